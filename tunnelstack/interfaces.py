@@ -1,0 +1,370 @@
+"""
+Every promise between the floors, and between tunnelstack and those who extend it.  No code.
+
+Where Twisted has a word we use it: a transport is an C{ITransport}, a way to reach something is an C{IStreamClientEndpoint},
+a way to be reached is an C{IStreamServerEndpoint}, an application is an C{IProtocolFactory}.  The interfaces below are the
+ones that Twisted does not have.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IProtocolFactory
+from zope.interface import Attribute, Interface
+
+
+class IStreamOwner(Interface):
+    """
+    All that a stream transport knows of the session it belongs to (floor 2 toward floor 1b).
+    """
+
+    full = Attribute("C{True} while the session's own transport takes no more: producers are to pause.")
+
+    def ready(stream):
+        """
+        The stream has octets or an end to send: give it its turns, and flush once this reactor turn is over.
+        """
+
+    def acknowledge(streamId, octets):
+        """
+        The application consumed C{octets} of the stream: the peer may send as much again.
+        """
+
+    def reset(streamId):
+        """
+        End the stream at once, both directions; the session forgets it.
+        """
+
+    def forget(streamId, discarded):
+        """
+        The application has closed the stream and reads no more of it; C{discarded} octets that were delivered to the
+        transport go unread.  The session absorbs what still comes, within bounds.
+        """
+
+    def soon(call, *arguments):
+        """
+        Call C{call} on a later turn of the reactor, never from inside a call that an application's protocol is making.
+        """
+
+    def hold(stream):
+        """
+        The stream's producer was paused because the session is full: call C{stream.relieve()} in turn once it is not.
+        """
+
+
+class IRecordTransport(Interface):
+    """
+    A transport that can keep the boundaries of what is written.
+    """
+
+    def writeRecord(octets):
+        """
+        Send C{octets} alone in one frame (or message), neither split nor joined with others, waiting for credit for all of it.
+
+        @raise UsageError: the record is empty or larger than a frame may be.
+        """
+
+
+class ISession(Interface):
+    """
+    Many streams to one peer.
+    """
+
+    connector = Attribute(
+        "L{IStreamClientEndpoint<twisted.internet.interfaces.IStreamClientEndpoint>}: opens a stream. C{connect()} fires when "
+        "the opening is queued, and fails with C{SessionLost}, C{TooManyStreams} or C{OpenTimeout}."
+    )
+    listener = Attribute(
+        "L{IStreamServerEndpoint<twisted.internet.interfaces.IStreamServerEndpoint>}: takes the peer's streams, one factory at "
+        "a time; streams opened before there is one wait, within a bound."
+    )
+    streams = Attribute("C{int}: how many streams are open.")
+    octetsIn = Attribute("C{int}: octets of payload received.")
+    octetsOut = Attribute("C{int}: octets of payload sent.")
+
+    def ping():
+        """
+        @return: a L{Deferred<twisted.internet.defer.Deferred>} that fires with the round trip in seconds, or fails with
+            C{SessionLost}.
+        """
+
+    def goAway(reason=0):
+        """
+        Open no more streams, and ask the peer not to; open streams go on.
+        """
+
+    def abort():
+        """
+        Drop the session and its carrier at once.
+        """
+
+    def whenLost():
+        """
+        @return: a L{Deferred<twisted.internet.defer.Deferred>} that fires with the reason (a C{Failure} as a result, not as an
+            error) once the session is gone.
+        """
+
+
+class INegotiation(Interface):
+    """
+    What one stream is for, agreed in octets.  Pure: no Twisted in it.
+    """
+
+    release = Attribute("L{Release<tunnelstack.wire.negotiate.Release>}: when the application's octets may follow.")
+
+    def data_to_send():
+        """
+        @return: a list of octets to write now, in order; empty when there is nothing to say.
+        """
+
+    def receive_data(octets):
+        """
+        @return: a list of events: C{Agreed}, C{Refused} or C{Asked}; empty while it is undecided.
+        @raise PeerError: the peer broke the rules; the stream is to be reset.
+        """
+
+    def receive_eof():
+        """
+        The peer ended its direction.
+
+        @return: events, as from C{receive_data}.
+        """
+
+    def accept(parameters=None):
+        """
+        Answer what was C{Asked} with yes.
+        """
+
+    def refuse(reason):
+        """
+        Answer what was C{Asked} with no.
+        """
+
+    def next_deadline():
+        """
+        @return: when C{expire} wants to be called, in seconds of the caller's clock, or C{None}.
+        """
+
+    def expire(now):
+        """
+        @return: events, as from C{receive_data}.
+        """
+
+
+class IStreamHandler(IProtocolFactory):
+    """
+    What serves streams of one protocol name: an C{IProtocolFactory} with a name.
+
+    C{buildProtocol} is called with a L{StreamAddress<tunnelstack.stream.address.StreamAddress>}; C{None} refuses the stream.
+    Installed as a plugin (with C{IPlugin}) it is found by every agent of the machine.
+    """
+
+    name = Attribute("C{bytes}: the protocol's name, such as C{b'/demo/shout/1.0.0'}.")
+
+
+class IDiallingHandler(Interface):
+    """
+    A handler that must reach something first and answers the opener only then.
+    """
+
+    def connect(address):
+        """
+        @param address: the L{StreamAddress<tunnelstack.stream.address.StreamAddress>} of the stream.
+        @return: a C{Deferred} of the C{IProtocol} for the stream; a failure refuses it.
+        """
+
+
+class IExchangeReceiver(Interface):
+    """
+    Who hears of one HTTP exchange: the other side's head, body and end.
+    """
+
+    def informational(head):
+        """
+        An interim response (1xx but 101).
+        """
+
+    def headReceived(head):
+        """
+        The final head.  A C{101} turns both directions into raw octets: C{bodyReceived} then carries what the far side sends,
+        and C{IExchange.write} what this side sends.
+        """
+
+    def bodyReceived(octets):
+        """
+        Some of the body.
+        """
+
+    def ended(trailers):
+        """
+        The message is whole.  The last call, as is C{failed}.
+
+        @param trailers: list of (name, value) pairs.
+        """
+
+    def failed(reason):
+        """
+        The exchange broke.
+
+        @param reason: an L{ExchangeFailed<tunnelstack.exchange.failed.ExchangeFailed>} with C{kind} and C{status}.
+        """
+
+
+class IExchange(Interface):
+    """
+    One HTTP request and its response, whatever carries it; a consumer of the one and a producer of the other.
+
+    On the client side what is sent is the request; on the serving side it is the response.
+    """
+
+    traits = Attribute("L{Traits<tunnelstack.exchange.traits.Traits>}: what this carrier can do; read before the head is sent.")
+
+    def informational(head):
+        """
+        Serving side only: send an interim response.
+        """
+
+    def sendHead(head):
+        """
+        Send the head, once.
+        """
+
+    def write(octets):
+        """
+        Send some of the body.
+        """
+
+    def end(trailers=()):
+        """
+        The message is whole.
+        """
+
+    def cancel(kind):
+        """
+        Give the exchange up: nothing more will be told to the receiver.
+
+        @param kind: why, a member of L{Kind<tunnelstack.exchange.failed.Kind>}.
+        """
+
+    def registerProducer(producer, streaming):
+        """
+        As in C{IConsumer}: who makes the body that is written here.
+        """
+
+    def unregisterProducer():
+        """
+        As in C{IConsumer}.
+        """
+
+    def pauseProducing():
+        """
+        Tell the receiver no more for now; the far side is stopped by its credit.
+        """
+
+    def resumeProducing():
+        """
+        Go on.
+        """
+
+
+class IExchangeServer(Interface):
+    """
+    What answers HTTP exchanges on the serving side, and knows no carrier.
+    """
+
+    def exchangeReceived(head, exchange):
+        """
+        @param head: the L{RequestHead<tunnelstack.wire.http1.RequestHead>}.
+        @param exchange: the L{IExchange} to answer on.
+        @return: an L{IExchangeReceiver} for the request's body (C{bodyReceived}, C{ended}, C{failed}).
+        """
+
+
+class ITunnel(Interface):
+    """
+    A way to one agent, as the registry keeps it.
+    """
+
+    key = Attribute("C{str}: the name it is found by.")
+    principal = Attribute("L{Principal<tunnelstack.terms.Principal>}: who holds it.")
+    dialect = Attribute("C{str}: the dialect's name.")
+    instance = Attribute("C{str}: the agent process's own random name; C{''} where the dialect has none.")
+    healthy = Attribute("C{bool}: fit for new work.")
+    inFlight = Attribute("C{int}: exchanges and streams under way.")
+
+    def endpointFor(purpose, visitor=None):
+        """
+        @param purpose: a record of L{tunnelstack.terms}.
+        @param visitor: a L{Visitor<tunnelstack.terms.Visitor>}, or C{None}.
+        @return: an C{IStreamClientEndpoint}.
+        @raise UnsupportedPurpose: the dialect cannot carry it.
+        """
+
+    def exchange(purpose, receiver, visitor=None):
+        """
+        @return: an L{IExchange} toward the agent.
+        @raise UnsupportedPurpose: the dialect cannot carry it.
+        @raise Busy: it takes no more now.
+        """
+
+    def drain():
+        """
+        Take no more work.
+
+        @return: a C{Deferred} that fires when the last of it is done.
+        """
+
+    def abort(reason):
+        """
+        Drop it at once.
+        """
+
+    def whenLost():
+        """
+        @return: a C{Deferred} that fires once it is gone.
+        """
+
+
+class IDialect(Interface):
+    """
+    One system's way of doing all this: data and composition.
+    """
+
+    name = Attribute("C{str}")
+
+    def doors(edge):
+        """
+        @return: the L{doors<tunnelstack.terms>} through which its agents come to the edge.
+        """
+
+
+class IAuthenticator(Interface):
+    """
+    Says who somebody is.
+    """
+
+    def authenticate(claim):
+        """
+        @param claim: a L{Claim<tunnelstack.terms.Claim>}.
+        @return: a C{Deferred} of a L{Principal<tunnelstack.terms.Principal>}; it fails with C{Refused}.
+        """
+
+
+class IDirectory(Interface):
+    """
+    Which edge node holds which key.
+    """
+
+    def announce(key):
+        """
+        This node holds the key.
+        """
+
+    def withdraw(key):
+        """
+        This node no longer holds the key.
+        """
+
+    def locate(key):
+        """
+        @return: a C{Deferred} of a list of nodes.
+        """

@@ -1,0 +1,58 @@
+"""
+Where a stream comes from and where a tunnel leads, as Twisted addresses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import Factory, field, frozen
+from twisted.internet.interfaces import IAddress
+from zope.interface import implementer
+
+from tunnelstack.terms import Principal
+
+
+@implementer(IAddress)
+@frozen(kw_only=True)
+class StreamAddress:
+    """
+    One end of a stream: what a handler is told when a stream is opened to it.
+
+    @ivar key: the tunnel it came through (C{agent/service}, or the agent's name), C{""} if unknown.
+    @ivar principal: who is at the other end of the tunnel, or C{None}.
+    @ivar dialect: the name of the dialect that is spoken.
+    @ivar protocol: the stream protocol's name as negotiated, C{b""} before that.
+    @ivar parameters: what the opener said with the name.
+    @ivar visitor: the Twisted address of the visitor on whose behalf the stream was opened, or C{None}.
+    @ivar peer: the address of the session's other end, or C{None}.
+    @ivar streamId: the stream's number in its session.
+    """
+
+    key: str = ""
+    principal: Principal | None = None
+    dialect: str = ""
+    protocol: bytes = b""
+    parameters: Mapping[str, Any] = Factory(dict)
+    visitor: Any = field(default=None)
+    peer: Any = None
+    streamId: int = 0
+
+
+@implementer(IAddress)
+@frozen(kw_only=True)
+class TunnelAddress:
+    """
+    The public side of a tunnel.
+
+    @ivar name: the service's name.
+    @ivar host: the public host name (C{twisted.web} reads it).
+    @ivar port: the public port.
+    @ivar url: the public URL, or C{""} when the service has none.
+    """
+
+    name: str
+    host: str = ""
+    port: int = 0
+    url: str = ""
