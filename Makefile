@@ -1,0 +1,47 @@
+# Everything that is done often, in one word each.  A fresh machine needs Python 3.11 or newer, make and a package index.
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+TOX := $(BIN)/tox
+DEMO_PORT ?= 8080
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test peers soak lint types bench docs fuzz clean
+
+help:
+	@echo 'make demo    an edge, an agent and a small site behind it, until Ctrl-C (DEMO_PORT=$(DEMO_PORT))'
+	@echo 'make test    the whole suite; the genuine Go peers too where Go is found'
+	@echo 'make peers   only the genuine peers; without Go it fails'
+	@echo 'make soak    the promises in full sizes; takes long'
+	@echo 'make fuzz    every decoder for a minute'
+	@echo 'make lint    ruff            make types   mypy'
+	@echo 'make docs    Sphinx and pydoctor, into docs/_build/'
+	@echo 'make bench   beside genuine Go programs (QUICK=1, ONLY=ids, JSON=path)'
+	@echo 'make venv    only makes $(VENV): the package, its test tools and tox'
+	@echo 'make clean   removes what these made'
+
+venv: $(INSTALLED)
+
+$(INSTALLED): setup.cfg pyproject.toml
+	@test -n "$(PYTHON)" || { echo 'tunnelstack needs Python 3.11 or newer; none was found (name one: make PYTHON=/path/to/python3)' >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: $(INSTALLED)
+	exec $(BIN)/tunnelstack demo --port $(DEMO_PORT)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest tests
+
+peers soak types docs fuzz lint: $(INSTALLED)
+	$(TOX) -q -e $@
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(JSON),--json $(JSON))
+
+clean:
+	rm -rf $(VENV) .tox .mypy_cache .ruff_cache .hypothesis _trial_temp* docs/_build build dist *.egg-info
