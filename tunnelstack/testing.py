@@ -1,8 +1,9 @@
 """
-What a test of anything above a transport needs: a wire whose octets are moved by hand, cut anywhere, in virtual time.
+What a test of anything above a transport needs: a wire whose octets are moved by hand, in virtual time.
 
-L{Wire} holds two L{MemoryTransport}s back to back.  Nothing arrives until the test says so, and nothing is ever called from
-inside a call that a protocol is making, as on a real network.  An exception that a protocol raises reaches the test.
+L{Wire} holds two L{MemoryTransport}s back to back.  Nothing arrives until the test says so, and nothing is
+ever called from inside a call that a protocol is making, as on a real network.  An exception that a protocol
+raises reaches the test.
 """
 
 from __future__ import annotations
@@ -237,17 +238,17 @@ class MemoryTransport:
         """
         Hear the other side's end, and the reset that answers octets written to somebody who has gone.
         """
-        if not self.connected or self.disconnecting and not self._queued:
-            return False
-        if not self.other.connected and self._queued:
+        if self.connected and self._queued and not self.other.connected:
             self._fail(Failure(ConnectionLost()))
             return True
-        if not self.other._wroteEnd or self.other._queued or self._readEnd or self.stalled or self.disconnecting:
+        reads = self.connected and not (self.disconnecting or self.stalled or self._readEnd)
+        if not reads or not self.other._wroteEnd or self.other._queued:
             return False
         self._readEnd = True
         if IHalfCloseableProtocol.providedBy(self.protocol):
             self.protocol.readConnectionLost()
         else:
+            self._wroteEnd = True
             self._fail(Failure(ConnectionDone()))
         return True
 
@@ -293,11 +294,13 @@ class Wire:
 
     def turn(self) -> bool:
         """
-        One round: what is due on the clock, the octets that waited at its beginning, and the ends of connections.
+        One round: what is due on the clock, the octets that waited when it began, and the ends of
+        connections.
 
         @return: whether anything happened.
         """
-        due = any(call.getTime() <= self.clock.seconds() for call in self.clock.getDelayedCalls())
+        now = self.clock.seconds()
+        due = any(call.getTime() <= now for call in self.clock.getDelayedCalls())
         self.clock.advance(0)
         moved = [self._carry(transport) for transport in (self.far, self.near)]
         ended = [transport._turn() for transport in (self.far, self.near)]
@@ -305,8 +308,8 @@ class Wire:
 
     def settle(self, rounds: int = ROUNDS) -> None:
         """
-        Carry octets both ways until neither side has anything left to say.  Time does not pass, but what was put off to the
-        next turn (C{callLater(0)}) happens.
+        Carry octets both ways until neither side has anything left to say.  Time does not pass, but what was
+        put off to the next turn (C{callLater(0)}) happens.
 
         @raise AssertionError: they still talk after so many rounds.
         """
