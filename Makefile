@@ -35,7 +35,7 @@ demo: $(INSTALLED)
 	exec $(BIN)/tunnelstack demo --port $(DEMO_PORT)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest -q tests
 
 peers soak types docs fuzz lint: $(INSTALLED)
 	$(TOX) -q -e $@

@@ -1,0 +1,17 @@
+"""
+The tests; importing them chooses how hard Hypothesis looks, under pytest and under trial alike.
+
+No example has a deadline: a machine that is busy is no defect of ours.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+_slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
+settings.register_profile("usual", deadline=None, max_examples=50, database=None, suppress_health_check=_slow)
+settings.register_profile("gate", settings.get_profile("usual"), derandomize=True, print_blob=True)
+settings.register_profile("soak", settings.get_profile("usual"), max_examples=2000)
+settings.load_profile("soak" if os.environ.get("TUNNELSTACK_SOAK") else "gate" if os.environ.get("CI") else "usual")
