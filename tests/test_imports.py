@@ -1,0 +1,213 @@
+"""
+The shape of the house: who may import whom, read from the source.
+
+A new package or root module fails here until it has a floor, which is the moment to think about where it belongs.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "tunnelstack"
+
+#: Imports point down: a part sees the parts of lower floors, never its neighbours on the same one.
+FLOORS = {
+    "wire": 0,
+    "transport": 1,
+    "stream": 1,
+    "session": 2,
+    "negotiation": 3,
+    "exchange": 4,
+    "handler": 4,
+    "dialect": 5,
+    "edge": 6,
+    "agent": 6,
+    "endpoints": 7,
+    "cli": 8,
+}
+#: Seen from everywhere but from one another.
+COMMON = {"interfaces", "errors", "terms"}
+#: Parts beside the floors, with all that they may see.
+BESIDE = {
+    "errors": set(),
+    "terms": {"errors", "wire"},
+    "interfaces": {"errors", "terms", "wire"},
+    "control": COMMON | {"wire"},
+    "testing": COMMON | {"control"} | {part for part, floor in FLOORS.items() if floor <= 6},
+}
+#: From where the parts beside the floors are seen, if they are not common.
+SEEN_FROM = {"control": {"edge", "agent", "endpoints", "cli"}, "testing": set()}
+
+SYSTEMS = re.compile("shellhub|koding|agentserver|godoxy|jetty", re.IGNORECASE)
+
+#: Libraries that one module alone may import, so that they can be replaced there.
+KEEPERS = {"autobahn": "transport._engine", "txaio": "transport._engine", "httptools": "wire.http1"}
+
+WITHOUT_TWISTED = """
+import sys
+sys.modules.update(dict.fromkeys(["twisted", "autobahn", "zope", "OpenSSL"]))    # C{None}: an import of it fails
+for module in sys.argv[1:]:
+    __import__(module)
+"""
+
+
+def maySee(importer: str, imported: str) -> bool:
+    """
+    Whether a module of the part C{importer} may import a module of the part C{imported}.
+    """
+    if imported == importer:
+        return True
+    if importer in BESIDE:
+        return imported in BESIDE[importer]
+    if imported in BESIDE:
+        return imported in COMMON or importer in SEEN_FROM[imported]
+    return FLOORS[imported] < FLOORS[importer]
+
+
+def modules(folder: Path = PACKAGE) -> Iterator[tuple[str, Path]]:
+    """
+    Every module below C{folder}, named from within the package: C{"wire.yamux.frames"}.
+    """
+    for path in sorted(folder.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        yield ".".join(part for part in parts if part != "__init__"), path
+
+
+def imports(path: Path) -> Iterator[str]:
+    """
+    The full name of everything a module imports, at its top, inside functions, and for the type checker alone.
+    """
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names)
+
+
+def part(module: str) -> str:
+    """
+    C{"wire.yamux.frames"} belongs to C{"wire"}.
+    """
+    return module.partition(".")[0]
+
+
+class DirectionTests(SynchronousTestCase):
+    """
+    The table of floors, against every import there is.
+    """
+
+    def test_importsPointDown(self) -> None:
+        wrong = [
+            f"{module} imports {name}"
+            for module, path in modules()
+            for name in imports(path)
+            if part(name) in ("tunnelstack", "")
+            and not maySee(part(module), part(name.removeprefix("tunnelstack.")))
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_everyPartHasAFloor(self) -> None:
+        found = {part(module) for module, _ in modules()} - {""}
+        self.assertEqual(found - FLOORS.keys() - BESIDE.keys(), set())
+
+    def test_neighboursDoNotSeeEachOther(self) -> None:
+        for pair in (("transport", "stream"), ("exchange", "handler"), ("edge", "agent")):
+            self.assertFalse(maySee(*pair))
+            self.assertFalse(maySee(*reversed(pair)))
+
+    def test_theTableSaysNo(self) -> None:
+        """
+        What the check must catch is caught: a table that allows everything proves nothing.
+        """
+        for pair in (
+            ("wire", "stream"), ("stream", "session"), ("session", "control"), ("dialect", "control"),
+            ("control", "session"), ("edge", "testing"), ("edge", "endpoints"), ("errors", "terms"), ("errors", "wire"),
+        ):  # fmt: skip
+            self.assertFalse(maySee(*pair), pair)
+
+    def test_theTableSaysYes(self) -> None:
+        for pair in (
+            ("wire", "errors"), ("session", "stream"), ("edge", "control"), ("testing", "edge"), ("interfaces", "terms"),
+            ("terms", "wire"), ("cli", "endpoints"), ("control", "terms"),
+        ):  # fmt: skip
+            self.assertTrue(maySee(*pair), pair)
+
+    def test_oneModuleKnowsEachEngine(self) -> None:
+        wrong = [
+            f"{module} imports {name}"
+            for module, path in modules()
+            for name in imports(path)
+            if KEEPERS.get(part(name), module) != module
+        ]
+        self.assertEqual(wrong, [])
+
+
+class WireTests(SynchronousTestCase):
+    """
+    Floor 0 is octets and events: any event loop could drive it.
+    """
+
+    def test_wireNeedsNoTwisted(self) -> None:
+        names = [f"tunnelstack.{module}" for module, _ in modules(PACKAGE / "wire")]
+        command = [sys.executable, "-c", WITHOUT_TWISTED, "tunnelstack.errors", "tunnelstack.terms", *names]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_theBlockWorks(self) -> None:
+        command = [sys.executable, "-c", WITHOUT_TWISTED, "tunnelstack.stream.lost"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        self.assertIn("ModuleNotFoundError", done.stderr)
+
+    def test_wireHasNoClockAndNoSocket(self) -> None:
+        outside = {"asyncio", "logging", "select", "selectors", "socket", "ssl", "threading", "time"}
+        wrong = [
+            f"{module} imports {name}"
+            for module, path in modules(PACKAGE / "wire")
+            for name in imports(path)
+            if part(name) in outside
+        ]
+        self.assertEqual(wrong, [])
+
+
+class DialectTests(SynchronousTestCase):
+    """
+    What is peculiar to one system lives in its records and its dialect, and nowhere below.
+    """
+
+    def test_noSystemIsNamedBelowItsDialect(self) -> None:
+        core = [*(name for name, floor in FLOORS.items() if floor <= 4), "control", *COMMON]
+        wrong = [
+            f"{module}: {named.group()}"
+            for module, path in modules()
+            if part(module) in core and not module.startswith("wire.records")
+            for named in SYSTEMS.finditer(f"{module} {path.read_text()}")
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_onlyDialectsReadRecords(self) -> None:
+        wrong = [
+            f"{module} imports {name}"
+            for module, path in modules()
+            if FLOORS.get(part(module), 5) <= 4 and not module.startswith("wire.records")
+            for name in imports(path)
+            if name.startswith("tunnelstack.wire.records")
+        ]
+        self.assertEqual(wrong, [])
+
+
+class PackageTests(SynchronousTestCase):
+    """
+    The habits of Twisted's own packages.
+    """
+
+    def test_packagesAreEmpty(self) -> None:
+        full = [str(path) for _, path in modules() if path.name == "__init__.py" and path.read_text().strip()]
+        self.assertEqual(full, [])
