@@ -40,6 +40,11 @@ class IStreamOwner(Interface):
         transport go unread.  The session absorbs what still comes, within bounds.
         """
 
+    def departed(stream, reason):
+        """
+        The stream is over for its application: call C{stream.tellLost(reason)} on a later turn.
+        """
+
     def soon(call, *arguments):
         """
         Call C{call} on a later turn of the reactor, never from inside a call that an application's protocol is making.

@@ -1,0 +1,340 @@
+"""
+What every session does with its streams, whatever frames it speaks: the one flush a reactor turn, turns between streams,
+pressure from the carrier, and the absorption of what comes after an application has closed.
+
+The pure core (yamux, HTTP/2) owns credit and control frames; the stream transports own the queues of payload.  This module
+moves octets between the two and hands the carrier no more than it takes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define
+from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tunnelstack.interfaces import IStreamOwner
+from tunnelstack.stream.lost import SessionLost, StreamReset
+from tunnelstack.stream.transport import StreamTransport
+
+BATCH = 64 * 1024
+"""Octets of whole frames that leave in one write, hence at most in one WebSocket message."""
+
+SHARED_TURN = 16 * 1024
+"""Octets of payload in one frame while streams share the session."""
+
+HEADER = 12
+"""Octets of a frame's header, at most."""
+
+SMALLEST_TURN = 1024
+"""With less room than this left in a batch, the frame waits for the next one."""
+
+CONTROL_WHILE_FULL = 64 * 1024
+"""Octets of control that are written to a carrier that takes no data; a peer that lets more pile up is not reading."""
+
+LATE_OCTETS = 1024 * 1024
+"""Octets absorbed after the application has closed, before the stream is reset."""
+
+LATE_SECONDS = 30.0
+"""Seconds for the flush before our end, and afterwards for late data."""
+
+CLOSE_SECONDS = 300.0
+"""Seconds that a peer may leave its direction open after our end."""
+
+
+@define
+class _Closing:
+    """
+    A stream that its application has closed.
+
+    @ivar since: when, in seconds of the session's clock.
+    @ivar ended: our end has been sent.
+    @ivar absorbed: octets that came since.
+    """
+
+    since: float
+    ended: bool = False
+    absorbed: int = 0
+
+
+@implementer(IStreamOwner, IPushProducer)
+class StreamOwner:
+    """
+    The half of a session that faces its streams.
+
+    A subclass gives C{_core} (the pure machine), C{transport} (the carrier) and C{_clock}, and calls L{flush} when it has fed
+    the core.
+
+    @ivar full: the carrier takes no more.
+    """
+
+    _log = Logger()
+    _core: Any
+    _clock: Any
+    transport: Any
+
+    def __init__(self) -> None:
+        self.full = False
+        self._streams: dict[int, StreamTransport] = {}
+        self._closing: dict[int, _Closing] = {}
+        self._ring: deque[StreamTransport] = deque()
+        self._held: deque[StreamTransport] = deque()
+        self._calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self._turn: Any = None                # the delayed call of the next turn
+        self._feeding = False                 # a flush follows anyway
+        self._whileFull = 0
+
+    # IStreamOwner
+
+    def ready(self, stream: StreamTransport) -> None:
+        """
+        As in L{IStreamOwner}.
+        """
+        stream.ringed = True
+        self._ring.append(stream)
+        if self._turn is None and not self._feeding:
+            self._turn = self._clock.callLater(0, self._onTurn)
+
+    def acknowledge(self, streamId: int, octets: int) -> None:
+        """
+        As in L{IStreamOwner}.  A session binds its core's own method over this one, to spare a call a frame.
+        """
+        self._core.acknowledge(streamId, octets)
+
+    def reset(self, streamId: int) -> None:
+        """
+        As in L{IStreamOwner}.
+        """
+        self._closing.pop(streamId, None)
+        self._core.reset_stream(streamId)
+        self._wake()
+
+    def forget(self, streamId: int, discarded: int) -> None:
+        """
+        As in L{IStreamOwner}.
+        """
+        if discarded:
+            self._core.acknowledge(streamId, discarded)
+            self._wake()
+        self._closing[streamId] = _Closing(self._clock.seconds())
+        self._watch(LATE_SECONDS)
+
+    def departed(self, stream: StreamTransport, reason: Failure) -> None:
+        """
+        As in L{IStreamOwner}.
+        """
+        self._streams.pop(stream.streamId, None)
+        self.soon(stream.tellLost, reason)
+
+    def soon(self, call: Callable[..., object], *arguments: Any) -> None:
+        """
+        As in L{IStreamOwner}.
+        """
+        self._calls.append((call, arguments))
+        self._wake()
+
+    def hold(self, stream: StreamTransport) -> None:
+        """
+        As in L{IStreamOwner}.
+        """
+        self._held.append(stream)
+
+    def _wake(self) -> None:
+        """
+        Flush once this reactor turn is over.
+        """
+        if self._turn is None and not self._feeding:
+            self._turn = self._clock.callLater(0, self._onTurn)
+
+    def _onTurn(self) -> None:
+        self._turn = None
+        self.flush()
+
+    # The flush
+
+    def flush(self) -> None:
+        """
+        Make the calls that were put off, then give the carrier what is due: control, and data as far as it takes any.
+        """
+        self._feeding = True                  # what follows needs no further turn
+        try:
+            self._makeCalls()
+            if self._core is not None:
+                self._send()
+        finally:
+            self._feeding = False
+        if self._calls:                       # a producer that was resumed put something off
+            self._wake()
+
+    def _makeCalls(self) -> None:
+        while self._calls:
+            calls, self._calls = self._calls, []
+            for call, arguments in calls:
+                call(*arguments)
+
+    def _send(self) -> None:
+        """
+        Write batches until there is nothing to say or the carrier is full.
+        """
+        core = self._core
+        while True:
+            if self._ring:
+                self._fill(BATCH - core.control_octets)
+            pieces = core.data_to_send()
+            if not pieces:
+                if self._held and not self.full:
+                    self._held.popleft().relieve()
+                    continue
+                return
+            if self.full:
+                self._whileFull += sum(map(len, pieces))
+                if self._whileFull > CONTROL_WHILE_FULL:
+                    self._stuck()
+                    return
+            self.transport.writeSequence(pieces)
+
+    def _fill(self, room: int) -> None:
+        """
+        Give each stream of the ring its turn, until the batch is full.
+
+        @param room: octets of frames that still fit.
+        """
+        ring, core = self._ring, self._core
+        if self.full:
+            self._endIdle()
+            return
+        while ring and room >= SMALLEST_TURN:
+            stream = ring.popleft()
+            if stream.queued:
+                most = core.credit(stream.streamId)
+                if most <= 0:
+                    stream.ringed = False     # back with its credit
+                    continue
+                turn = min(most, SHARED_TURN if ring else room, room - HEADER)
+                data = stream.take(turn)
+                if not data:                  # a record that does not fit
+                    if turn < most and room < BATCH // 2:
+                        ring.appendleft(stream)
+                        return
+                    data = stream.take(min(most, BATCH))
+                    if not data:
+                        stream.ringed = False
+                        continue
+                core.send_data(stream.streamId, data)
+                room -= len(data) + HEADER
+                if stream.queued:
+                    ring.append(stream)
+                    continue
+            if stream.finishing and not stream.queued:
+                self._end(stream)
+            stream.ringed = False
+
+    def _endIdle(self) -> None:
+        """
+        While the carrier is full only ends leave, of streams that have nothing queued.
+        """
+        for _ in range(len(self._ring)):
+            stream = self._ring.popleft()
+            if stream.queued:
+                self._ring.append(stream)
+            else:
+                stream.ringed = False
+                if stream.finishing:
+                    self._end(stream)
+
+    def _end(self, stream: StreamTransport) -> None:
+        """
+        Send our end of a stream behind all its data.
+        """
+        if stream.connected:
+            self._core.end_stream(stream.streamId)
+            closing = self._closing.get(stream.streamId)
+            if closing is not None:
+                closing.ended = True
+            stream.ended()
+
+    # Late data, and peers that do not end
+
+    def _absorb(self, streamId: int, octets: int) -> None:
+        """
+        Data for a stream that its application has closed: credited, so that an honest peer can finish, within bounds.
+        """
+        closing = self._closing.get(streamId)
+        if closing is None:
+            return
+        closing.absorbed += octets
+        if closing.absorbed > LATE_OCTETS or self._clock.seconds() - closing.since > LATE_SECONDS:
+            self._cutOff(streamId, "it went on sending after the close")
+        else:
+            self._core.acknowledge(streamId, octets)
+
+    def _expireClosing(self, now: float) -> None:
+        """
+        Reset what was to be flushed for too long, or was left open by the peer for too long.
+        """
+        for streamId, closing in list(self._closing.items()):
+            age = now - closing.since
+            if age < LATE_SECONDS:
+                break                         # in order of their age
+            if not closing.ended or age >= CLOSE_SECONDS:
+                self._cutOff(streamId, "it was not closed by the peer in time")
+
+    def _cutOff(self, streamId: int, why: str) -> None:
+        del self._closing[streamId]
+        self._core.reset_stream(streamId)
+        stream = self._streams.get(streamId)
+        if stream is not None:
+            stream.lost(Failure(StreamReset(why, stream=streamId)))
+
+    # The carrier's pressure (IPushProducer)
+
+    def pauseProducing(self) -> None:
+        """
+        The carrier takes no more: data stops, control goes on.
+        """
+        self.full = True
+        self._whileFull = 0
+
+    def resumeProducing(self) -> None:
+        """
+        The carrier has room again.
+        """
+        self.full = False
+        if not self._feeding:
+            self.flush()
+
+    def stopProducing(self) -> None:
+        """
+        The carrier is gone; C{connectionLost} says so as well.
+        """
+
+    # For the subclass
+
+    def _watch(self, seconds: float) -> None:
+        """
+        See to it that L{_expireClosing} is called in C{seconds} from now at the latest.
+        """
+        raise NotImplementedError
+
+    def _stuck(self) -> None:
+        """
+        The peer does not read: the session is to be aborted.
+        """
+        raise NotImplementedError
+
+    def _loseStreams(self, reason: SessionLost) -> None:
+        """
+        The session is gone, and its streams with it.
+        """
+        self._core = None
+        self._closing.clear()
+        self._ring.clear()
+        self._held.clear()
+        failure = Failure(reason)
+        for stream in list(self._streams.values()):
+            stream.lost(failure)
