@@ -14,4 +14,5 @@ _slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("usual", deadline=None, max_examples=50, database=None, suppress_health_check=_slow)
 settings.register_profile("gate", settings.get_profile("usual"), derandomize=True, print_blob=True)
 settings.register_profile("soak", settings.get_profile("usual"), max_examples=2000)
-settings.load_profile("soak" if os.environ.get("TUNNELSTACK_SOAK") else "gate" if os.environ.get("CI") else "usual")
+_soak, _gate = os.environ.get("TUNNELSTACK_SOAK") == "1", os.environ.get("CI") == "true"
+settings.load_profile("soak" if _soak else "gate" if _gate else "usual")
