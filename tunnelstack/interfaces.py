@@ -104,8 +104,8 @@ class ISession(Interface):
 
     def whenLost():
         """
-        @return: a L{Deferred<twisted.internet.defer.Deferred>} that fires with the reason (a C{Failure} as a result, not as an
-            error) once the session is gone.
+        @return: a L{Deferred<twisted.internet.defer.Deferred>} that fires with the C{SessionLost} that says why, as a result
+            and not as an error, once the session is gone.
         """
 
 

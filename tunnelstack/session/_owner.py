@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from attrs import define
@@ -88,6 +89,7 @@ class StreamOwner:
         self._turn: Any = None                # the delayed call of the next turn
         self._feeding = False                 # a flush follows anyway
         self._whileFull = 0
+        self._wakeAt = inf                    # when the session's timer goes off
 
     # IStreamOwner
 
@@ -121,8 +123,10 @@ class StreamOwner:
         if discarded:
             self._core.acknowledge(streamId, discarded)
             self._wake()
-        self._closing[streamId] = _Closing(self._clock.seconds())
-        self._watch(LATE_SECONDS)
+        now = self._clock.seconds()
+        self._closing[streamId] = _Closing(now)
+        if now + LATE_SECONDS < self._wakeAt:
+            self._watch(now + LATE_SECONDS)
 
     def departed(self, stream: StreamTransport, reason: Failure) -> None:
         """
@@ -211,28 +215,35 @@ class StreamOwner:
         while ring and room >= SMALLEST_TURN:
             stream = ring.popleft()
             if stream.queued:
-                most = core.credit(stream.streamId)
-                if most <= 0:
-                    stream.ringed = False     # back with its credit
-                    continue
-                turn = min(most, SHARED_TURN if ring else room, room - HEADER)
-                data = stream.take(turn)
-                if not data:                  # a record that does not fit
-                    if turn < most and room < BATCH // 2:
-                        ring.appendleft(stream)
-                        return
-                    data = stream.take(min(most, BATCH))
+                credit = core.credit(stream.streamId)
+                data = stream.take(min(credit, SHARED_TURN if ring else room, room - HEADER)) if credit > 0 else b""
+                if not data:
+                    data = self._takeRecord(stream, credit, room)
                     if not data:
-                        stream.ringed = False
+                        if stream.ringed:     # the batch has too little room left for it
+                            return
                         continue
                 core.send_data(stream.streamId, data)
                 room -= len(data) + HEADER
                 if stream.queued:
                     ring.append(stream)
                     continue
-            if stream.finishing and not stream.queued:
-                self._end(stream)
             stream.ringed = False
+            if stream.finishing:
+                self._end(stream)
+
+    def _takeRecord(self, stream: StreamTransport, credit: int, room: int) -> bytes:
+        """
+        A record goes whole or not at all: it waits for its credit out of the ring, for room at the head of the ring.
+        """
+        size = stream.recordNext
+        if not size or size > credit:
+            stream.ringed = False             # back when credit comes
+            return b""
+        if size + HEADER > room:
+            self._ring.appendleft(stream)
+            return b""
+        return stream.take(size)
 
     def _endIdle(self) -> None:
         """
@@ -255,6 +266,8 @@ class StreamOwner:
             self._core.end_stream(stream.streamId)
             closing = self._closing.get(stream.streamId)
             if closing is not None:
+                if stream.readEnded:
+                    del self._closing[stream.streamId]
                 closing.ended = True
             stream.ended()
 
@@ -280,9 +293,12 @@ class StreamOwner:
         for streamId, closing in list(self._closing.items()):
             age = now - closing.since
             if age < LATE_SECONDS:
-                break                         # in order of their age
+                self._watch(closing.since + LATE_SECONDS)
+                return                        # they are in order of their age
             if not closing.ended or age >= CLOSE_SECONDS:
-                self._cutOff(streamId, "it was not closed by the peer in time")
+                self._cutOff(streamId, "it was not closed in time")
+        if self._closing:
+            self._watch(now + LATE_SECONDS)
 
     def _cutOff(self, streamId: int, why: str) -> None:
         del self._closing[streamId]
@@ -315,9 +331,9 @@ class StreamOwner:
 
     # For the subclass
 
-    def _watch(self, seconds: float) -> None:
+    def _watch(self, at: float) -> None:
         """
-        See to it that L{_expireClosing} is called in C{seconds} from now at the latest.
+        See to it that L{_expireClosing} is called at C{at} (seconds of the clock) at the latest.
         """
         raise NotImplementedError
 

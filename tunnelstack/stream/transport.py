@@ -63,6 +63,7 @@ class StreamTransport:
     @ivar streamId: the stream's number in its session.
     @ivar queued: octets that wait to be sent.
     @ivar finishing: the queue is to be followed by the end of our direction.
+    @ivar readEnded: the peer's end has come; the protocol may yet have to hear of it.
     @ivar ringed: whether the owner has this stream in its ring; only the owner sets it.
     """
 
@@ -76,7 +77,6 @@ class StreamTransport:
         "_producer",
         "_producerPaused",
         "_queue",
-        "_readEnded",
         "_readTold",
         "_records",
         "_streaming",
@@ -90,6 +90,7 @@ class StreamTransport:
         "host",
         "protocol",
         "queued",
+        "readEnded",
         "ringed",
         "streamId",
     )
@@ -119,7 +120,7 @@ class StreamTransport:
         self._producerPaused = False
         self._writing = True                  # writes are taken
         self._writeEnded = False              # our FIN is with the session
-        self._readEnded = False               # the peer's FIN has come (it may wait behind held octets)
+        self.readEnded = False               # the peer's FIN has come (it may wait behind held octets)
         self._readTold = False                # and the protocol knows
 
     # ITransport, out
@@ -255,6 +256,13 @@ class StreamTransport:
 
     # For the owner: sending
 
+    @property
+    def recordNext(self) -> int:
+        """
+        Octets of the record that is next in the queue; C{0} if none is.
+        """
+        return len(self._queue[0]) if self._records and self._queue[0].__class__ is _Record else 0
+
     def take(self, most: int) -> bytes:
         """
         Remove octets from the queue for one frame.
@@ -336,6 +344,13 @@ class StreamTransport:
 
     # For the owner: receiving
 
+    @property
+    def held(self) -> int:
+        """
+        Octets that arrived and wait for a paused application.
+        """
+        return sum(map(len, self._waiting))
+
     def dataArrived(self, data: bytes) -> None:
         """
         From the owner: octets of the peer.  They count as consumed once the application was given them.
@@ -353,7 +368,7 @@ class StreamTransport:
         """
         From the owner: the peer's FIN.  A paused application is told when it goes on, behind what it has yet to read.
         """
-        self._readEnded = True
+        self.readEnded = True
         if not self._waiting and not self._paused and self.connected and not self.disconnecting:
             self._tellReadEnded()
 
@@ -439,7 +454,7 @@ class StreamTransport:
         Go on; what was held follows on a later turn.
         """
         self._paused = False
-        if (self._waiting or self._readEnded and not self._readTold) and not self._fresh:
+        if (self._waiting or self.readEnded and not self._readTold) and not self._fresh:
             self._fresh = True
             self._owner.soon(self._deliverWaiting)
 
@@ -462,7 +477,7 @@ class StreamTransport:
                 self.protocol.dataReceived(data)
             except Exception:
                 self._broken(Failure())
-        if self._readEnded and not self._readTold:
+        if self.readEnded and not self._readTold:
             self.endArrived()
 
     def _acknowledge(self, octets: int) -> None:
@@ -475,7 +490,7 @@ class StreamTransport:
         """
         Nothing more is told to the application; the session absorbs what still comes.
         """
-        unread = sum(map(len, self._waiting)) - self._prepaid
+        unread = self.held - self._prepaid
         self._waiting.clear()
         self._prepaid = 0
         self._owner.forget(self.streamId, unread)
