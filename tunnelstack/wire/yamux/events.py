@@ -1,0 +1,118 @@
+"""
+What a yamux session tells its owner: small records, nouns in the past, without methods.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from attrs import define
+
+
+class ResetReason(Enum):
+    """
+    Why a stream was reset.
+    """
+
+    PEER = auto()               # the peer said so
+    OVERRUN = auto()            # the peer sent more than its credit
+    CREDIT_OVERFLOW = auto()    # the peer gave more credit than fits 32 bits
+    OPEN_TIMEOUT = auto()       # the peer never answered our opening
+
+
+PEER, OVERRUN, CREDIT_OVERFLOW, OPEN_TIMEOUT = ResetReason
+
+
+class Event:
+    """
+    The kind of all events.
+    """
+
+    __slots__ = ()
+
+
+@define
+class StreamOpened(Event):
+    """
+    The peer opened a stream; it waits for C{accept_stream} or C{reset_stream}.
+    """
+
+    stream_id: int
+
+
+@define
+class DataArrived(Event):
+    """
+    Payload, in order; a frame's payload may come in several of these.
+
+    @ivar data: never empty; the owner owes an C{acknowledge} for it.
+    """
+
+    stream_id: int
+    data: bytes
+
+
+@define
+class StreamEnded(Event):
+    """
+    The peer's FIN: no more payload will come.  Our direction stays as it is.
+    """
+
+    stream_id: int
+
+
+@define
+class StreamReset(Event):
+    """
+    The stream is gone in both directions.
+
+    @ivar code: the number in the peer's RST (libp2p puts an error there), else C{0}.
+    """
+
+    stream_id: int
+    code: int = 0
+    reason: ResetReason = PEER
+
+
+@define
+class CreditArrived(Event):
+    """
+    There was no credit to send on the stream, and now there is.
+    """
+
+    stream_id: int
+
+
+@define
+class SlotsFreed(Event):
+    """
+    No stream could be opened, and now one can.  Told for what the peer or the clock did; after its own calls the owner
+    looks at C{open_slots}.
+    """
+
+
+@define
+class PongArrived(Event):
+    """
+    The answer to a ping of the owner.
+
+    @ivar opaque: what C{ping} returned.
+    """
+
+    opaque: int
+
+
+@define
+class PeerWentAway(Event):
+    """
+    The peer takes no new streams; those that are open go on.
+    """
+
+    code: int = 0
+
+
+@define
+class KeepaliveLost(Event):
+    """
+    Nothing was heard since a keepalive ping, for as long as the limits allow.
+    """

@@ -1,0 +1,42 @@
+"""
+One stream of a yamux session: two independent halves and what is still owed.
+"""
+
+from __future__ import annotations
+
+from tunnelstack.wire.yamux.credit import ReceiveWindow
+from tunnelstack.wire.yamux.frames import INITIAL_WINDOW
+
+
+class Stream(ReceiveWindow):
+    """
+    A stream that the session knows.  It is its own receive window, to spare a lookup per frame.
+
+    @ivar stream_id: its number.
+    @ivar ours: whether we opened it.
+    @ivar accepted: ours, or the ACK for it is queued.
+    @ivar flowing: payload without flags may be delivered at once: the peer has been heard and has not ended it.
+    @ivar sendable: accepted, and our FIN is not queued.
+    @ivar credit: octets we may still send.
+    @ivar fin_sent: our FIN is queued or sent.
+    @ivar fin_received: the peer's FIN came.
+    @ivar flush: number of the flush that will take, or took, the last of its payload or FIN.
+    """
+
+    __slots__ = ("accepted", "credit", "fin_received", "fin_sent", "flowing", "flush", "ours", "sendable", "stream_id")
+
+    def __init__(self, stream_id: int, ours: bool) -> None:
+        super().__init__()
+        self.stream_id = stream_id
+        self.ours = self.accepted = self.sendable = ours
+        self.flowing = not ours
+        self.credit = INITIAL_WINDOW
+        self.fin_sent = self.fin_received = False
+        self.flush = -1
+
+    @property
+    def finished(self) -> bool:
+        """
+        Both directions ended and all that was delivered is consumed.
+        """
+        return self.fin_sent and self.fin_received and not self.held
