@@ -21,7 +21,7 @@ class TunnelError(Exception):
         self.seen = seen
 
     def __str__(self) -> str:
-        message = super().__str__()
+        message = str(self.args[0]) if self.args else ""   # ConnectionLost would put its own sentence before it
         if not self.seen:
             return message
         return f"{message} ({', '.join(f'{name}={value!r}' for name, value in self.seen.items())})"

@@ -19,6 +19,9 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tunnelstack.session.yamux import YamuxSession
+from tunnelstack.wire.yamux.limits import SessionLimits
+
 CAPACITY = 64 * 1024   # octets a transport takes before it pauses its producer; what Twisted's TCP takes
 ROUNDS = 100_000       # of L{Wire.settle}; two sides that still talk then will never stop
 
@@ -338,3 +341,28 @@ class Wire:
                 break
             carried += delivered
         return carried > 0
+
+
+def sessionPair(
+    listening: Any = None,
+    *,
+    clock: Clock | None = None,
+    cut: int | None = None,
+    limits: SessionLimits | None = None,
+) -> tuple[Wire, YamuxSession, YamuxSession]:
+    """
+    Two yamux sessions over a wire; nothing has been delivered yet.
+
+    @param listening: the factory that the far session's streams are given to, if any.
+    @param clock: virtual time; a new one unless given.
+    @param cut: the most octets of one delivery (see L{Wire}).
+    @param limits: of both sessions.
+    @return: the wire, the near session (yamux client) and the far one.
+    """
+    wire = Wire(clock=clock, cut=cut)
+    near = YamuxSession(True, clock=wire.clock, limits=limits)
+    far = YamuxSession(False, clock=wire.clock, limits=limits)
+    if listening is not None:
+        far.listener.listen(listening)
+    wire.connect(near, far)
+    return wire, near, far

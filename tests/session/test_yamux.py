@@ -1,0 +1,456 @@
+"""
+Yamux sessions over a wire: the promises of streams at any chunking, and what is the session's own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.error import CannotListenError, ConnectionDone, ConnectionLost, NoProtocol
+from twisted.internet.protocol import Factory, Protocol
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from tests.promises.streams import WINDOW, Collect, HalfCollect, Producer, StreamPromises
+from tunnelstack.interfaces import ISession, IStreamOwner
+from tunnelstack.session.yamux import WAITING_OPENS, YamuxSession
+from tunnelstack.stream.lost import OpenTimeout, SessionClosed, SessionLost, StreamReset, TooManyStreams
+from tunnelstack.testing import Wire, sessionPair
+from tunnelstack.wire.yamux.limits import SessionLimits
+
+COLLECT = Factory.forProtocol(HalfCollect)
+
+
+class WholeTests(StreamPromises, SynchronousTestCase):
+    """
+    Streams over a wire that delivers everything there is.
+    """
+
+    cut: int | None = None
+
+    def connectSessions(self) -> None:
+        self.wire, self.near, self.far = sessionPair(cut=self.cut)
+
+    def settle(self) -> None:
+        self.wire.settle()
+
+    def dropCarrier(self) -> None:
+        self.wire.drop()
+
+
+class CutTests(WholeTests):
+    """
+    The same, cut anywhere.
+    """
+
+    cut = 4093
+
+
+class TwoSessions(SynchronousTestCase):
+    """
+    What the tests of sessions share.
+    """
+
+    limits: SessionLimits | None = None
+
+    def setUp(self) -> None:
+        self.wire, self.near, self.far = sessionPair(limits=self.limits)
+
+    def accept(self, protocol: Any = HalfCollect) -> list[Any]:
+        accepted: list[Any] = []
+
+        class Accepting(Factory):
+            def buildProtocol(self, address: Any) -> Any:
+                accepted.append(protocol())
+                return accepted[-1]
+
+        self.successResultOf(self.far.listener.listen(Accepting()))
+        return accepted
+
+    def open(self, protocol: Any = HalfCollect) -> Any:
+        return self.successResultOf(self.near.connector.connect(Factory.forProtocol(protocol)))
+
+    def octetsWritten(self) -> int:
+        return self.wire.near.undelivered
+
+
+class SessionTests(TwoSessions):
+    """
+    A session without trouble.
+    """
+
+    def test_interfaces(self) -> None:
+        verifyObject(ISession, self.near)
+        verifyObject(IStreamOwner, self.near)
+
+    def test_connectFiresBeforeThePeerHasHeard(self) -> None:
+        self.accept()
+        self.assertTrue(self.open().connected)
+
+    def test_everythingOfATurnLeavesInOneWrite(self) -> None:
+        writes: list[list[bytes]] = []
+        self.wire.settle()
+        self.wire.near.writeSequence = writes.append  # type: ignore[method-assign,assignment]
+        for _ in range(3):
+            self.open().transport.write(b"octets")
+        self.wire.clock.advance(0)
+        self.assertEqual(len(writes), 1)
+        self.assertEqual(len(b"".join(writes[0])), 3 * (12 + 12 + 6))
+
+    def test_aBatchIsAtMost64KiBOfWholeFrames(self) -> None:
+        writes: list[bytes] = []
+        self.wire.settle()
+        real = self.wire.near.writeSequence
+
+        def record(pieces: list[bytes]) -> None:
+            writes.append(b"".join(pieces))
+            real(pieces)
+
+        self.wire.near.writeSequence = record  # type: ignore[method-assign,assignment]
+        self.accept()
+        for _ in range(3):
+            self.open().transport.write(bytes(200_000))
+        self.wire.settle()
+        self.assertLessEqual(max(map(len, writes)), 64 * 1024)
+        self.assertTrue(all(write[0] == 0 and write[1] in (0, 1) for write in writes), "a write begins with a frame")
+
+    def test_streamsShareByTurns(self) -> None:
+        accepted = self.accept()
+        streams = [self.open() for _ in range(3)]
+        for stream in streams:
+            stream.transport.write(bytes(64 * 1024))
+        self.wire.clock.advance(0)
+        self.wire.deliver(self.wire.far, 64 * 1024)
+        got = [len(end.got) for end in accepted]
+        self.assertLessEqual(max(got) - min(got), 17 * 1024, got)
+
+    def test_aLargeStreamDoesNotHoldASmallOne(self) -> None:
+        accepted = self.accept()
+        bulk, small = self.open(), self.open()
+        bulk.transport.write(bytes(WINDOW))
+        self.wire.clock.advance(0)
+        small.transport.write(b"quick")
+        self.wire.clock.advance(0)
+        self.assertEqual(self.wire.deliver(self.wire.far, 150_000), 150_000)
+        self.assertEqual(accepted[1].got, b"quick")
+
+    def test_streamsWaitForAListener(self) -> None:
+        stream = self.open()
+        stream.transport.write(b"early")
+        self.wire.settle()
+        self.assertEqual(self.near._core.open_slots, 255)
+        accepted = self.accept()
+        self.wire.settle()
+        self.assertEqual(accepted[0].got, b"early")
+        self.assertEqual(self.near._core.open_slots, 256)
+
+    def test_onlyOneListener(self) -> None:
+        self.accept()
+        self.failureResultOf(self.far.listener.listen(COLLECT), CannotListenError)
+
+    def test_afterStopListeningStreamsWait(self) -> None:
+        port = self.successResultOf(self.far.listener.listen(COLLECT))
+        self.successResultOf(port.stopListening())
+        self.open()
+        self.wire.settle()
+        accepted = self.accept()
+        self.assertEqual(len(accepted), 1)
+
+    def test_aFactoryThatSaysNoneRefusesTheStream(self) -> None:
+        factory = Factory()
+        factory.buildProtocol = lambda address: None  # type: ignore[method-assign]
+        self.far.listener.listen(factory)
+        stream = self.open()
+        self.wire.settle()
+        self.assertTrue(stream.reason.check(StreamReset))
+        self.failureResultOf(self.near.connector.connect(factory), NoProtocol)
+        self.wire.settle()
+        self.assertEqual((self.near.streams, self.far.streams), (0, 0))
+
+    def test_aFactoryThatFailsRefusesTheStreamAlone(self) -> None:
+        class Failing(Factory):
+            def buildProtocol(self, address: Any) -> Any:
+                raise ZeroDivisionError
+
+        self.far.listener.listen(Failing())
+        stream = self.open()
+        self.wire.settle()
+        self.assertTrue(stream.reason.check(StreamReset))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertTrue(self.near.connected)
+
+    def test_ping(self) -> None:
+        answer = self.near.ping()
+        self.wire.clock.advance(0)
+        self.wire.clock.pump([0.25])
+        self.wire.settle()
+        self.assertEqual(self.successResultOf(answer), 0.25)
+
+    def test_countsOctets(self) -> None:
+        self.accept()
+        self.open().transport.write(b"12345")
+        self.wire.settle()
+        self.assertEqual((self.near.octetsOut, self.far.octetsIn), (5, 5))
+
+
+class SlotTests(TwoSessions):
+    """
+    Opening more than the peer takes.
+    """
+
+    limits = SessionLimits(unacknowledged=2, keepalive=0)
+
+    def test_connectWaitsForASlot(self) -> None:
+        for _ in range(2):
+            self.open()
+        waiting = self.near.connector.connect(COLLECT)
+        self.assertNoResult(waiting)
+        self.accept()
+        self.wire.settle()
+        self.assertTrue(self.successResultOf(waiting).connected)
+
+    def test_aSlotOfAnAbortedStreamIsUsed(self) -> None:
+        first, _ = self.open(), self.open()
+        waiting = self.near.connector.connect(COLLECT)
+        first.transport.abortConnection()
+        self.wire.settle()
+        self.assertTrue(self.successResultOf(waiting).connected)
+
+    def test_theWaitEnds(self) -> None:
+        for _ in range(2):
+            self.open()
+        waiting = self.near.connector.connect(COLLECT)
+        self.wire.clock.advance(31)
+        self.failureResultOf(waiting, OpenTimeout)
+
+    def test_cancelledConnectTakesNoSlot(self) -> None:
+        for _ in range(2):
+            self.open()
+        cancelled, waiting = self.near.connector.connect(COLLECT), self.near.connector.connect(COLLECT)
+        cancelled.cancel()
+        self.failureResultOf(cancelled)
+        accepted = self.accept()
+        self.wire.settle()
+        self.successResultOf(waiting)
+        self.assertEqual(len(accepted), 3)
+
+    def test_theWaitIsBounded(self) -> None:
+        for _ in range(2):
+            self.open()
+        waiting = [self.near.connector.connect(COLLECT) for _ in range(WAITING_OPENS)]
+        self.failureResultOf(self.near.connector.connect(COLLECT), TooManyStreams)
+        self.wire.drop()
+        for connected in waiting:
+            self.failureResultOf(connected, SessionLost)
+
+
+class EndTests(TwoSessions):
+    """
+    How sessions end.
+    """
+
+    def test_goAwayStopsOpening(self) -> None:
+        accepted = self.accept()
+        stream = self.open()
+        self.far.goAway()
+        self.wire.settle()
+        self.failureResultOf(self.near.connector.connect(COLLECT), SessionClosed)
+        stream.transport.write(b"goes on")
+        self.wire.settle()
+        self.assertEqual(accepted[0].got, b"goes on")
+
+    def test_drainWaitsForTheLastStream(self) -> None:
+        self.accept(Collect)
+        stream = self.open(Collect)
+        self.wire.settle()
+        drained, lost = self.far.drain(), self.near.whenLost()
+        self.wire.settle()
+        self.assertNoResult(drained)
+        stream.transport.write(b"last")
+        stream.transport.loseConnection()
+        self.wire.settle()
+        self.successResultOf(drained)
+        self.assertIsInstance(self.successResultOf(lost), SessionClosed)
+
+    def test_drainOfAnIdleSessionEndsIt(self) -> None:
+        drained = self.near.drain()
+        self.wire.settle()
+        self.successResultOf(drained)
+        self.assertIsInstance(self.successResultOf(self.far.whenLost()), SessionClosed)
+
+    def test_whenLostTellsLateAskers(self) -> None:
+        self.wire.drop()
+        self.assertIsInstance(self.successResultOf(self.near.whenLost()), SessionLost)
+        self.failureResultOf(self.near.connector.connect(COLLECT), ConnectionLost)
+        self.failureResultOf(self.near.ping(), SessionLost)
+
+    def test_abortIsSeenByThePeer(self) -> None:
+        self.near.abort()
+        self.wire.settle()
+        self.assertIsInstance(self.successResultOf(self.far.whenLost()), SessionLost)
+
+    def test_garbageEndsTheSessionAfterWhatCameBefore(self) -> None:
+        accepted = self.accept()
+        stream = self.open()
+        stream.transport.write(b"sound")
+        self.wire.clock.advance(0)
+        self.wire.near.write(b"GET / HTTP/1.1\r\n\r\n")
+        self.wire.settle()
+        self.assertEqual(accepted[0].got, b"sound")
+        for session in (self.near, self.far):
+            self.assertIsInstance(self.successResultOf(session.whenLost()), SessionLost)
+        self.assertTrue(accepted[0].reason.check(SessionLost))
+
+    def test_aPeerThatAnswersNoPingIsLost(self) -> None:
+        self.wire.far.stalled = True
+        for _ in range(45):
+            self.wire.clock.advance(1)
+            self.wire.turn()
+        self.assertIsInstance(self.successResultOf(self.near.whenLost()), SessionLost)
+
+    def test_pingsKeepAnIdleSession(self) -> None:
+        for _ in range(200):
+            self.wire.clock.advance(1)
+            self.wire.settle()
+        self.assertNoResult(self.near.whenLost())
+
+    def test_noTimerIsLeft(self) -> None:
+        self.accept(Collect)
+        self.open(Collect).transport.loseConnection()
+        self.wire.settle()
+        self.near.transport.loseConnection()  # type: ignore[union-attr]
+        self.wire.settle()
+        self.assertEqual(self.wire.clock.getDelayedCalls(), [])
+
+
+class PressureTests(TwoSessions):
+    """
+    A carrier that takes no more, and applications that do not read.
+    """
+
+    def test_producersPauseWhileTheCarrierIsFull(self) -> None:
+        self.accept()
+        bulk, other = self.open(), self.open()
+        self.wire.settle()
+        self.wire.far.stalled = True
+        bulk.transport.write(bytes(WINDOW))
+        self.wire.settle()
+        self.assertTrue(self.near.full)
+        producer = Producer()
+        other.transport.registerProducer(producer, True)
+        self.assertEqual(producer.asked, ["pause"])
+        self.wire.far.stalled = False
+        self.wire.settle()
+        self.assertEqual(producer.asked, ["pause", "resume"])
+
+    def test_theCarrierHoldsAtMostTwoBatchesOfData(self) -> None:
+        self.accept()
+        streams = [self.open() for _ in range(4)]
+        self.wire.settle()
+        self.wire.far.stalled = True
+        for stream in streams:
+            stream.transport.write(bytes(WINDOW))
+        self.wire.settle()
+        self.assertLessEqual(self.octetsWritten(), 128 * 1024)
+
+    def test_controlGoesOnWhileTheCarrierIsFull(self) -> None:
+        accepted = self.accept()
+        bulk, other, third = self.open(), self.open(), self.open()
+        self.wire.settle()
+        self.wire.far.stalled = True
+        bulk.transport.write(bytes(WINDOW))
+        self.wire.settle()
+        before = self.octetsWritten()
+        other.transport.loseWriteConnection()
+        third.transport.abortConnection()
+        self.near.ping()
+        self.wire.settle()
+        self.assertEqual(self.octetsWritten() - before, 36)
+        self.wire.far.stalled = False
+        self.wire.settle()
+        self.assertIn("read ended", accepted[1].told)
+
+    def test_aPeerThatDoesNotReadWhileItAsksIsDropped(self) -> None:
+        self.accept()
+        bulk = self.open()
+        self.wire.settle()
+        self.wire.near.stalled = False
+        self.wire.far.stalled = True
+        bulk.transport.write(bytes(WINDOW))
+        self.wire.settle()
+        for _ in range(6000):
+            self.near.ping()
+            self.wire.clock.advance(0)
+        self.wire.settle()
+        self.assertIsInstance(self.successResultOf(self.near.whenLost()), SessionLost)
+
+    def test_aPeerThatGoesOnAfterTheCloseIsCutOff(self) -> None:
+        accepted = self.accept()
+        stream = self.open(Collect)
+        stream.transport.loseConnection()
+        self.wire.settle()
+        accepted[0].transport.write(bytes(1500 * 1024))
+        self.wire.settle()
+        self.assertTrue(accepted[0].reason.check(StreamReset))
+        self.assertEqual(self.near.streams, 0)
+
+    def test_aPeerThatNeverEndsIsCutOff(self) -> None:
+        accepted = self.accept()
+        stream = self.open(Collect)
+        stream.transport.loseConnection()
+        self.wire.settle()
+        self.assertTrue(stream.reason.check(ConnectionDone))
+        for _ in range(301):
+            self.wire.clock.advance(1)
+            self.wire.settle()
+        self.assertTrue(accepted[0].reason.check(StreamReset))
+        self.assertEqual((self.near.streams, self.far.streams), (0, 0))
+
+    def test_aFlushThatGetsNoCreditIsGivenUp(self) -> None:
+        accepted = self.accept()
+        stream = self.open(Collect)
+        self.wire.settle()
+        accepted[0].transport.pauseProducing()
+        stream.transport.write(bytes(2 * WINDOW))
+        stream.transport.loseConnection()
+        for _ in range(31):
+            self.wire.settle()
+            self.wire.clock.advance(1)
+        self.wire.settle()
+        self.assertTrue(stream.reason.check(StreamReset))
+        self.assertTrue(accepted[0].reason.check(StreamReset))
+
+
+class BudgetTests(TwoSessions):
+    """
+    A session may hold so much and no more.
+    """
+
+    limits = SessionLimits(session_octets=600_000)
+
+    def test_theLargestHolderIsReset(self) -> None:
+        accepted = self.accept()
+        streams = [self.open() for _ in range(3)]
+        self.wire.settle()
+        for end in accepted:
+            end.transport.pauseProducing()
+        for stream, octets in zip(streams, (WINDOW, 200_000, 200_000), strict=True):
+            stream.transport.write(bytes(octets))
+        self.wire.settle()
+        self.assertTrue(streams[0].reason.check(StreamReset))
+        self.assertEqual([end.told for end in accepted[1:]], [["made"], ["made"]])
+
+
+class AloneTests(SynchronousTestCase):
+    """
+    A session that has no carrier yet.
+    """
+
+    def test_whenUp(self) -> None:
+        wire = Wire()
+        session = YamuxSession(True, clock=wire.clock)
+        up = session.whenUp()
+        self.assertNoResult(up)
+        wire.connect(session, Protocol())
+        self.assertIs(self.successResultOf(up), session)
+        self.assertIs(self.successResultOf(session.whenUp()), session)
