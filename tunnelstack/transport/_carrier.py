@@ -1,0 +1,414 @@
+"""
+A WebSocket that looks like any transport to the protocol above it.
+
+The transport decides when the connection ends and why; what stands on the wire is its engine's business.  It is
+registered as the engine's consumer all the time, so that pressure is known even when no application asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from attrs import field, frozen
+from attrs.validators import ge, gt
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IConsumer,
+    ILoggingContext,
+    IPushProducer,
+    ISSLTransport,
+    ITransport,
+)
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tunnelstack.errors import PeerError, Unavailable, UsageError
+from tunnelstack.interfaces import IRecordTransport
+
+
+class ClosedByPeer(ConnectionLost):
+    """
+    The peer closed the WebSocket and gave a reason that is not good order.
+
+    @ivar code: from its Close frame.
+    @ivar reason: the words with it; may be empty.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"close code {code}: {reason}" if reason else f"close code {code}")
+        self.code = code
+        self.reason = reason
+
+
+class WebSocketBroken(PeerError, ConnectionLost):
+    """
+    The peer broke a rule of RFC 6455, or one of ours; it was told with a Close frame.
+
+    @ivar code: of that Close frame: 1002, 1003, 1007 or 1009.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason, code=code)
+        self.code = code
+
+
+class PeerSilent(Unavailable, ConnectionLost):
+    """
+    Nothing was heard from the peer in the time that it had to answer a ping.
+    """
+
+
+@frozen(kw_only=True)
+class WebSocketLimits:
+    """
+    How one WebSocket behaves.
+
+    @ivar message: octets that one of our messages may have; longer writes are split.
+    @ivar maxMessage: octets that one of the peer's messages may have, however fragmented.
+    @ivar keepalive: seconds between pings of ours; C{0} sends none.
+    @ivar keepaliveTimeout: seconds in which something must be heard after a ping.
+    @ivar closeFrame: whether C{loseConnection} says Close 1000; some peers only know a bare end of the connection.
+    @ivar closeTimeout: seconds that the peer has for its part of a close.
+    @ivar flushTimeout: seconds that octets written before a close have to leave.
+    @ivar handshakeTimeout: seconds that a client has to send its request (server only).
+    """
+
+    message: int = field(default=64 * 1024, validator=gt(0))     # larger ones hold back credit: measured
+    maxMessage: int = field(default=16 * 1024 * 1024, validator=gt(0))
+    keepalive: float = field(default=0.0, validator=ge(0))
+    keepaliveTimeout: float = field(default=5.0, validator=gt(0))
+    closeFrame: bool = True
+    closeTimeout: float = field(default=5.0, validator=gt(0))
+    flushTimeout: float = field(default=30.0, validator=gt(0))
+    handshakeTimeout: float = field(default=10.0, validator=gt(0))
+
+
+class _Pull:
+    """
+    A producer that must be asked for every piece, as one that is told to stop.
+    """
+
+    def __init__(self, producer: Any, clock: Any) -> None:
+        self._producer = producer
+        self._clock = clock
+        self._call: Any = None
+
+    def resumeProducing(self) -> None:
+        if self._call is None:
+            self._call = self._clock.callLater(0, self._ask)
+
+    def pauseProducing(self) -> None:
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def stopProducing(self) -> None:
+        self.pauseProducing()
+        self._producer.stopProducing()
+
+    def _ask(self) -> None:
+        self._call = None
+        self.resumeProducing()
+        self._producer.resumeProducing()
+
+
+@implementer(ITransport, IConsumer, IPushProducer, ILoggingContext, IRecordTransport)
+class WebSocketTransport:
+    """
+    An C{ITransport} whose octets travel as binary messages.
+
+    Every C{write} and every C{writeSequence} is one message, or as many as L{WebSocketLimits.message} asks for.
+    What arrives is handed on as it comes, whatever its messages and fragments; with C{records}, whole messages go
+    to the protocol's C{recordReceived(octets, text)} instead.  There is no half-close.
+
+    @ivar protocol: the application.
+    @ivar subprotocol: what both sides agreed on, or C{None}.
+    @ivar resource: path and query that the client asked for.
+    @ivar connected: false before the WebSocket is open and once it is over.
+    @ivar disconnecting: C{loseConnection} was called, or the peer said Close.
+    @ivar stalled: the application has asked for a pause.
+    """
+
+    protocol: Any = None
+    subprotocol: str | None = None
+    resource = ""
+
+    _log = Logger()
+
+    def __init__(self, clock: Any, limits: WebSocketLimits, records: bool = False) -> None:
+        """
+        @param clock: an C{IReactorTime}.
+        """
+        self.connected = False
+        self.disconnecting = False
+        self.stalled = False
+        self.records = records
+        self.maxMessage = limits.maxMessage
+        self._clock = clock
+        self._limits = limits
+        self._limit = limits.message
+        self._engine: Any = None
+        self._writable = False
+        self._producer: Any = None
+        self._paused = False            # the producer was told to
+        self._pieces: list[bytes] = []  # of a record that is not whole
+        self._why: Failure | None = None
+        self._closeSent = False
+        self._timer: Any = None         # of a close
+        self._pulse: Any = None         # of the keepalive
+        self._pings = 0
+
+    def begin(self, engine: Any, protocol: Any) -> None:
+        """
+        The WebSocket is open: connect the application.
+        """
+        self._engine = engine
+        self._send = engine.sendBinary
+        engine.serve(self)
+        self.protocol = protocol
+        self.connected = self._writable = True
+        if self._limits.keepalive:
+            self._pulse = self._clock.callLater(self._limits.keepalive, self._ping)
+        protocol.makeConnection(self)
+
+    # ITransport
+
+    def write(self, data: bytes) -> None:
+        if not isinstance(data, bytes):
+            raise TypeError(f"a transport takes bytes, not {type(data).__name__}")
+        if not self._writable or not data:
+            return
+        limit = self._limit
+        if len(data) <= limit:
+            self._send(data)
+            return
+        for start in range(0, len(data), limit):
+            self._send(data[start : start + limit])
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        self.write(b"".join(data))
+
+    def writeRecord(self, octets: bytes, text: bool = False) -> None:
+        """
+        Send one message.
+
+        @param text: as a text message; the octets are UTF-8 then.
+        @raise UsageError: it is empty, or longer than a message may be; a text has no such limit.
+        """
+        if not octets or (len(octets) > self._limit and not text):
+            raise UsageError("no such message can be sent", octets=len(octets), limit=self._limit)
+        if self._writable:
+            (self._engine.sendText if text else self._send)(octets)
+
+    def loseConnection(self) -> None:
+        if self.connected and not self.disconnecting:
+            self.disconnecting = True
+            if self._producer is None:
+                self._close()
+
+    def abortConnection(self) -> None:
+        if self.connected:
+            self._give(ConnectionAborted())
+            self._engine.abort()
+
+    def getPeer(self) -> Any:
+        return self._engine.transport.getPeer()
+
+    def getHost(self) -> Any:
+        return self._engine.transport.getHost()
+
+    def getPeerCertificate(self) -> Any:
+        """
+        @return: the certificate of the TLS connection below, a pyOpenSSL C{X509}; C{None} where there is none.
+        """
+        below = self._engine.transport
+        return below.getPeerCertificate() if ISSLTransport.providedBy(below) else None
+
+    @property
+    def negotiatedProtocol(self) -> bytes | None:
+        """
+        What ALPN chose for the TLS connection below.
+        """
+        protocol: bytes | None = getattr(self._engine.transport, "negotiatedProtocol", None)
+        return protocol
+
+    def logPrefix(self) -> str:
+        return type(self.protocol).__name__
+
+    # IPushProducer: the reading half
+
+    def pauseProducing(self) -> None:
+        if not self.disconnecting:
+            self.stalled = True
+            self._engine.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        if self.stalled:
+            self.stalled = False
+            self._clock.callLater(0, self._continue)
+
+    def stopProducing(self) -> None:
+        self.loseConnection()
+
+    # IConsumer: the writing half
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if self._producer is not None:
+            raise RuntimeError(f"cannot register {producer!r}: {self._producer!r} was never unregistered")
+        if not self._writable:
+            producer.stopProducing()
+            return
+        self._producer = producer if streaming else _Pull(producer, self._clock)
+        self._paused = False
+        if self._engine.full:
+            self.writesPaused()
+        elif not streaming:
+            self._producer.resumeProducing()
+
+    def unregisterProducer(self) -> None:
+        producer, self._producer = self._producer, None
+        if isinstance(producer, _Pull):
+            producer.pauseProducing()
+        if self.disconnecting and self._writable:
+            self._close()
+
+    # What the engine tells
+
+    def octetsReceived(self, octets: bytes) -> None:
+        if self.records:
+            self._pieces.append(octets)
+        elif octets and not self.disconnecting:
+            self.protocol.dataReceived(octets)
+
+    def messageEnded(self, text: bool) -> None:
+        record, self._pieces = b"".join(self._pieces), []
+        if not self.disconnecting:
+            self.protocol.recordReceived(record, text)
+
+    def closeReceived(self, code: int | None, reason: str) -> None:
+        if not self._closeSent:
+            self._engine.sendClose(code)
+            good = code is None or code in (1000, 1001)
+            self._give(ConnectionDone() if good else ClosedByPeer(code or 0, reason))
+        else:
+            self._give(ConnectionDone())
+        self._wait()
+        self._engine.leave()
+
+    def violated(self, code: int, reason: str) -> None:
+        self._give(WebSocketBroken(code, reason))
+        self._wait()
+
+    def writesPaused(self) -> None:
+        if self._producer is not None and not self._paused:
+            self._paused = True
+            self._producer.pauseProducing()
+
+    def writesResumed(self) -> None:
+        if self._paused and self._producer is not None:
+            self._paused = False
+            self._producer.resumeProducing()
+        elif self._timer is not None:     # closing, and all that was written has left
+            self._timer.reset(self._limits.closeTimeout)
+
+    def lost(self, reason: Failure) -> None:
+        """
+        The connection below is gone.
+        """
+        for call in (self._timer, self._pulse):
+            if call is not None:
+                call.cancel()
+        self._timer = self._pulse = None
+        if not self.connected:
+            return
+        self._give(self._reason(reason))
+        self.connected = False
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.stopProducing()
+        assert self._why is not None
+        self.protocol.connectionLost(self._why)
+
+    # Ends
+
+    def _reason(self, below: Failure) -> Exception | Failure:
+        """
+        An end without any Close frame is no good order, unless it answers ours.
+        """
+        if not below.check(ConnectionDone) or self._closeSent or not self._writable:
+            return below
+        return ConnectionLost("the connection ended without a Close frame (code 1006)")
+
+    def _give(self, reason: Exception | Failure) -> None:
+        """
+        Remember why it ends, unless that is known already; from here on writes vanish.
+        """
+        self._writable = False
+        self.disconnecting = True
+        if self._why is None:
+            self._why = reason if isinstance(reason, Failure) else Failure(reason)
+
+    def _close(self) -> None:
+        self._writable = False
+        self._wait()
+        if not self._limits.closeFrame:
+            self._engine.leave()
+            return
+        self._closeSent = True
+        self._engine.sendClose(1000)
+        if self.stalled:                  # the peer's Close is behind what was not read
+            self.resumeProducing()
+
+    def _wait(self) -> None:
+        """
+        Give the peer so many seconds, after what was written has left, and no more.
+        """
+        seconds = self._limits.flushTimeout if self._engine.full else self._limits.closeTimeout
+        if self._timer is None:
+            self._timer = self._clock.callLater(seconds, self._late)
+        else:
+            self._timer.reset(seconds)
+
+    def _late(self) -> None:
+        self._timer = None
+        self._give(ConnectionLost("the peer did not close its side in time"))
+        self._engine.abort()
+
+    # Later turns
+
+    def _continue(self) -> None:
+        """
+        Reading goes on, first with what had arrived before the pause.
+        """
+        if self.stalled or not self.connected:
+            return
+        try:
+            self._engine.consume()
+        except Exception as error:
+            self._log.failure("a protocol failed", protocol=self.protocol)
+            self._give(Failure(error))
+            self._engine.abort()
+            return
+        if not self.stalled:
+            self._engine.transport.resumeProducing()
+
+    def _ping(self) -> None:
+        engine = self._engine
+        if self.stalled or engine.full:   # an answer could not be heard, or the question not sent
+            self._pulse = self._clock.callLater(self._limits.keepalive, self._ping)
+            return
+        self._pings += 1
+        engine.heard = False
+        engine.sendPing(b"%d" % self._pings)
+        self._pulse = self._clock.callLater(self._limits.keepaliveTimeout, self._checkPulse)
+
+    def _checkPulse(self) -> None:
+        if self._engine.heard or self.stalled:
+            rest = max(0.0, self._limits.keepalive - self._limits.keepaliveTimeout)
+            self._pulse = self._clock.callLater(rest, self._ping)
+            return
+        self._pulse = None
+        self._give(PeerSilent("no answer to a ping", seconds=self._limits.keepaliveTimeout))
+        self._engine.abort()
