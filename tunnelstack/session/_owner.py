@@ -85,6 +85,7 @@ class StreamOwner:
         self._closing: dict[int, _Closing] = {}
         self._ring: deque[StreamTransport] = deque()
         self._held: deque[StreamTransport] = deque()
+        self._short: list[StreamTransport] = []   # a record of theirs waits for more credit than there is
         self._calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._turn: Any = None                # the delayed call of the next turn
         self._feeding = False                 # a flush follows anyway
@@ -186,6 +187,11 @@ class StreamOwner:
         Write batches until there is nothing to say or the carrier is full.
         """
         core = self._core
+        if self._short:
+            short, self._short = self._short, []
+            for stream in short:
+                if not stream.ringed:
+                    self.ready(stream)
         while True:
             if self._ring:
                 self._fill(BATCH - core.control_octets)
@@ -239,6 +245,8 @@ class StreamOwner:
         size = stream.recordNext
         if not size or size > credit:
             stream.ringed = False             # back when credit comes
+            if size and credit > 0:
+                self._short.append(stream)    # of which the core, having told of some, says no more
             return b""
         if size + HEADER > room:
             self._ring.appendleft(stream)
@@ -351,6 +359,7 @@ class StreamOwner:
         self._closing.clear()
         self._ring.clear()
         self._held.clear()
+        self._short.clear()
         failure = Failure(reason)
         for stream in list(self._streams.values()):
             stream.lost(failure)

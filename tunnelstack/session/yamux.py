@@ -207,10 +207,9 @@ class YamuxSession(StreamOwner, Protocol):
                 deliver[event.__class__](event)
         except SessionBroken as broken:
             self._breakOff(broken)
-            return
         finally:
             self._feeding = False
-        if core.held > self._limits.session_octets:
+        if self._core is not None and core.held > self._limits.session_octets:
             self._relieve()
         self.flush()
 
@@ -427,7 +426,7 @@ class YamuxSession(StreamOwner, Protocol):
         waiting, self._whenIdle = self._whenIdle, []
         if self._core is not None:
             self._send()
-            self.transport.loseConnection()
+            self._close()
         for idle in waiting:
             idle.callback(None)
 
@@ -442,11 +441,16 @@ class YamuxSession(StreamOwner, Protocol):
         self._failing.__cause__ = broken
         self._log.warn("session with {peer} broken off: {reason}", peer=self._peerName(), reason=str(broken), key=self.address.key)
         self.transport.writeSequence(self._core.data_to_send())
+        self._loseStreams(self._failing)
         self._goodbye = self._clock.callLater(GOODBYE_SECONDS, self.transport.abortConnection)
+        self._close()
+
+    def _close(self) -> None:
+        """
+        Close the carrier behind what is queued; we produce nothing more for it.
+        """
         self.transport.unregisterProducer()
         self.transport.loseConnection()
-        self._loseStreams(self._failing)
-        self._wake()
 
     def _peerName(self) -> str:
         return str(self.address.peer or self.transport.getPeer())
