@@ -1,0 +1,22 @@
+"""
+How Sphinx reads these pages.  The API pages beside them are pydoctor's (C{apidoc.py}).
+"""
+
+from importlib.metadata import version as _version
+
+project = "tunnelstack"
+author = "The tunnelstack maintainers"
+copyright = "2026, the tunnelstack maintainers"
+release = _version("tunnelstack")
+version = release
+
+extensions = ["myst_parser"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+exclude_patterns = ["_build", "examples"]
+nitpicky = True
+
+html_theme = "alabaster"
+html_theme_options = {"description": "Tunnels for Twisted", "page_width": "1080px", "fixed_sidebar": True}
+html_show_sourcelink = False

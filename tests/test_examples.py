@@ -1,0 +1,103 @@
+"""
+What the documentation shows is run, and what it points to is there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.protocol import Protocol
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from tunnelstack.interfaces import IStreamHandler
+from tunnelstack.testing import Wire
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "docs" / "examples"
+
+FIND = """
+from tunnelstack.interfaces import IStreamHandler
+from twisted.plugin import getPlugins
+print(*(handler.name for handler in getPlugins(IStreamHandler)))
+"""
+
+
+def code(name: str) -> str:
+    """
+    @return: an example without its docstring.
+    """
+    return (EXAMPLES / name).read_text().partition('"""\n\n')[2]
+
+
+class Caller(Protocol):
+    """
+    Says two lines and keeps what comes back.
+    """
+
+    def __init__(self) -> None:
+        self.heard = b""
+
+    def connectionMade(self) -> None:
+        self.transport.write(b"is there\nanybody\n")
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard += data
+
+
+class HandlerTests(SynchronousTestCase):
+    """
+    The handler of C{docs/howto/write-a-handler.md}.
+    """
+
+    def handler(self) -> Any:
+        return runpy.run_path(str(EXAMPLES / "shout.py"))["shout"]
+
+    def test_isAHandler(self) -> None:
+        verifyObject(IStreamHandler, self.handler())
+
+    def test_fitsIntoFifteenLines(self) -> None:
+        written = [line for line in code("shout.py").splitlines() if line]
+        self.assertLessEqual(len(written), 15)
+
+    def test_answersHoweverItsOctetsAreCut(self) -> None:
+        for cut in (None, 1, 7):
+            wire, caller = Wire(cut=cut), Caller()
+            wire.connect(caller, self.handler().buildProtocol(None))
+            wire.settle()
+            self.assertEqual(caller.heard, b"IS THERE\nANYBODY\n")
+
+    def test_isFoundAsAPlugin(self) -> None:
+        plugins = Path(self.mktemp()).absolute() / "twisted" / "plugins"
+        plugins.mkdir(parents=True)
+        plugins.joinpath("shout.py").write_text((EXAMPLES / "shout.py").read_text())
+        environment = {**os.environ, "PYTHONPATH": os.fspath(plugins.parent.parent)}
+        command = [sys.executable, "-c", FIND]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, cwd=ROOT)
+        self.assertIn("b'/demo/shout/1.0.0'", done.stdout.split(), done.stderr)
+
+
+class PageTests(SynchronousTestCase):
+    """
+    The pages that are read outside the built documentation.
+    """
+
+    def test_theReadmeShowsTheExample(self) -> None:
+        self.assertIn(f"```python\n{code('echo.py')}```", (ROOT / "README.md").read_text())
+
+    def test_linksLeadSomewhere(self) -> None:
+        pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+        dead = [
+            f"{page.relative_to(ROOT)}: {target}"
+            for page in pages
+            if "_build" not in page.parts
+            for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+            if not (page.parent / target).exists()
+        ]
+        self.assertEqual(dead, [])
