@@ -8,6 +8,7 @@ Which side calls itself client says only which stream identifiers it uses; it ha
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from math import inf
 from typing import Any
 
@@ -69,7 +70,7 @@ class YamuxSession(StreamOwner, Protocol):
         self._limits = limits or SessionLimits()
         self._wire = YamuxConnection(client, self._limits)
         self._core = self._wire
-        self.acknowledge = self._wire.acknowledge  # type: ignore[method-assign]
+        self.acknowledge = self._wire.acknowledge  # type: ignore[method-assign,assignment]
         self.address = address or StreamAddress()
         self.connector = _Connector(self)
         self.listener = _Listener(self)
@@ -84,7 +85,7 @@ class YamuxSession(StreamOwner, Protocol):
         self._failing: SessionLost | None = None
         self._goodbye: Any = None
         self._timer: Any = None
-        self._deliver = {
+        self._deliver: dict[type[events.Event], Callable[[Any], None]] = {
             events.DataArrived: self._data,
             events.StreamOpened: self._opened,
             events.StreamEnded: self._streamEnded,
@@ -313,7 +314,7 @@ class YamuxSession(StreamOwner, Protocol):
         @raise CannotListenError: there is a factory already.
         """
         if self._factory is not None:
-            raise CannotListenError(None, None, "the session's streams have a factory already")  # type: ignore[no-untyped-call]
+            raise CannotListenError(None, None, "the session's streams have a factory already")
         self._factory = factory
         waiting, self._unclaimed = self._unclaimed, {}
         for stream in waiting.values():
@@ -439,7 +440,10 @@ class YamuxSession(StreamOwner, Protocol):
             self._deliver[event.__class__](event)
         self._failing = SessionLost(f"the peer broke the protocol: {broken}")
         self._failing.__cause__ = broken
-        self._log.warn("session with {peer} broken off: {reason}", peer=self._peerName(), reason=str(broken), key=self.address.key)
+        self._log.warn(
+            "session with {peer} of {key} broken off: {reason}",
+            peer=self._peerName(), key=self.address.key, reason=str(broken),
+        )
         self.transport.writeSequence(self._core.data_to_send())
         self._loseStreams(self._failing)
         self._goodbye = self._clock.callLater(GOODBYE_SECONDS, self.transport.abortConnection)

@@ -31,6 +31,7 @@ class SpliceEnd(Protocol):
     """
 
     other: SpliceEnd
+    transport: Any
     octets = 0
 
     def __init__(self, splice: Splice) -> None:

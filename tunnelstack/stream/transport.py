@@ -454,7 +454,7 @@ class StreamTransport:
         Go on; what was held follows on a later turn.
         """
         self._paused = False
-        if (self._waiting or self.readEnded and not self._readTold) and not self._fresh:
+        if (self._waiting or (self.readEnded and not self._readTold)) and not self._fresh:
             self._fresh = True
             self._owner.soon(self._deliverWaiting)
 
@@ -497,13 +497,13 @@ class StreamTransport:
 
     # Who is who
 
-    def getPeer(self) -> IAddress:
+    def getPeer(self) -> Any:
         """
         The visitor on whose behalf the stream was opened where that is known, else the stream's L{StreamAddress}.
         """
         return self.address.visitor or self.address
 
-    def getHost(self) -> IAddress:
+    def getHost(self) -> Any:
         """
         The tunnel's public side where that is known, else the stream's L{StreamAddress}.
         """
