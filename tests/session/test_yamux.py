@@ -13,7 +13,8 @@ from zope.interface.verify import verifyObject
 
 from tests.promises.streams import WINDOW, Collect, HalfCollect, Producer, StreamPromises
 from tunnelstack.interfaces import ISession, IStreamOwner
-from tunnelstack.session.yamux import WAITING_OPENS, YamuxSession
+from tunnelstack.session._opens import WAITING_OPENS
+from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.lost import OpenTimeout, SessionClosed, SessionLost, StreamReset, TooManyStreams
 from tunnelstack.testing import Wire, sessionPair
 from tunnelstack.wire.yamux.limits import SessionLimits
@@ -144,6 +145,25 @@ class SessionTests(TwoSessions):
         self.wire.settle()
         self.assertEqual(accepted[0].got, b"early")
         self.assertEqual(self.near._core.open_slots, 256)
+
+    def test_aProtocolMayPauseAsSoonAsItIsConnected(self) -> None:
+        class Pausing(HalfCollect):
+            def connectionMade(self) -> None:
+                super().connectionMade()
+                self.transport.pauseProducing()
+
+        early = self.open()
+        early.transport.write(b"early")
+        self.wire.settle()
+        accepted = self.accept(Pausing)
+        late = self.open()
+        late.transport.write(b"late")
+        self.wire.settle()
+        self.assertEqual([end.got for end in accepted], [b"", b""])
+        for end in accepted:
+            end.transport.resumeProducing()
+        self.wire.settle()
+        self.assertEqual([end.got for end in accepted], [b"early", b"late"])
 
     def test_onlyOneListener(self) -> None:
         self.accept()

@@ -7,40 +7,28 @@ Which side calls itself client says only which stream identifiers it uses; it ha
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import CannotListenError, ConnectionDone, NoProtocol
-from twisted.internet.interfaces import (
-    IListeningPort,
-    IProtocol,
-    IProtocolFactory,
-    IStreamClientEndpoint,
-    IStreamServerEndpoint,
-)
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.interfaces import ISession
+from tunnelstack.session._accepts import Accepts
+from tunnelstack.session._opens import NoSlot, Opens
 from tunnelstack.session._owner import StreamOwner
 from tunnelstack.stream.address import StreamAddress
-from tunnelstack.stream.lost import OpenTimeout, SessionClosed, SessionLost, StreamReset, TooManyStreams
+from tunnelstack.stream.lost import SessionClosed, SessionLost, StreamReset
 from tunnelstack.stream.transport import StreamTransport
 from tunnelstack.wire.yamux import events
-from tunnelstack.wire.yamux.errors import GoneAway, SessionBroken, StreamsExhausted
-from tunnelstack.wire.yamux.errors import TooManyStreams as AllTaken
+from tunnelstack.wire.yamux.errors import GoneAway, SessionBroken, StreamsExhausted, TooManyStreams
 from tunnelstack.wire.yamux.limits import SessionLimits
 from tunnelstack.wire.yamux.session import YamuxConnection
-
-WAITING_OPENS = 1024
-"""Calls of C{connect} that may wait for a slot; more fail at once."""
-
-OPEN_SECONDS = 30.0
-"""Seconds that one of them waits."""
 
 GOODBYE_SECONDS = 10.0
 """Seconds for the carrier to take the last octets of a session that broke."""
@@ -72,11 +60,8 @@ class YamuxSession(StreamOwner, Protocol):
         self._core = self._wire
         self.acknowledge = self._wire.acknowledge  # type: ignore[method-assign,assignment]
         self.address = address or StreamAddress()
-        self.connector = _Connector(self)
-        self.listener = _Listener(self)
-        self._factory: IProtocolFactory | None = None
-        self._unclaimed: dict[int, StreamTransport] = {}
-        self._opens: deque[tuple[Deferred[IProtocol], IProtocolFactory, float]] = deque()
+        self.connector = Opens(self)
+        self.listener = Accepts(self)
         self._pings: dict[int, tuple[Deferred[float], float]] = {}
         self._whenUp: list[Deferred[YamuxSession]] = []
         self._whenLost: list[Deferred[SessionLost]] = []
@@ -87,11 +72,11 @@ class YamuxSession(StreamOwner, Protocol):
         self._timer: Any = None
         self._deliver: dict[type[events.Event], Callable[[Any], None]] = {
             events.DataArrived: self._data,
-            events.StreamOpened: self._opened,
+            events.StreamOpened: lambda event: self.listener.opened(event.stream_id),
             events.StreamEnded: self._streamEnded,
             events.StreamReset: self._streamReset,
             events.CreditArrived: self._credit,
-            events.SlotsFreed: self._slotsFreed,
+            events.SlotsFreed: lambda event: self.connector.slotsFreed(),
             events.PongArrived: self._pong,
             events.PeerWentAway: self._wentAway,
             events.KeepaliveLost: self._keepaliveLost,
@@ -224,10 +209,8 @@ class YamuxSession(StreamOwner, Protocol):
             if call is not None and call.active():
                 call.cancel()
         self._loseStreams(lost)
-        opens, self._opens = self._opens, deque()
         pings, self._pings = self._pings, {}
-        for connected, *_ in opens:
-            connected.errback(lost)
+        self.connector.fail(lost)
         for answer, _ in pings.values():
             answer.errback(lost)
         self._checkIdle()
@@ -247,116 +230,38 @@ class YamuxSession(StreamOwner, Protocol):
     def _goneError(self) -> SessionLost:
         return self._lost or self._failing or SessionLost("the session is not connected")
 
-    # Opening
+    # Opening, for Opens
 
-    def openStream(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+    def gone(self) -> SessionLost | None:
         """
-        Open a stream for a protocol of C{factory}'s; what C{connector.connect} does.
+        @return: why no stream can be opened any more, or C{None}.
         """
-        if self._core is None or self._failing is not None:
-            return fail(self._goneError())
-        if self._opens:
-            return self._waitForSlot(factory)
+        return self._goneError() if self._core is None or self._failing is not None else None
+
+    def openFor(self, build: Callable[[], IProtocol]) -> IProtocol:
+        """
+        Open a stream and connect a protocol to it.
+
+        @raise NoSlot: not at this moment.
+        @raise SessionClosed: never again.
+        """
         try:
-            return succeed(self._open(factory))
-        except AllTaken:
-            return self._waitForSlot(factory)
+            streamId = self._wire.open_stream(self._clock.seconds())
+        except TooManyStreams as later:
+            raise NoSlot from later
         except (GoneAway, StreamsExhausted) as never:
-            return fail(SessionClosed(str(never)))
-        except Exception:
-            return fail()
-
-    def _open(self, factory: IProtocolFactory) -> IProtocol:
-        streamId = self._core.open_stream(self._clock.seconds())
+            raise SessionClosed(str(never)) from never
         try:
-            protocol = factory.buildProtocol(self.address)
-            if protocol is None:
-                raise NoProtocol
+            protocol = build()
         except Exception:
             self.reset(streamId)
             raise
-        stream = StreamTransport(self, streamId, self.address, protocol)
-        self._streams[streamId] = stream
+        stream = self._streams[streamId] = StreamTransport(self, streamId, self.address, protocol)
         if self._timer is None:
             self._watchCore()
         self._wake()
         protocol.makeConnection(stream)
         return protocol
-
-    def _waitForSlot(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        if len(self._opens) >= WAITING_OPENS:
-            return fail(TooManyStreams("no stream can be opened now", waiting=len(self._opens)))
-        connected: Deferred[IProtocol] = Deferred(self._abandonOpen)
-        deadline = self._clock.seconds() + OPEN_SECONDS
-        self._opens.append((connected, factory, deadline))
-        self._watch(deadline)
-        return connected
-
-    def _abandonOpen(self, connected: Deferred[IProtocol]) -> None:
-        self._opens = deque(waiting for waiting in self._opens if waiting[0] is not connected)
-
-    def _slotsFreed(self, event: Any = None) -> None:
-        while self._opens and self._core is not None and self._core.open_slots:
-            connected, factory, _ = self._opens.popleft()
-            try:
-                protocol = self._open(factory)
-            except Exception:
-                connected.errback(Failure())
-            else:
-                connected.callback(protocol)
-
-    # Being opened
-
-    def listen(self, factory: IProtocolFactory) -> None:
-        """
-        Give the peer's streams, those that wait first, to C{factory}; what C{listener.listen} does.
-
-        @raise CannotListenError: there is a factory already.
-        """
-        if self._factory is not None:
-            raise CannotListenError(None, None, "the session's streams have a factory already")
-        self._factory = factory
-        waiting, self._unclaimed = self._unclaimed, {}
-        for stream in waiting.values():
-            if stream.connected:
-                self._claim(stream)
-        self._wake()
-
-    def unlisten(self) -> None:
-        """
-        Streams that the peer opens from now on wait for the next factory.
-        """
-        self._factory = None
-
-    def _opened(self, event: events.StreamOpened) -> None:
-        streamId = event.stream_id
-        stream = StreamTransport(self, streamId, self.address, _UNCLAIMED)
-        self._streams[streamId] = stream
-        if self._factory is None:
-            stream.pauseProducing()
-            self._unclaimed[streamId] = stream
-        else:
-            self._claim(stream)
-
-    def _claim(self, stream: StreamTransport) -> None:
-        assert self._factory is not None
-        try:
-            protocol = self._factory.buildProtocol(self.address)
-        except Exception:
-            self._log.failure("a factory failed to build a protocol for a stream of {key}", key=self.address.key)
-            protocol = None
-        if protocol is None:
-            self._core.reset_stream(stream.streamId)
-            stream.lost(Failure(StreamReset("nobody takes it")))
-            return
-        self._core.accept_stream(stream.streamId)
-        try:
-            stream.handOver(protocol)
-        except Exception:
-            self._log.failure("a protocol failed when connected to a stream of {key}", key=self.address.key)
-            stream.abortConnection()
-            return
-        stream.resumeProducing()
 
     # Events of the core
 
@@ -382,7 +287,7 @@ class YamuxSession(StreamOwner, Protocol):
         self._closing.pop(event.stream_id, None)
         stream = self._streams.get(event.stream_id)
         if stream is not None:
-            self._unclaimed.pop(event.stream_id, None)
+            self.listener.gone(event.stream_id)
             stream.lost(Failure(StreamReset("the stream was reset", stream=event.stream_id, reason=event.reason)))
         if self._whenIdle:
             self._checkIdle()
@@ -398,9 +303,7 @@ class YamuxSession(StreamOwner, Protocol):
             answer.callback(self._clock.seconds() - sent)
 
     def _wentAway(self, event: events.PeerWentAway) -> None:
-        opens, self._opens = self._opens, deque()
-        for connected, *_ in opens:
-            connected.errback(SessionClosed("the peer takes no more streams"))
+        self.connector.fail(SessionClosed("the peer takes no more streams"))
 
     def _keepaliveLost(self, event: events.KeepaliveLost) -> None:
         self._failing = SessionLost("the peer did not answer a ping in time")
@@ -415,8 +318,8 @@ class YamuxSession(StreamOwner, Protocol):
         super().departed(stream, reason)
         if self._whenIdle:
             self.soon(self._checkIdle)
-        if self._opens:
-            self.soon(self._slotsFreed)
+        if self.connector.waiting:
+            self.soon(self.connector.slotsFreed)
 
     def _checkIdle(self) -> None:
         """
@@ -504,11 +407,7 @@ class YamuxSession(StreamOwner, Protocol):
         if self._core is None:
             return
         now = self._clock.seconds()
-        while self._opens and self._opens[0][2] <= now:
-            connected, *_ = self._opens.popleft()
-            connected.errback(OpenTimeout("no stream could be opened in time"))
-        if self._opens:
-            self._watch(self._opens[0][2])
+        self.connector.expire(now)
         self._expireClosing(now)
         self._watchCore()
         self.flush()
@@ -521,55 +420,3 @@ class _Unclaimed(Protocol):
 
 
 _UNCLAIMED = _Unclaimed()
-
-
-@implementer(IStreamClientEndpoint)
-class _Connector:
-    """
-    Opens streams of a session.
-    """
-
-    def __init__(self, session: YamuxSession) -> None:
-        self._session = session
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        return self._session.openStream(protocolFactory)
-
-
-@implementer(IStreamServerEndpoint)
-class _Listener:
-    """
-    Takes streams of a session's peer.
-    """
-
-    def __init__(self, session: YamuxSession) -> None:
-        self._session = session
-
-    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        try:
-            self._session.listen(protocolFactory)
-        except CannotListenError:
-            return fail()
-        return succeed(_ListeningStreams(self._session))
-
-
-@implementer(IListeningPort)
-class _ListeningStreams:
-    """
-    What C{listener.listen} gives.
-    """
-
-    def __init__(self, session: YamuxSession) -> None:
-        self._session = session
-
-    def startListening(self) -> None:
-        """
-        It does already.
-        """
-
-    def stopListening(self) -> Deferred[None]:
-        self._session.unlisten()
-        return succeed(None)
-
-    def getHost(self) -> StreamAddress:
-        return self._session.address
