@@ -9,11 +9,12 @@ TOX := $(BIN)/tox
 DEMO_PORT ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test peers soak lint types bench docs fuzz clean
+.PHONY: help venv demo test trial peers soak lint types bench docs fuzz clean
 
 help:
 	@echo 'make demo    an edge, an agent and a small site behind it, until Ctrl-C (DEMO_PORT=$(DEMO_PORT))'
 	@echo 'make test    the whole suite; the genuine Go peers too where Go is found'
+	@echo 'make trial   the floors once more, by trial'
 	@echo 'make peers   only the genuine peers; without Go it fails'
 	@echo 'make soak    the promises in full sizes; takes long'
 	@echo 'make fuzz    every decoder for a minute'
@@ -37,7 +38,7 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q tests
 
-peers soak types docs fuzz lint: $(INSTALLED)
+trial peers soak types docs fuzz lint: $(INSTALLED)
 	$(TOX) -q -e $@
 
 bench: $(INSTALLED)
