@@ -207,16 +207,17 @@ class Upper(Watched):
 @implementer(IPushProducer)
 class Pump(Watched):
     """
-    Sends random octets as fast as they are taken, then ends its direction.
+    Sends random octets as fast as they are taken, then ends its direction, unless it is C{endless}.
 
     @ivar sent: octets written; C{sentSum} is their SHA-256.
     """
 
     BLOCK = 64 * KIB
 
-    def __init__(self, octets: int) -> None:
+    def __init__(self, octets: int, endless: bool = False) -> None:
         super().__init__()
         self.octets = octets
+        self.endless = endless
         self.sent = 0
         self.sentSum = sha256()
         self.paused = False
@@ -228,6 +229,7 @@ class Pump(Watched):
 
     def pauseProducing(self) -> None:
         self.paused = True
+        self._check()
 
     def resumeProducing(self) -> None:
         self.paused = False
@@ -239,7 +241,8 @@ class Pump(Watched):
         if self.sent == self.octets and not self.paused:
             self.paused = True
             self.transport.unregisterProducer()
-            self.transport.loseWriteConnection()
+            if not self.endless:
+                self.transport.loseWriteConnection()
 
     def stopProducing(self) -> None:
         self.paused = True

@@ -19,8 +19,9 @@ type carrying struct {
 	Carrier     string              `json:"carrier"` // "tcp" or "ws"
 	Path        string              `json:"path"`    // of the WebSocket
 	Subprotocol string              `json:"subprotocol"`
-	Fragment    int                 `json:"fragment"` // octets a WebSocket frame; longer messages are fragmented
-	Headers     map[string][]string `json:"headers"`
+	Fragment    int                 `json:"fragment"`    // octets a WebSocket frame; longer messages are fragmented
+	Compression bool                `json:"compression"` // permessage-deflate is offered, or taken
+	Headers     map[string][]string `json:"headers"`     // sent with a request, or demanded of one
 }
 
 // webSocketConn makes a stream of octets of a WebSocket: what yamux and multistream want.
@@ -99,7 +100,9 @@ func reach(how carrying, port int) (io.ReadWriteCloser, reply, error) {
 		conn, err := net.DialTimeout("tcp", address, dialTimeout)
 		return conn, reply{}, err
 	case "ws":
-		dialer := websocket.Dialer{HandshakeTimeout: dialTimeout, WriteBufferSize: how.Fragment}
+		dialer := websocket.Dialer{
+			HandshakeTimeout: dialTimeout, WriteBufferSize: how.Fragment, EnableCompression: how.Compression,
+		}
 		if how.Subprotocol != "" {
 			dialer.Subprotocols = []string{how.Subprotocol}
 		}
@@ -144,7 +147,7 @@ func await(how carrying, taken func(io.ReadWriteCloser)) (int, error) {
 }
 
 func upgrading(how carrying, taken func(io.ReadWriteCloser)) http.Handler {
-	upgrader := websocket.Upgrader{WriteBufferSize: how.Fragment}
+	upgrader := websocket.Upgrader{WriteBufferSize: how.Fragment, EnableCompression: how.Compression}
 	if how.Subprotocol != "" {
 		upgrader.Subprotocols = []string{how.Subprotocol}
 	}

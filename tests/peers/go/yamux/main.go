@@ -60,6 +60,9 @@ var commands = map[string]command{
 	"serve":         with(serve),
 	"handled":       with(handled),
 	"drive":         with(drive),
+	"message":       with(message),
+	"next-message":  with(nextMessage),
+	"drop":          with(drop),
 }
 
 // peer keeps what commands made, by the numbers it gave them.
