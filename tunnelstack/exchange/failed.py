@@ -1,0 +1,72 @@
+"""
+Why an exchange broke, and what a visitor is told of it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from tunnelstack.errors import TunnelError, Unavailable
+
+
+class Kind(Enum):
+    """
+    What went wrong; the value is the status a visitor is answered with, and the sentence if nobody knows a better one.
+    """
+
+    UNKNOWN = (404, "There is no such site here.")
+    ABSENT = (503, "The agent of this site is not connected.")
+    BUSY = (503, "This site takes no more requests at the moment.")
+    UNREACHABLE = (503, "The web server behind this site does not answer.")
+    STOPPED = (503, "This server is about to stop.")
+    BROKEN = (502, "The connection to the web server broke.")
+    NONSENSE = (502, "The web server answered something that is not HTTP.")
+    SLOW = (504, "The web server took too long to answer.")
+    UNSUPPORTED = (501, "This site cannot carry such a request.")
+    TOO_LARGE = (413, "The request is too large for this site.")
+    MALFORMED = (400, "The request is malformed.")
+    LATE = (408, "The request did not arrive in time.")
+    GONE = (499, "The visitor went away.")          # never written: nobody is there to read it
+
+    @property
+    def status(self) -> int:
+        """
+        The status of the answer.
+        """
+        return self.value[0]
+
+    @property
+    def sentence(self) -> str:
+        """
+        What a page says when nobody knows better.
+        """
+        return self.value[1]
+
+
+class ExchangeFailed(TunnelError):
+    """
+    The exchange is over without a whole response.
+
+    @ivar kind: a L{Kind}.
+    @ivar status: what a visitor is answered if no octet of the response was sent.
+    @ivar sentence: what the page says.
+    @ivar retryAfter: seconds after which it is worth another try; C{0} if that is not known.
+    """
+
+    def __init__(
+        self, kind: Kind, sentence: str = "", *, status: int = 0, retryAfter: int = 0, **seen: object
+    ) -> None:
+        self.kind = kind
+        self.status = status or kind.status
+        self.sentence = sentence or kind.sentence
+        self.retryAfter = retryAfter or (5 if self.status == 503 else 0)
+        super().__init__(self.sentence, **seen)
+
+
+class Busy(ExchangeFailed, Unavailable):
+    """
+    No exchange can be begun now.
+    """
+
+    def __init__(self, sentence: str = "", **seen: object) -> None:
+        super().__init__(Kind.BUSY, sentence, retryAfter=1, **seen)
