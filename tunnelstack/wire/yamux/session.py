@@ -234,7 +234,7 @@ class YamuxConnection(Intake):
         if self._broken is not None:
             return events
         if self._keepalive.lost(now):
-            return [KeepaliveLost()]
+            events.append(KeepaliveLost())
         if self._keepalive.ping_due(now):
             self._queue_ping()
         while self._unheard:
