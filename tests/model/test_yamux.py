@@ -8,16 +8,18 @@ their own, and held against the rules of the protocol.
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter, deque
-from struct import unpack_from
+from struct import pack, unpack_from
 from typing import Any
 
 from attrs import Factory, define
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.errors import Unavailable
+from tunnelstack.errors import PeerError, Unavailable
 from tunnelstack.wire.yamux.events import (
     CREDIT_OVERFLOW,
     OVERRUN,
@@ -359,3 +361,47 @@ TestTwoSessions.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+
+
+words = st.one_of(
+    st.just(0),
+    st.integers(0, 3).flatmap(lambda kind: st.integers(0, 15).map(lambda flags: kind << 16 | flags)),
+    st.integers(0, 0xFFFFFFFF),
+)
+lengths = st.one_of(st.integers(0, 40), st.sampled_from([INITIAL, INITIAL + 1, 0xFFFC0000, 0xFFFFFFFF]))
+frames = st.tuples(words, st.integers(0, 6), lengths, st.integers(0, 60))
+
+
+class HostileTests(SynchronousTestCase):
+    """
+    Frames that nobody meant.
+    """
+
+    @given(st.booleans(), st.lists(frames, max_size=30), st.integers(1, 80))
+    def test_nothingButPeerErrorAndNoMemoryForALength(
+        self, client: bool, hostile: list[tuple[int, int, int, int]], cut: int
+    ) -> None:
+        ours = YamuxConnection(client, LIMITS)
+        data = b"".join(pack(">III", *head) + bytes(octets) for *head, octets in hostile)
+        heard = 0
+        try:
+            for at in range(0, len(data), cut):
+                for event in ours.receive_data(data[at : at + cut]):
+                    if isinstance(event, DataArrived):
+                        heard += len(event.data)
+            ours.receive_eof()
+        except PeerError:
+            pass
+        self.assertLessEqual(heard, len(data))
+        self.assertLess(sum(map(len, ours.data_to_send())), len(data) + 24)
+        self.assertLess(len(ours._header), 12)
+
+    def test_aLengthIsNotBelieved(self) -> None:
+        ours = YamuxConnection(False, LIMITS)
+        hostile = pack(">III", 0x00010001, 1, 0) + pack(">III", 0, 99, 0xFFFFFFFF) + bytes(1000)
+        tracemalloc.start()
+        try:
+            ours.receive_data(hostile)
+            self.assertLess(tracemalloc.get_traced_memory()[1], 20_000)
+        finally:
+            tracemalloc.stop()

@@ -547,6 +547,15 @@ class OpeningTests(SynchronousTestCase):
             self.assertEqual(events, [StreamOpened(stream_id), StreamReset(stream_id)])
         self.assertEqual(said(ours), [])
 
+    def test_anIdComesNotAgainBeforeItsEndIsHeard(self) -> None:
+        ours = server()
+        events = ours.receive_data(syn(1) + data(1, b"old") + frame(WINDOW, RST, 1) + syn(1) + data(1, b"new"))
+        self.assertEqual(events, [StreamOpened(1), DataArrived(1, b"old"), StreamReset(1)])
+        ours.accept_stream(1)
+        ours.acknowledge(1, 3)
+        self.assertEqual(said(ours), [(WINDOW, RST, 1, 0)])
+        self.assertEqual(ours.receive_data(syn(1)), [StreamOpened(1)])
+
     def test_inboundStreamsAreLimited(self) -> None:
         ours = YamuxConnection(False, SessionLimits(max_streams=2))
         for stream_id in (1, 3, 5):

@@ -62,6 +62,7 @@ class Intake(SessionState):
             raise self._broken
         self._keepalive.heard = True
         self._reads += 1
+        self._ended_unheard.clear()
         events: list[Event] = []
         try:
             self._read(data, events)
@@ -176,17 +177,18 @@ class Intake(SessionState):
             raise ForbiddenStream("the peer opened a stream under our parity", stream=stream_id)
         if known is not None:
             raise DuplicateStream("stream opened twice", stream=stream_id)
-        self._overrun.pop(stream_id, None)
         if flags & RST:
             return None
         if (
             self._we_are_gone
+            or stream_id in self._ended_unheard     # the owner would take the one for the other
             or self._backlog >= self._limits.backlog
             or len(self._streams) - self._ours >= self._limits.max_streams
         ):
             self.refused += 1
             self._reset_on_peers_account(stream_id)
             return None
+        self._overrun.pop(stream_id, None)
         stream = self._streams[stream_id] = Stream(stream_id, ours=False)
         self._backlog += 1
         events.append(StreamOpened(stream_id))

@@ -49,6 +49,7 @@ class SessionState:
         self._outbox = Outbox(limits.pongs)
         self._keepalive = Keepalive(limits.keepalive, limits.keepalive_timeout)
         self._reads = 0
+        self._ended_unheard: set[int] = set()           # the peer's, whose end is among the events of this read
         self._header = b""                              # the beginning of a header that was cut
         self._body_left = 0                             # octets to come of a payload that was cut
         self._body_of: Stream | None = None             # whose it is; None: nobody's, to be drained
@@ -121,8 +122,9 @@ class SessionState:
         self._outbox.updates.pop(stream_id, None)
         if stream.ours:
             self._ours -= 1
-        elif not stream.accepted:
-            self._backlog -= 1
+        else:
+            self._ended_unheard.add(stream_id)
+            self._backlog -= not stream.accepted
         self.held -= stream.held
         stream.release(self._budget)
         if self._body_of is stream:
