@@ -107,6 +107,7 @@ class _Engine:
     webStatus = False
     heard = False
     full = False
+    _gone = False
     _pong: bytes | None = None
     _size = 0
     _text = False
@@ -147,6 +148,7 @@ class _Engine:
 
     def connectionLost(self, reason: Failure) -> None:
         self.state = self.STATE_CLOSED
+        self._gone = True
         self.party.lost(reason)
 
     def pauseProducing(self) -> None:
@@ -221,8 +223,12 @@ class _Engine:
         self.transport.loseConnection()
 
     def abort(self) -> None:
+        """
+        End the connection below at once, if it is not gone already: TLS fails when it is.
+        """
         self.state = self.STATE_CLOSED
-        self.transport.abortConnection()
+        if not self._gone:
+            self.transport.abortConnection()
 
     # autobahn's side
 
@@ -343,6 +349,7 @@ class ClientEngine(_Engine, _ClientProtocol):
             self.settled(refusal.error(self.data))
 
     def connectionLost(self, reason: Failure) -> None:
+        self._gone = True
         if self._refusal is not None and self.state == self.STATE_CONNECTING:
             self.settled(self._refusal.error(self.data))
         super().connectionLost(reason)
