@@ -1,0 +1,227 @@
+"""
+What an edge and an agent are told: frozen records with a default, a bound and a reason for every number.
+
+A service is made from such a record and never reads a file, the environment or a command line itself;
+L{tunnelstack.control.files} makes records of files.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from secrets import token_hex
+from typing import Any
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+from tunnelstack.control.settings import atLeast, each, matching, oneOf, setting
+from tunnelstack.errors import ConfigurationError
+
+MEBIBYTE = 1024 * 1024
+DEV_PORT = 8080
+"""The port of an edge that was started with C{--dev} and told no other."""
+
+LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+HOST = rf"{LABEL}(\.{LABEL})*"
+
+isLabel = matching(LABEL, "a name of up to 63 letters a-z, digits and inner hyphens")
+"""What a service's name has to be: it becomes a part of a host name."""
+
+isHost = matching(HOST, "a host name in lower case, without a port")
+isPattern = matching(rf"(\*\.)?{HOST}", "a host name in lower case, or '*.' and a host name")
+isPath = matching(r"/[!-~]*", "a path that begins with '/'")
+isKey = matching(rf"({LABEL}/)?{LABEL}", "a service, or agent/service")
+isIdentifier = matching(r"[0-9A-Za-z-]*", "letters, digits and hyphens")
+isKind = oneOf("http", "tcp", "serve", "stream")
+isDigest = matching(r"[0-9a-fA-F]{64}", "a SHA-256 in 64 hexadecimal digits")
+
+
+def isNetwork(value: Any) -> None:
+    """
+    An IP address or network: C{"10.0.0.0/8"}.
+    """
+    try:
+        ipaddress.ip_network(value)
+    except ValueError:
+        raise ConfigurationError(f"must be an IP address or network such as 10.0.0.0/8, not {value!r}") from None
+
+
+def isRight(value: Any) -> None:
+    """
+    A right, as far as its form goes: L{tunnelstack.control.rights} says what it allows.
+    """
+    kind, colon, what = str(value).partition(":")
+    if value != "ssh" and not (kind in ("http", "tcp", "udp", "stream", "dial") and colon and what):
+        raise ConfigurationError(
+            f"must be rights such as http:NAME, tcp:20000-20010, udp:PORTS, stream:NAME, dial:NAME or ssh, not {value!r}"
+        )
+
+
+def isEdgeURL(value: Any) -> None:
+    """
+    C{http(s)://host[:port][/base]}.
+    """
+    try:
+        url = urlsplit(value)
+        sound = url.scheme in ("http", "https") and url.hostname and (url.port is None or url.port > 0)
+    except (ValueError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise ConfigurationError(f"must be a URL such as https://tunnels.example.net, not {value!r}")
+    if url.username or url.password or url.query or url.fragment:
+        raise ConfigurationError("must be a URL without a user, a password, a query or a fragment")
+
+
+def optional(check: Callable[[Any], None]) -> Callable[[Any], None]:
+    """
+    Nothing (C{""}), or what C{check} takes.
+    """
+    return lambda value: check(value) if value != "" else None
+
+
+@frozen(kw_only=True)
+class Limits:
+    """
+    C{[limits]}: what strangers may cost the edge.
+    """
+
+    headOctets: int = setting(32 * 1024, "octets of a request's head", check=atLeast(1024, MEBIBYTE))
+    headFields: int = setting(100, "header fields of a request", check=atLeast(8, 10_000))
+    headSeconds: float = setting(10.0, "seconds within which a request's head must be there", check=atLeast(0.1, 3600))
+    firstOctetSeconds: float = setting(
+        60.0, "seconds within which the answer must begin; then the visitor gets 504", check=atLeast(0.1, 86_400)
+    )
+    idleSeconds: float = setting(
+        300.0, "seconds without an octet after which a connection is closed; never applied to upgraded or streaming bodies",
+        check=atLeast(1, 86_400),
+    )
+    sessionStreams: int = setting(1024, "streams that each side of a session may have open", check=atLeast(1, 1_000_000))
+    visitors: int = setting(10_000, "visitors' connections at a time", check=atLeast(1))
+    connectionsPerSecond: float = setting(
+        50.0, "new connections a second from one address; 0 does not count them", check=atLeast(0)
+    )
+    bufferedBodyOctets: int = setting(
+        10 * MEBIBYTE, "octets of a body where an agent's protocol cannot stream it; beyond, 413", check=atLeast(0)
+    )
+    sessionOctets: int = setting(
+        8 * MEBIBYTE, "octets of credit the streams of one session have above their first 256 KiB", check=atLeast(0)
+    )
+    processOctets: int = setting(1024 * MEBIBYTE, "octets held by all sessions together", check=atLeast(MEBIBYTE))
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@frozen(kw_only=True)
+class TokenRecord:
+    """
+    C{[[agent]]}: one credential, and what its holder may do.
+    """
+
+    name: str = setting(says="the agent's name", check=isLabel)
+    tokenSha256: str = setting(
+        says="SHA-256 of the whole token (as sent, without white space around it), in hexadecimal digits", check=isDigest
+    )
+    allow: tuple[str, ...] = setting((), "what was granted; nothing else is allowed", check=each(isRight))
+    share: bool = setting(False, "several processes may hold the same name, in turns")
+    id: str = setting("", "the public part of the token, by which it is named in logs", check=isIdentifier)
+
+
+@frozen(kw_only=True)
+class Route:
+    """
+    C{[[route]]}: a host of visitors that is not simply a service's name below the domain.
+    """
+
+    host: str = setting(says="the visitor's host, or '*.' and a domain", check=isPattern)
+    to: str = setting(says="the service, or agent/service", check=isKey)
+    path: str = setting("/", "only requests whose path is this or lies below it", check=isPath)
+
+
+@frozen(kw_only=True)
+class EdgeConfig:
+    """
+    C{[edge]}: the public side.
+
+    @ivar stateDirectory: where it keeps what must outlive the process; C{""} keeps nothing.
+    @ivar dev: it serves one developer on one machine: loopback only, and a token that its own agents find by themselves.
+    """
+
+    listen: tuple[str, ...] = setting((f"tcp:{DEV_PORT}",), "endpoint strings on which visitors and agents come in")
+    domain: str = setting("localhost", "a service NAME is at NAME.domain", check=isHost)
+    publicUrl: str = setting(
+        "", "what comes before the host in the URLs that agents are told, where it cannot be seen from the first listener "
+        "(behind a proxy): the scheme and port of this URL", check=optional(isEdgeURL),
+    )
+    agentHosts: tuple[str, ...] = setting(
+        (), "further hosts on which agents come in, beside the domain itself and plain IP addresses", check=each(isHost)
+    )
+    trustedProxies: tuple[str, ...] = setting(
+        (), "networks whose X-Forwarded-* and Forwarded are believed", check=each(isNetwork)
+    )
+    portsInterface: str = setting("", "the address on which TCP ports of services are opened; empty is every address")
+    drainSeconds: float = setting(30.0, "seconds that work under way has when the edge stops", check=atLeast(0, 86_400))
+    limits: Limits = setting(DEFAULT_LIMITS, inFile=False)
+    tokens: tuple[TokenRecord, ...] = setting((), inFile=False)
+    routes: tuple[Route, ...] = setting((), inFile=False)
+    stateDirectory: str = setting("", inFile=False)
+    dev: bool = setting(False, inFile=False)
+
+
+@frozen(kw_only=True)
+class EdgeAddress:
+    """
+    C{[[edge]]} of an agent: where an edge is, and who the agent is there.
+    """
+
+    url: str = setting(says="http(s)://host[:port][/base]", check=isEdgeURL)
+    tokenFile: str = setting("", "a file that holds the token, and nothing else")
+    token: str = setting("", inFile=False, secret=True)
+
+    @property
+    def shown(self) -> str:
+        """
+        The edge in a status line: host and port, the port left out where the scheme implies it.
+        """
+        return urlsplit(self.url).netloc
+
+
+@frozen(kw_only=True)
+class ServiceConfig:
+    """
+    C{[[service]]}: one thing that an agent publishes.
+    """
+
+    name: str = setting(says="the service's name, unique on the edge", check=isLabel)
+    kind: str = setting("http", "http, tcp, serve (the files of a folder) or stream", check=isKind)
+    target: str = setting(
+        says="a port, host:port or an endpoint string; a folder for 'serve'; a stream protocol's name for 'stream'",
+        check=matching(r".+", "something to connect to"),
+    )
+    remotePort: int = setting(
+        0, "kind tcp: the port of the edge that is asked for; 0 takes what the edge gives", check=atLeast(0, 65_535)
+    )
+    rewriteHost: str = setting("", "kind http: the Host that the local server sees, instead of the visitor's")
+
+
+@frozen(kw_only=True)
+class AgentConfig:
+    """
+    C{[agent]}: the private side.
+
+    @ivar instance: a random name of this process, kept for its life: the edge knows by it who comes back.
+    """
+
+    edges: tuple[EdgeAddress, ...] = setting((), inFile=False)
+    services: tuple[ServiceConfig, ...] = setting((), inFile=False)
+    giveUpAfterSeconds: float = setting(
+        0.0, "seconds without an edge after which the agent ends with code 69; 0 tries for ever", check=atLeast(0)
+    )
+    backoffSeconds: float = setting(
+        30.0, "the longest wait between two attempts; the actual one is random below it", check=atLeast(0.1, 3600)
+    )
+    pingSeconds: float = setting(30.0, "seconds between pings on a session", check=atLeast(1, 3600))
+    pingTimeoutSeconds: float = setting(10.0, "seconds within which a ping must be answered", check=atLeast(0.1, 3600))
+    drainSeconds: float = setting(30.0, "seconds that work under way has when the agent stops", check=atLeast(0, 86_400))
+    instance: str = setting(factory=lambda: token_hex(8), inFile=False)
