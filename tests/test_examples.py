@@ -16,6 +16,7 @@ from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from tests.wire.vectors_yamux import GOLDEN, ODD
 from tunnelstack.interfaces import IStreamHandler
 from tunnelstack.testing import Wire
 
@@ -101,3 +102,10 @@ class PageTests(SynchronousTestCase):
             if not (page.parent / target).exists()
         ]
         self.assertEqual(dead, [])
+
+    def test_theYamuxPageHasEveryVector(self) -> None:
+        page = (ROOT / "docs" / "protocols" / "yamux.md").read_text()
+        rows = dict(re.findall(r"^\| ([VX]\d\d) \| (.*?) \|", page, re.MULTILINE))
+        self.assertEqual(rows.keys(), GOLDEN.keys() | ODD.keys())
+        for number, text in GOLDEN.items():
+            self.assertEqual(rows[number].strip("`").replace(" ", ""), text.replace(" ", ""), number)
