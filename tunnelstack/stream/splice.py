@@ -69,7 +69,7 @@ class SpliceEnd(Protocol):
         transport = self.transport
         if self._readEnded or self._endRemembered:
             transport.loseConnection()
-        elif _halfCloses(transport):
+        elif halfCloses(transport):
             transport.loseWriteConnection()
         else:
             self._endRemembered = True
@@ -145,7 +145,7 @@ class Splice:
             ended(self._reason)
 
 
-def _halfCloses(transport: Any) -> bool:
+def halfCloses(transport: Any) -> bool:
     """
     TLS cannot end one direction: Twisted's loses what is queued when asked to.
     """
