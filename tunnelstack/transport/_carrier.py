@@ -289,7 +289,7 @@ class WebSocketTransport:
 
     def closeReceived(self, code: int | None, reason: str) -> None:
         if not self._closeSent:
-            self._engine.sendClose(code)
+            self._engine.close(code)
             good = code is None or code in (1000, 1001)
             self._give(ConnectionDone() if good else ClosedByPeer(code or 0, reason))
         else:
@@ -357,7 +357,7 @@ class WebSocketTransport:
             self._engine.leave()
             return
         self._closeSent = True
-        self._engine.sendClose(1000)
+        self._engine.close(1000)
         if self.stalled:                  # the peer's Close is behind what was not read
             self.resumeProducing()
 
@@ -401,7 +401,7 @@ class WebSocketTransport:
             return
         self._pings += 1
         engine.heard = False
-        engine.sendPing(b"%d" % self._pings)
+        engine.ping(b"%d" % self._pings)
         self._pulse = self._clock.callLater(self._limits.keepaliveTimeout, self._checkPulse)
 
     def _checkPulse(self) -> None:

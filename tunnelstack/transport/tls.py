@@ -116,7 +116,7 @@ def serverContext(
         raiseMinimumTo=TLSVersion.TLSv1_2,
     )
     if clientAuth == "request":     # Twisted's trust roots require one
-        options.getContext().set_verify(VERIFY_PEER, lambda connection, certificate, error, depth, good: good)
+        options.getContext().set_verify(VERIFY_PEER, lambda connection, certificate, error, depth, good: bool(good))
     if alpn:
         _selectALPN(options.getContext(), tuple(alpn))
     return options

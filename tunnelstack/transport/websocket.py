@@ -22,6 +22,7 @@ from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tunnelstack.errors import ConfigurationError
 from tunnelstack.transport._carrier import (
     ClosedByPeer,
     PeerSilent,
@@ -231,7 +232,10 @@ class WebSocketClientEndpoint:
         if not isinstance(refused, UpgradeRefused) or refused.status not in REDIRECTS or not self._redirects:
             return failure
         url = urljoin(self._url, refused.headers.get("location", ""))
-        there = parseLocation(url)
+        try:
+            there = parseLocation(url)
+        except ConfigurationError:
+            raise UpgradeFailed("the server says to ask where no WebSocket can be", url=url) from None
         elsewhere = (there.host, there.port) != (self._location.host, self._location.port)
         if (self._location.secure and not there.secure) or (elsewhere and self._contextFactory is not None):
             return failure
