@@ -59,3 +59,23 @@ class Refused(Unavailable):
     """
     The other side said no, in its protocol's own way (a credential, a name or a right that was not granted).
     """
+
+
+class Denied(Refused):
+    """
+    A name, a port or a right that was asked for and not granted.
+
+    @ivar code: why, as a word for programs: C{"not-allowed"}, C{"taken"}, C{"port-taken"}, C{"unknown"}, C{"absent"},
+        C{"unsupported"}, C{"malformed"}, C{"limit"} or C{"stopping"}.
+    """
+
+    def __init__(self, code: str, sentence: str, **seen: object) -> None:
+        super().__init__(sentence, **seen)
+        self.code = code
+
+    @property
+    def sentence(self) -> str:
+        """
+        The reason, for people.
+        """
+        return str(self.args[0])

@@ -329,6 +329,55 @@ class ITunnel(Interface):
         """
 
 
+class IEdge(Interface):
+    """
+    What a dialect may ask of the edge that its doors stand in.  Policy is the edge's; a dialect only says who asks for what.
+    """
+
+    clock = Attribute("C{IReactorTime}: of everything that waits.")
+    sessionLimits = Attribute("L{SessionLimits<tunnelstack.wire.yamux.limits.SessionLimits>}: of each agent's session.")
+    stopping = Attribute("C{bool}: no agent is let in any more.")
+
+    def authenticate(claim):
+        """
+        As in L{IAuthenticator}.
+        """
+
+    def arrived(tunnel):
+        """
+        An agent is there: its L{ITunnel} can be found from now on, and is forgotten by itself when it is lost.  An older tunnel
+        of the same agent and instance is aborted.
+
+        @raise Denied: it cannot be taken.
+        """
+
+    def announce(tunnel, service):
+        """
+        Publish what an agent offers.
+
+        @param service: a L{Service<tunnelstack.terms.Service>}.
+        @return: a C{Deferred} of the L{Grant<tunnelstack.terms.Grant>}; it fails with L{Denied<tunnelstack.errors.Denied>}.
+        """
+
+    def withdraw(tunnel, service):
+        """
+        Publish it no more.
+
+        @return: a C{Deferred} that fires when the public can no longer reach it.
+        """
+
+    def reach(principal, to, purpose):
+        """
+        Find the way for somebody who dials.
+
+        @param principal: who dials.
+        @param to: a service, C{agent/service}, or an agent's name, as text.
+        @param purpose: C{""} for the service itself, or the name of a stream protocol.
+        @return: the L{ITunnel} and the purpose to ask it for.
+        @raise Denied: there is none, or it is not theirs.
+        """
+
+
 class IDialect(Interface):
     """
     One system's way of doing all this: data and composition.

@@ -55,6 +55,39 @@ class Principal:
     tenant: str = ""
 
 
+@frozen(kw_only=True)
+class Service:
+    """
+    What an agent offers, and asks an edge to publish.
+
+    @ivar name: the service's name, unique on an edge among those of its kind.
+    @ivar kind: C{"http"} (web requests for a host), C{"tcp"} (a port of the edge) or C{"stream"} (to be dialled through the edge).
+    @ivar port: kind tcp: the public port that is asked for; C{0} takes any that is allowed.
+    @ivar perVisitor: kind http: a stream for each visitor's connection, whose address is then the visitor's own; otherwise
+        streams are kept and serve whoever comes.
+    """
+
+    name: str
+    kind: str = "http"
+    port: int = 0
+    perVisitor: bool = False
+
+
+@frozen(kw_only=True)
+class Grant:
+    """
+    How the public reaches a service.
+
+    @ivar url: where, as one clicks on it; C{""} for what has none.
+    @ivar host: the public host name.
+    @ivar port: the public port; C{0} for what has none.
+    """
+
+    url: str = ""
+    host: str = ""
+    port: int = 0
+
+
 @frozen
 class HTTPTo:
     """
