@@ -28,6 +28,9 @@ from tunnelstack.errors import PeerError, Unavailable, UsageError
 from tunnelstack.interfaces import IRecordTransport
 
 
+NORMAL, GOING_AWAY = 1000, 1001     # the close codes of good order
+
+
 class ClosedByPeer(ConnectionLost):
     """
     The peer closed the WebSocket and gave a reason that is not good order.
@@ -290,7 +293,7 @@ class WebSocketTransport:
     def closeReceived(self, code: int | None, reason: str) -> None:
         if not self._closeSent:
             self._engine.close(code)
-            good = code is None or code in (1000, 1001)
+            good = code is None or code in (NORMAL, GOING_AWAY)
             self._give(ConnectionDone() if good else ClosedByPeer(code or 0, reason))
         else:
             self._give(ConnectionDone())
@@ -357,7 +360,7 @@ class WebSocketTransport:
             self._engine.leave()
             return
         self._closeSent = True
-        self._engine.close(1000)
+        self._engine.close(NORMAL)
         if self.stalled:                  # the peer's Close is behind what was not read
             self.resumeProducing()
 

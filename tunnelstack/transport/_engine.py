@@ -39,7 +39,7 @@ from tunnelstack.transport._handshake import (
     responseStatus,
 )
 
-CLOSE_NORMAL, CLOSE_PROTOCOL, CLOSE_TEXT, CLOSE_PAYLOAD, CLOSE_SIZE = 1000, 1002, 1003, 1007, 1009
+CLOSE_PROTOCOL, CLOSE_TEXT, CLOSE_PAYLOAD, CLOSE_SIZE = 1002, 1003, 1007, 1009
 _ClientProtocol: Any = WebSocketClientProtocol    # their own annotations contradict one another
 _ServerProtocol: Any = WebSocketServerProtocol
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10     # opcodes

@@ -1,0 +1,246 @@
+"""
+TLS as this program uses it: who is trusted, who must show a certificate, and who serves which protocol.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from OpenSSL.crypto import FILETYPE_PEM, X509, dump_certificate
+from OpenSSL.SSL import TLS1_1_VERSION, Error
+from service_identity import VerificationError
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.protocol import Factory
+from twisted.internet.ssl import CertificateOptions
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.transport.certificates import Authority, authority, edge
+from tests.transport.rawpeer import BINARY, MASK, REQUEST, Raw, frame
+from tests.transport.test_websocket import Collect, factoryOf
+from tunnelstack.errors import ConfigurationError
+from tunnelstack.testing import Wire
+from tunnelstack.transport.tls import (
+    ALPNFactory,
+    Identity,
+    NoApplicationProtocol,
+    certificateFingerprint,
+    clientContext,
+    loadCertificates,
+    loadIdentity,
+    serverContext,
+)
+from tunnelstack.transport.websocket import upgrade
+
+
+def pem(identity: Identity) -> tuple[bytes, bytes]:
+    key = identity.key.to_cryptography_key().private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    return dump_certificate(FILETYPE_PEM, identity.certificate), key
+
+
+class Handshake(SynchronousTestCase):
+    """
+    A client and a server over a wire.
+    """
+
+    def meet(self, server: Any, client: Any, listening: Any = None) -> tuple[Raw, Raw]:
+        self.wire = Wire()
+        near, far = Raw(), Raw()
+        accepting = TLSMemoryBIOFactory(server, False, factoryOf(far), self.wire.clock)
+        dialling = TLSMemoryBIOFactory(client, True, factoryOf(near), self.wire.clock)
+        below = (listening(self.wire.clock, server) if listening else accepting).buildProtocol(None)
+        self.wire.connect(dialling.buildProtocol(None), below)
+        near.transport.write(b"question")      # type: ignore[union-attr]
+        self.wire.settle()
+        return near, far
+
+    def trusting(self, name: str = "edge.example", **options: Any) -> Any:
+        return clientContext(name, ca=[authority().certificate], **options)
+
+
+class TrustTests(Handshake):
+    def test_theNameAndTheRootMustFit(self) -> None:
+        for name in ("edge.example", "127.0.0.1"):
+            _, far = self.meet(serverContext(edge()), self.trusting(name))
+            self.assertEqual(far.got, b"question")
+        near, far = self.meet(serverContext(edge()), self.trusting("other.example"))
+        self.assertTrue(near.reason.check(VerificationError), near.reason)
+        self.assertEqual(far.got, b"")
+        near, far = self.meet(serverContext(edge()), clientContext("edge.example", ca=[Authority().certificate]))
+        self.assertTrue(near.reason.check(Error), near.reason)
+        near, far = self.meet(serverContext(edge()), clientContext("edge.example"))
+        self.assertTrue(near.reason.check(Error), near.reason)
+
+    def test_oldVersionsAreRefused(self) -> None:
+        for ours in (True, False):
+            server = serverContext(edge())
+            old: Any = CertificateOptions(privateKey=edge().key, certificate=edge().certificate)
+            old.getContext().set_min_proto_version(0)
+            old.getContext().set_max_proto_version(TLS1_1_VERSION)
+            old.getContext().set_cipher_list(b"ALL:@SECLEVEL=0")
+            near, far = self.meet(server, old) if ours else self.meet(old, self.trusting())
+            self.assertTrue(near.reason.check(Error, ConnectionLost, ConnectionDone))
+            self.assertEqual(far.got, b"")
+
+    def test_clientCertificates(self) -> None:
+        member, stranger = authority().identity("agent.example"), Authority().identity("agent.example")
+        for auth, identity, welcome in (
+            ("require", member, True),
+            ("require", None, False),
+            ("require", stranger, False),
+            ("request", member, True),
+            ("request", None, True),
+            ("request", stranger, False),
+            (None, member, True),
+        ):
+            roots = [] if auth is None else [authority().certificate]
+            server = serverContext(edge(), clientCA=roots, clientAuth=auth)
+            _, far = self.meet(server, self.trusting(identity=identity))
+            self.assertEqual(far.got, b"question" if welcome else b"", (auth, identity))
+            if welcome:
+                shown = identity if auth else None
+                self.assertEqual(
+                    certificateFingerprint(far.transport),
+                    None if shown is None else self._sha256(shown.certificate),
+                )
+
+    def _sha256(self, certificate: X509) -> str:
+        return sha256(certificate.to_cryptography().public_bytes(Encoding.DER)).hexdigest()
+
+    def test_withoutTLSNobodyShowsAnything(self) -> None:
+        self.assertIsNone(certificateFingerprint(Wire().near))
+
+    def test_choicesThatContradict(self) -> None:
+        root = [authority().certificate]
+        for options in ({"clientAuth": "require"}, {"clientCA": root}, {"clientCA": root, "clientAuth": "maybe"}):
+            self.assertRaises(ConfigurationError, serverContext, edge(), **options)
+
+
+class FileTests(SynchronousTestCase):
+    def write(self, *octets: bytes) -> str:
+        path: str = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(b"".join(octets))
+        return path
+
+    def test_identityFromOneFileOrTwo(self) -> None:
+        identity = authority().identity("a.example")
+        certificate, key = pem(identity)
+        chain = dump_certificate(FILETYPE_PEM, authority().certificate)
+        for paths in (
+            (self.write(certificate, chain), self.write(key)),
+            (self.write(certificate, chain, key),),
+            (self.write(key, certificate, chain),),
+        ):
+            loaded = loadIdentity(*paths)
+            self.assertEqual(pem(loaded), (certificate, key))
+            self.assertEqual(len(loaded.chain), 1)
+
+    def test_filesThatCannotBeUsed(self) -> None:
+        certificate, key = pem(authority().identity("a.example"))
+        other = pem(authority().identity("b.example"))[1]
+        for paths in (
+            (self.write(certificate),),
+            (self.write(key),),
+            (self.write(b"nonsense"), self.write(key)),
+            (self.write(certificate), self.write(b"nonsense")),
+            (self.write(certificate), self.write(other)),
+            (self.mktemp(), self.write(key)),
+            (self.write(certificate), self.mktemp()),
+        ):
+            error = self.assertRaises(ConfigurationError, loadIdentity, *paths)
+            self.assertTrue(any(repr(path) in str(error) for path in paths), error)
+        self.assertRaises(ConfigurationError, loadCertificates, self.write(key))
+
+
+class ALPNTests(Handshake):
+    def meetALPN(self, offered: list[bytes], **routes: Any) -> tuple[Raw, dict[str, Raw]]:
+        served = {name: Raw() for name in ("http", "stream")}
+        protocols = {None: factoryOf(served["http"]), b"http/1.1": factoryOf(served["http"]),
+                     b"stream/1": factoryOf(served["stream"])}
+        context = serverContext(edge(), alpn=[b"http/1.1", b"stream/1"])
+        near, _ = self.meet(
+            context,
+            self.trusting(alpn=offered),
+            lambda clock, server: ALPNFactory(protocols, clock).wrap(server),
+        )
+        return near, served
+
+    def test_whoServesWhom(self) -> None:
+        for offered, server in (
+            ([], "http"),
+            ([b"http/1.1"], "http"),
+            ([b"h2", b"http/1.1"], "http"),
+            ([b"stream/1"], "stream"),
+            ([b"stream/1", b"http/1.1"], "http"),     # our order counts
+        ):
+            near, served = self.meetALPN(offered)
+            self.assertEqual([name for name, raw in served.items() if raw.got == b"question"], [server], offered)
+            served[server].transport.write(b"answer")      # type: ignore[union-attr]
+            self.wire.settle()
+            self.assertEqual(near.got, b"answer")
+            self.assertEqual(self.wire.clock.getDelayedCalls(), [])
+            near.transport.loseConnection()                # type: ignore[union-attr]
+            self.wire.settle()
+            self.assertIsNotNone(served[server].reason)
+
+    def test_aClientThatOffersOnlyOthersFails(self) -> None:
+        near, served = self.meetALPN([b"h2"])
+        self.assertIsNotNone(near.reason)
+        self.assertEqual([raw.transport for raw in served.values()], [None, None])
+        self.assertEqual(self.wire.clock.getDelayedCalls(), [])
+        self.assertTrue(issubclass(NoApplicationProtocol, Error))
+
+    def test_aHandshakeHasSoManySeconds(self) -> None:
+        wire, client = Wire(), Raw()
+        router = ALPNFactory({None: factoryOf(Raw())}, wire.clock, handshakeTimeout=3)
+        wire.connect(client, router.wrap(serverContext(edge())).buildProtocol(None))
+        wire.settle()
+        wire.clock.advance(3)
+        wire.settle()
+        self.assertTrue(client.reason.check(ConnectionLost, ConnectionDone))
+        self.assertEqual(wire.clock.getDelayedCalls(), [])
+
+    def test_aFactoryThatBuildsNothingEndsTheConnection(self) -> None:
+        near, _ = self.meet(
+            serverContext(edge()),
+            self.trusting(),
+            lambda clock, server: ALPNFactory({None: factoryOf(None)}, clock).wrap(server),
+        )
+        self.assertIsNotNone(near.reason)
+
+
+class TakeOverTests(Handshake):
+    def test_aWebSocketTakesOverATLSConnection(self) -> None:
+        application = Collect()
+        member = authority().identity("agent.example")
+        server = serverContext(edge(), clientCA=[authority().certificate], clientAuth="require", alpn=[b"http/1.1"])
+        near, far = self.meet(server, self.trusting(identity=member, alpn=[b"http/1.1"]))
+        upgrade(far.transport, REQUEST + b"\r\n", factoryOf(application), clock=self.wire.clock)
+        near.transport.write(frame(BINARY, b"hello", mask=MASK))     # type: ignore[union-attr]
+        self.wire.settle()
+        self.assertEqual(application.got, b"hello")
+        self.assertTrue(near.got.startswith(b"HTTP/1.1 101 "))
+        self.assertEqual(application.transport.negotiatedProtocol, b"http/1.1")
+        self.assertEqual(
+            certificateFingerprint(application.transport),
+            certificateFingerprint(far.transport),
+        )
+        self.assertEqual(far.got, b"question")
+        near.transport.abortConnection()                             # type: ignore[union-attr]
+        self.wire.settle()
+        self.assertTrue(application.reason.check(ConnectionLost))
+
+
+class FactoryTests(SynchronousTestCase):
+    def test_factoriesAreStartedAndStopped(self) -> None:
+        inner = Factory()
+        router = ALPNFactory({None: inner}, None)
+        router.doStart()
+        self.assertEqual(inner.numPorts, 1)
+        router.doStop()
+        self.assertEqual(inner.numPorts, 0)
