@@ -68,5 +68,5 @@ class Busy(ExchangeFailed, Unavailable):
     No exchange can be begun now.
     """
 
-    def __init__(self, sentence: str = "", **seen: object) -> None:
-        super().__init__(Kind.BUSY, sentence, retryAfter=1, **seen)
+    def __init__(self, sentence: str = "") -> None:
+        super().__init__(Kind.BUSY, sentence, retryAfter=1)

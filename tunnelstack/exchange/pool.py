@@ -1,0 +1,205 @@
+"""
+Connections that are kept for the next exchange: streams to an agent, or connections to the web server behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import ClientFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tunnelstack.exchange._asking import ClientExchange
+from tunnelstack.exchange.client import HTTPClientProtocol
+from tunnelstack.exchange.failed import Busy, ExchangeFailed, Kind
+from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, STREAMED, Timeouts, Traits
+from tunnelstack.wire.http1 import DEFAULT_LIMITS, HeadLimits
+
+
+class ExchangePool:
+    """
+    Exchanges over connections from one endpoint.  The connection that was used last is used next, so that what is not needed
+    grows old and goes.
+
+    @ivar traits: what its exchanges can do.
+    """
+
+    traits: Traits = STREAMED
+    log = Logger()
+
+    def __init__(
+        self,
+        endpoint: IStreamClientEndpoint,
+        *,
+        clock: Any,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        limits: HeadLimits = DEFAULT_LIMITS,
+        kept: float = 60.0,
+        mostIdle: int = 128,
+        most: int = 1024,
+        explain: Callable[[Failure], str] | None = None,
+    ) -> None:
+        """
+        @param kept: seconds that a connection stays open between exchanges.
+        @param mostIdle: how many connections may wait for an exchange.
+        @param most: how many connections there may be; beyond that, L{Busy}.
+        @param explain: one sentence for the visitor about a failure to connect.
+        """
+        self._endpoint = endpoint
+        self._clock = clock
+        self._timeouts = timeouts
+        self._limits = limits
+        self._kept = kept
+        self._mostIdle = mostIdle
+        self._most = most
+        self._explain = explain
+        self._idle: dict[HTTPClientProtocol, None] = {}      # the freshest last
+        self._open: set[HTTPClientProtocol] = set()
+        self._dialling = 0
+        self._closing = False
+        self._drained: list[Deferred[None]] = []
+        self._factory = _Connections(self)
+
+    @property
+    def idle(self) -> int:
+        """
+        Connections without an exchange.
+        """
+        return len(self._idle)
+
+    @property
+    def inFlight(self) -> int:
+        """
+        Exchanges under way.
+        """
+        return len(self._open) - len(self._idle) + self._dialling
+
+    def exchange(self, receiver: Any) -> ClientExchange:
+        """
+        Begin an exchange.
+
+        @return: the L{IExchange<tunnelstack.interfaces.IExchange>}; a failure to connect is told to the receiver.
+        @raise Busy: there are enough.
+        """
+        if self._idle:
+            return self._idle.popitem()[0].exchange(receiver)
+        if self._closing or len(self._open) + self._dialling >= self._most:
+            raise Busy()
+        exchange = ClientExchange(receiver)
+        self._dial(exchange)
+        return exchange
+
+    def _dial(self, exchange: ClientExchange) -> None:
+        self._dialling += 1
+        dialling: Deferred[Any] = self._endpoint.connect(self._factory)
+        dialling.addTimeout(self._timeouts.connect, self._clock)
+        dialling.addBoth(self._dialled)
+        dialling.addCallbacks(self._connected, self._failed, (exchange,), {}, (exchange,))
+        dialling.addErrback(self._defect)
+
+    def _dialled(self, result: Any) -> Any:
+        self._dialling -= 1
+        return result
+
+    def _connected(self, connection: HTTPClientProtocol, exchange: ClientExchange) -> None:
+        if exchange.over:                     # given up meanwhile; the next one will be glad of it
+            self.released(connection)
+        else:
+            connection.take(exchange)
+            exchange.attach(connection)
+
+    def _failed(self, reason: Failure, exchange: ClientExchange) -> None:
+        sentence = "" if self._explain is None else self._explain(reason)
+        self._look()
+        exchange.fail(ExchangeFailed(Kind.UNREACHABLE, sentence, reason=reason.value))
+
+    def _defect(self, reason: Failure) -> None:
+        self.log.failure("an exchange failed to begin", failure=reason)
+
+    # what connections say
+
+    def made(self, connection: HTTPClientProtocol) -> None:
+        """
+        From the connection: it is open.
+        """
+        self._open.add(connection)
+
+    def released(self, connection: HTTPClientProtocol) -> None:
+        """
+        From the connection: it can take another exchange.
+        """
+        if self._closing or len(self._idle) >= self._mostIdle:
+            connection.close()
+        else:
+            self._idle[connection] = None
+
+    def departed(self, connection: HTTPClientProtocol) -> None:
+        """
+        From the connection: it is gone.
+        """
+        self._open.discard(connection)
+        self._idle.pop(connection, None)
+        self._look()
+
+    def again(self, exchange: ClientExchange) -> None:
+        """
+        From the connection: it had died before it took the request.  A new one gets it, which has no such excuse.
+        """
+        self._dial(exchange)
+
+    # the end
+
+    def drain(self) -> Deferred[None]:
+        """
+        Begin no more exchanges, and close each connection when its exchange is over.
+
+        @return: fires when the last of them is gone.
+        """
+        self._closing = True
+        for connection in list(self._idle):
+            connection.close()
+        if not self.inFlight:
+            return succeed(None)
+        drained: Deferred[None] = Deferred()
+        self._drained.append(drained)
+        return drained
+
+    def close(self) -> None:
+        """
+        Close everything at once; exchanges under way fail.
+        """
+        self._closing = True
+        for connection in list(self._open):
+            connection.close()
+
+    def _look(self) -> None:
+        if self._closing and not self.inFlight:
+            waiting, self._drained = self._drained, []
+            for drained in waiting:
+                drained.callback(None)
+
+    def build(self) -> HTTPClientProtocol:
+        """
+        A connection to be.
+        """
+        return HTTPClientProtocol(
+            self, clock=self._clock, timeouts=self._timeouts, limits=self._limits, kept=self._kept
+        )
+
+
+class _Connections(ClientFactory):
+    """
+    Builds the connections of a pool.
+    """
+
+    noisy = False
+
+    def __init__(self, pool: ExchangePool) -> None:
+        self._pool = pool
+
+    def buildProtocol(self, address: object) -> HTTPClientProtocol:
+        return self._pool.build()

@@ -1,0 +1,532 @@
+"""
+HTTP/1.1 as a server speaks it, over any transport: a visitor's connection at the edge, a stream at the agent.
+
+One exchange is under way at a time; a request that comes earlier waits unread.  The connection is the producer of its
+transport for as long as it lives, and hands the pressure to whatever its present exchange has registered, so that a small
+request registers and times nothing anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tunnelstack.exchange._answering import ServerExchange
+from tunnelstack.exchange._watch import Watch
+from tunnelstack.exchange.failed import ExchangeFailed, Kind
+from tunnelstack.exchange.page import Pages, answer, plainPage
+from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
+from tunnelstack.stream.splice import halfCloses
+from tunnelstack.terms import Knock
+from tunnelstack.wire.http1 import (
+    DEFAULT_LIMITS,
+    BadMessage,
+    HeadLimits,
+    RequestHead,
+    encode_response,
+    find_end_untrusted,
+    read_request_untrusted,
+)
+from tunnelstack.wire.http1_chunked import ChunkedDecoder
+from tunnelstack.wire.http1_framing import Framing, end_to_end, request_framing_untrusted
+
+HEAD, BODY, CHUNKS, WAITING, RAW, LINGERING, OVER = range(7)
+"""What is expected of the peer: a head, a body of known length, chunks, nothing until the answer, raw octets, nothing that
+matters, nothing at all."""
+
+READING = frozenset((BODY, CHUNKS))
+
+LINGER = 5.0
+"""Seconds to read on after an early answer, so that a reset does not overtake it."""
+
+Doors = Callable[[RequestHead, Framing], Any]
+
+
+@implementer(IHalfCloseableProtocol, IPushProducer)
+class HTTPServerProtocol(Protocol):
+    """
+    One connection of a visitor, or of the edge to the agent.
+
+    @ivar keep: another request may follow the present one.
+    @ivar full: the transport takes no more for now.
+    @ivar pages: makes error pages.
+    """
+
+    log = Logger()
+    transport: Any
+
+    def __init__(
+        self,
+        server: Any,
+        *,
+        clock: Any,
+        pages: Pages = plainPage,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        limits: HeadLimits = DEFAULT_LIMITS,
+        doors: Doors | None = None,
+        done: Callable[[ServerExchange], object] | None = None,
+    ) -> None:
+        """
+        @param server: the L{IExchangeServer<tunnelstack.interfaces.IExchangeServer>} that answers.
+        @param doors: asked of each head; an answer that is not C{None} is called with a L{Knock}, and owns the connection
+            from then on.
+        @param done: told of each exchange when it is over, answered or not.
+        """
+        self._server = server
+        self._timeouts = timeouts
+        self._limits = limits
+        self._doors = doors
+        self._done = done
+        self._watch = Watch(clock, self._late)
+        self._state = HEAD
+        self._exchange: Any = None    # the L{ServerExchange} that is under way
+        self._buffer = b""            # a head that is not whole, or what came while an exchange was under way
+        self._searched = 0
+        self._left = 0                # octets of the body that are still to come
+        self._chunks: Any = None
+        self._looping = False
+        self._held = False            # the transport is paused
+        self._paused = False          # by the exchange's wish
+        self._readEnded = False
+        self._writeEnded = False
+        self._progress = 0
+        self._surviving: Any = None   # who reads what the peer sent before it went
+        self.pages = pages
+        self.keep = True
+        self.full = False
+
+    def connectionMade(self) -> None:
+        """
+        Wait for the first head.
+        """
+        self.transport.registerProducer(self, True)
+        self._watch.set(self._timeouts.head)
+
+    # what arrives
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Octets of the peer.
+        """
+        state = self._state
+        if state == HEAD:
+            self._buffer = self._buffer + data if self._buffer else data
+            self._loop()
+        elif state == RAW:
+            self._exchange.receiver.bodyReceived(data)
+        elif state in READING:
+            self._body(data)
+            if self._state == HEAD and self._buffer:
+                self._loop()
+        elif state == WAITING:
+            self._buffer += data
+            self._settle()
+
+    @property
+    def unread(self) -> bool:
+        """
+        The request has not come to its end.
+        """
+        return self._state in READING
+
+    def _loop(self) -> None:
+        """
+        Begin exchanges as long as there are heads, and each is answered at once.  Never enters itself.
+        """
+        if self._looping:
+            return
+        self._looping = True
+        try:
+            while self._state == HEAD and self._buffer and self._begin():
+                pass
+        finally:
+            self._looping = False
+        self._settle()
+
+    def _begin(self) -> bool:
+        """
+        Take one head from the buffer.
+
+        @return: whether there was a whole one.
+        """
+        octets = self._buffer
+        if octets[0] == 13 and octets.startswith(b"\r\n"):        # some clients end a body with an empty line
+            self._buffer = octets[2:]
+            return True
+        try:
+            end = find_end_untrusted(octets, self._searched, self._limits)
+            if end < 0:
+                if not self._searched:
+                    self._watch.set(self._timeouts.head)
+                self._searched = len(octets)
+                return False
+            head = read_request_untrusted(octets, end, self._limits)
+            framing = request_framing_untrusted(head)
+        except BadMessage as bad:
+            self._refuse(bad)
+            return False
+        self._searched = 0
+        if self._doors is not None:
+            takeOver = self._doors(head, framing)
+            if takeOver is not None:
+                self._letGo(takeOver, head, end)
+                return False
+        self._buffer = octets[end:] if end < len(octets) else b""
+        self._serve(head, framing)
+        return True
+
+    def _serve(self, head: RequestHead, framing: Framing) -> None:
+        """
+        Give the request to the server.
+        """
+        self._exchange = exchange = ServerExchange(self, head, framing)
+        self.keep = framing.keep and not self._readEnded
+        body = framing.body
+        if not body:
+            self._state = WAITING
+            self._watch.clear()
+        else:
+            self._state = BODY if body > 0 else CHUNKS
+            self._left = body
+            self._chunks = None if body > 0 else ChunkedDecoder(self._limits)
+            self._watch.set(self._timeouts.idle)
+        if framing.private:
+            head = RequestHead(head.method, head.target, end_to_end(head.fields, framing), head.version)
+        try:
+            exchange.receiver = receiver = self._server.exchangeReceived(head, exchange)
+        except Exception:
+            self._broken(exchange)
+            return
+        if not body:
+            if not exchange.over:
+                receiver.ended(())
+        elif self._buffer and self._exchange is exchange:
+            data, self._buffer = self._buffer, b""
+            self._body(data)
+
+    def _broken(self, exchange: ServerExchange) -> None:
+        """
+        The server raised: a defect of ours, which costs one request.
+        """
+        self.log.failure("{server} failed to serve {method} {target}", server=self._server, trace=exchange.trace,
+                         method=exchange.head.method, target=exchange.head.target)
+        if exchange.status or exchange.over:
+            self.abandon()
+        else:
+            answer(exchange, self.pages, ExchangeFailed(Kind.BROKEN, status=500), exchange.trace)
+
+    def _body(self, data: bytes) -> None:
+        """
+        Some of the request's body, and perhaps of what follows it.
+        """
+        exchange = self._exchange
+        self._watch.set(self._timeouts.idle)
+        if self._state == BODY:
+            left = self._left
+            if len(data) > left:
+                data, self._buffer = data[:left], data[left:]
+            self._left = left = left - len(data)
+            ended, trailers = not left, []
+        else:
+            chunks = self._chunks
+            try:
+                data = chunks.receive_data(data)
+            except BadMessage as bad:
+                self._malformed(exchange, bad)
+                return
+            ended, trailers = chunks.ended, chunks.trailers
+            if ended:
+                self._buffer = chunks.leftover
+        if data:
+            exchange.receiver.bodyReceived(data)
+        if ended and self._exchange is exchange and not exchange.over:
+            self._state = WAITING
+            self._chunks = None
+            self._watch.clear()
+            exchange.receiver.ended(trailers)
+            self._settle()
+
+    def _malformed(self, exchange: ServerExchange, bad: BadMessage) -> None:
+        exchange.receiver.failed(ExchangeFailed(Kind.MALFORMED, str(bad)))
+        if not exchange.over:
+            exchange.cancel(Kind.MALFORMED)
+
+    def _refuse(self, bad: BadMessage) -> None:
+        """
+        No request can be made of these octets: say so, and go.
+        """
+        self._buffer = b""
+        self._reject(ExchangeFailed(Kind.MALFORMED, f"The request was not understood: {bad}.", status=bad.status))
+
+    def _reject(self, failed: ExchangeFailed) -> None:
+        head, body = self.pages(failed, "")
+        head.fields.append((b"Connection", b"close"))
+        self.transport.write(encode_response(head) + body)
+        self._linger()
+
+    def _letGo(self, takeOver: Any, head: RequestHead, end: int) -> None:
+        """
+        The connection is somebody else's from here.
+        """
+        octets, self._buffer = self._buffer, b""
+        transport = self.transport
+        self._state = OVER
+        self._watch.stop()
+        transport.unregisterProducer()
+        certificate = getattr(transport, "getPeerCertificate", lambda: None)()
+        takeOver(
+            Knock(head=head, octets=octets[:end], leftover=octets[end:], transport=transport, certificate=certificate)
+        )
+
+    # how an exchange goes on and ends, as it says itself
+
+    def upgraded(self) -> None:
+        """
+        From the exchange: raw octets from here, in both directions.
+        """
+        self._state = RAW
+        self.keep = False
+        self._watch.clear()
+        exchange = self._exchange
+        data, self._buffer = self._buffer, b""
+        if data:
+            exchange.receiver.bodyReceived(data)
+        self._settle()
+        if self._readEnded and not exchange.over:
+            exchange.receiver.ended(())
+
+    def endRaw(self) -> None:
+        """
+        From the exchange: nothing more is written; what the peer says is still read, where the transport can do that.
+        """
+        transport = self.transport
+        self._writeEnded = True
+        if self._readEnded or not halfCloses(transport):
+            self._over()
+            self._close()
+        else:
+            transport.unregisterProducer()
+            transport.loseWriteConnection()
+
+    def answered(self, exchange: ServerExchange) -> None:
+        """
+        From the exchange: the response is written.
+        """
+        unread = self.unread
+        self._over()
+        if unread:
+            self._linger()
+        elif not self.keep:
+            self._close()
+        else:
+            self._state = HEAD
+            self._watch.set(self._timeouts.idle)
+            if self._buffer or self._held:
+                self._loop()
+
+    def abandon(self) -> None:
+        """
+        From the exchange: break the connection.
+        """
+        self._over()
+        self._state = OVER
+        self._watch.stop()
+        transport = self.transport
+        transport.unregisterProducer()
+        transport.abortConnection()
+
+    def _over(self) -> None:
+        """
+        The exchange is no longer ours to tell.
+        """
+        exchange, self._exchange = self._exchange, None
+        self._paused = False
+        if exchange is not None:
+            exchange.over = True
+            if self._done is not None:
+                self._done(exchange)
+
+    def _close(self) -> None:
+        self._state = OVER
+        self._watch.stop()
+        transport = self.transport
+        transport.unregisterProducer()
+        transport.loseConnection()
+
+    def _linger(self) -> None:
+        """
+        The answer is out, but the peer is still talking: let it read before the connection goes.
+        """
+        transport = self.transport
+        if self._readEnded or not halfCloses(transport):
+            self._close()
+            return
+        self._state = LINGERING
+        self._buffer = b""
+        self._watch.set(LINGER)
+        transport.unregisterProducer()
+        transport.loseWriteConnection()
+        self._settle()
+
+    # pressure
+
+    def hold(self, paused: bool) -> None:
+        """
+        From the exchange: read no more of its request, or read on.
+        """
+        self._paused = paused
+        self._settle()
+
+    def _settle(self) -> None:
+        """
+        The transport is paused while the exchange asks for that, or another request waits.
+        """
+        held = self._paused or (self._state == WAITING and self._buffer != b"")
+        if held != self._held and self._state != OVER:
+            self._held = held
+            transport = self.transport
+            if held:
+                transport.pauseProducing()
+            else:
+                transport.resumeProducing()
+
+    def produceAgain(self) -> None:
+        """
+        From the exchange: its producer is done, and we are the transport's again.
+        """
+        transport = self.transport
+        transport.unregisterProducer()
+        transport.registerProducer(self, True)
+
+    def pauseProducing(self) -> None:
+        """
+        From the transport: it takes no more for now.
+        """
+        self.full = True
+        exchange = self._exchange
+        if exchange is not None:
+            if exchange.producer is not None:
+                exchange.producer.pauseProducing()
+            if exchange.measured:
+                self._watch.set(self._timeouts.idle)
+
+    def resumeProducing(self) -> None:
+        """
+        From the transport: there is room again.
+        """
+        self.full = False
+        exchange = self._exchange
+        if exchange is not None:
+            if self._readEnded:
+                self._watch.set(self._timeouts.ending)
+            elif self._state == WAITING:
+                self._watch.clear()
+            if exchange.producer is not None:
+                exchange.producer.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """
+        From the transport: C{connectionLost} follows.
+        """
+
+    # ends
+
+    def readConnectionLost(self) -> None:
+        """
+        The peer says no more, but may still listen: what it asked for is answered.
+        """
+        self._readEnded = True
+        self.keep = False
+        state = self._state
+        if state == RAW:
+            exchange = self._exchange
+            exchange.receiver.ended(())
+            if self._writeEnded and not exchange.over:
+                self._over()
+                self._close()
+        elif state == WAITING:
+            self._watch.set(self._timeouts.ending)
+        elif state in READING:
+            self._gone(Kind.GONE)
+        else:
+            self._close()
+
+    def writeConnectionLost(self) -> None:
+        """
+        Our own half-close is through.
+        """
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        The peer is gone, in whatever way.
+        """
+        self._state = OVER
+        self._watch.stop()
+        exchange = self._exchange
+        self._over()
+        if exchange is not None:
+            if exchange.producer is not None:
+                exchange.producer.stopProducing()
+            if exchange.raw and reason.check(ConnectionDone) and not self._readEnded:
+                exchange.receiver.ended(())     # a clean end where there are no half-closes
+                self._surviving = exchange.receiver
+                self._watch.set(self._timeouts.ending)
+            else:
+                exchange.receiver.failed(ExchangeFailed(Kind.GONE, reason=reason.value))
+
+    def survived(self) -> None:
+        """
+        From the exchange: the far side has ended as well.
+        """
+        self._surviving = None
+        self._watch.stop()
+
+    def drain(self) -> None:
+        """
+        Take no further request.
+        """
+        self.keep = False
+        if self._state == HEAD and not self._buffer:
+            self._close()
+
+    def _gone(self, kind: Kind) -> None:
+        """
+        The request will never be whole: tell who reads it, then answer if that is still possible.
+        """
+        exchange = self._exchange
+        exchange.receiver.failed(ExchangeFailed(kind))
+        exchange.cancel(kind)
+
+    def _late(self) -> None:
+        """
+        A phase took too long.
+        """
+        state = self._state
+        if state in READING:
+            self._gone(Kind.LATE)
+        elif state == WAITING:
+            self._stalled()
+        elif state == HEAD and self._searched:
+            self._reject(ExchangeFailed(Kind.LATE))
+        elif self._surviving is not None:
+            self._surviving.failed(ExchangeFailed(Kind.GONE))
+        else:
+            self._close()
+
+    def _stalled(self) -> None:
+        """
+        The peer reads no more, or has ended its side and hears nothing.
+        """
+        exchange = self._exchange
+        if exchange.octets != self._progress and not self.full:
+            self._progress = exchange.octets
+            self._watch.set(self._timeouts.ending)
+        else:
+            self._gone(Kind.GONE)
