@@ -1,0 +1,116 @@
+"""
+Which edge, and with which token: the order of sources, and that no token goes to an edge it is not for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tunnelstack.control.config import EdgeAddress
+from tunnelstack.control.sources import Sources
+from tunnelstack.control.state import State, stateFolder
+from tunnelstack.errors import ConfigurationError
+
+FILE = """
+[[edge]]
+url = "https://file.example.net"
+token_file = "${SECRETS}/file-token"
+"""
+
+
+class SourcesTests(SynchronousTestCase):
+    """
+    All four sources at once, and each alone.
+    """
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir()
+        (self.folder / "agent.toml").write_text(FILE)
+        (self.folder / "file-token").write_text("file-token\n")
+        (self.folder / "given-token").write_text("  given-token\n")
+        self.file = {"TUNNELSTACK_CONFIG": str(self.folder / "agent.toml"), "SECRETS": str(self.folder)}
+        self.named = {"TUNNELSTACK_EDGE": "https://env.example.net", "TUNNELSTACK_TOKEN": "env-token"}
+
+    def environ(self, *parts: dict[str, str], dev: str = "") -> dict[str, str]:
+        environ = {"XDG_STATE_HOME": str(self.folder)}
+        for part in parts:
+            environ.update(part)
+        if dev:
+            State(stateFolder(environ)).keepDevEdge(EdgeAddress(url=dev, token="dev-token"))
+        return environ
+
+    def edge(self, environ: dict[str, str], *given: Any, **options: Any) -> tuple[str, str]:
+        (edge,) = Sources(environ).edges(*given, **options)
+        return edge.url, edge.token
+
+    def refuses(self, environ: dict[str, str], *given: Any, **options: Any) -> str:
+        with self.assertRaises(ConfigurationError) as caught:
+            Sources(environ).edges(*given, **options)
+        return str(caught.exception)
+
+    def test_whatIsGivenComesFirst(self) -> None:
+        environ = self.environ(self.file, self.named, dev="http://localhost:8080")
+        given = "https://given.example.net", str(self.folder / "given-token")
+        self.assertEqual(self.edge(environ, *given), ("https://given.example.net", "given-token"))
+
+    def test_thenTheEnvironment(self) -> None:
+        environ = self.environ(self.file, self.named, dev="http://localhost:8080")
+        self.assertEqual(self.edge(environ), ("https://env.example.net", "env-token"))
+
+    def test_thenTheFile(self) -> None:
+        environ = self.environ(self.file, dev="http://localhost:8080")
+        self.assertEqual(self.edge(environ), ("https://file.example.net", "file-token"))
+
+    def test_thenWhatDevLeft(self) -> None:
+        environ = self.environ(dev="http://localhost:8080")
+        self.assertEqual(self.edge(environ), ("http://localhost:8080", "dev-token"))
+
+    def test_devAsksNothingElse(self) -> None:
+        environ = self.environ(self.file, self.named, dev="http://localhost:8080")
+        self.assertEqual(self.edge(environ, dev=True), ("http://localhost:8080", "dev-token"))
+
+    def test_aTokenOfOneEdgeIsNotShownToAnother(self) -> None:
+        environ = self.environ(self.file, dev="http://localhost:8080")
+        told = self.refuses(environ, "https://other.example.net")
+        self.assertEqual(
+            told, "no token for https://other.example.net is known: set TUNNELSTACK_TOKEN, or name a file with --token-file"
+        )
+
+    def test_aNamedEdgeFindsItsOwnToken(self) -> None:
+        environ = self.environ(self.file, dev="http://localhost:8080")
+        self.assertEqual(self.edge(environ, "http://LOCALHOST:8080/"), ("http://LOCALHOST:8080/", "dev-token"))
+        self.assertEqual(self.edge(environ, "https://file.example.net/")[1], "file-token")
+
+    def test_aTokenFileOfTheEnvironment(self) -> None:
+        environ = self.environ(
+            {"TUNNELSTACK_EDGE": "https://a.net", "TUNNELSTACK_TOKEN_FILE": str(self.folder / "given-token")}
+        )
+        self.assertEqual(self.edge(environ), ("https://a.net", "given-token"))
+
+    def test_noEdgeSaysWhatToDo(self) -> None:
+        told = self.refuses(self.environ())
+        self.assertIn("--edge URL", told)
+        self.assertIn(str(self.folder / "tunnelstack"), told)
+
+    def test_aMistakeNamesItsSource(self) -> None:
+        self.assertTrue(self.refuses(self.environ(), "localhost").startswith("--edge must be a URL such as"))
+        wrong = self.environ({"TUNNELSTACK_EDGE": "localhost"})
+        self.assertTrue(self.refuses(wrong).startswith("TUNNELSTACK_EDGE must be a URL such as"))
+
+    def test_aTokenIsOneWordAndNotShown(self) -> None:
+        for token in ("two words", "line\nline", "x" * 1025, "\u00fc"):
+            told = self.refuses(self.environ({"TUNNELSTACK_TOKEN": token}), "https://a.net")
+            self.assertTrue(told.startswith("TUNNELSTACK_TOKEN does not hold a token"))
+            self.assertNotIn(token, told)
+
+    def test_aMissingTokenFileIsOneSentence(self) -> None:
+        told = self.refuses(self.environ(), "https://a.net", "/nowhere/token")
+        self.assertEqual(told, "/nowhere/token cannot be read: No such file or directory")
+
+    def test_theEnvironmentInAFileMustBeThere(self) -> None:
+        del self.file["SECRETS"]
+        self.assertIn("names an environment variable that is not set", self.refuses(self.environ(self.file)))
