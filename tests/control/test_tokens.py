@@ -1,0 +1,104 @@
+"""
+Tokens: made, kept as hashes, found again, and never shown.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from twisted.cred.checkers import AllowAnonymousAccess, InMemoryUsernamePasswordDatabaseDontUse
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from tunnelstack.control.auth.tokens import (
+    FORM,
+    CheckerAuthenticator,
+    CredentialUnknown,
+    TokenAuthenticator,
+    TokenBook,
+    identifierOf,
+    newToken,
+)
+from tunnelstack.control.config import TokenRecord
+from tunnelstack.interfaces import IAuthenticator
+from tunnelstack.terms import Claim, Principal
+
+
+def claim(token: str | None) -> Claim:
+    """
+    Of somebody who shows a token.
+    """
+    return Claim(dialect="native", token=token)
+
+
+class TokenTests(SynchronousTestCase):
+    """
+    Making tokens, and knowing them.
+    """
+
+    def setUp(self) -> None:
+        self.new = newToken()
+        self.record = TokenRecord(
+            name="laptop", tokenSha256=self.new.tokenSha256.upper(), allow=("http:*",), share=True, id=self.new.id
+        )
+        self.authenticator = TokenAuthenticator(TokenBook([self.record]))
+
+    def test_tokensHaveTheirForm(self) -> None:
+        for _ in range(50):                   # a secret may hold underscores
+            new = newToken()
+            self.assertRegex(new.token, FORM)
+            self.assertEqual(identifierOf(new.token), new.id)
+        self.assertEqual(self.new.tokenSha256, sha256(self.new.token.encode()).hexdigest())
+
+    def test_tokensAreNeverShown(self) -> None:
+        self.assertNotIn(self.new.token, repr(self.new))
+        self.assertNotIn(self.new.token, repr(claim(self.new.token)))
+
+    def test_aKnownTokenIsAPrincipal(self) -> None:
+        found = self.successResultOf(self.authenticator.authenticate(claim(self.new.token)))
+        self.assertEqual(found, Principal(agent="laptop", allow=("http:*",), share=True, token=self.new.id))
+
+    def test_anythingElseIsRefused(self) -> None:
+        token = self.new.token
+        near = (token[:-1], token + "x", token.upper(), " " + token, self.new.tokenSha256)
+        for wrong in (None, "", *near, "é", "\ud800", "x" * 10**6):
+            failure = self.failureResultOf(self.authenticator.authenticate(claim(wrong)), CredentialUnknown)
+            self.assertNotIn(token[12:], str(failure.value))
+
+    def test_theBookMayBeReplaced(self) -> None:
+        principal = self.successResultOf(self.authenticator.authenticate(claim(self.new.token)))
+        self.assertTrue(self.authenticator.book.knows(principal))
+        self.authenticator.book.replace([])
+        self.failureResultOf(self.authenticator.authenticate(claim(self.new.token)), CredentialUnknown)
+        self.assertFalse(self.authenticator.book.knows(principal))
+
+    def test_interfaces(self) -> None:
+        verifyObject(IAuthenticator, self.authenticator)
+
+
+class CheckerTests(SynchronousTestCase):
+    """
+    Twisted's own checkers.
+    """
+
+    def setUp(self) -> None:
+        database = InMemoryUsernamePasswordDatabaseDontUse(laptop=b"secret")
+        self.authenticator = CheckerAuthenticator(database, allow=["http:laptop"])
+
+    def test_interfaces(self) -> None:
+        verifyObject(IAuthenticator, self.authenticator)
+
+    def test_theAvatarIsTheAgent(self) -> None:
+        found = self.successResultOf(self.authenticator.authenticate(claim("laptop:secret")))
+        self.assertEqual((found.agent, found.allow), ("laptop", ("http:laptop",)))
+
+    def test_wrongPasswordsAreRefused(self) -> None:
+        for wrong in ("laptop:", "laptop:wrong", "nobody:secret", "laptop", "", None):
+            self.failureResultOf(self.authenticator.authenticate(claim(wrong)), CredentialUnknown)
+
+    def test_nobodyIsLetInUnknown(self) -> None:
+        class Anyone(AllowAnonymousAccess):  # type: ignore[misc]
+            def requestAvatarId(self, credentials: object) -> tuple[()]:
+                return ()
+
+        self.failureResultOf(CheckerAuthenticator(Anyone()).authenticate(claim("a:b")), CredentialUnknown)

@@ -1,0 +1,189 @@
+"""
+Bearer tokens: C{ts_<id>_<secret>}, of which an edge keeps only the SHA-256.
+
+The secret is 256 random bits, so that a fast hash protects it as well as a slow one would, and a thousand agents that come back
+at once do not hold the reactor.  The identifier is public: it names the token in logs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from hashlib import sha256
+from hmac import compare_digest
+from secrets import token_hex, token_urlsafe
+from typing import Protocol
+
+from attrs import frozen
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import UsernamePassword
+from twisted.cred.error import UnauthorizedLogin
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tunnelstack.errors import Refused
+from tunnelstack.interfaces import IAuthenticator
+from tunnelstack.terms import Claim, Principal
+
+FORM = re.compile(r"ts_([0-9A-Za-z]{4,32})_([0-9A-Za-z_-]{43})")
+LONGEST = 512
+"""Octets of the longest credential that is looked at."""
+
+
+class CredentialUnknown(Refused):
+    """
+    Nobody is known by this credential, or none was shown.
+    """
+
+
+class IToken(Protocol):
+    """
+    What a L{TokenBook} keeps of a token: L{TokenRecord<tunnelstack.control.config.TokenRecord>}, or anything alike.
+    """
+
+    name: str
+    tokenSha256: str
+    allow: tuple[str, ...]
+    share: bool
+    id: str
+
+
+@frozen
+class NewToken:
+    """
+    A token that was just made; the only moment at which it can be read.
+
+    @ivar token: to be given to the agent.
+    @ivar id: its public identifier.
+    @ivar tokenSha256: what the edge keeps.
+    """
+
+    token: str
+    id: str
+    tokenSha256: str
+
+    def __repr__(self) -> str:
+        return f"NewToken(id={self.id!r})"
+
+
+def newToken() -> NewToken:
+    """
+    Make a token of 256 random bits.
+    """
+    identifier = token_hex(4)
+    token = f"ts_{identifier}_{token_urlsafe(32)}"
+    return NewToken(token, identifier, digestOf(token))
+
+
+def digestOf(token: str) -> str:
+    """
+    The SHA-256 of a token, as the edge keeps it.
+    """
+    return sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def identifierOf(token: str) -> str:
+    """
+    The public part of a token, C{""} for a credential of another form.
+    """
+    form = FORM.fullmatch(token)
+    return form[1] if form else ""
+
+
+class TokenBook:
+    """
+    The tokens that an edge knows; it may be given others while it runs.
+    """
+
+    def __init__(self, records: Iterable[IToken] = ()) -> None:
+        self._records: dict[str, IToken] = {}
+        self.replace(records)
+
+    def replace(self, records: Iterable[IToken]) -> None:
+        """
+        Know these from now on, and no others.
+        """
+        self._records = {record.tokenSha256.lower(): record for record in records}
+
+    def find(self, token: str) -> IToken | None:
+        """
+        @return: the record of a token.  What the time of the look-up tells of is a hash, which nobody can choose or undo.
+        """
+        if not token or len(token) > LONGEST:
+            return None
+        digest = digestOf(token)
+        record = self._records.get(digest)
+        if record is None or not compare_digest(record.tokenSha256.lower(), digest):
+            return None
+        return record
+
+    def knows(self, principal: Principal) -> bool:
+        """
+        Whether the token by which somebody was let in is still one of the book's, with the same rights.
+        """
+        return any(principal == _principal(record) for record in self._records.values())
+
+
+def _principal(record: IToken) -> Principal:
+    shown = record.id or record.tokenSha256[:8].lower()
+    return Principal(agent=record.name, allow=tuple(record.allow), share=record.share, token=shown)
+
+
+@implementer(IAuthenticator)
+class TokenAuthenticator:
+    """
+    Knows people by their tokens.
+
+    @ivar book: a L{TokenBook}.
+    """
+
+    def __init__(self, book: TokenBook) -> None:
+        self.book = book
+
+    def authenticate(self, claim: Claim) -> Deferred[Principal]:
+        """
+        As in L{IAuthenticator}.
+        """
+        record = self.book.find(claim.token or "")
+        if record is None:
+            shown = identifierOf(claim.token or "")
+            return fail(CredentialUnknown("no token was shown" if not claim.token else "the token is not known", token=shown))
+        return succeed(_principal(record))
+
+
+@implementer(IAuthenticator)
+class CheckerAuthenticator:
+    """
+    Knows people by any of Twisted's credentials checkers: the token is C{name:password}, and the avatar's name is the agent's.
+    """
+
+    def __init__(self, checker: ICredentialsChecker, allow: Iterable[str] = (), share: bool = False) -> None:
+        """
+        @param checker: one that takes C{IUsernamePassword}.
+        @param allow: what all of them may do.
+        """
+        self._checker = checker
+        self._allow = tuple(allow)
+        self._share = share
+
+    def authenticate(self, claim: Claim) -> Deferred[Principal]:
+        """
+        As in L{IAuthenticator}.
+        """
+        name, colon, password = (claim.token or "").partition(":")
+        if not colon or len(claim.token or "") > LONGEST:
+            return fail(CredentialUnknown("no name and password were shown"))
+        credentials = UsernamePassword(name.encode(), password.encode())
+        asked = maybeDeferred(self._checker.requestAvatarId, credentials)
+        return asked.addCallbacks(self._found, self._unknown)
+
+    def _found(self, avatar: bytes | str | tuple[()]) -> Principal:
+        if not avatar:
+            raise CredentialUnknown("the checker takes this for an anonymous user")
+        agent = avatar.decode() if isinstance(avatar, bytes) else str(avatar)
+        return Principal(agent=agent, allow=self._allow, share=self._share, token=agent)
+
+    def _unknown(self, failure: Failure) -> Principal:
+        failure.trap(UnauthorizedLogin)
+        raise CredentialUnknown("the name or the password is wrong")

@@ -1,0 +1,201 @@
+"""
+Who is there, and who holds which name: the tunnels of this node.
+
+A service's name has one holder.  The same agent's other processes may hold it with it if their token says C{share}; then each
+gets its turn while it is healthy.  A process that comes back replaces what it left behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tunnelstack.errors import Denied
+
+REMEMBERED = 10_000
+"""Names that are remembered after their last holder went."""
+
+Watcher = Callable[[str, str, bool], object]
+"""Called with a kind, a name, and whether it is held now, whenever that changes."""
+
+
+class Registry:
+    """
+    The tunnels of one edge.
+
+    A key is a service's name, or C{agent/service}.
+    """
+
+    def __init__(self) -> None:
+        self._tunnels: dict[str, list[Any]] = {}                       # agent's name -> its tunnels, the oldest first
+        self._holders: dict[tuple[str, str], list[Any]] = {}           # (kind, key) -> tunnels, the next one first
+        self._names: dict[int, set[tuple[str, str]]] = {}              # id of a tunnel -> the names it holds
+        self._remembered: dict[tuple[str, str], str] = {}              # (kind, name) -> its last holder's agent
+        self._watchers: list[Watcher] = []
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (tunnel for tunnels in list(self._tunnels.values()) for tunnel in list(tunnels))
+
+    def watch(self, watcher: Watcher) -> None:
+        """
+        Tell somebody of the names that are held from now on, and of those that are not any more.
+        """
+        self._watchers.append(watcher)
+
+    # Tunnels
+
+    def arrive(self, tunnel: Any) -> list[Any]:
+        """
+        A tunnel is there.
+
+        @return: those it replaces: they were forgotten, and are to be aborted.
+        """
+        agent = tunnel.principal.agent
+        replaced = [
+            old for old in self._tunnels.get(agent, ()) if tunnel.instance and old.instance == tunnel.instance
+        ]
+        for old in replaced:
+            self.depart(old)
+        self._tunnels.setdefault(agent, []).append(tunnel)
+        self._names[id(tunnel)] = set()
+        return replaced
+
+    def depart(self, tunnel: Any) -> list[tuple[str, str]]:
+        """
+        A tunnel is gone, and with it what it held.
+
+        @return: the (kind, name) pairs that nobody holds now.
+        """
+        names = self._names.get(id(tunnel))
+        if names is None:
+            return []
+        free = [pair for pair in sorted(names) if self.withdraw(*pair, tunnel)]
+        del self._names[id(tunnel)]
+        agent = tunnel.principal.agent
+        self._tunnels[agent].remove(tunnel)
+        if not self._tunnels[agent]:
+            del self._tunnels[agent]
+        return free
+
+    def agent(self, name: str) -> Any:
+        """
+        @return: the newest healthy tunnel of an agent, or C{None}.
+        """
+        return next((tunnel for tunnel in reversed(self._tunnels.get(name, ())) if tunnel.healthy), None)
+
+    def present(self, tunnel: Any) -> bool:
+        """
+        Whether a tunnel has arrived and not departed.
+        """
+        return id(tunnel) in self._names
+
+    # Names
+
+    def offer(self, kind: str, name: str, tunnel: Any) -> bool:
+        """
+        Let a tunnel hold a name.
+
+        @return: whether it is new to this tunnel.
+        @raise Denied: C{taken}: somebody else holds it; C{absent}: the tunnel is gone.
+        """
+        if not self.present(tunnel):
+            raise Denied("absent", "the session is gone")
+        other = self.rival(kind, name, tunnel)
+        if other is not None:
+            raise Denied("taken", f"{name} is held by another {_whose(other, tunnel)}", name=name)
+        pair = (kind, name)
+        if pair in self._names[id(tunnel)]:
+            return False
+        holders = self._holders.get(pair)
+        if holders is None:
+            holders = self._holders[pair] = self._holders[kind, f"{tunnel.principal.agent}/{name}"] = []
+        holders.append(tunnel)
+        self._names[id(tunnel)].add(pair)
+        self._remember(pair, tunnel.principal.agent)
+        if len(holders) == 1:
+            self._tell(kind, name, True)
+        return True
+
+    def rival(self, kind: str, name: str, tunnel: Any) -> Any:
+        """
+        @return: a holder with whom a tunnel may not share a name, or C{None}.
+        """
+        mine = tunnel.principal
+        for other in self._holders.get((kind, name), ()):
+            theirs = other.principal
+            if other is not tunnel and not (theirs.agent == mine.agent and theirs.share and mine.share):
+                return other
+        return None
+
+    def withdraw(self, kind: str, name: str, tunnel: Any) -> bool:
+        """
+        A tunnel holds a name no longer.
+
+        @return: whether nobody does now.
+        """
+        pair = (kind, name)
+        names = self._names.get(id(tunnel))
+        if names is None or pair not in names:
+            return False
+        names.remove(pair)
+        holders = self._holders[pair]
+        holders.remove(tunnel)
+        if holders:
+            return False
+        del self._holders[pair], self._holders[kind, f"{tunnel.principal.agent}/{name}"]
+        self._tell(kind, name, False)
+        return True
+
+    def pick(self, key: str, kind: str = "http") -> Any:
+        """
+        A tunnel to whoever holds a name; those that share it in turns, the unhealthy left out.
+
+        @param key: C{service}, or C{agent/service}.
+        @return: C{None} if nobody is there.
+        """
+        holders = self._holders.get((kind, key))
+        if holders is None:
+            return None
+        if len(holders) == 1:
+            return holders[0] if holders[0].healthy else None
+        for position, tunnel in enumerate(holders):
+            if tunnel.healthy:
+                holders.append(holders.pop(position))
+                return tunnel
+        return None
+
+    def knows(self, key: str, kind: str = "http") -> bool:
+        """
+        Whether a name is held, or was lately: its agent may come back.
+        """
+        if (kind, key) in self._holders:
+            return True
+        agent, _, name = key.rpartition("/")
+        last = self._remembered.get((kind, name))
+        return last is not None and agent in ("", last)
+
+    def names(self, tunnel: Any) -> list[tuple[str, str]]:
+        """
+        @return: the (kind, name) pairs that a tunnel holds, in order.
+        """
+        return sorted(self._names.get(id(tunnel), ()))
+
+    def _remember(self, pair: tuple[str, str], agent: str) -> None:
+        self._remembered.pop(pair, None)
+        self._remembered[pair] = agent
+        if len(self._remembered) > REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+
+    def _tell(self, kind: str, name: str, held: bool) -> None:
+        for watcher in list(self._watchers):
+            watcher(kind, name, held)
+
+
+def _whose(other: Any, tunnel: Any) -> str:
+    """
+    Whom a name belongs to; what others are called is nobody's business.
+    """
+    return "process of this agent" if other.principal.agent == tunnel.principal.agent else "agent"
