@@ -1,0 +1,355 @@
+"""
+Multistream-select: every vector and transcript of the protocol's page, wherever it is cut, and the bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.wire.vectors_multistream import (
+    INITIATOR,
+    LAZY_REFUSED,
+    RESPONDER,
+    STACKED,
+    TOKENS,
+    TRANSCRIPTS,
+    Heard,
+    Transcript,
+    octets,
+)
+from tunnelstack.errors import PeerError, UsageError
+from tunnelstack.wire.multistream import (
+    HEADER,
+    LARGEST,
+    NA,
+    OCTETS,
+    PROPOSALS,
+    BadToken,
+    Initiator,
+    Names,
+    Responder,
+    TooManyProposals,
+    next_token,
+    token,
+)
+from tunnelstack.wire.negotiate import (
+    KEPT,
+    Agreed,
+    Asked,
+    CutShort,
+    Event,
+    Negotiation,
+    NegotiationBroken,
+    Refused,
+    Release,
+    TooLate,
+)
+
+KNOWN = [b"/a", b"/b"]
+
+
+def cuts(data: bytes) -> Iterator[list[bytes]]:
+    """
+    In one piece, in two at every place, and octet by octet.
+    """
+    yield [data] if data else []
+    for place in range(1, len(data)):
+        yield [data[:place], data[place:]]
+    yield [data[place : place + 1] for place in range(len(data))]
+
+
+def hear(negotiation: Negotiation, pieces: list[bytes], eof: bool, prompt: bool) -> tuple[bytes, object, bytes]:
+    """
+    Feed a negotiation until it is settled.
+
+    @param prompt: its owner writes before anything has arrived, not only behind what has.
+    @return: what it said; its event, or the class of its error; and what was left to feed, which is the application's.
+    """
+    said = list(negotiation.data_to_send()) if prompt else []
+    outcome: object = None
+    left = list(pieces)
+    try:
+        while left and not negotiation.settled:
+            for event in negotiation.receive_data(left.pop(0)):
+                outcome = event
+            if prompt:
+                said += negotiation.data_to_send()
+        if eof and not negotiation.settled:
+            negotiation.receive_eof()
+    except PeerError as error:
+        outcome = type(error)
+    said += negotiation.data_to_send()
+    return b"".join(said), outcome, b"".join(left)
+
+
+def whole(outcome: object, left: bytes) -> object:
+    """
+    An outcome with all that is the application's in its leftover.
+    """
+    return Agreed(outcome.name, outcome.parameters, outcome.leftover + left) if isinstance(outcome, Agreed) else outcome
+
+
+class VectorTests(SynchronousTestCase):
+    """
+    The vectors A01-A12, B01-B19, C01-C08 and the transcripts N1-N7.
+    """
+
+    def test_everyVectorIsHere(self) -> None:
+        self.assertEqual(set(TOKENS), {f"A{number:02}" for number in range(1, 13)})
+        self.assertEqual(set(RESPONDER), {f"B{number:02}" for number in range(1, 20)})
+        self.assertEqual(set(INITIATOR), {f"C{number:02}" for number in range(1, 9)})
+        self.assertEqual({*TRANSCRIPTS, *LAZY_REFUSED, *STACKED}, {f"N{number}" for number in range(1, 11)})
+
+    def test_tokens(self) -> None:
+        for name, (text, _) in TOKENS.items():
+            written = octets(name)
+            self.assertEqual(token(text), written, name)
+            self.assertEqual(next_token(written + b"\x03"), (text, len(written)), name)
+            for cut in range(len(written)):
+                self.assertIsNone(next_token(written[:cut]), name)
+
+    def check(self, name: str, heard: Heard, make: type[Initiator] | type[Responder], names: list[bytes]) -> None:
+        for prompt in (True, False):
+            for pieces in cuts(octets(heard.hears)):
+                said, outcome, left = hear(make(names), pieces, heard.eof, prompt)
+                where = f"{name} in {pieces}"
+                self.assertEqual(said, octets(heard.says), where)
+                self.assertEqual(whole(outcome, left), heard.outcome, where)
+
+    def test_responder(self) -> None:
+        for name, heard in RESPONDER.items():
+            self.check(name, heard, Responder, KNOWN)
+
+    def test_endBehindTheHeaderIsTooEarly(self) -> None:
+        self.check("B15, after A01", Heard("A01", "A01", CutShort, eof=True), Responder, KNOWN)
+
+    def test_initiator(self) -> None:
+        for name, heard in INITIATOR.items():
+            self.check(name, heard, Initiator, [b"/a"])
+
+    def test_lazyInitiatorThatIsRefused(self) -> None:
+        for name, heard in LAZY_REFUSED.items():
+            self.check(name, heard, Responder, [b"/b"])
+
+    def speak(self, name: str, transcript: Transcript, cut: int | None) -> None:
+        """
+        Feed what the peer says, and expect what we said between.
+        """
+        ours: Negotiation = Responder(KNOWN)
+        if transcript.proposes:
+            release = Release.AT_ONCE if transcript.early else Release.ON_REPLY
+            ours = Initiator(transcript.proposes, release=release, early=transcript.early)
+        said, outcome, left = b"", None, b""
+        for who, text in transcript.turns:
+            if who == ">":
+                said += b"".join(ours.data_to_send())
+                self.assertEqual(said, octets(text), f"{name} in pieces of {cut}")
+                said = b""
+                continue
+            data = octets(text)
+            size = cut or len(data)
+            for start in range(0, len(data), size):
+                if ours.settled:
+                    left += data[start : start + size]
+                else:
+                    outcome = next(iter(ours.receive_data(data[start : start + size])), outcome)
+        self.assertEqual(whole(outcome, left), transcript.outcome, f"{name} in pieces of {cut}")
+
+    def test_transcripts(self) -> None:
+        for name, transcript in TRANSCRIPTS.items():
+            for cut in (None, *range(1, 30)):
+                self.speak(name, transcript, cut)
+
+
+class InitiatorTests(SynchronousTestCase):
+    """
+    What the vectors do not say of the initiator.
+    """
+
+    def test_proposesInOneWrite(self) -> None:
+        self.assertEqual(b"".join(Initiator([b"/a", b"/b"]).data_to_send()), octets("A01 A04"))
+
+    def test_nextNameFollowsEachRefusal(self) -> None:
+        ours = Initiator([b"/x", b"/y", b"/a"])
+        ours.data_to_send()
+        self.assertEqual(ours.receive_data(HEADER + NA), [])
+        self.assertEqual(ours.data_to_send(), [token(b"/y")])
+        self.assertEqual(ours.receive_data(NA), [])
+        self.assertEqual(ours.data_to_send(), [token(b"/a")])
+        self.assertEqual(ours.receive_data(token(b"/a") + b"!"), [Agreed(b"/a", {}, b"!")])
+
+    def test_allNamesRefused(self) -> None:
+        ours = Initiator([b"/x", b"/y"])
+        self.assertEqual(ours.receive_data(HEADER + NA), [])
+        (event,) = ours.receive_data(NA)
+        self.assertIsInstance(event, Refused)
+
+    def test_aSingleNameMayBeBare(self) -> None:
+        self.assertEqual(Initiator(b"/a").data_to_send(), [octets("A01 A04")])
+
+    def test_earlyOctetsOnlyBehindTheOnlyName(self) -> None:
+        self.assertRaises(UsageError, Initiator, [b"/a", b"/b"], release=Release.AT_ONCE)
+        self.assertRaises(UsageError, Initiator, [b"/a"], early=b"x")
+        self.assertRaises(UsageError, Initiator, [b"/a", b"/b"], early=b"x")
+
+    def test_namesThatCannotBeProposed(self) -> None:
+        for name in (b"", b"na", b"/multistream/1.0.0", b"/a\n", b"y" * 1024):
+            self.assertRaises(UsageError, Initiator, [name])
+        self.assertRaises(UsageError, Initiator, [])
+        Initiator([b"y" * 1023])
+
+    def test_nothingIsFedAfterTheEnd(self) -> None:
+        ours = Initiator(b"/a")
+        ours.receive_data(octets("A01 A04"))
+        self.assertRaises(UsageError, ours.receive_data, b"x")
+        self.assertRaises(UsageError, ours.receive_eof)
+
+    def test_nothingIsAskedOfItsOwner(self) -> None:
+        self.assertRaises(UsageError, Initiator(b"/a").accept)
+        self.assertRaises(UsageError, Initiator(b"/a").refuse, "")
+
+    def test_deadline(self) -> None:
+        for ours in (Initiator(b"/a", timeout=30), Responder(KNOWN, timeout=30)):
+            self.assertIsNone(ours.next_deadline())
+            self.assertEqual(ours.expire(1000.0), [])
+            self.assertEqual(ours.next_deadline(), 1030.0)
+            self.assertEqual(ours.expire(1029.0), [])
+            self.assertRaises(TooLate, ours.expire, 1030.0)
+
+    def test_noDeadlineOnceSettled(self) -> None:
+        ours = Initiator(b"/a", timeout=30)
+        ours.expire(0.0)
+        ours.receive_data(octets("A01 A04"))
+        self.assertIsNone(ours.next_deadline())
+        self.assertEqual(ours.expire(1000.0), [])
+
+    def test_noTimeoutNoDeadline(self) -> None:
+        ours = Initiator(b"/a")
+        ours.expire(0.0)
+        self.assertIsNone(ours.next_deadline())
+
+
+class ResponderTests(SynchronousTestCase):
+    """
+    What the vectors do not say of the responder.
+    """
+
+    def test_headerAndAnswerLeaveTogether(self) -> None:
+        ours = Responder(KNOWN)
+        ours.receive_data(octets("A01 A04"))
+        self.assertEqual(b"".join(ours.data_to_send()), octets("A01 A04"))
+        self.assertEqual(ours.data_to_send(), [])
+
+    def test_headerWaitsForNothing(self) -> None:
+        ours = Responder(KNOWN)
+        self.assertEqual(ours.data_to_send(), [HEADER])
+        ours.receive_data(octets("A01 A04"))
+        self.assertEqual(ours.data_to_send(), [octets("A04")])
+
+    def test_proposalsAreBounded(self) -> None:
+        ours = Responder(KNOWN)
+        ours.receive_data(HEADER + token(b"/x") * (PROPOSALS - 1))
+        self.assertEqual(b"".join(ours.data_to_send()), HEADER + NA * (PROPOSALS - 1))
+        self.assertRaises(TooManyProposals, ours.receive_data, token(b"/x"))
+
+    def test_octetsOfProposalsAreBounded(self) -> None:
+        large = token(b"y" * (LARGEST - 1))
+        ours = Responder(KNOWN)
+        ours.receive_data(HEADER + large * (OCTETS // len(large)))
+        self.assertRaises(TooManyProposals, ours.receive_data, large)
+
+    def test_anOverlongTokenIsNotWaitedFor(self) -> None:
+        self.assertRaises(BadToken, Responder(KNOWN).receive_data, bytes.fromhex("8108"))
+
+    def test_matchingFunction(self) -> None:
+        for knows in (lambda name: name.startswith(b"/pre/"), Names([b"/a"], match=lambda name: name.startswith(b"/pre/"))):
+            ours = Responder(knows)
+            self.assertEqual(ours.receive_data(HEADER + token(b"/pre/9") + b"x"), [Agreed(b"/pre/9", {}, b"x")])
+            self.assertEqual(b"".join(ours.data_to_send()), HEADER + token(b"/pre/9"))
+
+    def test_longNamesAreKnown(self) -> None:
+        for size in (126, 127, 128, 1023):
+            name = b"/" + b"n" * (size - 1)
+            event = Responder([name]).receive_data(HEADER + token(name) + b"x")
+            self.assertEqual(event, [Agreed(name, {}, b"x")])
+
+    def test_aDiscardedNameIsNotKnown(self) -> None:
+        names = Names(KNOWN)
+        names.discard(b"/a")
+        names.discard(b"/never")
+        self.assertEqual(Responder(names).receive_data(octets("A01 A04")), [])
+        names.add(b"/a")
+        self.assertEqual(Responder(names).receive_data(octets("A01 A04")), [Agreed(b"/a")])
+
+    def test_strictReadsNothingBehindAnUnknownName(self) -> None:
+        for pieces in cuts(octets("A01 032f780a 032f620a 7a7a")):
+            said, outcome, _ = hear(Responder(KNOWN, strict=True), pieces, False, prompt=False)
+            self.assertIsInstance(outcome, Refused)
+            self.assertIn(said, (b"", HEADER))
+
+    def test_strictTakesAKnownName(self) -> None:
+        self.assertEqual(Responder(KNOWN, strict=True).receive_data(octets("A01 A04 78")), [Agreed(b"/a", {}, b"x")])
+
+
+class AskedTests(SynchronousTestCase):
+    """
+    A responder whose owner decides.
+    """
+
+    def ask(self, behind: bytes = b"", strict: bool = False) -> Responder:
+        ours = Responder(Names([b"/b"], asked=[b"/a"]), strict=strict)
+        self.assertEqual(ours.receive_data(octets("A01 A04") + behind), [Asked(b"/a")])
+        self.assertEqual(b"".join(ours.data_to_send()), HEADER)
+        return ours
+
+    def test_nothingIsAnsweredBeforeTheOwnerHas(self) -> None:
+        ours = self.ask(b"one ")
+        self.assertEqual(ours.receive_data(b"two "), [])
+        self.assertEqual(ours.data_to_send(), [])
+        self.assertEqual(ours.receive_data(b"three"), [])
+        self.assertEqual(ours.accept(), [Agreed(b"/a", {}, b"one two three")])
+        self.assertEqual(ours.data_to_send(), [octets("A04")])
+        self.assertTrue(ours.settled)
+
+    def test_afterARefusalThePeerMayProposeAnother(self) -> None:
+        ours = self.ask(octets("03"))
+        ours.receive_data(octets("2f620a 7a7a"))
+        self.assertEqual(ours.refuse("not now"), [Agreed(b"/b", {}, b"zz")])
+        self.assertEqual(b"".join(ours.data_to_send()), NA + token(b"/b"))
+
+    def test_theSameMayBeAskedAgainButNotForEver(self) -> None:
+        ours = self.ask()
+        for _ in range(PROPOSALS - 1):
+            self.assertEqual(ours.refuse("no"), [])
+            self.assertEqual(ours.receive_data(octets("A04")), [Asked(b"/a")])
+        self.assertRaises(TooManyProposals, ours.refuse, "no")
+
+    def test_strictRefusalIsTheEnd(self) -> None:
+        ours = self.ask(b"behind", strict=True)
+        self.assertEqual(ours.refuse("the database is away"), [Refused("the database is away")])
+        self.assertEqual(ours.data_to_send(), [])
+
+    def test_whatIsKeptIsBounded(self) -> None:
+        ours = self.ask()
+        ours.receive_data(b"x" * KEPT)
+        self.assertRaises(NegotiationBroken, ours.receive_data, b"x")
+
+    def test_endWhileTheOwnerThinks(self) -> None:
+        ours = self.ask(b"whole request")
+        self.assertEqual(ours.receive_eof(), [])
+        self.assertEqual(ours.accept(), [Agreed(b"/a", {}, b"whole request")])
+        ours = self.ask()
+        ours.receive_eof()
+        self.assertRaises(CutShort, ours.refuse, "no")
+
+    def test_onlyWhatWasAskedIsAnswered(self) -> None:
+        ours = Responder(Names(asked=[b"/a"]))
+        self.assertRaises(UsageError, ours.accept)
+        self.assertRaises(UsageError, ours.refuse, "")
+        ours.receive_data(octets("A01 A04"))
+        self.assertRaises(UsageError, ours.accept, {"no": "place"})
+        events: list[Event] = ours.accept()
+        self.assertEqual(events, [Agreed(b"/a")])
+        self.assertRaises(UsageError, ours.accept)

@@ -1,0 +1,314 @@
+"""
+What a new stream is for: the words that all negotiations share, and the one that follows another.
+
+A negotiation is one side's half of agreeing on a name and its parameters, pure octets.  Its owner writes C{data_to_send()}
+after every call, feeds what arrives to C{receive_data} (once with no octets at the beginning, to hear what is settled without
+the peer) and feeds nothing more once it was told L{Agreed} or L{Refused}.  No call gives more than one event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any
+
+from attrs import Factory, define
+
+from tunnelstack.errors import PeerError, UsageError
+
+KEPT = 256 * 1024
+"""Octets that may arrive while an owner thinks about what was asked: one window, which a paused stream never exceeds."""
+
+
+class Release(Enum):
+    """
+    When the octets of the initiator's application may follow.
+
+    @cvar AT_ONCE: behind the proposal, in the same write.  A refusal then costs the stream.
+    @cvar ON_REPLY: once the peer has agreed.
+    @cvar ON_FIRST_OCTET: once the peer has agreed and the far application has spoken: for peers whose negotiation may read,
+        and lose, what follows it.
+    """
+
+    AT_ONCE = "at once"
+    ON_REPLY = "on reply"
+    ON_FIRST_OCTET = "on first octet"
+
+
+@define
+class Event:
+    """
+    What a negotiation has come to.
+    """
+
+
+@define
+class Agreed(Event):
+    """
+    Both sides know what the stream is for; the negotiation is over.
+
+    @ivar name: the protocol's name, C{b""} where only parameters were exchanged.
+    @ivar parameters: what the peer said with it.
+    @ivar leftover: octets of the peer that were read too far: they belong to the application.
+    """
+
+    name: bytes
+    parameters: Mapping[str, Any] = Factory(dict)
+    leftover: bytes = b""
+
+
+@define
+class Refused(Event):
+    """
+    One side said no, in good order; the negotiation is over, and the stream with it.
+    """
+
+    reason: str
+
+
+@define
+class Asked(Event):
+    """
+    The peer proposes; the owner answers with C{accept()} or C{refuse()}, in its own time.
+    """
+
+    name: bytes
+    parameters: Mapping[str, Any] = Factory(dict)
+
+
+class NegotiationBroken(PeerError):
+    """
+    The peer's octets are no negotiation.  The stream is to be reset.
+    """
+
+
+class CutShort(NegotiationBroken):
+    """
+    The peer's octets ended before anything was agreed.
+    """
+
+
+class TooLate(NegotiationBroken):
+    """
+    The peer did not say its part in time.
+    """
+
+
+class Kept:
+    """
+    Octets that arrive while the owner thinks: the application's, if it says yes.
+    """
+
+    __slots__ = ("_octets", "_pieces")
+
+    def __init__(self, octets: bytes) -> None:
+        """
+        @param octets: those that came together with the question.
+        """
+        self._pieces = [octets]
+        self._octets = 0
+
+    def add(self, octets: bytes) -> None:
+        """
+        @raise NegotiationBroken: more than L{KEPT}.
+        """
+        self._octets += len(octets)
+        if self._octets > KEPT:
+            raise NegotiationBroken("the peer goes on without an answer", octets=self._octets)
+        self._pieces.append(octets)
+
+    def joined(self) -> bytes:
+        """
+        @return: all of them.
+        """
+        return b"".join(self._pieces)
+
+
+class Negotiation:
+    """
+    What both halves of every negotiation do alike: say what is queued, keep a deadline, and answer only what was asked.
+
+    @ivar release: see L{Release}; for a responder, whose application speaks once it has agreed, always C{ON_REPLY}.
+    @ivar settled: an L{Agreed} or a L{Refused} was told.
+    """
+
+    __slots__ = ("_deadline", "_out", "_timeout", "release", "settled")
+
+    def __init__(self, release: Release, timeout: float | None) -> None:
+        """
+        @param timeout: seconds from the first call of L{expire} until the peer must have said its part; C{None} for ever.
+        """
+        self.release = release
+        self.settled = False
+        self._out: list[bytes] = []
+        self._timeout = timeout
+        self._deadline: float | None = None
+
+    def data_to_send(self) -> list[bytes]:
+        """
+        @return: octets to write now, in order, together.
+        """
+        out, self._out = self._out, []
+        return out
+
+    def receive_data(self, octets: bytes) -> list[Event]:
+        """
+        @raise PeerError: the peer broke a rule: the stream is to be reset.
+        """
+        raise NotImplementedError
+
+    def receive_eof(self) -> list[Event]:
+        """
+        The peer ended its direction.
+
+        @raise CutShort: too early.
+        """
+        self._unsettled()
+        raise CutShort("the stream ended before anything was agreed")
+
+    def accept(self, parameters: Mapping[str, Any] | None = None) -> list[Event]:
+        """
+        Answer yes to what was L{Asked}.
+
+        @param parameters: what the answer says, in negotiations whose answers say more than yes.
+        @return: as from L{receive_data}, of what arrived in the meantime.
+        @raise UsageError: nothing was asked.
+        """
+        raise UsageError("nothing was asked")
+
+    def refuse(self, reason: str) -> list[Event]:
+        """
+        Answer no to what was L{Asked}.
+
+        @return: L{Refused}, or nothing where the peer may go on and propose something else.
+        @raise UsageError: nothing was asked.
+        """
+        raise UsageError("nothing was asked")
+
+    def next_deadline(self) -> float | None:
+        """
+        @return: when to call L{expire}, on the caller's clock; C{None} before its first call and where there is no deadline.
+        """
+        return None if self.settled else self._deadline
+
+    def expire(self, now: float) -> list[Event]:
+        """
+        Time has passed; the first call starts the clock.
+
+        @raise TooLate: the deadline has.
+        """
+        if self._timeout is not None and not self.settled:
+            if self._deadline is None:
+                self._deadline = now + self._timeout
+            elif now >= self._deadline:
+                raise TooLate("nothing was agreed in time", seconds=self._timeout)
+        return []
+
+    def _unsettled(self) -> None:
+        if self.settled:
+            raise UsageError("the negotiation is over")
+
+
+class Then(Negotiation):
+    """
+    One negotiation followed by another, say a name and then a line of parameters; together they are one.
+
+    The name agreed is that of the first, the parameters are those of the second; each has its own time.
+    """
+
+    __slots__ = ("_current", "_ended", "_first", "_name", "_now", "_second")
+
+    def __init__(self, first: Negotiation, second: Negotiation | Callable[[bytes], Negotiation | None]) -> None:
+        """
+        @param second: what follows; or a function of the name that was agreed, which gives what follows it, or C{None} where
+            nothing does.
+        @raise UsageError: the second would have to wait for the first one's application.
+        """
+        if first.release is Release.ON_FIRST_OCTET:
+            raise UsageError("nothing can follow a negotiation that waits for the far application")
+        release: Release = first.release
+        if isinstance(second, Negotiation) and second.release is not Release.AT_ONCE:
+            release = second.release
+        super().__init__(release, None)
+        self._first = self._current = first
+        self._second = second
+        self._name = b""
+        self._now: float | None = None
+        self._ended = False
+
+    def data_to_send(self) -> list[bytes]:
+        """
+        As in L{Negotiation}; the second speaks in the same breath where the first one's C{release} permits it.
+        """
+        out, second = self._first.data_to_send(), self._second
+        if self._current is not self._first:
+            out += self._current.data_to_send()
+        elif self._first.release is Release.AT_ONCE and isinstance(second, Negotiation):
+            out += second.data_to_send()
+        return out
+
+    def receive_data(self, octets: bytes) -> list[Event]:
+        """
+        As in L{Negotiation}.
+        """
+        return self._went(self._current.receive_data(octets))
+
+    def receive_eof(self) -> list[Event]:
+        """
+        As in L{Negotiation}.
+        """
+        self._ended = True
+        return self._went(self._current.receive_eof())
+
+    def accept(self, parameters: Mapping[str, Any] | None = None) -> list[Event]:
+        """
+        As in L{Negotiation}.
+        """
+        return self._went(self._current.accept(parameters))
+
+    def refuse(self, reason: str) -> list[Event]:
+        """
+        As in L{Negotiation}.
+        """
+        return self._went(self._current.refuse(reason))
+
+    def next_deadline(self) -> float | None:
+        """
+        As in L{Negotiation}.
+        """
+        return self._current.next_deadline()
+
+    def expire(self, now: float) -> list[Event]:
+        """
+        As in L{Negotiation}.
+        """
+        self._now = now
+        return self._went(self._current.expire(now))
+
+    def _went(self, events: list[Event]) -> list[Event]:
+        """
+        Go on to the second where the first has agreed, and put the name on what the second says.
+        """
+        if not events:
+            return events
+        (event,) = events
+        if self._current is self._first:
+            if isinstance(event, Agreed):
+                return self._follow(event)
+        elif isinstance(event, (Agreed, Asked)):
+            event.name = self._name
+        self.settled = self._current.settled
+        return events
+
+    def _follow(self, first: Agreed) -> list[Event]:
+        second = self._second if isinstance(self._second, Negotiation) else self._second(first.name)
+        if second is None:
+            self.settled = True
+            return [first]
+        self._current, self._name = second, first.name
+        if self._now is not None:
+            second.expire(self._now)
+        events = second.receive_data(first.leftover)
+        if self._ended and not second.settled:
+            events += second.receive_eof()
+        return self._went(events)
