@@ -32,6 +32,7 @@ class ServerExchange:
     @ivar transport: the connection it came by.
     @ivar receiver: who hears of the request's body.
     @ivar trace: the request's identifier, once somebody has given it one; error pages show it.
+    @ivar note: whatever who serves it wants to find again when it is over.
     @ivar status: of the response; C{0} before it has begun.
     @ivar octets: of the response's body, as far as written.
     @ivar raw: both directions are raw octets now.
@@ -39,8 +40,8 @@ class ServerExchange:
     """
 
     __slots__ = (
-        "_bodyless", "_connection", "_left", "_pulls", "framing", "head", "octets", "over", "producer", "raw", "receiver",
-        "status", "trace", "transport",
+        "_bodyless", "_connection", "_left", "_pulls", "framing", "head", "note", "octets", "over", "producer", "raw",
+        "receiver", "status", "trace", "transport",
     )  # fmt: skip
 
     traits: Traits = STREAMED
@@ -53,6 +54,7 @@ class ServerExchange:
         self.receiver: Any = None
         self.producer: Any = None
         self.trace = ""
+        self.note: Any = None
         self.status = 0
         self.octets = 0
         self.raw = False

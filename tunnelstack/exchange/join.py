@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from tunnelstack.errors import Unavailable
 from tunnelstack.exchange.failed import ExchangeFailed, Kind
-from tunnelstack.exchange.page import Pages, answer, plainPage
+from tunnelstack.exchange.page import Pages, answer, errorPage
 from tunnelstack.exchange.traits import STREAMED, Traits
 from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer
 from tunnelstack.wire.http1 import RequestHead, ResponseHead
@@ -35,7 +35,7 @@ class Response:
 
     __slots__ = ("_near", "_pages", "_sent", "_told", "bodyReceived", "ended", "informational")
 
-    def __init__(self, near: Any, pages: Pages, told: Callable[[ExchangeFailed], object] | None) -> None:
+    def __init__(self, near: Any, pages: Pages, told: Callable[[Any, ExchangeFailed], object] | None) -> None:
         self._near = near
         self._pages = pages
         self._told = told
@@ -56,7 +56,7 @@ class Response:
         Say so with a page, or by breaking the response off.
         """
         if self._told is not None:
-            self._told(reason)
+            self._told(self._near, reason)
         if self._sent:
             self._near.cancel(reason.kind)
         else:
@@ -113,15 +113,15 @@ def join(
     head: RequestHead,
     open: Open,
     *,
-    pages: Pages = plainPage,
-    told: Callable[[ExchangeFailed], object] | None = None,
+    pages: Pages = errorPage,
+    told: Callable[[Any, ExchangeFailed], object] | None = None,
 ) -> Any:
     """
     Ask what C{near} was asked, and answer it with what is answered.
 
     @param near: the serving side's exchange.
     @param head: the request to send; no field of it concerns one connection.
-    @param told: hears of a failure before C{near} does.
+    @param told: hears of a failure before C{near} does, with C{near}.
     @return: the receiver of the request's body.
     """
     response = Response(near, pages, told)
@@ -163,15 +163,28 @@ class Forwarder:
     Serves every exchange by asking somebody else: a pool of connections to the web server itself.
     """
 
-    def __init__(self, open: Open, *, pages: Pages = plainPage) -> None:
+    def __init__(
+        self,
+        open: Open,
+        *,
+        pages: Pages = errorPage,
+        asked: Callable[[RequestHead, Any], RequestHead] | None = None,
+        told: Callable[[Any, ExchangeFailed], object] | None = None,
+    ) -> None:
         """
         @param open: such as L{ExchangePool.exchange<tunnelstack.exchange.pool.ExchangePool.exchange>}.
+        @param asked: given each head and its exchange, gives the head that is sent on.
+        @param told: hears of each failure, with the exchange, before that is answered.
         """
         self._open = open
         self._pages = pages
+        self._asked = asked
+        self._told = told
 
     def exchangeReceived(self, head: RequestHead, exchange: Any) -> Any:
         """
         Ask.
         """
-        return join(exchange, head, self._open, pages=self._pages)
+        if self._asked is not None:
+            head = self._asked(head, exchange)
+        return join(exchange, head, self._open, pages=self._pages, told=self._told)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from email.utils import formatdate
+from html import escape
 from typing import Any
 
 from tunnelstack.exchange.failed import ExchangeFailed
@@ -42,14 +43,31 @@ def pageHead(failed: ExchangeFailed, trace: str, kind: bytes, octets: int) -> Re
     return ResponseHead(failed.status, REASONS.get(failed.status, b"Error"), fields)
 
 
-def plainPage(failed: ExchangeFailed, trace: str) -> tuple[ResponseHead, bytes]:
+PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{status} {reason}</title>
+<style>body {{ font: 1.1em/1.5 sans-serif; max-width: 34em; margin: 15vh auto; padding: 0 1em; color: #333 }}
+small {{ color: #888 }}</style></head>
+<body>
+<h1>{status} {reason}</h1>
+<p>{sentence}</p>
+{request}</body>
+</html>
+"""
+
+
+def errorPage(failed: ExchangeFailed, trace: str) -> tuple[ResponseHead, bytes]:
     """
-    One sentence, as text.
+    The status, one sentence, and the request's identifier.
     """
-    body = failed.sentence.encode() + b"\n"
-    if trace:
-        body += b"Request: %b\n" % trace.encode("ascii", "replace")
-    return pageHead(failed, trace, b"text/plain; charset=utf-8", len(body)), body
+    body = PAGE.format(
+        status=failed.status,
+        reason=REASONS.get(failed.status, b"Error").decode(),
+        sentence=escape(failed.sentence),
+        request=f"<p><small>Request {escape(trace)}</small></p>\n" if trace else "",
+    ).encode()
+    return pageHead(failed, trace, b"text/html; charset=utf-8", len(body)), body
 
 
 def answer(exchange: Any, pages: Pages, failed: ExchangeFailed, trace: str = "") -> None:

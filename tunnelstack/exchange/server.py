@@ -21,7 +21,7 @@ from zope.interface import implementer
 from tunnelstack.exchange._answering import ServerExchange
 from tunnelstack.exchange._watch import Watch
 from tunnelstack.exchange.failed import ExchangeFailed, Kind
-from tunnelstack.exchange.page import Pages, answer, plainPage
+from tunnelstack.exchange.page import Pages, answer, errorPage
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
 from tunnelstack.stream.splice import halfCloses
 from tunnelstack.terms import Knock
@@ -67,7 +67,7 @@ class HTTPServerProtocol(Protocol):
         server: Any,
         *,
         clock: Any,
-        pages: Pages = plainPage,
+        pages: Pages = errorPage,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         limits: HeadLimits = DEFAULT_LIMITS,
         doors: Doors | None = None,
@@ -176,7 +176,7 @@ class HTTPServerProtocol(Protocol):
         if self._doors is not None:
             takeOver = self._doors(head, framing)
             if takeOver is not None:
-                self._letGo(takeOver, head, end)
+                self.letGo(takeOver, head, end)
                 return False
         self._buffer = octets[end:] if end < len(octets) else b""
         self._serve(head, framing)
@@ -271,9 +271,11 @@ class HTTPServerProtocol(Protocol):
         self.transport.write(encode_response(head) + body)
         self._linger()
 
-    def _letGo(self, takeOver: Any, head: RequestHead, end: int) -> None:
+    def letGo(self, takeOver: Any, head: RequestHead, end: int) -> None:
         """
         The connection is somebody else's from here.
+
+        @param end: where the head ends in what was received.
         """
         octets, self._buffer = self._buffer, b""
         transport = self.transport

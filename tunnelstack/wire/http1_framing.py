@@ -11,6 +11,8 @@ Source: RFC 9112, sections 6 and 9; RFC 9110, sections 7.6.1 and 7.8.
 
 from __future__ import annotations
 
+import re
+
 from attrs import define
 
 from tunnelstack.wire.http1 import ONE, BadMessage, Fields, RequestHead, ResponseHead, values
@@ -29,6 +31,8 @@ ESSENTIAL = frozenset((b"host", b"content-length", b"transfer-encoding", b"trail
 """Fields that C{Connection} cannot take away."""
 
 CODINGS = frozenset((b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress", b"chunked"))
+
+HOST = re.compile(rb"[0-9A-Za-z._~%!$&'()*+,;=:\[\]-]*\Z")
 
 _LENGTH, _CODING, _CONNECTION, _HOST, _EXPECT, _UPGRADE, _OTHER = range(7)
 _NOTED = {
@@ -102,6 +106,8 @@ def _framing(head: RequestHead | ResponseHead, unsaid: int) -> Framing:
         if kind == _HOST:
             if host is not None:
                 raise BadMessage("more than one Host")
+            if not HOST.match(value):
+                raise BadMessage("the Host is no host")
             framing.host = host = value
         elif kind == _CONNECTION:
             connection = value if connection is None else connection + b"," + value

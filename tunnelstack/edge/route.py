@@ -1,0 +1,143 @@
+"""
+Which service a visitor's host and path belong to.
+
+A service I{name} is at C{name.domain}; routes of the configuration come before that, exact hosts before wildcards, and longer
+paths before shorter ones.  What a host leads to is worked out once and remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+from typing import Any
+
+from attrs import frozen
+
+from tunnelstack.terms import HTTPTo
+
+REMEMBERED = 4096
+"""Hosts whose routes are remembered; strangers may ask for more, and all are forgotten then."""
+
+
+@frozen
+class Destination:
+    """
+    Where a request goes.
+
+    @ivar key: what the registry knows it by: C{service}, or C{agent/service}.
+    @ivar path: only requests whose path is this or lies below it.
+    @ivar configured: an operator wrote it down, so it exists even while nobody serves it.
+    @ivar purpose: what is asked of the tunnel.
+    """
+
+    key: str
+    path: bytes
+    configured: bool
+    purpose: HTTPTo
+
+
+def hostOf(field: bytes) -> str:
+    """
+    A C{Host} as it is compared: in lower case, without port, final dot and brackets.
+    """
+    host = field.decode("latin-1").lower()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].removesuffix(".")
+
+
+class RouteTable:
+    """
+    All routes of an edge.
+    """
+
+    def __init__(self, domain: str, routes: Iterable[Any] = (), agentHosts: Iterable[str] = ()) -> None:
+        """
+        @param routes: records with C{host}, C{to} and C{path}
+            (L{Route<tunnelstack.control.config.Route>}).
+        @param agentHosts: hosts on which agents come in, and visitors never.
+        """
+        self.domain = domain.lower()
+        self._below = "." + self.domain
+        self._agentHosts = frozenset(host.lower() for host in agentHosts)
+        self._exact: dict[str, list[Destination]] = {}
+        self._wild: dict[str, list[Destination]] = {}         # C{.example.net} for C{*.example.net}
+        for route in routes:
+            host = route.host.lower()
+            table, host = (self._wild, host[1:]) if host.startswith("*.") else (self._exact, host)
+            table.setdefault(host, []).append(_destination(route.to, route.path.encode(), True))
+        for table in (self._exact, self._wild):
+            for destinations in table.values():
+                destinations.sort(key=lambda each: len(each.path), reverse=True)
+        self._known: dict[bytes, list[Destination]] = {}
+
+    def find(self, host: bytes, target: bytes) -> Destination | None:
+        """
+        @param host: the C{Host} as received.
+        @param target: the request target, which begins with its path.
+        @return: C{None} if nothing is there.
+        """
+        destinations = self._known.get(host)
+        if destinations is None:
+            destinations = self._learn(host)
+        for destination in destinations:
+            path = destination.path
+            if path == b"/" or _below(path, target):
+                return destination
+        return None
+
+    def claims(self, host: bytes) -> bool:
+        """
+        Whether visitors have something to look for on a host, so that no door opens there.
+        """
+        return bool(self._known.get(host) or self._learn(host))
+
+    def url(self, service: str, scheme: str, port: int) -> str:
+        """
+        The public URL of a service.
+        """
+        implied = port == (443 if scheme == "https" else 80)
+        return f"{scheme}://{service}.{self.domain}" + ("" if implied else f":{port}")
+
+    def _learn(self, field: bytes) -> list[Destination]:
+        if len(self._known) >= REMEMBERED:
+            self._known.clear()
+        found = self._known[field] = self._all(hostOf(field))
+        return found
+
+    def _all(self, host: str) -> list[Destination]:
+        """
+        Everything on a host, in the order in which it is asked.
+        """
+        if host in self._agentHosts or (host == self.domain and host not in self._exact) or _isAddress(host):
+            return []
+        found = list(self._exact.get(host, ()))
+        dot = host.find(".")
+        while dot >= 0:
+            found += self._wild.get(host[dot:], ())
+            dot = host.find(".", dot + 1)
+        label = host.removesuffix(self._below)
+        if label != host and label and "." not in label:
+            found.append(_destination(label, b"/", False))
+        return found
+
+
+def _destination(to: str, path: bytes, configured: bool) -> Destination:
+    return Destination(to, path, configured, HTTPTo(service=to.rpartition("/")[2]))
+
+
+def _below(path: bytes, target: bytes) -> bool:
+    """
+    Whether a target's path is C{path}, or lies below it.
+    """
+    if not target.startswith(path):
+        return False
+    return path.endswith(b"/") or target[len(path):len(path) + 1] in (b"", b"/", b"?")
+
+
+def _isAddress(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
