@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 
+from tunnelstack.control.rights import readRights
 from tunnelstack.control.settings import atLeast, each, matching, oneOf, setting
 from tunnelstack.errors import ConfigurationError
 
@@ -49,13 +50,9 @@ def isNetwork(value: Any) -> None:
 
 def isRight(value: Any) -> None:
     """
-    A right, as far as its form goes: L{tunnelstack.control.rights} says what it allows.
+    A right that L{tunnelstack.control.rights} can read.
     """
-    kind, colon, what = str(value).partition(":")
-    if value != "ssh" and not (kind in ("http", "tcp", "udp", "stream", "dial") and colon and what):
-        raise ConfigurationError(
-            f"must be rights such as http:NAME, tcp:20000-20010, udp:PORTS, stream:NAME, dial:NAME or ssh, not {value!r}"
-        )
+    readRights((str(value),))
 
 
 def isEdgeURL(value: Any) -> None:

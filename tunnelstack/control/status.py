@@ -1,0 +1,129 @@
+"""
+What people and programs see of a running process: status lines, one for each change of state, and the log.
+
+An event with the field C{status}, a short word, is a status line; so is every warning.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import IO, Any
+
+from twisted.logger import ILogObserver, LogLevel, eventAsText, formatEvent
+from zope.interface import implementer
+
+COLUMN = 10
+"""Where the text of a status line begins."""
+
+WORDS = {LogLevel.warn: "warning", LogLevel.error: "error", LogLevel.critical: "error"}
+
+
+def isStatus(event: Mapping[str, Any]) -> bool:
+    """
+    Whether people are to see the event as a line.
+    """
+    return "log_failure" not in event and ("status" in event or (_isOurs(event) and event["log_level"] in WORDS))
+
+
+def _isOurs(event: Mapping[str, Any]) -> bool:
+    return str(event.get("log_namespace", "")).startswith("tunnelstack")
+
+
+@implementer(ILogObserver)
+class StatusLines:
+    """
+    Status lines as text.
+    """
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
+
+    def __call__(self, event: Any) -> None:
+        """
+        As in C{ILogObserver}.
+        """
+        if isStatus(event):
+            word = event.get("status") or WORDS[event["log_level"]]
+            self._write(f"{word:<{COLUMN - 1}} {formatEvent(event)}\n")
+
+
+@implementer(ILogObserver)
+class Text:
+    """
+    A log for a terminal that shows status lines already: what they leave out and somebody must know, with its traceback.
+    """
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
+
+    def __call__(self, event: Any) -> None:
+        """
+        As in C{ILogObserver}.
+        """
+        if not isStatus(event) and event["log_level"] in WORDS:
+            self._write(f"{WORDS[event['log_level']]:<{COLUMN - 1}} {eventAsText(event, includeTimestamp=False)}\n")
+
+
+@implementer(ILogObserver)
+class Structured:
+    """
+    A log for programs: a JSON object a line, with the time, the level, the sentence and every field of the event.
+    """
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
+
+    def __call__(self, event: Any) -> None:
+        """
+        As in C{ILogObserver}.
+        """
+        level = event["log_level"]
+        if level in WORDS or (level is LogLevel.info and _isOurs(event)):
+            self._write(structured(event) + "\n")
+
+
+def structured(event: dict[str, Any]) -> str:
+    """
+    An event as JSON, without a line's end.  What JSON has no word for is written as text.
+    """
+    shown: dict[str, Any] = {
+        "time": datetime.fromtimestamp(event["log_time"], UTC).isoformat(timespec="milliseconds"),
+        "level": event["log_level"].name,
+        "logger": event.get("log_namespace", ""),
+        "message": eventAsText(event, includeTraceback=False, includeTimestamp=False, includeSystem=False),
+    }
+    shown.update((key, value) for key, value in event.items() if not key.startswith("log_") and key not in shown)
+    if "log_failure" in event:
+        shown["traceback"] = event["log_failure"].getTraceback()
+    return json.dumps(shown, default=str)
+
+
+def observers(out: IO[str], err: IO[str]) -> list[ILogObserver]:
+    """
+    The observers of a process: status lines to C{out}, the log to C{err}; for people on a terminal, for programs elsewhere.
+    Where both go into the same file, each event is there once.
+    """
+    writeOut, writeErr = _flushed(out), _flushed(err)
+    if err.isatty():
+        return [StatusLines(writeOut), Text(writeErr)]
+    if _sameFile(out, err):
+        return [Structured(writeErr)]
+    return [StatusLines(writeOut), Structured(writeErr)]
+
+
+def _flushed(file: IO[str]) -> Callable[[str], None]:
+    def write(text: str) -> None:
+        file.write(text)
+        file.flush()
+
+    return write
+
+
+def _sameFile(one: IO[str], other: IO[str]) -> bool:
+    try:
+        return os.path.sameopenfile(one.fileno(), other.fileno())
+    except (OSError, ValueError):
+        return False
