@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from OpenSSL.crypto import FILETYPE_PEM, X509, dump_certificate
 from OpenSSL.SSL import TLS1_1_VERSION, Error
 from service_identity import VerificationError
+from twisted.internet.defer import succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import CertificateOptions
@@ -18,7 +19,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.transport.certificates import Authority, authority, edge
-from tests.transport.rawpeer import BINARY, MASK, REQUEST, Raw, frame
+from tests.transport.rawpeer import BINARY, MASK, REQUEST, Raw, RawServer, frame
 from tests.transport.test_websocket import Collect, factoryOf
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.testing import Wire
@@ -32,7 +33,7 @@ from tunnelstack.transport.tls import (
     loadIdentity,
     serverContext,
 )
-from tunnelstack.transport.websocket import upgrade
+from tunnelstack.transport.websocket import UpgradeRefused, WebSocketClientEndpoint, upgrade
 
 
 def pem(identity: Identity) -> tuple[bytes, bytes]:
@@ -234,6 +235,28 @@ class TakeOverTests(Handshake):
         near.transport.abortConnection()                             # type: ignore[union-attr]
         self.wire.settle()
         self.assertTrue(application.reason.check(ConnectionLost))
+
+
+class RefusalTests(SynchronousTestCase):
+    def test_aRefusalThatEndsWithItsConnection(self) -> None:
+        wire, server = Wire(), RawServer()
+        server.answer = b"HTTP/1.1 403 No\r\n\r\nno"
+
+        class Below:
+            def connect(self, factory: Any) -> Any:
+                client = clientContext("edge.example", ca=[authority().certificate])
+                near: Any = TLSMemoryBIOFactory(client, True, factory, wire.clock).buildProtocol(None)
+                far = TLSMemoryBIOFactory(serverContext(edge()), False, factoryOf(server), wire.clock)
+                wire.connect(near, far.buildProtocol(None))
+                return succeed(near.wrappedProtocol)
+
+        endpoint = WebSocketClientEndpoint(wire.clock, "wss://edge.example/", endpoint=Below())   # type: ignore[arg-type]
+        outcome = endpoint.connect(factoryOf(Collect()))
+        wire.settle()
+        server.transport.loseConnection()      # type: ignore[union-attr]
+        wire.settle()
+        self.assertEqual(self.failureResultOf(outcome, UpgradeRefused).value.body, "no")
+        self.assertEqual(wire.clock.getDelayedCalls(), [])
 
 
 class FactoryTests(SynchronousTestCase):

@@ -195,6 +195,17 @@ class AgainstRawClient(SynchronousTestCase):
         self.assertViolation(frame(CLOSE, (1000).to_bytes(2, "big") + b"\xff", mask=MASK), 1007)
         self.assertViolation(b"GET / HTTP/1.1\r\nHost: again\r\n\r\n", 1002)
 
+    def test_aPeerThatBrokeARuleIsNotWaitedForLong(self) -> None:
+        wire, client, server = self.serve()
+        wire.near.write(frame(BINARY, b"unmasked"))
+        wire.settle()
+        wire.clock.advance(4.9)
+        wire.settle()
+        self.assertIsNone(server.reason)
+        wire.clock.advance(0.2)
+        wire.settle()
+        self.assertTrue(server.reason.check(WebSocketBroken) and client.reason.check(ConnectionLost))
+
     def test_textIsRefusedWhereOctetsAreSpoken(self) -> None:
         self.assertViolation(frame(TEXT, b"text", mask=MASK), 1003)
         self.assertViolation(frame(TEXT, b"", fin=False, mask=MASK), 1003)
@@ -469,6 +480,18 @@ class RefusalTests(SynchronousTestCase):
         wire.clock.advance(10)
         wire.settle()
         self.assertTrue(client.reason.check(ConnectionLost))
+
+    def test_aRefusedClientIsNotWaitedForLong(self) -> None:
+        wire, client = Wire(), Raw()
+        wire.connect(client, WebSocketServerFactory(factoryOf(Collect()), clock=wire.clock).buildProtocol(None))
+        wire.near.pauseProducing()
+        wire.near.write(REQUEST.replace(b"websocket", b"other") + b"\r\n")
+        wire.settle()
+        self.assertIsNone(client.reason)
+        wire.clock.advance(5)
+        wire.settle()
+        self.assertTrue(client.reason.check(ConnectionLost))
+        self.assertEqual(wire.clock.getDelayedCalls(), [])
 
     def test_compressionIsNotTaken(self) -> None:
         wire, client = Wire(), Raw()

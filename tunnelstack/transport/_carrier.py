@@ -27,7 +27,6 @@ from zope.interface import implementer
 from tunnelstack.errors import PeerError, Unavailable, UsageError
 from tunnelstack.interfaces import IRecordTransport
 
-
 NORMAL, GOING_AWAY = 1000, 1001     # the close codes of good order
 
 

@@ -46,6 +46,17 @@ TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10     # opcodes
 LAST = 0x80                                          # this frame ends its message
 MASKED = 0x80                                        # in the octet of the length
 SHORT, LONG = Struct("!BBH"), Struct("!BBQ")         # heads of frames from 126 and from 65536 octets
+HANDSHAKE = (     # who asked for it, what autobahn keeps of it, and its queue for a way of sending that is not ours
+    "accept",
+    "settled",
+    "http_headers",
+    "http_request_data",
+    "http_request_params",
+    "http_response_data",
+    "http_status_line",
+    "send_queue",
+    "_transport_details",
+)
 INTERIM = frozenset(range(100, 200)) - {int(HTTPStatus.SWITCHING_PROTOCOLS)}
 _NO_REACTOR = object()     # autobahn would install one; it never uses it
 RESERVED_CODES = frozenset((1004, 1005, 1006, 1015))   # never in a Close frame
@@ -204,9 +215,11 @@ class _Engine:
 
     def serve(self, carrier: Carrier) -> None:
         """
-        The WebSocket is open, and this is who it is for.
+        The WebSocket is open, and this is who it is for.  What was needed to get there is let go.
         """
         self.party = self.carrier = carrier
+        for name in HANDSHAKE:
+            self.__dict__.pop(name, None)
 
     def greet(self) -> None:
         """
@@ -531,3 +544,18 @@ def serverParameters() -> Any:
     What autobahn's server protocol calls its factory; one does for all.
     """
     return WebSocketServerFactory(server="", reactor=_NO_REACTOR)
+
+
+def _fix(engine: Any, parameters: Any) -> None:
+    """
+    Options are the same for every connection: have them once, where autobahn copies (and prints) 30 for each.
+    """
+    for name in engine.CONFIG_ATTRS:
+        if not hasattr(engine, name):
+            value = getattr(parameters, name)
+            setattr(engine, name, staticmethod(value) if callable(value) else value)
+    engine.CONFIG_ATTRS = ()
+
+
+_fix(ClientEngine, clientParameters([]))
+_fix(ServerEngine, serverParameters())
