@@ -73,7 +73,8 @@ def program(system: str) -> Path:
 
 def _reason(system: str, problem: Exception) -> str:
     said = getattr(problem, "stderr", None) or str(problem)
-    return f"no genuine Go peer for {system}: " + " / ".join(said.strip().splitlines()[-5:])
+    lines = [line for line in said.strip().splitlines() if not line.startswith("go: downloading ")]
+    return f"no genuine Go peer for {system}: " + " / ".join(lines[-2:])
 
 
 def _built(sources: Path) -> Path:

@@ -299,7 +299,7 @@ class WebSocketWithGo:
     @inlineCallbacks
     def tooLarge(self: Any, **config: Any) -> Any:
         collect = Collect()
-        yield self.meet(collect, {"limits": WebSocketLimits(maxMessage=MIB)}, **config)
+        yield self.meet(collect, {"limits": WebSocketLimits(maxMessage=MIB, closeTimeout=0.3)}, **config)
         yield self.peer.call("write", stream=self.stream, data=bytes(MIB))
         yield collect.whenCount(MIB)
         writing = self.peer.call("write", stream=self.stream, data=bytes(MIB + 1))
