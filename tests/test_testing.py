@@ -107,16 +107,27 @@ class WireTests(SynchronousTestCase):
         self.assertEqual((near.happened, far.happened), ([ConnectionDone], [ConnectionDone]))
         self.assertFalse(wire.near.connected or wire.far.connected)
 
-    def test_closeWaitsForTheProducer(self) -> None:
+    def test_closeWaitsForAPullProducerOnly(self) -> None:
         wire, near, far = self.joined()
-        wire.near.registerProducer(Source(), True)
+        left = [b"still ", b"produced"]
+
+        class Pull(Source):
+            def resumeProducing(self) -> None:
+                wire.near.write(left.pop(0))
+                if not left:
+                    wire.near.unregisterProducer()
+
+        wire.near.registerProducer(Pull(), False)
         wire.near.loseConnection()
-        wire.near.write(b"still produced")
         wire.settle()
-        self.assertEqual((far.pieces, near.happened), ([b"still produced"], []))
-        wire.near.unregisterProducer()
-        wire.settle()
+        self.assertEqual(b"".join(far.pieces), b"still produced")
         self.assertEqual((near.happened, far.happened), ([ConnectionDone], [ConnectionDone]))
+        wire, near, far = self.joined()
+        source = Source()
+        wire.near.registerProducer(source, True)
+        wire.near.loseConnection()
+        wire.settle()
+        self.assertEqual((source.told, near.happened), (["stop"], [ConnectionDone]))
 
     def test_halfClose(self) -> None:
         wire, near, far = self.joined(HalfCollect)

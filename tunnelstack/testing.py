@@ -152,7 +152,7 @@ class MemoryTransport:
     # What the wire does with it
 
     def _takesWrites(self) -> bool:
-        producing = self.producer is not None     # loseConnection lets a registered producer finish
+        producing = self.producer is not None     # after loseConnection, until the queue is empty
         return self.connected and not self._endingWrites and (producing or not self.disconnecting)
 
     def _fail(self, reason: Failure) -> None:
@@ -222,9 +222,10 @@ class MemoryTransport:
 
     def _endWrites(self) -> bool:
         """
-        The queue is empty and no producer is left: say FIN, and go when C{loseConnection} asked for that.
+        The queue is empty: say FIN, and go when C{loseConnection} asked for that.  As with TCP, a pull producer
+        has to finish first, a streaming one does not.
         """
-        if not self.connected or self._queued or self.producer is not None:
+        if not self.connected or self._queued or (self.producer is not None and not self._streaming):
             return False
         if self.disconnecting:
             self._wroteEnd = True

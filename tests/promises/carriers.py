@@ -21,7 +21,7 @@ from zope.interface.verify import verifyObject
 
 from tunnelstack.testing import Wire
 
-# What not every carrier promises: Twisted's own TCP has the first, its TLS has none of them.
+# What not every carrier promises; Twisted's own TCP and TLS lack some.
 HALF_CLOSE = "half-close"             # loseWriteConnection leaves the other direction open
 CLOSE_IS_FINAL = "close is final"     # what is written after loseConnection vanishes
 CLOSE_WAITS = "close waits"           # loseConnection waits for a streaming producer to finish

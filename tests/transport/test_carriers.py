@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from tests.promises.carriers import (
     ABORT_IS_TOLD,
+    CLOSE_WAITS,
     EVERY_END,
     HALF_CLOSE,
     PULLS,
@@ -52,7 +53,7 @@ def tlsClient(endpoint: Any) -> Any:
 
 
 class MemoryPromises(InMemory, CarrierPromises, TestCase):
-    traits = EVERY_END | {HALF_CLOSE}
+    traits = EVERY_END - {CLOSE_WAITS} | {HALF_CLOSE}
 
     def join(self, near: Factory, far: Factory) -> Deferred[Any]:
         return OverWire(self.newWire(), far).connect(near)

@@ -153,7 +153,6 @@ class _Engine:
     peerMask: int
     heard = False
     full = False
-    _gone = False
     _pong: bytes | None = None
     _size = 0
     _text = False
@@ -194,7 +193,6 @@ class _Engine:
 
     def connectionLost(self, reason: Failure) -> None:
         self.state = self.STATE_CLOSED
-        self._gone = True
         self.party.lost(reason)
 
     def pauseProducing(self) -> None:
@@ -329,11 +327,10 @@ class _Engine:
 
     def abort(self) -> None:
         """
-        End the connection below at once, if it is not gone already: TLS fails when it is.
+        End the connection below at once.
         """
         self.state = self.STATE_CLOSED
-        if not self._gone:
-            self.transport.abortConnection()
+        self.transport.abortConnection()
 
     # autobahn's side
 
@@ -464,7 +461,6 @@ class ClientEngine(_Engine, _ClientProtocol):
             self.settled(refusal.error(self.data))
 
     def connectionLost(self, reason: Failure) -> None:
-        self._gone = True
         if self._refusal is not None and self.state == self.STATE_CONNECTING:
             self.settled(self._refusal.error(self.data))
         super().connectionLost(reason)
