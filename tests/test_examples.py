@@ -9,16 +9,15 @@ import re
 import runpy
 import subprocess
 import sys
+import unittest
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.wire.vectors_yamux import GOLDEN, ODD
 from tunnelstack.interfaces import IStreamHandler
-from tunnelstack.testing import Wire
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
@@ -37,21 +36,6 @@ def code(name: str) -> str:
     return (EXAMPLES / name).read_text().partition('"""\n\n')[2]
 
 
-class Caller(Protocol):
-    """
-    Says two lines and keeps what comes back.
-    """
-
-    def __init__(self) -> None:
-        self.heard = b""
-
-    def connectionMade(self) -> None:
-        self.transport.write(b"is there\nanybody\n")
-
-    def dataReceived(self, data: bytes) -> None:
-        self.heard += data
-
-
 class HandlerTests(SynchronousTestCase):
     """
     The handler of C{docs/howto/write-a-handler.md}.
@@ -67,12 +51,13 @@ class HandlerTests(SynchronousTestCase):
         written = [line for line in code("shout.py").splitlines() if line]
         self.assertLessEqual(len(written), 15)
 
-    def test_answersHoweverItsOctetsAreCut(self) -> None:
-        for cut in (None, 1, 7):
-            wire, caller = Wire(cut=cut), Caller()
-            wire.connect(caller, self.handler().buildProtocol(None))
-            wire.settle()
-            self.assertEqual(caller.heard, b"IS THERE\nANYBODY\n")
+    def test_itsOwnTestPasses(self) -> None:
+        self.patch(sys, "path", [str(EXAMPLES), *sys.path])
+        self.addCleanup(sys.modules.pop, "shout", None)
+        case = runpy.run_path(str(EXAMPLES / "test_shout.py"))["ShoutTests"]
+        result = unittest.TestResult()
+        unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
+        self.assertEqual((result.testsRun, result.failures, result.errors), (1, [], []))
 
     def test_isFoundAsAPlugin(self) -> None:
         plugins = Path(self.mktemp()).absolute() / "twisted" / "plugins"

@@ -31,6 +31,7 @@ FLOORS = {
     "edge": 6,
     "agent": 6,
     "endpoints": 7,
+    "strings": 8,
     "cli": 8,
 }
 #: Seen from everywhere but from one another.
@@ -44,7 +45,7 @@ BESIDE = {
     "testing": COMMON | {"control"} | {part for part, floor in FLOORS.items() if floor <= 6},
 }
 #: From where the parts beside the floors are seen, if they are not common.
-SEEN_FROM = {"control": {"edge", "agent", "endpoints", "cli"}, "testing": set()}
+SEEN_FROM = {"control": {"edge", "agent", "endpoints", "strings", "cli"}, "testing": set()}
 
 SYSTEMS = re.compile("shellhub|koding|agentserver|godoxy|jetty", re.IGNORECASE)
 
