@@ -23,7 +23,7 @@ CONTENT = rb"[\t -~\x80-\xff]"        # what a field's value, a reason or a chun
 REQUEST_LINE = re.compile(rb"(" + TOKEN + rb"++) ([!-~]++) HTTP/1\.([01])(?=\r\n)")
 STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (" + CONTENT + rb"*+))?(?=\r\n)")
 FIELD = re.compile(rb"\r\n(" + TOKEN + rb"++):[\t ]*+(" + CONTENT + rb"*+)(?=\r\n)")
-OTHER_VERSION = re.compile(rb"[^\r\n]* HTTP/[0-9]\.[0-9]\r\n")
+OTHER_VERSION = re.compile(TOKEN + rb"++ [!-~]++ HTTP/[0-9]\.[0-9]\r\n")
 BEGINNING = re.compile(TOKEN)
 BARE_END = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")
 
