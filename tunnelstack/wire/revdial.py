@@ -5,7 +5,7 @@ Over one connection travel JSON lines; each connection that is wanted is asked f
 its own that names what it was asked for (the pick-up).  The I{dialler} asks; the I{listener} is behind NAT and picks up.
 Neither knows what the connections are, nor the time but what it is told.
 
-Source: golang/build C{revdial/v2/revdial.go}, and its descendant over WebSocket (C{docs/protocols/shellhub}).
+Source: golang/build C{revdial/v2/revdial.go}, and its descendant over WebSocket.
 """
 
 from __future__ import annotations
