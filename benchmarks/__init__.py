@@ -1,0 +1,3 @@
+"""
+tunnelstack beside genuine Go programs, in the same run, doing the same work: C{python -m benchmarks}.
+"""

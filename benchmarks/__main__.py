@@ -1,0 +1,143 @@
+"""
+Run the benchmarks: ours and the Go twins in turns, a table on stdout, and JSON where it is asked for.
+
+A rate is better when it is more, a latency or a size when it is less; the ratio is always ours/Go.  Of each side the best of
+its rounds counts, and of ours the better of the two reactors; both are shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks._parts import PartFailed, build
+from benchmarks._sides import FULL, QUICK, Figures, Scale, Side
+from benchmarks._works import WORKS, Figure
+
+ALWAYS = ["bulk-tcp", "bulk-ws", "rpc-ws", "churn-1", "churn-64", "http-keep"]  # the others only where they are asked for
+
+
+def options() -> argparse.Namespace:
+    """
+    The command line.
+    """
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer rounds: about a minute")
+    parser.add_argument("--only", metavar="IDS", help=f"separated by commas, of: {', '.join(WORKS)}")
+    parser.add_argument("--json", metavar="PATH", type=Path, help="write the results here as well")
+    chosen = parser.parse_args()
+    ids = chosen.only.split(",") if chosen.only else [name for name in ALWAYS if name in WORKS]
+    unknown = [name for name in ids if name not in WORKS]
+    if unknown:
+        parser.error(f"there is no benchmark {unknown[0]!r}; there are: {', '.join(WORKS)}")
+    chosen.ids = ids
+    return chosen
+
+
+def sides() -> list[Side]:
+    """
+    Who takes part, in the order of their turns.
+    """
+    present: list[Side] = []
+    go = ""
+    try:
+        go = build()
+    except (OSError, subprocess.SubprocessError) as problem:
+        said = str(getattr(problem, "stderr", None) or problem).strip().splitlines()
+        print(f"without the Go twins, ours alone is measured: {' / '.join(said[-3:])}", file=sys.stderr)
+    else:
+        present.append(Side("go", go))
+    present.append(Side("epoll", go))
+    try:
+        import uvloop
+    except ImportError:
+        print("uvloop is not installed: epoll alone is measured", file=sys.stderr)
+    else:
+        assert uvloop.__version__
+        present.append(Side("uvloop", go))
+    return present
+
+
+def measure(name: str, present: list[Side], scale: Scale) -> tuple[dict[str, list[Figures]], str]:
+    """
+    Let the sides take turns.
+
+    @return: the figures of each side's rounds, and what went wrong, if anything did.
+    """
+    rounds: dict[str, list[Figures]] = {side.name: [] for side in present}
+    wrong = ""
+    for _ in range(scale.rounds):
+        for side in present:
+            try:
+                rounds[side.name].append(WORKS[name].run(side, scale))
+            except PartFailed as failed:
+                wrong = f"{side.name}: {failed}"
+    return rounds, wrong
+
+
+def row(figure: Figure, rounds: dict[str, list[Figures]], wrong: str) -> dict[str, Any]:
+    """
+    One line of the result.
+    """
+    best = max if figure.better == "more" else min
+    of = {side: best((one[figure.id] for one in runs), default=None) for side, runs in rounds.items()}
+    ours = [value for side, value in of.items() if side != "go" and value is not None]
+    mine, theirs = best(ours, default=None), of.get("go")
+    result = {
+        "id": figure.id,
+        "unit": figure.unit,
+        "better": figure.better,
+        "ours": mine,
+        "go": theirs,
+        "ratio": mine / theirs if mine is not None and theirs else None,
+        "mark": figure.mark,
+        **{side: value for side, value in of.items() if side != "go"},
+    }
+    return {**result, "error": wrong} if wrong else result
+
+
+def _cell(value: float | None, width: int = 10) -> str:
+    if value is None:
+        return "-".rjust(width)
+    return f"{value:{width},.2f}" if value < 100 else f"{value:{width},.0f}"
+
+
+def show(result: dict[str, Any]) -> None:
+    """
+    Print one line of the table.
+    """
+    ratio = "-" if result["ratio"] is None else f"{result['ratio']:.2f}"
+    sign = ">=" if result["better"] == "more" else "<="
+    cells = [_cell(result.get(side)) for side in ("go", "epoll", "uvloop")]
+    print(f"{result['id']:18}{result['unit']:>12}{''.join(cells)}{ratio:>8}   {sign} {result['mark']:.1f}", flush=True)
+    if "error" in result:
+        print(f"    {result['error']}", flush=True)
+
+
+def main() -> int:
+    """
+    Run what was asked for.
+
+    @return: the exit code: 1 if a benchmark could not be run.
+    """
+    chosen = options()
+    scale = QUICK if chosen.quick else FULL
+    present = sides()
+    print(f"{'':18}{'':>12}{'go':>10}{'epoll':>10}{'uvloop':>10}{'ratio':>8}   mark")
+    results = []
+    for name in chosen.ids:
+        rounds, wrong = measure(name, present, scale)
+        for figure in WORKS[name].figures:
+            results.append(row(figure, rounds, wrong))
+            show(results[-1])
+    if chosen.json:
+        chosen.json.write_text(json.dumps({"results": results}, indent=2) + "\n")
+    return 1 if any("error" in result for result in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,3 @@
+"""
+Our side of the benchmarks, built from the public parts of tunnelstack: the twin of C{benchmarks/go}.
+"""

@@ -1,0 +1,70 @@
+"""
+One process of ours: C{python -m benchmarks.ours --reactor epoll|uvloop server|client ...}, with the options of the Go twin.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+LIFE = 300.0  # seconds; no process outlives this
+
+
+def install(name: str) -> None:
+    """
+    Install the reactor, before anything imports it.
+    """
+    if name == "uvloop":
+        import asyncio
+
+        import uvloop
+        from twisted.internet import asyncioreactor
+
+        loop = uvloop.new_event_loop()
+        asyncio.set_event_loop(loop)
+        asyncioreactor.install(loop)
+    else:
+        from twisted.internet import epollreactor
+
+        epollreactor.install()
+
+
+def options() -> argparse.Namespace:
+    """
+    The command line.
+    """
+    parser = argparse.ArgumentParser(prog="benchmarks.ours", description=__doc__)
+    parser.add_argument("--reactor", choices=["epoll", "uvloop"], default="epoll")
+    parts = parser.add_subparsers(dest="part", required=True)
+    server, client = parts.add_parser("server"), parts.add_parser("client")
+    for part in server, client:
+        part.add_argument("--carrier", choices=["tcp", "ws", "wss"], default="tcp")
+        part.add_argument("--certificate", help="PEM, for wss")
+    server.add_argument("--key", help="PEM, for wss")
+    client.add_argument("--address", required=True, help="host:port of the server")
+    client.add_argument("--work", choices=["bulk", "rpc", "beside", "churn", "idle"], required=True)
+    client.add_argument("--octets", type=int, default=0, help="of bulk")
+    client.add_argument("--parallel", type=int, default=1, help="streams at a time, of churn")
+    client.add_argument("--count", type=int, default=0, help="streams, of idle")
+    client.add_argument("--duration", default="1s", help="seconds and an s, of rpc, beside and churn")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """
+    Run one part until it is done.
+    """
+    chosen = options()
+    install(chosen.reactor)
+    from twisted.internet import reactor
+    from twisted.internet.defer import Deferred
+    from twisted.internet.task import react
+
+    if chosen.part == "server":
+        from benchmarks.ours.server import main as part
+    else:
+        from benchmarks.ours.client import main as part
+    react(lambda _: Deferred.fromCoroutine(part(reactor, chosen)).addTimeout(LIFE, reactor), _reactor=reactor)
+
+
+if __name__ == "__main__":
+    main()

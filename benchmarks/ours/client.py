@@ -1,0 +1,329 @@
+"""
+The near side: one piece of work over one session, measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from argparse import Namespace
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IStreamClientEndpoint
+from twisted.internet.protocol import Protocol
+from twisted.internet.ssl import Certificate, optionsForClientTLS
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from benchmarks.ours.server import MANY, quiet, untilStdinEnds
+from tunnelstack.negotiation.multistream import multistreamEndpoint
+from tunnelstack.session.yamux import YamuxSession
+from tunnelstack.transport.websocket import WebSocketClientEndpoint
+from tunnelstack.wire.negotiate import Release
+
+BLOCK = 64 * 1024   # octets of one write of a bulk transfer
+QUESTION = 64       # octets of an echo
+
+
+@frozen
+class Work:
+    """
+    What there is to work with.
+    """
+
+    reactor: Any
+    session: YamuxSession
+
+    def to(self, name: bytes, release: Release = Release.ON_REPLY) -> IStreamClientEndpoint:
+        """
+        An endpoint for streams of one protocol.
+        """
+        return multistreamEndpoint(self.session.connector, name, self.reactor, release=release)
+
+
+class Differs(Exception):
+    """
+    What came back is not what was sent.
+    """
+
+
+@implementer(IHalfCloseableProtocol)
+class Ending(Protocol):
+    """
+    A stream whose end is awaited.
+
+    @ivar done: fires when both directions have ended well.
+    """
+
+    def __init__(self) -> None:
+        self.done: Deferred[Any] = Deferred()
+
+    def readConnectionLost(self) -> None:
+        pass
+
+    def writeConnectionLost(self) -> None:
+        pass
+
+    def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
+        if self.done.called:
+            return
+        if reason.check(ConnectionDone):
+            self.done.callback(self)
+        else:
+            self.done.errback(reason)
+
+
+@implementer(IPushProducer)
+class Bulk(Ending):
+    """
+    Writes octets into a sink, 64 KiB at a time, and checks the sink's count.
+
+    @ivar octets: how many; C{None} goes on until L{enough}.
+    """
+
+    def __init__(self, octets: int | None) -> None:
+        super().__init__()
+        self.octets = octets
+        self.written = 0
+        self._answer = b""
+        self._paused = False
+        self._block = os.urandom(BLOCK)
+
+    def connectionMade(self) -> None:
+        self.transport.registerProducer(self, True)
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        write, block, octets = self.transport.write, self._block, self.octets
+        while not self._paused:
+            if octets is not None and octets - self.written < BLOCK:
+                self._finish(octets - self.written)
+                return
+            self.written += BLOCK
+            write(block)
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+
+    def stopProducing(self) -> None:
+        self._paused = True
+
+    def _finish(self, rest: int) -> None:
+        self._paused = True
+        self.written += rest
+        self.transport.write(self._block[:rest])
+        self.transport.unregisterProducer()
+        self.transport.loseWriteConnection()
+
+    def enough(self) -> None:
+        """
+        Write no more.
+        """
+        self._finish(0)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._answer += data
+
+    def readConnectionLost(self) -> None:
+        if self._answer != b"%d\n" % self.written:
+            self.done.errback(Differs())
+
+
+class Asking(Ending):
+    """
+    Asks on one stream, again and again, for so many seconds.
+
+    @ivar trips: seconds of each question.
+    """
+
+    def __init__(self, duration: float) -> None:
+        super().__init__()
+        self._duration = duration
+        self._piece = os.urandom(QUESTION)
+        self._back = b""
+        self._sent = 0.0
+        self._end = 0.0
+        self.trips: list[float] = []
+
+    def begin(self) -> Deferred[Any]:
+        """
+        Ask the first question.
+
+        @return: fires at the end.
+        """
+        self._end = perf_counter() + self._duration
+        self._ask()
+        return self.done
+
+    def _ask(self) -> None:
+        self._back = b""
+        self._sent = perf_counter()
+        self.transport.write(self._piece)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._back += data
+        if len(self._back) < QUESTION:
+            return
+        if self._back != self._piece:
+            self.done.errback(Differs())
+            return
+        now = perf_counter()
+        self.trips.append(now - self._sent)
+        if now < self._end:
+            self._ask()
+        else:
+            self.transport.loseWriteConnection()
+
+
+class Once(Protocol):
+    """
+    Asks once, and closes if it is told to.
+    """
+
+    def __init__(self, piece: bytes, answered: Callable[[], object], failed: Callable[[Any], object], close: bool) -> None:
+        """
+        @param answered: called with the answer.
+        @param failed: called with an exception or a failure instead.
+        """
+        self._piece = piece
+        self._back = b""
+        self._answered = answered
+        self._failed = failed
+        self._close = close
+        self._waits = True
+
+    def connectionMade(self) -> None:
+        self.transport.write(self._piece)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._back += data
+        if len(self._back) < QUESTION:
+            return
+        self._waits = False
+        if self._back != self._piece:
+            self._failed(Differs())
+            return
+        if self._close:
+            self.transport.loseConnection()
+        self._answered()
+
+    def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
+        if self._waits:
+            self._failed(reason)
+
+
+async def bulk(work: Work, chosen: Namespace) -> dict[str, Any]:
+    """
+    One stream, so many octets, into a sink.
+    """
+    stream = Bulk(chosen.octets)
+    await work.to(b"/sink").connect(quiet(lambda: stream))
+    start = perf_counter()
+    stream.resumeProducing()
+    await stream.done
+    return {"seconds": perf_counter() - start}
+
+
+async def rpc(work: Work, chosen: Namespace) -> dict[str, Any]:
+    """
+    Ping-pong on one stream.
+    """
+    stream = Asking(chosen.seconds)
+    await work.to(b"/echo").connect(quiet(lambda: stream))
+    await stream.begin()
+    trips = sorted(stream.trips)
+    return {"p50": trips[len(trips) // 2], "p99": trips[len(trips) * 99 // 100], "count": len(trips)}
+
+
+async def beside(work: Work, chosen: Namespace) -> dict[str, Any]:
+    """
+    Ping-pong while another stream of the session is saturated.
+    """
+    saturated = Bulk(None)
+    await work.to(b"/sink").connect(quiet(lambda: saturated))
+    saturated.resumeProducing()
+    result = await rpc(work, chosen)
+    saturated.enough()
+    await saturated.done
+    return {**result, "octets": saturated.written}
+
+
+async def churn(work: Work, chosen: Namespace) -> dict[str, Any]:
+    """
+    Open, negotiate, ask once, close; over and over, some at a time, until every stream has ended at both sides.
+    """
+    echo, piece = work.to(b"/echo", Release.AT_ONCE), os.urandom(QUESTION)
+    start = perf_counter()
+    end = start + chosen.seconds
+    count, working = 0, chosen.parallel
+    finished: Deferred[None] = Deferred()
+
+    def following() -> None:
+        nonlocal count, working
+        count += 1
+        if perf_counter() < end:
+            echo.connect(factory).addErrback(failed)
+            return
+        working -= 1
+        if not working and not finished.called:
+            finished.callback(None)
+
+    def failed(reason: Any) -> None:
+        if not finished.called:
+            finished.errback(reason)
+
+    factory = quiet(lambda: Once(piece, following, failed, True))
+    for _ in range(chosen.parallel):
+        echo.connect(factory).addErrback(failed)
+    await finished
+    while work.session.streams:           # the last closes count as well
+        await deferLater(work.reactor, 0.001)
+    return {"count": count, "seconds": perf_counter() - start}
+
+
+async def idle(work: Work, chosen: Namespace) -> dict[str, Any]:
+    """
+    Streams that have had their answer once, and stay.
+    """
+    hold, piece = work.to(b"/hold"), os.urandom(QUESTION)
+    for _ in range(chosen.count):
+        asked: Deferred[None] = Deferred()
+        await hold.connect(quiet(lambda asked=asked: Once(piece, partial(asked.callback, None), asked.errback, False)))
+        await asked
+    return {"streams": chosen.count}
+
+
+def _carrier(reactor: Any, chosen: Namespace) -> IStreamClientEndpoint:
+    host, _, port = chosen.address.partition(":")
+    if chosen.carrier == "tcp":
+        return TCP4ClientEndpoint(reactor, host, int(port))
+    if chosen.carrier == "ws":
+        return WebSocketClientEndpoint(reactor, f"ws://{chosen.address}/")
+    root = Certificate.loadPEM(Path(chosen.certificate).read_bytes())
+    context = optionsForClientTLS("localhost", trustRoot=root)
+    return WebSocketClientEndpoint(reactor, f"wss://{chosen.address}/", contextFactory=context)
+
+
+WORKS = {"bulk": bulk, "rpc": rpc, "beside": beside, "churn": churn, "idle": idle}
+
+
+async def main(reactor: Any, chosen: Namespace) -> None:
+    """
+    Connect, do the work, say what was measured.
+    """
+    chosen.seconds = float(chosen.duration.removesuffix("s"))
+    session = YamuxSession(True, clock=reactor, limits=MANY)
+    await _carrier(reactor, chosen).connect(quiet(lambda: session))
+    result = await WORKS[chosen.work](Work(reactor, session), chosen)
+    print(json.dumps(result), flush=True)
+    if chosen.work == "idle":
+        await untilStdinEnds(reactor)
