@@ -259,7 +259,7 @@ class DifferentialTests(SynchronousTestCase):
         st.sampled_from([*REQUESTS.values(), *(octets for octets, _ in [*MALFORMED.values(), *STRICTER.values()])]),
         st.floats(0, 1, exclude_max=True),
         st.integers(0, 1),
-        st.sampled_from([b"", b"\r", b"\n", b"\r\n", b" ", b"\t", b":", b",", b"a", b"0", b"9", b"\x00", b"\x7f", b"\x80", b";"]),
+        st.sampled_from([b"", b"\r", b"\n", b"\r\n", b" ", b"\t", b":", b",", b"a", b"0", b"9", b"\x00", b"\x7f", b"\x80"]),
     )
     def test_oneOctetOff(self, octets: bytes, where: float, taken: int, put: bytes) -> None:
         position = int(where * len(octets))

@@ -1,0 +1,667 @@
+"""
+HTTP/1.1 as we serve it, over a wire.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.exchange.doubles import Server, Talker, reply
+from tunnelstack.errors import UsageError
+from tunnelstack.exchange.failed import Kind
+from tunnelstack.exchange.server import LINGER, HTTPServerProtocol
+from tunnelstack.exchange.traits import Timeouts
+from tunnelstack.terms import Knock
+from tunnelstack.testing import Wire
+from tunnelstack.wire.http1 import HeadLimits, RequestHead, ResponseHead
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class ServerCase(SynchronousTestCase):
+    """
+    A visitor on one end of a wire, our server on the other.
+    """
+
+    def start(self, answer: Any = None, cut: int | None = None, **options: Any) -> None:
+        self.wire = Wire(cut=cut)
+        self.server = Server(answer)
+        self.visitor = Talker()
+        self.protocol = HTTPServerProtocol(self.server, clock=self.wire.clock, **options)
+        self.wire.connect(self.visitor, self.protocol)
+
+    def say(self, octets: bytes) -> bytes:
+        self.visitor.say(octets)
+        self.wire.settle()
+        return self.visitor.take()
+
+    def asked(self) -> tuple[RequestHead, Any, Any]:
+        return self.server.asked[-1]
+
+    def closed(self) -> bool:
+        self.wire.settle()
+        return self.visitor.readEnded or self.visitor.lost is not None
+
+
+class ConversationTests(ServerCase):
+    """
+    One exchange after the other.
+    """
+
+    def test_theConnectionIsKept(self) -> None:
+        self.start(reply())
+        for _ in range(3):
+            self.assertEqual(self.say(GET), OK)
+        self.assertFalse(self.closed())
+
+    def test_theConnectionIsClosedWhenAsked(self) -> None:
+        self.start(reply())
+        self.assertEqual(
+            self.say(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"),
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
+        )
+        self.assertTrue(self.closed())
+
+    def test_headsConcernNoConnection(self) -> None:
+        self.start(reply())
+        self.say(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: x-mine\r\nX-Mine: 1\r\nKeep-Alive: 5\r\nA: b\r\n\r\n")
+        self.assertEqual(self.asked()[0].fields, [(b"Host", b"a"), (b"A", b"b")])
+
+    def test_anyChunking(self) -> None:
+        conversation = (
+            GET
+            + b"POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
+            + b"POST /2 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\nX: y\r\n\r\n"
+            + b"\r\nGET /3 HTTP/1.1\r\nHost: a\r\n\r\n"
+        )
+        for cut in (None, 1, 2, 3, 7, 50):
+            self.start(cut=cut)
+            self.visitor.say(conversation)
+            for number in range(4):
+                self.wire.settle()
+                self.assertEqual(len(self.server.asked), number + 1)
+                _, exchange, recorder = self.asked()
+                self.assertEqual(recorder.body, b"hello" if number in (1, 2) else b"")
+                self.assertEqual(recorder.trailers, [(b"X", b"y")] if number == 2 else [])
+                reply()(None, exchange)
+            self.wire.settle()
+            self.assertEqual(self.visitor.heard, OK * 4)
+
+    def test_aPipelinedRequestWaitsUnread(self) -> None:
+        self.start()
+        self.say(GET + GET + b"x" * 100_000)
+        self.assertEqual(len(self.server.asked), 1)
+        self.assertTrue(self.wire.far.stalled)
+        self.say(b"y" * 100_000)
+        self.assertEqual(self.wire.near.undelivered, 100_000)
+        reply()(*self.asked()[:2])
+        self.assertEqual(len(self.server.asked), 2)
+
+    def test_manyPipelinedRequestsAnsweredAtOnceDoNotRecurse(self) -> None:
+        self.start(reply())
+        self.assertEqual(self.say(GET * 3000), OK * 3000)
+
+    def test_aDefectCostsOneRequest(self) -> None:
+        def broken(head: Any, exchange: Any) -> None:
+            raise ZeroDivisionError("on purpose")
+
+        self.start(broken)
+        self.assertIn(b"HTTP/1.1 500 ", self.say(GET))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.server.answer = reply()
+        self.assertEqual(self.say(GET), OK)
+
+    def test_drainEndsAfterThePresentExchange(self) -> None:
+        self.start()
+        self.say(GET)
+        self.protocol.drain()
+        reply()(*self.asked()[:2])
+        self.assertTrue(self.closed())
+        self.assertIn(b"Connection: close", self.visitor.heard)
+
+    def test_drainClosesAnIdleConnection(self) -> None:
+        self.start()
+        self.protocol.drain()
+        self.assertTrue(self.closed())
+
+
+class ResponseTests(ServerCase):
+    """
+    What an answer looks like.
+    """
+
+    def answer(self, head: ResponseHead, body: bytes = b"", request: bytes = GET) -> bytes:
+        self.start()
+        self.say(request)
+        _, exchange, _ = self.asked()
+        exchange.sendHead(head)
+        exchange.write(body)
+        exchange.end()
+        self.wire.settle()
+        return self.visitor.heard
+
+    def test_anUnknownLengthIsChunked(self) -> None:
+        self.assertEqual(
+            self.answer(ResponseHead(200, b"OK"), b"hello"),
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        )
+        self.assertFalse(self.closed())
+
+    def test_anUnknownLengthInHTTP10LastsUntilTheClose(self) -> None:
+        self.assertEqual(
+            self.answer(ResponseHead(200, b"OK", [(b"Transfer-Encoding", b"chunked")]), b"hello", b"GET / HTTP/1.0\r\n\r\n"),
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello",
+        )
+        self.assertTrue(self.closed())
+
+    def test_HTTP10IsKeptWhereItAsksForThat(self) -> None:
+        self.assertEqual(
+            self.answer(
+                ResponseHead(200, b"OK", [(b"Content-Length", b"1")]), b"a",
+                b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+            ),
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: keep-alive\r\n\r\na",
+        )
+        self.assertFalse(self.closed())
+
+    def test_noBodyForHEAD(self) -> None:
+        heard = self.answer(
+            ResponseHead(200, b"OK", [(b"Content-Length", b"5")]), b"hello", b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"
+        )
+        self.assertEqual(heard, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+
+    def test_noBodyWhereThereIsNone(self) -> None:
+        fields = [(b"Content-Length", b"5")]
+        self.assertEqual(self.answer(ResponseHead(204, b"", fields), b"hello"), b"HTTP/1.1 204 \r\n\r\n")
+        self.assertEqual(
+            self.answer(ResponseHead(304, b"", fields), b"hello"), b"HTTP/1.1 304 \r\nContent-Length: 5\r\n\r\n"
+        )
+
+    def test_trailers(self) -> None:
+        self.start()
+        self.say(GET)
+        _, exchange, _ = self.asked()
+        exchange.sendHead(ResponseHead(200, b"OK", [(b"Transfer-Encoding", b"chunked")]))
+        exchange.write(b"")
+        exchange.end([(b"X", b"y")])
+        self.assertTrue(self.say(b"").endswith(b"chunked\r\n\r\n0\r\nX: y\r\n\r\n"))
+
+    def test_interimResponses(self) -> None:
+        self.start()
+        self.say(GET)
+        _, exchange, _ = self.asked()
+        exchange.informational(ResponseHead(103, b"Early Hints", [(b"Link", b"x")]))
+        reply()(None, exchange)
+        self.assertEqual(self.say(b""), b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK)
+
+    def test_HTTP10HearsNoInterimResponse(self) -> None:
+        self.start()
+        self.say(b"GET / HTTP/1.0\r\n\r\n")
+        self.asked()[1].informational(ResponseHead(103, b"Early Hints"))
+        self.assertEqual(self.say(b""), b"")
+
+    def test_aBodyShorterThanItSaidBreaksTheConnection(self) -> None:
+        self.answer(ResponseHead(200, b"OK", [(b"Content-Length", b"5")]), b"hell")
+        self.assertIsInstance(self.visitor.lost.value, ConnectionLost)      # type: ignore[union-attr]
+
+    def test_aBodyLongerThanItSaidIsADefect(self) -> None:
+        self.start()
+        self.say(GET)
+        _, exchange, _ = self.asked()
+        exchange.sendHead(ResponseHead(200, b"OK", [(b"Content-Length", b"5")]))
+        self.assertRaises(UsageError, exchange.write, b"hello!")
+        self.wire.settle()
+        self.assertIsNot(self.visitor.lost, None)
+
+    def test_misuse(self) -> None:
+        self.start()
+        self.say(GET)
+        _, exchange, _ = self.asked()
+        self.assertRaises(UsageError, exchange.write, b"x")
+        self.assertRaises(UsageError, exchange.end)
+        self.assertRaises(UsageError, exchange.sendHead, ResponseHead(100, b""))
+        self.assertRaises(UsageError, exchange.sendHead, ResponseHead(101, b""))
+        exchange.sendHead(ResponseHead(200, b""))
+        self.assertRaises(UsageError, exchange.sendHead, ResponseHead(200, b""))
+
+    def test_nothingIsWrittenIntoTheNextExchange(self) -> None:
+        self.start(reply())
+        self.say(GET)
+        exchange = self.asked()[1]
+        self.server.answer = None
+        self.say(GET)
+        exchange.write(b"late")
+        exchange.sendHead(ResponseHead(200, b""))
+        exchange.end()
+        exchange.cancel(Kind.BROKEN)
+        self.assertEqual(self.say(b""), b"")
+        self.assertFalse(self.closed())
+
+    def test_cancelBeforeTheHeadIsAPage(self) -> None:
+        self.start()
+        self.say(GET)
+        self.asked()[1].cancel(Kind.SLOW)
+        self.assertIn(b"HTTP/1.1 504 Gateway Timeout\r\n", self.say(b""))
+        self.assertFalse(self.closed())
+
+    def test_cancelAfterTheHeadBreaksTheConnection(self) -> None:
+        self.start()
+        self.say(GET)
+        exchange = self.asked()[1]
+        exchange.sendHead(ResponseHead(200, b"OK"))
+        exchange.cancel(Kind.BROKEN)
+        self.wire.settle()
+        self.assertIsInstance(self.visitor.lost.value, ConnectionLost)      # type: ignore[union-attr]
+
+
+class BodyTests(ServerCase):
+    """
+    The request's body.
+    """
+
+    POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"
+
+    def test_theBodyArrivesAsItComes(self) -> None:
+        self.start()
+        self.say(self.POST + b"he")
+        self.assertEqual(self.asked()[2].body, b"he")
+        self.say(b"ll")
+        self.assertEqual((self.asked()[2].body, self.asked()[2].trailers), (b"hell", None))
+        self.say(b"o")
+        self.assertEqual((self.asked()[2].body, self.asked()[2].trailers), (b"hello", []))
+
+    def test_expect(self) -> None:
+        self.start()
+        self.say(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        self.assertEqual(self.asked()[0].field(b"expect"), b"100-continue")
+        self.asked()[1].informational(ResponseHead(100, b"Continue"))
+        self.assertEqual(self.say(b"hello"), b"HTTP/1.1 100 Continue\r\n\r\n")
+        reply()(*self.asked()[:2])
+        self.assertEqual(self.say(b""), OK)
+
+    def test_anEarlyAnswerClosesBehindIt(self) -> None:
+        """
+        Not at once: what the visitor is still sending would reset the connection before he has read.
+        """
+        self.start(reply(413))
+        self.assertIn(b"Connection: close\r\n", self.say(self.POST))
+        self.assertTrue(self.visitor.readEnded)
+        self.assertIs(self.visitor.lost, None)
+        self.say(b"x" * 100_000)
+        self.assertEqual(self.wire.near.undelivered, 0)
+        self.wire.clock.advance(LINGER)
+        self.wire.settle()
+        self.assertFalse(self.wire.far.connected)
+        self.assertIs(self.asked()[2].failure, None)
+
+    def test_malformedChunks(self) -> None:
+        self.start()
+        heard = self.say(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabX")
+        self.assertIn(b"HTTP/1.1 400 ", heard)
+        self.assertEqual(self.asked()[2].failure.kind, Kind.MALFORMED)
+        self.assertTrue(self.closed())
+
+    def test_theVisitorGoesInTheMiddle(self) -> None:
+        self.start()
+        self.say(self.POST + b"he")
+        self.visitor.transport.loseConnection()
+        self.wire.settle()
+        self.assertEqual(self.asked()[2].failure.kind, Kind.GONE)
+        self.assertIsInstance(self.visitor.lost.value, (ConnectionDone, ConnectionAborted))   # type: ignore[union-attr]
+
+
+class PressureTests(ServerCase):
+    """
+    Nobody is sent more than he takes.
+    """
+
+    def test_aPausedExchangeIsNotRead(self) -> None:
+        self.start()
+        self.say(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n")
+        _, exchange, recorder = self.asked()
+        exchange.pauseProducing()
+        self.say(b"x" * 100_000)
+        self.assertEqual((recorder.body, self.wire.near.undelivered), (b"", 100_000))
+        exchange.resumeProducing()
+        self.say(b"")
+        self.assertEqual(len(recorder.body), 100_000)
+
+    def test_aPauseEndsWithItsExchange(self) -> None:
+        self.start()
+        self.say(GET)
+        self.asked()[1].pauseProducing()
+        reply()(*self.asked()[:2])
+        self.say(GET)
+        self.assertEqual(len(self.server.asked), 2)
+
+    def test_aPauseInsideTheCallHolds(self) -> None:
+        self.start(lambda head, exchange: exchange.pauseProducing())
+        self.say(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n")
+        self.say(b"x" * 1000)
+        self.assertEqual(self.wire.near.undelivered, 1000)
+
+    def test_theResponsesProducerIsPaused(self) -> None:
+        self.start()
+        self.say(GET)
+        exchange = self.asked()[1]
+        producer = Producer()
+        exchange.registerProducer(producer, True)
+        exchange.sendHead(ResponseHead(200, b"OK"))
+        self.wire.near.stalled = True
+        exchange.write(b"x" * 100_000)
+        self.assertEqual(producer.said, ["pause"])
+        self.wire.near.stalled = False
+        self.wire.settle()
+        self.assertEqual(producer.said, ["pause", "resume"])
+
+    def test_aPullProducerIsAskedAsTheVisitorReads(self) -> None:
+        self.start()
+        self.say(GET)
+        exchange = self.asked()[1]
+        exchange.sendHead(ResponseHead(200, b"OK", [(b"Content-Length", b"300000")]))
+        producer = Puller(exchange, 30)
+        exchange.registerProducer(producer, False)
+        self.wire.settle()
+        self.assertTrue(self.visitor.take().endswith(b"x" * 300_000))
+        self.server.answer = reply()
+        self.assertEqual(self.say(GET), OK)
+        self.assertIs(self.wire.far.producer, self.protocol)
+
+    def test_theProducerIsStoppedWhenTheVisitorGoes(self) -> None:
+        self.start()
+        self.say(GET)
+        producer = Producer()
+        self.asked()[1].registerProducer(producer, True)
+        self.visitor.transport.abortConnection()
+        self.wire.settle()
+        self.assertEqual(producer.said, ["stop"])
+
+
+class UpgradeTests(ServerCase):
+    """
+    Another protocol on the same connection.
+    """
+
+    REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+
+    def upgrade(self, more: bytes = b"") -> tuple[Any, Any]:
+        self.start()
+        self.say(self.REQUEST + more)
+        head, exchange, recorder = self.asked()
+        self.assertEqual(head.field(b"upgrade"), b"echo")
+        recorder.trailers = None              # the request had its end; what comes now is raw
+        exchange.sendHead(ResponseHead(101, b"Switching Protocols", [(b"Upgrade", b"echo")]))
+        self.wire.settle()
+        self.assertEqual(
+            self.visitor.take(), b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n"
+        )
+        return exchange, recorder
+
+    def test_bothDirectionsAreRaw(self) -> None:
+        exchange, recorder = self.upgrade()
+        exchange.write(b"\r\nany")
+        self.assertEqual(self.say(b"thing\r\n"), b"\r\nany")
+        self.assertEqual(recorder.body, b"thing\r\n")
+
+    def test_whatCameEarlyIsRaw(self) -> None:
+        _, recorder = self.upgrade(b"early")
+        self.assertEqual(recorder.body, b"early")
+        self.say(b", late")
+        self.assertEqual(recorder.body, b"early, late")
+
+    def test_theVisitorEndsFirst(self) -> None:
+        exchange, recorder = self.upgrade()
+        self.visitor.transport.loseWriteConnection()
+        self.wire.settle()
+        self.assertEqual(recorder.trailers, [])
+        exchange.write(b"still here")
+        exchange.end()
+        self.wire.settle()
+        self.assertEqual(self.visitor.heard, b"still here")
+        self.assertTrue(self.closed())
+        self.assertFalse(self.wire.far.connected)
+        self.assertIs(recorder.failure, None)
+
+    def test_theServerEndsFirst(self) -> None:
+        exchange, recorder = self.upgrade()
+        exchange.end()
+        self.wire.settle()
+        self.assertTrue(self.visitor.readEnded)
+        self.say(b"still here")
+        self.assertEqual(recorder.body, b"still here")
+        self.visitor.transport.loseConnection()
+        self.wire.settle()
+        self.assertEqual((recorder.trailers, recorder.failure), ([], None))
+        self.assertFalse(self.wire.far.connected)
+
+    def test_noTimeoutApplies(self) -> None:
+        self.upgrade()
+        self.wire.clock.advance(100_000)
+        self.assertFalse(self.closed())
+
+    def test_aResetIsTold(self) -> None:
+        _, recorder = self.upgrade()
+        self.visitor.transport.abortConnection()
+        self.wire.settle()
+        self.assertEqual(recorder.failure.kind, Kind.GONE)
+
+    def test_h2cIsNotOffered(self) -> None:
+        """
+        It would take a visitor past everything that reads requests.
+        """
+        self.start()
+        self.say(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n")
+        self.assertEqual(self.asked()[0].fields, [(b"Host", b"a")])
+
+
+class RefusalTests(ServerCase):
+    """
+    Requests that are none.
+    """
+
+    def test_pages(self) -> None:
+        for octets, status in (
+            (b"GET / HTTP/1.1\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\nHost: a\n\n", 400),
+            (b"\x16\x03\x01\x02\x00\x01", 400),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+            (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 33_000, 431),
+        ):
+            self.start(reply())
+            heard = self.say(octets)
+            self.assertTrue(heard.startswith(b"HTTP/1.1 %d " % status), (octets[:40], heard[:40]))
+            self.assertIn(b"\r\nConnection: close\r\n", heard)
+            self.assertTrue(self.closed())
+            self.assertEqual(self.server.asked, [])
+
+    def test_nothingBehindABadRequestIsRead(self) -> None:
+        self.start(reply())
+        heard = self.say(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n" + GET + GET)
+        self.assertEqual((heard.count(b"HTTP/1.1 "), self.server.asked), (1, []))
+
+    def test_limitsAreOurs(self) -> None:
+        self.start(reply(), limits=HeadLimits(octets=64, fields=1))
+        self.assertEqual(self.say(GET), OK)
+        self.assertIn(b"HTTP/1.1 431 ", self.say(b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n"))
+
+
+class TimeTests(ServerCase):
+    """
+    No phase lasts for ever.
+    """
+
+    times = Timeouts(head=10, idle=300, ending=30)
+
+    def later(self, seconds: float) -> bytes:
+        self.wire.clock.advance(seconds)
+        self.wire.settle()
+        return self.visitor.take()
+
+    def test_aSlowHead(self) -> None:
+        self.start(timeouts=self.times)
+        for octet in GET[:9]:
+            self.say(bytes([octet]))
+            self.assertEqual(self.later(1), b"")
+        self.say(GET[9:10])
+        self.assertIn(b"HTTP/1.1 408 ", self.later(1))
+        self.assertTrue(self.closed())
+
+    def test_aSlowSecondHead(self) -> None:
+        self.start(reply(), timeouts=self.times)
+        self.say(GET)
+        self.later(200)
+        self.say(GET[:5])
+        self.assertEqual(self.later(9), b"")
+        self.assertIn(b"HTTP/1.1 408 ", self.later(1))
+
+    def test_aSilentConnection(self) -> None:
+        self.start(timeouts=self.times)
+        self.assertEqual(self.later(10), b"")
+        self.assertTrue(self.closed())
+
+    def test_anIdleConnection(self) -> None:
+        self.start(reply(), timeouts=self.times)
+        self.say(GET)
+        self.later(299)
+        self.assertFalse(self.closed())
+        self.assertEqual(self.say(GET), OK)
+        self.later(299)
+        self.assertFalse(self.closed())
+        self.later(1)
+        self.assertTrue(self.closed())
+
+    def test_aSlowBody(self) -> None:
+        self.start(timeouts=self.times)
+        self.say(BodyTests.POST + b"he")
+        self.later(299)
+        self.say(b"l")
+        self.later(299)
+        self.assertIs(self.asked()[2].failure, None)
+        self.assertIn(b"HTTP/1.1 408 ", self.later(1))
+        self.assertEqual(self.asked()[2].failure.kind, Kind.LATE)
+
+    def test_anAnswerMayTakeItsTime(self) -> None:
+        self.start(timeouts=self.times)
+        self.say(GET)
+        self.later(100_000)
+        reply()(*self.asked()[:2])
+        self.assertEqual(self.say(b""), OK)
+
+    def test_aVisitorWhoReadsNoMore(self) -> None:
+        self.start(timeouts=self.times)
+        self.say(GET)
+        exchange = self.asked()[1]
+        exchange.sendHead(ResponseHead(200, b"OK", [(b"Content-Length", b"1000000")]))
+        self.wire.near.stalled = True
+        exchange.write(b"x" * 100_000)
+        self.later(299)
+        self.assertIs(self.asked()[2].failure, None)
+        self.later(1)
+        self.assertEqual(self.asked()[2].failure.kind, Kind.GONE)
+        self.assertFalse(self.wire.far.connected)
+
+    def test_aStreamIsNeverCut(self) -> None:
+        self.start(timeouts=self.times)
+        self.say(GET)
+        exchange = self.asked()[1]
+        exchange.sendHead(ResponseHead(200, b"OK"))
+        self.wire.near.stalled = True
+        exchange.write(b"x" * 100_000)
+        self.later(100_000)
+        self.assertIs(self.asked()[2].failure, None)
+
+    def test_whoHasSaidAllIsAnswered(self) -> None:
+        self.start(timeouts=self.times)
+        self.say(GET)
+        self.visitor.transport.loseWriteConnection()
+        self.later(29)
+        reply()(*self.asked()[:2])
+        self.assertIn(b"\r\nConnection: close\r\n\r\nok", self.say(b""))
+        self.assertTrue(self.closed())
+
+    def test_whoHasSaidAllIsNotWaitedForLong(self) -> None:
+        self.start(timeouts=self.times)
+        self.say(GET)
+        self.visitor.transport.loseConnection()
+        self.later(0)
+        self.later(29)
+        self.assertIs(self.asked()[2].failure, None)
+        self.later(1)
+        self.assertEqual(self.asked()[2].failure.kind, Kind.GONE)
+
+    def test_nothingIsLeftOnTheClock(self) -> None:
+        self.start(reply(), timeouts=self.times)
+        self.say(GET)
+        self.visitor.transport.loseConnection()
+        self.wire.settle()
+        self.assertEqual(self.wire.clock.getDelayedCalls(), [])
+
+
+class DoorTests(ServerCase):
+    """
+    A connection that becomes somebody else's.
+    """
+
+    def test_theServerLetsGoCompletely(self) -> None:
+        knocks: list[Knock] = []
+        other = Talker()
+
+        def takeOver(knock: Knock) -> Talker:
+            knocks.append(knock)
+            knock.transport.protocol = other
+            other.makeConnection(knock.transport)
+            return other
+
+        self.start(reply(), doors=lambda head, framing: takeOver if head.target == b"/door" else None)
+        self.assertEqual(self.say(GET), OK)
+        head = b"GET /door HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+        self.say(head + b"more")
+        self.assertEqual((knocks[0].octets, knocks[0].leftover), (head, b"more"))
+        self.assertEqual(knocks[0].head.field(b"connection"), b"Upgrade")
+        self.assertIs(self.wire.far.producer, None)
+        self.assertEqual(self.wire.clock.getDelayedCalls(), [])
+        self.say(b"and more")
+        self.assertEqual(other.heard, b"and more")
+        self.assertEqual(len(self.server.asked), 1)
+
+
+class Producer:
+    """
+    Remembers what it was told.
+    """
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def pauseProducing(self) -> None:
+        self.said.append("pause")
+
+    def resumeProducing(self) -> None:
+        self.said.append("resume")
+
+    def stopProducing(self) -> None:
+        self.said.append("stop")
+
+
+class Puller(Producer):
+    """
+    Writes 10 000 octets each time it is asked.
+    """
+
+    def __init__(self, exchange: Any, times: int) -> None:
+        super().__init__()
+        self.exchange = exchange
+        self.times = times
+
+    def resumeProducing(self) -> None:
+        if self.times:
+            self.times -= 1
+            self.exchange.write(b"x" * 10_000)
+        else:
+            self.exchange.unregisterProducer()
+            self.exchange.end()
