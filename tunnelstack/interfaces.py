@@ -114,6 +114,7 @@ class INegotiation(Interface):
     What one stream is for, agreed in octets.  Pure: no Twisted in it.
     """
 
+    name = Attribute("C{bytes}: what an initiator proposes; C{b''} where that is not known, or nothing is.")
     release = Attribute("L{Release<tunnelstack.wire.negotiate.Release>}: when the application's octets may follow.")
 
     def data_to_send():
@@ -123,7 +124,10 @@ class INegotiation(Interface):
 
     def receive_data(octets):
         """
-        @return: a list of events: C{Agreed}, C{Refused} or C{Asked}; empty while it is undecided.
+        Called with no octets at the beginning, to hear what is settled without the peer; never again after C{Agreed} or
+        C{Refused}.
+
+        @return: a list of at most one event: C{Agreed}, C{Refused} or C{Asked}; empty while it is undecided.
         @raise PeerError: the peer broke the rules; the stream is to be reset.
         """
 
@@ -137,11 +141,15 @@ class INegotiation(Interface):
     def accept(parameters=None):
         """
         Answer what was C{Asked} with yes.
+
+        @return: events, as from C{receive_data}.
         """
 
     def refuse(reason):
         """
         Answer what was C{Asked} with no.
+
+        @return: events, as from C{receive_data}; none where the peer may propose something else.
         """
 
     def next_deadline():
@@ -151,7 +159,10 @@ class INegotiation(Interface):
 
     def expire(now):
         """
+        Time has passed; the first call starts the clock.
+
         @return: events, as from C{receive_data}.
+        @raise PeerError: it is too late.
         """
 
 

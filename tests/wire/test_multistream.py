@@ -46,6 +46,7 @@ from tunnelstack.wire.negotiate import (
     Release,
     TooLate,
 )
+from tunnelstack.wire.varint import BadVarint
 
 KNOWN = [b"/a", b"/b"]
 
@@ -124,6 +125,11 @@ class VectorTests(SynchronousTestCase):
 
     def test_endBehindTheHeaderIsTooEarly(self) -> None:
         self.check("B15, after A01", Heard("A01", "A01", CutShort, eof=True), Responder, KNOWN)
+
+    def test_lengthsThatAreNone(self) -> None:
+        for hears in ("A01 9300", "A01 8000", "A01 ffffffffffffffffff01"):
+            self.check(hears, Heard(hears, "A01", BadVarint), Responder, KNOWN)
+            self.check(hears, Heard(hears, "A01 A04", BadVarint), Initiator, [b"/a"])
 
     def test_initiator(self) -> None:
         for name, heard in INITIATOR.items():
@@ -261,7 +267,7 @@ class ResponderTests(SynchronousTestCase):
         self.assertRaises(TooManyProposals, ours.receive_data, large)
 
     def test_anOverlongTokenIsNotWaitedFor(self) -> None:
-        self.assertRaises(BadToken, Responder(KNOWN).receive_data, bytes.fromhex("8108"))
+        self.assertRaises(BadToken, Responder(KNOWN).receive_data, HEADER + bytes.fromhex("8108"))
 
     def test_matchingFunction(self) -> None:
         for knows in (lambda name: name.startswith(b"/pre/"), Names([b"/a"], match=lambda name: name.startswith(b"/pre/"))):

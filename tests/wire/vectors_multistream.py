@@ -12,7 +12,6 @@ from attrs import frozen
 from tunnelstack.errors import PeerError
 from tunnelstack.wire.multistream import BadToken, UnexpectedAnswer, WrongVersion
 from tunnelstack.wire.negotiate import Agreed, CutShort, Event, Refused
-from tunnelstack.wire.varint import BadVarint
 
 #: The text of a token, and its octets.
 TOKENS = {
@@ -55,7 +54,7 @@ class Heard:
     eof: bool = False
 
 
-#: To a responder that knows /a and /b.
+#: To a responder that knows /a and /b.  Octets that cannot become the header are known by the first that differs.
 RESPONDER = {
     "B01": Heard("", "A01", None),
     "B02": Heard("A01 A04 70696e67", "A01 A04", Agreed(b"/a", {}, b"ping")),
@@ -68,8 +67,8 @@ RESPONDER = {
     "B09": Heard("A01 032f6162", "A01", BadToken),
     "B10": Heard("A01 00", "A01", BadToken),
     "B11": Heard("A01 A09", "A01 A02", None),
-    "B12": Heard("9300", "A01", BadVarint),
-    "B13": Heard("ffffffffffffffffff01", "A01", BadVarint),
+    "B12": Heard("9300", "A01", WrongVersion),
+    "B13": Heard("ffffffffffffffffff01", "A01", WrongVersion),
     "B14": Heard("A01 042f610d0a", "A01 A02", None),
     "B15": Heard("", "A01", CutShort, eof=True),
     "B16": Heard("132f6d75", "A01", CutShort, eof=True),

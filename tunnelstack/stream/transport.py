@@ -212,14 +212,25 @@ class StreamTransport(Outgoing):
 
         @param leftover: octets of the peer that the present protocol was given and that belong to the next one.
         """
-        self.protocol = protocol
+        succeededBy = getattr(self.protocol, "succeededBy", None)
+        if succeededBy is None:
+            self.protocol = protocol
+        else:
+            succeededBy(protocol)             # it takes an answer off what arrives first, on behalf of who writes already
         protocol.makeConnection(self)
-        if leftover and self.connected and not self.disconnecting:
+        if leftover:
+            self.redeliver(leftover)
+
+    def redeliver(self, leftover: bytes) -> None:
+        """
+        Give the protocol, before anything that is yet to come, octets that a former one was given and did not need.
+        """
+        if self.connected and not self.disconnecting:
             if self._paused or self._waiting:
                 self._waiting.insert(0, leftover)
                 self._prepaid = len(leftover)
             else:
-                protocol.dataReceived(leftover)
+                self.protocol.dataReceived(leftover)
 
     # IPushProducer: the application and what it is given
 

@@ -49,7 +49,7 @@ class BadToken(NegotiationBroken):
 
 class WrongVersion(NegotiationBroken):
     """
-    The peer's first token is not the header.
+    The peer's first octets are not the header; known as soon as one of them is another.
     """
 
 
@@ -98,6 +98,18 @@ def next_token(buffer: bytes) -> tuple[bytes, int] | None:
 
 HEADER = token(VERSION)
 NA = token(NO)
+
+
+def greeted(buffer: bytes) -> bool:
+    """
+    @return: whether the whole header is there.
+    @raise WrongVersion: it will never be.
+    """
+    if buffer.startswith(HEADER):
+        return True
+    if not HEADER.startswith(buffer):
+        raise WrongVersion("the peer does not speak multistream 1.0", seen=buffer[: len(HEADER)])
+    return False
 
 
 @lru_cache(maxsize=1024)
@@ -174,7 +186,7 @@ class Initiator(Negotiation):
     Proposes names, in order, until one is accepted.
     """
 
-    __slots__ = ("_buffer", "_expected", "_greeted", "_name", "_others")
+    __slots__ = ("_buffer", "_expected", "_greeted", "_others")
 
     def __init__(
         self,
@@ -200,9 +212,9 @@ class Initiator(Negotiation):
             raise UsageError("octets may follow a proposal at once only if it is the only one", names=len(offered))
         if early and release is not Release.AT_ONCE:
             raise UsageError("octets may follow a proposal only where the application's may", release=release.name)
-        self._name = offered[0]
+        self.name = offered[0]
         self._others = offered[1:]
-        self._expected = _opening(self._name)
+        self._expected = _opening(self.name)
         self._out = [self._expected, early] if early else [self._expected]
         self._greeted = False
         self._buffer = b""
@@ -220,37 +232,35 @@ class Initiator(Negotiation):
         expected = self._expected
         if buffer.startswith(expected):
             self.settled = True
-            return [Agreed(self._name, {}, buffer[len(expected) :])]
+            return [Agreed(self.name, {}, buffer[len(expected) :])]
         return self._read(buffer)
 
     def _read(self, buffer: bytes) -> list[Event]:
         """
         Token by token, where they do not come as one.
         """
-        while (found := next_token(buffer)) is not None:
+        if not self._greeted and greeted(buffer):
+            self._greeted = True
+            self._expected = self._expected[len(HEADER) :]
+            buffer = buffer[len(HEADER) :]
+        while self._greeted and (found := next_token(buffer)) is not None:
             text, end = found
             buffer = buffer[end:]
-            if not self._greeted:
-                if text != VERSION:
-                    raise WrongVersion("the peer does not speak multistream 1.0", seen=text[:64])
-                self._greeted = True
-                self._expected = self._expected[len(HEADER) :]
-            elif text == self._name:
+            if text == self.name:
                 self.settled = True
-                return [Agreed(self._name, {}, buffer)]
-            elif text != NO:
-                raise UnexpectedAnswer("the peer answered another name", proposed=self._name, seen=text[:64])
-            elif not self._others:
+                return [Agreed(self.name, {}, buffer)]
+            if text != NO:
+                raise UnexpectedAnswer("the peer answered another name", proposed=self.name, seen=text[:64])
+            if not self._others:
                 self.settled = True
                 return [Refused("the peer knows none of the names that were proposed")]
-            else:
-                self._propose()
+            self._propose()
         self._buffer = buffer
         return []
 
     def _propose(self) -> None:
-        self._name = self._others.pop(0)
-        self._expected = _opening(self._name)[len(HEADER) :]
+        self.name = self._others.pop(0)
+        self._expected = _opening(self.name)[len(HEADER) :]
         self._out.append(self._expected)
 
 
@@ -362,14 +372,12 @@ class Responder(Negotiation):
         """
         Token by token.
         """
-        while (read := next_token(buffer)) is not None:
+        if not self._verified and greeted(buffer):
+            self._verified = True
+            buffer = buffer[len(HEADER) :]
+        while self._verified and (read := next_token(buffer)) is not None:
             text, end = read
             buffer = buffer[end:]
-            if not self._verified:
-                if text != VERSION:
-                    raise WrongVersion("the peer does not speak multistream 1.0", seen=text[:64])
-                self._verified = True
-                continue
             found = self._names.known(text)
             if found is not None:
                 return self._found(found, buffer)

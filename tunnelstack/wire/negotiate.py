@@ -128,16 +128,18 @@ class Negotiation:
     """
     What both halves of every negotiation do alike: say what is queued, keep a deadline, and answer only what was asked.
 
+    @ivar name: what an initiator proposes; C{b""} where that is not known, or nothing is.
     @ivar release: see L{Release}; for a responder, whose application speaks once it has agreed, always C{ON_REPLY}.
     @ivar settled: an L{Agreed} or a L{Refused} was told.
     """
 
-    __slots__ = ("_deadline", "_out", "_timeout", "release", "settled")
+    __slots__ = ("_deadline", "_out", "_timeout", "name", "release", "settled")
 
     def __init__(self, release: Release, timeout: float | None) -> None:
         """
         @param timeout: seconds from the first call of L{expire} until the peer must have said its part; C{None} for ever.
         """
+        self.name = b""
         self.release = release
         self.settled = False
         self._out: list[bytes] = []
@@ -216,7 +218,7 @@ class Then(Negotiation):
     The name agreed is that of the first, the parameters are those of the second; each has its own time.
     """
 
-    __slots__ = ("_current", "_ended", "_first", "_name", "_now", "_second")
+    __slots__ = ("_current", "_ended", "_first", "_now", "_second")
 
     def __init__(self, first: Negotiation, second: Negotiation | Callable[[bytes], Negotiation | None]) -> None:
         """
@@ -230,9 +232,9 @@ class Then(Negotiation):
         if isinstance(second, Negotiation) and second.release is not Release.AT_ONCE:
             release = second.release
         super().__init__(release, None)
+        self.name = first.name
         self._first = self._current = first
         self._second = second
-        self._name = b""
         self._now: float | None = None
         self._ended = False
 
@@ -296,7 +298,7 @@ class Then(Negotiation):
             if isinstance(event, Agreed):
                 return self._follow(event)
         elif isinstance(event, (Agreed, Asked)):
-            event.name = self._name
+            event.name = self.name
         self.settled = self._current.settled
         return events
 
@@ -305,7 +307,7 @@ class Then(Negotiation):
         if second is None:
             self.settled = True
             return [first]
-        self._current, self._name = second, first.name
+        self._current, self.name = second, first.name
         if self._now is not None:
             second.expire(self._now)
         events = second.receive_data(first.leftover)

@@ -1,0 +1,74 @@
+"""
+One timer for all negotiations of an endpoint or a factory: they come and go thousands of times a second, and hardly ever late.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from twisted.logger import Logger
+
+PAUSE = 0.25
+"""Seconds between two looks, at least: how late a deadline may be kept when many are near one another."""
+
+
+class Expires(Protocol):
+    """
+    What has a deadline.
+    """
+
+    def expired(self, now: float) -> None:
+        """
+        The deadline, which is forgotten, has passed.
+        """
+
+
+class Deadlines:
+    """
+    Who is to be told of a deadline, and the one timer that sees to it.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: Any) -> None:
+        self.seconds = clock.seconds
+        self._clock = clock
+        self._due: dict[Expires, float] = {}
+        self._timer: Any = None
+        self._at = 0.0                        # when it goes off
+
+    def add(self, party: Expires, at: float) -> None:
+        """
+        Tell C{party} when the clock says C{at}, unless it is discarded before.
+        """
+        self._due[party] = at
+        if self._timer is None:
+            self._arm(at)
+        elif at < self._at:
+            self._timer.cancel()
+            self._arm(at)
+
+    def discard(self, party: Expires) -> None:
+        """
+        It needs no telling any more.
+        """
+        if self._due.pop(party, None) is not None and not self._due and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self, at: float) -> None:
+        self._at = at
+        self._timer = self._clock.callLater(max(0.0, at - self.seconds()), self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self.seconds()
+        for party in [party for party, at in self._due.items() if at <= now]:
+            if self._due.pop(party, None) is None:
+                continue                      # one that was told before it took it along
+            try:
+                party.expired(now)
+            except Exception:
+                self._log.failure("a negotiation failed at its deadline")
+        if self._due and self._timer is None:
+            self._arm(max(min(self._due.values()), now + PAUSE))

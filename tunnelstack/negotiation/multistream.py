@@ -1,0 +1,93 @@
+"""
+Streams that are named by multistream-select, and may carry a line of parameters behind the name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tunnelstack.interfaces import IDiallingHandler
+from tunnelstack.negotiation.run import TIMEOUT, NegotiatingEndpoint, NegotiatingFactory
+from tunnelstack.wire.multistream import Initiator, Names, Responder
+from tunnelstack.wire.negotiate import Negotiation, Release, Then
+from tunnelstack.wire.parameters import Answers, Sender
+
+
+def multistreamEndpoint(
+    connector: Any,
+    names: bytes | Sequence[bytes],
+    clock: Any,
+    timeout: float = TIMEOUT,
+    *,
+    release: Release = Release.ON_REPLY,
+    parameters: Mapping[str, Any] | None = None,
+    answers: Answers | None = None,
+) -> NegotiatingEndpoint:
+    """
+    @param connector: opens the streams, as in L{NegotiatingEndpoint}.
+    @param names: what to propose: one name, or several in order of preference.
+    @param release: when what follows the names may leave; C{AT_ONCE} only toward responders that reset a stream whose name
+        they do not know, or that are known to know it.
+    @param parameters: an object for a line behind the name; C{None} for no such line.
+    @param answers: how that line is answered; C{None} if it is not.
+    @return: an endpoint whose every C{connect()} opens a stream of that name.
+    """
+    if parameters is None:
+        return NegotiatingEndpoint(connector, lambda: Initiator(names, release=release), clock, timeout)
+    first = Release.AT_ONCE if release is Release.AT_ONCE else Release.ON_REPLY
+    second = release if release is Release.ON_FIRST_OCTET else None
+    return NegotiatingEndpoint(
+        connector,
+        lambda: Then(Initiator(names, release=first), Sender(parameters, answers=answers, release=second)),
+        clock,
+        timeout,
+    )
+
+
+class MultistreamFactory(NegotiatingFactory):
+    """
+    Gives streams to handlers by the names that multistream-select agreed on.
+    """
+
+    def __init__(
+        self,
+        handlers: Mapping[bytes, Any],
+        clock: Any,
+        timeout: float = TIMEOUT,
+        *,
+        strict: bool = False,
+        follow: Callable[[bytes], Negotiation | None] | None = None,
+    ) -> None:
+        """
+        @param handlers: by name, as in L{NegotiatingFactory}; more can follow (L{handle}).
+        @param strict: reset a stream whose first name is not known, and read nothing behind it; for openers that do not wait.
+        @param follow: what is negotiated behind a name, such as
+            L{Receiver<tunnelstack.wire.parameters.Receiver>} for a line of parameters, or C{None} for nothing.  An
+            L{IDiallingHandler} answers there if anything follows, and by the name itself otherwise.
+        """
+        self._names = names = Names()
+        self._follow = follow
+
+        def respond() -> Negotiation:
+            responder = Responder(names, strict=strict)
+            return responder if follow is None else Then(responder, follow)
+
+        super().__init__({}, clock, timeout, makeNegotiation=respond)
+        for name, handler in handlers.items():
+            self.handle(name, handler)
+
+    def handle(self, name: bytes, handler: Any) -> None:
+        """
+        Serve streams of a name from now on; a former handler of it gets no new ones.
+        """
+        answersLater = self._follow is None or self._follow(name) is None
+        self._names.add(name, ask=answersLater and IDiallingHandler.providedBy(handler))
+        self.handlers = {**self.handlers, name: handler}
+
+    def forget(self, name: bytes) -> None:
+        """
+        Serve streams of a name no longer; those there are go on.
+        """
+        self._names.discard(name)
+        self.handlers = {known: handler for known, handler in self.handlers.items() if known != name}
