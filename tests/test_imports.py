@@ -31,8 +31,11 @@ FLOORS = {
     "edge": 6,
     "agent": 6,
     "endpoints": 7,
+    "check": 8,
+    "connect": 8,
+    "demo": 8,
     "strings": 8,
-    "cli": 8,
+    "cli": 9,
 }
 #: Seen from everywhere but from one another.
 COMMON = {"interfaces", "errors", "terms"}
@@ -45,7 +48,7 @@ BESIDE = {
     "testing": COMMON | {"control"} | {part for part, floor in FLOORS.items() if floor <= 6},
 }
 #: From where the parts beside the floors are seen, if they are not common.
-SEEN_FROM = {"control": {"edge", "agent", "endpoints", "strings", "cli"}, "testing": set()}
+SEEN_FROM = {"control": {"edge", "agent", "endpoints", "check", "connect", "demo", "strings", "cli"}, "testing": set()}
 
 SYSTEMS = re.compile("shellhub|koding|agentserver|godoxy|jetty", re.IGNORECASE)
 
@@ -212,3 +215,13 @@ class PackageTests(SynchronousTestCase):
     def test_packagesAreEmpty(self) -> None:
         full = [str(path) for _, path in modules() if path.name == "__init__.py" and path.read_text().strip()]
         self.assertEqual(full, [])
+
+    def test_thePluginFileIsLight(self) -> None:
+        """
+        Every C{twistd} and every C{serverFromString} on the machine loads it.
+        """
+        script = "import sys, twisted.plugins.tunnelstack_plugins; print(*sys.modules)"
+        done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        heavy = {"autobahn", "OpenSSL", "twisted.internet.reactor", "twisted.internet.ssl", "twisted.web"}
+        self.assertEqual(heavy & set(done.stdout.split()), set())
