@@ -99,3 +99,12 @@ def number(text: Any, option: str) -> int:
     if not (str(text).isascii() and str(text).isdecimal() and int(text) <= 65_535):
         raise usage.UsageError(f"--{option} must be a port from 0 to 65535, not {text!r}")
     return int(text)
+
+def seconds(text: str, option: str) -> float:
+    """
+    @raise UsageError: not a number of seconds.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        raise usage.UsageError(f"--{option} must be a number of seconds, not {text!r}") from None

@@ -1,0 +1,135 @@
+"""
+The console scripts: C{tunnel-edge}, C{tunnel-agent} and C{tunnelstack}, each with an exit code that says why it ended.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+from twisted.logger import globalLogBeginner
+from twisted.python import usage
+
+from tunnelstack.control.ending import STOPPED, USAGE, exitCode
+from tunnelstack.control.options import Options
+from tunnelstack.control.status import observers
+from tunnelstack.errors import TunnelError
+
+SCREEN = """
+Usage: tunnelstack COMMAND ...
+
+What goes with tunnel-edge and tunnel-agent.
+
+  tunnelstack demo
+        an edge, an agent and a small site behind it, at http://demo.localhost:8080/, until Ctrl-C
+  tunnelstack connect shell
+        standard input and output become a stream to what is published as "shell"
+  tunnelstack check edge.toml
+        every mistake of a configuration file, with its line and the nearest known key
+
+  demo [--port N]                    the port is DEMO_PORT, or 8080
+  connect NAME [--purpose PURPOSE]   PURPOSE is a stream protocol's name, such as /demo/shout/1.0.0
+  check FILE                         an edge's file or an agent's
+      --version, --help              of a command, too
+"""
+
+COMMANDS = {"demo": "tunnelstack.demo.command", "connect": "tunnelstack.connect", "check": "tunnelstack.check"}
+"""Where each command's C{Options} and C{main} are; loaded when it is used."""
+
+
+def tunnelEdge() -> int:
+    """
+    C{tunnel-edge}.
+    """
+    return _guarded("tunnel-edge", lambda: _service("tunnelstack.edge.tap", sys.argv[1:]))
+
+
+def tunnelAgent() -> int:
+    """
+    C{tunnel-agent}.
+    """
+    return _guarded("tunnel-agent", lambda: _service("tunnelstack.agent.tap", sys.argv[1:]))
+
+
+def main() -> int:
+    """
+    C{tunnelstack}.
+    """
+    return _guarded("tunnelstack", lambda: _command(sys.argv[1:]))
+
+
+def _service(module: str, arguments: Sequence[str]) -> int:
+    tap = import_module(module)
+    options = tap.Options()
+    options.parseOptions(arguments)
+    from twisted.internet import reactor
+
+    return live(reactor, tap.makeLife(reactor, options))
+
+
+def live(reactor: Any, life: Any) -> int:
+    """
+    Run the reactor around a L{Life<tunnelstack.control.life.Life>}.
+
+    @return: the exit code.
+    """
+    globalLogBeginner.beginLoggingTo(observers(sys.stdout, sys.stderr), redirectStandardIO=False, discardBuffer=True)
+    life.privilegedStartService()
+    life.startService()
+    reactor.addSystemEventTrigger("before", "shutdown", life.stopService)
+    reactor.run()
+    code: int = life.code
+    return code
+
+
+class Commands(Options):
+    """
+    C{tunnelstack} itself: finds the command, which reads the rest.
+    """
+
+    screen = SCREEN
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """
+        Only what comes before the command is read here.
+        """
+        usage.Options.parseOptions(self, options)
+
+    def parseArgs(self, *arguments: str) -> None:
+        """
+        The command, and what is for it.
+        """
+        if not arguments:
+            raise usage.UsageError(f"say a command: {', '.join(COMMANDS)}")
+        if arguments[0] not in COMMANDS:
+            raise usage.UsageError(f"there is no command {arguments[0]!r}; there are {', '.join(COMMANDS)}")
+        self.command, self.rest = COMMANDS[arguments[0]], arguments[1:]
+
+
+def _command(arguments: Sequence[str]) -> int:
+    commands = Commands()
+    commands.parseOptions(arguments)
+    module = import_module(commands.command)
+    options = module.Options()
+    options.parseOptions(commands.rest)
+    code: int = module.main(options)
+    return code
+
+
+def _guarded(program: str, run: Callable[[], int]) -> int:
+    """
+    What went wrong is one sentence and a code.
+    """
+    try:
+        return run()
+    except TunnelError as wrong:
+        sentence, code = str(wrong), exitCode(wrong)
+    except usage.UsageError as wrong:
+        sentence, code = str(wrong), USAGE
+    except KeyboardInterrupt:
+        return STOPPED
+    more = f"\n{program} --help says how it is used." if code == USAGE else ""
+    print(f"{program}: {sentence}{more}", file=sys.stderr)  # noqa: T201
+    return code

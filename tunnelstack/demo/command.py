@@ -1,0 +1,266 @@
+"""
+C{tunnelstack demo}: an edge, an agent and a small site, three real processes over real sockets, until Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.protocol import ProcessProtocol
+from twisted.protocols.basic import LineOnlyReceiver
+from twisted.python import usage
+from twisted.python.failure import Failure
+
+from tunnelstack.control.config import DEV_PORT
+from tunnelstack.control.ending import STOPPED
+from tunnelstack.control.options import Options as BaseOptions
+from tunnelstack.control.options import number
+
+SCREEN = """
+Usage: tunnelstack demo [--port N]
+
+An edge, an agent and a small site behind it: three processes on this machine, until Ctrl-C.
+
+  tunnelstack demo
+        http://demo.localhost:8080/ in a browser, or with curl
+  tunnelstack demo --port 9000
+        on another port
+  tunnel-agent --dev http 3000 --name myapp
+        meanwhile, in another terminal: your own server through the same edge
+
+Options         Environment  Default
+  -p, --port N  DEMO_PORT    8080     the port of the edge
+      --version, --help
+
+Exit codes: 0 stopped, 64 usage, 75 the port is taken; otherwise the code of the part that ended.
+"""
+
+NAME = "demo"
+GRACE = 0.5
+"""Seconds after which a part that has not heard of the end by itself is told.  Ctrl-C on a terminal reaches all of them at
+once, and being told twice means I{at once}."""
+KILL = 35.0
+"""Seconds after which a part that does not end is killed: a little more than it takes to drain."""
+
+EDGE = "import sys; from tunnelstack.cli import tunnelEdge; sys.exit(tunnelEdge())"
+AGENT = "import sys; from tunnelstack.cli import tunnelAgent; sys.exit(tunnelAgent())"
+SITE = "from tunnelstack.demo.site import main; main()"
+
+BANNER = """
+  {url}
+
+Open it, or in another terminal:
+
+  curl {url}
+  curl -N {url}clock
+  tunnel-agent --dev http 3000 --name myapp        your own server, at http://myapp.localhost:{port}/
+  twistd -n --pidfile= web --path . --listen tunnel:files
+
+Ctrl-C ends all three processes.
+"""
+
+
+class Options(BaseOptions):
+    """
+    The command line.
+    """
+
+    screen = SCREEN
+    optParameters = [["port", "p", None, "the port of the edge"]]
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self.environ = os.environ if environ is None else environ
+
+    def parseArgs(self, *arguments: str) -> None:
+        """
+        There are none.
+        """
+        if arguments:
+            raise usage.UsageError(f"demo takes options only, not {arguments[0]!r}")
+
+    def postOptions(self) -> None:
+        """
+        Which port.
+        """
+        self.port = number(self["port"] or self.environ.get("DEMO_PORT") or DEV_PORT, "port")
+        if not self.port:
+            raise usage.UsageError("--port must be a port from 1 to 65535")
+
+
+class Lines(LineOnlyReceiver):
+    """
+    What a part says on one of its outputs.
+    """
+
+    delimiter = b"\n"
+
+    def __init__(self, said: Callable[[str], None]) -> None:
+        self._said = said
+
+    def lineReceived(self, line: bytes) -> None:
+        """
+        One line.
+        """
+        self._said(line.decode("utf-8", "replace").rstrip("\r"))
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """
+        A line of any length is shown in pieces.
+        """
+        self.lineReceived(line)
+
+
+class Part(ProcessProtocol):
+    """
+    One of the three processes.
+    """
+
+    transport: Any
+
+    def __init__(self, demo: Demo, name: str, code: str, *arguments: str) -> None:
+        self.name = name
+        self._demo = demo
+        self._command = [sys.executable, "-c", code, *arguments]
+        self._lines = {1: Lines(self._said), 2: Lines(self._logged)}
+
+    def start(self) -> None:
+        """
+        Run it; it may write, and reads nothing.
+        """
+        self._demo.parts.append(self)
+        self._demo.reactor.spawnProcess(
+            self, self._command[0], self._command, env=None, childFDs={0: "w", 1: "r", 2: "r"}
+        )
+
+    def connectionMade(self) -> None:
+        """
+        It runs.
+        """
+        self.transport.closeStdin()
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        """
+        From one of its outputs.
+        """
+        self._lines[childFD].dataReceived(data)
+
+    def _said(self, line: str) -> None:
+        self._demo.said(self, line)
+
+    def _logged(self, line: str) -> None:
+        if not line.startswith("{"):       # its log, for programs, which says in full what the status lines say
+            self._demo.show(f"{self.name:<6} {line}")
+
+    def tell(self, number: int) -> None:
+        """
+        Send it a signal, if it still runs.
+        """
+        with suppress(ProcessExitedAlready):
+            self.transport.signalProcess(number)
+
+    def processEnded(self, reason: Failure) -> None:
+        """
+        It does not run any more.
+        """
+        self._demo.ended(self, getattr(reason.value, "exitCode", None))
+
+
+class Demo:
+    """
+    The three of them.
+
+    @ivar parts: those that run.
+    @ivar code: the exit code.
+    """
+
+    def __init__(self, reactor: Any, port: int, write: Callable[[str], object]) -> None:
+        self.reactor = reactor
+        self.parts: list[Part] = []
+        self.code = STOPPED
+        self._write = write
+        self._port = port
+        self._ending = False
+
+    def start(self) -> None:
+        """
+        Begin with those that need no other: the edge and the site.
+        """
+        for heard in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(heard, lambda heard, frame: self.reactor.callFromThread(self.stop))
+        Part(self, "edge", EDGE, "--dev", "--port", str(self._port)).start()
+
+    def said(self, part: Part, line: str) -> None:
+        """
+        A status line of a part; what it says brings the next one about.
+        """
+        word, _, rest = line.partition(" ")
+        if part.name == "site":
+            self._agent(rest)
+            return
+        self.show(f"{part.name:<6} {line}")
+        if part.name == "edge" and word == "edge":
+            Part(self, "site", SITE).start()
+        elif part.name == "agent" and word == NAME:
+            self.show(BANNER.format(url=f"http://{NAME}.localhost:{self._port}/", port=self._port))
+
+    def _agent(self, port: str) -> None:
+        self.show(f"site   listens on 127.0.0.1:{port}")
+        edge = f"http://localhost:{self._port}"
+        Part(self, "agent", AGENT, "--dev", "--edge", edge, "http", port, "--name", NAME).start()
+
+    def show(self, line: str) -> None:
+        """
+        Tell whoever looks.
+        """
+        self._write(line + "\n")
+
+    def ended(self, part: Part, code: int | None) -> None:
+        """
+        A part has ended, as it was told or by itself.
+        """
+        self.parts.remove(part)
+        if not self._ending:
+            self.code = code or 1
+            self.show(f"{part.name:<6} ended by itself; so does the demo")
+            self.stop()
+        if not self.parts:
+            self.reactor.stop()
+
+    def stop(self) -> None:
+        """
+        End all parts, the agent before the edge it needs to say good-bye to.
+        """
+        if self._ending:
+            return
+        self._ending = True
+        self.reactor.callLater(GRACE, self._tell, signal.SIGTERM)
+        self.reactor.callLater(KILL, self._tell, signal.SIGKILL)
+
+    def _tell(self, number: int) -> None:
+        for part in reversed(self.parts):
+            part.tell(number)
+
+
+def main(options: Options) -> int:
+    """
+    @return: the exit code.
+    """
+    from twisted.internet import reactor as running
+
+    reactor: Any = running
+
+    def write(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    demo = Demo(reactor, options.port, write)
+    reactor.callWhenRunning(demo.start)
+    reactor.run()
+    return demo.code
