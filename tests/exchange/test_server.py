@@ -454,7 +454,7 @@ class UpgradeTests(ServerCase):
         It would take a visitor past everything that reads requests.
         """
         self.start()
-        self.say(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n")
+        self.say(GET[:-2] + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n")
         self.assertEqual(self.asked()[0].fields, [(b"Host", b"a")])
 
 

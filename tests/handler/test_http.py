@@ -1,0 +1,64 @@
+"""
+The policy of an agent for one local web server.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError, TimeoutError
+from twisted.logger import globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from tunnelstack.exchange.failed import ExchangeFailed, Kind
+from tunnelstack.handler.http import LocalSite
+from tunnelstack.wire.http1 import RequestHead
+
+
+class LocalSiteTests(SynchronousTestCase):
+    """
+    What it changes, explains and logs.
+    """
+
+    head = RequestHead(b"GET", b"/a", [(b"host", b"a"), (b"X-Request-Id", b"t-1")])
+
+    def exchange(self) -> SimpleNamespace:
+        return SimpleNamespace(trace="", head=self.head)
+
+    def test_theRequestGoesOnAsItIs(self) -> None:
+        exchange = self.exchange()
+        self.assertIs(LocalSite("localhost:3000").asked(self.head, exchange), self.head)
+        self.assertEqual(exchange.trace, "t-1")
+
+    def test_theHostMayBeRewritten(self) -> None:
+        head = LocalSite("localhost:3000", host="inner").asked(self.head, self.exchange())
+        self.assertEqual(head.fields, [(b"Host", b"inner"), (b"X-Request-Id", b"t-1")])
+        self.assertEqual(self.head.field(b"host"), b"a")
+
+    def test_requestsAreHeard(self) -> None:
+        heard: list[RequestHead] = []
+        LocalSite("localhost:3000", asked=heard.append).asked(self.head, self.exchange())
+        self.assertEqual(heard, [self.head])
+
+    def test_everyFailureNamesTheTarget(self) -> None:
+        site = LocalSite("localhost:3000")
+        sentences = {
+            site.explain(Failure(error()))
+            for error in (ConnectionRefusedError, DNSLookupError, TimeoutError, ConnectError, ValueError)
+        }
+        self.assertEqual(len(sentences), 5)
+        self.assertTrue(all("localhost:3000" in sentence for sentence in sentences))
+        self.assertIn("Nothing listens on localhost:3000 yet.", sentences)
+
+    def test_failuresAreLoggedWithTheirTrace(self) -> None:
+        events: list[dict[str, object]] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        site, exchange = LocalSite("localhost:3000"), self.exchange()
+        site.asked(self.head, exchange)
+        site.failed(exchange, ExchangeFailed(Kind.UNREACHABLE))
+        (event,) = events
+        self.assertEqual(
+            (event["trace"], event["status"], event["target"], event["kind"]), ("t-1", 503, "localhost:3000", "UNREACHABLE")
+        )
