@@ -215,7 +215,7 @@ class WebSocketWithGo:
     @inlineCallbacks
     def test_websocketKeepaliveOfOursIsAnsweredByGo(self: Any) -> Any:
         collect = Collect()
-        yield self.meet(collect, {"limits": WebSocketLimits(keepalive=0.1, keepaliveTimeout=0.5)})
+        yield self.meet(collect, {"limits": WebSocketLimits(keepalive=0.1, keepaliveTimeout=3)})
         message = self.ask("next-message")
         yield pause(1.2)
         collect.transport.write(b"still here")

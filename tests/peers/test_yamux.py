@@ -312,7 +312,7 @@ class YamuxWithGo(MeetsGo):
 
     @inlineCallbacks
     def test_yamuxKeepaliveOfGoIsAnsweredBesideBulk(self: Any) -> Any:
-        yield self.meet(keepalive=0.05, write_timeout=1)
+        yield self.meet(keepalive=0.05, write_timeout=3)
         sink = Watched()
         yield self.listen(sink)
         pump = yield self.connect(Pump(16 * MIB))
@@ -328,7 +328,7 @@ class YamuxWithGo(MeetsGo):
 
     @inlineCallbacks
     def test_yamuxKeepaliveOfOursIsAnswered(self: Any) -> Any:
-        yield self.meet(limits=SessionLimits(keepalive=0.1, keepalive_timeout=0.6))
+        yield self.meet(limits=SessionLimits(keepalive=0.1, keepalive_timeout=3))
         yield pause(1.5)
         yield self.session.ping()
         yield self.isContent()
