@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 from tests.promises.streams import WINDOW, Collect, HalfCollect, Producer, StreamPromises
 from tunnelstack.interfaces import ISession, IStreamOwner
 from tunnelstack.session._opens import WAITING_OPENS
-from tunnelstack.session.yamux import YamuxSession
+from tunnelstack.session.yamux import TURN, YamuxSession
 from tunnelstack.stream.lost import OpenTimeout, SessionClosed, SessionLost, StreamReset, TooManyStreams
 from tunnelstack.testing import Wire, sessionPair
 from tunnelstack.wire.yamux.limits import SessionLimits
@@ -476,3 +476,53 @@ class AloneTests(SynchronousTestCase):
         wire.connect(session, Protocol())
         self.assertIs(self.successResultOf(up), session)
         self.assertIs(self.successResultOf(session.whenUp()), session)
+
+
+class TurnTests(TwoSessions):
+    """
+    Very many events in one delivery.
+    """
+
+    def test_theFirstAnswersLeaveBeforeTheLastQuestionsAreRead(self) -> None:
+        class Answering(HalfCollect):
+            def dataReceived(self, data: bytes) -> None:
+                super().dataReceived(data)
+                self.transport.write(b"answer")  # type: ignore[union-attr]
+
+        accepted = self.accept(Answering)
+        streams = [self.open() for _ in range(100)]
+        self.wire.settle()
+        for stream in streams:
+            stream.transport.write(b"question")
+        self.wire.clock.advance(0)
+        self.wire.deliver(self.wire.far)
+        answered = sum(bool(end.got) for end in accepted)
+        self.assertEqual(answered, TURN)
+        self.wire.deliver(self.wire.near)
+        self.assertEqual(sum(bool(stream.got) for stream in streams), TURN)
+        self.wire.settle()
+        self.assertTrue(all(stream.got == b"answer" for stream in streams))
+
+    def test_whatIsYetToBeToldIsToldBeforeTheEnd(self) -> None:
+        accepted = self.accept()
+        streams = [self.open() for _ in range(100)]
+        self.wire.settle()
+        for stream in streams:
+            stream.transport.write(b"question")
+        self.wire.clock.advance(0)
+        self.wire.deliver(self.wire.far)
+        self.wire.drop()
+        self.wire.settle()
+        self.assertTrue(all(end.got == b"question" for end in accepted))
+
+    def test_nothingIsReadBeforeAllWasTold(self) -> None:
+        accepted = self.accept()
+        streams = [self.open() for _ in range(100)]
+        self.wire.settle()
+        for word in (b"one ", b"two"):
+            for stream in streams:
+                stream.transport.write(word)
+            self.near.flush()
+            self.wire.deliver(self.wire.far)
+        self.wire.settle()
+        self.assertTrue(all(end.got == b"one two" for end in accepted))

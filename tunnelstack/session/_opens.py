@@ -8,7 +8,6 @@ from collections import deque
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import NoProtocol
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -38,7 +37,7 @@ class Opens:
 
     def __init__(self, session: Any) -> None:
         """
-        @param session: gives C{openFor(build)}, which raises L{NoSlot}; C{gone()}, an exception or C{None}; C{_clock};
+        @param session: gives C{openFor(factory)}, which raises L{NoSlot}; C{gone()}, an exception or C{None}; C{_clock};
             C{address}; and C{_watch(at)}, which calls L{expire} in time.
         """
         self._session = session
@@ -60,14 +59,11 @@ class Opens:
         if self._calls:
             return self._wait(protocolFactory)
         try:
-            return succeed(self._open(protocolFactory))
+            return succeed(self._session.openFor(protocolFactory))
         except NoSlot:
             return self._wait(protocolFactory)
         except Exception:
             return fail()
-
-    def _open(self, factory: IProtocolFactory) -> Any:
-        return self._session.openFor(lambda: _built(factory, self._session.address))
 
     def _wait(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         if len(self._calls) >= WAITING_OPENS:
@@ -88,7 +84,7 @@ class Opens:
         while self._calls and self._session.gone() is None:
             connected, factory, _ = self._calls[0]
             try:
-                protocol = self._open(factory)
+                protocol = self._session.openFor(factory)
             except NoSlot:
                 return
             except Exception:
@@ -115,13 +111,3 @@ class Opens:
         calls, self._calls = self._calls, deque()
         for connected, *_ in calls:
             connected.errback(reason)
-
-
-def _built(factory: IProtocolFactory, address: Any) -> IProtocol:
-    """
-    @raise NoProtocol: the factory declined.
-    """
-    protocol = factory.buildProtocol(address)
-    if protocol is None:
-        raise NoProtocol
-    return protocol

@@ -12,8 +12,8 @@ from math import inf
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IProtocol
+from twisted.internet.error import ConnectionDone, NoProtocol
+from twisted.internet.interfaces import IProtocol, IProtocolFactory
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -29,6 +29,9 @@ from tunnelstack.wire.yamux import events
 from tunnelstack.wire.yamux.errors import GoneAway, SessionBroken, StreamsExhausted, TooManyStreams
 from tunnelstack.wire.yamux.limits import SessionLimits
 from tunnelstack.wire.yamux.session import YamuxConnection
+
+TURN = 64
+"""Events that are told in one turn of the reactor."""
 
 GOODBYE_SECONDS = 10.0
 """Seconds for the carrier to take the last octets of a session that broke."""
@@ -62,6 +65,7 @@ class YamuxSession(StreamOwner, Protocol):
         self.address = address or StreamAddress()
         self.connector = Opens(self)
         self.listener = Accepts(self)
+        self._events: list[events.Event] = []   # from the core, yet to be told
         self._pings: dict[int, tuple[Deferred[float], float]] = {}
         self._whenUp: list[Deferred[YamuxSession]] = []
         self._whenLost: list[Deferred[SessionLost]] = []
@@ -183,26 +187,59 @@ class YamuxSession(StreamOwner, Protocol):
         """
         Octets of the carrier, cut anywhere.
         """
+        if self._events:                      # the core counts on all it told so far being known
+            self._tell(len(self._events))
         core = self._core
         if core is None or self._failing is not None:
             return
+        try:
+            self._events = core.receive_data(data)
+        except SessionBroken as broken:
+            self._events = list(broken.events)
+            self._breakOff(broken)
+            self.flush()
+        else:
+            self._tellSome()
+
+    def _tellSome(self) -> None:
+        """
+        Tell what a turn should tell, and leave the rest to the next: what the first of very many events led to is then on
+        its way while the last are told.
+        """
+        self._tell(TURN)
+        core = self._core
+        if core is not None and core.held > self._limits.session_octets:
+            self._relieve()
+        self.flush()
+        if self._events:
+            self._clock.callLater(0, self._tellRest)
+
+    def _tellRest(self) -> None:
+        if self._events:
+            self._tellSome()
+
+    def _tell(self, most: int) -> None:
+        """
+        Tell the streams of what has happened.
+        """
+        events = self._events
+        if len(events) > most:
+            events, self._events = events[:most], events[most:]
+        else:
+            self._events = []
         deliver = self._deliver
         self._feeding = True
         try:
-            for event in core.receive_data(data):
+            for event in events:
                 deliver[event.__class__](event)
-        except SessionBroken as broken:
-            self._breakOff(broken)
         finally:
             self._feeding = False
-        if self._core is not None and core.held > self._limits.session_octets:
-            self._relieve()
-        self.flush()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
         The carrier is gone, and with it every stream.
         """
+        self._tell(len(self._events))
         lost = self._failing or self._whyLost(reason)
         self._lost = lost
         for call in (self._timer, self._goodbye):
@@ -238,12 +275,13 @@ class YamuxSession(StreamOwner, Protocol):
         """
         return self._goneError() if self._core is None or self._failing is not None else None
 
-    def openFor(self, build: Callable[[], IProtocol]) -> IProtocol:
+    def openFor(self, factory: IProtocolFactory) -> IProtocol:
         """
-        Open a stream and connect a protocol to it.
+        Open a stream for a protocol of C{factory}'s.
 
         @raise NoSlot: not at this moment.
         @raise SessionClosed: never again.
+        @raise NoProtocol: the factory declined.
         """
         try:
             streamId = self._wire.open_stream(self._clock.seconds())
@@ -252,7 +290,9 @@ class YamuxSession(StreamOwner, Protocol):
         except (GoneAway, StreamsExhausted) as never:
             raise SessionClosed(str(never)) from never
         try:
-            protocol = build()
+            protocol = factory.buildProtocol(self.address)
+            if protocol is None:
+                raise NoProtocol
         except Exception:
             self.reset(streamId)
             raise
@@ -339,8 +379,7 @@ class YamuxSession(StreamOwner, Protocol):
         The peer broke a rule: what came before is delivered, what the core has to say about it is flushed, and the carrier
         closed.
         """
-        for event in broken.events:
-            self._deliver[event.__class__](event)
+        self._tell(len(self._events))
         self._failing = SessionLost(f"the peer broke the protocol: {broken}")
         self._failing.__cause__ = broken
         self._log.warn(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import (
     IAddress,
     IConsumer,
@@ -21,6 +21,7 @@ from twisted.internet.interfaces import (
     IPushProducer,
     ITCPTransport,
 )
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -117,7 +118,7 @@ class StreamTransport(Outgoing):
         """
         self._writeEnded = True
         if self.disconnecting or self._readTold:
-            self.lost(Failure(ConnectionDone()))
+            self.lost(connectionDone)
         else:
             self._owner.soon(self._tellWriteEnded)
 
@@ -158,7 +159,7 @@ class StreamTransport(Outgoing):
         if IHalfCloseableProtocol.providedBy(self.protocol):
             self._call(self.protocol.readConnectionLost)
             if self._writeEnded and self.connected:
-                self.lost(Failure(ConnectionDone()))
+                self.lost(connectionDone)
         else:
             self.loseConnection()
 
@@ -187,6 +188,7 @@ class StreamTransport(Outgoing):
             self.protocol.connectionLost(reason)
         except Exception:
             self._log.failure("{protocol} failed in connectionLost", protocol=self.logPrefix())
+        self.protocol = _NOBODY               # no ring of references is left for the collector to find
 
     def _call(self, method: Any) -> None:
         try:
@@ -329,3 +331,7 @@ class StreamTransport(Outgoing):
         """
         Nothing to do; protocols made for TCP ask for it.
         """
+
+
+_NOBODY = Protocol()
+"""The protocol of a stream that is over."""
