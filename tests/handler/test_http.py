@@ -5,6 +5,7 @@ The policy of an agent for one local web server.
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError, TimeoutError
 from twisted.logger import globalLogPublisher
@@ -53,8 +54,9 @@ class LocalSiteTests(SynchronousTestCase):
 
     def test_failuresAreLoggedWithTheirTrace(self) -> None:
         events: list[dict[str, object]] = []
-        globalLogPublisher.addObserver(events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        observer: Any = events.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
         site, exchange = LocalSite("localhost:3000"), self.exchange()
         site.asked(self.head, exchange)
         site.failed(exchange, ExchangeFailed(Kind.UNREACHABLE))
