@@ -30,7 +30,7 @@ from tunnelstack.wire.yamux.errors import GoneAway, SessionBroken, StreamsExhaus
 from tunnelstack.wire.yamux.limits import SessionLimits
 from tunnelstack.wire.yamux.session import YamuxConnection
 
-TURN = 64
+TURN = 32
 """Events that are told in one turn of the reactor."""
 
 GOODBYE_SECONDS = 10.0
@@ -199,12 +199,14 @@ class YamuxSession(StreamOwner, Protocol):
             self._breakOff(broken)
             self.flush()
         else:
-            self._tellSome()
+            self._tellSome(2)
 
-    def _tellSome(self) -> None:
+    def _tellSome(self, turns: int = 1) -> None:
         """
-        Tell what a turn should tell, and leave the rest to the next: what the first of very many events led to is then on
-        its way while the last are told.
+        Tell what a turn should tell, and leave the rest to a later one: what the first of very many events led to is then
+        on its way while the last are told.
+
+        @param turns: after how many turns to go on; a reactor that has just read makes its calls before it writes.
         """
         self._tell(TURN)
         core = self._core
@@ -212,10 +214,12 @@ class YamuxSession(StreamOwner, Protocol):
             self._relieve()
         self.flush()
         if self._events:
-            self._clock.callLater(0, self._tellRest)
+            self._clock.callLater(0, self._tellRest, turns - 1)
 
-    def _tellRest(self) -> None:
-        if self._events:
+    def _tellRest(self, turns: int) -> None:
+        if turns:
+            self._clock.callLater(0, self._tellRest, turns - 1)
+        elif self._events:
             self._tellSome()
 
     def _tell(self, most: int) -> None:
