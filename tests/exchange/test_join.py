@@ -170,7 +170,7 @@ class PressureTests(ChainCase):
         self.start()
         self.say(GET)
         self.wire.near.stalled = True
-        self.origin().say(b"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n")
+        self.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n")
         written = 0
         for _ in range(100):
             if self.web.wires[0].far.undelivered:
@@ -178,7 +178,7 @@ class PressureTests(ChainCase):
             self.origin().say(b"x" * 65_536)
             written += 65_536
             self.settle()
-        self.assertLess(written, 600_000)
+        self.assertTrue(60_000 < written < 600_000, written)
         self.assertLess(self.held(), 600_000)
         self.wire.near.stalled = False
         self.settle()
@@ -196,7 +196,7 @@ class PressureTests(ChainCase):
                 break
             self.say(b"x" * 65_536)
             written += 65_536
-        self.assertLess(written, 600_000)
+        self.assertTrue(60_000 < written < 600_000, written)
         self.web.wires[0].far.stalled = False
         self.settle()
         self.assertEqual(self.held(), 0)

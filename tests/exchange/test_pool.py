@@ -302,6 +302,23 @@ class KeptTests(PoolCase):
         self.answer()
         self.assertEqual((len(self.wires.far), self.answer()), (1, GET))
 
+    def test_aPauseEndsWithItsExchange(self) -> None:
+        class Pauser(Recorder):
+            exchange: Any = None
+
+            def bodyReceived(self, octets: bytes) -> None:
+                self.exchange.pauseProducing()
+
+        recorder = Pauser()
+        recorder.exchange = exchange = self.pool.exchange(recorder)
+        exchange.sendHead(head())
+        exchange.end()
+        self.settle()
+        self.answer()
+        _, following = self.begin()
+        self.answer()
+        self.assertEqual((len(self.wires.far), following.body), (1, b"ok"))
+
     def test_theFreshestIsTakenFirst(self) -> None:
         self.begin()
         self.begin()

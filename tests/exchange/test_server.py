@@ -292,7 +292,7 @@ class BodyTests(ServerCase):
         self.assertTrue(self.visitor.readEnded)
         self.assertIs(self.visitor.lost, None)
         self.say(b"x" * 100_000)
-        self.assertEqual(self.wire.near.undelivered, 0)
+        self.assertEqual((self.wire.near.undelivered, self.visitor.lost), (0, None))
         self.wire.clock.advance(LINGER)
         self.wire.settle()
         self.assertFalse(self.wire.far.connected)
