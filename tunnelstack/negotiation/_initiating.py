@@ -68,9 +68,7 @@ class Initiating(Party):
         The stream is open: propose.
         """
         self._start(transport, self._timeout)
-        self._say()
-        if self._negotiation.release is not Release.ON_REPLY:
-            self._hear(self._negotiation.receive_data, b"")
+        self._hear(self._negotiation.receive_data, b"")
 
     def begun(self, opened: object) -> Any:
         """
@@ -89,10 +87,10 @@ class Initiating(Party):
         """
         The answer; or the octet that an application waited for.
         """
-        if self._agreed is not None:
-            self._handOver(self._agreed, data)
+        if self._agreed is None:
+            Party.dataReceived(self, data)
         else:
-            self._hear(self._negotiation.receive_data, data)
+            self._handOver(self._agreed, data)
 
     def readConnectionLost(self) -> None:
         """

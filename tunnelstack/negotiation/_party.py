@@ -36,10 +36,12 @@ class Party:
         @param timeout: seconds for all of it.
         """
         self.transport = transport
-        now = self._deadlines.seconds()
-        self._ends = now + timeout
-        self._negotiation.expire(now)
-        self._watch()
+        deadlines, negotiation = self._deadlines, self._negotiation
+        now = deadlines.seconds()
+        self._ends = ends = now + timeout
+        negotiation.expire(now)
+        deadline = negotiation.next_deadline()
+        deadlines.add(self, ends if deadline is None or deadline > ends else deadline)
 
     def _watch(self) -> None:
         deadline = self._negotiation.next_deadline()
@@ -49,7 +51,17 @@ class Party:
         """
         Octets of the peer's half.
         """
-        self._hear(self._negotiation.receive_data, data)
+        negotiation = self._negotiation       # L{_hear}, written out: this is every stream's way
+        try:
+            events = negotiation.receive_data(data)
+        except PeerError as broken:
+            self._broken(broken)
+            return
+        pieces = negotiation.data_to_send()
+        if pieces:
+            self.transport.write(b"".join(pieces))
+        if events:
+            self._happened(events[0])
 
     def readConnectionLost(self) -> None:
         """
@@ -94,7 +106,7 @@ class Party:
         pieces = self._negotiation.data_to_send()
         if not pieces:
             return False
-        self.transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        self.transport.write(b"".join(pieces))
         return True
 
     def _happened(self, event: Event) -> None:

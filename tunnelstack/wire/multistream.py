@@ -35,10 +35,7 @@ LARGEST = 1024
 """Octets of the largest token, its line feed included."""
 
 PROPOSALS = 64
-"""Names that a peer may propose on one stream,"""
-
-OCTETS = 64 * 1024
-"""and octets it may spend on them."""
+"""Names that a peer may propose on one stream: with the largest of tokens, 64 KiB."""
 
 
 class BadToken(NegotiationBroken):
@@ -61,7 +58,7 @@ class UnexpectedAnswer(NegotiationBroken):
 
 class TooManyProposals(NegotiationBroken):
     """
-    The initiator proposed more than L{PROPOSALS} names, or spent more than L{OCTETS} on them.
+    The initiator proposed as many as L{PROPOSALS} names, and we took none.
     """
 
 
@@ -228,6 +225,8 @@ class Initiator(Negotiation):
         @raise BadToken: no token at all; nor is a L{BadVarint<tunnelstack.wire.varint.BadVarint>}.
         """
         self._unsettled()
+        if not octets:
+            return []
         buffer = self._buffer + octets if self._buffer else octets
         expected = self._expected
         if buffer.startswith(expected):
@@ -272,7 +271,7 @@ class Responder(Negotiation):
     ready, else at once, since a peer may wait for it.
     """
 
-    __slots__ = ("_asked", "_buffer", "_ended", "_greeted", "_kept", "_names", "_octets", "_proposals", "_strict", "_verified")
+    __slots__ = ("_asked", "_buffer", "_ended", "_greeted", "_kept", "_names", "_proposals", "_strict", "_verified")
 
     def __init__(
         self,
@@ -296,7 +295,7 @@ class Responder(Negotiation):
         self._asked: tuple[bytes, bytes] | None = None     # name and echo of what the owner thinks about
         self._kept: Kept                  # beside it, what comes meanwhile
         self._buffer = b""
-        self._proposals = self._octets = 0
+        self._proposals = 0
 
     def data_to_send(self) -> list[bytes]:
         """
@@ -353,10 +352,10 @@ class Responder(Negotiation):
         """
         As in L{Negotiation}: C{na}, and the peer may propose another; where strict, the end.
         """
-        _, echo = self._answering()
+        self._answering()
         if self._strict:
             return self._give_up(reason)
-        self._decline(len(echo))
+        self._decline()
         events = self._read(self._kept.joined())
         if self._ended and not events:
             self.receive_eof()
@@ -383,18 +382,14 @@ class Responder(Negotiation):
                 return self._found(found, buffer)
             if self._strict:
                 return self._give_up("the name that was proposed is not known")
-            self._decline(end)
+            self._decline()
         self._buffer = buffer
         return []
 
-    def _decline(self, octets: int) -> None:
-        """
-        @param octets: of the token that is answered with no.
-        """
+    def _decline(self) -> None:
         self._proposals += 1
-        self._octets += octets
-        if self._proposals >= PROPOSALS or self._octets > OCTETS:
-            raise TooManyProposals("the peer proposed too much", proposals=self._proposals, octets=self._octets)
+        if self._proposals >= PROPOSALS:
+            raise TooManyProposals("the peer proposed too many names", proposals=self._proposals)
         self._out.append(NA)
 
     def _found(self, found: tuple[bytes, bytes, bool], leftover: bytes) -> list[Event]:
