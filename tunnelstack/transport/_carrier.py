@@ -7,11 +7,9 @@ registered as the engine's consumer all the time, so that pressure is known even
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from attrs import field, frozen
-from attrs.validators import ge, gt
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IConsumer,
@@ -24,96 +22,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.errors import PeerError, Unavailable, UsageError
+from tunnelstack.errors import UsageError
 from tunnelstack.interfaces import IRecordTransport
+from tunnelstack.transport._limits import ClosedByPeer, PeerSilent, WebSocketBroken, WebSocketLimits
+from tunnelstack.transport._pull import Pull
+from tunnelstack.transport._pulse import Pulse
 
 NORMAL, GOING_AWAY = 1000, 1001     # the close codes of good order
-
-
-class ClosedByPeer(ConnectionLost):
-    """
-    The peer closed the WebSocket and gave a reason that is not good order.
-
-    @ivar code: from its Close frame.
-    @ivar reason: the words with it; may be empty.
-    """
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(f"close code {code}: {reason}" if reason else f"close code {code}")
-        self.code = code
-        self.reason = reason
-
-
-class WebSocketBroken(PeerError, ConnectionLost):
-    """
-    The peer broke a rule of RFC 6455, or one of ours; it was told with a Close frame.
-
-    @ivar code: of that Close frame: 1002, 1003, 1007 or 1009.
-    """
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason, code=code)
-        self.code = code
-
-
-class PeerSilent(Unavailable, ConnectionLost):
-    """
-    Nothing was heard from the peer in the time that it had to answer a ping.
-    """
-
-
-@frozen(kw_only=True)
-class WebSocketLimits:
-    """
-    How one WebSocket behaves.
-
-    @ivar message: octets that one of our messages may have; longer writes are split.
-    @ivar maxMessage: octets that one of the peer's messages may have, however fragmented.
-    @ivar keepalive: seconds between pings of ours; C{0} sends none.
-    @ivar keepaliveTimeout: seconds in which something must be heard after a ping.
-    @ivar closeFrame: whether C{loseConnection} says Close 1000; some peers only know a bare end of the connection.
-    @ivar closeTimeout: seconds that the peer has for its part of a close.
-    @ivar flushTimeout: seconds that octets written before a close have to leave.
-    @ivar handshakeTimeout: seconds that a client has to send its request (server only).
-    """
-
-    message: int = field(default=64 * 1024, validator=gt(0))     # larger ones hold back credit: measured
-    maxMessage: int = field(default=16 * 1024 * 1024, validator=gt(0))
-    keepalive: float = field(default=0.0, validator=ge(0))
-    keepaliveTimeout: float = field(default=5.0, validator=gt(0))
-    closeFrame: bool = True
-    closeTimeout: float = field(default=5.0, validator=gt(0))
-    flushTimeout: float = field(default=30.0, validator=gt(0))
-    handshakeTimeout: float = field(default=10.0, validator=gt(0))
-
-
-class _Pull:
-    """
-    A producer that must be asked for every piece, as one that is told to stop.
-    """
-
-    def __init__(self, producer: Any, clock: Any) -> None:
-        self._producer = producer
-        self._clock = clock
-        self._call: Any = None
-
-    def resumeProducing(self) -> None:
-        if self._call is None:
-            self._call = self._clock.callLater(0, self._ask)
-
-    def pauseProducing(self) -> None:
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
-
-    def stopProducing(self) -> None:
-        self.pauseProducing()
-        self._producer.stopProducing()
-
-    def _ask(self) -> None:
-        self._call = None
-        self.resumeProducing()
-        self._producer.resumeProducing()
 
 
 @implementer(ITransport, IConsumer, IPushProducer, ILoggingContext, IRecordTransport)
@@ -125,17 +40,21 @@ class WebSocketTransport:
     What arrives is handed on as it comes, whatever its messages and fragments; with C{records}, whole messages go
     to the protocol's C{recordReceived(octets, text)} instead.  There is no half-close.
 
-    @ivar protocol: the application.
+    @ivar protocol: the application; L{handOver} gives the WebSocket to another.
     @ivar subprotocol: what both sides agreed on, or C{None}.
     @ivar resource: path and query that the client asked for.
     @ivar connected: false before the WebSocket is open and once it is over.
     @ivar disconnecting: C{loseConnection} was called, or the peer said Close.
     @ivar stalled: the application has asked for a pause.
+    @ivar octetsIn: octets of payload received.
+    @ivar octetsOut: octets of payload sent.
+    @ivar answered: called each time that the peer was heard after a ping of ours; C{None} if nobody wants to know.
     """
 
     protocol: Any = None
     subprotocol: str | None = None
     resource = ""
+    answered: Callable[[], object] | None = None
 
     _log = Logger()
 
@@ -146,6 +65,7 @@ class WebSocketTransport:
         self.connected = False
         self.disconnecting = False
         self.stalled = False
+        self.octetsIn = self.octetsOut = 0
         self.records = records
         self.maxMessage = limits.maxMessage
         self._clock = clock
@@ -159,8 +79,8 @@ class WebSocketTransport:
         self._why: Failure | None = None
         self._closeSent = False
         self._timer: Any = None         # of a close
-        self._pulse: Any = None         # of the keepalive
-        self._pings = 0
+        self._pulse: Pulse | None = None
+        self._leftover = b""            # given back by a former protocol, and held for a paused one
 
     def begin(self, engine: Any, protocol: Any) -> None:
         """
@@ -172,8 +92,33 @@ class WebSocketTransport:
         self.protocol = protocol
         self.connected = self._writable = True
         if self._limits.keepalive:
-            self._pulse = self._clock.callLater(self._limits.keepalive, self._ping)
+            self._pulse = Pulse(self._clock, self, engine, self._limits, self._silent)
         protocol.makeConnection(self)
+
+    def handOver(self, protocol: Any, leftover: bytes = b"") -> None:
+        """
+        Give the WebSocket to another protocol; the present one is out of the path.
+
+        @param leftover: octets of the peer that the present protocol was given and that belong to the next one.
+        """
+        succeededBy = getattr(self.protocol, "succeededBy", None)
+        if succeededBy is None:
+            self.protocol = protocol
+        else:
+            succeededBy(protocol)       # it takes an answer off what arrives first, on behalf of who writes already
+        protocol.makeConnection(self)
+        if leftover:
+            self.redeliver(leftover)
+
+    def redeliver(self, leftover: bytes) -> None:
+        """
+        Give the protocol, before anything that is yet to come, octets that a former one was given and did not need.
+        """
+        if self.connected and not self.disconnecting:
+            if self.stalled or self._leftover:
+                self._leftover = leftover + self._leftover
+            else:
+                self.protocol.dataReceived(leftover)
 
     # ITransport
 
@@ -183,6 +128,7 @@ class WebSocketTransport:
         if not self._writable or not data:
             return
         limit = self._limit
+        self.octetsOut += len(data)
         if len(data) <= limit:
             self._send(data)
             return
@@ -202,6 +148,7 @@ class WebSocketTransport:
         if not octets or (len(octets) > self._limit and not text):
             raise UsageError("no such message can be sent", octets=len(octets), limit=self._limit)
         if self._writable:
+            self.octetsOut += len(octets)
             (self._engine.sendText if text else self._send)(octets)
 
     def loseConnection(self) -> None:
@@ -262,7 +209,7 @@ class WebSocketTransport:
         if not self._writable:
             producer.stopProducing()
             return
-        self._producer = producer if streaming else _Pull(producer, self._clock)
+        self._producer = producer if streaming else Pull(producer, self._clock)
         self._paused = False
         if self._engine.full:
             self.writesPaused()
@@ -271,7 +218,7 @@ class WebSocketTransport:
 
     def unregisterProducer(self) -> None:
         producer, self._producer = self._producer, None
-        if isinstance(producer, _Pull):
+        if isinstance(producer, Pull):
             producer.pauseProducing()
         if self.disconnecting and self._writable:
             self._close()
@@ -282,11 +229,16 @@ class WebSocketTransport:
         if self.records:
             self._pieces.append(octets)
         elif octets and not self.disconnecting:
-            self.protocol.dataReceived(octets)
+            self.octetsIn += len(octets)
+            if self._leftover:
+                self._leftover += octets
+            else:
+                self.protocol.dataReceived(octets)
 
     def messageEnded(self, text: bool) -> None:
         record, self._pieces = b"".join(self._pieces), []
         if not self.disconnecting:
+            self.octetsIn += len(record)
             self.protocol.recordReceived(record, text)
 
     def closeReceived(self, code: int | None, reason: str) -> None:
@@ -319,10 +271,11 @@ class WebSocketTransport:
         """
         The connection below is gone.
         """
-        for call in (self._timer, self._pulse):
-            if call is not None:
-                call.cancel()
-        self._timer = self._pulse = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._pulse is not None:
+            self._pulse.stop()
         if not self.connected:
             return
         self._give(self._reason(reason))
@@ -337,11 +290,14 @@ class WebSocketTransport:
 
     def _reason(self, below: Failure) -> Exception | Failure:
         """
-        An end without any Close frame is no good order, unless it answers ours.
+        An end without any Close frame is no good order, unless it answers ours or there are none between these two; and never
+        inside a message.
         """
         if not below.check(ConnectionDone) or self._closeSent or not self._writable:
             return below
-        return ConnectionLost("the connection ended without a Close frame (code 1006)")
+        if self._limits.closeFrame:
+            return ConnectionLost("the connection ended without a Close frame (code 1006)")
+        return ConnectionLost("the connection ended inside a message") if self._engine.underway else below
 
     def _give(self, reason: Exception | Failure) -> None:
         """
@@ -387,6 +343,7 @@ class WebSocketTransport:
         if self.stalled or not self.connected:
             return
         try:
+            self._deliverLeftover()
             self._engine.consume()
         except Exception as error:
             self._log.failure("a protocol failed", protocol=self.protocol)
@@ -396,21 +353,11 @@ class WebSocketTransport:
         if not self.stalled:
             self._engine.transport.resumeProducing()
 
-    def _ping(self) -> None:
-        engine = self._engine
-        if self.stalled or engine.full:   # an answer could not be heard, or the question not sent
-            self._pulse = self._clock.callLater(self._limits.keepalive, self._ping)
-            return
-        self._pings += 1
-        engine.heard = False
-        engine.ping(b"%d" % self._pings)
-        self._pulse = self._clock.callLater(self._limits.keepaliveTimeout, self._checkPulse)
+    def _deliverLeftover(self) -> None:
+        leftover, self._leftover = self._leftover, b""
+        if leftover and not self.disconnecting:
+            self.protocol.dataReceived(leftover)
 
-    def _checkPulse(self) -> None:
-        if self._engine.heard or self.stalled:
-            rest = max(0.0, self._limits.keepalive - self._limits.keepaliveTimeout)
-            self._pulse = self._clock.callLater(rest, self._ping)
-            return
-        self._pulse = None
+    def _silent(self) -> None:
         self._give(PeerSilent("no answer to a ping", seconds=self._limits.keepaliveTimeout))
         self._engine.abort()
