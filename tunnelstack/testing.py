@@ -1,7 +1,8 @@
 """
 What a test of anything above a transport needs: a wire whose octets are moved by hand, in virtual time.
 
-L{Wire} holds two L{MemoryTransport}s back to back.  Nothing arrives until the test says so, and nothing is
+L{EdgeAndAgent} is a whole edge and a whole agent on a L{Network} that has no sockets.  L{Wire} holds two L{MemoryTransport}s
+back to back.  Nothing arrives until the test says so, and nothing is
 ever called from inside a call that a protocol is making, as on a real network.  An exception that a protocol
 raises reaches the test.
 """
@@ -10,15 +11,37 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from errno import EADDRINUSE
 from typing import Any
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IConsumer, IHalfCloseableProtocol, IPushProducer, ITCPTransport
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import (
+    CannotListenError,
+    ConnectionAborted,
+    ConnectionDone,
+    ConnectionLost,
+    ConnectionRefusedError,
+    UserError,
+)
+from twisted.internet.interfaces import (
+    IConnector,
+    IConsumer,
+    IHalfCloseableProtocol,
+    IListeningPort,
+    IPushProducer,
+    IReactorTCP,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tunnelstack.agent.service import AgentService
+from tunnelstack.control.auth.tokens import newToken
+from tunnelstack.control.config import AgentConfig, EdgeAddress, EdgeConfig, ServiceConfig, TokenRecord
+from tunnelstack.edge.service import EdgeService
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.wire.yamux.limits import SessionLimits
 
@@ -310,6 +333,13 @@ class Wire:
         ended = [transport._turn() for transport in (self.far, self.near)]
         return due or any(moved) or any(ended)
 
+    @property
+    def over(self) -> bool:
+        """
+        Whether nothing can happen here any more.
+        """
+        return not (self.near.connected or self.far.connected or self.near._lost or self.far._lost)
+
     def settle(self, rounds: int = ROUNDS) -> None:
         """
         Carry octets both ways until neither side has anything left to say.  Time does not pass, but what was
@@ -367,3 +397,294 @@ def sessionPair(
         far.listener.listen(listening)
     wire.connect(near, far)
     return wire, near, far
+
+
+@implementer(IListeningPort)
+class _Port:
+    """
+    What L{Network.listenTCP} gives.
+    """
+
+    def __init__(self, network: Network, address: IPv4Address, factory: Any) -> None:
+        self._network = network
+        self._address = address
+        self.factory = factory
+
+    def startListening(self) -> None:
+        self._network.ports[self._address.port] = self
+        self.factory.doStart()
+
+    def stopListening(self) -> Deferred[None]:
+        if self._network.ports.pop(self._address.port, None) is not None:
+            self.factory.doStop()
+        return succeed(None)
+
+    def getHost(self) -> IPv4Address:
+        return self._address
+
+
+@implementer(IConnector)
+class _Connector:
+    """
+    What L{Network.connectTCP} gives.
+    """
+
+    def __init__(self, network: Network, address: IPv4Address, factory: Any) -> None:
+        self._network = network
+        self._address = address
+        self._factory = factory
+        self._transport: MemoryTransport | None = None
+        self._call: Any = None
+
+    def connect(self) -> None:
+        self._factory.doStart()
+        self._factory.startedConnecting(self)
+        self._call = self._network.callLater(0, self._connected)
+
+    def _connected(self) -> None:
+        self._call = None
+        port = self._network.ports.get(self._address.port)
+        if port is None:
+            self._factory.clientConnectionFailed(self, Failure(ConnectionRefusedError()))
+            return
+        protocol = self._factory.buildProtocol(self._address)
+        if protocol is not None:
+            self._transport = self._network.join(protocol, port.factory, self._address)
+
+    def stopConnecting(self) -> None:
+        if self._call is None:
+            raise UserError("this connector is not connecting")
+        self._call.cancel()
+        self._factory.clientConnectionFailed(self, Failure(UserError()))
+
+    def disconnect(self) -> None:
+        if self._transport is not None:
+            self._transport.loseConnection()
+        else:
+            self.stopConnecting()
+
+    def getDestination(self) -> IPv4Address:
+        return self._address
+
+
+class _TurnedAway(Protocol):
+    """
+    A server side for which a factory built nothing.
+    """
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.loseConnection()
+
+
+@implementer(IReactorTCP)
+class Network(Clock):
+    """
+    A reactor of one machine without sockets: whoever connects to a TCP port meets, over a L{Wire}, who listens there.  Time is
+    virtual.  Every host name is this machine; a port that nobody listens on refuses.
+
+    @ivar cut: the most octets of one delivery (see L{Wire}).
+    @ivar ports: who listens, by port.
+    @ivar wires: the connections there are, the oldest first.
+    """
+
+    def __init__(self, cut: int | None = None) -> None:
+        super().__init__()
+        self.cut = cut
+        self.ports: dict[int, _Port] = {}
+        self.wires: list[Wire] = []
+        self._free = 40000
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> _Port:
+        """
+        As in C{IReactorTCP}.
+        """
+        if port in self.ports:
+            raise CannotListenError(interface, port, OSError(EADDRINUSE, "the port is taken"))
+        listening = _Port(self, IPv4Address("TCP", "127.0.0.1", port or self._another()), factory)
+        listening.startListening()
+        return listening
+
+    def connectTCP(self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None) -> _Connector:
+        """
+        As in C{IReactorTCP}.
+        """
+        connector = _Connector(self, IPv4Address("TCP", "127.0.0.1", port), factory)
+        connector.connect()
+        return connector
+
+    def _another(self) -> int:
+        self._free += 1
+        return self._free
+
+    def join(self, client: Any, server: Any, address: IPv4Address) -> MemoryTransport:
+        """
+        Connect a protocol to what a server's factory builds.
+
+        @return: the client's transport.
+        """
+        wire = Wire(clock=self, cut=self.cut)
+        near = IPv4Address("TCP", "127.0.0.1", self._another())
+        wire.near._host = wire.far._peer = near
+        wire.far._host = wire.near._peer = address
+        self.wires.append(wire)
+        wire.connect(client, server.buildProtocol(near) or _TurnedAway())
+        return wire.near
+
+    def turn(self) -> bool:
+        """
+        One round of every connection.
+
+        @return: whether anything happened.
+        """
+        happened = [wire.turn() for wire in list(self.wires)]
+        self.wires = [wire for wire in self.wires if not wire.over]
+        if not happened:
+            due = any(call.getTime() <= self.seconds() for call in self.getDelayedCalls())
+            self.advance(0)
+            return due
+        return any(happened)
+
+    def settle(self, rounds: int = ROUNDS) -> None:
+        """
+        Go on until nobody has anything left to say.  No time passes.
+
+        @raise AssertionError: they still talk after so many rounds.
+        """
+        for _ in range(rounds):
+            if not self.turn():
+                return
+        raise AssertionError(f"the network did not come to rest in {rounds} rounds")
+
+    def passTime(self, seconds: float, step: float = 1.0) -> None:
+        """
+        Let time pass, and everything happen that is due in it.
+        """
+        end = self.seconds() + seconds
+        self.settle()
+        while self.seconds() < end:
+            self.advance(min(step, end - self.seconds()))
+            self.settle()
+
+
+class Caller(Protocol):
+    """
+    A client that collects what it hears.
+
+    @ivar got: all octets so far.
+    @ivar lost: why the connection ended, C{None} while it has not.
+    """
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.got = b""
+        self.lost: Failure | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        self.got += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost = reason
+
+
+class EdgeAndAgent:
+    """
+    A whole edge and a whole agent in one process, without sockets, in virtual time.
+
+    Their settings are those of the real services; the network is the only thing that is not::
+
+        both = EdgeAndAgent()
+        both.agent.publish(Service(name="echo", kind="http", perVisitor=True), Factory.forProtocol(Echo))
+        both.start()
+        visitor = both.visit(b"hello")                # octets to the edge's port
+        visitor.got                                   # what came back
+
+    @ivar network: the L{Network}, a reactor to everything here.
+    @ivar edge: the L{EdgeService<tunnelstack.edge.service.EdgeService>}.
+    @ivar agent: the L{AgentService<tunnelstack.agent.service.AgentService>}.
+    @ivar token: what the agent shows.
+    """
+
+    PORT = 8080
+
+    def __init__(
+        self,
+        *services: ServiceConfig,
+        allow: Iterable[str] = ("http:*", "stream:*", "tcp:*", "dial:*"),
+        share: bool = False,
+        cut: int | None = None,
+        edge: dict[str, Any] | None = None,
+        agent: dict[str, Any] | None = None,
+    ) -> None:
+        """
+        @param services: of the agent.
+        @param allow: rights of the agent's token.
+        @param share: whether its processes may hold a name together.
+        @param cut: the most octets of one delivery (see L{Wire}).
+        @param edge: further settings of L{EdgeConfig}.
+        @param agent: further settings of L{AgentConfig}.
+        """
+        self.network = Network(cut)
+        new = newToken()
+        self.token = new.token
+        record = TokenRecord(name="laptop", tokenSha256=new.tokenSha256, allow=tuple(allow), share=share, id=new.id)
+        settings = {"listen": (f"tcp:{self.PORT}",), "tokens": (record,), **(edge or {})}
+        self.edge = EdgeService(self.network, EdgeConfig(**settings))
+        self.agent = self.another(*services, **(agent or {}))
+
+    def another(self, *services: ServiceConfig, token: str = "", **settings: Any) -> AgentService:
+        """
+        One more agent of this edge, not started yet.
+
+        @param token: what it shows; the first agent's unless given.
+        @param settings: of L{AgentConfig}.
+        """
+        edges = (EdgeAddress(url=f"http://localhost:{self.PORT}", token=token or self.token),)
+        config = AgentConfig(**{"edges": edges, "services": services, **settings})
+        return AgentService(self.network, config, plugins=False, random=lambda: 0.5)
+
+    def start(self) -> None:
+        """
+        Start both, and go on until nobody has anything left to say.
+        """
+        self.edge.startService()
+        self.agent.startService()
+        self.network.settle()
+
+    def settle(self) -> None:
+        """
+        Go on until nobody has anything left to say.
+        """
+        self.network.settle()
+
+    def visit(self, octets: bytes = b"", port: int = PORT) -> Caller:
+        """
+        Connect to a port of the edge and say something.
+
+        @return: the visitor, when there is nothing left to say.
+        """
+        caller = Caller()
+        self.network.join(caller, self.network.ports[port].factory, IPv4Address("TCP", "127.0.0.1", port))
+        caller.transport.write(octets)
+        self.settle()
+        return caller
+
+    def get(self, host: str, path: str = "/") -> bytes:
+        """
+        Ask for a page in the name of a visitor.
+
+        @return: the response, head and body.
+        """
+        return self.visit(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()).got
+
+    def stop(self) -> None:
+        """
+        Stop both, at once.
+        """
+        stopping = [service.stopService() for service in (self.agent, self.edge) if service.running]
+        for _ in range(120):
+            if all(stopped is None or stopped.called for stopped in stopping):
+                return
+            self.network.passTime(1)
+        raise AssertionError("edge and agent did not stop in two minutes")

@@ -167,6 +167,12 @@ class Registry:
                 return tunnel
         return None
 
+    def held(self, key: str, kind: str = "http") -> bool:
+        """
+        Whether somebody holds a name, healthy or not.
+        """
+        return (kind, key) in self._holders
+
     def knows(self, key: str, kind: str = "http") -> bool:
         """
         Whether a name is held, or was lately: its agent may come back.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from typing import Protocol as Promise
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -116,6 +116,14 @@ class _Talk(Protocol):
         if self._reason is None:
             self.transport.write(encode(message))
 
+    def close(self) -> None:
+        """
+        Talk no more, in good order.
+        """
+        if self._reason is None:
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
     def breakOff(self, reason: Failure) -> None:
         """
         Talk no more; C{reason} is why.
@@ -147,9 +155,13 @@ class ControlServer(_Talk):
 
     log = Logger()
 
-    def __init__(self, desk: Desk, clock: Any) -> None:
+    def __init__(self, desk: Desk, clock: Any, first: Mapping[str, Any]) -> None:
+        """
+        @param first: what is said when the stream is there.
+        """
         super().__init__()
         self._desk = desk
+        self._first = first
         self._clock = clock
         self._busy = self._full = False
         self._counted = 0
@@ -161,6 +173,7 @@ class ControlServer(_Talk):
         Hear what the agent asks.
         """
         self.transport.registerProducer(self, True)
+        self.say(self._first)
 
     def tell(self, event: str, **members: Any) -> None:
         """
@@ -189,10 +202,8 @@ class ControlServer(_Talk):
             if what == "withdraw":
                 return self._desk.withdraw(readService(message.get("service"))).addCallback(lambda _: {})
             if what == "drain":
-                self._desk.drain()
-                done: Deferred[dict[str, Any]] = Deferred()
-                done.callback({})
-                return done
+                self._clock.callLater(0, self._desk.drain)      # behind the answer
+                return succeed({})
             raise Denied("unsupported", f"this edge does not know how to {what[:64]}")
         except Exception:
             return fail()

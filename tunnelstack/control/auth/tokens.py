@@ -42,11 +42,16 @@ class IToken(Protocol):
     What a L{TokenBook} keeps of a token: L{TokenRecord<tunnelstack.control.config.TokenRecord>}, or anything alike.
     """
 
-    name: str
-    tokenSha256: str
-    allow: tuple[str, ...]
-    share: bool
-    id: str
+    @property
+    def name(self) -> str: ...
+    @property
+    def tokenSha256(self) -> str: ...
+    @property
+    def allow(self) -> tuple[str, ...]: ...
+    @property
+    def share(self) -> bool: ...
+    @property
+    def id(self) -> str: ...
 
 
 @frozen

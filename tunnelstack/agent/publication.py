@@ -1,0 +1,180 @@
+"""
+A service that an agent offers, what its edges said to it, and who serves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import random
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.error import TimeoutError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tunnelstack.errors import Denied, Unavailable
+from tunnelstack.stream.address import TunnelAddress
+from tunnelstack.terms import Grant, Service
+
+RETRY_SECONDS = 30.0
+"""Seconds until an edge is asked again for what it could not grant at that moment (times 0.75 to 1.25)."""
+
+FINAL = frozenset(("not-allowed", "malformed", "unsupported"))
+"""Codes of refusals that stay as long as nobody changes something."""
+
+
+class Publication:
+    """
+    One service of an agent.
+
+    @ivar service: the L{Service}.
+    @ivar handler: an C{IProtocolFactory}, or an L{IDiallingHandler<tunnelstack.interfaces.IDiallingHandler>}.
+    @ivar shown: what a status line says is behind it, or C{""}.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        service: Service,
+        handler: Any,
+        clock: Any,
+        *,
+        shown: str = "",
+        forget: Callable[[Publication], object] = lambda publication: None,
+        random: Callable[[], float] = random,
+    ) -> None:
+        """
+        @param forget: called when it is withdrawn.
+        """
+        self.service = service
+        self.handler = handler
+        self.shown = shown
+        self._clock = clock
+        self._forget = forget
+        self._random = random
+        self._grants: dict[Any, Grant] = {}           # by link, the latest last
+        self._links: set[Any] = set()
+        self._timers: dict[Any, Any] = {}
+        self._waiting: list[Deferred[Grant]] = []
+        self._said = ""
+
+    @property
+    def grant(self) -> Grant | None:
+        """
+        What an edge granted, the latest, or C{None} while there is none.
+        """
+        return next(reversed(self._grants.values()), None)
+
+    @property
+    def address(self) -> TunnelAddress:
+        """
+        The public side, as far as it is known.
+        """
+        grant = self.grant or Grant()
+        return TunnelAddress(name=self.service.name, host=grant.host, port=grant.port, url=grant.url)
+
+    def whenGranted(self) -> Deferred[Grant]:
+        """
+        @return: fires once an edge has granted it; fails with L{Denied} when one says that it never will.  What may pass is
+            waited for.
+        """
+        granted: Deferred[Grant] = Deferred(self._cancelled)
+        if self.grant is not None:
+            granted.callback(self.grant)
+        else:
+            self._waiting.append(granted)
+        return granted
+
+    def _cancelled(self, granted: Deferred[Grant]) -> None:
+        self._waiting.remove(granted)
+
+    # Sessions come and go
+
+    def announce(self, link: Any) -> None:
+        """
+        There is a session: ask its edge.
+        """
+        self._links.add(link)
+        asked: Deferred[Grant] = link.announce(self.service)
+        asked.addCallbacks(self._granted, self._denied, (link,), {}, (link,))
+        asked.addErrback(self._defect)
+
+    def lost(self, link: Any) -> None:
+        """
+        A session is gone, and what its edge had granted.
+        """
+        self._links.discard(link)
+        self._grants.pop(link, None)
+        timer = self._timers.pop(link, None)
+        if timer is not None:
+            timer.cancel()
+
+    def revoked(self, link: Any, reason: str) -> None:
+        """
+        The edge has taken back what it had granted.
+        """
+        if self._grants.pop(link, None) is not None:
+            self.log.warn("{service} is withdrawn by the edge: {reason}", service=self.service.name, reason=reason)
+            self._later(link)
+
+    def _granted(self, grant: Grant, link: Any) -> None:
+        if link not in self._links:
+            return
+        self._grants[link] = grant
+        self._said = ""
+        where = grant.url or (f"tcp:{grant.host}:{grant.port}" if grant.port else f"tunnel:{self.service.name}")
+        self.log.info(
+            "{where}{arrow}{target}", status=self.service.name, where=where, arrow=" -> " if self.shown else "",
+            target=self.shown, kind=self.service.kind,
+        )
+        waiting, self._waiting = self._waiting, []
+        for granted in waiting:
+            granted.callback(grant)
+
+    def _denied(self, failure: Failure, link: Any) -> None:
+        failure.trap(Unavailable, TimeoutError)
+        if link not in self._links:
+            return
+        error: Any = failure.value
+        code, sentence = (error.code, error.sentence) if isinstance(error, Denied) else ("", str(error))
+        if code in FINAL:
+            self._say(self.log.critical, "the edge does not publish {service}: {reason}", sentence)
+            waiting, self._waiting = self._waiting, []
+            for granted in waiting:
+                granted.errback(failure)
+        else:
+            self._say(self.log.warn, "the edge cannot publish {service} now: {reason}", sentence)
+            self._later(link)
+
+    def _say(self, log: Any, text: str, reason: str) -> None:
+        """
+        Once for each reason.
+        """
+        if reason != self._said:
+            self._said = reason
+            log(text, service=self.service.name, reason=reason)
+
+    def _later(self, link: Any) -> None:
+        seconds = RETRY_SECONDS * (0.75 + 0.5 * self._random())
+        self._timers[link] = self._clock.callLater(seconds, self._again, link)
+
+    def _again(self, link: Any) -> None:
+        self._timers.pop(link, None)
+        self.announce(link)
+
+    def _defect(self, failure: Failure) -> None:
+        self.log.failure("the answer of an edge could not be dealt with", failure=failure)
+
+    def withdraw(self) -> Deferred[Any]:
+        """
+        Offer it no more.
+
+        @return: fires when the edges that are there know.
+        """
+        links = list(self._links)
+        for link in links:
+            self.lost(link)
+        self._forget(self)
+        return DeferredList([link.withdraw(self.service) for link in links], consumeErrors=True)

@@ -1,0 +1,213 @@
+"""
+What agents may have of the edge: who is let in, which names and ports they hold, whom they may dial.  Dialects ask here, and
+are not known by name.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, inlineCallbacks, maybeDeferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tunnelstack.control.registry import Registry
+from tunnelstack.control.rights import rightsOf
+from tunnelstack.edge.ports import Ports
+from tunnelstack.errors import Denied
+from tunnelstack.interfaces import IAuthenticator, IEdge
+from tunnelstack.terms import Claim, Grant, Named, Principal, Purpose, Service, TCPTo
+from tunnelstack.wire.yamux.limits import SessionLimits
+
+SERVICES = 256
+"""Names that one session may hold."""
+
+ALIVE_SECONDS = 5.0
+"""Seconds within which the holder of a name must answer a ping, when another process of its agent asks for it."""
+
+
+@implementer(IEdge)
+class Agents:
+    """
+    The edge, as dialects see it.
+
+    @ivar registry: who is there.
+    @ivar ports: the TCP ports of services.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        clock: Any,
+        registry: Registry,
+        ports: Ports,
+        authenticator: IAuthenticator,
+        *,
+        urlOf: Any,
+        sessionLimits: SessionLimits,
+    ) -> None:
+        """
+        @param urlOf: of a service's name, the L{Grant} of its public host.
+        """
+        self.clock = clock
+        self.registry = registry
+        self.ports = ports
+        self.authenticator = authenticator
+        self.sessionLimits = sessionLimits
+        self.stopping = False
+        self._urlOf = urlOf
+        registry.watch(self._nameChanged)
+
+    def authenticate(self, claim: Claim) -> Deferred[Principal]:
+        """
+        As in L{IAuthenticator}.
+        """
+        asked: Deferred[Principal] = maybeDeferred(self.authenticator.authenticate, claim)
+        return asked
+
+    # Coming and going
+
+    def arrived(self, tunnel: Any) -> None:
+        """
+        As in L{IEdge}.
+        """
+        if self.stopping:
+            raise Denied("stopping", "this edge is about to stop")
+        rightsOf(tunnel.principal)            # a principal whose rights cannot be read gets no further
+        for old in self.registry.arrive(tunnel):
+            self._log("replaced", old, "the same process is here again")
+            old.abort(Denied("replaced", "this agent has connected again"))
+        self._log("connected", tunnel)
+        tunnel.whenLost().addCallback(self._lost, tunnel)
+
+    def _lost(self, reason: Any, tunnel: Any) -> Any:
+        if self.registry.present(tunnel):
+            self.registry.depart(tunnel)
+            self._log("gone", tunnel, str(reason))
+        return reason
+
+    def _log(self, what: str, tunnel: Any, reason: str = "") -> None:
+        self.log.info(
+            "{agent} " + what + (": {reason}" if reason else " by {dialect}"), agent=tunnel.principal.agent,
+            dialect=tunnel.dialect, instance=tunnel.instance, token=tunnel.principal.token, reason=reason, status="agent",
+        )
+
+    def _nameChanged(self, kind: str, name: str, held: bool) -> None:
+        """
+        From the registry.
+        """
+        if kind == "tcp" and not held:
+            self.ports.close(name).addErrback(self._notClosed)
+
+    def _notClosed(self, failure: Failure) -> None:
+        self.log.failure("a port could not be closed", failure=failure)
+
+    # Names
+
+    def announce(self, tunnel: Any, service: Service) -> Deferred[Grant]:
+        """
+        As in L{IEdge}.
+        """
+        try:
+            self._allow(tunnel, service)
+        except Denied:
+            return fail()
+        rival = self.registry.rival(service.kind, service.name, tunnel)
+        if rival is not None and rival.principal.agent == tunnel.principal.agent:
+            return self._ask(rival).addCallback(lambda _: self._publish(tunnel, service))
+        return self._publish(tunnel, service)
+
+    def _allow(self, tunnel: Any, service: Service) -> None:
+        """
+        @raise Denied: the token does not allow it, or the session has enough.
+        """
+        rights, name = rightsOf(tunnel.principal), service.name
+        if self.stopping:
+            raise Denied("stopping", "this edge is about to stop")
+        allowed = {"http": rights.mayServe(name), "stream": rights.mayStream(name), "tcp": bool(rights.tcp)}
+        if not allowed.get(service.kind, False):
+            self.log.warn(
+                "agent {agent} may not announce {kind} {service}", agent=tunnel.principal.agent, kind=service.kind,
+                service=name, token=tunnel.principal.token,
+            )
+            raise Denied("not-allowed", f"the token does not allow {service.kind}:{'PORTS' if service.kind == 'tcp' else name}")
+        if len(self.registry.names(tunnel)) >= SERVICES:
+            raise Denied("limit", f"one session holds at most {SERVICES} names")
+
+    def _ask(self, rival: Any) -> Deferred[Any]:
+        """
+        See whether the holder of a name is alive; one that is not has lost it.
+        """
+        asked: Deferred[Any] = maybeDeferred(rival.ping).addTimeout(ALIVE_SECONDS, self.clock)
+
+        def silent(failure: Failure) -> None:
+            if self.registry.present(rival):
+                self.registry.depart(rival)
+                self._log("dropped", rival, "it does not answer, and another process of it is here")
+                rival.abort(Denied("replaced", "this agent did not answer, and another process of it took its names"))
+
+        return asked.addErrback(silent)
+
+    @inlineCallbacks
+    def _publish(self, tunnel: Any, service: Service) -> Any:
+        kind, name, agent = service.kind, service.name, tunnel.principal.agent
+        new = self.registry.offer(kind, name, tunnel)
+        if kind != "tcp":
+            grant = self._urlOf(name) if kind == "http" else Grant()
+        else:
+            try:
+                port = yield self.ports.open(agent, name, service.port, rightsOf(tunnel.principal).tcp)
+            except Denied:
+                if new:
+                    self.registry.withdraw(kind, name, tunnel)
+                raise
+            grant = Grant(host=self._urlOf(name).host, port=port)
+            if not self.registry.held(name, kind):          # it has gone in the meantime
+                yield self.ports.close(name)
+        if new:
+            self.log.info(
+                "{service} of agent {agent} at {where}", service=name, agent=agent, kind=kind, status="service",
+                where=grant.url or (f"port {grant.port}" if grant.port else "this edge, to be dialled"),
+            )
+        return grant
+
+    def withdraw(self, tunnel: Any, service: Service) -> Deferred[None]:
+        """
+        As in L{IEdge}.
+        """
+        self.registry.withdraw(service.kind, service.name, tunnel)
+        return succeed(None)
+
+    # Dialling
+
+    def reach(self, principal: Principal, to: str, purpose: str) -> tuple[Any, Purpose]:
+        """
+        As in L{IEdge}.
+        """
+        rights = rightsOf(principal)
+        if purpose:
+            return self._protocol(rights, to, purpose)
+        name = to.rpartition("/")[2]
+        tunnel = self.registry.pick(to, "stream") or self.registry.pick(to, "tcp")
+        full = f"{tunnel.principal.agent}/{name}" if tunnel is not None else to
+        if not rights.mayDial(to, name, full):
+            raise Denied("not-allowed", f"the token does not allow dial:{to}")
+        if tunnel is None:
+            known = self.registry.knows(to, "stream") or self.registry.knows(to, "tcp")
+            raise Denied("absent" if known else "unknown", f"{to} is not there" if known else f"there is no {to} to be dialled")
+        return tunnel, TCPTo(service=name)
+
+    def _protocol(self, rights: Any, to: str, purpose: str) -> tuple[Any, Purpose]:
+        """
+        A developer's own protocol, of an agent or of whoever holds a name.
+        """
+        if not (purpose.startswith("/") and purpose.isascii() and purpose.isprintable()) or purpose.startswith("/tunnelstack/"):
+            raise Denied("unsupported", f"this edge cannot dial for the purpose {purpose[:64]!r}")
+        if not rights.mayDial(to, to + purpose):
+            raise Denied("not-allowed", f"the token does not allow dial:{to}")
+        tunnel = self.registry.agent(to) or self.registry.pick(to, "stream") or self.registry.pick(to, "http")
+        if tunnel is None:
+            raise Denied("absent", f"{to} is not there")
+        return tunnel, Named(purpose.encode())

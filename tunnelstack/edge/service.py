@@ -1,0 +1,220 @@
+"""
+The public side as one service: it listens, lets agents and visitors in, and drains when it is stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from errno import EADDRINUSE
+from typing import Any
+from urllib.parse import urlsplit
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tunnelstack.control.auth.tokens import TokenAuthenticator, TokenBook
+from tunnelstack.control.config import EdgeConfig
+from tunnelstack.control.ending import Ending, NotNow
+from tunnelstack.control.holder import holderOf
+from tunnelstack.control.registry import Registry
+from tunnelstack.dialect.native import PATH
+from tunnelstack.dialect.native_edge import NativeDialect
+from tunnelstack.edge.agents import Agents
+from tunnelstack.edge.ports import Ports
+from tunnelstack.edge.public import PublicFactory
+from tunnelstack.edge.route import RouteTable
+from tunnelstack.errors import ConfigurationError
+from tunnelstack.exchange.traits import Timeouts
+from tunnelstack.interfaces import IAuthenticator
+from tunnelstack.terms import Grant, HTTPDoor
+from tunnelstack.wire.yamux.limits import SessionLimits
+
+SECURE = ("tls:", "ssl:")
+"""How endpoint strings begin that take TLS connections."""
+
+
+class EdgeService(MultiService):
+    """
+    An edge.
+
+    @ivar config: the L{EdgeConfig}.
+    @ivar registry: who is there, and who holds which name.
+    @ivar routes: which host belongs to which name.
+    @ivar doors: by path, the L{HTTPDoor}s of agents.
+    @ivar tokens: the L{TokenBook}, unless another authenticator was given.
+    @ivar agents: what dialects ask.
+    @ivar public: builds the protocols of visitors' connections.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        config: EdgeConfig,
+        *,
+        authenticator: IAuthenticator | None = None,
+        dialects: Iterable[Any] | None = None,
+    ) -> None:
+        """
+        @param authenticator: instead of the tokens of the configuration.
+        @param dialects: L{IDialect<tunnelstack.interfaces.IDialect>}s; our own alone, unless given.
+        """
+        super().__init__()
+        limits = config.limits
+        self.clock = reactor
+        self.config = config
+        self.registry = Registry()
+        self.routes = RouteTable(config.domain, config.routes, config.agentHosts)
+        self.tokens = TokenBook(config.tokens)
+        self.agents = Agents(
+            reactor, self.registry,
+            Ports(reactor, self.registry, interface=config.portsInterface, mostVisitors=limits.visitors),
+            authenticator or TokenAuthenticator(self.tokens), urlOf=self.grantFor,
+            sessionLimits=SessionLimits(max_streams=limits.sessionStreams, session_octets=limits.sessionOctets),
+        )
+        if dialects is None:
+            timeouts = Timeouts(head=limits.headSeconds, first=limits.firstOctetSeconds, idle=limits.idleSeconds)
+            dialects = [NativeDialect(timeouts)]
+        found = [door for dialect in dialects for door in dialect.doors(self.agents)]
+        self.doors = {door.path: door for door in found if isinstance(door, HTTPDoor)}
+        self.public = PublicFactory(self)
+        self._listening: list[Any] = []
+        self._scheme, self._port = "http", 0
+        self._ready: list[Deferred[str]] = []
+        self._ended: list[Deferred[Ending]] = []
+        self._ending: Ending | None = None
+
+    # What is public
+
+    def grantFor(self, name: str) -> Grant:
+        """
+        Where the public finds a web service.
+        """
+        return Grant(url=self.routes.url(name, self._scheme, self._port), host=f"{name}.{self.routes.domain}", port=self._port)
+
+    @property
+    def addresses(self) -> list[Any]:
+        """
+        The addresses it listens on.
+        """
+        return [port.getHost() for port in self._listening]
+
+    # Starting
+
+    def startService(self) -> None:
+        """
+        Listen.  What goes wrong is told by L{whenEnded}.
+        """
+        super().startService()
+        self._start().addErrback(self._notStarted)
+
+    @inlineCallbacks
+    def _start(self) -> Any:
+        for text in self.config.listen:
+            try:
+                endpoint = serverFromString(self.clock, text)
+            except (ValueError, TypeError, KeyError, IndexError) as error:
+                raise ConfigurationError(f"{text!r} is no endpoint to listen on: {error}") from None
+            self._listening.append((yield endpoint.listen(self.public)))
+            if len(self._listening) == 1:
+                self._settle(text)
+        self.log.info(
+            "ready    {url}   agents {door}", status="edge", url=self._url(self._scheme),
+            door=self._url("wss" if self._scheme == "https" else "ws") + PATH.decode(),
+        )
+        waiting, self._ready = self._ready, []
+        for ready in waiting:
+            ready.callback(self._url(self._scheme))
+
+    def whenReady(self) -> Deferred[str]:
+        """
+        @return: fires with the edge's URL once it listens everywhere.  Ask before the service is started.
+        """
+        ready: Deferred[str] = Deferred()
+        self._ready.append(ready)
+        return ready
+
+    def _settle(self, text: str) -> None:
+        """
+        What the public has to write before and behind a host name.
+        """
+        if self.config.publicUrl:
+            parts = urlsplit(self.config.publicUrl)
+            self._scheme, self._port = parts.scheme, parts.port or (443 if parts.scheme == "https" else 80)
+        else:
+            self._scheme = "https" if text.startswith(SECURE) else "http"
+            self._port = getattr(self._listening[0].getHost(), "port", 0)
+
+    def _url(self, scheme: str) -> str:
+        implied = self._port in (0, 443 if self._scheme == "https" else 80)
+        return f"{scheme}://{self.config.domain}" + ("" if implied else f":{self._port}")
+
+    def _notStarted(self, failure: Failure) -> None:
+        error = failure.value
+        if isinstance(error, CannotListenError):
+            self._end(_notFree(error))
+        elif isinstance(error, ConfigurationError):
+            self._end(error)
+        else:
+            self.log.failure("the edge could not be started", failure=failure)
+            self._end(Ending("the edge could not be started; the log says why"))
+
+    def whenEnded(self) -> Deferred[Ending]:
+        """
+        @return: fires with the L{Ending}, or the L{ConfigurationError}, that keeps the edge from going on.
+        """
+        ended: Deferred[Ending] = Deferred()
+        if self._ending is not None:
+            ended.callback(self._ending)
+        else:
+            self._ended.append(ended)
+        return ended
+
+    def _end(self, why: Any) -> None:
+        self._ending = why
+        waiting, self._ended = self._ended, []
+        for ended in waiting:
+            ended.callback(why)
+
+    # Stopping
+
+    @inlineCallbacks
+    def stopService(self) -> Any:
+        """
+        Take nobody new, and let what is under way end, for as long as the configuration says.
+        """
+        self.agents.stopping = True
+        listening, self._listening = self._listening, []
+        yield DeferredList([port.stopListening() for port in listening if port is not None], consumeErrors=True)
+        tunnels = list(self.registry)
+        drained = DeferredList([self.public.drain(), *(tunnel.drain() for tunnel in tunnels)], consumeErrors=True)
+        late = self.clock.callLater(self.config.drainSeconds, self._stopNow, tunnels)
+        yield drained
+        yield DeferredList([tunnel.whenLost() for tunnel in tunnels], consumeErrors=True)
+        if late.active():
+            late.cancel()
+        yield super().stopService()
+
+    def _stopNow(self, tunnels: list[Any]) -> None:
+        under = len(self.public.connections)
+        self.log.warn("the drain took too long: {visitors} visitors are cut off", visitors=under)
+        self.public.abort()
+        for tunnel in tunnels:
+            tunnel.abort("the edge stops")
+
+
+def _notFree(error: CannotListenError) -> Any:
+    """
+    Why something cannot be listened on, with the name of whoever has it.
+    """
+    reason: Any = error.socketError
+    what = f"port {error.port}" if isinstance(error.port, int) else str(error.port)
+    if getattr(reason, "errno", None) != EADDRINUSE:
+        return ConfigurationError(f"{what} cannot be listened on: {getattr(reason, 'strerror', None) or reason}")
+    holder = holderOf(error.port) if isinstance(error.port, int) else ""
+    return NotNow(f"{what} is taken{f' by {holder}' if holder else ''}: end it, or choose another with --port or --listen")
