@@ -11,13 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
 
 from tests.exchange.doubles import Server, Talker, Wires, settle
 from tunnelstack.exchange.failed import Busy, ExchangeFailed, Kind
-from tunnelstack.exchange.join import Forwarder
+from tunnelstack.exchange.join import IGNORED, Forwarder, Request, Response
+from tunnelstack.exchange.page import errorPage
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.exchange.traits import Timeouts, Traits
+from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer
 from tunnelstack.stream.lost import UnsupportedPurpose
 from tunnelstack.testing import Wire
 from tunnelstack.wire.http1 import ResponseHead
@@ -301,6 +304,33 @@ class FailureTests(ChainCase):
         self.assertIsNot(self.origin().lost, None)
         self.clock.advance(5)
         self.nothingLeft()
+
+
+class InterfaceTests(SynchronousTestCase):
+    """
+    The parts of a join are what they say.
+    """
+
+    def test_interfaces(self) -> None:
+        far = Far(Traits())
+        for receiver in (Request(far), IGNORED, Response(Near(), errorPage, None)):
+            verifyObject(IExchangeReceiver, receiver)
+        verifyObject(IExchangeServer, Forwarder(lambda receiver: far))
+
+
+class Near:
+    """
+    As much of a serving side as a response has to know.
+    """
+
+    def informational(self, head: Any) -> None:
+        pass
+
+    def write(self, octets: bytes) -> None:
+        pass
+
+    def end(self, trailers: Any = ()) -> None:
+        pass
 
 
 class OpenTests(SynchronousTestCase):

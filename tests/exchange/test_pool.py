@@ -6,14 +6,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
 
 from tests.exchange.doubles import Recorder, Talker, Wires, settle
 from tunnelstack.errors import UsageError
 from tunnelstack.exchange.failed import Busy, Kind
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.traits import Timeouts
+from tunnelstack.interfaces import IExchange
 from tunnelstack.wire.http1 import RequestHead, ResponseHead
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -218,6 +221,8 @@ class ExchangeTests(PoolCase):
 
     def test_misuse(self) -> None:
         exchange = self.pool.exchange(Recorder())
+        verifyObject(IExchange, exchange)
+        verifyObject(IPushProducer, exchange)
         self.assertRaises(UsageError, exchange.informational, ResponseHead(100, b""))
         self.assertRaises(UsageError, exchange.registerProducer, Producer(), False)
         exchange.sendHead(head(b"POST", (b"Content-Length", b"2")))
@@ -412,6 +417,18 @@ class StaleTests(PoolCase):
         self.origin(1).transport.abortConnection()
         self.settle()
         self.assertEqual((recorder.failure.kind, len(self.wires.far)), (Kind.BROKEN, 2))    # type: ignore[union-attr]
+
+    def test_whoGivesUpMeanwhile(self) -> None:
+        self.begin()
+        self.answer()
+        exchange, recorder = self.begin()
+        self.wires.waiting = []
+        self.origin(0).transport.abortConnection()
+        self.settle()
+        exchange.cancel(Kind.GONE)
+        self.wires.let()
+        self.settle()
+        self.assertEqual((recorder.failure, self.pool.idle, self.origin(1).heard), (None, 1, b""))
 
     def test_notWhatMayHaveHadAnEffect(self) -> None:
         for request, body in ((head(b"POST"), b""), (head(b"PUT", (b"Content-Length", b"1")), b"x")):

@@ -7,13 +7,18 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IPushProducer, ISSLTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import alsoProvides
+from zope.interface.verify import verifyObject
 
 from tests.exchange.doubles import Server, Talker, reply
 from tunnelstack.errors import UsageError
 from tunnelstack.exchange.failed import Kind
 from tunnelstack.exchange.server import LINGER, HTTPServerProtocol
 from tunnelstack.exchange.traits import Timeouts
+from tunnelstack.interfaces import IExchange
 from tunnelstack.terms import Knock
 from tunnelstack.testing import Wire
 from tunnelstack.wire.http1 import HeadLimits, RequestHead, ResponseHead
@@ -221,6 +226,8 @@ class ResponseTests(ServerCase):
         self.start()
         self.say(GET)
         _, exchange, _ = self.asked()
+        verifyObject(IExchange, exchange)
+        verifyObject(IPushProducer, exchange)
         self.assertRaises(UsageError, exchange.write, b"x")
         self.assertRaises(UsageError, exchange.end)
         self.assertRaises(UsageError, exchange.sendHead, ResponseHead(100, b""))
@@ -448,6 +455,32 @@ class UpgradeTests(ServerCase):
         self.visitor.transport.abortConnection()
         self.wire.settle()
         self.assertEqual(recorder.failure.kind, Kind.GONE)
+
+    def test_aVisitorWithoutHalfClosesIsGoneWithHisEnd(self) -> None:
+        """
+        What he sent is still worth something, his absence is told a little later.
+        """
+        _, recorder = self.upgrade()
+        self.wire.drop(Failure(ConnectionDone()))
+        self.assertEqual((recorder.trailers, recorder.failure), ([], None))
+        self.wire.clock.advance(30)
+        self.assertEqual(recorder.failure.kind, Kind.GONE)
+
+    def test_nothingIsToldWhenTheFarSideEndsAsWell(self) -> None:
+        exchange, recorder = self.upgrade()
+        self.wire.drop(Failure(ConnectionDone()))
+        exchange.write(b"to nobody")
+        exchange.end()
+        self.assertEqual((recorder.failure, self.wire.clock.getDelayedCalls()), (None, []))
+
+    def test_aTransportWithoutHalfClosesIsClosed(self) -> None:
+        exchange, _ = self.upgrade()
+        alsoProvides(self.wire.far, ISSLTransport)
+        exchange.write(b"bye")
+        exchange.end()
+        self.wire.settle()
+        self.assertEqual(self.visitor.heard, b"bye")
+        self.assertFalse(self.wire.far.connected)
 
     def test_h2cIsNotOffered(self) -> None:
         """

@@ -70,6 +70,12 @@ class ClientExchange:
         elif self.producer is not None and not connection.full:
             self.producer.resumeProducing()
 
+    def detach(self) -> None:
+        """
+        The connection is gone, and another one is to come.
+        """
+        self._connection = None
+
     @property
     def repeatable(self) -> bool:
         """

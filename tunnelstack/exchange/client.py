@@ -251,7 +251,7 @@ class HTTPClientProtocol(Protocol):
         self._left = body
         if body >= 0:
             self._state = BODY
-            if body:
+            if len(rest) < body:
                 self._watch.set(self._timeouts.idle)
         else:
             self._state = CHUNKS if body == CHUNKED else REST
@@ -458,6 +458,7 @@ class HTTPClientProtocol(Protocol):
             exchange.over = True
             exchange.receiver.ended(())
         elif state == HEAD and fresh and self.uses > 1 and exchange.repeatable:
+            exchange.detach()
             self._lender.again(exchange)
         else:
             exchange.fail(ExchangeFailed(Kind.BROKEN, reason=reason))

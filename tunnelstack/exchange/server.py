@@ -54,6 +54,9 @@ class HTTPServerProtocol(Protocol):
     """
     One connection of a visitor, or of the edge to the agent.
 
+    The receiver of a request that was answered with C{101} goes on hearing: C{bodyReceived} for raw octets, C{ended} again when
+    the peer has ended its direction, and C{failed} when the connection is gone before we have ended ours.
+
     @ivar keep: another request may follow the present one.
     @ivar full: the transport takes no more for now.
     @ivar pages: makes error pages.
