@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, ISSLTransport
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import alsoProvides
 from zope.interface.verify import verifyObject
 
 from tests.exchange.doubles import Recorder, Talker, Wires, settle
@@ -272,6 +273,26 @@ class UpgradeTests(PoolCase):
         self.settle()
         self.assertEqual(self.origin().heard, b"still here")
         self.assertEqual((self.pool.inFlight, self.pool.idle), (0, 0))
+
+    def test_anOriginWithoutHalfCloses(self) -> None:
+        """
+        It is not told that we end, and has its time to end by itself.
+        """
+        for waits in (False, True):
+            exchange, recorder = self.upgrade()
+            alsoProvides(self.wires.wires[-1].near, ISSLTransport)
+            exchange.end()
+            self.settle()
+            self.assertFalse(self.origin().readEnded)
+            self.answer(b"still here")
+            if waits:
+                self.later(30)
+            else:
+                self.origin().transport.loseConnection()
+                self.settle()
+            self.assertEqual((recorder.body, recorder.trailers, recorder.failure), (b"still here", [], None))
+            self.assertTrue(waits <= self.origin().readEnded)
+            self.assertEqual(self.pool.inFlight, 0)
 
     def test_aReset(self) -> None:
         _, recorder = self.upgrade()

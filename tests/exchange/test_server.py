@@ -474,10 +474,11 @@ class UpgradeTests(ServerCase):
         self.assertEqual((recorder.failure, self.wire.clock.getDelayedCalls()), (None, []))
 
     def test_aTransportWithoutHalfClosesIsClosed(self) -> None:
-        exchange, _ = self.upgrade()
+        exchange, recorder = self.upgrade()
         alsoProvides(self.wire.far, ISSLTransport)
         exchange.write(b"bye")
         exchange.end()
+        self.assertEqual((recorder.trailers, recorder.failure), ([], None))
         self.wire.settle()
         self.assertEqual(self.visitor.heard, b"bye")
         self.assertFalse(self.wire.far.connected)

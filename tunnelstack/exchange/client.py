@@ -147,13 +147,16 @@ class HTTPClientProtocol(Protocol):
 
     def endRaw(self) -> None:
         """
-        From the exchange: nothing more is written; what the peer says is still read, where the transport can do that.
+        From the exchange: nothing more is written; what the peer says is still read.  Where the transport cannot say that, the
+        end is remembered until the peer has ended as well, but not for ever.
         """
         transport = self.transport
         self._writeEnded = True
-        if self._readEnded or not halfCloses(transport):
+        if self._readEnded:
             self._over()
             self._close()
+        elif not halfCloses(transport):
+            self._watch.set(self._timeouts.ending)
         else:
             transport.unregisterProducer()
             transport.loseWriteConnection()
@@ -405,8 +408,13 @@ class HTTPClientProtocol(Protocol):
             exchange.fail(failed)
 
     def _late(self) -> None:
+        exchange = self._exchange
         if self._state == IDLE:
             self._close()
+        elif self._state == RAW:
+            self._over()
+            self._close()
+            exchange.receiver.ended(())
         else:
             self._break(ExchangeFailed(Kind.SLOW))
 

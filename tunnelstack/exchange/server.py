@@ -309,13 +309,17 @@ class HTTPServerProtocol(Protocol):
 
     def endRaw(self) -> None:
         """
-        From the exchange: nothing more is written; what the peer says is still read, where the transport can do that.
+        From the exchange: nothing more is written; what the peer says is still read, where the transport can do that.  Where
+        not, the whole connection ends: whoever is at the other end of it may be waiting for just that.
         """
         transport = self.transport
         self._writeEnded = True
         if self._readEnded or not halfCloses(transport):
+            exchange = self._exchange
             self._over()
             self._close()
+            if not self._readEnded:
+                exchange.receiver.ended(())
         else:
             transport.unregisterProducer()
             transport.loseWriteConnection()
