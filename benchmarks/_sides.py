@@ -42,16 +42,18 @@ class Scale:
     @ivar bulk: octets of a bulk transfer.
     @ivar seconds: of everything that goes on for a while.
     @ivar rounds: how often each side has its turn.
-    @ivar streams: how many idle ones.
+    @ivar streams: how many idle ones;
+    @ivar agents: and how many idle agents.
     """
 
     bulk: int
     seconds: float
     rounds: int
     streams: int
+    agents: int
 
 
-QUICK = Scale(bulk=256 * MIB, seconds=1.0, rounds=2, streams=2_000)
-FULL = Scale(bulk=1024 * MIB, seconds=3.0, rounds=3, streams=10_000)
+QUICK = Scale(bulk=256 * MIB, seconds=1.0, rounds=2, streams=2_000, agents=300)
+FULL = Scale(bulk=1024 * MIB, seconds=3.0, rounds=3, streams=10_000, agents=2_000)
 
 Figures = dict[str, float]

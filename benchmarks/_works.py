@@ -12,6 +12,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from benchmarks import _http
 from benchmarks._parts import Part
 from benchmarks._secrets import selfSigned
 from benchmarks._sides import MB, Figures, Scale, Side
@@ -107,5 +108,14 @@ WORKS: dict[str, Work] = {
     "beside-bulk": Work((Figure("beside-bulk", "us p99", "less", 0.5),), _beside),
     "churn-1": Work((Figure("churn-1", "streams/s", "more", 1.8),), partial(_churn, 1)),
     "churn-64": Work((Figure("churn-64", "streams/s", "more", 4.0),), partial(_churn, 64)),
+    "http-keep": Work(
+        (Figure("http-keep", "requests/s", "more", 0.9), Figure("http-keep-unpooled", "requests/s", "more", 3.0)),
+        _http.keep,
+    ),
+    "http-new": Work((Figure("http-new", "requests/s", "more", 1.5),), _http.new),
+    "http-big": Work(
+        (Figure("http-big", "MB/s", "more", 1.0), Figure("http-big-upload", "MB/s", "more", 1.0)), _http.big
+    ),
+    "idle-agents": Work((Figure("idle-agents", "octets", "less", 0.7),), _http.idleAgents),
     "idle-streams": Work((Figure("idle-streams", "octets", "less", 2.0),), _idleStreams),
 }

@@ -6,26 +6,9 @@ from __future__ import annotations
 
 import argparse
 
+from benchmarks.ours.reactors import install
+
 LIFE = 300.0  # seconds; no process outlives this
-
-
-def install(name: str) -> None:
-    """
-    Install the reactor, before anything imports it.
-    """
-    if name == "uvloop":
-        import asyncio
-
-        import uvloop
-        from twisted.internet import asyncioreactor
-
-        loop = uvloop.new_event_loop()
-        asyncio.set_event_loop(loop)
-        asyncioreactor.install(loop)
-    else:
-        from twisted.internet import epollreactor
-
-        epollreactor.install()
 
 
 def options() -> argparse.Namespace:

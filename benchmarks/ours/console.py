@@ -1,0 +1,27 @@
+"""
+The console programs on a reactor of choice: C{python -m benchmarks.ours.console epoll|uvloop edge|agent ...}.
+
+They are C{tunnel-edge} and C{tunnel-agent} as they are; only who turns the reactor's handle differs.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks.ours.reactors import install
+
+
+def main() -> int:
+    """
+    @return: the program's exit code.
+    """
+    _, reactor, program, *arguments = sys.argv
+    install(reactor)
+    from tunnelstack import cli
+
+    sys.argv = [f"tunnel-{program}", *arguments]
+    return {"edge": cli.tunnelEdge, "agent": cli.tunnelAgent}[program]()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
