@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import evolve
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -85,8 +85,8 @@ class PublicCase(SynchronousTestCase):
     def visit(self, address: Any = None) -> Talker:
         self.wire = Wire(self.edge.clock)
         visitor = Talker()
-        protocol = self.factory.buildProtocol(address or IPv4Address("TCP", "192.0.2.7", 40001))
-        self.wire.connect(visitor, protocol)
+        self.wire.far._peer = address or IPv4Address("TCP", "192.0.2.7", 40001)
+        self.wire.connect(visitor, self.factory.buildProtocol(IPv4Address("TCP", "192.0.2.99", 1)))
         return visitor
 
     def settle(self) -> None:
@@ -166,7 +166,7 @@ class WayTests(PublicCase):
         self.assertEqual(self.status(GET.replace(b"GET /", b"CONNECT a:443")), 501)
 
     def test_aServerForTheInterface(self) -> None:
-        verifyObject(IExchangeServer, Visits(self.factory, IPv6Address("TCP", "::1", 1)))
+        verifyObject(IExchangeServer, Visits(self.factory))
 
 
 class PageTests(PublicCase):

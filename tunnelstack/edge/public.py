@@ -88,13 +88,12 @@ class Visits:
     Serves the requests of one connection.
     """
 
-    __slots__ = ("_address", "_host", "_house", "_introduction", "_peer", "_trusted", "_visitor")
+    __slots__ = ("_address", "_host", "_house", "_introduction", "_trusted", "_visitor")
 
-    def __init__(self, house: PublicFactory, peer: Any) -> None:
+    def __init__(self, house: PublicFactory) -> None:
         self._house = house
-        self._peer = peer
-        self._address = getattr(peer, "host", "")
-        self._trusted = house.trusts(self._address)
+        self._address = ""
+        self._trusted = False
         self._visitor: Visitor | None = None
         self._host = b""
         self._introduction: Fields = []
@@ -104,6 +103,7 @@ class Visits:
         Find the tunnel, and ask there.
         """
         house = self._house
+        visitor = self._visitor or self._meet(exchange.transport)
         exchange.trace = trace = self._trace(head)
         host, target = exchange.framing.host, head.target
         if target[0] != 47:
@@ -122,7 +122,6 @@ class Visits:
         if tunnel is None:
             known = destination.configured or house.registry.knows(key)
             return self._fail(exchange, ExchangeFailed(Kind.ABSENT if known else Kind.UNKNOWN, service=key))
-        visitor = self._visitor or self._meet(exchange, trace)
         if host != self._host or not self._introduction:
             self._host = host
             self._introduction = introduce(self._address.encode(), visitor.scheme.encode(), host)
@@ -147,9 +146,15 @@ class Visits:
                 return given.decode()
         return self._house.nextTrace()
 
-    def _meet(self, exchange: ServerExchange, trace: str) -> Visitor:
-        scheme = "https" if ISSLTransport.providedBy(exchange.transport) else "http"
-        self._visitor = visitor = Visitor(address=self._peer, scheme=scheme, trace=trace)
+    def _meet(self, transport: Any) -> Visitor:
+        """
+        Who is it?  Asked with the first request, because a proxy in front may tell only after the connection was made.
+        """
+        peer = transport.getPeer()
+        self._address = getattr(peer, "host", "")
+        self._trusted = self._house.trusts(self._address)
+        scheme = "https" if ISSLTransport.providedBy(transport) else "http"
+        self._visitor = visitor = Visitor(address=peer, scheme=scheme, trace=self._house.nextTrace())
         return visitor
 
     def _open(self, exchange: ServerExchange, head: RequestHead, host: bytes, destination: Any) -> None:
@@ -222,7 +227,7 @@ class PublicFactory(ServerFactory):
                 self.log.warn("{visitors} visitors are here, more are turned away", visitors=self.mostVisitors)
             return None
         connection = Connection(
-            Visits(self, address), clock=self.clock, pages=self._refusal, timeouts=self._timeouts,
+            Visits(self), clock=self.clock, pages=self._refusal, timeouts=self._timeouts,
             limits=self._limits, doors=self._door, done=self._done if self.accessLog is not None else None,
         )
         connection.factory = self
