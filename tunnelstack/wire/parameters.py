@@ -1,5 +1,5 @@
 """
-One JSON line of parameters, and where it is agreed so, one JSON line for an answer.
+One JSON object of parameters, and where it is agreed so, one for an answer; a line each, unless a system has its own way.
 
 It usually follows a name: C{Then(multistream.Initiator(name), Sender(parameters))}.
 """
@@ -7,7 +7,7 @@ It usually follows a name: C{Then(multistream.Initiator(name), Sender(parameters
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import frozen
 
@@ -23,6 +23,59 @@ from tunnelstack.wire.negotiate import (
     Refused,
     Release,
 )
+
+
+class Reader(Protocol):
+    """
+    Octets, cut anywhere, to one object.
+    """
+
+    def feed(self, octets: bytes) -> None:
+        """
+        Octets have arrived.
+        """
+
+    def next_object(self) -> Mapping[str, Any] | None:
+        """
+        @return: the object; C{None} while its end is missing.
+        @raise PeerError: there is none, or it is too long.
+        """
+
+    def take_rest(self) -> bytes:
+        """
+        @return: what was fed behind the object.
+        """
+
+
+@frozen
+class Codec:
+    """
+    How an object is put into octets and taken from them.
+
+    @ivar encode: its octets, of which none is another object's.
+    @ivar reader: makes a reader for an object of at most so many octets.
+    @ivar behind: from the octets that follow an object to those of them that are the application's.
+    """
+
+    encode: Callable[[Mapping[str, Any]], bytes]
+    reader: Callable[[int], Reader]
+    behind: Callable[[bytes], bytes] = bytes
+
+
+class _Line(Lines):
+    """
+    The first line as an object.
+    """
+
+    __slots__ = ()
+
+    def next_object(self) -> dict[str, Any] | None:
+        line = self.next_line()
+        return None if line is None else decode_object(line)
+
+
+LINES = Codec(encode, _Line)
+"""A line for each object, as L{tunnelstack.wire.jsonline} has it."""
 
 
 @frozen
@@ -59,7 +112,7 @@ class Sender(Negotiation):
     Says the parameters; hears the answer where there is to be one.
     """
 
-    __slots__ = ("_answers", "_lines")
+    __slots__ = ("_answers", "_codec", "_reader")
 
     def __init__(
         self,
@@ -69,21 +122,24 @@ class Sender(Negotiation):
         release: Release | None = None,
         limit: int = LIMIT,
         timeout: float | None = None,
+        codec: Codec = LINES,
     ) -> None:
         """
         @param answers: how the answer is read; C{None} if none is expected.
         @param release: unless given, C{ON_REPLY} where there is an answer and C{AT_ONCE} where there is none.
         @param limit: octets of the longest answer.
         @param timeout: seconds.
+        @param codec: how an object travels.
         @raise UsageError: JSON cannot say the parameters, or the application were to wait for an answer that never comes.
         """
         usual = Release.AT_ONCE if answers is None else Release.ON_REPLY
         if answers is None and release is Release.ON_REPLY:
             raise UsageError("there is no answer to wait for")
         super().__init__(release or usual, timeout)
-        self._out = [encode(parameters)]
+        self._out = [codec.encode(parameters)]
         self._answers = answers
-        self._lines = Lines(limit)
+        self._codec = codec
+        self._reader = codec.reader(limit)
 
     def receive_data(self, octets: bytes) -> list[Event]:
         """
@@ -95,14 +151,15 @@ class Sender(Negotiation):
         if self._answers is None:
             self.settled = True
             return [Agreed(b"", {}, octets)]
-        self._lines.feed(octets)
-        line = self._lines.next_line()
-        if line is None:
+        self._reader.feed(octets)
+        answer = self._reader.next_object()
+        if answer is None:
             return []
-        answer = decode_object(line)
         reason = self._answers.refusal(answer)
         self.settled = True
-        return [Agreed(b"", answer, self._lines.take_rest()) if reason is None else Refused(reason)]
+        if reason is not None:
+            return [Refused(reason)]
+        return [Agreed(b"", answer, self._codec.behind(self._reader.take_rest()))]
 
 
 class Receiver(Negotiation):
@@ -110,19 +167,26 @@ class Receiver(Negotiation):
     Hears the parameters; lets its owner answer where there is to be an answer.
     """
 
-    __slots__ = ("_answers", "_asked", "_kept", "_lines")
+    __slots__ = ("_answers", "_asked", "_codec", "_kept", "_reader")
 
     def __init__(
-        self, *, answers: Answers | None = None, limit: int = LIMIT, timeout: float | None = None,
+        self,
+        *,
+        answers: Answers | None = None,
+        limit: int = LIMIT,
+        timeout: float | None = None,
+        codec: Codec = LINES,
     ) -> None:
         """
         @param answers: how the answer is said; C{None} for none, and then nothing is asked either.
-        @param limit: octets of the longest line.
+        @param limit: octets of the longest object.
         @param timeout: seconds.
+        @param codec: how an object travels.
         """
         super().__init__(Release.ON_REPLY, timeout)
         self._answers = answers
-        self._lines = Lines(limit)
+        self._codec = codec
+        self._reader = codec.reader(limit)
         self._asked: Mapping[str, Any] | None = None
         self._kept = Kept(b"")
 
@@ -130,20 +194,20 @@ class Receiver(Negotiation):
         """
         As in L{Negotiation}.
 
-        @raise PeerError: the line is no JSON object, or too long.
+        @raise PeerError: what comes is no JSON object, or too long.
         """
         self._unsettled()
         if self._asked is not None:
             self._kept.add(octets)
             return []
-        self._lines.feed(octets)
-        line = self._lines.next_line()
-        if line is None:
+        self._reader.feed(octets)
+        parameters = self._reader.next_object()
+        if parameters is None:
             return []
-        parameters, rest = decode_object(line), self._lines.take_rest()
+        rest = self._reader.take_rest()
         if self._answers is None:
             self.settled = True
-            return [Agreed(b"", parameters, rest)]
+            return [Agreed(b"", parameters, self._codec.behind(rest))]
         self._asked, self._kept = parameters, Kept(rest)
         return [Asked(b"", parameters)]
 
@@ -158,15 +222,15 @@ class Receiver(Negotiation):
         As in L{Negotiation}.
         """
         asked, answers = self._answering()
-        self._out.append(encode(answers.yes(parameters or {})))
-        return [Agreed(b"", asked, self._kept.joined())]
+        self._out.append(self._codec.encode(answers.yes(parameters or {})))
+        return [Agreed(b"", asked, self._codec.behind(self._kept.joined()))]
 
     def refuse(self, reason: str) -> list[Event]:
         """
         As in L{Negotiation}: for good.
         """
         _, answers = self._answering()
-        self._out.append(encode(answers.no(reason)))
+        self._out.append(self._codec.encode(answers.no(reason)))
         return [Refused(reason)]
 
     def _answering(self) -> tuple[Mapping[str, Any], Answers]:

@@ -35,12 +35,14 @@ PENDING = 256
 """Connections that may be awaited, or picked up, at the same time."""
 
 KEEP_ALIVE, CONN_READY, PICKUP_FAILED = "keep-alive", "conn-ready", "pickup-failed"
+_PATH = re.compile("[!-~]+")
 _TICKET = re.compile(r"[?&]uuid=([^&#]*)")
+_DIALLER = re.compile(r"[?&]revdial\.dialer=([^&#]*)")
 
 
 class BadLine(PeerError):
     """
-    A control line whose members are of the wrong kind.
+    A control line whose members are of the wrong kind, or which lacks one.
     """
 
 
@@ -101,14 +103,14 @@ def encode_line(command: str, path: str = "", error: str = "") -> bytes:
 def decode_line_untrusted(line: bytes) -> tuple[str, str, str]:
     """
     @param line: without its line feed.
-    @return: command, path and error; empty where the line has none.
+    @return: command, path and error; empty where the line has none, or C{null}.
     @raise PeerError: no JSON object, or members that are no strings.
     """
     members: dict[str, Any] = decode_object(line)
-    texts = tuple(members.get(name, "") for name in ("command", "connPath", "err"))
-    if not all(isinstance(text, str) for text in texts):
+    command, path, error = (members.get(name) or "" for name in ("command", "connPath", "err"))
+    if not (isinstance(command, str) and isinstance(path, str) and isinstance(error, str)):
         raise BadLine("a member of a control line is no string")
-    return texts
+    return command, path, error
 
 
 def pick_up_path(base: str, dialler: str, ticket: str) -> str:
@@ -118,6 +120,24 @@ def pick_up_path(base: str, dialler: str, ticket: str) -> str:
     @param ticket: the connection's, a UUID.
     """
     return f"{base}{'&' if '?' in base else '?'}revdial.dialer={dialler}&uuid={ticket}"
+
+
+def read_pick_up_untrusted(path: str) -> tuple[str, str]:
+    """
+    @param path: of a connection that came to the door for pick-ups, with its query.
+    @return: dialler and ticket; empty where it names none, as the peers of old diallers do with the ticket.
+    """
+    dialler, ticket = _DIALLER.search(path), _TICKET.search(path)
+    return dialler.group(1) if dialler else "", ticket.group(1) if ticket else ""
+
+
+def pick_up_url(server: str, path: str) -> str:
+    """
+    @param server: the one that the control connection goes to, C{http://} or C{https://}, perhaps with a path.
+    @param path: what the dialler asked for.
+    @return: C{ws://} or C{wss://}; never another server, whatever the path looks like.
+    """
+    return f"ws{server.removeprefix('http').rstrip('/')}/{path.lstrip('/')}"
 
 
 class _Control:
@@ -251,9 +271,18 @@ class Listener(_Control):
         if command == KEEP_ALIVE:
             self._heard = True
         elif command == CONN_READY:
-            if path not in self._asked and len(self._asked) < PENDING:
-                self._asked[path] = None
-                events.append(PickUpAsked(path))
+            self._ask(path, events)
+
+    def _ask(self, path: str, events: list[Any]) -> None:
+        if not _PATH.fullmatch(path):
+            raise BadLine("the dialler does not say where to connect to", path=path[:64])
+        if path in self._asked:
+            return
+        self._asked[path] = None
+        if len(self._asked) > PENDING:
+            self.failed(path, "too many connections are being made")
+        else:
+            events.append(PickUpAsked(path))
 
     def picked_up(self, path: str) -> None:
         """
@@ -267,7 +296,7 @@ class Listener(_Control):
         """
         if path in self._asked:
             del self._asked[path]
-            self._out.append(_fitted(path, reason))
+            self._out += _fitted(path, reason)
 
     def next_deadline(self) -> float | None:
         """
@@ -288,12 +317,12 @@ class Listener(_Control):
         return [DiallerSilent()] if now >= self._silent_at else []
 
 
-def _fitted(path: str, reason: str) -> bytes:
+def _fitted(path: str, reason: str) -> list[bytes]:
     """
-    @return: a failure in a line that is not too long for its reader.
+    @return: a failure, in a line that is not too long for its reader; none where the path alone is.
     """
     for length in (1024, 128, 0):
         line = encode_line(PICKUP_FAILED, path, reason[:length])
         if len(line) <= LINE:
-            break
-    return line
+            return [line]
+    return []

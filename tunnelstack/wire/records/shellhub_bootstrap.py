@@ -1,0 +1,280 @@
+"""
+What a ShellHub agent and its server say to each other over plain HTTP before there is a tunnel: JSON, in both directions, read
+and written by both sides.
+
+Members that are not known are ignored; those that matter have their type, or the message is refused.
+
+Source: shellhub C{pkg/models/device.go}, C{info.go}, C{publickey.go}; C{pkg/api/client/client_public.go}.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+from tunnelstack.errors import PeerError
+from tunnelstack.wire.gojson import encode_fields
+from tunnelstack.wire.jsonline import decode_object
+
+INFO, DEVICE_AUTH, SSH_AUTH = "/info", "/api/devices/auth", "/api/auth/ssh"
+
+JSON = b"application/json"
+"""The content type of all bodies; a genuine agent reads no other."""
+
+BODY = 64 * 1024
+"""Octets of the longest body."""
+
+REPEAT, REPEAT_SPREAD = 600.0, (10.0, 60.0)
+"""Seconds between two authentications of a connected agent, and what is added by chance."""
+
+ACCEPTED, PENDING, REJECTED = "accepted", "pending", "rejected"
+
+
+class BadBody(PeerError):
+    """
+    A member of a body is missing, or of the wrong type.
+    """
+
+
+@frozen(kw_only=True)
+class Info:
+    """
+    Where the parts of a server are.
+
+    @ivar api: its HTTP address.
+    @ivar ssh: its SSH address.
+    """
+
+    version: str
+    api: str = ""
+    ssh: str = ""
+
+
+@frozen(kw_only=True)
+class DeviceInfo:
+    """
+    What a device runs.
+    """
+
+    id: str = ""
+    pretty_name: str = ""
+    version: str = ""
+    arch: str = ""
+    platform: str = ""
+
+
+@frozen(kw_only=True)
+class DeviceAuth:
+    """
+    A device says who it is.
+
+    @ivar mac: C{None} if it does not say.
+    @ivar public_key: PEM, PKCS#1.
+    @ivar tenant: the namespace's UUID.
+    @ivar sessions: identifiers of those that it believes to serve.
+    @ivar install_key: accepts it at once, where it is a good one.
+    """
+
+    public_key: str
+    tenant: str
+    hostname: str = ""
+    mac: str | None = None
+    info: DeviceInfo = DeviceInfo()
+    sessions: tuple[str, ...] = ()
+    install_key: str = field(default="", repr=False)
+
+
+@frozen(kw_only=True)
+class DeviceAuthAnswer:
+    """
+    The server says what it calls a device.
+
+    @ivar token: the credential of its tunnels.
+    @ivar status: C{""} where the server does not say.
+    @ivar config: of its sessions, see L{tunnelstack.wire.records.shellhub_settings}.
+    """
+
+    uid: str
+    token: str = field(repr=False)
+    name: str
+    namespace: str
+    status: str = ""
+    config: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class SSHAuth:
+    """
+    An agent asks its server to vouch for a user's key.
+
+    @ivar fingerprint: see L{fingerprint<tunnelstack.wire.records.shellhub_identity.fingerprint>}.
+    @ivar data: what is to be signed, as it is; see L{encode_login}.
+    """
+
+    fingerprint: str
+    data: str
+
+
+def encode_info(info: Info) -> bytes:
+    """
+    The body of the answer to C{GET /info}.
+    """
+    return _encode({"version": info.version, "endpoints": {"api": info.api, "ssh": info.ssh}})
+
+
+def decode_info_untrusted(body: bytes) -> Info:
+    """
+    @raise PeerError: it is none.
+    """
+    said = decode_object(body)
+    endpoints = _object(said, "endpoints")
+    return Info(version=_text(said, "version"), api=_text(endpoints, "api"), ssh=_text(endpoints, "ssh"))
+
+
+def encode_device_auth(auth: DeviceAuth) -> bytes:
+    """
+    The body of C{POST /api/devices/auth}.
+    """
+    info = auth.info
+    said: dict[str, Any] = {
+        "info": {
+            "id": info.id, "pretty_name": info.pretty_name, "version": info.version, "arch": info.arch,
+            "platform": info.platform,
+        },
+    }  # fmt: skip
+    if auth.sessions:
+        said["sessions"] = list(auth.sessions)
+    if auth.hostname:
+        said["hostname"] = auth.hostname
+    if auth.mac is not None:
+        said["identity"] = {"mac": auth.mac}
+    said.update(public_key=auth.public_key, tenant_id=auth.tenant)
+    if auth.install_key:
+        said["install_key"] = auth.install_key
+    return _encode(said)
+
+
+def decode_device_auth_untrusted(body: bytes) -> DeviceAuth:
+    """
+    @raise PeerError: it is none, or it has neither a host name nor an identity.
+    """
+    said = decode_object(body)
+    hostname, mac, info = _text(said, "hostname"), None, _object(said, "info")
+    if said.get("identity") is not None:
+        mac = _text(_object(said, "identity"), "mac")
+    if not hostname and mac is None:
+        raise BadBody("a device has neither a host name nor an identity")
+    sessions = said.get("sessions") or []
+    if not isinstance(sessions, list) or not all(isinstance(session, str) for session in sessions):
+        raise BadBody("sessions are no list of texts")
+    return DeviceAuth(
+        public_key=_text(said, "public_key", needed=True),
+        tenant=_text(said, "tenant_id", needed=True),
+        hostname=hostname,
+        mac=mac,
+        info=DeviceInfo(**{name: _text(info, name) for name in ("id", "pretty_name", "version", "arch", "platform")}),
+        sessions=tuple(sessions),
+        install_key=_text(said, "install_key"),
+    )
+
+
+def encode_device_answer(answer: DeviceAuthAnswer) -> bytes:
+    """
+    The body of the answer to C{POST /api/devices/auth}.
+    """
+    said: dict[str, Any] = {
+        "uid": answer.uid, "token": answer.token, "name": answer.name, "namespace": answer.namespace,
+    }  # fmt: skip
+    if answer.status:
+        said["status"] = answer.status
+    if answer.config:
+        said["config"] = dict(answer.config)
+    return _encode(said)
+
+
+def decode_device_answer_untrusted(body: bytes) -> DeviceAuthAnswer:
+    """
+    @raise PeerError: it is none.
+    """
+    said = decode_object(body)
+    return DeviceAuthAnswer(
+        uid=_text(said, "uid", needed=True),
+        token=_text(said, "token", needed=True),
+        name=_text(said, "name"),
+        namespace=_text(said, "namespace"),
+        status=_text(said, "status"),
+        config=_object(said, "config"),
+    )
+
+
+def encode_ssh_auth(auth: SSHAuth) -> bytes:
+    """
+    The body of C{POST /api/auth/ssh}.
+    """
+    return _encode({"fingerprint": auth.fingerprint, "data": auth.data})
+
+
+def decode_ssh_auth_untrusted(body: bytes) -> SSHAuth:
+    """
+    @raise PeerError: it is none.
+    """
+    said = decode_object(body)
+    return SSHAuth(fingerprint=_text(said, "fingerprint", needed=True), data=_text(said, "data", needed=True))
+
+
+def encode_login(username: str, device: str) -> str:
+    """
+    @param device: its name (the member is called otherwise).
+    @return: what is signed for a login.
+    """
+    return encode_fields([("Username", username), ("Namespace", device)]).decode()
+
+
+def encode_signature(signature: str) -> bytes:
+    """
+    The body of the answer to C{POST /api/auth/ssh}.
+    """
+    return _encode({"signature": signature})
+
+
+def decode_signature_untrusted(body: bytes) -> str:
+    """
+    @return: base64.
+    @raise PeerError: there is none.
+    """
+    return _text(decode_object(body), "signature", needed=True)
+
+
+def encode_message(message: str) -> bytes:
+    """
+    The body of a refusal.
+    """
+    return _encode({"message": message})
+
+
+def _encode(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+
+
+def _text(said: Mapping[str, Any], name: str, needed: bool = False) -> str:
+    """
+    @return: C{""} where there is none and none is needed.
+    """
+    value = said.get(name)
+    if value is None and not needed:
+        return ""
+    if not isinstance(value, str) or (needed and not value):
+        raise BadBody("a member of a body is missing or no text", member=name)
+    return value
+
+
+def _object(said: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = said.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise BadBody("a member of a body is no object", member=name)
+    return value

@@ -1,0 +1,103 @@
+"""
+What a ShellHub server may set about the sessions of its agents: a map in the answer to their authentication.
+
+Genuine agents only heed the one member that is no number, since they look for integers where their JSON has doubles.  We take
+a number in any form that JSON has for it.
+
+Source: shellhub C{pkg/api/client/client_public.go}, C{NewReverseV2ConfigFromMap}; hashicorp/yamux C{mux.go}, C{VerifyConfig}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+from tunnelstack.errors import PeerError
+
+LOWEST_WINDOW = 256 * 1024
+"""Octets; the window that every yamux stream begins with."""
+
+_WORD = 1 << 32
+_DURATION = 1 << 63
+_SECOND = 1_000_000_000
+
+
+class UnusableSettings(PeerError):
+    """
+    No session can be built from the settings: the defaults are to be used.
+    """
+
+
+@frozen(kw_only=True)
+class Settings:
+    """
+    Of an agent's yamux session; the defaults are a genuine agent's.
+
+    @ivar backlog: streams that wait to be accepted.
+    @ivar keep_alive: whether the agent pings, every C{interval} seconds.
+    @ivar write_timeout: seconds for a ping's answer.
+    @ivar window: octets one stream may have in flight toward us.
+    @ivar open_timeout: seconds for a stream of ours to be acknowledged.
+    @ivar close_timeout: seconds that a stream which we ended may stay half open.
+    """
+
+    backlog: int = field(default=256, metadata={"name": "yamux_accept_backlog"})
+    keep_alive: bool = field(default=True, metadata={"name": "yamux_enable_keep_alive"})
+    interval: float = field(default=35.0, metadata={"name": "yamux_keep_alive_interval"})
+    write_timeout: float = field(default=15.0, metadata={"name": "yamux_connection_write_timeout"})
+    window: int = field(default=LOWEST_WINDOW, metadata={"name": "yamux_max_stream_window_size"})
+    open_timeout: float = field(default=75.0, metadata={"name": "yamux_stream_open_timeout"})
+    close_timeout: float = field(default=300.0, metadata={"name": "yamux_stream_close_timeout"})
+
+
+DEFAULTS = Settings()
+
+
+def read_settings_untrusted(config: Mapping[str, Any]) -> Settings:
+    """
+    @param config: durations are in nanoseconds.  What is missing, unknown or of another type is as if it were not there.
+    @raise UnusableSettings: see there.
+    """
+    found: dict[str, Any] = {}
+    for attribute in Settings.__attrs_attrs__:
+        value = config.get(attribute.metadata["name"])
+        if isinstance(attribute.default, bool):
+            taken: Any = value if isinstance(value, bool) else None
+        elif isinstance(attribute.default, float):
+            taken = _seconds(value)
+        else:
+            taken = _whole(value, _WORD)
+        if taken is not None:
+            found[attribute.name] = taken
+    settings = Settings(**found)
+    if settings.backlog <= 0 or settings.interval <= 0 or settings.window < LOWEST_WINDOW or settings.write_timeout <= 0:
+        raise UnusableSettings("no session can be built from a server's settings", settings=settings)
+    return settings
+
+
+def encode_settings(settings: Settings) -> dict[str, Any]:
+    """
+    @return: the members that differ from the defaults, for the answer.
+    """
+    said = {}
+    for attribute in Settings.__attrs_attrs__:
+        value = getattr(settings, attribute.name)
+        if value != attribute.default:
+            said[attribute.metadata["name"]] = round(value * _SECOND) if isinstance(attribute.default, float) else value
+    return said
+
+
+def _whole(value: object, bound: int) -> int | None:
+    """
+    @return: C{None} for what is no whole number between C{-bound} and C{bound}.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -bound < value < bound:
+        return None
+    return int(value) if value == int(value) else None
+
+
+def _seconds(value: object) -> float | None:
+    nanoseconds = _whole(value, _DURATION)
+    return None if nanoseconds is None else nanoseconds / _SECOND

@@ -1,0 +1,151 @@
+"""
+What a ShellHub server asks of a device in version 1: one HTTP/1.1 request on a connection that was picked up, and for a proxy
+its answer; then octets.
+
+The request is a message (or several) of its own, since the genuine device's HTTP server must not see more in the read that
+completes it.  Its answer to CONNECT promises chunks that never come: what follows the empty line is the payload as it is.
+
+Source: shellhub C{server/ssh/pkg/dialer/target.go}, C{agent/pkg/agentd/handlers.go}; for the forms of old servers
+C{pkg/agent/pkg/tunnel/tunnel.go} of 0.17.
+"""
+
+from __future__ import annotations
+
+import re
+from email.utils import formatdate
+
+from attrs import evolve, frozen
+
+from tunnelstack.errors import UsageError
+from tunnelstack.wire.http1 import Fields, RequestHead, ResponseHead, encode_request, encode_response
+from tunnelstack.wire.records.shellhub import (
+    BadTarget,
+    HTTPProxy,
+    SSHClose,
+    SSHOpen,
+    Target,
+    decode_port_untrusted,
+    encode_target,
+)
+
+CONNECTION, PICK_UP = "/ssh/connection", "/ssh/revdial"
+"""Where agents connect, and where they pick up what was asked for."""
+
+PING, PONG = 30.0, 35.0
+"""Seconds between the server's WebSocket pings, and without an answer after which it closes the control connection."""
+
+REFUSAL = 512
+"""Octets of a refusal's reason that are read."""
+
+UNKNOWN_DIALLER = b"unknown dialer\n"
+"""The body, in plain text, of the 400 to a pick-up for nobody."""
+
+INVALID_ADDRESS = "failed because address is invalid"
+CONNECT_FAILED = "failed to connect to the server on device"
+
+_FIELDS: Fields = [(b"Host", b""), (b"User-Agent", b"Go-http-client/1.1")]
+_SEGMENT = re.compile(r"[A-Za-z0-9._~-]{1,255}")
+_HOST = re.compile(r"[A-Za-z0-9._:%-]{1,255}")
+_REASONS = {404: b"Not Found", 500: b"Internal Server Error"}
+
+
+@frozen
+class HTTPForward:
+    """
+    An old server's way to a device's port 80: a visitor's request, to be written there as it is.
+
+    @ivar head: with its true target.
+    """
+
+    head: RequestHead
+
+
+def encode_ask(target: Target) -> bytes:
+    """
+    @return: the request, to be written alone.
+    @raise UsageError: it does not fit into a path.
+    """
+    members = encode_target(target)
+    if isinstance(target, HTTPProxy):
+        host = f"[{target.host}]" if ":" in target.host else target.host
+        method, path = b"CONNECT", f"/http/proxy/{_fitting(_HOST, target.host) and host}:{target.port}"
+    elif isinstance(target, SSHClose):
+        method, path = b"GET", f"/ssh/close/{_fitting(_SEGMENT, members['id'])}"
+    else:
+        method, path = b"GET", f"/ssh/{_fitting(_SEGMENT, members['id'])}"
+    return encode_request(RequestHead(method, path.encode(), _FIELDS))
+
+
+def _fitting(pattern: re.Pattern[str], text: str) -> str:
+    if not pattern.fullmatch(text):
+        raise UsageError(f"{text[:64]!r} does not fit into a path")
+    return text
+
+
+def decode_ask_untrusted(head: RequestHead) -> Target | HTTPForward | None:
+    """
+    @return: what is asked for; C{None} for a route that is not known, to be answered with 404.
+    @raise BadTarget: a proxy to what is no address, to be answered with 500 and L{INVALID_ADDRESS}.
+    """
+    parts = head.target.partition(b"?")[0].decode("latin-1").split("/")[1:]
+    match head.method, parts:
+        case b"GET", ["ssh", "http"]:
+            return HTTPForward(evolve(head, target=head.field(b"x-path") or b"/"))
+        case b"GET", ["ssh", identifier]:
+            return SSHOpen(identifier)
+        case b"GET", ["ssh", "close", identifier]:
+            return SSHClose(identifier)
+        case b"CONNECT", ["http", "proxy", address] | ["ssh", "proxy", address]:
+            return _proxy(address)
+    return None
+
+
+def _proxy(address: str) -> HTTPProxy:
+    """
+    @param address: C{host:port}; without a host it is the device itself, and an IPv6 address may lack its brackets.
+    """
+    host, _, port = address.rpartition(":")
+    if host[:1] == "[" and host[-1:] == "]":
+        host = host[1:-1]
+    if host and not _HOST.fullmatch(host):
+        raise BadTarget("this is no address", address=address[:64])
+    return HTTPProxy(host or "127.0.0.1", decode_port_untrusted(port))
+
+
+def encode_yes(target: Target | HTTPForward, now: float) -> bytes:
+    """
+    @param now: seconds since 1970.
+    @return: how a device answers before it does what was asked: nothing, where it is to speak SSH.
+    """
+    match target:
+        case SSHClose():
+            return encode_response(ResponseHead(200, b"OK", [_date(now), (b"Content-Length", b"0")]))
+        case HTTPProxy():
+            return encode_response(ResponseHead(200, b"OK", [_date(now), (b"Transfer-Encoding", b"chunked")]))
+    return b""
+
+
+def encode_no(reason: str, now: float, status: int = 500) -> bytes:
+    """
+    @param now: seconds since 1970.
+    @param status: 500, or 404 for a route that is not known.
+    @return: how a device says that it cannot be had.
+    """
+    kind, body = b"text/plain; charset=UTF-8", reason.encode()
+    if status == 404:
+        kind, body = b"application/json", b'{"message":"Not Found"}\n'
+    fields = [(b"Content-Type", kind), _date(now), (b"Content-Length", b"%d" % len(body))]
+    return encode_response(ResponseHead(status, _REASONS[status], fields)) + body
+
+
+def _date(now: float) -> tuple[bytes, bytes]:
+    return b"Date", formatdate(now, usegmt=True).encode()
+
+
+def refusal(head: ResponseHead) -> str | None:
+    """
+    @param head: a device's answer to CONNECT.
+    @return: C{None} for a yes: what follows is payload, whatever the fields promise.  Else the status, as its line has it; the
+        body's first L{REFUSAL} octets say why.
+    """
+    return None if head.status == 200 else f"{head.status} {head.reason.decode('latin-1')}".rstrip()
