@@ -17,6 +17,7 @@ from tunnelstack.negotiation.multistream import multistreamEndpoint
 from tunnelstack.negotiation.run import NegotiatingEndpoint
 from tunnelstack.stream.lost import UnsupportedPurpose
 from tunnelstack.terms import HTTPTo, Named, Purpose, TCPTo, Visitor
+from tunnelstack.transport.websocket import WebSocketLimits
 from tunnelstack.wire.jsonline import encode
 from tunnelstack.wire.negotiate import Negotiation, Release
 from tunnelstack.wire.parameters import PLAIN, Receiver
@@ -43,6 +44,9 @@ LINE = 16 * 1024
 
 NAME_OCTETS = 255
 """Octets of the longest stream protocol's name that can be dialled."""
+
+CARRIER = WebSocketLimits(maxMessage=1024 * 1024)
+"""Messages of ours have at most 64 KiB; those of others may have more, within reason."""
 
 WELCOME_SECONDS = 10.0
 """Seconds from the upgrade until the agent has said hello, and until the edge has answered."""

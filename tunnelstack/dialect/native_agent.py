@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.dialect.native import (
+    CARRIER,
     CONTROL,
     NAME,
     PATH,
@@ -228,6 +229,7 @@ class NativeDialler:
         self._web = WebSocketClientEndpoint(
             reactor, url.rstrip("/") + PATH.decode(), headers=[("Authorization", f"Bearer {token}")] if token else [],
             subprotocols=[SUBPROTOCOL], contextFactory=contextFactory, endpoint=endpoint,
+            limits=CARRIER,
         )
 
     @inlineCallbacks

@@ -19,6 +19,7 @@ from zope.interface import implementer
 
 from tunnelstack.dialect._native_tunnel import NativeTunnel
 from tunnelstack.dialect.native import (
+    CARRIER,
     CONTROL,
     DIAL,
     GOODBYE_SECONDS,
@@ -136,7 +137,7 @@ class _Entry(Protocol):
             return
         arrival = _Arrival(self._dialect, self._edge, principal, self.transport.getPeer())
         protocol = upgrade(
-            self.transport, self._knock.octets, arrival, clock=self._edge.clock, subprotocols=[SUBPROTOCOL],
+            self.transport, self._knock.octets, arrival, clock=self._edge.clock, subprotocols=[SUBPROTOCOL], limits=CARRIER,
         )
         if self._leftover:
             protocol.dataReceived(self._leftover)
@@ -271,9 +272,10 @@ class _Arrival(Factory):
 
     def drain(self) -> None:
         """
-        The agent is about to stop.
+        The agent is about to stop: nothing new from here on.
         """
-        self._tunnel.drain()
+        self._tunnel.draining = True
+        self._edge.clock.callLater(0, self._tunnel.drain)      # behind the answer, which ends nothing
 
     def ended(self, reason: Failure) -> None:
         """

@@ -202,7 +202,7 @@ class ControlServer(_Talk):
             if what == "withdraw":
                 return self._desk.withdraw(readService(message.get("service"))).addCallback(lambda _: {})
             if what == "drain":
-                self._clock.callLater(0, self._desk.drain)      # behind the answer
+                self._desk.drain()
                 return succeed({})
             raise Denied("unsupported", f"this edge does not know how to {what[:64]}")
         except Exception:
