@@ -33,7 +33,6 @@ FLOORS = {
     "endpoints": 7,
     "check": 8,
     "connect": 8,
-    "connect": 8,
     "demo": 8,
     "strings": 8,
     "cli": 9,

@@ -44,6 +44,7 @@ class ObserverTests(SynchronousTestCase):
         self.log.info("up   edge={edge} rtt={rtt}ms", edge="localhost:8080", rtt=0.4, status="session")
         self.log.info("not for people", status_="x")
         self.log.warn("nothing listens on {target}", target="localhost:3000")
+        self.log.warn("503 for GET /", status=503)
         self.log.critical("the credential is refused")
         self.other.info("Starting factory")
         self.assertEqual(
@@ -51,6 +52,7 @@ class ObserverTests(SynchronousTestCase):
             [
                 "session   up   edge=localhost:8080 rtt=0.4ms\n",
                 "warning   nothing listens on localhost:3000\n",
+                "warning   503 for GET /\n",
                 "error     the credential is refused\n",
             ],
         )

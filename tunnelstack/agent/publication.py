@@ -42,15 +42,18 @@ class Publication:
         clock: Any,
         *,
         shown: str = "",
+        optional: bool = False,
         forget: Callable[[Publication], object] = lambda publication: None,
         random: Callable[[], float] = random,
     ) -> None:
         """
+        @param optional: that the token does not allow it is no news.
         @param forget: called when it is withdrawn.
         """
         self.service = service
         self.handler = handler
         self.shown = shown
+        self._optional = optional
         self._clock = clock
         self._forget = forget
         self._random = random
@@ -140,7 +143,8 @@ class Publication:
         error: Any = failure.value
         code, sentence = (error.code, error.sentence) if isinstance(error, Denied) else ("", str(error))
         if code in FINAL:
-            self._say(self.log.critical, "the edge does not publish {service}: {reason}", sentence)
+            log = self.log.info if self._optional and code == "not-allowed" else self.log.critical
+            self._say(log, "the edge does not publish {service}: {reason}", sentence)
             waiting, self._waiting = self._waiting, []
             for granted in waiting:
                 granted.errback(failure)

@@ -120,7 +120,14 @@ class AgentService(MultiService):
         for link in self._links.values():
             link.handle(name, handler)
 
-    def publish(self, service: Service, handler: Any, shown: str = "") -> Publication:
+    @property
+    def streams(self) -> int:
+        """
+        How many streams are open, the control streams left out.
+        """
+        return sum(max(0, link.session.streams - 1) for link in self._links.values())
+
+    def publish(self, service: Service, handler: Any, shown: str = "", *, optional: bool = False) -> Publication:
         """
         Offer a service at every edge, now and after every reconnection, until it is withdrawn.
 
@@ -128,13 +135,14 @@ class AgentService(MultiService):
             L{StreamAddress<tunnelstack.stream.address.StreamAddress>} with the visitor's address, or an
             L{IDiallingHandler<tunnelstack.interfaces.IDiallingHandler>}.
         @param shown: what a status line says is behind it.
+        @param optional: that the token does not allow it is no news.
         @raise UsageError: there is one of that kind and name.
         """
         key = service.kind, service.name
         if key in self._byName:
             raise UsageError("a service of this kind and name is published already", kind=service.kind, name=service.name)
         publication = Publication(
-            service, handler, self.clock, shown=shown, forget=self._forget, random=self._random,
+            service, handler, self.clock, shown=shown, optional=optional, forget=self._forget, random=self._random,
         )
         self._byName[key] = publication
         self.publications.append(publication)

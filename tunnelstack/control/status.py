@@ -25,7 +25,15 @@ def isStatus(event: Mapping[str, Any]) -> bool:
     """
     Whether people are to see the event as a line.
     """
-    return "log_failure" not in event and ("status" in event or (_isOurs(event) and event["log_level"] in WORDS))
+    return "log_failure" not in event and bool(_word(event) or (_isOurs(event) and event["log_level"] in WORDS))
+
+
+def _word(event: Mapping[str, Any]) -> str:
+    """
+    The word of a status line; the C{status} of a response is a number and none.
+    """
+    status = event.get("status")
+    return status if isinstance(status, str) else ""
 
 
 def _isOurs(event: Mapping[str, Any]) -> bool:
@@ -46,7 +54,7 @@ class StatusLines:
         As in C{ILogObserver}.
         """
         if isStatus(event):
-            word = event.get("status") or WORDS[event["log_level"]]
+            word = _word(event) or WORDS[event["log_level"]]
             self._write(f"{word:<{COLUMN - 1}} {formatEvent(event)}\n")
 
 

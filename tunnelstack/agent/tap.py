@@ -1,0 +1,156 @@
+"""
+C{tunnel-agent}: the command line of the private side, for C{twistd} and for our own console script alike.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+from twisted.python import usage
+
+from tunnelstack.agent.local import Target
+from tunnelstack.agent.service import AgentService
+from tunnelstack.control.config import AgentConfig, ServiceConfig
+from tunnelstack.control.life import Life
+from tunnelstack.control.options import Options as BaseOptions
+from tunnelstack.control.options import number, seconds
+from tunnelstack.control.sources import Sources
+from tunnelstack.errors import ConfigurationError
+
+SCREEN = """
+Usage: tunnel-agent [options] http|tcp|serve|start [TARGET] [options]
+
+The private side of tunnels: publishes what runs here through an edge.
+
+  tunnel-agent --dev http 3000 --name myapp
+        a web server on this machine's port 3000, at http://myapp.localhost:8080/ (see tunnel-edge --dev)
+  tunnel-agent --edge https://tunnels.example.net serve ./public --name docs
+        the files of a folder, at https://docs.tunnels.example.net/
+  tunnel-agent --config agent.toml start
+        several services, several edges
+
+  http TARGET    a web server, at a host name             A target is a port, host:port, or an endpoint
+  tcp TARGET     any TCP server, at a port of the edge    string such as unix:/run/app.sock.
+  serve DIR      the files of a folder, as a web site
+  start          the services of the configuration file
+
+Options                        Environment               Default
+      --dev                                                           the edge that was started here with --dev
+  -e, --edge URL               TUNNELSTACK_EDGE          that one     http(s)://host[:port]
+      --token-file FILE        TUNNELSTACK_TOKEN_FILE                 (or the token itself in TUNNELSTACK_TOKEN)
+  -n, --name NAME              TUNNELSTACK_NAME          host's name  the name to publish under
+      --remote-port N                                    edge's pick  tcp: the port of the edge
+      --rewrite-host HOST                                visitor's    http: the Host that the local server sees
+      --give-up-after SECONDS  TUNNELSTACK_GIVE_UP_AFTER never        end with code 69 after so long without the edge
+  -c, --config FILE            TUNNELSTACK_CONFIG                     a TOML file
+      --version, --help
+
+A flag wins over the environment, the environment over the file.  A credential is never an argument.
+Exit codes: 0 stopped, 64 usage, 69 gave up, 70 bug, 76 no edge there, 77 credential refused, 78 configuration.
+"""
+
+SERVICES = ("http", "tcp", "serve")
+TAKES = {"start": "no target", "serve": "one folder"}
+
+
+class Options(BaseOptions):
+    """
+    The command line, read into C{config}, an L{AgentConfig}.
+    """
+
+    screen = SCREEN
+    optFlags = [["dev", None, "the edge that was started here with --dev"]]
+    optParameters = [
+        ["edge", "e", None, "URL of the edge"],
+        ["token-file", None, None, "a file that holds the token"],
+        ["name", "n", None, "the name to publish under"],
+        ["remote-port", None, None, "the port of the edge"],
+        ["rewrite-host", None, None, "the Host that the local server sees"],
+        ["give-up-after", None, None, "seconds"],
+        ["config", "c", None, "a TOML file"],
+    ]
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self._environ = os.environ if environ is None else environ
+        self._service: tuple[str, str] | None = None
+
+    def parseArgs(self, *arguments: str) -> None:
+        """
+        What to publish.
+        """
+        kind = arguments[0] if arguments else ""
+        if kind not in (*SERVICES, "start"):
+            said = f"not {kind!r}" if kind else "and nothing was said"
+            raise usage.UsageError(f"say what to publish: http, tcp, serve or start, {said}")
+        if len(arguments) != (1 if kind == "start" else 2):
+            raise usage.UsageError(f"{kind} takes {TAKES.get(kind, 'one target: a port, host:port or an endpoint string')}")
+        if kind != "start":
+            self._service = kind, arguments[1]
+
+    def postOptions(self) -> None:
+        """
+        Make C{config}.
+        """
+        kind = self._service[0] if self._service else "start"
+        for option, wanted in (("remote-port", ("tcp",)), ("rewrite-host", ("http",)), ("name", SERVICES)):
+            if self[option] is not None and kind not in wanted:
+                raise usage.UsageError(f"--{option} is for {' and '.join(wanted)}, not for {kind}")
+        sources = Sources(self._environ)
+        agent = AgentConfig() if self["dev"] and not self["config"] else sources.agentFile(self["config"] or "")
+        services = (self._fromArguments(*self._service),) if self._service else agent.services
+        if not services:
+            raise ConfigurationError("there is nothing to publish: the configuration file has no [[service]]")
+        for service in services:
+            checkTarget(service)
+        edges = sources.edges(self["edge"] or "", self["token-file"] or "", dev=bool(self["dev"]), agent=agent)
+        patience = self["give-up-after"] or self._environ.get("TUNNELSTACK_GIVE_UP_AFTER")
+        if patience:
+            agent = evolve(agent, giveUpAfterSeconds=seconds(patience, "give-up-after"))
+        self.config = evolve(agent, services=services, edges=edges)
+
+    def _fromArguments(self, kind: str, target: str) -> ServiceConfig:
+        name = self["name"] or self._environ.get("TUNNELSTACK_NAME") or hostLabel(socket.gethostname())
+        return ServiceConfig(
+            name=name, kind=kind, target=target, rewriteHost=self["rewrite-host"] or "",
+            remotePort=number(self["remote-port"] or 0, "remote-port"),
+        )
+
+
+def hostLabel(host: str) -> str:
+    """
+    A host's name as a service's: C{"Anna's Laptop.local"} gives C{"anna-s-laptop"}.
+    """
+    return re.sub(r"[^a-z0-9]+", "-", host.partition(".")[0].lower()).strip("-")[:63].strip("-") or "agent"
+
+
+def checkTarget(service: ServiceConfig) -> None:
+    """
+    @raise ConfigurationError: nothing can be behind this target, now or later.
+    """
+    if service.kind == "serve" and not Path(service.target).is_dir():
+        raise ConfigurationError(f"{service.target} is no folder")
+    if service.kind in ("http", "tcp"):
+        Target(service.target)
+
+
+def makeService(options: Options) -> Life:
+    """
+    The process's service.
+    """
+    from twisted.internet import reactor
+
+    return makeLife(reactor, options)
+
+
+def makeLife(reactor: Any, options: Options) -> Life:
+    """
+    An agent, and the life of the process around it.
+    """
+    return Life(reactor, AgentService(reactor, options.config))

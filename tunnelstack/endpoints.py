@@ -1,0 +1,365 @@
+"""
+C{tunnel:NAME} as Twisted endpoints: listening is publishing a name at an edge, connecting is dialling what somebody published.
+
+A process has one uplink for each edge and token, whatever it publishes and dials there.  It comes with the first user, and goes
+with the last.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, DeferredList, fail, inlineCallbacks, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from tunnelstack.agent.publication import Publication
+from tunnelstack.agent.service import AgentService
+from tunnelstack.control.config import AgentConfig, EdgeAddress, isLabel
+from tunnelstack.control.sources import Sources
+from tunnelstack.errors import ConfigurationError, UsageError
+from tunnelstack.stream.address import StreamAddress, TunnelAddress
+from tunnelstack.terms import Service
+
+KINDS = ("http", "stream", "tcp")
+
+LINGER = 10.0
+"""Seconds that an uplink waits for somebody to dial again."""
+
+DRAIN = 5.0
+"""Seconds that streams have when the process ends: a server on a TCP port would cut them off at once."""
+
+
+@define(eq=False)
+class Uplink:
+    """
+    The agent that a process is, for one set of edges.
+
+    @ivar users: how many listen or are about to be connected.
+    """
+
+    reactor: Any
+    edges: tuple[EdgeAddress, ...]
+    agent: AgentService = field(init=False)
+    users: int = field(default=0, init=False)
+    _linger: Any = field(default=None, init=False)
+    _trigger: Any = field(default=None, init=False)
+
+    shared: ClassVar[dict[Any, Uplink]] = {}
+    log: ClassVar[Logger] = Logger()
+
+    @classmethod
+    def use(cls, reactor: Any, edges: tuple[EdgeAddress, ...]) -> Uplink:
+        """
+        @return: the process's own, started; to be L{release}d.
+        """
+        key = reactor, edges
+        uplink = cls.shared.get(key)
+        if uplink is None:
+            uplink = cls.shared[key] = cls(reactor, edges)
+            uplink._start()
+        uplink.users += 1
+        uplink._stay()
+        return uplink
+
+    def _start(self) -> None:
+        config = AgentConfig(edges=self.edges, drainSeconds=DRAIN)
+        self.agent = AgentService(self.reactor, config, plugins=False)
+        self.agent.whenEnded().addCallback(self._ended)
+        self.reactor.callWhenRunning(self.agent.startService)
+        self._trigger = self.reactor.addSystemEventTrigger("before", "shutdown", self._shutdown)
+
+    def _stay(self) -> None:
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+
+    def release(self, seconds: float = 0.0) -> Deferred[Any]:
+        """
+        One user less.
+
+        @param seconds: how long the last one leaves it for the next.
+        @return: fires when the session is gone, if this was the last user and there is nothing to wait for.
+        """
+        self.users -= 1
+        if not self.users and self._isShared():
+            if not seconds:
+                return self._stop()
+            self._linger = self.reactor.callLater(seconds, self._lingered)
+        return maybeDeferred(lambda: None)
+
+    def _isShared(self) -> bool:
+        return self.shared.get((self.reactor, self.edges)) is self
+
+    def _lingered(self) -> None:
+        """
+        Nobody has come for a while.
+        """
+        self._linger = None
+        if self.agent.streams:
+            self._linger = self.reactor.callLater(LINGER, self._lingered)
+        else:
+            self._stop()
+
+    def _stop(self) -> Deferred[Any]:
+        self._forget()
+        self.reactor.removeSystemEventTrigger(self._trigger)
+        return maybeDeferred(self.agent.stopService)
+
+    def _shutdown(self) -> Deferred[Any]:
+        self._forget()
+        return maybeDeferred(self.agent.stopService)
+
+    def _ended(self, why: Exception) -> None:
+        """
+        The agent cannot go on; whoever comes next begins anew.
+        """
+        if self._isShared():
+            self.log.critical("{reason}", reason=str(why))
+            self._stop()
+
+    def _forget(self) -> None:
+        self._stay()
+        if self._isShared():
+            del self.shared[self.reactor, self.edges]
+
+
+@implementer(IStreamServerEndpoint)
+class TunnelServerEndpoint:
+    """
+    Publishes a name.
+
+    @ivar services: what is announced.
+    """
+
+    def __init__(self, reactor: Any, edges: tuple[EdgeAddress, ...], name: str, kind: str = "", port: int = 0) -> None:
+        """
+        @param edges: with their tokens.
+        @param kind: C{"http"} for a web host, C{"stream"} for a name that can be dialled, C{"tcp"} for a port of the edge;
+            C{""} for a web host and a name to dial, as far as the token allows.
+        @param port: kind C{"tcp"}: the edge's port; C{0} takes what the edge gives.
+        @raise ConfigurationError: no such name, kind or port.
+        """
+        _label(name)
+        if kind and kind not in KINDS:
+            raise ConfigurationError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
+        if port and kind != "tcp":
+            raise ConfigurationError("a tunnel has a port only with kind=tcp")
+        self._reactor = reactor
+        self._edges = edges
+        kinds = (kind,) if kind else ("http", "stream")
+        self.services = tuple(
+            Service(name=name, kind=each, port=port, perVisitor=each == "http") for each in kinds
+        )
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """
+        Publish the name, and give each visitor a protocol.
+
+        @return: fires when the edge has confirmed it for the first time; waits for what may pass, and fails with
+            L{Denied<tunnelstack.errors.Denied>} or L{Ending<tunnelstack.control.ending.Ending>} for what does not, or with
+            C{CannotListenError} if this process publishes the name already.  Cancelling it withdraws the name.
+        """
+        port = TunnelPort(self._reactor, self._edges, self.services, protocolFactory)
+        try:
+            return port.open()
+        except UsageError as taken:
+            return fail(CannotListenError("tunnel", self.services[0].name, taken))
+
+
+@implementer(IListeningPort)
+class TunnelPort:
+    """
+    A name that is published.
+    """
+
+    def __init__(
+        self, reactor: Any, edges: tuple[EdgeAddress, ...], services: tuple[Service, ...], factory: IProtocolFactory
+    ) -> None:
+        self._reactor = reactor
+        self._edges = edges
+        self._services = services
+        self._factory = factory
+        self._uplink: Uplink | None = None
+        self._publications: list[Publication] = []
+
+    def open(self) -> Deferred[IListeningPort]:
+        """
+        Publish it.
+
+        @return: fires with this port once an edge has granted one of the services.
+        @raise UsageError: it is published already.
+        """
+        uplink = self._uplink = Uplink.use(self._reactor, self._edges)
+        handler = _Visitors(self._factory)
+        try:
+            for service in self._services:
+                optional = len(self._services) > 1
+                self._publications.append(uplink.agent.publish(service, handler, optional=optional))
+        except UsageError:
+            self._close()
+            raise
+        self._factory.doStart()
+        opened: Deferred[IListeningPort] = Deferred(self._cancelled)
+        granted = [publication.whenGranted() for publication in self._publications]
+        first = DeferredList(granted, fireOnOneCallback=True, consumeErrors=True)
+        first.addCallback(self._granted, opened)
+        uplink.agent.whenEnded().addCallback(self._failed, opened)
+        return opened
+
+    def _cancelled(self, opened: Deferred[IListeningPort]) -> None:
+        self.stopListening()
+
+    def _granted(self, result: Any, opened: Deferred[IListeningPort]) -> None:
+        """
+        The first grant; or, if all were denied, why.
+        """
+        if opened.called:
+            return
+        if isinstance(result, list):
+            self.stopListening()
+            opened.errback(result[0][1])
+        else:
+            opened.callback(self)
+
+    def _failed(self, why: Exception, opened: Deferred[IListeningPort]) -> None:
+        if not opened.called:
+            self.stopListening()
+            opened.errback(why)
+
+    def startListening(self) -> None:
+        """
+        It does.
+        """
+
+    @inlineCallbacks
+    def stopListening(self) -> Any:
+        """
+        Withdraw the name; visitors who are there go on.
+
+        @return: fires when the edge knows.
+        """
+        if self._uplink is not None:
+            self._factory.doStop()
+            yield self._close()
+
+    @inlineCallbacks
+    def _close(self) -> Any:
+        uplink, self._uplink = self._uplink, None
+        publications, self._publications = self._publications, []
+        yield DeferredList([publication.withdraw() for publication in publications], consumeErrors=True)
+        if uplink is not None:
+            yield uplink.release()
+
+    def getHost(self) -> TunnelAddress:
+        """
+        The public side, as far as it is known.
+        """
+        known = [publication.address for publication in self._publications if publication.grant is not None]
+        return known[0] if known else TunnelAddress(name=self._services[0].name)
+
+
+class _Visitors:
+    """
+    Builds the protocols of visitors, to whom a server looks as on any port.
+    """
+
+    def __init__(self, factory: IProtocolFactory) -> None:
+        self._factory = factory
+
+    def buildProtocol(self, address: StreamAddress) -> IProtocol | None:
+        """
+        A protocol for a visitor.
+        """
+        built: IProtocol | None = self._factory.buildProtocol(address.visitor or address)
+        return built
+
+
+@implementer(IStreamClientEndpoint)
+class TunnelClientEndpoint:
+    """
+    Dials what somebody has published.
+    """
+
+    def __init__(self, reactor: Any, edges: tuple[EdgeAddress, ...], name: str, purpose: str = "") -> None:
+        """
+        @param edges: with their tokens.
+        @param name: a service, C{agent/service}, or an agent's name.
+        @param purpose: C{""} for what was published, or the name of a stream protocol that its agent serves.
+        """
+        self._reactor = reactor
+        self._edges = edges
+        self._name = name
+        self._purpose = purpose
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """
+        @return: fires with the protocol once the far agent has taken the stream; fails with
+            L{Refused<tunnelstack.errors.Refused>} when the edge or the far agent says no.
+        """
+        uplink = Uplink.use(self._reactor, self._edges)
+        dialled = uplink.agent.dial(self._name, self._purpose).connect(protocolFactory)
+        return dialled.addBoth(self._settled, uplink)
+
+    def _settled(self, result: Any, uplink: Uplink) -> Any:
+        uplink.release(LINGER)
+        return result
+
+
+def serverFromOptions(
+    reactor: Any,
+    name: str,
+    edge: str = "",
+    tokenFile: str = "",
+    kind: str = "",
+    port: str = "0",
+    *,
+    environ: Mapping[str, str] | None = None,
+) -> TunnelServerEndpoint:
+    """
+    What C{tunnel:NAME[:edge=URL][:tokenFile=PATH][:kind=http|stream|tcp][:port=N]} means to a server.
+
+    @raise ConfigurationError: it cannot be used.
+    """
+    if not (port.isascii() and port.isdecimal() and int(port) <= 65_535):
+        raise ConfigurationError(f"port must be a number up to 65535, not {port!r}")
+    return TunnelServerEndpoint(reactor, _edges(environ, edge, tokenFile), name, kind, int(port))
+
+
+def clientFromOptions(
+    reactor: Any,
+    name: str,
+    edge: str = "",
+    tokenFile: str = "",
+    purpose: str = "",
+    *,
+    environ: Mapping[str, str] | None = None,
+) -> TunnelClientEndpoint:
+    """
+    What C{tunnel:NAME[:edge=URL][:tokenFile=PATH][:purpose=/name/1.0.0]} means to a client.
+
+    @raise ConfigurationError: it cannot be used.
+    """
+    return TunnelClientEndpoint(reactor, _edges(environ, edge, tokenFile), name, purpose)
+
+
+def _edges(environ: Mapping[str, str] | None, edge: str, tokenFile: str) -> tuple[EdgeAddress, ...]:
+    return Sources(os.environ if environ is None else environ).edges(edge, tokenFile)
+
+
+def _label(name: str) -> None:
+    try:
+        isLabel(name)
+    except ConfigurationError as mistake:
+        raise ConfigurationError(f"the name of a tunnel {mistake}") from None

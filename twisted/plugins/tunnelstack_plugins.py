@@ -1,0 +1,29 @@
+"""
+What tunnelstack adds to Twisted: two services for C{twistd}, and the C{tunnel:} endpoints.
+
+Every C{twistd} and every C{serverFromString} on the machine loads this file, so it imports only the standard library and what
+is loaded already.
+"""
+
+from __future__ import annotations
+
+from twisted.application.service import ServiceMaker
+
+from tunnelstack.strings import TunnelClientParser, TunnelServerParser
+
+tunnelEdge = ServiceMaker(
+    "tunnelstack edge",
+    "tunnelstack.edge.tap",
+    "The public side of tunnels: visitors and agents come in here.",
+    "tunnel-edge",
+)
+
+tunnelAgent = ServiceMaker(
+    "tunnelstack agent",
+    "tunnelstack.agent.tap",
+    "The private side of tunnels: publishes what runs here through an edge.",
+    "tunnel-agent",
+)
+
+tunnelServer = TunnelServerParser()
+tunnelClient = TunnelClientParser()
