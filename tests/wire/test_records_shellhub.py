@@ -121,7 +121,7 @@ class VectorTests(SynchronousTestCase):
     def upgraded(self) -> tuple[Wire, Raw, Raw]:
         wire, inside = Wire(), Raw()
         factory = Factory()
-        factory.buildProtocol = lambda address: inside  # type: ignore[method-assign]
+        factory.buildProtocol = lambda address: inside  # type: ignore[method-assign, assignment]
         client = rawClient(wire, WebSocketServerFactory(factory, clock=wire.clock).buildProtocol(None))
         return wire, client, inside
 

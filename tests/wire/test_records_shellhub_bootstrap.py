@@ -175,8 +175,9 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(read_settings_untrusted({}), DEFAULTS)
 
     def test_whatIsMissingOrOfAnotherTypeIsNotThere(self) -> None:
+        others: list[Any] = [None, "x", [], {}, "35", 1.5, 1e300, 1 << 70]
         for name in self.full:
-            for value in (None, "x", [], {}, "35", 1.5, 1e300, 1 << 70):
+            for value in others:
                 self.assertEqual(read_settings_untrusted({name: value, "other": 1}), DEFAULTS, (name, value))
         self.assertEqual(read_settings_untrusted({"yamux_accept_backlog": True}), DEFAULTS)
         self.assertEqual(read_settings_untrusted({"yamux_enable_keep_alive": 0}), DEFAULTS)

@@ -123,12 +123,14 @@ class TokenTests(SynchronousTestCase):
 
     def test_whatIsNotADevicesIsRefused(self) -> None:
         good = {"claims": "device", "uid": UID, "tenant": TENANT}
-        for change in (
+        changes: list[dict[str, Any]] = [
             {"claims": "user"}, {"claims": None}, {"uid": UID[1:]}, {"uid": 5}, {"uid": None}, {"tenant": None},
             {"tenant": {}}, {"jti": 5}, {"nbf": "x"}, {"nbf": True}, {"exp": None}, {"exp": 1e300}, {"iat": [NOW]},
-        ):  # fmt: skip
+        ]  # fmt: skip
+        for change in changes:
             self.assertRaises(BadToken, self.verify, forged({**good, **change}))
-        for payload in ([], "x", b"\xff", b"", b"{}"):
+        payloads: list[Any] = [[], "x", b"\xff", b"", b"{}"]
+        for payload in payloads:
             self.assertRaises(PeerError, self.verify, forged(payload))
 
     def test_timesAreHeeded(self) -> None:

@@ -8,7 +8,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire.vectors_shellhub import END, NOW, PROXY, REQUESTS, SESSION
 from tunnelstack.errors import UsageError
-from tunnelstack.wire.http1 import RequestHead, find_end_untrusted, read_request_untrusted, read_response_untrusted
+from tunnelstack.wire.http1 import (
+    RequestHead,
+    find_end_untrusted,
+    read_request_untrusted,
+    read_response_untrusted,
+)
 from tunnelstack.wire.records.shellhub import BadTarget, HTTPProxy, SSHClose, SSHOpen
 from tunnelstack.wire.records.shellhub_v1 import (
     CONNECT_FAILED,

@@ -5,9 +5,19 @@ of the protocol's page.  Identifiers and dates are normalised.
 
 from __future__ import annotations
 
-from tunnelstack.wire.records.shellhub import HTTPProxy, SSHClose, SSHOpen
+from tunnelstack.wire.records.shellhub import HTTPProxy, SSHClose, SSHOpen, Target
 
 SERVER, AGENT = "S>A", "A>S"
+
+#: The lengths and payloads of frames: J5's and J6's envelope, J6's answer.
+ENVELOPE = (
+    "000000307b22686f7374223a223132372e302e302e31222c226964223a227265712d31222c22"
+    "706f7274223a2238303830227d0a"
+)
+FAILURE = (
+    "000000337b226572726f72223a226661696c656420746f206469616c20746f20746865206164"
+    "647265737320616e6420706f7274227d0a"
+)
 
 #: Vectors that are conversations on yamux: who says what.
 TRANSCRIPTS = {
@@ -46,11 +56,7 @@ TRANSCRIPTS = {
         (AGENT, "000100020000000500000000"),
         (AGENT, "000000000000000500000014132f6d756c746973747265616d2f312e302e300a"),
         (AGENT, "000000000000000500000013122f687474702f70726f78792f312e302e300a"),
-        (
-            SERVER,
-            "0000000000000005000000307b22686f7374223a223132372e302e302e31222c226964223a227265712d31222c22706f7274223a223830"
-            "3830227d0a",
-        ),
+        (SERVER, "0000000000000005" + ENVELOPE),
         (AGENT, "0000000000000005000000107b22737461747573223a226f6b227d0a"),
         (SERVER, "000000000000000500000012474554202f20485454502f312e310d0a0d0a"),
     ],
@@ -63,16 +69,8 @@ TRANSCRIPTS = {
         (AGENT, "000100020000000700000000"),
         (AGENT, "000000000000000700000014132f6d756c746973747265616d2f312e302e300a"),
         (AGENT, "000000000000000700000013122f687474702f70726f78792f312e302e300a"),
-        (
-            SERVER,
-            "0000000000000007000000307b22686f7374223a223132372e302e302e31222c226964223a227265712d31222c22706f7274223a223830"
-            "3830227d0a",
-        ),
-        (
-            AGENT,
-            "0000000000000007000000337b226572726f72223a226661696c656420746f206469616c20746f20746865206164647265737320616e64"
-            "20706f7274227d0a",
-        ),
+        (SERVER, "0000000000000007" + ENVELOPE),
+        (AGENT, "0000000000000007" + FAILURE),
         (SERVER, "000100040000000700000000"),
     ],
     "J7": [
@@ -97,11 +95,11 @@ END = SSHClose("sess-1")
 PROXY = HTTPProxy("127.0.0.1", 8080, "req-1")
 
 #: What each conversation asks for.
-ASKED = {"J3": SESSION, "J4": END, "J5": PROXY, "J6": PROXY, "J7": SESSION}
+ASKED: dict[str, Target] = {"J3": SESSION, "J4": END, "J5": PROXY, "J6": PROXY, "J7": SESSION}
 
 #: Version 1: what is asked, the octets of the request, how many they are, and those of a yes (at the beginning of 2026).
 NOW = 1767225600.0
-REQUESTS = {
+REQUESTS: dict[str, tuple[Target, bytes, int, bytes, int]] = {
     "J9": (SESSION, b"GET /ssh/sess-1 HTTP/1.1\r\nHost: \r\nUser-Agent: Go-http-client/1.1\r\n\r\n", 68, b"", 0),
     "J10": (
         END,

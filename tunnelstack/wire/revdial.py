@@ -107,7 +107,8 @@ def decode_line_untrusted(line: bytes) -> tuple[str, str, str]:
     @raise PeerError: no JSON object, or members that are no strings.
     """
     members: dict[str, Any] = decode_object(line)
-    command, path, error = (members.get(name) or "" for name in ("command", "connPath", "err"))
+    said = (members.get(name) for name in ("command", "connPath", "err"))
+    command, path, error = ("" if text is None else text for text in said)
     if not (isinstance(command, str) and isinstance(path, str) and isinstance(error, str)):
         raise BadLine("a member of a control line is no string")
     return command, path, error
