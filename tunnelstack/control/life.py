@@ -102,7 +102,7 @@ class Life(MultiService):
             self._log.warn("stopped at once; what was under way is lost")
             self._reactor.crash()
             return
-        self._log.info("stopping: what is under way may finish; asked again, it stops at once", status="stopping")
+        self._log.info("what is under way may finish; asked again, it stops at once", status="stopping")
         self._stop()
 
     def _reloadAsked(self) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
-from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python import usage
 from twisted.python.failure import Failure
 
@@ -94,27 +93,22 @@ class Options(BaseOptions):
             raise usage.UsageError("--port must be a port from 1 to 65535")
 
 
-class Lines(LineOnlyReceiver):
+class Lines:
     """
     What a part says on one of its outputs.
     """
 
-    delimiter = b"\n"
-
     def __init__(self, said: Callable[[str], None]) -> None:
         self._said = said
+        self._begun = b""
 
-    def lineReceived(self, line: bytes) -> None:
+    def feed(self, data: bytes) -> None:
         """
-        One line.
+        Some of it, cut anywhere.
         """
-        self._said(line.decode("utf-8", "replace").rstrip("\r"))
-
-    def lineLengthExceeded(self, line: bytes) -> None:
-        """
-        A line of any length is shown in pieces.
-        """
-        self.lineReceived(line)
+        *lines, self._begun = (self._begun + data).split(b"\n")
+        for line in lines:
+            self._said(line.decode("utf-8", "replace").rstrip("\r"))
 
 
 class Part(ProcessProtocol):
@@ -149,7 +143,7 @@ class Part(ProcessProtocol):
         """
         From one of its outputs.
         """
-        self._lines[childFD].dataReceived(data)
+        self._lines[childFD].feed(data)
 
     def _said(self, line: str) -> None:
         self._demo.said(self, line)

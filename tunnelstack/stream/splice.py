@@ -12,7 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport, ITCPTransport
+from twisted.internet.interfaces import (
+    IHalfCloseableDescriptor,
+    IHalfCloseableProtocol,
+    ISSLTransport,
+    ITCPTransport,
+)
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -149,4 +154,5 @@ def halfCloses(transport: Any) -> bool:
     """
     TLS cannot end one direction: Twisted's loses what is queued when asked to.
     """
-    return ITCPTransport.providedBy(transport) and not ISSLTransport.providedBy(transport)
+    able = ITCPTransport.providedBy(transport) or IHalfCloseableDescriptor.providedBy(transport)   # the latter: pipes
+    return able and not ISSLTransport.providedBy(transport)
