@@ -134,7 +134,9 @@ class StreamOwner:
         As in L{IStreamOwner}.
         """
         self._streams.pop(stream.streamId, None)
-        self.soon(stream.tellLost, reason)
+        self._calls.append((stream.tellLost, (reason,)))
+        if self._turn is None and not self._feeding:
+            self._wake()
 
     def soon(self, call: Callable[..., object], *arguments: Any) -> None:
         """

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import Factory, field, frozen
+from attrs import Factory, define, field, frozen
 from twisted.internet.interfaces import IAddress
 from zope.interface import implementer
 
@@ -15,10 +15,11 @@ from tunnelstack.terms import Principal
 
 
 @implementer(IAddress)
-@frozen(kw_only=True)
+@define(kw_only=True)
 class StreamAddress:
     """
-    One end of a stream: what a handler is told when a stream is opened to it.
+    One end of a stream: what a handler is told when a stream is opened to it.  Made for every stream, and therefore not frozen
+    (that would double its price); nobody changes one.
 
     @ivar key: the tunnel it came through (C{agent/service}, or the agent's name), C{""} if unknown.
     @ivar principal: who is at the other end of the tunnel, or C{None}.

@@ -283,9 +283,11 @@ class StreamTransport(Outgoing):
         """
         Nothing more is told to the application; the session absorbs what still comes.
         """
-        unread = self.held - self._prepaid
-        self._waiting.clear()
-        self._prepaid = 0
+        unread = 0
+        if self._waiting:
+            unread = self.held - self._prepaid
+            self._waiting.clear()
+            self._prepaid = 0
         self._owner.forget(self.streamId, unread)
 
     # Who is who

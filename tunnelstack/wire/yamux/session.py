@@ -63,7 +63,8 @@ class YamuxConnection(Intake):
             raise GoneAway("the session takes no new streams")
         if self._next_id >= FIRST_UNUSABLE_ID:
             raise StreamsExhausted("the session has no stream numbers left")
-        if not self.open_slots:
+        slots = self.open_slots
+        if not slots:
             self._slots_wanted = True
             raise TooManyStreams("too many streams", open=self._ours, unacknowledged=len(self._unheard))
         stream_id = self._next_id
@@ -71,7 +72,7 @@ class YamuxConnection(Intake):
         stream = self._streams[stream_id] = Stream(stream_id, ours=True)
         self._ours += 1
         self._unheard[stream_id] = now + (self._limits.open_timeout or inf)
-        self._slots_wanted = not self.open_slots
+        self._slots_wanted = slots == 1
         self._outbox.control(WINDOW_SYN, stream_id, self._first_grant(stream))
         return stream_id
 
