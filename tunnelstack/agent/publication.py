@@ -9,7 +9,6 @@ from random import random
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.error import TimeoutError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -137,7 +136,7 @@ class Publication:
             granted.callback(grant)
 
     def _denied(self, failure: Failure, link: Any) -> None:
-        failure.trap(Unavailable, TimeoutError)
+        failure.trap(Unavailable)
         if link not in self._links:
             return
         error: Any = failure.value

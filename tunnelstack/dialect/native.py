@@ -65,8 +65,7 @@ def opening(
     @param wait: connect only once the peer has said that it knows the name.
     @raise UsageError: more parameters than a line holds.
     """
-    if len(encode(parameters)) > LINE:
-        raise UsageError("the parameters are too long for a line", limit=LINE)
+    _fit(parameters)
     release = Release.ON_REPLY if wait else Release.AT_ONCE
     return multistreamEndpoint(connector, name, clock, release=release, parameters=parameters)
 
@@ -74,9 +73,17 @@ def opening(
 def dialling(connector: Any, clock: Any, to: str, purpose: str) -> NegotiatingEndpoint:
     """
     An endpoint for streams through the edge to somebody else's service.
+
+    @raise UsageError: longer than a line may be.
     """
     parameters = {"to": to, "purpose": purpose} if purpose else {"to": to}
+    _fit(parameters)
     return multistreamEndpoint(connector, DIAL, clock, release=Release.AT_ONCE, parameters=parameters, answers=PLAIN)
+
+
+def _fit(parameters: Mapping[str, Any]) -> None:
+    if len(encode(parameters)) > LINE + 1:    # the line feed does not count
+        raise UsageError("the parameters are too long for a line", limit=LINE)
 
 
 def following(name: bytes) -> Negotiation:

@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.internet.error import ConnectionLost, TimeoutError
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IProtocol,
@@ -166,6 +166,7 @@ class NativeLink:
 
         @param to: a service, C{agent/service}, or an agent's name.
         @param purpose: C{""} for the service itself, or the name of a stream protocol.
+        @raise UsageError: longer than a line may be.
         """
         return dialling(self.session.connector, self._clock, to, purpose)
 
@@ -187,7 +188,7 @@ class NativeLink:
         """
         self.draining = True
         asked: Deferred[Any] = self._control.drain()
-        asked.addErrback(lambda failure: failure.trap(Unavailable, TimeoutError) and None)
+        asked.addErrback(lambda failure: failure.trap(Unavailable) and None)
         return asked.addCallback(lambda _: self.session.drain())
 
     def abort(self, reason: str) -> None:

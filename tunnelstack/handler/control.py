@@ -13,7 +13,7 @@ from typing import Any
 from typing import Protocol as Promise
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -75,6 +75,7 @@ class Desk(Promise):
         """
 
 
+@implementer(IHalfCloseableProtocol)
 class _Talk(Protocol):
     """
     What both sides do alike: say objects and hear them.
@@ -115,6 +116,17 @@ class _Talk(Protocol):
         """
         if self._reason is None:
             self.transport.write(encode(message))
+
+    def readConnectionLost(self) -> None:
+        """
+        The peer talks no more.
+        """
+        self.close()
+
+    def writeConnectionLost(self) -> None:
+        """
+        Nor do we.
+        """
 
     def close(self) -> None:
         """
@@ -299,7 +311,7 @@ class ControlClient(_Talk):
         """
         Ask the edge to publish a service.
 
-        @return: fails with L{Denied}, with L{ControlLost}, or with C{TimeoutError}.
+        @return: fails with L{Denied}, or with L{ControlLost}.
         """
         return self._ask("announce", service=writeService(service)).addCallback(_grantOf)
 
@@ -322,7 +334,7 @@ class ControlClient(_Talk):
         number = self._last
         answer: Deferred[Any] = Deferred()
         self._asked[number] = answer
-        answer.addTimeout(ANSWER_SECONDS, self._clock)
+        answer.addTimeout(ANSWER_SECONDS, self._clock, _unanswered)
         answer.addBoth(self._forget, number)
         self.say({"id": number, "do": what, **members})
         return answer
@@ -361,6 +373,12 @@ class ControlClient(_Talk):
         for answer in list(self._asked.values()):
             answer.errback(ControlLost("the session was lost before the edge answered"))
         self._ended(reason)
+
+
+def _unanswered(result: Any, seconds: float) -> Any:
+    if not isinstance(result, Failure):
+        return result
+    raise ControlLost(f"the edge did not answer within {seconds:g} seconds")
 
 
 def writeService(service: Service) -> dict[str, Any]:

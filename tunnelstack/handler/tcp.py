@@ -17,6 +17,7 @@ from zope.interface import implementer
 from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.stream.splice import Splice
 
+
 class SpliceFactory(Factory):
     """
     Builds one end of a splice, for an endpoint to connect.
