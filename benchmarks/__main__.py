@@ -130,6 +130,9 @@ def main() -> int:
     print(f"{'':18}{'':>12}{'go':>10}{'epoll':>10}{'uvloop':>10}{'ratio':>8}   mark")
     results = []
     for name in chosen.ids:
+        if WORKS[name].needsGo and not present[0].go:
+            print(f"{name:18}left out: its origin and its visitors are Go programs", flush=True)
+            continue
         rounds, wrong = measure(name, present, scale)
         for figure in WORKS[name].figures:
             results.append(row(figure, rounds, wrong))

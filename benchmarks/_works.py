@@ -38,10 +38,13 @@ class Figure:
 class Work:
     """
     A benchmark: what it shows and how one side is run.
+
+    @ivar needsGo: its origin and its visitors are Go programs, whichever side is measured.
     """
 
     figures: tuple[Figure, ...]
     run: Callable[[Side, Scale], Figures]
+    needsGo: bool = False
 
 
 @contextmanager
@@ -111,10 +114,13 @@ WORKS: dict[str, Work] = {
     "http-keep": Work(
         (Figure("http-keep", "requests/s", "more", 0.9), Figure("http-keep-unpooled", "requests/s", "more", 3.0)),
         _http.keep,
+        needsGo=True,
     ),
-    "http-new": Work((Figure("http-new", "requests/s", "more", 1.5),), _http.new),
+    "http-new": Work((Figure("http-new", "requests/s", "more", 1.5),), _http.new, needsGo=True),
     "http-big": Work(
-        (Figure("http-big", "MB/s", "more", 1.0), Figure("http-big-upload", "MB/s", "more", 1.0)), _http.big
+        (Figure("http-big", "MB/s", "more", 1.0), Figure("http-big-upload", "MB/s", "more", 1.0)),
+        _http.big,
+        needsGo=True,
     ),
     "idle-agents": Work((Figure("idle-agents", "octets", "less", 0.7),), _http.idleAgents),
     "idle-streams": Work((Figure("idle-streams", "octets", "less", 2.0),), _idleStreams),
