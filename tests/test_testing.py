@@ -6,7 +6,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.endpoints import clientFromString, connectProtocol, serverFromString
+from twisted.internet.error import (
+    CannotListenError,
+    ConnectionAborted,
+    ConnectionDone,
+    ConnectionLost,
+    ConnectionRefusedError,
+)
 from twisted.internet.interfaces import (
     IConsumer,
     IHalfCloseableProtocol,
@@ -14,12 +21,13 @@ from twisted.internet.interfaces import (
     ITCPTransport,
     ITransport,
 )
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tunnelstack.testing import Wire
+from tunnelstack.terms import Service
+from tunnelstack.testing import Caller, EdgeAndAgent, Network, Wire
 
 
 class Collect(Protocol):
@@ -241,3 +249,92 @@ class WireTests(SynchronousTestCase):
         wire = Wire()
         self.assertEqual(wire.near.getPeer(), wire.far.getHost())
         self.assertEqual(wire.far.getPeer(), wire.near.getHost())
+
+
+class NetworkTests(SynchronousTestCase):
+    """
+    A machine without sockets.
+    """
+
+    def setUp(self) -> None:
+        self.network = Network()
+        self.factory = Factory.forProtocol(Caller)
+        self.factory.noisy = False
+
+    def connect(self, port: int = 80) -> Any:
+        endpoint = clientFromString(self.network, f"tcp:localhost:{port}")
+        connected = connectProtocol(endpoint, Caller())
+        self.network.settle()
+        return connected
+
+    def test_endpointsMeet(self) -> None:
+        served: list[Any] = []
+        self.factory.buildProtocol = lambda address: served.append(Caller()) or served[-1]
+        listening = self.successResultOf(serverFromString(self.network, "tcp:80").listen(self.factory))
+        caller = self.successResultOf(self.connect())
+        caller.transport.write(b"hello")
+        self.network.settle()
+        self.assertEqual(served[0].got, b"hello")
+        self.assertEqual(caller.transport.getPeer(), listening.getHost())
+        self.assertEqual(caller.transport.getHost(), served[0].transport.getPeer())
+        caller.transport.loseConnection()
+        self.network.settle()
+        self.assertEqual(self.network.wires, [])
+
+    def test_nobodyListens(self) -> None:
+        self.failureResultOf(self.connect(), ConnectionRefusedError)
+        listening = self.network.listenTCP(80, self.factory)
+        listening.stopListening()
+        self.failureResultOf(self.connect(), ConnectionRefusedError)
+
+    def test_aPortIsTaken(self) -> None:
+        self.network.listenTCP(80, self.factory)
+        self.assertRaises(CannotListenError, self.network.listenTCP, 80, self.factory)
+        free = [self.network.listenTCP(0, self.factory).getHost().port for _ in range(2)]
+        self.assertEqual(len({80, *free}), 3)
+
+    def test_whoIsTurnedAwayIsDisconnected(self) -> None:
+        self.factory.buildProtocol = lambda address: None
+        self.network.listenTCP(80, self.factory)
+        self.assertTrue(self.successResultOf(self.connect()).lost.check(ConnectionDone))
+
+    def test_anAttemptMayBeCancelled(self) -> None:
+        connecting = connectProtocol(clientFromString(self.network, "tcp:localhost:80"), Caller())
+        connecting.cancel()
+        self.failureResultOf(connecting)
+        self.network.settle()
+
+    def test_timePassesInSteps(self) -> None:
+        happened: list[float] = []
+
+        def tick() -> None:
+            happened.append(self.network.seconds())
+            self.network.callLater(0.5, tick)
+
+        tick()
+        self.network.passTime(2, 0.5)
+        self.assertEqual(happened, [0, 0.5, 1, 1.5, 2])
+
+
+class EdgeAndAgentTests(SynchronousTestCase):
+    """
+    The example of the documentation.
+    """
+
+    def test_theExample(self) -> None:
+        class Echo(Protocol):
+            transport: Any
+
+            def dataReceived(self, data: bytes) -> None:
+                self.transport.write(data)
+
+        both = EdgeAndAgent()
+        factory = Factory.forProtocol(Echo)
+        factory.noisy = False
+        both.agent.publish(Service(name="echo", kind="tcp", port=2000), factory)
+        both.start()
+        visitor = both.visit(b"hello", 2000)
+        self.assertEqual(visitor.got, b"hello")
+        both.stop()
+        self.assertIsNotNone(visitor.lost)
+        self.assertEqual((both.network.getDelayedCalls(), both.network.wires), ([], []))
