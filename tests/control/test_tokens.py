@@ -10,9 +10,9 @@ from twisted.cred.checkers import AllowAnonymousAccess, InMemoryUsernamePassword
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from tunnelstack.control.auth.cred import CheckerAuthenticator
 from tunnelstack.control.auth.tokens import (
     FORM,
-    CheckerAuthenticator,
     CredentialUnknown,
     TokenAuthenticator,
     TokenBook,

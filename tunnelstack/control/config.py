@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from datetime import UTC, datetime
 from secrets import token_hex
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,6 +38,9 @@ isIdentifier = matching(r"[0-9A-Za-z-]*", "letters, digits and hyphens")
 isKind = oneOf("http", "tcp", "serve", "stream")
 isDigest = matching(r"[0-9a-fA-F]{64}", "a SHA-256 in 64 hexadecimal digits")
 
+NEVER = datetime.max.replace(tzinfo=UTC)
+"""When a token expires that does not."""
+
 
 def isNetwork(value: Any) -> None:
     """
@@ -53,6 +57,14 @@ def isRight(value: Any) -> None:
     A right that L{tunnelstack.control.rights} can read.
     """
     readRights((str(value),))
+
+
+def isMoment(value: Any) -> None:
+    """
+    A time that means the same everywhere.
+    """
+    if value.tzinfo is None:
+        raise ConfigurationError(f"must say its offset, such as {value.isoformat()}Z")
 
 
 def isEdgeURL(value: Any) -> None:
@@ -83,18 +95,21 @@ class Limits:
     C{[limits]}: what strangers may cost the edge.
     """
 
-    headOctets: int = setting(32 * 1024, "octets of a request's head", check=atLeast(1024, MEBIBYTE))
-    headFields: int = setting(100, "header fields of a request", check=atLeast(8, 10_000))
-    headSeconds: float = setting(10.0, "seconds within which a request's head must be there", check=atLeast(0.1, 3600))
+    headOctets: int = setting(32 * 1024, "octets of a request's head", check=atLeast(1024, MEBIBYTE), live=True)
+    headFields: int = setting(100, "header fields of a request", check=atLeast(8, 10_000), live=True)
+    headSeconds: float = setting(
+        10.0, "seconds within which a request's head must be there", check=atLeast(0.1, 3600), live=True,
+    )
     firstOctetSeconds: float = setting(
-        60.0, "seconds within which the answer must begin; then the visitor gets 504", check=atLeast(0.1, 86_400)
+        60.0, "seconds within which the answer must begin; then the visitor gets 504",
+        check=atLeast(0.1, 86_400), live=True,
     )
     idleSeconds: float = setting(
         300.0, "seconds without an octet after which a connection is closed; never applied to upgraded or streaming bodies",
-        check=atLeast(1, 86_400),
+        check=atLeast(1, 86_400), live=True,
     )
     sessionStreams: int = setting(1024, "streams that each side of a session may have open", check=atLeast(1, 1_000_000))
-    visitors: int = setting(10_000, "visitors' connections at a time", check=atLeast(1))
+    visitors: int = setting(10_000, "visitors' connections at a time", check=atLeast(1), live=True)
     connectionsPerSecond: float = setting(
         50.0, "new connections a second from one address; 0 does not count them", check=atLeast(0)
     )
@@ -123,6 +138,48 @@ class TokenRecord:
     allow: tuple[str, ...] = setting((), "what was granted; nothing else is allowed", check=each(isRight))
     share: bool = setting(False, "several processes may hold the same name, in turns")
     id: str = setting("", "the public part of the token, by which it is named in logs", check=isIdentifier)
+    expires: datetime = setting(NEVER, "when it stops being good, such as 2027-01-31T12:00:00Z", check=isMoment)
+
+
+@frozen(kw_only=True)
+class CertificateRecord:
+    """
+    C{[[certificate]]}: an agent that is known by its certificate, on listeners that verify clients.
+    """
+
+    name: str = setting(says="the agent's name", check=isLabel)
+    sha256: str = setting("", "SHA-256 of the certificate (DER), in hexadecimal digits; or else",
+        check=optional(isDigest))
+    subject: str = setting("", "its subject as RFC 4514 writes it, such as CN=laptop,O=Example")
+    allow: tuple[str, ...] = setting((), "what was granted; nothing else is allowed", check=each(isRight))
+    share: bool = setting(False, "several processes may hold the same name, in turns")
+
+
+@frozen(kw_only=True)
+class CheckerRecord:
+    """
+    C{[[checker]]}: whoever one of Twisted's credentials checkers knows by name and password.  The token such an agent shows is
+    C{name:password}.
+    """
+
+    auth: str = setting(says="the checker, as twistd's --auth takes it: file:/etc/tunnelstack/agents, or a plugin's")
+    allow: tuple[str, ...] = setting((), "what all of them may do; nothing else is allowed", check=each(isRight))
+    share: bool = setting(False, "several processes may hold the same name, in turns")
+
+
+@frozen(kw_only=True)
+class AdminConfig:
+    """
+    C{[admin]}: who may ask what the edge is doing, beside its own user through the socket in the state folder.
+    """
+
+    listen: str = setting(
+        "", "an endpoint string on which everybody who reaches it may read (health, status, agents, routes, streams) and "
+        "nobody may change anything"
+    )
+
+
+DEFAULT_ADMIN = AdminConfig()
 
 
 @frozen(kw_only=True)
@@ -152,16 +209,22 @@ class EdgeConfig:
         "(behind a proxy): the scheme and port of this URL", check=optional(isEdgeURL),
     )
     agentHosts: tuple[str, ...] = setting(
-        (), "further hosts on which agents come in, beside the domain itself and plain IP addresses", check=each(isHost)
+        (), "further hosts on which agents come in, beside the domain itself and plain IP addresses",
+        check=each(isHost), live=True,
     )
     trustedProxies: tuple[str, ...] = setting(
-        (), "networks whose X-Forwarded-* and Forwarded are believed", check=each(isNetwork)
+        (), "networks whose X-Forwarded-* and Forwarded are believed", check=each(isNetwork), live=True,
     )
     portsInterface: str = setting("", "the address on which TCP ports of services are opened; empty is every address")
-    drainSeconds: float = setting(30.0, "seconds that work under way has when the edge stops", check=atLeast(0, 86_400))
+    drainSeconds: float = setting(
+        30.0, "seconds that work under way has when the edge stops", check=atLeast(0, 86_400), live=True,
+    )
     limits: Limits = setting(DEFAULT_LIMITS, inFile=False)
     tokens: tuple[TokenRecord, ...] = setting((), inFile=False)
+    certificates: tuple[CertificateRecord, ...] = setting((), inFile=False)
+    checkers: tuple[CheckerRecord, ...] = setting((), inFile=False)
     routes: tuple[Route, ...] = setting((), inFile=False)
+    admin: AdminConfig = setting(DEFAULT_ADMIN, inFile=False)
     stateDirectory: str = setting("", inFile=False)
     dev: bool = setting(False, inFile=False)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Hashable, Iterable, Mapping
+from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path as FilePath
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -14,7 +15,10 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from attrs import NOTHING, Attribute, AttrsInstance, evolve, fields, frozen
 
 from tunnelstack.control.config import (
+    AdminConfig,
     AgentConfig,
+    CertificateRecord,
+    CheckerRecord,
     EdgeAddress,
     EdgeConfig,
     Limits,
@@ -29,7 +33,8 @@ from tunnelstack.errors import ConfigurationError
 R = TypeVar("R", bound=AttrsInstance)
 
 EDGE_SECTIONS: dict[str, tuple[type, bool]] = {
-    "edge": (EdgeConfig, False), "limits": (Limits, False), "agent": (TokenRecord, True), "route": (Route, True),
+    "edge": (EdgeConfig, False), "limits": (Limits, False), "admin": (AdminConfig, False), "agent": (TokenRecord, True),
+    "certificate": (CertificateRecord, True), "checker": (CheckerRecord, True), "route": (Route, True),
 }
 """The tables of an edge's file: the record each makes, and whether there may be many."""
 
@@ -38,7 +43,13 @@ AGENT_SECTIONS: dict[str, tuple[type, bool]] = {
 }
 """The tables of an agent's file."""
 
-WORDS = {str: "text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
+TOKEN_SECTIONS: dict[str, tuple[type, bool]] = {"agent": (TokenRecord, True)}
+"""The tables of the file in which an edge keeps the tokens that were made for it."""
+
+WORDS = {
+    str: "text in quotes", int: "a whole number", float: "a number", bool: "true or false",
+    datetime: "a date and time such as 2027-01-31T12:00:00Z",
+}  # fmt: skip
 
 
 @frozen
@@ -86,12 +97,33 @@ def parseEdge(text: str, name: str) -> EdgeConfig:
     edge = reading.table(EdgeConfig, "edge")
     limits = reading.table(Limits, "limits")
     tokens = reading.tables(TokenRecord, "agent")
+    admin = reading.table(AdminConfig, "admin")
+    certificates = reading.tables(CertificateRecord, "certificate")
+    checkers = reading.tables(CheckerRecord, "checker")
     routes = reading.tables(Route, "route")
     reading.unique("agent", (token and token.tokenSha256.lower() for token in tokens), "the same token_sha256")
     reading.unique("route", (route and (route.host, route.path) for route in routes), "the same host and path")
+    for index, certificate in enumerate(certificates):
+        if certificate and bool(certificate.sha256) == bool(certificate.subject):
+            reading.wrong(("certificate", index), "[[certificate]] needs either a sha256 or a subject")
     reading.finish()
-    assert edge is not None and limits is not None
-    return evolve(edge, limits=limits, tokens=tuple(tokens), routes=tuple(routes))
+    assert edge is not None and limits is not None and admin is not None
+    return evolve(
+        edge, limits=limits, admin=admin, tokens=tuple(tokens), certificates=tuple(certificates), checkers=tuple(checkers),
+        routes=tuple(routes),
+    )
+
+
+def parseTokens(text: str, name: str) -> tuple[TokenRecord, ...]:
+    """
+    @param name: what the file is called in messages.
+    @raise Mistakes: all that is wrong with it.
+    """
+    reading = _Reading(text, name, TOKEN_SECTIONS)
+    tokens = reading.tables(TokenRecord, "agent")
+    reading.unique("agent", (token and token.tokenSha256.lower() for token in tokens), "the same token_sha256")
+    reading.finish()
+    return tuple(tokens)
 
 
 def parseAgent(text: str, name: str) -> AgentConfig:
@@ -152,7 +184,7 @@ class _Reading:
         self._mistakes: list[Mistake] = []
         for section in self._document:
             if section not in sections:
-                self._wrong((section,), f"there is no [{section}]; {nearest(section, sections)}")
+                self.wrong((section,), f"there is no [{section}]; {nearest(section, sections)}")
 
     def table(self, record: type[R], section: str) -> R | None:
         """
@@ -160,7 +192,7 @@ class _Reading:
         """
         value = self._document.get(section, {})
         if not isinstance(value, dict):
-            self._wrong((section,), f"{section} must be a table, [{section}]")
+            self.wrong((section,), f"{section} must be a table, [{section}]")
             return None
         return self._record(record, value, (section,))
 
@@ -170,7 +202,7 @@ class _Reading:
         """
         value = self._document.get(section, [])
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            self._wrong((section,), f"{section} may be there several times: [[{section}]]")
+            self.wrong((section,), f"{section} may be there several times: [[{section}]]")
             return []
         return [self._record(record, item, (section, index)) for index, item in enumerate(value)]  # type: ignore[misc]
 
@@ -183,7 +215,7 @@ class _Reading:
             first = seen.setdefault(key, index)
             if key is not None and first != index:
                 line = self._lines.of((section, first))
-                self._wrong((section, index), f"[[{section}]] has {described} as the one on line {line}")
+                self.wrong((section, index), f"[[{section}]] has {described} as the one on line {line}")
 
     def finish(self) -> None:
         """
@@ -200,26 +232,29 @@ class _Reading:
         for key, value in table.items():
             attribute = known.get(key)
             if attribute is None:
-                self._wrong((*at, key), f"{_shown(at)} has no key {key}; {nearest(key, known)}")
+                self.wrong((*at, key), f"{_shown(at)} has no key {key}; {nearest(key, known)}")
             else:
                 values[attribute.name] = self._value(attribute, types[attribute.name], value, (*at, key))
         for key, attribute in known.items():
             if attribute.default is NOTHING and key not in table:
-                self._wrong(at, f"{_shown(at)} needs a {key}: {attribute.metadata['says']}")
+                self.wrong(at, f"{_shown(at)} needs a {key}: {attribute.metadata['says']}")
         return record(**values) if len(self._mistakes) == before else None
 
     def _value(self, attribute: Attribute[Any], kind: Any, value: Any, at: Path) -> Any:
         converted = _converted(kind, value)
         if converted is NOTHING:
-            self._wrong(at, f"{at[-1]} must be {_word(kind)}, not {value!r}")
+            self.wrong(at, f"{at[-1]} must be {_word(kind)}, not {value!r}")
         elif attribute.metadata["check"] is not None:
             try:
                 attribute.metadata["check"](converted)
             except ConfigurationError as mistake:
-                self._wrong(at, f"{at[-1]} {mistake}")
+                self.wrong(at, f"{at[-1]} {mistake}")
         return converted
 
-    def _wrong(self, at: Path, says: str) -> None:
+    def wrong(self, at: Path, says: str) -> None:
+        """
+        Something is wrong there.
+        """
         self._mistakes.append(Mistake(self._lines.of(at), says))
 
 

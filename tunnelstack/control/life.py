@@ -94,6 +94,21 @@ class Life(MultiService):
     def _handler(self, answer: Callable[[], None]) -> Callable[[int, Any], None]:
         return lambda number, frame: self._reactor.callFromThread(answer)
 
+    def stop(self) -> None:
+        """
+        Drain, and end the process; as SIGTERM does.
+        """
+        if not self._stopping:
+            self._asked()
+
+    def reload(self) -> Any:
+        """
+        Read the configuration again; as SIGHUP does.
+
+        @return: what was made of it, or a C{Deferred} of that, which fails with L{ConfigurationError} if nothing was.
+        """
+        return None if self._reload is None else self._reload()
+
     def _asked(self) -> None:
         """
         Drain; asked again, stop at once.

@@ -33,6 +33,7 @@ def setting(
     inFile: bool = True,
     factory: Callable[[], Any] | None = None,
     secret: bool = False,
+    live: bool = False,
 ) -> Any:
     """
     An attribute of a configuration record.
@@ -42,6 +43,7 @@ def setting(
     @param check: called with the value; raises L{ConfigurationError} with a sentence that begins with a verb ("must be ...").
     @param inFile: C{False} for what a command line or a program decides alone.
     @param secret: never shown.
+    @param live: a running process takes a new value when it reads its configuration again.
     """
 
     def validate(record: Any, attribute: Attribute[Any], value: Any) -> None:
@@ -52,7 +54,7 @@ def setting(
                 raise ConfigurationError(f"{keyOf(attribute.name)} {mistake}") from None
 
     given: dict[str, Any] = {"factory": factory} if factory is not None else {"default": default}
-    metadata = {"says": says, "check": check, "inFile": inFile}
+    metadata = {"says": says, "check": check, "inFile": inFile, "live": live}
     return field(**given, validator=validate, metadata=metadata, repr=not secret)
 
 

@@ -18,6 +18,10 @@ from tunnelstack.control.config import EdgeAddress
 from tunnelstack.errors import ConfigurationError
 
 DEV = "dev.toml"
+ADMIN = "admin.sock"
+
+SOCKET_OCTETS = 104
+"""Octets of the longest path that a Unix socket may have everywhere (sun_path in unix(7) has a few more)."""
 
 DEV_TEXT = """\
 # Written by "tunnel-edge --dev"; agents with --dev and tunnel: endpoints read it.  The token opens that edge: keep it private.
@@ -40,6 +44,19 @@ def stateFolder(environ: Mapping[str, str]) -> Path:
     return Path(above) / "tunnelstack"
 
 
+def reachable(path: Path) -> tuple[str, int]:
+    """
+    A Unix socket's path that the system takes, however deep its folder is.
+
+    @return: the path; and a descriptor to be kept open as long as it is used, or C{-1}.
+    @raise OSError: there is no such folder.
+    """
+    if len(os.fsencode(path)) <= SOCKET_OCTETS:
+        return str(path), -1
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    return f"/proc/self/fd/{descriptor}/{path.name}", descriptor
+
+
 @frozen
 class State:
     """
@@ -54,6 +71,19 @@ class State:
         """
         return self.folder / name
 
+    def make(self) -> None:
+        """
+        Make the folder, if it is not there.
+
+        @raise ConfigurationError: it cannot be made.
+        """
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as unwritable:
+            raise ConfigurationError(
+                f"the state folder {self.folder} cannot be made: {unwritable.strerror}; STATE_DIRECTORY names another"
+            ) from None
+
     def write(self, name: str, text: str) -> None:
         """
         Keep C{text}: all of it or what was there before, and for nobody else to read.
@@ -61,7 +91,7 @@ class State:
         @raise ConfigurationError: the folder cannot be written.
         """
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.make()
             descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=self.folder)   # 0600 by itself
             try:
                 with os.fdopen(descriptor, "w", encoding="utf-8") as file:

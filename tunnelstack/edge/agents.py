@@ -5,6 +5,7 @@ are not known by name.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, maybeDeferred, succeed
@@ -47,9 +48,11 @@ class Agents:
         *,
         urlOf: Any,
         sessionLimits: SessionLimits,
+        known: Callable[[Principal], bool] | None = None,
     ) -> None:
         """
         @param urlOf: of a service's name, the L{Grant} of its public host.
+        @param known: whether somebody who was let in would be let in now.
         """
         self.clock = clock
         self.registry = registry
@@ -58,6 +61,8 @@ class Agents:
         self.sessionLimits = sessionLimits
         self.stopping = False
         self._urlOf = urlOf
+        self._known = known or (lambda principal: True)
+        self._since: dict[int, float] = {}            # by the id of a tunnel
         registry.watch(self._nameChanged)
 
     def authenticate(self, claim: Claim) -> Deferred[Principal]:
@@ -75,14 +80,24 @@ class Agents:
         """
         if self.stopping:
             raise Denied("stopping", "this edge is about to stop")
+        if not self._known(tunnel.principal):          # taken back since it was shown
+            raise Denied("revoked", "the credential was revoked")
         rightsOf(tunnel.principal)            # a principal whose rights cannot be read gets no further
         for old in self.registry.arrive(tunnel):
             self._log("replaced", old, "the same process is here again")
             old.abort(Denied("replaced", "this agent has connected again"))
         self._log("connected", tunnel)
+        self._since[id(tunnel)] = self.clock.seconds()
         tunnel.whenLost().addCallback(self._lost, tunnel)
 
+    def since(self, tunnel: Any) -> float | None:
+        """
+        When a tunnel arrived, in seconds of the clock.
+        """
+        return self._since.get(id(tunnel))
+
     def _lost(self, reason: Any, tunnel: Any) -> Any:
+        self._since.pop(id(tunnel), None)
         if self.registry.present(tunnel):
             self.registry.depart(tunnel)
             self._log("gone", tunnel, str(reason))

@@ -203,22 +203,30 @@ class PublicFactory(ServerFactory):
             L{RouteTable<tunnelstack.edge.route.RouteTable>}), C{doors} (by path), and C{config}
             (an L{EdgeConfig<tunnelstack.control.config.EdgeConfig>}).
         """
-        limits = edge.config.limits
         self.clock = edge.clock
         self.registry = edge.registry
-        self.routes = edge.routes
         self.pages = pages
         self.accessLog = accessLog
-        self.mostVisitors = limits.visitors
         self.connections: set[Connection] = set()
         self._doors = edge.doors
-        self._trusted = [ip_network(network, strict=False) for network in edge.config.trustedProxies]
-        self._limits = HeadLimits(octets=limits.headOctets, fields=limits.headFields)
-        self._timeouts = Timeouts(head=limits.headSeconds, first=limits.firstOctetSeconds, idle=limits.idleSeconds)
+        self.configure(edge.config, edge.routes)
         self._traces = count(1)
         self._process = token_hex(5)
         self._drained: list[Deferred[None]] = []
         self._full = False
+
+    def configure(self, config: Any, routes: Any) -> None:
+        """
+        Serve whoever connects from now on by this configuration; routes count for those who are here, too.
+
+        @param config: an L{EdgeConfig<tunnelstack.control.config.EdgeConfig>}.
+        """
+        limits = config.limits
+        self.routes = routes
+        self.mostVisitors = limits.visitors
+        self._trusted = [ip_network(network, strict=False) for network in config.trustedProxies]
+        self._limits = HeadLimits(octets=limits.headOctets, fields=limits.headFields)
+        self._timeouts = Timeouts(head=limits.headSeconds, first=limits.firstOctetSeconds, idle=limits.idleSeconds)
 
     def buildProtocol(self, address: Any) -> Connection | None:
         if len(self.connections) >= self.mostVisitors:

@@ -16,16 +16,19 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tunnelstack.control.auth.tokens import TokenAuthenticator, TokenBook
 from tunnelstack.control.config import EdgeConfig
+from tunnelstack.control.difference import difference
 from tunnelstack.control.ending import Ending, NotNow
 from tunnelstack.control.holder import holderOf
 from tunnelstack.control.registry import Registry
 from tunnelstack.dialect.native import PATH
 from tunnelstack.dialect.native_edge import NativeDialect
+from tunnelstack.edge.admin import Admin
 from tunnelstack.edge.agents import Agents
+from tunnelstack.edge.keys import Keys
 from tunnelstack.edge.ports import Ports
 from tunnelstack.edge.public import PublicFactory
+from tunnelstack.edge.report import agentsOf, statusOf
 from tunnelstack.edge.route import RouteTable
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.traits import Timeouts
@@ -45,7 +48,9 @@ class EdgeService(MultiService):
     @ivar registry: who is there, and who holds which name.
     @ivar routes: which host belongs to which name.
     @ivar doors: by path, the L{HTTPDoor}s of agents.
-    @ivar tokens: the L{TokenBook}, unless another authenticator was given.
+    @ivar keys: who is let in, or C{None} where another authenticator was given.
+    @ivar admin: where operators ask.
+    @ivar began: when it was made, in seconds of its clock.
     @ivar agents: what dialects ask.
     @ivar public: builds the protocols of visitors' connections.
     """
@@ -70,11 +75,16 @@ class EdgeService(MultiService):
         self.config = config
         self.registry = Registry()
         self.routes = RouteTable(config.domain, config.routes, config.agentHosts)
-        self.tokens = TokenBook(config.tokens)
+        self.began = reactor.seconds()
+        self.keys: Keys | None = None
+        known = None
+        if authenticator is None:
+            self.keys = Keys(reactor, config, self.registry)
+            authenticator, known = self.keys.authenticator, self.keys.authenticator.knows
         self.agents = Agents(
             reactor, self.registry,
             Ports(reactor, self.registry, interface=config.portsInterface, mostVisitors=limits.visitors),
-            authenticator or TokenAuthenticator(self.tokens), urlOf=self.grantFor,
+            authenticator, urlOf=self.grantFor, known=known,
             sessionLimits=SessionLimits(max_streams=limits.sessionStreams, session_octets=limits.sessionOctets),
         )
         if dialects is None:
@@ -83,7 +93,12 @@ class EdgeService(MultiService):
         found = [door for dialect in dialects for door in dialect.doors(self.agents)]
         self.doors = {door.path: door for door in found if isinstance(door, HTTPDoor)}
         self.public = PublicFactory(self)
+        self.admin = Admin(self)
+        for part in (self.admin, self.keys):
+            if part is not None:
+                part.setServiceParent(self)
         self._listening: list[Any] = []
+        self._listens = False
         self._scheme, self._port = "http", 0
         self._ready: list[Deferred[str]] = []
         self._ended: list[Deferred[Ending]] = []
@@ -96,6 +111,22 @@ class EdgeService(MultiService):
         Where the public finds a web service.
         """
         return Grant(url=self.routes.url(name, self._scheme, self._port), host=f"{name}.{self.routes.domain}", port=self._port)
+
+    @property
+    def url(self) -> str:
+        """
+        Where the public finds the edge.
+        """
+        return self._url(self._scheme)
+
+    @property
+    def state(self) -> str:
+        """
+        C{"starting"}, C{"ready"} or C{"draining"}.
+        """
+        if self.agents.stopping:
+            return "draining"
+        return "ready" if self._listens else "starting"
 
     @property
     def addresses(self) -> list[Any]:
@@ -115,6 +146,9 @@ class EdgeService(MultiService):
 
     @inlineCallbacks
     def _start(self) -> Any:
+        if self.keys is not None:
+            self.keys.configure(self.config)
+        yield self.admin.listen()
         for text in self.config.listen:
             try:
                 endpoint = serverFromString(self.clock, text)
@@ -127,6 +161,7 @@ class EdgeService(MultiService):
             "ready    {url}   agents {door}", status="edge", url=self._url(self._scheme),
             door=self._url("wss" if self._scheme == "https" else "ws") + PATH.decode(),
         )
+        self._listens = True
         waiting, self._ready = self._ready, []
         for ready in waiting:
             ready.callback(self._url(self._scheme))
@@ -180,6 +215,35 @@ class EdgeService(MultiService):
         waiting, self._ended = self._ended, []
         for ended in waiting:
             ended.callback(why)
+
+    # Another configuration
+
+    def reload(self, config: EdgeConfig) -> tuple[str, ...]:
+        """
+        Go on with another configuration.  Sessions stay, unless their credentials are gone.
+
+        @return: a sentence for each difference.
+        @raise ConfigurationError: it cannot be used; nothing has changed then.
+        """
+        found = difference(self.config, config)
+        if self.keys is not None:
+            self.keys.configure(found.config)
+        self.config = found.config
+        self.routes = RouteTable(found.config.domain, found.config.routes, found.config.agentHosts)
+        self.public.configure(found.config, self.routes)
+        waiting = [f"{sentence} once the edge is started again" for sentence in found.waiting]
+        sentences = (*found.changed, *waiting) or ("nothing has changed",)
+        for sentence in sentences:
+            self.log.info("{what}", what=sentence, status="reload")
+        return sentences
+
+    def report(self) -> None:
+        """
+        Write the state into the log.
+        """
+        self.log.info("{report}", report=statusOf(self), status="state")
+        for agent in agentsOf(self):
+            self.log.info("{report}", report=agent, status="state")
 
     # Stopping
 

@@ -178,4 +178,7 @@ def makeLife(reactor: Any, options: Options) -> Life:
     edge = EdgeService(reactor, options.config)
     if options.config.dev:
         edge.whenReady().addCallback(options.keepDevEdge)
-    return Life(reactor, edge)
+    life = Life(reactor, edge, reload=lambda: edge.reload(options.read()), report=edge.report)
+    edge.admin.reload = life.reload
+    edge.admin.stop = life.stop
+    return life

@@ -92,6 +92,12 @@ class StreamOwner:
         self._whileFull = 0
         self._wakeAt = inf                    # when the session's timer goes off
 
+    def transports(self) -> list[StreamTransport]:
+        """
+        The streams that are open now.
+        """
+        return list(self._streams.values())
+
     # IStreamOwner
 
     def ready(self, stream: StreamTransport) -> None:

@@ -8,18 +8,15 @@ at once do not hold the reactor.  The identifier is public: it names the token i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from hashlib import sha256
 from hmac import compare_digest
 from secrets import token_hex, token_urlsafe
 from typing import Protocol
 
 from attrs import frozen
-from twisted.cred.checkers import ICredentialsChecker
-from twisted.cred.credentials import UsernamePassword
-from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from tunnelstack.errors import Refused
@@ -52,6 +49,8 @@ class IToken(Protocol):
     def share(self) -> bool: ...
     @property
     def id(self) -> str: ...
+    @property
+    def expires(self) -> datetime: ...
 
 
 @frozen
@@ -101,8 +100,15 @@ class TokenBook:
     The tokens that an edge knows; it may be given others while it runs.
     """
 
-    def __init__(self, records: Iterable[IToken] = ()) -> None:
+    def __init__(
+        self, records: Iterable[IToken] = (), now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        """
+        @param now: the time of day, by which tokens expire.
+        """
         self._records: dict[str, IToken] = {}
+        self._principals: dict[Principal, datetime] = {}
+        self._now = now
         self.replace(records)
 
     def replace(self, records: Iterable[IToken]) -> None:
@@ -110,10 +116,16 @@ class TokenBook:
         Know these from now on, and no others.
         """
         self._records = {record.tokenSha256.lower(): record for record in records}
+        self._principals = {}
+        for record in self._records.values():
+            principal = _principal(record)
+            known = self._principals.get(principal, record.expires)
+            self._principals[principal] = max(known, record.expires)
 
     def find(self, token: str) -> IToken | None:
         """
-        @return: the record of a token.  What the time of the look-up tells of is a hash, which nobody can choose or undo.
+        @return: the record of a token that has not expired.  What the time of the look-up tells of is a hash, which nobody
+            can choose or undo.
         """
         if not token or len(token) > LONGEST:
             return None
@@ -121,18 +133,29 @@ class TokenBook:
         record = self._records.get(digest)
         if record is None or not compare_digest(record.tokenSha256.lower(), digest):
             return None
-        return record
+        return record if record.expires > self._now() else None
+
+    def record(self, shown: str) -> IToken | None:
+        """
+        @param shown: what names a token in logs.
+        @return: its record, whether it has expired or not.
+        """
+        return next((record for record in self._records.values() if _shown(record) == shown), None)
 
     def knows(self, principal: Principal) -> bool:
         """
         Whether the token by which somebody was let in is still one of the book's, with the same rights.
         """
-        return any(principal == _principal(record) for record in self._records.values())
+        expires = self._principals.get(principal)
+        return expires is not None and expires > self._now()
 
 
 def _principal(record: IToken) -> Principal:
-    shown = record.id or record.tokenSha256[:8].lower()
-    return Principal(agent=record.name, allow=tuple(record.allow), share=record.share, token=shown)
+    return Principal(agent=record.name, allow=tuple(record.allow), share=record.share, token=_shown(record))
+
+
+def _shown(record: IToken) -> str:
+    return record.id or record.tokenSha256[:8].lower()
 
 
 @implementer(IAuthenticator)
@@ -156,39 +179,8 @@ class TokenAuthenticator:
             return fail(CredentialUnknown("no token was shown" if not claim.token else "the token is not known", token=shown))
         return succeed(_principal(record))
 
-
-@implementer(IAuthenticator)
-class CheckerAuthenticator:
-    """
-    Knows people by any of Twisted's credentials checkers: the token is C{name:password}, and the avatar's name is the agent's.
-    """
-
-    def __init__(self, checker: ICredentialsChecker, allow: Iterable[str] = (), share: bool = False) -> None:
+    def knows(self, principal: Principal) -> bool:
         """
-        @param checker: one that takes C{IUsernamePassword}.
-        @param allow: what all of them may do.
+        As in L{TokenBook.knows}.
         """
-        self._checker = checker
-        self._allow = tuple(allow)
-        self._share = share
-
-    def authenticate(self, claim: Claim) -> Deferred[Principal]:
-        """
-        As in L{IAuthenticator}.
-        """
-        name, colon, password = (claim.token or "").partition(":")
-        if not colon or len(claim.token or "") > LONGEST:
-            return fail(CredentialUnknown("no name and password were shown"))
-        credentials = UsernamePassword(name.encode(), password.encode())
-        asked = maybeDeferred(self._checker.requestAvatarId, credentials)
-        return asked.addCallbacks(self._found, self._unknown)
-
-    def _found(self, avatar: bytes | str | tuple[()]) -> Principal:
-        if not avatar:
-            raise CredentialUnknown("the checker takes this for an anonymous user")
-        agent = avatar.decode() if isinstance(avatar, bytes) else str(avatar)
-        return Principal(agent=agent, allow=self._allow, share=self._share, token=agent)
-
-    def _unknown(self, failure: Failure) -> Principal:
-        failure.trap(UnauthorizedLogin)
-        raise CredentialUnknown("the name or the password is wrong")
+        return self.book.knows(principal)

@@ -1,0 +1,133 @@
+"""
+What an edge is doing, as plain records that JSON can hold.  Everything is read from integers that are kept anyway, when
+somebody asks.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from typing import Any
+
+Record = dict[str, Any]
+
+
+def statusOf(edge: Any) -> Record:
+    """
+    The edge in numbers.
+
+    @param edge: an L{EdgeService<tunnelstack.edge.service.EdgeService>}.
+    """
+    tunnels = list(edge.registry)
+    sessions = [session for tunnel in tunnels if (session := _session(tunnel)) is not None]
+    return {
+        "version": version("tunnelstack"),
+        "pid": os.getpid(),
+        "state": edge.state,
+        "uptime_seconds": round(edge.clock.seconds() - edge.began, 3),
+        "url": edge.url,
+        "domain": edge.config.domain,
+        "listening": [_address(address) for address in edge.addresses],
+        "agents": len({tunnel.principal.agent for tunnel in tunnels}),
+        "sessions": len(tunnels),
+        "services": len({pair for tunnel in tunnels for pair in edge.registry.names(tunnel)}),
+        "streams": sum(session.streams for session in sessions),
+        "visitors": len(edge.public.connections) + edge.agents.ports.connections,
+        "octets_in": sum(session.octetsIn for session in sessions),
+        "octets_out": sum(session.octetsOut for session in sessions),
+    }
+
+
+def agentsOf(edge: Any) -> list[Record]:
+    """
+    A record for each session, those of one agent together.
+    """
+    return [_agent(edge, tunnel) for tunnel in sorted(edge.registry, key=lambda tunnel: tunnel.principal.agent)]
+
+
+def _agent(edge: Any, tunnel: Any) -> Record:
+    session, since = _session(tunnel), edge.agents.since(tunnel)
+    return {
+        "agent": tunnel.principal.agent,
+        "instance": tunnel.instance,
+        "dialect": tunnel.dialect,
+        "version": getattr(tunnel, "version", ""),
+        "peer": _address(session.address.peer) if session is not None else "",
+        "credential": tunnel.principal.token,
+        "share": tunnel.principal.share,
+        "healthy": tunnel.healthy,
+        "seconds": None if since is None else round(edge.clock.seconds() - since, 3),
+        "services": [f"{kind}:{name}" for kind, name in edge.registry.names(tunnel)],
+        "in_flight": tunnel.inFlight,
+        "streams": 0 if session is None else session.streams,
+        "octets_in": 0 if session is None else session.octetsIn,
+        "octets_out": 0 if session is None else session.octetsOut,
+    }
+
+
+def routesOf(edge: Any) -> list[Record]:
+    """
+    What the public can reach: the routes of the configuration, then the services of agents.
+    """
+    configured = [
+        {"kind": "http", "public": route.host + (route.path if route.path != "/" else ""), "to": route.to, "configured": True,
+         "agents": _holders(edge, "http", route.to)}
+        for route in edge.config.routes
+    ]  # fmt: skip
+    held = sorted({pair for tunnel in edge.registry for pair in edge.registry.names(tunnel)})
+    return configured + [
+        {"kind": kind, "public": _public(edge, kind, name), "to": name, "configured": False,
+         "agents": _holders(edge, kind, name)}
+        for kind, name in held
+    ]  # fmt: skip
+
+
+def _public(edge: Any, kind: str, name: str) -> str:
+    if kind == "http":
+        return str(edge.grantFor(name).url)
+    if kind == "tcp":
+        return f"tcp:{edge.config.domain}:{edge.agents.ports.port(name)}"
+    return f"tunnel:{name}"
+
+
+def _holders(edge: Any, kind: str, key: str) -> list[str]:
+    agent, _, name = key.rpartition("/")
+    return sorted(
+        {
+            tunnel.principal.agent for tunnel in edge.registry
+            if (kind, name) in edge.registry.names(tunnel) and agent in ("", tunnel.principal.agent)
+        }
+    )  # fmt: skip
+
+
+def streamsOf(edge: Any) -> list[Record]:
+    """
+    A record for each stream of each session.
+    """
+    return [
+        {
+            "agent": tunnel.principal.agent,
+            "stream": stream.streamId,
+            "protocol": stream.address.protocol.decode("latin-1"),
+            "service": str(stream.address.parameters.get("service", "")),
+            "queued": stream.queued,
+        }
+        for tunnel in sorted(edge.registry, key=lambda tunnel: tunnel.principal.agent)
+        if (session := _session(tunnel)) is not None
+        for stream in session.transports()
+    ]
+
+
+def _session(tunnel: Any) -> Any:
+    """
+    A tunnel's session, C{None} for one whose dialect has no sessions.
+    """
+    return getattr(tunnel, "session", None)
+
+
+def _address(address: Any) -> str:
+    host, port = getattr(address, "host", None), getattr(address, "port", None)
+    if host is None:
+        name = getattr(address, "name", b"")
+        return f"unix:{os.fsdecode(name)}" if name else ""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
