@@ -322,6 +322,11 @@ class ITunnel(Interface):
         @raise Busy: it takes no more now.
         """
 
+    def ping():
+        """
+        @return: a C{Deferred} of the round trip in seconds; it fails when there is none any more.
+        """
+
     def drain():
         """
         Take no more work.
