@@ -494,6 +494,19 @@ class ConnectTests(PoolCase):
         self.assertTrue(self.answer().endswith(b"\r\n\r\nhello"))
         self.assertEqual(self.pool.idle, 1)
 
+    def test_aProducerWhoseRequestIsWholeIsResumedToo(self) -> None:
+        """
+        What is upgraded goes on in both directions.
+        """
+        self.wires.waiting = []
+        producer = Producer()
+        exchange = self.pool.exchange(Recorder())
+        exchange.registerProducer(producer, True)
+        exchange.sendHead(head(b"GET", (b"Upgrade", b"echo")))
+        exchange.end()
+        self.wires.let()
+        self.assertEqual(producer.said, ["pause", "resume"])
+
     def test_aFailureIsExplained(self) -> None:
         self.pool = self.make(explain=lambda reason: f"because of {reason.type.__name__}")
         self.wires.refuse = True

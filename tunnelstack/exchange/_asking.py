@@ -67,8 +67,8 @@ class ClientExchange:
             self._queue = []
         if self.sent:
             connection.asked()
-        elif self.producer is not None and not connection.full:
-            self.producer.resumeProducing()
+        if self.producer is not None and not connection.full:
+            self.producer.resumeProducing()   # of a request that is whole, too: it may be upgraded
 
     def detach(self) -> None:
         """
