@@ -53,7 +53,7 @@ class Program:
     @ivar err: the lines of its standard error.
     """
 
-    def __init__(self, command: Sequence[str | os.PathLike[str]], environ: dict[str, str], cwd: str) -> None:
+    def __init__(self, command: Sequence[str], environ: dict[str, str], cwd: str) -> None:
         self.process = subprocess.Popen(
             command, env=environ, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, errors="replace",
@@ -164,11 +164,17 @@ class Stage(TestCase):
 
     # Programs
 
+    def command(self, name: str) -> list[str]:
+        """
+        How a program of the environment is started.
+        """
+        return [str(BIN / name)]
+
     def program(self, name: str, *arguments: str, **environ: str) -> Program:
         """
         Start a program of the environment.
         """
-        program = Program([BIN / name, *arguments], self.environ | environ, str(self.home))
+        program = Program([*self.command(name), *arguments], self.environ | environ, str(self.home))
         self.addCleanup(program.drop)
         return program
 
@@ -231,8 +237,7 @@ class Stage(TestCase):
 
         @return: its port.
         """
-        server = ThreadingHTTPServer(("127.0.0.1", port), handler or Hello)
-        server.daemon_threads = True
+        server = Origin(("127.0.0.1", port), handler or Hello)
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
 
@@ -244,6 +249,21 @@ class Stage(TestCase):
         self.stopOrigin = stop
         self.addCleanup(stop)
         return int(server.server_address[1])
+
+
+class Origin(ThreadingHTTPServer):
+    """
+    A web server; visitors who go without a word are no news.
+    """
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """
+        Say nothing of resets.
+        """
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class Hello(BaseHTTPRequestHandler):

@@ -1,0 +1,223 @@
+"""
+What people publish, with the programs they start: each from the command line to the visitor and back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+
+from twisted.trial.unittest import SkipTest
+from websockets.sync.client import connect
+
+from tests.system.stage import Stage, until
+
+
+def answer(server: socket.socket, octets: bytes) -> bytes:
+    """
+    Hear the next visitor out, and only then answer.  An agent that looked whether anybody is there has gone again at once.
+
+    @return: what was heard.
+    """
+    server.settimeout(30)
+    while True:
+        near, _ = server.accept()
+        with near, contextlib.suppress(ConnectionResetError):
+            heard = near.makefile("rb").read()
+            near.sendall(octets)
+            return heard
+
+
+class AgentTests(Stage):
+    """
+    C{tunnel-agent}.
+    """
+
+    def test_aWebServer(self) -> None:
+        self.startEdge()
+        port = self.origin()
+        agent = self.startAgent("http", str(port), "--name", "myapp")
+        agent.hears(rf"^myapp +http://myapp\.localhost:{self.port} -> tcp:localhost:{port}$")
+        self.assertEqual(self.visit("myapp", "/a?b=c").body, b"GET /a?b=c\n")
+        body = bytes(range(256)) * 4096
+        self.assertEqual(self.visit("myapp", method="POST", body=body).body, body)
+
+    def test_aFolder(self) -> None:
+        self.startEdge()
+        public = self.home / "public"
+        public.mkdir()
+        (public / "hello.txt").write_text("hello\n")
+        agent = self.startAgent("serve", str(public), "--name", "files")
+        agent.hears(r"^files +http://files\.localhost")
+        self.assertEqual(self.visit("files", "/hello.txt").body, b"hello\n")
+        self.assertEqual(self.visit("files", "/../secret").status, 404)
+
+    def test_aTCPServerOnAPortOfTheEdge(self) -> None:
+        self.startEdge()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            agent = self.startAgent("tcp", f"127.0.0.1:{server.getsockname()[1]}", "--name", "db")
+            port = int(agent.hears(r"^db +tcp:.*:(\d+) -> tcp:127\.0\.0\.1:\d+$")[1])
+            with socket.create_connection(("127.0.0.1", port), 20) as visitor:
+                visitor.sendall(b"question")
+                visitor.shutdown(socket.SHUT_WR)
+                self.assertEqual(answer(server, b"answer"), b"question")
+                self.assertEqual(visitor.makefile("rb").read(), b"answer")
+
+    def test_severalServicesOfAFile(self) -> None:
+        self.startEdge()
+        port = self.origin()
+        (self.home / "agent.toml").write_text(
+            f'[[service]]\nname = "one"\ntarget = "{port}"\n'
+            f'[[service]]\nname = "two"\ntarget = "tcp:127.0.0.1:{port}"\nrewrite_host = "inner.example"\n'
+        )
+        agent = self.startAgent("--config", "agent.toml", "start")
+        for name in ("one", "two"):
+            agent.hears(rf"^{name} +http://{name}\.localhost")
+            self.assertEqual(self.visit(name).status, 200)
+
+    def test_anOriginThatIsDownAndComesBack(self) -> None:
+        self.startEdge()
+        port = self.origin()
+        self.stopOrigin()
+        agent = self.startAgent("http", str(port), "--name", "myapp")
+        agent.hears(rf"^warning +nothing listens on localhost:{port} yet; visitors get 503 with an explanation$")
+        page = self.sees("myapp", 503)
+        self.assertIn(f"Nothing listens on localhost:{port} yet.".encode(), page.body)
+        self.origin(port=port)
+        self.assertEqual(self.visit("myapp").status, 200)
+
+    def test_underTwistd(self) -> None:
+        """
+        Both halves, as twistd runs them.
+        """
+        edge = self.program("twistd", "-n", "--pidfile=", "tunnel-edge", "--dev", "--port", "0")
+        self.port = int(edge.hears(r"ready +http://localhost:(\d+)")[1])
+        agent = self.program(
+            "twistd", "-n", "--pidfile=", "tunnel-agent", "--dev", "http", str(self.origin()), "--name", "myapp"
+        )
+        agent.hears(r"http://myapp\.localhost")
+        self.assertEqual(self.visit("myapp").status, 200)
+        for program in (agent, edge):
+            program.end()
+            self.assertNotIn("Traceback", program.said())
+
+
+class EndpointTests(Stage):
+    """
+    C{tunnel:} where an endpoint is wanted: programs that know nothing of tunnels.
+    """
+
+    def test_twistdWeb(self) -> None:
+        self.startEdge()
+        (self.home / "hello.txt").write_text("hello\n")
+        web = self.program("twistd", "-n", "--pidfile=", "web", "--path", ".", "--listen", "tunnel:site")
+        page = self.sees("site", 200, "/hello.txt")
+        self.assertEqual(page.body, b"hello\n")
+        web.hears(r'"127\.0\.0\.1" - - .*"GET /hello\.txt')
+        web.end()
+        self.sees("site", 503)
+
+    def test_twistdWebBeforeItsEdge(self) -> None:
+        """
+        It waits for what may pass.
+        """
+        edge = self.startEdge()
+        edge.end()
+        self.program("twistd", "-n", "--pidfile=", "web", "--path", ".", "--listen", "tunnel:site").hears("no session with")
+        self.startEdge(port=self.port)
+        self.sees("site")
+
+    def test_aWebSocketEchoByAutobahn(self) -> None:
+        self.startEdge()
+        self.script("tests.system.echo", "tunnel:echo").hears("^listens")
+        with connect(f"ws://echo.localhost:{self.port}/", sock=socket.create_connection(("127.0.0.1", self.port))) as speaking:
+            for message in ("hello", b"\x00\x01", "x" * 300_000):
+                speaking.send(message)
+                self.assertEqual(speaking.recv(20), message)
+
+    def test_aWebSocketThroughAnAgent(self) -> None:
+        self.startEdge()
+        echo = self.script("tests.system.echo", "tcp:0:interface=127.0.0.1")
+        self.startAgent("http", echo.hears(r"^listens (\d+)")[1], "--name", "echo").hears("^echo ")
+        with connect(f"ws://echo.localhost:{self.port}/", sock=socket.create_connection(("127.0.0.1", self.port))) as speaking:
+            speaking.send("there and back")
+            self.assertEqual(speaking.recv(20), "there and back")
+
+    def test_curl(self) -> None:
+        curl = shutil.which("curl")
+        if curl is None:
+            raise SkipTest("curl is not installed")
+        self.startEdge()
+        self.startAgent("http", str(self.origin()), "--name", "myapp").hears("^myapp ")
+        url = f"http://myapp.localhost:{self.port}"
+        command = [curl, "-sS", "--fail", "--resolve", f"myapp.localhost:{self.port}:127.0.0.1", f"{url}/one", f"{url}/two"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stdout), (0, "GET /one\nGET /two\n"), done.stderr)
+
+
+class ConnectTests(Stage):
+    """
+    C{tunnelstack connect}: a stream on standard input and output.
+    """
+
+    def connect(self, *arguments: str, said: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        command = [*self.command("tunnelstack"), "connect", *arguments]
+        return subprocess.run(command, input=said, capture_output=True, env=self.environ, timeout=60)
+
+    def test_toAService(self) -> None:
+        """
+        A server that answers only when we have ended our direction: the half-close goes all the way, and back.
+        """
+        self.startEdge()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.startAgent("tcp", str(server.getsockname()[1]), "--name", "db").hears("^db ")
+            for said in (b"", b"question", bytes(range(256)) * 8192):
+                program = subprocess.Popen(
+                    [*self.command("tunnelstack"), "connect", "db"], env=self.environ, stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                )
+                self.addCleanup(program.kill)
+                assert program.stdin is not None
+                program.stdin.write(said)
+                program.stdin.close()
+                program.stdin = None
+                heard = answer(server, b"answer")
+                out, _ = program.communicate(timeout=30)
+                self.assertEqual((heard == said, out, program.returncode), (True, b"answer", 0))
+
+    def test_nobodyThere(self) -> None:
+        self.startEdge()
+        done = self.connect("nobody")
+        self.assertEqual((done.returncode, done.stdout), (69, b""))
+        self.assertEqual(done.stderr, b"tunnelstack: nobody cannot be reached: there is no nobody to be dialled\n")
+
+    def test_noEdgeThere(self) -> None:
+        self.startEdge().end()
+        done = self.connect("db", "--give-up-after", "1")
+        self.assertEqual(done.returncode, 69)
+        self.assertIn(b"no edge could be reached in 1 seconds", done.stderr)
+
+    def test_usage(self) -> None:
+        for arguments in ((), ("a", "b"), ("a", "--purpose", "ssh"), ("a", "--port", "3")):
+            self.assertEqual(self.connect(*arguments).returncode, 64)
+
+
+class TidyTests(Stage):
+    """
+    What is left when all have gone: nothing.
+    """
+
+    def test_sigtermEndsBothInGoodOrder(self) -> None:
+        edge = self.startEdge()
+        agent = self.startAgent("http", str(self.origin()), "--name", "myapp")
+        agent.hears("^myapp ")
+        self.assertEqual(agent.end(), 0, agent.said())
+        until(lambda: any(event["message"].startswith("dev gone") for event in edge.logged()), edge.said)
+        self.assertEqual(edge.end(), 0, edge.said())
+        for program in (edge, agent):
+            self.assertNotIn("Traceback", program.said())
+        state = self.home / ".local" / "state" / "tunnelstack"
+        self.assertEqual([path.name for path in state.iterdir()], ["dev.toml"])
+        self.assertEqual(state.stat().st_mode & 0o777, 0o700)
