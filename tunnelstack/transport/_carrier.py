@@ -27,6 +27,7 @@ from tunnelstack.interfaces import IRecordTransport
 from tunnelstack.transport._limits import ClosedByPeer, PeerSilent, WebSocketBroken, WebSocketLimits
 from tunnelstack.transport._pull import Pull
 from tunnelstack.transport._pulse import Pulse
+from tunnelstack.transport.push import pusher
 
 NORMAL, GOING_AWAY = 1000, 1001     # the close codes of good order
 
@@ -49,12 +50,19 @@ class WebSocketTransport:
     @ivar octetsIn: octets of payload received.
     @ivar octetsOut: octets of payload sent.
     @ivar answered: called each time that the peer was heard after a ping of ours; C{None} if nobody wants to know.
+    @ivar ended: called when the WebSocket is over and its protocol was told; C{None} if nobody wants to know.
+    @ivar address: where the WebSocket is a stream of a session, what the session says of its other end; C{getPeer} gives its
+        C{visitor}, or else the address itself.
+    @ivar streamId: the stream's number then.
     """
 
     protocol: Any = None
     subprotocol: str | None = None
     resource = ""
     answered: Callable[[], object] | None = None
+    ended: Callable[[], object] | None = None
+    address: Any = None
+    streamId = 0
 
     _log = Logger()
 
@@ -162,7 +170,15 @@ class WebSocketTransport:
             self._give(ConnectionAborted())
             self._engine.abort()
 
+    def pusher(self) -> Callable[[], object]:
+        """
+        @return: hurries the connection below; see L{pusher}.
+        """
+        return pusher(self._engine.transport)
+
     def getPeer(self) -> Any:
+        if self.address is not None:
+            return self.address.visitor or self.address
         return self._engine.transport.getPeer()
 
     def getHost(self) -> Any:
@@ -187,6 +203,13 @@ class WebSocketTransport:
         return type(self.protocol).__name__
 
     # IPushProducer: the reading half
+
+    @property
+    def held(self) -> int:
+        """
+        Octets that arrived, with the heads of their frames, and wait for a paused application.
+        """
+        return len(self._leftover) + len(self._engine.data) if self.stalled else 0
 
     def pauseProducing(self) -> None:
         if not self.disconnecting:
@@ -233,7 +256,10 @@ class WebSocketTransport:
             if self._leftover:
                 self._leftover += octets
             else:
-                self.protocol.dataReceived(octets)
+                try:
+                    self.protocol.dataReceived(octets)
+                except Exception:
+                    self._broken()
 
     def messageEnded(self, text: bool) -> None:
         record, self._pieces = b"".join(self._pieces), []
@@ -285,6 +311,8 @@ class WebSocketTransport:
             producer.stopProducing()
         assert self._why is not None
         self.protocol.connectionLost(self._why)
+        if self.ended is not None:
+            self.ended()
 
     # Ends
 
@@ -345,10 +373,8 @@ class WebSocketTransport:
         try:
             self._deliverLeftover()
             self._engine.consume()
-        except Exception as error:
-            self._log.failure("a protocol failed", protocol=self.protocol)
-            self._give(Failure(error))
-            self._engine.abort()
+        except Exception:
+            self._broken()
             return
         if not self.stalled:
             self._engine.transport.resumeProducing()
@@ -357,6 +383,15 @@ class WebSocketTransport:
         leftover, self._leftover = self._leftover, b""
         if leftover and not self.disconnecting:
             self.protocol.dataReceived(leftover)
+
+    def _broken(self) -> None:
+        """
+        The protocol raised: its connection goes, and it is told why.
+        """
+        failure = Failure()
+        self._log.failure("{protocol} failed", failure=failure, protocol=self.logPrefix())
+        self._give(failure)
+        self._engine.abort()
 
     def _silent(self) -> None:
         self._give(PeerSilent("no answer to a ping", seconds=self._limits.keepaliveTimeout))
