@@ -22,6 +22,7 @@ from zope.interface import implementer
 from tunnelstack.interfaces import IStreamOwner
 from tunnelstack.stream.lost import SessionLost, StreamReset
 from tunnelstack.stream.transport import StreamTransport
+from tunnelstack.transport.push import nothing
 
 BATCH = 64 * 1024
 """Octets of whole frames that leave in one write, hence at most in one WebSocket message."""
@@ -34,6 +35,9 @@ HEADER = 12
 
 SMALLEST_TURN = 1024
 """With less room than this left in a batch, the frame waits for the next one."""
+
+BATCHES = 4
+"""Batches that leave in one turn, however fast the carrier takes them."""
 
 CONTROL_WHILE_FULL = 64 * 1024
 """Octets of control that are written to a carrier that takes no data; a peer that lets more pile up is not reading."""
@@ -90,6 +94,8 @@ class StreamOwner:
         self._turn: Any = None                # the delayed call of the next turn
         self._feeding = False                 # a flush follows anyway
         self._whileFull = 0
+        self._more = False                    # to send, on a later turn
+        self._push: Callable[[], object] = nothing   # hurries the carrier
         self._wakeAt = inf                    # when the session's timer goes off
 
     def transports(self) -> list[StreamTransport]:
@@ -181,7 +187,8 @@ class StreamOwner:
                 self._send()
         finally:
             self._feeding = False
-        if self._calls:                       # a producer that was resumed put something off
+        if self._calls or self._more:         # a producer that was resumed put something off, or there is more to send
+            self._more = False
             self._wake()
 
     def _makeCalls(self) -> None:
@@ -192,7 +199,7 @@ class StreamOwner:
 
     def _send(self) -> None:
         """
-        Write batches until there is nothing to say or the carrier is full.
+        Write batches until there is nothing to say, the carrier is full, or others shall have their turn.
         """
         core = self._core
         if self._short:
@@ -200,21 +207,24 @@ class StreamOwner:
             for stream in short:
                 if not stream.ringed:
                     self.ready(stream)
-        while True:
+        for _ in range(BATCHES):
             if self._ring:
                 self._fill(BATCH - core.control_octets)
             pieces = core.data_to_send()
             if not pieces:
-                if self._held and not self.full:
+                while self._held and not self.full and not self._ring:
                     self._held.popleft().relieve()
-                    continue
-                return
+                if not self._ring or self.full:
+                    return
+                continue
             if self.full:
                 self._whileFull += sum(map(len, pieces))
                 if self._whileFull > CONTROL_WHILE_FULL:
                     self._stuck()
                     return
             self.transport.writeSequence(pieces)
+            self._push()
+        self._more = not self.full and bool(self._ring or self._held)
 
     def _fill(self, room: int) -> None:
         """
