@@ -79,7 +79,7 @@ class PushTests(SynchronousTestCase):
 
     def test_aWrapperIsAskedForWhatLiesBelow(self) -> None:
         class Wrapper:
-            def pusher(wrapper) -> Any:  # noqa: N805
+            def pusher(wrapper) -> Any:
                 return pusher(self.transport)
 
         push = pusher(Wrapper())

@@ -21,6 +21,7 @@ from tunnelstack.exchange._watch import Watch
 from tunnelstack.exchange.failed import ExchangeFailed, Kind
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
 from tunnelstack.stream.splice import halfCloses
+from tunnelstack.transport.push import undelayed
 from tunnelstack.wire.http1 import (
     DEFAULT_LIMITS,
     BadMessage,
@@ -115,6 +116,7 @@ class HTTPClientProtocol(Protocol):
         """
         self._lender.made(self)
         self.transport.registerProducer(self, True)
+        undelayed(self.transport)
 
     def exchange(self, receiver: Any) -> ClientExchange:
         """

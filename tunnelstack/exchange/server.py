@@ -25,6 +25,7 @@ from tunnelstack.exchange.page import Pages, answer, errorPage
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
 from tunnelstack.stream.splice import halfCloses
 from tunnelstack.terms import Knock
+from tunnelstack.transport.push import undelayed
 from tunnelstack.wire.http1 import (
     DEFAULT_LIMITS,
     BadMessage,
@@ -110,6 +111,7 @@ class HTTPServerProtocol(Protocol):
         Wait for the first head.
         """
         self.transport.registerProducer(self, True)
+        undelayed(self.transport)
         self._watch.set(self._timeouts.head)
 
     # what arrives

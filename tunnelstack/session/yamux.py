@@ -13,7 +13,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone, NoProtocol
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, ITCPTransport
+from twisted.internet.interfaces import IProtocol, IProtocolFactory
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -25,7 +25,7 @@ from tunnelstack.session._owner import StreamOwner
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.lost import SessionClosed, SessionLost, StreamReset
 from tunnelstack.stream.transport import StreamTransport
-from tunnelstack.transport.push import pusher
+from tunnelstack.transport.push import pusher, undelayed
 from tunnelstack.wire.yamux import events
 from tunnelstack.wire.yamux.errors import GoneAway, SessionBroken, StreamsExhausted, TooManyStreams
 from tunnelstack.wire.yamux.limits import SessionLimits
@@ -179,8 +179,7 @@ class YamuxSession(StreamOwner, Protocol):
         """
         self.transport.registerProducer(self, True)
         self._push = pusher(self.transport)
-        if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)   # everything of a turn leaves in one write: nothing is to be waited for
+        undelayed(self.transport)
         self._watchCore()
         waiting, self._whenUp = self._whenUp, []
         for up in waiting:

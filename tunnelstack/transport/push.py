@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IWriteDescriptor
+from twisted.internet.interfaces import ITCPTransport, IWriteDescriptor
+
+
+def undelayed(transport: Any) -> None:
+    """
+    Ask TCP to send small segments at once: who collects before he writes has nothing to wait for.
+    """
+    if ITCPTransport.providedBy(transport):
+        transport.setTcpNoDelay(True)
 
 
 def nothing() -> None:
