@@ -16,7 +16,8 @@ from tests.dialect.strangers import Stream, quiet
 from tunnelstack.dialect.native import LINE, SUBPROTOCOL, TCP, visitorOf
 from tunnelstack.dialect.native_agent import CredentialRefused, EdgeBusy, NativeDialler, NotAnEdge
 from tunnelstack.errors import Denied, UsageError
-from tunnelstack.handler.control import ANSWER_SECONDS, ControlBroken, ControlLost
+from tunnelstack.handler._offers import ControlBroken
+from tunnelstack.handler.control import ANSWER_SECONDS, ControlLost
 from tunnelstack.negotiation.run import NegotiatingEndpoint
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.lost import StreamReset

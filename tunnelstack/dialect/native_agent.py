@@ -7,19 +7,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import evolve
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
-    IProtocol,
     IStreamClientEndpoint,
 )
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
+from tunnelstack.dialect._native_streams import DiallingServiceStreams, ServiceStreams
 from tunnelstack.dialect.native import (
     CARRIER,
     CONTROL,
@@ -30,18 +28,26 @@ from tunnelstack.dialect.native import (
     dialling,
     following,
     opening,
-    visitorOf,
 )
 from tunnelstack.errors import Denied, PeerError, Refused, Unavailable
 from tunnelstack.handler.control import ControlClient
-from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.negotiation.multistream import MultistreamFactory
 from tunnelstack.session.yamux import YamuxSession
-from tunnelstack.stream.address import StreamAddress, TunnelAddress
+from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.lost import SessionLost
 from tunnelstack.terms import Grant, Service
 from tunnelstack.transport.websocket import UpgradeFailed, UpgradeRefused, WebSocketClientEndpoint
 from tunnelstack.wire.yamux.limits import DEFAULT_LIMITS, SessionLimits
+
+__all__ = [
+    "CredentialRefused",
+    "DiallingServiceStreams",
+    "EdgeBusy",
+    "NativeDialler",
+    "NativeLink",
+    "NotAnEdge",
+    "ServiceStreams",
+]
 
 CREDENTIAL_STATUSES = frozenset((401, 403))
 PASSING_STATUSES = frozenset((408, 429, 500, 502, 503, 504))
@@ -280,98 +286,3 @@ def _notWelcomed(result: Any, seconds: float) -> Any:
     if not isinstance(result, Failure):
         return result
     raise EdgeBusy(f"the edge did not welcome us within {seconds:g} seconds")
-
-
-class ServiceStreams:
-    """
-    Gives streams for services to whoever serves them.
-    """
-
-    def __init__(
-        self, kinds: tuple[str, ...], find: Callable[[str, str], Any], host: Callable[[str, str], TunnelAddress],
-    ) -> None:
-        """
-        @param kinds: of the services that are meant, in the order in which they are tried.
-        @param find: of a kind and a name, the factory or L{IDiallingHandler} that serves it, or C{None}.
-        @param host: of a kind and a name, the public side as far as it is known.
-        """
-        self._kinds = kinds
-        self._find = find
-        self._host = host
-
-    def _found(self, address: StreamAddress) -> tuple[Any, StreamAddress, TunnelAddress] | None:
-        name = address.parameters.get("service")
-        if not isinstance(name, str):
-            return None
-        for kind in self._kinds:
-            served = self._find(kind, name)
-            if served is not None:
-                known = evolve(address, key=name, visitor=visitorOf(address.parameters))
-                return served, known, self._host(kind, name)
-        return None
-
-    def buildProtocol(self, address: StreamAddress) -> IProtocol | None:
-        """
-        As in L{IProtocolFactory<twisted.internet.interfaces.IProtocolFactory>}.
-        """
-        found = self._found(address)
-        if found is None:
-            return None
-        served, known, host = found
-        protocol = served.buildProtocol(known)
-        return None if protocol is None else _Introduction(protocol, known, host)
-
-
-@implementer(IDiallingHandler)
-class DiallingServiceStreams(ServiceStreams):
-    """
-    The same where some of those who serve must dial first.
-    """
-
-    def connect(self, address: StreamAddress) -> Any:
-        """
-        As in L{IDiallingHandler}.
-        """
-        found = self._found(address)
-        if found is None:
-            return None
-        served, known, host = found
-        if not IDiallingHandler.providedBy(served):
-            return self.buildProtocol(address)
-        dialled: Deferred[IProtocol] = served.connect(known)
-        return dialled.addCallback(_Introduction, known, host)
-
-
-class _Introduction(Protocol):
-    """
-    Tells a stream who its visitor is, and what its public side is called, before its application sees it.
-    """
-
-    transport: Any
-
-    def __init__(self, application: IProtocol, address: StreamAddress, host: TunnelAddress) -> None:
-        self._application = application
-        self._address = address
-        self._host = host
-
-    def connectionMade(self) -> None:
-        """
-        The application has the stream.
-        """
-        stream = self.transport
-        stream.address = self._address
-        stream.host = self._host
-        stream.protocol = self._application
-        self._application.makeConnection(stream)
-
-    def dataReceived(self, data: bytes) -> None:
-        """
-        What was read too far came to whom the stream was handed.
-        """
-        self._application.dataReceived(data)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """
-        It had gone before it was handed over.
-        """
-        self._application.connectionLost(reason)

@@ -7,7 +7,6 @@ tells events.  What one side does not know of the other is answered C{unsupporte
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from typing import Protocol as Promise
@@ -20,6 +19,15 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import Denied, PeerError, Unavailable
+from tunnelstack.handler._offers import (
+    ControlBroken,
+    isNumber,
+    printable,
+    readGrant,
+    readService,
+    writeGrant,
+    writeService,
+)
 from tunnelstack.terms import Grant, Service
 from tunnelstack.wire.jsonline import Lines, decode_object, encode
 
@@ -32,15 +40,6 @@ REQUESTS = 64
 ANSWER_SECONDS = 30.0
 """Seconds that an agent waits for an answer."""
 
-LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-WORD = re.compile(r"[a-z][a-z0-9-]{0,63}")
-KINDS = ("http", "tcp", "stream")
-
-
-class ControlBroken(PeerError):
-    """
-    What the peer says is no conversation.
-    """
 
 
 class ControlLost(Unavailable):
@@ -198,7 +197,7 @@ class ControlServer(_Talk):
         A request.
         """
         number, what = message.get("id"), message.get("do")
-        if not _isNumber(number, 2**53) or not isinstance(what, str):
+        if not isNumber(number, 2**53) or not isinstance(what, str):
             raise ControlBroken("a request has no id, or does not say what to do")
         self._hold(busy=True)
         asked = self._dealWith(what, message)
@@ -313,7 +312,7 @@ class ControlClient(_Talk):
 
         @return: fails with L{Denied}, or with L{ControlLost}.
         """
-        return self._ask("announce", service=writeService(service)).addCallback(_grantOf)
+        return self._ask("announce", service=writeService(service)).addCallback(lambda answer: readGrant(answer.get("grant")))
 
     def withdraw(self, service: Service) -> Deferred[Any]:
         """
@@ -350,7 +349,7 @@ class ControlClient(_Talk):
         event, number = message.get("event"), message.get("id")
         if isinstance(event, str):
             self._told(event, message)
-        elif not _isNumber(number, 2**53):
+        elif not isNumber(number, 2**53):
             raise ControlBroken("a line is neither an answer nor an event")
         else:
             answer = self._asked.get(number) if isinstance(number, int) else None
@@ -362,7 +361,7 @@ class ControlClient(_Talk):
             case {"ok": True}:
                 answer.callback(message)
             case {"ok": False, "code": str(code), "reason": str(reason)}:
-                answer.errback(Denied(code[:64], _printable(reason)))
+                answer.errback(Denied(code[:64], printable(reason)))
             case _:
                 raise ControlBroken("an answer is neither yes nor no")
 
@@ -379,58 +378,3 @@ def _unanswered(result: Any, seconds: float) -> Any:
     if not isinstance(result, Failure):
         return result
     raise ControlLost(f"the edge did not answer within {seconds:g} seconds")
-
-
-def writeService(service: Service) -> dict[str, Any]:
-    """
-    A service as JSON says it.
-    """
-    said: dict[str, Any] = {"name": service.name, "kind": service.kind}
-    if service.port:
-        said["port"] = service.port
-    if service.perVisitor:
-        said["per_visitor"] = True
-    return said
-
-
-def readService(said: Any) -> Service:
-    """
-    @raise Denied: C{malformed} or C{unsupported}.
-    """
-    match said:
-        case {"name": str(name), "kind": str(kind)}:
-            port, perVisitor = said.get("port", 0), said.get("per_visitor", False)
-        case _:
-            raise Denied("malformed", "a service has a name and a kind")
-    if not LABEL.fullmatch(name):
-        raise Denied("malformed", "a service's name is up to 63 letters a-z, digits and inner hyphens")
-    if kind not in KINDS:
-        raise Denied("unsupported", f"this edge knows services of the kinds {', '.join(KINDS)}")
-    if not _isNumber(port, 65_535) or not isinstance(perVisitor, bool):
-        raise Denied("malformed", "a port is a number from 0 to 65535, and per_visitor is true or false")
-    return Service(name=name, kind=kind, port=port, perVisitor=perVisitor)
-
-
-def writeGrant(grant: Grant) -> dict[str, Any]:
-    """
-    A grant as JSON says it.
-    """
-    return {"url": grant.url, "host": grant.host, "port": grant.port}
-
-
-def _grantOf(answer: Mapping[str, Any]) -> Grant:
-    match answer.get("grant"):
-        case {"url": str(url), "host": str(host), "port": int(port)}:
-            return Grant(url=_printable(url), host=_printable(host), port=port)
-    raise ControlBroken("the edge granted nothing that could be understood")
-
-
-def _printable(text: str) -> str:
-    """
-    What a peer said, fit for a terminal.
-    """
-    return "".join(character if character.isprintable() else "?" for character in text[:1024])
-
-
-def _isNumber(value: Any, highest: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= highest
