@@ -1,18 +1,25 @@
 """
-The two ends of ShellHub, each a Go program (C{tests/peers/go/shellhub}) that a test starts and tells what to do.
+The two ends of ShellHub, each a Go program (C{tests/peers/go/shellhub}) that a test starts and tells what to do; and its own
+agent, whole, where somebody has one.
 
 What speaks on their wire is genuine, see the program's own words; with both ends of one test in one program, or in two.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from typing import Any
+from unittest import SkipTest
 
 from attrs import frozen
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from tests.peers._go import GoPeer
@@ -21,6 +28,9 @@ TENANT = "00000000-0000-4000-0000-000000000000"
 MAC = "02:42:ac:11:00:02"
 PEM = "-----BEGIN RSA PUBLIC KEY-----\nAAAA\n-----END RSA PUBLIC KEY-----\n"
 PASSWORD = "secret"
+PASSWORD_HASH = "$6$tunnelstack$TJhh2bPZW08A642jWKguvfe0spmwKUfdj8DjCk6CZNm2y7bFSfXUTzsPqeIsU5wQEotJT3wej.wsRdHb2wfxe."
+NOBODY = 65534
+AGENTD = "TUNNELSTACK_SHELLHUB_AGENT"
 GREETING = b"SSH-2.0-Go\r\n"
 
 
@@ -294,6 +304,69 @@ class Agents:
         @return: its port.
         """
         return self.peer.call("echo", first=first).addCallback(lambda said: said["port"])
+
+
+class Agentd(ProcessProtocol):
+    """
+    ShellHub's own agent in its single-user mode, which any user's name and L{PASSWORD} open.  Its program is what the variable
+    C{TUNNELSTACK_SHELLHUB_AGENT} names, or C{shellhub-agent} on the PATH.
+
+    @ivar log: what it wrote.
+    """
+
+    def __init__(self) -> None:
+        self.log = b""
+        self._ended: Deferred[None] = Deferred()
+
+    @classmethod
+    def start(cls, case: TestCase, url: str, version: int = 2, **environment: str) -> Agentd:
+        """
+        @param url: of the server that it is to join.
+        @param version: of the transport.
+        @param environment: more of its settings, without their prefix.
+        @raise SkipTest: there is none.
+        """
+        program = os.environ.get(AGENTD) or shutil.which("shellhub-agent")
+        if program is None:
+            raise SkipTest(f"no agent of ShellHub: {AGENTD} names none")
+        folder = tempfile.mkdtemp(prefix="agentd-")
+        case.addCleanup(shutil.rmtree, folder)
+        settings = {
+            "SERVER_ADDRESS": url,
+            "TENANT_ID": TENANT,
+            "PRIVATE_KEY": f"{folder}/key",
+            "SINGLE_USER_PASSWORD": PASSWORD_HASH,
+            "TRANSPORT_VERSION": str(version),
+            "PREFERRED_HOSTNAME": "box",
+            **environment,
+        }
+        env = {f"SHELLHUB_{name}": value for name, value in settings.items()}
+        env.update(PATH=os.environ["PATH"], HOME=folder, SHELL="/bin/sh")
+        agent, user = cls(), None
+        if os.geteuid() == 0:           # it does not run as root in this mode
+            os.chown(folder, NOBODY, NOBODY)
+            user = NOBODY
+        reactor.spawnProcess(agent, program, [program], env, folder, uid=user, gid=user)
+        case.addCleanup(agent.kill)
+        return agent
+
+    def kill(self) -> Deferred[None]:
+        """
+        End it at once.
+
+        @return: fires when it has gone.
+        """
+        if self.transport is not None and not self._ended.called:
+            self.transport.signalProcess("KILL")
+        return self._ended
+
+    def outReceived(self, data: bytes) -> None:
+        self.log += data
+
+    errReceived = outReceived
+
+    def processEnded(self, reason: Failure) -> None:
+        self._ended.callback(None)
 
 
 def _authorized(said: dict[str, Any]) -> Authorized:

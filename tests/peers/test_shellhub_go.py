@@ -7,11 +7,13 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from twisted.internet import reactor
 from twisted.internet.defer import gatherResults, inlineCallbacks
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.peers._go import GoError
-from tests.peers._shellhub import GREETING, MAC, PEM, TENANT, Agents, Server
+from tests.peers._shellhub import GREETING, MAC, PEM, TENANT, Agentd, Agents, Server
 from tunnelstack.wire.records.shellhub_identity import device_uid
 
 KIB = 1 << 10
@@ -177,3 +179,39 @@ class GoWithGoTests(TestCase):
             yield server.awaitDevice(uid)
             conn = yield server.dialTo(uid, "open", session="x")
             self.assertEqual((yield conn.read(len(GREETING) + len(mac))), GREETING + mac.encode())
+
+
+class AgentdTests(TestCase):
+    """
+    ShellHub's own agent, whole, with the Go server.
+    """
+
+    timeout = 60
+
+    @inlineCallbacks
+    def meet(self, version: int) -> Any:
+        server = yield Server.start(self)
+        agents = Agents.start(self)
+        port = yield agents.echo(b"first")
+        Agentd.start(self, server.url, version)
+        while not (yield server.devices()):
+            yield deferLater(reactor, 0.1)
+        ((key, versions),) = (yield server.devices()).items()
+        uid = key.removeprefix(f"{TENANT}:")
+        self.assertEqual(versions, [version])
+        conn = yield server.dialTo(uid, "open", session="s1")
+        yield deferLater(reactor, 0.3)          # until it has read what it was asked for
+        said = yield conn.ssh("cat; exit 4", stdin=b"hello")
+        self.assertEqual((said["data"], said["status"]), (b"hello", 4))
+        proxied = yield server.dialTo(uid, "proxy", host="127.0.0.1", port=port)
+        expected = b"\nfirst" if version == 2 else b"first"
+        self.assertEqual((yield proxied.read(len(expected))), expected)
+        yield self.assertFailure(server.dialTo(uid, "proxy", host="127.0.0.1", port=1), GoError)
+        yield server.dialTo(uid, "close", session="s1")
+        yield conn.readToEnd()
+
+    def test_agentdV1(self) -> Any:
+        return self.meet(1)
+
+    def test_agentdV2(self) -> Any:
+        return self.meet(2)
