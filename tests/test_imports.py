@@ -31,11 +31,13 @@ FLOORS = {
     "edge": 6,
     "agent": 6,
     "endpoints": 7,
+    "ask": 8,
     "check": 8,
     "connect": 8,
     "demo": 8,
     "strings": 8,
-    "cli": 9,
+    "token": 9,
+    "cli": 10,
 }
 #: Seen from everywhere but from one another.
 COMMON = {"interfaces", "errors", "terms"}
@@ -48,7 +50,10 @@ BESIDE = {
     "testing": COMMON | {"control"} | {part for part, floor in FLOORS.items() if floor <= 6},
 }
 #: From where the parts beside the floors are seen, if they are not common.
-SEEN_FROM = {"control": {"edge", "agent", "endpoints", "check", "connect", "demo", "strings", "cli"}, "testing": set()}
+SEEN_FROM = {
+    "control": {"edge", "agent", "endpoints", "ask", "check", "connect", "demo", "strings", "token", "cli"},
+    "testing": set(),
+}
 
 SYSTEMS = re.compile("shellhub|koding|agentserver|godoxy|jetty", re.IGNORECASE)
 

@@ -24,18 +24,23 @@ What goes with tunnel-edge and tunnel-agent.
 
   tunnelstack demo
         an edge, an agent and a small site behind it, at http://demo.localhost:8080/, until Ctrl-C
-  tunnelstack connect shell
-        standard input and output become a stream to what is published as "shell"
-  tunnelstack check edge.toml
-        every mistake of a configuration file, with its line and the nearest known key
+  tunnelstack token new laptop --allow http:laptop-* > laptop.token
+        a credential that allows an agent this and nothing else
+  tunnelstack status
+        what the edge that runs here is doing
 
   demo [--port N]                    the port is DEMO_PORT, or 8080
-  connect NAME [--purpose PURPOSE]   PURPOSE is a stream protocol's name, such as /demo/shout/1.0.0
-  check FILE                         an edge's file or an agent's
+  connect NAME [--purpose PURPOSE]   standard input and output become a stream to what is published as NAME
+  status, agents, routes, streams    what a running edge is doing; --json for programs
+  token new|list|revoke              the credentials of agents
+  check FILE                         every mistake of a configuration file, with its line and the nearest known key
       --version, --help              of a command, too
 """
 
-COMMANDS = {"demo": "tunnelstack.demo.command", "connect": "tunnelstack.connect", "check": "tunnelstack.check"}
+COMMANDS = {
+    "demo": "tunnelstack.demo.command", "connect": "tunnelstack.connect", "check": "tunnelstack.check",
+    "token": "tunnelstack.token", **dict.fromkeys(("status", "agents", "routes", "streams"), "tunnelstack.ask"),
+}  # fmt: skip
 """Where each command's C{Options} and C{main} are; loaded when it is used."""
 
 
@@ -105,14 +110,15 @@ class Commands(Options):
             raise usage.UsageError(f"say a command: {', '.join(COMMANDS)}")
         if arguments[0] not in COMMANDS:
             raise usage.UsageError(f"there is no command {arguments[0]!r}; there are {', '.join(COMMANDS)}")
-        self.command, self.rest = COMMANDS[arguments[0]], arguments[1:]
+        self.command, self.rest = arguments[0], arguments[1:]
 
 
 def _command(arguments: Sequence[str]) -> int:
     commands = Commands()
     commands.parseOptions(arguments)
-    module = import_module(commands.command)
+    module = import_module(COMMANDS[commands.command])
     options = module.Options()
+    options.command = commands.command
     options.parseOptions(commands.rest)
     code: int = module.main(options)
     return code

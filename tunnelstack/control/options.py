@@ -36,7 +36,10 @@ class Options(usage.Options):
     A command line of ours.
 
     @cvar screen: all that C{--help} shows.
+    @ivar command: the name by which it was called, where several commands are one.
     """
+
+    command = ""
 
     screen: ClassVar[str] = ""
 

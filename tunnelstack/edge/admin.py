@@ -67,7 +67,8 @@ class Admin(Service):
         @param edge: the L{EdgeService<tunnelstack.edge.service.EdgeService>}.
         """
         self._edge = edge
-        self._listening: list[Any] = []
+        self._listening: list[Any] = []                # the socket of the state folder
+        self._public: list[Any] = []
         self._folder = -1
         self.stop: Callable[[], object] | None = None
         self.reload: Callable[[], Any] | None = None
@@ -88,6 +89,13 @@ class Admin(Service):
 
     # Listening
 
+    @property
+    def addresses(self) -> list[Any]:
+        """
+        Where everybody may read.
+        """
+        return [port.getHost() for port in self._public]
+
     @inlineCallbacks
     def listen(self) -> Any:
         """
@@ -101,7 +109,7 @@ class Admin(Service):
                 endpoint = serverFromString(self._edge.clock, text)
             except (ValueError, TypeError, KeyError, IndexError) as error:
                 raise ConfigurationError(f"[admin] listen: {text!r} is no endpoint to listen on: {error}") from None
-            self._listening.append((yield endpoint.listen(AdminFactory(self._edge.clock, self, changes=False))))
+            self._public.append((yield endpoint.listen(AdminFactory(self._edge.clock, self, changes=False))))
         if self._edge.config.stateDirectory:
             self._listenInFolder(Path(self._edge.config.stateDirectory))
 
@@ -126,7 +134,8 @@ class Admin(Service):
         Listen no more.
         """
         yield super().stopService()
-        listening, self._listening = self._listening, []
+        listening = [*self._listening, *self._public]
+        self._listening, self._public = [], []
         yield DeferredList([maybeDeferred(port.stopListening) for port in listening], consumeErrors=True)
         if self._folder >= 0:
             os.close(self._folder)

@@ -28,6 +28,7 @@ def statusOf(edge: Any) -> Record:
         "url": edge.url,
         "domain": edge.config.domain,
         "listening": [_address(address) for address in edge.addresses],
+        "admin": [_address(address) for address in edge.admin.addresses],
         "agents": len({tunnel.principal.agent for tunnel in tunnels}),
         "sessions": len(tunnels),
         "services": len({pair for tunnel in tunnels for pair in edge.registry.names(tunnel)}),

@@ -1,0 +1,124 @@
+"""
+The administration of an edge: what is answered, to whom, and what is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tunnelstack.control.config import ServiceConfig
+from tunnelstack.edge.admin import BODY, MOST, AdminFactory
+from tunnelstack.errors import ConfigurationError
+from tunnelstack.testing import Caller, EdgeAndAgent
+
+PORT = 9000
+
+
+class AdminTests(SynchronousTestCase):
+    """
+    An edge and an agent, asked over two listeners: one that may change things and one that may not.
+    """
+
+    def setUp(self) -> None:
+        self.both = EdgeAndAgent(ServiceConfig(name="site", target="3000"))
+        self.network = self.both.network
+        self.both.start()
+        self.admin = self.both.edge.admin
+        for port, changes in ((PORT, True), (PORT + 1, False)):
+            self.network.listenTCP(port, AdminFactory(self.network, self.admin, changes=changes))
+        self.addCleanup(self.end)
+
+    def end(self) -> None:
+        for service in (self.both.agent, self.both.edge):
+            service.stopService()
+            self.network.passTime(40)
+
+    def ask(self, method: str, path: str, body: bytes = b"", port: int = PORT) -> tuple[int, Any]:
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        got = self.both.visit(head.encode() + body, port).got
+        head, _, said = got.decode().partition("\r\n\r\n")
+        return int(head.split()[1]), json.loads(said) if said else None
+
+    def test_reading(self) -> None:
+        for port in (PORT, PORT + 1):
+            self.assertEqual(self.ask("GET", "/health", port=port), (200, {"healthy": True}))
+            self.assertEqual(self.ask("GET", "/ready", port=port), (200, {"ready": True, "state": "ready"}))
+            self.assertEqual(self.ask("GET", "/status?pretty", port=port)[1]["services"], 1)
+            self.assertEqual(self.ask("GET", "/routes", port=port)[1]["routes"][0]["agents"], ["laptop"])
+            self.assertEqual(self.ask("GET", "/streams", port=port)[1]["streams"][0]["agent"], "laptop")
+
+    def test_agentsSinceWhen(self) -> None:
+        self.network.passTime(12)
+        [agent] = self.ask("GET", "/agents")[1]["agents"]
+        self.assertEqual((agent["seconds"], agent["healthy"], agent["in_flight"]), (12.0, True, 0))
+        self.assertEqual(agent["services"], ["http:site"])
+
+    def test_anEdgeThatDrainsIsNotReady(self) -> None:
+        self.both.edge.agents.stopping = True
+        self.assertEqual(self.ask("GET", "/ready"), (503, {"ready": False, "state": "draining"}))
+        self.assertEqual(self.ask("GET", "/health")[0], 200)
+
+    def test_whereOneMayOnlyRead(self) -> None:
+        for path in self.admin.changing:
+            status, said = self.ask("POST", path.decode(), b"{}", PORT + 1)
+            self.assertEqual((status, "only read" in said["error"]), (403, True), path)
+
+    def test_whatIsNotThere(self) -> None:
+        self.assertEqual(self.ask("GET", "/nothing")[0], 404)
+        self.assertEqual(self.ask("POST", "/status")[0], 405)
+        self.assertEqual(self.ask("GET", "/drain")[0], 405)
+        self.assertEqual(self.ask("DELETE", "/agents")[0], 405)
+
+    def test_whatCannotBeDoneHere(self) -> None:
+        """
+        An edge in a program of one's own has no process to stop, no file and no folder.
+        """
+        for path in ("/drain", "/reload"):
+            self.assertEqual(self.ask("POST", path)[0], 409, path)
+        self.assertEqual(self.ask("POST", "/tokens/revoke", b'{"token": "a"}')[0], 409)
+        self.assertEqual(self.ask("POST", "/tokens/reload"), (200, {"reloaded": True}))
+
+    def test_whatIsAskedBadly(self) -> None:
+        for body in (b"{", b"[]", b"\xff", b"{}", b'{"token": 1}'):
+            self.assertEqual(self.ask("POST", "/tokens/revoke", body)[0], 400, body)
+        self.assertEqual(self.ask("POST", "/tokens/revoke", b'"' + b"x" * BODY)[0], 413)
+
+    def test_reloadAnswersWithWhatChanged(self) -> None:
+        self.admin.reload = lambda: ("[[route]]: 1 more",)
+        self.assertEqual(self.ask("POST", "/reload"), (200, {"changed": ["[[route]]: 1 more"]}))
+
+        def wrong() -> Any:
+            raise ConfigurationError("line 3 is wrong")
+
+        self.admin.reload = wrong
+        self.assertEqual(self.ask("POST", "/reload"), (409, {"error": "line 3 is wrong"}))
+
+    def test_drainIsAnsweredBeforeItBegins(self) -> None:
+        order: list[str] = []
+        self.admin.stop = lambda: order.append("stop")
+        status, said = self.ask("POST", "/drain")
+        self.assertEqual((status, said["draining"], order), (200, True, ["stop"]))
+
+    def test_aDefectIsToldAsOne(self) -> None:
+        self.admin.reload = lambda: 1 / 0
+        self.assertEqual(self.ask("POST", "/reload")[0], 500)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_connectionsAreBounded(self) -> None:
+        callers = [self.both.visit(b"", PORT) for _ in range(MOST)]
+        self.assertEqual(self.both.visit(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", PORT).got, b"")
+        for caller in callers:
+            self.drop(caller)
+        self.assertEqual(self.ask("GET", "/health")[0], 200)
+
+    def drop(self, caller: Caller) -> None:
+        caller.transport.loseConnection()
+        self.both.settle()
+
+    def test_aRequestThatStaysAwayIsDropped(self) -> None:
+        caller = self.both.visit(b"POST /drain HTTP/1.1\r\nHost: x\r\n", PORT)
+        self.network.passTime(11)
+        self.assertIsNotNone(caller.lost)
