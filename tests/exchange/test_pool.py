@@ -521,6 +521,7 @@ class ConnectTests(PoolCase):
         _, recorder = self.begin()
         self.later(30)
         self.assertEqual((recorder.failure.kind, self.pool.inFlight), (Kind.UNREACHABLE, 0))    # type: ignore[union-attr]
+        self.assertIsInstance(recorder.failure.seen["reason"], TimeoutError)                    # type: ignore[union-attr]
 
     def test_whoGaveUpLeavesAConnectionToTheNext(self) -> None:
         self.wires.waiting = []

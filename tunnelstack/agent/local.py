@@ -15,7 +15,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
 from tunnelstack.errors import ConfigurationError
-from tunnelstack.transport.dial import hostEndpoint
+from tunnelstack.transport.dial import hostEndpoint, tooLate
 
 PORT = re.compile(r"[0-9]{1,5}")
 HOST_AND_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[0-9A-Za-z._-]+)):(?P<port>[0-9]{1,5})")
@@ -107,14 +107,8 @@ def probe(endpoint: IStreamClientEndpoint, clock: Any) -> Deferred[str]:
     @return: C{""}, or why not in a few words.
     """
     tried: Deferred[Any] = endpoint.connect(_Visit())
-    tried.addTimeout(PROBE_SECONDS, clock, _timedOut)
+    tried.addTimeout(PROBE_SECONDS, clock, tooLate)
     return tried.addCallbacks(lambda _: "", why)
-
-
-def _timedOut(result: Any, seconds: float) -> Any:
-    if not isinstance(result, Failure):
-        return result
-    raise TimeoutError(string=f"no connection after {seconds:g} seconds")      # whatever the endpoint calls its cancelling
 
 
 class _Visit(Factory):

@@ -17,6 +17,7 @@ from tunnelstack.exchange._asking import ClientExchange
 from tunnelstack.exchange.client import HTTPClientProtocol
 from tunnelstack.exchange.failed import Busy, ExchangeFailed, Kind
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, STREAMED, Timeouts, Traits
+from tunnelstack.transport.dial import tooLate
 from tunnelstack.wire.http1 import DEFAULT_LIMITS, HeadLimits
 
 
@@ -96,7 +97,7 @@ class ExchangePool:
     def _dial(self, exchange: ClientExchange) -> None:
         self._dialling += 1
         dialling: Deferred[Any] = self._endpoint.connect(self._factory)
-        dialling.addTimeout(self._timeouts.connect, self._clock)
+        dialling.addTimeout(self._timeouts.connect, self._clock, tooLate)
         dialling.addBoth(self._dialled)
         dialling.addCallbacks(self._connected, self._failed, (exchange,), {}, (exchange,))
         dialling.addErrback(self._defect)

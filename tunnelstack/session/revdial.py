@@ -30,6 +30,7 @@ from tunnelstack.session._control import Arriving, ControlSession, built
 from tunnelstack.stream._outgoing import LARGEST_RECORD
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.lost import OpenTimeout, SessionLost, TooManyStreams, UnsupportedPurpose
+from tunnelstack.transport.dial import tooLate
 from tunnelstack.transport.websocket import WebSocketLimits
 from tunnelstack.wire.revdial import (
     PICK_UP,
@@ -238,7 +239,7 @@ class RevdialListener(ControlSession):
             return
         dialled: Deferred[Any] = endpoint.connect(Arriving(lambda transport: self._pickedUp(path, transport)))
         self._dialling[path] = dialled
-        dialled.addTimeout(PICK_UP, self._clock)
+        dialled.addTimeout(PICK_UP, self._clock, tooLate)
         dialled.addBoth(self._settled, path)
 
     def _settled(self, result: Any, path: str) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, TimeoutError
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 
@@ -64,3 +65,14 @@ class LocalhostEndpoint:
                 return (yield self._second.connect(protocolFactory))
             except ConnectError:
                 raise first from None
+
+
+def tooLate(result: Any, seconds: float) -> Any:
+    """
+    For C{addTimeout} of an attempt to connect: what it fails with, whatever the endpoint calls its being cancelled.
+
+    @raise TimeoutError: Twisted's; the attempt came to nothing in time.
+    """
+    if not isinstance(result, Failure):
+        return result
+    raise TimeoutError(string=f"no connection after {seconds:g} seconds")
