@@ -262,7 +262,8 @@ class Agents:
         Fires once its tunnel's WebSocket is up; fails with kind C{BadHandshake} where it is refused.
 
         @param parameters: C{config}, as it came with the authentication; C{ssh}: C{"echo"} (the default: L{GREETING}, C{name},
-            then what comes) or C{"ssh"} (a server that takes L{PASSWORD}); C{retry}: seconds between connections, C{0} for one.
+            then what comes), C{"ssh"} (a server that takes L{PASSWORD}) or C{"mute"} (takes what comes and never answers);
+            C{retry}: seconds between connections, C{0} for one.
         """
         said = self.peer.call("agent", server=url, token=token, version=version, **parameters)
         return said.addCallback(lambda answer: Agent(self.peer, answer["agent"]))

@@ -134,6 +134,12 @@ class GoWithGoTests(TestCase):
         yield self.failing(self.server.dialTo(self.uid, "proxy", host="127.0.0.1", port=[8080]), "EOF")
 
     @inlineCallbacks
+    def test_aMuteAgent(self) -> Any:
+        for version in (1, 2):
+            yield self.meet(version, ssh="mute")
+            yield self.failing(self.server.dialTo(self.uid, "proxy", host="127.0.0.1", port=1, within=0.5), "Timeout")
+
+    @inlineCallbacks
     def test_newestWins(self) -> Any:
         """
         Version 1, then version 2 of the same device: the older one is closed, the device was never offline.

@@ -331,6 +331,8 @@ class EnvelopeTests(SynchronousTestCase):
             self.assertEqual(read(fits + b"\nmore", size, REPLY)[0], {"status": "x" * (REPLY - 13)})
             self.assertRaises(TooLong, read, b" " + fits, size, REPLY)
             self.assertRaises(TooLong, read, b" " * 600, size, REPLY)
+            self.assertEqual(read(b" " * 508 + b"null", size, REPLY), ({}, b""))
+            self.assertRaises(TooLong, read, b" " * 509 + b"null", size, REPLY)
             self.assertRaises(TooLong, read, b'{"a":"' + b"\\n" * 300, size, REPLY)
 
     def test_longObjectsAreReadOnce(self) -> None:

@@ -137,9 +137,9 @@ class ObjectReader:
         @raise PeerError: there is none (L{NotJSON}, L{NotStrings}), or it is too long.
         """
         end = self._end()
-        if end > self._limit or (end < 0 and len(self._buffer) > self._limit):
-            raise TooLong("an object is too long", limit=self._limit)
         if end < 0:
+            if len(self._buffer) > self._limit:
+                raise TooLong("an object is too long", limit=self._limit)
             return None
         value, self._buffer = self._buffer[:end], self._buffer[end:]
         return _strings(value)
@@ -181,7 +181,7 @@ class ObjectReader:
         return self._begun
 
     def _null(self) -> int:
-        seen = self._buffer[self._at : self._at + len(_NULL)] if self._at < self._limit else b""
+        seen = self._buffer[self._at : min(self._at + len(_NULL), self._limit)]
         if not _NULL.startswith(seen):
             raise NotJSON("what comes is no JSON object", octets=seen)
         return self._at + len(_NULL) if seen == _NULL else -1
@@ -207,8 +207,8 @@ def _strings(value: bytes) -> dict[str, str]:
 def behind(octets: bytes) -> bytes:
     """
     @param octets: those that directly follow an object.
-    @return: without the line feed that may end it.  Where the object came last, these are the next octets to arrive; they
-        come without one that the object had already lost, so ask only once.
+    @return: without the line feed that may end it.  Where the object came last, these are the next octets to arrive; ask
+        only once.
     """
     return octets[1:] if octets[:1] == b"\n" else octets
 
@@ -229,10 +229,10 @@ def _refusal(answer: Mapping[str, Any]) -> str | None:
     return answer.get("message") or answer.get("error") or answer.get("status") or "no reason given"
 
 
-ENVELOPES = Codec(encode_object, ObjectReader, behind)
+ENVELOPES = Codec(encode_object, ObjectReader, behind, alone=True)
 """How a server asks, and reads answers."""
 
-REPLIES = Codec(encode_strings, ObjectReader, behind)
+REPLIES = Codec(encode_strings, ObjectReader, behind, alone=True)
 """How a device answers: without a line feed, which servers since 0.27.0-rc.6 take for the first octet of what follows."""
 
 ANSWERS = Answers(lambda parameters: {"status": "ok"}, lambda reason: {"error": reason}, _refusal)

@@ -109,7 +109,7 @@ type behaving struct {
 	Token   string         `json:"token"`
 	Version int            `json:"version"` // of the transport
 	Config  map[string]any `json:"config"`  // of a session of version 2, as it came with the authentication
-	SSH     string         `json:"ssh"`     // "echo" greets as SSH does and echoes; "ssh" serves SSH, password "secret"
+	SSH     string         `json:"ssh"`     // "echo" greets as SSH does and echoes; "ssh" serves SSH, password "secret"; "mute"
 	Name    string         `json:"name"`    // "echo" says it after its greeting
 	Retry   float64        `json:"retry"`   // seconds between two connections; 0 connects once
 }
@@ -136,6 +136,29 @@ func (a *agent) connect() (net.Listener, error) {
 	}
 	config := client.NewReverseV2ConfigFromMap(a.how.Config)
 	return a.cli.NewReverseListenerV2(ctx, a.how.Token, "/agent/connection", config)
+}
+
+// mute takes what comes and never says a word.
+func (a *agent) mute(listener net.Listener) error {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+	}
+}
+
+// serve is the tunnel of its version.
+func (a *agent) serve(listener net.Listener) error {
+	switch {
+	case a.how.SSH == "mute":
+		return a.mute(listener)
+	case a.how.Version == 1:
+		return a.serveV1(listener)
+	default:
+		return a.serveV2(listener)
+	}
 }
 
 // serveV2 is the tunnel of version 2: each stream to the handler of the protocol agreed.
@@ -198,11 +221,7 @@ func (a *agent) run(listener net.Listener) {
 				listener.Close()
 				return
 			}
-			if a.how.Version == 1 {
-				err = a.serveV1(listener)
-			} else {
-				err = a.serveV2(listener)
-			}
+			err = a.serve(listener)
 		}
 		if !a.down(err) || a.how.Retry == 0 {
 			return
