@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import PeerError
+from tunnelstack.negotiation._behind import standBehind
 from tunnelstack.negotiation._deadlines import Deadlines
 from tunnelstack.negotiation._party import Party, named
 from tunnelstack.negotiation.errors import NegotiationRefused, NegotiationTimeout
@@ -151,6 +152,7 @@ class Initiating(Party):
             if self._connected is not None:
                 connected, self._connected = self._connected, None
                 connected.callback(application)
+        standBehind(stream, event)
         if leftover:
             stream.redeliver(leftover)
 

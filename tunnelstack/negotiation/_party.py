@@ -59,7 +59,7 @@ class Party:
             return
         pieces = negotiation.data_to_send()
         if pieces:
-            self.transport.write(b"".join(pieces))
+            (self.transport.writeRecord if negotiation.alone else self.transport.write)(b"".join(pieces))
         if events:
             self._happened(events[0])
 
@@ -106,7 +106,7 @@ class Party:
         pieces = self._negotiation.data_to_send()
         if not pieces:
             return False
-        self.transport.write(b"".join(pieces))
+        (self.transport.writeRecord if self._negotiation.alone else self.transport.write)(b"".join(pieces))
         return True
 
     def _happened(self, event: Event) -> None:

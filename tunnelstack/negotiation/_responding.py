@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from tunnelstack.errors import PeerError, TunnelError
 from tunnelstack.interfaces import IDiallingHandler
+from tunnelstack.negotiation._behind import standBehind
 from tunnelstack.negotiation._deadlines import Deadlines
 from tunnelstack.negotiation._party import Party, named
 from tunnelstack.wire import negotiate
@@ -126,6 +127,8 @@ class Responding(Party):
             self.transport.handOver(self._application, event.leftover)
         except Exception:
             self._failed(Failure())
+        else:
+            standBehind(self.transport, event)
 
     # Handlers that dial first
 

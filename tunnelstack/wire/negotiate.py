@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
 
-from attrs import Factory, define
+from attrs import Factory, define, field
 
 from tunnelstack.errors import PeerError, UsageError
 
@@ -50,11 +50,13 @@ class Agreed(Event):
     @ivar name: the protocol's name, C{b""} where only parameters were exchanged.
     @ivar parameters: what the peer said with it.
     @ivar leftover: octets of the peer that were read too far: they belong to the application.
+    @ivar behind: what the next octets of the peer are passed through before they are the application's; C{None} for nothing.
     """
 
     name: bytes
     parameters: Mapping[str, Any] = Factory(dict)
     leftover: bytes = b""
+    behind: Callable[[bytes], bytes] | None = field(default=None, eq=False)
 
 
 @define
@@ -131,9 +133,10 @@ class Negotiation:
     @ivar name: what an initiator proposes; C{b""} where that is not known, or nothing is.
     @ivar release: see L{Release}; for a responder, whose application speaks once it has agreed, always C{ON_REPLY}.
     @ivar settled: an L{Agreed} or a L{Refused} was told.
+    @ivar alone: what it says travels in a frame (or message) of its own, for peers that lose what they read with it.
     """
 
-    __slots__ = ("_deadline", "_out", "_timeout", "name", "release", "settled")
+    __slots__ = ("_deadline", "_out", "_timeout", "alone", "name", "release", "settled")
 
     def __init__(self, release: Release, timeout: float | None) -> None:
         """
@@ -142,6 +145,7 @@ class Negotiation:
         self.name = b""
         self.release = release
         self.settled = False
+        self.alone = False
         self._out: list[bytes] = []
         self._timeout = timeout
         self._deadline: float | None = None
@@ -307,7 +311,7 @@ class Then(Negotiation):
         if second is None:
             self.settled = True
             return [first]
-        self._current, self.name = second, first.name
+        self._current, self.name, self.alone = second, first.name, second.alone
         if self._now is not None:
             second.expire(self._now)
         events = second.receive_data(first.leftover)

@@ -54,12 +54,22 @@ class Codec:
 
     @ivar encode: its octets, of which none is another object's.
     @ivar reader: makes a reader for an object of at most so many octets.
-    @ivar behind: from the octets that follow an object to those of them that are the application's.
+    @ivar behind: from the octets that follow an object to those of them that are the application's; C{None} if all are.
+    @ivar alone: an object travels in a frame of its own.
     """
 
     encode: Callable[[Mapping[str, Any]], bytes]
     reader: Callable[[int], Reader]
-    behind: Callable[[bytes], bytes] = bytes
+    behind: Callable[[bytes], bytes] | None = None
+    alone: bool = False
+
+    def agreed(self, parameters: Mapping[str, Any], rest: bytes) -> Agreed:
+        """
+        @param rest: what was read behind the object.
+        """
+        if self.behind is None:
+            return Agreed(b"", parameters, rest)
+        return Agreed(b"", parameters, self.behind(rest), None if rest else self.behind)
 
 
 class _Line(Lines):
@@ -136,6 +146,7 @@ class Sender(Negotiation):
         if answers is None and release is Release.ON_REPLY:
             raise UsageError("there is no answer to wait for")
         super().__init__(release or usual, timeout)
+        self.alone = codec.alone
         self._out = [codec.encode(parameters)]
         self._answers = answers
         self._codec = codec
@@ -159,7 +170,7 @@ class Sender(Negotiation):
         self.settled = True
         if reason is not None:
             return [Refused(reason)]
-        return [Agreed(b"", answer, self._codec.behind(self._reader.take_rest()))]
+        return [self._codec.agreed(answer, self._reader.take_rest())]
 
 
 class Receiver(Negotiation):
@@ -184,6 +195,7 @@ class Receiver(Negotiation):
         @param codec: how an object travels.
         """
         super().__init__(Release.ON_REPLY, timeout)
+        self.alone = codec.alone
         self._answers = answers
         self._codec = codec
         self._reader = codec.reader(limit)
@@ -207,7 +219,7 @@ class Receiver(Negotiation):
         rest = self._reader.take_rest()
         if self._answers is None:
             self.settled = True
-            return [Agreed(b"", parameters, self._codec.behind(rest))]
+            return [self._codec.agreed(parameters, rest)]
         self._asked, self._kept = parameters, Kept(rest)
         return [Asked(b"", parameters)]
 
@@ -223,7 +235,7 @@ class Receiver(Negotiation):
         """
         asked, answers = self._answering()
         self._out.append(self._codec.encode(answers.yes(parameters or {})))
-        return [Agreed(b"", asked, self._codec.behind(self._kept.joined()))]
+        return [self._codec.agreed(asked, self._kept.joined())]
 
     def refuse(self, reason: str) -> list[Event]:
         """
