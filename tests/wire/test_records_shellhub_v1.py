@@ -10,20 +10,35 @@ from tests.wire.vectors_shellhub import END, NOW, PROXY, REQUESTS, SESSION
 from tunnelstack.errors import UsageError
 from tunnelstack.wire.http1 import (
     RequestHead,
+    encode_request,
     find_end_untrusted,
     read_request_untrusted,
     read_response_untrusted,
 )
-from tunnelstack.wire.records.shellhub import BadTarget, HTTPProxy, SSHClose, SSHOpen
+from tunnelstack.wire.negotiate import Agreed, Asked, Refused
+from tunnelstack.wire.records.shellhub import (
+    DIAL_FAILED,
+    HTTP_PROXY,
+    BadTarget,
+    HTTPProxy,
+    SSHClose,
+    SSHOpen,
+    decode_target_untrusted,
+    encode_target,
+    name_of,
+)
 from tunnelstack.wire.records.shellhub_v1 import (
     CONNECT_FAILED,
+    INVALID_ADDRESS,
     HTTPForward,
     decode_ask_untrusted,
     encode_ask,
     encode_no,
     encode_yes,
+    question,
     refusal,
 )
+from tunnelstack.wire.requestline import RequestReceiver, RequestSender
 
 
 def requestOf(octets: bytes) -> RequestHead:
@@ -84,6 +99,9 @@ class RequestTests(SynchronousTestCase):
         assert isinstance(bare, HTTPForward)
         self.assertEqual(bare.head.target, b"/")
 
+    def test_pathsThatAreNone(self) -> None:
+        self.assertRaises(BadTarget, decode_ask_untrusted, line("GET /ssh/http", (b"X-Path", b"/a b")))
+
     def test_unknownRoutes(self) -> None:
         for text in (
             "GET /", "GET *", "GET /ssh", "GET /ssh/close/a/b", "POST /ssh/a", "DELETE /ssh/close/a", "CONNECT h:80",
@@ -139,3 +157,53 @@ class AnswerTests(SynchronousTestCase):
         for octets in (b"HTTP/1.1 204 No Content\r\n\r\n", b"HTTP/1.1 101 \r\n\r\n", b"HTTP/1.0 302 Found\r\n\r\n"):
             head = read_response_untrusted(octets, len(octets))
             self.assertEqual(refusal(head), octets.split(b"\r\n")[0][9:].decode().strip())
+
+
+class QuestionTests(SynchronousTestCase):
+    """
+    Both versions come to the same for a handler.
+    """
+
+    def asked(self, head: RequestHead) -> tuple[RequestReceiver, Asked]:
+        ours = RequestReceiver(lambda head: question(head, lambda: NOW))
+        (event,) = ours.receive_data(encode_request(head))
+        assert isinstance(event, Asked)
+        return ours, event
+
+    def test_inTheWordsOfVersion2(self) -> None:
+        for target, request, _, answer, _ in REQUESTS.values():
+            ours, asked = self.asked(requestOf(request))
+            self.assertEqual(asked, Asked(name_of(target), encode_target(target)))
+            self.assertEqual(decode_target_untrusted(asked.name, asked.parameters), target)
+            self.assertEqual(ours.accept(), [Agreed(name_of(target), encode_target(target))])
+            self.assertEqual(b"".join(ours.data_to_send()), answer)
+
+    def test_forwarded(self) -> None:
+        ours, asked = self.asked(line("GET /ssh/http", (b"X-Path", b"/index.html")))
+        self.assertEqual(decode_target_untrusted(asked.name, asked.parameters), HTTPProxy("127.0.0.1", 80))
+        ours.receive_data(b"more")
+        (agreed,) = ours.accept()
+        assert isinstance(agreed, Agreed)
+        self.assertEqual(agreed.leftover, b"GET /index.html HTTP/1.1\r\nHost: \r\nX-Path: /index.html\r\n\r\nmore")
+        self.assertEqual(ours.data_to_send(), [])
+
+    def refused(self, head: RequestHead, reason: str) -> bytes:
+        ours, _ = self.asked(head)
+        ours.refuse(reason)
+        return b"".join(ours.data_to_send())
+
+    def test_refusals(self) -> None:
+        proxy = line("CONNECT /http/proxy/h:80")
+        self.assertEqual(self.refused(proxy, DIAL_FAILED), encode_no(CONNECT_FAILED, NOW))
+        self.assertEqual(self.refused(proxy, "not allowed"), encode_no("not allowed", NOW))
+        self.assertEqual(self.refused(line("CONNECT /http/proxy/h:x"), "x"), encode_no(INVALID_ADDRESS, NOW))
+        self.assertEqual(self.refused(line("GET /what"), "x"), encode_no("", NOW, 404))
+
+    def test_whatOneSideSaysTheOtherHears(self) -> None:
+        asks = RequestSender(HTTP_PROXY, encode_ask(PROXY), refusal=refusal)
+        asks.receive_data(b"")
+        answers = RequestReceiver(lambda head: question(head, lambda: NOW))
+        answers.receive_data(b"".join(asks.data_to_send()))
+        answers.refuse(DIAL_FAILED)
+        told = asks.receive_data(b"".join(answers.data_to_send()))
+        self.assertEqual(told, [Refused(f"500 Internal Server Error: {CONNECT_FAILED}")])

@@ -12,6 +12,7 @@ C{pkg/agent/pkg/tunnel/tunnel.go} of 0.17.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from email.utils import formatdate
 
 from attrs import evolve, frozen
@@ -19,6 +20,8 @@ from attrs import evolve, frozen
 from tunnelstack.errors import UsageError
 from tunnelstack.wire.http1 import Fields, RequestHead, ResponseHead, encode_request, encode_response
 from tunnelstack.wire.records.shellhub import (
+    DIAL_FAILED,
+    HTTP_PROXY,
     BadTarget,
     HTTPProxy,
     SSHClose,
@@ -26,7 +29,9 @@ from tunnelstack.wire.records.shellhub import (
     Target,
     decode_port_untrusted,
     encode_target,
+    name_of,
 )
+from tunnelstack.wire.requestline import Question
 
 CONNECTION, PICK_UP = "/ssh/connection", "/ssh/revdial"
 """Where agents connect, and where they pick up what was asked for."""
@@ -45,6 +50,7 @@ CONNECT_FAILED = "failed to connect to the server on device"
 
 _FIELDS: Fields = [(b"Host", b""), (b"User-Agent", b"Go-http-client/1.1")]
 _SEGMENT = re.compile(r"[A-Za-z0-9._~-]{1,255}")
+_PATH = re.compile(rb"[!-~]{1,8192}")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]{1,255}")
 _REASONS = {404: b"Not Found", 500: b"Internal Server Error"}
 
@@ -90,7 +96,7 @@ def decode_ask_untrusted(head: RequestHead) -> Target | HTTPForward | None:
     parts = head.target.partition(b"?")[0].decode("latin-1").split("/")[1:]
     match head.method, parts:
         case b"GET", ["ssh", "http"]:
-            return HTTPForward(evolve(head, target=head.field(b"x-path") or b"/"))
+            return _forward(head)
         case b"GET", ["ssh", identifier]:
             return SSHOpen(identifier)
         case b"GET", ["ssh", "close", identifier]:
@@ -98,6 +104,13 @@ def decode_ask_untrusted(head: RequestHead) -> Target | HTTPForward | None:
         case b"CONNECT", ["http", "proxy", address] | ["ssh", "proxy", address]:
             return _proxy(address)
     return None
+
+
+def _forward(head: RequestHead) -> HTTPForward:
+    path = head.field(b"x-path") or b"/"
+    if not _PATH.fullmatch(path):
+        raise BadTarget("this is no path", path=path[:64])
+    return HTTPForward(evolve(head, target=path))
 
 
 def _proxy(address: str) -> HTTPProxy:
@@ -140,6 +153,33 @@ def encode_no(reason: str, now: float, status: int = 500) -> bytes:
 
 def _date(now: float) -> tuple[bytes, bytes]:
     return b"Date", formatdate(now, usegmt=True).encode()
+
+
+def question(head: RequestHead, now: Callable[[], float]) -> Question:
+    """
+    What a request comes to in the words of version 2, so that one handler serves both: its name for what is asked, and the
+    members of its envelope.
+
+    @param now: seconds since 1970.
+    """
+    try:
+        target = decode_ask_untrusted(head)
+    except BadTarget:
+        return Question(b"", no=lambda reason: encode_no(INVALID_ADDRESS, now()))
+    if target is None:
+        return Question(b"", no=lambda reason: encode_no(reason, now(), 404))
+    if isinstance(target, HTTPForward):
+        port80 = encode_target(HTTPProxy("127.0.0.1", 80))
+        return Question(HTTP_PROXY, port80, no=lambda reason: _failure(reason, now()), first=encode_request(target.head))
+    yes = encode_yes(target, now())
+    return Question(name_of(target), encode_target(target), yes, lambda reason: _failure(reason, now()))
+
+
+def _failure(reason: str, now: float) -> bytes:
+    """
+    Each version has its own words for the usual failure.
+    """
+    return encode_no(CONNECT_FAILED if reason == DIAL_FAILED else reason, now)
 
 
 def refusal(head: ResponseHead) -> str | None:
