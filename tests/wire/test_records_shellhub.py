@@ -490,6 +490,22 @@ class CodecTests(SynchronousTestCase):
         self.assertEqual(both(lambda ours: ours.accept()), ([Agreed(b"", {"id": "1"})], [Agreed(b"", parameters)]))
         self.assertEqual(both(lambda ours: ours.refuse("no <port>")), ([Refused("no <port>")], [Refused("no <port>")]))
 
+    def test_aLateLineFeedIsTakenOffToo(self) -> None:
+        """
+        Where nothing has followed an object yet, a line feed may still come: once.
+        """
+        for rest, late in ((b"", behind), (b"\n", None), (b"x", None)):
+            ours = Receiver(codec=REPLIES)
+            (agreed,) = ours.receive_data(b'{"id":"1"}' + rest)
+            assert isinstance(agreed, Agreed)
+            self.assertEqual((agreed.leftover, agreed.behind), (rest.strip(), late))
+
+    def test_objectsTravelAlone(self) -> None:
+        """
+        The genuine ends lose what they read with them.
+        """
+        self.assertTrue(asking(PROXY).alone and asking(SESSION).alone and asked(HTTP_PROXY).alone)
+
     def test_aSecondLineFeedIsPayload(self) -> None:
         ours = Sender({}, answers=ANSWERS, codec=ENVELOPES)
         self.assertEqual(ours.receive_data(b'{"status":"ok"}\n\n'), [Agreed(b"", {"status": "ok"}, b"\n")])
