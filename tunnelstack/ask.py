@@ -1,5 +1,6 @@
 """
-C{tunnelstack status}, C{agents}, C{routes}, C{streams}: what a running edge is doing, as text for people or as JSON for programs.
+C{tunnelstack status}, C{agents}, C{routes}, C{streams}: what a running edge is doing, as text for people or as JSON for
+programs.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.control.config import EdgeAddress
+from tunnelstack.control.config import AgentConfig, EdgeAddress
 from tunnelstack.control.sources import Sources
 from tunnelstack.control.state import State, stateFolder
 from tunnelstack.errors import ConfigurationError
@@ -114,3 +114,24 @@ class SourcesTests(SynchronousTestCase):
     def test_theEnvironmentInAFileMustBeThere(self) -> None:
         del self.file["SECRETS"]
         self.assertIn("names an environment variable that is not set", self.refuses(self.environ(self.file)))
+
+    def test_aCredentialOfSystemd(self) -> None:
+        (self.folder / "tunnelstack-token").write_text("systemd-token\n")
+        environ = self.environ({"CREDENTIALS_DIRECTORY": str(self.folder)})
+        self.assertEqual(self.edge(environ, "https://a.net"), ("https://a.net", "systemd-token"))
+        self.assertEqual(self.edge({**environ, "TUNNELSTACK_TOKEN": "other"}, "https://a.net")[1], "other")
+        self.assertIn("no token", self.refuses(self.environ({"CREDENTIALS_DIRECTORY": "/nowhere"}), "https://a.net"))
+
+    def test_theProxyOfTheEnvironmentUnlessTheFileSaysOther(self) -> None:
+        environ = self.environ({"TUNNELSTACK_TOKEN": "t", "HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "b.net"})
+        for url, proxy in (("https://a.net", "http://proxy:3128"), ("http://a.net", ""), ("https://b.net", "")):
+            [edge] = Sources(environ).edges(url)
+            self.assertEqual(edge.proxy, proxy)
+        agent = AgentConfig(edges=(EdgeAddress(url="https://a.net", proxy="direct"),))
+        [edge] = Sources(environ).edges(agent=agent)
+        self.assertEqual(edge.proxy, "direct")
+
+    def test_aCertificateNeedsNoToken(self) -> None:
+        agent = AgentConfig(edges=(EdgeAddress(url="https://a.net", certificateFile="a.pem"),))
+        [edge] = Sources(self.environ()).edges(agent=agent)
+        self.assertEqual(edge.token, "")

@@ -212,7 +212,8 @@ class LifeTests(Commands):
         edge = self.edge('domain = "localhost"\n')
         path = self.home / "edge.toml"
         path.write_text(
-            path.read_text().replace('"localhost"', '"example.net"') + '[limits]\nvisitors = 9\n[[route]]\nhost = "a.net"\nto = "a"\n'
+            path.read_text().replace('"localhost"', '"example.net"')
+            + '[limits]\nvisitors = 9\n[[route]]\nhost = "a.net"\nto = "a"\n'
         )
         edge.tell(signal.SIGHUP)
         edge.hears(r"^reload +\[limits\] visitors: 10000 becomes 9$")

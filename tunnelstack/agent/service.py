@@ -22,6 +22,7 @@ from tunnelstack.agent.local import probe
 from tunnelstack.agent.publication import Publication
 from tunnelstack.agent.serving import serve
 from tunnelstack.agent.uplink import Uplink
+from tunnelstack.agent.way import wayTo
 from tunnelstack.control.config import AgentConfig, EdgeAddress
 from tunnelstack.control.ending import CredentialRefused, Ending, GaveUp, NotNow, WrongProtocol
 from tunnelstack.dialect.native import HTTP, NAME, RESERVED, TCP
@@ -94,9 +95,11 @@ class AgentService(MultiService):
         self._closers: list[Callable[[], object]] = []
 
     def _addEdge(self, edge: EdgeAddress, limits: SessionLimits) -> None:
+        way = wayTo(self.clock, edge)
         dialler = NativeDialler(
             self.clock, edge.url, edge.token, self.handlers, instance=self.config.instance,
-            version=f"tunnelstack/{version('tunnelstack')}", limits=limits,
+            version=f"tunnelstack/{version('tunnelstack')}", limits=limits, contextFactory=way.contextFactory,
+            endpoint=way.endpoint,
         )
         uplink = Uplink(
             self.clock, lambda: dialler.dial(partial(self._told, uplink)), self, cap=self.config.backoffSeconds,

@@ -237,6 +237,13 @@ class EdgeAddress:
 
     url: str = setting(says="http(s)://host[:port][/base]", check=isEdgeURL)
     tokenFile: str = setting("", "a file that holds the token, and nothing else")
+    certificateFile: str = setting("", "a PEM file with our certificate, where the edge knows us by one; no token is needed then")
+    keyFile: str = setting("", "a PEM file with its key; empty where that stands in the same file")
+    caFile: str = setting("", "a PEM file with the only roots that are trusted; empty trusts the system's")
+    proxy: str = setting(
+        "", "URL of the HTTP proxy to dial through, http(s)://[user:password@]host:port; 'direct' for none; empty asks "
+        "HTTPS_PROXY, HTTP_PROXY and NO_PROXY", secret=True,
+    )
     token: str = setting("", inFile=False, secret=True)
 
     @property

@@ -7,6 +7,7 @@ A token is shown only to the edge it was given for: what a file says beside one 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from string import Template
@@ -15,10 +16,14 @@ from attrs import evolve, frozen
 
 from tunnelstack.control.config import AgentConfig, EdgeAddress, isEdgeURL
 from tunnelstack.control.files import parseAgent, readFile
+from tunnelstack.control.proxies import proxyFor
 from tunnelstack.control.state import State, stateFolder
 from tunnelstack.errors import ConfigurationError
 
 EDGE, TOKEN, TOKEN_FILE, CONFIG = (f"TUNNELSTACK_{name}" for name in ("EDGE", "TOKEN", "TOKEN_FILE", "CONFIG"))
+
+CREDENTIAL = "tunnelstack-token"
+"""The credential of systemd that is a token."""
 
 NO_EDGE = (
     "no edge is known: say --edge URL or set TUNNELSTACK_EDGE; on one machine, start tunnel-edge --dev first "
@@ -87,16 +92,24 @@ class Sources:
         if not token:
             left = self.state.devEdge()
             token = left.token if left is not None and sameEdge(left.url, edge.url) else ""
-        if not token:
+        if not (token or edge.certificateFile):
             raise ConfigurationError(NO_TOKEN.format(url=edge.url))
-        return evolve(edge, token=token)
+        return evolve(edge, token=token, proxy=edge.proxy or proxyFor(edge.url, self.environ))
 
     def _environmentToken(self) -> str:
         given = self.environ.get(TOKEN, "").strip()
         if given:
             return checkToken(given, TOKEN)
-        path = self.environ.get(TOKEN_FILE, "")
+        path = self.environ.get(TOKEN_FILE, "") or self._credential()
         return readToken(path) if path else ""
+
+    def _credential(self) -> str:
+        """
+        The file that systemd's C{LoadCredential=tunnelstack-token:...} left for this process, C{""} if there is none.
+        """
+        folder = self.environ.get("CREDENTIALS_DIRECTORY", "")
+        path = os.path.join(folder, CREDENTIAL)
+        return path if folder and os.path.exists(path) else ""
 
     def _devEdge(self) -> EdgeAddress:
         left = self.state.devEdge()

@@ -1,0 +1,285 @@
+"""
+Out through an HTTP proxy: an endpoint around the way to the proxy, which asks it to C{CONNECT} to somebody else.
+
+Source: RFC 9110, section 9.3.6.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.error import ConnectionDone, ConnectionLost, NoProtocol, TimeoutError
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.ssl import optionsForClientTLS
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tunnelstack.errors import ConfigurationError, PeerError, Refused, Unavailable
+from tunnelstack.transport.dial import hostEndpoint
+from tunnelstack.wire.http1 import HeadLimits, find_end_untrusted, read_response_untrusted
+
+PORTS = {"http": 80, "https": 443}
+LIMITS = HeadLimits(octets=16 * 1024, fields=64)
+
+
+class ProxyRefused(Refused):
+    """
+    The proxy wants a credential that we do not have, or does not let us out to where we want to go.
+
+    @ivar status: its HTTP status, such as C{407}.
+    """
+
+    def __init__(self, sentence: str, status: int) -> None:
+        super().__init__(sentence, status=status)
+        self.status = status
+
+
+class ProxyFailed(Unavailable):
+    """
+    The proxy could not reach what we asked for.
+
+    @ivar status: its HTTP status, such as C{502}; C{0} if it did not answer.
+    """
+
+    def __init__(self, sentence: str, status: int = 0) -> None:
+        super().__init__(sentence, **({"status": status} if status else {}))
+        self.status = status
+
+
+class NotAProxy(PeerError):
+    """
+    What answers speaks no HTTP.
+    """
+
+
+@frozen
+class Proxy:
+    """
+    A proxy.
+
+    @ivar secure: whether TLS comes first on the way to it.
+    @ivar host: a name or an address, without brackets.
+    @ivar credential: what goes behind C{Basic}; C{""} for none.  Never shown.
+    """
+
+    secure: bool
+    host: str
+    port: int
+    credential: str = field(default="", repr=False)
+
+    @property
+    def shown(self) -> str:
+        """
+        For logs.
+        """
+        return f"{self.host}:{self.port}"
+
+
+def parseProxy(url: str) -> Proxy:
+    """
+    @param url: C{http(s)://[user:password@]host[:port]}, as C{HTTPS_PROXY} has it; without a scheme it is C{http}.
+    @raise ConfigurationError: it is none.  The sentence does not show it, for there may be a password in it.
+    """
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        host, port = parts.hostname, parts.port or PORTS.get(parts.scheme)
+    except ValueError:
+        raise ConfigurationError("the proxy's URL cannot be read; it should look like http://proxy.example.net:3128") from None
+    if parts.scheme not in PORTS:
+        raise ConfigurationError(f"the proxy's URL begins with {parts.scheme}:, but only http: and https: proxies are known")
+    if not host or port is None or parts.path not in ("", "/"):
+        raise ConfigurationError("the proxy's URL should look like http://proxy.example.net:3128")
+    credential = ""
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        credential = b64encode(pair.encode()).decode()
+    return Proxy(parts.scheme == "https", host, port, credential)
+
+
+@implementer(IStreamClientEndpoint)
+class ProxyEndpoint:
+    """
+    Reach a TCP port through a proxy.
+
+    C{connect} fails with L{ProxyRefused}, L{ProxyFailed} or L{NotAProxy}, or as connecting to the proxy does.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        proxy: Proxy,
+        host: str,
+        port: int,
+        *,
+        timeout: float = 30.0,
+        endpoint: IStreamClientEndpoint | None = None,
+        contextFactory: Any = None,
+    ) -> None:
+        """
+        @param host: a name, which the proxy resolves, or an address without brackets.
+        @param timeout: seconds for the proxy's answer, once it is reached.
+        @param endpoint: the way to the proxy, instead of what its URL says; TLS is not added.
+        @param contextFactory: TLS on the way to the proxy; unless given, the system's roots and the name in its URL.
+        """
+        self._reactor = reactor
+        self._proxy = proxy
+        self._timeout = timeout
+        self._endpoint = endpoint
+        self._contextFactory = contextFactory
+        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
+        if proxy.credential:
+            lines.append(f"Proxy-Authorization: Basic {proxy.credential}")
+        self._request = "\r\n".join([*lines, "", ""]).encode()
+        self._authority = authority
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
+        """
+        As in C{IStreamClientEndpoint}.
+        """
+        asking = _Asking(protocolFactory, self._request, self._authority, self._proxy.shown)
+        asking.attempt = self._below().connect(asking)
+        asking.attempt.addCallbacks(self._reached, asking.failed, (asking,))
+        return asking.outcome
+
+    def _reached(self, protocol: Any, asking: _Asking) -> None:
+        if not asking.outcome.called:
+            asking.outcome.addTimeout(self._timeout, self._reactor, self._timedOut)
+
+    def _below(self) -> IStreamClientEndpoint:
+        if self._endpoint is not None:
+            return self._endpoint
+        proxy = self._proxy
+        endpoint = hostEndpoint(self._reactor, proxy.host, proxy.port)
+        if not proxy.secure:
+            return endpoint
+        return wrapClientTLS(self._contextFactory or optionsForClientTLS(proxy.host), endpoint)
+
+    def _timedOut(self, outcome: Any, seconds: float) -> Any:
+        if not isinstance(outcome, Failure):
+            return outcome
+        raise TimeoutError(string=f"the proxy {self._proxy.shown} did not answer within {seconds:g} seconds")
+
+
+class _Asking(Factory):
+    """
+    One attempt.
+    """
+
+    noisy = False
+
+    def __init__(self, application: IProtocolFactory, request: bytes, authority: str, proxy: str) -> None:
+        self._application = application
+        self._protocol: _Question | None = None
+        self.request = request
+        self.authority = authority
+        self.proxy = proxy
+        self.attempt: Deferred[Any]
+        self.outcome: Deferred[Any] = Deferred(self._cancelled)
+
+    def doStart(self) -> None:
+        self._application.doStart()
+
+    def doStop(self) -> None:
+        self._application.doStop()
+
+    def buildProtocol(self, address: Any) -> _Question:
+        self._protocol = _Question(self, self._application, address)
+        return self._protocol
+
+    def failed(self, failure: Failure) -> None:
+        """
+        The proxy cannot be reached, or did not do what it was asked for.
+        """
+        if not self.outcome.called:
+            self.outcome.errback(failure)
+
+    def _cancelled(self, outcome: Deferred[Any]) -> None:
+        if self._protocol is None:
+            self.attempt.cancel()
+        elif self._protocol.transport is not None:
+            self._protocol.transport.abortConnection()
+
+
+class _Question(Protocol):
+    """
+    A connection to the proxy until it is one to somebody else.
+    """
+
+    transport: Any
+
+    def __init__(self, asking: _Asking, application: IProtocolFactory, address: Any) -> None:
+        self._asking = asking
+        self._application = application
+        self._address = address
+        self._buffer = b""
+        self._searched = 0
+
+    def connectionMade(self) -> None:
+        """
+        Ask.
+        """
+        self.transport.write(self._asking.request)
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        The answer, cut anywhere; interim ones are passed over.
+        """
+        self._buffer += data
+        try:
+            while (end := find_end_untrusted(self._buffer, self._searched, LIMITS)) >= 0:
+                status = read_response_untrusted(self._buffer, end, LIMITS).status
+                self._buffer, self._searched = self._buffer[end:], 0
+                if status >= 200:
+                    self._answered(status)
+                    return
+            self._searched = len(self._buffer)
+        except PeerError as wrong:
+            self._give(NotAProxy(f"what answers at {self._asking.proxy} is no proxy: {wrong.args[0]}"))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        No answer.
+        """
+        if reason.check(ConnectionDone, ConnectionLost):
+            reason = Failure(ProxyFailed(f"the proxy {self._asking.proxy} closed the connection instead of answering"))
+        self._asking.failed(reason)
+
+    def _answered(self, status: int) -> None:
+        proxy, where = self._asking.proxy, self._asking.authority
+        if status < 300:
+            self._handOver()
+        elif status == 407:
+            self._give(ProxyRefused(f"the proxy {proxy} wants another user and password: put them into the proxy's URL", status))
+        elif status in (400, 401, 403, 405):
+            self._give(ProxyRefused(f"the proxy {proxy} does not let us out to {where}", status))
+        else:
+            self._give(ProxyFailed(f"the proxy {proxy} cannot reach {where}", status))
+
+    def _give(self, error: Exception) -> None:
+        self._asking.failed(Failure(error))
+        self.transport.abortConnection()
+
+    def _handOver(self) -> None:
+        """
+        The connection is the application's.
+        """
+        if self._asking.outcome.called:       # too late
+            self.transport.abortConnection()
+            return
+        protocol = self._application.buildProtocol(self._address)
+        if protocol is None:
+            self._give(NoProtocol())
+            return
+        transport, leftover = self.transport, self._buffer
+        setattr(transport, "wrappedProtocol" if hasattr(transport, "wrappedProtocol") else "protocol", protocol)
+        protocol.makeConnection(transport)
+        if leftover:
+            protocol.dataReceived(leftover)
+        self._asking.outcome.callback(protocol)
