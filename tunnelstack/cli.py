@@ -4,6 +4,7 @@ The console scripts: C{tunnel-edge}, C{tunnel-agent} and C{tunnelstack}, each wi
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -85,6 +86,8 @@ def live(reactor: Any, life: Any) -> int:
     life.startService()
     reactor.addSystemEventTrigger("before", "shutdown", life.stopService)
     reactor.run()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)      # there is nothing left to stop, and the code is settled
     code: int = life.code
     return code
 

@@ -6,11 +6,13 @@ Nothing waits for a time to pass; everything waits for something to be said, wit
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -242,9 +244,9 @@ class Stage(TestCase):
         thread.start()
 
         def stop() -> None:
-            server.shutdown()
-            server.server_close()
-            thread.join()
+            if thread.is_alive():
+                server.stop()
+                thread.join()
 
         self.stopOrigin = stop
         self.addCleanup(stop)
@@ -257,6 +259,35 @@ class Origin(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._here: set[Any] = set()
+
+    def get_request(self) -> Any:
+        """
+        Remember who is here.
+        """
+        connection, address = super().get_request()
+        self._here.add(connection)
+        return connection, address
+
+    def shutdown_request(self, request: Any) -> None:
+        """
+        Somebody has gone.
+        """
+        self._here.discard(request)
+        super().shutdown_request(request)
+
+    def stop(self) -> None:
+        """
+        Be gone, as a process would be that was killed.
+        """
+        self.shutdown()
+        self.server_close()
+        for connection in list(self._here):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """

@@ -1,0 +1,400 @@
+"""
+Processes that come, go, are killed and are told wrong things: what the others do, and with which code each ends.
+
+It takes about a minute: dozens of processes are started, and a WebSocket that was broken off waits 5 seconds for its peer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import signal
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from tests.system.stage import Hello, Program, Stage, until
+
+RECOVERY = 3.0
+"""Seconds after which requests succeed again."""
+
+HANG = 10.0
+"""Seconds that no request takes."""
+
+
+class Load:
+    """
+    Visitors who ask one page after the other, each on a new connection, until they are told to stop.
+
+    @ivar seen: of each request, when it was answered, how long that took, and the status (0: the connection was cut).
+    """
+
+    def __init__(self, stage: Stage, name: str, visitors: int = 4) -> None:
+        self._stage = stage
+        self._name = name
+        self._over = threading.Event()
+        self.seen: list[tuple[float, float, int]] = []
+        self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(visitors)]
+        for thread in self._threads:
+            thread.start()
+        stage.addCleanup(self.stop)
+
+    def _ask(self) -> None:
+        while not self._over.wait(0.01):
+            began = time.monotonic()
+            try:
+                status = self._stage.visit(self._name, "/slow", seconds=HANG).status
+            except (OSError, http.client.HTTPException):
+                status = 0
+            now = time.monotonic()
+            self.seen.append((now, now - began, status))
+
+    def succeeds(self, after: float) -> float:
+        """
+        Wait until a request that began after this moment succeeds.
+
+        @return: when.
+        """
+        found: float = until(
+            lambda: next((end for end, took, status in list(self.seen) if status == 200 and end - took > after), 0),
+            lambda: self.seen[-10:],
+        )
+        return found
+
+    def stop(self) -> None:
+        """
+        No more visits.
+        """
+        self._over.set()
+        for thread in self._threads:
+            thread.join(HANG + 1)
+
+
+class Slow(Hello):
+    """
+    Takes its time, so that some requests are always under way.
+    """
+
+    def do_GET(self) -> None:
+        time.sleep(0.05)
+        self.answer(b"slowly\n")
+
+
+class RestartTests(Stage):
+    """
+    Under load.
+    """
+
+    def judge(self, load: Load, *, cut: bool) -> None:
+        """
+        What must hold for all that happened.
+
+        @param cut: the edge itself was gone, so that there may have been nobody to answer.
+        """
+        load.stop()
+        self.assertLess(max(took for _, took, _ in load.seen), HANG)
+        statuses = {status for _, _, status in load.seen}
+        self.assertEqual(statuses - {200, 502, 503} - ({0, 404} if cut else set()), set(), statuses)
+
+    def test_theAgentIsKilledAndStartedAgain(self) -> None:
+        self.startEdge()
+        origin = str(self.origin(Slow))
+        agent = self.startAgent("http", origin, "--name", "myapp")
+        load = Load(self, "myapp")
+        load.succeeds(time.monotonic())
+        for _ in range(2):
+            agent.tell(signal.SIGKILL)
+            agent.ends()
+            agent = self.startAgent("http", origin, "--name", "myapp")
+            agent.hears("^myapp ")
+            back = time.monotonic()
+            self.assertLess(load.succeeds(back) - back, RECOVERY)
+        self.judge(load, cut=False)
+        self.assertEqual(agent.end(), 0)
+
+    def test_theAgentIsReplacedWhileItDrains(self) -> None:
+        """
+        One that is told to end finishes what it began: nobody sees anything but answers and 503.
+        """
+        self.startEdge()
+        origin = str(self.origin(Slow))
+        agent = self.startAgent("http", origin, "--name", "myapp")
+        load = Load(self, "myapp")
+        load.succeeds(time.monotonic())
+        self.assertEqual(agent.end(), 0, agent.said())
+        self.startAgent("http", origin, "--name", "myapp").hears("^myapp ")
+        load.succeeds(time.monotonic())
+        self.judge(load, cut=False)
+        self.assertEqual({status for _, _, status in load.seen}, {200, 503})
+
+    def test_theEdgeIsKilledAndStartedAgain(self) -> None:
+        edge = self.startEdge()
+        agent = self.startAgent("http", str(self.origin(Slow)), "--name", "myapp")
+        load = Load(self, "myapp")
+        load.succeeds(time.monotonic())
+        edge.tell(signal.SIGKILL)
+        edge.ends()
+        edge = self.startEdge(port=self.port)
+        agent.hears("^session +up ", times=2)
+        agent.hears("^myapp ", times=2)
+        load.succeeds(time.monotonic())
+        self.judge(load, cut=True)
+        self.assertEqual(edge.end(), 0, edge.said())
+
+    def test_theOriginIsKilledAndStartedAgain(self) -> None:
+        self.startEdge()
+        port = self.origin(Slow)
+        self.startAgent("http", str(port), "--name", "myapp").hears("^myapp ")
+        load = Load(self, "myapp")
+        load.succeeds(time.monotonic())
+        self.stopOrigin()
+        until(lambda: any(status == 503 for _, _, status in load.seen))
+        self.origin(Slow, port)
+        load.succeeds(time.monotonic())
+        self.judge(load, cut=False)
+
+
+class DrainTests(Stage):
+    """
+    SIGTERM with work under way.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.begun, self.release = threading.Event(), threading.Event()
+        self.addCleanup(self.release.set)
+        test = self
+
+        class Held(BaseHTTPRequestHandler):
+            """
+            Answers half, and the rest when the test says so.
+            """
+
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", "8")
+                self.end_headers()
+                self.wfile.write(b"half")
+                test.begun.set()
+                test.release.wait(60)
+                self.wfile.write(b"half")
+
+            def log_message(self, format: str, *arguments: Any) -> None:
+                """
+                Say nothing.
+                """
+
+        self.held = Held
+
+    def underWay(self, *edge: str) -> tuple[Program, Program, http.client.HTTPResponse]:
+        started = self.startEdge(*edge)
+        agent = self.startAgent("http", str(self.origin(self.held)), "--name", "myapp")
+        agent.hears("^myapp ")
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        self.addCleanup(connection.close)
+        connection.request("GET", "/", headers={"Host": "myapp.localhost"})
+        response = connection.getresponse()
+        self.assertTrue(self.begun.wait(30))
+        return started, agent, response
+
+    def test_theAgentFinishesWhatItBegan(self) -> None:
+        edge, agent, response = self.underWay()
+        agent.tell(signal.SIGTERM)
+        agent.hears("^stopping ")
+        self.assertEqual(self.sees("myapp", 503).status, 503)
+        self.release.set()
+        self.assertEqual(response.read(), b"halfhalf")
+        self.assertEqual(agent.ends(), 0, agent.said())
+
+    def test_theEdgeFinishesWhatItBegan(self) -> None:
+        edge, agent, response = self.underWay()
+        edge.tell(signal.SIGTERM)
+        edge.hears("^stopping ")
+        self.release.set()
+        self.assertEqual(response.read(), b"halfhalf")
+        self.assertEqual(edge.ends(), 0, edge.said())
+
+    def test_aSecondSignalEndsAtOnce(self) -> None:
+        for chosen in (0, 1):
+            program = self.underWay()[chosen]
+            program.tell(signal.SIGTERM)
+            program.hears("^stopping ")
+            self.assertIsNone(program.process.poll())
+            began = time.monotonic()
+            program.tell(signal.SIGTERM)
+            self.assertEqual(program.ends(), 0, program.said())
+            self.assertLess(time.monotonic() - began, 5)
+            self.assertNotIn("Traceback", program.said())
+
+    def test_theDrainHasADeadline(self) -> None:
+        edge, agent, response = self.underWay("--drain", "0.5")
+        edge.tell(signal.SIGTERM)
+        self.assertEqual(edge.ends(), 0, edge.said())
+        self.assertRaises((OSError, http.client.HTTPException), response.read)
+
+
+class RefusalTests(Stage):
+    """
+    Wrong things said at the start: one sentence, and a code.
+    """
+
+    def fails(self, program: Program, code: int, sentence: str) -> None:
+        self.assertEqual(program.ends(), code, program.said())
+        self.assertRegex("\n".join([*program.out, *(line for line in program.err if not line.startswith("{"))]), sentence)
+        self.assertNotIn("Traceback", program.said())
+
+    def agent(self, *arguments: str, **environ: str) -> Program:
+        return self.program("tunnel-agent", *arguments, **environ)
+
+    def test_aWrongTokenIs77(self) -> None:
+        self.startEdge()
+        agent = self.agent(
+            "--edge", f"http://localhost:{self.port}", "http", "3000", TUNNELSTACK_TOKEN="ts_0000_" + "x" * 43
+        )
+        self.fails(agent, 77, f"(?m)^error +the edge at http://localhost:{self.port} refuses the token$")
+
+    def test_aWrongTokenLaterIsTriedAgain(self) -> None:
+        """
+        An agent that was let in once does not end when the edge comes back with other tokens.
+        """
+        edge = self.startEdge()
+        agent = self.startAgent("http", str(self.origin()), "--name", "myapp")
+        agent.hears("^myapp ")
+        edge.end()
+        (self.home / ".local" / "state" / "tunnelstack" / "dev.toml").unlink()
+        self.startEdge(port=self.port)
+        agent.hears("^error +no session with .* refuses the token; trying again")
+        self.assertIsNone(agent.process.poll())
+
+    def test_noEdgeThereAndToldToGiveUpIs69(self) -> None:
+        self.startEdge().end()
+        self.fails(self.agent("--dev", "http", "3000", "--give-up-after", "1"), 69, "no edge could be reached in 1 seconds")
+
+    def test_anotherWebServerIs76(self) -> None:
+        port = self.origin()
+        agent = self.agent("--edge", f"http://localhost:{port}", "http", "3000", TUNNELSTACK_TOKEN="t")
+        self.fails(agent, 76, f"the server at http://localhost:{port} is no edge")
+
+    def test_noWebServerAtAllIs76(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            thread = threading.Thread(target=self.speakSSH, args=(server,), daemon=True)
+            thread.start()
+            edge = f"http://localhost:{server.getsockname()[1]}"
+            agent = self.agent("--edge", edge, "http", "3000", TUNNELSTACK_TOKEN="t")
+            self.fails(agent, 76, f"what answers at {edge} is no edge")
+            thread.join(10)
+
+    def speakSSH(self, server: socket.socket) -> None:
+        near, _ = server.accept()
+        with near, contextlib.suppress(ConnectionError):
+            near.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+            near.recv(65536)
+
+    def test_aHostThatIsNotThere(self) -> None:
+        agent = self.agent(
+            "--edge", "https://edge.invalid", "http", "3000", "--give-up-after", "1", TUNNELSTACK_TOKEN="t"
+        )
+        self.fails(agent, 69, "no edge could be reached")
+
+    def test_noTokenIs78(self) -> None:
+        agent = self.agent("--edge", "https://tunnels.example.net", "http", "3000")
+        self.fails(agent, 78, "no token for https://tunnels.example.net is known: set TUNNELSTACK_TOKEN")
+
+    def test_noEdgeIs78(self) -> None:
+        self.fails(self.agent("--dev", "http", "3000"), 78, "no edge is known")
+
+    def test_aTokenAsAnArgumentIs64(self) -> None:
+        for arguments in (("--token", "x"), ("--edge", "https://ts_0000_x@a.net"), ("--token=ts_0000_x",)):
+            agent = self.agent(*arguments, "http", "3000")
+            self.fails(agent, 64, "a credential is never an argument")
+
+    def test_usageIs64(self) -> None:
+        for arguments in (
+            (), ("htpp", "3000"), ("http",), ("http", "1", "2"), ("start", "3000"), ("--what", "http", "1"),
+            ("serve", ".", "--remote-port", "3"), ("tcp", "1", "--remote-port", "many"),
+        ):  # fmt: skip
+            self.fails(self.agent("--dev", *arguments), 64, "tunnel-agent --help says how it is used")
+        for arguments in (("what",), ("--port", "x"), ("--port", "1", "--listen", "tcp:2")):
+            self.fails(self.program("tunnel-edge", *arguments), 64, "tunnel-edge --help says how it is used")
+
+    def test_configurationIs78(self) -> None:
+        (self.home / "edge.toml").write_text("[edge]\nlisten = []\ndomian = 'a.net'\n")
+        edge = self.program("tunnel-edge", "--config", "edge.toml")
+        self.fails(edge, 78, r"^tunnel-edge: edge\.toml:3: \[edge\] has no key domian; did you mean domain\?$")
+        for arguments, sentence in (
+            (("--listen", "nonsense"), "'nonsense' is no endpoint to listen on"),
+            (("--listen", "tcp:no-such-service"), "is no endpoint to listen on"),
+        ):
+            self.fails(self.program("tunnel-edge", *arguments), 78, sentence)
+
+    def test_aTakenPortIs75(self) -> None:
+        self.startEdge()
+        edge = self.program("tunnel-edge", "--dev", "--port", str(self.port))
+        self.fails(edge, 75, rf"(?m)^error +port {self.port} is taken by .*tunnel-edge, process \d+")
+
+
+class GarbageTests(Stage):
+    """
+    Peers that speak nonsense disturb nobody else.
+    """
+
+    def say(self, octets: bytes) -> bytes:
+        """
+        @return: all that comes back.
+        """
+        with socket.create_connection(("127.0.0.1", self.port), 30) as connection:
+            connection.sendall(octets)
+            heard = b""
+            try:
+                while piece := connection.recv(65536):
+                    heard += piece
+            except ConnectionError:
+                pass
+        return heard
+
+    def test_strangersAreAnsweredAndOthersGoOn(self) -> None:
+        edge = self.startEdge()
+        self.startAgent("http", str(self.origin()), "--name", "myapp").hears("^myapp ")
+        kept = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        self.addCleanup(kept.close)
+        for octets, status in (
+            (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500) + b"\r\n\r\n", b" 400 "),
+            (b"GET / HTTP/1.1\r\n\r\n", b" 400 "),
+            (b"GET / HTTP/3.0\r\nHost: myapp.localhost\r\n\r\n", b" 505 "),
+            (b"GET / HTTP/1.1\r\nHost: myapp.localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", b" 400 "),
+            (b"GET / HTTP/1.1\r\nHost: myapp.localhost\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", b" 431 "),
+            (b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\nConnection: close\r\n\r\n", b" 501 "),
+        ):
+            self.assertIn(status, self.say(octets).partition(b"\r\n")[0], octets[:60])
+            kept.request("GET", "/", headers={"Host": "myapp.localhost"})
+            self.assertEqual(kept.getresponse().read(), b"GET /\n")
+        self.assertNotIn("Traceback", edge.said())
+
+    def test_anAgentThatSpeaksNonsenseAfterTheUpgrade(self) -> None:
+        edge = self.startEdge()
+        self.startAgent("http", str(self.origin()), "--name", "myapp").hears("^myapp ")
+        state = (self.home / ".local" / "state" / "tunnelstack" / "dev.toml").read_text()
+        token = state.partition('token = "')[2].partition('"')[0]
+        upgrade = (
+            f"GET /_tunnel/1 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            "Sec-WebSocket-Protocol: tunnelstack.v1\r\n\r\n"
+        ).encode()
+        for garbage in (
+            b"\xff" * 100,                                           # no WebSocket frame
+            b"\x82\x8c\x00\x00\x00\x00" + b"\xff" * 12,              # no yamux frame in it
+        ):
+            self.assertIn(b" 101 ", self.say(upgrade + garbage).partition(b"\r\n")[0])
+            self.assertEqual(self.visit("myapp").status, 200)
+        self.assertNotIn("Traceback", edge.said())
+        self.assertNotIn(token, edge.said())
+
+    def test_noTokenAtTheDoor(self) -> None:
+        self.startEdge()
+        answer = self.say(b"GET /_tunnel/1 HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        self.assertIn(b" 401 ", answer.partition(b"\r\n")[0])
+        self.assertIn(b"WWW-Authenticate: Bearer", answer)
