@@ -31,7 +31,7 @@ from tunnelstack.wire.yamux.errors import GoneAway, SessionBroken, StreamsExhaus
 from tunnelstack.wire.yamux.limits import SessionLimits
 from tunnelstack.wire.yamux.session import YamuxConnection
 
-TURN = 32
+TURN = 64
 """Events that are told in one turn of the reactor."""
 
 GOODBYE_SECONDS = 10.0
@@ -109,6 +109,24 @@ class YamuxSession(StreamOwner, Protocol):
         Octets of payload sent.
         """
         return self._wire.octets_out
+
+    @property
+    def held(self) -> int:
+        """
+        Octets held for paused applications.
+        """
+        return 0 if self._core is None else self._core.held
+
+    def relieve(self) -> int:
+        """
+        Reset the stream for which most is held.
+
+        @return: how many octets are held no more.
+        """
+        before = self.held
+        self._relieve("what may be held is spent")
+        self.flush()
+        return before - self.held
 
     def ping(self) -> Deferred[float]:
         """
@@ -214,7 +232,7 @@ class YamuxSession(StreamOwner, Protocol):
         self._tell(TURN)
         core = self._core
         if core is not None and core.held > self._limits.session_octets:
-            self._relieve()
+            self._relieve("the session's budget is spent")
         self.flush()
         if self._events:
             self._clock.callLater(0, self._tellRest, turns - 1)
@@ -412,18 +430,18 @@ class YamuxSession(StreamOwner, Protocol):
         self._failing = SessionLost("the peer does not read")
         self.transport.abortConnection()
 
-    def _relieve(self) -> None:
+    def _relieve(self, why: str) -> None:
         """
-        More is held for paused applications than the session may hold: the stream that holds most is reset.
+        More is held for paused applications than may be: the stream that holds most is reset.
         """
         largest = max(self._streams.values(), key=lambda stream: stream.held, default=None)
         if largest is not None and largest.held:
             self._log.warn(
-                "stream {stream} of {key} reset: {held} octets are held for it and the session's budget is spent",
-                stream=largest.streamId, key=self.address.key, held=largest.held,
+                "stream {stream} of {key} reset: {held} octets are held for it and {reason}",
+                stream=largest.streamId, key=self.address.key, held=largest.held, reason=why,
             )
             self._core.reset_stream(largest.streamId)
-            largest.lost(Failure(StreamReset("the session's budget of held octets is spent", held=largest.held)))
+            largest.lost(Failure(StreamReset(f"too much is held for it: {why}", held=largest.held)))
 
     def _watchCore(self) -> None:
         """
