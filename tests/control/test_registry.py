@@ -71,6 +71,16 @@ class RegistryTests(SynchronousTestCase):
         self.denied("taken", "site", self.arrived(instance="2"))
         self.denied("taken", "site", self.arrived(instance="3", share=True))
 
+    def test_oneThatDrainsMakesRoomForItsSuccessor(self) -> None:
+        one, two, other = self.arrived(), self.arrived(instance="2"), self.arrived(agent="desk")
+        self.registry.offer("http", "site", one)
+        one.healthy = False
+        self.denied("taken", "site", other)
+        self.registry.offer("http", "site", two)
+        self.assertIs(self.registry.pick("site"), two)
+        self.registry.depart(one)
+        self.assertIs(self.registry.pick("site"), two)
+
     def test_whoSharesTakesTurnsWhileHealthy(self) -> None:
         three = [self.arrived(instance=instance, share=True) for instance in "123"]
         for one in three:

@@ -126,7 +126,8 @@ class Registry:
         mine = tunnel.principal
         for other in self._holders.get((kind, name), ()):
             theirs = other.principal
-            if other is not tunnel and not (theirs.agent == mine.agent and theirs.share and mine.share):
+            makesRoom = (theirs.share and mine.share) or not other.healthy      # one that drains waits only for its end
+            if other is not tunnel and not (theirs.agent == mine.agent and makesRoom):
                 return other
         return None
 
