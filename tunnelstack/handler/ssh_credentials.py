@@ -1,0 +1,230 @@
+"""
+Who may log in: a file of password hashes and a file of public keys, both the server's own.
+
+A line of the password file is C{user:$scrypt$ln=14,r=8,p=1$SALT$HASH} (base64 without padding; the parameters are the line's
+own, so that they can grow); L{passwordEntry} makes one.  The key file is OpenSSH's C{authorized_keys}, without options.  Both
+are read at each login: an edit counts at once.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+from base64 import b64decode, b64encode
+from binascii import Error as NotBase64
+from collections.abc import Callable, Iterator
+from hashlib import scrypt
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+from twisted.conch.ssh.keys import BadKeyError, Key
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
+
+from tunnelstack.errors import UsageError
+
+LARGEST_FILE = 1024 * 1024
+"""Octets; nobody has more users or keys than that in a file."""
+
+MEMORY = 64 * 1024 * 1024
+"""Octets that one check may take: 128 * N * r."""
+
+ENTRY = re.compile(
+    r"\$scrypt\$ln=(?P<ln>\d{1,2}),r=(?P<r>\d{1,2}),p=(?P<p>\d{1,2})\$(?P<salt>[A-Za-z0-9+/]{11,86})\$(?P<hash>[A-Za-z0-9+/]{22,86})")
+
+_log = Logger()
+
+
+@frozen
+class _Hash:
+    ln: int
+    r: int
+    p: int
+    salt: bytes = field(repr=False)
+    digest: bytes = field(repr=False)
+
+    def matches(self, password: bytes) -> bool:
+        """
+        Whether it is the hash of C{password}; takes as long for a wrong one.
+        """
+        return hmac.compare_digest(self.digest, _scrypt(password, self.salt, self.ln, self.r, self.p, len(self.digest)))
+
+
+def _scrypt(password: bytes, salt: bytes, ln: int, r: int, p: int, length: int) -> bytes:
+    return scrypt(password, salt=salt, n=1 << ln, r=r, p=p, maxmem=2 * MEMORY, dklen=length)
+
+
+def _text(octets: bytes) -> str:
+    return b64encode(octets).decode().rstrip("=")
+
+
+def _octets(text: str) -> bytes:
+    return b64decode(text + "=" * (-len(text) % 4), validate=True)
+
+
+def passwordEntry(user: str, password: str, *, ln: int = 14, r: int = 8, p: int = 1) -> str:
+    """
+    @param ln: the binary logarithm of scrypt's N; 14 takes 16 MiB and some 50 ms.
+    @return: a line for the password file, without its end.
+    @raise UsageError: the name cannot stand in the file, or the parameters are out of bounds.
+    """
+    if not user or set(user) & set(":\r\n\0#"):
+        raise UsageError("a user's name has no colon, no # and no end of line in it", user=user)
+    salt = os.urandom(16)
+    if not _affordable(ln, r, p):
+        raise UsageError("scrypt's parameters are out of bounds", ln=ln, r=r, p=p)
+    return f"{user}:$scrypt$ln={ln},r={r},p={p}${_text(salt)}${_text(_scrypt(password.encode(), salt, ln, r, p, 32))}"
+
+
+def _affordable(ln: int, r: int, p: int) -> bool:
+    return 10 <= ln <= 20 and 1 <= r <= 32 and 1 <= p <= 4 and 128 * r << ln <= MEMORY
+
+
+_NOBODY = _Hash(14, 8, 1, bytes(16), bytes(32))
+"""What a password of an unknown user is checked against, to take the same time."""
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """
+    The lines that say something, numbered; none of a file that is not there or that others may write.
+    """
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_mode & 0o022:
+                _log.error("{path} is not used: others may write it (chmod go-w)", path=str(path))
+                return
+            text = file.read(LARGEST_FILE).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return
+    except OSError as unreadable:
+        _log.error("{path} cannot be read: {reason}", path=str(path), reason=unreadable.strerror)
+        return
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            yield number, line.strip()
+
+
+class PasswordFile:
+    """
+    Passwords by their hashes.
+    """
+
+    def __init__(self, path: Path, inThread: Callable[..., Deferred[bool]] = deferToThread) -> None:
+        """
+        @param inThread: runs a slow call elsewhere: C{inThread(call, *arguments)}.
+        """
+        self._path = path
+        self._inThread = inThread
+
+    def users(self) -> dict[str, _Hash]:
+        """
+        @return: every well-formed entry, by user.
+        """
+        found = {}
+        for number, line in _lines(self._path):
+            user, _, entry = line.partition(":")
+            try:
+                found[user] = _parsed(entry)
+            except ValueError:
+                _log.warn("line {line} of {path} is no password entry", line=number, path=str(self._path))
+        return found
+
+    def __contains__(self, user: str) -> bool:
+        return user in self.users()
+
+    def check(self, user: str, password: bytes) -> Deferred[bool]:
+        """
+        @return: whether it is the user's password; the time it takes does not tell whether the user exists.
+        """
+        entry = self.users().get(user)
+        checked = self._inThread((entry or _NOBODY).matches, password)
+        return checked.addCallback(lambda right: right and entry is not None)
+
+
+def _parsed(entry: str) -> _Hash:
+    match = ENTRY.fullmatch(entry)
+    if match is None:
+        raise ValueError("no entry")
+    ln, r, p = (int(match[name]) for name in ("ln", "r", "p"))
+    if not _affordable(ln, r, p):
+        raise ValueError("out of bounds")
+    try:
+        return _Hash(ln, r, p, _octets(match["salt"]), _octets(match["hash"]))
+    except NotBase64 as wrong:
+        raise ValueError("no base64") from wrong
+
+
+class AuthorizedKeys:
+    """
+    Public keys by their file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def keys(self) -> Iterator[Key]:
+        """
+        Every key of the file.  A line with options is left out: to take the key without them would allow more than was meant.
+        """
+        for number, line in _lines(self._path):
+            try:
+                key = Key.fromString(line.encode(), type="public_openssh")
+                if not line.startswith(key.sshType().decode()):
+                    raise BadKeyError("options")
+            except (BadKeyError, ValueError, LookupError, NotBase64):
+                _log.warn("line {line} of {path} is no key that can be used", line=number, path=str(self._path))
+            else:
+                yield key
+
+    def check(self, user: str, key: Key) -> bool:
+        """
+        Whether the key is in the file, whoever comes with it.
+        """
+        blob = key.blob()
+        return any(known.blob() == blob for known in self.keys())
+
+
+@frozen(kw_only=True)
+class Logins:
+    """
+    Who may log in, and how.
+
+    @ivar passwords: the password file, or C{None}.
+    @ivar keys: says whether a key opens the door for a user: C{keys(user, key)} gives a C{bool} or a C{Deferred} of one.
+    @ivar users: names that may log in with a key though the password file does not have them.
+    """
+
+    passwords: PasswordFile | None = None
+    keys: Callable[[str, Key], Any] | None = None
+    users: frozenset[str] = frozenset()
+
+    @property
+    def methods(self) -> tuple[bytes, ...]:
+        """
+        SSH's names for the ways that are open.
+        """
+        keys = (b"publickey",) if self.keys is not None else ()
+        return keys + ((b"password",) if self.passwords is not None else ())
+
+    def knows(self, user: str) -> bool:
+        """
+        Whether the name is one that may log in.
+        """
+        return user in self.users or (self.passwords is not None and user in self.passwords)
+
+    def password(self, user: str, password: bytes) -> Deferred[bool]:
+        """
+        @return: whether it lets the user in.
+        """
+        return succeed(False) if self.passwords is None else self.passwords.check(user, password)
+
+    def key(self, user: str, key: Key) -> Deferred[bool]:
+        """
+        @return: whether it lets the user in, once he has proved that it is his.
+        """
+        if self.keys is None or not self.knows(user):
+            return succeed(False)
+        return maybeDeferred(self.keys, user, key)
