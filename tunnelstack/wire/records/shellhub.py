@@ -42,9 +42,9 @@ HANDSHAKE = 30.0
 DIAL_FAILED = "failed to dial to the address and port"
 """What a device answers whose target is not to be had."""
 
-_SPACE = re.compile(rb"[ \t\r\n]*+")
-_OUTSIDE = re.compile(rb"[ \t\r\n,:nul]*+")            # between strings; a value that is no string has something else
-_INSIDE = re.compile(rb'(?:[^"\\]|\\.)*+', re.DOTALL)
+_SPACE = re.compile(rb"[ \t\r\n]*")
+_OUTSIDE = re.compile(rb"[ \t\r\n,:nul]*")            # between strings; a value that is no string has something else
+_INSIDE = re.compile(rb'(?:[^"\\]|\\.)*', re.DOTALL)
 _NULL = b"null"
 
 
