@@ -12,7 +12,7 @@ import subprocess
 from twisted.trial.unittest import SkipTest
 from websockets.sync.client import connect
 
-from tests.system.stage import Stage, until
+from tests.system.stage import ROOT, Stage, until
 
 
 def answer(server: socket.socket, octets: bytes) -> bytes:
@@ -128,6 +128,50 @@ class EndpointTests(Stage):
         self.program("twistd", "-n", "--pidfile=", "web", "--path", ".", "--listen", "tunnel:site").hears("no session with")
         self.startEdge(port=self.port)
         self.sees("site")
+
+    def test_theExampleOfTheReadme(self) -> None:
+        self.startEdge()
+        example = self.program("python", str(ROOT / "docs" / "examples" / "echo.py"))
+        self.assertEqual(example.ends(), 0, example.said())
+        self.assertEqual(example.out, ["b'hello, tunnel\\n'"])
+
+    def test_twistdConch(self) -> None:
+        self.startEdge()
+        made = self.program("ckeygen", "-q", "-t", "ed25519", "-f", "ssh_host_ed25519_key", "--no-passphrase")
+        self.assertEqual(made.ends(), 0, made.said())
+        conch = self.program("twistd", "-n", "--pidfile=", "conch", "--data", ".", "--port", "tunnel:shell:kind=stream")
+        conch.hears("tunnel:shell$")
+        done = subprocess.run(
+            [*self.command("tunnelstack"), "connect", "shell"], input=b"nonsense\r\n", capture_output=True, env=self.environ,
+            timeout=60,
+        )
+        self.assertRegex(done.stdout, rb"^SSH-2\.0-")
+
+    def test_autobahnForwardsFromOneEndpointToAnother(self) -> None:
+        """
+        On one side a WebSocket as a stream, on the other what autobahn's users have: neither knows of tunnels.
+        """
+        self.startEdge()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            far = f"tcp:127.0.0.1:{server.getsockname()[1]}"
+            forward = self.program(
+                "twistd", "-n", "--pidfile=", "endpointforward", "--endpoint", "tunnel:forward:kind=tcp", "--dest_endpoint", far
+            )
+            port = int(forward.hears(r"tcp:forward\.localhost:(\d+)$")[1])
+            with socket.create_connection(("127.0.0.1", port), 20) as visitor:
+                server.settimeout(30)
+                near, _ = server.accept()
+                with near:
+                    visitor.sendall(b"question")
+                    self.assertEqual(near.recv(100), b"question")
+                    near.sendall(b"answer")
+                    self.assertEqual(visitor.recv(100), b"answer")
+
+    def test_anAMPServerAndItsClient(self) -> None:
+        self.startEdge()
+        self.script("tests.system.sums", "server", "tunnel:sums:kind=stream").hears("^listens$")
+        client = self.script("tests.system.sums", "client", "tunnel:sums")
+        self.assertEqual((client.ends(), client.out), (0, ["5"]), client.said())
 
     def test_aWebSocketEchoByAutobahn(self) -> None:
         self.startEdge()
