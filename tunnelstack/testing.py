@@ -409,6 +409,7 @@ class _Port:
         self._network = network
         self._address = address
         self.factory = factory
+        self.paused = False                   # nobody is accepted at the moment, where there is a queue of them
 
     def startListening(self) -> None:
         self._network.ports[self._address.port] = self
@@ -418,6 +419,12 @@ class _Port:
         if self._network.ports.pop(self._address.port, None) is not None:
             self.factory.doStop()
         return succeed(None)
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        self.paused = False
 
     def getHost(self) -> IPv4Address:
         return self._address

@@ -160,7 +160,7 @@ class KeysTests(SynchronousTestCase):
         )
         self.assertIsNotNone(edge.routes.find(b"www.example.net", b"/"))
         self.assertIs(edge.public.routes, edge.routes)
-        self.assertEqual((edge.public.mostVisitors, edge.config.domain), (7, "localhost"))
+        self.assertEqual((edge.accept.most, edge.config.domain), (7, "localhost"))
         self.assertIsNotNone(edge.keys.book.find(new.token))  # type: ignore[union-attr]
 
     def test_aTokenThatLeavesTheFileTakesItsSessionWithIt(self) -> None:

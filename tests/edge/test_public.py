@@ -5,6 +5,7 @@ The public port: visitors to tunnels, agents to doors.
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 from attrs import evolve
 from twisted.internet.address import IPv4Address
@@ -14,12 +15,16 @@ from zope.interface.verify import verifyObject
 
 from tests.exchange.doubles import Talker, Wires, settle
 from tunnelstack.control.config import EdgeConfig, Limits, Route
-from tunnelstack.edge.public import Access, PublicFactory, Visits
+from tunnelstack.edge.accept import Accept
+from tunnelstack.edge.listeners import ANYWHERE, Listening
+from tunnelstack.edge.public import OVERSHOOT, PublicFactory
 from tunnelstack.edge.route import RouteTable
+from tunnelstack.edge.visitors import Policy
+from tunnelstack.edge.visits import Access, Visits
 from tunnelstack.exchange.failed import Busy, ExchangeFailed, Kind
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.interfaces import IExchangeServer
-from tunnelstack.terms import HTTPDoor, HTTPTo, Knock
+from tunnelstack.terms import HTTPDoor, HTTPTo, Knock, Principal
 from tunnelstack.testing import Wire
 from tunnelstack.wire.http1 import find_end_untrusted, read_request_untrusted
 
@@ -33,6 +38,7 @@ class Tunnel:
     """
 
     healthy = True
+    principal = Principal(agent="laptop", token="abcd")
 
     def __init__(self, clock: Clock) -> None:
         self.agent = Wires(clock, Talker)
@@ -55,7 +61,13 @@ class Edge:
     def __init__(self, config: EdgeConfig) -> None:
         self.clock = Clock()
         self.config = config
-        self.routes = RouteTable(config.domain, config.routes, config.agentHosts)
+        self.routes = RouteTable(
+            config.domain, config.routes, config.agentHosts, policy=lambda route: Policy.of(route, self.clock)
+        )
+        limits = config.limits
+        self.accept = Accept(self.clock, most=limits.visitors, perSecond=limits.connectionsPerSecond)
+        self.records: dict[str, Any] = {}
+        self.recordOf = self.records.get
         self.doors: dict[bytes, HTTPDoor] = {}
         self.tunnels: dict[str, Tunnel] = {}
         self.known: set[str] = set()
@@ -166,7 +178,7 @@ class WayTests(PublicCase):
         self.assertEqual(self.status(GET.replace(b"GET /", b"CONNECT a:443")), 501)
 
     def test_aServerForTheInterface(self) -> None:
-        verifyObject(IExchangeServer, Visits(self.factory))
+        verifyObject(IExchangeServer, Visits(self.factory, ANYWHERE))
 
 
 class PageTests(PublicCase):
@@ -316,11 +328,35 @@ class BoundTests(PublicCase):
     config = EdgeConfig(limits=evolve(Limits(), visitors=2, headOctets=1024))
 
     def test_visitors(self) -> None:
+        self.assertFalse(self.edge.accept.paused)
         second = self.visit()
-        self.assertIs(self.factory.buildProtocol(IPv4Address("TCP", "192.0.2.8", 1)), None)
+        self.assertTrue(self.edge.accept.paused)
         second.transport.abortConnection()
         self.settle()
-        self.assertIsNot(self.factory.buildProtocol(IPv4Address("TCP", "192.0.2.8", 1)), None)
+        self.assertFalse(self.edge.accept.paused)
+
+    def test_thoseOfOneTurnAndNoMore(self) -> None:
+        self.edge.accept.configure(2, 0)
+        for _ in range(1 + OVERSHOOT):
+            self.visit()
+        self.assertIs(self.factory.buildProtocol(IPv4Address("TCP", "192.0.2.8", 1)), None)
+
+    def test_newcomersOfOneAddress(self) -> None:
+        one, other = (IPv4Address("TCP", f"192.0.2.{number}", 1) for number in (8, 9))
+        built = [self.factory.buildProtocol(one) is not None for _ in range(60)]
+        self.assertEqual(built, [True] * 50 + [False] * 10)
+        self.assertIsNot(self.factory.buildProtocol(other), None)
+        self.edge.clock.advance(1 / 50)
+        self.assertIsNot(self.factory.buildProtocol(one), None)
+
+    def test_newcomersWhomAProxyIntroduces(self) -> None:
+        where = Listening(text="haproxy:tcp:80", endpoint=None, proxied=True)
+        with mock.patch.object(self.factory, "buildProtocol", lambda address: self.factory.build(address, where)):
+            statuses = []
+            for _ in range(51):
+                self.visitor = self.visit(IPv4Address("TCP", "192.0.2.8", 1))
+                statuses.append(self.status(GET.replace(b"app.", b"nobody.")))
+        self.assertEqual(statuses, [404] * 50 + [429])
 
     def test_heads(self) -> None:
         self.assertEqual(self.status(GET[:-2] + b"X: %b\r\n\r\n" % (b"a" * 1024)), 431)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 
+from tunnelstack.control.passwords import keptFrom
 from tunnelstack.control.rights import readRights
 from tunnelstack.control.settings import atLeast, each, matching, oneOf, setting
 from tunnelstack.errors import ConfigurationError
@@ -34,6 +35,7 @@ isHost = matching(HOST, "a host name in lower case, without a port")
 isPattern = matching(rf"(\*\.)?{HOST}", "a host name in lower case, or '*.' and a host name")
 isPath = matching(r"/[!-~]*", "a path that begins with '/'")
 isKey = matching(rf"({LABEL}/)?{LABEL}", "a service, or agent/service")
+isRule = matching(r"(allow|deny) (all|[0-9A-Fa-f:.]+(/[0-9]+)?)", "'allow' or 'deny', and 'all' or an address or network")
 isIdentifier = matching(r"[0-9A-Za-z-]*", "letters, digits and hyphens")
 isKind = oneOf("http", "tcp", "serve", "stream")
 isDigest = matching(r"[0-9a-fA-F]{64}", "a SHA-256 in 64 hexadecimal digits")
@@ -50,6 +52,23 @@ def isNetwork(value: Any) -> None:
         ipaddress.ip_network(value)
     except ValueError:
         raise ConfigurationError(f"must be an IP address or network such as 10.0.0.0/8, not {value!r}") from None
+
+
+def isVisitors(value: Any) -> None:
+    """
+    C{"allow 10.0.0.0/8"}, C{"deny all"}.
+    """
+    isRule(value)
+    which = value.partition(" ")[2]
+    if which != "all":
+        isNetwork(which)
+
+
+def isUser(value: Any) -> None:
+    """
+    A visitor and his password, as C{tunnelstack password} prints them.
+    """
+    keptFrom(str(value))
 
 
 def isRight(value: Any) -> None:
@@ -111,7 +130,16 @@ class Limits:
     sessionStreams: int = setting(1024, "streams that each side of a session may have open", check=atLeast(1, 1_000_000))
     visitors: int = setting(10_000, "visitors' connections at a time", check=atLeast(1), live=True)
     connectionsPerSecond: float = setting(
-        50.0, "new connections a second from one address; 0 does not count them", check=atLeast(0)
+        50.0, "new connections a second from one address (of IPv6: one /64), as many at once; further ones are closed; this "
+        "machine itself and trusted proxies are not counted; 0 counts nobody", check=atLeast(0), live=True,
+    )
+    agentRequestsPerSecond: float = setting(
+        0.0, "visitors' requests a second to one agent, unless its [[agent]] says otherwise; beyond, 429; 0 counts nothing",
+        check=atLeast(0), live=True,
+    )
+    agentOctetsPerSecond: int = setting(
+        0, "octets a second of visitors' bodies to and from one agent, unless its [[agent]] says otherwise; faster ones wait; "
+        "0 lets everything through", check=atLeast(0), live=True,
     )
     bufferedBodyOctets: int = setting(
         10 * MEBIBYTE, "octets of a body where an agent's protocol cannot stream it; beyond, 413", check=atLeast(0)
@@ -119,7 +147,10 @@ class Limits:
     sessionOctets: int = setting(
         8 * MEBIBYTE, "octets of credit the streams of one session have above their first 256 KiB", check=atLeast(0)
     )
-    processOctets: int = setting(1024 * MEBIBYTE, "octets held by all sessions together", check=atLeast(MEBIBYTE))
+    processOctets: int = setting(
+        1024 * MEBIBYTE, "octets held by all sessions together; beyond, the streams for which most is held are reset",
+        check=atLeast(MEBIBYTE), live=True,
+    )
 
 
 DEFAULT_LIMITS = Limits()
@@ -138,6 +169,13 @@ class TokenRecord:
     allow: tuple[str, ...] = setting((), "what was granted; nothing else is allowed", check=each(isRight))
     share: bool = setting(False, "several processes may hold the same name, in turns")
     id: str = setting("", "the public part of the token, by which it is named in logs", check=isIdentifier)
+    requestsPerSecond: float = setting(
+        0.0, "visitors' requests a second; beyond, 429; 0 is what [limits] says", check=atLeast(0)
+    )
+    octetsPerSecond: int = setting(
+        0, "octets a second of visitors' bodies in both directions; what comes faster waits; 0 is what [limits] says",
+        check=atLeast(0),
+    )
     expires: datetime = setting(NEVER, "when it stops being good, such as 2027-01-31T12:00:00Z", check=isMoment)
 
 
@@ -191,6 +229,36 @@ class Route:
     host: str = setting(says="the visitor's host, or '*.' and a domain", check=isPattern)
     to: str = setting(says="the service, or agent/service", check=isKey)
     path: str = setting("/", "only requests whose path is this or lies below it", check=isPath)
+    redirect: bool = setting(False, "send visitors who come by plain HTTP to https with 308")
+    visitors: tuple[str, ...] = setting(
+        (), "who may come, by address: 'allow 10.0.0.0/8', 'deny all'; the first that fits decides; where none does, everybody "
+        "may, unless somebody is allowed by name", check=each(isVisitors),
+    )
+    users: tuple[str, ...] = setting(
+        (), "who may come, by name and password: lines that 'tunnelstack password USER' prints", check=each(isUser)
+    )
+    usersFile: str = setting("", "a file of such lines")
+    realm: str = setting("", "what the browser calls the site when it asks for the password; empty is the host")
+    requestsPerSecond: float = setting(0.0, "requests a second; beyond, 429; 0 does not count them", check=atLeast(0))
+    burst: float = setting(0.0, "requests that may come at once; 0 is one second's worth", check=atLeast(0))
+    octetsPerSecond: int = setting(
+        0, "octets a second of bodies in both directions; what comes faster waits; 0 lets everything through", check=atLeast(0)
+    )
+
+
+@frozen(kw_only=True)
+class Listener:
+    """
+    C{[[listener]]}: a place to listen with more to say than an endpoint string can.
+    """
+
+    endpoint: str = setting(says="an endpoint string, as in listen of [edge]")
+    clientCa: str = setting("", "with tls:FOLDER: a PEM file with the certificates of those who sign clients' certificates")
+    clientAuth: str = setting(
+        "", "with tls:FOLDER: 'require' a certificate of every client, or 'request' one and let in those without",
+        check=oneOf("", "request", "require"),
+    )
+    redirect: bool = setting(False, "send every visitor to https with 308; no agent comes in here")
 
 
 @frozen(kw_only=True)
@@ -202,7 +270,10 @@ class EdgeConfig:
     @ivar dev: it serves one developer on one machine: loopback only, and a token that its own agents find by themselves.
     """
 
-    listen: tuple[str, ...] = setting((f"tcp:{DEV_PORT}",), "endpoint strings on which visitors and agents come in")
+    listen: tuple[str, ...] = setting(
+        (f"tcp:{DEV_PORT}",), "endpoint strings on which visitors and agents come in; "
+        "there may be [[listener]] as well, or instead"
+    )
     domain: str = setting("localhost", "a service NAME is at NAME.domain", check=isHost)
     publicUrl: str = setting(
         "", "what comes before the host in the URLs that agents are told, where it cannot be seen from the first listener "
@@ -216,6 +287,10 @@ class EdgeConfig:
         (), "networks whose X-Forwarded-* and Forwarded are believed", check=each(isNetwork), live=True,
     )
     portsInterface: str = setting("", "the address on which TCP ports of services are opened; empty is every address")
+    accessLog: str = setting(
+        "-", "where a line is written for each request: '-' is standard error, '' is nowhere, else a file, which is opened again "
+        "at SIGHUP"
+    )
     drainSeconds: float = setting(
         30.0, "seconds that work under way has when the edge stops", check=atLeast(0, 86_400), live=True,
     )
@@ -224,6 +299,7 @@ class EdgeConfig:
     certificates: tuple[CertificateRecord, ...] = setting((), inFile=False)
     checkers: tuple[CheckerRecord, ...] = setting((), inFile=False)
     routes: tuple[Route, ...] = setting((), inFile=False)
+    listeners: tuple[Listener, ...] = setting((), inFile=False)
     admin: AdminConfig = setting(DEFAULT_ADMIN, inFile=False)
     stateDirectory: str = setting("", inFile=False)
     dev: bool = setting(False, inFile=False)
@@ -291,4 +367,7 @@ class AgentConfig:
     pingSeconds: float = setting(30.0, "seconds between pings on a session", check=atLeast(1, 3600))
     pingTimeoutSeconds: float = setting(10.0, "seconds within which a ping must be answered", check=atLeast(0.1, 3600))
     drainSeconds: float = setting(30.0, "seconds that work under way has when the agent stops", check=atLeast(0, 86_400))
+    accessLog: str = setting(
+        "-", "where a line is written for each request: '-' is standard error, '' is nowhere, else a file"
+    )
     instance: str = setting(factory=lambda: token_hex(8), inFile=False)

@@ -55,6 +55,9 @@ def difference(old: EdgeConfig, new: EdgeConfig) -> Difference:
         sentence = _lists(section, getattr(old, name), getattr(new, name))
         if sentence:
             changed.append(sentence)
+    if old.listeners != new.listeners:
+        waiting.append(_lists("listener", old.listeners, new.listeners))
+        kept["listeners"] = old.listeners
     return Difference(evolve(new, **kept), tuple(changed), tuple(waiting))
 
 

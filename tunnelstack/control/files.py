@@ -22,6 +22,7 @@ from tunnelstack.control.config import (
     EdgeAddress,
     EdgeConfig,
     Limits,
+    Listener,
     Route,
     ServiceConfig,
     TokenRecord,
@@ -35,6 +36,7 @@ R = TypeVar("R", bound=AttrsInstance)
 EDGE_SECTIONS: dict[str, tuple[type, bool]] = {
     "edge": (EdgeConfig, False), "limits": (Limits, False), "admin": (AdminConfig, False), "agent": (TokenRecord, True),
     "certificate": (CertificateRecord, True), "checker": (CheckerRecord, True), "route": (Route, True),
+    "listener": (Listener, True),
 }
 """The tables of an edge's file: the record each makes, and whether there may be many."""
 
@@ -101,15 +103,22 @@ def parseEdge(text: str, name: str) -> EdgeConfig:
     certificates = reading.tables(CertificateRecord, "certificate")
     checkers = reading.tables(CheckerRecord, "checker")
     routes = reading.tables(Route, "route")
+    listeners = reading.tables(Listener, "listener")
     reading.unique("agent", (token and token.tokenSha256.lower() for token in tokens), "the same token_sha256")
     reading.unique("route", (route and (route.host, route.path) for route in routes), "the same host and path")
+    for index, listener in enumerate(listeners):
+        if listener and bool(listener.clientCa) != bool(listener.clientAuth):
+            reading.wrong(("listener", index), "[[listener]] needs client_ca and client_auth together, or neither")
     for index, certificate in enumerate(certificates):
         if certificate and bool(certificate.sha256) == bool(certificate.subject):
             reading.wrong(("certificate", index), "[[certificate]] needs either a sha256 or a subject")
     reading.finish()
     assert edge is not None and limits is not None and admin is not None
+    if listeners and not reading.has("edge", "listen"):
+        edge = evolve(edge, listen=())
     return evolve(
-        edge, limits=limits, admin=admin, tokens=tuple(tokens), certificates=tuple(certificates), checkers=tuple(checkers),
+        edge, limits=limits, listeners=tuple(listeners), admin=admin,
+        tokens=tuple(tokens), certificates=tuple(certificates), checkers=tuple(checkers),
         routes=tuple(routes),
     )
 
@@ -205,6 +214,12 @@ class _Reading:
             self.wrong((section,), f"{section} may be there several times: [[{section}]]")
             return []
         return [self._record(record, item, (section, index)) for index, item in enumerate(value)]  # type: ignore[misc]
+
+    def has(self, section: str, key: str) -> bool:
+        """
+        Whether the file says something about a key.
+        """
+        return key in self._document.get(section, {})
 
     def unique(self, section: str, keys: Iterable[Hashable], described: str) -> None:
         """

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelstack.control.rights import EVERY_PORT
+from tunnelstack.edge.accept import Accept, nextDescriptor
 from tunnelstack.errors import Denied, Unavailable
 from tunnelstack.handler.tcp import SpliceFactory
 from tunnelstack.stream.splice import Splice
@@ -49,16 +50,17 @@ class Ports:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, registry: Any, *, interface: str = "", mostVisitors: int = 10_000) -> None:
+    def __init__(self, reactor: Any, registry: Any, accept: Accept, *, interface: str = "") -> None:
         """
         @param registry: a L{Registry<tunnelstack.control.registry.Registry>}, asked for each visitor.
+        @param accept: counts them, with the visitors of web sites.
         @param interface: the address on which ports are opened; C{""} for all.
         """
         self.connections = 0
         self._reactor = reactor
         self._registry = registry
         self._interface = interface
-        self._mostVisitors = mostVisitors
+        self._accept = accept
         self._open: dict[str, _Open] = {}
         self._closing = 0
         self._waiting: list[Deferred[None]] = []      # for the ports that are being closed
@@ -96,6 +98,7 @@ class Ports:
                 listening = self._reactor.listenTCP(port, _Visits(self, name), interface=self._interface)
             except CannotListenError:
                 continue
+            self._accept.opened(listening)
             number = int(listening.getHost().port)
             self._open[name] = _Open(number, listening)
             self._last[agent, name] = number
@@ -129,6 +132,7 @@ class Ports:
         if there is None:
             return succeed(None)
         self._closing += 1
+        self._accept.closed(there.listening)
         closed: Deferred[None] = maybeDeferred(there.listening.stopListening)
         return closed.addBoth(self._closed)
 
@@ -153,21 +157,26 @@ class Ports:
 
         @return: the protocol of the connection, or C{None} to close it at once.
         """
+        if not self._accept.admits(getattr(address, "host", "")):
+            return None
         tunnel = self._registry.pick(name, "tcp")
-        if tunnel is None or self.connections >= self._mostVisitors:
-            why = "its agent is not there" if tunnel is None else "there are too many visitors"
-            self.log.warn("a visitor of {service} turned away: {reason}", service=name, visitor=str(address), reason=why)
+        if tunnel is None:
+            self.log.warn("a visitor of {service} turned away: its agent is not there", service=name, visitor=str(address))
             return None
         trace = f"{self._process}-{next(self._traces):x}"
         began = self._reactor.seconds()
         splice = Splice(self._reactor, lambda reason: self._ended(name, trace, splice, began, reason))
-        self.connections += 1
         try:
             endpoint = tunnel.endpointFor(TCPTo(service=name), Visitor(address=address, scheme="tcp", trace=trace))
         except Unavailable:
-            self.connections -= 1
             return None
-        endpoint.connect(SpliceFactory(splice.far)).addErrback(self._failed, name, trace, splice)
+        self.connections += 1
+        self._accept.entered(nextDescriptor())
+        connecting: Any = endpoint.connect(SpliceFactory(splice.far))
+        connecting.addErrback(self._failed, name, trace, splice)
+        if connecting.called and splice.far.transport is None:
+            self._gone()
+            return None
         return splice.near
 
     def _failed(self, failure: Failure, name: str, trace: str, splice: Splice) -> None:
@@ -175,11 +184,14 @@ class Ports:
             "a visitor of {service} could not be passed on (connection {trace}): {reason}", service=name, trace=trace,
             reason=failure.getErrorMessage(),
         )
-        self.connections -= 1
         splice.abandon()
 
-    def _ended(self, name: str, trace: str, splice: Splice, began: float, reason: Failure) -> None:
+    def _gone(self) -> None:
         self.connections -= 1
+        self._accept.left()
+
+    def _ended(self, name: str, trace: str, splice: Splice, began: float, reason: Failure) -> None:
+        self._gone()
         self.log.info(
             "a visit to {service} is over (connection {trace}): {octetsIn} octets in, {octetsOut} out",
             service=name, trace=trace, octetsIn=splice.near.octets, octetsOut=splice.far.octets,

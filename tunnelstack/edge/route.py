@@ -7,13 +7,17 @@ paths before shorter ones.  What a host leads to is worked out once and remember
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from attrs import frozen
 
 from tunnelstack.terms import HTTPTo
+
+UNSETTLED = re.compile(rb"[%\\]|//|/\.")
 
 REMEMBERED = 4096
 """Hosts whose routes are remembered; strangers may ask for more, and all are forgotten then."""
@@ -28,12 +32,14 @@ class Destination:
     @ivar path: only requests whose path is this or lies below it.
     @ivar configured: an operator wrote it down, so it exists even while nobody serves it.
     @ivar purpose: what is asked of the tunnel.
+    @ivar policy: whom it lets in (a L{Policy<tunnelstack.edge.visitors.Policy>}), or C{None} for everybody.
     """
 
     key: str
     path: bytes
     configured: bool
     purpose: HTTPTo
+    policy: Any = None
 
 
 def hostOf(field: bytes) -> str:
@@ -51,11 +57,18 @@ class RouteTable:
     All routes of an edge.
     """
 
-    def __init__(self, domain: str, routes: Iterable[Any] = (), agentHosts: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        domain: str,
+        routes: Iterable[Any] = (),
+        agentHosts: Iterable[str] = (),
+        policy: Callable[[Any], Any] = lambda route: None,
+    ) -> None:
         """
         @param routes: records with C{host}, C{to} and C{path}
             (L{Route<tunnelstack.control.config.Route>}).
         @param agentHosts: hosts on which agents come in, and visitors never.
+        @param policy: given a route, what it asks of its visitors.
         """
         self.domain = domain.lower()
         self._below = "." + self.domain
@@ -65,7 +78,7 @@ class RouteTable:
         for route in routes:
             host = route.host.lower()
             table, host = (self._wild, host[1:]) if host.startswith("*.") else (self._exact, host)
-            table.setdefault(host, []).append(_destination(route.to, route.path.encode(), True))
+            table.setdefault(host, []).append(_destination(route.to, route.path.encode(), True, policy(route)))
         for table in (self._exact, self._wild):
             for destinations in table.values():
                 destinations.sort(key=lambda each: len(each.path), reverse=True)
@@ -80,11 +93,10 @@ class RouteTable:
         destinations = self._known.get(host)
         if destinations is None:
             destinations = self._learn(host)
-        for destination in destinations:
-            path = destination.path
-            if path == b"/" or _below(path, target):
-                return destination
-        return None
+        found = _first(destinations, target)
+        if len(destinations) > 1 and UNSETTLED.search(target) and _first(destinations, settled(target)) is not found:
+            return None                       # whoever reads the path in another way than we do is led past nobody's policy
+        return found
 
     def claims(self, host: bytes) -> bool:
         """
@@ -122,8 +134,31 @@ class RouteTable:
         return found
 
 
-def _destination(to: str, path: bytes, configured: bool) -> Destination:
-    return Destination(to, path, configured, HTTPTo(service=to.rpartition("/")[2]))
+def _destination(to: str, path: bytes, configured: bool, policy: Any = None) -> Destination:
+    return Destination(to, path, configured, HTTPTo(service=to.rpartition("/")[2]), policy)
+
+
+def _first(destinations: Iterable[Destination], target: bytes) -> Destination | None:
+    for destination in destinations:
+        path = destination.path
+        if path == b"/" or _below(path, target):
+            return destination
+    return None
+
+
+def settled(target: bytes) -> bytes:
+    """
+    The path of a request target as a web server may understand it: C{/a/../admin} and C{/%61dmin} are C{/admin}, and no way
+    around what a route asks of those who go there.
+    """
+    path = target.partition(b"?")[0]
+    pieces: list[bytes] = []
+    for piece in unquote_to_bytes(path).replace(b"\\", b"/").split(b"/"):
+        if piece == b"..":
+            del pieces[-1:]
+        elif piece not in (b"", b"."):
+            pieces.append(piece)
+    return b"/" + b"/".join(pieces)
 
 
 def _below(path: bytes, target: bytes) -> bool:

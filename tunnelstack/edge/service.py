@@ -11,33 +11,33 @@ from urllib.parse import urlsplit
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tunnelstack.control.config import EdgeConfig
+from tunnelstack.control.config import EdgeConfig, Listener
 from tunnelstack.control.difference import difference
 from tunnelstack.control.ending import Ending, NotNow
 from tunnelstack.control.holder import holderOf
 from tunnelstack.control.registry import Registry
 from tunnelstack.dialect.native import PATH
 from tunnelstack.dialect.native_edge import NativeDialect
+from tunnelstack.edge.accept import Accept
 from tunnelstack.edge.admin import Admin
 from tunnelstack.edge.agents import Agents
+from tunnelstack.edge.budget import ProcessBudget
 from tunnelstack.edge.keys import Keys
+from tunnelstack.edge.listeners import Entrance, Listening, listening
 from tunnelstack.edge.ports import Ports
 from tunnelstack.edge.public import PublicFactory
 from tunnelstack.edge.report import agentsOf, statusOf
 from tunnelstack.edge.route import RouteTable
+from tunnelstack.edge.visitors import Policy
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.interfaces import IAuthenticator
 from tunnelstack.terms import Grant, HTTPDoor
 from tunnelstack.wire.yamux.limits import SessionLimits
-
-SECURE = ("tls:", "ssl:")
-"""How endpoint strings begin that take TLS connections."""
 
 
 class EdgeService(MultiService):
@@ -52,6 +52,8 @@ class EdgeService(MultiService):
     @ivar admin: where operators ask.
     @ivar began: when it was made, in seconds of its clock.
     @ivar agents: what dialects ask.
+    @ivar accept: whether newcomers are let in.
+    @ivar budget: what sessions may hold together.
     @ivar public: builds the protocols of visitors' connections.
     """
 
@@ -74,7 +76,12 @@ class EdgeService(MultiService):
         self.clock = reactor
         self.config = config
         self.registry = Registry()
-        self.routes = RouteTable(config.domain, config.routes, config.agentHosts)
+        self.routes = self._routesOf(config)
+        self.accept = Accept(
+            reactor, most=limits.visitors, perSecond=limits.connectionsPerSecond,
+            trusts=lambda address: self.public.trusts(address),
+        )
+        self.budget = ProcessBudget(reactor, limits.processOctets, self.registry)
         self.began = reactor.seconds()
         self.keys: Keys | None = None
         known = None
@@ -83,7 +90,7 @@ class EdgeService(MultiService):
             authenticator, known = self.keys.authenticator, self.keys.authenticator.knows
         self.agents = Agents(
             reactor, self.registry,
-            Ports(reactor, self.registry, interface=config.portsInterface, mostVisitors=limits.visitors),
+            Ports(reactor, self.registry, self.accept, interface=config.portsInterface),
             authenticator, urlOf=self.grantFor, known=known,
             sessionLimits=SessionLimits(max_streams=limits.sessionStreams, session_octets=limits.sessionOctets),
         )
@@ -94,7 +101,7 @@ class EdgeService(MultiService):
         self.doors = {door.path: door for door in found if isinstance(door, HTTPDoor)}
         self.public = PublicFactory(self)
         self.admin = Admin(self)
-        for part in (self.admin, self.keys):
+        for part in (self.admin, self.budget, self.keys):
             if part is not None:
                 part.setServiceParent(self)
         self._listening: list[Any] = []
@@ -103,6 +110,17 @@ class EdgeService(MultiService):
         self._ready: list[Deferred[str]] = []
         self._ended: list[Deferred[Ending]] = []
         self._ending: Ending | None = None
+
+    def _routesOf(self, config: EdgeConfig) -> RouteTable:
+        return RouteTable(
+            config.domain, config.routes, config.agentHosts, policy=lambda route: Policy.of(route, self.clock)
+        )
+
+    def recordOf(self, token: str) -> Any:
+        """
+        The record of a credential, by its identifier; C{None} if there is none.
+        """
+        return None if self.keys is None else self.keys.book.record(token)
 
     # What is public
 
@@ -149,14 +167,15 @@ class EdgeService(MultiService):
         if self.keys is not None:
             self.keys.configure(self.config)
         yield self.admin.listen()
-        for text in self.config.listen:
-            try:
-                endpoint = serverFromString(self.clock, text)
-            except (ValueError, TypeError, KeyError, IndexError) as error:
-                raise ConfigurationError(f"{text!r} is no endpoint to listen on: {error}") from None
-            self._listening.append((yield endpoint.listen(self.public)))
-            if len(self._listening) == 1:
-                self._settle(text)
+        listeners = [Listener(endpoint=text) for text in self.config.listen]
+        places = [listening(self.clock, listener) for listener in (*listeners, *self.config.listeners)]
+        if not places:
+            raise ConfigurationError("there is nowhere to listen: listen of [edge] is empty")
+        for place in places:
+            port = yield place.endpoint.listen(Entrance(self.public, place))
+            self._listening.append(port)
+            self.accept.opened(port)
+        self._settle(places)
         self.log.info(
             "ready    {url}   agents {door}", status="edge", url=self._url(self._scheme),
             door=self._url("wss" if self._scheme == "https" else "ws") + PATH.decode(),
@@ -174,16 +193,22 @@ class EdgeService(MultiService):
         self._ready.append(ready)
         return ready
 
-    def _settle(self, text: str) -> None:
+    def _settle(self, places: list[Listening]) -> None:
         """
-        What the public has to write before and behind a host name.
+        What the public has to write before and behind a host name: that of the first place where visitors are served.
         """
+        ports = [getattr(port.getHost(), "port", 0) for port in self._listening]
+        secure = [port for place, port in zip(places, ports, strict=True) if place.secure]
+        if secure:
+            self.public.securePort = secure[0]
         if self.config.publicUrl:
             parts = urlsplit(self.config.publicUrl)
             self._scheme, self._port = parts.scheme, parts.port or (443 if parts.scheme == "https" else 80)
+            if self._scheme == "https":
+                self.public.securePort = self._port
         else:
-            self._scheme = "https" if text.startswith(SECURE) else "http"
-            self._port = getattr(self._listening[0].getHost(), "port", 0)
+            first = next((number for number, place in enumerate(places) if not place.redirect), 0)
+            self._scheme, self._port = "https" if places[first].secure else "http", ports[first]
 
     def _url(self, scheme: str) -> str:
         implied = self._port in (0, 443 if self._scheme == "https" else 80)
@@ -226,11 +251,15 @@ class EdgeService(MultiService):
         @raise ConfigurationError: it cannot be used; nothing has changed then.
         """
         found = difference(self.config, config)
+        routes = self._routesOf(found.config)
         if self.keys is not None:
             self.keys.configure(found.config)
         self.config = found.config
-        self.routes = RouteTable(found.config.domain, found.config.routes, found.config.agentHosts)
-        self.public.configure(found.config, self.routes)
+        self.routes = routes
+        self.public.configure(found.config, routes)
+        limits = found.config.limits
+        self.accept.configure(limits.visitors, limits.connectionsPerSecond)
+        self.budget.limit = limits.processOctets
         waiting = [f"{sentence} once the edge is started again" for sentence in found.waiting]
         sentences = (*found.changed, *waiting) or ("nothing has changed",)
         for sentence in sentences:
@@ -253,8 +282,9 @@ class EdgeService(MultiService):
         Take nobody new, and let what is under way end, for as long as the configuration says.
         """
         self.agents.stopping = True
-        listening, self._listening = self._listening, []
-        yield DeferredList([port.stopListening() for port in listening if port is not None], consumeErrors=True)
+        self.accept.stop()
+        ports, self._listening = self._listening, []
+        yield DeferredList([port.stopListening() for port in ports if port is not None], consumeErrors=True)
         tunnels = list(self.registry)
         drained = DeferredList([self.public.drain(), *(tunnel.drain() for tunnel in tunnels)], consumeErrors=True)
         late = self.clock.callLater(self.config.drainSeconds, self._stopNow, tunnels)

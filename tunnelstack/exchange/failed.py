@@ -4,6 +4,7 @@ Why an exchange broke, and what a visitor is told of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 
 from tunnelstack.errors import TunnelError, Unavailable
@@ -22,6 +23,9 @@ class Kind(Enum):
     BROKEN = (502, "The connection to the web server broke.")
     NONSENSE = (502, "The web server answered something that is not HTTP.")
     SLOW = (504, "The web server took too long to answer.")
+    WHO = (401, "This site is for people it knows: say your name and password.")
+    FORBIDDEN = (403, "This site is not for visitors from your address.")
+    TOO_OFTEN = (429, "There are too many requests for this site; try again in a moment.")
     UNSUPPORTED = (501, "This site cannot carry such a request.")
     TOO_LARGE = (413, "The request is too large for this site.")
     MALFORMED = (400, "The request is malformed.")
@@ -51,14 +55,17 @@ class ExchangeFailed(TunnelError):
     @ivar status: what a visitor is answered if no octet of the response was sent.
     @ivar sentence: what the page says.
     @ivar retryAfter: seconds after which it is worth another try; C{0} if that is not known.
+    @ivar fields: further header fields of the answer.
     """
 
     def __init__(
-        self, kind: Kind, sentence: str = "", *, status: int = 0, retryAfter: int = 0, **seen: object
+        self, kind: Kind, sentence: str = "", *, status: int = 0, retryAfter: int = 0,
+        fields: Sequence[tuple[bytes, bytes]] = (), **seen: object,
     ) -> None:
         self.kind = kind
         self.status = status or kind.status
         self.sentence = sentence or kind.sentence
+        self.fields = fields
         self.retryAfter = retryAfter or (5 if self.status == 503 else 0)
         super().__init__(self.sentence, **seen)
 

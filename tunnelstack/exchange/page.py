@@ -40,6 +40,7 @@ def pageHead(failed: ExchangeFailed, trace: str, kind: bytes, octets: int) -> Re
         fields.append((b"X-Request-Id", trace.encode("ascii", "replace")))
     if failed.retryAfter:
         fields.append((b"Retry-After", b"%d" % failed.retryAfter))
+    fields += failed.fields
     return ResponseHead(failed.status, REASONS.get(failed.status, b"Error"), fields)
 
 

@@ -1,0 +1,179 @@
+"""
+Where an edge listens: over real sockets.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from twisted.internet import reactor
+from twisted.internet.defer import inlineCallbacks
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from tests.transport.certificates import authority
+from tests.transport.test_certificates import pem, write
+from tunnelstack.control.config import EdgeConfig, Limits, Listener
+from tunnelstack.edge.listeners import listening, parts
+from tunnelstack.edge.service import EdgeService
+from tunnelstack.errors import ConfigurationError
+
+GET = b"GET /x HTTP/1.1\r\nHost: nobody.localhost\r\nConnection: close\r\n\r\n"
+
+
+def ask(
+    port: int, said: bytes = GET, *, secure: ssl.SSLContext | None = None, name: str = "edge.example", first: bytes = b""
+) -> bytes:
+    """
+    All that a server says; blocks.
+
+    @param first: said before TLS.
+    """
+    connection: Any = socket.create_connection(("127.0.0.1", port), 20)
+    connection.sendall(first)
+    with connection if secure is None else secure.wrap_socket(connection, server_hostname=name) as connection:
+        connection.sendall(said)
+        heard = b""
+        while piece := connection.recv(65536):
+            heard += piece
+        return heard
+
+
+class ListenerTests(TestCase):
+    """
+    A whole edge.
+    """
+
+    def setUp(self) -> None:
+        self.certificates = Path(self.mktemp())
+        write(self.certificates, "edge.pem", "edge.example", "localhost")
+        self.root = Path(self.mktemp())
+        self.root.write_bytes(authority().certificate.to_cryptography().public_bytes(Encoding.PEM))
+        self.client = ssl.create_default_context(cafile=str(self.root))
+
+    def start(self, *listeners: Listener, **settings: Any) -> list[int]:
+        """
+        @return: the ports, in the order of the listeners.
+        """
+        self.edge = edge = EdgeService(reactor, EdgeConfig(listen=(), listeners=listeners, **settings))
+        edge.startService()
+        self.addCleanup(edge.stopService)
+        return [address.port for address in edge.addresses]
+
+    def folder(self, prefix: str = "") -> str:
+        return f"{prefix}tls:{self.certificates}:port=0:interface=127.0.0.1"
+
+    @inlineCallbacks
+    def test_httpsByName(self) -> Any:
+        write(self.certificates, "other.pem", "*.other.example")
+        port, = self.start(Listener(endpoint=self.folder()))
+        self.assertEqual(self.edge.url, f"https://localhost:{port}")
+        for name in ("edge.example", "www.other.example"):
+            heard = yield deferToThread(ask, port, secure=self.client, name=name)
+            self.assertTrue(heard.startswith(b"HTTP/1.1 404 "), heard)
+        with self.assertRaises(ssl.SSLCertVerificationError):
+            yield deferToThread(ask, port, secure=self.client, name="elsewhere.example")
+
+    @inlineCallbacks
+    def test_reloadingLosesNoConnection(self) -> Any:
+        port, = self.start(Listener(endpoint=self.folder()))
+
+        def talk() -> list[bytes]:
+            plain = socket.create_connection(("127.0.0.1", port), 20)
+            with self.client.wrap_socket(plain, server_hostname="edge.example") as connection:
+                heard, serials = [], []
+                for _ in range(2):
+                    connection.sendall(GET.replace(b"close", b"keep-alive"))
+                    heard.append(connection.recv(65536)[:12])
+                    serials.append(connection.getpeercert()["serialNumber"])
+                    write(self.certificates, "edge.pem", "edge.example", "localhost")
+                return heard + serials
+
+        first, second, serial, same = yield deferToThread(talk)
+        self.assertEqual((first, second, serial), (b"HTTP/1.1 404", b"HTTP/1.1 404", same))
+
+    @inlineCallbacks
+    def test_clientsMustShowACertificate(self) -> Any:
+        port, = self.start(Listener(endpoint=self.folder(), clientCa=str(self.root), clientAuth="require"))
+        with self.assertRaises((ssl.SSLError, ConnectionError)):
+            heard = yield deferToThread(ask, port, secure=self.client)
+            self.assertEqual(heard, b"")
+            raise ConnectionError("closed without an answer")
+        chain, key = pem("laptop")
+        mine = Path(self.mktemp())
+        mine.write_bytes(chain + key)
+        self.client.load_cert_chain(mine)
+        heard = yield deferToThread(ask, port, secure=self.client)
+        self.assertTrue(heard.startswith(b"HTTP/1.1 404 "), heard)
+
+    @inlineCallbacks
+    def test_clientsMayShowACertificate(self) -> Any:
+        port, = self.start(Listener(endpoint=self.folder(), clientCa=str(self.root), clientAuth="request"))
+        heard = yield deferToThread(ask, port, secure=self.client)
+        self.assertTrue(heard.startswith(b"HTTP/1.1 404 "), heard)
+
+    @inlineCallbacks
+    def test_plainHTTPIsSentToHTTPS(self) -> Any:
+        plain, secure = self.start(
+            Listener(endpoint="tcp:0:interface=127.0.0.1", redirect=True), Listener(endpoint=self.folder())
+        )
+        heard = yield deferToThread(ask, plain)
+        self.assertIn(f"\r\nLocation: https://nobody.localhost:{secure}/x\r\n".encode(), heard)
+        self.assertEqual(self.edge.url, f"https://localhost:{secure}")
+
+    @inlineCallbacks
+    def test_aProxyInFrontTellsWhoComes(self) -> Any:
+        plain, secure = self.start(
+            Listener(endpoint="haproxy:tcp:0:interface=127.0.0.1"), Listener(endpoint=self.folder("haproxy:"))
+        )
+        seen: list[Any] = []
+        self.edge.public.accessLog = seen.append
+        for port, client in ((plain, None), (secure, self.client)):
+            heard = yield deferToThread(ask, port, secure=client, first=b"PROXY TCP4 192.0.2.7 192.0.2.1 4000 80\r\n")
+            self.assertTrue(heard.startswith(b"HTTP/1.1 404 "), heard)
+        self.assertEqual([access.visitor for access in seen], ["192.0.2.7"] * 2)
+        heard = yield deferToThread(ask, plain)          # who does not say is nobody
+        self.assertEqual(heard, b"")
+
+    @inlineCallbacks
+    def test_whoeverIsOneTooManyWaits(self) -> Any:
+        port, = self.start(Listener(endpoint="tcp:0:interface=127.0.0.1"), limits=Limits(visitors=1))
+
+        def visit() -> tuple[bool, bytes]:
+            with socket.create_connection(("127.0.0.1", port), 20) as first:
+                first.sendall(GET.replace(b"close", b"keep-alive"))
+                first.recv(65536)
+                with socket.create_connection(("127.0.0.1", port), 20) as second:
+                    second.sendall(GET)
+                    second.settimeout(0.3)
+                    try:
+                        second.recv(1)
+                        waited = False
+                    except TimeoutError:
+                        waited = True
+                    first.close()
+                    second.settimeout(20)
+                    return waited, second.recv(12)
+
+        waited, heard = yield deferToThread(visit)
+        self.assertEqual((waited, heard), (True, b"HTTP/1.1 404"))
+
+    def test_mistakes(self) -> None:
+        folder = self.folder()
+        for settings, sentence in (
+            ({"endpoint": "tls:nowhere:port=0"}, "'nowhere' cannot be read"), ({"endpoint": "tls:"}, "must be tls:FOLDER"),
+            ({"endpoint": folder + ":colour=red"}, "has no option colour"),
+            ({"endpoint": folder + ":port=x"}, "is no endpoint"),
+            ({"endpoint": "tcp:80", "clientAuth": "require", "clientCa": "x"}, "client_auth needs tls:FOLDER"),
+            ({"endpoint": folder, "redirect": True}, "is secure already"), ({"endpoint": "nonsense"}, "is no endpoint"),
+            ({"endpoint": folder, "clientAuth": "require"}, "go together"),
+        ):  # fmt: skip
+            with self.assertRaisesRegex(ConfigurationError, sentence):
+                listening(reactor, Listener(**settings))
+
+    def test_colonsInFolders(self) -> None:
+        self.assertEqual(parts(r"C\:/certs:port=1:interface=\:\:"), ("C:/certs", {"port": "1", "interface": "::"}))

@@ -1,0 +1,139 @@
+"""
+Where an edge listens: Twisted's endpoint strings, and two of them with more to say.
+
+C{tls:FOLDER:port=443} shows the certificates of a L{CertificateFolder}, and may ask clients for theirs.  C{haproxy:} in front
+of C{tcp:} or C{tls:} believes what a proxy in front says of the visitor (the PROXY protocol), before any TLS.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString, wrapServerTLS
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.protocol import ServerFactory
+from twisted.protocols.haproxy import proxyEndpoint
+
+from tunnelstack.control.config import Listener
+from tunnelstack.errors import ConfigurationError
+from tunnelstack.transport.certificates import CertificateFolder
+from tunnelstack.transport.tls import loadCertificates
+
+PROXIED, FOLDER = "haproxy:", "tls:"
+SECURE = (FOLDER, "ssl:")
+OPTIONS = ("port", "interface", "backlog")
+BACKLOG = 512
+"""Connections that wait for the edge, unless the string says otherwise."""
+
+
+@frozen(kw_only=True)
+class Listening:
+    """
+    One place to listen, ready to be opened.
+
+    @ivar text: as the operator wrote it.
+    @ivar endpoint: the C{IStreamServerEndpoint} to open.
+    @ivar secure: visitors come by TLS.
+    @ivar proxied: their addresses are what a proxy in front says.
+    @ivar redirect: they are sent to where it is secure.
+    """
+
+    text: str
+    endpoint: Any
+    secure: bool = False
+    proxied: bool = False
+    redirect: bool = False
+
+
+ANYWHERE = Listening(text="", endpoint=None)
+"""Where connections come from that nobody listened for here."""
+
+
+def listening(reactor: Any, listener: Listener) -> Listening:
+    """
+    @raise ConfigurationError: it cannot be listened on in this way.
+    """
+    text = listener.endpoint
+    proxied = text.startswith(PROXIED)
+    inner = text.removeprefix(PROXIED)
+    secure = inner.startswith(SECURE)
+    if bool(listener.clientAuth) != bool(listener.clientCa):
+        raise ConfigurationError("client_auth and client_ca go together: one says whether, the other by whom")
+    if listener.clientAuth and not inner.startswith(FOLDER):
+        raise ConfigurationError(f"{text!r} cannot ask clients for certificates: client_auth needs tls:FOLDER")
+    if listener.redirect and secure:
+        raise ConfigurationError(f"{text!r} is secure already: redirect is for plain HTTP")
+    try:
+        if inner.startswith(FOLDER):
+            endpoint = _folder(reactor, inner, listener, proxied)
+        else:
+            endpoint = serverFromString(reactor, inner)
+            if proxied:
+                endpoint = proxyEndpoint(endpoint)
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise ConfigurationError(f"{text!r} is no endpoint to listen on: {error}") from None
+    return Listening(text=text, endpoint=endpoint, secure=secure, proxied=proxied, redirect=listener.redirect)
+
+
+def _folder(reactor: Any, text: str, listener: Listener, proxied: bool) -> IStreamServerEndpoint:
+    """
+    C{tls:FOLDER[:port=443][:interface=ADDRESS][:backlog=N]}
+    """
+    folder, options = parts(text.removeprefix(FOLDER))
+    unknown = options.keys() - set(OPTIONS)
+    if unknown:
+        raise ConfigurationError(f"{text!r} has no option {min(unknown)}; there are {', '.join(OPTIONS)}")
+    certificates = CertificateFolder(
+        folder, reactor, clientCA=loadCertificates(listener.clientCa) if listener.clientCa else (),
+        clientAuth=listener.clientAuth or None,
+    )
+    port, backlog = int(options.get("port", 443)), int(options.get("backlog", BACKLOG))
+    interface = options.get("interface", "")
+    kind = TCP6ServerEndpoint if ":" in interface else TCP4ServerEndpoint
+    plain: Any = kind(reactor, port, backlog, interface)
+    return wrapServerTLS(certificates, proxyEndpoint(plain) if proxied else plain, reactor)
+
+
+def parts(text: str) -> tuple[str, dict[str, str]]:
+    """
+    The first argument of an endpoint string, and its options; a backslash takes the meaning from what follows it.
+
+    @raise ConfigurationError: there is no argument, or more than one.
+    """
+    pieces, piece, escaped = [], "", False
+    for letter in text:
+        if escaped or letter not in "\\:":
+            piece, escaped = piece + letter, False
+        elif letter == "\\":
+            escaped = True
+        else:
+            pieces.append(piece)
+            piece = ""
+    pieces.append(piece)
+    first, *rest = pieces
+    options = dict(option.partition("=")[::2] for option in rest)
+    if not first or "" in options or any("=" not in option for option in rest):
+        raise ConfigurationError(f"{FOLDER}{text} must be tls:FOLDER:port=443")
+    return first, options
+
+
+class Entrance(ServerFactory):
+    """
+    What one place to listen gives its connections: those of the public port, that know how they came in.
+    """
+
+    noisy = False
+
+    def __init__(self, public: Any, where: Listening) -> None:
+        """
+        @param public: a L{PublicFactory<tunnelstack.edge.public.PublicFactory>}.
+        """
+        self._public = public
+        self.where = where
+
+    def buildProtocol(self, address: Any) -> Any:
+        """
+        As in C{IProtocolFactory}.
+        """
+        return self._public.build(address, self.where)

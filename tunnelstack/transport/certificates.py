@@ -1,0 +1,213 @@
+"""
+A folder of certificates: who we are, by the name the client asks for, and as the folder is at the moment.
+
+It is looked at when somebody connects, at most once a second, and read again when a file has changed.  What cannot be used is
+said and left out; a certificate that was good before stays until there is a better one.  Connections that are open keep the one
+they began with.
+
+A certificate is a file C{NAME.pem} with its chain, and its key behind it or in C{NAME.key}; or a folder with C{fullchain.pem}
+and C{privkey.pem}, as certbot makes them.  What it is good for stands in the certificate.  C{default.pem} answers those who ask
+for nothing or for a name that no certificate has; without it, the first one does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+from cryptography import x509
+from OpenSSL.crypto import X509
+from OpenSSL.SSL import Connection, Context
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from tunnelstack.errors import ConfigurationError
+from tunnelstack.transport.tls import Identity, loadIdentity, serverContext
+
+LOOK_SECONDS = 1.0
+DEFAULT = "default"
+CHAIN, KEY = "fullchain.pem", "privkey.pem"
+
+Stamp = tuple[tuple[str, int, int, int], ...]
+
+
+@frozen
+class Shown:
+    """
+    One certificate of the folder.
+
+    @ivar file: where it was found, as it is called in the folder.
+    @ivar names: host names that it is good for, in lower case; C{*.example.net} among them.
+    """
+
+    file: str
+    identity: Identity
+    names: tuple[str, ...]
+    context: Context
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class CertificateFolder:
+    """
+    Goes where Twisted takes TLS options for the side that listens.
+
+    @ivar shown: all certificates, by the file they were read from.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        path: str,
+        clock: Any,
+        *,
+        alpn: Sequence[bytes] = (b"http/1.1",),
+        clientCA: Iterable[X509] = (),
+        clientAuth: str | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """
+        @param clock: an C{IReactorTime}.
+        @param alpn: as in L{serverContext}, and so are C{clientCA} and C{clientAuth}.
+        @param now: the time of day.
+        @raise ConfigurationError: there is no certificate that can be used.
+        """
+        self.shown: dict[str, Shown] = {}
+        self._path = Path(path)
+        self._clock = clock
+        self._settings: dict[str, Any] = {"alpn": tuple(alpn), "clientCA": tuple(clientCA), "clientAuth": clientAuth}
+        self._now = now
+        self._byName: dict[str, Shown] = {}
+        self._next = 0.0
+        self._stamp: Stamp | None = None
+        self._read(self._look(), first=True)
+        if not self.shown:
+            raise ConfigurationError(f"there is no certificate in {str(self._path)!r}: put NAME.pem there, with its key")
+
+    # What is shown
+
+    def serverConnectionForTLS(self, protocol: Any) -> Connection:
+        """
+        As in C{IOpenSSLServerConnectionCreator}.
+        """
+        self.refresh()
+        return Connection(self._default.context, None)
+
+    def find(self, name: str) -> Shown:
+        """
+        @param name: a host.
+        @return: the certificate for it: its own, then that of a wildcard, then the default one.
+        """
+        name = name.lower().removesuffix(".")
+        found = self._byName.get(name) or self._byName.get("*." + name.partition(".")[2])
+        return found or self._default
+
+    @property
+    def _default(self) -> Shown:
+        for file in (DEFAULT + ".pem", DEFAULT):
+            if file in self.shown:
+                return self.shown[file]
+        return self.shown[min(self.shown)]
+
+    def _chosen(self, connection: Connection) -> None:
+        """
+        The client has said whom it wants to talk to.
+        """
+        asked = connection.get_servername()
+        if asked:
+            connection.set_context(self.find(asked.decode("ascii", "replace")).context)
+
+    # What there is
+
+    def refresh(self) -> None:
+        """
+        Look whether the folder has changed, if that was not done within the last second.
+        """
+        now = self._clock.seconds()
+        if now < self._next:
+            return
+        self._next = now + LOOK_SECONDS
+        stamp = self._look()
+        if stamp != self._stamp:
+            self._read(stamp)
+
+    def _look(self) -> Stamp:
+        """
+        What would be another if a file were.
+        """
+        found = []
+        for chain, key in self._pairs():
+            for path in (chain, key) if chain != key else (chain,):
+                try:
+                    status = os.stat(path)
+                except OSError:
+                    continue
+                found.append((str(path), status.st_ino, status.st_size, status.st_mtime_ns))
+        return tuple(found)
+
+    def _pairs(self) -> Iterator[tuple[Path, Path]]:
+        """
+        Files of a certificate and of its key.
+        """
+        try:
+            entries = sorted(self._path.iterdir())
+        except OSError as unreadable:
+            if self._stamp is None:
+                raise ConfigurationError(f"{str(self._path)!r} cannot be read: {unreadable.strerror}") from None
+            return
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.suffix == ".pem":
+                key = entry.with_suffix(".key")
+                yield entry, key if key.exists() else entry
+            elif (entry / CHAIN).exists():
+                yield entry / CHAIN, entry / KEY
+
+    def _read(self, stamp: Stamp, first: bool = False) -> None:
+        self._stamp = stamp
+        before, shown = self.shown, {}
+        for chain, key in self._pairs():
+            file = chain.parent.name if chain.name == CHAIN else chain.name
+            try:
+                shown[file] = self._load(file, chain, key)
+            except ConfigurationError as wrong:
+                self.log.error("a certificate cannot be used: {reason}", reason=str(wrong), file=file)
+                if file in before:
+                    shown[file] = before[file]
+        if not shown:
+            if not first:
+                self.log.error("no certificate is left in {folder}; those that were there are shown on", folder=str(self._path))
+            return
+        self.shown = shown
+        self._byName = {}
+        for one in shown.values():
+            for name in one.names:
+                self._byName.setdefault(name, one)
+        if not first:
+            self.log.info("certificates read again: {files}", files=", ".join(shown), status="certificates")
+
+    def _load(self, file: str, chain: Path, key: Path) -> Shown:
+        identity = loadIdentity(str(chain), str(key))
+        certificate = identity.certificate.to_cryptography()
+        if certificate.not_valid_after_utc <= self._now():
+            self.log.warn("the certificate in {file} has expired", file=file, expired=str(certificate.not_valid_after_utc))
+        context = serverContext(identity, **self._settings).getContext()
+        context.set_tlsext_servername_callback(self._chosen)
+        return Shown(file, identity, _names(certificate), context)
+
+
+def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+    """
+    The host names that a certificate is good for.
+    """
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(name.lower() for name in extension.value.get_values_for_type(x509.DNSName))
