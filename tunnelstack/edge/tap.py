@@ -135,7 +135,7 @@ class Options(BaseOptions):
         """
         left = sources.state.devEdge()
         self._devToken = token = left.token if left is not None else newToken().token
-        record = TokenRecord(name="dev", tokenSha256=digestOf(token), allow=DEV_ALLOW, share=True, id=identifierOf(token))
+        record = TokenRecord(name="dev", tokenSha256=digestOf(token), allow=DEV_ALLOW, id=identifierOf(token))
         return evolve(config, tokens=(*config.tokens, record), portsInterface=config.portsInterface or "127.0.0.1")
 
     def keepDevEdge(self, url: str) -> None:
