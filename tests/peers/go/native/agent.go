@@ -23,6 +23,10 @@ const (
 	dial    = "/tunnelstack/dial/1.0.0"
 	web     = "/tunnelstack/http/1.0.0"
 	tcp     = "/tunnelstack/tcp/1.0.0"
+
+	line      = 16384 // octets of a JSON line, without its line feed
+	frame     = 65536 // octets of a DATA frame: yamux makes one of each write
+	agreement = 30 * time.Second
 )
 
 type object = map[string]any
@@ -89,6 +93,7 @@ func connect(edge, bearer, instance string) (*agent, object, error) {
 	}
 	settings := yamux.DefaultConfig()
 	settings.LogOutput = io.Discard
+	settings.StreamCloseTimeout = 0 // a stream may stay half-closed
 	session, err := yamux.Server(&carrier{Conn: conn}, settings)
 	if err != nil {
 		return nil, nil, err
@@ -117,14 +122,16 @@ func (a *agent) open(name string, parameters object) (net.Conn, *bufio.Reader, e
 	if err != nil {
 		return nil, nil, err
 	}
-	line, err := json.Marshal(parameters)
+	about, err := json.Marshal(parameters)
 	if err != nil {
 		return nil, nil, err
 	}
-	if _, err = stream.Write([]byte(header + token(name) + string(line) + "\n")); err != nil {
+	if _, err = stream.Write([]byte(header + token(name) + string(about) + "\n")); err != nil {
 		return nil, nil, err
 	}
-	reader := bufio.NewReader(stream)
+	stream.SetDeadline(time.Now().Add(agreement))
+	defer stream.SetDeadline(time.Time{})
+	reader := bufio.NewReaderSize(stream, line+1)
 	for _, expected := range []string{header, token(name)} {
 		if err = expect(reader, expected); err != nil {
 			stream.Close()
@@ -146,11 +153,11 @@ func expect(reader io.Reader, expected string) error {
 }
 
 func next(lines *bufio.Reader, into any) error {
-	line, err := lines.ReadBytes('\n')
+	said, err := lines.ReadSlice('\n') // the reader holds one line at most
 	if err != nil {
 		return err
 	}
-	return json.Unmarshal(line, into)
+	return json.Unmarshal(said, into)
 }
 
 // listen hears answers and events until the control stream ends.
@@ -216,7 +223,8 @@ func (a *agent) accept() {
 
 func (a *agent) serve(stream net.Conn) {
 	defer stream.Close()
-	reader := bufio.NewReader(stream)
+	stream.SetDeadline(time.Now().Add(agreement))
+	reader := bufio.NewReaderSize(stream, line+1)
 	if expect(reader, header) != nil {
 		return
 	}
@@ -224,13 +232,14 @@ func (a *agent) serve(stream net.Conn) {
 	if err != nil || (proposed != token(web) && proposed != token(tcp)) {
 		return
 	}
-	if _, err = stream.Write([]byte(header + proposed)); err != nil {
+	if _, err = stream.Write([]byte(header + proposed)); err != nil { // the line may not come before that
 		return
 	}
 	var about struct{ Service string }
 	if next(reader, &about) != nil {
 		return
 	}
+	stream.SetDeadline(time.Time{})
 	a.mutex.Lock()
 	target := a.targets["tcp/"+about.Service]
 	if proposed == token(web) {
@@ -269,8 +278,12 @@ func (a *agent) dial(to, purpose string, data []byte) ([]byte, error) {
 	if !answer.OK {
 		return nil, errors.New(answer.Reason)
 	}
-	if _, err := stream.Write(data); err != nil {
-		return nil, err
+	for len(data) > 0 {
+		n, err := stream.Write(data[:min(len(data), frame)])
+		if err != nil {
+			return nil, err
+		}
+		data = data[n:]
 	}
 	stream.Close()
 	return io.ReadAll(reader)
