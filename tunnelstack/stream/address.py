@@ -40,6 +40,20 @@ class StreamAddress:
     peer: Any = None
     streamId: int = 0
 
+    @property
+    def host(self) -> str:
+        """
+        For protocols made for TCP (Conch's server reads it): the host of the session's other end, or C{""}.
+        """
+        return str(getattr(self.peer, "host", ""))
+
+    @property
+    def port(self) -> int:
+        """
+        The same for its port, or C{0}.
+        """
+        return int(getattr(self.peer, "port", 0))
+
 
 @implementer(IAddress)
 @frozen(kw_only=True)
