@@ -90,7 +90,7 @@ class RevdialDialler(ControlSession):
     The side that asks: the protocol of the control connection at the edge.
 
     @ivar connector: asks, and waits for the pick-up.  C{connect()} fails with L{NotPickedUp}, L{OpenTimeout},
-        L{TooManyStreams} or L{SessionLost}; a stream that comes after it was cancelled is closed.
+        C{TooManyStreams} or L{SessionLost}; a stream that comes after it was cancelled is closed.
     @ivar listener: gives nothing: the peer opens no streams.
     @ivar identifier: what pick-ups name it by.
     """

@@ -122,7 +122,7 @@ class Outgoing:
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """
-        As in L{IConsumer}; it is paused while more than L{HIGH} octets are queued or the whole session is full.
+        As in C{IConsumer}; it is paused while more than L{HIGH} octets are queued or the whole session is full.
 
         @raise RuntimeError: there is a producer already.
         """
@@ -141,7 +141,7 @@ class Outgoing:
 
     def unregisterProducer(self) -> None:
         """
-        As in L{IConsumer}; a close that waited for the producer goes on.
+        As in C{IConsumer}; a close that waited for the producer goes on.
         """
         if self._producer is None:
             return

@@ -101,7 +101,7 @@ class _Engine(Frames):
     def consumeData(self) -> None:
         """
         autobahn asks for this at the end of its handshake, inside a Deferred that would swallow what an
-        application raises.  L{greet} does it afterwards.
+        application raises.  C{greet} does it afterwards.
         """
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
@@ -109,7 +109,7 @@ class _Engine(Frames):
 
     def _onOpen(self) -> None:
         """
-        The handshake is done; L{greet} goes on once autobahn's Deferreds are through.
+        The handshake is done; C{greet} goes on once autobahn's Deferreds are through.
         """
 
     def onMessageBegin(self, isBinary: bool) -> None:
@@ -140,7 +140,7 @@ class _Engine(Frames):
 
     def onPong(self, payload: bytes) -> None:
         """
-        It was L{heard}, and that is all a pong is for.
+        It was C{heard}, and that is all a pong is for.
         """
 
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool:
