@@ -64,6 +64,12 @@ class RouteTests(SynchronousTestCase):
         for host in (b"www.example.com", b"myapp.example.net"):
             self.assertTrue(self.table.claims(host))
 
+    def test_noWayOfWritingAPathLeadsAroundARoute(self) -> None:
+        for path in (b"/x/../a", b"//a", b"/./a", b"/%61", b"/x/%2e%2E/a", b"/x\\..\\a", b"/x/..%2fa", b"/a/../b", b"/a/..%2Fb"):
+            self.assertIsNone(self.table.find(b"special.example.net", path), path)
+        for path, key in ((b"/b/../c", "special"), (b"/a/%20", "other"), (b"/b?x=/../a", "special"), (b"/b%2Fa", "special")):
+            self.assertEqual(self.key(b"special.example.net", path), key, path)
+
     def test_strangersFillNothing(self) -> None:
         for number in range(3 * REMEMBERED):
             self.table.find(b"h%d.example.org" % number, b"/")

@@ -4,9 +4,9 @@ Folders of certificates: which one is shown, and when they are read again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from contextlib import suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -52,9 +52,9 @@ def handshake(folder: CertificateFolder, name: str = "") -> str:
         client.set_tlsext_host_name(name.encode())
     for _ in range(4):
         for one, other in ((client, server), (server, client)):
-            with suppress(WantReadError):
+            with contextlib.suppress(WantReadError):
                 one.do_handshake()
-            with suppress(WantReadError):
+            with contextlib.suppress(WantReadError):
                 while True:
                     other.bio_write(one.bio_read(65536))
     certificate = client.get_peer_certificate()

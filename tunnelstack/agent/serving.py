@@ -16,6 +16,7 @@ from tunnelstack.control.config import ServiceConfig
 from tunnelstack.exchange.join import Forwarder
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.server import HTTPServerProtocol
+from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.handler.http import LocalSite
 from tunnelstack.handler.tcp import TCPHandler
 from tunnelstack.terms import Service
@@ -64,7 +65,8 @@ def _http(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any]) ->
     target = Target(config.target)
     site = LocalSite(target.authority or target.shown, host=config.rewriteHost)
     endpoint = target.endpoint(reactor)
-    pool = ExchangePool(endpoint, clock=reactor, explain=site.explain)
+    timeouts = Timeouts(first=config.firstOctetSeconds)
+    pool = ExchangePool(endpoint, clock=reactor, timeouts=timeouts, explain=site.explain)
     server = Forwarder(pool.exchange, asked=site.asked, told=site.failed)
     return Served(Service(name=config.name), _Exchanges(server, reactor), target.shown, endpoint, pool.close)
 

@@ -345,6 +345,10 @@ class ServiceConfig:
     remotePort: int = setting(
         0, "kind tcp: the port of the edge that is asked for; 0 takes what the edge gives", check=atLeast(0, 65_535)
     )
+    firstOctetSeconds: float = setting(
+        57.0, "kind http: seconds within which the local server's answer must begin; a little less than the 60 for which an edge "
+        "waits unless told otherwise, so that the visitor reads the agent's explanation", check=atLeast(0.1, 86_400),
+    )
     rewriteHost: str = setting("", "kind http: the Host that the local server sees, instead of the visitor's")
 
 
