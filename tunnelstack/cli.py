@@ -72,18 +72,20 @@ def _service(module: str, arguments: Sequence[str]) -> int:
     options.parseOptions(arguments)
     from twisted.internet import reactor
 
-    return live(reactor, tap.makeLife(reactor, options))
+    return live(reactor, tap.makeLife(reactor, options), options.logFormat())
 
 
-def live(reactor: Any, life: Any) -> int:
+def live(reactor: Any, life: Any, form: str = "auto") -> int:
     """
     Run the reactor around a L{Life<tunnelstack.control.life.Life>}.
 
+    @param form: of the log, one of C{FORMATS<tunnelstack.control.status.FORMATS>}.
     @return: the exit code.
     """
-    globalLogBeginner.beginLoggingTo(observers(sys.stdout, sys.stderr), redirectStandardIO=False, discardBuffer=True)
+    shown = observers(sys.stdout, sys.stderr, form, getattr(life, "lines", None))
+    globalLogBeginner.beginLoggingTo(shown, redirectStandardIO=False, discardBuffer=True)
     life.privilegedStartService()
-    life.startService()
+    reactor.callWhenRunning(life.startService)     # not earlier: a signal that comes while it starts is to be heard
     reactor.addSystemEventTrigger("before", "shutdown", life.stopService)
     reactor.run()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -36,7 +36,8 @@ class ProxyTests(SynchronousTestCase):
 
     def test_exemptions(self) -> None:
         yes = (
-            ("a.example", "a.example"), ("b.a.example", "a.example"), ("b.a.example", ".a.example"), ("b.a.example", "*.a.example"),
+            ("a.example", "a.example"), ("b.a.example", "a.example"), ("b.a.example", ".a.example"),
+            ("b.a.example", "*.a.example"),
             ("a.example", "x, a.example:443 y"), ("a.example", "*"), ("a.example", "A.Example."), ("10.1.2.3", "10.0.0.0/8"),
             ("10.1.2.3", "10.1.2.3"), ("10.1.2.3", "10.1.2.3:443"), ("fd00::1", "fd00::/8"), ("fd00::1", "fd00::1"),
             ("fd00::1", "[fd00:0::1]:443"),

@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from tunnelstack.agent.local import probe
 from tunnelstack.agent.publication import Publication
+from tunnelstack.agent.requests import Heard
 from tunnelstack.agent.serving import serve
 from tunnelstack.agent.uplink import Uplink
 from tunnelstack.agent.way import wayTo
@@ -52,6 +53,8 @@ class AgentService(MultiService):
     @ivar config: the L{AgentConfig}.
     @ivar handlers: of streams, by the name of their protocol.
     @ivar publications: what is offered.
+    @ivar heard: called with each L{Request<tunnelstack.agent.requests.Request>} that is over; to be set before the service is
+        started, C{None} if nobody wants to know.
     """
 
     log = Logger()
@@ -72,6 +75,7 @@ class AgentService(MultiService):
         self.config = config
         self.clock = reactor
         self.publications: list[Publication] = []
+        self.heard: Heard | None = None
         self._random = random
         self._byName: dict[tuple[str, str], Publication] = {}
         self._links: dict[Uplink, NativeLink] = {}
@@ -195,7 +199,7 @@ class AgentService(MultiService):
         """
         super().startService()
         for config in self.config.services:
-            served = serve(self.clock, config, self.handlers)
+            served = serve(self.clock, config, self.handlers, self.heard)
             self._closers.append(served.close)
             self.publish(served.service, served.handler, served.shown)
             if served.endpoint is not None:

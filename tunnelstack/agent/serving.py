@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 
 from tunnelstack.agent.local import Target
+from tunnelstack.agent.requests import Heard, fromExchange, fromSite
 from tunnelstack.control.config import ServiceConfig
 from tunnelstack.exchange.join import Forwarder
 from tunnelstack.exchange.pool import ExchangePool
@@ -38,12 +39,13 @@ class Served:
     close: Callable[[], object] = lambda: None
 
 
-def serve(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any]) -> Served:
+def serve(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any], heard: Heard | None = None) -> Served:
     """
     @param handlers: of streams, by name, for services of the kind C{stream}.
+    @param heard: called with each HTTP request that is over.
     @raise ConfigurationError: the target is none.
     """
-    return KINDS[config.kind](reactor, config, handlers)
+    return KINDS[config.kind](reactor, config, handlers, heard)
 
 
 class _Exchanges(Factory):
@@ -53,43 +55,77 @@ class _Exchanges(Factory):
 
     noisy = False
 
-    def __init__(self, server: Forwarder, clock: Any) -> None:
+    def __init__(self, server: Forwarder, clock: Any, name: str, heard: Heard | None) -> None:
         self._server = server
         self._clock = clock
+        self._name = name
+        self._heard = heard
 
     def buildProtocol(self, address: object) -> HTTPServerProtocol:
-        return HTTPServerProtocol(self._server, clock=self._clock)
+        done = None if self._heard is None else self._done
+        return HTTPServerProtocol(self._server, clock=self._clock, done=done)
+
+    def _done(self, exchange: Any) -> None:
+        assert self._heard is not None
+        began = exchange.note
+        self._heard(fromExchange(self._name, exchange, 0.0 if began is None else self._clock.seconds() - began))
 
 
-def _http(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any]) -> Served:
+def _http(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any], heard: Heard | None = None) -> Served:
     target = Target(config.target)
     site = LocalSite(target.authority or target.shown, host=config.rewriteHost)
     endpoint = target.endpoint(reactor)
     timeouts = Timeouts(first=config.firstOctetSeconds)
     pool = ExchangePool(endpoint, clock=reactor, timeouts=timeouts, explain=site.explain)
-    server = Forwarder(pool.exchange, asked=site.asked, told=site.failed)
-    return Served(Service(name=config.name), _Exchanges(server, reactor), target.shown, endpoint, pool.close)
+
+    def asked(head: Any, exchange: Any) -> Any:
+        exchange.note = reactor.seconds()
+        return site.asked(head, exchange)
+
+    server = Forwarder(pool.exchange, asked=asked if heard is not None else site.asked, told=site.failed)
+    exchanges = _Exchanges(server, reactor, config.name, heard)
+    return Served(Service(name=config.name), exchanges, target.shown, endpoint, pool.close)
 
 
-def _tcp(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any]) -> Served:
+def _tcp(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any], heard: Heard | None = None) -> Served:
     target = Target(config.target)
     endpoint = target.endpoint(reactor)
     service = Service(name=config.name, kind="tcp", port=config.remotePort)
     return Served(service, TCPHandler(endpoint, reactor), target.shown, endpoint)
 
 
-def _folder(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any]) -> Served:
-    from twisted.web.server import Site
+def _folder(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any], heard: Heard | None = None) -> Served:
+    from twisted.web.server import Request, Site
     from twisted.web.static import File
 
-    site = Site(File(config.target), reactor=reactor)
+    class Timed(Request):
+        began = 0.0
+
+        def process(self) -> None:
+            self.began = reactor.seconds()
+            super().process()
+
+    site = Site(File(config.target), requestFactory=Timed, reactor=reactor)
     site.noisy = False
+    site.log = _siteLog(reactor, config.name, heard)  # type: ignore[assignment,method-assign]
     site.doStart()                            # it has no port that would
     service = Service(name=config.name, perVisitor=True)
     return Served(service, site, config.target, None, site.doStop)
 
 
-def _stream(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any]) -> Served:
+def _siteLog(clock: Any, name: str, heard: Heard | None) -> Callable[[Any], None]:
+    """
+    What C{twisted.web} calls when a request is over.
+    """
+
+    def log(request: Any) -> None:
+        if heard is not None:
+            heard(fromSite(name, request, clock.seconds() - request.began))
+
+    return log
+
+
+def _stream(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any], heard: Heard | None = None) -> Served:
     name = config.target.encode()
     return Served(Service(name=config.name, kind="stream"), _Protocol(name, handlers), config.target)
 
@@ -114,6 +150,6 @@ class _Protocol:
         return built
 
 
-KINDS: dict[str, Callable[[Any, ServiceConfig, Mapping[bytes, Any]], Served]] = {
+KINDS: dict[str, Callable[[Any, ServiceConfig, Mapping[bytes, Any], Heard | None], Served]] = {
     "http": _http, "tcp": _tcp, "serve": _folder, "stream": _stream,
 }  # fmt: skip

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,12 @@ from attrs import evolve
 from twisted.python import usage
 
 from tunnelstack.agent.local import Target
+from tunnelstack.agent.panel import Panel, fitsOn
 from tunnelstack.agent.service import AgentService
+from tunnelstack.control.access import accessLog
 from tunnelstack.control.config import AgentConfig, ServiceConfig
 from tunnelstack.control.life import Life
+from tunnelstack.control.notify import Notifier
 from tunnelstack.control.options import Options as BaseOptions
 from tunnelstack.control.options import number, seconds
 from tunnelstack.control.sources import Sources
@@ -49,6 +55,8 @@ Options                        Environment               Default
       --rewrite-host HOST                                visitor's    http: the Host that the local server sees
       --give-up-after SECONDS  TUNNELSTACK_GIVE_UP_AFTER never        end with code 69 after so long without the edge
   -c, --config FILE            TUNNELSTACK_CONFIG                     a TOML file
+      --access-log FILE                                  -            a line a request; - is standard error, '' is nowhere
+      --log-format FORM        TUNNELSTACK_LOG_FORMAT    auto         text, json; auto is text on a terminal
       --version, --help
 
 A flag wins over the environment, the environment over the file.  A credential is never an argument.
@@ -74,6 +82,8 @@ class Options(BaseOptions):
         ["rewrite-host", None, None, "the Host that the local server sees"],
         ["give-up-after", None, None, "seconds"],
         ["config", "c", None, "a TOML file"],
+        ["access-log", None, None, "where requests are written down"],
+        ["log-format", None, None, "auto, text or json"],
     ]
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
@@ -113,6 +123,8 @@ class Options(BaseOptions):
         patience = self["give-up-after"] or self._environ.get("TUNNELSTACK_GIVE_UP_AFTER")
         if patience:
             agent = evolve(agent, giveUpAfterSeconds=seconds(patience, "give-up-after"))
+        if self["access-log"] is not None:
+            agent = evolve(agent, accessLog=self["access-log"])
         self.config = evolve(agent, services=services, edges=edges)
 
     def _fromArguments(self, kind: str, target: str) -> ServiceConfig:
@@ -146,11 +158,37 @@ def makeService(options: Options) -> Life:
     """
     from twisted.internet import reactor
 
-    return makeLife(reactor, options)
+    return makeLife(reactor, options, terminal=False)
 
 
-def makeLife(reactor: Any, options: Options) -> Life:
+def makeLife(reactor: Any, options: Options, *, terminal: bool = True) -> Life:
     """
     An agent, and the life of the process around it.
+
+    @param terminal: whether the process's output is ours to draw on, if it is a terminal.
     """
-    return Life(reactor, AgentService(reactor, options.config))
+    agent = AgentService(reactor, options.config)
+    life: Any = Life(reactor, agent, notifier=Notifier(os.environ))
+    form, where = options.logFormat(), options.config.accessLog
+    panel = _panel(reactor) if terminal and form == "auto" and fitsOn(sys.stdout, os.environ) else None
+    if panel is not None and where == "-" and sys.stderr.isatty():
+        where = ""                            # the panel shows them
+    requests = accessLog(reactor, where, form, sys.stderr, time.time)
+    hearers = [hears for hears in (requests, panel and panel.requested) if hears is not None]
+    if hearers:
+        agent.heard = lambda request: [hears(request) for hears in hearers]
+    life.lines = panel
+    for last in (requests and requests.flush, panel and panel.draw):
+        if last is not None:
+            reactor.addSystemEventTrigger("after", "shutdown", last)
+    return life
+
+
+def _panel(reactor: Any) -> Panel:
+    def write(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    return Panel(
+        reactor, write, lambda: shutil.get_terminal_size().columns, colours=not os.environ.get("NO_COLOR")
+    )

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelstack.control.ending import DEFECT, STOPPED, exitCode
+from tunnelstack.control.notify import Notifier
 from tunnelstack.errors import TunnelError
 
 
@@ -35,11 +36,13 @@ class Life(MultiService):
         *,
         reload: Callable[[], object] | None = None,
         report: Callable[[], object] | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         """
         @param service: has C{whenEnded()}, a Deferred of the L{Ending<tunnelstack.control.ending.Ending>} it came to.
         @param reload: called at SIGHUP.
         @param report: called at SIGUSR2; writes the state into the log.
+        @param notifier: tells systemd.
         """
         super().__init__()
         self.code = STOPPED
@@ -47,6 +50,8 @@ class Life(MultiService):
         self._service = service
         self._reload = reload
         self._report = report
+        self._notifier = notifier or Notifier({})
+        self._quiet: Callable[[], object] = lambda: None
         self._stopping = False
         IService(service).setServiceParent(self)
 
@@ -54,7 +59,12 @@ class Life(MultiService):
         """
         Start the service; one that fails ends the process.
         """
-        self._reactor.callWhenRunning(self._watchSignals)
+        self._reactor.callWhenRunning(self._begin)
+        ready = getattr(self._service, "whenReady", None)      # an agent is ready as soon as it tries
+        if ready is not None:
+            ready().addCallback(lambda _: self._reactor.callWhenRunning(self._notifier.ready))
+        else:
+            self._reactor.callWhenRunning(self._notifier.ready)
         self._service.whenEnded().addCallbacks(self._ended, self._broken)
         try:
             super().startService()
@@ -84,6 +94,22 @@ class Life(MultiService):
             self._stopping = True
             self._reactor.callWhenRunning(self._reactor.stop)
 
+    def stopService(self) -> Any:
+        """
+        Stop the service.
+        """
+        self._notifier.stopping(getattr(getattr(self._service, "config", None), "drainSeconds", 0.0))
+        stopped = maybeDeferred(super().stopService)
+        return stopped.addBoth(self._stopped)
+
+    def _stopped(self, result: Any) -> Any:
+        self._quiet()
+        return result
+
+    def _begin(self) -> None:
+        self._watchSignals()
+        self._quiet = self._notifier.beat(self._reactor)
+
     def _watchSignals(self) -> None:
         for number, answer in (
             (signal.SIGTERM, self._asked), (signal.SIGINT, self._asked), (signal.SIGHUP, self._reloadAsked),
@@ -107,7 +133,15 @@ class Life(MultiService):
 
         @return: what was made of it, or a C{Deferred} of that, which fails with L{ConfigurationError} if nothing was.
         """
-        return None if self._reload is None else self._reload()
+        if self._reload is None:
+            return None
+        self._notifier.reloading()
+        read = maybeDeferred(self._reload)
+        return read.addBoth(self._reloaded)
+
+    def _reloaded(self, result: Any) -> Any:
+        self._notifier.ready()
+        return result
 
     def _asked(self) -> None:
         """
@@ -124,7 +158,7 @@ class Life(MultiService):
         if self._reload is None:
             self._log.info("there is nothing to read again")
             return
-        maybeDeferred(self._reload).addErrback(self._notReloaded)
+        self.reload().addErrback(self._notReloaded)
 
     def _notReloaded(self, failure: Failure) -> None:
         if failure.check(TunnelError):

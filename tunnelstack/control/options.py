@@ -8,14 +8,16 @@ C{--help} is one screen that begins with examples.
 from __future__ import annotations
 
 import getopt
+import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, ClassVar
 
 from twisted.python import usage
 
+from tunnelstack.control.status import FORMATS
 from tunnelstack.errors import ConfigurationError
 
 CREDENTIAL = (
@@ -57,6 +59,18 @@ class Options(usage.Options):
             raise
         except ConfigurationError as mistake:
             raise Misconfigured(str(mistake)) from None
+
+    def logFormat(self, environ: Mapping[str, str] | None = None) -> str:
+        """
+        How the log is to be written.
+
+        @raise UsageError: it cannot be written so.
+        """
+        environ = os.environ if environ is None else environ
+        given = str(self["log-format"] or environ.get("TUNNELSTACK_LOG_FORMAT") or "auto")
+        if given not in FORMATS:
+            raise usage.UsageError(f"--log-format must be one of {', '.join(FORMATS)}, not {given!r}")
+        return given
 
     def opt_token(self, value: str) -> None:
         """

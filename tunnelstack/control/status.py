@@ -109,13 +109,22 @@ def structured(event: dict[str, Any]) -> str:
     return json.dumps(shown, default=str)
 
 
-def observers(out: IO[str], err: IO[str]) -> list[ILogObserver]:
+FORMATS = ("auto", "text", "json")
+"""How a log may be written: C{auto} is text on a terminal, and JSON elsewhere."""
+
+
+def observers(out: IO[str], err: IO[str], form: str = "auto", lines: ILogObserver | None = None) -> list[ILogObserver]:
     """
     The observers of a process: status lines to C{out}, the log to C{err}; for people on a terminal, for programs elsewhere.
     Where both go into the same file, each event is there once.
+
+    @param form: one of C{FORMATS}.
+    @param lines: shows status lines, instead of plain text on C{out}.
     """
     writeOut, writeErr = _flushed(out), _flushed(err)
-    if err.isatty():
+    if lines is not None:
+        return [lines] if err.isatty() else [lines, Structured(writeErr)]
+    if form == "text" or (form == "auto" and err.isatty()):
         return [StatusLines(writeOut), Text(writeErr)]
     if _sameFile(out, err):
         return [Structured(writeErr)]

@@ -6,16 +6,20 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from attrs import evolve
 from twisted.python import usage
 
+from tunnelstack.control.access import accessLog
 from tunnelstack.control.auth.tokens import digestOf, identifierOf, newToken
 from tunnelstack.control.config import DEV_PORT, EdgeAddress, EdgeConfig, TokenRecord
 from tunnelstack.control.files import parseEdge, readFile
 from tunnelstack.control.life import Life
+from tunnelstack.control.notify import Notifier, activated
 from tunnelstack.control.options import Options as BaseOptions
 from tunnelstack.control.options import number, seconds
 from tunnelstack.control.sources import CONFIG, Sources
@@ -36,10 +40,12 @@ The public side of tunnels: visitors and agents come in here, on the same port.
 Options                  Environment          Default
       --dev                                                  loopback only, with a token made and kept for you
   -p, --port N           TUNNELSTACK_PORT     8080           the port of visitors and agents
-  -l, --listen ENDPOINT  TUNNELSTACK_LISTEN   tcp:8080       where to listen, such as tls:certs:port=443; may be repeated
+  -l, --listen ENDPOINT  TUNNELSTACK_LISTEN   tcp:8080       where to listen, such as tls:certs:port=443; repeat it
   -d, --domain NAME      TUNNELSTACK_DOMAIN   localhost      services are below it
   -c, --config FILE      TUNNELSTACK_CONFIG                  a TOML file
       --drain SECONDS                         30             what is under way has so long when the edge stops
+      --access-log FILE                       -              a line a request; - is standard error, '' is nowhere
+      --log-format FORM  TUNNELSTACK_LOG_FORMAT  auto        text, json; auto is text on a terminal
       --version, --help
 
 A flag wins over the environment, the environment over the file, the file over the default.
@@ -63,12 +69,15 @@ class Options(BaseOptions):
         ["domain", "d", None, "services are below it"],
         ["config", "c", None, "a TOML file"],
         ["drain", None, None, "seconds"],
+        ["access-log", None, None, "where requests are written down"],
+        ["log-format", None, None, "auto, text or json"],
     ]
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self["listen"] = []
         self._environ = os.environ if environ is None else environ
+        self._activated = activated()     # once: listening closes the descriptors
 
     def opt_listen(self, endpoint: str) -> None:
         """
@@ -102,16 +111,25 @@ class Options(BaseOptions):
         sources = Sources(self._environ)
         path = self["config"] or self._environ.get(CONFIG, "")
         config = parseEdge(readFile(path), path) if path else EdgeConfig()
-        listen = self._listen()
+        listen = self._listen() or self._handedOver(config)
         if listen:
-            config = evolve(config, listen=listen)
+            config = evolve(config, listen=listen, listeners=())
         domain = self["domain"] or self._environ.get("TUNNELSTACK_DOMAIN", "")
         if domain:
             config = evolve(config, domain=domain.lower().rstrip("."))
         if self["drain"] is not None:
             config = evolve(config, drainSeconds=seconds(self["drain"], "drain"))
+        if self["access-log"] is not None:
+            config = evolve(config, accessLog=self["access-log"])
         config = evolve(config, stateDirectory=str(sources.state.folder), dev=bool(self["dev"]))
         return self._forDevelopment(config, sources) if self["dev"] else config
+
+    def _handedOver(self, config: EdgeConfig) -> tuple[str, ...]:
+        """
+        The sockets that systemd listens on for us, unless the file names them itself.
+        """
+        named = any(text.startswith("systemd:") for text in config.listen)
+        return () if named or self["dev"] else self._activated
 
     def _listen(self) -> tuple[str, ...]:
         """
@@ -178,7 +196,18 @@ def makeLife(reactor: Any, options: Options) -> Life:
     edge = EdgeService(reactor, options.config)
     if options.config.dev:
         edge.whenReady().addCallback(options.keepDevEdge)
-    life = Life(reactor, edge, reload=lambda: edge.reload(options.read()), report=edge.report)
+    requests = accessLog(reactor, options.config.accessLog, options.logFormat(), sys.stderr, time.time)
+    edge.public.accessLog = requests
+
+    def reload() -> Any:
+        sentences = edge.reload(options.read())
+        if requests is not None:
+            requests.reopen()
+        return sentences
+
+    life = Life(reactor, edge, reload=reload, report=edge.report, notifier=Notifier(os.environ))
+    if requests is not None:
+        reactor.addSystemEventTrigger("after", "shutdown", requests.flush)
     edge.admin.reload = life.reload
     edge.admin.stop = life.stop
     return life

@@ -256,7 +256,7 @@ class _Question(Protocol):
         if status < 300:
             self._handOver()
         elif status == 407:
-            self._give(ProxyRefused(f"the proxy {proxy} wants another user and password: put them into the proxy's URL", status))
+            self._give(ProxyRefused(f"the proxy {proxy} wants a user and a password: put them into its URL", status))
         elif status in (400, 401, 403, 405):
             self._give(ProxyRefused(f"the proxy {proxy} does not let us out to {where}", status))
         else:

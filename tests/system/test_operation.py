@@ -1,0 +1,162 @@
+"""
+Edges and agents as a machine runs them: systemd, logs, terminals.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from typing import Any
+
+from tests.system.stage import BIN, Stage, until
+
+
+class LogTests(Stage):
+    """
+    What is written down.
+    """
+
+    def test_oneRequestIsInBothLogsUnderOneName(self) -> None:
+        edge = self.startEdge()
+        agent = self.startAgent("http", str(self.origin()), "--name", "site")
+        agent.hears(r"^site ")
+        answer = self.visit("site", "/here?x=1")
+        self.assertEqual(answer.status, 200)
+        [line] = until(lambda: edge.logged(logger="tunnelstack.access"), edge.said)
+        [same] = until(lambda: agent.logged(logger="tunnelstack.access"), agent.said)
+        for side in (line, same):
+            self.assertEqual((side["method"], side["target"], side["status"]), ("GET", "/here?x=1", 200))
+            self.assertEqual((side["service"], side["octets"]), ("site", len(answer.body)))
+        self.assertEqual(line["request"], same["request"])
+        self.assertEqual((line["visitor"], same["visitor"]), ("127.0.0.1", "127.0.0.1"))
+
+    def test_aFolderHasItsLogToo(self) -> None:
+        (self.home / "page.txt").write_text("hello\n")
+        edge = self.startEdge("--access-log", "")
+        agent = self.startAgent("serve", str(self.home), "--name", "files")
+        agent.hears(r"^files ")
+        self.assertEqual(self.visit("files", "/page.txt").body, b"hello\n")
+        [line] = until(lambda: agent.logged(logger="tunnelstack.access"), agent.said)
+        self.assertEqual((line["target"], line["status"], line["octets"]), ("/page.txt", 200, 6))
+        self.assertEqual(edge.logged(logger="tunnelstack.access"), [])
+
+    def test_aFileThatIsMovedAwayIsBegunAgain(self) -> None:
+        log = self.home / "access.log"
+        edge = self.startEdge("--access-log", str(log))
+        self.visit("nobody", "/one")
+        until(lambda: log.read_text())
+        log.rename(self.home / "old.log")
+        edge.tell(signal.SIGHUP)
+        edge.hears(r"^reload ")
+        self.visit("nobody", "/two")
+        self.assertEqual(json.loads(until(lambda: log.exists() and log.read_text()))["target"], "/two")
+        self.assertEqual(edge.end(), 0)
+        self.assertNotIn("/two", (self.home / "old.log").read_text())
+
+    def test_formats(self) -> None:
+        edge = self.startEdge("--log-format", "text")
+        self.visit("nobody", "/\x7f".replace("\x7f", "x"))
+        until(lambda: any(re.match(r"access +404 GET nobody\.localhost:\d+/x ", line) for line in edge.err), edge.said)
+        done = subprocess.run(
+            [BIN / "tunnel-edge", "--dev", "--port", "0"], env=self.environ | {"TUNNELSTACK_LOG_FORMAT": "xml"}, timeout=60,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        self.assertEqual(done.returncode, 64, done.stderr)
+
+
+class SystemdTests(Stage):
+    """
+    What systemd gives and hears.
+    """
+
+    def listening(self) -> tuple[socket.socket, str]:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = os.path.join(folder.name, "notify")
+        found = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(found.close)
+        found.bind(path)
+        found.settimeout(30)
+        return found, path
+
+    def test_readyAndStopping(self) -> None:
+        found, path = self.listening()
+        edge = self.startEdge(NOTIFY_SOCKET=path)
+        self.assertEqual(found.recv(100), b"READY=1")
+        self.assertEqual(edge.end(), 0)
+        self.assertTrue(found.recv(100).startswith(b"STOPPING=1\n"))
+
+    def test_anAgentIsReadyWithoutAnEdge(self) -> None:
+        found, path = self.listening()
+        agent = self.program(
+            "tunnel-agent", "--edge", "http://127.0.0.1:1", "http", "1", TUNNELSTACK_TOKEN="t", NOTIFY_SOCKET=path,
+            WATCHDOG_USEC="2000000",
+        )
+        self.assertEqual({found.recv(100) for _ in range(3)}, {b"READY=1", b"WATCHDOG=1"})
+        self.assertEqual(agent.end(), 0)
+
+    def test_aSocketThatWasHandedOver(self) -> None:
+        with socket.socket() as there:
+            there.bind(("127.0.0.1", 0))
+            there.listen()
+            port = there.getsockname()[1]
+            # The process identifier has to be that of the edge, which a shell learns by becoming it.
+            script = 'exec 3<&"$0"; LISTEN_FDS=1 LISTEN_FDNAMES=web LISTEN_PID=$$ exec "$@"'
+            process = subprocess.Popen(
+                ["bash", "-c", script, str(there.fileno()), str(BIN / "tunnel-edge"), "--domain", "localhost"],
+                env=self.environ, cwd=self.home, pass_fds=(there.fileno(),), stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL, text=True,
+            )  # fmt: skip
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        assert process.stdout is not None
+        self.addCleanup(process.stdout.close)
+        self.assertIn(f"http://localhost:{port}", process.stdout.readline())
+        self.assertEqual(self.visit("nobody", port=port).status, 404)
+        process.terminate()
+        self.assertEqual(process.wait(30), 0)
+
+
+class TerminalTests(Stage):
+    """
+    An agent on a terminal.
+    """
+
+    def test_thePanel(self) -> None:
+        self.startEdge()
+        near, far = pty.openpty()
+        self.addCleanup(os.close, near)
+        process: Any = subprocess.Popen(
+            [BIN / "tunnel-agent", "--dev", "http", str(self.origin()), "--name", "site"], cwd=self.home,
+            env=self.environ | {"TERM": "xterm", "NO_COLOR": "1"}, stdin=far, stdout=far, stderr=far,
+        )  # fmt: skip
+        os.close(far)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        shown = self.reading(near, b"http://site.localhost:")
+        self.visit("site", "/a-page")
+        shown += self.reading(near, b"/a-page")
+        self.assertRegex(shown, rb"session +up ")
+        self.assertIn(b"\x1b[J", shown)
+        self.assertNotIn(b"\x1b[32m", shown)
+        process.terminate()
+        self.assertEqual(process.wait(30), 0)
+
+    def reading(self, descriptor: int, until_: bytes) -> bytes:
+        """
+        Read a terminal until something is there.
+        """
+        found, deadline = b"", time.monotonic() + 30
+        while until_ not in found and time.monotonic() < deadline:
+            found += os.read(descriptor, 65536)
+        self.assertIn(until_, found)
+        return found
+
+

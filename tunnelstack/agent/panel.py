@@ -1,0 +1,131 @@
+"""
+What an agent shows on a terminal: a few lines that stay where they are (sessions, what is published, the last requests), and
+above them whatever else happened.  On a pipe there are status lines instead, one for each change.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import IO, Any
+
+from twisted.logger import ILogObserver, LogLevel, eventAsText, formatEvent
+from zope.interface import implementer
+
+from tunnelstack.control.access import Access
+from tunnelstack.control.status import COLUMN, WORDS, isStatus
+
+REQUESTS = 6
+"""Requests that are shown."""
+
+DRAW_SECONDS = 0.1
+"""Seconds between two drawings, at least."""
+
+PLAIN = {"good": "", "bad": "", "dim": "", "": ""}
+COLOURS = {"good": "\x1b[32m", "bad": "\x1b[31m", "dim": "\x1b[2m", "": "\x1b[0m"}
+
+
+def fitsOn(out: IO[str], environ: Mapping[str, str]) -> bool:
+    """
+    Whether lines can be drawn over on this output.
+    """
+    return out.isatty() and environ.get("TERM", "dumb") not in ("", "dumb")
+
+
+@implementer(ILogObserver)
+class Panel:
+    """
+    The panel.
+    """
+
+    def __init__(
+        self, clock: Any, write: Callable[[str], object], columns: Callable[[], int], *, colours: bool = True
+    ) -> None:
+        """
+        @param write: takes text for the terminal.
+        @param columns: how wide it is now.
+        @param colours: C{False} where C{NO_COLOR} is set.
+        """
+        self._clock = clock
+        self._write = write
+        self._columns = columns
+        self._marks = COLOURS if colours else PLAIN
+        self._sessions: dict[str, tuple[str, str]] = {}        # by edge: how it is, in which colour
+        self._services: dict[str, str] = {}
+        self._requests: deque[Access] = deque(maxlen=REQUESTS)
+        self._above: list[str] = []
+        self._drawn = 0
+        self._timer: Any = None
+
+    def __call__(self, event: Any) -> None:
+        """
+        As in C{ILogObserver}.
+        """
+        if not isStatus(event):
+            if event["log_level"] in WORDS:
+                self._tell(WORDS[event["log_level"]], eventAsText(event, includeTimestamp=False))
+            return
+        text = formatEvent(event)
+        if "edge" in event and (event.get("status") == "session" or "session with" in event["log_format"]):
+            good = event["log_level"] is LogLevel.info
+            self._sessions[str(event["edge"])] = (text, "good" if good else "bad")
+        elif "where" in event and "target" in event:
+            self._services[str(event["status"])] = text
+        else:
+            self._tell(str(event.get("status") or WORDS[event["log_level"]]), text)
+        self._soon()
+
+    def requested(self, access: Access) -> None:
+        """
+        A request is over.
+        """
+        self._requests.append(access)
+        self._soon()
+
+    def _tell(self, word: str, text: str) -> None:
+        self._above += [f"{word:<{COLUMN - 1}} {line}" for line in text.splitlines()[:40]]
+        self._soon()
+
+    def _soon(self) -> None:
+        if self._timer is None:
+            self._timer = self._clock.callLater(DRAW_SECONDS, self.draw)
+
+    def draw(self) -> None:
+        """
+        Show it as it is now.
+        """
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+        lines = self._lines()
+        above, self._above = self._above, []
+        up = f"\x1b[{self._drawn}A\r\x1b[J" if self._drawn else ""
+        self._write(up + "".join(f"{_shown(line)}\n" for line in above) + "".join(f"{line}\n" for line in lines))
+        self._drawn = len(lines)
+
+    def _lines(self) -> list[str]:
+        width = max(20, self._columns() - 1)
+        lines = [self._line(f"{'session':<{COLUMN - 1}} {text}", mark, width) for text, mark in self._sessions.values()]
+        lines += [self._line(f"{name:<{COLUMN - 1}} {text}", "", width) for name, text in self._services.items()]
+        if self._requests:
+            lines.append("")
+            lines += [self._request(access, width) for access in self._requests]
+        return lines
+
+    def _request(self, access: Access, width: int) -> str:
+        end = f"  {access.status or '---'}  {access.seconds * 1000:8.1f} ms"
+        what = _shown(f"{access.service:<{COLUMN - 1}} {access.method:<6} {access.target}")
+        room = max(0, width - len(end))
+        return self._line(what[:room].ljust(min(room, 60)) + end, "bad" if access.status >= 500 else "dim", width)
+
+    def _line(self, text: str, mark: str, width: int) -> str:
+        marks = self._marks
+        cut = _shown(text)[:width]
+        return f"{marks[mark]}{cut}{marks['']}" if mark else cut
+
+
+def _shown(text: str) -> str:
+    """
+    Text without anything that a terminal would obey: strangers choose what is requested.
+    """
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
