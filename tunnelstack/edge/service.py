@@ -176,14 +176,14 @@ class EdgeService(MultiService):
             self._listening.append(port)
             self.accept.opened(port)
         self._settle(places)
-        self.log.info(
-            "ready    {url}   agents {door}", status="edge", url=self._url(self._scheme),
-            door=self._url("wss" if self._scheme == "https" else "ws") + PATH.decode(),
-        )
         self._listens = True
         waiting, self._ready = self._ready, []
         for ready in waiting:
             ready.callback(self._url(self._scheme))
+        self.log.info(
+            "ready    {url}   agents {door}", status="edge", url=self._url(self._scheme),
+            door=self._url("wss" if self._scheme == "https" else "ws") + PATH.decode(),
+        )
 
     def whenReady(self) -> Deferred[str]:
         """

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from attrs import evolve
+from twisted.logger import Logger
 from twisted.python import usage
 
 from tunnelstack.control.access import accessLog
@@ -24,6 +25,7 @@ from tunnelstack.control.options import Options as BaseOptions
 from tunnelstack.control.options import number, seconds
 from tunnelstack.control.sources import CONFIG, Sources
 from tunnelstack.edge.service import EdgeService
+from tunnelstack.errors import ConfigurationError
 
 SCREEN = """
 Usage: tunnel-edge [options]
@@ -62,6 +64,7 @@ class Options(BaseOptions):
     The command line, read into C{config}, an L{EdgeConfig}.
     """
 
+    _log = Logger()
     screen = SCREEN
     optFlags = [["dev", None, "for this machine alone"]]
     optParameters = [
@@ -160,7 +163,10 @@ class Options(BaseOptions):
         """
         Let this user's agents find the edge, now that it is there.
         """
-        Sources(self._environ).state.keepDevEdge(EdgeAddress(url=url, token=self._devToken))
+        try:
+            Sources(self._environ).state.keepDevEdge(EdgeAddress(url=url, token=self._devToken))
+        except ConfigurationError as unwritable:
+            self._log.warn("agents cannot find this edge by themselves: {reason}", reason=str(unwritable))
 
 
 def loopback(port: int) -> tuple[str, ...]:
