@@ -21,7 +21,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-TIMEOUT = 60  # seconds; one program, on a machine that does other things too
+TIMEOUT = 15  # seconds; one program, on a machine that does other things too
 
 
 @define
@@ -112,10 +112,12 @@ class OpenSSH:
     def options(self, port: int, *more: str) -> list[str]:
         """
         Options of all three programs: the key and nothing else.
+
+        @param more: before those, since the first of a kind counts.
         """
         given = [
-            f"Port={port}", "UserKnownHostsFile=/dev/null", "StrictHostKeyChecking=no", "LogLevel=ERROR", "BatchMode=yes",
-            "IdentitiesOnly=yes", f"IdentityFile={self.folder / 'id'}", "ControlPath=none", "ConnectTimeout=30", *more,
+            *more, f"Port={port}", "UserKnownHostsFile=/dev/null", "StrictHostKeyChecking=no", "LogLevel=ERROR", "BatchMode=yes",
+            "IdentitiesOnly=yes", f"IdentityFile={self.folder / 'id'}", "ControlPath=none", "ConnectTimeout=30",
         ]
         return ["-F", "none", *(word for option in given for word in ("-o", option))]
 

@@ -145,11 +145,9 @@ class SSHTests(TestCase):
         fcntl.ioctl(running.transport.fileno(), termios.TIOCSWINSZ, size)
         running.transport.write(b"while [ \"$(stty size)\" != '31 99' ]; do :; done; echo resi'zed'\n")
         yield running.hears(b"resized")
-        running.transport.write(b"echo wai'ting'; cat\n")
+        running.transport.write(b"sh -c 'trap \"exit 4\" INT; echo wai\"\"ting; while :; do sleep 0.05; done'; exit $?\n")
         yield running.hears(b"waiting")
         running.transport.write(b"\x03")
-        running.transport.write(b"echo interrup'ted'; exit 4\n")
-        yield running.hears(b"interrupted")
         done = yield running.done
         self.assertEqual(done.code, 4)
 

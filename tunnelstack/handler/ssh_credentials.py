@@ -215,6 +215,11 @@ class Logins:
         """
         return user in self.users or (self.passwords is not None and user in self.passwords)
 
+    def begins(self, user: str) -> None:
+        """
+        Nothing is to be made ready.
+        """
+
     def password(self, user: str, password: bytes) -> Deferred[bool]:
         """
         @return: whether it lets the user in.
@@ -228,3 +233,5 @@ class Logins:
         if self.keys is None or not self.knows(user):
             return succeed(False)
         return maybeDeferred(self.keys, user, key)
+
+    offered = key

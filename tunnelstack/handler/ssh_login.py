@@ -39,14 +39,24 @@ class Judge(Protocol):
         What may be tried.
         """
 
+    def begins(self, user: str) -> Any:
+        """
+        Somebody asks what may be tried; the answer waits for a C{Deferred}.
+        """
+
     def password(self, user: str, password: bytes) -> Deferred[bool]:
         """
         Whether it lets the user in.
         """
 
+    def offered(self, user: str, key: Key) -> Deferred[bool]:
+        """
+        Whether the key would let the user in if he had it.
+        """
+
     def key(self, user: str, key: Key) -> Deferred[bool]:
         """
-        Whether it lets the user in, once he has proved that it is his.
+        Whether it lets the user in; he has proved that it is his.
         """
 
 
@@ -105,7 +115,7 @@ class LoginService(SSHService):
             return tried.addCallback(lambda right: right or deferLater(self.transport.clock, DELAY, lambda: False))
         if method == b"publickey" and method in self._judge.methods:
             return self._keyJudged(name, user, rest)
-        return succeed(False)
+        return maybeDeferred(self._judge.begins, name).addCallback(lambda ready: False)
 
     def _keyJudged(self, name: str, user: bytes, rest: bytes) -> Deferred[bool | None]:
         algorithm, blob, proof = getNS(rest[1:], 2)
@@ -122,7 +132,7 @@ class LoginService(SSHService):
             if getNS(signature)[0] != algorithm or not key.verify(signature, said):
                 return succeed(False)
             return self._judge.key(name, key)  # type: ignore[return-value]
-        return self._judge.key(name, key).addCallback(self._offered, algorithm, blob)
+        return self._judge.offered(name, key).addCallback(self._offered, algorithm, blob)
 
     def _offered(self, welcome: bool, algorithm: bytes, blob: bytes) -> bool | None:
         if not welcome:
