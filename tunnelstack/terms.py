@@ -46,6 +46,7 @@ class Principal:
     @ivar allow: what was granted, as L{tunnelstack.control.rights} reads it (C{http:laptop-*}, C{tcp:20000-20010}, C{ssh}).
     @ivar share: several instances of the agent may hold the same name, in turns.
     @ivar token: the public identifier of the token that was shown (never its secret), or C{""}.
+    @ivar tenant: whose device it is, where it is one, which answers to the book of devices; C{""} for an agent of ours.
     """
 
     agent: str

@@ -171,3 +171,17 @@ class PulseTests(SynchronousTestCase):
         wire.settle()
         self.assertEqual(beats, [35.0], "no answer, no beat")
         self.assertIsNotNone(server.reason)
+
+    def test_whereOnlyAPongCountsNothingElseDoes(self) -> None:
+        for pongOnly in (False, True):
+            limits = WebSocketLimits(keepalive=30.0, keepaliveTimeout=5.0, pongOnly=pongOnly)
+            wire, server = Wire(), Collect()
+            factory = WebSocketServerFactory(factoryOf(server), clock=wire.clock, limits=limits)
+            rawClient(wire, factory.buildProtocol(wire.far.getPeer()))
+            wire.clock.advance(30)
+            wire.settle()
+            wire.near.write(frame(BINARY, b"I can talk", mask=MASK))
+            wire.settle()
+            wire.clock.advance(5)
+            wire.settle()
+            self.assertEqual(server.reason is not None, pongOnly)

@@ -124,7 +124,7 @@ class Keys(Service):
         """
         self._next = _next((*self._config.tokens, *self._records), self._now())
         for tunnel in list(self._registry):
-            if not self.authenticator.knows(tunnel.principal):
+            if not (tunnel.principal.tenant or self.authenticator.knows(tunnel.principal)):
                 self._registry.depart(tunnel)
                 code, why = self._why(tunnel.principal)
                 self.log.info(

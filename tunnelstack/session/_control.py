@@ -57,6 +57,7 @@ class ControlSession(Protocol):
         self._going = False
         self._failing: SessionLost | None = None
         self._lost: SessionLost | None = None
+        self._whenUp: list[Deferred[Any]] = []
         self._whenLost: list[Deferred[SessionLost]] = []
         self._whenIdle: list[Deferred[None]] = []
         self._timer: Any = None
@@ -84,6 +85,29 @@ class ControlSession(Protocol):
         Octets of payload sent.
         """
         return self._octetsOut + sum(stream.octetsOut for stream in self._open.values())
+
+    @property
+    def held(self) -> int:
+        """
+        Octets held for paused applications.
+        """
+        return sum(stream.held for stream in self._open.values())
+
+    def relieve(self) -> int:
+        """
+        Reset the stream for which most is held.
+
+        @return: how many octets are held no more.
+        """
+        largest = max(self._open.values(), key=lambda stream: stream.held, default=None)
+        held: int = 0 if largest is None else largest.held
+        if largest is not None and held:
+            self.log.warn(
+                "stream {stream} of {key} reset: {held} octets are held for it, and what may be held is spent",
+                stream=largest.streamId, key=self.address.key, held=held,
+            )
+            largest.abortConnection()
+        return held
 
     def ping(self) -> Deferred[float]:
         """
@@ -130,6 +154,16 @@ class ControlSession(Protocol):
         for stream in list(self._open.values()):
             stream.abortConnection()
 
+    def whenUp(self) -> Deferred[Any]:
+        """
+        @return: fires with this session once it is connected.
+        """
+        if self.connected:
+            return succeed(self)
+        up: Deferred[Any] = Deferred()
+        self._whenUp.append(up)
+        return up
+
     def whenLost(self) -> Deferred[SessionLost]:
         """
         As in L{ISession}.
@@ -155,6 +189,9 @@ class ControlSession(Protocol):
         The control connection is there: give the first sign of life.
         """
         self.transport.registerProducer(self, True)
+        waiting, self._whenUp = self._whenUp, []
+        for up in waiting:
+            up.callback(self)
         self._expire()
 
     def dataReceived(self, data: bytes) -> None:
@@ -170,7 +207,7 @@ class ControlSession(Protocol):
             return
         for event in events:
             self._happened(event)
-        self._flush()
+        self._expire()                        # what was heard, was heard now
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
@@ -221,6 +258,8 @@ class ControlSession(Protocol):
                 self._timer = self._clock.callLater(delay, self._expire)
 
     def _expire(self) -> None:
+        if self._failing is not None or self._lost is not None:
+            return
         for event in self._wire.expire(self._clock.seconds()):
             self._happened(event)
         self._flush()

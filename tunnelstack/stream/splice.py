@@ -152,7 +152,7 @@ class Splice:
 
 def halfCloses(transport: Any) -> bool:
     """
-    TLS cannot end one direction: Twisted's loses what is queued when asked to.
+    TLS cannot end one direction: Twisted's loses what is queued when asked to.  Nor may a stream whose far side ends both then.
     """
     able = ITCPTransport.providedBy(transport) or IHalfCloseableDescriptor.providedBy(transport)   # the latter: pipes
-    return able and not ISSLTransport.providedBy(transport)
+    return able and not (ISSLTransport.providedBy(transport) or getattr(transport, "endsWhole", False))

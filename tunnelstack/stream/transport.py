@@ -40,6 +40,7 @@ class StreamTransport(Outgoing):
     @ivar address: the L{StreamAddress} of the other end, as far as it is known.
     @ivar host: what C{getHost} says, where somebody knows better than C{address}.
     @ivar readEnded: the peer's end has come; the protocol may yet have to hear of it.
+    @ivar endsWhole: the far side ends both directions when one is ended: nobody should end one who waits for an answer.
     """
 
     __slots__ = (
@@ -51,6 +52,7 @@ class StreamTransport(Outgoing):
         "_waiting",
         "_writeEnded",
         "address",
+        "endsWhole",
         "host",
         "protocol",
         "readEnded",
@@ -61,6 +63,7 @@ class StreamTransport(Outgoing):
     def __init__(self, owner: Any, streamId: int, address: StreamAddress, protocol: IProtocol) -> None:
         super().__init__(owner, streamId)
         self.address = address
+        self.endsWhole = False
         self.host: IAddress | None = None
         self.protocol: Any = protocol
         self._waiting: list[bytes] = []       # arrived, and held for a paused application

@@ -140,8 +140,9 @@ class _Engine(Frames):
 
     def onPong(self, payload: bytes) -> None:
         """
-        It was C{heard}, and that is all a pong is for.
+        Whatever it answers: the peer listens.
         """
+        self.ponged = True
 
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool:
         if code is not None and not validCode(code):

@@ -83,6 +83,7 @@ class Frames:
     @cvar handshake: names of what is needed only until the WebSocket is open.
     @cvar mask: masks octets with a key, or unmasks them.
     @ivar heard: something arrived since somebody last set this to false.
+    @ivar ponged: a pong did.
     @ivar full: the network takes no more for now.
     """
 
@@ -91,6 +92,7 @@ class Frames:
     handshake: tuple[str, ...]
     mask: Callable[[bytes, bytes], bytes]
     heard = False
+    ponged = False
     full = False
     _pong: bytes | None = None
 

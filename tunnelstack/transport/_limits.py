@@ -52,6 +52,7 @@ class WebSocketLimits:
     @ivar maxMessage: octets that one of the peer's messages may have, however fragmented.
     @ivar keepalive: seconds between pings of ours; C{0} sends none.
     @ivar keepaliveTimeout: seconds in which something must be heard after a ping.
+    @ivar pongOnly: it must be a pong: for peers that may go on to speak when they have ceased to listen.
     @ivar closeFrame: whether C{loseConnection} says Close 1000; some peers only know a bare end of the connection.
     @ivar closeTimeout: seconds that the peer has for its part of a close.
     @ivar flushTimeout: seconds that octets written before a close have to leave.
@@ -62,6 +63,7 @@ class WebSocketLimits:
     maxMessage: int = field(default=16 * 1024 * 1024, validator=gt(0))
     keepalive: float = field(default=0.0, validator=ge(0))
     keepaliveTimeout: float = field(default=5.0, validator=gt(0))
+    pongOnly: bool = False
     closeFrame: bool = True
     closeTimeout: float = field(default=5.0, validator=gt(0))
     flushTimeout: float = field(default=30.0, validator=gt(0))

@@ -42,15 +42,16 @@ class Pulse:
             self._call = self._clock.callLater(self._limits.keepalive, self._ask)
             return
         self._pings += 1
-        engine.heard = False
+        engine.heard = engine.ponged = False
         engine.ping(b"%d" % self._pings)
         self._call = self._clock.callLater(self._limits.keepaliveTimeout, self._check)
 
     def _check(self) -> None:
-        if self._engine.heard or self._carrier.stalled:
+        heard = self._engine.ponged if self._limits.pongOnly else self._engine.heard
+        if heard or self._carrier.stalled:
             rest = max(0.0, self._limits.keepalive - self._limits.keepaliveTimeout)
             self._call = self._clock.callLater(rest, self._ask)
-            if self._engine.heard and self._carrier.answered is not None:
+            if heard and self._carrier.answered is not None:
                 self._carrier.answered()
             return
         self._call = None
