@@ -210,7 +210,10 @@ class _Dial:
         tunnel = self._fleet.find(*self._key)
         if tunnel is None:
             return fail(NoConnection("no connection: the device is not there"))
-        return tunnel.way(self._target).connect(protocolFactory)
+        try:
+            return tunnel.way(self._target).connect(protocolFactory)
+        except UsageError:                    # a name that this version cannot say
+            return fail()
 
 
 class _Given(Factory):
