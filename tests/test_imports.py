@@ -35,6 +35,7 @@ FLOORS = {
     "check": 8,
     "connect": 8,
     "demo": 8,
+    "doctor": 8,
     "strings": 8,
     "token": 9,
     "cli": 10,
@@ -51,7 +52,7 @@ BESIDE = {
 }
 #: From where the parts beside the floors are seen, if they are not common.
 SEEN_FROM = {
-    "control": {"edge", "agent", "endpoints", "ask", "check", "connect", "demo", "strings", "token", "cli"},
+    "control": {"edge", "agent", "endpoints", "ask", "check", "connect", "demo", "doctor", "strings", "token", "cli"},
     "testing": set(),
 }
 

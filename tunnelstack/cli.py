@@ -25,7 +25,7 @@ What goes with tunnel-edge and tunnel-agent.
 
   tunnelstack demo
         an edge, an agent and a small site behind it, at http://demo.localhost:8080/, until Ctrl-C
-  tunnelstack token new laptop --allow http:laptop-* > laptop.token
+  tunnelstack token new laptop --allow 'http:laptop-*' > laptop.token
         a credential that allows an agent this and nothing else
   tunnelstack status
         what the edge that runs here is doing
@@ -35,12 +35,14 @@ What goes with tunnel-edge and tunnel-agent.
   status, agents, routes, streams    what a running edge is doing; --json for programs
   token new|list|revoke              the credentials of agents
   check FILE                         every mistake of a configuration file, with its line and the nearest known key
+  doctor                             what stands between this machine and the edge; a remedy for what is wrong
       --version, --help              of a command, too
 """
 
 COMMANDS = {
     "demo": "tunnelstack.demo.command", "connect": "tunnelstack.connect", "check": "tunnelstack.check",
-    "token": "tunnelstack.token", **dict.fromkeys(("status", "agents", "routes", "streams"), "tunnelstack.ask"),
+    "token": "tunnelstack.token", "doctor": "tunnelstack.doctor",
+    **dict.fromkeys(("status", "agents", "routes", "streams"), "tunnelstack.ask"),
 }  # fmt: skip
 """Where each command's C{Options} and C{main} are; loaded when it is used."""
 

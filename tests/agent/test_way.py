@@ -65,7 +65,11 @@ class WayTests(SynchronousTestCase):
     def test_simply(self) -> None:
         for proxy in ("", "direct"):
             way = wayTo(Network(), EdgeAddress(url="https://edge.example", proxy=proxy))
-            self.assertEqual((way.endpoint, way.contextFactory), (None, None))
+            self.assertEqual((way.host, way.port, way.secure, way.proxy), ("edge.example", 443, True, None))
+            self.assertIsNot(way.endpoint, way.plain)
+        way = wayTo(Network(), EdgeAddress(url="http://edge.example:8080"))
+        self.assertEqual((way.port, way.secure), (8080, False))
+        self.assertIs(way.endpoint, way.plain)
 
     def test_throughAProxy(self) -> None:
         way = wayTo(Network(), EdgeAddress(url="http://edge.example", proxy="http://proxy:3128"))

@@ -236,7 +236,7 @@ class LifeTests(Commands):
     def test_helpFitsAScreen(self) -> None:
         for program, command in (
             ("tunnelstack", ""), ("tunnelstack", "demo"), ("tunnelstack", "connect"), ("tunnelstack", "status"),
-            ("tunnelstack", "token"), ("tunnelstack", "check"), ("tunnel-edge", ""),
+            ("tunnelstack", "token"), ("tunnelstack", "check"), ("tunnelstack", "doctor"), ("tunnel-edge", ""),
             ("tunnel-agent", ""),
         ):  # fmt: skip
             done = subprocess.run(
@@ -249,3 +249,25 @@ class LifeTests(Commands):
             self.assertLessEqual(max(map(len, lines)), 120, command)
             examples = [line for line in lines[2:14] if re.match(r"  [a-z]", line)]
             self.assertGreaterEqual(len(examples), 3, program + command)
+
+
+class DoctorTests(Commands):
+    """
+    C{doctor}.
+    """
+
+    def test_itsExitCodes(self) -> None:
+        edge = self.startEdge()
+        done = self.tunnelstack("doctor", "--dev", "--json")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertTrue(json.loads(done.stdout)["good"])
+        url = f"http://localhost:{self.port}"
+        self.assertEqual(self.tunnelstack("doctor", "--edge", url, TUNNELSTACK_TOKEN="wrong").returncode, 77)
+        origin = f"http://localhost:{self.origin()}"
+        self.assertEqual(self.tunnelstack("doctor", "--edge", origin, TUNNELSTACK_TOKEN="t").returncode, 76)
+        self.assertEqual(edge.end(), 0)
+        done = self.tunnelstack("doctor", "--dev")
+        self.assertEqual(done.returncode, 69)
+        self.assertRegex(done.stdout, r"(?m)^reach +WRONG .*\n +see whether the edge runs")
+        self.assertEqual(self.tunnelstack("doctor", "now").returncode, 64)
+        self.assertEqual(self.tunnelstack("doctor", "--edge", "nowhere").returncode, 78)

@@ -102,8 +102,7 @@ class AgentService(MultiService):
         way = wayTo(self.clock, edge)
         dialler = NativeDialler(
             self.clock, edge.url, edge.token, self.handlers, instance=self.config.instance,
-            version=f"tunnelstack/{version('tunnelstack')}", limits=limits, contextFactory=way.contextFactory,
-            endpoint=way.endpoint,
+            version=f"tunnelstack/{version('tunnelstack')}", limits=limits, endpoint=way.endpoint,
         )
         uplink = Uplink(
             self.clock, lambda: dialler.dial(partial(self._told, uplink)), self, cap=self.config.backoffSeconds,

@@ -55,7 +55,7 @@ Options                        Environment               Default
       --rewrite-host HOST                                visitor's    http: the Host that the local server sees
       --give-up-after SECONDS  TUNNELSTACK_GIVE_UP_AFTER never        end with code 69 after so long without the edge
   -c, --config FILE            TUNNELSTACK_CONFIG                     a TOML file
-      --access-log FILE                                  -            a line a request; - is standard error, '' is nowhere
+      --access-log FILE                                  -            a line a request; - is standard error
       --log-format FORM        TUNNELSTACK_LOG_FORMAT    auto         text, json; auto is text on a terminal
       --version, --help
 

@@ -14,7 +14,8 @@ from twisted.internet.ssl import optionsForClientTLS
 
 from tunnelstack.control.config import EdgeAddress
 from tunnelstack.errors import ConfigurationError
-from tunnelstack.transport.proxy import PORTS, ProxyEndpoint, parseProxy
+from tunnelstack.transport.dial import hostEndpoint
+from tunnelstack.transport.proxy import PORTS, Proxy, ProxyEndpoint, parseProxy
 from tunnelstack.transport.tls import clientContext, loadCertificates, loadIdentity
 
 DIRECT = "direct"
@@ -26,12 +27,27 @@ class Way:
     """
     How an edge is dialled.
 
-    @ivar endpoint: instead of the host and the port in its URL, TLS included; or C{None}.
-    @ivar contextFactory: instead of the usual TLS; or C{None}.
+    @ivar proxy: the L{Proxy} in between, or C{None}.
+    @ivar plain: an endpoint to the edge's host and port, without TLS.
+    @ivar contextFactory: TLS that is not the usual one; or C{None}.
     """
 
-    endpoint: IStreamClientEndpoint | None = None
-    contextFactory: IOpenSSLClientConnectionCreator | None = None
+    host: str
+    port: int
+    secure: bool
+    proxy: Proxy | None
+    plain: IStreamClientEndpoint
+    contextFactory: IOpenSSLClientConnectionCreator | None
+
+    @property
+    def endpoint(self) -> IStreamClientEndpoint:
+        """
+        The whole way, TLS included.
+        """
+        if not self.secure:
+            return self.plain
+        whole: IStreamClientEndpoint = wrapClientTLS(self.contextFactory or optionsForClientTLS(self.host), self.plain)
+        return whole
 
 
 def wayTo(reactor: Any, edge: EdgeAddress) -> Way:
@@ -41,13 +57,13 @@ def wayTo(reactor: Any, edge: EdgeAddress) -> Way:
     parts = urlsplit(edge.url)
     host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
     secure = parts.scheme == "https"
-    context = _context(edge, host, secure)
-    if edge.proxy in ("", DIRECT):
-        return Way(None, context)
-    endpoint: IStreamClientEndpoint = ProxyEndpoint(reactor, parseProxy(edge.proxy), host, port)
-    if secure:
-        endpoint = wrapClientTLS(context or optionsForClientTLS(host), endpoint)
-    return Way(endpoint, context)
+    proxy = parseProxy(edge.proxy) if edge.proxy not in ("", DIRECT) else None
+    plain: IStreamClientEndpoint
+    if proxy is None:
+        plain = hostEndpoint(reactor, host, port)
+    else:
+        plain = ProxyEndpoint(reactor, proxy, host, port)
+    return Way(host, port, secure, proxy, plain, _context(edge, host, secure))
 
 
 def _context(edge: EdgeAddress, host: str, secure: bool) -> IOpenSSLClientConnectionCreator | None:

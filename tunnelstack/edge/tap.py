@@ -39,19 +39,19 @@ The public side of tunnels: visitors and agents come in here, on the same port.
   tunnel-edge --config /etc/tunnelstack/edge.toml
         everything from a file; "tunnelstack check FILE" reads it first
 
-Options                  Environment          Default
-      --dev                                                  loopback only, with a token made and kept for you
-  -p, --port N           TUNNELSTACK_PORT     8080           the port of visitors and agents
-  -l, --listen ENDPOINT  TUNNELSTACK_LISTEN   tcp:8080       where to listen, such as tls:certs:port=443; repeat it
-  -d, --domain NAME      TUNNELSTACK_DOMAIN   localhost      services are below it
-  -c, --config FILE      TUNNELSTACK_CONFIG                  a TOML file
-      --drain SECONDS                         30             what is under way has so long when the edge stops
-      --access-log FILE                       -              a line a request; - is standard error, '' is nowhere
-      --log-format FORM  TUNNELSTACK_LOG_FORMAT  auto        text, json; auto is text on a terminal
+Options                  Environment             Default
+      --dev                                                loopback only, with a token made and kept for you
+  -p, --port N           TUNNELSTACK_PORT        8080      the port of visitors and agents
+  -l, --listen ENDPOINT  TUNNELSTACK_LISTEN      tcp:8080  where to listen, such as tls:certs:port=443; repeat it
+  -d, --domain NAME      TUNNELSTACK_DOMAIN      localhost services are below it
+  -c, --config FILE      TUNNELSTACK_CONFIG                a TOML file
+      --drain SECONDS                            30        what is under way has so long when the edge stops
+      --access-log FILE                          -         a line a request; - is standard error, '' is nowhere
+      --log-format FORM  TUNNELSTACK_LOG_FORMAT  auto      text, json; auto is text on a terminal
       --version, --help
 
 A flag wins over the environment, the environment over the file, the file over the default.
-SIGTERM stops without cutting anybody off, a second one at once; SIGHUP reads tokens and routes of the file again.
+SIGTERM stops without cutting anybody off, a second one at once; SIGHUP reads the file again, and sessions stay.
 Exit codes: 0 stopped, 64 usage, 70 bug, 75 port taken, 78 configuration.
 """
 
