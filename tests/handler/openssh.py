@@ -116,8 +116,9 @@ class OpenSSH:
         @param more: before those, since the first of a kind counts.
         """
         given = [
-            *more, f"Port={port}", "UserKnownHostsFile=/dev/null", "StrictHostKeyChecking=no", "LogLevel=ERROR", "BatchMode=yes",
-            "IdentitiesOnly=yes", f"IdentityFile={self.folder / 'id'}", "ControlPath=none", "ConnectTimeout=30",
+            *more, f"Port={port}", "UserKnownHostsFile=/dev/null", "StrictHostKeyChecking=no", "LogLevel=ERROR",
+            "BatchMode=yes", "IdentitiesOnly=yes", f"IdentityFile={self.folder / 'id'}", "ControlPath=none",
+            "ConnectTimeout=30",
         ]
         return ["-F", "none", *(word for option in given for word in ("-o", option))]
 

@@ -18,7 +18,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelstack.errors import Unavailable
-from tunnelstack.handler.ssh_connection import ClientTransport, Connection
+from tunnelstack.handler.ssh_connection import Connection
+from tunnelstack.handler.ssh_transport import ClientTransport
 from tunnelstack.handler.tcp import SpliceFactory
 
 LARGEST_BANNER = 4096

@@ -22,9 +22,10 @@ from tunnelstack.edge._sshdoor_bridge import BridgeConnection, JumpConnection
 from tunnelstack.edge._sshdoor_device import Device, reach
 from tunnelstack.errors import Unavailable
 from tunnelstack.handler.ssh import SSHFactory, SSHLimits
-from tunnelstack.handler.ssh_connection import Connection, ServerTransport
+from tunnelstack.handler.ssh_connection import Connection
 from tunnelstack.handler.ssh_credentials import Logins
 from tunnelstack.handler.ssh_login import LoginService
+from tunnelstack.handler.ssh_transport import ServerTransport
 
 
 @frozen

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from struct import unpack_from
 from typing import Any
 
@@ -19,11 +19,12 @@ from twisted.conch.ls import lsLine
 from twisted.conch.ssh import filetransfer
 from twisted.conch.ssh.common import getNS
 from twisted.conch.ssh.filetransfer import SFTPError
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.handler.ssh_connection import QUIET
+from tunnelstack.handler.ssh_transport import QUIET
 
 LARGEST_PACKET = 256 * 1024
 """Octets; what OpenSSH's server takes."""
@@ -116,7 +117,7 @@ class FileServer(filetransfer.FileTransferServer):
         The channel is over; C{connectionLost} says the same.
         """
 
-    def connectionLost(self, reason: Failure) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
         Close what is open.
         """
@@ -179,6 +180,8 @@ class Files:
     """
     The local file system; paths are octets, relative ones begin at home.
     """
+
+    avatar = None                             # everybody is the same user
 
     def __init__(self, home: str) -> None:
         self._home = os.fsencode(home)
@@ -306,19 +309,22 @@ class Folder:
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes, dict[str, int]]]:
         for name in self._special:
-            yield self._described(name, lambda name=name: os.lstat(os.path.join(self._path, name)))
+            yield _described(name, os.lstat(os.path.join(self._path, name)))
         for entry in self._entries:
             try:
-                yield self._described(entry.name, lambda entry=entry: entry.stat(follow_symlinks=False))
+                yield _described(entry.name, entry.stat(follow_symlinks=False))
             except FileNotFoundError:         # gone meanwhile
                 continue
 
-    def _described(self, name: bytes, look: Callable[[], os.stat_result]) -> tuple[bytes, bytes, dict[str, int]]:
-        found = look()
-        return name, os.fsencode(lsLine(os.fsdecode(name), found)), _attributes(found)
-
     def close(self) -> None:
         self._entries.close()
+
+
+def _described(name: bytes, found: os.stat_result) -> tuple[bytes, bytes, dict[str, int]]:
+    """
+    An entry as clients list it.
+    """
+    return name, os.fsencode(lsLine(os.fsdecode(name), found)), _attributes(found)
 
 
 def _attributes(found: os.stat_result) -> dict[str, int]:

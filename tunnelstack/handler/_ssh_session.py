@@ -295,7 +295,7 @@ def _setModes(descriptor: int, modes: list[tuple[int, int]]) -> None:
     """
     attributes: list[Any] = termios.tcgetattr(descriptor)
     for number, value in modes:
-        mode = ttymodes.TTYMODES.get(number)
+        mode: Any = ttymodes.TTYMODES.get(number)
         if isinstance(mode, tuple):
             index, name = mode
             flag = getattr(termios, name, 0)

@@ -27,10 +27,12 @@ from zope.interface import implementer
 
 from tunnelstack.handler._ssh_session import Session
 from tunnelstack.handler._ssh_user import User, ownUser
-from tunnelstack.handler.ssh_channel import PressedChannel, StreamChannel
-from tunnelstack.handler.ssh_connection import CHANNELS, SIGNATURES, Connection, ServerTransport
+from tunnelstack.handler.ssh_channel import PressedChannel
+from tunnelstack.handler.ssh_connection import CHANNELS, Connection
 from tunnelstack.handler.ssh_credentials import Logins
 from tunnelstack.handler.ssh_login import ATTEMPTS, LoginService
+from tunnelstack.handler.ssh_stream import StreamChannel
+from tunnelstack.handler.ssh_transport import SIGNATURES, ServerTransport
 from tunnelstack.handler.tcp import SpliceFactory
 from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.stream.lost import TooManyStreams

@@ -16,6 +16,7 @@ from binascii import Error as NotBase64
 from collections.abc import Callable, Iterator
 from hashlib import scrypt
 from pathlib import Path
+from struct import error as StructError
 from typing import Any
 
 from attrs import field, frozen
@@ -174,7 +175,7 @@ class AuthorizedKeys:
                 key = Key.fromString(line.encode(), type="public_openssh")
                 if not line.startswith(key.sshType().decode()):
                     raise BadKeyError("options")
-            except (BadKeyError, ValueError, LookupError, NotBase64):
+            except (BadKeyError, StructError, ValueError, LookupError, NotBase64):
                 _log.warn("line {line} of {path} is no key that can be used", line=number, path=str(self._path))
             else:
                 yield key

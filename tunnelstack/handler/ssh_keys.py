@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from struct import error as StructError
 
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from twisted.conch.ssh.keys import BadKeyError, EncryptedKeyError, Key
@@ -65,7 +66,7 @@ def _read(path: Path) -> list[Key]:
         raise ConfigurationError(f"the SSH host keys in {path} cannot be read: {unreadable.strerror}") from None
     try:
         keys = [Key.fromString(block[0]) for block in BLOCK.finditer(text)]
-    except (BadKeyError, EncryptedKeyError, ValueError):
+    except (BadKeyError, EncryptedKeyError, StructError, LookupError, ValueError):
         raise ConfigurationError(f"an SSH host key in {path} cannot be used") from None
     if not keys:
         raise ConfigurationError(f"there is no SSH host key in {path}; without the file, new ones are made")

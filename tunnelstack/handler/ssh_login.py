@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from struct import error as StructError
 from typing import Any, Protocol
 
 from twisted.conch.error import ConchError
@@ -19,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelstack.errors import Unavailable
-from tunnelstack.handler.ssh_connection import SIGNATURES
+from tunnelstack.handler.ssh_transport import SIGNATURES
 
 ATTEMPTS = 6
 """Refused requests before the connection ends, as with OpenSSH's server."""
@@ -178,9 +179,12 @@ class LoginService(SSHService):
         self._busy = False
         if self._over:
             return
-        if failure.check(Unavailable):
-            sentence = str(failure.value.args[0])
+        unavailable = failure.value
+        if isinstance(unavailable, Unavailable):
+            sentence = str(unavailable.args[0])
             self.banner(sentence)
+        elif failure.check(StructError, LookupError, ValueError, TypeError):
+            sentence = "the login request makes no sense"
         else:
             sentence = "the login could not be judged"
             self.log.failure("SSH login of {user} could not be judged", failure=failure, user=user)
