@@ -164,4 +164,3 @@ class SSHDoorTests(TestCase):
         running = [self.ssh(f"read line; echo {number} $line", stdin=b"%d\n" % number) for number in range(20)]
         done = yield defer.gatherResults(running)
         self.assertEqual([one.out for one in done], [b"%d %d\n" % (number, number) for number in range(20)])
-        self.assertEqual(self.door.connected, 0)

@@ -94,11 +94,9 @@ class DeviceLogin(SSHService):
 
     def serviceStopped(self) -> None:
         """
-        Nobody answers any more.
+        Nobody answers any more: servers end a connection instead of refusing the last login they take on it.
         """
-        answer, self._answer = self._answer, None
-        if answer is not None:
-            answer.errback(DeviceUnreachable("the device ended the connection"))
+        self._answered(False)
 
 
 class Device:

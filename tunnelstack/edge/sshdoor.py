@@ -134,20 +134,25 @@ class Visit:
         self.banner: Callable[[str], object]
         transport.whenOver(self._over)
 
-    @property
-    def methods(self) -> tuple[bytes, ...]:
+    def methods(self, user: str) -> tuple[bytes, ...]:
         """
         What may be tried: for a device, what the door can pass on; else what opens the jump.
         """
-        if self._login is not None and not self._login.device:
-            return self._door.jumps.methods if self._door.jumps is not None else ()
+        if not parseLogin(user).device:
+            return self._jumps().methods(user)
         return ((b"publickey",) if self._door.vouch is not None else ()) + (b"password",)
 
     def begins(self, user: str) -> Any:
         """
         Reach the device before the visitor is asked for anything.
         """
-        return self._reached(self._named(user))
+        login = self._named(user)
+        return self._reached(login) if login.device else self._jumps().begins(user)
+
+    def _jumps(self) -> Logins:
+        if self._door.jumps is None:
+            raise Unavailable("no device is named; say ssh USER@NAMESPACE.DEVICE@EDGE")
+        return self._door.jumps
 
     def password(self, user: str, password: bytes) -> Deferred[bool]:
         """
@@ -155,7 +160,7 @@ class Visit:
         """
         login = self._named(user)
         if not login.device:
-            return self._door.jumps.password(user, password) if self._door.jumps is not None else succeed(False)
+            return self._jumps().password(user, password)
         return self._reached(login).addCallback(lambda device: device.password(login.user, password))
 
     def offered(self, user: str, key: Key) -> Deferred[bool]:
@@ -164,7 +169,7 @@ class Visit:
         """
         login = self._named(user)
         if not login.device:
-            return self._door.jumps.offered(user, key) if self._door.jumps is not None else succeed(False)
+            return self._jumps().offered(user, key)
         return self._vouched(login, key).addCallback(lambda ours: ours is not None)
 
     def key(self, user: str, key: Key) -> Deferred[bool]:
@@ -173,7 +178,7 @@ class Visit:
         """
         login = self._named(user)
         if not login.device:
-            return self._door.jumps.key(user, key) if self._door.jumps is not None else succeed(False)
+            return self._jumps().key(user, key)
         return self._vouched(login, key).addCallback(self._shown, login)
 
     def _vouched(self, login: Login, key: Key) -> Deferred[Key | None]:
@@ -195,10 +200,6 @@ class Visit:
         """
         The connection to the device, made if there is none or the device has ended it (too many wrong passwords).
         """
-        if not login.device:
-            if self._door.jumps is None:
-                raise Unavailable("no device is named; say ssh USER@NAMESPACE.DEVICE@EDGE")
-            return succeed(None)
         if self._device is not None and not self._device.gone:
             return succeed(self._device)
         dialled: Deferred[Any] = maybeDeferred(self._door.dial, login.device)

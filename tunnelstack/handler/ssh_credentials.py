@@ -202,8 +202,7 @@ class Logins:
     keys: Callable[[str, Key], Any] | None = None
     users: frozenset[str] = frozenset()
 
-    @property
-    def methods(self) -> tuple[bytes, ...]:
+    def methods(self, user: str) -> tuple[bytes, ...]:
         """
         SSH's names for the ways that are open.
         """

@@ -34,8 +34,7 @@ class Judge(Protocol):
     Who decides about a login, as L{Logins<tunnelstack.handler.ssh_credentials.Logins>} does.
     """
 
-    @property
-    def methods(self) -> tuple[bytes, ...]:
+    def methods(self, user: str) -> tuple[bytes, ...]:
         """
         What may be tried.
         """
@@ -110,11 +109,12 @@ class LoginService(SSHService):
         """
         @return: C{True} admits, C{False} refuses, C{None} was answered already.
         """
-        if method == b"password" and method in self._judge.methods:
+        open = self._judge.methods(name)
+        if method == b"password" and method in open:
             password, _ = getNS(rest[1:])
             tried = self._judge.password(name, password)
             return tried.addCallback(lambda right: right or deferLater(self.transport.clock, DELAY, lambda: False))
-        if method == b"publickey" and method in self._judge.methods:
+        if method == b"publickey" and method in open:
             return self._keyJudged(name, user, rest)
         return maybeDeferred(self._judge.begins, name).addCallback(lambda ready: False)
 
@@ -169,7 +169,7 @@ class LoginService(SSHService):
             self.transport.sendDisconnect(
                 transport.DISCONNECT_NO_MORE_AUTH_METHODS_AVAILABLE, b"too many logins were refused")
             return False
-        self.transport.sendPacket(userauth.MSG_USERAUTH_FAILURE, NS(b",".join(self._judge.methods)) + b"\x00")
+        self.transport.sendPacket(userauth.MSG_USERAUTH_FAILURE, NS(b",".join(self._judge.methods(user))) + b"\x00")
         return True
 
     def _broken(self, failure: Failure, user: str, method: bytes) -> None:
