@@ -62,7 +62,7 @@ class Options(BaseOptions):
     screen = SCREEN
     optFlags = [["dev", None, "the edge that was started here with --dev"]]
     optParameters = [
-        ["purpose", None, "", "a stream protocol's name"],
+        ["purpose", None, "", "ssh, or a stream protocol's name"],
         ["edge", "e", "", "URL of the edge"],
         ["token-file", None, "", "a file that holds the token"],
         ["config", "c", "", "an agent's file"],
@@ -86,8 +86,10 @@ class Options(BaseOptions):
         Find the edge.
         """
         self.purpose = self["purpose"]
-        if self.purpose and not self.purpose.startswith("/"):
-            raise usage.UsageError(f"--purpose is a stream protocol's name such as /demo/shout/1.0.0, not {self.purpose!r}")
+        if self.purpose not in ("", "ssh") and not self.purpose.startswith("/"):
+            raise usage.UsageError(
+                f"--purpose is ssh, or a stream protocol's name such as /demo/shout/1.0.0, not {self.purpose!r}"
+            )
         sources = Sources(self._environ)
         agent = AgentConfig() if self["dev"] and not self["config"] else sources.agentFile(self["config"])
         self.config = AgentConfig(

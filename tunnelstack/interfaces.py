@@ -387,8 +387,8 @@ class IEdge(Interface):
         Find the way for somebody who dials.
 
         @param principal: who dials.
-        @param to: a service, C{agent/service}, or an agent's name, as text.
-        @param purpose: C{""} for the service itself, or the name of a stream protocol.
+        @param to: a service, C{agent/service}, an agent's name, or C{agent:port} for a port of what the agent reaches, as text.
+        @param purpose: C{""} for the service itself, C{"ssh"} for the agent's SSH server, or the name of a stream protocol.
         @return: the L{ITunnel} and the purpose to ask it for.
         @raise Denied: there is none, or it is not theirs.
         """

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 
 from tests.promises.streams import Collect
-from tunnelstack.control.config import EdgeConfig
+from tunnelstack.control.config import EdgeConfig, Route
 from tunnelstack.control.devices import DeviceBook, Tenant
 from tunnelstack.control.signing import newKey
 from tunnelstack.dialect._shellhub_bootstrap import Bootstrap
@@ -66,7 +66,8 @@ class Hub:
     """
 
     def __init__(
-        self, cut: int | None = None, automatic: bool = True, tenants: tuple[Tenant, ...] = (), **settings: Any,
+        self, cut: int | None = None, automatic: bool = True, tenants: tuple[Tenant, ...] = (), routes: tuple[Route, ...] = (),
+        **settings: Any,
     ) -> None:
         self.network = Network(cut)
         self.heard: list[str] = []
@@ -77,7 +78,7 @@ class Hub:
             self.bootstrap, heard=lambda device: self.heard.append(device.name),
             gone=lambda device: self.gone.append(device.name),
         )  # fmt: skip
-        config = EdgeConfig(listen=(f"tcp:{PORT}",))
+        config = EdgeConfig(listen=(f"tcp:{PORT}",), routes=routes)
         self.edge = EdgeService(self.network, config, dialects=[ShellHub1(self.fleet), ShellHub2(self.fleet)])
         self.edge.startService()
         self.settle()

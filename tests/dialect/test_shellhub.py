@@ -14,15 +14,16 @@ from zope.interface.verify import verifyObject
 
 from tests.dialect.shellhub import PORT, TENANT, WEB, Device, Echo, Hub, Sshd, request
 from tests.promises.streams import Collect, HalfCollect
+from tunnelstack.control.config import Route
 from tunnelstack.dialect._shellhub_fleet import BINDS, NoConnection
 from tunnelstack.dialect.shellhub_agent import NotAccepted, ServerBusy
-from tunnelstack.errors import UsageError
+from tunnelstack.errors import Denied, UsageError
 from tunnelstack.exchange.failed import Busy
 from tunnelstack.interfaces import ITunnel
 from tunnelstack.negotiation.errors import NegotiationRefused
 from tunnelstack.session.revdial import NotPickedUp
 from tunnelstack.stream.lost import SessionLost, UnsupportedPurpose
-from tunnelstack.terms import HTTPTo, Named, SSHSession, TCPTo
+from tunnelstack.terms import HTTPTo, Named, Principal, SSHSession, TCPTo
 from tunnelstack.wire.records.shellhub import HTTPProxy, SSHClose, SSHOpen
 
 
@@ -403,3 +404,64 @@ class TimeoutTests(SynchronousTestCase):
 
     def test_thePortIsTheEdges(self) -> None:
         self.assertEqual(Hub().edge.addresses[0].port, PORT)
+
+
+class RouteTests(SynchronousTestCase):
+    """
+    Visitors and dialling people reach what is behind a device.
+    """
+
+    def setUp(self) -> None:
+        self.hub = Hub(routes=(Route(host="cam.example.net", to="dev.cam:9000"),))
+
+    def serve(self) -> None:
+        class Page(Collect):
+            def dataReceived(self, data: bytes) -> None:
+                super().dataReceived(data)
+                if self.got.endswith(b"\r\n\r\n"):
+                    self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nimage")  # type: ignore[union-attr]
+
+        factory = Factory.forProtocol(Page)
+        factory.noisy = False
+        self.hub.network.listenTCP(WEB, factory)
+
+    def get(self, host: str = "cam.example.net") -> bytes:
+        return self.hub.visit(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()).got
+
+    def test_aDevicesPage(self) -> None:
+        self.serve()
+        self.assertIn(b" 503 ", self.get().splitlines()[0])
+        for version in (1, 2):
+            device = self.hub.device(version, hostname="cam")
+            for _ in range(3):
+                self.assertTrue(self.get().endswith(b"\r\n\r\nimage"), self.get())
+            self.assertEqual(device.link.session.streams, 1, "the connection is kept for the next visitor")
+            device.link.abort("")
+            self.hub.settle()
+
+    def test_aDeviceWhoseServerIsNotThere(self) -> None:
+        for version in (1, 2):
+            device = self.hub.device(version, hostname="cam")
+            self.assertIn(b"HTTP/1.1 50", self.get())
+            self.assertEqual(device.link.session.streams, 0)
+
+    def test_peopleWhoDial(self) -> None:
+        self.serve()
+        everybody = Principal(agent="me", allow=("dial:dev.cam", "dial:dev.other"))
+        for version in (1, 2):
+            self.hub.device(version, hostname="cam")
+            for to, purpose, said in (("dev.cam", "ssh", b"SSH-2.0-Go\r\n"), ("dev.cam:9000", "", b"")):
+                tunnel, asked = self.hub.edge.agents.reach(everybody, to, purpose)
+                opened = tunnel.endpointFor(asked, wait=True).connect(Factory.forProtocol(Collect))
+                self.hub.settle()
+                self.assertEqual(self.successResultOf(opened).got, said)
+
+    def test_whoMayNotDialDoesNot(self) -> None:
+        self.hub.device(2, hostname="cam")
+        for allow, to, purpose, code in (
+            ((), "dev.cam", "ssh", "not-allowed"), ((), "dev.cam:80", "", "not-allowed"),
+            (("dial:*",), "dev.gone", "ssh", "absent"), (("dial:*",), "dev.cam:x", "", "malformed"),
+            (("dial:*",), "dev.cam:70000", "", "malformed"),
+        ):  # fmt: skip
+            denied = self.assertRaises(Denied, self.hub.edge.agents.reach, Principal(agent="me", allow=allow), to, purpose)
+            self.assertEqual(denied.code, code)

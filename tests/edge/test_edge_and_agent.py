@@ -367,7 +367,7 @@ class DialTests(Both):
         self.begin(RAW)
         for to, purpose, sentence in (
             ("nobody", "", "there is no nobody to be dialled"), ("nobody", "/x/1", "nobody is not there"),
-            ("laptop", "/unknown/1.0.0", ""), ("laptop", "ssh", "this edge cannot dial for the purpose 'ssh'"),
+            ("laptop", "/unknown/1.0.0", ""), ("laptop", "telnet", "this edge cannot dial for the purpose 'telnet'"),
             ("laptop", "/tunnelstack/http/1.0.0", "this edge cannot dial"),
         ):  # fmt: skip
             failure = self.failureResultOf(self.dialled(to, purpose), Refused)

@@ -34,7 +34,9 @@ isLabel = matching(LABEL, "a name of up to 63 letters a-z, digits and inner hyph
 isHost = matching(HOST, "a host name in lower case, without a port")
 isPattern = matching(rf"(\*\.)?{HOST}", "a host name in lower case, or '*.' and a host name")
 isPath = matching(r"/[!-~]*", "a path that begins with '/'")
-isKey = matching(rf"({LABEL}/)?{LABEL}", "a service, or agent/service")
+isKey = matching(
+    rf"({LABEL}/)?{LABEL}|{LABEL}(\.{LABEL})*:[1-9][0-9]{{0,4}}", "a service, agent/service, or device:port"
+)
 isRule = matching(r"(allow|deny) (all|[0-9A-Fa-f:.]+(/[0-9]+)?)", "'allow' or 'deny', and 'all' or an address or network")
 isIdentifier = matching(r"[0-9A-Za-z-]*", "letters, digits and hyphens")
 isKind = oneOf("http", "tcp", "serve", "stream")
@@ -121,11 +123,11 @@ class Limits:
     )
     firstOctetSeconds: float = setting(
         60.0, "seconds within which the answer must begin; then the visitor gets 504",
-        check=atLeast(0.1, 86_400), live=True,
+        check=atLeast(0.1, 86_400),
     )
     idleSeconds: float = setting(
         300.0, "seconds without an octet after which a connection is closed; never applied to upgraded or streaming bodies",
-        check=atLeast(1, 86_400), live=True,
+        check=atLeast(1, 86_400),
     )
     sessionStreams: int = setting(1024, "streams that each side of a session may have open", check=atLeast(1, 1_000_000))
     visitors: int = setting(10_000, "visitors' connections at a time", check=atLeast(1), live=True)
@@ -227,7 +229,7 @@ class Route:
     """
 
     host: str = setting(says="the visitor's host, or '*.' and a domain", check=isPattern)
-    to: str = setting(says="the service, or agent/service", check=isKey)
+    to: str = setting(says="the service, agent/service, or device:port for a web server on a device", check=isKey)
     path: str = setting("/", "only requests whose path is this or lies below it", check=isPath)
     redirect: bool = setting(False, "send visitors who come by plain HTTP to https with 308")
     visitors: tuple[str, ...] = setting(

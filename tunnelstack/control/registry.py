@@ -154,12 +154,13 @@ class Registry:
         """
         A tunnel to whoever holds a name; those that share it in turns, the unhealthy left out.
 
-        @param key: C{service}, or C{agent/service}.
+        @param key: C{service}, C{agent/service}, or C{agent:port} for a port of what an agent reaches.
         @return: C{None} if nobody is there.
         """
         holders = self._holders.get((kind, key))
         if holders is None:
-            return None
+            agent, colon, _ = key.rpartition(":")
+            return self.agent(agent) if colon else None
         if len(holders) == 1:
             return holders[0] if holders[0].healthy else None
         for position, tunnel in enumerate(holders):

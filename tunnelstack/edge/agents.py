@@ -18,11 +18,14 @@ from tunnelstack.control.rights import rightsOf
 from tunnelstack.edge.ports import Ports
 from tunnelstack.errors import Denied
 from tunnelstack.interfaces import IAuthenticator, IEdge
-from tunnelstack.terms import Claim, Grant, Named, Principal, Purpose, Service, TCPTo
+from tunnelstack.terms import Claim, Grant, Named, Principal, Purpose, Service, SSHSession, TCPTo
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 SERVICES = 256
 """Names that one session may hold."""
+
+SSH = "ssh"
+"""The purpose of who dials an agent's SSH server."""
 
 ALIVE_SECONDS = 5.0
 """Seconds within which the holder of a name must answer a ping, when another process of its agent asks for it."""
@@ -202,8 +205,13 @@ class Agents:
         As in L{IEdge}.
         """
         rights = rightsOf(principal)
+        if purpose == SSH:
+            return self._agent(rights, to), SSHSession()
         if purpose:
             return self._protocol(rights, to, purpose)
+        agent, _, port = to.rpartition(":")
+        if agent:
+            return self._agent(rights, agent, to), TCPTo(host="127.0.0.1", port=_port(port))
         name = to.rpartition("/")[2]
         tunnel = self.registry.pick(to, "stream") or self.registry.pick(to, "tcp")
         full = f"{tunnel.principal.agent}/{name}" if tunnel is not None else to
@@ -213,6 +221,17 @@ class Agents:
             known = self.registry.knows(to, "stream") or self.registry.knows(to, "tcp")
             raise Denied("absent" if known else "unknown", f"{to} is not there" if known else f"there is no {to} to be dialled")
         return tunnel, TCPTo(service=name)
+
+    def _agent(self, rights: Any, agent: str, *names: str) -> Any:
+        """
+        The tunnel of an agent, for who may dial all of it (or one of C{names}).
+        """
+        if not rights.mayDial(agent, *names):
+            raise Denied("not-allowed", f"the token does not allow dial:{agent}")
+        tunnel = self.registry.agent(agent)
+        if tunnel is None:
+            raise Denied("absent", f"{agent} is not there")
+        return tunnel
 
     def _protocol(self, rights: Any, to: str, purpose: str) -> tuple[Any, Purpose]:
         """
@@ -226,3 +245,13 @@ class Agents:
         if tunnel is None:
             raise Denied("absent", f"{to} is not there")
         return tunnel, Named(purpose.encode())
+
+
+def _port(text: str) -> int:
+    """
+    @raise Denied: it is none.
+    """
+    port = int(text) if text.isdecimal() and len(text) <= 5 else 0
+    if not 0 < port < 65_536:
+        raise Denied("malformed", f"{text[:16]!r} is no port")
+    return port

@@ -28,7 +28,7 @@ class Destination:
     """
     Where a request goes.
 
-    @ivar key: what the registry knows it by: C{service}, or C{agent/service}.
+    @ivar key: what the registry knows it by: C{service}, C{agent/service}, or C{agent:port}.
     @ivar path: only requests whose path is this or lies below it.
     @ivar configured: an operator wrote it down, so it exists even while nobody serves it.
     @ivar purpose: what is asked of the tunnel.
@@ -135,7 +135,9 @@ class RouteTable:
 
 
 def _destination(to: str, path: bytes, configured: bool, policy: Any = None) -> Destination:
-    return Destination(to, path, configured, HTTPTo(service=to.rpartition("/")[2]), policy)
+    agent, _, port = to.rpartition(":")
+    purpose = HTTPTo(host="127.0.0.1", port=int(port)) if agent else HTTPTo(service=to.rpartition("/")[2])
+    return Destination(to, path, configured, purpose, policy)
 
 
 def _first(destinations: Iterable[Destination], target: bytes) -> Destination | None:
