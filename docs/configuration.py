@@ -1,0 +1,111 @@
+"""
+Writes reference/configuration.md from the records that the programs themselves read::
+
+    python docs/configuration.py
+
+A test fails when the page and the records differ.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from attrs import NOTHING, Factory, fields
+
+from tunnelstack.control.config import NEVER
+from tunnelstack.control.files import AGENT_SECTIONS, EDGE_SECTIONS
+from tunnelstack.control.settings import keyOf
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE / "reference" / "configuration.md"
+EXAMPLES = {"edge": HERE / "examples" / "edge.toml", "agent": HERE / "examples" / "agent.toml"}
+
+WORDS = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false", "datetime": "date and time"}
+
+PREFACE = """\
+# Configuration files
+
+TOML, one file for an edge and one for an agent. A flag wins over the environment, the environment over the file, the
+file over the default. `tunnelstack check FILE` says every mistake with its line, its key and the nearest known key.
+Durations end in `_seconds`.
+
+Secrets stand in files of their own or in the environment; of a token, an edge keeps only the SHA-256.
+
+This page is made from the records that the programs read (`docs/configuration.py`).
+"""
+
+EDGE = """
+## An edge's file
+
+An edge reads its file again at SIGHUP, and takes what has changed as a difference: sessions stay. What is marked *live*
+counts from then on, and so do `[[agent]]`, `[[certificate]]`, `[[checker]]` and `[[route]]`; of anything else the log says
+that it waits for a restart.
+"""
+
+
+def kindOf(kind: Any) -> str:
+    """
+    A type in words.
+    """
+    if get_origin(kind) is tuple:
+        return f"list of {WORDS[get_args(kind)[0].__name__]}"
+    return WORDS[kind.__name__]
+
+
+def shown(value: Any) -> str:
+    """
+    A default as TOML writes it.
+    """
+    if value is NOTHING:
+        return "required"
+    if isinstance(value, Factory) or value == NEVER:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "`[" + ", ".join(f'"{item}"' for item in value) + "]`" if value else "none"
+    if isinstance(value, str):
+        return f'`"{value}"`' if value else "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def section(name: str, record: type, many: bool) -> str:
+    """
+    One table of a file.
+    """
+    hints = get_type_hints(record)
+    about = re.split(r"\n\s*@", record.__doc__ or "")[0].strip()
+    about = re.sub(r"[CL]\{([^}]*)\}", r"`\1`", re.sub(r"\s+", " ", about))
+    about = about.partition(": ")[2] or about
+    lines = [f"### {f'[[{name}]]' if many else f'[{name}]'}", "", about[:1].upper() + about[1:], ""]
+    lines += ["| key | what | default | |", "|---|---|---|---|"]
+    for attribute in fields(record):
+        if attribute.metadata["inFile"]:
+            says = attribute.metadata["says"].replace("|", "\\|")
+            live = "*live*" if attribute.metadata["live"] else ""
+            kind = kindOf(hints[attribute.name])
+            lines.append(f"| `{keyOf(attribute.name)}` | {kind}: {says} | {shown(attribute.default)} | {live} |")
+    return "\n".join(lines) + "\n"
+
+
+def example(which: str) -> str:
+    """
+    An example, as it stands in its file.
+    """
+    return f"```toml\n{EXAMPLES[which].read_text()}```\n"
+
+
+def page() -> str:
+    """
+    The whole page.
+    """
+    edge = [section(name, record, many) for name, (record, many) in EDGE_SECTIONS.items()]
+    agent = [section(name, record, many) for name, (record, many) in AGENT_SECTIONS.items()]
+    parts = [PREFACE, EDGE, example("edge"), *edge, "## An agent's file\n", example("agent"), *agent]
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
