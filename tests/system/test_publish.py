@@ -24,6 +24,7 @@ def answer(server: socket.socket, octets: bytes) -> bytes:
     server.settimeout(30)
     while True:
         near, _ = server.accept()
+        near.settimeout(30)
         with near, contextlib.suppress(ConnectionResetError):
             heard = near.makefile("rb").read()
             near.sendall(octets)
@@ -162,6 +163,9 @@ class EndpointTests(Stage):
                 server.settimeout(30)
                 near, _ = server.accept()
                 with near:
+                    near.settimeout(20)
+                    near.sendall(b"hello")            # what comes before it is connected there, it drops
+                    self.assertEqual(visitor.recv(100), b"hello")
                     visitor.sendall(b"question")
                     self.assertEqual(near.recv(100), b"question")
                     near.sendall(b"answer")
