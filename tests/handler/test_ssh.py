@@ -12,14 +12,15 @@ from typing import Any
 from twisted.conch.error import ConchError
 from twisted.conch.ssh import connection
 from twisted.conch.ssh.common import NS
-from twisted.conch.ssh.filetransfer import FXF_READ
+from twisted.conch.ssh.filetransfer import FXF_READ, FileTransferClient
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.handler.sshwire import ENTRY, OTHER_KEY, USER_KEY, Collects, Pair, inTurn, makeServer
+from tests.handler.sshwire import ENTRY, OTHER_KEY, USER_KEY, Collects, Opened, Pair, inTurn, makeServer
+from tunnelstack.edge._sshdoor_device import reach
 from tunnelstack.errors import ConfigurationError, UsageError
 from tunnelstack.handler._ssh_files import LARGEST_CHUNK
 from tunnelstack.handler.ssh import LocalSSH, SSHLimits, SSHSessions
@@ -29,7 +30,7 @@ from tunnelstack.handler.ssh_credentials import AuthorizedKeys, PasswordFile, pa
 from tunnelstack.handler.ssh_keys import hostKeys
 from tunnelstack.handler.ssh_stream import StreamChannel
 from tunnelstack.stream.lost import TooManyStreams
-from tunnelstack.testing import Wire
+from tunnelstack.testing import Wire, sessionPair
 
 FAREWELL = b"DELETE /ssh/close/sess-1 HTTP/1.1\r\nHost: \r\nUser-Agent: Go-http-client/1.1\r\n\r\n"
 
@@ -508,6 +509,60 @@ class StreamTests(SynchronousTestCase):
         self.assertIsNotNone(channel.localClosed)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertFalse(self.both.client.gone)
+
+
+class TunnelTests(Case):
+    """
+    On a stream of a tunnel, which has manners of its own: a close waits for whoever produces.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock = Clock()
+        self.sessions = SSHSessions(makeServer(self.folder, self.clock))
+        accepting = Factory()
+        accepting.buildProtocol = lambda address: self.successResultOf(  # type: ignore[method-assign]
+            self.sessions.open("one", address))
+        self.wire, self.near, _ = sessionPair(accepting, clock=self.clock)
+        reached = reach(self.near.connector, self.clock, 30, lambda banner: None)
+        self.wire.settle()
+        self.client = self.successResultOf(reached)
+        welcome = self.client.password("ada", b"lovelace")
+        self.wire.settle()
+        self.assertTrue(self.successResultOf(welcome))
+
+    def test_filesThroughATunnel(self) -> None:
+        (self.folder / "big").write_bytes(os.urandom(2 << 20))
+        channel, files = Opened(Collects()), FileTransferClient()
+        channel.name = b"session"
+        self.client.connection.openChannel(channel)
+        self.wire.settle()
+        self.client.connection.ask(channel, b"subsystem", NS(b"sftp"))
+        channel.protocol = files
+        files.makeConnection(channel)
+        self.wire.settle()
+        opened = files.openFile(b"big", FXF_READ, {})
+        self.wire.settle()
+        big = self.successResultOf(opened)
+        asked = [big.readChunk(offset, 65536) for offset in range(0, 2 << 20, 65536)]
+        self.wire.settle()
+        self.assertEqual(b"".join(map(self.successResultOf, asked)), (self.folder / "big").read_bytes())
+
+    def test_closedByName(self) -> None:
+        self.sessions.close("one")
+        self.wire.settle()
+        self.assertTrue(self.client.gone)
+        self.assertEqual(self.near.streams, 0)
+
+    def test_closedByTheClient(self) -> None:
+        self.client.close()
+        self.wire.settle()
+        self.assertEqual((len(self.sessions), self.near.streams), (0, 0))
+
+    def test_aFarewell(self) -> None:
+        self.client.protocol.transport.write(FAREWELL)
+        self.wire.settle()
+        self.assertEqual((len(self.sessions), self.near.streams), (0, 0))
 
 
 class SessionTests(Case):

@@ -14,10 +14,11 @@ from twisted.conch.error import ConchError
 from twisted.conch.ssh import connection, transport
 from twisted.conch.ssh.common import NS, getNS
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python.failure import Failure
-from zope.interface import provider
+from zope.interface import implementer, provider
 
 CONTROL_LIMIT = 1024 * 1024
 """Octets of answers for a peer that does not read; beyond, it is gone for us."""
@@ -41,6 +42,7 @@ def _unheard(event: LogEvent) -> None:
 QUIET = Logger(observer=_unheard)
 
 
+@implementer(IHalfCloseableProtocol)
 class _Guarded(transport.SSHTransportBase):
     """
     What both sides of a connection have in common.
@@ -154,6 +156,17 @@ class _Guarded(transport.SSHTransportBase):
             self._closing = True
             self.transport.unregisterProducer()
             self.transport.loseConnection()
+
+    def readConnectionLost(self) -> None:
+        """
+        The peer's end is everybody's: SSH knows no half of one.  A carrier would wait for us, its producer, otherwise.
+        """
+        self.close()
+
+    def writeConnectionLost(self) -> None:
+        """
+        C{connectionLost} follows.
+        """
 
     def pauseProducing(self) -> None:
         """
