@@ -13,9 +13,13 @@ import socket
 import subprocess
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from tests.system.stage import BIN, Stage, until
+from tests.transport.certificates import Authority, authority
 
 
 class LogTests(Stage):
@@ -160,3 +164,46 @@ class TerminalTests(Stage):
         return found
 
 
+
+
+class CertificateTests(Stage):
+    """
+    An agent without a token.
+    """
+
+    def pem(self, name: str, certificate: Any, key: Any = None) -> Path:
+        path = self.home / name
+        path.parent.mkdir(exist_ok=True)
+        octets = certificate.to_cryptography().public_bytes(Encoding.PEM)
+        if key is not None:
+            octets += key.to_cryptography_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        path.write_bytes(octets)
+        return path
+
+    def test_itsCertificateIsItsCredential(self) -> None:
+        root, other = authority(), Authority("another root")
+        server, client = root.identity("localhost"), root.identity("office.example")
+        self.pem("certificates/localhost.pem", server.certificate, server.key)
+        ca = self.pem("root.pem", root.certificate)
+        ours = self.pem("ours.pem", client.certificate, client.key)
+        stranger = other.identity("office.example")
+        strange = self.pem("strange.pem", stranger.certificate, stranger.key)
+        (self.home / "edge.toml").write_text(
+            f'[[listener]]\nendpoint = "tls:{self.home / "certificates"}:port=0:interface=127.0.0.1"\n'
+            f'client_ca = "{ca}"\nclient_auth = "request"\n'
+            '[[certificate]]\nname = "office"\nsubject = "CN=office.example"\nallow = ["http:*"]\n'
+        )
+        edge = self.program("tunnel-edge", "--config", str(self.home / "edge.toml"))
+        port = edge.hears(r"^edge +ready +https://localhost:(\d+)")[1]
+
+        def agent(certificate: Path) -> Any:
+            (self.home / "agent.toml").write_text(
+                f'[[edge]]\nurl = "https://localhost:{port}"\nca_file = "{ca}"\ncertificate_file = "{certificate}"\n'
+                '[[service]]\nname = "site"\ntarget = "1"\n'
+            )
+            return self.program("tunnel-agent", "--config", str(self.home / "agent.toml"), "start")
+
+        agent(ours).hears(r"^site +https://site\.localhost:")
+        edge.hears(r"^agent +office connected")
+        agent(strange).hears(r"^(warning|error) +no session with ")      # signed by nobody whom the edge trusts
+        self.assertEqual(len([line for line in edge.out if "office connected" in line]), 1)
