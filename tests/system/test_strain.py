@@ -1,0 +1,268 @@
+"""
+An edge on the open internet: large transfers in constant memory, visitors who stand still or drip, descriptors that run short,
+and parts that are killed at random.
+
+The gate runs smaller sizes; with C{TUNNELSTACK_SOAK=1} they are those that are promised.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.system.house import DOMAIN, LIMITS, House, descriptors, memory
+from tests.system.origin import Talk
+from tests.system.stage import Program, until
+
+SOAK = os.environ.get("TUNNELSTACK_SOAK") == "1"
+MEBIBYTE = 1024 * 1024
+LARGE = (200 if SOAK else 20) * MEBIBYTE
+GROWTH = 16 * MEBIBYTE
+STALLED = 1000 if SOAK else 200
+DRIPPING = 500 if SOAK else 100
+KILLING_SECONDS = 600.0 if SOAK else 8.0
+HANG = 10.0
+
+
+def request(path: str, *fields: str, host: str = f"keeps.{DOMAIN}", method: str = "GET") -> bytes:
+    """
+    The head of a request.
+    """
+    return "\r\n".join((f"{method} {path} HTTP/1.1", f"Host: {host}", *fields, "", "")).encode()
+
+
+class Peak:
+    """
+    The most memory that some programs had while something went on, above what they had before.
+    """
+
+    def __init__(self, *programs: Program) -> None:
+        self._pids = [program.process.pid for program in programs]
+        self._before = [memory(pid) for pid in self._pids]
+        self._over = threading.Event()
+        self.grown = [0] * len(programs)
+        self._thread = threading.Thread(target=self._watch)
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.02):
+            self.look()
+
+    def look(self) -> None:
+        for index, pid in enumerate(self._pids):
+            self.grown[index] = max(self.grown[index], memory(pid) - self._before[index])
+
+    def __enter__(self) -> Peak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+class Strained(SynchronousTestCase):
+    """
+    A house for each test, because it is left in disorder.
+    """
+
+    limits = LIMITS
+
+    def setUp(self) -> None:
+        self.house = House(self.limits)
+        self.addCleanup(self.house.close)
+
+    def served(self, host: str = f"keeps.{DOMAIN}") -> float:
+        """
+        Somebody else is served.
+
+        @return: the seconds it took.
+        """
+        began = time.monotonic()
+        with self.house.connect() as talk:
+            talk.say(request("/length", host=host))
+            self.assertEqual(talk.body(talk.head()), b"hello")
+        return time.monotonic() - began
+
+    def warnings(self, why: str) -> list[str]:
+        """
+        What the edge has said about one limit.
+        """
+        return [str(event["message"]) for event in self.house.edge.logged(status="limit", why=why)]
+
+
+class MemoryTests(Strained):
+    """
+    Transfers larger than memory should ever be.
+    """
+
+    def down(self, octets: int) -> None:
+        with self.house.connect() as talk:
+            talk.say(request(f"/large?{octets}"))
+            left = int(talk.head().field("content-length") or 0)
+            while left:
+                left -= len(talk.exactly(min(left, 65536)))
+
+    def up(self, octets: int) -> None:
+        with self.house.connect() as talk:
+            talk.say(request("/swallow", f"Content-Length: {octets}", method="PUT"))
+            for _ in range(octets // 65536):
+                talk.say(bytes(65536))
+            self.assertEqual(talk.head().status, 200)
+
+    def test_downAndUp(self) -> None:
+        for transfer in (self.down, self.up):
+            transfer(4 * MEBIBYTE)
+            with Peak(self.house.edge, self.house.agent) as peak:
+                transfer(LARGE)
+            self.assertLess(max(peak.grown), GROWTH, [grown // 1024 for grown in peak.grown])
+
+
+class StillTests(Strained):
+    """
+    Visitors who ask for much and read nothing.
+    """
+
+    limits = LIMITS + "session_octets = 4194304\nconnections_per_second = 0\n"
+
+    def test_theyCostTheirBudgetAndNobodyElse(self) -> None:
+        self.served()
+        budget = 4 * MEBIBYTE + STALLED * 160 * 1024      # and what TCP is given to send, for each
+        visitors: list[Talk] = []
+        self.addCleanup(lambda: [talk.socket.close() for talk in visitors])
+        with Peak(self.house.edge) as peak:
+            for _ in range(STALLED):
+                talk = self.house.connect()
+                talk.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                talk.say(request(f"/large?{10 * MEBIBYTE}"))
+                visitors.append(talk)
+            self.assertLess(max(self.served() for _ in range(10)), HANG)
+        self.assertLess(peak.grown[0], budget, f"{peak.grown[0] // 1024} KiB")
+
+
+class DripTests(Strained):
+    """
+    Heads that come letter by letter.
+    """
+
+    def test_slowloris(self) -> None:
+        visitors = [self.house.connect() for _ in range(DRIPPING)]
+        head = request("/length")
+        began = time.monotonic()
+        for letter in head[:6]:
+            for talk in visitors:
+                talk.say(bytes([letter]))
+            self.assertLess(self.served(), HANG)
+            time.sleep(0.2)
+        for talk in visitors:
+            self.assertEqual(talk.head().status, 408)
+            talk.socket.close()
+        self.assertLess(time.monotonic() - began, HANG)
+
+
+class DescriptorTests(Strained):
+    """
+    As few descriptors as some systems give.
+    """
+
+    def test_visitorsWaitAndItIsSaidOnce(self) -> None:
+        self.served()
+        resource.prlimit(self.house.edge.process.pid, resource.RLIMIT_NOFILE, (160, 160))
+        visitors = [self.house.connect() for _ in range(150)]
+        until(lambda: self.warnings("descriptors"), self.house.edge.said)
+        self.assertLess(descriptors(self.house.edge.process.pid), 140)
+        for talk in visitors[:100]:
+            talk.socket.close()
+        self.served()
+        self.assertEqual(len(self.warnings("descriptors")), 1)
+        for talk in visitors[100:]:
+            talk.socket.close()
+
+
+class NewcomerTests(Strained):
+    """
+    Visitors whom a proxy in front introduces are not this machine's own.
+    """
+
+    limits = LIMITS + "visitors = 20\n"
+
+    def test_asManyVisitorsAsThereMayBe(self) -> None:
+        visitors = [self.house.connect() for _ in range(30)]
+        until(lambda: self.warnings("visitors"), self.house.edge.said)
+        for talk in visitors:
+            talk.socket.close()
+        self.served()
+        self.assertEqual(len(self.warnings("visitors")), 1)
+
+
+class KilledTests(Strained):
+    """
+    C{kill -9} at random, under load.
+    """
+
+    limits = "head_seconds = 5\nfirst_octet_seconds = 8\n"
+
+    def load(self, over: threading.Event, slowest: list[float], statuses: dict[int, int]) -> None:
+        while not over.is_set():
+            began, status = time.monotonic(), 0
+            try:
+                with self.house.connect() as talk:
+                    talk.say(request("/echo", "Content-Length: 5", method="PUT"), b"hello")
+                    status = talk.head().status
+            except OSError:
+                status = -1
+            slowest[0] = max(slowest[0], time.monotonic() - began)
+            statuses[status] = statuses.get(status, 0) + 1
+
+    def test_noStuckNameNoLeakNoHang(self) -> None:
+        self.served()
+        before = descriptors(self.house.edge.process.pid)
+        over, slowest, statuses = threading.Event(), [0.0], {}
+        threads = [threading.Thread(target=self.load, args=(over, slowest, statuses)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            self.kill(random.Random(7))
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join(30)
+        self.assertFalse(any(thread.is_alive() for thread in threads))
+        self.assertLess(slowest[0], HANG, statuses)
+        self.assertLessEqual(statuses.keys(), {200, 502, 503}, statuses)
+        self.assertGreater(statuses.get(200, 0), 10, statuses)
+        until(lambda: descriptors(self.house.edge.process.pid) <= before + 4, self.house.edge.said)
+
+    def kill(self, chance: random.Random) -> None:
+        end = time.monotonic() + KILLING_SECONDS
+        while time.monotonic() < end:
+            time.sleep(chance.uniform(0.2, 1.0))
+            if chance.random() < 0.5:
+                self.house.origins[True].breakAll()
+            else:
+                self.house.agent.process.send_signal(signal.SIGKILL)
+                self.house.agent.ends()
+                self.house.agent = self.house.startAgent()
+            self.within(3.0, self.served)
+
+    def within(self, seconds: float, act: Callable[[], Any]) -> None:
+        """
+        It works, at last, within so many seconds.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                act()
+                return
+            except (AssertionError, OSError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
