@@ -238,6 +238,22 @@ class AgentService(MultiService):
         self._links.clear()
         return DeferredList([uplink.stop() for uplink in self._uplinks], consumeErrors=True)
 
+    def report(self) -> None:
+        """
+        Write the state into the log.
+        """
+        for uplink, edge in self._uplinks.items():
+            link = self._links.get(uplink)
+            state: dict[str, Any] = {"edge": edge.shown, "up": link is not None}
+            if link is not None:
+                session = link.session
+                state |= {"streams": session.streams, "octets_in": session.octetsIn, "octets_out": session.octetsOut}
+            self.log.info("{report}", report=state, status="state")
+        for publication in self.publications:
+            grant, service = publication.grant, publication.service
+            state = {"service": f"{service.kind}:{service.name}", "granted": grant is not None}
+            self.log.info("{report}", report=state | {"url": grant.url if grant is not None else ""}, status="state")
+
     def whenEnded(self) -> Deferred[Ending]:
         """
         @return: fires with the L{Ending} that keeps the agent from going on.

@@ -168,7 +168,7 @@ def makeLife(reactor: Any, options: Options, *, terminal: bool = True) -> Life:
     @param terminal: whether the process's output is ours to draw on, if it is a terminal.
     """
     agent = AgentService(reactor, options.config)
-    life: Any = Life(reactor, agent, notifier=Notifier(os.environ))
+    life: Any = Life(reactor, agent, report=agent.report, notifier=Notifier(os.environ))
     form, where = options.logFormat(), options.config.accessLog
     panel = _panel(reactor) if terminal and form == "auto" and fitsOn(sys.stdout, os.environ) else None
     if panel is not None and where == "-" and sys.stderr.isatty():

@@ -19,10 +19,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.control.auth.tokens import LONGEST, CredentialUnknown
-from tunnelstack.control.config import LABEL
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IAuthenticator
 from tunnelstack.terms import Claim, Principal
+
+AGENT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+"""What an agent may be called."""
 
 SHOWN = "checker:"
 """What comes before the name where an agent of a checker is named in logs."""
@@ -65,7 +67,7 @@ class CheckerAuthenticator:
         if not avatar:
             raise CredentialUnknown("the checker takes this for an anonymous user")
         agent = avatar.decode("utf-8", "replace") if isinstance(avatar, bytes) else str(avatar)
-        if not re.fullmatch(LABEL, agent):
+        if not AGENT.fullmatch(agent):
             raise CredentialUnknown("the checker knows them by a name that no agent can have", name=agent)
         return self._principal(agent)
 
