@@ -47,9 +47,10 @@ class Allowed:
         self._ports: dict[str, set[int] | None] = {}
         for target in targets:
             host, _, port = target.rpartition(":")
-            host = _host(host.removeprefix("[").removesuffix("]"))
+            host = host.removeprefix("[").removesuffix("]")
             if not host or not (port == "*" or (port.isdecimal() and 0 < int(port) < 65536)):
                 raise ConfigurationError(f"{target!r} is no host:port or host:*")
+            host = _host(host)
             ports = self._ports.setdefault(host, set())
             if port == "*":
                 self._ports[host] = None

@@ -224,8 +224,8 @@ class ShellHubDialler:
 
         @return: fires with the L{DeviceAuthAnswer}; fails with L{ServerBusy}, L{NoServer}, L{Refused}, or as connecting does.
         """
-        said = yield self._server.post(DEVICE_AUTH, encode_device_auth(self._identity.request()))
         try:
+            said = yield self._server.post(DEVICE_AUTH, encode_device_auth(self._identity.request()))
             answer = decode_device_answer_untrusted(_good(said, self._url))
         except PeerError as strange:
             raise NoServer(f"what answers at {self._url} is no ShellHub server: {strange}") from None
@@ -237,8 +237,8 @@ class ShellHubDialler:
         """
         What an agent asks first.
         """
-        said = yield self._server.get(f"{INFO}?agent_version={VERSION}")
         try:
+            said = yield self._server.get(f"{INFO}?agent_version={VERSION}")
             decode_info_untrusted(_good(said, self._url))
         except PeerError as strange:
             raise NoServer(f"what answers at {self._url} is no ShellHub server: {strange}") from None
@@ -453,7 +453,7 @@ def _good(said: Said, url: str) -> bytes:
         raise ServerBusy(f"the server at {url} cannot say who we are now", status=said.status)
     if said.status in (400, 401, 403):
         raise Refused(f"the server at {url} does not take this device", status=said.status, said=said.body[:200])
-    raise NoServer(f"what answers at {url} is no ShellHub server", status=said.status)
+    raise NoServer("it answers otherwise", status=said.status)
 
 
 __all__ = [
