@@ -4,8 +4,10 @@ Tokens: made, kept as hashes, found again, and never shown.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
+from attrs import evolve
 from twisted.cred.checkers import AllowAnonymousAccess, InMemoryUsernamePasswordDatabaseDontUse
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -71,6 +73,17 @@ class TokenTests(SynchronousTestCase):
         self.authenticator.book.replace([])
         self.failureResultOf(self.authenticator.authenticate(claim(self.new.token)), CredentialUnknown)
         self.assertFalse(self.authenticator.book.knows(principal))
+
+    def test_aTokenThatHasExpiredIsUnknown(self) -> None:
+        time = [datetime(2026, 1, 1, tzinfo=UTC)]
+        record = evolve(self.record, expires=time[0] + timedelta(seconds=1))
+        self.authenticator.book = book = TokenBook([record], lambda: time[0])
+        principal = self.successResultOf(self.authenticator.authenticate(claim(self.new.token)))
+        self.assertTrue(book.knows(principal))
+        time[0] += timedelta(seconds=1)
+        self.failureResultOf(self.authenticator.authenticate(claim(self.new.token)), CredentialUnknown)
+        self.assertFalse(book.knows(principal))
+        self.assertEqual(book.record(self.new.id), record)        # why it is unknown can still be said
 
     def test_interfaces(self) -> None:
         verifyObject(IAuthenticator, self.authenticator)
