@@ -24,13 +24,13 @@ from tunnelstack.edge._sshdoor_device import reach
 from tunnelstack.errors import ConfigurationError, UsageError
 from tunnelstack.handler._ssh_files import LARGEST_CHUNK
 from tunnelstack.handler.ssh import LocalSSH, SSHLimits, SSHSessions
-from tunnelstack.handler.ssh_channel import WINDOW
+from tunnelstack.handler.ssh_channel import PACKET, WINDOW
 from tunnelstack.handler.ssh_connection import Connection
 from tunnelstack.handler.ssh_credentials import AuthorizedKeys, PasswordFile, passwordEntry
 from tunnelstack.handler.ssh_keys import hostKeys
 from tunnelstack.handler.ssh_stream import StreamChannel
 from tunnelstack.stream.lost import TooManyStreams
-from tunnelstack.testing import Wire, sessionPair
+from tunnelstack.testing import CAPACITY, Wire, sessionPair
 
 FAREWELL = b"DELETE /ssh/close/sess-1 HTTP/1.1\r\nHost: \r\nUser-Agent: Go-http-client/1.1\r\n\r\n"
 
@@ -295,6 +295,7 @@ class EndTests(Case):
         client.sendPacket(connection.MSG_GLOBAL_REQUEST, NS(b"keepalive") + b"\1")
         both.settle()
         self.assertTrue(both.wire.over)
+        self.assertEqual(both.server.sentence, "the peer broke the protocol: ConchError")
 
     def test_keysAreExchangedAnew(self) -> None:
         both = self.pair()
@@ -386,6 +387,25 @@ class ChannelTests(Case):
         channel.resumeProducing()
         both.settle()
         self.assertEqual(b"".join(map(self.successResultOf, asked)), (self.folder / "big").read_bytes())
+
+    def test_requestsWaitForTheirAnswersReader(self) -> None:
+        """
+        Requests are small: a thousand of them fit into a packet, and none is read while an answer waits.
+        """
+        (self.folder / "big").write_bytes(bytes(1 << 20))
+        both = self.pair()
+        both.login()
+        channel, files = both.files()
+        opened = files.openFile(b"big", FXF_READ, {})
+        both.settle()
+        request = NS(b"\x05" + bytes(4) + self.successResultOf(opened).handle + pack(">QL", 0, LARGEST_CHUNK))
+        channel.pauseProducing()
+        channel.write(request * (2 * WINDOW // len(request)))
+        both.settle()
+        (serving,) = both.server.service.channels.values()
+        self.assertLess(serving._unsent, 2 * LARGEST_CHUNK)
+        self.assertLess(len(serving._files._pending), 4 * PACKET)
+        self.assertGreater(channel._unsent, 0)
 
     def test_fileRequestsHaveASize(self) -> None:
         both = self.pair()
@@ -499,6 +519,17 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(told, ["pause", "resume"])
         self.both.wire.drop()
         self.assertEqual(told, ["pause", "resume", "stop"])
+
+    def test_whatTheCarrierDoesNotTakeWaitsInItsChannel(self) -> None:
+        channel = self.both.channel(b"direct-tcpip")
+        (far,) = self.both.server.service.channels.values()
+        self.both.wire.near.pauseProducing()
+        far.write(bytes(WINDOW // 2))
+        self.both.settle()
+        self.assertLess(self.both.wire.far.undelivered, CAPACITY + 2 * PACKET)
+        self.both.wire.near.resumeProducing()
+        self.both.settle()
+        self.assertEqual(len(channel.protocol.got), 5 + WINDOW // 2)
 
     def test_aFailingApplicationCostsItsChannel(self) -> None:
         channel = self.both.channel(b"direct-tcpip")

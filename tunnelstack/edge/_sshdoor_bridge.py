@@ -191,12 +191,11 @@ class BridgeConnection(Connection):
 
     def serviceStopped(self) -> None:
         """
-        The visitor is gone.
+        The visitor is gone; whoever reached the device for him lets it go.
         """
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         super().serviceStopped()
-        self._device.close()
 
 
 class JumpConnection(Connection):

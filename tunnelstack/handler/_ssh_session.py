@@ -31,7 +31,7 @@ from tunnelstack.handler._ssh_files import FileServer
 from tunnelstack.handler._ssh_user import User
 from tunnelstack.handler.ssh_channel import PLAIN, PressedChannel
 
-VARIABLES = re.compile(rb"LANG|LC_[A-Z]{1,32}|COLORTERM|NO_COLOR|TZ")
+VARIABLES = re.compile(rb"LANG|LC_[A-Z]{1,32}|COLORTERM|NO_COLOR")
 """What a client may set of the environment: nothing that a program runs, loads or looks files up by."""
 
 LARGEST_VARIABLE = 1024
@@ -39,6 +39,9 @@ LARGEST_VARIABLE = 1024
 
 SIGNALS = {b"HUP", b"INT", b"KILL", b"QUIT", b"TERM", b"USR1", b"USR2", b"ALRM"}
 """What a client may send."""
+
+NAMES = {int(number): number.name.removeprefix("SIG") for number in signal.Signals}
+"""Of signals, as SSH has them; others are told with the system's name."""
 
 LEAD = """\
 import os, signal, sys
@@ -177,8 +180,8 @@ class Session(PressedChannel):
             self._terminal = (-1, -1, self._terminal[2])
         self.unregisterProducer()
         if reason.signal is not None:
-            name = signal.Signals(reason.signal).name.removeprefix("SIG").encode()
-            told = partial(self.conn.sendRequest, self, b"exit-signal", NS(name) + b"\0" + NS(b"") + NS(b""))
+            name = NAMES.get(reason.signal, f"{reason.signal}@{sys.platform}")
+            told = partial(self.conn.sendRequest, self, b"exit-signal", NS(name.encode()) + b"\0" + NS(b"") + NS(b""))
         else:
             told = partial(self.conn.sendRequest, self, b"exit-status", pack(">L", reason.exitCode or 0))
         self.sendBehind(told)
