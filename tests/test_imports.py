@@ -33,6 +33,7 @@ FLOORS = {
     "endpoints": 7,
     "ask": 8,
     "check": 8,
+    "password": 8,
     "connect": 8,
     "demo": 8,
     "doctor": 8,
@@ -52,7 +53,7 @@ BESIDE = {
 }
 #: From where the parts beside the floors are seen, if they are not common.
 SEEN_FROM = {
-    "control": {"edge", "agent", "endpoints", "ask", "check", "connect", "demo", "doctor", "strings", "token", "cli"},
+    "control": {"edge", "agent", "endpoints", "ask", "check", "connect", "demo", "doctor", "password", "strings", "token", "cli"},
     "testing": set(),
 }
 

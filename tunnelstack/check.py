@@ -7,14 +7,15 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from twisted.internet.endpoints import serverFromString
 from twisted.python import usage
 
 from tunnelstack.agent.local import Target
-from tunnelstack.control.config import AgentConfig, EdgeConfig
+from tunnelstack.control.config import AgentConfig, EdgeConfig, Listener, Route
 from tunnelstack.control.ending import CONFIGURATION, STOPPED
 from tunnelstack.control.files import parse, readFile
 from tunnelstack.control.options import Options as BaseOptions
+from tunnelstack.edge.listeners import listening
+from tunnelstack.edge.visitors import usersOf
 from tunnelstack.errors import ConfigurationError
 
 SCREEN = """
@@ -67,7 +68,9 @@ def found(reactor: Any, config: EdgeConfig | AgentConfig) -> list[str]:
     @return: a sentence for each thing that is written well and cannot be: endpoints, targets.
     """
     if isinstance(config, EdgeConfig):
-        return [sentence for endpoint in config.listen if (sentence := _endpoint(reactor, endpoint))]
+        listeners = [*(Listener(endpoint=text) for text in config.listen), *config.listeners]
+        sentences = [*(_listener(reactor, listener) for listener in listeners), *map(_users, config.routes)]
+        return [sentence for sentence in sentences if sentence]
     return [sentence for service in config.services if (sentence := _target(reactor, service))]
 
 
@@ -80,11 +83,21 @@ def summary(config: EdgeConfig | AgentConfig) -> str:
     return f"an agent; services: {len(config.services)}, edges: {len(config.edges)}"
 
 
-def _endpoint(reactor: Any, text: str) -> str:
+def _listener(reactor: Any, listener: Listener) -> str:
     try:
-        serverFromString(reactor, text)
+        listening(reactor, listener)
+    except ConfigurationError as wrong:
+        return f"listen: {wrong}"
     except Exception as wrong:      # parsers are plugins of anybody, and raise what they like
-        return f"listen: {text!r} is no endpoint to listen on: {wrong or type(wrong).__name__}"
+        return f"listen: {listener.endpoint!r} is no endpoint to listen on: {wrong or type(wrong).__name__}"
+    return ""
+
+
+def _users(route: Route) -> str:
+    try:
+        usersOf(route)
+    except ConfigurationError as wrong:
+        return f"route {route.host}: {wrong}"
     return ""
 
 

@@ -34,6 +34,8 @@ What goes with tunnel-edge and tunnel-agent.
   connect NAME [--purpose PURPOSE]   standard input and output become a stream to what is published as NAME
   status, agents, routes, streams    what a running edge is doing; --json for programs
   token new|list|revoke              the credentials of agents
+  password USER                      the line that lets a visitor in with a password
+  devices list|accept|reject         the devices of ShellHub that come to a running edge
   check FILE                         every mistake of a configuration file, with its line and the nearest known key
   doctor                             what stands between this machine and the edge; a remedy for what is wrong
       --version, --help              of a command, too
@@ -41,7 +43,8 @@ What goes with tunnel-edge and tunnel-agent.
 
 COMMANDS = {
     "demo": "tunnelstack.demo.command", "connect": "tunnelstack.connect", "check": "tunnelstack.check",
-    "token": "tunnelstack.token", "doctor": "tunnelstack.doctor",
+    "token": "tunnelstack.token", "password": "tunnelstack.password", "doctor": "tunnelstack.doctor",
+    "devices": "tunnelstack.devices",
     **dict.fromkeys(("status", "agents", "routes", "streams"), "tunnelstack.ask"),
 }  # fmt: skip
 """Where each command's C{Options} and C{main} are; loaded when it is used."""

@@ -55,6 +55,14 @@ class CheckTests(SynchronousTestCase):
         self.assertEqual(len(told.splitlines()), 2, told)
         self.assertIn("FILE: listen: 'ftp:21' is no endpoint to listen on", told)
 
+    def test_listenersAndUsersThatCannotBe(self) -> None:
+        code, told = self.check(
+            '[[listener]]\nendpoint = "tls:nowhere:port=443"\n[[route]]\nhost = "a.net"\nto = "a"\nusers_file = "nobody"\n'
+        )
+        self.assertEqual(code, 78)
+        self.assertIn("FILE: listen: 'nowhere' cannot be read", told)
+        self.assertIn("FILE: route a.net: users_file 'nobody' cannot be read", told)
+
     def test_targetsThatCannotBe(self) -> None:
         code, told = self.check('[[service]]\nname = "a"\ntarget = "99999"\n[[service]]\nname = "b"\ntarget = "wxyz:1:2"\n')
         self.assertEqual(code, 78)

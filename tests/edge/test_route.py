@@ -8,7 +8,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.control.config import Route
 from tunnelstack.edge.route import REMEMBERED, RouteTable, hostOf
+from tunnelstack.edge.visitors import Policy
 from tunnelstack.terms import HTTPTo
+from tunnelstack.wire.http1 import RequestHead
 
 
 class RouteTests(SynchronousTestCase):
@@ -64,8 +66,29 @@ class RouteTests(SynchronousTestCase):
         for host in (b"www.example.com", b"myapp.example.net"):
             self.assertTrue(self.table.claims(host))
 
+    def test_aGuardedServiceIsGuardedUnderItsOwnNameToo(self) -> None:
+        routes = [
+            Route(host="www.example.com", to="laptop/site", visitors=("allow 10.0.0.0/8",)),
+            Route(host="www.example.com", path="/open", to="site", requestsPerSecond=1),
+            Route(host="*.example.com", path="/admin", to="site", visitors=("deny all",)), Route(host="a.b", to="other"),
+        ]  # fmt: skip
+        table = RouteTable("example.net", routes, policy=lambda route: Policy.of(route, None))
+        head = RequestHead(b"GET", b"/", [])
+        for target, address, let in (
+            (b"/", "10.0.0.1", True), (b"/open", "192.0.2.1", False), (b"/open", "10.0.0.1", True),
+            (b"/admin/x", "10.0.0.1", False),
+        ):  # fmt: skip
+            found = table.find(b"site.example.net", target)
+            assert found is not None
+            self.assertEqual(found.policy.judge(head, address, 0.0) is None, let, target)
+        found = table.find(b"other.example.net", b"/")
+        assert found is not None
+        self.assertIsNone(found.policy)
+
     def test_noWayOfWritingAPathLeadsAroundARoute(self) -> None:
-        for path in (b"/x/../a", b"//a", b"/./a", b"/%61", b"/x/%2e%2E/a", b"/x\\..\\a", b"/x/..%2fa", b"/a/../b", b"/a/..%2Fb"):
+        for path in (
+            b"/x/../a", b"//a", b"/./a", b"/%61", b"/x/%2e%2E/a", b"/x\\..\\a", b"/x/..%2fa", b"/a/../b", b"/a/..%2Fb",
+        ):  # fmt: skip
             self.assertIsNone(self.table.find(b"special.example.net", path), path)
         for path, key in ((b"/b/../c", "special"), (b"/a/%20", "other"), (b"/b?x=/../a", "special"), (b"/b%2Fa", "special")):
             self.assertEqual(self.key(b"special.example.net", path), key, path)

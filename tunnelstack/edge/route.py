@@ -2,7 +2,8 @@
 Which service a visitor's host and path belong to.
 
 A service I{name} is at C{name.domain}; routes of the configuration come before that, exact hosts before wildcards, and longer
-paths before shorter ones.  What a host leads to is worked out once and remembered.
+paths before shorter ones.  Whom a route keeps out of a service is kept out on the service's own host, too.  What a host leads
+to is worked out once and remembered.
 """
 
 from __future__ import annotations
@@ -79,7 +80,12 @@ class RouteTable:
             host = route.host.lower()
             table, host = (self._wild, host[1:]) if host.startswith("*.") else (self._exact, host)
             table.setdefault(host, []).append(_destination(route.to, route.path.encode(), True, policy(route)))
-        for table in (self._exact, self._wild):
+        self._guarded: dict[str, list[Destination]] = {}      # by service: what guards it wherever else it is found
+        for destinations in (*self._exact.values(), *self._wild.values()):
+            for each in destinations:
+                if each.policy is not None and each.policy.guards:
+                    self._guarded.setdefault(each.purpose.service, []).append(each)
+        for table in (self._exact, self._wild, self._guarded):
             for destinations in table.values():
                 destinations.sort(key=lambda each: len(each.path), reverse=True)
         self._known: dict[bytes, list[Destination]] = {}
@@ -130,6 +136,7 @@ class RouteTable:
             dot = host.find(".", dot + 1)
         label = host.removesuffix(self._below)
         if label != host and label and "." not in label:
+            found += self._guarded.get(label, ())
             found.append(_destination(label, b"/", False))
         return found
 

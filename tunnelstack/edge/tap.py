@@ -24,6 +24,7 @@ from tunnelstack.control.notify import Notifier, activated
 from tunnelstack.control.options import Options as BaseOptions
 from tunnelstack.control.options import number, seconds
 from tunnelstack.control.sources import CONFIG, Sources
+from tunnelstack.edge.accept import raiseDescriptors
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.errors import ConfigurationError
 
@@ -54,6 +55,9 @@ A flag wins over the environment, the environment over the file, the file over t
 SIGTERM stops without cutting anybody off, a second one at once; SIGHUP reads the file again, and sessions stay.
 Exit codes: 0 stopped, 64 usage, 70 bug, 75 port taken, 78 configuration.
 """
+
+OWN_DESCRIPTORS = 2048
+"""What is asked of the system beside one for each visitor: agents, ports, certificates, logs."""
 
 DEV_ALLOW = ("http:*", "stream:*", "dial:*", "tcp:*", "udp:*", "ssh")
 """What a developer may do on his own machine."""
@@ -199,6 +203,7 @@ def makeLife(reactor: Any, options: Options) -> Life:
     """
     An edge, and the life of the process around it.
     """
+    raiseDescriptors(options.config.limits.visitors + OWN_DESCRIPTORS)
     edge = EdgeService(reactor, options.config)
     if options.config.dev:
         edge.whenReady().addCallback(options.keepDevEdge)

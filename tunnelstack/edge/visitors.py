@@ -247,10 +247,11 @@ class Policy:
 
     @ivar redirect: who comes by plain HTTP is sent to where it is secure.
     @ivar buckets: for the octets of its exchanges.
+    @ivar guards: it keeps somebody out.
     @ivar names: it asks for name and password, which are for the edge alone.
     """
 
-    __slots__ = ("_passwords", "_rate", "_rules", "buckets", "names", "redirect")
+    __slots__ = ("_passwords", "_rate", "_rules", "buckets", "guards", "names", "redirect")
 
     def __init__(self, route: Route, clock: Any) -> None:
         """
@@ -263,6 +264,7 @@ class Policy:
         users = usersOf(route)
         self._passwords = Passwords(users, route.realm or route.host, clock) if users else None
         self.names = self._passwords is not None
+        self.guards = self.names or bool(self._rules)
 
     @staticmethod
     def of(route: Route, clock: Any) -> Policy | None:
