@@ -18,6 +18,7 @@ from twisted.trial.unittest import TestCase
 from tests.transport.certificates import authority
 from tests.transport.test_certificates import pem, write
 from tunnelstack.control.config import EdgeConfig, Limits, Listener
+from tunnelstack.edge.accept import UNSENT, UNSENT_OPTION
 from tunnelstack.edge.listeners import listening, parts
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.errors import ConfigurationError
@@ -161,6 +162,29 @@ class ListenerTests(TestCase):
 
         waited, heard = yield deferToThread(visit)
         self.assertEqual((waited, heard), (True, b"HTTP/1.1 404"))
+
+    @inlineCallbacks
+    def test_theSystemHoldsLittleForASlowVisitor(self) -> Any:
+        ports = self.start(Listener(endpoint="tcp:0:interface=127.0.0.1"), Listener(endpoint=self.folder()))
+
+        def visit() -> list[int]:
+            bounds = []
+            for port, client in zip(ports, (None, self.client), strict=True):
+                plain: Any = socket.create_connection(("127.0.0.1", port), 20)
+                with plain if client is None else client.wrap_socket(plain, server_hostname="edge.example") as talk:
+                    talk.sendall(GET.replace(b"close", b"keep-alive"))
+                    talk.recv(65536)
+                    (connection,) = self.edge.public.connections
+                    transport = connection.transport
+                    handle = getattr(transport, "socket", None) or transport.transport.socket
+                    bounds.append(handle.getsockopt(socket.IPPROTO_TCP, UNSENT_OPTION))
+                    talk.sendall(GET)
+                    while talk.recv(65536):
+                        pass
+            return bounds
+
+        bounds = yield deferToThread(visit)
+        self.assertEqual(bounds, [UNSENT, UNSENT])
 
     def test_mistakes(self) -> None:
         folder = self.folder()

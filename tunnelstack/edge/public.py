@@ -15,6 +15,7 @@ from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from tunnelstack.edge.accept import boundUnsent
 from tunnelstack.edge.listeners import ANYWHERE, Listening
 from tunnelstack.edge.pace import plain
 from tunnelstack.edge.visitors import Paces
@@ -148,6 +149,7 @@ class PublicFactory(ServerFactory):
         A connection is there.
         """
         self.connections.add(connection)
+        boundUnsent(connection.transport)
         descriptor = getattr(connection.transport, "fileno", None)
         self.accept.entered(descriptor() if descriptor is not None else -1)
 
