@@ -446,6 +446,22 @@ class StreamPromises:
         near.transport.registerProducer(Producer(), True)
         self.assertRaises(RuntimeError, near.transport.registerProducer, Producer(), True)
 
+    def test_aPeerThatEndsIsNotHeldByAProducer(self) -> None:
+        """
+        Many protocols are their transport's producer for as long as they live.
+        """
+        if not self.halfClose:
+            return
+        near, far = self.open(HalfCollect, Collect)
+        producer = Producer()
+        far.transport.registerProducer(producer, True)
+        far.transport.write(b"last words")
+        near.transport.loseWriteConnection()
+        self.settle()
+        self.assertEqual(producer.asked, ["stop"])
+        self.assertEqual(near.got, b"last words")
+        self.assertTrue(far.reason.check(ConnectionDone))
+
     def test_producerOfALostStreamIsStopped(self) -> None:
         near, _ = self.open()
         near.transport.abortConnection()

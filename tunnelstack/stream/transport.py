@@ -164,6 +164,9 @@ class StreamTransport(Outgoing):
             if self._writeEnded and self.connected:
                 self.lost(connectionDone)
         else:
+            if self._producer is not None and self._streaming:
+                producer, self._producer = self._producer, None
+                self._call(producer.stopProducing)   # as TCP does; it may be one that produces as long as it is connected
             self.loseConnection()
 
     def lost(self, reason: Failure) -> None:
