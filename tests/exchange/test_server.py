@@ -15,8 +15,9 @@ from zope.interface.verify import verifyObject
 
 from tests.exchange.doubles import Server, Talker, reply
 from tunnelstack.errors import UsageError
+from tunnelstack.exchange._ending import LINGER
 from tunnelstack.exchange.failed import Kind
-from tunnelstack.exchange.server import LINGER, HTTPServerProtocol
+from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.interfaces import IExchange
 from tunnelstack.terms import Knock
