@@ -34,10 +34,10 @@ Standard input and output become a stream to what somebody has published.
 
   tunnelstack connect db
         the service "db"; "agent/db" if several agents might have one
-  ssh -o ProxyCommand='tunnelstack connect %h' laptop-ssh
-        the service "laptop-ssh", which is published with: tunnel-agent ... tcp 22 --name laptop-ssh
-  tunnelstack connect laptop --purpose /demo/shout/1.0.0
-        a stream protocol that the agent "laptop" serves
+  ssh -o ProxyCommand='tunnelstack connect %h --purpose ssh' me@laptop
+        the SSH server of an agent (tunnel-agent ... ssh), or of a device of ShellHub
+  tunnelstack connect lab.bench --purpose tcp:10.0.0.5:5432
+        what a device reaches there, if it allows that; or /demo/shout/1.0.0, a stream protocol that an agent serves
 
 Options                        Environment               Default
       --purpose NAME                                     what was published
@@ -62,7 +62,7 @@ class Options(BaseOptions):
     screen = SCREEN
     optFlags = [["dev", None, "the edge that was started here with --dev"]]
     optParameters = [
-        ["purpose", None, "", "ssh, or a stream protocol's name"],
+        ["purpose", None, "", "ssh, tcp:HOST:PORT, or a stream protocol's name"],
         ["edge", "e", "", "URL of the edge"],
         ["token-file", None, "", "a file that holds the token"],
         ["config", "c", "", "an agent's file"],
@@ -86,9 +86,9 @@ class Options(BaseOptions):
         Find the edge.
         """
         self.purpose = self["purpose"]
-        if self.purpose not in ("", "ssh") and not self.purpose.startswith("/"):
+        if self.purpose not in ("", "ssh") and not self.purpose.startswith(("/", "tcp:")):
             raise usage.UsageError(
-                f"--purpose is ssh, or a stream protocol's name such as /demo/shout/1.0.0, not {self.purpose!r}"
+                f"--purpose is ssh, tcp:HOST:PORT, or a stream protocol's name such as /demo/shout/1.0.0, not {self.purpose!r}"
             )
         sources = Sources(self._environ)
         agent = AgentConfig() if self["dev"] and not self["config"] else sources.agentFile(self["config"])

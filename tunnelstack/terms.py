@@ -62,7 +62,8 @@ class Service:
     What an agent offers, and asks an edge to publish.
 
     @ivar name: the service's name, unique on an edge among those of its kind.
-    @ivar kind: C{"http"} (web requests for a host), C{"tcp"} (a port of the edge) or C{"stream"} (to be dialled through the edge).
+    @ivar kind: C{"http"} (web requests for a host), C{"tcp"} (a port of the edge) or C{"stream"} (to be dialled through the
+        edge) or C{"ssh"} (an SSH server, to be dialled or reached by the edge's front door).
     @ivar port: kind tcp: the public port that is asked for; C{0} takes any that is allowed.
     @ivar perVisitor: kind http: a stream for each visitor's connection, whose address is then the visitor's own; otherwise
         streams are kept and serve whoever comes.

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack import check, connect
+from tunnelstack import check, connect, devices
 from tunnelstack.agent import tap as agentTap
 from tunnelstack.cli import Commands
 from tunnelstack.control.config import EdgeAddress, ServiceConfig
@@ -166,7 +166,7 @@ class HelpTests(SynchronousTestCase):
     C{--help}.
     """
 
-    screens = (edgeTap.Options, agentTap.Options, demo.Options, connect.Options, check.Options, Commands)
+    screens = (edgeTap.Options, agentTap.Options, demo.Options, connect.Options, check.Options, devices.Options, Commands)
 
     def test_fitsAScreenAndBeginsWithExamples(self) -> None:
         for options in self.screens:

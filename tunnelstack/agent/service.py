@@ -81,7 +81,7 @@ class AgentService(MultiService):
         self._links: dict[Uplink, NativeLink] = {}
         self.handlers: dict[bytes, Any] = {
             HTTP: ServiceStreams(("http",), self._find, self._host),
-            TCP: DiallingServiceStreams(("tcp", "stream"), self._find, self._host),
+            TCP: DiallingServiceStreams(("tcp", "stream", "ssh"), self._find, self._host),
         }
         if plugins:
             for handler in getPlugins(IStreamHandler):
@@ -90,6 +90,11 @@ class AgentService(MultiService):
         self._uplinks: dict[Uplink, EdgeAddress] = {}
         for edge in config.edges:
             self._addEdge(edge, limits)
+        if config.devices:
+            from tunnelstack.agent.device import DeviceService  # with Conch below it, which is slow to load
+
+            for device in config.devices:
+                DeviceService(reactor, device, config, random=random).setServiceParent(self)
         self._said: dict[Uplink, type] = {}           # what was said of an uplink that is down
         self._everUp = self._stopping = False
         self._patience: Any = None
@@ -282,7 +287,7 @@ class AgentService(MultiService):
         """
         There is no session: not for longer than one is told to be patient.
         """
-        if self.config.giveUpAfterSeconds and not self._stopping and self._ending is None:
+        if self.config.giveUpAfterSeconds and self._uplinks and not self._stopping and self._ending is None:
             self._patience = self.clock.callLater(self.config.giveUpAfterSeconds, self._giveUp)
 
     def _stopWaiting(self) -> None:

@@ -13,7 +13,7 @@ from twisted.internet.protocol import Factory
 
 from tunnelstack.agent.local import Target
 from tunnelstack.agent.requests import Heard, fromExchange, fromSite
-from tunnelstack.control.config import ServiceConfig
+from tunnelstack.control.config import EMBEDDED, ServiceConfig
 from tunnelstack.exchange.join import Forwarder
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.server import HTTPServerProtocol
@@ -130,6 +130,21 @@ def _stream(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any], 
     return Served(Service(name=config.name, kind="stream"), _Protocol(name, handlers), config.target)
 
 
+def _ssh(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any], heard: Heard | None = None) -> Served:
+    service = Service(name=config.name, kind="ssh")
+    if config.target == EMBEDDED:
+        from tunnelstack.agent.shell import embedded  # with Conch below it, which is slow to load
+
+        server = embedded(
+            reactor, config.hostKeysFile, authorizedKeysFile=config.authorizedKeysFile, passwordsFile=config.passwordsFile,
+            users=config.users,
+        )
+        return Served(service, server, EMBEDDED)
+    target = Target(config.target)
+    endpoint = target.endpoint(reactor)
+    return Served(service, TCPHandler(endpoint, reactor), target.shown, endpoint)
+
+
 class _Protocol:
     """
     Serves a service's streams with the handler of a stream protocol's name.
@@ -151,5 +166,5 @@ class _Protocol:
 
 
 KINDS: dict[str, Callable[[Any, ServiceConfig, Mapping[bytes, Any], Heard | None], Served]] = {
-    "http": _http, "tcp": _tcp, "serve": _folder, "stream": _stream,
+    "http": _http, "tcp": _tcp, "serve": _folder, "stream": _stream, "ssh": _ssh,
 }  # fmt: skip

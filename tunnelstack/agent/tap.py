@@ -21,16 +21,17 @@ from tunnelstack.agent.local import Target
 from tunnelstack.agent.panel import Panel, fitsOn
 from tunnelstack.agent.service import AgentService
 from tunnelstack.control.access import accessLog
-from tunnelstack.control.config import AgentConfig, ServiceConfig
+from tunnelstack.control.config import EMBEDDED, AgentConfig, DeviceConfig, ServiceConfig
 from tunnelstack.control.life import Life
 from tunnelstack.control.notify import Notifier
 from tunnelstack.control.options import Options as BaseOptions
 from tunnelstack.control.options import number, seconds
-from tunnelstack.control.sources import Sources
+from tunnelstack.control.proxies import proxyFor
+from tunnelstack.control.sources import Sources, readToken
 from tunnelstack.errors import ConfigurationError
 
 SCREEN = """
-Usage: tunnel-agent [options] http|tcp|serve|start [TARGET] [options]
+Usage: tunnel-agent [options] http|tcp|serve|ssh|start [TARGET] [options]
 
 The private side of tunnels: publishes what runs here through an edge.
 
@@ -44,6 +45,7 @@ The private side of tunnels: publishes what runs here through an edge.
   http TARGET    a web server, at a host name             A target is a port, host:port, or an endpoint
   tcp TARGET     any TCP server, at a port of the edge    string such as unix:/run/app.sock.
   serve DIR      the files of a folder, as a web site
+  ssh [TARGET]   an SSH server, by default that of port 22; or one in this process, see below
   start          the services of the configuration file
 
 Options                        Environment               Default
@@ -53,6 +55,8 @@ Options                        Environment               Default
   -n, --name NAME              TUNNELSTACK_NAME          host's name  the name to publish under
       --remote-port N                                    edge's pick  tcp: the port of the edge
       --rewrite-host HOST                                visitor's    http: the Host that the local server sees
+      --authorized-keys FILE                                          ssh: a server of the agent's own, for these keys
+      --passwords FILE                                                ssh: the same, for these names and hashed passwords
       --give-up-after SECONDS  TUNNELSTACK_GIVE_UP_AFTER never        end with code 69 after so long without the edge
   -c, --config FILE            TUNNELSTACK_CONFIG                     a TOML file
       --access-log FILE                                  -            a line a request; - is standard error
@@ -63,8 +67,13 @@ A flag wins over the environment, the environment over the file.  A credential i
 Exit codes: 0 stopped, 64 usage, 69 gave up, 70 bug, 76 no edge there, 77 credential refused, 78 configuration.
 """
 
-SERVICES = ("http", "tcp", "serve")
-TAKES = {"start": "no target", "serve": "one folder"}
+HOST_KEYS, DEVICE_KEY = "ssh_server_keys", "device.pem"
+"""In the state folder."""
+
+SERVICES = ("http", "tcp", "serve", "ssh")
+TAKES = {"start": ("no target", (0,)), "serve": ("one folder", (1,)), "ssh": ("at most one target", (0, 1))}
+SSHD = "22"
+"""Where a machine's own SSH server is."""
 
 
 class Options(BaseOptions):
@@ -80,6 +89,8 @@ class Options(BaseOptions):
         ["name", "n", None, "the name to publish under"],
         ["remote-port", None, None, "the port of the edge"],
         ["rewrite-host", None, None, "the Host that the local server sees"],
+        ["authorized-keys", None, None, "a file of public keys"],
+        ["passwords", None, None, "a file of names and hashed passwords"],
         ["give-up-after", None, None, "seconds"],
         ["config", "c", None, "a TOML file"],
         ["access-log", None, None, "where requests are written down"],
@@ -98,39 +109,79 @@ class Options(BaseOptions):
         kind = arguments[0] if arguments else ""
         if kind not in (*SERVICES, "start"):
             said = f"not {kind!r}" if kind else "and nothing was said"
-            raise usage.UsageError(f"say what to publish: http, tcp, serve or start, {said}")
-        if len(arguments) != (1 if kind == "start" else 2):
-            raise usage.UsageError(f"{kind} takes {TAKES.get(kind, 'one target: a port, host:port or an endpoint string')}")
+            raise usage.UsageError(f"say what to publish: http, tcp, serve, ssh or start, {said}")
+        takes, counts = TAKES.get(kind, ("one target: a port, host:port or an endpoint string", (1,)))
+        if len(arguments) - 1 not in counts:
+            raise usage.UsageError(f"{kind} takes {takes}")
         if kind != "start":
-            self._service = kind, arguments[1]
+            self._service = kind, arguments[1] if len(arguments) > 1 else ""
 
     def postOptions(self) -> None:
         """
         Make C{config}.
         """
         kind = self._service[0] if self._service else "start"
-        for option, wanted in (("remote-port", ("tcp",)), ("rewrite-host", ("http",)), ("name", SERVICES)):
+        for option, wanted in (
+            ("remote-port", ("tcp",)), ("rewrite-host", ("http",)), ("name", SERVICES),
+            ("authorized-keys", ("ssh",)), ("passwords", ("ssh",)),
+        ):  # fmt: skip
             if self[option] is not None and kind not in wanted:
                 raise usage.UsageError(f"--{option} is for {' and '.join(wanted)}, not for {kind}")
         sources = Sources(self._environ)
         agent = AgentConfig() if self["dev"] and not self["config"] else sources.agentFile(self["config"] or "")
         services = (self._fromArguments(*self._service),) if self._service else agent.services
-        if not services:
+        if not (services or agent.devices):
             raise ConfigurationError("there is nothing to publish: the configuration file has no [[service]]")
         for service in services:
             checkTarget(service)
-        edges = sources.edges(self["edge"] or "", self["token-file"] or "", dev=bool(self["dev"]), agent=agent)
+        edges = () if not services else sources.edges(
+            self["edge"] or "", self["token-file"] or "", dev=bool(self["dev"]), agent=agent)
+        services = tuple(map(self._withKeys, services))
+        devices = () if self._service else tuple(self._device(device) for device in agent.devices)
         patience = self["give-up-after"] or self._environ.get("TUNNELSTACK_GIVE_UP_AFTER")
         if patience:
             agent = evolve(agent, giveUpAfterSeconds=seconds(patience, "give-up-after"))
         if self["access-log"] is not None:
             agent = evolve(agent, accessLog=self["access-log"])
-        self.config = evolve(agent, services=services, edges=edges)
+        self.config = evolve(agent, services=services, edges=edges, devices=devices)
+
+    def _kept(self, path: str, name: str) -> str:
+        """
+        A file that was named, or else one in the state folder.
+        """
+        return path or str(Sources(self._environ).state.path(name))
+
+    def _withKeys(self, service: ServiceConfig) -> ServiceConfig:
+        """
+        A service with the file of its host keys, where it needs one.
+        """
+        if service.target != EMBEDDED:
+            return service
+        return evolve(service, hostKeysFile=self._kept(service.hostKeysFile, HOST_KEYS))
+
+    def _device(self, device: DeviceConfig) -> DeviceConfig:
+        """
+        A device with its files, and what has to be read of them.
+        """
+        if device.ssh not in ("", EMBEDDED):
+            Target(device.ssh)
+        return evolve(
+            device, deviceKeyFile=self._kept(device.deviceKeyFile, DEVICE_KEY),
+            hostKeysFile=self._kept(device.hostKeysFile, HOST_KEYS),
+            installKey=readToken(device.installKeyFile) if device.installKeyFile else "",
+            proxy=device.proxy or proxyFor(device.url, self._environ),
+        )
 
     def _fromArguments(self, kind: str, target: str) -> ServiceConfig:
         name = self["name"] or self._environ.get("TUNNELSTACK_NAME") or hostLabel(socket.gethostname())
+        keys, passwords = self["authorized-keys"] or "", self["passwords"] or ""
+        if kind == "ssh":
+            if target and (keys or passwords):
+                raise usage.UsageError("--authorized-keys and --passwords are for the agent's own server, which has no target")
+            target = target or (EMBEDDED if keys or passwords else SSHD)
         return ServiceConfig(
-            name=name, kind=kind, target=target, rewriteHost=self["rewrite-host"] or "",
+            name=name, kind=kind, target=target, rewriteHost=self["rewrite-host"] or "", authorizedKeysFile=keys,
+            passwordsFile=passwords,
             remotePort=number(self["remote-port"] or 0, "remote-port"),
         )
 
@@ -148,7 +199,7 @@ def checkTarget(service: ServiceConfig) -> None:
     """
     if service.kind == "serve" and not Path(service.target).is_dir():
         raise ConfigurationError(f"{service.target} is no folder")
-    if service.kind in ("http", "tcp"):
+    if service.kind in ("http", "tcp") or (service.kind == "ssh" and service.target != EMBEDDED):
         Target(service.target)
 
 

@@ -7,107 +7,42 @@ L{tunnelstack.control.files} makes records of files.
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Callable
 from datetime import UTC, datetime
 from secrets import token_hex
-from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import frozen
 
-from tunnelstack.control.passwords import keptFrom
-from tunnelstack.control.rights import readRights
+from tunnelstack.control.checks import (
+    isDigest,
+    isEdgeURL,
+    isHost,
+    isIdentifier,
+    isKey,
+    isKind,
+    isLabel,
+    isMoment,
+    isNetwork,
+    isPath,
+    isPattern,
+    isRight,
+    isTarget,
+    isTenant,
+    isUser,
+    isVisitors,
+    optional,
+)
 from tunnelstack.control.settings import atLeast, each, matching, oneOf, setting
-from tunnelstack.errors import ConfigurationError
 
 MEBIBYTE = 1024 * 1024
 DEV_PORT = 8080
 """The port of an edge that was started with C{--dev} and told no other."""
 
-LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-HOST = rf"{LABEL}(\.{LABEL})*"
-
-isLabel = matching(LABEL, "a name of up to 63 letters a-z, digits and inner hyphens")
-"""What a service's name has to be: it becomes a part of a host name."""
-
-isHost = matching(HOST, "a host name in lower case, without a port")
-isPattern = matching(rf"(\*\.)?{HOST}", "a host name in lower case, or '*.' and a host name")
-isPath = matching(r"/[!-~]*", "a path that begins with '/'")
-isKey = matching(
-    rf"({LABEL}/)?{LABEL}|{LABEL}(\.{LABEL})*:[1-9][0-9]{{0,4}}", "a service, agent/service, or device:port"
-)
-isRule = matching(r"(allow|deny) (all|[0-9A-Fa-f:.]+(/[0-9]+)?)", "'allow' or 'deny', and 'all' or an address or network")
-isIdentifier = matching(r"[0-9A-Za-z-]*", "letters, digits and hyphens")
-isKind = oneOf("http", "tcp", "serve", "stream")
-isDigest = matching(r"[0-9a-fA-F]{64}", "a SHA-256 in 64 hexadecimal digits")
+EMBEDDED = "embedded"
+"""What stands for our own SSH server, where an address of another may stand."""
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 """When a token expires that does not."""
-
-
-def isNetwork(value: Any) -> None:
-    """
-    An IP address or network: C{"10.0.0.0/8"}.
-    """
-    try:
-        ipaddress.ip_network(value)
-    except ValueError:
-        raise ConfigurationError(f"must be an IP address or network such as 10.0.0.0/8, not {value!r}") from None
-
-
-def isVisitors(value: Any) -> None:
-    """
-    C{"allow 10.0.0.0/8"}, C{"deny all"}.
-    """
-    isRule(value)
-    which = value.partition(" ")[2]
-    if which != "all":
-        isNetwork(which)
-
-
-def isUser(value: Any) -> None:
-    """
-    A visitor and his password, as C{tunnelstack password} prints them.
-    """
-    keptFrom(str(value))
-
-
-def isRight(value: Any) -> None:
-    """
-    A right that L{tunnelstack.control.rights} can read.
-    """
-    readRights((str(value),))
-
-
-def isMoment(value: Any) -> None:
-    """
-    A time that means the same everywhere.
-    """
-    if value.tzinfo is None:
-        raise ConfigurationError(f"must say its offset, such as {value.isoformat()}Z")
-
-
-def isEdgeURL(value: Any) -> None:
-    """
-    C{http(s)://host[:port][/base]}.
-    """
-    try:
-        url = urlsplit(value)
-        sound = url.scheme in ("http", "https") and url.hostname and (url.port is None or url.port > 0)
-    except (ValueError, TypeError, AttributeError):
-        sound = False
-    if not sound:
-        raise ConfigurationError(f"must be a URL such as https://tunnels.example.net, not {value!r}")
-    if url.username or url.password or url.query or url.fragment:
-        raise ConfigurationError("must be a URL without a user, a password, a query or a fragment")
-
-
-def optional(check: Callable[[Any], None]) -> Callable[[Any], None]:
-    """
-    Nothing (C{""}), or what C{check} takes.
-    """
-    return lambda value: check(value) if value != "" else None
 
 
 @frozen(kw_only=True)
@@ -264,6 +199,58 @@ class Listener:
 
 
 @frozen(kw_only=True)
+class ShellHubConfig:
+    """
+    C{[shellhub]}: agents of ShellHub, of both versions of its transport, come in beside our own.
+    """
+
+    policy: str = setting(
+        "pending", "which devices are let in: 'pending' those that an operator accepts (tunnelstack devices accept NAME), "
+        "'install-key' also those that show an install key of their tenant, 'automatic' all of every tenant",
+        check=oneOf("automatic", "install-key", "pending"),
+    )
+    keyFile: str = setting(
+        "", "a PEM file with the RSA key that signs what devices are given; empty is one in the state folder, made when the "
+        "edge is first started"
+    )
+
+
+@frozen(kw_only=True)
+class TenantRecord:
+    """
+    C{[[tenant]]}: somebody whose ShellHub devices may ask to be let in.
+    """
+
+    id: str = setting(says="the UUID that the devices are told as their tenant", check=isTenant)
+    namespace: str = setting(says="what stands before the dot in the names of the devices", check=isLabel)
+    installKeysFile: str = setting("", "policy install-key: a file with a key on each line, each of which lets devices in")
+
+
+@frozen(kw_only=True)
+class SSHConfig:
+    """
+    C{[ssh]}: the front door for C{ssh USER@NAMESPACE.DEVICE@EDGE}, which leads to the SSH servers of agents and devices.
+    """
+
+    listen: tuple[str, ...] = setting((), 'endpoint strings, such as "tcp:2222"; with none of them there is no such door')
+    hostKeysFile: str = setting(
+        "", "the file with the door's own keys, made if it is not there; empty is one in the state folder"
+    )
+    authorizedKeysFile: str = setting(
+        "", "a file of public keys, as OpenSSH has them; without it, people log in with passwords of the devices alone"
+    )
+    vouch: bool = setting(
+        False, "tell ShellHub's devices that these keys are good, for every user of theirs; with false they are for jumps alone"
+    )
+    jumpUsers: tuple[str, ...] = setting(
+        (), "names by which the holders of these keys may pass to a device's own server (ssh -J NAME@EDGE DEVICE)"
+    )
+
+
+DEFAULT_SSH = SSHConfig()
+
+
+@frozen(kw_only=True)
 class EdgeConfig:
     """
     C{[edge]}: the public side.
@@ -303,6 +290,9 @@ class EdgeConfig:
     routes: tuple[Route, ...] = setting((), inFile=False)
     listeners: tuple[Listener, ...] = setting((), inFile=False)
     admin: AdminConfig = setting(DEFAULT_ADMIN, inFile=False)
+    shellhub: ShellHubConfig | None = setting(None, inFile=False)
+    tenants: tuple[TenantRecord, ...] = setting((), inFile=False)
+    ssh: SSHConfig = setting(DEFAULT_SSH, inFile=False)
     stateDirectory: str = setting("", inFile=False)
     dev: bool = setting(False, inFile=False)
 
@@ -341,19 +331,67 @@ class ServiceConfig:
     """
 
     name: str = setting(says="the service's name, unique on the edge", check=isLabel)
-    kind: str = setting("http", "http, tcp, serve (the files of a folder) or stream", check=isKind)
+    kind: str = setting("http", "http, tcp, serve (the files of a folder), stream or ssh", check=isKind)
     target: str = setting(
-        says="a port, host:port or an endpoint string; a folder for 'serve'; a stream protocol's name for 'stream'",
+        says="a port, host:port or an endpoint string; a folder for 'serve'; a stream protocol's name for 'stream'; for 'ssh' "
+        "also 'embedded', a server in this process, which works as its user",
         check=matching(r".+", "something to connect to"),
     )
     remotePort: int = setting(
         0, "kind tcp: the port of the edge that is asked for; 0 takes what the edge gives", check=atLeast(0, 65_535)
     )
     firstOctetSeconds: float = setting(
-        57.0, "kind http: seconds within which the local server's answer must begin; a little less than the 60 for which an edge "
-        "waits unless told otherwise, so that the visitor reads the agent's explanation", check=atLeast(0.1, 86_400),
+        57.0, "kind http: seconds within which the local server's answer must begin; a little less than the 60 for which an "
+        "edge waits unless told otherwise, so that the visitor reads the agent's explanation", check=atLeast(0.1, 86_400),
     )
     rewriteHost: str = setting("", "kind http: the Host that the local server sees, instead of the visitor's")
+    authorizedKeysFile: str = setting("", "kind ssh, embedded: a file of public keys, as OpenSSH has them, that open it")
+    passwordsFile: str = setting("", "kind ssh, embedded: a file of names and hashed passwords that open it")
+    users: tuple[str, ...] = setting(
+        (), "kind ssh, embedded: names by which keys open it; empty is the name of the user that the agent runs as"
+    )
+    hostKeysFile: str = setting(
+        "", "kind ssh, embedded: the file with the server's own keys, made if it is not there; empty is one in the state folder"
+    )
+
+
+@frozen(kw_only=True)
+class DeviceConfig:
+    """
+    C{[[shellhub]]} of an agent: a ShellHub server, or an edge with C{[shellhub]}, where this machine is a device.
+    """
+
+    url: str = setting(says="http(s)://host[:port][/base] of the server", check=isEdgeURL)
+    tenant: str = setting(says="the UUID of the tenant whose device this is", check=isTenant)
+    version: int = setting(2, "of the transport, 1 or 2", check=oneOf(1, 2))
+    hostname: str = setting("", "what the device would like to be called; empty is the machine's name")
+    mac: str = setting(
+        "", "an address of its network card, which some servers want to see; it is a part of the device's identity",
+        check=optional(matching(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", "six pairs of hexadecimal digits such as 02:42:ac:11:00:02")),
+    )
+    deviceKeyFile: str = setting(
+        "", "a PEM file with the device's own RSA key; empty is one in the state folder, made at the first start"
+    )
+    installKeyFile: str = setting("", "a file that holds an install key of the tenant, and nothing else")
+    ssh: str = setting(
+        EMBEDDED, "who serves SSH: 'embedded' is a server in this process, which works as its user; or where a server "
+        "listens, as a port, host:port or an endpoint string such as tcp:127.0.0.1:22; empty serves none"
+    )
+    authorizedKeysFile: str = setting("", "embedded: a file of public keys, as OpenSSH has them, that open it")
+    passwordsFile: str = setting("", "embedded: a file of names and hashed passwords that open it")
+    users: tuple[str, ...] = setting(
+        (), "embedded: names by which keys open it; empty is the name of the user that the agent runs as"
+    )
+    hostKeysFile: str = setting(
+        "", "embedded: the file with the server's own keys, made if it is not there; empty is one in the state folder"
+    )
+    targets: tuple[str, ...] = setting(
+        (), "where the server may connect to through this machine: host:port, or host:* for every port; nowhere else",
+        check=each(isTarget),
+    )
+    caFile: str = setting("", "a PEM file with the only roots that are trusted; empty trusts the system's")
+    proxy: str = setting("", "as in [[edge]]", secret=True)
+    installKey: str = setting("", inFile=False, secret=True)
 
 
 @frozen(kw_only=True)
@@ -366,6 +404,7 @@ class AgentConfig:
 
     edges: tuple[EdgeAddress, ...] = setting((), inFile=False)
     services: tuple[ServiceConfig, ...] = setting((), inFile=False)
+    devices: tuple[DeviceConfig, ...] = setting((), inFile=False)
     giveUpAfterSeconds: float = setting(
         0.0, "seconds without an edge after which the agent ends with code 69; 0 tries for ever", check=atLeast(0)
     )

@@ -302,11 +302,18 @@ class DeviceBook:
             self.log.error("devices cannot be kept: {reason}", reason=str(unwritable))
 
 
+def digestOfKey(key: str) -> str:
+    """
+    What is kept of an install key.
+    """
+    return sha256(key.encode("utf-8", "replace")).hexdigest()
+
+
 def _opens(tenant: Tenant, key: str) -> bool:
     """
     Whether a key lets in.
     """
     if not key:
         return False
-    shown = sha256(key.encode("utf-8", "replace")).hexdigest()
+    shown = digestOfKey(key)
     return any(compare_digest(known.lower(), shown) for known in tenant.installKeys)

@@ -16,6 +16,10 @@ LISTS = {"tokens": "agent", "certificates": "certificate", "checkers": "checker"
 """Attributes that hold the records of a table of which there may be many."""
 
 
+WHOLE = {"shellhub": "[shellhub]", "tenants": "[[tenant]]", "ssh": "[ssh]"}
+"""Attributes whose tables are taken as one, at the start."""
+
+
 @frozen
 class Difference:
     """
@@ -58,6 +62,10 @@ def difference(old: EdgeConfig, new: EdgeConfig) -> Difference:
     if old.listeners != new.listeners:
         waiting.append(_lists("listener", old.listeners, new.listeners))
         kept["listeners"] = old.listeners
+    for name, section in WHOLE.items():
+        if getattr(old, name) != getattr(new, name):
+            waiting.append(f"{section} as it stands in the file now")
+            kept[name] = getattr(old, name)
     return Difference(evolve(new, **kept), tuple(changed), tuple(waiting))
 
 

@@ -15,16 +15,21 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from attrs import NOTHING, Attribute, AttrsInstance, evolve, fields, frozen
 
 from tunnelstack.control.config import (
+    EMBEDDED,
     AdminConfig,
     AgentConfig,
     CertificateRecord,
     CheckerRecord,
+    DeviceConfig,
     EdgeAddress,
     EdgeConfig,
     Limits,
     Listener,
     Route,
     ServiceConfig,
+    ShellHubConfig,
+    SSHConfig,
+    TenantRecord,
     TokenRecord,
 )
 from tunnelstack.control.lines import Lines, Path
@@ -36,12 +41,14 @@ R = TypeVar("R", bound=AttrsInstance)
 EDGE_SECTIONS: dict[str, tuple[type, bool]] = {
     "edge": (EdgeConfig, False), "limits": (Limits, False), "admin": (AdminConfig, False), "agent": (TokenRecord, True),
     "certificate": (CertificateRecord, True), "checker": (CheckerRecord, True), "route": (Route, True),
-    "listener": (Listener, True),
+    "listener": (Listener, True), "shellhub": (ShellHubConfig, False), "tenant": (TenantRecord, True),
+    "ssh": (SSHConfig, False),
 }
 """The tables of an edge's file: the record each makes, and whether there may be many."""
 
 AGENT_SECTIONS: dict[str, tuple[type, bool]] = {
     "agent": (AgentConfig, False), "edge": (EdgeAddress, True), "service": (ServiceConfig, True),
+    "shellhub": (DeviceConfig, True),
 }
 """The tables of an agent's file."""
 
@@ -104,6 +111,10 @@ def parseEdge(text: str, name: str) -> EdgeConfig:
     checkers = reading.tables(CheckerRecord, "checker")
     routes = reading.tables(Route, "route")
     listeners = reading.tables(Listener, "listener")
+    shellhub = reading.table(ShellHubConfig, "shellhub") if reading.there("shellhub") else None
+    tenants = reading.tables(TenantRecord, "tenant")
+    ssh = reading.table(SSHConfig, "ssh")
+    _devices(reading, shellhub, tenants, ssh)
     reading.unique("agent", (token and token.tokenSha256.lower() for token in tokens), "the same token_sha256")
     reading.unique("route", (route and (route.host, route.path) for route in routes), "the same host and path")
     for index, listener in enumerate(listeners):
@@ -113,14 +124,31 @@ def parseEdge(text: str, name: str) -> EdgeConfig:
         if certificate and bool(certificate.sha256) == bool(certificate.subject):
             reading.wrong(("certificate", index), "[[certificate]] needs either a sha256 or a subject")
     reading.finish()
-    assert edge is not None and limits is not None and admin is not None
+    assert edge is not None and limits is not None and admin is not None and ssh is not None
     if listeners and not reading.has("edge", "listen"):
         edge = evolve(edge, listen=())
     return evolve(
         edge, limits=limits, listeners=tuple(listeners), admin=admin,
         tokens=tuple(tokens), certificates=tuple(certificates), checkers=tuple(checkers),
-        routes=tuple(routes),
+        routes=tuple(routes), shellhub=shellhub, tenants=tuple(tenants), ssh=ssh,
     )
+
+
+def _devices(
+    reading: _Reading, shellhub: ShellHubConfig | None, tenants: list[TenantRecord], ssh: SSHConfig | None,
+) -> None:
+    """
+    What C{[shellhub]}, C{[[tenant]]} and C{[ssh]} have to do with each other.
+    """
+    reading.unique("tenant", (tenant and tenant.id.lower() for tenant in tenants), "the same id")
+    reading.unique("tenant", (tenant and tenant.namespace for tenant in tenants), "the same namespace")
+    if tenants and not reading.there("shellhub"):
+        reading.wrong(("tenant", 0), "[[tenant]] is of no use without [shellhub]")
+    for index, tenant in enumerate(tenants):
+        if tenant and tenant.installKeysFile and shellhub and shellhub.policy != "install-key":
+            reading.wrong(("tenant", index), "install_keys_file is of no use unless [shellhub] has policy = \"install-key\"")
+    if ssh and (ssh.vouch or ssh.jumpUsers) and not ssh.authorizedKeysFile:
+        reading.wrong(("ssh",), "[ssh] vouch and jump_users need an authorized_keys_file")
 
 
 def parseTokens(text: str, name: str) -> tuple[TokenRecord, ...]:
@@ -146,19 +174,26 @@ def parseAgent(text: str, name: str) -> AgentConfig:
     services = reading.tables(ServiceConfig, "service")
     reading.unique("edge", (edge and edge.url for edge in edges), "the same url")
     reading.unique("service", (service and service.name for service in services), "the same name")
+    devices = reading.tables(DeviceConfig, "shellhub")
+    reading.unique("shellhub", (device and (device.url, device.tenant) for device in devices), "the same url and tenant")
+    for index, device in enumerate(devices):
+        if device and device.ssh != EMBEDDED and (device.authorizedKeysFile or device.passwordsFile or device.users):
+            reading.wrong(("shellhub", index), "[[shellhub]] has keys, passwords and users for ssh = \"embedded\" alone")
     reading.finish()
     assert agent is not None
-    return evolve(agent, edges=tuple(edges), services=tuple(services))
+    return evolve(agent, edges=tuple(edges), services=tuple(services), devices=tuple(devices))
 
 
 def parse(text: str, name: str) -> EdgeConfig | AgentConfig:
     """
-    Read a file of either kind: an agent's has C{[agent]}, C{[[edge]]} or C{[[service]]}, an edge's has C{[edge]}, C{[[agent]]}.
+    Read a file of either kind: an agent's has C{[agent]}, C{[[edge]]}, C{[[service]]} or C{[[shellhub]]}, an edge's
+    has C{[edge]}, C{[[agent]]}.
 
     @raise Mistakes: all that is wrong with it.
     """
     document = _load(text, name)
     ofAgent = isinstance(document.get("edge"), list) or isinstance(document.get("agent"), dict) or "service" in document
+    ofAgent = ofAgent or isinstance(document.get("shellhub"), list)
     return parseAgent(text, name) if ofAgent else parseEdge(text, name)
 
 
@@ -214,6 +249,12 @@ class _Reading:
             self.wrong((section,), f"{section} may be there several times: [[{section}]]")
             return []
         return [self._record(record, item, (section, index)) for index, item in enumerate(value)]  # type: ignore[misc]
+
+    def there(self, section: str) -> bool:
+        """
+        Whether the file has a table of that name.
+        """
+        return section in self._document
 
     def has(self, section: str, key: str) -> bool:
         """

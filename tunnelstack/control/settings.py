@@ -73,14 +73,14 @@ def atLeast(lowest: float, highest: float | None = None) -> Check:
     return check
 
 
-def oneOf(*choices: str) -> Check:
+def oneOf(*choices: str | int) -> Check:
     """
-    One of a few words.
+    One of a few words or numbers.
     """
 
     def check(value: Any) -> None:
         if value not in choices:
-            raise ConfigurationError(f"must be one of {', '.join(choices)}, not {value!r}")
+            raise ConfigurationError(f"must be one of {', '.join(map(str, choices))}, not {value!r}")
 
     return check
 

@@ -14,7 +14,8 @@ from string import Template
 
 from attrs import evolve, frozen
 
-from tunnelstack.control.config import AgentConfig, EdgeAddress, isEdgeURL
+from tunnelstack.control.checks import isEdgeURL
+from tunnelstack.control.config import AgentConfig, EdgeAddress
 from tunnelstack.control.files import parseAgent, readFile
 from tunnelstack.control.proxies import proxyFor
 from tunnelstack.control.state import State, stateFolder

@@ -23,8 +23,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.control.state import ADMIN, reachable
-from tunnelstack.edge.report import agentsOf, routesOf, statusOf, streamsOf
-from tunnelstack.errors import ConfigurationError, TunnelError
+from tunnelstack.edge.report import agentsOf, deviceOf, devicesOf, routesOf, statusOf, streamsOf
+from tunnelstack.errors import ConfigurationError, Denied, TunnelError
 from tunnelstack.exchange.page import REASONS
 from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer
@@ -79,12 +79,15 @@ class Admin(Service):
             b"/agents": lambda: (200, {"agents": agentsOf(edge)}),
             b"/routes": lambda: (200, {"routes": routesOf(edge)}),
             b"/streams": lambda: (200, {"streams": streamsOf(edge)}),
+            b"/devices": lambda: (200, {"devices": devicesOf(edge)}),
         }
         self.changing: Mapping[bytes, Callable[[Mapping[str, Any]], Any]] = {
             b"/tokens/reload": self._reloadTokens,
             b"/tokens/revoke": self._revoke,
             b"/reload": self._reload,
             b"/drain": self._drain,
+            b"/devices/accept": lambda asked: self._decide(asked, "accept"),
+            b"/devices/reject": lambda asked: self._decide(asked, "reject"),
         }
 
     # Listening
@@ -166,6 +169,21 @@ class Admin(Service):
             raise Refusal(404, f"no token {which} is kept here; those of the configuration file are taken out there")
         keys.reload()
         return {"revoked": [{"id": record.id, "name": record.name} for record in gone]}
+
+    def _decide(self, asked: Mapping[str, Any], verdict: str) -> Any:
+        """
+        Let a device in, or send it away.
+        """
+        which, devices = asked.get("device"), self._edge.devices
+        if not (isinstance(which, str) and which):
+            raise Refusal(400, 'say which: {"device": "NAMESPACE.NAME"}')
+        if devices is None:
+            raise Refusal(409, "this edge takes no devices; its configuration has no [shellhub]")
+        try:
+            device = getattr(devices, verdict)(which)
+        except Denied as denied:
+            raise Refusal(404, denied.sentence) from None
+        return {"device": deviceOf(self._edge, device)}
 
     def _reload(self, asked: Mapping[str, Any]) -> Any:
         if self.reload is None:

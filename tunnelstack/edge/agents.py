@@ -25,7 +25,10 @@ SERVICES = 256
 """Names that one session may hold."""
 
 SSH = "ssh"
-"""The purpose of who dials an agent's SSH server."""
+"""The purpose of who dials an agent's SSH server, and the kind of a service that is one."""
+
+TCP = "tcp:"
+"""What a purpose begins with that is a host and a port which the agent can reach."""
 
 ALIVE_SECONDS = 5.0
 """Seconds within which the holder of a name must answer a ping, when another process of its agent asks for it."""
@@ -144,13 +147,14 @@ class Agents:
         rights, name = rightsOf(tunnel.principal), service.name
         if self.stopping:
             raise Denied("stopping", "this edge is about to stop")
-        allowed = {"http": rights.mayServe(name), "stream": rights.mayStream(name), "tcp": bool(rights.tcp)}
+        allowed = {"http": rights.mayServe(name), "stream": rights.mayStream(name), "tcp": bool(rights.tcp), SSH: rights.ssh}
         if not allowed.get(service.kind, False):
             self.log.warn(
                 "agent {agent} may not announce {kind} {service}", agent=tunnel.principal.agent, kind=service.kind,
                 service=name, token=tunnel.principal.token,
             )
-            raise Denied("not-allowed", f"the token does not allow {service.kind}:{'PORTS' if service.kind == 'tcp' else name}")
+            right = {SSH: SSH, "tcp": "tcp:PORTS"}.get(service.kind, f"{service.kind}:{name}")
+            raise Denied("not-allowed", f"the token does not allow {right}")
         if len(self.registry.names(tunnel)) >= SERVICES:
             raise Denied("limit", f"one session holds at most {SERVICES} names")
 
@@ -206,7 +210,16 @@ class Agents:
         """
         rights = rightsOf(principal)
         if purpose == SSH:
-            return self._agent(rights, to), SSHSession()
+            tunnel = self.registry.pick(to, SSH) if self.registry.held(to, SSH) else None
+            full = f"{tunnel.principal.agent}/{to.rpartition('/')[2]}" if tunnel is not None else to
+            if not rights.mayDial(to, full):
+                raise Denied("not-allowed", f"the token does not allow dial:{to}")
+            return self.shell(to)
+        if purpose.startswith(TCP):
+            host, _, port = purpose.removeprefix(TCP).rpartition(":")
+            if not host:
+                raise Denied("malformed", f"say {TCP}HOST:PORT, not {purpose[:64]!r}")
+            return self._agent(rights, to), TCPTo(host=host.removeprefix("[").removesuffix("]"), port=_port(port))
         if purpose:
             return self._protocol(rights, to, purpose)
         agent, _, port = to.rpartition(":")
@@ -221,6 +234,23 @@ class Agents:
             known = self.registry.knows(to, "stream") or self.registry.knows(to, "tcp")
             raise Denied("absent" if known else "unknown", f"{to} is not there" if known else f"there is no {to} to be dialled")
         return tunnel, TCPTo(service=name)
+
+    def shell(self, to: str) -> tuple[Any, Purpose]:
+        """
+        The way to an SSH server, for whoever may go there.
+
+        @param to: the name under which it is offered, C{agent/service}, or an agent's or device's own name.
+        @return: a tunnel, and what is to be asked of it.
+        @raise Denied: nobody of that name is there.
+        """
+        tunnel = self.registry.pick(to, SSH) if self.registry.held(to, SSH) else None
+        if tunnel is not None:
+            return tunnel, TCPTo(service=to.rpartition("/")[2])
+        tunnel = self.registry.agent(to)
+        if tunnel is None:
+            raise Denied("absent", f"{to} is not there")
+        offered = [name for kind, name in self.registry.names(tunnel) if kind == SSH]
+        return tunnel, TCPTo(service=offered[0]) if offered else SSHSession()
 
     def _agent(self, rights: Any, agent: str, *names: str) -> Any:
         """

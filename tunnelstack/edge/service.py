@@ -21,20 +21,20 @@ from tunnelstack.control.ending import Ending, NotNow
 from tunnelstack.control.holder import holderOf
 from tunnelstack.control.registry import Registry
 from tunnelstack.dialect.native import PATH
-from tunnelstack.dialect.native_edge import NativeDialect
 from tunnelstack.edge.accept import Accept
 from tunnelstack.edge.admin import Admin
 from tunnelstack.edge.agents import Agents
 from tunnelstack.edge.budget import ProcessBudget
+from tunnelstack.edge.entrance import SSHEntrance
 from tunnelstack.edge.keys import Keys
 from tunnelstack.edge.listeners import Entrance, Listening, listening
 from tunnelstack.edge.ports import Ports
 from tunnelstack.edge.public import PublicFactory
 from tunnelstack.edge.report import agentsOf, statusOf
 from tunnelstack.edge.route import RouteTable
+from tunnelstack.edge.standing import Standing, standingOf
 from tunnelstack.edge.visitors import Policy
 from tunnelstack.errors import ConfigurationError
-from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.interfaces import IAuthenticator
 from tunnelstack.terms import Grant, HTTPDoor
 from tunnelstack.wire.yamux.limits import SessionLimits
@@ -50,6 +50,9 @@ class EdgeService(MultiService):
     @ivar doors: by path, the L{HTTPDoor}s of agents.
     @ivar keys: who is let in, or C{None} where another authenticator was given.
     @ivar admin: where operators ask.
+    @ivar ssh: where SSH clients come in.
+    @ivar devices: the L{DeviceBook<tunnelstack.control.devices.DeviceBook>} of dialects that have devices, or C{None}.
+    @ivar vouch: as in L{Standing}.
     @ivar began: when it was made, in seconds of its clock.
     @ivar agents: what dialects ask.
     @ivar accept: whether newcomers are let in.
@@ -69,7 +72,7 @@ class EdgeService(MultiService):
     ) -> None:
         """
         @param authenticator: instead of the tokens of the configuration.
-        @param dialects: L{IDialect<tunnelstack.interfaces.IDialect>}s; our own alone, unless given.
+        @param dialects: L{IDialect<tunnelstack.interfaces.IDialect>}s; those of the configuration, unless given.
         """
         super().__init__()
         limits = config.limits
@@ -94,14 +97,14 @@ class EdgeService(MultiService):
             authenticator, urlOf=self.grantFor, known=known,
             sessionLimits=SessionLimits(max_streams=limits.sessionStreams, session_octets=limits.sessionOctets),
         )
-        if dialects is None:
-            timeouts = Timeouts(head=limits.headSeconds, first=limits.firstOctetSeconds, idle=limits.idleSeconds)
-            dialects = [NativeDialect(timeouts)]
-        found = [door for dialect in dialects for door in dialect.doors(self.agents)]
+        standing = standingOf(reactor, config) if dialects is None else Standing(list(dialects))
+        self.devices, self.vouch = standing.devices, standing.vouch
+        found = [door for dialect in standing.dialects for door in dialect.doors(self.agents)]
         self.doors = {door.path: door for door in found if isinstance(door, HTTPDoor)}
         self.public = PublicFactory(self)
         self.admin = Admin(self)
-        for part in (self.admin, self.budget, self.keys):
+        self.ssh = SSHEntrance(self)
+        for part in (self.admin, self.ssh, self.budget, self.keys):
             if part is not None:
                 part.setServiceParent(self)
         self._listening: list[Any] = []
@@ -175,6 +178,7 @@ class EdgeService(MultiService):
             port = yield place.endpoint.listen(Entrance(self.public, place))
             self._listening.append(port)
             self.accept.opened(port)
+        yield self.ssh.listen()
         self._settle(places)
         self._listens = True
         waiting, self._ready = self._ready, []
@@ -285,6 +289,7 @@ class EdgeService(MultiService):
         self.accept.stop()
         ports, self._listening = self._listening, []
         yield DeferredList([port.stopListening() for port in ports if port is not None], consumeErrors=True)
+        yield self.ssh.close()
         tunnels = list(self.registry)
         drained = DeferredList([self.public.drain(), *(tunnel.drain() for tunnel in tunnels)], consumeErrors=True)
         late = self.clock.callLater(self.config.drainSeconds, self._stopNow, tunnels)
@@ -292,6 +297,8 @@ class EdgeService(MultiService):
         yield DeferredList([tunnel.whenLost() for tunnel in tunnels], consumeErrors=True)
         if late.active():
             late.cancel()
+        if self.devices is not None:
+            self.devices.flush()
         yield super().stopService()
 
     def _stopNow(self, tunnels: list[Any]) -> None:

@@ -17,7 +17,7 @@ from twisted.python import usage
 
 from tunnelstack.control.access import accessLog
 from tunnelstack.control.auth.tokens import digestOf, identifierOf, newToken
-from tunnelstack.control.config import DEV_PORT, EdgeAddress, EdgeConfig, TokenRecord
+from tunnelstack.control.config import DEV_PORT, EdgeAddress, EdgeConfig, ShellHubConfig, TokenRecord
 from tunnelstack.control.files import parseEdge, readFile
 from tunnelstack.control.life import Life
 from tunnelstack.control.notify import Notifier, activated
@@ -156,12 +156,16 @@ class Options(BaseOptions):
 
     def _forDevelopment(self, config: EdgeConfig, sources: Sources) -> EdgeConfig:
         """
-        The same with a token that this user's agents find: the one of the last time, so that agents may come back.
+        The same with all devices of ShellHub, and with a token that this user's agents find: the one of the last time, so
+        that agents may come back.
         """
         left = sources.state.devEdge()
         self._devToken = token = left.token if left is not None else newToken().token
         record = TokenRecord(name="dev", tokenSha256=digestOf(token), allow=DEV_ALLOW, id=identifierOf(token))
-        return evolve(config, tokens=(*config.tokens, record), portsInterface=config.portsInterface or "127.0.0.1")
+        return evolve(
+            config, tokens=(*config.tokens, record), portsInterface=config.portsInterface or "127.0.0.1",
+            shellhub=config.shellhub or ShellHubConfig(policy="automatic"),
+        )
 
     def keepDevEdge(self, url: str) -> None:
         """

@@ -11,7 +11,7 @@ from tunnelstack.errors import Denied, PeerError
 from tunnelstack.terms import Grant, Service
 
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-KINDS = ("http", "tcp", "stream")
+KINDS = ("http", "tcp", "stream", "ssh")
 
 
 class ControlBroken(PeerError):
