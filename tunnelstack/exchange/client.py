@@ -8,19 +8,15 @@ closed.
 from __future__ import annotations
 
 from typing import Any
-from typing import Protocol as Promise
 
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.exchange._asking import ClientExchange
+from tunnelstack.exchange._parting import BODY, CHUNKS, HEAD, IDLE, OVER, RAW, REST, Lender, Parting
 from tunnelstack.exchange._watch import Watch
 from tunnelstack.exchange.failed import ExchangeFailed, Kind
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
-from tunnelstack.stream.splice import halfCloses
 from tunnelstack.transport.push import undelayed
 from tunnelstack.wire.http1 import (
     DEFAULT_LIMITS,
@@ -34,42 +30,12 @@ from tunnelstack.wire.http1 import (
 from tunnelstack.wire.http1_chunked import ChunkedDecoder
 from tunnelstack.wire.http1_framing import CHUNKED, Framing, end_to_end, response_framing_untrusted
 
-IDLE, HEAD, BODY, CHUNKS, REST, RAW, OVER = range(7)
-"""What is expected of the peer: nothing, a head, a body of known length, chunks, all until it closes, raw octets, nothing any
-more."""
-
 EMPTY: Fields = []
 INTERIM = 32          # interim responses of one exchange
 
 
-class Lender(Promise):
-    """
-    Who keeps connections for the next exchange.
-    """
-
-    def made(self, connection: HTTPClientProtocol) -> None:
-        """
-        It is open.
-        """
-
-    def released(self, connection: HTTPClientProtocol) -> None:
-        """
-        It can take another exchange.
-        """
-
-    def departed(self, connection: HTTPClientProtocol) -> None:
-        """
-        It is gone.
-        """
-
-    def again(self, exchange: ClientExchange) -> None:
-        """
-        Its connection had died before it took the request: send that once more, over a new one.
-        """
-
-
 @implementer(IHalfCloseableProtocol, IPushProducer)
-class HTTPClientProtocol(Protocol):
+class HTTPClientProtocol(Parting):
     """
     A connection for one exchange after the other.
 
@@ -146,32 +112,6 @@ class HTTPClientProtocol(Protocol):
         """
         if self._state == HEAD:
             self._watch.set(self._timeouts.first)
-
-    def endRaw(self) -> None:
-        """
-        From the exchange: nothing more is written; what the peer says is still read.  Where the transport cannot say that, the
-        end is remembered until the peer has ended as well, but not for ever.
-        """
-        transport = self.transport
-        self._writeEnded = True
-        if self._readEnded:
-            self._over()
-            self._close()
-        elif not halfCloses(transport):
-            self._watch.set(self._timeouts.ending)
-        else:
-            transport.unregisterProducer()
-            transport.loseWriteConnection()
-
-    def abandon(self) -> None:
-        """
-        From the exchange: it was given up, so the rest of it is not read.
-        """
-        self._exchange = None
-        self._depart()
-        transport = self.transport
-        transport.unregisterProducer()
-        transport.abortConnection()
 
     def hold(self, held: bool) -> None:
         """
@@ -306,34 +246,6 @@ class HTTPClientProtocol(Protocol):
         if ended and self._exchange is exchange:
             self._ended(exchange, trailers, self._keep and not extra)
 
-    def _ended(self, exchange: ClientExchange, trailers: Any, keep: bool) -> None:
-        """
-        The response is whole.  The connection goes back first, so that the next request finds it.
-        """
-        self._over()
-        if not exchange.sent:
-            self._depart()
-            self.transport.unregisterProducer()
-            self.transport.abortConnection()       # the rest of the request is of no use to anybody
-        elif keep and not self._readEnded:
-            self._state = IDLE
-            self._watch.set(self._kept)
-            self._lender.released(self)
-        else:
-            self._close()
-        exchange.receiver.ended(trailers)
-
-    def _over(self) -> None:
-        """
-        The exchange has heard its last.
-        """
-        exchange, self._exchange = self._exchange, None
-        self._chunks = None
-        if self._held:
-            self.hold(False)
-        if exchange is not None:
-            exchange.over = True
-
     # pressure
 
     def pauseProducing(self) -> None:
@@ -373,102 +285,3 @@ class HTTPClientProtocol(Protocol):
         """
         From the transport: C{connectionLost} follows.
         """
-
-    # ends
-
-    def close(self) -> None:
-        """
-        Close the connection; an exchange that is under way breaks.
-        """
-        if self._exchange is not None:
-            self._break(ExchangeFailed(Kind.STOPPED))
-        elif self._state != OVER:
-            self._close()
-
-    def _close(self) -> None:
-        self._depart()
-        transport = self.transport
-        transport.unregisterProducer()
-        transport.loseConnection()
-
-    def _depart(self) -> None:
-        if self._state != OVER:
-            self._state = OVER
-            self._watch.stop()
-            self._lender.departed(self)
-
-    def _break(self, failed: ExchangeFailed) -> None:
-        """
-        The peer is not to be trusted with another octet.
-        """
-        exchange, self._exchange = self._exchange, None
-        self._depart()
-        transport = self.transport
-        transport.unregisterProducer()
-        transport.abortConnection()
-        if exchange is not None:
-            exchange.fail(failed)
-
-    def _late(self) -> None:
-        exchange = self._exchange
-        if self._state == IDLE:
-            self._close()
-        elif self._state == RAW:
-            self._over()
-            self._close()
-            exchange.receiver.ended(())
-        else:
-            self._break(ExchangeFailed(Kind.SLOW))
-
-    def readConnectionLost(self) -> None:
-        """
-        The peer says no more.
-        """
-        self._readEnded = True
-        exchange = self._exchange
-        if self._state == RAW and exchange is not None:
-            exchange.receiver.ended(())
-            if self._writeEnded and not exchange.over:
-                self._over()
-                self._close()
-        else:
-            self._end(exchange, True)
-
-    def writeConnectionLost(self) -> None:
-        """
-        Our own half-close is through.
-        """
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """
-        The connection is gone.
-        """
-        clean = reason.check(ConnectionDone) is not None
-        exchange = self._exchange
-        if self._state == RAW and exchange is not None:
-            self._over()
-            self._depart()
-            if clean and not self._readEnded:
-                exchange.receiver.ended(())
-            else:
-                exchange.receiver.failed(ExchangeFailed(Kind.BROKEN, reason=reason.value))
-        elif self._state != OVER:
-            self._end(exchange, clean, reason.value)
-
-    def _end(self, exchange: ClientExchange | None, clean: bool, reason: object = None) -> None:
-        """
-        Nothing more will come, in the middle of whatever there was.
-        """
-        state, fresh = self._state, not self._buffer and self._interim == 0
-        self._exchange = None
-        self._close()
-        if exchange is None:
-            return
-        if state == REST and clean:
-            exchange.over = True
-            exchange.receiver.ended(())
-        elif state == HEAD and fresh and self.uses > 1 and exchange.repeatable:
-            exchange.detach()
-            self._lender.again(exchange)
-        else:
-            exchange.fail(ExchangeFailed(Kind.BROKEN, reason=reason))
