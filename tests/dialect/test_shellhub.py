@@ -165,8 +165,9 @@ class Version2Tests(SynchronousTestCase):
         self.assertEqual((tunnel.session.streams, self.device.link.session.streams), (0, 0))
 
     def test_aTargetThatIsNotAllowed(self) -> None:
-        self.failureResultOf(self.dial(HTTPProxy("192.0.2.1", 80)), NegotiationRefused)
-        self.assertEqual(self.device.link.session.streams, 0)
+        served = self.listen(Echo)
+        self.failureResultOf(self.dial(HTTPProxy("192.0.2.1", WEB)), NegotiationRefused)
+        self.assertEqual((self.device.link.session.streams, served), (0, []))
 
     def test_theEndOfTheVisitorDoesNotCutTheAnswer(self) -> None:
         """
@@ -216,6 +217,7 @@ class Version2Tests(SynchronousTestCase):
         session = self.device.link.session
         session.transport.protocol.dataReceived = lambda data: None
         session.transport._engine.dataReceived = lambda data: None
+        session._fail = lambda *why: None     # nor does it see that it hears nothing; it goes on to give signs of life
         self.hub.network.passTime(51)
         self.assertEqual(len(self.hub.fleet), 0)
         self.assertEqual(self.hub.gone, ["02-42-ac-11-00-02"])
