@@ -154,6 +154,8 @@ class DripTests(Strained):
     Heads that come letter by letter.
     """
 
+    limits = "head_seconds = 4\n"
+
     def test_slowloris(self) -> None:
         visitors = [self.house.connect() for _ in range(DRIPPING)]
         head = request("/length")
