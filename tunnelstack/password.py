@@ -14,9 +14,10 @@ from tunnelstack.control.options import Options as BaseOptions
 from tunnelstack.control.passwords import keep
 
 SCREEN = """
-Usage: tunnelstack password USER
+Usage: tunnelstack password [--ssh] USER
 
-Asks for a password and prints the line that lets USER in: one of "users" of a [[route]], or of its "users_file".
+Asks for a password and prints the line that lets USER in: one of "users" of a [[route]], or of its "users_file"; with --ssh,
+one of the "passwords_file" of an agent's embedded SSH server.
 
   tunnelstack password alice
   tunnelstack password alice >> /etc/tunnelstack/visitors
@@ -33,6 +34,7 @@ class Options(BaseOptions):
     """
 
     screen = SCREEN
+    optFlags = [["ssh", None, "for an SSH server of an agent"]]
 
     def parseArgs(self, *arguments: str) -> None:
         """
@@ -50,5 +52,12 @@ def main(options: Options) -> int:
     password = getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
     if not password:
         raise usage.UsageError("an empty password is none")
-    print(keep(options.user, password))  # noqa: T201
+    print((_forSSH if options["ssh"] else keep)(options.user, password))  # noqa: T201
     return STOPPED
+
+
+def _forSSH(user: str, password: str) -> str:
+    # imported here: Conch is below it, which is slow to load
+    from tunnelstack.handler.ssh_credentials import passwordEntry
+
+    return passwordEntry(user, password)

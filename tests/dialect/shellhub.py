@@ -20,8 +20,9 @@ from tunnelstack.dialect._shellhub_bootstrap import Bootstrap
 from tunnelstack.dialect._shellhub_fleet import Fleet
 from tunnelstack.dialect.shellhub1 import ShellHub1
 from tunnelstack.dialect.shellhub2 import ShellHub2
-from tunnelstack.dialect.shellhub_agent import Allowed, DeviceStreams, Identity, ShellHubDialler
+from tunnelstack.dialect.shellhub_agent import DeviceStreams, Identity, ShellHubDialler
 from tunnelstack.edge.service import EdgeService
+from tunnelstack.handler.allowed import Allowed
 from tunnelstack.testing import Caller, Network
 from tunnelstack.transport.dial import hostEndpoint
 

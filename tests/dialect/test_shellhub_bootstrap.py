@@ -16,7 +16,6 @@ from tests.dialect.shellhub import TENANT, Device, Hub, key, request
 from tunnelstack.control.devices import PENDING, Tenant
 from tunnelstack.dialect._shellhub_bootstrap import VOUCH_SECONDS
 from tunnelstack.dialect._shellhub_http import BODY_SECONDS
-from tunnelstack.dialect._shellhub_streams import Allowed
 from tunnelstack.dialect.shellhub_agent import (
     NoServer,
     NotAccepted,
@@ -26,6 +25,7 @@ from tunnelstack.dialect.shellhub_agent import (
     limitsFrom,
 )
 from tunnelstack.errors import ConfigurationError, Refused, UsageError
+from tunnelstack.handler.allowed import Allowed
 from tunnelstack.wire.records.shellhub_identity import Claims, fingerprint, sign_token
 from tunnelstack.wire.records.shellhub_settings import DEFAULTS, Settings
 

@@ -236,8 +236,8 @@ class LifeTests(Commands):
     def test_helpFitsAScreen(self) -> None:
         for program, command in (
             ("tunnelstack", ""), ("tunnelstack", "demo"), ("tunnelstack", "connect"), ("tunnelstack", "status"),
-            ("tunnelstack", "token"), ("tunnelstack", "check"), ("tunnelstack", "doctor"), ("tunnel-edge", ""),
-            ("tunnel-agent", ""),
+            ("tunnelstack", "token"), ("tunnelstack", "check"), ("tunnelstack", "doctor"), ("tunnelstack", "devices"),
+            ("tunnel-edge", ""), ("tunnel-agent", ""),
         ):  # fmt: skip
             done = subprocess.run(
                 [BIN / program, *filter(None, [command]), "--help"], env=self.environ, capture_output=True, text=True,

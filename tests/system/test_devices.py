@@ -96,6 +96,15 @@ class Devices(Stage):
         proxy = f"{BIN / 'tunnelstack'} connect --dev {name} --purpose ssh"
         return self.ssh(f"{user}@{name}", *command, ProxyCommand=proxy, **how)
 
+    def askpass(self, password: str) -> None:
+        """
+        What C{ssh} is told when it asks for a password.
+        """
+        program = self.home / "askpass"
+        program.write_text(f"#!/bin/sh\necho {password}\n")
+        program.chmod(0o700)
+        self.environ |= {"SSH_ASKPASS": str(program), "SSH_ASKPASS_REQUIRE": "force"}
+
     def connected(self, name: str) -> Any:
         """
         Wait until a device is.
@@ -182,6 +191,39 @@ class NativeTests(Devices):
         done = self.ssh(f"{USER}@desk", "echo jumped", ProxyCommand=jump)
         self.assertEqual((done.returncode, done.stdout), (0, b"jumped\n"), done.stderr)
 
+    def test_passwordsOfTheAgentsOwnServer(self) -> None:
+        made = subprocess.run(
+            [BIN / "tunnelstack", "password", "--ssh", "ada"], env=self.environ, input="lovelace\n", text=True,
+            capture_output=True, timeout=60,
+        )  # fmt: skip
+        (self.home / "passwords").write_text(made.stdout)
+        self.edge()
+        self.startAgent("ssh", "--name", "desk", "--passwords", str(self.home / "passwords")).hears(r"^desk +tunnel:desk")
+        how: dict[str, Any] = {"BatchMode": "no", "PreferredAuthentications": "password", "NumberOfPasswordPrompts": 1}
+        for password, code, out in (("lovelace", 0, b"in\n"), ("byron", 255, b"")):
+            self.askpass(password)
+            done = self.ssh("-p", str(self.door), "ada@desk@127.0.0.1", "echo in", **how)
+            self.assertEqual((done.returncode, done.stdout), (code, out), done.stderr)
+
+    def test_whatAnAgentMayBeAskedToReach(self) -> None:
+        """
+        The one target that its file names, and no other.
+        """
+        web = self.origin()
+        self.startEdge()
+        path = self.home / "agent.toml"
+        path.write_text(
+            f'[agent]\ntargets = ["localhost:{web}"]\n[[edge]]\nurl = "http://localhost:{self.port}"\n'
+            '[[service]]\nname = "site"\ntarget = "1"\n'
+        )
+        self.program("tunnel-agent", "--config", str(path), "start").hears(r"^session +up ")
+        for port, code, out in ((web, 0, b"HTTP/1.1 200 OK"), (web + 1, 69, b"")):
+            done = subprocess.run(
+                [BIN / "tunnelstack", "connect", "--dev", "dev", "--purpose", f"tcp:127.0.0.1:{port}"], env=self.environ,
+                cwd=self.home, input=b"GET / HTTP/1.0\r\n\r\n", capture_output=True, timeout=60,
+            )  # fmt: skip
+            self.assertEqual((done.returncode, done.stdout[:15]), (code, out), done.stderr)
+
     def test_whatIsNotThere(self) -> None:
         self.edge()
         self.startAgent("http", "1", "--name", "site")
@@ -201,10 +243,7 @@ class GenuineDeviceTests(Devices):
     def test_genuineAgentsAreReached(self) -> Any:
         agents = Agents.start(self)
         yield deferToThread(self.edge, policy="automatic")
-        askpass = self.home / "askpass"
-        askpass.write_text(f"#!/bin/sh\necho {PASSWORD}\n")
-        askpass.chmod(0o700)
-        self.environ |= {"SSH_ASKPASS": str(askpass), "SSH_ASKPASS_REQUIRE": "force"}
+        self.askpass(PASSWORD)
         how: dict[str, Any] = {"BatchMode": "no", "PreferredAuthentications": "password"}
         for version in (1, 2):
             mac = f"02:42:ac:11:00:0{version}"

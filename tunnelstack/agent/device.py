@@ -25,8 +25,9 @@ from tunnelstack.control.config import EMBEDDED, AgentConfig, DeviceConfig, Edge
 from tunnelstack.control.files import readFile
 from tunnelstack.control.signing import keyFrom, newKey
 from tunnelstack.control.state import State
-from tunnelstack.dialect.shellhub_agent import Allowed, DeviceLink, DeviceStreams, Identity, ShellHubDialler
+from tunnelstack.dialect.shellhub_agent import DeviceLink, DeviceStreams, Identity, ShellHubDialler
 from tunnelstack.errors import PeerError, Refused
+from tunnelstack.handler.allowed import Allowed
 from tunnelstack.transport.dial import hostEndpoint
 
 

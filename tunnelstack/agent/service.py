@@ -34,12 +34,16 @@ from tunnelstack.dialect.native_agent import (
     NativeLink,
     NotAnEdge,
     ServiceStreams,
+    TargetStreams,
 )
 from tunnelstack.errors import UsageError
+from tunnelstack.handler.allowed import Allowed
+from tunnelstack.handler.tcp import TCPHandler
 from tunnelstack.interfaces import IStreamHandler
 from tunnelstack.stream.address import TunnelAddress
 from tunnelstack.stream.lost import OpenTimeout
 from tunnelstack.terms import Service
+from tunnelstack.transport.dial import hostEndpoint
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 LINK_SECONDS = 30.0
@@ -81,7 +85,10 @@ class AgentService(MultiService):
         self._links: dict[Uplink, NativeLink] = {}
         self.handlers: dict[bytes, Any] = {
             HTTP: ServiceStreams(("http",), self._find, self._host),
-            TCP: DiallingServiceStreams(("tcp", "stream", "ssh"), self._find, self._host),
+            TCP: TargetStreams(
+                DiallingServiceStreams(("tcp", "stream", "ssh"), self._find, self._host), Allowed(config.targets),
+                lambda host, port: TCPHandler(hostEndpoint(reactor, host, port), reactor),
+            ),
         }
         if plugins:
             for handler in getPlugins(IStreamHandler):

@@ -56,7 +56,7 @@ Options                        Environment               Default
       --remote-port N                                    edge's pick  tcp: the port of the edge
       --rewrite-host HOST                                visitor's    http: the Host that the local server sees
       --authorized-keys FILE                                          ssh: a server of the agent's own, for these keys
-      --passwords FILE                                                ssh: the same, for these names and hashed passwords
+      --passwords FILE                                                ssh: the same, for names and hashed passwords
       --give-up-after SECONDS  TUNNELSTACK_GIVE_UP_AFTER never        end with code 69 after so long without the edge
   -c, --config FILE            TUNNELSTACK_CONFIG                     a TOML file
       --access-log FILE                                  -            a line a request; - is standard error

@@ -417,4 +417,8 @@ class AgentConfig:
     accessLog: str = setting(
         "-", "where a line is written for each request: '-' is standard error, '' is nowhere, else a file"
     )
+    targets: tuple[str, ...] = setting(
+        (), "where those who may dial this agent are connected to (tunnelstack connect NAME --purpose tcp:HOST:PORT): "
+        "host:port, or host:* for every port; nowhere else", check=each(isTarget),
+    )
     instance: str = setting(factory=lambda: token_hex(8), inFile=False)

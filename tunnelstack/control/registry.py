@@ -82,9 +82,11 @@ class Registry:
 
     def agent(self, name: str) -> Any:
         """
-        @return: the newest healthy tunnel of an agent, or C{None}.
+        @return: the newest healthy tunnel of an agent, or C{None}; processes that hold no name, such as those that only dial,
+            come behind those that do.
         """
-        return next((tunnel for tunnel in reversed(self._tunnels.get(name, ())) if tunnel.healthy), None)
+        healthy = [tunnel for tunnel in reversed(self._tunnels.get(name, ())) if tunnel.healthy]
+        return next((tunnel for tunnel in healthy if self._names[id(tunnel)]), healthy[0] if healthy else None)
 
     def present(self, tunnel: Any) -> bool:
         """

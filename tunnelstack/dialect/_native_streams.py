@@ -11,6 +11,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -77,6 +78,37 @@ class DiallingServiceStreams(ServiceStreams):
             return self.buildProtocol(address)
         dialled: Deferred[IProtocol] = served.connect(known)
         return dialled.addCallback(_Introduction, known, host)
+
+
+@implementer(IDiallingHandler)
+class TargetStreams:
+    """
+    Connects streams that say a host and a port, where that is allowed; all others are for services.
+    """
+
+    log = Logger()
+
+    def __init__(self, services: Any, allowed: Any, handler: Callable[[str, int], Any]) -> None:
+        """
+        @param services: the L{IDiallingHandler} of streams for services.
+        @param allowed: has C{has(host, port)}, as L{Allowed<tunnelstack.handler.allowed.Allowed>}.
+        @param handler: of a host and a port, the L{IDiallingHandler} that connects there.
+        """
+        self._services = services
+        self._allowed = allowed
+        self._handler = handler
+
+    def connect(self, address: StreamAddress) -> Any:
+        """
+        As in L{IDiallingHandler}.
+        """
+        host, port = address.parameters.get("host"), address.parameters.get("port")
+        if "service" in address.parameters or not (isinstance(host, str) and type(port) is int):
+            return self._services.connect(address)
+        if not (len(host) < 256 and self._allowed.has(host, port)):
+            self.log.warn("{host}:{port} was asked for, which is not allowed here", host=host[:255], port=port)
+            return None
+        return self._handler(host, port).connect(address)
 
 
 class _Introduction(Protocol):

@@ -5,7 +5,7 @@ what is allowed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
@@ -15,7 +15,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.errors import ConfigurationError, Denied, Unavailable
+from tunnelstack.errors import Denied, Unavailable
+from tunnelstack.handler.allowed import Allowed
 from tunnelstack.handler.tcp import TCPHandler
 from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.stream.address import StreamAddress
@@ -30,44 +31,6 @@ from tunnelstack.wire.records.shellhub import (
 
 HOLD_SECONDS = 0.1
 """Seconds that a server which speaks first is held back: older peers lose what comes together with our answer."""
-
-LOOPBACK = frozenset(("", "localhost", "127.0.0.1", "::1"))
-
-
-class Allowed:
-    """
-    Where a device proxies to; nowhere else.
-    """
-
-    def __init__(self, targets: Iterable[str] = ()) -> None:
-        """
-        @param targets: C{host:port}, or C{host:*} for all ports of a host; C{[address]:port} for IPv6.
-        @raise ConfigurationError: it is none of these.
-        """
-        self._ports: dict[str, set[int] | None] = {}
-        for target in targets:
-            host, _, port = target.rpartition(":")
-            host = host.removeprefix("[").removesuffix("]")
-            if not host or not (port == "*" or (port.isdecimal() and 0 < int(port) < 65536)):
-                raise ConfigurationError(f"{target!r} is no host:port or host:*")
-            host = _host(host)
-            ports = self._ports.setdefault(host, set())
-            if port == "*":
-                self._ports[host] = None
-            elif ports is not None:
-                ports.add(int(port))
-
-    def has(self, host: str, port: int) -> bool:
-        """
-        Whether a target is one of them.
-        """
-        ports: set[int] | None = self._ports.get(_host(host), set())
-        return ports is None or port in ports
-
-
-def _host(host: str) -> str:
-    return "localhost" if host.lower() in LOOPBACK else host.lower()
-
 
 class DeviceStreams:
     """

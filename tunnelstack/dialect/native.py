@@ -103,6 +103,8 @@ def lineFor(purpose: Purpose, visitor: Visitor | None = None) -> tuple[bytes, di
             return HTTP, {"service": service, **_about(visitor)}
         case TCPTo(service=service) if service:
             return TCP, {"service": service, **_about(visitor)}
+        case TCPTo(host=host, port=port) if port:
+            return TCP, {"host": host, "port": port, **_about(visitor)}
         case Named(name=name, parameters=parameters):
             return name, {"parameters": dict(parameters), **_about(visitor)}
     raise UnsupportedPurpose(f"the dialect {NAME} cannot carry this", purpose=type(purpose).__name__)

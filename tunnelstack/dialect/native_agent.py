@@ -17,7 +17,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tunnelstack.dialect._native_streams import DiallingServiceStreams, ServiceStreams
+from tunnelstack.dialect._native_streams import DiallingServiceStreams, ServiceStreams, TargetStreams
 from tunnelstack.dialect.native import (
     CARRIER,
     CONTROL,
@@ -47,6 +47,7 @@ __all__ = [
     "NativeLink",
     "NotAnEdge",
     "ServiceStreams",
+    "TargetStreams",
 ]
 
 CREDENTIAL_STATUSES = frozenset((401, 403))

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelstack.dialect._shellhub_ask import Said, Server
-from tunnelstack.dialect._shellhub_streams import Allowed, DeviceStreams
+from tunnelstack.dialect._shellhub_streams import DeviceStreams
 from tunnelstack.dialect.shellhub1 import NAME as NAME1
 from tunnelstack.dialect.shellhub2 import LIMITS
 from tunnelstack.dialect.shellhub2 import NAME as NAME2
@@ -457,7 +457,6 @@ def _good(said: Said, url: str) -> bytes:
 
 
 __all__ = [
-    "Allowed",
     "DeviceLink",
     "DeviceStreams",
     "Identity",
