@@ -138,6 +138,14 @@ class RegistryTests(SynchronousTestCase):
             self.registry.withdraw("http", name, one)
         self.assertEqual([self.registry.knows(name) for name in "abcd"], [False, True, True, True])
 
+    def test_whoOnlyDialsIsNotDialled(self) -> None:
+        serving = self.arrived(instance="1")
+        self.registry.offer("ssh", "desk", serving)
+        dialling = self.arrived(instance="2")
+        self.assertIs(self.registry.agent("laptop"), serving)
+        self.registry.depart(serving)
+        self.assertIs(self.registry.agent("laptop"), dialling)
+
     def test_theNewestHealthyTunnelIsTheAgents(self) -> None:
         first, second = self.arrived(), self.arrived(instance="2")
         self.assertIs(self.registry.agent("laptop"), second)

@@ -1,0 +1,130 @@
+"""
+The tables of configuration files that are about devices and SSH: what they say, and every mistake.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.control.test_files import Reads
+from tunnelstack.control import config, files
+from tunnelstack.control.difference import difference
+
+ID = "00000000-0000-4000-0000-00000000000a"
+EDGE = f"""
+[shellhub]
+policy = "install-key"
+key_file = "signing.pem"
+
+[[tenant]]
+id = "{ID}"
+namespace = "lab"
+install_keys_file = "keys"
+
+[ssh]
+listen = ["tcp:2222"]
+authorized_keys_file = "people"
+vouch = true
+jump_users = ["guest"]
+"""
+AGENT = f"""
+[[shellhub]]
+url = "https://hub.example.net"
+tenant = "{ID}"
+version = 1
+mac = "02:42:ac:11:00:02"
+ssh = "22"
+targets = ["localhost:80", "[::1]:*"]
+
+[[service]]
+name = "desk"
+kind = "ssh"
+target = "embedded"
+authorized_keys_file = "keys"
+users = ["ada"]
+"""
+
+
+class EdgeTests(Reads, SynchronousTestCase):
+    """
+    C{[shellhub]}, C{[[tenant]]} and C{[ssh]} of an edge.
+    """
+
+    def test_everythingArrives(self) -> None:
+        edge = files.parseEdge(EDGE, "edge.toml")
+        self.assertEqual(edge.shellhub, config.ShellHubConfig(policy="install-key", keyFile="signing.pem"))
+        self.assertEqual(edge.tenants, (config.TenantRecord(id=ID, namespace="lab", installKeysFile="keys"),))
+        self.assertEqual((edge.ssh.listen, edge.ssh.vouch, edge.ssh.jumpUsers), (("tcp:2222",), True, ("guest",)))
+
+    def test_withoutTheTableNoDevicesComeIn(self) -> None:
+        self.assertIsNone(files.parseEdge("", "edge.toml").shellhub)
+        self.assertEqual(files.parseEdge("[shellhub]", "edge.toml").shellhub, config.ShellHubConfig(policy="pending"))
+
+    def test_mistakesAreNamed(self) -> None:
+        for text, told in (
+            ('[shellhub]\npolicy = "all"', "a.toml:2: policy must be one of automatic, install-key, pending, not 'all'"),
+            (
+                f'[[tenant]]\nid = "{ID}"\nnamespace = "lab"', "a.toml:1: [[tenant]] is of no use without [shellhub]",
+            ),
+            (
+                f'[shellhub]\n[[tenant]]\nid = "{ID}"\nnamespace = "lab"\ninstall_keys_file = "x"',
+                'a.toml:2: install_keys_file is of no use unless [shellhub] has policy = "install-key"',
+            ),
+            (
+                f'[shellhub]\n[[tenant]]\nid = "{ID}"\nnamespace = "a"\n[[tenant]]\nid = "{ID.upper()}"\nnamespace = "b"',
+                "a.toml:5: [[tenant]] has the same id as the one on line 2",
+            ),
+            ("[ssh]\nvouch = true", "a.toml:1: [ssh] vouch and jump_users need an authorized_keys_file"),
+            (
+                '[shellhub]\n[[tenant]]\nid = "lab"\nnamespace = "lab"',
+                "a.toml:3: id must be a UUID such as 00000000-0000-4000-0000-000000000000, not 'lab'",
+            ),
+        ):
+            self.assertEqual(self.mistakes(text), [told])
+
+    def test_anotherPolicyWaitsForARestart(self) -> None:
+        old = files.parseEdge(EDGE, "edge.toml")
+        assert old.shellhub is not None
+        new = evolve(old, shellhub=evolve(old.shellhub, policy="automatic"), tenants=())
+        found = difference(old, new)
+        self.assertEqual(found.config, old)
+        self.assertEqual(
+            found.waiting, ("[shellhub] as it stands in the file now", "[[tenant]] as it stands in the file now"))
+
+
+class AgentTests(Reads, SynchronousTestCase):
+    """
+    C{[[shellhub]]} and services of the kind C{ssh}.
+    """
+
+    def test_everythingArrives(self) -> None:
+        agent = files.parse(AGENT, "agent.toml")
+        assert isinstance(agent, config.AgentConfig)
+        (device,) = agent.devices
+        self.assertEqual((device.tenant, device.version, device.ssh), (ID, 1, "22"))
+        self.assertEqual(device.targets, ("localhost:80", "[::1]:*"))
+        service = config.ServiceConfig(
+            name="desk", kind="ssh", target=config.EMBEDDED, authorizedKeysFile="keys", users=("ada",),
+        )  # fmt: skip
+        self.assertEqual(agent.services, (service,))
+
+    def test_theTableAloneMakesAnAgentsFile(self) -> None:
+        self.assertIsInstance(files.parse(AGENT.partition("[[service]]")[0], "a.toml"), config.AgentConfig)
+
+    def test_mistakesAreNamed(self) -> None:
+        begin = f'[[shellhub]]\nurl = "http://hub"\ntenant = "{ID}"\n'
+        for text, told in (
+            ("version = 3", "a.toml:4: version must be one of 1, 2, not 3"),
+            ('targets = ["here"]', "a.toml:4: targets must be host:port, or host:* for every port of a host, not 'here'"),
+            ('targets = ["a:0"]', "a.toml:4: targets must be host:port, or host:* for every port of a host, not 'a:0'"),
+            (
+                'ssh = "22"\nusers = ["ada"]',
+                'a.toml:1: [[shellhub]] has keys, passwords and users for ssh = "embedded" alone',
+            ),
+            ('tennant = "x"', "a.toml:4: [[shellhub]] has no key tennant; did you mean tenant?"),
+        ):
+            self.assertEqual(self.mistakes(begin + text), [told])
+
+    def test_anInstallKeyIsNotShown(self) -> None:
+        self.assertNotIn("sesame", repr(config.DeviceConfig(url="http://a", tenant=ID, installKey="sesame")))
