@@ -100,7 +100,8 @@ class EdgeFileTests(Reads, SynchronousTestCase):
 
     def test_anUnknownKeyFarFromAllNamesAll(self) -> None:
         told = self.mistakes("[[route]]\nhost = 'a.net'\nto = 'b'\nxyzzy = 1\n")
-        self.assertEqual(told, [f"a.toml:4: [[route]] has no key xyzzy; there are {', '.join(keyOf(each.name) for each in fields(config.Route))}"])
+        keys = ", ".join(keyOf(each.name) for each in fields(config.Route))
+        self.assertEqual(told, [f"a.toml:4: [[route]] has no key xyzzy; there are {keys}"])
 
     def test_anUnknownTableNamesTheNearest(self) -> None:
         self.assertEqual(

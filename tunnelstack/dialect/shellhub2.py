@@ -107,7 +107,7 @@ class _Nobody(Factory):
 
     def buildProtocol(self, address: object) -> None:
         """
-        As in L{IProtocolFactory}.
+        As in C{IProtocolFactory}.
         """
         return None
 
