@@ -248,7 +248,7 @@ class ConnectTests(Stage):
         self.assertIn(b"no edge could be reached in 1 seconds", done.stderr)
 
     def test_usage(self) -> None:
-        for arguments in ((), ("a", "b"), ("a", "--purpose", "ssh"), ("a", "--port", "3")):
+        for arguments in ((), ("a", "b"), ("a", "--purpose", "nonsense"), ("a", "--port", "3")):
             self.assertEqual(self.connect(*arguments).returncode, 64)
 
 
@@ -267,5 +267,6 @@ class TidyTests(Stage):
         for program in (edge, agent):
             self.assertNotIn("Traceback", program.said())
         state = self.home / ".local" / "state" / "tunnelstack"
-        self.assertEqual([path.name for path in state.iterdir()], ["dev.toml"])
+        kept = {path.name: path.stat().st_mode & 0o777 for path in state.iterdir()}
+        self.assertEqual(kept, {"dev.toml": 0o600, "signing.pem": 0o600}, "but what the next start goes on with")
         self.assertEqual(state.stat().st_mode & 0o777, 0o700)
