@@ -21,6 +21,8 @@ from tunnelstack.control.auth.tokens import newToken
 HOST = "bench.localhost"
 TOKEN = "only-for-this-run"
 
+QUIET = ("--access-log", "")
+"""The Go twin writes no line for a request, so ours write none either."""
 
 BIG = 100 * MIB     # octets of a download and an upload
 VISITORS = 32       # at a time
@@ -51,10 +53,10 @@ def _ours(side: Side, origin: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "STATE_DIRECTORY": folder}
         program = python("benchmarks.ours.console", side.name)
-        with Part([*program, "edge", "--dev", "--port", "0"], environment) as edge:
+        with Part([*program, "edge", "--dev", "--port", "0", *QUIET], environment) as edge:
             address = f"127.0.0.1:{_port(edge.line())}"
             service = ["http", origin, "--name", HOST.partition(".")[0]]
-            with Part([*program, "agent", "--dev", *service], environment) as agent:
+            with Part([*program, "agent", "--dev", *QUIET, *service], environment) as agent:
                 agent.line()
                 yield address
 
