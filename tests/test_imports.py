@@ -67,7 +67,7 @@ TABLES = {"control.config", "control.difference", "control.files"}
 SYSTEMS = re.compile("shellhub|koding|agentserver|godoxy|jetty", re.IGNORECASE)
 
 #: Libraries that one module alone may import, so that they can be replaced there.
-KEEPERS = {"autobahn": "transport._engine", "txaio": "transport._engine", "httptools": "wire.http1"}
+KEEPERS = {"autobahn": "transport._engine", "txaio": "transport._engine"}
 
 WITHOUT_TWISTED = """
 import sys

@@ -236,7 +236,7 @@ class StreamTransport(Outgoing):
         if self.connected and not self.disconnecting:
             if self._paused or self._waiting:
                 self._waiting.insert(0, leftover)
-                self._prepaid = len(leftover)
+                self._prepaid += len(leftover)
             else:
                 self.protocol.dataReceived(leftover)
 
