@@ -32,11 +32,12 @@ class House:
     """
     The programs, and how to visit them.
 
+    @param limits: lines of C{[limits]}; and C{edge}: further ones of C{[edge]}; and C{routes}: what else the edge is told.
     @ivar origins: by whether they keep connections.
     @ivar ports: by scheme.
     """
 
-    def __init__(self, limits: str = LIMITS, routes: str = "") -> None:
+    def __init__(self, limits: str = LIMITS, routes: str = "", edge: str = "") -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="tunnelstack-"))
         atexit.register(self.close)
         self.origins = {keeps: Origin(keeps) for keeps in (True, False)}
@@ -44,7 +45,7 @@ class House:
         self._certificates()
         (self.folder / "edge.toml").write_text(
             f'[edge]\ndomain = "{DOMAIN}"\nlisten = ["tcp:0:interface=127.0.0.1", "tls:certs:port=0:interface=127.0.0.1"]\n'
-            f"[limits]\n{limits}"
+            f"{edge}[limits]\n{limits}"
             f'[[agent]]\nname = "laptop"\ntoken_sha256 = "{token.tokenSha256}"\nid = "{token.id}"\n'
             f'allow = ["http:*"]\nshare = true\n{routes}'
         )

@@ -1,13 +1,14 @@
 """
 A web server that does by hand, octet by octet, whatever a test of HTTP needs to see: nothing is between the test and its words.
+
+As a program (C{python -m tests.system.origin [PORT]}) it says its port and serves until it is killed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import socket
-import struct
+import sys
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
@@ -141,13 +142,12 @@ class Origin:
     @ivar happened: what a test may wait for.
     """
 
-    def __init__(self, keeps: bool) -> None:
+    def __init__(self, keeps: bool, port: int = 0) -> None:
         self.keeps = keeps
         self.heads: list[Head] = []
         self.steps: Queue[bytes] = Queue()
         self.happened: Queue[str] = Queue()
-        self._open: set[Any] = set()
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self._listening = socket.create_server(("127.0.0.1", port), backlog=256)
         self.port = int(self._listening.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -161,7 +161,6 @@ class Origin:
             except OSError:
                 return
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._open.add(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: Any) -> None:
@@ -180,17 +179,6 @@ class Origin:
                         return
             except (OSError, ValueError, AssertionError):
                 self.happened.put("broken")
-            finally:
-                self._open.discard(connection)
-
-    def breakAll(self) -> None:
-        """
-        Reset every connection, as a process does that is killed.
-        """
-        for connection in list(self._open):
-            with contextlib.suppress(OSError):
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                connection.shutdown(socket.SHUT_RDWR)
 
     def answer(self, talk: Talk, body: bytes, *fields: bytes, status: bytes = b"200 OK") -> None:
         talk.say(self.start(status, b"Content-Length: %d" % len(body), *fields), body)
@@ -336,3 +324,9 @@ class Origin:
         self.happened.put("asked")
         self.happened.put("gone" if talk.ended() else "talks on")
         return False
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{Origin(keeps=True, port=int((sys.argv[1:] or ['0'])[0])).port}\n")
+    sys.stdout.flush()
+    threading.Event().wait()

@@ -7,13 +7,15 @@ The gate runs smaller sizes; with C{TUNNELSTACK_SOAK=1} they are those that are 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import resource
-import signal
 import socket
+import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system.house import DOMAIN, LIMITS, House, descriptors, memory
 from tests.system.origin import Talk
-from tests.system.stage import Program, until
+from tests.system.stage import ROOT, Program, until
 
 SOAK = os.environ.get("TUNNELSTACK_SOAK") == "1"
 MEBIBYTE = 1024 * 1024
@@ -31,6 +33,9 @@ STALLED = 1000 if SOAK else 200
 DRIPPING = 500 if SOAK else 100
 KILLING_SECONDS = 600.0 if SOAK else 8.0
 HANG = 10.0
+VISITORS = 4
+KEPT = VISITORS + 1
+"""Connections that may rest in a pool after as many visitors at a time."""
 
 
 def request(path: str, *fields: str, host: str = f"keeps.{DOMAIN}", method: str = "GET") -> bytes:
@@ -75,9 +80,10 @@ class Strained(SynchronousTestCase):
     """
 
     limits = LIMITS
+    edge = ""
 
     def setUp(self) -> None:
-        self.house = House(self.limits)
+        self.house = House(self.limits, edge=self.edge)
         self.addCleanup(self.house.close)
 
     def served(self, host: str = f"keeps.{DOMAIN}") -> float:
@@ -206,54 +212,122 @@ class NewcomerTests(Strained):
         self.assertEqual(len(self.warnings("visitors")), 1)
 
 
+class Load:
+    """
+    Visitors, one after the other in each of some threads, who ask for little and for much until it is over.
+
+    @ivar outcomes: how often each status was seen; C{"cut"} is a body that ended too soon, after its status was told.
+    @ivar slowest: seconds.
+    """
+
+    def __init__(self, house: House, chance: random.Random) -> None:
+        self._house = house
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._visit, args=(random.Random(chance.random()),)) for _ in range(VISITORS)]
+        self.outcomes: Counter[int | str] = Counter()
+        self.slowest = 0.0
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def hangs(self) -> bool:
+        return any(thread.is_alive() for thread in self._threads)
+
+    def _visit(self, chance: random.Random) -> None:
+        while not self._over.is_set():
+            began = time.monotonic()
+            try:
+                with self._house.connect() as talk:
+                    outcome: int | str = chance.choice((self._little, self._much, self._wordy))(talk)
+            except OSError as problem:
+                outcome = type(problem).__name__
+            self.slowest = max(self.slowest, time.monotonic() - began)
+            self.outcomes[outcome] += 1
+
+    def _little(self, talk: Talk) -> int | str:
+        talk.say(request("/echo", "Content-Length: 5", method="PUT"), b"hello")
+        return self._answer(talk, 5)
+
+    def _much(self, talk: Talk) -> int | str:
+        talk.say(request(f"/large?{2 * MEBIBYTE}"))
+        return self._answer(talk, 2 * MEBIBYTE)
+
+    def _wordy(self, talk: Talk) -> int | str:
+        """
+        An answer may come, and the connection end, before all is said.
+        """
+        talk.say(request("/swallow", f"Content-Length: {MEBIBYTE}", method="PUT"))
+        with contextlib.suppress(ConnectionError):
+            talk.say(bytes(MEBIBYTE))
+        return self._answer(talk, 64)
+
+    def _answer(self, talk: Talk, octets: int) -> int | str:
+        head = talk.head()
+        if head.status != 200:
+            return head.status
+        try:
+            talk.exactly(octets)
+        except (AssertionError, ConnectionError):
+            return "cut"
+        return 200
+
+
 class KilledTests(Strained):
     """
-    C{kill -9} at random, under load.
+    C{kill -9} of the agent and of the origin, at random, under load.
     """
 
     limits = "head_seconds = 5\nfirst_octet_seconds = 8\n"
+    edge = 'access_log = ""\n'
 
-    def load(self, over: threading.Event, slowest: list[float], statuses: dict[int, int]) -> None:
-        while not over.is_set():
-            began, status = time.monotonic(), 0
-            try:
-                with self.house.connect() as talk:
-                    talk.say(request("/echo", "Content-Length: 5", method="PUT"), b"hello")
-                    status = talk.head().status
-            except OSError:
-                status = -1
-            slowest[0] = max(slowest[0], time.monotonic() - began)
-            statuses[status] = statuses.get(status, 0) + 1
+    def setUp(self) -> None:
+        super().setUp()
+        self.origin = self.startOrigin("0")
+        self.port = self.origin.hears(r"^(\d+)$")[1]
+        self.addCleanup(lambda: self.origin.drop())
+        self.house.agent.drop()
+        self.startAgent()
+
+    def programs(self) -> tuple[Program, ...]:
+        return self.house.edge, self.house.agent, self.origin
+
+    def startOrigin(self, port: str) -> Program:
+        return Program([sys.executable, "-m", "tests.system.origin", port], self.house.environ, str(ROOT))
+
+    def startAgent(self) -> None:
+        self.house.agent = self.house.startAgent({"keeps": int(self.port)})
 
     def test_noStuckNameNoLeakNoHang(self) -> None:
+        chance = random.Random(7)
         self.served()
-        before = descriptors(self.house.edge.process.pid)
-        over, slowest, statuses = threading.Event(), [0.0], {}
-        threads = [threading.Thread(target=self.load, args=(over, slowest, statuses)) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        try:
-            self.kill(random.Random(7))
-        finally:
-            over.set()
-            for thread in threads:
-                thread.join(30)
-        self.assertFalse(any(thread.is_alive() for thread in threads))
-        self.assertLess(slowest[0], HANG, statuses)
-        self.assertLessEqual(statuses.keys(), {200, 502, 503}, statuses)
-        self.assertGreater(statuses.get(200, 0), 10, statuses)
-        until(lambda: descriptors(self.house.edge.process.pid) <= before + 4, self.house.edge.said)
+        before = [descriptors(program.process.pid) for program in self.programs()]
+        with Load(self.house, chance) as load:
+            self.kill(chance)
+        self.assertFalse(load.hangs())
+        self.assertLess(load.slowest, HANG, load.outcomes)
+        self.assertLessEqual(load.outcomes.keys(), {200, 502, 503, "cut"}, load.outcomes)
+        self.assertGreater(load.outcomes[200], 10, load.outcomes)
+        for program, few in zip(self.programs(), before, strict=True):
+            until(lambda pid=program.process.pid, most=few + KEPT: descriptors(pid) <= most, program.said)
 
     def kill(self, chance: random.Random) -> None:
         end = time.monotonic() + KILLING_SECONDS
         while time.monotonic() < end:
             time.sleep(chance.uniform(0.2, 1.0))
             if chance.random() < 0.5:
-                self.house.origins[True].breakAll()
+                self.origin.drop()
+                self.origin = self.startOrigin(self.port)
+                self.origin.hears(rf"^{self.port}$")
             else:
-                self.house.agent.process.send_signal(signal.SIGKILL)
-                self.house.agent.ends()
-                self.house.agent = self.house.startAgent()
+                self.house.agent.drop()
+                self.startAgent()
             self.within(3.0, self.served)
 
     def within(self, seconds: float, act: Callable[[], Any]) -> None:
