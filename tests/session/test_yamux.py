@@ -88,26 +88,35 @@ class SessionTests(TwoSessions):
         self.accept()
         self.assertTrue(self.open().connected)
 
-    def test_everythingOfATurnLeavesInOneWrite(self) -> None:
-        writes: list[list[bytes]] = []
+    def recorded(self) -> list[bytes]:
+        """
+        Connect the sessions anew.
+
+        @return: what the near one writes, from now on.
+        """
+        self.wire, writes = Wire(), []
+        real = self.wire.near.write
+
+        def record(octets: bytes) -> None:
+            writes.append(octets)
+            real(octets)
+
+        self.patch(self.wire.near, "write", record)
+        self.near, self.far = (YamuxSession(client, clock=self.wire.clock) for client in (True, False))
+        self.wire.connect(self.near, self.far)
         self.wire.settle()
-        self.wire.near.writeSequence = writes.append  # type: ignore[method-assign,assignment]
+        writes.clear()
+        return writes
+
+    def test_everythingOfATurnLeavesInOneWrite(self) -> None:
+        writes = self.recorded()
         for _ in range(3):
             self.open().transport.write(b"octets")
         self.wire.clock.advance(0)
-        self.assertEqual(len(writes), 1)
-        self.assertEqual(len(b"".join(writes[0])), 3 * (12 + 12 + 6))
+        self.assertEqual([len(write) for write in writes], [3 * (12 + 12 + 6)])
 
     def test_aBatchIsAtMost64KiBOfWholeFrames(self) -> None:
-        writes: list[bytes] = []
-        self.wire.settle()
-        real = self.wire.near.writeSequence
-
-        def record(pieces: list[bytes]) -> None:
-            writes.append(b"".join(pieces))
-            real(pieces)
-
-        self.wire.near.writeSequence = record  # type: ignore[method-assign,assignment]
+        writes = self.recorded()
         self.accept()
         for _ in range(3):
             self.open().transport.write(bytes(200_000))

@@ -1,5 +1,5 @@
 """
-What was written is on the network before the reactor has its next turn.
+What is written is on the network before the reactor has its next turn.
 """
 
 from __future__ import annotations
@@ -7,11 +7,12 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from twisted.internet.abstract import FileDescriptor
+from twisted.internet.protocol import Protocol
+from twisted.internet.tcp import Connection
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.testing import Wire
-from tunnelstack.transport.push import nothing, pusher
+from tunnelstack.transport.push import prompt
 
 
 class _Reactor:
@@ -20,9 +21,11 @@ class _Reactor:
     """
 
     def __init__(self) -> None:
+        self.asked = 0
         self.writers: set[Any] = set()
 
     def addWriter(self, writer: Any) -> None:
+        self.asked += 1
         self.writers.add(writer)
 
     def removeWriter(self, writer: Any) -> None:
@@ -31,24 +34,28 @@ class _Reactor:
     def removeReader(self, reader: Any) -> None:
         pass
 
+    addReader = removeReader
 
-class _Socket(FileDescriptor):
+
+class _Producer:
     """
-    A descriptor that writes to a real socket, as Twisted's TCP does.
+    Is told of pressure.
     """
 
-    def __init__(self, reactor: Any, near: socket.socket) -> None:
-        super().__init__(reactor)
-        self.connected = 1
-        self._near = near
+    paused = False
 
-    def writeSomeData(self, data: bytes) -> int:
-        return self._near.send(data)
+    def pauseProducing(self) -> None:
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+
+    stopProducing = pauseProducing
 
 
-class PushTests(SynchronousTestCase):
+class PromptTests(SynchronousTestCase):
     """
-    Over a pair of sockets, without a reactor that runs.
+    Twisted's own connection over a pair of sockets, without a reactor that runs.
     """
 
     def setUp(self) -> None:
@@ -57,32 +64,82 @@ class PushTests(SynchronousTestCase):
             end.setblocking(False)
             self.addCleanup(end.close)
         self.reactor = _Reactor()
-        self.transport = _Socket(self.reactor, self.near)
+        self.transport: Any = Connection(self.near, Protocol(), self.reactor)
+        self.transport.connected = 1
+        self.write = prompt(self.transport)
 
-    def test_itLeavesAtOnce(self) -> None:
-        push = pusher(self.transport)
-        self.transport.write(b"octets")
-        self.assertRaises(BlockingIOError, self.far.recv, 100)
-        push()
-        self.assertEqual(self.far.recv(100), b"octets")
-        self.assertEqual(self.reactor.writers, set())
+    def arrived(self) -> bytes:
+        """
+        All that has come to the other end.
+        """
+        pieces = []
+        try:
+            while piece := self.far.recv(1 << 20):
+                pieces.append(piece)
+        except BlockingIOError:
+            pass
+        return b"".join(pieces)
 
-    def test_aConnectionThatEndsIsLeftToTheReactor(self) -> None:
-        push = pusher(self.transport)
-        self.transport.write(b"octets")
+    def test_itLeavesAtOnceAndAsksNobody(self) -> None:
+        self.write(b"octets")
+        self.assertEqual(self.arrived(), b"octets")
+        self.assertEqual(self.reactor.asked, 0)
+
+    def test_whatWaitsGoesFirst(self) -> None:
+        self.transport.write(b"first, ")
+        self.write(b"second")
+        self.assertEqual(self.arrived(), b"")
+        self.assertIsNone(self.transport.doWrite())
+        self.assertEqual(self.arrived(), b"first, second")
+        self.write(b", third")
+        self.assertEqual(self.arrived(), b", third")
+
+    def test_theRestIsLeftToTheReactorAndPressureIsTold(self) -> None:
+        producer = _Producer()
+        self.transport.registerProducer(producer, True)
+        octets = bytes(range(256)) * 32768
+        self.write(octets)
+        self.assertEqual(self.reactor.writers, {self.transport})
+        self.assertTrue(producer.paused)
+        received = b""
+        while self.reactor.writers:
+            self.assertIsNone(self.transport.doWrite())
+            received += self.arrived()
+        self.assertEqual(received, octets)
+        self.assertFalse(producer.paused)
+
+    def test_nothingLeavesBehindAnEnd(self) -> None:
         self.transport.loseConnection()
-        push()
-        self.assertRaises(BlockingIOError, self.far.recv, 100)
+        self.write(b"octets")
+        self.assertEqual(self.arrived(), b"")
+
+    def test_nothingLeavesBehindAHalfClose(self) -> None:
+        self.transport.loseWriteConnection()
+        self.transport.doWrite()
+        self.write(b"octets")
+        self.assertEqual(self.arrived(), b"")
+
+    def test_anErrorIsMetByTheReactor(self) -> None:
+        self.far.close()
+        self.write(b"octets")
+        self.assertEqual(self.reactor.writers, {self.transport})
+        self.assertIsInstance(self.transport.doWrite(), Exception)
+
+    def test_aConnectionThatHasTurnedToTLSWritesByItself(self) -> None:
+        written: list[bytes] = []
+        self.transport.TLS = True
+        self.transport.write = written.append
+        self.write(b"octets")
+        self.assertEqual((written, self.arrived()), ([b"octets"], b""))
 
     def test_whatCannotBeHurriedIsNot(self) -> None:
-        self.assertIs(pusher(Wire().near), nothing)
+        near = Wire().near
+        self.assertEqual(prompt(near), near.write)
 
     def test_aWrapperIsAskedForWhatLiesBelow(self) -> None:
         class Wrapper:
-            def pusher(wrapper) -> Any:
-                return pusher(self.transport)
+            def prompt(wrapper) -> Any:
+                return prompt(self.transport)
 
-        push = pusher(Wrapper())
-        self.transport.write(b"octets")
-        push()
-        self.assertEqual(self.far.recv(100), b"octets")
+        prompt(Wrapper())(b"octets")
+        self.assertEqual(self.arrived(), b"octets")

@@ -22,7 +22,7 @@ from zope.interface import implementer
 from tunnelstack.interfaces import IStreamOwner
 from tunnelstack.stream.lost import SessionLost, StreamReset
 from tunnelstack.stream.transport import StreamTransport
-from tunnelstack.transport.push import nothing
+from tunnelstack.transport.push import Write
 
 BATCH = 64 * 1024
 """Octets of whole frames that leave in one write, hence at most in one WebSocket message."""
@@ -95,7 +95,7 @@ class StreamOwner:
         self._feeding = False                 # a flush follows anyway
         self._whileFull = 0
         self._more = False                    # to send, on a later turn
-        self._push: Callable[[], object] = nothing   # hurries the carrier
+        self._out: Write                      # the carrier's, once there is one
         self._wakeAt = inf                    # when the session's timer goes off
 
     def transports(self) -> list[StreamTransport]:
@@ -222,8 +222,7 @@ class StreamOwner:
                 if self._whileFull > CONTROL_WHILE_FULL:
                     self._stuck()
                     return
-            self.transport.writeSequence(pieces)
-            self._push()
+            self._out(b"".join(pieces))
         self._more = not self.full and bool(self._ring or self._held)
 
     def _fill(self, room: int) -> None:

@@ -25,7 +25,7 @@ from tunnelstack.session._owner import StreamOwner
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.lost import SessionClosed, SessionLost, StreamReset
 from tunnelstack.stream.transport import StreamTransport
-from tunnelstack.transport.push import pusher, undelayed
+from tunnelstack.transport.push import prompt, undelayed
 from tunnelstack.wire.yamux import events
 from tunnelstack.wire.yamux.errors import GoneAway, SessionBroken, StreamsExhausted, TooManyStreams
 from tunnelstack.wire.yamux.limits import SessionLimits
@@ -196,7 +196,7 @@ class YamuxSession(StreamOwner, Protocol):
         The carrier is there.
         """
         self.transport.registerProducer(self, True)
-        self._push = pusher(self.transport)
+        self._out = prompt(self.transport)
         undelayed(self.transport)
         self._watchCore()
         waiting, self._whenUp = self._whenUp, []

@@ -27,7 +27,7 @@ from tunnelstack.interfaces import IRecordTransport
 from tunnelstack.transport._limits import ClosedByPeer, PeerSilent, WebSocketBroken, WebSocketLimits
 from tunnelstack.transport._pull import Pull
 from tunnelstack.transport._pulse import Pulse
-from tunnelstack.transport.push import pusher
+from tunnelstack.transport.push import Write
 
 NORMAL, GOING_AWAY = 1000, 1001     # the close codes of good order
 
@@ -170,11 +170,12 @@ class WebSocketTransport:
             self._give(ConnectionAborted())
             self._engine.abort()
 
-    def pusher(self) -> Callable[[], object]:
+    def prompt(self) -> Write:
         """
-        @return: hurries the connection below; see L{pusher}.
+        @return: see L{prompt<tunnelstack.transport.push.prompt>}; from now on C{write} is the same.
         """
-        return pusher(self._engine.transport)
+        self._engine.hurry()
+        return self.write
 
     def getPeer(self) -> Any:
         if self.address is not None:

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import ITCPTransport
 from twisted.python.failure import Failure
 
+from tunnelstack.transport.push import Write, prompt
+
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10     # opcodes
 LAST = 0x80                                          # this frame ends its message
 MASKED = 0x80                                        # in the octet of the length
@@ -85,6 +87,7 @@ class Frames:
     @ivar heard: something arrived since somebody last set this to false.
     @ivar ponged: a pong did.
     @ivar full: the network takes no more for now.
+    @ivar out: takes the octets of each frame.
     """
 
     ownMask: int
@@ -108,6 +111,7 @@ class Frames:
     current_frame: Any
     inside_message: bool
     _connectionMade: Callable[[], None]
+    out: Write
 
     party: Party
     carrier: Carrier
@@ -125,6 +129,7 @@ class Frames:
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
+        self.out = self.transport.write
         self._connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
@@ -164,6 +169,12 @@ class Frames:
         self.party = self.carrier = carrier
         for name in self.handshake:
             self.__dict__.pop(name, None)
+
+    def hurry(self) -> None:
+        """
+        From now on who writes has collected: what is said leaves at once.
+        """
+        self.out = prompt(self.transport)
 
     def greet(self) -> None:
         """
@@ -250,10 +261,7 @@ class Frames:
             key = nextKey()
             head += key
             payload = self.mask(key, payload)
-        if length < 4096:
-            self.transport.write(head + payload)
-        else:
-            self.transport.writeSequence((head, payload))
+        self.out(head + payload)
 
     def close(self, code: int | None) -> None:
         """

@@ -1,8 +1,9 @@
 """
-To hand the network at once what was written, as far as it takes it.
+To hand the network at once what is written, as far as it takes it.
 
-Twisted's transports send on the next turn of the reactor, after another look at every descriptor.  A session writes once a
-turn, when everything is collected; there is nothing to wait for, and half of a round trip to win.
+Twisted's transports send on the next turn of the reactor, after they asked it to look whether they may, and ask it to look no
+more when all is sent.  Who writes once a turn, when everything is collected, has nothing to wait for, and half of a round trip
+and three system calls to win.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import ITCPTransport, IWriteDescriptor
+from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.tcp import Connection
+
+Write = Callable[[bytes], object]
 
 
 def undelayed(transport: Any) -> None:
@@ -21,28 +25,40 @@ def undelayed(transport: Any) -> None:
         transport.setTcpNoDelay(True)
 
 
-def nothing() -> None:
+def prompt(transport: Any) -> Write:
     """
-    For transports that cannot be hurried.
+    A C{write} for those who have collected.
+
+    It may stand beside C{transport.write}: what either was given leaves in the order in which it was given.  What the network
+    does not take, and any error, is left to the transport, as is everything while something waits in it.
+
+    @param transport: any transport; one with a C{prompt} method of its own is asked for what lies below it.
+    @return: sends octets now, if the transport is a TCP connection of Twisted's; else the transport's own C{write}.
     """
+    own = getattr(transport, "prompt", None)
+    if own is not None:
+        write: Write = own()
+        return write
+    if isinstance(transport, Connection) and hasattr(transport, "_tempDataLen"):
+        return _sender(transport)
+    below: Write = transport.write
+    return below
 
 
-def pusher(transport: Any) -> Callable[[], object]:
-    """
-    @param transport: any transport; one with a C{pusher} method of its own is asked for what lies below it.
-    @return: call it after a write.  What fails then is met again, and told, when the reactor sends the rest.
-    """
-    below = getattr(transport, "pusher", None)
-    if below is not None:
-        push: Callable[[], object] = below()
-        return push
-    if not IWriteDescriptor.providedBy(transport):
-        return nothing
+def _sender(connection: Any) -> Write:
+    send = connection.writeSomeData
 
-    descriptor: Any = transport
+    def write(octets: bytes) -> None:
+        if (
+            connection._tempDataLen or connection.dataBuffer or connection.disconnecting or connection.TLS
+            or connection._writeDisconnecting or connection._writeDisconnected or not connection.connected
+        ):
+            connection.write(octets)
+            return
+        sent = send(octets)
+        if sent.__class__ is not int:         # an error, which the reactor will meet again, and tell
+            connection.write(octets)
+        elif sent < len(octets):
+            connection.write(octets[sent:])
 
-    def hurry() -> None:
-        if descriptor.connected and not descriptor.disconnecting and not descriptor.disconnected:
-            descriptor.doWrite()
-
-    return hurry
+    return write
