@@ -19,6 +19,8 @@ class IStreamOwner(Interface):
 
     full = Attribute("C{True} while the session's own transport takes no more: producers are to pause.")
 
+    deadlines = Attribute("The L{Deadlines<tunnelstack.transport.deadlines.Deadlines>} that end with the session.")
+
     def ready(stream):
         """
         The stream has octets or an end to send: give it its turns, and flush once this reactor turn is over.

@@ -47,7 +47,7 @@ class Work:
         """
         An endpoint for streams of one protocol.
         """
-        return multistreamEndpoint(self.session.connector, name, self.reactor, release=release)
+        return multistreamEndpoint(self.session.connector, name, release=release)
 
 
 class Differs(Exception):

@@ -74,7 +74,7 @@ class Sessions(Factory):
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         handlers = {b"/sink": Sink, b"/echo": Echo, b"/hold": Echo}
-        self._streams = MultistreamFactory({name: quiet(protocol) for name, protocol in handlers.items()}, reactor)
+        self._streams = MultistreamFactory({name: quiet(protocol) for name, protocol in handlers.items()})
 
     def buildProtocol(self, address: Any) -> YamuxSession:
         session = YamuxSession(False, clock=self._reactor, limits=MANY)

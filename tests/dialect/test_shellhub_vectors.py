@@ -135,7 +135,7 @@ class YamuxVectorTests(SynchronousTestCase):
 
     def ask(self, name: str) -> tuple[Played, Deferred[Any]]:
         session, played = self.edge()
-        opening = shellhub2.reach(session, played.wire.clock, ASKED[name]).connect(Factory.forProtocol(Collect))
+        opening = shellhub2.reach(session, ASKED[name]).connect(Factory.forProtocol(Collect))
         return played, opening
 
     def play(self, name: str, until: int) -> tuple[Played, Deferred[Any]]:
@@ -278,7 +278,7 @@ class Version1VectorTests(SynchronousTestCase):
         wire.connect(dialler, raw)
         wire.settle()
         self.assertEqual(raw.got, KEEP_ALIVE)
-        opening = shellhub1.reach(dialler, wire.clock, SESSION).connect(Factory.forProtocol(Collect))
+        opening = shellhub1.reach(dialler, SESSION).connect(Factory.forProtocol(Collect))
         wire.settle()
         self.assertEqual(raw.got, KEEP_ALIVE + CONN_READY + KEEP_ALIVE)
         opening.addErrback(lambda _: None)
@@ -293,7 +293,7 @@ class Version1VectorTests(SynchronousTestCase):
             factory = Factory()
             factory.buildProtocol = lambda address, raw=raw: raw  # type: ignore[method-assign]
             house.listener.listener.listen(factory)
-            opening = shellhub1.reach(house.dialler, house.clock, target).connect(Factory.forProtocol(Collect))
+            opening = shellhub1.reach(house.dialler, target).connect(Factory.forProtocol(Collect))
             house.settle()
             self.assertEqual((house.reached, raw.got), ([PATH], asked), name)
             raw.transport.write(answer + (b"" if target is END else b"payload"))  # type: ignore[union-attr]

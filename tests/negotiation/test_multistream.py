@@ -131,7 +131,7 @@ class NegotiationTestCase(SynchronousTestCase):
         self.handler = Building(Shout)
 
     def serve(self, handlers: dict[bytes, Any] | None = None, **options: Any) -> MultistreamFactory:
-        factory = MultistreamFactory(handlers or {NAME: self.handler}, self.clock, **options)
+        factory = MultistreamFactory(handlers or {NAME: self.handler}, **options)
         self.far.listener.listen(factory)
         return factory
 
@@ -144,7 +144,7 @@ class NegotiationTestCase(SynchronousTestCase):
         return factory.built
 
     def connect(self, build: Any = Collect, name: Any = NAME, **options: Any) -> Deferred[IProtocol]:
-        endpoint = multistreamEndpoint(self.near.connector, name, self.clock, **options)
+        endpoint = multistreamEndpoint(self.near.connector, name, **options)
         self.ours = Building(build)
         return endpoint.connect(self.ours)
 
@@ -154,7 +154,7 @@ class NegotiationTestCase(SynchronousTestCase):
         """
         self.wire.settle()
         self.assertEqual((self.near._streams, self.far._streams), ({}, {}))
-        self.assertEqual([call for call in self.clock.getDelayedCalls() if "Deadlines" in str(call.func)], [])
+        self.assertEqual((self.near.deadlines.waiting, self.far.deadlines.waiting), (0, 0))
 
 
 class WholeTests(NegotiationTestCase):
@@ -163,9 +163,9 @@ class WholeTests(NegotiationTestCase):
     """
 
     def test_interfaces(self) -> None:
-        verifyObject(IStreamClientEndpoint, multistreamEndpoint(self.near.connector, NAME, self.clock))
+        verifyObject(IStreamClientEndpoint, multistreamEndpoint(self.near.connector, NAME))
         verifyObject(IProtocolFactory, self.serve())
-        party = MultistreamFactory({}, self.clock).buildProtocol(None)
+        party = MultistreamFactory({}).buildProtocol(None)
         verifyObject(IProtocol, party)
         verifyObject(IHalfCloseableProtocol, party)
 
@@ -350,12 +350,12 @@ class ReleaseTests(NegotiationTestCase):
 
     def test_purposeWithoutAnyAnswer(self) -> None:
         self.accepted = self.raw()
-        endpoint = NegotiatingEndpoint(self.near.connector, lambda: Sender({"go": 1}), self.clock)
+        endpoint = NegotiatingEndpoint(self.near.connector, lambda: Sender({"go": 1}))
         connected = endpoint.connect(Building(Greeter))
         self.assertEqual(self.sent(), [b'{"go":1}\n' + b"hello from the near side"])
         ours = self.successResultOf(connected)
         self.assertIs(ours.transport.protocol, ours)
-        self.assertEqual([call for call in self.clock.getDelayedCalls() if "Deadlines" in str(call.func)], [])
+        self.assertEqual((self.near.deadlines.waiting, self.far.deadlines.waiting), (0, 0))
 
     def test_answersInALine(self) -> None:
         no = b'{"ok":false,"reason":"no"}\n'
@@ -644,7 +644,7 @@ class HandlerTests(NegotiationTestCase):
         """
         The negotiation may know names that nobody serves.
         """
-        self.far.listener.listen(NegotiatingFactory({}, self.clock, makeNegotiation=lambda: Responder([NAME])))
+        self.far.listener.listen(NegotiatingFactory({}, makeNegotiation=lambda: Responder([NAME])))
         ours = self.successResultOf(self.connect(release=Release.AT_ONCE))
         self.wire.settle()
         self.assertTrue(ours.reason.check(StreamReset))
@@ -818,7 +818,7 @@ class OwnDeadlineTests(NegotiationTestCase):
 
     def test_itIsKept(self) -> None:
         self.raw()
-        endpoint = NegotiatingEndpoint(self.near.connector, lambda: Initiator(NAME, timeout=3), self.clock)
+        endpoint = NegotiatingEndpoint(self.near.connector, lambda: Initiator(NAME, timeout=3))
         connected = endpoint.connect(Building(Collect))
         self.clock.advance(2.9)
         self.assertNoResult(connected)
@@ -841,7 +841,7 @@ class OwnDeadlineTests(NegotiationTestCase):
                 return []
 
         negotiation: Negotiation = Patient({}, answers=PLAIN)
-        endpoint = NegotiatingEndpoint(self.near.connector, lambda: negotiation, self.clock, timeout=10)
+        endpoint = NegotiatingEndpoint(self.near.connector, lambda: negotiation, timeout=10)
         connected = endpoint.connect(Building(Collect))
         for _ in range(9):
             self.clock.advance(1)

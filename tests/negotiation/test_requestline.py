@@ -68,15 +68,14 @@ class RequestLineTests(SynchronousTestCase):
                 return test.accepted[-1]
 
         handlers = {b"/talk": Talking(), b"/proxy": self.dialling}
-        self.house.listener.listener.listen(RequestLineFactory(handlers, self.house.clock, read))
+        self.house.listener.listener.listen(RequestLineFactory(handlers, read))
 
     cut: int | None = None
 
     def connect(self, name: bytes, answered: bool = True) -> Deferred[Any]:
         endpoint = requestEndpoint(
-            self.house.dialler.connector, name, request(name.decode()), self.house.clock,
-            refusal=refusal if answered else None,
-        )  # fmt: skip
+            self.house.dialler.connector, name, request(name.decode()), refusal=refusal if answered else None,
+        )
         opening = endpoint.connect(Factory.forProtocol(Collect))
         self.house.settle()
         return opening
@@ -141,7 +140,7 @@ class BoundaryTests(SynchronousTestCase):
                 messages.append(octets)
 
         house.listener.listener.listen(Factory.forProtocol(Raw))
-        endpoint = requestEndpoint(house.dialler.connector, b"/talk", request("/talk"), house.clock)
+        endpoint = requestEndpoint(house.dialler.connector, b"/talk", request("/talk"))
         opening = endpoint.connect(Factory.forProtocol(Speaking))
         house.settle()
         self.successResultOf(opening)
@@ -169,9 +168,7 @@ class BehindTests(SynchronousTestCase):
         self.wire, self.near, self.far = sessionPair()
         self.raw = Collect()
         self.far.listener.listen(_one(self.raw))
-        ask = NegotiatingEndpoint(
-            self.near.connector, lambda: Sender({}, answers=PLAIN, codec=CODEC), self.wire.clock,
-        )
+        ask = NegotiatingEndpoint(self.near.connector, lambda: Sender({}, answers=PLAIN, codec=CODEC))
         self.opening = ask.connect(Factory.forProtocol(far))
         self.wire.settle()
         self.say(b'{"ok":true}\n')
@@ -222,9 +219,7 @@ class BehindTests(SynchronousTestCase):
         for then, got in ((b"\nhello", b"hello"), (b"hello", b"hello")):
             wire, near, far = sessionPair()
             served, raw = HalfCollect(), Collect()
-            far.listener.listen(
-                NegotiatingFactory({b"": _one(served)}, wire.clock, makeNegotiation=lambda: Receiver(codec=BARE))
-            )
+            far.listener.listen(NegotiatingFactory({b"": _one(served)}, makeNegotiation=lambda: Receiver(codec=BARE)))
             near.connector.connect(_one(raw))
             raw.transport.write(b"{}")  # type: ignore[union-attr]
             wire.settle()
@@ -241,9 +236,7 @@ class BehindTests(SynchronousTestCase):
 
         wire, near, far = sessionPair()
         far.listener.listen(Factory.forProtocol(Raw))
-        ask = NegotiatingEndpoint(
-            near.connector, lambda: Sender({}, codec=CODEC, release=Release.AT_ONCE), wire.clock,
-        )
+        ask = NegotiatingEndpoint(near.connector, lambda: Sender({}, codec=CODEC, release=Release.AT_ONCE))
         ask.connect(Factory.forProtocol(Speaking))
         wire.settle()
         self.assertEqual(frames, [b"{}\n", b"SSH-2.0-Us\r\n"])

@@ -61,7 +61,7 @@ class StackedTests(SynchronousTestCase):
                 built.append(HalfCollect())
                 return built[-1]
 
-        self.ours.listener.listen(MultistreamFactory({NAME: Built()}, self.wire.clock))
+        self.ours.listener.listen(MultistreamFactory({NAME: Built()}))
 
     def test_goOpensAndWaits(self) -> None:
         turns = [text for _, text in STACKED["N8"]]
@@ -95,7 +95,7 @@ class StackedTests(SynchronousTestCase):
         turns = [text for _, text in STACKED["N9"]]
         for cut in (None, *range(1, 40)):
             self.meet(client=True, cut=cut)
-            endpoint = multistreamEndpoint(self.ours.connector, NAME, self.wire.clock, release=Release.AT_ONCE)
+            endpoint = multistreamEndpoint(self.ours.connector, NAME, release=Release.AT_ONCE)
             connected = self.successResultOf(endpoint.connect(Factory.forProtocol(HalfCollect)))
             assert isinstance(connected, HalfCollect)
             connected.transport.write(b'{"id":"x"}\n')

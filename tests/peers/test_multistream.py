@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail, gatherResults, inlineCallbacks, succeed
 from twisted.internet.protocol import Factory
 from twisted.trial.unittest import TestCase
@@ -53,7 +52,7 @@ class MultistreamWithGo(MeetsGo):
         """
         Open a stream and agree on a name.
         """
-        endpoint = multistreamEndpoint(self.session.connector, list(names), reactor, **options)
+        endpoint = multistreamEndpoint(self.session.connector, list(names), **options)
         return endpoint.connect(factoryOf(protocol))
 
     @inlineCallbacks
@@ -185,7 +184,7 @@ class MultistreamWithGo(MeetsGo):
         }
         for factory in factories.values():
             factory.noisy = False
-        return self.session.listener.listen(MultistreamFactory(factories, reactor, **options))
+        return self.session.listener.listen(MultistreamFactory(factories, **options))
 
     @inlineCallbacks
     def proposed(self: Any, how: str, *protocols: str) -> Any:

@@ -128,13 +128,11 @@ class GoServerTests(TestCase):
         if version == 1:
             session: Any = RevdialListener(self.reach, clock=reactor)
             path, limits = shellhub_v1.CONNECTION, STREAM_LIMITS
-            factory: Any = RequestLineFactory(
-                self.device.handlers, reactor, lambda head: shellhub_v1.question(head, time)
-            )
+            factory: Any = RequestLineFactory(self.device.handlers, lambda head: shellhub_v1.question(head, time))
             self.addCleanup(session.abort)
         else:
             session, path, limits = ours(self, False), shellhub.CONNECTION, DEFAULT_LIMITS
-            factory = MultistreamFactory(self.device.handlers, reactor, follow=asked)
+            factory = MultistreamFactory(self.device.handlers, follow=asked)
         yield session.listener.listen(factory)
         headers = [("Authorization", f"Bearer {said.token}")]
         there = WebSocketClientEndpoint(reactor, self.server.url + path, headers=headers, limits=limits)
@@ -240,11 +238,11 @@ class GoAgentTests(TestCase):
         if self.version == 1:
             refusal = shellhub_v1.refusal if isinstance(target, HTTPProxy) else None
             endpoint = requestEndpoint(
-                self.session.connector, name_of(target), shellhub_v1.encode_ask(target), reactor, refusal=refusal
+                self.session.connector, name_of(target), shellhub_v1.encode_ask(target), refusal=refusal
             )
         else:
             endpoint = NegotiatingEndpoint(
-                self.session.connector, lambda: Then(Initiator(name_of(target)), asking(target)), reactor
+                self.session.connector, lambda: Then(Initiator(name_of(target)), asking(target))
             )
         return endpoint.connect(factoryOf(protocol))
 

@@ -92,7 +92,7 @@ class NativeTunnel:
         @param wait: connect only once the agent has said that it knows what this is about.
         """
         name, parameters = lineFor(purpose, visitor)
-        return opening(self.session.connector, self._clock, name, parameters, wait=wait)
+        return opening(self.session.connector, name, parameters, wait=wait)
 
     def exchange(self, purpose: Purpose, receiver: Any, visitor: Visitor | None = None) -> Any:
         """

@@ -56,7 +56,7 @@ GOODBYE_SECONDS = 1.0
 
 
 def opening(
-    connector: Any, clock: Any, name: bytes, parameters: Mapping[str, Any], *, wait: bool = False,
+    connector: Any, name: bytes, parameters: Mapping[str, Any], *, wait: bool = False,
 ) -> NegotiatingEndpoint:
     """
     An endpoint for streams of one name.  Name, parameters and what the application writes first leave together, since our side
@@ -67,10 +67,10 @@ def opening(
     """
     _fit(parameters)
     release = Release.ON_REPLY if wait else Release.AT_ONCE
-    return multistreamEndpoint(connector, name, clock, release=release, parameters=parameters)
+    return multistreamEndpoint(connector, name, release=release, parameters=parameters)
 
 
-def dialling(connector: Any, clock: Any, to: str, purpose: str) -> NegotiatingEndpoint:
+def dialling(connector: Any, to: str, purpose: str) -> NegotiatingEndpoint:
     """
     An endpoint for streams through the edge to somebody else's service.
 
@@ -78,7 +78,7 @@ def dialling(connector: Any, clock: Any, to: str, purpose: str) -> NegotiatingEn
     """
     parameters = {"to": to, "purpose": purpose} if purpose else {"to": to}
     _fit(parameters)
-    return multistreamEndpoint(connector, DIAL, clock, release=Release.AT_ONCE, parameters=parameters, answers=PLAIN)
+    return multistreamEndpoint(connector, DIAL, release=Release.AT_ONCE, parameters=parameters, answers=PLAIN)
 
 
 def _fit(parameters: Mapping[str, Any]) -> None:

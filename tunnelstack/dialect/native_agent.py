@@ -121,7 +121,7 @@ class NativeLink:
         """
         welcome = self._welcome = Deferred()
         welcome.addTimeout(WELCOME_SECONDS, self._clock, _notWelcomed)
-        yield opening(self.session.connector, self._clock, CONTROL, hello).connect(_Just(self._control))
+        yield opening(self.session.connector, CONTROL, hello).connect(_Just(self._control))
         return (yield welcome)
 
     def _told(self, event: str, members: Mapping[str, Any]) -> None:
@@ -175,7 +175,7 @@ class NativeLink:
         @param purpose: C{""} for the service itself, or the name of a stream protocol.
         @raise UsageError: longer than a line may be.
         """
-        return dialling(self.session.connector, self._clock, to, purpose)
+        return dialling(self.session.connector, to, purpose)
 
     def ping(self) -> Deferred[float]:
         """
@@ -253,7 +253,7 @@ class NativeDialler:
         session = YamuxSession(
             False, clock=clock, limits=self._limits, address=StreamAddress(key=self._url, dialect=NAME),
         )
-        streams = MultistreamFactory(self._handlers, clock, strict=True, follow=following)
+        streams = MultistreamFactory(self._handlers, strict=True, follow=following)
         session.listener.listen(streams)
         try:
             yield self._web.connect(_Just(session))

@@ -197,7 +197,7 @@ class _Arrival(Factory):
         The session, for the WebSocket.
         """
         handlers = {CONTROL: _Hello(self), DIAL: _Dialling(self._edge, self._principal)}
-        self.session.listener.listen(MultistreamFactory(handlers, self._edge.clock, strict=True, follow=following))
+        self.session.listener.listen(MultistreamFactory(handlers, strict=True, follow=following))
         self._deadline = self._edge.clock.callLater(WELCOME_SECONDS, self._silent)
         self.session.whenLost().addCallback(self._lost)
         return self.session

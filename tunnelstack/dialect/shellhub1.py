@@ -74,7 +74,7 @@ class ShellHub1:
             ),
         )
         tunnel = DeviceTunnel(
-            NAME, device, session, partial(reach, session, edge.clock), clock=edge.clock, timeouts=self.fleet.timeouts,
+            NAME, device, session, partial(reach, session), clock=edge.clock, timeouts=self.fleet.timeouts,
         )
 
         def watch(_: Any) -> None:
@@ -99,11 +99,11 @@ class ShellHub1:
 _UNKNOWN = Answer(400, UNKNOWN_DIALLER, TEXT, ((b"X-Content-Type-Options", b"nosniff"),))
 
 
-def reach(session: Any, clock: Any, target: Target) -> IStreamClientEndpoint:
+def reach(session: Any, target: Target) -> IStreamClientEndpoint:
     """
     How to open a stream for a target on a session with an agent of version 1.
     """
     answered = None if isinstance(target, SSHOpen) else refusal
     return requestEndpoint(
-        session.connector, name_of(target), encode_ask(target), clock, HANDSHAKE, refusal=answered,
+        session.connector, name_of(target), encode_ask(target), HANDSHAKE, refusal=answered,
     )

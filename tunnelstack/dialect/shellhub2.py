@@ -79,13 +79,13 @@ class ShellHub2:
         )
         session.listener.listen(_Nobody())
         tunnel = DeviceTunnel(
-            NAME, device, session, partial(reach, session, edge.clock), clock=edge.clock, timeouts=self.fleet.timeouts,
+            NAME, device, session, partial(reach, session), clock=edge.clock, timeouts=self.fleet.timeouts,
         )
         session.whenUp().addCallback(lambda _: _Pulse(tunnel, edge.clock, self.fleet))
         return tunnel
 
 
-def reach(session: Any, clock: Any, target: Target) -> IStreamClientEndpoint:
+def reach(session: Any, target: Target) -> IStreamClientEndpoint:
     """
     How to open a stream for a target on a session with an agent of version 2.
     """
@@ -95,7 +95,7 @@ def reach(session: Any, clock: Any, target: Target) -> IStreamClientEndpoint:
             return Then(Initiator(name_of(target)), Sender(encode_target(target), codec=ENVELOPES))
         return Then(Initiator(name_of(target)), asking(target))
 
-    return NegotiatingEndpoint(session.connector, negotiation, clock, HANDSHAKE)
+    return NegotiatingEndpoint(session.connector, negotiation, HANDSHAKE)
 
 
 class _Nobody(Factory):

@@ -325,14 +325,14 @@ class ShellHubDialler:
 
     def _session1(self) -> RevdialListener:
         session = RevdialListener(self._reach, clock=self._reactor, address=StreamAddress(key=self._url, dialect=NAME1))
-        session.listener.listen(RequestLineFactory(self._streams.handlers, self._reactor, self._question))
+        session.listener.listen(RequestLineFactory(self._streams.handlers, self._question))
         return session
 
     def _session2(self) -> YamuxSession:
         session = YamuxSession(
             False, clock=self._reactor, limits=self._limits(), address=StreamAddress(key=self._url, dialect=NAME2),
         )
-        session.listener.listen(MultistreamFactory(self._streams.handlers, self._reactor, follow=shellhub.asked))
+        session.listener.listen(MultistreamFactory(self._streams.handlers, follow=shellhub.asked))
         return session
 
     def _limits(self) -> SessionLimits:

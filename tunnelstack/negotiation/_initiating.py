@@ -15,7 +15,6 @@ from zope.interface import implementer
 
 from tunnelstack.errors import PeerError
 from tunnelstack.negotiation._behind import standBehind
-from tunnelstack.negotiation._deadlines import Deadlines
 from tunnelstack.negotiation._party import Party, named
 from tunnelstack.negotiation.errors import NegotiationRefused, NegotiationTimeout
 from tunnelstack.stream.lost import StreamReset
@@ -34,10 +33,9 @@ class Initiating(Party):
 
     __slots__ = ("_agreed", "_application", "_connected", "_factory", "_lost", "_timeout")
 
-    def __init__(self, negotiation: Any, factory: IProtocolFactory, deadlines: Deadlines, timeout: float) -> None:
+    def __init__(self, negotiation: Any, factory: IProtocolFactory, timeout: float) -> None:
         self._negotiation = negotiation
         self._factory = factory
-        self._deadlines = deadlines
         self._timeout = timeout
         self._application: Any = None
         self._connected: Deferred[IProtocol] | None = None

@@ -12,7 +12,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import PeerError
-from tunnelstack.negotiation._deadlines import Deadlines
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.wire.negotiate import Event
 
@@ -29,14 +28,15 @@ class Party:
 
     transport: Any
     _negotiation: Any
-    _deadlines: Deadlines
+    _deadlines: Any
 
     def _start(self, transport: Any, timeout: float) -> None:
         """
         @param timeout: seconds for all of it.
         """
         self.transport = transport
-        deadlines, negotiation = self._deadlines, self._negotiation
+        self._deadlines = deadlines = transport.deadlines
+        negotiation = self._negotiation
         now = deadlines.seconds()
         self._ends = ends = now + timeout
         negotiation.expire(now)

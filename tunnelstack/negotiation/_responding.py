@@ -16,7 +16,6 @@ from twisted.python.failure import Failure
 from tunnelstack.errors import PeerError, TunnelError
 from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.negotiation._behind import standBehind
-from tunnelstack.negotiation._deadlines import Deadlines
 from tunnelstack.negotiation._party import Party, named
 from tunnelstack.wire import negotiate
 from tunnelstack.wire.negotiate import Agreed, Asked, Event
@@ -34,10 +33,9 @@ class Responding(Party):
 
     _log = Logger()
 
-    def __init__(self, negotiation: Any, handlers: Mapping[bytes, Any], deadlines: Deadlines, timeout: float) -> None:
+    def __init__(self, negotiation: Any, handlers: Mapping[bytes, Any], timeout: float) -> None:
         self._negotiation = negotiation
         self._handlers = handlers
-        self._deadlines = deadlines
         self._timeout = timeout
         self._name = b""
         self._application: Any = None         # what is to have the stream once the peer has its answer

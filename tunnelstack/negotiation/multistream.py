@@ -17,7 +17,6 @@ from tunnelstack.wire.parameters import Answers, Sender
 def multistreamEndpoint(
     connector: Any,
     names: bytes | Sequence[bytes],
-    clock: Any,
     timeout: float = TIMEOUT,
     *,
     release: Release = Release.ON_REPLY,
@@ -34,13 +33,12 @@ def multistreamEndpoint(
     @return: an endpoint whose every C{connect()} opens a stream of that name.
     """
     if parameters is None:
-        return NegotiatingEndpoint(connector, lambda: Initiator(names, release=release), clock, timeout)
+        return NegotiatingEndpoint(connector, lambda: Initiator(names, release=release), timeout)
     first = Release.AT_ONCE if release is Release.AT_ONCE else Release.ON_REPLY
     second = release if release is Release.ON_FIRST_OCTET else None
     return NegotiatingEndpoint(
         connector,
         lambda: Then(Initiator(names, release=first), Sender(parameters, answers=answers, release=second)),
-        clock,
         timeout,
     )
 
@@ -53,7 +51,6 @@ class MultistreamFactory(NegotiatingFactory):
     def __init__(
         self,
         handlers: Mapping[bytes, Any],
-        clock: Any,
         timeout: float = TIMEOUT,
         *,
         strict: bool = False,
@@ -73,7 +70,7 @@ class MultistreamFactory(NegotiatingFactory):
             responder = Responder(names, strict=strict)
             return responder if follow is None else Then(responder, follow)
 
-        super().__init__({}, clock, timeout, makeNegotiation=respond)
+        super().__init__({}, timeout, makeNegotiation=respond)
         for name, handler in handlers.items():
             self.handle(name, handler)
 

@@ -16,7 +16,6 @@ def requestEndpoint(
     connector: Any,
     name: bytes,
     request: bytes,
-    clock: Any,
     timeout: float = TIMEOUT,
     *,
     refusal: Callable[[ResponseHead], str | None] | None = None,
@@ -29,7 +28,7 @@ def requestEndpoint(
         for, and what the application writes follows in messages of its own.
     @return: an endpoint whose every C{connect()} opens a stream for it.
     """
-    return NegotiatingEndpoint(connector, lambda: RequestSender(name, request, refusal=refusal), clock, timeout)
+    return NegotiatingEndpoint(connector, lambda: RequestSender(name, request, refusal=refusal), timeout)
 
 
 class RequestLineFactory(NegotiatingFactory):
@@ -40,7 +39,6 @@ class RequestLineFactory(NegotiatingFactory):
     def __init__(
         self,
         handlers: Mapping[bytes, Any],
-        clock: Any,
         read: Callable[[RequestHead], Question],
         timeout: float = TIMEOUT,
     ) -> None:
@@ -48,4 +46,4 @@ class RequestLineFactory(NegotiatingFactory):
         @param handlers: by name, as in L{NegotiatingFactory}.
         @param read: says what a request asks for, and how that is answered.
         """
-        super().__init__(handlers, clock, timeout, makeNegotiation=lambda: RequestReceiver(read))
+        super().__init__(handlers, timeout, makeNegotiation=lambda: RequestReceiver(read))

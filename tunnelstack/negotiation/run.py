@@ -15,7 +15,6 @@ from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClie
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
-from tunnelstack.negotiation._deadlines import Deadlines
 from tunnelstack.negotiation._initiating import Initiating
 from tunnelstack.negotiation._responding import Responding
 
@@ -29,20 +28,16 @@ class NegotiatingEndpoint:
     Opens streams for one purpose.
     """
 
-    def __init__(
-        self, connector: Any, makeNegotiation: Callable[[], Any], clock: Any, timeout: float = TIMEOUT,
-    ) -> None:
+    def __init__(self, connector: Any, makeNegotiation: Callable[[], Any], timeout: float = TIMEOUT) -> None:
         """
         @param connector: an L{IStreamClientEndpoint} whose transports are
             L{StreamTransport<tunnelstack.stream.transport.StreamTransport>}s.
         @param makeNegotiation: gives an L{INegotiation<tunnelstack.interfaces.INegotiation>}, the initiator's half.
-        @param clock: provides C{IReactorTime}.
         @param timeout: seconds from the opening of the stream until the application may have it (and where it does not wait,
             until the peer has agreed).
         """
         self._connector = connector
         self._makeNegotiation = makeNegotiation
-        self._deadlines = Deadlines(clock)
         self._timeout = timeout
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
@@ -59,7 +54,7 @@ class NegotiatingEndpoint:
             rule, or as the connector does.  Cancelling it resets the stream.
         """
         try:
-            opening = Initiating(self._makeNegotiation(), protocolFactory, self._deadlines, self._timeout)
+            opening = Initiating(self._makeNegotiation(), protocolFactory, self._timeout)
         except Exception:
             return fail()
         opened: Deferred[Any] = self._connector.connect(opening)
@@ -79,21 +74,19 @@ class NegotiatingFactory(Factory):
     noisy = False
 
     def __init__(
-        self, handlers: Mapping[bytes, Any], clock: Any, timeout: float = TIMEOUT, *, makeNegotiation: Callable[[], Any],
+        self, handlers: Mapping[bytes, Any], timeout: float = TIMEOUT, *, makeNegotiation: Callable[[], Any],
     ) -> None:
         """
         @param handlers: by name, looked up when a stream has come to it.
-        @param clock: provides C{IReactorTime}.
         @param timeout: seconds for all of a negotiation, a handler's dialling included.
         @param makeNegotiation: gives an L{INegotiation<tunnelstack.interfaces.INegotiation>}, the responder's half.
         """
         self.handlers = handlers
         self._makeNegotiation = makeNegotiation
-        self._deadlines = Deadlines(clock)
         self._timeout = timeout
 
     def buildProtocol(self, addr: Any) -> Any:
         """
         As in L{IProtocolFactory}: the responder's end of one stream.
         """
-        return Responding(self._makeNegotiation(), self.handlers, self._deadlines, self._timeout)
+        return Responding(self._makeNegotiation(), self.handlers, self._timeout)

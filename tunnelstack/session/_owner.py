@@ -22,6 +22,7 @@ from zope.interface import implementer
 from tunnelstack.interfaces import IStreamOwner
 from tunnelstack.stream.lost import SessionLost, StreamReset
 from tunnelstack.stream.transport import StreamTransport
+from tunnelstack.transport.deadlines import Deadlines
 from tunnelstack.transport.push import Write
 
 BATCH = 64 * 1024
@@ -72,18 +73,19 @@ class StreamOwner:
     """
     The half of a session that faces its streams.
 
-    A subclass gives C{_core} (the pure machine), C{transport} (the carrier) and C{_clock}, and calls L{flush} when it has fed
-    the core.
+    A subclass gives C{_core} (the pure machine) and C{transport} (the carrier), and calls L{flush} when it has fed the core.
 
     @ivar full: the carrier takes no more.
+    @ivar deadlines: of whatever happens on the streams.
     """
 
     _log = Logger()
     _core: Any
-    _clock: Any
     transport: Any
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+        self.deadlines = Deadlines(clock)
         self.full = False
         self._streams: dict[int, StreamTransport] = {}
         self._closing: dict[int, _Closing] = {}
@@ -183,7 +185,9 @@ class StreamOwner:
         self._feeding = True                  # what follows needs no further turn
         try:
             self._makeCalls()
-            if self._core is not None:
+            self._send()
+            if self._calls:                   # of streams that have ended with this
+                self._makeCalls()
                 self._send()
         finally:
             self._feeding = False
@@ -202,6 +206,8 @@ class StreamOwner:
         Write batches until there is nothing to say, the carrier is full, or others shall have their turn.
         """
         core = self._core
+        if core is None:
+            return
         if self._short:
             short, self._short = self._short, []
             for stream in short:
@@ -373,6 +379,7 @@ class StreamOwner:
         The session is gone, and its streams with it.
         """
         self._core = None
+        self.deadlines.stop()
         self._closing.clear()
         self._ring.clear()
         self._held.clear()

@@ -57,8 +57,7 @@ class YamuxSession(StreamOwner, Protocol):
         limits: SessionLimits | None = None,
         address: StreamAddress | None = None,
     ) -> None:
-        super().__init__()
-        self._clock = clock
+        super().__init__(clock)
         self._limits = limits or SessionLimits()
         self._wire = YamuxConnection(client, self._limits)
         self._core = self._wire

@@ -130,6 +130,13 @@ class StreamTransport(Outgoing):
             self._call(self.protocol.writeConnectionLost)
 
     @property
+    def deadlines(self) -> Any:
+        """
+        Who tells of deadlines as long as the session lasts: L{Deadlines<tunnelstack.transport.deadlines.Deadlines>}.
+        """
+        return self._owner.deadlines
+
+    @property
     def held(self) -> int:
         """
         Octets that arrived and wait for a paused application.

@@ -27,6 +27,7 @@ from tunnelstack.interfaces import IRecordTransport
 from tunnelstack.transport._limits import ClosedByPeer, PeerSilent, WebSocketBroken, WebSocketLimits
 from tunnelstack.transport._pull import Pull
 from tunnelstack.transport._pulse import Pulse
+from tunnelstack.transport.deadlines import Deadlines
 from tunnelstack.transport.push import Write
 
 NORMAL, GOING_AWAY = 1000, 1001     # the close codes of good order
@@ -89,6 +90,7 @@ class WebSocketTransport:
         self._timer: Any = None         # of a close
         self._pulse: Pulse | None = None
         self._leftover = b""            # given back by a former protocol, and held for a paused one
+        self._deadlines: Deadlines | None = None
 
     def begin(self, engine: Any, protocol: Any) -> None:
         """
@@ -127,6 +129,15 @@ class WebSocketTransport:
                 self._leftover = leftover + self._leftover
             else:
                 self.protocol.dataReceived(leftover)
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """
+        Who tells of deadlines as long as the WebSocket lasts.
+        """
+        if self._deadlines is None:
+            self._deadlines = Deadlines(self._clock)
+        return self._deadlines
 
     # ITransport
 
@@ -303,6 +314,8 @@ class WebSocketTransport:
             self._timer = None
         if self._pulse is not None:
             self._pulse.stop()
+        if self._deadlines is not None:
+            self._deadlines.stop()
         if not self.connected:
             return
         self._give(self._reason(reason))

@@ -1,5 +1,5 @@
 """
-One timer for many: everybody is told in time, nobody twice, and no timer is left where nobody waits.
+One timer for many: everybody is told in time, nobody twice, and nothing is left of it when its connection is gone.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.negotiation._deadlines import PAUSE, Deadlines
+from tunnelstack.transport.deadlines import PAUSE, Deadlines
 
 
 class Waiting:
@@ -61,14 +61,34 @@ class DeadlinesTests(SynchronousTestCase):
         self.clock.advance(1)
         self.assertEqual((one.told, other.told), ([], [2.0]))
 
-    def test_noTimerWhereNobodyWaits(self) -> None:
+    def test_theTimerIsNotWoundAgainWhileItRuns(self) -> None:
+        party = Waiting()
+        self.deadlines.add(party, 1.0)
+        (timer,) = self.clock.getDelayedCalls()
+        for _ in range(3):
+            self.deadlines.discard(party)
+            self.deadlines.add(party, 3.0)
+            self.assertEqual(self.clock.getDelayedCalls(), [timer])
+        self.clock.advance(1)
+        self.clock.advance(2)
+        self.assertEqual(party.told, [3.0])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_itRunsDownWhereNobodyWaits(self) -> None:
         party = Waiting()
         self.deadlines.add(party, 1.0)
         self.deadlines.discard(party)
+        self.clock.advance(1)
+        self.assertEqual((party.told, self.clock.getDelayedCalls()), ([], []))
+
+    def test_itStopsWithItsConnection(self) -> None:
+        party = Waiting()
+        self.deadlines.add(party, 1.0)
+        self.deadlines.stop()
+        self.deadlines.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.deadlines.add(party, 3.0)
-        self.clock.advance(3)
-        self.assertEqual(party.told, [3.0])
+        self.clock.advance(1)
+        self.assertEqual(party.told, [])
 
     def test_oneMayTakeAnotherAlong(self) -> None:
         other = Waiting()

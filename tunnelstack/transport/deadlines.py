@@ -1,5 +1,5 @@
 """
-One timer for all negotiations of an endpoint or a factory: they come and go thousands of times a second, and hardly ever late.
+One timer for all that begins on one connection: negotiations come and go thousands of times a second, and hardly ever late.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class Expires(Protocol):
 
 class Deadlines:
     """
-    Who is to be told of a deadline, and the one timer that sees to it.
+    Who is to be told of a deadline, and the one timer that sees to it.  It goes on for a while when nobody waits, so that who
+    comes next need not wind it: whose connection it is stops it in the end.
     """
 
     _log = Logger()
@@ -36,6 +37,13 @@ class Deadlines:
         self._due: dict[Expires, float] = {}
         self._timer: Any = None
         self._at = 0.0                        # when it goes off
+
+    @property
+    def waiting(self) -> int:
+        """
+        How many are to be told.
+        """
+        return len(self._due)
 
     def add(self, party: Expires, at: float) -> None:
         """
@@ -52,7 +60,14 @@ class Deadlines:
         """
         It needs no telling any more.
         """
-        if self._due.pop(party, None) is not None and not self._due and self._timer is not None:
+        self._due.pop(party, None)
+
+    def stop(self) -> None:
+        """
+        The connection is gone: nobody is told any more.
+        """
+        self._due.clear()
+        if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
@@ -69,6 +84,6 @@ class Deadlines:
             try:
                 party.expired(now)
             except Exception:
-                self._log.failure("a negotiation failed at its deadline")
+                self._log.failure("what came of a deadline failed")
         if self._due and self._timer is None:
             self._arm(max(min(self._due.values()), now + PAUSE))
