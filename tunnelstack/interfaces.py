@@ -194,6 +194,9 @@ class IDiallingHandler(Interface):
 class IExchangeReceiver(Interface):
     """
     Who hears of one HTTP exchange: the other side's head, body and end.
+
+    One that has a method C{answered(head, octets)} as well is told of a response that comes at once by that one call, instead of
+    C{headReceived}, C{bodyReceived} and C{ended}.
     """
 
     def informational(head):
@@ -244,6 +247,11 @@ class IExchange(Interface):
     def sendHead(head):
         """
         Send the head, once.
+        """
+
+    def respond(head, octets):
+        """
+        Serving side only: send a whole response; the head says how long its body is.
         """
 
     def write(octets):

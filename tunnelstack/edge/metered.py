@@ -116,6 +116,16 @@ class MeteredExchange:
         if self._response is not None:
             self._response.passed(len(octets))
 
+    def respond(self, head: Any, octets: bytes) -> None:
+        """
+        As in L{IExchange}.
+        """
+        now = self._clock.seconds()
+        for bucket in self._buckets:
+            bucket.take(len(octets), now)     # who comes next waits for it
+        self.close()
+        self._exchange.respond(head, octets)
+
     def end(self, trailers: Any = ()) -> None:
         """
         As in L{IExchange}.

@@ -106,7 +106,31 @@ class ServerExchange:
             self._left = told.body
         else:
             fields = self._unsaid(fields, told.body)
-        self.transport.write(encode_response(ResponseHead(status, head.reason, self._options(fields, told.options))))
+        octets = encode_response(ResponseHead(status, head.reason, self._options(fields, told.options)))
+        (self.transport.write if self._left else self._connection.send)(octets)
+
+    def respond(self, head: ResponseHead, octets: bytes) -> None:
+        """
+        Send a whole response; the head says how long its body is, as with L{sendHead}.
+
+        @raise UsageError: as from L{sendHead} and L{write}.
+        """
+        told = outgoing(head.fields)
+        status = head.status
+        if (
+            self.over or self.status or told.body != len(octets) or told.options or self._pulls
+            or status < 200 or status == 204 or status == 304 or self.head.method == b"HEAD"
+        ):
+            self.sendHead(head)
+            self.write(octets)
+            self.end()
+            return
+        self.status = status
+        self.octets = len(octets)
+        self.over = True
+        connection = self._connection
+        connection.send(encode_response(ResponseHead(status, head.reason, self._options(head.fields, ()))) + octets)
+        connection.answered(self)
 
     def _unsaid(self, fields: Fields, body: int | None) -> Fields:
         """
@@ -156,7 +180,7 @@ class ServerExchange:
                 self.cancel(Kind.BROKEN)
                 raise UsageError("the body is longer than it was said to be", octets=-left)
             self._left = left
-            self.transport.write(octets)
+            (self.transport.write if left else self._connection.send)(octets)
         elif left == CHUNKED:
             self.transport.write(encode_chunk(octets))
         else:

@@ -110,8 +110,17 @@ class ClientExchange:
             head = RequestHead(head.method, head.target, fields)
         octets = encode_request(head)
         self._queue.append(octets)
-        if self._connection is not None:
-            self._connection.transport.write(octets)
+        connection = self._connection
+        if connection is not None:
+            (connection.transport.write if self._left else connection.send)(octets)
+
+    def respond(self, head: ResponseHead, octets: bytes) -> None:
+        """
+        A client answers nothing.
+
+        @raise UsageError: always.
+        """
+        raise UsageError("responses are for servers")
 
     def write(self, octets: bytes) -> None:
         """

@@ -18,6 +18,7 @@ from tunnelstack.exchange.failed import ExchangeFailed, Kind
 from tunnelstack.exchange.page import Pages
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.stream.splice import halfCloses
+from tunnelstack.transport.push import Write
 from tunnelstack.wire.http1 import encode_response
 
 HEAD, BODY, CHUNKS, WAITING, RAW, LINGERING, OVER = range(7)
@@ -37,9 +38,11 @@ class Ending(Protocol):
     @ivar keep: another request may follow the present one.
     @ivar full: the transport takes no more for now.
     @ivar pages: makes error pages.
+    @ivar send: writes what nothing is to follow at once.
     """
 
     transport: Any
+    send: Write
     pages: Pages
     keep: bool
     full: bool
@@ -158,7 +161,7 @@ class Ending(Protocol):
     def _reject(self, failed: ExchangeFailed) -> None:
         head, body = self.pages(failed, "")
         head.fields.append((b"Connection", b"close"))
-        self.transport.write(encode_response(head) + body)
+        self.send(encode_response(head) + body)
         self._linger()
 
     # by the peer, or by the clock

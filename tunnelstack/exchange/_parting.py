@@ -105,9 +105,9 @@ class Parting(Protocol):
         transport.unregisterProducer()
         transport.abortConnection()
 
-    def _ended(self, exchange: ClientExchange, trailers: Any, keep: bool) -> None:
+    def _done(self, exchange: ClientExchange, keep: bool) -> None:
         """
-        The response is whole.  The connection goes back first, so that the next request finds it.
+        The response is whole.  The connection goes back before the receiver is told, so that the next request finds it.
         """
         self._over()
         if not exchange.sent:
@@ -120,7 +120,6 @@ class Parting(Protocol):
             self._lender.released(self)
         else:
             self._close()
-        exchange.receiver.ended(trailers)
 
     def _over(self) -> None:
         """

@@ -17,7 +17,7 @@ from tunnelstack.exchange._parting import BODY, CHUNKS, HEAD, IDLE, OVER, RAW, R
 from tunnelstack.exchange._watch import Watch
 from tunnelstack.exchange.failed import ExchangeFailed, Kind
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
-from tunnelstack.transport.push import undelayed
+from tunnelstack.transport.push import Write, prompt, undelayed
 from tunnelstack.wire.http1 import (
     DEFAULT_LIMITS,
     BadMessage,
@@ -41,9 +41,11 @@ class HTTPClientProtocol(Parting):
 
     @ivar full: the transport takes no more for now.
     @ivar uses: how many exchanges it has had.
+    @ivar send: writes what nothing is to follow at once.
     """
 
     transport: Any
+    send: Write
 
     def __init__(
         self,
@@ -83,6 +85,7 @@ class HTTPClientProtocol(Parting):
         self._lender.made(self)
         self.transport.registerProducer(self, True)
         undelayed(self.transport)
+        self.send = prompt(self.transport)
 
     def exchange(self, receiver: Any) -> ClientExchange:
         """
@@ -194,6 +197,10 @@ class HTTPClientProtocol(Parting):
         body = framing.body
         self._keep = framing.keep
         self._left = body
+        if len(rest) == body and (answered := getattr(exchange.receiver, "answered", None)) is not None:
+            self._done(exchange, framing.keep)
+            answered(self._upward(head, framing), rest)
+            return
         if body >= 0:
             self._state = BODY
             if len(rest) < body:
@@ -244,7 +251,8 @@ class HTTPClientProtocol(Parting):
         if data:
             exchange.receiver.bodyReceived(data)
         if ended and self._exchange is exchange:
-            self._ended(exchange, trailers, self._keep and not extra)
+            self._done(exchange, self._keep and not extra)
+            exchange.receiver.ended(trailers)
 
     # pressure
 

@@ -51,6 +51,13 @@ class Response:
         self._sent = True
         self._near.sendHead(head)
 
+    def answered(self, head: ResponseHead, octets: bytes) -> None:
+        """
+        All of it came at once, and goes on so.
+        """
+        self._sent = True
+        self._near.respond(head, octets)
+
     def failed(self, reason: ExchangeFailed) -> None:
         """
         Say so with a page, or by breaking the response off.

@@ -75,7 +75,4 @@ def answer(exchange: Any, pages: Pages, failed: ExchangeFailed, trace: str = "")
     """
     Answer with a page an exchange of which no head was sent.
     """
-    head, body = pages(failed, trace)
-    exchange.sendHead(head)
-    exchange.write(body)
-    exchange.end()
+    exchange.respond(*pages(failed, trace))

@@ -22,7 +22,7 @@ from tunnelstack.exchange.failed import ExchangeFailed, Kind
 from tunnelstack.exchange.page import Pages, answer, errorPage
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
 from tunnelstack.terms import Knock
-from tunnelstack.transport.push import undelayed
+from tunnelstack.transport.push import prompt, undelayed
 from tunnelstack.wire.http1 import (
     DEFAULT_LIMITS,
     BadMessage,
@@ -99,6 +99,7 @@ class HTTPServerProtocol(Ending):
         """
         self.transport.registerProducer(self, True)
         undelayed(self.transport)
+        self.send = prompt(self.transport)
         self._watch.set(self._timeouts.head)
 
     # what arrives

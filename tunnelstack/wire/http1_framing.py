@@ -34,12 +34,26 @@ CODINGS = frozenset((b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress",
 
 HOST = re.compile(rb"[0-9A-Za-z._~%!$&'()*+,;=:\[\]-]*\Z")
 
-_LENGTH, _CODING, _CONNECTION, _HOST, _EXPECT, _UPGRADE, _OTHER = range(7)
+_NOTHING, _LENGTH, _CODING, _CONNECTION, _HOST, _EXPECT, _UPGRADE, _OTHER = range(8)
 _NOTED = {
     b"content-length": _LENGTH, b"transfer-encoding": _CODING, b"connection": _CONNECTION, b"host": _HOST,
     b"expect": _EXPECT, b"upgrade": _UPGRADE, **dict.fromkeys(PRIVATE - {b"connection", b"upgrade"}, _OTHER),
 }
 _OUTGOING = {b"content-length": _LENGTH, b"transfer-encoding": _CODING, b"upgrade": _UPGRADE, b"te": _OTHER}
+
+_REMEMBERED = 512     # spellings of names, so that the same few need not be put in lower case again for every message
+_seen_noted: dict[bytes, int] = {}
+_seen_outgoing: dict[bytes, int] = {}
+
+
+def _kind(name: bytes, kinds: dict[bytes, int], seen: dict[bytes, int]) -> int:
+    """
+    What a field of that name means here, remembered in C{seen} while there is room.
+    """
+    kind = kinds.get(name.lower(), _NOTHING)
+    if len(seen) < _REMEMBERED and len(name) <= 64:
+        seen[name] = kind
+    return kind
 
 
 @define
@@ -98,10 +112,12 @@ def _framing(head: RequestHead | ResponseHead, unsaid: int) -> Framing:
     keep = head.version == ONE
     framing = Framing(unsaid, keep)
     length = coding = host = connection = upgrade = None
-    noted = _NOTED
+    seen = _seen_noted
     for name, value in head.fields:
-        kind = noted.get(name.lower())
+        kind = seen.get(name)
         if kind is None:
+            kind = _kind(name, _NOTED, seen)
+        if not kind:
             continue
         if kind == _HOST:
             if host is not None:
@@ -207,10 +223,12 @@ def outgoing(fields: Fields) -> Outgoing:
     One pass over the fields of a head that came from above.
     """
     told = Outgoing(None)
-    noted = _OUTGOING
+    seen = _seen_outgoing
     for name, value in fields:
-        kind = noted.get(name.lower())
+        kind = seen.get(name)
         if kind is None:
+            kind = _kind(name, _OUTGOING, seen)
+        if not kind:
             continue
         if kind == _LENGTH:
             told.body = int(value)

@@ -107,6 +107,7 @@ class TokenBook:
         @param now: the time of day, by which tokens expire.
         """
         self._records: dict[str, IToken] = {}
+        self._shown: dict[str, IToken] = {}
         self._principals: dict[Principal, datetime] = {}
         self._now = now
         self.replace(records)
@@ -116,6 +117,7 @@ class TokenBook:
         Know these from now on, and no others.
         """
         self._records = {record.tokenSha256.lower(): record for record in records}
+        self._shown = {_shown(record): record for record in reversed(self._records.values())}
         self._principals = {}
         for record in self._records.values():
             principal = _principal(record)
@@ -140,7 +142,7 @@ class TokenBook:
         @param shown: what names a token in logs.
         @return: its record, whether it has expired or not.
         """
-        return next((record for record in self._records.values() if _shown(record) == shown), None)
+        return self._shown.get(shown)
 
     def knows(self, principal: Principal) -> bool:
         """
