@@ -8,7 +8,13 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire.vectors_shellhub import CONN_READY, DIALLER, KEEP_ALIVE, PATH, PICKUP_FAILED, TICKET
@@ -36,6 +42,8 @@ from tunnelstack.wire.revdial import (
 )
 
 BASE = "/ssh/revdial"
+
+TICK = 12.0     # seconds that pass in the model between two looks at its clock, at most
 
 
 def dialler() -> Dialler:
@@ -303,7 +311,8 @@ class Model(RuleBasedStateMachine):
         self.now = 0.0
         self.ours, self.theirs = Dialler("d", "/r"), Listener()
         self.wire = {True: b"", False: b""}           # toward the listener; toward the dialler
-        self.heard = 0.0
+        self.heard = 0.0                             # when the listener had the last whole sign of life
+        self.cut = b""                               # what it has of the line that follows
         self.count = 0
         self.waiting: dict[str, float] = {}          # tickets and their deadlines
         self.asked: set[str] = set()
@@ -313,15 +322,17 @@ class Model(RuleBasedStateMachine):
         self.wire[True] += b"".join(self.ours.data_to_send())
         self.wire[False] += b"".join(self.theirs.data_to_send())
 
-    @rule(seconds=st.floats(0, 12))
+    @rule(seconds=st.floats(0, TICK))
     def tick(self, seconds: float) -> None:
         self.now += seconds
         late = {event.ticket for event in self.ours.expire(self.now)}
         assert late == {ticket for ticket, deadline in self.waiting.items() if deadline <= self.now}
         for ticket in late:
             del self.waiting[ticket]
-        silent = self.theirs.expire(self.now)
-        assert not silent or self.now - self.heard >= SILENCE
+        if self.theirs.expire(self.now):
+            assert self.now >= self.heard + SILENCE
+        else:
+            assert self.now < self.heard + SILENCE + TICK + 1
         self.gather()
 
     @rule()
@@ -336,8 +347,10 @@ class Model(RuleBasedStateMachine):
     def deliver(self, octets: int, there: bool) -> None:
         now, self.wire[there] = self.wire[there][:octets], self.wire[there][octets:]
         events: list[Any] = (self.theirs if there else self.ours).receive_data(now)
-        if there and b"}\n" in now:
-            self.heard = self.now
+        if there:
+            *lines, self.cut = (self.cut + now).split(b"\n")
+            if KEEP_ALIVE[:-1] in lines:
+                self.heard = self.now
         for event in events:
             if there:
                 assert event.path not in self.asked
@@ -368,5 +381,25 @@ class Model(RuleBasedStateMachine):
         assert (self.theirs.next_deadline() or 0.0) <= self.now + SILENCE
 
 
-ModelTests = Model.TestCase
-ModelTests.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+class ModelTests(SynchronousTestCase):
+    """
+    The model, in whatever order hypothesis likes; and what was found by it.
+    """
+
+    def test_eitherSideIsAsTheModel(self) -> None:
+        run_state_machine_as_test(Model, settings=settings(stateful_step_count=40))
+
+    def test_aQuestionWithoutTheSignBehindItKeepsNoDiallerAlive(self) -> None:
+        """
+        The link delivers a sign of life, and 24 seconds later a question to its last octet: silence counts from the sign.
+        """
+        model = Model()
+        model.deliver(len(KEEP_ALIVE), True)
+        model.tick(TICK)
+        model.tick(TICK)
+        model.dial()
+        model.deliver(len(model.wire[True]) - len(KEEP_ALIVE), True)
+        self.assertEqual((model.asked, model.heard), ({"/r?revdial.dialer=d&uuid=t1"}, 0.0))
+        model.tick(TICK)
+        model.tick(TICK)
+        self.assertEqual(model.theirs.expire(model.now), [DiallerSilent()])
