@@ -6,9 +6,12 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tunnelstack.wire import http1_framing
 from tunnelstack.wire.http1 import Fields, RequestHead, ResponseHead
 from tunnelstack.wire.http1_framing import (
     CHUNKED,
+    LONGEST_NAME,
+    REMEMBERED,
     UNTIL_CLOSE,
     Framing,
     end_to_end,
@@ -123,10 +126,28 @@ class OutgoingTests(SynchronousTestCase):
     """
 
     def test_outgoing(self) -> None:
-        self.assertEqual((outgoing([]).body, outgoing([]).options), (None, ()))
-        self.assertEqual(outgoing([(b"content-length", b"3")]).body, 3)
-        self.assertEqual(outgoing([(b"Transfer-Encoding", b"chunked")]).body, CHUNKED)
-        self.assertEqual(outgoing([(b"upgrade", b"x"), (b"te", b"trailers")]).options, (b"Upgrade", b"TE"))
+        def told(*fields: tuple[bytes, bytes]) -> Framing:
+            return outgoing(ResponseHead(200, b"OK", list(fields)))
+
+        self.assertEqual((told().body, told().options), (UNTIL_CLOSE, ()))
+        self.assertEqual(outgoing(RequestHead(b"GET", b"/")).body, 0)
+        self.assertEqual(told((b"content-length", b"3")).body, 3)
+        self.assertEqual(told((b"Transfer-Encoding", b"chunked")).body, CHUNKED)
+        self.assertEqual(told((b"upgrade", b"x"), (b"te", b"trailers")).options, (b"Upgrade", b"TE"))
+
+    def test_outgoingAsItWasRead(self) -> None:
+        head = RequestHead(b"PUT", b"/", [(b"Host", b"a"), (b"Content-Length", b"3")])
+        head.framing = request_framing_untrusted(head)
+        self.assertIs(outgoing(head), head.framing)
+
+    def test_spellingsAreRememberedWithinBounds(self) -> None:
+        for number in range(2 * REMEMBERED):
+            name = b"x-%d" % number + b"x" * (number % 100)
+            request_framing_untrusted(RequestHead(b"GET", b"/", [(b"hOsT", b"a"), (name, b"")]))
+        self.assertLessEqual(len(http1_framing._seen), REMEMBERED)
+        self.assertLessEqual(max(map(len, http1_framing._seen)), LONGEST_NAME)
+        late = RequestHead(b"GET", b"/", [(b"Host", b"a"), (b"cOnTeNt-lEnGtH", b"3")])
+        self.assertEqual(request_framing_untrusted(late).body, 3)
 
     def test_without(self) -> None:
         self.assertEqual(without([(b"A", b"1"), (b"b", b"2"), (b"a", b"3")], b"a"), [(b"b", b"2")])

@@ -135,7 +135,7 @@ class Visits:
             if late is not None:
                 return self._fail(exchange, late)
             buckets += pace.buckets
-        head = RequestHead(head.method, head.target, self._fields(exchange, head, host, policy))
+        head = RequestHead(head.method, head.target, self._fields(exchange, head, host, policy), framing=head.framing)
         visitor = self._visitor
 
         def open(receiver: Any) -> Any:
@@ -248,4 +248,4 @@ def _originForm(head: RequestHead, host: bytes) -> tuple[RequestHead, bytes]:
         raise ExchangeFailed(Kind.MALFORMED, "The request target is neither a path nor a URL.")
     host, path = absolute.groups()
     fields = [(b"Host", host), *without(head.fields, b"host")]
-    return RequestHead(head.method, path if path.startswith(b"/") else b"/" + path, fields, head.version), host
+    return RequestHead(head.method, path if path.startswith(b"/") else b"/" + path, fields, head.version, head.framing), host

@@ -97,12 +97,12 @@ class ServerExchange:
             self._upgrade(head)
             return
         self.status = status
-        told = outgoing(head.fields)
+        told = outgoing(head)
         fields = head.fields
         if status == 204 or status == 304 or self.head.method == b"HEAD":
             self._bodyless = True
             fields = without(fields, b"transfer-encoding", *((b"content-length",) if status == 204 else ()))
-        elif told.body is not None and told.body >= 0:
+        elif told.body >= 0:
             self._left = told.body
         else:
             fields = self._unsaid(fields, told.body)
@@ -115,7 +115,7 @@ class ServerExchange:
 
         @raise UsageError: as from L{sendHead} and L{write}.
         """
-        told = outgoing(head.fields)
+        told = outgoing(head)
         status = head.status
         if (
             self.over or self.status or told.body != len(octets) or told.options or self._pulls
@@ -132,7 +132,7 @@ class ServerExchange:
         connection.send(encode_response(ResponseHead(status, head.reason, self._options(head.fields, ()))) + octets)
         connection.answered(self)
 
-    def _unsaid(self, fields: Fields, body: int | None) -> Fields:
+    def _unsaid(self, fields: Fields, body: int) -> Fields:
         """
         The length is not known: chunks, or until the close where the visitor knows none.
         """

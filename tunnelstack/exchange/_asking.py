@@ -102,11 +102,11 @@ class ClientExchange:
         if self.method:
             raise UsageError("there is one head to an exchange")
         self.method = head.method
-        told = outgoing(head.fields)
-        self._left = told.body or 0
-        if told.options:
-            self.upgrade = b"Upgrade" in told.options
-            fields = [*head.fields, (b"Connection", b", ".join(told.options))]
+        told = outgoing(head)
+        self._left = told.body
+        if options := told.options:
+            self.upgrade = bool(told.upgrade)
+            fields = [*head.fields, (b"Connection", b", ".join(options))]
             head = RequestHead(head.method, head.target, fields)
         octets = encode_request(head)
         self._queue.append(octets)

@@ -184,11 +184,12 @@ class HTTPClientProtocol(Parting):
         """
         The head without what concerns this connection only.
         """
-        if not framing.private:
-            return head
-        if head.status != 101 and head.status != 426:
-            framing.upgrade = b""
-        return ResponseHead(head.status, head.reason, end_to_end(head.fields, framing), head.version)
+        if framing.private:
+            if head.status != 101 and head.status != 426:
+                framing.upgrade = b""
+            head = ResponseHead(head.status, head.reason, end_to_end(head.fields, framing), head.version)
+        head.framing = framing
+        return head
 
     def _final(self, exchange: Any, head: ResponseHead, framing: Framing, rest: bytes) -> None:
         if head.status == 101:

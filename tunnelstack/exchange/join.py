@@ -155,10 +155,10 @@ def _fit(traits: Traits, head: RequestHead, near: Any) -> None:
 
     @raise ExchangeFailed: it cannot.
     """
-    told = outgoing(head.fields)
-    if b"Upgrade" in told.options and not traits.upgrade:
+    told = outgoing(head)
+    if told.upgrade and not traits.upgrade:
         raise ExchangeFailed(Kind.UNSUPPORTED, "This site cannot change the protocol of a connection.")
-    if not traits.streamed and told.body is not None and told.body != CHUNKED and told.body > traits.largestBody:
+    if not traits.streamed and told.body > traits.largestBody:
         raise ExchangeFailed(Kind.TOO_LARGE)
     if not traits.informational and head.field(b"expect") is not None:
         near.informational(CONTINUE)

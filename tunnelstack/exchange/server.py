@@ -185,6 +185,7 @@ class HTTPServerProtocol(Ending):
             self._watch.set(self._timeouts.idle)
         if framing.private:
             head = RequestHead(head.method, head.target, end_to_end(head.fields, framing), head.version)
+        head.framing = framing
         try:
             exchange.receiver = receiver = self._server.exchangeReceived(head, exchange)
         except Exception:

@@ -51,7 +51,7 @@ class LocalSite:
         if not self._host:
             return head
         fields = [(b"Host", self._host), *without(head.fields, b"host")]
-        return RequestHead(head.method, head.target, fields, head.version)
+        return RequestHead(head.method, head.target, fields, head.version, head.framing)
 
     def explain(self, reason: Failure) -> str:
         """

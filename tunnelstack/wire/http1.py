@@ -10,6 +10,7 @@ Source: RFC 9112, sections 2 to 5; RFC 9110, section 5.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from attrs import define, field, frozen
 
@@ -67,12 +68,15 @@ class RequestHead:
     @ivar target: the request target as received.
     @ivar fields: (name, value) pairs in order, names as received.
     @ivar version: (major, minor).
+    @ivar framing: what the fields say of the body and of an upgrade, once somebody has read them: a
+        L{Framing<tunnelstack.wire.http1_framing.Framing>}.  Who changes those fields makes a new head.
     """
 
     method: bytes
     target: bytes
     fields: Fields = field(factory=list)
     version: tuple[int, int] = ONE
+    framing: Any = field(default=None, eq=False, repr=False)
 
     def field(self, name: bytes) -> bytes | None:
         """
@@ -85,7 +89,7 @@ class RequestHead:
 @define
 class ResponseHead:
     """
-    The head of a response (fields as in L{RequestHead}).
+    The head of a response (fields, version and framing as in L{RequestHead}).
 
     @ivar status: three digits.
     @ivar reason: the phrase, possibly empty.
@@ -95,6 +99,7 @@ class ResponseHead:
     reason: bytes
     fields: Fields = field(factory=list)
     version: tuple[int, int] = ONE
+    framing: Any = field(default=None, eq=False, repr=False)
 
     def field(self, name: bytes) -> bytes | None:
         """

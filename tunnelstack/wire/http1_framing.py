@@ -39,27 +39,28 @@ _NOTED = {
     b"content-length": _LENGTH, b"transfer-encoding": _CODING, b"connection": _CONNECTION, b"host": _HOST,
     b"expect": _EXPECT, b"upgrade": _UPGRADE, **dict.fromkeys(PRIVATE - {b"connection", b"upgrade"}, _OTHER),
 }
-_OUTGOING = {b"content-length": _LENGTH, b"transfer-encoding": _CODING, b"upgrade": _UPGRADE, b"te": _OTHER}
 
-_REMEMBERED = 512     # spellings of names, so that the same few need not be put in lower case again for every message
-_seen_noted: dict[bytes, int] = {}
-_seen_outgoing: dict[bytes, int] = {}
+LONGEST_NAME = 64
+REMEMBERED = 512
+"""Spellings of fields' names that are remembered, so that the same few need not be put in lower case for every message."""
+
+_seen: dict[bytes, int] = {}
 
 
-def _kind(name: bytes, kinds: dict[bytes, int], seen: dict[bytes, int]) -> int:
+def _kind(name: bytes) -> int:
     """
-    What a field of that name means here, remembered in C{seen} while there is room.
+    What a field means here whose name is spelt in a way that was not seen before, or was not worth remembering.
     """
-    kind = kinds.get(name.lower(), _NOTHING)
-    if len(seen) < _REMEMBERED and len(name) <= 64:
-        seen[name] = kind
+    kind = _NOTED.get(name.lower(), _NOTHING)
+    if len(_seen) < REMEMBERED and len(name) <= LONGEST_NAME:
+        _seen[name] = kind
     return kind
 
 
 @define
 class Framing:
     """
-    What a received head says.
+    What a head says.
 
     @ivar body: octets of the body, or L{CHUNKED}, or L{UNTIL_CLOSE}.
     @ivar keep: the sender is ready to keep the connection.
@@ -77,6 +78,15 @@ class Framing:
     upgrade: bytes = b""
     private: frozenset[bytes] = frozenset()
     trailers: bool = False
+
+    @property
+    def options(self) -> tuple[bytes, ...]:
+        """
+        What the C{Connection} of a head that says this has to name.
+        """
+        if not (self.upgrade or self.trailers):
+            return ()
+        return ((b"Upgrade",) if self.upgrade else ()) + ((b"TE",) if self.trailers else ())
 
 
 def request_framing_untrusted(head: RequestHead) -> Framing:
@@ -112,11 +122,11 @@ def _framing(head: RequestHead | ResponseHead, unsaid: int) -> Framing:
     keep = head.version == ONE
     framing = Framing(unsaid, keep)
     length = coding = host = connection = upgrade = None
-    seen = _seen_noted
+    seen = _seen
     for name, value in head.fields:
         kind = seen.get(name)
         if kind is None:
-            kind = _kind(name, _NOTED, seen)
+            kind = _kind(name)
         if not kind:
             continue
         if kind == _HOST:
@@ -205,37 +215,29 @@ def end_to_end(fields: Fields, framing: Framing) -> Fields:
     return kept
 
 
-@define
-class Outgoing:
+def outgoing(head: RequestHead | ResponseHead) -> Framing:
     """
-    What a head that is to be written says.
-
-    @ivar body: octets of the body, or L{CHUNKED}; C{None} if the head does not say.
-    @ivar options: what C{Connection} has to name.
+    @return: what a head that is to be written says: C{body}, and the C{options} that C{Connection} has to name.
     """
-
-    body: int | None
-    options: tuple[bytes, ...] = ()
+    framing: Framing | None = head.framing
+    return framing if framing is not None else _said(head)
 
 
-def outgoing(fields: Fields) -> Outgoing:
+def _said(head: RequestHead | ResponseHead) -> Framing:
     """
-    One pass over the fields of a head that came from above.
+    One pass over the fields of a head that was made here.
     """
-    told = Outgoing(None)
-    seen = _seen_outgoing
-    for name, value in fields:
-        kind = seen.get(name)
-        if kind is None:
-            kind = _kind(name, _OUTGOING, seen)
-        if not kind:
-            continue
-        if kind == _LENGTH:
+    told = Framing(0 if isinstance(head, RequestHead) else UNTIL_CLOSE)
+    for name, value in head.fields:
+        name = name.lower()
+        if name == b"content-length":
             told.body = int(value)
-        elif kind == _CODING:
+        elif name == b"transfer-encoding":
             told.body = CHUNKED
-        else:
-            told.options += (b"Upgrade" if kind == _UPGRADE else b"TE",)
+        elif name == b"upgrade":
+            told.upgrade = value
+        elif name == b"te":
+            told.trailers = True
     return told
 
 
