@@ -576,6 +576,41 @@ class EndTests(PoolCase):
         self.assertEqual((recorder.failure.kind, self.pool.inFlight), (Kind.STOPPED, 0))    # type: ignore[union-attr]
 
 
+class WholeTests(PoolCase):
+    """
+    Responses that come at once.
+    """
+
+    def test_oneThatTakesItWholeHearsOfItOnce(self) -> None:
+        class Whole(Recorder):
+            """
+            Remembers what came at once.
+            """
+
+            def answered(self, head: ResponseHead, octets: bytes) -> None:
+                self.answers = [*getattr(self, "answers", []), (head.status, octets, test.pool.idle)]
+
+        test = self
+        for pieces, told in (
+            ((OK,), [(200, b"ok", 1)]),
+            ((b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n",), [(304, b"", 1)]),
+            ((b"HTTP/1.1 103 Early\r\n\r\n" + OK,), [(200, b"ok", 1)]),
+            ((b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",), [(200, b"ok", 0)]),
+            ((OK[:-1], OK[-1:]), []),
+            ((OK + b"more",), []),
+        ):
+            recorder: Any = Whole()
+            exchange = self.pool.exchange(recorder)
+            exchange.sendHead(head())
+            exchange.end()
+            self.settle()
+            for piece in pieces:
+                self.answer(piece)
+            self.assertEqual(getattr(recorder, "answers", []), told, pieces)
+            self.assertEqual((recorder.body, recorder.trailers), (b"", None) if told else (b"ok", []))
+            self.assertEqual(recorder.failure, None)
+
+
 class OctetByOctetTests(ExchangeTests):
     """
     The same, each octet for itself.

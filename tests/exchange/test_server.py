@@ -135,6 +135,82 @@ class ConversationTests(ServerCase):
         self.assertTrue(self.closed())
 
 
+class WholeTests(ServerCase):
+    """
+    Answers given at once are those that are given piece by piece, in one write.
+    """
+
+    REQUESTS = (
+        GET,
+        b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nunread",
+    )
+    HEADS = (
+        (200, ((b"Content-Length", b"2"),)),
+        (200, ((b"content-length", b"2"), (b"Upgrade", b"h3"))),
+        (404, ((b"Content-Length", b"002"), (b"A", b"b"))),
+        (200, ()),
+        (200, ((b"Transfer-Encoding", b"chunked"),)),
+    )
+
+    def heard(self, answer: Any, request: bytes) -> tuple[bytes, bool, int]:
+        self.start(answer)
+        writes: list[bytes] = []
+        real = self.protocol.send
+        self.protocol.send = lambda octets: (writes.append(octets), real(octets))
+        return self.say(request), self.closed(), len(writes)
+
+    def test_nobodySeesADifference(self) -> None:
+        for status, fields in self.HEADS:
+            def whole(_: Any, exchange: Any, status: int = status, fields: Any = fields) -> None:
+                exchange.respond(ResponseHead(status, b"So", list(fields)), b"ok")
+
+            def pieces(_: Any, exchange: Any, status: int = status, fields: Any = fields) -> None:
+                exchange.sendHead(ResponseHead(status, b"So", list(fields)))
+                exchange.write(b"ok")
+                exchange.end()
+
+            for request in self.REQUESTS:
+                self.assertEqual(self.heard(whole, request)[:2], self.heard(pieces, request)[:2], (request, fields))
+                self.assertEqual(self.asked()[1].octets, 0 if request.startswith(b"HEAD") else 2)
+
+    def test_itIsOneWrite(self) -> None:
+        self.assertEqual(
+            self.heard(lambda _, exchange: exchange.respond(ResponseHead(200, b"OK", [(b"Content-Length", b"2")]), b"ok"), GET),
+            (OK, False, 1),
+        )
+
+    def test_withoutABody(self) -> None:
+        for status in (204, 304):
+            head = ResponseHead(status, b"")
+            said, closed, _ = self.heard(lambda _, exchange, head=head: exchange.respond(head, b""), GET)
+            self.assertEqual((said, closed), (b"HTTP/1.1 %d \r\n\r\n" % status, False))
+
+    def test_aBodyOfAnotherLengthBreaksTheConnection(self) -> None:
+        for body in (b"o", b"okay"):
+            self.start()
+            self.say(GET)
+            exchange = self.asked()[1]
+            try:
+                exchange.respond(ResponseHead(200, b"OK", [(b"Content-Length", b"2")]), body)
+            except UsageError:
+                self.assertEqual(body, b"okay")
+            self.assertTrue(self.closed())
+            assert self.visitor.lost is not None
+            self.visitor.lost.trap(ConnectionLost)
+
+    def test_thereIsOneAnswer(self) -> None:
+        self.start(reply())
+        self.say(GET)
+        self.asked()[1].respond(ResponseHead(200, b"OK", [(b"Content-Length", b"2")]), b"ok")
+        self.wire.settle()
+        self.assertEqual(self.visitor.heard, b"")
+        self.assertEqual(self.say(GET), OK)
+
+
 class ResponseTests(ServerCase):
     """
     What an answer looks like.
