@@ -95,9 +95,9 @@ class PublicCase(SynchronousTestCase):
         self.visitor = self.visit()
 
     def visit(self, address: Any = None) -> Talker:
-        self.wire = Wire(self.edge.clock)
+        addresses = (address or IPv4Address("TCP", "192.0.2.7", 40001), IPv4Address("TCP", "192.0.2.99", 80))
+        self.wire = Wire(self.edge.clock, addresses=addresses)
         visitor = Talker()
-        self.wire.far._peer = address or IPv4Address("TCP", "192.0.2.7", 40001)
         self.wire.connect(visitor, self.factory.buildProtocol(IPv4Address("TCP", "192.0.2.99", 1)))
         return visitor
 

@@ -1,0 +1,38 @@
+"""
+Two sessions over a wire, for what is done with streams.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.task import Clock
+
+from tunnelstack.session.yamux import YamuxSession
+from tunnelstack.testing._wire import Wire
+from tunnelstack.wire.yamux.limits import SessionLimits
+
+
+def sessionPair(
+    listening: Any = None,
+    *,
+    clock: Clock | None = None,
+    cut: int | None = None,
+    limits: SessionLimits | None = None,
+) -> tuple[Wire, YamuxSession, YamuxSession]:
+    """
+    Two yamux sessions over a wire; nothing has been delivered yet.
+
+    @param listening: the factory that the far session's streams are given to, if any.
+    @param clock: virtual time; a new one unless given.
+    @param cut: the most octets of one delivery (see L{Wire}).
+    @param limits: of both sessions.
+    @return: the wire, the near session (yamux client) and the far one.
+    """
+    wire = Wire(clock=clock, cut=cut)
+    near = YamuxSession(True, clock=wire.clock, limits=limits)
+    far = YamuxSession(False, clock=wire.clock, limits=limits)
+    if listening is not None:
+        far.listener.listen(listening)
+    wire.connect(near, far)
+    return wire, near, far
