@@ -95,6 +95,7 @@ class StreamOwner:
         self._calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._turn: Any = None                # the delayed call of the next turn
         self._feeding = False                 # a flush follows anyway
+        self._again = False                   # somebody asked for one meanwhile
         self._whileFull = 0
         self._more = False                    # to send, on a later turn
         self._out: Write                      # the carrier's, once there is one
@@ -167,9 +168,11 @@ class StreamOwner:
 
     def _wake(self) -> None:
         """
-        Flush once this reactor turn is over.
+        Flush once this reactor turn is over, or in the flush that is under way.
         """
-        if self._turn is None and not self._feeding:
+        if self._feeding:
+            self._again = True
+        elif self._turn is None:
             self._turn = self._clock.callLater(0, self._onTurn)
 
     def _onTurn(self) -> None:
@@ -185,13 +188,16 @@ class StreamOwner:
         self._feeding = True                  # what follows needs no further turn
         try:
             self._makeCalls()
+            self._again = False
             self._send()
             if self._calls:                   # of streams that have ended with this
                 self._makeCalls()
-                self._send()
+                if self._ring or self._again:
+                    self._again = False
+                    self._send()
         finally:
             self._feeding = False
-        if self._calls or self._more:         # a producer that was resumed put something off, or there is more to send
+        if self._calls or self._more or self._again:  # a producer that was resumed put something off, or there is more to send
             self._more = False
             self._wake()
 
@@ -205,7 +211,7 @@ class StreamOwner:
         """
         Write batches until there is nothing to say, the carrier is full, or others shall have their turn.
         """
-        core = self._core
+        core, ring = self._core, self._ring
         if core is None:
             return
         if self._short:
@@ -214,13 +220,13 @@ class StreamOwner:
                 if not stream.ringed:
                     self.ready(stream)
         for _ in range(BATCHES):
-            if self._ring:
+            if ring:
                 self._fill(BATCH - core.control_octets)
             pieces = core.data_to_send()
             if not pieces:
-                while self._held and not self.full and not self._ring:
+                while self._held and not self.full and not ring:
                     self._held.popleft().relieve()
-                if not self._ring or self.full:
+                if not ring or self.full:
                     return
                 continue
             if self.full:
@@ -229,7 +235,9 @@ class StreamOwner:
                     self._stuck()
                     return
             self._out(b"".join(pieces))
-        self._more = not self.full and bool(self._ring or self._held)
+            if not ring and not self._held:
+                return
+        self._more = not self.full and bool(ring or self._held)
 
     def _fill(self, room: int) -> None:
         """

@@ -18,6 +18,7 @@ from tunnelstack.wire.yamux.frames import (
     DATA,
     FIRST_UNUSABLE_ID,
     GOAWAY_PLAIN,
+    INITIAL_WINDOW,
     NORMAL,
     PING_REQUEST,
     WINDOW_ACK,
@@ -97,6 +98,8 @@ class YamuxConnection(Intake):
         """
         The octets of credit that our first frame on a stream carries.
         """
+        if self._limits.window <= INITIAL_WINDOW and not stream.returnable:
+            return 0
         stream.grow(self._limits.window, self._budget)
         return stream.grant(self._limits.max_window, self._budget)
 
