@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.agent.publication import FINAL, RETRY_SECONDS, Publication
 from tunnelstack.errors import Denied
-from tunnelstack.handler.control import ControlLost
+from tunnelstack.handler.control_client import ControlLost
 from tunnelstack.terms import Grant, Service
 
 GRANT = Grant(url="http://site.localhost", host="site.localhost", port=80)

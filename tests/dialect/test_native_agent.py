@@ -17,7 +17,7 @@ from tunnelstack.dialect.native import LINE, SUBPROTOCOL, TCP, visitorOf
 from tunnelstack.dialect.native_agent import CredentialRefused, EdgeBusy, NativeDialler, NotAnEdge
 from tunnelstack.errors import Denied, UsageError
 from tunnelstack.handler._offers import ControlBroken
-from tunnelstack.handler.control import ANSWER_SECONDS, ControlLost
+from tunnelstack.handler.control_client import ANSWER_SECONDS, ControlLost
 from tunnelstack.negotiation.run import NegotiatingEndpoint
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.lost import StreamReset

@@ -21,7 +21,7 @@ from tunnelstack.control.config import ServiceConfig
 from tunnelstack.dialect.native import HTTP, LINE, TCP, WELCOME_SECONDS
 from tunnelstack.dialect.native_edge import AUTHENTICATE_SECONDS, NativeDialect
 from tunnelstack.errors import Denied
-from tunnelstack.handler.control import REQUESTS
+from tunnelstack.handler.control_server import REQUESTS
 from tunnelstack.interfaces import IDialect, IEdge, ITunnel
 from tunnelstack.stream.lost import StreamReset, UnsupportedPurpose
 from tunnelstack.terms import HTTPTo, Named, SSHSession, UDPTo

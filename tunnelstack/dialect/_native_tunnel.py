@@ -32,7 +32,8 @@ class NativeTunnel:
     A way to one process of an agent.
 
     @ivar session: the L{YamuxSession}.
-    @ivar control: the L{ControlServer<tunnelstack.handler.control.ControlServer>}, which is told events; set when there is one.
+    @ivar control: the L{ControlServer<tunnelstack.handler.control_server.ControlServer>}, which is told events; set once
+        there is one.
     @ivar draining: it takes no more work.
     """
 

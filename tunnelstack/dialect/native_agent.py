@@ -30,7 +30,7 @@ from tunnelstack.dialect.native import (
     opening,
 )
 from tunnelstack.errors import Denied, PeerError, Refused, Unavailable
-from tunnelstack.handler.control import ControlClient
+from tunnelstack.handler.control_client import ControlClient
 from tunnelstack.negotiation.multistream import MultistreamFactory
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.address import StreamAddress

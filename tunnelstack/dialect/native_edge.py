@@ -33,7 +33,7 @@ from tunnelstack.dialect.native import (
 )
 from tunnelstack.errors import Denied, Refused
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
-from tunnelstack.handler.control import ControlServer
+from tunnelstack.handler.control_server import ControlServer
 from tunnelstack.handler.tcp import SpliceFactory
 from tunnelstack.interfaces import IDialect, IDiallingHandler
 from tunnelstack.negotiation.multistream import MultistreamFactory
