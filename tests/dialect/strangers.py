@@ -14,7 +14,7 @@ from tests.promises.streams import Collect
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.testing import EdgeAndAgent
 from tunnelstack.transport.websocket import WebSocketClientEndpoint
-from tunnelstack.wire.multistream import HEADER, token
+from tunnelstack.wire.multistream.tokens import HEADER, token
 
 __all__ = ["Stranger", "Stream", "told"]
 

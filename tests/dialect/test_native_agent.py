@@ -24,7 +24,7 @@ from tunnelstack.stream.lost import StreamReset
 from tunnelstack.terms import Service
 from tunnelstack.testing import Network
 from tunnelstack.transport.websocket import WebSocketServerFactory
-from tunnelstack.wire.multistream import HEADER, token
+from tunnelstack.wire.multistream.tokens import HEADER, token
 
 CONTROL = b"/tunnelstack/control/1.0.0"
 AGREED = HEADER + token(CONTROL)

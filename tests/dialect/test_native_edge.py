@@ -27,7 +27,7 @@ from tunnelstack.stream.lost import StreamReset, UnsupportedPurpose
 from tunnelstack.terms import HTTPTo, Named, SSHSession, UDPTo
 from tunnelstack.testing import EdgeAndAgent
 from tunnelstack.transport.websocket import UpgradeRefused
-from tunnelstack.wire.multistream import HEADER, token
+from tunnelstack.wire.multistream.tokens import HEADER, token
 
 UPGRADE = (
     b"GET /_tunnel/1 HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -20,7 +20,7 @@ from tests.promises.streams import Collect
 from tunnelstack.negotiation.errors import NegotiationRefused
 from tunnelstack.session.revdial import NotPickedUp
 from tunnelstack.stream.lost import SessionLost, StreamReset
-from tunnelstack.wire.multistream import HEADER, token
+from tunnelstack.wire.multistream.tokens import HEADER, token
 from tunnelstack.wire.records.shellhub import HTTPProxy, SSHOpen
 from tunnelstack.wire.records.shellhub_bootstrap import REPEAT, REPEAT_SPREAD
 from tunnelstack.wire.revdial import encode_line

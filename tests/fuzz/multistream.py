@@ -8,7 +8,9 @@ from collections.abc import Callable, Hashable
 
 from tests.wire.vectors_multistream import INITIATOR, RESPONDER, octets
 from tunnelstack.errors import PeerError
-from tunnelstack.wire.multistream import Initiator, Names, Responder
+from tunnelstack.wire.multistream.initiator import Initiator
+from tunnelstack.wire.multistream.names import Names
+from tunnelstack.wire.multistream.responder import Responder
 from tunnelstack.wire.negotiate import Agreed, Asked, Negotiation, Then
 from tunnelstack.wire.parameters import PLAIN, Receiver, Sender
 

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.errors import PeerError
-from tunnelstack.wire.multistream import Initiator, Names, Responder, token
+from tunnelstack.wire.multistream.initiator import Initiator
+from tunnelstack.wire.multistream.names import Names
+from tunnelstack.wire.multistream.responder import Responder
+from tunnelstack.wire.multistream.tokens import token
 from tunnelstack.wire.negotiate import Agreed, Asked, Event, Negotiation, Refused, Release, Then
 from tunnelstack.wire.parameters import PLAIN, Receiver, Sender
 

@@ -34,7 +34,9 @@ from tunnelstack.negotiation.multistream import MultistreamFactory, multistreamE
 from tunnelstack.negotiation.run import TIMEOUT, NegotiatingEndpoint, NegotiatingFactory
 from tunnelstack.stream.lost import SessionLost, StreamReset
 from tunnelstack.testing import sessionPair
-from tunnelstack.wire.multistream import HEADER, Initiator, Responder, token
+from tunnelstack.wire.multistream.initiator import Initiator
+from tunnelstack.wire.multistream.responder import Responder
+from tunnelstack.wire.multistream.tokens import HEADER, token
 from tunnelstack.wire.negotiate import Negotiation, Release
 from tunnelstack.wire.parameters import PLAIN, Receiver, Sender
 

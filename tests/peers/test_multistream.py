@@ -19,7 +19,7 @@ from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.negotiation.errors import NegotiationRefused, NegotiationTimeout
 from tunnelstack.negotiation.multistream import MultistreamFactory, multistreamEndpoint
 from tunnelstack.stream.lost import StreamReset
-from tunnelstack.wire.multistream import HEADER, token
+from tunnelstack.wire.multistream.tokens import HEADER, token
 from tunnelstack.wire.negotiate import Release
 
 LONGEST = b"/" + b"n" * 1022

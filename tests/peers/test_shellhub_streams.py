@@ -25,7 +25,7 @@ from tunnelstack.negotiation.requestline import RequestLineFactory, requestEndpo
 from tunnelstack.negotiation.run import NegotiatingEndpoint
 from tunnelstack.session.revdial import STREAM_LIMITS, PickUps, RevdialDialler, RevdialListener
 from tunnelstack.transport.websocket import DEFAULT_LIMITS, WebSocketClientEndpoint, upgrade
-from tunnelstack.wire.multistream import Initiator
+from tunnelstack.wire.multistream.initiator import Initiator
 from tunnelstack.wire.negotiate import Then
 from tunnelstack.wire.records import shellhub, shellhub_v1
 from tunnelstack.wire.records.shellhub import (

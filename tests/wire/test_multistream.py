@@ -20,19 +20,10 @@ from tests.wire.vectors_multistream import (
     octets,
 )
 from tunnelstack.errors import PeerError, UsageError
-from tunnelstack.wire.multistream import (
-    HEADER,
-    LARGEST,
-    NA,
-    PROPOSALS,
-    BadToken,
-    Initiator,
-    Names,
-    Responder,
-    TooManyProposals,
-    next_token,
-    token,
-)
+from tunnelstack.wire.multistream.initiator import Initiator
+from tunnelstack.wire.multistream.names import Names
+from tunnelstack.wire.multistream.responder import PROPOSALS, Responder, TooManyProposals
+from tunnelstack.wire.multistream.tokens import HEADER, LARGEST, NA, BadToken, next_token, token
 from tunnelstack.wire.negotiate import (
     KEPT,
     Agreed,

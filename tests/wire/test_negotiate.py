@@ -11,7 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.wire.test_multistream import cuts, hear, whole
 from tunnelstack.errors import PeerError, UsageError
 from tunnelstack.wire.jsonline import LineTooLong, NotJSON, encode
-from tunnelstack.wire.multistream import HEADER, NA, Initiator, Names, Responder, UnexpectedAnswer, token
+from tunnelstack.wire.multistream.initiator import Initiator, UnexpectedAnswer
+from tunnelstack.wire.multistream.names import Names
+from tunnelstack.wire.multistream.responder import Responder
+from tunnelstack.wire.multistream.tokens import HEADER, NA, token
 from tunnelstack.wire.negotiate import (
     KEPT,
     Agreed,

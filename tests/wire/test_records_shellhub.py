@@ -36,7 +36,8 @@ from tunnelstack.errors import PeerError, UsageError
 from tunnelstack.testing import Wire
 from tunnelstack.transport.websocket import WebSocketServerFactory
 from tunnelstack.wire.jsonline import NotJSON
-from tunnelstack.wire.multistream import Initiator, Responder
+from tunnelstack.wire.multistream.initiator import Initiator
+from tunnelstack.wire.multistream.responder import Responder
 from tunnelstack.wire.negotiate import Agreed, Asked, Event, Negotiation, Refused, Release, Then
 from tunnelstack.wire.parameters import Receiver, Sender
 from tunnelstack.wire.records.shellhub import (

@@ -10,7 +10,8 @@ from __future__ import annotations
 from attrs import frozen
 
 from tunnelstack.errors import PeerError
-from tunnelstack.wire.multistream import BadToken, UnexpectedAnswer, WrongVersion
+from tunnelstack.wire.multistream.initiator import UnexpectedAnswer
+from tunnelstack.wire.multistream.tokens import BadToken, WrongVersion
 from tunnelstack.wire.negotiate import Agreed, CutShort, Event, Refused
 
 #: The text of a token, and its octets.

@@ -22,7 +22,7 @@ from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.terms import HTTPDoor, Knock, Principal
 from tunnelstack.transport.websocket import WebSocketLimits
-from tunnelstack.wire.multistream import Initiator
+from tunnelstack.wire.multistream.initiator import Initiator
 from tunnelstack.wire.negotiate import Then
 from tunnelstack.wire.parameters import Sender
 from tunnelstack.wire.records.shellhub import (

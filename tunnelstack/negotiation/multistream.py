@@ -9,7 +9,9 @@ from typing import Any
 
 from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.negotiation.run import TIMEOUT, NegotiatingEndpoint, NegotiatingFactory
-from tunnelstack.wire.multistream import Initiator, Names, Responder
+from tunnelstack.wire.multistream.initiator import Initiator
+from tunnelstack.wire.multistream.names import Names
+from tunnelstack.wire.multistream.responder import Responder
 from tunnelstack.wire.negotiate import Negotiation, Release, Then
 from tunnelstack.wire.parameters import Answers, Sender
 
