@@ -190,8 +190,12 @@ class Frames:
         """
         carrier = self.carrier
         while self.state == self.STATE_OPEN and not carrier.stalled:
-            between = self.current_frame is None and not self.inside_message
-            if not (between and self._takeWhole()) and not self.processData():
+            if self.current_frame is None:    # else there may be one without any octets, which the parser has yet to end
+                if not self.data:
+                    break
+                if not self.inside_message and self._takeWhole():
+                    continue
+            if not self.processData():
                 break
         if self._pong is not None and not self.full:
             self._answerPing()

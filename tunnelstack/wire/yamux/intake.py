@@ -39,6 +39,9 @@ from tunnelstack.wire.yamux.frames import (
     RST,
     SYN,
     WINDOW,
+    WINDOW_ACK,
+    WINDOW_FIN,
+    WINDOW_SYN,
     unpack_header,
 )
 from tunnelstack.wire.yamux.state import SessionState
@@ -114,16 +117,26 @@ class Intake(SessionState):
             while end - at >= HEADER_SIZE:
                 word, stream_id, length = unpack_header(data, at)
                 at += HEADER_SIZE
-                # Nearly all frames are payload without flags, whole, for a stream that flows.
-                if not word and 0 < length <= end - at:
-                    stream = streams.get(stream_id)
-                    if stream is not None and stream.flowing and length <= stream.allowance:
+                # Nearly all frames are payload without flags, whole, for a stream that flows; then come its beginning and end.
+                stream = streams.get(stream_id)
+                if stream is None:
+                    if word == WINDOW_SYN and stream_id and not length:
+                        self._opened_by_peer(stream_id, None, SYN, events)
+                        continue
+                elif stream.flowing:
+                    if not word and 0 < length <= end - at and length <= stream.allowance:
                         stream.allowance -= length
                         stream.read = read
                         arrived += length
                         append(DataArrived(stream_id, data[at : at + length]))
                         at += length
                         continue
+                    if word == WINDOW_FIN and not length:
+                        self._ended_by_peer(stream, events)
+                        continue
+                elif word == WINDOW_ACK and not length and self._unheard.pop(stream_id, None) is not None:
+                    stream.flowing = True
+                    continue
                 at = self._frame(word, stream_id, length, data, at, events)
         finally:
             self.octets_in += arrived
