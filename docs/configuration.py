@@ -44,6 +44,14 @@ counts from then on, and so do `[[agent]]`, `[[certificate]]`, `[[checker]]` and
 that it waits for a restart.
 """
 
+AGENT = """
+## An agent's file
+
+An agent reads its file again at SIGHUP as an edge does: sessions stay. What is marked *live* counts from then on. A
+`[[service]]` that is new is offered, one that is gone is withdrawn, one that is another is exchanged; what is under way ends
+where it began. Of anything else the log says that it waits for a restart.
+"""
+
 
 def kindOf(kind: Any) -> str:
     """
@@ -103,7 +111,7 @@ def page() -> str:
     """
     edge = [section(name, record, many) for name, (record, many) in EDGE_SECTIONS.items()]
     agent = [section(name, record, many) for name, (record, many) in AGENT_SECTIONS.items()]
-    parts = [PREFACE, EDGE, example("edge"), *edge, "## An agent's file\n", example("agent"), *agent]
+    parts = [PREFACE, EDGE, example("edge"), *edge, AGENT, example("agent"), *agent]
     return "\n".join(parts)
 
 

@@ -18,14 +18,24 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger
 
 from tunnelstack.agent.local import Target
+from tunnelstack.agent.outlook import Outlook
 from tunnelstack.agent.shell import embedded
 from tunnelstack.agent.uplink import Uplink
 from tunnelstack.agent.way import wayTo
 from tunnelstack.control.config import EMBEDDED, AgentConfig, DeviceConfig, EdgeAddress
+from tunnelstack.control.ending import CredentialRefused, WrongProtocol
 from tunnelstack.control.files import readFile
 from tunnelstack.control.signing import keyFrom, newKey
 from tunnelstack.control.state import State
-from tunnelstack.dialect.shellhub_agent import DeviceLink, DeviceStreams, Identity, ShellHubDialler
+from tunnelstack.dialect.shellhub_agent import (
+    DeviceLink,
+    DeviceRefused,
+    DeviceStreams,
+    Identity,
+    NoServer,
+    ShellHubDialler,
+    TokenRefused,
+)
 from tunnelstack.errors import PeerError, Refused
 from tunnelstack.handler.allowed import Allowed
 from tunnelstack.transport.dial import hostEndpoint
@@ -34,16 +44,20 @@ from tunnelstack.transport.dial import hostEndpoint
 class DeviceService(Service):
     """
     A device of one server.
+
+    @ivar uplink: the L{Uplink} to it.
     """
 
     log = Logger()
 
     def __init__(
-        self, reactor: Any, config: DeviceConfig, agent: AgentConfig, *, random: Callable[[], float] = random,
+        self, reactor: Any, config: DeviceConfig, agent: AgentConfig, outlook: Outlook, *,
+        random: Callable[[], float] = random,
     ) -> None:
         """
         @param config: its files named.
         @param agent: for how long it waits and drains.
+        @param outlook: is told what becomes of it.
         @raise ConfigurationError: a file cannot be used, or nobody could log in.
         """
         self._edge = EdgeAddress(url=config.url, caFile=config.caFile, proxy=config.proxy)
@@ -60,9 +74,11 @@ class DeviceService(Service):
         self._dialler = ShellHubDialler(
             reactor, config.url, identity, streams, version=config.version, random=random, endpoint=way.endpoint,
         )
-        self._uplink = Uplink(
+        self.uplink = Uplink(
             reactor, self._dialler.dial, self, cap=agent.backoffSeconds, drainSeconds=agent.drainSeconds, random=random,
         )
+        self._outlook = outlook
+        outlook.expect()
         self._said: type | None = None
 
     def _ssh(self, reactor: Any, config: DeviceConfig) -> Any:
@@ -85,14 +101,14 @@ class DeviceService(Service):
         Dial.
         """
         super().startService()
-        self._uplink.start()
+        self.uplink.start()
 
     @inlineCallbacks
     def stopService(self) -> Any:
         """
         Let what is under way end, for as long as the configuration says.
         """
-        stopped: Deferred[None] = self._uplink.stop()
+        stopped: Deferred[None] = self.uplink.stop()
         yield stopped
         yield super().stopService()
 
@@ -103,6 +119,7 @@ class DeviceService(Service):
         There is a session.
         """
         self._said = None
+        self._outlook.up(uplink)
         self.log.info(
             "up   edge={edge} dialect={dialect} device={device}", status="session", edge=self._edge.shown,
             dialect=self._dialect, device=link.agent,
@@ -112,6 +129,7 @@ class DeviceService(Service):
         """
         It is gone.
         """
+        self._outlook.down(uplink)
         self.log.warn(
             "session with {edge} lost: {reason}; dialling again", edge=self._edge.shown, reason=str(reason),
             dialect=self._dialect,
@@ -121,7 +139,11 @@ class DeviceService(Service):
         """
         An attempt failed; said once for each kind of reason.
         """
-        if self._said is not type(reason):
+        if isinstance(reason, (DeviceRefused, TokenRefused)):
+            self._outlook.hopeless(CredentialRefused(str(reason)))
+        elif isinstance(reason, NoServer):
+            self._outlook.hopeless(WrongProtocol(str(reason)))
+        if self._outlook.ending is None and self._said is not type(reason):
             self._said = type(reason)
             log = self.log.critical if isinstance(reason, (Refused, PeerError)) else self.log.warn
             log(

@@ -70,10 +70,19 @@ class Panel:
             good = event["log_level"] is LogLevel.info
             self._sessions[str(event["edge"])] = (text, "good" if good else "bad")
         elif "where" in event and "target" in event:
-            self._services[str(event["status"])] = text
+            self._serves(str(event["status"]), text if event["where"] else "")
         else:
             self._tell(str(event.get("status") or WORDS[event["log_level"]]), text)
         self._soon()
+
+    def _serves(self, name: str, text: str) -> None:
+        """
+        A service, or one that is offered no more.
+        """
+        if text:
+            self._services[name] = text
+        else:
+            self._services.pop(name, None)
 
     def requested(self, access: Access) -> None:
         """

@@ -94,14 +94,16 @@ class Publication:
 
     # Sessions come and go
 
-    def announce(self, link: Any) -> None:
+    def announce(self, link: Any) -> Deferred[None]:
         """
         There is a session: ask its edge.
+
+        @return: fires when the edge has answered, or will not.
         """
         self._links.add(link)
-        asked: Deferred[Grant] = link.announce(self.service)
+        asked: Deferred[Any] = link.announce(self.service)
         asked.addCallbacks(self._granted, self._denied, (link,), {}, (link,))
-        asked.addErrback(self._defect)
+        return asked.addErrback(self._defect)
 
     def lost(self, link: Any) -> None:
         """
@@ -109,9 +111,7 @@ class Publication:
         """
         self._links.discard(link)
         self._grants.pop(link, None)
-        timer = self._timers.pop(link, None)
-        if timer is not None:
-            timer.cancel()
+        self._notLater(link)
 
     def revoked(self, link: Any, reason: str) -> None:
         """
@@ -163,12 +163,37 @@ class Publication:
         seconds = RETRY_SECONDS * (0.75 + 0.5 * self._random())
         self._timers[link] = self._clock.callLater(seconds, self._again, link)
 
+    def _notLater(self, link: Any) -> None:
+        timer = self._timers.pop(link, None)
+        if timer is not None:
+            timer.cancel()
+
     def _again(self, link: Any) -> None:
         self._timers.pop(link, None)
         self.announce(link)
 
     def _defect(self, failure: Failure) -> None:
         self.log.failure("the answer of an edge could not be dealt with", failure=failure)
+
+    # Changes
+
+    def exchange(self, service: Service, handler: Any, shown: str) -> Deferred[Any]:
+        """
+        Offer something else instead.  Streams that are there stay with who serves them.
+
+        @param service: of the same kind and name.
+        @return: fires when the edges that are there know.
+        """
+        before, self.service = self.service, service
+        self.handler = handler
+        self.shown = shown
+        links = list(self._links)
+        for link in links:
+            self._notLater(link)
+            if service.port != before.port:   # an edge gives a name no second port
+                self._grants.pop(link, None)
+                link.withdraw(before).addErrback(lambda failure: failure.trap(Unavailable))
+        return DeferredList([self.announce(link) for link in links])
 
     def withdraw(self) -> Deferred[Any]:
         """
@@ -180,4 +205,5 @@ class Publication:
         for link in links:
             self.lost(link)
         self._forget(self)
+        self.log.info("withdrawn", status=self.service.name, kind=self.service.kind, where="", target="")
         return DeferredList([link.withdraw(self.service) for link in links], consumeErrors=True)

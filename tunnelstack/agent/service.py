@@ -12,20 +12,21 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, fail, inlineCallbacks
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from tunnelstack.agent.local import probe
+from tunnelstack.agent.dial import Dial
+from tunnelstack.agent.offers import Offers
+from tunnelstack.agent.outlook import Outlook
 from tunnelstack.agent.publication import Publication
 from tunnelstack.agent.requests import Heard
-from tunnelstack.agent.serving import serve
+from tunnelstack.agent.roster import Roster
 from tunnelstack.agent.uplink import Uplink
 from tunnelstack.agent.way import wayTo
 from tunnelstack.control.config import AgentConfig, EdgeAddress
-from tunnelstack.control.ending import CredentialRefused, Ending, GaveUp, NotNow, WrongProtocol
+from tunnelstack.control.difference import difference
+from tunnelstack.control.ending import CredentialRefused, Ending, NotNow, WrongProtocol
 from tunnelstack.dialect.native import HTTP, NAME, RESERVED, TCP
 from tunnelstack.dialect.native_agent import CredentialRefused as TokenRefused
 from tunnelstack.dialect.native_agent import (
@@ -40,14 +41,9 @@ from tunnelstack.errors import UsageError
 from tunnelstack.handler.allowed import Allowed
 from tunnelstack.handler.tcp import TCPHandler
 from tunnelstack.interfaces import IStreamHandler
-from tunnelstack.stream.address import TunnelAddress
-from tunnelstack.stream.lost import OpenTimeout
 from tunnelstack.terms import Service
 from tunnelstack.transport.dial import hostEndpoint
 from tunnelstack.wire.yamux.limits import SessionLimits
-
-LINK_SECONDS = 30.0
-"""Seconds that a dial through an edge waits for a session."""
 
 
 class AgentService(MultiService):
@@ -56,7 +52,6 @@ class AgentService(MultiService):
 
     @ivar config: the L{AgentConfig}.
     @ivar handlers: of streams, by the name of their protocol.
-    @ivar publications: what is offered.
     @ivar heard: called with each L{Request<tunnelstack.agent.requests.Request>} that is over; to be set before the service is
         started, C{None} if nobody wants to know.
     """
@@ -78,37 +73,44 @@ class AgentService(MultiService):
         super().__init__()
         self.config = config
         self.clock = reactor
-        self.publications: list[Publication] = []
         self.heard: Heard | None = None
         self._random = random
-        self._byName: dict[tuple[str, str], Publication] = {}
+        self._offers = Offers(reactor, random)
         self._links: dict[Uplink, NativeLink] = {}
         self.handlers: dict[bytes, Any] = {
-            HTTP: ServiceStreams(("http",), self._find, self._host),
-            TCP: TargetStreams(
-                DiallingServiceStreams(("tcp", "stream", "ssh"), self._find, self._host), Allowed(config.targets),
-                lambda host, port: TCPHandler(hostEndpoint(reactor, host, port), reactor),
-            ),
+            HTTP: ServiceStreams(("http",), self._offers.find, self._offers.host), TCP: self._dialled(config),
         }
         if plugins:
             for handler in getPlugins(IStreamHandler):
                 self.handle(handler.name, handler)
+        self._roster = Roster(reactor, self._offers, self.handlers)
+        self._outlook = Outlook(reactor, config.giveUpAfterSeconds)
+        self._outlook.whenEnded().addCallback(self._over)
         limits = SessionLimits(keepalive=config.pingSeconds, keepalive_timeout=config.pingTimeoutSeconds)
         self._uplinks: dict[Uplink, EdgeAddress] = {}
         for edge in config.edges:
             self._addEdge(edge, limits)
+        self._devices: list[Any] = []
         if config.devices:
             from tunnelstack.agent.device import DeviceService  # with Conch below it, which is slow to load
 
-            for device in config.devices:
-                DeviceService(reactor, device, config, random=random).setServiceParent(self)
+            self._devices = [
+                DeviceService(reactor, device, config, self._outlook, random=random) for device in config.devices
+            ]
+        for service in self._devices:
+            service.setServiceParent(self)
         self._said: dict[Uplink, type] = {}           # what was said of an uplink that is down
-        self._everUp = self._stopping = False
-        self._patience: Any = None
         self._waiting: list[Deferred[NativeLink]] = []
-        self._ended: list[Deferred[Ending]] = []
-        self._ending: Ending | None = None
-        self._closers: list[Callable[[], object]] = []
+
+    def _dialled(self, config: AgentConfig) -> TargetStreams:
+        """
+        Who serves streams that are no requests: for services, and for what may be dialled.
+        """
+        services = DiallingServiceStreams(("tcp", "stream", "ssh"), self._offers.find, self._offers.host)
+        return TargetStreams(
+            services, Allowed(config.targets),
+            lambda host, port: TCPHandler(hostEndpoint(self.clock, host, port), self.clock),
+        )
 
     def _addEdge(self, edge: EdgeAddress, limits: SessionLimits) -> None:
         way = wayTo(self.clock, edge)
@@ -121,6 +123,7 @@ class AgentService(MultiService):
             drainSeconds=self.config.drainSeconds, random=self._random,
         )
         self._uplinks[uplink] = edge
+        self._outlook.expect()
 
     # What is served
 
@@ -134,9 +137,19 @@ class AgentService(MultiService):
         """
         if name.startswith(RESERVED):
             raise UsageError("names below /tunnelstack/ are tunnelstack's own", name=name)
+        self._handle(name, handler)
+
+    def _handle(self, name: bytes, handler: Any) -> None:
         self.handlers[name] = handler
         for link in self._links.values():
             link.handle(name, handler)
+
+    @property
+    def publications(self) -> list[Publication]:
+        """
+        What is offered.
+        """
+        return self._offers.publications
 
     @property
     def streams(self) -> int:
@@ -156,28 +169,7 @@ class AgentService(MultiService):
         @param optional: that the token does not allow it is no news.
         @raise UsageError: there is one of that kind and name.
         """
-        key = service.kind, service.name
-        if key in self._byName:
-            raise UsageError("a service of this kind and name is published already", kind=service.kind, name=service.name)
-        publication = Publication(
-            service, handler, self.clock, shown=shown, optional=optional, forget=self._forget, random=self._random,
-        )
-        self._byName[key] = publication
-        self.publications.append(publication)
-        for link in self._links.values():
-            publication.announce(link)
-        return publication
-
-    def _forget(self, publication: Publication) -> None:
-        self.publications.remove(publication)
-        del self._byName[publication.service.kind, publication.service.name]
-
-    def _find(self, kind: str, name: str) -> Any:
-        publication = self._byName.get((kind, name))
-        return None if publication is None else publication.handler
-
-    def _host(self, kind: str, name: str) -> TunnelAddress:
-        return self._byName[kind, name].address
+        return self._offers.publish(service, handler, shown, optional=optional)
 
     def dial(self, to: str, purpose: str = "") -> IStreamClientEndpoint:
         """
@@ -186,7 +178,7 @@ class AgentService(MultiService):
         @param to: a service, C{agent/service}, or an agent's name.
         @param purpose: C{""} for the service itself, or the name of a stream protocol.
         """
-        return _Dial(self, to, purpose)
+        return Dial(self.clock, self.whenLinked, to, purpose)
 
     def whenLinked(self) -> Deferred[NativeLink]:
         """
@@ -196,8 +188,8 @@ class AgentService(MultiService):
         link = next(iter(self._links.values()), None)
         if link is not None:
             linked.callback(link)
-        elif self._ending is not None:
-            return fail(self._ending)
+        elif self._outlook.ending is not None:
+            return fail(self._outlook.ending)
         else:
             self._waiting.append(linked)
         return linked
@@ -209,35 +201,19 @@ class AgentService(MultiService):
         Publish what the configuration says, and dial.
         """
         super().startService()
-        for config in self.config.services:
-            served = serve(self.clock, config, self.handlers, self.heard)
-            self._closers.append(served.close)
-            self.publish(served.service, served.handler, served.shown)
-            if served.endpoint is not None:
-                probe(served.endpoint, self.clock).addCallback(self._probed, served.service, served.shown)
-        self._wait()
+        self._roster.change(self.config.services, self.heard)
+        self._outlook.start()
         for uplink in self._uplinks:
             uplink.start()
-
-    def _probed(self, why: str, service: Service, shown: str) -> None:
-        if why:
-            then = "visitors get 503 with an explanation" if service.kind == "http" else "connections are closed at once"
-            where = shown.removeprefix("tcp:")
-            if why == "nothing listens":
-                self.log.warn("nothing listens on {target} yet; {then}", target=where, then=then, service=service.name)
-            else:
-                self.log.warn("{target}: {why}; {then}", target=where, why=why, then=then, service=service.name)
 
     @inlineCallbacks
     def stopService(self) -> Any:
         """
         Drain the sessions, for as long as the configuration says.
         """
-        self._stopping = True
-        self._stopWaiting()
+        self._outlook.stop()
         yield self._stopUplinks()
-        for close in self._closers:
-            close()
+        self._roster.close()
         yield super().stopService()
 
     def _stopUplinks(self) -> Deferred[Any]:
@@ -245,10 +221,35 @@ class AgentService(MultiService):
         Announce nothing any more, and let what is under way end.
         """
         for link in self._links.values():
-            for publication in self.publications:
-                publication.lost(link)
+            self._offers.lost(link)
         self._links.clear()
-        return DeferredList([uplink.stop() for uplink in self._uplinks], consumeErrors=True)
+        return DeferredList([uplink.stop() for uplink in self._everyUplink()], consumeErrors=True)
+
+    def _everyUplink(self) -> list[Uplink]:
+        return [*self._uplinks, *(device.uplink for device in self._devices)]
+
+    # Another configuration
+
+    def reload(self, config: AgentConfig) -> tuple[str, ...]:
+        """
+        Go on with another configuration.  Sessions stay, and so do streams.
+
+        @return: a sentence for each difference.
+        @raise ConfigurationError: it cannot be used; nothing has changed then.
+        """
+        found = difference(self.config, config)
+        before, after = self.config, found.config
+        self._roster.change(after.services, self.heard)
+        self.config = after
+        if after.targets != before.targets:
+            self._handle(TCP, self._dialled(after))
+        for uplink in self._everyUplink():
+            uplink.cap, uplink.drainSeconds = after.backoffSeconds, after.drainSeconds
+        self._outlook.patient(after.giveUpAfterSeconds)
+        sentences = found.sentences("the agent")
+        for sentence in sentences:
+            self.log.info("{what}", what=sentence, status="reload")
+        return sentences
 
     def report(self) -> None:
         """
@@ -270,40 +271,14 @@ class AgentService(MultiService):
         """
         @return: fires with the L{Ending} that keeps the agent from going on.
         """
-        ended: Deferred[Ending] = Deferred()
-        if self._ending is not None:
-            ended.callback(self._ending)
-        else:
-            self._ended.append(ended)
-        return ended
+        return self._outlook.whenEnded()
 
-    def _end(self, why: Ending) -> None:
-        if self._ending is not None or self._stopping:
-            return
-        self._ending = why
-        self._stopWaiting()
+    def _over(self, why: Ending) -> Ending:
         self._stopUplinks()
         waiting, self._waiting = self._waiting, []
         for linked in waiting:
             linked.errback(why)
-        ended, self._ended = self._ended, []
-        for told in ended:
-            told.callback(why)
-
-    def _wait(self) -> None:
-        """
-        There is no session: not for longer than one is told to be patient.
-        """
-        if self.config.giveUpAfterSeconds and self._uplinks and not self._stopping and self._ending is None:
-            self._patience = self.clock.callLater(self.config.giveUpAfterSeconds, self._giveUp)
-
-    def _stopWaiting(self) -> None:
-        patience, self._patience = self._patience, None
-        if patience is not None and patience.active():
-            patience.cancel()
-
-    def _giveUp(self) -> None:
-        self._end(GaveUp(f"no edge could be reached in {self.config.giveUpAfterSeconds:g} seconds"))
+        return why
 
     # What uplinks tell
 
@@ -312,12 +287,10 @@ class AgentService(MultiService):
         From an uplink: there is a session.
         """
         self._links[uplink] = link
-        self._everUp = True
         self._said.pop(uplink, None)
-        self._stopWaiting()
+        self._outlook.up(uplink)
         link.ping().addCallbacks(self._measured, lambda lost: None, (uplink, link))
-        for publication in self.publications:
-            publication.announce(link)
+        self._offers.announce(link)
         waiting, self._waiting = self._waiting, []
         for linked in waiting:
             linked.callback(link)
@@ -332,31 +305,24 @@ class AgentService(MultiService):
         """
         From an uplink: the session is gone.
         """
-        self._unlink(uplink)
+        link = self._links.pop(uplink, None)
+        if link is not None:
+            self._offers.lost(link)
+        self._outlook.down(uplink)
         self.log.warn(
             "session with {edge} lost: {reason}; dialling again", edge=self._uplinks[uplink].shown, reason=str(reason),
             dialect=NAME,
         )
 
-    def _unlink(self, uplink: Uplink) -> None:
-        link = self._links.pop(uplink, None)
-        if link is not None:
-            for publication in self.publications:
-                publication.lost(link)
-            if not self._links:
-                self._wait()
-
     def uplinkFailed(self, uplink: Uplink, reason: BaseException, seconds: float) -> None:
         """
-        From an uplink: an attempt failed.  The only edge that never took us, and never will as things are, is the end.
+        From an uplink: an attempt failed.
         """
-        hopeless = len(self._uplinks) == 1 and not self._everUp
         if isinstance(reason, TokenRefused):
-            if hopeless:
-                self._end(CredentialRefused(str(reason)))
-        elif isinstance(reason, NotAnEdge) and hopeless:
-            self._end(WrongProtocol(str(reason)))
-        if self._ending is None and self._said.get(uplink) is not type(reason):
+            self._outlook.hopeless(CredentialRefused(str(reason)))
+        elif isinstance(reason, NotAnEdge):
+            self._outlook.hopeless(WrongProtocol(str(reason)))
+        if self._outlook.ending is None and self._said.get(uplink) is not type(reason):
             self._said[uplink] = type(reason)
             log = self.log.critical if isinstance(reason, (TokenRefused, NotAnEdge)) else self.log.warn
             log(
@@ -372,7 +338,7 @@ class AgentService(MultiService):
         if event == "drain":
             self.log.info("{edge} is about to stop", status="session", edge=edge)
         elif event == "ended" and code == "replaced":
-            self._end(NotNow(f"another process took the place of this one at {edge}: {reason}"))
+            self._outlook.end(NotNow(f"another process took the place of this one at {edge}: {reason}"))
         elif event == "ended":
             self.log.warn("{edge} ends the session: {reason}", edge=edge, reason=reason, code=str(code))
         elif event == "withdrawn":
@@ -381,33 +347,5 @@ class AgentService(MultiService):
     def _withdrawn(self, uplink: Uplink, service: Any, reason: str) -> None:
         match service:
             case {"kind": str(kind), "name": str(name)}:
-                publication = self._byName.get((kind, name))
-                if publication is not None and uplink in self._links:
-                    publication.revoked(self._links[uplink], reason)
-
-
-@implementer(IStreamClientEndpoint)
-class _Dial:
-    """
-    Dials through whichever session there is.
-    """
-
-    def __init__(self, agent: AgentService, to: str, purpose: str) -> None:
-        self._agent = agent
-        self._to = to
-        self._purpose = purpose
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """
-        As in L{IStreamClientEndpoint}; fails with L{Refused<tunnelstack.errors.Refused>} when the edge or the far agent says
-        no.
-        """
-        linked = self._agent.whenLinked()
-        linked.addTimeout(LINK_SECONDS, self._agent.clock, _noLink)
-        return linked.addCallback(lambda link: link.dial(self._to, self._purpose).connect(protocolFactory))
-
-
-def _noLink(result: Any, seconds: float) -> Any:
-    if not isinstance(result, Failure):
-        return result
-    raise OpenTimeout(f"there was no session with an edge for {seconds:g} seconds")
+                if uplink in self._links:
+                    self._offers.revoked(self._links[uplink], kind, name, reason)

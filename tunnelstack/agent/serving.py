@@ -10,6 +10,7 @@ from typing import Any
 from attrs import define, evolve
 from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
+from zope.interface import implementer
 
 from tunnelstack.agent.local import Target
 from tunnelstack.agent.requests import Heard, fromExchange, fromSite
@@ -20,16 +21,19 @@ from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.handler.http import LocalSite
 from tunnelstack.handler.tcp import TCPHandler
+from tunnelstack.interfaces import IExchangeServer
 from tunnelstack.terms import Service
 
 
-@define
+@define(eq=False)
 class Served:
     """
     What is announced, who serves it, and what a status line says of it.
 
     @ivar endpoint: what can be probed, or C{None}.
-    @ivar close: called when the agent has stopped.
+    @ivar drain: begins nothing any more; gives a C{Deferred} that fires when what is under way is over, or C{None} where that
+        needs nothing of what L{close} ends.
+    @ivar close: called when the agent has stopped, or after the drain.
     """
 
     service: Service
@@ -37,6 +41,7 @@ class Served:
     shown: str
     endpoint: IStreamClientEndpoint | None = None
     close: Callable[[], object] = lambda: None
+    drain: Callable[[], object] = lambda: None
 
 
 def serve(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any], heard: Heard | None = None) -> Served:
@@ -48,22 +53,31 @@ def serve(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any], he
     return KINDS[config.kind](reactor, config, handlers, heard)
 
 
-class _Exchanges(Factory):
+@implementer(IExchangeServer)
+class Exchanges(Factory):
     """
     Builds the serving side of streams that carry HTTP exchanges.
+
+    @ivar server: who answers.  It may be exchanged for another, whom streams that are there ask from their next request on.
     """
 
     noisy = False
 
     def __init__(self, server: Forwarder, clock: Any, name: str, heard: Heard | None) -> None:
-        self._server = server
+        self.server = server
         self._clock = clock
         self._name = name
         self._heard = heard
 
     def buildProtocol(self, address: object) -> HTTPServerProtocol:
         done = None if self._heard is None else self._done
-        return HTTPServerProtocol(self._server, clock=self._clock, done=done)
+        return HTTPServerProtocol(self, clock=self._clock, done=done)
+
+    def exchangeReceived(self, head: Any, exchange: Any) -> Any:
+        """
+        As in L{IExchangeServer}.
+        """
+        return self.server.exchangeReceived(head, exchange)
 
     def _done(self, exchange: Any) -> None:
         assert self._heard is not None
@@ -83,8 +97,8 @@ def _http(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any], he
         return site.asked(head, exchange)
 
     server = Forwarder(pool.exchange, asked=asked if heard is not None else site.asked, told=site.failed)
-    exchanges = _Exchanges(server, reactor, config.name, heard)
-    return Served(Service(name=config.name), exchanges, target.shown, endpoint, pool.close)
+    exchanges = Exchanges(server, reactor, config.name, heard)
+    return Served(Service(name=config.name), exchanges, target.shown, endpoint, pool.close, pool.drain)
 
 
 def _tcp(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any], heard: Heard | None = None) -> Served:

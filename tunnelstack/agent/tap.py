@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve
+from twisted.logger import Logger
 from twisted.python import usage
 
 from tunnelstack.agent.local import Target
@@ -27,7 +28,7 @@ from tunnelstack.control.notify import Notifier
 from tunnelstack.control.options import Options as BaseOptions
 from tunnelstack.control.options import number, seconds
 from tunnelstack.control.proxies import proxyFor
-from tunnelstack.control.sources import Sources, readToken
+from tunnelstack.control.sources import CONFIG, Sources, readToken
 from tunnelstack.errors import ConfigurationError
 
 SCREEN = """
@@ -64,8 +65,11 @@ Options                        Environment               Default
       --version, --help
 
 A flag wins over the environment, the environment over the file.  A credential is never an argument.
+SIGTERM stops without cutting anybody off, a second one at once; SIGHUP reads the file again, and sessions stay.
 Exit codes: 0 stopped, 64 usage, 69 gave up, 70 bug, 76 no edge there, 77 credential refused, 78 configuration.
 """
+
+log = Logger()
 
 HOST_KEYS, DEVICE_KEY = "ssh_server_keys", "device.pem"
 """In the state folder."""
@@ -120,15 +124,35 @@ class Options(BaseOptions):
         """
         Make C{config}.
         """
-        kind = self._service[0] if self._service else "start"
+        kind = self._kind
         for option, wanted in (
             ("remote-port", ("tcp",)), ("rewrite-host", ("http",)), ("name", SERVICES),
             ("authorized-keys", ("ssh",)), ("passwords", ("ssh",)),
         ):  # fmt: skip
             if self[option] is not None and kind not in wanted:
                 raise usage.UsageError(f"--{option} is for {' and '.join(wanted)}, not for {kind}")
+        self.config = self.read()
+
+    @property
+    def _kind(self) -> str:
+        return self._service[0] if self._service else "start"
+
+    @property
+    def file(self) -> str:
+        """
+        The configuration file, or C{""}.
+        """
+        named: str = self["config"] or ("" if self["dev"] else self._environ.get(CONFIG, ""))
+        return named
+
+    def read(self) -> AgentConfig:
+        """
+        The configuration as it is now: C{SIGHUP} asks again.
+
+        @raise ConfigurationError: it is wrong.
+        """
         sources = Sources(self._environ)
-        agent = AgentConfig() if self["dev"] and not self["config"] else sources.agentFile(self["config"] or "")
+        agent = sources.agentFile(self.file) if self.file else AgentConfig()
         services = (self._fromArguments(*self._service),) if self._service else agent.services
         if not (services or agent.devices):
             raise ConfigurationError("there is nothing to publish: the configuration file has no [[service]]")
@@ -143,7 +167,7 @@ class Options(BaseOptions):
             agent = evolve(agent, giveUpAfterSeconds=seconds(patience, "give-up-after"))
         if self["access-log"] is not None:
             agent = evolve(agent, accessLog=self["access-log"])
-        self.config = evolve(agent, services=services, edges=edges, devices=devices)
+        return evolve(agent, services=services, edges=edges, devices=devices)
 
     def _kept(self, path: str, name: str) -> str:
         """
@@ -219,7 +243,6 @@ def makeLife(reactor: Any, options: Options, *, terminal: bool = True) -> Life:
     @param terminal: whether the process's output is ours to draw on, if it is a terminal.
     """
     agent = AgentService(reactor, options.config)
-    life: Any = Life(reactor, agent, report=agent.report, notifier=Notifier(os.environ))
     form, where = options.logFormat(), options.config.accessLog
     panel = _panel(reactor) if terminal and form == "auto" and fitsOn(sys.stdout, os.environ) else None
     if panel is not None and where == "-" and sys.stderr.isatty():
@@ -228,6 +251,16 @@ def makeLife(reactor: Any, options: Options, *, terminal: bool = True) -> Life:
     hearers = [hears for hears in (requests, panel and panel.requested) if hears is not None]
     if hearers:
         agent.heard = lambda request: [hears(request) for hears in hearers]
+
+    def reload() -> Any:
+        if requests is not None:
+            requests.reopen()
+        if options.file:
+            return agent.reload(options.read())
+        log.info("there is no configuration file to be read again", status="reload")
+        return ()
+
+    life: Any = Life(reactor, agent, reload=reload, report=agent.report, notifier=Notifier(os.environ))
     life.lines = panel
     for last in (requests and requests.flush, panel and panel.draw):
         if last is not None:

@@ -145,7 +145,7 @@ class _Core:
         """
         if isinstance(reason, (Refused, PeerError)):
             return REFUSED_SECONDS * (0.75 + 0.5 * self.uplink._random())
-        bound = min(self.uplink._cap, FIRST_SECONDS * 2.0 ** min(self.failures, 16))
+        bound = min(self.uplink.cap, FIRST_SECONDS * 2.0 ** min(self.failures, 16))
         self.failures += 1
         return bound * self.uplink._random()
 
@@ -196,7 +196,7 @@ def _again(inputs: _Inputs, core: _Core) -> None:
 @_up.upon(_Inputs.stop).to(_draining)
 def _drain(inputs: _Inputs, core: _Core) -> None:
     assert core.link is not None
-    core.timer = core.uplink._clock.callLater(core.uplink._drainSeconds, core.link.abort, "the drain took too long")
+    core.timer = core.uplink._clock.callLater(core.uplink.drainSeconds, core.link.abort, "the drain took too long")
     core.link.drain().addErrback(core._defect)
 
 
@@ -255,6 +255,8 @@ class Uplink:
     An agent's way to one edge.
 
     @ivar link: the session, while there is one.
+    @ivar cap: the bound of the waits, in seconds.
+    @ivar drainSeconds: for streams under way when it is stopped.
     """
 
     log = Logger()
@@ -271,15 +273,13 @@ class Uplink:
     ) -> None:
         """
         @param dial: makes an attempt; fires with a L{Link}.  C{Refused} and C{PeerError} are what only people can mend.
-        @param cap: the bound of the waits, in seconds.
-        @param drainSeconds: for streams under way when it is stopped.
         @param random: a number from 0 to 1.
         """
         self._clock = clock
         self._dial = dial
         self._observer = observer
-        self._cap = cap
-        self._drainSeconds = drainSeconds
+        self.cap = cap
+        self.drainSeconds = drainSeconds
         self._random = random
         self._core = _Core(self)
         self._machine = _build(self._core)

@@ -406,19 +406,22 @@ class AgentConfig:
     services: tuple[ServiceConfig, ...] = setting((), inFile=False)
     devices: tuple[DeviceConfig, ...] = setting((), inFile=False)
     giveUpAfterSeconds: float = setting(
-        0.0, "seconds without an edge after which the agent ends with code 69; 0 tries for ever", check=atLeast(0)
+        0.0, "seconds without an edge after which the agent ends with code 69; 0 tries for ever", check=atLeast(0), live=True,
     )
     backoffSeconds: float = setting(
-        30.0, "the longest wait between two attempts; the actual one is random below it", check=atLeast(0.1, 3600)
+        30.0, "the longest wait between two attempts; the actual one is random below it", check=atLeast(0.1, 3600), live=True,
     )
     pingSeconds: float = setting(30.0, "seconds between pings on a session", check=atLeast(1, 3600))
     pingTimeoutSeconds: float = setting(10.0, "seconds within which a ping must be answered", check=atLeast(0.1, 3600))
-    drainSeconds: float = setting(30.0, "seconds that work under way has when the agent stops", check=atLeast(0, 86_400))
+    drainSeconds: float = setting(
+        30.0, "seconds that work under way has when the agent stops", check=atLeast(0, 86_400), live=True,
+    )
     accessLog: str = setting(
-        "-", "where a line is written for each request: '-' is standard error, '' is nowhere, else a file"
+        "-", "where a line is written for each request: '-' is standard error, '' is nowhere, else a file, which is opened "
+        "again at SIGHUP"
     )
     targets: tuple[str, ...] = setting(
         (), "where those who may dial this agent are connected to (tunnelstack connect NAME --purpose tcp:HOST:PORT): "
-        "host:port, or host:* for every port; nowhere else", check=each(isTarget),
+        "host:port, or host:* for every port; nowhere else", check=each(isTarget), live=True,
     )
     instance: str = setting(factory=lambda: token_hex(8), inFile=False)

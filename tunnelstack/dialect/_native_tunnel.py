@@ -138,17 +138,23 @@ class NativeTunnel:
         """
         The edge publishes a service of this agent from now on.
         """
-        if service.kind == "http":
+        if service.kind == "http" and service.perVisitor != (service.name in self._perVisitor):
+            self._forget(service.name)        # what is kept was made for the other way
             (self._perVisitor.add if service.perVisitor else self._perVisitor.discard)(service.name)
 
     def withdrawn(self, service: Service) -> None:
         """
         The edge publishes it no more: nothing new is asked, what is under way goes on.
         """
-        if service.kind != "http":
-            return
-        self._perVisitor.discard(service.name)
-        for key in [key for key in self._pools if key == service.name or (isinstance(key, tuple) and key[0] == service.name)]:
+        if service.kind == "http":
+            self._perVisitor.discard(service.name)
+            self._forget(service.name)
+
+    def _forget(self, service: str) -> None:
+        """
+        Keep no streams for a service's next exchange.
+        """
+        for key in [key for key in self._pools if key == service or (isinstance(key, tuple) and key[0] == service)]:
             self._pools.pop(key).drain()
 
     def ping(self) -> Deferred[float]:

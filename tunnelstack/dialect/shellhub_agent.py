@@ -71,6 +71,12 @@ class NotAccepted(Unavailable):
     """
 
 
+class DeviceRefused(Refused):
+    """
+    The server does not take this device, or not with this tenant.
+    """
+
+
 class TokenRefused(Refused):
     """
     The server does not take a token that it has just given.
@@ -222,7 +228,8 @@ class ShellHubDialler:
         """
         Say who the device is, and get a token.
 
-        @return: fires with the L{DeviceAuthAnswer}; fails with L{ServerBusy}, L{NoServer}, L{Refused}, or as connecting does.
+        @return: fires with the L{DeviceAuthAnswer}; fails with L{ServerBusy}, L{NoServer}, L{DeviceRefused}, or as connecting
+            does.
         """
         try:
             said = yield self._server.post(DEVICE_AUTH, encode_device_auth(self._identity.request()))
@@ -270,8 +277,8 @@ class ShellHubDialler:
         """
         Make one attempt.
 
-        @return: a C{Deferred} of the L{DeviceLink}; it fails with L{NotAccepted}, L{TokenRefused}, L{ServerBusy}, L{NoServer},
-            or as connecting does.
+        @return: a C{Deferred} of the L{DeviceLink}; it fails with L{NotAccepted}, L{DeviceRefused}, L{TokenRefused},
+            L{ServerBusy}, L{NoServer}, or as connecting does.
         """
         if not self.token:
             yield self._begin()
@@ -444,7 +451,7 @@ def _good(said: Said, url: str) -> bytes:
     """
     @return: the body of a yes.
     @raise ServerBusy: another time, perhaps.
-    @raise Refused: no.
+    @raise DeviceRefused: no.
     @raise NoServer: this is none.
     """
     if said.status == 200:
@@ -452,12 +459,13 @@ def _good(said: Said, url: str) -> bytes:
     if said.status in (408, 429) or said.status >= 500:
         raise ServerBusy(f"the server at {url} cannot say who we are now", status=said.status)
     if said.status in (400, 401, 403):
-        raise Refused(f"the server at {url} does not take this device", status=said.status, said=said.body[:200])
+        raise DeviceRefused(f"the server at {url} does not take this device", status=said.status, said=said.body[:200])
     raise NoServer("it answers otherwise", status=said.status)
 
 
 __all__ = [
     "DeviceLink",
+    "DeviceRefused",
     "DeviceStreams",
     "Identity",
     "NoServer",

@@ -264,8 +264,7 @@ class EdgeService(MultiService):
         limits = found.config.limits
         self.accept.configure(limits.visitors, limits.connectionsPerSecond)
         self.budget.limit = limits.processOctets
-        waiting = [f"{sentence} once the edge is started again" for sentence in found.waiting]
-        sentences = (*found.changed, *waiting) or ("nothing has changed",)
+        sentences = found.sentences("the edge")
         for sentence in sentences:
             self.log.info("{what}", what=sentence, status="reload")
         return sentences
