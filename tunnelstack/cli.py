@@ -43,7 +43,7 @@ What goes with tunnel-edge and tunnel-agent.
 
 COMMANDS = {
     "demo": "tunnelstack.demo.command", "connect": "tunnelstack.connect", "check": "tunnelstack.check",
-    "token": "tunnelstack.token", "password": "tunnelstack.password", "doctor": "tunnelstack.doctor",
+    "token": "tunnelstack.token", "password": "tunnelstack.password", "doctor": "tunnelstack.doctor.command",
     "devices": "tunnelstack.devices",
     **dict.fromkeys(("status", "agents", "routes", "streams"), "tunnelstack.ask"),
 }  # fmt: skip

@@ -13,7 +13,8 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.control.config import EdgeAddress
-from tunnelstack.doctor import SECONDS, Doctor, Finding, asJSON, told
+from tunnelstack.doctor.command import asJSON, told
+from tunnelstack.doctor.examination import SECONDS, Doctor, Finding
 from tunnelstack.testing import EdgeAndAgent
 
 

@@ -1,0 +1,134 @@
+"""
+C{tunnelstack doctor}: what stands between this machine and its edge, one line for each thing that has to be right, and one
+remedy for each that is not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import asdict
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.python import usage
+from twisted.python.failure import Failure
+
+from tunnelstack.control.config import AgentConfig, EdgeAddress
+from tunnelstack.control.ending import STOPPED
+from tunnelstack.control.options import Options as BaseOptions
+from tunnelstack.control.sources import Sources
+from tunnelstack.doctor.examination import Doctor, Finding
+
+SCREEN = """
+Usage: tunnelstack doctor [--json] [options]
+
+What stands between this machine and its edge: a line a check, and a remedy for each that is wrong.
+
+  tunnelstack doctor
+        the edge that agents of this user dial
+  tunnelstack doctor --edge https://tunnels.example.net --token-file laptop.token
+        another one
+  tunnelstack doctor --json | jq '.checks[] | select(.good == false)'
+        for programs
+
+Options                 Environment              Default
+  -j, --json                                     text       one JSON object
+      --dev                                                 the edge that was started here with --dev
+  -e, --edge URL        TUNNELSTACK_EDGE         that one
+      --token-file FILE TUNNELSTACK_TOKEN_FILE              (or the token itself in TUNNELSTACK_TOKEN)
+  -c, --config FILE     TUNNELSTACK_CONFIG                  an agent's file
+      --version, --help
+
+HTTPS_PROXY, HTTP_PROXY and NO_PROXY are honoured.
+Exit codes: 0 all is well, 64 usage, 69 edge not reached, 76 no edge there, 77 credential refused, 78 configuration.
+"""
+
+class Options(BaseOptions):
+    """
+    The command line.
+    """
+
+    screen = SCREEN
+    optFlags = [["json", "j", "one JSON object"], ["dev", None, "the edge that was started here with --dev"]]
+    optParameters = [
+        ["edge", "e", "", "URL of the edge"],
+        ["token-file", None, "", "a file that holds the token"],
+        ["config", "c", "", "an agent's file"],
+    ]
+
+    def parseArgs(self, *arguments: str) -> None:
+        """
+        There are none.
+        """
+        if arguments:
+            raise usage.UsageError(f"doctor takes options only, not {arguments[0]!r}")
+
+
+def resolve(host: str) -> Deferred[list[str]]:
+    """
+    The addresses of a host, as the system knows them.
+    """
+
+    def look() -> list[str]:
+        return sorted({str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)})
+
+    return deferToThread(look)
+
+
+def told(edge: EdgeAddress, findings: list[Finding]) -> str:
+    """
+    Findings for people.
+    """
+    lines = [f"{'edge':<9} {edge.url}"]
+    words = {True: "good", False: "WRONG", None: "-"}
+    for finding in findings:
+        lines.append(f"{finding.check:<9} {words[finding.good]:<6} {finding.says}")
+        if finding.remedy:
+            lines.append(f"{'':<9} {'':<6} {finding.remedy}")
+    return "\n".join(lines) + "\n"
+
+
+def asJSON(edge: EdgeAddress, findings: list[Finding]) -> str:
+    """
+    Findings for programs.
+    """
+    checks = [asdict(finding, filter=lambda attribute, value: attribute.name != "code") for finding in findings]
+    good = all(finding.good for finding in findings)
+    return json.dumps({"edge": edge.url, "good": good, "checks": checks}, indent=2) + "\n"
+
+
+def main(options: Options, environ: Mapping[str, str] = os.environ) -> int:
+    """
+    @return: the exit code.
+    """
+    sources = Sources(environ)
+    agent = AgentConfig() if options["dev"] and not options["config"] else sources.agentFile(options["config"])
+    edge = sources.edges(options["edge"], options["token-file"], dev=bool(options["dev"]), agent=agent)[0]
+    from twisted.internet import reactor
+
+    doctor = Doctor(reactor, edge, resolve)
+    run(reactor, doctor)
+    sys.stdout.write((asJSON if options["json"] else told)(edge, doctor.findings))
+    return next((finding.code for finding in doctor.findings if finding.good is False), STOPPED)
+
+
+def run(reactor: Any, doctor: Doctor) -> None:
+    """
+    Run the reactor until the doctor is done.
+    """
+    defects: list[Failure] = []
+
+    def begin() -> None:
+        done = doctor.examine()
+        done.addErrback(defects.append)
+        done.addBoth(lambda _: reactor.stop())
+
+    reactor.callWhenRunning(begin)
+    reactor.run()
+    for defect in defects:
+        defect.raiseException()

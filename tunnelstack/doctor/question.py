@@ -1,0 +1,62 @@
+"""
+One question over one connection, and what is heard of the answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+
+@implementer(IHandshakeListener)
+class Question(Protocol):
+    """
+    Asks, and hears the head of the answer; with nothing to ask, only whether somebody is there.
+
+    @ivar heard: fires with the certificate, once TLS is there.
+    @ivar answer: fires with the head.
+    """
+
+    transport: Any
+
+    def __init__(self, question: bytes) -> None:
+        self._question = question
+        self._buffer = b""
+        self.heard: Deferred[Any] = Deferred()
+        self.answer: Deferred[bytes] = Deferred()
+
+    def connectionMade(self) -> None:
+        """
+        Ask.
+        """
+        if self._question:
+            self.transport.write(self._question)
+
+    def handshakeCompleted(self) -> None:
+        """
+        TLS is there, and the certificate is good.
+        """
+        self.heard.callback(self.transport.getPeerCertificate())
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        The answer, of which no more than a head is kept.
+        """
+        self._buffer = (self._buffer + data)[: 64 * 1024]
+        head, end, _ = self._buffer.partition(b"\r\n\r\n")
+        if end and not self.answer.called:
+            self.answer.callback(head)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        Nothing more is heard.
+        """
+        for each in (self.heard, self.answer):
+            if not each.called:
+                each.errback(reason)
+            each.addErrback(lambda failure: None)      # who waits for it has heard; otherwise nobody minds
