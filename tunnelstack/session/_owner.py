@@ -187,7 +187,8 @@ class StreamOwner:
         """
         self._feeding = True                  # what follows needs no further turn
         try:
-            self._makeCalls()
+            if self._calls:
+                self._makeCalls()
             self._again = False
             self._send()
             if self._calls:                   # of streams that have ended with this

@@ -8,6 +8,7 @@ registered as the engine's consumer all the time, so that pressure is known even
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -24,6 +25,7 @@ from zope.interface import implementer
 
 from tunnelstack.errors import UsageError
 from tunnelstack.interfaces import IRecordTransport
+from tunnelstack.transport._frames import BINARY, TEXT
 from tunnelstack.transport._limits import ClosedByPeer, PeerSilent, WebSocketBroken, WebSocketLimits
 from tunnelstack.transport._pull import Pull
 from tunnelstack.transport._pulse import Pulse
@@ -97,7 +99,7 @@ class WebSocketTransport:
         The WebSocket is open: connect the application.
         """
         self._engine = engine
-        self._send = engine.sendBinary
+        self._send = partial(engine.say, BINARY)
         engine.serve(self)
         self.protocol = protocol
         self.connected = self._writable = True
@@ -168,7 +170,7 @@ class WebSocketTransport:
             raise UsageError("no such message can be sent", octets=len(octets), limit=self._limit)
         if self._writable:
             self.octetsOut += len(octets)
-            (self._engine.sendText if text else self._send)(octets)
+            self._engine.say(TEXT if text else BINARY, octets)
 
     def loseConnection(self) -> None:
         if self.connected and not self.disconnecting:

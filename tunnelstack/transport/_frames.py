@@ -234,24 +234,11 @@ class Frames:
             self.data = data[start:]
         return start > 0
 
-    def sendBinary(self, octets: bytes) -> None:
+    def say(self, opcode: int, payload: bytes) -> None:
         """
-        Send one binary message.
-        """
-        self._say(BINARY, octets)
+        Send a frame that is a whole message, or control; the parser's own way takes three times as long.
 
-    def sendText(self, octets: bytes) -> None:
-        """
-        Send one text message; the octets are UTF-8.
-        """
-        self._say(TEXT, octets)
-
-    def ping(self, payload: bytes) -> None:
-        self._say(PING, payload)
-
-    def _say(self, opcode: int, payload: bytes) -> None:
-        """
-        Send a frame that is a whole message; the parser's own way takes three times as long.
+        @param payload: of a L{TEXT}, UTF-8.
         """
         length = len(payload)
         high = self.ownMask
@@ -273,7 +260,7 @@ class Frames:
 
         @param code: C{None} sends an empty one.
         """
-        self._say(CLOSE, b"" if code is None else code.to_bytes(2, "big"))
+        self.say(CLOSE, b"" if code is None else code.to_bytes(2, "big"))
 
     def leave(self) -> None:
         """
@@ -293,4 +280,4 @@ class Frames:
     def _answerPing(self) -> None:
         payload, self._pong = self._pong, None
         if payload is not None and self.state == self.STATE_OPEN:
-            self._say(PONG, payload)
+            self.say(PONG, payload)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tunnelstack.transport._frames import PING
 from tunnelstack.transport._limits import WebSocketLimits
 
 
@@ -43,7 +44,7 @@ class Pulse:
             return
         self._pings += 1
         engine.heard = engine.ponged = False
-        engine.ping(b"%d" % self._pings)
+        engine.say(PING, b"%d" % self._pings)
         self._call = self._clock.callLater(self._limits.keepaliveTimeout, self._check)
 
     def _check(self) -> None:

@@ -46,8 +46,6 @@ def prompt(transport: Any) -> Write:
 
 
 def _sender(connection: Any) -> Write:
-    send = connection.writeSomeData
-
     def write(octets: bytes) -> None:
         if (
             connection._tempDataLen or connection.dataBuffer or connection.disconnecting or connection.TLS
@@ -55,10 +53,11 @@ def _sender(connection: Any) -> Write:
         ):
             connection.write(octets)
             return
-        sent = send(octets)
-        if sent.__class__ is not int:         # an error, which the reactor will meet again, and tell
-            connection.write(octets)
-        elif sent < len(octets):
+        try:
+            sent = connection.socket.send(octets)
+        except OSError:                       # of errors that matter the reactor will meet another, and tell
+            sent = 0
+        if sent < len(octets):
             connection.write(octets[sent:])
 
     return write

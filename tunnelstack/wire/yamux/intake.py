@@ -277,7 +277,7 @@ class Intake(SessionState):
         stream.close()
         self._outbox.updates.pop(stream.stream_id, None)
         events.append(StreamEnded(stream.stream_id))
-        if stream.finished:
+        if stream.fin_sent and stream.finished:
             self._forget(stream)
 
     def _ping(self, flags: int, opaque: int, events: list[Event]) -> None:

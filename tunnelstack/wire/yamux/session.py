@@ -142,7 +142,7 @@ class YamuxConnection(Intake):
         stream.fin_sent = True
         stream.sendable = False
         self._outbox.end(stream)
-        if stream.finished:
+        if stream.fin_received and stream.finished:
             self._forget(stream)
 
     def reset_stream(self, stream_id: int) -> None:
