@@ -257,6 +257,26 @@ class RefusalTests(Stage):
         )
         self.fails(agent, 77, f"(?m)^error +the edge at http://localhost:{self.port} refuses the token$")
 
+    def test_aDeviceThatItsOnlyServerRefusesIs77(self) -> None:
+        """
+        One that only waits to be accepted is not refused.
+        """
+        ours, another = (f"00000000-0000-4000-0000-00000000000{digit}" for digit in "ab")
+        (self.home / "edge.toml").write_text(
+            f'[shellhub]\npolicy = "pending"\n[[tenant]]\nid = "{ours}"\nnamespace = "lab"\n'
+        )
+        self.startEdge("--config", str(self.home / "edge.toml"))
+        path = self.home / "device.toml"
+        for tenant in (ours, another):
+            path.write_text(f'[[shellhub]]\nurl = "http://127.0.0.1:{self.port}"\ntenant = "{tenant}"\nssh = ""\n')
+            agent = self.agent("--config", str(path), "start")
+            if tenant == ours:
+                agent.hears(r"^warning +no session with 127\.0\.0\.1:\d+: the device lab\.\S+ is not accepted yet")
+                self.assertIsNone(agent.process.poll())
+                self.assertEqual(agent.end(), 0, agent.said())
+            else:
+                self.fails(agent, 77, r"(?m)^error +the server at http://127\.0\.0\.1:\d+ does not take this device")
+
     def test_aWrongTokenLaterIsTriedAgain(self) -> None:
         """
         An agent that was let in once does not end when the edge comes back with other tokens.
