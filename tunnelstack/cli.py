@@ -129,14 +129,20 @@ def _command(arguments: Sequence[str]) -> int:
     module = import_module(COMMANDS[commands.command])
     options = module.Options()
     options.command = commands.command
-    options.parseOptions(commands.rest)
-    code: int = module.main(options)
-    return code
+
+    def run() -> int:
+        options.parseOptions(commands.rest)
+        code: int = module.main(options)
+        return code
+
+    return _guarded("tunnelstack", run, f"tunnelstack {commands.command}")
 
 
-def _guarded(program: str, run: Callable[[], int]) -> int:
+def _guarded(program: str, run: Callable[[], int], asked: str = "") -> int:
     """
     What went wrong is one sentence and a code.
+
+    @param asked: whose C{--help} is named when it was the command line; the program's unless given.
     """
     try:
         return run()
@@ -146,6 +152,6 @@ def _guarded(program: str, run: Callable[[], int]) -> int:
         sentence, code = str(wrong), USAGE
     except KeyboardInterrupt:
         return STOPPED
-    more = f"\n{program} --help says how it is used." if code == USAGE else ""
+    more = f"\n{asked or program} --help says how it is used." if code == USAGE else ""
     print(f"{program}: {sentence}{more}", file=sys.stderr)  # noqa: T201
     return code

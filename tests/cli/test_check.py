@@ -76,8 +76,14 @@ class CheckTests(SynchronousTestCase):
         )
 
     def test_usage(self) -> None:
-        for arguments in ((), ("check",), ("check", "a", "b"), ("chekc", "a"), ("check", "--strict", "a"), ("--what",)):
+        """
+        What is wrong, and whose C{--help} says more.
+        """
+        for asked, arguments in (
+            ("tunnelstack", ()), ("tunnelstack check", ("check",)), ("tunnelstack check", ("check", "a", "b")),
+            ("tunnelstack", ("chekc", "a")), ("tunnelstack check", ("check", "--strict", "a")), ("tunnelstack", ("--what",)),
+        ):  # fmt: skip
             code, out, err = self.run_(*arguments)
             self.assertEqual((code, out), (64, ""), arguments)
             self.assertTrue(err.startswith("tunnelstack: "), err)
-            self.assertIn("tunnelstack --help", err)
+            self.assertTrue(err.endswith(f"\n{asked} --help says how it is used.\n"), err)

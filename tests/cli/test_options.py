@@ -10,13 +10,14 @@ from typing import Any
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack import check, connect, devices
+from tunnelstack import ask, check, connect, devices, password, token
 from tunnelstack.agent import tap as agentTap
 from tunnelstack.cli import Commands
 from tunnelstack.control.config import EdgeAddress, ServiceConfig
 from tunnelstack.control.options import CREDENTIAL
 from tunnelstack.control.state import State
 from tunnelstack.demo import command as demo
+from tunnelstack.doctor import command as doctor
 from tunnelstack.edge import tap as edgeTap
 from tunnelstack.errors import ConfigurationError
 
@@ -166,7 +167,10 @@ class HelpTests(SynchronousTestCase):
     C{--help}.
     """
 
-    screens = (edgeTap.Options, agentTap.Options, demo.Options, connect.Options, check.Options, devices.Options, Commands)
+    screens = (
+        edgeTap.Options, agentTap.Options, Commands,
+        *(command.Options for command in (ask, check, connect, demo, devices, doctor, password, token)),
+    )  # fmt: skip
 
     def test_fitsAScreenAndBeginsWithExamples(self) -> None:
         for options in self.screens:
