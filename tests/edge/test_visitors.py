@@ -15,6 +15,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.edge.test_public import GET, OK, PublicCase
+from tests.exchange.doubles import settle
 from tunnelstack.control import passwords
 from tunnelstack.control.config import EdgeConfig, Limits, Route, TokenRecord
 from tunnelstack.control.passwords import KeptPassword, keep, keptFrom
@@ -324,7 +325,10 @@ class BandwidthTests(PublicCase):
         agent.take()
         took = self.seconds(self.visitor, agent.take)
         self.assertApproximates(took, 9.0, 0.5)
-        self.assertEqual(self.answer(), OK)
+        self.assertEqual(self.answer(), b"")                  # it waits for what the request has taken
+        self.edge.clock.advance(1)
+        self.settle()
+        self.assertEqual(self.visitor.take(), OK)
 
     def test_nothingIsLeftBehind(self) -> None:
         self.say(GET)
@@ -340,3 +344,42 @@ class BandwidthTests(PublicCase):
         for _ in range(20):
             self.say(GET)
             self.assertEqual(self.answer(), OK)
+
+    def answered(self, body: int) -> Any:
+        """
+        One more visitor, who was given a response at once.
+
+        @return: who he is, and what he has to be settled with.
+        """
+        visitor = self.visit()
+        visitor.say(GET)
+        wire = self.wire
+        self.settle()
+        self.tunnel.agent.far[-1].say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % body + bytes(body))
+        settle(wire, self.tunnel.agent)
+        return visitor, wire
+
+    def test_norDoManySmallOnesPassTogether(self) -> None:
+        """
+        Twenty visitors at once, each of whom gets less than the bucket holds; the last has his answer when all are paid for.
+        """
+        body = 32 * 1024
+        visitors = [self.answered(body) for _ in range(20)]
+        got = 0
+        for seconds in range(12):
+            self.assertLessEqual(got, 64 * 1024 * (seconds + 1) + 2 * body)
+            for visitor, wire in visitors:
+                settle(wire, self.tunnel.agent)
+                got += len(visitor.take())
+            self.edge.clock.advance(0.5)
+            self.edge.clock.advance(0.5)
+        self.assertGreaterEqual(got, 20 * body)
+
+    def test_whoLeavesBeforeHisAnswerIsPaidForLeavesNothing(self) -> None:
+        visitors = [self.answered(32 * 1024) for _ in range(6)]
+        for visitor, wire in visitors:
+            visitor.transport.abortConnection()
+            settle(wire, self.tunnel.agent)
+        self.edge.clock.advance(0.5)
+        late = [call for call in self.edge.clock.getDelayedCalls() if "respond" in str(call)]
+        self.assertEqual(late, [])

@@ -71,12 +71,13 @@ class Limits:
         "machine itself and trusted proxies are not counted; 0 counts nobody", check=atLeast(0), live=True,
     )
     agentRequestsPerSecond: float = setting(
-        0.0, "visitors' requests a second to one agent, unless its [[agent]] says otherwise; beyond, 429; 0 counts nothing",
+        0.0, "visitors' requests a second to one agent, and connections to its TCP ports, unless its [[agent]] says otherwise; "
+        "beyond, 429, or closed at once; 0 counts nothing",
         check=atLeast(0), live=True,
     )
     agentOctetsPerSecond: int = setting(
-        0, "octets a second of visitors' bodies to and from one agent, unless its [[agent]] says otherwise; faster ones wait; "
-        "0 lets everything through", check=atLeast(0), live=True,
+        0, "octets a second of visitors' bodies, and of connections to its TCP ports, to and from one agent, unless its "
+        "[[agent]] says otherwise; faster ones wait; 0 lets everything through", check=atLeast(0), live=True,
     )
     bufferedBodyOctets: int = setting(
         10 * MEBIBYTE, "octets of a body where an agent's protocol cannot stream it; beyond, 413", check=atLeast(0)
@@ -107,10 +108,12 @@ class TokenRecord:
     share: bool = setting(False, "several processes may hold the same name, in turns")
     id: str = setting("", "the public part of the token, by which it is named in logs", check=isIdentifier)
     requestsPerSecond: float = setting(
-        0.0, "visitors' requests a second; beyond, 429; 0 is what [limits] says", check=atLeast(0)
+        0.0, "visitors' requests and TCP connections a second; beyond, 429, or closed at once; 0 is what [limits] says",
+        check=atLeast(0),
     )
     octetsPerSecond: int = setting(
-        0, "octets a second of visitors' bodies in both directions; what comes faster waits; 0 is what [limits] says",
+        0, "octets a second of visitors' bodies and TCP connections in both directions; what comes faster waits; 0 is what "
+        "[limits] says",
         check=atLeast(0),
     )
     expires: datetime = setting(NEVER, "when it stops being good, such as 2027-01-31T12:00:00Z", check=isMoment)

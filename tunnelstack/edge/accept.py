@@ -170,7 +170,7 @@ class Accept:
         who = household(address)
         if not who or self._trusts(address) or self._newcomers.take(who, self._clock.seconds()):
             return True
-        self._say("newcomers", "too many new connections from {visitor}, which are closed at once", visitor=address)
+        self.say("newcomers", "too many new connections from {visitor}, which are closed at once", visitor=address)
         return False
 
     def entered(self, descriptor: int = -1) -> None:
@@ -210,7 +210,7 @@ class Accept:
             self._paused = True
             for port in self._ports:
                 port.pauseProducing()
-            self._say(why, sentence, **fields)
+            self.say(why, sentence, **fields)
 
     def _reconsider(self) -> None:
         """
@@ -226,9 +226,11 @@ class Accept:
         for port in self._ports:
             port.resumeProducing()
 
-    def _say(self, why: str, sentence: str, **fields: Any) -> None:
+    def say(self, why: str, sentence: str, **fields: Any) -> None:
         """
-        Once; not again for each of thousands.
+        Warn once a minute; not for each of thousands.
+
+        @param why: what is not said again.
         """
         now = self._clock.seconds()
         if now >= self._said.get(why, now):

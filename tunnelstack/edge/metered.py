@@ -1,5 +1,5 @@
 """
-An exchange whose octets are counted, in both directions, and held back when they come too fast.
+An exchange, or a splice, whose octets are counted, in both directions, and held back when they come too fast.
 
 Pressure is all there is to it: a direction that has gone ahead of its buckets is paused until they have caught up, and its
 sender stops by credit or by TCP, as with any reader that is slow.
@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.edge.pace import Bucket
 from tunnelstack.interfaces import IExchange, IExchangeReceiver
+from tunnelstack.stream.splice import Splice, SpliceEnd
 
 
 @implementer(IPushProducer)
@@ -72,18 +75,25 @@ class Valve:
         """
         From the consumer: nothing more is wanted.
         """
-        self.close()
+        self.ended()
         self._producer.stopProducing()
+
+    def ended(self) -> None:
+        """
+        It produces no more.
+        """
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
 
     def close(self) -> None:
         """
         The buckets hold it back no more.
         """
-        call, self._call = self._call, None
-        if call is not None:
-            call.cancel()
-            if not self._paused:
-                self._producer.resumeProducing()
+        held = self._call is not None
+        self.ended()
+        if held and not self._paused:
+            self._producer.resumeProducing()
 
 
 @implementer(IExchange, IPushProducer)
@@ -100,7 +110,9 @@ class MeteredExchange:
         self._buckets = buckets
         self._clock = clock
         self._response: Valve | None = None
+        self._late: Any = None                # the call that sends a response which came at once, but has to wait
         self._request = Valve(exchange, buckets, clock)
+        self._request.passed(0)
         self.traits = exchange.traits
         self.trace = exchange.trace
         self.informational = exchange.informational
@@ -121,8 +133,13 @@ class MeteredExchange:
         As in L{IExchange}.
         """
         now = self._clock.seconds()
+        wait = max([bucket.take(0, now) for bucket in self._buckets])
+        if wait > 0:
+            self._late = self._clock.callLater(wait, self.respond, head, octets)
+            return
         for bucket in self._buckets:
             bucket.take(len(octets), now)     # who comes next waits for it
+        self._late = None
         self.close()
         self._exchange.respond(head, octets)
 
@@ -147,6 +164,9 @@ class MeteredExchange:
         """
         Hold nothing back any more.
         """
+        late, self._late = self._late, None
+        if late is not None:
+            late.cancel()
         self._request.close()
         if self._response is not None:
             self._response.close()
@@ -157,6 +177,7 @@ class MeteredExchange:
         """
         self._response = Valve(producer, self._buckets, self._clock)
         self._exchange.registerProducer(self._response, streaming)
+        self._response.passed(0)
 
     def unregisterProducer(self) -> None:
         """
@@ -215,3 +236,44 @@ class MeteredRequest:
         """
         self._exchange.close()
         self._receiver.failed(reason)
+
+
+class MeteredEnd(SpliceEnd):
+    """
+    One end of a splice: it is read no faster than the buckets allow, and not at all as long as they owe what others took.
+    """
+
+    def __init__(self, splice: Splice, buckets: Sequence[Bucket], clock: Any) -> None:
+        """
+        @param buckets: what both directions together may take.
+        """
+        super().__init__(splice)
+        self._buckets = buckets
+        self._clock = clock
+        self._valve: Valve
+
+    def _producer(self) -> Valve:
+        self._valve = Valve(self.transport, self._buckets, self._clock)
+        self._valve.passed(0)
+        return self._valve
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Pass it on, and count it.
+        """
+        super().dataReceived(data)
+        self._valve.passed(len(data))
+
+    def readConnectionLost(self) -> None:
+        """
+        As in L{SpliceEnd}.
+        """
+        self._valve.ended()
+        super().readConnectionLost()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        As in L{SpliceEnd}.
+        """
+        self._valve.ended()
+        super().connectionLost(reason)

@@ -4,7 +4,7 @@ TCP ports of the edge that belong to services: what connects there is joined to 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from random import randrange
 from secrets import token_hex
@@ -19,6 +19,8 @@ from twisted.python.failure import Failure
 
 from tunnelstack.control.rights import EVERY_PORT
 from tunnelstack.edge.accept import Accept, nextDescriptor
+from tunnelstack.edge.metered import MeteredEnd
+from tunnelstack.edge.pace import Bucket
 from tunnelstack.errors import Denied, Unavailable
 from tunnelstack.handler.tcp import SpliceFactory
 from tunnelstack.stream.splice import Splice
@@ -50,17 +52,21 @@ class Ports:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, registry: Any, accept: Accept, *, interface: str = "") -> None:
+    def __init__(
+        self, reactor: Any, registry: Any, accept: Accept, *, interface: str = "", pace: Callable[[Any], Any],
+    ) -> None:
         """
         @param registry: a L{Registry<tunnelstack.control.registry.Registry>}, asked for each visitor.
         @param accept: counts them, with the visitors of web sites.
         @param interface: the address on which ports are opened; C{""} for all.
+        @param pace: of an agent's principal, the L{Pace<tunnelstack.edge.visitors.Pace>}, or C{None}.
         """
         self.connections = 0
         self._reactor = reactor
         self._registry = registry
         self._interface = interface
         self._accept = accept
+        self._pace = pace
         self._open: dict[str, _Open] = {}
         self._closing = 0
         self._waiting: list[Deferred[None]] = []      # for the ports that are being closed
@@ -163,9 +169,12 @@ class Ports:
         if tunnel is None:
             self.log.warn("a visitor of {service} turned away: its agent is not there", service=name, visitor=str(address))
             return None
+        pace = self._pace(tunnel.principal)
+        if pace is not None and pace.rate is not None and pace.rate.take(self._reactor.seconds()):
+            self._accept.say("rate", "too many visitors a second of {service}, who are closed at once", service=name)
+            return None
         trace = f"{self._process}-{next(self._traces):x}"
-        began = self._reactor.seconds()
-        splice = Splice(self._reactor, lambda reason: self._ended(name, trace, splice, began, reason))
+        splice = self._splice(name, trace, pace.buckets if pace is not None else ())
         try:
             endpoint = tunnel.endpointFor(TCPTo(service=name), Visitor(address=address, scheme="tcp", trace=trace))
         except Unavailable:
@@ -178,6 +187,18 @@ class Ports:
             self._gone()
             return None
         return splice.near
+
+    def _splice(self, name: str, trace: str, buckets: tuple[Bucket, ...]) -> Splice:
+        began = self._reactor.seconds()
+
+        def ended(reason: Failure) -> None:
+            self._ended(name, trace, splice, began, reason)
+
+        def metered(splice: Splice) -> MeteredEnd:
+            return MeteredEnd(splice, buckets, self._reactor)
+
+        splice = Splice(self._reactor, ended, metered) if buckets else Splice(self._reactor, ended)
+        return splice
 
     def _failed(self, failure: Failure, name: str, trace: str, splice: Splice) -> None:
         self.log.warn(

@@ -81,7 +81,7 @@ class PublicFactory(ServerFactory):
         self.accept = edge.accept
         self.securePort = 443
         self.connections: set[Connection] = set()
-        self._recordOf = edge.recordOf
+        self.paces = Paces(edge.config.limits, edge.recordOf)
         self._doors = edge.doors
         self.configure(edge.config, edge.routes)
         self._traces = count(1)
@@ -96,7 +96,7 @@ class PublicFactory(ServerFactory):
         """
         limits = config.limits
         self.routes = routes
-        self.paces = Paces(limits, self._recordOf)
+        self.paces.configure(limits)
         self._trusted = [ip_network(network, strict=False) for network in config.trustedProxies]
         self._limits = HeadLimits(octets=limits.headOctets, fields=limits.headFields)
         self._timeouts = Timeouts(head=limits.headSeconds, first=limits.firstOctetSeconds, idle=limits.idleSeconds)

@@ -93,7 +93,10 @@ class EdgeService(MultiService):
             authenticator, known = self.keys.authenticator, self.keys.authenticator.knows
         self.agents = Agents(
             reactor, self.registry,
-            Ports(reactor, self.registry, self.accept, interface=config.portsInterface),
+            Ports(
+                reactor, self.registry, self.accept, interface=config.portsInterface,
+                pace=lambda principal: self.public.paces.find(principal),
+            ),
             authenticator, urlOf=self.grantFor, known=known,
             sessionLimits=SessionLimits(max_streams=limits.sessionStreams, session_octets=limits.sessionOctets),
         )

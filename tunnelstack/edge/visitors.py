@@ -40,6 +40,9 @@ VERIFYING = 4
 REMEMBERED = 1024
 """Visitors whose passwords were right, and need not be hashed again."""
 
+PACED = 65_536
+"""Agents whose pace is remembered; when there are more, all begin anew."""
+
 
 def usersOf(route: Route) -> list[KeptPassword]:
     """
@@ -210,6 +213,9 @@ class Pace:
 class Paces:
     """
     How much may be asked of each agent, as its credential says, or else the configuration for all.
+
+    What an agent's visitors have taken counts on when the configuration is read again, and when it shows another credential
+    that says the same.
     """
 
     def __init__(self, limits: Any, record: Callable[[str], Any]) -> None:
@@ -217,28 +223,43 @@ class Paces:
         @param limits: a L{Limits<tunnelstack.control.config.Limits>}.
         @param record: of a credential's identifier, the L{TokenRecord<tunnelstack.control.config.TokenRecord>}, or C{None}.
         """
-        self._limits = limits
         self._record = record
-        self._known: dict[str, tuple[Any, Pace | None]] = {}      # by agent, with the record it was made from
+        self._paces: dict[tuple[str, float, int], Pace] = {}                  # by agent and what it may
+        self.configure(limits)
+
+    def configure(self, limits: Any) -> None:
+        """
+        From now on, other numbers for those whose credentials name none.
+        """
+        self._limits = limits
+        self._known: dict[tuple[str, str], tuple[Any, Pace | None]] = {}      # with the record it was made from
 
     def find(self, principal: Any) -> Pace | None:
         """
         @return: C{None} for an agent that may be asked anything.
         """
         record = self._record(principal.token)
-        known = self._known.get(principal.agent)
+        who = principal.agent, principal.token
+        known = self._known.get(who)
         if known is not None and known[0] is record:
             return known[1]
-        pace = self._pace(record)
-        self._known[principal.agent] = (record, pace)
+        if max(len(self._known), len(self._paces)) >= PACED:
+            self._known.clear()
+            self._paces.clear()
+        pace = self._pace(principal.agent, record)
+        self._known[who] = (record, pace)
         return pace
 
-    def _pace(self, record: Any) -> Pace | None:
+    def _pace(self, agent: str, record: Any) -> Pace | None:
         perSecond = getattr(record, "requestsPerSecond", 0) or self._limits.agentRequestsPerSecond
         octets = getattr(record, "octetsPerSecond", 0) or self._limits.agentOctetsPerSecond
         if not (perSecond or octets):
             return None
-        return Pace(Rate(perSecond) if perSecond else None, (Bucket(octets),) if octets else ())
+        what = agent, perSecond, octets
+        pace = self._paces.get(what)
+        if pace is None:
+            pace = self._paces[what] = Pace(Rate(perSecond) if perSecond else None, (Bucket(octets),) if octets else ())
+        return pace
 
 
 class Policy:

@@ -33,10 +33,12 @@ class SpliceEnd(Protocol):
 
     @ivar other: the other end.
     @ivar octets: how many were passed on from this end.
+    @ivar producer: who is paused when the other end can take no more.
     """
 
     other: SpliceEnd
     transport: Any
+    producer: Any
     octets = 0
 
     def __init__(self, splice: Splice) -> None:
@@ -48,7 +50,11 @@ class SpliceEnd(Protocol):
         """
         Joined once both ends are.
         """
+        self.producer = self._producer()
         self._splice._connected(self)
+
+    def _producer(self) -> Any:
+        return self.transport
 
     def dataReceived(self, data: bytes) -> None:
         """
@@ -99,14 +105,19 @@ class Splice:
     @ivar ended: called once, with the first reason, when both ends are gone.
     """
 
-    def __init__(self, clock: Any, ended: Callable[[Failure], object] | None = None) -> None:
+    def __init__(
+        self, clock: Any, ended: Callable[[Failure], object] | None = None, end: Callable[[Splice], SpliceEnd] = SpliceEnd,
+    ) -> None:
+        """
+        @param end: makes each of the two.
+        """
         self._clock = clock
         self._ended = ended
         self._timer: Any = None
         self._reason: Failure | None = None
         self._open = 0
-        self.near = SpliceEnd(self)
-        self.far = SpliceEnd(self)
+        self.near = end(self)
+        self.far = end(self)
         self.near.other = self.far
         self.far.other = self.near
 
@@ -121,13 +132,13 @@ class Splice:
     def _connected(self, end: SpliceEnd) -> None:
         self._open += 1
         if end.other.transport is None:
-            end.transport.pauseProducing()
+            end.producer.pauseProducing()
         elif self._reason is not None:        # the first one is gone already
             end.transport.loseConnection()
         else:
-            end.transport.registerProducer(end.other.transport, True)
-            end.other.transport.registerProducer(end.transport, True)
-            end.other.transport.resumeProducing()
+            end.transport.registerProducer(end.other.producer, True)
+            end.other.transport.registerProducer(end.producer, True)
+            end.other.producer.resumeProducing()
 
     def _remember(self, end: SpliceEnd) -> None:
         self._timer = self._clock.callLater(REMEMBERED_END, end.transport.loseConnection)
