@@ -39,6 +39,7 @@ from tunnelstack.dialect.shellhub_agent import (
 from tunnelstack.errors import PeerError, Refused
 from tunnelstack.handler.allowed import Allowed
 from tunnelstack.transport.dial import hostEndpoint
+from tunnelstack.transport.tls import reasonOf
 
 
 class DeviceService(Service):
@@ -147,8 +148,8 @@ class DeviceService(Service):
             self._said = type(reason)
             log = self.log.critical if isinstance(reason, (Refused, PeerError)) else self.log.warn
             log(
-                "no session with {edge}: {reason}; trying again", edge=self._edge.shown, reason=str(reason), seconds=seconds,
-                dialect=self._dialect,
+                "no session with {edge}: {reason}; trying again", edge=self._edge.shown, reason=reasonOf(reason),
+                seconds=seconds, dialect=self._dialect,
             )
 
 

@@ -43,6 +43,7 @@ from tunnelstack.handler.tcp import TCPHandler
 from tunnelstack.interfaces import IStreamHandler
 from tunnelstack.terms import Service
 from tunnelstack.transport.dial import hostEndpoint
+from tunnelstack.transport.tls import reasonOf
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 
@@ -326,7 +327,7 @@ class AgentService(MultiService):
             self._said[uplink] = type(reason)
             log = self.log.critical if isinstance(reason, (TokenRefused, NotAnEdge)) else self.log.warn
             log(
-                "no session with {edge}: {reason}; trying again", edge=self._uplinks[uplink].shown, reason=str(reason),
+                "no session with {edge}: {reason}; trying again", edge=self._uplinks[uplink].shown, reason=reasonOf(reason),
                 seconds=seconds,
             )
 

@@ -25,6 +25,7 @@ from tunnelstack.doctor.question import Question
 from tunnelstack.doctor.remedies import UNREACHABLE, explained
 from tunnelstack.errors import TunnelError
 from tunnelstack.transport.dial import isLocalhost
+from tunnelstack.transport.tls import reasonOf
 
 SECONDS = 15.0
 """Seconds that one check may take."""
@@ -139,7 +140,7 @@ class Doctor:
             certificate = yield asked.heard
         except (SSLError, VerificationError, ConnectionLost, ConnectionDone) as error:
             raise Wrong(
-                f"no TLS with {self._way.host}: {_reason(error)}",
+                f"no TLS with {self._way.host}: {reasonOf(error)}",
                 "see whether the name in the URL is in the server's certificate, whether this machine trusts who signed it "
                 "(ca_file), whether its clock is right, and whether a proxy or firewall looks into TLS",
             ) from None
@@ -177,12 +178,3 @@ class Doctor:
         seconds = yield link.ping()
         link.abort("the doctor is done")
         return f"the edge knows us as {link.agent}; a round trip takes {seconds * 1000:.1f} ms"
-
-
-def _reason(error: Exception) -> str:
-    """
-    What OpenSSL means, in words.
-    """
-    if isinstance(error, SSLError) and error.args and error.args[0]:
-        return "; ".join(str(reason[-1]) for reason in error.args[0])
-    return str(error) or type(error).__name__

@@ -11,6 +11,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from attrs import field, frozen
+from OpenSSL.SSL import Error as TLSError
+from service_identity import VerificationError
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.error import ConnectionDone, ConnectionLost, NoProtocol, TimeoutError
@@ -22,6 +24,7 @@ from zope.interface import implementer
 
 from tunnelstack.errors import ConfigurationError, PeerError, Refused, Unavailable
 from tunnelstack.transport.dial import hostEndpoint
+from tunnelstack.transport.tls import reasonOf
 from tunnelstack.wire.http1 import HeadLimits, find_end_untrusted, read_response_untrusted
 
 PORTS = {"http": 80, "https": 443}
@@ -249,6 +252,8 @@ class _Question(Protocol):
         """
         if reason.check(ConnectionDone, ConnectionLost):
             reason = Failure(ProxyFailed(f"the proxy {self._asking.proxy} closed the connection instead of answering"))
+        elif isinstance(reason.value, (TLSError, VerificationError)):
+            reason = Failure(ProxyFailed(f"no TLS with the proxy {self._asking.proxy}: {reasonOf(reason.value)}"))
         self._asking.failed(reason)
 
     def _answered(self, status: int) -> None:

@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL.crypto import X509, PKey
 from OpenSSL.SSL import VERIFY_PEER, Connection, Context, Error
+from service_identity import VerificationError
 from twisted.internet.interfaces import (
     IHandshakeListener,
     IOpenSSLClientConnectionCreator,
@@ -36,6 +37,13 @@ from zope.interface import implementer
 from tunnelstack.errors import ConfigurationError
 
 CLIENT_AUTH = ("request", "require")
+
+WORDS = {
+    "certificate verify failed": "its certificate has expired, or is signed by nobody whom this machine trusts",
+    "wrong version number": "what answers there speaks no TLS",
+    "record layer failure": "what answers there speaks no TLS",
+}
+"""What people make of what OpenSSL says."""
 
 
 class NoApplicationProtocol(Error):
@@ -154,6 +162,17 @@ def clientContext(
         acceptableProtocols=list(alpn) or None,
         **extra,
     )
+
+
+def reasonOf(error: BaseException) -> str:
+    """
+    Why something failed, in words; OpenSSL has other ones than people.
+    """
+    if isinstance(error, VerificationError):
+        return "its certificate is for another name"
+    if isinstance(error, Error) and error.args and error.args[0]:
+        return "; ".join(WORDS.get(str(reason[-1]), str(reason[-1])) for reason in error.args[0])
+    return str(error) or type(error).__name__
 
 
 def certificateFingerprint(transport: Any) -> str | None:
