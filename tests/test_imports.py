@@ -7,6 +7,7 @@ A new package or root module fails here until it has a floor, which is the momen
 from __future__ import annotations
 
 import ast
+import configparser
 import re
 import subprocess
 import sys
@@ -68,6 +69,14 @@ SYSTEMS = re.compile("shellhub|koding|agentserver|godoxy|jetty", re.IGNORECASE)
 
 #: Libraries that one module alone may import, so that they can be replaced there.
 KEEPERS = {"autobahn": "transport._engine", "txaio": "transport._engine"}
+
+#: What has to be installed for what is imported, under the name by which an index knows it.
+DISTRIBUTIONS = {
+    "OpenSSL": "pyOpenSSL", "attrs": "attrs", "autobahn": "autobahn", "automat": "Automat", "cryptography": "cryptography",
+    "service_identity": "service-identity", "twisted": "Twisted", "zope": "zope.interface",
+}  # fmt: skip
+#: Parts of Twisted that its extra of the same name is for.
+TWISTED_EXTRAS = {"conch"}
 
 WITHOUT_TWISTED = """
 import sys
@@ -242,3 +251,16 @@ class PackageTests(SynchronousTestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         heavy = {"autobahn", "OpenSSL", "twisted.internet.reactor", "twisted.internet.ssl", "twisted.web"}
         self.assertEqual(heavy & set(done.stdout.split()), set())
+
+    def test_aPlainInstallationHasEverythingThatIsImported(self) -> None:
+        setup = configparser.ConfigParser()
+        setup.read(ROOT / "setup.cfg")
+        said = re.findall(r"^([\w.-]+)(?:\[([\w, ]+)\])?", setup["options"]["install_requires"], re.MULTILINE)
+        installed = {name: set(re.findall(r"\w+", extras)) for name, extras in said}
+        foreign = {name for _, path in modules() for name in imports(path)}
+        for name in foreign:
+            root, _, below = name.partition(".")
+            if root not in {"tunnelstack", *sys.stdlib_module_names}:
+                self.assertIn(DISTRIBUTIONS.get(root), installed, name)
+            if root == "twisted" and part(below) in TWISTED_EXTRAS:
+                self.assertIn(part(below), installed["Twisted"], name)
