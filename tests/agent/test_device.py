@@ -121,7 +121,7 @@ class DeviceTests(SynchronousTestCase):
 
         port.factory = Factory.forProtocol(Refusing)
         port.factory.noisy = False
-        agent._devices[0]._dialler.token = ""
+        agent._devices[0]._dialler.registration.token = ""
         agent._devices[0].uplink.link.abort("the test says so")
         hub.network.passTime(REFUSED_SECONDS * 5)
         self.assertNoResult(agent.whenEnded())

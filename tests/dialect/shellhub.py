@@ -157,8 +157,8 @@ class Device:
 
     @property
     def uid(self) -> str:
-        assert self.dialler.answer is not None
-        return self.dialler.answer.uid
+        assert self.dialler.registration.answer is not None
+        return self.dialler.registration.answer.uid
 
     @property
     def up(self) -> bool:

@@ -313,11 +313,11 @@ class Version2Tests(SynchronousTestCase):
         self.failureResultOf(tunnel.ping(), SessionLost)
 
     def test_authenticatesAgainFromTimeToTime(self) -> None:
-        first = self.device.dialler.token
+        first = self.device.dialler.registration.token
         self.hub.network.passTime(634)
-        self.assertEqual(self.device.dialler.token, first)
+        self.assertEqual(self.device.dialler.registration.token, first)
         self.hub.network.passTime(2)
-        self.assertNotEqual(self.device.dialler.token, first)
+        self.assertNotEqual(self.device.dialler.registration.token, first)
         self.assertTrue(self.device.up)
         self.device.link.abort("")
         self.hub.settle()

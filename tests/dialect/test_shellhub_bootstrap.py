@@ -192,7 +192,7 @@ class DoorTests(SynchronousTestCase):
         outcomes: list[bool] = []
 
         def vouch() -> bool:
-            device.dialler.vouch("root", user.public_key(), blob).addCallback(outcomes.append)
+            device.dialler.registration.vouch("root", user.public_key(), blob).addCallback(outcomes.append)
             self.hub.settle()
             return outcomes[-1]
 
@@ -213,7 +213,7 @@ class DoorTests(SynchronousTestCase):
             self.assertEqual(self.ask("POST /api/auth/ssh", body, *fields)[0], status)
 
     def token(self, device: Device) -> str:
-        return device.dialler.token
+        return device.dialler.registration.token
 
 
 class Scripted(Protocol):
@@ -276,8 +276,8 @@ class DiallerTests(SynchronousTestCase):
         device = Device(Hub(), 2, "02")
         for version in (0, 3):
             self.assertRaises(
-                UsageError, ShellHubDialler, device.hub.network, "http://localhost", device.dialler._identity, device.streams,
-                version=version,
+                UsageError, ShellHubDialler, device.hub.network, "http://localhost", device.dialler.registration.identity,
+                device.streams, version=version,
             )
 
     def test_pathsThatLeadElsewhere(self) -> None:

@@ -70,13 +70,13 @@ class BugTests(Bad):
     def test_B9_theTimeBetweenAuthenticationsIsNeverNothing(self) -> None:
         for number in (0.0, 0.5, 1.0):
             device = Device(self.hub, 2, f"02:42:ac:11:01:{number * 10:02.0f}")
-            device.dialler._random = lambda number=number: number
+            device.dialler.registration._random = lambda number=number: number
             device.dial()
-            first = device.dialler.token
+            first = device.dialler.registration.token
             self.hub.network.passTime(REPEAT + REPEAT_SPREAD[0] - 1)
-            self.assertEqual(device.dialler.token, first)
+            self.assertEqual(device.dialler.registration.token, first)
             self.hub.network.passTime(REPEAT_SPREAD[1] - REPEAT_SPREAD[0] + 2)
-            self.assertNotEqual(device.dialler.token, first)
+            self.assertNotEqual(device.dialler.registration.token, first)
 
     def test_B10_whatNamesAPickUpCannotBeGuessedAndIsUsedOnce(self) -> None:
         device = self.hub.device(1)

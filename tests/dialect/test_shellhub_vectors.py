@@ -336,7 +336,7 @@ class OtherVectorTests(SynchronousTestCase):
             device = hub.device()
             caller = hub.visit(request(
                 f"GET {path}", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
-                f"Sec-WebSocket-Key: {KEY.decode()}", f"Authorization: Bearer {device.dialler.token}",
+                f"Sec-WebSocket-Key: {KEY.decode()}", f"Authorization: Bearer {device.dialler.registration.token}",
             ))  # fmt: skip
             head = caller.got.partition(b"\r\n\r\n")[0].split(b"\r\n")
             self.assertEqual(head[0], b"HTTP/1.1 101 Switching Protocols")
@@ -364,7 +364,7 @@ class OtherVectorTests(SynchronousTestCase):
             hub = Hub()
             device = hub.device(version, ssh=factory)
             opened = hub.fleet.dialTo(
-                device.dialler._identity.tenant, device.uid, SESSION,
+                device.dialler.registration.identity.tenant, device.uid, SESSION,
             ).connect(Factory.forProtocol(Collect))  # fmt: skip
             hub.settle()
             end = self.successResultOf(opened)

@@ -325,7 +325,7 @@ class OurAgentTests(TestCase):
         self.dialler = ShellHubDialler(reactor, self.server.url, identity, self.streams, version=version)
         self.link = yield self.dialler.dial()
         self.addCleanup(self._leave)
-        self.uid = self.dialler.answer.uid
+        self.uid = self.dialler.registration.answer.uid
         found = yield self.server.awaitDevice(self.uid)
         self.assertEqual(found, [version])
 
@@ -432,12 +432,12 @@ class OurAgentTests(TestCase):
     def test_aTokenThatIsTakenBackIsAskedForAgain(self) -> Steps:
         for version in (1, 2):
             yield self.meet(version)
-            first = self.dialler.token
+            first = self.dialler.registration.token
             yield self.server.set(revoke=True)
             yield self.server.kick(self.uid)
             yield self.link.whenLost()
             self.link = yield self.dialler.dial()
-            self.assertNotEqual(self.dialler.token, first)
+            self.assertNotEqual(self.dialler.registration.token, first)
             found = yield self.server.awaitDevice(self.uid)
             self.assertEqual(found, [version])
 

@@ -42,7 +42,8 @@ class Between(Protocol):
         if b"\r\n\r\n" not in self.head:
             return
         self.factory.asked.append(self.head)
-        if self.factory.credential and f"\r\nProxy-Authorization: Basic {self.factory.credential}\r\n".encode() not in self.head:
+        shown = f"\r\nProxy-Authorization: Basic {self.factory.credential}\r\n".encode()
+        if self.factory.credential and shown not in self.head:
             self.transport.write(
                 b'HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm="x"\r\nContent-Length: 2\r\n\r\nno'
             )

@@ -95,7 +95,7 @@ class DeviceService(Service):
         Whether the server knows a key; it can say so of RSA keys alone.
         """
         public = key.public()._keyObject
-        return self._dialler.vouch(user, public, key.blob()) if isinstance(public, RSAPublicKey) else False
+        return self._dialler.registration.vouch(user, public, key.blob()) if isinstance(public, RSAPublicKey) else False
 
     def startService(self) -> None:
         """

@@ -1,5 +1,5 @@
 """
-ShellHub at the agent: say who the device is, keep a token, dial in either version, and serve what the server opens.
+ShellHub at the agent: dial in either version, with the token of a registration, and serve what the server opens.
 """
 
 from __future__ import annotations
@@ -8,16 +8,21 @@ from collections.abc import Callable
 from random import random
 from typing import Any
 
-from attrs import evolve, field, frozen
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from attrs import evolve
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from tunnelstack.dialect._shellhub_ask import Said, Server
+from tunnelstack.dialect._shellhub_ask import Server
+from tunnelstack.dialect._shellhub_registration import (
+    VERSION,
+    DeviceRefused,
+    Identity,
+    NoServer,
+    Registration,
+    ServerBusy,
+)
 from tunnelstack.dialect._shellhub_streams import DeviceStreams
 from tunnelstack.dialect.shellhub1 import NAME as NAME1
 from tunnelstack.dialect.shellhub2 import LIMITS
@@ -33,24 +38,6 @@ from tunnelstack.transport.websocket import UpgradeRefused, WebSocketClientEndpo
 from tunnelstack.wire.http1 import RequestHead, encode_request
 from tunnelstack.wire.records import shellhub, shellhub_v1
 from tunnelstack.wire.records.shellhub import BadTarget, HTTPProxy
-from tunnelstack.wire.records.shellhub_bootstrap import (
-    DEVICE_AUTH,
-    INFO,
-    REPEAT,
-    REPEAT_SPREAD,
-    SSH_AUTH,
-    DeviceAuth,
-    DeviceAuthAnswer,
-    DeviceInfo,
-    SSHAuth,
-    decode_device_answer_untrusted,
-    decode_info_untrusted,
-    decode_signature_untrusted,
-    encode_device_auth,
-    encode_login,
-    encode_ssh_auth,
-)
-from tunnelstack.wire.records.shellhub_identity import fingerprint, verify_login_untrusted
 from tunnelstack.wire.records.shellhub_settings import DEFAULTS, Settings, read_settings_untrusted
 from tunnelstack.wire.requestline import Question
 from tunnelstack.wire.yamux.limits import HIGHEST_WINDOW, SessionLimits
@@ -58,22 +45,10 @@ from tunnelstack.wire.yamux.limits import HIGHEST_WINDOW, SessionLimits
 REDIRECTS = 5
 """How many answers 307 and 308 are followed."""
 
-VERSION = "v0.26.0"
-"""The agent that we are like, to a server."""
-
-
-OURS = DeviceInfo(version=VERSION, platform="native")
-
 
 class NotAccepted(Unavailable):
     """
     The server knows the device, and nobody has accepted it yet.
-    """
-
-
-class DeviceRefused(Refused):
-    """
-    The server does not take this device, or not with this tenant.
     """
 
 
@@ -83,47 +58,6 @@ class TokenRefused(Refused):
     """
 
 
-class ServerBusy(Unavailable):
-    """
-    The server cannot take us now.
-    """
-
-
-class NoServer(PeerError):
-    """
-    What answers is no ShellHub server.
-    """
-
-
-@frozen(kw_only=True)
-class Identity:
-    """
-    What a device is made of.
-
-    @ivar key: its own; the server knows the device by it.
-    @ivar tenant: whose it is, a UUID.
-    @ivar mac: of its network, or C{None}.
-    @ivar installKey: lets it in at once where it is a good one.
-    """
-
-    key: RSAPrivateKey = field(repr=False)
-    tenant: str
-    hostname: str = ""
-    mac: str | None = None
-    installKey: str = field(default="", repr=False)
-    info: DeviceInfo = OURS
-
-    def request(self) -> DeviceAuth:
-        """
-        How it is said.
-        """
-        pem = self.key.public_key().public_bytes(Encoding.PEM, PublicFormat.PKCS1).decode("ascii")
-        return DeviceAuth(
-            public_key=pem, tenant=self.tenant, hostname=self.hostname, mac=self.mac, info=self.info,
-            install_key=self.installKey,
-        )
-
-
 class DeviceLink:
     """
     A device's end of a session with its server.
@@ -131,16 +65,16 @@ class DeviceLink:
     @ivar session: an L{ISession<tunnelstack.interfaces.ISession>}.
     """
 
-    def __init__(self, session: Any, dialler: ShellHubDialler) -> None:
+    def __init__(self, session: Any, registration: Registration) -> None:
         self.session = session
-        self._dialler = dialler
+        self._registration = registration
 
     @property
     def agent(self) -> str:
         """
         C{namespace.name}, as the server calls the device.
         """
-        return self._dialler.name
+        return self._registration.name
 
     def ping(self) -> Deferred[float]:
         """
@@ -174,7 +108,7 @@ class ShellHubDialler:
     """
     Dials one server.
 
-    @ivar token: what it gave us last, C{""} before.
+    @ivar registration: the L{Registration}: what the server knows of the device.
     """
 
     log = Logger()
@@ -200,77 +134,16 @@ class ShellHubDialler:
         """
         if version not in (1, 2):
             raise UsageError("there are version 1 and version 2 of the transport", version=version)
-        self.token = ""
-        self.answer: DeviceAuthAnswer | None = None
         self._reactor = reactor
         self._url = url.rstrip("/")
-        self._identity = identity
         self._streams = streams
         self._version = version
-        self._random = random
         self._contextFactory = contextFactory
         self._endpoint = endpoint
-        self._server = Server(
+        server = Server(
             reactor, url, agent=f"shellhub-agent/{VERSION}", contextFactory=contextFactory, endpoint=endpoint,
         )
-
-    @property
-    def name(self) -> str:
-        """
-        C{namespace.name}, as the server calls the device; C{""} before it has.
-        """
-        return "" if self.answer is None else f"{self.answer.namespace}.{self.answer.name}"
-
-    # Who we are
-
-    @inlineCallbacks
-    def authorize(self) -> Any:
-        """
-        Say who the device is, and get a token.
-
-        @return: fires with the L{DeviceAuthAnswer}; fails with L{ServerBusy}, L{NoServer}, L{DeviceRefused}, or as connecting
-            does.
-        """
-        try:
-            said = yield self._server.post(DEVICE_AUTH, encode_device_auth(self._identity.request()))
-            answer = decode_device_answer_untrusted(_good(said, self._url))
-        except PeerError as strange:
-            raise NoServer(f"what answers at {self._url} is no ShellHub server: {strange}") from None
-        self.answer, self.token = answer, answer.token
-        return answer
-
-    @inlineCallbacks
-    def _begin(self) -> Any:
-        """
-        What an agent asks first.
-        """
-        try:
-            said = yield self._server.get(f"{INFO}?agent_version={VERSION}")
-            decode_info_untrusted(_good(said, self._url))
-        except PeerError as strange:
-            raise NoServer(f"what answers at {self._url} is no ShellHub server: {strange}") from None
-        yield self.authorize()
-
-    @inlineCallbacks
-    def vouch(self, username: str, key: RSAPublicKey, blob: bytes) -> Any:
-        """
-        Ask the server whether a key may log in to this device.
-
-        @param blob: the key as SSH has it on the wire.
-        @return: fires with whether it may.
-        """
-        if self.answer is None:
-            return False
-        data = encode_login(username, self.answer.name)
-        said = yield self._server.post(SSH_AUTH, encode_ssh_auth(SSHAuth(fingerprint=fingerprint(blob), data=data)), self.token)
-        if said.status != 200:
-            return False
-        try:
-            return verify_login_untrusted(data, decode_signature_untrusted(said.body), key)
-        except PeerError:
-            return False
-
-    # The tunnel
+        self.registration = Registration(server, self._url, identity, reactor, random)
 
     @inlineCallbacks
     def dial(self) -> Any:
@@ -280,31 +153,31 @@ class ShellHubDialler:
         @return: a C{Deferred} of the L{DeviceLink}; it fails with L{NotAccepted}, L{DeviceRefused}, L{TokenRefused},
             L{ServerBusy}, L{NoServer}, or as connecting does.
         """
-        if not self.token:
-            yield self._begin()
+        if not self.registration.token:
+            yield self.registration.begin()
         try:
             session = yield self._connect()
         except UpgradeRefused as refused:
             if refused.status != 401:
                 raise self._translated(refused) from None
-            self.token = ""                   # it has been taken back, or the server has another key
-            yield self.authorize()
+            self.registration.token = ""      # it has been taken back, or the server has another key
+            yield self.registration.authorize()
             try:
                 session = yield self._connect()
             except UpgradeRefused as again:
                 raise self._translated(again) from None
-        _Renewal(self, session)
-        return DeviceLink(session, self)
+        self.registration.renew(session)
+        return DeviceLink(session, self.registration)
 
     def _translated(self, refused: UpgradeRefused) -> Exception:
         """
         What happened, in the words that an uplink understands.
         """
         if refused.status == 401:
-            self.token = ""
+            self.registration.token = ""
             return TokenRefused(f"the server at {self._url} does not take the token that it gave")
         if refused.status == 403:
-            return NotAccepted(f"the device {self.name} is not accepted yet", server=self._url)
+            return NotAccepted(f"the device {self.registration.name} is not accepted yet", server=self._url)
         if refused.status == 429 or refused.status >= 500:
             return ServerBusy(f"the server at {self._url} cannot take an agent now", status=refused.status)
         return NoServer(
@@ -318,7 +191,8 @@ class ShellHubDialler:
         version1 = self._version == 1
         session = self._session1() if version1 else self._session2()
         path = shellhub_v1.CONNECTION if version1 else shellhub.CONNECTION
-        connected: Deferred[Any] = self._web(path, f"Bearer {self.token}").connect(Factory.forProtocol(lambda: session))
+        web = self._web(path, f"Bearer {self.registration.token}")
+        connected: Deferred[Any] = web.connect(Factory.forProtocol(lambda: session))
         return connected
 
     def _web(self, path: str, credential: str = "") -> WebSocketClientEndpoint:
@@ -346,7 +220,7 @@ class ShellHubDialler:
         """
         As the server would have them; the defaults where that cannot be.
         """
-        config = {} if self.answer is None else self.answer.config
+        config = {} if self.registration.answer is None else self.registration.answer.config
         try:
             return limitsFrom(read_settings_untrusted(config))
         except (PeerError, ValueError) as unusable:
@@ -407,60 +281,6 @@ def limitsFrom(settings: Settings) -> SessionLimits:
         keepalive_timeout=settings.write_timeout, window=window, max_window=max(window, limits.max_window),
         open_timeout=max(0.0, settings.open_timeout),
     )
-
-
-class _Renewal:
-    """
-    Authenticates again from time to time, as long as a session lasts: the token, the name and the settings are those of the
-    last answer.
-    """
-
-    def __init__(self, dialler: ShellHubDialler, session: Any) -> None:
-        self._dialler = dialler
-        self._timer: Any = None
-        self._asking: Deferred[Any] | None = None
-        self._over = False
-        session.whenLost().addCallback(self._stop)
-        self._wait()
-
-    def _wait(self) -> None:
-        if not self._over:
-            low, high = REPEAT_SPREAD
-            spread = low + (high - low) * self._dialler._random()
-            self._timer = self._dialler._reactor.callLater(REPEAT + spread, self._ask)
-
-    def _ask(self) -> None:
-        self._asking = asking = self._dialler.authorize()
-        asking.addErrback(self._failed)
-        asking.addCallback(lambda _: self._wait())
-
-    def _failed(self, failure: Failure) -> None:
-        if not self._over:
-            self._dialler.log.warn("the device could not be authenticated again: {reason}", reason=failure.getErrorMessage())
-
-    def _stop(self, reason: Any) -> Any:
-        self._over = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        if self._asking is not None:
-            self._asking.cancel()
-        return reason
-
-
-def _good(said: Said, url: str) -> bytes:
-    """
-    @return: the body of a yes.
-    @raise ServerBusy: another time, perhaps.
-    @raise DeviceRefused: no.
-    @raise NoServer: this is none.
-    """
-    if said.status == 200:
-        return said.body
-    if said.status in (408, 429) or said.status >= 500:
-        raise ServerBusy(f"the server at {url} cannot say who we are now", status=said.status)
-    if said.status in (400, 401, 403):
-        raise DeviceRefused(f"the server at {url} does not take this device", status=said.status, said=said.body[:200])
-    raise NoServer("it answers otherwise", status=said.status)
 
 
 __all__ = [
