@@ -56,12 +56,16 @@ class Principal:
     tenant: str = ""
 
 
+KINDS = ("http", "tcp", "stream", "ssh")
+"""What a service may be."""
+
+
 @frozen(kw_only=True)
 class Service:
     """
     What an agent offers, and asks an edge to publish.
 
-    @ivar name: the service's name, unique on an edge among those of its kind.
+    @ivar name: the service's name, one agent's on an edge; the agent may offer several kinds under it.
     @ivar kind: C{"http"} (web requests for a host), C{"tcp"} (a port of the edge) or C{"stream"} (to be dialled through the
         edge) or C{"ssh"} (an SSH server, to be dialled or reached by the edge's front door).
     @ivar port: kind tcp: the public port that is asked for; C{0} takes any that is allowed.

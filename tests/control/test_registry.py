@@ -192,8 +192,10 @@ class RegistryMachine(RuleBasedStateMachine):
         one = self.there[which]
         rivals = [
             other for held, service, other in self.held
-            if (held, service) == (kind, name) and other is not one
-            and not (other.principal.agent == one.principal.agent and other.principal.share and one.principal.share)
+            if service == name and (
+                other.principal.agent != one.principal.agent
+                or (held == kind and other is not one and not (other.principal.share and one.principal.share))
+            )
         ]
         try:
             self.registry.offer(kind, name, one)

@@ -10,6 +10,7 @@ from attrs import define
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tunnelstack.control.owners import Owners
 from tunnelstack.control.registry import Registry
 from tunnelstack.edge.agents import Agents
 from tunnelstack.errors import Denied
@@ -41,7 +42,9 @@ class ShellTests(SynchronousTestCase):
         self.registry = Registry()
         ports: Any = None
         authenticator: Any = None
-        self.agents = Agents(Clock(), self.registry, ports, authenticator, urlOf=None, sessionLimits=SessionLimits())
+        self.agents = Agents(
+            Clock(), self.registry, ports, authenticator, urlOf=None, sessionLimits=SessionLimits(), owners=Owners(),
+        )
         self.laptop = Tunnel(principal("ssh", agent="laptop"))
         self.bench = Tunnel(principal(agent="lab.bench"))
         for tunnel in (self.laptop, self.bench):

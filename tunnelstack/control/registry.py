@@ -1,8 +1,9 @@
 """
 Who is there, and who holds which name: the tunnels of this node.
 
-A service's name has one holder.  The same agent's other processes may hold it with it if their token says C{share}; then each
-gets its turn while it is healthy.  A process that comes back replaces what it left behind.
+A name is one agent's, whatever kinds of services it offers under it, and each of these has one holder.  The same agent's other
+processes may hold it with it if their token says C{share}; then each gets its turn while it is healthy.  A process that comes
+back replaces what it left behind.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tunnelstack.errors import Denied
+from tunnelstack.terms import KINDS
 
 REMEMBERED = 10_000
 """Names that are remembered after their last holder went."""
@@ -88,6 +90,12 @@ class Registry:
         healthy = [tunnel for tunnel in reversed(self._tunnels.get(name, ())) if tunnel.healthy]
         return next((tunnel for tunnel in healthy if self._names[id(tunnel)]), healthy[0] if healthy else None)
 
+    def isHere(self, name: str) -> bool:
+        """
+        Whether a process of an agent is there, healthy or not.
+        """
+        return name in self._tunnels
+
     def present(self, tunnel: Any) -> bool:
         """
         Whether a tunnel has arrived and not departed.
@@ -126,10 +134,14 @@ class Registry:
         @return: a holder with whom a tunnel may not share a name, or C{None}.
         """
         mine = tunnel.principal
+        for every in KINDS:
+            for other in self._holders.get((every, name), ()):
+                if other.principal.agent != mine.agent:
+                    return other
         for other in self._holders.get((kind, name), ()):
             theirs = other.principal
             makesRoom = (theirs.share and mine.share) or not other.healthy      # one that drains waits only for its end
-            if other is not tunnel and not (theirs.agent == mine.agent and makesRoom):
+            if other is not tunnel and not makesRoom:
                 return other
         return None
 

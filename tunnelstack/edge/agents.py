@@ -6,13 +6,14 @@ are not known by name.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tunnelstack.control.owners import Owners
 from tunnelstack.control.registry import Registry
 from tunnelstack.control.rights import rightsOf
 from tunnelstack.edge.ports import Ports
@@ -29,6 +30,9 @@ SSH = "ssh"
 
 TCP = "tcp:"
 """What a purpose begins with that is a host and a port which the agent can reach."""
+
+UNNAMED = ("tcp", SSH)
+"""Kinds of services whose rights say nothing of names."""
 
 ALIVE_SECONDS = 5.0
 """Seconds within which the holder of a name must answer a ping, when another process of its agent asks for it."""
@@ -54,10 +58,12 @@ class Agents:
         *,
         urlOf: Any,
         sessionLimits: SessionLimits,
+        owners: Owners,
         known: Callable[[Principal], bool] | None = None,
     ) -> None:
         """
         @param urlOf: of a service's name, the L{Grant} of its public host.
+        @param owners: whose the names are that are not granted by name.
         @param known: whether somebody who was let in would be let in now.
         """
         self.clock = clock
@@ -67,6 +73,7 @@ class Agents:
         self.sessionLimits = sessionLimits
         self.stopping = False
         self._urlOf = urlOf
+        self._owners = owners
         self._known = known or (lambda principal: True)
         self._since: dict[int, float] = {}            # by the id of a tunnel
         registry.watch(self._nameChanged)
@@ -149,14 +156,22 @@ class Agents:
             raise Denied("stopping", "this edge is about to stop")
         allowed = {"http": rights.mayServe(name), "stream": rights.mayStream(name), "tcp": bool(rights.tcp), SSH: rights.ssh}
         if not allowed.get(service.kind, False):
-            self.log.warn(
-                "agent {agent} may not announce {kind} {service}", agent=tunnel.principal.agent, kind=service.kind,
-                service=name, token=tunnel.principal.token,
-            )
             right = {SSH: SSH, "tcp": "tcp:PORTS"}.get(service.kind, f"{service.kind}:{name}")
-            raise Denied("not-allowed", f"the token does not allow {right}")
+            self._refuse(tunnel, service, right)
+        if service.kind in UNNAMED:
+            if not self._owners.lets(tunnel.principal, name):
+                self._refuse(tunnel, service, f"the name {name}, which is not free")
+            if self.registry.isHere(name) and name != tunnel.principal.agent:
+                raise Denied("taken", f"{name} is the name of another agent", name=name)
         if len(self.registry.names(tunnel)) >= SERVICES:
             raise Denied("limit", f"one session holds at most {SERVICES} names")
+
+    def _refuse(self, tunnel: Any, service: Service, right: str) -> NoReturn:
+        self.log.warn(
+            "agent {agent} may not announce {kind} {service}", agent=tunnel.principal.agent, kind=service.kind,
+            service=service.name, token=tunnel.principal.token,
+        )
+        raise Denied("not-allowed", f"the token does not allow {right}")
 
     def _ask(self, rival: Any) -> Deferred[Any]:
         """
@@ -210,7 +225,7 @@ class Agents:
         """
         rights = rightsOf(principal)
         if purpose == SSH:
-            tunnel = self.registry.pick(to, SSH) if self.registry.held(to, SSH) else None
+            tunnel = self._offering(to)
             full = f"{tunnel.principal.agent}/{to.rpartition('/')[2]}" if tunnel is not None else to
             if not rights.mayDial(to, full):
                 raise Denied("not-allowed", f"the token does not allow dial:{to}")
@@ -243,7 +258,7 @@ class Agents:
         @return: a tunnel, and what is to be asked of it.
         @raise Denied: nobody of that name is there.
         """
-        tunnel = self.registry.pick(to, SSH) if self.registry.held(to, SSH) else None
+        tunnel = self._offering(to)
         if tunnel is not None:
             return tunnel, TCPTo(service=to.rpartition("/")[2])
         tunnel = self.registry.agent(to)
@@ -251,6 +266,14 @@ class Agents:
             raise Denied("absent", f"{to} is not there")
         offered = [name for kind, name in self.registry.names(tunnel) if kind == SSH]
         return tunnel, TCPTo(service=offered[0]) if offered else SSHSession()
+
+    def _offering(self, to: str) -> Any:
+        """
+        Who offers an SSH server under a name, unless that is the name of another agent, which comes first.
+        """
+        tunnel = self.registry.pick(to, SSH) if self.registry.held(to, SSH) else None
+        theirs = tunnel is not None and self.registry.isHere(to) and tunnel.principal.agent != to
+        return None if theirs else tunnel
 
     def _agent(self, rights: Any, agent: str, *names: str) -> Any:
         """

@@ -19,6 +19,7 @@ from tunnelstack.control.auth.kept import KeptTokens
 from tunnelstack.control.auth.mtls import CertificateAuthenticator
 from tunnelstack.control.auth.tokens import TokenAuthenticator, TokenBook
 from tunnelstack.control.config import EdgeConfig, TokenRecord
+from tunnelstack.control.owners import Owners
 from tunnelstack.control.registry import Registry
 from tunnelstack.control.state import State
 from tunnelstack.errors import ConfigurationError, Denied
@@ -39,10 +40,14 @@ class Keys(Service):
 
     log = Logger()
 
-    def __init__(self, clock: Any, config: EdgeConfig, registry: Registry, now: Any = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self, clock: Any, config: EdgeConfig, registry: Registry, owners: Owners, now: Any = lambda: datetime.now(UTC),
+    ) -> None:
         """
+        @param owners: told of all credentials.
         @param now: the time of day.
         """
+        self._owners = owners
         self.book = TokenBook(config.tokens, now)
         self.authenticator = EitherAuthenticator([TokenAuthenticator(self.book)])
         self.kept = KeptTokens(State(Path(config.stateDirectory))) if config.stateDirectory else None
@@ -104,7 +109,9 @@ class Keys(Service):
         self._records = self.kept.read()
 
     def _settle(self) -> None:
-        self.book.replace((*self._config.tokens, *self._records))
+        tokens = (*self._config.tokens, *self._records)
+        self.book.replace(tokens)
+        self._owners.credentials((*tokens, *self._config.certificates, *self._config.checkers))
         self._sendAway()
 
     def _watch(self) -> None:

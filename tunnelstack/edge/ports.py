@@ -96,6 +96,8 @@ class Ports:
             return self._take(agent, name, asked, allowed)
         if asked not in (0, there.number):
             raise Denied("port-taken", f"{name} has port {there.number} already", name=name)
+        if not any(there.number in ports for ports in allowed):
+            raise Denied("not-allowed", f"the token does not allow tcp:{there.number}, where {name} is", port=there.number)
         return there.number
 
     def _take(self, agent: str, name: str, asked: int, allowed: tuple[range, ...]) -> int:

@@ -19,6 +19,7 @@ from tunnelstack.control.config import EdgeConfig, Listener
 from tunnelstack.control.difference import difference
 from tunnelstack.control.ending import Ending, NotNow
 from tunnelstack.control.holder import holderOf
+from tunnelstack.control.owners import Owners
 from tunnelstack.control.registry import Registry
 from tunnelstack.dialect.native import PATH
 from tunnelstack.edge.accept import Accept
@@ -47,6 +48,7 @@ class EdgeService(MultiService):
     @ivar config: the L{EdgeConfig}.
     @ivar registry: who is there, and who holds which name.
     @ivar routes: which host belongs to which name.
+    @ivar owners: whose the names are that nobody holds.
     @ivar doors: by path, the L{HTTPDoor}s of agents.
     @ivar keys: who is let in, or C{None} where another authenticator was given.
     @ivar admin: where operators ask.
@@ -80,6 +82,8 @@ class EdgeService(MultiService):
         self.config = config
         self.registry = Registry()
         self.routes = self._routesOf(config)
+        self.owners = Owners()
+        self.owners.routes(config.domain, config.routes)
         self.accept = Accept(
             reactor, most=limits.visitors, perSecond=limits.connectionsPerSecond,
             trusts=lambda address: self.public.trusts(address),
@@ -89,7 +93,7 @@ class EdgeService(MultiService):
         self.keys: Keys | None = None
         known = None
         if authenticator is None:
-            self.keys = Keys(reactor, config, self.registry)
+            self.keys = Keys(reactor, config, self.registry, self.owners)
             authenticator, known = self.keys.authenticator, self.keys.authenticator.knows
         self.agents = Agents(
             reactor, self.registry,
@@ -97,7 +101,7 @@ class EdgeService(MultiService):
                 reactor, self.registry, self.accept, interface=config.portsInterface,
                 pace=lambda principal: self.public.paces.find(principal),
             ),
-            authenticator, urlOf=self.grantFor, known=known,
+            authenticator, urlOf=self.grantFor, known=known, owners=self.owners,
             sessionLimits=SessionLimits(max_streams=limits.sessionStreams, session_octets=limits.sessionOctets),
         )
         standing = standingOf(reactor, config) if dialects is None else Standing(list(dialects))
@@ -263,6 +267,7 @@ class EdgeService(MultiService):
             self.keys.configure(found.config)
         self.config = found.config
         self.routes = routes
+        self.owners.routes(found.config.domain, found.config.routes)
         self.public.configure(found.config, routes)
         limits = found.config.limits
         self.accept.configure(limits.visitors, limits.connectionsPerSecond)

@@ -8,10 +8,9 @@ import re
 from typing import Any
 
 from tunnelstack.errors import Denied, PeerError
-from tunnelstack.terms import Grant, Service
+from tunnelstack.terms import KINDS, Grant, Service
 
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-KINDS = ("http", "tcp", "stream", "ssh")
 
 
 class ControlBroken(PeerError):
