@@ -51,7 +51,7 @@ class ServiceTests(Reloads):
     def test_newOnesAreOfferedAndGoneOnesAreNot(self) -> None:
         both = self.begin(SITE, RAW)
         self.listen(3001)
-        [session] = [link.session for link in both.agent._links.values()]
+        [session] = [link.session for link in both.agent._links]
         visitor = both.visit(b"one", 2000)
         self.assertEqual(self.reload(RAW, DOCS), ("[[service]] docs: new", "[[service]] site: gone"))
         self.assertEqual(self.warned(), "")
@@ -59,7 +59,7 @@ class ServiceTests(Reloads):
         visitor.transport.write(b"two")
         both.settle()
         self.assertEqual(visitor.got, b"onetwo")
-        self.assertEqual([link.session for link in both.agent._links.values()], [session])
+        self.assertEqual([link.session for link in both.agent._links], [session])
         self.assertEqual(self.said("reload"), ["[[service]] docs: new", "[[service]] site: gone"])
         self.assertEqual(self.said("site")[1:], ["withdrawn"])
         self.assertEqual(len(self.said("raw")), 1)             # it noticed nothing
@@ -242,7 +242,7 @@ class SettingTests(Reloads):
     def test_waitsAndDrains(self) -> None:
         both = self.begin(RAW)
         self.reload(RAW, backoffSeconds=3.0, drainSeconds=4.0)
-        [uplink] = both.agent._uplinks
+        [uplink] = both.agent._uplinks()
         self.assertEqual((uplink.cap, uplink.drainSeconds), (3.0, 4.0))
         visitor = both.visit(b"ping", 2000)
         both.agent.stopService()

@@ -4,9 +4,7 @@ The private side as one service: it keeps a session with each of its edges, publ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from importlib.metadata import version
+from collections.abc import Callable
 from random import random
 from typing import Any
 
@@ -17,23 +15,20 @@ from twisted.logger import Logger
 from twisted.plugin import getPlugins
 
 from tunnelstack.agent.dial import Dial
+from tunnelstack.agent.edge import Edge
 from tunnelstack.agent.offers import Offers
 from tunnelstack.agent.outlook import Outlook
 from tunnelstack.agent.publication import Publication
 from tunnelstack.agent.requests import Heard
 from tunnelstack.agent.roster import Roster
 from tunnelstack.agent.uplink import Uplink
-from tunnelstack.agent.way import wayTo
-from tunnelstack.control.config import AgentConfig, EdgeAddress
+from tunnelstack.control.config import AgentConfig
 from tunnelstack.control.difference import difference
-from tunnelstack.control.ending import CredentialRefused, Ending, NotNow, WrongProtocol
-from tunnelstack.dialect.native import HTTP, NAME, RESERVED, TCP
-from tunnelstack.dialect.native_agent import CredentialRefused as TokenRefused
+from tunnelstack.control.ending import Ending
+from tunnelstack.dialect.native import HTTP, RESERVED, TCP
 from tunnelstack.dialect.native_agent import (
     DiallingServiceStreams,
-    NativeDialler,
     NativeLink,
-    NotAnEdge,
     ServiceStreams,
     TargetStreams,
 )
@@ -43,8 +38,6 @@ from tunnelstack.handler.tcp import TCPHandler
 from tunnelstack.interfaces import IStreamHandler
 from tunnelstack.terms import Service
 from tunnelstack.transport.dial import hostEndpoint
-from tunnelstack.transport.tls import reasonOf
-from tunnelstack.wire.yamux.limits import SessionLimits
 
 
 class AgentService(MultiService):
@@ -75,9 +68,8 @@ class AgentService(MultiService):
         self.config = config
         self.clock = reactor
         self.heard: Heard | None = None
-        self._random = random
         self._offers = Offers(reactor, random)
-        self._links: dict[Uplink, NativeLink] = {}
+        self._edges: list[Edge] = []
         self.handlers: dict[bytes, Any] = {
             HTTP: ServiceStreams(("http",), self._offers.find, self._offers.host), TCP: self._dialled(config),
         }
@@ -87,10 +79,13 @@ class AgentService(MultiService):
         self._roster = Roster(reactor, self._offers, self.handlers)
         self._outlook = Outlook(reactor, config.giveUpAfterSeconds)
         self._outlook.whenEnded().addCallback(self._over)
-        limits = SessionLimits(keepalive=config.pingSeconds, keepalive_timeout=config.pingTimeoutSeconds)
-        self._uplinks: dict[Uplink, EdgeAddress] = {}
-        for edge in config.edges:
-            self._addEdge(edge, limits)
+        self._waiting: list[Deferred[NativeLink]] = []
+        self._edges += [
+            Edge(
+                reactor, address, config, self.handlers, self._offers, self._outlook, linked=self._linked, random=random,
+            )
+            for address in config.edges
+        ]
         self._devices: list[Any] = []
         if config.devices:
             from tunnelstack.agent.device import DeviceService  # with Conch below it, which is slow to load
@@ -100,8 +95,6 @@ class AgentService(MultiService):
             ]
         for service in self._devices:
             service.setServiceParent(self)
-        self._said: dict[Uplink, type] = {}           # what was said of an uplink that is down
-        self._waiting: list[Deferred[NativeLink]] = []
 
     def _dialled(self, config: AgentConfig) -> TargetStreams:
         """
@@ -113,18 +106,9 @@ class AgentService(MultiService):
             lambda host, port: TCPHandler(hostEndpoint(self.clock, host, port), self.clock),
         )
 
-    def _addEdge(self, edge: EdgeAddress, limits: SessionLimits) -> None:
-        way = wayTo(self.clock, edge)
-        dialler = NativeDialler(
-            self.clock, edge.url, edge.token, self.handlers, instance=self.config.instance,
-            version=f"tunnelstack/{version('tunnelstack')}", limits=limits, endpoint=way.endpoint,
-        )
-        uplink = Uplink(
-            self.clock, lambda: dialler.dial(partial(self._told, uplink)), self, cap=self.config.backoffSeconds,
-            drainSeconds=self.config.drainSeconds, random=self._random,
-        )
-        self._uplinks[uplink] = edge
-        self._outlook.expect()
+    @property
+    def _links(self) -> list[NativeLink]:
+        return [edge.link for edge in self._edges if edge.link is not None]
 
     # What is served
 
@@ -142,7 +126,7 @@ class AgentService(MultiService):
 
     def _handle(self, name: bytes, handler: Any) -> None:
         self.handlers[name] = handler
-        for link in self._links.values():
+        for link in self._links:
             link.handle(name, handler)
 
     @property
@@ -157,7 +141,7 @@ class AgentService(MultiService):
         """
         How many streams are open, the control streams left out.
         """
-        return sum(max(0, link.session.streams - 1) for link in self._links.values())
+        return sum(max(0, link.session.streams - 1) for link in self._links)
 
     def publish(self, service: Service, handler: Any, shown: str = "", *, optional: bool = False) -> Publication:
         """
@@ -186,14 +170,19 @@ class AgentService(MultiService):
         @return: fires with a session, as soon as there is one; fails with the L{Ending} if there will be none.
         """
         linked: Deferred[NativeLink] = Deferred(lambda cancelled: self._waiting.remove(cancelled))
-        link = next(iter(self._links.values()), None)
-        if link is not None:
-            linked.callback(link)
+        links = self._links
+        if links:
+            linked.callback(links[0])
         elif self._outlook.ending is not None:
             return fail(self._outlook.ending)
         else:
             self._waiting.append(linked)
         return linked
+
+    def _linked(self, link: NativeLink) -> None:
+        waiting, self._waiting = self._waiting, []
+        for linked in waiting:
+            linked.callback(link)
 
     # Starting and stopping
 
@@ -204,8 +193,8 @@ class AgentService(MultiService):
         super().startService()
         self._roster.change(self.config.services, self.heard)
         self._outlook.start()
-        for uplink in self._uplinks:
-            uplink.start()
+        for edge in self._edges:
+            edge.uplink.start()
 
     @inlineCallbacks
     def stopService(self) -> Any:
@@ -221,13 +210,12 @@ class AgentService(MultiService):
         """
         Announce nothing any more, and let what is under way end.
         """
-        for link in self._links.values():
-            self._offers.lost(link)
-        self._links.clear()
-        return DeferredList([uplink.stop() for uplink in self._everyUplink()], consumeErrors=True)
+        for edge in self._edges:
+            edge.retire()
+        return DeferredList([uplink.stop() for uplink in self._uplinks()], consumeErrors=True)
 
-    def _everyUplink(self) -> list[Uplink]:
-        return [*self._uplinks, *(device.uplink for device in self._devices)]
+    def _uplinks(self) -> list[Uplink]:
+        return [server.uplink for server in (*self._edges, *self._devices)]
 
     # Another configuration
 
@@ -244,7 +232,7 @@ class AgentService(MultiService):
         self.config = after
         if after.targets != before.targets:
             self._handle(TCP, self._dialled(after))
-        for uplink in self._everyUplink():
+        for uplink in self._uplinks():
             uplink.cap, uplink.drainSeconds = after.backoffSeconds, after.drainSeconds
         self._outlook.patient(after.giveUpAfterSeconds)
         sentences = found.sentences("the agent")
@@ -256,16 +244,11 @@ class AgentService(MultiService):
         """
         Write the state into the log.
         """
-        for uplink, edge in self._uplinks.items():
-            link = self._links.get(uplink)
-            state: dict[str, Any] = {"edge": edge.shown, "up": link is not None}
-            if link is not None:
-                session = link.session
-                state |= {"streams": session.streams, "octets_in": session.octetsIn, "octets_out": session.octetsOut}
-            self.log.info("{report}", report=state, status="state")
+        for edge in self._edges:
+            self.log.info("{report}", report=edge.report(), status="state")
         for publication in self.publications:
             grant, service = publication.grant, publication.service
-            state = {"service": f"{service.kind}:{service.name}", "granted": grant is not None}
+            state: dict[str, Any] = {"service": f"{service.kind}:{service.name}", "granted": grant is not None}
             self.log.info("{report}", report=state | {"url": grant.url if grant is not None else ""}, status="state")
 
     def whenEnded(self) -> Deferred[Ending]:
@@ -280,73 +263,3 @@ class AgentService(MultiService):
         for linked in waiting:
             linked.errback(why)
         return why
-
-    # What uplinks tell
-
-    def uplinkUp(self, uplink: Uplink, link: NativeLink) -> None:
-        """
-        From an uplink: there is a session.
-        """
-        self._links[uplink] = link
-        self._said.pop(uplink, None)
-        self._outlook.up(uplink)
-        link.ping().addCallbacks(self._measured, lambda lost: None, (uplink, link))
-        self._offers.announce(link)
-        waiting, self._waiting = self._waiting, []
-        for linked in waiting:
-            linked.callback(link)
-
-    def _measured(self, seconds: float, uplink: Uplink, link: NativeLink) -> None:
-        self.log.info(
-            "up   edge={edge} dialect={dialect} rtt={rtt}", status="session", edge=self._uplinks[uplink].shown, dialect=NAME,
-            rtt=f"{seconds * 1000:.1f}ms", agent=link.agent, seconds=seconds,
-        )
-
-    def uplinkDown(self, uplink: Uplink, reason: BaseException) -> None:
-        """
-        From an uplink: the session is gone.
-        """
-        link = self._links.pop(uplink, None)
-        if link is not None:
-            self._offers.lost(link)
-        self._outlook.down(uplink)
-        self.log.warn(
-            "session with {edge} lost: {reason}; dialling again", edge=self._uplinks[uplink].shown, reason=str(reason),
-            dialect=NAME,
-        )
-
-    def uplinkFailed(self, uplink: Uplink, reason: BaseException, seconds: float) -> None:
-        """
-        From an uplink: an attempt failed.
-        """
-        if isinstance(reason, TokenRefused):
-            self._outlook.hopeless(CredentialRefused(str(reason)))
-        elif isinstance(reason, NotAnEdge):
-            self._outlook.hopeless(WrongProtocol(str(reason)))
-        if self._outlook.ending is None and self._said.get(uplink) is not type(reason):
-            self._said[uplink] = type(reason)
-            log = self.log.critical if isinstance(reason, (TokenRefused, NotAnEdge)) else self.log.warn
-            log(
-                "no session with {edge}: {reason}; trying again", edge=self._uplinks[uplink].shown, reason=reasonOf(reason),
-                seconds=seconds,
-            )
-
-    def _told(self, uplink: Uplink, event: str, members: Mapping[str, Any]) -> None:
-        """
-        From the edge: an event.
-        """
-        edge, reason, code = self._uplinks[uplink].shown, str(members.get("reason", ""))[:256], members.get("code")
-        if event == "drain":
-            self.log.info("{edge} is about to stop", status="session", edge=edge)
-        elif event == "ended" and code == "replaced":
-            self._outlook.end(NotNow(f"another process took the place of this one at {edge}: {reason}"))
-        elif event == "ended":
-            self.log.warn("{edge} ends the session: {reason}", edge=edge, reason=reason, code=str(code))
-        elif event == "withdrawn":
-            self._withdrawn(uplink, members.get("service"), reason)
-
-    def _withdrawn(self, uplink: Uplink, service: Any, reason: str) -> None:
-        match service:
-            case {"kind": str(kind), "name": str(name)}:
-                if uplink in self._links:
-                    self._offers.revoked(self._links[uplink], kind, name, reason)
