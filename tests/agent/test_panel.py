@@ -13,6 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.control.test_access import request
 from tunnelstack.agent.panel import DRAW_SECONDS, REQUESTS, Panel, fitsOn
+from tunnelstack.agent.publication import Publication
+from tunnelstack.terms import Service
 
 
 class Screen:
@@ -67,6 +69,15 @@ class PanelTests(SynchronousTestCase):
         self.assertEqual(self.shown(), ["session   session with a.net lost: it broke; dialling again", wanted[1]])
         self.up(rtt="2ms")
         self.assertEqual(self.shown(), ["session   up   edge=a.net rtt=2ms", wanted[1]])
+
+    def test_aServiceThatIsWithdrawnGoes(self) -> None:
+        publication = Publication(Service(name="site"), None, self.clock)
+        publication.log = self.log
+        self.up()
+        self.log.info("{where} -> {target}", status="site", where="http://site.a.net", target="tcp:localhost:3000")
+        self.assertEqual(len(self.shown()), 2)
+        publication.withdraw()
+        self.assertEqual(self.shown(), ["session   up   edge=a.net rtt=1ms"])
 
     def test_whatElseHappensStandsAbove(self) -> None:
         self.up()
