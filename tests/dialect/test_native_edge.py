@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -345,7 +345,6 @@ class ControlTests(Hostile):
         self.assertNotIn(2000, self.both.network.ports)
         self.assertIsNone(self.both.edge.registry.pick("mine"))
 
-    @settings(max_examples=40, deadline=None)
     @given(st.lists(st.binary(max_size=200), max_size=5))
     def test_anyOctetsOnTheControlStream(self, pieces: list[bytes]) -> None:
         stranger = self.arrived()

@@ -14,9 +14,15 @@ from struct import pack, unpack_from
 from typing import Any
 
 from attrs import Factory, define
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.errors import PeerError, Unavailable
@@ -354,13 +360,13 @@ class TwoSessions(RuleBasedStateMachine):
             end.end_stream(stream_id)
 
 
-TestTwoSessions = TwoSessions.TestCase
-TestTwoSessions.settings = settings(
-    max_examples=60,
-    stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+class ModelTests(SynchronousTestCase):
+    """
+    The model, in whatever order hypothesis likes.
+    """
+
+    def test_bothSessionsAreAsTheModel(self) -> None:
+        run_state_machine_as_test(TwoSessions, settings=settings(stateful_step_count=40))
 
 
 words = st.one_of(
