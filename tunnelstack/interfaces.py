@@ -427,24 +427,3 @@ class IAuthenticator(Interface):
         @param claim: a L{Claim<tunnelstack.terms.Claim>}.
         @return: a C{Deferred} of a L{Principal<tunnelstack.terms.Principal>}; it fails with C{Refused}.
         """
-
-
-class IDirectory(Interface):
-    """
-    Which edge node holds which key.
-    """
-
-    def announce(key):
-        """
-        This node holds the key.
-        """
-
-    def withdraw(key):
-        """
-        This node no longer holds the key.
-        """
-
-    def locate(key):
-        """
-        @return: a C{Deferred} of a list of nodes.
-        """
