@@ -195,8 +195,8 @@ class IExchangeReceiver(Interface):
     """
     Who hears of one HTTP exchange: the other side's head, body and end.
 
-    One that has a method C{answered(head, octets)} as well is told of a response that comes at once by that one call, instead of
-    C{headReceived}, C{bodyReceived} and C{ended}.
+    One that has a method C{answered(head, octets)} as well is told of a response that comes at once by that one call, instead
+    of C{headReceived}, C{bodyReceived} and C{ended}.
     """
 
     def informational(head):
