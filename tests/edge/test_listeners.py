@@ -19,7 +19,7 @@ from tests.transport.certificates import authority
 from tests.transport.test_certificates import pem, write
 from tunnelstack.control.config import EdgeConfig, Limits, Listener
 from tunnelstack.edge.accept import UNSENT, UNSENT_OPTION
-from tunnelstack.edge.listeners import listening, parts
+from tunnelstack.edge.listeners import listening, parts, patient
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.errors import ConfigurationError
 
@@ -185,6 +185,16 @@ class ListenerTests(TestCase):
 
         bounds = yield deferToThread(visit)
         self.assertEqual(bounds, [UNSENT, UNSENT])
+
+    def test_manyMayWaitForAnEdgeThatIsBusy(self) -> None:
+        for endpoint in ("tcp:0:interface=127.0.0.1", self.folder()):
+            (port,) = self.start(Listener(endpoint=endpoint))
+            for _ in range(400):              # while the reactor waits for this test
+                self.addCleanup(socket.create_connection(("127.0.0.1", port), 0.5).close)
+
+    def test_fewerMayWaitWhereThatIsSaid(self) -> None:
+        for text in ("tcp:80:backlog=7", "tls:certs:port=443", "unix:/run/edge.sock", "systemd:domain=INET:index=0"):
+            self.assertEqual(patient(text), text)
 
     def test_mistakes(self) -> None:
         folder = self.folder()

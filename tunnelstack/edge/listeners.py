@@ -23,6 +23,7 @@ from tunnelstack.transport.tls import loadCertificates
 PROXIED, FOLDER = "haproxy:", "tls:"
 SECURE = (FOLDER, "ssl:")
 OPTIONS = ("port", "interface", "backlog")
+WAITING = ("tcp:", "tcp6:", "ssl:")
 BACKLOG = 512
 """Connections that wait for the edge, unless the string says otherwise."""
 
@@ -68,7 +69,7 @@ def listening(reactor: Any, listener: Listener) -> Listening:
         if inner.startswith(FOLDER):
             endpoint = _folder(reactor, inner, listener, proxied)
         else:
-            endpoint = serverFromString(reactor, inner)
+            endpoint = serverFromString(reactor, patient(inner))
             if proxied:
                 endpoint = proxyEndpoint(endpoint)
     except (ValueError, TypeError, KeyError, IndexError) as error:
@@ -93,6 +94,14 @@ def _folder(reactor: Any, text: str, listener: Listener, proxied: bool) -> IStre
     kind = TCP6ServerEndpoint if ":" in interface else TCP4ServerEndpoint
     plain: Any = kind(reactor, port, backlog, interface)
     return wrapServerTLS(certificates, proxyEndpoint(plain) if proxied else plain, reactor)
+
+
+def patient(text: str) -> str:
+    """
+    An endpoint string by which more may wait than Twisted's 50, who are many for one server and few for all of an edge's.  One
+    beyond them is not refused by the system, but left to ask again a second later.
+    """
+    return f"{text}:backlog={BACKLOG}" if text.startswith(WAITING) and ":backlog=" not in text else text
 
 
 def parts(text: str) -> tuple[str, dict[str, str]]:

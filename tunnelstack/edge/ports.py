@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from tunnelstack.control.rights import EVERY_PORT
 from tunnelstack.edge.accept import Accept, nextDescriptor
+from tunnelstack.edge.listeners import BACKLOG
 from tunnelstack.edge.metered import MeteredEnd
 from tunnelstack.edge.pace import Bucket
 from tunnelstack.errors import Denied, Unavailable
@@ -103,7 +104,7 @@ class Ports:
     def _take(self, agent: str, name: str, asked: int, allowed: tuple[range, ...]) -> int:
         for port in [asked] if asked else self._candidates((agent, name), allowed):
             try:
-                listening = self._reactor.listenTCP(port, _Visits(self, name), interface=self._interface)
+                listening = self._reactor.listenTCP(port, _Visits(self, name), BACKLOG, self._interface)
             except CannotListenError:
                 continue
             self._accept.opened(listening)
