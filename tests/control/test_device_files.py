@@ -25,7 +25,7 @@ install_keys_file = "keys"
 [ssh]
 listen = ["tcp:2222"]
 authorized_keys_file = "people"
-vouch = true
+vouch = ["alice@desk root@lab.*"]
 jump_users = ["guest"]
 """
 AGENT = f"""
@@ -55,7 +55,8 @@ class EdgeTests(Reads, SynchronousTestCase):
         edge = files.parseEdge(EDGE, "edge.toml")
         self.assertEqual(edge.shellhub, config.ShellHubConfig(policy="install-key", keyFile="signing.pem"))
         self.assertEqual(edge.tenants, (config.TenantRecord(id=ID, namespace="lab", installKeysFile="keys"),))
-        self.assertEqual((edge.ssh.listen, edge.ssh.vouch, edge.ssh.jumpUsers), (("tcp:2222",), True, ("guest",)))
+        self.assertEqual((edge.ssh.listen, edge.ssh.jumpUsers), (("tcp:2222",), ("guest",)))
+        self.assertEqual(edge.ssh.vouch, ("alice@desk root@lab.*",))
 
     def test_withoutTheTableNoDevicesComeIn(self) -> None:
         self.assertIsNone(files.parseEdge("", "edge.toml").shellhub)
@@ -75,7 +76,15 @@ class EdgeTests(Reads, SynchronousTestCase):
                 f'[shellhub]\n[[tenant]]\nid = "{ID}"\nnamespace = "a"\n[[tenant]]\nid = "{ID.upper()}"\nnamespace = "b"',
                 "a.toml:5: [[tenant]] has the same id as the one on line 2",
             ),
-            ("[ssh]\nvouch = true", "a.toml:1: [ssh] vouch and jump_users need an authorized_keys_file"),
+            ("[ssh]\nvouch = [\"*@*\"]", "a.toml:1: [ssh] vouch and jump_users need an authorized_keys_file"),
+            ("[ssh]\nvouch = true\nauthorized_keys_file = \"x\"", "a.toml:2: vouch must be a list of text in quotes, not True"),
+            (
+                "[ssh]\nvouch = [\"root\"]\nauthorized_keys_file = \"x\"",
+                (
+                    "a.toml:2: vouch must be USER@DEVICE, or KEY USER@DEVICE, such as 'deploy@lab.*' or "
+                    "'alice@desk *@lab.bench', not 'root'"
+                ),
+            ),
             (
                 '[shellhub]\n[[tenant]]\nid = "lab"\nnamespace = "lab"',
                 "a.toml:3: id must be a UUID such as 00000000-0000-4000-0000-000000000000, not 'lab'",

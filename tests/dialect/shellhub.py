@@ -74,7 +74,7 @@ class Hub:
         self.heard: list[str] = []
         self.gone: list[str] = []
         self.book = DeviceBook(self.network, automatic=automatic, tenants=tenants)
-        self.bootstrap = Bootstrap(self.book, key(), self.network, api="edge:80", ssh="edge:2222", **settings)
+        self.bootstrap = Bootstrap(self.book, key(), self.network, api="edge:80", ssh=lambda: "edge:2222", **settings)
         self.fleet = Fleet(
             self.bootstrap, heard=lambda device: self.heard.append(device.name),
             gone=lambda device: self.gone.append(device.name),

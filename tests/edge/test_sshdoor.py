@@ -9,14 +9,15 @@ from pathlib import Path
 from struct import pack
 from typing import Any
 
+from attrs import evolve
 from twisted.conch.ssh import connection
 from twisted.conch.ssh.common import NS
 from twisted.conch.ssh.filetransfer import FXF_READ
 from twisted.conch.ssh.forwarding import packOpen_direct_tcpip
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionRefusedError
-from twisted.internet.task import Clock
-from twisted.logger import capturedLogs
+from twisted.internet.task import Clock, deferLater
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.handler.sshwire import HOST_KEY, OTHER_KEY, USER_KEY, Collects, Pair, makeServer
@@ -27,6 +28,8 @@ from tunnelstack.handler.ssh_credentials import AuthorizedKeys, Logins
 from tunnelstack.testing import Wire
 
 LARGE = 4 << 20
+PATIENCE = 60
+"""Seconds in which every login has an answer."""
 
 
 class Endpoint:
@@ -90,8 +93,10 @@ class SSHDoorCase(SynchronousTestCase):
         """
         verdicts: list[bool] = []
         visitor.client.password(name, password).addCallbacks(verdicts.append, lambda gone: verdicts.append(False))
-        for _ in range(2):                    # the device answers late, and so does the door
+        for _ in range(PATIENCE):             # the device answers late, and so does the door
             visitor.settle()
+            if verdicts:
+                break
             self.clock.advance(1)
         visitor.settle()
         return verdicts == [True]
@@ -139,66 +144,33 @@ class SSHDoorLoginTests(SSHDoorCase):
 
         def vouch(login: Login, key: Any) -> Any:
             asked.append(login)
-            return USER_KEY if key == OTHER_KEY.public() else None
+            return USER_KEY
 
+        self.assertFalse(self.showing(OTHER_KEY))
+        self.door = self.makeDoor(known=lambda user, key: key == OTHER_KEY.public(), vouch=vouch)
+        self.assertFalse(self.showing(USER_KEY))
+        self.assertEqual(asked, [])
+        self.assertTrue(self.showing(OTHER_KEY))
+        self.assertEqual(asked, [Login("ada", "lab.bench")])
+
+    def showing(self, key: Any, name: str = "ada@lab.bench") -> bool:
+        """
+        @return: whether a visitor is let in by a key.
+        """
         visitor = self.visit()
-        tried = visitor.client.key("ada@lab.bench", OTHER_KEY)
-        visitor.settle()
-        self.assertFalse(self.successResultOf(tried))
-        self.door = self.makeDoor(vouch=vouch)
-        visitor = self.visit()
-        for key, right in ((USER_KEY, False), (OTHER_KEY, True)):
-            tried = visitor.client.key("ada@lab.bench", key)
+        verdicts: list[bool] = []
+        visitor.client.key(name, key).addCallbacks(verdicts.append, lambda gone: verdicts.append(False))
+        for _ in range(PATIENCE):
             visitor.settle()
-            self.assertIs(self.successResultOf(tried), right)
-        self.assertEqual(asked, [Login("ada", "lab.bench")] * 2)
+            if verdicts:
+                break
+            self.clock.advance(1)
+        return verdicts == [True]
 
-    def test_aDeviceThatIsNotConnectedIsNamed(self) -> None:
+    def test_whoNamesNoDeviceIsToldHow(self) -> None:
         visitor = self.visit()
-        self.assertFalse(self.login(visitor, name="ada@lab.other"))
-        self.assertEqual(visitor.banners, ["the device lab.other is not connected"])
-        self.assertEqual(visitor.client.protocol.sentence, "the device lab.other is not connected")
-        self.assertTrue(visitor.client.gone)
-
-    def test_theDeviceIsReachedBeforeAPasswordIsAskedFor(self) -> None:
-        visitor = self.visit()
-        visitor.client._login.ask("ada@lab.other", b"none", b"").addErrback(lambda gone: None)
-        visitor.settle()
-        self.assertEqual(visitor.banners, ["the device lab.other is not connected"])
-
-    def test_aDeviceThatNeverSpeaksHasThirtySeconds(self) -> None:
-        self.device = Collects
-        visitor = self.visit()
-        self.assertFalse(self.login(visitor))
-        self.clock.advance(27.9)
-        visitor.settle()
-        self.assertFalse(visitor.client.gone)
-        self.clock.advance(0.2)
-        visitor.settle()
-        self.assertEqual(visitor.client.protocol.sentence, "the device did not answer in time")
-        self.assertTrue(self.wires[0].over)
-
-    def test_aStreamThatCannotBeOpened(self) -> None:
-        class Refusing:
-            def connect(self, factory: Any) -> Any:
-                return fail(ConnectionRefusedError())
-
-        self.endpoint = Refusing()
-        visitor = self.visit()
-        self.assertFalse(self.login(visitor))
-        self.assertEqual(visitor.client.protocol.sentence, "the device cannot be reached")
-
-    def test_aStreamThatIsNeverOpened(self) -> None:
-        class Silent:
-            def connect(self, factory: Any) -> Any:
-                return Deferred()
-
-        self.endpoint = Silent()
-        visitor = self.visit()
-        self.login(visitor)
-        self.clock.advance(30)
-        visitor.settle()
-        self.assertEqual(visitor.client.protocol.sentence, "the device did not answer in time")
+        self.assertFalse(self.login(visitor, name="ada"))
+        self.assertIn("USER@NAMESPACE.DEVICE@EDGE", visitor.client.protocol.sentence)
 
     def test_aVisitorWhoLeavesWhileTheDeviceIsReached(self) -> None:
         waiting: Deferred[Any] = Deferred()
@@ -216,11 +188,6 @@ class SSHDoorLoginTests(SSHDoorCase):
         waiting.callback(None)
         self.settle()
         self.assertTrue(self.wires[0].over)
-
-    def test_whoNamesNoDeviceIsToldHow(self) -> None:
-        visitor = self.visit()
-        self.assertFalse(self.login(visitor, name="ada"))
-        self.assertIn("USER@NAMESPACE.DEVICE@EDGE", visitor.client.protocol.sentence)
 
     def test_passwordsAreNotInLogs(self) -> None:
         with capturedLogs() as said:
@@ -240,6 +207,161 @@ class SSHDoorLoginTests(SSHDoorCase):
         visitor.wire.drop()
         self.assertIsNotNone(self.door.buildProtocol(None))
         self.clock.advance(0)
+
+
+class Never:
+    """
+    The way to a device whose stream is never opened.
+    """
+
+    def connect(self, factory: Any) -> Any:
+        return Deferred()
+
+
+class Refusing:
+    """
+    The way to a device that cannot be reached.
+    """
+
+    def connect(self, factory: Any) -> Any:
+        return fail(ConnectionRefusedError())
+
+
+class SSHDoorStrangerTests(SSHDoorCase):
+    """
+    Those who may know of no device hear of none.
+    """
+
+    KNOWN, UNKNOWN = "ada@lab.bench", "ada@lab.other"
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.dialled: list[str] = []
+
+    def dial(self, key: str) -> Any:
+        self.dialled.append(key)
+        return super().dial(key)
+
+    def watched(self, ask: Any) -> tuple[Any, ...]:
+        """
+        All that a visitor sees of one try: when he is answered, what is said, and whether the connection lives.
+        """
+        visitor = self.visit()
+        began = self.clock.seconds()
+        seen: list[Any] = []
+        ask(visitor.client).addBoth(lambda verdict: seen.append((verdict, self.clock.seconds() - began)))
+        for _ in range(8 * PATIENCE):
+            visitor.settle()
+            if seen:
+                break
+            self.clock.advance(0.125)
+        ((verdict, seconds),) = seen
+        said = verdict if isinstance(verdict, bool) else type(verdict)
+        return said, seconds, tuple(visitor.banners), visitor.client.protocol.sentence, visitor.client.gone
+
+    def tries(self, name: str, password: bytes = b"byron") -> tuple[Any, ...]:
+        return self.watched(lambda client: client.password(name, password))
+
+    def test_whoHasShownNothingHasNobodyDialled(self) -> None:
+        for method in (b"none", b"publickey", b"keyboard-interactive"):
+            for name in (self.KNOWN, self.UNKNOWN):
+                key = b"\0" + NS(USER_KEY.public().sshType()) + NS(USER_KEY.public().blob()) if method == b"publickey" else b""
+                self.watched(lambda client, name=name, method=method, key=key: client._login.ask(name, method, key))
+        self.assertEqual((self.dialled, self.wires), ([], []))
+
+    def test_aWrongPasswordAndNoDeviceAreTheSame(self) -> None:
+        wrong = self.tries(self.KNOWN)
+        self.assertEqual(self.dialled, ["lab.bench"])
+        self.assertEqual(wrong[0], False)
+        self.assertEqual(self.tries(self.UNKNOWN), wrong)
+
+    def test_soIsADeviceThatCannotBeReached(self) -> None:
+        unknown = self.tries(self.UNKNOWN)
+        self.endpoint = Refusing()
+        self.assertEqual(self.tries(self.KNOWN), unknown)
+
+    def test_andOneThatGoesDuringTheLogin(self) -> None:
+        unknown = self.tries(self.UNKNOWN)
+        self.server.limits = DoorLimits(attempts=1)
+        self.assertEqual(self.tries(self.KNOWN), unknown)
+
+    def test_aDeviceThatIsSlowIsNoOddity(self) -> None:
+        """
+        The time in which it refuses does not show, up to a multiple.
+        """
+        unknown = self.tries(self.UNKNOWN)
+        endpoint = self.endpoint
+
+        class Slow:
+            def connect(other, factory: Any) -> Any:
+                return deferLater(self.clock, 2.5, lambda: endpoint.connect(factory))
+
+        self.endpoint = Slow()
+        self.assertEqual(self.tries(self.KNOWN), unknown)
+
+    def test_oneThatNeverSpeaksHasThirtySeconds(self) -> None:
+        for device, endpoint in ((Collects, self.endpoint), (self.device, Never())):
+            self.device, self.endpoint = device, endpoint
+            verdict, seconds, banners, sentence, gone = self.tries(self.KNOWN)
+            self.assertEqual((verdict, banners, gone), (False, (), False))
+            self.assertEqual(seconds, 33.0)                   # a whole number of refusals, and what any login server waits
+        self.assertTrue(all(wire.over for wire in self.wires))
+
+    def test_whatADeviceSaysIsForThoseWhomItLetsIn(self) -> None:
+        build = self.device
+
+        def greeting() -> Any:
+            protocol = build()
+            begin = protocol.setService
+
+            def setService(service: Any) -> None:
+                begin(service)
+                if hasattr(service, "banner"):
+                    service.banner("authorized use only")
+
+            protocol.setService = setService
+            return protocol
+
+        self.device = greeting
+        self.assertEqual(self.tries(self.KNOWN)[2], ())
+        self.assertEqual(self.tries(self.KNOWN, b"lovelace")[2], ("authorized use only",))
+
+    def test_keysSayNoMore(self) -> None:
+        """
+        The public half of a key of ours is not enough to learn which devices there are; nor is a key that is good elsewhere.
+        """
+        vouched: list[Login] = []
+
+        def vouch(login: Login, key: Any) -> Any:
+            vouched.append(login)
+            return USER_KEY if login.device == "lab.bench" else None
+
+        self.door = self.makeDoor(known=lambda user, key: key == OTHER_KEY.public(), vouch=vouch)
+        public = OTHER_KEY.public()
+        offer = b"\0" + NS(b"rsa-sha2-256" if public.type() == "RSA" else public.sshType()) + NS(public.blob())
+        offers = [
+            self.watched(lambda client, name=name: client._login.ask(name, b"publickey", offer))
+            for name in (self.KNOWN, self.UNKNOWN)
+        ]
+        self.assertEqual(offers[0], offers[1])
+        self.assertEqual((vouched, self.dialled), ([], []))
+        self.server.logins = evolve(self.server.logins, keys=lambda user, key: False)
+        shown = [self.watched(lambda client, name=name: client.key(name, OTHER_KEY)) for name in (self.KNOWN, self.UNKNOWN)]
+        self.assertEqual(shown[0], shown[1])
+        self.assertEqual(self.dialled, ["lab.bench"])
+
+    def test_theLogKnows(self) -> None:
+        with capturedLogs() as said:
+            self.tries(self.UNKNOWN)
+        self.assertIn("the device lab.other is not connected", "".join(str(formatEvent(event)) for event in said))
+
+    def test_whoLeavesBeforeHeIsRefusedLeavesNothing(self) -> None:
+        visitor = self.visit()
+        visitor.client.password(self.UNKNOWN, b"byron").addErrback(lambda gone: None)
+        visitor.settle()
+        visitor.wire.drop()
+        self.settle(visitor)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class SSHDoorBridgeTests(SSHDoorCase):

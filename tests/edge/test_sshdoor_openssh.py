@@ -47,14 +47,13 @@ class SSHDoorTests(TestCase):
         keys = AuthorizedKeys(self.openssh.folder / "authorized_keys")
         self.jumps = Logins(keys=keys.check, users=frozenset({"guest"}))
         self.door = SSHDoor(
-            reactor, serverKeys(self.openssh.folder), self.dial, vouch=self.vouch, jumps=self.jumps)
+            reactor, serverKeys(self.openssh.folder), self.dial, known=keys.check, vouch=self.vouch, jumps=self.jumps)
         own = keys.check
         minted = MINTED[0].public()
         object.__setattr__(self.server.logins, "keys", lambda user, key: own(user, key) or key == minted)
         port = reactor.listenTCP(0, self.door, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         self.port = port.getHost().port
-        self.keys = keys
 
     def dial(self, key: str) -> Any:
         if key != "lab.bench":
@@ -63,7 +62,7 @@ class SSHDoorTests(TestCase):
 
     def vouch(self, login: Login, key: Any) -> Any:
         self.vouched.append(login)
-        return succeed(MINTED[0] if self.keys.check(login.user, key) else None)
+        return succeed(MINTED[0])
 
     def ssh(self, *command: str, **how: Any) -> Any:
         return self.openssh.ssh(self.port, DEVICE, *command, **how)
@@ -82,10 +81,13 @@ class SSHDoorTests(TestCase):
         self.assertEqual((wrong.code, wrong.out), (255, b""))
 
     @inlineCallbacks
-    def test_aDeviceThatIsNotThereIsNamed(self) -> Any:
-        done = yield self.openssh.ssh(self.port, "ada@lab.other@127.0.0.1", "echo in", more=("LogLevel=INFO",))
-        self.assertEqual(done.code, 255)
-        self.assertEqual(done.err.count(b"the device lab.other is not connected"), 2, done.err)   # banner, reason
+    def test_aDeviceThatIsNotThereIsAWrongPassword(self) -> Any:
+        said = []
+        for device, password in (("lab.bench", "byron"), ("lab.other", "lovelace")):
+            done = yield self.openssh.withPassword(self.port, f"ada@{device}@127.0.0.1", password, "echo in", attempts=1)
+            said.append((done.code, done.out, done.err.replace(device.encode(), b"DEVICE")))
+        self.assertEqual(said[0], said[1])
+        self.assertIn(b"Permission denied", said[0][2])
 
     @inlineCallbacks
     def test_aTerminalChangesItsSizeThere(self) -> Any:

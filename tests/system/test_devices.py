@@ -127,7 +127,7 @@ class OurDeviceTests(Devices):
         Pending, accepted, by C{connect}, through the front door by a key that the edge vouches for, on the web, and rejected.
         """
         web = self.origin()
-        self.edge(ROUTE.format(port=web), ssh=f'authorized_keys_file = "{self.home}/keys"\nvouch = true\n')
+        self.edge(ROUTE.format(port=web), ssh=f'authorized_keys_file = "{self.home}/keys"\nvouch = ["*@*"]\n')
         keys = f'authorized_keys_file = "{self.home}/keys"\ntargets = ["localhost:{web}"]\n'
         device = self.device(keys)
         listed = until(lambda: "lab.bench" in (said := self.tunnelstack("devices").stdout) and said)
@@ -151,7 +151,7 @@ class OurDeviceTests(Devices):
         (self.home / "install").write_text("open-sesame\n")
         self.edge(
             policy="install-key", tenant=f'install_keys_file = "{self.home}/install"',
-            ssh=f'authorized_keys_file = "{self.home}/keys"\nvouch = true\njump_users = ["guest"]\n',
+            ssh=f'authorized_keys_file = "{self.home}/keys"\nvouch = ["*@*"]\njump_users = ["guest"]\n',
         )
         self.device(f'install_key_file = "{self.home}/install"\n', 1).hears(r"^session +up .*dialect=shellhub/1")
         front = self.ssh("-p", str(self.door), f"{USER}@lab.bench@127.0.0.1", "echo front")

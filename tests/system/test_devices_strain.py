@@ -42,7 +42,7 @@ class Strain(Devices):
         """
         Start the edge.
         """
-        return self.edge(policy="automatic", ssh=f'authorized_keys_file = "{self.home}/keys"\nvouch = true\n')
+        return self.edge(policy="automatic", ssh=f'authorized_keys_file = "{self.home}/keys"\nvouch = ["*@*"]\n')
 
     def box(self, hostname: str, version: int) -> Program:
         """

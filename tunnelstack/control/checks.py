@@ -13,6 +13,7 @@ from uuid import UUID
 from tunnelstack.control.passwords import keptFrom
 from tunnelstack.control.rights import readRights
 from tunnelstack.control.settings import matching, oneOf
+from tunnelstack.control.vouching import readWord
 from tunnelstack.errors import ConfigurationError
 
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -50,6 +51,13 @@ def isVisitors(value: Any) -> None:
     which = value.partition(" ")[2]
     if which != "all":
         isNetwork(which)
+
+
+def isWord(value: Any) -> None:
+    """
+    For whose keys is vouched to whom: C{"alice@desk root@lab.*"}.
+    """
+    readWord(str(value))
 
 
 def isUser(value: Any) -> None:

@@ -30,6 +30,7 @@ from tunnelstack.control.checks import (
     isTenant,
     isUser,
     isVisitors,
+    isWord,
     optional,
 )
 from tunnelstack.control.settings import atLeast, each, matching, oneOf, setting
@@ -242,8 +243,10 @@ class SSHConfig:
     authorizedKeysFile: str = setting(
         "", "a file of public keys, as OpenSSH has them; without it, people log in with passwords of the devices alone"
     )
-    vouch: bool = setting(
-        False, "tell ShellHub's devices that these keys are good, for every user of theirs; with false they are for jumps alone"
+    vouch: tuple[str, ...] = setting(
+        (), "which devices of ShellHub are told that these keys are good, and for which of their users: 'USER@DEVICE', or "
+        "'KEY USER@DEVICE' for one key by its comment or SHA256 fingerprint, all three with * and ?; '*@*' is every key for "
+        "every user of every device; where none is given, the keys are for jumps alone", check=each(isWord),
     )
     jumpUsers: tuple[str, ...] = setting(
         (), "names by which the holders of these keys may pass to a device's own server (ssh -J NAME@EDGE DEVICE)"

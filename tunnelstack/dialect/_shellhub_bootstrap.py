@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
-from attrs import frozen
+from attrs import evolve, frozen
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from twisted.logger import Logger
 
@@ -122,7 +122,7 @@ class Bootstrap:
         *,
         version: str = "v0.26.0",
         api: str = "",
-        ssh: str = "",
+        ssh: Callable[[], str] = lambda: "",
         settings: Settings = DEFAULTS,
         now: Callable[[], float] | None = None,
     ) -> None:
@@ -132,7 +132,7 @@ class Bootstrap:
         @param key: signs the tokens.
         @param version: the server that we are like.
         @param api: our HTTP address, as agents are told.
-        @param ssh: where SSH clients come in, as agents are told.
+        @param ssh: where SSH clients come in, as agents are told: C{host:port}, or C{""}.
         @param settings: of the sessions of agents.
         @param now: seconds since 1970; the clock's unless given.
         """
@@ -141,7 +141,8 @@ class Bootstrap:
         self._key = key
         self._public = key.public_key()
         self._clock = clock
-        self._info = encode_info(Info(version=version, api=api, ssh=ssh))
+        self._info = Info(version=version, api=api)
+        self._ssh = ssh
         self._config = encode_settings(settings)
         self._now = now or clock.seconds
 
@@ -163,7 +164,7 @@ class Bootstrap:
         return Answering(knock, self._clock, respond)
 
     def _sayInfo(self, knock: Knock, body: bytes) -> Answer:
-        return Answer(200, self._info)
+        return Answer(200, encode_info(evolve(self._info, ssh=self._ssh())))
 
     # Who a device is
 

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 
 from tunnelstack.control.config import SSHConfig
 from tunnelstack.control.state import State
+from tunnelstack.control.vouching import readWord
 from tunnelstack.errors import ConfigurationError, Denied
 from tunnelstack.stream.lost import UnsupportedPurpose
 from tunnelstack.terms import Visitor
@@ -49,6 +50,16 @@ class SSHEntrance(Service):
         """
         return [port.getHost() for port in self._listening]
 
+    def where(self, host: str) -> str:
+        """
+        What SSH clients connect to, C{host:port}.
+
+        @param host: by which they know the edge.
+        @return: C{""} as long as there is no such door.
+        """
+        ports = [port for address in self.addresses if (port := getattr(address, "port", 0))]
+        return f"{host}:{ports[0]}" if ports else ""
+
     @inlineCallbacks
     def listen(self) -> Any:
         """
@@ -77,12 +88,17 @@ class SSHEntrance(Service):
 
         keys = AuthorizedKeys(_readable(said.authorizedKeysFile)) if said.authorizedKeysFile else None
 
+        words = tuple(map(readWord, said.vouch))
+
         def vouch(login: Login, key: Key) -> Any:
-            return self._edge.vouch(login.device) if keys is not None and keys.check(login.user, key) else None
+            names = keys.names(key) if keys is not None else []
+            covered = any(word.covers(names, login.user, login.device) for word in words)
+            return self._edge.vouch(login.device) if covered else None
 
         jumps = Logins(keys=keys.check, users=frozenset(said.jumpUsers)) if keys is not None and said.jumpUsers else None
         return SSHDoor(
-            self._edge.clock, hostKeys(self._keysFile(said)), self._dial, vouch=vouch if said.vouch else None, jumps=jumps,
+            self._edge.clock, hostKeys(self._keysFile(said)), self._dial, jumps=jumps, vouch=vouch,
+            known=keys.check if keys is not None and words else None,
         )
 
     def _keysFile(self, said: SSHConfig) -> Path:

@@ -104,13 +104,15 @@ class EdgeService(MultiService):
             authenticator, urlOf=self.grantFor, known=known, owners=self.owners,
             sessionLimits=SessionLimits(max_streams=limits.sessionStreams, session_octets=limits.sessionOctets),
         )
-        standing = standingOf(reactor, config) if dialects is None else Standing(list(dialects))
+        self.ssh = SSHEntrance(self)
+        standing = (
+            standingOf(reactor, config, lambda: self.ssh.where(config.domain)) if dialects is None else Standing(list(dialects))
+        )
         self.devices, self.vouch = standing.devices, standing.vouch
         found = [door for dialect in standing.dialects for door in dialect.doors(self.agents)]
         self.doors = {door.path: door for door in found if isinstance(door, HTTPDoor)}
         self.public = PublicFactory(self)
         self.admin = Admin(self)
-        self.ssh = SSHEntrance(self)
         for part in (self.admin, self.ssh, self.budget, self.keys):
             if part is not None:
                 part.setServiceParent(self)
@@ -178,6 +180,7 @@ class EdgeService(MultiService):
             self.keys.configure(self.config)
         yield self.admin.listen()
         listeners = [Listener(endpoint=text) for text in self.config.listen]
+        yield self.ssh.listen()               # before the devices come, which are told where
         places = [listening(self.clock, listener) for listener in (*listeners, *self.config.listeners)]
         if not places:
             raise ConfigurationError("there is nowhere to listen: listen of [edge] is empty")
@@ -185,7 +188,6 @@ class EdgeService(MultiService):
             port = yield place.endpoint.listen(Entrance(self.public, place))
             self._listening.append(port)
             self.accept.opened(port)
-        yield self.ssh.listen()
         self._settle(places)
         self._listens = True
         waiting, self._ready = self._ready, []

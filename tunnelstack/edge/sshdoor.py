@@ -1,9 +1,14 @@
 """
 An SSH front door: C{ssh user@namespace.device@edge} leads to the device's own SSH server, and C{ssh -J edge device} past ours.
 
-The door answers with host keys of its own, opens the device's stream when somebody names it, and repeats the login there: the
-device decides about a password, and about a key where something vouches for it.  What the two then say to each other is passed
-on channel by channel.  For a jump the visitor logs in here, and then at the device, whose octets we cannot read.
+The door answers with host keys of its own, opens the device's stream when somebody shows a password or a good key for it, and
+repeats the login there: the device decides about a password, and about a key where something vouches for it.  What the two then
+say to each other is passed on channel by channel.  For a jump the visitor logs in here, and then at the device, whose octets we
+cannot read.
+
+Strangers may ask for any name.  They cannot tell a device that is not known, or not there, from one that does not let them in:
+each refusal has the same words and comes after the same time, and nothing that a device says is passed on before it lets
+somebody in.
 """
 
 from __future__ import annotations
@@ -26,6 +31,9 @@ from tunnelstack.handler.ssh_connection import Connection
 from tunnelstack.handler.ssh_credentials import Logins
 from tunnelstack.handler.ssh_login import LoginService
 from tunnelstack.handler.ssh_transport import ServerTransport
+
+BANNERS = 8
+"""Sentences of a device before the login that are kept for whom it lets in."""
 
 
 @frozen
@@ -50,12 +58,15 @@ def parseLogin(name: str) -> Login:
 
 
 Dial = Callable[[str], IStreamClientEndpoint]
-"""The way to a device's SSH server by its key; raises L{Unavailable}, with a sentence for the visitor."""
+"""The way to a device's SSH server by its key; raises L{Unavailable}, with a sentence for the log, and for who may jump."""
+
+Known = Callable[[str, Key], Any]
+"""Whether a key is one of ours, whatever it is shown for; given a user and a key, gives a C{bool} or a C{Deferred} of it."""
 
 Vouch = Callable[[Login, Key], Any]
 """
-Whether a visitor's key is good for a device: gives the private key (or a C{Deferred} of it) with which the door logs in there,
-and of which the device will be told that it is good; or C{None}.
+Whether a key of ours is good for a device: gives the private key (or a C{Deferred} of it) with which the door logs in there,
+and of which the device will be told that it is good; or C{None}.  Asked only when the visitor has proved that the key is his.
 """
 
 
@@ -66,10 +77,13 @@ class DoorLimits(SSHLimits):
 
     @ivar connections: at once.
     @ivar handshake: seconds to reach a device and exchange keys with it.
+    @ivar refusal: seconds after which somebody hears that a device does not let him in, or that there is none.  Longer than
+        servers take to refuse a password (OpenSSH's with PAM up to three seconds); where one takes longer, a multiple.
     """
 
     connections: int = field(default=512, validator=validators.ge(1))
     handshake: float = field(default=30.0, validator=validators.gt(0))
+    refusal: float = field(default=4.0, validator=validators.gt(0))
 
 
 class SSHDoor(SSHFactory):
@@ -82,17 +96,19 @@ class SSHDoor(SSHFactory):
     log = Logger()
 
     def __init__(
-        self, clock: Any, hostKeys: Iterable[Key], dial: Dial, *, vouch: Vouch | None = None, jumps: Logins | None = None,
-        limits: DoorLimits | None = None,
+        self, clock: Any, hostKeys: Iterable[Key], dial: Dial, *, known: Known | None = None, vouch: Vouch | None = None,
+        jumps: Logins | None = None, limits: DoorLimits | None = None,
     ) -> None:
         """
         @param hostKeys: from L{hostKeys<tunnelstack.handler.ssh_keys.hostKeys>}.
-        @param vouch: without it, keys are not taken for devices.
+        @param known: without it, keys are not taken for devices.
+        @param vouch: goes with C{known}.
         @param jumps: who may jump to devices; without it, nobody.
         """
         self.limits: DoorLimits
         super().__init__(clock, hostKeys, limits or DoorLimits())
         self.dial = dial
+        self.known = known
         self.vouch = vouch
         self.jumps = jumps
         self.connected = 0
@@ -130,7 +146,8 @@ class Visit:
         self._transport = transport
         self._login: Login | None = None
         self._device: Device | None = None
-        self._said: set[str] = set()
+        self._said: list[str] = []            # by the device, not passed on yet
+        self._refusing: Any = None            # the call that tells of a refusal
         self.banner: Callable[[str], object]
         transport.whenOver(self._over)
 
@@ -140,14 +157,13 @@ class Visit:
         """
         if not parseLogin(user).device:
             return self._jumps().methods(user)
-        return ((b"publickey",) if self._door.vouch is not None else ()) + (b"password",)
+        return ((b"publickey",) if self._door.known is not None else ()) + (b"password",)
 
     def begins(self, user: str) -> Any:
         """
-        Reach the device before the visitor is asked for anything.
+        Nothing is done for who has shown nothing.
         """
-        login = self._named(user)
-        return self._reached(login) if login.device else self._jumps().begins(user)
+        return None if self._named(user).device else self._jumps().begins(user)
 
     def _jumps(self) -> Logins:
         if self._door.jumps is None:
@@ -161,16 +177,16 @@ class Visit:
         login = self._named(user)
         if not login.device:
             return self._jumps().password(user, password)
-        return self._reached(login).addCallback(lambda device: device.password(login.user, password))
+        return self._tried(self._reached, login, lambda device: device.password(login.user, password))
 
     def offered(self, user: str, key: Key) -> Deferred[bool]:
         """
-        Whether something vouches for the key.
+        Whether the key is one of ours; for which device it is good is told to nobody who has but the public half of it.
         """
         login = self._named(user)
         if not login.device:
             return self._jumps().offered(user, key)
-        return self._vouched(login, key).addCallback(lambda ours: ours is not None)
+        return maybeDeferred(self._door.known, login.user, key) if self._door.known is not None else succeed(False)
 
     def key(self, user: str, key: Key) -> Deferred[bool]:
         """
@@ -179,15 +195,46 @@ class Visit:
         login = self._named(user)
         if not login.device:
             return self._jumps().key(user, key)
-        return self._vouched(login, key).addCallback(self._shown, login)
+        return self.offered(user, key).addCallback(lambda ours: self._tried(self._shown, login, key) if ours else False)
 
-    def _vouched(self, login: Login, key: Key) -> Deferred[Key | None]:
-        return succeed(None) if self._door.vouch is None else maybeDeferred(self._door.vouch, login, key)
+    def _shown(self, login: Login, key: Key) -> Any:
+        vouched = succeed(None) if self._door.vouch is None else maybeDeferred(self._door.vouch, login, key)
 
-    def _shown(self, ours: Key | None, login: Login) -> Any:
-        if ours is None:
+        def show(ours: Key | None) -> Any:
+            return False if ours is None else self._reached(login, lambda device: device.key(login.user, ours))
+
+        return vouched.addCallback(show)
+
+    def _tried(self, ask: Callable[..., Any], login: Login, *what: Any) -> Deferred[bool]:
+        """
+        Ask a device, and answer for it; whether there is one, only the log is told.
+        """
+        began = self._door.clock.seconds()
+        tried: Deferred[bool] = maybeDeferred(ask, login, *what)
+        tried.addErrback(self._unreachable, login)
+        return tried.addCallback(self._judged, began)
+
+    def _unreachable(self, failure: Failure, login: Login) -> bool:
+        failure.trap(Unavailable)
+        self._door.log.info(
+            "SSH door: {user} from {peer} wants to go to {device}: {reason}", user=login.user, device=login.device,
+            peer=str(self._transport.transport.getPeer()), reason=failure.getErrorMessage(),
+        )
+        return False
+
+    def _judged(self, welcome: bool, began: float) -> bool | Deferred[bool]:
+        said, self._said = self._said, []
+        if welcome:
+            for banner in said:
+                self.banner(banner)
+            return True
+        if self._login is None:               # he has left meanwhile
             return False
-        return self._reached(login).addCallback(lambda device: device.key(login.user, ours))
+        refusal = self._door.limits.refusal
+        took = self._door.clock.seconds() - began
+        refused: Deferred[bool] = Deferred()
+        self._refusing = self._door.clock.callLater(refusal - took % refusal, refused.callback, False)
+        return refused
 
     def _named(self, user: str) -> Login:
         login = parseLogin(user)
@@ -196,15 +243,16 @@ class Visit:
             self._login = login
         return login
 
-    def _reached(self, login: Login) -> Deferred[Any]:
+    def _reached(self, login: Login, ask: Callable[[Device], Any]) -> Deferred[Any]:
         """
-        The connection to the device, made if there is none or the device has ended it (too many wrong passwords).
+        Ask a device over the connection to it, which is made if there is none or the device has ended it (too many wrong
+        passwords).
         """
         if self._device is not None and not self._device.gone:
-            return succeed(self._device)
+            return maybeDeferred(ask, self._device)
         dialled: Deferred[Any] = maybeDeferred(self._door.dial, login.device)
-        dialled.addCallback(reach, self._door.clock, self._door.limits.handshake, self._announce)
-        return dialled.addCallback(self._arrived)
+        dialled.addCallback(reach, self._door.clock, self._door.limits.handshake, self._announced)
+        return dialled.addCallback(self._arrived).addCallback(ask)
 
     def _arrived(self, device: Device) -> Device:
         self._device = device
@@ -212,13 +260,12 @@ class Visit:
             self._leave()
         return device
 
-    def _announce(self, banner: str) -> None:
+    def _announced(self, banner: str) -> None:
         """
-        What a device says before the login, once.
+        What a device says before the login, for those whom it lets in.
         """
-        if banner not in self._said and len(self._said) < 8:
-            self._said.add(banner)
-            self.banner(banner)
+        if banner not in self._said and len(self._said) < BANNERS:
+            self._said.append(banner)
 
     def admitted(self, user: str, method: str) -> Connection:
         """
@@ -234,13 +281,16 @@ class Visit:
             "SSH door: {user} from {peer} to {device} ended: {reason}",
             user=login.user, peer=peer, device=login.device or "any device", reason=sentence,
         ))
-        if self._device is None:
+        if not login.device:
             return JumpConnection(self._door.dial, self._door.limits.channels)
+        assert self._device is not None       # it has just let him in
         return BridgeConnection(self._device, self._door.limits.channels)
 
     def _over(self, sentence: str) -> None:
         self._leave()
         self._login = None
+        if self._refusing is not None and self._refusing.active():
+            self._refusing.cancel()
 
     def _leave(self) -> None:
         device, self._device = self._device, None

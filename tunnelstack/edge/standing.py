@@ -37,19 +37,20 @@ class Standing:
     vouch: Callable[[str], Deferred[Any] | None] = lambda agent: None
 
 
-def standingOf(clock: Any, config: EdgeConfig) -> Standing:
+def standingOf(clock: Any, config: EdgeConfig, ssh: Callable[[], str]) -> Standing:
     """
+    @param ssh: says where SSH clients come in, C{host:port}; C{""} where they do not.
     @raise ConfigurationError: a file cannot be used.
     """
     limits = config.limits
     timeouts = Timeouts(head=limits.headSeconds, first=limits.firstOctetSeconds, idle=limits.idleSeconds)
     standing = Standing([NativeDialect(timeouts)])
     if config.shellhub is not None:
-        _shellhub(clock, config, timeouts, standing)
+        _shellhub(clock, config, timeouts, standing, ssh)
     return standing
 
 
-def _shellhub(clock: Any, config: EdgeConfig, timeouts: Timeouts, standing: Standing) -> None:
+def _shellhub(clock: Any, config: EdgeConfig, timeouts: Timeouts, standing: Standing, ssh: Callable[[], str]) -> None:
     from tunnelstack.dialect.shellhub_edge import Bootstrap, Fleet, ShellHub1, ShellHub2, Vouching
 
     said = config.shellhub
@@ -60,7 +61,7 @@ def _shellhub(clock: Any, config: EdgeConfig, timeouts: Timeouts, standing: Stan
     )  # fmt: skip
     key = keyFrom(readFile(said.keyFile), said.keyFile) if said.keyFile else signingKey(state)
     host = urlsplit(config.publicUrl).netloc or config.domain
-    bootstrap = Bootstrap(devices, key, clock, api=host, ssh=f"{config.domain}:22")
+    bootstrap = Bootstrap(devices, key, clock, api=host, ssh=ssh)
     fleet = Fleet(bootstrap, timeouts=timeouts)
     standing.dialects += [ShellHub1(fleet), ShellHub2(fleet)]
     standing.devices = devices

@@ -14,7 +14,7 @@ import re
 from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
 from collections.abc import Callable, Iterator
-from hashlib import scrypt
+from hashlib import scrypt, sha256
 from pathlib import Path
 from struct import error as StructError
 from typing import Any
@@ -166,9 +166,10 @@ class AuthorizedKeys:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def keys(self) -> Iterator[Key]:
+    def keys(self) -> Iterator[tuple[Key, str]]:
         """
-        Every key of the file.  A line with options is left out: to take the key without them would allow more than was meant.
+        Every key of the file, and the comment behind it.  A line with options is left out: to take the key without them would
+        allow more than was meant.
         """
         for number, line in _lines(self._path):
             try:
@@ -178,14 +179,23 @@ class AuthorizedKeys:
             except (BadKeyError, StructError, ValueError, LookupError, NotBase64):
                 _log.warn("line {line} of {path} is no key that can be used", line=number, path=str(self._path))
             else:
-                yield key
+                yield key, "".join(line.split(None, 2)[2:])
 
     def check(self, user: str, key: Key) -> bool:
         """
         Whether the key is in the file, whoever comes with it.
         """
         blob = key.blob()
-        return any(known.blob() == blob for known in self.keys())
+        return any(known.blob() == blob for known, _ in self.keys())
+
+    def names(self, key: Key) -> list[str]:
+        """
+        @return: what a key is known by: its comments in the file, and its fingerprint as C{ssh-keygen -l} prints it; nothing if
+            it is not in the file.
+        """
+        blob = key.blob()
+        comments = [comment for known, comment in self.keys() if known.blob() == blob]
+        return [*comments, f"SHA256:{_text(sha256(blob).digest())}"] if comments else []
 
 
 @frozen(kw_only=True)
