@@ -18,7 +18,7 @@ from tunnelstack.exchange.page import Pages, answer, errorPage
 from tunnelstack.exchange.traits import STREAMED, Traits
 from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer
 from tunnelstack.wire.http1 import RequestHead, ResponseHead
-from tunnelstack.wire.http1_framing import CHUNKED, outgoing
+from tunnelstack.wire.http1_framing import outgoing
 
 CONTINUE = ResponseHead(100, b"Continue", [])
 
