@@ -14,7 +14,8 @@ from zope.interface.verify import verifyObject
 from tests.promises.streams import WINDOW, Collect, HalfCollect, Producer, StreamPromises
 from tunnelstack.interfaces import ISession, IStreamOwner
 from tunnelstack.session._opens import WAITING_OPENS
-from tunnelstack.session.yamux import TURN, YamuxSession
+from tunnelstack.session._telling import TURN
+from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.lost import OpenTimeout, SessionClosed, SessionLost, StreamReset, TooManyStreams
 from tunnelstack.testing import Wire, sessionPair
 from tunnelstack.wire.yamux.limits import SessionLimits

@@ -1,6 +1,6 @@
 """
-What every session does with its streams, whatever frames it speaks: the one flush a reactor turn, turns between streams,
-pressure from the carrier, and the absorption of what comes after an application has closed.
+What every session does with its streams, whatever frames it speaks: the one flush a reactor turn, turns between streams, and
+pressure from the carrier.
 
 The pure core (yamux, HTTP/2) owns credit and control frames; the stream transports own the queues of payload.  This module
 moves octets between the two and hands the carrier no more than it takes.
@@ -13,14 +13,14 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from attrs import define
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.interfaces import IStreamOwner
-from tunnelstack.stream.lost import SessionLost, StreamReset
+from tunnelstack.session._late import Late
+from tunnelstack.stream.lost import SessionLost
 from tunnelstack.stream.transport import StreamTransport
 from tunnelstack.transport.deadlines import Deadlines
 from tunnelstack.transport.push import Write
@@ -43,33 +43,8 @@ BATCHES = 4
 CONTROL_WHILE_FULL = 64 * 1024
 """Octets of control that are written to a carrier that takes no data; a peer that lets more pile up is not reading."""
 
-LATE_OCTETS = 1024 * 1024
-"""Octets absorbed after the application has closed, before the stream is reset."""
-
-LATE_SECONDS = 30.0
-"""Seconds for the flush before our end, and afterwards for late data."""
-
-CLOSE_SECONDS = 300.0
-"""Seconds that a peer may leave its direction open after our end."""
-
-
-@define
-class _Closing:
-    """
-    A stream that its application has closed.
-
-    @ivar since: when, in seconds of the session's clock.
-    @ivar ended: our end has been sent.
-    @ivar absorbed: octets that came since.
-    """
-
-    since: float
-    ended: bool = False
-    absorbed: int = 0
-
-
 @implementer(IStreamOwner, IPushProducer)
-class StreamOwner:
+class StreamOwner(Late):
     """
     The half of a session that faces its streams.
 
@@ -84,11 +59,11 @@ class StreamOwner:
     transport: Any
 
     def __init__(self, clock: Any) -> None:
+        super().__init__()
         self._clock = clock
         self.deadlines = Deadlines(clock)
         self.full = False
         self._streams: dict[int, StreamTransport] = {}
-        self._closing: dict[int, _Closing] = {}
         self._ring: deque[StreamTransport] = deque()
         self._held: deque[StreamTransport] = deque()
         self._short: list[StreamTransport] = []   # a record of theirs waits for more credit than there is
@@ -131,18 +106,6 @@ class StreamOwner:
         self._closing.pop(streamId, None)
         self._core.reset_stream(streamId)
         self._wake()
-
-    def forget(self, streamId: int, discarded: int) -> None:
-        """
-        As in L{IStreamOwner}.
-        """
-        if discarded:
-            self._core.acknowledge(streamId, discarded)
-            self._wake()
-        now = self._clock.seconds()
-        self._closing[streamId] = _Closing(now)
-        if now + LATE_SECONDS < self._wakeAt:
-            self._watch(now + LATE_SECONDS)
 
     def departed(self, stream: StreamTransport, reason: Failure) -> None:
         """
@@ -311,42 +274,6 @@ class StreamOwner:
                 closing.ended = True
             stream.ended()
 
-    # Late data, and peers that do not end
-
-    def _absorb(self, streamId: int, octets: int) -> None:
-        """
-        Data for a stream that its application has closed: credited, so that an honest peer can finish, within bounds.
-        """
-        closing = self._closing.get(streamId)
-        if closing is None:
-            return
-        closing.absorbed += octets
-        if closing.absorbed > LATE_OCTETS or self._clock.seconds() - closing.since > LATE_SECONDS:
-            self._cutOff(streamId, "it went on sending after the close")
-        else:
-            self._core.acknowledge(streamId, octets)
-
-    def _expireClosing(self, now: float) -> None:
-        """
-        Reset what was to be flushed for too long, or was left open by the peer for too long.
-        """
-        for streamId, closing in list(self._closing.items()):
-            age = now - closing.since
-            if age < LATE_SECONDS:
-                self._watch(closing.since + LATE_SECONDS)
-                return                        # they are in order of their age
-            if not closing.ended or age >= CLOSE_SECONDS:
-                self._cutOff(streamId, "it was not closed in time")
-        if self._closing:
-            self._watch(now + LATE_SECONDS)
-
-    def _cutOff(self, streamId: int, why: str) -> None:
-        del self._closing[streamId]
-        self._core.reset_stream(streamId)
-        stream = self._streams.get(streamId)
-        if stream is not None:
-            stream.lost(Failure(StreamReset(why, stream=streamId)))
-
     # The carrier's pressure (IPushProducer)
 
     def pauseProducing(self) -> None:
@@ -370,12 +297,6 @@ class StreamOwner:
         """
 
     # For the subclass
-
-    def _watch(self, at: float) -> None:
-        """
-        See to it that L{_expireClosing} is called at C{at} (seconds of the clock) at the latest.
-        """
-        raise NotImplementedError
 
     def _stuck(self) -> None:
         """
