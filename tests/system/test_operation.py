@@ -64,6 +64,20 @@ class LogTests(Stage):
         self.assertEqual(edge.end(), 0)
         self.assertNotIn("/two", (self.home / "old.log").read_text())
 
+    def test_evenIfTheConfigurationIsBroken(self) -> None:
+        log, config = self.home / "access.log", self.home / "edge.toml"
+        config.write_text(f'[edge]\naccess_log = "{log}"\n')
+        edge = self.startEdge("--config", str(config))
+        self.visit("nobody", "/one")
+        until(lambda: log.read_text())
+        log.rename(self.home / "old.log")
+        config.write_text("[edge\n")
+        edge.tell(signal.SIGHUP)
+        edge.hears(r"^error +the configuration stays as it was")
+        self.visit("nobody", "/two")
+        self.assertEqual(json.loads(until(lambda: log.exists() and log.read_text()))["target"], "/two")
+        self.assertEqual(edge.end(), 0)
+
     def test_formats(self) -> None:
         edge = self.startEdge("--log-format", "text")
         self.visit("nobody", "/\x7f".replace("\x7f", "x"))

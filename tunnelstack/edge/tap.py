@@ -215,10 +215,9 @@ def makeLife(reactor: Any, options: Options) -> Life:
     edge.public.accessLog = requests
 
     def reload() -> Any:
-        sentences = edge.reload(options.read())
-        if requests is not None:
+        if requests is not None:              # logs are moved away, whether or not the file is in order
             requests.reopen()
-        return sentences
+        return edge.reload(options.read())
 
     life = Life(reactor, edge, reload=reload, report=edge.report, notifier=Notifier(os.environ))
     if requests is not None:
