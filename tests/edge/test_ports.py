@@ -184,6 +184,19 @@ class BandwidthTests(Paced):
         both.network.passTime(4, 0.1)
         self.assertPaced(len(reader.got), 4)
 
+    def test_webAndRawVisitorsTogether(self) -> None:
+        site = ServiceConfig(name="site", target="3000")
+        both = self.begin(RAW, site, start=False, cut=READ, edge={"limits": Limits(agentOctetsPerSecond=RATE)})
+        both.network.ports[4000].factory = just(Flood)
+        both.start()
+        raw = self.connect()
+        both.network.passTime(1, 0.1)
+        raw.transport.abortConnection()
+        web = both.visit(b"GET / HTTP/1.1\r\nHost: site.localhost\r\n\r\n")
+        self.assertEqual(web.got, b"")                        # the raw one has taken more than is paid for yet
+        both.network.passTime(2, 0.1)
+        self.assertIn(b" 200 ", web.got)
+
     def test_anotherConfigurationForgivesNothing(self) -> None:
         both = self.paced(Flood, agentOctetsPerSecond=RATE)
         got = 0

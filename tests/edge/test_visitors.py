@@ -20,6 +20,7 @@ from tunnelstack.control import passwords
 from tunnelstack.control.config import EdgeConfig, Limits, Route, TokenRecord
 from tunnelstack.control.passwords import KeptPassword, keep, keptFrom
 from tunnelstack.edge.listeners import Listening
+from tunnelstack.edge.metered import LATE
 from tunnelstack.edge.visitors import Passwords, Policy, admitted, believedAddress, readRule
 from tunnelstack.errors import ConfigurationError
 
@@ -375,11 +376,34 @@ class BandwidthTests(PublicCase):
             self.edge.clock.advance(0.5)
         self.assertGreaterEqual(got, 20 * body)
 
+    def test_notForEverSoManyIsKept(self) -> None:
+        """
+        Very many wait for the same moment, and all but the first are too late then.
+        """
+        self.edge.accept.configure(1000, 0)
+        visitors = [self.answered(32 * 1024) for _ in range(LATE + 8)]
+        (bucket,) = self.edge.routes.find(b"app.localhost", b"/").policy.buckets     # type: ignore[union-attr]
+        self.edge.clock.advance(1)
+        for _, wire in visitors:
+            settle(wire, self.tunnel.agent)
+        self.assertGreaterEqual(bucket.late, LATE)
+        self.visitor = self.visit()
+        self.assertEqual(self.status(GET), 429)
+        for _ in range(100):
+            self.edge.clock.advance(0.5)
+        self.assertEqual(bucket.late, 0)
+        self.assertEqual(self.say(GET), b"")
+        self.assertEqual(self.answer(), OK)
+
     def test_whoLeavesBeforeHisAnswerIsPaidForLeavesNothing(self) -> None:
-        visitors = [self.answered(32 * 1024) for _ in range(6)]
+        visitors = [self.answered(32 * 1024) for _ in range(8)]
+        (bucket,) = self.edge.routes.find(b"app.localhost", b"/").policy.buckets     # type: ignore[union-attr]
+        self.edge.clock.advance(1)
+        self.settle()
+        self.assertGreater(bucket.late, 0)
         for visitor, wire in visitors:
             visitor.transport.abortConnection()
             settle(wire, self.tunnel.agent)
-        self.edge.clock.advance(0.5)
+        self.assertEqual(bucket.late, 0)
         late = [call for call in self.edge.clock.getDelayedCalls() if "respond" in str(call)]
         self.assertEqual(late, [])

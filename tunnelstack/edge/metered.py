@@ -8,6 +8,7 @@ sender stops by credit or by TCP, as with any reader that is slow.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
@@ -16,8 +17,21 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.edge.pace import Bucket
+from tunnelstack.exchange.failed import ExchangeFailed, Kind
 from tunnelstack.interfaces import IExchange, IExchangeReceiver
 from tunnelstack.stream.splice import Splice, SpliceEnd
+
+LATE = 64
+"""Responses that may be kept for one bucket; while there are so many, nothing more is asked for."""
+
+
+def tooLate(buckets: Sequence[Bucket], now: float) -> ExchangeFailed | None:
+    """
+    @return: C{None} if one more may be asked for.
+    """
+    if all(bucket.late < LATE for bucket in buckets):
+        return None
+    return ExchangeFailed(Kind.TOO_OFTEN, retryAfter=max(1, ceil(max([bucket.take(0, now) for bucket in buckets]))))
 
 
 @implementer(IPushProducer)
@@ -134,14 +148,27 @@ class MeteredExchange:
         """
         now = self._clock.seconds()
         wait = max([bucket.take(0, now) for bucket in self._buckets])
+        self._inTime()
         if wait > 0:
             self._late = self._clock.callLater(wait, self.respond, head, octets)
+            for bucket in self._buckets:
+                bucket.late += 1
             return
         for bucket in self._buckets:
             bucket.take(len(octets), now)     # who comes next waits for it
-        self._late = None
         self.close()
         self._exchange.respond(head, octets)
+
+    def _inTime(self) -> None:
+        """
+        No response waits, or not any more.
+        """
+        late, self._late = self._late, None
+        if late is not None:
+            for bucket in self._buckets:
+                bucket.late -= 1
+            if late.active():
+                late.cancel()
 
     def end(self, trailers: Any = ()) -> None:
         """
@@ -164,9 +191,7 @@ class MeteredExchange:
         """
         Hold nothing back any more.
         """
-        late, self._late = self._late, None
-        if late is not None:
-            late.cancel()
+        self._inTime()
         self._request.close()
         if self._response is not None:
             self._response.close()

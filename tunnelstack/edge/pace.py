@@ -52,11 +52,14 @@ class Rate:
 class Bucket:
     """
     Octets a second.  Nothing is ever turned away: who has taken too much waits until it is paid for.
+
+    @ivar late: how many whole responses are kept until what came before them is paid for.
     """
 
-    __slots__ = ("_interval", "_paid", "_tolerance")
+    __slots__ = ("_interval", "_paid", "_tolerance", "late")
 
     def __init__(self, perSecond: float) -> None:
+        self.late = 0
         self._interval = 1 / perSecond
         self._tolerance = max(SMALLEST_BURST * self._interval, BURST_SECONDS)
         self._paid = 0.0

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import ISSLTransport
 from zope.interface import implementer
 
 from tunnelstack.edge.listeners import Listening
-from tunnelstack.edge.metered import MeteredExchange
+from tunnelstack.edge.metered import MeteredExchange, tooLate
 from tunnelstack.edge.pace import plain
 from tunnelstack.edge.route import Destination, hostOf
 from tunnelstack.edge.visitors import Policy, Waiting, believedAddress, tooOften
@@ -135,6 +135,9 @@ class Visits:
             if late is not None:
                 return self._fail(exchange, late)
             buckets += pace.buckets
+        late = tooLate(buckets, house.clock.seconds()) if buckets else None
+        if late is not None:
+            return self._fail(exchange, late)
         head = RequestHead(head.method, head.target, self._fields(exchange, head, host, policy), framing=head.framing)
         visitor = self._visitor
 
