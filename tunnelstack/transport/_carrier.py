@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import (
     IConsumer,
     ILoggingContext,
@@ -26,17 +26,16 @@ from zope.interface import implementer
 from tunnelstack.errors import UsageError
 from tunnelstack.interfaces import IRecordTransport
 from tunnelstack.transport._frames import BINARY, TEXT
-from tunnelstack.transport._limits import ClosedByPeer, PeerSilent, WebSocketBroken, WebSocketLimits
+from tunnelstack.transport._leaving import Leaving
+from tunnelstack.transport._limits import WebSocketLimits
 from tunnelstack.transport._pull import Pull
 from tunnelstack.transport._pulse import Pulse
 from tunnelstack.transport.deadlines import Deadlines
 from tunnelstack.transport.push import Write
 
-NORMAL, GOING_AWAY = 1000, 1001     # the close codes of good order
-
 
 @implementer(ITransport, IConsumer, IPushProducer, ILoggingContext, IRecordTransport)
-class WebSocketTransport:
+class WebSocketTransport(Leaving):
     """
     An C{ITransport} whose octets travel as binary messages.
 
@@ -73,6 +72,7 @@ class WebSocketTransport:
         """
         @param clock: an C{IReactorTime}.
         """
+        super().__init__()
         self.connected = False
         self.disconnecting = False
         self.stalled = False
@@ -83,13 +83,9 @@ class WebSocketTransport:
         self._limits = limits
         self._limit = limits.message
         self._engine: Any = None
-        self._writable = False
         self._producer: Any = None
         self._paused = False            # the producer was told to
         self._pieces: list[bytes] = []  # of a record that is not whole
-        self._why: Failure | None = None
-        self._closeSent = False
-        self._timer: Any = None         # of a close
         self._pulse: Pulse | None = None
         self._leftover = b""            # given back by a former protocol, and held for a paused one
         self._deadlines: Deadlines | None = None
@@ -281,20 +277,6 @@ class WebSocketTransport:
             self.octetsIn += len(record)
             self.protocol.recordReceived(record, text)
 
-    def closeReceived(self, code: int | None, reason: str) -> None:
-        if not self._closeSent:
-            self._engine.close(code)
-            good = code is None or code in (NORMAL, GOING_AWAY)
-            self._give(ConnectionDone() if good else ClosedByPeer(code or 0, reason))
-        else:
-            self._give(ConnectionDone())
-        self._wait()
-        self._engine.leave()
-
-    def violated(self, code: int, reason: str) -> None:
-        self._give(WebSocketBroken(code, reason))
-        self._wait()
-
     def writesPaused(self) -> None:
         if self._producer is not None and not self._paused:
             self._paused = True
@@ -306,77 +288,6 @@ class WebSocketTransport:
             self._producer.resumeProducing()
         elif self._timer is not None:     # closing, and all that was written has left
             self._timer.reset(self._limits.closeTimeout)
-
-    def lost(self, reason: Failure) -> None:
-        """
-        The connection below is gone.
-        """
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._pulse is not None:
-            self._pulse.stop()
-        if self._deadlines is not None:
-            self._deadlines.stop()
-        if not self.connected:
-            return
-        self._give(self._reason(reason))
-        self.connected = False
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            producer.stopProducing()
-        assert self._why is not None
-        self.protocol.connectionLost(self._why)
-        if self.ended is not None:
-            self.ended()
-
-    # Ends
-
-    def _reason(self, below: Failure) -> Exception | Failure:
-        """
-        An end without any Close frame is no good order, unless it answers ours or there are none between these two; and never
-        inside a message.
-        """
-        if not below.check(ConnectionDone) or self._closeSent or not self._writable:
-            return below
-        if self._limits.closeFrame:
-            return ConnectionLost("the connection ended without a Close frame (code 1006)")
-        return ConnectionLost("the connection ended inside a message") if self._engine.underway else below
-
-    def _give(self, reason: Exception | Failure) -> None:
-        """
-        Remember why it ends, unless that is known already; from here on writes vanish.
-        """
-        self._writable = False
-        self.disconnecting = True
-        if self._why is None:
-            self._why = reason if isinstance(reason, Failure) else Failure(reason)
-
-    def _close(self) -> None:
-        self._writable = False
-        self._wait()
-        if not self._limits.closeFrame:
-            self._engine.leave()
-            return
-        self._closeSent = True
-        self._engine.close(NORMAL)
-        if self.stalled:                  # the peer's Close is behind what was not read
-            self.resumeProducing()
-
-    def _wait(self) -> None:
-        """
-        Give the peer so many seconds, after what was written has left, and no more.
-        """
-        seconds = self._limits.flushTimeout if self._engine.full else self._limits.closeTimeout
-        if self._timer is None:
-            self._timer = self._clock.callLater(seconds, self._late)
-        else:
-            self._timer.reset(seconds)
-
-    def _late(self) -> None:
-        self._timer = None
-        self._give(ConnectionLost("the peer did not close its side in time"))
-        self._engine.abort()
 
     # Later turns
 
@@ -407,8 +318,4 @@ class WebSocketTransport:
         failure = Failure()
         self._log.failure("{protocol} failed", failure=failure, protocol=self.logPrefix())
         self._give(failure)
-        self._engine.abort()
-
-    def _silent(self) -> None:
-        self._give(PeerSilent("no answer to a ping", seconds=self._limits.keepaliveTimeout))
         self._engine.abort()
