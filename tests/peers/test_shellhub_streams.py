@@ -23,7 +23,8 @@ from tunnelstack.negotiation.errors import NegotiationRefused
 from tunnelstack.negotiation.multistream import MultistreamFactory
 from tunnelstack.negotiation.requestline import RequestLineFactory, requestEndpoint
 from tunnelstack.negotiation.run import NegotiatingEndpoint
-from tunnelstack.session.revdial import STREAM_LIMITS, PickUps, RevdialDialler, RevdialListener
+from tunnelstack.session.revdial import STREAM_LIMITS, PickUps, RevdialDialler
+from tunnelstack.session.revdial_listener import RevdialListener
 from tunnelstack.transport.websocket import DEFAULT_LIMITS, WebSocketClientEndpoint, upgrade
 from tunnelstack.wire.multistream.initiator import Initiator
 from tunnelstack.wire.negotiate import Then

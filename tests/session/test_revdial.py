@@ -22,7 +22,8 @@ from tests.promises.streams import Collect, StreamPromises
 from tests.session.doors import BASE, Door, House, ToTheHouse
 from tunnelstack.errors import PeerError
 from tunnelstack.interfaces import ISession
-from tunnelstack.session.revdial import STREAM_LIMITS, UNCLAIMED, NotPickedUp
+from tunnelstack.session.revdial import STREAM_LIMITS, NotPickedUp
+from tunnelstack.session.revdial_listener import UNCLAIMED
 from tunnelstack.stream.lost import (
     OpenTimeout,
     SessionClosed,

@@ -30,7 +30,8 @@ from tunnelstack.dialect.shellhub2 import NAME as NAME2
 from tunnelstack.errors import ConfigurationError, PeerError, Refused, Unavailable, UsageError
 from tunnelstack.negotiation.multistream import MultistreamFactory
 from tunnelstack.negotiation.requestline import RequestLineFactory
-from tunnelstack.session.revdial import STREAM_LIMITS, RevdialListener
+from tunnelstack.session.revdial import STREAM_LIMITS
+from tunnelstack.session.revdial_listener import RevdialListener
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.lost import SessionLost

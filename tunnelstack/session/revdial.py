@@ -1,5 +1,5 @@
 """
-A session each of whose streams is a WebSocket of its own.
+A session each of whose streams is a WebSocket of its own, as the side knows it that asks for them.
 
 On the control connection the I{dialler}, the side that can be reached, asks for connections; the I{listener}, which is
 behind NAT, picks up: it connects to a door of the dialler's, and says in the request which question it answers.  What is asked,
@@ -14,7 +14,6 @@ from typing import Any
 from uuid import uuid4
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IListeningPort,
     IProtocol,
@@ -25,19 +24,15 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.errors import PeerError, Unavailable
+from tunnelstack.errors import Unavailable
 from tunnelstack.session._control import Arriving, ControlSession, built
 from tunnelstack.stream._outgoing import LARGEST_RECORD
 from tunnelstack.stream.address import StreamAddress
-from tunnelstack.stream.lost import OpenTimeout, SessionLost, TooManyStreams, UnsupportedPurpose
-from tunnelstack.transport.dial import tooLate
+from tunnelstack.stream.lost import OpenTimeout, SessionLost, TooManyStreams
 from tunnelstack.transport.websocket import WebSocketLimits
 from tunnelstack.wire.revdial import (
     PICK_UP,
     Dialler,
-    DiallerSilent,
-    Listener,
-    PickUpAsked,
     PickUpExpired,
     PickUpFailed,
     TooManyPickUps,
@@ -45,9 +40,6 @@ from tunnelstack.wire.revdial import (
 
 STREAM_LIMITS = WebSocketLimits(message=LARGEST_RECORD, closeFrame=False)
 """How the WebSockets of streams behave, on both sides: the end of the connection is the end of the stream."""
-
-UNCLAIMED = 64
-"""Streams that may wait for a factory; more are not picked up."""
 
 
 class NotPickedUp(Unavailable):
@@ -194,73 +186,6 @@ class RevdialDialler(ControlSession):
         return knocked.addCallback(lambda _: self._clock.seconds() - began)
 
 
-class RevdialListener(ControlSession):
-    """
-    The side that is asked: the protocol of the control connection at the agent.
-
-    @ivar connector: opens nothing: only the peer does.
-    @ivar listener: takes the peer's streams.
-    """
-
-    def __init__(
-        self,
-        reach: Callable[[str], IStreamClientEndpoint],
-        *,
-        clock: Any,
-        address: StreamAddress | None = None,
-        probe: Callable[[], Deferred[float]] | None = None,
-    ) -> None:
-        """
-        @param reach: from the path that was asked for, with its query, to an endpoint whose transports are
-            L{WebSocketTransport<tunnelstack.transport.websocket.WebSocketTransport>}s; it raises a L{PeerError} for a path that
-            leads elsewhere.
-        @param probe: as in L{ControlSession}.
-        """
-        super().__init__(Listener(), clock, address, probe)
-        self._reach = reach
-        self._dialling: dict[str, Deferred[Any]] = {}
-        self.connector = _NoOpening()
-        self.listener = _Arrivals(self)
-
-    def _happened(self, event: Any) -> None:
-        if isinstance(event, PickUpAsked):
-            self._pickUp(event.path)
-        elif isinstance(event, DiallerSilent):
-            self._fail("the peer gave no sign of life in time")
-
-    def _pickUp(self, path: str) -> None:
-        if self._going or not self.listener.takes(len(self._dialling)):
-            self._notPickedUp(path, "no more streams are taken")
-            return
-        try:
-            endpoint = self._reach(path)
-        except PeerError as strange:
-            self._notPickedUp(path, str(strange))
-            return
-        dialled: Deferred[Any] = endpoint.connect(Arriving(lambda transport: self._pickedUp(path, transport)))
-        self._dialling[path] = dialled
-        dialled.addTimeout(PICK_UP, self._clock, tooLate)
-        dialled.addBoth(self._settled, path)
-
-    def _settled(self, result: Any, path: str) -> None:
-        self._dialling.pop(path, None)
-        if isinstance(result, Failure):
-            self._notPickedUp(path, result.getErrorMessage())
-
-    def _notPickedUp(self, path: str, reason: str) -> None:
-        self._wire.failed(path, reason)
-        self._flush()
-
-    def _pickedUp(self, path: str, transport: Any) -> None:
-        self._wire.picked_up(path)
-        self._adopt(transport)
-        self.listener.arrived(transport)
-
-    def _over(self, lost: SessionLost) -> None:
-        for dialled in list(self._dialling.values()):
-            dialled.cancel()
-
-
 @implementer(IStreamClientEndpoint)
 class _Asks:
     """
@@ -277,19 +202,6 @@ class _Asks:
         @return: fires with the protocol once the connection is there.
         """
         return self._dialler.ask(protocolFactory)
-
-
-@implementer(IStreamClientEndpoint)
-class _NoOpening:
-    """
-    The connector of a L{RevdialListener}.
-    """
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """
-        @return: fails with L{UnsupportedPurpose}.
-        """
-        return fail(UnsupportedPurpose("only the other side of this session opens streams"))
 
 
 @implementer(IListeningPort, IStreamServerEndpoint)
@@ -320,78 +232,3 @@ class _NoArrivals:
         Nowhere.
         """
         return StreamAddress()
-
-
-@implementer(IListeningPort, IStreamServerEndpoint)
-class _Arrivals:
-    """
-    The listener of a L{RevdialListener}, and what its C{listen} gives.  Streams that nobody takes yet are paused.
-    """
-
-    def __init__(self, session: RevdialListener) -> None:
-        self._session = session
-        self._factory: IProtocolFactory | None = None
-        self._unclaimed: list[Any] = []
-
-    def takes(self, coming: int) -> bool:
-        """
-        @param coming: how many are on their way.
-        @return: whether one more may come.
-        """
-        self._unclaimed = [transport for transport in self._unclaimed if transport.connected]
-        return self._factory is not None or len(self._unclaimed) + coming < UNCLAIMED
-
-    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """
-        Give the peer's streams, those that wait first, to a factory.
-
-        @return: fails with L{CannotListenError} if there is a factory already.
-        """
-        if self._factory is not None:
-            return fail(CannotListenError("session", self._session.address, "its streams have a factory already"))
-        self._factory = protocolFactory
-        waiting, self._unclaimed = self._unclaimed, []
-        for transport in waiting:
-            if transport.connected:
-                transport.resumeProducing()   # what it held follows on a later turn, unless its protocol pauses it
-                self._claim(transport)
-        return succeed(self)
-
-    def arrived(self, transport: Any) -> None:
-        """
-        The peer's connection is there.
-        """
-        if self._factory is None:
-            transport.pauseProducing()
-            self._unclaimed.append(transport)
-        else:
-            self._claim(transport)
-
-    def _claim(self, transport: Any) -> None:
-        assert self._factory is not None
-        try:
-            transport.handOver(built(self._factory, transport.address))
-        except Exception as error:
-            self._session.log.warn(
-                "nobody takes stream {stream} of {key}: {reason!r}", stream=transport.streamId,
-                key=self._session.address.key, reason=error,
-            )
-            transport.abortConnection()
-
-    def startListening(self) -> None:
-        """
-        It does already.
-        """
-
-    def stopListening(self) -> Deferred[None]:
-        """
-        Streams that come from now on wait for the next factory.
-        """
-        self._factory = None
-        return succeed(None)
-
-    def getHost(self) -> StreamAddress:
-        """
-        The session's address.
-        """
-        return self._session.address
