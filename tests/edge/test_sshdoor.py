@@ -14,6 +14,7 @@ from twisted.conch.ssh import connection
 from twisted.conch.ssh.common import NS
 from twisted.conch.ssh.filetransfer import FXF_READ
 from twisted.conch.ssh.forwarding import packOpen_direct_tcpip
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import Clock, deferLater
@@ -21,6 +22,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.handler.sshwire import HOST_KEY, OTHER_KEY, USER_KEY, Collects, Pair, makeServer
+from tunnelstack.edge import sshdoor
 from tunnelstack.edge.sshdoor import DoorLimits, Login, SSHDoor, parseLogin
 from tunnelstack.errors import Denied
 from tunnelstack.handler.ssh_channel import WINDOW
@@ -349,6 +351,24 @@ class SSHDoorStrangerTests(SSHDoorCase):
         shown = [self.watched(lambda client, name=name: client.key(name, OTHER_KEY)) for name in (self.KNOWN, self.UNKNOWN)]
         self.assertEqual(shown[0], shown[1])
         self.assertEqual(self.dialled, ["lab.bench"])
+
+    def test_passwordsBeyondSoManyAreWrong(self) -> None:
+        """
+        Whoever guesses does not make the edge dial as often as he likes; nor does he notice.
+        """
+        self.door = self.makeDoor(limits=DoorLimits(passwords=0.01))
+        self.patch(sshdoor, "household", lambda address: "192.0.2.7")
+        self.door.attempts.take("192.0.2.7", self.clock.seconds())
+        wrong = self.tries(self.UNKNOWN)
+        self.assertEqual((self.dialled, wrong), ([], self.tries(self.KNOWN, b"lovelace")))
+        self.clock.advance(100)
+        self.assertTrue(self.tries(self.KNOWN, b"lovelace")[0])
+
+    def test_newcomersAreCounted(self) -> None:
+        self.door = self.makeDoor(admits=lambda address: address != "192.0.2.7")
+        self.assertIsNone(self.door.buildProtocol(IPv4Address("TCP", "192.0.2.7", 40000)))
+        self.assertEqual(self.door.connected, 0)
+        self.visit()
 
     def test_theLogKnows(self) -> None:
         with capturedLogs() as said:

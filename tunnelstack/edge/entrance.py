@@ -98,7 +98,7 @@ class SSHEntrance(Service):
         jumps = Logins(keys=keys.check, users=frozenset(said.jumpUsers)) if keys is not None and said.jumpUsers else None
         return SSHDoor(
             self._edge.clock, hostKeys(self._keysFile(said)), self._dial, jumps=jumps, vouch=vouch,
-            known=keys.check if keys is not None and words else None,
+            known=keys.check if keys is not None and words else None, admits=self._edge.accept.admits,
         )
 
     def _keysFile(self, said: SSHConfig) -> Path:

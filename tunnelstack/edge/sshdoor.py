@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 
 from tunnelstack.edge._sshdoor_bridge import BridgeConnection, JumpConnection
 from tunnelstack.edge._sshdoor_device import Device, reach
+from tunnelstack.edge.pace import Rates, household
 from tunnelstack.errors import Unavailable
 from tunnelstack.handler.ssh import SSHFactory, SSHLimits
 from tunnelstack.handler.ssh_connection import Connection
@@ -79,11 +80,13 @@ class DoorLimits(SSHLimits):
     @ivar handshake: seconds to reach a device and exchange keys with it.
     @ivar refusal: seconds after which somebody hears that a device does not let him in, or that there is none.  Longer than
         servers take to refuse a password (OpenSSH's with PAM up to three seconds); where one takes longer, a multiple.
+    @ivar passwords: a second that one address may try, at devices; four times as many at once.  Further ones are wrong.
     """
 
     connections: int = field(default=512, validator=validators.ge(1))
     handshake: float = field(default=30.0, validator=validators.gt(0))
     refusal: float = field(default=4.0, validator=validators.gt(0))
+    passwords: float = field(default=5.0, validator=validators.gt(0))
 
 
 class SSHDoor(SSHFactory):
@@ -91,19 +94,21 @@ class SSHDoor(SSHFactory):
     The factory for an edge's endpoint.
 
     @ivar connected: how many visitors there are.
+    @ivar attempts: counts the passwords that are tried.
     """
 
     log = Logger()
 
     def __init__(
         self, clock: Any, hostKeys: Iterable[Key], dial: Dial, *, known: Known | None = None, vouch: Vouch | None = None,
-        jumps: Logins | None = None, limits: DoorLimits | None = None,
+        jumps: Logins | None = None, admits: Callable[[str], bool] = lambda address: True, limits: DoorLimits | None = None,
     ) -> None:
         """
         @param hostKeys: from L{hostKeys<tunnelstack.handler.ssh_keys.hostKeys>}.
         @param known: without it, keys are not taken for devices.
         @param vouch: goes with C{known}.
         @param jumps: who may jump to devices; without it, nobody.
+        @param admits: whether a newcomer from an address may stay.
         """
         self.limits: DoorLimits
         super().__init__(clock, hostKeys, limits or DoorLimits())
@@ -111,6 +116,8 @@ class SSHDoor(SSHFactory):
         self.known = known
         self.vouch = vouch
         self.jumps = jumps
+        self.attempts = Rates(self.limits.passwords, 4 * self.limits.passwords)
+        self._admits = admits
         self.connected = 0
 
     def buildProtocol(self, addr: Any) -> ServerTransport | None:
@@ -119,6 +126,8 @@ class SSHDoor(SSHFactory):
         """
         if self.connected >= self.limits.connections:
             self.log.warn("SSH door: {peer} turned away, there are {connected}", peer=str(addr), connected=self.connected)
+            return None
+        if not self._admits(getattr(addr, "host", "")):
             return None
         self.connected += 1
         return self.serverTransport(self._gone)
@@ -177,6 +186,10 @@ class Visit:
         login = self._named(user)
         if not login.device:
             return self._jumps().password(user, password)
+        who, now = household(getattr(self._transport.transport.getPeer(), "host", "")), self._door.clock.seconds()
+        if who and not self._door.attempts.take(who, now):
+            self._door.log.info("SSH door: too many passwords from {peer}, which are not tried", peer=who)
+            return succeed(False).addCallback(self._judged, now)
         return self._tried(self._reached, login, lambda device: device.password(login.user, password))
 
     def offered(self, user: str, key: Key) -> Deferred[bool]:
