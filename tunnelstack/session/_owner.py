@@ -66,6 +66,7 @@ class StreamOwner(Late):
         self._streams: dict[int, StreamTransport] = {}
         self._ring: deque[StreamTransport] = deque()
         self._held: deque[StreamTransport] = deque()
+        self._over: list[StreamTransport] = []    # our end of them is with the core, and nobody was told yet
         self._short: list[StreamTransport] = []   # a record of theirs waits for more credit than there is
         self._calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._turn: Any = None                # the delayed call of the next turn
@@ -154,11 +155,14 @@ class StreamOwner(Late):
                 self._makeCalls()
             self._again = False
             self._send()
-            if self._calls:                   # of streams that have ended with this
+            if self._over:                    # what it means that they are over can wait for what the peer waits for
+                self._tellOver()
+            if self._calls:
                 self._makeCalls()
                 if self._ring or self._again:
                     self._again = False
                     self._send()
+                    self._tellOver()
         finally:
             self._feeding = False
         if self._calls or self._more or self._again:  # a producer that was resumed put something off, or there is more to send
@@ -267,6 +271,14 @@ class StreamOwner(Late):
         """
         if stream.connected:
             self._core.end_stream(stream.streamId)
+            self._over.append(stream)
+
+    def _tellOver(self) -> None:
+        """
+        Tell the streams whose end is on its way.
+        """
+        over, self._over = self._over, []
+        for stream in over:
             closing = self._closing.get(stream.streamId)
             if closing is not None:
                 if stream.readEnded:
@@ -314,6 +326,7 @@ class StreamOwner(Late):
         self._ring.clear()
         self._held.clear()
         self._short.clear()
+        self._over.clear()
         failure = Failure(reason)
         for stream in list(self._streams.values()):
             stream.lost(failure)

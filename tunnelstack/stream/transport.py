@@ -296,6 +296,8 @@ class StreamTransport(Outgoing):
         """
         Nothing more is told to the application; the session absorbs what still comes.
         """
+        if self.readEnded and not (self.queued or self._waiting or self._producer):
+            return                            # nothing comes, and nothing waits for anybody
         unread = 0
         if self._waiting:
             unread = self.held - self._prepaid
