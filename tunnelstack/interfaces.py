@@ -52,6 +52,12 @@ class IStreamOwner(Interface):
         Call C{call} on a later turn of the reactor, never from inside a call that an application's protocol is making.
         """
 
+    def hasten():
+        """
+        Somebody has written all he had.  Streams share one write a turn; but when several have something to send, let the peer
+        begin with it while others are still writing.
+        """
+
     def hold(stream):
         """
         The stream's producer was paused because the session is full: call C{stream.relieve()} in turn once it is not.

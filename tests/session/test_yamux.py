@@ -14,10 +14,12 @@ from zope.interface.verify import verifyObject
 from tests.promises.streams import WINDOW, Collect, HalfCollect, Producer, StreamPromises
 from tunnelstack.interfaces import ISession, IStreamOwner
 from tunnelstack.session._opens import WAITING_OPENS
+from tunnelstack.session._owner import HASTE
 from tunnelstack.session._telling import TURN
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.lost import OpenTimeout, SessionClosed, SessionLost, StreamReset, TooManyStreams
 from tunnelstack.testing import Wire, sessionPair
+from tunnelstack.transport.push import prompt
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 COLLECT = Factory.forProtocol(HalfCollect)
@@ -115,6 +117,33 @@ class SessionTests(TwoSessions):
             self.open().transport.write(b"octets")
         self.wire.clock.advance(0)
         self.assertEqual([len(write) for write in writes], [3 * (12 + 12 + 6)])
+
+    def test_whoHasWrittenAllHeHadDoesNotWaitForManyOthers(self) -> None:
+        writes = self.recorded()
+        accepted = self.accept()
+        streams = [self.open() for _ in range(3 * HASTE + 1)]
+        self.wire.settle()
+        writes.clear()
+        for number, stream in enumerate(streams):
+            prompt(stream.transport)(b"octets")
+            self.assertEqual(len(writes), (number + 1) // HASTE)
+        self.assertEqual({len(write) for write in writes}, {HASTE * (12 + 6)})
+        self.wire.settle()
+        self.assertEqual(len(writes), 4)
+        self.assertEqual([end.got for end in accepted], [b"octets"] * len(streams))
+
+    def test_nobodyIsToldAnythingMeanwhile(self) -> None:
+        writes = self.recorded()
+        self.accept()
+        ending, *others = [self.open() for _ in range(HASTE)]
+        self.wire.settle()
+        writes.clear()
+        ending.transport.loseWriteConnection()
+        for stream in others:
+            prompt(stream.transport)(b"octets")
+        self.assertEqual(([len(write) for write in writes], ending.told), ([(HASTE - 1) * (12 + 6) + 12], ["made"]))
+        self.wire.settle()
+        self.assertEqual(ending.told, ["made", "write ended"])
 
     def test_aBatchIsAtMost64KiBOfWholeFrames(self) -> None:
         writes = self.recorded()

@@ -37,6 +37,9 @@ HEADER = 12
 SMALLEST_TURN = 1024
 """With less room than this left in a batch, the frame waits for the next one."""
 
+HASTE = 4
+"""Streams in the ring that are worth a write of their own before the turn is over."""
+
 BATCHES = 4
 """Batches that leave in one turn, however fast the carrier takes them."""
 
@@ -129,6 +132,17 @@ class StreamOwner(Late):
         As in L{IStreamOwner}.
         """
         self._held.append(stream)
+
+    def hasten(self) -> None:
+        """
+        As in L{IStreamOwner}.
+        """
+        if len(self._ring) >= HASTE and not self._feeding:
+            self._feeding = True              # the flush of this turn sees to all else
+            try:
+                self._send()
+            finally:
+                self._feeding = False
 
     def _wake(self) -> None:
         """

@@ -9,6 +9,7 @@ is making itself.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import ConnectionAborted
@@ -73,6 +74,16 @@ class StreamTransport(Outgoing):
         self._writeEnded = False              # our FIN is with the session
         self.readEnded = False               # the peer's FIN has come (it may wait behind held octets)
         self._readTold = False                # and the protocol knows
+
+    def prompt(self) -> Callable[[bytes], object]:
+        """
+        @return: a C{write} for those who have collected; see L{prompt<tunnelstack.transport.push.prompt>}.
+        """
+        return self._promptly
+
+    def _promptly(self, data: bytes) -> None:
+        self.write(data)
+        self._owner.hasten()
 
     # ITransport: the end of writing
 
