@@ -433,3 +433,29 @@ class IAuthenticator(Interface):
         @param claim: a L{Claim<tunnelstack.terms.Claim>}.
         @return: a C{Deferred} of a L{Principal<tunnelstack.terms.Principal>}; it fails with C{Refused}.
         """
+
+
+class IDirectory(Interface):
+    """
+    Which edge of several holds which key.  One edge alone needs none: its registry knows all there is.
+    """
+
+    def announce(key):
+        """
+        This edge holds the key.
+        """
+
+    def withdraw(key):
+        """
+        This edge no longer holds the key.
+        """
+
+    def locate(key):
+        """
+        @return: a C{Deferred} of a list of edges.
+        """
+
+    def watch(receiver):
+        """
+        @param receiver: called with a key and the list of edges that hold it, at each change.
+        """
