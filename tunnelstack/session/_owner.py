@@ -137,8 +137,8 @@ class StreamOwner(Late):
         """
         As in L{IStreamOwner}.
         """
-        if len(self._ring) >= HASTE and not self._feeding:
-            self._feeding = True              # the flush of this turn sees to all else
+        if len(self._ring) >= HASTE and self._turn is not None and not self._feeding:
+            self._feeding = True              # the flush that is to come sees to all else
             try:
                 self._send()
             finally:
