@@ -74,8 +74,11 @@ class Load:
 
 class Slow(Hello):
     """
-    Takes its time, so that some requests are always under way.
+    Takes its time, so that some requests are always under way.  Head and body leave in one write, and so travel in one segment
+    and one frame: whoever is killed on the way, no visitor gets half of them, and an answer that is cut short is a fault.
     """
+
+    wbufsize = -1
 
     def do_GET(self) -> None:
         time.sleep(0.05)
