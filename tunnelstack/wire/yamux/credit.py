@@ -60,7 +60,7 @@ class ReceiveWindow:
         self.returnable = 0
         self.step = INITIAL_WINDOW // 2
         self.edge = 0
-        self.grants: list[int] = []
+        self.grants: tuple[int, ...] = ()
         self.read = -1
         self.starved = False
 
@@ -80,7 +80,8 @@ class ReceiveWindow:
         """
         grants = self.grants
         while grants and self.allowance < self.edge:
-            self.edge -= grants.pop(0)
+            self.edge -= grants[0]
+            grants = self.grants = grants[1:]
         if self.allowance == self.edge and self.read == read:
             self.starved = True
 
@@ -108,7 +109,7 @@ class ReceiveWindow:
         delta, self.returnable = self.returnable, 0
         self.allowance += delta
         self.edge += delta
-        self.grants.append(delta)
+        self.grants += (delta,)
         return delta
 
     def close(self) -> None:

@@ -68,7 +68,10 @@ class Intake(SessionState):
         self._ended_unheard.clear()
         events: list[Event] = []
         try:
-            self._read(data, events)
+            at = self._resume(data, events) if self._body_left or self._header else 0
+            at = self._frames(data, at, events)
+            if at < len(data):
+                self._header = data[at:]
         except SessionBroken as broken:
             self._break(broken, events)
             raise
@@ -89,22 +92,22 @@ class Intake(SessionState):
             raise self._broken
         return []
 
-    def _read(self, data: bytes, events: list[Event]) -> None:
-        at = 0
+    def _resume(self, data: bytes, events: list[Event]) -> int:
+        """
+        The frame that the former octets cut.
+
+        @return: where the next begins.
+        """
         if self._body_left:
-            at = self._body(data, 0, events)
-        elif self._header:
-            at = HEADER_SIZE - len(self._header)
-            header = self._header + data[:at]
-            if len(header) < HEADER_SIZE:
-                self._header = header
-                return
-            self._header = b""
-            word, stream_id, length = unpack_header(header)
-            at = self._frame(word, stream_id, length, data, at, events)
-        at = self._frames(data, at, events)
-        if at < len(data):
-            self._header = data[at:]
+            return self._body(data, 0, events)
+        at = HEADER_SIZE - len(self._header)
+        header = self._header + data[:at]
+        if len(header) < HEADER_SIZE:
+            self._header = header
+            return len(data)
+        self._header = b""
+        word, stream_id, length = unpack_header(header)
+        return self._frame(word, stream_id, length, data, at, events)
 
     def _frames(self, data: bytes, at: int, events: list[Event]) -> int:
         """

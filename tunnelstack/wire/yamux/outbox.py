@@ -110,11 +110,12 @@ class Outbox:
         if not (self._control or self.updates or self._pongs):
             return data
         pieces = self._pongs + self._control
-        for stream_id, stream in self.updates.items():
-            pieces.append(pack_header(WINDOW_PLAIN, stream_id, stream.grant(highest, budget)))
+        if self.updates:
+            for stream_id, stream in self.updates.items():
+                pieces.append(pack_header(WINDOW_PLAIN, stream_id, stream.grant(highest, budget)))
+            self.updates.clear()
         pieces += data
         self._pongs, self._control = [], []
-        self.updates.clear()
         self.resets = 0
         return pieces
 

@@ -64,16 +64,16 @@ class YamuxConnection(Intake):
             raise GoneAway("the session takes no new streams")
         if self._next_id >= FIRST_UNUSABLE_ID:
             raise StreamsExhausted("the session has no stream numbers left")
-        slots = self.open_slots
-        if not slots:
+        unheard, limits = self._unheard, self._limits
+        if len(unheard) >= limits.unacknowledged or self._ours >= limits.max_streams:
             self._slots_wanted = True
-            raise TooManyStreams("too many streams", open=self._ours, unacknowledged=len(self._unheard))
+            raise TooManyStreams("too many streams", open=self._ours, unacknowledged=len(unheard))
         stream_id = self._next_id
         self._next_id += 2
         stream = self._streams[stream_id] = Stream(stream_id, ours=True)
         self._ours += 1
-        self._unheard[stream_id] = now + (self._limits.open_timeout or inf)
-        self._slots_wanted = slots == 1
+        unheard[stream_id] = now + (limits.open_timeout or inf)
+        self._slots_wanted = len(unheard) >= limits.unacknowledged or self._ours >= limits.max_streams
         self._outbox.control(WINDOW_SYN, stream_id, self._first_grant(stream))
         return stream_id
 

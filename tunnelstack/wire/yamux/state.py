@@ -8,7 +8,7 @@ from __future__ import annotations
 from tunnelstack.wire.yamux.credit import Budget
 from tunnelstack.wire.yamux.errors import PeerFailed, SessionBroken, TooManyRefusals, WindowOverrun
 from tunnelstack.wire.yamux.events import Event, ResetReason, SlotsFreed, StreamReset
-from tunnelstack.wire.yamux.frames import FIRST_UNUSABLE_ID, GOAWAY_PLAIN
+from tunnelstack.wire.yamux.frames import FIRST_UNUSABLE_ID, GOAWAY_PLAIN, INITIAL_WINDOW
 from tunnelstack.wire.yamux.keepalive import Keepalive
 from tunnelstack.wire.yamux.limits import DEFAULT_LIMITS, SessionLimits
 from tunnelstack.wire.yamux.outbox import Outbox
@@ -118,18 +118,21 @@ class SessionState:
         """
         stream_id = stream.stream_id
         del self._streams[stream_id]
-        self._unheard.pop(stream_id, None)
-        self._outbox.updates.pop(stream_id, None)
+        if self._unheard:
+            self._unheard.pop(stream_id, None)
+        if self._outbox.updates:
+            self._outbox.updates.pop(stream_id, None)
         if stream.ours:
             self._ours -= 1
         else:
             self._ended_unheard.add(stream_id)
             self._backlog -= not stream.accepted
-        self.held -= stream.held
-        stream.release(self._budget)
         if self._body_of is stream:
             self._body_of = None
+        if stream.size > INITIAL_WINDOW:
+            stream.release(self._budget)
         if not stream.finished:
+            self.held -= stream.held
             self._outbox.drop(stream)
 
     def _tell_slots(self, events: list[Event]) -> None:
