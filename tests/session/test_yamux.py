@@ -467,6 +467,41 @@ class PressureTests(TwoSessions):
         self.assertTrue(accepted[0].reason.check(StreamReset))
         self.assertEqual((self.near.streams, self.far.streams), (0, 0))
 
+    def test_aPeerMayEndLateAfterAHalfClose(self) -> None:
+        """
+        Our end was sent before the application closed: the peer has as long for its own as after any end.
+        """
+        accepted = self.accept()
+        stream = self.open()
+        stream.transport.loseWriteConnection()
+        self.wire.settle()
+        stream.transport.loseConnection()
+        for _ in range(60):
+            self.wire.clock.advance(1)
+            self.wire.settle()
+        self.assertEqual(self.near.streams, 1)
+        accepted[0].transport.loseConnection()
+        self.wire.settle()
+        self.assertTrue(accepted[0].reason.check(ConnectionDone))
+        self.assertEqual((self.near.streams, self.far.streams), (0, 0))
+
+    def test_whatArrivesBetweenACloseAndOurEndIsAbsorbed(self) -> None:
+        class Once(HalfCollect):
+            def dataReceived(self, data: bytes) -> None:
+                self.transport.loseConnection()
+
+        accepted = self.accept()
+        stream = self.open(Once)
+        self.wire.settle()
+        accepted[0].transport.writeRecord(b"this is read")
+        accepted[0].transport.writeRecord(b"and this is not")
+        self.wire.settle()
+        self.assertEqual(self.near.held, 0)
+        accepted[0].transport.loseConnection()
+        self.wire.settle()
+        self.assertTrue(stream.reason.check(ConnectionDone))
+        self.assertEqual((self.near.streams, self.far.streams), (0, 0))
+
     def test_aFlushThatGetsNoCreditIsGivenUp(self) -> None:
         accepted = self.accept()
         stream = self.open(Collect)

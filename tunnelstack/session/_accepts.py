@@ -17,6 +17,7 @@ from zope.interface import implementer
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.lost import StreamReset
 from tunnelstack.stream.transport import StreamTransport
+from tunnelstack.wire.yamux.events import StreamOpened
 
 
 @implementer(IStreamServerEndpoint)
@@ -60,10 +61,11 @@ class Accepts:
         """
         self._factory = None
 
-    def opened(self, streamId: int) -> None:
+    def opened(self, event: StreamOpened) -> None:
         """
         The peer opened a stream.
         """
+        streamId = event.stream_id
         stream = StreamTransport(self._session, streamId, self._session.address, _UNCLAIMED)
         self._session._streams[streamId] = stream
         if self._factory is None:
@@ -79,25 +81,23 @@ class Accepts:
         self._unclaimed.pop(streamId, None)
 
     def _claim(self, stream: StreamTransport) -> None:
-        protocol = self._build(stream)
+        assert self._factory is not None
+        try:
+            protocol = self._factory.buildProtocol(stream.address)
+        except Exception:
+            self._log.failure("a factory failed to build a protocol for a stream of {key}", key=stream.address.key)
+            protocol = None
         if protocol is None:
             self._session.reset(stream.streamId)
             stream.lost(Failure(StreamReset("nobody takes it")))
             return
         self._session._core.accept_stream(stream.streamId)
+        stream.protocol = protocol
         try:
-            stream.handOver(protocol)
+            protocol.makeConnection(stream)
         except Exception:
             self._log.failure("a protocol failed when connected to a stream of {key}", key=stream.address.key)
             stream.abortConnection()
-
-    def _build(self, stream: StreamTransport) -> Any:
-        assert self._factory is not None
-        try:
-            return self._factory.buildProtocol(stream.address)
-        except Exception:
-            self._log.failure("a factory failed to build a protocol for a stream of {key}", key=stream.address.key)
-            return None
 
 
 @implementer(IListeningPort)

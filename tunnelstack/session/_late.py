@@ -51,17 +51,33 @@ class Late:
     def __init__(self) -> None:
         self._closing: dict[int, _Closing] = {}
 
-    def forget(self, streamId: int, discarded: int) -> None:
+    def forget(self, streamId: int, discarded: int, ended: bool) -> None:
         """
         As in L{IStreamOwner}.
         """
         if discarded:
             self._core.acknowledge(streamId, discarded)
             self._wake()
+        self._follow(streamId, ended)
+
+    def _follow(self, streamId: int, ended: bool) -> _Closing:
         now = self._clock.seconds()
-        self._closing[streamId] = _Closing(now)
+        self._closing[streamId] = closing = _Closing(now, ended)
         if now + LATE_SECONDS < self._wakeAt:
             self._watch(now + LATE_SECONDS)
+        return closing
+
+    def _endSent(self, stream: StreamTransport) -> None:
+        """
+        Our end of a stream has been sent.
+        """
+        closing = self._closing.get(stream.streamId)
+        if closing is not None:
+            if stream.readEnded:
+                del self._closing[stream.streamId]
+            closing.ended = True
+        elif stream.disconnecting and not stream.readEnded:
+            self._follow(stream.streamId, True)
 
     def _absorb(self, streamId: int, octets: int) -> None:
         """
@@ -69,7 +85,9 @@ class Late:
         """
         closing = self._closing.get(streamId)
         if closing is None:
-            return
+            if streamId not in self._streams:
+                return
+            closing = self._follow(streamId, False)     # our end is about to leave
         closing.absorbed += octets
         if closing.absorbed > LATE_OCTETS or self._clock.seconds() - closing.since > LATE_SECONDS:
             self._cutOff(streamId, "it went on sending after the close")

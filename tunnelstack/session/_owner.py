@@ -293,11 +293,7 @@ class StreamOwner(Late):
         """
         over, self._over = self._over, []
         for stream in over:
-            closing = self._closing.get(stream.streamId)
-            if closing is not None:
-                if stream.readEnded:
-                    del self._closing[stream.streamId]
-                closing.ended = True
+            self._endSent(stream)
             stream.ended()
 
     # The carrier's pressure (IPushProducer)

@@ -44,7 +44,7 @@ class Telling(StreamOwner):
         self._timer: Any = None
         self._deliver: dict[type[events.Event], Callable[[Any], None]] = {
             events.DataArrived: self._data,
-            events.StreamOpened: lambda event: self.listener.opened(event.stream_id),
+            events.StreamOpened: self.listener.opened,
             events.StreamEnded: self._streamEnded,
             events.StreamReset: self._streamReset,
             events.CreditArrived: self._credit,

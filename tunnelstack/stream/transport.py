@@ -307,14 +307,14 @@ class StreamTransport(Outgoing):
         """
         Nothing more is told to the application; the session absorbs what still comes.
         """
-        if self.readEnded and not (self.queued or self._waiting or self._producer):
-            return                            # nothing comes, and nothing waits for anybody
+        if (self.readEnded or not self._writeEnded) and not (self.queued or self._waiting or self._producer):
+            return                            # nothing waits for anybody: the end of the stream is about to leave
         unread = 0
         if self._waiting:
             unread = self.held - self._prepaid
             self._waiting.clear()
             self._prepaid = 0
-        self._owner.forget(self.streamId, unread)
+        self._owner.forget(self.streamId, unread, self._writeEnded)
 
     # Who is who
 
