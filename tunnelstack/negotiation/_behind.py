@@ -11,8 +11,6 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.wire.negotiate import Agreed
-
 
 @implementer(IProtocol, IHalfCloseableProtocol)
 class Behind:
@@ -80,11 +78,12 @@ class Behind:
         """
 
 
-def standBehind(stream: Any, agreed: Agreed) -> None:
+def standBehind(stream: Any, behind: Callable[[bytes], bytes]) -> None:
     """
-    Look at what comes next, where that is needed.
+    Look at what comes next.
 
     @param stream: has its application, which was given what was read too far.
+    @param behind: as in L{Agreed<tunnelstack.wire.negotiate.Agreed>}.
     """
-    if agreed.behind is not None and stream.connected:
-        stream.protocol = Behind(stream, agreed.behind)
+    if stream.connected:
+        stream.protocol = Behind(stream, behind)

@@ -67,7 +67,7 @@ class Initiating(Party):
         The stream is open: propose.
         """
         self._start(transport, self._timeout)
-        self._hear(self._negotiation.receive_data, b"")
+        Party.dataReceived(self, b"")
 
     def begun(self, opened: object) -> Any:
         """
@@ -150,7 +150,8 @@ class Initiating(Party):
             if self._connected is not None:
                 connected, self._connected = self._connected, None
                 connected.callback(application)
-        standBehind(stream, event)
+        if event.behind is not None:
+            standBehind(stream, event.behind)
         if leftover:
             stream.redeliver(leftover)
 

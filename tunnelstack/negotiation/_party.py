@@ -26,6 +26,8 @@ class Party:
 
     __slots__ = ("_deadlines", "_ends", "_negotiation", "transport")
 
+    succeededBy: Any = None                        # what arrives is not for whoever has the stream next
+
     transport: Any
     _negotiation: Any
     _deadlines: Any

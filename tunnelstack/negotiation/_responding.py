@@ -59,8 +59,12 @@ class Responding(Party):
     # What the negotiation comes to
 
     def _happened(self, event: Event) -> None:
-        if isinstance(event, Agreed):
-            self._agree(event)
+        if isinstance(event, Agreed):         # the peer has its answer, so the handler must do
+            self._agreed = event
+            if self._application is None:
+                self._serve(event)
+            else:
+                self._handOver(event)
         elif isinstance(event, Asked):
             self._ask(event)
         else:
@@ -74,16 +78,6 @@ class Responding(Party):
             self._serve(event)
         else:                                 # it knew it already, from the first of two questions
             self._hear(self._negotiation.accept)
-
-    def _agree(self, event: Agreed) -> None:
-        """
-        The peer has its answer, so the handler must do.
-        """
-        self._agreed = event
-        if self._application is None:
-            self._serve(event)
-        else:
-            self._handOver(event)
 
     def _serve(self, event: Agreed | Asked) -> None:
         """
@@ -126,7 +120,8 @@ class Responding(Party):
         except Exception:
             self._failed(Failure())
         else:
-            standBehind(self.transport, event)
+            if event.behind is not None:
+                standBehind(self.transport, event.behind)
 
     # Handlers that dial first
 

@@ -66,7 +66,8 @@ class Initiator(Negotiation):
         @raise UnexpectedAnswer: neither yes nor no.
         @raise BadToken: no token at all; nor is a L{BadVarint<tunnelstack.wire.varint.BadVarint>}.
         """
-        self._unsettled()
+        if self.settled:
+            self._unsettled()
         if not octets:
             return []
         buffer = self._buffer + octets if self._buffer else octets

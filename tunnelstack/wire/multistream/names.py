@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from tunnelstack.wire.multistream.tokens import HEADER, opening, token
+from tunnelstack.wire.multistream.tokens import HEADER_SIZE, opening, token
 
 
 class Names:
@@ -37,7 +37,7 @@ class Names:
         Know a name, or change whether the owner is asked.
         """
         agreed = opening(name)
-        self._echoes[name] = self._openings[agreed] = (name, agreed[len(HEADER) :], ask)
+        self._echoes[name] = self._openings[agreed] = (name, agreed[HEADER_SIZE:], ask)
 
     def discard(self, name: bytes) -> None:
         """
@@ -52,9 +52,9 @@ class Names:
 
         @return: name, echo, and whether to ask.
         """
-        if len(octets) <= len(HEADER):
+        if len(octets) <= HEADER_SIZE:
             return None
-        return self._openings.get(octets[: len(HEADER) + 1 + octets[len(HEADER)]])
+        return self._openings.get(octets[: HEADER_SIZE + 1 + octets[HEADER_SIZE]])
 
     def known(self, name: bytes) -> tuple[bytes, bytes, bool] | None:
         """

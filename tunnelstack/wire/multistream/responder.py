@@ -9,7 +9,7 @@ from typing import Any
 
 from tunnelstack.errors import UsageError
 from tunnelstack.wire.multistream.names import Names
-from tunnelstack.wire.multistream.tokens import HEADER, NA, greeted, next_token
+from tunnelstack.wire.multistream.tokens import HEADER, HEADER_SIZE, NA, greeted, next_token
 from tunnelstack.wire.negotiate import (
     Agreed,
     Asked,
@@ -73,7 +73,7 @@ class Responder(Negotiation):
         out, self._out = self._out, []
         if not self._greeted:
             self._greeted = True
-            out.insert(0, HEADER)
+            return [HEADER, *out]
         return out
 
     def receive_data(self, octets: bytes) -> list[Event]:
@@ -84,7 +84,8 @@ class Responder(Negotiation):
         @raise TooManyProposals: it does not come to an end.
         @raise BadToken: no token at all; nor is a L{BadVarint<tunnelstack.wire.varint.BadVarint>}.
         """
-        self._unsettled()
+        if self.settled:
+            self._unsettled()
         if self._asked is not None:
             self._kept.add(octets)
             return []
@@ -92,7 +93,7 @@ class Responder(Negotiation):
             found = self._names.opened(octets)
             if found is not None:
                 self._verified = True
-                return self._found(found, octets[len(HEADER) + len(found[1]) :])
+                return self._found(found, octets[HEADER_SIZE + len(found[1]) :])
         return self._read(self._buffer + octets if self._buffer else octets)
 
     def receive_eof(self) -> list[Event]:

@@ -64,6 +64,7 @@ def next_token(buffer: bytes) -> tuple[bytes, int] | None:
 
 
 HEADER = token(VERSION)
+HEADER_SIZE = len(HEADER)
 NA = token(NO)
 
 
