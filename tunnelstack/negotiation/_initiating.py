@@ -29,15 +29,18 @@ class Initiating(Party):
     Where the application need not wait it is connected at once, to the stream itself, and this protocol only takes the answer
     off what arrives first; else the application is connected when the answer (and with C{ON_FIRST_OCTET} an octet behind it)
     is there.
+
+    @ivar early: the application that did not wait, once the stream is open.
     """
 
-    __slots__ = ("_agreed", "_application", "_connected", "_factory", "_lost", "_timeout")
+    __slots__ = ("_agreed", "_application", "_connected", "_factory", "_lost", "_timeout", "early")
 
     def __init__(self, negotiation: Any, factory: IProtocolFactory, timeout: float) -> None:
         self._negotiation = negotiation
         self._factory = factory
         self._timeout = timeout
         self._application: Any = None
+        self.early: Any = None
         self._connected: Deferred[IProtocol] | None = None
         self._agreed: Agreed | None = None    # and waiting for the first octet
         self._lost: Failure | None = None     # why, if it was not to be
@@ -68,6 +71,9 @@ class Initiating(Party):
         """
         self._start(transport, self._timeout)
         Party.dataReceived(self, b"")
+        negotiation = self._negotiation
+        if negotiation.release is Release.AT_ONCE and self._application is None and self._lost is None:
+            self.early = self._connect(negotiation.name, {}, early=True)
 
     def begun(self, opened: object) -> Any:
         """
@@ -76,10 +82,8 @@ class Initiating(Party):
         @return: the application, a Deferred of it, or the failure.
         """
         if self._lost is None and self._application is None:
-            if self._negotiation.release is not Release.AT_ONCE:
-                self._connected = Deferred(self._cancelled)
-                return self._connected
-            self._connect(self._negotiation.name, {}, early=True)
+            self._connected = Deferred(self._cancelled)
+            return self._connected
         return self._lost or self._application
 
     def dataReceived(self, data: bytes) -> None:

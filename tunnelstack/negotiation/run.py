@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
@@ -58,7 +58,7 @@ class NegotiatingEndpoint:
         except Exception:
             return fail()
         opened: Deferred[Any] = self._connector.connect(opening)
-        return opened.addCallback(opening.begun)
+        return opened.addCallback(opening.begun) if opening.early is None else succeed(opening.early)
 
 
 class NegotiatingFactory(Factory):

@@ -37,8 +37,8 @@ class Opens:
 
     def __init__(self, session: Any) -> None:
         """
-        @param session: gives C{openFor(factory)}, which raises L{NoSlot}; C{gone()}, an exception or C{None}; C{_clock};
-            C{address}; and C{_watch(at)}, which calls L{expire} in time.
+        @param session: gives C{openFor(factory)}, which raises L{NoSlot}, or says why never; C{gone()}, why never or
+            C{None}; C{_clock}; C{address}; and C{_watch(at)}, which calls L{expire} in time.
         """
         self._session = session
         self._calls: deque[tuple[Deferred[IProtocol], IProtocolFactory, float]] = deque()
@@ -53,19 +53,19 @@ class Opens:
 
         @return: fires with the protocol once the opening is queued; cancelling a call that waits takes it out.
         """
+        try:
+            if not self._calls:
+                return succeed(self._session.openFor(protocolFactory))
+        except NoSlot:
+            pass
+        except Exception:
+            return fail()
+        return self._wait(protocolFactory)
+
+    def _wait(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         gone = self._session.gone()
         if gone is not None:
             return fail(gone)
-        if self._calls:
-            return self._wait(protocolFactory)
-        try:
-            return succeed(self._session.openFor(protocolFactory))
-        except NoSlot:
-            return self._wait(protocolFactory)
-        except Exception:
-            return fail()
-
-    def _wait(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         if len(self._calls) >= WAITING_OPENS:
             return fail(TooManyStreams("no stream can be opened now", waiting=len(self._calls)))
         connected: Deferred[IProtocol] = Deferred(self._abandon)

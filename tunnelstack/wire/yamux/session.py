@@ -18,7 +18,6 @@ from tunnelstack.wire.yamux.frames import (
     DATA,
     FIRST_UNUSABLE_ID,
     GOAWAY_PLAIN,
-    INITIAL_WINDOW,
     NORMAL,
     PING_REQUEST,
     WINDOW_ACK,
@@ -74,7 +73,7 @@ class YamuxConnection(Intake):
         self._ours += 1
         unheard[stream_id] = now + (limits.open_timeout or inf)
         self._slots_wanted = len(unheard) >= limits.unacknowledged or self._ours >= limits.max_streams
-        self._outbox.control(WINDOW_SYN, stream_id, self._first_grant(stream))
+        self._outbox.control(WINDOW_SYN, stream_id, self._first_grant(stream) if self._generous else 0)
         return stream_id
 
     def accept_stream(self, stream_id: int) -> None:
@@ -91,15 +90,13 @@ class YamuxConnection(Intake):
         stream.accepted = True
         stream.sendable = not stream.fin_sent
         self._backlog -= 1
-        delta = 0 if stream.fin_received else self._first_grant(stream)
-        self._outbox.control(WINDOW_ACK, stream_id, delta)
+        due = (self._generous or stream.returnable) and not stream.fin_received
+        self._outbox.control(WINDOW_ACK, stream_id, self._first_grant(stream) if due else 0)
 
     def _first_grant(self, stream: Stream) -> int:
         """
         The octets of credit that our first frame on a stream carries.
         """
-        if self._limits.window <= INITIAL_WINDOW and not stream.returnable:
-            return 0
         stream.grow(self._limits.window, self._budget)
         return stream.grant(self._limits.max_window, self._budget)
 

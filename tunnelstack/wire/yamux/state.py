@@ -36,6 +36,7 @@ class SessionState:
         """
         self._limits = limits
         self._max_frame = limits.max_frame
+        self._generous = limits.window > INITIAL_WINDOW  # our first frame on a stream carries credit
         self._parity = 1 if client else 0
         self._next_id = 1 if client else 2
         self._streams: dict[int, Stream] = {}
