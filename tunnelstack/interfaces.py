@@ -164,6 +164,13 @@ class INegotiation(Interface):
         @return: events, as from C{receive_data}; none where the peer may propose something else.
         """
 
+    def begin(now):
+        """
+        The stream is there: time runs.
+
+        @return: as C{next_deadline}.
+        """
+
     def next_deadline():
         """
         @return: when C{expire} wants to be called, in seconds of the caller's clock, or C{None}.
@@ -171,7 +178,7 @@ class INegotiation(Interface):
 
     def expire(now):
         """
-        Time has passed; the first call starts the clock.
+        Time has passed.
 
         @return: events, as from C{receive_data}.
         @raise PeerError: it is too late.

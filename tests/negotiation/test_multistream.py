@@ -835,6 +835,9 @@ class OwnDeadlineTests(NegotiationTestCase):
 
             asked = 0
 
+            def begin(self, now: float) -> float:
+                return 2.0
+
             def next_deadline(self) -> float:
                 return 2.0 * (self.asked + 1)
 

@@ -209,21 +209,21 @@ class InitiatorTests(SynchronousTestCase):
     def test_deadline(self) -> None:
         for ours in (Initiator(b"/a", timeout=30), Responder(KNOWN, timeout=30)):
             self.assertIsNone(ours.next_deadline())
-            self.assertEqual(ours.expire(1000.0), [])
+            self.assertEqual(ours.begin(1000.0), 1030.0)
             self.assertEqual(ours.next_deadline(), 1030.0)
             self.assertEqual(ours.expire(1029.0), [])
             self.assertRaises(TooLate, ours.expire, 1030.0)
 
     def test_noDeadlineOnceSettled(self) -> None:
         ours = Initiator(b"/a", timeout=30)
-        ours.expire(0.0)
+        ours.begin(0.0)
         ours.receive_data(octets("A01 A04"))
         self.assertIsNone(ours.next_deadline())
         self.assertEqual(ours.expire(1000.0), [])
 
     def test_noTimeoutNoDeadline(self) -> None:
         ours = Initiator(b"/a")
-        ours.expire(0.0)
+        self.assertIsNone(ours.begin(0.0))
         self.assertIsNone(ours.next_deadline())
 
 

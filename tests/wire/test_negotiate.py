@@ -229,7 +229,7 @@ class ThenTests(SynchronousTestCase):
     def test_eachHasItsOwnTime(self) -> None:
         ours = Then(Responder([NAME], timeout=10), Receiver(timeout=5))
         self.assertIsNone(ours.next_deadline())
-        ours.expire(100.0)
+        self.assertEqual(ours.begin(100.0), 110.0)
         self.assertEqual(ours.next_deadline(), 110.0)
         ours.expire(108.0)
         ours.receive_data(OPENING)

@@ -38,11 +38,9 @@ class Party:
         """
         self.transport = transport
         self._deadlines = deadlines = transport.deadlines
-        negotiation = self._negotiation
         now = deadlines.seconds()
         self._ends = ends = now + timeout
-        negotiation.expire(now)
-        deadline = negotiation.next_deadline()
+        deadline = self._negotiation.begin(now)
         deadlines.add(self, ends if deadline is None or deadline > ends else deadline)
 
     def _watch(self) -> None:

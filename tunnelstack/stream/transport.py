@@ -39,6 +39,8 @@ class StreamTransport(Outgoing):
 
     @ivar protocol: who is told what arrives.
     @ivar address: the L{StreamAddress} of the other end, as far as it is known.
+    @ivar deadlines: who tells of deadlines as long as the session lasts, a
+        L{Deadlines<tunnelstack.transport.deadlines.Deadlines>}.
     @ivar host: what C{getHost} says, where somebody knows better than C{address}.
     @ivar readEnded: the peer's end has come; the protocol may yet have to hear of it.
     @ivar endsWhole: the far side ends both directions when one is ended: nobody should end one who waits for an answer.
@@ -53,6 +55,7 @@ class StreamTransport(Outgoing):
         "_waiting",
         "_writeEnded",
         "address",
+        "deadlines",
         "endsWhole",
         "host",
         "protocol",
@@ -64,6 +67,7 @@ class StreamTransport(Outgoing):
     def __init__(self, owner: Any, streamId: int, address: StreamAddress, protocol: IProtocol) -> None:
         super().__init__(owner, streamId)
         self.address = address
+        self.deadlines = owner.deadlines
         self.endsWhole = False
         self.host: IAddress | None = None
         self.protocol: Any = protocol
@@ -139,13 +143,6 @@ class StreamTransport(Outgoing):
     def _tellWriteEnded(self) -> None:
         if self.connected and IHalfCloseableProtocol.providedBy(self.protocol):
             self._call(self.protocol.writeConnectionLost)
-
-    @property
-    def deadlines(self) -> Any:
-        """
-        Who tells of deadlines as long as the session lasts: L{Deadlines<tunnelstack.transport.deadlines.Deadlines>}.
-        """
-        return self._owner.deadlines
 
     @property
     def held(self) -> int:

@@ -140,7 +140,7 @@ class Negotiation:
 
     def __init__(self, release: Release, timeout: float | None) -> None:
         """
-        @param timeout: seconds from the first call of L{expire} until the peer must have said its part; C{None} for ever.
+        @param timeout: seconds from L{begin} until the peer must have said its part; C{None} for ever.
         """
         self.name = b""
         self.release = release
@@ -191,23 +191,30 @@ class Negotiation:
         """
         raise UsageError("nothing was asked")
 
+    def begin(self, now: float) -> float | None:
+        """
+        The stream is there: time runs.
+
+        @return: as C{next_deadline}.
+        """
+        if self._timeout is not None:
+            self._deadline = now + self._timeout
+        return self._deadline
+
     def next_deadline(self) -> float | None:
         """
-        @return: when to call L{expire}, on the caller's clock; C{None} before its first call and where there is no deadline.
+        @return: when to call L{expire}, on the caller's clock; C{None} before L{begin} and where there is no deadline.
         """
         return None if self.settled else self._deadline
 
     def expire(self, now: float) -> list[Event]:
         """
-        Time has passed; the first call starts the clock.
+        Time has passed.
 
         @raise TooLate: the deadline has.
         """
-        if self._timeout is not None and not self.settled:
-            if self._deadline is None:
-                self._deadline = now + self._timeout
-            elif now >= self._deadline:
-                raise TooLate("nothing was agreed in time", seconds=self._timeout)
+        if self._deadline is not None and now >= self._deadline and not self.settled:
+            raise TooLate("nothing was agreed in time", seconds=self._timeout)
         return []
 
     def _unsettled(self) -> None:
@@ -284,6 +291,13 @@ class Then(Negotiation):
         """
         return self._current.next_deadline()
 
+    def begin(self, now: float) -> float | None:
+        """
+        As in L{Negotiation}.
+        """
+        self._now = now
+        return self._first.begin(now)
+
     def expire(self, now: float) -> list[Event]:
         """
         As in L{Negotiation}.
@@ -313,7 +327,7 @@ class Then(Negotiation):
             return [first]
         self._current, self.name, self.alone = second, first.name, second.alone
         if self._now is not None:
-            second.expire(self._now)
+            second.begin(self._now)
         events = second.receive_data(first.leftover)
         if self._ended and not second.settled:
             events += second.receive_eof()

@@ -281,7 +281,7 @@ class Intake(SessionState):
         self._outbox.updates.pop(stream.stream_id, None)
         events.append(StreamEnded(stream.stream_id))
         if stream.fin_sent and stream.finished:
-            self._forget(stream)
+            self._leave(stream)
 
     def _ping(self, flags: int, opaque: int, events: list[Event]) -> None:
         if flags & SYN:

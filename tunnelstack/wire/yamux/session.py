@@ -140,7 +140,7 @@ class YamuxConnection(Intake):
         stream.sendable = False
         self._outbox.end(stream)
         if stream.fin_received and stream.finished:
-            self._forget(stream)
+            self._leave(stream)
 
     def reset_stream(self, stream_id: int) -> None:
         """
@@ -180,8 +180,7 @@ class YamuxConnection(Intake):
             if stream.accepted:     # before, it rides on the ACK
                 self._outbox.updates[stream.stream_id] = stream
         elif stream.finished:
-            self._forget(stream)
-
+            self._leave(stream)
 
     def ping(self) -> int:
         """

@@ -115,7 +115,15 @@ class SessionState:
 
     def _forget(self, stream: Stream) -> None:
         """
-        Take a stream out of every table, and its unsent payload out of the outbox unless it ended in peace.
+        A stream is over before its time: what is held of it, or has not left, goes as well.
+        """
+        self._leave(stream)
+        self.held -= stream.held
+        self._outbox.drop(stream)
+
+    def _leave(self, stream: Stream) -> None:
+        """
+        Take a stream that is finished out of every table.
         """
         stream_id = stream.stream_id
         del self._streams[stream_id]
@@ -132,9 +140,6 @@ class SessionState:
             self._body_of = None
         if stream.size > INITIAL_WINDOW:
             stream.release(self._budget)
-        if not stream.finished:
-            self.held -= stream.held
-            self._outbox.drop(stream)
 
     def _tell_slots(self, events: list[Event]) -> None:
         if self.open_slots:
