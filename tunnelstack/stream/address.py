@@ -15,7 +15,7 @@ from tunnelstack.terms import Principal
 
 
 @implementer(IAddress)
-@define(kw_only=True)
+@define
 class StreamAddress:
     """
     One end of a stream: what a handler is told when a stream is opened to it.  Made for every stream, and therefore not frozen

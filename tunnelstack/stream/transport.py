@@ -65,7 +65,7 @@ class StreamTransport(Outgoing):
     _log = Logger()
 
     def __init__(self, owner: Any, streamId: int, address: StreamAddress, protocol: IProtocol) -> None:
-        super().__init__(owner, streamId)
+        Outgoing.__init__(self, owner, streamId)     # not by super(): this is done for every stream
         self.address = address
         self.deadlines = owner.deadlines
         self.endsWhole = False

@@ -43,17 +43,17 @@ class Initiator(Negotiation):
         @param timeout: seconds.
         @raise UsageError: no name, several names at once, or a name that cannot be one.
         """
-        super().__init__(release, timeout)
-        offered = [names] if isinstance(names, bytes) else list(names)
-        if not offered:
+        Negotiation.__init__(self, release, timeout)
+        name, *others = (names,) if isinstance(names, bytes) else names or (b"",)
+        if not name:
             raise UsageError("there is no name to propose")
-        if release is Release.AT_ONCE and len(offered) > 1:
-            raise UsageError("octets may follow a proposal at once only if it is the only one", names=len(offered))
+        if others and release is Release.AT_ONCE:
+            raise UsageError("octets may follow a proposal at once only if it is the only one", names=1 + len(others))
         if early and release is not Release.AT_ONCE:
             raise UsageError("octets may follow a proposal only where the application's may", release=release.name)
-        self.name = offered[0]
-        self._others = offered[1:]
-        self._expected = opening(self.name)
+        self.name = name
+        self._others = others
+        self._expected = opening(name)
         self._out = [self._expected, early] if early else [self._expected]
         self._greeted = False
         self._buffer = b""

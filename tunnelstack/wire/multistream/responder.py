@@ -55,7 +55,7 @@ class Responder(Negotiation):
             further, so that octets behind it cannot be taken for a proposal.
         @param timeout: seconds.
         """
-        super().__init__(Release.ON_REPLY, timeout)
+        Negotiation.__init__(self, Release.ON_REPLY, timeout)
         self._names = names if isinstance(names, Names) else _table(names)
         self._strict = strict
         self._greeted = False             # our header is out

@@ -26,7 +26,7 @@ class Stream(ReceiveWindow):
     __slots__ = ("accepted", "credit", "fin_received", "fin_sent", "flowing", "flush", "ours", "sendable", "stream_id")
 
     def __init__(self, stream_id: int, ours: bool) -> None:
-        super().__init__()
+        ReceiveWindow.__init__(self)          # not by super(): this is done for every stream
         self.stream_id = stream_id
         self.ours = self.accepted = self.sendable = ours
         self.flowing = not ours
