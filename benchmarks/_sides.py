@@ -17,7 +17,7 @@ class Side:
     """
     One of those that are compared.
 
-    @ivar name: C{"go"}, C{"epoll"} or C{"uvloop"}.
+    @ivar name: C{"go"}, or a reactor: C{"epoll"}, C{"uvloop"} or C{"busypoll"}.
     @ivar go: the path of the Go program; both sides need its origin and its visitors.
     """
 

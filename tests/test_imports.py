@@ -32,6 +32,7 @@ FLOORS = {
     "edge": 6,
     "agent": 6,
     "endpoints": 7,
+    "reactor": 7,
     "ask": 8,
     "check": 8,
     "password": 8,
@@ -77,6 +78,9 @@ DISTRIBUTIONS = {
 }  # fmt: skip
 #: Parts of Twisted that its extra of the same name is for.
 TWISTED_EXTRAS = {"conch"}
+
+#: Modules that are for those who have installed the extra of this name.
+OPTIONAL = {"reactor.uvloop": "uvloop"}
 
 WITHOUT_TWISTED = """
 import sys
@@ -257,10 +261,12 @@ class PackageTests(SynchronousTestCase):
         setup.read(ROOT / "setup.cfg")
         said = re.findall(r"^([\w.-]+)(?:\[([\w, ]+)\])?", setup["options"]["install_requires"], re.MULTILINE)
         installed = {name: set(re.findall(r"\w+", extras)) for name, extras in said}
-        foreign = {name for _, path in modules() for name in imports(path)}
+        foreign = {name for module, path in modules() if module not in OPTIONAL for name in imports(path)}
         for name in foreign:
             root, _, below = name.partition(".")
             if root not in {"tunnelstack", *sys.stdlib_module_names}:
                 self.assertIn(DISTRIBUTIONS.get(root), installed, name)
             if root == "twisted" and part(below) in TWISTED_EXTRAS:
                 self.assertIn(part(below), installed["Twisted"], name)
+        for extra in OPTIONAL.values():
+            self.assertIn(extra, setup["options.extras_require"])

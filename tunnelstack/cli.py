@@ -4,6 +4,7 @@ The console scripts: C{tunnel-edge}, C{tunnel-agent} and C{tunnelstack}, each wi
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from tunnelstack.control.ending import STOPPED, USAGE, exitCode
 from tunnelstack.control.options import Options
 from tunnelstack.control.status import observers
 from tunnelstack.errors import TunnelError
+from tunnelstack.reactor import choice
 
 SCREEN = """
 Usage: tunnelstack COMMAND ...
@@ -75,6 +77,7 @@ def _service(module: str, arguments: Sequence[str]) -> int:
     tap = import_module(module)
     options = tap.Options()
     options.parseOptions(arguments)
+    choice.install(os.environ)
     from twisted.internet import reactor
 
     return live(reactor, tap.makeLife(reactor, options), options.logFormat())

@@ -1,12 +1,12 @@
 """
-One process of ours: C{python -m benchmarks.ours --reactor epoll|uvloop server|client ...}, with the options of the Go twin.
+One process of ours: C{python -m benchmarks.ours --reactor REACTOR server|client ...}, with the options of the Go twin.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from benchmarks.ours.reactors import install
+from tunnelstack.reactor.choice import VARIABLE, install
 
 LIFE = 300.0  # seconds; no process outlives this
 
@@ -16,7 +16,7 @@ def options() -> argparse.Namespace:
     The command line.
     """
     parser = argparse.ArgumentParser(prog="benchmarks.ours", description=__doc__)
-    parser.add_argument("--reactor", choices=["epoll", "uvloop"], default="epoll")
+    parser.add_argument("--reactor", default="epoll", help="as twistd knows it")
     parts = parser.add_subparsers(dest="part", required=True)
     server, client = parts.add_parser("server"), parts.add_parser("client")
     for part in server, client:
@@ -37,7 +37,7 @@ def main() -> None:
     Run one part until it is done.
     """
     chosen = options()
-    install(chosen.reactor)
+    install({VARIABLE: chosen.reactor})
     from twisted.internet import reactor
     from twisted.internet.defer import Deferred
     from twisted.internet.task import react

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ours.reactors import install
+from tunnelstack.reactor.choice import VARIABLE, install
 
 AT_ONCE = 20    # agents that dial at a time
 
@@ -41,7 +41,7 @@ def _agent(reactor: Any, url: str, token: str) -> Any:
 
 
 if __name__ == "__main__":
-    install("epoll")
+    install({VARIABLE: "epoll"})
     from twisted.internet import reactor
     from twisted.internet.defer import Deferred
     from twisted.internet.task import react

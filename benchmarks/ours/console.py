@@ -1,5 +1,5 @@
 """
-The console programs on a reactor of choice: C{python -m benchmarks.ours.console epoll|uvloop edge|agent ...}.
+The console programs on a reactor of choice: C{python -m benchmarks.ours.console REACTOR edge|agent ...}.
 
 They are C{tunnel-edge} and C{tunnel-agent} as they are; only who turns the reactor's handle differs.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks.ours.reactors import install
+from tunnelstack.reactor.choice import VARIABLE, install
 
 
 def main() -> int:
@@ -16,7 +16,7 @@ def main() -> int:
     @return: the program's exit code.
     """
     _, reactor, program, *arguments = sys.argv
-    install(reactor)
+    install({VARIABLE: reactor})
     from tunnelstack import cli
 
     sys.argv = [f"tunnel-{program}", *arguments]

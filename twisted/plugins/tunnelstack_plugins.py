@@ -1,5 +1,5 @@
 """
-What tunnelstack adds to Twisted: two services for C{twistd}, and the C{tunnel:} endpoints.
+What tunnelstack adds to Twisted: two services and two reactors for C{twistd}, and the C{tunnel:} endpoints.
 
 Every C{twistd} and every C{serverFromString} on the machine loads this file, so it imports only the standard library and what
 is loaded already.
@@ -7,6 +7,7 @@ is loaded already.
 
 from __future__ import annotations
 
+from twisted.application.reactors import Reactor
 from twisted.application.service import ServiceMaker
 
 from tunnelstack.strings import TunnelClientParser, TunnelServerParser
@@ -23,6 +24,18 @@ tunnelAgent = ServiceMaker(
     "tunnelstack.agent.tap",
     "The private side of tunnels: publishes what runs here through an edge.",
     "tunnel-agent",
+)
+
+busyPollReactor = Reactor(
+    "busypoll",
+    "tunnelstack.reactor.busypoll",
+    "epoll(4), which looks a little longer before it goes to sleep.",
+)
+
+uvloopReactor = Reactor(
+    "uvloop",
+    "tunnelstack.reactor.uvloop",
+    "asyncio on uvloop's event loop.",
 )
 
 tunnelServer = TunnelServerParser()

@@ -1,0 +1,149 @@
+"""
+The reactor that looks before it sleeps: it does all that Twisted asks of a reactor, and it gives up where looking is vain.
+
+What Twisted asks is in its own suites, which are run here on ours.
+"""
+
+from __future__ import annotations
+
+import select
+from itertools import pairwise
+from typing import Any
+from unittest import skipUnless
+
+from twisted.internet.test.test_core import SystemEventTestsBuilder
+from twisted.internet.test.test_fdset import ReactorFDSetTestsBuilder
+from twisted.internet.test.test_threads import ThreadTestsBuilder
+from twisted.internet.test.test_time import TimeTestsBuilder
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+EPOLL = hasattr(select, "epoll")
+if EPOLL:
+    from tunnelstack.reactor import busypoll
+    from tunnelstack.reactor.busypoll import LOOK, RAREST, BusyPollReactor
+
+
+class FDSet(ReactorFDSetTestsBuilder):
+    """
+    Less one: a file that was closed without a word is something that epoll does not tell, as Twisted's suite says of its own.
+    """
+
+    def test_lostFileDescriptor(self) -> None:
+        raise SkipTest("epoll does not tell")
+
+
+def onOurs() -> dict[str, type]:
+    """
+    Twisted's suites, as classes of tests of our reactor.
+    """
+    made: dict[str, type] = {}
+    for suite in FDSet, SystemEventTestsBuilder, ThreadTestsBuilder, TimeTestsBuilder:
+        ours = type(
+            suite.__name__.removesuffix("TestsBuilder"), (suite,),
+            {"_reactors": ["tunnelstack.reactor.busypoll.BusyPollReactor"] if EPOLL else [], "__module__": __name__},
+        )
+        made.update(ours.makeTestCaseClasses())  # type: ignore[attr-defined]
+    return made
+
+
+globals().update(onOurs())
+
+
+class Poller:
+    """
+    A poller to which something comes at a time that is said, on a clock that each question takes forward.
+
+    @ivar comes: when.
+    @ivar asked: the timeout of each question, the last of which is Twisted's own.
+    """
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+        self.now = 1000.0
+        self.comes = 0.0
+        self.asked: list[float] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
+        self.asked.append(timeout)
+        self.now += 1e-6
+        if timeout and self.comes > self.now:
+            self.now = self.comes if timeout < 0 else min(self.comes, self.now + timeout)
+        return [(-1, 0)] if self.comes <= self.now else []
+
+
+@skipUnless(EPOLL, "this system has no epoll")
+class LookTests(SynchronousTestCase):
+    """
+    When it looks, and for how long.
+    """
+
+    def setUp(self) -> None:
+        self.reactor = BusyPollReactor()
+        self.addCleanup(self.reactor.disconnectAll)
+        self.poller = Poller(self.reactor._poller)
+        self.reactor._poller = self.poller
+        self.addCleanup(self.poller._real.close)
+        self.patch(busypoll, "monotonic", self.poller.monotonic)
+
+    def turn(self, comes: float, timeout: float | None = None) -> int:
+        """
+        Something comes after so many seconds.
+
+        @return: how often that was looked for before Twisted waited for it.
+        """
+        poller = self.poller
+        poller.asked, poller.comes = [], poller.now + comes
+        self.reactor.doIteration(timeout)
+        return len(poller.asked) - 1
+
+    def test_whatComesSoonIsSeenWithoutSleep(self) -> None:
+        for _ in range(100):
+            self.assertGreater(self.turn(LOOK / 2), 90)
+
+    def test_whatIsThereIsNotLookedForTwice(self) -> None:
+        self.assertEqual(self.turn(0), 1)
+
+    def test_nothingIsLookedForWhereNothingIsWaitedFor(self) -> None:
+        self.assertEqual(self.turn(1, timeout=0), 0)
+        self.assertEqual(self.turn(1, timeout=False), 0)     # so says a reactor that was stopped
+
+    def test_vainLooksBecomeRare(self) -> None:
+        looks = [bool(self.turn(1)) for _ in range(10_000)]
+        self.assertLess(sum(looks), 20)
+        gaps = [index for index, looked in enumerate(looks) if looked]
+        self.assertEqual([later - one - 1 for one, later in pairwise(gaps)][:4], [2, 4, 8, 16])
+        self.assertLessEqual(max(later - one for one, later in pairwise(gaps)), 1 + (1 << RAREST))
+
+    def test_itWakesUpAgain(self) -> None:
+        for _ in range(10_000):
+            self.turn(1)
+        for _ in range(3 << RAREST):
+            self.turn(LOOK / 2)
+        self.assertTrue(all(self.turn(LOOK / 2) for _ in range(100)))
+
+    def test_someOfWhatComesSoonIsFoundAmongWhatComesLate(self) -> None:
+        """
+        Where what comes soon and what comes late take turns, it is not always the late that is looked for.
+        """
+        found = 0
+        for _ in range(1000):
+            found += bool(self.turn(LOOK / 2))
+            self.turn(1)
+        self.assertGreater(found, 250)
+
+    def test_timersAreNotKeptWaiting(self) -> None:
+        self.turn(1, timeout=LOOK / 4)
+        self.assertEqual(self.poller.asked[-1], 0)
+        for _ in range(2):
+            self.turn(1, timeout=0.5)         # not looked for: the first was vain
+            self.assertEqual(self.poller.asked, [0.5])
+        self.turn(1, timeout=0.5)
+        self.assertEqual(self.poller.asked[-1], 0.5 - LOOK)
+
+
