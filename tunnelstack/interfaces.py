@@ -36,14 +36,12 @@ class IStreamOwner(Interface):
         End the stream at once, both directions; the session forgets it.
         """
 
-    def forget(streamId, discarded, ended):
+    def forget(stream, discarded):
         """
         The application has closed the stream and reads no more of it; C{discarded} octets that were delivered to the
         transport go unread.  The session absorbs what still comes, within bounds.
 
         Not called where all that is left of the stream is our end, which the owner is about to send.
-
-        @param ended: our end was sent before.
         """
 
     def departed(stream, reason):

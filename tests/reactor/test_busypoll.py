@@ -1,7 +1,7 @@
 """
-The reactor that looks before it sleeps: it does all that Twisted asks of a reactor, and it gives up where looking is vain.
+The reactor that looks before it sleeps: it still does what a reactor does, and it gives up where looking is vain.
 
-What Twisted asks is in its own suites, which are run here on ours.
+What a reactor does with descriptors, timers, threads and its own start and stop is said by suites of Twisted's.
 """
 
 from __future__ import annotations
@@ -85,11 +85,19 @@ class LookTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor = BusyPollReactor()
-        self.addCleanup(self.reactor.disconnectAll)
+        self.addCleanup(self.close)
         self.poller = Poller(self.reactor._poller)
         self.reactor._poller = self.poller
-        self.addCleanup(self.poller._real.close)
         self.patch(busypoll, "monotonic", self.poller.monotonic)
+
+    def close(self) -> None:
+        """
+        As Twisted's suites do with theirs.
+        """
+        for reader in self.reactor._internalReaders:
+            self.reactor.removeReader(reader)
+            reader.connectionLost(None)
+        self.poller._real.close()
 
     def turn(self, comes: float, timeout: float | None = None) -> int:
         """

@@ -13,6 +13,14 @@ from unittest import skipUnless
 
 from twisted.trial.unittest import SynchronousTestCase
 
+EDGE = """
+import sys
+from tunnelstack import cli
+cli.live = lambda reactor, life, form: print(type(reactor).__name__)
+sys.argv = ["tunnel-edge", "--dev"]
+cli.tunnelEdge()
+"""
+
 SAID = """
 import os
 from tunnelstack.reactor import choice
@@ -23,12 +31,13 @@ print(type(reactor).__name__)
 """
 
 
-def said(**environ: str) -> str:
+def said(script: str = SAID, **environ: str) -> str:
     """
-    The name of the reactor's class, or the last line of what went wrong.
+    @param script: what to run.
+    @return: the name of the reactor's class, or the last line of what went wrong.
     """
     kept = {name: value for name, value in os.environ.items() if name != "TUNNELSTACK_REACTOR"}
-    run = subprocess.run([sys.executable, "-c", SAID], env=kept | environ, capture_output=True, text=True, timeout=60)
+    run = subprocess.run([sys.executable, "-c", script], env=kept | environ, capture_output=True, text=True, timeout=60)
     return (run.stdout or run.stderr).strip().splitlines()[-1]
 
 
@@ -41,6 +50,11 @@ class ChoiceTests(SynchronousTestCase):
     def test_unlessSomethingElseIsSaid(self) -> None:
         self.assertEqual(said(), "BusyPollReactor")
         self.assertEqual(said(TUNNELSTACK_REACTOR=""), "BusyPollReactor")
+
+    @skipUnless(hasattr(select, "epoll"), "this system has no epoll")
+    def test_ourProgramsAsk(self) -> None:
+        self.assertEqual(said(EDGE), "BusyPollReactor")
+        self.assertEqual(said(EDGE, TUNNELSTACK_REACTOR="poll"), "PollReactor")
 
     def test_anyOfTwisted(self) -> None:
         self.assertEqual(said(TUNNELSTACK_REACTOR="select"), "SelectReactor")

@@ -179,6 +179,18 @@ class DiallerTests(Joined):
         self.open()
         self.assertEqual(len(self.accepted), 1)
 
+    def test_anApplicationMayCancelWhatConnectedIt(self) -> None:
+        class Cancelling(Collect):
+            def connectionMade(self) -> None:
+                opening.cancel()
+
+        self.accept()
+        opening = self.near.connector.connect(Factory.forProtocol(Cancelling))
+        self.house.settle()
+        self.failureResultOf(opening, CancelledError)
+        self.assertEqual(self.near.streams, 0)
+        self.assertTrue(self.near.connected)
+
     def test_anAnswerIsTakenOnce(self) -> None:
         self.accept()
         self.open()

@@ -4,8 +4,11 @@ Yamux sessions over a wire: the promises of streams at any chunking, and what is
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.error import CannotListenError, ConnectionDone, ConnectionLost, NoProtocol
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
@@ -13,6 +16,7 @@ from zope.interface.verify import verifyObject
 
 from tests.promises.streams import WINDOW, Collect, HalfCollect, Producer, StreamPromises
 from tunnelstack.interfaces import ISession, IStreamOwner
+from tunnelstack.negotiation.multistream import multistreamEndpoint
 from tunnelstack.session._opens import WAITING_OPENS
 from tunnelstack.session._owner import HASTE
 from tunnelstack.session._telling import TURN
@@ -20,6 +24,7 @@ from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.lost import OpenTimeout, SessionClosed, SessionLost, StreamReset, TooManyStreams
 from tunnelstack.testing import Wire, sessionPair
 from tunnelstack.transport.push import prompt
+from tunnelstack.wire.negotiate import Release
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 COLLECT = Factory.forProtocol(HalfCollect)
@@ -294,6 +299,25 @@ class SlotTests(TwoSessions):
         self.successResultOf(waiting)
         self.assertEqual(len(accepted), 3)
 
+    def test_anApplicationMayCancelWhatConnectedIt(self) -> None:
+        """
+        It is connected as soon as there is a slot, before its caller is told: the slot goes to who waits next.
+        """
+        near = multistreamEndpoint(self.near.connector, b"/any", release=Release.AT_ONCE)
+        held = [self.open() for _ in range(2)]
+
+        class Cancelling(HalfCollect):
+            def connectionMade(self) -> None:
+                waiting.cancel()
+
+        waiting = near.connect(Factory.forProtocol(Cancelling))
+        another = near.connect(COLLECT)
+        held[0].transport.abortConnection()
+        self.wire.settle()
+        self.failureResultOf(waiting, CancelledError)
+        self.assertTrue(self.successResultOf(another).connected)
+        self.assertEqual(self.near.streams, 2)
+
     def test_theWaitIsBounded(self) -> None:
         for _ in range(2):
             self.open()
@@ -338,6 +362,15 @@ class EndTests(TwoSessions):
         self.wire.settle()
         self.successResultOf(drained)
         self.assertIsInstance(self.successResultOf(self.far.whenLost()), SessionClosed)
+
+    def test_aLostSessionKeepsNothingOfThoseWhoAsk(self) -> None:
+        self.wire.drop()
+        factory = Factory.forProtocol(Collect)
+        asked = weakref.ref(factory)
+        self.failureResultOf(self.near.connector.connect(factory), SessionLost)
+        del factory
+        gc.collect()
+        self.assertIsNone(asked())
 
     def test_whenLostTellsLateAskers(self) -> None:
         self.wire.drop()
@@ -484,6 +517,71 @@ class PressureTests(TwoSessions):
         self.wire.settle()
         self.assertTrue(accepted[0].reason.check(ConnectionDone))
         self.assertEqual((self.near.streams, self.far.streams), (0, 0))
+
+    def test_aHalfCloseWaitsForNoProducer(self) -> None:
+        """
+        What it makes after that is not sent, so a close need not wait for it.
+        """
+        accepted = self.accept()
+        stream, producer = self.open(), Producer()
+        stream.transport.registerProducer(producer, True)
+        stream.transport.loseWriteConnection()
+        self.wire.settle()
+        stream.transport.loseConnection()
+        self.wire.settle()
+        self.assertTrue(stream.reason.check(ConnectionDone))
+        self.assertEqual(producer.asked, ["stop"])
+        accepted[0].transport.loseConnection()
+        self.wire.settle()
+        self.assertDrained()
+
+    def test_aStreamThatIsAbortedBehindItsEndIsOver(self) -> None:
+        self.accept()
+        streams = [self.open() for _ in range(5)]
+        self.wire.settle()
+        streams[0].transport.loseConnection()
+        for stream in streams[1:]:            # its end leaves with theirs, before the turn is over
+            prompt(stream.transport)(b"hasty")
+        for stream in streams:
+            stream.transport.abortConnection()
+        self.wire.settle()
+        self.assertDrained()
+
+    def test_nothingIsWaitedForOnceBothHaveEnded(self) -> None:
+        accepted = self.accept()
+        stream = self.open()
+        self.wire.settle()
+        stream.transport.pauseProducing()
+        stream.transport.loseWriteConnection()
+        accepted[0].transport.write(b"never read")
+        accepted[0].transport.loseConnection()
+        self.wire.settle()
+        stream.transport.loseConnection()
+        self.wire.settle()
+        self.assertDrained()
+
+    def test_aDrainThatWaitsForNobodyElseEndsWithACutOff(self) -> None:
+        self.accept()
+        self.open().transport.loseConnection()
+        self.wire.settle()
+        drained = self.near.drain()
+        for _ in range(299):
+            self.wire.clock.advance(1)
+            self.wire.settle()
+        self.assertNoResult(drained)
+        for _ in range(2):
+            self.wire.clock.advance(1)
+            self.wire.settle()
+        self.successResultOf(drained)
+
+    def assertDrained(self) -> None:
+        """
+        Nothing is left of any stream that a drain would wait for.
+        """
+        drained = self.near.drain()
+        self.wire.settle()
+        self.successResultOf(drained)
+        self.assertEqual((self.near.streams, self.near.held), (0, 0))
 
     def test_whatArrivesBetweenACloseAndOurEndIsAbsorbed(self) -> None:
         class Once(HalfCollect):

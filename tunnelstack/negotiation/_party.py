@@ -26,7 +26,7 @@ class Party:
 
     __slots__ = ("_deadlines", "_ends", "_negotiation", "transport")
 
-    succeededBy: Any = None                        # what arrives is not for whoever has the stream next
+    succeededBy: Any = None                   # nothing is taken off for whoever has the stream next
 
     transport: Any
     _negotiation: Any

@@ -28,13 +28,13 @@ class _Closing:
     """
     A stream that its application has closed.
 
-    @ivar since: when, in seconds of the session's clock.
+    @ivar since: when that was seen, in seconds of the session's clock.
     @ivar ended: our end has been sent.
     @ivar absorbed: octets that came since.
     """
 
     since: float
-    ended: bool = False
+    ended: bool
     absorbed: int = 0
 
 
@@ -51,16 +51,20 @@ class Late:
     def __init__(self) -> None:
         self._closing: dict[int, _Closing] = {}
 
-    def forget(self, streamId: int, discarded: int, ended: bool) -> None:
+    def forget(self, stream: StreamTransport, discarded: int) -> None:
         """
         As in L{IStreamOwner}.
         """
         if discarded:
-            self._core.acknowledge(streamId, discarded)
+            self._core.acknowledge(stream.streamId, discarded)
             self._wake()
-        self._follow(streamId, ended)
+        if not (stream.readEnded and stream.writeEnded):
+            self._follow(stream.streamId, stream.writeEnded)
 
     def _follow(self, streamId: int, ended: bool) -> _Closing:
+        """
+        From now on see to it that the stream comes to an end.
+        """
         now = self._clock.seconds()
         self._closing[streamId] = closing = _Closing(now, ended)
         if now + LATE_SECONDS < self._wakeAt:
@@ -76,7 +80,7 @@ class Late:
             if stream.readEnded:
                 del self._closing[stream.streamId]
             closing.ended = True
-        elif stream.disconnecting and not stream.readEnded:
+        elif stream.connected and stream.disconnecting and not stream.readEnded:
             self._follow(stream.streamId, True)
 
     def _absorb(self, streamId: int, octets: int) -> None:
@@ -114,6 +118,7 @@ class Late:
         stream = self._streams.get(streamId)
         if stream is not None:
             stream.lost(Failure(StreamReset(why, stream=streamId)))
+        self._checkIdle()
 
     # For the subclass
 
@@ -126,5 +131,11 @@ class Late:
     def _watch(self, at: float) -> None:
         """
         See to it that L{_expireClosing} is called at C{at} (seconds of the clock) at the latest.
+        """
+        raise NotImplementedError
+
+    def _checkIdle(self) -> None:
+        """
+        A stream has ended: it may have been the last of a session that drains.
         """
         raise NotImplementedError

@@ -37,8 +37,8 @@ class Opens:
 
     def __init__(self, session: Any) -> None:
         """
-        @param session: gives C{openFor(factory)}, which raises L{NoSlot}, or says why never; C{gone()}, why never or
-            C{None}; C{_clock}; C{address}; and C{_watch(at)}, which calls L{expire} in time.
+        @param session: gives C{openFor(factory)}, which raises L{NoSlot}; C{gone()}, an exception or C{None}; C{_clock};
+            C{address}; and C{_watch(at)}, which calls L{expire} in time.
         """
         self._session = session
         self._calls: deque[tuple[Deferred[IProtocol], IProtocolFactory, float]] = deque()
@@ -53,19 +53,19 @@ class Opens:
 
         @return: fires with the protocol once the opening is queued; cancelling a call that waits takes it out.
         """
-        try:
-            if not self._calls:
-                return succeed(self._session.openFor(protocolFactory))
-        except NoSlot:
-            pass
-        except Exception:
-            return fail()
-        return self._wait(protocolFactory)
-
-    def _wait(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         gone = self._session.gone()
         if gone is not None:
             return fail(gone)
+        if self._calls:
+            return self._wait(protocolFactory)
+        try:
+            return succeed(self._session.openFor(protocolFactory))
+        except NoSlot:
+            return self._wait(protocolFactory)
+        except Exception:
+            return fail()
+
+    def _wait(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         if len(self._calls) >= WAITING_OPENS:
             return fail(TooManyStreams("no stream can be opened now", waiting=len(self._calls)))
         connected: Deferred[IProtocol] = Deferred(self._abandon)
@@ -82,17 +82,17 @@ class Opens:
         Open what waits, as far as there are slots.
         """
         while self._calls and self._session.gone() is None:
-            connected, factory, _ = self._calls[0]
+            connected, factory, deadline = self._calls.popleft()
             try:
                 protocol = self._session.openFor(factory)
             except NoSlot:
+                self._calls.appendleft((connected, factory, deadline))
                 return
             except Exception:
-                self._calls.popleft()
-                connected.errback(Failure())
+                if not connected.called:
+                    connected.errback(Failure())
             else:
-                self._calls.popleft()
-                connected.callback(protocol)
+                answer(connected, protocol)
 
     def expire(self, now: float) -> None:
         """
@@ -111,3 +111,13 @@ class Opens:
         calls, self._calls = self._calls, deque()
         for connected, *_ in calls:
             connected.errback(reason)
+
+
+def answer(connected: Deferred[IProtocol], protocol: Any) -> None:
+    """
+    Fire the result of a call that has waited, unless its caller, connected just now, has cancelled it: then the stream goes.
+    """
+    if connected.called:
+        protocol.transport.abortConnection()
+    else:
+        connected.callback(protocol)

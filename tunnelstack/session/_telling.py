@@ -187,11 +187,3 @@ class Telling(StreamOwner):
         self._expireClosing(now)
         self._watchCore()
         self.flush()
-
-    # For the subclass
-
-    def _checkIdle(self) -> None:
-        """
-        A stream has ended: it may have been the last of a session that drains.
-        """
-        raise NotImplementedError

@@ -26,6 +26,7 @@ from zope.interface import implementer
 
 from tunnelstack.errors import Unavailable
 from tunnelstack.session._control import Arriving, ControlSession, built
+from tunnelstack.session._opens import answer
 from tunnelstack.stream._outgoing import LARGEST_RECORD
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.lost import OpenTimeout, SessionLost, TooManyStreams
@@ -158,9 +159,10 @@ class RevdialDialler(ControlSession):
             transport.handOver(protocol)
         except Exception:
             transport.abortConnection()
-            connected.errback(Failure())
+            if not connected.called:
+                connected.errback(Failure())
         else:
-            connected.callback(protocol)
+            answer(connected, protocol)
 
     def _happened(self, event: Any) -> None:
         connected, _ = self._asked.pop(event.ticket, (None, None))

@@ -237,12 +237,9 @@ class YamuxSession(Telling, Protocol):
         Open a stream for a protocol of C{factory}'s.
 
         @raise NoSlot: not at this moment.
-        @raise SessionLost: the session is gone.
         @raise SessionClosed: never again.
         @raise NoProtocol: the factory declined.
         """
-        if self._core is None or self._failing is not None:
-            raise self._goneError()
         try:
             streamId = self._wire.open_stream(self._clock.seconds())
         except TooManyStreams as later:

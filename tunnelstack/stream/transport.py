@@ -43,6 +43,7 @@ class StreamTransport(Outgoing):
         L{Deadlines<tunnelstack.transport.deadlines.Deadlines>}.
     @ivar host: what C{getHost} says, where somebody knows better than C{address}.
     @ivar readEnded: the peer's end has come; the protocol may yet have to hear of it.
+    @ivar writeEnded: our end is with the session, behind all that was queued.
     @ivar endsWhole: the far side ends both directions when one is ended: nobody should end one who waits for an answer.
     """
 
@@ -53,13 +54,13 @@ class StreamTransport(Outgoing):
         "_prepaid",
         "_readTold",
         "_waiting",
-        "_writeEnded",
         "address",
         "deadlines",
         "endsWhole",
         "host",
         "protocol",
         "readEnded",
+        "writeEnded",
     )
 
     _log = Logger()
@@ -75,8 +76,8 @@ class StreamTransport(Outgoing):
         self._prepaid = 0                     # octets of them that were acknowledged before
         self._paused = False
         self._fresh = False                   # a delivery of what waits is on its way
-        self._writeEnded = False              # our FIN is with the session
-        self.readEnded = False               # the peer's FIN has come (it may wait behind held octets)
+        self.writeEnded = False               # our FIN is with the session
+        self.readEnded = False                # the peer's FIN has come (it may wait behind held octets)
         self._readTold = False                # and the protocol knows
 
     def prompt(self) -> Callable[[bytes], object]:
@@ -99,7 +100,7 @@ class StreamTransport(Outgoing):
             return
         self.disconnecting = True
         self._abandonReading()
-        if self._producer is None:
+        if self._producer is None or not self._writing:     # after a half-close it produces for nobody
             self._finish()
 
     def loseWriteConnection(self) -> None:
@@ -123,7 +124,7 @@ class StreamTransport(Outgoing):
         """
         self._writing = False
         self.finishing = True
-        if self._writeEnded:                  # half-closed earlier: nothing is left to wait for
+        if self.writeEnded:                  # half-closed earlier: nothing is left to wait for
             self.ended()
         elif not self.ringed:
             self._owner.ready(self)
@@ -134,7 +135,7 @@ class StreamTransport(Outgoing):
         """
         From the owner: our end is with the session, behind everything that was queued.
         """
-        self._writeEnded = True
+        self.writeEnded = True
         if self.disconnecting or self._readTold:
             self.lost(connectionDone)
         else:
@@ -176,7 +177,7 @@ class StreamTransport(Outgoing):
         self._readTold = True
         if IHalfCloseableProtocol.providedBy(self.protocol):
             self._call(self.protocol.readConnectionLost)
-            if self._writeEnded and self.connected:
+            if self.writeEnded and self.connected:
                 self.lost(connectionDone)
         else:
             if self._producer is not None and self._streaming:
@@ -304,14 +305,14 @@ class StreamTransport(Outgoing):
         """
         Nothing more is told to the application; the session absorbs what still comes.
         """
-        if (self.readEnded or not self._writeEnded) and not (self.queued or self._waiting or self._producer):
+        if (self.readEnded or not self.writeEnded) and not (self.queued or self._waiting or self._producer):
             return                            # nothing waits for anybody: the end of the stream is about to leave
         unread = 0
         if self._waiting:
             unread = self.held - self._prepaid
             self._waiting.clear()
             self._prepaid = 0
-        self._owner.forget(self.streamId, unread, self._writeEnded)
+        self._owner.forget(self, unread)
 
     # Who is who
 

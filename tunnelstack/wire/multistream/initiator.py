@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunnelstack.errors import UsageError
-from tunnelstack.wire.multistream.tokens import HEADER, NO, greeted, next_token, opening
+from tunnelstack.wire.multistream.tokens import HEADER_SIZE, NO, greeted, next_token, opening
 from tunnelstack.wire.negotiate import Agreed, Event, Negotiation, NegotiationBroken, Refused, Release
 
 
@@ -83,8 +83,8 @@ class Initiator(Negotiation):
         """
         if not self._greeted and greeted(buffer):
             self._greeted = True
-            self._expected = self._expected[len(HEADER) :]
-            buffer = buffer[len(HEADER) :]
+            self._expected = self._expected[HEADER_SIZE:]
+            buffer = buffer[HEADER_SIZE:]
         while self._greeted and (found := next_token(buffer)) is not None:
             text, end = found
             buffer = buffer[end:]
@@ -102,5 +102,5 @@ class Initiator(Negotiation):
 
     def _propose(self) -> None:
         self.name = self._others.pop(0)
-        self._expected = opening(self.name)[len(HEADER) :]
+        self._expected = opening(self.name)[HEADER_SIZE:]
         self._out.append(self._expected)

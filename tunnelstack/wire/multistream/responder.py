@@ -143,7 +143,7 @@ class Responder(Negotiation):
         """
         if not self._verified and greeted(buffer):
             self._verified = True
-            buffer = buffer[len(HEADER) :]
+            buffer = buffer[HEADER_SIZE:]
         while self._verified and (read := next_token(buffer)) is not None:
             text, end = read
             buffer = buffer[end:]

@@ -123,7 +123,7 @@ class SessionState:
 
     def _leave(self, stream: Stream) -> None:
         """
-        Take a stream that is finished out of every table.
+        Take a stream out of every table.
         """
         stream_id = stream.stream_id
         del self._streams[stream_id]
