@@ -6,8 +6,8 @@ its caches cold.  Who was answered just now is often heard again before that.  S
 for what is ready over and over, for up to L{LOOK} seconds, before it waits.  Where this is vain it is soon given up, and tried
 again only now and then: a program that has nothing to do sleeps as it did.
 
-Source: Linux does the like for a virtual processor without work (C{drivers/cpuidle/governors/haltpoll.c}, where L{LOOK} is from,
-and which looks for a shorter time where this one looks more rarely), and for a socket (C{net.core.busy_poll}).
+Source: Linux does the like for a virtual processor without work (C{drivers/cpuidle/governors/haltpoll.c}, where L{LOOK} is
+from, and which looks for a shorter time where this one looks more rarely), and for a socket (C{net.core.busy_poll}).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RAREST = 10
 
 class BusyPollReactor(EPollReactor):
     """
-    The epoll reactor, awake a little longer.  How often its looks were vain says how many waits it lets pass between two of them.
+    The epoll reactor, awake a little longer.  How often its looks were vain says how many waits pass between two of them.
     """
 
     _vain = 0                                 # how many looks were, less half of them for each that was not
