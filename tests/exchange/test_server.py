@@ -676,6 +676,32 @@ class TimeTests(ServerCase):
         self.assertEqual(self.asked()[2].failure.kind, Kind.GONE)
         self.assertFalse(self.wire.far.connected)
 
+    def test_aVisitorWhoReadsNothingOfTheEnd(self) -> None:
+        """
+        The answer is written, and waits in the transport: neither with a close behind it nor without does that last for ever.
+        """
+        for field, idle in ((b"", 300), (b"Connection: close\r\n", 0)):
+            self.start(reply(body=b"x" * 100_000), timeouts=self.times)
+            self.wire.near.stalled = True
+            self.say(GET[:-2] + field + b"\r\n")
+            self.later(idle)
+            self.later(299)
+            self.assertTrue(self.wire.far.connected)
+            self.later(1)
+            self.assertFalse(self.wire.far.connected)
+            self.assertEqual(self.wire.clock.getDelayedCalls(), [])
+
+    def test_aVisitorWhoReadsTheEndLate(self) -> None:
+        self.start(reply(body=b"x" * 100_000), timeouts=self.times)
+        self.wire.near.stalled = True
+        self.say(GET)
+        self.later(300)
+        self.later(299)
+        self.wire.near.stalled = False
+        self.assertEqual(len(self.say(b"").partition(b"\r\n\r\n")[2]), 100_000)
+        self.assertTrue(self.closed())
+        self.assertEqual(self.wire.clock.getDelayedCalls(), [])
+
     def test_aStreamIsNeverCut(self) -> None:
         self.start(timeouts=self.times)
         self.say(GET)

@@ -8,11 +8,12 @@ from typing import Any
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import ISSLTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides, providedBy
 
 from tests.promises.streams import Collect, HalfCollect
-from tunnelstack.stream.splice import REMEMBERED_END, Splice
+from tunnelstack.stream.splice import REMEMBERED_END, UNREAD_END, Splice
 from tunnelstack.testing import Wire
 
 
@@ -138,6 +139,24 @@ class SpliceTests(SynchronousTestCase):
         self.settle()
         self.assertEqual(near.told, ["made", "read ended"])
         self.assertEqual(len(self.ended), 1)
+
+    def test_theLastEndHasItsTimeToRead(self) -> None:
+        for read, seconds in ((True, UNREAD_END - 1), (False, UNREAD_END)):
+            self.setUp()
+            near, far = self.connect()
+            self.right.far.stalled = True
+            near.transport.write(b"x" * 1000)
+            self.settle()
+            self.left.drop(Failure(ConnectionDone()))
+            self.settle()
+            self.left.clock.advance(seconds)
+            self.settle()
+            self.assertEqual(self.right.near.connected, read)
+            self.right.far.stalled = False
+            self.settle()
+            self.assertEqual(far.got, b"x" * 1000 if read else b"")
+            self.assertEqual(len(self.ended), 1)
+            self.assertEqual(self.left.clock.getDelayedCalls(), [])
 
     def test_aSecondEndThatComesTooLateIsClosed(self) -> None:
         near, far = HalfCollect(), HalfCollect()

@@ -137,8 +137,11 @@ class Ending(Protocol):
                 self._done(exchange)
 
     def _close(self) -> None:
+        """
+        Close the connection behind what was written, for which a peer who does not read is not waited for ever.
+        """
         self._state = OVER
-        self._watch.stop()
+        self._watch.set(self._timeouts.idle)
         transport = self.transport
         transport.unregisterProducer()
         transport.loseConnection()
@@ -245,6 +248,8 @@ class Ending(Protocol):
             self._reject(ExchangeFailed(Kind.LATE))
         elif self._surviving is not None:
             self._surviving.failed(ExchangeFailed(Kind.GONE))
+        elif state == OVER:
+            self.transport.abortConnection()
         else:
             self._close()
 

@@ -25,6 +25,9 @@ from zope.interface import implementer
 REMEMBERED_END = 30.0
 """Seconds that an end is remembered for a transport that cannot be half-closed."""
 
+UNREAD_END = 300.0
+"""Seconds that the last end has for reading what is written to it."""
+
 
 @implementer(IHalfCloseableProtocol)
 class SpliceEnd(Protocol):
@@ -153,6 +156,7 @@ class Splice:
         if self._open and other is not None:
             other.unregisterProducer()
             if reason.check(ConnectionDone):
+                self._timer = self._clock.callLater(UNREAD_END, other.abortConnection)
                 other.loseConnection()
             else:
                 other.abortConnection()
