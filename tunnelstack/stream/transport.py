@@ -124,7 +124,7 @@ class StreamTransport(Outgoing):
         """
         self._writing = False
         self.finishing = True
-        if self.writeEnded:                  # half-closed earlier: nothing is left to wait for
+        if self.writeEnded:                   # half-closed earlier: nothing is left to wait for
             self.ended()
         elif not self.ringed:
             self._owner.ready(self)
