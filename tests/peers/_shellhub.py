@@ -149,11 +149,14 @@ class Server:
         """
         return self.peer.call("devices").addCallback(lambda said: said["devices"])
 
-    def awaitDevice(self, uid: str, count: int = 1, *, tenant: str = TENANT, within: float = 10) -> Deferred[list[int]]:
+    def awaitDevice(self, uid: str, count: int = 1, *, version: int = 0, within: float = 10) -> Deferred[list[int]]:
         """
         @param count: of its connections; C{0} waits until it is gone.
+        @param version: that the newest of them speaks; C{0} is any.
         """
-        found = self.peer.call("await-device", tenant=tenant, uid=uid, count=count, within=within, timeout=within + 5)
+        found = self.peer.call(
+            "await-device", tenant=TENANT, uid=uid, count=count, version=version, within=within, timeout=within + 5
+        )
         return found.addCallback(lambda said: said["versions"])
 
     def events(self) -> Deferred[list[dict[str, Any]]]:

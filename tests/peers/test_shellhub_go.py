@@ -146,7 +146,7 @@ class GoWithGoTests(TestCase):
         """
         yield self.meet(1)
         yield self.agents.connect(self.server.url, self.authorized.token, 2)
-        found = yield self.server.awaitDevice(self.uid)
+        found = yield self.server.awaitDevice(self.uid, version=2)
         self.assertEqual(found, [2])
         conn = yield self.server.dialTo(self.uid, "open", session="x")
         self.assertEqual(conn.version, 2)
@@ -167,7 +167,7 @@ class GoWithGoTests(TestCase):
     @inlineCallbacks
     def test_reconnection(self) -> Any:
         for version in (1, 2):
-            yield self.meet(version, retry=0.1)
+            yield self.meet(version, retry=0.5)
             yield self.server.kick(self.uid)
             yield self.server.awaitDevice(self.uid, 0)
             yield self.server.awaitDevice(self.uid, 1)

@@ -402,7 +402,8 @@ func devices(p *peer, _ struct{}) (reply, error) {
 
 type awaiting struct {
 	device
-	Count int `json:"count"` // connections of it; 0 waits until it is gone
+	Count   int `json:"count"`   // connections of it; 0 waits until it is gone
+	Version int `json:"version"` // that the newest of them speaks; 0 is any
 }
 
 func awaitDevice(p *peer, how awaiting) (reply, error) {
@@ -410,8 +411,12 @@ func awaitDevice(p *peer, how awaiting) (reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = how.until(func() bool { return len(s.versions()[how.key()]) == how.Count })
-	return reply{"versions": s.versions()[how.key()]}, err
+	var found []int
+	err = how.until(func() bool {
+		found = s.versions()[how.key()]
+		return len(found) == how.Count && (how.Version == 0 || found[how.Count-1] == how.Version)
+	})
+	return reply{"versions": found}, err
 }
 
 // events gives all that happened to devices, oldest first.
