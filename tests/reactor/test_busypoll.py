@@ -153,5 +153,3 @@ class LookTests(SynchronousTestCase):
             self.assertEqual(self.poller.asked, [0.5])
         self.turn(1, timeout=0.5)
         self.assertEqual(self.poller.asked[-1], 0.5 - LOOK)
-
-

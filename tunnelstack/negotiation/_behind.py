@@ -11,6 +11,8 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tunnelstack.wire.negotiate import Agreed
+
 
 @implementer(IProtocol, IHalfCloseableProtocol)
 class Behind:
@@ -78,12 +80,11 @@ class Behind:
         """
 
 
-def standBehind(stream: Any, behind: Callable[[bytes], bytes]) -> None:
+def standBehind(stream: Any, agreed: Agreed) -> None:
     """
-    Look at what comes next.
+    Look at what comes next, where that is needed.
 
     @param stream: has its application, which was given what was read too far.
-    @param behind: as in L{Agreed<tunnelstack.wire.negotiate.Agreed>}.
     """
-    if stream.connected:
-        stream.protocol = Behind(stream, behind)
+    if agreed.behind is not None and stream.connected:
+        stream.protocol = Behind(stream, agreed.behind)

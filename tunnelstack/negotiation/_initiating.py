@@ -154,8 +154,7 @@ class Initiating(Party):
             if self._connected is not None:
                 connected, self._connected = self._connected, None
                 connected.callback(application)
-        if event.behind is not None:
-            standBehind(stream, event.behind)
+        standBehind(stream, event)
         if leftover:
             stream.redeliver(leftover)
 

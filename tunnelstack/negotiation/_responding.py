@@ -120,8 +120,7 @@ class Responding(Party):
         except Exception:
             self._failed(Failure())
         else:
-            if event.behind is not None:
-                standBehind(self.transport, event.behind)
+            standBehind(self.transport, event)
 
     # Handlers that dial first
 

@@ -81,23 +81,25 @@ class Accepts:
         self._unclaimed.pop(streamId, None)
 
     def _claim(self, stream: StreamTransport) -> None:
-        assert self._factory is not None
-        try:
-            protocol = self._factory.buildProtocol(stream.address)
-        except Exception:
-            self._log.failure("a factory failed to build a protocol for a stream of {key}", key=stream.address.key)
-            protocol = None
+        protocol = self._build(stream)
         if protocol is None:
             self._session.reset(stream.streamId)
             stream.lost(Failure(StreamReset("nobody takes it")))
             return
         self._session._core.accept_stream(stream.streamId)
-        stream.protocol = protocol
         try:
-            protocol.makeConnection(stream)
+            stream.handOver(protocol)
         except Exception:
             self._log.failure("a protocol failed when connected to a stream of {key}", key=stream.address.key)
             stream.abortConnection()
+
+    def _build(self, stream: StreamTransport) -> Any:
+        assert self._factory is not None
+        try:
+            return self._factory.buildProtocol(stream.address)
+        except Exception:
+            self._log.failure("a factory failed to build a protocol for a stream of {key}", key=stream.address.key)
+            return None
 
 
 @implementer(IListeningPort)

@@ -66,8 +66,7 @@ class Initiator(Negotiation):
         @raise UnexpectedAnswer: neither yes nor no.
         @raise BadToken: no token at all; nor is a L{BadVarint<tunnelstack.wire.varint.BadVarint>}.
         """
-        if self.settled:
-            self._unsettled()
+        self._unsettled()
         if not octets:
             return []
         buffer = self._buffer + octets if self._buffer else octets

@@ -84,8 +84,7 @@ class Responder(Negotiation):
         @raise TooManyProposals: it does not come to an end.
         @raise BadToken: no token at all; nor is a L{BadVarint<tunnelstack.wire.varint.BadVarint>}.
         """
-        if self.settled:
-            self._unsettled()
+        self._unsettled()
         if self._asked is not None:
             self._kept.add(octets)
             return []

@@ -110,12 +110,11 @@ class Outbox:
         if not (self._control or self.updates or self._pongs):
             return data
         pieces = self._pongs + self._control
-        if self.updates:
-            for stream_id, stream in self.updates.items():
-                pieces.append(pack_header(WINDOW_PLAIN, stream_id, stream.grant(highest, budget)))
-            self.updates.clear()
+        for stream_id, stream in self.updates.items():
+            pieces.append(pack_header(WINDOW_PLAIN, stream_id, stream.grant(highest, budget)))
         pieces += data
         self._pongs, self._control = [], []
+        self.updates.clear()
         self.resets = 0
         return pieces
 

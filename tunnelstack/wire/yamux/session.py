@@ -18,6 +18,7 @@ from tunnelstack.wire.yamux.frames import (
     DATA,
     FIRST_UNUSABLE_ID,
     GOAWAY_PLAIN,
+    INITIAL_WINDOW,
     NORMAL,
     PING_REQUEST,
     WINDOW_ACK,
@@ -63,17 +64,17 @@ class YamuxConnection(Intake):
             raise GoneAway("the session takes no new streams")
         if self._next_id >= FIRST_UNUSABLE_ID:
             raise StreamsExhausted("the session has no stream numbers left")
-        unheard, limits = self._unheard, self._limits
-        if len(unheard) >= limits.unacknowledged or self._ours >= limits.max_streams:
+        slots = self.open_slots
+        if not slots:
             self._slots_wanted = True
-            raise TooManyStreams("too many streams", open=self._ours, unacknowledged=len(unheard))
+            raise TooManyStreams("too many streams", open=self._ours, unacknowledged=len(self._unheard))
         stream_id = self._next_id
         self._next_id += 2
         stream = self._streams[stream_id] = Stream(stream_id, ours=True)
         self._ours += 1
-        unheard[stream_id] = now + (limits.open_timeout or inf)
-        self._slots_wanted = len(unheard) >= limits.unacknowledged or self._ours >= limits.max_streams
-        self._outbox.control(WINDOW_SYN, stream_id, self._first_grant(stream) if self._generous else 0)
+        self._unheard[stream_id] = now + (self._limits.open_timeout or inf)
+        self._slots_wanted = slots == 1
+        self._outbox.control(WINDOW_SYN, stream_id, self._first_grant(stream))
         return stream_id
 
     def accept_stream(self, stream_id: int) -> None:
@@ -90,13 +91,15 @@ class YamuxConnection(Intake):
         stream.accepted = True
         stream.sendable = not stream.fin_sent
         self._backlog -= 1
-        due = (self._generous or stream.returnable) and not stream.fin_received
-        self._outbox.control(WINDOW_ACK, stream_id, self._first_grant(stream) if due else 0)
+        delta = 0 if stream.fin_received else self._first_grant(stream)
+        self._outbox.control(WINDOW_ACK, stream_id, delta)
 
     def _first_grant(self, stream: Stream) -> int:
         """
         The octets of credit that our first frame on a stream carries.
         """
+        if self._limits.window <= INITIAL_WINDOW and not stream.returnable:
+            return 0
         stream.grow(self._limits.window, self._budget)
         return stream.grant(self._limits.max_window, self._budget)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from tunnelstack.wire.yamux.credit import Budget
 from tunnelstack.wire.yamux.errors import PeerFailed, SessionBroken, TooManyRefusals, WindowOverrun
 from tunnelstack.wire.yamux.events import Event, ResetReason, SlotsFreed, StreamReset
-from tunnelstack.wire.yamux.frames import FIRST_UNUSABLE_ID, GOAWAY_PLAIN, INITIAL_WINDOW
+from tunnelstack.wire.yamux.frames import FIRST_UNUSABLE_ID, GOAWAY_PLAIN
 from tunnelstack.wire.yamux.keepalive import Keepalive
 from tunnelstack.wire.yamux.limits import DEFAULT_LIMITS, SessionLimits
 from tunnelstack.wire.yamux.outbox import Outbox
@@ -36,7 +36,6 @@ class SessionState:
         """
         self._limits = limits
         self._max_frame = limits.max_frame
-        self._generous = limits.window > INITIAL_WINDOW  # our first frame on a stream carries credit
         self._parity = 1 if client else 0
         self._next_id = 1 if client else 2
         self._streams: dict[int, Stream] = {}
@@ -127,19 +126,16 @@ class SessionState:
         """
         stream_id = stream.stream_id
         del self._streams[stream_id]
-        if self._unheard:
-            self._unheard.pop(stream_id, None)
-        if self._outbox.updates:
-            self._outbox.updates.pop(stream_id, None)
+        self._unheard.pop(stream_id, None)
+        self._outbox.updates.pop(stream_id, None)
         if stream.ours:
             self._ours -= 1
         else:
             self._ended_unheard.add(stream_id)
             self._backlog -= not stream.accepted
+        stream.release(self._budget)
         if self._body_of is stream:
             self._body_of = None
-        if stream.size > INITIAL_WINDOW:
-            stream.release(self._budget)
 
     def _tell_slots(self, events: list[Event]) -> None:
         if self.open_slots:

@@ -39,4 +39,4 @@ class Stream(ReceiveWindow):
         """
         Both directions ended and all that was delivered is consumed.
         """
-        return self.fin_sent and self.fin_received and self.size == self.allowance + self.returnable
+        return self.fin_sent and self.fin_received and not self.held
