@@ -65,6 +65,7 @@ Options                        Environment               Default
       --version, --help
 
 A flag wins over the environment, the environment over the file.  A credential is never an argument.
+TUNNELSTACK_REACTOR names the reactor, as twistd --help-reactors does, where it is not to be busypoll.
 SIGTERM stops without cutting anybody off, a second one at once; SIGHUP reads the file again, and sessions stay.
 Exit codes: 0 stopped, 64 usage, 69 gave up, 70 bug, 76 no edge there, 77 credential refused, 78 configuration.
 """

@@ -52,6 +52,7 @@ Options                  Environment             Default
       --version, --help
 
 A flag wins over the environment, the environment over the file, the file over the default.
+TUNNELSTACK_REACTOR names the reactor, as twistd --help-reactors does, where it is not to be busypoll.
 SIGTERM stops without cutting anybody off, a second one at once; SIGHUP reads the file again, and sessions stay.
 Exit codes: 0 stopped, 64 usage, 70 bug, 75 port taken, 78 configuration.
 """
