@@ -14,9 +14,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from attrs import NOTHING, Factory, fields
 
-from tunnelstack.control.config import NEVER
-from tunnelstack.control.files import AGENT_SECTIONS, EDGE_SECTIONS
-from tunnelstack.control.settings import keyOf
+from tunnelstack.control.config.reader import AGENT_SECTIONS, EDGE_SECTIONS
+from tunnelstack.control.config.records import NEVER
+from tunnelstack.control.config.setting import keyOf
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "reference" / "configuration.md"

@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.control.files import AGENT_SECTIONS, EDGE_SECTIONS, parseAgent, parseEdge
+from tunnelstack.control.config.reader import AGENT_SECTIONS, EDGE_SECTIONS, parseAgent, parseEdge
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 

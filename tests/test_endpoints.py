@@ -18,9 +18,9 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 from zope.interface.verify import verifyObject
 
-from tunnelstack.control.config import EdgeAddress
-from tunnelstack.control.ending import CredentialRefused
-from tunnelstack.control.state import State
+from tunnelstack.control.config.records import EdgeAddress
+from tunnelstack.control.config.state_dir import State
+from tunnelstack.control.process.exit_status import CredentialRefused
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.endpoints import (
     LINGER,
@@ -31,7 +31,7 @@ from tunnelstack.endpoints import (
     serverFromOptions,
 )
 from tunnelstack.errors import ConfigurationError, Denied, Refused
-from tunnelstack.terms import Service
+from tunnelstack.records import Service
 from tunnelstack.testing import Caller, EdgeAndAgent
 
 URL = f"http://localhost:{EdgeAndAgent.PORT}"

@@ -188,12 +188,12 @@ class WireTests(SynchronousTestCase):
 
     def test_wireNeedsNoTwisted(self) -> None:
         names = [f"tunnelstack.{module}" for module, _ in modules(PACKAGE / "wire")]
-        command = [sys.executable, "-c", WITHOUT_TWISTED, "tunnelstack.errors", "tunnelstack.terms", *names]
+        command = [sys.executable, "-c", WITHOUT_TWISTED, "tunnelstack.errors", "tunnelstack.records", *names]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
         self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_theBlockWorks(self) -> None:
-        command = [sys.executable, "-c", WITHOUT_TWISTED, "tunnelstack.stream.lost"]
+        command = [sys.executable, "-c", WITHOUT_TWISTED, "tunnelstack.stream.errors"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
         self.assertIn("ModuleNotFoundError", done.stderr)
 

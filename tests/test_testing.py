@@ -26,7 +26,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tunnelstack.terms import Service
+from tunnelstack.records import Service
 from tunnelstack.testing import Caller, EdgeAndAgent, Network, Wire
 
 

@@ -26,11 +26,11 @@ from zope.interface import implementer
 
 from tunnelstack.agent.publication import Publication
 from tunnelstack.agent.service import AgentService
-from tunnelstack.control.config import AgentConfig, EdgeAddress, isLabel
-from tunnelstack.control.sources import Sources
+from tunnelstack.control.config.records import AgentConfig, EdgeAddress, isLabel
+from tunnelstack.control.config.sources import Sources
 from tunnelstack.errors import ConfigurationError, UsageError
+from tunnelstack.records import Service
 from tunnelstack.stream.address import StreamAddress, TunnelAddress
-from tunnelstack.terms import Service
 
 KINDS = ("http", "stream", "tcp")
 
@@ -168,7 +168,7 @@ class TunnelServerEndpoint:
         Publish the name, and give each visitor a protocol.
 
         @return: fires when the edge has confirmed it for the first time; waits for what may pass, and fails with
-            L{Denied<tunnelstack.errors.Denied>} or L{Ending<tunnelstack.control.ending.Ending>} for what does not, or with
+            L{Denied<tunnelstack.errors.Denied>} or L{Ending<tunnelstack.control.process.exit_status.Ending>} for what does not, or with
             C{CannotListenError} if this process publishes the name already.  Cancelling it withdraws the name.
         """
         port = TunnelPort(self._reactor, self._edges, self.services, protocolFactory)

@@ -3,7 +3,7 @@ The exceptions of tunnelstack, by whose fault they are.
 
 L{PeerError} is the peer's, L{UsageError} is the caller's, L{Unavailable} is the world's.  Code asks the class (and, for a
 peer's error, its C{code}); nobody reads a message to know an error.  This module imports nothing, so that the pure floor
-can raise what it needs; the errors that are Twisted's as well live in L{tunnelstack.stream.lost}.
+can raise what it needs; the errors that are Twisted's as well live in L{tunnelstack.stream.errors}.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class IStreamOwner(Interface):
 
     full = Attribute("C{True} while the session's own transport takes no more: producers are to pause.")
 
-    deadlines = Attribute("The L{Deadlines<tunnelstack.transport.deadlines.Deadlines>} that end with the session.")
+    deadlines = Attribute("The L{Deadlines<tunnelstack.transport.shared_timer.Deadlines>} that end with the session.")
 
     def ready(stream):
         """
@@ -125,7 +125,7 @@ class INegotiation(Interface):
     """
 
     name = Attribute("C{bytes}: what an initiator proposes; C{b''} where that is not known, or nothing is.")
-    release = Attribute("L{Release<tunnelstack.wire.negotiate.Release>}: when the application's octets may follow.")
+    release = Attribute("L{Release<tunnelstack.wire.negotiation.base.Release>}: when the application's octets may follow.")
 
     def data_to_send():
         """
@@ -241,7 +241,7 @@ class IExchangeReceiver(Interface):
         """
         The exchange broke.
 
-        @param reason: an L{ExchangeFailed<tunnelstack.exchange.failed.ExchangeFailed>} with C{kind} and C{status}.
+        @param reason: an L{ExchangeFailed<tunnelstack.exchange.errors.ExchangeFailed>} with C{kind} and C{status}.
         """
 
 
@@ -283,7 +283,7 @@ class IExchange(Interface):
         """
         Give the exchange up: nothing more will be told to the receiver.
 
-        @param kind: why, a member of L{Kind<tunnelstack.exchange.failed.Kind>}.
+        @param kind: why, a member of L{Kind<tunnelstack.exchange.errors.Kind>}.
         """
 
     def registerProducer(producer, streaming):
@@ -314,7 +314,7 @@ class IExchangeServer(Interface):
 
     def exchangeReceived(head, exchange):
         """
-        @param head: the L{RequestHead<tunnelstack.wire.http1.RequestHead>}.
+        @param head: the L{RequestHead<tunnelstack.wire.http1.head.RequestHead>}.
         @param exchange: the L{IExchange} to answer on.
         @return: an L{IExchangeReceiver} for the request's body (C{bodyReceived}, C{ended}, C{failed}).
         """
@@ -326,7 +326,7 @@ class ITunnel(Interface):
     """
 
     key = Attribute("C{str}: the name it is found by.")
-    principal = Attribute("L{Principal<tunnelstack.terms.Principal>}: who holds it.")
+    principal = Attribute("L{Principal<tunnelstack.records.Principal>}: who holds it.")
     dialect = Attribute("C{str}: the dialect's name.")
     instance = Attribute("C{str}: the agent process's own random name; C{''} where the dialect has none.")
     healthy = Attribute("C{bool}: fit for new work.")
@@ -334,8 +334,8 @@ class ITunnel(Interface):
 
     def endpointFor(purpose, visitor=None):
         """
-        @param purpose: a record of L{tunnelstack.terms}.
-        @param visitor: a L{Visitor<tunnelstack.terms.Visitor>}, or C{None}.
+        @param purpose: a record of L{tunnelstack.records}.
+        @param visitor: a L{Visitor<tunnelstack.records.Visitor>}, or C{None}.
         @return: an C{IStreamClientEndpoint}.
         @raise UnsupportedPurpose: the dialect cannot carry it.
         """
@@ -396,8 +396,8 @@ class IEdge(Interface):
         """
         Publish what an agent offers.
 
-        @param service: a L{Service<tunnelstack.terms.Service>}.
-        @return: a C{Deferred} of the L{Grant<tunnelstack.terms.Grant>}; it fails with L{Denied<tunnelstack.errors.Denied>}.
+        @param service: a L{Service<tunnelstack.records.Service>}.
+        @return: a C{Deferred} of the L{Grant<tunnelstack.records.Grant>}; it fails with L{Denied<tunnelstack.errors.Denied>}.
         """
 
     def withdraw(tunnel, service):
@@ -428,7 +428,7 @@ class IDialect(Interface):
 
     def doors(edge):
         """
-        @return: the L{doors<tunnelstack.terms>} through which its agents come to the edge.
+        @return: the L{doors<tunnelstack.records>} through which its agents come to the edge.
         """
 
 
@@ -439,8 +439,8 @@ class IAuthenticator(Interface):
 
     def authenticate(claim):
         """
-        @param claim: a L{Claim<tunnelstack.terms.Claim>}.
-        @return: a C{Deferred} of a L{Principal<tunnelstack.terms.Principal>}; it fails with C{Refused}.
+        @param claim: a L{Claim<tunnelstack.records.Claim>}.
+        @return: a C{Deferred} of a L{Principal<tunnelstack.records.Principal>}; it fails with C{Refused}.
         """
 
 

@@ -32,8 +32,8 @@ async def main(reactor: Any, url: str, tokens: list[str]) -> None:
 
 def _agent(reactor: Any, url: str, token: str) -> Any:
     from tunnelstack.control.auth.tokens import identifierOf
-    from tunnelstack.dialect.native_agent import NativeDialler
-    from tunnelstack.terms import Service
+    from tunnelstack.dialect.native.agent import NativeDialler
+    from tunnelstack.records import Service
 
     name = f"idle-{identifierOf(token)}"
     dialling = NativeDialler(reactor, url, token, {}, instance=name).dial()

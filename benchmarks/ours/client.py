@@ -27,8 +27,8 @@ from zope.interface import implementer
 from benchmarks.ours.server import MANY, quiet, untilStdinEnds
 from tunnelstack.negotiation.multistream import multistreamEndpoint
 from tunnelstack.session.yamux import YamuxSession
-from tunnelstack.transport.websocket import WebSocketClientEndpoint
-from tunnelstack.wire.negotiate import Release
+from tunnelstack.transport.websocket.client import WebSocketClientEndpoint
+from tunnelstack.wire.negotiation.base import Release
 
 BLOCK = 64 * 1024   # octets of one write of a bulk transfer
 QUESTION = 64       # octets of an echo

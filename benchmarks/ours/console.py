@@ -17,7 +17,7 @@ def main() -> int:
     """
     _, reactor, program, *arguments = sys.argv
     install({VARIABLE: reactor})
-    from tunnelstack import cli
+    from tunnelstack.commands import main as cli
 
     sys.argv = [f"tunnel-{program}", *arguments]
     return {"edge": cli.tunnelEdge, "agent": cli.tunnelAgent}[program]()

@@ -14,13 +14,13 @@ from twisted.internet.protocol import Factory
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.dialect.shellhub import PORT, TENANT, Hub, key
-from tests.dialect.test_shellhub_bootstrap import INFO, YES, Scripted, answer
+from tests.dialect.shellhub.support import PORT, TENANT, Hub, key
+from tests.dialect.shellhub.test_bootstrap import INFO, YES, Scripted, answer
 from tunnelstack.agent.service import AgentService
 from tunnelstack.agent.uplink import REFUSED_SECONDS
-from tunnelstack.control.config import AgentConfig, DeviceConfig, EdgeAddress
+from tunnelstack.control.config.records import AgentConfig, DeviceConfig, EdgeAddress
 from tunnelstack.control.devices import Tenant
-from tunnelstack.control.ending import CredentialRefused, GaveUp, WrongProtocol
+from tunnelstack.control.process.exit_status import CredentialRefused, GaveUp, WrongProtocol
 
 NO = answer(403, b'{"message":"no"}')
 STRANGER = "11111111-2222-4333-8444-555555555555"

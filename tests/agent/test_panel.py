@@ -11,10 +11,10 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.control.test_access import request
+from tests.control.test_access_log import request
 from tunnelstack.agent.panel import DRAW_SECONDS, REQUESTS, Panel, fitsOn
 from tunnelstack.agent.publication import Publication
-from tunnelstack.terms import Service
+from tunnelstack.records import Service
 
 
 class Screen:

@@ -12,9 +12,9 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.agent.publication import FINAL, RETRY_SECONDS, Publication
+from tunnelstack.dialect.native.control_client import ControlLost
 from tunnelstack.errors import Denied
-from tunnelstack.handler.control_client import ControlLost
-from tunnelstack.terms import Grant, Service
+from tunnelstack.records import Grant, Service
 
 GRANT = Grant(url="http://site.localhost", host="site.localhost", port=80)
 

@@ -11,10 +11,10 @@ from attrs import evolve
 
 from tests.edge.test_edge_and_agent import RAW, SITE, Both, Echo, Page, just, pages
 from tunnelstack.agent.uplink import REFUSED_SECONDS
-from tunnelstack.control.config import ServiceConfig
-from tunnelstack.control.ending import GaveUp
+from tunnelstack.control.config.records import ServiceConfig
+from tunnelstack.control.process.exit_status import GaveUp
 from tunnelstack.errors import ConfigurationError
-from tunnelstack.terms import Service
+from tunnelstack.records import Service
 from tunnelstack.testing import Caller
 
 DOCS = ServiceConfig(name="docs", target="3001")

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.control.config import ServiceConfig
+from tunnelstack.control.config.records import ServiceConfig
 from tunnelstack.testing import EdgeAndAgent
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.control.test_files import Reads
-from tunnelstack.control import config, files
-from tunnelstack.control.difference import difference
+from tests.control.test_reader import Reads
+from tunnelstack.control.config import reader, records
+from tunnelstack.control.config.reload import difference
 
 ID = "00000000-0000-4000-0000-00000000000a"
 EDGE = f"""
@@ -52,15 +52,15 @@ class EdgeTests(Reads, SynchronousTestCase):
     """
 
     def test_everythingArrives(self) -> None:
-        edge = files.parseEdge(EDGE, "edge.toml")
-        self.assertEqual(edge.shellhub, config.ShellHubConfig(policy="install-key", keyFile="signing.pem"))
-        self.assertEqual(edge.tenants, (config.TenantRecord(id=ID, namespace="lab", installKeysFile="keys"),))
+        edge = reader.parseEdge(EDGE, "edge.toml")
+        self.assertEqual(edge.shellhub, records.ShellHubConfig(policy="install-key", keyFile="signing.pem"))
+        self.assertEqual(edge.tenants, (records.TenantRecord(id=ID, namespace="lab", installKeysFile="keys"),))
         self.assertEqual((edge.ssh.listen, edge.ssh.jumpUsers), (("tcp:2222",), ("guest",)))
         self.assertEqual(edge.ssh.vouch, ("alice@desk root@lab.*",))
 
     def test_withoutTheTableNoDevicesComeIn(self) -> None:
-        self.assertIsNone(files.parseEdge("", "edge.toml").shellhub)
-        self.assertEqual(files.parseEdge("[shellhub]", "edge.toml").shellhub, config.ShellHubConfig(policy="pending"))
+        self.assertIsNone(reader.parseEdge("", "edge.toml").shellhub)
+        self.assertEqual(reader.parseEdge("[shellhub]", "edge.toml").shellhub, records.ShellHubConfig(policy="pending"))
 
     def test_mistakesAreNamed(self) -> None:
         for text, told in (
@@ -93,7 +93,7 @@ class EdgeTests(Reads, SynchronousTestCase):
             self.assertEqual(self.mistakes(text), [told])
 
     def test_anotherPolicyWaitsForARestart(self) -> None:
-        old = files.parseEdge(EDGE, "edge.toml")
+        old = reader.parseEdge(EDGE, "edge.toml")
         assert old.shellhub is not None
         new = evolve(old, shellhub=evolve(old.shellhub, policy="automatic"), tenants=())
         found = difference(old, new)
@@ -108,18 +108,18 @@ class AgentTests(Reads, SynchronousTestCase):
     """
 
     def test_everythingArrives(self) -> None:
-        agent = files.parse(AGENT, "agent.toml")
-        assert isinstance(agent, config.AgentConfig)
+        agent = reader.parse(AGENT, "agent.toml")
+        assert isinstance(agent, records.AgentConfig)
         (device,) = agent.devices
         self.assertEqual((device.tenant, device.version, device.ssh), (ID, 1, "22"))
         self.assertEqual(device.targets, ("localhost:80", "[::1]:*"))
-        service = config.ServiceConfig(
-            name="desk", kind="ssh", target=config.EMBEDDED, authorizedKeysFile="keys", users=("ada",),
+        service = records.ServiceConfig(
+            name="desk", kind="ssh", target=records.EMBEDDED, authorizedKeysFile="keys", users=("ada",),
         )  # fmt: skip
         self.assertEqual(agent.services, (service,))
 
     def test_theTableAloneMakesAnAgentsFile(self) -> None:
-        self.assertIsInstance(files.parse(AGENT.partition("[[service]]")[0], "a.toml"), config.AgentConfig)
+        self.assertIsInstance(reader.parse(AGENT.partition("[[service]]")[0], "a.toml"), records.AgentConfig)
 
     def test_mistakesAreNamed(self) -> None:
         begin = f'[[shellhub]]\nurl = "http://hub"\ntenant = "{ID}"\n'
@@ -136,4 +136,4 @@ class AgentTests(Reads, SynchronousTestCase):
             self.assertEqual(self.mistakes(begin + text), [told])
 
     def test_anInstallKeyIsNotShown(self) -> None:
-        self.assertNotIn("sesame", repr(config.DeviceConfig(url="http://a", tenant=ID, installKey="sesame")))
+        self.assertNotIn("sesame", repr(records.DeviceConfig(url="http://a", tenant=ID, installKey="sesame")))

@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tunnelstack.control.auth.signing_key import keyFrom, signingKey
+from tunnelstack.control.config.state_dir import State
 from tunnelstack.control.devices import (
     ACCEPTED,
     FILE,
@@ -22,8 +24,6 @@ from tunnelstack.control.devices import (
     DeviceBook,
     Tenant,
 )
-from tunnelstack.control.signing import keyFrom, signingKey
-from tunnelstack.control.state import State
 from tunnelstack.errors import ConfigurationError, Denied
 
 KEY = Tenant(id="t1", namespace="lab", installKeys=(sha256(b"open").hexdigest().upper(),))

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.control import registry as module
+from tunnelstack.control import registry
 from tunnelstack.control.registry import Registry
 from tunnelstack.errors import Denied
-from tunnelstack.terms import Principal
+from tunnelstack.records import Principal
 
 
 @define(eq=False)
@@ -131,7 +131,7 @@ class RegistryTests(SynchronousTestCase):
         self.assertFalse(self.registry.knows("site", "tcp"))
 
     def test_notMoreThanSoManyAreRemembered(self) -> None:
-        self.patch(module, "REMEMBERED", 3)
+        self.patch(registry, "REMEMBERED", 3)
         one = self.arrived()
         for name in "abcd":
             self.registry.offer("http", name, one)

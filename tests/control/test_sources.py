@@ -9,9 +9,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.control.config import AgentConfig, EdgeAddress
-from tunnelstack.control.sources import Sources
-from tunnelstack.control.state import State, stateFolder
+from tunnelstack.control.config.records import AgentConfig, EdgeAddress
+from tunnelstack.control.config.sources import Sources
+from tunnelstack.control.config.state_dir import State, stateFolder
 from tunnelstack.errors import ConfigurationError
 
 FILE = """

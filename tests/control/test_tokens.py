@@ -12,7 +12,7 @@ from twisted.cred.checkers import AllowAnonymousAccess, InMemoryUsernamePassword
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tunnelstack.control.auth.cred import CheckerAuthenticator
+from tunnelstack.control.auth.checkers import CheckerAuthenticator
 from tunnelstack.control.auth.tokens import (
     FORM,
     CredentialUnknown,
@@ -21,9 +21,9 @@ from tunnelstack.control.auth.tokens import (
     identifierOf,
     newToken,
 )
-from tunnelstack.control.config import TokenRecord
+from tunnelstack.control.config.records import TokenRecord
 from tunnelstack.interfaces import IAuthenticator
-from tunnelstack.terms import Claim, Principal
+from tunnelstack.records import Claim, Principal
 
 
 def claim(token: str | None) -> Claim:

@@ -13,8 +13,8 @@ from twisted.python.failure import Failure
 from tests.promises.streams import Collect
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.testing import EdgeAndAgent
-from tunnelstack.transport.websocket import WebSocketClientEndpoint
-from tunnelstack.wire.multistream.tokens import HEADER, token
+from tunnelstack.transport.websocket.client import WebSocketClientEndpoint
+from tunnelstack.wire.negotiation.multistream.tokens import HEADER, token
 
 __all__ = ["Stranger", "Stream", "told"]
 

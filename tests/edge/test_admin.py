@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.control.config import ServiceConfig
+from tunnelstack.control.config.records import ServiceConfig
 from tunnelstack.edge.admin import BODY, MOST, AdminFactory
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.testing import Caller, EdgeAndAgent

@@ -16,10 +16,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from tunnelstack.control.config import ServiceConfig
-from tunnelstack.control.ending import CredentialRefused, GaveUp, NotNow, WrongProtocol
+from tunnelstack.control.config.records import ServiceConfig
+from tunnelstack.control.process.exit_status import CredentialRefused, GaveUp, NotNow, WrongProtocol
 from tunnelstack.errors import Denied, Refused, UsageError
-from tunnelstack.terms import Service
+from tunnelstack.records import Service
 from tunnelstack.testing import Caller, EdgeAndAgent
 
 

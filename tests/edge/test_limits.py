@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.protocol import Protocol
 
 from tests.edge.test_edge_and_agent import Both, just
-from tunnelstack.control.config import Limits, ServiceConfig
+from tunnelstack.control.config.records import Limits, ServiceConfig
 from tunnelstack.testing import Caller, EdgeAndAgent
 
 GET = b"GET / HTTP/1.1\r\nHost: site.localhost\r\n\r\n"

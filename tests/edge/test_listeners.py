@@ -17,9 +17,9 @@ from twisted.trial.unittest import TestCase
 
 from tests.transport.certificates import authority
 from tests.transport.test_certificates import pem, write
-from tunnelstack.control.config import EdgeConfig, Limits, Listener
-from tunnelstack.edge.accept import UNSENT, UNSENT_OPTION
+from tunnelstack.control.config.records import EdgeConfig, Limits, Listener
 from tunnelstack.edge.listeners import listening, parts, patient
+from tunnelstack.edge.public.admission import UNSENT, UNSENT_OPTION
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.errors import ConfigurationError
 

@@ -10,9 +10,9 @@ from attrs import evolve
 
 from tests.edge.test_edge_and_agent import Both, Echo, just
 from tunnelstack.control.auth.tokens import NewToken, newToken
-from tunnelstack.control.config import EdgeConfig, TokenRecord
+from tunnelstack.control.config.records import EdgeConfig, TokenRecord
 from tunnelstack.errors import Denied
-from tunnelstack.terms import Principal, Service
+from tunnelstack.records import Principal, Service
 
 
 class NameTests(Both):

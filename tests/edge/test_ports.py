@@ -17,7 +17,7 @@ from twisted.trial.unittest import TestCase
 from tests.edge.test_edge_and_agent import Both, HalfCaller, Last, just
 from tunnelstack.agent.service import AgentService
 from tunnelstack.control.auth.tokens import newToken
-from tunnelstack.control.config import (
+from tunnelstack.control.config.records import (
     AgentConfig,
     EdgeAddress,
     EdgeConfig,
@@ -25,9 +25,9 @@ from tunnelstack.control.config import (
     ServiceConfig,
     TokenRecord,
 )
-from tunnelstack.edge.pace import BURST_SECONDS, SMALLEST_BURST
+from tunnelstack.edge.public.rate import BURST_SECONDS, SMALLEST_BURST
 from tunnelstack.edge.service import EdgeService
-from tunnelstack.terms import Service
+from tunnelstack.records import Service
 from tunnelstack.testing import Caller, EdgeAndAgent
 
 RAW = ServiceConfig(name="raw", kind="tcp", target="4000", remotePort=2000)

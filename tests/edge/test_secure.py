@@ -16,12 +16,12 @@ from twisted.trial.unittest import TestCase
 
 from tests.transport.certificates import authority, edge
 from tunnelstack.control.auth.tokens import newToken
-from tunnelstack.control.config import EdgeConfig, TokenRecord
-from tunnelstack.dialect.native import HTTP
-from tunnelstack.dialect.native_agent import NativeDialler, ServiceStreams
+from tunnelstack.control.config.records import EdgeConfig, TokenRecord
+from tunnelstack.dialect.native.agent import NativeDialler, ServiceStreams
+from tunnelstack.dialect.native.protocol import HTTP
 from tunnelstack.edge.service import EdgeService
+from tunnelstack.records import Service
 from tunnelstack.stream.address import TunnelAddress
-from tunnelstack.terms import Service
 from tunnelstack.transport.tls import clientContext, serverContext
 
 

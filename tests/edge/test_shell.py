@@ -10,11 +10,11 @@ from attrs import define
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.control.owners import Owners
+from tunnelstack.control.auth.name_ownership import Owners
 from tunnelstack.control.registry import Registry
 from tunnelstack.edge.agents import Agents
 from tunnelstack.errors import Denied
-from tunnelstack.terms import Principal, Service, SSHSession, TCPTo
+from tunnelstack.records import Principal, Service, SSHSession, TCPTo
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 

@@ -16,10 +16,10 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.exchange.failed import ExchangeFailed
+from tunnelstack.exchange.errors import ExchangeFailed
 from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer
 from tunnelstack.testing import Wire
-from tunnelstack.wire.http1 import Fields, RequestHead, ResponseHead
+from tunnelstack.wire.http1.head import Fields, RequestHead, ResponseHead
 
 
 @implementer(IHalfCloseableProtocol)

@@ -15,11 +15,11 @@ from zope.interface.verify import verifyObject
 
 from tests.exchange.doubles import Recorder, Talker, Wires, settle
 from tunnelstack.errors import UsageError
-from tunnelstack.exchange.failed import Busy, Kind
+from tunnelstack.exchange.errors import Busy, Kind
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.interfaces import IExchange
-from tunnelstack.wire.http1 import RequestHead, ResponseHead
+from tunnelstack.wire.http1.head import RequestHead, ResponseHead
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -15,14 +15,14 @@ from zope.interface.verify import verifyObject
 
 from tests.exchange.doubles import Server, Talker, reply
 from tunnelstack.errors import UsageError
-from tunnelstack.exchange._ending import LINGER
-from tunnelstack.exchange.failed import Kind
+from tunnelstack.exchange._server_closing import LINGER
+from tunnelstack.exchange.errors import Kind
 from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.interfaces import IExchange
-from tunnelstack.terms import Knock
+from tunnelstack.records import Knock
 from tunnelstack.testing import Wire
-from tunnelstack.wire.http1 import HeadLimits, RequestHead, ResponseHead
+from tunnelstack.wire.http1.head import HeadLimits, RequestHead, ResponseHead
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from tunnelstack.wire.http1 import (
+from tunnelstack.wire.http1.chunked import ChunkedDecoder
+from tunnelstack.wire.http1.framing import request_framing_untrusted, response_framing_untrusted
+from tunnelstack.wire.http1.head import (
     RequestHead,
     ResponseHead,
     encode_request,
@@ -17,8 +19,6 @@ from tunnelstack.wire.http1 import (
     read_request_untrusted,
     read_response_untrusted,
 )
-from tunnelstack.wire.http1_chunked import ChunkedDecoder
-from tunnelstack.wire.http1_framing import request_framing_untrusted, response_framing_untrusted
 
 REQUEST, RESPONSE = 0, 1    # of the first octet modulo 3; 2 is chunks
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Hashable
 
 from tests.wire.vectors_multistream import INITIATOR, RESPONDER, octets
 from tunnelstack.errors import PeerError
-from tunnelstack.wire.multistream.initiator import Initiator
-from tunnelstack.wire.multistream.names import Names
-from tunnelstack.wire.multistream.responder import Responder
-from tunnelstack.wire.negotiate import Agreed, Asked, Negotiation, Then
-from tunnelstack.wire.parameters import PLAIN, Receiver, Sender
+from tunnelstack.wire.negotiation.base import Agreed, Asked, Negotiation, Then
+from tunnelstack.wire.negotiation.json_object import PLAIN, Receiver, Sender
+from tunnelstack.wire.negotiation.multistream.initiator import Initiator
+from tunnelstack.wire.negotiation.multistream.names import Names
+from tunnelstack.wire.negotiation.multistream.responder import Responder
 
 SEEDS = [
     *(octets(heard.hears) for heard in [*RESPONDER.values(), *INITIATOR.values()]),

@@ -8,8 +8,8 @@ from collections.abc import Callable, Hashable
 
 from tests.wire.vectors_shellhub import KEEP_ALIVE, PROXY, REQUESTS, TRANSCRIPTS
 from tunnelstack.errors import PeerError
-from tunnelstack.wire.gojson import encode_strings
-from tunnelstack.wire.http1 import find_end_untrusted, read_request_untrusted, read_response_untrusted
+from tunnelstack.wire.go_json import encode_strings
+from tunnelstack.wire.http1.head import find_end_untrusted, read_request_untrusted, read_response_untrusted
 from tunnelstack.wire.jsonline import decode_object
 from tunnelstack.wire.records.shellhub import (
     HTTP_PROXY,

@@ -29,7 +29,7 @@ from tests.transport.rawpeer import (
 )
 from tests.transport.test_websocket import Collect, OverWire, factoryOf
 from tunnelstack.testing import Wire
-from tunnelstack.transport.websocket import (
+from tunnelstack.transport.websocket.client import (
     UpgradeFailed,
     UpgradeRefused,
     WebSocketClientEndpoint,

@@ -11,8 +11,8 @@ from collections.abc import Hashable
 from tests.wire.transcripts_yamux import TRANSCRIPTS
 from tests.wire.vectors_yamux import GOLDEN, ODD, octets
 from tunnelstack.errors import PeerError
+from tunnelstack.wire.yamux.connection import YamuxConnection
 from tunnelstack.wire.yamux.events import DataArrived, Event, StreamOpened
-from tunnelstack.wire.yamux.session import YamuxConnection
 
 CLIENT, ACCEPTS, READS, ANSWERS = 0x1, 0x2, 0x4, 0x8     # bits of the first octet; the upper four choose the cut
 CUTS = (None, 1, 5, 11, 12, 13, 64, 4096)

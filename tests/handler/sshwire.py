@@ -16,11 +16,11 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from tunnelstack.edge._sshdoor_device import Device
-from tunnelstack.handler._ssh_user import User
-from tunnelstack.handler.ssh import EmbeddedSSH
-from tunnelstack.handler.ssh_credentials import AuthorizedKeys, Logins, PasswordFile, passwordEntry
-from tunnelstack.handler.ssh_stream import StreamChannel
+from tunnelstack.edge.ssh.upstream import Device
+from tunnelstack.handler.ssh.credentials import AuthorizedKeys, Logins, PasswordFile, passwordEntry
+from tunnelstack.handler.ssh.forwarding import StreamChannel
+from tunnelstack.handler.ssh.local_user import User
+from tunnelstack.handler.ssh.server import EmbeddedSSH
 from tunnelstack.testing import Wire
 
 HOST_KEY = Key(ed25519.Ed25519PrivateKey.generate())

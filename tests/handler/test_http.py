@@ -12,9 +12,9 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.exchange.failed import ExchangeFailed, Kind
+from tunnelstack.exchange.errors import ExchangeFailed, Kind
 from tunnelstack.handler.http import LocalSite
-from tunnelstack.wire.http1 import RequestHead
+from tunnelstack.wire.http1.head import RequestHead
 
 
 class LocalSiteTests(SynchronousTestCase):

@@ -25,9 +25,9 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from tests.handler.openssh import OpenSSH
-from tunnelstack.handler.ssh import EmbeddedSSH
-from tunnelstack.handler.ssh_credentials import AuthorizedKeys, Logins, PasswordFile, passwordEntry
-from tunnelstack.handler.ssh_keys import hostKeys
+from tunnelstack.handler.ssh.credentials import AuthorizedKeys, Logins, PasswordFile, passwordEntry
+from tunnelstack.handler.ssh.host_keys import hostKeys
+from tunnelstack.handler.ssh.server import EmbeddedSSH
 
 SIZE = 20 * 1024 * 1024
 HOST_KEYS: list[Any] = []

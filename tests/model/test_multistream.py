@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.errors import PeerError
-from tunnelstack.wire.multistream.initiator import Initiator
-from tunnelstack.wire.multistream.names import Names
-from tunnelstack.wire.multistream.responder import Responder
-from tunnelstack.wire.multistream.tokens import token
-from tunnelstack.wire.negotiate import Agreed, Asked, Event, Negotiation, Refused, Release, Then
-from tunnelstack.wire.parameters import PLAIN, Receiver, Sender
+from tunnelstack.wire.negotiation.base import Agreed, Asked, Event, Negotiation, Refused, Release, Then
+from tunnelstack.wire.negotiation.json_object import PLAIN, Receiver, Sender
+from tunnelstack.wire.negotiation.multistream.initiator import Initiator
+from tunnelstack.wire.negotiation.multistream.names import Names
+from tunnelstack.wire.negotiation.multistream.responder import Responder
+from tunnelstack.wire.negotiation.multistream.tokens import token
 
 names = st.sampled_from([b"/a", b"/b", b"/c", b"/a/longer", b"/" + b"n" * 126, b"/" + b"n" * 1022])
 applications = st.binary(max_size=40) | st.sampled_from([token(b"/a"), token(b"na"), b"{}\n"])

@@ -26,6 +26,7 @@ from hypothesis.stateful import (
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.errors import PeerError, Unavailable
+from tunnelstack.wire.yamux.connection import YamuxConnection
 from tunnelstack.wire.yamux.events import (
     CREDIT_OVERFLOW,
     OVERRUN,
@@ -40,7 +41,6 @@ from tunnelstack.wire.yamux.events import (
     StreamReset,
 )
 from tunnelstack.wire.yamux.limits import SessionLimits
-from tunnelstack.wire.yamux.session import YamuxConnection
 
 PERIOD = 251
 PATTERN = bytes(range(PERIOD)) * 4200      # a little more than 1 MiB

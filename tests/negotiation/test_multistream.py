@@ -29,16 +29,16 @@ from zope.interface.verify import verifyObject
 from tests.promises.streams import WINDOW, Collect, HalfCollect
 from tunnelstack.errors import PeerError, Refused, Unavailable
 from tunnelstack.interfaces import IDiallingHandler
+from tunnelstack.negotiation.endpoint import TIMEOUT, NegotiatingEndpoint, NegotiatingFactory
 from tunnelstack.negotiation.errors import NegotiationRefused, NegotiationTimeout
 from tunnelstack.negotiation.multistream import MultistreamFactory, multistreamEndpoint
-from tunnelstack.negotiation.run import TIMEOUT, NegotiatingEndpoint, NegotiatingFactory
-from tunnelstack.stream.lost import SessionLost, StreamReset
+from tunnelstack.stream.errors import SessionLost, StreamReset
 from tunnelstack.testing import sessionPair
-from tunnelstack.wire.multistream.initiator import Initiator
-from tunnelstack.wire.multistream.responder import Responder
-from tunnelstack.wire.multistream.tokens import HEADER, token
-from tunnelstack.wire.negotiate import Negotiation, Release
-from tunnelstack.wire.parameters import PLAIN, Receiver, Sender
+from tunnelstack.wire.negotiation.base import Negotiation, Release
+from tunnelstack.wire.negotiation.json_object import PLAIN, Receiver, Sender
+from tunnelstack.wire.negotiation.multistream.initiator import Initiator
+from tunnelstack.wire.negotiation.multistream.responder import Responder
+from tunnelstack.wire.negotiation.multistream.tokens import HEADER, token
 
 NAME = b"/demo/shout/1.0.0"
 OPENING = HEADER + token(NAME)

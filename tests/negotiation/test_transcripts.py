@@ -15,7 +15,7 @@ from tests.wire.vectors_multistream import STACKED, octets
 from tunnelstack.negotiation.multistream import MultistreamFactory, multistreamEndpoint
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.testing import Wire
-from tunnelstack.wire.negotiate import Release
+from tunnelstack.wire.negotiation.base import Release
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 NAME = b"/ssh/open/1.0.0"

@@ -18,9 +18,9 @@ from tunnelstack.errors import PeerError, Refused
 from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.negotiation.errors import NegotiationRefused, NegotiationTimeout
 from tunnelstack.negotiation.multistream import MultistreamFactory, multistreamEndpoint
-from tunnelstack.stream.lost import StreamReset
-from tunnelstack.wire.multistream.tokens import HEADER, token
-from tunnelstack.wire.negotiate import Release
+from tunnelstack.stream.errors import StreamReset
+from tunnelstack.wire.negotiation.base import Release
+from tunnelstack.wire.negotiation.multistream.tokens import HEADER, token
 
 LONGEST = b"/" + b"n" * 1022
 HANDLERS = {"/echo": "echo", "/upper": "upper", "/source": "source", LONGEST.decode(): "echo"}

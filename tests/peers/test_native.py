@@ -17,9 +17,9 @@ from tests.peers._go import GoError, GoPeer
 from tests.peers._ours import pause
 from tunnelstack.agent.service import AgentService
 from tunnelstack.control.auth.tokens import newToken
-from tunnelstack.control.config import AgentConfig, EdgeAddress, EdgeConfig, TokenRecord
+from tunnelstack.control.config.records import AgentConfig, EdgeAddress, EdgeConfig, TokenRecord
 from tunnelstack.edge.service import EdgeService
-from tunnelstack.terms import Service
+from tunnelstack.records import Service
 
 BULK = 8 * 1024 * 1024
 

@@ -22,18 +22,18 @@ from twisted.trial.unittest import TestCase
 
 from tests.peers._go import GoError
 from tests.peers._shellhub import GREETING, MAC, TENANT, Agents, Server
-from tunnelstack.control.config import EdgeConfig
+from tunnelstack.control.auth.signing_key import newKey
+from tunnelstack.control.config.records import EdgeConfig
 from tunnelstack.control.devices import DeviceBook
-from tunnelstack.control.signing import newKey
-from tunnelstack.dialect._shellhub_bootstrap import Bootstrap
-from tunnelstack.dialect._shellhub_fleet import Fleet, NoConnection
-from tunnelstack.dialect.shellhub1 import ShellHub1
-from tunnelstack.dialect.shellhub2 import ShellHub2
-from tunnelstack.dialect.shellhub_agent import DeviceStreams, Identity, ShellHubDialler
+from tunnelstack.dialect.shellhub.agent import DeviceStreams, Identity, ShellHubDialler
+from tunnelstack.dialect.shellhub.bootstrap import Bootstrap
+from tunnelstack.dialect.shellhub.connections import Fleet, NoConnection
+from tunnelstack.dialect.shellhub.v1 import ShellHub1
+from tunnelstack.dialect.shellhub.v2 import ShellHub2
 from tunnelstack.edge.service import EdgeService
-from tunnelstack.handler.allowed import Allowed
+from tunnelstack.handler.target_allowlist import Allowed
 from tunnelstack.negotiation.errors import NegotiationRefused
-from tunnelstack.transport.dial import hostEndpoint
+from tunnelstack.transport.host_endpoint import hostEndpoint
 from tunnelstack.wire.records.shellhub import HTTPProxy, SSHOpen
 from tunnelstack.wire.records.shellhub_settings import Settings
 

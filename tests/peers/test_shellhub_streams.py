@@ -19,15 +19,15 @@ from tests.peers._ours import Collect, Echo, factoryOf, ours
 from tests.peers._shellhub import GREETING, Agents, Server
 from tunnelstack.errors import Unavailable
 from tunnelstack.interfaces import IDiallingHandler
+from tunnelstack.negotiation.endpoint import NegotiatingEndpoint
 from tunnelstack.negotiation.errors import NegotiationRefused
+from tunnelstack.negotiation.http_request import RequestLineFactory, requestEndpoint
 from tunnelstack.negotiation.multistream import MultistreamFactory
-from tunnelstack.negotiation.requestline import RequestLineFactory, requestEndpoint
-from tunnelstack.negotiation.run import NegotiatingEndpoint
-from tunnelstack.session.revdial import STREAM_LIMITS, PickUps, RevdialDialler
-from tunnelstack.session.revdial_listener import RevdialListener
-from tunnelstack.transport.websocket import DEFAULT_LIMITS, WebSocketClientEndpoint, upgrade
-from tunnelstack.wire.multistream.initiator import Initiator
-from tunnelstack.wire.negotiate import Then
+from tunnelstack.session.revdial.dialler import STREAM_LIMITS, PickUps, RevdialDialler
+from tunnelstack.session.revdial.listener import RevdialListener
+from tunnelstack.transport.websocket.client import DEFAULT_LIMITS, WebSocketClientEndpoint, upgrade
+from tunnelstack.wire.negotiation.base import Then
+from tunnelstack.wire.negotiation.multistream.initiator import Initiator
 from tunnelstack.wire.records import shellhub, shellhub_v1
 from tunnelstack.wire.records.shellhub import (
     DIAL_FAILED,

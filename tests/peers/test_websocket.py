@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.peers._go import GoError, GoPeer, GoPeerGone
 from tests.peers._ours import BULK, KIB, MIB, SOAK, Collect, Paused, Pump, Watched, awaitOne, pause, reach
-from tunnelstack.transport.websocket import (
+from tunnelstack.transport.websocket.client import (
     ClosedByPeer,
     PeerSilent,
     UpgradeFailed,

@@ -17,7 +17,7 @@ from twisted.trial.unittest import TestCase
 from tests.peers._go import GoError, GoPeerGone
 from tests.peers._ours import BULK, KIB, MIB, Collect, Echo, MeetsGo, Paused, Pump, Upper, Watched, pause
 from tunnelstack.errors import PeerError, Unavailable
-from tunnelstack.stream.lost import SessionLost, StreamReset
+from tunnelstack.stream.errors import SessionLost, StreamReset
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 WINDOW = 256 * KIB

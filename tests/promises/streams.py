@@ -25,7 +25,7 @@ from zope.interface.verify import verifyObject
 
 from tunnelstack.errors import UsageError
 from tunnelstack.interfaces import IRecordTransport
-from tunnelstack.stream.lost import SessionLost
+from tunnelstack.stream.errors import SessionLost
 
 WINDOW = 256 * 1024
 

@@ -14,10 +14,10 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from tunnelstack.session.revdial import STREAM_LIMITS, PickUps, RevdialDialler
-from tunnelstack.session.revdial_listener import RevdialListener
+from tunnelstack.session.revdial.dialler import STREAM_LIMITS, PickUps, RevdialDialler
+from tunnelstack.session.revdial.listener import RevdialListener
 from tunnelstack.testing import Wire
-from tunnelstack.transport.websocket import WebSocketClientEndpoint, WebSocketServerFactory, upgrade
+from tunnelstack.transport.websocket.client import WebSocketClientEndpoint, WebSocketServerFactory, upgrade
 
 BASE = "/pick/up"
 

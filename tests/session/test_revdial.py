@@ -22,16 +22,16 @@ from tests.promises.streams import Collect, StreamPromises
 from tests.session.doors import BASE, Door, House, ToTheHouse
 from tunnelstack.errors import PeerError
 from tunnelstack.interfaces import ISession
-from tunnelstack.session.revdial import STREAM_LIMITS, NotPickedUp
-from tunnelstack.session.revdial_listener import UNCLAIMED
-from tunnelstack.stream.lost import (
+from tunnelstack.session.revdial.dialler import STREAM_LIMITS, NotPickedUp
+from tunnelstack.session.revdial.listener import UNCLAIMED
+from tunnelstack.stream.errors import (
     OpenTimeout,
     SessionClosed,
     SessionLost,
     TooManyStreams,
     UnsupportedPurpose,
 )
-from tunnelstack.transport.websocket import WebSocketClientEndpoint
+from tunnelstack.transport.websocket.client import WebSocketClientEndpoint
 from tunnelstack.wire.revdial import PENDING
 
 

@@ -17,14 +17,14 @@ from zope.interface.verify import verifyObject
 from tests.promises.streams import WINDOW, Collect, HalfCollect, Producer, StreamPromises
 from tunnelstack.interfaces import ISession, IStreamOwner
 from tunnelstack.negotiation.multistream import multistreamEndpoint
-from tunnelstack.session._opens import WAITING_OPENS
-from tunnelstack.session._owner import HASTE
-from tunnelstack.session._telling import TURN
+from tunnelstack.session._connector import WAITING_OPENS
+from tunnelstack.session._events import TURN
+from tunnelstack.session._scheduler import HASTE
 from tunnelstack.session.yamux import YamuxSession
-from tunnelstack.stream.lost import OpenTimeout, SessionClosed, SessionLost, StreamReset, TooManyStreams
+from tunnelstack.stream.errors import OpenTimeout, SessionClosed, SessionLost, StreamReset, TooManyStreams
 from tunnelstack.testing import Wire, sessionPair
-from tunnelstack.transport.push import prompt
-from tunnelstack.wire.negotiate import Release
+from tunnelstack.transport.direct_write import prompt
+from tunnelstack.wire.negotiation.base import Release
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 COLLECT = Factory.forProtocol(HalfCollect)

@@ -14,7 +14,7 @@ import subprocess
 from typing import Any
 
 from tests.system.stage import BIN, Program, Stage, until
-from tunnelstack.ask import ask
+from tunnelstack.commands.admin_client import ask
 
 
 class Commands(Stage):

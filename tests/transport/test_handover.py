@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.transport.rawpeer import BINARY, MASK, PONG, frame, rawClient
 from tests.transport.test_websocket import Collect, Pair, factoryOf
 from tunnelstack.testing import Wire
-from tunnelstack.transport.websocket import WebSocketLimits, WebSocketServerFactory
+from tunnelstack.transport.websocket.client import WebSocketLimits, WebSocketServerFactory
 
 BARE = WebSocketLimits(closeFrame=False)
 

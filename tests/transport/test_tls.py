@@ -33,7 +33,7 @@ from tunnelstack.transport.tls import (
     loadIdentity,
     serverContext,
 )
-from tunnelstack.transport.websocket import UpgradeRefused, WebSocketClientEndpoint, upgrade
+from tunnelstack.transport.websocket.client import UpgradeRefused, WebSocketClientEndpoint, upgrade
 
 
 def pem(identity: Identity) -> tuple[bytes, bytes]:

@@ -36,7 +36,7 @@ from tests.transport.rawpeer import (
 from tunnelstack.errors import ConfigurationError, UsageError
 from tunnelstack.interfaces import IRecordTransport
 from tunnelstack.testing import Wire
-from tunnelstack.transport.websocket import (
+from tunnelstack.transport.websocket.client import (
     ClosedByPeer,
     PeerSilent,
     UpgradeFailed,

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tunnelstack.wire.yamux.connection import YamuxConnection
 from tunnelstack.wire.yamux.frames import DATA, SYN, WINDOW, pack_header, unpack_header
-from tunnelstack.wire.yamux.session import YamuxConnection
 
 Frame = tuple[int, int, int, int]       # kind, flags, stream, length
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.errors import PeerError
-from tunnelstack.wire.http1 import BadMessage, Fields, HeadLimits
-from tunnelstack.wire.http1_chunked import LONGEST_LINE, ChunkedDecoder, encode_chunk, encode_last
+from tunnelstack.wire.http1.chunked import LONGEST_LINE, ChunkedDecoder, encode_chunk, encode_last
+from tunnelstack.wire.http1.head import BadMessage, Fields, HeadLimits
 
 #: octets -> (body, trailers, leftover)
 BODIES: dict[bytes, tuple[bytes, Fields, bytes]] = {

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.wire.http1_forwarded import believed, introduce, strangers
+from tunnelstack.wire.http1.forwarded import believed, introduce, strangers
 
 
 class ForwardedTests(SynchronousTestCase):

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.wire import http1_framing
-from tunnelstack.wire.http1 import Fields, RequestHead, ResponseHead
-from tunnelstack.wire.http1_framing import (
+from tunnelstack.wire.http1 import framing
+from tunnelstack.wire.http1.framing import (
     CHUNKED,
     LONGEST_NAME,
     REMEMBERED,
@@ -20,6 +19,7 @@ from tunnelstack.wire.http1_framing import (
     response_framing_untrusted,
     without,
 )
+from tunnelstack.wire.http1.head import Fields, RequestHead, ResponseHead
 
 
 def request(*fields: tuple[bytes, bytes], version: tuple[int, int] = (1, 1)) -> Framing:
@@ -144,8 +144,8 @@ class OutgoingTests(SynchronousTestCase):
         for number in range(2 * REMEMBERED):
             name = b"x-%d" % number + b"x" * (number % 100)
             request_framing_untrusted(RequestHead(b"GET", b"/", [(b"hOsT", b"a"), (name, b"")]))
-        self.assertLessEqual(len(http1_framing._seen), REMEMBERED)
-        self.assertLessEqual(max(map(len, http1_framing._seen)), LONGEST_NAME)
+        self.assertLessEqual(len(framing._seen), REMEMBERED)
+        self.assertLessEqual(max(map(len, framing._seen)), LONGEST_NAME)
         late = RequestHead(b"GET", b"/", [(b"Host", b"a"), (b"cOnTeNt-lEnGtH", b"3")])
         self.assertEqual(request_framing_untrusted(late).body, 3)
 

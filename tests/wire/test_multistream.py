@@ -20,11 +20,7 @@ from tests.wire.vectors_multistream import (
     octets,
 )
 from tunnelstack.errors import PeerError, UsageError
-from tunnelstack.wire.multistream.initiator import Initiator
-from tunnelstack.wire.multistream.names import Names
-from tunnelstack.wire.multistream.responder import PROPOSALS, Responder, TooManyProposals
-from tunnelstack.wire.multistream.tokens import HEADER, LARGEST, NA, BadToken, next_token, token
-from tunnelstack.wire.negotiate import (
+from tunnelstack.wire.negotiation.base import (
     KEPT,
     Agreed,
     Asked,
@@ -36,6 +32,10 @@ from tunnelstack.wire.negotiate import (
     Release,
     TooLate,
 )
+from tunnelstack.wire.negotiation.multistream.initiator import Initiator
+from tunnelstack.wire.negotiation.multistream.names import Names
+from tunnelstack.wire.negotiation.multistream.responder import PROPOSALS, Responder, TooManyProposals
+from tunnelstack.wire.negotiation.multistream.tokens import HEADER, LARGEST, NA, BadToken, next_token, token
 from tunnelstack.wire.varint import BadVarint
 
 KNOWN = [b"/a", b"/b"]

@@ -34,12 +34,12 @@ from tests.wire.vectors_shellhub import (
 )
 from tunnelstack.errors import PeerError, UsageError
 from tunnelstack.testing import Wire
-from tunnelstack.transport.websocket import WebSocketServerFactory
+from tunnelstack.transport.websocket.client import WebSocketServerFactory
 from tunnelstack.wire.jsonline import NotJSON
-from tunnelstack.wire.multistream.initiator import Initiator
-from tunnelstack.wire.multistream.responder import Responder
-from tunnelstack.wire.negotiate import Agreed, Asked, Event, Negotiation, Refused, Release, Then
-from tunnelstack.wire.parameters import Receiver, Sender
+from tunnelstack.wire.negotiation.base import Agreed, Asked, Event, Negotiation, Refused, Release, Then
+from tunnelstack.wire.negotiation.json_object import Receiver, Sender
+from tunnelstack.wire.negotiation.multistream.initiator import Initiator
+from tunnelstack.wire.negotiation.multistream.responder import Responder
 from tunnelstack.wire.records.shellhub import (
     ANSWERS,
     DIAL_FAILED,
@@ -68,9 +68,9 @@ from tunnelstack.wire.records.shellhub import (
 from tunnelstack.wire.records.shellhub_v1 import encode_ask
 from tunnelstack.wire.revdial import CONN_READY as CONN_READY_COMMAND
 from tunnelstack.wire.revdial import encode_line
+from tunnelstack.wire.yamux.connection import YamuxConnection
 from tunnelstack.wire.yamux.events import DataArrived, StreamEnded, StreamOpened
 from tunnelstack.wire.yamux.frames import HEADER_SIZE
-from tunnelstack.wire.yamux.session import YamuxConnection
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 NAMES = [SSH_OPEN, SSH_CLOSE, HTTP_PROXY]

@@ -8,14 +8,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire.vectors_shellhub import END, NOW, PROXY, REQUESTS, SESSION
 from tunnelstack.errors import UsageError
-from tunnelstack.wire.http1 import (
+from tunnelstack.wire.http1.head import (
     RequestHead,
     encode_request,
     find_end_untrusted,
     read_request_untrusted,
     read_response_untrusted,
 )
-from tunnelstack.wire.negotiate import Agreed, Asked, Refused
+from tunnelstack.wire.negotiation.base import Agreed, Asked, Refused
+from tunnelstack.wire.negotiation.http_request import RequestReceiver, RequestSender
 from tunnelstack.wire.records.shellhub import (
     DIAL_FAILED,
     HTTP_PROXY,
@@ -38,7 +39,6 @@ from tunnelstack.wire.records.shellhub_v1 import (
     question,
     refusal,
 )
-from tunnelstack.wire.requestline import RequestReceiver, RequestSender
 
 
 def requestOf(octets: bytes) -> RequestHead:

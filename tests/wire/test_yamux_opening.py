@@ -9,11 +9,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.wire.frames_yamux import data, frame, said, syn
 from tests.wire.vectors_yamux import MIB, client, opened, server
 from tunnelstack.errors import Unavailable, UsageError
+from tunnelstack.wire.yamux.connection import YamuxConnection
 from tunnelstack.wire.yamux.errors import GoneAway, StreamsExhausted, TooManyStreams
 from tunnelstack.wire.yamux.events import DataArrived, SlotsFreed, StreamOpened, StreamReset
 from tunnelstack.wire.yamux.frames import ACK, DATA, FIN, RST, WINDOW
 from tunnelstack.wire.yamux.limits import SessionLimits
-from tunnelstack.wire.yamux.session import YamuxConnection
 
 
 class OpeningTests(SynchronousTestCase):

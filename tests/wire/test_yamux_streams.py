@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.wire.frames_yamux import data, frame, relay, said, syn
 from tests.wire.vectors_yamux import FILLED, KIB, MIB, accepted, client, opened, server
 from tunnelstack.errors import UsageError
+from tunnelstack.wire.yamux.connection import YamuxConnection
 from tunnelstack.wire.yamux.events import (
     CREDIT_OVERFLOW,
     CreditArrived,
@@ -19,7 +20,6 @@ from tunnelstack.wire.yamux.events import (
 )
 from tunnelstack.wire.yamux.frames import ACK, DATA, FIN, PING, RST, SYN, WINDOW
 from tunnelstack.wire.yamux.limits import SessionLimits
-from tunnelstack.wire.yamux.session import YamuxConnection
 
 
 class SendingTests(SynchronousTestCase):

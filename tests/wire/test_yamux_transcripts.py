@@ -9,9 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.wire.test_yamux_vectors import merged
 from tests.wire.transcripts_yamux import TRANSCRIPTS, Line, Transcript
 from tests.wire.vectors_yamux import BROKEN
+from tunnelstack.wire.yamux.connection import YamuxConnection
 from tunnelstack.wire.yamux.errors import GoneAway
 from tunnelstack.wire.yamux.events import Event, KeepaliveLost
-from tunnelstack.wire.yamux.session import YamuxConnection
 
 LONGEST = 26        # octets from the beginning of a line in which it is cut everywhere
 

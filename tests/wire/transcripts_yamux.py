@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from attrs import field, frozen
 
 from tests.wire.vectors_yamux import GOLDEN, KIB, MIB, Action, octets
+from tunnelstack.wire.yamux.connection import YamuxConnection
 from tunnelstack.wire.yamux.errors import DuplicateStream, SessionBroken
 from tunnelstack.wire.yamux.events import (
     CreditArrived,
@@ -25,7 +26,6 @@ from tunnelstack.wire.yamux.events import (
     StreamReset,
 )
 from tunnelstack.wire.yamux.limits import DEFAULT_LIMITS, SessionLimits
-from tunnelstack.wire.yamux.session import YamuxConnection
 
 
 @frozen

@@ -10,9 +10,9 @@ from __future__ import annotations
 from attrs import frozen
 
 from tunnelstack.errors import PeerError
-from tunnelstack.wire.multistream.initiator import UnexpectedAnswer
-from tunnelstack.wire.multistream.tokens import BadToken, WrongVersion
-from tunnelstack.wire.negotiate import Agreed, CutShort, Event, Refused
+from tunnelstack.wire.negotiation.base import Agreed, CutShort, Event, Refused
+from tunnelstack.wire.negotiation.multistream.initiator import UnexpectedAnswer
+from tunnelstack.wire.negotiation.multistream.tokens import BadToken, WrongVersion
 
 #: The text of a token, and its octets.
 TOKENS = {

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from attrs import frozen
 
+from tunnelstack.wire.yamux.connection import YamuxConnection
 from tunnelstack.wire.yamux.errors import (
     DuplicateStream,
     ForbiddenStream,
@@ -34,7 +35,6 @@ from tunnelstack.wire.yamux.events import (
     StreamReset,
 )
 from tunnelstack.wire.yamux.limits import SessionLimits
-from tunnelstack.wire.yamux.session import YamuxConnection
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -17,17 +17,17 @@ from twisted.conch.ssh.keys import Key
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger
 
-from tunnelstack.agent.local import Target
-from tunnelstack.agent.outlook import Outlook
-from tunnelstack.agent.shell import embedded
+from tunnelstack.agent.edge_endpoint import wayTo
+from tunnelstack.agent.exit_policy import Outlook
+from tunnelstack.agent.ssh_server import embedded
+from tunnelstack.agent.target import Target
 from tunnelstack.agent.uplink import Uplink
-from tunnelstack.agent.way import wayTo
-from tunnelstack.control.config import EMBEDDED, AgentConfig, DeviceConfig, EdgeAddress
-from tunnelstack.control.ending import CredentialRefused, WrongProtocol
-from tunnelstack.control.files import readFile
-from tunnelstack.control.signing import keyFrom, newKey
-from tunnelstack.control.state import State
-from tunnelstack.dialect.shellhub_agent import (
+from tunnelstack.control.auth.signing_key import keyFrom, newKey
+from tunnelstack.control.config.reader import readFile
+from tunnelstack.control.config.records import EMBEDDED, AgentConfig, DeviceConfig, EdgeAddress
+from tunnelstack.control.config.state_dir import State
+from tunnelstack.control.process.exit_status import CredentialRefused, WrongProtocol
+from tunnelstack.dialect.shellhub.agent import (
     DeviceLink,
     DeviceRefused,
     DeviceStreams,
@@ -37,8 +37,8 @@ from tunnelstack.dialect.shellhub_agent import (
     TokenRefused,
 )
 from tunnelstack.errors import PeerError, Refused
-from tunnelstack.handler.allowed import Allowed
-from tunnelstack.transport.dial import hostEndpoint
+from tunnelstack.handler.target_allowlist import Allowed
+from tunnelstack.transport.host_endpoint import hostEndpoint
 from tunnelstack.transport.tls import reasonOf
 
 

@@ -12,8 +12,8 @@ from typing import IO, Any
 from twisted.logger import ILogObserver, LogLevel, eventAsText, formatEvent
 from zope.interface import implementer
 
-from tunnelstack.control.access import Access
-from tunnelstack.control.status import COLUMN, WORDS, isStatus
+from tunnelstack.control.access_log import Access
+from tunnelstack.control.process.status_log import COLUMN, WORDS, isStatus
 
 REQUESTS = 6
 """Requests that are shown."""

@@ -13,8 +13,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelstack.errors import Denied, Unavailable
+from tunnelstack.records import Grant, Service
 from tunnelstack.stream.address import TunnelAddress
-from tunnelstack.terms import Grant, Service
 
 RETRY_SECONDS = 30.0
 """Seconds until an edge is asked again for what it could not grant at that moment (times 0.75 to 1.25)."""

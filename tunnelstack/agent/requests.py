@@ -15,7 +15,7 @@ Heard = Callable[["Request"], object]
 @define
 class Request:
     """
-    A request that is over: an L{Access<tunnelstack.control.access.Access>}.
+    A request that is over: an L{Access<tunnelstack.control.access_log.Access>}.
     """
 
     service: str

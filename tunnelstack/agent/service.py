@@ -14,30 +14,30 @@ from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
 
-from tunnelstack.agent.dial import Dial
-from tunnelstack.agent.edge import Edge
-from tunnelstack.agent.offers import Offers
-from tunnelstack.agent.outlook import Outlook
+from tunnelstack.agent.configured_services import Roster
+from tunnelstack.agent.dialler import Dial
+from tunnelstack.agent.edge_link import Edge
+from tunnelstack.agent.exit_policy import Outlook
 from tunnelstack.agent.publication import Publication
+from tunnelstack.agent.publications import Offers
 from tunnelstack.agent.requests import Heard
-from tunnelstack.agent.roster import Roster
 from tunnelstack.agent.uplink import Uplink
-from tunnelstack.control.config import AgentConfig
-from tunnelstack.control.difference import difference
-from tunnelstack.control.ending import Ending
-from tunnelstack.dialect.native import HTTP, RESERVED, TCP
-from tunnelstack.dialect.native_agent import (
+from tunnelstack.control.config.records import AgentConfig
+from tunnelstack.control.config.reload import difference
+from tunnelstack.control.process.exit_status import Ending
+from tunnelstack.dialect.native.agent import (
     DiallingServiceStreams,
     NativeLink,
     ServiceStreams,
     TargetStreams,
 )
+from tunnelstack.dialect.native.protocol import HTTP, RESERVED, TCP
 from tunnelstack.errors import UsageError
-from tunnelstack.handler.allowed import Allowed
+from tunnelstack.handler.target_allowlist import Allowed
 from tunnelstack.handler.tcp import TCPHandler
 from tunnelstack.interfaces import IStreamHandler
-from tunnelstack.terms import Service
-from tunnelstack.transport.dial import hostEndpoint
+from tunnelstack.records import Service
+from tunnelstack.transport.host_endpoint import hostEndpoint
 
 
 class AgentService(MultiService):

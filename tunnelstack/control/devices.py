@@ -17,7 +17,7 @@ from typing import Any
 from attrs import asdict, evolve, fields, frozen
 from twisted.logger import Logger
 
-from tunnelstack.control.state import State
+from tunnelstack.control.config.state_dir import State
 from tunnelstack.errors import ConfigurationError, Denied
 
 FILE = "devices.json"

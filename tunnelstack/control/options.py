@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from twisted.python import usage
 
-from tunnelstack.control.status import FORMATS
+from tunnelstack.control.process.status_log import FORMATS
 from tunnelstack.errors import ConfigurationError
 
 CREDENTIAL = (

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tunnelstack.errors import Denied
-from tunnelstack.terms import KINDS
+from tunnelstack.records import KINDS
 
 REMEMBERED = 10_000
 """Names that are remembered after their last holder went."""

@@ -16,10 +16,10 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python import usage
 from twisted.python.failure import Failure
 
-from tunnelstack.control.config import DEV_PORT
-from tunnelstack.control.ending import STOPPED
+from tunnelstack.control.config.records import DEV_PORT
 from tunnelstack.control.options import Options as BaseOptions
 from tunnelstack.control.options import number
+from tunnelstack.control.process.exit_status import STOPPED
 
 SCREEN = """
 Usage: tunnelstack demo [--port N]
@@ -47,8 +47,8 @@ once, and being told twice means I{at once}."""
 KILL = 35.0
 """Seconds after which a part that does not end is killed: a little more than it takes to drain."""
 
-EDGE = "import sys; from tunnelstack.cli import tunnelEdge; sys.exit(tunnelEdge())"
-AGENT = "import sys; from tunnelstack.cli import tunnelAgent; sys.exit(tunnelAgent())"
+EDGE = "import sys; from tunnelstack.commands.main import tunnelEdge; sys.exit(tunnelEdge())"
+AGENT = "import sys; from tunnelstack.commands.main import tunnelAgent; sys.exit(tunnelAgent())"
 SITE = "from tunnelstack.demo.site import main; main()"
 
 BANNER = """

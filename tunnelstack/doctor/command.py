@@ -18,11 +18,11 @@ from twisted.internet.threads import deferToThread
 from twisted.python import usage
 from twisted.python.failure import Failure
 
-from tunnelstack.control.config import AgentConfig, EdgeAddress
-from tunnelstack.control.ending import STOPPED
+from tunnelstack.control.config.records import AgentConfig, EdgeAddress
+from tunnelstack.control.config.sources import Sources
 from tunnelstack.control.options import Options as BaseOptions
-from tunnelstack.control.sources import Sources
-from tunnelstack.doctor.examination import Doctor, Finding
+from tunnelstack.control.process.exit_status import STOPPED
+from tunnelstack.doctor.checks import Doctor, Finding
 
 SCREEN = """
 Usage: tunnelstack doctor [--json] [options]

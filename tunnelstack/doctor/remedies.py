@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet.error import ConnectionRefusedError, DNSLookupError, TimeoutError
 
-from tunnelstack.dialect.native_agent import CredentialRefused, EdgeBusy, NotAnEdge
+from tunnelstack.dialect.native.agent import CredentialRefused, EdgeBusy, NotAnEdge
 from tunnelstack.errors import Denied
 from tunnelstack.transport.proxy import ProxyFailed, ProxyRefused
 

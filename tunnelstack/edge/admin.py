@@ -22,13 +22,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.control.state import ADMIN, reachable
-from tunnelstack.edge.report import agentsOf, deviceOf, devicesOf, routesOf, statusOf, streamsOf
+from tunnelstack.control.config.state_dir import ADMIN, reachable
+from tunnelstack.edge.status import agentsOf, deviceOf, devicesOf, routesOf, statusOf, streamsOf
 from tunnelstack.errors import ConfigurationError, Denied, TunnelError
-from tunnelstack.exchange.page import REASONS
+from tunnelstack.exchange.error_page import REASONS
 from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer
-from tunnelstack.wire.http1 import RequestHead, ResponseHead
+from tunnelstack.wire.http1.head import RequestHead, ResponseHead
 
 MOST = 64
 """Connections at a time."""

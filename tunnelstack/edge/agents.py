@@ -13,13 +13,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.control.owners import Owners
+from tunnelstack.control.auth.name_ownership import Owners
+from tunnelstack.control.auth.permissions import rightsOf
 from tunnelstack.control.registry import Registry
-from tunnelstack.control.rights import rightsOf
-from tunnelstack.edge.ports import Ports
+from tunnelstack.edge.public.ports import Ports
 from tunnelstack.errors import Denied
 from tunnelstack.interfaces import IAuthenticator, IEdge
-from tunnelstack.terms import Claim, Grant, Named, Principal, Purpose, Service, SSHSession, TCPTo
+from tunnelstack.records import Claim, Grant, Named, Principal, Purpose, Service, SSHSession, TCPTo
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 SERVICES = 256

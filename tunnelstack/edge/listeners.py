@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.protocol import ServerFactory
 from twisted.protocols.haproxy import proxyEndpoint
 
-from tunnelstack.control.config import Listener
+from tunnelstack.control.config.records import Listener
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.transport.certificates import CertificateFolder
 from tunnelstack.transport.tls import loadCertificates
@@ -136,7 +136,7 @@ class Entrance(ServerFactory):
 
     def __init__(self, public: Any, where: Listening) -> None:
         """
-        @param public: a L{PublicFactory<tunnelstack.edge.public.PublicFactory>}.
+        @param public: a L{PublicFactory<tunnelstack.edge.public.server.PublicFactory>}.
         """
         self._public = public
         self.where = where

@@ -15,29 +15,29 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tunnelstack.control.config import EdgeConfig, Listener
-from tunnelstack.control.difference import difference
-from tunnelstack.control.ending import Ending, NotNow
-from tunnelstack.control.holder import holderOf
-from tunnelstack.control.owners import Owners
+from tunnelstack.control.auth.name_ownership import Owners
+from tunnelstack.control.config.records import EdgeConfig, Listener
+from tunnelstack.control.config.reload import difference
+from tunnelstack.control.process.exit_status import Ending, NotNow
+from tunnelstack.control.process.port_owner import holderOf
 from tunnelstack.control.registry import Registry
-from tunnelstack.dialect.native import PATH
-from tunnelstack.edge.accept import Accept
+from tunnelstack.dialect.native.protocol import PATH
 from tunnelstack.edge.admin import Admin
 from tunnelstack.edge.agents import Agents
-from tunnelstack.edge.budget import ProcessBudget
-from tunnelstack.edge.entrance import SSHEntrance
-from tunnelstack.edge.keys import Keys
+from tunnelstack.edge.credentials import Keys
+from tunnelstack.edge.dialects import Standing, standingOf
 from tunnelstack.edge.listeners import Entrance, Listening, listening
-from tunnelstack.edge.ports import Ports
-from tunnelstack.edge.public import PublicFactory
-from tunnelstack.edge.report import agentsOf, statusOf
-from tunnelstack.edge.route import RouteTable
-from tunnelstack.edge.standing import Standing, standingOf
-from tunnelstack.edge.visitors import Policy
+from tunnelstack.edge.memory_budget import ProcessBudget
+from tunnelstack.edge.public.access_policy import Policy
+from tunnelstack.edge.public.admission import Accept
+from tunnelstack.edge.public.ports import Ports
+from tunnelstack.edge.public.routes import RouteTable
+from tunnelstack.edge.public.server import PublicFactory
+from tunnelstack.edge.ssh.service import SSHEntrance
+from tunnelstack.edge.status import agentsOf, statusOf
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IAuthenticator
-from tunnelstack.terms import Grant, HTTPDoor
+from tunnelstack.records import Grant, HTTPDoor
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 

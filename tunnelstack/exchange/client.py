@@ -12,13 +12,15 @@ from typing import Any
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from zope.interface import implementer
 
-from tunnelstack.exchange._asking import ClientExchange
-from tunnelstack.exchange._parting import BODY, CHUNKS, HEAD, IDLE, OVER, RAW, REST, Lender, Parting
-from tunnelstack.exchange._watch import Watch
-from tunnelstack.exchange.failed import ExchangeFailed, Kind
+from tunnelstack.exchange._client_closing import BODY, CHUNKS, HEAD, IDLE, OVER, RAW, REST, Lender, Parting
+from tunnelstack.exchange._client_exchange import ClientExchange
+from tunnelstack.exchange._timeout import Watch
+from tunnelstack.exchange.errors import ExchangeFailed, Kind
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
-from tunnelstack.transport.push import Write, prompt, undelayed
-from tunnelstack.wire.http1 import (
+from tunnelstack.transport.direct_write import Write, prompt, undelayed
+from tunnelstack.wire.http1.chunked import ChunkedDecoder
+from tunnelstack.wire.http1.framing import CHUNKED, Framing, end_to_end, response_framing_untrusted
+from tunnelstack.wire.http1.head import (
     DEFAULT_LIMITS,
     BadMessage,
     Fields,
@@ -27,8 +29,6 @@ from tunnelstack.wire.http1 import (
     find_end_untrusted,
     read_response_untrusted,
 )
-from tunnelstack.wire.http1_chunked import ChunkedDecoder
-from tunnelstack.wire.http1_framing import CHUNKED, Framing, end_to_end, response_framing_untrusted
 
 EMPTY: Fields = []
 INTERIM = 32          # interim responses of one exchange

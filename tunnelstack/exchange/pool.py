@@ -13,12 +13,12 @@ from twisted.internet.protocol import ClientFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tunnelstack.exchange._asking import ClientExchange
+from tunnelstack.exchange._client_exchange import ClientExchange
 from tunnelstack.exchange.client import HTTPClientProtocol
-from tunnelstack.exchange.failed import Busy, ExchangeFailed, Kind
+from tunnelstack.exchange.errors import Busy, ExchangeFailed, Kind
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, STREAMED, Timeouts, Traits
-from tunnelstack.transport.dial import tooLate
-from tunnelstack.wire.http1 import DEFAULT_LIMITS, HeadLimits
+from tunnelstack.transport.host_endpoint import tooLate
+from tunnelstack.wire.http1.head import DEFAULT_LIMITS, HeadLimits
 
 
 class ExchangePool:

@@ -15,15 +15,17 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from tunnelstack.exchange._answering import ServerExchange
-from tunnelstack.exchange._ending import BODY, CHUNKS, HEAD, OVER, RAW, READING, WAITING, Ending
-from tunnelstack.exchange._watch import Watch
-from tunnelstack.exchange.failed import ExchangeFailed, Kind
-from tunnelstack.exchange.page import Pages, answer, errorPage
+from tunnelstack.exchange._server_closing import BODY, CHUNKS, HEAD, OVER, RAW, READING, WAITING, Ending
+from tunnelstack.exchange._server_exchange import ServerExchange
+from tunnelstack.exchange._timeout import Watch
+from tunnelstack.exchange.error_page import Pages, answer, errorPage
+from tunnelstack.exchange.errors import ExchangeFailed, Kind
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
-from tunnelstack.terms import Knock
-from tunnelstack.transport.push import prompt, undelayed
-from tunnelstack.wire.http1 import (
+from tunnelstack.records import Knock
+from tunnelstack.transport.direct_write import prompt, undelayed
+from tunnelstack.wire.http1.chunked import ChunkedDecoder
+from tunnelstack.wire.http1.framing import Framing, end_to_end, request_framing_untrusted
+from tunnelstack.wire.http1.head import (
     DEFAULT_LIMITS,
     BadMessage,
     HeadLimits,
@@ -31,8 +33,6 @@ from tunnelstack.wire.http1 import (
     find_end_untrusted,
     read_request_untrusted,
 )
-from tunnelstack.wire.http1_chunked import ChunkedDecoder
-from tunnelstack.wire.http1_framing import Framing, end_to_end, request_framing_untrusted
 
 Doors = Callable[[RequestHead, Framing], Any]
 

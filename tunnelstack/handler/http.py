@@ -13,8 +13,8 @@ from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLook
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tunnelstack.wire.http1 import RequestHead
-from tunnelstack.wire.http1_framing import without
+from tunnelstack.wire.http1.framing import without
+from tunnelstack.wire.http1.head import RequestHead
 
 
 class LocalSite:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tunnelstack.interfaces import IDiallingHandler
-from tunnelstack.negotiation.run import TIMEOUT, NegotiatingEndpoint, NegotiatingFactory
-from tunnelstack.wire.multistream.initiator import Initiator
-from tunnelstack.wire.multistream.names import Names
-from tunnelstack.wire.multistream.responder import Responder
-from tunnelstack.wire.negotiate import Negotiation, Release, Then
-from tunnelstack.wire.parameters import Answers, Sender
+from tunnelstack.negotiation.endpoint import TIMEOUT, NegotiatingEndpoint, NegotiatingFactory
+from tunnelstack.wire.negotiation.base import Negotiation, Release, Then
+from tunnelstack.wire.negotiation.json_object import Answers, Sender
+from tunnelstack.wire.negotiation.multistream.initiator import Initiator
+from tunnelstack.wire.negotiation.multistream.names import Names
+from tunnelstack.wire.negotiation.multistream.responder import Responder
 
 
 def multistreamEndpoint(
@@ -62,7 +62,7 @@ class MultistreamFactory(NegotiatingFactory):
         @param handlers: by name, as in L{NegotiatingFactory}; more can follow (L{handle}).
         @param strict: reset a stream whose first name is not known, and read nothing behind it; for openers that do not wait.
         @param follow: what is negotiated behind a name, such as
-            L{Receiver<tunnelstack.wire.parameters.Receiver>} for a line of parameters, or C{None} for nothing.  An
+            L{Receiver<tunnelstack.wire.negotiation.json_object.Receiver>} for a line of parameters, or C{None} for nothing.  An
             L{IDiallingHandler} answers there if anything follows, and by the name itself otherwise.
         """
         self._names = names = Names()

@@ -17,15 +17,15 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.interfaces import ISession
-from tunnelstack.session._opens import NoSlot
-from tunnelstack.session._telling import Telling
+from tunnelstack.session._connector import NoSlot
+from tunnelstack.session._events import Telling
 from tunnelstack.stream.address import StreamAddress
-from tunnelstack.stream.lost import SessionClosed, SessionLost
+from tunnelstack.stream.errors import SessionClosed, SessionLost
 from tunnelstack.stream.transport import StreamTransport
-from tunnelstack.transport.push import prompt, undelayed
+from tunnelstack.transport.direct_write import prompt, undelayed
+from tunnelstack.wire.yamux.connection import YamuxConnection
 from tunnelstack.wire.yamux.errors import GoneAway, SessionBroken, StreamsExhausted, TooManyStreams
 from tunnelstack.wire.yamux.limits import SessionLimits
-from tunnelstack.wire.yamux.session import YamuxConnection
 
 GOODBYE_SECONDS = 10.0
 """Seconds for the carrier to take the last octets of a session that broke."""

@@ -11,7 +11,7 @@ from attrs import Factory, define, field, frozen
 from twisted.internet.interfaces import IAddress
 from zope.interface import implementer
 
-from tunnelstack.terms import Principal
+from tunnelstack.records import Principal
 
 
 @implementer(IAddress)

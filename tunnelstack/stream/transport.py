@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.interfaces import IRecordTransport
-from tunnelstack.stream._outgoing import Outgoing
+from tunnelstack.stream._send_queue import Outgoing
 from tunnelstack.stream.address import StreamAddress
 
 
@@ -40,7 +40,7 @@ class StreamTransport(Outgoing):
     @ivar protocol: who is told what arrives.
     @ivar address: the L{StreamAddress} of the other end, as far as it is known.
     @ivar deadlines: who tells of deadlines as long as the session lasts, a
-        L{Deadlines<tunnelstack.transport.deadlines.Deadlines>}.
+        L{Deadlines<tunnelstack.transport.shared_timer.Deadlines>}.
     @ivar host: what C{getHost} says, where somebody knows better than C{address}.
     @ivar readEnded: the peer's end has come; the protocol may yet have to hear of it.
     @ivar writeEnded: our end is with the session, behind all that was queued.
@@ -82,7 +82,7 @@ class StreamTransport(Outgoing):
 
     def prompt(self) -> Callable[[bytes], object]:
         """
-        @return: a C{write} for those who have collected; see L{prompt<tunnelstack.transport.push.prompt>}.
+        @return: a C{write} for those who have collected; see L{prompt<tunnelstack.transport.direct_write.prompt>}.
         """
         return self._promptly
 

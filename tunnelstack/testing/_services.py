@@ -13,7 +13,13 @@ from twisted.python.failure import Failure
 
 from tunnelstack.agent.service import AgentService
 from tunnelstack.control.auth.tokens import newToken
-from tunnelstack.control.config import AgentConfig, EdgeAddress, EdgeConfig, ServiceConfig, TokenRecord
+from tunnelstack.control.config.records import (
+    AgentConfig,
+    EdgeAddress,
+    EdgeConfig,
+    ServiceConfig,
+    TokenRecord,
+)
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.testing._network import Network
 

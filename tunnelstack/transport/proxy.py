@@ -23,9 +23,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import ConfigurationError, PeerError, Refused, Unavailable
-from tunnelstack.transport.dial import hostEndpoint
+from tunnelstack.transport.host_endpoint import hostEndpoint
 from tunnelstack.transport.tls import reasonOf
-from tunnelstack.wire.http1 import HeadLimits, find_end_untrusted, read_response_untrusted
+from tunnelstack.wire.http1.head import HeadLimits, find_end_untrusted, read_response_untrusted
 
 PORTS = {"http": 80, "https": 443}
 LIMITS = HeadLimits(octets=16 * 1024, fields=64)

@@ -16,7 +16,7 @@ from typing import Any
 from attrs import define
 
 from tunnelstack.errors import PeerError, Unavailable
-from tunnelstack.wire.gojson import encode_fields
+from tunnelstack.wire.go_json import encode_fields
 from tunnelstack.wire.jsonline import Lines, decode_object
 
 LINE = 4096

@@ -10,18 +10,18 @@ from __future__ import annotations
 from twisted.application.reactors import Reactor
 from twisted.application.service import ServiceMaker
 
-from tunnelstack.strings import TunnelClientParser, TunnelServerParser
+from tunnelstack.endpoint_parsers import TunnelClientParser, TunnelServerParser
 
 tunnelEdge = ServiceMaker(
     "tunnelstack edge",
-    "tunnelstack.edge.tap",
+    "tunnelstack.edge.options",
     "The public side of tunnels: visitors and agents come in here.",
     "tunnel-edge",
 )
 
 tunnelAgent = ServiceMaker(
     "tunnelstack agent",
-    "tunnelstack.agent.tap",
+    "tunnelstack.agent.options",
     "The private side of tunnels: publishes what runs here through an edge.",
     "tunnel-agent",
 )

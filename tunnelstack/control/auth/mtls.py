@@ -15,9 +15,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from tunnelstack.control.auth.tokens import CredentialUnknown
-from tunnelstack.control.config import CertificateRecord
+from tunnelstack.control.config.records import CertificateRecord
 from tunnelstack.interfaces import IAuthenticator
-from tunnelstack.terms import Claim, Principal
+from tunnelstack.records import Claim, Principal
 
 SHOWN = "certificate:"
 """What comes before a fingerprint or a subject where an agent with a certificate is named in logs."""

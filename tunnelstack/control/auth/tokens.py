@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from tunnelstack.errors import Refused
 from tunnelstack.interfaces import IAuthenticator
-from tunnelstack.terms import Claim, Principal
+from tunnelstack.records import Claim, Principal
 
 FORM = re.compile(r"ts_([0-9A-Za-z]{4,32})_([0-9A-Za-z_-]{43})")
 LONGEST = 512
@@ -36,7 +36,7 @@ class CredentialUnknown(Refused):
 
 class IToken(Protocol):
     """
-    What a L{TokenBook} keeps of a token: L{TokenRecord<tunnelstack.control.config.TokenRecord>}, or anything alike.
+    What a L{TokenBook} keeps of a token: L{TokenRecord<tunnelstack.control.config.records.TokenRecord>}, or anything alike.
     """
 
     @property

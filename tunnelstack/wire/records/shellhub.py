@@ -17,10 +17,10 @@ from typing import Any
 from attrs import frozen
 
 from tunnelstack.errors import PeerError, UsageError
-from tunnelstack.wire.gojson import encode_strings
+from tunnelstack.wire.go_json import encode_strings
 from tunnelstack.wire.jsonline import NotJSON, decode_object
-from tunnelstack.wire.negotiate import Release
-from tunnelstack.wire.parameters import Answers, Codec, Receiver, Sender
+from tunnelstack.wire.negotiation.base import Release
+from tunnelstack.wire.negotiation.json_object import Answers, Codec, Receiver, Sender
 
 SSH_OPEN, SSH_CLOSE, HTTP_PROXY = b"/ssh/open/1.0.0", b"/ssh/close/1.0.0", b"/http/proxy/1.0.0"
 

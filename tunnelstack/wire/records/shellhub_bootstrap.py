@@ -16,7 +16,7 @@ from typing import Any
 from attrs import field, frozen
 
 from tunnelstack.errors import PeerError
-from tunnelstack.wire.gojson import encode_fields
+from tunnelstack.wire.go_json import encode_fields
 from tunnelstack.wire.jsonline import decode_object
 
 INFO, DEVICE_AUTH, SSH_AUTH = "/info", "/api/devices/auth", "/api/auth/ssh"

@@ -18,7 +18,8 @@ from email.utils import formatdate
 from attrs import evolve, frozen
 
 from tunnelstack.errors import UsageError
-from tunnelstack.wire.http1 import Fields, RequestHead, ResponseHead, encode_request, encode_response
+from tunnelstack.wire.http1.head import Fields, RequestHead, ResponseHead, encode_request, encode_response
+from tunnelstack.wire.negotiation.http_request import Question
 from tunnelstack.wire.records.shellhub import (
     DIAL_FAILED,
     HTTP_PROXY,
@@ -31,7 +32,6 @@ from tunnelstack.wire.records.shellhub import (
     encode_target,
     name_of,
 )
-from tunnelstack.wire.requestline import Question
 
 CONNECTION, PICK_UP = "/ssh/connection", "/ssh/revdial"
 """Where agents connect, and where they pick up what was asked for."""

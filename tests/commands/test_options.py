@@ -1,0 +1,188 @@
+"""
+The command lines of edge and agent: what is said where, and which source wins.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.python import usage
+from twisted.trial.unittest import SynchronousTestCase
+
+from tunnelstack.agent import options as agentTap
+from tunnelstack.commands import admin_client, check, connect, devices, password, token
+from tunnelstack.commands.main import Commands
+from tunnelstack.control.config.records import EdgeAddress, ServiceConfig
+from tunnelstack.control.config.state_dir import State
+from tunnelstack.control.options import CREDENTIAL
+from tunnelstack.demo import command as demo
+from tunnelstack.doctor import command as doctor
+from tunnelstack.edge import options as edgeTap
+from tunnelstack.errors import ConfigurationError
+
+LOOPBACK = "tcp:9000:interface=127.0.0.1"
+
+
+class Case(SynchronousTestCase):
+    """
+    A user with a home.
+    """
+
+    tap: Any
+
+    def setUp(self) -> None:
+        self.home = Path(self.mktemp()).absolute()
+        self.home.mkdir()
+        self.environ = {"STATE_DIRECTORY": str(self.home / "state")}
+
+    def read(self, *arguments: str, **environ: str) -> Any:
+        options = self.tap.Options(self.environ | environ)
+        options.parseOptions(arguments)
+        return options.config
+
+    def refused(self, kind: type[Exception], *arguments: str, **environ: str) -> str:
+        return str(self.assertRaises(kind, self.read, *arguments, **environ))
+
+    def file(self, text: str) -> str:
+        path = self.home / "file.toml"
+        path.write_text(text)
+        return str(path)
+
+
+class EdgeTests(Case):
+    """
+    C{tunnel-edge}.
+    """
+
+    tap = edgeTap
+
+    def test_nothingSaid(self) -> None:
+        edge = self.read()
+        self.assertEqual((edge.listen, edge.domain, edge.dev, edge.tokens), (("tcp:8080",), "localhost", False, ()))
+        self.assertEqual(edge.stateDirectory, self.environ["STATE_DIRECTORY"])
+
+    def test_flagsWinOverEnvironmentAndThatOverTheFile(self) -> None:
+        path = self.file('[edge]\nlisten = ["tcp:1"]\ndomain = "file.net"\ndrain_seconds = 7\n')
+        environ = {"TUNNELSTACK_CONFIG": path}
+        edge = self.read(**environ)
+        self.assertEqual((edge.listen, edge.domain, edge.drainSeconds), (("tcp:1",), "file.net", 7))
+        environ |= {"TUNNELSTACK_LISTEN": "tcp:2 tcp:3", "TUNNELSTACK_DOMAIN": "Environ.NET."}
+        edge = self.read(**environ)
+        self.assertEqual((edge.listen, edge.domain), (("tcp:2", "tcp:3"), "environ.net"))
+        edge = self.read("-l", "tcp:4", "--listen=tcp:5", "--domain", "flag.net", "--drain", "1.5", **environ)
+        self.assertEqual((edge.listen, edge.domain, edge.drainSeconds), (("tcp:4", "tcp:5"), "flag.net", 1.5))
+        self.assertEqual(self.read("--port", "9", **environ).listen, ("tcp:9",))
+
+    def test_devIsForThisMachineAlone(self) -> None:
+        edge = self.read("--dev", "--port", "9000")
+        self.assertEqual(edge.listen[0], LOOPBACK)
+        for endpoint in edge.listen:
+            self.assertRegex(endpoint, r"^tcp:9000:interface=(127\.0\.0\.1|\\:\\:1)$")
+        self.assertEqual((edge.portsInterface, edge.dev), ("127.0.0.1", True))
+        (token,) = edge.tokens
+        self.assertEqual((token.name, token.share), ("dev", False))
+
+    def test_devKeepsItsToken(self) -> None:
+        options = edgeTap.Options(self.environ)
+        options.parseOptions(["--dev"])
+        self.assertIsNone(State(self.home / "state").devEdge())       # nobody shall look for an edge that may not start
+        options.keepDevEdge("http://localhost:9000")
+        kept = State(self.home / "state").devEdge()
+        assert kept is not None
+        self.assertEqual(kept.url, "http://localhost:9000")
+        self.assertEqual(self.read("--dev").tokens, options.config.tokens)
+
+    def test_mistakes(self) -> None:
+        for arguments in (
+            ("x",), ("--port", "65536"), ("--port", "-1"), ("--drain", "x"), ("--port", "1", "--listen", "tcp:2"),
+        ):  # fmt: skip
+            self.refused(usage.UsageError, *arguments)
+        told = self.refused(ConfigurationError, "--domain", "not a name")
+        self.assertTrue(told.startswith("domain must be a host name"), told)
+        self.refused(usage.UsageError, "--domain", "not a name")      # which is what twistd shows without a traceback
+
+
+class AgentTests(Case):
+    """
+    C{tunnel-agent}.
+    """
+
+    tap = agentTap
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.dev = EdgeAddress(url="http://localhost:8080", token="dev-token")
+        State(self.home / "state").keepDevEdge(self.dev)
+
+    def test_oneServiceOfACommandLine(self) -> None:
+        agent = self.read("--dev", "http", "3000", "--name", "myapp", "--rewrite-host", "inner")
+        self.assertEqual(agent.services, (ServiceConfig(name="myapp", target="3000", rewriteHost="inner"),))
+        self.assertEqual(agent.edges, (self.dev,))
+        agent = self.read("tcp", "--remote-port=2200", "127.0.0.1:22", "-n", "shell")
+        self.assertEqual(
+            agent.services, (ServiceConfig(name="shell", kind="tcp", target="127.0.0.1:22", remotePort=2200),)
+        )
+
+    def test_aServiceIsCalledLikeTheMachine(self) -> None:
+        for host, label in (
+            ("laptop", "laptop"), ("Anna's Laptop.local", "anna-s-laptop"), ("_", "agent"), ("x" * 80, "x" * 63),
+        ):  # fmt: skip
+            self.assertEqual(agentTap.hostLabel(host), label)
+        self.assertEqual(self.read("http", "1", TUNNELSTACK_NAME="named").services[0].name, "named")
+
+    def test_severalServicesOfAFile(self) -> None:
+        path = self.file('[[service]]\nname = "a"\ntarget = "1"\n[[service]]\nname = "b"\ntarget = "2"\n')
+        self.assertEqual([service.name for service in self.read("start", "-c", path).services], ["a", "b"])
+        self.assertEqual([service.name for service in self.read("http", "3", "-n", "c", "-c", path).services], ["c"])
+
+    def test_patience(self) -> None:
+        self.assertEqual(self.read("http", "1").giveUpAfterSeconds, 0)
+        self.assertEqual(self.read("http", "1", TUNNELSTACK_GIVE_UP_AFTER="5").giveUpAfterSeconds, 5)
+        self.assertEqual(self.read("http", "1", "--give-up-after", "6", TUNNELSTACK_GIVE_UP_AFTER="5").giveUpAfterSeconds, 6)
+
+    def test_mistakes(self) -> None:
+        for arguments in (
+            (), ("ftp", "1"), ("http",), ("http", "1", "2"), ("start", "1"), ("serve", ".", "--remote-port", "1"),
+            ("start", "--name", "a"), ("tcp", "1", "--rewrite-host", "a"), ("http", "1", "--remote-port", "2"),
+        ):  # fmt: skip
+            self.refused(usage.UsageError, *arguments)
+        for arguments, told in (
+            (("start",), "there is nothing to publish"), (("serve", "/nowhere"), "/nowhere is no folder"),
+            (("http", "0"), "names no port"), (("http", "1", "--name", "Not A Name"), "name must be a name"),
+            (("http", "1", "--edge", "localhost"), "--edge must be a URL"),
+        ):  # fmt: skip
+            self.assertIn(told, self.refused(ConfigurationError, *arguments))
+
+    def test_aCredentialIsNeverAnArgument(self) -> None:
+        for arguments in (
+            ("http", "1", "--token", "x"), ("--token=x", "http", "1"), ("http", "ts_0123_abc"),
+            ("http", "1", "--token-file", "ts_0123_abc"),
+        ):  # fmt: skip
+            self.assertEqual(self.refused(usage.UsageError, *arguments), CREDENTIAL)
+
+
+class HelpTests(SynchronousTestCase):
+    """
+    C{--help}.
+    """
+
+    screens = (
+        edgeTap.Options, agentTap.Options, Commands,
+        *(command.Options for command in (admin_client, check, connect, demo, devices, doctor, password, token)),
+    )  # fmt: skip
+
+    def test_fitsAScreenAndBeginsWithExamples(self) -> None:
+        for options in self.screens:
+            lines = str(options()).splitlines()
+            self.assertLessEqual(len(lines), 42, options)
+            self.assertLessEqual(max(map(len, lines)), 128, options)
+            examples = [line for line in lines[:14] if line.startswith(("  tunnel", "  twistd", "  ssh", "  NAME"))]
+            self.assertEqual(len(examples), 3, (options, examples))
+
+    def test_namesEveryOption(self) -> None:
+        for options in self.screens:
+            shown = str(options())
+            for name in options().longOpt:
+                if name not in ("token=", "help", "version"):
+                    self.assertIn(f"--{name.rstrip('=')}", shown, options)

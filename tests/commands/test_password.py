@@ -1,0 +1,38 @@
+"""
+C{tunnelstack password}, as its users start it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+
+from tests.system.stage import BIN, Stage
+from tunnelstack.control.auth.passwords import keptFrom
+
+
+class PasswordTests(Stage):
+    """
+    What is printed, and exit codes.
+    """
+
+    def password(self, *arguments: str, said: str = "secret\n") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [BIN / "tunnelstack", "password", *arguments], input=said, env=self.environ, capture_output=True, text=True,
+            timeout=60,
+        )
+
+    def test_aLineThatLetsIn(self) -> None:
+        done = self.password("alice")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        kept = keptFrom(done.stdout.strip())
+        self.assertEqual((kept.user, kept.fits(b"secret"), kept.fits(b"secret\n")), ("alice", True, False))
+
+    def test_mistakes(self) -> None:
+        for arguments, said, code, sentence in (
+            ((), "x\n", 64, "takes one user"), (("alice", "secret"), "x\n", 64, "takes one user"),
+            (("a",), "\n", 64, "empty password"),
+            (("a:b",), "x\n", 78, "has no colon"),
+        ):  # fmt: skip
+            done = self.password(*arguments, said=said)
+            self.assertEqual((done.returncode, done.stdout), (code, ""), done.stderr)
+            self.assertIn(sentence, done.stderr)

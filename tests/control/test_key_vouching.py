@@ -1,0 +1,39 @@
+"""
+For whose keys an edge vouches, and to whom.
+"""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tunnelstack.control.auth.key_vouching import Word, readWord
+from tunnelstack.errors import ConfigurationError
+
+NAMES = ["alice@desk", "SHA256:abc"]
+
+
+class WordTests(SynchronousTestCase):
+    """
+    One line.
+    """
+
+    def covers(self, text: str, user: str = "root", device: str = "lab.bench") -> bool:
+        return readWord(text).covers(NAMES, user, device)
+
+    def test_itsParts(self) -> None:
+        self.assertEqual(readWord("deploy@lab.*"), Word("*", "deploy", "lab.*"))
+        self.assertEqual(readWord(" alice@desk  a@b.c@lab.bench "), Word("alice@desk", "a@b.c", "lab.bench"))
+
+    def test_allThreeMustFit(self) -> None:
+        for text in ("*@*", "root@lab.bench", "r??t@lab.*", "alice@* root@*", "SHA256:abc *@*.bench"):
+            self.assertTrue(self.covers(text), text)
+        for text in ("deploy@*", "root@lab.other", "root@lab", "bob@* root@*", "SHA256:ab *@*", "alice *@*"):
+            self.assertFalse(self.covers(text), text)
+
+    def test_aKeyThatIsNotOurs(self) -> None:
+        self.assertFalse(readWord("*@*").covers([], "root", "lab.bench"))
+
+    def test_whatIsNone(self) -> None:
+        for text in ("", "root", "@lab.bench", "root@", "a b c@d", "alice@desk root"):
+            with self.assertRaises(ConfigurationError):
+                readWord(text)

@@ -1,0 +1,136 @@
+"""
+The life of a process: its ends, its signals, its code.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from tunnelstack.control.process.exit_status import CredentialRefused, GaveUp
+from tunnelstack.control.process.lifecycle import Life
+from tunnelstack.errors import ConfigurationError
+
+
+class Told:
+    """
+    A reactor that is told to stop or to crash.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.running = False
+        self.waiting: list[Any] = []
+
+    def callWhenRunning(self, call: Any) -> None:
+        if self.running:
+            call()
+        else:
+            self.waiting.append(call)
+
+    def run(self) -> None:
+        self.running = True
+        for call in self.waiting:
+            call()
+
+    def stop(self) -> None:
+        self.told.append("stop")
+
+    def crash(self) -> None:
+        self.told.append("crash")
+
+    def callFromThread(self, call: Any) -> None:
+        call()
+
+
+class Worker(Service):
+    """
+    A service that ends when the test says so.
+    """
+
+    def __init__(self, fails: Exception | None = None) -> None:
+        self.over: Deferred[Any] = Deferred()
+        self.fails = fails
+
+    def whenEnded(self) -> Deferred[Any]:
+        return self.over
+
+    def startService(self) -> None:
+        super().startService()
+        if self.fails is not None:
+            raise self.fails
+
+
+class LifeTests(SynchronousTestCase):
+    """
+    One service in a process.
+    """
+
+    def live(self, worker: Worker | None = None, **options: Any) -> Life:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        self.reactor = Told()
+        self.worker = worker or Worker()
+        life = Life(self.reactor, self.worker, **options)
+        life.startService()
+        self.reactor.run()
+        return life
+
+    def hears(self, number: int) -> None:
+        signal.raise_signal(number)
+
+    def test_anEndGivesTheCode(self) -> None:
+        for ending, code in ((GaveUp("no edge"), 69), (CredentialRefused("no"), 77), (ConfigurationError("wrong"), 78)):
+            life = self.live()
+            self.assertEqual(self.reactor.told, [])
+            self.worker.over.callback(ending)
+            self.assertEqual((life.code, self.reactor.told), (code, ["stop"]))
+
+    def test_aStartThatFails(self) -> None:
+        life = self.live(Worker(fails=ConfigurationError("wrong")))
+        self.assertEqual((life.code, self.reactor.told), (78, ["stop"]))
+
+    def test_aDefectIsLoggedWithItsTraceback(self) -> None:
+        life = self.live(Worker(fails=ZeroDivisionError()))
+        self.assertEqual((life.code, self.reactor.told), (70, ["stop"]))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_termStopsAndASecondOneAtOnce(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            life = self.live()
+            self.hears(number)
+            self.assertEqual(self.reactor.told, ["stop"])
+            self.hears(number)
+            self.assertEqual(self.reactor.told, ["stop", "crash"])
+            self.assertEqual(life.code, 0)
+
+    def test_anEndWhileStoppingChangesNothing(self) -> None:
+        life = self.live()
+        self.hears(signal.SIGTERM)
+        self.worker.over.callback(GaveUp("late"))
+        self.assertEqual((life.code, self.reactor.told), (0, ["stop"]))
+
+    def test_hupReloadsAndAMistakeEndsNothing(self) -> None:
+        def reload() -> None:
+            asked.append(1)
+            raise ConfigurationError("edge.toml:3: wrong")
+
+        asked: list[int] = []
+        self.live(reload=reload)
+        self.hears(signal.SIGHUP)
+        self.assertEqual((asked, self.reactor.told), ([1], []))
+
+    def test_hupWithoutAFileEndsNothing(self) -> None:
+        self.live()
+        self.hears(signal.SIGHUP)
+        self.assertEqual(self.reactor.told, [])
+
+    def test_usr2Reports(self) -> None:
+        asked: list[int] = []
+        self.live(report=lambda: asked.append(1))
+        self.hears(signal.SIGUSR2)
+        self.assertEqual(asked, [1])

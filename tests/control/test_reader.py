@@ -1,0 +1,250 @@
+"""
+Configuration out of files: what is taken, and how exactly a mistake is told.
+"""
+
+from __future__ import annotations
+
+import tomllib
+
+from attrs import fields
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tunnelstack.control.config import reader, records
+from tunnelstack.control.config.setting import keyOf
+from tunnelstack.control.config.toml_lines import Lines
+from tunnelstack.errors import ConfigurationError
+
+DIGEST = "ab" * 32
+
+EDGE = f"""\
+[edge]
+listen = ["tls:certs:port=443", "tcp:80"]
+domain = "example.net"
+drain_seconds = 5
+
+[limits]
+session_octets = 8388608
+process_octets = 1073741824
+head_seconds = 2.5
+
+[[agent]]
+name  = "laptop"
+token_sha256 = "{DIGEST}"
+allow = ["http:laptop-*", "tcp:20000-20010", "ssh"]
+share = true
+
+[[route]]
+host = "myapp.example.net"
+to   = "laptop/myapp"
+"""
+
+AGENT = """\
+[agent]
+give_up_after_seconds = 60
+
+[[edge]]
+url = "https://tunnels.example.net"
+token_file = "/etc/tunnelstack/token"
+
+[[service]]
+name = "myapp"
+kind = "http"
+target = "3000"
+
+[[service]]
+name = "db"
+kind = "tcp"
+target = "unix:/run/db.sock"
+remote_port = 20001
+"""
+
+
+class Reads:
+    """
+    What several suites ask of a text with mistakes.
+    """
+
+    def mistakes(self, text: str) -> list[str]:
+        with self.assertRaises(reader.Mistakes) as caught:  # type: ignore[attr-defined]
+            reader.parse(text, "a.toml")
+        return str(caught.exception).splitlines()
+
+
+class EdgeFileTests(Reads, SynchronousTestCase):
+    """
+    The file of an edge.
+    """
+
+    def test_everythingArrives(self) -> None:
+        edge = reader.parse(EDGE, "edge.toml")
+        assert isinstance(edge, records.EdgeConfig)
+        self.assertEqual(edge.listen, ("tls:certs:port=443", "tcp:80"))
+        self.assertEqual((edge.domain, edge.drainSeconds), ("example.net", 5.0))
+        self.assertEqual((edge.limits.headSeconds, edge.limits.headFields), (2.5, 100))
+        laptop = records.TokenRecord(
+            name="laptop", tokenSha256=DIGEST, allow=("http:laptop-*", "tcp:20000-20010", "ssh"), share=True
+        )
+        self.assertEqual(edge.tokens, (laptop,))
+        self.assertEqual(edge.routes, (records.Route(host="myapp.example.net", to="laptop/myapp"),))
+
+    def test_anEmptyFileIsAllDefaults(self) -> None:
+        self.assertEqual(reader.parse("", "a.toml"), records.EdgeConfig())
+
+    def test_anUnknownKeyNamesTheNearest(self) -> None:
+        self.assertEqual(
+            self.mistakes('[edge]\ndomain = "a.net"\ndrain_second = 5\n'),
+            ["a.toml:3: [edge] has no key drain_second; did you mean drain_seconds?"],
+        )
+
+    def test_anUnknownKeyFarFromAllNamesAll(self) -> None:
+        told = self.mistakes("[[route]]\nhost = 'a.net'\nto = 'b'\nxyzzy = 1\n")
+        keys = ", ".join(keyOf(each.name) for each in fields(records.Route))
+        self.assertEqual(told, [f"a.toml:4: [[route]] has no key xyzzy; there are {keys}"])
+
+    def test_anUnknownTableNamesTheNearest(self) -> None:
+        self.assertEqual(
+            self.mistakes("[edge]\n\n[limit]\nvisitors = 3\n"), ["a.toml:3: there is no [limit]; did you mean limits?"]
+        )
+
+    def test_everyMistakeIsToldInOrder(self) -> None:
+        told = self.mistakes(
+            '[limits]\nvisitors = 0\nhead_seconds = "soon"\n\n[[agent]]\nname = "A"\nallow = ["fly:*"]\n[edge]\nlisten = 3\n'
+        )
+        self.assertEqual([line.partition(" ")[0] for line in told], [f"a.toml:{n}:" for n in (2, 3, 5, 6, 7, 9)])
+        self.assertIn("visitors must be at least 1, not 0", told[0])
+        self.assertIn("head_seconds must be a number, not 'soon'", told[1])
+        self.assertIn("[[agent]] needs a token_sha256", told[2])
+        self.assertIn("allow 'fly:*' is no right; rights are http:NAME", told[4])
+        self.assertIn("listen must be a list of text in quotes", told[5])
+
+    def test_trueIsNoNumber(self) -> None:
+        self.assertIn("must be a whole number, not True", self.mistakes("[limits]\nvisitors = true\n")[0])
+
+    def test_nothingIsNoBound(self) -> None:
+        self.assertIn("must be from 0 to 86400, not nan", self.mistakes("[edge]\ndrain_seconds = nan\n")[0])
+
+    def test_theSameTokenTwiceNamesTheFirst(self) -> None:
+        agent = f'[[agent]]\nname = "a"\ntoken_sha256 = "{DIGEST}"\n'
+        self.assertEqual(
+            self.mistakes(agent + agent.replace("ab", "AB")),
+            ["a.toml:4: [[agent]] has the same token_sha256 as the one on line 1"],
+        )
+
+    def test_whatAFileMayNotSay(self) -> None:
+        self.assertIn("has no key dev", self.mistakes("[edge]\ndev = true\n")[0])
+        self.assertIn("has no key state_directory", self.mistakes('[edge]\nstate_directory = "/"\n')[0])
+
+    def test_brokenSyntaxHasALine(self) -> None:
+        for text, line in (("[edge]\ndomain = \n", 2), ("[edge\n", 1), ("[edge]\n[edge]\n", 2), ('a = "', 1)):
+            with self.subTest(text):
+                (told,) = self.mistakes(text)
+                self.assertTrue(told.startswith(f"a.toml:{line}: this is not TOML: "), told)
+
+    def test_aTableWhereManyAreMeant(self) -> None:
+        told = self.mistakes("[edge]\n[route]\nhost='a'\n")
+        self.assertEqual(told, ["a.toml:2: route may be there several times: [[route]]"])
+
+
+class AgentFileTests(Reads, SynchronousTestCase):
+    """
+    The file of an agent.
+    """
+
+    def test_everythingArrives(self) -> None:
+        agent = reader.parse(AGENT, "agent.toml")
+        assert isinstance(agent, records.AgentConfig)
+        self.assertEqual(agent.giveUpAfterSeconds, 60.0)
+        edge = records.EdgeAddress(url="https://tunnels.example.net", tokenFile="/etc/tunnelstack/token")
+        self.assertEqual(agent.edges, (edge,))
+        self.assertEqual([service.name for service in agent.services], ["myapp", "db"])
+        self.assertEqual(agent.services[1].remotePort, 20001)
+
+    def test_aTokenInAFileIsRefused(self) -> None:
+        told = self.mistakes('[[edge]]\nurl = "https://a.net"\ntoken = "ts_a_b"\n')
+        self.assertEqual(told, ["a.toml:3: [[edge]] has no key token; did you mean token_file?"])
+
+    def test_aServiceNeedsATarget(self) -> None:
+        told = self.mistakes('[[service]]\nname = "a"\n\n[[service]]\nname = "b"\ntarget = "1"\nkind = "htpt"\n')
+        self.assertIn("a.toml:1: [[service]] needs a target", told[0])
+        self.assertEqual(told[1], "a.toml:7: kind must be one of http, tcp, serve, stream, ssh, not 'htpt'")
+
+    def test_oneNameOnce(self) -> None:
+        service = '[[service]]\nname = "a"\ntarget = "3000"\n'
+        self.assertEqual(self.mistakes(service * 2), ["a.toml:4: [[service]] has the same name as the one on line 1"])
+
+
+class RecordTests(SynchronousTestCase):
+    """
+    Records made by a program are checked as those of a file.
+    """
+
+    def test_boundsHold(self) -> None:
+        for wrong in (
+            lambda: records.EdgeConfig(drainSeconds=-1),
+            lambda: records.EdgeConfig(domain="Example.net"),
+            lambda: records.EdgeConfig(trustedProxies=("10.0.0.1/8",)),
+            lambda: records.ServiceConfig(name="-a", target="1"),
+            lambda: records.ServiceConfig(name="a" * 64, target="1"),
+            lambda: records.ServiceConfig(name="a", target=""),
+            lambda: records.EdgeAddress(url="localhost:8080"),
+            lambda: records.EdgeAddress(url="http://a:b@c"),
+            lambda: records.EdgeAddress(url="http://a:99999"),
+            lambda: records.TokenRecord(name="a", tokenSha256="00"),
+        ):
+            self.assertRaises(ConfigurationError, wrong)
+
+    def test_theMessageNamesTheKey(self) -> None:
+        with self.assertRaises(ConfigurationError) as caught:
+            records.Limits(headSeconds=0)
+        self.assertEqual(str(caught.exception), "head_seconds must be from 0.1 to 3600, not 0")
+
+    def test_aTokenIsNotShown(self) -> None:
+        self.assertNotIn("hidden", repr(records.EdgeAddress(url="http://a", token="hidden")))
+
+    def test_everySettingOfAFileSaysWhatItIs(self) -> None:
+        for sections in (reader.EDGE_SECTIONS, reader.AGENT_SECTIONS):
+            for record, _ in sections.values():
+                for attribute in fields(record):
+                    if attribute.metadata["inFile"]:
+                        self.assertTrue(attribute.metadata["says"], attribute.name)
+                        self.assertEqual(keyOf(attribute.name), keyOf(attribute.name).lower())
+
+
+VALUES = st.recursive(
+    st.sampled_from(['"a"', "'b # [c]'", "1", "true", '"""\nx = 1\n[y]\n"""', "'''\n\"\n'''", '"\\"["', "1979-05-27"]),
+    lambda inner: st.lists(inner, max_size=3).map(lambda items: "[\n  " + ",\n  # it's [\n".join(items) + "\n]"),
+    max_leaves=5,
+)
+
+
+class LinesTests(SynchronousTestCase):
+    """
+    The places of keys.
+    """
+
+    def test_keysAndTables(self) -> None:
+        lines = Lines(AGENT)
+        self.assertEqual(lines.of(("agent", "give_up_after_seconds")), 2)
+        self.assertEqual(lines.of(("edge", 0, "token_file")), 6)
+        self.assertEqual(lines.of(("service", 1)), 13)
+        self.assertEqual(lines.of(("service", 1, "target")), 16)
+
+    def test_whatHasNoPlaceIsAtWhatHoldsIt(self) -> None:
+        self.assertEqual(Lines("a = 1\n[b]\nc = [\n1,\n2]\n").of(("b", "c", 1)), 3)
+        self.assertEqual(Lines("a = 1\n").of(("z",)), 1)
+
+    @given(st.lists(VALUES, min_size=1, max_size=6))
+    def test_whateverAValueSpans(self, values: list[str]) -> None:
+        text, places = "# a comment with = and [brackets]\n", {}
+        for index, value in enumerate(values):
+            places[f"key{index}"] = text.count("\n") + 1
+            text += f"key{index} = {value}  # it's \"here\"\n"
+        self.assertEqual(set(tomllib.loads(text)), set(places))
+        lines = Lines(text)
+        self.assertEqual({key: lines.of((key,)) for key in places}, places)
+
+    @given(st.text(alphabet="[]{}\"'=#.\n ab\\", max_size=60))
+    def test_anyTextHasLines(self, text: str) -> None:
+        self.assertGreaterEqual(Lines(text).of(("a",)), 1)

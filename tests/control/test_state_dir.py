@@ -1,0 +1,74 @@
+"""
+The state folder: private, whole, and found where systemd and XDG say.
+"""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tunnelstack.control.config.records import EdgeAddress
+from tunnelstack.control.config.state_dir import State, stateFolder
+from tunnelstack.errors import ConfigurationError
+
+
+class FolderTests(SynchronousTestCase):
+    """
+    Which folder it is.
+    """
+
+    def test_systemdFirst(self) -> None:
+        environ = {"STATE_DIRECTORY": "/var/lib/a:/var/lib/b", "XDG_STATE_HOME": "/x", "HOME": "/h"}
+        self.assertEqual(stateFolder(environ), Path("/var/lib/a"))
+
+    def test_thenXDG(self) -> None:
+        self.assertEqual(stateFolder({"XDG_STATE_HOME": "/x", "HOME": "/h"}), Path("/x/tunnelstack"))
+
+    def test_aRelativeXDGIsIgnored(self) -> None:
+        self.assertEqual(stateFolder({"XDG_STATE_HOME": "x", "HOME": "/h"}), Path("/h/.local/state/tunnelstack"))
+
+    def test_thenHome(self) -> None:
+        self.assertEqual(stateFolder({"HOME": "/h"}), Path("/h/.local/state/tunnelstack"))
+
+
+class StateTests(SynchronousTestCase):
+    """
+    What is kept in it.
+    """
+
+    def setUp(self) -> None:
+        self.state = State(Path(self.mktemp()).absolute() / "deep" / "state")
+
+    def test_nobodyElseReadsIt(self) -> None:
+        self.state.write("a", "text")
+        self.assertEqual(stat.S_IMODE(self.state.folder.stat().st_mode), 0o700)
+        self.assertEqual(stat.S_IMODE(self.state.path("a").stat().st_mode), 0o600)
+
+    def test_theLastIsRead(self) -> None:
+        self.assertIsNone(self.state.read("a"))
+        for text in ("first", "second"):
+            self.state.write("a", text)
+        self.assertEqual(self.state.read("a"), "second")
+        self.assertEqual([path.name for path in self.state.folder.iterdir()], ["a"])
+
+    def test_aFolderThatCannotBeIsOneSentence(self) -> None:
+        file = Path(self.mktemp())
+        file.write_text("")
+        with self.assertRaises(ConfigurationError) as caught:
+            State(file.absolute() / "state").write("a", "text")
+        self.assertIn("STATE_DIRECTORY names another", str(caught.exception))
+
+    def test_theDevEdge(self) -> None:
+        self.assertIsNone(self.state.devEdge())
+        edge = EdgeAddress(url="http://localhost:8080", token="ts_dev_c2VjcmV0")
+        self.state.keepDevEdge(edge)
+        self.assertEqual(self.state.devEdge(), edge)
+
+    def test_aDamagedDevEdgeSaysWhatToDo(self) -> None:
+        for text in ("url =", "", 'url = "ftp://a"\ntoken = "t"'):
+            self.state.write("dev.toml", text)
+            with self.assertRaises(ConfigurationError) as caught:
+                self.state.devEdge()
+            self.assertIn("delete it and start tunnel-edge --dev again", str(caught.exception))

@@ -1,0 +1,105 @@
+"""
+Status lines and logs: for people on a terminal, for programs elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from twisted.logger import Logger, LogLevel, LogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from tunnelstack.control.process.status_log import StatusLines, Structured, Text, observers
+
+
+class Terminal(StringIO):
+    """
+    Text for people.
+    """
+
+    def isatty(self) -> bool:
+        return True
+
+
+class ObserverTests(SynchronousTestCase):
+    """
+    What of an event is shown where.
+    """
+
+    def setUp(self) -> None:
+        self.publisher = LogPublisher()
+        self.log = Logger("tunnelstack.agent", observer=self.publisher)
+        self.other = Logger("twisted.web", observer=self.publisher)
+        self.written: list[str] = []
+
+    def observe(self, kind: Any) -> None:
+        self.publisher.addObserver(kind(self.written.append))
+
+    def test_aStatusLine(self) -> None:
+        self.observe(StatusLines)
+        self.log.info("up   edge={edge} rtt={rtt}ms", edge="localhost:8080", rtt=0.4, status="session")
+        self.log.info("not for people", status_="x")
+        self.log.warn("nothing listens on {target}", target="localhost:3000")
+        self.log.warn("503 for GET /", status=503)
+        self.log.critical("the credential is refused")
+        self.other.info("Starting factory")
+        self.assertEqual(
+            self.written,
+            [
+                "session   up   edge=localhost:8080 rtt=0.4ms\n",
+                "warning   nothing listens on localhost:3000\n",
+                "warning   503 for GET /\n",
+                "error     the credential is refused\n",
+            ],
+        )
+
+    def test_aTerminalSeesEachEventOnce(self) -> None:
+        self.observe(StatusLines)
+        self.observe(Text)
+        self.log.warn("ours")
+        self.other.warn("theirs")
+        self.log.failure("broken", Failure(ZeroDivisionError("seven")))
+        self.assertEqual(len(self.written), 3)
+        self.assertIn("theirs", self.written[1])
+        self.assertIn("ZeroDivisionError: seven", self.written[2])
+
+    def test_structuredKeepsTheFields(self) -> None:
+        self.observe(Structured)
+        self.log.info("agent {agent} is there", agent="laptop", octets=3, odd={1, 2}.__class__)
+        self.other.info("noise")
+        self.log.debug("noise")
+        self.log.failure("broken", Failure(ZeroDivisionError("seven")), level=LogLevel.error)
+        first, second = map(json.loads, self.written)
+        self.assertEqual((first["message"], first["agent"], first["octets"]), ("agent laptop is there", "laptop", 3))
+        self.assertEqual((first["level"], first["logger"]), ("info", "tunnelstack.agent"))
+        self.assertRegex(first["time"], r"^\d{4}-\d\d-\d\dT.*\+00:00$")
+        self.assertIn("ZeroDivisionError: seven", second["traceback"])
+
+    def test_aLineIsALine(self) -> None:
+        self.observe(Structured)
+        self.log.info("{said}", said='two\nlines "quoted"')
+        self.assertEqual(self.written[0].count("\n"), 1)
+
+
+class ChoiceTests(SynchronousTestCase):
+    """
+    Which observers a process has.
+    """
+
+    def kinds(self, out: Any, err: Any) -> list[type]:
+        return [type(observer) for observer in observers(out, err)]
+
+    def test_onATerminal(self) -> None:
+        self.assertEqual(self.kinds(Terminal(), Terminal()), [StatusLines, Text])
+
+    def test_onPipes(self) -> None:
+        self.assertEqual(self.kinds(StringIO(), StringIO()), [StatusLines, Structured])
+
+    def test_inOneFileEachEventIsThereOnce(self) -> None:
+        path = Path(self.mktemp())
+        with path.open("w") as out, path.open("a") as err:
+            self.assertEqual(self.kinds(out, err), [Structured])

@@ -1,0 +1,409 @@
+"""
+Whom a route lets in, where it sends them, how often and how fast.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.logger import formatEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.edge.test_public_server import GET, OK, PublicCase
+from tests.exchange.doubles import settle
+from tunnelstack.control.auth import passwords
+from tunnelstack.control.auth.passwords import KeptPassword, keep, keptFrom
+from tunnelstack.control.config.records import EdgeConfig, Limits, Route, TokenRecord
+from tunnelstack.edge.listeners import Listening
+from tunnelstack.edge.public.access_policy import Passwords, Policy, admitted, believedAddress, readRule
+from tunnelstack.edge.public.bandwidth import LATE
+from tunnelstack.errors import ConfigurationError
+
+ALICE = "alice:scrypt:10:AAAAAAAAAAAAAAAAAAAAAA:"
+with mock.patch.object(passwords, "COST", 10):        # a fast one, for tests
+    ALICE = keep("alice", "secret: with a colon")
+
+
+def shows(name: str, password: str) -> bytes:
+    """
+    A request with a password.
+    """
+    return GET[:-2] + b"Authorization: Basic %b\r\n\r\n" % b64encode(f"{name}:{password}".encode())
+
+
+class RuleTests(SynchronousTestCase):
+    """
+    Lists of addresses.
+    """
+
+    def judged(self, rules: list[str], *addresses: str) -> list[bool]:
+        read = list(map(readRule, rules))
+        return [admitted(read, address) for address in addresses]
+
+    def test_theFirstThatFitsDecides(self) -> None:
+        rules = ["deny 10.0.0.5", "allow 10.0.0.0/8", "allow 2001:db8::/32", "deny all"]
+        self.assertEqual(
+            self.judged(rules, "10.0.0.5", "10.0.0.6", "2001:db8::7", "192.0.2.1", "::1", ""),
+            [False, True, True, False, False, False],
+        )
+
+    def test_whoIsNamedNowhere(self) -> None:
+        self.assertEqual(self.judged(["allow 10.0.0.0/8"], "192.0.2.1", ""), [False, False])
+        self.assertEqual(self.judged(["deny 10.0.0.0/8"], "192.0.2.1", "10.1.1.1"), [True, False])
+
+    def test_whatIsNoRule(self) -> None:
+        for wrong in ("allow", "permit all", "allow 10.0.0.5/8", "deny 300.1.1.1", "allow all "):
+            with self.assertRaises(ConfigurationError):
+                Route(host="a.net", to="b", visitors=(wrong,))
+
+
+class BelievedTests(SynchronousTestCase):
+    """
+    Where a request comes from that a proxy passed on.
+    """
+
+    def test_theLastThatIsNoProxy(self) -> None:
+        def trusts(address: str) -> bool:
+            return address.startswith("10.")
+
+        for told, believed in (
+            (b"192.0.2.9", "192.0.2.9"), (b"192.0.2.8, 192.0.2.9", "192.0.2.9"), (b"1.1.1.1, 192.0.2.9, 10.0.0.2", "192.0.2.9"),
+            (b"", "10.0.0.1"), (b"10.0.0.3", "10.0.0.3"), (b"[2001:db8::1]", "2001:db8::1"), (b"unknown", "unknown"),
+        ):  # fmt: skip
+            self.assertEqual(believedAddress([(b"X-Forwarded-For", told)], "10.0.0.1", trusts), believed)
+
+
+class PasswordTests(SynchronousTestCase):
+    """
+    Kept passwords.
+    """
+
+    def test_thereAndBack(self) -> None:
+        kept = keptFrom(ALICE)
+        self.assertTrue(kept.fits(b"secret: with a colon"))
+        self.assertFalse(kept.fits(b"secret"))
+        self.assertNotIn("salt", repr(kept))
+
+    def test_whatCannotBeRead(self) -> None:
+        for wrong in ("", "alice", "alice:secret", ALICE + "x:", ALICE.replace(":10:", ":40:"), ":" + ALICE.partition(":")[2]):
+            with self.assertRaises(ConfigurationError):
+                keptFrom(wrong)
+        with self.assertRaises(ConfigurationError):
+            keep("a:b", "secret")
+
+
+class AddressTests(PublicCase):
+    """
+    A route for a network.
+    """
+
+    config = EdgeConfig(
+        routes=(Route(host="app.localhost", to="app", visitors=("allow 192.0.2.0/24",)),), trustedProxies=("10.0.0.0/8",)
+    )
+
+    def test_byTheAddressOfTheConnection(self) -> None:
+        self.say(GET)
+        self.assertEqual(self.answer(), OK)
+        self.visitor = self.visit(IPv4Address("TCP", "198.51.100.1", 1))
+        self.assertEqual(self.status(GET), 403)
+        self.assertEqual(self.status(GET[:-2] + b"X-Forwarded-For: 192.0.2.1\r\n\r\n"), 403)
+
+    def test_orByWhatATrustedProxySays(self) -> None:
+        self.visitor = self.visit(IPv4Address("TCP", "10.0.0.1", 1))
+        self.assertEqual(self.status(GET[:-2] + b"X-Forwarded-For: 192.0.2.1, 198.51.100.1\r\n\r\n"), 403)
+        self.assertEqual(self.status(GET), 403)
+        self.say(GET[:-2] + b"X-Forwarded-For: 198.51.100.1, 192.0.2.1\r\n\r\n")
+        self.assertEqual(self.answer(), OK)
+
+
+class NameTests(PublicCase):
+    """
+    A route with passwords.
+    """
+
+    config = EdgeConfig(routes=(Route(host="app.localhost", to="app", users=(ALICE,), realm='the "site"'),))
+
+    def test_itIsAskedFor(self) -> None:
+        other = GET[:-2] + b"Authorization: x\r\n\r\n"
+        for request in (GET, other, shows("alice", "wrong"), shows("bob", "secret: with a colon")):
+            heard = self.say(request)
+            self.assertTrue(heard.startswith(b"HTTP/1.1 401 "), heard)
+            self.assertIn(b'\r\nWWW-Authenticate: Basic realm="the site", charset="UTF-8"\r\n', heard)
+
+    def test_theRightOneIsForTheEdgeAlone(self) -> None:
+        self.say(shows("alice", "secret: with a colon"))
+        self.assertIsNone(self.asked().field(b"authorization"))
+        self.assertEqual(self.answer(), OK)
+
+    def test_aPasswordIsHashedOnce(self) -> None:
+        with mock.patch.object(KeptPassword, "fits", autospec=True, return_value=True) as fits:
+            for _ in range(5):
+                self.say(shows("alice", "x"))
+                self.assertEqual(self.answer(), OK)
+        self.assertEqual(fits.call_count, 1)
+
+    def test_anUnknownUserTakesAsLong(self) -> None:
+        with mock.patch.object(KeptPassword, "fits", autospec=True, return_value=False) as fits:
+            self.say(shows("bob", "x"))
+        self.assertEqual(fits.call_count, 1)
+
+    def test_guessingIsSlow(self) -> None:
+        statuses = [self.status(shows("alice", str(number))) for number in range(25)]
+        self.assertEqual((statuses[0], statuses[-1]), (401, 429))
+        self.assertEqual(self.status(shows("alice", "secret: with a colon")), 429)
+        self.edge.clock.advance(1)
+        self.say(shows("alice", "secret: with a colon"))
+        self.assertEqual(self.answer(), OK)
+
+    def test_theBodyWaitsForTheVerdict(self) -> None:
+        verdict: Deferred[bool] = Deferred()
+        with mock.patch.object(Passwords, "_fits", lambda *_: verdict):
+            post = shows("alice", "x").replace(b"GET", b"POST")[:-2] + b"Content-Length: 10\r\n\r\n"
+            self.assertEqual(self.say(post + b"01234"), b"")
+            self.say(b"56789")
+            verdict.callback(True)
+            self.settle()
+        self.assertTrue(self.tunnel.agent.far[-1].take().endswith(b"\r\n\r\n0123456789"))
+        self.assertEqual(self.answer(), OK)
+
+    def test_whoWentAwayMeanwhileIsNotServed(self) -> None:
+        verdict: Deferred[bool] = Deferred()
+        with mock.patch.object(Passwords, "_fits", lambda *_: verdict):
+            self.say(shows("alice", "x"))
+            self.visitor.transport.abortConnection()
+            self.settle()
+            verdict.callback(True)
+        self.assertEqual(self.tunnel.asked, [])
+
+    def test_noPasswordIsLogged(self) -> None:
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        self.say(shows("alice", "hunter2"))
+        self.assertIn("a wrong password for alice", "".join(str(formatEvent(event)) for event in events))
+        self.assertNotIn("hunter2", repr(events))
+
+
+class FileTests(SynchronousTestCase):
+    """
+    Users in a file.
+    """
+
+    def test_itIsRead(self) -> None:
+        path = Path(self.mktemp())
+        path.write_text(f"# who may come\n\n{ALICE}\n")
+        self.assertTrue(Policy(Route(host="a.net", to="b", usersFile=str(path)), None).names)
+
+    def test_mistakes(self) -> None:
+        path = Path(self.mktemp())
+        for text, sentence in (("# nobody\n", "names nobody"), ("\nalice:secret\n", ":2: a line must be USER:scrypt")):
+            path.write_text(text)
+            with self.assertRaisesRegex(ConfigurationError, sentence):
+                Policy(Route(host="a.net", to="b", usersFile=str(path)), None)
+        with self.assertRaisesRegex(ConfigurationError, "cannot be read"):
+            Policy(Route(host="a.net", to="b", usersFile="nowhere"), None)
+
+
+class RedirectTests(PublicCase):
+    """
+    From plain HTTP to where it is secure.
+    """
+
+    config = EdgeConfig(routes=(Route(host="app.localhost", to="app", redirect=True),), trustedProxies=("10.0.0.0/8",))
+
+    def test_aRoute(self) -> None:
+        heard = self.say(GET.replace(b"GET / ", b"POST /a?b=c ").replace(b"app.localhost", b"app.localhost:80"))
+        self.assertTrue(heard.startswith(b"HTTP/1.1 308 "), heard)
+        self.assertIn(b"\r\nLocation: https://app.localhost/a?b=c\r\n", heard)
+        self.factory.securePort = 8443
+        self.assertIn(b"\r\nLocation: https://app.localhost:8443/\r\n", self.say(GET))
+
+    def test_notBehindAProxyThatIsSecure(self) -> None:
+        self.visitor = self.visit(IPv4Address("TCP", "10.0.0.1", 1))
+        self.assertEqual(self.status(GET), 308)
+        self.say(GET[:-2] + b"X-Forwarded-Proto: https\r\n\r\n")
+        self.assertEqual(self.answer(), OK)
+
+    def test_aStrangerIsNotBelieved(self) -> None:
+        self.assertEqual(self.status(GET[:-2] + b"X-Forwarded-Proto: https\r\n\r\n"), 308)
+
+    def test_aWholePlaceToListen(self) -> None:
+        knocks: list[Any] = []
+        self.edge.doors[b"/_tunnel/1"] = mock.Mock(takeOver=knocks.append)
+        where = Listening(text="tcp:80", endpoint=None, redirect=True)
+        connection = self.factory.build(IPv4Address("TCP", "192.0.2.7", 1), where)
+        with mock.patch.object(self.factory, "buildProtocol", lambda address: connection):
+            self.visitor = self.visit()
+        for host, path in ((b"other.localhost", b"/"), (b"localhost", b"/_tunnel/1"), (b"[::1]:80", b"/x")):
+            heard = self.say(b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (path, host))
+            self.assertIn(b"\r\nLocation: https://%b%b\r\n" % (host.removesuffix(b":80"), path), heard)
+        self.assertEqual(knocks, [])
+
+
+class RateTests(PublicCase):
+    """
+    Requests a second.
+    """
+
+    config = EdgeConfig(
+        routes=(Route(host="www.localhost", to="app", requestsPerSecond=0.5, burst=2),),
+        limits=Limits(agentRequestsPerSecond=4),
+    )
+    WWW = GET.replace(b"app.", b"www.")
+
+    def test_ofARoute(self) -> None:
+        for _ in range(2):
+            self.say(self.WWW)
+            self.assertEqual(self.answer(), OK)
+        heard = self.say(self.WWW)
+        self.assertTrue(heard.startswith(b"HTTP/1.1 429 "), heard)
+        self.assertIn(b"\r\nRetry-After: 2\r\n", heard)
+        self.edge.clock.advance(2)
+        self.say(self.WWW)
+        self.assertEqual(self.answer(), OK)
+
+    def test_ofAnAgent(self) -> None:
+        for _ in range(4):
+            self.say(GET)
+            self.assertEqual(self.answer(), OK)
+        self.assertEqual(self.status(GET), 429)
+        self.edge.clock.advance(0.25)
+        self.say(GET)
+        self.assertEqual(self.answer(), OK)
+
+    def test_asItsCredentialSays(self) -> None:
+        self.edge.records["abcd"] = TokenRecord(name="laptop", tokenSha256="ab" * 32, requestsPerSecond=1)
+        self.say(GET)
+        self.answer()
+        self.assertEqual(self.status(GET), 429)
+        self.edge.records["abcd"] = TokenRecord(name="laptop", tokenSha256="ab" * 32, requestsPerSecond=100)
+        self.say(GET)
+        self.assertEqual(self.answer(), OK)
+
+
+class BandwidthTests(PublicCase):
+    """
+    Octets a second: nothing is lost, it only takes as long as it should.
+    """
+
+    config = EdgeConfig(routes=(Route(host="app.localhost", to="app", octetsPerSecond=64 * 1024),))
+    LENGTH = 640 * 1024
+
+    def seconds(self, talker: Any, take: Any) -> float:
+        """
+        How long it takes until C{take()} has had all that C{talker} says, as fast as he is heard.
+        """
+        piece, sent, got, began = bytes(8192), 0, 0, self.edge.clock.seconds()
+        while got < self.LENGTH:
+            while sent < self.LENGTH and not talker.transport.undelivered:
+                talker.say(piece)
+                sent += len(piece)
+                self.settle()
+            got += len(take())
+            if got < self.LENGTH:
+                self.edge.clock.advance(0.125)
+                self.settle()
+        return self.edge.clock.seconds() - began
+
+    def test_aResponse(self) -> None:
+        self.say(GET)
+        agent = self.tunnel.agent.far[-1]
+        agent.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % self.LENGTH)
+        self.settle()
+        self.visitor.take()
+        took = self.seconds(agent, self.visitor.take)
+        self.assertApproximates(took, 9.0, 0.5)
+        self.assertEqual(self.log[-1].octets, self.LENGTH)
+
+    def test_aRequest(self) -> None:
+        self.say(GET.replace(b"GET", b"PUT")[:-2] + b"Content-Length: %d\r\n\r\n" % self.LENGTH)
+        agent = self.tunnel.agent.far[-1]
+        agent.take()
+        took = self.seconds(self.visitor, agent.take)
+        self.assertApproximates(took, 9.0, 0.5)
+        self.assertEqual(self.answer(), b"")                  # it waits for what the request has taken
+        self.edge.clock.advance(1)
+        self.settle()
+        self.assertEqual(self.visitor.take(), OK)
+
+    def test_nothingIsLeftBehind(self) -> None:
+        self.say(GET)
+        agent = self.tunnel.agent.far[-1]
+        agent.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % self.LENGTH + bytes(200_000))
+        self.settle()
+        before = len(self.edge.clock.getDelayedCalls())
+        self.visitor.transport.abortConnection()
+        self.settle()
+        self.assertLess(len(self.edge.clock.getDelayedCalls()), before)
+
+    def test_smallOnesAreNotHeldBack(self) -> None:
+        for _ in range(20):
+            self.say(GET)
+            self.assertEqual(self.answer(), OK)
+
+    def answered(self, body: int) -> Any:
+        """
+        One more visitor, who was given a response at once.
+
+        @return: who he is, and what he has to be settled with.
+        """
+        visitor = self.visit()
+        visitor.say(GET)
+        wire = self.wire
+        self.settle()
+        self.tunnel.agent.far[-1].say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % body + bytes(body))
+        settle(wire, self.tunnel.agent)
+        return visitor, wire
+
+    def test_norDoManySmallOnesPassTogether(self) -> None:
+        """
+        Twenty visitors at once, each of whom gets less than the bucket holds; the last has his answer when all are paid for.
+        """
+        body = 32 * 1024
+        visitors = [self.answered(body) for _ in range(20)]
+        got = 0
+        for seconds in range(12):
+            self.assertLessEqual(got, 64 * 1024 * (seconds + 1) + 2 * body)
+            for visitor, wire in visitors:
+                settle(wire, self.tunnel.agent)
+                got += len(visitor.take())
+            self.edge.clock.advance(0.5)
+            self.edge.clock.advance(0.5)
+        self.assertGreaterEqual(got, 20 * body)
+
+    def test_notForEverSoManyIsKept(self) -> None:
+        """
+        Very many wait for the same moment, and all but the first are too late then.
+        """
+        self.edge.accept.configure(1000, 0)
+        visitors = [self.answered(32 * 1024) for _ in range(LATE + 8)]
+        (bucket,) = self.edge.routes.find(b"app.localhost", b"/").policy.buckets     # type: ignore[union-attr]
+        self.edge.clock.advance(1)
+        for _, wire in visitors:
+            settle(wire, self.tunnel.agent)
+        self.assertGreaterEqual(bucket.late, LATE)
+        self.visitor = self.visit()
+        self.assertEqual(self.status(GET), 429)
+        for _ in range(100):
+            self.edge.clock.advance(0.5)
+        self.assertEqual(bucket.late, 0)
+        self.assertEqual(self.say(GET), b"")
+        self.assertEqual(self.answer(), OK)
+
+    def test_whoLeavesBeforeHisAnswerIsPaidForLeavesNothing(self) -> None:
+        visitors = [self.answered(32 * 1024) for _ in range(8)]
+        (bucket,) = self.edge.routes.find(b"app.localhost", b"/").policy.buckets     # type: ignore[union-attr]
+        self.edge.clock.advance(1)
+        self.settle()
+        self.assertGreater(bucket.late, 0)
+        for visitor, wire in visitors:
+            visitor.transport.abortConnection()
+            settle(wire, self.tunnel.agent)
+        self.assertEqual(bucket.late, 0)
+        late = [call for call in self.edge.clock.getDelayedCalls() if "respond" in str(call)]
+        self.assertEqual(late, [])

@@ -1,0 +1,395 @@
+"""
+The public port: visitors to tunnels, agents to doors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest import mock
+
+from attrs import evolve
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from tests.exchange.doubles import Talker, Wires, settle
+from tunnelstack.control.config.records import EdgeConfig, Limits, Route
+from tunnelstack.edge.listeners import ANYWHERE, Listening
+from tunnelstack.edge.public.access_policy import Policy
+from tunnelstack.edge.public.admission import Accept
+from tunnelstack.edge.public.requests import Access, Visits
+from tunnelstack.edge.public.routes import RouteTable
+from tunnelstack.edge.public.server import OVERSHOOT, PublicFactory
+from tunnelstack.exchange.errors import Busy, ExchangeFailed, Kind
+from tunnelstack.exchange.pool import ExchangePool
+from tunnelstack.interfaces import IExchangeServer
+from tunnelstack.records import HTTPDoor, HTTPTo, Knock, Principal
+from tunnelstack.testing import Wire
+from tunnelstack.wire.http1.head import find_end_untrusted, read_request_untrusted
+
+GET = b"GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Tunnel:
+    """
+    To an agent who says what the test says.
+    """
+
+    healthy = True
+    principal = Principal(agent="laptop", token="abcd")
+
+    def __init__(self, clock: Clock) -> None:
+        self.agent = Wires(clock, Talker)
+        self.pool = ExchangePool(self.agent, clock=clock)
+        self.asked: list[tuple[Any, Any]] = []
+        self.busy = False
+
+    def exchange(self, purpose: Any, receiver: Any, visitor: Any = None) -> Any:
+        if self.busy:
+            raise Busy()
+        self.asked.append((purpose, visitor))
+        return self.pool.exchange(receiver)
+
+
+class Edge:
+    """
+    As much of an edge as the public port needs.
+    """
+
+    def __init__(self, config: EdgeConfig) -> None:
+        self.clock = Clock()
+        self.config = config
+        self.routes = RouteTable(
+            config.domain, config.routes, config.agentHosts, policy=lambda route: Policy.of(route, self.clock)
+        )
+        limits = config.limits
+        self.accept = Accept(self.clock, most=limits.visitors, perSecond=limits.connectionsPerSecond)
+        self.records: dict[str, Any] = {}
+        self.recordOf = self.records.get
+        self.doors: dict[bytes, HTTPDoor] = {}
+        self.tunnels: dict[str, Tunnel] = {}
+        self.known: set[str] = set()
+        self.registry = self
+
+    def pick(self, key: str) -> Tunnel | None:
+        return self.tunnels.get(key)
+
+    def knows(self, key: str) -> bool:
+        return key in self.known
+
+
+class PublicCase(SynchronousTestCase):
+    """
+    An edge with one tunnel, C{app}, and a visitor.
+    """
+
+    config = EdgeConfig(routes=(Route(host="www.example.com", to="site"),))
+
+    def setUp(self) -> None:
+        self.edge = Edge(self.config)
+        self.tunnel = self.edge.tunnels["app"] = Tunnel(self.edge.clock)
+        self.log: list[Access] = []
+        self.factory = PublicFactory(self.edge, accessLog=self.log.append)
+        self.visitor = self.visit()
+
+    def visit(self, address: Any = None) -> Talker:
+        addresses = (address or IPv4Address("TCP", "192.0.2.7", 40001), IPv4Address("TCP", "192.0.2.99", 80))
+        self.wire = Wire(self.edge.clock, addresses=addresses)
+        visitor = Talker()
+        self.wire.connect(visitor, self.factory.buildProtocol(IPv4Address("TCP", "192.0.2.99", 1)))
+        return visitor
+
+    def settle(self) -> None:
+        settle(self.wire, self.tunnel.agent)
+
+    def say(self, octets: bytes) -> bytes:
+        self.visitor.say(octets)
+        self.settle()
+        return self.visitor.take()
+
+    def asked(self) -> Any:
+        """
+        The head that reached the agent.
+        """
+        octets = self.tunnel.agent.far[-1].take()
+        return read_request_untrusted(octets, find_end_untrusted(octets))
+
+    def answer(self, octets: bytes = OK) -> bytes:
+        self.tunnel.agent.far[-1].say(octets)
+        self.settle()
+        return self.visitor.take()
+
+    def status(self, request: bytes) -> int:
+        heard = self.say(request)
+        self.assertTrue(heard.startswith(b"HTTP/1.1 "), heard)
+        return int(heard[9:12])
+
+
+class WayTests(PublicCase):
+    """
+    From a host to an agent and back.
+    """
+
+    def test_aRequestAndItsResponse(self) -> None:
+        self.say(GET)
+        head = self.asked()
+        self.assertEqual((head.method, head.target, head.field(b"host")), (b"GET", b"/", b"app.localhost"))
+        self.assertEqual(self.answer(), OK)
+        purpose, visitor = self.tunnel.asked[0]
+        self.assertEqual(purpose, HTTPTo(service="app"))
+        self.assertEqual((visitor.address.host, visitor.scheme), ("192.0.2.7", "http"))
+
+    def test_whoAsks(self) -> None:
+        self.say(GET[:-2] + b"X-Forwarded-For: 10.0.0.1\r\nforwarded: for=me\r\nX-Real-IP: me\r\nX-Request-Id: mine\r\n\r\n")
+        fields = self.asked().fields
+        self.assertEqual([pair for pair in fields if pair[0] not in (b"Host", b"X-Request-Id")], [
+            (b"X-Forwarded-For", b"192.0.2.7"), (b"X-Forwarded-Proto", b"http"), (b"X-Forwarded-Host", b"app.localhost"),
+            (b"Forwarded", b"for=192.0.2.7;host=app.localhost;proto=http"),
+        ])
+        traces = [value for name, value in fields if name.lower() == b"x-request-id"]
+        self.assertEqual(len(traces), 1)
+        self.assertNotEqual(traces[0], b"mine")
+
+    def test_eachHostOfAConnectionIsTold(self) -> None:
+        self.edge.tunnels["other"] = self.tunnel
+        for host in (b"app.localhost", b"other.localhost:80", b"app.localhost"):
+            self.say(GET.replace(b"app.localhost", host))
+            self.assertEqual(self.asked().field(b"x-forwarded-host"), host)
+            self.answer()
+
+    def test_targetsThatAreURLs(self) -> None:
+        for target, path in (
+            (b"http://app.localhost/a?b", b"/a?b"), (b"HTTPS://app.localhost", b"/"), (b"http://app.localhost?x", b"/?x"),
+        ):
+            self.say(b"GET %b HTTP/1.1\r\nHost: elsewhere\r\n\r\n" % target)
+            head = self.asked()
+            self.assertEqual((head.target, head.field(b"host")), (path, b"app.localhost"))
+            self.answer()
+
+    def test_asterisk(self) -> None:
+        self.say(GET.replace(b"GET /", b"OPTIONS *"))
+        self.assertEqual(self.asked().target, b"*")
+
+    def test_targetsThatAreNeither(self) -> None:
+        self.assertEqual(self.status(GET.replace(b"GET /", b"GET *")), 400)
+        self.assertEqual(self.status(GET.replace(b"GET /", b"GET ftp://a/")), 400)
+        self.assertEqual(self.status(GET.replace(b"GET /", b"CONNECT a:443")), 501)
+
+    def test_aServerForTheInterface(self) -> None:
+        verifyObject(IExchangeServer, Visits(self.factory, ANYWHERE))
+
+
+class PageTests(PublicCase):
+    """
+    What a visitor reads when there is no answer.
+    """
+
+    def test_unknown(self) -> None:
+        for host in (b"nobody.localhost", b"localhost", b"127.0.0.1:80", b"example.org"):
+            self.assertEqual(self.status(GET.replace(b"app.localhost", host)), 404)
+
+    def test_absent(self) -> None:
+        self.edge.known.add("gone")
+        heard = self.say(GET.replace(b"app.localhost", b"gone.localhost"))
+        self.assertTrue(heard.startswith(b"HTTP/1.1 503 "))
+        self.assertIn(b"\r\nRetry-After: ", heard)
+        self.assertEqual(self.status(GET.replace(b"app.localhost", b"www.example.com")), 503)
+
+    def test_busy(self) -> None:
+        self.tunnel.busy = True
+        self.assertEqual(self.status(GET), 503)
+
+    def test_broken(self) -> None:
+        self.say(GET)
+        self.tunnel.agent.far[-1].transport.abortConnection()
+        self.settle()
+        self.assertIn(b"HTTP/1.1 502 ", self.visitor.take())
+
+    def test_slow(self) -> None:
+        self.say(GET)
+        self.edge.clock.advance(60)
+        self.settle()
+        self.assertIn(b"HTTP/1.1 504 ", self.visitor.take())
+
+    def test_theRequestsIdentifierIsEverywhere(self) -> None:
+        self.say(GET)
+        trace = self.asked().field(b"x-request-id")
+        self.tunnel.agent.far[-1].transport.abortConnection()
+        self.settle()
+        heard = self.visitor.take()
+        self.assertIn(b"\r\nX-Request-Id: %b\r\n" % trace, heard)
+        self.assertIn(trace, heard.partition(b"\r\n\r\n")[2])
+        self.assertEqual(self.log[-1].trace.encode(), trace)
+
+    def test_whatNobodyUnderstoodHasAnIdentifierToo(self) -> None:
+        heard = self.say(b"nonsense\r\n\r\n")
+        self.assertIn(b"HTTP/1.1 400 ", heard)
+        self.assertIn(b"\r\nX-Request-Id: ", heard)
+
+    def test_nothingOfTheRequestIsInThePage(self) -> None:
+        heard = self.say(b"GET /<script> HTTP/1.1\r\nHost: a.b.c\r\nX: <script>\r\n\r\n")
+        self.assertIn(b"HTTP/1.1 404 ", heard)
+        self.assertNotIn(b"script", heard)
+
+    def test_theConnectionGoesOn(self) -> None:
+        self.assertEqual(self.status(GET.replace(b"app.localhost", b"x.y")), 404)
+        self.say(GET)
+        self.assertEqual(self.answer(), OK)
+
+
+class AccessTests(PublicCase):
+    """
+    One record for each request.
+    """
+
+    def test_answered(self) -> None:
+        self.say(GET.replace(b"GET /", b"GET /a?b"))
+        self.edge.clock.advance(1.5)
+        self.answer()
+        record = self.log.pop()
+        self.assertEqual(
+            (record.method, record.host, record.target, record.visitor, record.service, record.status, record.octets),
+            ("GET", "app.localhost", "/a?b", "192.0.2.7", "app", 200, 2),
+        )
+        self.assertEqual((record.seconds, record.failed), (1.5, None))
+
+    def test_failed(self) -> None:
+        self.say(GET)
+        self.tunnel.agent.far[-1].transport.abortConnection()
+        self.settle()
+        record = self.log.pop()
+        assert isinstance(record.failed, ExchangeFailed)
+        self.assertEqual((record.status, record.failed.kind), (502, Kind.BROKEN))
+
+    def test_theVisitorWent(self) -> None:
+        self.say(GET)
+        self.visitor.transport.abortConnection()
+        self.settle()
+        self.assertEqual(self.log.pop().status, 499)
+
+
+class TrustTests(PublicCase):
+    """
+    Behind a proxy of the operator.
+    """
+
+    config = EdgeConfig(trustedProxies=("10.0.0.0/8",))
+
+    def test_itIsBelieved(self) -> None:
+        self.visitor = self.visit(IPv4Address("TCP", "10.1.2.3", 1))
+        self.say(GET[:-2] + b"X-Forwarded-For: 192.0.2.9\r\nX-Forwarded-Proto: https\r\nX-Request-Id: abc-1\r\n\r\n")
+        head = self.asked()
+        self.assertEqual(head.field(b"x-forwarded-for"), b"192.0.2.9, 10.1.2.3")
+        self.assertEqual(head.field(b"x-forwarded-proto"), b"https")
+        self.assertEqual(head.field(b"x-request-id"), b"abc-1")
+
+    def test_othersAreNot(self) -> None:
+        self.say(GET[:-2] + b"X-Forwarded-For: 192.0.2.9\r\n\r\n")
+        self.assertEqual(self.asked().field(b"x-forwarded-for"), b"192.0.2.7")
+
+
+class DoorTests(PublicCase):
+    """
+    Agents come in on the same port.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.knocks: list[Knock] = []
+        self.edge.doors[b"/_tunnel/1"] = HTTPDoor(path=b"/_tunnel/1", takeOver=self.takeOver)
+
+    def takeOver(self, knock: Knock) -> Talker:
+        self.knocks.append(knock)
+        knock.transport.protocol = agent = Talker()
+        agent.makeConnection(knock.transport)
+        return agent
+
+    def test_onHostsOfNobody(self) -> None:
+        for host in (b"localhost:8080", b"127.0.0.1", b"edge.example.org"):
+            self.visitor = self.visit()
+            self.say(b"GET /_tunnel/1?x HTTP/1.1\r\nHost: %b\r\n\r\n" % host)
+            self.assertEqual(self.knocks.pop().head.field(b"host"), host)
+            self.assertEqual(self.wire.far.protocol.heard, b"")
+        self.assertEqual(len(self.factory.connections), 1)
+
+    def test_neverOnASite(self) -> None:
+        self.say(GET.replace(b"GET /", b"GET /_tunnel/1"))
+        self.assertEqual(self.asked().target, b"/_tunnel/1")
+        self.assertEqual(self.knocks, [])
+
+
+class BoundTests(PublicCase):
+    """
+    What strangers may cost.
+    """
+
+    config = EdgeConfig(limits=evolve(Limits(), visitors=2, headOctets=1024))
+
+    def test_visitors(self) -> None:
+        self.assertFalse(self.edge.accept.paused)
+        second = self.visit()
+        self.assertTrue(self.edge.accept.paused)
+        second.transport.abortConnection()
+        self.settle()
+        self.assertFalse(self.edge.accept.paused)
+
+    def test_thoseOfOneTurnAndNoMore(self) -> None:
+        self.edge.accept.configure(2, 0)
+        for _ in range(1 + OVERSHOOT):
+            self.visit()
+        self.assertIs(self.factory.buildProtocol(IPv4Address("TCP", "192.0.2.8", 1)), None)
+
+    def test_newcomersOfOneAddress(self) -> None:
+        one, other = (IPv4Address("TCP", f"192.0.2.{number}", 1) for number in (8, 9))
+        built = [self.factory.buildProtocol(one) is not None for _ in range(60)]
+        self.assertEqual(built, [True] * 50 + [False] * 10)
+        self.assertIsNot(self.factory.buildProtocol(other), None)
+        self.edge.clock.advance(1 / 50)
+        self.assertIsNot(self.factory.buildProtocol(one), None)
+
+    def test_newcomersWhomAProxyIntroduces(self) -> None:
+        where = Listening(text="haproxy:tcp:80", endpoint=None, proxied=True)
+        with mock.patch.object(self.factory, "buildProtocol", lambda address: self.factory.build(address, where)):
+            statuses = []
+            for _ in range(51):
+                self.visitor = self.visit(IPv4Address("TCP", "192.0.2.8", 1))
+                statuses.append(self.status(GET.replace(b"app.", b"nobody.")))
+        self.assertEqual(statuses, [404] * 50 + [429])
+
+    def test_heads(self) -> None:
+        self.assertEqual(self.status(GET[:-2] + b"X: %b\r\n\r\n" % (b"a" * 1024)), 431)
+
+
+class StopTests(PublicCase):
+    """
+    The end of an edge.
+    """
+
+    def test_drain(self) -> None:
+        self.say(GET)
+        first, wire = self.visitor, self.wire
+        self.visitor = self.visit()
+        drained = self.factory.drain()
+        settle(self.wire, wire)
+        self.assertTrue(self.visitor.readEnded)
+        self.assertNoResult(drained)
+        self.tunnel.agent.far[-1].say(OK)
+        settle(self.tunnel.agent, wire)
+        self.assertIn(b"Connection: close", first.heard)
+        first.transport.loseConnection()
+        settle(wire)
+        self.assertFalse(wire.far.connected)
+
+    def test_drainWithoutVisitors(self) -> None:
+        self.visitor.transport.loseConnection()
+        self.settle()
+        self.successResultOf(self.factory.drain())
+
+    def test_abort(self) -> None:
+        self.say(GET)
+        drained = self.factory.drain()
+        self.factory.abort()
+        self.settle()
+        self.successResultOf(drained)

@@ -1,0 +1,107 @@
+"""
+Which service a host and a path belong to.
+"""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tunnelstack.control.config.records import Route
+from tunnelstack.edge.public.access_policy import Policy
+from tunnelstack.edge.public.routes import REMEMBERED, RouteTable, hostOf
+from tunnelstack.records import HTTPTo
+from tunnelstack.wire.http1.head import RequestHead
+
+
+class RouteTests(SynchronousTestCase):
+    """
+    Names below the domain, and routes of the configuration.
+    """
+
+    table = RouteTable("example.net", [
+        Route(host="www.example.com", to="laptop/site"),
+        Route(host="www.example.com", path="/api", to="api"),
+        Route(host="www.example.com", path="/api/v2/", to="new"),
+        Route(host="*.example.com", to="any"),
+        Route(host="*.deep.example.com", path="/x", to="deep"),
+        Route(host="special.example.net", path="/a", to="other"),
+    ], agentHosts=["agents.example.net"])
+
+    def key(self, host: bytes, target: bytes = b"/") -> str | None:
+        found = self.table.find(host, target)
+        return None if found is None else found.key
+
+    def test_names(self) -> None:
+        for host in (b"myapp.example.net", b"MyApp.Example.NET:8080", b"myapp.example.net."):
+            found = self.table.find(host, b"/x")
+            assert found is not None
+            self.assertEqual((found.key, found.configured, found.purpose), ("myapp", False, HTTPTo(service="myapp")))
+
+    def test_hostsWithoutARoute(self) -> None:
+        for host in (b"", b"example.net", b"a.b.example.net", b".example.net", b"example.com", b"192.0.2.1:80", b"[::1]:80",
+                     b"agents.example.net", b"notexample.net", b"\xff"):
+            self.assertIs(self.key(host), None, host)
+            self.assertFalse(self.table.claims(host))
+
+    def test_paths(self) -> None:
+        for target, key in (
+            (b"/", "laptop/site"), (b"/apis", "laptop/site"), (b"/api", "api"), (b"/api?x", "api"), (b"/api/v1", "api"),
+            (b"/api/v2/", "new"), (b"/api/v2/x", "new"), (b"/api/v2", "api"), (b"*", "laptop/site"),
+        ):
+            self.assertEqual(self.key(b"www.example.com", target), key, target)
+        found = self.table.find(b"www.example.com", b"/")
+        assert found is not None
+        self.assertEqual((found.configured, found.purpose.service), (True, "site"))
+
+    def test_wildcards(self) -> None:
+        self.assertEqual(self.key(b"a.example.com"), "any")
+        self.assertEqual(self.key(b"a.deep.example.com"), "any")
+        self.assertEqual(self.key(b"a.deep.example.com", b"/x/y"), "deep")
+
+    def test_aRouteForAPathLeavesTheNameTheRest(self) -> None:
+        self.assertEqual(self.key(b"special.example.net", b"/a"), "other")
+        self.assertEqual(self.key(b"special.example.net", b"/b"), "special")
+
+    def test_claims(self) -> None:
+        for host in (b"www.example.com", b"myapp.example.net"):
+            self.assertTrue(self.table.claims(host))
+
+    def test_aGuardedServiceIsGuardedUnderItsOwnNameToo(self) -> None:
+        routes = [
+            Route(host="www.example.com", to="laptop/site", visitors=("allow 10.0.0.0/8",)),
+            Route(host="www.example.com", path="/open", to="site", requestsPerSecond=1),
+            Route(host="*.example.com", path="/admin", to="site", visitors=("deny all",)), Route(host="a.b", to="other"),
+        ]  # fmt: skip
+        table = RouteTable("example.net", routes, policy=lambda route: Policy.of(route, None))
+        head = RequestHead(b"GET", b"/", [])
+        for target, address, let in (
+            (b"/", "10.0.0.1", True), (b"/open", "192.0.2.1", False), (b"/open", "10.0.0.1", True),
+            (b"/admin/x", "10.0.0.1", False),
+        ):  # fmt: skip
+            found = table.find(b"site.example.net", target)
+            assert found is not None
+            self.assertEqual(found.policy.judge(head, address, 0.0) is None, let, target)
+        found = table.find(b"other.example.net", b"/")
+        assert found is not None
+        self.assertIsNone(found.policy)
+
+    def test_noWayOfWritingAPathLeadsAroundARoute(self) -> None:
+        for path in (
+            b"/x/../a", b"//a", b"/./a", b"/%61", b"/x/%2e%2E/a", b"/x\\..\\a", b"/x/..%2fa", b"/a/../b", b"/a/..%2Fb",
+        ):  # fmt: skip
+            self.assertIsNone(self.table.find(b"special.example.net", path), path)
+        for path, key in ((b"/b/../c", "special"), (b"/a/%20", "other"), (b"/b?x=/../a", "special"), (b"/b%2Fa", "special")):
+            self.assertEqual(self.key(b"special.example.net", path), key, path)
+
+    def test_strangersFillNothing(self) -> None:
+        for number in range(3 * REMEMBERED):
+            self.table.find(b"h%d.example.org" % number, b"/")
+        self.assertLessEqual(len(self.table._known), REMEMBERED)
+
+    def test_hostOf(self) -> None:
+        for host, expected in ((b"A:80", "a"), (b"[::1]", "::1"), (b"[::1]:80", "::1"), (b"a.", "a"), (b"", "")):
+            self.assertEqual(hostOf(host), expected)
+
+    def test_url(self) -> None:
+        self.assertEqual(self.table.url("a", "https", 443), "https://a.example.net")
+        self.assertEqual(self.table.url("a", "http", 8080), "http://a.example.net:8080")

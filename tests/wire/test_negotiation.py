@@ -1,0 +1,249 @@
+"""
+Negotiations in a row: a name, then parameters, then the application's octets, with nothing lost between them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.wire.test_multistream import cuts, hear, whole
+from tunnelstack.errors import PeerError, UsageError
+from tunnelstack.wire.jsonline import LineTooLong, NotJSON, encode
+from tunnelstack.wire.negotiation.base import (
+    KEPT,
+    Agreed,
+    Asked,
+    CutShort,
+    Negotiation,
+    NegotiationBroken,
+    Refused,
+    Release,
+    Then,
+    TooLate,
+)
+from tunnelstack.wire.negotiation.json_object import PLAIN, Receiver, Sender
+from tunnelstack.wire.negotiation.multistream.initiator import Initiator, UnexpectedAnswer
+from tunnelstack.wire.negotiation.multistream.names import Names
+from tunnelstack.wire.negotiation.multistream.responder import Responder
+from tunnelstack.wire.negotiation.multistream.tokens import HEADER, NA, token
+
+NAME = b"/demo/shout/1.0.0"
+OPENING = HEADER + token(NAME)
+PARAMETERS = {"volume": 11}
+LINE = b'{"volume":11}\n'
+
+
+class SenderTests(SynchronousTestCase):
+    """
+    One line of parameters, said.
+    """
+
+    def test_withoutAnAnswerItIsSettledByItself(self) -> None:
+        ours = Sender(PARAMETERS)
+        self.assertEqual(ours.release, Release.AT_ONCE)
+        self.assertEqual(ours.data_to_send(), [LINE])
+        self.assertEqual(ours.receive_data(b""), [Agreed(b"", {}, b"")])
+
+    def test_yes(self) -> None:
+        for pieces in cuts(b'{"ok":true,"port":7}\nbehind'):
+            said, outcome, left = hear(Sender(PARAMETERS, answers=PLAIN), pieces, False, prompt=True)
+            self.assertEqual(said, LINE)
+            self.assertEqual(whole(outcome, left), Agreed(b"", {"ok": True, "port": 7}, b"behind"))
+
+    def test_no(self) -> None:
+        for pieces in cuts(b'{"ok":false,"reason":"closed today"}\n'):
+            _, outcome, _ = hear(Sender(PARAMETERS, answers=PLAIN), pieces, False, prompt=True)
+            self.assertEqual(outcome, Refused("closed today"))
+
+    def test_neither(self) -> None:
+        for answer, error in (
+            (b"{}\n", NegotiationBroken),
+            (b'{"ok":1}\n', NegotiationBroken),
+            (b'{"ok":false}\n', NegotiationBroken),
+            (b"[true]\n", NotJSON),
+            (b"x" * 65, LineTooLong),
+        ):
+            self.assertRaises(error, Sender(PARAMETERS, answers=PLAIN, limit=64).receive_data, answer)
+
+    def test_endBeforeTheAnswer(self) -> None:
+        ours = Sender(PARAMETERS, answers=PLAIN)
+        ours.receive_data(b'{"ok"')
+        self.assertRaises(CutShort, ours.receive_eof)
+
+    def test_anAnswerThatNeverComesIsNotWaitedFor(self) -> None:
+        self.assertRaises(UsageError, Sender, PARAMETERS, release=Release.ON_REPLY)
+        self.assertRaises(UsageError, Sender, {"key": b"octets"})
+
+
+class ReceiverTests(SynchronousTestCase):
+    """
+    One line of parameters, heard.
+    """
+
+    def test_withoutAnAnswer(self) -> None:
+        for pieces in cuts(LINE + b"behind"):
+            said, outcome, left = hear(Receiver(), pieces, False, prompt=True)
+            self.assertEqual((said, whole(outcome, left)), (b"", Agreed(b"", PARAMETERS, b"behind")))
+
+    def ask(self) -> Receiver:
+        ours = Receiver(answers=PLAIN)
+        self.assertEqual(ours.receive_data(LINE + b"be"), [Asked(b"", PARAMETERS)])
+        self.assertEqual(ours.receive_data(b"hind"), [])
+        self.assertEqual(ours.data_to_send(), [])
+        return ours
+
+    def test_accept(self) -> None:
+        ours = self.ask()
+        self.assertEqual(ours.receive_eof(), [])
+        self.assertEqual(ours.accept({"port": 7, "ok": False}), [Agreed(b"", PARAMETERS, b"behind")])
+        self.assertEqual(ours.data_to_send(), [b'{"port":7,"ok":true}\n'])
+        self.assertRaises(UsageError, ours.accept)
+
+    def test_refuse(self) -> None:
+        ours = self.ask()
+        self.assertEqual(ours.refuse("closed"), [Refused("closed")])
+        self.assertEqual(ours.data_to_send(), [b'{"ok":false,"reason":"closed"}\n'])
+
+    def test_badLines(self) -> None:
+        for line, error in ((b"[]\n", NotJSON), (b"{]\n", NotJSON), (b"x" * 17, LineTooLong)):
+            self.assertRaises(error, Receiver(limit=16).receive_data, line)
+
+    def test_endTooEarly(self) -> None:
+        ours = Receiver(answers=PLAIN)
+        ours.receive_data(b'{"vol')
+        self.assertRaises(CutShort, ours.receive_eof)
+
+    def test_whatIsKeptIsBounded(self) -> None:
+        ours = self.ask()
+        ours.receive_data(b"x" * (KEPT - 4))
+        self.assertRaises(NegotiationBroken, ours.receive_data, b"x")
+
+    def test_onlyWhatWasAskedIsAnswered(self) -> None:
+        self.assertRaises(UsageError, Receiver(answers=PLAIN).accept)
+        self.assertRaises(UsageError, Receiver().refuse, "")
+
+
+def opening(first: Release, **options: Any) -> Then:
+    """
+    An initiator's name and parameters.
+    """
+    return Then(Initiator(NAME, release=first), Sender(PARAMETERS, **options))
+
+
+class ThenTests(SynchronousTestCase):
+    """
+    Two as one.
+    """
+
+    def test_everythingAtOnce(self) -> None:
+        ours = opening(Release.AT_ONCE)
+        self.assertEqual(ours.release, Release.AT_ONCE)
+        self.assertEqual(b"".join(ours.data_to_send()), OPENING + LINE)
+        self.assertEqual(ours.receive_data(OPENING + b"shout"), [Agreed(NAME, {}, b"shout")])
+        self.assertTrue(ours.settled)
+        self.assertEqual(ours.data_to_send(), [])
+
+    def test_parametersWaitForTheName(self) -> None:
+        ours = opening(Release.ON_REPLY)
+        self.assertEqual(ours.release, Release.ON_REPLY)
+        self.assertEqual(b"".join(ours.data_to_send()), OPENING)
+        self.assertEqual(ours.receive_data(OPENING), [Agreed(NAME)])
+        self.assertEqual(b"".join(ours.data_to_send()), LINE)
+
+    def test_releaseIsTheLaterOne(self) -> None:
+        for first, second, both in (
+            (Release.AT_ONCE, {"answers": PLAIN}, Release.ON_REPLY),
+            (Release.ON_REPLY, {"release": Release.ON_FIRST_OCTET}, Release.ON_FIRST_OCTET),
+            (Release.AT_ONCE, {"release": Release.ON_FIRST_OCTET}, Release.ON_FIRST_OCTET),
+        ):
+            self.assertEqual(opening(first, **second).release, both)
+        self.assertRaises(UsageError, opening, Release.ON_FIRST_OCTET)
+
+    def test_answersAreReadInOrder(self) -> None:
+        for release in (Release.AT_ONCE, Release.ON_REPLY):
+            for pieces in cuts(OPENING + b'{"ok":true}\nshout'):
+                said, outcome, left = hear(opening(release, answers=PLAIN), pieces, False, prompt=True)
+                self.assertEqual(said, OPENING + LINE)
+                self.assertEqual(whole(outcome, left), Agreed(NAME, {"ok": True}, b"shout"))
+
+    def test_refusedName(self) -> None:
+        ours = opening(Release.AT_ONCE)
+        (event,) = ours.receive_data(HEADER + NA)
+        self.assertIsInstance(event, Refused)
+        self.assertTrue(ours.settled)
+
+    def test_brokenName(self) -> None:
+        self.assertRaises(UnexpectedAnswer, opening(Release.AT_ONCE).receive_data, HEADER + token(b"/other"))
+
+    def respond(self, *, ask: bool = False, **options: Any) -> Then:
+        names = Names(asked=[NAME]) if ask else Names([NAME, b"/bare"])
+        return Then(Responder(names), lambda name: Receiver(**options) if name == NAME else None)
+
+    def test_responder(self) -> None:
+        for pieces in cuts(OPENING + LINE + b"whisper"):
+            said, outcome, left = hear(self.respond(), pieces, False, prompt=True)
+            self.assertEqual(said, OPENING)
+            self.assertEqual(whole(outcome, left), Agreed(NAME, PARAMETERS, b"whisper"))
+
+    def test_responderIsAskedWithTheName(self) -> None:
+        ours = self.respond(answers=PLAIN)
+        self.assertEqual(ours.receive_data(OPENING + LINE + b"whisper"), [Asked(NAME, PARAMETERS)])
+        self.assertEqual(ours.accept(), [Agreed(NAME, PARAMETERS, b"whisper")])
+        self.assertEqual(b"".join(ours.data_to_send()), OPENING + encode({"ok": True}))
+
+    def test_responderRefuses(self) -> None:
+        ours = self.respond(answers=PLAIN)
+        ours.receive_data(OPENING + LINE)
+        self.assertEqual(ours.refuse("no"), [Refused("no")])
+        self.assertTrue(ours.settled)
+
+    def test_aNameThatNothingFollows(self) -> None:
+        ours = self.respond()
+        self.assertEqual(ours.receive_data(HEADER + token(b"/bare") + b"{}\n"), [Agreed(b"/bare", {}, b"{}\n")])
+        self.assertTrue(ours.settled)
+
+    def test_nameAskedFirst(self) -> None:
+        ours = self.respond(ask=True)
+        self.assertEqual(ours.receive_data(OPENING + LINE[:5]), [Asked(NAME)])
+        self.assertEqual(ours.receive_data(LINE[5:] + b"!"), [])
+        self.assertEqual(ours.accept(), [Agreed(NAME, PARAMETERS, b"!")])
+
+    def test_endIsToldToTheSecond(self) -> None:
+        ours = self.respond(ask=True, answers=PLAIN)
+        ours.receive_data(OPENING + LINE)
+        self.assertEqual(ours.receive_eof(), [])
+        self.assertEqual(ours.accept(), [Asked(NAME, PARAMETERS)])
+        self.assertEqual(ours.accept(), [Agreed(NAME, PARAMETERS)])
+        ours = self.respond(ask=True)
+        ours.receive_data(OPENING + LINE[:3])
+        ours.receive_eof()
+        self.assertRaises(CutShort, ours.accept)
+
+    def test_endBetweenTheTwo(self) -> None:
+        ours = self.respond()
+        ours.receive_data(OPENING)
+        self.assertRaises(CutShort, ours.receive_eof)
+
+    def test_eachHasItsOwnTime(self) -> None:
+        ours = Then(Responder([NAME], timeout=10), Receiver(timeout=5))
+        self.assertIsNone(ours.next_deadline())
+        self.assertEqual(ours.begin(100.0), 110.0)
+        self.assertEqual(ours.next_deadline(), 110.0)
+        ours.expire(108.0)
+        ours.receive_data(OPENING)
+        self.assertEqual(ours.next_deadline(), 113.0)
+        self.assertRaises(TooLate, ours.expire, 113.0)
+
+    def test_threeInARow(self) -> None:
+        ours: Negotiation = Then(Then(Initiator(NAME), Sender({"a": 1}, answers=PLAIN)), Sender({"b": 2}))
+        ours.data_to_send()
+        ours.receive_data(OPENING)
+        self.assertEqual(ours.data_to_send(), [b'{"a":1}\n'])
+        self.assertEqual(ours.receive_data(b'{"ok":true}\nx'), [Agreed(NAME, {}, b"x")])
+        self.assertEqual(ours.data_to_send(), [b'{"b":2}\n'])
+
+    def test_onlyPeerErrors(self) -> None:
+        for data in (b"\x00", b"\x80\x00", HEADER + b"\x01x", OPENING + b"\xff\n"):
+            self.assertRaises(PeerError, self.respond().receive_data, data)

@@ -1,0 +1,194 @@
+"""
+When credit goes back, when a window grows, and what becomes of a peer beyond its credit.
+"""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.wire.frames_yamux import data, frame, said, syn
+from tests.wire.vectors_yamux import FILLED, KIB, MIB, accepted, server
+from tunnelstack.errors import UsageError
+from tunnelstack.wire.yamux.connection import YamuxConnection
+from tunnelstack.wire.yamux.errors import WindowOverrun
+from tunnelstack.wire.yamux.events import OVERRUN, DataArrived, StreamOpened, StreamReset
+from tunnelstack.wire.yamux.frames import ACK, DATA, FIN, GOAWAY, PING, RST, SYN, WINDOW
+from tunnelstack.wire.yamux.limits import SessionLimits
+
+
+class ReceiveWindowTests(SynchronousTestCase):
+    """
+    Credit goes back when it is worth a frame, and windows grow for those who need it.
+    """
+
+    def test_creditGoesBackInHalves(self) -> None:
+        ours = accepted()
+        ours.receive_data(data(1, bytes(200 * KIB)))
+        ours.acknowledge(1, 128 * KIB - 1)
+        self.assertEqual(said(ours), [])
+        ours.acknowledge(1, 1)
+        ours.acknowledge(1, 10)
+        self.assertEqual(said(ours), [(WINDOW, 0, 1, 128 * KIB + 10)])
+
+    def test_unreadPayloadIsNotCredited(self) -> None:
+        ours = accepted()
+        ours.receive_data(data(1, FILLED))
+        self.assertEqual(said(ours), [])
+        self.assertEqual(ours.held, 256 * KIB)
+
+    def test_moreThanDeliveredIsAMistake(self) -> None:
+        ours = accepted()
+        ours.receive_data(frame(DATA, 0, 1, 10) + b"1234")
+        self.assertRaises(UsageError, ours.acknowledge, 1, 5)
+        self.assertRaises(UsageError, ours.acknowledge, 1, -1)
+        ours.acknowledge(1, 4)
+        self.assertEqual(ours.held, 0)
+
+    def test_nothingGoesBackAfterThePeersEnd(self) -> None:
+        ours = accepted()
+        ours.receive_data(data(1, bytes(130 * KIB)))
+        ours.acknowledge(1, 129 * KIB)
+        ours.receive_data(frame(WINDOW, FIN, 1))
+        ours.acknowledge(1, 1 * KIB)
+        self.assertEqual(said(ours), [])
+
+    def test_consumedBeforeTheAcceptRidesOnIt(self) -> None:
+        ours = server()
+        ours.receive_data(syn(1) + data(1, bytes(250 * KIB)))
+        ours.acknowledge(1, 200 * KIB)
+        self.assertEqual(said(ours), [])
+        ours.accept_stream(1)
+        self.assertEqual(said(ours), [(WINDOW, ACK, 1, 200 * KIB)])
+
+    def stall(self, ours: YamuxConnection, credit: int) -> int:
+        """
+        The peer uses up its credit, our application consumes all at once.
+
+        @return: the credit that comes back.
+        """
+        for event in ours.receive_data(data(1, bytes(credit))):
+            assert isinstance(event, DataArrived)
+            ours.acknowledge(1, len(event.data))
+        return sum(length for _, _, _, length in said(ours))
+
+    def test_growsForAPeerWithoutCredit(self) -> None:
+        ours = YamuxConnection(False, SessionLimits(session_octets=64 * MIB))
+        ours.receive_data(syn(1))
+        ours.accept_stream(1)
+        ours.data_to_send()
+        credit, sizes = 256 * KIB, []
+        for _ in range(8):
+            credit = self.stall(ours, credit)
+            sizes.append(credit)
+        self.assertEqual(sizes, [KIB << n for n in (9, 10, 11, 12, 13, 14, 14, 14)])
+
+    def test_growsAcrossALongLine(self) -> None:
+        # All of a window is on its way; half of it comes, is credited, then the other half: the peer waits, and our
+        # allowance never fell to nothing.
+        ours = accepted()
+        self.assertEqual(self.stall(ours, 128 * KIB), 128 * KIB)
+        self.assertEqual(self.stall(ours, 128 * KIB), 128 * KIB + 256 * KIB)
+
+    def test_staysForAPeerThatIsNotHeldBack(self) -> None:
+        ours = accepted()
+        for _ in range(300):
+            self.stall(ours, 10_007)
+        self.assertEqual(ours._budget.spent, 0)
+
+    def test_staysForASlowApplication(self) -> None:
+        ours = accepted()
+        for _ in range(10):
+            ours.receive_data(data(1, bytes(128 * KIB)) * 2)
+            ours.receive_data(frame(PING, ACK, 0))
+            ours.acknowledge(1, 256 * KIB)
+            self.assertEqual(said(ours), [(WINDOW, 0, 1, 256 * KIB)])
+
+    def test_growsWithinTheBudgetOfTheSession(self) -> None:
+        ours = YamuxConnection(False, SessionLimits(session_octets=1 * MIB))
+        for stream_id in (1, 3):
+            ours.receive_data(syn(stream_id))
+            ours.accept_stream(stream_id)
+        ours.data_to_send()
+        credit = 256 * KIB
+        for _ in range(4):
+            credit = self.stall(ours, credit)
+        self.assertEqual(credit, 1 * MIB)       # 768 KiB of the budget; twice as much does not fit
+        ours.reset_stream(1)
+        self.assertEqual(ours._budget.spent, 0)
+
+    def test_quarterStepsOnceGrown(self) -> None:
+        ours = accepted()
+        self.assertEqual(self.stall(ours, self.stall(ours, 256 * KIB)), MIB)
+        self.assertEqual(self.stall(ours, 256 * KIB - 1), 0)
+        self.assertEqual(self.stall(ours, 1), 256 * KIB)
+
+    def test_growsForAStopAtTheEndOfALaterGrant(self) -> None:
+        ours = accepted()
+        self.assertEqual(self.stall(ours, 256 * KIB), 512 * KIB)
+        for _ in range(3):
+            self.assertEqual(self.stall(ours, 128 * KIB), 128 * KIB)
+        # 512 KiB of credit, granted as 128 + 128 + 128 + 128: 200 are used, the first end is passed; then 56 end the second.
+        self.assertEqual(self.stall(ours, 200 * KIB), 200 * KIB)
+        self.assertEqual(self.stall(ours, 56 * KIB), 0)
+        self.assertEqual(self.stall(ours, 72 * KIB), (128 + 512) * KIB)
+
+    def test_largeWindowsFitTheBudget(self) -> None:
+        ours = YamuxConnection(True, SessionLimits(window=MIB, session_octets=MIB))
+        ours.open_stream(0.0)
+        ours.open_stream(0.0)
+        self.assertEqual(said(ours), [(WINDOW, SYN, 1, 768 * KIB), (WINDOW, SYN, 3, 0)])
+
+    def test_windowIsTheSumOfItsParts(self) -> None:
+        ours = accepted()
+        stream = ours._streams[1]
+        for octets, consumed in ((100_000, 50_000), (100_000, 140_000), (62_144, 0), (1, 62_144)):
+            ours.receive_data(data(1, bytes(octets)))
+            ours.acknowledge(1, consumed)
+            self.assertEqual(stream.allowance + stream.held + stream.returnable, stream.size)
+            self.assertEqual(stream.held, ours.held)
+            ours.data_to_send()
+
+
+class OverrunTests(SynchronousTestCase):
+    """
+    A peer beyond its credit loses the stream, and the session only when it goes on and on.
+    """
+
+    def overrun(self) -> YamuxConnection:
+        ours = accepted()
+        ours.receive_data(data(1, FILLED))
+        self.assertEqual(ours.receive_data(data(1, b"a")), [StreamReset(1, 0, OVERRUN)])
+        self.assertEqual(said(ours), [(WINDOW, RST, 1, 0)])
+        self.assertEqual(ours.overruns, 1)
+        return ours
+
+    def test_theSessionGoesOn(self) -> None:
+        ours = self.overrun()
+        self.assertEqual(ours.receive_data(syn(3) + data(3, b"fine")), [StreamOpened(3), DataArrived(3, b"fine")])
+
+    def test_aWindowMoreIsDrained(self) -> None:
+        ours = self.overrun()
+        self.assertEqual(ours.receive_data(data(1, bytes(256 * KIB - 1))), [])
+        self.assertEqual(ours.drained, 256 * KIB)
+
+    def test_stillMoreEndsTheSession(self) -> None:
+        ours = self.overrun()
+        ours.receive_data(data(1, bytes(256 * KIB - 1)))
+        self.assertRaises(WindowOverrun, ours.receive_data, frame(DATA, 0, 1, 1))
+        self.assertEqual(said(ours), [(GOAWAY, 0, 0, 1)])
+
+    def test_anAbsurdLengthEndsTheSessionAtItsHeader(self) -> None:
+        self.assertRaises(WindowOverrun, accepted().receive_data, frame(DATA, 0, 1, 0xFFFFFFFF))
+
+    def test_forgottenAtThePeersEnd(self) -> None:
+        for end in (frame(WINDOW, FIN, 1), frame(WINDOW, RST, 1), syn(1)):
+            ours = self.overrun()
+            ours.receive_data(end)
+            self.assertEqual(ours._overrun, {})
+
+    def test_onlySomeAreRemembered(self) -> None:
+        ours = server()
+        for stream_id in range(1, 401, 2):
+            ours.receive_data(syn(stream_id) + frame(DATA, 0, stream_id, 256 * KIB + 1) + bytes(256 * KIB + 1))
+        self.assertEqual(len(ours._overrun), 64)
+        self.assertEqual((ours.overruns, ours.streams, ours.held), (200, 0, 0))

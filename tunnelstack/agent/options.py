@@ -1,0 +1,279 @@
+"""
+C{tunnel-agent}: the command line of the private side, for C{twistd} and for our own console script alike.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+from twisted.logger import Logger
+from twisted.python import usage
+
+from tunnelstack.agent.panel import Panel, fitsOn
+from tunnelstack.agent.service import AgentService
+from tunnelstack.agent.target import Target
+from tunnelstack.control.access_log import accessLog
+from tunnelstack.control.config.proxy_env import proxyFor
+from tunnelstack.control.config.records import EMBEDDED, AgentConfig, DeviceConfig, ServiceConfig
+from tunnelstack.control.config.sources import CONFIG, Sources, readToken
+from tunnelstack.control.options import Options as BaseOptions
+from tunnelstack.control.options import number, seconds
+from tunnelstack.control.process.lifecycle import Life
+from tunnelstack.control.process.systemd import Notifier
+from tunnelstack.errors import ConfigurationError
+
+SCREEN = """
+Usage: tunnel-agent [options] http|tcp|serve|ssh|start [TARGET] [options]
+
+The private side of tunnels: publishes what runs here through an edge.
+
+  tunnel-agent --dev http 3000 --name myapp
+        a web server on this machine's port 3000, at http://myapp.localhost:8080/ (see tunnel-edge --dev)
+  tunnel-agent --edge https://tunnels.example.net serve ./public --name docs
+        the files of a folder, at https://docs.tunnels.example.net/
+  tunnel-agent --config agent.toml start
+        several services, several edges
+
+  http TARGET    a web server, at a host name             A target is a port, host:port, or an endpoint
+  tcp TARGET     any TCP server, at a port of the edge    string such as unix:/run/app.sock.
+  serve DIR      the files of a folder, as a web site
+  ssh [TARGET]   an SSH server, by default that of port 22; or one in this process, see below
+  start          the services of the configuration file
+
+Options                        Environment               Default
+      --dev                                                           the edge that was started here with --dev
+  -e, --edge URL               TUNNELSTACK_EDGE          that one     http(s)://host[:port]
+      --token-file FILE        TUNNELSTACK_TOKEN_FILE                 (or the token itself in TUNNELSTACK_TOKEN)
+  -n, --name NAME              TUNNELSTACK_NAME          host's name  the name to publish under
+      --remote-port N                                    edge's pick  tcp: the port of the edge
+      --rewrite-host HOST                                visitor's    http: the Host that the local server sees
+      --authorized-keys FILE                                          ssh: a server of the agent's own, for these keys
+      --passwords FILE                                                ssh: the same, for names and hashed passwords
+      --give-up-after SECONDS  TUNNELSTACK_GIVE_UP_AFTER never        end with code 69 after so long without the edge
+  -c, --config FILE            TUNNELSTACK_CONFIG                     a TOML file
+      --access-log FILE                                  -            a line a request; - is standard error
+      --log-format FORM        TUNNELSTACK_LOG_FORMAT    auto         text, json; auto is text on a terminal
+      --version, --help
+
+A flag wins over the environment, the environment over the file.  A credential is never an argument.
+TUNNELSTACK_REACTOR names the reactor, as twistd --help-reactors does, where it is not to be busypoll.
+SIGTERM stops without cutting anybody off, a second one at once; SIGHUP reads the file again, and sessions stay.
+Exit codes: 0 stopped, 64 usage, 69 gave up, 70 bug, 76 no edge there, 77 credential refused, 78 configuration.
+"""
+
+log = Logger()
+
+HOST_KEYS, DEVICE_KEY = "ssh_server_keys", "device.pem"
+"""In the state folder."""
+
+SERVICES = ("http", "tcp", "serve", "ssh")
+TAKES = {"start": ("no target", (0,)), "serve": ("one folder", (1,)), "ssh": ("at most one target", (0, 1))}
+SSHD = "22"
+"""Where a machine's own SSH server is."""
+
+
+class Options(BaseOptions):
+    """
+    The command line, read into C{config}, an L{AgentConfig}.
+    """
+
+    screen = SCREEN
+    optFlags = [["dev", None, "the edge that was started here with --dev"]]
+    optParameters = [
+        ["edge", "e", None, "URL of the edge"],
+        ["token-file", None, None, "a file that holds the token"],
+        ["name", "n", None, "the name to publish under"],
+        ["remote-port", None, None, "the port of the edge"],
+        ["rewrite-host", None, None, "the Host that the local server sees"],
+        ["authorized-keys", None, None, "a file of public keys"],
+        ["passwords", None, None, "a file of names and hashed passwords"],
+        ["give-up-after", None, None, "seconds"],
+        ["config", "c", None, "a TOML file"],
+        ["access-log", None, None, "where requests are written down"],
+        ["log-format", None, None, "auto, text or json"],
+    ]
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self._environ = os.environ if environ is None else environ
+        self._service: tuple[str, str] | None = None
+
+    def parseArgs(self, *arguments: str) -> None:
+        """
+        What to publish.
+        """
+        kind = arguments[0] if arguments else ""
+        if kind not in (*SERVICES, "start"):
+            said = f"not {kind!r}" if kind else "and nothing was said"
+            raise usage.UsageError(f"say what to publish: http, tcp, serve, ssh or start, {said}")
+        takes, counts = TAKES.get(kind, ("one target: a port, host:port or an endpoint string", (1,)))
+        if len(arguments) - 1 not in counts:
+            raise usage.UsageError(f"{kind} takes {takes}")
+        if kind != "start":
+            self._service = kind, arguments[1] if len(arguments) > 1 else ""
+
+    def postOptions(self) -> None:
+        """
+        Make C{config}.
+        """
+        kind = self._kind
+        for option, wanted in (
+            ("remote-port", ("tcp",)), ("rewrite-host", ("http",)), ("name", SERVICES),
+            ("authorized-keys", ("ssh",)), ("passwords", ("ssh",)),
+        ):  # fmt: skip
+            if self[option] is not None and kind not in wanted:
+                raise usage.UsageError(f"--{option} is for {' and '.join(wanted)}, not for {kind}")
+        self.config = self.read()
+
+    @property
+    def _kind(self) -> str:
+        return self._service[0] if self._service else "start"
+
+    @property
+    def file(self) -> str:
+        """
+        The configuration file, or C{""}.
+        """
+        named: str = self["config"] or ("" if self["dev"] else self._environ.get(CONFIG, ""))
+        return named
+
+    def read(self) -> AgentConfig:
+        """
+        The configuration as it is now: C{SIGHUP} asks again.
+
+        @raise ConfigurationError: it is wrong.
+        """
+        sources = Sources(self._environ)
+        agent = sources.agentFile(self.file) if self.file else AgentConfig()
+        services = (self._fromArguments(*self._service),) if self._service else agent.services
+        if not (services or agent.devices):
+            raise ConfigurationError("there is nothing to publish: the configuration file has no [[service]]")
+        for service in services:
+            checkTarget(service)
+        edges = () if not services else sources.edges(
+            self["edge"] or "", self["token-file"] or "", dev=bool(self["dev"]), agent=agent)
+        services = tuple(map(self._withKeys, services))
+        devices = () if self._service else tuple(self._device(device) for device in agent.devices)
+        patience = self["give-up-after"] or self._environ.get("TUNNELSTACK_GIVE_UP_AFTER")
+        if patience:
+            agent = evolve(agent, giveUpAfterSeconds=seconds(patience, "give-up-after"))
+        if self["access-log"] is not None:
+            agent = evolve(agent, accessLog=self["access-log"])
+        return evolve(agent, services=services, edges=edges, devices=devices)
+
+    def _kept(self, path: str, name: str) -> str:
+        """
+        A file that was named, or else one in the state folder.
+        """
+        return path or str(Sources(self._environ).state.path(name))
+
+    def _withKeys(self, service: ServiceConfig) -> ServiceConfig:
+        """
+        A service with the file of its host keys, where it needs one.
+        """
+        if service.target != EMBEDDED:
+            return service
+        return evolve(service, hostKeysFile=self._kept(service.hostKeysFile, HOST_KEYS))
+
+    def _device(self, device: DeviceConfig) -> DeviceConfig:
+        """
+        A device with its files, and what has to be read of them.
+        """
+        if device.ssh not in ("", EMBEDDED):
+            Target(device.ssh)
+        return evolve(
+            device, deviceKeyFile=self._kept(device.deviceKeyFile, DEVICE_KEY),
+            hostKeysFile=self._kept(device.hostKeysFile, HOST_KEYS),
+            installKey=readToken(device.installKeyFile) if device.installKeyFile else "",
+            proxy=device.proxy or proxyFor(device.url, self._environ),
+        )
+
+    def _fromArguments(self, kind: str, target: str) -> ServiceConfig:
+        name = self["name"] or self._environ.get("TUNNELSTACK_NAME") or hostLabel(socket.gethostname())
+        keys, passwords = self["authorized-keys"] or "", self["passwords"] or ""
+        if kind == "ssh":
+            if target and (keys or passwords):
+                raise usage.UsageError("--authorized-keys and --passwords are for the agent's own server, which has no target")
+            target = target or (EMBEDDED if keys or passwords else SSHD)
+        return ServiceConfig(
+            name=name, kind=kind, target=target, rewriteHost=self["rewrite-host"] or "", authorizedKeysFile=keys,
+            passwordsFile=passwords,
+            remotePort=number(self["remote-port"] or 0, "remote-port"),
+        )
+
+
+def hostLabel(host: str) -> str:
+    """
+    A host's name as a service's: C{"Anna's Laptop.local"} gives C{"anna-s-laptop"}.
+    """
+    return re.sub(r"[^a-z0-9]+", "-", host.partition(".")[0].lower()).strip("-")[:63].strip("-") or "agent"
+
+
+def checkTarget(service: ServiceConfig) -> None:
+    """
+    @raise ConfigurationError: nothing can be behind this target, now or later.
+    """
+    if service.kind == "serve" and not Path(service.target).is_dir():
+        raise ConfigurationError(f"{service.target} is no folder")
+    if service.kind in ("http", "tcp") or (service.kind == "ssh" and service.target != EMBEDDED):
+        Target(service.target)
+
+
+def makeService(options: Options) -> Life:
+    """
+    The process's service.
+    """
+    from twisted.internet import reactor
+
+    return makeLife(reactor, options, terminal=False)
+
+
+def makeLife(reactor: Any, options: Options, *, terminal: bool = True) -> Life:
+    """
+    An agent, and the life of the process around it.
+
+    @param terminal: whether the process's output is ours to draw on, if it is a terminal.
+    """
+    agent = AgentService(reactor, options.config)
+    form, where = options.logFormat(), options.config.accessLog
+    panel = _panel(reactor) if terminal and form == "auto" and fitsOn(sys.stdout, os.environ) else None
+    if panel is not None and where == "-" and sys.stderr.isatty():
+        where = ""                            # the panel shows them
+    requests = accessLog(reactor, where, form, sys.stderr, time.time)
+    hearers = [hears for hears in (requests, panel and panel.requested) if hears is not None]
+    if hearers:
+        agent.heard = lambda request: [hears(request) for hears in hearers]
+
+    def reload() -> Any:
+        if requests is not None:
+            requests.reopen()
+        if options.file:
+            return agent.reload(options.read())
+        log.info("there is no configuration file to be read again", status="reload")
+        return ()
+
+    life: Any = Life(reactor, agent, reload=reload, report=agent.report, notifier=Notifier(os.environ))
+    life.lines = panel
+    for last in (requests and requests.flush, panel and panel.draw):
+        if last is not None:
+            reactor.addSystemEventTrigger("after", "shutdown", last)
+    return life
+
+
+def _panel(reactor: Any) -> Panel:
+    def write(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    return Panel(
+        reactor, write, lambda: shutil.get_terminal_size().columns, colours=not os.environ.get("NO_COLOR")
+    )

@@ -1,0 +1,135 @@
+"""
+The servers behind an agent: how a target is written, how it is reached, and whether anybody is there.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import clientFromString
+from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError, TimeoutError
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory, Protocol
+from twisted.python.failure import Failure
+
+from tunnelstack.errors import ConfigurationError
+from tunnelstack.transport.host_endpoint import hostEndpoint, tooLate
+
+PORT = re.compile(r"[0-9]{1,5}")
+HOST_AND_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[0-9A-Za-z._-]+)):(?P<port>[0-9]{1,5})")
+HIGHEST_PORT = 65_535
+
+PROBE_SECONDS = 3.0
+"""Seconds after which nobody seems to be there."""
+
+
+class Target:
+    """
+    A local server.
+
+    @ivar text: as it was written.
+    @ivar shown: as a status line has it, such as C{tcp:localhost:3000}.
+    @ivar authority: host and port as the C{Host} field of a request has them; C{""} where the endpoint has neither.
+    """
+
+    def __init__(self, text: str) -> None:
+        """
+        @param text: a port, C{host:port}, or a Twisted endpoint string.
+        @raise ConfigurationError: it is none of these.
+        """
+        self.text = text
+        self._host, self._port = _hostAndPort(text)
+        if self._host:
+            shown = f"[{self._host}]" if ":" in self._host else self._host
+            self.authority = f"{shown}:{self._port}"
+            self.shown = f"tcp:{self.authority}"
+        else:
+            self.authority = ""
+            self.shown = text
+
+    def endpoint(self, reactor: Any) -> IStreamClientEndpoint:
+        """
+        How to reach it.
+
+        @raise ConfigurationError: it is no endpoint string.
+        """
+        if self._host:
+            return hostEndpoint(reactor, self._host, self._port)
+        try:
+            endpoint: IStreamClientEndpoint = clientFromString(reactor, self.text)
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            raise ConfigurationError(
+                f"{self.text!r} is no target; say a port, host:port, or an endpoint string such as unix:/run/app.sock ({error})"
+            ) from None
+        return endpoint
+
+
+def _hostAndPort(text: str) -> tuple[str, int]:
+    """
+    @return: C{("", 0)} for an endpoint string.
+    @raise ConfigurationError: the port cannot be one.
+    """
+    found = HOST_AND_PORT.fullmatch(text)
+    if PORT.fullmatch(text):
+        host, port = "localhost", int(text)
+    elif found is not None and found["host"] == "tcp":       # the endpoint string that people write for a port
+        host, port = "localhost", int(found["port"])
+    elif found is not None:
+        host, port = found["v6"] or found["host"], int(found["port"])
+    else:
+        return "", 0
+    if not 0 < port <= HIGHEST_PORT:
+        raise ConfigurationError(f"{text!r} names no port from 1 to {HIGHEST_PORT}")
+    return host, port
+
+
+def why(failure: Failure) -> str:
+    """
+    A failure to connect, in a few words for a sentence: C{"nothing listens"}.
+    """
+    if failure.check(ConnectionRefusedError):
+        return "nothing listens"
+    if failure.check(TimeoutError):
+        return "nobody answers"
+    if failure.check(DNSLookupError):
+        return "there is no such host"
+    if isinstance(failure.value, ConnectError) and failure.value.osError is not None:
+        return f"it cannot be reached: {failure.value}"
+    return f"it cannot be reached ({failure.type.__name__ if failure.type is not None else 'unknown'})"
+
+
+def probe(endpoint: IStreamClientEndpoint, clock: Any) -> Deferred[str]:
+    """
+    See whether somebody listens, and go again.
+
+    @return: C{""}, or why not in a few words.
+    """
+    tried: Deferred[Any] = endpoint.connect(_Visit())
+    tried.addTimeout(PROBE_SECONDS, clock, tooLate)
+    return tried.addCallbacks(lambda _: "", why)
+
+
+class _Visit(Factory):
+    """
+    Connects and goes.
+    """
+
+    noisy = False
+
+    def buildProtocol(self, address: object) -> Protocol:
+        """
+        Nobody who stays.
+        """
+        return _Visitor()
+
+
+class _Visitor(Protocol):
+    transport: Any
+
+    def connectionMade(self) -> None:
+        """
+        Go at once.
+        """
+        self.transport.abortConnection()

@@ -1,0 +1,110 @@
+"""
+C{tunnelstack check}: every mistake of a configuration file, before a running edge or agent meets it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from twisted.python import usage
+
+from tunnelstack.agent.target import Target
+from tunnelstack.control.config.reader import parse, readFile
+from tunnelstack.control.config.records import AgentConfig, EdgeConfig, Listener, Route
+from tunnelstack.control.options import Options as BaseOptions
+from tunnelstack.control.process.exit_status import CONFIGURATION, STOPPED
+from tunnelstack.edge.listeners import listening
+from tunnelstack.edge.public.access_policy import usersOf
+from tunnelstack.errors import ConfigurationError
+
+SCREEN = """
+Usage: tunnelstack check FILE
+
+Says every mistake of a configuration file, an edge's or an agent's: its line, its key, and the nearest known key.
+
+  tunnelstack check edge.toml
+  tunnelstack check agent.toml && systemctl reload tunnel-agent
+  tunnelstack check "$TUNNELSTACK_CONFIG"
+
+Exit codes: 0 the file can be used, 64 usage, 78 it cannot.
+"""
+
+
+class Options(BaseOptions):
+    """
+    The command line.
+    """
+
+    screen = SCREEN
+
+    def parseArgs(self, *arguments: str) -> None:
+        """
+        The file.
+        """
+        if len(arguments) != 1:
+            raise usage.UsageError("check takes one file")
+        self.path = arguments[0]
+
+
+def main(options: Options) -> int:
+    """
+    @return: the exit code.
+    """
+    from twisted.internet import reactor
+
+    config = parse(readFile(options.path), options.path)
+    mistakes = [f"{options.path}: {mistake}" for mistake in found(reactor, config)]
+    for mistake in mistakes:
+        print(mistake, file=sys.stderr)  # noqa: T201
+    if mistakes:
+        return CONFIGURATION
+    print(f"{options.path}: good, {summary(config)}")  # noqa: T201
+    return STOPPED
+
+
+def found(reactor: Any, config: EdgeConfig | AgentConfig) -> list[str]:
+    """
+    @return: a sentence for each thing that is written well and cannot be: endpoints, targets.
+    """
+    if isinstance(config, EdgeConfig):
+        listeners = [*(Listener(endpoint=text) for text in config.listen), *config.listeners]
+        sentences = [*(_listener(reactor, listener) for listener in listeners), *map(_users, config.routes)]
+        return [sentence for sentence in sentences if sentence]
+    return [sentence for service in config.services if (sentence := _target(reactor, service))]
+
+
+def summary(config: EdgeConfig | AgentConfig) -> str:
+    """
+    What a file says, in a few words.
+    """
+    if isinstance(config, EdgeConfig):
+        return f"an edge for {config.domain}; tokens: {len(config.tokens)}, routes: {len(config.routes)}"
+    return f"an agent; services: {len(config.services)}, edges: {len(config.edges)}"
+
+
+def _listener(reactor: Any, listener: Listener) -> str:
+    try:
+        listening(reactor, listener)
+    except ConfigurationError as wrong:
+        return f"listen: {wrong}"
+    except Exception as wrong:      # parsers are plugins of anybody, and raise what they like
+        return f"listen: {listener.endpoint!r} is no endpoint to listen on: {wrong or type(wrong).__name__}"
+    return ""
+
+
+def _users(route: Route) -> str:
+    try:
+        usersOf(route)
+    except ConfigurationError as wrong:
+        return f"route {route.host}: {wrong}"
+    return ""
+
+
+def _target(reactor: Any, service: Any) -> str:
+    try:
+        if service.kind in ("http", "tcp"):
+            Target(service.target).endpoint(reactor)
+    except ConfigurationError as wrong:
+        return f"service {service.name}: {wrong}"
+    return ""

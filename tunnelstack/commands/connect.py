@@ -1,0 +1,208 @@
+"""
+C{tunnelstack connect}: standard input and output as one end of a stream, for scripts and for C{ssh -o ProxyCommand}.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Factory
+from twisted.internet.stdio import StandardIO
+from twisted.logger import ILogObserver, LogLevel, formatEvent, globalLogBeginner
+from twisted.python import usage
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tunnelstack.agent.service import AgentService
+from tunnelstack.control.config.records import AgentConfig
+from tunnelstack.control.config.sources import Sources
+from tunnelstack.control.options import Options as BaseOptions
+from tunnelstack.control.options import seconds
+from tunnelstack.control.process.exit_status import DEFECT, STOPPED, Ending, GaveUp, exitCode
+from tunnelstack.errors import TunnelError
+from tunnelstack.stream.splice import Splice
+
+SCREEN = """
+Usage: tunnelstack connect NAME [options]
+
+Standard input and output become a stream to what somebody has published.
+
+  tunnelstack connect db
+        the service "db"; "agent/db" if several agents might have one
+  ssh -o ProxyCommand='tunnelstack connect %h --purpose ssh' me@laptop
+        the SSH server of an agent (tunnel-agent ... ssh), or of a device of ShellHub
+  tunnelstack connect lab.bench --purpose tcp:10.0.0.5:5432
+        what a device reaches there, if it allows that; or /demo/shout/1.0.0, a stream protocol that an agent serves
+
+Options                        Environment               Default
+      --purpose NAME                                     what was published
+      --dev                                              the edge that was started here with --dev
+  -e, --edge URL               TUNNELSTACK_EDGE          that one
+      --token-file FILE        TUNNELSTACK_TOKEN_FILE    (or the token itself in TUNNELSTACK_TOKEN)
+  -c, --config FILE            TUNNELSTACK_CONFIG        an agent's file
+      --give-up-after SECONDS                            30
+      --version, --help
+
+Exit codes: 0 the stream ended, 64 usage, 69 not there, 76 no edge there, 77 credential refused, 78 configuration.
+"""
+
+PATIENCE = 30.0
+
+
+class Options(BaseOptions):
+    """
+    The command line, read into C{config}, C{name} and C{purpose}.
+    """
+
+    screen = SCREEN
+    optFlags = [["dev", None, "the edge that was started here with --dev"]]
+    optParameters = [
+        ["purpose", None, "", "ssh, tcp:HOST:PORT, or a stream protocol's name"],
+        ["edge", "e", "", "URL of the edge"],
+        ["token-file", None, "", "a file that holds the token"],
+        ["config", "c", "", "an agent's file"],
+        ["give-up-after", None, str(PATIENCE), "seconds"],
+    ]
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self._environ = os.environ if environ is None else environ
+
+    def parseArgs(self, *arguments: str) -> None:
+        """
+        Whom to reach.
+        """
+        if len(arguments) != 1:
+            raise usage.UsageError("connect takes one name")
+        self.name = arguments[0]
+
+    def postOptions(self) -> None:
+        """
+        Find the edge.
+        """
+        self.purpose = self["purpose"]
+        if self.purpose not in ("", "ssh") and not self.purpose.startswith(("/", "tcp:")):
+            raise usage.UsageError(
+                f"--purpose is ssh, tcp:HOST:PORT, or a stream protocol's name such as /demo/shout/1.0.0, not {self.purpose!r}"
+            )
+        sources = Sources(self._environ)
+        agent = AgentConfig() if self["dev"] and not self["config"] else sources.agentFile(self["config"])
+        self.config = AgentConfig(
+            edges=sources.edges(self["edge"], self["token-file"], dev=bool(self["dev"]), agent=agent),
+            giveUpAfterSeconds=seconds(self["give-up-after"], "give-up-after"), drainSeconds=1.0,
+        )
+
+
+class Terminal(StandardIO):
+    """
+    Standard input and output as a transport that a splice can join.
+    """
+
+    _writer: Any
+    connectionLost: Any
+
+    def loseConnection(self) -> None:
+        """
+        Flush and close; with nothing left to flush, at once.
+        """
+        if self._writer is None and not self.disconnected:
+            self.connectionLost(Failure(ConnectionDone()))
+        else:
+            super().loseConnection()
+
+    def abortConnection(self) -> None:
+        """
+        There is nobody to tell but by closing.
+        """
+        self.loseConnection()
+
+
+@implementer(ILogObserver)
+class Complaints:
+    """
+    What somebody has to know of, on standard error; standard output is the stream's.
+    """
+
+    def __call__(self, event: Any) -> None:
+        """
+        As in C{ILogObserver}.
+        """
+        if event["log_level"] >= LogLevel.warn:
+            sys.stderr.write(f"tunnelstack: {formatEvent(event)}\n")
+
+
+class Connection:
+    """
+    The one stream of this process.
+
+    @ivar code: the exit code.
+    """
+
+    def __init__(self, reactor: Any, options: Options) -> None:
+        self.code = STOPPED
+        self._reactor = reactor
+        self._options = options
+        self._stopping = False
+        self._agent = AgentService(reactor, options.config, plugins=False)
+        self._splice = Splice(reactor, self._ended)
+
+    def start(self) -> None:
+        """
+        Dial.
+        """
+        self._agent.startService()
+        self._agent.whenEnded().addCallback(self._fail)
+        far = Factory.forProtocol(lambda: self._splice.far)
+        far.noisy = False
+        dialled: Deferred[Any] = self._agent.dial(self._options.name, self._options.purpose).connect(far)
+        dialled.addCallbacks(lambda _: Terminal(self._splice.near, reactor=self._reactor), self._refused)
+        dialled.addErrback(self._broken)
+
+    def _refused(self, failure: Failure) -> None:
+        failure.trap(TunnelError)
+        error: Any = failure.value
+        if not isinstance(error, Ending):
+            error = GaveUp(f"{self._options.name} cannot be reached: {error}")
+        self._fail(error)
+
+    def _ended(self, reason: Failure) -> None:
+        if reason.check(ConnectionDone):
+            self._stop(STOPPED)
+        else:
+            self._fail(GaveUp(f"the stream was cut off: {reason.getErrorMessage()}"))
+
+    def _fail(self, error: Any) -> None:
+        if not self._stopping:
+            sys.stderr.write(f"tunnelstack: {error}\n")
+            self._stop(exitCode(error))
+
+    def _broken(self, failure: Failure) -> None:
+        sys.stderr.write(failure.getTraceback())
+        self._stop(DEFECT)
+
+    def _stop(self, code: int) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
+        self.code = code
+        stopped = maybeDeferred(self._agent.stopService)
+        stopped.addBoth(lambda _: self._reactor.stop())
+
+
+def main(options: Options) -> int:
+    """
+    @return: the exit code.
+    """
+    from twisted.internet import reactor as running
+
+    reactor: Any = running
+    globalLogBeginner.beginLoggingTo([Complaints()], redirectStandardIO=False, discardBuffer=True)
+    connection = Connection(reactor, options)
+    reactor.callWhenRunning(connection.start)
+    reactor.run()
+    return connection.code

@@ -1,0 +1,82 @@
+"""
+C{tunnelstack devices}: the devices that have made themselves known to a running edge, and whether they are let in.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from twisted.python import usage
+
+from tunnelstack.commands.admin_client import ask, table, where
+from tunnelstack.control.options import Options as BaseOptions
+from tunnelstack.control.process.exit_status import STOPPED
+
+SCREEN = """
+Usage: tunnelstack devices [list|accept NAME|reject NAME] [--json] [--admin PATH|URL]
+
+The devices of ShellHub that have asked to be let in by a running edge, see [shellhub] of its file.
+
+  tunnelstack devices
+        all of them: accepted, pending or rejected, and which are connected
+  tunnelstack devices accept lab.bench
+        let one in; its agent comes by itself, within a minute
+  tunnelstack devices reject 3f9a1c77
+        send one away, at once; by name, or by the beginning of its identity
+
+Options                 Environment        Default
+  -j, --json                               text         one JSON object, as the edge says it
+      --admin PATH|URL  TUNNELSTACK_ADMIN  admin.sock   the socket in the state folder, or http://host:port
+      --version, --help
+
+Exit codes: 0 done, 64 usage, 69 no edge runs there, or no such device.
+"""
+
+
+class Options(BaseOptions):
+    """
+    The command line, read into C{verdict} and C{device}.
+    """
+
+    screen = SCREEN
+    optFlags = [["json", "j", "one JSON object"]]
+    optParameters = [["admin", None, None, "the Unix socket, or a URL"]]
+
+    def parseArgs(self, *arguments: str) -> None:
+        """
+        What to do.
+        """
+        self.verdict, names = (arguments[0], arguments[1:]) if arguments else ("list", ())
+        if self.verdict not in ("list", "accept", "reject"):
+            raise usage.UsageError(f"devices knows list, accept and reject, not {self.verdict!r}")
+        if len(names) != (self.verdict != "list"):
+            wanted = "no name" if self.verdict == "list" else "one device's name"
+            raise usage.UsageError(f"{self.verdict} takes {wanted}")
+        self.device = names[0] if names else ""
+
+
+def main(options: Options) -> int:
+    """
+    @return: the exit code.
+    """
+    at = where(options["admin"])
+    if options.verdict == "list":
+        said = ask("GET", "/devices", at)
+        text = shown(said["devices"])
+    else:
+        said = ask("POST", f"/devices/{options.verdict}", at, {"device": options.device})
+        text = f"{said['device']['device']} is {said['device']['status']}\n"
+    sys.stdout.write(json.dumps(said, indent=2) + "\n" if options["json"] else text)
+    return STOPPED
+
+
+def shown(devices: list[dict[str, Any]]) -> str:
+    """
+    A line for each.
+    """
+    return table(
+        ("DEVICE", "STATUS", "CONNECTED", "IDENTITY", "ABOUT"),
+        [(each["device"], each["status"], each["connected"] or "-", each["uid"][:12], each["about"]) for each in devices],
+    )

@@ -1,0 +1,160 @@
+"""
+The console scripts: C{tunnel-edge}, C{tunnel-agent} and C{tunnelstack}, each with an exit code that says why it ended.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+from twisted.logger import globalLogBeginner
+from twisted.python import usage
+
+from tunnelstack.control.options import Options
+from tunnelstack.control.process.exit_status import STOPPED, USAGE, exitCode
+from tunnelstack.control.process.status_log import observers
+from tunnelstack.errors import TunnelError
+from tunnelstack.reactor import choice
+
+SCREEN = """
+Usage: tunnelstack COMMAND ...
+
+What goes with tunnel-edge and tunnel-agent.
+
+  tunnelstack demo
+        an edge, an agent and a small site behind it, at http://demo.localhost:8080/, until Ctrl-C
+  tunnelstack token new laptop --allow 'http:laptop-*' > laptop.token
+        a credential that allows an agent this and nothing else
+  tunnelstack status
+        what the edge that runs here is doing
+
+  demo [--port N]                    the port is DEMO_PORT, or 8080
+  connect NAME [--purpose PURPOSE]   standard input and output become a stream to what is published as NAME
+  status, agents, routes, streams    what a running edge is doing; --json for programs
+  token new|list|revoke              the credentials of agents
+  password USER                      the line that lets a visitor in with a password
+  devices list|accept|reject         the devices of ShellHub that come to a running edge
+  check FILE                         every mistake of a configuration file, with its line and the nearest known key
+  doctor                             what stands between this machine and the edge; a remedy for what is wrong
+      --version, --help              of a command, too
+"""
+
+COMMANDS = {
+    "demo": "tunnelstack.demo.command", "connect": "tunnelstack.commands.connect", "check": "tunnelstack.commands.check",
+    "token": "tunnelstack.commands.token", "password": "tunnelstack.commands.password", "doctor": "tunnelstack.doctor.command",
+    "devices": "tunnelstack.commands.devices",
+    **dict.fromkeys(("status", "agents", "routes", "streams"), "tunnelstack.commands.admin_client"),
+}  # fmt: skip
+"""Where each command's C{Options} and C{main} are; loaded when it is used."""
+
+
+def tunnelEdge() -> int:
+    """
+    C{tunnel-edge}.
+    """
+    return _guarded("tunnel-edge", lambda: _service("tunnelstack.edge.options", sys.argv[1:]))
+
+
+def tunnelAgent() -> int:
+    """
+    C{tunnel-agent}.
+    """
+    return _guarded("tunnel-agent", lambda: _service("tunnelstack.agent.options", sys.argv[1:]))
+
+
+def main() -> int:
+    """
+    C{tunnelstack}.
+    """
+    return _guarded("tunnelstack", lambda: _command(sys.argv[1:]))
+
+
+def _service(module: str, arguments: Sequence[str]) -> int:
+    tap = import_module(module)
+    options = tap.Options()
+    options.parseOptions(arguments)
+    choice.install(os.environ)
+    from twisted.internet import reactor
+
+    return live(reactor, tap.makeLife(reactor, options), options.logFormat())
+
+
+def live(reactor: Any, life: Any, form: str = "auto") -> int:
+    """
+    Run the reactor around a L{Life<tunnelstack.control.process.lifecycle.Life>}.
+
+    @param form: of the log, one of C{FORMATS<tunnelstack.control.process.status_log.FORMATS>}.
+    @return: the exit code.
+    """
+    shown = observers(sys.stdout, sys.stderr, form, getattr(life, "lines", None))
+    globalLogBeginner.beginLoggingTo(shown, redirectStandardIO=False, discardBuffer=True)
+    life.privilegedStartService()
+    reactor.callWhenRunning(life.startService)     # not earlier: a signal that comes while it starts is to be heard
+    reactor.addSystemEventTrigger("before", "shutdown", life.stopService)
+    reactor.run()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)      # there is nothing left to stop, and the code is settled
+    code: int = life.code
+    return code
+
+
+class Commands(Options):
+    """
+    C{tunnelstack} itself: finds the command, which reads the rest.
+    """
+
+    screen = SCREEN
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """
+        Only what comes before the command is read here.
+        """
+        usage.Options.parseOptions(self, options)
+
+    def parseArgs(self, *arguments: str) -> None:
+        """
+        The command, and what is for it.
+        """
+        if not arguments:
+            raise usage.UsageError(f"say a command: {', '.join(COMMANDS)}")
+        if arguments[0] not in COMMANDS:
+            raise usage.UsageError(f"there is no command {arguments[0]!r}; there are {', '.join(COMMANDS)}")
+        self.command, self.rest = arguments[0], arguments[1:]
+
+
+def _command(arguments: Sequence[str]) -> int:
+    commands = Commands()
+    commands.parseOptions(arguments)
+    module = import_module(COMMANDS[commands.command])
+    options = module.Options()
+    options.command = commands.command
+
+    def run() -> int:
+        options.parseOptions(commands.rest)
+        code: int = module.main(options)
+        return code
+
+    return _guarded("tunnelstack", run, f"tunnelstack {commands.command}")
+
+
+def _guarded(program: str, run: Callable[[], int], asked: str = "") -> int:
+    """
+    What went wrong is one sentence and a code.
+
+    @param asked: whose C{--help} is named when it was the command line; the program's unless given.
+    """
+    try:
+        return run()
+    except TunnelError as wrong:
+        sentence, code = str(wrong), exitCode(wrong)
+    except usage.UsageError as wrong:
+        sentence, code = str(wrong), USAGE
+    except KeyboardInterrupt:
+        return STOPPED
+    more = f"\n{asked or program} --help says how it is used." if code == USAGE else ""
+    print(f"{program}: {sentence}{more}", file=sys.stderr)  # noqa: T201
+    return code

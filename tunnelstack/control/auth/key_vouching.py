@@ -1,0 +1,49 @@
+"""
+For whose keys an edge vouches, and to whom: C{"KEY USER@DEVICE"}, three globs.
+
+Nothing is vouched for that no such line means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from attrs import frozen
+
+from tunnelstack.control.auth.permissions import matches
+from tunnelstack.errors import ConfigurationError
+
+
+@frozen
+class Word:
+    """
+    One line.
+
+    @ivar key: a key's comment or fingerprint (C{SHA256:...}, as C{ssh-keygen -l} prints it).
+    @ivar user: a user's name on devices.
+    @ivar device: a device's name on the edge, C{namespace.device}.
+    """
+
+    key: str
+    user: str
+    device: str
+
+    def covers(self, names: Iterable[str], user: str, device: str) -> bool:
+        """
+        @param names: what a key is known by.
+        """
+        return matches(self.user, user) and matches(self.device, device) and any(matches(self.key, name) for name in names)
+
+
+def readWord(text: str) -> Word:
+    """
+    @param text: C{"alice@desk root@lab.*"}, or C{"deploy@lab.*"} for every key.
+    @raise ConfigurationError: it is none of these.
+    """
+    words = text.split()
+    user, at, device = words[-1].rpartition("@") if words else ("", "", "")
+    if len(words) > 2 or not (user and at and device):
+        raise ConfigurationError(
+            f"must be USER@DEVICE, or KEY USER@DEVICE, such as 'deploy@lab.*' or 'alice@desk *@lab.bench', not {text!r}"
+        )
+    return Word(words[0] if len(words) == 2 else "*", user, device)

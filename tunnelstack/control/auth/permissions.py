@@ -1,0 +1,141 @@
+"""
+What a credential allows: C{http:GLOB}, C{tcp:PORTS}, C{udp:PORTS}, C{stream:GLOB}, C{dial:GLOB}, C{ssh}.  Nothing is allowed
+that was not granted.
+
+In a glob C{*} stands for any characters and C{?} for one.  Ports are C{*}, a number, or two with a hyphen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+from attrs import frozen
+
+from tunnelstack.errors import ConfigurationError
+from tunnelstack.records import Principal
+
+HIGHEST_PORT = 65_535
+EVERY_PORT = range(1, HIGHEST_PORT + 1)
+
+
+@frozen
+class Rights:
+    """
+    Rights, read.
+
+    @ivar http: globs of the web hosts' names that may be announced.
+    @ivar stream: globs of the names that may be announced to be dialled.
+    @ivar dial: globs of what may be dialled.
+    @ivar tcp: ports of the edge that may be taken; C{EVERY_PORT} for whatever is free.
+    @ivar udp: the same, for UDP.
+    @ivar ssh: whether SSH may be offered.
+    """
+
+    http: tuple[str, ...] = ()
+    stream: tuple[str, ...] = ()
+    dial: tuple[str, ...] = ()
+    tcp: tuple[range, ...] = ()
+    udp: tuple[range, ...] = ()
+    ssh: bool = False
+
+    def mayServe(self, name: str) -> bool:
+        """
+        Whether the web host C{name} may be announced.
+        """
+        return any(matches(glob, name) for glob in self.http)
+
+    def mayStream(self, name: str) -> bool:
+        """
+        Whether C{name} may be announced to be dialled.
+        """
+        return any(matches(glob, name) for glob in self.stream)
+
+    def mayDial(self, *names: str) -> bool:
+        """
+        Whether something may be dialled that is known by any of C{names}.
+        """
+        return any(matches(glob, name) for glob in self.dial for name in names)
+
+    def mayTake(self, port: int) -> bool:
+        """
+        Whether the TCP port may be taken.
+        """
+        return any(port in ports for ports in self.tcp)
+
+
+def readRights(allow: Iterable[str]) -> Rights:
+    """
+    @param allow: rights as they stand in a configuration.
+    @raise ConfigurationError: one of them is none; the sentence says which and why.
+    """
+    found: dict[str, list[str]] = {"http": [], "stream": [], "dial": [], "tcp": [], "udp": []}
+    ssh = False
+    for right in allow:
+        kind, _, what = right.partition(":")
+        if right == "ssh":
+            ssh = True
+        elif kind in found and what:
+            found[kind].append(what)
+        else:
+            raise ConfigurationError(
+                f"{right!r} is no right; rights are http:NAME, tcp:PORTS, udp:PORTS, stream:NAME, dial:NAME and ssh"
+            )
+    return Rights(
+        http=tuple(found["http"]), stream=tuple(found["stream"]), dial=tuple(found["dial"]),
+        tcp=tuple(map(readPorts, found["tcp"])), udp=tuple(map(readPorts, found["udp"])), ssh=ssh,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _rights(allow: tuple[str, ...]) -> Rights:
+    return readRights(allow)
+
+
+def rightsOf(principal: Principal) -> Rights:
+    """
+    @raise ConfigurationError: the principal's rights cannot be read.
+    """
+    return _rights(principal.allow)
+
+
+def readPorts(text: str) -> range:
+    """
+    @param text: C{"*"}, C{"20000"} or C{"20000-20010"}.
+    @raise ConfigurationError: it is none of these.
+    """
+    if text == "*":
+        return EVERY_PORT
+    low, hyphen, high = text.partition("-")
+    ends = (low, high) if hyphen else (low, low)
+    if all(end.isascii() and end.isdecimal() and len(end) <= 5 for end in ends):
+        first, last = map(int, ends)
+        if 0 < first <= last <= HIGHEST_PORT:
+            return range(first, last + 1)
+    raise ConfigurationError(f"{text!r} are no ports; say a number from 1 to 65535, two with a hyphen between them, or *")
+
+
+def matches(glob: str, name: str) -> bool:
+    """
+    Whether a name is meant by a glob.  Takes time in proportion to the product of their lengths at most.
+    """
+    return glob == "*" or _from(glob, name)
+
+
+def _from(glob: Sequence[str], name: Sequence[str]) -> bool:
+    """
+    Each star takes as little as it can; when the rest does not fit, the last one takes one character more.
+    """
+    at = position = 0
+    star = resume = -1
+    while position < len(name):
+        if at < len(glob) and glob[at] == "*":
+            star, resume, at = at, position, at + 1
+        elif at < len(glob) and glob[at] in ("?", name[position]):
+            at, position = at + 1, position + 1
+        elif star >= 0:
+            resume += 1
+            at, position = star + 1, resume
+        else:
+            return False
+    return all(character == "*" for character in glob[at:])

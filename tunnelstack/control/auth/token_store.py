@@ -1,0 +1,140 @@
+"""
+C{tokens.toml} in the state folder: the tokens that were made for an edge, as hashes, and the only thing that
+C{tunnelstack token} changes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from fcntl import LOCK_EX, flock
+
+from attrs import frozen
+
+from tunnelstack.control.config.reader import parseTokens
+from tunnelstack.control.config.records import NEVER, TokenRecord
+from tunnelstack.control.config.state_dir import State
+from tunnelstack.errors import ConfigurationError
+
+TOKENS = "tokens.toml"
+LOCK = ".tokens.lock"
+
+PREFACE = """\
+# Written by "tunnelstack token"; a running edge reads it again when it changes.  Of each token, only its SHA-256 is kept.
+"""
+
+
+@frozen
+class KeptTokens:
+    """
+    The tokens of one state folder.
+    """
+
+    state: State
+
+    @property
+    def path(self) -> str:
+        """
+        The file.
+        """
+        return str(self.state.path(TOKENS))
+
+    def read(self) -> tuple[TokenRecord, ...]:
+        """
+        @raise ConfigurationError: it cannot be read, or somebody has written into it what cannot be used.
+        """
+        text = self.state.read(TOKENS)
+        return () if text is None else parseTokens(text, self.path)
+
+    def stamp(self) -> tuple[int, ...]:
+        """
+        Something that is another whenever the file has changed.
+        """
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return ()
+        return (found.st_mtime_ns, found.st_ino, found.st_size)
+
+    def add(self, record: TokenRecord) -> None:
+        """
+        Keep one more.
+
+        @raise ConfigurationError: the file cannot be read or written.
+        """
+        self._change(lambda records: (*records, record))
+
+    def revoke(self, which: str) -> tuple[TokenRecord, ...]:
+        """
+        Keep some no longer.
+
+        @param which: a token's identifier, or the name of an agent, which means all of its tokens.
+        @return: those that are gone; none if there was no such token.
+        @raise ConfigurationError: the file cannot be read or written.
+        """
+        gone: list[TokenRecord] = []
+
+        def without(records: tuple[TokenRecord, ...]) -> tuple[TokenRecord, ...]:
+            byId = [record for record in records if record.id == which]
+            gone.extend(byId or [record for record in records if record.name == which])
+            return tuple(record for record in records if record not in gone)
+
+        self._change(without)
+        return tuple(gone)
+
+    def _change(self, change: Callable[[tuple[TokenRecord, ...]], tuple[TokenRecord, ...]]) -> None:
+        with self._locked():
+            before = self.read()
+            after = change(before)
+            if after != before:
+                self.state.write(TOKENS, PREFACE + "".join(map(written, after)))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """
+        One change at a time; two commands at once would forget what one of them wrote.
+        """
+        self.state.make()
+        try:
+            descriptor = os.open(self.state.path(LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as unwritable:
+            raise ConfigurationError(
+                f"the state folder {self.state.folder} cannot be written: {unwritable.strerror}"
+            ) from None
+        try:
+            flock(descriptor, LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def written(record: TokenRecord) -> str:
+    """
+    A record as TOML.
+    """
+    lines = [
+        "", "[[agent]]", f"name = {quoted(record.name)}", f"id = {quoted(record.id)}",
+        f"token_sha256 = {quoted(record.tokenSha256)}", f"allow = [{', '.join(map(quoted, record.allow))}]",
+    ]  # fmt: skip
+    if record.share:
+        lines.append("share = true")
+    if record.expires != NEVER:
+        lines.append(f"expires = {moment(record.expires)}")
+    return "\n".join(lines) + "\n"
+
+
+def quoted(text: str) -> str:
+    """
+    A basic string of TOML, which is written as JSON writes it but for DEL.
+    """
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def moment(time: datetime) -> str:
+    """
+    A time as TOML and people write it, to the second.
+    """
+    return time.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,171 @@
+"""
+The life of a process around one service: signals, the end that a service comes to by itself, and the exit code.
+
+It works alike below C{twistd} and below our own console scripts, because it is a service itself.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import IService, MultiService
+from twisted.internet.defer import maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tunnelstack.control.process.exit_status import DEFECT, STOPPED, exitCode
+from tunnelstack.control.process.systemd import Notifier
+from tunnelstack.errors import TunnelError
+
+
+class Life(MultiService):
+    """
+    Holds one service: ends the process when the service has ended, and drains it when the process is told to stop.
+
+    @ivar code: the process's exit code, right once the reactor has stopped.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        service: Any,
+        *,
+        reload: Callable[[], object] | None = None,
+        report: Callable[[], object] | None = None,
+        notifier: Notifier | None = None,
+    ) -> None:
+        """
+        @param service: has C{whenEnded()}, a Deferred of the L{Ending<tunnelstack.control.process.exit_status.Ending>} it came to.
+        @param reload: called at SIGHUP.
+        @param report: called at SIGUSR2; writes the state into the log.
+        @param notifier: tells systemd.
+        """
+        super().__init__()
+        self.code = STOPPED
+        self._reactor = reactor
+        self._service = service
+        self._reload = reload
+        self._report = report
+        self._notifier = notifier or Notifier({})
+        self._quiet: Callable[[], object] = lambda: None
+        self._stopping = False
+        IService(service).setServiceParent(self)
+
+    def startService(self) -> None:
+        """
+        Start the service; one that fails ends the process.
+        """
+        self._reactor.callWhenRunning(self._begin)
+        ready = getattr(self._service, "whenReady", None)      # an agent is ready as soon as it tries
+        if ready is not None:
+            ready().addCallback(lambda _: self._reactor.callWhenRunning(self._notifier.ready))
+        else:
+            self._reactor.callWhenRunning(self._notifier.ready)
+        self._service.whenEnded().addCallbacks(self._ended, self._broken)
+        try:
+            super().startService()
+        except Exception:
+            self._broken(Failure())
+
+    def _ended(self, why: BaseException) -> None:
+        if self._stopping:
+            return
+        self.code = exitCode(why)
+        self._log.critical("{reason}", reason=str(why), code=self.code)
+        self._stop()
+
+    def _broken(self, failure: Failure) -> None:
+        if isinstance(failure.value, TunnelError):
+            self._ended(failure.value)
+            return
+        self.code = DEFECT
+        self._log.failure("a defect of tunnelstack ended the process", failure)
+        self._stop()
+
+    def _stop(self) -> None:
+        """
+        Begin to stop.  What asked for it may come before the reactor runs, when it cannot be stopped yet.
+        """
+        if not self._stopping:
+            self._stopping = True
+            self._reactor.callWhenRunning(self._reactor.stop)
+
+    def stopService(self) -> Any:
+        """
+        Stop the service.
+        """
+        self._notifier.stopping(getattr(getattr(self._service, "config", None), "drainSeconds", 0.0))
+        stopped = maybeDeferred(super().stopService)
+        return stopped.addBoth(self._stopped)
+
+    def _stopped(self, result: Any) -> Any:
+        self._quiet()
+        return result
+
+    def _begin(self) -> None:
+        self._watchSignals()
+        self._quiet = self._notifier.beat(self._reactor)
+
+    def _watchSignals(self) -> None:
+        for number, answer in (
+            (signal.SIGTERM, self._asked), (signal.SIGINT, self._asked), (signal.SIGHUP, self._reloadAsked),
+            (signal.SIGUSR2, self._reportAsked),
+        ):  # fmt: skip
+            signal.signal(number, self._handler(answer))
+
+    def _handler(self, answer: Callable[[], None]) -> Callable[[int, Any], None]:
+        return lambda number, frame: self._reactor.callFromThread(answer)
+
+    def stop(self) -> None:
+        """
+        Drain, and end the process; as SIGTERM does.
+        """
+        if not self._stopping:
+            self._asked()
+
+    def reload(self) -> Any:
+        """
+        Read the configuration again; as SIGHUP does.
+
+        @return: what was made of it, or a C{Deferred} of that, which fails with L{ConfigurationError} if nothing was.
+        """
+        if self._reload is None:
+            return None
+        self._notifier.reloading()
+        read = maybeDeferred(self._reload)
+        return read.addBoth(self._reloaded)
+
+    def _reloaded(self, result: Any) -> Any:
+        self._notifier.ready()
+        return result
+
+    def _asked(self) -> None:
+        """
+        Drain; asked again, stop at once.
+        """
+        if self._stopping:
+            self._log.warn("stopped at once; what was under way is lost")
+            self._reactor.crash()
+            return
+        self._log.info("what is under way may finish; asked again, it stops at once", status="stopping")
+        self._stop()
+
+    def _reloadAsked(self) -> None:
+        if self._reload is None:
+            self._log.info("there is nothing to read again")
+            return
+        self.reload().addErrback(self._notReloaded)
+
+    def _notReloaded(self, failure: Failure) -> None:
+        if failure.check(TunnelError):
+            self._log.error("the configuration stays as it was: {reason}", reason=str(failure.value))
+        else:
+            self._log.failure("the configuration stays as it was", failure)
+
+    def _reportAsked(self) -> None:
+        if self._report is not None:
+            self._report()

@@ -1,0 +1,289 @@
+"""
+The native dialect at the agent: dial the edge, say hello, serve the streams that it opens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tunnelstack.dialect.native.control_client import ControlClient
+from tunnelstack.dialect.native.protocol import (
+    CARRIER,
+    CONTROL,
+    NAME,
+    PATH,
+    SUBPROTOCOL,
+    WELCOME_SECONDS,
+    dialling,
+    following,
+    opening,
+)
+from tunnelstack.dialect.native.streams import DiallingServiceStreams, ServiceStreams, TargetStreams
+from tunnelstack.errors import Denied, PeerError, Refused, Unavailable
+from tunnelstack.negotiation.multistream import MultistreamFactory
+from tunnelstack.records import Grant, Service
+from tunnelstack.session.yamux import YamuxSession
+from tunnelstack.stream.address import StreamAddress
+from tunnelstack.stream.errors import SessionLost
+from tunnelstack.transport.websocket.client import UpgradeFailed, UpgradeRefused, WebSocketClientEndpoint
+from tunnelstack.wire.yamux.limits import DEFAULT_LIMITS, SessionLimits
+
+__all__ = [
+    "CredentialRefused",
+    "DiallingServiceStreams",
+    "EdgeBusy",
+    "NativeDialler",
+    "NativeLink",
+    "NotAnEdge",
+    "ServiceStreams",
+    "TargetStreams",
+]
+
+CREDENTIAL_STATUSES = frozenset((401, 403))
+PASSING_STATUSES = frozenset((408, 429, 500, 502, 503, 504))
+
+Told = Callable[[str, Mapping[str, Any]], object]
+
+
+class CredentialRefused(Refused):
+    """
+    The edge does not take our token.
+    """
+
+
+class NotAnEdge(PeerError):
+    """
+    What answers is no edge, or none that speaks this version.
+    """
+
+
+class EdgeBusy(Unavailable):
+    """
+    There is an edge, or something before it, that cannot take us now.
+    """
+
+
+class _Just(Factory):
+    """
+    Builds one protocol that is there already.
+    """
+
+    noisy = False
+
+    def __init__(self, protocol: Any) -> None:
+        self._protocol = protocol
+
+    def buildProtocol(self, address: object) -> Any:
+        return self._protocol
+
+
+class NativeLink:
+    """
+    An agent's end of a session with its edge.
+
+    @ivar session: the L{YamuxSession}.
+    @ivar agent: the name by which the edge knows us.
+    """
+
+    log = Logger()
+
+    def __init__(self, session: YamuxSession, streams: MultistreamFactory, clock: Any, told: Told) -> None:
+        """
+        @param streams: takes the streams of the edge.
+        @param told: called with the name and the members of each event.
+        """
+        self.session = session
+        self.agent = ""
+        self.draining = False
+        self._streams = streams
+        self._clock = clock
+        self._tell = told
+        self._welcome: Deferred[NativeLink] | None = None
+        self._control = ControlClient(clock, self._told, self._controlEnded)
+
+    @inlineCallbacks
+    def greet(self, hello: Mapping[str, Any]) -> Any:
+        """
+        Open the control stream.
+
+        @return: fires with this link once the edge has welcomed us.
+        """
+        welcome = self._welcome = Deferred()
+        welcome.addTimeout(WELCOME_SECONDS, self._clock, _notWelcomed)
+        yield opening(self.session.connector, CONTROL, hello).connect(_Just(self._control))
+        return (yield welcome)
+
+    def _told(self, event: str, members: Mapping[str, Any]) -> None:
+        waiting = self._welcome
+        if waiting is None:
+            self._tell(event, members)
+            return
+        self._welcome = None
+        if event == "welcome":
+            self.agent = str(members.get("agent", ""))
+            waiting.callback(self)
+        elif event == "ended":
+            waiting.errback(Denied(str(members.get("code", "")), str(members.get("reason", "the edge gave no reason"))))
+        else:
+            waiting.errback(NotAnEdge("the edge did not say welcome first"))
+
+    def _controlEnded(self, reason: Failure) -> None:
+        waiting, self._welcome = self._welcome, None
+        if waiting is not None:
+            waiting.errback(_translated(reason))
+        if reason.check(PeerError) and not reason.check(ConnectionLost):
+            self.log.warn("the edge broke the control protocol: {reason}", reason=str(reason.value))
+        if self.session.gone() is None:
+            self.session.drain()              # what is under way goes on; without control there is nothing new
+
+    # What one can do with it
+
+    def announce(self, service: Service) -> Deferred[Grant]:
+        """
+        Ask the edge to publish a service; fails with L{Denied}.
+        """
+        return self._control.announce(service)
+
+    def withdraw(self, service: Service) -> Deferred[Any]:
+        """
+        Ask it to publish it no more.
+        """
+        return self._control.withdraw(service)
+
+    def handle(self, name: bytes, handler: Any) -> None:
+        """
+        Serve streams of a name.
+        """
+        self._streams.handle(name, handler)
+
+    def dial(self, to: str, purpose: str = "") -> IStreamClientEndpoint:
+        """
+        The way to somebody else's service, through the edge.
+
+        @param to: a service, C{agent/service}, or an agent's name.
+        @param purpose: C{""} for the service itself, or the name of a stream protocol.
+        @raise UsageError: longer than a line may be.
+        """
+        return dialling(self.session.connector, to, purpose)
+
+    def ping(self) -> Deferred[float]:
+        """
+        The round trip in seconds.
+        """
+        return self.session.ping()
+
+    def whenLost(self) -> Deferred[SessionLost]:
+        """
+        Fires with the reason once the session is gone.
+        """
+        return self.session.whenLost()
+
+    def drain(self) -> Deferred[None]:
+        """
+        Ask for no more work, and close the session when what is under way is done.
+        """
+        self.draining = True
+        asked: Deferred[Any] = self._control.drain()
+        asked.addErrback(lambda failure: failure.trap(Unavailable) and None)
+        return asked.addCallback(lambda _: self.session.drain())
+
+    def abort(self, reason: str) -> None:
+        """
+        Drop the session at once.
+        """
+        self.session.abort()
+
+
+class NativeDialler:
+    """
+    Dials one edge.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        url: str,
+        token: str,
+        handlers: Mapping[bytes, Any],
+        *,
+        instance: str = "",
+        version: str = "",
+        limits: SessionLimits = DEFAULT_LIMITS,
+        contextFactory: IOpenSSLClientConnectionCreator | None = None,
+        endpoint: IStreamClientEndpoint | None = None,
+    ) -> None:
+        """
+        @param url: of the edge: C{http(s)://host[:port][/base]}.
+        @param handlers: of the streams that the edge opens, by name.
+        @param instance: this process's own random name.
+        @param endpoint: how to reach the edge, where that is not what the URL says.
+        """
+        self._reactor = reactor
+        self._url = url
+        self._handlers = handlers
+        self._hello = {"version": version, "instance": instance}
+        self._limits = limits
+        self._web = WebSocketClientEndpoint(
+            reactor, url.rstrip("/") + PATH.decode(), headers=[("Authorization", f"Bearer {token}")] if token else [],
+            subprotocols=[SUBPROTOCOL], contextFactory=contextFactory, endpoint=endpoint,
+            limits=CARRIER,
+        )
+
+    @inlineCallbacks
+    def dial(self, told: Told = lambda event, members: None) -> Any:
+        """
+        Make one attempt.
+
+        @param told: called with the name and the members of each event that the edge tells of.
+        @return: a C{Deferred} of the L{NativeLink}; it fails with L{CredentialRefused}, L{NotAnEdge}, L{EdgeBusy}, L{Denied},
+            or as connecting does.
+        """
+        clock = self._reactor
+        session = YamuxSession(
+            False, clock=clock, limits=self._limits, address=StreamAddress(key=self._url, dialect=NAME),
+        )
+        streams = MultistreamFactory(self._handlers, strict=True, follow=following)
+        session.listener.listen(streams)
+        try:
+            yield self._web.connect(_Just(session))
+            if session.transport.subprotocol != SUBPROTOCOL:
+                raise NotAnEdge(f"the server at {self._url} is no edge: it does not speak {SUBPROTOCOL}")
+            link = NativeLink(session, streams, clock, told)
+            return (yield link.greet(self._hello))
+        except Exception:
+            if session.transport is not None:
+                session.abort()
+            _translated(Failure(), self._url).raiseException()
+
+
+def _translated(failure: Failure, url: str = "") -> Failure:
+    """
+    What happened, in the words that an uplink understands.
+    """
+    error: Any = failure.value
+    if isinstance(error, UpgradeRefused):
+        if error.status in CREDENTIAL_STATUSES:
+            return Failure(CredentialRefused(f"the edge at {url} refuses the token"))
+        if error.status in PASSING_STATUSES:
+            return Failure(EdgeBusy(f"the edge at {url} cannot take an agent now", status=error.status))
+        return Failure(NotAnEdge(f"the server at {url} is no edge, or an edge of another version", status=error.status))
+    if isinstance(error, UpgradeFailed):
+        return Failure(NotAnEdge(f"what answers at {url} is no edge: {error.args[0]}"))
+    return failure
+
+
+def _notWelcomed(result: Any, seconds: float) -> Any:
+    if not isinstance(result, Failure):
+        return result
+    raise EdgeBusy(f"the edge did not welcome us within {seconds:g} seconds")

@@ -1,0 +1,298 @@
+"""
+ShellHub at the agent: dial in either version, with the token of a registration, and serve what the server opens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import random
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+
+from tunnelstack.dialect.shellhub.http_client import Server
+from tunnelstack.dialect.shellhub.registration import (
+    VERSION,
+    DeviceRefused,
+    Identity,
+    NoServer,
+    Registration,
+    ServerBusy,
+)
+from tunnelstack.dialect.shellhub.streams import DeviceStreams
+from tunnelstack.dialect.shellhub.v1 import NAME as NAME1
+from tunnelstack.dialect.shellhub.v2 import LIMITS
+from tunnelstack.dialect.shellhub.v2 import NAME as NAME2
+from tunnelstack.errors import ConfigurationError, PeerError, Refused, Unavailable, UsageError
+from tunnelstack.negotiation.http_request import RequestLineFactory
+from tunnelstack.negotiation.multistream import MultistreamFactory
+from tunnelstack.session.revdial.dialler import STREAM_LIMITS
+from tunnelstack.session.revdial.listener import RevdialListener
+from tunnelstack.session.yamux import YamuxSession
+from tunnelstack.stream.address import StreamAddress
+from tunnelstack.stream.errors import SessionLost
+from tunnelstack.transport.websocket.client import UpgradeRefused, WebSocketClientEndpoint
+from tunnelstack.wire.http1.head import RequestHead, encode_request
+from tunnelstack.wire.negotiation.http_request import Question
+from tunnelstack.wire.records import shellhub, shellhub_v1
+from tunnelstack.wire.records.shellhub import BadTarget, HTTPProxy
+from tunnelstack.wire.records.shellhub_settings import DEFAULTS, Settings, read_settings_untrusted
+from tunnelstack.wire.yamux.limits import HIGHEST_WINDOW, SessionLimits
+
+REDIRECTS = 5
+"""How many answers 307 and 308 are followed."""
+
+
+class NotAccepted(Unavailable):
+    """
+    The server knows the device, and nobody has accepted it yet.
+    """
+
+
+class TokenRefused(Refused):
+    """
+    The server does not take a token that it has just given.
+    """
+
+
+class DeviceLink:
+    """
+    A device's end of a session with its server.
+
+    @ivar session: an L{ISession<tunnelstack.interfaces.ISession>}.
+    """
+
+    def __init__(self, session: Any, registration: Registration) -> None:
+        self.session = session
+        self._registration = registration
+
+    @property
+    def agent(self) -> str:
+        """
+        C{namespace.name}, as the server calls the device.
+        """
+        return self._registration.name
+
+    def ping(self) -> Deferred[float]:
+        """
+        The round trip in seconds; fails where there is no way to tell.
+        """
+        answer: Deferred[float] = self.session.ping()
+        return answer
+
+    def whenLost(self) -> Deferred[SessionLost]:
+        """
+        Fires with the reason once the session is gone.
+        """
+        lost: Deferred[SessionLost] = self.session.whenLost()
+        return lost
+
+    def drain(self) -> Deferred[None]:
+        """
+        Take no more streams, and go when those there are have ended.
+        """
+        drained: Deferred[None] = self.session.drain()
+        return drained
+
+    def abort(self, reason: str) -> None:
+        """
+        Drop the session at once.
+        """
+        self.session.abort()
+
+
+class ShellHubDialler:
+    """
+    Dials one server.
+
+    @ivar registration: the L{Registration}: what the server knows of the device.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        url: str,
+        identity: Identity,
+        streams: DeviceStreams,
+        *,
+        version: int = 2,
+        random: Callable[[], float] = random,
+        contextFactory: IOpenSSLClientConnectionCreator | None = None,
+        endpoint: IStreamClientEndpoint | None = None,
+    ) -> None:
+        """
+        @param url: of the server: C{http(s)://host[:port][/base]}.
+        @param version: of the transport, 1 or 2.
+        @param random: a number from 0 to 1, for the time between authentications.
+        @param endpoint: how to reach the server, where that is not what the URL says.
+        @raise UsageError: another version.
+        """
+        if version not in (1, 2):
+            raise UsageError("there are version 1 and version 2 of the transport", version=version)
+        self._reactor = reactor
+        self._url = url.rstrip("/")
+        self._streams = streams
+        self._version = version
+        self._contextFactory = contextFactory
+        self._endpoint = endpoint
+        server = Server(
+            reactor, url, agent=f"shellhub-agent/{VERSION}", contextFactory=contextFactory, endpoint=endpoint,
+        )
+        self.registration = Registration(server, self._url, identity, reactor, random)
+
+    @inlineCallbacks
+    def dial(self) -> Any:
+        """
+        Make one attempt.
+
+        @return: a C{Deferred} of the L{DeviceLink}; it fails with L{NotAccepted}, L{DeviceRefused}, L{TokenRefused},
+            L{ServerBusy}, L{NoServer}, or as connecting does.
+        """
+        if not self.registration.token:
+            yield self.registration.begin()
+        try:
+            session = yield self._connect()
+        except UpgradeRefused as refused:
+            if refused.status != 401:
+                raise self._translated(refused) from None
+            self.registration.token = ""      # it has been taken back, or the server has another key
+            yield self.registration.authorize()
+            try:
+                session = yield self._connect()
+            except UpgradeRefused as again:
+                raise self._translated(again) from None
+        self.registration.renew(session)
+        return DeviceLink(session, self.registration)
+
+    def _translated(self, refused: UpgradeRefused) -> Exception:
+        """
+        What happened, in the words that an uplink understands.
+        """
+        if refused.status == 401:
+            self.registration.token = ""
+            return TokenRefused(f"the server at {self._url} does not take the token that it gave")
+        if refused.status == 403:
+            return NotAccepted(f"the device {self.registration.name} is not accepted yet", server=self._url)
+        if refused.status == 429 or refused.status >= 500:
+            return ServerBusy(f"the server at {self._url} cannot take an agent now", status=refused.status)
+        return NoServer(
+            f"the server at {self._url} has no place for agents of version {self._version}", status=refused.status
+        )
+
+    def _connect(self) -> Deferred[Any]:
+        """
+        Open the tunnel's WebSocket with the token there is.
+        """
+        version1 = self._version == 1
+        session = self._session1() if version1 else self._session2()
+        path = shellhub_v1.CONNECTION if version1 else shellhub.CONNECTION
+        web = self._web(path, f"Bearer {self.registration.token}")
+        connected: Deferred[Any] = web.connect(Factory.forProtocol(lambda: session))
+        return connected
+
+    def _web(self, path: str, credential: str = "") -> WebSocketClientEndpoint:
+        headers = [("User-Agent", "Go-http-client/1.1")]
+        if credential:
+            headers.append(("Authorization", credential))
+        return WebSocketClientEndpoint(
+            self._reactor, self._url + path, headers=headers, contextFactory=self._contextFactory, endpoint=self._endpoint,
+            limits=STREAM_LIMITS if self._version == 1 else LIMITS, redirects=REDIRECTS,
+        )
+
+    def _session1(self) -> RevdialListener:
+        session = RevdialListener(self._reach, clock=self._reactor, address=StreamAddress(key=self._url, dialect=NAME1))
+        session.listener.listen(RequestLineFactory(self._streams.handlers, self._question))
+        return session
+
+    def _session2(self) -> YamuxSession:
+        session = YamuxSession(
+            False, clock=self._reactor, limits=self._limits(), address=StreamAddress(key=self._url, dialect=NAME2),
+        )
+        session.listener.listen(MultistreamFactory(self._streams.handlers, follow=shellhub.asked))
+        return session
+
+    def _limits(self) -> SessionLimits:
+        """
+        As the server would have them; the defaults where that cannot be.
+        """
+        config = {} if self.registration.answer is None else self.registration.answer.config
+        try:
+            return limitsFrom(read_settings_untrusted(config))
+        except (PeerError, ValueError) as unusable:
+            self.log.warn("the server's settings of sessions cannot be used: {reason}", reason=str(unusable))
+            return limitsFrom(DEFAULTS)
+
+    def _reach(self, path: str) -> WebSocketClientEndpoint:
+        """
+        @raise PeerError: the path leads away from the server.
+        """
+        if not path.startswith("/"):
+            raise NoServer("a connection is asked for that is not on this server", path=path[:64])
+        try:
+            return self._web(path)
+        except ConfigurationError as strange:
+            raise NoServer(str(strange)) from None
+
+    def _question(self, head: RequestHead) -> Question:
+        """
+        What a request of version 1 asks for.
+        """
+        now = self._reactor.seconds()
+        try:
+            asked = shellhub_v1.decode_ask_untrusted(head)
+        except BadTarget:
+            return Question(b"", no=lambda _: shellhub_v1.encode_no(shellhub_v1.INVALID_ADDRESS, now))
+        if asked is None:
+            return Question(b"", no=lambda _: shellhub_v1.encode_no("", now, 404))
+        yes = shellhub_v1.encode_yes(asked, now)
+        if isinstance(asked, shellhub_v1.HTTPForward):
+            return _forward(asked, now)
+        status = 500 if isinstance(asked, HTTPProxy) else 404
+        return Question(
+            shellhub.name_of(asked), shellhub.encode_target(asked), yes,
+            lambda _: shellhub_v1.encode_no(shellhub_v1.CONNECT_FAILED, now, status),
+        )
+
+
+def _forward(asked: shellhub_v1.HTTPForward, now: float) -> Question:
+    """
+    The oldest servers' way to a device's web server.
+    """
+    web = HTTPProxy("127.0.0.1", 80)
+    return Question(
+        shellhub.HTTP_PROXY, shellhub.encode_target(web), b"",
+        lambda _: shellhub_v1.encode_no(shellhub_v1.CONNECT_FAILED, now), encode_request(asked.head),
+    )
+
+
+def limitsFrom(settings: Settings) -> SessionLimits:
+    """
+    @raise ValueError: no session can have them.
+    """
+    limits = SessionLimits()
+    window = min(settings.window, HIGHEST_WINDOW)
+    return evolve(
+        limits, backlog=settings.backlog, keepalive=settings.interval if settings.keep_alive else 0.0,
+        keepalive_timeout=settings.write_timeout, window=window, max_window=max(window, limits.max_window),
+        open_timeout=max(0.0, settings.open_timeout),
+    )
+
+
+__all__ = [
+    "DeviceLink",
+    "DeviceRefused",
+    "DeviceStreams",
+    "Identity",
+    "NoServer",
+    "NotAccepted",
+    "ServerBusy",
+    "ShellHubDialler",
+    "TokenRefused",
+    "limitsFrom",
+]

@@ -1,0 +1,253 @@
+"""
+What a ShellHub agent asks before it has a tunnel, at the edge: where things are, who it is, and whether a user's key is good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from uuid import UUID, uuid4
+
+from attrs import evolve, frozen
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from twisted.logger import Logger
+
+from tunnelstack.dialect.shellhub.http_server import Answer, Answering, message
+from tunnelstack.errors import Denied, PeerError
+from tunnelstack.records import HTTPDoor, Knock
+from tunnelstack.wire.http1.head import values
+from tunnelstack.wire.records.shellhub_bootstrap import (
+    ACCEPTED,
+    DEVICE_AUTH,
+    INFO,
+    SSH_AUTH,
+    DeviceAuth,
+    DeviceAuthAnswer,
+    Info,
+    decode_device_auth_untrusted,
+    decode_ssh_auth_untrusted,
+    encode_device_answer,
+    encode_info,
+    encode_signature,
+)
+from tunnelstack.wire.records.shellhub_identity import (
+    Claims,
+    device_uid,
+    sign_login,
+    sign_token,
+    verify_token_untrusted,
+)
+from tunnelstack.wire.records.shellhub_settings import DEFAULTS, Settings, encode_settings
+
+VOUCH_SECONDS = 60.0
+"""Seconds that a key of ours is vouched for, from when it is offered to a device."""
+
+VOUCHERS = 10_000
+"""Keys that may be vouched for at the same time."""
+
+STATUSES = {"unknown": 403, "limit": 429, "malformed": 400}
+
+
+@frozen
+class _Voucher:
+    key: RSAPrivateKey
+    uid: str
+    until: float
+
+
+class Vouchers:
+    """
+    The keys with which somebody of this edge is about to log in to a device: its agent asks whether they are good.
+    """
+
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+        self._given: dict[str, _Voucher] = {}
+
+    def add(self, fingerprint: str, key: RSAPrivateKey, uid: str) -> None:
+        """
+        Vouch for a key, toward one device and for L{VOUCH_SECONDS}.
+
+        @param fingerprint: of its public half, as
+            L{fingerprint<tunnelstack.wire.records.shellhub_identity.fingerprint>} has it.
+        """
+        now = self._clock.seconds()
+        while self._given and (len(self._given) >= VOUCHERS or next(iter(self._given.values())).until <= now):
+            del self._given[next(iter(self._given))]
+        self._given[fingerprint] = _Voucher(key, uid, now + VOUCH_SECONDS)
+
+    def discard(self, fingerprint: str) -> None:
+        """
+        The login is over.
+        """
+        self._given.pop(fingerprint, None)
+
+    def find(self, fingerprint: str, uid: str) -> RSAPrivateKey | None:
+        """
+        @return: the key, if it is vouched for toward this device now.
+        """
+        given = self._given.get(fingerprint)
+        if given is None or given.uid != uid or given.until <= self._clock.seconds():
+            return None
+        return given.key
+
+
+class Refusal(Exception):
+    """
+    Who knocks is not let in.
+
+    @ivar answer: what he is told.
+    """
+
+    def __init__(self, answer: Answer, reason: str) -> None:
+        super().__init__(reason)
+        self.answer = answer
+
+
+class Bootstrap:
+    """
+    The doors of plain HTTP, and who is who at the others.
+
+    @ivar vouchers: the keys that are vouched for.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        devices: Any,
+        key: RSAPrivateKey,
+        clock: Any,
+        *,
+        version: str = "v0.26.0",
+        api: str = "",
+        ssh: Callable[[], str] = lambda: "",
+        settings: Settings = DEFAULTS,
+        now: Callable[[], float] | None = None,
+    ) -> None:
+        """
+        @param devices: has C{asks(...)}, C{find(tenant, uid)} and C{heard(device)}, as
+            L{DeviceBook<tunnelstack.control.devices.DeviceBook>}.
+        @param key: signs the tokens.
+        @param version: the server that we are like.
+        @param api: our HTTP address, as agents are told.
+        @param ssh: where SSH clients come in, as agents are told: C{host:port}, or C{""}.
+        @param settings: of the sessions of agents.
+        @param now: seconds since 1970; the clock's unless given.
+        """
+        self.devices = devices
+        self.vouchers = Vouchers(clock)
+        self._key = key
+        self._public = key.public_key()
+        self._clock = clock
+        self._info = Info(version=version, api=api)
+        self._ssh = ssh
+        self._config = encode_settings(settings)
+        self._now = now or clock.seconds
+
+    def doors(self) -> list[HTTPDoor]:
+        """
+        Those of plain HTTP.
+        """
+        answers = {
+            INFO: (b"GET", self._sayInfo), DEVICE_AUTH: (b"POST", self._authorize), SSH_AUTH: (b"POST", self._vouch),
+        }  # fmt: skip
+        return [
+            HTTPDoor(path=path.encode(), takeOver=partial(self._take, method, respond))
+            for path, (method, respond) in answers.items()
+        ]
+
+    def _take(self, method: bytes, respond: Callable[[Knock, bytes], Answer], knock: Knock) -> Answering:
+        if knock.head.method != method:
+            respond = _otherMethod(method)
+        return Answering(knock, self._clock, respond)
+
+    def _sayInfo(self, knock: Knock, body: bytes) -> Answer:
+        return Answer(200, encode_info(evolve(self._info, ssh=self._ssh())))
+
+    # Who a device is
+
+    def _authorize(self, knock: Knock, body: bytes) -> Answer:
+        peer = str(knock.transport.getPeer())
+        try:
+            said = decode_device_auth_untrusted(body)
+            UUID(said.tenant)
+        except (PeerError, ValueError) as wrong:
+            self.log.warn("a device at {peer} cannot be understood: {reason}", peer=peer, reason=str(wrong))
+            return message(400, "the device cannot be understood")
+        try:
+            device = self._ask(said)
+        except Denied as denied:
+            self.log.warn("a device at {peer} is not taken: {reason}", peer=peer, reason=str(denied))
+            later = ((b"Retry-After", b"60"),) if denied.code == "limit" else ()
+            return message(STATUSES.get(denied.code, 403), denied.sentence, *later)
+        claims = Claims(uid=device.uid, tenant=device.tenant, token=str(uuid4()), issued=self._now())
+        answer = DeviceAuthAnswer(
+            uid=device.uid, token=sign_token(claims, self._key), name=device.name, namespace=device.namespace,
+            status=device.status, config=self._config,
+        )
+        return Answer(200, encode_device_answer(answer))
+
+    def _ask(self, said: DeviceAuth) -> Any:
+        """
+        @raise Denied: it is not listened to.
+        """
+        info = said.info
+        about = " ".join(filter(None, (info.pretty_name, info.arch, info.version)))
+        return self.devices.asks(
+            uid=device_uid(said.mac, said.public_key, said.tenant), tenant=said.tenant,
+            hostname=said.hostname or (said.mac or "").replace(":", "-"), publicKey=said.public_key, about=about[:256],
+            installKey=said.install_key,
+        )
+
+    def deviceOf(self, knock: Knock, accepted: bool = True) -> Any:
+        """
+        Who knocks with a token.
+
+        @param accepted: only devices that are.
+        @return: the device.
+        @raise Refusal: no token, one that is not good, or a device that is not known or not accepted.
+        """
+        token = _bearer(knock)
+        if not token:
+            raise Refusal(Answer(401), "no token was shown")
+        try:
+            claims = verify_token_untrusted(token, self._public, self._now())
+        except PeerError as bad:
+            raise Refusal(Answer(401), str(bad)) from None
+        device = self.devices.find(claims.tenant, claims.uid)
+        if device is None:
+            raise Refusal(Answer(401), f"device {claims.uid[:8]} is not known any more")
+        if accepted and device.status != ACCEPTED:
+            raise Refusal(message(403, "device is not accepted"), f"device {device.agent} is {device.status}")
+        return device
+
+    def _vouch(self, knock: Knock, body: bytes) -> Answer:
+        try:
+            device = self.deviceOf(knock)
+            said = decode_ssh_auth_untrusted(body)
+        except Refusal as refusal:
+            return refusal.answer
+        except PeerError:
+            return message(400, "the key cannot be understood")
+        key = self.vouchers.find(said.fingerprint, device.uid)
+        if key is None:
+            self.log.warn("device {device} asks about a key that nobody here has", device=device.agent)
+            return message(404, "public key not found")
+        return Answer(200, encode_signature(sign_login(said.data, key)))
+
+
+def _otherMethod(method: bytes) -> Callable[[Knock, bytes], Answer]:
+    return lambda knock, body: message(405, "Method Not Allowed", (b"Allow", method))
+
+
+def _bearer(knock: Knock) -> str:
+    """
+    The token of a request; C{""} if there is none.
+    """
+    shown = values(knock.head.fields, b"authorization")
+    if len(shown) != 1:
+        return ""
+    scheme, _, token = shown[0].decode("latin-1").strip().partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""

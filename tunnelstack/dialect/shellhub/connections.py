@@ -1,0 +1,245 @@
+"""
+The devices that are there: the newest connection of each, in whichever version, and the ways to them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from tunnelstack.dialect.shellhub.bootstrap import Bootstrap, Refusal
+from tunnelstack.dialect.shellhub.http_server import Answering, message
+from tunnelstack.dialect.shellhub.tunnel import DeviceTunnel
+from tunnelstack.errors import Denied, Unavailable, UsageError
+from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
+from tunnelstack.records import Knock
+from tunnelstack.session.revdial.dialler import PickUps
+from tunnelstack.stream.errors import SessionLost
+from tunnelstack.transport.websocket.client import WebSocketLimits, upgrade
+from tunnelstack.wire.records.shellhub import Target
+from tunnelstack.wire.records.shellhub_bootstrap import ACCEPTED
+
+BINDS, BIND_SECONDS = 4, 20.0
+"""Connections that one device may make in so many seconds: two agents of one identity displace each other for ever."""
+
+SUBPROTOCOLS = ("binary",)
+"""What a server says it speaks if it is asked."""
+
+
+class NoConnection(Unavailable):
+    """
+    The device is not connected to this edge.
+    """
+
+
+class Fleet:
+    """
+    What both versions of the dialect share at one edge.
+
+    @ivar bootstrap: who is who.
+    @ivar pickUps: the diallers of version 1.
+    @ivar edge: the L{IEdge<tunnelstack.interfaces.IEdge>}; set by L{join}.
+    """
+
+    log = Logger()
+    edge: Any
+
+    def __init__(
+        self,
+        bootstrap: Bootstrap,
+        *,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        heard: Callable[[Any], object] | None = None,
+        gone: Callable[[Any], object] | None = None,
+    ) -> None:
+        """
+        @param timeouts: of the exchanges that devices are asked.
+        @param heard: called with a device when it is connected, and with each sign of its life.
+        @param gone: called with a device when its last connection is gone.
+        """
+        self.bootstrap = bootstrap
+        self.pickUps = PickUps()
+        self.timeouts = timeouts
+        self._heard = heard
+        self._gone = gone
+        self._tunnels: dict[tuple[str, str], DeviceTunnel] = {}
+        self._binds: dict[tuple[str, str], deque[float]] = {}
+        bootstrap.devices.watch(self._changed)
+
+    def __len__(self) -> int:
+        return len(self._tunnels)
+
+    def join(self, edge: Any) -> None:
+        """
+        Stand at an edge.
+        """
+        self.edge = edge
+
+    # Dialling
+
+    def find(self, tenant: str, uid: str) -> DeviceTunnel | None:
+        """
+        @return: the way to a device, if it is there.
+        """
+        return self._tunnels.get((tenant, uid))
+
+    def dialTo(self, tenant: str, uid: str, target: Target) -> IStreamClientEndpoint:
+        """
+        The way to something on a device.
+
+        @return: an endpoint that looks for the device each time; C{connect()} fails with L{NoConnection} if it is not there,
+            and is over within 30 seconds.
+        @raise UsageError: no tenant, or no device.
+        """
+        if not tenant or not uid:
+            raise UsageError("invalid argument: a device has a tenant and a digest")
+        return _Dial(self, tenant, uid, target)
+
+    # Arriving
+
+    def enter(
+        self, knock: Knock, limits: WebSocketLimits, build: Callable[[Any], DeviceTunnel],
+    ) -> Any:
+        """
+        Let the agent of a device in.
+
+        @param limits: of its WebSocket.
+        @param build: from the device to its tunnel, whose session is the WebSocket's protocol.
+        @return: the connection's protocol.
+        """
+        try:
+            device = self._admit(knock)
+        except Refusal as refusal:
+            peer = str(knock.transport.getPeer())
+            self.log.warn("an agent at {peer} is refused: {reason}", peer=peer, reason=str(refusal))
+            answer = refusal.answer
+            return Answering(knock, self.edge.clock, lambda knock, body: answer)
+        tunnel = build(device)
+        tunnel.session.whenUp().addCallback(lambda _: self._bind(tunnel))
+        return upgraded(knock, _Given(tunnel.session), self.edge.clock, limits)
+
+    def _admit(self, knock: Knock) -> Any:
+        """
+        @raise Refusal: not now, or not this one.
+        """
+        if self.edge.stopping:
+            raise Refusal(message(503, "this edge is about to stop", (b"Retry-After", b"5")), "this edge is about to stop")
+        device = self.bootstrap.deviceOf(knock)
+        now = self.edge.clock.seconds()
+        binds = self._binds.setdefault((device.tenant, device.uid), deque())
+        while binds and binds[0] <= now - BIND_SECONDS:
+            binds.popleft()
+        if len(binds) >= BINDS:
+            raise Refusal(
+                message(429, "this device connects too often", (b"Retry-After", b"10")),
+                f"device {device.agent} connects too often: are there two of it?",
+            )
+        binds.append(now)
+        return device
+
+    def _bind(self, tunnel: DeviceTunnel) -> None:
+        device = tunnel.device
+        key = device.tenant, device.uid
+        try:
+            self.edge.arrived(tunnel)                  # which aborts the one that was there
+        except Denied as denied:
+            self.log.warn("device {device} is not taken: {reason}", device=device.agent, reason=str(denied))
+            tunnel.abort(denied)
+            return
+        self._tunnels[key] = tunnel
+        tunnel.whenLost().addCallback(self._lost, tunnel)
+        self.heard(tunnel)
+
+    def heard(self, tunnel: DeviceTunnel) -> None:
+        """
+        A device has given a sign of life.
+        """
+        self.bootstrap.devices.heard(tunnel.device)
+        if self._heard is not None:
+            self._heard(tunnel.device)
+
+    def _lost(self, reason: SessionLost, tunnel: DeviceTunnel) -> SessionLost:
+        device = tunnel.device
+        key = device.tenant, device.uid
+        if self._tunnels.get(key) is tunnel:
+            del self._tunnels[key]
+            self._forgetBinds()
+            if self._gone is not None:
+                self._gone(device)
+        return reason
+
+    def _forgetBinds(self) -> None:
+        """
+        Those of devices that are gone are kept only as long as they count.
+        """
+        if len(self._binds) > 2 * len(self._tunnels) + 64:
+            since = self.edge.clock.seconds() - BIND_SECONDS
+            self._binds = {key: binds for key, binds in self._binds.items() if binds and binds[-1] > since}
+
+    def _changed(self, device: Any) -> None:
+        """
+        From the book: somebody has decided about a device.
+        """
+        tunnel = self.find(device.tenant, device.uid)
+        if tunnel is not None and device.status != ACCEPTED:
+            tunnel.abort(Denied("revoked", f"device {device.agent} is {device.status}"))
+
+
+@implementer(IStreamClientEndpoint)
+class _Dial:
+    """
+    Looks for a device, and dials.
+    """
+
+    def __init__(self, fleet: Fleet, tenant: str, uid: str, target: Target) -> None:
+        self._fleet = fleet
+        self._key = tenant, uid
+        self._target = target
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """
+        As in L{IStreamClientEndpoint}.
+        """
+        tunnel = self._fleet.find(*self._key)
+        if tunnel is None:
+            return fail(NoConnection("no connection: the device is not there"))
+        try:
+            return tunnel.way(self._target).connect(protocolFactory)
+        except UsageError:                    # a name that this version cannot say
+            return fail()
+
+
+class _Given(Factory):
+    """
+    Builds what there is.
+    """
+
+    noisy = False
+
+    def __init__(self, protocol: IProtocol) -> None:
+        self._protocol = protocol
+
+    def buildProtocol(self, address: object) -> Any:
+        """
+        As in L{IProtocolFactory}.
+        """
+        return self._protocol
+
+
+def upgraded(knock: Knock, factory: IProtocolFactory, clock: Any, limits: WebSocketLimits) -> Any:
+    """
+    Make a WebSocket of a connection.
+    """
+    protocol = upgrade(
+        knock.transport, knock.octets, factory, clock=clock, subprotocols=SUBPROTOCOLS, limits=limits,
+    )
+    if knock.leftover:
+        protocol.dataReceived(knock.leftover)
+    return protocol

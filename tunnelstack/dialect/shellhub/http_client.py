@@ -1,0 +1,168 @@
+"""
+Plain HTTP toward a ShellHub server: one request, its whole answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
+from twisted.internet.ssl import optionsForClientTLS
+
+from tunnelstack.errors import PeerError, Unavailable
+from tunnelstack.exchange.errors import ExchangeFailed, Kind
+from tunnelstack.exchange.pool import ExchangePool
+from tunnelstack.exchange.traits import Timeouts
+from tunnelstack.transport.host_endpoint import hostEndpoint, tooLate
+from tunnelstack.wire.http1.head import Fields, RequestHead, ResponseHead
+from tunnelstack.wire.records.shellhub_bootstrap import BODY
+
+ASK_SECONDS = 30.0
+"""Seconds for a request and its answer."""
+
+
+class NotAnswered(Unavailable):
+    """
+    The server did not answer, or not with a whole answer.
+    """
+
+
+class AnswerTooLong(PeerError):
+    """
+    The server's answer has more octets than any it should have.
+    """
+
+
+@frozen
+class Said:
+    """
+    An answer.
+    """
+
+    head: ResponseHead
+    body: bytes
+
+    @property
+    def status(self) -> int:
+        """
+        Three digits.
+        """
+        return self.head.status
+
+
+class Server:
+    """
+    Where a server is.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        url: str,
+        *,
+        agent: str,
+        contextFactory: IOpenSSLClientConnectionCreator | None = None,
+        endpoint: IStreamClientEndpoint | None = None,
+    ) -> None:
+        """
+        @param url: C{http(s)://host[:port][/base]}.
+        @param agent: what C{User-Agent} says.
+        @param contextFactory: TLS for C{https}; unless given, the system's roots and the name in the URL.
+        @param endpoint: how to reach it, where that is not what the URL says; TLS is not added.
+        """
+        parts = urlsplit(url)
+        self._clock = reactor
+        self._base = parts.path.rstrip("/")
+        self._host = parts.netloc.encode("ascii")
+        self._agent = agent.encode("ascii")
+        if endpoint is None:
+            secure, host = parts.scheme == "https", parts.hostname or ""
+            endpoint = hostEndpoint(reactor, host, parts.port or (443 if secure else 80))
+            if secure:
+                endpoint = wrapClientTLS(contextFactory or optionsForClientTLS(host), endpoint)
+        self._pool = ExchangePool(endpoint, clock=reactor, timeouts=Timeouts(first=ASK_SECONDS, idle=ASK_SECONDS), kept=5.0)
+
+    def get(self, path: str) -> Deferred[Said]:
+        """
+        @return: the answer; fails with L{NotAnswered} or L{AnswerTooLong}.
+        """
+        return self._ask(b"GET", path, [], None)
+
+    def post(self, path: str, body: bytes, token: str = "") -> Deferred[Said]:
+        """
+        @param body: JSON.
+        @param token: a bearer token, where one is to be shown.
+        """
+        fields = [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body))]
+        if token:
+            fields.append((b"Authorization", b"Bearer " + token.encode("ascii")))
+        return self._ask(b"POST", path, fields, body)
+
+    def _ask(self, method: bytes, path: str, fields: Fields, body: bytes | None) -> Deferred[Said]:
+        answer = _Answer()
+        exchange = answer.exchange = self._pool.exchange(answer)
+        head = [(b"Host", self._host), (b"User-Agent", self._agent), (b"Accept", b"application/json"), *fields]
+        exchange.sendHead(RequestHead(method, (self._base + path).encode("ascii"), head))
+        if body:
+            exchange.write(body)
+        exchange.end()
+        return answer.said.addTimeout(ASK_SECONDS, self._clock, tooLate)
+
+
+class _Answer:
+    """
+    Collects it.
+    """
+
+    exchange: Any
+
+    def __init__(self) -> None:
+        self.said: Deferred[Said] = Deferred(self._cancelled)
+        self._head: ResponseHead | None = None
+        self._body = b""
+
+    def informational(self, head: ResponseHead) -> None:
+        """
+        As in L{IExchangeReceiver<tunnelstack.interfaces.IExchangeReceiver>}.
+        """
+
+    def headReceived(self, head: ResponseHead) -> None:
+        """
+        As there.
+        """
+        self._head = head
+
+    def bodyReceived(self, octets: bytes) -> None:
+        """
+        As there.
+        """
+        self._body += octets
+        if len(self._body) > BODY:
+            self.exchange.cancel(Kind.GONE)
+            self._tell(lambda: self.said.errback(AnswerTooLong("the server's answer is too long", limit=BODY)))
+
+    def ended(self, trailers: Any) -> None:
+        """
+        As there.
+        """
+        assert self._head is not None
+        head = self._head
+        self._tell(lambda: self.said.callback(Said(head, self._body)))
+
+    def failed(self, reason: ExchangeFailed) -> None:
+        """
+        As there.
+        """
+        self._tell(lambda: self.said.errback(NotAnswered(f"the server does not answer: {reason}")))
+
+    def _tell(self, tell: Callable[[], object]) -> None:
+        if not self.said.called:
+            tell()
+
+    def _cancelled(self, said: Deferred[Said]) -> None:
+        self.exchange.cancel(Kind.GONE)

@@ -1,0 +1,156 @@
+"""
+Who is let in, as it is at the moment: the tokens of the configuration and those in the state folder, certificates, checkers.
+Whoever would not be let in any more is sent away at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.logger import Logger
+
+from tunnelstack.control.auth.checkers import CheckerAuthenticator, checkerFrom
+from tunnelstack.control.auth.first_match import EitherAuthenticator
+from tunnelstack.control.auth.mtls import CertificateAuthenticator
+from tunnelstack.control.auth.name_ownership import Owners
+from tunnelstack.control.auth.token_store import KeptTokens
+from tunnelstack.control.auth.tokens import TokenAuthenticator, TokenBook
+from tunnelstack.control.config.records import EdgeConfig, TokenRecord
+from tunnelstack.control.config.state_dir import State
+from tunnelstack.control.registry import Registry
+from tunnelstack.errors import ConfigurationError, Denied
+from tunnelstack.records import Principal
+
+LOOK_SECONDS = 0.5
+"""Seconds between two looks at the file of tokens; a change is effective within a second."""
+
+
+class Keys(Service):
+    """
+    The credentials of one edge.
+
+    @ivar book: all tokens.
+    @ivar authenticator: says who somebody is.
+    @ivar kept: the tokens in the state folder, or C{None} where there is none.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, clock: Any, config: EdgeConfig, registry: Registry, owners: Owners, now: Any = lambda: datetime.now(UTC),
+    ) -> None:
+        """
+        @param owners: told of all credentials.
+        @param now: the time of day.
+        """
+        self._owners = owners
+        self.book = TokenBook(config.tokens, now)
+        self.authenticator = EitherAuthenticator([TokenAuthenticator(self.book)])
+        self.kept = KeptTokens(State(Path(config.stateDirectory))) if config.stateDirectory else None
+        self._clock = clock
+        self._config = config
+        self._registry = registry
+        self._now = now
+        self._stamp: tuple[int, ...] = ()
+        self._records: tuple[TokenRecord, ...] = ()     # of the state folder
+        self._next: datetime | None = None              # when the next token expires
+        self._look: Any = None
+
+    def startService(self) -> None:
+        """
+        Look at the file from now on.
+        """
+        super().startService()
+        if self.kept is not None:
+            self._look = self._clock.callLater(LOOK_SECONDS, self._watch)
+
+    def stopService(self) -> None:
+        """
+        Look no more.
+        """
+        super().stopService()
+        look, self._look = self._look, None
+        if look is not None:
+            look.cancel()
+
+    def configure(self, config: EdgeConfig) -> None:
+        """
+        Let in whom this configuration names, from now on, and nobody else.
+
+        @raise ConfigurationError: a checker or the file of tokens cannot be used; nothing has changed then.
+        """
+        ways: list[Any] = [TokenAuthenticator(self.book)]
+        if config.certificates:
+            ways.append(CertificateAuthenticator(config.certificates))
+        ways += [CheckerAuthenticator(checkerFrom(each.auth), each.allow, each.share) for each in config.checkers]
+        if self.kept is not None:
+            self._read()
+        self._config = config
+        self.authenticator.ways = ways
+        self._settle()
+
+    def reload(self) -> None:
+        """
+        Read the file of tokens again.
+
+        @raise ConfigurationError: it cannot be used; the tokens are what they were.
+        """
+        if self.kept is not None:
+            self._read()
+            self._settle()
+
+    def _read(self) -> None:
+        assert self.kept is not None
+        self._stamp = self.kept.stamp()
+        self._records = self.kept.read()
+
+    def _settle(self) -> None:
+        tokens = (*self._config.tokens, *self._records)
+        self.book.replace(tokens)
+        self._owners.credentials((*tokens, *self._config.certificates, *self._config.checkers))
+        self._sendAway()
+
+    def _watch(self) -> None:
+        assert self.kept is not None
+        self._look = self._clock.callLater(LOOK_SECONDS, self._watch)
+        if self.kept.stamp() != self._stamp:
+            try:
+                self.reload()
+            except ConfigurationError as wrong:
+                self.log.error("the tokens stay as they were: {reason}", reason=str(wrong))
+        elif self._next is not None and self._next <= self._now():
+            self._sendAway()
+
+    def _sendAway(self) -> None:
+        """
+        Close the sessions of those who would not be let in now.
+        """
+        self._next = _next((*self._config.tokens, *self._records), self._now())
+        for tunnel in list(self._registry):
+            if not (tunnel.principal.tenant or self.authenticator.knows(tunnel.principal)):
+                self._registry.depart(tunnel)
+                code, why = self._why(tunnel.principal)
+                self.log.info(
+                    "{agent} sent away: {reason}", agent=tunnel.principal.agent, token=tunnel.principal.token, reason=why,
+                    status="agent",
+                )
+                tunnel.abort(Denied(code, why))
+
+    def _why(self, principal: Principal) -> tuple[str, str]:
+        record = self.book.record(principal.token)
+        if record is None:
+            return "revoked", f"the credential of {principal.agent} ({principal.token}) was revoked"
+        if record.expires <= self._now():
+            return "expired", f"the token of {principal.agent} ({principal.token}) has expired"
+        return "changed", f"the rights of {principal.agent} ({principal.token}) have changed; it may come back"
+
+
+def _next(records: Iterable[TokenRecord], now: datetime) -> datetime | None:
+    """
+    When the next of some tokens expires.
+    """
+    return min((record.expires for record in records if record.expires > now), default=None)

@@ -1,0 +1,228 @@
+"""
+C{tunnel-edge}: the command line of the public side, for C{twistd} and for our own console script alike.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import evolve
+from twisted.logger import Logger
+from twisted.python import usage
+
+from tunnelstack.control.access_log import accessLog
+from tunnelstack.control.auth.tokens import digestOf, identifierOf, newToken
+from tunnelstack.control.config.reader import parseEdge, readFile
+from tunnelstack.control.config.records import DEV_PORT, EdgeAddress, EdgeConfig, ShellHubConfig, TokenRecord
+from tunnelstack.control.config.sources import CONFIG, Sources
+from tunnelstack.control.options import Options as BaseOptions
+from tunnelstack.control.options import number, seconds
+from tunnelstack.control.process.lifecycle import Life
+from tunnelstack.control.process.systemd import Notifier, activated
+from tunnelstack.edge.public.admission import raiseDescriptors
+from tunnelstack.edge.service import EdgeService
+from tunnelstack.errors import ConfigurationError
+
+SCREEN = """
+Usage: tunnel-edge [options]
+
+The public side of tunnels: visitors and agents come in here, on the same port.
+
+  tunnel-edge --dev
+        for this machine alone: http://NAME.localhost:8080/; your agents find it by themselves
+  tunnel-edge --listen tcp:8080 --domain tunnels.example.net
+        for everybody: a service NAME is at NAME.tunnels.example.net
+  tunnel-edge --config /etc/tunnelstack/edge.toml
+        everything from a file; "tunnelstack check FILE" reads it first
+
+Options                  Environment             Default
+      --dev                                                loopback only, with a token made and kept for you
+  -p, --port N           TUNNELSTACK_PORT        8080      the port of visitors and agents
+  -l, --listen ENDPOINT  TUNNELSTACK_LISTEN      tcp:8080  where to listen, such as tls:certs:port=443; repeat it
+  -d, --domain NAME      TUNNELSTACK_DOMAIN      localhost services are below it
+  -c, --config FILE      TUNNELSTACK_CONFIG                a TOML file
+      --drain SECONDS                            30        what is under way has so long when the edge stops
+      --access-log FILE                          -         a line a request; - is standard error, '' is nowhere
+      --log-format FORM  TUNNELSTACK_LOG_FORMAT  auto      text, json; auto is text on a terminal
+      --version, --help
+
+A flag wins over the environment, the environment over the file, the file over the default.
+TUNNELSTACK_REACTOR names the reactor, as twistd --help-reactors does, where it is not to be busypoll.
+SIGTERM stops without cutting anybody off, a second one at once; SIGHUP reads the file again, and sessions stay.
+Exit codes: 0 stopped, 64 usage, 70 bug, 75 port taken, 78 configuration.
+"""
+
+OWN_DESCRIPTORS = 2048
+"""What is asked of the system beside one for each visitor: agents, ports, certificates, logs."""
+
+DEV_ALLOW = ("http:*", "stream:*", "dial:*", "tcp:*", "udp:*", "ssh")
+"""What a developer may do on his own machine."""
+
+
+class Options(BaseOptions):
+    """
+    The command line, read into C{config}, an L{EdgeConfig}.
+    """
+
+    _log = Logger()
+    screen = SCREEN
+    optFlags = [["dev", None, "for this machine alone"]]
+    optParameters = [
+        ["port", "p", None, "the port of visitors and agents"],
+        ["domain", "d", None, "services are below it"],
+        ["config", "c", None, "a TOML file"],
+        ["drain", None, None, "seconds"],
+        ["access-log", None, None, "where requests are written down"],
+        ["log-format", None, None, "auto, text or json"],
+    ]
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self["listen"] = []
+        self._environ = os.environ if environ is None else environ
+        self._activated = activated()     # once: listening closes the descriptors
+
+    def opt_listen(self, endpoint: str) -> None:
+        """
+        Where to listen.
+        """
+        self["listen"].append(endpoint)
+
+    opt_l = opt_listen
+
+    def parseArgs(self, *arguments: str) -> None:
+        """
+        There are none.
+        """
+        if arguments:
+            raise usage.UsageError(f"tunnel-edge takes options only, not {arguments[0]!r}")
+
+    def postOptions(self) -> None:
+        """
+        Make C{config}.
+        """
+        if self["port"] is not None and self["listen"]:
+            raise usage.UsageError("--port and --listen say the same: use one of them")
+        self.config = self.read()
+
+    def read(self) -> EdgeConfig:
+        """
+        The configuration as it is now: C{SIGHUP} asks again.
+
+        @raise ConfigurationError: it is wrong.
+        """
+        sources = Sources(self._environ)
+        path = self["config"] or self._environ.get(CONFIG, "")
+        config = parseEdge(readFile(path), path) if path else EdgeConfig()
+        listen = self._listen() or self._handedOver(config)
+        if listen:
+            config = evolve(config, listen=listen, listeners=())
+        domain = self["domain"] or self._environ.get("TUNNELSTACK_DOMAIN", "")
+        if domain:
+            config = evolve(config, domain=domain.lower().rstrip("."))
+        if self["drain"] is not None:
+            config = evolve(config, drainSeconds=seconds(self["drain"], "drain"))
+        if self["access-log"] is not None:
+            config = evolve(config, accessLog=self["access-log"])
+        config = evolve(config, stateDirectory=str(sources.state.folder), dev=bool(self["dev"]))
+        return self._forDevelopment(config, sources) if self["dev"] else config
+
+    def _handedOver(self, config: EdgeConfig) -> tuple[str, ...]:
+        """
+        The sockets that systemd listens on for us, unless the file names them itself.
+        """
+        named = any(text.startswith("systemd:") for text in config.listen)
+        return () if named or self["dev"] else self._activated
+
+    def _listen(self) -> tuple[str, ...]:
+        """
+        Where to listen, as far as flags and environment say; C{()} if they do not.
+        """
+        if self["listen"]:
+            return tuple(self["listen"])
+        port = self["port"]
+        if port is None and self._environ.get("TUNNELSTACK_LISTEN"):
+            return tuple(self._environ["TUNNELSTACK_LISTEN"].split())
+        if port is None:
+            port = self._environ.get("TUNNELSTACK_PORT") or (str(DEV_PORT) if self["dev"] else None)
+        if port is None:
+            return ()
+        chosen = number(port, "port")
+        return loopback(chosen) if self["dev"] else (f"tcp:{chosen}",)
+
+    def _forDevelopment(self, config: EdgeConfig, sources: Sources) -> EdgeConfig:
+        """
+        The same with all devices of ShellHub, and with a token that this user's agents find: the one of the last time, so
+        that agents may come back.
+        """
+        left = sources.state.devEdge()
+        self._devToken = token = left.token if left is not None else newToken().token
+        record = TokenRecord(name="dev", tokenSha256=digestOf(token), allow=DEV_ALLOW, id=identifierOf(token))
+        return evolve(
+            config, tokens=(*config.tokens, record), portsInterface=config.portsInterface or "127.0.0.1",
+            shellhub=config.shellhub or ShellHubConfig(policy="automatic"),
+        )
+
+    def keepDevEdge(self, url: str) -> None:
+        """
+        Let this user's agents find the edge, now that it is there.
+        """
+        try:
+            Sources(self._environ).state.keepDevEdge(EdgeAddress(url=url, token=self._devToken))
+        except ConfigurationError as unwritable:
+            self._log.warn("agents cannot find this edge by themselves: {reason}", reason=str(unwritable))
+
+
+def loopback(port: int) -> tuple[str, ...]:
+    """
+    Where an edge for one machine listens: 127.0.0.1, and ::1 where the machine has it and the port is a chosen one.
+    """
+    both = rf"tcp:{port}:interface=127.0.0.1", rf"tcp:{port}:interface=\:\:1"
+    return both if port and _hasIPv6() else both[:1]
+
+
+def _hasIPv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def makeService(options: Options) -> Life:
+    """
+    The process's service.
+    """
+    from twisted.internet import reactor
+
+    return makeLife(reactor, options)
+
+
+def makeLife(reactor: Any, options: Options) -> Life:
+    """
+    An edge, and the life of the process around it.
+    """
+    raiseDescriptors(options.config.limits.visitors + OWN_DESCRIPTORS)
+    edge = EdgeService(reactor, options.config)
+    if options.config.dev:
+        edge.whenReady().addCallback(options.keepDevEdge)
+    requests = accessLog(reactor, options.config.accessLog, options.logFormat(), sys.stderr, time.time)
+    edge.public.accessLog = requests
+
+    def reload() -> Any:
+        if requests is not None:              # logs are moved away, whether or not the file is in order
+            requests.reopen()
+        return edge.reload(options.read())
+
+    life = Life(reactor, edge, reload=reload, report=edge.report, notifier=Notifier(os.environ))
+    if requests is not None:
+        reactor.addSystemEventTrigger("after", "shutdown", requests.flush)
+    edge.admin.reload = life.reload
+    edge.admin.stop = life.stop
+    return life

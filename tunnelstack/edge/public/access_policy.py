@@ -1,0 +1,388 @@
+"""
+Which visitors a route lets in: by address, by name and password, and how often.
+
+What a policy says no to is answered by the edge, and the agent never hears of it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from base64 import b64decode
+from binascii import Error as NotBase64
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tunnelstack.control.auth.passwords import NOBODY, KeptPassword, keptFrom
+from tunnelstack.control.config.records import Route
+from tunnelstack.edge.public.rate import Bucket, Rate, Rates, household
+from tunnelstack.errors import ConfigurationError
+from tunnelstack.exchange.errors import ExchangeFailed, Kind
+from tunnelstack.interfaces import IExchangeReceiver
+from tunnelstack.wire.http1.head import Fields, RequestHead, values
+
+ATTEMPTS = 5.0
+"""Passwords a second that one address may try."""
+
+VERIFYING = 4
+"""Passwords that are looked at at a time: each takes a thread and 16 MiB."""
+
+REMEMBERED = 1024
+"""Visitors whose passwords were right, and need not be hashed again."""
+
+PACED = 65_536
+"""Agents whose pace is remembered; when there are more, all begin anew."""
+
+
+def usersOf(route: Route) -> list[KeptPassword]:
+    """
+    Those a route knows by name and password.
+
+    @raise ConfigurationError: its file cannot be used.
+    """
+    kept = [keptFrom(line) for line in route.users]
+    if not route.usersFile:
+        return kept
+    try:
+        lines = Path(route.usersFile).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as unreadable:
+        raise ConfigurationError(f"users_file {route.usersFile!r} cannot be read: {unreadable}") from None
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not line.startswith("#"):
+            try:
+                kept.append(keptFrom(line.strip()))
+            except ConfigurationError as wrong:
+                raise ConfigurationError(f"{route.usersFile}:{number}: a line {wrong}") from None
+    if not kept:
+        raise ConfigurationError(f"users_file {route.usersFile!r} names nobody")
+    return kept
+
+
+@frozen
+class Rule:
+    """
+    One line of a list of addresses.
+
+    @ivar allows: whether it lets in.
+    """
+
+    allows: bool
+    network: IPv4Network | IPv6Network | None
+
+
+def readRule(text: str) -> Rule:
+    """
+    @param text: C{"allow 10.0.0.0/8"}, C{"deny all"}; L{tunnelstack.control.config.records} has seen that it is one.
+    """
+    verb, _, which = text.partition(" ")
+    return Rule(verb == "allow", None if which == "all" else ip_network(which))
+
+
+def admitted(rules: Iterable[Rule], address: str) -> bool:
+    """
+    Whether an address is let in: by the first rule that fits.  If none does, it is unless the list lets somebody in by name.
+    """
+    try:
+        who = ip_address(address)
+    except ValueError:
+        who = None
+    allows = False
+    for rule in rules:
+        if rule.network is None or (who is not None and who in rule.network):
+            return rule.allows
+        allows = allows or rule.allows
+    return not allows
+
+
+def believedAddress(fields: Fields, peer: str, trusts: Callable[[str], bool]) -> str:
+    """
+    Where a request comes from: the last address of C{X-Forwarded-For} that is not a trusted proxy's own.
+
+    @param peer: who is connected, himself a proxy that is trusted.
+    """
+    told = b",".join(values(fields, b"x-forwarded-for")).decode("latin-1").split(",")
+    for said in reversed(told):
+        address = said.strip().removeprefix("[").removesuffix("]")
+        if not address:
+            continue
+        peer = address
+        if not trusts(address):
+            break
+    return peer
+
+
+class Passwords:
+    """
+    Who may come in with name and password.
+    """
+
+    log = Logger()
+
+    def __init__(self, users: Iterable[KeptPassword], realm: str, clock: Any) -> None:
+        """
+        @param clock: the reactor; its threads do the hashing, where it has any.
+        """
+        self._users = {kept.user: kept for kept in users}
+        self._clock = clock
+        self._pool = getattr(clock, "getThreadPool", lambda: None)
+        self._right: dict[bytes, str] = {}
+        self._key = secrets.token_bytes(32)
+        self._attempts = Rates(ATTEMPTS, 4 * ATTEMPTS)
+        self._verifying = 0
+        plain = realm.replace("\\", "").replace('"', "")
+        self._asks: Fields = [(b"WWW-Authenticate", f'Basic realm="{plain}", charset="UTF-8"'.encode())]
+
+    def verify(self, head: RequestHead, address: str) -> ExchangeFailed | Deferred[ExchangeFailed | None] | None:
+        """
+        @return: C{None} to let the request in, why not, or a Deferred of that.
+        """
+        shown = values(head.fields, b"authorization")
+        pair = _pair(shown[0]) if len(shown) == 1 else None
+        if pair is None:
+            return self._unknown()
+        digest = hmac.digest(self._key, b"%d:" % len(pair[0]) + b"\0".join(pair), "sha256")
+        if digest in self._right:
+            return None
+        who = household(address)
+        if self._verifying >= VERIFYING or (who and not self._attempts.take(who, self._clock.seconds())):
+            return ExchangeFailed(Kind.TOO_OFTEN, "Too many passwords are tried here; try again in a moment.", retryAfter=1)
+        self._verifying += 1
+        user = pair[0].decode("utf-8", "replace")
+        kept = self._users.get(user, NOBODY)
+        return self._fits(kept, pair[1]).addCallback(self._known, digest, user, address)
+
+    def _fits(self, kept: KeptPassword, password: bytes) -> Deferred[bool]:
+        pool: Any = self._pool()
+        if pool is None:
+            asked: Deferred[bool] = maybeDeferred(kept.fits, password)
+        else:
+            asked = deferToThreadPool(self._clock, pool, kept.fits, password)
+        return asked.addBoth(self._verified)
+
+    def _verified(self, result: Any) -> Any:
+        self._verifying -= 1
+        return result
+
+    def _known(self, fits: bool, digest: bytes, user: str, address: str) -> ExchangeFailed | None:
+        if not fits or user not in self._users:
+            self.log.info("a wrong password for {user} from {visitor}", user=user[:64], visitor=address, status="visitor")
+            return self._unknown()
+        if len(self._right) >= REMEMBERED:
+            self._right.clear()
+        self._right[digest] = user
+        return None
+
+    def _unknown(self) -> ExchangeFailed:
+        return ExchangeFailed(Kind.WHO, fields=self._asks)
+
+
+def _pair(shown: bytes) -> tuple[bytes, bytes] | None:
+    """
+    Name and password of an C{Authorization} field.
+    """
+    scheme, _, coded = shown.partition(b" ")
+    if scheme.lower() != b"basic":
+        return None
+    try:
+        name, colon, password = b64decode(coded.strip(), validate=True).partition(b":")
+    except (NotBase64, ValueError):
+        return None
+    return (name, password) if colon else None
+
+
+@frozen
+class Pace:
+    """
+    How much may be asked of one agent.
+    """
+
+    rate: Rate | None
+    buckets: tuple[Bucket, ...]
+
+
+class Paces:
+    """
+    How much may be asked of each agent, as its credential says, or else the configuration for all.
+
+    What an agent's visitors have taken counts on when the configuration is read again, and when it shows another credential
+    that says the same.
+    """
+
+    def __init__(self, limits: Any, record: Callable[[str], Any]) -> None:
+        """
+        @param limits: a L{Limits<tunnelstack.control.config.records.Limits>}.
+        @param record: of a credential's identifier, the L{TokenRecord<tunnelstack.control.config.records.TokenRecord>}, or C{None}.
+        """
+        self._record = record
+        self._paces: dict[tuple[str, float, int], Pace] = {}                  # by agent and what it may
+        self.configure(limits)
+
+    def configure(self, limits: Any) -> None:
+        """
+        From now on, other numbers for those whose credentials name none.
+        """
+        self._limits = limits
+        self._known: dict[tuple[str, str], tuple[Any, Pace | None]] = {}      # with the record it was made from
+
+    def find(self, principal: Any) -> Pace | None:
+        """
+        @return: C{None} for an agent that may be asked anything.
+        """
+        record = self._record(principal.token)
+        who = principal.agent, principal.token
+        known = self._known.get(who)
+        if known is not None and known[0] is record:
+            return known[1]
+        if max(len(self._known), len(self._paces)) >= PACED:
+            self._known.clear()
+            self._paces.clear()
+        pace = self._pace(principal.agent, record)
+        self._known[who] = (record, pace)
+        return pace
+
+    def _pace(self, agent: str, record: Any) -> Pace | None:
+        perSecond = getattr(record, "requestsPerSecond", 0) or self._limits.agentRequestsPerSecond
+        octets = getattr(record, "octetsPerSecond", 0) or self._limits.agentOctetsPerSecond
+        if not (perSecond or octets):
+            return None
+        what = agent, perSecond, octets
+        pace = self._paces.get(what)
+        if pace is None:
+            pace = self._paces[what] = Pace(Rate(perSecond) if perSecond else None, (Bucket(octets),) if octets else ())
+        return pace
+
+
+class Policy:
+    """
+    What one route asks of its visitors.
+
+    @ivar redirect: who comes by plain HTTP is sent to where it is secure.
+    @ivar buckets: for the octets of its exchanges.
+    @ivar guards: it keeps somebody out.
+    @ivar names: it asks for name and password, which are for the edge alone.
+    """
+
+    __slots__ = ("_passwords", "_rate", "_rules", "buckets", "guards", "names", "redirect")
+
+    def __init__(self, route: Route, clock: Any) -> None:
+        """
+        @param clock: the reactor.
+        """
+        self.redirect = route.redirect
+        self.buckets = (Bucket(route.octetsPerSecond),) if route.octetsPerSecond else ()
+        self._rate = Rate(route.requestsPerSecond, route.burst) if route.requestsPerSecond else None
+        self._rules = tuple(map(readRule, route.visitors))
+        users = usersOf(route)
+        self._passwords = Passwords(users, route.realm or route.host, clock) if users else None
+        self.names = self._passwords is not None
+        self.guards = self.names or bool(self._rules)
+
+    @staticmethod
+    def of(route: Route, clock: Any) -> Policy | None:
+        """
+        @return: C{None} for a route that asks nothing of anybody.
+        """
+        plain = Route(host=route.host, to=route.to, path=route.path)
+        return None if route == plain else Policy(route, clock)
+
+    def judge(self, head: RequestHead, address: str, now: float) -> ExchangeFailed | Deferred[ExchangeFailed | None] | None:
+        """
+        @param address: where the request comes from.
+        @return: C{None} to let it in, why not, or a Deferred of that.
+        """
+        if self._rules and not admitted(self._rules, address):
+            return ExchangeFailed(Kind.FORBIDDEN)
+        late = tooOften(self._rate, now)
+        if late is not None or self._passwords is None:
+            return late
+        return self._passwords.verify(head, address)
+
+
+def tooOften(rate: Rate | None, now: float) -> ExchangeFailed | None:
+    """
+    @return: C{None} if there is room for one more.
+    """
+    wait = rate.take(now) if rate is not None else 0.0
+    return ExchangeFailed(Kind.TOO_OFTEN, retryAfter=max(1, ceil(wait))) if wait else None
+
+
+@implementer(IExchangeReceiver)
+class Waiting:
+    """
+    A request whose visitor is being found out; what comes of it meanwhile is kept, and little does, because its connection is
+    paused.
+    """
+
+    def __init__(
+        self, exchange: Any, judged: Deferred[ExchangeFailed | None], go: Callable[[], Any], stop: Callable[[Any], Any]
+    ) -> None:
+        """
+        @param go: asks the tunnel; gives the receiver of the request.
+        @param stop: answers with what is wrong; gives the receiver of the rest.
+        """
+        self._exchange = exchange
+        self._kept: list[tuple[str, Any]] = []
+        self._receiver: Any = None
+        exchange.pauseProducing()
+        judged.addErrback(self._defect).addCallback(self._judged, go, stop)
+
+    def _defect(self, failure: Failure) -> ExchangeFailed:
+        Passwords.log.failure("a password could not be looked at", failure=failure)
+        return ExchangeFailed(Kind.BROKEN, status=500)
+
+    def _judged(self, failed: ExchangeFailed | None, go: Callable[[], Any], stop: Callable[[Any], Any]) -> None:
+        if self._exchange.over:
+            return
+        self._exchange.resumeProducing()
+        self._receiver = receiver = go() if failed is None else stop(failed)
+        kept, self._kept = self._kept, []
+        for name, said in kept:
+            getattr(receiver, name)(said)
+
+    def _said(self, name: str, what: Any) -> None:
+        if self._receiver is None:
+            self._kept.append((name, what))
+        else:
+            getattr(self._receiver, name)(what)
+
+    def headReceived(self, head: Any) -> None:
+        """
+        As in L{IExchangeReceiver}.
+        """
+        self._said("headReceived", head)
+
+    def informational(self, head: Any) -> None:
+        """
+        As in L{IExchangeReceiver}.
+        """
+        self._said("informational", head)
+
+    def bodyReceived(self, octets: bytes) -> None:
+        """
+        As in L{IExchangeReceiver}.
+        """
+        self._said("bodyReceived", octets)
+
+    def ended(self, trailers: Any) -> None:
+        """
+        As in L{IExchangeReceiver}.
+        """
+        self._said("ended", trailers)
+
+    def failed(self, reason: Any) -> None:
+        """
+        As in L{IExchangeReceiver}.
+        """
+        self._said("failed", reason)
+
+

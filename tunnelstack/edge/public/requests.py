@@ -1,0 +1,254 @@
+"""
+One connection's requests: who asks, whom it is for, whether he may, and on with it.
+
+A request costs two look-ups here, and five fields that say for whom it is passed on; everything else is the join's.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from attrs import define
+from twisted.internet.interfaces import ISSLTransport
+from zope.interface import implementer
+
+from tunnelstack.edge.listeners import Listening
+from tunnelstack.edge.public.access_policy import Policy, Waiting, believedAddress, tooOften
+from tunnelstack.edge.public.bandwidth import MeteredExchange, tooLate
+from tunnelstack.edge.public.rate import plain
+from tunnelstack.edge.public.routes import Destination, hostOf
+from tunnelstack.exchange.error_page import answer
+from tunnelstack.exchange.errors import ExchangeFailed, Kind
+from tunnelstack.exchange.forward import IGNORED, join
+from tunnelstack.exchange.server import ServerExchange
+from tunnelstack.interfaces import IExchangeServer
+from tunnelstack.records import Visitor
+from tunnelstack.wire.http1.forwarded import NAMES, believed, introduce
+from tunnelstack.wire.http1.framing import without
+from tunnelstack.wire.http1.head import Fields, RequestHead, ResponseHead, values
+
+if TYPE_CHECKING:
+    from tunnelstack.edge.public.server import PublicFactory
+
+ABSOLUTE = re.compile(rb"https?://(?:[^/?#@]*@)?([^/?#@]+)(/?[^#]*)\Z", re.IGNORECASE)
+REPLACED = NAMES | {b"x-request-id"}
+REPLACED_WITH_NAME = REPLACED | {b"authorization"}
+TRACE = re.compile(rb"[0-9A-Za-z._:-]{1,64}\Z")
+HTTPS = 443
+
+
+@define
+class Access:
+    """
+    One line of the access log.
+
+    @ivar status: of the response; C{0} if there was none, C{499} if the visitor went away first.
+    @ivar octets: of the response's body.
+    @ivar seconds: from the request's head to the end of the response.
+    @ivar trace: the request's identifier.
+    @ivar failed: why there was no whole response, or C{None}.
+    """
+
+    method: str
+    host: str
+    target: str
+    visitor: str
+    service: str
+    trace: str
+    began: float
+    status: int = 0
+    octets: int = 0
+    seconds: float = 0.0
+    failed: ExchangeFailed | None = None
+
+
+@implementer(IExchangeServer)
+class Visits:
+    """
+    Serves the requests of one connection.
+    """
+
+    __slots__ = ("_address", "_host", "_house", "_introduction", "_trusted", "_turnedAway", "_visitor", "_where")
+
+    def __init__(self, house: PublicFactory, where: Listening) -> None:
+        """
+        @param where: where the connection came in.
+        """
+        self._house = house
+        self._where = where
+        self._address = ""
+        self._trusted = False
+        self._turnedAway = False
+        self._visitor: Visitor | None = None
+        self._host = b""
+        self._introduction: Fields = []
+
+    def exchangeReceived(self, head: RequestHead, exchange: ServerExchange) -> Any:
+        """
+        Find out where it goes, and whether it may.
+        """
+        house = self._house
+        visitor = self._visitor or self._meet(exchange.transport)
+        exchange.trace = self._trace(head)
+        host = exchange.framing.host
+        if head.target[0] != 47:
+            try:
+                head, host = _originForm(head, host)
+            except ExchangeFailed as failed:
+                return self._fail(exchange, failed)
+        destination = house.routes.find(host, head.target)
+        if house.accessLog is not None:
+            self._open(exchange, head, host, destination)
+        if self._turnedAway:
+            return self._fail(exchange, ExchangeFailed(Kind.TOO_OFTEN, retryAfter=1))
+        policy = None if destination is None else destination.policy
+        if (self._where.redirect or (policy is not None and policy.redirect)) and not self._isSecure(visitor, head):
+            return self._redirect(exchange, host, head.target)
+        if destination is None:
+            return self._fail(exchange, ExchangeFailed(Kind.UNKNOWN))
+        if policy is None:
+            return self._ask(exchange, head, host, destination)
+        address = self._address if not self._trusted else believedAddress(head.fields, self._address, house.trusts)
+        judged = policy.judge(head, address, house.clock.seconds())
+        if judged is None:
+            return self._ask(exchange, head, host, destination)
+        if isinstance(judged, ExchangeFailed):
+            return self._fail(exchange, judged)
+        return Waiting(
+            exchange, judged, lambda: self._ask(exchange, head, host, destination), lambda failed: self._fail(exchange, failed)
+        )
+
+    def _ask(self, exchange: ServerExchange, head: RequestHead, host: bytes, destination: Destination) -> Any:
+        """
+        Ask the agent.
+        """
+        house, key, policy = self._house, destination.key, destination.policy
+        tunnel = house.registry.pick(key)
+        if tunnel is None:
+            known = destination.configured or house.registry.knows(key)
+            return self._fail(exchange, ExchangeFailed(Kind.ABSENT if known else Kind.UNKNOWN, service=key))
+        pace = house.paces.find(tunnel.principal)
+        buckets = policy.buckets if policy is not None else ()
+        if pace is not None:
+            late = tooOften(pace.rate, house.clock.seconds())
+            if late is not None:
+                return self._fail(exchange, late)
+            buckets += pace.buckets
+        late = tooLate(buckets, house.clock.seconds()) if buckets else None
+        if late is not None:
+            return self._fail(exchange, late)
+        head = RequestHead(head.method, head.target, self._fields(exchange, head, host, policy), framing=head.framing)
+        visitor = self._visitor
+
+        def open(receiver: Any) -> Any:
+            return tunnel.exchange(destination.purpose, receiver, visitor)
+
+        if not buckets:
+            return join(exchange, head, open, pages=house.pages, told=self._told)
+        metered = MeteredExchange(exchange, buckets, house.clock)
+        receiver = join(metered, head, open, pages=house.pages, told=lambda _, failed: self._told(exchange, failed))
+        return metered.asked(receiver)
+
+    def _fields(self, exchange: ServerExchange, head: RequestHead, host: bytes, policy: Policy | None) -> Fields:
+        """
+        What the agent is told: what the visitor said, but not what he said of himself, and for whom we ask.
+        """
+        if host != self._host or not self._introduction:
+            assert self._visitor is not None
+            self._host = host
+            self._introduction = introduce(self._address.encode(), self._visitor.scheme.encode(), host)
+        replaced = REPLACED if policy is None or not policy.names else REPLACED_WITH_NAME
+        fields = [field for field in head.fields if field[0].lower() not in replaced]
+        fields += self._introduction if not self._trusted else believed(head.fields, self._introduction)
+        fields.append((b"X-Request-Id", exchange.trace.encode()))
+        return fields
+
+    def _isSecure(self, visitor: Visitor, head: RequestHead) -> bool:
+        """
+        Whether nobody on the way could read the request, as far as a trusted proxy in front says.
+        """
+        if visitor.scheme == "https":
+            return True
+        said = values(head.fields, b"x-forwarded-proto") if self._trusted else []
+        return bool(said) and said[0].partition(b",")[0].strip().lower() == b"https"
+
+    def _redirect(self, exchange: ServerExchange, host: bytes, target: bytes) -> Any:
+        """
+        The same, please, but secure.
+        """
+        name = hostOf(host)
+        port = "" if self._house.securePort == HTTPS else f":{self._house.securePort}"
+        secure = f"https://{f'[{name}]' if ':' in name else name}{port}".encode("latin-1")
+        location = secure + (target if target != b"*" else b"/")
+        exchange.sendHead(
+            ResponseHead(308, b"Permanent Redirect", [(b"Location", location), (b"Content-Length", b"0")])
+        )
+        exchange.end()
+        return IGNORED
+
+    def _trace(self, head: RequestHead) -> str:
+        """
+        The request's identifier: ours, unless a trusted proxy has given it one.
+        """
+        if self._trusted:
+            given = head.field(b"x-request-id")
+            if given is not None and TRACE.match(given):
+                return given.decode()
+        return self._house.nextTrace()
+
+    def _meet(self, transport: Any) -> Visitor:
+        """
+        Who is it?  Asked with the first request, because a proxy in front may tell only after the connection was made.
+        """
+        peer = transport.getPeer()
+        self._address = plain(getattr(peer, "host", ""))
+        self._trusted = self._house.trusts(self._address)
+        self._turnedAway = self._where.proxied and not self._house.accept.admits(self._address)
+        scheme = "https" if ISSLTransport.providedBy(transport) else "http"
+        self._visitor = visitor = Visitor(address=peer, scheme=scheme, trace=self._house.nextTrace())
+        return visitor
+
+    def _open(self, exchange: ServerExchange, head: RequestHead, host: bytes, destination: Any) -> None:
+        exchange.note = Access(
+            head.method.decode(), host.decode("latin-1"), head.target.decode(), self._address,
+            destination.key if destination is not None else "", exchange.trace, self._house.clock.seconds(),
+        )
+
+    def _fail(self, exchange: ServerExchange, failed: ExchangeFailed) -> Any:
+        self._told(exchange, failed)
+        answer(exchange, self._house.pages, failed, exchange.trace)
+        return IGNORED
+
+    def _told(self, exchange: ServerExchange, failed: ExchangeFailed) -> None:
+        """
+        Somebody may ask why he saw that page.
+        """
+        if exchange.note is not None:
+            exchange.note.failed = failed
+        if failed.status >= 500:
+            self._house.log.warn(
+                "{status} for {method} {host}{target} (request {trace}): {failed}", status=failed.status,
+                kind=failed.kind.name, method=exchange.head.method.decode(),
+                host=exchange.framing.host.decode("latin-1"), target=exchange.head.target.decode(),
+                trace=exchange.trace, visitor=self._address, failed=failed,
+            )
+
+
+def _originForm(head: RequestHead, host: bytes) -> tuple[RequestHead, bytes]:
+    """
+    A request whose target is not a path.
+
+    @return: the same with a path, and the host it is for.
+    @raise ExchangeFailed: it is for a proxy, or for nobody.
+    """
+    if head.target == b"*" and head.method == b"OPTIONS":
+        return head, host
+    if head.method == b"CONNECT":
+        raise ExchangeFailed(Kind.UNSUPPORTED, "This server is no proxy.")
+    absolute = ABSOLUTE.match(head.target)
+    if absolute is None:
+        raise ExchangeFailed(Kind.MALFORMED, "The request target is neither a path nor a URL.")
+    host, path = absolute.groups()
+    fields = [(b"Host", host), *without(head.fields, b"host")]
+    return RequestHead(head.method, path if path.startswith(b"/") else b"/" + path, fields, head.version, head.framing), host

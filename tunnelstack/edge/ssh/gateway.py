@@ -1,0 +1,311 @@
+"""
+An SSH front door: C{ssh user@namespace.device@edge} leads to the device's own SSH server, and C{ssh -J edge device} past ours.
+
+The door answers with host keys of its own, opens the device's stream when somebody shows a password or a good key for it, and
+repeats the login there: the device decides about a password, and about a key where something vouches for it.  What the two then
+say to each other is passed on channel by channel.  For a jump the visitor logs in here, and then at the device, whose octets we
+cannot read.
+
+Strangers may ask for any name.  They cannot tell a device that is not known, or not there, from one that does not let them in:
+each refusal has the same words and comes after the same time, and nothing that a device says is passed on before it lets
+somebody in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from attrs import field, frozen, validators
+from twisted.conch.ssh.keys import Key
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tunnelstack.edge.public.rate import Rates, household
+from tunnelstack.edge.ssh.channel_bridge import BridgeConnection, JumpConnection
+from tunnelstack.edge.ssh.upstream import Device, reach
+from tunnelstack.errors import Unavailable
+from tunnelstack.handler.ssh.connection import Connection
+from tunnelstack.handler.ssh.credentials import Logins
+from tunnelstack.handler.ssh.server import SSHFactory, SSHLimits
+from tunnelstack.handler.ssh.transport import ServerTransport
+from tunnelstack.handler.ssh.userauth import LoginService
+
+BANNERS = 8
+"""Sentences of a device before the login that are kept for whom it lets in."""
+
+
+@frozen
+class Login:
+    """
+    Who wants to go where.
+
+    @ivar user: the name on the device.
+    @ivar device: the device's key (C{namespace.device}); C{""} for a visitor who is only passing.
+    """
+
+    user: str
+    device: str
+
+
+def parseLogin(name: str) -> Login:
+    """
+    Read what stands before the last C{@} of C{ssh user@namespace.device@edge}.
+    """
+    user, at, device = name.rpartition("@")
+    return Login(user, device) if at else Login(name, "")
+
+
+Dial = Callable[[str], IStreamClientEndpoint]
+"""The way to a device's SSH server by its key; raises L{Unavailable}, with a sentence for the log, and for who may jump."""
+
+Known = Callable[[str, Key], Any]
+"""Whether a key is one of ours, whatever it is shown for; given a user and a key, gives a C{bool} or a C{Deferred} of it."""
+
+Vouch = Callable[[Login, Key], Any]
+"""
+Whether a key of ours is good for a device: gives the private key (or a C{Deferred} of it) with which the door logs in there,
+and of which the device will be told that it is good; or C{None}.  Asked only when the visitor has proved that the key is his.
+"""
+
+
+@frozen(kw_only=True)
+class DoorLimits(SSHLimits):
+    """
+    What the door's visitors may do.
+
+    @ivar connections: at once.
+    @ivar handshake: seconds to reach a device and exchange keys with it.
+    @ivar refusal: seconds after which somebody hears that a device does not let him in, or that there is none.  Longer than
+        servers take to refuse a password (OpenSSH's with PAM up to three seconds); where one takes longer, a multiple.
+    @ivar passwords: a second that one address may try, at devices; four times as many at once.  Further ones are wrong.
+    """
+
+    connections: int = field(default=512, validator=validators.ge(1))
+    handshake: float = field(default=30.0, validator=validators.gt(0))
+    refusal: float = field(default=4.0, validator=validators.gt(0))
+    passwords: float = field(default=5.0, validator=validators.gt(0))
+
+
+class SSHDoor(SSHFactory):
+    """
+    The factory for an edge's endpoint.
+
+    @ivar connected: how many visitors there are.
+    @ivar attempts: counts the passwords that are tried.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, clock: Any, hostKeys: Iterable[Key], dial: Dial, *, known: Known | None = None, vouch: Vouch | None = None,
+        jumps: Logins | None = None, admits: Callable[[str], bool] = lambda address: True, limits: DoorLimits | None = None,
+    ) -> None:
+        """
+        @param hostKeys: from L{hostKeys<tunnelstack.handler.ssh.host_keys.hostKeys>}.
+        @param known: without it, keys are not taken for devices.
+        @param vouch: goes with C{known}.
+        @param jumps: who may jump to devices; without it, nobody.
+        @param admits: whether a newcomer from an address may stay.
+        """
+        self.limits: DoorLimits
+        super().__init__(clock, hostKeys, limits or DoorLimits())
+        self.dial = dial
+        self.known = known
+        self.vouch = vouch
+        self.jumps = jumps
+        self.attempts = Rates(self.limits.passwords, 4 * self.limits.passwords)
+        self._admits = admits
+        self.connected = 0
+
+    def buildProtocol(self, addr: Any) -> ServerTransport | None:
+        """
+        As in C{IProtocolFactory}; none when there are too many.
+        """
+        if self.connected >= self.limits.connections:
+            self.log.warn("SSH door: {peer} turned away, there are {connected}", peer=str(addr), connected=self.connected)
+            return None
+        if not self._admits(getattr(addr, "host", "")):
+            return None
+        self.connected += 1
+        return self.serverTransport(self._gone)
+
+    def _gone(self, reason: Failure, sentence: str) -> None:
+        self.connected -= 1
+
+    def loginService(self, transport: ServerTransport) -> LoginService:
+        """
+        As in L{SSHFactory}.
+        """
+        visit = Visit(self, transport)
+        login = LoginService(visit, visit.admitted, self.limits.attempts)
+        visit.banner = login.banner
+        return login
+
+
+class Visit:
+    """
+    One visitor: judges his login by asking the device.
+    """
+
+    def __init__(self, door: SSHDoor, transport: ServerTransport) -> None:
+        self._door = door
+        self._transport = transport
+        self._login: Login | None = None
+        self._device: Device | None = None
+        self._said: list[str] = []            # by the device, not passed on yet
+        self._refusing: Any = None            # the call that tells of a refusal
+        self.banner: Callable[[str], object]
+        transport.whenOver(self._over)
+
+    def methods(self, user: str) -> tuple[bytes, ...]:
+        """
+        What may be tried: for a device, what the door can pass on; else what opens the jump.
+        """
+        if not parseLogin(user).device:
+            return self._jumps().methods(user)
+        return ((b"publickey",) if self._door.known is not None else ()) + (b"password",)
+
+    def begins(self, user: str) -> Any:
+        """
+        Nothing is done for who has shown nothing.
+        """
+        return None if self._named(user).device else self._jumps().begins(user)
+
+    def _jumps(self) -> Logins:
+        if self._door.jumps is None:
+            raise Unavailable("no device is named; say ssh USER@NAMESPACE.DEVICE@EDGE")
+        return self._door.jumps
+
+    def password(self, user: str, password: bytes) -> Deferred[bool]:
+        """
+        The device's to judge.
+        """
+        login = self._named(user)
+        if not login.device:
+            return self._jumps().password(user, password)
+        who, now = household(getattr(self._transport.transport.getPeer(), "host", "")), self._door.clock.seconds()
+        if who and not self._door.attempts.take(who, now):
+            self._door.log.info("SSH door: too many passwords from {peer}, which are not tried", peer=who)
+            return succeed(False).addCallback(self._judged, now)
+        return self._tried(self._reached, login, lambda device: device.password(login.user, password))
+
+    def offered(self, user: str, key: Key) -> Deferred[bool]:
+        """
+        Whether the key is one of ours; for which device it is good is told to nobody who has but the public half of it.
+        """
+        login = self._named(user)
+        if not login.device:
+            return self._jumps().offered(user, key)
+        return maybeDeferred(self._door.known, login.user, key) if self._door.known is not None else succeed(False)
+
+    def key(self, user: str, key: Key) -> Deferred[bool]:
+        """
+        The device's to judge, by the key that stands for the visitor's.
+        """
+        login = self._named(user)
+        if not login.device:
+            return self._jumps().key(user, key)
+        return self.offered(user, key).addCallback(lambda ours: self._tried(self._shown, login, key) if ours else False)
+
+    def _shown(self, login: Login, key: Key) -> Any:
+        vouched = succeed(None) if self._door.vouch is None else maybeDeferred(self._door.vouch, login, key)
+
+        def show(ours: Key | None) -> Any:
+            return False if ours is None else self._reached(login, lambda device: device.key(login.user, ours))
+
+        return vouched.addCallback(show)
+
+    def _tried(self, ask: Callable[..., Any], login: Login, *what: Any) -> Deferred[bool]:
+        """
+        Ask a device, and answer for it; whether there is one, only the log is told.
+        """
+        began = self._door.clock.seconds()
+        tried: Deferred[bool] = maybeDeferred(ask, login, *what)
+        tried.addErrback(self._unreachable, login)
+        return tried.addCallback(self._judged, began)
+
+    def _unreachable(self, failure: Failure, login: Login) -> bool:
+        failure.trap(Unavailable)
+        self._door.log.info(
+            "SSH door: {user} from {peer} wants to go to {device}: {reason}", user=login.user, device=login.device,
+            peer=str(self._transport.transport.getPeer()), reason=failure.getErrorMessage(),
+        )
+        return False
+
+    def _judged(self, welcome: bool, began: float) -> bool | Deferred[bool]:
+        said, self._said = self._said, []
+        if welcome:
+            for banner in said:
+                self.banner(banner)
+            return True
+        if self._login is None:               # he has left meanwhile
+            return False
+        refusal = self._door.limits.refusal
+        took = self._door.clock.seconds() - began
+        refused: Deferred[bool] = Deferred()
+        self._refusing = self._door.clock.callLater(refusal - took % refusal, refused.callback, False)
+        return refused
+
+    def _named(self, user: str) -> Login:
+        login = parseLogin(user)
+        if login != self._login:
+            self._leave()
+            self._login = login
+        return login
+
+    def _reached(self, login: Login, ask: Callable[[Device], Any]) -> Deferred[Any]:
+        """
+        Ask a device over the connection to it, which is made if there is none or the device has ended it (too many wrong
+        passwords).
+        """
+        if self._device is not None and not self._device.gone:
+            return maybeDeferred(ask, self._device)
+        dialled: Deferred[Any] = maybeDeferred(self._door.dial, login.device)
+        dialled.addCallback(reach, self._door.clock, self._door.limits.handshake, self._announced)
+        return dialled.addCallback(self._arrived).addCallback(ask)
+
+    def _arrived(self, device: Device) -> Device:
+        self._device = device
+        if self._login is None:               # the visitor has left meanwhile
+            self._leave()
+        return device
+
+    def _announced(self, banner: str) -> None:
+        """
+        What a device says before the login, for those whom it lets in.
+        """
+        if banner not in self._said and len(self._said) < BANNERS:
+            self._said.append(banner)
+
+    def admitted(self, user: str, method: str) -> Connection:
+        """
+        The visitor is in: what he may do from now on.
+        """
+        login = self._named(user)
+        peer = str(self._transport.transport.getPeer())
+        self._door.log.info(
+            "SSH door: {user} from {peer} to {device} by {method}",
+            user=login.user, peer=peer, device=login.device or "any device", method=method,
+        )
+        self._transport.whenOver(lambda sentence: self._door.log.info(
+            "SSH door: {user} from {peer} to {device} ended: {reason}",
+            user=login.user, peer=peer, device=login.device or "any device", reason=sentence,
+        ))
+        if not login.device:
+            return JumpConnection(self._door.dial, self._door.limits.channels)
+        assert self._device is not None       # it has just let him in
+        return BridgeConnection(self._device, self._door.limits.channels)
+
+    def _over(self, sentence: str) -> None:
+        self._leave()
+        self._login = None
+        if self._refusing is not None and self._refusing.active():
+            self._refusing.cancel()
+
+    def _leave(self) -> None:
+        device, self._device = self._device, None
+        if device is not None:
+            device.close()

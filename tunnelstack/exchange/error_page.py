@@ -1,0 +1,78 @@
+"""
+What a visitor reads when an exchange broke before it was answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from email.utils import formatdate
+from html import escape
+from typing import Any
+
+from tunnelstack.exchange.errors import ExchangeFailed
+from tunnelstack.wire.http1.head import Fields, ResponseHead
+
+Pages = Callable[[ExchangeFailed, str], tuple[ResponseHead, bytes]]
+"""Makes the answer: of what failed, and of the request's identifier (C{""} if it was not understood that far)."""
+
+REASONS = {
+    400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found", 405: b"Method Not Allowed",
+    408: b"Request Timeout", 413: b"Content Too Large", 421: b"Misdirected Request", 429: b"Too Many Requests",
+    431: b"Request Header Fields Too Large", 500: b"Internal Server Error", 501: b"Not Implemented", 502: b"Bad Gateway",
+    503: b"Service Unavailable", 504: b"Gateway Timeout", 505: b"HTTP Version Not Supported",
+}
+
+
+def pageHead(failed: ExchangeFailed, trace: str, kind: bytes, octets: int) -> ResponseHead:
+    """
+    The head of an error page.
+
+    @param kind: its media type.
+    @param octets: of its body.
+    """
+    fields: Fields = [
+        (b"Date", formatdate(usegmt=True).encode()),
+        (b"Content-Type", kind),
+        (b"Content-Length", b"%d" % octets),
+        (b"Cache-Control", b"no-store"),
+    ]
+    if trace:
+        fields.append((b"X-Request-Id", trace.encode("ascii", "replace")))
+    if failed.retryAfter:
+        fields.append((b"Retry-After", b"%d" % failed.retryAfter))
+    fields += failed.fields
+    return ResponseHead(failed.status, REASONS.get(failed.status, b"Error"), fields)
+
+
+PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{status} {reason}</title>
+<style>body {{ font: 1.1em/1.5 sans-serif; max-width: 34em; margin: 15vh auto; padding: 0 1em; color: #333 }}
+small {{ color: #888 }}</style></head>
+<body>
+<h1>{status} {reason}</h1>
+<p>{sentence}</p>
+{request}</body>
+</html>
+"""
+
+
+def errorPage(failed: ExchangeFailed, trace: str) -> tuple[ResponseHead, bytes]:
+    """
+    The status, one sentence, and the request's identifier.
+    """
+    body = PAGE.format(
+        status=failed.status,
+        reason=REASONS.get(failed.status, b"Error").decode(),
+        sentence=escape(failed.sentence),
+        request=f"<p><small>Request {escape(trace)}</small></p>\n" if trace else "",
+    ).encode()
+    return pageHead(failed, trace, b"text/html; charset=utf-8", len(body)), body
+
+
+def answer(exchange: Any, pages: Pages, failed: ExchangeFailed, trace: str = "") -> None:
+    """
+    Answer with a page an exchange of which no head was sent.
+    """
+    exchange.respond(*pages(failed, trace))

@@ -1,0 +1,211 @@
+"""
+The opening end of a negotiation: the protocol of a stream from its opening until its application has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import NoProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IProtocolFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tunnelstack.errors import PeerError
+from tunnelstack.negotiation._base import Party, named
+from tunnelstack.negotiation._leftover import standBehind
+from tunnelstack.negotiation.errors import NegotiationRefused, NegotiationTimeout
+from tunnelstack.stream.errors import StreamReset
+from tunnelstack.wire.negotiation.base import Agreed, Event, Refused, Release, TooLate
+
+
+@implementer(IProtocolFactory)
+class Initiating(Party):
+    """
+    One opening, and the factory of itself.
+
+    Where the application need not wait it is connected at once, to the stream itself, and this protocol only takes the answer
+    off what arrives first; else the application is connected when the answer (and with C{ON_FIRST_OCTET} an octet behind it)
+    is there.
+
+    @ivar early: the application that did not wait, once the stream is open.
+    """
+
+    __slots__ = ("_agreed", "_application", "_connected", "_factory", "_lost", "_timeout", "early")
+
+    def __init__(self, negotiation: Any, factory: IProtocolFactory, timeout: float) -> None:
+        self._negotiation = negotiation
+        self._factory = factory
+        self._timeout = timeout
+        self._application: Any = None
+        self.early: Any = None
+        self._connected: Deferred[IProtocol] | None = None
+        self._agreed: Agreed | None = None    # and waiting for the first octet
+        self._lost: Failure | None = None     # why, if it was not to be
+
+    # IProtocolFactory, for the connector
+
+    def doStart(self) -> None:
+        """
+        Nothing to do.
+        """
+
+    def doStop(self) -> None:
+        """
+        Nothing to do.
+        """
+
+    def buildProtocol(self, address: Any) -> Initiating:
+        """
+        Itself.
+        """
+        return self
+
+    # IProtocol
+
+    def makeConnection(self, transport: Any) -> None:
+        """
+        The stream is open: propose.
+        """
+        self._start(transport, self._timeout)
+        Party.dataReceived(self, b"")
+        negotiation = self._negotiation
+        if negotiation.release is Release.AT_ONCE and self._application is None and self._lost is None:
+            self.early = self._connect(negotiation.name, {}, early=True)
+
+    def begun(self, opened: object) -> Any:
+        """
+        The connector's result: from now on there is somebody to tell.
+
+        @return: the application, a Deferred of it, or the failure.
+        """
+        if self._lost is None and self._application is None:
+            self._connected = Deferred(self._cancelled)
+            return self._connected
+        return self._lost or self._application
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        The answer; or the octet that an application waited for.
+        """
+        if self._agreed is None:
+            Party.dataReceived(self, data)
+        else:
+            self._handOver(self._agreed, data)
+
+    def readConnectionLost(self) -> None:
+        """
+        The peer has ended its direction.
+        """
+        if self._agreed is not None:
+            self._fail(NegotiationRefused("the peer agreed, and ended the stream before it said anything"))
+        else:
+            super().readConnectionLost()
+
+    def writeConnectionLost(self) -> None:
+        """
+        An application that did not wait has ended our direction, and may want to know when that is done.
+        """
+        if IHalfCloseableProtocol.providedBy(self._application):
+            self._application.writeConnectionLost()
+
+    def succeededBy(self, application: Any) -> None:
+        """
+        From the stream: the application, before the answer was there, has handed it to another.
+        """
+        self._application = application
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        The stream is gone before anything was agreed.
+        """
+        self._deadlines.discard(self)
+        self._lost = self._lost or reason
+        if self._application is not None:
+            self._application.connectionLost(self._lost)
+        elif self._connected is not None:
+            connected, self._connected = self._connected, None
+            connected.errback(self._lost)
+
+    # What the negotiation comes to
+
+    def _happened(self, event: Event) -> None:
+        if not isinstance(event, Agreed):
+            self._fail(NegotiationRefused(event.reason if isinstance(event, Refused) else "nothing was agreed"))
+        elif self._negotiation.release is Release.ON_FIRST_OCTET and not event.leftover:
+            self._agreed = event
+        else:
+            self._handOver(event, event.leftover)
+
+    def _handOver(self, event: Agreed, leftover: bytes) -> None:
+        """
+        The application has the stream, and this protocol is out of the path.
+        """
+        self._deadlines.discard(self)
+        stream = self.transport
+        if self._application is not None:     # since the opening: it gets only what is not the answer
+            stream.protocol = self._application
+        else:
+            application = self._connect(event.name, event.parameters)
+            if application is None:
+                return
+            if self._connected is not None:
+                connected, self._connected = self._connected, None
+                connected.callback(application)
+        standBehind(stream, event)
+        if leftover:
+            stream.redeliver(leftover)
+
+    def _connect(self, name: bytes, parameters: Mapping[str, Any], early: bool = False) -> Any:
+        """
+        Connect the application.
+
+        @param early: the answer is yet to come, so that what arrives goes on to arrive here.
+        @return: the application; C{None} if that failed, and the stream with it.
+        """
+        try:
+            application = self._factory.buildProtocol(named(self.transport, name, parameters))
+            if application is None:
+                raise NoProtocol
+            self._application = application
+            if not early:
+                self.transport.protocol = application
+            application.makeConnection(self.transport)
+        except Exception:
+            self.transport.protocol = self    # to tell it the true reason
+            self._fail(Failure())
+            return None
+        return application
+
+    def _broken(self, broken: PeerError) -> None:
+        if isinstance(broken, TooLate):
+            self._late()
+            return
+        reset = StreamReset(f"the peer broke the negotiation: {broken}")
+        reset.__cause__ = broken
+        self._fail(reset)
+
+    def _late(self) -> None:
+        if self.transport.held:     # the answer may be there: an application that did not wait does not read
+            self._ends = self._deadlines.seconds() + self._timeout
+            self._deadlines.add(self, self._ends)
+            return
+        self._fail(NegotiationTimeout("the peer did not answer in time", seconds=self._timeout))
+
+    def _cancelled(self, connected: Deferred[IProtocol]) -> None:
+        self._connected = None
+        self._deadlines.discard(self)
+        self.transport.abortConnection()
+
+    def _fail(self, reason: Exception | Failure) -> None:
+        """
+        Reset the stream; its application, or who waits for one, hears why.
+        """
+        self._deadlines.discard(self)
+        self._lost = reason if isinstance(reason, Failure) else Failure(reason)
+        self.transport.abortConnection()
+        if self._connected is not None:
+            connected, self._connected = self._connected, None
+            connected.errback(self._lost)

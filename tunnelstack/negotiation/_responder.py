@@ -1,0 +1,212 @@
+"""
+The accepting end of a negotiation: the protocol of a stream from its arrival until its handler has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tunnelstack.errors import PeerError, TunnelError
+from tunnelstack.interfaces import IDiallingHandler
+from tunnelstack.negotiation._base import Party, named
+from tunnelstack.negotiation._leftover import standBehind
+from tunnelstack.wire.negotiation import base
+from tunnelstack.wire.negotiation.base import Agreed, Asked, Event
+
+FAILED = "the handler failed"
+"""What the peer hears of a defect of ours."""
+
+
+class Responding(Party):
+    """
+    One arrival.
+    """
+
+    __slots__ = ("_agreed", "_application", "_dialling", "_handlers", "_name", "_timeout")
+
+    _log = Logger()
+
+    def __init__(self, negotiation: Any, handlers: Mapping[bytes, Any], timeout: float) -> None:
+        self._negotiation = negotiation
+        self._handlers = handlers
+        self._timeout = timeout
+        self._name = b""
+        self._application: Any = None         # what is to have the stream once the peer has its answer
+        self._dialling: Deferred[IProtocol] | None = None
+        self._agreed: Agreed | None = None    # before the handler had dialled
+
+    def makeConnection(self, transport: Any) -> None:
+        """
+        A stream has arrived.
+        """
+        self._start(transport, self._timeout)
+        self._say()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        It is gone before its handler had it.
+        """
+        self._deadlines.discard(self)
+        self._stopDialling()
+
+    # What the negotiation comes to
+
+    def _happened(self, event: Event) -> None:
+        if isinstance(event, Agreed):         # the peer has its answer, so the handler must do
+            self._agreed = event
+            if self._application is None:
+                self._serve(event)
+            else:
+                self._handOver(event)
+        elif isinstance(event, Asked):
+            self._ask(event)
+        else:
+            self._reset("it was refused")
+
+    def _ask(self, event: Asked) -> None:
+        """
+        The peer waits for an answer that only the handler knows.
+        """
+        if self._application is None:
+            self._serve(event)
+        else:                                 # it knew it already, from the first of two questions
+            self._hear(self._negotiation.accept)
+
+    def _serve(self, event: Agreed | Asked) -> None:
+        """
+        Have the handler build its protocol, or dial for it.
+        """
+        self._name = event.name
+        handler = self._handlers.get(event.name)
+        if handler is None:
+            self._refuse("there is no handler of that name")
+            return
+        address = named(self.transport, event.name, event.parameters)
+        if IDiallingHandler.providedBy(handler):
+            self._dial(handler, address)
+            return
+        try:
+            application = handler.buildProtocol(address)
+        except Exception:
+            self._failed(Failure())
+        else:
+            self._built(application)
+
+    def _built(self, application: IProtocol | None) -> None:
+        """
+        The handler has decided.
+        """
+        self._application = application
+        if application is None:
+            self._refuse("the handler does not take it")
+        elif self._agreed is not None:
+            self._handOver(self._agreed)
+        elif self.transport.connected:
+            self._hear(self._negotiation.accept)
+        else:
+            self._handOver(Agreed(self._name))     # to be told that it is lost, and free what it holds
+
+    def _handOver(self, event: Agreed) -> None:
+        self._deadlines.discard(self)
+        try:
+            self.transport.handOver(self._application, event.leftover)
+        except Exception:
+            self._failed(Failure())
+        else:
+            standBehind(self.transport, event)
+
+    # Handlers that dial first
+
+    def _dial(self, handler: Any, address: Any) -> None:
+        self.transport.pauseProducing()       # one window at most waits for the outcome
+        self._dialling = dialling = maybeDeferred(handler.connect, address)
+        dialling.addCallbacks(self._dialled, self._notDialled)
+
+    def _dialled(self, application: IProtocol | None) -> None:
+        self._dialling = None
+        self.transport.resumeProducing()
+        self._built(application)
+
+    def _notDialled(self, reason: Failure) -> None:
+        self._dialling = None
+        self.transport.resumeProducing()
+        if reason.check(TunnelError, ConnectError, CancelledError):
+            self._refuse(_said(reason))
+        else:
+            self._failed(reason)
+
+    def _stopDialling(self) -> None:
+        dialling, self._dialling = self._dialling, None
+        if dialling is not None:
+            dialling.cancel()
+
+    # No
+
+    def _refuse(self, reason: str) -> None:
+        """
+        Say no, if it is not too late for that; a peer that is told why hears it to the end.
+        """
+        if not self.transport.connected:
+            return
+        if self._agreed is not None:
+            self._reset(reason)
+            return
+        try:
+            events = self._negotiation.refuse(reason)
+        except PeerError as broken:
+            self._broken(broken)
+            return
+        said = self._say()
+        for event in events:
+            if said and isinstance(event, base.Refused):
+                self._deadlines.discard(self)
+                self.transport.loseConnection()
+            else:
+                self._happened(event)
+
+    def _failed(self, reason: Failure) -> None:
+        """
+        The handler raised: its stream goes, and nothing else is touched.
+        """
+        self._log.failure(
+            "the handler of {name} failed on stream {stream} of {key}", failure=reason, name=self._name,
+            stream=self.transport.streamId, key=self.transport.address.key,
+        )
+        if self._agreed is None and self._application is None:
+            self._refuse(FAILED)
+        else:
+            self._reset(FAILED)
+
+    def _broken(self, broken: PeerError) -> None:
+        self._reset(str(broken))
+
+    def _late(self) -> None:
+        if self._dialling is None:
+            self._reset("nothing was agreed in time")
+            return
+        self._stopDialling()                  # and a refusal is said, where there is still one to say
+        self.transport.loseConnection()
+
+    def _reset(self, why: str) -> None:
+        self._log.debug(
+            "stream {stream} of {key} reset: {why}", stream=self.transport.streamId, key=self.transport.address.key, why=why,
+        )
+        self._deadlines.discard(self)
+        self.transport.abortConnection()
+
+
+def _said(reason: Failure) -> str:
+    """
+    @return: what the peer may hear of an error: the sentence, nothing of what was seen.
+    """
+    error = reason.value
+    if isinstance(error, TunnelError):
+        return str(error.args[0]) if error.args else type(error).__name__
+    return "it was not reached in time" if isinstance(error, CancelledError) else str(error)

@@ -1,0 +1,92 @@
+"""
+Runs a negotiation at the beginning of each stream, then hands the stream over to its application with what was read too far.
+
+Both are wrappers of words that Twisted has: L{NegotiatingEndpoint} is a client endpoint around a session's connector,
+L{NegotiatingFactory} the factory that a session's listener gives its streams to.  Nothing of them stays on a stream's path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from zope.interface import implementer
+
+from tunnelstack.negotiation._initiator import Initiating
+from tunnelstack.negotiation._responder import Responding
+
+TIMEOUT = 30.0
+"""Seconds for all of a negotiation."""
+
+
+@implementer(IStreamClientEndpoint)
+class NegotiatingEndpoint:
+    """
+    Opens streams for one purpose.
+    """
+
+    def __init__(self, connector: Any, makeNegotiation: Callable[[], Any], timeout: float = TIMEOUT) -> None:
+        """
+        @param connector: an L{IStreamClientEndpoint} whose transports are
+            L{StreamTransport<tunnelstack.stream.transport.StreamTransport>}s.
+        @param makeNegotiation: gives an L{INegotiation<tunnelstack.interfaces.INegotiation>}, the initiator's half.
+        @param timeout: seconds from the opening of the stream until the application may have it (and where it does not wait,
+            until the peer has agreed).
+        """
+        self._connector = connector
+        self._makeNegotiation = makeNegotiation
+        self._timeout = timeout
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """
+        Open a stream and say what it is for.
+
+        With C{Release.AT_ONCE} it fires when the opening is queued, and what the application writes leaves with the proposal:
+        should the peer say no, the application is told in C{connectionLost}.  Else it fires when the peer has agreed, with
+        C{ON_FIRST_OCTET} when the far application has also begun to speak.  The factory is given a
+        L{StreamAddress<tunnelstack.stream.address.StreamAddress>} with the name agreed.
+
+        @return: fails with L{NegotiationRefused<tunnelstack.negotiation.errors.NegotiationRefused>},
+            L{NegotiationTimeout<tunnelstack.negotiation.errors.NegotiationTimeout>}, C{StreamReset} where the peer broke a
+            rule, or as the connector does.  Cancelling it resets the stream.
+        """
+        try:
+            opening = Initiating(self._makeNegotiation(), protocolFactory, self._timeout)
+        except Exception:
+            return fail()
+        opened: Deferred[Any] = self._connector.connect(opening)
+        return opened.addCallback(opening.begun) if opening.early is None else succeed(opening.early)
+
+
+class NegotiatingFactory(Factory):
+    """
+    Takes streams, hears what they are for, and gives each to its handler.
+
+    A handler is an L{IProtocolFactory}, whose C{buildProtocol} gets a
+    L{StreamAddress<tunnelstack.stream.address.StreamAddress>} with the name and the parameters agreed, and which refuses the
+    stream with C{None}; or an L{IDiallingHandler<tunnelstack.interfaces.IDiallingHandler>}.  What a handler raises is logged
+    and costs its stream, nothing else.
+    """
+
+    noisy = False
+
+    def __init__(
+        self, handlers: Mapping[bytes, Any], timeout: float = TIMEOUT, *, makeNegotiation: Callable[[], Any],
+    ) -> None:
+        """
+        @param handlers: by name, looked up when a stream has come to it.
+        @param timeout: seconds for all of a negotiation, a handler's dialling included.
+        @param makeNegotiation: gives an L{INegotiation<tunnelstack.interfaces.INegotiation>}, the responder's half.
+        """
+        self.handlers = handlers
+        self._makeNegotiation = makeNegotiation
+        self._timeout = timeout
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """
+        As in L{IProtocolFactory}: the responder's end of one stream.
+        """
+        return Responding(self._makeNegotiation(), self.handlers, self._timeout)

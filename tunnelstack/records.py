@@ -1,0 +1,217 @@
+"""
+The words that cross floors: frozen records without behaviour, seen by every module.
+
+A I{claim} is what somebody who knocks says of himself, a I{principal} is who he turned out to be, a I{purpose} is what a new
+stream is for, a I{door} is a way peers come in.  Nothing here imports Twisted or another module of the package but C{wire}'s
+head records, so that policy and protocols can meet on neutral ground.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import Factory, field, frozen
+
+from tunnelstack.wire.http1.head import RequestHead
+
+
+@frozen(kw_only=True)
+class Claim:
+    """
+    What somebody who wants in says of himself, as a door heard it.
+
+    @ivar dialect: the dialect whose door was knocked at.
+    @ivar path: the request target, without its query; C{b""} where there is none.
+    @ivar fields: header fields in order, as received.
+    @ivar certificate: the peer's X.509 certificate as verified by TLS, or C{None}.
+    @ivar address: the Twisted address the peer dialled from.
+    @ivar token: the bearer token, or C{None}; never shown.
+    """
+
+    dialect: str
+    path: bytes = b""
+    fields: tuple[tuple[bytes, bytes], ...] = ()
+    certificate: Any = field(default=None, repr=False)
+    address: Any = None
+    token: str | None = field(default=None, repr=False)
+
+
+@frozen(kw_only=True)
+class Principal:
+    """
+    Who somebody turned out to be.
+
+    @ivar agent: the agent's name: the first half of the keys it may hold.
+    @ivar allow: what was granted, as L{tunnelstack.control.auth.permissions} reads it (C{http:laptop-*}, C{tcp:20000-20010}, C{ssh}).
+    @ivar share: several instances of the agent may hold the same name, in turns.
+    @ivar token: the public identifier of the token that was shown (never its secret), or C{""}.
+    @ivar tenant: whose device it is, where it is one, which answers to the book of devices; C{""} for an agent of ours.
+    """
+
+    agent: str
+    allow: tuple[str, ...] = ()
+    share: bool = False
+    token: str = ""
+    tenant: str = ""
+
+
+KINDS = ("http", "tcp", "stream", "ssh")
+"""What a service may be."""
+
+
+@frozen(kw_only=True)
+class Service:
+    """
+    What an agent offers, and asks an edge to publish.
+
+    @ivar name: the service's name, one agent's on an edge; the agent may offer several kinds under it.
+    @ivar kind: C{"http"} (web requests for a host), C{"tcp"} (a port of the edge) or C{"stream"} (to be dialled through the
+        edge) or C{"ssh"} (an SSH server, to be dialled or reached by the edge's front door).
+    @ivar port: kind tcp: the public port that is asked for; C{0} takes any that is allowed.
+    @ivar perVisitor: kind http: a stream for each visitor's connection, whose address is then the visitor's own; otherwise
+        streams are kept and serve whoever comes.
+    """
+
+    name: str
+    kind: str = "http"
+    port: int = 0
+    perVisitor: bool = False
+
+
+@frozen(kw_only=True)
+class Grant:
+    """
+    How the public reaches a service.
+
+    @ivar url: where, as one clicks on it; C{""} for what has none.
+    @ivar host: the public host name.
+    @ivar port: the public port; C{0} for what has none.
+    """
+
+    url: str = ""
+    host: str = ""
+    port: int = 0
+
+
+@frozen
+class HTTPTo:
+    """
+    A stream for HTTP/1.1 exchanges with a web server on the far side.
+
+    @ivar service: the name the agent announced; or else
+    @ivar host: the host and
+    @ivar port: the port the agent shall dial.
+    """
+
+    service: str = ""
+    host: str = ""
+    port: int = 0
+
+
+@frozen
+class TCPTo:
+    """
+    A stream joined to a TCP connection on the far side (fields as in L{HTTPTo}).
+    """
+
+    service: str = ""
+    host: str = ""
+    port: int = 0
+
+
+@frozen
+class UDPTo:
+    """
+    A stream of length-prefixed datagrams to a UDP port on the far side (fields as in L{HTTPTo}).
+    """
+
+    service: str = ""
+    host: str = ""
+    port: int = 0
+
+
+@frozen
+class SSHSession:
+    """
+    A stream to the agent's SSH server; C{id} names the session where the dialect has names for them.
+    """
+
+    id: str = ""
+
+
+@frozen
+class Named:
+    """
+    A stream of a developer's own protocol.
+
+    @ivar name: the stream protocol's name, such as C{b"/demo/shout/1.0.0"}.
+    @ivar parameters: a JSON object for the far side's handler.
+    """
+
+    name: bytes
+    parameters: Mapping[str, Any] = Factory(dict)
+
+
+Purpose = HTTPTo | TCPTo | UDPTo | SSHSession | Named
+
+
+@frozen(kw_only=True)
+class Visitor:
+    """
+    On whose behalf a stream is opened, as far as the far side may know.
+
+    @ivar address: the visitor's Twisted address, or C{None}.
+    @ivar scheme: C{"http"}, C{"https"} or C{"tcp"}.
+    @ivar trace: the request's or connection's identifier, which is in the logs of both sides.
+    """
+
+    address: Any = None
+    scheme: str = ""
+    trace: str = ""
+
+
+@frozen(kw_only=True)
+class Knock:
+    """
+    A request that arrived at a door: everything needed to take its connection over.
+
+    @ivar head: the parsed request head.
+    @ivar octets: the head as it was received, to be replayed into a protocol that wants to parse it itself.
+    @ivar leftover: what was read behind the head.
+    @ivar transport: the connection; its protocol is to be replaced by whoever takes over.
+    @ivar certificate: the peer's verified certificate, or C{None}.
+    """
+
+    head: RequestHead
+    octets: bytes
+    leftover: bytes
+    transport: Any
+    certificate: Any = None
+
+
+@frozen(kw_only=True)
+class HTTPDoor:
+    """
+    A path on the public port behind which a dialect's agents come in.
+
+    @ivar path: the exact request path, such as C{b"/_tunnel/1"}.
+    @ivar takeOver: called with the L{Knock}; returns the protocol that owns the connection from then on.  It has been given
+        the transport (C{makeConnection}) and the octets already.
+    """
+
+    path: bytes
+    takeOver: Callable[[Knock], Any]
+
+
+@frozen(kw_only=True)
+class ALPNDoor:
+    """
+    An application protocol name on the TLS port behind which a dialect's agents come in.
+    """
+
+    name: bytes
+    factory: Any
+
+
+Door = HTTPDoor | ALPNDoor

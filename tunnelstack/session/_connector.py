@@ -1,0 +1,123 @@
+"""
+Opening streams: the endpoint that does it, and the calls that wait for a slot.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tunnelstack.stream.errors import OpenTimeout, TooManyStreams
+
+WAITING_OPENS = 1024
+"""Calls of C{connect} that may wait for a slot; more fail at once."""
+
+OPEN_SECONDS = 30.0
+"""Seconds that one of them waits."""
+
+
+class NoSlot(Exception):
+    """
+    From a session to its L{Opens}: no stream can be opened at this moment, but one may be later.
+    """
+
+
+@implementer(IStreamClientEndpoint)
+class Opens:
+    """
+    The connector of a session.
+
+    @ivar waiting: whether calls wait for a slot.
+    """
+
+    def __init__(self, session: Any) -> None:
+        """
+        @param session: gives C{openFor(factory)}, which raises L{NoSlot}; C{gone()}, an exception or C{None}; C{_clock};
+            C{address}; and C{_watch(at)}, which calls L{expire} in time.
+        """
+        self._session = session
+        self._calls: deque[tuple[Deferred[IProtocol], IProtocolFactory, float]] = deque()
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._calls)
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """
+        Open a stream.
+
+        @return: fires with the protocol once the opening is queued; cancelling a call that waits takes it out.
+        """
+        gone = self._session.gone()
+        if gone is not None:
+            return fail(gone)
+        if self._calls:
+            return self._wait(protocolFactory)
+        try:
+            return succeed(self._session.openFor(protocolFactory))
+        except NoSlot:
+            return self._wait(protocolFactory)
+        except Exception:
+            return fail()
+
+    def _wait(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        if len(self._calls) >= WAITING_OPENS:
+            return fail(TooManyStreams("no stream can be opened now", waiting=len(self._calls)))
+        connected: Deferred[IProtocol] = Deferred(self._abandon)
+        deadline = self._session._clock.seconds() + OPEN_SECONDS
+        self._calls.append((connected, factory, deadline))
+        self._session._watch(deadline)
+        return connected
+
+    def _abandon(self, connected: Deferred[IProtocol]) -> None:
+        self._calls = deque(call for call in self._calls if call[0] is not connected)
+
+    def slotsFreed(self) -> None:
+        """
+        Open what waits, as far as there are slots.
+        """
+        while self._calls and self._session.gone() is None:
+            connected, factory, deadline = self._calls.popleft()
+            try:
+                protocol = self._session.openFor(factory)
+            except NoSlot:
+                self._calls.appendleft((connected, factory, deadline))
+                return
+            except Exception:
+                if not connected.called:
+                    connected.errback(Failure())
+            else:
+                answer(connected, protocol)
+
+    def expire(self, now: float) -> None:
+        """
+        Fail the calls that have waited long enough.
+        """
+        while self._calls and self._calls[0][2] <= now:
+            connected, *_ = self._calls.popleft()
+            connected.errback(OpenTimeout("no stream could be opened in time"))
+        if self._calls:
+            self._session._watch(self._calls[0][2])
+
+    def fail(self, reason: Exception) -> None:
+        """
+        Fail every call: there will be no slots.
+        """
+        calls, self._calls = self._calls, deque()
+        for connected, *_ in calls:
+            connected.errback(reason)
+
+
+def answer(connected: Deferred[IProtocol], protocol: Any) -> None:
+    """
+    Fire the result of a call that has waited, unless its caller, connected just now, has cancelled it: then the stream goes.
+    """
+    if connected.called:
+        protocol.transport.abortConnection()
+    else:
+        connected.callback(protocol)

@@ -1,0 +1,236 @@
+"""
+A session each of whose streams is a WebSocket of its own, as the side knows it that asks for them.
+
+On the control connection the I{dialler}, the side that can be reached, asks for connections; the I{listener}, which is
+behind NAT, picks up: it connects to a door of the dialler's, and says in the request which question it answers.  What is asked,
+and how it is kept alive, is L{tunnelstack.wire.revdial}'s.  The streams of such a session survive it, and have no half-close.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from secrets import token_hex
+from typing import Any
+from uuid import uuid4
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tunnelstack.errors import Unavailable
+from tunnelstack.session._connector import answer
+from tunnelstack.session.revdial.control import Arriving, ControlSession, built
+from tunnelstack.stream._send_queue import LARGEST_RECORD
+from tunnelstack.stream.address import StreamAddress
+from tunnelstack.stream.errors import OpenTimeout, SessionLost, TooManyStreams
+from tunnelstack.transport.websocket.client import WebSocketLimits
+from tunnelstack.wire.revdial import (
+    PICK_UP,
+    Dialler,
+    PickUpExpired,
+    PickUpFailed,
+    TooManyPickUps,
+)
+
+STREAM_LIMITS = WebSocketLimits(message=LARGEST_RECORD, closeFrame=False)
+"""How the WebSockets of streams behave, on both sides: the end of the connection is the end of the stream."""
+
+
+class NotPickedUp(Unavailable):
+    """
+    The peer could not make the connection that was asked for.
+    """
+
+
+class PickUps:
+    """
+    The diallers behind one door, by the identifiers that pick-ups name them by.
+    """
+
+    def __init__(self) -> None:
+        self._diallers: dict[str, RevdialDialler] = {}
+
+    def add(self, dialler: RevdialDialler) -> None:
+        """
+        It has asked, or is about to.
+        """
+        self._diallers[dialler.identifier] = dialler
+
+    def discard(self, dialler: RevdialDialler) -> None:
+        """
+        Nothing is picked up for it any more.
+        """
+        self._diallers.pop(dialler.identifier, None)
+
+    def take(self, identifier: str, ticket: str) -> IProtocolFactory | None:
+        """
+        @return: what is to be connected to a WebSocket that says that it was asked for; C{None} if nobody has, or the answer
+            has come already.
+        """
+        dialler = self._diallers.get(identifier)
+        return None if dialler is None else dialler.awaits(ticket)
+
+
+class RevdialDialler(ControlSession):
+    """
+    The side that asks: the protocol of the control connection at the edge.
+
+    @ivar connector: asks, and waits for the pick-up.  C{connect()} fails with L{NotPickedUp}, L{OpenTimeout},
+        C{TooManyStreams} or L{SessionLost}; a stream that comes after it was cancelled is closed.
+    @ivar listener: gives nothing: the peer opens no streams.
+    @ivar identifier: what pick-ups name it by.
+    """
+
+    def __init__(
+        self,
+        pickUps: PickUps,
+        base: str,
+        *,
+        clock: Any,
+        address: StreamAddress | None = None,
+        identifier: str = "",
+        newTicket: Callable[[], str] = lambda: str(uuid4()),
+        probe: Callable[[], Deferred[float]] | None = None,
+    ) -> None:
+        """
+        @param pickUps: where the door looks.
+        @param base: path of the door, as the listener is to ask for it.
+        @param identifier: 32 hexadecimal digits nobody can guess; made here unless given.
+        @param newTicket: gives a name nobody can guess for each question.
+        @param probe: as in L{ControlSession}; unless given, a stream is opened and closed again.
+        """
+        self.identifier = identifier or token_hex(16)
+        super().__init__(Dialler(self.identifier, base), clock, address, probe or self._knock)
+        self._pickUps = pickUps
+        self._newTicket = newTicket
+        self._asked: dict[str, tuple[Deferred[Any], IProtocolFactory]] = {}
+        self.connector = _Asks(self)
+        self.listener = _NoArrivals()
+
+    def connectionMade(self) -> None:
+        """
+        Pick-ups may come from now on.
+        """
+        self._pickUps.add(self)
+        super().connectionMade()
+
+    def ask(self, factory: IProtocolFactory) -> Deferred[Any]:
+        """
+        As C{connector.connect}.
+        """
+        if (gone := self.gone()) is not None:
+            return fail(gone)
+        ticket = self._newTicket()
+        try:
+            self._wire.dial(ticket, self._clock.seconds())
+        except TooManyPickUps as later:
+            return fail(TooManyStreams(str(later)))
+        connected: Deferred[Any] = Deferred(lambda _: self._giveUp(ticket))
+        self._asked[ticket] = (connected, factory)
+        self._flush()
+        return connected
+
+    def awaits(self, ticket: str) -> IProtocolFactory | None:
+        """
+        As L{PickUps.take}.
+        """
+        if ticket not in self._asked:
+            return None
+        return Arriving(lambda transport: self._pickedUp(ticket, transport))
+
+    def _giveUp(self, ticket: str) -> None:
+        self._asked.pop(ticket, None)
+        self._wire.give_up(ticket)
+
+    def _pickedUp(self, ticket: str, transport: Any) -> None:
+        if not self._wire.picked_up(ticket):  # somebody was faster, or it is too late
+            transport.abortConnection()
+            return
+        connected, factory = self._asked.pop(ticket)
+        try:
+            protocol = built(factory, self._adopt(transport))
+            transport.handOver(protocol)
+        except Exception:
+            transport.abortConnection()
+            if not connected.called:
+                connected.errback(Failure())
+        else:
+            answer(connected, protocol)
+
+    def _happened(self, event: Any) -> None:
+        connected, _ = self._asked.pop(event.ticket, (None, None))
+        if connected is None:                 # somebody gave it up when he heard of another one
+            return
+        if isinstance(event, PickUpFailed):
+            connected.errback(NotPickedUp("the peer could not make the connection", reason=event.reason[:256]))
+        elif isinstance(event, PickUpExpired):
+            connected.errback(OpenTimeout("the peer did not make the connection in time", seconds=PICK_UP))
+
+    def _over(self, lost: SessionLost) -> None:
+        self._pickUps.discard(self)
+        asked, self._asked = self._asked, {}
+        for connected, _ in asked.values():
+            connected.errback(lost)
+
+    def _knock(self) -> Deferred[float]:
+        """
+        The round trip of a stream that nobody needs.
+        """
+        began = self._clock.seconds()
+        knocked = self.ask(Arriving(lambda transport: transport.loseConnection()))
+        return knocked.addCallback(lambda _: self._clock.seconds() - began)
+
+
+@implementer(IStreamClientEndpoint)
+class _Asks:
+    """
+    The connector of a L{RevdialDialler}.
+    """
+
+    def __init__(self, dialler: RevdialDialler) -> None:
+        self._dialler = dialler
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """
+        Ask the peer for a connection.
+
+        @return: fires with the protocol once the connection is there.
+        """
+        return self._dialler.ask(protocolFactory)
+
+
+@implementer(IListeningPort, IStreamServerEndpoint)
+class _NoArrivals:
+    """
+    The listener of a L{RevdialDialler}; and what its C{listen} gives.
+    """
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """
+        Nothing will come.
+        """
+        return succeed(self)
+
+    def startListening(self) -> None:
+        """
+        Nothing to do.
+        """
+
+    def stopListening(self) -> Deferred[None]:
+        """
+        Nothing to do.
+        """
+        return succeed(None)
+
+    def getHost(self) -> StreamAddress:
+        """
+        Nowhere.
+        """
+        return StreamAddress()

@@ -1,0 +1,186 @@
+"""
+A session each of whose streams is a WebSocket of its own, as the side knows it that is asked for them and picks up; see
+L{tunnelstack.session.revdial.dialler}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tunnelstack.errors import PeerError
+from tunnelstack.session.revdial.control import Arriving, ControlSession, built
+from tunnelstack.stream.address import StreamAddress
+from tunnelstack.stream.errors import SessionLost, UnsupportedPurpose
+from tunnelstack.transport.host_endpoint import tooLate
+from tunnelstack.wire.revdial import PICK_UP, DiallerSilent, Listener, PickUpAsked
+
+UNCLAIMED = 64
+"""Streams that may wait for a factory; more are not picked up."""
+
+
+class RevdialListener(ControlSession):
+    """
+    The side that is asked: the protocol of the control connection at the agent.
+
+    @ivar connector: opens nothing: only the peer does.
+    @ivar listener: takes the peer's streams.
+    """
+
+    def __init__(
+        self,
+        reach: Callable[[str], IStreamClientEndpoint],
+        *,
+        clock: Any,
+        address: StreamAddress | None = None,
+        probe: Callable[[], Deferred[float]] | None = None,
+    ) -> None:
+        """
+        @param reach: from the path that was asked for, with its query, to an endpoint whose transports are
+            L{WebSocketTransport<tunnelstack.transport.websocket.client.WebSocketTransport>}s; it raises a L{PeerError} for a path that
+            leads elsewhere.
+        @param probe: as in L{ControlSession}.
+        """
+        super().__init__(Listener(), clock, address, probe)
+        self._reach = reach
+        self._dialling: dict[str, Deferred[Any]] = {}
+        self.connector = _NoOpening()
+        self.listener = _Arrivals(self)
+
+    def _happened(self, event: Any) -> None:
+        if isinstance(event, PickUpAsked):
+            self._pickUp(event.path)
+        elif isinstance(event, DiallerSilent):
+            self._fail("the peer gave no sign of life in time")
+
+    def _pickUp(self, path: str) -> None:
+        if self._going or not self.listener.takes(len(self._dialling)):
+            self._notPickedUp(path, "no more streams are taken")
+            return
+        try:
+            endpoint = self._reach(path)
+        except PeerError as strange:
+            self._notPickedUp(path, str(strange))
+            return
+        dialled: Deferred[Any] = endpoint.connect(Arriving(lambda transport: self._pickedUp(path, transport)))
+        self._dialling[path] = dialled
+        dialled.addTimeout(PICK_UP, self._clock, tooLate)
+        dialled.addBoth(self._settled, path)
+
+    def _settled(self, result: Any, path: str) -> None:
+        self._dialling.pop(path, None)
+        if isinstance(result, Failure):
+            self._notPickedUp(path, result.getErrorMessage())
+
+    def _notPickedUp(self, path: str, reason: str) -> None:
+        self._wire.failed(path, reason)
+        self._flush()
+
+    def _pickedUp(self, path: str, transport: Any) -> None:
+        self._wire.picked_up(path)
+        self._adopt(transport)
+        self.listener.arrived(transport)
+
+    def _over(self, lost: SessionLost) -> None:
+        for dialled in list(self._dialling.values()):
+            dialled.cancel()
+
+
+@implementer(IStreamClientEndpoint)
+class _NoOpening:
+    """
+    The connector of a L{RevdialListener}.
+    """
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """
+        @return: fails with L{UnsupportedPurpose}.
+        """
+        return fail(UnsupportedPurpose("only the other side of this session opens streams"))
+
+
+@implementer(IListeningPort, IStreamServerEndpoint)
+class _Arrivals:
+    """
+    The listener of a L{RevdialListener}, and what its C{listen} gives.  Streams that nobody takes yet are paused.
+    """
+
+    def __init__(self, session: RevdialListener) -> None:
+        self._session = session
+        self._factory: IProtocolFactory | None = None
+        self._unclaimed: list[Any] = []
+
+    def takes(self, coming: int) -> bool:
+        """
+        @param coming: how many are on their way.
+        @return: whether one more may come.
+        """
+        self._unclaimed = [transport for transport in self._unclaimed if transport.connected]
+        return self._factory is not None or len(self._unclaimed) + coming < UNCLAIMED
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """
+        Give the peer's streams, those that wait first, to a factory.
+
+        @return: fails with L{CannotListenError} if there is a factory already.
+        """
+        if self._factory is not None:
+            return fail(CannotListenError("session", self._session.address, "its streams have a factory already"))
+        self._factory = protocolFactory
+        waiting, self._unclaimed = self._unclaimed, []
+        for transport in waiting:
+            if transport.connected:
+                transport.resumeProducing()   # what it held follows on a later turn, unless its protocol pauses it
+                self._claim(transport)
+        return succeed(self)
+
+    def arrived(self, transport: Any) -> None:
+        """
+        The peer's connection is there.
+        """
+        if self._factory is None:
+            transport.pauseProducing()
+            self._unclaimed.append(transport)
+        else:
+            self._claim(transport)
+
+    def _claim(self, transport: Any) -> None:
+        assert self._factory is not None
+        try:
+            transport.handOver(built(self._factory, transport.address))
+        except Exception as error:
+            self._session.log.warn(
+                "nobody takes stream {stream} of {key}: {reason!r}", stream=transport.streamId,
+                key=self._session.address.key, reason=error,
+            )
+            transport.abortConnection()
+
+    def startListening(self) -> None:
+        """
+        It does already.
+        """
+
+    def stopListening(self) -> Deferred[None]:
+        """
+        Streams that come from now on wait for the next factory.
+        """
+        self._factory = None
+        return succeed(None)
+
+    def getHost(self) -> StreamAddress:
+        """
+        The session's address.
+        """
+        return self._session.address

@@ -1,0 +1,126 @@
+"""
+Bodies in chunks: each a length in hexadecimal, a line end, so many octets, a line end; the last is empty, and trailers follow.
+
+Source: RFC 9112, section 7.1.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tunnelstack.wire.http1.head import (
+    CONTENT,
+    DEFAULT_LIMITS,
+    BadMessage,
+    Fields,
+    HeadLimits,
+    encode_fields,
+    find_end_untrusted,
+    read_fields_untrusted,
+)
+
+LONGEST_LINE = 1024        # octets of a chunk's size with its extensions
+LAST = b"0\r\n\r\n"
+
+SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;" + CONTENT + rb"*+)?\r\n")
+BEGUN = re.compile(rb"[0-9A-Fa-f]{1,15}+(?:;" + CONTENT + rb"*+)?\r?\Z")
+
+FORBIDDEN = frozenset((
+    b"content-length", b"transfer-encoding", b"host", b"connection", b"trailer", b"upgrade", b"te", b"keep-alive",
+    b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"content-encoding", b"content-type",
+    b"content-range", b"expect", b"cache-control", b"max-forwards", b"forwarded", b"proxy-connection",
+))
+"""Fields that mean nothing, or harm, behind a body: they are dropped from trailers."""
+
+
+class ChunkedDecoder:
+    """
+    Incremental; holds no more than one incomplete line, or the trailers.
+
+    @ivar ended: the body is whole.
+    @ivar trailers: the fields behind it.
+    @ivar leftover: what was received behind the end.
+    """
+
+    __slots__ = ("_ending", "_left", "_limits", "_rest", "ended", "leftover", "trailers")
+
+    def __init__(self, limits: HeadLimits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
+        self._left = 0               # octets of the chunk, and of the line end behind it, that are still to come
+        self._rest = b""             # an incomplete line, or incomplete trailers
+        self._ending = False         # the last chunk has come
+        self.ended = False
+        self.trailers: Fields = []
+        self.leftover = b""
+
+    def receive_data(self, octets: bytes) -> bytes:
+        """
+        @return: the octets of the body among them.
+        @raise BadMessage: these are no chunks.
+        """
+        if self._rest:
+            octets, self._rest = self._rest + octets, b""
+        pieces: list[bytes] = []
+        position, size, left = 0, len(octets), self._left
+        while position < size and not self._ending:
+            if left > 2:
+                piece = octets[position:position + left - 2]
+                pieces.append(piece)
+                position += len(piece)
+                left -= len(piece)
+            elif left:
+                if octets[position] != (13 if left == 2 else 10):
+                    raise BadMessage("a chunk is longer than it said")
+                position += 1
+                left -= 1
+            else:
+                line = SIZE.match(octets, position)
+                if line is None:
+                    self._rest = self._incomplete(octets, position)
+                    break
+                position = line.end()
+                left = int(line[1], 16) + 2
+                self._ending = left == 2
+        self._left = left
+        if self._ending:
+            self._trail(octets[position:])
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _incomplete(self, octets: bytes, position: int) -> bytes:
+        """
+        @return: what may become a chunk's size.
+        """
+        if len(octets) - position > LONGEST_LINE or not BEGUN.match(octets, position):
+            raise BadMessage("the size of a chunk is malformed")
+        return octets[position:]
+
+    def _trail(self, octets: bytes) -> None:
+        """
+        Behind the last chunk: fields until an empty line.
+        """
+        if octets.startswith(b"\r\n"):
+            self.ended, self.leftover = True, octets[2:]
+        elif octets == b"" or octets == b"\r":
+            self._rest = octets
+        else:
+            end = find_end_untrusted(octets, 0, self._limits)
+            if end < 0:
+                self._rest = octets
+                return
+            fields = read_fields_untrusted(octets[:end], self._limits)
+            self.trailers = [field for field in fields if field[0].lower() not in FORBIDDEN]
+            self.ended, self.leftover = True, octets[end:]
+
+
+def encode_chunk(octets: bytes) -> bytes:
+    """
+    @param octets: at least one; none would end the body.
+    """
+    return b"%x\r\n%b\r\n" % (len(octets), octets)
+
+
+def encode_last(trailers: Fields) -> bytes:
+    """
+    The end of a body.
+    """
+    return b"0\r\n%b\r\n" % encode_fields(trailers) if trailers else LAST

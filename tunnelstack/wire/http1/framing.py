@@ -1,0 +1,249 @@
+"""
+What a head says about the message and the connection: how long the body is, whether the connection is kept, which fields end
+here.
+
+Above the wire a head carries no field that concerns one connection only, with two exceptions that are marks rather than
+orders: C{Transfer-Encoding: chunked} (the body's length is not known), and C{Upgrade} (the connection may change its
+protocol).  L{end_to_end} takes the others away, and L{outgoing} says what a connection has to add.
+
+Source: RFC 9112, sections 6 and 9; RFC 9110, sections 7.6.1 and 7.8.
+"""
+
+from __future__ import annotations
+
+import re
+
+from attrs import define
+
+from tunnelstack.wire.http1.head import ONE, BadMessage, Fields, RequestHead, ResponseHead, values
+
+CHUNKED = -1          # a body in chunks
+UNTIL_CLOSE = -2      # a body that ends with its connection
+LARGEST = 18          # digits of a length: all that a signed 64-bit integer surely holds
+
+PRIVATE = frozenset((
+    b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade", b"proxy-authenticate", b"proxy-authorization",
+    b"http2-settings",
+))
+"""Fields that concern one connection, whether or not C{Connection} names them."""
+
+ESSENTIAL = frozenset((b"host", b"content-length", b"transfer-encoding", b"trailer", b"expect"))
+"""Fields that C{Connection} cannot take away."""
+
+CODINGS = frozenset((b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress", b"chunked"))
+
+HOST = re.compile(rb"[0-9A-Za-z._~%!$&'()*+,;=:\[\]-]*\Z")
+
+_NOTHING, _LENGTH, _CODING, _CONNECTION, _HOST, _EXPECT, _UPGRADE, _OTHER = range(8)
+_NOTED = {
+    b"content-length": _LENGTH, b"transfer-encoding": _CODING, b"connection": _CONNECTION, b"host": _HOST,
+    b"expect": _EXPECT, b"upgrade": _UPGRADE, **dict.fromkeys(PRIVATE - {b"connection", b"upgrade"}, _OTHER),
+}
+
+LONGEST_NAME = 64
+REMEMBERED = 512
+"""Spellings of fields' names that are remembered, so that the same few need not be put in lower case for every message."""
+
+_seen: dict[bytes, int] = {}
+
+
+def _kind(name: bytes) -> int:
+    """
+    What a field means here whose name is spelt in a way that was not seen before, or was not worth remembering.
+    """
+    kind = _NOTED.get(name.lower(), _NOTHING)
+    if len(_seen) < REMEMBERED and len(name) <= LONGEST_NAME:
+        _seen[name] = kind
+    return kind
+
+
+@define
+class Framing:
+    """
+    What a head says.
+
+    @ivar body: octets of the body, or L{CHUNKED}, or L{UNTIL_CLOSE}.
+    @ivar keep: the sender is ready to keep the connection.
+    @ivar host: the one C{Host}; C{b""} if there is none.
+    @ivar expects: the sender waits for C{100 Continue} before it sends the body.
+    @ivar upgrade: the protocols that may follow, in a C{Connection: upgrade}; C{b""} if none.
+    @ivar private: lower-case names of the fields that are not passed on; empty, most of the time.
+    @ivar trailers: the sender takes trailers (C{TE: trailers}).
+    """
+
+    body: int = 0
+    keep: bool = True
+    host: bytes = b""
+    expects: bool = False
+    upgrade: bytes = b""
+    private: frozenset[bytes] = frozenset()
+    trailers: bool = False
+
+    @property
+    def options(self) -> tuple[bytes, ...]:
+        """
+        What the C{Connection} of a head that says this has to name.
+        """
+        if not (self.upgrade or self.trailers):
+            return ()
+        return ((b"Upgrade",) if self.upgrade else ()) + ((b"TE",) if self.trailers else ())
+
+
+def request_framing_untrusted(head: RequestHead) -> Framing:
+    """
+    @raise BadMessage: not exactly one C{Host}, or a length that two programs could read in two ways.
+    """
+    framing = _framing(head, 0)
+    if not framing.host and head.version == ONE and not any(name.lower() == b"host" for name, _ in head.fields):
+        raise BadMessage("a request of HTTP/1.1 has a Host")
+    return framing
+
+
+def response_framing_untrusted(head: ResponseHead, method: bytes) -> Framing:
+    """
+    @param method: of the request that it answers.
+    @raise BadMessage: a length that two programs could read in two ways.
+    """
+    framing = _framing(head, UNTIL_CLOSE)
+    status = head.status
+    if status < 200 or status == 204 or status == 304 or method == b"HEAD":
+        framing.body = 0
+    elif framing.body == UNTIL_CLOSE:
+        framing.keep = False
+    return framing
+
+
+def _framing(head: RequestHead | ResponseHead, unsaid: int) -> Framing:
+    """
+    One pass over the fields.
+
+    @param unsaid: what the body is when the head does not say.
+    """
+    keep = head.version == ONE
+    framing = Framing(unsaid, keep)
+    length = coding = host = connection = upgrade = None
+    seen = _seen
+    for name, value in head.fields:
+        kind = seen.get(name)
+        if kind is None:
+            kind = _kind(name)
+        if not kind:
+            continue
+        if kind == _HOST:
+            if host is not None:
+                raise BadMessage("more than one Host")
+            if not HOST.match(value):
+                raise BadMessage("the Host is no host")
+            framing.host = host = value
+        elif kind == _CONNECTION:
+            connection = value if connection is None else connection + b"," + value
+        elif kind == _LENGTH:
+            if length is not None:
+                raise BadMessage("more than one Content-Length")
+            length = value
+        elif kind == _CODING:
+            if coding is not None:
+                raise BadMessage("more than one Transfer-Encoding")
+            coding = value
+        elif kind == _EXPECT:
+            framing.expects = keep and value.lower() == b"100-continue"
+        elif kind == _UPGRADE:
+            upgrade = value if upgrade is None else upgrade + b"," + value
+        else:
+            framing.private = PRIVATE
+    if length is not None or coding is not None:
+        framing.body = _body(length, coding, keep)
+    if connection is not None or upgrade is not None or framing.private:
+        _connection(framing, head, connection or b"", upgrade or b"")
+    return framing
+
+
+def _body(length: bytes | None, coding: bytes | None, chunks: bool) -> int:
+    if coding is None:
+        assert length is not None
+        if not length.isdigit() or len(length) > LARGEST:
+            raise BadMessage("the Content-Length is no number that makes sense")
+        return int(length)
+    if length is not None:
+        raise BadMessage("both Content-Length and Transfer-Encoding")
+    if not chunks:
+        raise BadMessage("HTTP/1.0 has no Transfer-Encoding")
+    if coding.lower() == b"chunked":
+        return CHUNKED
+    codings = [each.strip(b" \t").lower() for each in coding.split(b",")]
+    if codings[-1] == b"chunked" and codings.count(b"chunked") == 1 and CODINGS.issuperset(codings):
+        raise BadMessage("the Transfer-Encoding is known, but not spoken here", 501)
+    raise BadMessage("the Transfer-Encoding is not chunked")
+
+
+def _connection(framing: Framing, head: RequestHead | ResponseHead, connection: bytes, upgrade: bytes) -> None:
+    """
+    Read the options of the connection, and note what they take away.
+    """
+    options = tokens(connection)
+    if b"close" in options:
+        framing.keep = False
+    elif b"keep-alive" in options:
+        framing.keep = True
+    if b"upgrade" in options and head.version == ONE:
+        offered = [each.strip(b" \t") for each in upgrade.split(b",")]
+        framing.upgrade = b", ".join(each for each in offered if each and each.lower() != b"h2c")
+    framing.private = PRIVATE.union(options) - ESSENTIAL
+    if b"te" in options:
+        framing.trailers = any(b"trailers" in tokens(value) for value in values(head.fields, b"te"))
+
+
+def tokens(value: bytes) -> list[bytes]:
+    """
+    @return: the members of a list, in lower case.
+    """
+    return [each.strip(b" \t") for each in value.lower().split(b",")]
+
+
+def end_to_end(fields: Fields, framing: Framing) -> Fields:
+    """
+    @return: the fields that are passed on; C{Upgrade} stays, as does C{TE: trailers}, where they were meant for us.
+    """
+    private = framing.private
+    if not private:
+        return fields
+    kept = [field for field in fields if field[0].lower() not in private]
+    if framing.upgrade:
+        kept.append((b"Upgrade", framing.upgrade))
+    if framing.trailers:
+        kept.append((b"TE", b"trailers"))
+    return kept
+
+
+def outgoing(head: RequestHead | ResponseHead) -> Framing:
+    """
+    @return: what a head that is to be written says: C{body}, and the C{options} that C{Connection} has to name.
+    """
+    framing: Framing | None = head.framing
+    return framing if framing is not None else _said(head)
+
+
+def _said(head: RequestHead | ResponseHead) -> Framing:
+    """
+    One pass over the fields of a head that was made here.
+    """
+    told = Framing(0 if isinstance(head, RequestHead) else UNTIL_CLOSE)
+    for name, value in head.fields:
+        name = name.lower()
+        if name == b"content-length":
+            told.body = int(value)
+        elif name == b"transfer-encoding":
+            told.body = CHUNKED
+        elif name == b"upgrade":
+            told.upgrade = value
+        elif name == b"te":
+            told.trailers = True
+    return told
+
+
+def without(fields: Fields, *names: bytes) -> Fields:
+    """
+    @param names: in lower case.
+    @return: the other fields.
+    """
+    return [field for field in fields if field[0].lower() not in names]

@@ -1,0 +1,253 @@
+"""
+One JSON object of parameters, and where it is agreed so, one for an answer; a line each, unless a system has its own way.
+
+It usually follows a name: C{Then(multistream.Initiator(name), Sender(parameters))}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from attrs import frozen
+
+from tunnelstack.errors import UsageError
+from tunnelstack.wire.jsonline import LIMIT, Lines, decode_object, encode
+from tunnelstack.wire.negotiation.base import (
+    Agreed,
+    Asked,
+    Event,
+    Kept,
+    Negotiation,
+    NegotiationBroken,
+    Refused,
+    Release,
+)
+
+
+class Reader(Protocol):
+    """
+    Octets, cut anywhere, to one object.
+    """
+
+    def feed(self, octets: bytes) -> None:
+        """
+        Octets have arrived.
+        """
+
+    def next_object(self) -> Mapping[str, Any] | None:
+        """
+        @return: the object; C{None} while its end is missing.
+        @raise PeerError: there is none, or it is too long.
+        """
+
+    def take_rest(self) -> bytes:
+        """
+        @return: what was fed behind the object.
+        """
+
+
+@frozen
+class Codec:
+    """
+    How an object is put into octets and taken from them.
+
+    @ivar encode: its octets, of which none is another object's.
+    @ivar reader: makes a reader for an object of at most so many octets.
+    @ivar behind: from the octets that follow an object to those of them that are the application's; C{None} if all are.
+    @ivar alone: an object travels in a frame of its own.
+    """
+
+    encode: Callable[[Mapping[str, Any]], bytes]
+    reader: Callable[[int], Reader]
+    behind: Callable[[bytes], bytes] | None = None
+    alone: bool = False
+
+    def agreed(self, parameters: Mapping[str, Any], rest: bytes) -> Agreed:
+        """
+        @param rest: what was read behind the object.
+        """
+        if self.behind is None:
+            return Agreed(b"", parameters, rest)
+        return Agreed(b"", parameters, self.behind(rest), None if rest else self.behind)
+
+
+class _Line(Lines):
+    """
+    The first line as an object.
+    """
+
+    __slots__ = ()
+
+    def next_object(self) -> dict[str, Any] | None:
+        line = self.next_line()
+        return None if line is None else decode_object(line)
+
+
+LINES = Codec(encode, _Line)
+"""A line for each object, as L{tunnelstack.wire.jsonline} has it."""
+
+
+@frozen
+class Answers:
+    """
+    How an answer says yes and no.
+
+    @ivar yes: from what the owner accepted with to the line's object.
+    @ivar no: from the reason to the line's object.
+    @ivar refusal: from the object of an answer to the reason why not, or C{None} for a yes; it raises a C{PeerError} for
+        an object that is neither.
+    """
+
+    yes: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    no: Callable[[str], Mapping[str, Any]]
+    refusal: Callable[[Mapping[str, Any]], str | None]
+
+
+def _refusal(answer: Mapping[str, Any]) -> str | None:
+    match answer:
+        case {"ok": True}:
+            return None
+        case {"ok": False, "reason": str(reason)}:
+            return reason
+    raise NegotiationBroken("an answer is neither yes nor no", members=sorted(answer)[:8])
+
+
+PLAIN = Answers(lambda parameters: {**parameters, "ok": True}, lambda reason: {"ok": False, "reason": reason}, _refusal)
+"""C{{"ok":true}}, with what else there is to say, or C{{"ok":false,"reason":"..."}}."""
+
+
+class Sender(Negotiation):
+    """
+    Says the parameters; hears the answer where there is to be one.
+    """
+
+    __slots__ = ("_answers", "_codec", "_reader")
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Any],
+        *,
+        answers: Answers | None = None,
+        release: Release | None = None,
+        limit: int = LIMIT,
+        timeout: float | None = None,
+        codec: Codec = LINES,
+    ) -> None:
+        """
+        @param answers: how the answer is read; C{None} if none is expected.
+        @param release: unless given, C{ON_REPLY} where there is an answer and C{AT_ONCE} where there is none.
+        @param limit: octets of the longest answer.
+        @param timeout: seconds.
+        @param codec: how an object travels.
+        @raise UsageError: JSON cannot say the parameters, or the application were to wait for an answer that never comes.
+        """
+        usual = Release.AT_ONCE if answers is None else Release.ON_REPLY
+        if answers is None and release is Release.ON_REPLY:
+            raise UsageError("there is no answer to wait for")
+        super().__init__(release or usual, timeout)
+        self.alone = codec.alone
+        self._out = [codec.encode(parameters)]
+        self._answers = answers
+        self._codec = codec
+        self._reader = codec.reader(limit)
+
+    def receive_data(self, octets: bytes) -> list[Event]:
+        """
+        As in L{Negotiation}; the parameters of what is agreed are the answer.
+
+        @raise PeerError: the answer is no JSON object, too long, or neither yes nor no.
+        """
+        self._unsettled()
+        if self._answers is None:
+            self.settled = True
+            return [Agreed(b"", {}, octets)]
+        self._reader.feed(octets)
+        answer = self._reader.next_object()
+        if answer is None:
+            return []
+        reason = self._answers.refusal(answer)
+        self.settled = True
+        if reason is not None:
+            return [Refused(reason)]
+        return [self._codec.agreed(answer, self._reader.take_rest())]
+
+
+class Receiver(Negotiation):
+    """
+    Hears the parameters; lets its owner answer where there is to be an answer.
+    """
+
+    __slots__ = ("_answers", "_asked", "_codec", "_kept", "_reader")
+
+    def __init__(
+        self,
+        *,
+        answers: Answers | None = None,
+        limit: int = LIMIT,
+        timeout: float | None = None,
+        codec: Codec = LINES,
+    ) -> None:
+        """
+        @param answers: how the answer is said; C{None} for none, and then nothing is asked either.
+        @param limit: octets of the longest object.
+        @param timeout: seconds.
+        @param codec: how an object travels.
+        """
+        super().__init__(Release.ON_REPLY, timeout)
+        self.alone = codec.alone
+        self._answers = answers
+        self._codec = codec
+        self._reader = codec.reader(limit)
+        self._asked: Mapping[str, Any] | None = None
+        self._kept = Kept(b"")
+
+    def receive_data(self, octets: bytes) -> list[Event]:
+        """
+        As in L{Negotiation}.
+
+        @raise PeerError: what comes is no JSON object, or too long.
+        """
+        self._unsettled()
+        if self._asked is not None:
+            self._kept.add(octets)
+            return []
+        self._reader.feed(octets)
+        parameters = self._reader.next_object()
+        if parameters is None:
+            return []
+        rest = self._reader.take_rest()
+        if self._answers is None:
+            self.settled = True
+            return [self._codec.agreed(parameters, rest)]
+        self._asked, self._kept = parameters, Kept(rest)
+        return [Asked(b"", parameters)]
+
+    def receive_eof(self) -> list[Event]:
+        """
+        As in L{Negotiation}; while the owner thinks, it is no fault.
+        """
+        return [] if self._asked is not None else super().receive_eof()
+
+    def accept(self, parameters: Mapping[str, Any] | None = None) -> list[Event]:
+        """
+        As in L{Negotiation}.
+        """
+        asked, answers = self._answering()
+        self._out.append(self._codec.encode(answers.yes(parameters or {})))
+        return [self._codec.agreed(asked, self._kept.joined())]
+
+    def refuse(self, reason: str) -> list[Event]:
+        """
+        As in L{Negotiation}: for good.
+        """
+        _, answers = self._answering()
+        self._out.append(self._codec.encode(answers.no(reason)))
+        return [Refused(reason)]
+
+    def _answering(self) -> tuple[Mapping[str, Any], Answers]:
+        if self._asked is None or self._answers is None:
+            raise UsageError("nothing was asked")
+        self._unsettled()
+        self.settled = True
+        return self._asked, self._answers

@@ -1,0 +1,105 @@
+"""
+Multistream-select 1.0, the side that proposes: a header, and names until one is accepted.
+
+Nothing is read beyond a token, so what follows the accepted one is the application's; and the common exchange is one comparison
+with octets that are made once: what an initiator sends first is what it wants to hear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tunnelstack.errors import UsageError
+from tunnelstack.wire.negotiation.base import Agreed, Event, Negotiation, NegotiationBroken, Refused, Release
+from tunnelstack.wire.negotiation.multistream.tokens import HEADER_SIZE, NO, greeted, next_token, opening
+
+
+class UnexpectedAnswer(NegotiationBroken):
+    """
+    The responder said neither the name that was proposed nor C{na}.
+    """
+
+
+class Initiator(Negotiation):
+    """
+    Proposes names, in order, until one is accepted.
+    """
+
+    __slots__ = ("_buffer", "_expected", "_greeted", "_others")
+
+    def __init__(
+        self,
+        names: bytes | Sequence[bytes],
+        *,
+        release: Release = Release.ON_REPLY,
+        early: bytes = b"",
+        timeout: float | None = None,
+    ) -> None:
+        """
+        @param names: one name, or several; each after the first costs a round trip.
+        @param release: C{AT_ONCE} with a single name only, and never where a peer that does not know the name could be led
+            astray: it reads what follows as further proposals.
+        @param early: octets that follow the proposal in the same write; only with C{AT_ONCE}.
+        @param timeout: seconds.
+        @raise UsageError: no name, several names at once, or a name that cannot be one.
+        """
+        Negotiation.__init__(self, release, timeout)
+        name, *others = (names,) if isinstance(names, bytes) else names or (b"",)
+        if not name:
+            raise UsageError("there is no name to propose")
+        if others and release is Release.AT_ONCE:
+            raise UsageError("octets may follow a proposal at once only if it is the only one", names=1 + len(others))
+        if early and release is not Release.AT_ONCE:
+            raise UsageError("octets may follow a proposal only where the application's may", release=release.name)
+        self.name = name
+        self._others = others
+        self._expected = opening(name)
+        self._out = [self._expected, early] if early else [self._expected]
+        self._greeted = False
+        self._buffer = b""
+
+    def receive_data(self, octets: bytes) -> list[Event]:
+        """
+        As in L{Negotiation}.
+
+        @raise WrongVersion: the peer speaks something else.
+        @raise UnexpectedAnswer: neither yes nor no.
+        @raise BadToken: no token at all; nor is a L{BadVarint<tunnelstack.wire.varint.BadVarint>}.
+        """
+        self._unsettled()
+        if not octets:
+            return []
+        buffer = self._buffer + octets if self._buffer else octets
+        expected = self._expected
+        if buffer.startswith(expected):
+            self.settled = True
+            return [Agreed(self.name, {}, buffer[len(expected) :])]
+        return self._read(buffer)
+
+    def _read(self, buffer: bytes) -> list[Event]:
+        """
+        Token by token, where they do not come as one.
+        """
+        if not self._greeted and greeted(buffer):
+            self._greeted = True
+            self._expected = self._expected[HEADER_SIZE:]
+            buffer = buffer[HEADER_SIZE:]
+        while self._greeted and (found := next_token(buffer)) is not None:
+            text, end = found
+            buffer = buffer[end:]
+            if text == self.name:
+                self.settled = True
+                return [Agreed(self.name, {}, buffer)]
+            if text != NO:
+                raise UnexpectedAnswer("the peer answered another name", proposed=self.name, seen=text[:64])
+            if not self._others:
+                self.settled = True
+                return [Refused("the peer knows none of the names that were proposed")]
+            self._propose()
+        self._buffer = buffer
+        return []
+
+    def _propose(self) -> None:
+        self.name = self._others.pop(0)
+        self._expected = opening(self.name)[HEADER_SIZE:]
+        self._out.append(self._expected)

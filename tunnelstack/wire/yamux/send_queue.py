@@ -1,0 +1,126 @@
+"""
+What waits to leave a yamux session, and in which order: answers to pings, then control in the order it was said, then
+credit, then payload.  A stream's FIN stands behind its payload; everything else of a stream stands before it.
+"""
+
+from __future__ import annotations
+
+from tunnelstack.wire.yamux.frames import (
+    DATA,
+    HEADER_SIZE,
+    PING_REPLY,
+    WINDOW_FIN,
+    WINDOW_PLAIN,
+    WINDOW_RST,
+    pack_header,
+    unpack_header,
+)
+from tunnelstack.wire.yamux.receive_window import Budget
+from tunnelstack.wire.yamux.stream import Stream
+
+
+class Outbox:
+    """
+    The queues of one session.
+
+    @ivar data: headers and payloads in turn, and FINs.
+    @ivar flushes: how often payload has left; the number of the flush to come.
+    @ivar updates: streams that have credit to give back, at most one WINDOW for each.
+    @ivar resets: RST frames on the peer's account that wait.
+    """
+
+    __slots__ = ("_control", "_pongs", "_pongs_limit", "data", "flushes", "resets", "updates")
+
+    def __init__(self, pongs: int) -> None:
+        self._pongs: list[bytes] = []
+        self._pongs_limit = pongs
+        self._control: list[bytes] = []
+        self.updates: dict[int, Stream] = {}
+        self.data: list[bytes] = []
+        self.flushes = 0
+        self.resets = 0
+
+    @property
+    def control_octets(self) -> int:
+        """
+        Octets that wait, payload and FIN not counted.
+        """
+        return HEADER_SIZE * (len(self._pongs) + len(self._control) + len(self.updates))
+
+    def control(self, word: int, stream_id: int, length: int) -> None:
+        """
+        Say something that does not wait for payload.
+        """
+        self._control.append(pack_header(word, stream_id, length))
+
+    def pong(self, opaque: int) -> bool:
+        """
+        Answer a ping.
+
+        @return: C{False} when too many answers wait already.
+        """
+        if len(self._pongs) >= self._pongs_limit:
+            return False
+        self._pongs.append(pack_header(PING_REPLY, 0, opaque))
+        return True
+
+    def end(self, stream: Stream) -> None:
+        """
+        FIN, behind the payload of the stream and never on it: a Go peer may lose payload that comes with a FIN.
+        """
+        stream.flush = self.flushes
+        self.data.append(pack_header(WINDOW_FIN, stream.stream_id, 0))
+
+    def reset(self, stream_id: int) -> None:
+        """
+        RST, in the order of control, so that it follows a SYN or an ACK that has not left yet.
+        """
+        self.control(WINDOW_RST, stream_id, 0)
+
+    def holds(self, stream: Stream) -> bool:
+        """
+        Whether payload or the FIN of a stream has not left yet.
+        """
+        return stream.flush == self.flushes
+
+    def drop(self, stream: Stream) -> None:
+        """
+        Forget payload and FIN of a stream that have not left yet.
+        """
+        if not self.holds(stream):
+            return
+        stream.flush = -1
+        kept: list[bytes] = []
+        pieces = iter(self.data)
+        for header in pieces:
+            word, stream_id, _ = unpack_header(header)
+            frame = [header, next(pieces)] if word == DATA else [header]
+            if stream_id != stream.stream_id:
+                kept += frame
+        self.data = kept
+
+    def take(self, highest: int, budget: Budget) -> list[bytes]:
+        """
+        @return: everything that waits, in order; nothing of it waits afterwards.
+        """
+        data = self.data
+        if data:
+            self.data = []
+            self.flushes += 1
+        if not (self._control or self.updates or self._pongs):
+            return data
+        pieces = self._pongs + self._control
+        for stream_id, stream in self.updates.items():
+            pieces.append(pack_header(WINDOW_PLAIN, stream_id, stream.grant(highest, budget)))
+        pieces += data
+        self._pongs, self._control = [], []
+        self.updates.clear()
+        self.resets = 0
+        return pieces
+
+    def silence(self) -> None:
+        """
+        The session is broken: only control is still worth sending.
+        """
+        self.data = []
+        self.updates.clear()
