@@ -33,43 +33,34 @@ FLOORS = {
     "agent": 6,
     "endpoints": 7,
     "reactor": 7,
-    "ask": 8,
-    "check": 8,
-    "password": 8,
-    "connect": 8,
     "demo": 8,
-    "devices": 9,
     "doctor": 8,
-    "strings": 8,
-    "token": 9,
-    "cli": 10,
+    "endpoint_parsers": 8,
+    "commands": 9,
 }
 #: Seen from everywhere but from one another.
-COMMON = {"interfaces", "errors", "terms"}
+COMMON = {"interfaces", "errors", "records"}
 #: Parts beside the floors, with all that they may see.
 BESIDE = {
     "errors": set(),
-    "terms": {"errors", "wire"},
-    "interfaces": {"errors", "terms", "wire"},
+    "records": {"errors", "wire"},
+    "interfaces": {"errors", "records", "wire"},
     "control": COMMON | {"wire"},
     "testing": COMMON | {"control"} | {part for part, floor in FLOORS.items() if floor <= 6},
 }
 #: From where the parts beside the floors are seen, if they are not common.
 SEEN_FROM = {
-    "control": {
-        "edge", "agent", "endpoints", "ask", "check", "connect", "demo", "devices",
-        "doctor", "password", "strings", "token", "cli",
-    },
+    "control": {"edge", "agent", "endpoints", "demo", "doctor", "endpoint_parsers", "commands"},
     "testing": set(),
 }
 
 #: Where systems are named because operators name them: the tables of configuration files.
-TABLES = {"control.config", "control.difference", "control.files"}
+TABLES = {"control.config.records", "control.config.reload", "control.config.reader"}
 
 SYSTEMS = re.compile("shellhub|koding|agentserver|godoxy|jetty", re.IGNORECASE)
 
 #: Libraries that one module alone may import, so that they can be replaced there.
-KEEPERS = {"autobahn": "transport._engine", "txaio": "transport._engine"}
+KEEPERS = {"autobahn": "transport.websocket._autobahn", "txaio": "transport.websocket._autobahn"}
 
 #: What has to be installed for what is imported, under the name by which an index knows it.
 DISTRIBUTIONS = {
@@ -160,14 +151,14 @@ class DirectionTests(SynchronousTestCase):
         """
         for pair in (
             ("wire", "stream"), ("stream", "session"), ("session", "control"), ("dialect", "control"),
-            ("control", "session"), ("edge", "testing"), ("edge", "endpoints"), ("errors", "terms"), ("errors", "wire"),
+            ("control", "session"), ("edge", "testing"), ("edge", "endpoints"), ("errors", "records"), ("errors", "wire"),
         ):  # fmt: skip
             self.assertFalse(maySee(*pair), pair)
 
     def test_theTableSaysYes(self) -> None:
         for pair in (
-            ("wire", "errors"), ("session", "stream"), ("edge", "control"), ("testing", "edge"), ("interfaces", "terms"),
-            ("terms", "wire"), ("cli", "endpoints"), ("control", "terms"),
+            ("wire", "errors"), ("session", "stream"), ("edge", "control"), ("testing", "edge"), ("interfaces", "records"),
+            ("records", "wire"), ("commands", "endpoints"), ("control", "records"),
         ):  # fmt: skip
             self.assertTrue(maySee(*pair), pair)
 
@@ -238,6 +229,13 @@ class PackageTests(SynchronousTestCase):
     """
     The habits of Twisted's own packages.
     """
+
+    def test_noModuleSharesItsNameWithAPackage(self) -> None:
+        """
+        Python prefers the package without a word, and the module is dead.
+        """
+        shared = [module for module, path in modules() if path.name != "__init__.py" and path.with_suffix("").is_dir()]
+        self.assertEqual(shared, [])
 
     def test_packagesAreEmpty(self) -> None:
         """

@@ -168,8 +168,8 @@ class TunnelServerEndpoint:
         Publish the name, and give each visitor a protocol.
 
         @return: fires when the edge has confirmed it for the first time; waits for what may pass, and fails with
-            L{Denied<tunnelstack.errors.Denied>} or L{Ending<tunnelstack.control.process.exit_status.Ending>} for what does not, or with
-            C{CannotListenError} if this process publishes the name already.  Cancelling it withdraws the name.
+            L{Denied<tunnelstack.errors.Denied>} or L{Ending<tunnelstack.control.process.exit_status.Ending>} for what does
+            not, or with C{CannotListenError} if this process publishes the name already.  Cancelling it withdraws the name.
         """
         port = TunnelPort(self._reactor, self._edges, self.services, protocolFactory)
         try:

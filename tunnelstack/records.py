@@ -43,7 +43,8 @@ class Principal:
     Who somebody turned out to be.
 
     @ivar agent: the agent's name: the first half of the keys it may hold.
-    @ivar allow: what was granted, as L{tunnelstack.control.auth.permissions} reads it (C{http:laptop-*}, C{tcp:20000-20010}, C{ssh}).
+    @ivar allow: what was granted, as L{tunnelstack.control.auth.permissions} reads it (C{http:laptop-*},
+        C{tcp:20000-20010}, C{ssh}).
     @ivar share: several instances of the agent may hold the same name, in turns.
     @ivar token: the public identifier of the token that was shown (never its secret), or C{""}.
     @ivar tenant: whose device it is, where it is one, which answers to the book of devices; C{""} for an agent of ours.

@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from tunnelstack.negotiation.multistream import MultistreamFactory
 from tunnelstack.session.yamux import YamuxSession
-from tunnelstack.transport.websocket.client import WebSocketServerFactory
+from tunnelstack.transport.websocket.server import WebSocketServerFactory
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 MANY = SessionLimits(max_streams=100_000)

@@ -1,8 +1,8 @@
 """
 What every case begins with: an edge and agents as their users start them, on loopback, and raw sockets as visitors.
 
-A case is a module of this folder that is run as a program: C{python -m tests.cases.NAME}.  It prints what it saw, and ends with 0 if
-the installed commands behave, with 1 if they show the fault that the case is about.
+A case is a module of this folder that is run as a program: C{python -m tests.cases.NAME}.  It prints what it saw, and ends
+with 0 if the installed commands behave, with 1 if they show the fault that the case is about.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def waitUntil(true: Callable[[], object], seconds: float = 20) -> bool:
 
 class Tunnel:
     """
-    An edge on a free port, and agents; each writes to a log of its own in a temporary folder.  A context manager: at its end all
-    processes are stopped and the folder is removed.
+    An edge on a free port, and agents; each writes to a log of its own in a temporary folder.  A context manager: at its end
+    all processes are stopped and the folder is removed.
 
     @ivar folder: the state folder of edge and agents.
     @ivar port: where the edge listens for HTTP.

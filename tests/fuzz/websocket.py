@@ -29,13 +29,9 @@ from tests.transport.rawpeer import (
 )
 from tests.transport.test_websocket import Collect, OverWire, factoryOf
 from tunnelstack.testing import Wire
-from tunnelstack.transport.websocket.client import (
-    UpgradeFailed,
-    UpgradeRefused,
-    WebSocketClientEndpoint,
-    WebSocketLimits,
-    WebSocketServerFactory,
-)
+from tunnelstack.transport.websocket.client import UpgradeFailed, UpgradeRefused, WebSocketClientEndpoint
+from tunnelstack.transport.websocket.server import WebSocketServerFactory
+from tunnelstack.transport.websocket.settings import WebSocketLimits
 
 LIMITS = WebSocketLimits(maxMessage=4096)
 TO_SERVER, TO_CLIENT, RECORDS, ANSWER, HEAD = (bytes([at]) for at in range(5))     # the first octet of an input

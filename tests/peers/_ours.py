@@ -21,7 +21,8 @@ from zope.interface import implementer
 
 from tests.peers._go import GoPeer
 from tunnelstack.session.yamux import YamuxSession
-from tunnelstack.transport.websocket.client import WebSocketClientEndpoint, WebSocketServerFactory
+from tunnelstack.transport.websocket.client import WebSocketClientEndpoint
+from tunnelstack.transport.websocket.server import WebSocketServerFactory
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 KIB, MIB = 1 << 10, 1 << 20

@@ -25,7 +25,9 @@ from tunnelstack.negotiation.http_request import RequestLineFactory, requestEndp
 from tunnelstack.negotiation.multistream import MultistreamFactory
 from tunnelstack.session.revdial.dialler import STREAM_LIMITS, PickUps, RevdialDialler
 from tunnelstack.session.revdial.listener import RevdialListener
-from tunnelstack.transport.websocket.client import DEFAULT_LIMITS, WebSocketClientEndpoint, upgrade
+from tunnelstack.transport.websocket.client import WebSocketClientEndpoint
+from tunnelstack.transport.websocket.server import upgrade
+from tunnelstack.transport.websocket.settings import DEFAULT_LIMITS
 from tunnelstack.wire.negotiation.base import Then
 from tunnelstack.wire.negotiation.multistream.initiator import Initiator
 from tunnelstack.wire.records import shellhub, shellhub_v1

@@ -13,11 +13,10 @@ from twisted.trial.unittest import TestCase
 
 from tests.peers._go import GoError, GoPeer, GoPeerGone
 from tests.peers._ours import BULK, KIB, MIB, SOAK, Collect, Paused, Pump, Watched, awaitOne, pause, reach
-from tunnelstack.transport.websocket.client import (
+from tunnelstack.transport.websocket.client import UpgradeFailed, UpgradeRefused
+from tunnelstack.transport.websocket.settings import (
     ClosedByPeer,
     PeerSilent,
-    UpgradeFailed,
-    UpgradeRefused,
     WebSocketBroken,
     WebSocketLimits,
 )

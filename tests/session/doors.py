@@ -17,7 +17,8 @@ from zope.interface import implementer
 from tunnelstack.session.revdial.dialler import STREAM_LIMITS, PickUps, RevdialDialler
 from tunnelstack.session.revdial.listener import RevdialListener
 from tunnelstack.testing import Wire
-from tunnelstack.transport.websocket.client import WebSocketClientEndpoint, WebSocketServerFactory, upgrade
+from tunnelstack.transport.websocket.client import WebSocketClientEndpoint
+from tunnelstack.transport.websocket.server import WebSocketServerFactory, upgrade
 
 BASE = "/pick/up"
 

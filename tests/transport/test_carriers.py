@@ -29,7 +29,8 @@ from tests.promises.carriers import (
 from tests.transport.certificates import authority, edge
 from tunnelstack.testing import Wire
 from tunnelstack.transport.tls import clientContext, serverContext
-from tunnelstack.transport.websocket.client import WebSocketClientEndpoint, WebSocketServerFactory
+from tunnelstack.transport.websocket.client import WebSocketClientEndpoint
+from tunnelstack.transport.websocket.server import WebSocketServerFactory
 
 
 @implementer(IStreamClientEndpoint)

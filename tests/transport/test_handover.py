@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.transport.rawpeer import BINARY, MASK, PONG, frame, rawClient
 from tests.transport.test_websocket import Collect, Pair, factoryOf
 from tunnelstack.testing import Wire
-from tunnelstack.transport.websocket.client import WebSocketLimits, WebSocketServerFactory
+from tunnelstack.transport.websocket.server import WebSocketServerFactory
+from tunnelstack.transport.websocket.settings import WebSocketLimits
 
 BARE = WebSocketLimits(closeFrame=False)
 

@@ -33,7 +33,8 @@ from tunnelstack.transport.tls import (
     loadIdentity,
     serverContext,
 )
-from tunnelstack.transport.websocket.client import UpgradeRefused, WebSocketClientEndpoint, upgrade
+from tunnelstack.transport.websocket.client import UpgradeRefused, WebSocketClientEndpoint
+from tunnelstack.transport.websocket.server import upgrade
 
 
 def pem(identity: Identity) -> tuple[bytes, bytes]:

@@ -36,16 +36,13 @@ from tests.transport.rawpeer import (
 from tunnelstack.errors import ConfigurationError, UsageError
 from tunnelstack.interfaces import IRecordTransport
 from tunnelstack.testing import Wire
-from tunnelstack.transport.websocket.client import (
+from tunnelstack.transport.websocket.client import UpgradeFailed, UpgradeRefused, WebSocketClientEndpoint
+from tunnelstack.transport.websocket.server import WebSocketServerFactory, upgrade
+from tunnelstack.transport.websocket.settings import (
     ClosedByPeer,
     PeerSilent,
-    UpgradeFailed,
-    UpgradeRefused,
     WebSocketBroken,
-    WebSocketClientEndpoint,
     WebSocketLimits,
-    WebSocketServerFactory,
-    upgrade,
 )
 
 

@@ -34,7 +34,7 @@ from tests.wire.vectors_shellhub import (
 )
 from tunnelstack.errors import PeerError, UsageError
 from tunnelstack.testing import Wire
-from tunnelstack.transport.websocket.client import WebSocketServerFactory
+from tunnelstack.transport.websocket.server import WebSocketServerFactory
 from tunnelstack.wire.jsonline import NotJSON
 from tunnelstack.wire.negotiation.base import Agreed, Asked, Event, Negotiation, Refused, Release, Then
 from tunnelstack.wire.negotiation.json_object import Receiver, Sender

@@ -23,7 +23,7 @@ from tunnelstack.records import Service
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.errors import StreamReset
 from tunnelstack.testing import Network
-from tunnelstack.transport.websocket.client import WebSocketServerFactory
+from tunnelstack.transport.websocket.server import WebSocketServerFactory
 from tunnelstack.wire.negotiation.multistream.tokens import HEADER, token
 
 CONTROL = b"/tunnelstack/control/1.0.0"

@@ -39,7 +39,8 @@ class Life(MultiService):
         notifier: Notifier | None = None,
     ) -> None:
         """
-        @param service: has C{whenEnded()}, a Deferred of the L{Ending<tunnelstack.control.process.exit_status.Ending>} it came to.
+        @param service: has C{whenEnded()}, a Deferred of the L{Ending<tunnelstack.control.process.exit_status.Ending>} that it
+            came to.
         @param reload: called at SIGHUP.
         @param report: called at SIGUSR2; writes the state into the log.
         @param notifier: tells systemd.

@@ -41,7 +41,7 @@ from tunnelstack.records import Claim, Grant, HTTPDoor, Knock, Principal, Servic
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.splice import Splice
-from tunnelstack.transport.websocket.client import upgrade
+from tunnelstack.transport.websocket.server import upgrade
 from tunnelstack.wire.http1.head import Fields, ResponseHead, encode_response, values
 
 AUTHENTICATE_SECONDS = 10.0

@@ -17,7 +17,7 @@ from tunnelstack.negotiation.endpoint import NegotiatingEndpoint
 from tunnelstack.negotiation.multistream import multistreamEndpoint
 from tunnelstack.records import HTTPTo, Named, Purpose, TCPTo, Visitor
 from tunnelstack.stream.errors import UnsupportedPurpose
-from tunnelstack.transport.websocket.client import WebSocketLimits
+from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.wire.jsonline import encode
 from tunnelstack.wire.negotiation.base import Negotiation, Release
 from tunnelstack.wire.negotiation.json_object import PLAIN, Receiver

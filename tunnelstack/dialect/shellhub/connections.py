@@ -22,7 +22,8 @@ from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
 from tunnelstack.records import Knock
 from tunnelstack.session.revdial.dialler import PickUps
 from tunnelstack.stream.errors import SessionLost
-from tunnelstack.transport.websocket.client import WebSocketLimits, upgrade
+from tunnelstack.transport.websocket.server import upgrade
+from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.wire.records.shellhub import Target
 from tunnelstack.wire.records.shellhub_bootstrap import ACCEPTED
 

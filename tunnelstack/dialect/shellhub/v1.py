@@ -20,7 +20,7 @@ from tunnelstack.negotiation.http_request import requestEndpoint
 from tunnelstack.records import HTTPDoor, Knock, Principal
 from tunnelstack.session.revdial.dialler import STREAM_LIMITS, RevdialDialler
 from tunnelstack.stream.address import StreamAddress
-from tunnelstack.transport.websocket.client import WebSocketLimits
+from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.wire.records.shellhub import HANDSHAKE, SSHOpen, Target, name_of
 from tunnelstack.wire.records.shellhub_v1 import (
     CONNECTION,

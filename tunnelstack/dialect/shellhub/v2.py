@@ -21,7 +21,7 @@ from tunnelstack.negotiation.endpoint import NegotiatingEndpoint
 from tunnelstack.records import HTTPDoor, Knock, Principal
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.address import StreamAddress
-from tunnelstack.transport.websocket.client import WebSocketLimits
+from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.wire.negotiation.base import Then
 from tunnelstack.wire.negotiation.json_object import Sender
 from tunnelstack.wire.negotiation.multistream.initiator import Initiator

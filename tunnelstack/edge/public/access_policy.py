@@ -221,7 +221,8 @@ class Paces:
     def __init__(self, limits: Any, record: Callable[[str], Any]) -> None:
         """
         @param limits: a L{Limits<tunnelstack.control.config.records.Limits>}.
-        @param record: of a credential's identifier, the L{TokenRecord<tunnelstack.control.config.records.TokenRecord>}, or C{None}.
+        @param record: of a credential's identifier, the
+            L{TokenRecord<tunnelstack.control.config.records.TokenRecord>}, or C{None}.
         """
         self._record = record
         self._paces: dict[tuple[str, float, int], Pace] = {}                  # by agent and what it may

@@ -30,7 +30,7 @@ from tunnelstack.session.revdial.control import Arriving, ControlSession, built
 from tunnelstack.stream._send_queue import LARGEST_RECORD
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import OpenTimeout, SessionLost, TooManyStreams
-from tunnelstack.transport.websocket.client import WebSocketLimits
+from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.wire.revdial import (
     PICK_UP,
     Dialler,

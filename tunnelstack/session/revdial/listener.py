@@ -49,8 +49,8 @@ class RevdialListener(ControlSession):
     ) -> None:
         """
         @param reach: from the path that was asked for, with its query, to an endpoint whose transports are
-            L{WebSocketTransport<tunnelstack.transport.websocket.client.WebSocketTransport>}s; it raises a L{PeerError} for a path that
-            leads elsewhere.
+            L{WebSocketTransport<tunnelstack.transport.websocket.transport.WebSocketTransport>}s; it raises a L{PeerError}
+            for a path that leads elsewhere.
         @param probe: as in L{ControlSession}.
         """
         super().__init__(Listener(), clock, address, probe)

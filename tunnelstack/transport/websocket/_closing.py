@@ -24,7 +24,8 @@ NORMAL, GOING_AWAY = 1000, 1001     # the close codes of good order
 
 class Leaving:
     """
-    The half of a L{WebSocketTransport<tunnelstack.transport.websocket.transport.WebSocketTransport>} that knows when it is over, and why.
+    The half of a L{WebSocketTransport<tunnelstack.transport.websocket.transport.WebSocketTransport>} that knows when it is
+    over, and why.
     """
 
     protocol: Any

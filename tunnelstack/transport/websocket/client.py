@@ -31,28 +31,13 @@ from tunnelstack.transport.websocket._handshake import (
     checkHeaders,
     parseLocation,
 )
-from tunnelstack.transport.websocket.server import WebSocketServerFactory, upgrade
 from tunnelstack.transport.websocket.settings import (
     DEFAULT_LIMITS,
-    ClosedByPeer,
-    PeerSilent,
-    WebSocketBroken,
     WebSocketLimits,
 )
 from tunnelstack.transport.websocket.transport import WebSocketTransport
 
-__all__ = [
-    "ClosedByPeer",
-    "PeerSilent",
-    "UpgradeFailed",
-    "UpgradeRefused",
-    "WebSocketBroken",
-    "WebSocketClientEndpoint",
-    "WebSocketLimits",
-    "WebSocketServerFactory",
-    "WebSocketTransport",
-    "upgrade",
-]
+__all__ = ["UpgradeFailed", "UpgradeRefused", "WebSocketClientEndpoint"]
 
 REDIRECTS = (307, 308)     # the ones that keep the request as it was
 PRIVATE_HEADERS = frozenset(("authorization", "cookie", "proxy-authorization"))
