@@ -15,10 +15,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 EDGE = """
 import sys
-from tunnelstack import cli
-cli.live = lambda reactor, life, form: print(type(reactor).__name__)
+from tunnelstack.commands import main
+main.live = lambda reactor, life, form: print(type(reactor).__name__)
 sys.argv = ["tunnel-edge", "--dev"]
-cli.tunnelEdge()
+main.tunnelEdge()
 """
 
 SAID = """

@@ -119,7 +119,7 @@ class BugTests(Bad):
     def test_everyBugHasATest(self) -> None:
         said = "".join(
             (Path(__file__).parent / f"{name}.py").read_text()
-            for name in ("test_shellhub", "test_shellhub_vectors", "test_shellhub_bugs")
+            for name in ("test_agent_and_edge", "test_vectors", "test_peer_bugs")
         )
         self.assertEqual(
             [number for number in range(1, 13) if not re.search(rf"\bB{number}\b|_B{number}_", said)], [],
