@@ -19,14 +19,14 @@ from twisted.web.server import Site
 from zope.interface.verify import verifyObject
 
 from tunnelstack.control.config.records import EdgeAddress
-from tunnelstack.control.config.state_dir import State
+from tunnelstack.control.config.state_dir import StateDirectory
 from tunnelstack.control.process.exit_status import CredentialRefused
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.endpoints import (
     LINGER,
+    SharedAgent,
     TunnelClientEndpoint,
     TunnelServerEndpoint,
-    Uplink,
     clientFromOptions,
     serverFromOptions,
 )
@@ -99,10 +99,10 @@ class Case(SynchronousTestCase):
         """
         Every uplink that is left ends.
         """
-        for uplink in list(Uplink.shared.values()):
-            uplink._stop()
+        for sharedAgent in list(SharedAgent.shared.values()):
+            sharedAgent._stop()
         self.whole.stop()
-        self.assertEqual(Uplink.shared, {})
+        self.assertEqual(SharedAgent.shared, {})
 
     def server(self, name: str = "echo", kind: str = "", port: int = 0, token: str = "") -> TunnelServerEndpoint:
         edges = (EdgeAddress(url=URL, token=token),) if token else self.edges
@@ -165,7 +165,7 @@ class ServerTests(Case):
         listening = self.server().listen(factory)
         self.network.settle()
         self.assertEqual(self.failureResultOf(listening, Denied).value.code, "not-allowed")
-        self.assertEqual((factory.running, Uplink.shared), (0, {}))
+        self.assertEqual((factory.running, SharedAgent.shared), (0, {}))
 
     def test_aPortOfTheEdge(self) -> None:
         factory = Counted()
@@ -178,7 +178,7 @@ class ServerTests(Case):
         listening = self.server(token="ts_0000_wrong").listen(factory)
         self.network.settle()
         self.failureResultOf(listening, CredentialRefused)
-        self.assertEqual((factory.running, Uplink.shared), (0, {}))
+        self.assertEqual((factory.running, SharedAgent.shared), (0, {}))
 
     def test_itWaitsForAnEdgeThatIsNotThereYet(self) -> None:
         self.whole.edge.stopService()
@@ -200,7 +200,7 @@ class ServerTests(Case):
         listening.cancel()
         self.failureResultOf(listening)
         self.network.passTime(60)
-        self.assertEqual((factory.running, Uplink.shared), (0, {}))
+        self.assertEqual((factory.running, SharedAgent.shared), (0, {}))
 
     def test_stopListeningWithdraws(self) -> None:
         factory = Counted()
@@ -210,7 +210,7 @@ class ServerTests(Case):
         self.network.settle()
         self.successResultOf(stopped)
         self.assertIn(b" 503 ", self.whole.get("echo.localhost").partition(b"\r\n")[0])
-        self.assertEqual((factory.running, Uplink.shared), (0, {}))
+        self.assertEqual((factory.running, SharedAgent.shared), (0, {}))
         self.successResultOf(port.stopListening())
 
     def test_itIsAnnouncedAgainAfterAReconnection(self) -> None:
@@ -245,7 +245,7 @@ class ClientTests(Case):
         self.listens(Counted()).getHost()
         one = self.successResultOf(self.dial())
         self.network.passTime(2 * LINGER)
-        self.assertEqual(len(Uplink.shared), 1)
+        self.assertEqual(len(SharedAgent.shared), 1)
         self.assertTrue(one.transport.connected)
 
     def test_aClientAloneKeepsItsUplinkWhileItIsConnected(self) -> None:
@@ -259,7 +259,7 @@ class ClientTests(Case):
         self.assertEqual(one.got, b"still here")
         one.transport.loseConnection()
         self.network.passTime(2 * LINGER + 1)
-        self.assertEqual(Uplink.shared, {})
+        self.assertEqual(SharedAgent.shared, {})
         self.assertEqual(len(list(self.whole.edge.registry)), 1)
 
     def test_oneUplinkForAll(self) -> None:
@@ -267,7 +267,7 @@ class ClientTests(Case):
             self.listens(Counted(), name=name)
         for name in ("one", "two", "three"):
             self.successResultOf(self.dial(name))
-        self.assertEqual((len(Uplink.shared), len(list(self.whole.edge.registry))), (1, 1))
+        self.assertEqual((len(SharedAgent.shared), len(list(self.whole.edge.registry))), (1, 1))
 
 
 class StringTests(SynchronousTestCase):
@@ -278,7 +278,7 @@ class StringTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute()
         self.environ = {"STATE_DIRECTORY": str(self.folder)}
-        State(self.folder).keepDevEdge(EdgeAddress(url=URL, token="dev-token"))
+        StateDirectory(self.folder).saveDevEdge(EdgeAddress(url=URL, token="dev-token"))
 
     def test_pluginsAreFound(self) -> None:
         self.patch(__import__("os"), "environ", self.environ)

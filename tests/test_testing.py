@@ -217,7 +217,7 @@ class WireTests(SynchronousTestCase):
         wire.near.write(b"abc")
         wire.near.loseConnection()
         wire.settle()
-        self.assertTrue(wire.far.stalled)
+        self.assertTrue(wire.far.readPaused)
         self.assertEqual((far.pieces, near.happened, far.happened), ([], [], []))
         wire.far.resumeProducing()
         wire.settle()

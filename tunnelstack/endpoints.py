@@ -26,7 +26,7 @@ from zope.interface import implementer
 
 from tunnelstack.agent.publication import Publication
 from tunnelstack.agent.service import AgentService
-from tunnelstack.control.config.records import AgentConfig, EdgeAddress, isLabel
+from tunnelstack.control.config.records import AgentConfig, EdgeAddress, checkLabel
 from tunnelstack.control.config.sources import Sources
 from tunnelstack.errors import ConfigurationError, UsageError
 from tunnelstack.records import Service
@@ -42,7 +42,7 @@ DRAIN = 5.0
 
 
 @define(eq=False)
-class Uplink:
+class SharedAgent:
     """
     The agent that a process is, for one set of edges.
 
@@ -56,31 +56,31 @@ class Uplink:
     _linger: Any = field(default=None, init=False)
     _trigger: Any = field(default=None, init=False)
 
-    shared: ClassVar[dict[Any, Uplink]] = {}
+    shared: ClassVar[dict[Any, SharedAgent]] = {}
     log: ClassVar[Logger] = Logger()
 
     @classmethod
-    def use(cls, reactor: Any, edges: tuple[EdgeAddress, ...]) -> Uplink:
+    def acquire(cls, reactor: Any, edges: tuple[EdgeAddress, ...]) -> SharedAgent:
         """
         @return: the process's own, started; to be L{release}d.
         """
         key = reactor, edges
-        uplink = cls.shared.get(key)
-        if uplink is None:
-            uplink = cls.shared[key] = cls(reactor, edges)
-            uplink._start()
-        uplink.users += 1
-        uplink._stay()
-        return uplink
+        sharedAgent = cls.shared.get(key)
+        if sharedAgent is None:
+            sharedAgent = cls.shared[key] = cls(reactor, edges)
+            sharedAgent._start()
+        sharedAgent.users += 1
+        sharedAgent._cancelLinger()
+        return sharedAgent
 
     def _start(self) -> None:
         config = AgentConfig(edges=self.edges, drainSeconds=DRAIN)
         self.agent = AgentService(self.reactor, config, plugins=False)
-        self.agent.whenEnded().addCallback(self._ended)
+        self.agent.whenFailed().addCallback(self._ended)
         self.reactor.callWhenRunning(self.agent.startService)
         self._trigger = self.reactor.addSystemEventTrigger("before", "shutdown", self._shutdown)
 
-    def _stay(self) -> None:
+    def _cancelLinger(self) -> None:
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
@@ -96,19 +96,19 @@ class Uplink:
         if not self.users and self._isShared():
             if not seconds:
                 return self._stop()
-            self._linger = self.reactor.callLater(seconds, self._lingered)
+            self._linger = self.reactor.callLater(seconds, self._lingerTimeout)
         return maybeDeferred(lambda: None)
 
     def _isShared(self) -> bool:
         return self.shared.get((self.reactor, self.edges)) is self
 
-    def _lingered(self) -> None:
+    def _lingerTimeout(self) -> None:
         """
         Nobody has come for a while.
         """
         self._linger = None
         if self.agent.streams:
-            self._linger = self.reactor.callLater(LINGER, self._lingered)
+            self._linger = self.reactor.callLater(LINGER, self._lingerTimeout)
         else:
             self._stop()
 
@@ -130,7 +130,7 @@ class Uplink:
             self._stop()
 
     def _forget(self) -> None:
-        self._stay()
+        self._cancelLinger()
         if self._isShared():
             del self.shared[self.reactor, self.edges]
 
@@ -151,7 +151,7 @@ class TunnelServerEndpoint:
         @param port: kind C{"tcp"}: the edge's port; C{0} takes what the edge gives.
         @raise ConfigurationError: no such name, kind or port.
         """
-        _label(name)
+        _checkName(name)
         if kind and kind not in KINDS:
             raise ConfigurationError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
         if port and kind != "tcp":
@@ -168,8 +168,9 @@ class TunnelServerEndpoint:
         Publish the name, and give each visitor a protocol.
 
         @return: fires when the edge has confirmed it for the first time; waits for what may pass, and fails with
-            L{Denied<tunnelstack.errors.Denied>} or L{Ending<tunnelstack.control.process.exit_status.Ending>} for what does
-            not, or with C{CannotListenError} if this process publishes the name already.  Cancelling it withdraws the name.
+            L{Denied<tunnelstack.errors.Denied>} or L{FatalError<tunnelstack.control.process.exit_status.FatalError>} for what
+            does not, or with C{CannotListenError} if this process publishes the name already.  Cancelling it withdraws the
+            name.
         """
         port = TunnelPort(self._reactor, self._edges, self.services, protocolFactory)
         try:
@@ -191,7 +192,7 @@ class TunnelPort:
         self._edges = edges
         self._services = services
         self._factory = factory
-        self._uplink: Uplink | None = None
+        self._sharedAgent: SharedAgent | None = None
         self._publications: list[Publication] = []
 
     def open(self) -> Deferred[IListeningPort]:
@@ -201,12 +202,12 @@ class TunnelPort:
         @return: fires with this port once an edge has granted one of the services.
         @raise UsageError: it is published already.
         """
-        uplink = self._uplink = Uplink.use(self._reactor, self._edges)
-        handler = _Visitors(self._factory)
+        sharedAgent = self._sharedAgent = SharedAgent.acquire(self._reactor, self._edges)
+        handler = _VisitorFactory(self._factory)
         try:
             for service in self._services:
                 optional = len(self._services) > 1
-                self._publications.append(uplink.agent.publish(service, handler, optional=optional))
+                self._publications.append(sharedAgent.agent.publish(service, handler, optional=optional))
         except UsageError:
             self._close()
             raise
@@ -215,7 +216,7 @@ class TunnelPort:
         granted = [publication.whenGranted() for publication in self._publications]
         first = DeferredList(granted, fireOnOneCallback=True, consumeErrors=True)
         first.addCallback(self._granted, opened)
-        uplink.agent.whenEnded().addCallback(self._failed, opened)
+        sharedAgent.agent.whenFailed().addCallback(self._failed, opened)
         return opened
 
     def _cancelled(self, opened: Deferred[IListeningPort]) -> None:
@@ -250,17 +251,17 @@ class TunnelPort:
 
         @return: fires when the edge knows.
         """
-        if self._uplink is not None:
+        if self._sharedAgent is not None:
             self._factory.doStop()
             yield self._close()
 
     @inlineCallbacks
     def _close(self) -> Any:
-        uplink, self._uplink = self._uplink, None
+        sharedAgent, self._sharedAgent = self._sharedAgent, None
         publications, self._publications = self._publications, []
         yield DeferredList([publication.withdraw() for publication in publications], consumeErrors=True)
-        if uplink is not None:
-            yield uplink.release()
+        if sharedAgent is not None:
+            yield sharedAgent.release()
 
     def getHost(self) -> TunnelAddress:
         """
@@ -270,7 +271,7 @@ class TunnelPort:
         return known[0] if known else TunnelAddress(name=self._services[0].name)
 
 
-class _Visitors:
+class _VisitorFactory:
     """
     Builds the protocols of visitors, to whom a server looks as on any port.
     """
@@ -308,12 +309,12 @@ class TunnelClientEndpoint:
         @return: fires with the protocol once the far agent has taken the stream; fails with
             L{Refused<tunnelstack.errors.Refused>} when the edge or the far agent says no.
         """
-        uplink = Uplink.use(self._reactor, self._edges)
-        dialled = uplink.agent.dial(self._name, self._purpose).connect(protocolFactory)
-        return dialled.addBoth(self._settled, uplink)
+        sharedAgent = SharedAgent.acquire(self._reactor, self._edges)
+        dialled = sharedAgent.agent.dial(self._name, self._purpose).connect(protocolFactory)
+        return dialled.addBoth(self._dialDone, sharedAgent)
 
-    def _settled(self, result: Any, uplink: Uplink) -> Any:
-        uplink.release(LINGER)
+    def _dialDone(self, result: Any, sharedAgent: SharedAgent) -> Any:
+        sharedAgent.release(LINGER)
         return result
 
 
@@ -358,8 +359,8 @@ def _edges(environ: Mapping[str, str] | None, edge: str, tokenFile: str) -> tupl
     return Sources(os.environ if environ is None else environ).edges(edge, tokenFile)
 
 
-def _label(name: str) -> None:
+def _checkName(name: str) -> None:
     try:
-        isLabel(name)
+        checkLabel(name)
     except ConfigurationError as mistake:
         raise ConfigurationError(f"the name of a tunnel {mistake}") from None

@@ -13,18 +13,18 @@ class TunnelError(Exception):
     """
     The root of all errors of tunnelstack.
 
-    @ivar seen: what was seen when it happened, by name, for logs (never a secret).
+    @ivar details: what was details when it happened, by name, for logs (never a secret).
     """
 
-    def __init__(self, message: str = "", **seen: object) -> None:
+    def __init__(self, message: str = "", **details: object) -> None:
         super().__init__(message)
-        self.seen = seen
+        self.details = details
 
     def __str__(self) -> str:
         message = str(self.args[0]) if self.args else ""   # ConnectionLost would put its own sentence before it
-        if not self.seen:
+        if not self.details:
             return message
-        return f"{message} ({', '.join(f'{name}={value!r}' for name, value in self.seen.items())})"
+        return f"{message} ({', '.join(f'{name}={value!r}' for name, value in self.details.items())})"
 
 
 class PeerError(TunnelError):
@@ -69,8 +69,8 @@ class Denied(Refused):
         C{"unsupported"}, C{"malformed"}, C{"limit"} or C{"stopping"}.
     """
 
-    def __init__(self, code: str, sentence: str, **seen: object) -> None:
-        super().__init__(sentence, **seen)
+    def __init__(self, code: str, sentence: str, **details: object) -> None:
+        super().__init__(sentence, **details)
         self.code = code
 
     @property

@@ -19,9 +19,9 @@ class IStreamOwner(Interface):
 
     full = Attribute("C{True} while the session's own transport takes no more: producers are to pause.")
 
-    deadlines = Attribute("The L{Deadlines<tunnelstack.transport.shared_timer.Deadlines>} that end with the session.")
+    sharedTimer = Attribute("The L{SharedTimer<tunnelstack.transport.shared_timer.SharedTimer>} that end with the session.")
 
-    def ready(stream):
+    def streamReady(stream):
         """
         The stream has octets or an end to send: give it its turns, and flush once this reactor turn is over.
         """
@@ -36,7 +36,7 @@ class IStreamOwner(Interface):
         End the stream at once, both directions; the session forgets it.
         """
 
-    def forget(stream, discarded):
+    def stopReading(stream, discarded):
         """
         The application has closed the stream and reads no more of it; C{discarded} octets that were delivered to the
         transport go unread.  The session absorbs what still comes, within bounds.
@@ -44,25 +44,25 @@ class IStreamOwner(Interface):
         Not called where all that is left of the stream is our end, which the owner is about to send.
         """
 
-    def departed(stream, reason):
+    def streamLost(stream, reason):
         """
-        The stream is over for its application: call C{stream.tellLost(reason)} on a later turn.
+        The stream is over for its application: call C{stream.reportLost(reason)} on a later turn.
         """
 
-    def soon(call, *arguments):
+    def callNextTurn(call, *arguments):
         """
         Call C{call} on a later turn of the reactor, never from inside a call that an application's protocol is making.
         """
 
-    def hasten():
+    def flushEarly():
         """
         Somebody has written all he had.  Streams share one write a turn; but when several have something to send, let the peer
         begin with it while others are still writing.
         """
 
-    def hold(stream):
+    def waitForCapacity(stream):
         """
-        The stream's producer was paused because the session is full: call C{stream.relieve()} in turn once it is not.
+        The stream's producer was paused because the session is full: call C{stream.resumeProducer()} in turn once it is not.
         """
 
 
@@ -135,9 +135,9 @@ class INegotiation(Interface):
     def receive_data(octets):
         """
         Called with no octets at the beginning, to hear what is settled without the peer; never again after C{Agreed} or
-        C{Refused}.
+        C{Rejected}.
 
-        @return: a list of at most one event: C{Agreed}, C{Refused} or C{Asked}; empty while it is undecided.
+        @return: a list of at most one event: C{Agreed}, C{Rejected} or C{Proposed}; empty while it is undecided.
         @raise PeerError: the peer broke the rules; the stream is to be reset.
         """
 
@@ -150,14 +150,14 @@ class INegotiation(Interface):
 
     def accept(parameters=None):
         """
-        Answer what was C{Asked} with yes.
+        Answer what was C{Proposed} with yes.
 
         @return: events, as from C{receive_data}.
         """
 
-    def refuse(reason):
+    def reject(reason):
         """
-        Answer what was C{Asked} with no.
+        Answer what was C{Proposed} with no.
 
         @return: events, as from C{receive_data}; none where the peer may propose something else.
         """
@@ -210,8 +210,8 @@ class IExchangeReceiver(Interface):
     """
     Who hears of one HTTP exchange: the other side's head, body and end.
 
-    One that has a method C{answered(head, octets)} as well is told of a response that comes at once by that one call, instead
-    of C{headReceived}, C{bodyReceived} and C{ended}.
+    One that has a method C{responseReceived(head, octets)} as well is told of a response that comes at once by that one call,
+    instead of C{headReceived}, C{bodyReceived} and C{ended}.
     """
 
     def informational(head):

@@ -96,7 +96,7 @@ class Grant:
 
 
 @frozen
-class HTTPTo:
+class HTTPPurpose:
     """
     A stream for HTTP/1.1 exchanges with a web server on the far side.
 
@@ -111,20 +111,9 @@ class HTTPTo:
 
 
 @frozen
-class TCPTo:
+class TCPPurpose:
     """
-    A stream joined to a TCP connection on the far side (fields as in L{HTTPTo}).
-    """
-
-    service: str = ""
-    host: str = ""
-    port: int = 0
-
-
-@frozen
-class UDPTo:
-    """
-    A stream of length-prefixed datagrams to a UDP port on the far side (fields as in L{HTTPTo}).
+    A stream joined to a TCP connection on the far side (fields as in L{HTTPPurpose}).
     """
 
     service: str = ""
@@ -133,7 +122,18 @@ class UDPTo:
 
 
 @frozen
-class SSHSession:
+class UDPPurpose:
+    """
+    A stream of length-prefixed datagrams to a UDP port on the far side (fields as in L{HTTPPurpose}).
+    """
+
+    service: str = ""
+    host: str = ""
+    port: int = 0
+
+
+@frozen
+class SSHPurpose:
     """
     A stream to the agent's SSH server; C{id} names the session where the dialect has names for them.
     """
@@ -142,7 +142,7 @@ class SSHSession:
 
 
 @frozen
-class Named:
+class StreamPurpose:
     """
     A stream of a developer's own protocol.
 
@@ -154,7 +154,7 @@ class Named:
     parameters: Mapping[str, Any] = Factory(dict)
 
 
-Purpose = HTTPTo | TCPTo | UDPTo | SSHSession | Named
+Purpose = HTTPPurpose | TCPPurpose | UDPPurpose | SSHPurpose | StreamPurpose
 
 
 @frozen(kw_only=True)
@@ -173,7 +173,7 @@ class Visitor:
 
 
 @frozen(kw_only=True)
-class Knock:
+class TakenOverRequest:
     """
     A request that arrived at a door: everything needed to take its connection over.
 
@@ -197,12 +197,12 @@ class HTTPDoor:
     A path on the public port behind which a dialect's agents come in.
 
     @ivar path: the exact request path, such as C{b"/_tunnel/1"}.
-    @ivar takeOver: called with the L{Knock}; returns the protocol that owns the connection from then on.  It has been given
-        the transport (C{makeConnection}) and the octets already.
+    @ivar onRequest: called with the L{TakenOverRequest}; returns the protocol that owns the connection from then on.  It has
+        been given the transport (C{makeConnection}) and the octets already.
     """
 
     path: bytes
-    takeOver: Callable[[Knock], Any]
+    onRequest: Callable[[TakenOverRequest], Any]
 
 
 @frozen(kw_only=True)

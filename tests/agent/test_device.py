@@ -78,7 +78,7 @@ class DeviceTests(SynchronousTestCase):
         for answers in ((INFO, NO), (INFO, answer(401)), (INFO, YES, answer(401), YES, answer(401))):
             self.events.clear()
             agent = self.agent(self.scripted(*answers))
-            ended = self.successResultOf(agent.whenEnded())
+            ended = self.successResultOf(agent.whenFailed())
             self.assertIsInstance(ended, CredentialRefused)
             self.assertIn(f"the server at http://localhost:{PORT} does not take ", str(ended))
             self.assertEqual(self.told("critical"), [], "its life says why")
@@ -86,17 +86,17 @@ class DeviceTests(SynchronousTestCase):
     def test_soDoesOneOfAnUnknownTenant(self) -> None:
         hub = Hub(automatic=False, tenants=(Tenant(id=TENANT, namespace="lab"),))
         agent = self.agent(hub, tenant=STRANGER)
-        self.assertIsInstance(self.successResultOf(agent.whenEnded()), CredentialRefused)
+        self.assertIsInstance(self.successResultOf(agent.whenFailed()), CredentialRefused)
 
     def test_whatIsNoServerEndsIt(self) -> None:
         agent = self.agent(self.scripted(answer(404)))
-        self.assertIsInstance(self.successResultOf(agent.whenEnded()), WrongProtocol)
+        self.assertIsInstance(self.successResultOf(agent.whenFailed()), WrongProtocol)
 
     def test_oneThatIsPendingWaits(self) -> None:
         hub = Hub(automatic=False, tenants=(Tenant(id=TENANT, namespace="lab"),))
         agent = self.agent(hub)
         hub.network.passTime(600)
-        self.assertNoResult(agent.whenEnded())
+        self.assertNoResult(agent.whenFailed())
         self.assertEqual(self.told("critical"), [])
         self.assertEqual(sum("is not accepted yet" in line for line in self.told("warn")), 1, self.told("warn"))
         hub.book.accept("lab.bench")
@@ -105,7 +105,7 @@ class DeviceTests(SynchronousTestCase):
 
     def test_aBusyServerIsTriedAgain(self) -> None:
         agent = self.agent(self.scripted(answer(503), INFO, answer(429)))
-        self.assertNoResult(agent.whenEnded())
+        self.assertNoResult(agent.whenFailed())
 
     def test_afterHavingBeenUpItIsTriedOnceAMinute(self) -> None:
         hub = Hub()
@@ -124,7 +124,7 @@ class DeviceTests(SynchronousTestCase):
         agent._devices[0]._dialler.registration.token = ""
         agent._devices[0].uplink.link.abort("the test says so")
         hub.network.passTime(REFUSED_SECONDS * 5)
-        self.assertNoResult(agent.whenEnded())
+        self.assertNoResult(agent.whenFailed())
         self.assertEqual(len(self.told("critical")), 1, self.told("critical"))
         waits = [later - sooner for sooner, later in pairwise(asked)]
         self.assertEqual((len(waits) >= 3, set(map(round, waits))), (True, {round(REFUSED_SECONDS)}))
@@ -136,7 +136,7 @@ class DeviceTests(SynchronousTestCase):
         hub = self.scripted(*[INFO, NO] * 9)
         agent = self.agent(hub, edges=(EdgeAddress(url="http://localhost:1", token="t"),))
         hub.network.passTime(REFUSED_SECONDS * 4)
-        self.assertNoResult(agent.whenEnded())
+        self.assertNoResult(agent.whenFailed())
         self.assertEqual(sum("does not take this device" in line for line in self.told("critical")), 1)
 
     def test_patience(self) -> None:
@@ -146,6 +146,6 @@ class DeviceTests(SynchronousTestCase):
         hub = Hub(automatic=False, tenants=(Tenant(id=TENANT, namespace="lab"),))
         agent = self.agent(hub, giveUpAfterSeconds=100.0)
         hub.network.passTime(99)
-        self.assertNoResult(agent.whenEnded())
+        self.assertNoResult(agent.whenFailed())
         hub.network.passTime(2)
-        self.assertIsInstance(self.successResultOf(agent.whenEnded()), GaveUp)
+        self.assertIsInstance(self.successResultOf(agent.whenFailed()), GaveUp)

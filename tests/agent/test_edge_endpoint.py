@@ -14,7 +14,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.transport.certificates import authority
-from tunnelstack.agent.edge_endpoint import wayTo
+from tunnelstack.agent.edge_endpoint import makeEdgeEndpoint
 from tunnelstack.control.config.records import EdgeAddress, ServiceConfig
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.testing import EdgeAndAgent, Network
@@ -64,15 +64,15 @@ class WayTests(SynchronousTestCase):
 
     def test_simply(self) -> None:
         for proxy in ("", "direct"):
-            way = wayTo(Network(), EdgeAddress(url="https://edge.example", proxy=proxy))
+            way = makeEdgeEndpoint(Network(), EdgeAddress(url="https://edge.example", proxy=proxy))
             self.assertEqual((way.host, way.port, way.secure, way.proxy), ("edge.example", 443, True, None))
-            self.assertIsNot(way.endpoint, way.plain)
-        way = wayTo(Network(), EdgeAddress(url="http://edge.example:8080"))
+            self.assertIsNot(way.endpoint, way.transportEndpoint)
+        way = makeEdgeEndpoint(Network(), EdgeAddress(url="http://edge.example:8080"))
         self.assertEqual((way.port, way.secure), (8080, False))
-        self.assertIs(way.endpoint, way.plain)
+        self.assertIs(way.endpoint, way.transportEndpoint)
 
     def test_throughAProxy(self) -> None:
-        way = wayTo(Network(), EdgeAddress(url="http://edge.example", proxy="http://proxy:3128"))
+        way = makeEdgeEndpoint(Network(), EdgeAddress(url="http://edge.example", proxy="http://proxy:3128"))
         self.assertIsInstance(way.endpoint, ProxyEndpoint)
 
     def test_TLSIsSpokenWithTheEdgeAndNotWithTheProxy(self) -> None:
@@ -85,7 +85,7 @@ class WayTests(SynchronousTestCase):
                     self.transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
 
         network.listenTCP(3128, Factory.forProtocol(Proxy))
-        endpoint: Any = wayTo(network, EdgeAddress(url="https://edge.example", proxy="http://localhost:3128")).endpoint
+        endpoint: Any = makeEdgeEndpoint(network, EdgeAddress(url="https://edge.example", proxy="http://localhost:3128")).endpoint
         endpoint.connect(Factory.forProtocol(Protocol)).addErrback(lambda failure: None)
         network.settle()
         self.assertTrue(heard[0].startswith(b"CONNECT edge.example:443 "))
@@ -98,7 +98,7 @@ class WayTests(SynchronousTestCase):
             {"url": "http://edge.example", "caFile": "/nowhere"},
         ):  # fmt: skip
             edge = EdgeAddress(**({"url": "https://edge.example"} | wrong))
-            self.assertRaises(ConfigurationError, wayTo, Network(), edge)
+            self.assertRaises(ConfigurationError, makeEdgeEndpoint, Network(), edge)
 
     def test_rootsAndACertificate(self) -> None:
         root = authority()
@@ -107,7 +107,7 @@ class WayTests(SynchronousTestCase):
         key = identity.key.to_cryptography_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         ours.write_bytes(identity.certificate.to_cryptography().public_bytes(Encoding.PEM) + key)
         roots.write_bytes(root.certificate.to_cryptography().public_bytes(Encoding.PEM))
-        way = wayTo(Network(), EdgeAddress(url="https://edge.example", caFile=str(roots), certificateFile=str(ours)))
+        way = makeEdgeEndpoint(Network(), EdgeAddress(url="https://edge.example", caFile=str(roots), certificateFile=str(ours)))
         TLSMemoryBIOFactory(way.contextFactory, True, Factory())      # it can be used
 
     def test_anAgentBehindAProxy(self) -> None:
@@ -120,7 +120,7 @@ class WayTests(SynchronousTestCase):
         agent = both.another(ServiceConfig(name="site", target="3000"), edges=edges)
         agent.startService()
         both.settle()
-        self.assertTrue(both.edge.registry.held("site"))
+        self.assertTrue(both.edge.registry.isHeld("site"))
         self.assertEqual(len(proxy.asked), 1)
         for service in (agent, both.edge):
             service.stopService()

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.control.test_access_log import request
-from tunnelstack.agent.panel import DRAW_SECONDS, REQUESTS, Panel, fitsOn
+from tunnelstack.agent.panel import DRAW_SECONDS, REQUESTS, Panel, canRedraw
 from tunnelstack.agent.publication import Publication
 from tunnelstack.records import Service
 
@@ -90,21 +90,21 @@ class PanelTests(SynchronousTestCase):
     def test_theLastRequests(self) -> None:
         self.up()
         for number in range(REQUESTS + 3):
-            self.panel.requested(request(target=f"/{number}", status=502 if number == 5 else 200))
+            self.panel.requestDone(request(target=f"/{number}", status=502 if number == 5 else 200))
         lines = self.shown()
         self.assertEqual(len(lines), 2 + REQUESTS)
         self.assertRegex(lines[-1], rf"^site      GET    /{REQUESTS + 2} +200 +2\.5 ms$")
 
     def test_manyChangesAreOneDrawing(self) -> None:
         for _ in range(100):
-            self.panel.requested(request())
+            self.panel.requestDone(request())
         self.assertEqual(self.screen.raw, "")
         self.shown()
         self.assertEqual(self.screen.raw.count(" ms"), REQUESTS)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_strangersDoNotSteerTheTerminal(self) -> None:
-        self.panel.requested(request(target="/\x1b[2J\n\r\x9b31m"))
+        self.panel.requestDone(request(target="/\x1b[2J\n\r\x9b31m"))
         self.shown()
         self.assertNotIn("\x1b[2J", self.screen.raw)
         self.assertNotIn("\x9b", self.screen.raw)
@@ -116,7 +116,7 @@ class PanelTests(SynchronousTestCase):
         """
         self.columns = 40
         self.up(edge="a" * 100)
-        self.panel.requested(request(target="/" + "x" * 300))
+        self.panel.requestDone(request(target="/" + "x" * 300))
         self.assertLess(max(map(len, self.shown())), 40)
 
     def test_coloursUnlessSomebodyMinds(self) -> None:
@@ -145,4 +145,4 @@ class PanelTests(SynchronousTestCase):
             (True, {"TERM": "xterm"}, True), (True, {"TERM": "dumb"}, False), (True, {}, False),
             (False, {"TERM": "xterm"}, False),
         ):  # fmt: skip
-            self.assertEqual(fitsOn(Out(tty), environ), fits)  # type: ignore[arg-type]
+            self.assertEqual(canRedraw(Out(tty), environ), fits)  # type: ignore[arg-type]

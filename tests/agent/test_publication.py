@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.agent.publication import FINAL, RETRY_SECONDS, Publication
+from tunnelstack.agent.publication import FINAL_CODES, RETRY_SECONDS, Publication
 from tunnelstack.dialect.native.control_client import ControlLost
 from tunnelstack.errors import Denied
 from tunnelstack.records import Grant, Service
@@ -49,7 +49,7 @@ class PublicationTests(SynchronousTestCase):
         globalLogPublisher.addObserver(self.events.append)
         self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
         self.publication = Publication(
-            Service(name="site"), None, self.clock, shown="tcp:localhost:3000", forget=self.forgotten.append,
+            Service(name="site"), None, self.clock, shown="tcp:localhost:3000", onWithdrawn=self.forgotten.append,
             random=lambda: 0.5,
         )
         self.link = Link()
@@ -80,7 +80,7 @@ class PublicationTests(SynchronousTestCase):
         self.assertEqual(self.said()[:2], [cannot + "it is held", cannot + "?"])
 
     def test_whatStaysIsToldAtOnce(self) -> None:
-        for code in sorted(FINAL):
+        for code in sorted(FINAL_CODES):
             link, granted = Link(), self.publication.whenGranted()
             self.publication.announce(link)
             link.asked[0].errback(Denied(code, "never"))
@@ -93,20 +93,20 @@ class PublicationTests(SynchronousTestCase):
         for link in (self.link, other):
             self.publication.announce(link)
             link.asked[0].callback(GRANT)
-        self.publication.lost(other)
+        self.publication.linkLost(other)
         self.assertIsNotNone(self.publication.grant)
-        self.publication.lost(self.link)
+        self.publication.linkLost(self.link)
         self.assertIsNone(self.publication.grant)
         self.assertEqual((self.publication.address.host, self.publication.address.url), ("", ""))
 
     def test_anAnswerThatComesTooLate(self) -> None:
         self.publication.announce(self.link)
-        self.publication.lost(self.link)
+        self.publication.linkLost(self.link)
         self.link.asked[0].callback(GRANT)
         self.assertIsNone(self.publication.grant)
         other = Link()
         self.publication.announce(other)
-        self.publication.lost(other)
+        self.publication.linkLost(other)
         other.asked[0].errback(Denied("taken", "it is held"))
         self.assertEqual((self.said(), self.clock.getDelayedCalls()), ([], []))
 
@@ -117,7 +117,7 @@ class PublicationTests(SynchronousTestCase):
         self.assertIsNone(self.publication.grant)
         self.clock.advance(RETRY_SECONDS)
         self.assertEqual(len(self.link.asked), 2)
-        self.publication.lost(self.link)
+        self.publication.linkLost(self.link)
 
     def test_withdrawing(self) -> None:
         self.publication.announce(self.link)

@@ -243,7 +243,7 @@ class SettingTests(Reloads):
         both = self.begin(RAW)
         self.reload(RAW, backoffSeconds=3.0, drainSeconds=4.0)
         [uplink] = both.agent._uplinks()
-        self.assertEqual((uplink.cap, uplink.drainSeconds), (3.0, 4.0))
+        self.assertEqual((uplink.maxBackoff, uplink.drainSeconds), (3.0, 4.0))
         visitor = both.visit(b"ping", 2000)
         both.agent.stopService()
         both.network.passTime(3)
@@ -253,7 +253,7 @@ class SettingTests(Reloads):
 
     def test_patience(self) -> None:
         both = self.begin(start=False)
-        ended = both.agent.whenEnded()
+        ended = both.agent.whenFailed()
         both.agent.startService()
         both.network.passTime(REFUSED_SECONDS)
         self.reload(giveUpAfterSeconds=20.0)
@@ -266,7 +266,7 @@ class SettingTests(Reloads):
 
     def test_patienceIsNotAskedForWhileThereIsASession(self) -> None:
         both = self.begin(SITE)
-        ended = both.agent.whenEnded()
+        ended = both.agent.whenFailed()
         self.reload(SITE, giveUpAfterSeconds=20.0)
         both.network.passTime(60)
         self.assertNoResult(ended)

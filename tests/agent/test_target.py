@@ -12,7 +12,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.agent.target import Target, probe, why
+from tunnelstack.agent.target import Target, failureReason, probe
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.transport.host_endpoint import LocalhostEndpoint
 
@@ -92,4 +92,4 @@ class WhyTests(SynchronousTestCase):
             (ConnectionRefusedError(), "nothing listens"), (TimeoutError(), "nobody answers"),
             (DNSLookupError(), "there is no such host"), (ZeroDivisionError(), "it cannot be reached (ZeroDivisionError)"),
         ):  # fmt: skip
-            self.assertEqual(why(Failure(error)), words)
+            self.assertEqual(failureReason(Failure(error)), words)

@@ -46,7 +46,7 @@ class UplinkTests(SynchronousTestCase):
         self.attempts: list[Deferred[Any]] = []
         self.heard: list[Any] = []
         self.chance = 1.0
-        self.uplink = Uplink(self.clock, self.dial, self, cap=30.0, drainSeconds=5.0, random=lambda: self.chance)
+        self.uplink = Uplink(self.clock, self.dial, self, maxBackoff=30.0, drainSeconds=5.0, random=lambda: self.chance)
 
     def dial(self) -> Deferred[Any]:
         self.attempts.append(Deferred())

@@ -13,8 +13,8 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.control.config.records import EdgeAddress
-from tunnelstack.doctor.checks import SECONDS, Doctor, Finding
-from tunnelstack.doctor.command import asJSON, told
+from tunnelstack.doctor.checks import SECONDS, EdgeDiagnosis, Finding
+from tunnelstack.doctor.command import formatJSON, formatText
 from tunnelstack.testing import EdgeAndAgent
 
 
@@ -49,7 +49,7 @@ class DoctorTests(SynchronousTestCase):
         factory.noisy = False
         self.network.listenTCP(port, factory)
 
-    def examine(
+    def runChecks(
         self, url: str = "http://localhost:8080", *, token: str = "", time: Any = time, wait: float = 1, **more: Any
     ) -> Any:
         """
@@ -57,43 +57,43 @@ class DoctorTests(SynchronousTestCase):
         """
         resolve = more.pop("resolve", lambda host: succeed(["192.0.2.1"]))
         self.edge = EdgeAddress(url=url, token=token or self.both.token, **more)
-        doctor = Doctor(self.network, self.edge, resolve, time)
-        done = doctor.examine()
+        doctor = EdgeDiagnosis(self.network, self.edge, resolve, time)
+        done = doctor.runChecks()
         self.network.passTime(wait)
         self.successResultOf(done)
         self.findings = doctor.findings
-        self.assertEqual([finding.check for finding in doctor.findings], list(Doctor.CHECKS))
+        self.assertEqual([finding.check for finding in doctor.findings], list(EdgeDiagnosis.CHECKS))
         return {finding.check: finding for finding in doctor.findings}
 
     def wrong(self, found: dict[str, Finding]) -> list[str]:
         return [check for check, finding in found.items() if finding.good is False]
 
     def test_allIsWell(self) -> None:
-        found = self.examine()
+        found = self.runChecks()
         self.assertEqual(self.wrong(found), [])
         self.assertTrue(all(finding.good and not finding.remedy for finding in self.findings))
         self.assertIn("knows us as laptop", found["session"].says)
         self.network.passTime(5)
         self.assertEqual(list(self.both.edge.registry), [])       # nothing of it is left at the edge
-        self.assertTrue(json.loads(asJSON(self.edge, self.findings))["good"])
+        self.assertTrue(json.loads(formatJSON(self.edge, self.findings))["good"])
 
     def test_aNameThatIsUnknown(self) -> None:
-        found = self.examine("http://edge.example", resolve=lambda host: fail(OSError(-2, "Name or service not known")))
+        found = self.runChecks("http://edge.example", resolve=lambda host: fail(OSError(-2, "Name or service not known")))
         self.assertEqual(self.wrong(found), ["name"])
         self.assertIsNone(found["session"].good)
 
     def test_aPortThatIsShut(self) -> None:
-        found = self.examine("http://localhost:1")
+        found = self.runChecks("http://localhost:1")
         self.assertEqual((self.wrong(found), found["reach"].code), (["reach"], 69))
 
     def test_aTokenThatIsUnknown(self) -> None:
-        found = self.examine(token="ts_x")
+        found = self.runChecks(token="ts_x")
         self.assertEqual((self.wrong(found), found["session"].code), (["session"], 77))
         self.assertIn("new token", found["session"].remedy)
 
     def test_aServerThatIsNoEdge(self) -> None:
         self.listen(9000, Other)
-        found = self.examine("http://localhost:9000")
+        found = self.runChecks("http://localhost:9000")
         self.assertEqual((self.wrong(found), found["session"].code), (["clock", "session"], 76))
         self.assertIn("WebSocket", found["session"].remedy)
 
@@ -102,14 +102,14 @@ class DoctorTests(SynchronousTestCase):
         It says so, and goes on: a session may work all the same.
         """
         for ahead, says in ((3600, "ahead of"), (-3600, "behind")):
-            found = self.examine(time=lambda ahead=ahead: time() + ahead)
+            found = self.runChecks(time=lambda ahead=ahead: time() + ahead)
             self.assertEqual(self.wrong(found), ["clock"])
             self.assertIn(f"seconds {says} the edge's", found["clock"].says)
             self.assertTrue(found["session"].good)
 
     def test_TLSWithoutTLS(self) -> None:
         self.listen(9000, Other)
-        found = self.examine("https://localhost:9000")
+        found = self.runChecks("https://localhost:9000")
         self.assertEqual(self.wrong(found), ["tls"])
         self.assertIn("no TLS with localhost", found["tls"].says)
 
@@ -119,20 +119,20 @@ class DoctorTests(SynchronousTestCase):
                 self.transport.write(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n")
 
         self.listen(3128, Denies)
-        found = self.examine("http://edge.example", proxy="http://anna:secret@localhost:3128")
+        found = self.runChecks("http://edge.example", proxy="http://anna:secret@localhost:3128")
         self.assertIn("the proxy localhost is this machine", found["name"].says)
         self.assertEqual(self.wrong(found), ["reach"])
         self.assertIn("a user and a password", found["reach"].remedy)
-        self.assertNotIn("secret", told(self.edge, self.findings) + asJSON(self.edge, self.findings))
+        self.assertNotIn("secret", formatText(self.edge, self.findings) + formatJSON(self.edge, self.findings))
 
     def test_nothingWaitsForEver(self) -> None:
-        found = self.examine("http://edge.example", resolve=lambda host: Deferred(), wait=SECONDS + 1)
+        found = self.runChecks("http://edge.example", resolve=lambda host: Deferred(), wait=SECONDS + 1)
         self.assertEqual(self.wrong(found), ["name"])
 
     def test_aLineAndARemedy(self) -> None:
-        self.examine("http://localhost:1")
-        lines = told(self.edge, self.findings).splitlines()
+        self.runChecks("http://localhost:1")
+        lines = formatText(self.edge, self.findings).splitlines()
         self.assertEqual(lines[0], "edge      http://localhost:1")
         self.assertTrue(lines[2].startswith("reach     WRONG  "))
         self.assertEqual(lines[3].strip(), "see whether the edge runs, and on which port")
-        self.assertEqual(len(lines), 1 + len(Doctor.CHECKS) + 1)
+        self.assertEqual(len(lines), 1 + len(EdgeDiagnosis.CHECKS) + 1)

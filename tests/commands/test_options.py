@@ -14,7 +14,7 @@ from tunnelstack.agent import options as agentTap
 from tunnelstack.commands import admin_client, check, connect, devices, password, token
 from tunnelstack.commands.main import Commands
 from tunnelstack.control.config.records import EdgeAddress, ServiceConfig
-from tunnelstack.control.config.state_dir import State
+from tunnelstack.control.config.state_dir import StateDirectory
 from tunnelstack.control.options import CREDENTIAL
 from tunnelstack.demo import command as demo
 from tunnelstack.doctor import command as doctor
@@ -86,9 +86,10 @@ class EdgeTests(Case):
     def test_devKeepsItsToken(self) -> None:
         options = edgeTap.Options(self.environ)
         options.parseOptions(["--dev"])
-        self.assertIsNone(State(self.home / "state").devEdge())       # nobody shall look for an edge that may not start
-        options.keepDevEdge("http://localhost:9000")
-        kept = State(self.home / "state").devEdge()
+        # nobody shall look for an edge that may not start
+        self.assertIsNone(StateDirectory(self.home / "state").loadDevEdge())
+        options.saveDevEdge("http://localhost:9000")
+        kept = StateDirectory(self.home / "state").loadDevEdge()
         assert kept is not None
         self.assertEqual(kept.url, "http://localhost:9000")
         self.assertEqual(self.read("--dev").tokens, options.config.tokens)
@@ -113,7 +114,7 @@ class AgentTests(Case):
     def setUp(self) -> None:
         super().setUp()
         self.dev = EdgeAddress(url="http://localhost:8080", token="dev-token")
-        State(self.home / "state").keepDevEdge(self.dev)
+        StateDirectory(self.home / "state").saveDevEdge(self.dev)
 
     def test_oneServiceOfACommandLine(self) -> None:
         agent = self.read("--dev", "http", "3000", "--name", "myapp", "--rewrite-host", "inner")

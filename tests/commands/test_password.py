@@ -7,7 +7,7 @@ from __future__ import annotations
 import subprocess
 
 from tests.system.stage import BIN, Stage
-from tunnelstack.control.auth.passwords import keptFrom
+from tunnelstack.control.auth.passwords import parsePasswordHash
 
 
 class PasswordTests(Stage):
@@ -24,8 +24,8 @@ class PasswordTests(Stage):
     def test_aLineThatLetsIn(self) -> None:
         done = self.password("alice")
         self.assertEqual(done.returncode, 0, done.stderr)
-        kept = keptFrom(done.stdout.strip())
-        self.assertEqual((kept.user, kept.fits(b"secret"), kept.fits(b"secret\n")), ("alice", True, False))
+        kept = parsePasswordHash(done.stdout.strip())
+        self.assertEqual((kept.user, kept.verify(b"secret"), kept.verify(b"secret\n")), ("alice", True, False))
 
     def test_mistakes(self) -> None:
         for arguments, said, code, sentence in (

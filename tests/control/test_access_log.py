@@ -12,12 +12,12 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.agent.requests import Request
-from tunnelstack.control.access_log import FLUSH_LINES, AccessLog, accessLog, asJSON, asText
+from tunnelstack.agent.requests import AgentAccessRecord
+from tunnelstack.control.access_log import FLUSH_LINES, AccessLog, accessLog, formatJSON, formatText
 from tunnelstack.errors import ConfigurationError
 
 
-def request(**other: Any) -> Request:
+def request(**other: Any) -> AgentAccessRecord:
     """
     One that is over.
     """
@@ -25,7 +25,7 @@ def request(**other: Any) -> Request:
         "service": "site", "method": "GET", "host": "site.example", "target": "/a?b", "visitor": "192.0.2.1", "trace": "t-1",
         "status": 200, "octets": 12, "seconds": 0.0025,
     }  # fmt: skip
-    return Request(**(usual | other))
+    return AgentAccessRecord(**(usual | other))
 
 
 class FormTests(SynchronousTestCase):
@@ -34,7 +34,7 @@ class FormTests(SynchronousTestCase):
     """
 
     def test_JSON(self) -> None:
-        line = asJSON(request(target='/"\\\n\x1b[31mé', failed=ValueError("gone")), 1_800_000_000.5)
+        line = formatJSON(request(target='/"\\\n\x1b[31mé', failed=ValueError("gone")), 1_800_000_000.5)
         self.assertEqual(line.count("\n"), 1)
         said = json.loads(line)
         self.assertEqual((said["request"], said["status"], said["octets"]), ("t-1", 200, 12))
@@ -43,7 +43,7 @@ class FormTests(SynchronousTestCase):
         self.assertEqual(said["seconds"], 0.0025)
 
     def test_text(self) -> None:
-        line = asText(request(target="/\x1b[31m"), 0)
+        line = formatText(request(target="/\x1b[31m"), 0)
         self.assertEqual(
             line, "access    200 GET site.example/\\u001b[31m   12 octets, 2.5 ms, for 192.0.2.1 (request t-1)\n"
         )
@@ -59,7 +59,7 @@ class LogTests(SynchronousTestCase):
         self.out = StringIO()
 
     def test_linesAreWrittenSoonAndTogether(self) -> None:
-        log = AccessLog(self.clock, lambda: self.out, asText, lambda: 0.0)
+        log = AccessLog(self.clock, lambda: self.out, formatText, lambda: 0.0)
         log(request())
         log(request())
         self.assertEqual(self.out.getvalue(), "")
@@ -68,13 +68,13 @@ class LogTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_linesThatWaitAreBounded(self) -> None:
-        log = AccessLog(self.clock, lambda: self.out, asText, lambda: 0.0)
+        log = AccessLog(self.clock, lambda: self.out, formatText, lambda: 0.0)
         for _ in range(FLUSH_LINES + 1):
             log(request())
         self.assertEqual(self.out.getvalue().count("\n"), FLUSH_LINES)
 
     def test_aFullDiskCostsLinesOnly(self) -> None:
-        log = AccessLog(self.clock, lambda: self.out, asText, lambda: 0.0)
+        log = AccessLog(self.clock, lambda: self.out, formatText, lambda: 0.0)
         self.out.close()
         log(request())
         log.flush()

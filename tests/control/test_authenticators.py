@@ -1,5 +1,5 @@
 """
-Certificates, and several ways to be known.
+Certificates, and several authenticators to be known.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.transport.certificates import Authority
-from tunnelstack.control.auth.checkers import checkerFrom
-from tunnelstack.control.auth.first_match import EitherAuthenticator
+from tunnelstack.control.auth.checkers import parseChecker
+from tunnelstack.control.auth.first_match import FirstMatchAuthenticator
 from tunnelstack.control.auth.mtls import CertificateAuthenticator, fingerprintOf, subjectOf
-from tunnelstack.control.auth.tokens import CredentialUnknown, TokenAuthenticator, TokenBook, newToken
+from tunnelstack.control.auth.tokens import CredentialUnknown, TokenAuthenticator, TokenTable, newToken
 from tunnelstack.control.config.reader import Mistakes, parseEdge
 from tunnelstack.control.config.records import CertificateRecord, TokenRecord
 from tunnelstack.errors import ConfigurationError
@@ -33,23 +33,26 @@ class CertificateTests(SynchronousTestCase):
 
     def test_byFingerprint(self) -> None:
         record = CertificateRecord(name="laptop", sha256=fingerprintOf(self.shown).upper(), allow=("http:*",), share=True)
-        ways = CertificateAuthenticator([record])
-        found = self.successResultOf(ways.authenticate(self.claim))
+        authenticators = CertificateAuthenticator([record])
+        found = self.successResultOf(authenticators.authenticate(self.claim))
         shown = f"certificate:{fingerprintOf(self.shown)[:8]}"
         self.assertEqual(found, Principal(agent="laptop", allow=("http:*",), share=True, token=shown))
-        self.assertTrue(ways.knows(found))
-        self.assertFalse(CertificateAuthenticator([]).knows(found))
+        self.assertTrue(authenticators.isCurrent(found))
+        self.assertFalse(CertificateAuthenticator([]).isCurrent(found))
 
     def test_bySubject(self) -> None:
         self.assertEqual(subjectOf(self.shown), "CN=laptop.example")
-        ways = CertificateAuthenticator([CertificateRecord(name="laptop", subject="CN=laptop.example")])
-        self.assertEqual(self.successResultOf(ways.authenticate(self.claim)).agent, "laptop")
+        authenticators = CertificateAuthenticator([CertificateRecord(name="laptop", subject="CN=laptop.example")])
+        self.assertEqual(self.successResultOf(authenticators.authenticate(self.claim)).agent, "laptop")
 
     def test_anothersIsRefused(self) -> None:
-        ways = CertificateAuthenticator([CertificateRecord(name="laptop", sha256=fingerprintOf(self.shown))])
+        authenticators = CertificateAuthenticator([CertificateRecord(name="laptop", sha256=fingerprintOf(self.shown))])
         another = self.authority.identity("laptop.example").certificate
         for certificate in (another, None):
-            self.failureResultOf(ways.authenticate(Claim(dialect="native", certificate=certificate)), CredentialUnknown)
+            self.failureResultOf(
+                authenticators.authenticate(Claim(dialect="native", certificate=certificate)),
+                CredentialUnknown,
+            )
 
     def test_certificatesOfAllThreeLibraries(self) -> None:
         for certificate in (self.shown, Certificate(self.shown), self.shown.to_cryptography()):
@@ -74,10 +77,10 @@ class EitherTests(SynchronousTestCase):
     def setUp(self) -> None:
         new = newToken()
         self.token = new.token
-        tokens = TokenAuthenticator(TokenBook([TokenRecord(name="a", tokenSha256=new.tokenSha256)]))
+        tokens = TokenAuthenticator(TokenTable([TokenRecord(name="a", tokenSha256=new.tokenSha256)]))
         self.certificate = Authority().identity("b.example").certificate
         certificates = CertificateAuthenticator([CertificateRecord(name="b", subject="CN=b.example")])
-        self.either = EitherAuthenticator([tokens, certificates])
+        self.either = FirstMatchAuthenticator([tokens, certificates])
 
     def test_whoeverOneOfThemKnows(self) -> None:
         for agent, claim in (
@@ -86,21 +89,21 @@ class EitherTests(SynchronousTestCase):
         ):  # fmt: skip
             found = self.successResultOf(self.either.authenticate(claim))
             self.assertEqual(found.agent, agent)
-            self.assertTrue(self.either.knows(found))
+            self.assertTrue(self.either.isCurrent(found))
 
     def test_whomNobodyKnows(self) -> None:
         failure = self.failureResultOf(self.either.authenticate(Claim(dialect="native", token="x")), CredentialUnknown)
         self.assertIn("the token is not known", str(failure.value))
-        self.assertFalse(self.either.knows(Principal(agent="a")))
-        self.failureResultOf(EitherAuthenticator().authenticate(Claim(dialect="native", token="x")), CredentialUnknown)
+        self.assertFalse(self.either.isCurrent(Principal(agent="a")))
+        self.failureResultOf(FirstMatchAuthenticator().authenticate(Claim(dialect="native", token="x")), CredentialUnknown)
 
     def test_aDefectIsNoRefusal(self) -> None:
         """
         An edge that cannot ask must not say that the token is wrong.
         """
-        broken = TokenAuthenticator(TokenBook())
+        broken = TokenAuthenticator(TokenTable())
         broken.authenticate = lambda claim: fail(OSError("the database is gone"))  # type: ignore[method-assign]
-        self.either.ways = [broken, *self.either.ways]
+        self.either.authenticators = [broken, *self.either.authenticators]
         self.failureResultOf(self.either.authenticate(Claim(dialect="native", token=self.token)), OSError)
 
     def test_interfaces(self) -> None:
@@ -113,9 +116,9 @@ class CheckerTests(SynchronousTestCase):
     """
 
     def test_checkersThatCannotBe(self) -> None:
-        self.assertRaises(ConfigurationError, checkerFrom, "nosuch:thing")
+        self.assertRaises(ConfigurationError, parseChecker, "nosuch:thing")
         for auth in ("file", "sshkey"):
-            self.assertRaises(ConfigurationError, checkerFrom, auth)
+            self.assertRaises(ConfigurationError, parseChecker, auth)
 
     def test_memory(self) -> None:
-        checkerFrom("memory:anna:secret")
+        parseChecker("memory:anna:secret")

@@ -99,7 +99,7 @@ class EdgeTests(Reads, SynchronousTestCase):
         found = difference(old, new)
         self.assertEqual(found.config, old)
         self.assertEqual(
-            found.waiting, ("[shellhub] as it stands in the file now", "[[tenant]] as it stands in the file now"))
+            found.needsRestart, ("[shellhub] as it stands in the file now", "[[tenant]] as it stands in the file now"))
 
 
 class AgentTests(Reads, SynchronousTestCase):

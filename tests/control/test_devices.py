@@ -12,16 +12,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.control.auth.signing_key import keyFrom, signingKey
-from tunnelstack.control.config.state_dir import State
+from tunnelstack.control.auth.signing_key import parseSigningKey, signingKey
+from tunnelstack.control.config.state_dir import StateDirectory
 from tunnelstack.control.devices import (
     ACCEPTED,
     FILE,
-    MOST_PENDING,
+    MAX_PENDING,
     PENDING,
     REJECTED,
     Device,
-    DeviceBook,
+    DeviceStore,
     Tenant,
 )
 from tunnelstack.errors import ConfigurationError, Denied
@@ -33,16 +33,16 @@ class BookTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(1000)
-        self.state = State(Path(self.mktemp()))
+        self.state = StateDirectory(Path(self.mktemp()))
         self.book = self.again()
         self.told: list[Device] = []
         self.book.watch(self.told.append)
 
-    def again(self, automatic: bool = False) -> DeviceBook:
-        return DeviceBook(self.clock, self.state, automatic=automatic, tenants=(KEY,))
+    def again(self, automatic: bool = False) -> DeviceStore:
+        return DeviceStore(self.clock, self.state, automatic=automatic, tenants=(KEY,))
 
     def ask(self, uid: str = "a" * 64, hostname: str = "box", tenant: str = "t1", **more: str) -> Device:
-        return self.book.asks(uid=uid, tenant=tenant, hostname=hostname, publicKey="PEM", **more)
+        return self.book.register(uid=uid, tenant=tenant, hostname=hostname, publicKey="PEM", **more)
 
     def test_waitsUntilAnOperatorAccepts(self) -> None:
         device = self.ask()
@@ -71,7 +71,7 @@ class BookTests(SynchronousTestCase):
         self.ask()
         self.book.forget("lab.box")
         self.assertIsNone(self.book.find("t1", "a" * 64))
-        self.assertIsNone(self.book.named("lab.box"))
+        self.assertIsNone(self.book.findByName("lab.box"))
         self.assertEqual([each.status for each in self.told], [REJECTED])
         self.assertEqual(self.assertRaises(Denied, self.book.accept, "lab.box").code, "unknown")
 
@@ -90,7 +90,7 @@ class BookTests(SynchronousTestCase):
             self.assertEqual(self.ask(uid=uid, hostname=hostname).name, name)
 
     def test_bounds(self) -> None:
-        for number in range(MOST_PENDING):
+        for number in range(MAX_PENDING):
             self.ask(uid=f"{number:064x}")
         self.assertEqual(self.assertRaises(Denied, self.ask).code, "limit")
         self.assertEqual(self.ask(installKey="open").status, ACCEPTED)
@@ -104,7 +104,7 @@ class BookTests(SynchronousTestCase):
         self.assertEqual(self.state.path(FILE).stat().st_mode & 0o777, 0o600)
         self.book.accept("lab.box")
         self.clock.advance(5)
-        self.book.heard(self.ask())
+        self.book.markSeen(self.ask())
         self.ask(about="Debian 13")
         self.book.flush()
         self.book.flush()
@@ -119,16 +119,16 @@ class BookTests(SynchronousTestCase):
             self.assertIn(FILE, str(self.assertRaises(ConfigurationError, self.again)))
 
     def test_withoutAFolderNothingIsKept(self) -> None:
-        book = DeviceBook(self.clock, automatic=True)
-        book.asks(uid="a", tenant="t", hostname="h", publicKey="")
-        book.heard(Device(uid="?", tenant="t", namespace="n", name="n", publicKey=""))
+        book = DeviceStore(self.clock, automatic=True)
+        book.register(uid="a", tenant="t", hostname="h", publicKey="")
+        book.markSeen(Device(uid="?", tenant="t", namespace="n", name="n", publicKey=""))
         book.flush()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class KeyTests(SynchronousTestCase):
     def test_madeOnceAndKept(self) -> None:
-        state = State(Path(self.mktemp()))
+        state = StateDirectory(Path(self.mktemp()))
         first = signingKey(state)
         self.assertEqual(first.private_numbers(), signingKey(state).private_numbers())
         self.assertEqual(state.path("signing.pem").stat().st_mode & 0o777, 0o600)
@@ -136,4 +136,4 @@ class KeyTests(SynchronousTestCase):
     def test_whatIsNoGoodKey(self) -> None:
         weak = generate_private_key(65537, 1024).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         for pem in ("", "nonsense", weak.decode()):
-            self.assertIn("a file", str(self.assertRaises(ConfigurationError, keyFrom, pem, "a file")))
+            self.assertIn("a file", str(self.assertRaises(ConfigurationError, parseSigningKey, pem, "a file")))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.control.auth.key_vouching import Word, readWord
+from tunnelstack.control.auth.key_vouching import VouchRule, parseVouchRule
 from tunnelstack.errors import ConfigurationError
 
 NAMES = ["alice@desk", "SHA256:abc"]
@@ -18,11 +18,11 @@ class WordTests(SynchronousTestCase):
     """
 
     def covers(self, text: str, user: str = "root", device: str = "lab.bench") -> bool:
-        return readWord(text).covers(NAMES, user, device)
+        return parseVouchRule(text).covers(NAMES, user, device)
 
     def test_itsParts(self) -> None:
-        self.assertEqual(readWord("deploy@lab.*"), Word("*", "deploy", "lab.*"))
-        self.assertEqual(readWord(" alice@desk  a@b.c@lab.bench "), Word("alice@desk", "a@b.c", "lab.bench"))
+        self.assertEqual(parseVouchRule("deploy@lab.*"), VouchRule("*", "deploy", "lab.*"))
+        self.assertEqual(parseVouchRule(" alice@desk  a@b.c@lab.bench "), VouchRule("alice@desk", "a@b.c", "lab.bench"))
 
     def test_allThreeMustFit(self) -> None:
         for text in ("*@*", "root@lab.bench", "r??t@lab.*", "alice@* root@*", "SHA256:abc *@*.bench"):
@@ -31,9 +31,9 @@ class WordTests(SynchronousTestCase):
             self.assertFalse(self.covers(text), text)
 
     def test_aKeyThatIsNotOurs(self) -> None:
-        self.assertFalse(readWord("*@*").covers([], "root", "lab.bench"))
+        self.assertFalse(parseVouchRule("*@*").covers([], "root", "lab.bench"))
 
     def test_whatIsNone(self) -> None:
         for text in ("", "root", "@lab.bench", "root@", "a b c@d", "alice@desk root"):
             with self.assertRaises(ConfigurationError):
-                readWord(text)
+                parseVouchRule(text)

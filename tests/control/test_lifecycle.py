@@ -1,5 +1,5 @@
 """
-The life of a process: its ends, its signals, its code.
+The lifecycle of a process: its ends, its signals, its code.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.control.process.exit_status import CredentialRefused, GaveUp
-from tunnelstack.control.process.lifecycle import Life
+from tunnelstack.control.process.lifecycle import ProcessLifecycle
 from tunnelstack.errors import ConfigurationError
 
 
@@ -56,7 +56,7 @@ class Worker(Service):
         self.over: Deferred[Any] = Deferred()
         self.fails = fails
 
-    def whenEnded(self) -> Deferred[Any]:
+    def whenFailed(self) -> Deferred[Any]:
         return self.over
 
     def startService(self) -> None:
@@ -70,49 +70,49 @@ class LifeTests(SynchronousTestCase):
     One service in a process.
     """
 
-    def live(self, worker: Worker | None = None, **options: Any) -> Life:
+    def live(self, worker: Worker | None = None, **options: Any) -> ProcessLifecycle:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
         self.reactor = Told()
         self.worker = worker or Worker()
-        life = Life(self.reactor, self.worker, **options)
-        life.startService()
+        lifecycle = ProcessLifecycle(self.reactor, self.worker, **options)
+        lifecycle.startService()
         self.reactor.run()
-        return life
+        return lifecycle
 
     def hears(self, number: int) -> None:
         signal.raise_signal(number)
 
     def test_anEndGivesTheCode(self) -> None:
         for ending, code in ((GaveUp("no edge"), 69), (CredentialRefused("no"), 77), (ConfigurationError("wrong"), 78)):
-            life = self.live()
+            lifecycle = self.live()
             self.assertEqual(self.reactor.told, [])
             self.worker.over.callback(ending)
-            self.assertEqual((life.code, self.reactor.told), (code, ["stop"]))
+            self.assertEqual((lifecycle.code, self.reactor.told), (code, ["stop"]))
 
     def test_aStartThatFails(self) -> None:
-        life = self.live(Worker(fails=ConfigurationError("wrong")))
-        self.assertEqual((life.code, self.reactor.told), (78, ["stop"]))
+        lifecycle = self.live(Worker(fails=ConfigurationError("wrong")))
+        self.assertEqual((lifecycle.code, self.reactor.told), (78, ["stop"]))
 
     def test_aDefectIsLoggedWithItsTraceback(self) -> None:
-        life = self.live(Worker(fails=ZeroDivisionError()))
-        self.assertEqual((life.code, self.reactor.told), (70, ["stop"]))
+        lifecycle = self.live(Worker(fails=ZeroDivisionError()))
+        self.assertEqual((lifecycle.code, self.reactor.told), (70, ["stop"]))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_termStopsAndASecondOneAtOnce(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            life = self.live()
+            lifecycle = self.live()
             self.hears(number)
             self.assertEqual(self.reactor.told, ["stop"])
             self.hears(number)
             self.assertEqual(self.reactor.told, ["stop", "crash"])
-            self.assertEqual(life.code, 0)
+            self.assertEqual(lifecycle.code, 0)
 
     def test_anEndWhileStoppingChangesNothing(self) -> None:
-        life = self.live()
+        lifecycle = self.live()
         self.hears(signal.SIGTERM)
         self.worker.over.callback(GaveUp("late"))
-        self.assertEqual((life.code, self.reactor.told), (0, ["stop"]))
+        self.assertEqual((lifecycle.code, self.reactor.told), (0, ["stop"]))
 
     def test_hupReloadsAndAMistakeEndsNothing(self) -> None:
         def reload() -> None:

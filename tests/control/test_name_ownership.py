@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.control.auth.name_ownership import Owners
+from tunnelstack.control.auth.name_ownership import NameOwnership
 from tunnelstack.control.config.records import CheckerRecord, Route, TokenRecord
 from tunnelstack.records import Principal
 
@@ -24,12 +24,12 @@ class OwnersTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        self.owners = Owners()
+        self.owners = NameOwnership()
         laptop = record("laptop", "http:app", "stream:db-*", "http:w?b", "tcp:*")
-        self.owners.credentials([record("ports", *PORTS.allow), laptop])
+        self.owners.setCredentials([record("ports", *PORTS.allow), laptop])
 
     def may(self, name: str, principal: Principal = PORTS) -> bool:
-        return self.owners.lets(principal, name)
+        return self.owners.mayUse(principal, name)
 
     def test_whatIsNobodysIsFree(self) -> None:
         self.assertTrue(self.may("game"))
@@ -55,11 +55,11 @@ class OwnersTests(SynchronousTestCase):
         self.assertTrue(self.may("app", Principal(agent="laptop", allow=("tcp:20000",))))
 
     def test_whatEverybodyCouldBeMeantByIsNobodys(self) -> None:
-        self.owners.credentials([record("laptop", "http:*", "stream:**", "http:?*")])
+        self.owners.setCredentials([record("laptop", "http:*", "stream:**", "http:?*")])
         self.assertTrue(self.may("anything"))
 
     def test_whatRoutesLeadTo(self) -> None:
-        self.owners.routes("example.net", [
+        self.owners.setRoutes("example.net", [
             Route(host="shop.example.com", to="laptop/store"), Route(host="news.example.net", to="paper"),
             Route(host="*.example.net", to="laptop/rest"), Route(host="a.b.example.net", to="laptop/deep"),
             Route(host="camera.example.net", to="lab.camera:80"), Route(host="home.example.net", to="ports/home"),
@@ -73,19 +73,19 @@ class OwnersTests(SynchronousTestCase):
         self.assertTrue(self.may("paper", Principal(agent="ports", allow=("tcp:1", "http:paper"))))
 
     def test_whomACheckerKnows(self) -> None:
-        self.owners.credentials([CheckerRecord(auth="file:x", allow=("http:team-*",))])
+        self.owners.setCredentials([CheckerRecord(auth="file:x", allow=("http:team-*",))])
         self.assertFalse(self.may("team-1"))
         self.assertTrue(self.may("team-1", Principal(agent="alice", allow=("http:team-*", "tcp:1"))))
 
     def test_onlyTheLatestCounts(self) -> None:
-        self.owners.credentials([])
+        self.owners.setCredentials([])
         self.assertTrue(self.may("app"))
 
     def test_veryManyCredentials(self) -> None:
         """
         Five thousand agents come back at once: looking for the owner of a name does not look at all of them.
         """
-        self.owners.credentials([record(f"agent-{number}", f"http:site-{number}-*") for number in range(5000)])
+        self.owners.setCredentials([record(f"agent-{number}", f"http:site-{number}-*") for number in range(5000)])
         self.assertFalse(self.may("site-4999-x"))
         for number in range(5000):
             self.assertTrue(self.may(f"other-{number}"))

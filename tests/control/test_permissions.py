@@ -1,5 +1,5 @@
 """
-Rights: what was granted is allowed, and nothing else.
+Permissions: what was granted is allowed, and nothing else.
 """
 
 from __future__ import annotations
@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.control.auth.permissions import EVERY_PORT, matches, readPorts, readRights, rightsOf
+from tunnelstack.control.auth.permissions import (
+    EVERY_PORT,
+    matches,
+    parsePermissions,
+    parsePorts,
+    permissionsOf,
+)
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.records import Principal
 
@@ -22,34 +28,34 @@ class RightsTests(SynchronousTestCase):
     """
 
     def test_nothingIsAllowedByItself(self) -> None:
-        rights = rightsOf(Principal(agent="laptop"))
+        rights = permissionsOf(Principal(agent="laptop"))
         self.assertFalse(rights.mayServe("laptop"))
         self.assertFalse(rights.mayStream("laptop"))
         self.assertFalse(rights.mayDial("laptop", "laptop/laptop"))
-        self.assertFalse(rights.mayTake(20000))
+        self.assertFalse(rights.mayUsePort(20000))
         self.assertFalse(rights.ssh)
 
     def test_eachRightAllowsItsOwn(self) -> None:
-        rights = readRights(["http:web-*", "stream:db", "dial:laptop/*", "tcp:20000-20002", "tcp:9", "udp:53", "ssh"])
+        rights = parsePermissions(["http:web-*", "stream:db", "dial:laptop/*", "tcp:20000-20002", "tcp:9", "udp:53", "ssh"])
         self.assertTrue(rights.mayServe("web-1"))
         self.assertFalse(rights.mayServe("db"))
         self.assertTrue(rights.mayStream("db"))
         self.assertFalse(rights.mayStream("web-1"))
         self.assertTrue(rights.mayDial("db", "laptop/db"))
         self.assertFalse(rights.mayDial("db", "desktop/db"))
-        self.assertEqual([port for port in range(1, 65536) if rights.mayTake(port)], [9, 20000, 20001, 20002])
+        self.assertEqual([port for port in range(1, 65536) if rights.mayUsePort(port)], [9, 20000, 20001, 20002])
         self.assertEqual(rights.udp, (range(53, 54),))
         self.assertTrue(rights.ssh)
 
     def test_whatIsNoRightIsRefusedWithASentence(self) -> None:
         for wrong in ("", "http", "http:", "web:x", "SSH", "ssh:", "tcp:x", "tcp:0", "tcp:65536", "tcp:5-4", "tcp:1-", "tcp:٣"):
             with self.assertRaises(ConfigurationError, msg=wrong):
-                readRights([wrong])
+                parsePermissions([wrong])
 
     def test_ports(self) -> None:
-        self.assertEqual(readPorts("*"), EVERY_PORT)
-        self.assertEqual(readPorts("65535"), range(65535, 65536))
-        self.assertEqual(readPorts("1-65535"), EVERY_PORT)
+        self.assertEqual(parsePorts("*"), EVERY_PORT)
+        self.assertEqual(parsePorts("65535"), range(65535, 65536))
+        self.assertEqual(parsePorts("1-65535"), EVERY_PORT)
 
 
 class GlobTests(SynchronousTestCase):

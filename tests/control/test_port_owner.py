@@ -10,7 +10,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tunnelstack.control.process.port_owner import PROC, holderOf
+from tunnelstack.control.process.port_owner import PROC, portOwner
 
 
 class HolderTests(SynchronousTestCase):
@@ -28,11 +28,11 @@ class HolderTests(SynchronousTestCase):
                 except OSError:
                     continue
                 held.listen()
-                self.assertTrue(holderOf(held.getsockname()[1]).endswith(f", process {os.getpid()}"))
+                self.assertTrue(portOwner(held.getsockname()[1]).endswith(f", process {os.getpid()}"))
 
     def test_aConnectionIsNoHolder(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
-            self.assertEqual(holderOf(client.getsockname()[1]), "")
+            self.assertEqual(portOwner(client.getsockname()[1]), "")
 
     def test_aSystemThatDoesNotSay(self) -> None:
-        self.assertEqual(holderOf(1, Path(self.mktemp())), "")
+        self.assertEqual(portOwner(1, Path(self.mktemp())), "")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.control.config.proxy_env import exempt, proxyFor
+from tunnelstack.control.config.proxy_env import bypassesProxy, proxyFor
 
 PROXY = "http://proxy:3128"
 
@@ -48,7 +48,7 @@ class ProxyTests(SynchronousTestCase):
             ("fd00::1", "[fd00::1]:80"), ("a.example", "."),
         )  # fmt: skip
         for host, rules in yes:
-            self.assertTrue(exempt(host, 443, rules), (host, rules))
+            self.assertTrue(bypassesProxy(host, 443, rules), (host, rules))
         for host, rules in no:
-            self.assertFalse(exempt(host, 443, rules), (host, rules))
+            self.assertFalse(bypassesProxy(host, 443, rules), (host, rules))
         self.assertEqual(proxyFor("https://a.example", {"HTTPS_PROXY": PROXY, "NO_PROXY": "a.example"}), "")

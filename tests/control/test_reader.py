@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.control.config import reader, records
 from tunnelstack.control.config.setting import keyOf
-from tunnelstack.control.config.toml_lines import Lines
+from tunnelstack.control.config.toml_lines import LineIndex
 from tunnelstack.errors import ConfigurationError
 
 DIGEST = "ab" * 32
@@ -225,15 +225,15 @@ class LinesTests(SynchronousTestCase):
     """
 
     def test_keysAndTables(self) -> None:
-        lines = Lines(AGENT)
-        self.assertEqual(lines.of(("agent", "give_up_after_seconds")), 2)
-        self.assertEqual(lines.of(("edge", 0, "token_file")), 6)
-        self.assertEqual(lines.of(("service", 1)), 13)
-        self.assertEqual(lines.of(("service", 1, "target")), 16)
+        lines = LineIndex(AGENT)
+        self.assertEqual(lines.lineOf(("agent", "give_up_after_seconds")), 2)
+        self.assertEqual(lines.lineOf(("edge", 0, "token_file")), 6)
+        self.assertEqual(lines.lineOf(("service", 1)), 13)
+        self.assertEqual(lines.lineOf(("service", 1, "target")), 16)
 
     def test_whatHasNoPlaceIsAtWhatHoldsIt(self) -> None:
-        self.assertEqual(Lines("a = 1\n[b]\nc = [\n1,\n2]\n").of(("b", "c", 1)), 3)
-        self.assertEqual(Lines("a = 1\n").of(("z",)), 1)
+        self.assertEqual(LineIndex("a = 1\n[b]\nc = [\n1,\n2]\n").lineOf(("b", "c", 1)), 3)
+        self.assertEqual(LineIndex("a = 1\n").lineOf(("z",)), 1)
 
     @given(st.lists(VALUES, min_size=1, max_size=6))
     def test_whateverAValueSpans(self, values: list[str]) -> None:
@@ -242,9 +242,9 @@ class LinesTests(SynchronousTestCase):
             places[f"key{index}"] = text.count("\n") + 1
             text += f"key{index} = {value}  # it's \"here\"\n"
         self.assertEqual(set(tomllib.loads(text)), set(places))
-        lines = Lines(text)
-        self.assertEqual({key: lines.of((key,)) for key in places}, places)
+        lines = LineIndex(text)
+        self.assertEqual({key: lines.lineOf((key,)) for key in places}, places)
 
     @given(st.text(alphabet="[]{}\"'=#.\n ab\\", max_size=60))
     def test_anyTextHasLines(self, text: str) -> None:
-        self.assertGreaterEqual(Lines(text).of(("a",)), 1)
+        self.assertGreaterEqual(LineIndex(text).lineOf(("a",)), 1)

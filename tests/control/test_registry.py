@@ -45,17 +45,17 @@ class RegistryTests(SynchronousTestCase):
 
     def arrived(self, **how: Any) -> Tunnel:
         one = tunnel(**how)
-        self.registry.arrive(one)
+        self.registry.add(one)
         return one
 
     def denied(self, code: str, name: str, one: Tunnel, kind: str = "http") -> None:
-        error = self.assertRaises(Denied, self.registry.offer, kind, name, one)
+        error = self.assertRaises(Denied, self.registry.claim, kind, name, one)
         self.assertEqual(error.code, code)
 
     def test_aNameLeadsToItsHolder(self) -> None:
         one = self.arrived()
-        self.assertTrue(self.registry.offer("http", "site", one))
-        self.assertFalse(self.registry.offer("http", "site", one))
+        self.assertTrue(self.registry.claim("http", "site", one))
+        self.assertFalse(self.registry.claim("http", "site", one))
         self.assertIs(self.registry.pick("site"), one)
         self.assertIs(self.registry.pick("laptop/site"), one)
         self.assertIsNone(self.registry.pick("desktop/site"))
@@ -63,28 +63,28 @@ class RegistryTests(SynchronousTestCase):
         self.assertEqual(self.told, [("http", "site", True)])
 
     def test_anotherAgentIsRefused(self) -> None:
-        self.registry.offer("http", "site", self.arrived(share=True))
+        self.registry.claim("http", "site", self.arrived(share=True))
         self.denied("taken", "site", self.arrived(agent="desktop", share=True))
 
     def test_anotherProcessIsRefusedUnlessBothShare(self) -> None:
-        self.registry.offer("http", "site", self.arrived())
+        self.registry.claim("http", "site", self.arrived())
         self.denied("taken", "site", self.arrived(instance="2"))
         self.denied("taken", "site", self.arrived(instance="3", share=True))
 
     def test_oneThatDrainsMakesRoomForItsSuccessor(self) -> None:
         one, two, other = self.arrived(), self.arrived(instance="2"), self.arrived(agent="desk")
-        self.registry.offer("http", "site", one)
+        self.registry.claim("http", "site", one)
         one.healthy = False
         self.denied("taken", "site", other)
-        self.registry.offer("http", "site", two)
+        self.registry.claim("http", "site", two)
         self.assertIs(self.registry.pick("site"), two)
-        self.registry.depart(one)
+        self.registry.remove(one)
         self.assertIs(self.registry.pick("site"), two)
 
     def test_whoSharesTakesTurnsWhileHealthy(self) -> None:
         three = [self.arrived(instance=instance, share=True) for instance in "123"]
         for one in three:
-            self.registry.offer("http", "site", one)
+            self.registry.claim("http", "site", one)
         picked = [self.registry.pick("site") for _ in range(6)]
         self.assertEqual(picked, three * 2)
         three[1].healthy = False
@@ -94,56 +94,56 @@ class RegistryTests(SynchronousTestCase):
 
     def test_aProcessThatComesBackReplacesWhatItLeft(self) -> None:
         old = self.arrived()
-        self.registry.offer("http", "site", old)
+        self.registry.claim("http", "site", old)
         new = tunnel()
-        self.assertEqual(self.registry.arrive(new), [old])
+        self.assertEqual(self.registry.add(new), [old])
         self.assertIsNone(self.registry.pick("site"))
-        self.registry.offer("http", "site", new)
+        self.registry.claim("http", "site", new)
         self.assertIs(self.registry.pick("site"), new)
-        self.assertEqual(self.registry.depart(old), [])
+        self.assertEqual(self.registry.remove(old), [])
         self.assertIs(self.registry.pick("site"), new)
 
     def test_processesWithoutANameAreNeverReplaced(self) -> None:
         first, second = self.arrived(instance=""), tunnel(instance="")
-        self.assertEqual(self.registry.arrive(second), [])
-        self.assertTrue(self.registry.present(first))
+        self.assertEqual(self.registry.add(second), [])
+        self.assertTrue(self.registry.hasTunnel(first))
 
     def test_whoGoesLeavesNothing(self) -> None:
         one, two = self.arrived(share=True), self.arrived(instance="2", share=True)
         for name in ("a", "b"):
-            self.registry.offer("http", name, one)
-        self.registry.offer("http", "b", two)
-        self.assertEqual(self.registry.depart(one), [("http", "a")])
+            self.registry.claim("http", name, one)
+        self.registry.claim("http", "b", two)
+        self.assertEqual(self.registry.remove(one), [("http", "a")])
         self.assertIsNone(self.registry.pick("a"))
         self.assertIs(self.registry.pick("b"), two)
         self.assertEqual(self.told, [("http", "a", True), ("http", "b", True), ("http", "a", False)])
-        self.assertEqual(self.registry.depart(one), [])
+        self.assertEqual(self.registry.remove(one), [])
         self.denied("absent", "c", one)
 
     def test_namesOfThoseWhoWentAreRemembered(self) -> None:
-        self.assertFalse(self.registry.knows("site"))
+        self.assertFalse(self.registry.isKnown("site"))
         one = self.arrived()
-        self.registry.offer("http", "site", one)
-        self.registry.depart(one)
-        self.assertTrue(self.registry.knows("site"))
-        self.assertTrue(self.registry.knows("laptop/site"))
-        self.assertFalse(self.registry.knows("desktop/site"))
-        self.assertFalse(self.registry.knows("site", "tcp"))
+        self.registry.claim("http", "site", one)
+        self.registry.remove(one)
+        self.assertTrue(self.registry.isKnown("site"))
+        self.assertTrue(self.registry.isKnown("laptop/site"))
+        self.assertFalse(self.registry.isKnown("desktop/site"))
+        self.assertFalse(self.registry.isKnown("site", "tcp"))
 
     def test_notMoreThanSoManyAreRemembered(self) -> None:
         self.patch(registry, "REMEMBERED", 3)
         one = self.arrived()
         for name in "abcd":
-            self.registry.offer("http", name, one)
+            self.registry.claim("http", name, one)
             self.registry.withdraw("http", name, one)
-        self.assertEqual([self.registry.knows(name) for name in "abcd"], [False, True, True, True])
+        self.assertEqual([self.registry.isKnown(name) for name in "abcd"], [False, True, True, True])
 
     def test_whoOnlyDialsIsNotDialled(self) -> None:
         serving = self.arrived(instance="1")
-        self.registry.offer("ssh", "desk", serving)
+        self.registry.claim("ssh", "desk", serving)
         dialling = self.arrived(instance="2")
         self.assertIs(self.registry.agent("laptop"), serving)
-        self.registry.depart(serving)
+        self.registry.remove(serving)
         self.assertIs(self.registry.agent("laptop"), dialling)
 
     def test_theNewestHealthyTunnelIsTheAgents(self) -> None:
@@ -167,10 +167,10 @@ class RegistryMachine(RuleBasedStateMachine):
         self.held: set[tuple[str, str, Tunnel]] = set()
 
     @rule(agent=st.sampled_from("ab"), instance=st.sampled_from(["", "1", "2"]), share=st.booleans())
-    def arrive(self, agent: str, instance: str, share: bool) -> None:
+    def add(self, agent: str, instance: str, share: bool) -> None:
         one = tunnel(agent, instance, share)
         gone = [old for old in self.there if instance and (old.principal.agent, old.instance) == (agent, instance)]
-        assert self.registry.arrive(one) == gone
+        assert self.registry.add(one) == gone
         self.forget(gone)
         self.there.append(one)
 
@@ -179,14 +179,14 @@ class RegistryMachine(RuleBasedStateMachine):
         self.held = {holding for holding in self.held if holding[2] not in gone}
 
     @rule(which=st.integers(0, 9))
-    def depart(self, which: int) -> None:
+    def remove(self, which: int) -> None:
         if which < len(self.there):
             gone = self.there[which]
-            self.registry.depart(gone)
+            self.registry.remove(gone)
             self.forget([gone])
 
     @rule(which=st.integers(0, 9), kind=st.sampled_from(["http", "tcp"]), name=st.sampled_from("xy"))
-    def offer(self, which: int, kind: str, name: str) -> None:
+    def claim(self, which: int, kind: str, name: str) -> None:
         if which >= len(self.there):
             return
         one = self.there[which]
@@ -198,7 +198,7 @@ class RegistryMachine(RuleBasedStateMachine):
             )
         ]
         try:
-            self.registry.offer(kind, name, one)
+            self.registry.claim(kind, name, one)
         except Denied as denied:
             assert rivals and denied.code == "taken"
         else:

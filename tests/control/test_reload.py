@@ -13,11 +13,11 @@ from tunnelstack.control.config.records import (
     EdgeAddress,
     EdgeConfig,
     Limits,
-    Listener,
+    ListenerConfig,
     Route,
     ServiceConfig,
 )
-from tunnelstack.control.config.reload import SHAPES, difference
+from tunnelstack.control.config.reload import RELOAD_RULES, difference
 
 TENANT = "00000000-0000-4000-0000-00000000000a"
 SITE = ServiceConfig(name="site", target="3000")
@@ -32,14 +32,14 @@ class EdgeTests(SynchronousTestCase):
     def test_nothing(self) -> None:
         config = EdgeConfig(domain="example.net")
         found = difference(config, EdgeConfig(domain="example.net"))
-        self.assertEqual((found.config, found.changed, found.waiting), (config, (), ()))
+        self.assertEqual((found.config, found.changed, found.needsRestart), (config, (), ()))
         self.assertEqual(found.sentences("the edge"), ("nothing has changed",))
 
     def test_whatCountsAtOnceAndWhatWaits(self) -> None:
         old = EdgeConfig(routes=(Route(host="a.net", to="a"),))
         new = EdgeConfig(
             domain="example.net", drainSeconds=5.0, limits=Limits(visitors=9, sessionStreams=7),
-            routes=(Route(host="b.net", to="b"), Route(host="c.net", to="c")), listeners=(Listener(endpoint="tcp:81"),),
+            routes=(Route(host="b.net", to="b"), Route(host="c.net", to="c")), listeners=(ListenerConfig(endpoint="tcp:81"),),
         )
         found = difference(old, new)
         self.assertEqual(found.sentences("the edge"), (
@@ -76,7 +76,7 @@ class AgentTests(SynchronousTestCase):
             "[[service]] docs: new", "[[service]] site target: 3000 becomes 3001",
             "[[service]] site rewrite_host: none becomes inner", "[[service]] raw: gone",
         ))
-        self.assertEqual((found.waiting, found.config.services), ((), new.services))
+        self.assertEqual((found.needsRestart, found.config.services), ((), new.services))
 
     def test_whatCountsAtOnceAndWhatWaits(self) -> None:
         old = AgentConfig(edges=(HOME,))
@@ -104,7 +104,7 @@ class ShapeTests(SynchronousTestCase):
         What no file says directly is a table of its own here, or the process's own.
         """
         beyond = {EdgeConfig: {"stateDirectory", "dev"}, AgentConfig: set()}
-        for record, shape in SHAPES.items():
+        for record, shape in RELOAD_RULES.items():
             own = {attribute.name for attribute in record.__attrs_attrs__ if not attribute.metadata["inFile"]}  # type: ignore
             known = {*shape.tables, *shape.lists, *shape.named, *shape.kept, *shape.whole, *shape.own} - {""}
             self.assertEqual(own - known, beyond[record])

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.control.config.records import AgentConfig, EdgeAddress
 from tunnelstack.control.config.sources import Sources
-from tunnelstack.control.config.state_dir import State, stateFolder
+from tunnelstack.control.config.state_dir import StateDirectory, stateDirectoryPath
 from tunnelstack.errors import ConfigurationError
 
 FILE = """
@@ -40,7 +40,7 @@ class SourcesTests(SynchronousTestCase):
         for part in parts:
             environ.update(part)
         if dev:
-            State(stateFolder(environ)).keepDevEdge(EdgeAddress(url=dev, token="dev-token"))
+            StateDirectory(stateDirectoryPath(environ)).saveDevEdge(EdgeAddress(url=dev, token="dev-token"))
         return environ
 
     def edge(self, environ: dict[str, str], *given: Any, **options: Any) -> tuple[str, str]:

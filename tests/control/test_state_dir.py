@@ -10,7 +10,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.control.config.records import EdgeAddress
-from tunnelstack.control.config.state_dir import State, stateFolder
+from tunnelstack.control.config.state_dir import StateDirectory, stateDirectoryPath
 from tunnelstack.errors import ConfigurationError
 
 
@@ -21,16 +21,16 @@ class FolderTests(SynchronousTestCase):
 
     def test_systemdFirst(self) -> None:
         environ = {"STATE_DIRECTORY": "/var/lib/a:/var/lib/b", "XDG_STATE_HOME": "/x", "HOME": "/h"}
-        self.assertEqual(stateFolder(environ), Path("/var/lib/a"))
+        self.assertEqual(stateDirectoryPath(environ), Path("/var/lib/a"))
 
     def test_thenXDG(self) -> None:
-        self.assertEqual(stateFolder({"XDG_STATE_HOME": "/x", "HOME": "/h"}), Path("/x/tunnelstack"))
+        self.assertEqual(stateDirectoryPath({"XDG_STATE_HOME": "/x", "HOME": "/h"}), Path("/x/tunnelstack"))
 
     def test_aRelativeXDGIsIgnored(self) -> None:
-        self.assertEqual(stateFolder({"XDG_STATE_HOME": "x", "HOME": "/h"}), Path("/h/.local/state/tunnelstack"))
+        self.assertEqual(stateDirectoryPath({"XDG_STATE_HOME": "x", "HOME": "/h"}), Path("/h/.local/state/tunnelstack"))
 
     def test_thenHome(self) -> None:
-        self.assertEqual(stateFolder({"HOME": "/h"}), Path("/h/.local/state/tunnelstack"))
+        self.assertEqual(stateDirectoryPath({"HOME": "/h"}), Path("/h/.local/state/tunnelstack"))
 
 
 class StateTests(SynchronousTestCase):
@@ -39,7 +39,7 @@ class StateTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        self.state = State(Path(self.mktemp()).absolute() / "deep" / "state")
+        self.state = StateDirectory(Path(self.mktemp()).absolute() / "deep" / "state")
 
     def test_nobodyElseReadsIt(self) -> None:
         self.state.write("a", "text")
@@ -57,18 +57,18 @@ class StateTests(SynchronousTestCase):
         file = Path(self.mktemp())
         file.write_text("")
         with self.assertRaises(ConfigurationError) as caught:
-            State(file.absolute() / "state").write("a", "text")
+            StateDirectory(file.absolute() / "state").write("a", "text")
         self.assertIn("STATE_DIRECTORY names another", str(caught.exception))
 
     def test_theDevEdge(self) -> None:
-        self.assertIsNone(self.state.devEdge())
+        self.assertIsNone(self.state.loadDevEdge())
         edge = EdgeAddress(url="http://localhost:8080", token="ts_dev_c2VjcmV0")
-        self.state.keepDevEdge(edge)
-        self.assertEqual(self.state.devEdge(), edge)
+        self.state.saveDevEdge(edge)
+        self.assertEqual(self.state.loadDevEdge(), edge)
 
     def test_aDamagedDevEdgeSaysWhatToDo(self) -> None:
         for text in ("url =", "", 'url = "ftp://a"\ntoken = "t"'):
             self.state.write("dev.toml", text)
             with self.assertRaises(ConfigurationError) as caught:
-                self.state.devEdge()
+                self.state.loadDevEdge()
             self.assertIn("delete it and start tunnel-edge --dev again", str(caught.exception))

@@ -13,12 +13,17 @@ from twisted.logger import Logger, LogLevel, LogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.control.process.status_log import StatusLines, Structured, Text, observers
+from tunnelstack.control.process.status_log import (
+    JSONLogObserver,
+    StatusLineObserver,
+    TextLogObserver,
+    makeObservers,
+)
 
 
 class Terminal(StringIO):
     """
-    Text for people.
+    TextLogObserver for people.
     """
 
     def isatty(self) -> bool:
@@ -40,7 +45,7 @@ class ObserverTests(SynchronousTestCase):
         self.publisher.addObserver(kind(self.written.append))
 
     def test_aStatusLine(self) -> None:
-        self.observe(StatusLines)
+        self.observe(StatusLineObserver)
         self.log.info("up   edge={edge} rtt={rtt}ms", edge="localhost:8080", rtt=0.4, status="session")
         self.log.info("not for people", status_="x")
         self.log.warn("nothing listens on {target}", target="localhost:3000")
@@ -58,8 +63,8 @@ class ObserverTests(SynchronousTestCase):
         )
 
     def test_aTerminalSeesEachEventOnce(self) -> None:
-        self.observe(StatusLines)
-        self.observe(Text)
+        self.observe(StatusLineObserver)
+        self.observe(TextLogObserver)
         self.log.warn("ours")
         self.other.warn("theirs")
         self.log.failure("broken", Failure(ZeroDivisionError("seven")))
@@ -68,7 +73,7 @@ class ObserverTests(SynchronousTestCase):
         self.assertIn("ZeroDivisionError: seven", self.written[2])
 
     def test_structuredKeepsTheFields(self) -> None:
-        self.observe(Structured)
+        self.observe(JSONLogObserver)
         self.log.info("agent {agent} is there", agent="laptop", octets=3, odd={1, 2}.__class__)
         self.other.info("noise")
         self.log.debug("noise")
@@ -80,7 +85,7 @@ class ObserverTests(SynchronousTestCase):
         self.assertIn("ZeroDivisionError: seven", second["traceback"])
 
     def test_aLineIsALine(self) -> None:
-        self.observe(Structured)
+        self.observe(JSONLogObserver)
         self.log.info("{said}", said='two\nlines "quoted"')
         self.assertEqual(self.written[0].count("\n"), 1)
 
@@ -91,15 +96,15 @@ class ChoiceTests(SynchronousTestCase):
     """
 
     def kinds(self, out: Any, err: Any) -> list[type]:
-        return [type(observer) for observer in observers(out, err)]
+        return [type(observer) for observer in makeObservers(out, err)]
 
     def test_onATerminal(self) -> None:
-        self.assertEqual(self.kinds(Terminal(), Terminal()), [StatusLines, Text])
+        self.assertEqual(self.kinds(Terminal(), Terminal()), [StatusLineObserver, TextLogObserver])
 
     def test_onPipes(self) -> None:
-        self.assertEqual(self.kinds(StringIO(), StringIO()), [StatusLines, Structured])
+        self.assertEqual(self.kinds(StringIO(), StringIO()), [StatusLineObserver, JSONLogObserver])
 
     def test_inOneFileEachEventIsThereOnce(self) -> None:
         path = Path(self.mktemp())
         with path.open("w") as out, path.open("a") as err:
-            self.assertEqual(self.kinds(out, err), [Structured])
+            self.assertEqual(self.kinds(out, err), [JSONLogObserver])

@@ -17,8 +17,8 @@ from twisted.plugin import getPlugins
 from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.control.process.lifecycle import Life
-from tunnelstack.control.process.systemd import Notifier, activated
+from tunnelstack.control.process.lifecycle import ProcessLifecycle
+from tunnelstack.control.process.systemd import Notifier, activatedSockets
 from tunnelstack.errors import ConfigurationError
 
 
@@ -59,7 +59,7 @@ class Worker(Service):
     def whenReady(self) -> Deferred[None]:
         return self.ready
 
-    def whenEnded(self) -> Deferred[Any]:
+    def whenFailed(self) -> Deferred[Any]:
         return Deferred()
 
 
@@ -103,34 +103,34 @@ class NotifierTests(Systemd):
     def test_theWatchdogIsFedTwiceAsOften(self) -> None:
         clock = Clock()
         environ = {"NOTIFY_SOCKET": self.path, "WATCHDOG_USEC": "4000000", "WATCHDOG_PID": "77"}
-        quiet = Notifier(environ, 77).beat(clock)
+        quiet = Notifier(environ, 77).startWatchdog(clock)
         clock.pump([1.0] * 6)
         self.assertEqual(self.heard(), ["WATCHDOG=1"] * 4)
         quiet()
         clock.pump([1.0] * 6)
         self.assertEqual(self.heard(), [])
-        Notifier(environ, 78).beat(clock)     # it was meant for another process
+        Notifier(environ, 78).startWatchdog(clock)     # it was meant for another process
         self.assertEqual((self.heard(), clock.getDelayedCalls()), ([], []))
 
     def test_theLifeOfAProcess(self) -> None:
-        self.patch(Life, "_watchSignals", lambda life: None)
+        self.patch(ProcessLifecycle, "_watchSignals", lambda lifecycle: None)
         worker, clock = Worker(), Told()
-        life = Life(clock, worker, reload=lambda: ("done",), notifier=Notifier({"NOTIFY_SOCKET": self.path}))
-        life.startService()
+        lifecycle = ProcessLifecycle(clock, worker, reload=lambda: ("done",), notifier=Notifier({"NOTIFY_SOCKET": self.path}))
+        lifecycle.startService()
         self.assertEqual(self.heard(), [])
         worker.ready.callback(None)
         self.assertEqual(self.heard(), ["READY=1"])
-        self.assertEqual(self.successResultOf(life.reload()), ("done",))
+        self.assertEqual(self.successResultOf(lifecycle.reload()), ("done",))
         self.assertEqual([said.partition("\n")[0] for said in self.heard()], ["RELOADING=1", "READY=1"])
-        life.stopService()
+        lifecycle.stopService()
         self.assertEqual([said.partition("\n")[0] for said in self.heard()], ["STOPPING=1"])
 
     def test_aReloadThatFailsIsOverToo(self) -> None:
         def wrong() -> None:
             raise ConfigurationError("line 3")
 
-        life = Life(Told(), Worker(), reload=wrong, notifier=Notifier({"NOTIFY_SOCKET": self.path}))
-        self.failureResultOf(life.reload(), ConfigurationError)
+        lifecycle = ProcessLifecycle(Told(), Worker(), reload=wrong, notifier=Notifier({"NOTIFY_SOCKET": self.path}))
+        self.failureResultOf(lifecycle.reload(), ConfigurationError)
         self.assertEqual(self.heard()[-1], "READY=1")
 
 
@@ -140,7 +140,7 @@ class ActivationTests(SynchronousTestCase):
     """
 
     def test_thereAreNone(self) -> None:
-        self.assertEqual(activated(), ())
+        self.assertEqual(activatedSockets(), ())
 
     def test_whatIsNoListeningSocketIsPassedOver(self) -> None:
         unix = socket.socket(socket.AF_UNIX)
@@ -152,4 +152,4 @@ class ActivationTests(SynchronousTestCase):
             handed = ListenFDs([silent.fileno(), here.fileno(), file.fileno(), unix.fileno(), 9999], list("abcde"))
             [parser] = [each for each in getPlugins(IStreamServerEndpointStringParser) if each.prefix == "systemd"]
             self.patch(type(parser), "_sddaemon", handed)
-            self.assertEqual(activated(), ("systemd:domain=INET:index=1", "systemd:domain=UNIX:index=3"))
+            self.assertEqual(activatedSockets(), ("systemd:domain=INET:index=1", "systemd:domain=UNIX:index=3"))

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.control.auth.token_store import KeptTokens, quoted
+from tunnelstack.control.auth.token_store import TokenStore, quoted
 from tunnelstack.control.auth.tokens import newToken
 from tunnelstack.control.config.reader import Mistakes
 from tunnelstack.control.config.records import TokenRecord
-from tunnelstack.control.config.state_dir import State
+from tunnelstack.control.config.state_dir import StateDirectory
 from tunnelstack.errors import ConfigurationError
 
 
@@ -33,10 +33,10 @@ class KeptTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()) / "state"
-        self.kept = KeptTokens(State(self.folder))
+        self.kept = TokenStore(StateDirectory(self.folder))
 
     def test_nothingIsThereAtFirst(self) -> None:
-        self.assertEqual((self.kept.read(), self.kept.stamp()), ((), ()))
+        self.assertEqual((self.kept.read(), self.kept.modificationStamp()), ((), ()))
 
     def test_whatIsAddedIsRead(self) -> None:
         records = (
@@ -58,17 +58,17 @@ class KeptTests(SynchronousTestCase):
         self.assertEqual(self.kept.revoke("a"), (two,))
 
     def test_aChangeIsSeen(self) -> None:
-        stamps = {self.kept.stamp()}
+        stamps = {self.kept.modificationStamp()}
         for _ in range(3):
             self.kept.add(record())
-            stamps.add(self.kept.stamp())
+            stamps.add(self.kept.modificationStamp())
         self.assertEqual(len(stamps), 4)
 
     def test_nothingIsWrittenWhereNothingChanges(self) -> None:
         self.kept.add(record())
-        before = self.kept.stamp()
+        before = self.kept.modificationStamp()
         self.kept.revoke("nobody")
-        self.assertEqual(self.kept.stamp(), before)
+        self.assertEqual(self.kept.modificationStamp(), before)
 
     def test_aDamagedFileIsToldAndNotOverwritten(self) -> None:
         self.kept.add(record())

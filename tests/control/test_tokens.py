@@ -14,10 +14,10 @@ from zope.interface.verify import verifyObject
 
 from tunnelstack.control.auth.checkers import CheckerAuthenticator
 from tunnelstack.control.auth.tokens import (
-    FORM,
+    TOKEN_FORMAT,
     CredentialUnknown,
     TokenAuthenticator,
-    TokenBook,
+    TokenTable,
     identifierOf,
     newToken,
 )
@@ -43,12 +43,12 @@ class TokenTests(SynchronousTestCase):
         self.record = TokenRecord(
             name="laptop", tokenSha256=self.new.tokenSha256.upper(), allow=("http:*",), share=True, id=self.new.id
         )
-        self.authenticator = TokenAuthenticator(TokenBook([self.record]))
+        self.authenticator = TokenAuthenticator(TokenTable([self.record]))
 
     def test_tokensHaveTheirForm(self) -> None:
         for _ in range(50):                   # a secret may hold underscores
             new = newToken()
-            self.assertRegex(new.token, FORM)
+            self.assertRegex(new.token, TOKEN_FORMAT)
             self.assertEqual(identifierOf(new.token), new.id)
         self.assertEqual(self.new.tokenSha256, sha256(self.new.token.encode()).hexdigest())
 
@@ -69,20 +69,20 @@ class TokenTests(SynchronousTestCase):
 
     def test_theBookMayBeReplaced(self) -> None:
         principal = self.successResultOf(self.authenticator.authenticate(claim(self.new.token)))
-        self.assertTrue(self.authenticator.book.knows(principal))
-        self.authenticator.book.replace([])
+        self.assertTrue(self.authenticator.tokens.isCurrent(principal))
+        self.authenticator.tokens.replace([])
         self.failureResultOf(self.authenticator.authenticate(claim(self.new.token)), CredentialUnknown)
-        self.assertFalse(self.authenticator.book.knows(principal))
+        self.assertFalse(self.authenticator.tokens.isCurrent(principal))
 
     def test_aTokenThatHasExpiredIsUnknown(self) -> None:
         time = [datetime(2026, 1, 1, tzinfo=UTC)]
         record = evolve(self.record, expires=time[0] + timedelta(seconds=1))
-        self.authenticator.book = book = TokenBook([record], lambda: time[0])
+        self.authenticator.tokens = book = TokenTable([record], lambda: time[0])
         principal = self.successResultOf(self.authenticator.authenticate(claim(self.new.token)))
-        self.assertTrue(book.knows(principal))
+        self.assertTrue(book.isCurrent(principal))
         time[0] += timedelta(seconds=1)
         self.failureResultOf(self.authenticator.authenticate(claim(self.new.token)), CredentialUnknown)
-        self.assertFalse(book.knows(principal))
+        self.assertFalse(book.isCurrent(principal))
         self.assertEqual(book.record(self.new.id), record)        # why it is unknown can still be said
 
     def test_interfaces(self) -> None:

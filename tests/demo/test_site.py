@@ -11,7 +11,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.trial.unittest import TestCase
 
-from tunnelstack.demo.site import PIECE, makeSite
+from tunnelstack.demo.site import CHUNK, makeSite
 
 
 class SiteTests(TestCase):
@@ -59,7 +59,7 @@ class SiteTests(TestCase):
         """
         from twisted.internet import reactor
 
-        for size in (0, 1, len(PIECE), len(PIECE) * 3 + 7):
+        for size in (0, 1, len(CHUNK), len(CHUNK) * 3 + 7):
             transport = self.begin(b"GET /octets/%d HTTP/1.1\r\nHost: a\r\n\r\n" % size)
             for _ in range(10):
                 yield deferLater(reactor, 0)

@@ -74,7 +74,7 @@ class Stranger:
             subprotocols=subprotocols,
         )
 
-    def knock(self) -> Stranger:
+    def sendRequest(self) -> Stranger:
         """
         Get a session, and say nothing on it.
         """
@@ -127,7 +127,7 @@ class Stranger:
         """
         The edge has ended the session.
         """
-        return self.session.gone() is not None
+        return self.session.lostReason() is not None
 
     def leave(self) -> None:
         """

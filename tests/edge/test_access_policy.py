@@ -17,16 +17,22 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.edge.test_public_server import GET, OK, PublicCase
 from tests.exchange.doubles import settle
 from tunnelstack.control.auth import passwords
-from tunnelstack.control.auth.passwords import KeptPassword, keep, keptFrom
+from tunnelstack.control.auth.passwords import PasswordHash, hashPassword, parsePasswordHash
 from tunnelstack.control.config.records import EdgeConfig, Limits, Route, TokenRecord
-from tunnelstack.edge.listeners import Listening
-from tunnelstack.edge.public.access_policy import Passwords, Policy, admitted, believedAddress, readRule
-from tunnelstack.edge.public.bandwidth import LATE
+from tunnelstack.edge.listeners import EdgeListener
+from tunnelstack.edge.public.access_policy import (
+    AccessPolicy,
+    BasicAuthenticator,
+    forwardedAddress,
+    isAddressAllowed,
+    parseAddressRule,
+)
+from tunnelstack.edge.public.bandwidth import MAX_DELAYED
 from tunnelstack.errors import ConfigurationError
 
 ALICE = "alice:scrypt:10:AAAAAAAAAAAAAAAAAAAAAA:"
 with mock.patch.object(passwords, "COST", 10):        # a fast one, for tests
-    ALICE = keep("alice", "secret: with a colon")
+    ALICE = hashPassword("alice", "secret: with a colon")
 
 
 def shows(name: str, password: str) -> bytes:
@@ -42,8 +48,8 @@ class RuleTests(SynchronousTestCase):
     """
 
     def judged(self, rules: list[str], *addresses: str) -> list[bool]:
-        read = list(map(readRule, rules))
-        return [admitted(read, address) for address in addresses]
+        read = list(map(parseAddressRule, rules))
+        return [isAddressAllowed(read, address) for address in addresses]
 
     def test_theFirstThatFitsDecides(self) -> None:
         rules = ["deny 10.0.0.5", "allow 10.0.0.0/8", "allow 2001:db8::/32", "deny all"]
@@ -68,14 +74,14 @@ class BelievedTests(SynchronousTestCase):
     """
 
     def test_theLastThatIsNoProxy(self) -> None:
-        def trusts(address: str) -> bool:
+        def isTrusted(address: str) -> bool:
             return address.startswith("10.")
 
         for told, believed in (
             (b"192.0.2.9", "192.0.2.9"), (b"192.0.2.8, 192.0.2.9", "192.0.2.9"), (b"1.1.1.1, 192.0.2.9, 10.0.0.2", "192.0.2.9"),
             (b"", "10.0.0.1"), (b"10.0.0.3", "10.0.0.3"), (b"[2001:db8::1]", "2001:db8::1"), (b"unknown", "unknown"),
         ):  # fmt: skip
-            self.assertEqual(believedAddress([(b"X-Forwarded-For", told)], "10.0.0.1", trusts), believed)
+            self.assertEqual(forwardedAddress([(b"X-Forwarded-For", told)], "10.0.0.1", isTrusted), believed)
 
 
 class PasswordTests(SynchronousTestCase):
@@ -84,17 +90,17 @@ class PasswordTests(SynchronousTestCase):
     """
 
     def test_thereAndBack(self) -> None:
-        kept = keptFrom(ALICE)
-        self.assertTrue(kept.fits(b"secret: with a colon"))
-        self.assertFalse(kept.fits(b"secret"))
+        kept = parsePasswordHash(ALICE)
+        self.assertTrue(kept.verify(b"secret: with a colon"))
+        self.assertFalse(kept.verify(b"secret"))
         self.assertNotIn("salt", repr(kept))
 
     def test_whatCannotBeRead(self) -> None:
         for wrong in ("", "alice", "alice:secret", ALICE + "x:", ALICE.replace(":10:", ":40:"), ":" + ALICE.partition(":")[2]):
             with self.assertRaises(ConfigurationError):
-                keptFrom(wrong)
+                parsePasswordHash(wrong)
         with self.assertRaises(ConfigurationError):
-            keep("a:b", "secret")
+            hashPassword("a:b", "secret")
 
 
 class AddressTests(PublicCase):
@@ -141,14 +147,14 @@ class NameTests(PublicCase):
         self.assertEqual(self.answer(), OK)
 
     def test_aPasswordIsHashedOnce(self) -> None:
-        with mock.patch.object(KeptPassword, "fits", autospec=True, return_value=True) as fits:
+        with mock.patch.object(PasswordHash, "verify", autospec=True, return_value=True) as fits:
             for _ in range(5):
                 self.say(shows("alice", "x"))
                 self.assertEqual(self.answer(), OK)
         self.assertEqual(fits.call_count, 1)
 
     def test_anUnknownUserTakesAsLong(self) -> None:
-        with mock.patch.object(KeptPassword, "fits", autospec=True, return_value=False) as fits:
+        with mock.patch.object(PasswordHash, "verify", autospec=True, return_value=False) as fits:
             self.say(shows("bob", "x"))
         self.assertEqual(fits.call_count, 1)
 
@@ -162,7 +168,7 @@ class NameTests(PublicCase):
 
     def test_theBodyWaitsForTheVerdict(self) -> None:
         verdict: Deferred[bool] = Deferred()
-        with mock.patch.object(Passwords, "_fits", lambda *_: verdict):
+        with mock.patch.object(BasicAuthenticator, "_verifyHash", lambda *_: verdict):
             post = shows("alice", "x").replace(b"GET", b"POST")[:-2] + b"Content-Length: 10\r\n\r\n"
             self.assertEqual(self.say(post + b"01234"), b"")
             self.say(b"56789")
@@ -173,7 +179,7 @@ class NameTests(PublicCase):
 
     def test_whoWentAwayMeanwhileIsNotServed(self) -> None:
         verdict: Deferred[bool] = Deferred()
-        with mock.patch.object(Passwords, "_fits", lambda *_: verdict):
+        with mock.patch.object(BasicAuthenticator, "_verifyHash", lambda *_: verdict):
             self.say(shows("alice", "x"))
             self.visitor.transport.abortConnection()
             self.settle()
@@ -197,16 +203,16 @@ class FileTests(SynchronousTestCase):
     def test_itIsRead(self) -> None:
         path = Path(self.mktemp())
         path.write_text(f"# who may come\n\n{ALICE}\n")
-        self.assertTrue(Policy(Route(host="a.net", to="b", usersFile=str(path)), None).names)
+        self.assertTrue(AccessPolicy(Route(host="a.net", to="b", usersFile=str(path)), None).authenticates)
 
     def test_mistakes(self) -> None:
         path = Path(self.mktemp())
         for text, sentence in (("# nobody\n", "names nobody"), ("\nalice:secret\n", ":2: a line must be USER:scrypt")):
             path.write_text(text)
             with self.assertRaisesRegex(ConfigurationError, sentence):
-                Policy(Route(host="a.net", to="b", usersFile=str(path)), None)
+                AccessPolicy(Route(host="a.net", to="b", usersFile=str(path)), None)
         with self.assertRaisesRegex(ConfigurationError, "cannot be read"):
-            Policy(Route(host="a.net", to="b", usersFile="nowhere"), None)
+            AccessPolicy(Route(host="a.net", to="b", usersFile="nowhere"), None)
 
 
 class RedirectTests(PublicCase):
@@ -233,16 +239,16 @@ class RedirectTests(PublicCase):
         self.assertEqual(self.status(GET[:-2] + b"X-Forwarded-Proto: https\r\n\r\n"), 308)
 
     def test_aWholePlaceToListen(self) -> None:
-        knocks: list[Any] = []
-        self.edge.doors[b"/_tunnel/1"] = mock.Mock(takeOver=knocks.append)
-        where = Listening(text="tcp:80", endpoint=None, redirect=True)
-        connection = self.factory.build(IPv4Address("TCP", "192.0.2.7", 1), where)
+        takenOver: list[Any] = []
+        self.edge.doors[b"/_tunnel/1"] = mock.Mock(onRequest=takenOver.append)
+        where = EdgeListener(text="tcp:80", endpoint=None, redirect=True)
+        connection = self.factory.buildConnection(IPv4Address("TCP", "192.0.2.7", 1), where)
         with mock.patch.object(self.factory, "buildProtocol", lambda address: connection):
             self.visitor = self.visit()
         for host, path in ((b"other.localhost", b"/"), (b"localhost", b"/_tunnel/1"), (b"[::1]:80", b"/x")):
             heard = self.say(b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (path, host))
             self.assertIn(b"\r\nLocation: https://%b%b\r\n" % (host.removesuffix(b":80"), path), heard)
-        self.assertEqual(knocks, [])
+        self.assertEqual(takenOver, [])
 
 
 class RateTests(PublicCase):
@@ -380,18 +386,18 @@ class BandwidthTests(PublicCase):
         """
         Very many wait for the same moment, and all but the first are too late then.
         """
-        self.edge.accept.configure(1000, 0)
-        visitors = [self.answered(32 * 1024) for _ in range(LATE + 8)]
+        self.edge.admission.configure(1000, 0)
+        visitors = [self.answered(32 * 1024) for _ in range(MAX_DELAYED + 8)]
         (bucket,) = self.edge.routes.find(b"app.localhost", b"/").policy.buckets     # type: ignore[union-attr]
         self.edge.clock.advance(1)
         for _, wire in visitors:
             settle(wire, self.tunnel.agent)
-        self.assertGreaterEqual(bucket.late, LATE)
+        self.assertGreaterEqual(bucket.delayed, MAX_DELAYED)
         self.visitor = self.visit()
         self.assertEqual(self.status(GET), 429)
         for _ in range(100):
             self.edge.clock.advance(0.5)
-        self.assertEqual(bucket.late, 0)
+        self.assertEqual(bucket.delayed, 0)
         self.assertEqual(self.say(GET), b"")
         self.assertEqual(self.answer(), OK)
 
@@ -400,10 +406,10 @@ class BandwidthTests(PublicCase):
         (bucket,) = self.edge.routes.find(b"app.localhost", b"/").policy.buckets     # type: ignore[union-attr]
         self.edge.clock.advance(1)
         self.settle()
-        self.assertGreater(bucket.late, 0)
+        self.assertGreater(bucket.delayed, 0)
         for visitor, wire in visitors:
             visitor.transport.abortConnection()
             settle(wire, self.tunnel.agent)
-        self.assertEqual(bucket.late, 0)
+        self.assertEqual(bucket.delayed, 0)
         late = [call for call in self.edge.clock.getDelayedCalls() if "respond" in str(call)]
         self.assertEqual(late, [])

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.control.config.records import ServiceConfig
-from tunnelstack.edge.admin import BODY, MOST, AdminFactory
+from tunnelstack.edge.admin import MAX_BODY_OCTETS, MAX_CONNECTIONS, AdminFactory
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.testing import Caller, EdgeAndAgent
 
@@ -27,8 +27,8 @@ class AdminTests(SynchronousTestCase):
         self.network = self.both.network
         self.both.start()
         self.admin = self.both.edge.admin
-        for port, changes in ((PORT, True), (PORT + 1, False)):
-            self.network.listenTCP(port, AdminFactory(self.network, self.admin, changes=changes))
+        for port, writable in ((PORT, True), (PORT + 1, False)):
+            self.network.listenTCP(port, AdminFactory(self.network, self.admin, writable=writable))
         self.addCleanup(self.end)
 
     def end(self) -> None:
@@ -62,7 +62,7 @@ class AdminTests(SynchronousTestCase):
         self.assertEqual(self.ask("GET", "/health")[0], 200)
 
     def test_whereOneMayOnlyRead(self) -> None:
-        for path in self.admin.changing:
+        for path in self.admin.postHandlers:
             status, said = self.ask("POST", path.decode(), b"{}", PORT + 1)
             self.assertEqual((status, "only read" in said["error"]), (403, True), path)
 
@@ -84,7 +84,7 @@ class AdminTests(SynchronousTestCase):
     def test_whatIsAskedBadly(self) -> None:
         for body in (b"{", b"[]", b"\xff", b"{}", b'{"token": 1}'):
             self.assertEqual(self.ask("POST", "/tokens/revoke", body)[0], 400, body)
-        self.assertEqual(self.ask("POST", "/tokens/revoke", b'"' + b"x" * BODY)[0], 413)
+        self.assertEqual(self.ask("POST", "/tokens/revoke", b'"' + b"x" * MAX_BODY_OCTETS)[0], 413)
 
     def test_reloadAnswersWithWhatChanged(self) -> None:
         self.admin.reload = lambda: ("[[route]]: 1 more",)
@@ -108,7 +108,7 @@ class AdminTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_connectionsAreBounded(self) -> None:
-        callers = [self.both.visit(b"", PORT) for _ in range(MOST)]
+        callers = [self.both.visit(b"", PORT) for _ in range(MAX_CONNECTIONS)]
         self.assertEqual(self.both.visit(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", PORT).got, b"")
         for caller in callers:
             self.drop(caller)

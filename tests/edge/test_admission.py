@@ -11,9 +11,9 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.edge.public.admission import (
-    RESERVE,
-    Accept,
-    mostDescriptors,
+    RESERVED_DESCRIPTORS,
+    Admission,
+    maxDescriptors,
     nextDescriptor,
     raiseDescriptors,
 )
@@ -41,12 +41,13 @@ class AcceptTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.taken = 10
-        self.accept = Accept(
-            self.clock, most=3, perSecond=2, trusts=lambda address: address == "10.0.0.1", descriptors=lambda: 100 + RESERVE,
+        self.admission = Admission(
+            self.clock, most=3, perSecond=2, isTrusted=lambda address: address == "10.0.0.1",
+            descriptors=lambda: 100 + RESERVED_DESCRIPTORS,
             next=lambda: self.taken,
         )
         self.port = Port()
-        self.accept.opened(self.port)
+        self.admission.addPort(self.port)
         self.events: list[Any] = []
         globalLogPublisher.addObserver(self.events.append)
         self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
@@ -56,46 +57,46 @@ class AcceptTests(SynchronousTestCase):
 
     def test_theLastOneClosesTheDoor(self) -> None:
         for _ in range(2):
-            self.accept.entered(11)
+            self.admission.connectionOpened(11)
         self.assertFalse(self.port.paused)
-        self.accept.entered(12)
+        self.admission.connectionOpened(12)
         self.assertTrue(self.port.paused)
         self.assertEqual(self.said(), ["3 visitors are here: the next wait until somebody goes"])
-        self.accept.left()
+        self.admission.connectionClosed()
         self.assertFalse(self.port.paused)
 
     def test_itIsSaidOnceAMinute(self) -> None:
         for _ in range(2):
-            self.accept.entered()
+            self.admission.connectionOpened()
         for _ in range(100):
-            self.accept.entered()
-            self.accept.left()
+            self.admission.connectionOpened()
+            self.admission.connectionClosed()
         self.assertEqual(len(self.said()), 1)
         self.clock.advance(60)
-        self.accept.entered()
+        self.admission.connectionOpened()
         self.assertEqual(len(self.said()), 2)
 
     def test_aPortThatIsOpenedMeanwhileWaitsToo(self) -> None:
         for _ in range(3):
-            self.accept.entered()
+            self.admission.connectionOpened()
         late = Port()
-        self.accept.opened(late)
+        self.admission.addPort(late)
         self.assertTrue(late.paused)
-        self.accept.closed(self.port)
-        self.accept.left()
+        self.admission.removePort(self.port)
+        self.admission.connectionClosed()
         self.assertEqual((late.paused, self.port.paused), (False, True))
 
     def test_anotherBoundCountsAtOnce(self) -> None:
         for _ in range(3):
-            self.accept.entered()
-        self.accept.configure(4, 2)
+            self.admission.connectionOpened()
+        self.admission.configure(4, 2)
         self.assertFalse(self.port.paused)
 
     def test_descriptorsRunShort(self) -> None:
-        self.accept.entered(99)
+        self.admission.connectionOpened(99)
         self.assertFalse(self.port.paused)
         self.taken = 101
-        self.accept.entered(100)
+        self.admission.connectionOpened(100)
         self.assertTrue(self.port.paused)
         self.assertIn("100 descriptors of 164 are in use", self.said()[0])
         self.clock.advance(1)
@@ -107,10 +108,10 @@ class AcceptTests(SynchronousTestCase):
 
     def test_aDepartureDoesNotHideThatTheyAreShort(self) -> None:
         for _ in range(2):
-            self.accept.entered(11)
+            self.admission.connectionOpened(11)
         self.taken = 120
-        self.accept.entered(12)               # as many as there may be
-        self.accept.left()
+        self.admission.connectionOpened(12)               # as many as there may be
+        self.admission.connectionClosed()
         self.assertTrue(self.port.paused)
         self.taken = 20
         self.clock.advance(1)
@@ -118,21 +119,21 @@ class AcceptTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         self.taken = 120
-        self.accept.entered(120)
-        self.accept.stop()
+        self.admission.connectionOpened(120)
+        self.admission.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_newcomersOfOneAddress(self) -> None:
-        self.assertEqual([self.accept.admits("192.0.2.1") for _ in range(3)], [True, True, False])
-        self.assertTrue(self.accept.admits("192.0.2.2"))
+        self.assertEqual([self.admission.admit("192.0.2.1") for _ in range(3)], [True, True, False])
+        self.assertTrue(self.admission.admit("192.0.2.2"))
         self.assertEqual(len(self.said()), 1)
         self.assertIn("192.0.2.1", self.said()[0])
         self.clock.advance(0.5)
-        self.assertTrue(self.accept.admits("192.0.2.1"))
+        self.assertTrue(self.admission.admit("192.0.2.1"))
 
     def test_proxiesAndThisMachineAreNotCounted(self) -> None:
         for address in ("10.0.0.1", "127.0.0.1", "::1"):
-            self.assertTrue(all(self.accept.admits(address) for _ in range(20)))
+            self.assertTrue(all(self.admission.admit(address) for _ in range(20)))
 
 
 class DescriptorTests(SynchronousTestCase):
@@ -147,6 +148,6 @@ class DescriptorTests(SynchronousTestCase):
             self.assertGreater(nextDescriptor(), first)
 
     def test_raisingNeverLowers(self) -> None:
-        before = mostDescriptors()
+        before = maxDescriptors()
         raiseDescriptors(10)
-        self.assertEqual(mostDescriptors(), before)
+        self.assertEqual(maxDescriptors(), before)

@@ -12,10 +12,10 @@ from attrs import evolve
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.control.auth.token_store import KeptTokens
+from tunnelstack.control.auth.token_store import TokenStore
 from tunnelstack.control.auth.tokens import NewToken, newToken
 from tunnelstack.control.config.records import NEVER, CheckerRecord, Limits, Route, ServiceConfig, TokenRecord
-from tunnelstack.control.config.state_dir import State
+from tunnelstack.control.config.state_dir import StateDirectory
 from tunnelstack.errors import ConfigurationError, Denied
 from tunnelstack.testing import EdgeAndAgent
 
@@ -32,7 +32,7 @@ class KeysTests(SynchronousTestCase):
         globalLogPublisher.addObserver(self.events.append)
         self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
         self.folder = Path(self.mktemp()).absolute()
-        self.kept = KeptTokens(State(self.folder))
+        self.store = TokenStore(StateDirectory(self.folder))
         self.time = datetime(2026, 6, 1, tzinfo=UTC)
 
     def begin(self, expires: datetime = NEVER, **settings: Any) -> NewToken:
@@ -41,10 +41,10 @@ class KeysTests(SynchronousTestCase):
         """
         new = newToken()
         self.record = TokenRecord(name="desk", tokenSha256=new.tokenSha256, id=new.id, allow=("http:*",), expires=expires)
-        self.kept.add(self.record)
+        self.store.add(self.record)
         self.both = both = EdgeAndAgent(edge={"stateDirectory": str(self.folder), **settings})
         both.network.listenUNIX = lambda *arguments, **options: _Port()  # type: ignore[attr-defined]
-        both.edge.keys._now = both.edge.keys.book._now = lambda: self.time   # type: ignore[union-attr]
+        both.edge.credentials._now = both.edge.credentials.tokens._now = lambda: self.time   # type: ignore[union-attr]
         both.agent = both.another(SITE, token=new.token)
         both.start()
         self.addCleanup(self.end)
@@ -68,7 +68,7 @@ class KeysTests(SynchronousTestCase):
     def test_aNewTokenIsGoodWithinASecond(self) -> None:
         self.begin()
         new = newToken()
-        self.kept.add(TokenRecord(name="late", tokenSha256=new.tokenSha256, id=new.id))
+        self.store.add(TokenRecord(name="late", tokenSha256=new.tokenSha256, id=new.id))
         self.both.network.passTime(1.0, 0.1)
         late = self.both.another(token=new.token)
         late.startService()
@@ -78,11 +78,11 @@ class KeysTests(SynchronousTestCase):
 
     def test_aRevokedSessionIsClosedWithinASecondAndToldWhy(self) -> None:
         new = self.begin()
-        self.assertTrue(self.both.edge.registry.held("site"))
-        self.kept.revoke("desk")
+        self.assertTrue(self.both.edge.registry.isHeld("site"))
+        self.store.revoke("desk")
         self.both.network.passTime(1.0, 0.1)
         self.assertEqual(self.agents(), [])
-        self.assertFalse(self.both.edge.registry.held("site"))
+        self.assertFalse(self.both.edge.registry.isHeld("site"))
         self.assertTrue(self.said(f"the credential of desk ({new.id}) was revoked"))
         ended = [event for event in self.events if "ends the session" in event["log_format"]]
         self.assertEqual([event["code"] for event in ended], ["revoked"])
@@ -93,10 +93,10 @@ class KeysTests(SynchronousTestCase):
     def test_othersStay(self) -> None:
         self.begin()
         other = newToken()
-        self.kept.add(TokenRecord(name="other", tokenSha256=other.tokenSha256, id=other.id))
+        self.store.add(TokenRecord(name="other", tokenSha256=other.tokenSha256, id=other.id))
         before = list(self.both.edge.registry)
         self.both.network.passTime(1.0, 0.1)
-        self.kept.revoke(other.id)
+        self.store.revoke(other.id)
         self.both.network.passTime(1.0, 0.1)
         self.assertEqual(list(self.both.edge.registry), before)
 
@@ -111,17 +111,17 @@ class KeysTests(SynchronousTestCase):
 
     def test_otherRightsBeginWithANewSession(self) -> None:
         self.begin()
-        self.kept.revoke("desk")
-        self.kept.add(evolve(self.record, allow=("stream:*",)))
+        self.store.revoke("desk")
+        self.store.add(evolve(self.record, allow=("stream:*",)))
         self.both.network.passTime(1.0, 0.1)
         self.assertTrue(self.said("have changed; it may come back"))
         self.both.network.passTime(60)
         self.assertEqual(self.agents(), ["desk"])
-        self.assertFalse(self.both.edge.registry.held("site"))
+        self.assertFalse(self.both.edge.registry.isHeld("site"))
 
     def test_aDamagedFileChangesNothing(self) -> None:
         self.begin()
-        Path(self.kept.path).write_text("[[agent]]\nnam = 1\n")
+        Path(self.store.path).write_text("[[agent]]\nnam = 1\n")
         self.both.network.passTime(1.0, 0.1)
         self.assertEqual(self.agents(), ["desk"])
         wrong = [event for event in self.events if event["log_level"].name == "error"]
@@ -131,8 +131,8 @@ class KeysTests(SynchronousTestCase):
     def test_whatWasTakenBackBetweenKnockAndHelloIsRefused(self) -> None:
         self.begin()
         [tunnel] = self.both.edge.registry
-        self.both.edge.registry.depart(tunnel)
-        self.both.edge.keys.book.replace(())  # type: ignore[union-attr]
+        self.both.edge.registry.remove(tunnel)
+        self.both.edge.credentials.tokens.replace(())  # type: ignore[union-attr]
         denied = self.assertRaises(Denied, self.both.edge.agents.arrived, tunnel)
         self.assertEqual(denied.code, "revoked")
         tunnel.abort(denied)
@@ -160,8 +160,8 @@ class KeysTests(SynchronousTestCase):
         )
         self.assertIsNotNone(edge.routes.find(b"www.example.net", b"/"))
         self.assertIs(edge.public.routes, edge.routes)
-        self.assertEqual((edge.accept.most, edge.config.domain), (7, "localhost"))
-        self.assertIsNotNone(edge.keys.book.find(new.token))  # type: ignore[union-attr]
+        self.assertEqual((edge.admission.maxConnections, edge.config.domain), (7, "localhost"))
+        self.assertIsNotNone(edge.credentials.tokens.find(new.token))  # type: ignore[union-attr]
 
     def test_aTokenThatLeavesTheFileTakesItsSessionWithIt(self) -> None:
         self.begin()
@@ -179,7 +179,7 @@ class KeysTests(SynchronousTestCase):
         wrong = evolve(edge.config, tokens=(), checkers=(CheckerRecord(auth="nosuch:thing"),))
         self.assertRaises(ConfigurationError, edge.reload, wrong)
         self.assertEqual(len(edge.config.tokens), 1)
-        self.assertIsNotNone(edge.keys.book.find(self.both.token))  # type: ignore[union-attr]
+        self.assertIsNotNone(edge.credentials.tokens.find(self.both.token))  # type: ignore[union-attr]
 
     def test_sameAgainSaysSo(self) -> None:
         self.begin()
@@ -194,7 +194,7 @@ class KeysTests(SynchronousTestCase):
         self.addCleanup(anna.stopService)
         self.both.settle()
         self.assertEqual(self.agents(), ["desk", "anna"])
-        self.assertTrue(self.both.edge.registry.held("hers"))
+        self.assertTrue(self.both.edge.registry.isHeld("hers"))
         self.both.edge.reload(evolve(self.both.edge.config, checkers=()))
         self.assertEqual(self.agents(), ["desk"])
 

@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from tunnelstack.control.config.records import ServiceConfig
-from tunnelstack.control.process.exit_status import CredentialRefused, GaveUp, NotNow, WrongProtocol
+from tunnelstack.control.process.exit_status import CredentialRefused, GaveUp, TemporaryFailure, WrongProtocol
 from tunnelstack.errors import Denied, Refused, UsageError
 from tunnelstack.records import Service
 from tunnelstack.testing import Caller, EdgeAndAgent
@@ -435,7 +435,7 @@ class NameTests(Both):
     def test_aHolderThatDoesNotAnswerLosesTheName(self) -> None:
         both = self.begin(SITE)
         for wire in both.network.wires:
-            wire.near.stalled = True                          # the first agent hears nothing any more
+            wire.near.readPaused = True                          # the first agent hears nothing any more
         second = self.second()
         self.assertEqual(self.grants(second), [False])
         both.network.passTime(6)
@@ -456,14 +456,14 @@ class NameTests(Both):
     def test_theSameProcessReplacesItself(self) -> None:
         both = self.begin(SITE)
         (old,) = both.edge.registry
-        ended = both.agent.whenEnded()
+        ended = both.agent.whenFailed()
         second = self.second(instance=both.agent.config.instance)
         (new,) = both.edge.registry
         self.assertIsNot(new, old)
-        self.assertIsInstance(self.successResultOf(ended), NotNow)
+        self.assertIsInstance(self.successResultOf(ended), TemporaryFailure)
         self.assertEqual(self.grants(second), [True])
         both.network.passTime(2)
-        self.assertIsNotNone(old.session.gone())
+        self.assertIsNotNone(old.session.lostReason())
         self.assertTrue(both.get("site.localhost").startswith(b"HTTP/1.1 200 "))
 
     def test_aNameIsPublishedOnceInAProcess(self) -> None:
@@ -506,7 +506,7 @@ class LifeTests(Both):
     def test_aPeerThatFallsSilentIsDropped(self) -> None:
         both = self.begin(SITE)
         for wire in both.network.wires:
-            wire.near.stalled = wire.far.stalled = True
+            wire.near.readPaused = wire.far.readPaused = True
         both.network.passTime(45)
         self.assertIn("the peer did not answer a ping in time", self.warned())
         self.assertTrue(both.get("site.localhost").startswith(b"HTTP/1.1 200 "))
@@ -566,7 +566,7 @@ class LifeTests(Both):
     def test_aTokenThatIsUnknownEndsAnAgentAtOnce(self) -> None:
         both = self.begin(SITE)
         stranger = both.another(SITE, token="ts_0000_" + "x" * 43)
-        ended = stranger.whenEnded()
+        ended = stranger.whenFailed()
         stranger.startService()
         both.settle()
         self.assertIsInstance(self.successResultOf(ended), CredentialRefused)
@@ -576,14 +576,14 @@ class LifeTests(Both):
 
     def test_onceItWasTakenItIsTriedAgain(self) -> None:
         both = self.begin(SITE)
-        ended = both.agent.whenEnded()
-        both.edge.keys.book.replace([])
+        ended = both.agent.whenFailed()
+        both.edge.credentials.tokens.replace([])
         self.drop()
         both.network.passTime(2)
         self.assertIn("refuses the token", self.warned())
         both.network.passTime(120)
         self.assertEqual(self.warned().count("refuses the token"), 1)
-        both.edge.keys.book.replace(both.edge.config.tokens)
+        both.edge.credentials.tokens.replace(both.edge.config.tokens)
         both.network.passTime(61)
         self.assertNoResult(ended)
         self.assertTrue(both.get("site.localhost").startswith(b"HTTP/1.1 200 "))
@@ -600,14 +600,14 @@ class LifeTests(Both):
                     self.transport.loseConnection()
 
             both.network.listenTCP(8080, just(Other))
-            ended = both.agent.whenEnded()
+            ended = both.agent.whenFailed()
             both.agent.startService()
             both.settle()
             self.assertIsInstance(self.successResultOf(ended), WrongProtocol)
 
     def test_patienceMayEnd(self) -> None:
         both = self.begin(SITE, start=False, agent={"giveUpAfterSeconds": 90.0})
-        ended = both.agent.whenEnded()
+        ended = both.agent.whenFailed()
         both.agent.startService()
         both.network.passTime(89)
         self.assertNoResult(ended)
@@ -618,10 +618,10 @@ class LifeTests(Both):
     def test_aPortThatIsTakenKeepsTheEdgeFromStarting(self) -> None:
         both = self.begin(start=False)
         both.network.listenTCP(8080, just(Echo))
-        ended = both.edge.whenEnded()
+        ended = both.edge.whenFailed()
         both.edge.startService()
         error = self.successResultOf(ended)
-        self.assertIsInstance(error, NotNow)
+        self.assertIsInstance(error, TemporaryFailure)
         self.assertIn("8080", str(error))
 
     def test_aStopBeforeTheEdgeIsReached(self) -> None:

@@ -17,9 +17,9 @@ from twisted.trial.unittest import TestCase
 
 from tests.transport.certificates import authority
 from tests.transport.test_certificates import pem, write
-from tunnelstack.control.config.records import EdgeConfig, Limits, Listener
-from tunnelstack.edge.listeners import listening, parts, patient
-from tunnelstack.edge.public.admission import UNSENT, UNSENT_OPTION
+from tunnelstack.control.config.records import EdgeConfig, Limits, ListenerConfig
+from tunnelstack.edge.listeners import makeListener, splitOptions, withBacklog
+from tunnelstack.edge.public.admission import MAX_UNSENT_OCTETS, UNSENT_OPTION
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.errors import ConfigurationError
 
@@ -56,7 +56,7 @@ class ListenerTests(TestCase):
         self.root.write_bytes(authority().certificate.to_cryptography().public_bytes(Encoding.PEM))
         self.client = ssl.create_default_context(cafile=str(self.root))
 
-    def start(self, *listeners: Listener, **settings: Any) -> list[int]:
+    def start(self, *listeners: ListenerConfig, **settings: Any) -> list[int]:
         """
         @return: the ports, in the order of the listeners.
         """
@@ -71,7 +71,7 @@ class ListenerTests(TestCase):
     @inlineCallbacks
     def test_httpsByName(self) -> Any:
         write(self.certificates, "other.pem", "*.other.example")
-        port, = self.start(Listener(endpoint=self.folder()))
+        port, = self.start(ListenerConfig(endpoint=self.folder()))
         self.assertEqual(self.edge.url, f"https://localhost:{port}")
         for name in ("edge.example", "www.other.example"):
             heard = yield deferToThread(ask, port, secure=self.client, name=name)
@@ -81,7 +81,7 @@ class ListenerTests(TestCase):
 
     @inlineCallbacks
     def test_reloadingLosesNoConnection(self) -> Any:
-        port, = self.start(Listener(endpoint=self.folder()))
+        port, = self.start(ListenerConfig(endpoint=self.folder()))
 
         def talk() -> list[bytes]:
             plain = socket.create_connection(("127.0.0.1", port), 20)
@@ -99,7 +99,7 @@ class ListenerTests(TestCase):
 
     @inlineCallbacks
     def test_clientsMustShowACertificate(self) -> Any:
-        port, = self.start(Listener(endpoint=self.folder(), clientCa=str(self.root), clientAuth="require"))
+        port, = self.start(ListenerConfig(endpoint=self.folder(), clientCa=str(self.root), clientAuth="require"))
         with self.assertRaises((ssl.SSLError, ConnectionError)):
             heard = yield deferToThread(ask, port, secure=self.client)
             self.assertEqual(heard, b"")
@@ -113,14 +113,14 @@ class ListenerTests(TestCase):
 
     @inlineCallbacks
     def test_clientsMayShowACertificate(self) -> Any:
-        port, = self.start(Listener(endpoint=self.folder(), clientCa=str(self.root), clientAuth="request"))
+        port, = self.start(ListenerConfig(endpoint=self.folder(), clientCa=str(self.root), clientAuth="request"))
         heard = yield deferToThread(ask, port, secure=self.client)
         self.assertTrue(heard.startswith(b"HTTP/1.1 404 "), heard)
 
     @inlineCallbacks
     def test_plainHTTPIsSentToHTTPS(self) -> Any:
         plain, secure = self.start(
-            Listener(endpoint="tcp:0:interface=127.0.0.1", redirect=True), Listener(endpoint=self.folder())
+            ListenerConfig(endpoint="tcp:0:interface=127.0.0.1", redirect=True), ListenerConfig(endpoint=self.folder())
         )
         heard = yield deferToThread(ask, plain)
         self.assertIn(f"\r\nLocation: https://nobody.localhost:{secure}/x\r\n".encode(), heard)
@@ -129,7 +129,7 @@ class ListenerTests(TestCase):
     @inlineCallbacks
     def test_aProxyInFrontTellsWhoComes(self) -> Any:
         plain, secure = self.start(
-            Listener(endpoint="haproxy:tcp:0:interface=127.0.0.1"), Listener(endpoint=self.folder("haproxy:"))
+            ListenerConfig(endpoint="haproxy:tcp:0:interface=127.0.0.1"), ListenerConfig(endpoint=self.folder("haproxy:"))
         )
         seen: list[Any] = []
         self.edge.public.accessLog = seen.append
@@ -142,7 +142,7 @@ class ListenerTests(TestCase):
 
     @inlineCallbacks
     def test_whoeverIsOneTooManyWaits(self) -> Any:
-        port, = self.start(Listener(endpoint="tcp:0:interface=127.0.0.1"), limits=Limits(visitors=1))
+        port, = self.start(ListenerConfig(endpoint="tcp:0:interface=127.0.0.1"), limits=Limits(visitors=1))
 
         def visit() -> tuple[bool, bytes]:
             with socket.create_connection(("127.0.0.1", port), 20) as first:
@@ -165,7 +165,7 @@ class ListenerTests(TestCase):
 
     @inlineCallbacks
     def test_theSystemHoldsLittleForASlowVisitor(self) -> Any:
-        ports = self.start(Listener(endpoint="tcp:0:interface=127.0.0.1"), Listener(endpoint=self.folder()))
+        ports = self.start(ListenerConfig(endpoint="tcp:0:interface=127.0.0.1"), ListenerConfig(endpoint=self.folder()))
 
         def visit() -> list[int]:
             bounds = []
@@ -184,17 +184,17 @@ class ListenerTests(TestCase):
             return bounds
 
         bounds = yield deferToThread(visit)
-        self.assertEqual(bounds, [UNSENT, UNSENT])
+        self.assertEqual(bounds, [MAX_UNSENT_OCTETS, MAX_UNSENT_OCTETS])
 
     def test_manyMayWaitForAnEdgeThatIsBusy(self) -> None:
         for endpoint in ("tcp:0:interface=127.0.0.1", self.folder()):
-            (port,) = self.start(Listener(endpoint=endpoint))
+            (port,) = self.start(ListenerConfig(endpoint=endpoint))
             for _ in range(400):              # while the reactor waits for this test
                 self.addCleanup(socket.create_connection(("127.0.0.1", port), 0.5).close)
 
     def test_fewerMayWaitWhereThatIsSaid(self) -> None:
         for text in ("tcp:80:backlog=7", "tls:certs:port=443", "unix:/run/edge.sock", "systemd:domain=INET:index=0"):
-            self.assertEqual(patient(text), text)
+            self.assertEqual(withBacklog(text), text)
 
     def test_mistakes(self) -> None:
         folder = self.folder()
@@ -207,7 +207,7 @@ class ListenerTests(TestCase):
             ({"endpoint": folder, "clientAuth": "require"}, "go together"),
         ):  # fmt: skip
             with self.assertRaisesRegex(ConfigurationError, sentence):
-                listening(reactor, Listener(**settings))
+                makeListener(reactor, ListenerConfig(**settings))
 
     def test_colonsInFolders(self) -> None:
-        self.assertEqual(parts(r"C\:/certs:port=1:interface=\:\:"), ("C:/certs", {"port": "1", "interface": "::"}))
+        self.assertEqual(splitOptions(r"C\:/certs:port=1:interface=\:\:"), ("C:/certs", {"port": "1", "interface": "::"}))

@@ -8,7 +8,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.edge.memory_budget import ProcessBudget
+from tunnelstack.edge.memory_budget import MemoryBudget
 from tunnelstack.testing import sessionPair
 
 PIECE = 100_000
@@ -45,7 +45,7 @@ class BudgetTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.tunnels = [Tunnel(self.clock, 1), Tunnel(self.clock, 2)]
-        self.budget = ProcessBudget(self.clock, 4 * PIECE, self.tunnels)
+        self.budget = MemoryBudget(self.clock, 4 * PIECE, self.tunnels)
         self.budget.startService()
         self.addCleanup(self.budget.stopService)
 

@@ -80,7 +80,7 @@ class NameTests(Both):
         for name in ("db", "app", "open-house", "laptop"):
             self.assertEqual(self.offered(self.guest, name), "not-allowed", name)
             self.assertEqual(self.offered(self.guest, name, "ssh"), "not-allowed", name)
-        self.assertEqual([kind for kind in ("tcp", "ssh") if self.both.edge.registry.held("db", kind)], [])
+        self.assertEqual([kind for kind in ("tcp", "ssh") if self.both.edge.registry.isHeld("db", kind)], [])
         self.assertEqual(self.offered(self.laptop, "db", "stream"), "")
         self.assertEqual(self.to("db"), "laptop")
 
@@ -103,7 +103,7 @@ class NameTests(Both):
         """
         Also of one that no credential of the configuration names, as with a checker or an authenticator of one's own.
         """
-        self.both.edge.owners.credentials([])
+        self.both.edge.owners.setCredentials([])
         self.assertEqual(self.offered(self.guest, "laptop", "ssh"), "taken")
         self.assertEqual(self.offered(self.guest, "laptop"), "taken")
         self.assertEqual(self.to("laptop", "ssh"), "laptop")

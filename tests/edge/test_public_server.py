@@ -15,16 +15,16 @@ from zope.interface.verify import verifyObject
 
 from tests.exchange.doubles import Talker, Wires, settle
 from tunnelstack.control.config.records import EdgeConfig, Limits, Route
-from tunnelstack.edge.listeners import ANYWHERE, Listening
-from tunnelstack.edge.public.access_policy import Policy
-from tunnelstack.edge.public.admission import Accept
-from tunnelstack.edge.public.requests import Access, Visits
+from tunnelstack.edge.listeners import UNKNOWN_LISTENER, EdgeListener
+from tunnelstack.edge.public.access_policy import AccessPolicy
+from tunnelstack.edge.public.admission import Admission
+from tunnelstack.edge.public.requests import EdgeAccessRecord, RequestRouter
 from tunnelstack.edge.public.routes import RouteTable
-from tunnelstack.edge.public.server import OVERSHOOT, PublicFactory
-from tunnelstack.exchange.errors import Busy, ExchangeFailed, Kind
+from tunnelstack.edge.public.server import MAX_OVERSHOOT, PublicServerFactory
+from tunnelstack.exchange.errors import Busy, ExchangeFailed, FailureKind
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.interfaces import IExchangeServer
-from tunnelstack.records import HTTPDoor, HTTPTo, Knock, Principal
+from tunnelstack.records import HTTPDoor, HTTPPurpose, Principal, TakenOverRequest
 from tunnelstack.testing import Wire
 from tunnelstack.wire.http1.head import find_end_untrusted, read_request_untrusted
 
@@ -62,10 +62,10 @@ class Edge:
         self.clock = Clock()
         self.config = config
         self.routes = RouteTable(
-            config.domain, config.routes, config.agentHosts, policy=lambda route: Policy.of(route, self.clock)
+            config.domain, config.routes, config.agentHosts, policy=lambda route: AccessPolicy.of(route, self.clock)
         )
         limits = config.limits
-        self.accept = Accept(self.clock, most=limits.visitors, perSecond=limits.connectionsPerSecond)
+        self.admission = Admission(self.clock, most=limits.visitors, perSecond=limits.connectionsPerSecond)
         self.records: dict[str, Any] = {}
         self.recordOf = self.records.get
         self.doors: dict[bytes, HTTPDoor] = {}
@@ -76,7 +76,7 @@ class Edge:
     def pick(self, key: str) -> Tunnel | None:
         return self.tunnels.get(key)
 
-    def knows(self, key: str) -> bool:
+    def isKnown(self, key: str) -> bool:
         return key in self.known
 
 
@@ -90,8 +90,8 @@ class PublicCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.edge = Edge(self.config)
         self.tunnel = self.edge.tunnels["app"] = Tunnel(self.edge.clock)
-        self.log: list[Access] = []
-        self.factory = PublicFactory(self.edge, accessLog=self.log.append)
+        self.log: list[EdgeAccessRecord] = []
+        self.factory = PublicServerFactory(self.edge, accessLog=self.log.append)
         self.visitor = self.visit()
 
     def visit(self, address: Any = None) -> Talker:
@@ -138,7 +138,7 @@ class WayTests(PublicCase):
         self.assertEqual((head.method, head.target, head.field(b"host")), (b"GET", b"/", b"app.localhost"))
         self.assertEqual(self.answer(), OK)
         purpose, visitor = self.tunnel.asked[0]
-        self.assertEqual(purpose, HTTPTo(service="app"))
+        self.assertEqual(purpose, HTTPPurpose(service="app"))
         self.assertEqual((visitor.address.host, visitor.scheme), ("192.0.2.7", "http"))
 
     def test_whoAsks(self) -> None:
@@ -178,7 +178,7 @@ class WayTests(PublicCase):
         self.assertEqual(self.status(GET.replace(b"GET /", b"CONNECT a:443")), 501)
 
     def test_aServerForTheInterface(self) -> None:
-        verifyObject(IExchangeServer, Visits(self.factory, ANYWHERE))
+        verifyObject(IExchangeServer, RequestRouter(self.factory, UNKNOWN_LISTENER))
 
 
 class PageTests(PublicCase):
@@ -261,7 +261,7 @@ class AccessTests(PublicCase):
         self.settle()
         record = self.log.pop()
         assert isinstance(record.failed, ExchangeFailed)
-        self.assertEqual((record.status, record.failed.kind), (502, Kind.BROKEN))
+        self.assertEqual((record.status, record.failed.kind), (502, FailureKind.BROKEN))
 
     def test_theVisitorWent(self) -> None:
         self.say(GET)
@@ -297,27 +297,27 @@ class DoorTests(PublicCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.knocks: list[Knock] = []
-        self.edge.doors[b"/_tunnel/1"] = HTTPDoor(path=b"/_tunnel/1", takeOver=self.takeOver)
+        self.takenOver: list[TakenOverRequest] = []
+        self.edge.doors[b"/_tunnel/1"] = HTTPDoor(path=b"/_tunnel/1", onRequest=self.onRequest)
 
-    def takeOver(self, knock: Knock) -> Talker:
-        self.knocks.append(knock)
-        knock.transport.protocol = agent = Talker()
-        agent.makeConnection(knock.transport)
+    def onRequest(self, request: TakenOverRequest) -> Talker:
+        self.takenOver.append(request)
+        request.transport.protocol = agent = Talker()
+        agent.makeConnection(request.transport)
         return agent
 
     def test_onHostsOfNobody(self) -> None:
         for host in (b"localhost:8080", b"127.0.0.1", b"edge.example.org"):
             self.visitor = self.visit()
             self.say(b"GET /_tunnel/1?x HTTP/1.1\r\nHost: %b\r\n\r\n" % host)
-            self.assertEqual(self.knocks.pop().head.field(b"host"), host)
+            self.assertEqual(self.takenOver.pop().head.field(b"host"), host)
             self.assertEqual(self.wire.far.protocol.heard, b"")
         self.assertEqual(len(self.factory.connections), 1)
 
     def test_neverOnASite(self) -> None:
         self.say(GET.replace(b"GET /", b"GET /_tunnel/1"))
         self.assertEqual(self.asked().target, b"/_tunnel/1")
-        self.assertEqual(self.knocks, [])
+        self.assertEqual(self.takenOver, [])
 
 
 class BoundTests(PublicCase):
@@ -328,16 +328,16 @@ class BoundTests(PublicCase):
     config = EdgeConfig(limits=evolve(Limits(), visitors=2, headOctets=1024))
 
     def test_visitors(self) -> None:
-        self.assertFalse(self.edge.accept.paused)
+        self.assertFalse(self.edge.admission.paused)
         second = self.visit()
-        self.assertTrue(self.edge.accept.paused)
+        self.assertTrue(self.edge.admission.paused)
         second.transport.abortConnection()
         self.settle()
-        self.assertFalse(self.edge.accept.paused)
+        self.assertFalse(self.edge.admission.paused)
 
     def test_thoseOfOneTurnAndNoMore(self) -> None:
-        self.edge.accept.configure(2, 0)
-        for _ in range(1 + OVERSHOOT):
+        self.edge.admission.configure(2, 0)
+        for _ in range(1 + MAX_OVERSHOOT):
             self.visit()
         self.assertIs(self.factory.buildProtocol(IPv4Address("TCP", "192.0.2.8", 1)), None)
 
@@ -350,8 +350,8 @@ class BoundTests(PublicCase):
         self.assertIsNot(self.factory.buildProtocol(one), None)
 
     def test_newcomersWhomAProxyIntroduces(self) -> None:
-        where = Listening(text="haproxy:tcp:80", endpoint=None, proxied=True)
-        with mock.patch.object(self.factory, "buildProtocol", lambda address: self.factory.build(address, where)):
+        where = EdgeListener(text="haproxy:tcp:80", endpoint=None, proxied=True)
+        with mock.patch.object(self.factory, "buildProtocol", lambda address: self.factory.buildConnection(address, where)):
             statuses = []
             for _ in range(51):
                 self.visitor = self.visit(IPv4Address("TCP", "192.0.2.8", 1))

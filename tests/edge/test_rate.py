@@ -1,5 +1,5 @@
 """
-Rates and buckets, in virtual time.
+KeyedRates and buckets, in virtual time.
 """
 
 from __future__ import annotations
@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.edge.public.rate import SMALLEST_BURST, Bucket, Rate, Rates, household, plain
+from tunnelstack.edge.public.rate import (
+    SMALLEST_BURST,
+    Bucket,
+    KeyedRates,
+    Rate,
+    rateLimitKey,
+    unmappedAddress,
+)
 
 
 class RateTests(SynchronousTestCase):
@@ -70,25 +77,25 @@ class RatesTests(SynchronousTestCase):
     """
 
     def test_eachHasItsOwn(self) -> None:
-        rates = Rates(2)
+        rates = KeyedRates(2)
         self.assertEqual([rates.take("a", 0.0) for _ in range(3)], [True, True, False])
         self.assertTrue(rates.take("b", 0.0))
         self.assertTrue(rates.take("a", 0.5))
 
     def test_strangersCannotMakeItRememberThemAll(self) -> None:
-        rates = Rates(1, most=100)
+        rates = KeyedRates(1, most=100)
         for number in range(10_000):
             self.assertTrue(rates.take(number, number * 1e-6))
             self.assertLessEqual(len(rates), 101)
 
     def test_thoseWhoStillOweAreRememberedLongest(self) -> None:
-        rates = Rates(1, most=2)
+        rates = KeyedRates(1, most=2)
         for name, now in (("old", 0.0), ("new", 5.0), ("newer", 5.0)):
             rates.take(name, now)
         self.assertFalse(rates.take("new", 5.1))
 
     def test_noneAtAll(self) -> None:
-        rates = Rates(0)
+        rates = KeyedRates(0)
         self.assertTrue(all(rates.take("a", 0.0) for _ in range(1000)))
 
 
@@ -98,12 +105,15 @@ class HouseholdTests(SynchronousTestCase):
     """
 
     def test_whoIsCounted(self) -> None:
-        self.assertEqual(household("192.0.2.1"), "192.0.2.1")
-        self.assertEqual(household("::ffff:192.0.2.1"), "192.0.2.1")
-        self.assertEqual(household("2001:db8::1"), household("2001:db8::ffff:1"))
-        self.assertNotEqual(household("2001:db8::1"), household("2001:db8:0:1::1"))
+        self.assertEqual(rateLimitKey("192.0.2.1"), "192.0.2.1")
+        self.assertEqual(rateLimitKey("::ffff:192.0.2.1"), "192.0.2.1")
+        self.assertEqual(rateLimitKey("2001:db8::1"), rateLimitKey("2001:db8::ffff:1"))
+        self.assertNotEqual(rateLimitKey("2001:db8::1"), rateLimitKey("2001:db8:0:1::1"))
         for nobody in ("127.0.0.1", "::1", "::ffff:127.0.0.9", "", "a name"):
-            self.assertEqual(household(nobody), "")
+            self.assertEqual(rateLimitKey(nobody), "")
 
     def test_plain(self) -> None:
-        self.assertEqual([plain("::ffff:192.0.2.1"), plain("::1"), plain("")], ["192.0.2.1", "::1", ""])
+        self.assertEqual(
+            [unmappedAddress("::ffff:192.0.2.1"), unmappedAddress("::1"), unmappedAddress("")],
+            ["192.0.2.1", "::1", ""],
+        )

@@ -7,9 +7,9 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.control.config.records import Route
-from tunnelstack.edge.public.access_policy import Policy
-from tunnelstack.edge.public.routes import REMEMBERED, RouteTable, hostOf
-from tunnelstack.records import HTTPTo
+from tunnelstack.edge.public.access_policy import AccessPolicy
+from tunnelstack.edge.public.routes import REMEMBERED, RouteTable, normalizedHost
+from tunnelstack.records import HTTPPurpose
 from tunnelstack.wire.http1.head import RequestHead
 
 
@@ -35,13 +35,13 @@ class RouteTests(SynchronousTestCase):
         for host in (b"myapp.example.net", b"MyApp.Example.NET:8080", b"myapp.example.net."):
             found = self.table.find(host, b"/x")
             assert found is not None
-            self.assertEqual((found.key, found.configured, found.purpose), ("myapp", False, HTTPTo(service="myapp")))
+            self.assertEqual((found.key, found.configured, found.purpose), ("myapp", False, HTTPPurpose(service="myapp")))
 
     def test_hostsWithoutARoute(self) -> None:
         for host in (b"", b"example.net", b"a.b.example.net", b".example.net", b"example.com", b"192.0.2.1:80", b"[::1]:80",
                      b"agents.example.net", b"notexample.net", b"\xff"):
             self.assertIs(self.key(host), None, host)
-            self.assertFalse(self.table.claims(host))
+            self.assertFalse(self.table.hasRoute(host))
 
     def test_paths(self) -> None:
         for target, key in (
@@ -64,7 +64,7 @@ class RouteTests(SynchronousTestCase):
 
     def test_claims(self) -> None:
         for host in (b"www.example.com", b"myapp.example.net"):
-            self.assertTrue(self.table.claims(host))
+            self.assertTrue(self.table.hasRoute(host))
 
     def test_aGuardedServiceIsGuardedUnderItsOwnNameToo(self) -> None:
         routes = [
@@ -72,7 +72,7 @@ class RouteTests(SynchronousTestCase):
             Route(host="www.example.com", path="/open", to="site", requestsPerSecond=1),
             Route(host="*.example.com", path="/admin", to="site", visitors=("deny all",)), Route(host="a.b", to="other"),
         ]  # fmt: skip
-        table = RouteTable("example.net", routes, policy=lambda route: Policy.of(route, None))
+        table = RouteTable("example.net", routes, policy=lambda route: AccessPolicy.of(route, None))
         head = RequestHead(b"GET", b"/", [])
         for target, address, let in (
             (b"/", "10.0.0.1", True), (b"/open", "192.0.2.1", False), (b"/open", "10.0.0.1", True),
@@ -80,7 +80,7 @@ class RouteTests(SynchronousTestCase):
         ):  # fmt: skip
             found = table.find(b"site.example.net", target)
             assert found is not None
-            self.assertEqual(found.policy.judge(head, address, 0.0) is None, let, target)
+            self.assertEqual(found.policy.check(head, address, 0.0) is None, let, target)
         found = table.find(b"other.example.net", b"/")
         assert found is not None
         self.assertIsNone(found.policy)
@@ -96,11 +96,11 @@ class RouteTests(SynchronousTestCase):
     def test_strangersFillNothing(self) -> None:
         for number in range(3 * REMEMBERED):
             self.table.find(b"h%d.example.org" % number, b"/")
-        self.assertLessEqual(len(self.table._known), REMEMBERED)
+        self.assertLessEqual(len(self.table._cache), REMEMBERED)
 
     def test_hostOf(self) -> None:
         for host, expected in ((b"A:80", "a"), (b"[::1]", "::1"), (b"[::1]:80", "::1"), (b"a.", "a"), (b"", "")):
-            self.assertEqual(hostOf(host), expected)
+            self.assertEqual(normalizedHost(host), expected)
 
     def test_url(self) -> None:
         self.assertEqual(self.table.url("a", "https", 443), "https://a.example.net")

@@ -10,11 +10,11 @@ from attrs import define
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.control.auth.name_ownership import Owners
+from tunnelstack.control.auth.name_ownership import NameOwnership
 from tunnelstack.control.registry import Registry
 from tunnelstack.edge.agents import Agents
 from tunnelstack.errors import Denied
-from tunnelstack.records import Principal, Service, SSHSession, TCPTo
+from tunnelstack.records import Principal, Service, SSHPurpose, TCPPurpose
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 
@@ -35,7 +35,7 @@ def principal(*allow: str, agent: str = "somebody") -> Principal:
 
 class ShellTests(SynchronousTestCase):
     """
-    L{Agents.reach} and L{Agents.shell}.
+    L{Agents.reach} and L{Agents.sshTarget}.
     """
 
     def setUp(self) -> None:
@@ -43,22 +43,22 @@ class ShellTests(SynchronousTestCase):
         ports: Any = None
         authenticator: Any = None
         self.agents = Agents(
-            Clock(), self.registry, ports, authenticator, urlOf=None, sessionLimits=SessionLimits(), owners=Owners(),
+            Clock(), self.registry, ports, authenticator, grantFor=None, sessionLimits=SessionLimits(), owners=NameOwnership(),
         )
         self.laptop = Tunnel(principal("ssh", agent="laptop"))
         self.bench = Tunnel(principal(agent="lab.bench"))
         for tunnel in (self.laptop, self.bench):
-            self.registry.arrive(tunnel)
-        self.registry.offer("ssh", "desk", self.laptop)
+            self.registry.add(tunnel)
+        self.registry.claim("ssh", "desk", self.laptop)
 
     def denied(self, code: str, *asked: Any) -> None:
         self.assertEqual(self.assertRaises(Denied, self.agents.reach, *asked).code, code)
 
     def test_anSSHServerIsFoundByEveryName(self) -> None:
         for name in ("desk", "laptop/desk", "laptop"):
-            self.assertEqual(self.agents.shell(name), (self.laptop, TCPTo(service="desk")))
-        self.assertEqual(self.agents.shell("lab.bench"), (self.bench, SSHSession()))
-        self.assertEqual(self.assertRaises(Denied, self.agents.shell, "lab.other").code, "absent")
+            self.assertEqual(self.agents.sshTarget(name), (self.laptop, TCPPurpose(service="desk")))
+        self.assertEqual(self.agents.sshTarget("lab.bench"), (self.bench, SSHPurpose()))
+        self.assertEqual(self.assertRaises(Denied, self.agents.sshTarget, "lab.other").code, "absent")
 
     def test_onlyWhoMayDialGetsThere(self) -> None:
         for allow in ("dial:desk", "dial:laptop/*"):
@@ -69,8 +69,8 @@ class ShellTests(SynchronousTestCase):
 
     def test_aHostAndAPort(self) -> None:
         may = principal("dial:lab.*")
-        self.assertEqual(self.agents.reach(may, "lab.bench", "tcp:db:5432"), (self.bench, TCPTo(host="db", port=5432)))
-        self.assertEqual(self.agents.reach(may, "lab.bench", "tcp:[::1]:80"), (self.bench, TCPTo(host="::1", port=80)))
+        self.assertEqual(self.agents.reach(may, "lab.bench", "tcp:db:5432"), (self.bench, TCPPurpose(host="db", port=5432)))
+        self.assertEqual(self.agents.reach(may, "lab.bench", "tcp:[::1]:80"), (self.bench, TCPPurpose(host="::1", port=80)))
         for purpose in ("tcp:80", "tcp:db:0", "tcp:db:65536", "tcp:db:x"):
             self.denied("malformed", may, "lab.bench", purpose)
         self.denied("absent", may, "lab.gone", "tcp:db:5432")

@@ -23,10 +23,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.handler.sshwire import HOST_KEY, OTHER_KEY, USER_KEY, Collects, Pair, makeServer
 from tunnelstack.edge.ssh import gateway
-from tunnelstack.edge.ssh.gateway import DoorLimits, Login, SSHDoor, parseLogin
+from tunnelstack.edge.ssh.gateway import GatewayLimits, Login, SSHGateway, parseLogin
 from tunnelstack.errors import Denied
 from tunnelstack.handler.ssh.channel import WINDOW
-from tunnelstack.handler.ssh.credentials import AuthorizedKeys, Logins
+from tunnelstack.handler.ssh.credentials import AuthorizedKeys, LoginPolicy
 from tunnelstack.testing import Wire
 
 LARGE = 4 << 20
@@ -65,8 +65,8 @@ class SSHDoorCase(SynchronousTestCase):
         self.endpoint: Any = Endpoint(self)
         self.door = self.makeDoor()
 
-    def makeDoor(self, **how: Any) -> SSHDoor:
-        return SSHDoor(self.clock, [HOST_KEY], self.dial, **how)
+    def makeDoor(self, **how: Any) -> SSHGateway:
+        return SSHGateway(self.clock, [HOST_KEY], self.dial, **how)
 
     def dial(self, key: str) -> Any:
         if key != "lab.bench":
@@ -128,7 +128,7 @@ class SSHDoorLoginTests(SSHDoorCase):
         self.assertEqual(len(self.wires), 1)
 
     def test_theDeviceIsDialledAnewWhenItHasEnough(self) -> None:
-        self.server.limits = DoorLimits(attempts=1)
+        self.server.limits = GatewayLimits(attempts=1)
         visitor = self.visit()
         self.assertFalse(self.login(visitor, password=b"byron"))
         self.assertFalse(self.login(visitor, password=b"byron"))
@@ -203,7 +203,7 @@ class SSHDoorLoginTests(SSHDoorCase):
         self.assertNotIn("lovelace", repr(said))
 
     def test_visitorsAreCounted(self) -> None:
-        self.door = self.makeDoor(limits=DoorLimits(connections=1))
+        self.door = self.makeDoor(limits=GatewayLimits(connections=1))
         visitor = self.visit()
         self.assertIsNone(self.door.buildProtocol(None))
         visitor.wire.drop()
@@ -259,7 +259,7 @@ class SSHDoorStrangerTests(SSHDoorCase):
             self.clock.advance(0.125)
         ((verdict, seconds),) = seen
         said = verdict if isinstance(verdict, bool) else type(verdict)
-        return said, seconds, tuple(visitor.banners), visitor.client.protocol.sentence, visitor.client.gone
+        return said, seconds, tuple(visitor.banners), visitor.client.protocol.sentence, visitor.client.closed
 
     def tries(self, name: str, password: bytes = b"byron") -> tuple[Any, ...]:
         return self.watched(lambda client: client.password(name, password))
@@ -268,7 +268,7 @@ class SSHDoorStrangerTests(SSHDoorCase):
         for method in (b"none", b"publickey", b"keyboard-interactive"):
             for name in (self.KNOWN, self.UNKNOWN):
                 key = b"\0" + NS(USER_KEY.public().sshType()) + NS(USER_KEY.public().blob()) if method == b"publickey" else b""
-                self.watched(lambda client, name=name, method=method, key=key: client._login.ask(name, method, key))
+                self.watched(lambda client, name=name, method=method, key=key: client._login.authenticate(name, method, key))
         self.assertEqual((self.dialled, self.wires), ([], []))
 
     def test_aWrongPasswordAndNoDeviceAreTheSame(self) -> None:
@@ -284,7 +284,7 @@ class SSHDoorStrangerTests(SSHDoorCase):
 
     def test_andOneThatGoesDuringTheLogin(self) -> None:
         unknown = self.tries(self.UNKNOWN)
-        self.server.limits = DoorLimits(attempts=1)
+        self.server.limits = GatewayLimits(attempts=1)
         self.assertEqual(self.tries(self.KNOWN), unknown)
 
     def test_aDeviceThatIsSlowIsNoOddity(self) -> None:
@@ -342,7 +342,7 @@ class SSHDoorStrangerTests(SSHDoorCase):
         public = OTHER_KEY.public()
         offer = b"\0" + NS(b"rsa-sha2-256" if public.type() == "RSA" else public.sshType()) + NS(public.blob())
         offers = [
-            self.watched(lambda client, name=name: client._login.ask(name, b"publickey", offer))
+            self.watched(lambda client, name=name: client._login.authenticate(name, b"publickey", offer))
             for name in (self.KNOWN, self.UNKNOWN)
         ]
         self.assertEqual(offers[0], offers[1])
@@ -356,8 +356,8 @@ class SSHDoorStrangerTests(SSHDoorCase):
         """
         Whoever guesses does not make the edge dial as often as he likes; nor does he notice.
         """
-        self.door = self.makeDoor(limits=DoorLimits(passwords=0.01))
-        self.patch(gateway, "household", lambda address: "192.0.2.7")
+        self.door = self.makeDoor(limits=GatewayLimits(passwords=0.01))
+        self.patch(gateway, "rateLimitKey", lambda address: "192.0.2.7")
         self.door.attempts.take("192.0.2.7", self.clock.seconds())
         wrong = self.tries(self.UNKNOWN)
         self.assertEqual((self.dialled, wrong), ([], self.tries(self.KNOWN, b"lovelace")))
@@ -365,7 +365,7 @@ class SSHDoorStrangerTests(SSHDoorCase):
         self.assertTrue(self.tries(self.KNOWN, b"lovelace")[0])
 
     def test_newcomersAreCounted(self) -> None:
-        self.door = self.makeDoor(admits=lambda address: address != "192.0.2.7")
+        self.door = self.makeDoor(admit=lambda address: address != "192.0.2.7")
         self.assertIsNone(self.door.buildProtocol(IPv4Address("TCP", "192.0.2.7", 40000)))
         self.assertEqual(self.door.connected, 0)
         self.visit()
@@ -448,7 +448,7 @@ class SSHDoorBridgeTests(SSHDoorCase):
             b"direct-tcpip", extra=packOpen_direct_tcpip(("127.0.0.1", 9), ("127.0.0.1", 1)))
         self.assertEqual(channel.refused.value, b"forwarding is switched off here")
         self.assertEqual(channel.refused.data, connection.OPEN_ADMINISTRATIVELY_PROHIBITED)
-        granted = self.visitor.client.connection.ask(self.visitor.channel(), b"subsystem", NS(b"netconf"))
+        granted = self.visitor.client.connection.requestOnChannel(self.visitor.channel(), b"subsystem", NS(b"netconf"))
         self.visitor.settle()
         self.assertFalse(self.successResultOf(granted))
 
@@ -462,7 +462,7 @@ class SSHDoorBridgeTests(SSHDoorCase):
         self.wires[0].drop()
         self.visitor.settle()
         self.assertIsNotNone(collected.reason)
-        self.assertTrue(self.visitor.client.gone)
+        self.assertTrue(self.visitor.client.closed)
         self.assertEqual(self.visitor.client.protocol.sentence, "the device is gone")
 
     def test_aDeviceThatIsGoneWhileNothingIsOpen(self) -> None:
@@ -488,7 +488,7 @@ class SSHDoorBridgeTests(SSHDoorCase):
         self.clock.advance(10)
         self.visitor.wire.near.resumeProducing()
         self.visitor.settle()
-        self.assertTrue(self.visitor.client.gone)
+        self.assertTrue(self.visitor.client.closed)
 
 
 class SSHDoorJumpTests(SSHDoorCase):
@@ -496,9 +496,9 @@ class SSHDoorJumpTests(SSHDoorCase):
     Those who only pass.
     """
 
-    def makeDoor(self, **how: Any) -> SSHDoor:
+    def makeDoor(self, **how: Any) -> SSHGateway:
         keys = AuthorizedKeys(self.folder / "keys")
-        return super().makeDoor(jumps=Logins(keys=keys.check, users=frozenset({"guest"})), **how)
+        return super().makeDoor(jumps=LoginPolicy(keys=keys.check, users=frozenset({"guest"})), **how)
 
     def setUp(self) -> None:
         super().setUp()

@@ -21,9 +21,9 @@ from twisted.trial.unittest import TestCase
 
 from tests.handler.openssh import OpenSSH
 from tests.handler.test_ssh_openssh import SIZE, Echo, Says, digest, serverKeys, serveSSH
-from tunnelstack.edge.ssh.gateway import Login, SSHDoor
+from tunnelstack.edge.ssh.gateway import Login, SSHGateway
 from tunnelstack.errors import Denied
-from tunnelstack.handler.ssh.credentials import AuthorizedKeys, Logins
+from tunnelstack.handler.ssh.credentials import AuthorizedKeys, LoginPolicy
 from tunnelstack.handler.ssh.host_keys import newRSA
 
 DEVICE = "ada@lab.bench@127.0.0.1"
@@ -45,8 +45,8 @@ class SSHDoorTests(TestCase):
         if not MINTED:
             MINTED.append(newRSA(2048))
         keys = AuthorizedKeys(self.openssh.folder / "authorized_keys")
-        self.jumps = Logins(keys=keys.check, users=frozenset({"guest"}))
-        self.door = SSHDoor(
+        self.jumps = LoginPolicy(keys=keys.check, users=frozenset({"guest"}))
+        self.door = SSHGateway(
             reactor, serverKeys(self.openssh.folder), self.dial, known=keys.check, vouch=self.vouch, jumps=self.jumps)
         own = keys.check
         minted = MINTED[0].public()

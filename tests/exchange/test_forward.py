@@ -15,8 +15,8 @@ from zope.interface.verify import verifyObject
 
 from tests.exchange.doubles import Server, Talker, Wires, settle
 from tunnelstack.exchange.error_page import errorPage
-from tunnelstack.exchange.errors import Busy, ExchangeFailed, Kind
-from tunnelstack.exchange.forward import IGNORED, Forwarder, Request, Response
+from tunnelstack.exchange.errors import Busy, ExchangeFailed, FailureKind
+from tunnelstack.exchange.forward import NULL_RECEIVER, Forwarder, RequestForwarder, ResponseForwarder
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.exchange.traits import Timeouts, Traits
@@ -44,7 +44,7 @@ class ChainCase(SynchronousTestCase):
         self.remote = ExchangePool(self.agent, clock=self.clock, timeouts=times)
         self.wire = Wire(self.clock, cut)
         self.visitor = Talker()
-        edge = Forwarder(self.remote.exchange, told=lambda near, failed: self.told.append(failed))
+        edge = Forwarder(self.remote.exchange, onFailure=lambda near, failed: self.told.append(failed))
         self.wire.connect(self.visitor, HTTPServerProtocol(edge, clock=self.clock))
 
     def agentSide(self) -> HTTPServerProtocol:
@@ -172,7 +172,7 @@ class PressureTests(ChainCase):
     def test_download(self) -> None:
         self.start()
         self.say(GET)
-        self.wire.near.stalled = True
+        self.wire.near.readPaused = True
         self.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n")
         written = 0
         for _ in range(100):
@@ -183,7 +183,7 @@ class PressureTests(ChainCase):
             self.settle()
         self.assertTrue(60_000 < written < 600_000, written)
         self.assertLess(self.held(), 600_000)
-        self.wire.near.stalled = False
+        self.wire.near.readPaused = False
         self.settle()
         self.assertEqual(self.held(), 0)
         self.answer(b"x" * (50_000_000 - written))
@@ -192,7 +192,7 @@ class PressureTests(ChainCase):
     def test_upload(self) -> None:
         self.start()
         self.say(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n")
-        self.web.wires[0].far.stalled = True
+        self.web.wires[0].far.readPaused = True
         written = 0
         for _ in range(100):
             if self.wire.near.undelivered:
@@ -200,7 +200,7 @@ class PressureTests(ChainCase):
             self.say(b"x" * 65_536)
             written += 65_536
         self.assertTrue(60_000 < written < 600_000, written)
-        self.web.wires[0].far.stalled = False
+        self.web.wires[0].far.readPaused = False
         self.settle()
         self.assertEqual(self.held(), 0)
 
@@ -266,7 +266,7 @@ class FailureTests(ChainCase):
         self.agent.wires[0].far.abortConnection()
         self.settle()
         self.assertEqual(self.status(self.visitor.take()), 502)
-        self.assertEqual(self.told[0].kind, Kind.BROKEN)
+        self.assertEqual(self.told[0].kind, FailureKind.BROKEN)
         self.assertIsNot(self.origin().lost, None)
         self.nothingLeft()
 
@@ -313,7 +313,7 @@ class InterfaceTests(SynchronousTestCase):
 
     def test_interfaces(self) -> None:
         far = Far(Traits())
-        for receiver in (Request(far), IGNORED, Response(Near(), errorPage, None)):
+        for receiver in (RequestForwarder(far), NULL_RECEIVER, ResponseForwarder(Near(), errorPage, None)):
             verifyObject(IExchangeReceiver, receiver)
         verifyObject(IExchangeServer, Forwarder(lambda receiver: far))
 
@@ -394,7 +394,7 @@ class Far:
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         pass
 
-    def cancel(self, kind: Kind) -> None:
+    def cancel(self, kind: FailureKind) -> None:
         self.cancelled = True
 
 
@@ -463,7 +463,7 @@ class Echo(Server):
         recorder = super().exchangeReceived(head, exchange)
         answers, bodies = self.answers, self.bodies
 
-        class Ending:
+        class ServerClosing:
             bodyReceived = recorder.bodyReceived
             failed = recorder.failed
 
@@ -475,4 +475,4 @@ class Echo(Server):
                 exchange.write(body)
                 exchange.end()
 
-        return Ending()
+        return ServerClosing()

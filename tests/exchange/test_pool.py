@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 
 from tests.exchange.doubles import Recorder, Talker, Wires, settle
 from tunnelstack.errors import UsageError
-from tunnelstack.exchange.errors import Busy, Kind
+from tunnelstack.exchange.errors import Busy, FailureKind
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.interfaces import IExchange
@@ -43,7 +43,7 @@ class PoolCase(SynchronousTestCase):
 
     def make(self, **options: Any) -> ExchangePool:
         return ExchangePool(
-            self.wires, clock=self.clock, timeouts=Timeouts(first=60, idle=300, connect=30), kept=50, **options
+            self.wires, clock=self.clock, timeouts=Timeouts(first=60, idle=300, connect=30), idleSeconds=50, **options
         )
 
     def settle(self) -> None:
@@ -121,7 +121,7 @@ class ExchangeTests(PoolCase):
         self.answer(b"HTTP/1.0 200 OK\r\n\r\nhel")
         self.origin().transport.abortConnection()
         self.settle()
-        self.assertEqual((recorder.body, recorder.failure.kind), (b"hel", Kind.BROKEN))    # type: ignore[union-attr]
+        self.assertEqual((recorder.body, recorder.failure.kind), (b"hel", FailureKind.BROKEN))    # type: ignore[union-attr]
 
     def test_noBodyToHEAD(self) -> None:
         _, recorder = self.begin(head(b"HEAD"))
@@ -137,7 +137,7 @@ class ExchangeTests(PoolCase):
     def test_interimResponsesAreBounded(self) -> None:
         _, recorder = self.begin()
         self.answer(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
-        self.assertEqual(recorder.failure.kind, Kind.NONSENSE)         # type: ignore[union-attr]
+        self.assertEqual(recorder.failure.kind, FailureKind.INVALID_RESPONSE)         # type: ignore[union-attr]
 
     def test_headsConcernNoConnection(self) -> None:
         _, recorder = self.begin()
@@ -155,7 +155,7 @@ class ExchangeTests(PoolCase):
         ):
             _, recorder = self.begin()
             self.answer(octets)
-            self.assertEqual(recorder.failure.kind, Kind.NONSENSE, octets[:50])      # type: ignore[union-attr]
+            self.assertEqual(recorder.failure.kind, FailureKind.INVALID_RESPONSE, octets[:50])      # type: ignore[union-attr]
             self.assertEqual((self.pool.idle, self.pool.inFlight), (0, 0))
             self.assertIsNot(self.origin().lost, None)
 
@@ -165,7 +165,7 @@ class ExchangeTests(PoolCase):
             self.answer(octets)
             self.origin().transport.loseConnection()
             self.settle()
-            self.assertEqual(recorder.failure.kind, Kind.BROKEN, octets)             # type: ignore[union-attr]
+            self.assertEqual(recorder.failure.kind, FailureKind.BROKEN, octets)             # type: ignore[union-attr]
             self.assertEqual(self.pool.inFlight, 0)
 
     def test_tooLate(self) -> None:
@@ -173,7 +173,7 @@ class ExchangeTests(PoolCase):
         self.later(59)
         self.assertIs(recorder.failure, None)
         self.later(1)
-        self.assertEqual(recorder.failure.kind, Kind.SLOW)             # type: ignore[union-attr]
+        self.assertEqual(recorder.failure.kind, FailureKind.GATEWAY_TIMEOUT)             # type: ignore[union-attr]
         self.assertIsNot(self.origin().lost, None)
 
     def test_aStalledBody(self) -> None:
@@ -182,7 +182,7 @@ class ExchangeTests(PoolCase):
         self.later(299)
         self.assertIs(recorder.failure, None)
         self.later(1)
-        self.assertEqual(recorder.failure.kind, Kind.SLOW)             # type: ignore[union-attr]
+        self.assertEqual(recorder.failure.kind, FailureKind.GATEWAY_TIMEOUT)             # type: ignore[union-attr]
 
     def test_aStreamIsNeverCut(self) -> None:
         for octets in (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n", b"HTTP/1.1 200 OK\r\n\r\nab"):
@@ -207,16 +207,16 @@ class ExchangeTests(PoolCase):
         exchange = self.pool.exchange(Recorder())
         exchange.registerProducer(producer, True)
         exchange.sendHead(head(b"POST", (b"Content-Length", b"100000")))
-        self.wires.wires[0].far.stalled = True
+        self.wires.wires[0].far.readPaused = True
         exchange.write(b"x" * 100_000)
         self.assertEqual(producer.said, ["pause"])
-        self.wires.wires[0].far.stalled = False
+        self.wires.wires[0].far.readPaused = False
         self.settle()
         self.assertEqual(producer.said, ["pause", "resume"])
 
     def test_cancelBreaksTheConnection(self) -> None:
         exchange, recorder = self.begin()
-        exchange.cancel(Kind.GONE)
+        exchange.cancel(FailureKind.CLIENT_CLOSED)
         self.settle()
         self.assertIsNot(self.origin().lost, None)
         self.assertEqual((recorder.failure, self.pool.inFlight, self.pool.idle), (None, 0, 0))
@@ -299,7 +299,7 @@ class UpgradeTests(PoolCase):
         _, recorder = self.upgrade()
         self.origin().transport.abortConnection()
         self.settle()
-        self.assertEqual(recorder.failure.kind, Kind.BROKEN)           # type: ignore[union-attr]
+        self.assertEqual(recorder.failure.kind, FailureKind.BROKEN)           # type: ignore[union-attr]
         self.assertEqual(self.pool.inFlight, 0)
 
 
@@ -400,7 +400,7 @@ class KeptTests(PoolCase):
         self.assertEqual(self.pool.idle, 0)
 
     def test_noMoreThanThisMany(self) -> None:
-        self.pool = self.make(mostIdle=1)
+        self.pool = self.make(maxIdle=1)
         self.begin()
         self.begin()
         self.answer(number=0)
@@ -438,7 +438,7 @@ class StaleTests(PoolCase):
         recorder = self.stale(head())
         self.origin(1).transport.abortConnection()
         self.settle()
-        self.assertEqual((recorder.failure.kind, len(self.wires.far)), (Kind.BROKEN, 2))    # type: ignore[union-attr]
+        self.assertEqual((recorder.failure.kind, len(self.wires.far)), (FailureKind.BROKEN, 2))    # type: ignore[union-attr]
 
     def test_whoGivesUpMeanwhile(self) -> None:
         self.begin()
@@ -447,7 +447,7 @@ class StaleTests(PoolCase):
         self.wires.waiting = []
         self.origin(0).transport.abortConnection()
         self.settle()
-        exchange.cancel(Kind.GONE)
+        exchange.cancel(FailureKind.CLIENT_CLOSED)
         self.wires.let()
         self.settle()
         self.assertEqual((recorder.failure, self.pool.idle, self.origin(1).heard), (None, 1, b""))
@@ -456,7 +456,7 @@ class StaleTests(PoolCase):
         for request, body in ((head(b"POST"), b""), (head(b"PUT", (b"Content-Length", b"1")), b"x")):
             self.setUp()
             recorder = self.stale(request, body)
-            self.assertEqual((recorder.failure.kind, len(self.wires.far)), (Kind.BROKEN, 1))    # type: ignore[union-attr]
+            self.assertEqual((recorder.failure.kind, len(self.wires.far)), (FailureKind.BROKEN, 1))    # type: ignore[union-attr]
 
     def test_notAfterAnOctetOfTheResponse(self) -> None:
         self.begin()
@@ -465,13 +465,13 @@ class StaleTests(PoolCase):
         self.answer(b"H")
         self.origin().transport.abortConnection()
         self.settle()
-        self.assertEqual((recorder.failure.kind, len(self.wires.far)), (Kind.BROKEN, 1))    # type: ignore[union-attr]
+        self.assertEqual((recorder.failure.kind, len(self.wires.far)), (FailureKind.BROKEN, 1))    # type: ignore[union-attr]
 
     def test_notOnANewConnection(self) -> None:
         _, recorder = self.begin()
         self.origin().transport.abortConnection()
         self.settle()
-        self.assertEqual((recorder.failure.kind, len(self.wires.far)), (Kind.BROKEN, 1))    # type: ignore[union-attr]
+        self.assertEqual((recorder.failure.kind, len(self.wires.far)), (FailureKind.BROKEN, 1))    # type: ignore[union-attr]
 
 
 class ConnectTests(PoolCase):
@@ -513,7 +513,7 @@ class ConnectTests(PoolCase):
         self.wires.refuse = True
         recorder = Recorder()
         self.pool.exchange(recorder)
-        self.assertEqual(recorder.failure.kind, Kind.UNREACHABLE)      # type: ignore[union-attr]
+        self.assertEqual(recorder.failure.kind, FailureKind.UNREACHABLE)      # type: ignore[union-attr]
         self.assertEqual(recorder.failure.sentence, "because of ConnectionRefusedError")    # type: ignore[union-attr]
         self.assertEqual(self.pool.inFlight, 0)
 
@@ -521,19 +521,19 @@ class ConnectTests(PoolCase):
         self.wires.waiting = []
         _, recorder = self.begin()
         self.later(30)
-        self.assertEqual((recorder.failure.kind, self.pool.inFlight), (Kind.UNREACHABLE, 0))    # type: ignore[union-attr]
-        self.assertIsInstance(recorder.failure.seen["reason"], TimeoutError)                    # type: ignore[union-attr]
+        self.assertEqual((recorder.failure.kind, self.pool.inFlight), (FailureKind.UNREACHABLE, 0))    # type: ignore[union-attr]
+        self.assertIsInstance(recorder.failure.details["reason"], TimeoutError)                    # type: ignore[union-attr]
 
     def test_whoGaveUpLeavesAConnectionToTheNext(self) -> None:
         self.wires.waiting = []
         exchange, recorder = self.begin()
-        exchange.cancel(Kind.GONE)
+        exchange.cancel(FailureKind.CLIENT_CLOSED)
         self.wires.let()
         self.settle()
         self.assertEqual((self.pool.idle, recorder.failure, self.origin().heard), (1, None, b""))
 
     def test_enoughIsEnough(self) -> None:
-        self.pool = self.make(most=2)
+        self.pool = self.make(maxConnections=2)
         self.begin()
         self.begin()
         self.assertRaises(Busy, self.pool.exchange, Recorder())
@@ -573,7 +573,7 @@ class EndTests(PoolCase):
         _, recorder = self.begin()
         self.pool.close()
         self.settle()
-        self.assertEqual((recorder.failure.kind, self.pool.inFlight), (Kind.STOPPED, 0))    # type: ignore[union-attr]
+        self.assertEqual((recorder.failure.kind, self.pool.inFlight), (FailureKind.STOPPED, 0))    # type: ignore[union-attr]
 
 
 class WholeTests(PoolCase):
@@ -587,7 +587,7 @@ class WholeTests(PoolCase):
             Remembers what came at once.
             """
 
-            def answered(self, head: ResponseHead, octets: bytes) -> None:
+            def responseReceived(self, head: ResponseHead, octets: bytes) -> None:
                 self.answers = [*getattr(self, "answers", []), (head.status, octets, test.pool.idle)]
 
         test = self

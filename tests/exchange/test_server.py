@@ -16,11 +16,11 @@ from zope.interface.verify import verifyObject
 from tests.exchange.doubles import Server, Talker, reply
 from tunnelstack.errors import UsageError
 from tunnelstack.exchange._server_closing import LINGER
-from tunnelstack.exchange.errors import Kind
+from tunnelstack.exchange.errors import FailureKind
 from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.interfaces import IExchange
-from tunnelstack.records import Knock
+from tunnelstack.records import TakenOverRequest
 from tunnelstack.testing import Wire
 from tunnelstack.wire.http1.head import HeadLimits, RequestHead, ResponseHead
 
@@ -101,7 +101,7 @@ class ConversationTests(ServerCase):
         self.start()
         self.say(GET + GET + b"x" * 100_000)
         self.assertEqual(len(self.server.asked), 1)
-        self.assertTrue(self.wire.far.stalled)
+        self.assertTrue(self.wire.far.readPaused)
         self.say(b"y" * 100_000)
         self.assertEqual(self.wire.near.undelivered, 100_000)
         reply()(*self.asked()[:2])
@@ -321,14 +321,14 @@ class ResponseTests(ServerCase):
         exchange.write(b"late")
         exchange.sendHead(ResponseHead(200, b""))
         exchange.end()
-        exchange.cancel(Kind.BROKEN)
+        exchange.cancel(FailureKind.BROKEN)
         self.assertEqual(self.say(b""), b"")
         self.assertFalse(self.closed())
 
     def test_cancelBeforeTheHeadIsAPage(self) -> None:
         self.start()
         self.say(GET)
-        self.asked()[1].cancel(Kind.SLOW)
+        self.asked()[1].cancel(FailureKind.GATEWAY_TIMEOUT)
         self.assertIn(b"HTTP/1.1 504 Gateway Timeout\r\n", self.say(b""))
         self.assertFalse(self.closed())
 
@@ -337,7 +337,7 @@ class ResponseTests(ServerCase):
         self.say(GET)
         exchange = self.asked()[1]
         exchange.sendHead(ResponseHead(200, b"OK"))
-        exchange.cancel(Kind.BROKEN)
+        exchange.cancel(FailureKind.BROKEN)
         self.wire.settle()
         self.assertIsInstance(self.visitor.lost.value, ConnectionLost)      # type: ignore[union-attr]
 
@@ -386,7 +386,7 @@ class BodyTests(ServerCase):
         self.start()
         heard = self.say(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabX")
         self.assertIn(b"HTTP/1.1 400 ", heard)
-        self.assertEqual(self.asked()[2].failure.kind, Kind.MALFORMED)
+        self.assertEqual(self.asked()[2].failure.kind, FailureKind.MALFORMED)
         self.assertTrue(self.closed())
 
     def test_theVisitorGoesInTheMiddle(self) -> None:
@@ -394,7 +394,7 @@ class BodyTests(ServerCase):
         self.say(self.POST + b"he")
         self.visitor.transport.loseConnection()
         self.wire.settle()
-        self.assertEqual(self.asked()[2].failure.kind, Kind.GONE)
+        self.assertEqual(self.asked()[2].failure.kind, FailureKind.CLIENT_CLOSED)
         self.assertIsInstance(self.visitor.lost.value, (ConnectionDone, ConnectionAborted))   # type: ignore[union-attr]
 
 
@@ -435,10 +435,10 @@ class PressureTests(ServerCase):
         producer = Producer()
         exchange.registerProducer(producer, True)
         exchange.sendHead(ResponseHead(200, b"OK"))
-        self.wire.near.stalled = True
+        self.wire.near.readPaused = True
         exchange.write(b"x" * 100_000)
         self.assertEqual(producer.said, ["pause"])
-        self.wire.near.stalled = False
+        self.wire.near.readPaused = False
         self.wire.settle()
         self.assertEqual(producer.said, ["pause", "resume"])
 
@@ -531,7 +531,7 @@ class UpgradeTests(ServerCase):
         _, recorder = self.upgrade()
         self.visitor.transport.abortConnection()
         self.wire.settle()
-        self.assertEqual(recorder.failure.kind, Kind.GONE)
+        self.assertEqual(recorder.failure.kind, FailureKind.CLIENT_CLOSED)
 
     def test_aVisitorWithoutHalfClosesIsGoneWithHisEnd(self) -> None:
         """
@@ -541,7 +541,7 @@ class UpgradeTests(ServerCase):
         self.wire.drop(Failure(ConnectionDone()))
         self.assertEqual((recorder.trailers, recorder.failure), ([], None))
         self.wire.clock.advance(30)
-        self.assertEqual(recorder.failure.kind, Kind.GONE)
+        self.assertEqual(recorder.failure.kind, FailureKind.CLIENT_CLOSED)
 
     def test_nothingIsToldWhenTheFarSideEndsAsWell(self) -> None:
         exchange, recorder = self.upgrade()
@@ -654,7 +654,7 @@ class TimeTests(ServerCase):
         self.later(299)
         self.assertIs(self.asked()[2].failure, None)
         self.assertIn(b"HTTP/1.1 408 ", self.later(1))
-        self.assertEqual(self.asked()[2].failure.kind, Kind.LATE)
+        self.assertEqual(self.asked()[2].failure.kind, FailureKind.REQUEST_TIMEOUT)
 
     def test_anAnswerMayTakeItsTime(self) -> None:
         self.start(timeouts=self.times)
@@ -668,12 +668,12 @@ class TimeTests(ServerCase):
         self.say(GET)
         exchange = self.asked()[1]
         exchange.sendHead(ResponseHead(200, b"OK", [(b"Content-Length", b"1000000")]))
-        self.wire.near.stalled = True
+        self.wire.near.readPaused = True
         exchange.write(b"x" * 100_000)
         self.later(299)
         self.assertIs(self.asked()[2].failure, None)
         self.later(1)
-        self.assertEqual(self.asked()[2].failure.kind, Kind.GONE)
+        self.assertEqual(self.asked()[2].failure.kind, FailureKind.CLIENT_CLOSED)
         self.assertFalse(self.wire.far.connected)
 
     def test_aVisitorWhoReadsNothingOfTheEnd(self) -> None:
@@ -682,7 +682,7 @@ class TimeTests(ServerCase):
         """
         for field, idle in ((b"", 300), (b"Connection: close\r\n", 0)):
             self.start(reply(body=b"x" * 100_000), timeouts=self.times)
-            self.wire.near.stalled = True
+            self.wire.near.readPaused = True
             self.say(GET[:-2] + field + b"\r\n")
             self.later(idle)
             self.later(299)
@@ -693,11 +693,11 @@ class TimeTests(ServerCase):
 
     def test_aVisitorWhoReadsTheEndLate(self) -> None:
         self.start(reply(body=b"x" * 100_000), timeouts=self.times)
-        self.wire.near.stalled = True
+        self.wire.near.readPaused = True
         self.say(GET)
         self.later(300)
         self.later(299)
-        self.wire.near.stalled = False
+        self.wire.near.readPaused = False
         self.assertEqual(len(self.say(b"").partition(b"\r\n\r\n")[2]), 100_000)
         self.assertTrue(self.closed())
         self.assertEqual(self.wire.clock.getDelayedCalls(), [])
@@ -707,7 +707,7 @@ class TimeTests(ServerCase):
         self.say(GET)
         exchange = self.asked()[1]
         exchange.sendHead(ResponseHead(200, b"OK"))
-        self.wire.near.stalled = True
+        self.wire.near.readPaused = True
         exchange.write(b"x" * 100_000)
         self.later(100_000)
         self.assertIs(self.asked()[2].failure, None)
@@ -729,7 +729,7 @@ class TimeTests(ServerCase):
         self.later(29)
         self.assertIs(self.asked()[2].failure, None)
         self.later(1)
-        self.assertEqual(self.asked()[2].failure.kind, Kind.GONE)
+        self.assertEqual(self.asked()[2].failure.kind, FailureKind.CLIENT_CLOSED)
 
     def test_nothingIsLeftOnTheClock(self) -> None:
         self.start(reply(), timeouts=self.times)
@@ -745,21 +745,21 @@ class DoorTests(ServerCase):
     """
 
     def test_theServerLetsGoCompletely(self) -> None:
-        knocks: list[Knock] = []
+        takenOver: list[TakenOverRequest] = []
         other = Talker()
 
-        def takeOver(knock: Knock) -> Talker:
-            knocks.append(knock)
-            knock.transport.protocol = other
-            other.makeConnection(knock.transport)
+        def onRequest(request: TakenOverRequest) -> Talker:
+            takenOver.append(request)
+            request.transport.protocol = other
+            other.makeConnection(request.transport)
             return other
 
-        self.start(reply(), doors=lambda head, framing: takeOver if head.target == b"/door" else None)
+        self.start(reply(), doors=lambda head, framing: onRequest if head.target == b"/door" else None)
         self.assertEqual(self.say(GET), OK)
         head = b"GET /door HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
         self.say(head + b"more")
-        self.assertEqual((knocks[0].octets, knocks[0].leftover), (head, b"more"))
-        self.assertEqual(knocks[0].head.field(b"connection"), b"Upgrade")
+        self.assertEqual((takenOver[0].octets, takenOver[0].leftover), (head, b"more"))
+        self.assertEqual(takenOver[0].head.field(b"connection"), b"Upgrade")
         self.assertIs(self.wire.far.producer, None)
         self.assertEqual(self.wire.clock.getDelayedCalls(), [])
         self.say(b"and more")

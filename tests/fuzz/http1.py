@@ -47,7 +47,13 @@ def request(octets: bytes, cut: int) -> Hashable:
         again = encode_request(head)
         assert read_request_untrusted(again, find_end_untrusted(again)) == head, again
         assert request_framing_untrusted(head) == framing
-    return RequestHead, framing.body < 0 or bool(framing.body), framing.keep, bool(framing.upgrade), framing.expects
+    return (
+        RequestHead,
+        framing.body < 0 or bool(framing.body),
+        framing.keep_alive,
+        bool(framing.upgrade),
+        framing.expect_continue,
+    )
 
 
 def response(octets: bytes, cut: int) -> Hashable:
@@ -62,7 +68,7 @@ def response(octets: bytes, cut: int) -> Hashable:
     if head.version == (1, 1):
         again = encode_response(head)
         assert read_response_untrusted(again, find_end_untrusted(again)) == head, again
-    return ResponseHead, head.status // 100, framing.body < 0 or bool(framing.body), framing.keep
+    return ResponseHead, head.status // 100, framing.body < 0 or bool(framing.body), framing.keep_alive
 
 
 def end_of_head(octets: bytes, cut: int) -> int:

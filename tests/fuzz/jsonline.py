@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from tunnelstack.errors import PeerError
-from tunnelstack.wire.jsonline import Lines, decode, encode
+from tunnelstack.wire.jsonline import LineReader, decode, encode
 
 SEEDS = [
     b'{"to":"db","purpose":"tcp"}\n{"id":1,"ok":true}\n',
@@ -44,7 +44,7 @@ def read(data: bytes, size: int) -> list[bytes]:
     """
     @return: the lines, up to one that is too long.
     """
-    lines, found = Lines(LIMIT), []
+    lines, found = LineReader(LIMIT), []
     try:
         for start in range(0, len(data), size):
             lines.feed(data[start : start + size])

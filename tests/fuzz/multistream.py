@@ -8,11 +8,11 @@ from collections.abc import Callable, Hashable
 
 from tests.wire.vectors_multistream import INITIATOR, RESPONDER, octets
 from tunnelstack.errors import PeerError
-from tunnelstack.wire.negotiation.base import Agreed, Asked, Negotiation, Then
-from tunnelstack.wire.negotiation.json_object import PLAIN, Receiver, Sender
-from tunnelstack.wire.negotiation.multistream.initiator import Initiator
-from tunnelstack.wire.negotiation.multistream.names import Names
-from tunnelstack.wire.negotiation.multistream.responder import Responder
+from tunnelstack.wire.negotiation.base import Agreed, Negotiation, NegotiationSequence, Proposed
+from tunnelstack.wire.negotiation.json_object import OK_OR_REASON, JSONInitiator, JSONResponder
+from tunnelstack.wire.negotiation.multistream.initiator import MultistreamInitiator
+from tunnelstack.wire.negotiation.multistream.names import NameTable
+from tunnelstack.wire.negotiation.multistream.responder import MultistreamResponder
 
 SEEDS = [
     *(octets(heard.hears) for heard in [*RESPONDER.values(), *INITIATOR.values()]),
@@ -21,11 +21,11 @@ SEEDS = [
 ]
 
 SIDES: list[Callable[[], Negotiation]] = [
-    lambda: Responder([b"/a", b"/b"]),
-    lambda: Responder(Names([b"/b"], asked=[b"/a"]), strict=True),
-    lambda: Then(Responder([b"/a", b"/b"]), Receiver(answers=PLAIN, limit=256)),
-    lambda: Initiator([b"/a", b"/b"]),
-    lambda: Then(Initiator([b"/a", b"/b"]), Sender({}, answers=PLAIN, limit=256)),
+    lambda: MultistreamResponder([b"/a", b"/b"]),
+    lambda: MultistreamResponder(NameTable([b"/b"], asked=[b"/a"]), strict=True),
+    lambda: NegotiationSequence(MultistreamResponder([b"/a", b"/b"]), JSONResponder(answers=OK_OR_REASON, limit=256)),
+    lambda: MultistreamInitiator([b"/a", b"/b"]),
+    lambda: NegotiationSequence(MultistreamInitiator([b"/a", b"/b"]), JSONInitiator({}, answers=OK_OR_REASON, limit=256)),
 ]
 
 
@@ -63,9 +63,9 @@ def feed(ours: Negotiation, pieces: list[bytes]) -> tuple[Hashable, bytes, bytes
                     rest = event.leftover
                     if not piece.endswith(rest):
                         raise AssertionError("the leftover is not what was left")
-        if kind == Asked.__name__:
+        if kind == Proposed.__name__:
             (answer,) = ours.accept()
-            kind, rest = "Asked and agreed", answer.leftover  # type: ignore[attr-defined]
+            kind, rest = "Proposed and agreed", answer.leftover  # type: ignore[attr-defined]
     except PeerError as error:
         kind, rest = error.__class__.__name__, b""
     return kind, b"".join(said + ours.data_to_send()), rest

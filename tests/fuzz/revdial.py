@@ -8,7 +8,7 @@ from collections.abc import Hashable
 
 from tests.wire.vectors_shellhub import CONN_READY, DIALLER, KEEP_ALIVE, PATH, PICKUP_FAILED, TICKET
 from tunnelstack.errors import PeerError
-from tunnelstack.wire.revdial import LINE, Dialler, Listener, encode_line
+from tunnelstack.wire.revdial import LINE, DiallerLines, ListenerLines, encode_line
 
 SEEDS = [
     KEEP_ALIVE + CONN_READY + KEEP_ALIVE,
@@ -34,18 +34,18 @@ def feed(pieces: list[bytes]) -> Hashable:
     """
     @return: the kinds of events of the dialler, and of the listener, whose every pick-up fails.
     """
-    dialler, listener = Dialler(DIALLER, "/ssh/revdial"), Listener()
+    dialler, listener = DiallerLines(DIALLER, "/ssh/revdial"), ListenerLines()
     dialler.dial(TICKET, 0.0)
     listener.expire(0.0)
     kinds: list[list[str]] = [[], []]
-    sides: list[Dialler | Listener] = [dialler, listener]
+    sides: list[DiallerLines | ListenerLines] = [dialler, listener]
     for number, side in enumerate(sides):
         try:
             for piece in pieces:
                 for event in side.receive_data(piece):
                     kinds[number].append(event.__class__.__name__)
                     if side is listener:
-                        listener.failed(event.path, event.path)
+                        listener.report_failure(event.path, event.path)
         except PeerError as error:
             kinds[number] = [error.__class__.__name__]
     if any(len(line) > LINE for line in listener.data_to_send()):

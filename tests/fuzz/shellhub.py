@@ -95,7 +95,7 @@ def strings(data: bytes, size: int) -> object:
             reader.feed(data[start : start + size])
             members = reader.next_object()
             if members is not None:
-                rest = reader.take_rest()
+                rest = reader.take_leftover()
     except PeerError:
         return PeerError
     if members is None:

@@ -12,7 +12,7 @@ from tests.wire.transcripts_yamux import TRANSCRIPTS
 from tests.wire.vectors_yamux import GOLDEN, ODD, octets
 from tunnelstack.errors import PeerError
 from tunnelstack.wire.yamux.connection import YamuxConnection
-from tunnelstack.wire.yamux.events import DataArrived, Event, StreamOpened
+from tunnelstack.wire.yamux.events import DataArrived, StreamOpened, YamuxEvent
 
 CLIENT, ACCEPTS, READS, ANSWERS = 0x1, 0x2, 0x4, 0x8     # bits of the first octet; the upper four choose the cut
 CUTS = (None, 1, 5, 11, 12, 13, 64, 4096)
@@ -44,7 +44,7 @@ def target(data: bytes) -> Hashable:
     return choice & 0xF, frozenset(seen)
 
 
-def behave(ours: YamuxConnection, event: Event, choice: int) -> None:
+def behave(ours: YamuxConnection, event: YamuxEvent, choice: int) -> None:
     """
     What an application does.
     """

@@ -16,10 +16,10 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from tunnelstack.edge.ssh.upstream import Device
-from tunnelstack.handler.ssh.credentials import AuthorizedKeys, Logins, PasswordFile, passwordEntry
+from tunnelstack.edge.ssh.upstream import UpstreamConnection
+from tunnelstack.handler.ssh.credentials import AuthorizedKeys, LoginPolicy, PasswordFile, passwordEntry
 from tunnelstack.handler.ssh.forwarding import StreamChannel
-from tunnelstack.handler.ssh.local_user import User
+from tunnelstack.handler.ssh.local_user import LocalUser
 from tunnelstack.handler.ssh.server import EmbeddedSSH
 from tunnelstack.testing import Wire
 
@@ -42,9 +42,9 @@ def makeServer(folder: Path, clock: Clock, **how: Any) -> EmbeddedSSH:
     """
     (folder / "passwords").write_text(ENTRY + "\n")
     (folder / "keys").write_bytes(USER_KEY.public().toString("OPENSSH") + b"\n")
-    logins = Logins(
+    logins = LoginPolicy(
         passwords=PasswordFile(folder / "passwords", inTurn), keys=AuthorizedKeys(folder / "keys").check)
-    user = User(name="agent", home=str(folder), shell="/bin/sh")
+    user = LocalUser(name="agent", home=str(folder), shell="/bin/sh")
     return EmbeddedSSH(clock, [HOST_KEY], logins, user=user, **how)
 
 
@@ -52,7 +52,7 @@ class Pair:
     """
     A server and a client.
 
-    @ivar client: a L{Device}, whose protocol is on the near side.
+    @ivar client: a L{UpstreamConnection}, whose protocol is on the near side.
     @ivar server: the server's protocol.
     @ivar banners: what the client heard before the login.
     """
@@ -60,7 +60,7 @@ class Pair:
     def __init__(self, factory: Any, clock: Clock | None = None, cut: int | None = None) -> None:
         self.wire = Wire(clock, cut=cut)
         self.banners: list[str] = []
-        self.client = Device(self.wire.clock, self.banners.append)
+        self.client = UpstreamConnection(self.wire.clock, self.banners.append)
         self.server = factory.buildProtocol(None)
         self.wire.connect(self.client.protocol, self.server)
         self.settle = self.wire.settle
@@ -91,7 +91,7 @@ class Pair:
         """
         client = FileTransferClient()
         channel = self.channel()
-        self.client.connection.ask(channel, b"subsystem", NS(b"sftp"))
+        self.client.connection.requestOnChannel(channel, b"subsystem", NS(b"sftp"))
         self.settle()
         channel.protocol = client
         client.makeConnection(channel)

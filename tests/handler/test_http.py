@@ -12,7 +12,7 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.exchange.errors import ExchangeFailed, Kind
+from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.handler.http import LocalSite
 from tunnelstack.wire.http1.head import RequestHead
 
@@ -29,17 +29,17 @@ class LocalSiteTests(SynchronousTestCase):
 
     def test_theRequestGoesOnAsItIs(self) -> None:
         exchange = self.exchange()
-        self.assertIs(LocalSite("localhost:3000").asked(self.head, exchange), self.head)
+        self.assertIs(LocalSite("localhost:3000").prepareRequest(self.head, exchange), self.head)
         self.assertEqual(exchange.trace, "t-1")
 
     def test_theHostMayBeRewritten(self) -> None:
-        head = LocalSite("localhost:3000", host="inner").asked(self.head, self.exchange())
+        head = LocalSite("localhost:3000", host="inner").prepareRequest(self.head, self.exchange())
         self.assertEqual(head.fields, [(b"Host", b"inner"), (b"X-Request-Id", b"t-1")])
         self.assertEqual(self.head.field(b"host"), b"a")
 
     def test_requestsAreHeard(self) -> None:
         heard: list[RequestHead] = []
-        LocalSite("localhost:3000", asked=heard.append).asked(self.head, self.exchange())
+        LocalSite("localhost:3000", asked=heard.append).prepareRequest(self.head, self.exchange())
         self.assertEqual(heard, [self.head])
 
     def test_everyFailureNamesTheTarget(self) -> None:
@@ -58,8 +58,8 @@ class LocalSiteTests(SynchronousTestCase):
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
         site, exchange = LocalSite("localhost:3000"), self.exchange()
-        site.asked(self.head, exchange)
-        site.failed(exchange, ExchangeFailed(Kind.UNREACHABLE))
+        site.prepareRequest(self.head, exchange)
+        site.failed(exchange, ExchangeFailed(FailureKind.UNREACHABLE))
         (event,) = events
         self.assertEqual(
             (event["trace"], event["status"], event["target"], event["kind"]), ("t-1", 503, "localhost:3000", "UNREACHABLE")

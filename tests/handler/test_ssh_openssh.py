@@ -25,7 +25,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from tests.handler.openssh import OpenSSH
-from tunnelstack.handler.ssh.credentials import AuthorizedKeys, Logins, PasswordFile, passwordEntry
+from tunnelstack.handler.ssh.credentials import AuthorizedKeys, LoginPolicy, PasswordFile, passwordEntry
 from tunnelstack.handler.ssh.host_keys import hostKeys
 from tunnelstack.handler.ssh.server import EmbeddedSSH
 
@@ -100,7 +100,7 @@ def serveSSH(case: TestCase, openssh: OpenSSH, **how: Any) -> tuple[EmbeddedSSH,
     passwords, keys = folder / "passwords", folder / "authorized_keys"
     passwords.write_text(passwordEntry("ada", "lovelace", ln=10) + "\n")
     keys.write_bytes(openssh.key)
-    logins = Logins(passwords=PasswordFile(passwords), keys=AuthorizedKeys(keys).check)
+    logins = LoginPolicy(passwords=PasswordFile(passwords), keys=AuthorizedKeys(keys).check)
     server = EmbeddedSSH(reactor, serverKeys(folder), logins, home=str(home), shell="/bin/sh", **how)
     port = reactor.listenTCP(0, server, interface="127.0.0.1")
     case.addCleanup(port.stopListening)

@@ -20,10 +20,10 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.handler.sshwire import ENTRY, OTHER_KEY, USER_KEY, Collects, Opened, Pair, inTurn, makeServer
-from tunnelstack.edge.ssh.upstream import reach
+from tunnelstack.edge.ssh.upstream import connectUpstream
 from tunnelstack.errors import ConfigurationError, UsageError
 from tunnelstack.handler.ssh.channel import PACKET, WINDOW
-from tunnelstack.handler.ssh.connection import Connection
+from tunnelstack.handler.ssh.connection import FlowControlledConnection
 from tunnelstack.handler.ssh.credentials import AuthorizedKeys, PasswordFile, passwordEntry
 from tunnelstack.handler.ssh.forwarding import StreamChannel
 from tunnelstack.handler.ssh.host_keys import hostKeys
@@ -32,7 +32,7 @@ from tunnelstack.handler.ssh.sftp import LARGEST_CHUNK
 from tunnelstack.stream.errors import TooManyStreams
 from tunnelstack.testing import CAPACITY, Wire, sessionPair
 
-FAREWELL = b"DELETE /ssh/close/sess-1 HTTP/1.1\r\nHost: \r\nUser-Agent: Go-http-client/1.1\r\n\r\n"
+PLAINTEXT_FAREWELL = b"DELETE /ssh/close/sess-1 HTTP/1.1\r\nHost: \r\nUser-Agent: Go-http-client/1.1\r\n\r\n"
 
 
 class Case(SynchronousTestCase):
@@ -177,7 +177,7 @@ class LoginTests(Case):
             self.both.settle()
             self.clock.advance(1)
             self.both.settle()
-        self.assertTrue(self.both.client.gone)
+        self.assertTrue(self.both.client.closed)
         self.assertEqual(self.both.client.protocol.sentence, "too many logins were refused")
 
     def test_manyRequestsAtOnceEndIt(self) -> None:
@@ -187,15 +187,15 @@ class LoginTests(Case):
         for _ in range(20):
             self.both.client.password("ada", b"byron").addErrback(lambda gone: None)
         self.both.settle()
-        self.assertTrue(self.both.client.gone)
+        self.assertTrue(self.both.client.closed)
 
     def test_aLoginHasAMinute(self) -> None:
         self.clock.advance(59)
         self.both.settle()
-        self.assertFalse(self.both.client.gone)
+        self.assertFalse(self.both.client.closed)
         self.clock.advance(1)
         self.both.settle()
-        self.assertTrue(self.both.client.gone)
+        self.assertTrue(self.both.client.closed)
         self.assertEqual(self.both.client.protocol.sentence, "the login took too long")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -211,7 +211,7 @@ class LoginTests(Case):
         self.both.login()
         self.clock.advance(3600)
         self.both.settle()
-        self.assertFalse(self.both.client.gone)
+        self.assertFalse(self.both.client.closed)
 
     def test_keys(self) -> None:
         for user, key, right in (("ada", OTHER_KEY, False), ("eve", USER_KEY, False), ("ada", USER_KEY, True)):
@@ -221,7 +221,7 @@ class LoginTests(Case):
 
     def test_aKeyNeedsItsOwnersSignature(self) -> None:
         offer = b"\x01" + NS(b"ssh-ed25519") + NS(USER_KEY.public().blob())
-        tried = self.both.client._login.ask("ada", b"publickey", offer + NS(OTHER_KEY.sign(b"something")))
+        tried = self.both.client._login.authenticate("ada", b"publickey", offer + NS(OTHER_KEY.sign(b"something")))
         self.both.settle()
         self.assertFalse(self.successResultOf(tried))
 
@@ -230,7 +230,9 @@ class LoginTests(Case):
         login = self.both.client._login
         login.ssh_USERAUTH_PK_OK = lambda packet: (answers.append("sign"), login._answered(False))
         for key in (OTHER_KEY, USER_KEY):
-            login.ask("ada", b"publickey", b"\x00" + NS(b"ssh-ed25519") + NS(key.public().blob())).addCallback(answers.append)
+            login.authenticate(
+                "ada", b"publickey", b"\x00" + NS(b"ssh-ed25519") + NS(key.public().blob())
+            ).addCallback(answers.append)
             self.both.settle()
         self.assertEqual(answers, [False, "sign", False])
 
@@ -241,7 +243,7 @@ class LoginTests(Case):
                 both.settle()
                 both.client.protocol.sendPacket(50, packet)
                 both.settle()
-                self.assertTrue(both.client.gone, packet)
+                self.assertTrue(both.client.closed, packet)
         self.assertNotIn("critical", {event["log_level"].name for event in said if event["log_level"].name != "debug"})
 
     def test_passwordsAreNotInLogs(self) -> None:
@@ -266,7 +268,7 @@ class EndTests(Case):
                 both = self.pair(cut)
                 both.login()
                 channel = both.channel()
-                both.wire.near.write(FAREWELL)
+                both.wire.near.write(PLAINTEXT_FAREWELL)
                 both.settle()
             self.assertTrue(both.wire.over)
             self.assertIsNotNone(channel.protocol)
@@ -351,7 +353,7 @@ class ChannelTests(Case):
         self.assertEqual(both.channel(b"x11").refused.data, connection.OPEN_UNKNOWN_CHANNEL_TYPE)
         channel = both.channel()
         for kind, data in ((b"x11-req", b""), (b"subsystem", NS(b"netconf")), (b"env", b"\0"), (b"signal", NS(b"TERM"))):
-            granted = both.client.connection.ask(channel, kind, data)
+            granted = both.client.connection.requestOnChannel(channel, kind, data)
             both.settle()
             self.assertFalse(self.successResultOf(granted), kind)
 
@@ -457,22 +459,22 @@ class StreamTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        class Serving(Connection):
-            def channelAsked(self, kind: bytes, window: int, largest: int, extra: bytes) -> Any:
+        class Serving(FlowControlledConnection):
+            def channelRequested(self, kind: bytes, window: int, largest: int, extra: bytes) -> Any:
                 return StreamChannel(Greets(), remoteWindow=window, remoteMaxPacket=largest)
 
         self.folder = Path(self.mktemp()).absolute()
         self.folder.mkdir(parents=True)
         clock = Clock()
         server = makeServer(self.folder, clock)
-        made = server.loginService
+        made = server.userAuthService
 
-        def loginService(transport: Any) -> Any:
+        def userAuthService(transport: Any) -> Any:
             login = made(transport)
             login._admitted = lambda user, method: Serving()
             return login
 
-        server.loginService = loginService  # type: ignore[method-assign]
+        server.userAuthService = userAuthService  # type: ignore[method-assign]
         self.both = Pair(server, clock)
         self.both.login()
 
@@ -539,7 +541,7 @@ class StreamTests(SynchronousTestCase):
         self.both.settle()
         self.assertIsNotNone(channel.localClosed)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertFalse(self.both.client.gone)
+        self.assertFalse(self.both.client.closed)
 
 
 class TunnelTests(Case):
@@ -555,7 +557,7 @@ class TunnelTests(Case):
         accepting.buildProtocol = lambda address: self.successResultOf(  # type: ignore[method-assign]
             self.sessions.open("one", address))
         self.wire, self.near, _ = sessionPair(accepting, clock=self.clock)
-        reached = reach(self.near.connector, self.clock, 30, lambda banner: None)
+        reached = connectUpstream(self.near.connector, self.clock, 30, lambda banner: None)
         self.wire.settle()
         self.client = self.successResultOf(reached)
         welcome = self.client.password("ada", b"lovelace")
@@ -568,7 +570,7 @@ class TunnelTests(Case):
         channel.name = b"session"
         self.client.connection.openChannel(channel)
         self.wire.settle()
-        self.client.connection.ask(channel, b"subsystem", NS(b"sftp"))
+        self.client.connection.requestOnChannel(channel, b"subsystem", NS(b"sftp"))
         channel.protocol = files
         files.makeConnection(channel)
         self.wire.settle()
@@ -582,7 +584,7 @@ class TunnelTests(Case):
     def test_closedByName(self) -> None:
         self.sessions.close("one")
         self.wire.settle()
-        self.assertTrue(self.client.gone)
+        self.assertTrue(self.client.closed)
         self.assertEqual(self.near.streams, 0)
 
     def test_closedByTheClient(self) -> None:
@@ -591,7 +593,7 @@ class TunnelTests(Case):
         self.assertEqual((len(self.sessions), self.near.streams), (0, 0))
 
     def test_aFarewell(self) -> None:
-        self.client.protocol.transport.write(FAREWELL)
+        self.client.protocol.transport.write(PLAINTEXT_FAREWELL)
         self.wire.settle()
         self.assertEqual((len(self.sessions), self.near.streams), (0, 0))
 

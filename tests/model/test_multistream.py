@@ -10,11 +10,19 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.errors import PeerError
-from tunnelstack.wire.negotiation.base import Agreed, Asked, Event, Negotiation, Refused, Release, Then
-from tunnelstack.wire.negotiation.json_object import PLAIN, Receiver, Sender
-from tunnelstack.wire.negotiation.multistream.initiator import Initiator
-from tunnelstack.wire.negotiation.multistream.names import Names
-from tunnelstack.wire.negotiation.multistream.responder import Responder
+from tunnelstack.wire.negotiation.base import (
+    Agreed,
+    Negotiation,
+    NegotiationEvent,
+    NegotiationSequence,
+    Proposed,
+    Rejected,
+    Release,
+)
+from tunnelstack.wire.negotiation.json_object import OK_OR_REASON, JSONInitiator, JSONResponder
+from tunnelstack.wire.negotiation.multistream.initiator import MultistreamInitiator
+from tunnelstack.wire.negotiation.multistream.names import NameTable
+from tunnelstack.wire.negotiation.multistream.responder import MultistreamResponder
 from tunnelstack.wire.negotiation.multistream.tokens import token
 
 names = st.sampled_from([b"/a", b"/b", b"/c", b"/a/longer", b"/" + b"n" * 126, b"/" + b"n" * 1022])
@@ -34,12 +42,12 @@ class Pipe:
         self.applications = list(applications)
         self.accepts = accepts
         self.wire = [b"", b""]              # toward the initiator, toward the responder
-        self.events: list[Event | None] = [None, None]
+        self.events: list[NegotiationEvent | None] = [None, None]
         self.got = [b"", b""]
         for side in (0, 1):
             self.told(side, [])
 
-    def told(self, side: int, events: list[Event]) -> None:
+    def told(self, side: int, events: list[NegotiationEvent]) -> None:
         """
         Do what an owner does.
         """
@@ -47,8 +55,8 @@ class Pipe:
         while events:
             (self.events[side],) = events
             events = []
-            if isinstance(self.events[side], Asked):
-                events = ours.accept() if self.accepts.pop() else ours.refuse("no")
+            if isinstance(self.events[side], Proposed):
+                events = ours.accept() if self.accepts.pop() else ours.reject("no")
         self.wire[1 - side] += b"".join(ours.data_to_send())
         event = self.events[side]
         if isinstance(event, Agreed):
@@ -63,7 +71,7 @@ class Pipe:
         Some octets arrive.
         """
         data, self.wire[side] = self.wire[side][:most], self.wire[side][most:]
-        if not data or isinstance(self.events[side], Refused):
+        if not data or isinstance(self.events[side], Rejected):
             return
         if isinstance(self.events[side], Agreed):
             self.got[side] += data
@@ -102,24 +110,28 @@ class PipeTests(SynchronousTestCase):
     ) -> None:  # fmt: skip
         decisions = iter(list(reversed(accepts)))
         expected = next((name for name in proposed if (name in asked and next(decisions)) or name in known - asked), None)
-        pipe = Pipe((Initiator(proposed), Responder(Names(known - asked, asked=asked))), (up, down), accepts)
+        pipe = Pipe(
+            (MultistreamInitiator(proposed), MultistreamResponder(NameTable(known - asked, asked=asked))),
+            (up, down),
+            accepts,
+        )
         pipe.run(when)
         ours, theirs = pipe.events
         if expected is None:
-            self.assertIsInstance(ours, Refused)
+            self.assertIsInstance(ours, Rejected)
             self.assertNotIsInstance(theirs, Agreed)
         else:
             assert isinstance(ours, Agreed) and isinstance(theirs, Agreed)
             self.assertEqual((ours.name, theirs.name), (expected, expected))
             self.assertEqual(pipe.got, [down, up])
 
-    @given(names, st.booleans(), st.sampled_from([None, PLAIN]), st.booleans(), applications, applications, deliveries)
+    @given(names, st.booleans(), st.sampled_from([None, OK_OR_REASON]), st.booleans(), applications, applications, deliveries)
     def test_everythingAtOnce(
         self, name: bytes, early: bool, answers: object, accept: bool, up: bytes, down: bytes, when: list[tuple[int, int]],
     ) -> None:  # fmt: skip
         release = Release.AT_ONCE if early else Release.ON_REPLY
-        initiator = Then(Initiator(name, release=release), Sender({"n": 1}, answers=answers))  # type: ignore[arg-type]
-        responder = Then(Responder([name], strict=True), Receiver(answers=answers))  # type: ignore[arg-type]
+        initiator = NegotiationSequence(MultistreamInitiator(name, release=release), JSONInitiator({"n": 1}, answers=answers))  # type: ignore[arg-type]
+        responder = NegotiationSequence(MultistreamResponder([name], strict=True), JSONResponder(answers=answers))  # type: ignore[arg-type]
         pipe = Pipe((initiator, responder), (up, down), [accept])
         pipe.run(when)
         ours, theirs = pipe.events
@@ -128,12 +140,12 @@ class PipeTests(SynchronousTestCase):
             self.assertEqual((ours.name, theirs.name, theirs.parameters), (name, name, {"n": 1}))
             self.assertEqual(pipe.got, [down, up])
         else:
-            self.assertEqual(pipe.events, [Refused("no"), Refused("no")])
+            self.assertEqual(pipe.events, [Rejected("no"), Rejected("no")])
 
     @given(st.lists(names | st.just(b"na") | st.binary(max_size=5), max_size=5), st.binary(max_size=20), st.data())
     def test_chunkingChangesNothing(self, texts: list[bytes], rest: bytes, data: st.DataObject) -> None:
         stream = token(b"/multistream/1.0.0") + b"".join(map(token, texts)) + rest
-        for make in (lambda: Responder([b"/a", b"/c"]), lambda: Initiator([b"/b", b"/a"])):
+        for make in (lambda: MultistreamResponder([b"/a", b"/c"]), lambda: MultistreamInitiator([b"/b", b"/a"])):
             whole = outcome(make(), [stream])
             cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
             pieces = [stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)]

@@ -319,11 +319,11 @@ class TwoSessions(RuleBasedStateMachine):
             known = {stream_id for stream_id, half in self.halves[side].items() if not half.gone}
             assert set(end._streams) <= known
             assert end.streams <= 2 * LIMITS.max_streams
-            assert end._ours == sum(stream.ours for stream in end._streams.values())
+            assert end._local_streams == sum(stream.is_local for stream in end._streams.values())
             assert end._backlog == sum(not stream.accepted for stream in end._streams.values()) <= LIMITS.backlog
-            assert set(end._unheard) <= set(end._streams) and len(end._unheard) <= LIMITS.unacknowledged
-            assert set(end._outbox.updates) <= set(end._streams)
-            assert not end._overrun and not end.overruns
+            assert set(end._unacknowledged) <= set(end._streams) and len(end._unacknowledged) <= LIMITS.unacknowledged
+            assert set(end._send_queue.updates) <= set(end._streams)
+            assert not end._overrun_allowance and not end.overruns
 
     def teardown(self) -> None:
         """
@@ -341,7 +341,7 @@ class TwoSessions(RuleBasedStateMachine):
                     quiet = False
                     self.arrive(side, len(self.link[side]))
         for side, end in enumerate(self.ends):
-            assert not end.streams and not end.held and not end._unheard
+            assert not end.streams and not end.held and not end._unacknowledged
             assert end.data_to_send() == []
             for stream_id, half in self.halves[side].items():
                 other = self.halves[1 - side].get(stream_id)

@@ -17,24 +17,30 @@ from tests.session.doors import House
 from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.negotiation.endpoint import NegotiatingEndpoint, NegotiatingFactory
 from tunnelstack.negotiation.errors import NegotiationRefused, NegotiationTimeout
-from tunnelstack.negotiation.http_request import RequestLineFactory, requestEndpoint
+from tunnelstack.negotiation.http_request import HTTPRequestFactory, requestEndpoint
 from tunnelstack.testing import sessionPair
 from tunnelstack.wire.http1.head import RequestHead, ResponseHead
 from tunnelstack.wire.negotiation.base import Release
-from tunnelstack.wire.negotiation.http_request import Question
-from tunnelstack.wire.negotiation.json_object import PLAIN, Codec, Receiver, Sender, _Line
+from tunnelstack.wire.negotiation.http_request import StreamRequest
+from tunnelstack.wire.negotiation.json_object import (
+    OK_OR_REASON,
+    JSONInitiator,
+    JSONResponder,
+    ObjectCodec,
+    _JSONLineReader,
+)
 
 YES = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 NO = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\ngone"
 MISSING = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 
 
-def read(head: RequestHead) -> Question:
+def read(head: RequestHead) -> StreamRequest:
     if head.target == b"/talk":
-        return Question(b"/talk")
+        return StreamRequest(b"/talk")
     if head.target == b"/proxy":
-        return Question(b"/proxy", yes=YES, no=lambda reason: NO)
-    return Question(b"", no=lambda reason: MISSING)
+        return StreamRequest(b"/proxy", yes=YES, no=lambda reason: NO)
+    return StreamRequest(b"", no=lambda reason: MISSING)
 
 
 def refusal(head: ResponseHead) -> str | None:
@@ -68,7 +74,7 @@ class RequestLineTests(SynchronousTestCase):
                 return test.accepted[-1]
 
         handlers = {b"/talk": Talking(), b"/proxy": self.dialling}
-        self.house.listener.listener.listen(RequestLineFactory(handlers, read))
+        self.house.listener.listener.listen(HTTPRequestFactory(handlers, read))
 
     cut: int | None = None
 
@@ -152,11 +158,11 @@ class Speaking(Collect):
         self.transport.write(b"SSH-2.0-Us\r\n")  # type: ignore[union-attr]
 
 
-def behind(octets: bytes) -> bytes:
+def leftover_filter(octets: bytes) -> bytes:
     return octets.removeprefix(b"\n")
 
 
-CODEC = Codec(lambda members: b"{}\n", _Line, behind, alone=True)
+CODEC = ObjectCodec(lambda members: b"{}\n", _JSONLineReader, leftover_filter, own_frame=True)
 
 
 class BehindTests(SynchronousTestCase):
@@ -168,7 +174,7 @@ class BehindTests(SynchronousTestCase):
         self.wire, self.near, self.far = sessionPair()
         self.raw = Collect()
         self.far.listener.listen(_one(self.raw))
-        ask = NegotiatingEndpoint(self.near.connector, lambda: Sender({}, answers=PLAIN, codec=CODEC))
+        ask = NegotiatingEndpoint(self.near.connector, lambda: JSONInitiator({}, answers=OK_OR_REASON, codec=CODEC))
         self.opening = ask.connect(Factory.forProtocol(far))
         self.wire.settle()
         self.say(b'{"ok":true}\n')
@@ -219,7 +225,7 @@ class BehindTests(SynchronousTestCase):
         for then, got in ((b"\nhello", b"hello"), (b"hello", b"hello")):
             wire, near, far = sessionPair()
             served, raw = HalfCollect(), Collect()
-            far.listener.listen(NegotiatingFactory({b"": _one(served)}, makeNegotiation=lambda: Receiver(codec=BARE)))
+            far.listener.listen(NegotiatingFactory({b"": _one(served)}, makeNegotiation=lambda: JSONResponder(codec=BARE)))
             near.connector.connect(_one(raw))
             raw.transport.write(b"{}")  # type: ignore[union-attr]
             wire.settle()
@@ -236,7 +242,7 @@ class BehindTests(SynchronousTestCase):
 
         wire, near, far = sessionPair()
         far.listener.listen(Factory.forProtocol(Raw))
-        ask = NegotiatingEndpoint(near.connector, lambda: Sender({}, codec=CODEC, release=Release.AT_ONCE))
+        ask = NegotiatingEndpoint(near.connector, lambda: JSONInitiator({}, codec=CODEC, release=Release.AT_ONCE))
         ask.connect(Factory.forProtocol(Speaking))
         wire.settle()
         self.assertEqual(frames, [b"{}\n", b"SSH-2.0-Us\r\n"])
@@ -259,11 +265,11 @@ class _Braces:
         self.octets = self.octets[2:]
         return {}
 
-    def take_rest(self) -> bytes:
+    def take_leftover(self) -> bytes:
         return self.octets
 
 
-BARE = Codec(lambda members: b"{}", _Braces, behind)
+BARE = ObjectCodec(lambda members: b"{}", _Braces, leftover_filter)
 
 
 def _one(protocol: Any) -> Any:

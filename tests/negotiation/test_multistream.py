@@ -32,12 +32,12 @@ from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.negotiation.endpoint import TIMEOUT, NegotiatingEndpoint, NegotiatingFactory
 from tunnelstack.negotiation.errors import NegotiationRefused, NegotiationTimeout
 from tunnelstack.negotiation.multistream import MultistreamFactory, multistreamEndpoint
-from tunnelstack.stream.errors import SessionLost, StreamReset
+from tunnelstack.stream.errors import SessionLost, StreamResetError
 from tunnelstack.testing import sessionPair
 from tunnelstack.wire.negotiation.base import Negotiation, Release
-from tunnelstack.wire.negotiation.json_object import PLAIN, Receiver, Sender
-from tunnelstack.wire.negotiation.multistream.initiator import Initiator
-from tunnelstack.wire.negotiation.multistream.responder import Responder
+from tunnelstack.wire.negotiation.json_object import OK_OR_REASON, JSONInitiator, JSONResponder
+from tunnelstack.wire.negotiation.multistream.initiator import MultistreamInitiator
+from tunnelstack.wire.negotiation.multistream.responder import MultistreamResponder
 from tunnelstack.wire.negotiation.multistream.tokens import HEADER, token
 
 NAME = b"/demo/shout/1.0.0"
@@ -156,7 +156,7 @@ class NegotiationTestCase(SynchronousTestCase):
         """
         self.wire.settle()
         self.assertEqual((self.near._streams, self.far._streams), ({}, {}))
-        self.assertEqual((self.near.deadlines.waiting, self.far.deadlines.waiting), (0, 0))
+        self.assertEqual((self.near.sharedTimer.waiting, self.far.sharedTimer.waiting), (0, 0))
 
 
 class WholeTests(NegotiationTestCase):
@@ -191,7 +191,7 @@ class WholeTests(NegotiationTestCase):
                 self.assertTrue(end.reason.check(ConnectionDone))
 
     def test_parametersTravelWithTheName(self) -> None:
-        self.serve(follow=lambda name: Receiver())
+        self.serve(follow=lambda name: JSONResponder())
         for release in (*EVERY, Release.ON_FIRST_OCTET):
             self.handler.build = Greeter
             connected = self.connect(Collect, release=release, parameters={"volume": 11})
@@ -257,7 +257,7 @@ class WholeTests(NegotiationTestCase):
         ours = self.successResultOf(self.connect(name=b"/x", release=Release.AT_ONCE))
         ours.transport.write(token(NAME) + b"smuggled")
         self.wire.settle()
-        self.assertTrue(ours.reason.check(StreamReset))
+        self.assertTrue(ours.reason.check(StreamResetError))
         self.assertEqual(self.handler.addresses, [])
         self.assertClean()
 
@@ -352,19 +352,19 @@ class ReleaseTests(NegotiationTestCase):
 
     def test_purposeWithoutAnyAnswer(self) -> None:
         self.accepted = self.raw()
-        endpoint = NegotiatingEndpoint(self.near.connector, lambda: Sender({"go": 1}))
+        endpoint = NegotiatingEndpoint(self.near.connector, lambda: JSONInitiator({"go": 1}))
         connected = endpoint.connect(Building(Greeter))
         self.assertEqual(self.sent(), [b'{"go":1}\n' + b"hello from the near side"])
         ours = self.successResultOf(connected)
         self.assertIs(ours.transport.protocol, ours)
-        self.assertEqual((self.near.deadlines.waiting, self.far.deadlines.waiting), (0, 0))
+        self.assertEqual((self.near.sharedTimer.waiting, self.far.sharedTimer.waiting), (0, 0))
 
     def test_answersInALine(self) -> None:
         no = b'{"ok":false,"reason":"no"}\n'
-        for answer, error in ((b'{"ok":true,"n":1}\nmore', None), (no, NegotiationRefused), (b"{}\n", StreamReset)):
+        for answer, error in ((b'{"ok":true,"n":1}\nmore', None), (no, NegotiationRefused), (b"{}\n", StreamResetError)):
             self.wire, self.near, self.far = sessionPair(clock=self.clock)
             self.accepted = self.raw()
-            connected = self.connect(Collect, release=Release.AT_ONCE, parameters={}, answers=PLAIN)
+            connected = self.connect(Collect, release=Release.AT_ONCE, parameters={}, answers=OK_OR_REASON)
             self.assertEqual(self.sent(), [OPENING + b"{}\n"])
             self.assertNoResult(connected)
             self.accepted[0].transport.write(OPENING + answer)
@@ -439,7 +439,7 @@ class FailureTests(NegotiationTestCase):
                     reason = self.successResultOf(connected).reason
                 else:
                     reason = self.failureResultOf(connected)
-                self.assertTrue(reason.check(StreamReset))
+                self.assertTrue(reason.check(StreamResetError))
                 self.assertTrue(reason.check(PeerError))
                 self.assertIsInstance(reason.value.__cause__, PeerError)
         self.assertClean()
@@ -452,9 +452,9 @@ class FailureTests(NegotiationTestCase):
             accepted.pop().transport.loseConnection()
             self.wire.settle()
             if release is Release.AT_ONCE:
-                self.assertTrue(self.successResultOf(connected).reason.check(StreamReset))
+                self.assertTrue(self.successResultOf(connected).reason.check(StreamResetError))
             else:
-                self.failureResultOf(connected, StreamReset)
+                self.failureResultOf(connected, StreamResetError)
         self.assertClean()
 
     def test_resetInsteadOfAnAnswer(self) -> None:
@@ -463,7 +463,7 @@ class FailureTests(NegotiationTestCase):
         self.wire.settle()
         accepted[0].transport.abortConnection()
         self.wire.settle()
-        self.failureResultOf(connected, StreamReset)
+        self.failureResultOf(connected, StreamResetError)
         self.assertClean()
 
     def test_lostSession(self) -> None:
@@ -495,7 +495,7 @@ class FailureTests(NegotiationTestCase):
         connected.cancel()
         self.failureResultOf(connected, CancelledError)
         self.wire.settle()
-        self.assertTrue(accepted[0].reason.check(StreamReset))
+        self.assertTrue(accepted[0].reason.check(StreamResetError))
         self.assertEqual(self.ours.built, [])
         self.assertClean()
 
@@ -569,7 +569,7 @@ class HandlerTests(NegotiationTestCase):
         for name in (b"/f", b"/m", b"/d"):
             ours = self.successResultOf(self.connect(Greeter, name=name, release=Release.AT_ONCE))
             self.wire.settle()
-            self.assertTrue(ours.reason.check(StreamReset), name)
+            self.assertTrue(ours.reason.check(StreamResetError), name)
             (logged,) = self.flushLoggedErrors(ZeroDivisionError)
         fine.transport.write(b"still here")
         self.wire.settle()
@@ -590,12 +590,12 @@ class HandlerTests(NegotiationTestCase):
         self.serve({NAME: Building(lambda: None)})
         ours = self.successResultOf(self.connect(release=Release.AT_ONCE))
         self.wire.settle()
-        self.assertTrue(ours.reason.check(StreamReset))
+        self.assertTrue(ours.reason.check(StreamResetError))
         self.assertClean()
 
     def test_whereThereIsAnAnswerItSaysNo(self) -> None:
-        self.serve({NAME: Building(lambda: None)}, follow=lambda name: Receiver(answers=PLAIN))
-        connected = self.connect(release=Release.AT_ONCE, parameters={}, answers=PLAIN)
+        self.serve({NAME: Building(lambda: None)}, follow=lambda name: JSONResponder(answers=OK_OR_REASON))
+        connected = self.connect(release=Release.AT_ONCE, parameters={}, answers=OK_OR_REASON)
         self.wire.settle()
         error = self.failureResultOf(connected, NegotiationRefused).value
         self.assertEqual(str(error), "the handler does not take it")
@@ -609,7 +609,7 @@ class HandlerTests(NegotiationTestCase):
             ours = self.successResultOf(self.near.connector.connect(Building(HalfCollect)))
             ours.transport.write(octets)
             self.wire.settle()
-            self.assertTrue(ours.reason.check(StreamReset), octets)
+            self.assertTrue(ours.reason.check(StreamResetError), octets)
         self.assertClean()
 
     def test_aPeerThatLeavesWithoutAWord(self) -> None:
@@ -627,7 +627,7 @@ class HandlerTests(NegotiationTestCase):
         self.assertEqual(ours.got, HEADER)
         self.clock.advance(10)
         self.wire.settle()
-        self.assertTrue(ours.reason.check(StreamReset))
+        self.assertTrue(ours.reason.check(StreamResetError))
         self.assertClean()
 
     def test_handlersComeAndGo(self) -> None:
@@ -646,10 +646,10 @@ class HandlerTests(NegotiationTestCase):
         """
         The negotiation may know names that nobody serves.
         """
-        self.far.listener.listen(NegotiatingFactory({}, makeNegotiation=lambda: Responder([NAME])))
+        self.far.listener.listen(NegotiatingFactory({}, makeNegotiation=lambda: MultistreamResponder([NAME])))
         ours = self.successResultOf(self.connect(release=Release.AT_ONCE))
         self.wire.settle()
-        self.assertTrue(ours.reason.check(StreamReset))
+        self.assertTrue(ours.reason.check(StreamResetError))
 
 
 class DiallingTests(NegotiationTestCase):
@@ -665,10 +665,10 @@ class DiallingTests(NegotiationTestCase):
         """
         @param follow: parameters follow the name, and an answer them; else the name is the answer.
         """
-        receiver: Any = (lambda name: Receiver(answers=PLAIN)) if follow else None
+        receiver: Any = (lambda name: JSONResponder(answers=OK_OR_REASON)) if follow else None
         self.serve({NAME: self.dialling, b"/other": self.handler}, follow=receiver, strict=strict)
         if follow:
-            return self.connect(Greeter, release=release, parameters={"to": "db"}, answers=PLAIN)
+            return self.connect(Greeter, release=release, parameters={"to": "db"}, answers=OK_OR_REASON)
         return self.connect(Greeter, release=release)
 
     def test_theAnswerWaitsForTheHandler(self) -> None:
@@ -754,7 +754,7 @@ class DiallingTests(NegotiationTestCase):
         self.wire.settle()
         self.dialling.dialled.errback(Unavailable("not now"))
         self.wire.settle()
-        self.failureResultOf(connected, StreamReset)
+        self.failureResultOf(connected, StreamResetError)
         self.assertClean()
 
     def test_aLostStreamStopsTheDialling(self) -> None:
@@ -785,8 +785,8 @@ class DiallingTests(NegotiationTestCase):
             connected = self.dial(follow, strict=False, release=Release.ON_REPLY)
             self.wire.settle()
             stream = self.near._streams[1]
-            stream.protocol._ends += 5                 # the near side is the more patient
-            stream.protocol._watch()
+            stream.protocol._deadline += 5                 # the near side is the more patient
+            stream.protocol._updateDeadline()
             self.clock.advance(TIMEOUT)
             self.wire.settle()
             self.assertEqual(self.dialling.cancelled, [self.dialling.dialled])
@@ -800,7 +800,7 @@ class DiallingTests(NegotiationTestCase):
         for outcome in (True, False):
             self.wire, self.near, self.far = sessionPair(clock=self.clock)
             self.dialling = Dialling()
-            self.serve({NAME: self.dialling}, follow=lambda name: Receiver())
+            self.serve({NAME: self.dialling}, follow=lambda name: JSONResponder())
             ours = self.successResultOf(self.connect(Greeter, release=Release.AT_ONCE, parameters={}))
             self.wire.settle()
             if outcome:
@@ -810,7 +810,7 @@ class DiallingTests(NegotiationTestCase):
             else:
                 self.dialling.dialled.errback(Unavailable("not now"))
                 self.wire.settle()
-                self.assertTrue(ours.reason.check(StreamReset))
+                self.assertTrue(ours.reason.check(StreamResetError))
 
 
 class OwnDeadlineTests(NegotiationTestCase):
@@ -820,7 +820,7 @@ class OwnDeadlineTests(NegotiationTestCase):
 
     def test_itIsKept(self) -> None:
         self.raw()
-        endpoint = NegotiatingEndpoint(self.near.connector, lambda: Initiator(NAME, timeout=3))
+        endpoint = NegotiatingEndpoint(self.near.connector, lambda: MultistreamInitiator(NAME, timeout=3))
         connected = endpoint.connect(Building(Collect))
         self.clock.advance(2.9)
         self.assertNoResult(connected)
@@ -828,7 +828,7 @@ class OwnDeadlineTests(NegotiationTestCase):
         self.failureResultOf(connected, NegotiationTimeout)
 
     def test_itIsKeptWhereItIsRenewed(self) -> None:
-        class Patient(Sender):
+        class Patient(JSONInitiator):
             """
             Is never late.
             """
@@ -845,7 +845,7 @@ class OwnDeadlineTests(NegotiationTestCase):
                 Patient.asked += 1
                 return []
 
-        negotiation: Negotiation = Patient({}, answers=PLAIN)
+        negotiation: Negotiation = Patient({}, answers=OK_OR_REASON)
         endpoint = NegotiatingEndpoint(self.near.connector, lambda: negotiation, timeout=10)
         connected = endpoint.connect(Building(Collect))
         for _ in range(9):

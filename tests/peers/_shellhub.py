@@ -179,7 +179,7 @@ class Server:
         """
         return self.peer.call("kick", tenant=tenant, uid=uid)
 
-    def dialTo(
+    def endpointTo(
         self, uid: str, target: str = "", *, tenant: str = TENANT, within: float = 10, **parameters: Any,
     ) -> Deferred[Conn]:
         """

@@ -18,7 +18,7 @@ from tunnelstack.errors import PeerError, Refused
 from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.negotiation.errors import NegotiationRefused, NegotiationTimeout
 from tunnelstack.negotiation.multistream import MultistreamFactory, multistreamEndpoint
-from tunnelstack.stream.errors import StreamReset
+from tunnelstack.stream.errors import StreamResetError
 from tunnelstack.wire.negotiation.base import Release
 from tunnelstack.wire.negotiation.multistream.tokens import HEADER, token
 
@@ -163,7 +163,7 @@ class MultistreamWithGo(MeetsGo):
         yield self.ask("accept")
         http = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 11\r\n\r\nBad Request"
         for garbage in http, HEADER + token(b"/other"), b"\x81\x08", HEADER + b"\x06/echo\r":
-            connecting = self.assertFailure(self.propose(Collect(), b"/echo"), StreamReset)
+            connecting = self.assertFailure(self.propose(Collect(), b"/echo"), StreamResetError)
             taken = (yield self.ask("accept"))["stream"]
             yield self.peer.call("write", stream=taken, data=garbage)
             reset = yield connecting

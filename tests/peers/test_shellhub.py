@@ -24,14 +24,14 @@ from tests.peers._go import GoError
 from tests.peers._shellhub import GREETING, MAC, TENANT, Agents, Server
 from tunnelstack.control.auth.signing_key import newKey
 from tunnelstack.control.config.records import EdgeConfig
-from tunnelstack.control.devices import DeviceBook
-from tunnelstack.dialect.shellhub.agent import DeviceStreams, Identity, ShellHubDialler
+from tunnelstack.control.devices import DeviceStore
+from tunnelstack.dialect.shellhub.agent import DeviceIdentity, DeviceStreams, ShellHubDialler
 from tunnelstack.dialect.shellhub.bootstrap import Bootstrap
-from tunnelstack.dialect.shellhub.connections import Fleet, NoConnection
-from tunnelstack.dialect.shellhub.v1 import ShellHub1
-from tunnelstack.dialect.shellhub.v2 import ShellHub2
+from tunnelstack.dialect.shellhub.connections import DeviceConnections, DeviceNotConnected
+from tunnelstack.dialect.shellhub.v1 import ShellHubV1
+from tunnelstack.dialect.shellhub.v2 import ShellHubV2
 from tunnelstack.edge.service import EdgeService
-from tunnelstack.handler.target_allowlist import Allowed
+from tunnelstack.handler.target_allowlist import TargetAllowlist
 from tunnelstack.negotiation.errors import NegotiationRefused
 from tunnelstack.transport.host_endpoint import hostEndpoint
 from tunnelstack.wire.records.shellhub import HTTPProxy, SSHOpen
@@ -130,16 +130,16 @@ class OurEdgeTests(TestCase):
 
     @inlineCallbacks
     def serve(self, **settings: Any) -> Steps:
-        self.book = DeviceBook(reactor, automatic=True)
+        self.book = DeviceStore(reactor, automatic=True)
         self.bootstrap = Bootstrap(self.book, newKey(), reactor, **settings)
         self.heard: list[str] = []
         self.gone: list[str] = []
-        self.fleet = Fleet(
-            self.bootstrap, heard=lambda device: self.heard.append(device.uid),
-            gone=lambda device: self.gone.append(device.uid),
+        self.fleet = DeviceConnections(
+            self.bootstrap, onSeen=lambda device: self.heard.append(device.uid),
+            onLost=lambda device: self.gone.append(device.uid),
         )  # fmt: skip
         config = EdgeConfig(listen=("tcp:0:interface=127.0.0.1",), drainSeconds=0.2)
-        self.edge = EdgeService(reactor, config, dialects=[ShellHub1(self.fleet), ShellHub2(self.fleet)])
+        self.edge = EdgeService(reactor, config, dialects=[ShellHubV1(self.fleet), ShellHubV2(self.fleet)])
         self.edge.startService()
         self.addCleanup(self.edge.stopService)
         yield self.until(lambda: self.edge.addresses)
@@ -162,7 +162,7 @@ class OurEdgeTests(TestCase):
         yield self.until(lambda: self.fleet.find(TENANT, self.uid))
 
     def dial(self, target: Any, uid: str = "") -> Deferred[Any]:
-        return self.fleet.dialTo(TENANT, uid or self.uid, target).connect(Factory.forProtocol(Talker))
+        return self.fleet.endpointTo(TENANT, uid or self.uid, target).connect(Factory.forProtocol(Talker))
 
     @inlineCallbacks
     def test_bootstrap(self) -> Steps:
@@ -174,7 +174,7 @@ class OurEdgeTests(TestCase):
         self.assertEqual((said.name, said.namespace, device.agent), ("box", "dev", "dev.box"))
         self.assertEqual(said.config, {"yamux_enable_keep_alive": False})
         key = newKey()
-        self.bootstrap.vouchers.add("aa:bb", key, said.uid)
+        self.bootstrap.vouchedKeys.add("aa:bb", key, said.uid)
         data = '{"Username":"root","Namespace":"box"}'
         signature = yield agents.authKey(self.url, said.token, "aa:bb", data)
         key.public_key().verify(base64.b64decode(signature), data.encode(), PKCS1v15(), SHA256())
@@ -289,7 +289,7 @@ class OurEdgeTests(TestCase):
             self.agents.peer.kill()
             yield self.until(lambda: not len(self.fleet))
             self.assertEqual(self.gone, [self.uid])
-            yield self.assertFailure(self.dial(SSHOpen("s")), NoConnection)
+            yield self.assertFailure(self.dial(SSHOpen("s")), DeviceNotConnected)
 
     @inlineCallbacks
     def test_aMixedFleet(self) -> Steps:
@@ -319,9 +319,10 @@ class OurAgentTests(TestCase):
         self.server = yield Server.start(self, **behaviour)
         self.sshd: list[Greeting] = []
         self.streams = DeviceStreams(
-            reactor, ssh=self._sshd(), allowed=Allowed(allow), endpoint=lambda host, port: hostEndpoint(reactor, host, port),
+            reactor, ssh=self._sshd(), allowed=TargetAllowlist(allow), endpoint=lambda host,
+            port: hostEndpoint(reactor, host, port),
         )  # fmt: skip
-        identity = Identity(key=newKey(), tenant=TENANT, mac=MAC, hostname="box")
+        identity = DeviceIdentity(key=newKey(), tenant=TENANT, mac=MAC, hostname="box")
         self.dialler = ShellHubDialler(reactor, self.server.url, identity, self.streams, version=version)
         self.link = yield self.dialler.dial()
         self.addCleanup(self._leave)
@@ -358,7 +359,7 @@ class OurAgentTests(TestCase):
     def sessions(self, version: int) -> Steps:
         yield self.meet(version)
         conns = yield gatherResults(
-            [self.server.dialTo(self.uid, "open", session=f"s{n}") for n in range(8)], consumeErrors=True
+            [self.server.endpointTo(self.uid, "open", session=f"s{n}") for n in range(8)], consumeErrors=True
         )  # fmt: skip
         for conn in conns:
             self.assertEqual(conn.version, version)
@@ -368,7 +369,7 @@ class OurAgentTests(TestCase):
         for number, conn in enumerate(conns):
             self.assertEqual((yield conn.read(1)), b"%d" % number)
         self.assertEqual(set(self.streams.sessions), {f"s{n}" for n in range(8)})
-        yield self.server.dialTo(self.uid, "close", session="s3")
+        yield self.server.endpointTo(self.uid, "close", session="s3")
         data, _ = yield conns[3].readToEnd()
         self.assertEqual(data, b"")
         yield conns[4].write(b"still")
@@ -385,13 +386,13 @@ class OurAgentTests(TestCase):
         yield self.meet(version, **behaviour)
         for first in (b"", b"220 hello\r\n"):
             port = yield self.listen(first)
-            conn = yield self.server.dialTo(self.uid, "proxy", request="r1", host="127.0.0.1", port=port)
+            conn = yield self.server.endpointTo(self.uid, "proxy", request="r1", host="127.0.0.1", port=port)
             self.assertEqual((yield conn.read(len(first))) if first else b"", first)
             sent, got = yield gatherResults([conn.send(300 * KIB), conn.receive(300 * KIB)], consumeErrors=True)
             self.assertEqual(sent["sha256"], got["sha256"])
             yield conn.close()
         for host, port in (("127.0.0.1", 1), ("192.0.2.1", 80)):
-            waiting = self.server.dialTo(self.uid, "proxy", request="r2", host=host, port=port)
+            waiting = self.server.endpointTo(self.uid, "proxy", request="r2", host=host, port=port)
             error = yield self.assertFailure(waiting, GoError)
             self.assertEqual(error.kind, "Refused", str(error))
         yield deferLater(reactor, 0.2)
@@ -414,7 +415,7 @@ class OurAgentTests(TestCase):
         yield self.meet(2, config={"yamux_enable_keep_alive": False, "yamux_max_stream_window_size": 524288})
         limits = self.link.session._limits
         self.assertEqual((limits.keepalive, limits.window), (0.0, 524288))
-        conn = yield self.server.dialTo(self.uid, "open", session="s")
+        conn = yield self.server.endpointTo(self.uid, "open", session="s")
         self.assertEqual((yield conn.read(len(GREETING))), GREETING)
 
     @inlineCallbacks
@@ -446,7 +447,7 @@ class OurAgentTests(TestCase):
         for version in (1, 2):
             yield self.meet(version)
             port = yield self.listen()
-            conn = yield self.server.dialTo(self.uid, "proxy", request="r", host="127.0.0.1", port=port)
+            conn = yield self.server.endpointTo(self.uid, "proxy", request="r", host="127.0.0.1", port=port)
             octets = (200 if SOAK else 20) * KIB * KIB
             sent, got = yield gatherResults([conn.send(octets), conn.receive(octets)], consumeErrors=True)
             self.assertEqual(sent["sha256"], got["sha256"])

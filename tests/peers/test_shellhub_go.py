@@ -64,7 +64,7 @@ class GoWithGoTests(TestCase):
     def sessions(self, version: int) -> Any:
         yield self.meet(version)
         conns = yield gatherResults(
-            [self.server.dialTo(self.uid, "open", session=f"s{number}") for number in range(8)], consumeErrors=True
+            [self.server.endpointTo(self.uid, "open", session=f"s{number}") for number in range(8)], consumeErrors=True
         )
         for conn in conns:
             self.assertEqual(conn.version, version)
@@ -76,7 +76,7 @@ class GoWithGoTests(TestCase):
             self.assertEqual((yield conn.read(1)), b"%d" % number)
         state = yield self.agent.state()
         self.assertEqual(set(state["sessions"]), {f"s{number}" for number in range(8)})
-        yield self.server.dialTo(self.uid, "close", session="s3")
+        yield self.server.endpointTo(self.uid, "close", session="s3")
         data, end = yield conns[3].readToEnd()
         self.assertEqual((data, end), (b"", "EOF" if version == 2 else "Gone"))
         yield conns[4].write(b"still")
@@ -92,12 +92,12 @@ class GoWithGoTests(TestCase):
     def login(self, version: int) -> Any:
         yield self.meet(version, ssh="ssh")
         for number in range(3):
-            conn = yield self.server.dialTo(self.uid, "open", session=f"s{number}")
+            conn = yield self.server.endpointTo(self.uid, "open", session=f"s{number}")
             yield self.agent.awaitSession(f"s{number}")
             said = yield conn.ssh("cat; exit 3", stdin=b"hello")
             self.assertEqual((said["data"], said["status"]), (b"hello", 3))
 
-        conn = yield self.server.dialTo(self.uid, "open", session="wrong")
+        conn = yield self.server.endpointTo(self.uid, "open", session="wrong")
         yield self.agent.awaitSession("wrong")
         yield self.failing(conn.ssh("true", password="no"), "Other")
 
@@ -111,14 +111,14 @@ class GoWithGoTests(TestCase):
     def proxy(self, version: int) -> Any:
         yield self.meet(version)
         port = yield self.agents.echo()
-        conn = yield self.server.dialTo(self.uid, "proxy", request="r1", host="127.0.0.1", port=port)
+        conn = yield self.server.endpointTo(self.uid, "proxy", request="r1", host="127.0.0.1", port=port)
         stray = b"\n" if version == 2 else b""            # bug B5: what the agent's encoder ends with
         self.assertEqual((yield conn.read(len(stray))) if stray else b"", stray)
         sent, got = yield gatherResults([conn.send(300 * KIB), conn.receive(300 * KIB)], consumeErrors=True)
         self.assertEqual(sent["sha256"], got["sha256"])
         yield conn.close()
         error = yield self.failing(
-            self.server.dialTo(self.uid, "proxy", request="r2", host="127.0.0.1", port=1), "Refused"
+            self.server.endpointTo(self.uid, "proxy", request="r2", host="127.0.0.1", port=1), "Refused"
         )
         self.assertIn("failed to dial" if version == 2 else "500 Internal Server Error", str(error))
 
@@ -131,13 +131,13 @@ class GoWithGoTests(TestCase):
     @inlineCallbacks
     def test_numberWhereAStringBelongs(self) -> Any:
         yield self.meet(2)
-        yield self.failing(self.server.dialTo(self.uid, "proxy", host="127.0.0.1", port=[8080]), "EOF")
+        yield self.failing(self.server.endpointTo(self.uid, "proxy", host="127.0.0.1", port=[8080]), "EOF")
 
     @inlineCallbacks
     def test_aMuteAgent(self) -> Any:
         for version in (1, 2):
             yield self.meet(version, ssh="mute")
-            yield self.failing(self.server.dialTo(self.uid, "proxy", host="127.0.0.1", port=1, within=0.5), "Timeout")
+            yield self.failing(self.server.endpointTo(self.uid, "proxy", host="127.0.0.1", port=1, within=0.5), "Timeout")
 
     @inlineCallbacks
     def test_newestWins(self) -> Any:
@@ -148,7 +148,7 @@ class GoWithGoTests(TestCase):
         yield self.agents.connect(self.server.url, self.authorized.token, 2)
         found = yield self.server.awaitDevice(self.uid, version=2)
         self.assertEqual(found, [2])
-        conn = yield self.server.dialTo(self.uid, "open", session="x")
+        conn = yield self.server.endpointTo(self.uid, "open", session="x")
         self.assertEqual(conn.version, 2)
         events = yield self.server.events()
         self.assertNotIn("offline", {event["what"] for event in events})
@@ -162,7 +162,7 @@ class GoWithGoTests(TestCase):
         yield self.server.awaitDevice(self.uid, 0)
         events = yield self.server.events()
         self.assertEqual(events[-1]["what"], "offline")
-        yield self.failing(self.server.dialTo(self.uid, "open", session="x"), "NoConnection")
+        yield self.failing(self.server.endpointTo(self.uid, "open", session="x"), "NoConnection")
 
     @inlineCallbacks
     def test_reconnection(self) -> Any:
@@ -183,7 +183,7 @@ class GoWithGoTests(TestCase):
         self.assertEqual([mac for mac, _ in members], [mac for mac, _ in wanted])
         for mac, uid in members:
             yield server.awaitDevice(uid)
-            conn = yield server.dialTo(uid, "open", session="x")
+            conn = yield server.endpointTo(uid, "open", session="x")
             self.assertEqual((yield conn.read(len(GREETING) + len(mac))), GREETING + mac.encode())
 
 
@@ -205,15 +205,15 @@ class AgentdTests(TestCase):
         ((key, versions),) = (yield server.devices()).items()
         uid = key.removeprefix(f"{TENANT}:")
         self.assertEqual(versions, [version])
-        conn = yield server.dialTo(uid, "open", session="s1")
+        conn = yield server.endpointTo(uid, "open", session="s1")
         yield deferLater(reactor, 0.3)          # until it has read what it was asked for
         said = yield conn.ssh("cat; exit 4", stdin=b"hello")
         self.assertEqual((said["data"], said["status"]), (b"hello", 4))
-        proxied = yield server.dialTo(uid, "proxy", host="127.0.0.1", port=port)
+        proxied = yield server.endpointTo(uid, "proxy", host="127.0.0.1", port=port)
         expected = b"\nfirst" if version == 2 else b"first"
         self.assertEqual((yield proxied.read(len(expected))), expected)
-        yield self.assertFailure(server.dialTo(uid, "proxy", host="127.0.0.1", port=1), GoError)
-        yield server.dialTo(uid, "close", session="s1")
+        yield self.assertFailure(server.endpointTo(uid, "proxy", host="127.0.0.1", port=1), GoError)
+        yield server.endpointTo(uid, "close", session="s1")
         yield conn.readToEnd()
 
     def test_agentdV1(self) -> Any:

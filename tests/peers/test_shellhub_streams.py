@@ -21,15 +21,15 @@ from tunnelstack.errors import Unavailable
 from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.negotiation.endpoint import NegotiatingEndpoint
 from tunnelstack.negotiation.errors import NegotiationRefused
-from tunnelstack.negotiation.http_request import RequestLineFactory, requestEndpoint
+from tunnelstack.negotiation.http_request import HTTPRequestFactory, requestEndpoint
 from tunnelstack.negotiation.multistream import MultistreamFactory
-from tunnelstack.session.revdial.dialler import STREAM_LIMITS, PickUps, RevdialDialler
+from tunnelstack.session.revdial.dialler import STREAM_LIMITS, PickUpTable, RevdialDialler
 from tunnelstack.session.revdial.listener import RevdialListener
 from tunnelstack.transport.websocket.client import WebSocketClientEndpoint
 from tunnelstack.transport.websocket.server import upgrade
 from tunnelstack.transport.websocket.settings import DEFAULT_LIMITS
-from tunnelstack.wire.negotiation.base import Then
-from tunnelstack.wire.negotiation.multistream.initiator import Initiator
+from tunnelstack.wire.negotiation.base import NegotiationSequence
+from tunnelstack.wire.negotiation.multistream.initiator import MultistreamInitiator
 from tunnelstack.wire.records import shellhub, shellhub_v1
 from tunnelstack.wire.records.shellhub import (
     DIAL_FAILED,
@@ -131,7 +131,7 @@ class GoServerTests(TestCase):
         if version == 1:
             session: Any = RevdialListener(self.reach, clock=reactor)
             path, limits = shellhub_v1.CONNECTION, STREAM_LIMITS
-            factory: Any = RequestLineFactory(self.device.handlers, lambda head: shellhub_v1.question(head, time))
+            factory: Any = HTTPRequestFactory(self.device.handlers, lambda head: shellhub_v1.question(head, time))
             self.addCleanup(session.abort)
         else:
             session, path, limits = ours(self, False), shellhub.CONNECTION, DEFAULT_LIMITS
@@ -148,14 +148,14 @@ class GoServerTests(TestCase):
     @inlineCallbacks
     def sessions(self, version: int) -> Any:
         yield self.join(version)
-        conns = yield gatherResults([self.server.dialTo(self.uid, "open", session=f"s{number}") for number in range(6)])
+        conns = yield gatherResults([self.server.endpointTo(self.uid, "open", session=f"s{number}") for number in range(6)])
         for number, conn in enumerate(conns):
             self.assertEqual((yield conn.read(len(GREETING))), GREETING)
             yield conn.write(b"%d" % number)
         for number, conn in enumerate(conns):
             self.assertEqual((yield conn.read(1)), b"%d" % number)
         self.assertEqual(set(self.device.sessions), {f"s{number}" for number in range(6)})
-        closing = yield self.server.dialTo(self.uid, "close", session="s3")
+        closing = yield self.server.endpointTo(self.uid, "close", session="s3")
         self.assertEqual((yield conns[3].readToEnd()), (b"", "EOF" if version == 2 else "Gone"))
         yield closing.readToEnd()
         yield conns[4].write(b"still")
@@ -173,11 +173,11 @@ class GoServerTests(TestCase):
         Nothing stands between our answer and the target's octets, which bug B5 would show.
         """
         yield self.join(version)
-        conn = yield self.server.dialTo(self.uid, "proxy", request="r", host="127.0.0.1", port=8080)
+        conn = yield self.server.endpointTo(self.uid, "proxy", request="r", host="127.0.0.1", port=8080)
         sent, got = yield gatherResults([conn.send(300_000), conn.receive(300_000)])
         self.assertEqual(sent["sha256"], got["sha256"])
         error = yield self.assertFailure(
-            self.server.dialTo(self.uid, "proxy", request="r", host="127.0.0.1", port=81), GoError
+            self.server.endpointTo(self.uid, "proxy", request="r", host="127.0.0.1", port=81), GoError
         )
         self.assertEqual(error.kind, "Refused")
         self.assertIn(DIAL_FAILED if version == 2 else shellhub_v1.CONNECT_FAILED, str(error))
@@ -223,7 +223,7 @@ class GoAgentTests(TestCase):
     @inlineCallbacks
     def join(self, version: int) -> Any:
         self.version = version
-        self.pickUps = PickUps()
+        self.pickUps = PickUpTable()
         if version == 1:
             self.session: Any = RevdialDialler(self.pickUps, shellhub_v1.PICK_UP, clock=reactor)
             self.addCleanup(self.session.abort)
@@ -245,7 +245,7 @@ class GoAgentTests(TestCase):
             )
         else:
             endpoint = NegotiatingEndpoint(
-                self.session.connector, lambda: Then(Initiator(name_of(target)), asking(target))
+                self.session.connector, lambda: NegotiationSequence(MultistreamInitiator(name_of(target)), asking(target))
             )
         return endpoint.connect(factoryOf(protocol))
 

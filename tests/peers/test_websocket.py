@@ -16,9 +16,9 @@ from tests.peers._ours import BULK, KIB, MIB, SOAK, Collect, Paused, Pump, Watch
 from tunnelstack.transport.websocket.client import UpgradeFailed, UpgradeRefused
 from tunnelstack.transport.websocket.settings import (
     ClosedByPeer,
-    PeerSilent,
-    WebSocketBroken,
+    KeepaliveTimeout,
     WebSocketLimits,
+    WebSocketProtocolError,
 )
 
 SIZES = (1, 125, 126, 127, 65_535, 65_536, 65_537, 300_000)  # around every form of a frame's length
@@ -227,7 +227,7 @@ class WebSocketWithGo:
         yield self.meet(collect, {"limits": WebSocketLimits(keepalive=0.1, keepaliveTimeout=0.3)})
         self.peer.freeze()
         reason = yield collect.whenLost()
-        self.assertIsInstance(reason.error, PeerSilent)
+        self.assertIsInstance(reason.error, KeepaliveTimeout)
 
     # Ends
 
@@ -292,7 +292,7 @@ class WebSocketWithGo:
         self.assertEqual((message["type"], message["code"]), ("close", 1003))
         yield self.ask("drop")
         reason = yield collect.whenLost()
-        self.assertIsInstance(reason.error, WebSocketBroken)
+        self.assertIsInstance(reason.error, WebSocketProtocolError)
         self.assertEqual((reason.error.code, collect.count), (1003, 0))
 
     @inlineCallbacks
@@ -304,7 +304,7 @@ class WebSocketWithGo:
         writing = self.peer.call("write", stream=self.stream, data=bytes(MIB + 1))
         writing.addErrback(lambda failure: failure.trap(GoError))  # it may hear of our end while it still writes
         reason = yield collect.whenLost()
-        self.assertIsInstance(reason.error, WebSocketBroken)
+        self.assertIsInstance(reason.error, WebSocketProtocolError)
         self.assertEqual(reason.error.code, 1009)
         yield writing
 

@@ -17,7 +17,7 @@ from twisted.trial.unittest import TestCase
 from tests.peers._go import GoError, GoPeerGone
 from tests.peers._ours import BULK, KIB, MIB, Collect, Echo, MeetsGo, Paused, Pump, Upper, Watched, pause
 from tunnelstack.errors import PeerError, Unavailable
-from tunnelstack.stream.errors import SessionLost, StreamReset
+from tunnelstack.stream.errors import SessionLost, StreamResetError
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 WINDOW = 256 * KIB
@@ -236,7 +236,7 @@ class YamuxWithGo(MeetsGo):
         streams = yield gatherResults([self.connect(Collect(b"mine")) for _ in range(40)])
         reset = streams[16:]
         reasons = yield gatherResults([stream.whenLost() for stream in reset])
-        self.assertEqual({type(reason.error) for reason in reasons}, {StreamReset})
+        self.assertEqual({type(reason.error) for reason in reasons}, {StreamResetError})
         for stream in streams[:16]:
             taken = (yield self.ask("accept"))["stream"]
             yield self.peer.call("read", stream=taken, count=4)
@@ -284,7 +284,7 @@ class YamuxWithGo(MeetsGo):
         yield stays.whenReadEnded()
         self.assertIsNone(stays.reason)
         reason = yield stays.whenLost()
-        self.assertIsInstance(reason.error, StreamReset)
+        self.assertIsInstance(reason.error, StreamResetError)
         yield self.session.ping()
 
     @inlineCallbacks

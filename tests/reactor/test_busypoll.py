@@ -20,7 +20,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 EPOLL = hasattr(select, "epoll")
 if EPOLL:
     from tunnelstack.reactor import busypoll
-    from tunnelstack.reactor.busypoll import LOOK, RAREST, BusyPollReactor
+    from tunnelstack.reactor.busypoll import MAX_SKIP_EXPONENT, SPIN_SECONDS, BusyPollReactor
 
 
 class FDSet(ReactorFDSetTestsBuilder):
@@ -112,7 +112,7 @@ class LookTests(SynchronousTestCase):
 
     def test_whatComesSoonIsSeenWithoutSleep(self) -> None:
         for _ in range(100):
-            self.assertGreater(self.turn(LOOK / 2), 90)
+            self.assertGreater(self.turn(SPIN_SECONDS / 2), 90)
 
     def test_whatIsThereIsNotLookedForTwice(self) -> None:
         self.assertEqual(self.turn(0), 1)
@@ -126,14 +126,14 @@ class LookTests(SynchronousTestCase):
         self.assertLess(sum(looks), 20)
         gaps = [index for index, looked in enumerate(looks) if looked]
         self.assertEqual([later - one - 1 for one, later in pairwise(gaps)][:4], [2, 4, 8, 16])
-        self.assertLessEqual(max(later - one for one, later in pairwise(gaps)), 1 + (1 << RAREST))
+        self.assertLessEqual(max(later - one for one, later in pairwise(gaps)), 1 + (1 << MAX_SKIP_EXPONENT))
 
     def test_itWakesUpAgain(self) -> None:
         for _ in range(10_000):
             self.turn(1)
-        for _ in range(3 << RAREST):
-            self.turn(LOOK / 2)
-        self.assertTrue(all(self.turn(LOOK / 2) for _ in range(100)))
+        for _ in range(3 << MAX_SKIP_EXPONENT):
+            self.turn(SPIN_SECONDS / 2)
+        self.assertTrue(all(self.turn(SPIN_SECONDS / 2) for _ in range(100)))
 
     def test_someOfWhatComesSoonIsFoundAmongWhatComesLate(self) -> None:
         """
@@ -141,15 +141,15 @@ class LookTests(SynchronousTestCase):
         """
         found = 0
         for _ in range(1000):
-            found += bool(self.turn(LOOK / 2))
+            found += bool(self.turn(SPIN_SECONDS / 2))
             self.turn(1)
         self.assertGreater(found, 250)
 
     def test_timersAreNotKeptWaiting(self) -> None:
-        self.turn(1, timeout=LOOK / 4)
+        self.turn(1, timeout=SPIN_SECONDS / 4)
         self.assertEqual(self.poller.asked[-1], 0)
         for _ in range(2):
             self.turn(1, timeout=0.5)         # not looked for: the first was vain
             self.assertEqual(self.poller.asked, [0.5])
         self.turn(1, timeout=0.5)
-        self.assertEqual(self.poller.asked[-1], 0.5 - LOOK)
+        self.assertEqual(self.poller.asked[-1], 0.5 - SPIN_SECONDS)

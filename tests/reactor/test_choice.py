@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 EDGE = """
 import sys
 from tunnelstack.commands import main
-main.live = lambda reactor, life, form: print(type(reactor).__name__)
+main.runReactor = lambda reactor, lifecycle, form: print(type(reactor).__name__)
 sys.argv = ["tunnel-edge", "--dev"]
 main.tunnelEdge()
 """

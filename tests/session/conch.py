@@ -91,7 +91,7 @@ class Auth(userauth.SSHUserAuthClient):
     Logs in with a password.
     """
 
-    def getPassword(self, prompt: Any = None) -> Any:
+    def getPassword(self, immediateWrite: Any = None) -> Any:
         return defer.succeed(PASSWORD)
 
     def getPublicKey(self) -> Any:

@@ -14,7 +14,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from tunnelstack.session.revdial.dialler import STREAM_LIMITS, PickUps, RevdialDialler
+from tunnelstack.session.revdial.dialler import STREAM_LIMITS, PickUpTable, RevdialDialler
 from tunnelstack.session.revdial.listener import RevdialListener
 from tunnelstack.testing import Wire
 from tunnelstack.transport.websocket.client import WebSocketClientEndpoint
@@ -80,7 +80,7 @@ class House:
     def __init__(self, cut: int | None = None, **options: Any) -> None:
         self.clock = Clock()
         self.cut = cut
-        self.pickUps = PickUps()
+        self.pickUps = PickUpTable()
         self.wires: list[Wire] = []
         self.reached: list[str] = []
         self.dialler = RevdialDialler(self.pickUps, BASE, clock=self.clock, **options)

@@ -22,7 +22,7 @@ from tests.promises.streams import Collect, StreamPromises
 from tests.session.doors import BASE, Door, House, ToTheHouse
 from tunnelstack.errors import PeerError
 from tunnelstack.interfaces import ISession
-from tunnelstack.session.revdial.dialler import STREAM_LIMITS, NotPickedUp
+from tunnelstack.session.revdial.dialler import STREAM_LIMITS, PickUpError
 from tunnelstack.session.revdial.listener import UNCLAIMED
 from tunnelstack.stream.errors import (
     OpenTimeout,
@@ -140,7 +140,7 @@ class DiallerTests(Joined):
         self.assertEqual([end.got for end in self.accepted], [b"2", b"1", b"0"])
 
     def test_nobodyPicksUp(self) -> None:
-        self.far._happened = lambda event: None  # type: ignore[method-assign]
+        self.far._eventReceived = lambda event: None  # type: ignore[method-assign]
         opening = self.connect()
         self.house.pass_(19)
         self.assertNoResult(opening)
@@ -166,7 +166,7 @@ class DiallerTests(Joined):
         self.far._reach = sometimes
         first, second = self.connect(), self.connect()
         self.house.settle()
-        self.assertIn("refused", self.failureResultOf(first, NotPickedUp).value.seen["reason"])
+        self.assertIn("refused", self.failureResultOf(first, PickUpError).value.details["reason"])
         self.successResultOf(second)
 
     def test_aCancelledQuestionIsAnsweredInVain(self) -> None:
@@ -205,7 +205,7 @@ class DiallerTests(Joined):
         Both were let in by the door before either was a WebSocket.
         """
         opening = self.connect()
-        (ticket,) = self.near._asked
+        (ticket,) = self.near._pending
         factories = [self.house.pickUps.take(self.near.identifier, ticket) for _ in range(2)]
         answers = []
         for factory in factories:
@@ -223,13 +223,13 @@ class DiallerTests(Joined):
 
     def test_anUnknownIdentifierIsNobodys(self) -> None:
         self.connect()
-        (ticket,) = self.near._asked
+        (ticket,) = self.near._pending
         self.assertIsNone(self.house.pickUps.take("0" * 32, ticket))
         self.assertIsNone(self.house.pickUps.take(self.near.identifier, "11111111-2222-4333-8444-555555555555"))
         self.assertIsNotNone(self.house.pickUps.take(self.near.identifier, ticket))
 
     def test_whoAsksTooMuchWaits(self) -> None:
-        self.far._happened = lambda event: None  # type: ignore[method-assign]
+        self.far._eventReceived = lambda event: None  # type: ignore[method-assign]
         for _ in range(PENDING):
             self.assertNoResult(self.connect())
         self.failureResultOf(self.connect(), TooManyStreams)
@@ -263,7 +263,7 @@ class DiallerTests(Joined):
         self.successResultOf(port.stopListening())
 
     def test_lossFailsWhoeverWaits(self) -> None:
-        self.far._happened = lambda event: None  # type: ignore[method-assign]
+        self.far._eventReceived = lambda event: None  # type: ignore[method-assign]
         opening, lost = self.connect(), self.near.whenLost()
         self.house.wires[0].drop()
         self.failureResultOf(opening, SessionLost)
@@ -397,7 +397,7 @@ class ListenerTests(Joined):
         for opening in openings:
             opening.addBoth(outcomes.append)
         refused = [outcome for outcome in outcomes if not isinstance(outcome, Collect)]
-        self.assertEqual([bool(outcome.check(NotPickedUp)) for outcome in refused], [True])
+        self.assertEqual([bool(outcome.check(PickUpError)) for outcome in refused], [True])
 
     def test_oneFactoryAtATime(self) -> None:
         self.accept()
@@ -424,13 +424,13 @@ class ListenerTests(Joined):
         self.far._reach = elsewhere
         opening = self.connect()
         self.house.settle()
-        self.assertEqual(self.failureResultOf(opening, NotPickedUp).value.seen["reason"], "that is not on this edge")
+        self.assertEqual(self.failureResultOf(opening, PickUpError).value.details["reason"], "that is not on this edge")
 
     def test_aDoorThatDoesNotKnowUsIsReportedOnce(self) -> None:
         self.house.pickUps._diallers.clear()
         opening = self.connect()
         self.house.settle()
-        self.failureResultOf(opening, NotPickedUp)
+        self.failureResultOf(opening, PickUpError)
 
     def test_aPickUpThatTakesTooLongIsReported(self) -> None:
         class Never:
@@ -439,7 +439,7 @@ class ListenerTests(Joined):
 
         self.far._reach = lambda path: Never()
         said: list[tuple[str, str]] = []
-        self.far._wire.failed = lambda path, reason: said.append((path, reason))
+        self.far._wire.report_failure = lambda path, reason: said.append((path, reason))
         self.connect().addErrback(lambda _: None)
         self.house.settle()
         self.house.pass_(19)
@@ -468,7 +468,7 @@ class ListenerTests(Joined):
         drained = self.far.drain()
         opening = self.connect()
         self.house.settle()
-        self.failureResultOf(opening, NotPickedUp)
+        self.failureResultOf(opening, PickUpError)
         near.transport.loseConnection()
         self.house.settle()
         self.successResultOf(drained)

@@ -17,13 +17,19 @@ from zope.interface.verify import verifyObject
 from tests.promises.streams import WINDOW, Collect, HalfCollect, Producer, StreamPromises
 from tunnelstack.interfaces import ISession, IStreamOwner
 from tunnelstack.negotiation.multistream import multistreamEndpoint
-from tunnelstack.session._connector import WAITING_OPENS
+from tunnelstack.session._connector import WAITING_CONNECTS
 from tunnelstack.session._events import TURN
-from tunnelstack.session._scheduler import HASTE
+from tunnelstack.session._scheduler import EARLY_FLUSH_STREAMS
 from tunnelstack.session.yamux import YamuxSession
-from tunnelstack.stream.errors import OpenTimeout, SessionClosed, SessionLost, StreamReset, TooManyStreams
+from tunnelstack.stream.errors import (
+    OpenTimeout,
+    SessionClosed,
+    SessionLost,
+    StreamResetError,
+    TooManyStreams,
+)
 from tunnelstack.testing import Wire, sessionPair
-from tunnelstack.transport.direct_write import prompt
+from tunnelstack.transport.direct_write import immediateWrite
 from tunnelstack.wire.negotiation.base import Release
 from tunnelstack.wire.yamux.limits import SessionLimits
 
@@ -126,13 +132,13 @@ class SessionTests(TwoSessions):
     def test_whoHasWrittenAllHeHadDoesNotWaitForManyOthers(self) -> None:
         writes = self.recorded()
         accepted = self.accept()
-        streams = [self.open() for _ in range(3 * HASTE + 1)]
+        streams = [self.open() for _ in range(3 * EARLY_FLUSH_STREAMS + 1)]
         self.wire.settle()
         writes.clear()
         for number, stream in enumerate(streams):
-            prompt(stream.transport)(b"octets")
-            self.assertEqual(len(writes), (number + 1) // HASTE)
-        self.assertEqual({len(write) for write in writes}, {HASTE * (12 + 6)})
+            immediateWrite(stream.transport)(b"octets")
+            self.assertEqual(len(writes), (number + 1) // EARLY_FLUSH_STREAMS)
+        self.assertEqual({len(write) for write in writes}, {EARLY_FLUSH_STREAMS * (12 + 6)})
         self.wire.settle()
         self.assertEqual(len(writes), 4)
         self.assertEqual([end.got for end in accepted], [b"octets"] * len(streams))
@@ -140,13 +146,16 @@ class SessionTests(TwoSessions):
     def test_nobodyIsToldAnythingMeanwhile(self) -> None:
         writes = self.recorded()
         self.accept()
-        ending, *others = [self.open() for _ in range(HASTE)]
+        ending, *others = [self.open() for _ in range(EARLY_FLUSH_STREAMS)]
         self.wire.settle()
         writes.clear()
         ending.transport.loseWriteConnection()
         for stream in others:
-            prompt(stream.transport)(b"octets")
-        self.assertEqual(([len(write) for write in writes], ending.told), ([(HASTE - 1) * (12 + 6) + 12], ["made"]))
+            immediateWrite(stream.transport)(b"octets")
+        self.assertEqual(
+            ([len(write) for write in writes], ending.told),
+            ([(EARLY_FLUSH_STREAMS - 1) * (12 + 6) + 12], ["made"]),
+        )
         self.wire.settle()
         self.assertEqual(ending.told, ["made", "write ended"])
 
@@ -227,7 +236,7 @@ class SessionTests(TwoSessions):
         self.far.listener.listen(factory)
         stream = self.open()
         self.wire.settle()
-        self.assertTrue(stream.reason.check(StreamReset))
+        self.assertTrue(stream.reason.check(StreamResetError))
         self.failureResultOf(self.near.connector.connect(factory), NoProtocol)
         self.wire.settle()
         self.assertEqual((self.near.streams, self.far.streams), (0, 0))
@@ -240,7 +249,7 @@ class SessionTests(TwoSessions):
         self.far.listener.listen(Failing())
         stream = self.open()
         self.wire.settle()
-        self.assertTrue(stream.reason.check(StreamReset))
+        self.assertTrue(stream.reason.check(StreamResetError))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertTrue(self.near.connected)
 
@@ -321,7 +330,7 @@ class SlotTests(TwoSessions):
     def test_theWaitIsBounded(self) -> None:
         for _ in range(2):
             self.open()
-        waiting = [self.near.connector.connect(COLLECT) for _ in range(WAITING_OPENS)]
+        waiting = [self.near.connector.connect(COLLECT) for _ in range(WAITING_CONNECTS)]
         self.failureResultOf(self.near.connector.connect(COLLECT), TooManyStreams)
         self.wire.drop()
         for connected in waiting:
@@ -396,7 +405,7 @@ class EndTests(TwoSessions):
         self.assertTrue(accepted[0].reason.check(SessionLost))
 
     def test_aPeerThatAnswersNoPingIsLost(self) -> None:
-        self.wire.far.stalled = True
+        self.wire.far.readPaused = True
         for _ in range(45):
             self.wire.clock.advance(1)
             self.wire.turn()
@@ -426,14 +435,14 @@ class PressureTests(TwoSessions):
         self.accept()
         bulk, other = self.open(), self.open()
         self.wire.settle()
-        self.wire.far.stalled = True
+        self.wire.far.readPaused = True
         bulk.transport.write(bytes(WINDOW))
         self.wire.settle()
         self.assertTrue(self.near.full)
         producer = Producer()
         other.transport.registerProducer(producer, True)
         self.assertEqual(producer.asked, ["pause"])
-        self.wire.far.stalled = False
+        self.wire.far.readPaused = False
         self.wire.settle()
         self.assertEqual(producer.asked, ["pause", "resume"])
 
@@ -441,7 +450,7 @@ class PressureTests(TwoSessions):
         self.accept()
         streams = [self.open() for _ in range(4)]
         self.wire.settle()
-        self.wire.far.stalled = True
+        self.wire.far.readPaused = True
         for stream in streams:
             stream.transport.write(bytes(WINDOW))
         self.wire.settle()
@@ -451,7 +460,7 @@ class PressureTests(TwoSessions):
         accepted = self.accept()
         bulk, other, third = self.open(), self.open(), self.open()
         self.wire.settle()
-        self.wire.far.stalled = True
+        self.wire.far.readPaused = True
         bulk.transport.write(bytes(WINDOW))
         self.wire.settle()
         before = self.octetsWritten()
@@ -460,7 +469,7 @@ class PressureTests(TwoSessions):
         self.near.ping()
         self.wire.settle()
         self.assertEqual(self.octetsWritten() - before, 36)
-        self.wire.far.stalled = False
+        self.wire.far.readPaused = False
         self.wire.settle()
         self.assertIn("read ended", accepted[1].told)
 
@@ -468,8 +477,8 @@ class PressureTests(TwoSessions):
         self.accept()
         bulk = self.open()
         self.wire.settle()
-        self.wire.near.stalled = False
-        self.wire.far.stalled = True
+        self.wire.near.readPaused = False
+        self.wire.far.readPaused = True
         bulk.transport.write(bytes(WINDOW))
         self.wire.settle()
         for _ in range(6000):
@@ -485,7 +494,7 @@ class PressureTests(TwoSessions):
         self.wire.settle()
         accepted[0].transport.write(bytes(1500 * 1024))
         self.wire.settle()
-        self.assertTrue(accepted[0].reason.check(StreamReset))
+        self.assertTrue(accepted[0].reason.check(StreamResetError))
         self.assertEqual(self.near.streams, 0)
 
     def test_aPeerThatNeverEndsIsCutOff(self) -> None:
@@ -497,7 +506,7 @@ class PressureTests(TwoSessions):
         for _ in range(301):
             self.wire.clock.advance(1)
             self.wire.settle()
-        self.assertTrue(accepted[0].reason.check(StreamReset))
+        self.assertTrue(accepted[0].reason.check(StreamResetError))
         self.assertEqual((self.near.streams, self.far.streams), (0, 0))
 
     def test_aPeerMayEndLateAfterAHalfClose(self) -> None:
@@ -541,7 +550,7 @@ class PressureTests(TwoSessions):
         self.wire.settle()
         streams[0].transport.loseConnection()
         for stream in streams[1:]:            # its end leaves with theirs, before the turn is over
-            prompt(stream.transport)(b"hasty")
+            immediateWrite(stream.transport)(b"hasty")
         for stream in streams:
             stream.transport.abortConnection()
         self.wire.settle()
@@ -611,8 +620,8 @@ class PressureTests(TwoSessions):
             self.wire.settle()
             self.wire.clock.advance(1)
         self.wire.settle()
-        self.assertTrue(stream.reason.check(StreamReset))
-        self.assertTrue(accepted[0].reason.check(StreamReset))
+        self.assertTrue(stream.reason.check(StreamResetError))
+        self.assertTrue(accepted[0].reason.check(StreamResetError))
 
 
 class BudgetTests(TwoSessions):
@@ -631,7 +640,7 @@ class BudgetTests(TwoSessions):
         for stream, octets in zip(streams, (WINDOW, 200_000, 200_000), strict=True):
             stream.transport.write(bytes(octets))
         self.wire.settle()
-        self.assertTrue(streams[0].reason.check(StreamReset))
+        self.assertTrue(streams[0].reason.check(StreamResetError))
         self.assertEqual([end.told for end in accepted[1:]], [["made"], ["made"]])
 
 

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides, providedBy
 
 from tests.promises.streams import Collect, HalfCollect
-from tunnelstack.stream.splice import REMEMBERED_END, UNREAD_END, Splice
+from tunnelstack.stream.splice import FLUSH_SECONDS, HALF_CLOSE_SECONDS, Splice
 from tunnelstack.testing import Wire
 
 
@@ -97,7 +97,7 @@ class SpliceTests(SynchronousTestCase):
 
     def test_aReaderThatStandsStillStopsItsWriter(self) -> None:
         near, far = self.connect()
-        self.right.far.stalled = True
+        self.right.far.readPaused = True
         for _ in range(100):
             near.transport.write(bytes(64 * 1024))
             self.settle()
@@ -105,7 +105,7 @@ class SpliceTests(SynchronousTestCase):
         far.transport.write(b"still")
         self.settle()
         self.assertEqual(near.got, b"still")
-        self.right.far.stalled = False
+        self.right.far.readPaused = False
         for _ in range(200):
             self.settle()
         self.assertEqual(len(far.got), 100 * 64 * 1024)
@@ -127,7 +127,7 @@ class SpliceTests(SynchronousTestCase):
         directlyProvides(self.right.near, providedBy(self.right.near), ISSLTransport)
         near.transport.loseWriteConnection()
         self.settle()
-        self.left.clock.advance(REMEMBERED_END)
+        self.left.clock.advance(HALF_CLOSE_SECONDS)
         self.settle()
         self.assertEqual(len(self.ended), 1)
         self.assertEqual(self.left.clock.getDelayedCalls(), [])
@@ -135,16 +135,16 @@ class SpliceTests(SynchronousTestCase):
     def test_abandon(self) -> None:
         near = HalfCollect()
         self.left.connect(near, self.splice.near)
-        self.splice.abandon()
+        self.splice.close()
         self.settle()
         self.assertEqual(near.told, ["made", "read ended"])
         self.assertEqual(len(self.ended), 1)
 
     def test_theLastEndHasItsTimeToRead(self) -> None:
-        for read, seconds in ((True, UNREAD_END - 1), (False, UNREAD_END)):
+        for read, seconds in ((True, FLUSH_SECONDS - 1), (False, FLUSH_SECONDS)):
             self.setUp()
             near, far = self.connect()
-            self.right.far.stalled = True
+            self.right.far.readPaused = True
             near.transport.write(b"x" * 1000)
             self.settle()
             self.left.drop(Failure(ConnectionDone()))
@@ -152,7 +152,7 @@ class SpliceTests(SynchronousTestCase):
             self.left.clock.advance(seconds)
             self.settle()
             self.assertEqual(self.right.near.connected, read)
-            self.right.far.stalled = False
+            self.right.far.readPaused = False
             self.settle()
             self.assertEqual(far.got, b"x" * 1000 if read else b"")
             self.assertEqual(len(self.ended), 1)

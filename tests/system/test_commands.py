@@ -14,7 +14,7 @@ import subprocess
 from typing import Any
 
 from tests.system.stage import BIN, Program, Stage, until
-from tunnelstack.commands.admin_client import ask
+from tunnelstack.commands.admin_client import adminRequest
 
 
 class Commands(Stage):
@@ -228,8 +228,8 @@ class LifeTests(Commands):
 
     def test_drainedThroughTheSocket(self) -> None:
         edge = self.edge()
-        self.assertEqual(ask("GET", "/ready", str(self.state / "admin.sock"))["ready"], True)
-        self.assertEqual(ask("POST", "/drain", str(self.state / "admin.sock"), {})["draining"], True)
+        self.assertEqual(adminRequest("GET", "/ready", str(self.state / "admin.sock"))["ready"], True)
+        self.assertEqual(adminRequest("POST", "/drain", str(self.state / "admin.sock"), {})["draining"], True)
         self.assertEqual(edge.ends(), 0)
         until(lambda: not (self.state / "admin.sock").exists())
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL.crypto import X509, PKey
 
-from tunnelstack.transport.tls import Identity
+from tunnelstack.transport.tls import TLSIdentity
 
 CLIENT, SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
 
@@ -32,7 +32,7 @@ class Authority:
         )
         self.certificate = X509.from_cryptography(builder.sign(self._key, hashes.SHA256()))
 
-    def identity(self, *names: str) -> Identity:
+    def identity(self, *names: str) -> TLSIdentity:
         """
         A certificate for names or addresses, good for both sides.
         """
@@ -44,7 +44,7 @@ class Authority:
             .add_extension(x509.ExtendedKeyUsage([CLIENT, SERVER]), critical=False)
         )
         signed = builder.sign(self._key, hashes.SHA256())
-        return Identity(X509.from_cryptography(signed), PKey.from_cryptography_key(key))
+        return TLSIdentity(X509.from_cryptography(signed), PKey.from_cryptography_key(key))
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
@@ -74,7 +74,7 @@ def authority() -> Authority:
 
 
 @cache
-def edge() -> Identity:
+def edge() -> TLSIdentity:
     """
     A server called C{edge.example}, also at 127.0.0.1.
     """

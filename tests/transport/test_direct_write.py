@@ -12,7 +12,7 @@ from twisted.internet.tcp import Connection
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.testing import Wire
-from tunnelstack.transport.direct_write import prompt
+from tunnelstack.transport.direct_write import immediateWrite
 
 
 class _Reactor:
@@ -66,7 +66,7 @@ class PromptTests(SynchronousTestCase):
         self.reactor = _Reactor()
         self.transport: Any = Connection(self.near, Protocol(), self.reactor)
         self.transport.connected = 1
-        self.write = prompt(self.transport)
+        self.write = immediateWrite(self.transport)
 
     def arrived(self) -> bytes:
         """
@@ -134,12 +134,12 @@ class PromptTests(SynchronousTestCase):
 
     def test_whatCannotBeHurriedIsNot(self) -> None:
         near = Wire().near
-        self.assertEqual(prompt(near), near.write)
+        self.assertEqual(immediateWrite(near), near.write)
 
     def test_aWrapperIsAskedForWhatLiesBelow(self) -> None:
         class Wrapper:
-            def prompt(wrapper) -> Any:
-                return prompt(self.transport)
+            def immediateWrite(wrapper) -> Any:
+                return immediateWrite(self.transport)
 
-        prompt(Wrapper())(b"octets")
+        immediateWrite(Wrapper())(b"octets")
         self.assertEqual(self.arrived(), b"octets")

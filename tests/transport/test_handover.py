@@ -78,7 +78,7 @@ class HandOverTests(SynchronousTestCase):
         class Answering(Collect):
             successor: Any = None
 
-            def succeededBy(self, protocol: Any) -> None:
+            def replaceProtocol(self, protocol: Any) -> None:
                 self.successor = protocol
 
         pair, first, second = Pair(), Answering(), Collect()
@@ -160,7 +160,7 @@ class PulseTests(SynchronousTestCase):
         factory = WebSocketServerFactory(factoryOf(server), clock=wire.clock, limits=limits)
         rawClient(wire, factory.buildProtocol(wire.far.getPeer()))
         beats: list[float] = []
-        server.transport.answered = lambda: beats.append(wire.clock.seconds())  # type: ignore[union-attr]
+        server.transport.onPeerAlive = lambda: beats.append(wire.clock.seconds())  # type: ignore[union-attr]
         for seconds in (30, 0, 5, 25):
             wire.clock.advance(seconds)
             wire.settle()

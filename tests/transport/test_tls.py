@@ -25,8 +25,8 @@ from tunnelstack.errors import ConfigurationError
 from tunnelstack.testing import Wire
 from tunnelstack.transport.tls import (
     ALPNFactory,
-    Identity,
     NoApplicationProtocol,
+    TLSIdentity,
     certificateFingerprint,
     clientContext,
     loadCertificates,
@@ -37,7 +37,7 @@ from tunnelstack.transport.websocket.client import UpgradeRefused, WebSocketClie
 from tunnelstack.transport.websocket.server import upgrade
 
 
-def pem(identity: Identity) -> tuple[bytes, bytes]:
+def pem(identity: TLSIdentity) -> tuple[bytes, bytes]:
     key = identity.key.to_cryptography_key().private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )

@@ -40,9 +40,9 @@ from tunnelstack.transport.websocket.client import UpgradeFailed, UpgradeRefused
 from tunnelstack.transport.websocket.server import WebSocketServerFactory, upgrade
 from tunnelstack.transport.websocket.settings import (
     ClosedByPeer,
-    PeerSilent,
-    WebSocketBroken,
+    KeepaliveTimeout,
     WebSocketLimits,
+    WebSocketProtocolError,
 )
 
 
@@ -125,7 +125,7 @@ class AgainstRawClient(SynchronousTestCase):
             wire.settle()
             wire.near.loseConnection()
             wire.settle()
-            self.assertTrue(server.reason.check(WebSocketBroken) and server.reason.check(ConnectionLost))
+            self.assertTrue(server.reason.check(WebSocketProtocolError) and server.reason.check(ConnectionLost))
             self.assertEqual((server.reason.value.code, server.pieces), (code, []))
             self.assertEqual(wire.clock.getDelayedCalls(), [])
 
@@ -201,7 +201,7 @@ class AgainstRawClient(SynchronousTestCase):
         self.assertIsNone(server.reason)
         wire.clock.advance(0.2)
         wire.settle()
-        self.assertTrue(server.reason.check(WebSocketBroken) and client.reason.check(ConnectionLost))
+        self.assertTrue(server.reason.check(WebSocketProtocolError) and client.reason.check(ConnectionLost))
 
     def test_textIsRefusedWhereOctetsAreSpoken(self) -> None:
         self.assertViolation(frame(TEXT, b"text", mask=MASK), 1003)
@@ -366,7 +366,7 @@ class AgainstRawClient(SynchronousTestCase):
         wire.settle()
         wire.clock.advance(5)
         wire.settle()
-        self.assertTrue(server.reason.check(PeerSilent) and server.reason.check(ConnectionLost))
+        self.assertTrue(server.reason.check(KeepaliveTimeout) and server.reason.check(ConnectionLost))
 
     def test_keepaliveForgivesWhileTheApplicationDoesNotRead(self) -> None:
         wire, _client, server = self.serve(limits=WebSocketLimits(keepalive=20))
@@ -761,7 +761,7 @@ class RedirectTests(SynchronousTestCase):
 
         clock = Wire().clock
         options = {"headers": [("Authorization", "secret"), ("X-A", "b")], **options}
-        self.patch(WebSocketClientEndpoint, "_below", lambda endpoint: Hop())
+        self.patch(WebSocketClientEndpoint, "_serverEndpoint", lambda endpoint: Hop())
         client = Collect()
         outcome = WebSocketClientEndpoint(clock, url, **options).connect(factoryOf(client))
         for wire in wires:     # grows while we follow

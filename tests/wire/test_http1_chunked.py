@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.errors import PeerError
-from tunnelstack.wire.http1.chunked import LONGEST_LINE, ChunkedDecoder, encode_chunk, encode_last
+from tunnelstack.wire.http1.chunked import LONGEST_LINE, ChunkedDecoder, encode_chunk, encode_last_chunk
 from tunnelstack.wire.http1.head import BadMessage, Fields, HeadLimits
 
 #: octets -> (body, trailers, leftover)
@@ -90,7 +90,7 @@ class DecoderTests(SynchronousTestCase):
     def test_nothingIsHeldOfAChunk(self) -> None:
         decoder = ChunkedDecoder()
         self.assertEqual(decoder.receive_data(b"ffffff\r\n" + b"a" * 1000), b"a" * 1000)
-        self.assertEqual(decoder._rest, b"")
+        self.assertEqual(decoder._partial, b"")
 
     def test_sizesAreBounded(self) -> None:
         decoder = ChunkedDecoder()
@@ -104,13 +104,13 @@ class DecoderTests(SynchronousTestCase):
         self.assertRaises(BadMessage, decoder.receive_data, b"0\r\n" + b"a: b\r\n" * 3 + b"\r\n")
 
     def test_encode(self) -> None:
-        octets = encode_chunk(b"a" * 17) + encode_last([(b"X", b"y")])
+        octets = encode_chunk(b"a" * 17) + encode_last_chunk([(b"X", b"y")])
         self.assertEqual(octets, b"11\r\n" + b"a" * 17 + b"\r\n0\r\nX: y\r\n\r\n")
-        self.assertEqual(encode_last([]), b"0\r\n\r\n")
+        self.assertEqual(encode_last_chunk([]), b"0\r\n\r\n")
 
     @given(st.lists(st.binary(min_size=1, max_size=40), max_size=6), st.lists(st.integers(0, 12), max_size=40))
     def test_roundTrip(self, pieces: list[bytes], cuts: list[int]) -> None:
-        octets = b"".join(map(encode_chunk, pieces)) + encode_last([(b"X", b"y")]) + b"next"
+        octets = b"".join(map(encode_chunk, pieces)) + encode_last_chunk([(b"X", b"y")]) + b"next"
         self.assertEqual(decode(octets, cuts), (b"".join(pieces), True, [(b"X", b"y")], b"next"))
 
     @given(st.lists(st.sampled_from([

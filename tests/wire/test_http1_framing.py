@@ -8,13 +8,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.wire.http1 import framing
 from tunnelstack.wire.http1.framing import (
+    CACHED_NAMES,
     CHUNKED,
-    LONGEST_NAME,
-    REMEMBERED,
+    LONGEST_CACHED_NAME,
     UNTIL_CLOSE,
     Framing,
     end_to_end,
-    outgoing,
+    outgoing_framing,
     request_framing_untrusted,
     response_framing_untrusted,
     without,
@@ -51,7 +51,7 @@ class BodyTests(SynchronousTestCase):
             self.assertEqual(response(status, (b"Transfer-Encoding", b"chunked")).body, 0)
             self.assertEqual(response(status).body, 0)
         self.assertEqual(response(200, (b"Content-Length", b"5"), method=b"HEAD").body, 0)
-        self.assertTrue(response(304).keep)
+        self.assertTrue(response(304).keep_alive)
 
 
 class KeepTests(SynchronousTestCase):
@@ -60,24 +60,24 @@ class KeepTests(SynchronousTestCase):
     """
 
     def test_keep(self) -> None:
-        self.assertTrue(request().keep)
-        self.assertFalse(request((b"Connection", b"close")).keep)
-        self.assertFalse(request((b"Connection", b"keep-alive, CLOSE")).keep)
-        self.assertFalse(request((b"Connection", b"x"), (b"connection", b"close")).keep)
-        self.assertFalse(request((b"Connection", b"closed")).private == frozenset())
-        self.assertTrue(request((b"Connection", b"closed")).keep)
-        self.assertFalse(request(version=(1, 0)).keep)
-        self.assertTrue(request((b"Connection", b"Keep-Alive"), version=(1, 0)).keep)
+        self.assertTrue(request().keep_alive)
+        self.assertFalse(request((b"Connection", b"close")).keep_alive)
+        self.assertFalse(request((b"Connection", b"keep-alive, CLOSE")).keep_alive)
+        self.assertFalse(request((b"Connection", b"x"), (b"connection", b"close")).keep_alive)
+        self.assertFalse(request((b"Connection", b"closed")).hop_by_hop == frozenset())
+        self.assertTrue(request((b"Connection", b"closed")).keep_alive)
+        self.assertFalse(request(version=(1, 0)).keep_alive)
+        self.assertTrue(request((b"Connection", b"Keep-Alive"), version=(1, 0)).keep_alive)
 
     def test_aBodyUntilTheCloseCloses(self) -> None:
-        self.assertFalse(response(200, (b"Connection", b"keep-alive")).keep)
-        self.assertTrue(response(200, (b"Content-Length", b"0")).keep)
-        self.assertFalse(response(200, (b"Content-Length", b"0"), old=True).keep)
+        self.assertFalse(response(200, (b"Connection", b"keep-alive")).keep_alive)
+        self.assertTrue(response(200, (b"Content-Length", b"0")).keep_alive)
+        self.assertFalse(response(200, (b"Content-Length", b"0"), old=True).keep_alive)
 
     def test_expects(self) -> None:
-        self.assertTrue(request((b"Expect", b"100-Continue")).expects)
-        self.assertFalse(request((b"Expect", b"100-Continue"), version=(1, 0)).expects)
-        self.assertFalse(request((b"Expect", b"tea")).expects)
+        self.assertTrue(request((b"Expect", b"100-Continue")).expect_continue)
+        self.assertFalse(request((b"Expect", b"100-Continue"), version=(1, 0)).expect_continue)
+        self.assertFalse(request((b"Expect", b"tea")).expect_continue)
 
 
 class EndToEndTests(SynchronousTestCase):
@@ -127,10 +127,10 @@ class OutgoingTests(SynchronousTestCase):
 
     def test_outgoing(self) -> None:
         def told(*fields: tuple[bytes, bytes]) -> Framing:
-            return outgoing(ResponseHead(200, b"OK", list(fields)))
+            return outgoing_framing(ResponseHead(200, b"OK", list(fields)))
 
         self.assertEqual((told().body, told().options), (UNTIL_CLOSE, ()))
-        self.assertEqual(outgoing(RequestHead(b"GET", b"/")).body, 0)
+        self.assertEqual(outgoing_framing(RequestHead(b"GET", b"/")).body, 0)
         self.assertEqual(told((b"content-length", b"3")).body, 3)
         self.assertEqual(told((b"Transfer-Encoding", b"chunked")).body, CHUNKED)
         self.assertEqual(told((b"upgrade", b"x"), (b"te", b"trailers")).options, (b"Upgrade", b"TE"))
@@ -138,14 +138,14 @@ class OutgoingTests(SynchronousTestCase):
     def test_outgoingAsItWasRead(self) -> None:
         head = RequestHead(b"PUT", b"/", [(b"Host", b"a"), (b"Content-Length", b"3")])
         head.framing = request_framing_untrusted(head)
-        self.assertIs(outgoing(head), head.framing)
+        self.assertIs(outgoing_framing(head), head.framing)
 
     def test_spellingsAreRememberedWithinBounds(self) -> None:
-        for number in range(2 * REMEMBERED):
+        for number in range(2 * CACHED_NAMES):
             name = b"x-%d" % number + b"x" * (number % 100)
             request_framing_untrusted(RequestHead(b"GET", b"/", [(b"hOsT", b"a"), (name, b"")]))
-        self.assertLessEqual(len(framing._seen), REMEMBERED)
-        self.assertLessEqual(max(map(len, framing._seen)), LONGEST_NAME)
+        self.assertLessEqual(len(framing._field_kinds), CACHED_NAMES)
+        self.assertLessEqual(max(map(len, framing._field_kinds)), LONGEST_CACHED_NAME)
         late = RequestHead(b"GET", b"/", [(b"Host", b"a"), (b"cOnTeNt-lEnGtH", b"3")])
         self.assertEqual(request_framing_untrusted(late).body, 3)
 

@@ -13,10 +13,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from tunnelstack.errors import PeerError, UsageError
 from tunnelstack.wire.jsonline import (
     DEPTH,
-    LineCut,
-    Lines,
+    InvalidJSON,
+    LineReader,
     LineTooLong,
-    NotJSON,
+    LineTruncated,
     decode,
     decode_object,
     encode,
@@ -30,7 +30,7 @@ values = st.recursive(
 )
 
 
-def lines(reader: Lines, octets: bytes, size: int) -> list[bytes]:
+def lines(reader: LineReader, octets: bytes, size: int) -> list[bytes]:
     """
     Feed a reader in pieces.
     """
@@ -50,40 +50,40 @@ class LinesTests(SynchronousTestCase):
     def test_everySplit(self) -> None:
         octets = b'{"a":1}\n\n[2]\n"cut'
         for cut in range(len(octets) + 1):
-            reader = Lines()
+            reader = LineReader()
             found = []
             for piece in (octets[:cut], octets[cut:]):
                 found += lines(reader, piece, max(1, len(piece)))
             self.assertEqual(found, [b'{"a":1}', b"", b"[2]"])
-            self.assertEqual(reader.take_rest(), b'"cut')
+            self.assertEqual(reader.take_leftover(), b'"cut')
 
     @given(st.lists(st.binary(max_size=20).map(lambda line: line.replace(b"\n", b"")), max_size=6), st.integers(1, 9))
     def test_anyChunking(self, expected: list[bytes], size: int) -> None:
-        self.assertEqual(lines(Lines(20), b"".join(line + b"\n" for line in expected), size), expected)
+        self.assertEqual(lines(LineReader(20), b"".join(line + b"\n" for line in expected), size), expected)
 
     def test_aLineMayHaveTheLimitAndNoMore(self) -> None:
         for size in (1, 3, 100):
-            self.assertEqual(lines(Lines(5), b"12345\n", size), [b"12345"])
-            self.assertRaises(LineTooLong, lines, Lines(5), b"123456\n", size)
-            self.assertRaises(LineTooLong, lines, Lines(5), b"123456", size)
-            self.assertRaises(LineTooLong, lines, Lines(5), b"1\n123456\n", size)
+            self.assertEqual(lines(LineReader(5), b"12345\n", size), [b"12345"])
+            self.assertRaises(LineTooLong, lines, LineReader(5), b"123456\n", size)
+            self.assertRaises(LineTooLong, lines, LineReader(5), b"123456", size)
+            self.assertRaises(LineTooLong, lines, LineReader(5), b"1\n123456\n", size)
 
     def test_restIsExact(self) -> None:
-        reader = Lines()
+        reader = LineReader()
         reader.feed(b"one\ntwo\nthree")
         self.assertEqual(reader.next_line(), b"one")
-        self.assertEqual(reader.take_rest(), b"two\nthree")
-        self.assertEqual(reader.take_rest(), b"")
+        self.assertEqual(reader.take_leftover(), b"two\nthree")
+        self.assertEqual(reader.take_leftover(), b"")
         reader.feed(b"four\n")
         self.assertEqual(reader.next_line(), b"four")
 
     def test_endInsideALine(self) -> None:
-        reader = Lines()
+        reader = LineReader()
         reader.feed(b"one\n")
         reader.next_line()
         reader.receive_eof()
         reader.feed(b"tw")
-        self.assertRaises(LineCut, reader.receive_eof)
+        self.assertRaises(LineTruncated, reader.receive_eof)
 
 
 class DecodeTests(SynchronousTestCase):
@@ -108,7 +108,7 @@ class DecodeTests(SynchronousTestCase):
             b'"\xff"', b'"\xed\xa0\x80"', b"\xef\xbb\xbf{}", b'"\\ud800"', b'{"\\udc00":1}', '"é"'.encode("utf-16"),
             b'{"a":1,"a":2}', b'{"a":1,"\\u0061":2}', b'[{"x":{"a":1,"a":1}}]',
         ):  # fmt: skip
-            self.assertRaises(NotJSON, decode, line)
+            self.assertRaises(InvalidJSON, decode, line)
 
     def test_depth(self) -> None:
         for opening, inside, closing in ((b"[", b"", b"]"), (b"[", b"1", b"]"), (b'{"a":', b"[]", b"}")):
@@ -116,8 +116,8 @@ class DecodeTests(SynchronousTestCase):
             most = DEPTH - extra
             decode(opening * most + inside + closing * most)
             for depth in (most + 1, 900, 5000, 60_000):
-                self.assertRaises(NotJSON, decode, opening * depth + inside + closing * depth)
-                self.assertRaises(NotJSON, decode, opening * depth)
+                self.assertRaises(InvalidJSON, decode, opening * depth + inside + closing * depth)
+                self.assertRaises(InvalidJSON, decode, opening * depth)
 
     def test_bracesInAStringAreNotDepth(self) -> None:
         for text in ("[" * 1000, "{" * 1000):
@@ -128,7 +128,7 @@ class DecodeTests(SynchronousTestCase):
     def test_onlyAnObjectIsAnObject(self) -> None:
         self.assertEqual(decode_object(b'{"a":1}'), {"a": 1})
         for line in (b"[]", b'"a"', b"1", b"null", b"true"):
-            self.assertRaises(NotJSON, decode_object, line)
+            self.assertRaises(InvalidJSON, decode_object, line)
 
     @given(st.binary(max_size=60) | st.text('[]{}":,\\u019dD8-eE.truefalsnN é').map(str.encode))
     def test_nothingButAPeerError(self, line: bytes) -> None:

@@ -21,21 +21,32 @@ from tests.wire.vectors_multistream import (
 )
 from tunnelstack.errors import PeerError, UsageError
 from tunnelstack.wire.negotiation.base import (
-    KEPT,
+    BUFFER_LIMIT,
     Agreed,
-    Asked,
-    CutShort,
-    Event,
     Negotiation,
-    NegotiationBroken,
-    Refused,
+    NegotiationError,
+    NegotiationEvent,
+    NegotiationExpired,
+    NegotiationTruncated,
+    Proposed,
+    Rejected,
     Release,
-    TooLate,
 )
-from tunnelstack.wire.negotiation.multistream.initiator import Initiator
-from tunnelstack.wire.negotiation.multistream.names import Names
-from tunnelstack.wire.negotiation.multistream.responder import PROPOSALS, Responder, TooManyProposals
-from tunnelstack.wire.negotiation.multistream.tokens import HEADER, LARGEST, NA, BadToken, next_token, token
+from tunnelstack.wire.negotiation.multistream.initiator import MultistreamInitiator
+from tunnelstack.wire.negotiation.multistream.names import NameTable
+from tunnelstack.wire.negotiation.multistream.responder import (
+    PROPOSALS,
+    MultistreamResponder,
+    TooManyProposals,
+)
+from tunnelstack.wire.negotiation.multistream.tokens import (
+    HEADER,
+    LARGEST,
+    NOT_AVAILABLE_TOKEN,
+    BadMultistreamToken,
+    next_token,
+    token,
+)
 from tunnelstack.wire.varint import BadVarint
 
 KNOWN = [b"/a", b"/b"]
@@ -101,7 +112,13 @@ class VectorTests(SynchronousTestCase):
             for cut in range(len(written)):
                 self.assertIsNone(next_token(written[:cut]), name)
 
-    def check(self, name: str, heard: Heard, make: type[Initiator] | type[Responder], names: list[bytes]) -> None:
+    def check(
+        self,
+        name: str,
+        heard: Heard,
+        make: type[MultistreamInitiator] | type[MultistreamResponder],
+        names: list[bytes],
+    ) -> None:
         for prompt in (True, False):
             for pieces in cuts(octets(heard.hears)):
                 said, outcome, left = hear(make(names), pieces, heard.eof, prompt)
@@ -111,32 +128,32 @@ class VectorTests(SynchronousTestCase):
 
     def test_responder(self) -> None:
         for name, heard in RESPONDER.items():
-            self.check(name, heard, Responder, KNOWN)
+            self.check(name, heard, MultistreamResponder, KNOWN)
 
     def test_endBehindTheHeaderIsTooEarly(self) -> None:
-        self.check("B15, after A01", Heard("A01", "A01", CutShort, eof=True), Responder, KNOWN)
+        self.check("B15, after A01", Heard("A01", "A01", NegotiationTruncated, eof=True), MultistreamResponder, KNOWN)
 
     def test_lengthsThatAreNone(self) -> None:
         for hears in ("A01 9300", "A01 8000", "A01 ffffffffffffffffff01"):
-            self.check(hears, Heard(hears, "A01", BadVarint), Responder, KNOWN)
-            self.check(hears, Heard(hears, "A01 A04", BadVarint), Initiator, [b"/a"])
+            self.check(hears, Heard(hears, "A01", BadVarint), MultistreamResponder, KNOWN)
+            self.check(hears, Heard(hears, "A01 A04", BadVarint), MultistreamInitiator, [b"/a"])
 
     def test_initiator(self) -> None:
         for name, heard in INITIATOR.items():
-            self.check(name, heard, Initiator, [b"/a"])
+            self.check(name, heard, MultistreamInitiator, [b"/a"])
 
     def test_lazyInitiatorThatIsRefused(self) -> None:
         for name, heard in LAZY_REFUSED.items():
-            self.check(name, heard, Responder, [b"/b"])
+            self.check(name, heard, MultistreamResponder, [b"/b"])
 
     def speak(self, name: str, transcript: Transcript, cut: int | None) -> None:
         """
         Feed what the peer says, and expect what we said between.
         """
-        ours: Negotiation = Responder(KNOWN)
+        ours: Negotiation = MultistreamResponder(KNOWN)
         if transcript.proposes:
             release = Release.AT_ONCE if transcript.early else Release.ON_REPLY
-            ours = Initiator(transcript.proposes, release=release, early=transcript.early)
+            ours = MultistreamInitiator(transcript.proposes, release=release, early=transcript.early)
         said, outcome, left = b"", None, b""
         for who, text in transcript.turns:
             if who == ">":
@@ -165,64 +182,64 @@ class InitiatorTests(SynchronousTestCase):
     """
 
     def test_proposesInOneWrite(self) -> None:
-        self.assertEqual(b"".join(Initiator([b"/a", b"/b"]).data_to_send()), octets("A01 A04"))
+        self.assertEqual(b"".join(MultistreamInitiator([b"/a", b"/b"]).data_to_send()), octets("A01 A04"))
 
     def test_nextNameFollowsEachRefusal(self) -> None:
-        ours = Initiator([b"/x", b"/y", b"/a"])
+        ours = MultistreamInitiator([b"/x", b"/y", b"/a"])
         ours.data_to_send()
-        self.assertEqual(ours.receive_data(HEADER + NA), [])
+        self.assertEqual(ours.receive_data(HEADER + NOT_AVAILABLE_TOKEN), [])
         self.assertEqual(ours.data_to_send(), [token(b"/y")])
-        self.assertEqual(ours.receive_data(NA), [])
+        self.assertEqual(ours.receive_data(NOT_AVAILABLE_TOKEN), [])
         self.assertEqual(ours.data_to_send(), [token(b"/a")])
         self.assertEqual(ours.receive_data(token(b"/a") + b"!"), [Agreed(b"/a", {}, b"!")])
 
     def test_allNamesRefused(self) -> None:
-        ours = Initiator([b"/x", b"/y"])
-        self.assertEqual(ours.receive_data(HEADER + NA), [])
-        (event,) = ours.receive_data(NA)
-        self.assertIsInstance(event, Refused)
+        ours = MultistreamInitiator([b"/x", b"/y"])
+        self.assertEqual(ours.receive_data(HEADER + NOT_AVAILABLE_TOKEN), [])
+        (event,) = ours.receive_data(NOT_AVAILABLE_TOKEN)
+        self.assertIsInstance(event, Rejected)
 
     def test_aSingleNameMayBeBare(self) -> None:
-        self.assertEqual(Initiator(b"/a").data_to_send(), [octets("A01 A04")])
+        self.assertEqual(MultistreamInitiator(b"/a").data_to_send(), [octets("A01 A04")])
 
     def test_earlyOctetsOnlyBehindTheOnlyName(self) -> None:
-        self.assertRaises(UsageError, Initiator, [b"/a", b"/b"], release=Release.AT_ONCE)
-        self.assertRaises(UsageError, Initiator, [b"/a"], early=b"x")
-        self.assertRaises(UsageError, Initiator, [b"/a", b"/b"], early=b"x")
+        self.assertRaises(UsageError, MultistreamInitiator, [b"/a", b"/b"], release=Release.AT_ONCE)
+        self.assertRaises(UsageError, MultistreamInitiator, [b"/a"], early=b"x")
+        self.assertRaises(UsageError, MultistreamInitiator, [b"/a", b"/b"], early=b"x")
 
     def test_namesThatCannotBeProposed(self) -> None:
         for name in (b"", b"na", b"/multistream/1.0.0", b"/a\n", b"y" * 1024):
-            self.assertRaises(UsageError, Initiator, [name])
-        self.assertRaises(UsageError, Initiator, [])
-        Initiator([b"y" * 1023])
+            self.assertRaises(UsageError, MultistreamInitiator, [name])
+        self.assertRaises(UsageError, MultistreamInitiator, [])
+        MultistreamInitiator([b"y" * 1023])
 
     def test_nothingIsFedAfterTheEnd(self) -> None:
-        ours = Initiator(b"/a")
+        ours = MultistreamInitiator(b"/a")
         ours.receive_data(octets("A01 A04"))
         self.assertRaises(UsageError, ours.receive_data, b"x")
         self.assertRaises(UsageError, ours.receive_eof)
 
     def test_nothingIsAskedOfItsOwner(self) -> None:
-        self.assertRaises(UsageError, Initiator(b"/a").accept)
-        self.assertRaises(UsageError, Initiator(b"/a").refuse, "")
+        self.assertRaises(UsageError, MultistreamInitiator(b"/a").accept)
+        self.assertRaises(UsageError, MultistreamInitiator(b"/a").reject, "")
 
     def test_deadline(self) -> None:
-        for ours in (Initiator(b"/a", timeout=30), Responder(KNOWN, timeout=30)):
+        for ours in (MultistreamInitiator(b"/a", timeout=30), MultistreamResponder(KNOWN, timeout=30)):
             self.assertIsNone(ours.next_deadline())
             self.assertEqual(ours.begin(1000.0), 1030.0)
             self.assertEqual(ours.next_deadline(), 1030.0)
             self.assertEqual(ours.expire(1029.0), [])
-            self.assertRaises(TooLate, ours.expire, 1030.0)
+            self.assertRaises(NegotiationExpired, ours.expire, 1030.0)
 
     def test_noDeadlineOnceSettled(self) -> None:
-        ours = Initiator(b"/a", timeout=30)
+        ours = MultistreamInitiator(b"/a", timeout=30)
         ours.begin(0.0)
         ours.receive_data(octets("A01 A04"))
         self.assertIsNone(ours.next_deadline())
         self.assertEqual(ours.expire(1000.0), [])
 
     def test_noTimeoutNoDeadline(self) -> None:
-        ours = Initiator(b"/a")
+        ours = MultistreamInitiator(b"/a")
         self.assertIsNone(ours.begin(0.0))
         self.assertIsNone(ours.next_deadline())
 
@@ -233,58 +250,62 @@ class ResponderTests(SynchronousTestCase):
     """
 
     def test_headerAndAnswerLeaveTogether(self) -> None:
-        ours = Responder(KNOWN)
+        ours = MultistreamResponder(KNOWN)
         ours.receive_data(octets("A01 A04"))
         self.assertEqual(b"".join(ours.data_to_send()), octets("A01 A04"))
         self.assertEqual(ours.data_to_send(), [])
 
     def test_headerWaitsForNothing(self) -> None:
-        ours = Responder(KNOWN)
+        ours = MultistreamResponder(KNOWN)
         self.assertEqual(ours.data_to_send(), [HEADER])
         ours.receive_data(octets("A01 A04"))
         self.assertEqual(ours.data_to_send(), [octets("A04")])
 
     def test_proposalsAreBounded(self) -> None:
-        ours = Responder(KNOWN)
+        ours = MultistreamResponder(KNOWN)
         ours.receive_data(HEADER + token(b"/x") * (PROPOSALS - 1))
-        self.assertEqual(b"".join(ours.data_to_send()), HEADER + NA * (PROPOSALS - 1))
+        self.assertEqual(b"".join(ours.data_to_send()), HEADER + NOT_AVAILABLE_TOKEN * (PROPOSALS - 1))
         self.assertRaises(TooManyProposals, ours.receive_data, token(b"/x"))
 
     def test_octetsOfProposalsAreBoundedWithThem(self) -> None:
         large = token(b"y" * (LARGEST - 1))
-        self.assertRaises(TooManyProposals, Responder(KNOWN).receive_data, HEADER + large * (64 * 1024 // len(large) + 1))
+        self.assertRaises(
+            TooManyProposals,
+            MultistreamResponder(KNOWN).receive_data,
+            HEADER + large * (64 * 1024 // len(large) + 1),
+        )
 
     def test_anOverlongTokenIsNotWaitedFor(self) -> None:
-        self.assertRaises(BadToken, Responder(KNOWN).receive_data, HEADER + bytes.fromhex("8108"))
+        self.assertRaises(BadMultistreamToken, MultistreamResponder(KNOWN).receive_data, HEADER + bytes.fromhex("8108"))
 
     def test_matchingFunction(self) -> None:
-        for knows in (lambda name: name.startswith(b"/pre/"), Names([b"/a"], match=lambda name: name.startswith(b"/pre/"))):
-            ours = Responder(knows)
+        for knows in (lambda name: name.startswith(b"/pre/"), NameTable([b"/a"], match=lambda name: name.startswith(b"/pre/"))):
+            ours = MultistreamResponder(knows)
             self.assertEqual(ours.receive_data(HEADER + token(b"/pre/9") + b"x"), [Agreed(b"/pre/9", {}, b"x")])
             self.assertEqual(b"".join(ours.data_to_send()), HEADER + token(b"/pre/9"))
 
     def test_longNamesAreKnown(self) -> None:
         for size in (126, 127, 128, 1023):
             name = b"/" + b"n" * (size - 1)
-            event = Responder([name]).receive_data(HEADER + token(name) + b"x")
+            event = MultistreamResponder([name]).receive_data(HEADER + token(name) + b"x")
             self.assertEqual(event, [Agreed(name, {}, b"x")])
 
     def test_aDiscardedNameIsNotKnown(self) -> None:
-        names = Names(KNOWN)
+        names = NameTable(KNOWN)
         names.discard(b"/a")
         names.discard(b"/never")
-        self.assertEqual(Responder(names).receive_data(octets("A01 A04")), [])
+        self.assertEqual(MultistreamResponder(names).receive_data(octets("A01 A04")), [])
         names.add(b"/a")
-        self.assertEqual(Responder(names).receive_data(octets("A01 A04")), [Agreed(b"/a")])
+        self.assertEqual(MultistreamResponder(names).receive_data(octets("A01 A04")), [Agreed(b"/a")])
 
     def test_strictReadsNothingBehindAnUnknownName(self) -> None:
         for pieces in cuts(octets("A01 032f780a 032f620a 7a7a")):
-            said, outcome, _ = hear(Responder(KNOWN, strict=True), pieces, False, prompt=False)
-            self.assertIsInstance(outcome, Refused)
+            said, outcome, _ = hear(MultistreamResponder(KNOWN, strict=True), pieces, False, prompt=False)
+            self.assertIsInstance(outcome, Rejected)
             self.assertIn(said, (b"", HEADER))
 
     def test_strictTakesAKnownName(self) -> None:
-        self.assertEqual(Responder(KNOWN, strict=True).receive_data(octets("A01 A04 78")), [Agreed(b"/a", {}, b"x")])
+        self.assertEqual(MultistreamResponder(KNOWN, strict=True).receive_data(octets("A01 A04 78")), [Agreed(b"/a", {}, b"x")])
 
 
 class AskedTests(SynchronousTestCase):
@@ -292,9 +313,9 @@ class AskedTests(SynchronousTestCase):
     A responder whose owner decides.
     """
 
-    def ask(self, behind: bytes = b"", strict: bool = False) -> Responder:
-        ours = Responder(Names([b"/b"], asked=[b"/a"]), strict=strict)
-        self.assertEqual(ours.receive_data(octets("A01 A04") + behind), [Asked(b"/a")])
+    def ask(self, behind: bytes = b"", strict: bool = False) -> MultistreamResponder:
+        ours = MultistreamResponder(NameTable([b"/b"], asked=[b"/a"]), strict=strict)
+        self.assertEqual(ours.receive_data(octets("A01 A04") + behind), [Proposed(b"/a")])
         self.assertEqual(b"".join(ours.data_to_send()), HEADER)
         return ours
 
@@ -310,25 +331,25 @@ class AskedTests(SynchronousTestCase):
     def test_afterARefusalThePeerMayProposeAnother(self) -> None:
         ours = self.ask(octets("03"))
         ours.receive_data(octets("2f620a 7a7a"))
-        self.assertEqual(ours.refuse("not now"), [Agreed(b"/b", {}, b"zz")])
-        self.assertEqual(b"".join(ours.data_to_send()), NA + token(b"/b"))
+        self.assertEqual(ours.reject("not now"), [Agreed(b"/b", {}, b"zz")])
+        self.assertEqual(b"".join(ours.data_to_send()), NOT_AVAILABLE_TOKEN + token(b"/b"))
 
     def test_theSameMayBeAskedAgainButNotForEver(self) -> None:
         ours = self.ask()
         for _ in range(PROPOSALS - 1):
-            self.assertEqual(ours.refuse("no"), [])
-            self.assertEqual(ours.receive_data(octets("A04")), [Asked(b"/a")])
-        self.assertRaises(TooManyProposals, ours.refuse, "no")
+            self.assertEqual(ours.reject("no"), [])
+            self.assertEqual(ours.receive_data(octets("A04")), [Proposed(b"/a")])
+        self.assertRaises(TooManyProposals, ours.reject, "no")
 
     def test_strictRefusalIsTheEnd(self) -> None:
         ours = self.ask(b"behind", strict=True)
-        self.assertEqual(ours.refuse("the database is away"), [Refused("the database is away")])
+        self.assertEqual(ours.reject("the database is away"), [Rejected("the database is away")])
         self.assertEqual(ours.data_to_send(), [])
 
     def test_whatIsKeptIsBounded(self) -> None:
         ours = self.ask()
-        ours.receive_data(b"x" * KEPT)
-        self.assertRaises(NegotiationBroken, ours.receive_data, b"x")
+        ours.receive_data(b"x" * BUFFER_LIMIT)
+        self.assertRaises(NegotiationError, ours.receive_data, b"x")
 
     def test_endWhileTheOwnerThinks(self) -> None:
         ours = self.ask(b"whole request")
@@ -336,14 +357,14 @@ class AskedTests(SynchronousTestCase):
         self.assertEqual(ours.accept(), [Agreed(b"/a", {}, b"whole request")])
         ours = self.ask()
         ours.receive_eof()
-        self.assertRaises(CutShort, ours.refuse, "no")
+        self.assertRaises(NegotiationTruncated, ours.reject, "no")
 
     def test_onlyWhatWasAskedIsAnswered(self) -> None:
-        ours = Responder(Names(asked=[b"/a"]))
+        ours = MultistreamResponder(NameTable(asked=[b"/a"]))
         self.assertRaises(UsageError, ours.accept)
-        self.assertRaises(UsageError, ours.refuse, "")
+        self.assertRaises(UsageError, ours.reject, "")
         ours.receive_data(octets("A01 A04"))
         self.assertRaises(UsageError, ours.accept, {"no": "place"})
-        events: list[Event] = ours.accept()
+        events: list[NegotiationEvent] = ours.accept()
         self.assertEqual(events, [Agreed(b"/a")])
         self.assertRaises(UsageError, ours.accept)

@@ -10,24 +10,24 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire.test_multistream import cuts, hear, whole
 from tunnelstack.errors import PeerError, UsageError
-from tunnelstack.wire.jsonline import LineTooLong, NotJSON, encode
+from tunnelstack.wire.jsonline import InvalidJSON, LineTooLong, encode
 from tunnelstack.wire.negotiation.base import (
-    KEPT,
+    BUFFER_LIMIT,
     Agreed,
-    Asked,
-    CutShort,
     Negotiation,
-    NegotiationBroken,
-    Refused,
+    NegotiationError,
+    NegotiationExpired,
+    NegotiationSequence,
+    NegotiationTruncated,
+    Proposed,
+    Rejected,
     Release,
-    Then,
-    TooLate,
 )
-from tunnelstack.wire.negotiation.json_object import PLAIN, Receiver, Sender
-from tunnelstack.wire.negotiation.multistream.initiator import Initiator, UnexpectedAnswer
-from tunnelstack.wire.negotiation.multistream.names import Names
-from tunnelstack.wire.negotiation.multistream.responder import Responder
-from tunnelstack.wire.negotiation.multistream.tokens import HEADER, NA, token
+from tunnelstack.wire.negotiation.json_object import OK_OR_REASON, JSONInitiator, JSONResponder
+from tunnelstack.wire.negotiation.multistream.initiator import MultistreamInitiator, UnexpectedAnswer
+from tunnelstack.wire.negotiation.multistream.names import NameTable
+from tunnelstack.wire.negotiation.multistream.responder import MultistreamResponder
+from tunnelstack.wire.negotiation.multistream.tokens import HEADER, NOT_AVAILABLE_TOKEN, token
 
 NAME = b"/demo/shout/1.0.0"
 OPENING = HEADER + token(NAME)
@@ -41,40 +41,40 @@ class SenderTests(SynchronousTestCase):
     """
 
     def test_withoutAnAnswerItIsSettledByItself(self) -> None:
-        ours = Sender(PARAMETERS)
+        ours = JSONInitiator(PARAMETERS)
         self.assertEqual(ours.release, Release.AT_ONCE)
         self.assertEqual(ours.data_to_send(), [LINE])
         self.assertEqual(ours.receive_data(b""), [Agreed(b"", {}, b"")])
 
     def test_yes(self) -> None:
         for pieces in cuts(b'{"ok":true,"port":7}\nbehind'):
-            said, outcome, left = hear(Sender(PARAMETERS, answers=PLAIN), pieces, False, prompt=True)
+            said, outcome, left = hear(JSONInitiator(PARAMETERS, answers=OK_OR_REASON), pieces, False, prompt=True)
             self.assertEqual(said, LINE)
             self.assertEqual(whole(outcome, left), Agreed(b"", {"ok": True, "port": 7}, b"behind"))
 
     def test_no(self) -> None:
         for pieces in cuts(b'{"ok":false,"reason":"closed today"}\n'):
-            _, outcome, _ = hear(Sender(PARAMETERS, answers=PLAIN), pieces, False, prompt=True)
-            self.assertEqual(outcome, Refused("closed today"))
+            _, outcome, _ = hear(JSONInitiator(PARAMETERS, answers=OK_OR_REASON), pieces, False, prompt=True)
+            self.assertEqual(outcome, Rejected("closed today"))
 
     def test_neither(self) -> None:
         for answer, error in (
-            (b"{}\n", NegotiationBroken),
-            (b'{"ok":1}\n', NegotiationBroken),
-            (b'{"ok":false}\n', NegotiationBroken),
-            (b"[true]\n", NotJSON),
+            (b"{}\n", NegotiationError),
+            (b'{"ok":1}\n', NegotiationError),
+            (b'{"ok":false}\n', NegotiationError),
+            (b"[true]\n", InvalidJSON),
             (b"x" * 65, LineTooLong),
         ):
-            self.assertRaises(error, Sender(PARAMETERS, answers=PLAIN, limit=64).receive_data, answer)
+            self.assertRaises(error, JSONInitiator(PARAMETERS, answers=OK_OR_REASON, limit=64).receive_data, answer)
 
     def test_endBeforeTheAnswer(self) -> None:
-        ours = Sender(PARAMETERS, answers=PLAIN)
+        ours = JSONInitiator(PARAMETERS, answers=OK_OR_REASON)
         ours.receive_data(b'{"ok"')
-        self.assertRaises(CutShort, ours.receive_eof)
+        self.assertRaises(NegotiationTruncated, ours.receive_eof)
 
     def test_anAnswerThatNeverComesIsNotWaitedFor(self) -> None:
-        self.assertRaises(UsageError, Sender, PARAMETERS, release=Release.ON_REPLY)
-        self.assertRaises(UsageError, Sender, {"key": b"octets"})
+        self.assertRaises(UsageError, JSONInitiator, PARAMETERS, release=Release.ON_REPLY)
+        self.assertRaises(UsageError, JSONInitiator, {"key": b"octets"})
 
 
 class ReceiverTests(SynchronousTestCase):
@@ -84,12 +84,12 @@ class ReceiverTests(SynchronousTestCase):
 
     def test_withoutAnAnswer(self) -> None:
         for pieces in cuts(LINE + b"behind"):
-            said, outcome, left = hear(Receiver(), pieces, False, prompt=True)
+            said, outcome, left = hear(JSONResponder(), pieces, False, prompt=True)
             self.assertEqual((said, whole(outcome, left)), (b"", Agreed(b"", PARAMETERS, b"behind")))
 
-    def ask(self) -> Receiver:
-        ours = Receiver(answers=PLAIN)
-        self.assertEqual(ours.receive_data(LINE + b"be"), [Asked(b"", PARAMETERS)])
+    def ask(self) -> JSONResponder:
+        ours = JSONResponder(answers=OK_OR_REASON)
+        self.assertEqual(ours.receive_data(LINE + b"be"), [Proposed(b"", PARAMETERS)])
         self.assertEqual(ours.receive_data(b"hind"), [])
         self.assertEqual(ours.data_to_send(), [])
         return ours
@@ -103,33 +103,33 @@ class ReceiverTests(SynchronousTestCase):
 
     def test_refuse(self) -> None:
         ours = self.ask()
-        self.assertEqual(ours.refuse("closed"), [Refused("closed")])
+        self.assertEqual(ours.reject("closed"), [Rejected("closed")])
         self.assertEqual(ours.data_to_send(), [b'{"ok":false,"reason":"closed"}\n'])
 
     def test_badLines(self) -> None:
-        for line, error in ((b"[]\n", NotJSON), (b"{]\n", NotJSON), (b"x" * 17, LineTooLong)):
-            self.assertRaises(error, Receiver(limit=16).receive_data, line)
+        for line, error in ((b"[]\n", InvalidJSON), (b"{]\n", InvalidJSON), (b"x" * 17, LineTooLong)):
+            self.assertRaises(error, JSONResponder(limit=16).receive_data, line)
 
     def test_endTooEarly(self) -> None:
-        ours = Receiver(answers=PLAIN)
+        ours = JSONResponder(answers=OK_OR_REASON)
         ours.receive_data(b'{"vol')
-        self.assertRaises(CutShort, ours.receive_eof)
+        self.assertRaises(NegotiationTruncated, ours.receive_eof)
 
     def test_whatIsKeptIsBounded(self) -> None:
         ours = self.ask()
-        ours.receive_data(b"x" * (KEPT - 4))
-        self.assertRaises(NegotiationBroken, ours.receive_data, b"x")
+        ours.receive_data(b"x" * (BUFFER_LIMIT - 4))
+        self.assertRaises(NegotiationError, ours.receive_data, b"x")
 
     def test_onlyWhatWasAskedIsAnswered(self) -> None:
-        self.assertRaises(UsageError, Receiver(answers=PLAIN).accept)
-        self.assertRaises(UsageError, Receiver().refuse, "")
+        self.assertRaises(UsageError, JSONResponder(answers=OK_OR_REASON).accept)
+        self.assertRaises(UsageError, JSONResponder().reject, "")
 
 
-def opening(first: Release, **options: Any) -> Then:
+def opening(first: Release, **options: Any) -> NegotiationSequence:
     """
     An initiator's name and parameters.
     """
-    return Then(Initiator(NAME, release=first), Sender(PARAMETERS, **options))
+    return NegotiationSequence(MultistreamInitiator(NAME, release=first), JSONInitiator(PARAMETERS, **options))
 
 
 class ThenTests(SynchronousTestCase):
@@ -154,7 +154,7 @@ class ThenTests(SynchronousTestCase):
 
     def test_releaseIsTheLaterOne(self) -> None:
         for first, second, both in (
-            (Release.AT_ONCE, {"answers": PLAIN}, Release.ON_REPLY),
+            (Release.AT_ONCE, {"answers": OK_OR_REASON}, Release.ON_REPLY),
             (Release.ON_REPLY, {"release": Release.ON_FIRST_OCTET}, Release.ON_FIRST_OCTET),
             (Release.AT_ONCE, {"release": Release.ON_FIRST_OCTET}, Release.ON_FIRST_OCTET),
         ):
@@ -164,22 +164,22 @@ class ThenTests(SynchronousTestCase):
     def test_answersAreReadInOrder(self) -> None:
         for release in (Release.AT_ONCE, Release.ON_REPLY):
             for pieces in cuts(OPENING + b'{"ok":true}\nshout'):
-                said, outcome, left = hear(opening(release, answers=PLAIN), pieces, False, prompt=True)
+                said, outcome, left = hear(opening(release, answers=OK_OR_REASON), pieces, False, prompt=True)
                 self.assertEqual(said, OPENING + LINE)
                 self.assertEqual(whole(outcome, left), Agreed(NAME, {"ok": True}, b"shout"))
 
     def test_refusedName(self) -> None:
         ours = opening(Release.AT_ONCE)
-        (event,) = ours.receive_data(HEADER + NA)
-        self.assertIsInstance(event, Refused)
+        (event,) = ours.receive_data(HEADER + NOT_AVAILABLE_TOKEN)
+        self.assertIsInstance(event, Rejected)
         self.assertTrue(ours.settled)
 
     def test_brokenName(self) -> None:
         self.assertRaises(UnexpectedAnswer, opening(Release.AT_ONCE).receive_data, HEADER + token(b"/other"))
 
-    def respond(self, *, ask: bool = False, **options: Any) -> Then:
-        names = Names(asked=[NAME]) if ask else Names([NAME, b"/bare"])
-        return Then(Responder(names), lambda name: Receiver(**options) if name == NAME else None)
+    def respond(self, *, ask: bool = False, **options: Any) -> NegotiationSequence:
+        names = NameTable(asked=[NAME]) if ask else NameTable([NAME, b"/bare"])
+        return NegotiationSequence(MultistreamResponder(names), lambda name: JSONResponder(**options) if name == NAME else None)
 
     def test_responder(self) -> None:
         for pieces in cuts(OPENING + LINE + b"whisper"):
@@ -188,15 +188,15 @@ class ThenTests(SynchronousTestCase):
             self.assertEqual(whole(outcome, left), Agreed(NAME, PARAMETERS, b"whisper"))
 
     def test_responderIsAskedWithTheName(self) -> None:
-        ours = self.respond(answers=PLAIN)
-        self.assertEqual(ours.receive_data(OPENING + LINE + b"whisper"), [Asked(NAME, PARAMETERS)])
+        ours = self.respond(answers=OK_OR_REASON)
+        self.assertEqual(ours.receive_data(OPENING + LINE + b"whisper"), [Proposed(NAME, PARAMETERS)])
         self.assertEqual(ours.accept(), [Agreed(NAME, PARAMETERS, b"whisper")])
         self.assertEqual(b"".join(ours.data_to_send()), OPENING + encode({"ok": True}))
 
     def test_responderRefuses(self) -> None:
-        ours = self.respond(answers=PLAIN)
+        ours = self.respond(answers=OK_OR_REASON)
         ours.receive_data(OPENING + LINE)
-        self.assertEqual(ours.refuse("no"), [Refused("no")])
+        self.assertEqual(ours.reject("no"), [Rejected("no")])
         self.assertTrue(ours.settled)
 
     def test_aNameThatNothingFollows(self) -> None:
@@ -206,38 +206,41 @@ class ThenTests(SynchronousTestCase):
 
     def test_nameAskedFirst(self) -> None:
         ours = self.respond(ask=True)
-        self.assertEqual(ours.receive_data(OPENING + LINE[:5]), [Asked(NAME)])
+        self.assertEqual(ours.receive_data(OPENING + LINE[:5]), [Proposed(NAME)])
         self.assertEqual(ours.receive_data(LINE[5:] + b"!"), [])
         self.assertEqual(ours.accept(), [Agreed(NAME, PARAMETERS, b"!")])
 
     def test_endIsToldToTheSecond(self) -> None:
-        ours = self.respond(ask=True, answers=PLAIN)
+        ours = self.respond(ask=True, answers=OK_OR_REASON)
         ours.receive_data(OPENING + LINE)
         self.assertEqual(ours.receive_eof(), [])
-        self.assertEqual(ours.accept(), [Asked(NAME, PARAMETERS)])
+        self.assertEqual(ours.accept(), [Proposed(NAME, PARAMETERS)])
         self.assertEqual(ours.accept(), [Agreed(NAME, PARAMETERS)])
         ours = self.respond(ask=True)
         ours.receive_data(OPENING + LINE[:3])
         ours.receive_eof()
-        self.assertRaises(CutShort, ours.accept)
+        self.assertRaises(NegotiationTruncated, ours.accept)
 
     def test_endBetweenTheTwo(self) -> None:
         ours = self.respond()
         ours.receive_data(OPENING)
-        self.assertRaises(CutShort, ours.receive_eof)
+        self.assertRaises(NegotiationTruncated, ours.receive_eof)
 
     def test_eachHasItsOwnTime(self) -> None:
-        ours = Then(Responder([NAME], timeout=10), Receiver(timeout=5))
+        ours = NegotiationSequence(MultistreamResponder([NAME], timeout=10), JSONResponder(timeout=5))
         self.assertIsNone(ours.next_deadline())
         self.assertEqual(ours.begin(100.0), 110.0)
         self.assertEqual(ours.next_deadline(), 110.0)
         ours.expire(108.0)
         ours.receive_data(OPENING)
         self.assertEqual(ours.next_deadline(), 113.0)
-        self.assertRaises(TooLate, ours.expire, 113.0)
+        self.assertRaises(NegotiationExpired, ours.expire, 113.0)
 
     def test_threeInARow(self) -> None:
-        ours: Negotiation = Then(Then(Initiator(NAME), Sender({"a": 1}, answers=PLAIN)), Sender({"b": 2}))
+        ours: Negotiation = NegotiationSequence(
+            NegotiationSequence(MultistreamInitiator(NAME), JSONInitiator({"a": 1}, answers=OK_OR_REASON)),
+            JSONInitiator({"b": 2}),
+        )
         ours.data_to_send()
         ours.receive_data(OPENING)
         self.assertEqual(ours.data_to_send(), [b'{"a":1}\n'])

@@ -35,11 +35,19 @@ from tests.wire.vectors_shellhub import (
 from tunnelstack.errors import PeerError, UsageError
 from tunnelstack.testing import Wire
 from tunnelstack.transport.websocket.server import WebSocketServerFactory
-from tunnelstack.wire.jsonline import NotJSON
-from tunnelstack.wire.negotiation.base import Agreed, Asked, Event, Negotiation, Refused, Release, Then
-from tunnelstack.wire.negotiation.json_object import Receiver, Sender
-from tunnelstack.wire.negotiation.multistream.initiator import Initiator
-from tunnelstack.wire.negotiation.multistream.responder import Responder
+from tunnelstack.wire.jsonline import InvalidJSON
+from tunnelstack.wire.negotiation.base import (
+    Agreed,
+    Negotiation,
+    NegotiationEvent,
+    NegotiationSequence,
+    Proposed,
+    Rejected,
+    Release,
+)
+from tunnelstack.wire.negotiation.json_object import JSONInitiator, JSONResponder
+from tunnelstack.wire.negotiation.multistream.initiator import MultistreamInitiator
+from tunnelstack.wire.negotiation.multistream.responder import MultistreamResponder
 from tunnelstack.wire.records.shellhub import (
     ANSWERS,
     DIAL_FAILED,
@@ -59,10 +67,10 @@ from tunnelstack.wire.records.shellhub import (
     TooLong,
     asked,
     asking,
-    behind,
     decode_target_untrusted,
     encode_object,
     encode_target,
+    leftover_filter,
     name_of,
 )
 from tunnelstack.wire.records.shellhub_v1 import encode_ask
@@ -88,14 +96,14 @@ def server(target: Any) -> Negotiation:
     """
     Our half of the server.
     """
-    return Then(Initiator(name_of(target)), asking(target))
+    return NegotiationSequence(MultistreamInitiator(name_of(target)), asking(target))
 
 
 def agent() -> Negotiation:
     """
     Our half of the agent.
     """
-    return Then(Responder(NAMES), asked)
+    return NegotiationSequence(MultistreamResponder(NAMES), asked)
 
 
 def read(octets: bytes, size: int = 0, limit: int = ENVELOPE) -> tuple[dict[str, str] | None, bytes]:
@@ -107,7 +115,7 @@ def read(octets: bytes, size: int = 0, limit: int = ENVELOPE) -> tuple[dict[str,
         reader.feed(octets[start : start + size])
         if found is None:
             found = reader.next_object()
-    return found, reader.take_rest() if found is not None else b""
+    return found, reader.take_leftover() if found is not None else b""
 
 
 class VectorTests(SynchronousTestCase):
@@ -153,16 +161,16 @@ class VectorTests(SynchronousTestCase):
             self.assertEqual(said[1], [Agreed(HTTP_PROXY, {"status": "ok"})])
             theirs = agent()
             said = self.heard(theirs, payloads("J5", SERVER)[:-1], size)
-            self.assertEqual(said[1], [Asked(HTTP_PROXY, encode_target(PROXY))])
+            self.assertEqual(said[1], [Proposed(HTTP_PROXY, encode_target(PROXY))])
             self.assertEqual(theirs.accept(), [Agreed(HTTP_PROXY, encode_target(PROXY))])
             self.assertEqual(b"".join(said[0] + theirs.data_to_send()), b"".join(payloads("J5", AGENT))[:-1])
 
     def test_J6_proxyRefused(self) -> None:
         ours = server(PROXY)
-        self.assertEqual(self.heard(ours, payloads("J6", AGENT), 7)[1], [Refused(DIAL_FAILED)])
+        self.assertEqual(self.heard(ours, payloads("J6", AGENT), 7)[1], [Rejected(DIAL_FAILED)])
         theirs = agent()
         said = self.heard(theirs, payloads("J6", SERVER), 7)[0]
-        self.assertEqual(theirs.refuse(DIAL_FAILED), [Refused(DIAL_FAILED)])
+        self.assertEqual(theirs.reject(DIAL_FAILED), [Rejected(DIAL_FAILED)])
         self.assertEqual(b"".join(said + theirs.data_to_send()), b"".join(payloads("J6", AGENT))[:-1])
 
     def test_J7_unknownProtocol(self) -> None:
@@ -230,7 +238,7 @@ class VectorTests(SynchronousTestCase):
 
         @return: what ours said, one piece a turn, and the events.
         """
-        events: list[Event] = ours.receive_data(b"")
+        events: list[NegotiationEvent] = ours.receive_data(b"")
         said = [b"".join(ours.data_to_send())]
         octets = b"".join(frames)
         for start in range(0, len(octets), size):
@@ -294,7 +302,7 @@ class EnvelopeTests(SynchronousTestCase):
             for size in range(1, len(octets) + 1):
                 self.assertEqual(read(octets, size), (members, b""), octets)
                 found, rest = read(octets + b"\n\nSSH", size)
-                self.assertEqual((found, behind(rest)), (members, b"\nSSH"))
+                self.assertEqual((found, leftover_filter(rest)), (members, b"\nSSH"))
 
     def test_whatIsNoObjectOfStringsIsRefused(self) -> None:
         for octets, error in {
@@ -303,19 +311,19 @@ class EnvelopeTests(SynchronousTestCase):
             b'{"a":{"b":"c"}}': NotStrings,
             b'{"a":["b"]}': NotStrings,
             b'{"a":-1}': NotStrings,
-            b"[]": NotJSON,
-            b'"x"': NotJSON,
-            b"nul\n": NotJSON,
-            b"GET / HTTP/1.1": NotJSON,
-            b'{"a""b"}': NotJSON,
-            b'{"a":"b",}': NotJSON,
-            b'{"a":nul}': NotJSON,
-            b'{"a":"b\nc"}': NotJSON,
-            b'{"a":"\xff"}': NotJSON,
-            b'{"a":"\\ud800"}': NotJSON,
-            b'{"a":"b","a":"c"}': NotJSON,
-            b'{"a":"\\x"}': NotJSON,
-            b'{nnn}': NotJSON,
+            b"[]": InvalidJSON,
+            b'"x"': InvalidJSON,
+            b"nul\n": InvalidJSON,
+            b"GET / HTTP/1.1": InvalidJSON,
+            b'{"a""b"}': InvalidJSON,
+            b'{"a":"b",}': InvalidJSON,
+            b'{"a":nul}': InvalidJSON,
+            b'{"a":"b\nc"}': InvalidJSON,
+            b'{"a":"\xff"}': InvalidJSON,
+            b'{"a":"\\ud800"}': InvalidJSON,
+            b'{"a":"b","a":"c"}': InvalidJSON,
+            b'{"a":"\\x"}': InvalidJSON,
+            b'{nnn}': InvalidJSON,
         }.items():
             for size in range(1, len(octets) + 1):
                 self.assertRaises(error, read, octets, size)
@@ -354,7 +362,7 @@ class EnvelopeTests(SynchronousTestCase):
         octets = encode_object(members)
         self.assertEqual(json.loads(octets), members)
         found, left = read(octets + rest, size, 1 << 20)
-        self.assertEqual((found, behind(left)), (members, rest))
+        self.assertEqual((found, leftover_filter(left)), (members, rest))
 
 
 class TargetTests(SynchronousTestCase):
@@ -397,7 +405,7 @@ class NegativeMatrixTests(SynchronousTestCase):
 
     def toServer(self, reply: bytes, size: int = 1) -> Any:
         ours, tokens = server(PROXY), b"".join(payloads("J5", AGENT)[:2])
-        events: list[Event] = []
+        events: list[NegotiationEvent] = []
         octets = tokens + reply
         for start in range(0, len(octets), size):
             if not events:
@@ -406,7 +414,7 @@ class NegativeMatrixTests(SynchronousTestCase):
 
     def test_agentTakesAnEnvelopeWithoutItsLineFeed(self) -> None:
         event, _ = self.toAgent(self.opening + self.envelope[:-1])
-        self.assertEqual(event, Asked(HTTP_PROXY, encode_target(PROXY)))
+        self.assertEqual(event, Proposed(HTTP_PROXY, encode_target(PROXY)))
 
     def test_agentLosesNothingThatComesTooEarly(self) -> None:
         """
@@ -466,7 +474,7 @@ class NegativeMatrixTests(SynchronousTestCase):
             b"{}": "no reason given",
             b"null\n": "no reason given",
         }.items():
-            self.assertEqual(self.toServer(reply), Refused(reason))
+            self.assertEqual(self.toServer(reply), Rejected(reason))
 
     def test_serverTakesOneHeader(self) -> None:
         ours = server(PROXY)
@@ -479,34 +487,34 @@ class CodecTests(SynchronousTestCase):
     """
 
     def test_halvesAgree(self) -> None:
-        def both(answer: Callable[[Any], list[Event]]) -> tuple[list[Event], list[Event]]:
-            ours = Sender({"id": "1"}, answers=ANSWERS, codec=ENVELOPES)
-            theirs = Receiver(answers=ANSWERS, codec=REPLIES)
+        def both(answer: Callable[[Any], list[NegotiationEvent]]) -> tuple[list[NegotiationEvent], list[NegotiationEvent]]:
+            ours = JSONInitiator({"id": "1"}, answers=ANSWERS, codec=ENVELOPES)
+            theirs = JSONResponder(answers=ANSWERS, codec=REPLIES)
             (question,) = theirs.receive_data(b"".join(ours.data_to_send()))
-            self.assertEqual(question, Asked(b"", {"id": "1"}))
+            self.assertEqual(question, Proposed(b"", {"id": "1"}))
             told = answer(theirs)
             return told, ours.receive_data(b"".join(theirs.data_to_send()))
 
         parameters: Mapping[str, Any] = {"status": "ok"}
         self.assertEqual(both(lambda ours: ours.accept()), ([Agreed(b"", {"id": "1"})], [Agreed(b"", parameters)]))
-        self.assertEqual(both(lambda ours: ours.refuse("no <port>")), ([Refused("no <port>")], [Refused("no <port>")]))
+        self.assertEqual(both(lambda ours: ours.reject("no <port>")), ([Rejected("no <port>")], [Rejected("no <port>")]))
 
     def test_aLateLineFeedIsTakenOffToo(self) -> None:
         """
         Where nothing has followed an object yet, a line feed may still come: once.
         """
-        for rest, late in ((b"", behind), (b"\n", None), (b"x", None)):
-            ours = Receiver(codec=REPLIES)
+        for rest, late in ((b"", leftover_filter), (b"\n", None), (b"x", None)):
+            ours = JSONResponder(codec=REPLIES)
             (agreed,) = ours.receive_data(b'{"id":"1"}' + rest)
             assert isinstance(agreed, Agreed)
-            self.assertEqual((agreed.leftover, agreed.behind), (rest.strip(), late))
+            self.assertEqual((agreed.leftover, agreed.leftover_filter), (rest.strip(), late))
 
     def test_objectsTravelAlone(self) -> None:
         """
         The genuine ends lose what they read with them.
         """
-        self.assertTrue(asking(PROXY).alone and asking(SESSION).alone and asked(HTTP_PROXY).alone)
+        self.assertTrue(asking(PROXY).own_frame and asking(SESSION).own_frame and asked(HTTP_PROXY).own_frame)
 
     def test_aSecondLineFeedIsPayload(self) -> None:
-        ours = Sender({}, answers=ANSWERS, codec=ENVELOPES)
+        ours = JSONInitiator({}, answers=ANSWERS, codec=ENVELOPES)
         self.assertEqual(ours.receive_data(b'{"status":"ok"}\n\n'), [Agreed(b"", {"status": "ok"}, b"\n")])

@@ -15,8 +15,8 @@ from tunnelstack.wire.http1.head import (
     read_request_untrusted,
     read_response_untrusted,
 )
-from tunnelstack.wire.negotiation.base import Agreed, Asked, Refused
-from tunnelstack.wire.negotiation.http_request import RequestReceiver, RequestSender
+from tunnelstack.wire.negotiation.base import Agreed, Proposed, Rejected
+from tunnelstack.wire.negotiation.http_request import HTTPRequestInitiator, HTTPRequestResponder
 from tunnelstack.wire.records.shellhub import (
     DIAL_FAILED,
     HTTP_PROXY,
@@ -164,16 +164,16 @@ class QuestionTests(SynchronousTestCase):
     Both versions come to the same for a handler.
     """
 
-    def asked(self, head: RequestHead) -> tuple[RequestReceiver, Asked]:
-        ours = RequestReceiver(lambda head: question(head, lambda: NOW))
+    def asked(self, head: RequestHead) -> tuple[HTTPRequestResponder, Proposed]:
+        ours = HTTPRequestResponder(lambda head: question(head, lambda: NOW))
         (event,) = ours.receive_data(encode_request(head))
-        assert isinstance(event, Asked)
+        assert isinstance(event, Proposed)
         return ours, event
 
     def test_inTheWordsOfVersion2(self) -> None:
         for target, request, _, answer, _ in REQUESTS.values():
             ours, asked = self.asked(requestOf(request))
-            self.assertEqual(asked, Asked(name_of(target), encode_target(target)))
+            self.assertEqual(asked, Proposed(name_of(target), encode_target(target)))
             self.assertEqual(decode_target_untrusted(asked.name, asked.parameters), target)
             self.assertEqual(ours.accept(), [Agreed(name_of(target), encode_target(target))])
             self.assertEqual(b"".join(ours.data_to_send()), answer)
@@ -189,7 +189,7 @@ class QuestionTests(SynchronousTestCase):
 
     def refused(self, head: RequestHead, reason: str) -> bytes:
         ours, _ = self.asked(head)
-        ours.refuse(reason)
+        ours.reject(reason)
         return b"".join(ours.data_to_send())
 
     def test_refusals(self) -> None:
@@ -200,10 +200,10 @@ class QuestionTests(SynchronousTestCase):
         self.assertEqual(self.refused(line("GET /what"), "x"), encode_no("", NOW, 404))
 
     def test_whatOneSideSaysTheOtherHears(self) -> None:
-        asks = RequestSender(HTTP_PROXY, encode_ask(PROXY), refusal=refusal)
+        asks = HTTPRequestInitiator(HTTP_PROXY, encode_ask(PROXY), refusal=refusal)
         asks.receive_data(b"")
-        answers = RequestReceiver(lambda head: question(head, lambda: NOW))
+        answers = HTTPRequestResponder(lambda head: question(head, lambda: NOW))
         answers.receive_data(b"".join(asks.data_to_send()))
-        answers.refuse(DIAL_FAILED)
+        answers.reject(DIAL_FAILED)
         told = asks.receive_data(b"".join(answers.data_to_send()))
-        self.assertEqual(told, [Refused(f"500 Internal Server Error: {CONNECT_FAILED}")])
+        self.assertEqual(told, [Rejected(f"500 Internal Server Error: {CONNECT_FAILED}")])

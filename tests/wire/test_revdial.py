@@ -19,20 +19,20 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire.vectors_shellhub import CONN_READY, DIALLER, KEEP_ALIVE, PATH, PICKUP_FAILED, TICKET
 from tunnelstack.errors import PeerError
-from tunnelstack.wire.jsonline import LineCut, LineTooLong, NotJSON
+from tunnelstack.wire.jsonline import InvalidJSON, LineTooLong, LineTruncated
 from tunnelstack.wire.revdial import (
-    INTERVAL,
+    KEEPALIVE_INTERVAL,
+    KEEPALIVE_TIMEOUT,
     LINE,
     PENDING,
-    PICK_UP,
-    SILENCE,
-    BadLine,
-    Dialler,
-    DiallerSilent,
-    Listener,
-    PickUpAsked,
+    PICK_UP_TIMEOUT,
+    BadControlLine,
+    DiallerLines,
+    DiallerTimedOut,
+    ListenerLines,
     PickUpExpired,
     PickUpFailed,
+    PickUpRequested,
     TooManyPickUps,
     decode_line_untrusted,
     encode_line,
@@ -46,20 +46,20 @@ BASE = "/ssh/revdial"
 TICK = 12.0     # seconds that pass in the model between two looks at its clock, at most
 
 
-def dialler() -> Dialler:
+def dialler() -> DiallerLines:
     """
     A dialler that has greeted, at 0.
     """
-    ours = Dialler(DIALLER, BASE)
+    ours = DiallerLines(DIALLER, BASE)
     assert ours.expire(0.0) == [] and ours.data_to_send() == [KEEP_ALIVE]
     return ours
 
 
-def listener() -> Listener:
+def listener() -> ListenerLines:
     """
     A listener that has greeted, at 0.
     """
-    ours = Listener()
+    ours = ListenerLines()
     assert ours.expire(0.0) == [] and ours.data_to_send() == [KEEP_ALIVE]
     return ours
 
@@ -138,7 +138,7 @@ class DiallerTests(SynchronousTestCase):
         self.assertTrue(ours.picked_up(TICKET))
         self.assertFalse(ours.picked_up(TICKET))
         self.assertFalse(ours.picked_up("other"))
-        self.assertEqual(ours.next_deadline(), 5.0 + INTERVAL)
+        self.assertEqual(ours.next_deadline(), 5.0 + KEEPALIVE_INTERVAL)
 
     def test_idleTrace(self) -> None:
         ours, said = dialler(), []
@@ -148,7 +148,7 @@ class DiallerTests(SynchronousTestCase):
         self.assertEqual(said, [(30, KEEP_ALIVE), (60, KEEP_ALIVE), (90, KEEP_ALIVE)])
 
     def test_nothingIsDueBeforeTheFirstCall(self) -> None:
-        self.assertIsNone(Dialler(DIALLER, BASE).next_deadline())
+        self.assertIsNone(DiallerLines(DIALLER, BASE).next_deadline())
 
     def test_failureMeetsItsOwnDial(self) -> None:
         for cut in range(1, 80):
@@ -175,12 +175,12 @@ class DiallerTests(SynchronousTestCase):
         ours = dialler()
         ours.dial("one", 1.0)
         ours.dial("two", 2.0)
-        ours.give_up("never")
-        self.assertEqual(ours.next_deadline(), 1.0 + PICK_UP)
+        ours.cancel("never")
+        self.assertEqual(ours.next_deadline(), 1.0 + PICK_UP_TIMEOUT)
         self.assertEqual(ours.expire(20.9), [])
         self.assertEqual(ours.expire(21.0), [PickUpExpired("one")])
-        self.assertEqual(ours.next_deadline(), 2.0 + PICK_UP)
-        ours.give_up("two")
+        self.assertEqual(ours.next_deadline(), 2.0 + PICK_UP_TIMEOUT)
+        ours.cancel("two")
         self.assertEqual(ours.expire(22.0), [])
         self.assertFalse(ours.picked_up("one"))
 
@@ -205,10 +205,10 @@ class DiallerTests(SynchronousTestCase):
             self.assertRaises(LineTooLong, dialler().receive_data, b"x" * 1_000_000)
 
     def test_garbageAndACutEnd(self) -> None:
-        self.assertRaises(NotJSON, dialler().receive_data, b"hello\n")
+        self.assertRaises(InvalidJSON, dialler().receive_data, b"hello\n")
         ours = dialler()
         ours.receive_data(KEEP_ALIVE + b"{")
-        self.assertRaises(LineCut, ours.receive_eof)
+        self.assertRaises(LineTruncated, ours.receive_eof)
         self.assertEqual(dialler().receive_eof(), [])
 
 
@@ -222,32 +222,32 @@ class ListenerTests(SynchronousTestCase):
         for cut in range(len(octets) + 1):
             ours = listener()
             events = ours.receive_data(octets[:cut]) + ours.receive_data(octets[cut:])
-            self.assertEqual(events, [PickUpAsked(PATH)])
+            self.assertEqual(events, [PickUpRequested(PATH)])
 
     def test_failureIsTheVector(self) -> None:
         ours, path = listener(), "/nope?revdial.dialer=abc&uuid=def"
         ours.receive_data(ready(path))
-        ours.failed(path, "websocket: bad handshake")
+        ours.report_failure(path, "websocket: bad handshake")
         self.assertEqual(ours.data_to_send(), [PICKUP_FAILED])
 
     def test_failureIsToldOnceAndOnlyWhenAsked(self) -> None:
         ours = listener()
-        ours.failed(PATH, "x")
+        ours.report_failure(PATH, "x")
         ours.receive_data(CONN_READY)
-        ours.failed(PATH, "x")
-        ours.failed(PATH, "x")
+        ours.report_failure(PATH, "x")
+        ours.report_failure(PATH, "x")
         ours.receive_data(ready("/other"))
         ours.picked_up("/other")
-        ours.failed("/other", "x")
+        ours.report_failure("/other", "x")
         self.assertEqual(ours.data_to_send(), [encode_line("pickup-failed", PATH, "x")])
 
     def test_aPathThatIsAskedTwiceIsDialledOnce(self) -> None:
-        self.assertEqual(listener().receive_data(CONN_READY * 3), [PickUpAsked(PATH)])
+        self.assertEqual(listener().receive_data(CONN_READY * 3), [PickUpRequested(PATH)])
 
     def test_pathsThatAreNone(self) -> None:
         for path in ("", "/a b", "/a\r\nHost: evil", "/é", "/\x7f"):
-            self.assertRaises(BadLine, listener().receive_data, ready(path))
-        self.assertRaises(BadLine, listener().receive_data, b'{"command":"conn-ready"}\n')
+            self.assertRaises(BadControlLine, listener().receive_data, ready(path))
+        self.assertRaises(BadControlLine, listener().receive_data, b'{"command":"conn-ready"}\n')
 
     def test_manyAreRefusedNotHeld(self) -> None:
         ours = listener()
@@ -257,13 +257,13 @@ class ListenerTests(SynchronousTestCase):
         self.assertEqual(decode_line_untrusted(first[:-1])[:2], ("pickup-failed", f"/{PENDING}"))
         self.assertEqual(decode_line_untrusted(second[:-1])[:2], ("pickup-failed", f"/{PENDING + 1}"))
         ours.picked_up("/0")
-        self.assertEqual(ours.receive_data(ready("/more")), [PickUpAsked("/more")])
+        self.assertEqual(ours.receive_data(ready("/more")), [PickUpRequested("/more")])
 
     def test_failureFitsIntoALine(self) -> None:
         for path, said in (("/" + "p" * 3900, 1), ("/" + "&" * 600, 1), ("/" + "&" * 4000, 0), ("/" + "p" * 4056, 0)):
             ours = listener()
             ours.receive_data(b'{"command":"conn-ready","connPath":"' + path.encode() + b'"}\n')
-            ours.failed(path, "é<" * 2000)
+            ours.report_failure(path, "é<" * 2000)
             lines = ours.data_to_send()
             self.assertEqual(len(lines), said, path[:3])
             for line in lines:
@@ -276,19 +276,19 @@ class ListenerTests(SynchronousTestCase):
             self.assertEqual(ours.expire(float(now)), [])
             said += [(now, line) for line in ours.data_to_send()]
         self.assertEqual(said, [(30, KEEP_ALIVE)])
-        self.assertEqual(ours.next_deadline(), SILENCE)
-        self.assertEqual(ours.expire(SILENCE), [DiallerSilent()])
+        self.assertEqual(ours.next_deadline(), KEEPALIVE_TIMEOUT)
+        self.assertEqual(ours.expire(KEEPALIVE_TIMEOUT), [DiallerTimedOut()])
 
     def test_onlySignsOfLifeAreSigns(self) -> None:
         ours = listener()
         ours.receive_data(CONN_READY)
-        self.assertEqual(ours.expire(SILENCE), [DiallerSilent()])
+        self.assertEqual(ours.expire(KEEPALIVE_TIMEOUT), [DiallerTimedOut()])
         ours = listener()
         ours.receive_data(KEEP_ALIVE)
         self.assertEqual(ours.expire(30.0), [])
         self.assertEqual(ours.next_deadline(), 60.0)
         self.assertEqual(ours.expire(64.9), [])
-        self.assertEqual(ours.expire(65.0), [DiallerSilent()])
+        self.assertEqual(ours.expire(65.0), [DiallerTimedOut()])
 
     def test_aSignThatWasHeardInTimeCounts(self) -> None:
         ours = listener()
@@ -297,7 +297,7 @@ class ListenerTests(SynchronousTestCase):
         self.assertEqual(ours.expire(36.0), [])
 
     def test_nothingIsDueBeforeTheFirstCall(self) -> None:
-        self.assertIsNone(Listener().next_deadline())
+        self.assertIsNone(ListenerLines().next_deadline())
 
 
 class Model(RuleBasedStateMachine):
@@ -309,7 +309,7 @@ class Model(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.ours, self.theirs = Dialler("d", "/r"), Listener()
+        self.ours, self.theirs = DiallerLines("d", "/r"), ListenerLines()
         self.wire = {True: b"", False: b""}           # toward the listener; toward the dialler
         self.heard = 0.0                             # when the listener had the last whole sign of life
         self.cut = b""                               # what it has of the line that follows
@@ -330,9 +330,9 @@ class Model(RuleBasedStateMachine):
         for ticket in late:
             del self.waiting[ticket]
         if self.theirs.expire(self.now):
-            assert self.now >= self.heard + SILENCE
+            assert self.now >= self.heard + KEEPALIVE_TIMEOUT
         else:
-            assert self.now < self.heard + SILENCE + TICK + 1
+            assert self.now < self.heard + KEEPALIVE_TIMEOUT + TICK + 1
         self.gather()
 
     @rule()
@@ -340,7 +340,7 @@ class Model(RuleBasedStateMachine):
         self.count += 1
         ticket = f"t{self.count}"
         self.ours.dial(ticket, self.now)
-        self.waiting[ticket] = self.now + PICK_UP
+        self.waiting[ticket] = self.now + PICK_UP_TIMEOUT
         self.gather()
 
     @rule(octets=st.integers(1, 300), there=st.booleans())
@@ -371,14 +371,14 @@ class Model(RuleBasedStateMachine):
             self.theirs.picked_up(path)
             assert self.ours.picked_up(ticket) == (self.waiting.pop(ticket, None) is not None)
         else:
-            self.theirs.failed(path, "no")
+            self.theirs.report_failure(path, "no")
         self.gather()
 
     @invariant()
     def deadlinesAreKnown(self) -> None:
         due = self.ours.next_deadline()
-        assert due is not None and due <= min([self.now + INTERVAL, *self.waiting.values()])
-        assert (self.theirs.next_deadline() or 0.0) <= self.now + SILENCE
+        assert due is not None and due <= min([self.now + KEEPALIVE_INTERVAL, *self.waiting.values()])
+        assert (self.theirs.next_deadline() or 0.0) <= self.now + KEEPALIVE_TIMEOUT
 
 
 class ModelTests(SynchronousTestCase):
@@ -402,4 +402,4 @@ class ModelTests(SynchronousTestCase):
         self.assertEqual((model.asked, model.heard), ({"/r?revdial.dialer=d&uuid=t1"}, 0.0))
         model.tick(TICK)
         model.tick(TICK)
-        self.assertEqual(model.theirs.expire(model.now), [DiallerSilent()])
+        self.assertEqual(model.theirs.expire(model.now), [DiallerTimedOut()])

@@ -11,7 +11,7 @@ from tests.wire.vectors_yamux import KIB, MIB, accepted, client, opened, server
 from tunnelstack.wire.yamux.connection import YamuxConnection
 from tunnelstack.wire.yamux.errors import (
     GoneAway,
-    SessionBroken,
+    SessionError,
     TooManyRefusals,
     TruncatedFrame,
     UnknownFrame,
@@ -99,8 +99,8 @@ class SessionTests(SynchronousTestCase):
         ours.send_data(1, b"unsent")
         self.assertRaises(UnknownFrame, ours.receive_data, b"\xff" * 12)
         self.assertEqual(said(ours), [(GOAWAY, 0, 0, 1)])
-        self.assertRaises(SessionBroken, ours.receive_data, b"more")
-        self.assertRaises(SessionBroken, ours.receive_eof)
+        self.assertRaises(SessionError, ours.receive_data, b"more")
+        self.assertRaises(SessionError, ours.receive_eof)
         self.assertRaises(GoneAway, ours.open_stream, 0.0)
         self.assertEqual(ours.send_data(1, b"late"), 0)
         ours.acknowledge(1, 5)

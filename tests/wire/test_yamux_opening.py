@@ -10,7 +10,7 @@ from tests.wire.frames_yamux import data, frame, said, syn
 from tests.wire.vectors_yamux import MIB, client, opened, server
 from tunnelstack.errors import Unavailable, UsageError
 from tunnelstack.wire.yamux.connection import YamuxConnection
-from tunnelstack.wire.yamux.errors import GoneAway, StreamsExhausted, TooManyStreams
+from tunnelstack.wire.yamux.errors import GoneAway, StreamLimitReached, StreamsExhausted
 from tunnelstack.wire.yamux.events import DataArrived, SlotsFreed, StreamOpened, StreamReset
 from tunnelstack.wire.yamux.frames import ACK, DATA, FIN, RST, WINDOW
 from tunnelstack.wire.yamux.limits import SessionLimits
@@ -40,7 +40,7 @@ class OpeningTests(SynchronousTestCase):
         for _ in range(256):
             ours.open_stream(0.0)
         self.assertEqual(ours.open_slots, 0)
-        self.assertRaises(TooManyStreams, ours.open_stream, 0.0)
+        self.assertRaises(StreamLimitReached, ours.open_stream, 0.0)
         ours.data_to_send()
         return ours
 
@@ -74,12 +74,12 @@ class OpeningTests(SynchronousTestCase):
         ours = YamuxConnection(True, SessionLimits(max_streams=2))
         ours.open_stream(0.0)
         ours.open_stream(0.0)
-        self.assertRaises(TooManyStreams, ours.open_stream, 0.0)
+        self.assertRaises(StreamLimitReached, ours.open_stream, 0.0)
         self.assertEqual(ours.receive_data(frame(WINDOW, ACK, 1)), [])
         self.assertEqual(ours.receive_data(frame(WINDOW, RST, 3)), [StreamReset(3), SlotsFreed()])
 
     def test_refusalsAreOfTheWorld(self) -> None:
-        for error in (TooManyStreams, GoneAway, StreamsExhausted):
+        for error in (StreamLimitReached, GoneAway, StreamsExhausted):
             self.assertTrue(issubclass(error, Unavailable))
 
     def test_acceptedExactlyOnce(self) -> None:

@@ -184,11 +184,11 @@ class OverrunTests(SynchronousTestCase):
         for end in (frame(WINDOW, FIN, 1), frame(WINDOW, RST, 1), syn(1)):
             ours = self.overrun()
             ours.receive_data(end)
-            self.assertEqual(ours._overrun, {})
+            self.assertEqual(ours._overrun_allowance, {})
 
     def test_onlySomeAreRemembered(self) -> None:
         ours = server()
         for stream_id in range(1, 401, 2):
             ours.receive_data(syn(stream_id) + frame(DATA, 0, stream_id, 256 * KIB + 1) + bytes(256 * KIB + 1))
-        self.assertEqual(len(ours._overrun), 64)
+        self.assertEqual(len(ours._overrun_allowance), 64)
         self.assertEqual((ours.overruns, ours.streams, ours.held), (200, 0, 0))

@@ -278,6 +278,13 @@ class EndTests(SynchronousTestCase):
             relay(far, near)
             near.acknowledge(stream_id, 6)
         for ours in (near, far):
-            kept = [ours._streams, ours._unheard, ours._overrun, ours._pings, ours._outbox.updates, ours._outbox.data]
+            kept = [
+                ours._streams,
+                ours._unacknowledged,
+                ours._overrun_allowance,
+                ours._pings,
+                ours._send_queue.updates,
+                ours._send_queue.data,
+            ]
             self.assertEqual([len(table) for table in kept], [0] * 6)
-            self.assertEqual((ours.streams, ours.held, ours._ours, ours._backlog), (0, 0, 0, 0))
+            self.assertEqual((ours.streams, ours.held, ours._local_streams, ours._backlog), (0, 0, 0, 0))

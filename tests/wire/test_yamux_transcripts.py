@@ -11,7 +11,7 @@ from tests.wire.transcripts_yamux import TRANSCRIPTS, Line, Transcript
 from tests.wire.vectors_yamux import BROKEN
 from tunnelstack.wire.yamux.connection import YamuxConnection
 from tunnelstack.wire.yamux.errors import GoneAway
-from tunnelstack.wire.yamux.events import Event, KeepaliveLost
+from tunnelstack.wire.yamux.events import KeepaliveLost, YamuxEvent
 
 LONGEST = 26        # octets from the beginning of a line in which it is cut everywhere
 
@@ -53,7 +53,7 @@ class TranscriptTests(SynchronousTestCase):
             self.assertRaises(line.error, ours.receive_data, line.data)
             self.assertEqual(ours.data_to_send(), [BROKEN], where)
             return
-        events: list[Event] = ours.receive_data(line.data[:cut]) + ours.receive_data(line.data[cut:])
+        events: list[YamuxEvent] = ours.receive_data(line.data[:cut]) + ours.receive_data(line.data[cut:])
         self.assertEqual(merged(events), list(line.sees), where)
 
     def replayed(self, name: str, role: str) -> YamuxConnection:

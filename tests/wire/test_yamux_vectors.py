@@ -19,17 +19,17 @@ from tests.wire.vectors_yamux import (
     Meaning,
     octets,
 )
-from tunnelstack.wire.yamux.errors import PeerFailed, SessionBroken
-from tunnelstack.wire.yamux.events import DataArrived, Event
+from tunnelstack.wire.yamux.errors import PeerFailed, SessionError
+from tunnelstack.wire.yamux.events import DataArrived, YamuxEvent
 
 SHORT = 200     # octets up to which a vector is cut at every place
 
 
-def merged(events: Iterable[Event]) -> list[Event]:
+def merged(events: Iterable[YamuxEvent]) -> list[YamuxEvent]:
     """
     The same events with payload of a stream joined where nothing came between.
     """
-    joined: list[Event] = []
+    joined: list[YamuxEvent] = []
     for event in events:
         last = joined[-1] if joined else None
         if isinstance(event, DataArrived) and isinstance(last, DataArrived) and event.stream_id == last.stream_id:
@@ -68,14 +68,14 @@ class VectorTests(SynchronousTestCase):
     def receive(self, name: str, pieces: list[bytes], meaning: Meaning) -> None:
         ours = meaning.setup()
         before = ours.drained
-        events: list[Event] = []
-        error: SessionBroken | None = None
+        events: list[YamuxEvent] = []
+        error: SessionError | None = None
         try:
             for piece in pieces:
                 events += ours.receive_data(piece)
             if name in ENDED_BY_EOF:
                 ours.receive_eof()
-        except SessionBroken as broken:
+        except SessionError as broken:
             error = broken
             events += broken.events
         where = f"{name} cut at {len(pieces[0])}"

@@ -15,15 +15,15 @@ from attrs import field, frozen
 
 from tests.wire.vectors_yamux import GOLDEN, KIB, MIB, Action, octets
 from tunnelstack.wire.yamux.connection import YamuxConnection
-from tunnelstack.wire.yamux.errors import DuplicateStream, SessionBroken
+from tunnelstack.wire.yamux.errors import DuplicateStream, SessionError
 from tunnelstack.wire.yamux.events import (
     CreditArrived,
     DataArrived,
-    Event,
     PeerWentAway,
     StreamEnded,
     StreamOpened,
     StreamReset,
+    YamuxEvent,
 )
 from tunnelstack.wire.yamux.limits import DEFAULT_LIMITS, SessionLimits
 
@@ -43,9 +43,9 @@ class Line:
     sender: str
     data: bytes
     act: Action | None = None
-    sees: Sequence[Event] = ()
+    sees: Sequence[YamuxEvent] = ()
     instead: bytes | None = field(default=None, kw_only=True)
-    error: type[SessionBroken] | None = field(default=None, kw_only=True)
+    error: type[SessionError] | None = field(default=None, kw_only=True)
 
 
 @frozen
@@ -146,7 +146,7 @@ def fin(sender: str, stream_id: int = 1) -> Line:
     return Line(sender, octets(f"00 01 0004 {stream_id:08x} 00000000"), ends(stream_id), [StreamEnded(stream_id)])
 
 
-def update(sender: str, total: int, sees: Sequence[Event] = ()) -> Line:
+def update(sender: str, total: int, sees: Sequence[YamuxEvent] = ()) -> Line:
     return Line(sender, octets(f"00 01 0000 00000001 {total:08x}"), consumes(total), sees)
 
 

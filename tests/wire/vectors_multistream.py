@@ -10,9 +10,9 @@ from __future__ import annotations
 from attrs import frozen
 
 from tunnelstack.errors import PeerError
-from tunnelstack.wire.negotiation.base import Agreed, CutShort, Event, Refused
+from tunnelstack.wire.negotiation.base import Agreed, NegotiationEvent, NegotiationTruncated, Rejected
 from tunnelstack.wire.negotiation.multistream.initiator import UnexpectedAnswer
-from tunnelstack.wire.negotiation.multistream.tokens import BadToken, WrongVersion
+from tunnelstack.wire.negotiation.multistream.tokens import BadMultistreamToken, WrongVersion
 
 #: The text of a token, and its octets.
 TOKENS = {
@@ -51,7 +51,7 @@ class Heard:
 
     hears: str
     says: str
-    outcome: Event | type[PeerError] | None
+    outcome: NegotiationEvent | type[PeerError] | None
     eof: bool = False
 
 
@@ -64,15 +64,15 @@ RESPONDER = {
     "B05": Heard("A01 A01 A04", "A01 A02 A04", Agreed(b"/a")),
     "B06": Heard("132f6d756c746973747265616d2f322e302e300a", "A01", WrongVersion),
     "B07": Heard("132f4d756c746973747265616d2f312e302e300a", "A01", WrongVersion),
-    "B08": Heard("A01 8108" + "79" * 1024 + "0a", "A01", BadToken),
-    "B09": Heard("A01 032f6162", "A01", BadToken),
-    "B10": Heard("A01 00", "A01", BadToken),
+    "B08": Heard("A01 8108" + "79" * 1024 + "0a", "A01", BadMultistreamToken),
+    "B09": Heard("A01 032f6162", "A01", BadMultistreamToken),
+    "B10": Heard("A01 00", "A01", BadMultistreamToken),
     "B11": Heard("A01 A09", "A01 A02", None),
     "B12": Heard("9300", "A01", WrongVersion),
     "B13": Heard("ffffffffffffffffff01", "A01", WrongVersion),
     "B14": Heard("A01 042f610d0a", "A01 A02", None),
-    "B15": Heard("", "A01", CutShort, eof=True),
-    "B16": Heard("132f6d75", "A01", CutShort, eof=True),
+    "B15": Heard("", "A01", NegotiationTruncated, eof=True),
+    "B16": Heard("132f6d75", "A01", NegotiationTruncated, eof=True),
     "B17": Heard("A01 A04", "A01 A04", Agreed(b"/a")),
     "B18": Heard("A01 032f780a 032f620a 7a7a", "A01 A02 032f620a", Agreed(b"/b", {}, b"zz")),
     "B19": Heard("A01 A04 032f620a 7a7a", "A01 A04", Agreed(b"/a", {}, octets("032f620a 7a7a"))),
@@ -81,11 +81,11 @@ RESPONDER = {
 #: To an initiator that has proposed /a.
 INITIATOR = {
     "C01": Heard("A01 A04", "A01 A04", Agreed(b"/a")),
-    "C02": Heard("A01 A02", "A01 A04", Refused("the peer knows none of the names that were proposed")),
+    "C02": Heard("A01 A02", "A01 A04", Rejected("the peer knows none of the names that were proposed")),
     "C03": Heard("A01 042f7a7a0a", "A01 A04", UnexpectedAnswer),
     "C04": Heard("0f2f6d756c746973747265616d2f390a A02", "A01 A04", WrongVersion),
-    "C05": Heard("", "A01 A04", CutShort, eof=True),
-    "C06": Heard("A01 8108", "A01 A04", BadToken),
+    "C05": Heard("", "A01 A04", NegotiationTruncated, eof=True),
+    "C06": Heard("A01 8108", "A01 A04", BadMultistreamToken),
     "C07": Heard("A01 A04 A04", "A01 A04", Agreed(b"/a", {}, octets("A04"))),
     "C08": Heard("A01 A04 64617461", "A01 A04", Agreed(b"/a", {}, b"data")),
 }
@@ -104,7 +104,7 @@ class Transcript:
 
     proposes: tuple[bytes, ...]
     turns: tuple[tuple[str, str], ...]
-    outcome: Event
+    outcome: NegotiationEvent
     early: bytes = b""
 
 

@@ -18,7 +18,7 @@ from tunnelstack.wire.yamux.errors import (
     DuplicateStream,
     ForbiddenStream,
     PeerFailed,
-    SessionBroken,
+    SessionError,
     TruncatedFrame,
     UnknownFrame,
 )
@@ -27,12 +27,12 @@ from tunnelstack.wire.yamux.events import (
     OVERRUN,
     CreditArrived,
     DataArrived,
-    Event,
     PeerWentAway,
     PongArrived,
     StreamEnded,
     StreamOpened,
     StreamReset,
+    YamuxEvent,
 )
 from tunnelstack.wire.yamux.limits import SessionLimits
 
@@ -220,9 +220,9 @@ class Meaning:
     """
 
     setup: Callable[[], YamuxConnection]
-    events: Sequence[Event] = ()
+    events: Sequence[YamuxEvent] = ()
     answer: bytes = b""
-    error: type[SessionBroken] | None = None
+    error: type[SessionError] | None = None
     drained: int = 0
     streams: int = 0
 

@@ -17,29 +17,29 @@ from twisted.conch.ssh.keys import Key
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger
 
-from tunnelstack.agent.edge_endpoint import wayTo
-from tunnelstack.agent.exit_policy import Outlook
-from tunnelstack.agent.ssh_server import embedded
+from tunnelstack.agent.edge_endpoint import makeEdgeEndpoint
+from tunnelstack.agent.exit_policy import ExitPolicy
+from tunnelstack.agent.ssh_server import makeEmbeddedServer
 from tunnelstack.agent.target import Target
 from tunnelstack.agent.uplink import Uplink
-from tunnelstack.control.auth.signing_key import keyFrom, newKey
+from tunnelstack.control.auth.signing_key import newKey, parseSigningKey
 from tunnelstack.control.config.reader import readFile
 from tunnelstack.control.config.records import EMBEDDED, AgentConfig, DeviceConfig, EdgeAddress
-from tunnelstack.control.config.state_dir import State
+from tunnelstack.control.config.state_dir import StateDirectory
 from tunnelstack.control.process.exit_status import CredentialRefused, WrongProtocol
 from tunnelstack.dialect.shellhub.agent import (
+    DeviceIdentity,
     DeviceLink,
     DeviceRefused,
     DeviceStreams,
-    Identity,
-    NoServer,
+    DeviceTokenRefused,
+    NotAShellHubServer,
     ShellHubDialler,
-    TokenRefused,
 )
 from tunnelstack.errors import PeerError, Refused
-from tunnelstack.handler.target_allowlist import Allowed
+from tunnelstack.handler.target_allowlist import TargetAllowlist
 from tunnelstack.transport.host_endpoint import hostEndpoint
-from tunnelstack.transport.tls import reasonOf
+from tunnelstack.transport.tls import errorText
 
 
 class DeviceService(Service):
@@ -52,50 +52,54 @@ class DeviceService(Service):
     log = Logger()
 
     def __init__(
-        self, reactor: Any, config: DeviceConfig, agent: AgentConfig, outlook: Outlook, *,
+        self, reactor: Any, config: DeviceConfig, agent: AgentConfig, exitPolicy: ExitPolicy, *,
         random: Callable[[], float] = random,
     ) -> None:
         """
         @param config: its files named.
         @param agent: for how long it waits and drains.
-        @param outlook: is told what becomes of it.
+        @param exitPolicy: is told what becomes of it.
         @raise ConfigurationError: a file cannot be used, or nobody could log in.
         """
         self._edge = EdgeAddress(url=config.url, caFile=config.caFile, proxy=config.proxy)
-        way = wayTo(reactor, self._edge)
-        identity = Identity(
+        edgeEndpoint = makeEdgeEndpoint(reactor, self._edge)
+        identity = DeviceIdentity(
             key=deviceKey(Path(config.deviceKeyFile)), tenant=config.tenant.lower(), mac=config.mac or None,
             hostname=config.hostname or socket.gethostname(), installKey=config.installKey,
         )
         streams = DeviceStreams(
-            reactor, ssh=self._ssh(reactor, config), allowed=Allowed(config.targets),
+            reactor, ssh=self._ssh(reactor, config), allowed=TargetAllowlist(config.targets),
             endpoint=lambda host, port: hostEndpoint(reactor, host, port),
         )
         self._dialect = f"shellhub/{config.version}"
         self._dialler = ShellHubDialler(
-            reactor, config.url, identity, streams, version=config.version, random=random, endpoint=way.endpoint,
+            reactor, config.url, identity, streams, version=config.version, random=random, endpoint=edgeEndpoint.endpoint,
         )
         self.uplink = Uplink(
-            reactor, self._dialler.dial, self, cap=agent.backoffSeconds, drainSeconds=agent.drainSeconds, random=random,
+            reactor, self._dialler.dial, self, maxBackoff=agent.backoffSeconds, drainSeconds=agent.drainSeconds, random=random,
         )
-        self._outlook = outlook
-        outlook.expect()
-        self._said: type | None = None
+        self._exitPolicy = exitPolicy
+        exitPolicy.addServer()
+        self._lastFailure: type | None = None
 
     def _ssh(self, reactor: Any, config: DeviceConfig) -> Any:
         if config.ssh == EMBEDDED:
-            return embedded(
+            return makeEmbeddedServer(
                 reactor, config.hostKeysFile, authorizedKeysFile=config.authorizedKeysFile,
-                passwordsFile=config.passwordsFile, users=config.users, elsewhere=self._vouched,
+                passwordsFile=config.passwordsFile, users=config.users, externalCheck=self._isKeyAuthorized,
             )
         return Target(config.ssh).endpoint(reactor) if config.ssh else None
 
-    def _vouched(self, user: str, key: Key) -> Any:
+    def _isKeyAuthorized(self, user: str, key: Key) -> Any:
         """
         Whether the server knows a key; it can say so of RSA keys alone.
         """
         public = key.public()._keyObject
-        return self._dialler.registration.vouch(user, public, key.blob()) if isinstance(public, RSAPublicKey) else False
+        return (
+            self._dialler.registration.isKeyAuthorized(user, public, key.blob())
+            if isinstance(public, RSAPublicKey)
+            else False
+        )
 
     def startService(self) -> None:
         """
@@ -119,8 +123,8 @@ class DeviceService(Service):
         """
         There is a session.
         """
-        self._said = None
-        self._outlook.up(uplink)
+        self._lastFailure = None
+        self._exitPolicy.sessionUp(uplink)
         self.log.info(
             "up   edge={edge} dialect={dialect} device={device}", status="session", edge=self._edge.shown,
             dialect=self._dialect, device=link.agent,
@@ -130,7 +134,7 @@ class DeviceService(Service):
         """
         It is gone.
         """
-        self._outlook.down(uplink)
+        self._exitPolicy.sessionDown(uplink)
         self.log.warn(
             "session with {edge} lost: {reason}; dialling again", edge=self._edge.shown, reason=str(reason),
             dialect=self._dialect,
@@ -140,15 +144,15 @@ class DeviceService(Service):
         """
         An attempt failed; said once for each kind of reason.
         """
-        if isinstance(reason, (DeviceRefused, TokenRefused)):
-            self._outlook.hopeless(CredentialRefused(str(reason)))
-        elif isinstance(reason, NoServer):
-            self._outlook.hopeless(WrongProtocol(str(reason)))
-        if self._outlook.ending is None and self._said is not type(reason):
-            self._said = type(reason)
+        if isinstance(reason, (DeviceRefused, DeviceTokenRefused)):
+            self._exitPolicy.permanentFailure(CredentialRefused(str(reason)))
+        elif isinstance(reason, NotAShellHubServer):
+            self._exitPolicy.permanentFailure(WrongProtocol(str(reason)))
+        if self._exitPolicy.fatalError is None and self._lastFailure is not type(reason):
+            self._lastFailure = type(reason)
             log = self.log.critical if isinstance(reason, (Refused, PeerError)) else self.log.warn
             log(
-                "no session with {edge}: {reason}; trying again", edge=self._edge.shown, reason=reasonOf(reason),
+                "no session with {edge}: {reason}; trying again", edge=self._edge.shown, reason=errorText(reason),
                 seconds=seconds, dialect=self._dialect,
             )
 
@@ -160,8 +164,8 @@ def deviceKey(path: Path) -> Any:
     @raise ConfigurationError: it cannot be used, or a new one not be kept.
     """
     if path.exists():
-        return keyFrom(readFile(str(path)), str(path))
+        return parseSigningKey(readFile(str(path)), str(path))
     key = newKey()
     text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii")
-    State(path.parent).write(path.name, text)
+    StateDirectory(path.parent).write(path.name, text)
     return key

@@ -19,7 +19,7 @@ LINK_SECONDS = 30.0
 
 
 @implementer(IStreamClientEndpoint)
-class Dial:
+class DialEndpoint:
     """
     Dials when there is a session.
     """
@@ -29,7 +29,7 @@ class Dial:
         @param linked: fires with a session.
         """
         self._clock = clock
-        self._linked = linked
+        self._whenLinked = linked
         self._to = to
         self._purpose = purpose
 
@@ -38,12 +38,12 @@ class Dial:
         As in L{IStreamClientEndpoint}; fails with L{Refused<tunnelstack.errors.Refused>} when the edge or the far agent says
         no.
         """
-        linked = self._linked()
-        linked.addTimeout(LINK_SECONDS, self._clock, _noLink)
+        linked = self._whenLinked()
+        linked.addTimeout(LINK_SECONDS, self._clock, _linkTimeout)
         return linked.addCallback(lambda link: link.dial(self._to, self._purpose).connect(protocolFactory))
 
 
-def _noLink(result: Any, seconds: float) -> Any:
+def _linkTimeout(result: Any, seconds: float) -> Any:
     if not isinstance(result, Failure):
         return result
     raise OpenTimeout(f"there was no session with an edge for {seconds:g} seconds")

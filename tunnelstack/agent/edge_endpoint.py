@@ -23,12 +23,12 @@ DIRECT = "direct"
 
 
 @frozen
-class Way:
+class EdgeEndpoint:
     """
     How an edge is dialled.
 
     @ivar proxy: the L{Proxy} in between, or C{None}.
-    @ivar plain: an endpoint to the edge's host and port, without TLS.
+    @ivar transportEndpoint: an endpoint to the edge's host and port, without TLS.
     @ivar contextFactory: TLS that is not the usual one; or C{None}.
     """
 
@@ -36,7 +36,7 @@ class Way:
     port: int
     secure: bool
     proxy: Proxy | None
-    plain: IStreamClientEndpoint
+    transportEndpoint: IStreamClientEndpoint
     contextFactory: IOpenSSLClientConnectionCreator | None
 
     @property
@@ -45,12 +45,14 @@ class Way:
         The whole way, TLS included.
         """
         if not self.secure:
-            return self.plain
-        whole: IStreamClientEndpoint = wrapClientTLS(self.contextFactory or optionsForClientTLS(self.host), self.plain)
+            return self.transportEndpoint
+        whole: IStreamClientEndpoint = wrapClientTLS(
+            self.contextFactory or optionsForClientTLS(self.host), self.transportEndpoint
+        )
         return whole
 
 
-def wayTo(reactor: Any, edge: EdgeAddress) -> Way:
+def makeEdgeEndpoint(reactor: Any, edge: EdgeAddress) -> EdgeEndpoint:
     """
     @raise ConfigurationError: a file or the proxy's URL cannot be used.
     """
@@ -58,12 +60,12 @@ def wayTo(reactor: Any, edge: EdgeAddress) -> Way:
     host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
     secure = parts.scheme == "https"
     proxy = parseProxy(edge.proxy) if edge.proxy not in ("", DIRECT) else None
-    plain: IStreamClientEndpoint
+    transportEndpoint: IStreamClientEndpoint
     if proxy is None:
-        plain = hostEndpoint(reactor, host, port)
+        transportEndpoint = hostEndpoint(reactor, host, port)
     else:
-        plain = ProxyEndpoint(reactor, proxy, host, port)
-    return Way(host, port, secure, proxy, plain, _context(edge, host, secure))
+        transportEndpoint = ProxyEndpoint(reactor, proxy, host, port)
+    return EdgeEndpoint(host, port, secure, proxy, transportEndpoint, _context(edge, host, secure))
 
 
 def _context(edge: EdgeAddress, host: str, secure: bool) -> IOpenSSLClientConnectionCreator | None:

@@ -8,30 +8,30 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from tunnelstack.control.process.exit_status import Ending, GaveUp
+from tunnelstack.control.process.exit_status import FatalError, GaveUp
 
 
-class Outlook:
+class ExitPolicy:
     """
     Knows when it is over.
 
-    @ivar ending: the L{Ending}, or C{None} as long as there is hope.
+    @ivar ending: the L{FatalError}, or C{None} as long as there is hope.
     """
 
-    def __init__(self, clock: Any, patience: float) -> None:
+    def __init__(self, clock: Any, giveUpSeconds: float) -> None:
         """
-        @param patience: seconds without a session after which the agent gives up; C{0} never does.
+        @param giveUpSeconds: seconds without a session after which the agent gives up; C{0} never does.
         """
-        self.ending: Ending | None = None
+        self.fatalError: FatalError | None = None
         self._clock = clock
-        self._patience = patience
+        self._giveUpSeconds = giveUpSeconds
         self._servers = 0
         self._up: set[Any] = set()
         self._everUp = self._started = self._stopped = False
         self._timer: Any = None
-        self._waiting: list[Deferred[Ending]] = []
+        self._waiters: list[Deferred[FatalError]] = []
 
-    def expect(self) -> None:
+    def addServer(self) -> None:
         """
         There is one more server to be dialled, an edge or one of devices.
         """
@@ -42,81 +42,81 @@ class Outlook:
         They are dialled from now on.
         """
         self._started = True
-        self._wait()
+        self._startTimer()
 
     def stop(self) -> None:
         """
         Nothing is an end any more: the agent stops as it was told.
         """
         self._stopped = True
-        self._stopWaiting()
+        self._cancelTimer()
 
-    def patient(self, patience: float) -> None:
+    def setGiveUpSeconds(self, giveUpSeconds: float) -> None:
         """
-        Have another patience, from now on.
+        Have another giveUpSeconds, from now on.
         """
-        if patience != self._patience:
-            self._patience = patience
-            self._stopWaiting()
-            self._wait()
+        if giveUpSeconds != self._giveUpSeconds:
+            self._giveUpSeconds = giveUpSeconds
+            self._cancelTimer()
+            self._startTimer()
 
-    def up(self, uplink: Any) -> None:
+    def sessionUp(self, uplink: Any) -> None:
         """
         There is a session.
         """
         self._everUp = True
         self._up.add(uplink)
-        self._stopWaiting()
+        self._cancelTimer()
 
-    def down(self, uplink: Any) -> None:
+    def sessionDown(self, uplink: Any) -> None:
         """
         It is gone.
         """
         self._up.discard(uplink)
-        self._wait()
+        self._startTimer()
 
-    def hopeless(self, why: Ending) -> None:
+    def permanentFailure(self, why: FatalError) -> None:
         """
         A server does not take us, and never will as things are.  That of the only one, which never did, is the end.
         """
         if self._servers == 1 and not self._everUp:
-            self.end(why)
+            self.fail(why)
 
-    def end(self, why: Ending) -> None:
+    def fail(self, why: FatalError) -> None:
         """
         It is over.
         """
-        if self.ending is not None or self._stopped:
+        if self.fatalError is not None or self._stopped:
             return
-        self.ending = why
-        self._stopWaiting()
-        waiting, self._waiting = self._waiting, []
+        self.fatalError = why
+        self._cancelTimer()
+        waiting, self._waiters = self._waiters, []
         for ended in waiting:
             ended.callback(why)
 
-    def whenEnded(self) -> Deferred[Ending]:
+    def whenFailed(self) -> Deferred[FatalError]:
         """
-        @return: fires with the L{Ending}.
+        @return: fires with the L{FatalError}.
         """
-        ended: Deferred[Ending] = Deferred()
-        if self.ending is not None:
-            ended.callback(self.ending)
+        ended: Deferred[FatalError] = Deferred()
+        if self.fatalError is not None:
+            ended.callback(self.fatalError)
         else:
-            self._waiting.append(ended)
+            self._waiters.append(ended)
         return ended
 
-    def _wait(self) -> None:
+    def _startTimer(self) -> None:
         """
         While there is no session: not for longer than one is told to be patient.
         """
-        over = self._stopped or self.ending is not None
-        if self._started and self._patience and self._servers and self._timer is None and not (self._up or over):
-            self._timer = self._clock.callLater(self._patience, self._giveUp)
+        over = self._stopped or self.fatalError is not None
+        if self._started and self._giveUpSeconds and self._servers and self._timer is None and not (self._up or over):
+            self._timer = self._clock.callLater(self._giveUpSeconds, self._giveUp)
 
-    def _stopWaiting(self) -> None:
+    def _cancelTimer(self) -> None:
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
 
     def _giveUp(self) -> None:
-        self.end(GaveUp(f"no edge could be reached in {self._patience:g} seconds"))
+        self.fail(GaveUp(f"no edge could be reached in {self._giveUpSeconds:g} seconds"))

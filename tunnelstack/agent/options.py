@@ -18,20 +18,19 @@ from attrs import evolve
 from twisted.logger import Logger
 from twisted.python import usage
 
-from tunnelstack.agent.panel import Panel, fitsOn
+from tunnelstack.agent.panel import Panel, canRedraw
 from tunnelstack.agent.service import AgentService
 from tunnelstack.agent.target import Target
 from tunnelstack.control.access_log import accessLog
 from tunnelstack.control.config.proxy_env import proxyFor
 from tunnelstack.control.config.records import EMBEDDED, AgentConfig, DeviceConfig, ServiceConfig
 from tunnelstack.control.config.sources import CONFIG, Sources, readToken
-from tunnelstack.control.options import Options as BaseOptions
-from tunnelstack.control.options import number, seconds
-from tunnelstack.control.process.lifecycle import Life
+from tunnelstack.control.options import BaseOptions, parsePort, parseSeconds
+from tunnelstack.control.process.lifecycle import ProcessLifecycle
 from tunnelstack.control.process.systemd import Notifier
 from tunnelstack.errors import ConfigurationError
 
-SCREEN = """
+HELP = """
 Usage: tunnel-agent [options] http|tcp|serve|ssh|start [TARGET] [options]
 
 The private side of tunnels: publishes what runs here through an edge.
@@ -86,7 +85,7 @@ class Options(BaseOptions):
     The command line, read into C{config}, an L{AgentConfig}.
     """
 
-    screen = SCREEN
+    helpText = HELP
     optFlags = [["dev", None, "the edge that was started here with --dev"]]
     optParameters = [
         ["edge", "e", None, "URL of the edge"],
@@ -153,24 +152,24 @@ class Options(BaseOptions):
         @raise ConfigurationError: it is wrong.
         """
         sources = Sources(self._environ)
-        agent = sources.agentFile(self.file) if self.file else AgentConfig()
+        agent = sources.readAgentFile(self.file) if self.file else AgentConfig()
         services = (self._fromArguments(*self._service),) if self._service else agent.services
         if not (services or agent.devices):
             raise ConfigurationError("there is nothing to publish: the configuration file has no [[service]]")
         for service in services:
-            checkTarget(service)
+            checkServiceTarget(service)
         edges = () if not services else sources.edges(
             self["edge"] or "", self["token-file"] or "", dev=bool(self["dev"]), agent=agent)
         services = tuple(map(self._withKeys, services))
         devices = () if self._service else tuple(self._device(device) for device in agent.devices)
-        patience = self["give-up-after"] or self._environ.get("TUNNELSTACK_GIVE_UP_AFTER")
-        if patience:
-            agent = evolve(agent, giveUpAfterSeconds=seconds(patience, "give-up-after"))
+        giveUpSeconds = self["give-up-after"] or self._environ.get("TUNNELSTACK_GIVE_UP_AFTER")
+        if giveUpSeconds:
+            agent = evolve(agent, giveUpAfterSeconds=parseSeconds(giveUpSeconds, "give-up-after"))
         if self["access-log"] is not None:
             agent = evolve(agent, accessLog=self["access-log"])
         return evolve(agent, services=services, edges=edges, devices=devices)
 
-    def _kept(self, path: str, name: str) -> str:
+    def _stateFile(self, path: str, name: str) -> str:
         """
         A file that was named, or else one in the state folder.
         """
@@ -182,7 +181,7 @@ class Options(BaseOptions):
         """
         if service.target != EMBEDDED:
             return service
-        return evolve(service, hostKeysFile=self._kept(service.hostKeysFile, HOST_KEYS))
+        return evolve(service, hostKeysFile=self._stateFile(service.hostKeysFile, HOST_KEYS))
 
     def _device(self, device: DeviceConfig) -> DeviceConfig:
         """
@@ -191,8 +190,8 @@ class Options(BaseOptions):
         if device.ssh not in ("", EMBEDDED):
             Target(device.ssh)
         return evolve(
-            device, deviceKeyFile=self._kept(device.deviceKeyFile, DEVICE_KEY),
-            hostKeysFile=self._kept(device.hostKeysFile, HOST_KEYS),
+            device, deviceKeyFile=self._stateFile(device.deviceKeyFile, DEVICE_KEY),
+            hostKeysFile=self._stateFile(device.hostKeysFile, HOST_KEYS),
             installKey=readToken(device.installKeyFile) if device.installKeyFile else "",
             proxy=device.proxy or proxyFor(device.url, self._environ),
         )
@@ -207,7 +206,7 @@ class Options(BaseOptions):
         return ServiceConfig(
             name=name, kind=kind, target=target, rewriteHost=self["rewrite-host"] or "", authorizedKeysFile=keys,
             passwordsFile=passwords,
-            remotePort=number(self["remote-port"] or 0, "remote-port"),
+            remotePort=parsePort(self["remote-port"] or 0, "remote-port"),
         )
 
 
@@ -218,7 +217,7 @@ def hostLabel(host: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", host.partition(".")[0].lower()).strip("-")[:63].strip("-") or "agent"
 
 
-def checkTarget(service: ServiceConfig) -> None:
+def checkServiceTarget(service: ServiceConfig) -> None:
     """
     @raise ConfigurationError: nothing can be behind this target, now or later.
     """
@@ -228,30 +227,30 @@ def checkTarget(service: ServiceConfig) -> None:
         Target(service.target)
 
 
-def makeService(options: Options) -> Life:
+def makeService(options: Options) -> ProcessLifecycle:
     """
     The process's service.
     """
     from twisted.internet import reactor
 
-    return makeLife(reactor, options, terminal=False)
+    return makeLifecycle(reactor, options, terminal=False)
 
 
-def makeLife(reactor: Any, options: Options, *, terminal: bool = True) -> Life:
+def makeLifecycle(reactor: Any, options: Options, *, terminal: bool = True) -> ProcessLifecycle:
     """
-    An agent, and the life of the process around it.
+    An agent, and the lifecycle of the process around it.
 
     @param terminal: whether the process's output is ours to draw on, if it is a terminal.
     """
     agent = AgentService(reactor, options.config)
     form, where = options.logFormat(), options.config.accessLog
-    panel = _panel(reactor) if terminal and form == "auto" and fitsOn(sys.stdout, os.environ) else None
+    panel = _panel(reactor) if terminal and form == "auto" and canRedraw(sys.stdout, os.environ) else None
     if panel is not None and where == "-" and sys.stderr.isatty():
         where = ""                            # the panel shows them
     requests = accessLog(reactor, where, form, sys.stderr, time.time)
-    hearers = [hears for hears in (requests, panel and panel.requested) if hears is not None]
-    if hearers:
-        agent.heard = lambda request: [hears(request) for hears in hearers]
+    observers = [observe for observe in (requests, panel and panel.requestDone) if observe is not None]
+    if observers:
+        agent.requestObserver = lambda request: [observe(request) for observe in observers]
 
     def reload() -> Any:
         if requests is not None:
@@ -261,12 +260,12 @@ def makeLife(reactor: Any, options: Options, *, terminal: bool = True) -> Life:
         log.info("there is no configuration file to be read again", status="reload")
         return ()
 
-    life: Any = Life(reactor, agent, reload=reload, report=agent.report, notifier=Notifier(os.environ))
-    life.lines = panel
+    lifecycle: Any = ProcessLifecycle(reactor, agent, reload=reload, report=agent.report, notifier=Notifier(os.environ))
+    lifecycle.panel = panel
     for last in (requests and requests.flush, panel and panel.draw):
         if last is not None:
             reactor.addSystemEventTrigger("after", "shutdown", last)
-    return life
+    return lifecycle
 
 
 def _panel(reactor: Any) -> Panel:

@@ -12,8 +12,8 @@ from typing import IO, Any
 from twisted.logger import ILogObserver, LogLevel, eventAsText, formatEvent
 from zope.interface import implementer
 
-from tunnelstack.control.access_log import Access
-from tunnelstack.control.process.status_log import COLUMN, WORDS, isStatus
+from tunnelstack.control.access_log import AccessRecord
+from tunnelstack.control.process.status_log import COLUMN, LEVEL_NAMES, isStatus
 
 REQUESTS = 6
 """Requests that are shown."""
@@ -21,11 +21,11 @@ REQUESTS = 6
 DRAW_SECONDS = 0.1
 """Seconds between two drawings, at least."""
 
-PLAIN = {"good": "", "bad": "", "dim": "", "": ""}
+NO_COLOURS = {"good": "", "bad": "", "dim": "", "": ""}
 COLOURS = {"good": "\x1b[32m", "bad": "\x1b[31m", "dim": "\x1b[2m", "": "\x1b[0m"}
 
 
-def fitsOn(out: IO[str], environ: Mapping[str, str]) -> bool:
+def canRedraw(out: IO[str], environ: Mapping[str, str]) -> bool:
     """
     Whether lines can be drawn over on this output.
     """
@@ -49,10 +49,10 @@ class Panel:
         self._clock = clock
         self._write = write
         self._columns = columns
-        self._marks = COLOURS if colours else PLAIN
+        self._colours = COLOURS if colours else NO_COLOURS
         self._sessions: dict[str, tuple[str, str]] = {}        # by edge: how it is, in which colour
         self._services: dict[str, str] = {}
-        self._requests: deque[Access] = deque(maxlen=REQUESTS)
+        self._requests: deque[AccessRecord] = deque(maxlen=REQUESTS)
         self._above: list[str] = []
         self._drawn = 0
         self._timer: Any = None
@@ -62,20 +62,20 @@ class Panel:
         As in C{ILogObserver}.
         """
         if not isStatus(event):
-            if event["log_level"] in WORDS:
-                self._tell(WORDS[event["log_level"]], eventAsText(event, includeTimestamp=False))
+            if event["log_level"] in LEVEL_NAMES:
+                self._appendMessage(LEVEL_NAMES[event["log_level"]], eventAsText(event, includeTimestamp=False))
             return
         text = formatEvent(event)
         if "edge" in event and (event.get("status") == "session" or "session with" in event["log_format"]):
             good = event["log_level"] is LogLevel.info
             self._sessions[str(event["edge"])] = (text, "good" if good else "bad")
         elif "where" in event and "target" in event:
-            self._serves(str(event["status"]), text if event["where"] else "")
+            self._serviceChanged(str(event["status"]), text if event["where"] else "")
         else:
-            self._tell(str(event.get("status") or WORDS[event["log_level"]]), text)
-        self._soon()
+            self._appendMessage(str(event.get("status") or LEVEL_NAMES[event["log_level"]]), text)
+        self._scheduleDraw()
 
-    def _serves(self, name: str, text: str) -> None:
+    def _serviceChanged(self, name: str, text: str) -> None:
         """
         A service, or one that is offered no more.
         """
@@ -84,18 +84,18 @@ class Panel:
         else:
             self._services.pop(name, None)
 
-    def requested(self, access: Access) -> None:
+    def requestDone(self, access: AccessRecord) -> None:
         """
         A request is over.
         """
         self._requests.append(access)
-        self._soon()
+        self._scheduleDraw()
 
-    def _tell(self, word: str, text: str) -> None:
+    def _appendMessage(self, word: str, text: str) -> None:
         self._above += [f"{word:<{COLUMN - 1}} {line}" for line in text.splitlines()[:40]]
-        self._soon()
+        self._scheduleDraw()
 
-    def _soon(self) -> None:
+    def _scheduleDraw(self) -> None:
         if self._timer is None:
             self._timer = self._clock.callLater(DRAW_SECONDS, self.draw)
 
@@ -109,7 +109,7 @@ class Panel:
         lines = self._lines()
         above, self._above = self._above, []
         up = f"\x1b[{self._drawn}A\r\x1b[J" if self._drawn else ""
-        self._write(up + "".join(f"{_shown(line)}\n" for line in above) + "".join(f"{line}\n" for line in lines))
+        self._write(up + "".join(f"{_printable(line)}\n" for line in above) + "".join(f"{line}\n" for line in lines))
         self._drawn = len(lines)
 
     def _lines(self) -> list[str]:
@@ -121,19 +121,19 @@ class Panel:
             lines += [self._request(access, width) for access in self._requests]
         return lines
 
-    def _request(self, access: Access, width: int) -> str:
+    def _request(self, access: AccessRecord, width: int) -> str:
         end = f"  {access.status or '---'}  {access.seconds * 1000:8.1f} ms"
-        what = _shown(f"{access.service:<{COLUMN - 1}} {access.method:<6} {access.target}")
+        what = _printable(f"{access.service:<{COLUMN - 1}} {access.method:<6} {access.target}")
         room = max(0, width - len(end))
         return self._line(what[:room].ljust(min(room, 60)) + end, "bad" if access.status >= 500 else "dim", width)
 
     def _line(self, text: str, mark: str, width: int) -> str:
-        marks = self._marks
-        cut = _shown(text)[:width]
+        marks = self._colours
+        cut = _printable(text)[:width]
         return f"{marks[mark]}{cut}{marks['']}" if mark else cut
 
 
-def _shown(text: str) -> str:
+def _printable(text: str) -> str:
     """
     Text without anything that a terminal would obey: strangers choose what is requested.
     """

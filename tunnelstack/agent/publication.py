@@ -19,7 +19,7 @@ from tunnelstack.stream.address import TunnelAddress
 RETRY_SECONDS = 30.0
 """Seconds until an edge is asked again for what it could not grant at that moment (times 0.75 to 1.25)."""
 
-FINAL = frozenset(("not-allowed", "malformed", "unsupported"))
+FINAL_CODES = frozenset(("not-allowed", "malformed", "unsupported"))
 """Codes of refusals that stay as long as nobody changes something."""
 
 
@@ -42,25 +42,25 @@ class Publication:
         *,
         shown: str = "",
         optional: bool = False,
-        forget: Callable[[Publication], object] = lambda publication: None,
+        onWithdrawn: Callable[[Publication], object] = lambda publication: None,
         random: Callable[[], float] = random,
     ) -> None:
         """
         @param optional: that the token does not allow it is no news.
-        @param forget: called when it is withdrawn.
+        @param onWithdrawn: called when it is withdrawn.
         """
         self.service = service
         self.handler = handler
         self.shown = shown
         self._optional = optional
         self._clock = clock
-        self._forget = forget
+        self._onWithdrawn = onWithdrawn
         self._random = random
         self._grants: dict[Any, Grant] = {}           # by link, the latest last
         self._links: set[Any] = set()
         self._timers: dict[Any, Any] = {}
         self._waiting: list[Deferred[Grant]] = []
-        self._said = ""
+        self._lastReason = ""
 
     @property
     def grant(self) -> Grant | None:
@@ -103,15 +103,15 @@ class Publication:
         self._links.add(link)
         asked: Deferred[Any] = link.announce(self.service)
         asked.addCallbacks(self._granted, self._denied, (link,), {}, (link,))
-        return asked.addErrback(self._defect)
+        return asked.addErrback(self._unexpectedError)
 
-    def lost(self, link: Any) -> None:
+    def linkLost(self, link: Any) -> None:
         """
         A session is gone, and what its edge had granted.
         """
         self._links.discard(link)
         self._grants.pop(link, None)
-        self._notLater(link)
+        self._cancelRetry(link)
 
     def revoked(self, link: Any, reason: str) -> None:
         """
@@ -119,13 +119,13 @@ class Publication:
         """
         if self._grants.pop(link, None) is not None:
             self.log.warn("{service} is withdrawn by the edge: {reason}", service=self.service.name, reason=reason)
-            self._later(link)
+            self._scheduleRetry(link)
 
     def _granted(self, grant: Grant, link: Any) -> None:
         if link not in self._links:
             return
         self._grants[link] = grant
-        self._said = ""
+        self._lastReason = ""
         where = grant.url or (f"tcp:{grant.host}:{grant.port}" if grant.port else f"tunnel:{self.service.name}")
         self.log.info(
             "{where}{arrow}{target}", status=self.service.name, where=where, arrow=" -> " if self.shown else "",
@@ -141,43 +141,43 @@ class Publication:
             return
         error: Any = failure.value
         code, sentence = (error.code, error.sentence) if isinstance(error, Denied) else ("", str(error))
-        if code in FINAL:
+        if code in FINAL_CODES:
             log = self.log.info if self._optional and code == "not-allowed" else self.log.critical
-            self._say(log, "the edge does not publish {service}: {reason}", sentence)
+            self._logOnce(log, "the edge does not publish {service}: {reason}", sentence)
             waiting, self._waiting = self._waiting, []
             for granted in waiting:
                 granted.errback(failure)
         else:
-            self._say(self.log.warn, "the edge cannot publish {service} now: {reason}", sentence)
-            self._later(link)
+            self._logOnce(self.log.warn, "the edge cannot publish {service} now: {reason}", sentence)
+            self._scheduleRetry(link)
 
-    def _say(self, log: Any, text: str, reason: str) -> None:
+    def _logOnce(self, log: Any, text: str, reason: str) -> None:
         """
         Once for each reason.
         """
-        if reason != self._said:
-            self._said = reason
+        if reason != self._lastReason:
+            self._lastReason = reason
             log(text, service=self.service.name, reason=reason)
 
-    def _later(self, link: Any) -> None:
+    def _scheduleRetry(self, link: Any) -> None:
         seconds = RETRY_SECONDS * (0.75 + 0.5 * self._random())
-        self._timers[link] = self._clock.callLater(seconds, self._again, link)
+        self._timers[link] = self._clock.callLater(seconds, self._retry, link)
 
-    def _notLater(self, link: Any) -> None:
+    def _cancelRetry(self, link: Any) -> None:
         timer = self._timers.pop(link, None)
         if timer is not None:
             timer.cancel()
 
-    def _again(self, link: Any) -> None:
+    def _retry(self, link: Any) -> None:
         self._timers.pop(link, None)
         self.announce(link)
 
-    def _defect(self, failure: Failure) -> None:
+    def _unexpectedError(self, failure: Failure) -> None:
         self.log.failure("the answer of an edge could not be dealt with", failure=failure)
 
     # Changes
 
-    def exchange(self, service: Service, handler: Any, shown: str) -> Deferred[Any]:
+    def replace(self, service: Service, handler: Any, shown: str) -> Deferred[Any]:
         """
         Offer something else instead.  Streams that are there stay with who serves them.
 
@@ -189,7 +189,7 @@ class Publication:
         self.shown = shown
         links = list(self._links)
         for link in links:
-            self._notLater(link)
+            self._cancelRetry(link)
             if service.port != before.port:   # an edge gives a name no second port
                 self._grants.pop(link, None)
                 link.withdraw(before).addErrback(lambda failure: failure.trap(Unavailable))
@@ -203,7 +203,7 @@ class Publication:
         """
         links = list(self._links)
         for link in links:
-            self.lost(link)
-        self._forget(self)
+            self.linkLost(link)
+        self._onWithdrawn(self)
         self.log.info("withdrawn", status=self.service.name, kind=self.service.kind, where="", target="")
         return DeferredList([link.withdraw(self.service) for link in links], consumeErrors=True)

@@ -13,7 +13,7 @@ from tunnelstack.records import Service
 from tunnelstack.stream.address import TunnelAddress
 
 
-class Offers:
+class Publications:
     """
     An agent's publications.
 
@@ -37,7 +37,7 @@ class Offers:
         if self.has(service):
             raise UsageError("a service of this kind and name is published already", kind=service.kind, name=service.name)
         publication = Publication(
-            service, handler, self._clock, shown=shown, optional=optional, forget=self._forget, random=self._random,
+            service, handler, self._clock, shown=shown, optional=optional, onWithdrawn=self._forget, random=self._random,
         )
         self._byName[service.kind, service.name] = publication
         self.publications.append(publication)
@@ -80,13 +80,13 @@ class Offers:
         for publication in self.publications:
             publication.announce(link)
 
-    def lost(self, link: Any) -> None:
+    def linkLost(self, link: Any) -> None:
         """
         A session is gone, or takes no more work.
         """
         self._links.remove(link)
         for publication in self.publications:
-            publication.lost(link)
+            publication.linkLost(link)
 
     def revoked(self, link: Any, kind: str, name: str, reason: str) -> None:
         """

@@ -9,13 +9,13 @@ from typing import Any
 
 from attrs import define
 
-Heard = Callable[["Request"], object]
+RequestObserver = Callable[["AgentAccessRecord"], object]
 
 
 @define
-class Request:
+class AgentAccessRecord:
     """
-    A request that is over: an L{Access<tunnelstack.control.access_log.Access>}.
+    A request that is over: an L{AccessRecord<tunnelstack.control.access_log.AccessRecord>}.
     """
 
     service: str
@@ -30,24 +30,24 @@ class Request:
     failed: Any = None
 
 
-def fromExchange(service: str, exchange: Any, seconds: float) -> Request:
+def recordFromExchange(service: str, exchange: Any, seconds: float) -> AgentAccessRecord:
     """
     Of an exchange of ours.
     """
     head = exchange.head
     visitor = (head.field(b"x-forwarded-for") or b"").partition(b",")[0].strip()
-    return Request(
+    return AgentAccessRecord(
         service, head.method.decode("latin-1"), exchange.framing.host.decode("latin-1"), head.target.decode("latin-1"),
         visitor.decode("latin-1"), exchange.trace, exchange.status or 499, exchange.octets, seconds,
     )
 
 
-def fromSite(service: str, request: Any, seconds: float) -> Request:
+def recordFromSite(service: str, request: Any, seconds: float) -> AgentAccessRecord:
     """
     Of a request that C{twisted.web} has served.
     """
     trace = request.requestHeaders.getRawHeaders(b"x-request-id", [b""])[0]
-    return Request(
+    return AgentAccessRecord(
         service, request.method.decode("latin-1"), request.getRequestHostname().decode("latin-1"),
         request.uri.decode("latin-1"), request.getClientAddress().host, trace.decode("latin-1"), request.code,
         request.sentLength, seconds,

@@ -14,26 +14,26 @@ from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
 
-from tunnelstack.agent.configured_services import Roster
-from tunnelstack.agent.dialler import Dial
-from tunnelstack.agent.edge_link import Edge
-from tunnelstack.agent.exit_policy import Outlook
+from tunnelstack.agent.configured_services import ConfiguredServices
+from tunnelstack.agent.dialler import DialEndpoint
+from tunnelstack.agent.edge_link import EdgeLink
+from tunnelstack.agent.exit_policy import ExitPolicy
 from tunnelstack.agent.publication import Publication
-from tunnelstack.agent.publications import Offers
-from tunnelstack.agent.requests import Heard
+from tunnelstack.agent.publications import Publications
+from tunnelstack.agent.requests import RequestObserver
 from tunnelstack.agent.uplink import Uplink
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.config.reload import difference
-from tunnelstack.control.process.exit_status import Ending
+from tunnelstack.control.process.exit_status import FatalError
 from tunnelstack.dialect.native.agent import (
     DiallingServiceStreams,
     NativeLink,
     ServiceStreams,
     TargetStreams,
 )
-from tunnelstack.dialect.native.protocol import HTTP, RESERVED, TCP
+from tunnelstack.dialect.native.protocol import HTTP, RESERVED_PREFIX, TCP
 from tunnelstack.errors import UsageError
-from tunnelstack.handler.target_allowlist import Allowed
+from tunnelstack.handler.target_allowlist import TargetAllowlist
 from tunnelstack.handler.tcp import TCPHandler
 from tunnelstack.interfaces import IStreamHandler
 from tunnelstack.records import Service
@@ -46,8 +46,8 @@ class AgentService(MultiService):
 
     @ivar config: the L{AgentConfig}.
     @ivar handlers: of streams, by the name of their protocol.
-    @ivar heard: called with each L{Request<tunnelstack.agent.requests.Request>} that is over; to be set before the service is
-        started, C{None} if nobody wants to know.
+    @ivar requestObserver: called with each L{Request<tunnelstack.agent.requests.Request>} that is over; to be set before the
+        service is started, C{None} if nobody wants to know.
     """
 
     log = Logger()
@@ -67,22 +67,24 @@ class AgentService(MultiService):
         super().__init__()
         self.config = config
         self.clock = reactor
-        self.heard: Heard | None = None
-        self._offers = Offers(reactor, random)
-        self._edges: list[Edge] = []
+        self.requestObserver: RequestObserver | None = None
+        self._publications = Publications(reactor, random)
+        self._edges: list[EdgeLink] = []
         self.handlers: dict[bytes, Any] = {
-            HTTP: ServiceStreams(("http",), self._offers.find, self._offers.host), TCP: self._dialled(config),
+            HTTP: ServiceStreams(("http",), self._publications.find, self._publications.host),
+            TCP: self._makeTargetStreams(config),
         }
         if plugins:
             for handler in getPlugins(IStreamHandler):
                 self.handle(handler.name, handler)
-        self._roster = Roster(reactor, self._offers, self.handlers)
-        self._outlook = Outlook(reactor, config.giveUpAfterSeconds)
-        self._outlook.whenEnded().addCallback(self._over)
+        self._configured = ConfiguredServices(reactor, self._publications, self.handlers)
+        self._exitPolicy = ExitPolicy(reactor, config.giveUpAfterSeconds)
+        self._exitPolicy.whenFailed().addCallback(self._failed)
         self._waiting: list[Deferred[NativeLink]] = []
         self._edges += [
-            Edge(
-                reactor, address, config, self.handlers, self._offers, self._outlook, linked=self._linked, random=random,
+            EdgeLink(
+                reactor, address, config, self.handlers, self._publications, self._exitPolicy,
+                linked=self._linkUp, random=random,
             )
             for address in config.edges
         ]
@@ -91,18 +93,18 @@ class AgentService(MultiService):
             from tunnelstack.agent.device import DeviceService  # with Conch below it, which is slow to load
 
             self._devices = [
-                DeviceService(reactor, device, config, self._outlook, random=random) for device in config.devices
+                DeviceService(reactor, device, config, self._exitPolicy, random=random) for device in config.devices
             ]
         for service in self._devices:
             service.setServiceParent(self)
 
-    def _dialled(self, config: AgentConfig) -> TargetStreams:
+    def _makeTargetStreams(self, config: AgentConfig) -> TargetStreams:
         """
         Who serves streams that are no requests: for services, and for what may be dialled.
         """
-        services = DiallingServiceStreams(("tcp", "stream", "ssh"), self._offers.find, self._offers.host)
+        services = DiallingServiceStreams(("tcp", "stream", "ssh"), self._publications.find, self._publications.host)
         return TargetStreams(
-            services, Allowed(config.targets),
+            services, TargetAllowlist(config.targets),
             lambda host, port: TCPHandler(hostEndpoint(self.clock, host, port), self.clock),
         )
 
@@ -120,7 +122,7 @@ class AgentService(MultiService):
         @param handler: an C{IProtocolFactory}, or an L{IDiallingHandler<tunnelstack.interfaces.IDiallingHandler>}.
         @raise UsageError: a name that is tunnelstack's own.
         """
-        if name.startswith(RESERVED):
+        if name.startswith(RESERVED_PREFIX):
             raise UsageError("names below /tunnelstack/ are tunnelstack's own", name=name)
         self._handle(name, handler)
 
@@ -134,7 +136,7 @@ class AgentService(MultiService):
         """
         What is offered.
         """
-        return self._offers.publications
+        return self._publications.publications
 
     @property
     def streams(self) -> int:
@@ -154,7 +156,7 @@ class AgentService(MultiService):
         @param optional: that the token does not allow it is no news.
         @raise UsageError: there is one of that kind and name.
         """
-        return self._offers.publish(service, handler, shown, optional=optional)
+        return self._publications.publish(service, handler, shown, optional=optional)
 
     def dial(self, to: str, purpose: str = "") -> IStreamClientEndpoint:
         """
@@ -163,23 +165,23 @@ class AgentService(MultiService):
         @param to: a service, C{agent/service}, or an agent's name.
         @param purpose: C{""} for the service itself, or the name of a stream protocol.
         """
-        return Dial(self.clock, self.whenLinked, to, purpose)
+        return DialEndpoint(self.clock, self.whenLinked, to, purpose)
 
     def whenLinked(self) -> Deferred[NativeLink]:
         """
-        @return: fires with a session, as soon as there is one; fails with the L{Ending} if there will be none.
+        @return: fires with a session, as soon as there is one; fails with the L{FatalError} if there will be none.
         """
         linked: Deferred[NativeLink] = Deferred(lambda cancelled: self._waiting.remove(cancelled))
         links = self._links
         if links:
             linked.callback(links[0])
-        elif self._outlook.ending is not None:
-            return fail(self._outlook.ending)
+        elif self._exitPolicy.fatalError is not None:
+            return fail(self._exitPolicy.fatalError)
         else:
             self._waiting.append(linked)
         return linked
 
-    def _linked(self, link: NativeLink) -> None:
+    def _linkUp(self, link: NativeLink) -> None:
         waiting, self._waiting = self._waiting, []
         for linked in waiting:
             linked.callback(link)
@@ -191,8 +193,8 @@ class AgentService(MultiService):
         Publish what the configuration says, and dial.
         """
         super().startService()
-        self._roster.change(self.config.services, self.heard)
-        self._outlook.start()
+        self._configured.update(self.config.services, self.requestObserver)
+        self._exitPolicy.start()
         for edge in self._edges:
             edge.uplink.start()
 
@@ -201,9 +203,9 @@ class AgentService(MultiService):
         """
         Drain the sessions, for as long as the configuration says.
         """
-        self._outlook.stop()
+        self._exitPolicy.stop()
         yield self._stopUplinks()
-        self._roster.close()
+        self._configured.close()
         yield super().stopService()
 
     def _stopUplinks(self) -> Deferred[Any]:
@@ -211,7 +213,7 @@ class AgentService(MultiService):
         Announce nothing any more, and let what is under way end.
         """
         for edge in self._edges:
-            edge.retire()
+            edge.stopPublishing()
         return DeferredList([uplink.stop() for uplink in self._uplinks()], consumeErrors=True)
 
     def _uplinks(self) -> list[Uplink]:
@@ -228,13 +230,13 @@ class AgentService(MultiService):
         """
         found = difference(self.config, config)
         before, after = self.config, found.config
-        self._roster.change(after.services, self.heard)
+        self._configured.update(after.services, self.requestObserver)
         self.config = after
         if after.targets != before.targets:
-            self._handle(TCP, self._dialled(after))
+            self._handle(TCP, self._makeTargetStreams(after))
         for uplink in self._uplinks():
-            uplink.cap, uplink.drainSeconds = after.backoffSeconds, after.drainSeconds
-        self._outlook.patient(after.giveUpAfterSeconds)
+            uplink.maxBackoff, uplink.drainSeconds = after.backoffSeconds, after.drainSeconds
+        self._exitPolicy.setGiveUpSeconds(after.giveUpAfterSeconds)
         sentences = found.sentences("the agent")
         for sentence in sentences:
             self.log.info("{what}", what=sentence, status="reload")
@@ -251,13 +253,13 @@ class AgentService(MultiService):
             state: dict[str, Any] = {"service": f"{service.kind}:{service.name}", "granted": grant is not None}
             self.log.info("{report}", report=state | {"url": grant.url if grant is not None else ""}, status="state")
 
-    def whenEnded(self) -> Deferred[Ending]:
+    def whenFailed(self) -> Deferred[FatalError]:
         """
-        @return: fires with the L{Ending} that keeps the agent from going on.
+        @return: fires with the L{FatalError} that keeps the agent from going on.
         """
-        return self._outlook.whenEnded()
+        return self._exitPolicy.whenFailed()
 
-    def _over(self, why: Ending) -> Ending:
+    def _failed(self, why: FatalError) -> FatalError:
         self._stopUplinks()
         waiting, self._waiting = self._waiting, []
         for linked in waiting:

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
-from tunnelstack.agent.requests import Heard, fromExchange, fromSite
+from tunnelstack.agent.requests import RequestObserver, recordFromExchange, recordFromSite
 from tunnelstack.agent.target import Target
 from tunnelstack.control.config.records import EMBEDDED, ServiceConfig
 from tunnelstack.exchange.forward import Forwarder
@@ -26,7 +26,7 @@ from tunnelstack.records import Service
 
 
 @define(eq=False)
-class Served:
+class RunningService:
     """
     What is announced, who serves it, and what a status line says of it.
 
@@ -44,17 +44,22 @@ class Served:
     drain: Callable[[], object] = lambda: None
 
 
-def serve(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any], heard: Heard | None = None) -> Served:
+def buildService(
+    reactor: Any,
+    config: ServiceConfig,
+    handlers: Mapping[bytes, Any],
+    requestObserver: RequestObserver | None = None,
+) -> RunningService:
     """
     @param handlers: of streams, by name, for services of the kind C{stream}.
-    @param heard: called with each HTTP request that is over.
+    @param requestObserver: called with each HTTP request that is over.
     @raise ConfigurationError: the target is none.
     """
-    return KINDS[config.kind](reactor, config, handlers, heard)
+    return KINDS[config.kind](reactor, config, handlers, requestObserver)
 
 
 @implementer(IExchangeServer)
-class Exchanges(Factory):
+class ExchangeFactory(Factory):
     """
     Builds the serving side of streams that carry HTTP exchanges.
 
@@ -63,14 +68,14 @@ class Exchanges(Factory):
 
     noisy = False
 
-    def __init__(self, server: Forwarder, clock: Any, name: str, heard: Heard | None) -> None:
+    def __init__(self, server: Forwarder, clock: Any, name: str, requestObserver: RequestObserver | None) -> None:
         self.server = server
         self._clock = clock
         self._name = name
-        self._heard = heard
+        self._requestObserver = requestObserver
 
     def buildProtocol(self, address: object) -> HTTPServerProtocol:
-        done = None if self._heard is None else self._done
+        done = None if self._requestObserver is None else self._done
         return HTTPServerProtocol(self, clock=self._clock, done=done)
 
     def exchangeReceived(self, head: Any, exchange: Any) -> Any:
@@ -80,12 +85,17 @@ class Exchanges(Factory):
         return self.server.exchangeReceived(head, exchange)
 
     def _done(self, exchange: Any) -> None:
-        assert self._heard is not None
-        began = exchange.note
-        self._heard(fromExchange(self._name, exchange, 0.0 if began is None else self._clock.seconds() - began))
+        assert self._requestObserver is not None
+        began = exchange.context
+        self._requestObserver(recordFromExchange(self._name, exchange, 0.0 if began is None else self._clock.seconds() - began))
 
 
-def _http(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any], heard: Heard | None = None) -> Served:
+def _http(
+    reactor: Any,
+    config: ServiceConfig,
+    handlers: Mapping[bytes, Any],
+    requestObserver: RequestObserver | None = None,
+) -> RunningService:
     target = Target(config.target)
     site = LocalSite(target.authority or target.shown, host=config.rewriteHost)
     endpoint = target.endpoint(reactor)
@@ -93,22 +103,36 @@ def _http(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any], he
     pool = ExchangePool(endpoint, clock=reactor, timeouts=timeouts, explain=site.explain)
 
     def asked(head: Any, exchange: Any) -> Any:
-        exchange.note = reactor.seconds()
-        return site.asked(head, exchange)
+        exchange.context = reactor.seconds()
+        return site.prepareRequest(head, exchange)
 
-    server = Forwarder(pool.exchange, asked=asked if heard is not None else site.asked, told=site.failed)
-    exchanges = Exchanges(server, reactor, config.name, heard)
-    return Served(Service(name=config.name), exchanges, target.shown, endpoint, pool.close, pool.drain)
+    server = Forwarder(
+        pool.exchange,
+        prepareRequest=asked if requestObserver is not None else site.prepareRequest,
+        onFailure=site.failed,
+    )
+    exchanges = ExchangeFactory(server, reactor, config.name, requestObserver)
+    return RunningService(Service(name=config.name), exchanges, target.shown, endpoint, pool.close, pool.drain)
 
 
-def _tcp(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any], heard: Heard | None = None) -> Served:
+def _tcp(
+    reactor: Any,
+    config: ServiceConfig,
+    handlers: Mapping[bytes, Any],
+    requestObserver: RequestObserver | None = None,
+) -> RunningService:
     target = Target(config.target)
     endpoint = target.endpoint(reactor)
     service = Service(name=config.name, kind="tcp", port=config.remotePort)
-    return Served(service, TCPHandler(endpoint, reactor), target.shown, endpoint)
+    return RunningService(service, TCPHandler(endpoint, reactor), target.shown, endpoint)
 
 
-def _folder(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any], heard: Heard | None = None) -> Served:
+def _serveFolder(
+    reactor: Any,
+    config: ServiceConfig,
+    handlers: Mapping[bytes, Any],
+    requestObserver: RequestObserver | None = None,
+) -> RunningService:
     from twisted.web.server import Request, Site
     from twisted.web.static import File
 
@@ -121,45 +145,57 @@ def _folder(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any], 
 
     site = Site(File(config.target), requestFactory=Timed, reactor=reactor)
     site.noisy = False
-    site.log = _siteLog(reactor, config.name, heard)  # type: ignore[assignment,method-assign]
+    site.log = _siteLog(reactor, config.name, requestObserver)  # type: ignore[assignment,method-assign]
     site.doStart()                            # it has no port that would
     service = Service(name=config.name, perVisitor=True)
-    return Served(service, site, config.target, None, site.doStop)
+    return RunningService(service, site, config.target, None, site.doStop)
 
 
-def _siteLog(clock: Any, name: str, heard: Heard | None) -> Callable[[Any], None]:
+def _siteLog(clock: Any, name: str, requestObserver: RequestObserver | None) -> Callable[[Any], None]:
     """
     What C{twisted.web} calls when a request is over.
     """
 
     def log(request: Any) -> None:
-        if heard is not None:
-            heard(fromSite(name, request, clock.seconds() - request.began))
+        if requestObserver is not None:
+            requestObserver(recordFromSite(name, request, clock.seconds() - request.began))
 
     return log
 
 
-def _stream(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any], heard: Heard | None = None) -> Served:
+def _stream(
+    reactor: Any,
+    config: ServiceConfig,
+    handlers: Mapping[bytes, Any],
+    requestObserver: RequestObserver | None = None,
+) -> RunningService:
     name = config.target.encode()
-    return Served(Service(name=config.name, kind="stream"), _Protocol(name, handlers), config.target)
+    return RunningService(Service(name=config.name, kind="stream"), _HandlerByName(name, handlers), config.target)
 
 
-def _ssh(reactor: Any, config: ServiceConfig, handlers: Mapping[bytes, Any], heard: Heard | None = None) -> Served:
+def _ssh(
+    reactor: Any,
+    config: ServiceConfig,
+    handlers: Mapping[bytes, Any],
+    requestObserver: RequestObserver | None = None,
+) -> RunningService:
     service = Service(name=config.name, kind="ssh")
     if config.target == EMBEDDED:
-        from tunnelstack.agent.ssh_server import embedded  # with Conch below it, which is slow to load
+        from tunnelstack.agent.ssh_server import (
+            makeEmbeddedServer,  # with Conch below it, which is slow to load
+        )
 
-        server = embedded(
+        server = makeEmbeddedServer(
             reactor, config.hostKeysFile, authorizedKeysFile=config.authorizedKeysFile, passwordsFile=config.passwordsFile,
             users=config.users,
         )
-        return Served(service, server, EMBEDDED)
+        return RunningService(service, server, EMBEDDED)
     target = Target(config.target)
     endpoint = target.endpoint(reactor)
-    return Served(service, TCPHandler(endpoint, reactor), target.shown, endpoint)
+    return RunningService(service, TCPHandler(endpoint, reactor), target.shown, endpoint)
 
 
-class _Protocol:
+class _HandlerByName:
     """
     Serves a service's streams with the handler of a stream protocol's name.
     """
@@ -179,6 +215,6 @@ class _Protocol:
         return built
 
 
-KINDS: dict[str, Callable[[Any, ServiceConfig, Mapping[bytes, Any], Heard | None], Served]] = {
-    "http": _http, "tcp": _tcp, "serve": _folder, "stream": _stream, "ssh": _ssh,
+KINDS: dict[str, Callable[[Any, ServiceConfig, Mapping[bytes, Any], RequestObserver | None], RunningService]] = {
+    "http": _http, "tcp": _tcp, "serve": _serveFolder, "stream": _stream, "ssh": _ssh,
 }  # fmt: skip

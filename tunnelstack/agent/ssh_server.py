@@ -12,28 +12,28 @@ from twisted.conch.ssh.keys import Key
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
 from tunnelstack.errors import ConfigurationError
-from tunnelstack.handler.ssh.credentials import AuthorizedKeys, Logins, PasswordFile
+from tunnelstack.handler.ssh.credentials import AuthorizedKeys, LoginPolicy, PasswordFile
 from tunnelstack.handler.ssh.host_keys import hostKeys
 from tunnelstack.handler.ssh.local_user import ownUser
 from tunnelstack.handler.ssh.server import EmbeddedSSH
 
-Elsewhere = Callable[[str, Key], Any]
+KeyCheck = Callable[[str, Key], Any]
 """Whether somebody else vouches for a user's key; gives a C{bool}, or a C{Deferred} of one."""
 
 
-def embedded(
+def makeEmbeddedServer(
     reactor: Any, hostKeysFile: str, *, authorizedKeysFile: str = "", passwordsFile: str = "", users: Iterable[str] = (),
-    elsewhere: Elsewhere | None = None,
+    externalCheck: KeyCheck | None = None,
 ) -> EmbeddedSSH:
     """
     A server that works as the user of this process.
 
     @param hostKeysFile: made if it is not there.
     @param users: names by which keys open it; without any, the user's own.
-    @param elsewhere: who else is asked about a key.
+    @param externalCheck: who else is asked about a key.
     @raise ConfigurationError: nobody could log in, or a file cannot be used.
     """
-    if not (authorizedKeysFile or passwordsFile or elsewhere):
+    if not (authorizedKeysFile or passwordsFile or externalCheck):
         raise ConfigurationError("nobody could log in to the embedded SSH server: name authorized keys, or passwords")
     for path in filter(None, (authorizedKeysFile, passwordsFile)):
         if not Path(path).is_file():
@@ -43,11 +43,11 @@ def embedded(
     def good(user: str, key: Key) -> Deferred[bool]:
         if own is not None and own.check(user, key):
             return succeed(True)
-        return succeed(False) if elsewhere is None else maybeDeferred(elsewhere, user, key)
+        return succeed(False) if externalCheck is None else maybeDeferred(externalCheck, user, key)
 
     user = ownUser("", "")
-    logins = Logins(
+    logins = LoginPolicy(
         passwords=PasswordFile(Path(passwordsFile)) if passwordsFile else None,
-        keys=good if own is not None or elsewhere is not None else None, users=frozenset(users) or frozenset((user.name,)),
+        keys=good if own is not None or externalCheck is not None else None, users=frozenset(users) or frozenset((user.name,)),
     )
     return EmbeddedSSH(reactor, hostKeys(Path(hostKeysFile)), logins, user=user)

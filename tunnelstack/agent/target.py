@@ -15,7 +15,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
 from tunnelstack.errors import ConfigurationError
-from tunnelstack.transport.host_endpoint import hostEndpoint, tooLate
+from tunnelstack.transport.host_endpoint import connectTimedOut, hostEndpoint
 
 PORT = re.compile(r"[0-9]{1,5}")
 HOST_AND_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[0-9A-Za-z._-]+)):(?P<port>[0-9]{1,5})")
@@ -85,7 +85,7 @@ def _hostAndPort(text: str) -> tuple[str, int]:
     return host, port
 
 
-def why(failure: Failure) -> str:
+def failureReason(failure: Failure) -> str:
     """
     A failure to connect, in a few words for a sentence: C{"nothing listens"}.
     """
@@ -106,12 +106,12 @@ def probe(endpoint: IStreamClientEndpoint, clock: Any) -> Deferred[str]:
 
     @return: C{""}, or why not in a few words.
     """
-    tried: Deferred[Any] = endpoint.connect(_Visit())
-    tried.addTimeout(PROBE_SECONDS, clock, tooLate)
-    return tried.addCallbacks(lambda _: "", why)
+    tried: Deferred[Any] = endpoint.connect(_ProbeFactory())
+    tried.addTimeout(PROBE_SECONDS, clock, connectTimedOut)
+    return tried.addCallbacks(lambda _: "", failureReason)
 
 
-class _Visit(Factory):
+class _ProbeFactory(Factory):
     """
     Connects and goes.
     """
@@ -122,10 +122,10 @@ class _Visit(Factory):
         """
         Nobody who stays.
         """
-        return _Visitor()
+        return _ProbeProtocol()
 
 
-class _Visitor(Protocol):
+class _ProbeProtocol(Protocol):
     transport: Any
 
     def connectionMade(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import random
 from typing import Any
-from typing import Protocol as Promise
+from typing import Protocol as TypingProtocol
 
 from attrs import define, field
 from automat import TypeMachineBuilder
@@ -20,10 +20,10 @@ from twisted.python.failure import Failure
 
 from tunnelstack.errors import PeerError, Refused
 
-FIRST_SECONDS = 1.0
+FIRST_BACKOFF_SECONDS = 1.0
 """The bound of the first wait."""
 
-CAP_SECONDS = 30.0
+MAX_BACKOFF_SECONDS = 30.0
 """The bound that is not doubled any more, unless the configuration has another."""
 
 STABLE_SECONDS = 60.0
@@ -33,7 +33,7 @@ REFUSED_SECONDS = 60.0
 """Seconds to wait where another attempt needs somebody to change something: the credential was refused, or no edge is there."""
 
 
-class Link(Promise):
+class Link(TypingProtocol):
     """
     What dialling gives: a session with an edge.
     """
@@ -54,7 +54,7 @@ class Link(Promise):
         """
 
 
-class Observer(Promise):
+class UplinkObserver(TypingProtocol):
     """
     Who hears of what becomes of an uplink.
     """
@@ -75,7 +75,7 @@ class Observer(Promise):
         """
 
 
-class _Inputs(Promise):
+class _Inputs(TypingProtocol):
     """
     What may happen to an uplink.
     """
@@ -84,7 +84,7 @@ class _Inputs(Promise):
     def connected(self, link: Link) -> None: ...
     def failed(self, reason: BaseException) -> None: ...
     def lost(self, reason: BaseException) -> None: ...
-    def timeUp(self) -> None: ...
+    def retryTimeout(self) -> None: ...
     def stop(self) -> None: ...
 
 
@@ -111,14 +111,14 @@ class _Core:
         assert self.inputs is not None
         self.attempt = attempt = uplink._dial()
         attempt.addCallbacks(self.inputs.connected, lambda failure: self._failed(failure))
-        attempt.addErrback(self._defect)
+        attempt.addErrback(self._unexpectedError)
 
     def _failed(self, failure: Failure) -> None:
         if not failure.check(CancelledError) or self.attempt is not None:
             assert self.inputs is not None
             self.inputs.failed(failure.value or ConnectionError())
 
-    def _defect(self, failure: Failure) -> None:
+    def _unexpectedError(self, failure: Failure) -> None:
         self.uplink.log.failure("an uplink failed", failure=failure)
 
     def up(self, link: Link) -> None:
@@ -130,22 +130,22 @@ class _Core:
         self.link = link
         self.upSince = self.uplink._clock.seconds()
         self.uplink._observer.uplinkUp(self.uplink, link)
-        link.whenLost().addCallback(self.inputs.lost).addErrback(self._defect)
+        link.whenLost().addCallback(self.inputs.lost).addErrback(self._unexpectedError)
 
     def wait(self, seconds: float) -> None:
         """
         Dial again later.
         """
         assert self.inputs is not None
-        self.timer = self.uplink._clock.callLater(seconds, self.inputs.timeUp)
+        self.timer = self.uplink._clock.callLater(seconds, self.inputs.retryTimeout)
 
-    def after(self, reason: BaseException) -> float:
+    def backoff(self, reason: BaseException) -> float:
         """
         @return: seconds to wait after a failure.
         """
         if isinstance(reason, (Refused, PeerError)):
             return REFUSED_SECONDS * (0.75 + 0.5 * self.uplink._random())
-        bound = min(self.uplink.cap, FIRST_SECONDS * 2.0 ** min(self.failures, 16))
+        bound = min(self.uplink.maxBackoff, FIRST_BACKOFF_SECONDS * 2.0 ** min(self.failures, 16))
         self.failures += 1
         return bound * self.uplink._random()
 
@@ -160,7 +160,7 @@ _stopped = _builder.state("stopped")
 
 
 @_idle.upon(_Inputs.start).to(_dialling)
-def _first(inputs: _Inputs, core: _Core) -> None:
+def _dialFirst(inputs: _Inputs, core: _Core) -> None:
     core.inputs = inputs
     core.dial()
 
@@ -173,7 +173,7 @@ def _connected(inputs: _Inputs, core: _Core, link: Link) -> None:
 @_dialling.upon(_Inputs.failed).to(_waiting)
 def _notConnected(inputs: _Inputs, core: _Core, reason: BaseException) -> None:
     core.attempt = None
-    seconds = core.after(reason)
+    seconds = core.backoff(reason)
     core.wait(seconds)
     core.uplink._observer.uplinkFailed(core.uplink, reason, seconds)
 
@@ -183,12 +183,12 @@ def _lost(inputs: _Inputs, core: _Core, reason: BaseException) -> None:
     core.link = None
     if core.uplink._clock.seconds() - core.upSince >= STABLE_SECONDS:
         core.failures = 0
-    core.wait(core.after(reason))
+    core.wait(core.backoff(reason))
     core.uplink._observer.uplinkDown(core.uplink, reason)
 
 
-@_waiting.upon(_Inputs.timeUp).to(_dialling)
-def _again(inputs: _Inputs, core: _Core) -> None:
+@_waiting.upon(_Inputs.retryTimeout).to(_dialling)
+def _redial(inputs: _Inputs, core: _Core) -> None:
     core.timer = None
     core.dial()
 
@@ -197,7 +197,7 @@ def _again(inputs: _Inputs, core: _Core) -> None:
 def _drain(inputs: _Inputs, core: _Core) -> None:
     assert core.link is not None
     core.timer = core.uplink._clock.callLater(core.uplink.drainSeconds, core.link.abort, "the drain took too long")
-    core.link.drain().addErrback(core._defect)
+    core.link.drain().addErrback(core._unexpectedError)
 
 
 @_draining.upon(_Inputs.lost).to(_stopped)
@@ -205,35 +205,35 @@ def _drained(inputs: _Inputs, core: _Core, reason: BaseException) -> None:
     core.link = None
     if core.timer.active():
         core.timer.cancel()
-    _tellStopped(core)
+    _fireStopped(core)
 
 
 @_dialling.upon(_Inputs.stop).to(_stopped)
-def _giveUpDialling(inputs: _Inputs, core: _Core) -> None:
+def _cancelDialling(inputs: _Inputs, core: _Core) -> None:
     attempt, core.attempt = core.attempt, None
     if attempt is not None:
         attempt.cancel()
-    _tellStopped(core)
+    _fireStopped(core)
 
 
 @_waiting.upon(_Inputs.stop).to(_stopped)
-def _giveUpWaiting(inputs: _Inputs, core: _Core) -> None:
+def _cancelWaiting(inputs: _Inputs, core: _Core) -> None:
     core.timer.cancel()
-    _tellStopped(core)
+    _fireStopped(core)
 
 
 @_idle.upon(_Inputs.stop).to(_stopped)
-def _neverBegan(inputs: _Inputs, core: _Core) -> None:
-    _tellStopped(core)
+def _stopIdle(inputs: _Inputs, core: _Core) -> None:
+    _fireStopped(core)
 
 
 @_stopped.upon(_Inputs.stop).loop()
 def _stoppedAlready(inputs: _Inputs, core: _Core) -> None:
-    _tellStopped(core)
+    _fireStopped(core)
 
 
 @_stopped.upon(_Inputs.connected).loop()
-def _tooLate(inputs: _Inputs, core: _Core, link: Link) -> None:
+def _abortLateLink(inputs: _Inputs, core: _Core, link: Link) -> None:
     link.abort("the agent has stopped")
 
 
@@ -244,7 +244,7 @@ _stopped.upon(_Inputs.lost).loop().returns(None)
 _build = _builder.build()
 
 
-def _tellStopped(core: _Core) -> None:
+def _fireStopped(core: _Core) -> None:
     waiting, core.stopped = core.stopped, []
     for stopped in waiting:
         stopped.callback(None)
@@ -255,7 +255,7 @@ class Uplink:
     An agent's way to one edge.
 
     @ivar link: the session, while there is one.
-    @ivar cap: the bound of the waits, in seconds.
+    @ivar maxBackoff: the bound of the waits, in seconds.
     @ivar drainSeconds: for streams under way when it is stopped.
     """
 
@@ -265,9 +265,9 @@ class Uplink:
         self,
         clock: Any,
         dial: Callable[[], Deferred[Any]],
-        observer: Observer,
+        observer: UplinkObserver,
         *,
-        cap: float = CAP_SECONDS,
+        maxBackoff: float = MAX_BACKOFF_SECONDS,
         drainSeconds: float = 30.0,
         random: Callable[[], float] = random,
     ) -> None:
@@ -278,7 +278,7 @@ class Uplink:
         self._clock = clock
         self._dial = dial
         self._observer = observer
-        self.cap = cap
+        self.maxBackoff = maxBackoff
         self.drainSeconds = drainSeconds
         self._random = random
         self._core = _Core(self)

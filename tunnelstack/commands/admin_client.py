@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 from twisted.python import usage
 
 from tunnelstack.control.config.sources import Sources
-from tunnelstack.control.config.state_dir import ADMIN, reachable
-from tunnelstack.control.options import Options as BaseOptions
-from tunnelstack.control.process.exit_status import STOPPED, Ending
+from tunnelstack.control.config.state_dir import ADMIN_SOCKET, socketPath
+from tunnelstack.control.options import BaseOptions
+from tunnelstack.control.process.exit_status import STOPPED, FatalError
 
-SCREEN = """
+HELP = """
 Usage: tunnelstack status|agents|routes|streams [--json] [--admin PATH|URL]
 
 What a running edge is doing.
@@ -43,11 +43,11 @@ Options                 Environment        Default
 Exit codes: 0 answered, 64 usage, 69 no edge runs there.
 """
 
-SECONDS = 10.0
+TIMEOUT_SECONDS = 10.0
 """Seconds in which an edge answers."""
 
 
-class NoEdge(Ending):
+class EdgeNotReachable(FatalError):
     """
     No edge answers.
     """
@@ -55,7 +55,7 @@ class NoEdge(Ending):
     code = 69
 
 
-class EdgeSays(Ending):
+class AdminRequestFailed(FatalError):
     """
     The edge answers, and says no.
 
@@ -74,7 +74,7 @@ class Options(BaseOptions):
     The command line.
     """
 
-    screen = SCREEN
+    helpText = HELP
     optFlags = [["json", "j", "one JSON object"]]
     optParameters = [["admin", None, None, "the Unix socket, or a URL"]]
 
@@ -90,26 +90,26 @@ def main(options: Options) -> int:
     """
     @return: the exit code.
     """
-    said = ask("GET", f"/{options.command}", where(options["admin"]))
-    sys.stdout.write(json.dumps(said, indent=2) + "\n" if options["json"] else SHOWN[options.command](said))
+    said = adminRequest("GET", f"/{options.command}", adminAddress(options["admin"]))
+    sys.stdout.write(json.dumps(said, indent=2) + "\n" if options["json"] else FORMATTERS[options.command](said))
     return STOPPED
 
 
-def where(given: str | None, environ: Mapping[str, str] = os.environ) -> str:
+def adminAddress(given: str | None, environ: Mapping[str, str] = os.environ) -> str:
     """
     Where an edge is asked: what was given, or else the environment's, or else the socket in the state folder.
     """
-    return given or environ.get("TUNNELSTACK_ADMIN") or str(Sources(environ).state.path(ADMIN))
+    return given or environ.get("TUNNELSTACK_ADMIN") or str(Sources(environ).state.path(ADMIN_SOCKET))
 
 
-def ask(method: str, path: str, at: str, said: Any = None) -> Any:
+def adminRequest(method: str, path: str, at: str, said: Any = None) -> Any:
     """
     Ask an edge, and wait for its answer.
 
     @param at: the path of its socket, or a URL.
     @param said: what goes with a C{POST}.
-    @raise NoEdge: there is none.
-    @raise EdgeSays: the answer is no.
+    @raise EdgeNotReachable: there is none.
+    @raise AdminRequestFailed: the answer is no.
     """
     connection = _connection(at)
     try:
@@ -117,11 +117,11 @@ def ask(method: str, path: str, at: str, said: Any = None) -> Any:
         response = connection.getresponse()
         answer = json.loads(response.read())
     except (OSError, HTTPException, ValueError) as error:
-        raise NoEdge(f"no edge answers at {at}: {getattr(error, 'strerror', None) or error}") from None
+        raise EdgeNotReachable(f"no edge answers at {at}: {getattr(error, 'strerror', None) or error}") from None
     finally:
         connection.close()
     if response.status != 200 and not (response.status == 503 and "error" not in answer):
-        raise EdgeSays(str(answer.get("error", response.status)), response.status)
+        raise AdminRequestFailed(str(answer.get("error", response.status)), response.status)
     return answer
 
 
@@ -130,7 +130,7 @@ def _connection(at: str) -> HTTPConnection:
         return _UnixConnection(at)
     try:
         parts = urlsplit(at)
-        return HTTPConnection(parts.hostname or "localhost", parts.port or 80, timeout=SECONDS)
+        return HTTPConnection(parts.hostname or "localhost", parts.port or 80, timeout=TIMEOUT_SECONDS)
     except ValueError:
         raise usage.UsageError(f"--admin must be a path or a URL such as http://127.0.0.1:9000, not {at!r}") from None
 
@@ -141,17 +141,17 @@ class _UnixConnection(HTTPConnection):
     """
 
     def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=SECONDS)
+        super().__init__("localhost", timeout=TIMEOUT_SECONDS)
         self._path = path
 
     def connect(self) -> None:
         """
         Instead of a TCP connection.
         """
-        path, descriptor = reachable(Path(self._path))
+        path, descriptor = socketPath(Path(self._path))
         try:
             self.sock = socket.socket(socket.AF_UNIX)
-            self.sock.settimeout(SECONDS)
+            self.sock.settimeout(TIMEOUT_SECONDS)
             self.sock.connect(path)
         finally:
             with suppress(OSError):
@@ -163,7 +163,7 @@ class _UnixConnection(HTTPConnection):
 Row = Sequence[object]
 
 
-def table(heads: Row, rows: Iterable[Row]) -> str:
+def formatTable(heads: Row, rows: Iterable[Row]) -> str:
     """
     Rows under their heads, in columns.
     """
@@ -174,7 +174,7 @@ def table(heads: Row, rows: Iterable[Row]) -> str:
     )
 
 
-def octets(count: int) -> str:
+def formatOctets(count: int) -> str:
     """
     A number of octets as people read it.
     """
@@ -186,7 +186,7 @@ def octets(count: int) -> str:
     return f"{size:.1f} GiB"
 
 
-def lasting(seconds: float | None) -> str:
+def formatDuration(seconds: float | None) -> str:
     """
     A time as people read it: C{"2d 3h"}, C{"5m 7s"}.
     """
@@ -205,22 +205,24 @@ def _status(said: Any) -> str:
     rows = [
         ("edge", f"{said['state']}   {said['url']}   version {said['version']}, process {said['pid']}"),
         ("listening", ", ".join(said["listening"])),
-        ("up", lasting(said["uptime_seconds"])),
+        ("up", formatDuration(said["uptime_seconds"])),
         ("agents", f"{said['agents']} ({said['sessions']} sessions, {said['services']} services)"),
         ("streams", said["streams"]),
         ("visitors", said["visitors"]),
-        ("traffic", f"{octets(said['octets_in'])} from agents, {octets(said['octets_out'])} to them"),
+        ("traffic", f"{formatOctets(said['octets_in'])} from agents, {formatOctets(said['octets_out'])} to them"),
     ]
     return "".join(f"{name:<10} {value}\n" for name, value in rows)
 
 
 def _agents(said: Any) -> str:
-    return table(
+    return formatTable(
         ("AGENT", "FOR", "PEER", "CREDENTIAL", "SERVICES", "STREAMS", "IN", "OUT", ""),
         [
             (
-                each["agent"], lasting(each["seconds"]), each["peer"], each["credential"], " ".join(each["services"]) or "-",
-                each["streams"], octets(each["octets_in"]), octets(each["octets_out"]), "" if each["healthy"] else "draining",
+                each["agent"], formatDuration(each["seconds"]), each["peer"], each["credential"],
+                " ".join(each["services"]) or "-",
+                each["streams"], formatOctets(each["octets_in"]), formatOctets(each["octets_out"]),
+                "" if each["healthy"] else "draining",
             )
             for each in said["agents"]
         ],
@@ -228,7 +230,7 @@ def _agents(said: Any) -> str:
 
 
 def _routes(said: Any) -> str:
-    return table(
+    return formatTable(
         ("PUBLIC", "TO", "AGENTS", ""),
         [
             (each["public"], f"{each['kind']}:{each['to']}", " ".join(each["agents"]) or "nobody is there",
@@ -239,15 +241,15 @@ def _routes(said: Any) -> str:
 
 
 def _streams(said: Any) -> str:
-    return table(
+    return formatTable(
         ("AGENT", "STREAM", "PROTOCOL", "SERVICE", "QUEUED"),
         [
-            (each["agent"], each["stream"], each["protocol"] or "-", each["service"] or "-", octets(each["queued"]))
+            (each["agent"], each["stream"], each["protocol"] or "-", each["service"] or "-", formatOctets(each["queued"]))
             for each in said["streams"]
         ],
     )
 
 
-SHOWN: dict[str, Callable[[Any], str]] = {
+FORMATTERS: dict[str, Callable[[Any], str]] = {
     "status": _status, "agents": _agents, "routes": _routes, "streams": _streams,
 }  # fmt: skip

@@ -11,14 +11,14 @@ from twisted.python import usage
 
 from tunnelstack.agent.target import Target
 from tunnelstack.control.config.reader import parse, readFile
-from tunnelstack.control.config.records import AgentConfig, EdgeConfig, Listener, Route
-from tunnelstack.control.options import Options as BaseOptions
+from tunnelstack.control.config.records import AgentConfig, EdgeConfig, ListenerConfig, Route
+from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import CONFIGURATION, STOPPED
-from tunnelstack.edge.listeners import listening
+from tunnelstack.edge.listeners import makeListener
 from tunnelstack.edge.public.access_policy import usersOf
 from tunnelstack.errors import ConfigurationError
 
-SCREEN = """
+HELP = """
 Usage: tunnelstack check FILE
 
 Says every mistake of a configuration file, an edge's or an agent's: its line, its key, and the nearest known key.
@@ -36,7 +36,7 @@ class Options(BaseOptions):
     The command line.
     """
 
-    screen = SCREEN
+    helpText = HELP
 
     def parseArgs(self, *arguments: str) -> None:
         """
@@ -54,7 +54,7 @@ def main(options: Options) -> int:
     from twisted.internet import reactor
 
     config = parse(readFile(options.path), options.path)
-    mistakes = [f"{options.path}: {mistake}" for mistake in found(reactor, config)]
+    mistakes = [f"{options.path}: {mistake}" for mistake in findMistakes(reactor, config)]
     for mistake in mistakes:
         print(mistake, file=sys.stderr)  # noqa: T201
     if mistakes:
@@ -63,12 +63,12 @@ def main(options: Options) -> int:
     return STOPPED
 
 
-def found(reactor: Any, config: EdgeConfig | AgentConfig) -> list[str]:
+def findMistakes(reactor: Any, config: EdgeConfig | AgentConfig) -> list[str]:
     """
     @return: a sentence for each thing that is written well and cannot be: endpoints, targets.
     """
     if isinstance(config, EdgeConfig):
-        listeners = [*(Listener(endpoint=text) for text in config.listen), *config.listeners]
+        listeners = [*(ListenerConfig(endpoint=text) for text in config.listen), *config.listeners]
         sentences = [*(_listener(reactor, listener) for listener in listeners), *map(_users, config.routes)]
         return [sentence for sentence in sentences if sentence]
     return [sentence for service in config.services if (sentence := _target(reactor, service))]
@@ -83,9 +83,9 @@ def summary(config: EdgeConfig | AgentConfig) -> str:
     return f"an agent; services: {len(config.services)}, edges: {len(config.edges)}"
 
 
-def _listener(reactor: Any, listener: Listener) -> str:
+def _listener(reactor: Any, listener: ListenerConfig) -> str:
     try:
-        listening(reactor, listener)
+        makeListener(reactor, listener)
     except ConfigurationError as wrong:
         return f"listen: {wrong}"
     except Exception as wrong:      # parsers are plugins of anybody, and raise what they like

@@ -21,13 +21,12 @@ from zope.interface import implementer
 from tunnelstack.agent.service import AgentService
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.config.sources import Sources
-from tunnelstack.control.options import Options as BaseOptions
-from tunnelstack.control.options import seconds
-from tunnelstack.control.process.exit_status import DEFECT, STOPPED, Ending, GaveUp, exitCode
+from tunnelstack.control.options import BaseOptions, parseSeconds
+from tunnelstack.control.process.exit_status import INTERNAL_ERROR, STOPPED, FatalError, GaveUp, exitCode
 from tunnelstack.errors import TunnelError
 from tunnelstack.stream.splice import Splice
 
-SCREEN = """
+HELP = """
 Usage: tunnelstack connect NAME [options]
 
 Standard input and output become a stream to what somebody has published.
@@ -51,7 +50,7 @@ Options                        Environment               Default
 Exit codes: 0 the stream ended, 64 usage, 69 not there, 76 no edge there, 77 credential refused, 78 configuration.
 """
 
-PATIENCE = 30.0
+GIVE_UP_SECONDS = 30.0
 
 
 class Options(BaseOptions):
@@ -59,14 +58,14 @@ class Options(BaseOptions):
     The command line, read into C{config}, C{name} and C{purpose}.
     """
 
-    screen = SCREEN
+    helpText = HELP
     optFlags = [["dev", None, "the edge that was started here with --dev"]]
     optParameters = [
         ["purpose", None, "", "ssh, tcp:HOST:PORT, or a stream protocol's name"],
         ["edge", "e", "", "URL of the edge"],
         ["token-file", None, "", "a file that holds the token"],
         ["config", "c", "", "an agent's file"],
-        ["give-up-after", None, str(PATIENCE), "seconds"],
+        ["give-up-after", None, str(GIVE_UP_SECONDS), "seconds"],
     ]
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
@@ -91,14 +90,14 @@ class Options(BaseOptions):
                 f"--purpose is ssh, tcp:HOST:PORT, or a stream protocol's name such as /demo/shout/1.0.0, not {self.purpose!r}"
             )
         sources = Sources(self._environ)
-        agent = AgentConfig() if self["dev"] and not self["config"] else sources.agentFile(self["config"])
+        agent = AgentConfig() if self["dev"] and not self["config"] else sources.readAgentFile(self["config"])
         self.config = AgentConfig(
             edges=sources.edges(self["edge"], self["token-file"], dev=bool(self["dev"]), agent=agent),
-            giveUpAfterSeconds=seconds(self["give-up-after"], "give-up-after"), drainSeconds=1.0,
+            giveUpAfterSeconds=parseSeconds(self["give-up-after"], "give-up-after"), drainSeconds=1.0,
         )
 
 
-class Terminal(StandardIO):
+class StdioTransport(StandardIO):
     """
     Standard input and output as a transport that a splice can join.
     """
@@ -123,7 +122,7 @@ class Terminal(StandardIO):
 
 
 @implementer(ILogObserver)
-class Complaints:
+class WarningObserver:
     """
     What somebody has to know of, on standard error; standard output is the stream's.
     """
@@ -136,7 +135,7 @@ class Complaints:
             sys.stderr.write(f"tunnelstack: {formatEvent(event)}\n")
 
 
-class Connection:
+class StreamConnection:
     """
     The one stream of this process.
 
@@ -156,17 +155,17 @@ class Connection:
         Dial.
         """
         self._agent.startService()
-        self._agent.whenEnded().addCallback(self._fail)
+        self._agent.whenFailed().addCallback(self._fail)
         far = Factory.forProtocol(lambda: self._splice.far)
         far.noisy = False
         dialled: Deferred[Any] = self._agent.dial(self._options.name, self._options.purpose).connect(far)
-        dialled.addCallbacks(lambda _: Terminal(self._splice.near, reactor=self._reactor), self._refused)
-        dialled.addErrback(self._broken)
+        dialled.addCallbacks(lambda _: StdioTransport(self._splice.near, reactor=self._reactor), self._refused)
+        dialled.addErrback(self._unexpectedError)
 
     def _refused(self, failure: Failure) -> None:
         failure.trap(TunnelError)
         error: Any = failure.value
-        if not isinstance(error, Ending):
+        if not isinstance(error, FatalError):
             error = GaveUp(f"{self._options.name} cannot be reached: {error}")
         self._fail(error)
 
@@ -181,9 +180,9 @@ class Connection:
             sys.stderr.write(f"tunnelstack: {error}\n")
             self._stop(exitCode(error))
 
-    def _broken(self, failure: Failure) -> None:
+    def _unexpectedError(self, failure: Failure) -> None:
         sys.stderr.write(failure.getTraceback())
-        self._stop(DEFECT)
+        self._stop(INTERNAL_ERROR)
 
     def _stop(self, code: int) -> None:
         if self._stopping:
@@ -201,8 +200,8 @@ def main(options: Options) -> int:
     from twisted.internet import reactor as running
 
     reactor: Any = running
-    globalLogBeginner.beginLoggingTo([Complaints()], redirectStandardIO=False, discardBuffer=True)
-    connection = Connection(reactor, options)
+    globalLogBeginner.beginLoggingTo([WarningObserver()], redirectStandardIO=False, discardBuffer=True)
+    connection = StreamConnection(reactor, options)
     reactor.callWhenRunning(connection.start)
     reactor.run()
     return connection.code

@@ -10,11 +10,11 @@ from typing import Any
 
 from twisted.python import usage
 
-from tunnelstack.commands.admin_client import ask, table, where
-from tunnelstack.control.options import Options as BaseOptions
+from tunnelstack.commands.admin_client import adminAddress, adminRequest, formatTable
+from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import STOPPED
 
-SCREEN = """
+HELP = """
 Usage: tunnelstack devices [list|accept NAME|reject NAME] [--json] [--admin PATH|URL]
 
 The devices of ShellHub that have asked to be let in by a running edge, see [shellhub] of its file.
@@ -37,10 +37,10 @@ Exit codes: 0 done, 64 usage, 69 no edge runs there, or no such device.
 
 class Options(BaseOptions):
     """
-    The command line, read into C{verdict} and C{device}.
+    The command line, read into C{action} and C{device}.
     """
 
-    screen = SCREEN
+    helpText = HELP
     optFlags = [["json", "j", "one JSON object"]]
     optParameters = [["admin", None, None, "the Unix socket, or a URL"]]
 
@@ -48,12 +48,12 @@ class Options(BaseOptions):
         """
         What to do.
         """
-        self.verdict, names = (arguments[0], arguments[1:]) if arguments else ("list", ())
-        if self.verdict not in ("list", "accept", "reject"):
-            raise usage.UsageError(f"devices knows list, accept and reject, not {self.verdict!r}")
-        if len(names) != (self.verdict != "list"):
-            wanted = "no name" if self.verdict == "list" else "one device's name"
-            raise usage.UsageError(f"{self.verdict} takes {wanted}")
+        self.action, names = (arguments[0], arguments[1:]) if arguments else ("list", ())
+        if self.action not in ("list", "accept", "reject"):
+            raise usage.UsageError(f"devices knows list, accept and reject, not {self.action!r}")
+        if len(names) != (self.action != "list"):
+            wanted = "no name" if self.action == "list" else "one device's name"
+            raise usage.UsageError(f"{self.action} takes {wanted}")
         self.device = names[0] if names else ""
 
 
@@ -61,22 +61,22 @@ def main(options: Options) -> int:
     """
     @return: the exit code.
     """
-    at = where(options["admin"])
-    if options.verdict == "list":
-        said = ask("GET", "/devices", at)
-        text = shown(said["devices"])
+    at = adminAddress(options["admin"])
+    if options.action == "list":
+        said = adminRequest("GET", "/devices", at)
+        text = formatDevices(said["devices"])
     else:
-        said = ask("POST", f"/devices/{options.verdict}", at, {"device": options.device})
+        said = adminRequest("POST", f"/devices/{options.action}", at, {"device": options.device})
         text = f"{said['device']['device']} is {said['device']['status']}\n"
     sys.stdout.write(json.dumps(said, indent=2) + "\n" if options["json"] else text)
     return STOPPED
 
 
-def shown(devices: list[dict[str, Any]]) -> str:
+def formatDevices(devices: list[dict[str, Any]]) -> str:
     """
     A line for each.
     """
-    return table(
+    return formatTable(
         ("DEVICE", "STATUS", "CONNECTED", "IDENTITY", "ABOUT"),
         [(each["device"], each["status"], each["connected"] or "-", each["uid"][:12], each["about"]) for each in devices],
     )

@@ -14,13 +14,13 @@ from typing import Any
 from twisted.logger import globalLogBeginner
 from twisted.python import usage
 
-from tunnelstack.control.options import Options
+from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import STOPPED, USAGE, exitCode
-from tunnelstack.control.process.status_log import observers
+from tunnelstack.control.process.status_log import makeObservers
 from tunnelstack.errors import TunnelError
 from tunnelstack.reactor import choice
 
-SCREEN = """
+HELP = """
 Usage: tunnelstack COMMAND ...
 
 What goes with tunnel-edge and tunnel-agent.
@@ -56,58 +56,58 @@ def tunnelEdge() -> int:
     """
     C{tunnel-edge}.
     """
-    return _guarded("tunnel-edge", lambda: _service("tunnelstack.edge.options", sys.argv[1:]))
+    return _reportErrors("tunnel-edge", lambda: _service("tunnelstack.edge.options", sys.argv[1:]))
 
 
 def tunnelAgent() -> int:
     """
     C{tunnel-agent}.
     """
-    return _guarded("tunnel-agent", lambda: _service("tunnelstack.agent.options", sys.argv[1:]))
+    return _reportErrors("tunnel-agent", lambda: _service("tunnelstack.agent.options", sys.argv[1:]))
 
 
 def main() -> int:
     """
     C{tunnelstack}.
     """
-    return _guarded("tunnelstack", lambda: _command(sys.argv[1:]))
+    return _reportErrors("tunnelstack", lambda: _command(sys.argv[1:]))
 
 
 def _service(module: str, arguments: Sequence[str]) -> int:
-    tap = import_module(module)
-    options = tap.Options()
+    optionsModule = import_module(module)
+    options = optionsModule.Options()
     options.parseOptions(arguments)
     choice.install(os.environ)
     from twisted.internet import reactor
 
-    return live(reactor, tap.makeLife(reactor, options), options.logFormat())
+    return runReactor(reactor, optionsModule.makeLifecycle(reactor, options), options.logFormat())
 
 
-def live(reactor: Any, life: Any, form: str = "auto") -> int:
+def runReactor(reactor: Any, lifecycle: Any, form: str = "auto") -> int:
     """
-    Run the reactor around a L{Life<tunnelstack.control.process.lifecycle.Life>}.
+    Run the reactor around a L{ProcessLifecycle<tunnelstack.control.process.lifecycle.ProcessLifecycle>}.
 
     @param form: of the log, one of C{FORMATS<tunnelstack.control.process.status_log.FORMATS>}.
     @return: the exit code.
     """
-    shown = observers(sys.stdout, sys.stderr, form, getattr(life, "lines", None))
+    shown = makeObservers(sys.stdout, sys.stderr, form, getattr(lifecycle, "panel", None))
     globalLogBeginner.beginLoggingTo(shown, redirectStandardIO=False, discardBuffer=True)
-    life.privilegedStartService()
-    reactor.callWhenRunning(life.startService)     # not earlier: a signal that comes while it starts is to be heard
-    reactor.addSystemEventTrigger("before", "shutdown", life.stopService)
+    lifecycle.privilegedStartService()
+    reactor.callWhenRunning(lifecycle.startService)     # not earlier: a signal that comes while it starts is to be heard
+    reactor.addSystemEventTrigger("before", "shutdown", lifecycle.stopService)
     reactor.run()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)      # there is nothing left to stop, and the code is settled
-    code: int = life.code
+    code: int = lifecycle.code
     return code
 
 
-class Commands(Options):
+class Commands(BaseOptions):
     """
     C{tunnelstack} itself: finds the command, which reads the rest.
     """
 
-    screen = SCREEN
+    helpText = HELP
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """
@@ -138,10 +138,10 @@ def _command(arguments: Sequence[str]) -> int:
         code: int = module.main(options)
         return code
 
-    return _guarded("tunnelstack", run, f"tunnelstack {commands.command}")
+    return _reportErrors("tunnelstack", run, f"tunnelstack {commands.command}")
 
 
-def _guarded(program: str, run: Callable[[], int], asked: str = "") -> int:
+def _reportErrors(program: str, run: Callable[[], int], asked: str = "") -> int:
     """
     What went wrong is one sentence and a code.
 

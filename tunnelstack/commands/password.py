@@ -9,11 +9,11 @@ from getpass import getpass
 
 from twisted.python import usage
 
-from tunnelstack.control.auth.passwords import keep
-from tunnelstack.control.options import Options as BaseOptions
+from tunnelstack.control.auth.passwords import hashPassword
+from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import STOPPED
 
-SCREEN = """
+HELP = """
 Usage: tunnelstack password [--ssh] USER
 
 Asks for a password and prints the line that lets USER in: one of "users" of a [[route]], or of its "users_file"; with --ssh,
@@ -33,7 +33,7 @@ class Options(BaseOptions):
     The command line.
     """
 
-    screen = SCREEN
+    helpText = HELP
     optFlags = [["ssh", None, "for an SSH server of an agent"]]
 
     def parseArgs(self, *arguments: str) -> None:
@@ -52,7 +52,7 @@ def main(options: Options) -> int:
     password = getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
     if not password:
         raise usage.UsageError("an empty password is none")
-    print((_forSSH if options["ssh"] else keep)(options.user, password))  # noqa: T201
+    print((_forSSH if options["ssh"] else hashPassword)(options.user, password))  # noqa: T201
     return STOPPED
 
 

@@ -12,16 +12,22 @@ from datetime import UTC, datetime, timedelta
 
 from twisted.python import usage
 
-from tunnelstack.commands.admin_client import EdgeSays, NoEdge, ask, table, where
-from tunnelstack.control.auth.token_store import KeptTokens, moment
+from tunnelstack.commands.admin_client import (
+    AdminRequestFailed,
+    EdgeNotReachable,
+    adminAddress,
+    adminRequest,
+    formatTable,
+)
+from tunnelstack.control.auth.token_store import TokenStore, formatTime
 from tunnelstack.control.auth.tokens import newToken
 from tunnelstack.control.config.records import NEVER, TokenRecord
 from tunnelstack.control.config.sources import Sources
-from tunnelstack.control.options import Options as BaseOptions
-from tunnelstack.control.process.exit_status import STOPPED, Ending
+from tunnelstack.control.options import BaseOptions
+from tunnelstack.control.process.exit_status import STOPPED, FatalError
 from tunnelstack.errors import ConfigurationError
 
-SCREEN = """
+HELP = """
 Usage: tunnelstack token new NAME --allow RIGHT ... | token list | token revoke ID|NAME
 
 The credentials of agents, kept as hashes in the state folder.  A running edge takes part at once.
@@ -49,7 +55,7 @@ Exit codes: 0 done, 64 usage, 69 there is no such token, 78 the state folder or 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-class NoSuchToken(Ending):
+class NoSuchToken(FatalError):
     """
     There is nothing to revoke.
     """
@@ -62,7 +68,7 @@ class Options(BaseOptions):
     The command line.
     """
 
-    screen = SCREEN
+    helpText = HELP
     optFlags = [["share", None, "several processes"]]
     optParameters = [["expires-in", None, None, "a time"], ["admin", None, None, "the socket"]]
 
@@ -97,12 +103,12 @@ def main(options: Options) -> int:
     """
     @return: the exit code.
     """
-    kept = KeptTokens(Sources(os.environ).state)
-    {"new": _new, "list": _list, "revoke": _revoke}[options.action](options, kept)
+    store = TokenStore(Sources(os.environ).state)
+    {"new": _new, "list": _list, "revoke": _revoke}[options.action](options, store)
     return STOPPED
 
 
-def _new(options: Options, kept: KeptTokens) -> None:
+def _new(options: Options, store: TokenStore) -> None:
     new = newToken()
     try:
         record = TokenRecord(
@@ -111,48 +117,48 @@ def _new(options: Options, kept: KeptTokens) -> None:
         )
     except ConfigurationError as wrong:
         raise usage.UsageError(str(wrong)) from None
-    kept.add(record)
-    running = _tell(options)
+    store.add(record)
+    running = _notifyEdge(options)
     print(new.token)  # noqa: T201
-    _note(f"token {new.id} of agent {record.name}, kept in {kept.path}; it is not shown again")
+    _note(f"token {new.id} of agent {record.name}, kept in {store.path}; it is not shown again")
     if not record.allow:
         _note("it allows nothing: say --allow http:NAME, for example")
     _note("the running edge knows it" if running else "no edge runs here; the next one that is started knows it")
 
 
-def _list(options: Options, kept: KeptTokens) -> None:
+def _list(options: Options, store: TokenStore) -> None:
     rows = [
         (
             record.id, record.name, " ".join(record.allow) or "nothing", "yes" if record.share else "",
-            "never" if record.expires == NEVER else moment(record.expires),
+            "never" if record.expires == NEVER else formatTime(record.expires),
         )
-        for record in kept.read()
+        for record in store.read()
     ]
-    sys.stdout.write(table(("ID", "AGENT", "ALLOW", "SHARE", "EXPIRES"), rows))
+    sys.stdout.write(formatTable(("ID", "AGENT", "ALLOW", "SHARE", "EXPIRES"), rows))
 
 
-def _revoke(options: Options, kept: KeptTokens) -> None:
-    gone = kept.revoke(options.which)
+def _revoke(options: Options, store: TokenStore) -> None:
+    gone = store.revoke(options.which)
     if not gone:
         raise NoSuchToken(
-            f"no token {options.which} is kept in {kept.path}; those of a configuration file are taken out there (then SIGHUP)"
+            f"no token {options.which} is kept in {store.path}; those of a configuration file are taken out there (then SIGHUP)"
         )
-    running = _tell(options)
+    running = _notifyEdge(options)
     for record in gone:
         print(f"token {record.id} of agent {record.name} revoked")  # noqa: T201
     _note("its sessions are closed" if running else "no edge runs here")
 
 
-def _tell(options: Options) -> bool:
+def _notifyEdge(options: Options) -> bool:
     """
     Let a running edge look at once, instead of soon.
 
     @return: whether there is one.
     """
-    with suppress(NoEdge):
+    with suppress(EdgeNotReachable):
         try:
-            ask("POST", "/tokens/reload", where(options["admin"]), {})
-        except EdgeSays as no:
+            adminRequest("POST", "/tokens/reload", adminAddress(options["admin"]), {})
+        except AdminRequestFailed as no:
             _note(f"the running edge says: {no}")
         return True
     return False

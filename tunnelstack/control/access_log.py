@@ -20,7 +20,7 @@ FLUSH_LINES = 256
 """Lines that may wait."""
 
 
-class Access(Protocol):
+class AccessRecord(Protocol):
     """
     A request that is over.
 
@@ -43,7 +43,7 @@ class Access(Protocol):
     failed: Any
 
 
-def asJSON(access: Access, now: float) -> str:
+def formatJSON(access: AccessRecord, now: float) -> str:
     """
     A request as a JSON object, like those of the log.
     """
@@ -57,7 +57,7 @@ def asJSON(access: Access, now: float) -> str:
     )
 
 
-def asText(access: Access, now: float) -> str:
+def formatText(access: AccessRecord, now: float) -> str:
     """
     A request as people read it; what a stranger chose is shown without control characters.
     """
@@ -74,7 +74,7 @@ class AccessLog:
     """
 
     def __init__(
-        self, clock: Any, open: Callable[[], IO[str]], form: Callable[[Access, float], str], now: Callable[[], float]
+        self, clock: Any, open: Callable[[], IO[str]], form: Callable[[AccessRecord, float], str], now: Callable[[], float]
     ) -> None:
         """
         @param open: gives what is written into; called again by L{reopen}.
@@ -83,23 +83,23 @@ class AccessLog:
         """
         self._clock = clock
         self._open = open
-        self._form = form
+        self._format = form
         self._now = now
         self._file = open()
         self._lines: list[str] = []
         self._timer: Any = None
 
-    def __call__(self, access: Access) -> None:
+    def __call__(self, access: AccessRecord) -> None:
         """
         A request is over.
         """
-        self._lines.append(self._form(access, self._now()))
+        self._lines.append(self._format(access, self._now()))
         if len(self._lines) >= FLUSH_LINES:
             self.flush()
         elif self._timer is None:
-            self._timer = self._clock.callLater(FLUSH_SECONDS, self._due)
+            self._timer = self._clock.callLater(FLUSH_SECONDS, self._timerFired)
 
-    def _due(self) -> None:
+    def _timerFired(self) -> None:
         self._timer = None
         self.flush()
 
@@ -127,7 +127,7 @@ class AccessLog:
         self._file = self._open()
 
 
-def opener(path: str) -> Callable[[], IO[str]]:
+def fileOpener(path: str) -> Callable[[], IO[str]]:
     """
     @return: opens a file to be continued; it raises L{ConfigurationError} if that cannot be.
     """
@@ -150,4 +150,4 @@ def accessLog(clock: Any, where: str, form: str, err: IO[str], now: Callable[[],
     if not where:
         return None
     text = form == "text" or (form == "auto" and where == "-" and err.isatty())
-    return AccessLog(clock, (lambda: err) if where == "-" else opener(where), asText if text else asJSON, now)
+    return AccessLog(clock, (lambda: err) if where == "-" else fileOpener(where), formatText if text else formatJSON, now)

@@ -17,20 +17,20 @@ from typing import Any
 from attrs import asdict, evolve, fields, frozen
 from twisted.logger import Logger
 
-from tunnelstack.control.config.state_dir import State
+from tunnelstack.control.config.state_dir import StateDirectory
 from tunnelstack.errors import ConfigurationError, Denied
 
 FILE = "devices.json"
 
 PENDING, ACCEPTED, REJECTED = "pending", "accepted", "rejected"
 
-MOST_PENDING = 1000
+MAX_PENDING = 1000
 """Devices that may wait to be accepted: anybody may ask."""
 
 WRITE_SECONDS = 1.0
 """Seconds that changes are gathered for one writing of the file."""
 
-LONGEST = 4096
+MAX_TEXT_LENGTH = 4096
 """Characters of the longest text of a device that is kept."""
 
 _NAME = re.compile(r"[^a-z0-9-]+")
@@ -85,7 +85,7 @@ class Tenant:
     installKeys: tuple[str, ...] = ()
 
 
-class DeviceBook:
+class DeviceStore:
     """
     All devices of an edge.
 
@@ -98,7 +98,7 @@ class DeviceBook:
     def __init__(
         self,
         clock: Any,
-        state: State | None = None,
+        state: StateDirectory | None = None,
         *,
         automatic: bool = False,
         tenants: Iterable[Tenant] = (),
@@ -136,7 +136,7 @@ class DeviceBook:
         """
         return self._devices.get((tenant, uid))
 
-    def named(self, agent: str) -> Device | None:
+    def findByName(self, agent: str) -> Device | None:
         """
         @param agent: C{namespace.name}.
         """
@@ -151,7 +151,9 @@ class DeviceBook:
 
     # What devices do
 
-    def asks(self, *, uid: str, tenant: str, hostname: str, publicKey: str, about: str = "", installKey: str = "") -> Device:
+    def register(
+        self, *, uid: str, tenant: str, hostname: str, publicKey: str, about: str = "", installKey: str = ""
+    ) -> Device:
         """
         A device makes itself known, not for the first time perhaps.
 
@@ -164,20 +166,20 @@ class DeviceBook:
         theirs = self.tenants.get(tenant)
         if theirs is None and not self.automatic:
             raise Denied("unknown", "this tenant is not known to this edge", tenant=tenant[:64])
-        if max(len(publicKey), len(about), len(tenant)) > LONGEST:
+        if max(len(publicKey), len(about), len(tenant)) > MAX_TEXT_LENGTH:
             raise Denied("malformed", "this device says too much of itself")
         device = self._devices.get((tenant, uid))
-        accepted = self.automatic or (theirs is not None and _opens(theirs, installKey))
+        accepted = self.automatic or (theirs is not None and _isInstallKey(theirs, installKey))
         if device is None:
             namespace = theirs.namespace if theirs is not None else "dev"
-            device = self._new(uid, tenant, namespace, hostname, publicKey, about, accepted)
+            device = self._add(uid, tenant, namespace, hostname, publicKey, about, accepted)
         elif about and about != device.about:
-            device = self._keep(evolve(device, about=about))
+            device = self._store(evolve(device, about=about))
         if accepted and device.status == PENDING:
-            device = self._settle(device, ACCEPTED)
+            device = self._setStatus(device, ACCEPTED)
         return device
 
-    def heard(self, device: Device) -> None:
+    def markSeen(self, device: Device) -> None:
         """
         It is there; kept when something else is.
         """
@@ -185,22 +187,22 @@ class DeviceBook:
         if known is not None:
             self._devices[device.tenant, device.uid] = evolve(known, seen=self._now())
 
-    def _new(
+    def _add(
         self, uid: str, tenant: str, namespace: str, hostname: str, publicKey: str, about: str, accepted: bool,
     ) -> Device:
-        if not accepted and sum(device.status == PENDING for device in self._devices.values()) >= MOST_PENDING:
+        if not accepted and sum(device.status == PENDING for device in self._devices.values()) >= MAX_PENDING:
             raise Denied("limit", "too many devices wait to be accepted")
         now = self._now()
         device = Device(
-            uid=uid, tenant=tenant, namespace=namespace, name=self._name(namespace, hostname, uid), publicKey=publicKey,
+            uid=uid, tenant=tenant, namespace=namespace, name=self._uniqueName(namespace, hostname, uid), publicKey=publicKey,
             status=ACCEPTED if accepted else PENDING, about=about, known=now, seen=now,
         )
         self.log.info(
             "device {device} is new: {state}", device=device.agent, uid=uid, state=device.status, status="device",
         )
-        return self._keep(device)
+        return self._store(device)
 
-    def _name(self, namespace: str, hostname: str, uid: str) -> str:
+    def _uniqueName(self, namespace: str, hostname: str, uid: str) -> str:
         """
         A label that is not taken.
         """
@@ -216,29 +218,29 @@ class DeviceBook:
         @param agent: C{namespace.name}, or the beginning of its digest (eight digits or more).
         @raise Denied: there is none, or there are several.
         """
-        return self._settle(self.look(agent), ACCEPTED)
+        return self._setStatus(self.lookUp(agent), ACCEPTED)
 
     def reject(self, agent: str) -> Device:
         """
         Do not let it in, and send it away.
         """
-        return self._settle(self.look(agent), REJECTED)
+        return self._setStatus(self.lookUp(agent), REJECTED)
 
     def forget(self, agent: str) -> Device:
         """
         Send it away, and know nothing of it; it may ask again.
         """
-        device = self.look(agent)
+        device = self.lookUp(agent)
         del self._devices[device.tenant, device.uid], self._names[device.agent]
         self._write()
-        self._tell(evolve(device, status=REJECTED))
+        self._notify(evolve(device, status=REJECTED))
         return device
 
-    def look(self, agent: str) -> Device:
+    def lookUp(self, agent: str) -> Device:
         """
         @raise Denied: there is none, or there are several.
         """
-        found = self.named(agent)
+        found = self.findByName(agent)
         if found is not None:
             return found
         several = [device for device in self._devices.values() if len(agent) >= 8 and device.uid.startswith(agent)]
@@ -246,21 +248,21 @@ class DeviceBook:
             raise Denied("unknown", f"there is no device {agent}" if not several else f"several devices begin with {agent}")
         return several[0]
 
-    def _settle(self, device: Device, status: str) -> Device:
+    def _setStatus(self, device: Device, status: str) -> Device:
         if device.status == status:
             return device
-        device = self._keep(evolve(device, status=status))
+        device = self._store(evolve(device, status=status))
         self.log.info("device {device} is {state} now", device=device.agent, uid=device.uid, state=status, status="device")
-        self._tell(device)
+        self._notify(device)
         return device
 
-    def _tell(self, device: Device) -> None:
+    def _notify(self, device: Device) -> None:
         for watcher in list(self._watchers):
             watcher(device)
 
     # The file
 
-    def _keep(self, device: Device) -> Device:
+    def _store(self, device: Device) -> Device:
         key = device.tenant, device.uid
         self._devices[key] = device
         self._names[device.agent] = key
@@ -309,7 +311,7 @@ def digestOfKey(key: str) -> str:
     return sha256(key.encode("utf-8", "replace")).hexdigest()
 
 
-def _opens(tenant: Tenant, key: str) -> bool:
+def _isInstallKey(tenant: Tenant, key: str) -> bool:
     """
     Whether a key lets in.
     """

@@ -33,7 +33,7 @@ class Misconfigured(ConfigurationError, usage.UsageError):
     """
 
 
-class Options(usage.Options):
+class BaseOptions(usage.Options):
     """
     A command line of ours.
 
@@ -43,7 +43,7 @@ class Options(usage.Options):
 
     command = ""
 
-    screen: ClassVar[str] = ""
+    helpText: ClassVar[str] = ""
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """
@@ -54,7 +54,7 @@ class Options(usage.Options):
         given = list(sys.argv[1:] if options is None else options)
         refuseCredentials(given)
         try:
-            super().parseOptions(self._reordered(given))
+            super().parseOptions(self._optionsFirst(given))
         except usage.UsageError:
             raise
         except ConfigurationError as mistake:
@@ -86,9 +86,9 @@ class Options(usage.Options):
         raise SystemExit(0)
 
     def __str__(self) -> str:
-        return self.screen.strip("\n")
+        return self.helpText.strip("\n")
 
-    def _reordered(self, given: list[str]) -> list[str]:
+    def _optionsFirst(self, given: list[str]) -> list[str]:
         """
         Options first, which is how Twisted wants them.
         """
@@ -109,7 +109,7 @@ def refuseCredentials(arguments: Iterable[str]) -> None:
         raise usage.UsageError(CREDENTIAL)
 
 
-def number(text: Any, option: str) -> int:
+def parsePort(text: Any, option: str) -> int:
     """
     @raise UsageError: it is no port number.
     """
@@ -117,7 +117,7 @@ def number(text: Any, option: str) -> int:
         raise usage.UsageError(f"--{option} must be a port from 0 to 65535, not {text!r}")
     return int(text)
 
-def seconds(text: str, option: str) -> float:
+def parseSeconds(text: str, option: str) -> float:
     """
     @raise UsageError: not a number of seconds.
     """

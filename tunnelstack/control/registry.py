@@ -49,7 +49,7 @@ class Registry:
 
     # Tunnels
 
-    def arrive(self, tunnel: Any) -> list[Any]:
+    def add(self, tunnel: Any) -> list[Any]:
         """
         A tunnel is there.
 
@@ -60,12 +60,12 @@ class Registry:
             old for old in self._tunnels.get(agent, ()) if tunnel.instance and old.instance == tunnel.instance
         ]
         for old in replaced:
-            self.depart(old)
+            self.remove(old)
         self._tunnels.setdefault(agent, []).append(tunnel)
         self._names[id(tunnel)] = set()
         return replaced
 
-    def depart(self, tunnel: Any) -> list[tuple[str, str]]:
+    def remove(self, tunnel: Any) -> list[tuple[str, str]]:
         """
         A tunnel is gone, and with it what it held.
 
@@ -90,13 +90,13 @@ class Registry:
         healthy = [tunnel for tunnel in reversed(self._tunnels.get(name, ())) if tunnel.healthy]
         return next((tunnel for tunnel in healthy if self._names[id(tunnel)]), healthy[0] if healthy else None)
 
-    def isHere(self, name: str) -> bool:
+    def hasAgent(self, name: str) -> bool:
         """
         Whether a process of an agent is there, healthy or not.
         """
         return name in self._tunnels
 
-    def present(self, tunnel: Any) -> bool:
+    def hasTunnel(self, tunnel: Any) -> bool:
         """
         Whether a tunnel has arrived and not departed.
         """
@@ -104,18 +104,18 @@ class Registry:
 
     # Names
 
-    def offer(self, kind: str, name: str, tunnel: Any) -> bool:
+    def claim(self, kind: str, name: str, tunnel: Any) -> bool:
         """
         Let a tunnel hold a name.
 
         @return: whether it is new to this tunnel.
         @raise Denied: C{taken}: somebody else holds it; C{absent}: the tunnel is gone.
         """
-        if not self.present(tunnel):
+        if not self.hasTunnel(tunnel):
             raise Denied("absent", "the session is gone")
-        other = self.rival(kind, name, tunnel)
+        other = self.conflictingHolder(kind, name, tunnel)
         if other is not None:
-            raise Denied("taken", f"{name} is held by another {_whose(other, tunnel)}", name=name)
+            raise Denied("taken", f"{name} is held by another {_holderDescription(other, tunnel)}", name=name)
         pair = (kind, name)
         if pair in self._names[id(tunnel)]:
             return False
@@ -126,10 +126,10 @@ class Registry:
         self._names[id(tunnel)].add(pair)
         self._remember(pair, tunnel.principal.agent)
         if len(holders) == 1:
-            self._tell(kind, name, True)
+            self._notify(kind, name, True)
         return True
 
-    def rival(self, kind: str, name: str, tunnel: Any) -> Any:
+    def conflictingHolder(self, kind: str, name: str, tunnel: Any) -> Any:
         """
         @return: a holder with whom a tunnel may not share a name, or C{None}.
         """
@@ -161,7 +161,7 @@ class Registry:
         if holders:
             return False
         del self._holders[pair], self._holders[kind, f"{tunnel.principal.agent}/{name}"]
-        self._tell(kind, name, False)
+        self._notify(kind, name, False)
         return True
 
     def pick(self, key: str, kind: str = "http") -> Any:
@@ -183,13 +183,13 @@ class Registry:
                 return tunnel
         return None
 
-    def held(self, key: str, kind: str = "http") -> bool:
+    def isHeld(self, key: str, kind: str = "http") -> bool:
         """
         Whether somebody holds a name, healthy or not.
         """
         return (kind, key) in self._holders
 
-    def knows(self, key: str, kind: str = "http") -> bool:
+    def isKnown(self, key: str, kind: str = "http") -> bool:
         """
         Whether a name is held, or was lately: its agent may come back.
         """
@@ -211,12 +211,12 @@ class Registry:
         if len(self._remembered) > REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
 
-    def _tell(self, kind: str, name: str, held: bool) -> None:
+    def _notify(self, kind: str, name: str, held: bool) -> None:
         for watcher in list(self._watchers):
             watcher(kind, name, held)
 
 
-def _whose(other: Any, tunnel: Any) -> str:
+def _holderDescription(other: Any, tunnel: Any) -> str:
     """
     Whom a name belongs to; what others are called is nobody's business.
     """

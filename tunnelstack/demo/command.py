@@ -17,11 +17,10 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from tunnelstack.control.config.records import DEV_PORT
-from tunnelstack.control.options import Options as BaseOptions
-from tunnelstack.control.options import number
+from tunnelstack.control.options import BaseOptions, parsePort
 from tunnelstack.control.process.exit_status import STOPPED
 
-SCREEN = """
+HELP = """
 Usage: tunnelstack demo [--port N]
 
 An edge, an agent and a small site behind it: three processes on this machine, until Ctrl-C.
@@ -41,10 +40,10 @@ Exit codes: 0 stopped, 64 usage, 75 the port is taken; otherwise the code of the
 """
 
 NAME = "demo"
-GRACE = 0.5
+GRACE_SECONDS = 0.5
 """Seconds after which a part that has not heard of the end by itself is told.  Ctrl-C on a terminal reaches all of them at
 once, and being told twice means I{at once}."""
-KILL = 35.0
+KILL_SECONDS = 35.0
 """Seconds after which a part that does not end is killed: a little more than it takes to drain."""
 
 EDGE = "import sys; from tunnelstack.commands.main import tunnelEdge; sys.exit(tunnelEdge())"
@@ -70,7 +69,7 @@ class Options(BaseOptions):
     The command line.
     """
 
-    screen = SCREEN
+    helpText = HELP
     optParameters = [["port", "p", None, "the port of the edge"]]
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
@@ -88,18 +87,18 @@ class Options(BaseOptions):
         """
         Which port.
         """
-        self.port = number(self["port"] or self.environ.get("DEMO_PORT") or DEV_PORT, "port")
+        self.port = parsePort(self["port"] or self.environ.get("DEMO_PORT") or DEV_PORT, "port")
         if not self.port:
             raise usage.UsageError("--port must be a port from 1 to 65535")
 
 
-class Lines:
+class LineSplitter:
     """
     What a part says on one of its outputs.
     """
 
-    def __init__(self, said: Callable[[str], None]) -> None:
-        self._said = said
+    def __init__(self, deliver: Callable[[str], None]) -> None:
+        self._deliver = deliver
         self._begun = b""
 
     def feed(self, data: bytes) -> None:
@@ -108,10 +107,10 @@ class Lines:
         """
         *lines, self._begun = (self._begun + data).split(b"\n")
         for line in lines:
-            self._said(line.decode("utf-8", "replace").rstrip("\r"))
+            self._deliver(line.decode("utf-8", "replace").rstrip("\r"))
 
 
-class Part(ProcessProtocol):
+class DemoProcess(ProcessProtocol):
     """
     One of the three processes.
     """
@@ -122,7 +121,7 @@ class Part(ProcessProtocol):
         self.name = name
         self._demo = demo
         self._command = [sys.executable, "-c", code, *arguments]
-        self._lines = {1: Lines(self._said), 2: Lines(self._logged)}
+        self._lines = {1: LineSplitter(self._outputLine), 2: LineSplitter(self._logLine)}
 
     def start(self) -> None:
         """
@@ -145,14 +144,14 @@ class Part(ProcessProtocol):
         """
         self._lines[childFD].feed(data)
 
-    def _said(self, line: str) -> None:
-        self._demo.said(self, line)
+    def _outputLine(self, line: str) -> None:
+        self._demo.statusLine(self, line)
 
-    def _logged(self, line: str) -> None:
+    def _logLine(self, line: str) -> None:
         if not line.startswith("{"):       # its log, for programs, which says in full what the status lines say
-            self._demo.show(f"{self.name:<6} {line}")
+            self._demo.printLine(f"{self.name:<6} {line}")
 
-    def tell(self, number: int) -> None:
+    def sendSignal(self, number: int) -> None:
         """
         Send it a signal, if it still runs.
         """
@@ -176,7 +175,7 @@ class Demo:
 
     def __init__(self, reactor: Any, port: int, write: Callable[[str], object]) -> None:
         self.reactor = reactor
-        self.parts: list[Part] = []
+        self.parts: list[DemoProcess] = []
         self.code = STOPPED
         self._write = write
         self._port = port
@@ -188,9 +187,9 @@ class Demo:
         """
         for heard in (signal.SIGINT, signal.SIGTERM):
             signal.signal(heard, lambda heard, frame: self.reactor.callFromThread(self.stop))
-        Part(self, "edge", EDGE, "--dev", "--port", str(self._port)).start()
+        DemoProcess(self, "edge", EDGE, "--dev", "--port", str(self._port)).start()
 
-    def said(self, part: Part, line: str) -> None:
+    def statusLine(self, part: DemoProcess, line: str) -> None:
         """
         A status line of a part; what it says brings the next one about.
         """
@@ -198,31 +197,31 @@ class Demo:
         if part.name == "site":
             self._agent(rest)
             return
-        self.show(f"{part.name:<6} {line}")
+        self.printLine(f"{part.name:<6} {line}")
         if part.name == "edge" and word == "edge":
-            Part(self, "site", SITE).start()
+            DemoProcess(self, "site", SITE).start()
         elif part.name == "agent" and word == NAME:
-            self.show(BANNER.format(url=f"http://{NAME}.localhost:{self._port}/", port=self._port))
+            self.printLine(BANNER.format(url=f"http://{NAME}.localhost:{self._port}/", port=self._port))
 
     def _agent(self, port: str) -> None:
-        self.show(f"site   listens on 127.0.0.1:{port}")
+        self.printLine(f"site   listens on 127.0.0.1:{port}")
         edge = f"http://localhost:{self._port}"
-        Part(self, "agent", AGENT, "--dev", "--edge", edge, "http", port, "--name", NAME).start()
+        DemoProcess(self, "agent", AGENT, "--dev", "--edge", edge, "http", port, "--name", NAME).start()
 
-    def show(self, line: str) -> None:
+    def printLine(self, line: str) -> None:
         """
         Tell whoever looks.
         """
         self._write(line + "\n")
 
-    def ended(self, part: Part, code: int | None) -> None:
+    def ended(self, part: DemoProcess, code: int | None) -> None:
         """
         A part has ended, as it was told or by itself.
         """
         self.parts.remove(part)
         if not self._ending:
             self.code = code or 1
-            self.show(f"{part.name:<6} ended by itself; so does the demo")
+            self.printLine(f"{part.name:<6} ended by itself; so does the demo")
             self.stop()
         if not self.parts:
             self.reactor.stop()
@@ -234,12 +233,12 @@ class Demo:
         if self._ending:
             return
         self._ending = True
-        self.reactor.callLater(GRACE, self._tell, signal.SIGTERM)
-        self.reactor.callLater(KILL, self._tell, signal.SIGKILL)
+        self.reactor.callLater(GRACE_SECONDS, self._signalAll, signal.SIGTERM)
+        self.reactor.callLater(KILL_SECONDS, self._signalAll, signal.SIGKILL)
 
-    def _tell(self, number: int) -> None:
+    def _signalAll(self, number: int) -> None:
         for part in reversed(self.parts):
-            part.tell(number)
+            part.sendSignal(number)
 
 
 def main(options: Options) -> int:

@@ -61,11 +61,11 @@ td { border-top: 1px solid var(--line); padding: .3rem .6rem .3rem 0; vertical-a
 pre { background: color-mix(in srgb, var(--ink) 7%, transparent); padding: 1rem; border-radius: 8px; overflow-x: auto }
 """
 
-PIECE = b"through the tunnel, " * 3200
+CHUNK = b"through the tunnel, " * 3200
 """What large bodies are made of."""
 
 
-class Front(Resource):
+class FrontPage(Resource):
     """
     C{/}: the page.
     """
@@ -86,7 +86,7 @@ class Front(Resource):
         return page.encode()
 
 
-class Clock(Resource):
+class ClockEvents(Resource):
     """
     C{/clock}: server-sent events, one a second.
     """
@@ -108,7 +108,7 @@ class Clock(Resource):
         request.write(f"data: {datetime.now():%H:%M:%S}\n\n".encode())
 
 
-class Octets(Resource):
+class OctetsResource(Resource):
     """
     C{/octets/N}: a body of so many octets.
     """
@@ -142,7 +142,7 @@ class _Body:
         """
         Some more.
         """
-        piece = PIECE[: self._left]
+        piece = CHUNK[: self._left]
         self._left -= len(piece)
         if piece:
             self._request.write(piece)
@@ -156,7 +156,7 @@ class _Body:
         """
 
 
-class Mirror(Resource):
+class EchoResource(Resource):
     """
     C{/echo}: what is sent comes back.
     """
@@ -186,8 +186,8 @@ def makeSite() -> Site:
     """
     root = Resource()
     for path, resource in (
-        (b"", Front()), (b"style.css", Data(STYLE, "text/css")), (b"clock", Clock()), (b"octets", Octets()),
-        (b"echo", Mirror()),
+        (b"", FrontPage()), (b"style.css", Data(STYLE, "text/css")), (b"clock", ClockEvents()), (b"octets", OctetsResource()),
+        (b"echo", EchoResource()),
     ):  # fmt: skip
         root.putChild(path, resource)
     site = Site(root)

@@ -18,14 +18,14 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import optionsForClientTLS
 
-from tunnelstack.agent.edge_endpoint import Way, wayTo
+from tunnelstack.agent.edge_endpoint import EdgeEndpoint, makeEdgeEndpoint
 from tunnelstack.control.config.records import EdgeAddress
 from tunnelstack.dialect.native.agent import NativeDialler
-from tunnelstack.doctor.probe import Question
-from tunnelstack.doctor.remedies import UNREACHABLE, explained
+from tunnelstack.doctor.probe import ProbeProtocol
+from tunnelstack.doctor.remedies import UNREACHABLE, explain
 from tunnelstack.errors import TunnelError
 from tunnelstack.transport.host_endpoint import isLocalhost
-from tunnelstack.transport.tls import reasonOf
+from tunnelstack.transport.tls import errorText
 
 SECONDS = 15.0
 """Seconds that one check may take."""
@@ -50,7 +50,7 @@ class Finding:
     code: int = UNREACHABLE
 
 
-class Wrong(TunnelError):
+class CheckFailed(TunnelError):
     """
     A check found something.
     """
@@ -61,7 +61,7 @@ class Wrong(TunnelError):
         self.code = code
 
 
-class Doctor:
+class EdgeDiagnosis:
     """
     Looks at the way to one edge.
 
@@ -78,12 +78,12 @@ class Doctor:
         self.findings: list[Finding] = []
         self._reactor = reactor
         self._edge = edge
-        self._way: Way = wayTo(reactor, edge)
+        self._edgeEndpoint: EdgeEndpoint = makeEdgeEndpoint(reactor, edge)
         self._resolve = resolve
         self._time = time
 
     @inlineCallbacks
-    def examine(self) -> Any:
+    def runChecks(self) -> Any:
         """
         Make all checks; after one that is wrong, those that need it are left out.
 
@@ -97,22 +97,22 @@ class Doctor:
             look.addTimeout(SECONDS, self._reactor)
             try:
                 self.findings.append(Finding(check, True, (yield look)))
-            except Wrong as wrong:
+            except CheckFailed as wrong:
                 self.findings.append(Finding(check, False, str(wrong.args[0]), wrong.remedy, wrong.code))
             except Exception as error:
-                self.findings.append(Finding(check, False, *explained(error)))
+                self.findings.append(Finding(check, False, *explain(error)))
 
     @inlineCallbacks
     def _name(self) -> Any:
-        proxy = self._way.proxy
-        host = self._way.host if proxy is None else proxy.host
+        proxy = self._edgeEndpoint.proxy
+        host = self._edgeEndpoint.host if proxy is None else proxy.host
         who = host if proxy is None else f"the proxy {host}"
         if isLocalhost(host):
             return f"{who} is this machine"
         try:
             addresses = yield self._resolve(host)
         except OSError as error:
-            raise Wrong(
+            raise CheckFailed(
                 f"{who} has no address: {error.strerror or error}",
                 "look for a typing error in the URL, or ask whoever runs the name servers of this machine (/etc/resolv.conf)",
             ) from None
@@ -121,49 +121,49 @@ class Doctor:
     @inlineCallbacks
     def _reach(self) -> Any:
         began = self._reactor.seconds()
-        asked = Question(b"")
-        yield self._way.plain.connect(Factory.forProtocol(lambda: asked))
-        asked.transport.abortConnection()
-        through = "" if self._way.proxy is None else f" through the proxy {self._way.proxy.shown}"
-        return f"port {self._way.port} answers in {(self._reactor.seconds() - began) * 1000:.0f} ms{through}"
+        probe = ProbeProtocol(b"")
+        yield self._edgeEndpoint.transportEndpoint.connect(Factory.forProtocol(lambda: probe))
+        probe.transport.abortConnection()
+        through = "" if self._edgeEndpoint.proxy is None else f" through the proxy {self._edgeEndpoint.proxy.displayName}"
+        return f"port {self._edgeEndpoint.port} answers in {(self._reactor.seconds() - began) * 1000:.0f} ms{through}"
 
     @inlineCallbacks
     def _tls(self) -> Any:
-        if not self._way.secure:
-            if isLocalhost(self._way.host) or self._way.host in ("127.0.0.1", "::1"):
+        if not self._edgeEndpoint.secure:
+            if isLocalhost(self._edgeEndpoint.host) or self._edgeEndpoint.host in ("127.0.0.1", "::1"):
                 return "not needed on this machine"
             return "the edge is dialled without TLS: everybody on the way can read the token; use an https: URL if there is one"
-        asked = Question(b"")
-        context = self._way.contextFactory or optionsForClientTLS(self._way.host)
-        yield wrapClientTLS(context, self._way.plain).connect(Factory.forProtocol(lambda: asked))
+        probe = ProbeProtocol(b"")
+        context = self._edgeEndpoint.contextFactory or optionsForClientTLS(self._edgeEndpoint.host)
+        yield wrapClientTLS(context, self._edgeEndpoint.transportEndpoint).connect(Factory.forProtocol(lambda: probe))
         try:
-            certificate = yield asked.heard
+            certificate = yield probe.certificate
         except (SSLError, VerificationError, ConnectionLost, ConnectionDone) as error:
-            raise Wrong(
-                f"no TLS with {self._way.host}: {reasonOf(error)}",
+            raise CheckFailed(
+                f"no TLS with {self._edgeEndpoint.host}: {errorText(error)}",
                 "see whether the name in the URL is in the server's certificate, whether this machine trusts who signed it "
                 "(ca_file), whether its clock is right, and whether a proxy or firewall looks into TLS",
             ) from None
-        asked.transport.abortConnection()
+        probe.transport.abortConnection()
         ends = certificate.to_cryptography().not_valid_after_utc
         days = int((ends.timestamp() - self._time()) / 86_400)
-        return f"the certificate is for {self._way.host} and good for {days} days"
+        return f"the certificate is for {self._edgeEndpoint.host} and good for {days} days"
 
     @inlineCallbacks
     def _clock(self) -> Any:
         path = self._edge.url.partition("://")[2].partition("/")[2]
         host = self._edge.shown.rpartition("@")[2]
-        asked = Question(f"GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-        yield self._way.endpoint.connect(Factory.forProtocol(lambda: asked))
-        head = yield asked.answer
-        asked.transport.abortConnection()
+        probe = ProbeProtocol(f"GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        yield self._edgeEndpoint.endpoint.connect(Factory.forProtocol(lambda: probe))
+        head = yield probe.responseHead
+        probe.transport.abortConnection()
         date = next((line[5:].strip() for line in head.split(b"\r\n") if line[:5].lower() == b"date:"), b"")
         try:
             difference = self._time() - parsedate_to_datetime(date.decode("latin-1")).timestamp()
         except ValueError:
             return "the server does not say what time it is"
         if abs(difference) > CLOCK_SECONDS:
-            raise Wrong(
+            raise CheckFailed(
                 f"this clock is {abs(difference):.0f} seconds {'ahead of' if difference > 0 else 'behind'} the edge's",
                 "let the network set the time of this machine (timedatectl set-ntp true): certificates and tokens have dates",
             )
@@ -172,7 +172,13 @@ class Doctor:
     @inlineCallbacks
     def _session(self) -> Any:
         dialler = NativeDialler(
-            self._reactor, self._edge.url, self._edge.token, {}, instance="", version="doctor", endpoint=self._way.endpoint
+            self._reactor,
+            self._edge.url,
+            self._edge.token,
+            {},
+            instance="",
+            version="doctor",
+            endpoint=self._edgeEndpoint.endpoint,
         )
         link = yield dialler.dial()
         seconds = yield link.ping()

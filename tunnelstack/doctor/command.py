@@ -20,11 +20,11 @@ from twisted.python.failure import Failure
 
 from tunnelstack.control.config.records import AgentConfig, EdgeAddress
 from tunnelstack.control.config.sources import Sources
-from tunnelstack.control.options import Options as BaseOptions
+from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import STOPPED
-from tunnelstack.doctor.checks import Doctor, Finding
+from tunnelstack.doctor.checks import EdgeDiagnosis, Finding
 
-SCREEN = """
+HELP = """
 Usage: tunnelstack doctor [--json] [options]
 
 What stands between this machine and its edge: a line a check, and a remedy for each that is wrong.
@@ -53,7 +53,7 @@ class Options(BaseOptions):
     The command line.
     """
 
-    screen = SCREEN
+    helpText = HELP
     optFlags = [["json", "j", "one JSON object"], ["dev", None, "the edge that was started here with --dev"]]
     optParameters = [
         ["edge", "e", "", "URL of the edge"],
@@ -80,7 +80,7 @@ def resolve(host: str) -> Deferred[list[str]]:
     return deferToThread(look)
 
 
-def told(edge: EdgeAddress, findings: list[Finding]) -> str:
+def formatText(edge: EdgeAddress, findings: list[Finding]) -> str:
     """
     Findings for people.
     """
@@ -93,7 +93,7 @@ def told(edge: EdgeAddress, findings: list[Finding]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def asJSON(edge: EdgeAddress, findings: list[Finding]) -> str:
+def formatJSON(edge: EdgeAddress, findings: list[Finding]) -> str:
     """
     Findings for programs.
     """
@@ -107,24 +107,24 @@ def main(options: Options, environ: Mapping[str, str] = os.environ) -> int:
     @return: the exit code.
     """
     sources = Sources(environ)
-    agent = AgentConfig() if options["dev"] and not options["config"] else sources.agentFile(options["config"])
+    agent = AgentConfig() if options["dev"] and not options["config"] else sources.readAgentFile(options["config"])
     edge = sources.edges(options["edge"], options["token-file"], dev=bool(options["dev"]), agent=agent)[0]
     from twisted.internet import reactor
 
-    doctor = Doctor(reactor, edge, resolve)
-    run(reactor, doctor)
-    sys.stdout.write((asJSON if options["json"] else told)(edge, doctor.findings))
-    return next((finding.code for finding in doctor.findings if finding.good is False), STOPPED)
+    diagnosis = EdgeDiagnosis(reactor, edge, resolve)
+    run(reactor, diagnosis)
+    sys.stdout.write((formatJSON if options["json"] else formatText)(edge, diagnosis.findings))
+    return next((finding.code for finding in diagnosis.findings if finding.good is False), STOPPED)
 
 
-def run(reactor: Any, doctor: Doctor) -> None:
+def run(reactor: Any, diagnosis: EdgeDiagnosis) -> None:
     """
     Run the reactor until the doctor is done.
     """
     defects: list[Failure] = []
 
     def begin() -> None:
-        done = doctor.examine()
+        done = diagnosis.runChecks()
         done.addErrback(defects.append)
         done.addBoth(lambda _: reactor.stop())
 

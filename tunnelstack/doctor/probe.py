@@ -1,5 +1,5 @@
 """
-One question over one connection, and what is heard of the answer.
+One request over one connection, and what is heard of the answer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 
 @implementer(IHandshakeListener)
-class Question(Protocol):
+class ProbeProtocol(Protocol):
     """
     Asks, and hears the head of the answer; with nothing to ask, only whether somebody is there.
 
@@ -24,24 +24,24 @@ class Question(Protocol):
 
     transport: Any
 
-    def __init__(self, question: bytes) -> None:
-        self._question = question
+    def __init__(self, request: bytes) -> None:
+        self._request = request
         self._buffer = b""
-        self.heard: Deferred[Any] = Deferred()
-        self.answer: Deferred[bytes] = Deferred()
+        self.certificate: Deferred[Any] = Deferred()
+        self.responseHead: Deferred[bytes] = Deferred()
 
     def connectionMade(self) -> None:
         """
         Ask.
         """
-        if self._question:
-            self.transport.write(self._question)
+        if self._request:
+            self.transport.write(self._request)
 
     def handshakeCompleted(self) -> None:
         """
         TLS is there, and the certificate is good.
         """
-        self.heard.callback(self.transport.getPeerCertificate())
+        self.certificate.callback(self.transport.getPeerCertificate())
 
     def dataReceived(self, data: bytes) -> None:
         """
@@ -49,14 +49,14 @@ class Question(Protocol):
         """
         self._buffer = (self._buffer + data)[: 64 * 1024]
         head, end, _ = self._buffer.partition(b"\r\n\r\n")
-        if end and not self.answer.called:
-            self.answer.callback(head)
+        if end and not self.responseHead.called:
+            self.responseHead.callback(head)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
         Nothing more is heard.
         """
-        for each in (self.heard, self.answer):
+        for each in (self.certificate, self.responseHead):
             if not each.called:
                 each.errback(reason)
             each.addErrback(lambda failure: None)      # who waits for it has heard; otherwise nobody minds

@@ -8,14 +8,14 @@ from typing import Any
 
 from twisted.internet.error import ConnectionRefusedError, DNSLookupError, TimeoutError
 
-from tunnelstack.dialect.native.agent import CredentialRefused, EdgeBusy, NotAnEdge
+from tunnelstack.dialect.native.agent import EdgeBusy, NotAnEdge, TokenRefused
 from tunnelstack.errors import Denied
 from tunnelstack.transport.proxy import ProxyFailed, ProxyRefused
 
 UNREACHABLE, NO_EDGE, REFUSED = 69, 76, 77     # exit codes
 
 REMEDIES: tuple[tuple[Any, str, int], ...] = (
-    (CredentialRefused, "ask whoever runs the edge for a new token (tunnelstack token new)", REFUSED),
+    (TokenRefused, "ask whoever runs the edge for a new token (tunnelstack token new)", REFUSED),
     (
         ProxyRefused,
         "ask whoever runs the proxy; a user and a password stand in its URL, http://user:password@host:port", UNREACHABLE,
@@ -37,7 +37,7 @@ REMEDIES: tuple[tuple[Any, str, int], ...] = (
 """For each kind of error, a remedy and the exit code; the first that fits counts."""
 
 
-def explained(error: Exception) -> tuple[str, str, int]:
+def explain(error: Exception) -> tuple[str, str, int]:
     """
     @return: what went wrong, what to do, and the exit code.
     """

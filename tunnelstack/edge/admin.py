@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.control.config.state_dir import ADMIN, reachable
+from tunnelstack.control.config.state_dir import ADMIN_SOCKET, socketPath
 from tunnelstack.edge.status import agentsOf, deviceOf, devicesOf, routesOf, statusOf, streamsOf
 from tunnelstack.errors import ConfigurationError, Denied, TunnelError
 from tunnelstack.exchange.error_page import REASONS
@@ -30,17 +30,17 @@ from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer
 from tunnelstack.wire.http1.head import RequestHead, ResponseHead
 
-MOST = 64
+MAX_CONNECTIONS = 64
 """Connections at a time."""
 
-BODY = 4096
+MAX_BODY_OCTETS = 4096
 """Octets of a request's body; what is to be done is said in few words."""
 
 Answer = tuple[int, Any]
 """A status, and what JSON is made of."""
 
 
-class Refusal(TunnelError):
+class AdminError(TunnelError):
     """
     The answer is not 200.
 
@@ -52,7 +52,7 @@ class Refusal(TunnelError):
         self.status = status
 
 
-class Admin(Service):
+class AdminService(Service):
     """
     The administration of one edge.
 
@@ -72,7 +72,7 @@ class Admin(Service):
         self._folder = -1
         self.stop: Callable[[], object] | None = None
         self.reload: Callable[[], Any] | None = None
-        self.reading: Mapping[bytes, Callable[[], Answer]] = {
+        self.getHandlers: Mapping[bytes, Callable[[], Answer]] = {
             b"/health": lambda: (200, {"healthy": True}),
             b"/ready": self._ready,
             b"/status": lambda: (200, statusOf(edge)),
@@ -81,13 +81,13 @@ class Admin(Service):
             b"/streams": lambda: (200, {"streams": streamsOf(edge)}),
             b"/devices": lambda: (200, {"devices": devicesOf(edge)}),
         }
-        self.changing: Mapping[bytes, Callable[[Mapping[str, Any]], Any]] = {
+        self.postHandlers: Mapping[bytes, Callable[[Mapping[str, Any]], Any]] = {
             b"/tokens/reload": self._reloadTokens,
             b"/tokens/revoke": self._revoke,
             b"/reload": self._reload,
             b"/drain": self._drain,
-            b"/devices/accept": lambda asked: self._decide(asked, "accept"),
-            b"/devices/reject": lambda asked: self._decide(asked, "reject"),
+            b"/devices/accept": lambda asked: self._setDeviceStatus(asked, "accept"),
+            b"/devices/reject": lambda asked: self._setDeviceStatus(asked, "reject"),
         }
 
     # Listening
@@ -112,7 +112,7 @@ class Admin(Service):
                 endpoint = serverFromString(self._edge.clock, text)
             except (ValueError, TypeError, KeyError, IndexError) as error:
                 raise ConfigurationError(f"[admin] listen: {text!r} is no endpoint to listen on: {error}") from None
-            self._public.append((yield endpoint.listen(AdminFactory(self._edge.clock, self, changes=False))))
+            self._public.append((yield endpoint.listen(AdminFactory(self._edge.clock, self, writable=False))))
         if self._edge.config.stateDirectory:
             self._listenInFolder(Path(self._edge.config.stateDirectory))
 
@@ -122,12 +122,12 @@ class Admin(Service):
         """
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path, self._folder = reachable(folder / ADMIN)
-            factory = AdminFactory(self._edge.clock, self, changes=True)
+            path, self._folder = socketPath(folder / ADMIN_SOCKET)
+            factory = AdminFactory(self._edge.clock, self, writable=True)
             self._listening.append(self._edge.clock.listenUNIX(path, factory, mode=0o600, wantPID=True))
         except (OSError, CannotListenError) as error:
             self.log.warn(
-                "nothing can be asked at {socket}, which another edge may have: {reason}", socket=str(folder / ADMIN),
+                "nothing can be asked at {socket}, which another edge may have: {reason}", socket=str(folder / ADMIN_SOCKET),
                 reason=str(error),
             )
 
@@ -153,46 +153,46 @@ class Admin(Service):
     # Changing
 
     def _reloadTokens(self, asked: Mapping[str, Any]) -> Any:
-        if self._edge.keys is None:
-            raise Refusal(409, "this edge does not know its agents by tokens of ours")
-        self._edge.keys.reload()
+        if self._edge.credentials is None:
+            raise AdminError(409, "this edge does not know its agents by tokens of ours")
+        self._edge.credentials.reload()
         return {"reloaded": True}
 
     def _revoke(self, asked: Mapping[str, Any]) -> Any:
-        which, keys = asked.get("token"), self._edge.keys
+        which, keys = asked.get("token"), self._edge.credentials
         if not (isinstance(which, str) and which):
-            raise Refusal(400, 'say which: {"token": "ID or NAME"}')
-        if keys is None or keys.kept is None:
-            raise Refusal(409, "this edge keeps no tokens")
-        gone = keys.kept.revoke(which)
+            raise AdminError(400, 'say which: {"token": "ID or NAME"}')
+        if keys is None or keys.store is None:
+            raise AdminError(409, "this edge keeps no tokens")
+        gone = keys.store.revoke(which)
         if not gone:
-            raise Refusal(404, f"no token {which} is kept here; those of the configuration file are taken out there")
+            raise AdminError(404, f"no token {which} is kept here; those of the configuration file are taken out there")
         keys.reload()
         return {"revoked": [{"id": record.id, "name": record.name} for record in gone]}
 
-    def _decide(self, asked: Mapping[str, Any], verdict: str) -> Any:
+    def _setDeviceStatus(self, asked: Mapping[str, Any], verdict: str) -> Any:
         """
         Let a device in, or send it away.
         """
         which, devices = asked.get("device"), self._edge.devices
         if not (isinstance(which, str) and which):
-            raise Refusal(400, 'say which: {"device": "NAMESPACE.NAME"}')
+            raise AdminError(400, 'say which: {"device": "NAMESPACE.NAME"}')
         if devices is None:
-            raise Refusal(409, "this edge takes no devices; its configuration has no [shellhub]")
+            raise AdminError(409, "this edge takes no devices; its configuration has no [shellhub]")
         try:
             device = getattr(devices, verdict)(which)
         except Denied as denied:
-            raise Refusal(404, denied.sentence) from None
+            raise AdminError(404, denied.sentence) from None
         return {"device": deviceOf(self._edge, device)}
 
     def _reload(self, asked: Mapping[str, Any]) -> Any:
         if self.reload is None:
-            raise Refusal(409, "this edge has nothing to read again")
+            raise AdminError(409, "this edge has nothing to read again")
         return maybeDeferred(self.reload).addCallback(lambda sentences: {"changed": list(sentences)})
 
     def _drain(self, asked: Mapping[str, Any]) -> Any:
         if self.stop is None:
-            raise Refusal(409, "this edge cannot be stopped from here")
+            raise AdminError(409, "this edge cannot be stopped from here")
         self._edge.clock.callLater(0, self.stop)       # behind the answer
         return {"draining": True, "seconds": self._edge.config.drainSeconds}
 
@@ -204,56 +204,56 @@ class AdminFactory(ServerFactory):
 
     noisy = False
 
-    def __init__(self, clock: Any, admin: Admin, *, changes: bool) -> None:
+    def __init__(self, clock: Any, admin: AdminService, *, writable: bool) -> None:
         """
-        @param changes: whether those who come here may change something.
+        @param writable: whether those who come here may change something.
         """
         self._clock = clock
-        self._server = _Desk(admin, changes)
-        self._open = 0
+        self._server = _AdminServer(admin, writable)
+        self._openConnections = 0
 
     def buildProtocol(self, address: object) -> HTTPServerProtocol | None:
         """
         C{None} when there are too many.
         """
-        if self._open >= MOST:
+        if self._openConnections >= MAX_CONNECTIONS:
             return None
-        self._open += 1
-        return _Connection(self._server, self._closed, clock=self._clock)
+        self._openConnections += 1
+        return _CountedConnection(self._server, self._connectionClosed, clock=self._clock)
 
-    def _closed(self) -> None:
-        self._open -= 1
+    def _connectionClosed(self) -> None:
+        self._openConnections -= 1
 
 
-class _Connection(HTTPServerProtocol):
+class _CountedConnection(HTTPServerProtocol):
     """
     One that is counted.
     """
 
     def __init__(self, server: Any, closed: Callable[[], None], *, clock: Any) -> None:
         super().__init__(server, clock=clock)
-        self._closed = closed
+        self._connectionClosed = closed
 
     def connectionLost(self, reason: Any) -> None:  # type: ignore[override]
         super().connectionLost(reason)
-        self._closed()
+        self._connectionClosed()
 
 
 @implementer(IExchangeServer)
-class _Desk:
+class _AdminServer:
     """
     Answers requests.
     """
 
-    def __init__(self, admin: Admin, changes: bool) -> None:
+    def __init__(self, admin: AdminService, writable: bool) -> None:
         self._admin = admin
-        self._changes = changes
+        self._writable = writable
 
-    def exchangeReceived(self, head: RequestHead, exchange: Any) -> _Asked:
+    def exchangeReceived(self, head: RequestHead, exchange: Any) -> _AdminRequest:
         """
         As in L{IExchangeServer}: answered when the request is whole.
         """
-        return _Asked(self, head, exchange)
+        return _AdminRequest(self, head, exchange)
 
     def answer(self, head: RequestHead, body: bytes, exchange: Any) -> None:
         """
@@ -261,28 +261,28 @@ class _Desk:
         """
         asked: Deferred[Any] = maybeDeferred(self._find, head, body)
         asked.addErrback(self._refused)
-        asked.addCallback(_write, exchange)
+        asked.addCallback(_sendJSON, exchange)
 
     def _find(self, head: RequestHead, body: bytes) -> Any:
         path = head.target.partition(b"?")[0]
         if head.method in (b"GET", b"HEAD"):
-            read = self._admin.reading.get(path)
+            read = self._admin.getHandlers.get(path)
             if read is not None:
                 return read()
-        elif head.method == b"POST" and self._changes:
-            change = self._admin.changing.get(path)
+        elif head.method == b"POST" and self._writable:
+            change = self._admin.postHandlers.get(path)
             if change is not None:
-                return maybeDeferred(change, _object(body)).addCallback(lambda done: (200, done))
-        if path in self._admin.reading:
-            raise Refusal(405, "this can only be read")
-        if path in self._admin.changing:
-            raise Refusal(*((405, "say POST") if self._changes else (403, "here one may only read; use the Unix socket")))
-        known = ", ".join(path.decode() for path in self._admin.reading)
-        raise Refusal(404, f"there is nothing of that name; there are {known}")
+                return maybeDeferred(change, _decodeObject(body)).addCallback(lambda done: (200, done))
+        if path in self._admin.getHandlers:
+            raise AdminError(405, "this can only be read")
+        if path in self._admin.postHandlers:
+            raise AdminError(*((405, "say POST") if self._writable else (403, "here one may only read; use the Unix socket")))
+        known = ", ".join(path.decode() for path in self._admin.getHandlers)
+        raise AdminError(404, f"there is nothing of that name; there are {known}")
 
     def _refused(self, failure: Failure) -> Answer:
         error: Any = failure.value
-        if isinstance(error, Refusal):
+        if isinstance(error, AdminError):
             return error.status, {"error": str(error)}
         if isinstance(error, TunnelError):
             return 409, {"error": str(error)}
@@ -291,17 +291,17 @@ class _Desk:
 
 
 @implementer(IExchangeReceiver)
-class _Asked:
+class _AdminRequest:
     """
     A request on its way in.
     """
 
-    def __init__(self, desk: _Desk, head: RequestHead, exchange: Any) -> None:
-        self._desk = desk
+    def __init__(self, server: _AdminServer, head: RequestHead, exchange: Any) -> None:
+        self._server = server
         self._head = head
         self._exchange = exchange
         self._body = b""
-        self._over = False
+        self._finished = False
 
     def informational(self, head: object) -> None:
         """
@@ -315,36 +315,36 @@ class _Asked:
         Some of what is to be done.
         """
         self._body += octets
-        if len(self._body) > BODY and not self._over:
-            self._over = True
-            _write((413, {"error": f"more than {BODY} octets"}), self._exchange)
+        if len(self._body) > MAX_BODY_OCTETS and not self._finished:
+            self._finished = True
+            _sendJSON((413, {"error": f"more than {MAX_BODY_OCTETS} octets"}), self._exchange)
             self._body = b""
 
     def ended(self, trailers: object) -> None:
         """
         That was all.
         """
-        if not self._over:
-            self._desk.answer(self._head, self._body, self._exchange)
+        if not self._finished:
+            self._server.answer(self._head, self._body, self._exchange)
 
     def failed(self, reason: object) -> None:
         """
         Nobody waits for an answer.
         """
-        self._over = True
+        self._finished = True
 
 
-def _object(body: bytes) -> Mapping[str, Any]:
+def _decodeObject(body: bytes) -> Mapping[str, Any]:
     try:
         said = json.loads(body or b"{}")
     except ValueError:
         said = None
     if not isinstance(said, dict):
-        raise Refusal(400, "the body is no JSON object")
+        raise AdminError(400, "the body is no JSON object")
     return said
 
 
-def _write(answer: Answer, exchange: Any) -> None:
+def _sendJSON(answer: Answer, exchange: Any) -> None:
     status, said = answer
     body = json.dumps(said).encode() + b"\n"
     exchange.sendHead(

@@ -13,16 +13,25 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.control.auth.name_ownership import Owners
-from tunnelstack.control.auth.permissions import rightsOf
+from tunnelstack.control.auth.name_ownership import NameOwnership
+from tunnelstack.control.auth.permissions import permissionsOf
 from tunnelstack.control.registry import Registry
 from tunnelstack.edge.public.ports import Ports
 from tunnelstack.errors import Denied
 from tunnelstack.interfaces import IAuthenticator, IEdge
-from tunnelstack.records import Claim, Grant, Named, Principal, Purpose, Service, SSHSession, TCPTo
+from tunnelstack.records import (
+    Claim,
+    Grant,
+    Principal,
+    Purpose,
+    Service,
+    SSHPurpose,
+    StreamPurpose,
+    TCPPurpose,
+)
 from tunnelstack.wire.yamux.limits import SessionLimits
 
-SERVICES = 256
+MAX_SERVICES = 256
 """Names that one session may hold."""
 
 SSH = "ssh"
@@ -31,7 +40,7 @@ SSH = "ssh"
 TCP = "tcp:"
 """What a purpose begins with that is a host and a port which the agent can reach."""
 
-UNNAMED = ("tcp", SSH)
+UNNAMED_KINDS = ("tcp", SSH)
 """Kinds of services whose rights say nothing of names."""
 
 ALIVE_SECONDS = 5.0
@@ -56,13 +65,13 @@ class Agents:
         ports: Ports,
         authenticator: IAuthenticator,
         *,
-        urlOf: Any,
+        grantFor: Any,
         sessionLimits: SessionLimits,
-        owners: Owners,
+        owners: NameOwnership,
         known: Callable[[Principal], bool] | None = None,
     ) -> None:
         """
-        @param urlOf: of a service's name, the L{Grant} of its public host.
+        @param grantFor: of a service's name, the L{Grant} of its public host.
         @param owners: whose the names are that are not granted by name.
         @param known: whether somebody who was let in would be let in now.
         """
@@ -72,10 +81,10 @@ class Agents:
         self.authenticator = authenticator
         self.sessionLimits = sessionLimits
         self.stopping = False
-        self._urlOf = urlOf
+        self._grantFor = grantFor
         self._owners = owners
         self._known = known or (lambda principal: True)
-        self._since: dict[int, float] = {}            # by the id of a tunnel
+        self._connectedAt: dict[int, float] = {}            # by the id of a tunnel
         registry.watch(self._nameChanged)
 
     def authenticate(self, claim: Claim) -> Deferred[Principal]:
@@ -95,24 +104,24 @@ class Agents:
             raise Denied("stopping", "this edge is about to stop")
         if not (tunnel.principal.tenant or self._known(tunnel.principal)):    # taken back since it was shown
             raise Denied("revoked", "the credential was revoked")
-        rightsOf(tunnel.principal)            # a principal whose rights cannot be read gets no further
-        for old in self.registry.arrive(tunnel):
+        permissionsOf(tunnel.principal)            # a principal whose rights cannot be read gets no further
+        for old in self.registry.add(tunnel):
             self._log("replaced", old, "the same process is here again")
             old.abort(Denied("replaced", "this agent has connected again"))
         self._log("connected", tunnel)
-        self._since[id(tunnel)] = self.clock.seconds()
+        self._connectedAt[id(tunnel)] = self.clock.seconds()
         tunnel.whenLost().addCallback(self._lost, tunnel)
 
-    def since(self, tunnel: Any) -> float | None:
+    def connectedAt(self, tunnel: Any) -> float | None:
         """
         When a tunnel arrived, in seconds of the clock.
         """
-        return self._since.get(id(tunnel))
+        return self._connectedAt.get(id(tunnel))
 
     def _lost(self, reason: Any, tunnel: Any) -> Any:
-        self._since.pop(id(tunnel), None)
-        if self.registry.present(tunnel):
-            self.registry.depart(tunnel)
+        self._connectedAt.pop(id(tunnel), None)
+        if self.registry.hasTunnel(tunnel):
+            self.registry.remove(tunnel)
             self._log("gone", tunnel, str(reason))
         return reason
 
@@ -139,69 +148,69 @@ class Agents:
         As in L{IEdge}.
         """
         try:
-            self._allow(tunnel, service)
+            self._checkAllowed(tunnel, service)
         except Denied:
             return fail()
-        rival = self.registry.rival(service.kind, service.name, tunnel)
-        if rival is not None and rival.principal.agent == tunnel.principal.agent:
-            return self._ask(rival).addCallback(lambda _: self._publish(tunnel, service))
+        holder = self.registry.conflictingHolder(service.kind, service.name, tunnel)
+        if holder is not None and holder.principal.agent == tunnel.principal.agent:
+            return self._probeHolder(holder).addCallback(lambda _: self._publish(tunnel, service))
         return self._publish(tunnel, service)
 
-    def _allow(self, tunnel: Any, service: Service) -> None:
+    def _checkAllowed(self, tunnel: Any, service: Service) -> None:
         """
         @raise Denied: the token does not allow it, or the session has enough.
         """
-        rights, name = rightsOf(tunnel.principal), service.name
+        rights, name = permissionsOf(tunnel.principal), service.name
         if self.stopping:
             raise Denied("stopping", "this edge is about to stop")
         allowed = {"http": rights.mayServe(name), "stream": rights.mayStream(name), "tcp": bool(rights.tcp), SSH: rights.ssh}
         if not allowed.get(service.kind, False):
             right = {SSH: SSH, "tcp": "tcp:PORTS"}.get(service.kind, f"{service.kind}:{name}")
-            self._refuse(tunnel, service, right)
-        if service.kind in UNNAMED:
-            if not self._owners.lets(tunnel.principal, name):
-                self._refuse(tunnel, service, f"the name {name}, which is not free")
-            if self.registry.isHere(name) and name != tunnel.principal.agent:
+            self._deny(tunnel, service, right)
+        if service.kind in UNNAMED_KINDS:
+            if not self._owners.mayUse(tunnel.principal, name):
+                self._deny(tunnel, service, f"the name {name}, which is not free")
+            if self.registry.hasAgent(name) and name != tunnel.principal.agent:
                 raise Denied("taken", f"{name} is the name of another agent", name=name)
-        if len(self.registry.names(tunnel)) >= SERVICES:
-            raise Denied("limit", f"one session holds at most {SERVICES} names")
+        if len(self.registry.names(tunnel)) >= MAX_SERVICES:
+            raise Denied("limit", f"one session holds at most {MAX_SERVICES} names")
 
-    def _refuse(self, tunnel: Any, service: Service, right: str) -> NoReturn:
+    def _deny(self, tunnel: Any, service: Service, right: str) -> NoReturn:
         self.log.warn(
             "agent {agent} may not announce {kind} {service}", agent=tunnel.principal.agent, kind=service.kind,
             service=service.name, token=tunnel.principal.token,
         )
         raise Denied("not-allowed", f"the token does not allow {right}")
 
-    def _ask(self, rival: Any) -> Deferred[Any]:
+    def _probeHolder(self, holder: Any) -> Deferred[Any]:
         """
         See whether the holder of a name is alive; one that is not has lost it.
         """
-        asked: Deferred[Any] = maybeDeferred(rival.ping).addTimeout(ALIVE_SECONDS, self.clock)
+        asked: Deferred[Any] = maybeDeferred(holder.ping).addTimeout(ALIVE_SECONDS, self.clock)
 
         def silent(failure: Failure) -> None:
-            if self.registry.present(rival):
-                self.registry.depart(rival)
-                self._log("dropped", rival, "it does not answer, and another process of it is here")
-                rival.abort(Denied("replaced", "this agent did not answer, and another process of it took its names"))
+            if self.registry.hasTunnel(holder):
+                self.registry.remove(holder)
+                self._log("dropped", holder, "it does not answer, and another process of it is here")
+                holder.abort(Denied("replaced", "this agent did not answer, and another process of it took its names"))
 
         return asked.addErrback(silent)
 
     @inlineCallbacks
     def _publish(self, tunnel: Any, service: Service) -> Any:
         kind, name, agent = service.kind, service.name, tunnel.principal.agent
-        new = self.registry.offer(kind, name, tunnel)
+        new = self.registry.claim(kind, name, tunnel)
         if kind != "tcp":
-            grant = self._urlOf(name) if kind == "http" else Grant()
+            grant = self._grantFor(name) if kind == "http" else Grant()
         else:
             try:
-                port = yield self.ports.open(agent, name, service.port, rightsOf(tunnel.principal).tcp)
+                port = yield self.ports.open(agent, name, service.port, permissionsOf(tunnel.principal).tcp)
             except Denied:
                 if new:
                     self.registry.withdraw(kind, name, tunnel)
                 raise
-            grant = Grant(host=self._urlOf(name).host, port=port)
-            if not self.registry.held(name, kind):          # it has gone in the meantime
+            grant = Grant(host=self._grantFor(name).host, port=port)
+            if not self.registry.isHeld(name, kind):          # it has gone in the meantime
                 yield self.ports.close(name)
         if new:
             self.log.info(
@@ -223,34 +232,34 @@ class Agents:
         """
         As in L{IEdge}.
         """
-        rights = rightsOf(principal)
+        rights = permissionsOf(principal)
         if purpose == SSH:
-            tunnel = self._offering(to)
+            tunnel = self._sshHolder(to)
             full = f"{tunnel.principal.agent}/{to.rpartition('/')[2]}" if tunnel is not None else to
             if not rights.mayDial(to, full):
                 raise Denied("not-allowed", f"the token does not allow dial:{to}")
-            return self.shell(to)
+            return self.sshTarget(to)
         if purpose.startswith(TCP):
             host, _, port = purpose.removeprefix(TCP).rpartition(":")
             if not host:
                 raise Denied("malformed", f"say {TCP}HOST:PORT, not {purpose[:64]!r}")
-            return self._agent(rights, to), TCPTo(host=host.removeprefix("[").removesuffix("]"), port=_port(port))
+            return self._agentTunnel(rights, to), TCPPurpose(host=host.removeprefix("[").removesuffix("]"), port=_port(port))
         if purpose:
-            return self._protocol(rights, to, purpose)
+            return self._protocolTunnel(rights, to, purpose)
         agent, _, port = to.rpartition(":")
         if agent:
-            return self._agent(rights, agent, to), TCPTo(host="127.0.0.1", port=_port(port))
+            return self._agentTunnel(rights, agent, to), TCPPurpose(host="127.0.0.1", port=_port(port))
         name = to.rpartition("/")[2]
         tunnel = self.registry.pick(to, "stream") or self.registry.pick(to, "tcp")
         full = f"{tunnel.principal.agent}/{name}" if tunnel is not None else to
         if not rights.mayDial(to, name, full):
             raise Denied("not-allowed", f"the token does not allow dial:{to}")
         if tunnel is None:
-            known = self.registry.knows(to, "stream") or self.registry.knows(to, "tcp")
+            known = self.registry.isKnown(to, "stream") or self.registry.isKnown(to, "tcp")
             raise Denied("absent" if known else "unknown", f"{to} is not there" if known else f"there is no {to} to be dialled")
-        return tunnel, TCPTo(service=name)
+        return tunnel, TCPPurpose(service=name)
 
-    def shell(self, to: str) -> tuple[Any, Purpose]:
+    def sshTarget(self, to: str) -> tuple[Any, Purpose]:
         """
         The way to an SSH server, for whoever may go there.
 
@@ -258,24 +267,24 @@ class Agents:
         @return: a tunnel, and what is to be asked of it.
         @raise Denied: nobody of that name is there.
         """
-        tunnel = self._offering(to)
+        tunnel = self._sshHolder(to)
         if tunnel is not None:
-            return tunnel, TCPTo(service=to.rpartition("/")[2])
+            return tunnel, TCPPurpose(service=to.rpartition("/")[2])
         tunnel = self.registry.agent(to)
         if tunnel is None:
             raise Denied("absent", f"{to} is not there")
         offered = [name for kind, name in self.registry.names(tunnel) if kind == SSH]
-        return tunnel, TCPTo(service=offered[0]) if offered else SSHSession()
+        return tunnel, TCPPurpose(service=offered[0]) if offered else SSHPurpose()
 
-    def _offering(self, to: str) -> Any:
+    def _sshHolder(self, to: str) -> Any:
         """
         Who offers an SSH server under a name, unless that is the name of another agent, which comes first.
         """
-        tunnel = self.registry.pick(to, SSH) if self.registry.held(to, SSH) else None
-        theirs = tunnel is not None and self.registry.isHere(to) and tunnel.principal.agent != to
+        tunnel = self.registry.pick(to, SSH) if self.registry.isHeld(to, SSH) else None
+        theirs = tunnel is not None and self.registry.hasAgent(to) and tunnel.principal.agent != to
         return None if theirs else tunnel
 
-    def _agent(self, rights: Any, agent: str, *names: str) -> Any:
+    def _agentTunnel(self, rights: Any, agent: str, *names: str) -> Any:
         """
         The tunnel of an agent, for who may dial all of it (or one of C{names}).
         """
@@ -286,7 +295,7 @@ class Agents:
             raise Denied("absent", f"{agent} is not there")
         return tunnel
 
-    def _protocol(self, rights: Any, to: str, purpose: str) -> tuple[Any, Purpose]:
+    def _protocolTunnel(self, rights: Any, to: str, purpose: str) -> tuple[Any, Purpose]:
         """
         A developer's own protocol, of an agent or of whoever holds a name.
         """
@@ -297,7 +306,7 @@ class Agents:
         tunnel = self.registry.agent(to) or self.registry.pick(to, "stream") or self.registry.pick(to, "http")
         if tunnel is None:
             raise Denied("absent", f"{to} is not there")
-        return tunnel, Named(purpose.encode())
+        return tunnel, StreamPurpose(purpose.encode())
 
 
 def _port(text: str) -> int:

@@ -13,23 +13,23 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.logger import Logger
 
-from tunnelstack.control.auth.checkers import CheckerAuthenticator, checkerFrom
-from tunnelstack.control.auth.first_match import EitherAuthenticator
+from tunnelstack.control.auth.checkers import CheckerAuthenticator, parseChecker
+from tunnelstack.control.auth.first_match import FirstMatchAuthenticator
 from tunnelstack.control.auth.mtls import CertificateAuthenticator
-from tunnelstack.control.auth.name_ownership import Owners
-from tunnelstack.control.auth.token_store import KeptTokens
-from tunnelstack.control.auth.tokens import TokenAuthenticator, TokenBook
+from tunnelstack.control.auth.name_ownership import NameOwnership
+from tunnelstack.control.auth.token_store import TokenStore
+from tunnelstack.control.auth.tokens import TokenAuthenticator, TokenTable
 from tunnelstack.control.config.records import EdgeConfig, TokenRecord
-from tunnelstack.control.config.state_dir import State
+from tunnelstack.control.config.state_dir import StateDirectory
 from tunnelstack.control.registry import Registry
 from tunnelstack.errors import ConfigurationError, Denied
 from tunnelstack.records import Principal
 
-LOOK_SECONDS = 0.5
+CHECK_SECONDS = 0.5
 """Seconds between two looks at the file of tokens; a change is effective within a second."""
 
 
-class Keys(Service):
+class CredentialStore(Service):
     """
     The credentials of one edge.
 
@@ -41,41 +41,41 @@ class Keys(Service):
     log = Logger()
 
     def __init__(
-        self, clock: Any, config: EdgeConfig, registry: Registry, owners: Owners, now: Any = lambda: datetime.now(UTC),
+        self, clock: Any, config: EdgeConfig, registry: Registry, owners: NameOwnership, now: Any = lambda: datetime.now(UTC),
     ) -> None:
         """
         @param owners: told of all credentials.
         @param now: the time of day.
         """
         self._owners = owners
-        self.book = TokenBook(config.tokens, now)
-        self.authenticator = EitherAuthenticator([TokenAuthenticator(self.book)])
-        self.kept = KeptTokens(State(Path(config.stateDirectory))) if config.stateDirectory else None
+        self.tokens = TokenTable(config.tokens, now)
+        self.authenticator = FirstMatchAuthenticator([TokenAuthenticator(self.tokens)])
+        self.store = TokenStore(StateDirectory(Path(config.stateDirectory))) if config.stateDirectory else None
         self._clock = clock
         self._config = config
         self._registry = registry
         self._now = now
         self._stamp: tuple[int, ...] = ()
         self._records: tuple[TokenRecord, ...] = ()     # of the state folder
-        self._next: datetime | None = None              # when the next token expires
-        self._look: Any = None
+        self._nextExpiry: datetime | None = None              # when the next token expires
+        self._timer: Any = None
 
     def startService(self) -> None:
         """
         Look at the file from now on.
         """
         super().startService()
-        if self.kept is not None:
-            self._look = self._clock.callLater(LOOK_SECONDS, self._watch)
+        if self.store is not None:
+            self._timer = self._clock.callLater(CHECK_SECONDS, self._poll)
 
     def stopService(self) -> None:
         """
         Look no more.
         """
         super().stopService()
-        look, self._look = self._look, None
-        if look is not None:
-            look.cancel()
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
     def configure(self, config: EdgeConfig) -> None:
         """
@@ -83,15 +83,15 @@ class Keys(Service):
 
         @raise ConfigurationError: a checker or the file of tokens cannot be used; nothing has changed then.
         """
-        ways: list[Any] = [TokenAuthenticator(self.book)]
+        authenticators: list[Any] = [TokenAuthenticator(self.tokens)]
         if config.certificates:
-            ways.append(CertificateAuthenticator(config.certificates))
-        ways += [CheckerAuthenticator(checkerFrom(each.auth), each.allow, each.share) for each in config.checkers]
-        if self.kept is not None:
+            authenticators.append(CertificateAuthenticator(config.certificates))
+        authenticators += [CheckerAuthenticator(parseChecker(each.auth), each.allow, each.share) for each in config.checkers]
+        if self.store is not None:
             self._read()
         self._config = config
-        self.authenticator.ways = ways
-        self._settle()
+        self.authenticator.authenticators = authenticators
+        self._apply()
 
     def reload(self) -> None:
         """
@@ -99,49 +99,49 @@ class Keys(Service):
 
         @raise ConfigurationError: it cannot be used; the tokens are what they were.
         """
-        if self.kept is not None:
+        if self.store is not None:
             self._read()
-            self._settle()
+            self._apply()
 
     def _read(self) -> None:
-        assert self.kept is not None
-        self._stamp = self.kept.stamp()
-        self._records = self.kept.read()
+        assert self.store is not None
+        self._stamp = self.store.modificationStamp()
+        self._records = self.store.read()
 
-    def _settle(self) -> None:
+    def _apply(self) -> None:
         tokens = (*self._config.tokens, *self._records)
-        self.book.replace(tokens)
-        self._owners.credentials((*tokens, *self._config.certificates, *self._config.checkers))
-        self._sendAway()
+        self.tokens.replace(tokens)
+        self._owners.setCredentials((*tokens, *self._config.certificates, *self._config.checkers))
+        self._dropRevoked()
 
-    def _watch(self) -> None:
-        assert self.kept is not None
-        self._look = self._clock.callLater(LOOK_SECONDS, self._watch)
-        if self.kept.stamp() != self._stamp:
+    def _poll(self) -> None:
+        assert self.store is not None
+        self._timer = self._clock.callLater(CHECK_SECONDS, self._poll)
+        if self.store.modificationStamp() != self._stamp:
             try:
                 self.reload()
             except ConfigurationError as wrong:
                 self.log.error("the tokens stay as they were: {reason}", reason=str(wrong))
-        elif self._next is not None and self._next <= self._now():
-            self._sendAway()
+        elif self._nextExpiry is not None and self._nextExpiry <= self._now():
+            self._dropRevoked()
 
-    def _sendAway(self) -> None:
+    def _dropRevoked(self) -> None:
         """
         Close the sessions of those who would not be let in now.
         """
-        self._next = _next((*self._config.tokens, *self._records), self._now())
+        self._nextExpiry = _nextExpiry((*self._config.tokens, *self._records), self._now())
         for tunnel in list(self._registry):
-            if not (tunnel.principal.tenant or self.authenticator.knows(tunnel.principal)):
-                self._registry.depart(tunnel)
-                code, why = self._why(tunnel.principal)
+            if not (tunnel.principal.tenant or self.authenticator.isCurrent(tunnel.principal)):
+                self._registry.remove(tunnel)
+                code, why = self._revocationReason(tunnel.principal)
                 self.log.info(
                     "{agent} sent away: {reason}", agent=tunnel.principal.agent, token=tunnel.principal.token, reason=why,
                     status="agent",
                 )
                 tunnel.abort(Denied(code, why))
 
-    def _why(self, principal: Principal) -> tuple[str, str]:
-        record = self.book.record(principal.token)
+    def _revocationReason(self, principal: Principal) -> tuple[str, str]:
+        record = self.tokens.record(principal.token)
         if record is None:
             return "revoked", f"the credential of {principal.agent} ({principal.token}) was revoked"
         if record.expires <= self._now():
@@ -149,7 +149,7 @@ class Keys(Service):
         return "changed", f"the rights of {principal.agent} ({principal.token}) have changed; it may come back"
 
 
-def _next(records: Iterable[TokenRecord], now: datetime) -> datetime | None:
+def _nextExpiry(records: Iterable[TokenRecord], now: datetime) -> datetime | None:
     """
     When the next of some tokens expires.
     """

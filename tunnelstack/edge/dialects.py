@@ -12,60 +12,66 @@ from urllib.parse import urlsplit
 from attrs import define
 from twisted.internet.defer import Deferred
 
-from tunnelstack.control.auth.signing_key import keyFrom, newKey, signingKey
+from tunnelstack.control.auth.signing_key import newKey, parseSigningKey, signingKey
 from tunnelstack.control.config.reader import readFile
 from tunnelstack.control.config.records import EdgeConfig, TenantRecord
-from tunnelstack.control.config.state_dir import State
-from tunnelstack.control.devices import DeviceBook, Tenant, digestOfKey
+from tunnelstack.control.config.state_dir import StateDirectory
+from tunnelstack.control.devices import DeviceStore, Tenant, digestOfKey
 from tunnelstack.dialect.native.edge import NativeDialect
 from tunnelstack.exchange.traits import Timeouts
 
 
 @define
-class Standing:
+class DialectSet:
     """
     What the configuration makes of an edge.
 
     @ivar dialects: L{IDialect<tunnelstack.interfaces.IDialect>}s.
-    @ivar devices: the L{DeviceBook}, or C{None} where no dialect has devices.
+    @ivar devices: the L{DeviceStore}, or C{None} where no dialect has devices.
     @ivar vouch: told a device's name on the edge, gives a key that the device will be told is good (or a C{Deferred} of it), or
         C{None} for a device of no such dialect.
     """
 
     dialects: list[Any]
-    devices: DeviceBook | None = None
+    devices: DeviceStore | None = None
     vouch: Callable[[str], Deferred[Any] | None] = lambda agent: None
 
 
-def standingOf(clock: Any, config: EdgeConfig, ssh: Callable[[], str]) -> Standing:
+def makeDialects(clock: Any, config: EdgeConfig, ssh: Callable[[], str]) -> DialectSet:
     """
     @param ssh: says where SSH clients come in, C{host:port}; C{""} where they do not.
     @raise ConfigurationError: a file cannot be used.
     """
     limits = config.limits
     timeouts = Timeouts(head=limits.headSeconds, first=limits.firstOctetSeconds, idle=limits.idleSeconds)
-    standing = Standing([NativeDialect(timeouts)])
+    dialectSet = DialectSet([NativeDialect(timeouts)])
     if config.shellhub is not None:
-        _shellhub(clock, config, timeouts, standing, ssh)
-    return standing
+        _shellhub(clock, config, timeouts, dialectSet, ssh)
+    return dialectSet
 
 
-def _shellhub(clock: Any, config: EdgeConfig, timeouts: Timeouts, standing: Standing, ssh: Callable[[], str]) -> None:
-    from tunnelstack.dialect.shellhub.ssh_login import Bootstrap, Fleet, ShellHub1, ShellHub2, Vouching
+def _shellhub(clock: Any, config: EdgeConfig, timeouts: Timeouts, dialectSet: DialectSet, ssh: Callable[[], str]) -> None:
+    from tunnelstack.dialect.shellhub.ssh_login import (
+        Bootstrap,
+        DeviceConnections,
+        KeyVoucher,
+        ShellHubV1,
+        ShellHubV2,
+    )
 
     said = config.shellhub
     assert said is not None
-    state = State(Path(config.stateDirectory)) if config.stateDirectory else None
-    devices = DeviceBook(
+    state = StateDirectory(Path(config.stateDirectory)) if config.stateDirectory else None
+    devices = DeviceStore(
         clock, state, automatic=said.policy == "automatic", tenants=[_tenant(record) for record in config.tenants],
     )  # fmt: skip
-    key = keyFrom(readFile(said.keyFile), said.keyFile) if said.keyFile else signingKey(state)
+    key = parseSigningKey(readFile(said.keyFile), said.keyFile) if said.keyFile else signingKey(state)
     host = urlsplit(config.publicUrl).netloc or config.domain
     bootstrap = Bootstrap(devices, key, clock, api=host, ssh=ssh)
-    fleet = Fleet(bootstrap, timeouts=timeouts)
-    standing.dialects += [ShellHub1(fleet), ShellHub2(fleet)]
-    standing.devices = devices
-    standing.vouch = Vouching(bootstrap, newKey)
+    fleet = DeviceConnections(bootstrap, timeouts=timeouts)
+    dialectSet.dialects += [ShellHubV1(fleet), ShellHubV2(fleet)]
+    dialectSet.devices = devices
+    dialectSet.vouch = KeyVoucher(bootstrap, newKey)
 
 
 def _tenant(record: TenantRecord) -> Tenant:

@@ -15,21 +15,21 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.protocol import ServerFactory
 from twisted.protocols.haproxy import proxyEndpoint
 
-from tunnelstack.control.config.records import Listener
+from tunnelstack.control.config.records import ListenerConfig
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.transport.certificates import CertificateFolder
 from tunnelstack.transport.tls import loadCertificates
 
-PROXIED, FOLDER = "haproxy:", "tls:"
-SECURE = (FOLDER, "ssl:")
-OPTIONS = ("port", "interface", "backlog")
-WAITING = ("tcp:", "tcp6:", "ssl:")
+PROXY_PREFIX, FOLDER = "haproxy:", "tls:"
+TLS_PREFIXES = (FOLDER, "ssl:")
+FOLDER_OPTIONS = ("port", "interface", "backlog")
+BACKLOG_PREFIXES = ("tcp:", "tcp6:", "ssl:")
 BACKLOG = 512
 """Connections that wait for the edge, unless the string says otherwise."""
 
 
 @frozen(kw_only=True)
-class Listening:
+class EdgeListener:
     """
     One place to listen, ready to be opened.
 
@@ -47,18 +47,18 @@ class Listening:
     redirect: bool = False
 
 
-ANYWHERE = Listening(text="", endpoint=None)
+UNKNOWN_LISTENER = EdgeListener(text="", endpoint=None)
 """Where connections come from that nobody listened for here."""
 
 
-def listening(reactor: Any, listener: Listener) -> Listening:
+def makeListener(reactor: Any, listener: ListenerConfig) -> EdgeListener:
     """
     @raise ConfigurationError: it cannot be listened on in this way.
     """
     text = listener.endpoint
-    proxied = text.startswith(PROXIED)
-    inner = text.removeprefix(PROXIED)
-    secure = inner.startswith(SECURE)
+    proxied = text.startswith(PROXY_PREFIX)
+    inner = text.removeprefix(PROXY_PREFIX)
+    secure = inner.startswith(TLS_PREFIXES)
     if bool(listener.clientAuth) != bool(listener.clientCa):
         raise ConfigurationError("client_auth and client_ca go together: one says whether, the other by whom")
     if listener.clientAuth and not inner.startswith(FOLDER):
@@ -67,24 +67,24 @@ def listening(reactor: Any, listener: Listener) -> Listening:
         raise ConfigurationError(f"{text!r} is secure already: redirect is for plain HTTP")
     try:
         if inner.startswith(FOLDER):
-            endpoint = _folder(reactor, inner, listener, proxied)
+            endpoint = _folderEndpoint(reactor, inner, listener, proxied)
         else:
-            endpoint = serverFromString(reactor, patient(inner))
+            endpoint = serverFromString(reactor, withBacklog(inner))
             if proxied:
                 endpoint = proxyEndpoint(endpoint)
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise ConfigurationError(f"{text!r} is no endpoint to listen on: {error}") from None
-    return Listening(text=text, endpoint=endpoint, secure=secure, proxied=proxied, redirect=listener.redirect)
+    return EdgeListener(text=text, endpoint=endpoint, secure=secure, proxied=proxied, redirect=listener.redirect)
 
 
-def _folder(reactor: Any, text: str, listener: Listener, proxied: bool) -> IStreamServerEndpoint:
+def _folderEndpoint(reactor: Any, text: str, listener: ListenerConfig, proxied: bool) -> IStreamServerEndpoint:
     """
     C{tls:FOLDER[:port=443][:interface=ADDRESS][:backlog=N]}
     """
-    folder, options = parts(text.removeprefix(FOLDER))
-    unknown = options.keys() - set(OPTIONS)
+    folder, options = splitOptions(text.removeprefix(FOLDER))
+    unknown = options.keys() - set(FOLDER_OPTIONS)
     if unknown:
-        raise ConfigurationError(f"{text!r} has no option {min(unknown)}; there are {', '.join(OPTIONS)}")
+        raise ConfigurationError(f"{text!r} has no option {min(unknown)}; there are {', '.join(FOLDER_OPTIONS)}")
     certificates = CertificateFolder(
         folder, reactor, clientCA=loadCertificates(listener.clientCa) if listener.clientCa else (),
         clientAuth=listener.clientAuth or None,
@@ -96,15 +96,15 @@ def _folder(reactor: Any, text: str, listener: Listener, proxied: bool) -> IStre
     return wrapServerTLS(certificates, proxyEndpoint(plain) if proxied else plain, reactor)
 
 
-def patient(text: str) -> str:
+def withBacklog(text: str) -> str:
     """
     An endpoint string by which more may wait than Twisted's 50, who are many for one server and few for all of an edge's.  One
     beyond them is not refused by the system, but left to ask again a second later.
     """
-    return f"{text}:backlog={BACKLOG}" if text.startswith(WAITING) and ":backlog=" not in text else text
+    return f"{text}:backlog={BACKLOG}" if text.startswith(BACKLOG_PREFIXES) and ":backlog=" not in text else text
 
 
-def parts(text: str) -> tuple[str, dict[str, str]]:
+def splitOptions(text: str) -> tuple[str, dict[str, str]]:
     """
     The first argument of an endpoint string, and its options; a backslash takes the meaning from what follows it.
 
@@ -127,22 +127,22 @@ def parts(text: str) -> tuple[str, dict[str, str]]:
     return first, options
 
 
-class Entrance(ServerFactory):
+class ListenerFactory(ServerFactory):
     """
     What one place to listen gives its connections: those of the public port, that know how they came in.
     """
 
     noisy = False
 
-    def __init__(self, public: Any, where: Listening) -> None:
+    def __init__(self, public: Any, listener: EdgeListener) -> None:
         """
-        @param public: a L{PublicFactory<tunnelstack.edge.public.server.PublicFactory>}.
+        @param public: a L{PublicServerFactory<tunnelstack.edge.public.server.PublicServerFactory>}.
         """
         self._public = public
-        self.where = where
+        self.listener = listener
 
     def buildProtocol(self, address: Any) -> Any:
         """
         As in C{IProtocolFactory}.
         """
-        return self._public.build(address, self.where)
+        return self._public.buildConnection(address, self.listener)

@@ -13,10 +13,10 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.logger import Logger
 
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 
 
-class ProcessBudget(Service):
+class MemoryBudget(Service):
     """
     Resets the streams that hold most, while all sessions together hold too much.
 
@@ -32,23 +32,23 @@ class ProcessBudget(Service):
         self.limit = limit
         self._clock = clock
         self._tunnels = tunnels
-        self._look: Any = None
+        self._timer: Any = None
 
     def startService(self) -> None:
         """
         Look from now on.
         """
         super().startService()
-        self._look = self._clock.callLater(LOOK_SECONDS, self._looked)
+        self._timer = self._clock.callLater(CHECK_SECONDS, self._check)
 
     def stopService(self) -> None:
         """
         Look no more.
         """
         super().stopService()
-        look, self._look = self._look, None
-        if look is not None:
-            look.cancel()
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
     @property
     def held(self) -> int:
@@ -60,17 +60,17 @@ class ProcessBudget(Service):
     def _sessions(self) -> list[Any]:
         return [session for tunnel in self._tunnels if (session := getattr(tunnel, "session", None)) is not None]
 
-    def _looked(self) -> None:
-        self._look = self._clock.callLater(LOOK_SECONDS, self._looked)
+    def _check(self) -> None:
+        self._timer = self._clock.callLater(CHECK_SECONDS, self._check)
         held = self.held
         if held > self.limit:
             self.log.warn(
                 "{held} octets are held for readers that stand still, and {most} may be: the largest are reset", held=held,
                 most=self.limit, status="limit", why="process",
             )
-            self._relieve(held)
+            self._reclaim(held)
 
-    def _relieve(self, held: int) -> None:
+    def _reclaim(self, held: int) -> None:
         for session in sorted(self._sessions(), key=lambda session: int(session.held), reverse=True):
             while held > self.limit and session.held:
-                held -= session.relieve()
+                held -= session.resetLargest()

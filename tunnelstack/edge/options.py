@@ -20,15 +20,14 @@ from tunnelstack.control.auth.tokens import digestOf, identifierOf, newToken
 from tunnelstack.control.config.reader import parseEdge, readFile
 from tunnelstack.control.config.records import DEV_PORT, EdgeAddress, EdgeConfig, ShellHubConfig, TokenRecord
 from tunnelstack.control.config.sources import CONFIG, Sources
-from tunnelstack.control.options import Options as BaseOptions
-from tunnelstack.control.options import number, seconds
-from tunnelstack.control.process.lifecycle import Life
-from tunnelstack.control.process.systemd import Notifier, activated
+from tunnelstack.control.options import BaseOptions, parsePort, parseSeconds
+from tunnelstack.control.process.lifecycle import ProcessLifecycle
+from tunnelstack.control.process.systemd import Notifier, activatedSockets
 from tunnelstack.edge.public.admission import raiseDescriptors
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.errors import ConfigurationError
 
-SCREEN = """
+HELP = """
 Usage: tunnel-edge [options]
 
 The public side of tunnels: visitors and agents come in here, on the same port.
@@ -70,7 +69,7 @@ class Options(BaseOptions):
     """
 
     _log = Logger()
-    screen = SCREEN
+    helpText = HELP
     optFlags = [["dev", None, "for this machine alone"]]
     optParameters = [
         ["port", "p", None, "the port of visitors and agents"],
@@ -85,7 +84,7 @@ class Options(BaseOptions):
         super().__init__()
         self["listen"] = []
         self._environ = os.environ if environ is None else environ
-        self._activated = activated()     # once: listening closes the descriptors
+        self._activated = activatedSockets()     # once: listening closes the descriptors
 
     def opt_listen(self, endpoint: str) -> None:
         """
@@ -126,7 +125,7 @@ class Options(BaseOptions):
         if domain:
             config = evolve(config, domain=domain.lower().rstrip("."))
         if self["drain"] is not None:
-            config = evolve(config, drainSeconds=seconds(self["drain"], "drain"))
+            config = evolve(config, drainSeconds=parseSeconds(self["drain"], "drain"))
         if self["access-log"] is not None:
             config = evolve(config, accessLog=self["access-log"])
         config = evolve(config, stateDirectory=str(sources.state.folder), dev=bool(self["dev"]))
@@ -152,7 +151,7 @@ class Options(BaseOptions):
             port = self._environ.get("TUNNELSTACK_PORT") or (str(DEV_PORT) if self["dev"] else None)
         if port is None:
             return ()
-        chosen = number(port, "port")
+        chosen = parsePort(port, "port")
         return loopback(chosen) if self["dev"] else (f"tcp:{chosen}",)
 
     def _forDevelopment(self, config: EdgeConfig, sources: Sources) -> EdgeConfig:
@@ -160,7 +159,7 @@ class Options(BaseOptions):
         The same with all devices of ShellHub, and with a token that this user's agents find: the one of the last time, so
         that agents may come back.
         """
-        left = sources.state.devEdge()
+        left = sources.state.loadDevEdge()
         self._devToken = token = left.token if left is not None else newToken().token
         record = TokenRecord(name="dev", tokenSha256=digestOf(token), allow=DEV_ALLOW, id=identifierOf(token))
         return evolve(
@@ -168,12 +167,12 @@ class Options(BaseOptions):
             shellhub=config.shellhub or ShellHubConfig(policy="automatic"),
         )
 
-    def keepDevEdge(self, url: str) -> None:
+    def saveDevEdge(self, url: str) -> None:
         """
         Let this user's agents find the edge, now that it is there.
         """
         try:
-            Sources(self._environ).state.keepDevEdge(EdgeAddress(url=url, token=self._devToken))
+            Sources(self._environ).state.saveDevEdge(EdgeAddress(url=url, token=self._devToken))
         except ConfigurationError as unwritable:
             self._log.warn("agents cannot find this edge by themselves: {reason}", reason=str(unwritable))
 
@@ -195,23 +194,23 @@ def _hasIPv6() -> bool:
     return True
 
 
-def makeService(options: Options) -> Life:
+def makeService(options: Options) -> ProcessLifecycle:
     """
     The process's service.
     """
     from twisted.internet import reactor
 
-    return makeLife(reactor, options)
+    return makeLifecycle(reactor, options)
 
 
-def makeLife(reactor: Any, options: Options) -> Life:
+def makeLifecycle(reactor: Any, options: Options) -> ProcessLifecycle:
     """
-    An edge, and the life of the process around it.
+    An edge, and the lifecycle of the process around it.
     """
     raiseDescriptors(options.config.limits.visitors + OWN_DESCRIPTORS)
     edge = EdgeService(reactor, options.config)
     if options.config.dev:
-        edge.whenReady().addCallback(options.keepDevEdge)
+        edge.whenReady().addCallback(options.saveDevEdge)
     requests = accessLog(reactor, options.config.accessLog, options.logFormat(), sys.stderr, time.time)
     edge.public.accessLog = requests
 
@@ -220,9 +219,9 @@ def makeLife(reactor: Any, options: Options) -> Life:
             requests.reopen()
         return edge.reload(options.read())
 
-    life = Life(reactor, edge, reload=reload, report=edge.report, notifier=Notifier(os.environ))
+    lifecycle = ProcessLifecycle(reactor, edge, reload=reload, report=edge.report, notifier=Notifier(os.environ))
     if requests is not None:
         reactor.addSystemEventTrigger("after", "shutdown", requests.flush)
-    edge.admin.reload = life.reload
-    edge.admin.stop = life.stop
-    return life
+    edge.admin.reload = lifecycle.reload
+    edge.admin.stop = lifecycle.stop
+    return lifecycle

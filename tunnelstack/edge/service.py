@@ -15,25 +15,25 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tunnelstack.control.auth.name_ownership import Owners
-from tunnelstack.control.config.records import EdgeConfig, Listener
+from tunnelstack.control.auth.name_ownership import NameOwnership
+from tunnelstack.control.config.records import EdgeConfig, ListenerConfig
 from tunnelstack.control.config.reload import difference
-from tunnelstack.control.process.exit_status import Ending, NotNow
-from tunnelstack.control.process.port_owner import holderOf
+from tunnelstack.control.process.exit_status import FatalError, TemporaryFailure
+from tunnelstack.control.process.port_owner import portOwner
 from tunnelstack.control.registry import Registry
 from tunnelstack.dialect.native.protocol import PATH
-from tunnelstack.edge.admin import Admin
+from tunnelstack.edge.admin import AdminService
 from tunnelstack.edge.agents import Agents
-from tunnelstack.edge.credentials import Keys
-from tunnelstack.edge.dialects import Standing, standingOf
-from tunnelstack.edge.listeners import Entrance, Listening, listening
-from tunnelstack.edge.memory_budget import ProcessBudget
-from tunnelstack.edge.public.access_policy import Policy
-from tunnelstack.edge.public.admission import Accept
+from tunnelstack.edge.credentials import CredentialStore
+from tunnelstack.edge.dialects import DialectSet, makeDialects
+from tunnelstack.edge.listeners import EdgeListener, ListenerFactory, makeListener
+from tunnelstack.edge.memory_budget import MemoryBudget
+from tunnelstack.edge.public.access_policy import AccessPolicy
+from tunnelstack.edge.public.admission import Admission
 from tunnelstack.edge.public.ports import Ports
 from tunnelstack.edge.public.routes import RouteTable
-from tunnelstack.edge.public.server import PublicFactory
-from tunnelstack.edge.ssh.service import SSHEntrance
+from tunnelstack.edge.public.server import PublicServerFactory
+from tunnelstack.edge.ssh.service import SSHGatewayService
 from tunnelstack.edge.status import agentsOf, statusOf
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IAuthenticator
@@ -53,12 +53,12 @@ class EdgeService(MultiService):
     @ivar keys: who is let in, or C{None} where another authenticator was given.
     @ivar admin: where operators ask.
     @ivar ssh: where SSH clients come in.
-    @ivar devices: the L{DeviceBook<tunnelstack.control.devices.DeviceBook>} of dialects that have devices, or C{None}.
-    @ivar vouch: as in L{Standing}.
-    @ivar began: when it was made, in seconds of its clock.
+    @ivar devices: the L{DeviceStore<tunnelstack.control.devices.DeviceStore>} of dialects that have devices, or C{None}.
+    @ivar vouch: as in L{DialectSet}.
+    @ivar startedAt: when it was made, in seconds of its clock.
     @ivar agents: what dialects ask.
     @ivar accept: whether newcomers are let in.
-    @ivar budget: what sessions may hold together.
+    @ivar memoryBudget: what sessions may hold together.
     @ivar public: builds the protocols of visitors' connections.
     """
 
@@ -81,58 +81,60 @@ class EdgeService(MultiService):
         self.clock = reactor
         self.config = config
         self.registry = Registry()
-        self.routes = self._routesOf(config)
-        self.owners = Owners()
-        self.owners.routes(config.domain, config.routes)
-        self.accept = Accept(
+        self.routes = self._makeRoutes(config)
+        self.owners = NameOwnership()
+        self.owners.setRoutes(config.domain, config.routes)
+        self.admission = Admission(
             reactor, most=limits.visitors, perSecond=limits.connectionsPerSecond,
-            trusts=lambda address: self.public.trusts(address),
+            isTrusted=lambda address: self.public.isTrusted(address),
         )
-        self.budget = ProcessBudget(reactor, limits.processOctets, self.registry)
-        self.began = reactor.seconds()
-        self.keys: Keys | None = None
+        self.memoryBudget = MemoryBudget(reactor, limits.processOctets, self.registry)
+        self.startedAt = reactor.seconds()
+        self.credentials: CredentialStore | None = None
         known = None
         if authenticator is None:
-            self.keys = Keys(reactor, config, self.registry, self.owners)
-            authenticator, known = self.keys.authenticator, self.keys.authenticator.knows
+            self.credentials = CredentialStore(reactor, config, self.registry, self.owners)
+            authenticator, known = self.credentials.authenticator, self.credentials.authenticator.isCurrent
         self.agents = Agents(
             reactor, self.registry,
             Ports(
-                reactor, self.registry, self.accept, interface=config.portsInterface,
-                pace=lambda principal: self.public.paces.find(principal),
+                reactor, self.registry, self.admission, interface=config.portsInterface,
+                rateLimit=lambda principal: self.public.rateLimits.find(principal),
             ),
-            authenticator, urlOf=self.grantFor, known=known, owners=self.owners,
+            authenticator, grantFor=self.grantFor, known=known, owners=self.owners,
             sessionLimits=SessionLimits(max_streams=limits.sessionStreams, session_octets=limits.sessionOctets),
         )
-        self.ssh = SSHEntrance(self)
-        standing = (
-            standingOf(reactor, config, lambda: self.ssh.where(config.domain)) if dialects is None else Standing(list(dialects))
+        self.ssh = SSHGatewayService(self)
+        dialectSet = (
+            makeDialects(reactor, config, lambda: self.ssh.addressFor(config.domain))
+            if dialects is None
+            else DialectSet(list(dialects))
         )
-        self.devices, self.vouch = standing.devices, standing.vouch
-        found = [door for dialect in standing.dialects for door in dialect.doors(self.agents)]
+        self.devices, self.vouch = dialectSet.devices, dialectSet.vouch
+        found = [door for dialect in dialectSet.dialects for door in dialect.doors(self.agents)]
         self.doors = {door.path: door for door in found if isinstance(door, HTTPDoor)}
-        self.public = PublicFactory(self)
-        self.admin = Admin(self)
-        for part in (self.admin, self.ssh, self.budget, self.keys):
+        self.public = PublicServerFactory(self)
+        self.admin = AdminService(self)
+        for part in (self.admin, self.ssh, self.memoryBudget, self.credentials):
             if part is not None:
                 part.setServiceParent(self)
         self._listening: list[Any] = []
-        self._listens = False
+        self._isListening = False
         self._scheme, self._port = "http", 0
-        self._ready: list[Deferred[str]] = []
-        self._ended: list[Deferred[Ending]] = []
-        self._ending: Ending | None = None
+        self._readyWaiters: list[Deferred[str]] = []
+        self._failureWaiters: list[Deferred[FatalError]] = []
+        self._fatalError: FatalError | None = None
 
-    def _routesOf(self, config: EdgeConfig) -> RouteTable:
+    def _makeRoutes(self, config: EdgeConfig) -> RouteTable:
         return RouteTable(
-            config.domain, config.routes, config.agentHosts, policy=lambda route: Policy.of(route, self.clock)
+            config.domain, config.routes, config.agentHosts, policy=lambda route: AccessPolicy.of(route, self.clock)
         )
 
     def recordOf(self, token: str) -> Any:
         """
         The record of a credential, by its identifier; C{None} if there is none.
         """
-        return None if self.keys is None else self.keys.book.record(token)
+        return None if self.credentials is None else self.credentials.tokens.record(token)
 
     # What is public
 
@@ -156,7 +158,7 @@ class EdgeService(MultiService):
         """
         if self.agents.stopping:
             return "draining"
-        return "ready" if self._listens else "starting"
+        return "ready" if self._isListening else "starting"
 
     @property
     def addresses(self) -> list[Any]:
@@ -169,28 +171,28 @@ class EdgeService(MultiService):
 
     def startService(self) -> None:
         """
-        Listen.  What goes wrong is told by L{whenEnded}.
+        Listen.  What goes wrong is told by L{whenFailed}.
         """
         super().startService()
-        self._start().addErrback(self._notStarted)
+        self._start().addErrback(self._startFailed)
 
     @inlineCallbacks
     def _start(self) -> Any:
-        if self.keys is not None:
-            self.keys.configure(self.config)
+        if self.credentials is not None:
+            self.credentials.configure(self.config)
         yield self.admin.listen()
-        listeners = [Listener(endpoint=text) for text in self.config.listen]
+        listeners = [ListenerConfig(endpoint=text) for text in self.config.listen]
         yield self.ssh.listen()               # before the devices come, which are told where
-        places = [listening(self.clock, listener) for listener in (*listeners, *self.config.listeners)]
+        places = [makeListener(self.clock, listener) for listener in (*listeners, *self.config.listeners)]
         if not places:
             raise ConfigurationError("there is nowhere to listen: listen of [edge] is empty")
         for place in places:
-            port = yield place.endpoint.listen(Entrance(self.public, place))
+            port = yield place.endpoint.listen(ListenerFactory(self.public, place))
             self._listening.append(port)
-            self.accept.opened(port)
-        self._settle(places)
-        self._listens = True
-        waiting, self._ready = self._ready, []
+            self.admission.addPort(port)
+        self._setPublicAddress(places)
+        self._isListening = True
+        waiting, self._readyWaiters = self._readyWaiters, []
         for ready in waiting:
             ready.callback(self._url(self._scheme))
         self.log.info(
@@ -203,10 +205,10 @@ class EdgeService(MultiService):
         @return: fires with the edge's URL once it listens everywhere.  Ask before the service is started.
         """
         ready: Deferred[str] = Deferred()
-        self._ready.append(ready)
+        self._readyWaiters.append(ready)
         return ready
 
-    def _settle(self, places: list[Listening]) -> None:
+    def _setPublicAddress(self, places: list[EdgeListener]) -> None:
         """
         What the public has to write before and behind a host name: that of the first place where visitors are served.
         """
@@ -227,30 +229,30 @@ class EdgeService(MultiService):
         implied = self._port in (0, 443 if self._scheme == "https" else 80)
         return f"{scheme}://{self.config.domain}" + ("" if implied else f":{self._port}")
 
-    def _notStarted(self, failure: Failure) -> None:
+    def _startFailed(self, failure: Failure) -> None:
         error = failure.value
         if isinstance(error, CannotListenError):
-            self._end(_notFree(error))
+            self._fail(_listenError(error))
         elif isinstance(error, ConfigurationError):
-            self._end(error)
+            self._fail(error)
         else:
             self.log.failure("the edge could not be started", failure=failure)
-            self._end(Ending("the edge could not be started; the log says why"))
+            self._fail(FatalError("the edge could not be started; the log says why"))
 
-    def whenEnded(self) -> Deferred[Ending]:
+    def whenFailed(self) -> Deferred[FatalError]:
         """
-        @return: fires with the L{Ending}, or the L{ConfigurationError}, that keeps the edge from going on.
+        @return: fires with the L{FatalError}, or the L{ConfigurationError}, that keeps the edge from going on.
         """
-        ended: Deferred[Ending] = Deferred()
-        if self._ending is not None:
-            ended.callback(self._ending)
+        ended: Deferred[FatalError] = Deferred()
+        if self._fatalError is not None:
+            ended.callback(self._fatalError)
         else:
-            self._ended.append(ended)
+            self._failureWaiters.append(ended)
         return ended
 
-    def _end(self, why: Any) -> None:
-        self._ending = why
-        waiting, self._ended = self._ended, []
+    def _fail(self, why: Any) -> None:
+        self._fatalError = why
+        waiting, self._failureWaiters = self._failureWaiters, []
         for ended in waiting:
             ended.callback(why)
 
@@ -264,16 +266,16 @@ class EdgeService(MultiService):
         @raise ConfigurationError: it cannot be used; nothing has changed then.
         """
         found = difference(self.config, config)
-        routes = self._routesOf(found.config)
-        if self.keys is not None:
-            self.keys.configure(found.config)
+        routes = self._makeRoutes(found.config)
+        if self.credentials is not None:
+            self.credentials.configure(found.config)
         self.config = found.config
         self.routes = routes
-        self.owners.routes(found.config.domain, found.config.routes)
+        self.owners.setRoutes(found.config.domain, found.config.routes)
         self.public.configure(found.config, routes)
         limits = found.config.limits
-        self.accept.configure(limits.visitors, limits.connectionsPerSecond)
-        self.budget.limit = limits.processOctets
+        self.admission.configure(limits.visitors, limits.connectionsPerSecond)
+        self.memoryBudget.limit = limits.processOctets
         sentences = found.sentences("the edge")
         for sentence in sentences:
             self.log.info("{what}", what=sentence, status="reload")
@@ -295,13 +297,13 @@ class EdgeService(MultiService):
         Take nobody new, and let what is under way end, for as long as the configuration says.
         """
         self.agents.stopping = True
-        self.accept.stop()
+        self.admission.stop()
         ports, self._listening = self._listening, []
         yield DeferredList([port.stopListening() for port in ports if port is not None], consumeErrors=True)
         yield self.ssh.close()
         tunnels = list(self.registry)
         drained = DeferredList([self.public.drain(), *(tunnel.drain() for tunnel in tunnels)], consumeErrors=True)
-        late = self.clock.callLater(self.config.drainSeconds, self._stopNow, tunnels)
+        late = self.clock.callLater(self.config.drainSeconds, self._abortRemaining, tunnels)
         yield drained
         yield DeferredList([tunnel.whenLost() for tunnel in tunnels], consumeErrors=True)
         if late.active():
@@ -310,7 +312,7 @@ class EdgeService(MultiService):
             self.devices.flush()
         yield super().stopService()
 
-    def _stopNow(self, tunnels: list[Any]) -> None:
+    def _abortRemaining(self, tunnels: list[Any]) -> None:
         under = len(self.public.connections)
         self.log.warn("the drain took too long: {visitors} visitors are cut off", visitors=under)
         self.public.abort()
@@ -318,7 +320,7 @@ class EdgeService(MultiService):
             tunnel.abort("the edge stops")
 
 
-def _notFree(error: CannotListenError) -> Any:
+def _listenError(error: CannotListenError) -> Any:
     """
     Why something cannot be listened on, with the name of whoever has it.
     """
@@ -326,5 +328,7 @@ def _notFree(error: CannotListenError) -> Any:
     what = f"port {error.port}" if isinstance(error.port, int) else str(error.port)
     if getattr(reason, "errno", None) != EADDRINUSE:
         return ConfigurationError(f"{what} cannot be listened on: {getattr(reason, 'strerror', None) or reason}")
-    holder = holderOf(error.port) if isinstance(error.port, int) else ""
-    return NotNow(f"{what} is taken{f' by {holder}' if holder else ''}: end it, or choose another with --port or --listen")
+    holder = portOwner(error.port) if isinstance(error.port, int) else ""
+    return TemporaryFailure(
+        f"{what} is taken{f' by {holder}' if holder else ''}: end it, or choose another with --port or --listen"
+    )

@@ -24,7 +24,7 @@ def statusOf(edge: Any) -> Record:
         "version": version("tunnelstack"),
         "pid": os.getpid(),
         "state": edge.state,
-        "uptime_seconds": round(edge.clock.seconds() - edge.began, 3),
+        "uptime_seconds": round(edge.clock.seconds() - edge.startedAt, 3),
         "url": edge.url,
         "domain": edge.config.domain,
         "listening": [_address(address) for address in edge.addresses],
@@ -47,7 +47,7 @@ def agentsOf(edge: Any) -> list[Record]:
 
 
 def _agent(edge: Any, tunnel: Any) -> Record:
-    session, since = _session(tunnel), edge.agents.since(tunnel)
+    session, since = _session(tunnel), edge.agents.connectedAt(tunnel)
     return {
         "agent": tunnel.principal.agent,
         "instance": tunnel.instance,

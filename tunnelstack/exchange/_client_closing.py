@@ -12,46 +12,46 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from tunnelstack.exchange._client_exchange import ClientExchange
-from tunnelstack.exchange._timeout import Watch
-from tunnelstack.exchange.errors import ExchangeFailed, Kind
+from tunnelstack.exchange._timeout import MovingTimeout
+from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import Timeouts
-from tunnelstack.stream.splice import halfCloses
+from tunnelstack.stream.splice import supportsHalfClose
 
 if TYPE_CHECKING:
     from tunnelstack.exchange.client import HTTPClientProtocol
 
-IDLE, HEAD, BODY, CHUNKS, REST, RAW, OVER = range(7)
+IDLE, HEAD, BODY, CHUNKS, UNTIL_END, RAW, CLOSED = range(7)
 """What is expected of the peer: nothing, a head, a body of known length, chunks, all until it closes, raw octets, nothing any
 more."""
 
 
-class Lender(Promise):
+class ConnectionPool(Promise):
     """
     Who keeps connections for the next exchange.
     """
 
-    def made(self, connection: HTTPClientProtocol) -> None:
+    def connectionOpened(self, connection: HTTPClientProtocol) -> None:
         """
         It is open.
         """
 
-    def released(self, connection: HTTPClientProtocol) -> None:
+    def connectionIdle(self, connection: HTTPClientProtocol) -> None:
         """
         It can take another exchange.
         """
 
-    def departed(self, connection: HTTPClientProtocol) -> None:
+    def connectionClosed(self, connection: HTTPClientProtocol) -> None:
         """
         It is gone.
         """
 
-    def again(self, exchange: ClientExchange) -> None:
+    def retry(self, exchange: ClientExchange) -> None:
         """
         Its connection had died before it took the request: send that once more, over a new one.
         """
 
 
-class Parting(Protocol):
+class ClientClosing(Protocol):
     """
     The half of L{HTTPClientProtocol<tunnelstack.exchange.client.HTTPClientProtocol>} that gives connections back, or up.
 
@@ -60,20 +60,20 @@ class Parting(Protocol):
 
     transport: Any
     uses: int
-    _lender: Any
+    _pool: Any
     _timeouts: Timeouts
-    _kept: float
-    _watch: Watch
+    _idleSeconds: float
+    _timer: MovingTimeout
     _exchange: Any
     _state: int
     _buffer: bytes
     _chunks: Any
     _interim: int
-    _held: bool
+    _readPaused: bool
     _readEnded: bool
     _writeEnded: bool
 
-    def hold(self, held: bool) -> None:
+    def pauseReading(self, held: bool) -> None:
         """
         Read no more, or read on.
         """
@@ -87,94 +87,94 @@ class Parting(Protocol):
         transport = self.transport
         self._writeEnded = True
         if self._readEnded:
-            self._over()
+            self._detachExchange()
             self._close()
-        elif not halfCloses(transport):
-            self._watch.set(self._timeouts.ending)
+        elif not supportsHalfClose(transport):
+            self._timer.set(self._timeouts.ending)
         else:
             transport.unregisterProducer()
             transport.loseWriteConnection()
 
-    def abandon(self) -> None:
+    def abort(self) -> None:
         """
         From the exchange: it was given up, so the rest of it is not read.
         """
         self._exchange = None
-        self._depart()
+        self._leavePool()
         transport = self.transport
         transport.unregisterProducer()
         transport.abortConnection()
 
-    def _done(self, exchange: ClientExchange, keep: bool) -> None:
+    def _responseComplete(self, exchange: ClientExchange, keep: bool) -> None:
         """
         The response is whole.  The connection goes back before the receiver is told, so that the next request finds it.
         """
-        self._over()
+        self._detachExchange()
         if not exchange.sent:
-            self._depart()
+            self._leavePool()
             self.transport.unregisterProducer()
             self.transport.abortConnection()       # the rest of the request is of no use to anybody
         elif keep and not self._readEnded:
             self._state = IDLE
-            self._watch.set(self._kept)
-            self._lender.released(self)
+            self._timer.set(self._idleSeconds)
+            self._pool.connectionIdle(self)
         else:
             self._close()
 
-    def _over(self) -> None:
+    def _detachExchange(self) -> None:
         """
         The exchange has heard its last.
         """
         exchange, self._exchange = self._exchange, None
         self._chunks = None
-        if self._held:
-            self.hold(False)
+        if self._readPaused:
+            self.pauseReading(False)
         if exchange is not None:
-            exchange.over = True
+            exchange.finished = True
 
     def close(self) -> None:
         """
         Close the connection; an exchange that is under way breaks.
         """
         if self._exchange is not None:
-            self._break(ExchangeFailed(Kind.STOPPED))
-        elif self._state != OVER:
+            self._break(ExchangeFailed(FailureKind.STOPPED))
+        elif self._state != CLOSED:
             self._close()
 
     def _close(self) -> None:
-        self._depart()
+        self._leavePool()
         transport = self.transport
         transport.unregisterProducer()
         transport.loseConnection()
 
-    def _depart(self) -> None:
-        if self._state != OVER:
-            self._state = OVER
-            self._watch.stop()
-            self._lender.departed(self)
+    def _leavePool(self) -> None:
+        if self._state != CLOSED:
+            self._state = CLOSED
+            self._timer.stop()
+            self._pool.connectionClosed(self)
 
     def _break(self, failed: ExchangeFailed) -> None:
         """
         The peer is not to be trusted with another octet.
         """
         exchange, self._exchange = self._exchange, None
-        self._depart()
+        self._leavePool()
         transport = self.transport
         transport.unregisterProducer()
         transport.abortConnection()
         if exchange is not None:
             exchange.fail(failed)
 
-    def _late(self) -> None:
+    def _timedOut(self) -> None:
         exchange = self._exchange
         if self._state == IDLE:
             self._close()
         elif self._state == RAW:
-            self._over()
+            self._detachExchange()
             self._close()
             exchange.receiver.ended(())
         else:
-            self._break(ExchangeFailed(Kind.SLOW))
+            self._break(ExchangeFailed(FailureKind.GATEWAY_TIMEOUT))
 
     def readConnectionLost(self) -> None:
         """
@@ -184,8 +184,8 @@ class Parting(Protocol):
         exchange = self._exchange
         if self._state == RAW and exchange is not None:
             exchange.receiver.ended(())
-            if self._writeEnded and not exchange.over:
-                self._over()
+            if self._writeEnded and not exchange.finished:
+                self._detachExchange()
                 self._close()
         else:
             self._end(exchange, True)
@@ -202,13 +202,13 @@ class Parting(Protocol):
         clean = reason.check(ConnectionDone) is not None
         exchange = self._exchange
         if self._state == RAW and exchange is not None:
-            self._over()
-            self._depart()
+            self._detachExchange()
+            self._leavePool()
             if clean and not self._readEnded:
                 exchange.receiver.ended(())
             else:
-                exchange.receiver.failed(ExchangeFailed(Kind.BROKEN, reason=reason.value))
-        elif self._state != OVER:
+                exchange.receiver.failed(ExchangeFailed(FailureKind.BROKEN, reason=reason.value))
+        elif self._state != CLOSED:
             self._end(exchange, clean, reason.value)
 
     def _end(self, exchange: ClientExchange | None, clean: bool, reason: object = None) -> None:
@@ -220,11 +220,11 @@ class Parting(Protocol):
         self._close()
         if exchange is None:
             return
-        if state == REST and clean:
-            exchange.over = True
+        if state == UNTIL_END and clean:
+            exchange.finished = True
             exchange.receiver.ended(())
         elif state == HEAD and fresh and self.uses > 1 and exchange.repeatable:
             exchange.detach()
-            self._lender.again(exchange)
+            self._pool.retry(exchange)
         else:
-            exchange.fail(ExchangeFailed(Kind.BROKEN, reason=reason))
+            exchange.fail(ExchangeFailed(FailureKind.BROKEN, reason=reason))

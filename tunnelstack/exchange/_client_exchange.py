@@ -10,11 +10,11 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from tunnelstack.errors import UsageError
-from tunnelstack.exchange.errors import ExchangeFailed, Kind
+from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import STREAMED, Traits
 from tunnelstack.interfaces import IExchange
-from tunnelstack.wire.http1.chunked import encode_chunk, encode_last
-from tunnelstack.wire.http1.framing import CHUNKED, UNTIL_CLOSE, outgoing
+from tunnelstack.wire.http1.chunked import encode_chunk, encode_last_chunk
+from tunnelstack.wire.http1.framing import CHUNKED, UNTIL_CLOSE, outgoing_framing
 from tunnelstack.wire.http1.head import RequestHead, ResponseHead, encode_request
 
 if TYPE_CHECKING:
@@ -33,11 +33,21 @@ class ClientExchange:
     @ivar upgrade: the request offers another protocol.
     @ivar sent: the request is whole.
     @ivar raw: both directions are raw octets now.
-    @ivar over: nothing is written or told any more.
+    @ivar finished: nothing is written or told any more.
     """
 
     __slots__ = (
-        "_body", "_connection", "_left", "_queue", "method", "over", "paused", "producer", "raw", "receiver", "sent",
+        "_body",
+        "_connection",
+        "_left",
+        "_queue",
+        "finished",
+        "method",
+        "paused",
+        "producer",
+        "raw",
+        "receiver",
+        "sent",
         "upgrade",
     )  # fmt: skip
 
@@ -51,7 +61,7 @@ class ClientExchange:
         self.upgrade = False
         self.sent = False
         self.raw = False
-        self.over = False
+        self.finished = False
         self.paused = False
         self._queue: list[bytes] = []     # what was written so far: before there is a connection, or for a second try
         self._body = False
@@ -66,7 +76,7 @@ class ClientExchange:
         if self._body:
             self._queue = []
         if self.sent:
-            connection.asked()
+            connection.requestSent()
         if self.producer is not None and not connection.full:
             self.producer.resumeProducing()   # of a request that is whole, too: it may be upgraded
 
@@ -97,15 +107,15 @@ class ClientExchange:
 
         @raise UsageError: it was sent before.
         """
-        if self.over:
+        if self.finished:
             return
         if self.method:
             raise UsageError("there is one head to an exchange")
         self.method = head.method
-        told = outgoing(head)
-        self._left = told.body
-        if options := told.options:
-            self.upgrade = bool(told.upgrade)
+        framing = outgoing_framing(head)
+        self._left = framing.body
+        if options := framing.options:
+            self.upgrade = bool(framing.upgrade)
             fields = [*head.fields, (b"Connection", b", ".join(options))]
             head = RequestHead(head.method, head.target, fields)
         octets = encode_request(head)
@@ -128,7 +138,7 @@ class ClientExchange:
 
         @raise UsageError: more than the head said.
         """
-        if self.over or not octets:
+        if self.finished or not octets:
             return
         left = self._left
         if left == CHUNKED:
@@ -136,7 +146,7 @@ class ClientExchange:
         elif left >= 0:
             self._left = left = left - len(octets)
             if left < 0:
-                self.cancel(Kind.BROKEN)
+                self.cancel(FailureKind.BROKEN)
                 raise UsageError("the body is longer than it was said to be", octets=-left)
         self._pass(octets)
 
@@ -153,43 +163,43 @@ class ClientExchange:
         """
         The request is whole; in raw octets, our direction is.
         """
-        if self.over or (self.sent and not self.raw):
+        if self.finished or (self.sent and not self.raw):
             return
         if self.raw:
             self._connection.endRaw()             # type: ignore[union-attr]
             return
         if self._left == CHUNKED:
-            self._pass(encode_last(list(trailers)))
+            self._pass(encode_last_chunk(list(trailers)))
         elif self._left > 0:
-            self.cancel(Kind.BROKEN)
+            self.cancel(FailureKind.BROKEN)
             return
         self.sent = True
         if self._connection is not None:
-            self._connection.asked()
+            self._connection.requestSent()
 
-    def turnRaw(self) -> None:
+    def upgraded(self) -> None:
         """
         From the connection: it was upgraded.
         """
         self.raw = True
         self._left = UNTIL_CLOSE
 
-    def cancel(self, kind: Kind) -> None:
+    def cancel(self, kind: FailureKind) -> None:
         """
         Give up: the receiver is told nothing more, and the connection breaks.
         """
-        if not self.over:
-            self.over = True
+        if not self.finished:
+            self.finished = True
             self._queue = []
             if self._connection is not None:
-                self._connection.abandon()
+                self._connection.abort()
 
     def fail(self, failed: ExchangeFailed) -> None:
         """
         From the connection or the pool: it broke.
         """
-        if not self.over:
-            self.over = True
+        if not self.finished:
+            self.finished = True
             self._queue = []
             if self.producer is not None:
                 self.producer.stopProducing()
@@ -205,7 +215,7 @@ class ClientExchange:
         """
         if not streaming:
             raise UsageError("requests are written by push producers")
-        if self.over:
+        if self.finished:
             producer.stopProducing()
             return
         if self.producer is not None:
@@ -227,16 +237,16 @@ class ClientExchange:
         Read no more of the response.
         """
         self.paused = True
-        if not self.over and self._connection is not None:
-            self._connection.hold(True)
+        if not self.finished and self._connection is not None:
+            self._connection.pauseReading(True)
 
     def resumeProducing(self) -> None:
         """
         Read on.
         """
         self.paused = False
-        if not self.over and self._connection is not None:
-            self._connection.hold(False)
+        if not self.finished and self._connection is not None:
+            self._connection.pauseReading(False)
 
     def stopProducing(self) -> None:
         """

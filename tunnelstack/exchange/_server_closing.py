@@ -13,15 +13,15 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from tunnelstack.exchange._server_exchange import ServerExchange
-from tunnelstack.exchange._timeout import Watch
-from tunnelstack.exchange.error_page import Pages
-from tunnelstack.exchange.errors import ExchangeFailed, Kind
+from tunnelstack.exchange._timeout import MovingTimeout
+from tunnelstack.exchange.error_page import ErrorPages
+from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import Timeouts
-from tunnelstack.stream.splice import halfCloses
+from tunnelstack.stream.splice import supportsHalfClose
 from tunnelstack.transport.direct_write import Write
 from tunnelstack.wire.http1.head import encode_response
 
-HEAD, BODY, CHUNKS, WAITING, RAW, LINGERING, OVER = range(7)
+HEAD, BODY, CHUNKS, RESPONDING, RAW, LINGERING, CLOSED = range(7)
 """What is expected of the peer: a head, a body of known length, chunks, nothing until the answer, raw octets, nothing that
 matters, nothing at all."""
 
@@ -31,11 +31,11 @@ LINGER = 5.0
 """Seconds to read on after an early answer, so that a reset does not overtake it."""
 
 
-class Ending(Protocol):
+class ServerClosing(Protocol):
     """
     The half of L{HTTPServerProtocol<tunnelstack.exchange.server.HTTPServerProtocol>} that lets go.
 
-    @ivar keep: another request may follow the present one.
+    @ivar keepAlive: another request may follow the present one.
     @ivar full: the transport takes no more for now.
     @ivar pages: makes error pages.
     @ivar send: writes what nothing is to follow at once.
@@ -43,17 +43,17 @@ class Ending(Protocol):
 
     transport: Any
     send: Write
-    pages: Pages
-    keep: bool
+    pages: ErrorPages
+    keepAlive: bool
     full: bool
     _timeouts: Timeouts
     _done: Callable[[ServerExchange], object] | None
-    _watch: Watch
+    _timer: MovingTimeout
     _state: int
     _exchange: Any
     _buffer: bytes
     _searched: int
-    _held: bool
+    _readPaused: bool
     _paused: bool
     _readEnded: bool
     _writeEnded: bool
@@ -73,7 +73,7 @@ class Ending(Protocol):
         """
         raise NotImplementedError
 
-    def _settle(self) -> None:
+    def _updateReading(self) -> None:
         """
         Pause or resume the transport.
         """
@@ -88,9 +88,9 @@ class Ending(Protocol):
         """
         transport = self.transport
         self._writeEnded = True
-        if self._readEnded or not halfCloses(transport):
+        if self._readEnded or not supportsHalfClose(transport):
             exchange = self._exchange
-            self._over()
+            self._detachExchange()
             self._close()
             if not self._readEnded:
                 exchange.receiver.ended(())
@@ -98,41 +98,41 @@ class Ending(Protocol):
             transport.unregisterProducer()
             transport.loseWriteConnection()
 
-    def answered(self, exchange: ServerExchange) -> None:
+    def responseSent(self, exchange: ServerExchange) -> None:
         """
         From the exchange: the response is written.
         """
         unread = self.unread
-        self._over()
+        self._detachExchange()
         if unread:
             self._linger()
-        elif not self.keep:
+        elif not self.keepAlive:
             self._close()
         else:
             self._state = HEAD
-            self._watch.set(self._timeouts.idle)
-            if self._buffer or self._held:
+            self._timer.set(self._timeouts.idle)
+            if self._buffer or self._readPaused:
                 self._loop()
 
-    def abandon(self) -> None:
+    def abort(self) -> None:
         """
         From the exchange: break the connection.
         """
-        self._over()
-        self._state = OVER
-        self._watch.stop()
+        self._detachExchange()
+        self._state = CLOSED
+        self._timer.stop()
         transport = self.transport
         transport.unregisterProducer()
         transport.abortConnection()
 
-    def _over(self) -> None:
+    def _detachExchange(self) -> None:
         """
         The exchange is no longer ours to tell.
         """
         exchange, self._exchange = self._exchange, None
         self._paused = False
         if exchange is not None:
-            exchange.over = True
+            exchange.finished = True
             if self._done is not None:
                 self._done(exchange)
 
@@ -140,8 +140,8 @@ class Ending(Protocol):
         """
         Close the connection behind what was written, for which a peer who does not read is not waited for ever.
         """
-        self._state = OVER
-        self._watch.set(self._timeouts.idle)
+        self._state = CLOSED
+        self._timer.set(self._timeouts.idle)
         transport = self.transport
         transport.unregisterProducer()
         transport.loseConnection()
@@ -151,15 +151,15 @@ class Ending(Protocol):
         The answer is out, but the peer is still talking: let it read before the connection goes.
         """
         transport = self.transport
-        if self._readEnded or not halfCloses(transport):
+        if self._readEnded or not supportsHalfClose(transport):
             self._close()
             return
         self._state = LINGERING
         self._buffer = b""
-        self._watch.set(LINGER)
+        self._timer.set(LINGER)
         transport.unregisterProducer()
         transport.loseWriteConnection()
-        self._settle()
+        self._updateReading()
 
     def _reject(self, failed: ExchangeFailed) -> None:
         head, body = self.pages(failed, "")
@@ -174,18 +174,18 @@ class Ending(Protocol):
         The peer says no more, but may still listen: what it asked for is answered.
         """
         self._readEnded = True
-        self.keep = False
+        self.keepAlive = False
         state = self._state
         if state == RAW:
             exchange = self._exchange
             exchange.receiver.ended(())
-            if self._writeEnded and not exchange.over:
-                self._over()
+            if self._writeEnded and not exchange.finished:
+                self._detachExchange()
                 self._close()
-        elif state == WAITING:
-            self._watch.set(self._timeouts.ending)
+        elif state == RESPONDING:
+            self._timer.set(self._timeouts.ending)
         elif state in READING:
-            self._gone(Kind.GONE)
+            self._failRequest(FailureKind.CLIENT_CLOSED)
         else:
             self._close()
 
@@ -198,36 +198,36 @@ class Ending(Protocol):
         """
         The peer is gone, in whatever way.
         """
-        self._state = OVER
-        self._watch.stop()
+        self._state = CLOSED
+        self._timer.stop()
         exchange = self._exchange
-        self._over()
+        self._detachExchange()
         if exchange is not None:
             if exchange.producer is not None:
                 exchange.producer.stopProducing()
             if exchange.raw and reason.check(ConnectionDone) and not self._readEnded:
                 exchange.receiver.ended(())     # a clean end where there are no half-closes
                 self._surviving = exchange.receiver
-                self._watch.set(self._timeouts.ending)
+                self._timer.set(self._timeouts.ending)
             else:
-                exchange.receiver.failed(ExchangeFailed(Kind.GONE, reason=reason.value))
+                exchange.receiver.failed(ExchangeFailed(FailureKind.CLIENT_CLOSED, reason=reason.value))
 
-    def survived(self) -> None:
+    def farSideEnded(self) -> None:
         """
         From the exchange: the far side has ended as well.
         """
         self._surviving = None
-        self._watch.stop()
+        self._timer.stop()
 
     def drain(self) -> None:
         """
         Take no further request.
         """
-        self.keep = False
+        self.keepAlive = False
         if self._state == HEAD and not self._buffer:
             self._close()
 
-    def _gone(self, kind: Kind) -> None:
+    def _failRequest(self, kind: FailureKind) -> None:
         """
         The request will never be whole: tell who reads it, then answer if that is still possible.
         """
@@ -235,31 +235,31 @@ class Ending(Protocol):
         exchange.receiver.failed(ExchangeFailed(kind))
         exchange.cancel(kind)
 
-    def _late(self) -> None:
+    def _timedOut(self) -> None:
         """
         A phase took too long.
         """
         state = self._state
         if state in READING:
-            self._gone(Kind.LATE)
-        elif state == WAITING:
-            self._stalled()
+            self._failRequest(FailureKind.REQUEST_TIMEOUT)
+        elif state == RESPONDING:
+            self._checkProgress()
         elif state == HEAD and self._searched:
-            self._reject(ExchangeFailed(Kind.LATE))
+            self._reject(ExchangeFailed(FailureKind.REQUEST_TIMEOUT))
         elif self._surviving is not None:
-            self._surviving.failed(ExchangeFailed(Kind.GONE))
-        elif state == OVER:
+            self._surviving.failed(ExchangeFailed(FailureKind.CLIENT_CLOSED))
+        elif state == CLOSED:
             self.transport.abortConnection()
         else:
             self._close()
 
-    def _stalled(self) -> None:
+    def _checkProgress(self) -> None:
         """
         The peer reads no more, or has ended its side and hears nothing.
         """
         exchange = self._exchange
         if exchange.octets != self._progress and not self.full:
             self._progress = exchange.octets
-            self._watch.set(self._timeouts.ending)
+            self._timer.set(self._timeouts.ending)
         else:
-            self._gone(Kind.GONE)
+            self._failRequest(FailureKind.CLIENT_CLOSED)

@@ -10,13 +10,13 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from tunnelstack.errors import UsageError
-from tunnelstack.exchange.error_page import answer
-from tunnelstack.exchange.errors import ExchangeFailed, Kind
+from tunnelstack.exchange.error_page import respondWithPage
+from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import STREAMED, Traits
 from tunnelstack.interfaces import IExchange
-from tunnelstack.wire.http1.chunked import encode_chunk, encode_last
-from tunnelstack.wire.http1.framing import CHUNKED, UNTIL_CLOSE, Framing, outgoing, without
-from tunnelstack.wire.http1.head import ONE, Fields, RequestHead, ResponseHead, encode_response
+from tunnelstack.wire.http1.chunked import encode_chunk, encode_last_chunk
+from tunnelstack.wire.http1.framing import CHUNKED, UNTIL_CLOSE, Framing, outgoing_framing, without
+from tunnelstack.wire.http1.head import HTTP_1_1, Fields, RequestHead, ResponseHead, encode_response
 
 if TYPE_CHECKING:
     from tunnelstack.exchange.server import HTTPServerProtocol
@@ -32,16 +32,29 @@ class ServerExchange:
     @ivar transport: the connection it came by.
     @ivar receiver: who hears of the request's body.
     @ivar trace: the request's identifier, once somebody has given it one; error pages show it.
-    @ivar note: whatever who serves it wants to find again when it is over.
+    @ivar context: whatever who serves it wants to find again when it is over.
     @ivar status: of the response; C{0} before it has begun.
     @ivar octets: of the response's body, as far as written.
     @ivar raw: both directions are raw octets now.
-    @ivar over: nothing is written any more.
+    @ivar finished: nothing is written any more.
     """
 
     __slots__ = (
-        "_bodyless", "_connection", "_left", "_pulls", "framing", "head", "note", "octets", "over", "producer", "raw",
-        "receiver", "status", "trace", "transport",
+        "_bodyless",
+        "_connection",
+        "_left",
+        "_pullProducer",
+        "context",
+        "finished",
+        "framing",
+        "head",
+        "octets",
+        "producer",
+        "raw",
+        "receiver",
+        "status",
+        "trace",
+        "transport",
     )  # fmt: skip
 
     traits: Traits = STREAMED
@@ -54,17 +67,17 @@ class ServerExchange:
         self.receiver: Any = None
         self.producer: Any = None
         self.trace = ""
-        self.note: Any = None
+        self.context: Any = None
         self.status = 0
         self.octets = 0
         self.raw = False
-        self.over = False
+        self.finished = False
         self._left = 0
         self._bodyless = False
-        self._pulls = False
+        self._pullProducer = False
 
     @property
-    def measured(self) -> bool:
+    def lengthKnown(self) -> bool:
         """
         A response of known length is under way.
         """
@@ -76,10 +89,10 @@ class ServerExchange:
         """
         Send an interim response; HTTP/1.0 knows none.
         """
-        if self.over or self.status or self.head.version != ONE:
+        if self.finished or self.status or self.head.version != HTTP_1_1:
             return
         if head.status == 100:
-            self.framing.expects = False
+            self.framing.expect_continue = False
         self.transport.write(encode_response(head))
 
     def sendHead(self, head: ResponseHead) -> None:
@@ -88,7 +101,7 @@ class ServerExchange:
 
         @raise UsageError: it was sent before, or its status is that of an interim response.
         """
-        if self.over:
+        if self.finished:
             return
         status = head.status
         if self.status or (status < 200 and status != 101):
@@ -97,16 +110,16 @@ class ServerExchange:
             self._upgrade(head)
             return
         self.status = status
-        told = outgoing(head)
+        framing = outgoing_framing(head)
         fields = head.fields
         if status == 204 or status == 304 or self.head.method == b"HEAD":
             self._bodyless = True
             fields = without(fields, b"transfer-encoding", *((b"content-length",) if status == 204 else ()))
-        elif told.body >= 0:
-            self._left = told.body
+        elif framing.body >= 0:
+            self._left = framing.body
         else:
-            fields = self._unsaid(fields, told.body)
-        octets = encode_response(ResponseHead(status, head.reason, self._options(fields, told.options)))
+            fields = self._unknownLength(fields, framing.body)
+        octets = encode_response(ResponseHead(status, head.reason, self._options(fields, framing.options)))
         (self.transport.write if self._left else self._connection.send)(octets)
 
     def respond(self, head: ResponseHead, octets: bytes) -> None:
@@ -115,10 +128,10 @@ class ServerExchange:
 
         @raise UsageError: as from L{sendHead} and L{write}.
         """
-        told = outgoing(head)
+        framing = outgoing_framing(head)
         status = head.status
         if (
-            self.over or self.status or told.body != len(octets) or told.options or self._pulls
+            self.finished or self.status or framing.body != len(octets) or framing.options or self._pullProducer
             or status < 200 or status == 204 or status == 304 or self.head.method == b"HEAD"
         ):
             self.sendHead(head)
@@ -127,29 +140,29 @@ class ServerExchange:
             return
         self.status = status
         self.octets = len(octets)
-        self.over = True
+        self.finished = True
         connection = self._connection
         connection.send(encode_response(ResponseHead(status, head.reason, self._options(head.fields, ()))) + octets)
-        connection.answered(self)
+        connection.responseSent(self)
 
-    def _unsaid(self, fields: Fields, body: int) -> Fields:
+    def _unknownLength(self, fields: Fields, body: int) -> Fields:
         """
         The length is not known: chunks, or until the close where the visitor knows none.
         """
-        if self.head.version == ONE:
+        if self.head.version == HTTP_1_1:
             self._left = CHUNKED
             return fields if body == CHUNKED else [*fields, (b"Transfer-Encoding", b"chunked")]
         self._left = UNTIL_CLOSE
-        self._connection.keep = False
+        self._connection.keepAlive = False
         return without(fields, b"transfer-encoding")
 
     def _options(self, fields: Fields, options: tuple[bytes, ...]) -> Fields:
         connection = self._connection
         if connection.unread:                 # nobody knows whether the rest of the request will ever come
-            connection.keep = False
-        if not connection.keep:
+            connection.keepAlive = False
+        if not connection.keepAlive:
             options = (*options, b"close")
-        elif self.head.version != ONE:
+        elif self.head.version != HTTP_1_1:
             options = (*options, b"keep-alive")
         return [*fields, (b"Connection", b", ".join(options))] if options else fields
 
@@ -169,7 +182,7 @@ class ServerExchange:
 
         @raise UsageError: there is no head yet, or more than its C{Content-Length} said.
         """
-        if self.over or not octets or self._bodyless:
+        if self.finished or not octets or self._bodyless:
             return
         left = self._left
         if left >= 0:
@@ -177,7 +190,7 @@ class ServerExchange:
                 raise UsageError("the head comes first")
             left -= len(octets)
             if left < 0:
-                self.cancel(Kind.BROKEN)
+                self.cancel(FailureKind.BROKEN)
                 raise UsageError("the body is longer than it was said to be", octets=-left)
             self._left = left
             (self.transport.write if left else self._connection.send)(octets)
@@ -191,36 +204,36 @@ class ServerExchange:
         """
         The response is whole; in raw octets, our direction is.
         """
-        if self.over:
+        if self.finished:
             if self.raw:
-                self._connection.survived()
+                self._connection.farSideEnded()
             return
         if not self.status:
             raise UsageError("the head comes first")
-        if self._pulls:
+        if self._pullProducer:
             self.unregisterProducer()
         if self._left > 0:
-            self.cancel(Kind.BROKEN)          # shorter than it said: the visitor has to see that
+            self.cancel(FailureKind.BROKEN)          # shorter than it said: the visitor has to see that
             return
         if self.raw:
             self._connection.endRaw()
             return
         if self._left == CHUNKED and not self._bodyless:
-            self.transport.write(encode_last(list(trailers)))
-        self.over = True
-        self._connection.answered(self)
+            self.transport.write(encode_last_chunk(list(trailers)))
+        self.finished = True
+        self._connection.responseSent(self)
 
-    def cancel(self, kind: Kind) -> None:
+    def cancel(self, kind: FailureKind) -> None:
         """
         Give up: with a page if nothing was sent, else by breaking the connection, so that nobody takes a part for the whole.
         """
-        if self.over:
+        if self.finished:
             return
-        if not self.status and kind is not Kind.GONE:
-            answer(self, self._connection.pages, ExchangeFailed(kind), self.trace)
+        if not self.status and kind is not FailureKind.CLIENT_CLOSED:
+            respondWithPage(self, self._connection.pages, ExchangeFailed(kind), self.trace)
             return
-        self.over = True
-        self._connection.abandon()
+        self.finished = True
+        self._connection.abort()
 
     # what the response's producer is told
 
@@ -228,7 +241,7 @@ class ServerExchange:
         """
         As in C{IConsumer}.
         """
-        if self.over:
+        if self.finished:
             producer.stopProducing()
             return
         if self.producer is not None:
@@ -238,7 +251,7 @@ class ServerExchange:
             if self._connection.full:
                 producer.pauseProducing()
         else:
-            self._pulls = True
+            self._pullProducer = True
             self.transport.unregisterProducer()
             self.transport.registerProducer(producer, False)
 
@@ -247,10 +260,10 @@ class ServerExchange:
         As in C{IConsumer}.
         """
         self.producer = None
-        if self._pulls:
-            self._pulls = False
-            if not self.over:
-                self._connection.produceAgain()
+        if self._pullProducer:
+            self._pullProducer = False
+            if not self.finished:
+                self._connection.reclaimTransport()
 
     # the request's body, as a producer
 
@@ -258,15 +271,15 @@ class ServerExchange:
         """
         Read no more of the request.
         """
-        if not self.over:
-            self._connection.hold(True)
+        if not self.finished:
+            self._connection.pauseReading(True)
 
     def resumeProducing(self) -> None:
         """
         Read on.
         """
-        if not self.over:
-            self._connection.hold(False)
+        if not self.finished:
+            self._connection.pauseReading(False)
 
     def stopProducing(self) -> None:
         """

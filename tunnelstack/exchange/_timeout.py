@@ -10,19 +10,19 @@ from typing import Any
 NEVER = float("inf")
 
 
-class Watch:
+class MovingTimeout:
     """
-    Calls C{late} when the deadline has passed.  Its one delayed call stays where it is while the deadline moves away, and looks
-    again when it comes.
+    Calls C{expired} when the deadline has passed.  Its one delayed call stays where it is while the deadline moves away, and
+    looks again when it comes.
 
     @ivar deadline: in seconds of the clock; L{NEVER} while nothing is waited for.
     """
 
-    __slots__ = ("_call", "_clock", "_late", "deadline")
+    __slots__ = ("_call", "_clock", "_expired", "deadline")
 
-    def __init__(self, clock: Any, late: Callable[[], object]) -> None:
+    def __init__(self, clock: Any, expired: Callable[[], object]) -> None:
         self._clock = clock
-        self._late = late
+        self._expired = expired
         self._call: Any = None
         self.deadline = NEVER
 
@@ -34,7 +34,7 @@ class Watch:
         self.deadline = deadline = clock.seconds() + seconds
         call = self._call
         if call is None:
-            self._call = clock.callLater(seconds, self._look)
+            self._call = clock.callLater(seconds, self._check)
         elif call.getTime() > deadline:
             call.reset(seconds)
 
@@ -53,13 +53,13 @@ class Watch:
             self._call.cancel()
             self._call = None
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._call = None
         if self.deadline == NEVER:
             return
         left = self.deadline - self._clock.seconds()
         if left > 0:
-            self._call = self._clock.callLater(left, self._look)
+            self._call = self._clock.callLater(left, self._check)
         else:
             self.deadline = NEVER
-            self._late()
+            self._expired()

@@ -12,12 +12,22 @@ from typing import Any
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from zope.interface import implementer
 
-from tunnelstack.exchange._client_closing import BODY, CHUNKS, HEAD, IDLE, OVER, RAW, REST, Lender, Parting
+from tunnelstack.exchange._client_closing import (
+    BODY,
+    CHUNKS,
+    CLOSED,
+    HEAD,
+    IDLE,
+    RAW,
+    UNTIL_END,
+    ClientClosing,
+    ConnectionPool,
+)
 from tunnelstack.exchange._client_exchange import ClientExchange
-from tunnelstack.exchange._timeout import Watch
-from tunnelstack.exchange.errors import ExchangeFailed, Kind
+from tunnelstack.exchange._timeout import MovingTimeout
+from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
-from tunnelstack.transport.direct_write import Write, prompt, undelayed
+from tunnelstack.transport.direct_write import Write, disableNagle, immediateWrite
 from tunnelstack.wire.http1.chunked import ChunkedDecoder
 from tunnelstack.wire.http1.framing import CHUNKED, Framing, end_to_end, response_framing_untrusted
 from tunnelstack.wire.http1.head import (
@@ -35,7 +45,7 @@ INTERIM = 32          # interim responses of one exchange
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
-class HTTPClientProtocol(Parting):
+class HTTPClientProtocol(ClientClosing):
     """
     A connection for one exchange after the other.
 
@@ -49,30 +59,30 @@ class HTTPClientProtocol(Parting):
 
     def __init__(
         self,
-        lender: Lender,
+        pool: ConnectionPool,
         *,
         clock: Any,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         limits: HeadLimits = DEFAULT_LIMITS,
-        kept: float = 60.0,
+        idleSeconds: float = 60.0,
     ) -> None:
         """
-        @param kept: seconds that it stays open between exchanges.
+        @param idleSeconds: seconds that it stays open between exchanges.
         """
-        self._lender = lender
+        self._pool = pool
         self._timeouts = timeouts
         self._limits = limits
-        self._kept = kept
-        self._watch = Watch(clock, self._late)
+        self._idleSeconds = idleSeconds
+        self._timer = MovingTimeout(clock, self._timedOut)
         self._exchange: Any = None    # the L{ClientExchange} that is under way
         self._state = IDLE
         self._buffer = b""
         self._searched = 0
         self._left = 0
         self._chunks: Any = None
-        self._keep = True
+        self._keepAlive = True
         self._interim = 0
-        self._held = False
+        self._readPaused = False
         self._readEnded = False
         self._writeEnded = False
         self.full = False
@@ -82,10 +92,10 @@ class HTTPClientProtocol(Parting):
         """
         Ready for an exchange.
         """
-        self._lender.made(self)
+        self._pool.connectionOpened(self)
         self.transport.registerProducer(self, True)
-        undelayed(self.transport)
-        self.send = prompt(self.transport)
+        disableNagle(self.transport)
+        self.send = immediateWrite(self.transport)
 
     def exchange(self, receiver: Any) -> ClientExchange:
         """
@@ -103,33 +113,33 @@ class HTTPClientProtocol(Parting):
         self._state = HEAD
         self._interim = 0
         self.uses += 1
-        self._watch.clear()
+        self._timer.clear()
         if exchange.paused:
-            self.hold(True)
+            self.pauseReading(True)
 
     # what the exchange says
 
-    def asked(self) -> None:
+    def requestSent(self) -> None:
         """
         From the exchange: the request is sent.
         """
         if self._state == HEAD:
-            self._watch.set(self._timeouts.first)
+            self._timer.set(self._timeouts.first)
 
-    def hold(self, held: bool) -> None:
+    def pauseReading(self, held: bool) -> None:
         """
         From the exchange: read no more, or read on.
         """
-        if held != self._held and self._state != OVER:
-            self._held = held
+        if held != self._readPaused and self._state != CLOSED:
+            self._readPaused = held
             transport = self.transport
             if held:
                 if self._state != HEAD:
-                    self._watch.clear()
+                    self._timer.clear()
                 transport.pauseProducing()
             else:
                 if self._state == BODY:
-                    self._watch.set(self._timeouts.idle)
+                    self._timer.set(self._timeouts.idle)
                 transport.resumeProducing()
 
     # what arrives
@@ -143,17 +153,17 @@ class HTTPClientProtocol(Parting):
             if self._buffer:
                 data = self._buffer + data
             try:
-                self._head(data)
+                self._headReceived(data)
             except BadMessage as bad:
-                self._break(ExchangeFailed(Kind.NONSENSE, problem=str(bad)))
+                self._break(ExchangeFailed(FailureKind.INVALID_RESPONSE, problem=str(bad)))
         elif state == RAW:
             self._exchange.receiver.bodyReceived(data)
         elif state == IDLE:
             self._close()                     # nobody asked
-        elif state != OVER:
+        elif state != CLOSED:
             self._body(data)
 
-    def _head(self, octets: bytes) -> None:
+    def _headReceived(self, octets: bytes) -> None:
         """
         Heads until the final one.
         """
@@ -173,45 +183,45 @@ class HTTPClientProtocol(Parting):
             self._interim += 1
             if self._interim > INTERIM:
                 raise BadMessage("too many interim responses")
-            exchange.receiver.informational(self._upward(head, framing))
+            exchange.receiver.informational(self._endToEndHead(head, framing))
             if self._exchange is not exchange:
                 return
             if not octets:
                 return
-        self._final(exchange, head, framing, rest)
+        self._finalHead(exchange, head, framing, rest)
 
-    def _upward(self, head: ResponseHead, framing: Framing) -> ResponseHead:
+    def _endToEndHead(self, head: ResponseHead, framing: Framing) -> ResponseHead:
         """
         The head without what concerns this connection only.
         """
-        if framing.private:
+        if framing.hop_by_hop:
             if head.status != 101 and head.status != 426:
                 framing.upgrade = b""
             head = ResponseHead(head.status, head.reason, end_to_end(head.fields, framing), head.version)
         head.framing = framing
         return head
 
-    def _final(self, exchange: Any, head: ResponseHead, framing: Framing, rest: bytes) -> None:
+    def _finalHead(self, exchange: Any, head: ResponseHead, framing: Framing, rest: bytes) -> None:
         if head.status == 101:
             self._upgraded(exchange, head, framing, rest)
             return
         body = framing.body
-        self._keep = framing.keep
+        self._keepAlive = framing.keep_alive
         self._left = body
-        if len(rest) == body and (answered := getattr(exchange.receiver, "answered", None)) is not None:
-            self._done(exchange, framing.keep)
-            answered(self._upward(head, framing), rest)
+        if len(rest) == body and (responseReceived := getattr(exchange.receiver, "responseReceived", None)) is not None:
+            self._responseComplete(exchange, framing.keep_alive)
+            responseReceived(self._endToEndHead(head, framing), rest)
             return
         if body >= 0:
             self._state = BODY
             if len(rest) < body:
-                self._watch.set(self._timeouts.idle)
+                self._timer.set(self._timeouts.idle)
         else:
-            self._state = CHUNKS if body == CHUNKED else REST
+            self._state = CHUNKS if body == CHUNKED else UNTIL_END
             if body == CHUNKED:
                 self._chunks = ChunkedDecoder(self._limits)
-            self._watch.clear()
-        exchange.receiver.headReceived(self._upward(head, framing))
+            self._timer.clear()
+        exchange.receiver.headReceived(self._endToEndHead(head, framing))
         if self._exchange is exchange and (rest or not body):
             self._body(rest)
 
@@ -219,9 +229,9 @@ class HTTPClientProtocol(Parting):
         if not exchange.upgrade or not exchange.sent or not framing.upgrade:
             raise BadMessage("an upgrade that nobody asked for")
         self._state = RAW
-        self._watch.clear()
-        exchange.turnRaw()
-        exchange.receiver.headReceived(self._upward(head, framing))
+        self._timer.clear()
+        exchange.upgraded()
+        exchange.receiver.headReceived(self._endToEndHead(head, framing))
         if rest and self._exchange is exchange:
             exchange.receiver.bodyReceived(rest)
 
@@ -239,20 +249,20 @@ class HTTPClientProtocol(Parting):
                 data = data[:left]
             self._left = left = left - len(data)
             ended = not left
-            if not ended and not self._held:
-                self._watch.set(self._timeouts.idle)
+            if not ended and not self._readPaused:
+                self._timer.set(self._timeouts.idle)
         elif state == CHUNKS:
             chunks = self._chunks
             try:
                 data = chunks.receive_data(data)
             except BadMessage as bad:
-                self._break(ExchangeFailed(Kind.NONSENSE, problem=str(bad)))
+                self._break(ExchangeFailed(FailureKind.INVALID_RESPONSE, problem=str(bad)))
                 return
             ended, trailers, extra = chunks.ended, chunks.trailers, bool(chunks.leftover)
         if data:
             exchange.receiver.bodyReceived(data)
         if ended and self._exchange is exchange:
-            self._done(exchange, self._keep and not extra)
+            self._responseComplete(exchange, self._keepAlive and not extra)
             exchange.receiver.ended(trailers)
 
     # pressure
@@ -266,7 +276,7 @@ class HTTPClientProtocol(Parting):
         if exchange is not None and exchange.producer is not None:
             exchange.producer.pauseProducing()
             if not exchange.raw:
-                self._watch.set(self._timeouts.idle)
+                self._timer.set(self._timeouts.idle)
 
     def resumeProducing(self) -> None:
         """
@@ -284,11 +294,11 @@ class HTTPClientProtocol(Parting):
         The request moves again: what is to be waited for now?
         """
         if self._state == HEAD and exchange.sent:
-            self._watch.set(self._timeouts.first)
+            self._timer.set(self._timeouts.first)
         elif self._state == BODY:
-            self._watch.set(self._timeouts.idle)
+            self._timer.set(self._timeouts.idle)
         else:
-            self._watch.clear()
+            self._timer.clear()
 
     def stopProducing(self) -> None:
         """

@@ -12,7 +12,7 @@ from typing import Any
 from tunnelstack.exchange.errors import ExchangeFailed
 from tunnelstack.wire.http1.head import Fields, ResponseHead
 
-Pages = Callable[[ExchangeFailed, str], tuple[ResponseHead, bytes]]
+ErrorPages = Callable[[ExchangeFailed, str], tuple[ResponseHead, bytes]]
 """Makes the answer: of what failed, and of the request's identifier (C{""} if it was not understood that far)."""
 
 REASONS = {
@@ -23,7 +23,7 @@ REASONS = {
 }
 
 
-def pageHead(failed: ExchangeFailed, trace: str, kind: bytes, octets: int) -> ResponseHead:
+def errorPageHead(failed: ExchangeFailed, trace: str, kind: bytes, octets: int) -> ResponseHead:
     """
     The head of an error page.
 
@@ -68,10 +68,10 @@ def errorPage(failed: ExchangeFailed, trace: str) -> tuple[ResponseHead, bytes]:
         sentence=escape(failed.sentence),
         request=f"<p><small>Request {escape(trace)}</small></p>\n" if trace else "",
     ).encode()
-    return pageHead(failed, trace, b"text/html; charset=utf-8", len(body)), body
+    return errorPageHead(failed, trace, b"text/html; charset=utf-8", len(body)), body
 
 
-def answer(exchange: Any, pages: Pages, failed: ExchangeFailed, trace: str = "") -> None:
+def respondWithPage(exchange: Any, pages: ErrorPages, failed: ExchangeFailed, trace: str = "") -> None:
     """
     Answer with a page an exchange of which no head was sent.
     """

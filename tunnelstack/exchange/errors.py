@@ -10,7 +10,7 @@ from enum import Enum
 from tunnelstack.errors import TunnelError, Unavailable
 
 
-class Kind(Enum):
+class FailureKind(Enum):
     """
     What went wrong; the value is the status a visitor is answered with, and the sentence if nobody knows a better one.
     """
@@ -21,16 +21,16 @@ class Kind(Enum):
     UNREACHABLE = (503, "The web server behind this site does not answer.")
     STOPPED = (503, "This server is about to stop.")
     BROKEN = (502, "The connection to the web server broke.")
-    NONSENSE = (502, "The web server answered something that is not HTTP.")
-    SLOW = (504, "The web server took too long to answer.")
-    WHO = (401, "This site is for people it knows: say your name and password.")
+    INVALID_RESPONSE = (502, "The web server answered something that is not HTTP.")
+    GATEWAY_TIMEOUT = (504, "The web server took too long to answer.")
+    UNAUTHORIZED = (401, "This site is for people it knows: say your name and password.")
     FORBIDDEN = (403, "This site is not for visitors from your address.")
-    TOO_OFTEN = (429, "There are too many requests for this site; try again in a moment.")
+    RATE_LIMITED = (429, "There are too many requests for this site; try again in a moment.")
     UNSUPPORTED = (501, "This site cannot carry such a request.")
     TOO_LARGE = (413, "The request is too large for this site.")
     MALFORMED = (400, "The request is malformed.")
-    LATE = (408, "The request did not arrive in time.")
-    GONE = (499, "The visitor went away.")          # never written: nobody is there to read it
+    REQUEST_TIMEOUT = (408, "The request did not arrive in time.")
+    CLIENT_CLOSED = (499, "The visitor went away.")          # never written: nobody is there to read it
 
     @property
     def status(self) -> int:
@@ -51,7 +51,7 @@ class ExchangeFailed(TunnelError):
     """
     The exchange is over without a whole response.
 
-    @ivar kind: a L{Kind}.
+    @ivar kind: a L{FailureKind}.
     @ivar status: what a visitor is answered if no octet of the response was sent.
     @ivar sentence: what the page says.
     @ivar retryAfter: seconds after which it is worth another try; C{0} if that is not known.
@@ -59,15 +59,15 @@ class ExchangeFailed(TunnelError):
     """
 
     def __init__(
-        self, kind: Kind, sentence: str = "", *, status: int = 0, retryAfter: int = 0,
-        fields: Sequence[tuple[bytes, bytes]] = (), **seen: object,
+        self, kind: FailureKind, sentence: str = "", *, status: int = 0, retryAfter: int = 0,
+        fields: Sequence[tuple[bytes, bytes]] = (), **details: object,
     ) -> None:
         self.kind = kind
         self.status = status or kind.status
         self.sentence = sentence or kind.sentence
         self.fields = fields
         self.retryAfter = retryAfter or (5 if self.status == 503 else 0)
-        super().__init__(self.sentence, **seen)
+        super().__init__(self.sentence, **details)
 
 
 class Busy(ExchangeFailed, Unavailable):
@@ -76,4 +76,4 @@ class Busy(ExchangeFailed, Unavailable):
     """
 
     def __init__(self, sentence: str = "") -> None:
-        super().__init__(Kind.BUSY, sentence, retryAfter=1)
+        super().__init__(FailureKind.BUSY, sentence, retryAfter=1)

@@ -13,32 +13,32 @@ from typing import Any
 from zope.interface import implementer
 
 from tunnelstack.errors import Unavailable
-from tunnelstack.exchange.error_page import Pages, answer, errorPage
-from tunnelstack.exchange.errors import ExchangeFailed, Kind
+from tunnelstack.exchange.error_page import ErrorPages, errorPage, respondWithPage
+from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import STREAMED, Traits
 from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer
-from tunnelstack.wire.http1.framing import outgoing
+from tunnelstack.wire.http1.framing import outgoing_framing
 from tunnelstack.wire.http1.head import RequestHead, ResponseHead
 
 CONTINUE = ResponseHead(100, b"Continue", [])
 
-Open = Callable[[Any], Any]
+OpenExchange = Callable[[Any], Any]
 """Given the receiver of a response, gives the L{IExchange<tunnelstack.interfaces.IExchange>} to ask; raises L{ExchangeFailed}
 or another L{Unavailable}."""
 
 
 @implementer(IExchangeReceiver)
-class Response:
+class ResponseForwarder:
     """
     What comes back, on its way to who asked.
     """
 
-    __slots__ = ("_near", "_pages", "_sent", "_told", "bodyReceived", "ended", "informational")
+    __slots__ = ("_near", "_onFailure", "_pages", "_sent", "bodyReceived", "ended", "informational")
 
-    def __init__(self, near: Any, pages: Pages, told: Callable[[Any, ExchangeFailed], object] | None) -> None:
+    def __init__(self, near: Any, pages: ErrorPages, onFailure: Callable[[Any, ExchangeFailed], object] | None) -> None:
         self._near = near
         self._pages = pages
-        self._told = told
+        self._onFailure = onFailure
         self._sent = False
         self.informational = near.informational
         self.bodyReceived = near.write
@@ -51,7 +51,7 @@ class Response:
         self._sent = True
         self._near.sendHead(head)
 
-    def answered(self, head: ResponseHead, octets: bytes) -> None:
+    def responseReceived(self, head: ResponseHead, octets: bytes) -> None:
         """
         All of it came at once, and goes on so.
         """
@@ -62,17 +62,17 @@ class Response:
         """
         Say so with a page, or by breaking the response off.
         """
-        if self._told is not None:
-            self._told(self._near, reason)
+        if self._onFailure is not None:
+            self._onFailure(self._near, reason)
         if self._sent:
             self._near.cancel(reason.kind)
         else:
             self._sent = True
-            answer(self._near, self._pages, reason, self._near.trace)
+            respondWithPage(self._near, self._pages, reason, self._near.trace)
 
 
 @implementer(IExchangeReceiver)
-class Request:
+class RequestForwarder:
     """
     What was asked, on its way to who answers.
     """
@@ -99,7 +99,7 @@ class Request:
 
 
 @implementer(IExchangeReceiver)
-class Ignored:
+class NullReceiver:
     """
     The rest of a request that is answered already.
     """
@@ -112,54 +112,54 @@ class Ignored:
     informational = bodyReceived = ended = failed = headReceived
 
 
-IGNORED = Ignored()
+NULL_RECEIVER = NullReceiver()
 
 
-def join(
+def forward(
     near: Any,
     head: RequestHead,
-    open: Open,
+    open: OpenExchange,
     *,
-    pages: Pages = errorPage,
-    told: Callable[[Any, ExchangeFailed], object] | None = None,
+    pages: ErrorPages = errorPage,
+    onFailure: Callable[[Any, ExchangeFailed], object] | None = None,
 ) -> Any:
     """
     Ask what C{near} was asked, and answer it with what is answered.
 
     @param near: the serving side's exchange.
     @param head: the request to send; no field of it concerns one connection.
-    @param told: hears of a failure before C{near} does, with C{near}.
+    @param onFailure: hears of a failure before C{near} does, with C{near}.
     @return: the receiver of the request's body.
     """
-    response = Response(near, pages, told)
+    response = ResponseForwarder(near, pages, onFailure)
     try:
         far = open(response)
         if far.traits is not STREAMED:
-            _fit(far.traits, head, near)
+            _checkTraits(far.traits, head, near)
     except Unavailable as reason:
-        response.failed(reason if isinstance(reason, ExchangeFailed) else ExchangeFailed(Kind.ABSENT, reason=reason))
-        return IGNORED
+        response.failed(reason if isinstance(reason, ExchangeFailed) else ExchangeFailed(FailureKind.ABSENT, reason=reason))
+        return NULL_RECEIVER
     except ExchangeFailed as reason:
         far.cancel(reason.kind)
         response.failed(reason)
-        return IGNORED
+        return NULL_RECEIVER
     far.registerProducer(near, True)
     near.registerProducer(far, True)
     far.sendHead(head)
-    return Request(far)
+    return RequestForwarder(far)
 
 
-def _fit(traits: Traits, head: RequestHead, near: Any) -> None:
+def _checkTraits(traits: Traits, head: RequestHead, near: Any) -> None:
     """
     Can such a request be carried at all?
 
     @raise ExchangeFailed: it cannot.
     """
-    told = outgoing(head)
-    if told.upgrade and not traits.upgrade:
-        raise ExchangeFailed(Kind.UNSUPPORTED, "This site cannot change the protocol of a connection.")
-    if not traits.streamed and told.body > traits.largestBody:
-        raise ExchangeFailed(Kind.TOO_LARGE)
+    framing = outgoing_framing(head)
+    if framing.upgrade and not traits.upgrade:
+        raise ExchangeFailed(FailureKind.UNSUPPORTED, "This site cannot change the protocol of a connection.")
+    if not traits.streamed and framing.body > traits.largestBody:
+        raise ExchangeFailed(FailureKind.TOO_LARGE)
     if not traits.informational and head.field(b"expect") is not None:
         near.informational(CONTINUE)
 
@@ -172,26 +172,26 @@ class Forwarder:
 
     def __init__(
         self,
-        open: Open,
+        open: OpenExchange,
         *,
-        pages: Pages = errorPage,
-        asked: Callable[[RequestHead, Any], RequestHead] | None = None,
-        told: Callable[[Any, ExchangeFailed], object] | None = None,
+        pages: ErrorPages = errorPage,
+        prepareRequest: Callable[[RequestHead, Any], RequestHead] | None = None,
+        onFailure: Callable[[Any, ExchangeFailed], object] | None = None,
     ) -> None:
         """
         @param open: such as L{ExchangePool.exchange<tunnelstack.exchange.pool.ExchangePool.exchange>}.
-        @param asked: given each head and its exchange, gives the head that is sent on.
-        @param told: hears of each failure, with the exchange, before that is answered.
+        @param prepareRequest: given each head and its exchange, gives the head that is sent on.
+        @param onFailure: hears of each failure, with the exchange, before that is answered.
         """
         self._open = open
         self._pages = pages
-        self._asked = asked
-        self._told = told
+        self._prepareRequest = prepareRequest
+        self._onFailure = onFailure
 
     def exchangeReceived(self, head: RequestHead, exchange: Any) -> Any:
         """
         Ask.
         """
-        if self._asked is not None:
-            head = self._asked(head, exchange)
-        return join(exchange, head, self._open, pages=self._pages, told=self._told)
+        if self._prepareRequest is not None:
+            head = self._prepareRequest(head, exchange)
+        return forward(exchange, head, self._open, pages=self._pages, onFailure=self._onFailure)

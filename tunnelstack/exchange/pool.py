@@ -15,9 +15,9 @@ from twisted.python.failure import Failure
 
 from tunnelstack.exchange._client_exchange import ClientExchange
 from tunnelstack.exchange.client import HTTPClientProtocol
-from tunnelstack.exchange.errors import Busy, ExchangeFailed, Kind
+from tunnelstack.exchange.errors import Busy, ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, STREAMED, Timeouts, Traits
-from tunnelstack.transport.host_endpoint import tooLate
+from tunnelstack.transport.host_endpoint import connectTimedOut
 from tunnelstack.wire.http1.head import DEFAULT_LIMITS, HeadLimits
 
 
@@ -39,31 +39,31 @@ class ExchangePool:
         clock: Any,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         limits: HeadLimits = DEFAULT_LIMITS,
-        kept: float = 60.0,
-        mostIdle: int = 128,
-        most: int = 1024,
+        idleSeconds: float = 60.0,
+        maxIdle: int = 128,
+        maxConnections: int = 1024,
         explain: Callable[[Failure], str] | None = None,
     ) -> None:
         """
-        @param kept: seconds that a connection stays open between exchanges.
-        @param mostIdle: how many connections may wait for an exchange.
-        @param most: how many connections there may be; beyond that, L{Busy}.
+        @param idleSeconds: seconds that a connection stays open between exchanges.
+        @param maxIdle: how many connections may wait for an exchange.
+        @param maxConnections: how many connections there may be; beyond that, L{Busy}.
         @param explain: one sentence for the visitor about a failure to connect.
         """
         self._endpoint = endpoint
         self._clock = clock
         self._timeouts = timeouts
         self._limits = limits
-        self._kept = kept
-        self._mostIdle = mostIdle
-        self._most = most
+        self._idleSeconds = idleSeconds
+        self._maxIdle = maxIdle
+        self._maxConnections = maxConnections
         self._explain = explain
         self._idle: dict[HTTPClientProtocol, None] = {}      # the freshest last
         self._open: set[HTTPClientProtocol] = set()
         self._dialling = 0
         self._closing = False
         self._drained: list[Deferred[None]] = []
-        self._factory = _Connections(self)
+        self._factory = _ConnectionFactory(self)
 
     @property
     def idle(self) -> int:
@@ -88,7 +88,7 @@ class ExchangePool:
         """
         if self._idle:
             return self._idle.popitem()[0].exchange(receiver)
-        if self._closing or len(self._open) + self._dialling >= self._most:
+        if self._closing or len(self._open) + self._dialling >= self._maxConnections:
             raise Busy()
         exchange = ClientExchange(receiver)
         self._dial(exchange)
@@ -97,56 +97,56 @@ class ExchangePool:
     def _dial(self, exchange: ClientExchange) -> None:
         self._dialling += 1
         dialling: Deferred[Any] = self._endpoint.connect(self._factory)
-        dialling.addTimeout(self._timeouts.connect, self._clock, tooLate)
+        dialling.addTimeout(self._timeouts.connect, self._clock, connectTimedOut)
         dialling.addBoth(self._dialled)
         dialling.addCallbacks(self._connected, self._failed, (exchange,), {}, (exchange,))
-        dialling.addErrback(self._defect)
+        dialling.addErrback(self._exchangeFailed)
 
     def _dialled(self, result: Any) -> Any:
         self._dialling -= 1
         return result
 
     def _connected(self, connection: HTTPClientProtocol, exchange: ClientExchange) -> None:
-        if exchange.over:                     # given up meanwhile; the next one will be glad of it
-            self.released(connection)
+        if exchange.finished:                     # given up meanwhile; the next one will be glad of it
+            self.connectionIdle(connection)
         else:
             connection.take(exchange)
             exchange.attach(connection)
 
     def _failed(self, reason: Failure, exchange: ClientExchange) -> None:
         sentence = "" if self._explain is None else self._explain(reason)
-        self._look()
-        exchange.fail(ExchangeFailed(Kind.UNREACHABLE, sentence, reason=reason.value))
+        self._checkDrained()
+        exchange.fail(ExchangeFailed(FailureKind.UNREACHABLE, sentence, reason=reason.value))
 
-    def _defect(self, reason: Failure) -> None:
+    def _exchangeFailed(self, reason: Failure) -> None:
         self.log.failure("an exchange failed to begin", failure=reason)
 
     # what connections say
 
-    def made(self, connection: HTTPClientProtocol) -> None:
+    def connectionOpened(self, connection: HTTPClientProtocol) -> None:
         """
         From the connection: it is open.
         """
         self._open.add(connection)
 
-    def released(self, connection: HTTPClientProtocol) -> None:
+    def connectionIdle(self, connection: HTTPClientProtocol) -> None:
         """
         From the connection: it can take another exchange.
         """
-        if self._closing or len(self._idle) >= self._mostIdle:
+        if self._closing or len(self._idle) >= self._maxIdle:
             connection.close()
         else:
             self._idle[connection] = None
 
-    def departed(self, connection: HTTPClientProtocol) -> None:
+    def connectionClosed(self, connection: HTTPClientProtocol) -> None:
         """
         From the connection: it is gone.
         """
         self._open.discard(connection)
         self._idle.pop(connection, None)
-        self._look()
+        self._checkDrained()
 
-    def again(self, exchange: ClientExchange) -> None:
+    def retry(self, exchange: ClientExchange) -> None:
         """
         From the connection: it had died before it took the request.  A new one gets it, which has no such excuse.
         """
@@ -177,7 +177,7 @@ class ExchangePool:
         for connection in list(self._open):
             connection.close()
 
-    def _look(self) -> None:
+    def _checkDrained(self) -> None:
         if self._closing and not self.inFlight:
             waiting, self._drained = self._drained, []
             for drained in waiting:
@@ -188,11 +188,11 @@ class ExchangePool:
         A connection to be.
         """
         return HTTPClientProtocol(
-            self, clock=self._clock, timeouts=self._timeouts, limits=self._limits, kept=self._kept
+            self, clock=self._clock, timeouts=self._timeouts, limits=self._limits, idleSeconds=self._idleSeconds
         )
 
 
-class _Connections(ClientFactory):
+class _ConnectionFactory(ClientFactory):
     """
     Builds the connections of a pool.
     """

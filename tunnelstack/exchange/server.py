@@ -15,14 +15,23 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from tunnelstack.exchange._server_closing import BODY, CHUNKS, HEAD, OVER, RAW, READING, WAITING, Ending
+from tunnelstack.exchange._server_closing import (
+    BODY,
+    CHUNKS,
+    CLOSED,
+    HEAD,
+    RAW,
+    READING,
+    RESPONDING,
+    ServerClosing,
+)
 from tunnelstack.exchange._server_exchange import ServerExchange
-from tunnelstack.exchange._timeout import Watch
-from tunnelstack.exchange.error_page import Pages, answer, errorPage
-from tunnelstack.exchange.errors import ExchangeFailed, Kind
+from tunnelstack.exchange._timeout import MovingTimeout
+from tunnelstack.exchange.error_page import ErrorPages, errorPage, respondWithPage
+from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
-from tunnelstack.records import Knock
-from tunnelstack.transport.direct_write import prompt, undelayed
+from tunnelstack.records import TakenOverRequest
+from tunnelstack.transport.direct_write import disableNagle, immediateWrite
 from tunnelstack.wire.http1.chunked import ChunkedDecoder
 from tunnelstack.wire.http1.framing import Framing, end_to_end, request_framing_untrusted
 from tunnelstack.wire.http1.head import (
@@ -34,18 +43,18 @@ from tunnelstack.wire.http1.head import (
     read_request_untrusted,
 )
 
-Doors = Callable[[RequestHead, Framing], Any]
+FindDoor = Callable[[RequestHead, Framing], Any]
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
-class HTTPServerProtocol(Ending):
+class HTTPServerProtocol(ServerClosing):
     """
     One connection of a visitor, or of the edge to the agent.
 
     The receiver of a request that was answered with C{101} goes on hearing: C{bodyReceived} for raw octets, C{ended} again when
     the peer has ended its direction, and C{failed} when the connection is gone before we have ended ours.
 
-    @ivar keep: another request may follow the present one.
+    @ivar keepAlive: another request may follow the present one.
     @ivar full: the transport takes no more for now.
     @ivar pages: makes error pages.
     """
@@ -58,16 +67,16 @@ class HTTPServerProtocol(Ending):
         server: Any,
         *,
         clock: Any,
-        pages: Pages = errorPage,
+        pages: ErrorPages = errorPage,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         limits: HeadLimits = DEFAULT_LIMITS,
-        doors: Doors | None = None,
+        doors: FindDoor | None = None,
         done: Callable[[ServerExchange], object] | None = None,
     ) -> None:
         """
         @param server: the L{IExchangeServer<tunnelstack.interfaces.IExchangeServer>} that answers.
-        @param doors: asked of each head; an answer that is not C{None} is called with a L{Knock}, and owns the connection
-            from then on.
+        @param doors: asked of each head; an answer that is not C{None} is called with a L{TakenOverRequest}, and owns the
+            connection from then on.
         @param done: told of each exchange when it is over, answered or not.
         """
         self._server = server
@@ -75,7 +84,7 @@ class HTTPServerProtocol(Ending):
         self._limits = limits
         self._doors = doors
         self._done = done
-        self._watch = Watch(clock, self._late)
+        self._timer = MovingTimeout(clock, self._timedOut)
         self._state = HEAD
         self._exchange: Any = None    # the L{ServerExchange} that is under way
         self._buffer = b""            # a head that is not whole, or what came while an exchange was under way
@@ -83,14 +92,14 @@ class HTTPServerProtocol(Ending):
         self._left = 0                # octets of the body that are still to come
         self._chunks: Any = None
         self._looping = False
-        self._held = False            # the transport is paused
+        self._readPaused = False            # the transport is paused
         self._paused = False          # by the exchange's wish
         self._readEnded = False
         self._writeEnded = False
         self._progress = 0
         self._surviving: Any = None   # who reads what the peer sent before it went
         self.pages = pages
-        self.keep = True
+        self.keepAlive = True
         self.full = False
 
     def connectionMade(self) -> None:
@@ -98,9 +107,9 @@ class HTTPServerProtocol(Ending):
         Wait for the first head.
         """
         self.transport.registerProducer(self, True)
-        undelayed(self.transport)
-        self.send = prompt(self.transport)
-        self._watch.set(self._timeouts.head)
+        disableNagle(self.transport)
+        self.send = immediateWrite(self.transport)
+        self._timer.set(self._timeouts.head)
 
     # what arrives
 
@@ -118,9 +127,9 @@ class HTTPServerProtocol(Ending):
             self._body(data)
             if self._state == HEAD and self._buffer:
                 self._loop()
-        elif state == WAITING:
+        elif state == RESPONDING:
             self._buffer += data
-            self._settle()
+            self._updateReading()
 
     def _loop(self) -> None:
         """
@@ -134,7 +143,7 @@ class HTTPServerProtocol(Ending):
                 pass
         finally:
             self._looping = False
-        self._settle()
+        self._updateReading()
 
     def _begin(self) -> bool:
         """
@@ -150,19 +159,19 @@ class HTTPServerProtocol(Ending):
             end = find_end_untrusted(octets, self._searched, self._limits)
             if end < 0:
                 if not self._searched:
-                    self._watch.set(self._timeouts.head)
+                    self._timer.set(self._timeouts.head)
                 self._searched = len(octets)
                 return False
             head = read_request_untrusted(octets, end, self._limits)
             framing = request_framing_untrusted(head)
         except BadMessage as bad:
-            self._refuse(bad)
+            self._rejectMalformed(bad)
             return False
         self._searched = 0
         if self._doors is not None:
-            takeOver = self._doors(head, framing)
-            if takeOver is not None:
-                self.letGo(takeOver, head, end)
+            onRequest = self._doors(head, framing)
+            if onRequest is not None:
+                self.handOff(onRequest, head, end)
                 return False
         self._buffer = octets[end:] if end < len(octets) else b""
         self._serve(head, framing)
@@ -173,48 +182,48 @@ class HTTPServerProtocol(Ending):
         Give the request to the server.
         """
         self._exchange = exchange = ServerExchange(self, head, framing)
-        self.keep = framing.keep and not self._readEnded
+        self.keepAlive = framing.keep_alive and not self._readEnded
         body = framing.body
         if not body:
-            self._state = WAITING
-            self._watch.clear()
+            self._state = RESPONDING
+            self._timer.clear()
         else:
             self._state = BODY if body > 0 else CHUNKS
             self._left = body
             self._chunks = None if body > 0 else ChunkedDecoder(self._limits)
-            self._watch.set(self._timeouts.idle)
-        if framing.private:
+            self._timer.set(self._timeouts.idle)
+        if framing.hop_by_hop:
             head = RequestHead(head.method, head.target, end_to_end(head.fields, framing), head.version)
         head.framing = framing
         try:
             exchange.receiver = receiver = self._server.exchangeReceived(head, exchange)
         except Exception:
-            self._broken(exchange)
+            self._serverFailed(exchange)
             return
         if not body:
-            if not exchange.over:
+            if not exchange.finished:
                 receiver.ended(())
         elif self._buffer and self._exchange is exchange:
             data, self._buffer = self._buffer, b""
             self._body(data)
 
-    def _broken(self, exchange: ServerExchange) -> None:
+    def _serverFailed(self, exchange: ServerExchange) -> None:
         """
         The server raised: a defect of ours, which costs one request.
         """
         self.log.failure("{server} failed to serve {method} {target}", server=self._server, trace=exchange.trace,
                          method=exchange.head.method, target=exchange.head.target)
-        if exchange.status or exchange.over:
-            self.abandon()
+        if exchange.status or exchange.finished:
+            self.abort()
         else:
-            answer(exchange, self.pages, ExchangeFailed(Kind.BROKEN, status=500), exchange.trace)
+            respondWithPage(exchange, self.pages, ExchangeFailed(FailureKind.BROKEN, status=500), exchange.trace)
 
     def _body(self, data: bytes) -> None:
         """
         Some of the request's body, and perhaps of what follows it.
         """
         exchange = self._exchange
-        self._watch.set(self._timeouts.idle)
+        self._timer.set(self._timeouts.idle)
         if self._state == BODY:
             left = self._left
             if len(data) > left:
@@ -226,33 +235,33 @@ class HTTPServerProtocol(Ending):
             try:
                 data = chunks.receive_data(data)
             except BadMessage as bad:
-                self._malformed(exchange, bad)
+                self._chunksMalformed(exchange, bad)
                 return
             ended, trailers = chunks.ended, chunks.trailers
             if ended:
                 self._buffer = chunks.leftover
         if data:
             exchange.receiver.bodyReceived(data)
-        if ended and self._exchange is exchange and not exchange.over:
-            self._state = WAITING
+        if ended and self._exchange is exchange and not exchange.finished:
+            self._state = RESPONDING
             self._chunks = None
-            self._watch.clear()
+            self._timer.clear()
             exchange.receiver.ended(trailers)
-            self._settle()
+            self._updateReading()
 
-    def _malformed(self, exchange: ServerExchange, bad: BadMessage) -> None:
-        exchange.receiver.failed(ExchangeFailed(Kind.MALFORMED, str(bad)))
-        if not exchange.over:
-            exchange.cancel(Kind.MALFORMED)
+    def _chunksMalformed(self, exchange: ServerExchange, bad: BadMessage) -> None:
+        exchange.receiver.failed(ExchangeFailed(FailureKind.MALFORMED, str(bad)))
+        if not exchange.finished:
+            exchange.cancel(FailureKind.MALFORMED)
 
-    def _refuse(self, bad: BadMessage) -> None:
+    def _rejectMalformed(self, bad: BadMessage) -> None:
         """
         No request can be made of these octets: say so, and go.
         """
         self._buffer = b""
-        self._reject(ExchangeFailed(Kind.MALFORMED, f"The request was not understood: {bad}.", status=bad.status))
+        self._reject(ExchangeFailed(FailureKind.MALFORMED, f"The request was not understood: {bad}.", status=bad.status))
 
-    def letGo(self, takeOver: Any, head: RequestHead, end: int) -> None:
+    def handOff(self, onRequest: Any, head: RequestHead, end: int) -> None:
         """
         The connection is somebody else's from here.
 
@@ -260,12 +269,18 @@ class HTTPServerProtocol(Ending):
         """
         octets, self._buffer = self._buffer, b""
         transport = self.transport
-        self._state = OVER
-        self._watch.stop()
+        self._state = CLOSED
+        self._timer.stop()
         transport.unregisterProducer()
         certificate = getattr(transport, "getPeerCertificate", lambda: None)()
-        takeOver(
-            Knock(head=head, octets=octets[:end], leftover=octets[end:], transport=transport, certificate=certificate)
+        onRequest(
+            TakenOverRequest(
+                head=head,
+                octets=octets[:end],
+                leftover=octets[end:],
+                transport=transport,
+                certificate=certificate,
+            )
         )
 
     # how an exchange goes on and ends, as it says itself
@@ -275,39 +290,39 @@ class HTTPServerProtocol(Ending):
         From the exchange: raw octets from here, in both directions.
         """
         self._state = RAW
-        self.keep = False
-        self._watch.clear()
+        self.keepAlive = False
+        self._timer.clear()
         exchange = self._exchange
         data, self._buffer = self._buffer, b""
         if data:
             exchange.receiver.bodyReceived(data)
-        self._settle()
-        if self._readEnded and not exchange.over:
+        self._updateReading()
+        if self._readEnded and not exchange.finished:
             exchange.receiver.ended(())
 
     # pressure
 
-    def hold(self, paused: bool) -> None:
+    def pauseReading(self, paused: bool) -> None:
         """
         From the exchange: read no more of its request, or read on.
         """
         self._paused = paused
-        self._settle()
+        self._updateReading()
 
-    def _settle(self) -> None:
+    def _updateReading(self) -> None:
         """
         The transport is paused while the exchange asks for that, or another request waits.
         """
-        held = self._paused or (self._state == WAITING and self._buffer != b"")
-        if held != self._held and self._state != OVER:
-            self._held = held
+        held = self._paused or (self._state == RESPONDING and self._buffer != b"")
+        if held != self._readPaused and self._state != CLOSED:
+            self._readPaused = held
             transport = self.transport
             if held:
                 transport.pauseProducing()
             else:
                 transport.resumeProducing()
 
-    def produceAgain(self) -> None:
+    def reclaimTransport(self) -> None:
         """
         From the exchange: its producer is done, and we are the transport's again.
         """
@@ -324,8 +339,8 @@ class HTTPServerProtocol(Ending):
         if exchange is not None:
             if exchange.producer is not None:
                 exchange.producer.pauseProducing()
-            if exchange.measured:
-                self._watch.set(self._timeouts.idle)
+            if exchange.lengthKnown:
+                self._timer.set(self._timeouts.idle)
 
     def resumeProducing(self) -> None:
         """
@@ -335,9 +350,9 @@ class HTTPServerProtocol(Ending):
         exchange = self._exchange
         if exchange is not None:
             if self._readEnded:
-                self._watch.set(self._timeouts.ending)
-            elif self._state == WAITING:
-                self._watch.clear()
+                self._timer.set(self._timeouts.ending)
+            elif self._state == RESPONDING:
+                self._timer.clear()
             if exchange.producer is not None:
                 exchange.producer.resumeProducing()
 

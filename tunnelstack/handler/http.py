@@ -35,9 +35,9 @@ class LocalSite:
         """
         self.target = target
         self._host = host.encode()
-        self._hear = asked
+        self._onRequest = asked
 
-    def asked(self, head: RequestHead, exchange: Any) -> RequestHead:
+    def prepareRequest(self, head: RequestHead, exchange: Any) -> RequestHead:
         """
         A request has come.
 
@@ -46,8 +46,8 @@ class LocalSite:
         trace = head.field(b"x-request-id")
         if trace is not None:
             exchange.trace = trace.decode("latin-1")
-        if self._hear is not None:
-            self._hear(head)
+        if self._onRequest is not None:
+            self._onRequest(head)
         if not self._host:
             return head
         fields = [(b"Host", self._host), *without(head.fields, b"host")]

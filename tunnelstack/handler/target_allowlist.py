@@ -11,7 +11,7 @@ from tunnelstack.errors import ConfigurationError
 LOOPBACK = frozenset(("", "localhost", "127.0.0.1", "::1"))
 
 
-class Allowed:
+class TargetAllowlist:
     """
     A list of them.
     """

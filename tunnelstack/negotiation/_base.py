@@ -13,77 +13,77 @@ from zope.interface import implementer
 
 from tunnelstack.errors import PeerError
 from tunnelstack.stream.address import StreamAddress
-from tunnelstack.wire.negotiation.base import Event
+from tunnelstack.wire.negotiation.base import NegotiationEvent
 
 
 @implementer(IProtocol, IHalfCloseableProtocol)
-class Party:
+class NegotiationProtocol:
     """
     The protocol of a stream until it is known what the stream is for.
 
     @ivar transport: the L{StreamTransport<tunnelstack.stream.transport.StreamTransport>}.
     """
 
-    __slots__ = ("_deadlines", "_ends", "_negotiation", "transport")
+    __slots__ = ("_deadline", "_negotiation", "_sharedTimer", "transport")
 
-    succeededBy: Any = None                   # nothing is taken off for whoever has the stream next
+    replaceProtocol: Any = None                   # nothing is taken off for whoever has the stream next
 
     transport: Any
     _negotiation: Any
-    _deadlines: Any
+    _sharedTimer: Any
 
     def _start(self, transport: Any, timeout: float) -> None:
         """
         @param timeout: seconds for all of it.
         """
         self.transport = transport
-        self._deadlines = deadlines = transport.deadlines
+        self._sharedTimer = deadlines = transport.sharedTimer
         now = deadlines.seconds()
-        self._ends = ends = now + timeout
+        self._deadline = ends = now + timeout
         deadline = self._negotiation.begin(now)
         deadlines.add(self, ends if deadline is None or deadline > ends else deadline)
 
-    def _watch(self) -> None:
+    def _updateDeadline(self) -> None:
         deadline = self._negotiation.next_deadline()
-        self._deadlines.add(self, self._ends if deadline is None else min(deadline, self._ends))
+        self._sharedTimer.add(self, self._deadline if deadline is None else min(deadline, self._deadline))
 
     def dataReceived(self, data: bytes) -> None:
         """
         Octets of the peer's half.
         """
-        negotiation = self._negotiation       # L{_hear}, written out: this is every stream's way
+        negotiation = self._negotiation       # L{_advance}, written out: this is every stream's way
         try:
             events = negotiation.receive_data(data)
         except PeerError as broken:
-            self._broken(broken)
+            self._negotiationFailed(broken)
             return
         pieces = negotiation.data_to_send()
         if pieces:
-            (self.transport.writeRecord if negotiation.alone else self.transport.write)(b"".join(pieces))
+            (self.transport.writeRecord if negotiation.own_frame else self.transport.write)(b"".join(pieces))
         if events:
-            self._happened(events[0])
+            self._eventReceived(events[0])
 
     def readConnectionLost(self) -> None:
         """
         The peer's half has ended.
         """
-        self._hear(self._negotiation.receive_eof)
+        self._advance(self._negotiation.receive_eof)
 
     def writeConnectionLost(self) -> None:
         """
         Our direction was ended, by an application that was connected before the answer.
         """
 
-    def expired(self, now: float) -> None:
+    def timedOut(self, now: float) -> None:
         """
         It is late: for the negotiation as a whole, or for what it was waiting for.
         """
-        if now >= self._ends:
-            self._late()
-        elif self._hear(self._negotiation.expire, now):
-            self._watch()
+        if now >= self._deadline:
+            self._negotiationTimedOut()
+        elif self._advance(self._negotiation.expire, now):
+            self._updateDeadline()
 
-    def _hear(self, call: Callable[..., list[Event]], *arguments: Any) -> bool:
+    def _advance(self, call: Callable[..., list[NegotiationEvent]], *arguments: Any) -> bool:
         """
         Call the negotiation, write what it has to say, and do what it says has happened.
 
@@ -92,33 +92,33 @@ class Party:
         try:
             events = call(*arguments)
         except PeerError as broken:
-            self._broken(broken)
+            self._negotiationFailed(broken)
             return False
-        self._say()
+        self._sendPending()
         if events:
-            self._happened(events[0])
+            self._eventReceived(events[0])
         return not events
 
-    def _say(self) -> bool:
+    def _sendPending(self) -> bool:
         """
         @return: whether there was anything to say.
         """
         pieces = self._negotiation.data_to_send()
         if not pieces:
             return False
-        (self.transport.writeRecord if self._negotiation.alone else self.transport.write)(b"".join(pieces))
+        (self.transport.writeRecord if self._negotiation.own_frame else self.transport.write)(b"".join(pieces))
         return True
 
-    def _happened(self, event: Event) -> None:
+    def _eventReceived(self, event: NegotiationEvent) -> None:
         raise NotImplementedError
 
-    def _broken(self, broken: PeerError) -> None:
+    def _negotiationFailed(self, broken: PeerError) -> None:
         """
         The peer broke a rule: the stream is to be reset.
         """
         raise NotImplementedError
 
-    def _late(self) -> None:
+    def _negotiationTimedOut(self) -> None:
         """
         The time for all of it is over.
         """
@@ -142,7 +142,7 @@ class Party:
         raise NotImplementedError
 
 
-def named(stream: Any, name: bytes, parameters: Mapping[str, Any]) -> StreamAddress:
+def withProtocolName(stream: Any, name: bytes, parameters: Mapping[str, Any]) -> StreamAddress:
     """
     Put on a stream's address what the stream is for.
 

@@ -14,15 +14,15 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import PeerError
-from tunnelstack.negotiation._base import Party, named
-from tunnelstack.negotiation._leftover import standBehind
+from tunnelstack.negotiation._base import NegotiationProtocol, withProtocolName
+from tunnelstack.negotiation._leftover import filterLeftover
 from tunnelstack.negotiation.errors import NegotiationRefused, NegotiationTimeout
-from tunnelstack.stream.errors import StreamReset
-from tunnelstack.wire.negotiation.base import Agreed, Event, Refused, Release, TooLate
+from tunnelstack.stream.errors import StreamResetError
+from tunnelstack.wire.negotiation.base import Agreed, NegotiationEvent, NegotiationExpired, Rejected, Release
 
 
 @implementer(IProtocolFactory)
-class Initiating(Party):
+class InitiatorProtocol(NegotiationProtocol):
     """
     One opening, and the factory of itself.
 
@@ -57,7 +57,7 @@ class Initiating(Party):
         Nothing to do.
         """
 
-    def buildProtocol(self, address: Any) -> Initiating:
+    def buildProtocol(self, address: Any) -> InitiatorProtocol:
         """
         Itself.
         """
@@ -70,12 +70,12 @@ class Initiating(Party):
         The stream is open: propose.
         """
         self._start(transport, self._timeout)
-        Party.dataReceived(self, b"")
+        NegotiationProtocol.dataReceived(self, b"")
         negotiation = self._negotiation
         if negotiation.release is Release.AT_ONCE and self._application is None and self._lost is None:
             self.early = self._connect(negotiation.name, {}, early=True)
 
-    def begun(self, opened: object) -> Any:
+    def streamOpened(self, opened: object) -> Any:
         """
         The connector's result: from now on there is somebody to tell.
 
@@ -91,7 +91,7 @@ class Initiating(Party):
         The answer; or the octet that an application waited for.
         """
         if self._agreed is None:
-            Party.dataReceived(self, data)
+            NegotiationProtocol.dataReceived(self, data)
         else:
             self._handOver(self._agreed, data)
 
@@ -111,7 +111,7 @@ class Initiating(Party):
         if IHalfCloseableProtocol.providedBy(self._application):
             self._application.writeConnectionLost()
 
-    def succeededBy(self, application: Any) -> None:
+    def replaceProtocol(self, application: Any) -> None:
         """
         From the stream: the application, before the answer was there, has handed it to another.
         """
@@ -121,7 +121,7 @@ class Initiating(Party):
         """
         The stream is gone before anything was agreed.
         """
-        self._deadlines.discard(self)
+        self._sharedTimer.discard(self)
         self._lost = self._lost or reason
         if self._application is not None:
             self._application.connectionLost(self._lost)
@@ -131,9 +131,9 @@ class Initiating(Party):
 
     # What the negotiation comes to
 
-    def _happened(self, event: Event) -> None:
+    def _eventReceived(self, event: NegotiationEvent) -> None:
         if not isinstance(event, Agreed):
-            self._fail(NegotiationRefused(event.reason if isinstance(event, Refused) else "nothing was agreed"))
+            self._fail(NegotiationRefused(event.reason if isinstance(event, Rejected) else "nothing was agreed"))
         elif self._negotiation.release is Release.ON_FIRST_OCTET and not event.leftover:
             self._agreed = event
         else:
@@ -143,7 +143,7 @@ class Initiating(Party):
         """
         The application has the stream, and this protocol is out of the path.
         """
-        self._deadlines.discard(self)
+        self._sharedTimer.discard(self)
         stream = self.transport
         if self._application is not None:     # since the opening: it gets only what is not the answer
             stream.protocol = self._application
@@ -154,7 +154,7 @@ class Initiating(Party):
             if self._connected is not None:
                 connected, self._connected = self._connected, None
                 connected.callback(application)
-        standBehind(stream, event)
+        filterLeftover(stream, event)
         if leftover:
             stream.redeliver(leftover)
 
@@ -166,7 +166,7 @@ class Initiating(Party):
         @return: the application; C{None} if that failed, and the stream with it.
         """
         try:
-            application = self._factory.buildProtocol(named(self.transport, name, parameters))
+            application = self._factory.buildProtocol(withProtocolName(self.transport, name, parameters))
             if application is None:
                 raise NoProtocol
             self._application = application
@@ -179,31 +179,31 @@ class Initiating(Party):
             return None
         return application
 
-    def _broken(self, broken: PeerError) -> None:
-        if isinstance(broken, TooLate):
-            self._late()
+    def _negotiationFailed(self, broken: PeerError) -> None:
+        if isinstance(broken, NegotiationExpired):
+            self._negotiationTimedOut()
             return
-        reset = StreamReset(f"the peer broke the negotiation: {broken}")
+        reset = StreamResetError(f"the peer broke the negotiation: {broken}")
         reset.__cause__ = broken
         self._fail(reset)
 
-    def _late(self) -> None:
+    def _negotiationTimedOut(self) -> None:
         if self.transport.held:     # the answer may be there: an application that did not wait does not read
-            self._ends = self._deadlines.seconds() + self._timeout
-            self._deadlines.add(self, self._ends)
+            self._deadline = self._sharedTimer.seconds() + self._timeout
+            self._sharedTimer.add(self, self._deadline)
             return
         self._fail(NegotiationTimeout("the peer did not answer in time", seconds=self._timeout))
 
     def _cancelled(self, connected: Deferred[IProtocol]) -> None:
         self._connected = None
-        self._deadlines.discard(self)
+        self._sharedTimer.discard(self)
         self.transport.abortConnection()
 
     def _fail(self, reason: Exception | Failure) -> None:
         """
         Reset the stream; its application, or who waits for one, hears why.
         """
-        self._deadlines.discard(self)
+        self._sharedTimer.discard(self)
         self._lost = reason if isinstance(reason, Failure) else Failure(reason)
         self.transport.abortConnection()
         if self._connected is not None:

@@ -15,23 +15,23 @@ from tunnelstack.wire.negotiation.base import Agreed
 
 
 @implementer(IProtocol, IHalfCloseableProtocol)
-class Behind:
+class LeftoverFilter:
     """
     The protocol of a stream until the next octets of the peer: it takes off them what is not the application's, and is out of
     the path then.
     """
 
-    __slots__ = ("_application", "_behind", "transport")
+    __slots__ = ("_application", "_strip", "transport")
 
-    def __init__(self, stream: Any, behind: Callable[[bytes], bytes]) -> None:
+    def __init__(self, stream: Any, leftover_filter: Callable[[bytes], bytes]) -> None:
         """
         @param stream: has its application already.
         """
         self.transport = stream
         self._application: Any = stream.protocol
-        self._behind = behind
+        self._strip = leftover_filter
 
-    def succeededBy(self, application: Any) -> None:
+    def replaceProtocol(self, application: Any) -> None:
         """
         From the stream: the application has handed it to another.
         """
@@ -42,7 +42,7 @@ class Behind:
         The next octets.
         """
         self.transport.protocol = self._application
-        rest = self._behind(data)
+        rest = self._strip(data)
         if rest:
             self._application.dataReceived(rest)
 
@@ -80,11 +80,11 @@ class Behind:
         """
 
 
-def standBehind(stream: Any, agreed: Agreed) -> None:
+def filterLeftover(stream: Any, agreed: Agreed) -> None:
     """
     Look at what comes next, where that is needed.
 
     @param stream: has its application, which was given what was read too far.
     """
-    if agreed.behind is not None and stream.connected:
-        stream.protocol = Behind(stream, agreed.behind)
+    if agreed.leftover_filter is not None and stream.connected:
+        stream.protocol = LeftoverFilter(stream, agreed.leftover_filter)

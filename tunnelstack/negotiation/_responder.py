@@ -15,16 +15,16 @@ from twisted.python.failure import Failure
 
 from tunnelstack.errors import PeerError, TunnelError
 from tunnelstack.interfaces import IDiallingHandler
-from tunnelstack.negotiation._base import Party, named
-from tunnelstack.negotiation._leftover import standBehind
+from tunnelstack.negotiation._base import NegotiationProtocol, withProtocolName
+from tunnelstack.negotiation._leftover import filterLeftover
 from tunnelstack.wire.negotiation import base
-from tunnelstack.wire.negotiation.base import Agreed, Asked, Event
+from tunnelstack.wire.negotiation.base import Agreed, NegotiationEvent, Proposed
 
 FAILED = "the handler failed"
 """What the peer hears of a defect of ours."""
 
 
-class Responding(Party):
+class ResponderProtocol(NegotiationProtocol):
     """
     One arrival.
     """
@@ -47,100 +47,100 @@ class Responding(Party):
         A stream has arrived.
         """
         self._start(transport, self._timeout)
-        self._say()
+        self._sendPending()
 
     def connectionLost(self, reason: Failure) -> None:
         """
         It is gone before its handler had it.
         """
-        self._deadlines.discard(self)
+        self._sharedTimer.discard(self)
         self._stopDialling()
 
     # What the negotiation comes to
 
-    def _happened(self, event: Event) -> None:
+    def _eventReceived(self, event: NegotiationEvent) -> None:
         if isinstance(event, Agreed):         # the peer has its answer, so the handler must do
             self._agreed = event
             if self._application is None:
                 self._serve(event)
             else:
                 self._handOver(event)
-        elif isinstance(event, Asked):
-            self._ask(event)
+        elif isinstance(event, Proposed):
+            self._proposalReceived(event)
         else:
             self._reset("it was refused")
 
-    def _ask(self, event: Asked) -> None:
+    def _proposalReceived(self, event: Proposed) -> None:
         """
         The peer waits for an answer that only the handler knows.
         """
         if self._application is None:
             self._serve(event)
         else:                                 # it knew it already, from the first of two questions
-            self._hear(self._negotiation.accept)
+            self._advance(self._negotiation.accept)
 
-    def _serve(self, event: Agreed | Asked) -> None:
+    def _serve(self, event: Agreed | Proposed) -> None:
         """
         Have the handler build its protocol, or dial for it.
         """
         self._name = event.name
         handler = self._handlers.get(event.name)
         if handler is None:
-            self._refuse("there is no handler of that name")
+            self._reject("there is no handler of that name")
             return
-        address = named(self.transport, event.name, event.parameters)
+        address = withProtocolName(self.transport, event.name, event.parameters)
         if IDiallingHandler.providedBy(handler):
             self._dial(handler, address)
             return
         try:
             application = handler.buildProtocol(address)
         except Exception:
-            self._failed(Failure())
+            self._handlerFailed(Failure())
         else:
-            self._built(application)
+            self._handlerDecided(application)
 
-    def _built(self, application: IProtocol | None) -> None:
+    def _handlerDecided(self, application: IProtocol | None) -> None:
         """
         The handler has decided.
         """
         self._application = application
         if application is None:
-            self._refuse("the handler does not take it")
+            self._reject("the handler does not take it")
         elif self._agreed is not None:
             self._handOver(self._agreed)
         elif self.transport.connected:
-            self._hear(self._negotiation.accept)
+            self._advance(self._negotiation.accept)
         else:
             self._handOver(Agreed(self._name))     # to be told that it is lost, and free what it holds
 
     def _handOver(self, event: Agreed) -> None:
-        self._deadlines.discard(self)
+        self._sharedTimer.discard(self)
         try:
             self.transport.handOver(self._application, event.leftover)
         except Exception:
-            self._failed(Failure())
+            self._handlerFailed(Failure())
         else:
-            standBehind(self.transport, event)
+            filterLeftover(self.transport, event)
 
     # Handlers that dial first
 
     def _dial(self, handler: Any, address: Any) -> None:
         self.transport.pauseProducing()       # one window at most waits for the outcome
         self._dialling = dialling = maybeDeferred(handler.connect, address)
-        dialling.addCallbacks(self._dialled, self._notDialled)
+        dialling.addCallbacks(self._dialled, self._diallingFailed)
 
     def _dialled(self, application: IProtocol | None) -> None:
         self._dialling = None
         self.transport.resumeProducing()
-        self._built(application)
+        self._handlerDecided(application)
 
-    def _notDialled(self, reason: Failure) -> None:
+    def _diallingFailed(self, reason: Failure) -> None:
         self._dialling = None
         self.transport.resumeProducing()
         if reason.check(TunnelError, ConnectError, CancelledError):
-            self._refuse(_said(reason))
+            self._reject(_peerReason(reason))
         else:
-            self._failed(reason)
+            self._handlerFailed(reason)
 
     def _stopDialling(self) -> None:
         dialling, self._dialling = self._dialling, None
@@ -149,7 +149,7 @@ class Responding(Party):
 
     # No
 
-    def _refuse(self, reason: str) -> None:
+    def _reject(self, reason: str) -> None:
         """
         Say no, if it is not too late for that; a peer that is told why hears it to the end.
         """
@@ -159,19 +159,19 @@ class Responding(Party):
             self._reset(reason)
             return
         try:
-            events = self._negotiation.refuse(reason)
+            events = self._negotiation.reject(reason)
         except PeerError as broken:
-            self._broken(broken)
+            self._negotiationFailed(broken)
             return
-        said = self._say()
+        said = self._sendPending()
         for event in events:
-            if said and isinstance(event, base.Refused):
-                self._deadlines.discard(self)
+            if said and isinstance(event, base.Rejected):
+                self._sharedTimer.discard(self)
                 self.transport.loseConnection()
             else:
-                self._happened(event)
+                self._eventReceived(event)
 
-    def _failed(self, reason: Failure) -> None:
+    def _handlerFailed(self, reason: Failure) -> None:
         """
         The handler raised: its stream goes, and nothing else is touched.
         """
@@ -180,14 +180,14 @@ class Responding(Party):
             stream=self.transport.streamId, key=self.transport.address.key,
         )
         if self._agreed is None and self._application is None:
-            self._refuse(FAILED)
+            self._reject(FAILED)
         else:
             self._reset(FAILED)
 
-    def _broken(self, broken: PeerError) -> None:
+    def _negotiationFailed(self, broken: PeerError) -> None:
         self._reset(str(broken))
 
-    def _late(self) -> None:
+    def _negotiationTimedOut(self) -> None:
         if self._dialling is None:
             self._reset("nothing was agreed in time")
             return
@@ -198,11 +198,11 @@ class Responding(Party):
         self._log.debug(
             "stream {stream} of {key} reset: {why}", stream=self.transport.streamId, key=self.transport.address.key, why=why,
         )
-        self._deadlines.discard(self)
+        self._sharedTimer.discard(self)
         self.transport.abortConnection()
 
 
-def _said(reason: Failure) -> str:
+def _peerReason(reason: Failure) -> str:
     """
     @return: what the peer may hear of an error: the sentence, nothing of what was seen.
     """

@@ -15,8 +15,8 @@ from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClie
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
-from tunnelstack.negotiation._initiator import Initiating
-from tunnelstack.negotiation._responder import Responding
+from tunnelstack.negotiation._initiator import InitiatorProtocol
+from tunnelstack.negotiation._responder import ResponderProtocol
 
 TIMEOUT = 30.0
 """Seconds for all of a negotiation."""
@@ -50,15 +50,15 @@ class NegotiatingEndpoint:
         L{StreamAddress<tunnelstack.stream.address.StreamAddress>} with the name agreed.
 
         @return: fails with L{NegotiationRefused<tunnelstack.negotiation.errors.NegotiationRefused>},
-            L{NegotiationTimeout<tunnelstack.negotiation.errors.NegotiationTimeout>}, C{StreamReset} where the peer broke a
+            L{NegotiationTimeout<tunnelstack.negotiation.errors.NegotiationTimeout>}, C{StreamResetError} where the peer broke a
             rule, or as the connector does.  Cancelling it resets the stream.
         """
         try:
-            opening = Initiating(self._makeNegotiation(), protocolFactory, self._timeout)
+            opening = InitiatorProtocol(self._makeNegotiation(), protocolFactory, self._timeout)
         except Exception:
             return fail()
         opened: Deferred[Any] = self._connector.connect(opening)
-        return opened.addCallback(opening.begun) if opening.early is None else succeed(opening.early)
+        return opened.addCallback(opening.streamOpened) if opening.early is None else succeed(opening.early)
 
 
 class NegotiatingFactory(Factory):
@@ -89,4 +89,4 @@ class NegotiatingFactory(Factory):
         """
         As in L{IProtocolFactory}: the responder's end of one stream.
         """
-        return Responding(self._makeNegotiation(), self.handlers, self._timeout)
+        return ResponderProtocol(self._makeNegotiation(), self.handlers, self._timeout)

@@ -9,7 +9,11 @@ from typing import Any
 
 from tunnelstack.negotiation.endpoint import TIMEOUT, NegotiatingEndpoint, NegotiatingFactory
 from tunnelstack.wire.http1.head import RequestHead, ResponseHead
-from tunnelstack.wire.negotiation.http_request import Question, RequestReceiver, RequestSender
+from tunnelstack.wire.negotiation.http_request import (
+    HTTPRequestInitiator,
+    HTTPRequestResponder,
+    StreamRequest,
+)
 
 
 def requestEndpoint(
@@ -28,10 +32,10 @@ def requestEndpoint(
         for, and what the application writes follows in messages of its own.
     @return: an endpoint whose every C{connect()} opens a stream for it.
     """
-    return NegotiatingEndpoint(connector, lambda: RequestSender(name, request, refusal=refusal), timeout)
+    return NegotiatingEndpoint(connector, lambda: HTTPRequestInitiator(name, request, refusal=refusal), timeout)
 
 
-class RequestLineFactory(NegotiatingFactory):
+class HTTPRequestFactory(NegotiatingFactory):
     """
     Gives streams to handlers by the requests that they begin with.
     """
@@ -39,11 +43,11 @@ class RequestLineFactory(NegotiatingFactory):
     def __init__(
         self,
         handlers: Mapping[bytes, Any],
-        read: Callable[[RequestHead], Question],
+        read: Callable[[RequestHead], StreamRequest],
         timeout: float = TIMEOUT,
     ) -> None:
         """
         @param handlers: by name, as in L{NegotiatingFactory}.
         @param read: says what a request asks for, and how that is answered.
         """
-        super().__init__(handlers, timeout, makeNegotiation=lambda: RequestReceiver(read))
+        super().__init__(handlers, timeout, makeNegotiation=lambda: HTTPRequestResponder(read))

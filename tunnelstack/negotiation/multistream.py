@@ -9,11 +9,11 @@ from typing import Any
 
 from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.negotiation.endpoint import TIMEOUT, NegotiatingEndpoint, NegotiatingFactory
-from tunnelstack.wire.negotiation.base import Negotiation, Release, Then
-from tunnelstack.wire.negotiation.json_object import Answers, Sender
-from tunnelstack.wire.negotiation.multistream.initiator import Initiator
-from tunnelstack.wire.negotiation.multistream.names import Names
-from tunnelstack.wire.negotiation.multistream.responder import Responder
+from tunnelstack.wire.negotiation.base import Negotiation, NegotiationSequence, Release
+from tunnelstack.wire.negotiation.json_object import AnswerFormat, JSONInitiator
+from tunnelstack.wire.negotiation.multistream.initiator import MultistreamInitiator
+from tunnelstack.wire.negotiation.multistream.names import NameTable
+from tunnelstack.wire.negotiation.multistream.responder import MultistreamResponder
 
 
 def multistreamEndpoint(
@@ -23,7 +23,7 @@ def multistreamEndpoint(
     *,
     release: Release = Release.ON_REPLY,
     parameters: Mapping[str, Any] | None = None,
-    answers: Answers | None = None,
+    answers: AnswerFormat | None = None,
 ) -> NegotiatingEndpoint:
     """
     @param connector: opens the streams, as in L{NegotiatingEndpoint}.
@@ -35,12 +35,15 @@ def multistreamEndpoint(
     @return: an endpoint whose every C{connect()} opens a stream of that name.
     """
     if parameters is None:
-        return NegotiatingEndpoint(connector, lambda: Initiator(names, release=release), timeout)
+        return NegotiatingEndpoint(connector, lambda: MultistreamInitiator(names, release=release), timeout)
     first = Release.AT_ONCE if release is Release.AT_ONCE else Release.ON_REPLY
     second = release if release is Release.ON_FIRST_OCTET else None
     return NegotiatingEndpoint(
         connector,
-        lambda: Then(Initiator(names, release=first), Sender(parameters, answers=answers, release=second)),
+        lambda: NegotiationSequence(
+            MultistreamInitiator(names, release=first),
+            JSONInitiator(parameters, answers=answers, release=second),
+        ),
         timeout,
     )
 
@@ -62,15 +65,15 @@ class MultistreamFactory(NegotiatingFactory):
         @param handlers: by name, as in L{NegotiatingFactory}; more can follow (L{handle}).
         @param strict: reset a stream whose first name is not known, and read nothing behind it; for openers that do not wait.
         @param follow: what is negotiated behind a name, such as
-            L{Receiver<tunnelstack.wire.negotiation.json_object.Receiver>} for a line of parameters, or C{None} for nothing.  An
-            L{IDiallingHandler} answers there if anything follows, and by the name itself otherwise.
+            L{JSONResponder<tunnelstack.wire.negotiation.json_object.JSONResponder>} for a line of parameters, or C{None} for
+            nothing.  An L{IDiallingHandler} answers there if anything follows, and by the name itself otherwise.
         """
-        self._names = names = Names()
+        self._names = names = NameTable()
         self._follow = follow
 
         def respond() -> Negotiation:
-            responder = Responder(names, strict=strict)
-            return responder if follow is None else Then(responder, follow)
+            responder = MultistreamResponder(names, strict=strict)
+            return responder if follow is None else NegotiationSequence(responder, follow)
 
         super().__init__({}, timeout, makeNegotiation=respond)
         for name, handler in handlers.items():

@@ -10,13 +10,13 @@ from typing import Any
 from attrs import define
 from twisted.python.failure import Failure
 
-from tunnelstack.stream.errors import StreamReset
+from tunnelstack.stream.errors import StreamResetError
 from tunnelstack.stream.transport import StreamTransport
 
-LATE_OCTETS = 1024 * 1024
+ABSORB_OCTETS = 1024 * 1024
 """Octets absorbed after the application has closed, before the stream is reset."""
 
-LATE_SECONDS = 30.0
+ABSORB_SECONDS = 30.0
 """Seconds for the flush before our end, and afterwards for late data."""
 
 CLOSE_SECONDS = 300.0
@@ -24,7 +24,7 @@ CLOSE_SECONDS = 300.0
 
 
 @define
-class _Closing:
+class _ClosingStream:
     """
     A stream that its application has closed.
 
@@ -38,7 +38,7 @@ class _Closing:
     absorbed: int = 0
 
 
-class Late:
+class ClosingStreams:
     """
     The streams of a session that were closed on this side and are not over.
     """
@@ -46,29 +46,29 @@ class Late:
     _core: Any
     _clock: Any
     _streams: dict[int, StreamTransport]
-    _wakeAt: float
+    _timerAt: float
 
     def __init__(self) -> None:
-        self._closing: dict[int, _Closing] = {}
+        self._closing: dict[int, _ClosingStream] = {}
 
-    def forget(self, stream: StreamTransport, discarded: int) -> None:
+    def stopReading(self, stream: StreamTransport, discarded: int) -> None:
         """
         As in L{IStreamOwner}.
         """
         if discarded:
             self._core.acknowledge(stream.streamId, discarded)
-            self._wake()
+            self._scheduleFlush()
         if not (stream.readEnded and stream.writeEnded):
-            self._follow(stream.streamId, stream.writeEnded)
+            self._addClosing(stream.streamId, stream.writeEnded)
 
-    def _follow(self, streamId: int, ended: bool) -> _Closing:
+    def _addClosing(self, streamId: int, ended: bool) -> _ClosingStream:
         """
         From now on see to it that the stream comes to an end.
         """
         now = self._clock.seconds()
-        self._closing[streamId] = closing = _Closing(now, ended)
-        if now + LATE_SECONDS < self._wakeAt:
-            self._watch(now + LATE_SECONDS)
+        self._closing[streamId] = closing = _ClosingStream(now, ended)
+        if now + ABSORB_SECONDS < self._timerAt:
+            self._scheduleTimer(now + ABSORB_SECONDS)
         return closing
 
     def _endSent(self, stream: StreamTransport) -> None:
@@ -81,9 +81,9 @@ class Late:
                 del self._closing[stream.streamId]
             closing.ended = True
         elif stream.connected and stream.disconnecting and not stream.readEnded:
-            self._follow(stream.streamId, True)
+            self._addClosing(stream.streamId, True)
 
-    def _absorb(self, streamId: int, octets: int) -> None:
+    def _absorbData(self, streamId: int, octets: int) -> None:
         """
         Data for a stream that its application has closed: credited, so that an honest peer can finish, within bounds.
         """
@@ -91,10 +91,10 @@ class Late:
         if closing is None:
             if streamId not in self._streams:
                 return
-            closing = self._follow(streamId, False)     # our end is about to leave
+            closing = self._addClosing(streamId, False)     # our end is about to leave
         closing.absorbed += octets
-        if closing.absorbed > LATE_OCTETS or self._clock.seconds() - closing.since > LATE_SECONDS:
-            self._cutOff(streamId, "it went on sending after the close")
+        if closing.absorbed > ABSORB_OCTETS or self._clock.seconds() - closing.since > ABSORB_SECONDS:
+            self._resetClosing(streamId, "it went on sending after the close")
         else:
             self._core.acknowledge(streamId, octets)
 
@@ -104,31 +104,31 @@ class Late:
         """
         for streamId, closing in list(self._closing.items()):
             age = now - closing.since
-            if age < LATE_SECONDS:
-                self._watch(closing.since + LATE_SECONDS)
+            if age < ABSORB_SECONDS:
+                self._scheduleTimer(closing.since + ABSORB_SECONDS)
                 return                        # they are in order of their age
             if not closing.ended or age >= CLOSE_SECONDS:
-                self._cutOff(streamId, "it was not closed in time")
+                self._resetClosing(streamId, "it was not closed in time")
         if self._closing:
-            self._watch(now + LATE_SECONDS)
+            self._scheduleTimer(now + ABSORB_SECONDS)
 
-    def _cutOff(self, streamId: int, why: str) -> None:
+    def _resetClosing(self, streamId: int, why: str) -> None:
         del self._closing[streamId]
         self._core.reset_stream(streamId)
         stream = self._streams.get(streamId)
         if stream is not None:
-            stream.lost(Failure(StreamReset(why, stream=streamId)))
+            stream.lost(Failure(StreamResetError(why, stream=streamId)))
         self._checkIdle()
 
     # For the subclass
 
-    def _wake(self) -> None:
+    def _scheduleFlush(self) -> None:
         """
         Flush soon.
         """
         raise NotImplementedError
 
-    def _watch(self, at: float) -> None:
+    def _scheduleTimer(self, at: float) -> None:
         """
         See to it that L{_expireClosing} is called at C{at} (seconds of the clock) at the latest.
         """

@@ -14,21 +14,21 @@ from zope.interface import implementer
 
 from tunnelstack.stream.errors import OpenTimeout, TooManyStreams
 
-WAITING_OPENS = 1024
+WAITING_CONNECTS = 1024
 """Calls of C{connect} that may wait for a slot; more fail at once."""
 
-OPEN_SECONDS = 30.0
+SLOT_SECONDS = 30.0
 """Seconds that one of them waits."""
 
 
-class NoSlot(Exception):
+class NoFreeSlot(Exception):
     """
-    From a session to its L{Opens}: no stream can be opened at this moment, but one may be later.
+    From a session to its L{SessionConnector}: no stream can be opened at this moment, but one may be later.
     """
 
 
 @implementer(IStreamClientEndpoint)
-class Opens:
+class SessionConnector:
     """
     The connector of a session.
 
@@ -37,8 +37,8 @@ class Opens:
 
     def __init__(self, session: Any) -> None:
         """
-        @param session: gives C{openFor(factory)}, which raises L{NoSlot}; C{gone()}, an exception or C{None}; C{_clock};
-            C{address}; and C{_watch(at)}, which calls L{expire} in time.
+        @param session: gives C{openStream(factory)}, which raises L{NoFreeSlot}; C{lostReason()}, an exception or C{None};
+            C{_clock}; C{address}; and C{_scheduleTimer(at)}, which calls L{expire} in time.
         """
         self._session = session
         self._calls: deque[tuple[Deferred[IProtocol], IProtocolFactory, float]] = deque()
@@ -53,46 +53,46 @@ class Opens:
 
         @return: fires with the protocol once the opening is queued; cancelling a call that waits takes it out.
         """
-        gone = self._session.gone()
+        gone = self._session.lostReason()
         if gone is not None:
             return fail(gone)
         if self._calls:
             return self._wait(protocolFactory)
         try:
-            return succeed(self._session.openFor(protocolFactory))
-        except NoSlot:
+            return succeed(self._session.openStream(protocolFactory))
+        except NoFreeSlot:
             return self._wait(protocolFactory)
         except Exception:
             return fail()
 
     def _wait(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        if len(self._calls) >= WAITING_OPENS:
+        if len(self._calls) >= WAITING_CONNECTS:
             return fail(TooManyStreams("no stream can be opened now", waiting=len(self._calls)))
-        connected: Deferred[IProtocol] = Deferred(self._abandon)
-        deadline = self._session._clock.seconds() + OPEN_SECONDS
+        connected: Deferred[IProtocol] = Deferred(self._cancelled)
+        deadline = self._session._clock.seconds() + SLOT_SECONDS
         self._calls.append((connected, factory, deadline))
-        self._session._watch(deadline)
+        self._session._scheduleTimer(deadline)
         return connected
 
-    def _abandon(self, connected: Deferred[IProtocol]) -> None:
+    def _cancelled(self, connected: Deferred[IProtocol]) -> None:
         self._calls = deque(call for call in self._calls if call[0] is not connected)
 
     def slotsFreed(self) -> None:
         """
         Open what waits, as far as there are slots.
         """
-        while self._calls and self._session.gone() is None:
+        while self._calls and self._session.lostReason() is None:
             connected, factory, deadline = self._calls.popleft()
             try:
-                protocol = self._session.openFor(factory)
-            except NoSlot:
+                protocol = self._session.openStream(factory)
+            except NoFreeSlot:
                 self._calls.appendleft((connected, factory, deadline))
                 return
             except Exception:
                 if not connected.called:
                     connected.errback(Failure())
             else:
-                answer(connected, protocol)
+                fireConnected(connected, protocol)
 
     def expire(self, now: float) -> None:
         """
@@ -102,7 +102,7 @@ class Opens:
             connected, *_ = self._calls.popleft()
             connected.errback(OpenTimeout("no stream could be opened in time"))
         if self._calls:
-            self._session._watch(self._calls[0][2])
+            self._session._scheduleTimer(self._calls[0][2])
 
     def fail(self, reason: Exception) -> None:
         """
@@ -113,7 +113,7 @@ class Opens:
             connected.errback(reason)
 
 
-def answer(connected: Deferred[IProtocol], protocol: Any) -> None:
+def fireConnected(connected: Deferred[IProtocol], protocol: Any) -> None:
     """
     Fire the result of a call that has waited, unless its caller, connected just now, has cancelled it: then the stream goes.
     """

@@ -11,11 +11,11 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from tunnelstack.session._connector import Opens
-from tunnelstack.session._listener import Accepts
-from tunnelstack.session._scheduler import StreamOwner
+from tunnelstack.session._connector import SessionConnector
+from tunnelstack.session._listener import SessionListener
+from tunnelstack.session._scheduler import StreamScheduler
 from tunnelstack.stream.address import StreamAddress
-from tunnelstack.stream.errors import SessionClosed, SessionLost, StreamReset
+from tunnelstack.stream.errors import SessionClosed, SessionLost, StreamResetError
 from tunnelstack.wire.yamux import events
 from tunnelstack.wire.yamux.connection import YamuxConnection
 from tunnelstack.wire.yamux.limits import SessionLimits
@@ -24,7 +24,7 @@ TURN = 64
 """Events that are told in one turn of the reactor."""
 
 
-class Telling(StreamOwner):
+class EventDispatcher(StreamScheduler):
     """
     The half of a yamux session that hears its core.
     """
@@ -35,14 +35,14 @@ class Telling(StreamOwner):
         self._wire = self._core = wire
         self.acknowledge = wire.acknowledge  # type: ignore[method-assign,assignment]
         self.address = address
-        self.connector = Opens(self)
-        self.listener = Accepts(self)
-        self._events: list[events.Event] = []   # from the core, yet to be told
+        self.connector = SessionConnector(self)
+        self.listener = SessionListener(self)
+        self._events: list[events.YamuxEvent] = []   # from the core, yet to be told
         self._pings: dict[int, tuple[Deferred[float], float]] = {}
         self._whenIdle: list[Deferred[None]] = []
         self._failing: SessionLost | None = None
         self._timer: Any = None
-        self._deliver: dict[type[events.Event], Callable[[Any], None]] = {
+        self._deliver: dict[type[events.YamuxEvent], Callable[[Any], None]] = {
             events.DataArrived: self._data,
             events.StreamOpened: self.listener.opened,
             events.StreamEnded: self._streamEnded,
@@ -50,34 +50,34 @@ class Telling(StreamOwner):
             events.CreditArrived: self._credit,
             events.SlotsFreed: lambda event: self.connector.slotsFreed(),
             events.PongArrived: self._pong,
-            events.PeerWentAway: self._wentAway,
+            events.PeerWentAway: self._peerWentAway,
             events.KeepaliveLost: self._keepaliveLost,
         }
 
     # By turns
 
-    def _tellSome(self, turns: int = 1) -> None:
+    def _dispatchSome(self, turns: int = 1) -> None:
         """
         Tell what a turn should tell, and leave the rest to a later one: what the first of very many events led to is then
         on its way while the last are told.
 
         @param turns: after how many turns to go on; a reactor that has just read makes its calls before it writes.
         """
-        self._tell(TURN)
+        self._dispatch(TURN)
         core = self._core
         if core is not None and core.held > self._limits.session_octets:
-            self._relieve("the session's budget is spent")
+            self._resetLargest("the session's budget is spent")
         self.flush()
         if self._events:
-            self._clock.callLater(0, self._tellRest, turns - 1)
+            self._clock.callLater(0, self._dispatchRest, turns - 1)
 
-    def _tellRest(self, turns: int) -> None:
+    def _dispatchRest(self, turns: int) -> None:
         if turns:
-            self._clock.callLater(0, self._tellRest, turns - 1)
+            self._clock.callLater(0, self._dispatchRest, turns - 1)
         elif self._events:
-            self._tellSome()
+            self._dispatchSome()
 
-    def _tell(self, most: int) -> None:
+    def _dispatch(self, most: int) -> None:
         """
         Tell the streams of what has happened.
         """
@@ -87,14 +87,14 @@ class Telling(StreamOwner):
         else:
             self._events = []
         deliver = self._deliver
-        self._feeding = True
+        self._inFlush = True
         try:
             for event in events:
                 deliver[event.__class__](event)
         finally:
-            self._feeding = False
+            self._inFlush = False
 
-    def _relieve(self, why: str) -> None:
+    def _resetLargest(self, why: str) -> None:
         """
         More is held for paused applications than may be: the stream that holds most is reset.
         """
@@ -105,16 +105,16 @@ class Telling(StreamOwner):
                 stream=largest.streamId, key=self.address.key, held=largest.held, reason=why,
             )
             self._core.reset_stream(largest.streamId)
-            largest.lost(Failure(StreamReset(f"too much is held for it: {why}", held=largest.held)))
+            largest.lost(Failure(StreamResetError(f"too much is held for it: {why}", held=largest.held)))
 
     # Events of the core
 
     def _data(self, event: events.DataArrived) -> None:
         stream = self._streams.get(event.stream_id)
         if stream is not None and not stream.disconnecting:
-            stream.dataArrived(event.data)
+            stream.deliverData(event.data)
         else:
-            self._absorb(event.stream_id, len(event.data))
+            self._absorbData(event.stream_id, len(event.data))
 
     def _streamEnded(self, event: events.StreamEnded) -> None:
         streamId = event.stream_id
@@ -123,7 +123,7 @@ class Telling(StreamOwner):
             del self._closing[streamId]
         stream = self._streams.get(streamId)
         if stream is not None:
-            stream.endArrived()
+            stream.deliverEnd()
         if self._whenIdle:
             self._checkIdle()
 
@@ -131,22 +131,22 @@ class Telling(StreamOwner):
         self._closing.pop(event.stream_id, None)
         stream = self._streams.get(event.stream_id)
         if stream is not None:
-            self.listener.gone(event.stream_id)
-            stream.lost(Failure(StreamReset("the stream was reset", stream=event.stream_id, reason=event.reason)))
+            self.listener.streamGone(event.stream_id)
+            stream.lost(Failure(StreamResetError("the stream was reset", stream=event.stream_id, reason=event.reason)))
         if self._whenIdle:
             self._checkIdle()
 
     def _credit(self, event: events.CreditArrived) -> None:
         stream = self._streams.get(event.stream_id)
-        if stream is not None and stream.queued and not stream.ringed:
-            self.ready(stream)
+        if stream is not None and stream.queued and not stream.scheduled:
+            self.streamReady(stream)
 
     def _pong(self, event: events.PongArrived) -> None:
         answer, sent = self._pings.pop(event.opaque, (None, 0.0))
         if answer is not None:
             answer.callback(self._clock.seconds() - sent)
 
-    def _wentAway(self, event: events.PeerWentAway) -> None:
+    def _peerWentAway(self, event: events.PeerWentAway) -> None:
         self.connector.fail(SessionClosed("the peer takes no more streams"))
 
     def _keepaliveLost(self, event: events.KeepaliveLost) -> None:
@@ -155,7 +155,7 @@ class Telling(StreamOwner):
 
     # The clock
 
-    def _watchCore(self) -> None:
+    def _expireCore(self) -> None:
         """
         Ask the core for its next deadline.
         """
@@ -165,12 +165,12 @@ class Telling(StreamOwner):
         if self._core is not None:
             deadline = self._core.next_deadline()
             if deadline is not None:
-                self._watch(deadline)
+                self._scheduleTimer(deadline)
 
-    def _watch(self, at: float) -> None:
-        if at >= self._wakeAt or self._core is None:
+    def _scheduleTimer(self, at: float) -> None:
+        if at >= self._timerAt or self._core is None:
             return
-        self._wakeAt = at
+        self._timerAt = at
         delay = max(0.0, at - self._clock.seconds())
         if self._timer is not None and self._timer.active():
             self._timer.reset(delay)
@@ -179,11 +179,11 @@ class Telling(StreamOwner):
 
     def _onTimer(self) -> None:
         self._timer = None
-        self._wakeAt = inf
+        self._timerAt = inf
         if self._core is None:
             return
         now = self._clock.seconds()
         self.connector.expire(now)
         self._expireClosing(now)
-        self._watchCore()
+        self._expireCore()
         self.flush()

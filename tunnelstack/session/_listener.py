@@ -15,13 +15,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.stream.address import StreamAddress
-from tunnelstack.stream.errors import StreamReset
+from tunnelstack.stream.errors import StreamResetError
 from tunnelstack.stream.transport import StreamTransport
 from tunnelstack.wire.yamux.events import StreamOpened
 
 
 @implementer(IStreamServerEndpoint)
-class Accepts:
+class SessionListener:
     """
     The listener of a session: one factory at a time.  Streams that nobody takes yet are paused and not acknowledged; how many
     there may be is the core's bound.
@@ -51,9 +51,9 @@ class Accepts:
         for stream in waiting.values():
             if stream.connected:
                 stream.resumeProducing()      # what it held follows on a later turn, unless its protocol pauses it
-                self._claim(stream)
-        self._session._wake()
-        return succeed(_Listening(self))
+                self._handToFactory(stream)
+        self._session._scheduleFlush()
+        return succeed(_ListeningPort(self))
 
     def unlisten(self) -> None:
         """
@@ -72,19 +72,19 @@ class Accepts:
             stream.pauseProducing()
             self._unclaimed[streamId] = stream
         else:
-            self._claim(stream)
+            self._handToFactory(stream)
 
-    def gone(self, streamId: int) -> None:
+    def streamGone(self, streamId: int) -> None:
         """
         A stream is gone; it may have waited.
         """
         self._unclaimed.pop(streamId, None)
 
-    def _claim(self, stream: StreamTransport) -> None:
-        protocol = self._build(stream)
+    def _handToFactory(self, stream: StreamTransport) -> None:
+        protocol = self._buildProtocol(stream)
         if protocol is None:
             self._session.reset(stream.streamId)
-            stream.lost(Failure(StreamReset("nobody takes it")))
+            stream.lost(Failure(StreamResetError("nobody takes it")))
             return
         self._session._core.accept_stream(stream.streamId)
         try:
@@ -93,7 +93,7 @@ class Accepts:
             self._log.failure("a protocol failed when connected to a stream of {key}", key=stream.address.key)
             stream.abortConnection()
 
-    def _build(self, stream: StreamTransport) -> Any:
+    def _buildProtocol(self, stream: StreamTransport) -> Any:
         assert self._factory is not None
         try:
             return self._factory.buildProtocol(stream.address)
@@ -103,13 +103,13 @@ class Accepts:
 
 
 @implementer(IListeningPort)
-class _Listening:
+class _ListeningPort:
     """
-    What L{Accepts.listen} gives.
+    What L{SessionListener.listen} gives.
     """
 
-    def __init__(self, accepts: Accepts) -> None:
-        self._accepts = accepts
+    def __init__(self, listener: SessionListener) -> None:
+        self._listener = listener
 
     def startListening(self) -> None:
         """
@@ -117,11 +117,11 @@ class _Listening:
         """
 
     def stopListening(self) -> Deferred[None]:
-        self._accepts.unlisten()
+        self._listener.unlisten()
         return succeed(None)
 
     def getHost(self) -> StreamAddress:
-        address = self._accepts._session.address
+        address = self._listener._session.address
         assert isinstance(address, StreamAddress)
         return address
 

@@ -19,11 +19,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.interfaces import IStreamOwner
-from tunnelstack.session._closing import Late
+from tunnelstack.session._closing import ClosingStreams
 from tunnelstack.stream.errors import SessionLost
 from tunnelstack.stream.transport import StreamTransport
 from tunnelstack.transport.direct_write import Write
-from tunnelstack.transport.shared_timer import Deadlines
+from tunnelstack.transport.shared_timer import SharedTimer
 
 BATCH = 64 * 1024
 """Octets of whole frames that leave in one write, hence at most in one WebSocket message."""
@@ -37,8 +37,8 @@ HEADER = 12
 SMALLEST_TURN = 1024
 """With less room than this left in a batch, the frame waits for the next one."""
 
-HASTE = 4
-"""Streams in the ring that are worth a write of their own before the turn is over."""
+EARLY_FLUSH_STREAMS = 4
+"""Ready streams that are worth a write of their own before the turn is over."""
 
 BATCHES = 4
 """Batches that leave in one turn, however fast the carrier takes them."""
@@ -47,14 +47,14 @@ CONTROL_WHILE_FULL = 64 * 1024
 """Octets of control that are written to a carrier that takes no data; a peer that lets more pile up is not reading."""
 
 @implementer(IStreamOwner, IPushProducer)
-class StreamOwner(Late):
+class StreamScheduler(ClosingStreams):
     """
     The half of a session that faces its streams.
 
     A subclass gives C{_core} (the pure machine) and C{transport} (the carrier), and calls L{flush} when it has fed the core.
 
     @ivar full: the carrier takes no more.
-    @ivar deadlines: of whatever happens on the streams.
+    @ivar sharedTimer: of whatever happens on the streams.
     """
 
     _log = Logger()
@@ -64,21 +64,21 @@ class StreamOwner(Late):
     def __init__(self, clock: Any) -> None:
         super().__init__()
         self._clock = clock
-        self.deadlines = Deadlines(clock)
+        self.sharedTimer = SharedTimer(clock)
         self.full = False
         self._streams: dict[int, StreamTransport] = {}
-        self._ring: deque[StreamTransport] = deque()
-        self._held: deque[StreamTransport] = deque()
-        self._over: list[StreamTransport] = []    # our end of them is with the core, and nobody was told yet
-        self._short: list[StreamTransport] = []   # a record of theirs waits for more credit than there is
+        self._readyStreams: deque[StreamTransport] = deque()
+        self._pausedProducers: deque[StreamTransport] = deque()
+        self._endedStreams: list[StreamTransport] = []    # our end of them is with the core, and nobody was told yet
+        self._awaitingCredit: list[StreamTransport] = []   # a record of theirs waits for more credit than there is
         self._calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._turn: Any = None                # the delayed call of the next turn
-        self._feeding = False                 # a flush follows anyway
-        self._again = False                   # somebody asked for one meanwhile
-        self._whileFull = 0
-        self._more = False                    # to send, on a later turn
-        self._out: Write                      # the carrier's, once there is one
-        self._wakeAt = inf                    # when the session's timer goes off
+        self._inFlush = False                 # a flush follows anyway
+        self._flushAgain = False                   # somebody asked for one meanwhile
+        self._controlWhileFull = 0
+        self._moreToSend = False                    # to send, on a later turn
+        self._write: Write                      # the carrier's, once there is one
+        self._timerAt = inf                    # when the session's timer goes off
 
     def transports(self) -> list[StreamTransport]:
         """
@@ -88,13 +88,13 @@ class StreamOwner(Late):
 
     # IStreamOwner
 
-    def ready(self, stream: StreamTransport) -> None:
+    def streamReady(self, stream: StreamTransport) -> None:
         """
         As in L{IStreamOwner}.
         """
-        stream.ringed = True
-        self._ring.append(stream)
-        if self._turn is None and not self._feeding:
+        stream.scheduled = True
+        self._readyStreams.append(stream)
+        if self._turn is None and not self._inFlush:
             self._turn = self._clock.callLater(0, self._onTurn)
 
     def acknowledge(self, streamId: int, octets: int) -> None:
@@ -109,47 +109,47 @@ class StreamOwner(Late):
         """
         self._closing.pop(streamId, None)
         self._core.reset_stream(streamId)
-        self._wake()
+        self._scheduleFlush()
 
-    def departed(self, stream: StreamTransport, reason: Failure) -> None:
+    def streamLost(self, stream: StreamTransport, reason: Failure) -> None:
         """
         As in L{IStreamOwner}.
         """
         self._streams.pop(stream.streamId, None)
-        self._calls.append((stream.tellLost, (reason,)))
-        if self._turn is None and not self._feeding:
-            self._wake()
+        self._calls.append((stream.reportLost, (reason,)))
+        if self._turn is None and not self._inFlush:
+            self._scheduleFlush()
 
-    def soon(self, call: Callable[..., object], *arguments: Any) -> None:
+    def callNextTurn(self, call: Callable[..., object], *arguments: Any) -> None:
         """
         As in L{IStreamOwner}.
         """
         self._calls.append((call, arguments))
-        self._wake()
+        self._scheduleFlush()
 
-    def hold(self, stream: StreamTransport) -> None:
+    def waitForCapacity(self, stream: StreamTransport) -> None:
         """
         As in L{IStreamOwner}.
         """
-        self._held.append(stream)
+        self._pausedProducers.append(stream)
 
-    def hasten(self) -> None:
+    def flushEarly(self) -> None:
         """
         As in L{IStreamOwner}.
         """
-        if len(self._ring) >= HASTE and self._turn is not None and not self._feeding:
-            self._feeding = True              # the flush that is to come sees to all else
+        if len(self._readyStreams) >= EARLY_FLUSH_STREAMS and self._turn is not None and not self._inFlush:
+            self._inFlush = True              # the flush that is to come sees to all else
             try:
                 self._send()
             finally:
-                self._feeding = False
+                self._inFlush = False
 
-    def _wake(self) -> None:
+    def _scheduleFlush(self) -> None:
         """
         Flush once this reactor turn is over, or in the flush that is under way.
         """
-        if self._feeding:
-            self._again = True
+        if self._inFlush:
+            self._flushAgain = True
         elif self._turn is None:
             self._turn = self._clock.callLater(0, self._onTurn)
 
@@ -163,25 +163,26 @@ class StreamOwner(Late):
         """
         Make the calls that were put off, then give the carrier what is due: control, and data as far as it takes any.
         """
-        self._feeding = True                  # what follows needs no further turn
+        self._inFlush = True                  # what follows needs no further turn
         try:
             if self._calls:
                 self._makeCalls()
-            self._again = False
+            self._flushAgain = False
             self._send()
-            if self._over:                    # what it means that they are over can wait for what the peer waits for
-                self._tellOver()
+            if self._endedStreams:                    # what it means that they are over can wait for what the peer waits for
+                self._reportEnded()
             if self._calls:
                 self._makeCalls()
-                if self._ring or self._again:
-                    self._again = False
+                if self._readyStreams or self._flushAgain:
+                    self._flushAgain = False
                     self._send()
-                    self._tellOver()
+                    self._reportEnded()
         finally:
-            self._feeding = False
-        if self._calls or self._more or self._again:  # a producer that was resumed put something off, or there is more to send
-            self._more = False
-            self._wake()
+            self._inFlush = False
+        # a producer that was resumed put something off, or there is more to send
+        if self._calls or self._moreToSend or self._flushAgain:
+            self._moreToSend = False
+            self._scheduleFlush()
 
     def _makeCalls(self) -> None:
         while self._calls:
@@ -193,89 +194,89 @@ class StreamOwner(Late):
         """
         Write batches until there is nothing to say, the carrier is full, or others shall have their turn.
         """
-        core, ring = self._core, self._ring
+        core, ready = self._core, self._readyStreams
         if core is None:
             return
-        if self._short:
-            short, self._short = self._short, []
+        if self._awaitingCredit:
+            short, self._awaitingCredit = self._awaitingCredit, []
             for stream in short:
-                if not stream.ringed:
-                    self.ready(stream)
+                if not stream.scheduled:
+                    self.streamReady(stream)
         for _ in range(BATCHES):
-            if ring:
-                self._fill(BATCH - core.control_octets)
+            if ready:
+                self._fillBatch(BATCH - core.control_octets)
             pieces = core.data_to_send()
             if not pieces:
-                while self._held and not self.full and not ring:
-                    self._held.popleft().relieve()
-                if not ring or self.full:
+                while self._pausedProducers and not self.full and not ready:
+                    self._pausedProducers.popleft().resumeProducer()
+                if not ready or self.full:
                     return
                 continue
             if self.full:
-                self._whileFull += sum(map(len, pieces))
-                if self._whileFull > CONTROL_WHILE_FULL:
-                    self._stuck()
+                self._controlWhileFull += sum(map(len, pieces))
+                if self._controlWhileFull > CONTROL_WHILE_FULL:
+                    self._peerNotReading()
                     return
-            self._out(b"".join(pieces))
-            if not ring and not self._held:
+            self._write(b"".join(pieces))
+            if not ready and not self._pausedProducers:
                 return
-        self._more = not self.full and bool(ring or self._held)
+        self._moreToSend = not self.full and bool(ready or self._pausedProducers)
 
-    def _fill(self, room: int) -> None:
+    def _fillBatch(self, room: int) -> None:
         """
-        Give each stream of the ring its turn, until the batch is full.
+        Give each stream that is ready its turn, until the batch is full.
 
         @param room: octets of frames that still fit.
         """
-        ring, core = self._ring, self._core
+        ready, core = self._readyStreams, self._core
         if self.full:
-            self._endIdle()
+            self._endEmptyStreams()
             return
-        while ring and room >= SMALLEST_TURN:
-            stream = ring.popleft()
+        while ready and room >= SMALLEST_TURN:
+            stream = ready.popleft()
             if stream.queued:
                 credit = core.credit(stream.streamId)
-                data = stream.take(min(credit, SHARED_TURN if ring else room, room - HEADER)) if credit > 0 else b""
+                data = stream.take(min(credit, SHARED_TURN if ready else room, room - HEADER)) if credit > 0 else b""
                 if not data:
                     data = self._takeRecord(stream, credit, room)
                     if not data:
-                        if stream.ringed:     # the batch has too little room left for it
+                        if stream.scheduled:     # the batch has too little room left for it
                             return
                         continue
                 core.send_data(stream.streamId, data)
                 room -= len(data) + HEADER
                 if stream.queued:
-                    ring.append(stream)
+                    ready.append(stream)
                     continue
-            stream.ringed = False
+            stream.scheduled = False
             if stream.finishing:
                 self._end(stream)
 
     def _takeRecord(self, stream: StreamTransport, credit: int, room: int) -> bytes:
         """
-        A record goes whole or not at all: it waits for its credit out of the ring, for room at the head of the ring.
+        A record goes whole or not at all: it waits for its credit out of the queue, for room at its head.
         """
         size = stream.recordNext
         if not size or size > credit:
-            stream.ringed = False             # back when credit comes
+            stream.scheduled = False             # back when credit comes
             if size and credit > 0:
-                self._short.append(stream)    # of which the core, having told of some, says no more
+                self._awaitingCredit.append(stream)    # of which the core, having told of some, says no more
             return b""
         if size + HEADER > room:
-            self._ring.appendleft(stream)
+            self._readyStreams.appendleft(stream)
             return b""
         return stream.take(size)
 
-    def _endIdle(self) -> None:
+    def _endEmptyStreams(self) -> None:
         """
         While the carrier is full only ends leave, of streams that have nothing queued.
         """
-        for _ in range(len(self._ring)):
-            stream = self._ring.popleft()
+        for _ in range(len(self._readyStreams)):
+            stream = self._readyStreams.popleft()
             if stream.queued:
-                self._ring.append(stream)
+                self._readyStreams.append(stream)
             else:
-                stream.ringed = False
+                stream.scheduled = False
                 if stream.finishing:
                     self._end(stream)
 
@@ -285,16 +286,16 @@ class StreamOwner(Late):
         """
         if stream.connected:
             self._core.end_stream(stream.streamId)
-            self._over.append(stream)
+            self._endedStreams.append(stream)
 
-    def _tellOver(self) -> None:
+    def _reportEnded(self) -> None:
         """
         Tell the streams whose end is on its way.
         """
-        over, self._over = self._over, []
+        over, self._endedStreams = self._endedStreams, []
         for stream in over:
             self._endSent(stream)
-            stream.ended()
+            stream.endSent()
 
     # The carrier's pressure (IPushProducer)
 
@@ -303,14 +304,14 @@ class StreamOwner(Late):
         The carrier takes no more: data stops, control goes on.
         """
         self.full = True
-        self._whileFull = 0
+        self._controlWhileFull = 0
 
     def resumeProducing(self) -> None:
         """
         The carrier has room again.
         """
         self.full = False
-        if not self._feeding:
+        if not self._inFlush:
             self.flush()
 
     def stopProducing(self) -> None:
@@ -320,7 +321,7 @@ class StreamOwner(Late):
 
     # For the subclass
 
-    def _stuck(self) -> None:
+    def _peerNotReading(self) -> None:
         """
         The peer does not read: the session is to be aborted.
         """
@@ -331,12 +332,12 @@ class StreamOwner(Late):
         The session is gone, and its streams with it.
         """
         self._core = None
-        self.deadlines.stop()
+        self.sharedTimer.stop()
         self._closing.clear()
-        self._ring.clear()
-        self._held.clear()
-        self._short.clear()
-        self._over.clear()
+        self._readyStreams.clear()
+        self._pausedProducers.clear()
+        self._awaitingCredit.clear()
+        self._endedStreams.clear()
         failure = Failure(reason)
         for stream in list(self._streams.values()):
             stream.lost(failure)

@@ -17,22 +17,22 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.interfaces import ISession
-from tunnelstack.session._connector import NoSlot
-from tunnelstack.session._events import Telling
+from tunnelstack.session._connector import NoFreeSlot
+from tunnelstack.session._events import EventDispatcher
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionClosed, SessionLost
 from tunnelstack.stream.transport import StreamTransport
-from tunnelstack.transport.direct_write import prompt, undelayed
+from tunnelstack.transport.direct_write import disableNagle, immediateWrite
 from tunnelstack.wire.yamux.connection import YamuxConnection
-from tunnelstack.wire.yamux.errors import GoneAway, SessionBroken, StreamsExhausted, TooManyStreams
+from tunnelstack.wire.yamux.errors import GoneAway, SessionError, StreamLimitReached, StreamsExhausted
 from tunnelstack.wire.yamux.limits import SessionLimits
 
-GOODBYE_SECONDS = 10.0
+CLOSE_FLUSH_SECONDS = 10.0
 """Seconds for the carrier to take the last octets of a session that broke."""
 
 
 @implementer(ISession, IProtocol)
-class YamuxSession(Telling, Protocol):
+class YamuxSession(EventDispatcher, Protocol):
     """
     Many streams over the transport this protocol is connected to.
 
@@ -55,7 +55,7 @@ class YamuxSession(Telling, Protocol):
         self._whenUp: list[Deferred[YamuxSession]] = []
         self._whenLost: list[Deferred[SessionLost]] = []
         self._lost: SessionLost | None = None
-        self._goodbye: Any = None
+        self._closeTimer: Any = None
 
     # ISession
 
@@ -87,14 +87,14 @@ class YamuxSession(Telling, Protocol):
         """
         return 0 if self._core is None else self._core.held
 
-    def relieve(self) -> int:
+    def resetLargest(self) -> int:
         """
         Reset the stream for which most is held.
 
         @return: how many octets are held no more.
         """
         before = self.held
-        self._relieve("what may be held is spent")
+        self._resetLargest("what may be held is spent")
         self.flush()
         return before - self.held
 
@@ -103,10 +103,10 @@ class YamuxSession(Telling, Protocol):
         As in L{ISession}.
         """
         if self._core is None:
-            return fail(self._goneError())
+            return fail(self._lostError())
         answer: Deferred[float] = Deferred()
         self._pings[self._core.ping()] = (answer, self._clock.seconds())
-        self._wake()
+        self._scheduleFlush()
         return answer
 
     def goAway(self, reason: int = 0) -> None:
@@ -115,7 +115,7 @@ class YamuxSession(Telling, Protocol):
         """
         if self._core is not None:
             self._core.go_away(reason)
-            self._wake()
+            self._scheduleFlush()
 
     def drain(self) -> Deferred[None]:
         """
@@ -126,7 +126,7 @@ class YamuxSession(Telling, Protocol):
         idle: Deferred[None] = Deferred()
         self._whenIdle.append(idle)
         self.goAway()
-        self.soon(self._checkIdle)
+        self.callNextTurn(self._checkIdle)
         return idle
 
     def abort(self) -> None:
@@ -166,40 +166,40 @@ class YamuxSession(Telling, Protocol):
         The carrier is there.
         """
         self.transport.registerProducer(self, True)
-        self._out = prompt(self.transport)
-        undelayed(self.transport)
-        self._watchCore()
+        self._write = immediateWrite(self.transport)
+        disableNagle(self.transport)
+        self._expireCore()
         waiting, self._whenUp = self._whenUp, []
         for up in waiting:
             up.callback(self)
-        self._wake()
+        self._scheduleFlush()
 
     def dataReceived(self, data: bytes) -> None:
         """
         Octets of the carrier, cut anywhere.
         """
         if self._events:                      # the core counts on all it told so far being known
-            self._tell(len(self._events))
+            self._dispatch(len(self._events))
         core = self._core
         if core is None or self._failing is not None:
             return
         try:
             self._events = core.receive_data(data)
-        except SessionBroken as broken:
+        except SessionError as broken:
             self._events = list(broken.events)
-            self._breakOff(broken)
+            self._protocolFailed(broken)
             self.flush()
         else:
-            self._tellSome(2)
+            self._dispatchSome(2)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
         The carrier is gone, and with it every stream.
         """
-        self._tell(len(self._events))
-        lost = self._failing or self._whyLost(reason)
+        self._dispatch(len(self._events))
+        lost = self._failing or self._lostFrom(reason)
         self._lost = lost
-        for call in (self._timer, self._goodbye):
+        for call in (self._timer, self._closeTimer):
             if call is not None and call.active():
                 call.cancel()
         self._loseStreams(lost)
@@ -212,38 +212,38 @@ class YamuxSession(Telling, Protocol):
         for told in waiting:
             told.callback(lost)
 
-    def _whyLost(self, reason: Failure) -> SessionLost:
+    def _lostFrom(self, reason: Failure) -> SessionLost:
         if reason.check(ConnectionDone):
             try:
                 self._wire.receive_eof()
-            except SessionBroken as cut:
+            except SessionError as cut:
                 return SessionLost(str(cut))
             return SessionClosed("the session's connection was closed")
         return SessionLost(f"the session's connection was lost: {reason.getErrorMessage()}")
 
-    def _goneError(self) -> SessionLost:
+    def _lostError(self) -> SessionLost:
         return self._lost or self._failing or SessionLost("the session is not connected")
 
-    # Opening, for Opens
+    # Opening, for SessionConnector
 
-    def gone(self) -> SessionLost | None:
+    def lostReason(self) -> SessionLost | None:
         """
         @return: why no stream can be opened any more, or C{None}.
         """
-        return self._goneError() if self._core is None or self._failing is not None else None
+        return self._lostError() if self._core is None or self._failing is not None else None
 
-    def openFor(self, factory: IProtocolFactory) -> IProtocol:
+    def openStream(self, factory: IProtocolFactory) -> IProtocol:
         """
         Open a stream for a protocol of C{factory}'s.
 
-        @raise NoSlot: not at this moment.
+        @raise NoFreeSlot: not at this moment.
         @raise SessionClosed: never again.
         @raise NoProtocol: the factory declined.
         """
         try:
             streamId = self._wire.open_stream(self._clock.seconds())
-        except TooManyStreams as later:
-            raise NoSlot from later
+        except StreamLimitReached as later:
+            raise NoFreeSlot from later
         except (GoneAway, StreamsExhausted) as never:
             raise SessionClosed(str(never)) from never
         try:
@@ -255,22 +255,22 @@ class YamuxSession(Telling, Protocol):
             raise
         stream = self._streams[streamId] = StreamTransport(self, streamId, self.address, protocol)
         if self._timer is None:
-            self._watchCore()
-        self._wake()
+            self._expireCore()
+        self._scheduleFlush()
         protocol.makeConnection(stream)
         return protocol
 
     # Ends and deadlines
 
-    def departed(self, stream: StreamTransport, reason: Failure) -> None:
+    def streamLost(self, stream: StreamTransport, reason: Failure) -> None:
         """
         As in L{IStreamOwner}.
         """
-        super().departed(stream, reason)
+        super().streamLost(stream, reason)
         if self._whenIdle:
-            self.soon(self._checkIdle)
+            self.callNextTurn(self._checkIdle)
         if self.connector.waiting:
-            self.soon(self.connector.slotsFreed)
+            self.callNextTurn(self.connector.slotsFreed)
 
     def _checkIdle(self) -> None:
         """
@@ -285,12 +285,12 @@ class YamuxSession(Telling, Protocol):
         for idle in waiting:
             idle.callback(None)
 
-    def _breakOff(self, broken: SessionBroken) -> None:
+    def _protocolFailed(self, broken: SessionError) -> None:
         """
         The peer broke a rule: what came before is delivered, what the core has to say about it is flushed, and the carrier
         closed.
         """
-        self._tell(len(self._events))
+        self._dispatch(len(self._events))
         self._failing = SessionLost(f"the peer broke the protocol: {broken}")
         self._failing.__cause__ = broken
         self._log.warn(
@@ -299,7 +299,7 @@ class YamuxSession(Telling, Protocol):
         )
         self.transport.writeSequence(self._core.data_to_send())
         self._loseStreams(self._failing)
-        self._goodbye = self._clock.callLater(GOODBYE_SECONDS, self.transport.abortConnection)
+        self._closeTimer = self._clock.callLater(CLOSE_FLUSH_SECONDS, self.transport.abortConnection)
         self._close()
 
     def _close(self) -> None:
@@ -312,6 +312,6 @@ class YamuxSession(Telling, Protocol):
     def _peerName(self) -> str:
         return str(self.address.peer or self.transport.getPeer())
 
-    def _stuck(self) -> None:
+    def _peerNotReading(self) -> None:
         self._failing = SessionLost("the peer does not read")
         self.transport.abortConnection()

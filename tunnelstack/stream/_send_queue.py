@@ -29,7 +29,7 @@ class _Record(bytes):
     __slots__ = ()
 
 
-class Outgoing:
+class StreamSendQueue:
     """
     A queue of octets toward the peer, and what Twisted's transports let applications do with one.
 
@@ -38,7 +38,7 @@ class Outgoing:
     @ivar disconnecting: C{True} once the application has asked for the end and the queue is being flushed.
     @ivar queued: octets that wait to be sent.
     @ivar finishing: the queue is to be followed by the end of our direction.
-    @ivar ringed: whether the owner has this stream in its ring; only the owner sets it.
+    @ivar scheduled: whether the owner has this stream in its ring; only the owner sets it.
     """
 
     __slots__ = (
@@ -54,7 +54,7 @@ class Outgoing:
         "disconnecting",
         "finishing",
         "queued",
-        "ringed",
+        "scheduled",
         "streamId",
     )
 
@@ -67,7 +67,7 @@ class Outgoing:
         self.connected = True
         self.disconnecting = False
         self.finishing = False
-        self.ringed = False
+        self.scheduled = False
         self.queued = 0
         self._writing = True                  # writes are taken
         self._queue: list[bytes] = []
@@ -86,15 +86,15 @@ class Outgoing:
         @raise TypeError: not C{bytes}.
         """
         if data.__class__ is not bytes:
-            data = _plain(data)
+            data = _toBytes(data)
         if not self._writing or not data:
             return
         self._queue.append(data)
         self.queued += len(data)
-        if not self.ringed:
-            self._owner.ready(self)
+        if not self.scheduled:
+            self._owner.streamReady(self)
         if self._producer is not None and not self._producerPaused:
-            self._restrain()
+            self._pauseProducer()
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         """
@@ -115,8 +115,8 @@ class Outgoing:
         self._queue.append(_Record(octets))
         self._records += 1
         self.queued += len(octets)
-        if not self.ringed:
-            self._owner.ready(self)
+        if not self.scheduled:
+            self._owner.streamReady(self)
 
     # IConsumer
 
@@ -135,7 +135,7 @@ class Outgoing:
         self._streaming = streaming
         self._producerPaused = not streaming
         if streaming:
-            self._restrain()
+            self._pauseProducer()
         else:
             producer.resumeProducing()
 
@@ -147,9 +147,9 @@ class Outgoing:
             return
         self._producer = None
         if self.disconnecting and not self.finishing:
-            self._finish()
+            self._endWriting()
 
-    def _restrain(self) -> None:
+    def _pauseProducer(self) -> None:
         """
         Pause the streaming producer if too much waits here, or in the session.
         """
@@ -157,21 +157,21 @@ class Outgoing:
         if self._streaming and (full or self.queued > HIGH):
             self._producerPaused = True
             if full:
-                self._owner.hold(self)
+                self._owner.waitForCapacity(self)
             self._producer.pauseProducing()
 
-    def relieve(self) -> None:
+    def resumeProducer(self) -> None:
         """
         From the owner: there is room again; let the producer go on if it was paused.
         """
         if self._producer is not None and self._producerPaused and self.queued <= LOW:
             if self._owner.full:
-                self._owner.hold(self)
+                self._owner.waitForCapacity(self)
                 return
             self._producerPaused = not self._streaming
             self._call(self._producer.resumeProducing)
 
-    def _finish(self) -> None:
+    def _endWriting(self) -> None:
         """
         No more writes: our end follows what is queued.
         """
@@ -208,7 +208,7 @@ class Outgoing:
         @return: the octets; none if a record is next that is larger.
         """
         if self._records:
-            return self._takeBesideRecords(most)
+            return self._takePiece(most)
         queue, queued = self._queue, self.queued
         if queued <= most:
             if self._offset:
@@ -220,7 +220,7 @@ class Outgoing:
         else:
             data = self._slice(most)
         if self._producerPaused and self.queued <= LOW:
-            self.relieve()
+            self.resumeProducer()
         return data
 
     def _slice(self, most: int) -> bytes:
@@ -244,7 +244,7 @@ class Outgoing:
         self.queued -= most
         return data
 
-    def _takeBesideRecords(self, most: int) -> bytes:
+    def _takePiece(self, most: int) -> bytes:
         """
         Like L{take}, for a queue in which there are records: one piece at a time.
         """
@@ -262,11 +262,11 @@ class Outgoing:
             self._offset = 0
         self.queued -= len(data)
         if self._producerPaused and self.queued <= LOW:
-            self.relieve()
+            self.resumeProducer()
         return data
 
 
-def _plain(data: Any) -> bytes:
+def _toBytes(data: Any) -> bytes:
     """
     @raise TypeError: C{data} is no kind of C{bytes}; transports take nothing else.
     """

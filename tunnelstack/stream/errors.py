@@ -9,7 +9,7 @@ from twisted.internet.error import ConnectionLost
 from tunnelstack.errors import PeerError, Unavailable
 
 
-class StreamReset(PeerError, ConnectionLost):
+class StreamResetError(PeerError, ConnectionLost):
     """
     The peer reset the stream, or a rule of the session did; what was not delivered is lost.
     """

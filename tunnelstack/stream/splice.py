@@ -22,10 +22,10 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-REMEMBERED_END = 30.0
+HALF_CLOSE_SECONDS = 30.0
 """Seconds that an end is remembered for a transport that cannot be half-closed."""
 
-UNREAD_END = 300.0
+FLUSH_SECONDS = 300.0
 """Seconds that the last end has for reading what is written to it."""
 
 
@@ -47,7 +47,7 @@ class SpliceEnd(Protocol):
     def __init__(self, splice: Splice) -> None:
         self._splice = splice
         self._readEnded = False
-        self._endRemembered = False
+        self._halfClosePending = False
 
     def connectionMade(self) -> None:
         """
@@ -81,13 +81,13 @@ class SpliceEnd(Protocol):
 
     def _endWriting(self) -> None:
         transport = self.transport
-        if self._readEnded or self._endRemembered:
+        if self._readEnded or self._halfClosePending:
             transport.loseConnection()
-        elif halfCloses(transport):
+        elif supportsHalfClose(transport):
             transport.loseWriteConnection()
         else:
-            self._endRemembered = True
-            self._splice._remember(self)
+            self._halfClosePending = True
+            self._splice._closeLater(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
@@ -124,7 +124,7 @@ class Splice:
         self.near.other = self.far
         self.far.other = self.near
 
-    def abandon(self) -> None:
+    def close(self) -> None:
         """
         The other end will never come: close the one that is there.
         """
@@ -143,8 +143,8 @@ class Splice:
             end.other.transport.registerProducer(end.producer, True)
             end.other.producer.resumeProducing()
 
-    def _remember(self, end: SpliceEnd) -> None:
-        self._timer = self._clock.callLater(REMEMBERED_END, end.transport.loseConnection)
+    def _closeLater(self, end: SpliceEnd) -> None:
+        self._timer = self._clock.callLater(HALF_CLOSE_SECONDS, end.transport.loseConnection)
 
     def _lost(self, end: SpliceEnd, reason: Failure) -> None:
         self._open -= 1
@@ -156,7 +156,7 @@ class Splice:
         if self._open and other is not None:
             other.unregisterProducer()
             if reason.check(ConnectionDone):
-                self._timer = self._clock.callLater(UNREAD_END, other.abortConnection)
+                self._timer = self._clock.callLater(FLUSH_SECONDS, other.abortConnection)
                 other.loseConnection()
             else:
                 other.abortConnection()
@@ -165,9 +165,9 @@ class Splice:
             ended(self._reason)
 
 
-def halfCloses(transport: Any) -> bool:
+def supportsHalfClose(transport: Any) -> bool:
     """
     TLS cannot end one direction: Twisted's loses what is queued when asked to.  Nor may a stream whose far side ends both then.
     """
     able = ITCPTransport.providedBy(transport) or IHalfCloseableDescriptor.providedBy(transport)   # the latter: pipes
-    return able and not (ISSLTransport.providedBy(transport) or getattr(transport, "endsWhole", False))
+    return able and not (ISSLTransport.providedBy(transport) or getattr(transport, "endsBothDirections", False))

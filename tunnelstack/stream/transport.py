@@ -28,67 +28,69 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.interfaces import IRecordTransport
-from tunnelstack.stream._send_queue import Outgoing
+from tunnelstack.stream._send_queue import StreamSendQueue
 from tunnelstack.stream.address import StreamAddress
 
 
 @implementer(ITCPTransport, IConsumer, IPushProducer, ILoggingContext, IRecordTransport)
-class StreamTransport(Outgoing):
+class StreamTransport(StreamSendQueue):
     """
     A stream, as its protocol sees it.
 
     @ivar protocol: who is told what arrives.
     @ivar address: the L{StreamAddress} of the other end, as far as it is known.
-    @ivar deadlines: who tells of deadlines as long as the session lasts, a
-        L{Deadlines<tunnelstack.transport.shared_timer.Deadlines>}.
+    @ivar sharedTimer: who tells of deadlines as long as the session lasts, a
+        L{SharedTimer<tunnelstack.transport.shared_timer.SharedTimer>}.
     @ivar host: what C{getHost} says, where somebody knows better than C{address}.
     @ivar readEnded: the peer's end has come; the protocol may yet have to hear of it.
     @ivar writeEnded: our end is with the session, behind all that was queued.
-    @ivar endsWhole: the far side ends both directions when one is ended: nobody should end one who waits for an answer.
+    @ivar endsBothDirections: the far side ends both directions when one is ended: nobody should end one who waits for an
+        answer.
     """
 
     __slots__ = (
         "__weakref__",
-        "_fresh",
+        "_acknowledged",
+        "_deliveryScheduled",
         "_paused",
-        "_prepaid",
-        "_readTold",
-        "_waiting",
+        "_readEndReported",
+        "_undelivered",
         "address",
-        "deadlines",
-        "endsWhole",
+        "endsBothDirections",
         "host",
         "protocol",
         "readEnded",
+        "sharedTimer",
         "writeEnded",
     )
 
     _log = Logger()
 
     def __init__(self, owner: Any, streamId: int, address: StreamAddress, protocol: IProtocol) -> None:
-        Outgoing.__init__(self, owner, streamId)     # not by super(): this is done for every stream
+        StreamSendQueue.__init__(self, owner, streamId)     # not by super(): this is done for every stream
         self.address = address
-        self.deadlines = owner.deadlines
-        self.endsWhole = False
+        self.sharedTimer = owner.sharedTimer
+        self.endsBothDirections = False
         self.host: IAddress | None = None
         self.protocol: Any = protocol
-        self._waiting: list[bytes] = []       # arrived, and held for a paused application
-        self._prepaid = 0                     # octets of them that were acknowledged before
+        self._undelivered: list[bytes] = []       # arrived, and held for a paused application
+        self._acknowledged = 0                     # octets of them that were acknowledged before
         self._paused = False
-        self._fresh = False                   # a delivery of what waits is on its way
+        self._deliveryScheduled = False                   # a delivery of what waits is on its way
         self.writeEnded = False               # our FIN is with the session
         self.readEnded = False                # the peer's FIN has come (it may wait behind held octets)
-        self._readTold = False                # and the protocol knows
+        self._readEndReported = False                # and the protocol knows
 
-    def prompt(self) -> Callable[[bytes], object]:
+    def immediateWrite(self) -> Callable[[bytes], object]:
         """
-        @return: a C{write} for those who have collected; see L{prompt<tunnelstack.transport.direct_write.prompt>}.
+        @return: a C{write} for those who have collected; see
+            L{immediateWrite<tunnelstack.transport.direct_write.immediateWrite>}.
         """
-        return self._promptly
+        return self._writeEarly
 
-    def _promptly(self, data: bytes) -> None:
+    def _writeEarly(self, data: bytes) -> None:
         self.write(data)
-        self._owner.hasten()
+        self._owner.flushEarly()
 
     # ITransport: the end of writing
 
@@ -99,16 +101,16 @@ class StreamTransport(Outgoing):
         if self.disconnecting or not self.connected:
             return
         self.disconnecting = True
-        self._abandonReading()
+        self._discardUnread()
         if self._producer is None or not self._writing:     # after a half-close it produces for nobody
-            self._finish()
+            self._endWriting()
 
     def loseWriteConnection(self) -> None:
         """
         End our direction once everything queued is sent; reading goes on.
         """
         if self.connected and self._writing:
-            self._finish()
+            self._endWriting()
 
     def abortConnection(self) -> None:
         """
@@ -118,30 +120,30 @@ class StreamTransport(Outgoing):
             self._owner.reset(self.streamId)
             self.lost(Failure(ConnectionAborted()))
 
-    def _finish(self) -> None:
+    def _endWriting(self) -> None:
         """
         No more writes: our end follows what is queued.
         """
         self._writing = False
         self.finishing = True
         if self.writeEnded:                   # half-closed earlier: nothing is left to wait for
-            self.ended()
-        elif not self.ringed:
-            self._owner.ready(self)
+            self.endSent()
+        elif not self.scheduled:
+            self._owner.streamReady(self)
 
     # For the owner
 
-    def ended(self) -> None:
+    def endSent(self) -> None:
         """
         From the owner: our end is with the session, behind everything that was queued.
         """
         self.writeEnded = True
-        if self.disconnecting or self._readTold:
+        if self.disconnecting or self._readEndReported:
             self.lost(connectionDone)
         else:
-            self._owner.soon(self._tellWriteEnded)
+            self._owner.callNextTurn(self._reportWriteEnded)
 
-    def _tellWriteEnded(self) -> None:
+    def _reportWriteEnded(self) -> None:
         if self.connected and IHalfCloseableProtocol.providedBy(self.protocol):
             self._call(self.protocol.writeConnectionLost)
 
@@ -150,31 +152,31 @@ class StreamTransport(Outgoing):
         """
         Octets that arrived and wait for a paused application.
         """
-        return sum(map(len, self._waiting))
+        return sum(map(len, self._undelivered))
 
-    def dataArrived(self, data: bytes) -> None:
+    def deliverData(self, data: bytes) -> None:
         """
         From the owner: octets of the peer.  They count as consumed once the application was given them.
         """
-        if self._paused or self._waiting:
-            self._waiting.append(data)
+        if self._paused or self._undelivered:
+            self._undelivered.append(data)
             return
         self._owner.acknowledge(self.streamId, len(data))
         try:
             self.protocol.dataReceived(data)
         except Exception:
-            self._broken(Failure())
+            self._protocolFailed(Failure())
 
-    def endArrived(self) -> None:
+    def deliverEnd(self) -> None:
         """
         From the owner: the peer's FIN.  A paused application is told when it goes on, behind what it has yet to read.
         """
         self.readEnded = True
-        if not self._waiting and not self._paused and self.connected and not self.disconnecting:
-            self._tellReadEnded()
+        if not self._undelivered and not self._paused and self.connected and not self.disconnecting:
+            self._reportReadEnded()
 
-    def _tellReadEnded(self) -> None:
-        self._readTold = True
+    def _reportReadEnded(self) -> None:
+        self._readEndReported = True
         if IHalfCloseableProtocol.providedBy(self.protocol):
             self._call(self.protocol.readConnectionLost)
             if self.writeEnded and self.connected:
@@ -193,10 +195,10 @@ class StreamTransport(Outgoing):
             return
         self.connected = False
         self._discard()
-        self._waiting.clear()
-        self._owner.departed(self, reason)
+        self._undelivered.clear()
+        self._owner.streamLost(self, reason)
 
-    def tellLost(self, reason: Failure) -> None:
+    def reportLost(self, reason: Failure) -> None:
         """
         From the owner, on a later turn: tell the producer and the protocol.
         """
@@ -210,15 +212,15 @@ class StreamTransport(Outgoing):
             self.protocol.connectionLost(reason)
         except Exception:
             self._log.failure("{protocol} failed in connectionLost", protocol=self.logPrefix())
-        self.protocol = _NOBODY               # no ring of references is left for the collector to find
+        self.protocol = _NULL_PROTOCOL               # no ring of references is left for the collector to find
 
     def _call(self, method: Any) -> None:
         try:
             method()
         except Exception:
-            self._broken(Failure())
+            self._protocolFailed(Failure())
 
-    def _broken(self, reason: Failure) -> None:
+    def _protocolFailed(self, reason: Failure) -> None:
         """
         The application raised: its stream is reset, and nothing else is touched.
         """
@@ -236,11 +238,11 @@ class StreamTransport(Outgoing):
 
         @param leftover: octets of the peer that the present protocol was given and that belong to the next one.
         """
-        succeededBy = getattr(self.protocol, "succeededBy", None)
-        if succeededBy is None:
+        replaceProtocol = getattr(self.protocol, "replaceProtocol", None)
+        if replaceProtocol is None:
             self.protocol = protocol
         else:
-            succeededBy(protocol)             # it takes an answer off what arrives first, on behalf of who writes already
+            replaceProtocol(protocol)             # it takes an answer off what arrives first, on behalf of who writes already
         protocol.makeConnection(self)
         if leftover:
             self.redeliver(leftover)
@@ -250,9 +252,9 @@ class StreamTransport(Outgoing):
         Give the protocol, before anything that is yet to come, octets that a former one was given and did not need.
         """
         if self.connected and not self.disconnecting:
-            if self._paused or self._waiting:
-                self._waiting.insert(0, leftover)
-                self._prepaid += len(leftover)
+            if self._paused or self._undelivered:
+                self._undelivered.insert(0, leftover)
+                self._acknowledged += len(leftover)
             else:
                 self.protocol.dataReceived(leftover)
 
@@ -269,9 +271,9 @@ class StreamTransport(Outgoing):
         Go on; what was held follows on a later turn.
         """
         self._paused = False
-        if (self._waiting or (self.readEnded and not self._readTold)) and not self._fresh:
-            self._fresh = True
-            self._owner.soon(self._deliverWaiting)
+        if (self._undelivered or (self.readEnded and not self._readEndReported)) and not self._deliveryScheduled:
+            self._deliveryScheduled = True
+            self._owner.callNextTurn(self._deliverHeld)
 
     def stopProducing(self) -> None:
         """
@@ -279,40 +281,40 @@ class StreamTransport(Outgoing):
         """
         self.loseConnection()
 
-    def _deliverWaiting(self) -> None:
+    def _deliverHeld(self) -> None:
         """
         Give the application what was held, until it pauses again.
         """
-        self._fresh = False
-        waiting = self._waiting
+        self._deliveryScheduled = False
+        waiting = self._undelivered
         while waiting and not self._paused and self.connected and not self.disconnecting:
             data = waiting.pop(0)
             self._acknowledge(len(data))
             try:
                 self.protocol.dataReceived(data)
             except Exception:
-                self._broken(Failure())
-        if self.readEnded and not self._readTold:
-            self.endArrived()
+                self._protocolFailed(Failure())
+        if self.readEnded and not self._readEndReported:
+            self.deliverEnd()
 
     def _acknowledge(self, octets: int) -> None:
-        prepaid = min(octets, self._prepaid)
-        self._prepaid -= prepaid
-        if octets > prepaid:
-            self._owner.acknowledge(self.streamId, octets - prepaid)
+        acknowledged = min(octets, self._acknowledged)
+        self._acknowledged -= acknowledged
+        if octets > acknowledged:
+            self._owner.acknowledge(self.streamId, octets - acknowledged)
 
-    def _abandonReading(self) -> None:
+    def _discardUnread(self) -> None:
         """
         Nothing more is told to the application; the session absorbs what still comes.
         """
-        if (self.readEnded or not self.writeEnded) and not (self.queued or self._waiting or self._producer):
+        if (self.readEnded or not self.writeEnded) and not (self.queued or self._undelivered or self._producer):
             return                            # nothing waits for anybody: the end of the stream is about to leave
         unread = 0
-        if self._waiting:
-            unread = self.held - self._prepaid
-            self._waiting.clear()
-            self._prepaid = 0
-        self._owner.forget(self, unread)
+        if self._undelivered:
+            unread = self.held - self._acknowledged
+            self._undelivered.clear()
+            self._acknowledged = 0
+        self._owner.stopReading(self, unread)
 
     # Who is who
 
@@ -359,5 +361,5 @@ class StreamTransport(Outgoing):
         """
 
 
-_NOBODY = Protocol()
+_NULL_PROTOCOL = Protocol()
 """The protocol of a stream that is over."""

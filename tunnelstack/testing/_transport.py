@@ -25,7 +25,7 @@ class MemoryTransport:
     @ivar protocol: who is told what arrives; may be replaced at any time.
     @ivar connected: false once C{connectionLost} was, or is about to be, called.
     @ivar disconnecting: C{loseConnection} was called; nothing is read any more, later writes vanish.
-    @ivar stalled: this side does not read (C{pauseProducing}), so that octets pile up at the other side.
+    @ivar readPaused: this side does not read (C{pauseProducing}), so that octets pile up at the other side.
     @ivar producer: what is registered here, or C{None}.
     @ivar capacity: octets that may wait for delivery before the producer is paused.
     """
@@ -37,7 +37,7 @@ class MemoryTransport:
         self.protocol: Any = None
         self.connected = True
         self.disconnecting = False
-        self.stalled = False
+        self.readPaused = False
         self.producer: Any = None
         self.other: MemoryTransport = self      # L{Wire} joins two of them
         self._streaming = False
@@ -114,10 +114,10 @@ class MemoryTransport:
     # IPushProducer: the reading half
 
     def pauseProducing(self) -> None:
-        self.stalled = True
+        self.readPaused = True
 
     def resumeProducing(self) -> None:
-        self.stalled = False
+        self.readPaused = False
 
     def stopProducing(self) -> None:
         self.loseConnection()
@@ -185,7 +185,7 @@ class MemoryTransport:
 
         @return: how many were delivered; none when this side does not read.
         """
-        if self.stalled or not self.connected or self.disconnecting or not self.other._queued:
+        if self.readPaused or not self.connected or self.disconnecting or not self.other._queued:
             return 0
         data = self.other._take(octets)
         self.protocol.dataReceived(data)
@@ -197,9 +197,9 @@ class MemoryTransport:
 
         @return: whether anything happened.
         """
-        return self.tellLost() or self._askProducer() or self._endWrites() or self._readFin()
+        return self.reportLost() or self._askProducer() or self._endWrites() or self._readFin()
 
-    def tellLost(self) -> bool:
+    def reportLost(self) -> bool:
         """
         Say C{connectionLost}, if that is due.
 
@@ -248,7 +248,7 @@ class MemoryTransport:
         if self.connected and self._queued and not self.other.connected:
             self.fail(Failure(ConnectionLost()))
             return True
-        reads = self.connected and not (self.disconnecting or self.stalled or self._readEnd)
+        reads = self.connected and not (self.disconnecting or self.readPaused or self._readEnd)
         if not reads or not self.other._wroteEnd or self.other._queued:
             return False
         self._readEnd = True

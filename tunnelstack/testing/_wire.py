@@ -111,7 +111,7 @@ class Wire:
         for transport in (self.near, self.far):
             transport.fail(Failure(ConnectionLost()) if reason is None else reason)
         for transport in (self.near, self.far):
-            transport.tellLost()
+            transport.reportLost()
 
     def _carry(self, receiver: MemoryTransport) -> bool:
         waiting = receiver.other.undelivered

@@ -27,17 +27,17 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from tunnelstack.errors import ConfigurationError
-from tunnelstack.transport.tls import Identity, loadIdentity, serverContext
+from tunnelstack.transport.tls import TLSIdentity, loadIdentity, serverContext
 
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 DEFAULT = "default"
 CHAIN, KEY = "fullchain.pem", "privkey.pem"
 
-Stamp = tuple[tuple[str, int, int, int], ...]
+FolderState = tuple[tuple[str, int, int, int], ...]
 
 
 @frozen
-class Shown:
+class LoadedCertificate:
     """
     One certificate of the folder.
 
@@ -46,7 +46,7 @@ class Shown:
     """
 
     file: str
-    identity: Identity
+    identity: TLSIdentity
     names: tuple[str, ...]
     context: Context
 
@@ -56,7 +56,7 @@ class CertificateFolder:
     """
     Goes where Twisted takes TLS options for the side that listens.
 
-    @ivar shown: all certificates, by the file they were read from.
+    @ivar loaded: all certificates, by the file they were read from.
     """
 
     log = Logger()
@@ -77,19 +77,19 @@ class CertificateFolder:
         @param now: the time of day.
         @raise ConfigurationError: there is no certificate that can be used.
         """
-        self.shown: dict[str, Shown] = {}
+        self.loaded: dict[str, LoadedCertificate] = {}
         self._path = Path(path)
         self._clock = clock
         self._settings: dict[str, Any] = {"alpn": tuple(alpn), "clientCA": tuple(clientCA), "clientAuth": clientAuth}
         self._now = now
-        self._byName: dict[str, Shown] = {}
-        self._next = 0.0
-        self._stamp: Stamp | None = None
-        self._read(self._look(), first=True)
-        if not self.shown:
+        self._byName: dict[str, LoadedCertificate] = {}
+        self._nextCheck = 0.0
+        self._folderState: FolderState | None = None
+        self._read(self._scan(), first=True)
+        if not self.loaded:
             raise ConfigurationError(f"there is no certificate in {str(self._path)!r}: put NAME.pem there, with its key")
 
-    # What is shown
+    # What is loaded
 
     def serverConnectionForTLS(self, protocol: Any) -> Connection:
         """
@@ -98,7 +98,7 @@ class CertificateFolder:
         self.refresh()
         return Connection(self._default.context, None)
 
-    def find(self, name: str) -> Shown:
+    def find(self, name: str) -> LoadedCertificate:
         """
         @param name: a host.
         @return: the certificate for it: its own, then that of a wildcard, then the default one.
@@ -108,13 +108,13 @@ class CertificateFolder:
         return found or self._default
 
     @property
-    def _default(self) -> Shown:
+    def _default(self) -> LoadedCertificate:
         for file in (DEFAULT + ".pem", DEFAULT):
-            if file in self.shown:
-                return self.shown[file]
-        return self.shown[min(self.shown)]
+            if file in self.loaded:
+                return self.loaded[file]
+        return self.loaded[min(self.loaded)]
 
-    def _chosen(self, connection: Connection) -> None:
+    def _selectContext(self, connection: Connection) -> None:
         """
         The client has said whom it wants to talk to.
         """
@@ -129,14 +129,14 @@ class CertificateFolder:
         Look whether the folder has changed, if that was not done within the last second.
         """
         now = self._clock.seconds()
-        if now < self._next:
+        if now < self._nextCheck:
             return
-        self._next = now + LOOK_SECONDS
-        stamp = self._look()
-        if stamp != self._stamp:
+        self._nextCheck = now + CHECK_SECONDS
+        stamp = self._scan()
+        if stamp != self._folderState:
             self._read(stamp)
 
-    def _look(self) -> Stamp:
+    def _scan(self) -> FolderState:
         """
         What would be another if a file were.
         """
@@ -157,7 +157,7 @@ class CertificateFolder:
         try:
             entries = sorted(self._path.iterdir())
         except OSError as unreadable:
-            if self._stamp is None:
+            if self._folderState is None:
                 raise ConfigurationError(f"{str(self._path)!r} cannot be read: {unreadable.strerror}") from None
             return
         for entry in entries:
@@ -169,37 +169,37 @@ class CertificateFolder:
             elif (entry / CHAIN).exists():
                 yield entry / CHAIN, entry / KEY
 
-    def _read(self, stamp: Stamp, first: bool = False) -> None:
-        self._stamp = stamp
-        before, shown = self.shown, {}
+    def _read(self, stamp: FolderState, first: bool = False) -> None:
+        self._folderState = stamp
+        before, loaded = self.loaded, {}
         for chain, key in self._pairs():
             file = chain.parent.name if chain.name == CHAIN else chain.name
             try:
-                shown[file] = self._load(file, chain, key)
+                loaded[file] = self._load(file, chain, key)
             except ConfigurationError as wrong:
                 self.log.error("a certificate cannot be used: {reason}", reason=str(wrong), file=file)
                 if file in before:
-                    shown[file] = before[file]
-        if not shown:
+                    loaded[file] = before[file]
+        if not loaded:
             if not first:
                 self.log.error("no certificate is left in {folder}; those that were there are shown on", folder=str(self._path))
             return
-        self.shown = shown
+        self.loaded = loaded
         self._byName = {}
-        for one in shown.values():
+        for one in loaded.values():
             for name in one.names:
                 self._byName.setdefault(name, one)
         if not first:
-            self.log.info("certificates read again: {files}", files=", ".join(shown), status="certificates")
+            self.log.info("certificates read again: {files}", files=", ".join(loaded), status="certificates")
 
-    def _load(self, file: str, chain: Path, key: Path) -> Shown:
+    def _load(self, file: str, chain: Path, key: Path) -> LoadedCertificate:
         identity = loadIdentity(str(chain), str(key))
         certificate = identity.certificate.to_cryptography()
         if certificate.not_valid_after_utc <= self._now():
             self.log.warn("the certificate in {file} has expired", file=file, expired=str(certificate.not_valid_after_utc))
         context = serverContext(identity, **self._settings).getContext()
-        context.set_tlsext_servername_callback(self._chosen)
-        return Shown(file, identity, _names(certificate), context)
+        context.set_tlsext_servername_callback(self._selectContext)
+        return LoadedCertificate(file, identity, _names(certificate), context)
 
 
 def _names(certificate: x509.Certificate) -> tuple[str, ...]:

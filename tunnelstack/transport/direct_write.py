@@ -17,7 +17,7 @@ from twisted.internet.tcp import Connection
 Write = Callable[[bytes], object]
 
 
-def undelayed(transport: Any) -> None:
+def disableNagle(transport: Any) -> None:
     """
     Ask TCP to send small segments at once: who collects before he writes has nothing to wait for.
     """
@@ -25,17 +25,17 @@ def undelayed(transport: Any) -> None:
         transport.setTcpNoDelay(True)
 
 
-def prompt(transport: Any) -> Write:
+def immediateWrite(transport: Any) -> Write:
     """
     A C{write} for those who have collected.
 
     It may stand beside C{transport.write}: what either was given leaves in the order in which it was given.  What the network
     does not take, and any error, is left to the transport, as is everything while something waits in it.
 
-    @param transport: any transport; one with a C{prompt} method of its own is asked for what lies below it.
+    @param transport: any transport; one with a C{immediateWrite} method of its own is asked for what lies below it.
     @return: sends octets now, if the transport is a TCP connection of Twisted's; else the transport's own C{write}.
     """
-    own = getattr(transport, "prompt", None)
+    own = getattr(transport, "immediateWrite", None)
     if own is not None:
         write: Write = own()
         return write

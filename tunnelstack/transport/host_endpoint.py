@@ -67,7 +67,7 @@ class LocalhostEndpoint:
                 raise first from None
 
 
-def tooLate(result: Any, seconds: float) -> Any:
+def connectTimedOut(result: Any, seconds: float) -> Any:
     """
     For C{addTimeout} of an attempt to connect: what it fails with, whatever the endpoint calls its being cancelled.
 

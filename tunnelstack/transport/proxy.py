@@ -24,7 +24,7 @@ from zope.interface import implementer
 
 from tunnelstack.errors import ConfigurationError, PeerError, Refused, Unavailable
 from tunnelstack.transport.host_endpoint import hostEndpoint
-from tunnelstack.transport.tls import reasonOf
+from tunnelstack.transport.tls import errorText
 from tunnelstack.wire.http1.head import HeadLimits, find_end_untrusted, read_response_untrusted
 
 PORTS = {"http": 80, "https": 443}
@@ -77,7 +77,7 @@ class Proxy:
     credential: str = field(default="", repr=False)
 
     @property
-    def shown(self) -> str:
+    def displayName(self) -> str:
         """
         For logs.
         """
@@ -146,16 +146,16 @@ class ProxyEndpoint:
         """
         As in C{IStreamClientEndpoint}.
         """
-        asking = _Asking(protocolFactory, self._request, self._authority, self._proxy.shown)
-        asking.attempt = self._below().connect(asking)
-        asking.attempt.addCallbacks(self._reached, asking.failed, (asking,))
-        return asking.outcome
+        attempt = _ProxyAttempt(protocolFactory, self._request, self._authority, self._proxy.displayName)
+        attempt.connecting = self._proxyEndpoint().connect(attempt)
+        attempt.connecting.addCallbacks(self._proxyConnected, attempt.failed, (attempt,))
+        return attempt.outcome
 
-    def _reached(self, protocol: Any, asking: _Asking) -> None:
-        if not asking.outcome.called:
-            asking.outcome.addTimeout(self._timeout, self._reactor, self._timedOut)
+    def _proxyConnected(self, protocol: Any, attempt: _ProxyAttempt) -> None:
+        if not attempt.outcome.called:
+            attempt.outcome.addTimeout(self._timeout, self._reactor, self._timedOut)
 
-    def _below(self) -> IStreamClientEndpoint:
+    def _proxyEndpoint(self) -> IStreamClientEndpoint:
         if self._endpoint is not None:
             return self._endpoint
         proxy = self._proxy
@@ -167,10 +167,10 @@ class ProxyEndpoint:
     def _timedOut(self, outcome: Any, seconds: float) -> Any:
         if not isinstance(outcome, Failure):
             return outcome
-        raise TimeoutError(string=f"the proxy {self._proxy.shown} did not answer within {seconds:g} seconds")
+        raise TimeoutError(string=f"the proxy {self._proxy.displayName} did not answer within {seconds:g} seconds")
 
 
-class _Asking(Factory):
+class _ProxyAttempt(Factory):
     """
     One attempt.
     """
@@ -179,11 +179,11 @@ class _Asking(Factory):
 
     def __init__(self, application: IProtocolFactory, request: bytes, authority: str, proxy: str) -> None:
         self._application = application
-        self._protocol: _Question | None = None
+        self._protocol: _ProxyRequest | None = None
         self.request = request
         self.authority = authority
         self.proxy = proxy
-        self.attempt: Deferred[Any]
+        self.connecting: Deferred[Any]
         self.outcome: Deferred[Any] = Deferred(self._cancelled)
 
     def doStart(self) -> None:
@@ -192,8 +192,8 @@ class _Asking(Factory):
     def doStop(self) -> None:
         self._application.doStop()
 
-    def buildProtocol(self, address: Any) -> _Question:
-        self._protocol = _Question(self, self._application, address)
+    def buildProtocol(self, address: Any) -> _ProxyRequest:
+        self._protocol = _ProxyRequest(self, self._application, address)
         return self._protocol
 
     def failed(self, failure: Failure) -> None:
@@ -205,20 +205,20 @@ class _Asking(Factory):
 
     def _cancelled(self, outcome: Deferred[Any]) -> None:
         if self._protocol is None:
-            self.attempt.cancel()
+            self.connecting.cancel()
         elif self._protocol.transport is not None:
             self._protocol.transport.abortConnection()
 
 
-class _Question(Protocol):
+class _ProxyRequest(Protocol):
     """
     A connection to the proxy until it is one to somebody else.
     """
 
     transport: Any
 
-    def __init__(self, asking: _Asking, application: IProtocolFactory, address: Any) -> None:
-        self._asking = asking
+    def __init__(self, attempt: _ProxyAttempt, application: IProtocolFactory, address: Any) -> None:
+        self._attempt = attempt
         self._application = application
         self._address = address
         self._buffer = b""
@@ -228,7 +228,7 @@ class _Question(Protocol):
         """
         Ask.
         """
-        self.transport.write(self._asking.request)
+        self.transport.write(self._attempt.request)
 
     def dataReceived(self, data: bytes) -> None:
         """
@@ -240,51 +240,51 @@ class _Question(Protocol):
                 status = read_response_untrusted(self._buffer, end, LIMITS).status
                 self._buffer, self._searched = self._buffer[end:], 0
                 if status >= 200:
-                    self._answered(status)
+                    self._statusReceived(status)
                     return
             self._searched = len(self._buffer)
         except PeerError as wrong:
-            self._give(NotAProxy(f"what answers at {self._asking.proxy} is no proxy: {wrong.args[0]}"))
+            self._fail(NotAProxy(f"what answers at {self._attempt.proxy} is no proxy: {wrong.args[0]}"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
         No answer.
         """
         if reason.check(ConnectionDone, ConnectionLost):
-            reason = Failure(ProxyFailed(f"the proxy {self._asking.proxy} closed the connection instead of answering"))
+            reason = Failure(ProxyFailed(f"the proxy {self._attempt.proxy} closed the connection instead of answering"))
         elif isinstance(reason.value, (TLSError, VerificationError)):
-            reason = Failure(ProxyFailed(f"no TLS with the proxy {self._asking.proxy}: {reasonOf(reason.value)}"))
-        self._asking.failed(reason)
+            reason = Failure(ProxyFailed(f"no TLS with the proxy {self._attempt.proxy}: {errorText(reason.value)}"))
+        self._attempt.failed(reason)
 
-    def _answered(self, status: int) -> None:
-        proxy, where = self._asking.proxy, self._asking.authority
+    def _statusReceived(self, status: int) -> None:
+        proxy, where = self._attempt.proxy, self._attempt.authority
         if status < 300:
             self._handOver()
         elif status == 407:
-            self._give(ProxyRefused(f"the proxy {proxy} wants a user and a password: put them into its URL", status))
+            self._fail(ProxyRefused(f"the proxy {proxy} wants a user and a password: put them into its URL", status))
         elif status in (400, 401, 403, 405):
-            self._give(ProxyRefused(f"the proxy {proxy} does not let us out to {where}", status))
+            self._fail(ProxyRefused(f"the proxy {proxy} does not let us out to {where}", status))
         else:
-            self._give(ProxyFailed(f"the proxy {proxy} cannot reach {where}", status))
+            self._fail(ProxyFailed(f"the proxy {proxy} cannot reach {where}", status))
 
-    def _give(self, error: Exception) -> None:
-        self._asking.failed(Failure(error))
+    def _fail(self, error: Exception) -> None:
+        self._attempt.failed(Failure(error))
         self.transport.abortConnection()
 
     def _handOver(self) -> None:
         """
         The connection is the application's.
         """
-        if self._asking.outcome.called:       # too late
+        if self._attempt.outcome.called:       # too late
             self.transport.abortConnection()
             return
         protocol = self._application.buildProtocol(self._address)
         if protocol is None:
-            self._give(NoProtocol())
+            self._fail(NoProtocol())
             return
         transport, leftover = self.transport, self._buffer
         setattr(transport, "wrappedProtocol" if hasattr(transport, "wrappedProtocol") else "protocol", protocol)
         protocol.makeConnection(transport)
         if leftover:
             protocol.dataReceived(leftover)
-        self._asking.outcome.callback(protocol)
+        self._attempt.outcome.callback(protocol)

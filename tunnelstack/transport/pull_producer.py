@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 
-class Pull:
+class PullProducerAdapter:
     """
     A producer that must be asked for every piece, as one that is told to stop.
     """
@@ -19,7 +19,7 @@ class Pull:
 
     def resumeProducing(self) -> None:
         if self._call is None:
-            self._call = self._clock.callLater(0, self._ask)
+            self._call = self._clock.callLater(0, self._resume)
 
     def pauseProducing(self) -> None:
         if self._call is not None:
@@ -30,7 +30,7 @@ class Pull:
         self.pauseProducing()
         self._producer.stopProducing()
 
-    def _ask(self) -> None:
+    def _resume(self) -> None:
         self._call = None
         self.resumeProducing()
         self._producer.resumeProducing()

@@ -8,22 +8,22 @@ from typing import Any, Protocol
 
 from twisted.logger import Logger
 
-PAUSE = 0.25
+SHORTEST_INTERVAL = 0.25
 """Seconds between two looks, at least: how late a deadline may be kept when many are near one another."""
 
 
-class Expires(Protocol):
+class TimerListener(Protocol):
     """
     What has a deadline.
     """
 
-    def expired(self, now: float) -> None:
+    def timedOut(self, now: float) -> None:
         """
         The deadline, which is forgotten, has passed.
         """
 
 
-class Deadlines:
+class SharedTimer:
     """
     Who is to be told of a deadline, and the one timer that sees to it.  It goes on for a while when nobody waits, so that who
     comes next need not wind it: whose connection it is stops it in the end.
@@ -34,7 +34,7 @@ class Deadlines:
     def __init__(self, clock: Any) -> None:
         self.seconds = clock.seconds
         self._clock = clock
-        self._due: dict[Expires, float] = {}
+        self._deadlines: dict[TimerListener, float] = {}
         self._timer: Any = None
         self._at = 0.0                        # when it goes off
 
@@ -43,47 +43,47 @@ class Deadlines:
         """
         How many are to be told.
         """
-        return len(self._due)
+        return len(self._deadlines)
 
-    def add(self, party: Expires, at: float) -> None:
+    def add(self, listener: TimerListener, at: float) -> None:
         """
-        Tell C{party} when the clock says C{at}, unless it is discarded before.
+        Tell C{listener} when the clock says C{at}, unless it is discarded before.
         """
-        self._due[party] = at
+        self._deadlines[listener] = at
         if self._timer is None:
             self._arm(at)
         elif at < self._at:
             self._timer.cancel()
             self._arm(at)
 
-    def discard(self, party: Expires) -> None:
+    def discard(self, listener: TimerListener) -> None:
         """
         It needs no telling any more.
         """
-        self._due.pop(party, None)
+        self._deadlines.pop(listener, None)
 
     def stop(self) -> None:
         """
         The connection is gone: nobody is told any more.
         """
-        self._due.clear()
+        self._deadlines.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _arm(self, at: float) -> None:
         self._at = at
-        self._timer = self._clock.callLater(max(0.0, at - self.seconds()), self._look)
+        self._timer = self._clock.callLater(max(0.0, at - self.seconds()), self._fire)
 
-    def _look(self) -> None:
+    def _fire(self) -> None:
         self._timer = None
         now = self.seconds()
-        for party in [party for party, at in self._due.items() if at <= now]:
-            if self._due.pop(party, None) is None:
+        for listener in [listener for listener, at in self._deadlines.items() if at <= now]:
+            if self._deadlines.pop(listener, None) is None:
                 continue                      # one that was told before it took it along
             try:
-                party.expired(now)
+                listener.timedOut(now)
             except Exception:
                 self._log.failure("what came of a deadline failed")
-        if self._due and self._timer is None:
-            self._arm(max(min(self._due.values()), now + PAUSE))
+        if self._deadlines and self._timer is None:
+            self._arm(max(min(self._deadlines.values()), now + SHORTEST_INTERVAL))

@@ -38,7 +38,7 @@ from tunnelstack.errors import ConfigurationError
 
 CLIENT_AUTH = ("request", "require")
 
-WORDS = {
+ERROR_TEXTS = {
     "certificate verify failed": "its certificate has expired, or is signed by nobody whom this machine trusts",
     "wrong version number": "what answers there speaks no TLS",
     "record layer failure": "what answers there speaks no TLS",
@@ -53,7 +53,7 @@ class NoApplicationProtocol(Error):
 
 
 @frozen
-class Identity:
+class TLSIdentity:
     """
     A certificate and its key.
 
@@ -67,7 +67,7 @@ class Identity:
     chain: tuple[X509, ...] = ()
 
 
-def loadIdentity(certificate: str, key: str | None = None) -> Identity:
+def loadIdentity(certificate: str, key: str | None = None) -> TLSIdentity:
     """
     @param certificate: path of a PEM file: the certificate, then those between it and its root.
     @param key: path of a PEM file with the key, not encrypted; it stands in the first file unless given.
@@ -81,7 +81,7 @@ def loadIdentity(certificate: str, key: str | None = None) -> Identity:
         raise ConfigurationError(f"{path!r} holds no private key that can be used: {error}") from None
     if private.public_key() != first.to_cryptography().public_key():
         raise ConfigurationError(f"the key in {path!r} is not that of the certificate in {certificate!r}")
-    return Identity(first, PKey.from_cryptography_key(private), tuple(chain))
+    return TLSIdentity(first, PKey.from_cryptography_key(private), tuple(chain))
 
 
 def loadCertificates(path: str) -> list[X509]:
@@ -96,7 +96,7 @@ def loadCertificates(path: str) -> list[X509]:
 
 
 def serverContext(
-    identity: Identity,
+    identity: TLSIdentity,
     *,
     alpn: Sequence[bytes] = (),
     clientCA: Iterable[X509] = (),
@@ -134,7 +134,7 @@ def clientContext(
     name: str,
     *,
     ca: Iterable[X509] = (),
-    identity: Identity | None = None,
+    identity: TLSIdentity | None = None,
     alpn: Sequence[bytes] = (),
 ) -> IOpenSSLClientConnectionCreator:
     """
@@ -164,14 +164,14 @@ def clientContext(
     )
 
 
-def reasonOf(error: BaseException) -> str:
+def errorText(error: BaseException) -> str:
     """
     Why something failed, in words; OpenSSL has other ones than people.
     """
     if isinstance(error, VerificationError):
         return "its certificate is for another name"
     if isinstance(error, Error) and error.args and error.args[0]:
-        return "; ".join(WORDS.get(str(reason[-1]), str(reason[-1])) for reason in error.args[0])
+        return "; ".join(ERROR_TEXTS.get(str(reason[-1]), str(reason[-1])) for reason in error.args[0])
     return str(error) or type(error).__name__
 
 
@@ -233,11 +233,11 @@ class ALPNFactory(ServerFactory):
         super().doStop()
 
     def buildProtocol(self, address: Any) -> Protocol:
-        return _Undecided(self, address)
+        return _ALPNProtocol(self, address)
 
 
 @implementer(IHandshakeListener)
-class _Undecided(Protocol):
+class _ALPNProtocol(Protocol):
     """
     A TLS connection whose handshake is under way.
     """
@@ -247,7 +247,7 @@ class _Undecided(Protocol):
         self._address = address
 
     def connectionMade(self) -> None:
-        self._timer = self._router.clock.callLater(self._router.handshakeTimeout, self._late)
+        self._timer = self._router.clock.callLater(self._router.handshakeTimeout, self._handshakeTimedOut)
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         if self._timer.active():
@@ -266,7 +266,7 @@ class _Undecided(Protocol):
         if IHandshakeListener.providedBy(protocol):
             protocol.handshakeCompleted()
 
-    def _late(self) -> None:
+    def _handshakeTimedOut(self) -> None:
         transport: Any = self.transport
         transport.abortConnection()
 

@@ -26,19 +26,19 @@ class LineTooLong(PeerError):
     """
 
 
-class LineCut(PeerError):
+class LineTruncated(PeerError):
     """
     The octets ended inside a line.
     """
 
 
-class NotJSON(PeerError):
+class InvalidJSON(PeerError):
     """
     A line is no JSON value, or none that means the same to everybody.
     """
 
 
-class Lines:
+class LineReader:
     """
     Octets, cut anywhere, to lines.
 
@@ -77,7 +77,7 @@ class Lines:
         self._searched = len(self._buffer)
         return None
 
-    def take_rest(self) -> bytes:
+    def take_leftover(self) -> bytes:
         """
         @return: what was fed and is no line yet; it is held here no longer.
         """
@@ -87,35 +87,35 @@ class Lines:
 
     def receive_eof(self) -> None:
         """
-        @raise LineCut: not all that was fed became lines.
+        @raise LineTruncated: not all that was fed became lines.
         """
         if self._start < len(self._buffer):
-            raise LineCut("the octets end inside a line", octets=len(self._buffer) - self._start)
+            raise LineTruncated("the octets end inside a line", octets=len(self._buffer) - self._start)
 
 
 def decode(line: bytes) -> Any:
     """
     @return: the value, of Python's types.
-    @raise NotJSON: there is none, or an ambiguous one.
+    @raise InvalidJSON: there is none, or an ambiguous one.
     """
     try:
         value = _DECODER.decode(line.decode("utf-8"))
         if line.count(b"[") + line.count(b"{") > DEPTH:
-            _measure(value)
+            _check_depth(value)
         if b"\\u" in line:
             _ENCODER.encode(value).encode("utf-8")
     except (ValueError, RecursionError) as error:     # json's and UTF-8's errors are ValueErrors
-        raise NotJSON("a line is no JSON value", octets=len(line)) from error
+        raise InvalidJSON("a line is no JSON value", octets=len(line)) from error
     return value
 
 
 def decode_object(line: bytes) -> dict[str, Any]:
     """
-    @raise NotJSON: as L{decode}, and where the value is not an object.
+    @raise InvalidJSON: as L{decode}, and where the value is not an object.
     """
     value = decode(line)
     if not isinstance(value, dict):
-        raise NotJSON("a line is no JSON object", seen=type(value).__name__)
+        raise InvalidJSON("a line is no JSON object", seen=type(value).__name__)
     return value
 
 
@@ -144,11 +144,11 @@ def _number(text: str) -> float:
     return number
 
 
-def _no_number(text: str) -> float:
+def _reject_constant(text: str) -> float:
     raise ValueError("NaN and infinities are no JSON")
 
 
-def _measure(value: Any) -> None:
+def _check_depth(value: Any) -> None:
     """
     @raise ValueError: deeper than L{DEPTH}.
     """
@@ -165,5 +165,5 @@ def _measure(value: Any) -> None:
     raise ValueError("a value is nested too deeply")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_members, parse_float=_number, parse_constant=_no_number)
+_DECODER = json.JSONDecoder(object_pairs_hook=_members, parse_float=_number, parse_constant=_reject_constant)
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -17,18 +17,18 @@ from attrs import define
 
 from tunnelstack.errors import PeerError, Unavailable
 from tunnelstack.wire.go_json import encode_fields
-from tunnelstack.wire.jsonline import Lines, decode_object
+from tunnelstack.wire.jsonline import LineReader, decode_object
 
 LINE = 4096
 """Octets of the longest line, its line feed included."""
 
-INTERVAL = 30.0
+KEEPALIVE_INTERVAL = 30.0
 """Seconds between lines that only say that somebody is there, in both directions."""
 
-SILENCE = 35.0
+KEEPALIVE_TIMEOUT = 35.0
 """Seconds without one of them after which a listener gives its dialler up."""
 
-PICK_UP = 20.0
+PICK_UP_TIMEOUT = 20.0
 """Seconds that a pick-up may take, from the line that asks for it."""
 
 PENDING = 256
@@ -40,7 +40,7 @@ _TICKET = re.compile(r"[?&]uuid=([^&#]*)")
 _DIALLER = re.compile(r"[?&]revdial\.dialer=([^&#]*)")
 
 
-class BadLine(PeerError):
+class BadControlLine(PeerError):
     """
     A control line whose members are of the wrong kind, or which lacks one.
     """
@@ -57,7 +57,7 @@ class PickUpFailed:
     """
     The listener could not pick up what was asked for.
 
-    @ivar ticket: what L{Dialler.dial} was given.
+    @ivar ticket: what L{DiallerLines.dial} was given.
     @ivar reason: the listener's own words.
     """
 
@@ -75,7 +75,7 @@ class PickUpExpired:
 
 
 @define
-class PickUpAsked:
+class PickUpRequested:
     """
     The dialler wants a connection.
 
@@ -86,9 +86,9 @@ class PickUpAsked:
 
 
 @define
-class DiallerSilent:
+class DiallerTimedOut:
     """
-    The dialler has not been heard for L{SILENCE} seconds: the control connection is to be closed.
+    The dialler has not been heard for L{KEEPALIVE_TIMEOUT} seconds: the control connection is to be closed.
     """
 
 
@@ -110,7 +110,7 @@ def decode_line_untrusted(line: bytes) -> tuple[str, str, str]:
     said = (members.get(name) for name in ("command", "connPath", "err"))
     command, path, error = ("" if text is None else text for text in said)
     if not (isinstance(command, str) and isinstance(path, str) and isinstance(error, str)):
-        raise BadLine("a member of a control line is no string")
+        raise BadControlLine("a member of a control line is no string")
     return command, path, error
 
 
@@ -141,15 +141,15 @@ def pick_up_url(server: str, path: str) -> str:
     return f"ws{server.removeprefix('http').rstrip('/')}/{path.lstrip('/')}"
 
 
-class _Control:
+class _ControlLines:
     """
     What both sides have in common: lines, and a sign of life now and then.
     """
 
     def __init__(self) -> None:
-        self._lines = Lines(LINE - 1)
+        self._lines = LineReader(LINE - 1)
         self._out: list[bytes] = []
-        self._sign_due: float | None = None
+        self._keepalive_due: float | None = None
 
     def data_to_send(self) -> list[bytes]:
         """
@@ -173,25 +173,25 @@ class _Control:
         events: list[Any] = []
         self._lines.feed(octets)
         while (line := self._lines.next_line()) is not None:
-            self._line(*decode_line_untrusted(line), events)
+            self._line_received(*decode_line_untrusted(line), events)
         return events
 
-    def _line(self, command: str, path: str, error: str, events: list[Any]) -> None:
+    def _line_received(self, command: str, path: str, error: str, events: list[Any]) -> None:
         raise NotImplementedError
 
-    def _give_sign(self, now: float) -> None:
+    def _send_keepalive(self, now: float) -> None:
         self._out.append(encode_line(KEEP_ALIVE))
-        self._sign_due = now + INTERVAL
+        self._keepalive_due = now + KEEPALIVE_INTERVAL
 
-    def _sign_if_due(self, now: float) -> None:
+    def _send_keepalive_if_due(self, now: float) -> None:
         """
         The first call gives the first sign.
         """
-        if self._sign_due is None or now >= self._sign_due:
-            self._give_sign(now)
+        if self._keepalive_due is None or now >= self._keepalive_due:
+            self._send_keepalive(now)
 
 
-class Dialler(_Control):
+class DiallerLines(_ControlLines):
     """
     Asks for connections.
 
@@ -202,7 +202,7 @@ class Dialler(_Control):
         super().__init__()
         self.identifier = identifier
         self._base = base
-        self._awaited: dict[str, float] = {}            # ticket -> deadline, oldest first
+        self._pending: dict[str, float] = {}            # ticket -> deadline, oldest first
 
     def dial(self, ticket: str, now: float) -> None:
         """
@@ -210,11 +210,11 @@ class Dialler(_Control):
 
         @raise TooManyPickUps: more are awaited than may be.
         """
-        if len(self._awaited) >= PENDING:
-            raise TooManyPickUps("too many connections are awaited", awaited=len(self._awaited))
-        self._awaited[ticket] = now + PICK_UP
+        if len(self._pending) >= PENDING:
+            raise TooManyPickUps("too many connections are awaited", awaited=len(self._pending))
+        self._pending[ticket] = now + PICK_UP_TIMEOUT
         self._out.append(encode_line(CONN_READY, pick_up_path(self._base, self.identifier, ticket)))
-        self._give_sign(now)
+        self._send_keepalive(now)
 
     def picked_up(self, ticket: str) -> bool:
         """
@@ -222,103 +222,103 @@ class Dialler(_Control):
 
         @return: whether it was awaited; a second one with the same ticket is not.
         """
-        return self._awaited.pop(ticket, None) is not None
+        return self._pending.pop(ticket, None) is not None
 
-    def give_up(self, ticket: str) -> None:
+    def cancel(self, ticket: str) -> None:
         """
         Nobody waits for it any more.
         """
-        self._awaited.pop(ticket, None)
+        self._pending.pop(ticket, None)
 
-    def _line(self, command: str, path: str, error: str, events: list[Any]) -> None:
+    def _line_received(self, command: str, path: str, error: str, events: list[Any]) -> None:
         if command != PICKUP_FAILED:
             return                                      # signs of life, and what future listeners may say
         found = _TICKET.search(path)
-        if found is not None and self._awaited.pop(found.group(1), None) is not None:
+        if found is not None and self._pending.pop(found.group(1), None) is not None:
             events.append(PickUpFailed(found.group(1), error))
 
     def next_deadline(self) -> float | None:
         """
         @return: when C{expire} wants to be called; C{None} before its first call.
         """
-        first = next(iter(self._awaited.values()), None)
-        if self._sign_due is None or first is None:
-            return self._sign_due
-        return min(first, self._sign_due)
+        first = next(iter(self._pending.values()), None)
+        if self._keepalive_due is None or first is None:
+            return self._keepalive_due
+        return min(first, self._keepalive_due)
 
     def expire(self, now: float) -> list[PickUpExpired]:
         """
         Time has passed; the first call, at connection, gives the first sign of life.
         """
-        self._sign_if_due(now)
-        late = [ticket for ticket, deadline in self._awaited.items() if deadline <= now]
+        self._send_keepalive_if_due(now)
+        late = [ticket for ticket, deadline in self._pending.items() if deadline <= now]
         for ticket in late:
-            del self._awaited[ticket]
+            del self._pending[ticket]
         return [PickUpExpired(ticket) for ticket in late]
 
 
-class Listener(_Control):
+class ListenerLines(_ControlLines):
     """
     Is asked for connections.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._heard = False
-        self._silent_at: float | None = None
-        self._asked: dict[str, None] = {}               # paths that were neither picked up nor reported
+        self._keepalive_received = False
+        self._peer_deadline: float | None = None
+        self._requested: dict[str, None] = {}               # paths that were neither picked up nor reported
 
-    def _line(self, command: str, path: str, error: str, events: list[Any]) -> None:
+    def _line_received(self, command: str, path: str, error: str, events: list[Any]) -> None:
         if command == KEEP_ALIVE:
-            self._heard = True
+            self._keepalive_received = True
         elif command == CONN_READY:
-            self._ask(path, events)
+            self._pick_up_requested(path, events)
 
-    def _ask(self, path: str, events: list[Any]) -> None:
+    def _pick_up_requested(self, path: str, events: list[Any]) -> None:
         if not _PATH.fullmatch(path):
-            raise BadLine("the dialler does not say where to connect to", path=path[:64])
-        if path in self._asked:
+            raise BadControlLine("the dialler does not say where to connect to", path=path[:64])
+        if path in self._requested:
             return
-        self._asked[path] = None
-        if len(self._asked) > PENDING:
-            self.failed(path, "too many connections are being made")
+        self._requested[path] = None
+        if len(self._requested) > PENDING:
+            self.report_failure(path, "too many connections are being made")
         else:
-            events.append(PickUpAsked(path))
+            events.append(PickUpRequested(path))
 
     def picked_up(self, path: str) -> None:
         """
         The connection that was asked for is there.
         """
-        self._asked.pop(path, None)
+        self._requested.pop(path, None)
 
-    def failed(self, path: str, reason: str) -> None:
+    def report_failure(self, path: str, reason: str) -> None:
         """
         It could not be made: say so, once.  A dialler that is told twice may give up a connection of somebody else's.
         """
-        if path in self._asked:
-            del self._asked[path]
-            self._out += _fitted(path, reason)
+        if path in self._requested:
+            del self._requested[path]
+            self._out += _failure_line(path, reason)
 
     def next_deadline(self) -> float | None:
         """
         @return: when C{expire} wants to be called; C{None} before its first call.
         """
-        if self._sign_due is None or self._silent_at is None:
+        if self._keepalive_due is None or self._peer_deadline is None:
             return None
-        return min(self._sign_due, self._silent_at)
+        return min(self._keepalive_due, self._peer_deadline)
 
-    def expire(self, now: float) -> list[DiallerSilent]:
+    def expire(self, now: float) -> list[DiallerTimedOut]:
         """
         Time has passed; the first call, at connection, gives the first sign of life and starts to listen for the dialler's.
         """
-        if self._heard or self._silent_at is None:
-            self._heard = False
-            self._silent_at = now + SILENCE
-        self._sign_if_due(now)
-        return [DiallerSilent()] if now >= self._silent_at else []
+        if self._keepalive_received or self._peer_deadline is None:
+            self._keepalive_received = False
+            self._peer_deadline = now + KEEPALIVE_TIMEOUT
+        self._send_keepalive_if_due(now)
+        return [DiallerTimedOut()] if now >= self._peer_deadline else []
 
 
-def _fitted(path: str, reason: str) -> list[bytes]:
+def _failure_line(path: str, reason: str) -> list[bytes]:
     """
     @return: a failure, in a line that is not too long for its reader; none where the path alone is.
     """

@@ -13,15 +13,15 @@ from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.dialect.strangers import Stream, quiet
-from tunnelstack.dialect.native.agent import CredentialRefused, EdgeBusy, NativeDialler, NotAnEdge
-from tunnelstack.dialect.native.control_client import ANSWER_SECONDS, ControlLost
-from tunnelstack.dialect.native.control_messages import ControlBroken
-from tunnelstack.dialect.native.protocol import LINE, SUBPROTOCOL, TCP, visitorOf
+from tunnelstack.dialect.native.agent import EdgeBusy, NativeDialler, NotAnEdge, TokenRefused
+from tunnelstack.dialect.native.control_client import RESPONSE_SECONDS, ControlLost
+from tunnelstack.dialect.native.control_messages import ControlProtocolError
+from tunnelstack.dialect.native.protocol import MAX_LINE_OCTETS, SUBPROTOCOL, TCP, decodeVisitor
 from tunnelstack.errors import Denied, UsageError
 from tunnelstack.negotiation.endpoint import NegotiatingEndpoint
 from tunnelstack.records import Service
 from tunnelstack.session.yamux import YamuxSession
-from tunnelstack.stream.errors import StreamReset
+from tunnelstack.stream.errors import StreamResetError
 from tunnelstack.testing import Network
 from tunnelstack.transport.websocket.server import WebSocketServerFactory
 from tunnelstack.wire.negotiation.multistream.tokens import HEADER, token
@@ -46,7 +46,7 @@ class Dialled(SynchronousTestCase):
         self.addCleanup(self.end)
 
     def end(self) -> None:
-        if self.edge.transport is not None and self.edge.gone() is None:
+        if self.edge.transport is not None and self.edge.lostReason() is None:
             self.edge.abort()
         self.network.passTime(11)
         self.assertEqual(self.network.getDelayedCalls(), [])
@@ -112,7 +112,7 @@ class DialTests(Dialled):
 
     def test_refusals(self) -> None:
         for status, kind in (
-            (401, CredentialRefused), (403, CredentialRefused), (404, NotAnEdge), (200, NotAnEdge), (301, NotAnEdge),
+            (401, TokenRefused), (403, TokenRefused), (404, NotAnEdge), (200, NotAnEdge), (301, NotAnEdge),
             (400, NotAnEdge), (426, NotAnEdge), (429, EdgeBusy), (502, EdgeBusy), (503, EdgeBusy), (504, EdgeBusy),
         ):  # fmt: skip
             self.answer(b"HTTP/1.1 %d Whatever\r\nContent-Length: 0\r\n\r\n" % status)
@@ -127,7 +127,7 @@ class DialTests(Dialled):
     def test_aWebSocketThatIsNoEdge(self) -> None:
         self.listen(())
         self.failureResultOf(self.dial(), NotAnEdge)
-        self.assertIsNotNone(self.edge.gone())
+        self.assertIsNotNone(self.edge.lostReason())
 
     def test_anEdgeThatSaysNothing(self) -> None:
         self.listen()
@@ -135,7 +135,7 @@ class DialTests(Dialled):
         self.network.passTime(11)
         self.failureResultOf(dialled, EdgeBusy)
         self.network.passTime(6)
-        self.assertIsNotNone(self.edge.gone())
+        self.assertIsNotNone(self.edge.lostReason())
 
     def test_anEdgeThatSaysNo(self) -> None:
         self.listen()
@@ -157,7 +157,7 @@ class DialTests(Dialled):
             self.say(*said)
             self.failureResultOf(dialled)
             self.network.passTime(6)
-            self.assertIsNotNone(self.edge.gone(), said)
+            self.assertIsNotNone(self.edge.lostReason(), said)
 
     def test_anEdgeThatGoes(self) -> None:
         self.listen()
@@ -199,7 +199,7 @@ class ControlTests(Dialled):
         link = self.linked()
         self.say({"event": "party", "at": 8}, {"id": 77, "ok": True}, {"event": "drain"})
         self.assertEqual([event for event, _ in self.told], ["party", "drain"])
-        self.assertIsNone(link.session.gone())
+        self.assertIsNone(link.session.lostReason())
 
     def test_whatCannotBeUnderstoodEndsTheSession(self) -> None:
         for said in (
@@ -213,21 +213,21 @@ class ControlTests(Dialled):
             self.say(said)
             self.network.passTime(6)
             self.failureResultOf(asked)
-            self.assertIsNotNone(link.session.gone(), said)
+            self.assertIsNotNone(link.session.lostReason(), said)
 
     def test_aGrantThatCannotBeUnderstood(self) -> None:
         link = self.linked()
         asked = link.announce(Service(name="a"))
         self.say({"id": 1, "ok": True, "grant": {"url": 1}})
-        self.failureResultOf(asked, ControlBroken)
+        self.failureResultOf(asked, ControlProtocolError)
 
     def test_anAnswerThatDoesNotCome(self) -> None:
         link = self.linked()
         asked = link.announce(Service(name="a"))
-        self.network.passTime(ANSWER_SECONDS + 1)
+        self.network.passTime(RESPONSE_SECONDS + 1)
         self.failureResultOf(asked, ControlLost)
         self.say({"id": 1, "ok": True, "grant": {"url": "", "host": "", "port": 0}})      # too late, and no harm
-        self.assertIsNone(link.session.gone())
+        self.assertIsNone(link.session.lostReason())
 
 
 class StreamTests(Dialled):
@@ -246,7 +246,7 @@ class StreamTests(Dialled):
         self.linked()
         for name in (b"/unknown", TCP, CONTROL):
             stream = self.open(name, b"{}\n" + token(b"/other") + b"{}\n")
-            self.assertTrue(stream.reason.check(StreamReset))
+            self.assertTrue(stream.reason.check(StreamResetError))
             self.assertEqual(stream.got, b"")
 
     def test_handlersMayComeLater(self) -> None:
@@ -266,12 +266,12 @@ class StreamTests(Dialled):
         link.handle(b"/mine", quiet(Protocol))
         for line in (b"nonsense\n", b"[]\n", b"x" * 17_000, b"[" * 9000 + b"\n"):
             stream = self.open(b"/mine", line)
-            self.assertTrue(stream.reason.check(StreamReset), line[:20])
-        self.assertIsNone(link.session.gone())
+            self.assertTrue(stream.reason.check(StreamResetError), line[:20])
+        self.assertIsNone(link.session.lostReason())
 
     def test_moreParametersThanALineHolds(self) -> None:
         link = self.linked()
-        self.assertRaises(UsageError, link.dial, "x" * LINE)
+        self.assertRaises(UsageError, link.dial, "x" * MAX_LINE_OCTETS)
         self.assertIsInstance(link.dial("x"), NegotiatingEndpoint)
 
 
@@ -289,5 +289,5 @@ class VisitorTests(SynchronousTestCase):
             ({"host": "1.2.3.4", "port": 99999}, None), ({"host": "1.2.3.4", "port": "5"}, None), ({}, None), ("x", None),
             (None, None),
         ):  # fmt: skip
-            self.assertEqual(visitorOf({"visitor": said}), address)
-        self.assertIsNone(visitorOf({}))
+            self.assertEqual(decodeVisitor({"visitor": said}), address)
+        self.assertIsNone(decodeVisitor({}))

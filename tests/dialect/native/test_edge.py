@@ -18,13 +18,13 @@ from zope.interface.verify import verifyObject
 
 from tests.dialect.strangers import CONTROL, HELLO, Stranger, quiet, told
 from tunnelstack.control.config.records import ServiceConfig
-from tunnelstack.dialect.native.control_server import REQUESTS
+from tunnelstack.dialect.native.control_server import REQUESTS_PER_SECOND
 from tunnelstack.dialect.native.edge import AUTHENTICATE_SECONDS, NativeDialect
-from tunnelstack.dialect.native.protocol import HTTP, LINE, TCP, WELCOME_SECONDS
+from tunnelstack.dialect.native.protocol import HTTP, MAX_LINE_OCTETS, TCP, WELCOME_SECONDS
 from tunnelstack.errors import Denied
 from tunnelstack.interfaces import IDialect, IEdge, ITunnel
-from tunnelstack.records import HTTPTo, Named, SSHSession, UDPTo
-from tunnelstack.stream.errors import StreamReset, UnsupportedPurpose
+from tunnelstack.records import HTTPPurpose, SSHPurpose, StreamPurpose, UDPPurpose
+from tunnelstack.stream.errors import StreamResetError, UnsupportedPurpose
 from tunnelstack.testing import EdgeAndAgent
 from tunnelstack.transport.websocket.client import UpgradeRefused
 from tunnelstack.wire.negotiation.multistream.tokens import HEADER, token
@@ -75,7 +75,7 @@ class Hostile(SynchronousTestCase):
         return self.strangers[-1]
 
     def arrived(self) -> Stranger:
-        stranger = self.stranger().knock().hello()
+        stranger = self.stranger().sendRequest().hello()
         self.assertEqual(stranger.heard()[0]["event"], "welcome")
         return stranger
 
@@ -146,7 +146,7 @@ class DoorTests(Hostile):
                 return waiting
 
         self.both.edge.agents.authenticator = slow = Slow()
-        stranger = self.stranger().knock()
+        stranger = self.stranger().sendRequest()
         self.both.network.passTime(5)
         self.assertEqual(stranger.session.transport, None)
         waiting, claim = slow.asked[0]
@@ -193,7 +193,7 @@ class HelloTests(Hostile):
     """
 
     def test_whoSaysNothingIsDropped(self) -> None:
-        stranger = self.stranger().knock()
+        stranger = self.stranger().sendRequest()
         self.both.network.passTime(WELCOME_SECONDS - 1)
         self.assertFalse(stranger.gone)
         self.both.network.passTime(2)
@@ -212,33 +212,34 @@ class HelloTests(Hostile):
             b'{"instance":1}\n', b'{"instance":"%b"}\n' % (b"x" * 65), b'{"instance":"a b"}\n', b'{"version":[]}\n',
             b'{"version":"%b"}\n' % (b"v" * 129),
         ):  # fmt: skip
-            stranger = self.stranger().knock().hello(line)
+            stranger = self.stranger().sendRequest().hello(line)
             self.assertTrue(stranger.gone, line)
         self.assertIn("its hello cannot be understood", self.warned())
 
     def test_helloThatIsNoLine(self) -> None:
         for line in (
             b"hello\n", b"[]\n", b"{}{}\n", b'{"a":1,"a":2}\n', b"\xff\n", b'{"x":NaN}\n', b"[" * 10000 + b"\n",
-            b'{"x":' + b"[" * 70 + b"]" * 70 + b"}\n", b'{"x":"' + b"x" * LINE + b'"}\n', b"x" * (LINE + 1),
+            b'{"x":' + b"[" * 70 + b"]" * 70 + b"}\n", b'{"x":"' + b"x" * MAX_LINE_OCTETS + b'"}\n',
+            b"x" * (MAX_LINE_OCTETS + 1),
         ):  # fmt: skip
-            stranger = self.stranger().knock().hello(line)
-            self.assertTrue(stranger.control.reason.check(StreamReset), line[:40])
+            stranger = self.stranger().sendRequest().hello(line)
+            self.assertTrue(stranger.control.reason.check(StreamResetError), line[:40])
             self.assertFalse(stranger.gone)                   # it may try again, as long as there is time
             stranger.hello()
             self.assertEqual(stranger.heard()[0]["event"], "welcome")
 
     def test_helloMayBeEmpty(self) -> None:
-        self.assertEqual(self.stranger().knock().hello(b"{}\n").heard()[0]["event"], "welcome")
+        self.assertEqual(self.stranger().sendRequest().hello(b"{}\n").heard()[0]["event"], "welcome")
 
     def test_aSecondControlStreamIsReset(self) -> None:
         stranger = self.arrived()
         second = stranger.open(CONTROL, HELLO)
-        self.assertTrue(second.reason.check(StreamReset))
+        self.assertTrue(second.reason.check(StreamResetError))
         stranger.say({"id": 1, "do": "announce", "service": {"name": "mine", "kind": "http"}})
         self.assertTrue(stranger.heard()[1]["ok"])
 
     def test_anEdgeThatStopsLetsNobodyIn(self) -> None:
-        stranger = self.stranger().knock()
+        stranger = self.stranger().sendRequest()
         self.both.edge.agents.stopping = True
         stranger.hello()
         self.assertEqual(stranger.heard()[0]["code"], "stopping")
@@ -283,7 +284,8 @@ class ControlTests(Hostile):
         for line in (
             b"{}\n", b'{"id":1}\n', b'{"do":"drain"}\n', b'{"id":"1","do":"drain"}\n', b'{"id":true,"do":"drain"}\n',
             b'{"id":-1,"do":"drain"}\n', b'{"id":9007199254740993,"do":"drain"}\n', b'{"id":1,"do":1}\n', b"nonsense\n", b"\n",
-            b"[" * 5000 + b"]" * 5000 + b"\n", b'{"id":1,"do":"' + b"x" * LINE + b'"}\n', b"x" * (LINE + 1), b"\xc3\x28\n",
+            b"[" * 5000 + b"]" * 5000 + b"\n", b'{"id":1,"do":"' + b"x" * MAX_LINE_OCTETS + b'"}\n',
+            b"x" * (MAX_LINE_OCTETS + 1), b"\xc3\x28\n",
         ):  # fmt: skip
             stranger = self.arrived()
             stranger.say(line)
@@ -309,9 +311,9 @@ class ControlTests(Hostile):
         stranger = self.arrived()
         flood = b"".join(b'{"id":%d,"do":"dance"}\n' % number for number in range(1000))
         stranger.say(flood)
-        self.assertEqual(len(stranger.heard()) - 1, REQUESTS)
+        self.assertEqual(len(stranger.heard()) - 1, REQUESTS_PER_SECOND)
         self.both.network.passTime(2)
-        self.assertLessEqual(len(stranger.heard()) - 1, 4 * REQUESTS)
+        self.assertLessEqual(len(stranger.heard()) - 1, 4 * REQUESTS_PER_SECOND)
         self.both.network.passTime(20)
         self.assertEqual(len(stranger.heard()) - 1, 1000)
 
@@ -365,14 +367,14 @@ class StreamTests(Hostile):
         stranger = self.arrived()
         for name in (HTTP, TCP, b"/tunnelstack/control/2.0.0", b"/x", b"na", b"\r\n"):
             stream = stranger.open(name, b"{}\n")
-            self.assertTrue(stream.reason.check(StreamReset), name)
+            self.assertTrue(stream.reason.check(StreamResetError), name)
             self.assertEqual(stream.got, b"")                 # and nothing behind the name was read as another one
         self.assertFalse(stranger.gone)
 
     def test_aSecondNameIsNotRead(self) -> None:
         stranger = self.arrived()
         stream = stranger.open(b"/unknown", token(b"/tunnelstack/dial/1.0.0") + b'{"to":"site"}\n')
-        self.assertTrue(stream.reason.check(StreamReset))
+        self.assertTrue(stream.reason.check(StreamResetError))
         self.assertEqual(stream.got, b"")
 
     def test_thousandsOfStreamsThatSayNothing(self) -> None:
@@ -449,7 +451,7 @@ class TunnelTests(Hostile):
 
     def test_whatItCannotCarry(self) -> None:
         (tunnel,) = self.both.edge.registry
-        for purpose in (UDPTo(service="x"), SSHSession(), HTTPTo(host="a", port=1)):
+        for purpose in (UDPPurpose(service="x"), SSHPurpose(), HTTPPurpose(host="a", port=1)):
             self.assertRaises(UnsupportedPurpose, tunnel.endpointFor, purpose)
 
     def test_aDevelopersProtocolFromTheEdge(self) -> None:
@@ -459,7 +461,7 @@ class TunnelTests(Hostile):
         handler.buildProtocol = lambda address: seen.append(address)
         self.both.agent.handle(b"/demo/1", handler)
         (tunnel,) = self.both.edge.registry
-        tunnel.endpointFor(Named(b"/demo/1", {"how": "loud"})).connect(quiet(Protocol))
+        tunnel.endpointFor(StreamPurpose(b"/demo/1", {"how": "loud"})).connect(quiet(Protocol))
         self.both.settle()
         self.assertEqual(seen[0].parameters, {"parameters": {"how": "loud"}})
         self.assertEqual((seen[0].protocol, seen[0].dialect), (b"/demo/1", "tunnelstack/1"))

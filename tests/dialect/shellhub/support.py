@@ -15,14 +15,14 @@ from twisted.internet.protocol import Factory, Protocol
 from tests.promises.streams import Collect
 from tunnelstack.control.auth.signing_key import newKey
 from tunnelstack.control.config.records import EdgeConfig, Route
-from tunnelstack.control.devices import DeviceBook, Tenant
-from tunnelstack.dialect.shellhub.agent import DeviceStreams, Identity, ShellHubDialler
+from tunnelstack.control.devices import DeviceStore, Tenant
+from tunnelstack.dialect.shellhub.agent import DeviceIdentity, DeviceStreams, ShellHubDialler
 from tunnelstack.dialect.shellhub.bootstrap import Bootstrap
-from tunnelstack.dialect.shellhub.connections import Fleet
-from tunnelstack.dialect.shellhub.v1 import ShellHub1
-from tunnelstack.dialect.shellhub.v2 import ShellHub2
+from tunnelstack.dialect.shellhub.connections import DeviceConnections
+from tunnelstack.dialect.shellhub.v1 import ShellHubV1
+from tunnelstack.dialect.shellhub.v2 import ShellHubV2
 from tunnelstack.edge.service import EdgeService
-from tunnelstack.handler.target_allowlist import Allowed
+from tunnelstack.handler.target_allowlist import TargetAllowlist
 from tunnelstack.testing import Caller, Network
 from tunnelstack.transport.host_endpoint import hostEndpoint
 
@@ -73,14 +73,14 @@ class Hub:
         self.network = Network(cut)
         self.heard: list[str] = []
         self.gone: list[str] = []
-        self.book = DeviceBook(self.network, automatic=automatic, tenants=tenants)
+        self.book = DeviceStore(self.network, automatic=automatic, tenants=tenants)
         self.bootstrap = Bootstrap(self.book, key(), self.network, api="edge:80", ssh=lambda: "edge:2222", **settings)
-        self.fleet = Fleet(
-            self.bootstrap, heard=lambda device: self.heard.append(device.name),
-            gone=lambda device: self.gone.append(device.name),
+        self.connections = DeviceConnections(
+            self.bootstrap, onSeen=lambda device: self.heard.append(device.name),
+            onLost=lambda device: self.gone.append(device.name),
         )  # fmt: skip
         config = EdgeConfig(listen=(f"tcp:{PORT}",), routes=routes)
-        self.edge = EdgeService(self.network, config, dialects=[ShellHub1(self.fleet), ShellHub2(self.fleet)])
+        self.edge = EdgeService(self.network, config, dialects=[ShellHubV1(self.connections), ShellHubV2(self.connections)])
         self.edge.startService()
         self.settle()
 
@@ -123,10 +123,10 @@ class Device:
         self.hub = hub
         self.sshd: list[Sshd] = []
         self.link: Any = None
-        identity = Identity(key=key(1), tenant=TENANT, mac=mac, hostname=hostname, installKey=installKey)
+        identity = DeviceIdentity(key=key(1), tenant=TENANT, mac=mac, hostname=hostname, installKey=installKey)
         network = hub.network
         self.streams = DeviceStreams(
-            network, ssh=ssh or self._factory(), allowed=Allowed(allow),
+            network, ssh=ssh or self._factory(), allowed=TargetAllowlist(allow),
             endpoint=lambda host, port: hostEndpoint(network, host, port),
         )  # fmt: skip
         self.dialler = ShellHubDialler(

@@ -15,14 +15,14 @@ from zope.interface.verify import verifyObject
 from tests.dialect.shellhub.support import PORT, TENANT, WEB, Device, Echo, Hub, Sshd, request
 from tests.promises.streams import Collect, HalfCollect
 from tunnelstack.control.config.records import Route
-from tunnelstack.dialect.shellhub.agent import NotAccepted, ServerBusy
-from tunnelstack.dialect.shellhub.connections import BINDS, NoConnection
+from tunnelstack.dialect.shellhub.agent import DeviceNotAccepted, ServerBusy
+from tunnelstack.dialect.shellhub.connections import MAX_CONNECTS, DeviceNotConnected
 from tunnelstack.errors import Denied, UsageError
 from tunnelstack.exchange.errors import Busy
 from tunnelstack.interfaces import ITunnel
 from tunnelstack.negotiation.errors import NegotiationRefused
-from tunnelstack.records import HTTPTo, Named, Principal, SSHSession, TCPTo
-from tunnelstack.session.revdial.dialler import NotPickedUp
+from tunnelstack.records import HTTPPurpose, Principal, SSHPurpose, StreamPurpose, TCPPurpose
+from tunnelstack.session.revdial.dialler import PickUpError
 from tunnelstack.stream.errors import SessionLost, UnsupportedPurpose
 from tunnelstack.wire.records.shellhub import HTTPProxy, SSHClose, SSHOpen
 
@@ -40,7 +40,7 @@ class Version2Tests(SynchronousTestCase):
         self.device = self.hub.device(self.version)
 
     def dial(self, target: Any, protocol: Any = Collect) -> Deferred[Any]:
-        endpoint = self.hub.fleet.dialTo(TENANT, self.device.uid, target)
+        endpoint = self.hub.connections.endpointTo(TENANT, self.device.uid, target)
         dialled = endpoint.connect(Factory.forProtocol(protocol))
         self.hub.settle()
         return dialled
@@ -94,7 +94,7 @@ class Version2Tests(SynchronousTestCase):
     def test_sshClose(self) -> None:
         near = self.successResultOf(self.dial(SSHOpen("sess-1")))
         other = self.successResultOf(self.dial(SSHOpen("sess-2")))
-        tunnel: Any = self.hub.fleet.find(TENANT, self.device.uid)
+        tunnel: Any = self.hub.connections.find(TENANT, self.device.uid)
         for session in ("sess-1", "nobody"):
             closed = tunnel.closeSession(session)
             self.hub.settle()
@@ -119,7 +119,7 @@ class Version2Tests(SynchronousTestCase):
         device = Device(hub, self.version, "02:42:ac:11:00:09")
         del device.streams.handlers[b"/ssh/open/1.0.0"]
         device.dial()
-        opened = hub.fleet.dialTo(TENANT, device.uid, SSHOpen("s")).connect(Factory.forProtocol(Collect))
+        opened = hub.connections.endpointTo(TENANT, device.uid, SSHOpen("s")).connect(Factory.forProtocol(Collect))
         hub.network.passTime(31)
         if self.version == 2:
             self.failureResultOf(opened, NegotiationRefused)
@@ -161,7 +161,7 @@ class Version2Tests(SynchronousTestCase):
         failure = self.failureResultOf(self.dial(HTTPProxy("127.0.0.1", 9999)), NegotiationRefused)
         said = {1: "failed to connect to the server on device", 2: "failed to dial to the address and port"}
         self.assertIn(said[self.version], str(failure.value))
-        tunnel: Any = self.hub.fleet.find(TENANT, self.device.uid)
+        tunnel: Any = self.hub.connections.find(TENANT, self.device.uid)
         self.assertEqual((tunnel.session.streams, self.device.link.session.streams), (0, 0))
 
     def test_aTargetThatIsNotAllowed(self) -> None:
@@ -174,27 +174,27 @@ class Version2Tests(SynchronousTestCase):
         Genuine agents end both directions when one is ended, so we do not end ours.
         """
         near = self.successResultOf(self.dial(HTTPProxy("127.0.0.1", WEB)) if self.listen(HalfCollect) is not None else None)
-        self.assertTrue(near.transport.endsWhole)
+        self.assertTrue(near.transport.endsBothDirections)
 
     # Its life
 
     def test_oneThatIsNotThere(self) -> None:
-        dialled = self.hub.fleet.dialTo(TENANT, "f" * 64, SSHOpen("s")).connect(Factory.forProtocol(Collect))
-        self.failureResultOf(dialled, NoConnection)
+        dialled = self.hub.connections.endpointTo(TENANT, "f" * 64, SSHOpen("s")).connect(Factory.forProtocol(Collect))
+        self.failureResultOf(dialled, DeviceNotConnected)
         for tenant, uid in (("", "f" * 64), (TENANT, "")):
-            self.assertRaises(UsageError, self.hub.fleet.dialTo, tenant, uid, SSHOpen("s"))
+            self.assertRaises(UsageError, self.hub.connections.endpointTo, tenant, uid, SSHOpen("s"))
 
     def test_nobodyWaitsForEver(self) -> None:
         """
         B12: negotiations end in time, on both sides.
         """
         self.device.link.session.dataReceived = lambda data: None
-        dialled = self.hub.fleet.dialTo(TENANT, self.device.uid, SSHOpen("s")).connect(Factory.forProtocol(Collect))
+        dialled = self.hub.connections.endpointTo(TENANT, self.device.uid, SSHOpen("s")).connect(Factory.forProtocol(Collect))
         self.hub.network.passTime(31)
         self.failureResultOf(dialled)
 
     def test_aDialThatIsGivenUpLeavesNothing(self) -> None:
-        dialled = self.hub.fleet.dialTo(TENANT, self.device.uid, SSHOpen("s")).connect(Factory.forProtocol(Collect))
+        dialled = self.hub.connections.endpointTo(TENANT, self.device.uid, SSHOpen("s")).connect(Factory.forProtocol(Collect))
         dialled.cancel()
         self.failureResultOf(dialled, CancelledError)
         self.hub.network.passTime(2)
@@ -208,7 +208,7 @@ class Version2Tests(SynchronousTestCase):
         self.assertEqual(self.hub.gone, [])
         self.device.link.abort("")
         self.hub.settle()
-        self.assertEqual((self.hub.gone, len(self.hub.fleet)), (["02-42-ac-11-00-02"], 0))
+        self.assertEqual((self.hub.gone, len(self.hub.connections)), (["02-42-ac-11-00-02"], 0))
 
     def test_oneThatAnswersNoPingIsSentAway(self) -> None:
         """
@@ -221,7 +221,7 @@ class Version2Tests(SynchronousTestCase):
             session._timer.cancel()
             self.hub.network.callLater(31, session.transport.write, b'{"command":"keep-alive"}\n')
         self.hub.network.passTime(51)
-        self.assertEqual(len(self.hub.fleet), 0)
+        self.assertEqual(len(self.hub.connections), 0)
         self.assertEqual(self.hub.gone, ["02-42-ac-11-00-02"])
 
     def test_theNewestWins(self) -> None:
@@ -231,8 +231,8 @@ class Version2Tests(SynchronousTestCase):
             self.hub.network.passTime(1)
             self.assertFalse(self.device.up)
             self.assertTrue(newer.up)
-            tunnel: Any = self.hub.fleet.find(TENANT, newer.uid)
-            self.assertEqual((tunnel.dialect, len(self.hub.fleet)), (f"shellhub/{version}", 1))
+            tunnel: Any = self.hub.connections.find(TENANT, newer.uid)
+            self.assertEqual((tunnel.dialect, len(self.hub.connections)), (f"shellhub/{version}", 1))
             self.device = newer
         self.assertEqual(self.hub.gone, [], "it was never gone")
 
@@ -240,7 +240,7 @@ class Version2Tests(SynchronousTestCase):
         """
         B6: two agents of one identity that displace each other without a pause.
         """
-        for _ in range(BINDS - 1):
+        for _ in range(MAX_CONNECTS - 1):
             self.hub.device(self.version)
         twin = Device(self.hub, self.version, "02:42:ac:11:00:02")
         self.failureResultOf(twin.dialling(), ServerBusy)
@@ -255,7 +255,7 @@ class Version2Tests(SynchronousTestCase):
             self.assertFalse(self.device.up)
             self.hub.book.automatic = True
             if decide == self.hub.book.reject:
-                self.failureResultOf(self.device.dialling(), NotAccepted)
+                self.failureResultOf(self.device.dialling(), DeviceNotAccepted)
                 self.hub.book.accept("dev.02-42-ac-11-00-02")
             self.hub.network.passTime(20)
             self.device.dial()
@@ -263,14 +263,14 @@ class Version2Tests(SynchronousTestCase):
     # The tunnel
 
     def test_theTunnelKeepsItsPromises(self) -> None:
-        tunnel: Any = self.hub.fleet.find(TENANT, self.device.uid)
+        tunnel: Any = self.hub.connections.find(TENANT, self.device.uid)
         verifyObject(ITunnel, tunnel)
         self.assertIs(self.hub.edge.registry.agent("dev.02-42-ac-11-00-02"), tunnel)
         self.assertTrue(tunnel.healthy)
-        self.assertRaises(UnsupportedPurpose, tunnel.endpointFor, Named(b"/x"))
-        self.assertRaises(UnsupportedPurpose, tunnel.endpointFor, TCPTo(service="x"))
+        self.assertRaises(UnsupportedPurpose, tunnel.endpointFor, StreamPurpose(b"/x"))
+        self.assertRaises(UnsupportedPurpose, tunnel.endpointFor, TCPPurpose(service="x"))
         self.listen(Echo)
-        for purpose in (SSHSession(), TCPTo(port=WEB), HTTPTo(host="localhost", port=WEB)):
+        for purpose in (SSHPurpose(), TCPPurpose(port=WEB), HTTPPurpose(host="localhost", port=WEB)):
             opened = tunnel.endpointFor(purpose).connect(Factory.forProtocol(Collect))
             self.hub.settle()
             self.successResultOf(opened)
@@ -281,10 +281,10 @@ class Version2Tests(SynchronousTestCase):
 
     def test_drain(self) -> None:
         near = self.successResultOf(self.dial(SSHOpen("s")))
-        tunnel: Any = self.hub.fleet.find(TENANT, self.device.uid)
+        tunnel: Any = self.hub.connections.find(TENANT, self.device.uid)
         drained = tunnel.drain()
         self.assertFalse(tunnel.healthy)
-        self.assertRaises(Busy, tunnel.exchange, HTTPTo(port=WEB), None)
+        self.assertRaises(Busy, tunnel.exchange, HTTPPurpose(port=WEB), None)
         self.hub.settle()
         self.assertNoResult(drained)
         near.transport.loseConnection()
@@ -305,11 +305,11 @@ class Version2Tests(SynchronousTestCase):
     def test_whoDialsHearsOfALoss(self) -> None:
         self.device.streams.handlers[b"/ssh/open/1.0.0"]._ssh.buildProtocol = lambda address: Sshd()
         near = self.successResultOf(self.dial(SSHOpen("s")))
-        tunnel: Any = self.hub.fleet.find(TENANT, self.device.uid)
+        tunnel: Any = self.hub.connections.find(TENANT, self.device.uid)
         tunnel.abort("")
         self.hub.settle()
         self.assertIsNotNone(near.reason)
-        self.failureResultOf(self.dial(SSHOpen("t")), NoConnection)
+        self.failureResultOf(self.dial(SSHOpen("t")), DeviceNotConnected)
         self.failureResultOf(tunnel.ping(), SessionLost)
 
     def test_authenticatesAgainFromTimeToTime(self) -> None:
@@ -342,7 +342,7 @@ class Version1Tests(Version2Tests):
                 return fail(ConnectionRefusedError())
 
         self.device.link.session._reach = lambda path: Nowhere()
-        self.failureResultOf(self.dial(SSHOpen("s")), NotPickedUp)
+        self.failureResultOf(self.dial(SSHOpen("s")), PickUpError)
 
     def test_sessionsOutliveTheirControlConnection(self) -> None:
         near = self.successResultOf(self.dial(SSHOpen("s")))
@@ -378,7 +378,7 @@ class MixedTests(SynchronousTestCase):
         devices = [hub.device(1 + number % 2, f"02:00:00:00:00:{number:02x}") for number in range(40)]
         ends = []
         for number, device in enumerate(devices):
-            opened = hub.fleet.dialTo(TENANT, device.uid, SSHOpen(f"s{number}")).connect(Factory.forProtocol(Collect))
+            opened = hub.connections.endpointTo(TENANT, device.uid, SSHOpen(f"s{number}")).connect(Factory.forProtocol(Collect))
             ends.append((device, opened))
         hub.settle()
         for number, (_, opened) in enumerate(ends):
@@ -386,21 +386,21 @@ class MixedTests(SynchronousTestCase):
         hub.settle()
         self.assertEqual([device.sshd[0].got for device, _ in ends], [b"%d" % number for number in range(40)])
         hub.stop()
-        self.assertEqual(len(hub.fleet), 0)
+        self.assertEqual(len(hub.connections), 0)
 
 
 class TimeoutTests(SynchronousTestCase):
     def test_theWholeDialHasThirtySeconds(self) -> None:
         hub = Hub()
         device = hub.device(2)
-        tunnel: Any = hub.fleet.find(TENANT, device.uid)
+        tunnel: Any = hub.connections.find(TENANT, device.uid)
 
         class Never:
             def connect(self, factory: Any) -> Deferred[Any]:
                 return Deferred()
 
-        tunnel._reach = lambda target: Never()
-        opened = tunnel.way(SSHClose("s")).connect(Factory.forProtocol(Collect))
+        tunnel._streamEndpoint = lambda target: Never()
+        opened = tunnel.targetEndpoint(SSHClose("s")).connect(Factory.forProtocol(Collect))
         hub.network.passTime(29)
         self.assertNoResult(opened)
         hub.network.passTime(1)

@@ -15,17 +15,17 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.dialect.shellhub.support import TENANT, Device, Hub, key, request
 from tunnelstack.control.devices import PENDING, Tenant
 from tunnelstack.dialect.shellhub.agent import (
-    NoServer,
-    NotAccepted,
+    DeviceNotAccepted,
+    DeviceTokenRefused,
+    NotAShellHubServer,
     ServerBusy,
     ShellHubDialler,
-    TokenRefused,
-    limitsFrom,
+    limitsFromSettings,
 )
 from tunnelstack.dialect.shellhub.bootstrap import VOUCH_SECONDS
 from tunnelstack.dialect.shellhub.http_server import BODY_SECONDS
 from tunnelstack.errors import ConfigurationError, Refused, UsageError
-from tunnelstack.handler.target_allowlist import Allowed
+from tunnelstack.handler.target_allowlist import TargetAllowlist
 from tunnelstack.wire.records.shellhub_identity import Claims, fingerprint, sign_token
 from tunnelstack.wire.records.shellhub_settings import DEFAULTS, Settings
 
@@ -120,7 +120,7 @@ class DoorTests(SynchronousTestCase):
     def test_tooManyWaiting(self) -> None:
         self.hub = Hub(automatic=False, tenants=(Tenant(id=TENANT, namespace="lab"),))
         for number in range(1000):
-            self.hub.book.asks(uid=f"{number:064x}", tenant=TENANT, hostname="", publicKey="")
+            self.hub.book.register(uid=f"{number:064x}", tenant=TENANT, hostname="", publicKey="")
         status, fields, _ = self.authorize()
         self.assertEqual((status, fields["retry-after"]), (429, "60"))
 
@@ -156,7 +156,7 @@ class DoorTests(SynchronousTestCase):
                 said = self.bind(token, path)
                 self.assertTrue(said.startswith(b"HTTP/1.1 401 Unauthorized\r\n"), said)
                 self.assertTrue(said.endswith(b"\r\n\r\n"), said)
-        self.assertEqual(len(self.hub.fleet), 0)
+        self.assertEqual(len(self.hub.connections), 0)
 
     def test_aDeviceThatIsNotAccepted(self) -> None:
         self.hub = Hub(automatic=False, tenants=(Tenant(id=TENANT, namespace="lab"),))
@@ -192,20 +192,20 @@ class DoorTests(SynchronousTestCase):
         outcomes: list[bool] = []
 
         def vouch() -> bool:
-            device.dialler.registration.vouch("root", user.public_key(), blob).addCallback(outcomes.append)
+            device.dialler.registration.isKeyAuthorized("root", user.public_key(), blob).addCallback(outcomes.append)
             self.hub.settle()
             return outcomes[-1]
 
         self.assertFalse(vouch())
-        self.hub.bootstrap.vouchers.add(fingerprint(blob), user, device.uid)
+        self.hub.bootstrap.vouchedKeys.add(fingerprint(blob), user, device.uid)
         self.assertTrue(vouch())
-        self.hub.bootstrap.vouchers.discard(fingerprint(blob))
+        self.hub.bootstrap.vouchedKeys.discard(fingerprint(blob))
         self.assertFalse(vouch())
-        self.hub.bootstrap.vouchers.add(fingerprint(blob), user, "f" * 64)
+        self.hub.bootstrap.vouchedKeys.add(fingerprint(blob), user, "f" * 64)
         self.assertFalse(vouch(), "another device's")
-        self.hub.bootstrap.vouchers.add(fingerprint(blob), key(4), device.uid)
+        self.hub.bootstrap.vouchedKeys.add(fingerprint(blob), key(4), device.uid)
         self.assertFalse(vouch(), "another key's signature")
-        self.hub.bootstrap.vouchers.add(fingerprint(blob), user, device.uid)
+        self.hub.bootstrap.vouchedKeys.add(fingerprint(blob), user, device.uid)
         self.hub.network.passTime(VOUCH_SECONDS)
         self.assertFalse(vouch(), "too late")
         for token, body, status in (("", b"{}", 401), (self.token(device), b"{}", 400)):
@@ -252,18 +252,18 @@ class DiallerTests(SynchronousTestCase):
 
     def test_whatItMeans(self) -> None:
         for answers, kind in (
-            ((answer(200, b"<html>", "text/html"),), NoServer),
-            ((answer(404),), NoServer),
+            ((answer(200, b"<html>", "text/html"),), NotAShellHubServer),
+            ((answer(404),), NotAShellHubServer),
             ((answer(503),), ServerBusy),
             ((INFO, answer(403, b"{}")), Refused),
-            ((INFO, answer(200, b"{}")), NoServer),
-            ((INFO, answer(200, b"x" * 70_000)), NoServer),
-            ((INFO, YES, answer(403)), NotAccepted),
+            ((INFO, answer(200, b"{}")), NotAShellHubServer),
+            ((INFO, answer(200, b"x" * 70_000)), NotAShellHubServer),
+            ((INFO, YES, answer(403)), DeviceNotAccepted),
             ((INFO, YES, answer(429)), ServerBusy),
             ((INFO, YES, answer(500)), ServerBusy),
-            ((INFO, YES, answer(404)), NoServer),
-            ((INFO, YES, answer(401), YES, answer(401)), TokenRefused),
-            ((INFO, YES, answer(401), YES, answer(403)), NotAccepted),
+            ((INFO, YES, answer(404)), NotAShellHubServer),
+            ((INFO, YES, answer(401), YES, answer(401)), DeviceTokenRefused),
+            ((INFO, YES, answer(401), YES, answer(403)), DeviceNotAccepted),
         ):
             self.failureResultOf(self.dial(*answers), kind)
 
@@ -283,20 +283,20 @@ class DiallerTests(SynchronousTestCase):
     def test_pathsThatLeadElsewhere(self) -> None:
         device = Device(Hub(), 1, "02")
         for path in ("@evil.example/x", ".evil.example", "http://evil.example/", "/a b"):
-            self.assertRaises(NoServer, device.dialler._reach, path)
+            self.assertRaises(NotAShellHubServer, device.dialler._pickUpEndpoint, path)
 
     def test_settings(self) -> None:
-        ours = limitsFrom(Settings(backlog=7, keep_alive=False, window=1 << 20, write_timeout=3.0))
+        ours = limitsFromSettings(Settings(backlog=7, keep_alive=False, window=1 << 20, write_timeout=3.0))
         self.assertEqual((ours.backlog, ours.keepalive, ours.window, ours.keepalive_timeout), (7, 0.0, 1 << 20, 3.0))
-        self.assertEqual(limitsFrom(DEFAULTS).keepalive, 35.0)
+        self.assertEqual(limitsFromSettings(DEFAULTS).keepalive, 35.0)
 
 
 class AllowedTests(SynchronousTestCase):
     def test_nothingUnlessItIsSaid(self) -> None:
-        self.assertFalse(Allowed().has("127.0.0.1", 80))
+        self.assertFalse(TargetAllowlist().has("127.0.0.1", 80))
 
     def test_hostsAndPorts(self) -> None:
-        allowed = Allowed(("localhost:80", "printer.lan:*", "[2001:db8::1]:443", "localhost:81"))
+        allowed = TargetAllowlist(("localhost:80", "printer.lan:*", "[2001:db8::1]:443", "localhost:81"))
         for host, port in (
             ("127.0.0.1", 80), ("::1", 81), ("", 80), ("LOCALHOST", 80), ("printer.lan", 9100), ("2001:db8::1", 443),
         ):  # fmt: skip
@@ -306,4 +306,4 @@ class AllowedTests(SynchronousTestCase):
 
     def test_mistakes(self) -> None:
         for text in ("80", ":80x", "host:", "host:0", "host:65536", "host:http"):
-            self.assertRaises(ConfigurationError, Allowed, (text,))
+            self.assertRaises(ConfigurationError, TargetAllowlist, (text,))

@@ -18,8 +18,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.dialect.shellhub.support import TENANT, Device, Hub
 from tests.promises.streams import Collect
 from tunnelstack.negotiation.errors import NegotiationRefused
-from tunnelstack.session.revdial.dialler import NotPickedUp
-from tunnelstack.stream.errors import SessionLost, StreamReset
+from tunnelstack.session.revdial.dialler import PickUpError
+from tunnelstack.stream.errors import SessionLost, StreamResetError
 from tunnelstack.wire.negotiation.multistream.tokens import HEADER, token
 from tunnelstack.wire.records.shellhub import HTTPProxy, SSHOpen
 from tunnelstack.wire.records.shellhub_bootstrap import REPEAT, REPEAT_SPREAD
@@ -31,7 +31,7 @@ class Bad(SynchronousTestCase):
         self.hub = Hub()
 
     def dial(self, device: Device, target: Any) -> Deferred[Any]:
-        dialled = self.hub.fleet.dialTo(TENANT, device.uid, target).connect(Factory.forProtocol(Collect))
+        dialled = self.hub.connections.endpointTo(TENANT, device.uid, target).connect(Factory.forProtocol(Collect))
         self.hub.settle()
         return dialled
 
@@ -39,7 +39,7 @@ class Bad(SynchronousTestCase):
         """
         A stream of version 2 on which a server says what it likes.
         """
-        tunnel: Any = self.hub.fleet.find(TENANT, device.uid)
+        tunnel: Any = self.hub.connections.find(TENANT, device.uid)
         opened = tunnel.session.connector.connect(Factory.forProtocol(Collect))
         end = self.successResultOf(opened)
         end.transport.write(octets)
@@ -52,18 +52,18 @@ class BugTests(Bad):
         device = self.hub.device(1)
         device.link.session._reach = lambda path: _Never()
         first, second = self.dial(device, SSHOpen("a")), self.dial(device, SSHOpen("b"))
-        tunnel: Any = self.hub.fleet.find(TENANT, device.uid)
-        asked = list(tunnel.session._asked)
+        tunnel: Any = self.hub.connections.find(TENANT, device.uid)
+        asked = list(tunnel.session._pending)
         path = f"/ssh/revdial?revdial.dialer={tunnel.session.identifier}&uuid="
         control = device.link.session.transport
         for ticket in ("unknown", asked[1], asked[1]):       # unsolicited, its own, and once again
             control.write(encode_line("pickup-failed", path + ticket, "no"))
         self.hub.settle()
         self.assertNoResult(first)
-        self.failureResultOf(second, NotPickedUp)
+        self.failureResultOf(second, PickUpError)
         self.hub.network.passTime(19)
         self.assertNoResult(first)
-        self.assertEqual(len(self.hub.fleet), 1, "and nothing stalls")
+        self.assertEqual(len(self.hub.connections), 1, "and nothing stalls")
         first.addErrback(lambda _: None)
         first.cancel()
 
@@ -97,8 +97,8 @@ class BugTests(Bad):
         for _ in range(300):
             opened = device.link.session.connector.connect(Factory.forProtocol(Collect))
             self.hub.settle()
-            self.assertTrue(self.successResultOf(opened).reason.check(StreamReset))
-        tunnel: Any = self.hub.fleet.find(TENANT, device.uid)
+            self.assertTrue(self.successResultOf(opened).reason.check(StreamResetError))
+        tunnel: Any = self.hub.connections.find(TENANT, device.uid)
         self.assertEqual(tunnel.session.streams, 0)
         self.successResultOf(self.dial(device, SSHOpen("s")))
 
@@ -165,17 +165,17 @@ class BadPeerTests(Bad):
     def test_anAgentThatNeverAcknowledges(self) -> None:
         device, other = self.hub.device(2, "02:00:00:00:00:01"), self.hub.device(2, "02:00:00:00:00:02")
         device.link.session._core.receive_data = lambda data: []
-        self.failureResultOf(self._late(self.dial(device, SSHOpen("s"))))
+        self.failureResultOf(self._bodyTimeout(self.dial(device, SSHOpen("s"))))
         self.assertTrue(other.up)
         self.successResultOf(self.dial(other, SSHOpen("s")))
 
-    def _late(self, dialled: Deferred[Any]) -> Deferred[Any]:
+    def _bodyTimeout(self, dialled: Deferred[Any]) -> Deferred[Any]:
         self.hub.network.passTime(31)
         return dialled
 
     def test_aDeviceThatIsGone(self) -> None:
         device = self.hub.device(2)
-        dialled = self.hub.fleet.dialTo(TENANT, device.uid, SSHOpen("s")).connect(Factory.forProtocol(Collect))
+        dialled = self.hub.connections.endpointTo(TENANT, device.uid, SSHOpen("s")).connect(Factory.forProtocol(Collect))
         device.link.abort("")
         self.hub.settle()
         self.failureResultOf(dialled, SessionLost)

@@ -10,7 +10,7 @@ from twisted.internet.defer import execute
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.dialect.shellhub.support import Hub, key
-from tunnelstack.dialect.shellhub.ssh_login import Vouching
+from tunnelstack.dialect.shellhub.ssh_login import KeyVoucher
 from tunnelstack.wire.records.shellhub_identity import fingerprint
 
 
@@ -23,7 +23,7 @@ class VouchingTests(SynchronousTestCase):
         self.hub = Hub()
         self.device = self.hub.device(hostname="bench")
         self.made = 0
-        self.vouching = Vouching(self.hub.bootstrap, self.make, execute)
+        self.vouching = KeyVoucher(self.hub.bootstrap, self.make, execute)
 
     def make(self) -> Any:
         self.made += 1
@@ -34,10 +34,10 @@ class VouchingTests(SynchronousTestCase):
         given = self.vouching(device.agent)
         assert given is not None
         blob = self.successResultOf(given).public().blob()
-        self.assertIs(self.hub.bootstrap.vouchers.find(fingerprint(blob), device.uid), key(2))
-        self.assertIsNone(self.hub.bootstrap.vouchers.find(fingerprint(blob), "another"))
+        self.assertIs(self.hub.bootstrap.vouchedKeys.find(fingerprint(blob), device.uid), key(2))
+        self.assertIsNone(self.hub.bootstrap.vouchedKeys.find(fingerprint(blob), "another"))
         self.hub.network.passTime(61)
-        self.assertIsNone(self.hub.bootstrap.vouchers.find(fingerprint(blob), device.uid))
+        self.assertIsNone(self.hub.bootstrap.vouchedKeys.find(fingerprint(blob), device.uid))
 
     def test_aKeyIsMadeOnceForADevice(self) -> None:
         (device,) = self.hub.book.devices

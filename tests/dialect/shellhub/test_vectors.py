@@ -38,7 +38,7 @@ from tests.wire.vectors_shellhub import (
 )
 from tunnelstack.dialect.shellhub import v1, v2
 from tunnelstack.negotiation.errors import NegotiationRefused
-from tunnelstack.session.revdial.dialler import PickUps, RevdialDialler
+from tunnelstack.session.revdial.dialler import PickUpTable, RevdialDialler
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.testing import Wire
 from tunnelstack.transport.websocket._autobahn import xor
@@ -135,7 +135,7 @@ class YamuxVectorTests(SynchronousTestCase):
 
     def ask(self, name: str) -> tuple[Played, Deferred[Any]]:
         session, played = self.edge()
-        opening = v2.reach(session, ASKED[name]).connect(Factory.forProtocol(Collect))
+        opening = v2.streamEndpoint(session, ASKED[name]).connect(Factory.forProtocol(Collect))
         return played, opening
 
     def play(self, name: str, until: int) -> tuple[Played, Deferred[Any]]:
@@ -216,7 +216,7 @@ class YamuxVectorTests(SynchronousTestCase):
         network.ports[8080].factory.buildProtocol = lambda address: self.web
         if name == "J6":
             del network.ports[8080]
-        played = Played(device.dialler._session2(), Wire(clock=network))
+        played = Played(device.dialler._sessionV2(), Wire(clock=network))
         for who, said in turns(name)[:until]:
             network.settle()
             if who == SERVER:
@@ -273,12 +273,12 @@ class Version1VectorTests(SynchronousTestCase):
     def test_J9_controlLines(self) -> None:
         wire, raw = Wire(), Collect()
         dialler = RevdialDialler(
-            PickUps(), "/ssh/revdial", clock=wire.clock, identifier=DIALLER, newTicket=lambda: TICKET,
+            PickUpTable(), "/ssh/revdial", clock=wire.clock, identifier=DIALLER, newTicket=lambda: TICKET,
         )  # fmt: skip
         wire.connect(dialler, raw)
         wire.settle()
         self.assertEqual(raw.got, KEEP_ALIVE)
-        opening = v1.reach(dialler, SESSION).connect(Factory.forProtocol(Collect))
+        opening = v1.streamEndpoint(dialler, SESSION).connect(Factory.forProtocol(Collect))
         wire.settle()
         self.assertEqual(raw.got, KEEP_ALIVE + CONN_READY + KEEP_ALIVE)
         opening.addErrback(lambda _: None)
@@ -293,7 +293,7 @@ class Version1VectorTests(SynchronousTestCase):
             factory = Factory()
             factory.buildProtocol = lambda address, raw=raw: raw  # type: ignore[method-assign]
             house.listener.listener.listen(factory)
-            opening = v1.reach(house.dialler, target).connect(Factory.forProtocol(Collect))
+            opening = v1.streamEndpoint(house.dialler, target).connect(Factory.forProtocol(Collect))
             house.settle()
             self.assertEqual((house.reached, raw.got), ([PATH], asked), name)
             raw.transport.write(answer + (b"" if target is END else b"payload"))  # type: ignore[union-attr]
@@ -309,7 +309,7 @@ class Version1VectorTests(SynchronousTestCase):
             hub.network.ports[8080].factory.buildProtocol = lambda address, web=web: web.buildProtocol(address)
             house = House()
             house.clock = hub.network  # type: ignore[assignment]
-            session = device.dialler._session1()
+            session = device.dialler._sessionV1()
             session._reach = house.reach
             raw = Collect()
             wire = Wire(clock=hub.network)
@@ -363,7 +363,7 @@ class OtherVectorTests(SynchronousTestCase):
         for version in (1, 2):
             hub = Hub()
             device = hub.device(version, ssh=factory)
-            opened = hub.fleet.dialTo(
+            opened = hub.connections.endpointTo(
                 device.dialler.registration.identity.tenant, device.uid, SESSION,
             ).connect(Factory.forProtocol(Collect))  # fmt: skip
             hub.settle()

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.control.auth.tokens import LONGEST, CredentialUnknown
+from tunnelstack.control.auth.tokens import MAX_CREDENTIAL_LENGTH, CredentialUnknown
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IAuthenticator
 from tunnelstack.records import Claim, Principal
@@ -26,7 +26,7 @@ from tunnelstack.records import Claim, Principal
 AGENT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """What an agent may be called."""
 
-SHOWN = "checker:"
+CREDENTIAL_PREFIX = "checker:"
 """What comes before the name where an agent of a checker is named in logs."""
 
 
@@ -50,20 +50,20 @@ class CheckerAuthenticator:
         As in L{IAuthenticator}.
         """
         name, colon, password = (claim.token or "").partition(":")
-        if not colon or len(claim.token or "") > LONGEST:
+        if not colon or len(claim.token or "") > MAX_CREDENTIAL_LENGTH:
             return fail(CredentialUnknown("no name and password were shown"))
         credentials = UsernamePassword(name.encode(), password.encode())
         asked = maybeDeferred(self._checker.requestAvatarId, credentials)
-        return asked.addCallbacks(self._found, self._unknown)
+        return asked.addCallbacks(self._authenticated, self._loginFailed)
 
-    def knows(self, principal: Principal) -> bool:
+    def isCurrent(self, principal: Principal) -> bool:
         """
         Whether somebody who was let in could be one of the checker's, with the rights that they have now.  A checker cannot be
         asked for more without a password.
         """
         return principal == self._principal(principal.agent)
 
-    def _found(self, avatar: bytes | str | tuple[()]) -> Principal:
+    def _authenticated(self, avatar: bytes | str | tuple[()]) -> Principal:
         if not avatar:
             raise CredentialUnknown("the checker takes this for an anonymous user")
         agent = avatar.decode("utf-8", "replace") if isinstance(avatar, bytes) else str(avatar)
@@ -72,14 +72,14 @@ class CheckerAuthenticator:
         return self._principal(agent)
 
     def _principal(self, agent: str) -> Principal:
-        return Principal(agent=agent, allow=self._allow, share=self._share, token=SHOWN + agent)
+        return Principal(agent=agent, allow=self._allow, share=self._share, token=CREDENTIAL_PREFIX + agent)
 
-    def _unknown(self, failure: Failure) -> Principal:
+    def _loginFailed(self, failure: Failure) -> Principal:
         failure.trap(UnauthorizedLogin)
         raise CredentialUnknown("the name or the password is wrong")
 
 
-def checkerFrom(auth: str) -> ICredentialsChecker:
+def parseChecker(auth: str) -> ICredentialsChecker:
     """
     @param auth: as C{twistd} takes it after C{--auth}: a plugin's name, and what it wants to know.
     @raise ConfigurationError: there is no such checker, or it takes no names and passwords.

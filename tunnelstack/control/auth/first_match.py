@@ -1,5 +1,5 @@
 """
-Several ways to be known, one after the other.
+Several authenticators to be known, one after the other.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from tunnelstack.records import Claim, Principal
 
 
 @implementer(IAuthenticator)
-class EitherAuthenticator:
+class FirstMatchAuthenticator:
     """
     Knows whoever one of several knows.
 
-    @ivar ways: the L{IAuthenticator}s, the first one asked first; each has C{knows(principal)}.  May be replaced.
+    @ivar authenticators: the L{IAuthenticator}s, the first one asked first; each has C{knows(principal)}.  May be replaced.
     """
 
-    def __init__(self, ways: Sequence[Any] = ()) -> None:
-        self.ways = ways
+    def __init__(self, authenticators: Sequence[Any] = ()) -> None:
+        self.authenticators = authenticators
 
     @inlineCallbacks
     def authenticate(self, claim: Claim) -> Any:
@@ -33,8 +33,8 @@ class EitherAuthenticator:
         As in L{IAuthenticator}.  What the first of them says is the reason of a refusal: the others know other credentials.
         """
         first: Refused = CredentialUnknown("nobody is known to this edge")
-        for position, way in enumerate(self.ways):
-            asked: Deferred[Principal] = way.authenticate(claim)
+        for position, authenticator in enumerate(self.authenticators):
+            asked: Deferred[Principal] = authenticator.authenticate(claim)
             try:
                 return (yield asked)
             except Refused as refused:
@@ -42,8 +42,8 @@ class EitherAuthenticator:
                     first = refused
         raise first
 
-    def knows(self, principal: Principal) -> bool:
+    def isCurrent(self, principal: Principal) -> bool:
         """
         Whether somebody who was let in would be let in now, with the same rights.
         """
-        return any(way.knows(principal) for way in self.ways)
+        return any(authenticator.isCurrent(principal) for authenticator in self.authenticators)

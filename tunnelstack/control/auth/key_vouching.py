@@ -15,7 +15,7 @@ from tunnelstack.errors import ConfigurationError
 
 
 @frozen
-class Word:
+class VouchRule:
     """
     One line.
 
@@ -35,7 +35,7 @@ class Word:
         return matches(self.user, user) and matches(self.device, device) and any(matches(self.key, name) for name in names)
 
 
-def readWord(text: str) -> Word:
+def parseVouchRule(text: str) -> VouchRule:
     """
     @param text: C{"alice@desk root@lab.*"}, or C{"deploy@lab.*"} for every key.
     @raise ConfigurationError: it is none of these.
@@ -46,4 +46,4 @@ def readWord(text: str) -> Word:
         raise ConfigurationError(
             f"must be USER@DEVICE, or KEY USER@DEVICE, such as 'deploy@lab.*' or 'alice@desk *@lab.bench', not {text!r}"
         )
-    return Word(words[0] if len(words) == 2 else "*", user, device)
+    return VouchRule(words[0] if len(words) == 2 else "*", user, device)

@@ -19,7 +19,7 @@ from tunnelstack.control.config.records import CertificateRecord
 from tunnelstack.interfaces import IAuthenticator
 from tunnelstack.records import Claim, Principal
 
-SHOWN = "certificate:"
+CREDENTIAL_PREFIX = "certificate:"
 """What comes before a fingerprint or a subject where an agent with a certificate is named in logs."""
 
 
@@ -75,7 +75,7 @@ class CertificateAuthenticator:
             return fail(CredentialUnknown("the certificate is nobody's", subject=subject, sha256=fingerprint))
         return succeed(found)
 
-    def knows(self, principal: Principal) -> bool:
+    def isCurrent(self, principal: Principal) -> bool:
         """
         Whether the certificate by which somebody was let in is still theirs, with the same rights.
         """
@@ -83,4 +83,4 @@ class CertificateAuthenticator:
 
 
 def _principal(record: CertificateRecord, shown: str) -> Principal:
-    return Principal(agent=record.name, allow=record.allow, share=record.share, token=SHOWN + shown)
+    return Principal(agent=record.name, allow=record.allow, share=record.share, token=CREDENTIAL_PREFIX + shown)

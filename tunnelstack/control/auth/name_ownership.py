@@ -12,19 +12,19 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from tunnelstack.control.auth.permissions import matches, readRights, rightsOf
+from tunnelstack.control.auth.permissions import matches, parsePermissions, permissionsOf
 from tunnelstack.records import Principal
 
-EVERYBODY = re.compile(r"[*?]*")
+ANY_NAME = re.compile(r"[*?]*")
 """A glob that says nothing of a name."""
 
-WILD = re.compile(r"[*?]")
+WILDCARD = re.compile(r"[*?]")
 
-NOBODY = ""
+NO_AGENT = ""
 """The owner of a name that belongs to no agent in particular; to be granted it by name is the only way to it."""
 
 
-class Owners:
+class NameOwnership:
     """
     The names of one edge that belong to somebody.
     """
@@ -35,7 +35,7 @@ class Owners:
         self._wild: dict[str, list[tuple[str, str]]] = {}              # what a glob begins with -> agents and globs
         self._routed: dict[str, set[str]] = {}                         # name -> agents
 
-    def credentials(self, records: Iterable[Any]) -> None:
+    def setCredentials(self, records: Iterable[Any]) -> None:
         """
         From now on these are all there are.
 
@@ -45,23 +45,23 @@ class Owners:
         agents: set[str] = set()
         self._named, self._wild = {}, {}
         for record in records:
-            agent = getattr(record, "name", NOBODY)
+            agent = getattr(record, "name", NO_AGENT)
             agents.add(agent)
-            rights = readRights(record.allow)
+            rights = parsePermissions(record.allow)
             for glob in (*rights.http, *rights.stream):
                 self._grant(agent, glob)
-        self._agents = frozenset(agents - {NOBODY})
+        self._agents = frozenset(agents - {NO_AGENT})
 
     def _grant(self, agent: str, glob: str) -> None:
-        if EVERYBODY.fullmatch(glob):
+        if ANY_NAME.fullmatch(glob):
             return
-        wild = WILD.search(glob)
+        wild = WILDCARD.search(glob)
         if wild is None:
             self._named.setdefault(glob, set()).add(agent)
         else:
             self._wild.setdefault(glob[:wild.start()], []).append((agent, glob))
 
-    def routes(self, domain: str, routes: Iterable[Any]) -> None:
+    def setRoutes(self, domain: str, routes: Iterable[Any]) -> None:
         """
         From now on these are all there are.
 
@@ -77,14 +77,14 @@ class Owners:
                 if name:
                     self._routed.setdefault(name, set()).add(agent)
 
-    def lets(self, principal: Principal, name: str) -> bool:
+    def mayUse(self, principal: Principal, name: str) -> bool:
         """
         Whether an agent that was granted ports, or SSH, may offer them under a name.
         """
         agent = principal.agent
         if name in self._agents and name != agent:
             return False
-        rights = rightsOf(principal)
+        rights = permissionsOf(principal)
         if rights.mayServe(name) or rights.mayStream(name):
             return True
         owners = self._owners(name)

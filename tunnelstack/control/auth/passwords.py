@@ -18,14 +18,14 @@ from tunnelstack.errors import ConfigurationError
 COST = 14
 """Binary logarithm of scrypt's cost; its block size is 8, and one lane."""
 
-COSTS = range(10, 19)
-OCTETS = 32
+ALLOWED_COSTS = range(10, 19)
+HASH_OCTETS = 32
 SALT_OCTETS = 16
-MEMORY = 512 * 1024 * 1024
+MAX_MEMORY = 512 * 1024 * 1024
 
 
 @frozen
-class KeptPassword:
+class PasswordHash:
     """
     A user and what his password is compared with.
     """
@@ -35,14 +35,14 @@ class KeptPassword:
     salt: bytes = field(repr=False)
     digest: bytes = field(repr=False)
 
-    def fits(self, password: bytes) -> bool:
+    def verify(self, password: bytes) -> bool:
         """
         Slow on purpose: call it in a thread.
         """
         return hmac.compare_digest(_scrypt(password, self.salt, self.cost), self.digest)
 
 
-def keptFrom(text: str) -> KeptPassword:
+def parsePasswordHash(text: str) -> PasswordHash:
     """
     @param text: C{USER:scrypt:COST:SALT:HASH}.
     @raise ConfigurationError: it is something else.
@@ -51,8 +51,14 @@ def keptFrom(text: str) -> KeptPassword:
     pieces = kept.split(":")
     try:
         name, cost, salt, digest = pieces
-        found = KeptPassword(user, int(cost), urlsafe_b64decode(salt + "=="), urlsafe_b64decode(digest + "=="))
-        sound = user and name == "scrypt" and found.cost in COSTS and len(found.digest) == OCTETS and len(found.salt) >= 8
+        found = PasswordHash(user, int(cost), urlsafe_b64decode(salt + "=="), urlsafe_b64decode(digest + "=="))
+        sound = (
+            user
+            and name == "scrypt"
+            and found.cost in ALLOWED_COSTS
+            and len(found.digest) == HASH_OCTETS
+            and len(found.salt) >= 8
+        )
     except ValueError:
         sound = False
     if not sound:
@@ -60,25 +66,25 @@ def keptFrom(text: str) -> KeptPassword:
     return found
 
 
-def keep(user: str, password: str) -> str:
+def hashPassword(user: str, password: str) -> str:
     """
-    @return: what L{keptFrom} reads.
+    @return: what L{parsePasswordHash} reads.
     @raise ConfigurationError: such a user cannot be told from his password.
     """
     if not user or ":" in user or not user.isprintable():
         raise ConfigurationError(f"a user's name has no colon, and is not empty: {user!r}")
     salt = token_bytes(SALT_OCTETS)
     digest = _scrypt(password.encode(), salt, COST)
-    return f"{user}:scrypt:{COST}:{_text(salt)}:{_text(digest)}"
+    return f"{user}:scrypt:{COST}:{_base64url(salt)}:{_base64url(digest)}"
 
 
-NOBODY = KeptPassword("", COST, bytes(SALT_OCTETS), bytes(OCTETS))
+UNKNOWN_USER = PasswordHash("", COST, bytes(SALT_OCTETS), bytes(HASH_OCTETS))
 """What the password of an unknown user is compared with, so that the answer takes as long."""
 
 
 def _scrypt(password: bytes, salt: bytes, cost: int) -> bytes:
-    return hashlib.scrypt(password, salt=salt, n=1 << cost, r=8, p=1, maxmem=MEMORY, dklen=OCTETS)
+    return hashlib.scrypt(password, salt=salt, n=1 << cost, r=8, p=1, maxmem=MAX_MEMORY, dklen=HASH_OCTETS)
 
 
-def _text(octets: bytes) -> str:
+def _base64url(octets: bytes) -> str:
     return urlsafe_b64encode(octets).decode().rstrip("=")

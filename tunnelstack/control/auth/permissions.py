@@ -20,9 +20,9 @@ EVERY_PORT = range(1, HIGHEST_PORT + 1)
 
 
 @frozen
-class Rights:
+class Permissions:
     """
-    Rights, read.
+    Permissions, read.
 
     @ivar http: globs of the web hosts' names that may be announced.
     @ivar stream: globs of the names that may be announced to be dialled.
@@ -57,14 +57,14 @@ class Rights:
         """
         return any(matches(glob, name) for glob in self.dial for name in names)
 
-    def mayTake(self, port: int) -> bool:
+    def mayUsePort(self, port: int) -> bool:
         """
         Whether the TCP port may be taken.
         """
         return any(port in ports for ports in self.tcp)
 
 
-def readRights(allow: Iterable[str]) -> Rights:
+def parsePermissions(allow: Iterable[str]) -> Permissions:
     """
     @param allow: rights as they stand in a configuration.
     @raise ConfigurationError: one of them is none; the sentence says which and why.
@@ -81,25 +81,25 @@ def readRights(allow: Iterable[str]) -> Rights:
             raise ConfigurationError(
                 f"{right!r} is no right; rights are http:NAME, tcp:PORTS, udp:PORTS, stream:NAME, dial:NAME and ssh"
             )
-    return Rights(
+    return Permissions(
         http=tuple(found["http"]), stream=tuple(found["stream"]), dial=tuple(found["dial"]),
-        tcp=tuple(map(readPorts, found["tcp"])), udp=tuple(map(readPorts, found["udp"])), ssh=ssh,
+        tcp=tuple(map(parsePorts, found["tcp"])), udp=tuple(map(parsePorts, found["udp"])), ssh=ssh,
     )
 
 
 @lru_cache(maxsize=4096)
-def _rights(allow: tuple[str, ...]) -> Rights:
-    return readRights(allow)
+def _rights(allow: tuple[str, ...]) -> Permissions:
+    return parsePermissions(allow)
 
 
-def rightsOf(principal: Principal) -> Rights:
+def permissionsOf(principal: Principal) -> Permissions:
     """
     @raise ConfigurationError: the principal's rights cannot be read.
     """
     return _rights(principal.allow)
 
 
-def readPorts(text: str) -> range:
+def parsePorts(text: str) -> range:
     """
     @param text: C{"*"}, C{"20000"} or C{"20000-20010"}.
     @raise ConfigurationError: it is none of these.
@@ -119,10 +119,10 @@ def matches(glob: str, name: str) -> bool:
     """
     Whether a name is meant by a glob.  Takes time in proportion to the product of their lengths at most.
     """
-    return glob == "*" or _from(glob, name)
+    return glob == "*" or _matchGlob(glob, name)
 
 
-def _from(glob: Sequence[str], name: Sequence[str]) -> bool:
+def _matchGlob(glob: Sequence[str], name: Sequence[str]) -> bool:
     """
     Each star takes as little as it can; when the rest does not fit, the last one takes one character more.
     """

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from tunnelstack.control.config.state_dir import State
+from tunnelstack.control.config.state_dir import StateDirectory
 from tunnelstack.errors import ConfigurationError
 
 FILE = "signing.pem"
@@ -28,7 +28,7 @@ def newKey() -> RSAPrivateKey:
     return generate_private_key(public_exponent=65537, key_size=BITS)
 
 
-def keyFrom(pem: str, name: str) -> RSAPrivateKey:
+def parseSigningKey(pem: str, name: str) -> RSAPrivateKey:
     """
     @param name: where it comes from, for people.
     @raise ConfigurationError: it is no RSA key, or a weak one.
@@ -42,7 +42,7 @@ def keyFrom(pem: str, name: str) -> RSAPrivateKey:
     return key
 
 
-def signingKey(state: State | None) -> RSAPrivateKey:
+def signingKey(state: StateDirectory | None) -> RSAPrivateKey:
     """
     The edge's key, for as long as its state folder lasts.
 
@@ -52,7 +52,7 @@ def signingKey(state: State | None) -> RSAPrivateKey:
     kept = None if state is None else state.read(FILE)
     if kept is not None:
         assert state is not None
-        return keyFrom(kept, str(state.path(FILE)))
+        return parseSigningKey(kept, str(state.path(FILE)))
     key = newKey()
     if state is not None:
         state.write(FILE, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii"))

@@ -16,40 +16,40 @@ from attrs import frozen
 
 from tunnelstack.control.config.reader import parseTokens
 from tunnelstack.control.config.records import NEVER, TokenRecord
-from tunnelstack.control.config.state_dir import State
+from tunnelstack.control.config.state_dir import StateDirectory
 from tunnelstack.errors import ConfigurationError
 
-TOKENS = "tokens.toml"
-LOCK = ".tokens.lock"
+TOKENS_FILE = "tokens.toml"
+LOCK_FILE = ".tokens.lock"
 
-PREFACE = """\
+FILE_HEADER = """\
 # Written by "tunnelstack token"; a running edge reads it again when it changes.  Of each token, only its SHA-256 is kept.
 """
 
 
 @frozen
-class KeptTokens:
+class TokenStore:
     """
     The tokens of one state folder.
     """
 
-    state: State
+    state: StateDirectory
 
     @property
     def path(self) -> str:
         """
         The file.
         """
-        return str(self.state.path(TOKENS))
+        return str(self.state.path(TOKENS_FILE))
 
     def read(self) -> tuple[TokenRecord, ...]:
         """
         @raise ConfigurationError: it cannot be read, or somebody has written into it what cannot be used.
         """
-        text = self.state.read(TOKENS)
+        text = self.state.read(TOKENS_FILE)
         return () if text is None else parseTokens(text, self.path)
 
-    def stamp(self) -> tuple[int, ...]:
+    def modificationStamp(self) -> tuple[int, ...]:
         """
         Something that is another whenever the file has changed.
         """
@@ -65,7 +65,7 @@ class KeptTokens:
 
         @raise ConfigurationError: the file cannot be read or written.
         """
-        self._change(lambda records: (*records, record))
+        self._update(lambda records: (*records, record))
 
     def revoke(self, which: str) -> tuple[TokenRecord, ...]:
         """
@@ -82,24 +82,24 @@ class KeptTokens:
             gone.extend(byId or [record for record in records if record.name == which])
             return tuple(record for record in records if record not in gone)
 
-        self._change(without)
+        self._update(without)
         return tuple(gone)
 
-    def _change(self, change: Callable[[tuple[TokenRecord, ...]], tuple[TokenRecord, ...]]) -> None:
-        with self._locked():
+    def _update(self, change: Callable[[tuple[TokenRecord, ...]], tuple[TokenRecord, ...]]) -> None:
+        with self._lock():
             before = self.read()
             after = change(before)
             if after != before:
-                self.state.write(TOKENS, PREFACE + "".join(map(written, after)))
+                self.state.write(TOKENS_FILE, FILE_HEADER + "".join(map(encodeRecord, after)))
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _lock(self) -> Iterator[None]:
         """
         One change at a time; two commands at once would forget what one of them wrote.
         """
         self.state.make()
         try:
-            descriptor = os.open(self.state.path(LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self.state.path(LOCK_FILE), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as unwritable:
             raise ConfigurationError(
                 f"the state folder {self.state.folder} cannot be written: {unwritable.strerror}"
@@ -111,7 +111,7 @@ class KeptTokens:
             os.close(descriptor)
 
 
-def written(record: TokenRecord) -> str:
+def encodeRecord(record: TokenRecord) -> str:
     """
     A record as TOML.
     """
@@ -122,7 +122,7 @@ def written(record: TokenRecord) -> str:
     if record.share:
         lines.append("share = true")
     if record.expires != NEVER:
-        lines.append(f"expires = {moment(record.expires)}")
+        lines.append(f"expires = {formatTime(record.expires)}")
     return "\n".join(lines) + "\n"
 
 
@@ -133,7 +133,7 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def moment(time: datetime) -> str:
+def formatTime(time: datetime) -> str:
     """
     A time as TOML and people write it, to the second.
     """

@@ -23,8 +23,8 @@ from tunnelstack.errors import Refused
 from tunnelstack.interfaces import IAuthenticator
 from tunnelstack.records import Claim, Principal
 
-FORM = re.compile(r"ts_([0-9A-Za-z]{4,32})_([0-9A-Za-z_-]{43})")
-LONGEST = 512
+TOKEN_FORMAT = re.compile(r"ts_([0-9A-Za-z]{4,32})_([0-9A-Za-z_-]{43})")
+MAX_CREDENTIAL_LENGTH = 512
 """Octets of the longest credential that is looked at."""
 
 
@@ -36,7 +36,7 @@ class CredentialUnknown(Refused):
 
 class IToken(Protocol):
     """
-    What a L{TokenBook} keeps of a token: L{TokenRecord<tunnelstack.control.config.records.TokenRecord>}, or anything alike.
+    What a L{TokenTable} keeps of a token: L{TokenRecord<tunnelstack.control.config.records.TokenRecord>}, or anything alike.
     """
 
     @property
@@ -91,11 +91,11 @@ def identifierOf(token: str) -> str:
     """
     The public part of a token, C{""} for a credential of another form.
     """
-    form = FORM.fullmatch(token)
+    form = TOKEN_FORMAT.fullmatch(token)
     return form[1] if form else ""
 
 
-class TokenBook:
+class TokenTable:
     """
     The tokens that an edge knows; it may be given others while it runs.
     """
@@ -107,7 +107,7 @@ class TokenBook:
         @param now: the time of day, by which tokens expire.
         """
         self._records: dict[str, IToken] = {}
-        self._shown: dict[str, IToken] = {}
+        self._credentialId: dict[str, IToken] = {}
         self._principals: dict[Principal, datetime] = {}
         self._now = now
         self.replace(records)
@@ -117,7 +117,7 @@ class TokenBook:
         Know these from now on, and no others.
         """
         self._records = {record.tokenSha256.lower(): record for record in records}
-        self._shown = {_shown(record): record for record in reversed(self._records.values())}
+        self._credentialId = {_credentialId(record): record for record in reversed(self._records.values())}
         self._principals = {}
         for record in self._records.values():
             principal = _principal(record)
@@ -129,7 +129,7 @@ class TokenBook:
         @return: the record of a token that has not expired.  What the time of the look-up tells of is a hash, which nobody
             can choose or undo.
         """
-        if not token or len(token) > LONGEST:
+        if not token or len(token) > MAX_CREDENTIAL_LENGTH:
             return None
         digest = digestOf(token)
         record = self._records.get(digest)
@@ -137,26 +137,26 @@ class TokenBook:
             return None
         return record if record.expires > self._now() else None
 
-    def record(self, shown: str) -> IToken | None:
+    def record(self, credentialId: str) -> IToken | None:
         """
-        @param shown: what names a token in logs.
+        @param credentialId: what names a token in logs.
         @return: its record, whether it has expired or not.
         """
-        return self._shown.get(shown)
+        return self._credentialId.get(credentialId)
 
-    def knows(self, principal: Principal) -> bool:
+    def isCurrent(self, principal: Principal) -> bool:
         """
-        Whether the token by which somebody was let in is still one of the book's, with the same rights.
+        Whether the token by which somebody was let in is still one of the table's, with the same rights.
         """
         expires = self._principals.get(principal)
         return expires is not None and expires > self._now()
 
 
 def _principal(record: IToken) -> Principal:
-    return Principal(agent=record.name, allow=tuple(record.allow), share=record.share, token=_shown(record))
+    return Principal(agent=record.name, allow=tuple(record.allow), share=record.share, token=_credentialId(record))
 
 
-def _shown(record: IToken) -> str:
+def _credentialId(record: IToken) -> str:
     return record.id or record.tokenSha256[:8].lower()
 
 
@@ -165,24 +165,28 @@ class TokenAuthenticator:
     """
     Knows people by their tokens.
 
-    @ivar book: a L{TokenBook}.
+    @ivar tokens: a L{TokenTable}.
     """
 
-    def __init__(self, book: TokenBook) -> None:
-        self.book = book
+    def __init__(self, tokens: TokenTable) -> None:
+        self.tokens = tokens
 
     def authenticate(self, claim: Claim) -> Deferred[Principal]:
         """
         As in L{IAuthenticator}.
         """
-        record = self.book.find(claim.token or "")
+        record = self.tokens.find(claim.token or "")
         if record is None:
-            shown = identifierOf(claim.token or "")
-            return fail(CredentialUnknown("no token was shown" if not claim.token else "the token is not known", token=shown))
+            credentialId = identifierOf(claim.token or "")
+            return fail(
+                CredentialUnknown(
+                    "no token was shown" if not claim.token else "the token is not known", token=credentialId
+                )
+            )
         return succeed(_principal(record))
 
-    def knows(self, principal: Principal) -> bool:
+    def isCurrent(self, principal: Principal) -> bool:
         """
-        As in L{TokenBook.knows}.
+        As in L{TokenTable.isCurrent}.
         """
-        return self.book.knows(principal)
+        return self.tokens.isCurrent(principal)

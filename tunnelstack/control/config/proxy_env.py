@@ -21,12 +21,12 @@ def proxyFor(url: str, environ: Mapping[str, str]) -> str:
     if parts.scheme == "http" and "REQUEST_METHOD" in environ and "http_proxy" not in environ:
         return ""        # inside a CGI program, HTTP_PROXY is a header field that a stranger chose
     host = (parts.hostname or "").rstrip(".")
-    if not proxy or _isHere(host) or exempt(host, parts.port or PORTS[parts.scheme], _value(environ, "no_proxy")):
+    if not proxy or _isLocal(host) or bypassesProxy(host, parts.port or PORTS[parts.scheme], _value(environ, "no_proxy")):
         return ""
     return proxy
 
 
-def exempt(host: str, port: int, rules: str) -> bool:
+def bypassesProxy(host: str, port: int, rules: str) -> bool:
     """
     Whether a host is reached without a proxy.
 
@@ -57,7 +57,7 @@ def _matches(host: str, port: int, rule: str) -> bool:
     return bool(name) and (host == name or host.endswith(f".{name}"))
 
 
-def _isHere(host: str) -> bool:
+def _isLocal(host: str) -> bool:
     address = _address(host)
     return host == "localhost" or host.endswith(".localhost") or (address is not None and address.is_loopback)
 

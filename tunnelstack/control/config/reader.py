@@ -24,7 +24,7 @@ from tunnelstack.control.config.records import (
     EdgeAddress,
     EdgeConfig,
     Limits,
-    Listener,
+    ListenerConfig,
     Route,
     ServiceConfig,
     ShellHubConfig,
@@ -33,7 +33,7 @@ from tunnelstack.control.config.records import (
     TokenRecord,
 )
 from tunnelstack.control.config.setting import keyOf
-from tunnelstack.control.config.toml_lines import Lines, Path
+from tunnelstack.control.config.toml_lines import LineIndex, Path
 from tunnelstack.errors import ConfigurationError
 
 R = TypeVar("R", bound=AttrsInstance)
@@ -41,7 +41,7 @@ R = TypeVar("R", bound=AttrsInstance)
 EDGE_SECTIONS: dict[str, tuple[type, bool]] = {
     "edge": (EdgeConfig, False), "limits": (Limits, False), "admin": (AdminConfig, False), "agent": (TokenRecord, True),
     "certificate": (CertificateRecord, True), "checker": (CheckerRecord, True), "route": (Route, True),
-    "listener": (Listener, True), "shellhub": (ShellHubConfig, False), "tenant": (TenantRecord, True),
+    "listener": (ListenerConfig, True), "shellhub": (ShellHubConfig, False), "tenant": (TenantRecord, True),
     "ssh": (SSHConfig, False),
 }
 """The tables of an edge's file: the record each makes, and whether there may be many."""
@@ -55,7 +55,7 @@ AGENT_SECTIONS: dict[str, tuple[type, bool]] = {
 TOKEN_SECTIONS: dict[str, tuple[type, bool]] = {"agent": (TokenRecord, True)}
 """The tables of the file in which an edge keeps the tokens that were made for it."""
 
-WORDS = {
+TYPE_NAMES = {
     str: "text in quotes", int: "a whole number", float: "a number", bool: "true or false",
     datetime: "a date and time such as 2027-01-31T12:00:00Z",
 }  # fmt: skip
@@ -102,30 +102,30 @@ def parseEdge(text: str, name: str) -> EdgeConfig:
     @param name: what the file is called in messages.
     @raise Mistakes: all that is wrong with it.
     """
-    reading = _Reading(text, name, EDGE_SECTIONS)
-    edge = reading.table(EdgeConfig, "edge")
-    limits = reading.table(Limits, "limits")
-    tokens = reading.tables(TokenRecord, "agent")
-    admin = reading.table(AdminConfig, "admin")
-    certificates = reading.tables(CertificateRecord, "certificate")
-    checkers = reading.tables(CheckerRecord, "checker")
-    routes = reading.tables(Route, "route")
-    listeners = reading.tables(Listener, "listener")
-    shellhub = reading.table(ShellHubConfig, "shellhub") if reading.there("shellhub") else None
-    tenants = reading.tables(TenantRecord, "tenant")
-    ssh = reading.table(SSHConfig, "ssh")
-    _devices(reading, shellhub, tenants, ssh)
-    reading.unique("agent", (token and token.tokenSha256.lower() for token in tokens), "the same token_sha256")
-    reading.unique("route", (route and (route.host, route.path) for route in routes), "the same host and path")
+    parser = _Parser(text, name, EDGE_SECTIONS)
+    edge = parser.table(EdgeConfig, "edge")
+    limits = parser.table(Limits, "limits")
+    tokens = parser.tables(TokenRecord, "agent")
+    admin = parser.table(AdminConfig, "admin")
+    certificates = parser.tables(CertificateRecord, "certificate")
+    checkers = parser.tables(CheckerRecord, "checker")
+    routes = parser.tables(Route, "route")
+    listeners = parser.tables(ListenerConfig, "listener")
+    shellhub = parser.table(ShellHubConfig, "shellhub") if parser.hasSection("shellhub") else None
+    tenants = parser.tables(TenantRecord, "tenant")
+    ssh = parser.table(SSHConfig, "ssh")
+    _checkDevices(parser, shellhub, tenants, ssh)
+    parser.unique("agent", (token and token.tokenSha256.lower() for token in tokens), "the same token_sha256")
+    parser.unique("route", (route and (route.host, route.path) for route in routes), "the same host and path")
     for index, listener in enumerate(listeners):
         if listener and bool(listener.clientCa) != bool(listener.clientAuth):
-            reading.wrong(("listener", index), "[[listener]] needs client_ca and client_auth together, or neither")
+            parser.addMistake(("listener", index), "[[listener]] needs client_ca and client_auth together, or neither")
     for index, certificate in enumerate(certificates):
         if certificate and bool(certificate.sha256) == bool(certificate.subject):
-            reading.wrong(("certificate", index), "[[certificate]] needs either a sha256 or a subject")
-    reading.finish()
+            parser.addMistake(("certificate", index), "[[certificate]] needs either a sha256 or a subject")
+    parser.finish()
     assert edge is not None and limits is not None and admin is not None and ssh is not None
-    if listeners and not reading.has("edge", "listen"):
+    if listeners and not parser.hasKey("edge", "listen"):
         edge = evolve(edge, listen=())
     return evolve(
         edge, limits=limits, listeners=tuple(listeners), admin=admin,
@@ -134,21 +134,24 @@ def parseEdge(text: str, name: str) -> EdgeConfig:
     )
 
 
-def _devices(
-    reading: _Reading, shellhub: ShellHubConfig | None, tenants: list[TenantRecord], ssh: SSHConfig | None,
+def _checkDevices(
+    parser: _Parser, shellhub: ShellHubConfig | None, tenants: list[TenantRecord], ssh: SSHConfig | None,
 ) -> None:
     """
     What C{[shellhub]}, C{[[tenant]]} and C{[ssh]} have to do with each other.
     """
-    reading.unique("tenant", (tenant and tenant.id.lower() for tenant in tenants), "the same id")
-    reading.unique("tenant", (tenant and tenant.namespace for tenant in tenants), "the same namespace")
-    if tenants and not reading.there("shellhub"):
-        reading.wrong(("tenant", 0), "[[tenant]] is of no use without [shellhub]")
+    parser.unique("tenant", (tenant and tenant.id.lower() for tenant in tenants), "the same id")
+    parser.unique("tenant", (tenant and tenant.namespace for tenant in tenants), "the same namespace")
+    if tenants and not parser.hasSection("shellhub"):
+        parser.addMistake(("tenant", 0), "[[tenant]] is of no use without [shellhub]")
     for index, tenant in enumerate(tenants):
         if tenant and tenant.installKeysFile and shellhub and shellhub.policy != "install-key":
-            reading.wrong(("tenant", index), "install_keys_file is of no use unless [shellhub] has policy = \"install-key\"")
+            parser.addMistake(
+                ("tenant", index),
+                'install_keys_file is of no use unless [shellhub] has policy = "install-key"',
+            )
     if ssh and (ssh.vouch or ssh.jumpUsers) and not ssh.authorizedKeysFile:
-        reading.wrong(("ssh",), "[ssh] vouch and jump_users need an authorized_keys_file")
+        parser.addMistake(("ssh",), "[ssh] vouch and jump_users need an authorized_keys_file")
 
 
 def parseTokens(text: str, name: str) -> tuple[TokenRecord, ...]:
@@ -156,10 +159,10 @@ def parseTokens(text: str, name: str) -> tuple[TokenRecord, ...]:
     @param name: what the file is called in messages.
     @raise Mistakes: all that is wrong with it.
     """
-    reading = _Reading(text, name, TOKEN_SECTIONS)
-    tokens = reading.tables(TokenRecord, "agent")
-    reading.unique("agent", (token and token.tokenSha256.lower() for token in tokens), "the same token_sha256")
-    reading.finish()
+    parser = _Parser(text, name, TOKEN_SECTIONS)
+    tokens = parser.tables(TokenRecord, "agent")
+    parser.unique("agent", (token and token.tokenSha256.lower() for token in tokens), "the same token_sha256")
+    parser.finish()
     return tuple(tokens)
 
 
@@ -168,18 +171,18 @@ def parseAgent(text: str, name: str) -> AgentConfig:
     @param name: what the file is called in messages.
     @raise Mistakes: all that is wrong with it.
     """
-    reading = _Reading(text, name, AGENT_SECTIONS)
-    agent = reading.table(AgentConfig, "agent")
-    edges = reading.tables(EdgeAddress, "edge")
-    services = reading.tables(ServiceConfig, "service")
-    reading.unique("edge", (edge and edge.url for edge in edges), "the same url")
-    reading.unique("service", (service and service.name for service in services), "the same name")
-    devices = reading.tables(DeviceConfig, "shellhub")
-    reading.unique("shellhub", (device and (device.url, device.tenant) for device in devices), "the same url and tenant")
+    parser = _Parser(text, name, AGENT_SECTIONS)
+    agent = parser.table(AgentConfig, "agent")
+    edges = parser.tables(EdgeAddress, "edge")
+    services = parser.tables(ServiceConfig, "service")
+    parser.unique("edge", (edge and edge.url for edge in edges), "the same url")
+    parser.unique("service", (service and service.name for service in services), "the same name")
+    devices = parser.tables(DeviceConfig, "shellhub")
+    parser.unique("shellhub", (device and (device.url, device.tenant) for device in devices), "the same url and tenant")
     for index, device in enumerate(devices):
         if device and device.ssh != EMBEDDED and (device.authorizedKeysFile or device.passwordsFile or device.users):
-            reading.wrong(("shellhub", index), "[[shellhub]] has keys, passwords and users for ssh = \"embedded\" alone")
-    reading.finish()
+            parser.addMistake(("shellhub", index), "[[shellhub]] has keys, passwords and users for ssh = \"embedded\" alone")
+    parser.finish()
     assert agent is not None
     return evolve(agent, edges=tuple(edges), services=tuple(services), devices=tuple(devices))
 
@@ -216,19 +219,19 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"there are {', '.join(choices)}"
 
 
-class _Reading:
+class _Parser:
     """
     One file being read: records are asked for one by one, mistakes are gathered, and told at the end.
     """
 
     def __init__(self, text: str, name: str, sections: Mapping[str, tuple[type, bool]]) -> None:
         self._document = _load(text, name)
-        self._lines = Lines(text)
+        self._lines = LineIndex(text)
         self._name = name
         self._mistakes: list[Mistake] = []
         for section in self._document:
             if section not in sections:
-                self.wrong((section,), f"there is no [{section}]; {nearest(section, sections)}")
+                self.addMistake((section,), f"there is no [{section}]; {nearest(section, sections)}")
 
     def table(self, record: type[R], section: str) -> R | None:
         """
@@ -236,7 +239,7 @@ class _Reading:
         """
         value = self._document.get(section, {})
         if not isinstance(value, dict):
-            self.wrong((section,), f"{section} must be a table, [{section}]")
+            self.addMistake((section,), f"{section} must be a table, [{section}]")
             return None
         return self._record(record, value, (section,))
 
@@ -246,17 +249,17 @@ class _Reading:
         """
         value = self._document.get(section, [])
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            self.wrong((section,), f"{section} may be there several times: [[{section}]]")
+            self.addMistake((section,), f"{section} may be there several times: [[{section}]]")
             return []
         return [self._record(record, item, (section, index)) for index, item in enumerate(value)]  # type: ignore[misc]
 
-    def there(self, section: str) -> bool:
+    def hasSection(self, section: str) -> bool:
         """
         Whether the file has a table of that name.
         """
         return section in self._document
 
-    def has(self, section: str, key: str) -> bool:
+    def hasKey(self, section: str, key: str) -> bool:
         """
         Whether the file says something about a key.
         """
@@ -270,8 +273,8 @@ class _Reading:
         for index, key in enumerate(keys):
             first = seen.setdefault(key, index)
             if key is not None and first != index:
-                line = self._lines.of((section, first))
-                self.wrong((section, index), f"[[{section}]] has {described} as the one on line {line}")
+                line = self._lines.lineOf((section, first))
+                self.addMistake((section, index), f"[[{section}]] has {described} as the one on line {line}")
 
     def finish(self) -> None:
         """
@@ -288,33 +291,33 @@ class _Reading:
         for key, value in table.items():
             attribute = known.get(key)
             if attribute is None:
-                self.wrong((*at, key), f"{_shown(at)} has no key {key}; {nearest(key, known)}")
+                self.addMistake((*at, key), f"{_sectionTitle(at)} has no key {key}; {nearest(key, known)}")
             else:
                 values[attribute.name] = self._value(attribute, types[attribute.name], value, (*at, key))
         for key, attribute in known.items():
             if attribute.default is NOTHING and key not in table:
-                self.wrong(at, f"{_shown(at)} needs a {key}: {attribute.metadata['says']}")
+                self.addMistake(at, f"{_sectionTitle(at)} needs a {key}: {attribute.metadata['says']}")
         return record(**values) if len(self._mistakes) == before else None
 
     def _value(self, attribute: Attribute[Any], kind: Any, value: Any, at: Path) -> Any:
-        converted = _converted(kind, value)
+        converted = _convert(kind, value)
         if converted is NOTHING:
-            self.wrong(at, f"{at[-1]} must be {_word(kind)}, not {value!r}")
+            self.addMistake(at, f"{at[-1]} must be {_typeName(kind)}, not {value!r}")
         elif attribute.metadata["check"] is not None:
             try:
                 attribute.metadata["check"](converted)
             except ConfigurationError as mistake:
-                self.wrong(at, f"{at[-1]} {mistake}")
+                self.addMistake(at, f"{at[-1]} {mistake}")
         return converted
 
-    def wrong(self, at: Path, says: str) -> None:
+    def addMistake(self, at: Path, says: str) -> None:
         """
         Something is wrong there.
         """
-        self._mistakes.append(Mistake(self._lines.of(at), says))
+        self._mistakes.append(Mistake(self._lines.lineOf(at), says))
 
 
-def _converted(kind: Any, value: Any) -> Any:
+def _convert(kind: Any, value: Any) -> Any:
     """
     @return: the value as the record's attribute wants it, or C{NOTHING}.
     """
@@ -328,9 +331,9 @@ def _converted(kind: Any, value: Any) -> Any:
     return value if type(value) is kind else NOTHING
 
 
-def _word(kind: Any) -> str:
-    return f"a list of {WORDS[get_args(kind)[0]]}" if get_origin(kind) is tuple else WORDS[kind]
+def _typeName(kind: Any) -> str:
+    return f"a list of {TYPE_NAMES[get_args(kind)[0]]}" if get_origin(kind) is tuple else TYPE_NAMES[kind]
 
 
-def _shown(at: Path) -> str:
+def _sectionTitle(at: Path) -> str:
     return f"[[{at[0]}]]" if len(at) > 1 else f"[{at[0]}]"

@@ -15,23 +15,23 @@ from attrs import frozen
 
 from tunnelstack.control.config.setting import atLeast, each, matching, oneOf, setting
 from tunnelstack.control.config.validators import (
-    isDigest,
-    isEdgeURL,
-    isHost,
-    isIdentifier,
-    isKey,
-    isKind,
-    isLabel,
-    isMoment,
-    isNetwork,
-    isPath,
-    isPattern,
-    isRight,
-    isTarget,
-    isTenant,
-    isUser,
-    isVisitors,
-    isWord,
+    checkDigest,
+    checkHost,
+    checkHostPattern,
+    checkIdentifier,
+    checkLabel,
+    checkNetwork,
+    checkPath,
+    checkPermission,
+    checkRouteTarget,
+    checkServiceKind,
+    checkTarget,
+    checkTenant,
+    checkTime,
+    checkURL,
+    checkUser,
+    checkVisitorRule,
+    checkVouchRule,
     optional,
 )
 
@@ -101,13 +101,13 @@ class TokenRecord:
     C{[[agent]]}: one credential, and what its holder may do.
     """
 
-    name: str = setting(says="the agent's name", check=isLabel)
+    name: str = setting(says="the agent's name", check=checkLabel)
     tokenSha256: str = setting(
-        says="SHA-256 of the whole token (as sent, without white space around it), in hexadecimal digits", check=isDigest
+        says="SHA-256 of the whole token (as sent, without white space around it), in hexadecimal digits", check=checkDigest
     )
-    allow: tuple[str, ...] = setting((), "what was granted; nothing else is allowed", check=each(isRight))
+    allow: tuple[str, ...] = setting((), "what was granted; nothing else is allowed", check=each(checkPermission))
     share: bool = setting(False, "several processes may hold the same name, in turns")
-    id: str = setting("", "the public part of the token, by which it is named in logs", check=isIdentifier)
+    id: str = setting("", "the public part of the token, by which it is named in logs", check=checkIdentifier)
     requestsPerSecond: float = setting(
         0.0, "visitors' requests and TCP connections a second; beyond, 429, or closed at once; 0 is what [limits] says",
         check=atLeast(0),
@@ -117,7 +117,7 @@ class TokenRecord:
         "[limits] says",
         check=atLeast(0),
     )
-    expires: datetime = setting(NEVER, "when it stops being good, such as 2027-01-31T12:00:00Z", check=isMoment)
+    expires: datetime = setting(NEVER, "when it stops being good, such as 2027-01-31T12:00:00Z", check=checkTime)
 
 
 @frozen(kw_only=True)
@@ -126,11 +126,11 @@ class CertificateRecord:
     C{[[certificate]]}: an agent that is known by its certificate, on listeners that verify clients.
     """
 
-    name: str = setting(says="the agent's name", check=isLabel)
+    name: str = setting(says="the agent's name", check=checkLabel)
     sha256: str = setting("", "SHA-256 of the certificate (DER), in hexadecimal digits; or else",
-        check=optional(isDigest))
+        check=optional(checkDigest))
     subject: str = setting("", "its subject as RFC 4514 writes it, such as CN=laptop,O=Example")
-    allow: tuple[str, ...] = setting((), "what was granted; nothing else is allowed", check=each(isRight))
+    allow: tuple[str, ...] = setting((), "what was granted; nothing else is allowed", check=each(checkPermission))
     share: bool = setting(False, "several processes may hold the same name, in turns")
 
 
@@ -142,7 +142,7 @@ class CheckerRecord:
     """
 
     auth: str = setting(says="the checker, as twistd's --auth takes it: file:/etc/tunnelstack/agents, or a plugin's")
-    allow: tuple[str, ...] = setting((), "what all of them may do; nothing else is allowed", check=each(isRight))
+    allow: tuple[str, ...] = setting((), "what all of them may do; nothing else is allowed", check=each(checkPermission))
     share: bool = setting(False, "several processes may hold the same name, in turns")
 
 
@@ -167,16 +167,16 @@ class Route:
     C{[[route]]}: a host of visitors that is not simply a service's name below the domain.
     """
 
-    host: str = setting(says="the visitor's host, or '*.' and a domain", check=isPattern)
-    to: str = setting(says="the service, agent/service, or device:port for a web server on a device", check=isKey)
-    path: str = setting("/", "only requests whose path is this or lies below it", check=isPath)
+    host: str = setting(says="the visitor's host, or '*.' and a domain", check=checkHostPattern)
+    to: str = setting(says="the service, agent/service, or device:port for a web server on a device", check=checkRouteTarget)
+    path: str = setting("/", "only requests whose path is this or lies below it", check=checkPath)
     redirect: bool = setting(False, "send visitors who come by plain HTTP to https with 308")
     visitors: tuple[str, ...] = setting(
         (), "who may come, by address: 'allow 10.0.0.0/8', 'deny all'; the first that fits decides; where none does, everybody "
-        "may, unless somebody is allowed by name", check=each(isVisitors),
+        "may, unless somebody is allowed by name", check=each(checkVisitorRule),
     )
     users: tuple[str, ...] = setting(
-        (), "who may come, by name and password: lines that 'tunnelstack password USER' prints", check=each(isUser)
+        (), "who may come, by name and password: lines that 'tunnelstack password USER' prints", check=each(checkUser)
     )
     usersFile: str = setting("", "a file of such lines")
     realm: str = setting("", "what the browser calls the site when it asks for the password; empty is the host")
@@ -188,7 +188,7 @@ class Route:
 
 
 @frozen(kw_only=True)
-class Listener:
+class ListenerConfig:
     """
     C{[[listener]]}: a place to listen with more to say than an endpoint string can.
     """
@@ -225,8 +225,8 @@ class TenantRecord:
     C{[[tenant]]}: somebody whose ShellHub devices may ask to be let in.
     """
 
-    id: str = setting(says="the UUID that the devices are told as their tenant", check=isTenant)
-    namespace: str = setting(says="what stands before the dot in the names of the devices", check=isLabel)
+    id: str = setting(says="the UUID that the devices are told as their tenant", check=checkTenant)
+    namespace: str = setting(says="what stands before the dot in the names of the devices", check=checkLabel)
     installKeysFile: str = setting("", "policy install-key: a file with a key on each line, each of which lets devices in")
 
 
@@ -246,7 +246,7 @@ class SSHConfig:
     vouch: tuple[str, ...] = setting(
         (), "which devices of ShellHub are told that these keys are good, and for which of their users: 'USER@DEVICE', or "
         "'KEY USER@DEVICE' for one key by its comment or SHA256 fingerprint, all three with * and ?; '*@*' is every key for "
-        "every user of every device; where none is given, the keys are for jumps alone", check=each(isWord),
+        "every user of every device; where none is given, the keys are for jumps alone", check=each(checkVouchRule),
     )
     jumpUsers: tuple[str, ...] = setting(
         (), "names by which the holders of these keys may pass to a device's own server (ssh -J NAME@EDGE DEVICE)"
@@ -269,17 +269,17 @@ class EdgeConfig:
         (f"tcp:{DEV_PORT}",), "endpoint strings on which visitors and agents come in; "
         "there may be [[listener]] as well, or instead"
     )
-    domain: str = setting("localhost", "a service NAME is at NAME.domain", check=isHost)
+    domain: str = setting("localhost", "a service NAME is at NAME.domain", check=checkHost)
     publicUrl: str = setting(
         "", "what comes before the host in the URLs that agents are told, where it cannot be seen from the first listener "
-        "(behind a proxy): the scheme and port of this URL", check=optional(isEdgeURL),
+        "(behind a proxy): the scheme and port of this URL", check=optional(checkURL),
     )
     agentHosts: tuple[str, ...] = setting(
         (), "further hosts on which agents come in, beside the domain itself and plain IP addresses",
-        check=each(isHost), live=True,
+        check=each(checkHost), live=True,
     )
     trustedProxies: tuple[str, ...] = setting(
-        (), "networks whose X-Forwarded-* and Forwarded are believed", check=each(isNetwork), live=True,
+        (), "networks whose X-Forwarded-* and Forwarded are believed", check=each(checkNetwork), live=True,
     )
     portsInterface: str = setting("", "the address on which TCP ports of services are opened; empty is every address")
     accessLog: str = setting(
@@ -294,7 +294,7 @@ class EdgeConfig:
     certificates: tuple[CertificateRecord, ...] = setting((), inFile=False)
     checkers: tuple[CheckerRecord, ...] = setting((), inFile=False)
     routes: tuple[Route, ...] = setting((), inFile=False)
-    listeners: tuple[Listener, ...] = setting((), inFile=False)
+    listeners: tuple[ListenerConfig, ...] = setting((), inFile=False)
     admin: AdminConfig = setting(DEFAULT_ADMIN, inFile=False)
     shellhub: ShellHubConfig | None = setting(None, inFile=False)
     tenants: tuple[TenantRecord, ...] = setting((), inFile=False)
@@ -309,7 +309,7 @@ class EdgeAddress:
     C{[[edge]]} of an agent: where an edge is, and who the agent is there.
     """
 
-    url: str = setting(says="http(s)://host[:port][/base]", check=isEdgeURL)
+    url: str = setting(says="http(s)://host[:port][/base]", check=checkURL)
     tokenFile: str = setting("", "a file that holds the token, and nothing else")
     certificateFile: str = setting(
         "", "a PEM file with our certificate, where the edge knows us by one; no token is needed then"
@@ -336,8 +336,8 @@ class ServiceConfig:
     C{[[service]]}: one thing that an agent publishes.
     """
 
-    name: str = setting(says="the service's name, unique on the edge", check=isLabel)
-    kind: str = setting("http", "http, tcp, serve (the files of a folder), stream or ssh", check=isKind)
+    name: str = setting(says="the service's name, unique on the edge", check=checkLabel)
+    kind: str = setting("http", "http, tcp, serve (the files of a folder), stream or ssh", check=checkServiceKind)
     target: str = setting(
         says="a port, host:port or an endpoint string; a folder for 'serve'; a stream protocol's name for 'stream'; for 'ssh' "
         "also 'embedded', a server in this process, which works as its user",
@@ -367,8 +367,8 @@ class DeviceConfig:
     C{[[shellhub]]} of an agent: a ShellHub server, or an edge with C{[shellhub]}, where this machine is a device.
     """
 
-    url: str = setting(says="http(s)://host[:port][/base] of the server", check=isEdgeURL)
-    tenant: str = setting(says="the UUID of the tenant whose device this is", check=isTenant)
+    url: str = setting(says="http(s)://host[:port][/base] of the server", check=checkURL)
+    tenant: str = setting(says="the UUID of the tenant whose device this is", check=checkTenant)
     version: int = setting(2, "of the transport, 1 or 2", check=oneOf(1, 2))
     hostname: str = setting("", "what the device would like to be called; empty is the machine's name")
     mac: str = setting(
@@ -393,7 +393,7 @@ class DeviceConfig:
     )
     targets: tuple[str, ...] = setting(
         (), "where the server may connect to through this machine: host:port, or host:* for every port; nowhere else",
-        check=each(isTarget),
+        check=each(checkTarget),
     )
     caFile: str = setting("", "a PEM file with the only roots that are trusted; empty trusts the system's")
     proxy: str = setting("", "as in [[edge]]", secret=True)
@@ -428,6 +428,6 @@ class AgentConfig:
     )
     targets: tuple[str, ...] = setting(
         (), "where those who may dial this agent are connected to (tunnelstack connect NAME --purpose tcp:HOST:PORT): "
-        "host:port, or host:* for every port; nowhere else", check=each(isTarget), live=True,
+        "host:port, or host:* for every port; nowhere else", check=each(checkTarget), live=True,
     )
     instance: str = setting(factory=lambda: token_hex(8), inFile=False)

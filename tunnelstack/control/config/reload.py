@@ -17,7 +17,7 @@ C = TypeVar("C", bound="EdgeConfig | AgentConfig")
 
 
 @frozen(kw_only=True)
-class Shape:
+class ReloadRules:
     """
     What a configuration consists of; attributes by their names, tables of a file by theirs.
 
@@ -38,14 +38,14 @@ class Shape:
     own: tuple[str, ...] = ()
 
 
-SHAPES: Mapping[type, Shape] = {
-    EdgeConfig: Shape(
+RELOAD_RULES: Mapping[type, ReloadRules] = {
+    EdgeConfig: ReloadRules(
         tables={"": ("edge", EdgeConfig), "limits": ("limits", Limits), "admin": ("admin", AdminConfig)},
         lists={"tokens": "agent", "certificates": "certificate", "checkers": "checker", "routes": "route"},
         kept={"listeners": "listener"},
         whole={"shellhub": "[shellhub]", "tenants": "[[tenant]]", "ssh": "[ssh]"},
     ),
-    AgentConfig: Shape(
+    AgentConfig: ReloadRules(
         tables={"": ("agent", AgentConfig)},
         named={"services": ("service", ServiceConfig)},
         kept={"edges": "edge"},
@@ -62,12 +62,12 @@ class Difference(Generic[C]):
 
     @ivar config: the new one as far as it can be had without a restart.
     @ivar changed: a sentence for each thing that is another from now on.
-    @ivar waiting: a sentence for each thing that will be after a restart.
+    @ivar needsRestart: a sentence for each thing that will be after a restart.
     """
 
     config: C
     changed: tuple[str, ...]
-    waiting: tuple[str, ...]
+    needsRestart: tuple[str, ...]
 
     def sentences(self, who: str) -> tuple[str, ...]:
         """
@@ -75,26 +75,26 @@ class Difference(Generic[C]):
 
         @param who: what has to be started again, such as C{"the edge"}.
         """
-        waiting = [f"{sentence} once {who} is started again" for sentence in self.waiting]
-        return (*self.changed, *waiting) or ("nothing has changed",)
+        needsRestart = [f"{sentence} once {who} is started again" for sentence in self.needsRestart]
+        return (*self.changed, *needsRestart) or ("nothing has changed",)
 
 
 def difference(old: C, new: C) -> Difference[C]:
     """
     Compare, and say it in words.
     """
-    shape = SHAPES[type(old)]
+    shape = RELOAD_RULES[type(old)]
     changed: list[str] = []
-    waiting: list[str] = []
+    needsRestart: list[str] = []
     kept: dict[str, Any] = {name: getattr(old, name) for name in shape.own}
     for name, (section, record) in shape.tables.items():
         before, after = (getattr(config, name) if name else config for config in (old, new))
         back: dict[str, Any] = {}
-        for attribute, sentence in _differing(record, f"[{section}]", before, after):
+        for attribute, sentence in _differences(record, f"[{section}]", before, after):
             if attribute.metadata["live"]:
                 changed.append(sentence)
             else:
-                waiting.append(sentence)
+                needsRestart.append(sentence)
                 back[attribute.name] = getattr(before, attribute.name)
         if name:
             kept[name] = evolve(after, **back)
@@ -105,25 +105,25 @@ def difference(old: C, new: C) -> Difference[C]:
     for name, (section, record) in shape.named.items():
         changed += _named(section, record, getattr(old, name), getattr(new, name))
     for name, section in shape.kept.items():
-        waiting += _lists(section, getattr(old, name), getattr(new, name))
+        needsRestart += _lists(section, getattr(old, name), getattr(new, name))
         kept[name] = getattr(old, name)
     for name, section in shape.whole.items():
         if getattr(old, name) != getattr(new, name):
-            waiting.append(f"{section} as it stands in the file now")
+            needsRestart.append(f"{section} as it stands in the file now")
             kept[name] = getattr(old, name)
-    return Difference(evolve(new, **kept), tuple(changed), tuple(waiting))
+    return Difference(evolve(new, **kept), tuple(changed), tuple(needsRestart))
 
 
-def _differing(record: Any, section: str, before: Any, after: Any) -> Iterator[tuple[Any, str]]:
+def _differences(record: Any, section: str, before: Any, after: Any) -> Iterator[tuple[Any, str]]:
     for attribute in fields(record):
         if not attribute.metadata["inFile"]:
             continue
         was, becomes = getattr(before, attribute.name), getattr(after, attribute.name)
         if was != becomes:
-            yield attribute, f"{section} {keyOf(attribute.name)}: {_shown(was)} becomes {_shown(becomes)}"
+            yield attribute, f"{section} {keyOf(attribute.name)}: {_format(was)} becomes {_format(becomes)}"
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "none"
     return str(value) or "none"
@@ -148,5 +148,5 @@ def _named(section: str, record: Any, before: tuple[Any, ...], after: tuple[Any,
         if name not in old:
             yield f"[[{section}]] {name}: new"
         else:
-            yield from (sentence for _, sentence in _differing(record, f"[[{section}]] {name}", old[name], one))
+            yield from (sentence for _, sentence in _differences(record, f"[[{section}]] {name}", old[name], one))
     yield from (f"[[{section}]] {name}: gone" for name in old if name not in new)

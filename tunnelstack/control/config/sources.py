@@ -17,8 +17,8 @@ from attrs import evolve, frozen
 from tunnelstack.control.config.proxy_env import proxyFor
 from tunnelstack.control.config.reader import parseAgent, readFile
 from tunnelstack.control.config.records import AgentConfig, EdgeAddress
-from tunnelstack.control.config.state_dir import State, stateFolder
-from tunnelstack.control.config.validators import isEdgeURL
+from tunnelstack.control.config.state_dir import StateDirectory, stateDirectoryPath
+from tunnelstack.control.config.validators import checkURL
 from tunnelstack.errors import ConfigurationError
 
 EDGE, TOKEN, TOKEN_FILE, CONFIG = (f"TUNNELSTACK_{name}" for name in ("EDGE", "TOKEN", "TOKEN_FILE", "CONFIG"))
@@ -42,13 +42,13 @@ class Sources:
     environ: Mapping[str, str]
 
     @property
-    def state(self) -> State:
+    def state(self) -> StateDirectory:
         """
         This user's state folder.
         """
-        return State(stateFolder(self.environ))
+        return StateDirectory(stateDirectoryPath(self.environ))
 
-    def agentFile(self, path: str = "") -> AgentConfig:
+    def readAgentFile(self, path: str = "") -> AgentConfig:
         """
         What the configuration file says, its edges with their tokens; all defaults where there is no file.
 
@@ -70,28 +70,28 @@ class Sources:
         @param url: given outright.
         @param tokenFile: given outright.
         @param dev: neither the environment nor the file is asked.
-        @param agent: what L{agentFile} gave; unless given, it is read when it is needed.
+        @param agent: what L{readAgentFile} gave; unless given, it is read when it is needed.
         @raise ConfigurationError: no edge, or no token, or one that cannot be used.
         """
         named = url or ("" if dev else self.environ.get(EDGE, ""))
         if named:
-            isNamed(named, "--edge" if url else EDGE)
-        known = () if dev else (self.agentFile() if agent is None else agent).edges
+            checkEdgeURL(named, "--edge" if url else EDGE)
+        known = () if dev else (self.readAgentFile() if agent is None else agent).edges
         if not named and known:
             candidates = known
         elif named:
             candidates = tuple(edge for edge in known if sameEdge(edge.url, named)) or (EdgeAddress(url=named),)
         else:
             candidates = (self._devEdge(),)
-        return tuple(self._complete(edge, tokenFile, dev) for edge in candidates)
+        return tuple(self._withCredentials(edge, tokenFile, dev) for edge in candidates)
 
-    def _complete(self, edge: EdgeAddress, tokenFile: str, dev: bool) -> EdgeAddress:
+    def _withCredentials(self, edge: EdgeAddress, tokenFile: str, dev: bool) -> EdgeAddress:
         token = readToken(tokenFile) if tokenFile else ""
         if not (token or dev):
             token = self._environmentToken()
         token = token or edge.token
         if not token:
-            left = self.state.devEdge()
+            left = self.state.loadDevEdge()
             token = left.token if left is not None and sameEdge(left.url, edge.url) else ""
         if not (token or edge.certificateFile):
             raise ConfigurationError(NO_TOKEN.format(url=edge.url))
@@ -113,7 +113,7 @@ class Sources:
         return path if folder and os.path.exists(path) else ""
 
     def _devEdge(self) -> EdgeAddress:
-        left = self.state.devEdge()
+        left = self.state.loadDevEdge()
         if left is None:
             raise ConfigurationError(NO_EDGE.format(state=self.state.folder))
         return left
@@ -128,12 +128,12 @@ class Sources:
         return evolve(edge, token=readToken(path))
 
 
-def isNamed(url: str, source: str) -> None:
+def checkEdgeURL(url: str, source: str) -> None:
     """
     @raise ConfigurationError: not the URL of an edge; the sentence names where it came from.
     """
     try:
-        isEdgeURL(url)
+        checkURL(url)
     except ConfigurationError as mistake:
         raise ConfigurationError(f"{source} {mistake}") from None
 

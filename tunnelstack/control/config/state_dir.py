@@ -17,8 +17,8 @@ from attrs import frozen
 from tunnelstack.control.config.records import EdgeAddress
 from tunnelstack.errors import ConfigurationError
 
-DEV = "dev.toml"
-ADMIN = "admin.sock"
+DEV_FILE = "dev.toml"
+ADMIN_SOCKET = "admin.sock"
 
 SOCKET_OCTETS = 104
 """Octets of the longest path that a Unix socket may have everywhere (sun_path in unix(7) has a few more)."""
@@ -30,7 +30,7 @@ token = "{token}"
 """
 
 
-def stateFolder(environ: Mapping[str, str]) -> Path:
+def stateDirectoryPath(environ: Mapping[str, str]) -> Path:
     """
     Where this user's state is: C{$STATE_DIRECTORY} (the first, where systemd gives several), else C{tunnelstack} in
     C{$XDG_STATE_HOME} or in C{~/.local/state}.
@@ -44,7 +44,7 @@ def stateFolder(environ: Mapping[str, str]) -> Path:
     return Path(above) / "tunnelstack"
 
 
-def reachable(path: Path) -> tuple[str, int]:
+def socketPath(path: Path) -> tuple[str, int]:
     """
     A Unix socket's path that the system takes, however deep its folder is.
 
@@ -58,7 +58,7 @@ def reachable(path: Path) -> tuple[str, int]:
 
 
 @frozen
-class State:
+class StateDirectory:
     """
     The folder, made when something is first written.
     """
@@ -120,12 +120,12 @@ class State:
             reason = unreadable.strerror if isinstance(unreadable, OSError) else "it is not text"
             raise ConfigurationError(f"{self.path(name)} cannot be read: {reason}") from None
 
-    def devEdge(self) -> EdgeAddress | None:
+    def loadDevEdge(self) -> EdgeAddress | None:
         """
         @return: the edge that was last started with C{--dev}, or C{None}.
         @raise ConfigurationError: what is kept cannot be used.
         """
-        text = self.read(DEV)
+        text = self.read(DEV_FILE)
         if text is None:
             return None
         try:
@@ -133,11 +133,11 @@ class State:
             return EdgeAddress(url=str(kept["url"]), token=str(kept["token"]))
         except (tomllib.TOMLDecodeError, KeyError, ConfigurationError):
             raise ConfigurationError(
-                f"{self.path(DEV)} is damaged: delete it and start tunnel-edge --dev again"
+                f"{self.path(DEV_FILE)} is damaged: delete it and start tunnel-edge --dev again"
             ) from None
 
-    def keepDevEdge(self, edge: EdgeAddress) -> None:
+    def saveDevEdge(self, edge: EdgeAddress) -> None:
         """
         Let the agents of this user find an edge.
         """
-        self.write(DEV, DEV_TEXT.format(url=edge.url, token=edge.token))
+        self.write(DEV_FILE, DEV_TEXT.format(url=edge.url, token=edge.token))

@@ -21,7 +21,7 @@ _TOKEN = re.compile(
 )
 
 
-class Lines:
+class LineIndex:
     """
     The places of a document.
     """
@@ -42,7 +42,7 @@ class Lines:
             elif key:
                 self._lines[table + _parts(key.group(1))] = number
 
-    def of(self, path: Path) -> int:
+    def lineOf(self, path: Path) -> int:
         """
         @param path: keys and indices, such as C{("agent", 1, "allow", 0)}.
         @return: the line, counted from one, of that or of the nearest thing that holds it.

@@ -10,30 +10,32 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from tunnelstack.control.auth.key_vouching import readWord
-from tunnelstack.control.auth.passwords import keptFrom
-from tunnelstack.control.auth.permissions import readRights
+from tunnelstack.control.auth.key_vouching import parseVouchRule
+from tunnelstack.control.auth.passwords import parsePasswordHash
+from tunnelstack.control.auth.permissions import parsePermissions
 from tunnelstack.control.config.setting import matching, oneOf
 from tunnelstack.errors import ConfigurationError
 
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 HOST = rf"{LABEL}(\.{LABEL})*"
 
-isLabel = matching(LABEL, "a name of up to 63 letters a-z, digits and inner hyphens")
+checkLabel = matching(LABEL, "a name of up to 63 letters a-z, digits and inner hyphens")
 """What a service's name has to be: it becomes a part of a host name."""
 
-isHost = matching(HOST, "a host name in lower case, without a port")
-isPattern = matching(rf"(\*\.)?{HOST}", "a host name in lower case, or '*.' and a host name")
-isPath = matching(r"/[!-~]*", "a path that begins with '/'")
-isKey = matching(
+checkHost = matching(HOST, "a host name in lower case, without a port")
+checkHostPattern = matching(rf"(\*\.)?{HOST}", "a host name in lower case, or '*.' and a host name")
+checkPath = matching(r"/[!-~]*", "a path that begins with '/'")
+checkRouteTarget = matching(
     rf"({LABEL}/)?{LABEL}|{LABEL}(\.{LABEL})*:[1-9][0-9]{{0,4}}", "a service, agent/service, or device:port"
 )
-isRule = matching(r"(allow|deny) (all|[0-9A-Fa-f:.]+(/[0-9]+)?)", "'allow' or 'deny', and 'all' or an address or network")
-isIdentifier = matching(r"[0-9A-Za-z-]*", "letters, digits and hyphens")
-isKind = oneOf("http", "tcp", "serve", "stream", "ssh")
-isDigest = matching(r"[0-9a-fA-F]{64}", "a SHA-256 in 64 hexadecimal digits")
+checkAddressRule = matching(
+    r"(allow|deny) (all|[0-9A-Fa-f:.]+(/[0-9]+)?)", "'allow' or 'deny', and 'all' or an address or network"
+)
+checkIdentifier = matching(r"[0-9A-Za-z-]*", "letters, digits and hyphens")
+checkServiceKind = oneOf("http", "tcp", "serve", "stream", "ssh")
+checkDigest = matching(r"[0-9a-fA-F]{64}", "a SHA-256 in 64 hexadecimal digits")
 
-def isNetwork(value: Any) -> None:
+def checkNetwork(value: Any) -> None:
     """
     An IP address or network: C{"10.0.0.0/8"}.
     """
@@ -43,38 +45,38 @@ def isNetwork(value: Any) -> None:
         raise ConfigurationError(f"must be an IP address or network such as 10.0.0.0/8, not {value!r}") from None
 
 
-def isVisitors(value: Any) -> None:
+def checkVisitorRule(value: Any) -> None:
     """
     C{"allow 10.0.0.0/8"}, C{"deny all"}.
     """
-    isRule(value)
+    checkAddressRule(value)
     which = value.partition(" ")[2]
     if which != "all":
-        isNetwork(which)
+        checkNetwork(which)
 
 
-def isWord(value: Any) -> None:
+def checkVouchRule(value: Any) -> None:
     """
     For whose keys is vouched to whom: C{"alice@desk root@lab.*"}.
     """
-    readWord(str(value))
+    parseVouchRule(str(value))
 
 
-def isUser(value: Any) -> None:
+def checkUser(value: Any) -> None:
     """
     A visitor and his password, as C{tunnelstack password} prints them.
     """
-    keptFrom(str(value))
+    parsePasswordHash(str(value))
 
 
-def isRight(value: Any) -> None:
+def checkPermission(value: Any) -> None:
     """
     A right that L{tunnelstack.control.auth.permissions} can read.
     """
-    readRights((str(value),))
+    parsePermissions((str(value),))
 
 
-def isMoment(value: Any) -> None:
+def checkTime(value: Any) -> None:
     """
     A time that means the same everywhere.
     """
@@ -82,7 +84,7 @@ def isMoment(value: Any) -> None:
         raise ConfigurationError(f"must say its offset, such as {value.isoformat()}Z")
 
 
-def isEdgeURL(value: Any) -> None:
+def checkURL(value: Any) -> None:
     """
     C{http(s)://host[:port][/base]}.
     """
@@ -104,7 +106,7 @@ def optional(check: Callable[[Any], None]) -> Callable[[Any], None]:
     return lambda value: check(value) if value != "" else None
 
 
-def isTenant(value: Any) -> None:
+def checkTenant(value: Any) -> None:
     """
     A UUID, as devices are told it.
     """
@@ -116,7 +118,7 @@ def isTenant(value: Any) -> None:
         raise ConfigurationError(f"must be a UUID such as 00000000-0000-4000-0000-000000000000, not {value!r}")
 
 
-def isTarget(value: Any) -> None:
+def checkTarget(value: Any) -> None:
     """
     C{host:port}, C{[address]:port}, or C{*} instead of the port.
     """

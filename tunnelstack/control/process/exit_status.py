@@ -1,8 +1,8 @@
 """
 Why a process of ours ends by itself: an exit code that scripts can rely on, and one sentence for people.
 
-A service never stops the reactor.  It has C{whenEnded()}, a Deferred that fires with an L{Ending} once the service will do no
-more, and whoever started the service decides.
+A service never stops the reactor.  It has C{whenFailed()}, a Deferred that fires with an L{FatalError} once the service will
+do no more, and whoever started the service decides.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ STOPPED = 0
 USAGE = 64
 """The command line is wrong."""
 
-DEFECT = 70
+INTERNAL_ERROR = 70
 """A defect of tunnelstack."""
 
 CONFIGURATION = 78
 """The configuration is wrong."""
 
 
-class Ending(TunnelError):
+class FatalError(TunnelError):
     """
     A service cannot go on.  The message is one sentence.
 
     @cvar code: the process's exit code.
     """
 
-    code: ClassVar[int] = DEFECT
+    code: ClassVar[int] = INTERNAL_ERROR
 
 
-class GaveUp(Ending):
+class GaveUp(FatalError):
     """
     The edge could not be reached, for as long as the agent was told to try.
     """
@@ -42,7 +42,7 @@ class GaveUp(Ending):
     code = 69
 
 
-class NotNow(Ending):
+class TemporaryFailure(FatalError):
     """
     The same may succeed later: a port is taken.
     """
@@ -50,7 +50,7 @@ class NotNow(Ending):
     code = 75
 
 
-class WrongProtocol(Ending):
+class WrongProtocol(FatalError):
     """
     What answers is no edge, or none that we understand.
     """
@@ -58,7 +58,7 @@ class WrongProtocol(Ending):
     code = 76
 
 
-class CredentialRefused(Ending):
+class CredentialRefused(FatalError):
     """
     The edge does not take the credential.
     """
@@ -70,6 +70,6 @@ def exitCode(error: BaseException) -> int:
     """
     @return: what a process that ends with this error says to its parent.
     """
-    if isinstance(error, Ending):
+    if isinstance(error, FatalError):
         return error.code
-    return CONFIGURATION if isinstance(error, ConfigurationError) else DEFECT
+    return CONFIGURATION if isinstance(error, ConfigurationError) else INTERNAL_ERROR

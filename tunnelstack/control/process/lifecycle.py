@@ -15,12 +15,12 @@ from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tunnelstack.control.process.exit_status import DEFECT, STOPPED, exitCode
+from tunnelstack.control.process.exit_status import INTERNAL_ERROR, STOPPED, exitCode
 from tunnelstack.control.process.systemd import Notifier
 from tunnelstack.errors import TunnelError
 
 
-class Life(MultiService):
+class ProcessLifecycle(MultiService):
     """
     Holds one service: ends the process when the service has ended, and drains it when the process is told to stop.
 
@@ -39,8 +39,8 @@ class Life(MultiService):
         notifier: Notifier | None = None,
     ) -> None:
         """
-        @param service: has C{whenEnded()}, a Deferred of the L{Ending<tunnelstack.control.process.exit_status.Ending>} that it
-            came to.
+        @param service: has C{whenFailed()}, a Deferred of the
+            L{FatalError<tunnelstack.control.process.exit_status.FatalError>} that it came to.
         @param reload: called at SIGHUP.
         @param report: called at SIGUSR2; writes the state into the log.
         @param notifier: tells systemd.
@@ -52,7 +52,7 @@ class Life(MultiService):
         self._reload = reload
         self._report = report
         self._notifier = notifier or Notifier({})
-        self._quiet: Callable[[], object] = lambda: None
+        self._stopWatchdog: Callable[[], object] = lambda: None
         self._stopping = False
         IService(service).setServiceParent(self)
 
@@ -60,30 +60,30 @@ class Life(MultiService):
         """
         Start the service; one that fails ends the process.
         """
-        self._reactor.callWhenRunning(self._begin)
+        self._reactor.callWhenRunning(self._reactorStarted)
         ready = getattr(self._service, "whenReady", None)      # an agent is ready as soon as it tries
         if ready is not None:
             ready().addCallback(lambda _: self._reactor.callWhenRunning(self._notifier.ready))
         else:
             self._reactor.callWhenRunning(self._notifier.ready)
-        self._service.whenEnded().addCallbacks(self._ended, self._broken)
+        self._service.whenFailed().addCallbacks(self._serviceFailed, self._unexpectedError)
         try:
             super().startService()
         except Exception:
-            self._broken(Failure())
+            self._unexpectedError(Failure())
 
-    def _ended(self, why: BaseException) -> None:
+    def _serviceFailed(self, why: BaseException) -> None:
         if self._stopping:
             return
         self.code = exitCode(why)
         self._log.critical("{reason}", reason=str(why), code=self.code)
         self._stop()
 
-    def _broken(self, failure: Failure) -> None:
+    def _unexpectedError(self, failure: Failure) -> None:
         if isinstance(failure.value, TunnelError):
-            self._ended(failure.value)
+            self._serviceFailed(failure.value)
             return
-        self.code = DEFECT
+        self.code = INTERNAL_ERROR
         self._log.failure("a defect of tunnelstack ended the process", failure)
         self._stop()
 
@@ -104,17 +104,17 @@ class Life(MultiService):
         return stopped.addBoth(self._stopped)
 
     def _stopped(self, result: Any) -> Any:
-        self._quiet()
+        self._stopWatchdog()
         return result
 
-    def _begin(self) -> None:
+    def _reactorStarted(self) -> None:
         self._watchSignals()
-        self._quiet = self._notifier.beat(self._reactor)
+        self._stopWatchdog = self._notifier.startWatchdog(self._reactor)
 
     def _watchSignals(self) -> None:
         for number, answer in (
-            (signal.SIGTERM, self._asked), (signal.SIGINT, self._asked), (signal.SIGHUP, self._reloadAsked),
-            (signal.SIGUSR2, self._reportAsked),
+            (signal.SIGTERM, self._stopSignalled), (signal.SIGINT, self._stopSignalled), (signal.SIGHUP, self._reloadSignalled),
+            (signal.SIGUSR2, self._reportSignalled),
         ):  # fmt: skip
             signal.signal(number, self._handler(answer))
 
@@ -126,7 +126,7 @@ class Life(MultiService):
         Drain, and end the process; as SIGTERM does.
         """
         if not self._stopping:
-            self._asked()
+            self._stopSignalled()
 
     def reload(self) -> Any:
         """
@@ -144,7 +144,7 @@ class Life(MultiService):
         self._notifier.ready()
         return result
 
-    def _asked(self) -> None:
+    def _stopSignalled(self) -> None:
         """
         Drain; asked again, stop at once.
         """
@@ -155,18 +155,18 @@ class Life(MultiService):
         self._log.info("what is under way may finish; asked again, it stops at once", status="stopping")
         self._stop()
 
-    def _reloadAsked(self) -> None:
+    def _reloadSignalled(self) -> None:
         if self._reload is None:
             self._log.info("there is nothing to read again")
             return
-        self.reload().addErrback(self._notReloaded)
+        self.reload().addErrback(self._reloadFailed)
 
-    def _notReloaded(self, failure: Failure) -> None:
+    def _reloadFailed(self, failure: Failure) -> None:
         if failure.check(TunnelError):
             self._log.error("the configuration stays as it was: {reason}", reason=str(failure.value))
         else:
             self._log.failure("the configuration stays as it was", failure)
 
-    def _reportAsked(self) -> None:
+    def _reportSignalled(self) -> None:
         if self._report is not None:
             self._report()

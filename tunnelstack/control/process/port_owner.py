@@ -15,7 +15,7 @@ PROC = Path("/proc")
 LISTEN = "0A"   # the state of a listening socket
 
 
-def holderOf(port: int, proc: Path = PROC) -> str:
+def portOwner(port: int, proc: Path = PROC) -> str:
     """
     @return: such as C{"nginx, process 812"}; C{""} where the system does not say.
     """

@@ -18,17 +18,17 @@ from zope.interface import implementer
 COLUMN = 10
 """Where the text of a status line begins."""
 
-WORDS = {LogLevel.warn: "warning", LogLevel.error: "error", LogLevel.critical: "error"}
+LEVEL_NAMES = {LogLevel.warn: "warning", LogLevel.error: "error", LogLevel.critical: "error"}
 
 
 def isStatus(event: Mapping[str, Any]) -> bool:
     """
     Whether people are to see the event as a line.
     """
-    return "log_failure" not in event and bool(_word(event) or (_isOurs(event) and event["log_level"] in WORDS))
+    return "log_failure" not in event and bool(_statusWord(event) or (_isOurs(event) and event["log_level"] in LEVEL_NAMES))
 
 
-def _word(event: Mapping[str, Any]) -> str:
+def _statusWord(event: Mapping[str, Any]) -> str:
     """
     The word of a status line; the C{status} of a response is a number and none.
     """
@@ -41,7 +41,7 @@ def _isOurs(event: Mapping[str, Any]) -> bool:
 
 
 @implementer(ILogObserver)
-class StatusLines:
+class StatusLineObserver:
     """
     Status lines as text.
     """
@@ -54,12 +54,12 @@ class StatusLines:
         As in C{ILogObserver}.
         """
         if isStatus(event):
-            word = _word(event) or WORDS[event["log_level"]]
+            word = _statusWord(event) or LEVEL_NAMES[event["log_level"]]
             self._write(f"{word:<{COLUMN - 1}} {formatEvent(event)}\n")
 
 
 @implementer(ILogObserver)
-class Text:
+class TextLogObserver:
     """
     A log for a terminal that shows status lines already: what they leave out and somebody must know, with its traceback.
     """
@@ -71,12 +71,12 @@ class Text:
         """
         As in C{ILogObserver}.
         """
-        if not isStatus(event) and event["log_level"] in WORDS:
-            self._write(f"{WORDS[event['log_level']]:<{COLUMN - 1}} {eventAsText(event, includeTimestamp=False)}\n")
+        if not isStatus(event) and event["log_level"] in LEVEL_NAMES:
+            self._write(f"{LEVEL_NAMES[event['log_level']]:<{COLUMN - 1}} {eventAsText(event, includeTimestamp=False)}\n")
 
 
 @implementer(ILogObserver)
-class Structured:
+class JSONLogObserver:
     """
     A log for programs: a JSON object a line, with the time, the level, the sentence and every field of the event.
     """
@@ -89,11 +89,11 @@ class Structured:
         As in C{ILogObserver}.
         """
         level = event["log_level"]
-        if level in WORDS or (level is LogLevel.info and _isOurs(event)):
-            self._write(structured(event) + "\n")
+        if level in LEVEL_NAMES or (level is LogLevel.info and _isOurs(event)):
+            self._write(formatEventAsJSON(event) + "\n")
 
 
-def structured(event: dict[str, Any]) -> str:
+def formatEventAsJSON(event: dict[str, Any]) -> str:
     """
     An event as JSON, without a line's end.  What JSON has no word for is written as text.
     """
@@ -113,7 +113,7 @@ FORMATS = ("auto", "text", "json")
 """How a log may be written: C{auto} is text on a terminal, and JSON elsewhere."""
 
 
-def observers(out: IO[str], err: IO[str], form: str = "auto", lines: ILogObserver | None = None) -> list[ILogObserver]:
+def makeObservers(out: IO[str], err: IO[str], form: str = "auto", lines: ILogObserver | None = None) -> list[ILogObserver]:
     """
     The observers of a process: status lines to C{out}, the log to C{err}; for people on a terminal, for programs elsewhere.
     Where both go into the same file, each event is there once.
@@ -121,17 +121,17 @@ def observers(out: IO[str], err: IO[str], form: str = "auto", lines: ILogObserve
     @param form: one of C{FORMATS}.
     @param lines: shows status lines, instead of plain text on C{out}.
     """
-    writeOut, writeErr = _flushed(out), _flushed(err)
+    writeOut, writeErr = _flushingWriter(out), _flushingWriter(err)
     if lines is not None:
-        return [lines] if err.isatty() else [lines, Structured(writeErr)]
+        return [lines] if err.isatty() else [lines, JSONLogObserver(writeErr)]
     if form == "text" or (form == "auto" and err.isatty()):
-        return [StatusLines(writeOut), Text(writeErr)]
+        return [StatusLineObserver(writeOut), TextLogObserver(writeErr)]
     if _sameFile(out, err):
-        return [Structured(writeErr)]
-    return [StatusLines(writeOut), Structured(writeErr)]
+        return [JSONLogObserver(writeErr)]
+    return [StatusLineObserver(writeOut), JSONLogObserver(writeErr)]
 
 
-def _flushed(file: IO[str]) -> Callable[[str], None]:
+def _flushingWriter(file: IO[str]) -> Callable[[str], None]:
     def write(text: str) -> None:
         file.write(text)
         file.flush()

@@ -36,7 +36,7 @@ class Notifier:
         self.watchdogSeconds = _watchdog(environ, os.getpid() if pid is None else pid)
         self._timer: Any = None
 
-    def tell(self, *lines: str) -> None:
+    def notify(self, *lines: str) -> None:
         """
         Say something, such as C{"READY=1"}.
         """
@@ -54,13 +54,13 @@ class Notifier:
         """
         It does what it is for.
         """
-        self.tell("READY=1")
+        self.notify("READY=1")
 
     def reloading(self) -> None:
         """
         It reads its configuration; C{ready} follows.
         """
-        self.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self, seconds: float) -> None:
         """
@@ -68,20 +68,20 @@ class Notifier:
 
         @param seconds: which that may take.
         """
-        self.tell("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int((seconds + 5) * 1_000_000)}")
+        self.notify("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int((seconds + 5) * 1_000_000)}")
 
-    def beat(self, clock: Any) -> Callable[[], None]:
+    def startWatchdog(self, clock: Any) -> Callable[[], None]:
         """
         Say from now on, twice as often as is asked for, that it is alive.
 
         @return: ends that.
         """
         if self.watchdogSeconds:
-            self.tell("WATCHDOG=1")
-            self._timer = clock.callLater(self.watchdogSeconds / 2, self.beat, clock)
-        return self._quiet
+            self.notify("WATCHDOG=1")
+            self._timer = clock.callLater(self.watchdogSeconds / 2, self.startWatchdog, clock)
+        return self._stopWatchdog
 
-    def _quiet(self) -> None:
+    def _stopWatchdog(self) -> None:
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
@@ -97,7 +97,7 @@ def _watchdog(environ: Mapping[str, str], pid: int) -> float:
     return int(microseconds) / 1_000_000
 
 
-def activated() -> tuple[str, ...]:
+def activatedSockets() -> tuple[str, ...]:
     """
     The sockets that systemd listens on for this process, as far as Twisted knows of them: it has taken them out of the
     environment when its endpoints were imported.

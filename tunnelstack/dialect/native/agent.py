@@ -19,15 +19,15 @@ from twisted.python.failure import Failure
 
 from tunnelstack.dialect.native.control_client import ControlClient
 from tunnelstack.dialect.native.protocol import (
-    CARRIER,
     CONTROL,
     NAME,
     PATH,
     SUBPROTOCOL,
+    WEBSOCKET_LIMITS,
     WELCOME_SECONDS,
-    dialling,
-    following,
-    opening,
+    dialEndpoint,
+    parametersReceiver,
+    streamEndpoint,
 )
 from tunnelstack.dialect.native.streams import DiallingServiceStreams, ServiceStreams, TargetStreams
 from tunnelstack.errors import Denied, PeerError, Refused, Unavailable
@@ -40,7 +40,6 @@ from tunnelstack.transport.websocket.client import UpgradeFailed, UpgradeRefused
 from tunnelstack.wire.yamux.limits import DEFAULT_LIMITS, SessionLimits
 
 __all__ = [
-    "CredentialRefused",
     "DiallingServiceStreams",
     "EdgeBusy",
     "NativeDialler",
@@ -48,15 +47,16 @@ __all__ = [
     "NotAnEdge",
     "ServiceStreams",
     "TargetStreams",
+    "TokenRefused",
 ]
 
 CREDENTIAL_STATUSES = frozenset((401, 403))
-PASSING_STATUSES = frozenset((408, 429, 500, 502, 503, 504))
+TEMPORARY_STATUSES = frozenset((408, 429, 500, 502, 503, 504))
 
-Told = Callable[[str, Mapping[str, Any]], object]
+EventHandler = Callable[[str, Mapping[str, Any]], object]
 
 
-class CredentialRefused(Refused):
+class TokenRefused(Refused):
     """
     The edge does not take our token.
     """
@@ -74,7 +74,7 @@ class EdgeBusy(Unavailable):
     """
 
 
-class _Just(Factory):
+class _SingleProtocolFactory(Factory):
     """
     Builds one protocol that is there already.
     """
@@ -98,36 +98,36 @@ class NativeLink:
 
     log = Logger()
 
-    def __init__(self, session: YamuxSession, streams: MultistreamFactory, clock: Any, told: Told) -> None:
+    def __init__(self, session: YamuxSession, streams: MultistreamFactory, clock: Any, onEvent: EventHandler) -> None:
         """
         @param streams: takes the streams of the edge.
-        @param told: called with the name and the members of each event.
+        @param onEvent: called with the name and the members of each event.
         """
         self.session = session
         self.agent = ""
         self.draining = False
         self._streams = streams
         self._clock = clock
-        self._tell = told
+        self._onEvent = onEvent
         self._welcome: Deferred[NativeLink] | None = None
-        self._control = ControlClient(clock, self._told, self._controlEnded)
+        self._control = ControlClient(clock, self._eventReceived, self._controlEnded)
 
     @inlineCallbacks
-    def greet(self, hello: Mapping[str, Any]) -> Any:
+    def handshake(self, hello: Mapping[str, Any]) -> Any:
         """
         Open the control stream.
 
         @return: fires with this link once the edge has welcomed us.
         """
         welcome = self._welcome = Deferred()
-        welcome.addTimeout(WELCOME_SECONDS, self._clock, _notWelcomed)
-        yield opening(self.session.connector, CONTROL, hello).connect(_Just(self._control))
+        welcome.addTimeout(WELCOME_SECONDS, self._clock, _welcomeTimeout)
+        yield streamEndpoint(self.session.connector, CONTROL, hello).connect(_SingleProtocolFactory(self._control))
         return (yield welcome)
 
-    def _told(self, event: str, members: Mapping[str, Any]) -> None:
+    def _eventReceived(self, event: str, members: Mapping[str, Any]) -> None:
         waiting = self._welcome
         if waiting is None:
-            self._tell(event, members)
+            self._onEvent(event, members)
             return
         self._welcome = None
         if event == "welcome":
@@ -141,10 +141,10 @@ class NativeLink:
     def _controlEnded(self, reason: Failure) -> None:
         waiting, self._welcome = self._welcome, None
         if waiting is not None:
-            waiting.errback(_translated(reason))
+            waiting.errback(_dialError(reason))
         if reason.check(PeerError) and not reason.check(ConnectionLost):
             self.log.warn("the edge broke the control protocol: {reason}", reason=str(reason.value))
-        if self.session.gone() is None:
+        if self.session.lostReason() is None:
             self.session.drain()              # what is under way goes on; without control there is nothing new
 
     # What one can do with it
@@ -175,7 +175,7 @@ class NativeLink:
         @param purpose: C{""} for the service itself, or the name of a stream protocol.
         @raise UsageError: longer than a line may be.
         """
-        return dialling(self.session.connector, to, purpose)
+        return dialEndpoint(self.session.connector, to, purpose)
 
     def ping(self) -> Deferred[float]:
         """
@@ -234,48 +234,48 @@ class NativeDialler:
         self._handlers = handlers
         self._hello = {"version": version, "instance": instance}
         self._limits = limits
-        self._web = WebSocketClientEndpoint(
+        self._webSocketEndpoint = WebSocketClientEndpoint(
             reactor, url.rstrip("/") + PATH.decode(), headers=[("Authorization", f"Bearer {token}")] if token else [],
             subprotocols=[SUBPROTOCOL], contextFactory=contextFactory, endpoint=endpoint,
-            limits=CARRIER,
+            limits=WEBSOCKET_LIMITS,
         )
 
     @inlineCallbacks
-    def dial(self, told: Told = lambda event, members: None) -> Any:
+    def dial(self, onEvent: EventHandler = lambda event, members: None) -> Any:
         """
         Make one attempt.
 
-        @param told: called with the name and the members of each event that the edge tells of.
-        @return: a C{Deferred} of the L{NativeLink}; it fails with L{CredentialRefused}, L{NotAnEdge}, L{EdgeBusy}, L{Denied},
+        @param onEvent: called with the name and the members of each event that the edge tells of.
+        @return: a C{Deferred} of the L{NativeLink}; it fails with L{TokenRefused}, L{NotAnEdge}, L{EdgeBusy}, L{Denied},
             or as connecting does.
         """
         clock = self._reactor
         session = YamuxSession(
             False, clock=clock, limits=self._limits, address=StreamAddress(key=self._url, dialect=NAME),
         )
-        streams = MultistreamFactory(self._handlers, strict=True, follow=following)
+        streams = MultistreamFactory(self._handlers, strict=True, follow=parametersReceiver)
         session.listener.listen(streams)
         try:
-            yield self._web.connect(_Just(session))
+            yield self._webSocketEndpoint.connect(_SingleProtocolFactory(session))
             if session.transport.subprotocol != SUBPROTOCOL:
                 raise NotAnEdge(f"the server at {self._url} is no edge: it does not speak {SUBPROTOCOL}")
-            link = NativeLink(session, streams, clock, told)
-            return (yield link.greet(self._hello))
+            link = NativeLink(session, streams, clock, onEvent)
+            return (yield link.handshake(self._hello))
         except Exception:
             if session.transport is not None:
                 session.abort()
-            _translated(Failure(), self._url).raiseException()
+            _dialError(Failure(), self._url).raiseException()
 
 
-def _translated(failure: Failure, url: str = "") -> Failure:
+def _dialError(failure: Failure, url: str = "") -> Failure:
     """
     What happened, in the words that an uplink understands.
     """
     error: Any = failure.value
     if isinstance(error, UpgradeRefused):
         if error.status in CREDENTIAL_STATUSES:
-            return Failure(CredentialRefused(f"the edge at {url} refuses the token"))
-        if error.status in PASSING_STATUSES:
+            return Failure(TokenRefused(f"the edge at {url} refuses the token"))
+        if error.status in TEMPORARY_STATUSES:
             return Failure(EdgeBusy(f"the edge at {url} cannot take an agent now", status=error.status))
         return Failure(NotAnEdge(f"the server at {url} is no edge, or an edge of another version", status=error.status))
     if isinstance(error, UpgradeFailed):
@@ -283,7 +283,7 @@ def _translated(failure: Failure, url: str = "") -> Failure:
     return failure
 
 
-def _notWelcomed(result: Any, seconds: float) -> Any:
+def _welcomeTimeout(result: Any, seconds: float) -> Any:
     if not isinstance(result, Failure):
         return result
     raise EdgeBusy(f"the edge did not welcome us within {seconds:g} seconds")

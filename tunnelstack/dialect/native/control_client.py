@@ -13,17 +13,17 @@ from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
 from tunnelstack.dialect.native.control_messages import (
-    ControlBroken,
+    ControlProtocolError,
+    decodeGrant,
+    encodeService,
     isNumber,
     printable,
-    readGrant,
-    writeService,
 )
-from tunnelstack.dialect.native.control_stream import Talk
+from tunnelstack.dialect.native.control_stream import JSONLineProtocol
 from tunnelstack.errors import Denied, Unavailable
 from tunnelstack.records import Grant, Service
 
-ANSWER_SECONDS = 30.0
+RESPONSE_SECONDS = 30.0
 """Seconds that an agent waits for an answer."""
 
 
@@ -33,24 +33,24 @@ class ControlLost(Unavailable):
     """
 
 
-class ControlClient(Talk):
+class ControlClient(JSONLineProtocol):
     """
     Asks, and keeps the questions that are not answered yet.
     """
 
     def __init__(
-        self, clock: Any, told: Callable[[str, Mapping[str, Any]], object], ended: Callable[[Failure], object],
+        self, clock: Any, onEvent: Callable[[str, Mapping[str, Any]], object], onEnded: Callable[[Failure], object],
     ) -> None:
         """
-        @param told: called with the name and the members of each event.
-        @param ended: called once, when the conversation is over.
+        @param onEvent: called with the name and the members of each event.
+        @param onEnded: called once, when the conversation is over.
         """
         super().__init__()
         self._clock = clock
-        self._told = told
-        self._ended = ended
-        self._last = 0
-        self._asked: dict[int, Deferred[Mapping[str, Any]]] = {}
+        self._onEvent = onEvent
+        self._onEnded = onEnded
+        self._lastId = 0
+        self._pending: dict[int, Deferred[Mapping[str, Any]]] = {}
 
     def announce(self, service: Service) -> Deferred[Grant]:
         """
@@ -58,69 +58,71 @@ class ControlClient(Talk):
 
         @return: fails with L{Denied}, or with L{ControlLost}.
         """
-        return self._ask("announce", service=writeService(service)).addCallback(lambda answer: readGrant(answer.get("grant")))
+        return self._request("announce", service=encodeService(service)).addCallback(
+            lambda answer: decodeGrant(answer.get("grant"))
+        )
 
     def withdraw(self, service: Service) -> Deferred[Any]:
         """
         Ask it to publish it no more.
         """
-        return self._ask("withdraw", service=writeService(service))
+        return self._request("withdraw", service=encodeService(service))
 
     def drain(self) -> Deferred[Any]:
         """
         Ask it for no more work.
         """
-        return self._ask("drain")
+        return self._request("drain")
 
-    def _ask(self, what: str, **members: Any) -> Deferred[Any]:
+    def _request(self, what: str, **members: Any) -> Deferred[Any]:
         if self._reason is not None:
             return fail(ControlLost("the session is gone"))
-        self._last += 1
-        number = self._last
+        self._lastId += 1
+        number = self._lastId
         answer: Deferred[Any] = Deferred()
-        self._asked[number] = answer
-        answer.addTimeout(ANSWER_SECONDS, self._clock, _unanswered)
-        answer.addBoth(self._forget, number)
-        self.say({"id": number, "do": what, **members})
+        self._pending[number] = answer
+        answer.addTimeout(RESPONSE_SECONDS, self._clock, _responseTimeout)
+        answer.addBoth(self._discard, number)
+        self.sendMessage({"id": number, "do": what, **members})
         return answer
 
-    def _forget(self, result: Any, number: int) -> Any:
-        self._asked.pop(number, None)
+    def _discard(self, result: Any, number: int) -> Any:
+        self._pending.pop(number, None)
         return result
 
-    def heard(self, message: dict[str, Any]) -> None:
+    def messageReceived(self, message: dict[str, Any]) -> None:
         """
         An answer, or an event.
         """
         event, number = message.get("event"), message.get("id")
         if isinstance(event, str):
-            self._told(event, message)
+            self._onEvent(event, message)
         elif not isNumber(number, 2**53):
-            raise ControlBroken("a line is neither an answer nor an event")
+            raise ControlProtocolError("a line is neither an answer nor an event")
         else:
-            answer = self._asked.get(number) if isinstance(number, int) else None
+            answer = self._pending.get(number) if isinstance(number, int) else None
             if answer is not None:            # else it came too late
-                self._answered(answer, message)
+                self._complete(answer, message)
 
-    def _answered(self, answer: Deferred[Any], message: dict[str, Any]) -> None:
+    def _complete(self, answer: Deferred[Any], message: dict[str, Any]) -> None:
         match message:
             case {"ok": True}:
                 answer.callback(message)
             case {"ok": False, "code": str(code), "reason": str(reason)}:
                 answer.errback(Denied(code[:64], printable(reason)))
             case _:
-                raise ControlBroken("an answer is neither yes nor no")
+                raise ControlProtocolError("an answer is neither yes nor no")
 
-    def over(self, reason: Failure) -> None:
+    def messagesEnded(self, reason: Failure) -> None:
         """
         Nothing more will be answered.
         """
-        for answer in list(self._asked.values()):
+        for answer in list(self._pending.values()):
             answer.errback(ControlLost("the session was lost before the edge answered"))
-        self._ended(reason)
+        self._onEnded(reason)
 
 
-def _unanswered(result: Any, seconds: float) -> Any:
+def _responseTimeout(result: Any, seconds: float) -> Any:
     if not isinstance(result, Failure):
         return result
     raise ControlLost(f"the edge did not answer within {seconds:g} seconds")

@@ -13,13 +13,13 @@ from tunnelstack.records import KINDS, Grant, Service
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
-class ControlBroken(PeerError):
+class ControlProtocolError(PeerError):
     """
     What the peer says is no conversation.
     """
 
 
-def writeService(service: Service) -> dict[str, Any]:
+def encodeService(service: Service) -> dict[str, Any]:
     """
     A service as JSON says it.
     """
@@ -31,7 +31,7 @@ def writeService(service: Service) -> dict[str, Any]:
     return said
 
 
-def readService(said: Any) -> Service:
+def decodeService(said: Any) -> Service:
     """
     @raise Denied: C{malformed} or C{unsupported}.
     """
@@ -49,21 +49,21 @@ def readService(said: Any) -> Service:
     return Service(name=name, kind=kind, port=port, perVisitor=perVisitor)
 
 
-def writeGrant(grant: Grant) -> dict[str, Any]:
+def encodeGrant(grant: Grant) -> dict[str, Any]:
     """
     A grant as JSON says it.
     """
     return {"url": grant.url, "host": grant.host, "port": grant.port}
 
 
-def readGrant(said: Any) -> Grant:
+def decodeGrant(said: Any) -> Grant:
     """
-    @raise ControlBroken: it says nothing that could be understood.
+    @raise ControlProtocolError: it says nothing that could be understood.
     """
     match said:
         case {"url": str(url), "host": str(host), "port": int(port)}:
             return Grant(url=printable(url), host=printable(host), port=port)
-    raise ControlBroken("the edge granted nothing that could be understood")
+    raise ControlProtocolError("the edge granted nothing that could be understood")
 
 
 def printable(text: str) -> str:

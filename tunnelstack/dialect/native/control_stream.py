@@ -15,14 +15,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import PeerError
-from tunnelstack.wire.jsonline import Lines, decode_object, encode
+from tunnelstack.wire.jsonline import LineReader, decode_object, encode
 
-LINE = 16 * 1024
+MAX_LINE_OCTETS = 16 * 1024
 """Octets of the longest line."""
 
 
 @implementer(IHalfCloseableProtocol)
-class Talk(Protocol):
+class JSONLineProtocol(Protocol):
     """
     Says objects and hears them.
     """
@@ -30,8 +30,8 @@ class Talk(Protocol):
     transport: Any
 
     def __init__(self) -> None:
-        self._lines = Lines(LINE)
-        self._waits = False                   # what arrives is left lying for now
+        self._lines = LineReader(MAX_LINE_OCTETS)
+        self._paused = False                   # what arrives is left lying for now
         self._reason: Failure | None = None
 
     def dataReceived(self, data: bytes) -> None:
@@ -39,16 +39,16 @@ class Talk(Protocol):
         Octets of the peer.
         """
         self._lines.feed(data)
-        self._read()
+        self._processLines()
 
-    def _read(self) -> None:
+    def _processLines(self) -> None:
         try:
-            while not self._waits and self._reason is None and (line := self._lines.next_line()) is not None:
-                self.heard(decode_object(line))
+            while not self._paused and self._reason is None and (line := self._lines.next_line()) is not None:
+                self.messageReceived(decode_object(line))
         except PeerError:
-            self.breakOff(Failure())
+            self.abort(Failure())
 
-    def heard(self, message: dict[str, Any]) -> None:
+    def messageReceived(self, message: dict[str, Any]) -> None:
         """
         The peer said something.
 
@@ -56,7 +56,7 @@ class Talk(Protocol):
         """
         raise NotImplementedError
 
-    def say(self, message: Mapping[str, Any]) -> None:
+    def sendMessage(self, message: Mapping[str, Any]) -> None:
         """
         Tell the peer.
         """
@@ -82,7 +82,7 @@ class Talk(Protocol):
             self.transport.unregisterProducer()
             self.transport.loseConnection()
 
-    def breakOff(self, reason: Failure) -> None:
+    def abort(self, reason: Failure) -> None:
         """
         Talk no more; C{reason} is why.
         """
@@ -95,9 +95,9 @@ class Talk(Protocol):
         The conversation is over.
         """
         self._reason = self._reason or reason
-        self.over(self._reason)
+        self.messagesEnded(self._reason)
 
-    def over(self, reason: Failure) -> None:
+    def messagesEnded(self, reason: Failure) -> None:
         """
         The conversation is over.
         """

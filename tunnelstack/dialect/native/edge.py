@@ -19,17 +19,17 @@ from zope.interface import implementer
 
 from tunnelstack.dialect.native.control_server import ControlServer
 from tunnelstack.dialect.native.protocol import (
-    CARRIER,
+    ABORT_DELAY_SECONDS,
     CONTROL,
     DIAL,
-    GOODBYE_SECONDS,
-    LINE,
+    MAX_LINE_OCTETS,
+    MAX_NAME_OCTETS,
     NAME,
-    NAME_OCTETS,
     PATH,
     SUBPROTOCOL,
+    WEBSOCKET_LIMITS,
     WELCOME_SECONDS,
-    following,
+    parametersReceiver,
 )
 from tunnelstack.dialect.native.tunnel import NativeTunnel
 from tunnelstack.errors import Denied, Refused
@@ -37,7 +37,7 @@ from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
 from tunnelstack.handler.tcp import SpliceFactory
 from tunnelstack.interfaces import IDialect, IDiallingHandler
 from tunnelstack.negotiation.multistream import MultistreamFactory
-from tunnelstack.records import Claim, Grant, HTTPDoor, Knock, Principal, Service
+from tunnelstack.records import Claim, Grant, HTTPDoor, Principal, Service, TakenOverRequest
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.splice import Splice
@@ -50,7 +50,7 @@ AUTHENTICATE_SECONDS = 10.0
 INSTANCE = re.compile(r"[0-9A-Za-z_-]{0,64}")
 BEARER = re.compile(rb"(?i:bearer) +([!-~]+) *")
 
-STATUSES = {401: b"Unauthorized", 400: b"Bad Request", 503: b"Service Unavailable"}
+REASON_PHRASES = {401: b"Unauthorized", 400: b"Bad Request", 503: b"Service Unavailable"}
 
 
 @implementer(IDialect)
@@ -73,25 +73,25 @@ class NativeDialect:
 
         @param edge: an L{IEdge<tunnelstack.interfaces.IEdge>}.
         """
-        return [HTTPDoor(path=PATH, takeOver=partial(_Entry, self, edge))]
+        return [HTTPDoor(path=PATH, onRequest=partial(_UpgradeProtocol, self, edge))]
 
 
-class _Entry(Protocol):
+class _UpgradeProtocol(Protocol):
     """
-    A connection between the knock and the upgrade: nothing is read while it is found out whose it is.
+    A connection between the request and the upgrade: nothing is read while it is found out whose it is.
     """
 
     transport: Any
     log = Logger()
 
-    def __init__(self, dialect: NativeDialect, edge: Any, knock: Knock) -> None:
+    def __init__(self, dialect: NativeDialect, edge: Any, request: TakenOverRequest) -> None:
         self._dialect = dialect
         self._edge = edge
-        self._knock = knock
-        self._leftover = knock.leftover
-        self._gone = False
-        self._asked: Deferred[Any] | None = None
-        transport = knock.transport
+        self._request = request
+        self._leftover = request.leftover
+        self._disconnected = False
+        self._authentication: Deferred[Any] | None = None
+        transport = request.transport
         setattr(transport, "wrappedProtocol" if hasattr(transport, "wrappedProtocol") else "protocol", self)
         self.makeConnection(transport)
 
@@ -100,18 +100,18 @@ class _Entry(Protocol):
         Ask who it is.
         """
         if self._edge.stopping:
-            self._refuse(503, "This edge is about to stop.", [(b"Retry-After", b"5")])
+            self._reject(503, "This edge is about to stop.", [(b"Retry-After", b"5")])
             return
         self.transport.pauseProducing()
-        knock, peer = self._knock, self.transport.getPeer()
+        request, peer = self._request, self.transport.getPeer()
         claim = Claim(
-            dialect=NAME, path=PATH, fields=tuple(knock.head.fields), certificate=knock.certificate, address=peer,
-            token=_bearer(knock),
+            dialect=NAME, path=PATH, fields=tuple(request.head.fields), certificate=request.certificate, address=peer,
+            token=_bearerToken(request),
         )
-        self._asked = asked = self._edge.authenticate(claim)
+        self._authentication = asked = self._edge.authenticate(claim)
         asked.addTimeout(AUTHENTICATE_SECONDS, self._edge.clock)
-        asked.addCallbacks(self._known, self._unknown)
-        asked.addErrback(self._defect)
+        asked.addCallbacks(self._authenticated, self._authenticationFailed)
+        asked.addErrback(self._unexpectedError)
 
     def dataReceived(self, data: bytes) -> None:
         """
@@ -123,45 +123,46 @@ class _Entry(Protocol):
         """
         Nobody waits for the answer any more.
         """
-        self._gone = True
-        if self._asked is not None:
-            self._asked.cancel()
+        self._disconnected = True
+        if self._authentication is not None:
+            self._authentication.cancel()
 
-    def _known(self, principal: Principal) -> None:
-        if self._gone:
+    def _authenticated(self, principal: Principal) -> None:
+        if self._disconnected:
             return
         self.transport.resumeProducing()
-        offered = b",".join(values(self._knock.head.fields, b"sec-websocket-protocol"))
+        offered = b",".join(values(self._request.head.fields, b"sec-websocket-protocol"))
         if SUBPROTOCOL.encode() not in map(bytes.strip, offered.split(b",")):
-            self._refuse(400, f"This is a door for agents that speak {SUBPROTOCOL}.")
+            self._reject(400, f"This is a door for agents that speak {SUBPROTOCOL}.")
             return
-        arrival = _Arrival(self._dialect, self._edge, principal, self.transport.getPeer())
+        sessionFactory = _AgentSessionFactory(self._dialect, self._edge, principal, self.transport.getPeer())
         protocol = upgrade(
-            self.transport, self._knock.octets, arrival, clock=self._edge.clock, subprotocols=[SUBPROTOCOL], limits=CARRIER,
+            self.transport, self._request.octets, sessionFactory, clock=self._edge.clock,
+            subprotocols=[SUBPROTOCOL], limits=WEBSOCKET_LIMITS,
         )
         if self._leftover:
             protocol.dataReceived(self._leftover)
 
-    def _unknown(self, failure: Failure) -> None:
-        if self._gone:
+    def _authenticationFailed(self, failure: Failure) -> None:
+        if self._disconnected:
             return
         self.transport.resumeProducing()
         peer = str(self.transport.getPeer())
         if failure.check(Refused):
             self.log.warn("agent at {peer} refused: {reason}", peer=peer, dialect=NAME, reason=str(failure.value))
-            self._refuse(401, "The token is not known to this edge.", [(b"WWW-Authenticate", b'Bearer realm="tunnelstack"')])
+            self._reject(401, "The token is not known to this edge.", [(b"WWW-Authenticate", b'Bearer realm="tunnelstack"')])
         else:
             self.log.error("it could not be found out who knocks from {peer}: {reason}", peer=peer, reason=str(failure.value))
-            self._refuse(503, "This edge cannot check tokens at the moment.", [(b"Retry-After", b"5")])
+            self._reject(503, "This edge cannot check tokens at the moment.", [(b"Retry-After", b"5")])
 
-    def _defect(self, failure: Failure) -> None:
+    def _unexpectedError(self, failure: Failure) -> None:
         self.log.failure("an agent could not be let in", failure=failure)
         self.transport.abortConnection()
 
-    def _refuse(self, status: int, sentence: str, fields: Fields | None = None) -> None:
+    def _reject(self, status: int, sentence: str, fields: Fields | None = None) -> None:
         body = sentence.encode() + b"\n"
         head = ResponseHead(
-            status, STATUSES[status],
+            status, REASON_PHRASES[status],
             [
                 (b"Content-Type", b"text/plain; charset=utf-8"), (b"Content-Length", b"%d" % len(body)),
                 (b"Connection", b"close"), *(fields or ()),
@@ -171,7 +172,7 @@ class _Entry(Protocol):
         self.transport.loseConnection()
 
 
-class _Arrival(Factory):
+class _AgentSessionFactory(Factory):
     """
     One agent's session, from the upgrade on: builds it, and is the desk of its control stream.
     """
@@ -196,16 +197,16 @@ class _Arrival(Factory):
         """
         The session, for the WebSocket.
         """
-        handlers = {CONTROL: _Hello(self), DIAL: _Dialling(self._edge, self._principal)}
-        self.session.listener.listen(MultistreamFactory(handlers, strict=True, follow=following))
-        self._deadline = self._edge.clock.callLater(WELCOME_SECONDS, self._silent)
+        handlers = {CONTROL: _ControlStreamFactory(self), DIAL: _DialHandler(self._edge, self._principal)}
+        self.session.listener.listen(MultistreamFactory(handlers, strict=True, follow=parametersReceiver))
+        self._deadline = self._edge.clock.callLater(WELCOME_SECONDS, self._helloTimeout)
         self.session.whenLost().addCallback(self._lost)
         return self.session
 
-    def _silent(self) -> None:
-        self._drop("it did not say hello")
+    def _helloTimeout(self) -> None:
+        self._abortSession("it did not say hello")
 
-    def _drop(self, why: str) -> None:
+    def _abortSession(self, why: str) -> None:
         agent, peer = self._principal.agent, str(self._peer)
         self.log.warn("agent {agent} at {peer} dropped: {reason}", agent=agent, peer=peer, reason=why, dialect=NAME)
         self.session.abort()
@@ -214,7 +215,7 @@ class _Arrival(Factory):
         if self._deadline.active():
             self._deadline.cancel()
 
-    def hello(self, said: Mapping[str, Any]) -> ControlServer | None:
+    def controlStreamOpened(self, said: Mapping[str, Any]) -> ControlServer | None:
         """
         The agent has opened its control stream.
 
@@ -226,25 +227,25 @@ class _Arrival(Factory):
             return None
         sound = isinstance(instance, str) and INSTANCE.fullmatch(instance) and isinstance(version, str)
         if not sound or len(version) > 128:
-            self._drop("its hello cannot be understood")
+            self._abortSession("its hello cannot be understood")
             return None
         self._deadline.cancel()
         self._tunnel = tunnel = NativeTunnel(
             self.session, self._principal, instance, clock=self._edge.clock, timeouts=self._dialect.timeouts,
             version=version,
         )
-        return self._welcome(tunnel)
+        return self._admit(tunnel)
 
-    def _welcome(self, tunnel: NativeTunnel) -> ControlServer:
+    def _admit(self, tunnel: NativeTunnel) -> ControlServer:
         try:
             self._edge.arrived(tunnel)
         except Denied as denied:
             first: dict[str, Any] = {"event": "ended", "code": denied.code, "reason": denied.sentence}
-            self._edge.clock.callLater(GOODBYE_SECONDS, self.session.abort)
+            self._edge.clock.callLater(ABORT_DELAY_SECONDS, self.session.abort)
         else:
             first = {
                 "event": "welcome", "agent": self._principal.agent, "session": self._id,
-                "limits": {"line": LINE, "streams": self._edge.sessionLimits.max_streams},
+                "limits": {"line": MAX_LINE_OCTETS, "streams": self._edge.sessionLimits.max_streams},
             }
         tunnel.control = control = ControlServer(self, self._edge.clock, first)
         return control
@@ -259,14 +260,14 @@ class _Arrival(Factory):
         return asked.addCallback(self._granted, service)
 
     def _granted(self, grant: Grant, service: Service) -> Grant:
-        self._tunnel.published(service)
+        self._tunnel.servicePublished(service)
         return grant
 
     def withdraw(self, service: Service) -> Deferred[None]:
         """
         Publish it no more.
         """
-        self._tunnel.withdrawn(service)
+        self._tunnel.serviceWithdrawn(service)
         done: Deferred[None] = self._edge.withdraw(self._tunnel, service)
         return done
 
@@ -281,27 +282,27 @@ class _Arrival(Factory):
         """
         A session without its control stream is of no use, unless it is draining.
         """
-        if not self._tunnel.draining and self.session.gone() is None:
-            self._drop(f"its control stream ended: {reason.getErrorMessage()}")
+        if not self._tunnel.draining and self.session.lostReason() is None:
+            self._abortSession(f"its control stream ended: {reason.getErrorMessage()}")
 
 
-class _Hello:
+class _ControlStreamFactory:
     """
     Takes the control stream.
     """
 
-    def __init__(self, arrival: _Arrival) -> None:
-        self._arrival = arrival
+    def __init__(self, sessionFactory: _AgentSessionFactory) -> None:
+        self._sessionFactory = sessionFactory
 
     def buildProtocol(self, address: StreamAddress) -> ControlServer | None:
         """
         As in L{IProtocolFactory<twisted.internet.interfaces.IProtocolFactory>}.
         """
-        return self._arrival.hello(address.parameters)
+        return self._sessionFactory.controlStreamOpened(address.parameters)
 
 
 @implementer(IDiallingHandler)
-class _Dialling:
+class _DialHandler:
     """
     Takes streams that lead through the edge to another agent's service.
     """
@@ -315,7 +316,7 @@ class _Dialling:
         As in L{IDiallingHandler}.
         """
         to, purpose = address.parameters.get("to"), address.parameters.get("purpose", "")
-        if not (isinstance(to, str) and isinstance(purpose, str) and len(to) < 256 and len(purpose) <= NAME_OCTETS):
+        if not (isinstance(to, str) and isinstance(purpose, str) and len(to) < 256 and len(purpose) <= MAX_NAME_OCTETS):
             raise Denied("malformed", "say whom to reach, and for which purpose")
         tunnel, asked = self._edge.reach(self._principal, to, purpose)
         splice = Splice(self._edge.clock)
@@ -323,10 +324,10 @@ class _Dialling:
         return dialled.addCallback(lambda _: splice.near)
 
 
-def _bearer(knock: Knock) -> str | None:
+def _bearerToken(request: TakenOverRequest) -> str | None:
     """
     The token of a request.
     """
-    shown = values(knock.head.fields, b"authorization")
+    shown = values(request.head.fields, b"authorization")
     found = BEARER.fullmatch(shown[0]) if len(shown) == 1 else None
     return found[1].decode("ascii") if found else None

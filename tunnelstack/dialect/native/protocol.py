@@ -15,12 +15,12 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from tunnelstack.errors import UsageError
 from tunnelstack.negotiation.endpoint import NegotiatingEndpoint
 from tunnelstack.negotiation.multistream import multistreamEndpoint
-from tunnelstack.records import HTTPTo, Named, Purpose, TCPTo, Visitor
+from tunnelstack.records import HTTPPurpose, Purpose, StreamPurpose, TCPPurpose, Visitor
 from tunnelstack.stream.errors import UnsupportedPurpose
 from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.wire.jsonline import encode
 from tunnelstack.wire.negotiation.base import Negotiation, Release
-from tunnelstack.wire.negotiation.json_object import PLAIN, Receiver
+from tunnelstack.wire.negotiation.json_object import OK_OR_REASON, JSONResponder
 
 NAME = "tunnelstack/1"
 """The dialect's name, in logs and status lines."""
@@ -36,26 +36,26 @@ DIAL = b"/tunnelstack/dial/1.0.0"
 HTTP = b"/tunnelstack/http/1.0.0"
 TCP = b"/tunnelstack/tcp/1.0.0"
 
-RESERVED = b"/tunnelstack/"
+RESERVED_PREFIX = b"/tunnelstack/"
 """What the names of developers' own protocols do not begin with."""
 
-LINE = 16 * 1024
+MAX_LINE_OCTETS = 16 * 1024
 """Octets of the longest line of parameters."""
 
-NAME_OCTETS = 255
+MAX_NAME_OCTETS = 255
 """Octets of the longest stream protocol's name that can be dialled."""
 
-CARRIER = WebSocketLimits(maxMessage=1024 * 1024)
+WEBSOCKET_LIMITS = WebSocketLimits(maxMessage=1024 * 1024)
 """Messages of ours have at most 64 KiB; those of others may have more, within reason."""
 
 WELCOME_SECONDS = 10.0
 """Seconds from the upgrade until the agent has said hello, and until the edge has answered."""
 
-GOODBYE_SECONDS = 1.0
+ABORT_DELAY_SECONDS = 1.0
 """Seconds between a last word on the control stream and the end of the connection."""
 
 
-def opening(
+def streamEndpoint(
     connector: Any, name: bytes, parameters: Mapping[str, Any], *, wait: bool = False,
 ) -> NegotiatingEndpoint:
     """
@@ -65,52 +65,52 @@ def opening(
     @param wait: connect only once the peer has said that it knows the name.
     @raise UsageError: more parameters than a line holds.
     """
-    _fit(parameters)
+    _checkLength(parameters)
     release = Release.ON_REPLY if wait else Release.AT_ONCE
     return multistreamEndpoint(connector, name, release=release, parameters=parameters)
 
 
-def dialling(connector: Any, to: str, purpose: str) -> NegotiatingEndpoint:
+def dialEndpoint(connector: Any, to: str, purpose: str) -> NegotiatingEndpoint:
     """
     An endpoint for streams through the edge to somebody else's service.
 
     @raise UsageError: longer than a line may be.
     """
     parameters = {"to": to, "purpose": purpose} if purpose else {"to": to}
-    _fit(parameters)
-    return multistreamEndpoint(connector, DIAL, release=Release.AT_ONCE, parameters=parameters, answers=PLAIN)
+    _checkLength(parameters)
+    return multistreamEndpoint(connector, DIAL, release=Release.AT_ONCE, parameters=parameters, answers=OK_OR_REASON)
 
 
-def _fit(parameters: Mapping[str, Any]) -> None:
-    if len(encode(parameters)) > LINE + 1:    # the line feed does not count
-        raise UsageError("the parameters are too long for a line", limit=LINE)
+def _checkLength(parameters: Mapping[str, Any]) -> None:
+    if len(encode(parameters)) > MAX_LINE_OCTETS + 1:    # the line feed does not count
+        raise UsageError("the parameters are too long for a line", limit=MAX_LINE_OCTETS)
 
 
-def following(name: bytes) -> Negotiation:
+def parametersReceiver(name: bytes) -> Negotiation:
     """
     What the responder hears behind a name: a line of parameters, which is answered where somebody dials.
     """
-    return Receiver(limit=LINE, answers=PLAIN if name == DIAL else None)
+    return JSONResponder(limit=MAX_LINE_OCTETS, answers=OK_OR_REASON if name == DIAL else None)
 
 
-def lineFor(purpose: Purpose, visitor: Visitor | None = None) -> tuple[bytes, dict[str, Any]]:
+def encodePurpose(purpose: Purpose, visitor: Visitor | None = None) -> tuple[bytes, dict[str, Any]]:
     """
     @return: the name and the parameters that say to an agent what a stream is for.
     @raise UnsupportedPurpose: the dialect has no words for it.
     """
     match purpose:
-        case HTTPTo(service=service) if service:
-            return HTTP, {"service": service, **_about(visitor)}
-        case TCPTo(service=service) if service:
-            return TCP, {"service": service, **_about(visitor)}
-        case TCPTo(host=host, port=port) if port:
-            return TCP, {"host": host, "port": port, **_about(visitor)}
-        case Named(name=name, parameters=parameters):
-            return name, {"parameters": dict(parameters), **_about(visitor)}
+        case HTTPPurpose(service=service) if service:
+            return HTTP, {"service": service, **_visitorParameters(visitor)}
+        case TCPPurpose(service=service) if service:
+            return TCP, {"service": service, **_visitorParameters(visitor)}
+        case TCPPurpose(host=host, port=port) if port:
+            return TCP, {"host": host, "port": port, **_visitorParameters(visitor)}
+        case StreamPurpose(name=name, parameters=parameters):
+            return name, {"parameters": dict(parameters), **_visitorParameters(visitor)}
     raise UnsupportedPurpose(f"the dialect {NAME} cannot carry this", purpose=type(purpose).__name__)
 
 
-def _about(visitor: Visitor | None) -> dict[str, Any]:
+def _visitorParameters(visitor: Visitor | None) -> dict[str, Any]:
     """
     On whose behalf.
     """
@@ -126,7 +126,7 @@ def _about(visitor: Visitor | None) -> dict[str, Any]:
     return said
 
 
-def visitorOf(parameters: Mapping[str, Any]) -> IPv4Address | IPv6Address | None:
+def decodeVisitor(parameters: Mapping[str, Any]) -> IPv4Address | IPv6Address | None:
     """
     @return: the visitor's address as a line of parameters says it, or C{None}.
     """

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.dialect.native.protocol import visitorOf
+from tunnelstack.dialect.native.protocol import decodeVisitor
 from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.stream.address import StreamAddress, TunnelAddress
 
@@ -37,14 +37,14 @@ class ServiceStreams:
         self._find = find
         self._host = host
 
-    def _found(self, address: StreamAddress) -> tuple[Any, StreamAddress, TunnelAddress] | None:
+    def _lookUp(self, address: StreamAddress) -> tuple[Any, StreamAddress, TunnelAddress] | None:
         name = address.parameters.get("service")
         if not isinstance(name, str):
             return None
         for kind in self._kinds:
             served = self._find(kind, name)
             if served is not None:
-                known = evolve(address, key=name, visitor=visitorOf(address.parameters))
+                known = evolve(address, key=name, visitor=decodeVisitor(address.parameters))
                 return served, known, self._host(kind, name)
         return None
 
@@ -52,12 +52,12 @@ class ServiceStreams:
         """
         As in L{IProtocolFactory<twisted.internet.interfaces.IProtocolFactory>}.
         """
-        found = self._found(address)
+        found = self._lookUp(address)
         if found is None:
             return None
         served, known, host = found
         protocol = served.buildProtocol(known)
-        return None if protocol is None else _Introduction(protocol, known, host)
+        return None if protocol is None else _AddressingProtocol(protocol, known, host)
 
 
 @implementer(IDiallingHandler)
@@ -70,14 +70,14 @@ class DiallingServiceStreams(ServiceStreams):
         """
         As in L{IDiallingHandler}.
         """
-        found = self._found(address)
+        found = self._lookUp(address)
         if found is None:
             return None
         served, known, host = found
         if not IDiallingHandler.providedBy(served):
             return self.buildProtocol(address)
         dialled: Deferred[IProtocol] = served.connect(known)
-        return dialled.addCallback(_Introduction, known, host)
+        return dialled.addCallback(_AddressingProtocol, known, host)
 
 
 @implementer(IDiallingHandler)
@@ -96,7 +96,7 @@ class TargetStreams:
         """
         self._services = services
         self._allowed = allowed
-        self._handler = handler
+        self._makeHandler = handler
 
     def connect(self, address: StreamAddress) -> Any:
         """
@@ -108,10 +108,10 @@ class TargetStreams:
         if not (len(host) < 256 and self._allowed.has(host, port)):
             self.log.warn("{host}:{port} was asked for, which is not allowed here", host=host[:255], port=port)
             return None
-        return self._handler(host, port).connect(address)
+        return self._makeHandler(host, port).connect(address)
 
 
-class _Introduction(Protocol):
+class _AddressingProtocol(Protocol):
     """
     Tells a stream who its visitor is, and what its public side is called, before its application sees it.
     """

@@ -12,13 +12,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.dialect.native.protocol import GOODBYE_SECONDS, NAME, lineFor, opening
+from tunnelstack.dialect.native.protocol import ABORT_DELAY_SECONDS, NAME, encodePurpose, streamEndpoint
 from tunnelstack.errors import Denied, TunnelError
 from tunnelstack.exchange.errors import Busy
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.interfaces import ITunnel
-from tunnelstack.records import HTTPTo, Principal, Purpose, Service, Visitor
+from tunnelstack.records import HTTPPurpose, Principal, Purpose, Service, Visitor
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.errors import SessionLost
 
@@ -66,7 +66,7 @@ class NativeTunnel:
         self._lost = False
         self._pools: dict[Any, ExchangePool] = {}      # by service, or by service and visitor
         self._perVisitor: set[str] = set()
-        self._goodbye: Any = None
+        self._abortTimer: Any = None
         session.whenLost().addCallback(self._sessionLost)
 
     @property
@@ -92,8 +92,8 @@ class NativeTunnel:
 
         @param wait: connect only once the agent has said that it knows what this is about.
         """
-        name, parameters = lineFor(purpose, visitor)
-        return opening(self.session.connector, name, parameters, wait=wait)
+        name, parameters = encodePurpose(purpose, visitor)
+        return streamEndpoint(self.session.connector, name, parameters, wait=wait)
 
     def exchange(self, purpose: Purpose, receiver: Any, visitor: Visitor | None = None) -> Any:
         """
@@ -101,29 +101,29 @@ class NativeTunnel:
         """
         if self.draining:
             raise Busy("The agent of this site is about to stop.")
-        service = purpose.service if isinstance(purpose, HTTPTo) else ""
+        service = purpose.service if isinstance(purpose, HTTPPurpose) else ""
         if service in self._perVisitor and visitor is not None:
-            return self._visit(service, visitor).exchange(receiver)
+            return self._visitorPool(service, visitor).exchange(receiver)
         pool = self._pools.get(service)
         if pool is None:
-            pool = self._pools[service] = self._pool(self.endpointFor(purpose))
+            pool = self._pools[service] = self._makePool(self.endpointFor(purpose))
         return pool.exchange(receiver)
 
-    def _pool(self, endpoint: IStreamClientEndpoint, kept: float = 60.0) -> ExchangePool:
-        return ExchangePool(endpoint, clock=self._clock, timeouts=self._timeouts, kept=kept, explain=_explain)
+    def _makePool(self, endpoint: IStreamClientEndpoint, idleSeconds: float = 60.0) -> ExchangePool:
+        return ExchangePool(endpoint, clock=self._clock, timeouts=self._timeouts, idleSeconds=idleSeconds, explain=_explain)
 
-    def _visit(self, service: str, visitor: Visitor) -> ExchangePool:
+    def _visitorPool(self, service: str, visitor: Visitor) -> ExchangePool:
         """
         The stream that belongs to one connection of a visitor.
         """
         key = (service, visitor.address)
         pool = self._pools.get(key)
         if pool is None:
-            self._forgetVisitors()
-            pool = self._pools[key] = self._pool(self.endpointFor(HTTPTo(service=service), visitor), VISITOR_SECONDS)
+            self._discardVisitorPools()
+            pool = self._pools[key] = self._makePool(self.endpointFor(HTTPPurpose(service=service), visitor), VISITOR_SECONDS)
         return pool
 
-    def _forgetVisitors(self) -> None:
+    def _discardVisitorPools(self) -> None:
         """
         Drop the pools of those who went, once they are more than those who are here.
         """
@@ -134,23 +134,23 @@ class NativeTunnel:
 
     # What the control stream says
 
-    def published(self, service: Service) -> None:
+    def servicePublished(self, service: Service) -> None:
         """
         The edge publishes a service of this agent from now on.
         """
         if service.kind == "http" and service.perVisitor != (service.name in self._perVisitor):
-            self._forget(service.name)        # what is kept was made for the other way
+            self._discardPools(service.name)        # what is kept was made for the other way
             (self._perVisitor.add if service.perVisitor else self._perVisitor.discard)(service.name)
 
-    def withdrawn(self, service: Service) -> None:
+    def serviceWithdrawn(self, service: Service) -> None:
         """
         The edge publishes it no more: nothing new is asked, what is under way goes on.
         """
         if service.kind == "http":
             self._perVisitor.discard(service.name)
-            self._forget(service.name)
+            self._discardPools(service.name)
 
-    def _forget(self, service: str) -> None:
+    def _discardPools(self, service: str) -> None:
         """
         Keep no streams for a service's next exchange.
         """
@@ -174,7 +174,7 @@ class NativeTunnel:
         if not self.draining:
             self.draining = True
             if self.control is not None:
-                self.control.tell("drain")
+                self.control.sendEvent("drain")
         drained = gatherResults([pool.drain() for pool in self._pools.values()])
         drained.addCallback(self._closeControl)
         return drained.addCallback(lambda _: self.session.drain())
@@ -189,14 +189,14 @@ class NativeTunnel:
 
         @param reason: text, or a L{TunnelError}, whose C{code} the agent's program can understand.
         """
-        if self._lost or self._goodbye is not None:
+        if self._lost or self._abortTimer is not None:
             return
         self.draining = True
         if self.control is not None:
             code = reason.code if isinstance(reason, Denied) else "failed"
             said = reason.sentence if isinstance(reason, Denied) else str(reason)
-            self.control.tell("ended", code=code, reason=said)
-        self._goodbye = self._clock.callLater(GOODBYE_SECONDS, self.session.abort)
+            self.control.sendEvent("ended", code=code, reason=said)
+        self._abortTimer = self._clock.callLater(ABORT_DELAY_SECONDS, self.session.abort)
 
     def whenLost(self) -> Deferred[SessionLost]:
         """
@@ -206,8 +206,8 @@ class NativeTunnel:
 
     def _sessionLost(self, reason: TunnelError) -> TunnelError:
         self._lost = True
-        if self._goodbye is not None and self._goodbye.active():
-            self._goodbye.cancel()
+        if self._abortTimer is not None and self._abortTimer.active():
+            self._abortTimer.cancel()
         self._pools.clear()
         return reason
 

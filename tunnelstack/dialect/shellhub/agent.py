@@ -14,12 +14,12 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStream
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from tunnelstack.dialect.shellhub.http_client import Server
+from tunnelstack.dialect.shellhub.http_client import APIClient
 from tunnelstack.dialect.shellhub.registration import (
     VERSION,
+    DeviceIdentity,
     DeviceRefused,
-    Identity,
-    NoServer,
+    NotAShellHubServer,
     Registration,
     ServerBusy,
 )
@@ -28,7 +28,7 @@ from tunnelstack.dialect.shellhub.v1 import NAME as NAME1
 from tunnelstack.dialect.shellhub.v2 import LIMITS
 from tunnelstack.dialect.shellhub.v2 import NAME as NAME2
 from tunnelstack.errors import ConfigurationError, PeerError, Refused, Unavailable, UsageError
-from tunnelstack.negotiation.http_request import RequestLineFactory
+from tunnelstack.negotiation.http_request import HTTPRequestFactory
 from tunnelstack.negotiation.multistream import MultistreamFactory
 from tunnelstack.session.revdial.dialler import STREAM_LIMITS
 from tunnelstack.session.revdial.listener import RevdialListener
@@ -37,23 +37,23 @@ from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionLost
 from tunnelstack.transport.websocket.client import UpgradeRefused, WebSocketClientEndpoint
 from tunnelstack.wire.http1.head import RequestHead, encode_request
-from tunnelstack.wire.negotiation.http_request import Question
+from tunnelstack.wire.negotiation.http_request import StreamRequest
 from tunnelstack.wire.records import shellhub, shellhub_v1
 from tunnelstack.wire.records.shellhub import BadTarget, HTTPProxy
 from tunnelstack.wire.records.shellhub_settings import DEFAULTS, Settings, read_settings_untrusted
-from tunnelstack.wire.yamux.limits import HIGHEST_WINDOW, SessionLimits
+from tunnelstack.wire.yamux.limits import LARGEST_WINDOW, SessionLimits
 
 REDIRECTS = 5
 """How many answers 307 and 308 are followed."""
 
 
-class NotAccepted(Unavailable):
+class DeviceNotAccepted(Unavailable):
     """
     The server knows the device, and nobody has accepted it yet.
     """
 
 
-class TokenRefused(Refused):
+class DeviceTokenRefused(Refused):
     """
     The server does not take a token that it has just given.
     """
@@ -118,7 +118,7 @@ class ShellHubDialler:
         self,
         reactor: Any,
         url: str,
-        identity: Identity,
+        identity: DeviceIdentity,
         streams: DeviceStreams,
         *,
         version: int = 2,
@@ -141,7 +141,7 @@ class ShellHubDialler:
         self._version = version
         self._contextFactory = contextFactory
         self._endpoint = endpoint
-        server = Server(
+        server = APIClient(
             reactor, url, agent=f"shellhub-agent/{VERSION}", contextFactory=contextFactory, endpoint=endpoint,
         )
         self.registration = Registration(server, self._url, identity, reactor, random)
@@ -151,37 +151,37 @@ class ShellHubDialler:
         """
         Make one attempt.
 
-        @return: a C{Deferred} of the L{DeviceLink}; it fails with L{NotAccepted}, L{DeviceRefused}, L{TokenRefused},
-            L{ServerBusy}, L{NoServer}, or as connecting does.
+        @return: a C{Deferred} of the L{DeviceLink}; it fails with L{DeviceNotAccepted}, L{DeviceRefused},
+            L{DeviceTokenRefused}, L{ServerBusy}, L{NotAShellHubServer}, or as connecting does.
         """
         if not self.registration.token:
-            yield self.registration.begin()
+            yield self.registration.register()
         try:
             session = yield self._connect()
         except UpgradeRefused as refused:
             if refused.status != 401:
-                raise self._translated(refused) from None
+                raise self._upgradeError(refused) from None
             self.registration.token = ""      # it has been taken back, or the server has another key
             yield self.registration.authorize()
             try:
                 session = yield self._connect()
             except UpgradeRefused as again:
-                raise self._translated(again) from None
-        self.registration.renew(session)
+                raise self._upgradeError(again) from None
+        self.registration.startRenewal(session)
         return DeviceLink(session, self.registration)
 
-    def _translated(self, refused: UpgradeRefused) -> Exception:
+    def _upgradeError(self, refused: UpgradeRefused) -> Exception:
         """
         What happened, in the words that an uplink understands.
         """
         if refused.status == 401:
             self.registration.token = ""
-            return TokenRefused(f"the server at {self._url} does not take the token that it gave")
+            return DeviceTokenRefused(f"the server at {self._url} does not take the token that it gave")
         if refused.status == 403:
-            return NotAccepted(f"the device {self.registration.name} is not accepted yet", server=self._url)
+            return DeviceNotAccepted(f"the device {self.registration.name} is not accepted yet", server=self._url)
         if refused.status == 429 or refused.status >= 500:
             return ServerBusy(f"the server at {self._url} cannot take an agent now", status=refused.status)
-        return NoServer(
+        return NotAShellHubServer(
             f"the server at {self._url} has no place for agents of version {self._version}", status=refused.status
         )
 
@@ -190,13 +190,13 @@ class ShellHubDialler:
         Open the tunnel's WebSocket with the token there is.
         """
         version1 = self._version == 1
-        session = self._session1() if version1 else self._session2()
+        session = self._sessionV1() if version1 else self._sessionV2()
         path = shellhub_v1.CONNECTION if version1 else shellhub.CONNECTION
-        web = self._web(path, f"Bearer {self.registration.token}")
+        web = self._webSocketEndpoint(path, f"Bearer {self.registration.token}")
         connected: Deferred[Any] = web.connect(Factory.forProtocol(lambda: session))
         return connected
 
-    def _web(self, path: str, credential: str = "") -> WebSocketClientEndpoint:
+    def _webSocketEndpoint(self, path: str, credential: str = "") -> WebSocketClientEndpoint:
         headers = [("User-Agent", "Go-http-client/1.1")]
         if credential:
             headers.append(("Authorization", credential))
@@ -205,12 +205,14 @@ class ShellHubDialler:
             limits=STREAM_LIMITS if self._version == 1 else LIMITS, redirects=REDIRECTS,
         )
 
-    def _session1(self) -> RevdialListener:
-        session = RevdialListener(self._reach, clock=self._reactor, address=StreamAddress(key=self._url, dialect=NAME1))
-        session.listener.listen(RequestLineFactory(self._streams.handlers, self._question))
+    def _sessionV1(self) -> RevdialListener:
+        session = RevdialListener(
+            self._pickUpEndpoint, clock=self._reactor, address=StreamAddress(key=self._url, dialect=NAME1)
+        )
+        session.listener.listen(HTTPRequestFactory(self._streams.handlers, self._negotiationFor))
         return session
 
-    def _session2(self) -> YamuxSession:
+    def _sessionV2(self) -> YamuxSession:
         session = YamuxSession(
             False, clock=self._reactor, limits=self._limits(), address=StreamAddress(key=self._url, dialect=NAME2),
         )
@@ -223,23 +225,23 @@ class ShellHubDialler:
         """
         config = {} if self.registration.answer is None else self.registration.answer.config
         try:
-            return limitsFrom(read_settings_untrusted(config))
+            return limitsFromSettings(read_settings_untrusted(config))
         except (PeerError, ValueError) as unusable:
             self.log.warn("the server's settings of sessions cannot be used: {reason}", reason=str(unusable))
-            return limitsFrom(DEFAULTS)
+            return limitsFromSettings(DEFAULTS)
 
-    def _reach(self, path: str) -> WebSocketClientEndpoint:
+    def _pickUpEndpoint(self, path: str) -> WebSocketClientEndpoint:
         """
         @raise PeerError: the path leads away from the server.
         """
         if not path.startswith("/"):
-            raise NoServer("a connection is asked for that is not on this server", path=path[:64])
+            raise NotAShellHubServer("a connection is asked for that is not on this server", path=path[:64])
         try:
-            return self._web(path)
+            return self._webSocketEndpoint(path)
         except ConfigurationError as strange:
-            raise NoServer(str(strange)) from None
+            raise NotAShellHubServer(str(strange)) from None
 
-    def _question(self, head: RequestHead) -> Question:
+    def _negotiationFor(self, head: RequestHead) -> StreamRequest:
         """
         What a request of version 1 asks for.
         """
@@ -247,36 +249,36 @@ class ShellHubDialler:
         try:
             asked = shellhub_v1.decode_ask_untrusted(head)
         except BadTarget:
-            return Question(b"", no=lambda _: shellhub_v1.encode_no(shellhub_v1.INVALID_ADDRESS, now))
+            return StreamRequest(b"", no=lambda _: shellhub_v1.encode_no(shellhub_v1.INVALID_ADDRESS, now))
         if asked is None:
-            return Question(b"", no=lambda _: shellhub_v1.encode_no("", now, 404))
+            return StreamRequest(b"", no=lambda _: shellhub_v1.encode_no("", now, 404))
         yes = shellhub_v1.encode_yes(asked, now)
         if isinstance(asked, shellhub_v1.HTTPForward):
-            return _forward(asked, now)
+            return _forwardNegotiation(asked, now)
         status = 500 if isinstance(asked, HTTPProxy) else 404
-        return Question(
+        return StreamRequest(
             shellhub.name_of(asked), shellhub.encode_target(asked), yes,
             lambda _: shellhub_v1.encode_no(shellhub_v1.CONNECT_FAILED, now, status),
         )
 
 
-def _forward(asked: shellhub_v1.HTTPForward, now: float) -> Question:
+def _forwardNegotiation(asked: shellhub_v1.HTTPForward, now: float) -> StreamRequest:
     """
     The oldest servers' way to a device's web server.
     """
     web = HTTPProxy("127.0.0.1", 80)
-    return Question(
+    return StreamRequest(
         shellhub.HTTP_PROXY, shellhub.encode_target(web), b"",
         lambda _: shellhub_v1.encode_no(shellhub_v1.CONNECT_FAILED, now), encode_request(asked.head),
     )
 
 
-def limitsFrom(settings: Settings) -> SessionLimits:
+def limitsFromSettings(settings: Settings) -> SessionLimits:
     """
     @raise ValueError: no session can have them.
     """
     limits = SessionLimits()
-    window = min(settings.window, HIGHEST_WINDOW)
+    window = min(settings.window, LARGEST_WINDOW)
     return evolve(
         limits, backlog=settings.backlog, keepalive=settings.interval if settings.keep_alive else 0.0,
         keepalive_timeout=settings.write_timeout, window=window, max_window=max(window, limits.max_window),
@@ -285,14 +287,14 @@ def limitsFrom(settings: Settings) -> SessionLimits:
 
 
 __all__ = [
+    "DeviceIdentity",
     "DeviceLink",
+    "DeviceNotAccepted",
     "DeviceRefused",
     "DeviceStreams",
-    "Identity",
-    "NoServer",
-    "NotAccepted",
+    "DeviceTokenRefused",
+    "NotAShellHubServer",
     "ServerBusy",
     "ShellHubDialler",
-    "TokenRefused",
-    "limitsFrom",
+    "limitsFromSettings",
 ]

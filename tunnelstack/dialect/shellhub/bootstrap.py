@@ -13,9 +13,9 @@ from attrs import evolve, frozen
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from twisted.logger import Logger
 
-from tunnelstack.dialect.shellhub.http_server import Answer, Answering, message
+from tunnelstack.dialect.shellhub.http_server import RequestProtocol, Response, messageResponse
 from tunnelstack.errors import Denied, PeerError
-from tunnelstack.records import HTTPDoor, Knock
+from tunnelstack.records import HTTPDoor, TakenOverRequest
 from tunnelstack.wire.http1.head import values
 from tunnelstack.wire.records.shellhub_bootstrap import (
     ACCEPTED,
@@ -43,27 +43,27 @@ from tunnelstack.wire.records.shellhub_settings import DEFAULTS, Settings, encod
 VOUCH_SECONDS = 60.0
 """Seconds that a key of ours is vouched for, from when it is offered to a device."""
 
-VOUCHERS = 10_000
+MAX_VOUCHED_KEYS = 10_000
 """Keys that may be vouched for at the same time."""
 
 STATUSES = {"unknown": 403, "limit": 429, "malformed": 400}
 
 
 @frozen
-class _Voucher:
+class _VouchedKey:
     key: RSAPrivateKey
     uid: str
     until: float
 
 
-class Vouchers:
+class VouchedKeys:
     """
     The keys with which somebody of this edge is about to log in to a device: its agent asks whether they are good.
     """
 
     def __init__(self, clock: Any) -> None:
         self._clock = clock
-        self._given: dict[str, _Voucher] = {}
+        self._keys: dict[str, _VouchedKey] = {}
 
     def add(self, fingerprint: str, key: RSAPrivateKey, uid: str) -> None:
         """
@@ -73,43 +73,43 @@ class Vouchers:
             L{fingerprint<tunnelstack.wire.records.shellhub_identity.fingerprint>} has it.
         """
         now = self._clock.seconds()
-        while self._given and (len(self._given) >= VOUCHERS or next(iter(self._given.values())).until <= now):
-            del self._given[next(iter(self._given))]
-        self._given[fingerprint] = _Voucher(key, uid, now + VOUCH_SECONDS)
+        while self._keys and (len(self._keys) >= MAX_VOUCHED_KEYS or next(iter(self._keys.values())).until <= now):
+            del self._keys[next(iter(self._keys))]
+        self._keys[fingerprint] = _VouchedKey(key, uid, now + VOUCH_SECONDS)
 
     def discard(self, fingerprint: str) -> None:
         """
         The login is over.
         """
-        self._given.pop(fingerprint, None)
+        self._keys.pop(fingerprint, None)
 
     def find(self, fingerprint: str, uid: str) -> RSAPrivateKey | None:
         """
         @return: the key, if it is vouched for toward this device now.
         """
-        given = self._given.get(fingerprint)
+        given = self._keys.get(fingerprint)
         if given is None or given.uid != uid or given.until <= self._clock.seconds():
             return None
         return given.key
 
 
-class Refusal(Exception):
+class RequestRefused(Exception):
     """
     Who knocks is not let in.
 
     @ivar answer: what he is told.
     """
 
-    def __init__(self, answer: Answer, reason: str) -> None:
+    def __init__(self, response: Response, reason: str) -> None:
         super().__init__(reason)
-        self.answer = answer
+        self.response = response
 
 
 class Bootstrap:
     """
     The doors of plain HTTP, and who is who at the others.
 
-    @ivar vouchers: the keys that are vouched for.
+    @ivar vouchedKeys: the keys that are vouched for.
     """
 
     log = Logger()
@@ -128,7 +128,7 @@ class Bootstrap:
     ) -> None:
         """
         @param devices: has C{asks(...)}, C{find(tenant, uid)} and C{heard(device)}, as
-            L{DeviceBook<tunnelstack.control.devices.DeviceBook>}.
+            L{DeviceStore<tunnelstack.control.devices.DeviceStore>}.
         @param key: signs the tokens.
         @param version: the server that we are like.
         @param api: our HTTP address, as agents are told.
@@ -137,9 +137,9 @@ class Bootstrap:
         @param now: seconds since 1970; the clock's unless given.
         """
         self.devices = devices
-        self.vouchers = Vouchers(clock)
+        self.vouchedKeys = VouchedKeys(clock)
         self._key = key
-        self._public = key.public_key()
+        self._publicKey = key.public_key()
         self._clock = clock
         self._info = Info(version=version, api=api)
         self._ssh = ssh
@@ -151,102 +151,105 @@ class Bootstrap:
         Those of plain HTTP.
         """
         answers = {
-            INFO: (b"GET", self._sayInfo), DEVICE_AUTH: (b"POST", self._authorize), SSH_AUTH: (b"POST", self._vouch),
+            INFO: (b"GET", self._infoResponse), DEVICE_AUTH: (b"POST", self._deviceAuthResponse),
+            SSH_AUTH: (b"POST", self._sshAuthResponse),
         }  # fmt: skip
         return [
-            HTTPDoor(path=path.encode(), takeOver=partial(self._take, method, respond))
+            HTTPDoor(path=path.encode(), onRequest=partial(self._serve, method, respond))
             for path, (method, respond) in answers.items()
         ]
 
-    def _take(self, method: bytes, respond: Callable[[Knock, bytes], Answer], knock: Knock) -> Answering:
-        if knock.head.method != method:
-            respond = _otherMethod(method)
-        return Answering(knock, self._clock, respond)
+    def _serve(
+        self, method: bytes, respond: Callable[[TakenOverRequest, bytes], Response], request: TakenOverRequest
+    ) -> RequestProtocol:
+        if request.head.method != method:
+            respond = _methodNotAllowed(method)
+        return RequestProtocol(request, self._clock, respond)
 
-    def _sayInfo(self, knock: Knock, body: bytes) -> Answer:
-        return Answer(200, encode_info(evolve(self._info, ssh=self._ssh())))
+    def _infoResponse(self, request: TakenOverRequest, body: bytes) -> Response:
+        return Response(200, encode_info(evolve(self._info, ssh=self._ssh())))
 
     # Who a device is
 
-    def _authorize(self, knock: Knock, body: bytes) -> Answer:
-        peer = str(knock.transport.getPeer())
+    def _deviceAuthResponse(self, request: TakenOverRequest, body: bytes) -> Response:
+        peer = str(request.transport.getPeer())
         try:
             said = decode_device_auth_untrusted(body)
             UUID(said.tenant)
         except (PeerError, ValueError) as wrong:
             self.log.warn("a device at {peer} cannot be understood: {reason}", peer=peer, reason=str(wrong))
-            return message(400, "the device cannot be understood")
+            return messageResponse(400, "the device cannot be understood")
         try:
-            device = self._ask(said)
+            device = self._registerDevice(said)
         except Denied as denied:
             self.log.warn("a device at {peer} is not taken: {reason}", peer=peer, reason=str(denied))
             later = ((b"Retry-After", b"60"),) if denied.code == "limit" else ()
-            return message(STATUSES.get(denied.code, 403), denied.sentence, *later)
+            return messageResponse(STATUSES.get(denied.code, 403), denied.sentence, *later)
         claims = Claims(uid=device.uid, tenant=device.tenant, token=str(uuid4()), issued=self._now())
         answer = DeviceAuthAnswer(
             uid=device.uid, token=sign_token(claims, self._key), name=device.name, namespace=device.namespace,
             status=device.status, config=self._config,
         )
-        return Answer(200, encode_device_answer(answer))
+        return Response(200, encode_device_answer(answer))
 
-    def _ask(self, said: DeviceAuth) -> Any:
+    def _registerDevice(self, said: DeviceAuth) -> Any:
         """
         @raise Denied: it is not listened to.
         """
         info = said.info
         about = " ".join(filter(None, (info.pretty_name, info.arch, info.version)))
-        return self.devices.asks(
+        return self.devices.register(
             uid=device_uid(said.mac, said.public_key, said.tenant), tenant=said.tenant,
             hostname=said.hostname or (said.mac or "").replace(":", "-"), publicKey=said.public_key, about=about[:256],
             installKey=said.install_key,
         )
 
-    def deviceOf(self, knock: Knock, accepted: bool = True) -> Any:
+    def authenticateDevice(self, request: TakenOverRequest, accepted: bool = True) -> Any:
         """
         Who knocks with a token.
 
         @param accepted: only devices that are.
         @return: the device.
-        @raise Refusal: no token, one that is not good, or a device that is not known or not accepted.
+        @raise RequestRefused: no token, one that is not good, or a device that is not known or not accepted.
         """
-        token = _bearer(knock)
+        token = _bearerToken(request)
         if not token:
-            raise Refusal(Answer(401), "no token was shown")
+            raise RequestRefused(Response(401), "no token was shown")
         try:
-            claims = verify_token_untrusted(token, self._public, self._now())
+            claims = verify_token_untrusted(token, self._publicKey, self._now())
         except PeerError as bad:
-            raise Refusal(Answer(401), str(bad)) from None
+            raise RequestRefused(Response(401), str(bad)) from None
         device = self.devices.find(claims.tenant, claims.uid)
         if device is None:
-            raise Refusal(Answer(401), f"device {claims.uid[:8]} is not known any more")
+            raise RequestRefused(Response(401), f"device {claims.uid[:8]} is not known any more")
         if accepted and device.status != ACCEPTED:
-            raise Refusal(message(403, "device is not accepted"), f"device {device.agent} is {device.status}")
+            raise RequestRefused(messageResponse(403, "device is not accepted"), f"device {device.agent} is {device.status}")
         return device
 
-    def _vouch(self, knock: Knock, body: bytes) -> Answer:
+    def _sshAuthResponse(self, request: TakenOverRequest, body: bytes) -> Response:
         try:
-            device = self.deviceOf(knock)
+            device = self.authenticateDevice(request)
             said = decode_ssh_auth_untrusted(body)
-        except Refusal as refusal:
-            return refusal.answer
+        except RequestRefused as refusal:
+            return refusal.response
         except PeerError:
-            return message(400, "the key cannot be understood")
-        key = self.vouchers.find(said.fingerprint, device.uid)
+            return messageResponse(400, "the key cannot be understood")
+        key = self.vouchedKeys.find(said.fingerprint, device.uid)
         if key is None:
             self.log.warn("device {device} asks about a key that nobody here has", device=device.agent)
-            return message(404, "public key not found")
-        return Answer(200, encode_signature(sign_login(said.data, key)))
+            return messageResponse(404, "public key not found")
+        return Response(200, encode_signature(sign_login(said.data, key)))
 
 
-def _otherMethod(method: bytes) -> Callable[[Knock, bytes], Answer]:
-    return lambda knock, body: message(405, "Method Not Allowed", (b"Allow", method))
+def _methodNotAllowed(method: bytes) -> Callable[[TakenOverRequest, bytes], Response]:
+    return lambda request, body: messageResponse(405, "Method Not Allowed", (b"Allow", method))
 
 
-def _bearer(knock: Knock) -> str:
+def _bearerToken(request: TakenOverRequest) -> str:
     """
     The token of a request; C{""} if there is none.
     """
-    shown = values(knock.head.fields, b"authorization")
+    shown = values(request.head.fields, b"authorization")
     if len(shown) != 1:
         return ""
     scheme, _, token = shown[0].decode("latin-1").strip().partition(" ")

@@ -14,33 +14,33 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from tunnelstack.dialect.shellhub.bootstrap import Bootstrap, Refusal
-from tunnelstack.dialect.shellhub.http_server import Answering, message
+from tunnelstack.dialect.shellhub.bootstrap import Bootstrap, RequestRefused
+from tunnelstack.dialect.shellhub.http_server import RequestProtocol, messageResponse
 from tunnelstack.dialect.shellhub.tunnel import DeviceTunnel
 from tunnelstack.errors import Denied, Unavailable, UsageError
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
-from tunnelstack.records import Knock
-from tunnelstack.session.revdial.dialler import PickUps
+from tunnelstack.records import TakenOverRequest
+from tunnelstack.session.revdial.dialler import PickUpTable
 from tunnelstack.stream.errors import SessionLost
 from tunnelstack.transport.websocket.server import upgrade
 from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.wire.records.shellhub import Target
 from tunnelstack.wire.records.shellhub_bootstrap import ACCEPTED
 
-BINDS, BIND_SECONDS = 4, 20.0
+MAX_CONNECTS, CONNECT_WINDOW_SECONDS = 4, 20.0
 """Connections that one device may make in so many seconds: two agents of one identity displace each other for ever."""
 
 SUBPROTOCOLS = ("binary",)
 """What a server says it speaks if it is asked."""
 
 
-class NoConnection(Unavailable):
+class DeviceNotConnected(Unavailable):
     """
     The device is not connected to this edge.
     """
 
 
-class Fleet:
+class DeviceConnections:
     """
     What both versions of the dialect share at one edge.
 
@@ -57,27 +57,27 @@ class Fleet:
         bootstrap: Bootstrap,
         *,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
-        heard: Callable[[Any], object] | None = None,
-        gone: Callable[[Any], object] | None = None,
+        onSeen: Callable[[Any], object] | None = None,
+        onLost: Callable[[Any], object] | None = None,
     ) -> None:
         """
         @param timeouts: of the exchanges that devices are asked.
-        @param heard: called with a device when it is connected, and with each sign of its life.
+        @param onSeen: called with a device when it is connected, and with each sign of its life.
         @param gone: called with a device when its last connection is gone.
         """
         self.bootstrap = bootstrap
-        self.pickUps = PickUps()
+        self.pickUps = PickUpTable()
         self.timeouts = timeouts
-        self._heard = heard
-        self._gone = gone
+        self._onSeen = onSeen
+        self._onLost = onLost
         self._tunnels: dict[tuple[str, str], DeviceTunnel] = {}
-        self._binds: dict[tuple[str, str], deque[float]] = {}
-        bootstrap.devices.watch(self._changed)
+        self._connectTimes: dict[tuple[str, str], deque[float]] = {}
+        bootstrap.devices.watch(self._deviceChanged)
 
     def __len__(self) -> int:
         return len(self._tunnels)
 
-    def join(self, edge: Any) -> None:
+    def attach(self, edge: Any) -> None:
         """
         Stand at an edge.
         """
@@ -91,22 +91,22 @@ class Fleet:
         """
         return self._tunnels.get((tenant, uid))
 
-    def dialTo(self, tenant: str, uid: str, target: Target) -> IStreamClientEndpoint:
+    def endpointTo(self, tenant: str, uid: str, target: Target) -> IStreamClientEndpoint:
         """
         The way to something on a device.
 
-        @return: an endpoint that looks for the device each time; C{connect()} fails with L{NoConnection} if it is not there,
-            and is over within 30 seconds.
+        @return: an endpoint that looks for the device each time; C{connect()} fails with L{DeviceNotConnected} if it is not
+            there, and is over within 30 seconds.
         @raise UsageError: no tenant, or no device.
         """
         if not tenant or not uid:
             raise UsageError("invalid argument: a device has a tenant and a digest")
-        return _Dial(self, tenant, uid, target)
+        return _DeviceEndpoint(self, tenant, uid, target)
 
     # Arriving
 
-    def enter(
-        self, knock: Knock, limits: WebSocketLimits, build: Callable[[Any], DeviceTunnel],
+    def acceptAgent(
+        self, request: TakenOverRequest, limits: WebSocketLimits, build: Callable[[Any], DeviceTunnel],
     ) -> Any:
         """
         Let the agent of a device in.
@@ -116,36 +116,39 @@ class Fleet:
         @return: the connection's protocol.
         """
         try:
-            device = self._admit(knock)
-        except Refusal as refusal:
-            peer = str(knock.transport.getPeer())
+            device = self._authenticate(request)
+        except RequestRefused as refusal:
+            peer = str(request.transport.getPeer())
             self.log.warn("an agent at {peer} is refused: {reason}", peer=peer, reason=str(refusal))
-            answer = refusal.answer
-            return Answering(knock, self.edge.clock, lambda knock, body: answer)
+            answer = refusal.response
+            return RequestProtocol(request, self.edge.clock, lambda request, body: answer)
         tunnel = build(device)
-        tunnel.session.whenUp().addCallback(lambda _: self._bind(tunnel))
-        return upgraded(knock, _Given(tunnel.session), self.edge.clock, limits)
+        tunnel.session.whenUp().addCallback(lambda _: self._register(tunnel))
+        return upgradeToWebSocket(request, _SingleProtocolFactory(tunnel.session), self.edge.clock, limits)
 
-    def _admit(self, knock: Knock) -> Any:
+    def _authenticate(self, request: TakenOverRequest) -> Any:
         """
-        @raise Refusal: not now, or not this one.
+        @raise RequestRefused: not now, or not this one.
         """
         if self.edge.stopping:
-            raise Refusal(message(503, "this edge is about to stop", (b"Retry-After", b"5")), "this edge is about to stop")
-        device = self.bootstrap.deviceOf(knock)
+            raise RequestRefused(
+                messageResponse(503, "this edge is about to stop", (b"Retry-After", b"5")),
+                "this edge is about to stop",
+            )
+        device = self.bootstrap.authenticateDevice(request)
         now = self.edge.clock.seconds()
-        binds = self._binds.setdefault((device.tenant, device.uid), deque())
-        while binds and binds[0] <= now - BIND_SECONDS:
-            binds.popleft()
-        if len(binds) >= BINDS:
-            raise Refusal(
-                message(429, "this device connects too often", (b"Retry-After", b"10")),
+        connectTimes = self._connectTimes.setdefault((device.tenant, device.uid), deque())
+        while connectTimes and connectTimes[0] <= now - CONNECT_WINDOW_SECONDS:
+            connectTimes.popleft()
+        if len(connectTimes) >= MAX_CONNECTS:
+            raise RequestRefused(
+                messageResponse(429, "this device connects too often", (b"Retry-After", b"10")),
                 f"device {device.agent} connects too often: are there two of it?",
             )
-        binds.append(now)
+        connectTimes.append(now)
         return device
 
-    def _bind(self, tunnel: DeviceTunnel) -> None:
+    def _register(self, tunnel: DeviceTunnel) -> None:
         device = tunnel.device
         key = device.tenant, device.uid
         try:
@@ -156,35 +159,39 @@ class Fleet:
             return
         self._tunnels[key] = tunnel
         tunnel.whenLost().addCallback(self._lost, tunnel)
-        self.heard(tunnel)
+        self.deviceSeen(tunnel)
 
-    def heard(self, tunnel: DeviceTunnel) -> None:
+    def deviceSeen(self, tunnel: DeviceTunnel) -> None:
         """
         A device has given a sign of life.
         """
-        self.bootstrap.devices.heard(tunnel.device)
-        if self._heard is not None:
-            self._heard(tunnel.device)
+        self.bootstrap.devices.markSeen(tunnel.device)
+        if self._onSeen is not None:
+            self._onSeen(tunnel.device)
 
     def _lost(self, reason: SessionLost, tunnel: DeviceTunnel) -> SessionLost:
         device = tunnel.device
         key = device.tenant, device.uid
         if self._tunnels.get(key) is tunnel:
             del self._tunnels[key]
-            self._forgetBinds()
-            if self._gone is not None:
-                self._gone(device)
+            self._discardConnectTimes()
+            if self._onLost is not None:
+                self._onLost(device)
         return reason
 
-    def _forgetBinds(self) -> None:
+    def _discardConnectTimes(self) -> None:
         """
         Those of devices that are gone are kept only as long as they count.
         """
-        if len(self._binds) > 2 * len(self._tunnels) + 64:
-            since = self.edge.clock.seconds() - BIND_SECONDS
-            self._binds = {key: binds for key, binds in self._binds.items() if binds and binds[-1] > since}
+        if len(self._connectTimes) > 2 * len(self._tunnels) + 64:
+            since = self.edge.clock.seconds() - CONNECT_WINDOW_SECONDS
+            self._connectTimes = {
+                key: connectTimes
+                for key, connectTimes in self._connectTimes.items()
+                if connectTimes and connectTimes[-1] > since
+            }
 
-    def _changed(self, device: Any) -> None:
+    def _deviceChanged(self, device: Any) -> None:
         """
         From the book: somebody has decided about a device.
         """
@@ -194,13 +201,13 @@ class Fleet:
 
 
 @implementer(IStreamClientEndpoint)
-class _Dial:
+class _DeviceEndpoint:
     """
     Looks for a device, and dials.
     """
 
-    def __init__(self, fleet: Fleet, tenant: str, uid: str, target: Target) -> None:
-        self._fleet = fleet
+    def __init__(self, connections: DeviceConnections, tenant: str, uid: str, target: Target) -> None:
+        self._connections = connections
         self._key = tenant, uid
         self._target = target
 
@@ -208,16 +215,16 @@ class _Dial:
         """
         As in L{IStreamClientEndpoint}.
         """
-        tunnel = self._fleet.find(*self._key)
+        tunnel = self._connections.find(*self._key)
         if tunnel is None:
-            return fail(NoConnection("no connection: the device is not there"))
+            return fail(DeviceNotConnected("no connection: the device is not there"))
         try:
-            return tunnel.way(self._target).connect(protocolFactory)
+            return tunnel.targetEndpoint(self._target).connect(protocolFactory)
         except UsageError:                    # a name that this version cannot say
             return fail()
 
 
-class _Given(Factory):
+class _SingleProtocolFactory(Factory):
     """
     Builds what there is.
     """
@@ -234,13 +241,13 @@ class _Given(Factory):
         return self._protocol
 
 
-def upgraded(knock: Knock, factory: IProtocolFactory, clock: Any, limits: WebSocketLimits) -> Any:
+def upgradeToWebSocket(request: TakenOverRequest, factory: IProtocolFactory, clock: Any, limits: WebSocketLimits) -> Any:
     """
     Make a WebSocket of a connection.
     """
     protocol = upgrade(
-        knock.transport, knock.octets, factory, clock=clock, subprotocols=SUBPROTOCOLS, limits=limits,
+        request.transport, request.octets, factory, clock=clock, subprotocols=SUBPROTOCOLS, limits=limits,
     )
-    if knock.leftover:
-        protocol.dataReceived(knock.leftover)
+    if request.leftover:
+        protocol.dataReceived(request.leftover)
     return protocol

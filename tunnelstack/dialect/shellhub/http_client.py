@@ -15,31 +15,31 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStream
 from twisted.internet.ssl import optionsForClientTLS
 
 from tunnelstack.errors import PeerError, Unavailable
-from tunnelstack.exchange.errors import ExchangeFailed, Kind
+from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.traits import Timeouts
-from tunnelstack.transport.host_endpoint import hostEndpoint, tooLate
+from tunnelstack.transport.host_endpoint import connectTimedOut, hostEndpoint
 from tunnelstack.wire.http1.head import Fields, RequestHead, ResponseHead
 from tunnelstack.wire.records.shellhub_bootstrap import BODY
 
-ASK_SECONDS = 30.0
+REQUEST_SECONDS = 30.0
 """Seconds for a request and its answer."""
 
 
-class NotAnswered(Unavailable):
+class NoResponse(Unavailable):
     """
     The server did not answer, or not with a whole answer.
     """
 
 
-class AnswerTooLong(PeerError):
+class ResponseTooLong(PeerError):
     """
     The server's answer has more octets than any it should have.
     """
 
 
 @frozen
-class Said:
+class ServerResponse:
     """
     An answer.
     """
@@ -55,7 +55,7 @@ class Said:
         return self.head.status
 
 
-class Server:
+class APIClient:
     """
     Where a server is.
     """
@@ -85,15 +85,20 @@ class Server:
             endpoint = hostEndpoint(reactor, host, parts.port or (443 if secure else 80))
             if secure:
                 endpoint = wrapClientTLS(contextFactory or optionsForClientTLS(host), endpoint)
-        self._pool = ExchangePool(endpoint, clock=reactor, timeouts=Timeouts(first=ASK_SECONDS, idle=ASK_SECONDS), kept=5.0)
+        self._pool = ExchangePool(
+            endpoint,
+            clock=reactor,
+            timeouts=Timeouts(first=REQUEST_SECONDS, idle=REQUEST_SECONDS),
+            idleSeconds=5.0,
+        )
 
-    def get(self, path: str) -> Deferred[Said]:
+    def get(self, path: str) -> Deferred[ServerResponse]:
         """
-        @return: the answer; fails with L{NotAnswered} or L{AnswerTooLong}.
+        @return: the answer; fails with L{NoResponse} or L{ResponseTooLong}.
         """
-        return self._ask(b"GET", path, [], None)
+        return self._request(b"GET", path, [], None)
 
-    def post(self, path: str, body: bytes, token: str = "") -> Deferred[Said]:
+    def post(self, path: str, body: bytes, token: str = "") -> Deferred[ServerResponse]:
         """
         @param body: JSON.
         @param token: a bearer token, where one is to be shown.
@@ -101,20 +106,20 @@ class Server:
         fields = [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body))]
         if token:
             fields.append((b"Authorization", b"Bearer " + token.encode("ascii")))
-        return self._ask(b"POST", path, fields, body)
+        return self._request(b"POST", path, fields, body)
 
-    def _ask(self, method: bytes, path: str, fields: Fields, body: bytes | None) -> Deferred[Said]:
-        answer = _Answer()
+    def _request(self, method: bytes, path: str, fields: Fields, body: bytes | None) -> Deferred[ServerResponse]:
+        answer = _ResponseCollector()
         exchange = answer.exchange = self._pool.exchange(answer)
         head = [(b"Host", self._host), (b"User-Agent", self._agent), (b"Accept", b"application/json"), *fields]
         exchange.sendHead(RequestHead(method, (self._base + path).encode("ascii"), head))
         if body:
             exchange.write(body)
         exchange.end()
-        return answer.said.addTimeout(ASK_SECONDS, self._clock, tooLate)
+        return answer.response.addTimeout(REQUEST_SECONDS, self._clock, connectTimedOut)
 
 
-class _Answer:
+class _ResponseCollector:
     """
     Collects it.
     """
@@ -122,7 +127,7 @@ class _Answer:
     exchange: Any
 
     def __init__(self) -> None:
-        self.said: Deferred[Said] = Deferred(self._cancelled)
+        self.response: Deferred[ServerResponse] = Deferred(self._cancelled)
         self._head: ResponseHead | None = None
         self._body = b""
 
@@ -143,8 +148,8 @@ class _Answer:
         """
         self._body += octets
         if len(self._body) > BODY:
-            self.exchange.cancel(Kind.GONE)
-            self._tell(lambda: self.said.errback(AnswerTooLong("the server's answer is too long", limit=BODY)))
+            self.exchange.cancel(FailureKind.CLIENT_CLOSED)
+            self._fire(lambda: self.response.errback(ResponseTooLong("the server's answer is too long", limit=BODY)))
 
     def ended(self, trailers: Any) -> None:
         """
@@ -152,17 +157,17 @@ class _Answer:
         """
         assert self._head is not None
         head = self._head
-        self._tell(lambda: self.said.callback(Said(head, self._body)))
+        self._fire(lambda: self.response.callback(ServerResponse(head, self._body)))
 
     def failed(self, reason: ExchangeFailed) -> None:
         """
         As there.
         """
-        self._tell(lambda: self.said.errback(NotAnswered(f"the server does not answer: {reason}")))
+        self._fire(lambda: self.response.errback(NoResponse(f"the server does not answer: {reason}")))
 
-    def _tell(self, tell: Callable[[], object]) -> None:
-        if not self.said.called:
-            tell()
+    def _fire(self, fire: Callable[[], object]) -> None:
+        if not self.response.called:
+            fire()
 
-    def _cancelled(self, said: Deferred[Said]) -> None:
-        self.exchange.cancel(Kind.GONE)
+    def _cancelled(self, said: Deferred[ServerResponse]) -> None:
+        self.exchange.cancel(FailureKind.CLIENT_CLOSED)

@@ -13,7 +13,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tunnelstack.records import Knock
+from tunnelstack.records import TakenOverRequest
 from tunnelstack.wire.http1.head import Fields, ResponseHead, encode_response, values
 from tunnelstack.wire.records.shellhub_bootstrap import BODY, JSON, encode_message
 
@@ -27,7 +27,7 @@ TEXT = b"text/plain; charset=utf-8"
 
 
 @frozen
-class Answer:
+class Response:
     """
     What is said to a request.
     """
@@ -38,58 +38,58 @@ class Answer:
     fields: tuple[tuple[bytes, bytes], ...] = ()
 
 
-def message(status: int, text: str, *fields: tuple[bytes, bytes]) -> Answer:
+def messageResponse(status: int, text: str, *fields: tuple[bytes, bytes]) -> Response:
     """
     A refusal, as the genuine server writes it.
     """
-    return Answer(status, encode_message(text), fields=fields)
+    return Response(status, encode_message(text), fields=fields)
 
 
-def takeTransport(knock: Knock, protocol: Any) -> None:
+def attachProtocol(request: TakenOverRequest, protocol: Any) -> None:
     """
     Be a connection's protocol from now on.
     """
-    transport = knock.transport
+    transport = request.transport
     setattr(transport, "wrappedProtocol" if hasattr(transport, "wrappedProtocol") else "protocol", protocol)
     protocol.makeConnection(transport)
 
 
-class Answering(Protocol):
+class RequestProtocol(Protocol):
     """
     One request at a door.
 
-    @ivar knock: what was read of it so far.
+    @ivar request: what was read of it so far.
     """
 
     transport: Any
     log = Logger()
 
-    def __init__(self, knock: Knock, clock: Any, respond: Callable[[Knock, bytes], Answer]) -> None:
+    def __init__(self, request: TakenOverRequest, clock: Any, respond: Callable[[TakenOverRequest, bytes], Response]) -> None:
         """
-        @param respond: called with the knock and the body.
+        @param respond: called with the request and the body.
         """
-        self.knock = knock
+        self.request = request
         self._clock = clock
         self._respond = respond
-        self._body = knock.leftover
+        self._body = request.leftover
         self._length = 0
         self._timer: Any = None
-        takeTransport(knock, self)
+        attachProtocol(request, self)
 
     def connectionMade(self) -> None:
         """
         Wait for the body, if there is one.
         """
-        fields = self.knock.head.fields
+        fields = self.request.head.fields
         lengths = values(fields, b"content-length")
         if values(fields, b"transfer-encoding"):
-            self._say(message(411, "the body must have a length"))
+            self._sendResponse(messageResponse(411, "the body must have a length"))
         elif lengths and int(lengths[0]) > BODY:
-            self._say(message(413, "the body is too long"))
+            self._sendResponse(messageResponse(413, "the body is too long"))
         else:
             self._length = int(lengths[0]) if lengths else 0
-            self._timer = self._clock.callLater(BODY_SECONDS, self._late)
-            self._look()
+            self._timer = self._clock.callLater(BODY_SECONDS, self._bodyTimeout)
+            self._respondIfComplete()
 
     def dataReceived(self, data: bytes) -> None:
         """
@@ -97,7 +97,7 @@ class Answering(Protocol):
         """
         if self._length >= 0:
             self._body += data
-            self._look()
+            self._respondIfComplete()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
@@ -107,29 +107,29 @@ class Answering(Protocol):
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
 
-    def _look(self) -> None:
+    def _respondIfComplete(self) -> None:
         if len(self._body) < self._length:
             return
         try:
-            answer = self._respond(self.knock, self._body[: self._length])
+            answer = self._respond(self.request, self._body[: self._length])
         except Exception:
-            self.log.failure("a request at {path} could not be answered", path=self.knock.head.target.decode("latin-1"))
-            answer = message(500, "internal server error")
-        self._say(answer)
+            self.log.failure("a request at {path} could not be answered", path=self.request.head.target.decode("latin-1"))
+            answer = messageResponse(500, "internal server error")
+        self._sendResponse(answer)
 
-    def _late(self) -> None:
-        self._say(message(408, "the body did not come in time"))
+    def _bodyTimeout(self) -> None:
+        self._sendResponse(messageResponse(408, "the body did not come in time"))
 
-    def _say(self, answer: Answer) -> None:
+    def _sendResponse(self, answer: Response) -> None:
         self._length, self._body = -1, b""
-        self.transport.write(octetsOf(answer))
+        self.transport.write(responseOctets(answer))
         self.transport.loseConnection()
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = self._clock.callLater(LINGER_SECONDS, self.transport.abortConnection)
 
 
-def octetsOf(answer: Answer) -> bytes:
+def responseOctets(answer: Response) -> bytes:
     """
     @return: the answer, after which the connection ends.
     """

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tunnelstack.dialect.shellhub.http_client import Said, Server
+from tunnelstack.dialect.shellhub.http_client import APIClient, ServerResponse
 from tunnelstack.errors import PeerError, Refused, Unavailable
 from tunnelstack.wire.records.shellhub_bootstrap import (
     DEVICE_AUTH,
@@ -39,7 +39,7 @@ VERSION = "v0.26.0"
 """The agent that we are like, to a server."""
 
 
-OURS = DeviceInfo(version=VERSION, platform="native")
+DEVICE_INFO = DeviceInfo(version=VERSION, platform="native")
 
 
 class DeviceRefused(Refused):
@@ -54,14 +54,14 @@ class ServerBusy(Unavailable):
     """
 
 
-class NoServer(PeerError):
+class NotAShellHubServer(PeerError):
     """
     What answers is no ShellHub server.
     """
 
 
 @frozen(kw_only=True)
-class Identity:
+class DeviceIdentity:
     """
     What a device is made of.
 
@@ -76,7 +76,7 @@ class Identity:
     hostname: str = ""
     mac: str | None = None
     installKey: str = field(default="", repr=False)
-    info: DeviceInfo = OURS
+    info: DeviceInfo = DEVICE_INFO
 
     def request(self) -> DeviceAuth:
         """
@@ -93,14 +93,14 @@ class Registration:
     """
     What one server knows of a device, and gave it.
 
-    @ivar identity: the L{Identity}.
+    @ivar identity: the L{DeviceIdentity}.
     @ivar token: what the server gave us last, C{""} before.
     @ivar answer: all that it said then, or C{None}.
     """
 
     log = Logger()
 
-    def __init__(self, server: Server, url: str, identity: Identity, clock: Any, random: Callable[[], float]) -> None:
+    def __init__(self, server: APIClient, url: str, identity: DeviceIdentity, clock: Any, random: Callable[[], float]) -> None:
         """
         @param url: of the server, for sentences.
         @param random: a number from 0 to 1, for the time between authentications.
@@ -125,31 +125,31 @@ class Registration:
         """
         Say who the device is, and get a token.
 
-        @return: fires with the L{DeviceAuthAnswer}; fails with L{ServerBusy}, L{NoServer}, L{DeviceRefused}, or as connecting
-            does.
+        @return: fires with the L{DeviceAuthAnswer}; fails with L{ServerBusy}, L{NotAShellHubServer}, L{DeviceRefused}, or as
+            connecting does.
         """
         try:
             said = yield self._server.post(DEVICE_AUTH, encode_device_auth(self.identity.request()))
-            answer = decode_device_answer_untrusted(_good(said, self._url))
+            answer = decode_device_answer_untrusted(_successBody(said, self._url))
         except PeerError as strange:
-            raise NoServer(f"what answers at {self._url} is no ShellHub server: {strange}") from None
+            raise NotAShellHubServer(f"what answers at {self._url} is no ShellHub server: {strange}") from None
         self.answer, self.token = answer, answer.token
         return answer
 
     @inlineCallbacks
-    def begin(self) -> Any:
+    def register(self) -> Any:
         """
         What an agent asks first; then as L{authorize}.
         """
         try:
             said = yield self._server.get(f"{INFO}?agent_version={VERSION}")
-            decode_info_untrusted(_good(said, self._url))
+            decode_info_untrusted(_successBody(said, self._url))
         except PeerError as strange:
-            raise NoServer(f"what answers at {self._url} is no ShellHub server: {strange}") from None
+            raise NotAShellHubServer(f"what answers at {self._url} is no ShellHub server: {strange}") from None
         yield self.authorize()
 
     @inlineCallbacks
-    def vouch(self, username: str, key: RSAPublicKey, blob: bytes) -> Any:
+    def isKeyAuthorized(self, username: str, key: RSAPublicKey, blob: bytes) -> Any:
         """
         Ask the server whether a key may log in to this device.
 
@@ -167,13 +167,13 @@ class Registration:
         except PeerError:
             return False
 
-    def renew(self, session: Any) -> None:
+    def startRenewal(self, session: Any) -> None:
         """
         Authenticate again from time to time, as long as a session lasts.
         """
         _Renewal(self, session)
 
-    def wait(self, ask: Callable[[], None]) -> Any:
+    def scheduleRenewal(self, ask: Callable[[], None]) -> Any:
         """
         @return: the timer of the next time.
         """
@@ -190,41 +190,41 @@ class _Renewal:
     def __init__(self, registration: Registration, session: Any) -> None:
         self._registration = registration
         self._timer: Any = None
-        self._asking: Deferred[Any] | None = None
-        self._over = False
+        self._authorization: Deferred[Any] | None = None
+        self._stopped = False
         session.whenLost().addCallback(self._stop)
-        self._wait()
+        self._schedule()
 
-    def _wait(self) -> None:
-        if not self._over:
-            self._timer = self._registration.wait(self._ask)
+    def _schedule(self) -> None:
+        if not self._stopped:
+            self._timer = self._registration.scheduleRenewal(self._authorize)
 
-    def _ask(self) -> None:
-        self._asking = asking = self._registration.authorize()
+    def _authorize(self) -> None:
+        self._authorization = asking = self._registration.authorize()
         asking.addErrback(self._failed)
-        asking.addCallback(lambda _: self._wait())
+        asking.addCallback(lambda _: self._schedule())
 
     def _failed(self, failure: Failure) -> None:
-        if not self._over:
+        if not self._stopped:
             self._registration.log.warn(
                 "the device could not be authenticated again: {reason}", reason=failure.getErrorMessage(),
             )
 
     def _stop(self, reason: Any) -> Any:
-        self._over = True
+        self._stopped = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        if self._asking is not None:
-            self._asking.cancel()
+        if self._authorization is not None:
+            self._authorization.cancel()
         return reason
 
 
-def _good(said: Said, url: str) -> bytes:
+def _successBody(said: ServerResponse, url: str) -> bytes:
     """
     @return: the body of a yes.
     @raise ServerBusy: another time, perhaps.
     @raise DeviceRefused: no.
-    @raise NoServer: this is none.
+    @raise NotAShellHubServer: this is none.
     """
     if said.status == 200:
         return said.body
@@ -232,4 +232,4 @@ def _good(said: Said, url: str) -> bytes:
         raise ServerBusy(f"the server at {url} cannot say who we are now", status=said.status)
     if said.status in (400, 401, 403):
         raise DeviceRefused(f"the server at {url} does not take this device", status=said.status, said=said.body[:200])
-    raise NoServer("it answers otherwise", status=said.status)
+    raise NotAShellHubServer("it answers otherwise", status=said.status)

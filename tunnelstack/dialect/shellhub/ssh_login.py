@@ -13,19 +13,19 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThread
 
 from tunnelstack.dialect.shellhub.bootstrap import Bootstrap
-from tunnelstack.dialect.shellhub.connections import Fleet
-from tunnelstack.dialect.shellhub.v1 import ShellHub1
-from tunnelstack.dialect.shellhub.v2 import ShellHub2
+from tunnelstack.dialect.shellhub.connections import DeviceConnections
+from tunnelstack.dialect.shellhub.v1 import ShellHubV1
+from tunnelstack.dialect.shellhub.v2 import ShellHubV2
 from tunnelstack.wire.records.shellhub_bootstrap import ACCEPTED
 from tunnelstack.wire.records.shellhub_identity import fingerprint
 
-MOST_KEYS = 1024
+MAX_KEYS = 1024
 """Devices whose key is remembered; making one takes a while."""
 
-__all__ = ["Bootstrap", "Fleet", "ShellHub1", "ShellHub2", "Vouching"]
+__all__ = ["Bootstrap", "DeviceConnections", "KeyVoucher", "ShellHubV1", "ShellHubV2"]
 
 
-class Vouching:
+class KeyVoucher:
     """
     A key for each device, made when it is first needed, of which the device is told that it is good whenever it asks.
     """
@@ -48,7 +48,7 @@ class Vouching:
         @param agent: a device's name on the edge.
         @return: a Deferred of the private key to log in with there; C{None} for a device that is not known or not accepted.
         """
-        device = self._bootstrap.devices.named(agent)
+        device = self._bootstrap.devices.findByName(agent)
         if device is None or device.status != ACCEPTED:
             return None
         known = self._keys.get(device.uid)
@@ -56,9 +56,9 @@ class Vouching:
         return made.addCallback(self._vouch, device.uid)
 
     def _vouch(self, private: RSAPrivateKey, uid: str) -> Key:
-        while len(self._keys) >= MOST_KEYS and uid not in self._keys:
+        while len(self._keys) >= MAX_KEYS and uid not in self._keys:
             del self._keys[next(iter(self._keys))]
         self._keys[uid] = private
         key = Key(private)
-        self._bootstrap.vouchers.add(fingerprint(key.public().blob()), private, uid)
+        self._bootstrap.vouchedKeys.add(fingerprint(key.public().blob()), private, uid)
         return key

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import Denied, Unavailable
-from tunnelstack.handler.target_allowlist import Allowed
+from tunnelstack.handler.target_allowlist import TargetAllowlist
 from tunnelstack.handler.tcp import TCPHandler
 from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.stream.address import StreamAddress
@@ -29,7 +29,7 @@ from tunnelstack.wire.records.shellhub import (
     decode_target_untrusted,
 )
 
-HOLD_SECONDS = 0.1
+HAND_OVER_SECONDS = 0.1
 """Seconds that a server which speaks first is held back: older peers lose what comes together with our answer."""
 
 class DeviceStreams:
@@ -47,7 +47,7 @@ class DeviceStreams:
         clock: Any,
         *,
         ssh: Any = None,
-        allowed: Allowed | None = None,
+        allowed: TargetAllowlist | None = None,
         endpoint: Callable[[str, int], IStreamClientEndpoint],
     ) -> None:
         """
@@ -60,20 +60,20 @@ class DeviceStreams:
             ssh = TCPHandler(ssh, clock)
         self.sessions: dict[str, Any] = {}
         self.clock = clock
-        self.allowed = allowed or Allowed()
+        self.allowed = allowed or TargetAllowlist()
         self.endpoint = endpoint
-        self.handlers: dict[bytes, Any] = {HTTP_PROXY: _Proxies(self)}
+        self.handlers: dict[bytes, Any] = {HTTP_PROXY: _ProxyHandler(self)}
         if ssh is not None:
-            self.handlers |= {SSH_OPEN: _Opens(self, ssh), SSH_CLOSE: _Closes(self)}
+            self.handlers |= {SSH_OPEN: _SSHSessionHandler(self, ssh), SSH_CLOSE: _CloseRequestFactory(self)}
 
-    def keep(self, session: str, transport: Any) -> None:
+    def addSession(self, session: str, transport: Any) -> None:
         """
         A session has begun.
         """
         self.sessions = {name: stream for name, stream in self.sessions.items() if stream.connected}
         self.sessions[session] = transport
 
-    def close(self, session: str) -> None:
+    def closeSession(self, session: str) -> None:
         """
         End a session, if there is one of that name.
         """
@@ -83,7 +83,7 @@ class DeviceStreams:
 
 
 @implementer(IDiallingHandler)
-class _Opens:
+class _SSHSessionHandler:
     """
     SSH sessions.
     """
@@ -101,10 +101,12 @@ class _Opens:
             served: Deferred[Any] = maybeDeferred(self._ssh.connect, address)
         else:
             served = succeed(self._ssh.buildProtocol(address))
-        return served.addCallback(lambda built: None if built is None else _Kept(built, self._streams, session))
+        return served.addCallback(
+            lambda built: None if built is None else _SessionStreamProtocol(built, self._streams, session)
+        )
 
 
-class _Kept(Protocol):
+class _SessionStreamProtocol(Protocol):
     """
     Remembers whose stream it is, and is out of the way.
     """
@@ -120,11 +122,11 @@ class _Kept(Protocol):
         """
         The application has the stream.
         """
-        self._streams.keep(self._session, self.transport)
+        self._streams.addSession(self._session, self.transport)
         self.transport.handOver(self._application)
 
 
-class _Closes(Factory):
+class _CloseRequestFactory(Factory):
     """
     Requests to end a session.
     """
@@ -138,11 +140,11 @@ class _Closes(Factory):
         """
         As in L{IProtocolFactory<twisted.internet.interfaces.IProtocolFactory>}.
         """
-        self._streams.close(str(address.parameters.get("id", "")))
-        return _Done()
+        self._streams.closeSession(str(address.parameters.get("id", "")))
+        return _ClosingProtocol()
 
 
-class _Done(Protocol):
+class _ClosingProtocol(Protocol):
     transport: Any
 
     def connectionMade(self) -> None:
@@ -153,7 +155,7 @@ class _Done(Protocol):
 
 
 @implementer(IDiallingHandler)
-class _Proxies:
+class _ProxyHandler:
     """
     Connections to servers that the device can reach.
     """
@@ -176,14 +178,14 @@ class _Proxies:
             raise Denied("not-allowed", "address not allowed on the device")
         handler = TCPHandler(streams.endpoint(target.host or "127.0.0.1", target.port), streams.clock)
         dialled: Deferred[Any] = handler.connect(address)
-        return dialled.addCallbacks(lambda near: _Held(near, streams.clock), _notDialled)
+        return dialled.addCallbacks(lambda near: _DelayedHandOver(near, streams.clock), _dialFailed)
 
 
-def _notDialled(failure: Failure) -> Any:
+def _dialFailed(failure: Failure) -> Any:
     raise Unavailable(DIAL_FAILED) from failure.value
 
 
-class _Held(Protocol):
+class _DelayedHandOver(Protocol):
     """
     The stream of a proxy, from our answer until the peer has surely read it: it has spoken, or some time has passed.
     """
@@ -199,16 +201,16 @@ class _Held(Protocol):
         """
         Wait.
         """
-        self._timer = self._clock.callLater(HOLD_SECONDS, self._go, b"")
+        self._timer = self._clock.callLater(HAND_OVER_SECONDS, self._handOver, b"")
 
     def dataReceived(self, data: bytes) -> None:
         """
         It has read the answer.
         """
         self._timer.cancel()
-        self._go(data)
+        self._handOver(data)
 
-    def _go(self, data: bytes) -> None:
+    def _handOver(self, data: bytes) -> None:
         self.transport.handOver(self._application, data)
 
     def connectionLost(self, reason: Any = None) -> None:

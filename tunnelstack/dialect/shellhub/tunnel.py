@@ -21,13 +21,13 @@ from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.interfaces import ITunnel
 from tunnelstack.negotiation.errors import NegotiationRefused
-from tunnelstack.records import HTTPTo, Principal, Purpose, SSHSession, TCPTo, Visitor
+from tunnelstack.records import HTTPPurpose, Principal, Purpose, SSHPurpose, TCPPurpose, Visitor
 from tunnelstack.session.revdial.dialler import RevdialDialler
 from tunnelstack.stream.errors import SessionLost, UnsupportedPurpose
-from tunnelstack.transport.host_endpoint import tooLate
+from tunnelstack.transport.host_endpoint import connectTimedOut
 from tunnelstack.wire.records.shellhub import HANDSHAKE, HTTPProxy, SSHClose, SSHOpen, Target
 
-HERE = "127.0.0.1"
+LOCALHOST = "127.0.0.1"
 """The device itself, as its agent dials it."""
 
 
@@ -48,13 +48,13 @@ class DeviceTunnel:
         dialect: str,
         device: Any,
         session: Any,
-        reach: Callable[[Target], IStreamClientEndpoint],
+        streamEndpoint: Callable[[Target], IStreamClientEndpoint],
         *,
         clock: Any,
         timeouts: Timeouts,
     ) -> None:
         """
-        @param reach: how streams for a target are opened on this session.
+        @param streamEndpoint: how streams for a target are opened on this session.
         """
         self.dialect = dialect
         self.device = device
@@ -63,7 +63,7 @@ class DeviceTunnel:
         self.key = device.agent
         self.instance = device.uid
         self.draining = False
-        self._reach = reach
+        self._streamEndpoint = streamEndpoint
         self._clock = clock
         self._timeouts = timeouts
         self._lost = False
@@ -86,11 +86,11 @@ class DeviceTunnel:
 
     # What it carries
 
-    def way(self, target: Target) -> IStreamClientEndpoint:
+    def targetEndpoint(self, target: Target) -> IStreamClientEndpoint:
         """
         How to open a stream for a target.  It connects within L{HANDSHAKE} seconds.
         """
-        return _Way(self._reach(target), self._clock)
+        return _TimedEndpoint(self._streamEndpoint(target), self._clock)
 
     def endpointFor(self, purpose: Purpose, visitor: Visitor | None = None, *, wait: bool = False) -> IStreamClientEndpoint:
         """
@@ -99,11 +99,11 @@ class DeviceTunnel:
         @param wait: connect only once the agent has said that it knows what this is about, as is always done here.
         """
         match purpose:
-            case SSHSession(id=identifier):
-                return self.way(SSHOpen(identifier or token_hex(32)))
-            case HTTPTo(host=host, port=port) | TCPTo(host=host, port=port) if port:
+            case SSHPurpose(id=identifier):
+                return self.targetEndpoint(SSHOpen(identifier or token_hex(32)))
+            case HTTPPurpose(host=host, port=port) | TCPPurpose(host=host, port=port) if port:
                 request = visitor.trace if visitor is not None and visitor.trace else token_hex(8)
-                return self.way(HTTPProxy(host or HERE, port, request))
+                return self.targetEndpoint(HTTPProxy(host or LOCALHOST, port, request))
         raise UnsupportedPurpose(f"the dialect {self.dialect} cannot carry this", purpose=type(purpose).__name__)
 
     def exchange(self, purpose: Purpose, receiver: Any, visitor: Visitor | None = None) -> Any:
@@ -112,7 +112,7 @@ class DeviceTunnel:
         """
         if self.draining:
             raise Busy("The agent of this site is about to stop.")
-        where = (purpose.host, purpose.port) if isinstance(purpose, HTTPTo) else ("", 0)
+        where = (purpose.host, purpose.port) if isinstance(purpose, HTTPPurpose) else ("", 0)
         pool = self._pools.get(where)
         if pool is None:
             pool = self._pools[where] = ExchangePool(
@@ -126,7 +126,7 @@ class DeviceTunnel:
 
         @return: fires once it has been asked.
         """
-        asked: Deferred[Any] = self.way(SSHClose(session)).connect(Factory.forProtocol(_Asked))
+        asked: Deferred[Any] = self.targetEndpoint(SSHClose(session)).connect(Factory.forProtocol(_CloseRequestProtocol))
         return asked.addCallback(lambda _: None)
 
     def ping(self) -> Deferred[float]:
@@ -173,7 +173,7 @@ class DeviceTunnel:
 
 
 @implementer(IStreamClientEndpoint)
-class _Way:
+class _TimedEndpoint:
     """
     Bounds the time of an opening, and marks streams whose far end has no halves.
     """
@@ -187,16 +187,16 @@ class _Way:
         As in L{IStreamClientEndpoint}.
         """
         opened: Deferred[Any] = self._endpoint.connect(protocolFactory)
-        opened.addTimeout(HANDSHAKE, self._clock, tooLate)
-        return opened.addCallback(_wholly)
+        opened.addTimeout(HANDSHAKE, self._clock, connectTimedOut)
+        return opened.addCallback(_withoutHalfClose)
 
 
-def _wholly(protocol: Any) -> Any:
-    protocol.transport.endsWhole = True
+def _withoutHalfClose(protocol: Any) -> Any:
+    protocol.transport.endsBothDirections = True
     return protocol
 
 
-class _Asked(Protocol):
+class _CloseRequestProtocol(Protocol):
     """
     Everything is said; genuine agents end their half when they have done it.
     """

@@ -12,12 +12,12 @@ from urllib.parse import parse_qs
 from twisted.internet.interfaces import IStreamClientEndpoint
 from zope.interface import implementer
 
-from tunnelstack.dialect.shellhub.connections import Fleet, upgraded
-from tunnelstack.dialect.shellhub.http_server import TEXT, Answer, Answering
+from tunnelstack.dialect.shellhub.connections import DeviceConnections, upgradeToWebSocket
+from tunnelstack.dialect.shellhub.http_server import TEXT, RequestProtocol, Response
 from tunnelstack.dialect.shellhub.tunnel import DeviceTunnel
 from tunnelstack.interfaces import IDialect
 from tunnelstack.negotiation.http_request import requestEndpoint
-from tunnelstack.records import HTTPDoor, Knock, Principal
+from tunnelstack.records import HTTPDoor, Principal, TakenOverRequest
 from tunnelstack.session.revdial.dialler import STREAM_LIMITS, RevdialDialler
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.transport.websocket.settings import WebSocketLimits
@@ -39,67 +39,67 @@ LIMITS = WebSocketLimits(keepalive=PING, keepaliveTimeout=PONG - PING, pongOnly=
 
 
 @implementer(IDialect)
-class ShellHub1:
+class ShellHubV1:
     """
     Where agents of version 1 come in, and pick up what they are asked for.
     """
 
     name = NAME
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, connections: DeviceConnections) -> None:
         """
-        @param fleet: is shared with version 2, which has the doors of plain HTTP.
+        @param connections: is shared with version 2, which has the doors of plain HTTP.
         """
-        self.fleet = fleet
+        self.connections = connections
 
     def doors(self, edge: Any) -> list[HTTPDoor]:
         """
         As in L{IDialect}.
         """
-        self.fleet.join(edge)
+        self.connections.attach(edge)
         return [
-            HTTPDoor(path=CONNECTION.encode(), takeOver=self._enter),
-            HTTPDoor(path=PICK_UP.encode(), takeOver=self._pickUp),
+            HTTPDoor(path=CONNECTION.encode(), onRequest=self._acceptAgent),
+            HTTPDoor(path=PICK_UP.encode(), onRequest=self._acceptPickUp),
         ]
 
-    def _enter(self, knock: Knock) -> Any:
-        return self.fleet.enter(knock, LIMITS, partial(self._build, knock.transport.getPeer()))
+    def _acceptAgent(self, request: TakenOverRequest) -> Any:
+        return self.connections.acceptAgent(request, LIMITS, partial(self._buildTunnel, request.transport.getPeer()))
 
-    def _build(self, peer: Any, device: Any) -> DeviceTunnel:
-        edge = self.fleet.edge
+    def _buildTunnel(self, peer: Any, device: Any) -> DeviceTunnel:
+        edge = self.connections.edge
         session = RevdialDialler(
-            self.fleet.pickUps, PICK_UP, clock=edge.clock,
+            self.connections.pickUps, PICK_UP, clock=edge.clock,
             address=StreamAddress(
                 key=device.agent, principal=Principal(agent=device.agent, tenant=device.tenant), dialect=NAME, peer=peer,
             ),
         )
         tunnel = DeviceTunnel(
-            NAME, device, session, partial(reach, session), clock=edge.clock, timeouts=self.fleet.timeouts,
+            NAME, device, session, partial(streamEndpoint, session), clock=edge.clock, timeouts=self.connections.timeouts,
         )
 
         def watch(_: Any) -> None:
-            session.transport.answered = lambda: self.fleet.heard(tunnel)
+            session.transport.onPeerAlive = lambda: self.connections.deviceSeen(tunnel)
 
         session.whenUp().addCallback(watch)
         return tunnel
 
-    def _pickUp(self, knock: Knock) -> Any:
+    def _acceptPickUp(self, request: TakenOverRequest) -> Any:
         """
         A connection that somebody has asked for, or says so.
         """
-        query = parse_qs(knock.head.target.partition(b"?")[2].decode("latin-1"), max_num_fields=16)
+        query = parse_qs(request.head.target.partition(b"?")[2].decode("latin-1"), max_num_fields=16)
         identifier, ticket = query.get("revdial.dialer", [""])[0], query.get("uuid", [""])[0]
-        factory = self.fleet.pickUps.take(identifier, ticket)
+        factory = self.connections.pickUps.take(identifier, ticket)
         if factory is None:
-            self.fleet.log.warn("a pick-up from {peer} that nobody asked for", peer=str(knock.transport.getPeer()))
-            return Answering(knock, self.fleet.edge.clock, lambda knock, body: _UNKNOWN)
-        return upgraded(knock, factory, self.fleet.edge.clock, STREAM_LIMITS)
+            self.connections.log.warn("a pick-up from {peer} that nobody asked for", peer=str(request.transport.getPeer()))
+            return RequestProtocol(request, self.connections.edge.clock, lambda request, body: _UNKNOWN)
+        return upgradeToWebSocket(request, factory, self.connections.edge.clock, STREAM_LIMITS)
 
 
-_UNKNOWN = Answer(400, UNKNOWN_DIALLER, TEXT, ((b"X-Content-Type-Options", b"nosniff"),))
+_UNKNOWN = Response(400, UNKNOWN_DIALLER, TEXT, ((b"X-Content-Type-Options", b"nosniff"),))
 
 
-def reach(session: Any, target: Target) -> IStreamClientEndpoint:
+def streamEndpoint(session: Any, target: Target) -> IStreamClientEndpoint:
     """
     How to open a stream for a target on a session with an agent of version 1.
     """

@@ -14,17 +14,17 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.dialect.shellhub.connections import Fleet
+from tunnelstack.dialect.shellhub.connections import DeviceConnections
 from tunnelstack.dialect.shellhub.tunnel import DeviceTunnel
 from tunnelstack.interfaces import IDialect
 from tunnelstack.negotiation.endpoint import NegotiatingEndpoint
-from tunnelstack.records import HTTPDoor, Knock, Principal
+from tunnelstack.records import HTTPDoor, Principal, TakenOverRequest
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.transport.websocket.settings import WebSocketLimits
-from tunnelstack.wire.negotiation.base import Then
-from tunnelstack.wire.negotiation.json_object import Sender
-from tunnelstack.wire.negotiation.multistream.initiator import Initiator
+from tunnelstack.wire.negotiation.base import NegotiationSequence
+from tunnelstack.wire.negotiation.json_object import JSONInitiator
+from tunnelstack.wire.negotiation.multistream.initiator import MultistreamInitiator
 from tunnelstack.wire.records.shellhub import (
     CONNECTION,
     ENVELOPES,
@@ -45,60 +45,62 @@ LIMITS = WebSocketLimits(closeFrame=False)
 
 
 @implementer(IDialect)
-class ShellHub2:
+class ShellHubV2:
     """
     Where agents of version 2 come in, and all agents are told who they are.
     """
 
     name = NAME
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, connections: DeviceConnections) -> None:
         """
-        @param fleet: may be shared with version 1.
+        @param connections: may be shared with version 1.
         """
-        self.fleet = fleet
+        self.connections = connections
 
     def doors(self, edge: Any) -> list[HTTPDoor]:
         """
         As in L{IDialect}.
         """
-        self.fleet.join(edge)
-        bind = HTTPDoor(path=CONNECTION.encode(), takeOver=self._enter)
-        return [*self.fleet.bootstrap.doors(), bind]
+        self.connections.attach(edge)
+        bind = HTTPDoor(path=CONNECTION.encode(), onRequest=self._acceptAgent)
+        return [*self.connections.bootstrap.doors(), bind]
 
-    def _enter(self, knock: Knock) -> Any:
-        return self.fleet.enter(knock, LIMITS, partial(self._build, knock.transport.getPeer()))
+    def _acceptAgent(self, request: TakenOverRequest) -> Any:
+        return self.connections.acceptAgent(request, LIMITS, partial(self._buildTunnel, request.transport.getPeer()))
 
-    def _build(self, peer: Any, device: Any) -> DeviceTunnel:
-        edge = self.fleet.edge
+    def _buildTunnel(self, peer: Any, device: Any) -> DeviceTunnel:
+        edge = self.connections.edge
         session = YamuxSession(
             True, clock=edge.clock, limits=evolve(edge.sessionLimits, keepalive=0.0),
             address=StreamAddress(
                 key=device.agent, principal=Principal(agent=device.agent, tenant=device.tenant), dialect=NAME, peer=peer,
             ),
         )
-        session.listener.listen(_Nobody())
+        session.listener.listen(_RefusingFactory())
         tunnel = DeviceTunnel(
-            NAME, device, session, partial(reach, session), clock=edge.clock, timeouts=self.fleet.timeouts,
+            NAME, device, session, partial(streamEndpoint, session), clock=edge.clock, timeouts=self.connections.timeouts,
         )
-        session.whenUp().addCallback(lambda _: _Pulse(tunnel, edge.clock, self.fleet))
+        session.whenUp().addCallback(lambda _: _Keepalive(tunnel, edge.clock, self.connections))
         return tunnel
 
 
-def reach(session: Any, target: Target) -> IStreamClientEndpoint:
+def streamEndpoint(session: Any, target: Target) -> IStreamClientEndpoint:
     """
     How to open a stream for a target on a session with an agent of version 2.
     """
 
-    def negotiation() -> Then:
-        if isinstance(target, SSHClose):      # nothing follows the object, and nothing answers it
-            return Then(Initiator(name_of(target)), Sender(encode_target(target), codec=ENVELOPES))
-        return Then(Initiator(name_of(target)), asking(target))
+    def negotiation() -> NegotiationSequence:
+        if isinstance(target, SSHClose):  # nothing follows the object, and nothing answers it
+            return NegotiationSequence(
+                MultistreamInitiator(name_of(target)), JSONInitiator(encode_target(target), codec=ENVELOPES)
+            )
+        return NegotiationSequence(MultistreamInitiator(name_of(target)), asking(target))
 
     return NegotiatingEndpoint(session.connector, negotiation, HANDSHAKE)
 
 
-class _Nobody(Factory):
+class _RefusingFactory(Factory):
     """
     Agents open no streams; one that does is reset.
     """
@@ -112,34 +114,34 @@ class _Nobody(Factory):
         return None
 
 
-class _Pulse:
+class _Keepalive:
     """
     A ping, 35 seconds after the answer to the last one; an agent that does not answer is sent away, so that it comes again.
     """
 
-    def __init__(self, tunnel: DeviceTunnel, clock: Any, fleet: Fleet) -> None:
+    def __init__(self, tunnel: DeviceTunnel, clock: Any, connections: DeviceConnections) -> None:
         self._tunnel = tunnel
         self._clock = clock
-        self._fleet = fleet
+        self._connections = connections
         self._timer: Any = None
         tunnel.whenLost().addCallback(self._stop)
-        self._wait()
+        self._schedule()
 
-    def _wait(self) -> None:
-        self._timer = self._clock.callLater(PING, self._ask)
+    def _schedule(self) -> None:
+        self._timer = self._clock.callLater(PING, self._ping)
 
-    def _ask(self) -> None:
+    def _ping(self) -> None:
         self._timer = None
         answer = self._tunnel.session.ping().addTimeout(PONG, self._clock)
-        answer.addCallbacks(self._answered, self._silent)
+        answer.addCallbacks(self._pingAnswered, self._pingTimeout)
 
-    def _answered(self, seconds: float) -> None:
-        self._fleet.heard(self._tunnel)
-        self._wait()
+    def _pingAnswered(self, seconds: float) -> None:
+        self._connections.deviceSeen(self._tunnel)
+        self._schedule()
 
-    def _silent(self, failure: Failure) -> None:
+    def _pingTimeout(self, failure: Failure) -> None:
         if self._tunnel.healthy:
-            self._fleet.log.warn(
+            self._connections.log.warn(
                 "device {device} did not answer a ping in {seconds:g} s: its connection is closed",
                 device=self._tunnel.device.agent, seconds=PONG,
             )

@@ -23,34 +23,34 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.control.auth.passwords import NOBODY, KeptPassword, keptFrom
+from tunnelstack.control.auth.passwords import UNKNOWN_USER, PasswordHash, parsePasswordHash
 from tunnelstack.control.config.records import Route
-from tunnelstack.edge.public.rate import Bucket, Rate, Rates, household
+from tunnelstack.edge.public.rate import Bucket, KeyedRates, Rate, rateLimitKey
 from tunnelstack.errors import ConfigurationError
-from tunnelstack.exchange.errors import ExchangeFailed, Kind
+from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.interfaces import IExchangeReceiver
 from tunnelstack.wire.http1.head import Fields, RequestHead, values
 
-ATTEMPTS = 5.0
+ATTEMPTS_PER_SECOND = 5.0
 """Passwords a second that one address may try."""
 
-VERIFYING = 4
+MAX_VERIFYING = 4
 """Passwords that are looked at at a time: each takes a thread and 16 MiB."""
 
 REMEMBERED = 1024
 """Visitors whose passwords were right, and need not be hashed again."""
 
-PACED = 65_536
-"""Agents whose pace is remembered; when there are more, all begin anew."""
+MAX_REMEMBERED_AGENTS = 65_536
+"""Agents whose rateLimit is remembered; when there are more, all begin anew."""
 
 
-def usersOf(route: Route) -> list[KeptPassword]:
+def usersOf(route: Route) -> list[PasswordHash]:
     """
     Those a route knows by name and password.
 
     @raise ConfigurationError: its file cannot be used.
     """
-    kept = [keptFrom(line) for line in route.users]
+    kept = [parsePasswordHash(line) for line in route.users]
     if not route.usersFile:
         return kept
     try:
@@ -60,7 +60,7 @@ def usersOf(route: Route) -> list[KeptPassword]:
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.startswith("#"):
             try:
-                kept.append(keptFrom(line.strip()))
+                kept.append(parsePasswordHash(line.strip()))
             except ConfigurationError as wrong:
                 raise ConfigurationError(f"{route.usersFile}:{number}: a line {wrong}") from None
     if not kept:
@@ -69,7 +69,7 @@ def usersOf(route: Route) -> list[KeptPassword]:
 
 
 @frozen
-class Rule:
+class AddressRule:
     """
     One line of a list of addresses.
 
@@ -80,15 +80,15 @@ class Rule:
     network: IPv4Network | IPv6Network | None
 
 
-def readRule(text: str) -> Rule:
+def parseAddressRule(text: str) -> AddressRule:
     """
     @param text: C{"allow 10.0.0.0/8"}, C{"deny all"}; L{tunnelstack.control.config.records} has seen that it is one.
     """
     verb, _, which = text.partition(" ")
-    return Rule(verb == "allow", None if which == "all" else ip_network(which))
+    return AddressRule(verb == "allow", None if which == "all" else ip_network(which))
 
 
-def admitted(rules: Iterable[Rule], address: str) -> bool:
+def isAddressAllowed(rules: Iterable[AddressRule], address: str) -> bool:
     """
     Whether an address is let in: by the first rule that fits.  If none does, it is unless the list lets somebody in by name.
     """
@@ -104,7 +104,7 @@ def admitted(rules: Iterable[Rule], address: str) -> bool:
     return not allows
 
 
-def believedAddress(fields: Fields, peer: str, trusts: Callable[[str], bool]) -> str:
+def forwardedAddress(fields: Fields, peer: str, isTrusted: Callable[[str], bool]) -> str:
     """
     Where a request comes from: the last address of C{X-Forwarded-For} that is not a trusted proxy's own.
 
@@ -116,77 +116,81 @@ def believedAddress(fields: Fields, peer: str, trusts: Callable[[str], bool]) ->
         if not address:
             continue
         peer = address
-        if not trusts(address):
+        if not isTrusted(address):
             break
     return peer
 
 
-class Passwords:
+class BasicAuthenticator:
     """
     Who may come in with name and password.
     """
 
     log = Logger()
 
-    def __init__(self, users: Iterable[KeptPassword], realm: str, clock: Any) -> None:
+    def __init__(self, users: Iterable[PasswordHash], realm: str, clock: Any) -> None:
         """
         @param clock: the reactor; its threads do the hashing, where it has any.
         """
         self._users = {kept.user: kept for kept in users}
         self._clock = clock
         self._pool = getattr(clock, "getThreadPool", lambda: None)
-        self._right: dict[bytes, str] = {}
+        self._cache: dict[bytes, str] = {}
         self._key = secrets.token_bytes(32)
-        self._attempts = Rates(ATTEMPTS, 4 * ATTEMPTS)
+        self._attempts = KeyedRates(ATTEMPTS_PER_SECOND, 4 * ATTEMPTS_PER_SECOND)
         self._verifying = 0
         plain = realm.replace("\\", "").replace('"', "")
-        self._asks: Fields = [(b"WWW-Authenticate", f'Basic realm="{plain}", charset="UTF-8"'.encode())]
+        self._challengeFields: Fields = [(b"WWW-Authenticate", f'Basic realm="{plain}", charset="UTF-8"'.encode())]
 
     def verify(self, head: RequestHead, address: str) -> ExchangeFailed | Deferred[ExchangeFailed | None] | None:
         """
         @return: C{None} to let the request in, why not, or a Deferred of that.
         """
         shown = values(head.fields, b"authorization")
-        pair = _pair(shown[0]) if len(shown) == 1 else None
+        pair = _basicCredentials(shown[0]) if len(shown) == 1 else None
         if pair is None:
-            return self._unknown()
+            return self._challenge()
         digest = hmac.digest(self._key, b"%d:" % len(pair[0]) + b"\0".join(pair), "sha256")
-        if digest in self._right:
+        if digest in self._cache:
             return None
-        who = household(address)
-        if self._verifying >= VERIFYING or (who and not self._attempts.take(who, self._clock.seconds())):
-            return ExchangeFailed(Kind.TOO_OFTEN, "Too many passwords are tried here; try again in a moment.", retryAfter=1)
+        who = rateLimitKey(address)
+        if self._verifying >= MAX_VERIFYING or (who and not self._attempts.take(who, self._clock.seconds())):
+            return ExchangeFailed(
+                FailureKind.RATE_LIMITED,
+                "Too many passwords are tried here; try again in a moment.",
+                retryAfter=1,
+            )
         self._verifying += 1
         user = pair[0].decode("utf-8", "replace")
-        kept = self._users.get(user, NOBODY)
-        return self._fits(kept, pair[1]).addCallback(self._known, digest, user, address)
+        kept = self._users.get(user, UNKNOWN_USER)
+        return self._verifyHash(kept, pair[1]).addCallback(self._checked, digest, user, address)
 
-    def _fits(self, kept: KeptPassword, password: bytes) -> Deferred[bool]:
+    def _verifyHash(self, kept: PasswordHash, password: bytes) -> Deferred[bool]:
         pool: Any = self._pool()
         if pool is None:
-            asked: Deferred[bool] = maybeDeferred(kept.fits, password)
+            asked: Deferred[bool] = maybeDeferred(kept.verify, password)
         else:
-            asked = deferToThreadPool(self._clock, pool, kept.fits, password)
+            asked = deferToThreadPool(self._clock, pool, kept.verify, password)
         return asked.addBoth(self._verified)
 
     def _verified(self, result: Any) -> Any:
         self._verifying -= 1
         return result
 
-    def _known(self, fits: bool, digest: bytes, user: str, address: str) -> ExchangeFailed | None:
+    def _checked(self, fits: bool, digest: bytes, user: str, address: str) -> ExchangeFailed | None:
         if not fits or user not in self._users:
             self.log.info("a wrong password for {user} from {visitor}", user=user[:64], visitor=address, status="visitor")
-            return self._unknown()
-        if len(self._right) >= REMEMBERED:
-            self._right.clear()
-        self._right[digest] = user
+            return self._challenge()
+        if len(self._cache) >= REMEMBERED:
+            self._cache.clear()
+        self._cache[digest] = user
         return None
 
-    def _unknown(self) -> ExchangeFailed:
-        return ExchangeFailed(Kind.WHO, fields=self._asks)
+    def _challenge(self) -> ExchangeFailed:
+        return ExchangeFailed(FailureKind.UNAUTHORIZED, fields=self._challengeFields)
 
 
-def _pair(shown: bytes) -> tuple[bytes, bytes] | None:
+def _basicCredentials(shown: bytes) -> tuple[bytes, bytes] | None:
     """
     Name and password of an C{Authorization} field.
     """
@@ -201,7 +205,7 @@ def _pair(shown: bytes) -> tuple[bytes, bytes] | None:
 
 
 @frozen
-class Pace:
+class AgentRateLimit:
     """
     How much may be asked of one agent.
     """
@@ -210,7 +214,7 @@ class Pace:
     buckets: tuple[Bucket, ...]
 
 
-class Paces:
+class AgentRateLimits:
     """
     How much may be asked of each agent, as its credential says, or else the configuration for all.
 
@@ -225,7 +229,7 @@ class Paces:
             L{TokenRecord<tunnelstack.control.config.records.TokenRecord>}, or C{None}.
         """
         self._record = record
-        self._paces: dict[tuple[str, float, int], Pace] = {}                  # by agent and what it may
+        self._limitsByRate: dict[tuple[str, float, int], AgentRateLimit] = {}                  # by agent and what it may
         self.configure(limits)
 
     def configure(self, limits: Any) -> None:
@@ -233,47 +237,49 @@ class Paces:
         From now on, other numbers for those whose credentials name none.
         """
         self._limits = limits
-        self._known: dict[tuple[str, str], tuple[Any, Pace | None]] = {}      # with the record it was made from
+        self._checked: dict[tuple[str, str], tuple[Any, AgentRateLimit | None]] = {}      # with the record it was made from
 
-    def find(self, principal: Any) -> Pace | None:
+    def find(self, principal: Any) -> AgentRateLimit | None:
         """
         @return: C{None} for an agent that may be asked anything.
         """
         record = self._record(principal.token)
         who = principal.agent, principal.token
-        known = self._known.get(who)
+        known = self._checked.get(who)
         if known is not None and known[0] is record:
             return known[1]
-        if max(len(self._known), len(self._paces)) >= PACED:
-            self._known.clear()
-            self._paces.clear()
-        pace = self._pace(principal.agent, record)
-        self._known[who] = (record, pace)
-        return pace
+        if max(len(self._checked), len(self._limitsByRate)) >= MAX_REMEMBERED_AGENTS:
+            self._checked.clear()
+            self._limitsByRate.clear()
+        rateLimit = self._limitOf(principal.agent, record)
+        self._checked[who] = (record, rateLimit)
+        return rateLimit
 
-    def _pace(self, agent: str, record: Any) -> Pace | None:
+    def _limitOf(self, agent: str, record: Any) -> AgentRateLimit | None:
         perSecond = getattr(record, "requestsPerSecond", 0) or self._limits.agentRequestsPerSecond
         octets = getattr(record, "octetsPerSecond", 0) or self._limits.agentOctetsPerSecond
         if not (perSecond or octets):
             return None
         what = agent, perSecond, octets
-        pace = self._paces.get(what)
-        if pace is None:
-            pace = self._paces[what] = Pace(Rate(perSecond) if perSecond else None, (Bucket(octets),) if octets else ())
-        return pace
+        rateLimit = self._limitsByRate.get(what)
+        if rateLimit is None:
+            rateLimit = self._limitsByRate[what] = AgentRateLimit(
+                Rate(perSecond) if perSecond else None, (Bucket(octets),) if octets else ()
+            )
+        return rateLimit
 
 
-class Policy:
+class AccessPolicy:
     """
     What one route asks of its visitors.
 
     @ivar redirect: who comes by plain HTTP is sent to where it is secure.
     @ivar buckets: for the octets of its exchanges.
-    @ivar guards: it keeps somebody out.
+    @ivar restricts: it keeps somebody out.
     @ivar names: it asks for name and password, which are for the edge alone.
     """
 
-    __slots__ = ("_passwords", "_rate", "_rules", "buckets", "guards", "names", "redirect")
+    __slots__ = ("_passwords", "_rate", "_rules", "authenticates", "buckets", "redirect", "restricts")
 
     def __init__(self, route: Route, clock: Any) -> None:
         """
@@ -282,77 +288,77 @@ class Policy:
         self.redirect = route.redirect
         self.buckets = (Bucket(route.octetsPerSecond),) if route.octetsPerSecond else ()
         self._rate = Rate(route.requestsPerSecond, route.burst) if route.requestsPerSecond else None
-        self._rules = tuple(map(readRule, route.visitors))
+        self._rules = tuple(map(parseAddressRule, route.visitors))
         users = usersOf(route)
-        self._passwords = Passwords(users, route.realm or route.host, clock) if users else None
-        self.names = self._passwords is not None
-        self.guards = self.names or bool(self._rules)
+        self._passwords = BasicAuthenticator(users, route.realm or route.host, clock) if users else None
+        self.authenticates = self._passwords is not None
+        self.restricts = self.authenticates or bool(self._rules)
 
     @staticmethod
-    def of(route: Route, clock: Any) -> Policy | None:
+    def of(route: Route, clock: Any) -> AccessPolicy | None:
         """
         @return: C{None} for a route that asks nothing of anybody.
         """
         plain = Route(host=route.host, to=route.to, path=route.path)
-        return None if route == plain else Policy(route, clock)
+        return None if route == plain else AccessPolicy(route, clock)
 
-    def judge(self, head: RequestHead, address: str, now: float) -> ExchangeFailed | Deferred[ExchangeFailed | None] | None:
+    def check(self, head: RequestHead, address: str, now: float) -> ExchangeFailed | Deferred[ExchangeFailed | None] | None:
         """
         @param address: where the request comes from.
         @return: C{None} to let it in, why not, or a Deferred of that.
         """
-        if self._rules and not admitted(self._rules, address):
-            return ExchangeFailed(Kind.FORBIDDEN)
-        late = tooOften(self._rate, now)
+        if self._rules and not isAddressAllowed(self._rules, address):
+            return ExchangeFailed(FailureKind.FORBIDDEN)
+        late = rateLimitExceeded(self._rate, now)
         if late is not None or self._passwords is None:
             return late
         return self._passwords.verify(head, address)
 
 
-def tooOften(rate: Rate | None, now: float) -> ExchangeFailed | None:
+def rateLimitExceeded(rate: Rate | None, now: float) -> ExchangeFailed | None:
     """
     @return: C{None} if there is room for one more.
     """
     wait = rate.take(now) if rate is not None else 0.0
-    return ExchangeFailed(Kind.TOO_OFTEN, retryAfter=max(1, ceil(wait))) if wait else None
+    return ExchangeFailed(FailureKind.RATE_LIMITED, retryAfter=max(1, ceil(wait))) if wait else None
 
 
 @implementer(IExchangeReceiver)
-class Waiting:
+class PendingRequest:
     """
     A request whose visitor is being found out; what comes of it meanwhile is kept, and little does, because its connection is
     paused.
     """
 
     def __init__(
-        self, exchange: Any, judged: Deferred[ExchangeFailed | None], go: Callable[[], Any], stop: Callable[[Any], Any]
+        self, exchange: Any, decision: Deferred[ExchangeFailed | None], go: Callable[[], Any], stop: Callable[[Any], Any]
     ) -> None:
         """
         @param go: asks the tunnel; gives the receiver of the request.
         @param stop: answers with what is wrong; gives the receiver of the rest.
         """
         self._exchange = exchange
-        self._kept: list[tuple[str, Any]] = []
+        self._buffered: list[tuple[str, Any]] = []
         self._receiver: Any = None
         exchange.pauseProducing()
-        judged.addErrback(self._defect).addCallback(self._judged, go, stop)
+        decision.addErrback(self._unexpectedError).addCallback(self._decided, go, stop)
 
-    def _defect(self, failure: Failure) -> ExchangeFailed:
-        Passwords.log.failure("a password could not be looked at", failure=failure)
-        return ExchangeFailed(Kind.BROKEN, status=500)
+    def _unexpectedError(self, failure: Failure) -> ExchangeFailed:
+        BasicAuthenticator.log.failure("a password could not be looked at", failure=failure)
+        return ExchangeFailed(FailureKind.BROKEN, status=500)
 
-    def _judged(self, failed: ExchangeFailed | None, go: Callable[[], Any], stop: Callable[[Any], Any]) -> None:
-        if self._exchange.over:
+    def _decided(self, failed: ExchangeFailed | None, go: Callable[[], Any], stop: Callable[[Any], Any]) -> None:
+        if self._exchange.finished:
             return
         self._exchange.resumeProducing()
         self._receiver = receiver = go() if failed is None else stop(failed)
-        kept, self._kept = self._kept, []
-        for name, said in kept:
-            getattr(receiver, name)(said)
+        buffered, self._buffered = self._buffered, []
+        for name, value in buffered:
+            getattr(receiver, name)(value)
 
-    def _said(self, name: str, what: Any) -> None:
+    def _deliver(self, name: str, what: Any) -> None:
         if self._receiver is None:
-            self._kept.append((name, what))
+            self._buffered.append((name, what))
         else:
             getattr(self._receiver, name)(what)
 
@@ -360,30 +366,30 @@ class Waiting:
         """
         As in L{IExchangeReceiver}.
         """
-        self._said("headReceived", head)
+        self._deliver("headReceived", head)
 
     def informational(self, head: Any) -> None:
         """
         As in L{IExchangeReceiver}.
         """
-        self._said("informational", head)
+        self._deliver("informational", head)
 
     def bodyReceived(self, octets: bytes) -> None:
         """
         As in L{IExchangeReceiver}.
         """
-        self._said("bodyReceived", octets)
+        self._deliver("bodyReceived", octets)
 
     def ended(self, trailers: Any) -> None:
         """
         As in L{IExchangeReceiver}.
         """
-        self._said("ended", trailers)
+        self._deliver("ended", trailers)
 
     def failed(self, reason: Any) -> None:
         """
         As in L{IExchangeReceiver}.
         """
-        self._said("failed", reason)
+        self._deliver("failed", reason)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from tunnelstack.edge.public.rate import Rates, household
+from tunnelstack.edge.public.rate import KeyedRates, rateLimitKey
 
 resource: Any
 try:
@@ -21,16 +21,16 @@ try:
 except ImportError:                           # Windows has no such limit
     resource = None
 
-RESERVE = 64
+RESERVED_DESCRIPTORS = 64
 """Descriptors that visitors do not get: for agents' ports, certificates, logs, and whatever else a process opens."""
 
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 """Seconds between two looks whether there are descriptors again."""
 
-HUSH_SECONDS = 60.0
+WARN_INTERVAL_SECONDS = 60.0
 """Seconds for which the same thing is not said again."""
 
-UNSENT = 256 * 1024
+MAX_UNSENT_OCTETS = 256 * 1024
 """Octets that the system holds of what a visitor was not sent yet."""
 
 UNSENT_OPTION = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else None)
@@ -39,7 +39,7 @@ REMEMBERED = 65_536
 """Addresses whose newcomers are counted."""
 
 
-def mostDescriptors() -> int:
+def maxDescriptors() -> int:
     """
     How many descriptors this process may have; a very large number where nobody counts.
     """
@@ -62,7 +62,7 @@ def raiseDescriptors(wanted: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def boundUnsent(transport: Any) -> None:
+def limitUnsent(transport: Any) -> None:
     """
     Let the system hold little for a visitor who reads slowly: otherwise it takes megabytes for each, and he seems fast.
     """
@@ -70,7 +70,7 @@ def boundUnsent(transport: Any) -> None:
         transport = transport.transport
     handle = getattr(transport, "socket", None)
     if UNSENT_OPTION is not None and handle is not None and handle.family != getattr(socket, "AF_UNIX", None):
-        handle.setsockopt(socket.IPPROTO_TCP, UNSENT_OPTION, UNSENT)
+        handle.setsockopt(socket.IPPROTO_TCP, UNSENT_OPTION, MAX_UNSENT_OCTETS)
 
 
 def nextDescriptor() -> int:
@@ -85,7 +85,7 @@ def nextDescriptor() -> int:
     return descriptor
 
 
-class Accept:
+class Admission:
     """
     The listening ports of an edge, and when they listen.
 
@@ -101,33 +101,33 @@ class Accept:
         *,
         most: int,
         perSecond: float = 0,
-        trusts: Callable[[str], bool] = lambda address: False,
-        descriptors: Callable[[], int] = mostDescriptors,
+        isTrusted: Callable[[str], bool] = lambda address: False,
+        descriptors: Callable[[], int] = maxDescriptors,
         next: Callable[[], int] = nextDescriptor,
     ) -> None:
         """
         @param perSecond: new connections of one address; C{0} counts none.
-        @param trusts: whether an address is a proxy's, behind which very many are.
+        @param isTrusted: whether an address is a proxy's, behind which very many are.
         """
-        self.here = 0
+        self.connectionCount = 0
         self._clock = clock
-        self._trusts = trusts
+        self._isTrusted = isTrusted
         self._descriptors = descriptors
         self._next = next
         self._ports: set[Any] = set()
         self._paused = False
-        self._look: Any = None
-        self._said: dict[str, float] = {}
+        self._timer: Any = None
+        self._warnedUntil: dict[str, float] = {}
         self.configure(most, perSecond)
 
     def configure(self, most: int, perSecond: float) -> None:
         """
         From now on, other bounds.
         """
-        self.most = most
-        self._newcomers = Rates(perSecond, most=REMEMBERED)
+        self.maxConnections = most
+        self._connectionRates = KeyedRates(perSecond, most=REMEMBERED)
         if self._paused:
-            self._reconsider()
+            self._resumeIfPossible()
 
     @property
     def paused(self) -> bool:
@@ -138,7 +138,7 @@ class Accept:
 
     # ports
 
-    def opened(self, port: Any) -> None:
+    def addPort(self, port: Any) -> None:
         """
         A port listens.
         """
@@ -146,7 +146,7 @@ class Accept:
         if self._paused:
             port.pauseProducing()
 
-    def closed(self, port: Any) -> None:
+    def removePort(self, port: Any) -> None:
         """
         A port will listen no more.
         """
@@ -157,82 +157,86 @@ class Accept:
         Nobody comes any more.
         """
         self._ports.clear()
-        look, self._look = self._look, None
-        if look is not None:
-            look.cancel()
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
     # visitors
 
-    def admits(self, address: str) -> bool:
+    def admit(self, address: str) -> bool:
         """
         Whether a newcomer may stay: not too many came from where he comes from in the last second.
         """
-        who = household(address)
-        if not who or self._trusts(address) or self._newcomers.take(who, self._clock.seconds()):
+        who = rateLimitKey(address)
+        if not who or self._isTrusted(address) or self._connectionRates.take(who, self._clock.seconds()):
             return True
-        self.say("newcomers", "too many new connections from {visitor}, which are closed at once", visitor=address)
+        self.warnOnce("newcomers", "too many new connections from {visitor}, which are closed at once", visitor=address)
         return False
 
-    def entered(self, descriptor: int = -1) -> None:
+    def connectionOpened(self, descriptor: int = -1) -> None:
         """
         Somebody is in.
 
         @param descriptor: the number of his connection's, if it is known.
         """
-        self.here += 1
-        if self.here >= self.most:
-            self._pause("visitors", "{visitors} visitors are here: the next wait until somebody goes", visitors=self.here)
-        elif descriptor >= self._descriptors() - RESERVE:
-            self._short(descriptor)
+        self.connectionCount += 1
+        if self.connectionCount >= self.maxConnections:
+            self._pause(
+                "visitors",
+                "{visitors} visitors are here: the next wait until somebody goes",
+                visitors=self.connectionCount,
+            )
+        elif descriptor >= self._descriptors() - RESERVED_DESCRIPTORS:
+            self._descriptorsExhausted(descriptor)
 
-    def left(self) -> None:
+    def connectionClosed(self) -> None:
         """
         Somebody is gone.
         """
-        self.here -= 1
-        if self._paused and self._look is None:
-            self._reconsider()
+        self.connectionCount -= 1
+        if self._paused and self._timer is None:
+            self._resumeIfPossible()
 
-    def _short(self, descriptor: int) -> None:
+    def _descriptorsExhausted(self, descriptor: int) -> None:
         self._pause(
             "descriptors", "{descriptors} descriptors of {most} are in use: visitors wait until some are free (ulimit -n)",
             descriptors=descriptor, most=self._descriptors(),
         )
-        if self._look is None:
-            self._look = self._clock.callLater(LOOK_SECONDS, self._looked)
+        if self._timer is None:
+            self._timer = self._clock.callLater(CHECK_SECONDS, self._recheck)
 
-    def _looked(self) -> None:
-        self._look = None
-        self._reconsider()
+    def _recheck(self) -> None:
+        self._timer = None
+        self._resumeIfPossible()
 
     def _pause(self, why: str, sentence: str, **fields: Any) -> None:
         if not self._paused:
             self._paused = True
             for port in self._ports:
                 port.pauseProducing()
-            self.say(why, sentence, **fields)
+            self.warnOnce(why, sentence, **fields)
 
-    def _reconsider(self) -> None:
+    def _resumeIfPossible(self) -> None:
         """
         Listen again, if there is room.
         """
-        if self.here >= self.most:
+        if self.connectionCount >= self.maxConnections:
             return
         descriptor = self._next()
-        if descriptor >= self._descriptors() - RESERVE:
-            self._short(descriptor)
+        if descriptor >= self._descriptors() - RESERVED_DESCRIPTORS:
+            self._descriptorsExhausted(descriptor)
             return
         self._paused = False
         for port in self._ports:
             port.resumeProducing()
 
-    def say(self, why: str, sentence: str, **fields: Any) -> None:
+    def warnOnce(self, why: str, sentence: str, **fields: Any) -> None:
         """
         Warn once a minute; not for each of thousands.
 
         @param why: what is not said again.
         """
         now = self._clock.seconds()
-        if now >= self._said.get(why, now):
-            self._said[why] = now + HUSH_SECONDS
+        if now >= self._warnedUntil.get(why, now):
+            self._warnedUntil[why] = now + WARN_INTERVAL_SECONDS
             self.log.warn(sentence, status="limit", why=why, **fields)

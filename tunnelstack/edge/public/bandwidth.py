@@ -17,25 +17,25 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.edge.public.rate import Bucket
-from tunnelstack.exchange.errors import ExchangeFailed, Kind
+from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.interfaces import IExchange, IExchangeReceiver
 from tunnelstack.stream.splice import Splice, SpliceEnd
 
-LATE = 64
+MAX_DELAYED = 64
 """Responses that may be kept for one bucket; while there are so many, nothing more is asked for."""
 
 
-def tooLate(buckets: Sequence[Bucket], now: float) -> ExchangeFailed | None:
+def backlogExceeded(buckets: Sequence[Bucket], now: float) -> ExchangeFailed | None:
     """
     @return: C{None} if one more may be asked for.
     """
-    if all(bucket.late < LATE for bucket in buckets):
+    if all(bucket.delayed < MAX_DELAYED for bucket in buckets):
         return None
-    return ExchangeFailed(Kind.TOO_OFTEN, retryAfter=max(1, ceil(max([bucket.take(0, now) for bucket in buckets]))))
+    return ExchangeFailed(FailureKind.RATE_LIMITED, retryAfter=max(1, ceil(max([bucket.take(0, now) for bucket in buckets]))))
 
 
 @implementer(IPushProducer)
-class Valve:
+class ThrottledProducer:
     """
     A producer that two may pause: whom it produces for, and the buckets it empties.
     """
@@ -49,7 +49,7 @@ class Valve:
         self._paused = False
         self._call: Any = None
 
-    def passed(self, octets: int) -> None:
+    def count(self, octets: int) -> None:
         """
         So many came through; no more may for a while, perhaps.
         """
@@ -58,13 +58,13 @@ class Valve:
         if wait <= 0:
             return
         if self._call is None:
-            self._call = self._clock.callLater(wait, self._open)
+            self._call = self._clock.callLater(wait, self._resume)
             if not self._paused:
                 self._producer.pauseProducing()
         else:
             self._call.reset(wait)
 
-    def _open(self) -> None:
+    def _resume(self) -> None:
         self._call = None
         if not self._paused:
             self._producer.resumeProducing()
@@ -123,10 +123,10 @@ class MeteredExchange:
         self._exchange = exchange
         self._buckets = buckets
         self._clock = clock
-        self._response: Valve | None = None
-        self._late: Any = None                # the call that sends a response which came at once, but has to wait
-        self._request = Valve(exchange, buckets, clock)
-        self._request.passed(0)
+        self._response: ThrottledProducer | None = None
+        self._delayed: Any = None                # the call that sends a response which came at once, but has to wait
+        self._request = ThrottledProducer(exchange, buckets, clock)
+        self._request.count(0)
         self.traits = exchange.traits
         self.trace = exchange.trace
         self.informational = exchange.informational
@@ -140,7 +140,7 @@ class MeteredExchange:
         """
         self._exchange.write(octets)
         if self._response is not None:
-            self._response.passed(len(octets))
+            self._response.count(len(octets))
 
     def respond(self, head: Any, octets: bytes) -> None:
         """
@@ -148,25 +148,25 @@ class MeteredExchange:
         """
         now = self._clock.seconds()
         wait = max([bucket.take(0, now) for bucket in self._buckets])
-        self._inTime()
+        self._cancelDelayed()
         if wait > 0:
-            self._late = self._clock.callLater(wait, self.respond, head, octets)
+            self._delayed = self._clock.callLater(wait, self.respond, head, octets)
             for bucket in self._buckets:
-                bucket.late += 1
+                bucket.delayed += 1
             return
         for bucket in self._buckets:
             bucket.take(len(octets), now)     # who comes next waits for it
         self.close()
         self._exchange.respond(head, octets)
 
-    def _inTime(self) -> None:
+    def _cancelDelayed(self) -> None:
         """
         No response waits, or not any more.
         """
-        late, self._late = self._late, None
+        late, self._delayed = self._delayed, None
         if late is not None:
             for bucket in self._buckets:
-                bucket.late -= 1
+                bucket.delayed -= 1
             if late.active():
                 late.cancel()
 
@@ -177,7 +177,7 @@ class MeteredExchange:
         if self._response is not None:
             self._response.close()
         self._exchange.end(trailers)
-        if self._exchange.over:
+        if self._exchange.finished:
             self._request.close()
 
     def cancel(self, kind: Any) -> None:
@@ -191,7 +191,7 @@ class MeteredExchange:
         """
         Hold nothing back any more.
         """
-        self._inTime()
+        self._cancelDelayed()
         self._request.close()
         if self._response is not None:
             self._response.close()
@@ -200,9 +200,9 @@ class MeteredExchange:
         """
         As in C{IConsumer}.
         """
-        self._response = Valve(producer, self._buckets, self._clock)
+        self._response = ThrottledProducer(producer, self._buckets, self._clock)
         self._exchange.registerProducer(self._response, streaming)
-        self._response.passed(0)
+        self._response.count(0)
 
     def unregisterProducer(self) -> None:
         """
@@ -218,7 +218,7 @@ class MeteredExchange:
         """
         self._request.stopProducing()
 
-    def asked(self, receiver: Any) -> MeteredRequest:
+    def meter(self, receiver: Any) -> MeteredRequest:
         """
         @param receiver: of the request, from the join.
         @return: the one to tell.
@@ -232,12 +232,12 @@ class MeteredRequest:
     Hears of the request, and counts it.
     """
 
-    __slots__ = ("_exchange", "_receiver", "_valve", "headReceived", "informational")
+    __slots__ = ("_exchange", "_receiver", "_throttle", "headReceived", "informational")
 
-    def __init__(self, receiver: Any, exchange: MeteredExchange, valve: Valve) -> None:
+    def __init__(self, receiver: Any, exchange: MeteredExchange, throttle: ThrottledProducer) -> None:
         self._receiver = receiver
         self._exchange = exchange
-        self._valve = valve
+        self._throttle = throttle
         self.headReceived = receiver.headReceived
         self.informational = receiver.informational
 
@@ -246,13 +246,13 @@ class MeteredRequest:
         As in L{IExchangeReceiver}.
         """
         self._receiver.bodyReceived(octets)
-        self._valve.passed(len(octets))
+        self._throttle.count(len(octets))
 
     def ended(self, trailers: Any) -> None:
         """
         As in L{IExchangeReceiver}.
         """
-        self._valve.close()
+        self._throttle.close()
         self._receiver.ended(trailers)
 
     def failed(self, reason: Any) -> None:
@@ -275,30 +275,30 @@ class MeteredEnd(SpliceEnd):
         super().__init__(splice)
         self._buckets = buckets
         self._clock = clock
-        self._valve: Valve
+        self._throttle: ThrottledProducer
 
-    def _producer(self) -> Valve:
-        self._valve = Valve(self.transport, self._buckets, self._clock)
-        self._valve.passed(0)
-        return self._valve
+    def _producer(self) -> ThrottledProducer:
+        self._throttle = ThrottledProducer(self.transport, self._buckets, self._clock)
+        self._throttle.count(0)
+        return self._throttle
 
     def dataReceived(self, data: bytes) -> None:
         """
         Pass it on, and count it.
         """
         super().dataReceived(data)
-        self._valve.passed(len(data))
+        self._throttle.count(len(data))
 
     def readConnectionLost(self) -> None:
         """
         As in L{SpliceEnd}.
         """
-        self._valve.ended()
+        self._throttle.ended()
         super().readConnectionLost()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
         As in L{SpliceEnd}.
         """
-        self._valve.ended()
+        self._throttle.ended()
         super().connectionLost(reason)

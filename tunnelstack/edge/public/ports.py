@@ -19,15 +19,15 @@ from twisted.python.failure import Failure
 
 from tunnelstack.control.auth.permissions import EVERY_PORT
 from tunnelstack.edge.listeners import BACKLOG
-from tunnelstack.edge.public.admission import Accept, nextDescriptor
+from tunnelstack.edge.public.admission import Admission, nextDescriptor
 from tunnelstack.edge.public.bandwidth import MeteredEnd
 from tunnelstack.edge.public.rate import Bucket
 from tunnelstack.errors import Denied, Unavailable
 from tunnelstack.handler.tcp import SpliceFactory
-from tunnelstack.records import TCPTo, Visitor
+from tunnelstack.records import TCPPurpose, Visitor
 from tunnelstack.stream.splice import Splice
 
-TRIED = 256
+MAX_TRIED_PORTS = 256
 """Ports of a range that are tried, at most, until a free one is found."""
 
 REMEMBERED = 1024
@@ -35,7 +35,7 @@ REMEMBERED = 1024
 
 
 @define
-class _Open:
+class _OpenPort:
     """
     A port that is open.
     """
@@ -54,21 +54,22 @@ class Ports:
     log = Logger()
 
     def __init__(
-        self, reactor: Any, registry: Any, accept: Accept, *, interface: str = "", pace: Callable[[Any], Any],
+        self, reactor: Any, registry: Any, admission: Admission, *, interface: str = "", rateLimit: Callable[[Any], Any],
     ) -> None:
         """
         @param registry: a L{Registry<tunnelstack.control.registry.Registry>}, asked for each visitor.
-        @param accept: counts them, with the visitors of web sites.
+        @param admission: counts them, with the visitors of web sites.
         @param interface: the address on which ports are opened; C{""} for all.
-        @param pace: of an agent's principal, the L{Pace<tunnelstack.edge.public.access_policy.Pace>}, or C{None}.
+        @param rateLimit: of an agent's principal, the L{AgentRateLimit<tunnelstack.edge.public.access_policy.AgentRateLimit>},
+            or C{None}.
         """
         self.connections = 0
         self._reactor = reactor
         self._registry = registry
         self._interface = interface
-        self._accept = accept
-        self._pace = pace
-        self._open: dict[str, _Open] = {}
+        self._admission = admission
+        self._rateLimitOf = rateLimit
+        self._open: dict[str, _OpenPort] = {}
         self._closing = 0
         self._waiting: list[Deferred[None]] = []      # for the ports that are being closed
         self._last: dict[tuple[str, str], int] = {}
@@ -94,22 +95,22 @@ class Ports:
             yield closed
         there = self._open.get(name)
         if there is None:
-            return self._take(agent, name, asked, allowed)
+            return self._openPort(agent, name, asked, allowed)
         if asked not in (0, there.number):
             raise Denied("port-taken", f"{name} has port {there.number} already", name=name)
         if not any(there.number in ports for ports in allowed):
             raise Denied("not-allowed", f"the token does not allow tcp:{there.number}, where {name} is", port=there.number)
         return there.number
 
-    def _take(self, agent: str, name: str, asked: int, allowed: tuple[range, ...]) -> int:
+    def _openPort(self, agent: str, name: str, asked: int, allowed: tuple[range, ...]) -> int:
         for port in [asked] if asked else self._candidates((agent, name), allowed):
             try:
-                listening = self._reactor.listenTCP(port, _Visits(self, name), BACKLOG, self._interface)
+                listening = self._reactor.listenTCP(port, _PortFactory(self, name), BACKLOG, self._interface)
             except CannotListenError:
                 continue
-            self._accept.opened(listening)
+            self._admission.addPort(listening)
             number = int(listening.getHost().port)
-            self._open[name] = _Open(number, listening)
+            self._open[name] = _OpenPort(number, listening)
             self._last[agent, name] = number
             if len(self._last) > REMEMBERED:
                 del self._last[next(iter(self._last))]
@@ -130,7 +131,7 @@ class Ports:
             return
         for ports in ranges:
             first = randrange(len(ports))
-            for step in range(min(len(ports), TRIED)):
+            for step in range(min(len(ports), MAX_TRIED_PORTS)):
                 yield ports[(first + step) % len(ports)]
 
     def close(self, name: str) -> Deferred[None]:
@@ -141,7 +142,7 @@ class Ports:
         if there is None:
             return succeed(None)
         self._closing += 1
-        self._accept.closed(there.listening)
+        self._admission.removePort(there.listening)
         closed: Deferred[None] = maybeDeferred(there.listening.stopListening)
         return closed.addBoth(self._closed)
 
@@ -160,34 +161,34 @@ class Ports:
         there = self._open.get(name)
         return 0 if there is None else there.number
 
-    def visit(self, name: str, address: Any) -> Any:
+    def connectVisitor(self, name: str, address: Any) -> Any:
         """
         Somebody connects.
 
         @return: the protocol of the connection, or C{None} to close it at once.
         """
-        if not self._accept.admits(getattr(address, "host", "")):
+        if not self._admission.admit(getattr(address, "host", "")):
             return None
         tunnel = self._registry.pick(name, "tcp")
         if tunnel is None:
             self.log.warn("a visitor of {service} turned away: its agent is not there", service=name, visitor=str(address))
             return None
-        pace = self._pace(tunnel.principal)
-        if pace is not None and pace.rate is not None and pace.rate.take(self._reactor.seconds()):
-            self._accept.say("rate", "too many visitors a second of {service}, who are closed at once", service=name)
+        rateLimit = self._rateLimitOf(tunnel.principal)
+        if rateLimit is not None and rateLimit.rate is not None and rateLimit.rate.take(self._reactor.seconds()):
+            self._admission.warnOnce("rate", "too many visitors a second of {service}, who are closed at once", service=name)
             return None
         trace = f"{self._process}-{next(self._traces):x}"
-        splice = self._splice(name, trace, pace.buckets if pace is not None else ())
+        splice = self._splice(name, trace, rateLimit.buckets if rateLimit is not None else ())
         try:
-            endpoint = tunnel.endpointFor(TCPTo(service=name), Visitor(address=address, scheme="tcp", trace=trace))
+            endpoint = tunnel.endpointFor(TCPPurpose(service=name), Visitor(address=address, scheme="tcp", trace=trace))
         except Unavailable:
             return None
         self.connections += 1
-        self._accept.entered(nextDescriptor())
+        self._admission.connectionOpened(nextDescriptor())
         connecting: Any = endpoint.connect(SpliceFactory(splice.far))
         connecting.addErrback(self._failed, name, trace, splice)
         if connecting.called and splice.far.transport is None:
-            self._gone()
+            self._connectionClosed()
             return None
         return splice.near
 
@@ -208,14 +209,14 @@ class Ports:
             "a visitor of {service} could not be passed on (connection {trace}): {reason}", service=name, trace=trace,
             reason=failure.getErrorMessage(),
         )
-        splice.abandon()
+        splice.close()
 
-    def _gone(self) -> None:
+    def _connectionClosed(self) -> None:
         self.connections -= 1
-        self._accept.left()
+        self._admission.connectionClosed()
 
     def _ended(self, name: str, trace: str, splice: Splice, began: float, reason: Failure) -> None:
-        self._gone()
+        self._connectionClosed()
         self.log.info(
             "a visit to {service} is over (connection {trace}): {octetsIn} octets in, {octetsOut} out",
             service=name, trace=trace, octetsIn=splice.near.octets, octetsOut=splice.far.octets,
@@ -223,7 +224,7 @@ class Ports:
         )
 
 
-class _Visits(ServerFactory):
+class _PortFactory(ServerFactory):
     """
     Builds the protocols of one port.
     """
@@ -235,4 +236,4 @@ class _Visits(ServerFactory):
         self._name = name
 
     def buildProtocol(self, address: Any) -> Any:
-        return self._ports.visit(self._name, address)
+        return self._ports.connectVisitor(self._name, address)

@@ -56,10 +56,10 @@ class Bucket:
     @ivar late: how many whole responses are kept until what came before them is paid for.
     """
 
-    __slots__ = ("_interval", "_paid", "_tolerance", "late")
+    __slots__ = ("_interval", "_paid", "_tolerance", "delayed")
 
     def __init__(self, perSecond: float) -> None:
-        self.late = 0
+        self.delayed = 0
         self._interval = 1 / perSecond
         self._tolerance = max(SMALLEST_BURST * self._interval, BURST_SECONDS)
         self._paid = 0.0
@@ -74,7 +74,7 @@ class Bucket:
         return max(0.0, paid - now - self._tolerance)
 
 
-class Rates:
+class KeyedRates:
     """
     A L{Rate} for each of very many: strangers choose the keys, so there is a bound to how many are remembered.
     """
@@ -112,14 +112,14 @@ class Rates:
         return len(self._paid)
 
 
-def plain(address: str) -> str:
+def unmappedAddress(address: str) -> str:
     """
     An IPv4 address as itself, where a socket that takes both kinds has written it as IPv6.
     """
     return address.removeprefix("::ffff:") if "." in address else address
 
 
-def household(address: str) -> str:
+def rateLimitKey(address: str) -> str:
     """
     Whom an address stands for when newcomers are counted.
 
@@ -127,7 +127,7 @@ def household(address: str) -> str:
         what is no IP address.
     """
     try:
-        parsed = ip_address(plain(address))
+        parsed = ip_address(unmappedAddress(address))
     except ValueError:
         return ""
     if parsed.is_loopback:

@@ -13,33 +13,38 @@ from attrs import define
 from twisted.internet.interfaces import ISSLTransport
 from zope.interface import implementer
 
-from tunnelstack.edge.listeners import Listening
-from tunnelstack.edge.public.access_policy import Policy, Waiting, believedAddress, tooOften
-from tunnelstack.edge.public.bandwidth import MeteredExchange, tooLate
-from tunnelstack.edge.public.rate import plain
-from tunnelstack.edge.public.routes import Destination, hostOf
-from tunnelstack.exchange.error_page import answer
-from tunnelstack.exchange.errors import ExchangeFailed, Kind
-from tunnelstack.exchange.forward import IGNORED, join
+from tunnelstack.edge.listeners import EdgeListener
+from tunnelstack.edge.public.access_policy import (
+    AccessPolicy,
+    PendingRequest,
+    forwardedAddress,
+    rateLimitExceeded,
+)
+from tunnelstack.edge.public.bandwidth import MeteredExchange, backlogExceeded
+from tunnelstack.edge.public.rate import unmappedAddress
+from tunnelstack.edge.public.routes import Destination, normalizedHost
+from tunnelstack.exchange.error_page import respondWithPage
+from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
+from tunnelstack.exchange.forward import NULL_RECEIVER, forward
 from tunnelstack.exchange.server import ServerExchange
 from tunnelstack.interfaces import IExchangeServer
 from tunnelstack.records import Visitor
-from tunnelstack.wire.http1.forwarded import NAMES, believed, introduce
+from tunnelstack.wire.http1.forwarded import FORWARDING_NAMES, extend_forwarding_fields, forwarding_fields
 from tunnelstack.wire.http1.framing import without
 from tunnelstack.wire.http1.head import Fields, RequestHead, ResponseHead, values
 
 if TYPE_CHECKING:
-    from tunnelstack.edge.public.server import PublicFactory
+    from tunnelstack.edge.public.server import PublicServerFactory
 
 ABSOLUTE = re.compile(rb"https?://(?:[^/?#@]*@)?([^/?#@]+)(/?[^#]*)\Z", re.IGNORECASE)
-REPLACED = NAMES | {b"x-request-id"}
+REPLACED = FORWARDING_NAMES | {b"x-request-id"}
 REPLACED_WITH_NAME = REPLACED | {b"authorization"}
 TRACE = re.compile(rb"[0-9A-Za-z._:-]{1,64}\Z")
 HTTPS = 443
 
 
 @define
-class Access:
+class EdgeAccessRecord:
     """
     One line of the access log.
 
@@ -64,32 +69,32 @@ class Access:
 
 
 @implementer(IExchangeServer)
-class Visits:
+class RequestRouter:
     """
     Serves the requests of one connection.
     """
 
-    __slots__ = ("_address", "_host", "_house", "_introduction", "_trusted", "_turnedAway", "_visitor", "_where")
+    __slots__ = ("_address", "_forwardedFields", "_host", "_listener", "_rateLimited", "_site", "_trusted", "_visitor")
 
-    def __init__(self, house: PublicFactory, where: Listening) -> None:
+    def __init__(self, site: PublicServerFactory, listener: EdgeListener) -> None:
         """
-        @param where: where the connection came in.
+        @param listener: where the connection came in.
         """
-        self._house = house
-        self._where = where
+        self._site = site
+        self._listener = listener
         self._address = ""
         self._trusted = False
-        self._turnedAway = False
+        self._rateLimited = False
         self._visitor: Visitor | None = None
         self._host = b""
-        self._introduction: Fields = []
+        self._forwardedFields: Fields = []
 
     def exchangeReceived(self, head: RequestHead, exchange: ServerExchange) -> Any:
         """
         Find out where it goes, and whether it may.
         """
-        house = self._house
-        visitor = self._visitor or self._meet(exchange.transport)
+        site = self._site
+        visitor = self._visitor or self._identifyVisitor(exchange.transport)
         exchange.trace = self._trace(head)
         host = exchange.framing.host
         if head.target[0] != 47:
@@ -97,45 +102,46 @@ class Visits:
                 head, host = _originForm(head, host)
             except ExchangeFailed as failed:
                 return self._fail(exchange, failed)
-        destination = house.routes.find(host, head.target)
-        if house.accessLog is not None:
-            self._open(exchange, head, host, destination)
-        if self._turnedAway:
-            return self._fail(exchange, ExchangeFailed(Kind.TOO_OFTEN, retryAfter=1))
+        destination = site.routes.find(host, head.target)
+        if site.accessLog is not None:
+            self._startAccessRecord(exchange, head, host, destination)
+        if self._rateLimited:
+            return self._fail(exchange, ExchangeFailed(FailureKind.RATE_LIMITED, retryAfter=1))
         policy = None if destination is None else destination.policy
-        if (self._where.redirect or (policy is not None and policy.redirect)) and not self._isSecure(visitor, head):
+        if (self._listener.redirect or (policy is not None and policy.redirect)) and not self._isSecure(visitor, head):
             return self._redirect(exchange, host, head.target)
         if destination is None:
-            return self._fail(exchange, ExchangeFailed(Kind.UNKNOWN))
+            return self._fail(exchange, ExchangeFailed(FailureKind.UNKNOWN))
         if policy is None:
-            return self._ask(exchange, head, host, destination)
-        address = self._address if not self._trusted else believedAddress(head.fields, self._address, house.trusts)
-        judged = policy.judge(head, address, house.clock.seconds())
-        if judged is None:
-            return self._ask(exchange, head, host, destination)
-        if isinstance(judged, ExchangeFailed):
-            return self._fail(exchange, judged)
-        return Waiting(
-            exchange, judged, lambda: self._ask(exchange, head, host, destination), lambda failed: self._fail(exchange, failed)
+            return self._forward(exchange, head, host, destination)
+        address = self._address if not self._trusted else forwardedAddress(head.fields, self._address, site.isTrusted)
+        decision = policy.check(head, address, site.clock.seconds())
+        if decision is None:
+            return self._forward(exchange, head, host, destination)
+        if isinstance(decision, ExchangeFailed):
+            return self._fail(exchange, decision)
+        return PendingRequest(
+            exchange, decision, lambda: self._forward(exchange, head, host, destination),
+            lambda failed: self._fail(exchange, failed)
         )
 
-    def _ask(self, exchange: ServerExchange, head: RequestHead, host: bytes, destination: Destination) -> Any:
+    def _forward(self, exchange: ServerExchange, head: RequestHead, host: bytes, destination: Destination) -> Any:
         """
         Ask the agent.
         """
-        house, key, policy = self._house, destination.key, destination.policy
-        tunnel = house.registry.pick(key)
+        site, key, policy = self._site, destination.key, destination.policy
+        tunnel = site.registry.pick(key)
         if tunnel is None:
-            known = destination.configured or house.registry.knows(key)
-            return self._fail(exchange, ExchangeFailed(Kind.ABSENT if known else Kind.UNKNOWN, service=key))
-        pace = house.paces.find(tunnel.principal)
+            known = destination.configured or site.registry.isKnown(key)
+            return self._fail(exchange, ExchangeFailed(FailureKind.ABSENT if known else FailureKind.UNKNOWN, service=key))
+        rateLimit = site.rateLimits.find(tunnel.principal)
         buckets = policy.buckets if policy is not None else ()
-        if pace is not None:
-            late = tooOften(pace.rate, house.clock.seconds())
+        if rateLimit is not None:
+            late = rateLimitExceeded(rateLimit.rate, site.clock.seconds())
             if late is not None:
                 return self._fail(exchange, late)
-            buckets += pace.buckets
-        late = tooLate(buckets, house.clock.seconds()) if buckets else None
+            buckets += rateLimit.buckets
+        late = backlogExceeded(buckets, site.clock.seconds()) if buckets else None
         if late is not None:
             return self._fail(exchange, late)
         head = RequestHead(head.method, head.target, self._fields(exchange, head, host, policy), framing=head.framing)
@@ -145,22 +151,28 @@ class Visits:
             return tunnel.exchange(destination.purpose, receiver, visitor)
 
         if not buckets:
-            return join(exchange, head, open, pages=house.pages, told=self._told)
-        metered = MeteredExchange(exchange, buckets, house.clock)
-        receiver = join(metered, head, open, pages=house.pages, told=lambda _, failed: self._told(exchange, failed))
-        return metered.asked(receiver)
+            return forward(exchange, head, open, pages=site.pages, onFailure=self._reportFailure)
+        metered = MeteredExchange(exchange, buckets, site.clock)
+        receiver = forward(
+            metered,
+            head,
+            open,
+            pages=site.pages,
+            onFailure=lambda _, failed: self._reportFailure(exchange, failed),
+        )
+        return metered.meter(receiver)
 
-    def _fields(self, exchange: ServerExchange, head: RequestHead, host: bytes, policy: Policy | None) -> Fields:
+    def _fields(self, exchange: ServerExchange, head: RequestHead, host: bytes, policy: AccessPolicy | None) -> Fields:
         """
         What the agent is told: what the visitor said, but not what he said of himself, and for whom we ask.
         """
-        if host != self._host or not self._introduction:
+        if host != self._host or not self._forwardedFields:
             assert self._visitor is not None
             self._host = host
-            self._introduction = introduce(self._address.encode(), self._visitor.scheme.encode(), host)
-        replaced = REPLACED if policy is None or not policy.names else REPLACED_WITH_NAME
+            self._forwardedFields = forwarding_fields(self._address.encode(), self._visitor.scheme.encode(), host)
+        replaced = REPLACED if policy is None or not policy.authenticates else REPLACED_WITH_NAME
         fields = [field for field in head.fields if field[0].lower() not in replaced]
-        fields += self._introduction if not self._trusted else believed(head.fields, self._introduction)
+        fields += self._forwardedFields if not self._trusted else extend_forwarding_fields(head.fields, self._forwardedFields)
         fields.append((b"X-Request-Id", exchange.trace.encode()))
         return fields
 
@@ -177,15 +189,15 @@ class Visits:
         """
         The same, please, but secure.
         """
-        name = hostOf(host)
-        port = "" if self._house.securePort == HTTPS else f":{self._house.securePort}"
+        name = normalizedHost(host)
+        port = "" if self._site.securePort == HTTPS else f":{self._site.securePort}"
         secure = f"https://{f'[{name}]' if ':' in name else name}{port}".encode("latin-1")
         location = secure + (target if target != b"*" else b"/")
         exchange.sendHead(
             ResponseHead(308, b"Permanent Redirect", [(b"Location", location), (b"Content-Length", b"0")])
         )
         exchange.end()
-        return IGNORED
+        return NULL_RECEIVER
 
     def _trace(self, head: RequestHead) -> str:
         """
@@ -195,39 +207,39 @@ class Visits:
             given = head.field(b"x-request-id")
             if given is not None and TRACE.match(given):
                 return given.decode()
-        return self._house.nextTrace()
+        return self._site.nextTrace()
 
-    def _meet(self, transport: Any) -> Visitor:
+    def _identifyVisitor(self, transport: Any) -> Visitor:
         """
         Who is it?  Asked with the first request, because a proxy in front may tell only after the connection was made.
         """
         peer = transport.getPeer()
-        self._address = plain(getattr(peer, "host", ""))
-        self._trusted = self._house.trusts(self._address)
-        self._turnedAway = self._where.proxied and not self._house.accept.admits(self._address)
+        self._address = unmappedAddress(getattr(peer, "host", ""))
+        self._trusted = self._site.isTrusted(self._address)
+        self._rateLimited = self._listener.proxied and not self._site.admission.admit(self._address)
         scheme = "https" if ISSLTransport.providedBy(transport) else "http"
-        self._visitor = visitor = Visitor(address=peer, scheme=scheme, trace=self._house.nextTrace())
+        self._visitor = visitor = Visitor(address=peer, scheme=scheme, trace=self._site.nextTrace())
         return visitor
 
-    def _open(self, exchange: ServerExchange, head: RequestHead, host: bytes, destination: Any) -> None:
-        exchange.note = Access(
+    def _startAccessRecord(self, exchange: ServerExchange, head: RequestHead, host: bytes, destination: Any) -> None:
+        exchange.context = EdgeAccessRecord(
             head.method.decode(), host.decode("latin-1"), head.target.decode(), self._address,
-            destination.key if destination is not None else "", exchange.trace, self._house.clock.seconds(),
+            destination.key if destination is not None else "", exchange.trace, self._site.clock.seconds(),
         )
 
     def _fail(self, exchange: ServerExchange, failed: ExchangeFailed) -> Any:
-        self._told(exchange, failed)
-        answer(exchange, self._house.pages, failed, exchange.trace)
-        return IGNORED
+        self._reportFailure(exchange, failed)
+        respondWithPage(exchange, self._site.pages, failed, exchange.trace)
+        return NULL_RECEIVER
 
-    def _told(self, exchange: ServerExchange, failed: ExchangeFailed) -> None:
+    def _reportFailure(self, exchange: ServerExchange, failed: ExchangeFailed) -> None:
         """
         Somebody may ask why he saw that page.
         """
-        if exchange.note is not None:
-            exchange.note.failed = failed
+        if exchange.context is not None:
+            exchange.context.failed = failed
         if failed.status >= 500:
-            self._house.log.warn(
+            self._site.log.warn(
                 "{status} for {method} {host}{target} (request {trace}): {failed}", status=failed.status,
                 kind=failed.kind.name, method=exchange.head.method.decode(),
                 host=exchange.framing.host.decode("latin-1"), target=exchange.head.target.decode(),
@@ -245,10 +257,10 @@ def _originForm(head: RequestHead, host: bytes) -> tuple[RequestHead, bytes]:
     if head.target == b"*" and head.method == b"OPTIONS":
         return head, host
     if head.method == b"CONNECT":
-        raise ExchangeFailed(Kind.UNSUPPORTED, "This server is no proxy.")
+        raise ExchangeFailed(FailureKind.UNSUPPORTED, "This server is no proxy.")
     absolute = ABSOLUTE.match(head.target)
     if absolute is None:
-        raise ExchangeFailed(Kind.MALFORMED, "The request target is neither a path nor a URL.")
+        raise ExchangeFailed(FailureKind.MALFORMED, "The request target is neither a path nor a URL.")
     host, path = absolute.groups()
     fields = [(b"Host", host), *without(head.fields, b"host")]
     return RequestHead(head.method, path if path.startswith(b"/") else b"/" + path, fields, head.version, head.framing), host

@@ -16,9 +16,9 @@ from urllib.parse import unquote_to_bytes
 
 from attrs import frozen
 
-from tunnelstack.records import HTTPTo
+from tunnelstack.records import HTTPPurpose
 
-UNSETTLED = re.compile(rb"[%\\]|//|/\.")
+NEEDS_NORMALIZING = re.compile(rb"[%\\]|//|/\.")
 
 REMEMBERED = 4096
 """Hosts whose routes are remembered; strangers may ask for more, and all are forgotten then."""
@@ -33,17 +33,18 @@ class Destination:
     @ivar path: only requests whose path is this or lies below it.
     @ivar configured: an operator wrote it down, so it exists even while nobody serves it.
     @ivar purpose: what is asked of the tunnel.
-    @ivar policy: whom it lets in (a L{Policy<tunnelstack.edge.public.access_policy.Policy>}), or C{None} for everybody.
+    @ivar policy: whom it lets in (a L{AccessPolicy<tunnelstack.edge.public.access_policy.AccessPolicy>}), or C{None} for
+        everybody.
     """
 
     key: str
     path: bytes
     configured: bool
-    purpose: HTTPTo
+    purpose: HTTPPurpose
     policy: Any = None
 
 
-def hostOf(field: bytes) -> str:
+def normalizedHost(field: bytes) -> str:
     """
     A C{Host} as it is compared: in lower case, without port, final dot and brackets.
     """
@@ -72,7 +73,7 @@ class RouteTable:
         @param policy: given a route, what it asks of its visitors.
         """
         self.domain = domain.lower()
-        self._below = "." + self.domain
+        self._domainSuffix = "." + self.domain
         self._agentHosts = frozenset(host.lower() for host in agentHosts)
         self._exact: dict[str, list[Destination]] = {}
         self._wild: dict[str, list[Destination]] = {}         # C{.example.net} for C{*.example.net}
@@ -80,15 +81,15 @@ class RouteTable:
             host = route.host.lower()
             table, host = (self._wild, host[1:]) if host.startswith("*.") else (self._exact, host)
             table.setdefault(host, []).append(_destination(route.to, route.path.encode(), True, policy(route)))
-        self._guarded: dict[str, list[Destination]] = {}      # by service: what guards it wherever else it is found
+        self._restricted: dict[str, list[Destination]] = {}      # by service: what restricts it wherever else it is found
         for destinations in (*self._exact.values(), *self._wild.values()):
             for each in destinations:
-                if each.policy is not None and each.policy.guards:
-                    self._guarded.setdefault(each.purpose.service, []).append(each)
-        for table in (self._exact, self._wild, self._guarded):
+                if each.policy is not None and each.policy.restricts:
+                    self._restricted.setdefault(each.purpose.service, []).append(each)
+        for table in (self._exact, self._wild, self._restricted):
             for destinations in table.values():
                 destinations.sort(key=lambda each: len(each.path), reverse=True)
-        self._known: dict[bytes, list[Destination]] = {}
+        self._cache: dict[bytes, list[Destination]] = {}
 
     def find(self, host: bytes, target: bytes) -> Destination | None:
         """
@@ -96,19 +97,23 @@ class RouteTable:
         @param target: the request target, which begins with its path.
         @return: C{None} if nothing is there.
         """
-        destinations = self._known.get(host)
+        destinations = self._cache.get(host)
         if destinations is None:
-            destinations = self._learn(host)
+            destinations = self._resolve(host)
         found = _first(destinations, target)
-        if len(destinations) > 1 and UNSETTLED.search(target) and _first(destinations, settled(target)) is not found:
+        if (
+            len(destinations) > 1
+            and NEEDS_NORMALIZING.search(target)
+            and _first(destinations, normalizedPath(target)) is not found
+        ):
             return None                       # whoever reads the path in another way than we do is led past nobody's policy
         return found
 
-    def claims(self, host: bytes) -> bool:
+    def hasRoute(self, host: bytes) -> bool:
         """
         Whether visitors have something to look for on a host, so that no door opens there.
         """
-        return bool(self._known.get(host) or self._learn(host))
+        return bool(self._cache.get(host) or self._resolve(host))
 
     def url(self, service: str, scheme: str, port: int) -> str:
         """
@@ -117,13 +122,13 @@ class RouteTable:
         implied = port == (443 if scheme == "https" else 80)
         return f"{scheme}://{service}.{self.domain}" + ("" if implied else f":{port}")
 
-    def _learn(self, field: bytes) -> list[Destination]:
-        if len(self._known) >= REMEMBERED:
-            self._known.clear()
-        found = self._known[field] = self._all(hostOf(field))
+    def _resolve(self, field: bytes) -> list[Destination]:
+        if len(self._cache) >= REMEMBERED:
+            self._cache.clear()
+        found = self._cache[field] = self._routesFor(normalizedHost(field))
         return found
 
-    def _all(self, host: str) -> list[Destination]:
+    def _routesFor(self, host: str) -> list[Destination]:
         """
         Everything on a host, in the order in which it is asked.
         """
@@ -134,28 +139,28 @@ class RouteTable:
         while dot >= 0:
             found += self._wild.get(host[dot:], ())
             dot = host.find(".", dot + 1)
-        label = host.removesuffix(self._below)
+        label = host.removesuffix(self._domainSuffix)
         if label != host and label and "." not in label:
-            found += self._guarded.get(label, ())
+            found += self._restricted.get(label, ())
             found.append(_destination(label, b"/", False))
         return found
 
 
 def _destination(to: str, path: bytes, configured: bool, policy: Any = None) -> Destination:
     agent, _, port = to.rpartition(":")
-    purpose = HTTPTo(host="127.0.0.1", port=int(port)) if agent else HTTPTo(service=to.rpartition("/")[2])
+    purpose = HTTPPurpose(host="127.0.0.1", port=int(port)) if agent else HTTPPurpose(service=to.rpartition("/")[2])
     return Destination(to, path, configured, purpose, policy)
 
 
 def _first(destinations: Iterable[Destination], target: bytes) -> Destination | None:
     for destination in destinations:
         path = destination.path
-        if path == b"/" or _below(path, target):
+        if path == b"/" or _isBelow(path, target):
             return destination
     return None
 
 
-def settled(target: bytes) -> bytes:
+def normalizedPath(target: bytes) -> bytes:
     """
     The path of a request target as a web server may understand it: C{/a/../admin} and C{/%61dmin} are C{/admin}, and no way
     around what a route asks of those who go there.
@@ -170,7 +175,7 @@ def settled(target: bytes) -> bytes:
     return b"/" + b"/".join(pieces)
 
 
-def _below(path: bytes, target: bytes) -> bool:
+def _isBelow(path: bytes, target: bytes) -> bool:
     """
     Whether a target's path is C{path}, or lies below it.
     """

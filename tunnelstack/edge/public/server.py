@@ -15,61 +15,61 @@ from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tunnelstack.edge.listeners import ANYWHERE, Listening
-from tunnelstack.edge.public.access_policy import Paces
-from tunnelstack.edge.public.admission import boundUnsent
-from tunnelstack.edge.public.rate import plain
-from tunnelstack.edge.public.requests import Access, Visits
-from tunnelstack.exchange.error_page import Pages, errorPage
-from tunnelstack.exchange.errors import ExchangeFailed, Kind
+from tunnelstack.edge.listeners import UNKNOWN_LISTENER, EdgeListener
+from tunnelstack.edge.public.access_policy import AgentRateLimits
+from tunnelstack.edge.public.admission import limitUnsent
+from tunnelstack.edge.public.rate import unmappedAddress
+from tunnelstack.edge.public.requests import EdgeAccessRecord, RequestRouter
+from tunnelstack.exchange.error_page import ErrorPages, errorPage
+from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.server import HTTPServerProtocol, ServerExchange
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.wire.http1.framing import Framing
 from tunnelstack.wire.http1.head import HeadLimits, RequestHead
 
-OVERSHOOT = 128
+MAX_OVERSHOOT = 128
 """Visitors beyond the bound who are let in all the same: those who were accepted in the turn in which it was reached."""
 
 
-class Connection(HTTPServerProtocol):
+class VisitorConnection(HTTPServerProtocol):
     """
     A visitor's connection, until it is an agent's.
     """
 
-    house: PublicFactory
+    site: PublicServerFactory
 
     def connectionMade(self) -> None:
-        self.house.enter(self)
+        self.site.connectionOpened(self)
         super().connectionMade()
 
-    def letGo(self, takeOver: Any, head: RequestHead, end: int) -> None:
-        self.house.forget(self)
-        super().letGo(takeOver, head, end)
+    def handOff(self, onRequest: Any, head: RequestHead, end: int) -> None:
+        self.site.connectionClosed(self)
+        super().handOff(onRequest, head, end)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
-        self.house.forget(self)
+        self.site.connectionClosed(self)
 
 
-class PublicFactory(ServerFactory):
+class PublicServerFactory(ServerFactory):
     """
     Builds the server side of visitors' connections.
 
     @ivar connections: those that are open.
     @ivar accept: counts them.
     @ivar securePort: where visitors find us by TLS.
-    @ivar paces: how much may be asked of each agent.
-    @ivar accessLog: called with the L{Access} of each request, or C{None}.
+    @ivar rateLimits: how much may be asked of each agent.
+    @ivar accessLog: called with the L{EdgeAccessRecord} of each request, or C{None}.
     """
 
     noisy = False
     log = Logger()
 
     def __init__(
-        self, edge: Any, *, pages: Pages = errorPage, accessLog: Callable[[Access], object] | None = None
+        self, edge: Any, *, pages: ErrorPages = errorPage, accessLog: Callable[[EdgeAccessRecord], object] | None = None
     ) -> None:
         """
-        @param edge: has C{clock}, C{accept} (an L{Accept<tunnelstack.edge.public.admission.Accept>}), C{recordOf(token)},
+        @param edge: has C{clock}, C{accept} (an L{Admission<tunnelstack.edge.public.admission.Admission>}), C{recordOf(token)},
             C{registry} (C{pick(key)}, C{knows(key)}), C{routes} (a
             L{RouteTable<tunnelstack.edge.public.routes.RouteTable>}), C{doors} (by path), and C{config}
             (an L{EdgeConfig<tunnelstack.control.config.records.EdgeConfig>}).
@@ -78,10 +78,10 @@ class PublicFactory(ServerFactory):
         self.registry = edge.registry
         self.pages = pages
         self.accessLog = accessLog
-        self.accept = edge.accept
+        self.admission = edge.admission
         self.securePort = 443
-        self.connections: set[Connection] = set()
-        self.paces = Paces(edge.config.limits, edge.recordOf)
+        self.connections: set[VisitorConnection] = set()
+        self.rateLimits = AgentRateLimits(edge.config.limits, edge.recordOf)
         self._doors = edge.doors
         self.configure(edge.config, edge.routes)
         self._traces = count(1)
@@ -96,34 +96,35 @@ class PublicFactory(ServerFactory):
         """
         limits = config.limits
         self.routes = routes
-        self.paces.configure(limits)
+        self.rateLimits.configure(limits)
         self._trusted = [ip_network(network, strict=False) for network in config.trustedProxies]
         self._limits = HeadLimits(octets=limits.headOctets, fields=limits.headFields)
         self._timeouts = Timeouts(head=limits.headSeconds, first=limits.firstOctetSeconds, idle=limits.idleSeconds)
 
-    def buildProtocol(self, address: Any) -> Connection | None:
+    def buildProtocol(self, address: Any) -> VisitorConnection | None:
         """
         As in C{IProtocolFactory}.
         """
-        return self.build(address, ANYWHERE)
+        return self.buildConnection(address, UNKNOWN_LISTENER)
 
-    def build(self, address: Any, where: Listening) -> Connection | None:
+    def buildConnection(self, address: Any, listener: EdgeListener) -> VisitorConnection | None:
         """
         Somebody connects.
 
-        @param where: where he came in.
+        @param listener: where he came in.
         @return: C{None} to close his connection at once.
         """
-        if self.accept.here >= self.accept.most + OVERSHOOT:
+        if self.admission.connectionCount >= self.admission.maxConnections + MAX_OVERSHOOT:
             return None
-        if not (where.proxied or self.accept.admits(getattr(address, "host", ""))):
+        if not (listener.proxied or self.admission.admit(getattr(address, "host", ""))):
             return None
-        connection = Connection(
-            Visits(self, where), clock=self.clock, pages=self._refusal, timeouts=self._timeouts, limits=self._limits,
-            doors=None if where.redirect else self._door, done=self._done if self.accessLog is not None else None,
+        connection = VisitorConnection(
+            RequestRouter(self, listener), clock=self.clock, pages=self._errorPage, timeouts=self._timeouts,
+            limits=self._limits,
+            doors=None if listener.redirect else self._doorFor, done=self._exchangeDone if self.accessLog is not None else None,
         )
         connection.factory = self
-        connection.house = self
+        connection.site = self
         return connection
 
     def nextTrace(self) -> str:
@@ -132,34 +133,34 @@ class PublicFactory(ServerFactory):
         """
         return f"{self._process}-{next(self._traces):x}"
 
-    def trusts(self, address: str) -> bool:
+    def isTrusted(self, address: str) -> bool:
         """
         Whether a peer is a proxy that the operator trusts.
         """
         if not self._trusted or not address:
             return False
         try:
-            peer = ip_address(plain(address))
+            peer = ip_address(unmappedAddress(address))
         except ValueError:
             return False
         return any(peer in network for network in self._trusted)
 
-    def enter(self, connection: Connection) -> None:
+    def connectionOpened(self, connection: VisitorConnection) -> None:
         """
         A connection is there.
         """
         self.connections.add(connection)
-        boundUnsent(connection.transport)
+        limitUnsent(connection.transport)
         descriptor = getattr(connection.transport, "fileno", None)
-        self.accept.entered(descriptor() if descriptor is not None else -1)
+        self.admission.connectionOpened(descriptor() if descriptor is not None else -1)
 
-    def forget(self, connection: Connection) -> None:
+    def connectionClosed(self, connection: VisitorConnection) -> None:
         """
         A connection is gone, or somebody else's.
         """
         if connection in self.connections:
             self.connections.remove(connection)
-            self.accept.left()
+            self.admission.connectionClosed()
         if not self.connections:
             waiting, self._drained = self._drained, []
             for drained in waiting:
@@ -186,22 +187,22 @@ class PublicFactory(ServerFactory):
         for connection in list(self.connections):
             connection.transport.abortConnection()
 
-    def _door(self, head: RequestHead, framing: Framing) -> Any:
+    def _doorFor(self, head: RequestHead, framing: Framing) -> Any:
         """
         @return: who takes the connection over, if this is a door and not a path of somebody's site.
         """
         door = self._doors.get(head.target.partition(b"?")[0])
-        if door is None or self.routes.claims(framing.host):
+        if door is None or self.routes.hasRoute(framing.host):
             return None
-        return door.takeOver
+        return door.onRequest
 
-    def _refusal(self, failed: ExchangeFailed, trace: str) -> Any:
+    def _errorPage(self, failed: ExchangeFailed, trace: str) -> Any:
         return self.pages(failed, trace or self.nextTrace())
 
-    def _done(self, exchange: ServerExchange) -> None:
-        access = exchange.note
+    def _exchangeDone(self, exchange: ServerExchange) -> None:
+        access = exchange.context
         if access is not None and self.accessLog is not None:
-            access.status = exchange.status or Kind.GONE.status
+            access.status = exchange.status or FailureKind.CLIENT_CLOSED.status
             access.octets = exchange.octets
             access.seconds = self.clock.seconds() - access.began
             self.accessLog(access)

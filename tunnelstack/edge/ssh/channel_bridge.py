@@ -14,45 +14,45 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
 
-from tunnelstack.edge.ssh.upstream import Device
+from tunnelstack.edge.ssh.upstream import UpstreamConnection
 from tunnelstack.errors import Unavailable
-from tunnelstack.handler.ssh.channel import PLAIN, PressedChannel
-from tunnelstack.handler.ssh.connection import Connection
-from tunnelstack.handler.ssh.server import destination, joined
+from tunnelstack.handler.ssh.channel import ORDINARY_DATA, FlowControlledChannel
+from tunnelstack.handler.ssh.connection import FlowControlledConnection
+from tunnelstack.handler.ssh.server import connectedChannel, destination
 
-KINDS = (b"session", b"direct-tcpip")
+CHANNEL_TYPES = (b"session", b"direct-tcpip")
 """Channels that a visitor may open on a device."""
 
-ANSWERED = {b"pty-req", b"env", b"shell", b"exec", b"subsystem", b"break"}
+FORWARDED_REQUESTS = {b"pty-req", b"env", b"shell", b"exec", b"subsystem", b"break"}
 """Requests of a visitor whose answer is the device's."""
 
-UNANSWERED = {b"window-change", b"signal"}
+ONE_WAY_REQUESTS = {b"window-change", b"signal"}
 """Requests of a visitor that nobody answers."""
 
-OUTCOMES = {b"exit-status", b"exit-signal", b"xon-xoff", b"eow@openssh.com"}
+DEVICE_REQUESTS = {b"exit-status", b"exit-signal", b"xon-xoff", b"eow@openssh.com"}
 """Requests of a device."""
 
 SSH_PORT = 22
 """The only one behind a device's name."""
 
-FLUSH = 10.0
+FLUSH_SECONDS = 10.0
 """Seconds for a visitor to take what a device said before it was gone."""
 
 
-class Bridged(PressedChannel):
+class BridgedChannel(FlowControlledChannel):
     """
     One side of a pair.
 
     @ivar other: the other side.
     """
 
-    other: Bridged
+    other: BridgedChannel
 
     def received(self, kind: int, data: bytes) -> None:
         """
         Say it on the other side.
         """
-        if kind == PLAIN:
+        if kind == ORDINARY_DATA:
             self.other.write(data)
         else:
             self.other.writeExtended(kind, data)
@@ -72,7 +72,7 @@ class Bridged(PressedChannel):
         self.other.loseConnection()
 
 
-class NearChannel(Bridged):
+class VisitorChannel(BridgedChannel):
     """
     The visitor's side.
     """
@@ -91,15 +91,15 @@ class NearChannel(Bridged):
         """
         The device's to grant.
         """
-        if requestType in ANSWERED:
-            return self.other.conn.ask(self.other, requestType, data)
-        if requestType in UNANSWERED:
+        if requestType in FORWARDED_REQUESTS:
+            return self.other.conn.requestOnChannel(self.other, requestType, data)
+        if requestType in ONE_WAY_REQUESTS:
             self.other.conn.sendRequest(self.other, requestType, data)
             return True
         return False
 
 
-class FarChannel(Bridged):
+class DeviceChannel(BridgedChannel):
     """
     The device's side.
 
@@ -131,19 +131,19 @@ class FarChannel(Bridged):
         """
         How a program ended, behind what it said.
         """
-        if requestType in OUTCOMES:
+        if requestType in DEVICE_REQUESTS:
             near = self.other
-            self._then(lambda: near.sendBehind(partial(near.conn.sendRequest, near, requestType, data)))
+            self._afterHeld(lambda: near.sendAfterQueued(partial(near.conn.sendRequest, near, requestType, data)))
             return True
         return requestType.startswith(b"keepalive")
 
 
-class BridgeConnection(Connection):
+class BridgeConnection(FlowControlledConnection):
     """
     The channels of a visitor who is logged in to a device.
     """
 
-    def __init__(self, device: Device, limit: int) -> None:
+    def __init__(self, device: UpstreamConnection, limit: int) -> None:
         super().__init__(limit)
         self._device = device
         self._timer: Any = None
@@ -154,16 +154,16 @@ class BridgeConnection(Connection):
         """
         self._device.whenLost(self._deviceLost)
 
-    def channelAsked(self, kind: bytes, window: int, largest: int, extra: bytes) -> Any:
+    def channelRequested(self, kind: bytes, window: int, largest: int, extra: bytes) -> Any:
         """
         Ask the device first.
         """
-        if kind not in KINDS:
-            return super().channelAsked(kind, window, largest, extra)
-        if self._device.gone:
+        if kind not in CHANNEL_TYPES:
+            return super().channelRequested(kind, window, largest, extra)
+        if self._device.closed:
             raise ConchError("the device is gone", connection.OPEN_CONNECT_FAILED)
-        far = FarChannel(kind)
-        near = NearChannel(remoteWindow=window, remoteMaxPacket=largest)
+        far = DeviceChannel(kind)
+        near = VisitorChannel(remoteWindow=window, remoteMaxPacket=largest)
         far.other, near.other = near, far
         near.conn = self                      # the device may be faster than the confirmation
         far.conn = self._device.connection
@@ -174,19 +174,19 @@ class BridgeConnection(Connection):
         if self.lost is not None:
             return
         if self.channels:
-            self._timer = self.clock.callLater(FLUSH, self._leave)
+            self._timer = self.clock.callLater(FLUSH_SECONDS, self._disconnect)
         else:
-            self._leave()
+            self._disconnect()
 
     def channelClosed(self, channel: Any) -> None:
         """
         The last one ends the connection too once the device is gone.
         """
         super().channelClosed(channel)
-        if self._device.gone and not self.channels and self.lost is None:
-            self._leave()
+        if self._device.closed and not self.channels and self.lost is None:
+            self._disconnect()
 
-    def _leave(self) -> None:
+    def _disconnect(self) -> None:
         self.transport.sendDisconnect(transport.DISCONNECT_BY_APPLICATION, b"the device is gone")
 
     def serviceStopped(self) -> None:
@@ -198,7 +198,7 @@ class BridgeConnection(Connection):
         super().serviceStopped()
 
 
-class JumpConnection(Connection):
+class JumpConnection(FlowControlledConnection):
     """
     The channels of a visitor who is only passing: each leads to a device's SSH server, which asks for a login of its own.
     """
@@ -207,7 +207,7 @@ class JumpConnection(Connection):
         super().__init__(limit)
         self._dial = dial
 
-    def channelAsked(self, kind: bytes, window: int, largest: int, extra: bytes) -> Any:
+    def channelRequested(self, kind: bytes, window: int, largest: int, extra: bytes) -> Any:
         """
         To a device, by its name.
         """
@@ -216,7 +216,7 @@ class JumpConnection(Connection):
                 "there is no shell here; name a device (user@device@edge) or jump to one (ssh -J)",
                 connection.OPEN_ADMINISTRATIVELY_PROHIBITED)
         if kind != b"direct-tcpip":
-            return super().channelAsked(kind, window, largest, extra)
+            return super().channelRequested(kind, window, largest, extra)
         device, port = destination(extra)
         if port != SSH_PORT:
             raise ConchError(
@@ -225,6 +225,6 @@ class JumpConnection(Connection):
             endpoint = self._dial(device)
         except Unavailable as absent:
             raise ConchError(str(absent.args[0]), connection.OPEN_CONNECT_FAILED) from None
-        return joined(endpoint, self.clock, window, largest)
+        return connectedChannel(endpoint, self.clock, window, largest)
 
 

@@ -23,17 +23,17 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tunnelstack.edge.public.rate import Rates, household
+from tunnelstack.edge.public.rate import KeyedRates, rateLimitKey
 from tunnelstack.edge.ssh.channel_bridge import BridgeConnection, JumpConnection
-from tunnelstack.edge.ssh.upstream import Device, reach
+from tunnelstack.edge.ssh.upstream import UpstreamConnection, connectUpstream
 from tunnelstack.errors import Unavailable
-from tunnelstack.handler.ssh.connection import Connection
-from tunnelstack.handler.ssh.credentials import Logins
+from tunnelstack.handler.ssh.connection import FlowControlledConnection
+from tunnelstack.handler.ssh.credentials import LoginPolicy
 from tunnelstack.handler.ssh.server import SSHFactory, SSHLimits
 from tunnelstack.handler.ssh.transport import ServerTransport
-from tunnelstack.handler.ssh.userauth import LoginService
+from tunnelstack.handler.ssh.userauth import UserAuthService
 
-BANNERS = 8
+MAX_BANNERS = 8
 """Sentences of a device before the login that are kept for whom it lets in."""
 
 
@@ -72,7 +72,7 @@ and of which the device will be told that it is good; or C{None}.  Asked only wh
 
 
 @frozen(kw_only=True)
-class DoorLimits(SSHLimits):
+class GatewayLimits(SSHLimits):
     """
     What the door's visitors may do.
 
@@ -89,7 +89,7 @@ class DoorLimits(SSHLimits):
     passwords: float = field(default=5.0, validator=validators.gt(0))
 
 
-class SSHDoor(SSHFactory):
+class SSHGateway(SSHFactory):
     """
     The factory for an edge's endpoint.
 
@@ -101,23 +101,24 @@ class SSHDoor(SSHFactory):
 
     def __init__(
         self, clock: Any, hostKeys: Iterable[Key], dial: Dial, *, known: Known | None = None, vouch: Vouch | None = None,
-        jumps: Logins | None = None, admits: Callable[[str], bool] = lambda address: True, limits: DoorLimits | None = None,
+        jumps: LoginPolicy | None = None, admit: Callable[[str], bool] = lambda address: True,
+        limits: GatewayLimits | None = None,
     ) -> None:
         """
         @param hostKeys: from L{hostKeys<tunnelstack.handler.ssh.host_keys.hostKeys>}.
         @param known: without it, keys are not taken for devices.
         @param vouch: goes with C{known}.
         @param jumps: who may jump to devices; without it, nobody.
-        @param admits: whether a newcomer from an address may stay.
+        @param admit: whether a newcomer from an address may stay.
         """
-        self.limits: DoorLimits
-        super().__init__(clock, hostKeys, limits or DoorLimits())
+        self.limits: GatewayLimits
+        super().__init__(clock, hostKeys, limits or GatewayLimits())
         self.dial = dial
         self.known = known
         self.vouch = vouch
         self.jumps = jumps
-        self.attempts = Rates(self.limits.passwords, 4 * self.limits.passwords)
-        self._admits = admits
+        self.attempts = KeyedRates(self.limits.passwords, 4 * self.limits.passwords)
+        self._admit = admit
         self.connected = 0
 
     def buildProtocol(self, addr: Any) -> ServerTransport | None:
@@ -127,185 +128,185 @@ class SSHDoor(SSHFactory):
         if self.connected >= self.limits.connections:
             self.log.warn("SSH door: {peer} turned away, there are {connected}", peer=str(addr), connected=self.connected)
             return None
-        if not self._admits(getattr(addr, "host", "")):
+        if not self._admit(getattr(addr, "host", "")):
             return None
         self.connected += 1
-        return self.serverTransport(self._gone)
+        return self.serverTransport(self._connectionClosed)
 
-    def _gone(self, reason: Failure, sentence: str) -> None:
+    def _connectionClosed(self, reason: Failure, sentence: str) -> None:
         self.connected -= 1
 
-    def loginService(self, transport: ServerTransport) -> LoginService:
+    def userAuthService(self, transport: ServerTransport) -> UserAuthService:
         """
         As in L{SSHFactory}.
         """
-        visit = Visit(self, transport)
-        login = LoginService(visit, visit.admitted, self.limits.attempts)
-        visit.banner = login.banner
+        auth = GatewayUserAuth(self, transport)
+        login = UserAuthService(auth, auth.admitted, self.limits.attempts)
+        auth.banner = login.banner
         return login
 
 
-class Visit:
+class GatewayUserAuth:
     """
     One visitor: judges his login by asking the device.
     """
 
-    def __init__(self, door: SSHDoor, transport: ServerTransport) -> None:
-        self._door = door
+    def __init__(self, door: SSHGateway, transport: ServerTransport) -> None:
+        self._gateway = door
         self._transport = transport
         self._login: Login | None = None
-        self._device: Device | None = None
-        self._said: list[str] = []            # by the device, not passed on yet
-        self._refusing: Any = None            # the call that tells of a refusal
+        self._device: UpstreamConnection | None = None
+        self._banners: list[str] = []            # by the device, not passed on yet
+        self._delayedRefusal: Any = None            # the call that tells of a refusal
         self.banner: Callable[[str], object]
-        transport.whenOver(self._over)
+        transport.whenClosed(self._transportClosed)
 
     def methods(self, user: str) -> tuple[bytes, ...]:
         """
         What may be tried: for a device, what the door can pass on; else what opens the jump.
         """
         if not parseLogin(user).device:
-            return self._jumps().methods(user)
-        return ((b"publickey",) if self._door.known is not None else ()) + (b"password",)
+            return self._jumpLogins().methods(user)
+        return ((b"publickey",) if self._gateway.known is not None else ()) + (b"password",)
 
-    def begins(self, user: str) -> Any:
+    def authenticationStarted(self, user: str) -> Any:
         """
         Nothing is done for who has shown nothing.
         """
-        return None if self._named(user).device else self._jumps().begins(user)
+        return None if self._selectLogin(user).device else self._jumpLogins().authenticationStarted(user)
 
-    def _jumps(self) -> Logins:
-        if self._door.jumps is None:
+    def _jumpLogins(self) -> LoginPolicy:
+        if self._gateway.jumps is None:
             raise Unavailable("no device is named; say ssh USER@NAMESPACE.DEVICE@EDGE")
-        return self._door.jumps
+        return self._gateway.jumps
 
     def password(self, user: str, password: bytes) -> Deferred[bool]:
         """
         The device's to judge.
         """
-        login = self._named(user)
+        login = self._selectLogin(user)
         if not login.device:
-            return self._jumps().password(user, password)
-        who, now = household(getattr(self._transport.transport.getPeer(), "host", "")), self._door.clock.seconds()
-        if who and not self._door.attempts.take(who, now):
-            self._door.log.info("SSH door: too many passwords from {peer}, which are not tried", peer=who)
-            return succeed(False).addCallback(self._judged, now)
-        return self._tried(self._reached, login, lambda device: device.password(login.user, password))
+            return self._jumpLogins().password(user, password)
+        who, now = rateLimitKey(getattr(self._transport.transport.getPeer(), "host", "")), self._gateway.clock.seconds()
+        if who and not self._gateway.attempts.take(who, now):
+            self._gateway.log.info("SSH door: too many passwords from {peer}, which are not tried", peer=who)
+            return succeed(False).addCallback(self._authResult, now)
+        return self._attempt(self._withDevice, login, lambda device: device.password(login.user, password))
 
     def offered(self, user: str, key: Key) -> Deferred[bool]:
         """
         Whether the key is one of ours; for which device it is good is told to nobody who has but the public half of it.
         """
-        login = self._named(user)
+        login = self._selectLogin(user)
         if not login.device:
-            return self._jumps().offered(user, key)
-        return maybeDeferred(self._door.known, login.user, key) if self._door.known is not None else succeed(False)
+            return self._jumpLogins().offered(user, key)
+        return maybeDeferred(self._gateway.known, login.user, key) if self._gateway.known is not None else succeed(False)
 
     def key(self, user: str, key: Key) -> Deferred[bool]:
         """
         The device's to judge, by the key that stands for the visitor's.
         """
-        login = self._named(user)
+        login = self._selectLogin(user)
         if not login.device:
-            return self._jumps().key(user, key)
-        return self.offered(user, key).addCallback(lambda ours: self._tried(self._shown, login, key) if ours else False)
+            return self._jumpLogins().key(user, key)
+        return self.offered(user, key).addCallback(lambda ours: self._attempt(self._tryUserKey, login, key) if ours else False)
 
-    def _shown(self, login: Login, key: Key) -> Any:
-        vouched = succeed(None) if self._door.vouch is None else maybeDeferred(self._door.vouch, login, key)
+    def _tryUserKey(self, login: Login, key: Key) -> Any:
+        vouched = succeed(None) if self._gateway.vouch is None else maybeDeferred(self._gateway.vouch, login, key)
 
         def show(ours: Key | None) -> Any:
-            return False if ours is None else self._reached(login, lambda device: device.key(login.user, ours))
+            return False if ours is None else self._withDevice(login, lambda device: device.key(login.user, ours))
 
         return vouched.addCallback(show)
 
-    def _tried(self, ask: Callable[..., Any], login: Login, *what: Any) -> Deferred[bool]:
+    def _attempt(self, ask: Callable[..., Any], login: Login, *what: Any) -> Deferred[bool]:
         """
         Ask a device, and answer for it; whether there is one, only the log is told.
         """
-        began = self._door.clock.seconds()
+        began = self._gateway.clock.seconds()
         tried: Deferred[bool] = maybeDeferred(ask, login, *what)
         tried.addErrback(self._unreachable, login)
-        return tried.addCallback(self._judged, began)
+        return tried.addCallback(self._authResult, began)
 
     def _unreachable(self, failure: Failure, login: Login) -> bool:
         failure.trap(Unavailable)
-        self._door.log.info(
+        self._gateway.log.info(
             "SSH door: {user} from {peer} wants to go to {device}: {reason}", user=login.user, device=login.device,
             peer=str(self._transport.transport.getPeer()), reason=failure.getErrorMessage(),
         )
         return False
 
-    def _judged(self, welcome: bool, began: float) -> bool | Deferred[bool]:
-        said, self._said = self._said, []
+    def _authResult(self, welcome: bool, began: float) -> bool | Deferred[bool]:
+        said, self._banners = self._banners, []
         if welcome:
             for banner in said:
                 self.banner(banner)
             return True
         if self._login is None:               # he has left meanwhile
             return False
-        refusal = self._door.limits.refusal
-        took = self._door.clock.seconds() - began
+        refusal = self._gateway.limits.refusal
+        took = self._gateway.clock.seconds() - began
         refused: Deferred[bool] = Deferred()
-        self._refusing = self._door.clock.callLater(refusal - took % refusal, refused.callback, False)
+        self._delayedRefusal = self._gateway.clock.callLater(refusal - took % refusal, refused.callback, False)
         return refused
 
-    def _named(self, user: str) -> Login:
+    def _selectLogin(self, user: str) -> Login:
         login = parseLogin(user)
         if login != self._login:
-            self._leave()
+            self._closeDevice()
             self._login = login
         return login
 
-    def _reached(self, login: Login, ask: Callable[[Device], Any]) -> Deferred[Any]:
+    def _withDevice(self, login: Login, ask: Callable[[UpstreamConnection], Any]) -> Deferred[Any]:
         """
         Ask a device over the connection to it, which is made if there is none or the device has ended it (too many wrong
         passwords).
         """
-        if self._device is not None and not self._device.gone:
+        if self._device is not None and not self._device.closed:
             return maybeDeferred(ask, self._device)
-        dialled: Deferred[Any] = maybeDeferred(self._door.dial, login.device)
-        dialled.addCallback(reach, self._door.clock, self._door.limits.handshake, self._announced)
-        return dialled.addCallback(self._arrived).addCallback(ask)
+        dialled: Deferred[Any] = maybeDeferred(self._gateway.dial, login.device)
+        dialled.addCallback(connectUpstream, self._gateway.clock, self._gateway.limits.handshake, self._bannerReceived)
+        return dialled.addCallback(self._deviceConnected).addCallback(ask)
 
-    def _arrived(self, device: Device) -> Device:
+    def _deviceConnected(self, device: UpstreamConnection) -> UpstreamConnection:
         self._device = device
         if self._login is None:               # the visitor has left meanwhile
-            self._leave()
+            self._closeDevice()
         return device
 
-    def _announced(self, banner: str) -> None:
+    def _bannerReceived(self, banner: str) -> None:
         """
         What a device says before the login, for those whom it lets in.
         """
-        if banner not in self._said and len(self._said) < BANNERS:
-            self._said.append(banner)
+        if banner not in self._banners and len(self._banners) < MAX_BANNERS:
+            self._banners.append(banner)
 
-    def admitted(self, user: str, method: str) -> Connection:
+    def admitted(self, user: str, method: str) -> FlowControlledConnection:
         """
         The visitor is in: what he may do from now on.
         """
-        login = self._named(user)
+        login = self._selectLogin(user)
         peer = str(self._transport.transport.getPeer())
-        self._door.log.info(
+        self._gateway.log.info(
             "SSH door: {user} from {peer} to {device} by {method}",
             user=login.user, peer=peer, device=login.device or "any device", method=method,
         )
-        self._transport.whenOver(lambda sentence: self._door.log.info(
+        self._transport.whenClosed(lambda sentence: self._gateway.log.info(
             "SSH door: {user} from {peer} to {device} ended: {reason}",
             user=login.user, peer=peer, device=login.device or "any device", reason=sentence,
         ))
         if not login.device:
-            return JumpConnection(self._door.dial, self._door.limits.channels)
+            return JumpConnection(self._gateway.dial, self._gateway.limits.channels)
         assert self._device is not None       # it has just let him in
-        return BridgeConnection(self._device, self._door.limits.channels)
+        return BridgeConnection(self._device, self._gateway.limits.channels)
 
-    def _over(self, sentence: str) -> None:
-        self._leave()
+    def _transportClosed(self, sentence: str) -> None:
+        self._closeDevice()
         self._login = None
-        if self._refusing is not None and self._refusing.active():
-            self._refusing.cancel()
+        if self._delayedRefusal is not None and self._delayedRefusal.active():
+            self._delayedRefusal.cancel()
 
-    def _leave(self) -> None:
+    def _closeDevice(self) -> None:
         device, self._device = self._device, None
         if device is not None:
             device.close()

@@ -1,5 +1,5 @@
 """
-The SSH front door as a part of the edge: where it listens, whose keys it takes, and how it finds who is asked for.
+The SSH front gateway as a part of the edge: where it listens, whose keys it takes, and how it finds who is asked for.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 
-from tunnelstack.control.auth.key_vouching import readWord
+from tunnelstack.control.auth.key_vouching import parseVouchRule
 from tunnelstack.control.config.records import SSHConfig
-from tunnelstack.control.config.state_dir import State
+from tunnelstack.control.config.state_dir import StateDirectory
 from tunnelstack.errors import ConfigurationError, Denied
 from tunnelstack.records import Visitor
 from tunnelstack.stream.errors import UnsupportedPurpose
@@ -23,15 +23,15 @@ from tunnelstack.stream.errors import UnsupportedPurpose
 if TYPE_CHECKING:
     from twisted.conch.ssh.keys import Key
 
-    from tunnelstack.edge.ssh.gateway import Login, SSHDoor
+    from tunnelstack.edge.ssh.gateway import Login, SSHGateway
 
 HOST_KEYS = "ssh_host_keys"
 """In the state folder."""
 
 
-class SSHEntrance(Service):
+class SSHGatewayService(Service):
     """
-    The front door of one edge.
+    The front gateway of one edge.
     """
 
     log = Logger()
@@ -50,12 +50,12 @@ class SSHEntrance(Service):
         """
         return [port.getHost() for port in self._listening]
 
-    def where(self, host: str) -> str:
+    def addressFor(self, host: str) -> str:
         """
         What SSH clients connect to, C{host:port}.
 
         @param host: by which they know the edge.
-        @return: C{""} as long as there is no such door.
+        @return: C{""} as long as there is no such gateway.
         """
         ports = [port for address in self.addresses if (port := getattr(address, "port", 0))]
         return f"{host}:{ports[0]}" if ports else ""
@@ -67,51 +67,55 @@ class SSHEntrance(Service):
 
         @return: a C{Deferred}; it fails with L{ConfigurationError} where the configuration cannot be followed.
         """
-        said: SSHConfig = self._edge.config.ssh
-        if not said.listen:
+        config: SSHConfig = self._edge.config.ssh
+        if not config.listen:
             return
-        door = self._door(said)
-        for text in said.listen:
+        gateway = self._makeGateway(config)
+        for text in config.listen:
             try:
                 endpoint = serverFromString(self._edge.clock, text)
             except (ValueError, TypeError, KeyError, IndexError) as error:
                 raise ConfigurationError(f"[ssh] listen: {text!r} is no endpoint to listen on: {error}") from None
-            port = yield endpoint.listen(door)
+            port = yield endpoint.listen(gateway)
             self._listening.append(port)
             address = port.getHost()
             self.log.info("ready    port {port}", status="ssh", port=getattr(address, "port", str(address)))
 
-    def _door(self, said: SSHConfig) -> SSHDoor:
-        from tunnelstack.edge.ssh.gateway import SSHDoor  # with Conch below it, which is slow to load
-        from tunnelstack.handler.ssh.credentials import AuthorizedKeys, Logins
+    def _makeGateway(self, config: SSHConfig) -> SSHGateway:
+        from tunnelstack.edge.ssh.gateway import SSHGateway  # with Conch below it, which is slow to load
+        from tunnelstack.handler.ssh.credentials import AuthorizedKeys, LoginPolicy
         from tunnelstack.handler.ssh.host_keys import hostKeys
 
-        keys = AuthorizedKeys(_readable(said.authorizedKeysFile)) if said.authorizedKeysFile else None
+        keys = AuthorizedKeys(_checkReadable(config.authorizedKeysFile)) if config.authorizedKeysFile else None
 
-        words = tuple(map(readWord, said.vouch))
+        rules = tuple(map(parseVouchRule, config.vouch))
 
         def vouch(login: Login, key: Key) -> Any:
             names = keys.names(key) if keys is not None else []
-            covered = any(word.covers(names, login.user, login.device) for word in words)
+            covered = any(rule.covers(names, login.user, login.device) for rule in rules)
             return self._edge.vouch(login.device) if covered else None
 
-        jumps = Logins(keys=keys.check, users=frozenset(said.jumpUsers)) if keys is not None and said.jumpUsers else None
-        return SSHDoor(
-            self._edge.clock, hostKeys(self._keysFile(said)), self._dial, jumps=jumps, vouch=vouch,
-            known=keys.check if keys is not None and words else None, admits=self._edge.accept.admits,
+        jumps = (
+            LoginPolicy(keys=keys.check, users=frozenset(config.jumpUsers))
+            if keys is not None and config.jumpUsers
+            else None
+        )
+        return SSHGateway(
+            self._edge.clock, hostKeys(self._hostKeysFile(config)), self._dial, jumps=jumps, vouch=vouch,
+            known=keys.check if keys is not None and rules else None, admit=self._edge.admission.admit,
         )
 
-    def _keysFile(self, said: SSHConfig) -> Path:
-        if said.hostKeysFile:
-            return Path(said.hostKeysFile)
+    def _hostKeysFile(self, config: SSHConfig) -> Path:
+        if config.hostKeysFile:
+            return Path(config.hostKeysFile)
         if not self._edge.config.stateDirectory:
             raise ConfigurationError("[ssh] needs a host_keys_file where there is no state folder")
-        state = State(Path(self._edge.config.stateDirectory))
+        state = StateDirectory(Path(self._edge.config.stateDirectory))
         state.make()
         return state.path(HOST_KEYS)
 
     def _dial(self, name: str) -> IStreamClientEndpoint:
-        tunnel, purpose = self._edge.agents.shell(name)
+        tunnel, purpose = self._edge.agents.sshTarget(name)
         try:
             endpoint: IStreamClientEndpoint = tunnel.endpointFor(purpose, Visitor(scheme="ssh"), wait=True)
         except UnsupportedPurpose:
@@ -134,7 +138,7 @@ class SSHEntrance(Service):
         return DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
 
 
-def _readable(path: str) -> Path:
+def _checkReadable(path: str) -> Path:
     """
     @raise ConfigurationError: there is no such file; one that goes later lets nobody in.
     """

@@ -18,11 +18,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelstack.errors import Unavailable
-from tunnelstack.handler.ssh.connection import Connection
+from tunnelstack.handler.ssh.connection import FlowControlledConnection
 from tunnelstack.handler.ssh.transport import ClientTransport
 from tunnelstack.handler.tcp import SpliceFactory
 
-LARGEST_BANNER = 4096
+MAX_BANNER_OCTETS = 4096
 """Octets of what a device says before the login."""
 
 log = Logger()
@@ -34,7 +34,7 @@ class DeviceUnreachable(Unavailable):
     """
 
 
-class DeviceLogin(SSHService):
+class UpstreamUserAuth(SSHService):
     """
     SSH's C{ssh-userauth}, client's side: asks one thing at a time.
     """
@@ -54,7 +54,7 @@ class DeviceLogin(SSHService):
         """
         self._started()
 
-    def ask(self, user: str, method: bytes, rest: bytes) -> Deferred[bool]:
+    def authenticate(self, user: str, method: bytes, rest: bytes) -> Deferred[bool]:
         """
         @return: whether the device lets the user in.
         """
@@ -63,7 +63,7 @@ class DeviceLogin(SSHService):
             userauth.MSG_USERAUTH_REQUEST, NS(user.encode()) + NS(b"ssh-connection") + NS(method) + rest)
         return self._answer
 
-    def _answered(self, verdict: bool) -> None:
+    def _finish(self, verdict: bool) -> None:
         answer, self._answer = self._answer, None
         if answer is not None:
             answer.callback(verdict)
@@ -72,34 +72,34 @@ class DeviceLogin(SSHService):
         """
         The device lets the user in.
         """
-        self._answered(True)
+        self._finish(True)
 
     def ssh_USERAUTH_FAILURE(self, packet: bytes) -> None:
         """
         It does not; or wants more than one proof, which we cannot give.
         """
-        self._answered(False)
+        self._finish(False)
 
     def ssh_USERAUTH_PK_OK(self, packet: bytes) -> None:
         """
         By its number also the demand for another password.
         """
-        self._answered(False)
+        self._finish(False)
 
     def ssh_USERAUTH_BANNER(self, packet: bytes) -> None:
         """
         What the device says to whoever wants in.
         """
-        self._banner(getNS(packet)[0][:LARGEST_BANNER].decode("utf-8", "replace").rstrip())
+        self._banner(getNS(packet)[0][:MAX_BANNER_OCTETS].decode("utf-8", "replace").rstrip())
 
     def serviceStopped(self) -> None:
         """
         Nobody answers any more: servers end a connection instead of refusing the last login they take on it.
         """
-        self._answered(False)
+        self._finish(False)
 
 
-class Device:
+class UpstreamConnection:
     """
     A connection to one device.
 
@@ -108,54 +108,54 @@ class Device:
     """
 
     def __init__(self, clock: Any, banner: Callable[[str], object]) -> None:
-        self.gone = False
-        self.connection = Connection()
-        self._ready: Deferred[Device] | None = None
-        self._listens = False
-        self._login = DeviceLogin(self._started, banner)
+        self.closed = False
+        self.connection = FlowControlledConnection()
+        self._ready: Deferred[UpstreamConnection] | None = None
+        self._isReady = False
+        self._login = UpstreamUserAuth(self._started, banner)
         self._lost: list[Callable[[], object]] = []
         self.protocol = ClientTransport(clock, lambda: self.protocol.requestService(self._login), self._ended)
 
-    def ready(self) -> Deferred[Device]:
+    def ready(self) -> Deferred[UpstreamConnection]:
         """
         @return: fires when the device listens to a login; fails with L{DeviceUnreachable}.
         """
-        if self.gone:
+        if self.closed:
             return fail(DeviceUnreachable("the device ended the connection"))
-        if self._listens:
+        if self._isReady:
             return succeed(self)
         self._ready = Deferred(lambda cancelled: self.protocol.transport.abortConnection())
         return self._ready
 
     def _started(self) -> None:
-        self._listens = True
+        self._isReady = True
         ready, self._ready = self._ready, None
         if ready is not None:
             ready.callback(self)
 
     def _ended(self, reason: Failure, sentence: str) -> None:
-        self.gone = True
+        self.closed = True
         ready, self._ready = self._ready, None
         if ready is not None and not ready.called:
             ready.errback(DeviceUnreachable("the device ended the connection"))
         lost, self._lost = self._lost, []
-        for told in lost:
-            told()
+        for callback in lost:
+            callback()
 
-    def whenLost(self, told: Callable[[], object]) -> None:
+    def whenLost(self, callback: Callable[[], object]) -> None:
         """
-        Call C{told} when the connection is over.
+        Call C{callback} when the connection is over.
         """
-        if self.gone:
-            told()
+        if self.closed:
+            callback()
         else:
-            self._lost.append(told)
+            self._lost.append(callback)
 
     def password(self, user: str, password: bytes) -> Deferred[bool]:
         """
         @return: whether the device lets the user in with it.
         """
-        return self._asked(user, b"password", b"\0" + NS(password))
+        return self._authenticate(user, b"password", b"\0" + NS(password))
 
     def key(self, user: str, key: Key) -> Deferred[bool]:
         """
@@ -166,12 +166,12 @@ class Device:
         offer = b"\x01" + NS(algorithm) + NS(key.public().blob())
         said = NS(self.protocol.sessionID or b"") + bytes((userauth.MSG_USERAUTH_REQUEST,)) + NS(user.encode())
         said += NS(b"ssh-connection") + NS(b"publickey") + offer
-        return self._asked(user, b"publickey", offer + NS(key.sign(said, signatureType=algorithm)))
+        return self._authenticate(user, b"publickey", offer + NS(key.sign(said, signatureType=algorithm)))
 
-    def _asked(self, user: str, method: bytes, rest: bytes) -> Deferred[bool]:
-        return succeed(False) if self.gone else self._login.ask(user, method, rest).addCallback(self._verdict)
+    def _authenticate(self, user: str, method: bytes, rest: bytes) -> Deferred[bool]:
+        return succeed(False) if self.closed else self._login.authenticate(user, method, rest).addCallback(self._authenticated)
 
-    def _verdict(self, welcome: bool) -> bool:
+    def _authenticated(self, welcome: bool) -> bool:
         if welcome:
             self.protocol.setService(self.connection)
         return welcome
@@ -184,17 +184,17 @@ class Device:
             self.protocol.sendDisconnect(transport.DISCONNECT_BY_APPLICATION, b"the visitor is gone")
 
 
-def reach(
+def connectUpstream(
     endpoint: IStreamClientEndpoint, clock: Any, timeout: float, banner: Callable[[str], object],
-) -> Deferred[Device]:
+) -> Deferred[UpstreamConnection]:
     """
     Connect to a device's SSH server and exchange keys with it.
 
     @param timeout: seconds for all of it.
-    @param banner: told what the device says before the login.
+    @param banner: callback what the device says before the login.
     @return: fails with L{DeviceUnreachable}.
     """
-    device = Device(clock, banner)
+    device = UpstreamConnection(clock, banner)
     reached: Deferred[Any] = endpoint.connect(SpliceFactory(device.protocol))
     reached.addCallback(lambda connected: device.ready())
     return reached.addTimeout(timeout, clock).addErrback(_unreachable)

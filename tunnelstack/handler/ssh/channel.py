@@ -17,7 +17,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.transport.pull_producer import Pull
+from tunnelstack.transport.pull_producer import PullProducerAdapter
 
 WINDOW = 512 * 1024
 """Octets that a peer may send on one channel before the application has taken any."""
@@ -25,21 +25,21 @@ WINDOW = 512 * 1024
 PACKET = 32 * 1024
 """Octets of one packet's data; what every implementation takes."""
 
-PLAIN = 0
+ORDINARY_DATA = 0
 """Where ordinary data goes beside extended data's kinds, which begin with 1 (stderr)."""
 
 
 @implementer(IConsumer, IPushProducer)
-class PressedChannel(SSHChannel):
+class FlowControlledChannel(SSHChannel):
     """
     A channel that is a producer of what arrives and a consumer of what is sent.
 
-    @ivar lingers: what arrived before the peer closed the channel is still given to a reader that pauses; else the reader is
-        told of the close at once.
+    @ivar deliversAfterClose: what arrived before the peer closed the channel is still given to a reader that pauses; else the
+        reader is told of the close at once.
     @ivar producer: makes what is sent here, or C{None}.
     """
 
-    lingers = True
+    deliversAfterClose = True
 
     def __init__(self, *, remoteWindow: int = 0, remoteMaxPacket: int = 0) -> None:
         super().__init__(
@@ -51,11 +51,11 @@ class PressedChannel(SSHChannel):
         self._held: deque[tuple[int, bytes] | Callable[[], object]] = deque()    # arrived, for a paused application
         self._unread = 0
         self._paused = False
-        self._fresh = False                   # a delivery of what is held is on its way
+        self._deliveryScheduled = False                   # a delivery of what is held is on its way
         self._ending = False                  # our end is queued; writes vanish
         self.producer: Any = None
         self._producerPaused = False
-        self._lostWith: Failure = connectionDone
+        self._closeReason: Failure = connectionDone
 
     # What the application hears; subclasses override
 
@@ -63,7 +63,7 @@ class PressedChannel(SSHChannel):
         """
         Octets of the peer.
 
-        @param kind: L{PLAIN}, or a kind of extended data.
+        @param kind: L{ORDINARY_DATA}, or a kind of extended data.
         """
 
     def receivedEnd(self) -> None:
@@ -87,15 +87,15 @@ class PressedChannel(SSHChannel):
         """
         From the connection, whose window was checked.
         """
-        self._arrived(PLAIN, data)
+        self._dataArrived(ORDINARY_DATA, data)
 
     def extReceived(self, dataType: int, data: bytes) -> None:
         """
         From the connection.
         """
-        self._arrived(dataType, data)
+        self._dataArrived(dataType, data)
 
-    def _arrived(self, kind: int, data: bytes) -> None:
+    def _dataArrived(self, kind: int, data: bytes) -> None:
         if self.localClosed:
             return                            # nobody is left to take it; the peer's window runs out
         if self._paused or self._held:
@@ -116,7 +116,7 @@ class PressedChannel(SSHChannel):
         """
         The peer's end, behind what is held.
         """
-        self._then(self.receivedEnd)
+        self._afterHeld(self.receivedEnd)
 
     def closeReceived(self) -> None:
         """
@@ -132,18 +132,18 @@ class PressedChannel(SSHChannel):
         Over on the wire; the application hears of it behind what is held, or at once where nothing is left to wait for.
         """
         if self.conn.lost is not None:
-            self._lostWith = self.conn.lost
-        if self.conn.lost is not None or not self.lingers:
+            self._closeReason = self.conn.lost
+        if self.conn.lost is not None or not self.deliversAfterClose:
             self._held.clear()
         self._queue.clear()
         self._unsent = 0
-        self._then(self._over)
+        self._afterHeld(self._reportClose)
 
-    def _over(self) -> None:
-        self.receivedClose(self._lostWith)
+    def _reportClose(self) -> None:
+        self.receivedClose(self._closeReason)
         self.producer = None
 
-    def _then(self, call: Callable[[], object]) -> None:
+    def _afterHeld(self, call: Callable[[], object]) -> None:
         if self._held:
             self._held.append(call)
         else:
@@ -160,9 +160,9 @@ class PressedChannel(SSHChannel):
         Go on; what was held follows on a later turn.
         """
         self._paused = False
-        if self._held and not self._fresh:
-            self._fresh = True
-            self.conn.soon(self._deliver)
+        if self._held and not self._deliveryScheduled:
+            self._deliveryScheduled = True
+            self.conn.callNextTurn(self._deliver)
 
     def stopProducing(self) -> None:
         """
@@ -171,7 +171,7 @@ class PressedChannel(SSHChannel):
         self.loseConnection()
 
     def _deliver(self) -> None:
-        self._fresh = False
+        self._deliveryScheduled = False
         while self._held and not self._paused:
             item = self._held.popleft()
             if isinstance(item, tuple):
@@ -187,13 +187,13 @@ class PressedChannel(SSHChannel):
         """
         Queue octets; they leave as far as the peer's window and the carrier allow.
         """
-        self._say(PLAIN, data)
+        self._enqueue(ORDINARY_DATA, data)
 
     def writeExtended(self, dataType: int, data: bytes) -> None:
         """
         Queue extended data, in order with all else.
         """
-        self._say(dataType, data)
+        self._enqueue(dataType, data)
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """
@@ -201,19 +201,19 @@ class PressedChannel(SSHChannel):
         """
         self.write(b"".join(data))
 
-    def _say(self, kind: int, data: bytes) -> None:
+    def _enqueue(self, kind: int, data: bytes) -> None:
         if data and not self._ending and not self.localClosed:
             self._queue.append((kind, data))
             self._unsent += len(data)
-            self.pump()
+            self.sendQueued()
 
-    def sendBehind(self, call: Callable[[], object]) -> None:
+    def sendAfterQueued(self, call: Callable[[], object]) -> None:
         """
         Call C{call} once all that is queued was sent: a request that belongs behind the data.
         """
         if not self.localClosed:
             self._queue.append(call)
-            self.pump()
+            self.sendQueued()
 
     def loseWriteConnection(self) -> None:
         """
@@ -221,7 +221,7 @@ class PressedChannel(SSHChannel):
         """
         if not self._ending and not self.localClosed:
             self._ending = True
-            self.sendBehind(lambda: self.conn.sendEOF(self))
+            self.sendAfterQueued(lambda: self.conn.sendEOF(self))
 
     def loseConnection(self) -> None:
         """
@@ -230,16 +230,16 @@ class PressedChannel(SSHChannel):
         if not self.closing and not self.localClosed:
             self.closing = 1
             self._ending = True
-            self.sendBehind(lambda: self.conn.sendClose(self))
+            self.sendAfterQueued(lambda: self.conn.sendClose(self))
 
     def addWindowBytes(self, data: int) -> None:
         """
         The peer takes more.
         """
         self.remoteWindowLeft += data
-        self.pump()
+        self.sendQueued()
 
-    def pump(self) -> None:
+    def sendQueued(self) -> None:
         """
         Send what may be sent now, and tell the producer whether to go on.
         """
@@ -261,11 +261,11 @@ class PressedChannel(SSHChannel):
                 queue.popleft()
             self.remoteWindowLeft -= len(data)
             self._unsent -= len(data)
-            if kind == PLAIN:
+            if kind == ORDINARY_DATA:
                 self.conn.sendData(self, data)
             else:
                 self.conn.sendExtendedData(self, kind, data)
-        self._press()
+        self._updateProducer()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """
@@ -278,11 +278,11 @@ class PressedChannel(SSHChannel):
         if self.localClosed or self.closing:
             producer.stopProducing()
             return
-        self.producer = producer if streaming else Pull(producer, self.conn.clock)
+        self.producer = producer if streaming else PullProducerAdapter(producer, self.conn.clock)
         self._producerPaused = False
         if not streaming:
             self.producer.resumeProducing()
-        self._press()
+        self._updateProducer()
 
     def unregisterProducer(self) -> None:
         """
@@ -290,7 +290,7 @@ class PressedChannel(SSHChannel):
         """
         self.producer = None
 
-    def _press(self) -> None:
+    def _updateProducer(self) -> None:
         full = self._unsent > 0 or self.conn.full
         if self.producer is not None and full != self._producerPaused:
             self._producerPaused = full

@@ -17,14 +17,14 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from tunnelstack.handler.ssh.channel import PressedChannel
-from tunnelstack.handler.ssh.transport import QUIET
+from tunnelstack.handler.ssh.channel import FlowControlledChannel
+from tunnelstack.handler.ssh.transport import NULL_LOGGER
 
 CHANNELS = 64
 """Channels of one connection."""
 
 
-class Connection(connection.SSHConnection):
+class FlowControlledConnection(connection.SSHConnection):
     """
     Channels over one connection, opened when what they lead to stands.
 
@@ -32,7 +32,7 @@ class Connection(connection.SSHConnection):
     """
 
     transport: Any
-    _log = QUIET
+    _log = NULL_LOGGER
 
     def __init__(self, limit: int = CHANNELS) -> None:
         super().__init__()
@@ -56,19 +56,19 @@ class Connection(connection.SSHConnection):
         """
         return self.transport.clock
 
-    def soon(self, call: Callable[[], object]) -> None:
+    def callNextTurn(self, call: Callable[[], object]) -> None:
         """
         Call it on a later turn.
         """
         self.clock.callLater(0, call)
 
-    def pump(self) -> None:
+    def sendQueued(self) -> None:
         """
         The carrier takes more: each channel in turn.
         """
         for channel in list(self.channels.values()):
-            if isinstance(channel, PressedChannel) and not self.full:
-                channel.pump()
+            if isinstance(channel, FlowControlledChannel) and not self.full:
+                channel.sendQueued()
         self.channels.update({number: self.channels.pop(number) for number in list(self.channels)[:1]})   # next time, another
 
     def adjustWindow(self, channel: Any, bytesToAdd: int) -> None:
@@ -76,7 +76,7 @@ class Connection(connection.SSHConnection):
         Conch gives credit for what arrived; L{credit} does for what was taken.
         """
 
-    def credit(self, channel: PressedChannel) -> None:
+    def credit(self, channel: FlowControlledChannel) -> None:
         """
         Let the peer send as much as the application has taken, in steps of half a window.
         """
@@ -96,21 +96,21 @@ class Connection(connection.SSHConnection):
             self._refuse(sender, connection.OPEN_RESOURCE_SHORTAGE, "too many channels")
             return
         self._opening += 1
-        opened = maybeDeferred(self.channelAsked, kind, window, min(largest, 1 << 18), rest[12:])
-        opened.addBoth(self._settle).addCallbacks(self._confirm, self._failed, (sender,), {}, (sender,), {})
+        opened = maybeDeferred(self.channelRequested, kind, window, min(largest, 1 << 18), rest[12:])
+        opened.addBoth(self._openingDone).addCallbacks(self._confirm, self._failed, (sender,), {}, (sender,), {})
 
-    def _settle(self, result: Any) -> Any:
+    def _openingDone(self, result: Any) -> Any:
         self._opening -= 1
         return result
 
-    def channelAsked(self, kind: bytes, window: int, largest: int, extra: bytes) -> Any:
+    def channelRequested(self, kind: bytes, window: int, largest: int, extra: bytes) -> Any:
         """
-        @return: a L{PressedChannel}, or a C{Deferred} of one.
+        @return: a L{FlowControlledChannel}, or a C{Deferred} of one.
         @raise ConchError: with a sentence and an C{OPEN_} code: it is refused.
         """
         raise ConchError("there is no such kind of channel", connection.OPEN_UNKNOWN_CHANNEL_TYPE)
 
-    def _confirm(self, channel: PressedChannel, sender: int) -> None:
+    def _confirm(self, channel: FlowControlledChannel, sender: int) -> None:
         if self.lost is not None:
             channel.conn = self
             channel.closed()
@@ -166,7 +166,7 @@ class Connection(connection.SSHConnection):
             message = connection.MSG_CHANNEL_SUCCESS if granted else connection.MSG_CHANNEL_FAILURE
             self.transport.sendPacket(message, pack(">L", remote))
 
-    def ask(self, channel: Any, kind: bytes, data: bytes) -> Deferred[bool]:
+    def requestOnChannel(self, channel: Any, kind: bytes, data: bytes) -> Deferred[bool]:
         """
         Ask the peer for something on a channel.
 

@@ -84,7 +84,7 @@ def _affordable(ln: int, r: int, p: int) -> bool:
     return 10 <= ln <= 20 and 1 <= r <= 32 and 1 <= p <= 4 and 128 * r << ln <= MEMORY
 
 
-_NOBODY = _Hash(14, 8, 1, bytes(16), bytes(32))
+_DUMMY_HASH = _Hash(14, 8, 1, bytes(16), bytes(32))
 """What a password of an unknown user is checked against, to take the same time."""
 
 
@@ -141,7 +141,7 @@ class PasswordFile:
         @return: whether it is the user's password; the time it takes does not tell whether the user exists.
         """
         entry = self.users().get(user)
-        checked = self._inThread((entry or _NOBODY).matches, password)
+        checked = self._inThread((entry or _DUMMY_HASH).matches, password)
         return checked.addCallback(lambda right: right and entry is not None)
 
 
@@ -199,7 +199,7 @@ class AuthorizedKeys:
 
 
 @frozen(kw_only=True)
-class Logins:
+class LoginPolicy:
     """
     Who may log in, and how.
 
@@ -225,7 +225,7 @@ class Logins:
         """
         return user in self.users or (self.passwords is not None and user in self.passwords)
 
-    def begins(self, user: str) -> None:
+    def authenticationStarted(self, user: str) -> None:
         """
         Nothing is to be made ready.
         """

@@ -14,11 +14,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.handler.ssh.channel import PLAIN, PressedChannel
+from tunnelstack.handler.ssh.channel import ORDINARY_DATA, FlowControlledChannel
 
 
 @implementer(ITCPTransport)
-class StreamChannel(PressedChannel):
+class StreamChannel(FlowControlledChannel):
     """
     A channel as the transport of any protocol, with half-close.
 
@@ -55,7 +55,7 @@ class StreamChannel(PressedChannel):
         """
         Plain data is the stream's; there is no other in one.
         """
-        if kind == PLAIN and not self.closing:
+        if kind == ORDINARY_DATA and not self.closing:
             self._call(self.protocol.dataReceived, data)
 
     def receivedEnd(self) -> None:
@@ -81,7 +81,7 @@ class StreamChannel(PressedChannel):
             method(*arguments)
         except Exception:
             self._failures.failure("{protocol} on an SSH channel failed", protocol=type(self.protocol).__name__)
-            self._lostWith = Failure(ConnectionLost("the application failed"))
+            self._closeReason = Failure(ConnectionLost("the application failed"))
             self.abortConnection()
 
     def abortConnection(self) -> None:
@@ -90,8 +90,8 @@ class StreamChannel(PressedChannel):
         """
         self._queue.clear()
         self._unsent = 0
-        if self._lostWith is connectionDone:
-            self._lostWith = Failure(ConnectionAborted())
+        if self._closeReason is connectionDone:
+            self._closeReason = Failure(ConnectionAborted())
         self.loseConnection()
 
     def getTcpNoDelay(self) -> bool:

@@ -14,7 +14,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @frozen(kw_only=True)
-class User:
+class LocalUser:
     """
     Where and how programs run.
 
@@ -37,7 +37,7 @@ class User:
         return self.home if os.path.isdir(self.home) else "/"
 
 
-def ownUser(shell: str = "", home: str = "") -> User:
+def ownUser(shell: str = "", home: str = "") -> LocalUser:
     """
     The user this process runs as.
 
@@ -55,4 +55,4 @@ def ownUser(shell: str = "", home: str = "") -> User:
         "SSH_CONNECTION": "UNKNOWN 65535 UNKNOWN 65535",   # as sshd has it where there are no addresses
     }
     environment.update({key: value for key, value in os.environ.items() if key == "LANG" or key.startswith("LC_")})
-    return User(name=name, home=home, shell=shell, environment=environment)
+    return LocalUser(name=name, home=home, shell=shell, environment=environment)

@@ -25,14 +25,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.handler.ssh.channel import PressedChannel
-from tunnelstack.handler.ssh.connection import CHANNELS, Connection
-from tunnelstack.handler.ssh.credentials import Logins
+from tunnelstack.handler.ssh.channel import FlowControlledChannel
+from tunnelstack.handler.ssh.connection import CHANNELS, FlowControlledConnection
+from tunnelstack.handler.ssh.credentials import LoginPolicy
 from tunnelstack.handler.ssh.forwarding import StreamChannel
-from tunnelstack.handler.ssh.local_user import User, ownUser
-from tunnelstack.handler.ssh.shell import Session
+from tunnelstack.handler.ssh.local_user import LocalUser, ownUser
+from tunnelstack.handler.ssh.shell import ShellSession
 from tunnelstack.handler.ssh.transport import SIGNATURES, ServerTransport
-from tunnelstack.handler.ssh.userauth import ATTEMPTS, LoginService
+from tunnelstack.handler.ssh.userauth import ATTEMPTS, UserAuthService
 from tunnelstack.handler.tcp import SpliceFactory
 from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.stream.errors import TooManyStreams
@@ -90,10 +90,10 @@ class SSHFactory(Factory):
         From the transport: a login, once; what follows it is started by it.
         """
         if service == b"ssh-userauth" and transport.service is None:
-            return lambda: self.loginService(transport)
+            return lambda: self.userAuthService(transport)
         return None
 
-    def loginService(self, transport: ServerTransport) -> LoginService:
+    def userAuthService(self, transport: ServerTransport) -> UserAuthService:
         """
         @return: the login of one connection.
         """
@@ -109,8 +109,8 @@ class EmbeddedSSH(SSHFactory):
     log = Logger()
 
     def __init__(
-        self, reactor: Any, hostKeys: Iterable[Key], logins: Logins, *, forwarding: bool = True,
-        limits: SSHLimits | None = None, user: User | None = None, shell: str = "", home: str = "",
+        self, reactor: Any, hostKeys: Iterable[Key], logins: LoginPolicy, *, forwarding: bool = True,
+        limits: SSHLimits | None = None, user: LocalUser | None = None, shell: str = "", home: str = "",
     ) -> None:
         """
         @param reactor: starts programs, connects and keeps time.
@@ -142,21 +142,21 @@ class EmbeddedSSH(SSHFactory):
         told = None if ended is None else (lambda reason, sentence: ended())
         return succeed(self.serverTransport(told))
 
-    def loginService(self, transport: ServerTransport) -> LoginService:
+    def userAuthService(self, transport: ServerTransport) -> UserAuthService:
         """
         As in L{SSHFactory}.
         """
         def admitted(user: str, method: str) -> ServerConnection:
             peer = str(transport.transport.getPeer())
             self.log.info("SSH login of {user} from {peer} by {method}", user=user, peer=peer, method=method)
-            transport.whenOver(lambda sentence: self.log.info(
+            transport.whenClosed(lambda sentence: self.log.info(
                 "SSH connection of {user} from {peer} ended: {reason}", user=user, peer=peer, reason=sentence))
             return ServerConnection(self)
 
-        return LoginService(self.logins, admitted, self.limits.attempts)
+        return UserAuthService(self.logins, admitted, self.limits.attempts)
 
 
-class ServerConnection(Connection):
+class ServerConnection(FlowControlledConnection):
     """
     The channels of an embedded server's client.
     """
@@ -165,12 +165,12 @@ class ServerConnection(Connection):
         super().__init__(server.limits.channels)
         self._server = server
 
-    def channelAsked(self, kind: bytes, window: int, largest: int, extra: bytes) -> Any:
+    def channelRequested(self, kind: bytes, window: int, largest: int, extra: bytes) -> Any:
         """
         Sessions, and connections to be forwarded.
         """
         if kind == b"session":
-            return Session(
+            return ShellSession(
                 self._server.user, self._server.reactor, remoteWindow=window, remoteMaxPacket=largest)
         if kind == b"direct-tcpip":
             host, port = destination(extra)
@@ -178,8 +178,8 @@ class ServerConnection(Connection):
                 raise ConchError("forwarding is switched off here", connection.OPEN_ADMINISTRATIVELY_PROHIBITED)
             endpoint = HostnameEndpoint(
                 self._server.reactor, host.encode("idna"), port, timeout=self._server.limits.connectTimeout)
-            return joined(endpoint, self.clock, window, largest)
-        return super().channelAsked(kind, window, largest, extra)
+            return connectedChannel(endpoint, self.clock, window, largest)
+        return super().channelRequested(kind, window, largest, extra)
 
 
 def destination(extra: bytes) -> tuple[str, int]:
@@ -197,7 +197,7 @@ def destination(extra: bytes) -> tuple[str, int]:
     return host, port
 
 
-def joined(endpoint: IStreamClientEndpoint, clock: Any, window: int, largest: int) -> Deferred[PressedChannel]:
+def connectedChannel(endpoint: IStreamClientEndpoint, clock: Any, window: int, largest: int) -> Deferred[FlowControlledChannel]:
     """
     Connect to an endpoint, for a channel.
 
@@ -244,7 +244,7 @@ class SSHSessions:
         """
         self._server = server
         self._limit = limit
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, _SSHStream] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -263,7 +263,7 @@ class SSHSessions:
         self.close(id)
         if len(self._open) >= self._limit:
             raise TooManyStreams("there are too many SSH sessions")
-        session = self._open[id] = _Open()
+        session = self._open[id] = _SSHStream()
 
         def forget() -> None:
             if self._open.get(id) is session:
@@ -300,7 +300,7 @@ class SSHSessions:
 
 
 @define
-class _Open:
+class _SSHStream:
     """
     One session: on its way to its server, or there.
     """

@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.handler.ssh.transport import QUIET
+from tunnelstack.handler.ssh.transport import NULL_LOGGER
 
 LARGEST_PACKET = 256 * 1024
 """Octets; what OpenSSH's server takes."""
@@ -48,13 +48,13 @@ class FileServer(filetransfer.FileTransferServer):
     Conch's server on a channel; a producer of answers for it.
     """
 
-    _log = QUIET
+    _log = NULL_LOGGER
     log = Logger()
     transport: Any
 
     def __init__(self, channel: Any, home: str) -> None:
         filetransfer.FileTransferBase.__init__(self)
-        self.client = Files(home)
+        self.client = LocalFiles(home)
         self.openFiles: dict[bytes, Any] = {}
         self.openDirs: dict[bytes, Any] = {}
         self._pending = b""
@@ -94,7 +94,7 @@ class FileServer(filetransfer.FileTransferServer):
     def _leave(self, status: int) -> None:
         self.connected = 0
         self._pending = b""
-        self.transport.filesDone(status)
+        self.transport.fileTransferEnded(status)
 
     def pauseProducing(self) -> None:
         """
@@ -110,7 +110,7 @@ class FileServer(filetransfer.FileTransferServer):
         self._stalled = False
         self.transport.resumeProducing()
         if self._pending or self._ended:
-            self.transport.conn.soon(self._serve)
+            self.transport.conn.callNextTurn(self._serve)
 
     def stopProducing(self) -> None:
         """
@@ -176,7 +176,7 @@ class FileServer(filetransfer.FileTransferServer):
 
 
 @implementer(ISFTPServer)
-class Files:
+class LocalFiles:
     """
     The local file system; paths are octets, relative ones begin at home.
     """

@@ -27,8 +27,8 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tunnelstack.handler.ssh.channel import PLAIN, PressedChannel
-from tunnelstack.handler.ssh.local_user import User
+from tunnelstack.handler.ssh.channel import ORDINARY_DATA, FlowControlledChannel
+from tunnelstack.handler.ssh.local_user import LocalUser
 from tunnelstack.handler.ssh.sftp import FileServer
 
 VARIABLES = re.compile(rb"LANG|LC_[A-Z]{1,32}|COLORTERM|NO_COLOR")
@@ -43,7 +43,7 @@ SIGNALS = {b"HUP", b"INT", b"KILL", b"QUIT", b"TERM", b"USR1", b"USR2", b"ALRM"}
 NAMES = {int(number): number.name.removeprefix("SIG") for number in signal.Signals}
 """Of signals, as SSH has them; others are told with the system's name."""
 
-LEAD = """\
+SESSION_LEADER_SCRIPT = """\
 import os, signal, sys
 os.setsid()
 for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
@@ -56,16 +56,16 @@ an agent under C{nohup} ignores its programs could not even trap.
 """
 
 
-class Session(PressedChannel):
+class ShellSession(FlowControlledChannel):
     """
     SSH's C{session} channel, server's side.
     """
 
     name = b"session"
-    lingers = False                           # a program must hear of the end though it does not read
+    deliversAfterClose = False                           # a program must hear of the end though it does not read
     log = Logger()
 
-    def __init__(self, user: User, reactor: Any, **windows: int) -> None:
+    def __init__(self, user: LocalUser, reactor: Any, **windows: int) -> None:
         super().__init__(**windows)
         self._user = user
         self._reactor = reactor
@@ -74,7 +74,7 @@ class Session(PressedChannel):
         self._program: Any = None             # a process transport
         self._files: FileServer | None = None
         self._started = False
-        self._deaf = False                    # the program reads no more
+        self._inputClosed = False                    # the program reads no more
         self._asked: dict[bytes, Callable[[bytes], bool]] = {
             b"env": self._env,
             b"pty-req": self._pty,
@@ -150,10 +150,18 @@ class Session(PressedChannel):
         executable, given = self._user.shell, arguments
         if self._terminal is None:
             executable = sys.executable
-            given = [os.fsencode(sys.executable), b"-I", b"-S", b"-c", LEAD.encode(), os.fsencode(self._user.shell), *arguments]
+            given = [
+                os.fsencode(sys.executable),
+                b"-I",
+                b"-S",
+                b"-c",
+                SESSION_LEADER_SCRIPT.encode(),
+                os.fsencode(self._user.shell),
+                *arguments,
+            ]
         try:
             self._reactor.spawnProcess(
-                Program(self), executable, given, self._environment, self._user.folder, usePTY=self._terminal or False)
+                ProgramProtocol(self), executable, given, self._environment, self._user.folder, usePTY=self._terminal or False)
         except OSError as failed:
             self.log.error("no program could be started for {user}: {reason}", user=self._user.name, reason=failed.strerror)
             return False
@@ -184,7 +192,7 @@ class Session(PressedChannel):
             told = partial(self.conn.sendRequest, self, b"exit-signal", NS(name.encode()) + b"\0" + NS(b"") + NS(b""))
         else:
             told = partial(self.conn.sendRequest, self, b"exit-status", pack(">L", reason.exitCode or 0))
-        self.sendBehind(told)
+        self.sendAfterQueued(told)
         self.loseWriteConnection()
         self.loseConnection()
 
@@ -199,11 +207,11 @@ class Session(PressedChannel):
         self.resumeProducing()
         return True
 
-    def filesDone(self, status: int) -> None:
+    def fileTransferEnded(self, status: int) -> None:
         """
         From the file server: the client has ended, or broken, its conversation.
         """
-        self.sendBehind(partial(self.conn.sendRequest, self, b"exit-status", pack(">L", status)))
+        self.sendAfterQueued(partial(self.conn.sendRequest, self, b"exit-status", pack(">L", status)))
         self.loseWriteConnection()
         self.loseConnection()
 
@@ -213,11 +221,11 @@ class Session(PressedChannel):
         """
         For the program's input, or for the subsystem.
         """
-        if kind != PLAIN:
+        if kind != ORDINARY_DATA:
             return
         if self._files is not None:
             self._files.dataReceived(data)
-        elif self._program is not None and not self._deaf:
+        elif self._program is not None and not self._inputClosed:
             self._program.write(data)
 
     def receivedEnd(self) -> None:
@@ -234,7 +242,7 @@ class Session(PressedChannel):
         """
         The program reads no more: what still comes is dropped.
         """
-        self._deaf = True
+        self._inputClosed = True
         self.resumeProducing()
 
     def receivedClose(self, reason: Failure) -> None:
@@ -253,14 +261,14 @@ class Session(PressedChannel):
             os.close(self._terminal[1])
 
 
-class Program(ProcessProtocol):
+class ProgramProtocol(ProcessProtocol):
     """
     A program, toward its session.
     """
 
     transport: Any
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: ShellSession) -> None:
         self._session = session
 
     def connectionMade(self) -> None:

@@ -28,22 +28,22 @@ SIGNATURES = (
 )
 """How keys may sign, hosts' and users': not with SHA-1."""
 
-FAREWELL = b"DELETE /"
+PLAINTEXT_FAREWELL = b"DELETE /"
 """A plaintext request written into an encrypted stream: the way some clients say that the session is over."""
 
 
 @provider(ILogObserver)
-def _unheard(event: LogEvent) -> None:
+def _discardEvent(event: LogEvent) -> None:
     """
     Conch tells a line for each packet, with what peers said in it; our own lines say what matters.
     """
 
 
-QUIET = Logger(observer=_unheard)
+NULL_LOGGER = Logger(observer=_discardEvent)
 
 
 @implementer(IHalfCloseableProtocol)
-class _Guarded(transport.SSHTransportBase):
+class _BoundedTransport(transport.SSHTransportBase):
     """
     What both sides of a connection have in common.
 
@@ -55,7 +55,7 @@ class _Guarded(transport.SSHTransportBase):
 
     transport: Any
     log = Logger()
-    _log = QUIET
+    _log = NULL_LOGGER
     version = b"tunnelstack"
     ourVersionString = b"SSH-2.0-tunnelstack"
     supportedCompressions = [b"none"]         # a few octets of zlib unfold to gigabytes
@@ -70,7 +70,7 @@ class _Guarded(transport.SSHTransportBase):
         self.lost: Failure | None = None
         self.sentence = ""
         self._ended = [] if ended is None else [ended]
-        self._surplus = 0
+        self._unreadControl = 0
         self._closing = False
 
     def connectionMade(self) -> None:
@@ -94,11 +94,11 @@ class _Guarded(transport.SSHTransportBase):
 
     def getPacket(self) -> Any:
         """
-        A packet, unless the stream has ended with a L{FAREWELL} or by us.
+        A packet, unless the stream has ended with a L{PLAINTEXT_FAREWELL} or by us.
         """
         if self._closing:
             return None
-        if len(self.buf) >= len(FAREWELL) and not hasattr(self, "first") and self.buf.startswith(FAREWELL):
+        if len(self.buf) >= len(PLAINTEXT_FAREWELL) and not hasattr(self, "first") and self.buf.startswith(PLAINTEXT_FAREWELL):
             self.sentence = "the peer said goodbye"
             self.buf = b""
             self.close()
@@ -122,8 +122,8 @@ class _Guarded(transport.SSHTransportBase):
         if self._closing:
             return
         if self.full and messageType not in (connection.MSG_CHANNEL_DATA, connection.MSG_CHANNEL_EXTENDED_DATA):
-            self._surplus += len(payload)
-            if self._surplus > CONTROL_LIMIT:
+            self._unreadControl += len(payload)
+            if self._unreadControl > CONTROL_LIMIT:
                 self.sentence = "the peer does not read"
                 self._closing = True
                 self.transport.abortConnection()
@@ -179,10 +179,10 @@ class _Guarded(transport.SSHTransportBase):
         From the carrier: there is room again.
         """
         self.full = False
-        self._surplus = 0
-        pump = getattr(self.service, "pump", None)
-        if pump is not None:
-            pump()
+        self._unreadControl = 0
+        sendQueued = getattr(self.service, "sendQueued", None)
+        if sendQueued is not None:
+            sendQueued()
 
     def stopProducing(self) -> None:
         """
@@ -203,14 +203,14 @@ class _Guarded(transport.SSHTransportBase):
         for ended in told:
             ended(reason, self.sentence)
 
-    def whenOver(self, told: Callable[[str], object]) -> None:
+    def whenClosed(self, told: Callable[[str], object]) -> None:
         """
         Call C{told} with a sentence once the connection is over.
         """
         self._ended.append(lambda reason, sentence: told(sentence))
 
 
-class ServerTransport(_Guarded, transport.SSHServerTransport):
+class ServerTransport(_BoundedTransport, transport.SSHServerTransport):
     """
     The server's side; it must have logged somebody in within C{grace} seconds.
     """
@@ -224,10 +224,10 @@ class ServerTransport(_Guarded, transport.SSHServerTransport):
         """
         The time for the login runs.
         """
-        self._timer = self.clock.callLater(self._grace, self._late)
+        self._timer = self.clock.callLater(self._grace, self._loginTimedOut)
         super().connectionMade()
 
-    def _late(self) -> None:
+    def _loginTimedOut(self) -> None:
         self.sendDisconnect(transport.DISCONNECT_BY_APPLICATION, b"the login took too long")
         self._timer = self.clock.callLater(self._grace, self.transport.abortConnection)
 
@@ -252,7 +252,7 @@ class ServerTransport(_Guarded, transport.SSHServerTransport):
         super().connectionLost(reason)
 
 
-class ClientTransport(_Guarded, transport.SSHClientTransport):
+class ClientTransport(_BoundedTransport, transport.SSHClientTransport):
     """
     The client's side, for carriers that lead to the right server by themselves: its host key is not compared with anything.
 

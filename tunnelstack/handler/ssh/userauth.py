@@ -29,9 +29,9 @@ DELAY = 1.0
 """Seconds before a wrong password is answered."""
 
 
-class Judge(Protocol):
+class UserAuthPolicy(Protocol):
     """
-    Who decides about a login, as L{Logins<tunnelstack.handler.ssh.credentials.Logins>} does.
+    Who decides about a login, as L{LoginPolicy<tunnelstack.handler.ssh.credentials.LoginPolicy>} does.
     """
 
     def methods(self, user: str) -> tuple[bytes, ...]:
@@ -39,7 +39,7 @@ class Judge(Protocol):
         What may be tried.
         """
 
-    def begins(self, user: str) -> Any:
+    def authenticationStarted(self, user: str) -> Any:
         """
         Somebody asks what may be tried; the answer waits for a C{Deferred}.
         """
@@ -60,7 +60,7 @@ class Judge(Protocol):
         """
 
 
-class LoginService(SSHService):
+class UserAuthService(SSHService):
     """
     SSH's C{ssh-userauth}.
     """
@@ -70,18 +70,18 @@ class LoginService(SSHService):
     log = Logger()
     transport: Any
 
-    def __init__(self, judge: Judge, admitted: Callable[[str, str], SSHService], attempts: int = ATTEMPTS) -> None:
+    def __init__(self, policy: UserAuthPolicy, admitted: Callable[[str, str], SSHService], attempts: int = ATTEMPTS) -> None:
         """
         @param admitted: called with the user and the method; gives the service that follows.
         @param attempts: how many may be refused.
         """
-        self._judge = judge
+        self._policy = policy
         self._admitted = admitted
         self._attempts = attempts
         self._refused = 0
         self._waiting: deque[bytes] = deque()
         self._busy = False
-        self._over = False
+        self._stopped = False
 
     def ssh_USERAUTH_REQUEST(self, packet: bytes) -> None:
         """
@@ -102,23 +102,23 @@ class LoginService(SSHService):
             return
         name = user[:256].decode("utf-8", "replace")
         self._busy = True
-        judged = maybeDeferred(self._judged, method, name, user, rest)
-        judged.addCallbacks(self._answer, self._broken, (name, method), {}, (name, method), {})
+        decided = maybeDeferred(self._decide, method, name, user, rest)
+        decided.addCallbacks(self._answer, self._decisionFailed, (name, method), {}, (name, method), {})
 
-    def _judged(self, method: bytes, name: str, user: bytes, rest: bytes) -> Deferred[bool | None]:
+    def _decide(self, method: bytes, name: str, user: bytes, rest: bytes) -> Deferred[bool | None]:
         """
         @return: C{True} admits, C{False} refuses, C{None} was answered already.
         """
-        open = self._judge.methods(name)
+        open = self._policy.methods(name)
         if method == b"password" and method in open:
             password, _ = getNS(rest[1:])
-            tried = self._judge.password(name, password)
+            tried = self._policy.password(name, password)
             return tried.addCallback(lambda right: right or deferLater(self.transport.clock, DELAY, lambda: False))
         if method == b"publickey" and method in open:
-            return self._keyJudged(name, user, rest)
-        return maybeDeferred(self._judge.begins, name).addCallback(lambda ready: False)
+            return self._decideKey(name, user, rest)
+        return maybeDeferred(self._policy.authenticationStarted, name).addCallback(lambda ready: False)
 
-    def _keyJudged(self, name: str, user: bytes, rest: bytes) -> Deferred[bool | None]:
+    def _decideKey(self, name: str, user: bytes, rest: bytes) -> Deferred[bool | None]:
         algorithm, blob, proof = getNS(rest[1:], 2)
         try:
             key = Key.fromString(blob, type="blob")
@@ -132,8 +132,8 @@ class LoginService(SSHService):
             said += NS(b"publickey") + b"\x01" + NS(algorithm) + NS(blob)
             if getNS(signature)[0] != algorithm or not key.verify(signature, said):
                 return succeed(False)
-            return self._judge.key(name, key)  # type: ignore[return-value]
-        return self._judge.offered(name, key).addCallback(self._offered, algorithm, blob)
+            return self._policy.key(name, key)  # type: ignore[return-value]
+        return self._policy.offered(name, key).addCallback(self._offered, algorithm, blob)
 
     def _offered(self, welcome: bool, algorithm: bytes, blob: bytes) -> bool | None:
         if not welcome:
@@ -143,7 +143,7 @@ class LoginService(SSHService):
 
     def _answer(self, verdict: bool | None, user: str, method: bytes) -> None:
         self._busy = False
-        if self._over:
+        if self._stopped:
             return
         if verdict:
             self.transport.loggedIn()
@@ -169,15 +169,15 @@ class LoginService(SSHService):
             self.transport.sendDisconnect(
                 transport.DISCONNECT_NO_MORE_AUTH_METHODS_AVAILABLE, b"too many logins were refused")
             return False
-        self.transport.sendPacket(userauth.MSG_USERAUTH_FAILURE, NS(b",".join(self._judge.methods(user))) + b"\x00")
+        self.transport.sendPacket(userauth.MSG_USERAUTH_FAILURE, NS(b",".join(self._policy.methods(user))) + b"\x00")
         return True
 
-    def _broken(self, failure: Failure, user: str, method: bytes) -> None:
+    def _decisionFailed(self, failure: Failure, user: str, method: bytes) -> None:
         """
         Nobody could decide: for a reason that people may know, or because the request, or we, made no sense.
         """
         self._busy = False
-        if self._over:
+        if self._stopped:
             return
         unavailable = failure.value
         if isinstance(unavailable, Unavailable):
@@ -194,11 +194,11 @@ class LoginService(SSHService):
         """
         Tell the user something before he is logged in.
         """
-        if not self._over:
+        if not self._stopped:
             self.transport.sendPacket(userauth.MSG_USERAUTH_BANNER, NS(sentence.encode() + b"\r\n") + NS(b"en"))
 
     def serviceStopped(self) -> None:
         """
         What is judged yet comes too late.
         """
-        self._over = True
+        self._stopped = True

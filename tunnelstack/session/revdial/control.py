@@ -54,14 +54,14 @@ class ControlSession(Protocol):
         self._open: dict[int, Any] = {}
         self._opened = 0
         self._octetsIn = self._octetsOut = 0  # of the streams that are over
-        self._going = False
+        self._goingAway = False
         self._failing: SessionLost | None = None
         self._lost: SessionLost | None = None
         self._whenUp: list[Deferred[Any]] = []
         self._whenLost: list[Deferred[SessionLost]] = []
         self._whenIdle: list[Deferred[None]] = []
         self._timer: Any = None
-        self._stuck: Any = None
+        self._writeTimer: Any = None
 
     # ISession
 
@@ -93,7 +93,7 @@ class ControlSession(Protocol):
         """
         return sum(stream.held for stream in self._open.values())
 
-    def relieve(self) -> int:
+    def resetLargest(self) -> int:
         """
         Reset the stream for which most is held.
 
@@ -113,7 +113,7 @@ class ControlSession(Protocol):
         """
         As in L{ISession}, by the probe that was given.
         """
-        if (gone := self.gone()) is not None:
+        if (gone := self.lostReason()) is not None:
             return fail(gone)
         if self._probe is None:
             return fail(UnsupportedPurpose("there is no way to measure the round trip of this session"))
@@ -123,7 +123,7 @@ class ControlSession(Protocol):
         """
         As in L{ISession}; the peer is not told, as there is no word for it.
         """
-        self._going = True
+        self._goingAway = True
 
     def drain(self) -> Deferred[None]:
         """
@@ -174,11 +174,11 @@ class ControlSession(Protocol):
         self._whenLost.append(lost)
         return lost
 
-    def gone(self) -> SessionLost | None:
+    def lostReason(self) -> SessionLost | None:
         """
         @return: why no stream can be opened any more, or C{None}.
         """
-        if self._going and self._failing is None:
+        if self._goingAway and self._failing is None:
             return SessionClosed("this side opens no more streams")
         return self._failing or self._lost or (None if self.connected else SessionLost("the session is not connected"))
 
@@ -206,18 +206,18 @@ class ControlSession(Protocol):
             self._fail(f"the peer broke the protocol: {broken}", broken)
             return
         for event in events:
-            self._happened(event)
+            self._eventReceived(event)
         self._expire()                        # what was heard, was heard now
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
         The control connection is gone.  Streams survive it.
         """
-        self._lost = lost = self._failing or _whyLost(reason)
-        for call in (self._timer, self._stuck):
+        self._lost = lost = self._failing or _lostFrom(reason)
+        for call in (self._timer, self._writeTimer):
             if call is not None and call.active():
                 call.cancel()
-        self._over(lost)
+        self._controlLost(lost)
         waiting, self._whenLost = self._whenLost, []
         for told in waiting:
             told.callback(lost)
@@ -261,23 +261,23 @@ class ControlSession(Protocol):
         if self._failing is not None or self._lost is not None:
             return
         for event in self._wire.expire(self._clock.seconds()):
-            self._happened(event)
+            self._eventReceived(event)
         self._flush()
 
     def pauseProducing(self) -> None:
         """
         The control connection takes no more; a peer that does not read its few lines is not there.
         """
-        if self._stuck is None:
-            self._stuck = self._clock.callLater(WRITE_SECONDS, self._fail, "the peer does not read")
+        if self._writeTimer is None:
+            self._writeTimer = self._clock.callLater(WRITE_SECONDS, self._fail, "the peer does not read")
 
     def resumeProducing(self) -> None:
         """
         It takes more again.
         """
-        stuck, self._stuck = self._stuck, None
-        if stuck is not None and stuck.active():
-            stuck.cancel()
+        timer, self._writeTimer = self._writeTimer, None
+        if timer is not None and timer.active():
+            timer.cancel()
 
     def stopProducing(self) -> None:
         """
@@ -286,14 +286,14 @@ class ControlSession(Protocol):
 
     # Streams
 
-    def _adopt(self, transport: Any) -> StreamAddress:
+    def _addStream(self, transport: Any) -> StreamAddress:
         """
         A connection has become a stream of this session.
         """
         self._opened += 1
         transport.streamId = self._opened
         transport.address = address = evolve(self.address, streamId=self._opened)
-        transport.ended = partial(self._ended, self._opened)
+        transport.onEnded = partial(self._ended, self._opened)
         self._open[self._opened] = transport
         return address
 
@@ -313,20 +313,20 @@ class ControlSession(Protocol):
 
     # For the subclass
 
-    def _happened(self, event: Any) -> None:
+    def _eventReceived(self, event: Any) -> None:
         """
         Do what an event of the wire says.
         """
         raise NotImplementedError
 
-    def _over(self, lost: SessionLost) -> None:
+    def _controlLost(self, lost: SessionLost) -> None:
         """
         The control connection is gone: whoever waits will not get a stream.
         """
         raise NotImplementedError
 
 
-class Arriving(Factory):
+class ArrivalFactory(Factory):
     """
     Builds the first protocol of a connection that is to be a stream, which lets its session know at once.
     """
@@ -343,10 +343,10 @@ class Arriving(Factory):
         """
         As in L{IProtocolFactory}.
         """
-        return _Arrived(self._arrived)
+        return _ArrivalProtocol(self._arrived)
 
 
-class _Arrived(Protocol):
+class _ArrivalProtocol(Protocol):
     def __init__(self, arrived: Callable[[Any], object]) -> None:
         self._arrived = arrived
 
@@ -357,7 +357,7 @@ class _Arrived(Protocol):
         self._arrived(self.transport)
 
 
-def built(factory: IProtocolFactory, address: StreamAddress) -> Any:
+def buildProtocolOrRaise(factory: IProtocolFactory, address: StreamAddress) -> Any:
     """
     @raise NoProtocol: the factory declined.
     """
@@ -367,7 +367,7 @@ def built(factory: IProtocolFactory, address: StreamAddress) -> Any:
     return protocol
 
 
-def _whyLost(reason: Failure) -> SessionLost:
+def _lostFrom(reason: Failure) -> SessionLost:
     if reason.check(ConnectionDone):
         return SessionClosed("the session's connection was closed")
     return SessionLost(f"the session's connection was lost: {reason.getErrorMessage()}")

@@ -25,15 +25,15 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import Unavailable
-from tunnelstack.session._connector import answer
-from tunnelstack.session.revdial.control import Arriving, ControlSession, built
+from tunnelstack.session._connector import fireConnected
+from tunnelstack.session.revdial.control import ArrivalFactory, ControlSession, buildProtocolOrRaise
 from tunnelstack.stream._send_queue import LARGEST_RECORD
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import OpenTimeout, SessionLost, TooManyStreams
 from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.wire.revdial import (
-    PICK_UP,
-    Dialler,
+    PICK_UP_TIMEOUT,
+    DiallerLines,
     PickUpExpired,
     PickUpFailed,
     TooManyPickUps,
@@ -43,13 +43,13 @@ STREAM_LIMITS = WebSocketLimits(message=LARGEST_RECORD, closeFrame=False)
 """How the WebSockets of streams behave, on both sides: the end of the connection is the end of the stream."""
 
 
-class NotPickedUp(Unavailable):
+class PickUpError(Unavailable):
     """
     The peer could not make the connection that was asked for.
     """
 
 
-class PickUps:
+class PickUpTable:
     """
     The diallers behind one door, by the identifiers that pick-ups name them by.
     """
@@ -75,14 +75,14 @@ class PickUps:
             has come already.
         """
         dialler = self._diallers.get(identifier)
-        return None if dialler is None else dialler.awaits(ticket)
+        return None if dialler is None else dialler.arrivalFactory(ticket)
 
 
 class RevdialDialler(ControlSession):
     """
     The side that asks: the protocol of the control connection at the edge.
 
-    @ivar connector: asks, and waits for the pick-up.  C{connect()} fails with L{NotPickedUp}, L{OpenTimeout},
+    @ivar connector: asks, and waits for the pick-up.  C{connect()} fails with L{PickUpError}, L{OpenTimeout},
         C{TooManyStreams} or L{SessionLost}; a stream that comes after it was cancelled is closed.
     @ivar listener: gives nothing: the peer opens no streams.
     @ivar identifier: what pick-ups name it by.
@@ -90,7 +90,7 @@ class RevdialDialler(ControlSession):
 
     def __init__(
         self,
-        pickUps: PickUps,
+        pickUps: PickUpTable,
         base: str,
         *,
         clock: Any,
@@ -107,12 +107,12 @@ class RevdialDialler(ControlSession):
         @param probe: as in L{ControlSession}; unless given, a stream is opened and closed again.
         """
         self.identifier = identifier or token_hex(16)
-        super().__init__(Dialler(self.identifier, base), clock, address, probe or self._knock)
+        super().__init__(DiallerLines(self.identifier, base), clock, address, probe or self._probeStream)
         self._pickUps = pickUps
         self._newTicket = newTicket
-        self._asked: dict[str, tuple[Deferred[Any], IProtocolFactory]] = {}
-        self.connector = _Asks(self)
-        self.listener = _NoArrivals()
+        self._pending: dict[str, tuple[Deferred[Any], IProtocolFactory]] = {}
+        self.connector = _DiallerConnector(self)
+        self.listener = _NullListener()
 
     def connectionMade(self) -> None:
         """
@@ -121,11 +121,11 @@ class RevdialDialler(ControlSession):
         self._pickUps.add(self)
         super().connectionMade()
 
-    def ask(self, factory: IProtocolFactory) -> Deferred[Any]:
+    def openStream(self, factory: IProtocolFactory) -> Deferred[Any]:
         """
         As C{connector.connect}.
         """
-        if (gone := self.gone()) is not None:
+        if (gone := self.lostReason()) is not None:
             return fail(gone)
         ticket = self._newTicket()
         try:
@@ -133,63 +133,63 @@ class RevdialDialler(ControlSession):
         except TooManyPickUps as later:
             return fail(TooManyStreams(str(later)))
         connected: Deferred[Any] = Deferred(lambda _: self._giveUp(ticket))
-        self._asked[ticket] = (connected, factory)
+        self._pending[ticket] = (connected, factory)
         self._flush()
         return connected
 
-    def awaits(self, ticket: str) -> IProtocolFactory | None:
+    def arrivalFactory(self, ticket: str) -> IProtocolFactory | None:
         """
-        As L{PickUps.take}.
+        As L{PickUpTable.take}.
         """
-        if ticket not in self._asked:
+        if ticket not in self._pending:
             return None
-        return Arriving(lambda transport: self._pickedUp(ticket, transport))
+        return ArrivalFactory(lambda transport: self._pickedUp(ticket, transport))
 
     def _giveUp(self, ticket: str) -> None:
-        self._asked.pop(ticket, None)
-        self._wire.give_up(ticket)
+        self._pending.pop(ticket, None)
+        self._wire.cancel(ticket)
 
     def _pickedUp(self, ticket: str, transport: Any) -> None:
         if not self._wire.picked_up(ticket):  # somebody was faster, or it is too late
             transport.abortConnection()
             return
-        connected, factory = self._asked.pop(ticket)
+        connected, factory = self._pending.pop(ticket)
         try:
-            protocol = built(factory, self._adopt(transport))
+            protocol = buildProtocolOrRaise(factory, self._addStream(transport))
             transport.handOver(protocol)
         except Exception:
             transport.abortConnection()
             if not connected.called:
                 connected.errback(Failure())
         else:
-            answer(connected, protocol)
+            fireConnected(connected, protocol)
 
-    def _happened(self, event: Any) -> None:
-        connected, _ = self._asked.pop(event.ticket, (None, None))
+    def _eventReceived(self, event: Any) -> None:
+        connected, _ = self._pending.pop(event.ticket, (None, None))
         if connected is None:                 # somebody gave it up when he heard of another one
             return
         if isinstance(event, PickUpFailed):
-            connected.errback(NotPickedUp("the peer could not make the connection", reason=event.reason[:256]))
+            connected.errback(PickUpError("the peer could not make the connection", reason=event.reason[:256]))
         elif isinstance(event, PickUpExpired):
-            connected.errback(OpenTimeout("the peer did not make the connection in time", seconds=PICK_UP))
+            connected.errback(OpenTimeout("the peer did not make the connection in time", seconds=PICK_UP_TIMEOUT))
 
-    def _over(self, lost: SessionLost) -> None:
+    def _controlLost(self, lost: SessionLost) -> None:
         self._pickUps.discard(self)
-        asked, self._asked = self._asked, {}
-        for connected, _ in asked.values():
+        pending, self._pending = self._pending, {}
+        for connected, _ in pending.values():
             connected.errback(lost)
 
-    def _knock(self) -> Deferred[float]:
+    def _probeStream(self) -> Deferred[float]:
         """
         The round trip of a stream that nobody needs.
         """
         began = self._clock.seconds()
-        knocked = self.ask(Arriving(lambda transport: transport.loseConnection()))
-        return knocked.addCallback(lambda _: self._clock.seconds() - began)
+        opened = self.openStream(ArrivalFactory(lambda transport: transport.loseConnection()))
+        return opened.addCallback(lambda _: self._clock.seconds() - began)
 
 
 @implementer(IStreamClientEndpoint)
-class _Asks:
+class _DiallerConnector:
     """
     The connector of a L{RevdialDialler}.
     """
@@ -203,11 +203,11 @@ class _Asks:
 
         @return: fires with the protocol once the connection is there.
         """
-        return self._dialler.ask(protocolFactory)
+        return self._dialler.openStream(protocolFactory)
 
 
 @implementer(IListeningPort, IStreamServerEndpoint)
-class _NoArrivals:
+class _NullListener:
     """
     The listener of a L{RevdialDialler}; and what its C{listen} gives.
     """

@@ -21,11 +21,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import PeerError
-from tunnelstack.session.revdial.control import Arriving, ControlSession, built
+from tunnelstack.session.revdial.control import ArrivalFactory, ControlSession, buildProtocolOrRaise
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionLost, UnsupportedPurpose
-from tunnelstack.transport.host_endpoint import tooLate
-from tunnelstack.wire.revdial import PICK_UP, DiallerSilent, Listener, PickUpAsked
+from tunnelstack.transport.host_endpoint import connectTimedOut
+from tunnelstack.wire.revdial import PICK_UP_TIMEOUT, DiallerTimedOut, ListenerLines, PickUpRequested
 
 UNCLAIMED = 64
 """Streams that may wait for a factory; more are not picked up."""
@@ -53,53 +53,53 @@ class RevdialListener(ControlSession):
             for a path that leads elsewhere.
         @param probe: as in L{ControlSession}.
         """
-        super().__init__(Listener(), clock, address, probe)
+        super().__init__(ListenerLines(), clock, address, probe)
         self._reach = reach
         self._dialling: dict[str, Deferred[Any]] = {}
-        self.connector = _NoOpening()
-        self.listener = _Arrivals(self)
+        self.connector = _NullConnector()
+        self.listener = _PickUpListener(self)
 
-    def _happened(self, event: Any) -> None:
-        if isinstance(event, PickUpAsked):
+    def _eventReceived(self, event: Any) -> None:
+        if isinstance(event, PickUpRequested):
             self._pickUp(event.path)
-        elif isinstance(event, DiallerSilent):
+        elif isinstance(event, DiallerTimedOut):
             self._fail("the peer gave no sign of life in time")
 
     def _pickUp(self, path: str) -> None:
-        if self._going or not self.listener.takes(len(self._dialling)):
-            self._notPickedUp(path, "no more streams are taken")
+        if self._goingAway or not self.listener.hasRoom(len(self._dialling)):
+            self._reportFailure(path, "no more streams are taken")
             return
         try:
             endpoint = self._reach(path)
         except PeerError as strange:
-            self._notPickedUp(path, str(strange))
+            self._reportFailure(path, str(strange))
             return
-        dialled: Deferred[Any] = endpoint.connect(Arriving(lambda transport: self._pickedUp(path, transport)))
+        dialled: Deferred[Any] = endpoint.connect(ArrivalFactory(lambda transport: self._pickedUp(path, transport)))
         self._dialling[path] = dialled
-        dialled.addTimeout(PICK_UP, self._clock, tooLate)
-        dialled.addBoth(self._settled, path)
+        dialled.addTimeout(PICK_UP_TIMEOUT, self._clock, connectTimedOut)
+        dialled.addBoth(self._dialled, path)
 
-    def _settled(self, result: Any, path: str) -> None:
+    def _dialled(self, result: Any, path: str) -> None:
         self._dialling.pop(path, None)
         if isinstance(result, Failure):
-            self._notPickedUp(path, result.getErrorMessage())
+            self._reportFailure(path, result.getErrorMessage())
 
-    def _notPickedUp(self, path: str, reason: str) -> None:
-        self._wire.failed(path, reason)
+    def _reportFailure(self, path: str, reason: str) -> None:
+        self._wire.report_failure(path, reason)
         self._flush()
 
     def _pickedUp(self, path: str, transport: Any) -> None:
         self._wire.picked_up(path)
-        self._adopt(transport)
-        self.listener.arrived(transport)
+        self._addStream(transport)
+        self.listener.streamArrived(transport)
 
-    def _over(self, lost: SessionLost) -> None:
+    def _controlLost(self, lost: SessionLost) -> None:
         for dialled in list(self._dialling.values()):
             dialled.cancel()
 
 
 @implementer(IStreamClientEndpoint)
-class _NoOpening:
+class _NullConnector:
     """
     The connector of a L{RevdialListener}.
     """
@@ -112,7 +112,7 @@ class _NoOpening:
 
 
 @implementer(IListeningPort, IStreamServerEndpoint)
-class _Arrivals:
+class _PickUpListener:
     """
     The listener of a L{RevdialListener}, and what its C{listen} gives.  Streams that nobody takes yet are paused.
     """
@@ -122,7 +122,7 @@ class _Arrivals:
         self._factory: IProtocolFactory | None = None
         self._unclaimed: list[Any] = []
 
-    def takes(self, coming: int) -> bool:
+    def hasRoom(self, coming: int) -> bool:
         """
         @param coming: how many are on their way.
         @return: whether one more may come.
@@ -143,10 +143,10 @@ class _Arrivals:
         for transport in waiting:
             if transport.connected:
                 transport.resumeProducing()   # what it held follows on a later turn, unless its protocol pauses it
-                self._claim(transport)
+                self._handToFactory(transport)
         return succeed(self)
 
-    def arrived(self, transport: Any) -> None:
+    def streamArrived(self, transport: Any) -> None:
         """
         The peer's connection is there.
         """
@@ -154,12 +154,12 @@ class _Arrivals:
             transport.pauseProducing()
             self._unclaimed.append(transport)
         else:
-            self._claim(transport)
+            self._handToFactory(transport)
 
-    def _claim(self, transport: Any) -> None:
+    def _handToFactory(self, transport: Any) -> None:
         assert self._factory is not None
         try:
-            transport.handOver(built(self._factory, transport.address))
+            transport.handOver(buildProtocolOrRaise(self._factory, transport.address))
         except Exception as error:
             self._session.log.warn(
                 "nobody takes stream {stream} of {key}: {reason!r}", stream=transport.streamId,

@@ -3,7 +3,7 @@ RFC 6455 by autobahn, behind a handful of callbacks: the only module that import
 
 An engine is the Twisted protocol on the network's side of a WebSocket.  autobahn makes the handshake, reads
 frames and masks; it does nothing else here.  Its timers, its closing handshake, its logging and its buffering of
-messages are out of use, because a carrier needs the caller's clock, one place that knows why a connection ended,
+messages are out of use, because a listener needs the caller's clock, one place that knows why a connection ended,
 and octets as they arrive.
 """
 
@@ -33,15 +33,15 @@ from tunnelstack.transport.websocket._frames import (
     CLOSE_SIZE,
     CLOSE_TEXT,
     MASKED,
-    Frames,
+    WebSocketFraming,
     validCode,
 )
 from tunnelstack.transport.websocket._handshake import (
     HEAD_LIMIT,
-    Location,
-    Refusal,
+    RefusalResponse,
     UpgradeFailed,
-    refusalOctets,
+    WebSocketLocation,
+    encodeRefusal,
     requestHead,
     responseStatus,
 )
@@ -52,9 +52,9 @@ INTERIM = frozenset(range(100, 200)) - {int(HTTPStatus.SWITCHING_PROTOCOLS)}
 _NO_REACTOR = object()     # autobahn would install one; it never uses it
 
 
-class _Silence:
+class _NullLogger:
     """
-    autobahn's logger: the carrier says what there is to say.
+    autobahn's logger: the listener says what there is to say.
     """
 
     def debug(self, *ignored: object, **fields: object) -> None:
@@ -75,17 +75,17 @@ def xor(key: bytes, octets: bytes) -> bytes:
     return (int.from_bytes(octets, "little") ^ int.from_bytes(pad, "little")).to_bytes(length, "little")
 
 
-class _Engine(Frames):
+class _AutobahnProtocol(WebSocketFraming):
     """
     What both sides have in common of being autobahn's protocol.  Mixed in before autobahn's class.
     """
 
-    log = _Silence()
+    log = _NullLogger()
     openHandshakeTimeout = closeHandshakeTimeout = serverConnectionDropTimeout = 0
     webStatus = False
     handshake = (     # who asked for it, what autobahn keeps of it, and its queue for a way of sending that is not ours
         "accept",
-        "settled",
+        "handshakeDone",
         "http_headers",
         "http_request_data",
         "http_request_params",
@@ -101,7 +101,7 @@ class _Engine(Frames):
     def consumeData(self) -> None:
         """
         autobahn asks for this at the end of its handshake, inside a Deferred that would swallow what an
-        application raises.  C{greet} does it afterwards.
+        application raises.  C{handshakeDataReceived} does it afterwards.
         """
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
@@ -109,22 +109,22 @@ class _Engine(Frames):
 
     def _onOpen(self) -> None:
         """
-        The handshake is done; C{greet} goes on once autobahn's Deferreds are through.
+        The handshake is done; C{handshakeDataReceived} goes on once autobahn's Deferreds are through.
         """
 
     def onMessageBegin(self, isBinary: bool) -> None:
         self._size = 0
         self._text = not isBinary
-        if self._text and not self.carrier.records:
+        if self._text and not self.listener.records:
             self._fail_connection(CLOSE_TEXT, "text where octets are spoken")
 
     def onMessageFrameBegin(self, length: int) -> None:
         self._size += length
-        if self._size > self.carrier.maxMessage:
-            self._fail_connection(CLOSE_SIZE, f"a message of more than {self.carrier.maxMessage} octets")
+        if self._size > self.listener.maxMessage:
+            self._fail_connection(CLOSE_SIZE, f"a message of more than {self.listener.maxMessage} octets")
 
     def onMessageFrameData(self, payload: bytes) -> None:
-        self.carrier.octetsReceived(payload)
+        self.listener.octetsReceived(payload)
 
     def onMessageFrameEnd(self) -> None:
         """
@@ -132,8 +132,8 @@ class _Engine(Frames):
         """
 
     def onMessageEnd(self) -> None:
-        if self.carrier.records:
-            self.carrier.messageEnded(self._text)
+        if self.listener.records:
+            self.listener.messageEnded(self._text)
 
     def onPing(self, payload: bytes) -> None:
         self._pong = payload
@@ -142,7 +142,7 @@ class _Engine(Frames):
         """
         Whatever it answers: the peer listens.
         """
-        self.ponged = True
+        self.pongSeen = True
 
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool:
         if code is not None and not validCode(code):
@@ -153,32 +153,32 @@ class _Engine(Frames):
         except UnicodeDecodeError:
             self._fail_connection(CLOSE_PAYLOAD, "a close reason that is not UTF-8")
             return True
-        self.carrier.closeReceived(code, reason)
+        self.listener.closeReceived(code, reason)
         return True
 
     def _fail_connection(self, code: int, reason: str) -> None:
         if self.state != self.STATE_CLOSED:
             self.close(code)
             self.state = self.STATE_CLOSED
-            self.carrier.violated(code, reason)
+            self.listener.protocolViolated(code, reason)
 
 
-class ClientEngine(_Engine, _ClientProtocol):
+class AutobahnClient(_AutobahnProtocol, _ClientProtocol):
     """
     The side that asks.
 
-    @ivar settled: called once with C{None} when the WebSocket is open, or with the exception that says why not.
+    @ivar handshakeDone: called once with C{None} when the WebSocket is open, or with the exception that says why not.
     """
 
     ownMask, peerMask = MASKED, 0
-    _refusal: Refusal | None = None
+    _refusal: RefusalResponse | None = None
 
-    def __init__(self, location: Location, headers: list[tuple[str, str]], subprotocols: list[str]) -> None:
+    def __init__(self, location: WebSocketLocation, headers: list[tuple[str, str]], subprotocols: list[str]) -> None:
         super().__init__()
         self.location = location
         self.requestHeaders = headers
         self.subprotocols = subprotocols
-        self.settled: Callable[[Exception | None], None]
+        self.handshakeDone: Callable[[Exception | None], None]
 
     def startHandshake(self) -> None:
         self.websocket_key = b64encode(os.urandom(16))
@@ -186,22 +186,22 @@ class ClientEngine(_Engine, _ClientProtocol):
             requestHead(self.location, self.websocket_key, self.requestHeaders, self.subprotocols)
         )
 
-    def greet(self) -> None:
+    def handshakeDataReceived(self) -> None:
         try:
             if self._refusal is not None:
                 self._refused(self._refusal)
             elif (status := self._status()) == HTTPStatus.SWITCHING_PROTOCOLS:
                 self.processHandshake()
             elif status is not None:
-                self._refusal = Refusal(self.data)
+                self._refusal = RefusalResponse(self.data)
                 self._refused(self._refusal)
         except UpgradeFailed as failed:
-            self.settled(failed)
+            self.handshakeDone(failed)
         except Exception as broken:     # autobahn lets pass what its parser of heads runs into
-            self.settled(UpgradeFailed("the answer cannot be read", error=repr(broken)))
+            self.handshakeDone(UpgradeFailed("the answer cannot be read", error=repr(broken)))
         else:
             if self.state == self.STATE_OPEN:
-                self.settled(None)
+                self.handshakeDone(None)
             if self.state == self.STATE_OPEN:
                 self.consume()
 
@@ -213,29 +213,29 @@ class ClientEngine(_Engine, _ClientProtocol):
             self.data = self.data.partition(b"\r\n\r\n")[2]
         return status
 
-    def _refused(self, refusal: Refusal) -> None:
+    def _refused(self, refusal: RefusalResponse) -> None:
         """
         Collect the body of an answer that is not 101.
         """
         if refusal.complete(self.data):
-            self.settled(refusal.error(self.data))
+            self.handshakeDone(refusal.error(self.data))
 
     def connectionLost(self, reason: Failure) -> None:
         if self._refusal is not None and self.state == self.STATE_CONNECTING:
-            self.settled(self._refusal.error(self.data))
+            self.handshakeDone(self._refusal.error(self.data))
         super().connectionLost(reason)
 
     def failHandshake(self, reason: str) -> None:
         raise UpgradeFailed(reason)
 
 
-class ServerEngine(_Engine, _ServerProtocol):
+class AutobahnServer(_AutobahnProtocol, _ServerProtocol):
     """
     The side that answers.
 
     @ivar accept: asked with the resource and the subprotocols that were offered; gives the subprotocol (or C{None})
-        and the headers of the answer, or raises L{Denied}.
-    @ivar settled: called once with whether the WebSocket is open; if not, a refusal was written.
+        and the headers of the answer, or raises L{HandshakeRefused}.
+    @ivar handshakeDone: called once with whether the WebSocket is open; if not, a refusal was written.
     """
 
     ownMask, peerMask = 0, MASKED
@@ -244,9 +244,9 @@ class ServerEngine(_Engine, _ServerProtocol):
     def __init__(self) -> None:
         super().__init__()
         self.accept: Callable[[str, list[str]], tuple[str | None, dict[str, list[str]]]]
-        self.settled: Callable[[bool], None]
+        self.handshakeDone: Callable[[bool], None]
 
-    def greet(self) -> None:
+    def handshakeDataReceived(self) -> None:
         end = self.data.find(b"\r\n\r\n", 0, HEAD_LIMIT)
         if end < 0:
             if len(self.data) >= HEAD_LIMIT:
@@ -254,7 +254,7 @@ class ServerEngine(_Engine, _ServerProtocol):
             return
         self.processHandshake()
         if self.state == self.STATE_OPEN:
-            self.settled(True)
+            self.handshakeDone(True)
             self.consume()
         elif self.state == self.STATE_CONNECTING:
             self.failHandshake("the request cannot be read")
@@ -262,7 +262,7 @@ class ServerEngine(_Engine, _ServerProtocol):
     def onConnect(self, request: Any) -> tuple[str | None, dict[str, list[str]]]:
         try:
             return self.accept(self.http_request_uri, request.protocols)
-        except Denied as denied:
+        except HandshakeRefused as denied:
             raise ConnectionDeny(int(denied.status), denied.reason) from None
         except Exception:
             self._log.failure("no protocol for a WebSocket could be built")
@@ -271,12 +271,12 @@ class ServerEngine(_Engine, _ServerProtocol):
     def failHandshake(
         self, reason: str, code: int = 400, responseHeaders: list[tuple[str, str]] | None = None
     ) -> None:
-        self.transport.write(refusalOctets(code, reason, responseHeaders or []))
-        self.leave()
-        self.settled(False)
+        self.transport.write(encodeRefusal(code, reason, responseHeaders or []))
+        self.flushAndClose()
+        self.handshakeDone(False)
 
 
-class Denied(Exception):
+class HandshakeRefused(Exception):
     """
     A request for a WebSocket is answered with an HTTP status instead.
     """
@@ -313,5 +313,5 @@ def _fix(engine: Any, parameters: Any) -> None:
     engine.CONFIG_ATTRS = ()
 
 
-_fix(ClientEngine, clientParameters([]))
-_fix(ServerEngine, serverParameters())
+_fix(AutobahnClient, clientParameters([]))
+_fix(AutobahnServer, serverParameters())

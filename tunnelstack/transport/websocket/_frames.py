@@ -1,5 +1,5 @@
 """
-WebSocket frames: the network's side of a connection and the carrier's, between which frames are taken and said.
+WebSocket frames: the network's side of a connection and the listener's, between which frames are taken and said.
 
 What needs a parser of everything that RFC 6455 allows is left to the subclass that has one; here is the short path, for whole
 messages in one frame, and all that we send.
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import ITCPTransport
 from twisted.python.failure import Failure
 
-from tunnelstack.transport.direct_write import Write, prompt
+from tunnelstack.transport.direct_write import Write, immediateWrite
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10     # opcodes
 LAST = 0x80                                          # this frame ends its message
@@ -25,7 +25,7 @@ CLOSE_PROTOCOL, CLOSE_TEXT, CLOSE_PAYLOAD, CLOSE_SIZE = 1002, 1003, 1007, 1009
 RESERVED_CODES = frozenset((1004, 1005, 1006, 1015))   # never in a Close frame
 
 
-class Party(Protocol):
+class HandshakeListener(Protocol):
     """
     What an engine tells whoever waits for its WebSocket to open.
     """
@@ -35,23 +35,23 @@ class Party(Protocol):
     def lost(self, reason: Failure) -> None: ...
 
 
-class Carrier(Party, Protocol):
+class FrameListener(HandshakeListener, Protocol):
     """
     What it tells the transport that it serves once the WebSocket is open.
 
-    @ivar stalled: the application does not read: no frame is taken from the octets at hand.
+    @ivar readPaused: the application does not read: no frame is taken from the octets at hand.
     @ivar records: whole messages of either kind are wanted; without it, text is refused.
     @ivar maxMessage: octets that one incoming message may have.
     """
 
-    stalled: bool
+    readPaused: bool
     records: bool
     maxMessage: int
 
     def octetsReceived(self, octets: bytes) -> None: ...
     def messageEnded(self, text: bool) -> None: ...
     def closeReceived(self, code: int | None, reason: str) -> None: ...
-    def violated(self, code: int, reason: str) -> None: ...
+    def protocolViolated(self, code: int, reason: str) -> None: ...
 
 
 def _keys() -> Iterator[bytes]:
@@ -74,18 +74,18 @@ def validCode(code: int) -> bool:
     return (1000 <= code <= 1014 and code not in RESERVED_CODES) or 3000 <= code <= 4999
 
 
-class Frames:
+class WebSocketFraming:
     """
     What both sides of a WebSocket have in common.  Mixed in before the class of a parser.
 
-    @ivar party: who waits for the WebSocket to open, then the same as C{carrier}.
-    @ivar carrier: the transport it serves, from L{serve} on.
+    @ivar handshakeListener: who waits for the WebSocket to open, then the same as C{listener}.
+    @ivar listener: the transport it serves, from L{webSocketOpened} on.
     @cvar ownMask: the bit that says that our frames are masked, where they are.
     @cvar peerMask: the same for the peer's.
     @cvar handshake: names of what is needed only until the WebSocket is open.
     @cvar mask: masks octets with a key, or unmasks them.
-    @ivar heard: something arrived since somebody last set this to false.
-    @ivar ponged: a pong did.
+    @ivar dataSeen: something arrived since somebody last set this to false.
+    @ivar pongSeen: a pong did.
     @ivar full: the network takes no more for now.
     @ivar out: takes the octets of each frame.
     """
@@ -94,8 +94,8 @@ class Frames:
     peerMask: int
     handshake: tuple[str, ...]
     mask: Callable[[bytes, bytes], bytes]
-    heard = False
-    ponged = False
+    dataSeen = False
+    pongSeen = False
     full = False
     _pong: bytes | None = None
 
@@ -113,11 +113,11 @@ class Frames:
     _connectionMade: Callable[[], None]
     out: Write
 
-    party: Party
-    carrier: Carrier
+    handshakeListener: HandshakeListener
+    listener: FrameListener
 
     @property
-    def underway(self) -> bool:
+    def messagePending(self) -> bool:
         """
         Some of a message has come, or of a frame, and its end has not; or nobody has taken it.
         """
@@ -133,50 +133,50 @@ class Frames:
         self._connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
-        self.heard = True
+        self.dataSeen = True
         state = self.state
         if state == self.STATE_OPEN:
             self.data = self.data + data if self.data else data
             self.consume()
         elif state == self.STATE_CONNECTING:
             self.data += data
-            self.greet()
+            self.handshakeDataReceived()
 
     def connectionLost(self, reason: Failure) -> None:
         self.state = self.STATE_CLOSED
-        self.party.lost(reason)
+        self.handshakeListener.lost(reason)
 
     def pauseProducing(self) -> None:
         self.full = True
-        self.party.writesPaused()
+        self.handshakeListener.writesPaused()
 
     def resumeProducing(self) -> None:
         self.full = False
         self._answerPing()
-        self.party.writesResumed()
+        self.handshakeListener.writesResumed()
 
     def stopProducing(self) -> None:
         """
         The network is gone; C{connectionLost} says so.
         """
 
-    # The carrier's side
+    # The listener's side
 
-    def serve(self, carrier: Carrier) -> None:
+    def webSocketOpened(self, listener: FrameListener) -> None:
         """
         The WebSocket is open, and this is who it is for.  What was needed to get there is let go.
         """
-        self.party = self.carrier = carrier
+        self.handshakeListener = self.listener = listener
         for name in self.handshake:
             self.__dict__.pop(name, None)
 
-    def hurry(self) -> None:
+    def writeImmediately(self) -> None:
         """
         From now on who writes has collected: what is said leaves at once.
         """
-        self.out = prompt(self.transport)
+        self.out = immediateWrite(self.transport)
 
-    def greet(self) -> None:
+    def handshakeDataReceived(self) -> None:
         """
         Octets of the other side's head have arrived.
         """
@@ -188,26 +188,26 @@ class Frames:
         only the last is answered (RFC 6455, section 5.5.3), and none while the network takes no more, so that
         pings cannot make us hold anything.
         """
-        carrier = self.carrier
-        while self.state == self.STATE_OPEN and not carrier.stalled:
+        listener = self.listener
+        while self.state == self.STATE_OPEN and not listener.readPaused:
             if self.current_frame is None:    # else there may be one without any octets, which the parser has yet to end
                 if not self.data:
                     break
-                if not self.inside_message and self._takeWhole():
+                if not self.inside_message and self._takeWholeFrames():
                     continue
             if not self.processData():
                 break
         if self._pong is not None and not self.full:
             self._answerPing()
 
-    def _takeWhole(self) -> bool:
+    def _takeWholeFrames(self) -> bool:
         """
         Take the binary messages at hand that came in one whole frame each, which is how most come: the parser
         needs 7 us for one, this 2.  Whatever else there is, and whatever is wrong, is left to the parser.
 
         @return: whether there were any.
         """
-        carrier, data, size, start = self.carrier, self.data, len(self.data), 0
+        listener, data, size, start = self.listener, self.data, len(self.data), 0
         while size - start > 6 and data[start] == LAST | BINARY:
             length = data[start + 1] ^ self.peerMask      # beyond 127: masked where it must not be, or not masked
             body = start + 2
@@ -221,20 +221,20 @@ class Frames:
             if self.peerMask:
                 body += 4
             end = body + length
-            if end > size or length > carrier.maxMessage:
+            if end > size or length > listener.maxMessage:
                 break
             octets = data[body:end]
             start = end
-            carrier.octetsReceived(self.mask(data[body - 4 : body], octets) if self.peerMask else octets)
-            if carrier.records:
-                carrier.messageEnded(False)
-            if self.state != self.STATE_OPEN or carrier.stalled:
+            listener.octetsReceived(self.mask(data[body - 4 : body], octets) if self.peerMask else octets)
+            if listener.records:
+                listener.messageEnded(False)
+            if self.state != self.STATE_OPEN or listener.readPaused:
                 break
         if start:
             self.data = data[start:]
         return start > 0
 
-    def say(self, opcode: int, payload: bytes) -> None:
+    def sendFrame(self, opcode: int, payload: bytes) -> None:
         """
         Send a frame that is a whole message, or control; the parser's own way takes three times as long.
 
@@ -260,9 +260,9 @@ class Frames:
 
         @param code: C{None} sends an empty one.
         """
-        self.say(CLOSE, b"" if code is None else code.to_bytes(2, "big"))
+        self.sendFrame(CLOSE, b"" if code is None else code.to_bytes(2, "big"))
 
-    def leave(self) -> None:
+    def flushAndClose(self) -> None:
         """
         Read no more frames; flush what was written and close the connection below.
         """
@@ -280,4 +280,4 @@ class Frames:
     def _answerPing(self) -> None:
         payload, self._pong = self._pong, None
         if payload is not None and self.state == self.STATE_OPEN:
-            self.say(PONG, payload)
+            self.sendFrame(PONG, payload)

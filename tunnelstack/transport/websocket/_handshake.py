@@ -47,7 +47,7 @@ class UpgradeFailed(PeerError):
 
 
 @frozen
-class Location:
+class WebSocketLocation:
     """
     Where a WebSocket is.
 
@@ -71,7 +71,7 @@ class Location:
         return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
 
 
-def parseLocation(url: str) -> Location:
+def parseLocation(url: str) -> WebSocketLocation:
     """
     Read an address of a WebSocket.
 
@@ -93,7 +93,7 @@ def parseLocation(url: str) -> Location:
     resource = (parts.path or "/") + ("?" + parts.query if parts.query else "")
     if not resource.isascii() or not parts.hostname.isascii() or re.search(r"[\s\x00-\x1f\x7f]", url):
         raise ConfigurationError(f"{url!r} holds characters that must be escaped")
-    return Location(secure, parts.hostname, port or (443 if secure else 80), resource)
+    return WebSocketLocation(secure, parts.hostname, port or (443 if secure else 80), resource)
 
 
 def checkHeaders(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -110,7 +110,7 @@ def checkHeaders(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def requestHead(
-    location: Location, key: bytes, headers: list[tuple[str, str]], subprotocols: list[str]
+    location: WebSocketLocation, key: bytes, headers: list[tuple[str, str]], subprotocols: list[str]
 ) -> bytes:
     """
     The request for an upgrade.
@@ -152,7 +152,7 @@ def responseStatus(data: bytes) -> int | None:
     return int(match[1])
 
 
-class Refusal:
+class RefusalResponse:
     """
     An answer other than 101, while its body comes in.
     """
@@ -206,7 +206,7 @@ def unchunk(data: bytes) -> bytes:
         data = data[length + 2 :]
 
 
-def refusalOctets(code: int, reason: str, headers: list[tuple[str, str]]) -> bytes:
+def encodeRefusal(code: int, reason: str, headers: list[tuple[str, str]]) -> bytes:
     """
     An answer that refuses an upgrade; what is said to the peer stands in the body alone.
     """

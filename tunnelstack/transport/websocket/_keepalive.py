@@ -11,21 +11,21 @@ from tunnelstack.transport.websocket._frames import PING
 from tunnelstack.transport.websocket.settings import WebSocketLimits
 
 
-class Pulse:
+class WebSocketKeepalive:
     """
     The keepalive of one WebSocket; it asks nothing while the answer could not be heard, or the question not be sent.
     """
 
-    def __init__(self, clock: Any, carrier: Any, engine: Any, limits: WebSocketLimits, silent: Callable[[], object]) -> None:
+    def __init__(self, clock: Any, carrier: Any, engine: Any, limits: WebSocketLimits, timedOut: Callable[[], object]) -> None:
         """
-        @param carrier: says with C{stalled} whether anything is read, and has C{answered} to be called.
-        @param silent: called when nothing was heard.
+        @param carrier: says with C{readPaused} whether anything is read, and has C{onPeerAlive} to be called.
+        @param timedOut: called when nothing was heard.
         """
         self._clock = clock
         self._carrier = carrier
         self._engine = engine
         self._limits = limits
-        self._silent = silent
+        self._timedOut = timedOut
         self._pings = 0
         self._call: Any = clock.callLater(limits.keepalive, self._ask)
 
@@ -39,21 +39,21 @@ class Pulse:
 
     def _ask(self) -> None:
         engine = self._engine
-        if self._carrier.stalled or engine.full:
+        if self._carrier.readPaused or engine.full:
             self._call = self._clock.callLater(self._limits.keepalive, self._ask)
             return
         self._pings += 1
-        engine.heard = engine.ponged = False
-        engine.say(PING, b"%d" % self._pings)
+        engine.dataSeen = engine.pongSeen = False
+        engine.sendFrame(PING, b"%d" % self._pings)
         self._call = self._clock.callLater(self._limits.keepaliveTimeout, self._check)
 
     def _check(self) -> None:
-        heard = self._engine.ponged if self._limits.pongOnly else self._engine.heard
-        if heard or self._carrier.stalled:
+        heard = self._engine.pongSeen if self._limits.pongOnly else self._engine.dataSeen
+        if heard or self._carrier.readPaused:
             rest = max(0.0, self._limits.keepalive - self._limits.keepaliveTimeout)
             self._call = self._clock.callLater(rest, self._ask)
-            if heard and self._carrier.answered is not None:
-                self._carrier.answered()
+            if heard and self._carrier.onPeerAlive is not None:
+                self._carrier.onPeerAlive()
             return
         self._call = None
-        self._silent()
+        self._timedOut()

@@ -24,7 +24,7 @@ from zope.interface import implementer
 
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.transport.host_endpoint import hostEndpoint
-from tunnelstack.transport.websocket._autobahn import ClientEngine, clientParameters
+from tunnelstack.transport.websocket._autobahn import AutobahnClient, clientParameters
 from tunnelstack.transport.websocket._handshake import (
     UpgradeFailed,
     UpgradeRefused,
@@ -43,7 +43,7 @@ REDIRECTS = (307, 308)     # the ones that keep the request as it was
 PRIVATE_HEADERS = frozenset(("authorization", "cookie", "proxy-authorization"))
 
 
-class _Asking(Factory):
+class _ClientHandshake(Factory):
     """
     Builds the engine of one attempt to connect, and tells what became of it.
     """
@@ -67,8 +67,8 @@ class _Asking(Factory):
     def buildProtocol(self, address: Any) -> Any:
         self._address = address
         self._engine = self._endpoint.engine()
-        self._engine.party = self
-        self._engine.settled = self._settled
+        self._engine.handshakeListener = self
+        self._engine.handshakeDone = self._handshakeDone
         return self._engine
 
     def failed(self, failure: Failure) -> None:
@@ -99,7 +99,7 @@ class _Asking(Factory):
             reason = Failure(UpgradeFailed("the peer closed the connection instead of answering"))
         self.outcome.errback(reason)
 
-    def _settled(self, error: Exception | None) -> None:
+    def _handshakeDone(self, error: Exception | None) -> None:
         if self.outcome.called:
             return
         engine = self._engine
@@ -112,7 +112,7 @@ class _Asking(Factory):
             engine.abort()
             self.outcome.errback(Failure(NoProtocol()))
             return
-        carrier = self._endpoint.carrier(engine)
+        carrier = self._endpoint.transport(engine)
         carrier.begin(engine, protocol)
         self.outcome.callback(protocol)
 
@@ -172,21 +172,21 @@ class WebSocketClientEndpoint:
         self._parameters = clientParameters(self._subprotocols)
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
-        asking = _Asking(self, protocolFactory)
-        asking.attempt = self._below().connect(asking)
-        asking.attempt.addErrback(asking.failed)
-        asking.outcome.addErrback(self._follow, protocolFactory)
-        return asking.outcome.addTimeout(self._timeout, self._reactor, self._timedOut)
+        handshake = _ClientHandshake(self, protocolFactory)
+        handshake.attempt = self._serverEndpoint().connect(handshake)
+        handshake.attempt.addErrback(handshake.failed)
+        handshake.outcome.addErrback(self._followRedirect, protocolFactory)
+        return handshake.outcome.addTimeout(self._timeout, self._reactor, self._timedOut)
 
-    def engine(self) -> ClientEngine:
+    def engine(self) -> AutobahnClient:
         """
         The network's side of one attempt.
         """
-        engine = ClientEngine(self._location, self._headers, self._subprotocols)
+        engine = AutobahnClient(self._location, self._headers, self._subprotocols)
         engine.factory = self._parameters
         return engine
 
-    def carrier(self, engine: ClientEngine) -> WebSocketTransport:
+    def transport(self, engine: AutobahnClient) -> WebSocketTransport:
         """
         The application's side of one attempt that succeeded.
         """
@@ -195,7 +195,7 @@ class WebSocketClientEndpoint:
         carrier.resource = self._location.resource
         return carrier
 
-    def _below(self) -> IStreamClientEndpoint:
+    def _serverEndpoint(self) -> IStreamClientEndpoint:
         if self._endpoint is not None:
             return self._endpoint
         where = self._location
@@ -204,7 +204,7 @@ class WebSocketClientEndpoint:
             return endpoint
         return wrapClientTLS(self._contextFactory or optionsForClientTLS(where.host), endpoint)
 
-    def _follow(self, failure: Failure, protocolFactory: IProtocolFactory) -> Any:
+    def _followRedirect(self, failure: Failure, protocolFactory: IProtocolFactory) -> Any:
         """
         Ask where the server says, if that is allowed.
         """

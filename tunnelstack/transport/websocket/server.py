@@ -12,13 +12,13 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import ServerFactory
 from twisted.python.failure import Failure
 
-from tunnelstack.transport.websocket._autobahn import Denied, ServerEngine, serverParameters
+from tunnelstack.transport.websocket._autobahn import AutobahnServer, HandshakeRefused, serverParameters
 from tunnelstack.transport.websocket._handshake import checkHeaders
 from tunnelstack.transport.websocket.settings import DEFAULT_LIMITS, WebSocketLimits
 from tunnelstack.transport.websocket.transport import WebSocketTransport
 
 
-class _Answering:
+class _ServerHandshake:
     """
     One request for a WebSocket on the server's side, until it is open or refused.
     """
@@ -29,40 +29,40 @@ class _Answering:
         self._protocol: Any = None
         self._resource = ""
         self._subprotocol: str | None = None
-        self.engine = ServerEngine()
+        self.engine = AutobahnServer()
         self.engine.factory = serverParameters()
-        self.engine.party = self
+        self.engine.handshakeListener = self
         self.engine.accept = self._accept
-        self.engine.settled = self._settled
-        self._timer = server.clock.callLater(server.limits.handshakeTimeout, self._late)
+        self.engine.handshakeDone = self._handshakeDone
+        self._timer = server.clock.callLater(server.limits.handshakeTimeout, self._handshakeTimedOut)
 
     def _accept(self, resource: str, offered: list[str]) -> tuple[str | None, dict[str, list[str]]]:
         """
-        @raise Denied: another path, or the application builds no protocol.
+        @raise HandshakeRefused: another path, or the application builds no protocol.
         """
         server = self._server
         path = resource.partition("?")[0]
         if server.path is not None and path != server.path:
-            raise Denied(404, "there is no WebSocket here")
+            raise HandshakeRefused(404, "there is no WebSocket here")
         self._protocol = server.application.buildProtocol(self._address)
         if self._protocol is None:
-            raise Denied(403, "this WebSocket is not for you")
+            raise HandshakeRefused(403, "this WebSocket is not for you")
         self._resource = resource
         self._subprotocol = next((name for name in server.subprotocols if name in offered), None)
         return self._subprotocol, server.headers
 
-    def _settled(self, opened: bool) -> None:
+    def _handshakeDone(self, opened: bool) -> None:
         self._timer.reset(self._server.limits.closeTimeout)
         if not opened:
             return
         self._timer.cancel()
         engine, server = self.engine, self._server
-        carrier = WebSocketTransport(server.clock, server.limits, server.records)
-        carrier.subprotocol = self._subprotocol
-        carrier.resource = self._resource
-        carrier.begin(engine, self._protocol)
+        transport = WebSocketTransport(server.clock, server.limits, server.records)
+        transport.subprotocol = self._subprotocol
+        transport.resource = self._resource
+        transport.begin(engine, self._protocol)
 
-    def _late(self) -> None:
+    def _handshakeTimedOut(self) -> None:
         self.engine.abort()
 
     # what the engine tells until the WebSocket is open
@@ -126,7 +126,7 @@ class WebSocketServerFactory(ServerFactory):
         super().doStop()
 
     def buildProtocol(self, address: Any) -> Any:
-        return _Answering(self, address).engine
+        return _ServerHandshake(self, address).engine
 
 
 def upgrade(

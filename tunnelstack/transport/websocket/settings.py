@@ -25,7 +25,7 @@ class ClosedByPeer(ConnectionLost):
         self.reason = reason
 
 
-class WebSocketBroken(PeerError, ConnectionLost):
+class WebSocketProtocolError(PeerError, ConnectionLost):
     """
     The peer broke a rule of RFC 6455, or one of ours; it was told with a Close frame.
 
@@ -37,7 +37,7 @@ class WebSocketBroken(PeerError, ConnectionLost):
         self.code = code
 
 
-class PeerSilent(Unavailable, ConnectionLost):
+class KeepaliveTimeout(Unavailable, ConnectionLost):
     """
     Nothing was heard from the peer in the time that it had to answer a ping.
     """

@@ -26,16 +26,16 @@ from zope.interface import implementer
 from tunnelstack.errors import UsageError
 from tunnelstack.interfaces import IRecordTransport
 from tunnelstack.transport.direct_write import Write
-from tunnelstack.transport.pull_producer import Pull
-from tunnelstack.transport.shared_timer import Deadlines
-from tunnelstack.transport.websocket._closing import Leaving
+from tunnelstack.transport.pull_producer import PullProducerAdapter
+from tunnelstack.transport.shared_timer import SharedTimer
+from tunnelstack.transport.websocket._closing import CloseHandshake
 from tunnelstack.transport.websocket._frames import BINARY, TEXT
-from tunnelstack.transport.websocket._keepalive import Pulse
+from tunnelstack.transport.websocket._keepalive import WebSocketKeepalive
 from tunnelstack.transport.websocket.settings import WebSocketLimits
 
 
 @implementer(ITransport, IConsumer, IPushProducer, ILoggingContext, IRecordTransport)
-class WebSocketTransport(Leaving):
+class WebSocketTransport(CloseHandshake):
     """
     An C{ITransport} whose octets travel as binary messages.
 
@@ -48,11 +48,11 @@ class WebSocketTransport(Leaving):
     @ivar resource: path and query that the client asked for.
     @ivar connected: false before the WebSocket is open and once it is over.
     @ivar disconnecting: C{loseConnection} was called, or the peer said Close.
-    @ivar stalled: the application has asked for a pause.
+    @ivar readPaused: the application has asked for a pause.
     @ivar octetsIn: octets of payload received.
     @ivar octetsOut: octets of payload sent.
-    @ivar answered: called each time that the peer was heard after a ping of ours; C{None} if nobody wants to know.
-    @ivar ended: called when the WebSocket is over and its protocol was told; C{None} if nobody wants to know.
+    @ivar onPeerAlive: called each time that the peer was heard after a ping of ours; C{None} if nobody wants to know.
+    @ivar onEnded: called when the WebSocket is over and its protocol was told; C{None} if nobody wants to know.
     @ivar address: where the WebSocket is a stream of a session, what the session says of its other end; C{getPeer} gives its
         C{visitor}, or else the address itself.
     @ivar streamId: the stream's number then.
@@ -61,8 +61,8 @@ class WebSocketTransport(Leaving):
     protocol: Any = None
     subprotocol: str | None = None
     resource = ""
-    answered: Callable[[], object] | None = None
-    ended: Callable[[], object] | None = None
+    onPeerAlive: Callable[[], object] | None = None
+    onEnded: Callable[[], object] | None = None
     address: Any = None
     streamId = 0
 
@@ -75,7 +75,7 @@ class WebSocketTransport(Leaving):
         super().__init__()
         self.connected = False
         self.disconnecting = False
-        self.stalled = False
+        self.readPaused = False
         self.octetsIn = self.octetsOut = 0
         self.records = records
         self.maxMessage = limits.maxMessage
@@ -86,21 +86,21 @@ class WebSocketTransport(Leaving):
         self._producer: Any = None
         self._paused = False            # the producer was told to
         self._pieces: list[bytes] = []  # of a record that is not whole
-        self._pulse: Pulse | None = None
+        self._keepalive: WebSocketKeepalive | None = None
         self._leftover = b""            # given back by a former protocol, and held for a paused one
-        self._deadlines: Deadlines | None = None
+        self._sharedTimer: SharedTimer | None = None
 
     def begin(self, engine: Any, protocol: Any) -> None:
         """
         The WebSocket is open: connect the application.
         """
         self._engine = engine
-        self._send = partial(engine.say, BINARY)
-        engine.serve(self)
+        self._send = partial(engine.sendFrame, BINARY)
+        engine.webSocketOpened(self)
         self.protocol = protocol
         self.connected = self._writable = True
         if self._limits.keepalive:
-            self._pulse = Pulse(self._clock, self, engine, self._limits, self._silent)
+            self._keepalive = WebSocketKeepalive(self._clock, self, engine, self._limits, self._keepaliveTimedOut)
         protocol.makeConnection(self)
 
     def handOver(self, protocol: Any, leftover: bytes = b"") -> None:
@@ -109,11 +109,11 @@ class WebSocketTransport(Leaving):
 
         @param leftover: octets of the peer that the present protocol was given and that belong to the next one.
         """
-        succeededBy = getattr(self.protocol, "succeededBy", None)
-        if succeededBy is None:
+        replaceProtocol = getattr(self.protocol, "replaceProtocol", None)
+        if replaceProtocol is None:
             self.protocol = protocol
         else:
-            succeededBy(protocol)       # it takes an answer off what arrives first, on behalf of who writes already
+            replaceProtocol(protocol)       # it takes an answer off what arrives first, on behalf of who writes already
         protocol.makeConnection(self)
         if leftover:
             self.redeliver(leftover)
@@ -123,19 +123,19 @@ class WebSocketTransport(Leaving):
         Give the protocol, before anything that is yet to come, octets that a former one was given and did not need.
         """
         if self.connected and not self.disconnecting:
-            if self.stalled or self._leftover:
+            if self.readPaused or self._leftover:
                 self._leftover = leftover + self._leftover
             else:
                 self.protocol.dataReceived(leftover)
 
     @property
-    def deadlines(self) -> Deadlines:
+    def sharedTimer(self) -> SharedTimer:
         """
         Who tells of deadlines as long as the WebSocket lasts.
         """
-        if self._deadlines is None:
-            self._deadlines = Deadlines(self._clock)
-        return self._deadlines
+        if self._sharedTimer is None:
+            self._sharedTimer = SharedTimer(self._clock)
+        return self._sharedTimer
 
     # ITransport
 
@@ -166,7 +166,7 @@ class WebSocketTransport(Leaving):
             raise UsageError("no such message can be sent", octets=len(octets), limit=self._limit)
         if self._writable:
             self.octetsOut += len(octets)
-            self._engine.say(TEXT if text else BINARY, octets)
+            self._engine.sendFrame(TEXT if text else BINARY, octets)
 
     def loseConnection(self) -> None:
         if self.connected and not self.disconnecting:
@@ -176,14 +176,14 @@ class WebSocketTransport(Leaving):
 
     def abortConnection(self) -> None:
         if self.connected:
-            self._give(ConnectionAborted())
+            self._setReason(ConnectionAborted())
             self._engine.abort()
 
-    def prompt(self) -> Write:
+    def immediateWrite(self) -> Write:
         """
-        @return: see L{prompt<tunnelstack.transport.direct_write.prompt>}; from now on C{write} is the same.
+        @return: see L{immediateWrite<tunnelstack.transport.direct_write.immediateWrite>}; from now on C{write} is the same.
         """
-        self._engine.hurry()
+        self._engine.writeImmediately()
         return self.write
 
     def getPeer(self) -> Any:
@@ -219,16 +219,16 @@ class WebSocketTransport(Leaving):
         """
         Octets that arrived, with the heads of their frames, and wait for a paused application.
         """
-        return len(self._leftover) + len(self._engine.data) if self.stalled else 0
+        return len(self._leftover) + len(self._engine.data) if self.readPaused else 0
 
     def pauseProducing(self) -> None:
         if not self.disconnecting:
-            self.stalled = True
+            self.readPaused = True
             self._engine.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
-        if self.stalled:
-            self.stalled = False
+        if self.readPaused:
+            self.readPaused = False
             self._clock.callLater(0, self._continue)
 
     def stopProducing(self) -> None:
@@ -242,7 +242,7 @@ class WebSocketTransport(Leaving):
         if not self._writable:
             producer.stopProducing()
             return
-        self._producer = producer if streaming else Pull(producer, self._clock)
+        self._producer = producer if streaming else PullProducerAdapter(producer, self._clock)
         self._paused = False
         if self._engine.full:
             self.writesPaused()
@@ -251,7 +251,7 @@ class WebSocketTransport(Leaving):
 
     def unregisterProducer(self) -> None:
         producer, self._producer = self._producer, None
-        if isinstance(producer, Pull):
+        if isinstance(producer, PullProducerAdapter):
             producer.pauseProducing()
         if self.disconnecting and self._writable:
             self._close()
@@ -269,7 +269,7 @@ class WebSocketTransport(Leaving):
                 try:
                     self.protocol.dataReceived(octets)
                 except Exception:
-                    self._broken()
+                    self._protocolFailed()
 
     def messageEnded(self, text: bool) -> None:
         record, self._pieces = b"".join(self._pieces), []
@@ -295,15 +295,15 @@ class WebSocketTransport(Leaving):
         """
         Reading goes on, first with what had arrived before the pause.
         """
-        if self.stalled or not self.connected:
+        if self.readPaused or not self.connected:
             return
         try:
             self._deliverLeftover()
             self._engine.consume()
         except Exception:
-            self._broken()
+            self._protocolFailed()
             return
-        if not self.stalled:
+        if not self.readPaused:
             self._engine.transport.resumeProducing()
 
     def _deliverLeftover(self) -> None:
@@ -311,11 +311,11 @@ class WebSocketTransport(Leaving):
         if leftover and not self.disconnecting:
             self.protocol.dataReceived(leftover)
 
-    def _broken(self) -> None:
+    def _protocolFailed(self) -> None:
         """
         The protocol raised: its connection goes, and it is told why.
         """
         failure = Failure()
         self._log.failure("{protocol} failed", failure=failure, protocol=self.logPrefix())
-        self._give(failure)
+        self._setReason(failure)
         self._engine.abort()

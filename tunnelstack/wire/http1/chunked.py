@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 
 from tunnelstack.wire.http1.head import (
-    CONTENT,
     DEFAULT_LIMITS,
+    FIELD_CONTENT,
     BadMessage,
     Fields,
     HeadLimits,
@@ -20,12 +20,12 @@ from tunnelstack.wire.http1.head import (
 )
 
 LONGEST_LINE = 1024        # octets of a chunk's size with its extensions
-LAST = b"0\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
 
-SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;" + CONTENT + rb"*+)?\r\n")
-BEGUN = re.compile(rb"[0-9A-Fa-f]{1,15}+(?:;" + CONTENT + rb"*+)?\r?\Z")
+SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;" + FIELD_CONTENT + rb"*+)?\r\n")
+PARTIAL_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}+(?:;" + FIELD_CONTENT + rb"*+)?\r?\Z")
 
-FORBIDDEN = frozenset((
+FORBIDDEN_TRAILERS = frozenset((
     b"content-length", b"transfer-encoding", b"host", b"connection", b"trailer", b"upgrade", b"te", b"keep-alive",
     b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"content-encoding", b"content-type",
     b"content-range", b"expect", b"cache-control", b"max-forwards", b"forwarded", b"proxy-connection",
@@ -42,13 +42,13 @@ class ChunkedDecoder:
     @ivar leftover: what was received behind the end.
     """
 
-    __slots__ = ("_ending", "_left", "_limits", "_rest", "ended", "leftover", "trailers")
+    __slots__ = ("_last_chunk_seen", "_left", "_limits", "_partial", "ended", "leftover", "trailers")
 
     def __init__(self, limits: HeadLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
         self._left = 0               # octets of the chunk, and of the line end behind it, that are still to come
-        self._rest = b""             # an incomplete line, or incomplete trailers
-        self._ending = False         # the last chunk has come
+        self._partial = b""             # an incomplete line, or incomplete trailers
+        self._last_chunk_seen = False         # the last chunk has come
         self.ended = False
         self.trailers: Fields = []
         self.leftover = b""
@@ -58,11 +58,11 @@ class ChunkedDecoder:
         @return: the octets of the body among them.
         @raise BadMessage: these are no chunks.
         """
-        if self._rest:
-            octets, self._rest = self._rest + octets, b""
+        if self._partial:
+            octets, self._partial = self._partial + octets, b""
         pieces: list[bytes] = []
         position, size, left = 0, len(octets), self._left
-        while position < size and not self._ending:
+        while position < size and not self._last_chunk_seen:
             if left > 2:
                 piece = octets[position:position + left - 2]
                 pieces.append(piece)
@@ -76,39 +76,39 @@ class ChunkedDecoder:
             else:
                 line = SIZE.match(octets, position)
                 if line is None:
-                    self._rest = self._incomplete(octets, position)
+                    self._partial = self._partial_size(octets, position)
                     break
                 position = line.end()
                 left = int(line[1], 16) + 2
-                self._ending = left == 2
+                self._last_chunk_seen = left == 2
         self._left = left
-        if self._ending:
-            self._trail(octets[position:])
+        if self._last_chunk_seen:
+            self._receive_trailers(octets[position:])
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _incomplete(self, octets: bytes, position: int) -> bytes:
+    def _partial_size(self, octets: bytes, position: int) -> bytes:
         """
         @return: what may become a chunk's size.
         """
-        if len(octets) - position > LONGEST_LINE or not BEGUN.match(octets, position):
+        if len(octets) - position > LONGEST_LINE or not PARTIAL_SIZE.match(octets, position):
             raise BadMessage("the size of a chunk is malformed")
         return octets[position:]
 
-    def _trail(self, octets: bytes) -> None:
+    def _receive_trailers(self, octets: bytes) -> None:
         """
         Behind the last chunk: fields until an empty line.
         """
         if octets.startswith(b"\r\n"):
             self.ended, self.leftover = True, octets[2:]
         elif octets == b"" or octets == b"\r":
-            self._rest = octets
+            self._partial = octets
         else:
             end = find_end_untrusted(octets, 0, self._limits)
             if end < 0:
-                self._rest = octets
+                self._partial = octets
                 return
             fields = read_fields_untrusted(octets[:end], self._limits)
-            self.trailers = [field for field in fields if field[0].lower() not in FORBIDDEN]
+            self.trailers = [field for field in fields if field[0].lower() not in FORBIDDEN_TRAILERS]
             self.ended, self.leftover = True, octets[end:]
 
 
@@ -119,8 +119,8 @@ def encode_chunk(octets: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(octets), octets)
 
 
-def encode_last(trailers: Fields) -> bytes:
+def encode_last_chunk(trailers: Fields) -> bytes:
     """
     The end of a body.
     """
-    return b"0\r\n%b\r\n" % encode_fields(trailers) if trailers else LAST
+    return b"0\r\n%b\r\n" % encode_fields(trailers) if trailers else LAST_CHUNK

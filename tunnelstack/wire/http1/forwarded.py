@@ -13,10 +13,21 @@ import re
 from tunnelstack.wire.http1.head import TOKEN, Fields, values
 
 FOR, PROTO, HOST, FORWARDED = b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"
-NAMES = frozenset((FOR, PROTO, HOST, FORWARDED, b"x-forwarded-port", b"x-forwarded-server", b"x-real-ip", b"x-forwarded-ssl"))
+FORWARDING_NAMES = frozenset(
+    (
+        FOR,
+        PROTO,
+        HOST,
+        FORWARDED,
+        b"x-forwarded-port",
+        b"x-forwarded-server",
+        b"x-real-ip",
+        b"x-forwarded-ssl",
+    )
+)
 """What a stranger is not believed."""
 
-PLAIN = re.compile(TOKEN + rb"+\Z")
+TOKEN_ONLY = re.compile(TOKEN + rb"+\Z")
 
 
 def node(address: bytes) -> bytes:
@@ -30,12 +41,12 @@ def quoted(value: bytes) -> bytes:
     """
     A value as C{Forwarded} writes it: a token, or a quoted string.
     """
-    if PLAIN.match(value):
+    if TOKEN_ONLY.match(value):
         return value
     return b'"%b"' % value.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
 
 
-def introduce(address: bytes, scheme: bytes, host: bytes) -> Fields:
+def forwarding_fields(address: bytes, scheme: bytes, host: bytes) -> Fields:
     """
     The fields that say for whom a request is passed on.
 
@@ -55,20 +66,20 @@ def introduce(address: bytes, scheme: bytes, host: bytes) -> Fields:
     return fields
 
 
-def strangers(fields: Fields) -> Fields:
+def without_forwarding_fields(fields: Fields) -> Fields:
     """
     @return: the fields without what a visitor says of himself.
     """
-    names = NAMES
+    names = FORWARDING_NAMES
     return [field for field in fields if field[0].lower() not in names]
 
 
-def believed(fields: Fields, own: Fields) -> Fields:
+def extend_forwarding_fields(fields: Fields, own: Fields) -> Fields:
     """
     What a trusted proxy said, and that it was the proxy who said it to us.
 
     @param fields: of the request it passed on.
-    @param own: what L{introduce} says about the proxy's own connection.
+    @param own: what L{forwarding_fields} says about the proxy's own connection.
     @return: the fields that say so; they replace those of the request.
     """
     answer: Fields = []

@@ -4,7 +4,7 @@ here.
 
 Above the wire a head carries no field that concerns one connection only, with two exceptions that are marks rather than
 orders: C{Transfer-Encoding: chunked} (the body's length is not known), and C{Upgrade} (the connection may change its
-protocol).  L{end_to_end} takes the others away, and L{outgoing} says what a connection has to add.
+protocol).  L{end_to_end} takes the others away, and L{outgoing_framing} says what a connection has to add.
 
 Source: RFC 9112, sections 6 and 9; RFC 9110, sections 7.6.1 and 7.8.
 """
@@ -15,45 +15,45 @@ import re
 
 from attrs import define
 
-from tunnelstack.wire.http1.head import ONE, BadMessage, Fields, RequestHead, ResponseHead, values
+from tunnelstack.wire.http1.head import HTTP_1_1, BadMessage, Fields, RequestHead, ResponseHead, values
 
 CHUNKED = -1          # a body in chunks
 UNTIL_CLOSE = -2      # a body that ends with its connection
-LARGEST = 18          # digits of a length: all that a signed 64-bit integer surely holds
+LENGTH_DIGITS = 18          # digits of a length: all that a signed 64-bit integer surely holds
 
-PRIVATE = frozenset((
+HOP_BY_HOP = frozenset((
     b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade", b"proxy-authenticate", b"proxy-authorization",
     b"http2-settings",
 ))
 """Fields that concern one connection, whether or not C{Connection} names them."""
 
-ESSENTIAL = frozenset((b"host", b"content-length", b"transfer-encoding", b"trailer", b"expect"))
+NEVER_HOP_BY_HOP = frozenset((b"host", b"content-length", b"transfer-encoding", b"trailer", b"expect"))
 """Fields that C{Connection} cannot take away."""
 
 CODINGS = frozenset((b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress", b"chunked"))
 
 HOST = re.compile(rb"[0-9A-Za-z._~%!$&'()*+,;=:\[\]-]*\Z")
 
-_NOTHING, _LENGTH, _CODING, _CONNECTION, _HOST, _EXPECT, _UPGRADE, _OTHER = range(8)
-_NOTED = {
+_ORDINARY, _LENGTH, _CODING, _CONNECTION, _HOST, _EXPECT, _UPGRADE, _HOP_BY_HOP = range(8)
+_KNOWN_FIELDS = {
     b"content-length": _LENGTH, b"transfer-encoding": _CODING, b"connection": _CONNECTION, b"host": _HOST,
-    b"expect": _EXPECT, b"upgrade": _UPGRADE, **dict.fromkeys(PRIVATE - {b"connection", b"upgrade"}, _OTHER),
+    b"expect": _EXPECT, b"upgrade": _UPGRADE, **dict.fromkeys(HOP_BY_HOP - {b"connection", b"upgrade"}, _HOP_BY_HOP),
 }
 
-LONGEST_NAME = 64
-REMEMBERED = 512
+LONGEST_CACHED_NAME = 64
+CACHED_NAMES = 512
 """Spellings of fields' names that are remembered, so that the same few need not be put in lower case for every message."""
 
-_seen: dict[bytes, int] = {}
+_field_kinds: dict[bytes, int] = {}
 
 
-def _kind(name: bytes) -> int:
+def _field_kind(name: bytes) -> int:
     """
     What a field means here whose name is spelt in a way that was not seen before, or was not worth remembering.
     """
-    kind = _NOTED.get(name.lower(), _NOTHING)
-    if len(_seen) < REMEMBERED and len(name) <= LONGEST_NAME:
-        _seen[name] = kind
+    kind = _KNOWN_FIELDS.get(name.lower(), _ORDINARY)
+    if len(_field_kinds) < CACHED_NAMES and len(name) <= LONGEST_CACHED_NAME:
+        _field_kinds[name] = kind
     return kind
 
 
@@ -63,20 +63,20 @@ class Framing:
     What a head says.
 
     @ivar body: octets of the body, or L{CHUNKED}, or L{UNTIL_CLOSE}.
-    @ivar keep: the sender is ready to keep the connection.
+    @ivar keep_alive: the sender is ready to keep the connection.
     @ivar host: the one C{Host}; C{b""} if there is none.
-    @ivar expects: the sender waits for C{100 Continue} before it sends the body.
+    @ivar expect_continue: the sender waits for C{100 Continue} before it sends the body.
     @ivar upgrade: the protocols that may follow, in a C{Connection: upgrade}; C{b""} if none.
-    @ivar private: lower-case names of the fields that are not passed on; empty, most of the time.
+    @ivar hop_by_hop: lower-case names of the fields that are not passed on; empty, most of the time.
     @ivar trailers: the sender takes trailers (C{TE: trailers}).
     """
 
     body: int = 0
-    keep: bool = True
+    keep_alive: bool = True
     host: bytes = b""
-    expects: bool = False
+    expect_continue: bool = False
     upgrade: bytes = b""
-    private: frozenset[bytes] = frozenset()
+    hop_by_hop: frozenset[bytes] = frozenset()
     trailers: bool = False
 
     @property
@@ -94,7 +94,7 @@ def request_framing_untrusted(head: RequestHead) -> Framing:
     @raise BadMessage: not exactly one C{Host}, or a length that two programs could read in two ways.
     """
     framing = _framing(head, 0)
-    if not framing.host and head.version == ONE and not any(name.lower() == b"host" for name, _ in head.fields):
+    if not framing.host and head.version == HTTP_1_1 and not any(name.lower() == b"host" for name, _ in head.fields):
         raise BadMessage("a request of HTTP/1.1 has a Host")
     return framing
 
@@ -109,24 +109,24 @@ def response_framing_untrusted(head: ResponseHead, method: bytes) -> Framing:
     if status < 200 or status == 204 or status == 304 or method == b"HEAD":
         framing.body = 0
     elif framing.body == UNTIL_CLOSE:
-        framing.keep = False
+        framing.keep_alive = False
     return framing
 
 
-def _framing(head: RequestHead | ResponseHead, unsaid: int) -> Framing:
+def _framing(head: RequestHead | ResponseHead, default_body: int) -> Framing:
     """
     One pass over the fields.
 
-    @param unsaid: what the body is when the head does not say.
+    @param default_body: what the body is when the head does not say.
     """
-    keep = head.version == ONE
-    framing = Framing(unsaid, keep)
+    keep_alive = head.version == HTTP_1_1
+    framing = Framing(default_body, keep_alive)
     length = coding = host = connection = upgrade = None
-    seen = _seen
+    seen = _field_kinds
     for name, value in head.fields:
         kind = seen.get(name)
         if kind is None:
-            kind = _kind(name)
+            kind = _field_kind(name)
         if not kind:
             continue
         if kind == _HOST:
@@ -146,14 +146,14 @@ def _framing(head: RequestHead | ResponseHead, unsaid: int) -> Framing:
                 raise BadMessage("more than one Transfer-Encoding")
             coding = value
         elif kind == _EXPECT:
-            framing.expects = keep and value.lower() == b"100-continue"
+            framing.expect_continue = keep_alive and value.lower() == b"100-continue"
         elif kind == _UPGRADE:
             upgrade = value if upgrade is None else upgrade + b"," + value
         else:
-            framing.private = PRIVATE
+            framing.hop_by_hop = HOP_BY_HOP
     if length is not None or coding is not None:
-        framing.body = _body(length, coding, keep)
-    if connection is not None or upgrade is not None or framing.private:
+        framing.body = _body(length, coding, keep_alive)
+    if connection is not None or upgrade is not None or framing.hop_by_hop:
         _connection(framing, head, connection or b"", upgrade or b"")
     return framing
 
@@ -161,7 +161,7 @@ def _framing(head: RequestHead | ResponseHead, unsaid: int) -> Framing:
 def _body(length: bytes | None, coding: bytes | None, chunks: bool) -> int:
     if coding is None:
         assert length is not None
-        if not length.isdigit() or len(length) > LARGEST:
+        if not length.isdigit() or len(length) > LENGTH_DIGITS:
             raise BadMessage("the Content-Length is no number that makes sense")
         return int(length)
     if length is not None:
@@ -182,13 +182,13 @@ def _connection(framing: Framing, head: RequestHead | ResponseHead, connection: 
     """
     options = tokens(connection)
     if b"close" in options:
-        framing.keep = False
+        framing.keep_alive = False
     elif b"keep-alive" in options:
-        framing.keep = True
-    if b"upgrade" in options and head.version == ONE:
+        framing.keep_alive = True
+    if b"upgrade" in options and head.version == HTTP_1_1:
         offered = [each.strip(b" \t") for each in upgrade.split(b",")]
         framing.upgrade = b", ".join(each for each in offered if each and each.lower() != b"h2c")
-    framing.private = PRIVATE.union(options) - ESSENTIAL
+    framing.hop_by_hop = HOP_BY_HOP.union(options) - NEVER_HOP_BY_HOP
     if b"te" in options:
         framing.trailers = any(b"trailers" in tokens(value) for value in values(head.fields, b"te"))
 
@@ -204,10 +204,10 @@ def end_to_end(fields: Fields, framing: Framing) -> Fields:
     """
     @return: the fields that are passed on; C{Upgrade} stays, as does C{TE: trailers}, where they were meant for us.
     """
-    private = framing.private
-    if not private:
+    hop_by_hop = framing.hop_by_hop
+    if not hop_by_hop:
         return fields
-    kept = [field for field in fields if field[0].lower() not in private]
+    kept = [field for field in fields if field[0].lower() not in hop_by_hop]
     if framing.upgrade:
         kept.append((b"Upgrade", framing.upgrade))
     if framing.trailers:
@@ -215,30 +215,30 @@ def end_to_end(fields: Fields, framing: Framing) -> Fields:
     return kept
 
 
-def outgoing(head: RequestHead | ResponseHead) -> Framing:
+def outgoing_framing(head: RequestHead | ResponseHead) -> Framing:
     """
     @return: what a head that is to be written says: C{body}, and the C{options} that C{Connection} has to name.
     """
     framing: Framing | None = head.framing
-    return framing if framing is not None else _said(head)
+    return framing if framing is not None else _framing_from_fields(head)
 
 
-def _said(head: RequestHead | ResponseHead) -> Framing:
+def _framing_from_fields(head: RequestHead | ResponseHead) -> Framing:
     """
     One pass over the fields of a head that was made here.
     """
-    told = Framing(0 if isinstance(head, RequestHead) else UNTIL_CLOSE)
+    framing = Framing(0 if isinstance(head, RequestHead) else UNTIL_CLOSE)
     for name, value in head.fields:
         name = name.lower()
         if name == b"content-length":
-            told.body = int(value)
+            framing.body = int(value)
         elif name == b"transfer-encoding":
-            told.body = CHUNKED
+            framing.body = CHUNKED
         elif name == b"upgrade":
-            told.upgrade = value
+            framing.upgrade = value
         elif name == b"te":
-            told.trailers = True
-    return told
+            framing.trailers = True
+    return framing
 
 
 def without(fields: Fields, *names: bytes) -> Fields:

@@ -19,16 +19,16 @@ from tunnelstack.errors import PeerError, UsageError
 Fields = list[tuple[bytes, bytes]]
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-CONTENT = rb"[\t -~\x80-\xff]"        # what a field's value, a reason or a chunk's extension is made of
+FIELD_CONTENT = rb"[\t -~\x80-\xff]"        # what a field's value, a reason or a chunk's extension is made of
 
 REQUEST_LINE = re.compile(rb"(" + TOKEN + rb"++) ([!-~]++) HTTP/1\.([01])(?=\r\n)")
-STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (" + CONTENT + rb"*+))?(?=\r\n)")
-FIELD = re.compile(rb"\r\n(" + TOKEN + rb"++):[\t ]*+(" + CONTENT + rb"*+)(?=\r\n)")
+STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (" + FIELD_CONTENT + rb"*+))?(?=\r\n)")
+FIELD = re.compile(rb"\r\n(" + TOKEN + rb"++):[\t ]*+(" + FIELD_CONTENT + rb"*+)(?=\r\n)")
 OTHER_VERSION = re.compile(TOKEN + rb"++ [!-~]++ HTTP/[0-9]\.[0-9]\r\n")
-BEGINNING = re.compile(TOKEN)
-BARE_END = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")
+MESSAGE_START = re.compile(TOKEN)
+BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")
 
-ZERO, ONE = (1, 0), (1, 1)
+HTTP_1_0, HTTP_1_1 = (1, 0), (1, 1)
 
 
 class BadMessage(PeerError):
@@ -38,8 +38,8 @@ class BadMessage(PeerError):
     @ivar status: what a server answers, if it answers at all.
     """
 
-    def __init__(self, message: str, status: int = 400, **seen: object) -> None:
-        super().__init__(message, **seen)
+    def __init__(self, message: str, status: int = 400, **details: object) -> None:
+        super().__init__(message, **details)
         self.status = status
 
 
@@ -75,7 +75,7 @@ class RequestHead:
     method: bytes
     target: bytes
     fields: Fields = field(factory=list)
-    version: tuple[int, int] = ONE
+    version: tuple[int, int] = HTTP_1_1
     framing: Any = field(default=None, eq=False, repr=False)
 
     def field(self, name: bytes) -> bytes | None:
@@ -98,7 +98,7 @@ class ResponseHead:
     status: int
     reason: bytes
     fields: Fields = field(factory=list)
-    version: tuple[int, int] = ONE
+    version: tuple[int, int] = HTTP_1_1
     framing: Any = field(default=None, eq=False, repr=False)
 
     def field(self, name: bytes) -> bytes | None:
@@ -141,9 +141,9 @@ def find_end_untrusted(octets: bytes, searched: int = 0, limits: HeadLimits = DE
         return end
     if len(octets) >= limits.octets:
         raise BadMessage("the head is too long", 431, limit=limits.octets)
-    if octets and not BEGINNING.match(octets) and octets != b"\r":
+    if octets and not MESSAGE_START.match(octets) and octets != b"\r":
         raise BadMessage("this does not begin like an HTTP/1.1 message")
-    if BARE_END.search(octets, searched - 1 if searched else 0):
+    if BARE_LINE_END.search(octets, searched - 1 if searched else 0):
         raise BadMessage("lines end in CR LF, and neither stands alone")
     return -1
 
@@ -160,7 +160,7 @@ def read_request_untrusted(octets: bytes, end: int, limits: HeadLimits = DEFAULT
             raise BadMessage("the version is neither HTTP/1.0 nor HTTP/1.1", 505)
         raise BadMessage("the request line is malformed")
     method, target, minor = line.groups()
-    return RequestHead(method, target, _fields(octets, line.end(), end, limits), ONE if minor == b"1" else ZERO)
+    return RequestHead(method, target, _fields(octets, line.end(), end, limits), HTTP_1_1 if minor == b"1" else HTTP_1_0)
 
 
 def read_response_untrusted(octets: bytes, end: int, limits: HeadLimits = DEFAULT_LIMITS) -> ResponseHead:
@@ -174,7 +174,7 @@ def read_response_untrusted(octets: bytes, end: int, limits: HeadLimits = DEFAUL
         raise BadMessage("the status line is malformed", 502)
     minor, status, reason = line.groups()
     fields = _fields(octets, line.end(), end, limits)
-    return ResponseHead(int(status), reason or b"", fields, ONE if minor == b"1" else ZERO)
+    return ResponseHead(int(status), reason or b"", fields, HTTP_1_1 if minor == b"1" else HTTP_1_0)
 
 
 def read_fields_untrusted(octets: bytes, limits: HeadLimits = DEFAULT_LIMITS) -> Fields:

@@ -3,7 +3,7 @@ What a new stream is for: the words that all negotiations share, and the one tha
 
 A negotiation is one side's half of agreeing on a name and its parameters, pure octets.  Its owner writes C{data_to_send()}
 after every call, feeds what arrives to C{receive_data} (once with no octets at the beginning, to hear what is settled without
-the peer) and feeds nothing more once it was told L{Agreed} or L{Refused}.  No call gives more than one event.
+the peer) and feeds nothing more once it was told L{Agreed} or L{Rejected}.  No call gives more than one event.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from attrs import Factory, define, field
 
 from tunnelstack.errors import PeerError, UsageError
 
-KEPT = 256 * 1024
+BUFFER_LIMIT = 256 * 1024
 """Octets that may arrive while an owner thinks about what was asked: one window, which a paused stream never exceeds."""
 
 
@@ -36,31 +36,32 @@ class Release(Enum):
 
 
 @define
-class Event:
+class NegotiationEvent:
     """
     What a negotiation has come to.
     """
 
 
 @define
-class Agreed(Event):
+class Agreed(NegotiationEvent):
     """
     Both sides know what the stream is for; the negotiation is over.
 
     @ivar name: the protocol's name, C{b""} where only parameters were exchanged.
     @ivar parameters: what the peer said with it.
     @ivar leftover: octets of the peer that were read too far: they belong to the application.
-    @ivar behind: what the next octets of the peer are passed through before they are the application's; C{None} for nothing.
+    @ivar leftover_filter: what the next octets of the peer are passed through before they are the application's; C{None} for
+        nothing.
     """
 
     name: bytes
     parameters: Mapping[str, Any] = Factory(dict)
     leftover: bytes = b""
-    behind: Callable[[bytes], bytes] | None = field(default=None, eq=False)
+    leftover_filter: Callable[[bytes], bytes] | None = field(default=None, eq=False)
 
 
 @define
-class Refused(Event):
+class Rejected(NegotiationEvent):
     """
     One side said no, in good order; the negotiation is over, and the stream with it.
     """
@@ -69,34 +70,34 @@ class Refused(Event):
 
 
 @define
-class Asked(Event):
+class Proposed(NegotiationEvent):
     """
-    The peer proposes; the owner answers with C{accept()} or C{refuse()}, in its own time.
+    The peer proposes; the owner answers with C{accept()} or C{reject()}, in its own time.
     """
 
     name: bytes
     parameters: Mapping[str, Any] = Factory(dict)
 
 
-class NegotiationBroken(PeerError):
+class NegotiationError(PeerError):
     """
     The peer's octets are no negotiation.  The stream is to be reset.
     """
 
 
-class CutShort(NegotiationBroken):
+class NegotiationTruncated(NegotiationError):
     """
     The peer's octets ended before anything was agreed.
     """
 
 
-class TooLate(NegotiationBroken):
+class NegotiationExpired(NegotiationError):
     """
     The peer did not say its part in time.
     """
 
 
-class Kept:
+class ReceiveBuffer:
     """
     Octets that arrive while the owner thinks: the application's, if it says yes.
     """
@@ -112,11 +113,11 @@ class Kept:
 
     def add(self, octets: bytes) -> None:
         """
-        @raise NegotiationBroken: more than L{KEPT}.
+        @raise NegotiationError: more than L{BUFFER_LIMIT}.
         """
         self._octets += len(octets)
-        if self._octets > KEPT:
-            raise NegotiationBroken("the peer goes on without an answer", octets=self._octets)
+        if self._octets > BUFFER_LIMIT:
+            raise NegotiationError("the peer goes on without an answer", octets=self._octets)
         self._pieces.append(octets)
 
     def joined(self) -> bytes:
@@ -132,11 +133,11 @@ class Negotiation:
 
     @ivar name: what an initiator proposes; C{b""} where that is not known, or nothing is.
     @ivar release: see L{Release}; for a responder, whose application speaks once it has agreed, always C{ON_REPLY}.
-    @ivar settled: an L{Agreed} or a L{Refused} was told.
-    @ivar alone: what it says travels in a frame (or message) of its own, for peers that lose what they read with it.
+    @ivar settled: an L{Agreed} or a L{Rejected} was told.
+    @ivar own_frame: what it says travels in a frame (or message) of its own, for peers that lose what they read with it.
     """
 
-    __slots__ = ("_deadline", "_out", "_timeout", "alone", "name", "release", "settled")
+    __slots__ = ("_deadline", "_out", "_timeout", "name", "own_frame", "release", "settled")
 
     def __init__(self, release: Release, timeout: float | None) -> None:
         """
@@ -145,7 +146,7 @@ class Negotiation:
         self.name = b""
         self.release = release
         self.settled = False
-        self.alone = False
+        self.own_frame = False
         self._out: list[bytes] = []
         self._timeout = timeout
         self._deadline: float | None = None
@@ -157,24 +158,24 @@ class Negotiation:
         out, self._out = self._out, []
         return out
 
-    def receive_data(self, octets: bytes) -> list[Event]:
+    def receive_data(self, octets: bytes) -> list[NegotiationEvent]:
         """
         @raise PeerError: the peer broke a rule: the stream is to be reset.
         """
         raise NotImplementedError
 
-    def receive_eof(self) -> list[Event]:
+    def receive_eof(self) -> list[NegotiationEvent]:
         """
         The peer ended its direction.
 
-        @raise CutShort: too early.
+        @raise NegotiationTruncated: too early.
         """
-        self._unsettled()
-        raise CutShort("the stream ended before anything was agreed")
+        self._check_open()
+        raise NegotiationTruncated("the stream ended before anything was agreed")
 
-    def accept(self, parameters: Mapping[str, Any] | None = None) -> list[Event]:
+    def accept(self, parameters: Mapping[str, Any] | None = None) -> list[NegotiationEvent]:
         """
-        Answer yes to what was L{Asked}.
+        Answer yes to what was L{Proposed}.
 
         @param parameters: what the answer says, in negotiations whose answers say more than yes.
         @return: as from L{receive_data}, of what arrived in the meantime.
@@ -182,11 +183,11 @@ class Negotiation:
         """
         raise UsageError("nothing was asked")
 
-    def refuse(self, reason: str) -> list[Event]:
+    def reject(self, reason: str) -> list[NegotiationEvent]:
         """
-        Answer no to what was L{Asked}.
+        Answer no to what was L{Proposed}.
 
-        @return: L{Refused}, or nothing where the peer may go on and propose something else.
+        @return: L{Rejected}, or nothing where the peer may go on and propose something else.
         @raise UsageError: nothing was asked.
         """
         raise UsageError("nothing was asked")
@@ -207,22 +208,22 @@ class Negotiation:
         """
         return None if self.settled else self._deadline
 
-    def expire(self, now: float) -> list[Event]:
+    def expire(self, now: float) -> list[NegotiationEvent]:
         """
         Time has passed.
 
-        @raise TooLate: the deadline has.
+        @raise NegotiationExpired: the deadline has.
         """
         if self._deadline is not None and now >= self._deadline and not self.settled:
-            raise TooLate("nothing was agreed in time", seconds=self._timeout)
+            raise NegotiationExpired("nothing was agreed in time", seconds=self._timeout)
         return []
 
-    def _unsettled(self) -> None:
+    def _check_open(self) -> None:
         if self.settled:
             raise UsageError("the negotiation is over")
 
 
-class Then(Negotiation):
+class NegotiationSequence(Negotiation):
     """
     One negotiation followed by another, say a name and then a line of parameters; together they are one.
 
@@ -260,30 +261,30 @@ class Then(Negotiation):
             out += second.data_to_send()
         return out
 
-    def receive_data(self, octets: bytes) -> list[Event]:
+    def receive_data(self, octets: bytes) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}.
         """
-        return self._went(self._current.receive_data(octets))
+        return self._advance(self._current.receive_data(octets))
 
-    def receive_eof(self) -> list[Event]:
+    def receive_eof(self) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}.
         """
         self._ended = True
-        return self._went(self._current.receive_eof())
+        return self._advance(self._current.receive_eof())
 
-    def accept(self, parameters: Mapping[str, Any] | None = None) -> list[Event]:
+    def accept(self, parameters: Mapping[str, Any] | None = None) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}.
         """
-        return self._went(self._current.accept(parameters))
+        return self._advance(self._current.accept(parameters))
 
-    def refuse(self, reason: str) -> list[Event]:
+    def reject(self, reason: str) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}.
         """
-        return self._went(self._current.refuse(reason))
+        return self._advance(self._current.reject(reason))
 
     def next_deadline(self) -> float | None:
         """
@@ -298,14 +299,14 @@ class Then(Negotiation):
         self._now = now
         return self._first.begin(now)
 
-    def expire(self, now: float) -> list[Event]:
+    def expire(self, now: float) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}.
         """
         self._now = now
-        return self._went(self._current.expire(now))
+        return self._advance(self._current.expire(now))
 
-    def _went(self, events: list[Event]) -> list[Event]:
+    def _advance(self, events: list[NegotiationEvent]) -> list[NegotiationEvent]:
         """
         Go on to the second where the first has agreed, and put the name on what the second says.
         """
@@ -314,21 +315,21 @@ class Then(Negotiation):
         (event,) = events
         if self._current is self._first:
             if isinstance(event, Agreed):
-                return self._follow(event)
-        elif isinstance(event, (Agreed, Asked)):
+                return self._start_second(event)
+        elif isinstance(event, (Agreed, Proposed)):
             event.name = self.name
         self.settled = self._current.settled
         return events
 
-    def _follow(self, first: Agreed) -> list[Event]:
+    def _start_second(self, first: Agreed) -> list[NegotiationEvent]:
         second = self._second if isinstance(self._second, Negotiation) else self._second(first.name)
         if second is None:
             self.settled = True
             return [first]
-        self._current, self.name, self.alone = second, first.name, second.alone
+        self._current, self.name, self.own_frame = second, first.name, second.own_frame
         if self._now is not None:
             second.begin(self._now)
         events = second.receive_data(first.leftover)
         if self._ended and not second.settled:
             events += second.receive_eof()
-        return self._went(events)
+        return self._advance(events)

@@ -20,7 +20,15 @@ from tunnelstack.wire.http1.head import (
     read_request_untrusted,
     read_response_untrusted,
 )
-from tunnelstack.wire.negotiation.base import Agreed, Asked, Event, Kept, Negotiation, Refused, Release
+from tunnelstack.wire.negotiation.base import (
+    Agreed,
+    Negotiation,
+    NegotiationEvent,
+    Proposed,
+    ReceiveBuffer,
+    Rejected,
+    Release,
+)
 
 LIMITS = HeadLimits(octets=8 * 1024, fields=50)
 """Of heads, both ways."""
@@ -30,7 +38,7 @@ REASON = 512
 
 
 @frozen
-class Question:
+class StreamRequest:
     """
     What a request asks for.
 
@@ -48,7 +56,7 @@ class Question:
     first: bytes = b""
 
 
-class RequestSender(Negotiation):
+class HTTPRequestInitiator(Negotiation):
     """
     Says a request; hears its answer where there is to be one.
     """
@@ -76,20 +84,20 @@ class RequestSender(Negotiation):
             raise UsageError("there is no answer to wait for")
         super().__init__(release or usual, timeout)
         self.name = name
-        self.alone = True
+        self.own_frame = True
         self._out = [request]
         self._refusal = refusal
         self._buffer = b""
         self._searched = 0
         self._no: tuple[str, int] | None = None        # the reason so far, and how long its body is
 
-    def receive_data(self, octets: bytes) -> list[Event]:
+    def receive_data(self, octets: bytes) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}.  What follows the head of a yes is the application's, whatever its fields promise.
 
         @raise PeerError: this is no answer.
         """
-        self._unsettled()
+        self._check_open()
         if self._refusal is None:
             self.settled = True
             return [Agreed(self.name, {}, octets)]
@@ -108,86 +116,86 @@ class RequestSender(Negotiation):
             self._no = reason, _length(head)
         return self._refused() if len(self._buffer) >= self._no[1] else []
 
-    def receive_eof(self) -> list[Event]:
+    def receive_eof(self) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}; a reason may be cut short.
         """
         return super().receive_eof() if self._no is None else self._refused()
 
-    def _refused(self) -> list[Event]:
+    def _refused(self) -> list[NegotiationEvent]:
         assert self._no is not None
         reason, length = self._no
         self.settled = True
         words = " ".join(self._buffer[:length].decode("utf-8", "replace").split())
-        return [Refused(f"{reason}: {words}" if words else reason)]
+        return [Rejected(f"{reason}: {words}" if words else reason)]
 
 
-class RequestReceiver(Negotiation):
+class HTTPRequestResponder(Negotiation):
     """
     Hears the request, and lets its owner answer.
     """
 
-    __slots__ = ("_buffer", "_kept", "_question", "_read", "_searched")
+    __slots__ = ("_buffer", "_buffered", "_read", "_request", "_searched")
 
-    def __init__(self, read: Callable[[RequestHead], Question], *, timeout: float | None = None) -> None:
+    def __init__(self, read: Callable[[RequestHead], StreamRequest], *, timeout: float | None = None) -> None:
         """
         @param read: says what is asked for.
         """
         super().__init__(Release.ON_REPLY, timeout)
-        self.alone = True
+        self.own_frame = True
         self._read = read
         self._buffer = b""
         self._searched = 0
-        self._question: Question | None = None
-        self._kept = Kept(b"")
+        self._request: StreamRequest | None = None
+        self._buffered = ReceiveBuffer(b"")
 
-    def receive_data(self, octets: bytes) -> list[Event]:
+    def receive_data(self, octets: bytes) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}.
 
         @raise PeerError: this is no request.
         """
-        self._unsettled()
-        if self._question is not None:
-            self._kept.add(octets)
+        self._check_open()
+        if self._request is not None:
+            self._buffered.add(octets)
             return []
         self._buffer += octets
         end = find_end_untrusted(self._buffer, self._searched, LIMITS)
         if end < 0:
             self._searched = len(self._buffer)
             return []
-        question = self._read(read_request_untrusted(self._buffer, end, LIMITS))
-        self._question, self._kept, self._buffer = question, Kept(self._buffer[end:]), b""
-        return [Asked(question.name, question.parameters)]
+        request = self._read(read_request_untrusted(self._buffer, end, LIMITS))
+        self._request, self._buffered, self._buffer = request, ReceiveBuffer(self._buffer[end:]), b""
+        return [Proposed(request.name, request.parameters)]
 
-    def receive_eof(self) -> list[Event]:
+    def receive_eof(self) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}; while the owner thinks, it is no fault.
         """
-        return [] if self._question is not None else super().receive_eof()
+        return [] if self._request is not None else super().receive_eof()
 
-    def accept(self, parameters: Mapping[str, Any] | None = None) -> list[Event]:
+    def accept(self, parameters: Mapping[str, Any] | None = None) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}.
         """
-        question = self._answering()
-        if question.yes:
-            self._out.append(question.yes)
-        return [Agreed(question.name, question.parameters, question.first + self._kept.joined())]
+        request = self._take_proposal()
+        if request.yes:
+            self._out.append(request.yes)
+        return [Agreed(request.name, request.parameters, request.first + self._buffered.joined())]
 
-    def refuse(self, reason: str) -> list[Event]:
+    def reject(self, reason: str) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}: for good.
         """
-        self._out.append(self._answering().no(reason))
-        return [Refused(reason)]
+        self._out.append(self._take_proposal().no(reason))
+        return [Rejected(reason)]
 
-    def _answering(self) -> Question:
-        if self._question is None:
+    def _take_proposal(self) -> StreamRequest:
+        if self._request is None:
             raise UsageError("nothing was asked")
-        self._unsettled()
+        self._check_open()
         self.settled = True
-        return self._question
+        return self._request
 
 
 def _length(head: ResponseHead) -> int:

@@ -1,7 +1,7 @@
 """
 One JSON object of parameters, and where it is agreed so, one for an answer; a line each, unless a system has its own way.
 
-It usually follows a name: C{Then(multistream.Initiator(name), Sender(parameters))}.
+It usually follows a name: C{NegotiationSequence(multistream.MultistreamInitiator(name), JSONInitiator(parameters))}.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Any, Protocol
 from attrs import frozen
 
 from tunnelstack.errors import UsageError
-from tunnelstack.wire.jsonline import LIMIT, Lines, decode_object, encode
+from tunnelstack.wire.jsonline import LIMIT, LineReader, decode_object, encode
 from tunnelstack.wire.negotiation.base import (
     Agreed,
-    Asked,
-    Event,
-    Kept,
     Negotiation,
-    NegotiationBroken,
-    Refused,
+    NegotiationError,
+    NegotiationEvent,
+    Proposed,
+    ReceiveBuffer,
+    Rejected,
     Release,
 )
 
 
-class Reader(Protocol):
+class JSONReader(Protocol):
     """
     Octets, cut anywhere, to one object.
     """
@@ -41,38 +41,39 @@ class Reader(Protocol):
         @raise PeerError: there is none, or it is too long.
         """
 
-    def take_rest(self) -> bytes:
+    def take_leftover(self) -> bytes:
         """
         @return: what was fed behind the object.
         """
 
 
 @frozen
-class Codec:
+class ObjectCodec:
     """
     How an object is put into octets and taken from them.
 
     @ivar encode: its octets, of which none is another object's.
     @ivar reader: makes a reader for an object of at most so many octets.
-    @ivar behind: from the octets that follow an object to those of them that are the application's; C{None} if all are.
-    @ivar alone: an object travels in a frame of its own.
+    @ivar leftover_filter: from the octets that follow an object to those of them that are the application's; C{None} if all
+        are.
+    @ivar own_frame: an object travels in a frame of its own.
     """
 
     encode: Callable[[Mapping[str, Any]], bytes]
-    reader: Callable[[int], Reader]
-    behind: Callable[[bytes], bytes] | None = None
-    alone: bool = False
+    reader: Callable[[int], JSONReader]
+    leftover_filter: Callable[[bytes], bytes] | None = None
+    own_frame: bool = False
 
     def agreed(self, parameters: Mapping[str, Any], rest: bytes) -> Agreed:
         """
         @param rest: what was read behind the object.
         """
-        if self.behind is None:
+        if self.leftover_filter is None:
             return Agreed(b"", parameters, rest)
-        return Agreed(b"", parameters, self.behind(rest), None if rest else self.behind)
+        return Agreed(b"", parameters, self.leftover_filter(rest), None if rest else self.leftover_filter)
 
 
-class _Line(Lines):
+class _JSONLineReader(LineReader):
     """
     The first line as an object.
     """
@@ -84,12 +85,12 @@ class _Line(Lines):
         return None if line is None else decode_object(line)
 
 
-LINES = Codec(encode, _Line)
+LINE_CODEC = ObjectCodec(encode, _JSONLineReader)
 """A line for each object, as L{tunnelstack.wire.jsonline} has it."""
 
 
 @frozen
-class Answers:
+class AnswerFormat:
     """
     How an answer says yes and no.
 
@@ -110,14 +111,16 @@ def _refusal(answer: Mapping[str, Any]) -> str | None:
             return None
         case {"ok": False, "reason": str(reason)}:
             return reason
-    raise NegotiationBroken("an answer is neither yes nor no", members=sorted(answer)[:8])
+    raise NegotiationError("an answer is neither yes nor no", members=sorted(answer)[:8])
 
 
-PLAIN = Answers(lambda parameters: {**parameters, "ok": True}, lambda reason: {"ok": False, "reason": reason}, _refusal)
+OK_OR_REASON = AnswerFormat(
+    lambda parameters: {**parameters, "ok": True}, lambda reason: {"ok": False, "reason": reason}, _refusal
+)
 """C{{"ok":true}}, with what else there is to say, or C{{"ok":false,"reason":"..."}}."""
 
 
-class Sender(Negotiation):
+class JSONInitiator(Negotiation):
     """
     Says the parameters; hears the answer where there is to be one.
     """
@@ -128,11 +131,11 @@ class Sender(Negotiation):
         self,
         parameters: Mapping[str, Any],
         *,
-        answers: Answers | None = None,
+        answers: AnswerFormat | None = None,
         release: Release | None = None,
         limit: int = LIMIT,
         timeout: float | None = None,
-        codec: Codec = LINES,
+        codec: ObjectCodec = LINE_CODEC,
     ) -> None:
         """
         @param answers: how the answer is read; C{None} if none is expected.
@@ -146,19 +149,19 @@ class Sender(Negotiation):
         if answers is None and release is Release.ON_REPLY:
             raise UsageError("there is no answer to wait for")
         super().__init__(release or usual, timeout)
-        self.alone = codec.alone
+        self.own_frame = codec.own_frame
         self._out = [codec.encode(parameters)]
         self._answers = answers
         self._codec = codec
         self._reader = codec.reader(limit)
 
-    def receive_data(self, octets: bytes) -> list[Event]:
+    def receive_data(self, octets: bytes) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}; the parameters of what is agreed are the answer.
 
         @raise PeerError: the answer is no JSON object, too long, or neither yes nor no.
         """
-        self._unsettled()
+        self._check_open()
         if self._answers is None:
             self.settled = True
             return [Agreed(b"", {}, octets)]
@@ -169,24 +172,24 @@ class Sender(Negotiation):
         reason = self._answers.refusal(answer)
         self.settled = True
         if reason is not None:
-            return [Refused(reason)]
-        return [self._codec.agreed(answer, self._reader.take_rest())]
+            return [Rejected(reason)]
+        return [self._codec.agreed(answer, self._reader.take_leftover())]
 
 
-class Receiver(Negotiation):
+class JSONResponder(Negotiation):
     """
     Hears the parameters; lets its owner answer where there is to be an answer.
     """
 
-    __slots__ = ("_answers", "_asked", "_codec", "_kept", "_reader")
+    __slots__ = ("_answers", "_buffered", "_codec", "_proposed", "_reader")
 
     def __init__(
         self,
         *,
-        answers: Answers | None = None,
+        answers: AnswerFormat | None = None,
         limit: int = LIMIT,
         timeout: float | None = None,
-        codec: Codec = LINES,
+        codec: ObjectCodec = LINE_CODEC,
     ) -> None:
         """
         @param answers: how the answer is said; C{None} for none, and then nothing is asked either.
@@ -195,59 +198,59 @@ class Receiver(Negotiation):
         @param codec: how an object travels.
         """
         super().__init__(Release.ON_REPLY, timeout)
-        self.alone = codec.alone
+        self.own_frame = codec.own_frame
         self._answers = answers
         self._codec = codec
         self._reader = codec.reader(limit)
-        self._asked: Mapping[str, Any] | None = None
-        self._kept = Kept(b"")
+        self._proposed: Mapping[str, Any] | None = None
+        self._buffered = ReceiveBuffer(b"")
 
-    def receive_data(self, octets: bytes) -> list[Event]:
+    def receive_data(self, octets: bytes) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}.
 
         @raise PeerError: what comes is no JSON object, or too long.
         """
-        self._unsettled()
-        if self._asked is not None:
-            self._kept.add(octets)
+        self._check_open()
+        if self._proposed is not None:
+            self._buffered.add(octets)
             return []
         self._reader.feed(octets)
         parameters = self._reader.next_object()
         if parameters is None:
             return []
-        rest = self._reader.take_rest()
+        rest = self._reader.take_leftover()
         if self._answers is None:
             self.settled = True
             return [self._codec.agreed(parameters, rest)]
-        self._asked, self._kept = parameters, Kept(rest)
-        return [Asked(b"", parameters)]
+        self._proposed, self._buffered = parameters, ReceiveBuffer(rest)
+        return [Proposed(b"", parameters)]
 
-    def receive_eof(self) -> list[Event]:
+    def receive_eof(self) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}; while the owner thinks, it is no fault.
         """
-        return [] if self._asked is not None else super().receive_eof()
+        return [] if self._proposed is not None else super().receive_eof()
 
-    def accept(self, parameters: Mapping[str, Any] | None = None) -> list[Event]:
+    def accept(self, parameters: Mapping[str, Any] | None = None) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}.
         """
-        asked, answers = self._answering()
+        asked, answers = self._take_proposal()
         self._out.append(self._codec.encode(answers.yes(parameters or {})))
-        return [self._codec.agreed(asked, self._kept.joined())]
+        return [self._codec.agreed(asked, self._buffered.joined())]
 
-    def refuse(self, reason: str) -> list[Event]:
+    def reject(self, reason: str) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}: for good.
         """
-        _, answers = self._answering()
+        _, answers = self._take_proposal()
         self._out.append(self._codec.encode(answers.no(reason)))
-        return [Refused(reason)]
+        return [Rejected(reason)]
 
-    def _answering(self) -> tuple[Mapping[str, Any], Answers]:
-        if self._asked is None or self._answers is None:
+    def _take_proposal(self) -> tuple[Mapping[str, Any], AnswerFormat]:
+        if self._proposed is None or self._answers is None:
             raise UsageError("nothing was asked")
-        self._unsettled()
+        self._check_open()
         self.settled = True
-        return self._asked, self._answers
+        return self._proposed, self._answers

@@ -18,9 +18,9 @@ from attrs import frozen
 
 from tunnelstack.errors import PeerError, UsageError
 from tunnelstack.wire.go_json import encode_strings
-from tunnelstack.wire.jsonline import NotJSON, decode_object
+from tunnelstack.wire.jsonline import InvalidJSON, decode_object
 from tunnelstack.wire.negotiation.base import Release
-from tunnelstack.wire.negotiation.json_object import Answers, Codec, Receiver, Sender
+from tunnelstack.wire.negotiation.json_object import AnswerFormat, JSONInitiator, JSONResponder, ObjectCodec
 
 SSH_OPEN, SSH_CLOSE, HTTP_PROXY = b"/ssh/open/1.0.0", b"/ssh/close/1.0.0", b"/http/proxy/1.0.0"
 
@@ -134,7 +134,7 @@ class ObjectReader:
     def next_object(self) -> dict[str, str] | None:
         """
         @return: the object; C{None} while its end is missing.
-        @raise PeerError: there is none (L{NotJSON}, L{NotStrings}), or it is too long.
+        @raise PeerError: there is none (L{InvalidJSON}, L{NotStrings}), or it is too long.
         """
         end = self._end()
         if end < 0:
@@ -144,7 +144,7 @@ class ObjectReader:
         value, self._buffer = self._buffer[:end], self._buffer[end:]
         return _strings(value)
 
-    def take_rest(self) -> bytes:
+    def take_leftover(self) -> bytes:
         """
         @return: what was fed behind the object; it is held here no longer.
         """
@@ -183,7 +183,7 @@ class ObjectReader:
     def _null(self) -> int:
         seen = self._buffer[self._at : min(self._at + len(_NULL), self._limit)]
         if not _NULL.startswith(seen):
-            raise NotJSON("what comes is no JSON object", octets=seen)
+            raise InvalidJSON("what comes is no JSON object", octets=seen)
         return self._at + len(_NULL) if seen == _NULL else -1
 
 
@@ -204,7 +204,7 @@ def _strings(value: bytes) -> dict[str, str]:
     return {name: member or "" for name, member in members.items()}
 
 
-def behind(octets: bytes) -> bytes:
+def leftover_filter(octets: bytes) -> bytes:
     """
     @param octets: those that directly follow an object.
     @return: without the line feed that may end it.  Where the object came last, these are the next octets to arrive; ask
@@ -229,31 +229,31 @@ def _refusal(answer: Mapping[str, Any]) -> str | None:
     return answer.get("message") or answer.get("error") or answer.get("status") or "no reason given"
 
 
-ENVELOPES = Codec(encode_object, ObjectReader, behind, alone=True)
+ENVELOPES = ObjectCodec(encode_object, ObjectReader, leftover_filter, own_frame=True)
 """How a server asks, and reads answers."""
 
-REPLIES = Codec(encode_strings, ObjectReader, behind, alone=True)
+REPLIES = ObjectCodec(encode_strings, ObjectReader, leftover_filter, own_frame=True)
 """How a device answers: without a line feed, which servers since 0.27.0-rc.6 take for the first octet of what follows."""
 
-ANSWERS = Answers(lambda parameters: {"status": "ok"}, lambda reason: {"error": reason}, _refusal)
+ANSWERS = AnswerFormat(lambda parameters: {"status": "ok"}, lambda reason: {"error": reason}, _refusal)
 """C{{"status":"ok"}} or C{{"error":"..."}}."""
 
 
-def asking(target: Target) -> Sender:
+def asking(target: Target) -> JSONInitiator:
     """
     The server's half, behind the target's L{name_of}.
     """
     members = encode_target(target)
     if isinstance(target, HTTPProxy):
-        return Sender(members, answers=ANSWERS, limit=REPLY, codec=ENVELOPES)
-    return Sender(members, release=Release.ON_FIRST_OCTET, codec=ENVELOPES)
+        return JSONInitiator(members, answers=ANSWERS, limit=REPLY, codec=ENVELOPES)
+    return JSONInitiator(members, release=Release.ON_FIRST_OCTET, codec=ENVELOPES)
 
 
-def asked(name: bytes) -> Receiver:
+def asked(name: bytes) -> JSONResponder:
     """
     The device's half, behind a name; L{decode_target_untrusted} reads what it hears.
     """
-    return Receiver(answers=ANSWERS if name == HTTP_PROXY else None, limit=ENVELOPE, codec=REPLIES)
+    return JSONResponder(answers=ANSWERS if name == HTTP_PROXY else None, limit=ENVELOPE, codec=REPLIES)
 
 
 def name_of(target: Target) -> bytes:

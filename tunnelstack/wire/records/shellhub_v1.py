@@ -19,7 +19,7 @@ from attrs import evolve, frozen
 
 from tunnelstack.errors import UsageError
 from tunnelstack.wire.http1.head import Fields, RequestHead, ResponseHead, encode_request, encode_response
-from tunnelstack.wire.negotiation.http_request import Question
+from tunnelstack.wire.negotiation.http_request import StreamRequest
 from tunnelstack.wire.records.shellhub import (
     DIAL_FAILED,
     HTTP_PROXY,
@@ -155,7 +155,7 @@ def _date(now: float) -> tuple[bytes, bytes]:
     return b"Date", formatdate(now, usegmt=True).encode()
 
 
-def question(head: RequestHead, now: Callable[[], float]) -> Question:
+def question(head: RequestHead, now: Callable[[], float]) -> StreamRequest:
     """
     What a request comes to in the words of version 2, so that one handler serves both: its name for what is asked, and the
     members of its envelope.
@@ -165,14 +165,14 @@ def question(head: RequestHead, now: Callable[[], float]) -> Question:
     try:
         target = decode_ask_untrusted(head)
     except BadTarget:
-        return Question(b"", no=lambda reason: encode_no(INVALID_ADDRESS, now()))
+        return StreamRequest(b"", no=lambda reason: encode_no(INVALID_ADDRESS, now()))
     if target is None:
-        return Question(b"", no=lambda reason: encode_no(reason, now(), 404))
+        return StreamRequest(b"", no=lambda reason: encode_no(reason, now(), 404))
     if isinstance(target, HTTPForward):
         port80 = encode_target(HTTPProxy("127.0.0.1", 80))
-        return Question(HTTP_PROXY, port80, no=lambda reason: _failure(reason, now()), first=encode_request(target.head))
+        return StreamRequest(HTTP_PROXY, port80, no=lambda reason: _failure(reason, now()), first=encode_request(target.head))
     yes = encode_yes(target, now())
-    return Question(name_of(target), encode_target(target), yes, lambda reason: _failure(reason, now()))
+    return StreamRequest(name_of(target), encode_target(target), yes, lambda reason: _failure(reason, now()))
 
 
 def _failure(reason: str, now: float) -> bytes:

@@ -6,12 +6,12 @@ Payload is delivered as it comes and never collected; the only octets carried ov
 
 from __future__ import annotations
 
-from tunnelstack.wire.yamux._streams import SessionState
+from tunnelstack.wire.yamux._streams import StreamTable
 from tunnelstack.wire.yamux.errors import (
     DuplicateStream,
     ForbiddenStream,
     PeerFailed,
-    SessionBroken,
+    SessionError,
     TruncatedFrame,
     UnknownFrame,
 )
@@ -21,12 +21,12 @@ from tunnelstack.wire.yamux.events import (
     PEER,
     CreditArrived,
     DataArrived,
-    Event,
     PeerWentAway,
     PongArrived,
     StreamEnded,
     StreamOpened,
     StreamReset,
+    YamuxEvent,
 )
 from tunnelstack.wire.yamux.frames import (
     ACK,
@@ -34,7 +34,7 @@ from tunnelstack.wire.yamux.frames import (
     FIN,
     GOAWAY,
     HEADER_SIZE,
-    HIGHEST_CREDIT,
+    MAX_CREDIT,
     NORMAL,
     PING,
     RST,
@@ -48,58 +48,58 @@ from tunnelstack.wire.yamux.frames import (
 from tunnelstack.wire.yamux.stream import Stream
 
 
-class Intake(SessionState):
+class FrameReceiver(StreamTable):
     """
     What the peer's octets do to a session.
     """
 
-    def receive_data(self, data: bytes) -> list[Event]:
+    def receive_data(self, data: bytes) -> list[YamuxEvent]:
         """
         Take what the peer sent, cut anywhere.
 
         @return: what it means, oldest first.
-        @raise PeerError: the session is dead (L{SessionBroken}); what came before is in its C{events}, and the Go Away, if
+        @raise PeerError: the session is dead (L{SessionError}); what came before is in its C{events}, and the Go Away, if
             one is due, is in C{data_to_send}.
         """
-        if self._broken is not None:
-            raise self._broken
+        if self._error is not None:
+            raise self._error
         self._keepalive.heard = True
         self._reads += 1
-        self._ended_unheard.clear()
-        events: list[Event] = []
+        self._ended_this_read.clear()
+        events: list[YamuxEvent] = []
         try:
-            at = self._resume(data, events) if self._body_left or self._header else 0
-            at = self._frames(data, at, events)
+            at = self._finish_cut_frame(data, events) if self._payload_left or self._header else 0
+            at = self._whole_frames(data, at, events)
             if at < len(data):
                 self._header = data[at:]
-        except SessionBroken as broken:
-            self._break(broken, events)
+        except SessionError as error:
+            self._fail(error, events)
             raise
         if self._slots_wanted:
-            self._tell_slots(events)
+            self._report_free_slots(events)
         return events
 
-    def receive_eof(self) -> list[Event]:
+    def receive_eof(self) -> list[YamuxEvent]:
         """
         The peer's octets have ended.
 
         @raise PeerError: inside a frame (L{TruncatedFrame}); what arrived of it was delivered.
         """
-        if self._broken is not None:
-            raise self._broken
-        if self._header or self._body_left:
-            self._broken = TruncatedFrame("the octets ended inside a frame", missing=self._body_left)
-            raise self._broken
+        if self._error is not None:
+            raise self._error
+        if self._header or self._payload_left:
+            self._error = TruncatedFrame("the octets ended inside a frame", missing=self._payload_left)
+            raise self._error
         return []
 
-    def _resume(self, data: bytes, events: list[Event]) -> int:
+    def _finish_cut_frame(self, data: bytes, events: list[YamuxEvent]) -> int:
         """
         The frame that the former octets cut.
 
         @return: where the next begins.
         """
-        if self._body_left:
-            return self._body(data, 0, events)
+        if self._payload_left:
+            return self._deliver_payload(data, 0, events)
         at = HEADER_SIZE - len(self._header)
         header = self._header + data[:at]
         if len(header) < HEADER_SIZE:
@@ -109,7 +109,7 @@ class Intake(SessionState):
         word, stream_id, length = unpack_header(header)
         return self._frame(word, stream_id, length, data, at, events)
 
-    def _frames(self, data: bytes, at: int, events: list[Event]) -> int:
+    def _whole_frames(self, data: bytes, at: int, events: list[YamuxEvent]) -> int:
         """
         The frames whose headers are whole.
 
@@ -124,7 +124,7 @@ class Intake(SessionState):
                 stream = streams.get(stream_id)
                 if stream is None:
                     if word == WINDOW_SYN and stream_id and not length:
-                        self._opened_by_peer(stream_id, None, SYN, events)
+                        self._peer_opened(stream_id, None, SYN, events)
                         continue
                 elif stream.flowing:
                     if not word and 0 < length <= end - at and length <= stream.allowance:
@@ -135,9 +135,9 @@ class Intake(SessionState):
                         at += length
                         continue
                     if word == WINDOW_FIN and not length:
-                        self._ended_by_peer(stream, events)
+                        self._peer_ended(stream, events)
                         continue
-                elif word == WINDOW_ACK and not length and self._unheard.pop(stream_id, None) is not None:
+                elif word == WINDOW_ACK and not length and self._unacknowledged.pop(stream_id, None) is not None:
                     stream.flowing = True
                     continue
                 at = self._frame(word, stream_id, length, data, at, events)
@@ -146,7 +146,7 @@ class Intake(SessionState):
             self.held += arrived
         return at
 
-    def _frame(self, word: int, stream_id: int, length: int, data: bytes, at: int, events: list[Event]) -> int:
+    def _frame(self, word: int, stream_id: int, length: int, data: bytes, at: int, events: list[YamuxEvent]) -> int:
         """
         Any frame, from behind its header on.
 
@@ -156,23 +156,23 @@ class Intake(SessionState):
         if kind == PING:
             self._ping(flags, length, events)
         elif kind == GOAWAY:
-            self._peer_goes_away(length, events)
+            self._go_away_received(length, events)
         elif kind > GOAWAY:     # the version, when it is not zero, stands above the kind
             raise UnknownFrame("not a yamux frame", version=kind >> 8, kind=kind & 0xFF)
         else:
             stream = self._stream(stream_id, flags, events)
             if flags & RST:
-                self._reset_by_peer(stream_id, stream, length if kind == WINDOW else 0, events)
+                self._peer_reset(stream_id, stream, length if kind == WINDOW else 0, events)
                 stream = None
             if kind == DATA:
-                return self._payload(stream_id, stream, length, flags & FIN, data, at, events)
+                return self._begin_payload(stream_id, stream, length, flags & FIN, data, at, events)
             if stream is not None:
-                self._credit_arrives(stream, length, flags & FIN, events)
+                self._window_updated(stream, length, flags & FIN, events)
             elif flags & FIN:
-                self._overrun.pop(stream_id, None)
+                self._overrun_allowance.pop(stream_id, None)
         return at
 
-    def _stream(self, stream_id: int, flags: int, events: list[Event]) -> Stream | None:
+    def _stream(self, stream_id: int, flags: int, events: list[YamuxEvent]) -> Stream | None:
         """
         Whose frame it is, opened just now if it carries SYN; C{None} if nobody's.  Any frame acknowledges our opening: an
         ACK may never come (a Go peer sends none when our FIN came before its accept).
@@ -181,13 +181,13 @@ class Intake(SessionState):
             raise ForbiddenStream("a frame for stream 0", flags=flags)
         stream = self._streams.get(stream_id)
         if flags & SYN:
-            return self._opened_by_peer(stream_id, stream, flags, events)
-        if stream is not None and stream.ours and self._unheard.pop(stream_id, None) is not None:
+            return self._peer_opened(stream_id, stream, flags, events)
+        if stream is not None and stream.is_local and self._unacknowledged.pop(stream_id, None) is not None:
             stream.flowing = True
         return stream
 
-    def _opened_by_peer(
-        self, stream_id: int, known: Stream | None, flags: int, events: list[Event]
+    def _peer_opened(
+        self, stream_id: int, known: Stream | None, flags: int, events: list[YamuxEvent]
     ) -> Stream | None:
         if stream_id & 1 == self._parity:
             raise ForbiddenStream("the peer opened a stream under our parity", stream=stream_id)
@@ -196,39 +196,39 @@ class Intake(SessionState):
         if flags & RST:
             return None
         if (
-            self._we_are_gone
-            or stream_id in self._ended_unheard     # the owner would take the one for the other
+            self._went_away
+            or stream_id in self._ended_this_read     # the owner would take the one for the other
             or self._backlog >= self._limits.backlog
-            or len(self._streams) - self._ours >= self._limits.max_streams
+            or len(self._streams) - self._local_streams >= self._limits.max_streams
         ):
             self.refused += 1
-            self._reset_on_peers_account(stream_id)
+            self._queue_counted_reset(stream_id)
             return None
-        self._overrun.pop(stream_id, None)
-        stream = self._streams[stream_id] = Stream(stream_id, ours=False)
+        self._overrun_allowance.pop(stream_id, None)
+        stream = self._streams[stream_id] = Stream(stream_id, is_local=False)
         self._backlog += 1
         events.append(StreamOpened(stream_id))
         return stream
 
-    def _reset_by_peer(self, stream_id: int, stream: Stream | None, code: int, events: list[Event]) -> None:
+    def _peer_reset(self, stream_id: int, stream: Stream | None, code: int, events: list[YamuxEvent]) -> None:
         if stream is None:
-            self._overrun.pop(stream_id, None)
+            self._overrun_allowance.pop(stream_id, None)
             return
-        self._forget(stream)
+        self._discard(stream)
         events.append(StreamReset(stream_id, code, PEER))
 
-    def _credit_arrives(self, stream: Stream, octets: int, fin: int, events: list[Event]) -> None:
+    def _window_updated(self, stream: Stream, octets: int, fin: int, events: list[YamuxEvent]) -> None:
         credit = stream.credit + octets
-        if credit > HIGHEST_CREDIT:
-            self._reset_for(stream, CREDIT_OVERFLOW, events)
+        if credit > MAX_CREDIT:
+            self._reset_stream(stream, CREDIT_OVERFLOW, events)
             return
         if octets and not stream.credit and not stream.fin_sent:
             events.append(CreditArrived(stream.stream_id))
         stream.credit = credit
         if fin:
-            self._ended_by_peer(stream, events)
+            self._peer_ended(stream, events)
 
-    def _payload(
+    def _begin_payload(
         self,
         stream_id: int,
         stream: Stream | None,
@@ -236,7 +236,7 @@ class Intake(SessionState):
         fin: int,
         data: bytes,
         at: int,
-        events: list[Event],
+        events: list[YamuxEvent],
     ) -> int:
         if stream is None:
             self._count_overrun(stream_id, length)
@@ -244,20 +244,20 @@ class Intake(SessionState):
             stream = None               # a Go program that writes and closes at once can send FIN first
         elif length > stream.allowance:
             self._remember_overrun(stream, length - stream.allowance)
-            self._reset_for(stream, OVERRUN, events)
+            self._reset_stream(stream, OVERRUN, events)
             stream = None
-        self._body_of, self._body_left, self._body_ends = stream, length, bool(fin)
-        return self._body(data, at, events)
+        self._payload_stream, self._payload_left, self._payload_fin = stream, length, bool(fin)
+        return self._deliver_payload(data, at, events)
 
-    def _body(self, data: bytes, at: int, events: list[Event]) -> int:
+    def _deliver_payload(self, data: bytes, at: int, events: list[YamuxEvent]) -> int:
         """
         As much of the present payload as has come.
 
         @return: where it ends.
         """
-        stream = self._body_of
-        octets = min(self._body_left, len(data) - at)
-        self._body_left -= octets
+        stream = self._payload_stream
+        octets = min(self._payload_left, len(data) - at)
+        self._payload_left -= octets
         if stream is None:
             self.drained += octets
         elif octets:
@@ -266,34 +266,34 @@ class Intake(SessionState):
             self.octets_in += octets
             self.held += octets
             events.append(DataArrived(stream.stream_id, data[at : at + octets]))
-        if not self._body_left:
-            self._body_of = None
-            if self._body_ends and stream is not None:
-                self._ended_by_peer(stream, events)
+        if not self._payload_left:
+            self._payload_stream = None
+            if self._payload_fin and stream is not None:
+                self._peer_ended(stream, events)
         return at + octets
 
-    def _ended_by_peer(self, stream: Stream, events: list[Event]) -> None:
+    def _peer_ended(self, stream: Stream, events: list[YamuxEvent]) -> None:
         if stream.fin_received:
             return
         stream.fin_received = True
         stream.flowing = False
         stream.close()
-        self._outbox.updates.pop(stream.stream_id, None)
+        self._send_queue.updates.pop(stream.stream_id, None)
         events.append(StreamEnded(stream.stream_id))
         if stream.fin_sent and stream.finished:
-            self._leave(stream)
+            self._remove(stream)
 
-    def _ping(self, flags: int, opaque: int, events: list[Event]) -> None:
+    def _ping(self, flags: int, opaque: int, events: list[YamuxEvent]) -> None:
         if flags & SYN:
-            if not self._outbox.pong(opaque):
+            if not self._send_queue.pong(opaque):
                 self.pongs_dropped += 1
         elif flags & ACK and opaque in self._pings:
             del self._pings[opaque]
             events.append(PongArrived(opaque))
 
-    def _peer_goes_away(self, code: int, events: list[Event]) -> None:
+    def _go_away_received(self, code: int, events: list[YamuxEvent]) -> None:
         if code != NORMAL:
             raise PeerFailed(code)
-        if not self._peer_gone:
-            self._peer_gone = True
+        if not self._peer_went_away:
+            self._peer_went_away = True
             events.append(PeerWentAway(code))

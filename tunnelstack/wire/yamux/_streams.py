@@ -5,19 +5,19 @@ L{tunnelstack.wire.yamux._receiver} and L{tunnelstack.wire.yamux.connection}, wo
 
 from __future__ import annotations
 
-from tunnelstack.wire.yamux.errors import PeerFailed, SessionBroken, TooManyRefusals, WindowOverrun
-from tunnelstack.wire.yamux.events import Event, ResetReason, SlotsFreed, StreamReset
+from tunnelstack.wire.yamux.errors import PeerFailed, SessionError, TooManyRefusals, WindowOverrun
+from tunnelstack.wire.yamux.events import ResetReason, SlotsFreed, StreamReset, YamuxEvent
 from tunnelstack.wire.yamux.frames import FIRST_UNUSABLE_ID, GOAWAY_PLAIN
 from tunnelstack.wire.yamux.keepalive import Keepalive
 from tunnelstack.wire.yamux.limits import DEFAULT_LIMITS, SessionLimits
-from tunnelstack.wire.yamux.receive_window import Budget
-from tunnelstack.wire.yamux.send_queue import Outbox
+from tunnelstack.wire.yamux.receive_window import CreditBudget
+from tunnelstack.wire.yamux.send_queue import SendQueue
 from tunnelstack.wire.yamux.stream import Stream
 
 OVERRUNS_REMEMBERED = 64    # streams reset for an overrun whose further payload is still counted
 
 
-class SessionState:
+class StreamTable:
     """
     The tables of one side of a session, and how a stream leaves them.
 
@@ -39,24 +39,25 @@ class SessionState:
         self._parity = 1 if client else 0
         self._next_id = 1 if client else 2
         self._streams: dict[int, Stream] = {}
-        self._ours = 0                                  # streams in the table that we opened
+        self._local_streams = 0                                  # streams in the table that we opened
         self._backlog = 0                               # streams of the peer not accepted yet
-        self._unheard: dict[int, float] = {}            # our streams without a frame of the peer -> deadline
-        self._overrun: dict[int, int] = {}              # streams reset for an overrun -> octets until the session ends
+        self._unacknowledged: dict[int, float] = {}            # our streams without a frame of the peer -> deadline
+        # streams reset for an overrun -> octets until the session ends
+        self._overrun_allowance: dict[int, int] = {}
         self._pings: dict[int, None] = {}               # the owner's, unanswered
         self._next_ping = 0
-        self._budget = Budget(limits.session_octets)
-        self._outbox = Outbox(limits.pongs)
+        self._budget = CreditBudget(limits.session_octets)
+        self._send_queue = SendQueue(limits.pongs)
         self._keepalive = Keepalive(limits.keepalive, limits.keepalive_timeout)
         self._reads = 0
-        self._ended_unheard: set[int] = set()           # the peer's, whose end is among the events of this read
+        self._ended_this_read: set[int] = set()           # the peer's, whose end is among the events of this read
         self._header = b""                              # the beginning of a header that was cut
-        self._body_left = 0                             # octets to come of a payload that was cut
-        self._body_of: Stream | None = None             # whose it is; None: nobody's, to be drained
-        self._body_ends = False                         # FIN came with it and counts when it is whole
+        self._payload_left = 0                             # octets to come of a payload that was cut
+        self._payload_stream: Stream | None = None             # whose it is; None: nobody's, to be drained
+        self._payload_fin = False                         # FIN came with it and counts when it is whole
         self._slots_wanted = False                      # somebody saw that no stream can be opened
-        self._peer_gone = self._we_are_gone = False
-        self._broken: SessionBroken | None = None
+        self._peer_went_away = self._went_away = False
+        self._error: SessionError | None = None
         self.octets_in = self.octets_out = self.held = 0
         self.drained = self.refused = self.overruns = self.pongs_dropped = 0
 
@@ -72,87 +73,87 @@ class SessionState:
         """
         How many streams can be opened now; never negative.
         """
-        if self._peer_gone or self._we_are_gone:
+        if self._peer_went_away or self._went_away:
             return 0
         return max(
             0,
             min(
-                self._limits.unacknowledged - len(self._unheard),
-                self._limits.max_streams - self._ours,
+                self._limits.unacknowledged - len(self._unacknowledged),
+                self._limits.max_streams - self._local_streams,
                 (FIRST_UNUSABLE_ID - self._next_id + 1) // 2,
             ),
         )
 
-    def _reset_for(self, stream: Stream, reason: ResetReason, events: list[Event]) -> None:
-        self._forget(stream)
+    def _reset_stream(self, stream: Stream, reason: ResetReason, events: list[YamuxEvent]) -> None:
+        self._discard(stream)
         events.append(StreamReset(stream.stream_id, 0, reason))
-        self._reset_on_peers_account(stream.stream_id)
+        self._queue_counted_reset(stream.stream_id)
 
-    def _reset_on_peers_account(self, stream_id: int) -> None:
-        self._outbox.resets += 1
-        if self._outbox.resets > self._limits.refusals:
+    def _queue_counted_reset(self, stream_id: int) -> None:
+        self._send_queue.resets += 1
+        if self._send_queue.resets > self._limits.refusals:
             raise TooManyRefusals("the peer causes resets and does not read them", waiting=self._limits.refusals)
-        self._outbox.reset(stream_id)
+        self._send_queue.reset(stream_id)
 
     def _remember_overrun(self, stream: Stream, beyond: int) -> None:
         self.overruns += 1
-        if len(self._overrun) >= OVERRUNS_REMEMBERED:
-            del self._overrun[next(iter(self._overrun))]
-        self._overrun[stream.stream_id] = stream.size
+        if len(self._overrun_allowance) >= OVERRUNS_REMEMBERED:
+            del self._overrun_allowance[next(iter(self._overrun_allowance))]
+        self._overrun_allowance[stream.stream_id] = stream.size
         self._count_overrun(stream.stream_id, beyond)
 
     def _count_overrun(self, stream_id: int, octets: int) -> None:
         """
         Payload beyond credit, on a stream that was reset for it: a Go peer may have a window more on its way, not two.
         """
-        left = self._overrun.get(stream_id)
+        left = self._overrun_allowance.get(stream_id)
         if left is None:
             return
         if octets > left:
             raise WindowOverrun("payload far beyond credit", stream=stream_id, octets=octets, tolerated=left)
-        self._overrun[stream_id] = left - octets
+        self._overrun_allowance[stream_id] = left - octets
 
-    def _forget(self, stream: Stream) -> None:
+    def _discard(self, stream: Stream) -> None:
         """
         A stream is over before its time: what is held of it, or has not left, goes as well.
         """
-        self._leave(stream)
+        self._remove(stream)
         self.held -= stream.held
-        self._outbox.drop(stream)
+        self._send_queue.discard(stream)
 
-    def _leave(self, stream: Stream) -> None:
+    def _remove(self, stream: Stream) -> None:
         """
         Take a stream out of every table.
         """
         stream_id = stream.stream_id
         del self._streams[stream_id]
-        self._unheard.pop(stream_id, None)
-        self._outbox.updates.pop(stream_id, None)
-        if stream.ours:
-            self._ours -= 1
+        self._unacknowledged.pop(stream_id, None)
+        self._send_queue.updates.pop(stream_id, None)
+        if stream.is_local:
+            self._local_streams -= 1
         else:
-            self._ended_unheard.add(stream_id)
+            self._ended_this_read.add(stream_id)
             self._backlog -= not stream.accepted
         stream.release(self._budget)
-        if self._body_of is stream:
-            self._body_of = None
+        if self._payload_stream is stream:
+            self._payload_stream = None
 
-    def _tell_slots(self, events: list[Event]) -> None:
+    def _report_free_slots(self, events: list[YamuxEvent]) -> None:
         if self.open_slots:
             self._slots_wanted = False
             events.append(SlotsFreed())
 
-    def _break(self, broken: SessionBroken, events: list[Event]) -> None:
+    def _fail(self, error: SessionError, events: list[YamuxEvent]) -> None:
         """
         The session is dead: nothing is kept but what tells the peer.
         """
-        broken.events = events
-        self._broken = broken
+        error.events = events
+        self._error = error
         self.held = 0
-        self._we_are_gone = True
+        self._went_away = True
         self._streams.clear()
-        self._unheard.clear()
-        self._overrun.clear()
-        self._outbox.silence()
-        if not isinstance(broken, PeerFailed):
-            self._outbox.control(GOAWAY_PLAIN, 0, broken.code)
+        self._unacknowledged.clear()
+        self._overrun_allowance.clear()
+        self._send_queue.discard_pending()
+        if not isinstance(error, PeerFailed):
+            self._send_queue.control(GOAWAY_PLAIN, 0, error.code)

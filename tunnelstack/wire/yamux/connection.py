@@ -12,9 +12,9 @@ from __future__ import annotations
 from math import inf
 
 from tunnelstack.errors import UsageError
-from tunnelstack.wire.yamux._receiver import Intake
-from tunnelstack.wire.yamux.errors import GoneAway, StreamsExhausted, TooManyStreams
-from tunnelstack.wire.yamux.events import OPEN_TIMEOUT, Event, KeepaliveLost, StreamReset
+from tunnelstack.wire.yamux._receiver import FrameReceiver
+from tunnelstack.wire.yamux.errors import GoneAway, StreamLimitReached, StreamsExhausted
+from tunnelstack.wire.yamux.events import OPEN_TIMEOUT, KeepaliveLost, StreamReset, YamuxEvent
 from tunnelstack.wire.yamux.frames import (
     DATA,
     FIRST_UNUSABLE_ID,
@@ -31,9 +31,9 @@ from tunnelstack.wire.yamux.stream import Stream
 PINGS_REMEMBERED = 32       # pings of the owner that may be unanswered before the oldest is forgotten
 
 
-class YamuxConnection(Intake):
+class YamuxConnection(FrameReceiver):
     """
-    One side of a session.  The counters are those of L{tunnelstack.wire.yamux._streams.SessionState}.
+    One side of a session.  The counters are those of L{tunnelstack.wire.yamux._streams.StreamTable}.
     """
 
     @property
@@ -41,7 +41,7 @@ class YamuxConnection(Intake):
         """
         Octets of control that wait; far above 64 KiB the peer is not reading.
         """
-        return self._outbox.control_octets
+        return self._send_queue.control_octets
 
     def credit(self, stream_id: int) -> int:
         """
@@ -58,23 +58,23 @@ class YamuxConnection(Intake):
         @return: the number of the stream.
         @raise GoneAway: after a Go Away of either side.
         @raise StreamsExhausted: all numbers are used.
-        @raise TooManyStreams: no open slot; L{SlotsFreed} tells when there is one.
+        @raise StreamLimitReached: no open slot; L{SlotsFreed} tells when there is one.
         """
-        if self._peer_gone or self._we_are_gone:
+        if self._peer_went_away or self._went_away:
             raise GoneAway("the session takes no new streams")
         if self._next_id >= FIRST_UNUSABLE_ID:
             raise StreamsExhausted("the session has no stream numbers left")
         slots = self.open_slots
         if not slots:
             self._slots_wanted = True
-            raise TooManyStreams("too many streams", open=self._ours, unacknowledged=len(self._unheard))
+            raise StreamLimitReached("too many streams", open=self._local_streams, unacknowledged=len(self._unacknowledged))
         stream_id = self._next_id
         self._next_id += 2
-        stream = self._streams[stream_id] = Stream(stream_id, ours=True)
-        self._ours += 1
-        self._unheard[stream_id] = now + (self._limits.open_timeout or inf)
+        stream = self._streams[stream_id] = Stream(stream_id, is_local=True)
+        self._local_streams += 1
+        self._unacknowledged[stream_id] = now + (self._limits.open_timeout or inf)
         self._slots_wanted = slots == 1
-        self._outbox.control(WINDOW_SYN, stream_id, self._first_grant(stream))
+        self._send_queue.control(WINDOW_SYN, stream_id, self._initial_window(stream))
         return stream_id
 
     def accept_stream(self, stream_id: int) -> None:
@@ -91,10 +91,10 @@ class YamuxConnection(Intake):
         stream.accepted = True
         stream.sendable = not stream.fin_sent
         self._backlog -= 1
-        delta = 0 if stream.fin_received else self._first_grant(stream)
-        self._outbox.control(WINDOW_ACK, stream_id, delta)
+        delta = 0 if stream.fin_received else self._initial_window(stream)
+        self._send_queue.control(WINDOW_ACK, stream_id, delta)
 
-    def _first_grant(self, stream: Stream) -> int:
+    def _initial_window(self, stream: Stream) -> int:
         """
         The octets of credit that our first frame on a stream carries.
         """
@@ -122,9 +122,9 @@ class YamuxConnection(Intake):
         if not taken:
             return 0
         stream.credit = credit - taken
-        outbox = self._outbox
-        stream.flush = outbox.flushes
-        outbox.data += (pack_header(DATA, stream_id, taken), data)
+        queue = self._send_queue
+        stream.flush = queue.flushes
+        queue.data += (pack_header(DATA, stream_id, taken), data)
         self.octets_out += taken
         return taken
 
@@ -141,9 +141,9 @@ class YamuxConnection(Intake):
             raise UsageError("end of a stream that was not accepted", stream=stream_id)
         stream.fin_sent = True
         stream.sendable = False
-        self._outbox.end(stream)
+        self._send_queue.end(stream)
         if stream.fin_received and stream.finished:
-            self._leave(stream)
+            self._remove(stream)
 
     def reset_stream(self, stream_id: int) -> None:
         """
@@ -153,10 +153,10 @@ class YamuxConnection(Intake):
         stream = self._streams.get(stream_id)
         if stream is None:
             return
-        told = stream.fin_sent and stream.fin_received and not self._outbox.holds(stream)
-        self._forget(stream)
+        told = stream.fin_sent and stream.fin_received and not self._send_queue.has_unsent(stream)
+        self._discard(stream)
         if not told:
-            self._outbox.reset(stream_id)
+            self._send_queue.reset(stream_id)
 
     def acknowledge(self, stream_id: int, octets: int) -> None:
         """
@@ -173,17 +173,17 @@ class YamuxConnection(Intake):
             raise UsageError("more acknowledged than delivered", stream=stream_id, octets=octets, held=stream.held)
         stream.returnable = returnable
         self.held -= octets
-        if stream.allowance <= stream.edge:
-            stream.reached_edge(self._reads)
+        if stream.allowance <= stream.grant_end:
+            stream.grant_used_up(self._reads)
         if returnable >= stream.step:
-            self._credit_due(stream)
+            self._return_credit(stream)
 
-    def _credit_due(self, stream: Stream) -> None:
+    def _return_credit(self, stream: Stream) -> None:
         if not stream.fin_received:
             if stream.accepted:     # before, it rides on the ACK
-                self._outbox.updates[stream.stream_id] = stream
+                self._send_queue.updates[stream.stream_id] = stream
         elif stream.finished:
-            self._leave(stream)
+            self._remove(stream)
 
     def ping(self) -> int:
         """
@@ -200,53 +200,53 @@ class YamuxConnection(Intake):
     def _queue_ping(self) -> int:
         opaque = self._next_ping
         self._next_ping = (opaque + 1) & 0xFFFF_FFFF
-        self._outbox.control(PING_REQUEST, 0, opaque)
+        self._send_queue.control(PING_REQUEST, 0, opaque)
         return opaque
 
     def go_away(self, code: int = NORMAL) -> None:
         """
         Announce that we take no new streams: those of the peer are answered by RST, and we open none.  Said once.
         """
-        if not self._we_are_gone:
-            self._we_are_gone = True
-            self._outbox.control(GOAWAY_PLAIN, 0, code)
+        if not self._went_away:
+            self._went_away = True
+            self._send_queue.control(GOAWAY_PLAIN, 0, code)
 
     def data_to_send(self) -> list[bytes]:
         """
         @return: octets for the transport, in order: control first, then payload; empty when there is nothing to say.
         """
-        return self._outbox.take(self._limits.max_window, self._budget)
+        return self._send_queue.take(self._limits.max_window, self._budget)
 
     def next_deadline(self) -> float | None:
         """
         @return: when to call C{expire} next, in seconds on the caller's clock; C{None}: not at all.
         """
         deadline = self._keepalive.next_deadline()
-        first = next(iter(self._unheard.values()), inf)     # they were opened in order of time
+        first = next(iter(self._unacknowledged.values()), inf)     # they were opened in order of time
         if deadline is None or first < deadline:
             return None if first == inf else first
         return deadline
 
-    def expire(self, now: float) -> list[Event]:
+    def expire(self, now: float) -> list[YamuxEvent]:
         """
         Time has passed.  The first call, at connection, starts the keepalive.
 
         @param now: seconds on the caller's clock.
         """
-        events: list[Event] = []
-        if self._broken is not None:
+        events: list[YamuxEvent] = []
+        if self._error is not None:
             return events
-        if self._keepalive.lost(now):
+        if self._keepalive.timed_out(now):
             events.append(KeepaliveLost())
         if self._keepalive.ping_due(now):
             self._queue_ping()
-        while self._unheard:
-            stream_id, deadline = next(iter(self._unheard.items()))
+        while self._unacknowledged:
+            stream_id, deadline = next(iter(self._unacknowledged.items()))
             if deadline > now:
                 break
-            self._forget(self._streams[stream_id])
-            self._outbox.reset(stream_id)
+            self._discard(self._streams[stream_id])
+            self._send_queue.reset(stream_id)
             events.append(StreamReset(stream_id, 0, OPEN_TIMEOUT))
         if self._slots_wanted:
-            self._tell_slots(events)
+            self._report_free_slots(events)
         return events

@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunnelstack.errors import PeerError, Unavailable
-from tunnelstack.wire.yamux.events import Event
+from tunnelstack.wire.yamux.events import YamuxEvent
 from tunnelstack.wire.yamux.frames import PROTOCOL_ERROR
 
 
-class SessionBroken(PeerError):
+class SessionError(PeerError):
     """
     The session cannot go on.  The Go Away that tells the peer is queued already where one is due.
 
@@ -20,46 +20,46 @@ class SessionBroken(PeerError):
     """
 
     code: int = PROTOCOL_ERROR
-    events: Sequence[Event] = ()
+    events: Sequence[YamuxEvent] = ()
 
 
-class UnknownFrame(SessionBroken):
+class UnknownFrame(SessionError):
     """
     A version or a kind of frame that yamux does not have: the session lost its place in the octets, or never spoke yamux.
     """
 
 
-class ForbiddenStream(SessionBroken):
+class ForbiddenStream(SessionError):
     """
     A frame for a stream that cannot be: number zero, or one opened under our own parity.
     """
 
 
-class DuplicateStream(SessionBroken):
+class DuplicateStream(SessionError):
     """
     The peer opened a stream under an identifier that is in use.
     """
 
 
-class WindowOverrun(SessionBroken):
+class WindowOverrun(SessionError):
     """
     The peer sent more than a whole window beyond its credit on one stream.
     """
 
 
-class TooManyRefusals(SessionBroken):
+class TooManyRefusals(SessionError):
     """
     The peer caused more resets than may wait for it to read them.
     """
 
 
-class TruncatedFrame(SessionBroken):
+class TruncatedFrame(SessionError):
     """
     The peer's octets ended inside a frame.
     """
 
 
-class PeerFailed(SessionBroken):
+class PeerFailed(SessionError):
     """
     The peer went away for a reason other than the normal one, which is in C{code}.
     """
@@ -69,7 +69,7 @@ class PeerFailed(SessionBroken):
         self.code = code
 
 
-class TooManyStreams(Unavailable):
+class StreamLimitReached(Unavailable):
     """
     No stream can be opened now: too many are open, or too many await the peer's first frame.
     """

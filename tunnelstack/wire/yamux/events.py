@@ -23,7 +23,7 @@ class ResetReason(Enum):
 PEER, OVERRUN, CREDIT_OVERFLOW, OPEN_TIMEOUT = ResetReason
 
 
-class Event:
+class YamuxEvent:
     """
     The kind of all events.
     """
@@ -32,7 +32,7 @@ class Event:
 
 
 @define
-class StreamOpened(Event):
+class StreamOpened(YamuxEvent):
     """
     The peer opened a stream; it waits for C{accept_stream} or C{reset_stream}.
     """
@@ -41,7 +41,7 @@ class StreamOpened(Event):
 
 
 @define
-class DataArrived(Event):
+class DataArrived(YamuxEvent):
     """
     Payload, in order; a frame's payload may come in several of these.
 
@@ -53,7 +53,7 @@ class DataArrived(Event):
 
 
 @define
-class StreamEnded(Event):
+class StreamEnded(YamuxEvent):
     """
     The peer's FIN: no more payload will come.  Our direction stays as it is.
     """
@@ -62,7 +62,7 @@ class StreamEnded(Event):
 
 
 @define
-class StreamReset(Event):
+class StreamReset(YamuxEvent):
     """
     The stream is gone in both directions.
 
@@ -75,7 +75,7 @@ class StreamReset(Event):
 
 
 @define
-class CreditArrived(Event):
+class CreditArrived(YamuxEvent):
     """
     There was no credit to send on the stream, and now there is.
     """
@@ -84,7 +84,7 @@ class CreditArrived(Event):
 
 
 @define
-class SlotsFreed(Event):
+class SlotsFreed(YamuxEvent):
     """
     No stream could be opened, and now one can.  Told for what the peer or the clock did; after its own calls the owner
     looks at C{open_slots}.
@@ -92,7 +92,7 @@ class SlotsFreed(Event):
 
 
 @define
-class PongArrived(Event):
+class PongArrived(YamuxEvent):
     """
     The answer to a ping of the owner.
 
@@ -103,7 +103,7 @@ class PongArrived(Event):
 
 
 @define
-class PeerWentAway(Event):
+class PeerWentAway(YamuxEvent):
     """
     The peer takes no new streams; those that are open go on.
     """
@@ -112,7 +112,7 @@ class PeerWentAway(Event):
 
 
 @define
-class KeepaliveLost(Event):
+class KeepaliveLost(YamuxEvent):
     """
     Nothing was heard since a keepalive ping, for as long as the limits allow.
     """

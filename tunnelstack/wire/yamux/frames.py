@@ -17,7 +17,7 @@ HEADER = Struct(">III")             # word, stream identifier, length
 HEADER_SIZE = 12                    # octets
 
 INITIAL_WINDOW = 256 * 1024         # octets; what either side may send on a new stream, fixed by the specification
-HIGHEST_CREDIT = 0xFFFF_FFFF        # octets; peers keep credit in 32 bits without a sign
+MAX_CREDIT = 0xFFFF_FFFF        # octets; peers keep credit in 32 bits without a sign
 FIRST_UNUSABLE_ID = 0xFFFF_FFFE     # hashicorp/yamux stops opening here
 
 DATA, WINDOW, PING, GOAWAY = range(4)       # kinds

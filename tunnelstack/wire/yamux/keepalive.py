@@ -29,7 +29,7 @@ class Keepalive:
             return self._answer_due
         return self._ping_due
 
-    def lost(self, now: float) -> bool:
+    def timed_out(self, now: float) -> bool:
         """
         @return: whether the time for an answer is over and nothing was heard since the ping; told once.
         """

@@ -10,7 +10,7 @@ from attrs.validators import and_, ge, le
 from tunnelstack.wire.yamux.frames import INITIAL_WINDOW
 
 MEBIBYTE = 1024 * 1024
-HIGHEST_WINDOW = 0x7FFF_FFFF    # octets; above it some peers count wrong
+LARGEST_WINDOW = 0x7FFF_FFFF    # octets; above it some peers count wrong
 
 
 @frozen(kw_only=True)
@@ -35,7 +35,7 @@ class SessionLimits:
     """
 
     window: int = field(default=INITIAL_WINDOW, validator=ge(INITIAL_WINDOW))
-    max_window: int = field(default=16 * MEBIBYTE, validator=and_(ge(INITIAL_WINDOW), le(HIGHEST_WINDOW)))
+    max_window: int = field(default=16 * MEBIBYTE, validator=and_(ge(INITIAL_WINDOW), le(LARGEST_WINDOW)))
     session_octets: int = field(default=8 * MEBIBYTE, validator=ge(0))
     max_frame: int = field(default=64 * 1024 - 12, validator=and_(ge(1024), le(64 * 1024)))
     max_streams: int = field(default=1024, validator=ge(1))

@@ -18,7 +18,7 @@ from tunnelstack.wire.yamux.frames import INITIAL_WINDOW
 
 
 @define
-class Budget:
+class CreditBudget:
     """
     Credit beyond the initial windows, shared by the streams of a session.
 
@@ -47,19 +47,19 @@ class ReceiveWindow:
     @ivar allowance: what the peer may still send.
     @ivar returnable: consumed, and not yet given back.
     @ivar step: how much must be returnable before something is due.
-    @ivar edge: the allowance at which the peer has used up the oldest grant it did not pass yet.
-    @ivar grants: what was granted after that edge, oldest first; their sum is C{edge}.
+    @ivar grant_end: the allowance at which the peer has used up the oldest grant it did not pass yet.
+    @ivar grants: what was granted after that edge, oldest first; their sum is C{grant_end}.
     @ivar read: number of the read in which payload came last.
     @ivar starved: the peer was seen waiting for credit; the next grant is larger.
     """
 
-    __slots__ = ("allowance", "edge", "grants", "read", "returnable", "size", "starved", "step")
+    __slots__ = ("allowance", "grant_end", "grants", "read", "returnable", "size", "starved", "step")
 
     def __init__(self) -> None:
         self.size = self.allowance = INITIAL_WINDOW
         self.returnable = 0
         self.step = INITIAL_WINDOW // 2
-        self.edge = 0
+        self.grant_end = 0
         self.grants: tuple[int, ...] = ()
         self.read = -1
         self.starved = False
@@ -71,7 +71,7 @@ class ReceiveWindow:
         """
         return self.size - self.allowance - self.returnable
 
-    def reached_edge(self, read: int) -> None:
+    def grant_used_up(self, read: int) -> None:
         """
         The allowance is at the edge or below it: see whether the peer stopped there.
 
@@ -79,13 +79,13 @@ class ReceiveWindow:
             application was slow, not the window small.
         """
         grants = self.grants
-        while grants and self.allowance < self.edge:
-            self.edge -= grants[0]
+        while grants and self.allowance < self.grant_end:
+            self.grant_end -= grants[0]
             grants = self.grants = grants[1:]
-        if self.allowance == self.edge and self.read == read:
+        if self.allowance == self.grant_end and self.read == read:
             self.starved = True
 
-    def grow(self, size: int, budget: Budget) -> None:
+    def grow(self, size: int, budget: CreditBudget) -> None:
         """
         Make the window as large as C{size}, if the budget allows; the difference is returnable.
         """
@@ -94,7 +94,7 @@ class ReceiveWindow:
             self.size = size
             self.returnable += more
 
-    def grant(self, highest: int, budget: Budget) -> int:
+    def grant(self, highest: int, budget: CreditBudget) -> int:
         """
         Give back what is returnable, and more if the peer was held back by the window.
 
@@ -108,7 +108,7 @@ class ReceiveWindow:
             self.step = self.size // 4
         delta, self.returnable = self.returnable, 0
         self.allowance += delta
-        self.edge += delta
+        self.grant_end += delta
         self.grants += (delta,)
         return delta
 
@@ -118,7 +118,7 @@ class ReceiveWindow:
         """
         self.step = self.size - self.allowance
 
-    def release(self, budget: Budget) -> None:
+    def release(self, budget: CreditBudget) -> None:
         """
         The stream is forgotten: what its window took from the budget goes back.
         """

@@ -15,11 +15,11 @@ from tunnelstack.wire.yamux.frames import (
     pack_header,
     unpack_header,
 )
-from tunnelstack.wire.yamux.receive_window import Budget
+from tunnelstack.wire.yamux.receive_window import CreditBudget
 from tunnelstack.wire.yamux.stream import Stream
 
 
-class Outbox:
+class SendQueue:
     """
     The queues of one session.
 
@@ -77,17 +77,17 @@ class Outbox:
         """
         self.control(WINDOW_RST, stream_id, 0)
 
-    def holds(self, stream: Stream) -> bool:
+    def has_unsent(self, stream: Stream) -> bool:
         """
         Whether payload or the FIN of a stream has not left yet.
         """
         return stream.flush == self.flushes
 
-    def drop(self, stream: Stream) -> None:
+    def discard(self, stream: Stream) -> None:
         """
         Forget payload and FIN of a stream that have not left yet.
         """
-        if not self.holds(stream):
+        if not self.has_unsent(stream):
             return
         stream.flush = -1
         kept: list[bytes] = []
@@ -99,7 +99,7 @@ class Outbox:
                 kept += frame
         self.data = kept
 
-    def take(self, highest: int, budget: Budget) -> list[bytes]:
+    def take(self, highest: int, budget: CreditBudget) -> list[bytes]:
         """
         @return: everything that waits, in order; nothing of it waits afterwards.
         """
@@ -118,7 +118,7 @@ class Outbox:
         self.resets = 0
         return pieces
 
-    def silence(self) -> None:
+    def discard_pending(self) -> None:
         """
         The session is broken: only control is still worth sending.
         """

@@ -13,7 +13,7 @@ class Stream(ReceiveWindow):
     A stream that the session knows.  It is its own receive window, to spare a lookup per frame.
 
     @ivar stream_id: its number.
-    @ivar ours: whether we opened it.
+    @ivar is_local: whether we opened it.
     @ivar accepted: ours, or the ACK for it is queued.
     @ivar flowing: payload without flags may be delivered at once: the peer has been heard and has not ended it.
     @ivar sendable: accepted, and our FIN is not queued.
@@ -23,13 +23,13 @@ class Stream(ReceiveWindow):
     @ivar flush: number of the flush that will take, or took, the last of its payload or FIN.
     """
 
-    __slots__ = ("accepted", "credit", "fin_received", "fin_sent", "flowing", "flush", "ours", "sendable", "stream_id")
+    __slots__ = ("accepted", "credit", "fin_received", "fin_sent", "flowing", "flush", "is_local", "sendable", "stream_id")
 
-    def __init__(self, stream_id: int, ours: bool) -> None:
+    def __init__(self, stream_id: int, is_local: bool) -> None:
         ReceiveWindow.__init__(self)          # not by super(): this is done for every stream
         self.stream_id = stream_id
-        self.ours = self.accepted = self.sendable = ours
-        self.flowing = not ours
+        self.is_local = self.accepted = self.sendable = is_local
+        self.flowing = not is_local
         self.credit = INITIAL_WINDOW
         self.fin_sent = self.fin_received = False
         self.flush = -1

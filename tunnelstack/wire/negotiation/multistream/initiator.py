@@ -10,22 +10,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunnelstack.errors import UsageError
-from tunnelstack.wire.negotiation.base import Agreed, Event, Negotiation, NegotiationBroken, Refused, Release
-from tunnelstack.wire.negotiation.multistream.tokens import HEADER_SIZE, NO, greeted, next_token, opening
+from tunnelstack.wire.negotiation.base import (
+    Agreed,
+    Negotiation,
+    NegotiationError,
+    NegotiationEvent,
+    Rejected,
+    Release,
+)
+from tunnelstack.wire.negotiation.multistream.tokens import (
+    HEADER_SIZE,
+    NOT_AVAILABLE,
+    next_token,
+    opening,
+    starts_with_header,
+)
 
 
-class UnexpectedAnswer(NegotiationBroken):
+class UnexpectedAnswer(NegotiationError):
     """
     The responder said neither the name that was proposed nor C{na}.
     """
 
 
-class Initiator(Negotiation):
+class MultistreamInitiator(Negotiation):
     """
     Proposes names, in order, until one is accepted.
     """
 
-    __slots__ = ("_buffer", "_expected", "_greeted", "_others")
+    __slots__ = ("_buffer", "_expected", "_header_received", "_others")
 
     def __init__(
         self,
@@ -55,18 +68,18 @@ class Initiator(Negotiation):
         self._others = others
         self._expected = opening(name)
         self._out = [self._expected, early] if early else [self._expected]
-        self._greeted = False
+        self._header_received = False
         self._buffer = b""
 
-    def receive_data(self, octets: bytes) -> list[Event]:
+    def receive_data(self, octets: bytes) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}.
 
         @raise WrongVersion: the peer speaks something else.
         @raise UnexpectedAnswer: neither yes nor no.
-        @raise BadToken: no token at all; nor is a L{BadVarint<tunnelstack.wire.varint.BadVarint>}.
+        @raise BadMultistreamToken: no token at all; nor is a L{BadVarint<tunnelstack.wire.varint.BadVarint>}.
         """
-        self._unsettled()
+        self._check_open()
         if not octets:
             return []
         buffer = self._buffer + octets if self._buffer else octets
@@ -76,25 +89,25 @@ class Initiator(Negotiation):
             return [Agreed(self.name, {}, buffer[len(expected) :])]
         return self._read(buffer)
 
-    def _read(self, buffer: bytes) -> list[Event]:
+    def _read(self, buffer: bytes) -> list[NegotiationEvent]:
         """
         Token by token, where they do not come as one.
         """
-        if not self._greeted and greeted(buffer):
-            self._greeted = True
+        if not self._header_received and starts_with_header(buffer):
+            self._header_received = True
             self._expected = self._expected[HEADER_SIZE:]
             buffer = buffer[HEADER_SIZE:]
-        while self._greeted and (found := next_token(buffer)) is not None:
+        while self._header_received and (found := next_token(buffer)) is not None:
             text, end = found
             buffer = buffer[end:]
             if text == self.name:
                 self.settled = True
                 return [Agreed(self.name, {}, buffer)]
-            if text != NO:
+            if text != NOT_AVAILABLE:
                 raise UnexpectedAnswer("the peer answered another name", proposed=self.name, seen=text[:64])
             if not self._others:
                 self.settled = True
-                return [Refused("the peer knows none of the names that were proposed")]
+                return [Rejected("the peer knows none of the names that were proposed")]
             self._propose()
         self._buffer = buffer
         return []

@@ -9,23 +9,23 @@ from collections.abc import Callable, Iterable
 from tunnelstack.wire.negotiation.multistream.tokens import HEADER_SIZE, opening, token
 
 
-class Names:
+class NameTable:
     """
     The names that a responder knows, with their answers made once; shared by all responders of a listener.
     """
 
-    __slots__ = ("_echoes", "_match", "_openings")
+    __slots__ = ("_echoes", "_match", "_starts")
 
     def __init__(
         self, names: Iterable[bytes] = (), *, asked: Iterable[bytes] = (), match: Callable[[bytes], bool] | None = None,
     ) -> None:
         """
         @param names: those that are accepted by the responder itself.
-        @param asked: those that are accepted by its owner, who is L{Asked}.
+        @param asked: those that are accepted by its owner, who is L{Proposed}.
         @param match: says of any other name whether it is accepted.
         """
         self._echoes: dict[bytes, tuple[bytes, bytes, bool]] = {}
-        self._openings: dict[bytes, tuple[bytes, bytes, bool]] = {}
+        self._starts: dict[bytes, tuple[bytes, bytes, bool]] = {}
         self._match = match
         for name in names:
             self.add(name)
@@ -37,16 +37,16 @@ class Names:
         Know a name, or change whether the owner is asked.
         """
         agreed = opening(name)
-        self._echoes[name] = self._openings[agreed] = (name, agreed[HEADER_SIZE:], ask)
+        self._echoes[name] = self._starts[agreed] = (name, agreed[HEADER_SIZE:], ask)
 
     def discard(self, name: bytes) -> None:
         """
         Know a name no longer.
         """
         if self._echoes.pop(name, None) is not None:
-            del self._openings[opening(name)]
+            del self._starts[opening(name)]
 
-    def opened(self, octets: bytes) -> tuple[bytes, bytes, bool] | None:
+    def match_start(self, octets: bytes) -> tuple[bytes, bytes, bool] | None:
         """
         The common case, by one look: C{octets} begin with the header and a known name of fewer than 127 octets.
 
@@ -54,9 +54,9 @@ class Names:
         """
         if len(octets) <= HEADER_SIZE:
             return None
-        return self._openings.get(octets[: HEADER_SIZE + 1 + octets[HEADER_SIZE]])
+        return self._starts.get(octets[: HEADER_SIZE + 1 + octets[HEADER_SIZE]])
 
-    def known(self, name: bytes) -> tuple[bytes, bytes, bool] | None:
+    def find(self, name: bytes) -> tuple[bytes, bytes, bool] | None:
         """
         @return: name, echo, and whether to ask; C{None} for a name that is not known.
         """

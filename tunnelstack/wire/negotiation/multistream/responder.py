@@ -10,29 +10,35 @@ from typing import Any
 from tunnelstack.errors import UsageError
 from tunnelstack.wire.negotiation.base import (
     Agreed,
-    Asked,
-    CutShort,
-    Event,
-    Kept,
     Negotiation,
-    NegotiationBroken,
-    Refused,
+    NegotiationError,
+    NegotiationEvent,
+    NegotiationTruncated,
+    Proposed,
+    ReceiveBuffer,
+    Rejected,
     Release,
 )
-from tunnelstack.wire.negotiation.multistream.names import Names
-from tunnelstack.wire.negotiation.multistream.tokens import HEADER, HEADER_SIZE, NA, greeted, next_token
+from tunnelstack.wire.negotiation.multistream.names import NameTable
+from tunnelstack.wire.negotiation.multistream.tokens import (
+    HEADER,
+    HEADER_SIZE,
+    NOT_AVAILABLE_TOKEN,
+    next_token,
+    starts_with_header,
+)
 
 PROPOSALS = 64
 """Names that a peer may propose on one stream: with the largest of tokens, 64 KiB."""
 
 
-class TooManyProposals(NegotiationBroken):
+class TooManyProposals(NegotiationError):
     """
     The initiator proposed as many as L{PROPOSALS} names, and we took none.
     """
 
 
-class Responder(Negotiation):
+class MultistreamResponder(Negotiation):
     """
     Takes the first name that it knows.
 
@@ -40,11 +46,21 @@ class Responder(Negotiation):
     ready, else at once, since a peer may wait for it.
     """
 
-    __slots__ = ("_asked", "_buffer", "_ended", "_greeted", "_kept", "_names", "_proposals", "_strict", "_verified")
+    __slots__ = (
+        "_buffer",
+        "_buffered",
+        "_ended",
+        "_header_received",
+        "_header_sent",
+        "_names",
+        "_proposals",
+        "_proposed",
+        "_strict",
+    )
 
     def __init__(
         self,
-        names: Names | Iterable[bytes] | Callable[[bytes], bool],
+        names: NameTable | Iterable[bytes] | Callable[[bytes], bool],
         *,
         strict: bool = False,
         timeout: float | None = None,
@@ -56,13 +72,13 @@ class Responder(Negotiation):
         @param timeout: seconds.
         """
         Negotiation.__init__(self, Release.ON_REPLY, timeout)
-        self._names = names if isinstance(names, Names) else _table(names)
+        self._names = names if isinstance(names, NameTable) else _table(names)
         self._strict = strict
-        self._greeted = False             # our header is out
-        self._verified = False            # the peer's header was seen
+        self._header_sent = False             # our header is out
+        self._header_received = False            # the peer's header was seen
         self._ended = False
-        self._asked: tuple[bytes, bytes] | None = None     # name and echo of what the owner thinks about
-        self._kept: Kept                  # beside it, what comes meanwhile
+        self._proposed: tuple[bytes, bytes] | None = None     # name and echo of what the owner thinks about
+        self._buffered: ReceiveBuffer                  # beside it, what comes meanwhile
         self._buffer = b""
         self._proposals = 0
 
@@ -71,41 +87,41 @@ class Responder(Negotiation):
         As in L{Negotiation}.
         """
         out, self._out = self._out, []
-        if not self._greeted:
-            self._greeted = True
+        if not self._header_sent:
+            self._header_sent = True
             return [HEADER, *out]
         return out
 
-    def receive_data(self, octets: bytes) -> list[Event]:
+    def receive_data(self, octets: bytes) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}.
 
         @raise WrongVersion: the peer speaks something else.
         @raise TooManyProposals: it does not come to an end.
-        @raise BadToken: no token at all; nor is a L{BadVarint<tunnelstack.wire.varint.BadVarint>}.
+        @raise BadMultistreamToken: no token at all; nor is a L{BadVarint<tunnelstack.wire.varint.BadVarint>}.
         """
-        self._unsettled()
-        if self._asked is not None:
-            self._kept.add(octets)
+        self._check_open()
+        if self._proposed is not None:
+            self._buffered.add(octets)
             return []
-        if not self._verified and not self._buffer:
-            found = self._names.opened(octets)
+        if not self._header_received and not self._buffer:
+            found = self._names.match_start(octets)
             if found is not None:
-                self._verified = True
-                return self._found(found, octets[HEADER_SIZE + len(found[1]) :])
+                self._header_received = True
+                return self._answer_known(found, octets[HEADER_SIZE + len(found[1]) :])
         return self._read(self._buffer + octets if self._buffer else octets)
 
-    def receive_eof(self) -> list[Event]:
+    def receive_eof(self) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}; while the owner thinks, it is no fault.
         """
-        self._unsettled()
+        self._check_open()
         self._ended = True
-        if self._asked is None:
-            raise CutShort("the stream ended before a name was agreed")
+        if self._proposed is None:
+            raise NegotiationTruncated("the stream ended before a name was agreed")
         return []
 
-    def accept(self, parameters: Mapping[str, Any] | None = None) -> list[Event]:
+    def accept(self, parameters: Mapping[str, Any] | None = None) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}.
 
@@ -113,44 +129,44 @@ class Responder(Negotiation):
         """
         if parameters:
             raise UsageError("a multistream answer carries no parameters")
-        name, echo = self._answering()
+        name, echo = self._take_proposal()
         self._out.append(echo)
-        return self._agree(name, self._kept.joined())
+        return self._accepted(name, self._buffered.joined())
 
-    def refuse(self, reason: str) -> list[Event]:
+    def reject(self, reason: str) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}: C{na}, and the peer may propose another; where strict, the end.
         """
-        self._answering()
+        self._take_proposal()
         if self._strict:
-            return self._give_up(reason)
+            return self._reject_all(reason)
         self._decline()
-        events = self._read(self._kept.joined())
+        events = self._read(self._buffered.joined())
         if self._ended and not events:
             self.receive_eof()
         return events
 
-    def _answering(self) -> tuple[bytes, bytes]:
-        if self._asked is None:
+    def _take_proposal(self) -> tuple[bytes, bytes]:
+        if self._proposed is None:
             raise UsageError("nothing was asked")
-        asked, self._asked = self._asked, None
+        asked, self._proposed = self._proposed, None
         return asked
 
-    def _read(self, buffer: bytes) -> list[Event]:
+    def _read(self, buffer: bytes) -> list[NegotiationEvent]:
         """
         Token by token.
         """
-        if not self._verified and greeted(buffer):
-            self._verified = True
+        if not self._header_received and starts_with_header(buffer):
+            self._header_received = True
             buffer = buffer[HEADER_SIZE:]
-        while self._verified and (read := next_token(buffer)) is not None:
+        while self._header_received and (read := next_token(buffer)) is not None:
             text, end = read
             buffer = buffer[end:]
-            found = self._names.known(text)
+            found = self._names.find(text)
             if found is not None:
-                return self._found(found, buffer)
+                return self._answer_known(found, buffer)
             if self._strict:
-                return self._give_up("the name that was proposed is not known")
+                return self._reject_all("the name that was proposed is not known")
             self._decline()
         self._buffer = buffer
         return []
@@ -159,29 +175,29 @@ class Responder(Negotiation):
         self._proposals += 1
         if self._proposals >= PROPOSALS:
             raise TooManyProposals("the peer proposed too many names", proposals=self._proposals)
-        self._out.append(NA)
+        self._out.append(NOT_AVAILABLE_TOKEN)
 
-    def _found(self, found: tuple[bytes, bytes, bool], leftover: bytes) -> list[Event]:
+    def _answer_known(self, found: tuple[bytes, bytes, bool], leftover: bytes) -> list[NegotiationEvent]:
         name, echo, ask = found
         if ask:
-            self._asked = (name, echo)
-            self._kept = Kept(leftover)
-            return [Asked(name)]
+            self._proposed = (name, echo)
+            self._buffered = ReceiveBuffer(leftover)
+            return [Proposed(name)]
         self._out.append(echo)
-        return self._agree(name, leftover)
+        return self._accepted(name, leftover)
 
-    def _agree(self, name: bytes, leftover: bytes) -> list[Event]:
+    def _accepted(self, name: bytes, leftover: bytes) -> list[NegotiationEvent]:
         self.settled = True
         return [Agreed(name, {}, leftover)]
 
-    def _give_up(self, reason: str) -> list[Event]:
+    def _reject_all(self, reason: str) -> list[NegotiationEvent]:
         """
         The stream is to be reset: nothing is left to say, the header included.
         """
-        self.settled = self._greeted = True
+        self.settled = self._header_sent = True
         self._out.clear()
-        return [Refused(reason)]
+        return [Rejected(reason)]
 
 
-def _table(names: Iterable[bytes] | Callable[[bytes], bool]) -> Names:
-    return Names(match=names) if callable(names) else Names(names)
+def _table(names: Iterable[bytes] | Callable[[bytes], bool]) -> NameTable:
+    return NameTable(match=names) if callable(names) else NameTable(names)

@@ -11,22 +11,22 @@ from functools import lru_cache
 
 from tunnelstack.errors import UsageError
 from tunnelstack.wire import varint
-from tunnelstack.wire.negotiation.base import NegotiationBroken
+from tunnelstack.wire.negotiation.base import NegotiationError
 
 VERSION = b"/multistream/1.0.0"
-NO = b"na"
+NOT_AVAILABLE = b"na"
 
 LARGEST = 1024
 """Octets of the largest token, its line feed included."""
 
 
-class BadToken(NegotiationBroken):
+class BadMultistreamToken(NegotiationError):
     """
     Octets that are no token: too long, or not ended by a line feed.
     """
 
 
-class WrongVersion(NegotiationBroken):
+class WrongVersion(NegotiationError):
     """
     The peer's first octets are not the header; known as soon as one of them is another.
     """
@@ -46,7 +46,7 @@ def next_token(buffer: bytes) -> tuple[bytes, int] | None:
     Read the token that a buffer begins with.
 
     @return: its text, and where the octets behind it begin; C{None} while some of it is missing.
-    @raise BadToken: too long (known before its text is waited for), or without its line feed.
+    @raise BadMultistreamToken: too long (known before its text is waited for), or without its line feed.
     @raise BadVarint: its length is none.
     """
     found = varint.decode(buffer, 0, 2)
@@ -54,21 +54,21 @@ def next_token(buffer: bytes) -> tuple[bytes, int] | None:
         return None
     length, start = found
     if not 0 < length <= LARGEST:
-        raise BadToken("a token has 1 to 1024 octets", octets=length)
+        raise BadMultistreamToken("a token has 1 to 1024 octets", octets=length)
     end = start + length
     if len(buffer) < end:
         return None
     if buffer[end - 1] != 0x0A:
-        raise BadToken("a token does not end with a line feed")
+        raise BadMultistreamToken("a token does not end with a line feed")
     return buffer[start : end - 1], end
 
 
 HEADER = token(VERSION)
 HEADER_SIZE = len(HEADER)
-NA = token(NO)
+NOT_AVAILABLE_TOKEN = token(NOT_AVAILABLE)
 
 
-def greeted(buffer: bytes) -> bool:
+def starts_with_header(buffer: bytes) -> bool:
     """
     @return: whether the whole header is there.
     @raise WrongVersion: it will never be.
@@ -87,6 +87,6 @@ def opening(name: bytes) -> bytes:
 
     @raise UsageError: a name that could be taken for something else, or that is too long.
     """
-    if name in (b"", NO, VERSION) or b"\n" in name:
+    if name in (b"", NOT_AVAILABLE, VERSION) or b"\n" in name:
         raise UsageError("not a name for a stream protocol", name=name)
     return HEADER + token(name)
