@@ -229,6 +229,10 @@ class RedirectTests(PublicCase):
         self.factory.securePort = 8443
         self.assertIn(b"\r\nLocation: https://app.localhost:8443/\r\n", self.say(GET))
 
+    def test_theLocationIsInASCII(self) -> None:
+        heard = self.say(GET.replace(b"GET / ", b"GET /gr\xc3\xbc\xc3\x9fe?\xff "))
+        self.assertIn(b"\r\nLocation: https://app.localhost/gr%C3%BC%C3%9Fe?%FF\r\n", heard)
+
     def test_notBehindAProxyThatIsSecure(self) -> None:
         self.visitor = self.visit(IPv4Address("TCP", "10.0.0.1", 1))
         self.assertEqual(self.status(GET), 308)

@@ -10,6 +10,7 @@ from unittest import mock
 from attrs import evolve
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -168,6 +169,19 @@ class WayTests(PublicCase):
             self.assertEqual((head.target, head.field(b"host")), (path, b"app.localhost"))
             self.answer()
 
+    def test_octetsOfATargetArePassedOnAsTheyAre(self) -> None:
+        for target in (b"/gr\xc3\xbc\xc3\x9fe?\xff", b"/\x80//..;%00/%2e"):
+            self.say(b"GET %b HTTP/1.1\r\nHost: app.localhost\r\n\r\n" % target)
+            self.assertEqual(self.asked().target, target)
+            self.answer()
+        self.say(b"GET http://app.localhost/\xe4 HTTP/1.1\r\nHost: app.localhost\r\n\r\n")
+        self.assertEqual(self.asked().target, b"/\xe4")
+
+    def test_aFragmentIsRefused(self) -> None:
+        for target in (b"/a#b", b"/#", b"/?a#b", b"http://app.localhost/#a"):
+            self.assertEqual(self.status(GET.replace(b"GET /", b"GET " + target)), 400)
+            self.visitor = self.visit()
+
     def test_asterisk(self) -> None:
         self.say(GET.replace(b"GET /", b"OPTIONS *"))
         self.assertEqual(self.asked().target, b"*")
@@ -254,6 +268,19 @@ class AccessTests(PublicCase):
             ("GET", "app.localhost", "/a?b", "192.0.2.7", "app", 200, 2),
         )
         self.assertEqual((record.seconds, record.failed), (1.5, None))
+
+    def test_aTargetThatFailedIsLoggedInASCII(self) -> None:
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        self.tunnel.busy = True
+        self.assertEqual(self.status(GET.replace(b"GET /", b"GET /\xc3\xa4\xff")), 503)
+        self.assertEqual([event["target"] for event in events if event.get("status") == 503], ["/%C3%A4%FF"])
+
+    def test_theTargetIsInASCII(self) -> None:
+        self.say(GET.replace(b"GET /", b"GET /\xc3\xa4\xff"))
+        self.answer()
+        self.assertEqual(self.log.pop().target, "/%C3%A4%FF")
 
     def test_failed(self) -> None:
         self.say(GET)

@@ -4,13 +4,23 @@ Which service a host and a path belong to.
 
 from __future__ import annotations
 
+from unittest import mock
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.control.config.records import Route
 from tunnelstack.edge.public.access_policy import AccessPolicy
-from tunnelstack.edge.public.routes import REMEMBERED, RouteTable, normalizedHost
+from tunnelstack.edge.public.routes import (
+    LONGEST_HOST,
+    LONGEST_REMEMBERED,
+    REMEMBERED,
+    RouteTable,
+    normalizedHost,
+)
+from tunnelstack.errors import ConfigurationError
 from tunnelstack.records import HTTPPurpose
 from tunnelstack.wire.http1.head import RequestHead
+from tunnelstack.wire.http1_target import readings
 
 
 class RouteTests(SynchronousTestCase):
@@ -93,10 +103,93 @@ class RouteTests(SynchronousTestCase):
         for path, key in ((b"/b/../c", "special"), (b"/a/%20", "other"), (b"/b?x=/../a", "special"), (b"/b%2Fa", "special")):
             self.assertEqual(self.key(b"special.example.net", path), key, path)
 
+    def test_onlyThePathIsCompared(self) -> None:
+        for target, key in (
+            (b"/a?x=%20", "other"), (b"/a?//x/../y", "other"), (b"/b?/../a", "special"), (b"/b?\\a;%00", "special"),
+            (b"/a/%20?%", "other"),
+        ):  # fmt: skip
+            self.assertEqual(self.key(b"special.example.net", target), key, target)
+
+    def test_aFinalSlashCounts(self) -> None:
+        for target, key in (
+            (b"/api/v2/%2e", "new"), (b"/api/v2/.", "new"), (b"/api/v2/x/..", "new"), (b"/api/v2/x/%2e%2E?y", "new"),
+            (b"/api/v2/?a=%20b", "new"), (b"/api/v2/..", None), (b"/api/v2/x/../..", None), (b"/api/v2%2f", None),
+            (b"/api/x/../", "api"), (b"/api/v2//", "new"), (b"/api/v2", "api"),
+        ):  # fmt: skip
+            self.assertEqual(self.key(b"www.example.com", target), key, target)
+
+    def test_routesThatAgreeAreFoundHoweverAPathIsRead(self) -> None:
+        table = RouteTable("example.net", [
+            Route(host="a.net", to="site"), Route(host="a.net", path="/x", to="site"),
+            Route(host="b.net", path="/x", to="site"),
+        ])  # fmt: skip
+        for target in (b"/x/..;/y", b"/X", b"/y/%2e%2e/x", b"//x", b"/" + b"%2e/" * 20_000):
+            self.assertIsNotNone(table.find(b"a.net", target))
+            self.assertIsNone(table.find(b"b.net", target), "what lies outside of the only path is not published")
+        self.assertIsNotNone(table.find(b"b.net", b"/x/..;/x/%20"))
+        self.assertIsNone(table.find(b"b.net", b"/x/../y"))
+
+    def test_oneServiceUnderTwoPolicies(self) -> None:
+        routes = [Route(host="a.net", path="/x", to="site", visitors=("deny all",)), Route(host="a.net", to="site")]
+        table = RouteTable("example.net", routes, policy=lambda route: AccessPolicy.of(route, None))
+        for host in (b"a.net", b"site.example.net"):
+            self.assertIsNone(table.find(host, b"/X"))
+            self.assertIsNotNone(table.find(host, b"/y;z"))
+            found = table.find(host, b"/x/%20")
+            assert found is not None
+            self.assertIsNotNone(found.policy)
+
+    def test_pathsOfRoutesAreReadInEveryWayToo(self) -> None:
+        table = RouteTable("example.net", [
+            Route(host="a.net", path="/A%20B", to="blank"), Route(host="a.net", path="/Big", to="big"),
+            Route(host="a.net", to="site"),
+        ])  # fmt: skip
+        for target, key in (
+            (b"/A%20B", "blank"), (b"/A%20B/%63", "blank"), (b"/a%20b", None), (b"/A%2520B", None), (b"/Big/x", "big"),
+            (b"/big/x", None), (b"/BIG", None), (b"/bigger", "site"), (b"/x", "site"),
+        ):  # fmt: skip
+            found = table.find(b"a.net", target)
+            self.assertEqual(None if found is None else found.key, key, target)
+
+    def test_ofTwoPathsThatDifferInCaseTheFirstIsFound(self) -> None:
+        routes = [Route(host="a.net", path="/API", to="one"), Route(host="a.net", path="/api", to="two")]
+        table = RouteTable("example.net", [*routes, Route(host="a.net", to="site")])
+        found = table.find(b"a.net", b"/API/x")
+        self.assertEqual(found and found.key, "one")
+        for target in (b"/api/x", b"/Api/x", b"/x/../api", b"/x/../API"):
+            self.assertIsNone(table.find(b"a.net", target), target)
+
+    def test_whatCannotBeReadInFewWaysIsNotFound(self) -> None:
+        self.assertIsNone(self.key(b"special.example.net", b"/b" + b"/%2e" * 8000))
+        self.assertIsNone(self.key(b"special.example.net", b"/a//b;c=d/%2F..%5Cx\\y/./z%00%C0%AE."))
+        self.assertEqual(self.key(b"myapp.example.net", b"/b" + b"/%2e" * 8000), "myapp")
+
+    def test_aPathIsJudgedOnce(self) -> None:
+        table = RouteTable("example.net", [Route(host="a.net", path="/x", to="one"), Route(host="a.net", to="two")])
+        table.find(b"a.net", b"/")
+        with mock.patch("tunnelstack.edge.public.routes.readings", wraps=readings) as read:
+            for query in range(5):
+                self.assertIsNone(table.find(b"a.net", b"/%%78?%d" % query))
+                self.assertIsNotNone(table.find(b"a.net", b"/x/plain?%d" % query))
+        self.assertEqual(read.call_count, 1)
+
+    def test_noPathHasAQuery(self) -> None:
+        for path in ("/a?b", "/a#b", "a", "", "/a b", "/\x7f", "/\u00e4"):
+            with self.assertRaises(ConfigurationError):
+                Route(host="a.net", path=path, to="site")
+        self.assertEqual(Route(host="a.net", path="/!\"$%@;:=>~", to="site").path, "/!\"$%@;:=>~")
+
     def test_strangersFillNothing(self) -> None:
         for number in range(3 * REMEMBERED):
             self.table.find(b"h%d.example.org" % number, b"/")
+            self.table.find(b"www.example.com", b"/A%d" % number)
         self.assertLessEqual(len(self.table._cache), REMEMBERED)
+        self.assertLessEqual(len(self.table._judged), REMEMBERED)
+        self.table._cache.clear()
+        self.table._judged.clear()
+        self.assertIsNone(self.table.find(b"h" * LONGEST_HOST + b".example.net", b"/"))
+        self.assertIsNotNone(self.table.find(b"www.example.com", b"/A" + b"a" * LONGEST_REMEMBERED))
+        self.assertEqual((list(self.table._cache), list(self.table._judged)), ([b"www.example.com"], []))
 
     def test_hostOf(self) -> None:
         for host, expected in ((b"A:80", "a"), (b"[::1]", "::1"), (b"[::1]:80", "::1"), (b"a.", "a"), (b"", "")):

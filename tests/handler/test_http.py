@@ -64,3 +64,13 @@ class LocalSiteTests(SynchronousTestCase):
         self.assertEqual(
             (event["trace"], event["status"], event["target"], event["kind"]), ("t-1", 503, "localhost:3000", "UNREACHABLE")
         )
+
+    def test_thePathIsLoggedInASCII(self) -> None:
+        events: list[dict[str, object]] = []
+        observer: Any = events.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        site, exchange = LocalSite("localhost:3000"), self.exchange()
+        exchange.head = RequestHead(b"GET", b"/\xc3\xa4\xff", [])
+        site.failed(exchange, ExchangeFailed(FailureKind.UNREACHABLE))
+        self.assertEqual(events[0]["path"], "/%C3%A4%FF")

@@ -26,6 +26,13 @@ REQUESTS = {
     "IPv6": b"GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n",
 }
 
+#: name -> octets of a whole head that h11 refuses; other servers take it, and there is one way to read it.
+LOOSER = {
+    "UTF-8 in the target": b"GET /gr\xc3\xbc\xc3\x9fe?\xe2\x82\xac HTTP/1.1\r\nHost: a\r\n\r\n",
+    "high octets in the target": b"GET /\x80\xff HTTP/1.1\r\nHost: a\r\n\r\n",
+    "high octets in a URL": b"GET http://a/\xe4 HTTP/1.1\r\nHost: a\r\n\r\n",
+}
+
 #: name -> (octets, status): what we and h11 both refuse.
 MALFORMED = {
     "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
@@ -41,7 +48,6 @@ MALFORMED = {
     "a space in the target": (b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "no version": (b"GET /\r\nHost: a\r\n\r\n", 400),
     "a control character in the target": (b"GET /\x7f HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "UTF-8 in the target": (b"GET /\xc3\xa4 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "length of letters": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: a\r\n\r\n", 400),
     "negative length": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
     "length with a sign": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n", 400),
@@ -72,6 +78,12 @@ STRICTER = {
     "a fold": (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n", 400),
     "LF alone": (b"GET / HTTP/1.1\nHost: a\n\n", 400),
     "LF alone in one line": (b"GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n", 400),
+    # programs cut the target there, and decide about the rest
+    "a fragment": (b"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "an empty fragment": (b"GET /a# HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "a fragment in the query": (b"GET /a?b#c HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "a fragment of a URL": (b"GET http://a#/b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "nothing but a fragment": (b"GET #/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     # nobody means well with it
     "a control character in a value": (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\x01b\r\n\r\n", 400),
     "a host that is none": (b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.wire.heads_http1 import BAD_RESPONSES, MALFORMED, REQUESTS, RESPONSES, STRICTER
+from tests.wire.heads_http1 import BAD_RESPONSES, LOOSER, MALFORMED, REQUESTS, RESPONSES, STRICTER
 from tunnelstack.errors import PeerError, UsageError
 from tunnelstack.wire.http1.framing import (
     CHUNKED,
@@ -30,6 +30,7 @@ from tunnelstack.wire.http1.head import (
     read_response_untrusted,
     values,
 )
+from tunnelstack.wire.http1_target import percent_encoded
 
 
 def readRequest(octets: bytes, cut: int = 0) -> tuple[RequestHead, Framing]:
@@ -96,9 +97,18 @@ class ListTests(SynchronousTestCase):
     """
 
     def test_whatIsWellFormedIsTaken(self) -> None:
-        for name, octets in REQUESTS.items():
+        for name, octets in {**REQUESTS, **LOOSER}.items():
             for cut in range(len(octets)):
                 self.assertEqual(status(octets, cut), 0, (name, cut))
+
+    def test_aFragmentIsNamedInTheError(self) -> None:
+        octets = b"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n"
+        self.assertRaisesRegex(BadMessage, "has a fragment", read_request_untrusted, octets, len(octets))
+
+    def test_controlOctetsInATargetAreRefused(self) -> None:
+        for octet in (*range(0x21), 0x7F):
+            octets = b"GET /a%bb HTTP/1.1\r\nHost: a\r\n\r\n" % bytes([octet])
+            self.assertEqual(status(octets), 400, octet)
 
     def test_whatIsMalformedIsRefused(self) -> None:
         for name, (octets, expected) in {**MALFORMED, **STRICTER}.items():
@@ -214,9 +224,11 @@ class DifferentialTests(SynchronousTestCase):
 
     def judge(self, octets: bytes) -> None:
         """
-        What we take, h11 reads the same.
+        What we take, h11 reads the same; but for octets of a target that it wants to be percent-encoded.
         """
         head, framing = readRequest(octets)
+        head.target, sent = percent_encoded(head.target), head.target
+        octets = octets.replace(sent, head.target, 1) if sent != head.target else octets
         theirs = h11Reads(octets)
         self.assertIsNot(theirs, None, octets)
         assert theirs is not None
@@ -230,8 +242,12 @@ class DifferentialTests(SynchronousTestCase):
             self.assertEqual(framing.body, h11Body(octets), octets)
 
     def test_whatWeTake(self) -> None:
-        for octets in REQUESTS.values():
+        for octets in (*REQUESTS.values(), *LOOSER.values()):
             self.judge(octets)
+
+    def test_whatItAloneRefuses(self) -> None:
+        for name, octets in LOOSER.items():
+            self.assertIs(h11Reads(octets), None, name)
 
     def test_whatBothRefuse(self) -> None:
         for name, (octets, _) in MALFORMED.items():

@@ -100,7 +100,13 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual(bare.head.target, b"/")
 
     def test_pathsThatAreNone(self) -> None:
-        self.assertRaises(BadTarget, decode_ask_untrusted, line("GET /ssh/http", (b"X-Path", b"/a b")))
+        for path in (b"/a b", b"/a#b", b"/a\x7f"):
+            self.assertRaises(BadTarget, decode_ask_untrusted, line("GET /ssh/http", (b"X-Path", path)))
+
+    def test_aPathInUTF8IsPassedOn(self) -> None:
+        forward = decode_ask_untrusted(line("GET /ssh/http", (b"X-Path", b"/gr\xc3\xbc\xc3\x9fe")))
+        assert isinstance(forward, HTTPForward)
+        self.assertEqual(forward.head.target, b"/gr\xc3\xbc\xc3\x9fe")
 
     def test_unknownRoutes(self) -> None:
         for text in (

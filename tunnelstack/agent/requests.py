@@ -9,6 +9,8 @@ from typing import Any
 
 from attrs import define
 
+from tunnelstack.wire.http1_target import percent_encoded
+
 RequestObserver = Callable[["AgentAccessRecord"], object]
 
 
@@ -37,7 +39,7 @@ def recordFromExchange(service: str, exchange: Any, seconds: float) -> AgentAcce
     head = exchange.head
     visitor = (head.field(b"x-forwarded-for") or b"").partition(b",")[0].strip()
     return AgentAccessRecord(
-        service, head.method.decode("latin-1"), exchange.framing.host.decode("latin-1"), head.target.decode("latin-1"),
+        service, head.method.decode("latin-1"), exchange.framing.host.decode("latin-1"), percent_encoded(head.target).decode(),
         visitor.decode("latin-1"), exchange.trace, exchange.status or 499, exchange.octets, seconds,
     )
 
@@ -49,6 +51,6 @@ def recordFromSite(service: str, request: Any, seconds: float) -> AgentAccessRec
     trace = request.requestHeaders.getRawHeaders(b"x-request-id", [b""])[0]
     return AgentAccessRecord(
         service, request.method.decode("latin-1"), request.getRequestHostname().decode("latin-1"),
-        request.uri.decode("latin-1"), request.getClientAddress().host, trace.decode("latin-1"), request.code,
+        percent_encoded(request.uri).decode(), request.getClientAddress().host, trace.decode("latin-1"), request.code,
         request.sentLength, seconds,
     )

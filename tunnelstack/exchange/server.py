@@ -42,6 +42,7 @@ from tunnelstack.wire.http1.head import (
     find_end_untrusted,
     read_request_untrusted,
 )
+from tunnelstack.wire.http1_target import percent_encoded
 
 FindDoor = Callable[[RequestHead, Framing], Any]
 
@@ -212,7 +213,8 @@ class HTTPServerProtocol(ServerClosing):
         The server raised: a defect of ours, which costs one request.
         """
         self.log.failure("{server} failed to serve {method} {target}", server=self._server, trace=exchange.trace,
-                         method=exchange.head.method, target=exchange.head.target)
+                         method=exchange.head.method.decode(),
+                         target=percent_encoded(exchange.head.target).decode())
         if exchange.status or exchange.finished:
             self.abort()
         else:

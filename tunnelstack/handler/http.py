@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from tunnelstack.wire.http1.framing import without
 from tunnelstack.wire.http1.head import RequestHead
+from tunnelstack.wire.http1_target import percent_encoded
 
 
 class LocalSite:
@@ -75,6 +76,6 @@ class LocalSite:
         """
         self.log.warn(
             "{status} for {method} {path} (request {trace}): {failed}", status=failed.status, kind=failed.kind.name,
-            method=exchange.head.method.decode(), path=exchange.head.target.decode(), trace=exchange.trace,
+            method=exchange.head.method.decode(), path=percent_encoded(exchange.head.target).decode(), trace=exchange.trace,
             target=self.target, failed=failed,
         )

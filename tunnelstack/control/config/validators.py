@@ -24,7 +24,7 @@ checkLabel = matching(LABEL, "a name of up to 63 letters a-z, digits and inner h
 
 checkHost = matching(HOST, "a host name in lower case, without a port")
 checkHostPattern = matching(rf"(\*\.)?{HOST}", "a host name in lower case, or '*.' and a host name")
-checkPath = matching(r"/[!-~]*", "a path that begins with '/'")
+checkPath = matching(r"/[!\"$->@-~]*", "a path that begins with '/', without '?' and '#'")
 checkRouteTarget = matching(
     rf"({LABEL}/)?{LABEL}|{LABEL}(\.{LABEL})*:[1-9][0-9]{{0,4}}", "a service, agent/service, or device:port"
 )

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from tunnelstack.records import TakenOverRequest
 from tunnelstack.wire.http1.head import Fields, ResponseHead, encode_response, values
+from tunnelstack.wire.http1_target import percent_encoded
 from tunnelstack.wire.records.shellhub_bootstrap import BODY, JSON, encode_message
 
 BODY_SECONDS = 10.0
@@ -113,7 +114,8 @@ class RequestProtocol(Protocol):
         try:
             answer = self._respond(self.request, self._body[: self._length])
         except Exception:
-            self.log.failure("a request at {path} could not be answered", path=self.request.head.target.decode("latin-1"))
+            path = percent_encoded(self.request.head.target).decode()
+            self.log.failure("a request at {path} could not be answered", path=path)
             answer = messageResponse(500, "internal server error")
         self._sendResponse(answer)
 

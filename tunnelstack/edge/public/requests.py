@@ -32,11 +32,11 @@ from tunnelstack.records import Visitor
 from tunnelstack.wire.http1.forwarded import FORWARDING_NAMES, extend_forwarding_fields, forwarding_fields
 from tunnelstack.wire.http1.framing import without
 from tunnelstack.wire.http1.head import Fields, RequestHead, ResponseHead, values
+from tunnelstack.wire.http1_target import percent_encoded, split_absolute
 
 if TYPE_CHECKING:
     from tunnelstack.edge.public.server import PublicServerFactory
 
-ABSOLUTE = re.compile(rb"https?://(?:[^/?#@]*@)?([^/?#@]+)(/?[^#]*)\Z", re.IGNORECASE)
 REPLACED = FORWARDING_NAMES | {b"x-request-id"}
 REPLACED_WITH_NAME = REPLACED | {b"authorization"}
 TRACE = re.compile(rb"[0-9A-Za-z._:-]{1,64}\Z")
@@ -192,7 +192,7 @@ class RequestRouter:
         name = normalizedHost(host)
         port = "" if self._site.securePort == HTTPS else f":{self._site.securePort}"
         secure = f"https://{f'[{name}]' if ':' in name else name}{port}".encode("latin-1")
-        location = secure + (target if target != b"*" else b"/")
+        location = secure + (percent_encoded(target) if target != b"*" else b"/")
         exchange.sendHead(
             ResponseHead(308, b"Permanent Redirect", [(b"Location", location), (b"Content-Length", b"0")])
         )
@@ -223,7 +223,7 @@ class RequestRouter:
 
     def _startAccessRecord(self, exchange: ServerExchange, head: RequestHead, host: bytes, destination: Any) -> None:
         exchange.context = EdgeAccessRecord(
-            head.method.decode(), host.decode("latin-1"), head.target.decode(), self._address,
+            head.method.decode(), host.decode("latin-1"), percent_encoded(head.target).decode(), self._address,
             destination.key if destination is not None else "", exchange.trace, self._site.clock.seconds(),
         )
 
@@ -242,7 +242,7 @@ class RequestRouter:
             self._site.log.warn(
                 "{status} for {method} {host}{target} (request {trace}): {failed}", status=failed.status,
                 kind=failed.kind.name, method=exchange.head.method.decode(),
-                host=exchange.framing.host.decode("latin-1"), target=exchange.head.target.decode(),
+                host=exchange.framing.host.decode("latin-1"), target=percent_encoded(exchange.head.target).decode(),
                 trace=exchange.trace, visitor=self._address, failed=failed,
             )
 
@@ -258,9 +258,9 @@ def _originForm(head: RequestHead, host: bytes) -> tuple[RequestHead, bytes]:
         return head, host
     if head.method == b"CONNECT":
         raise ExchangeFailed(FailureKind.UNSUPPORTED, "This server is no proxy.")
-    absolute = ABSOLUTE.match(head.target)
+    absolute = split_absolute(head.target)
     if absolute is None:
         raise ExchangeFailed(FailureKind.MALFORMED, "The request target is neither a path nor a URL.")
-    host, path = absolute.groups()
+    host, target = absolute
     fields = [(b"Host", host), *without(head.fields, b"host")]
-    return RequestHead(head.method, path if path.startswith(b"/") else b"/" + path, fields, head.version, head.framing), host
+    return RequestHead(head.method, target, fields, head.version, head.framing), host

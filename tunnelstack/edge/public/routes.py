@@ -4,24 +4,34 @@ Which service a visitor's host and path belong to.
 A service I{name} is at C{name.domain}; routes of the configuration come before that, exact hosts before wildcards, and longer
 paths before shorter ones.  Whom a route keeps out of a service is kept out on the service's own host, too.  What a host leads
 to is worked out once and remembered.
+
+The server that receives a request may read its path in another way than the routes do, so a path is only found if all its
+L{readings<tunnelstack.wire.http1_target.readings>} lead to the same service under the same policy.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
+from itertools import chain
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 from attrs import frozen
 
 from tunnelstack.records import HTTPPurpose
-
-NEEDS_NORMALIZING = re.compile(rb"[%\\]|//|/\.")
+from tunnelstack.wire.http1_target import PLAIN, folded, path_of, readings
 
 REMEMBERED = 4096
-"""Hosts whose routes are remembered; strangers may ask for more, and all are forgotten then."""
+"""Hosts whose routes are remembered; strangers may ask for more, and all are forgotten then.  The same number of paths."""
+
+LONGEST_HOST = 512
+"""Octets of a C{Host} field that can lead anywhere: names have at most 253."""
+
+LONGEST_REMEMBERED = 512
+"""Octets of a path that is remembered."""
+
+_ENDS = (b"", b"/", b"?")
+_SLASH = 47
 
 
 @frozen
@@ -42,6 +52,61 @@ class Destination:
     configured: bool
     purpose: HTTPPurpose
     policy: Any = None
+
+
+PathRule = tuple[bytes, Destination]
+
+
+@frozen
+class HostRoutes:
+    """
+    What a host leads to, in the order in which it is looked up: pairs of a path and a destination.
+
+    @ivar given: by the paths as they are configured.
+    @ivar read: by every reading of these paths.
+    @ivar folded: the same, without case.
+    @ivar only: the destination of every path, if there is one alone; or C{None}.
+    @ivar sole: one service under one policy has every path of the host.
+    @ivar plain: no configured path can be read in two ways.
+    """
+
+    given: tuple[PathRule, ...] = ()
+    read: tuple[PathRule, ...] = ()
+    folded: tuple[PathRule, ...] = ()
+    only: Destination | None = None
+    sole: bool = True
+    plain: bool = True
+
+    @classmethod
+    def of(cls, groups: Iterable[Iterable[Destination]]) -> HostRoutes:
+        """
+        @param groups: earlier groups come before later ones; within a group, longer paths come before shorter ones.
+        """
+        groups = [list(group) for group in groups]
+        given = _ordered(groups, lambda path: (path,))
+        if not given:
+            return NOWHERE
+        first = given[0][1]
+        return cls(
+            given,
+            _ordered(groups, _readings),
+            _ordered(groups, lambda path: {folded(read) for read in _readings(path)}),
+            first if len(given) == 1 and first.path == b"/" else None,
+            all(_same(each, first) for _, each in given) and any(path == b"/" for path, _ in given),
+            all(PLAIN.fullmatch(path) for path, _ in given),
+        )
+
+    def agree(self, path: bytes, found: Destination) -> bool:
+        """
+        Whether every reading of a path leads where the path itself does.
+        """
+        read = readings(path)
+        return read is not None and all(
+            _same(_first(self.read, each), found) and _same(_first(self.folded, folded(each)), found) for each in read
+        )
+
+
+NOWHERE = HostRoutes()
 
 
 def normalizedHost(field: bytes) -> str:
@@ -82,38 +147,37 @@ class RouteTable:
             table, host = (self._wild, host[1:]) if host.startswith("*.") else (self._exact, host)
             table.setdefault(host, []).append(_destination(route.to, route.path.encode(), True, policy(route)))
         self._restricted: dict[str, list[Destination]] = {}      # by service: what restricts it wherever else it is found
-        for destinations in (*self._exact.values(), *self._wild.values()):
-            for each in destinations:
-                if each.policy is not None and each.policy.restricts:
-                    self._restricted.setdefault(each.purpose.service, []).append(each)
-        for table in (self._exact, self._wild, self._restricted):
-            for destinations in table.values():
-                destinations.sort(key=lambda each: len(each.path), reverse=True)
-        self._cache: dict[bytes, list[Destination]] = {}
+        for each in chain(*self._exact.values(), *self._wild.values()):
+            if each.policy is not None and each.policy.restricts:
+                self._restricted.setdefault(each.purpose.service, []).append(each)
+        self._cache: dict[bytes, HostRoutes] = {}
+        self._judged: dict[tuple[bytes, bytes], Destination | None] = {}      # by host and path, where readings were compared
 
     def find(self, host: bytes, target: bytes) -> Destination | None:
         """
         @param host: the C{Host} as received.
-        @param target: the request target, which begins with its path.
-        @return: C{None} if nothing is there.
+        @param target: the request target in origin form, or C{*}.
+        @return: C{None} if nothing is there, or if the path can be read in such a way that it leads to another service or is
+            under another policy.
         """
-        destinations = self._cache.get(host)
-        if destinations is None:
-            destinations = self._resolve(host)
-        found = _first(destinations, target)
-        if (
-            len(destinations) > 1
-            and NEEDS_NORMALIZING.search(target)
-            and _first(destinations, normalizedPath(target)) is not found
-        ):
-            return None                       # whoever reads the path in another way than we do is led past nobody's policy
-        return found
+        routes = self._cache.get(host)
+        if routes is None:
+            routes = self._resolve(host)
+        if routes.only is not None:
+            return routes.only
+        if routes.sole or (routes.plain and PLAIN.match(target)):
+            return _first(routes.given, target)
+        key = host, path_of(target)
+        try:
+            return self._judged[key]
+        except KeyError:
+            return self._judge(routes, key)
 
     def hasRoute(self, host: bytes) -> bool:
         """
         Whether visitors have something to look for on a host, so that no door opens there.
         """
-        return bool(self._cache.get(host) or self._resolve(host))
+        return bool((self._cache.get(host) or self._resolve(host)).given)
 
     def url(self, service: str, scheme: str, port: int) -> str:
         """
@@ -122,27 +186,39 @@ class RouteTable:
         implied = port == (443 if scheme == "https" else 80)
         return f"{scheme}://{service}.{self.domain}" + ("" if implied else f":{port}")
 
-    def _resolve(self, field: bytes) -> list[Destination]:
+    def _resolve(self, field: bytes) -> HostRoutes:
+        if len(field) > LONGEST_HOST:
+            return NOWHERE
         if len(self._cache) >= REMEMBERED:
             self._cache.clear()
-        found = self._cache[field] = self._routesFor(normalizedHost(field))
+        found = self._cache[field] = HostRoutes.of(self._routesFor(normalizedHost(field)))
         return found
 
-    def _routesFor(self, host: str) -> list[Destination]:
+    def _judge(self, routes: HostRoutes, key: tuple[bytes, bytes]) -> Destination | None:
+        path = key[1]
+        found = _first(routes.given, path)
+        if found is not None and not routes.agree(path, found):
+            found = None
+        if len(path) <= LONGEST_REMEMBERED:
+            if len(self._judged) >= REMEMBERED:
+                self._judged.clear()
+            self._judged[key] = found
+        return found
+
+    def _routesFor(self, host: str) -> list[list[Destination]]:
         """
-        Everything on a host, in the order in which it is asked.
+        Everything on a host, in groups that are looked up one after another.
         """
         if host in self._agentHosts or (host == self.domain and host not in self._exact) or _isAddress(host):
             return []
-        found = list(self._exact.get(host, ()))
+        found = [self._exact.get(host, [])]
         dot = host.find(".")
         while dot >= 0:
-            found += self._wild.get(host[dot:], ())
+            found.append(self._wild.get(host[dot:], []))
             dot = host.find(".", dot + 1)
         label = host.removesuffix(self._domainSuffix)
         if label != host and label and "." not in label:
-            found += self._restricted.get(label, ())
-            found.append(_destination(label, b"/", False))
+            found += [self._restricted.get(label, []), [_destination(label, b"/", False)]]
         return found
 
 
@@ -152,36 +228,38 @@ def _destination(to: str, path: bytes, configured: bool, policy: Any = None) -> 
     return Destination(to, path, configured, purpose, policy)
 
 
-def _first(destinations: Iterable[Destination], target: bytes) -> Destination | None:
-    for destination in destinations:
-        path = destination.path
-        if path == b"/" or _isBelow(path, target):
+def _first(rules: Iterable[PathRule], target: bytes) -> Destination | None:
+    """
+    The first destination whose path is the target's, or above it.  C{*} is on the whole host.
+    """
+    for path, destination in rules:
+        if target.startswith(path) and (path[-1] == _SLASH or target[len(path):len(path) + 1] in _ENDS):
             return destination
-    return None
+    return _first(rules, b"/") if target == b"*" else None
 
 
-def normalizedPath(target: bytes) -> bytes:
+def _same(one: Destination | None, other: Destination | None) -> bool:
     """
-    The path of a request target as a web server may understand it: C{/a/../admin} and C{/%61dmin} are C{/admin}, and no way
-    around what a route asks of those who go there.
+    Whether a request goes to the same service, and is asked the same before.
     """
-    path = target.partition(b"?")[0]
-    pieces: list[bytes] = []
-    for piece in unquote_to_bytes(path).replace(b"\\", b"/").split(b"/"):
-        if piece == b"..":
-            del pieces[-1:]
-        elif piece not in (b"", b"."):
-            pieces.append(piece)
-    return b"/" + b"/".join(pieces)
+    return one is other or (
+        one is not None and other is not None and one.key == other.key and one.policy is other.policy
+    )
 
 
-def _isBelow(path: bytes, target: bytes) -> bool:
+def _ordered(groups: Iterable[Iterable[Destination]], spellings: Callable[[bytes], Iterable[bytes]]) -> tuple[PathRule, ...]:
     """
-    Whether a target's path is C{path}, or lies below it.
+    Rules of all groups, longer paths first in each.
     """
-    if not target.startswith(path):
-        return False
-    return path.endswith(b"/") or target[len(path):len(path) + 1] in (b"", b"/", b"?")
+    rules: list[PathRule] = []
+    for group in groups:
+        spelt = [(path, each) for each in group for path in spellings(each.path)]
+        rules += sorted(spelt, key=lambda rule: len(rule[0]), reverse=True)
+    return tuple(rules)
+
+
+def _readings(path: bytes) -> Iterable[bytes]:
+    return readings(path) or (path,)
 
 
 def _isAddress(host: str) -> bool:

@@ -26,6 +26,7 @@ from tunnelstack.exchange.server import HTTPServerProtocol, ServerExchange
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.wire.http1.framing import Framing
 from tunnelstack.wire.http1.head import HeadLimits, RequestHead
+from tunnelstack.wire.http1_target import path_of
 
 MAX_OVERSHOOT = 128
 """Visitors beyond the bound who are let in all the same: those who were accepted in the turn in which it was reached."""
@@ -191,7 +192,7 @@ class PublicServerFactory(ServerFactory):
         """
         @return: who takes the connection over, if this is a door and not a path of somebody's site.
         """
-        door = self._doors.get(head.target.partition(b"?")[0])
+        door = self._doors.get(path_of(head.target))
         if door is None or self.routes.hasRoute(framing.host):
             return None
         return door.onRequest

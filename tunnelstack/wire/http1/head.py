@@ -15,16 +15,18 @@ from typing import Any
 from attrs import define, field, frozen
 
 from tunnelstack.errors import PeerError, UsageError
+from tunnelstack.wire.http1_target import OCTET
 
 Fields = list[tuple[bytes, bytes]]
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 FIELD_CONTENT = rb"[\t -~\x80-\xff]"        # what a field's value, a reason or a chunk's extension is made of
 
-REQUEST_LINE = re.compile(rb"(" + TOKEN + rb"++) ([!-~]++) HTTP/1\.([01])(?=\r\n)")
+REQUEST_LINE = re.compile(rb"(" + TOKEN + rb"++) (" + OCTET + rb"++) HTTP/1\.([01])(?=\r\n)")
 STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (" + FIELD_CONTENT + rb"*+))?(?=\r\n)")
 FIELD = re.compile(rb"\r\n(" + TOKEN + rb"++):[\t ]*+(" + FIELD_CONTENT + rb"*+)(?=\r\n)")
-OTHER_VERSION = re.compile(TOKEN + rb"++ [!-~]++ HTTP/[0-9]\.[0-9]\r\n")
+OTHER_VERSION = re.compile(TOKEN + rb"++ " + OCTET + rb"++ HTTP/[0-9]\.[0-9]\r\n")
+FRAGMENT = re.compile(TOKEN + rb"++ " + OCTET + rb"*+#")
 MESSAGE_START = re.compile(TOKEN)
 BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")
 
@@ -158,6 +160,8 @@ def read_request_untrusted(octets: bytes, end: int, limits: HeadLimits = DEFAULT
     if line is None:
         if OTHER_VERSION.match(octets, 0, end):
             raise BadMessage("the version is neither HTTP/1.0 nor HTTP/1.1", 505)
+        if FRAGMENT.match(octets, 0, end):
+            raise BadMessage("the request target has a fragment ('#...'), which is not for a server")
         raise BadMessage("the request line is malformed")
     method, target, minor = line.groups()
     return RequestHead(method, target, _fields(octets, line.end(), end, limits), HTTP_1_1 if minor == b"1" else HTTP_1_0)

@@ -19,6 +19,7 @@ from attrs import evolve, frozen
 
 from tunnelstack.errors import UsageError
 from tunnelstack.wire.http1.head import Fields, RequestHead, ResponseHead, encode_request, encode_response
+from tunnelstack.wire.http1_target import OCTET
 from tunnelstack.wire.negotiation.http_request import StreamRequest
 from tunnelstack.wire.records.shellhub import (
     DIAL_FAILED,
@@ -50,7 +51,7 @@ CONNECT_FAILED = "failed to connect to the server on device"
 
 _FIELDS: Fields = [(b"Host", b""), (b"User-Agent", b"Go-http-client/1.1")]
 _SEGMENT = re.compile(r"[A-Za-z0-9._~-]{1,255}")
-_PATH = re.compile(rb"[!-~]{1,8192}")
+_PATH = re.compile(OCTET + rb"{1,8192}")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]{1,255}")
 _REASONS = {404: b"Not Found", 500: b"Internal Server Error"}
 

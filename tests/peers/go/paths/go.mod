@@ -1,0 +1,3 @@
+module tunnelstack.test/peers/paths
+
+go 1.23
