@@ -185,6 +185,7 @@ class RecordTests(SynchronousTestCase):
             lambda: records.EdgeConfig(drainSeconds=-1),
             lambda: records.EdgeConfig(domain="Example.net"),
             lambda: records.EdgeConfig(trustedProxies=("10.0.0.1/8",)),
+            lambda: records.EdgeConfig(forwardedBy="rfc7239"),
             lambda: records.ServiceConfig(name="-a", target="1"),
             lambda: records.ServiceConfig(name="a" * 64, target="1"),
             lambda: records.ServiceConfig(name="a", target=""),

@@ -38,12 +38,13 @@ class EdgeTests(SynchronousTestCase):
     def test_whatCountsAtOnceAndWhatWaits(self) -> None:
         old = EdgeConfig(routes=(Route(host="a.net", to="a"),))
         new = EdgeConfig(
-            domain="example.net", drainSeconds=5.0, limits=Limits(visitors=9, sessionStreams=7),
+            domain="example.net", drainSeconds=5.0, forwardedBy="both", limits=Limits(visitors=9, sessionStreams=7),
             routes=(Route(host="b.net", to="b"), Route(host="c.net", to="c")), listeners=(ListenerConfig(endpoint="tcp:81"),),
         )
         found = difference(old, new)
         self.assertEqual(found.sentences("the edge"), (
-            "[edge] drain_seconds: 30.0 becomes 5.0", "[limits] visitors: 10000 becomes 9", "[[route]]: 2 more, 1 gone",
+            "[edge] forwarded_by: none becomes both", "[edge] drain_seconds: 30.0 becomes 5.0",
+            "[limits] visitors: 10000 becomes 9", "[[route]]: 2 more, 1 gone",
             "[edge] domain: localhost becomes example.net once the edge is started again",
             "[limits] session_streams: 1024 becomes 7 once the edge is started again",
             "[[listener]]: 1 more once the edge is started again",

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from twisted.internet.address import IPv4Address
+from attrs import evolve
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -23,7 +24,6 @@ from tunnelstack.edge.listeners import EdgeListener
 from tunnelstack.edge.public.access_policy import (
     AccessPolicy,
     BasicAuthenticator,
-    forwardedAddress,
     isAddressAllowed,
     parseAddressRule,
 )
@@ -62,26 +62,21 @@ class RuleTests(SynchronousTestCase):
         self.assertEqual(self.judged(["allow 10.0.0.0/8"], "192.0.2.1", ""), [False, False])
         self.assertEqual(self.judged(["deny 10.0.0.0/8"], "192.0.2.1", "10.1.1.1"), [True, False])
 
+    def test_anUnknownAddressMayBeAny(self) -> None:
+        for rules, expected in (
+            (["deny 10.0.0.5"], False), (["deny 10.0.0.5", "allow all"], False), (["allow 10.0.0.0/8"], False),
+            (["allow 10.0.0.0/8", "allow all"], True), (["allow all", "deny 10.0.0.5"], True), (["deny all"], False),
+        ):
+            self.assertEqual(self.judged(rules, "", "unknown", "_hidden", "10.0.0.5.6"), [expected] * 4, rules)
+
+    def test_rulesForAddressesThatAreCarriedByOthers(self) -> None:
+        for rule in ("deny ::ffff:10.0.0.5", "deny ::FFFF:a00:5", "deny ::ffff:10.0.0.0/125", "deny 10.0.0.5"):
+            self.assertEqual(self.judged([rule], "10.0.0.5", "::ffff:10.0.0.5", "10.0.0.9"), [False, False, True], rule)
+
     def test_whatIsNoRule(self) -> None:
         for wrong in ("allow", "permit all", "allow 10.0.0.5/8", "deny 300.1.1.1", "allow all "):
             with self.assertRaises(ConfigurationError):
                 Route(host="a.net", to="b", visitors=(wrong,))
-
-
-class BelievedTests(SynchronousTestCase):
-    """
-    Where a request comes from that a proxy passed on.
-    """
-
-    def test_theLastThatIsNoProxy(self) -> None:
-        def isTrusted(address: str) -> bool:
-            return address.startswith("10.")
-
-        for told, believed in (
-            (b"192.0.2.9", "192.0.2.9"), (b"192.0.2.8, 192.0.2.9", "192.0.2.9"), (b"1.1.1.1, 192.0.2.9, 10.0.0.2", "192.0.2.9"),
-            (b"", "10.0.0.1"), (b"10.0.0.3", "10.0.0.3"), (b"[2001:db8::1]", "2001:db8::1"), (b"unknown", "unknown"),
-        ):  # fmt: skip
-            self.assertEqual(forwardedAddress([(b"X-Forwarded-For", told)], "10.0.0.1", isTrusted), believed)
 
 
 class PasswordTests(SynchronousTestCase):
@@ -126,6 +121,28 @@ class AddressTests(PublicCase):
         self.say(GET[:-2] + b"X-Forwarded-For: 198.51.100.1, 192.0.2.1\r\n\r\n")
         self.assertEqual(self.answer(), OK)
 
+    def test_inEveryForm(self) -> None:
+        self.visitor = self.visit(IPv6Address("TCP", "::ffff:10.0.0.1", 1))
+        for form in (
+            b"192.0.2.1:80", b"::ffff:192.0.2.1", b'"[::ffff:192.0.2.1]:80"', b"198.51.100.1, ::ffff:c000:201, 10.0.0.2:1",
+        ):  # fmt: skip
+            self.say(GET[:-2] + b"X-Forwarded-For: " + form + b"\r\n\r\n")
+            self.assertEqual(self.answer(), OK)
+            self.assertEqual(self.log[-1].visitor, "192.0.2.1")
+
+    def test_anAddressThatCannotBeReadIsKeptOut(self) -> None:
+        self.visitor = self.visit(IPv4Address("TCP", "10.0.0.1", 1))
+        for fields in (
+            b"X-Forwarded-For: unknown", b"X-Forwarded-For: 192.0.2.1, _x", b"X-Forwarded-Proto: https",
+            b'Forwarded: for="192.0.2.1',
+        ):  # fmt: skip
+            self.assertEqual(self.status(GET[:-2] + fields + b"\r\n\r\n"), 403)
+            self.assertEqual(self.log[-1].visitor, "")
+
+    def test_aPeerWithoutAnIPAddressIsKeptOut(self) -> None:
+        self.visitor = self.visit(UNIXAddress("/run/proxy.sock"))
+        self.assertEqual(self.status(GET), 403)
+
 
 class NameTests(PublicCase):
     """
@@ -165,6 +182,16 @@ class NameTests(PublicCase):
         self.edge.clock.advance(1)
         self.say(shows("alice", "secret: with a colon"))
         self.assertEqual(self.answer(), OK)
+
+    def test_oneAddressHasOneLimitInEveryForm(self) -> None:
+        self.factory.configure(evolve(self.config, trustedProxies=("10.0.0.0/8",)), self.edge.routes)
+        self.visitor = self.visit(IPv4Address("TCP", "10.0.0.1", 1))
+        for forms in (["203.0.113.66:%d", "[::ffff:203.0.113.66]:%d"], ["unknown", "_x", "a%d.example"]):
+            statuses = []
+            for number in range(25):
+                form = forms[number % len(forms)].replace("%d", str(number)).encode()
+                statuses.append(self.status(shows("alice", str(number))[:-2] + b"X-Forwarded-For: " + form + b"\r\n\r\n"))
+            self.assertEqual((statuses[0], statuses[-1]), (401, 429))
 
     def test_theBodyWaitsForTheVerdict(self) -> None:
         verdict: Deferred[bool] = Deferred()
@@ -238,6 +265,18 @@ class RedirectTests(PublicCase):
         self.assertEqual(self.status(GET), 308)
         self.say(GET[:-2] + b"X-Forwarded-Proto: https\r\n\r\n")
         self.assertEqual(self.answer(), OK)
+
+    def test_norBehindOneThatWritesForwarded(self) -> None:
+        self.visitor = self.visit(IPv4Address("TCP", "10.0.0.1", 1))
+        self.assertEqual(self.status(GET[:-2] + b"Forwarded: for=192.0.2.1\r\n\r\n"), 308)
+        for scheme in (b"https", b"HTTPS", b'"wss"'):
+            self.say(GET[:-2] + b"Forwarded: for=192.0.2.1;proto=" + scheme + b", for=10.0.0.2;proto=http\r\n\r\n")
+            self.assertEqual(self.answer(), OK)
+
+    def test_aVisitorCannotWriteItsSchemeBeforeTheProxys(self) -> None:
+        self.visitor = self.visit(IPv4Address("TCP", "10.0.0.1", 1))
+        fields = b"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https, http\r\n\r\n"
+        self.assertEqual(self.status(GET[:-2] + fields), 308)
 
     def test_aStrangerIsNotBelieved(self) -> None:
         self.assertEqual(self.status(GET[:-2] + b"X-Forwarded-Proto: https\r\n\r\n"), 308)

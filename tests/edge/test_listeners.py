@@ -12,13 +12,14 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.transport.certificates import authority
 from tests.transport.test_certificates import pem, write
 from tunnelstack.control.config.records import EdgeConfig, Limits, ListenerConfig
-from tunnelstack.edge.listeners import makeListener, splitOptions, withBacklog
+from tunnelstack.edge.listeners import endpointOf, makeListener, splitOptions, withBacklog
 from tunnelstack.edge.public.admission import MAX_UNSENT_OCTETS, UNSENT_OPTION
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.errors import ConfigurationError
@@ -42,6 +43,16 @@ def ask(
         while piece := connection.recv(65536):
             heard += piece
         return heard
+
+
+class Host(Protocol):
+    """
+    Sends the peer's host.
+    """
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.write(self.transport.getPeer().host.encode())
+        self.transport.loseConnection()
 
 
 class ListenerTests(TestCase):
@@ -137,6 +148,10 @@ class ListenerTests(TestCase):
             heard = yield deferToThread(ask, port, secure=client, first=b"PROXY TCP4 192.0.2.7 192.0.2.1 4000 80\r\n")
             self.assertTrue(heard.startswith(b"HTTP/1.1 404 "), heard)
         self.assertEqual([access.visitor for access in seen], ["192.0.2.7"] * 2)
+        for port, client in ((plain, None), (secure, self.client)):
+            heard = yield deferToThread(ask, port, secure=client, first=b"PROXY UNKNOWN\r\n")
+            self.assertTrue(heard.startswith(b"HTTP/1.1 404 "), heard)
+        self.assertEqual([access.visitor for access in seen[2:]], ["127.0.0.1"] * 2)
         heard = yield deferToThread(ask, plain)          # who does not say is nobody
         self.assertEqual(heard, b"")
 
@@ -208,6 +223,15 @@ class ListenerTests(TestCase):
         ):  # fmt: skip
             with self.assertRaisesRegex(ConfigurationError, sentence):
                 makeListener(reactor, ListenerConfig(**settings))
+
+    @inlineCallbacks
+    def test_anyOtherPortMayHaveAProxyInFront(self) -> Any:
+        port = yield endpointOf(reactor, "haproxy:tcp:0:interface=127.0.0.1").listen(Factory.forProtocol(Host))
+        self.addCleanup(port.stopListening)
+        for first, host in ((b"PROXY UNKNOWN\r\n", b"127.0.0.1"), (b"PROXY TCP4 192.0.2.7 192.0.2.1 1 2\r\n", b"192.0.2.7")):
+            heard = yield deferToThread(ask, port.getHost().port, b"who", first=first)
+            self.assertEqual(heard, host)
+        self.assertRaises(ValueError, endpointOf, reactor, "haproxy:nonsense:80")
 
     def test_colonsInFolders(self) -> None:
         self.assertEqual(splitOptions(r"C\:/certs:port=1:interface=\:\:"), ("C:/certs", {"port": "1", "interface": "::"}))

@@ -5,14 +5,15 @@ How fast and how often raw TCP visitors may be, on a whole edge and agent: in vi
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
 from attrs import evolve
 from twisted.internet import reactor
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.edge.test_edge_and_agent import Both, HalfCaller, Last, just
 from tunnelstack.agent.service import AgentService
@@ -25,6 +26,7 @@ from tunnelstack.control.config.records import (
     ServiceConfig,
     TokenRecord,
 )
+from tunnelstack.edge.public.ports import _PortFactory
 from tunnelstack.edge.public.rate import BURST_SECONDS, SMALLEST_BURST
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.records import Service
@@ -258,6 +260,17 @@ class RateTests(Paced):
         self.assertIn(b" 200 ", both.get("site.localhost"))
         self.assertEqual(self.lost(2), [False, True])
         self.assertIn(b" 429 ", both.get("site.localhost"))
+
+
+class AddressTests(SynchronousTestCase):
+    """
+    Who a visitor of a port is.
+    """
+
+    def test_anAddressOfASocketForBothFamilies(self) -> None:
+        ports = Mock()
+        _PortFactory(ports, "raw").buildProtocol(IPv6Address("TCP", "::ffff:192.0.2.1", 5))
+        ports.visit.assert_called_once_with("raw", IPv4Address("TCP", "192.0.2.1", 5))
 
 
 class Counting(Protocol):

@@ -8,7 +8,7 @@ from typing import Any
 from unittest import mock
 
 from attrs import evolve
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -315,6 +315,82 @@ class TrustTests(PublicCase):
     def test_othersAreNot(self) -> None:
         self.say(GET[:-2] + b"X-Forwarded-For: 192.0.2.9\r\n\r\n")
         self.assertEqual(self.asked().field(b"x-forwarded-for"), b"192.0.2.7")
+        self.answer()
+        self.assertEqual(self.log.pop().visitor, "192.0.2.7")
+
+    def told(self, fields: bytes) -> dict[bytes, bytes]:
+        """
+        What the server is told of a request with these fields.
+        """
+        self.visitor = self.visit(IPv4Address("TCP", "10.1.2.3", 1))
+        self.say(GET[:-2] + fields + b"\r\n")
+        head = self.asked()
+        self.answer()
+        told = [pair for pair in head.fields if b"orwarded" in pair[0]]
+        self.assertEqual(len(dict(told)), len(told))
+        return dict(told)
+
+    def test_bothFamiliesAreWrittenFromTheBelievedOne(self) -> None:
+        expected = {
+            b"X-Forwarded-For": b"2001:db8::9, 10.1.2.3", b"X-Forwarded-Proto": b"https", b"X-Forwarded-Host": b"a.example",
+            b"Forwarded": b'for="[2001:db8::9]";host=a.example;proto=https, for=10.1.2.3;host=app.localhost;proto=http',
+        }
+        x = b"X-Forwarded-For: [2001:DB8:0::9]:80\r\nX-Forwarded-Proto: HTTPS\r\nX-Forwarded-Host: a.example\r\n"
+        for fields in (x, x + b"Forwarded: for=1.1.1.1\r\nX-Forwarded-Port: 1\r\n"):
+            self.assertEqual(self.told(fields), expected)
+        forwarded = b'Forwarded: Proto=https;host=a.example;for="[2001:DB8::9]:80"\r\n'
+        self.assertEqual(self.told(forwarded), expected)
+
+    def test_whatAVisitorClaimsOfEarlierHopsIsLeftOut(self) -> None:
+        told = self.told(b"X-Forwarded-For: 1.1.1.1, 192.0.2.9, 10.0.0.2\r\n")
+        self.assertEqual(told[b"X-Forwarded-For"], b"192.0.2.9, 10.0.0.2, 10.1.2.3")
+
+    def test_theProxysOwnRequests(self) -> None:
+        self.assertEqual(self.told(b"")[b"X-Forwarded-For"], b"10.1.2.3")
+        self.assertEqual(self.log.pop().visitor, "10.1.2.3")
+
+    def test_whichFieldsAreBelieved(self) -> None:
+        fields = b"X-Forwarded-For: 192.0.2.9\r\nForwarded: for=192.0.2.8\r\n"
+        for by, visitor in (("", b"192.0.2.9"), ("x-forwarded", b"192.0.2.9"), ("forwarded", b"192.0.2.8")):
+            self.factory.configure(evolve(self.config, forwardedBy=by), self.edge.routes)
+            told = self.told(fields)
+            self.assertEqual(told[b"X-Forwarded-For"], visitor + b", 10.1.2.3")
+            self.assertTrue(told[b"Forwarded"].startswith(b"for=" + visitor + b", "))
+
+    def test_aContradictionIsRefused(self) -> None:
+        self.factory.configure(evolve(self.config, forwardedBy="both"), self.edge.routes)
+        self.visitor = self.visit(IPv4Address("TCP", "10.1.2.3", 1))
+        for host in (b"app.localhost", b"nobody.localhost"):
+            fields = b"X-Forwarded-For: 192.0.2.9\r\nForwarded: for=192.0.2.8\r\n\r\n"
+            self.assertEqual(self.status(GET[:-2].replace(b"app.localhost", host) + fields), 400)
+        self.assertEqual(self.tunnel.asked, [])
+        told = self.told(b"X-Forwarded-For: 192.0.2.9\r\nForwarded: for=192.0.2.9;proto=https\r\n")
+        self.assertEqual(told[b"X-Forwarded-Proto"], b"https")
+
+
+class TextTests(PublicCase):
+    """
+    One text for each address, however its socket writes it.
+    """
+
+    config = EdgeConfig(trustedProxies=("::ffff:10.0.0.0/104",))
+
+    def test_ofAVisitor(self) -> None:
+        for host, text in (
+            ("::ffff:192.0.2.7", "192.0.2.7"), ("2001:db8:0:0:0:0:0:7", "2001:db8::7"), ("fe80::1%eth0", "fe80::1"),
+            ("::ffff:c000:207", "192.0.2.7"),
+        ):
+            self.visitor = self.visit(IPv6Address("TCP", host, 1))
+            self.say(GET)
+            self.assertEqual(self.asked().field(b"x-forwarded-for"), text.encode())
+            self.answer()
+            self.assertEqual(self.log.pop().visitor, text)
+            self.assertEqual(self.tunnel.asked[-1][1].address.host, text)
+
+    def test_ofATrustedProxy(self) -> None:
+        for address in ("10.1.2.3", "::ffff:10.1.2.3"):
+            self.assertTrue(self.factory.isTrusted(address))
+        self.assertFalse(self.factory.isTrusted("192.0.2.1"))
 
 
 class DoorTests(PublicCase):

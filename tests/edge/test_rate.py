@@ -8,14 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.edge.public.rate import (
-    SMALLEST_BURST,
-    Bucket,
-    KeyedRates,
-    Rate,
-    rateLimitKey,
-    unmappedAddress,
-)
+from tunnelstack.edge.public.rate import SMALLEST_BURST, Bucket, KeyedRates, Rate, rateLimitKey
 
 
 class RateTests(SynchronousTestCase):
@@ -111,9 +104,3 @@ class HouseholdTests(SynchronousTestCase):
         self.assertNotEqual(rateLimitKey("2001:db8::1"), rateLimitKey("2001:db8:0:1::1"))
         for nobody in ("127.0.0.1", "::1", "::ffff:127.0.0.9", "", "a name"):
             self.assertEqual(rateLimitKey(nobody), "")
-
-    def test_plain(self) -> None:
-        self.assertEqual(
-            [unmappedAddress("::ffff:192.0.2.1"), unmappedAddress("::1"), unmappedAddress("")],
-            ["192.0.2.1", "::1", ""],
-        )

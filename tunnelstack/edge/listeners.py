@@ -13,11 +13,11 @@ from attrs import frozen
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString, wrapServerTLS
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.protocol import ServerFactory
-from twisted.protocols.haproxy import proxyEndpoint
 
 from tunnelstack.control.config.records import ListenerConfig
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.transport.certificates import CertificateFolder
+from tunnelstack.transport.haproxy import proxiedEndpoint
 from tunnelstack.transport.tls import loadCertificates
 
 PROXY_PREFIX, FOLDER = "haproxy:", "tls:"
@@ -69,12 +69,20 @@ def makeListener(reactor: Any, listener: ListenerConfig) -> EdgeListener:
         if inner.startswith(FOLDER):
             endpoint = _folderEndpoint(reactor, inner, listener, proxied)
         else:
-            endpoint = serverFromString(reactor, withBacklog(inner))
-            if proxied:
-                endpoint = proxyEndpoint(endpoint)
+            endpoint = endpointOf(reactor, PROXY_PREFIX * proxied + withBacklog(inner))
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise ConfigurationError(f"{text!r} is no endpoint to listen on: {error}") from None
     return EdgeListener(text=text, endpoint=endpoint, secure=secure, proxied=proxied, redirect=listener.redirect)
+
+
+def endpointOf(reactor: Any, text: str) -> IStreamServerEndpoint:
+    """
+    As C{serverFromString}, and C{haproxy:} takes all that L{proxiedEndpoint} does.
+    """
+    if text.startswith(PROXY_PREFIX):
+        return proxiedEndpoint(endpointOf(reactor, text.removeprefix(PROXY_PREFIX)))
+    endpoint: IStreamServerEndpoint = serverFromString(reactor, text)
+    return endpoint
 
 
 def _folderEndpoint(reactor: Any, text: str, listener: ListenerConfig, proxied: bool) -> IStreamServerEndpoint:
@@ -93,7 +101,7 @@ def _folderEndpoint(reactor: Any, text: str, listener: ListenerConfig, proxied: 
     interface = options.get("interface", "")
     kind = TCP6ServerEndpoint if ":" in interface else TCP4ServerEndpoint
     plain: Any = kind(reactor, port, backlog, interface)
-    return wrapServerTLS(certificates, proxyEndpoint(plain) if proxied else plain, reactor)
+    return wrapServerTLS(certificates, proxiedEndpoint(plain) if proxied else plain, reactor)
 
 
 def withBacklog(text: str) -> str:

@@ -284,7 +284,8 @@ class VisitorTests(SynchronousTestCase):
         for said, address in (
             ({"host": "203.0.113.7", "port": 5}, IPv4Address("TCP", "203.0.113.7", 5)),
             ({"host": "2001:db8::7", "port": 5}, IPv6Address("TCP", "2001:db8::7", 5)),
-            ({"host": "fe80::1%eth0", "port": 5}, IPv6Address("TCP", "fe80::1%eth0", 5)),
+            ({"host": "fe80::1%eth0", "port": 5}, IPv6Address("TCP", "fe80::1", 5)),
+            ({"host": "::ffff:203.0.113.7", "port": 5}, IPv4Address("TCP", "203.0.113.7", 5)),
             ({"host": "example.net", "port": 5}, None), ({"host": "1.2.3.4"}, None), ({"host": "1.2.3.4", "port": -1}, None),
             ({"host": "1.2.3.4", "port": 99999}, None), ({"host": "1.2.3.4", "port": "5"}, None), ({}, None), ("x", None),
             (None, None),

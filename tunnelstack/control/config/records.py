@@ -281,6 +281,12 @@ class EdgeConfig:
     trustedProxies: tuple[str, ...] = setting(
         (), "networks whose X-Forwarded-* and Forwarded are believed", check=each(checkNetwork), live=True,
     )
+    forwardedBy: str = setting(
+        "", "which fields the trusted proxies write: 'x-forwarded' (X-Forwarded-For, -Proto, -Host), 'forwarded' (RFC 7239) or "
+        "'both', which may not contradict each other (400); empty believes the X-Forwarded fields where a request has any of "
+        "them, and Forwarded otherwise; the others are replaced",
+        check=optional(oneOf("x-forwarded", "forwarded", "both")), live=True,
+    )
     portsInterface: str = setting("", "the address on which TCP ports of services are opened; empty is every address")
     accessLog: str = setting(
         "-", "where a line is written for each request: '-' is standard error, '' is nowhere, else a file, which is opened "

@@ -4,7 +4,6 @@ What a value in a configuration file may be: each check says in a sentence what 
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +14,7 @@ from tunnelstack.control.auth.passwords import parsePasswordHash
 from tunnelstack.control.auth.permissions import parsePermissions
 from tunnelstack.control.config.setting import matching, oneOf
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.wire.addresses import read_network
 
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 HOST = rf"{LABEL}(\.{LABEL})*"
@@ -40,7 +40,7 @@ def checkNetwork(value: Any) -> None:
     An IP address or network: C{"10.0.0.0/8"}.
     """
     try:
-        ipaddress.ip_network(value)
+        read_network(value)
     except ValueError:
         raise ConfigurationError(f"must be an IP address or network such as 10.0.0.0/8, not {value!r}") from None
 

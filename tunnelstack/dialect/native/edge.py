@@ -41,6 +41,7 @@ from tunnelstack.records import Claim, Grant, HTTPDoor, Principal, Service, Take
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.splice import Splice
+from tunnelstack.transport.peers import peerOf
 from tunnelstack.transport.websocket.server import upgrade
 from tunnelstack.wire.http1.head import Fields, ResponseHead, encode_response, values
 
@@ -103,7 +104,7 @@ class _UpgradeProtocol(Protocol):
             self._reject(503, "This edge is about to stop.", [(b"Retry-After", b"5")])
             return
         self.transport.pauseProducing()
-        request, peer = self._request, self.transport.getPeer()
+        request, peer = self._request, peerOf(self.transport)
         claim = Claim(
             dialect=NAME, path=PATH, fields=tuple(request.head.fields), certificate=request.certificate, address=peer,
             token=_bearerToken(request),
@@ -135,7 +136,7 @@ class _UpgradeProtocol(Protocol):
         if SUBPROTOCOL.encode() not in map(bytes.strip, offered.split(b",")):
             self._reject(400, f"This is a door for agents that speak {SUBPROTOCOL}.")
             return
-        sessionFactory = _AgentSessionFactory(self._dialect, self._edge, principal, self.transport.getPeer())
+        sessionFactory = _AgentSessionFactory(self._dialect, self._edge, principal, peerOf(self.transport))
         protocol = upgrade(
             self.transport, self._request.octets, sessionFactory, clock=self._edge.clock,
             subprotocols=[SUBPROTOCOL], limits=WEBSOCKET_LIMITS,
@@ -147,7 +148,7 @@ class _UpgradeProtocol(Protocol):
         if self._disconnected:
             return
         self.transport.resumeProducing()
-        peer = str(self.transport.getPeer())
+        peer = str(peerOf(self.transport))
         if failure.check(Refused):
             self.log.warn("agent at {peer} refused: {reason}", peer=peer, dialect=NAME, reason=str(failure.value))
             self._reject(401, "The token is not known to this edge.", [(b"WWW-Authenticate", b'Bearer realm="tunnelstack"')])

@@ -7,7 +7,6 @@ Source: docs/protocols/native.md, which is meant to be enough for somebody who w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -18,6 +17,7 @@ from tunnelstack.negotiation.multistream import multistreamEndpoint
 from tunnelstack.records import HTTPPurpose, Purpose, StreamPurpose, TCPPurpose, Visitor
 from tunnelstack.stream.errors import UnsupportedPurpose
 from tunnelstack.transport.websocket.settings import WebSocketLimits
+from tunnelstack.wire.addresses import read_address
 from tunnelstack.wire.jsonline import encode
 from tunnelstack.wire.negotiation.base import Negotiation, Release
 from tunnelstack.wire.negotiation.json_object import OK_OR_REASON, JSONResponder
@@ -132,9 +132,7 @@ def decodeVisitor(parameters: Mapping[str, Any]) -> IPv4Address | IPv6Address | 
     """
     match parameters.get("visitor"):
         case {"host": str(host), "port": int(port)} if 0 <= port <= 65_535:
-            try:
-                version = ip_address(host.partition("%")[0]).version
-            except ValueError:
-                return None
-            return (IPv4Address if version == 4 else IPv6Address)("TCP", host, port)
+            address = read_address(host)
+            if address is not None:
+                return (IPv4Address if address.version == 4 else IPv6Address)("TCP", str(address), port)
     return None

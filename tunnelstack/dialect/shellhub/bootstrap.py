@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from tunnelstack.dialect.shellhub.http_server import RequestProtocol, Response, messageResponse
 from tunnelstack.errors import Denied, PeerError
 from tunnelstack.records import HTTPDoor, TakenOverRequest
+from tunnelstack.transport.peers import peerOf
 from tunnelstack.wire.http1.head import values
 from tunnelstack.wire.records.shellhub_bootstrap import (
     ACCEPTED,
@@ -172,7 +173,7 @@ class Bootstrap:
     # Who a device is
 
     def _deviceAuthResponse(self, request: TakenOverRequest, body: bytes) -> Response:
-        peer = str(request.transport.getPeer())
+        peer = str(peerOf(request.transport))
         try:
             said = decode_device_auth_untrusted(body)
             UUID(said.tenant)

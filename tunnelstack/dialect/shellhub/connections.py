@@ -22,6 +22,7 @@ from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
 from tunnelstack.records import TakenOverRequest
 from tunnelstack.session.revdial.dialler import PickUpTable
 from tunnelstack.stream.errors import SessionLost
+from tunnelstack.transport.peers import peerOf
 from tunnelstack.transport.websocket.server import upgrade
 from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.wire.records.shellhub import Target
@@ -118,7 +119,7 @@ class DeviceConnections:
         try:
             device = self._authenticate(request)
         except RequestRefused as refusal:
-            peer = str(request.transport.getPeer())
+            peer = str(peerOf(request.transport))
             self.log.warn("an agent at {peer} is refused: {reason}", peer=peer, reason=str(refusal))
             answer = refusal.response
             return RequestProtocol(request, self.edge.clock, lambda request, body: answer)

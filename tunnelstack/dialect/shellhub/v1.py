@@ -20,6 +20,7 @@ from tunnelstack.negotiation.http_request import requestEndpoint
 from tunnelstack.records import HTTPDoor, Principal, TakenOverRequest
 from tunnelstack.session.revdial.dialler import STREAM_LIMITS, RevdialDialler
 from tunnelstack.stream.address import StreamAddress
+from tunnelstack.transport.peers import peerOf
 from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.wire.records.shellhub import HANDSHAKE, SSHOpen, Target, name_of
 from tunnelstack.wire.records.shellhub_v1 import (
@@ -63,7 +64,7 @@ class ShellHubV1:
         ]
 
     def _acceptAgent(self, request: TakenOverRequest) -> Any:
-        return self.connections.acceptAgent(request, LIMITS, partial(self._buildTunnel, request.transport.getPeer()))
+        return self.connections.acceptAgent(request, LIMITS, partial(self._buildTunnel, peerOf(request.transport)))
 
     def _buildTunnel(self, peer: Any, device: Any) -> DeviceTunnel:
         edge = self.connections.edge
@@ -91,7 +92,7 @@ class ShellHubV1:
         identifier, ticket = query.get("revdial.dialer", [""])[0], query.get("uuid", [""])[0]
         factory = self.connections.pickUps.take(identifier, ticket)
         if factory is None:
-            self.connections.log.warn("a pick-up from {peer} that nobody asked for", peer=str(request.transport.getPeer()))
+            self.connections.log.warn("a pick-up from {peer} that nobody asked for", peer=str(peerOf(request.transport)))
             return RequestProtocol(request, self.connections.edge.clock, lambda request, body: _UNKNOWN)
         return upgradeToWebSocket(request, factory, self.connections.edge.clock, STREAM_LIMITS)
 

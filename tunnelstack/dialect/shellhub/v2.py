@@ -21,6 +21,7 @@ from tunnelstack.negotiation.endpoint import NegotiatingEndpoint
 from tunnelstack.records import HTTPDoor, Principal, TakenOverRequest
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.address import StreamAddress
+from tunnelstack.transport.peers import peerOf
 from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.wire.negotiation.base import NegotiationSequence
 from tunnelstack.wire.negotiation.json_object import JSONInitiator
@@ -67,7 +68,7 @@ class ShellHubV2:
         return [*self.connections.bootstrap.doors(), bind]
 
     def _acceptAgent(self, request: TakenOverRequest) -> Any:
-        return self.connections.acceptAgent(request, LIMITS, partial(self._buildTunnel, request.transport.getPeer()))
+        return self.connections.acceptAgent(request, LIMITS, partial(self._buildTunnel, peerOf(request.transport)))
 
     def _buildTunnel(self, peer: Any, device: Any) -> DeviceTunnel:
         edge = self.connections.edge

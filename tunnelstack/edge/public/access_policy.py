@@ -11,7 +11,6 @@ import secrets
 from base64 import b64decode
 from binascii import Error as NotBase64
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from tunnelstack.edge.public.rate import Bucket, KeyedRates, Rate, rateLimitKey
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.interfaces import IExchangeReceiver
+from tunnelstack.wire.addresses import IPNetwork, read_address, read_network
 from tunnelstack.wire.http1.head import Fields, RequestHead, values
 
 ATTEMPTS_PER_SECOND = 5.0
@@ -36,6 +36,9 @@ ATTEMPTS_PER_SECOND = 5.0
 
 MAX_VERIFYING = 4
 """Passwords that are looked at at a time: each takes a thread and 16 MiB."""
+
+UNKNOWN = "unknown"
+"""Visitors whose addresses are not known, who are counted together."""
 
 REMEMBERED = 1024
 """Visitors whose passwords were right, and need not be hashed again."""
@@ -77,7 +80,7 @@ class AddressRule:
     """
 
     allows: bool
-    network: IPv4Network | IPv6Network | None
+    network: IPNetwork | None
 
 
 def parseAddressRule(text: str) -> AddressRule:
@@ -85,40 +88,24 @@ def parseAddressRule(text: str) -> AddressRule:
     @param text: C{"allow 10.0.0.0/8"}, C{"deny all"}; L{tunnelstack.control.config.records} has seen that it is one.
     """
     verb, _, which = text.partition(" ")
-    return AddressRule(verb == "allow", None if which == "all" else ip_network(which))
+    return AddressRule(verb == "allow", None if which == "all" else read_network(which))
 
 
 def isAddressAllowed(rules: Iterable[AddressRule], address: str) -> bool:
     """
-    Whether an address is let in: by the first rule that fits.  If none does, it is unless the list lets somebody in by name.
+    Whether an address is let in: by the first rule that fits.  If none does, it is unless the list allows a network.
+
+    @param address: C{""} if it is not known: it may be any, so it is let in only if every address is.
     """
-    try:
-        who = ip_address(address)
-    except ValueError:
-        who = None
+    who = read_address(address)
     allows = False
     for rule in rules:
         if rule.network is None or (who is not None and who in rule.network):
             return rule.allows
+        if who is None and not rule.allows:
+            return False
         allows = allows or rule.allows
     return not allows
-
-
-def forwardedAddress(fields: Fields, peer: str, isTrusted: Callable[[str], bool]) -> str:
-    """
-    Where a request comes from: the last address of C{X-Forwarded-For} that is not a trusted proxy's own.
-
-    @param peer: who is connected, himself a proxy that is trusted.
-    """
-    told = b",".join(values(fields, b"x-forwarded-for")).decode("latin-1").split(",")
-    for said in reversed(told):
-        address = said.strip().removeprefix("[").removesuffix("]")
-        if not address:
-            continue
-        peer = address
-        if not isTrusted(address):
-            break
-    return peer
 
 
 class BasicAuthenticator:
@@ -153,7 +140,7 @@ class BasicAuthenticator:
         digest = hmac.digest(self._key, b"%d:" % len(pair[0]) + b"\0".join(pair), "sha256")
         if digest in self._cache:
             return None
-        who = rateLimitKey(address)
+        who = rateLimitKey(address) if address else UNKNOWN
         if self._verifying >= MAX_VERIFYING or (who and not self._attempts.take(who, self._clock.seconds())):
             return ExchangeFailed(
                 FailureKind.RATE_LIMITED,
@@ -179,7 +166,9 @@ class BasicAuthenticator:
 
     def _checked(self, fits: bool, digest: bytes, user: str, address: str) -> ExchangeFailed | None:
         if not fits or user not in self._users:
-            self.log.info("a wrong password for {user} from {visitor}", user=user[:64], visitor=address, status="visitor")
+            self.log.info(
+                "a wrong password for {user} from {visitor}", user=user[:64], visitor=address or UNKNOWN, status="visitor"
+            )
             return self._challenge()
         if len(self._cache) >= REMEMBERED:
             self._cache.clear()
@@ -304,7 +293,7 @@ class AccessPolicy:
 
     def check(self, head: RequestHead, address: str, now: float) -> ExchangeFailed | Deferred[ExchangeFailed | None] | None:
         """
-        @param address: where the request comes from.
+        @param address: where the request comes from; C{""} if that is not known.
         @return: C{None} to let it in, why not, or a Deferred of that.
         """
         if self._rules and not isAddressAllowed(self._rules, address):

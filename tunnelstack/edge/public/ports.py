@@ -26,6 +26,7 @@ from tunnelstack.errors import Denied, Unavailable
 from tunnelstack.handler.tcp import SpliceFactory
 from tunnelstack.records import TCPPurpose, Visitor
 from tunnelstack.stream.splice import Splice
+from tunnelstack.transport.peers import canonical
 
 MAX_TRIED_PORTS = 256
 """Ports of a range that are tried, at most, until a free one is found."""
@@ -236,4 +237,4 @@ class _PortFactory(ServerFactory):
         self._name = name
 
     def buildProtocol(self, address: Any) -> Any:
-        return self._ports.connectVisitor(self._name, address)
+        return self._ports.connectVisitor(self._name, canonical(address))

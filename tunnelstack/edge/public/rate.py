@@ -8,7 +8,8 @@ to tick, and a thousand of them that are not used cost nothing.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from ipaddress import ip_address
+
+from tunnelstack.wire.addresses import read_address
 
 SMALLEST_BURST = 64 * 1024
 """Octets that a bucket lets through at once, at least: what one read of a socket brings."""
@@ -112,13 +113,6 @@ class KeyedRates:
         return len(self._paid)
 
 
-def unmappedAddress(address: str) -> str:
-    """
-    An IPv4 address as itself, where a socket that takes both kinds has written it as IPv6.
-    """
-    return address.removeprefix("::ffff:") if "." in address else address
-
-
 def rateLimitKey(address: str) -> str:
     """
     Whom an address stands for when newcomers are counted.
@@ -126,10 +120,7 @@ def rateLimitKey(address: str) -> str:
     @return: an IPv4 address, the first half of an IPv6 address, or C{""} for nobody who is counted: this machine itself, and
         what is no IP address.
     """
-    try:
-        parsed = ip_address(unmappedAddress(address))
-    except ValueError:
-        return ""
-    if parsed.is_loopback:
+    parsed = read_address(address)
+    if parsed is None or parsed.is_loopback:
         return ""
     return str(parsed) if parsed.version == 4 else f"{int(parsed) >> (128 - PREFIX):x}"

@@ -7,6 +7,7 @@ A request costs two look-ups here, and five fields that say for whom it is passe
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import define
@@ -14,14 +15,8 @@ from twisted.internet.interfaces import ISSLTransport
 from zope.interface import implementer
 
 from tunnelstack.edge.listeners import EdgeListener
-from tunnelstack.edge.public.access_policy import (
-    AccessPolicy,
-    PendingRequest,
-    forwardedAddress,
-    rateLimitExceeded,
-)
+from tunnelstack.edge.public.access_policy import AccessPolicy, PendingRequest, rateLimitExceeded
 from tunnelstack.edge.public.bandwidth import MeteredExchange, backlogExceeded
-from tunnelstack.edge.public.rate import unmappedAddress
 from tunnelstack.edge.public.routes import Destination, normalizedHost
 from tunnelstack.exchange.error_page import respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
@@ -29,9 +24,11 @@ from tunnelstack.exchange.forward import NULL_RECEIVER, forward
 from tunnelstack.exchange.server import ServerExchange
 from tunnelstack.interfaces import IExchangeServer
 from tunnelstack.records import Visitor
-from tunnelstack.wire.http1.forwarded import FORWARDING_NAMES, extend_forwarding_fields, forwarding_fields
+from tunnelstack.transport.peers import peerOf
+from tunnelstack.wire.addresses import address_text
+from tunnelstack.wire.http1.forwarded import FORWARDING_NAMES, SECURE, Hop, forwarding_fields, read_hops
 from tunnelstack.wire.http1.framing import without
-from tunnelstack.wire.http1.head import Fields, RequestHead, ResponseHead, values
+from tunnelstack.wire.http1.head import BadMessage, Fields, RequestHead, ResponseHead
 from tunnelstack.wire.http1_target import percent_encoded, split_absolute
 
 if TYPE_CHECKING:
@@ -41,6 +38,7 @@ REPLACED = FORWARDING_NAMES | {b"x-request-id"}
 REPLACED_WITH_NAME = REPLACED | {b"authorization"}
 TRACE = re.compile(rb"[0-9A-Za-z._:-]{1,64}\Z")
 HTTPS = 443
+CONTRADICTION = "The request came with Forwarded and X-Forwarded fields that contradict each other."
 
 
 @define
@@ -48,6 +46,7 @@ class EdgeAccessRecord:
     """
     One line of the access log.
 
+    @ivar visitor: its IP address; C{""} if that is not known.
     @ivar status: of the response; C{0} if there was none, C{499} if the visitor went away first.
     @ivar octets: of the response's body.
     @ivar seconds: from the request's head to the end of the response.
@@ -97,35 +96,40 @@ class RequestRouter:
         visitor = self._visitor or self._identifyVisitor(exchange.transport)
         exchange.trace = self._trace(head)
         host = exchange.framing.host
-        if head.target[0] != 47:
-            try:
+        hops: Sequence[Hop] = ()
+        try:
+            if self._trusted:
+                hops = _hops(head, site)
+            if head.target[0] != 47:
                 head, host = _originForm(head, host)
-            except ExchangeFailed as failed:
-                return self._fail(exchange, failed)
+        except ExchangeFailed as failed:
+            return self._fail(exchange, failed)
+        address = hops[0].address if hops else self._address
         destination = site.routes.find(host, head.target)
         if site.accessLog is not None:
-            self._startAccessRecord(exchange, head, host, destination)
+            self._startAccessRecord(exchange, head, host, destination, address)
         if self._rateLimited:
             return self._fail(exchange, ExchangeFailed(FailureKind.RATE_LIMITED, retryAfter=1))
         policy = None if destination is None else destination.policy
-        if (self._listener.redirect or (policy is not None and policy.redirect)) and not self._isSecure(visitor, head):
+        if (self._listener.redirect or (policy is not None and policy.redirect)) and not _isSecure(visitor, hops):
             return self._redirect(exchange, host, head.target)
         if destination is None:
             return self._fail(exchange, ExchangeFailed(FailureKind.UNKNOWN))
         if policy is None:
-            return self._forward(exchange, head, host, destination)
-        address = self._address if not self._trusted else forwardedAddress(head.fields, self._address, site.isTrusted)
+            return self._forward(exchange, head, host, destination, hops)
         decision = policy.check(head, address, site.clock.seconds())
         if decision is None:
-            return self._forward(exchange, head, host, destination)
+            return self._forward(exchange, head, host, destination, hops)
         if isinstance(decision, ExchangeFailed):
             return self._fail(exchange, decision)
         return PendingRequest(
-            exchange, decision, lambda: self._forward(exchange, head, host, destination),
-            lambda failed: self._fail(exchange, failed)
+            exchange, decision, lambda: self._forward(exchange, head, host, destination, hops),
+            lambda failed: self._fail(exchange, failed),
         )
 
-    def _forward(self, exchange: ServerExchange, head: RequestHead, host: bytes, destination: Destination) -> Any:
+    def _forward(
+        self, exchange: ServerExchange, head: RequestHead, host: bytes, destination: Destination, hops: Sequence[Hop]
+    ) -> Any:
         """
         Ask the agent.
         """
@@ -144,7 +148,7 @@ class RequestRouter:
         late = backlogExceeded(buckets, site.clock.seconds()) if buckets else None
         if late is not None:
             return self._fail(exchange, late)
-        head = RequestHead(head.method, head.target, self._fields(exchange, head, host, policy), framing=head.framing)
+        head = RequestHead(head.method, head.target, self._fields(exchange, head, host, policy, hops), framing=head.framing)
         visitor = self._visitor
 
         def open(receiver: Any) -> Any:
@@ -162,9 +166,11 @@ class RequestRouter:
         )
         return metered.meter(receiver)
 
-    def _fields(self, exchange: ServerExchange, head: RequestHead, host: bytes, policy: AccessPolicy | None) -> Fields:
+    def _fields(
+        self, exchange: ServerExchange, head: RequestHead, host: bytes, policy: AccessPolicy | None, hops: Sequence[Hop]
+    ) -> Fields:
         """
-        What the agent is told: what the visitor said, but not what he said of himself, and for whom we ask.
+        The fields for the agent: those of the request, and for whom it is passed on instead of what the request says of that.
         """
         if host != self._host or not self._forwardedFields:
             assert self._visitor is not None
@@ -172,18 +178,16 @@ class RequestRouter:
             self._forwardedFields = forwarding_fields(self._address.encode(), self._visitor.scheme.encode(), host)
         replaced = REPLACED if policy is None or not policy.authenticates else REPLACED_WITH_NAME
         fields = [field for field in head.fields if field[0].lower() not in replaced]
-        fields += self._forwardedFields if not self._trusted else extend_forwarding_fields(head.fields, self._forwardedFields)
+        fields += self._forwardedFields if not hops else self._introduced(host, hops)
         fields.append((b"X-Request-Id", exchange.trace.encode()))
         return fields
 
-    def _isSecure(self, visitor: Visitor, head: RequestHead) -> bool:
+    def _introduced(self, host: bytes, hops: Sequence[Hop]) -> Fields:
         """
-        Whether nobody on the way could read the request, as far as a trusted proxy in front says.
+        For whom a trusted proxy passed the request on.
         """
-        if visitor.scheme == "https":
-            return True
-        said = values(head.fields, b"x-forwarded-proto") if self._trusted else []
-        return bool(said) and said[0].partition(b",")[0].strip().lower() == b"https"
+        assert self._visitor is not None
+        return forwarding_fields(self._address.encode(), self._visitor.scheme.encode(), host, hops)
 
     def _redirect(self, exchange: ServerExchange, host: bytes, target: bytes) -> Any:
         """
@@ -213,17 +217,19 @@ class RequestRouter:
         """
         Who is it?  Asked with the first request, because a proxy in front may tell only after the connection was made.
         """
-        peer = transport.getPeer()
-        self._address = unmappedAddress(getattr(peer, "host", ""))
+        peer = peerOf(transport)
+        self._address = address_text(getattr(peer, "host", ""))
         self._trusted = self._site.isTrusted(self._address)
         self._rateLimited = self._listener.proxied and not self._site.admission.admit(self._address)
         scheme = "https" if ISSLTransport.providedBy(transport) else "http"
         self._visitor = visitor = Visitor(address=peer, scheme=scheme, trace=self._site.nextTrace())
         return visitor
 
-    def _startAccessRecord(self, exchange: ServerExchange, head: RequestHead, host: bytes, destination: Any) -> None:
+    def _startAccessRecord(
+        self, exchange: ServerExchange, head: RequestHead, host: bytes, destination: Any, address: str
+    ) -> None:
         exchange.context = EdgeAccessRecord(
-            head.method.decode(), host.decode("latin-1"), percent_encoded(head.target).decode(), self._address,
+            head.method.decode(), host.decode("latin-1"), percent_encoded(head.target).decode(), address,
             destination.key if destination is not None else "", exchange.trace, self._site.clock.seconds(),
         )
 
@@ -245,6 +251,25 @@ class RequestRouter:
                 host=exchange.framing.host.decode("latin-1"), target=percent_encoded(exchange.head.target).decode(),
                 trace=exchange.trace, visitor=self._address, failed=failed,
             )
+
+
+def _hops(head: RequestHead, site: PublicServerFactory) -> Sequence[Hop]:
+    """
+    How a request came to the trusted proxy that sent it, from the visitor on.
+
+    @raise ExchangeFailed: its fields contradict each other.
+    """
+    try:
+        return read_hops(head.fields, site.forwardedBy, site.isTrusted)
+    except BadMessage:
+        raise ExchangeFailed(FailureKind.MALFORMED, CONTRADICTION) from None
+
+
+def _isSecure(visitor: Visitor, hops: Sequence[Hop]) -> bool:
+    """
+    Whether nobody on the way could read the request, as far as a trusted proxy in front says.
+    """
+    return visitor.scheme == "https" or (bool(hops) and hops[0].scheme in SECURE)
 
 
 def _originForm(head: RequestHead, host: bytes) -> tuple[RequestHead, bytes]:

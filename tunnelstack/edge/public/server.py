@@ -5,7 +5,6 @@ The public port: connections of visitors, as many as there may be, and doors for
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import ip_address, ip_network
 from itertools import count
 from secrets import token_hex
 from typing import Any
@@ -18,12 +17,12 @@ from twisted.python.failure import Failure
 from tunnelstack.edge.listeners import UNKNOWN_LISTENER, EdgeListener
 from tunnelstack.edge.public.access_policy import AgentRateLimits
 from tunnelstack.edge.public.admission import limitUnsent
-from tunnelstack.edge.public.rate import unmappedAddress
 from tunnelstack.edge.public.requests import EdgeAccessRecord, RequestRouter
 from tunnelstack.exchange.error_page import ErrorPages, errorPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.server import HTTPServerProtocol, ServerExchange
 from tunnelstack.exchange.traits import Timeouts
+from tunnelstack.wire.addresses import read_address, read_network
 from tunnelstack.wire.http1.framing import Framing
 from tunnelstack.wire.http1.head import HeadLimits, RequestHead
 from tunnelstack.wire.http1_target import path_of
@@ -60,6 +59,7 @@ class PublicServerFactory(ServerFactory):
     @ivar accept: counts them.
     @ivar securePort: where visitors find us by TLS.
     @ivar rateLimits: how much may be asked of each agent.
+    @ivar forwardedBy: which fields of trusted proxies are believed, as C{forwarded_by} of the configuration.
     @ivar accessLog: called with the L{EdgeAccessRecord} of each request, or C{None}.
     """
 
@@ -98,7 +98,8 @@ class PublicServerFactory(ServerFactory):
         limits = config.limits
         self.routes = routes
         self.rateLimits.configure(limits)
-        self._trusted = [ip_network(network, strict=False) for network in config.trustedProxies]
+        self._trusted = [read_network(network, strict=False) for network in config.trustedProxies]
+        self.forwardedBy = config.forwardedBy
         self._limits = HeadLimits(octets=limits.headOctets, fields=limits.headFields)
         self._timeouts = Timeouts(head=limits.headSeconds, first=limits.firstOctetSeconds, idle=limits.idleSeconds)
 
@@ -138,13 +139,8 @@ class PublicServerFactory(ServerFactory):
         """
         Whether a peer is a proxy that the operator trusts.
         """
-        if not self._trusted or not address:
-            return False
-        try:
-            peer = ip_address(unmappedAddress(address))
-        except ValueError:
-            return False
-        return any(peer in network for network in self._trusted)
+        peer = read_address(address) if self._trusted else None
+        return peer is not None and any(peer in network for network in self._trusted)
 
     def connectionOpened(self, connection: VisitorConnection) -> None:
         """

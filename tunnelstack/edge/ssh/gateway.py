@@ -32,6 +32,7 @@ from tunnelstack.handler.ssh.credentials import LoginPolicy
 from tunnelstack.handler.ssh.server import SSHFactory, SSHLimits
 from tunnelstack.handler.ssh.transport import ServerTransport
 from tunnelstack.handler.ssh.userauth import UserAuthService
+from tunnelstack.transport.peers import peerOf
 
 MAX_BANNERS = 8
 """Sentences of a device before the login that are kept for whom it lets in."""
@@ -232,7 +233,7 @@ class GatewayUserAuth:
         failure.trap(Unavailable)
         self._gateway.log.info(
             "SSH door: {user} from {peer} wants to go to {device}: {reason}", user=login.user, device=login.device,
-            peer=str(self._transport.transport.getPeer()), reason=failure.getErrorMessage(),
+            peer=str(peerOf(self._transport.transport)), reason=failure.getErrorMessage(),
         )
         return False
 
@@ -286,7 +287,7 @@ class GatewayUserAuth:
         The visitor is in: what he may do from now on.
         """
         login = self._selectLogin(user)
-        peer = str(self._transport.transport.getPeer())
+        peer = str(peerOf(self._transport.transport))
         self._gateway.log.info(
             "SSH door: {user} from {peer} to {device} by {method}",
             user=login.user, peer=peer, device=login.device or "any device", method=method,

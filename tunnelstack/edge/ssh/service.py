@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 
 from tunnelstack.control.auth.key_vouching import parseVouchRule
 from tunnelstack.control.config.records import SSHConfig
 from tunnelstack.control.config.state_dir import StateDirectory
+from tunnelstack.edge.listeners import endpointOf
 from tunnelstack.errors import ConfigurationError, Denied
 from tunnelstack.records import Visitor
 from tunnelstack.stream.errors import UnsupportedPurpose
@@ -73,7 +73,7 @@ class SSHGatewayService(Service):
         gateway = self._makeGateway(config)
         for text in config.listen:
             try:
-                endpoint = serverFromString(self._edge.clock, text)
+                endpoint = endpointOf(self._edge.clock, text)
             except (ValueError, TypeError, KeyError, IndexError) as error:
                 raise ConfigurationError(f"[ssh] listen: {text!r} is no endpoint to listen on: {error}") from None
             port = yield endpoint.listen(gateway)

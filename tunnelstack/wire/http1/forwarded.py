@@ -1,7 +1,9 @@
 """
-For whom a request is passed on: C{X-Forwarded-For}, C{-Proto}, C{-Host} and C{Forwarded}.
+For whom a request is passed on: C{X-Forwarded-For}, C{-Proto} and C{-Host}, and C{Forwarded}.
 
-What a stranger says about himself is replaced; only a proxy that the operator trusts is believed, and then added to.
+What a visitor writes about itself is replaced.  Trusted proxies are extend_forwarding_fields: each added who connected to it,
+by which scheme and with which C{Host}.  The visitor is the last address that is not a trusted proxy's own; what stands before
+it is the visitor's claim, and is left out.
 
 Source: RFC 7239; the X- fields as nginx, Go and twisted.web read them.
 """
@@ -9,8 +11,13 @@ Source: RFC 7239; the X- fields as nginx, Go and twisted.web read them.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator
 
-from tunnelstack.wire.http1.head import TOKEN, Fields, values
+from attrs import define, evolve
+
+from tunnelstack.wire.addresses import address_text
+from tunnelstack.wire.http1.framing import HOST as AUTHORITY
+from tunnelstack.wire.http1.head import TOKEN, BadMessage, Fields, values
 
 FOR, PROTO, HOST, FORWARDED = b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"
 FORWARDING_NAMES = frozenset(
@@ -25,16 +32,239 @@ FORWARDING_NAMES = frozenset(
         b"x-forwarded-ssl",
     )
 )
-"""What a stranger is not believed."""
+"""Fields that are never passed on as they came."""
+
+EITHER, X_FORWARDED, ONLY_FORWARDED, BOTH = "", "x-forwarded", "forwarded", "both"
+"""Which fields trusted proxies write; L{EITHER} is the X- fields where there are any, and C{Forwarded} otherwise."""
+
+SECURE = frozenset((b"https", b"wss"))
+"""Schemes of requests that nobody on the way could read; some proxies write C{wss} for a WebSocket."""
+
+UNKNOWN = b"unknown"
+
+MOST = 256
+"""Members of a list that are read: the last ones of an X- field; a C{Forwarded} with more pairs cannot be read."""
 
 TOKEN_ONLY = re.compile(TOKEN + rb"+\Z")
+_OBFUSCATED = re.compile(rb"(_[0-9A-Za-z._-]+)(?::[0-9A-Za-z._-]+)?\Z")
+_SCHEME = re.compile(rb"[A-Za-z][0-9A-Za-z+.-]*\Z")
+_PAIR = re.compile(
+    rb"[\t ]*+(?:(" + TOKEN + rb'++)=(?:"((?:[^"\\]|\\.)*+)"|((?:' + TOKEN + rb"|[:\[\]])++)))?[\t ]*+([;,]|\Z)"
+)
+_ESCAPED = re.compile(rb"\\(.)")
 
 
-def node(address: bytes) -> bytes:
+@define
+class Hop:
     """
-    An address as C{Forwarded} writes it.
+    What one proxy wrote about the connection by which it received a request.
+
+    @ivar node: who connected: the text of an address, an obfuscated identifier (C{_hidden}) or C{unknown}; C{b""} if the proxy
+        did not write it.
+    @ivar address: the same as the text of an IP address; C{""} if it is none.
+    @ivar scheme: in lower case; C{b""} if it is not known.
+    @ivar host: the C{Host} that was asked for; C{b""} if it is not known.
+    @ivar more: the other parameters of an element of C{Forwarded}: name and value.
     """
-    return b'"[%b]"' % address if b":" in address else address
+
+    node: bytes = b""
+    address: str = ""
+    scheme: bytes = b""
+    host: bytes = b""
+    more: tuple[tuple[bytes, bytes], ...] = ()
+
+
+Trusts = Callable[[str], bool]
+
+
+def read_hops(fields: Fields, by: str, trusts: Trusts) -> list[Hop]:
+    """
+    How a request came to the trusted proxy that passed it on.
+
+    @param by: which fields to believe: L{EITHER}, L{X_FORWARDED}, L{ONLY_FORWARDED} or L{BOTH}.
+    @param trusts: whether an address is a trusted proxy's own.
+    @return: the visitor's hop and those of the proxies after it; none if the proxy passed nobody's request on but sent its own.
+    @raise BadMessage: both are to be extend_forwarding_fields and they contradict each other.
+    """
+    written = [] if by == ONLY_FORWARDED else _from_visitor(_x_fields(fields), trusts)
+    if by == X_FORWARDED or (written and by == EITHER):
+        return written
+    elements = _from_visitor(_elements(values(fields, FORWARDED)), trusts)
+    return _agreed(written, elements) if written and elements else written or elements
+
+
+def forwarding_fields(address: bytes, scheme: bytes, host: bytes, hops: Iterable[Hop] = ()) -> Fields:
+    """
+    The fields that say for whom a request is passed on.
+
+    @param address: the IP address of the connection's other end; C{b""} if it has none.
+    @param scheme: C{b"http"} or C{b"https"}.
+    @param host: the C{Host} of the request.
+    @param hops: those before this connection, from the visitor on.  The scheme and the host are the visitor's: lists of them
+        would have to have as many members as there are addresses, and not every proxy writes them.
+    """
+    hops = [*hops, Hop(address or UNKNOWN, address.decode("latin-1"), scheme, host)]
+    fields = [
+        (b"X-Forwarded-For", b", ".join([hop.node for hop in hops if hop.node])),
+        (b"X-Forwarded-Proto", hops[0].scheme or scheme),
+        (b"Forwarded", b", ".join(filter(None, map(_element, hops)))),
+    ]
+    if hops[0].host or host:
+        fields.insert(2, (b"X-Forwarded-Host", hops[0].host or host))
+    return fields
+
+
+# What proxies wrote
+
+
+def _from_visitor(written: Iterable[Hop], trusts: Trusts) -> list[Hop]:
+    """
+    The hops from the visitor on.
+
+    @param written: all of them, the last one first; they are taken only until the visitor is found.
+    """
+    hops: list[Hop] = []
+    for hop in map(_named, written):
+        hops.append(hop)
+        if not hop.address or not trusts(hop.address):
+            break
+    hops.reverse()
+    return hops
+
+
+def _named(hop: Hop) -> Hop:
+    """
+    Put what a node means in the place of what the proxy wrote.
+
+    @return: the same hop.
+    """
+    hop.address = address = address_text(hop.node.decode("latin-1"))
+    if address:
+        hop.node = address.encode()
+    elif hop.node:
+        obfuscated = _OBFUSCATED.match(hop.node)
+        hop.node = obfuscated[1] if obfuscated else UNKNOWN
+    return hop
+
+
+def _agreed(one: list[Hop], other: list[Hop]) -> list[Hop]:
+    """
+    What both families say of the visitor, where one may say what the other does not.
+    """
+    if other[0].node and not one[0].node:
+        one, other = other, one
+    mine, its = one[0], other[0]
+    for said, too in ((mine.node, its.node), (mine.scheme, its.scheme), (mine.host.lower(), its.host.lower())):
+        if said and too and said != too:
+            raise BadMessage("Forwarded and the X-Forwarded fields contradict each other", forwarded=too, other=said)
+    return [evolve(mine, scheme=mine.scheme or its.scheme, host=mine.host or its.host), *one[1:]]
+
+
+def _x_fields(fields: Fields) -> Iterator[Hop]:
+    """
+    What the X- fields say, the last hop first, one for each address.  Each proxy added to the end of a list; where there are
+    fewer schemes or hosts than addresses, the first one counts for all connections before.
+    """
+    lines: dict[bytes, list[bytes]] = {FOR: [], PROTO: [], HOST: []}
+    for name, value in fields:
+        known = lines.get(name.lower())
+        if known is not None:
+            known.append(value)
+    nodes, schemes, hosts = map(_members, lines.values())
+    if nodes or schemes or hosts:
+        for back, node in enumerate(nodes or [b""]):
+            yield Hop(node, scheme=_scheme(_at(schemes, back)), host=_host(_at(hosts, back)))
+
+
+def _members(lines: list[bytes]) -> list[bytes]:
+    """
+    The members of a list, the last one first.
+    """
+    if not lines:
+        return []
+    pieces = b",".join(lines).rsplit(b",", MOST)
+    return [member for piece in reversed(pieces) if (member := piece.strip(b" \t"))]
+
+
+def _at(members: list[bytes], index: int) -> bytes:
+    """
+    A member, or the one that is farthest in that direction.
+    """
+    return members[min(index, len(members) - 1)] if members else b""
+
+
+def _scheme(text: bytes) -> bytes:
+    return text.lower() if _SCHEME.match(text) else b""
+
+
+def _host(text: bytes) -> bytes:
+    return text if AUTHORITY.match(text) else b""
+
+
+# Forwarded
+
+
+def _elements(lines: list[bytes]) -> Iterator[Hop]:
+    """
+    The elements of all C{Forwarded} fields, the last one first.  Each line is read by itself: a quoted string that a visitor
+    leaves open cannot take in what a proxy wrote in a line of its own.  A line that cannot be read is a hop of which nothing is
+    known.
+    """
+    for line in reversed(lines):
+        elements = _pairs(line)
+        if elements is None:
+            yield Hop(UNKNOWN)
+        else:
+            yield from map(_hop, reversed(elements))
+
+
+def _pairs(line: bytes) -> list[list[tuple[bytes, bytes]]] | None:
+    """
+    The pairs of each element that has any, names in lower case; C{None} if the line breaks the grammar or has too many.
+
+    Two things that the grammar forbids are taken because proxies write them: white space around a semicolon, and colons and
+    brackets without quotes.
+    """
+    elements: list[list[tuple[bytes, bytes]]] = [[]]
+    end = 0
+    for _ in range(MOST):
+        pair = _PAIR.match(line, end)
+        if pair is None:
+            return None
+        name, quoted, plain, separator = pair.groups()
+        if name is not None:
+            elements[-1].append((name.lower(), plain if quoted is None else _ESCAPED.sub(rb"\1", quoted)))
+        if not separator:
+            return [element for element in elements if element]
+        if separator == b",":
+            elements.append([])
+        end = pair.end()
+    return None
+
+
+def _hop(pairs: list[tuple[bytes, bytes]]) -> Hop:
+    """
+    One element.  RFC 7239 forbids a parameter to occur twice; such an element says nothing.
+    """
+    said = dict(pairs)
+    if len(said) != len(pairs):
+        return Hop(UNKNOWN)
+    node, scheme, host = said.pop(b"for", b""), said.pop(b"proto", b""), said.pop(b"host", b"")
+    return Hop(node, scheme=_scheme(scheme), host=_host(host), more=tuple(said.items()))
+
+
+def _element(hop: Hop) -> bytes:
+    """
+    A hop as an element of C{Forwarded}.
+    """
+    node = b'"[%b]"' % hop.node if b":" in hop.node else hop.node
+    pairs = [b"for=" + node] if node else []
+    pairs += [b"%b=%b" % (name, quoted(value)) for name, value in hop.more]
+    if hop.host:
+        pairs.append(b"host=" + quoted(hop.host))
+    if hop.scheme:
+        pairs.append(b"proto=" + hop.scheme)
+    return b";".join(pairs)
 
 
 def quoted(value: bytes) -> bytes:
@@ -44,51 +274,3 @@ def quoted(value: bytes) -> bytes:
     if TOKEN_ONLY.match(value):
         return value
     return b'"%b"' % value.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
-
-
-def forwarding_fields(address: bytes, scheme: bytes, host: bytes) -> Fields:
-    """
-    The fields that say for whom a request is passed on.
-
-    @param address: the visitor's IP address; C{b""} if there is none to tell.
-    @param scheme: C{b"http"} or C{b"https"}.
-    @param host: the C{Host} he asked for.
-    """
-    who = b"for=%b" % (node(address) if address else b"unknown")
-    fields = [
-        (b"X-Forwarded-For", address or b"unknown"),
-        (b"X-Forwarded-Proto", scheme),
-        (b"Forwarded", b"%b;proto=%b" % (who, scheme)),
-    ]
-    if host:
-        fields.insert(2, (b"X-Forwarded-Host", host))
-        fields[3] = (b"Forwarded", b"%b;host=%b;proto=%b" % (who, quoted(host), scheme))
-    return fields
-
-
-def without_forwarding_fields(fields: Fields) -> Fields:
-    """
-    @return: the fields without what a visitor says of himself.
-    """
-    names = FORWARDING_NAMES
-    return [field for field in fields if field[0].lower() not in names]
-
-
-def extend_forwarding_fields(fields: Fields, own: Fields) -> Fields:
-    """
-    What a trusted proxy said, and that it was the proxy who said it to us.
-
-    @param fields: of the request it passed on.
-    @param own: what L{forwarding_fields} says about the proxy's own connection.
-    @return: the fields that say so; they replace those of the request.
-    """
-    answer: Fields = []
-    for name, value in own:
-        before = values(fields, name.lower())
-        if not before:
-            answer.append((name, value))
-        elif name in (b"X-Forwarded-For", b"Forwarded"):
-            answer.append((name, b", ".join([*before, value])))
-        else:
-            answer.append((name, before[0]))
-    return answer
