@@ -292,9 +292,17 @@ class StringTests(SynchronousTestCase):
         said = {"edge": "https://a.net", "tokenFile": str(token)}
         server = serverFromOptions(None, "db", kind="tcp", port="2000", environ=self.environ, **said)
         self.assertEqual([(service.kind, service.port) for service in server.services], [("tcp", 2000)])
-        self.assertEqual(server._edges, (EdgeAddress(url="https://a.net", token="file-token"),))
+        self.assertEqual(server._edges, (EdgeAddress(url="https://a.net", token="file-token", tokenFile=str(token)),))
         client = clientFromOptions(None, "db", purpose="/demo/shout/1.0.0", environ=self.environ, **said)
         self.assertEqual((client._name, client._purpose), ("db", "/demo/shout/1.0.0"))
+
+    def test_aTokenCrossesTheNetworkUnencryptedOnlyIfTheStringSaysSo(self) -> None:
+        environ = self.environ | {"TUNNELSTACK_TOKEN": "t"}
+        for make in (serverFromOptions, clientFromOptions):
+            error = self.assertRaises(ConfigurationError, make, None, "db", edge="http://a.net", environ=environ)
+            self.assertIn("unencrypted", str(error))
+            made = make(None, "db", edge="http://a.net", insecure="yes", environ=environ)
+            self.assertEqual(made._edges[0].token, "t")
 
     def test_mistakes(self) -> None:
         for name, options, told in (
@@ -304,6 +312,7 @@ class StringTests(SynchronousTestCase):
             ("a", {"kind": "tcp", "port": "99999"}, "port must be a number up to 65535"),
             ("a", {"edge": "a.net"}, "--edge must be a URL"),
             ("a", {"edge": "https://a.net"}, "no token for https://a.net is known"),
+            ("a", {"edge": "https://a.net", "insecure": "true"}, "insecure must be yes or no, not 'true'"),
         ):
             error = self.assertRaises(
                 ConfigurationError, serverFromOptions, None, name, environ=self.environ, **options

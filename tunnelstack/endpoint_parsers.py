@@ -22,7 +22,7 @@ PREFIX = "tunnel"
 @implementer(IPlugin, IStreamServerEndpointStringParser)
 class TunnelServerParser:
     """
-    C{tunnel:NAME[:edge=URL][:tokenFile=PATH][:kind=http|stream|tcp][:port=N]}
+    C{tunnel:NAME[:edge=URL][:tokenFile=PATH][:insecure=yes][:kind=http|stream|tcp][:port=N]}
     """
 
     prefix = PREFIX
@@ -39,7 +39,7 @@ class TunnelServerParser:
 @implementer(IPlugin, IStreamClientEndpointStringParserWithReactor)
 class TunnelClientParser:
     """
-    C{tunnel:NAME[:edge=URL][:tokenFile=PATH][:purpose=PURPOSE]}
+    C{tunnel:NAME[:edge=URL][:tokenFile=PATH][:insecure=yes][:purpose=PURPOSE]}
     """
 
     prefix = PREFIX

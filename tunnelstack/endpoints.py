@@ -325,17 +325,18 @@ def serverFromOptions(
     tokenFile: str = "",
     kind: str = "",
     port: str = "0",
+    insecure: str = "no",
     *,
     environ: Mapping[str, str] | None = None,
 ) -> TunnelServerEndpoint:
     """
-    What C{tunnel:NAME[:edge=URL][:tokenFile=PATH][:kind=http|stream|tcp][:port=N]} means to a server.
+    What C{tunnel:NAME[:edge=URL][:tokenFile=PATH][:insecure=yes][:kind=http|stream|tcp][:port=N]} means to a server.
 
     @raise ConfigurationError: it cannot be used.
     """
     if not (port.isascii() and port.isdecimal() and int(port) <= 65_535):
         raise ConfigurationError(f"port must be a number up to 65535, not {port!r}")
-    return TunnelServerEndpoint(reactor, _edges(environ, edge, tokenFile), name, kind, int(port))
+    return TunnelServerEndpoint(reactor, _edges(environ, edge, tokenFile, insecure), name, kind, int(port))
 
 
 def clientFromOptions(
@@ -344,19 +345,22 @@ def clientFromOptions(
     edge: str = "",
     tokenFile: str = "",
     purpose: str = "",
+    insecure: str = "no",
     *,
     environ: Mapping[str, str] | None = None,
 ) -> TunnelClientEndpoint:
     """
-    What C{tunnel:NAME[:edge=URL][:tokenFile=PATH][:purpose=/name/1.0.0]} means to a client.
+    What C{tunnel:NAME[:edge=URL][:tokenFile=PATH][:insecure=yes][:purpose=/name/1.0.0]} means to a client.
 
     @raise ConfigurationError: it cannot be used.
     """
-    return TunnelClientEndpoint(reactor, _edges(environ, edge, tokenFile), name, purpose)
+    return TunnelClientEndpoint(reactor, _edges(environ, edge, tokenFile, insecure), name, purpose)
 
 
-def _edges(environ: Mapping[str, str] | None, edge: str, tokenFile: str) -> tuple[EdgeAddress, ...]:
-    return Sources(os.environ if environ is None else environ).edges(edge, tokenFile)
+def _edges(environ: Mapping[str, str] | None, edge: str, tokenFile: str, insecure: str) -> tuple[EdgeAddress, ...]:
+    if insecure not in ("yes", "no"):
+        raise ConfigurationError(f"insecure must be yes or no, not {insecure!r}")
+    return Sources(os.environ if environ is None else environ).edges(edge, tokenFile, insecure=insecure == "yes")
 
 
 def _checkName(name: str) -> None:

@@ -66,7 +66,7 @@ class Denied(Refused):
     A name, a port or a right that was asked for and not granted.
 
     @ivar code: why, as a word for programs: C{"not-allowed"}, C{"taken"}, C{"port-taken"}, C{"unknown"}, C{"absent"},
-        C{"unsupported"}, C{"malformed"}, C{"limit"} or C{"stopping"}.
+        C{"unsupported"}, C{"malformed"}, C{"limit"}, C{"stopping"} or C{"expired"}.
     """
 
     def __init__(self, code: str, sentence: str, **details: object) -> None:

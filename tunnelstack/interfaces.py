@@ -440,7 +440,8 @@ class IAuthenticator(Interface):
     def authenticate(claim):
         """
         @param claim: a L{Claim<tunnelstack.records.Claim>}.
-        @return: a C{Deferred} of a L{Principal<tunnelstack.records.Principal>}; it fails with C{Refused}.
+        @return: a C{Deferred} of a L{Principal<tunnelstack.records.Principal>}; it fails with C{Refused}; the sentence of a
+            C{Denied} is sent to the agent.
         """
 
 

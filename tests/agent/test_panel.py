@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.control.test_access_log import request
@@ -56,6 +57,15 @@ class PanelTests(SynchronousTestCase):
     def shown(self) -> list[str]:
         self.clock.advance(DRAW_SECONDS)
         return self.screen.lines[:-1]
+
+    def test_peersTextStaysOnItsLine(self) -> None:
+        evil = "\x1b[2J \nsite      http://bank.example"
+        self.log.warn("withdrawn: {reason}", reason=evil)
+        self.log.failure("failed", Failure(ValueError(evil)))
+        shown = self.shown()
+        self.assertEqual(shown[0], r"warning   withdrawn: \x1b[2J \nsite      http://bank.example")
+        self.assertEqual([line for line in shown if line.startswith("site")], [])
+        self.assertNotIn("\x1b[2J", self.screen.raw)
 
     def up(self, edge: str = "a.net", rtt: str = "1ms") -> None:
         self.log.info("up   edge={edge} rtt={rtt}", status="session", edge=edge, rtt=rtt)

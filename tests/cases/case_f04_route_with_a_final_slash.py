@@ -32,7 +32,7 @@ SERVED = {
 }  # fmt: skip
 
 
-def findByName(name: str) -> int:
+def startOrigin(name: str) -> int:
     """
     A server that answers with its name and the request line.
 
@@ -51,7 +51,7 @@ def main() -> int:
     wrong = 0
     with Tunnel(TOML) as tunnel:
         for name in SERVED:
-            tunnel.startAgent("http", named(name), name=name)
+            tunnel.startAgent("http", startOrigin(name), name=name)
         for name, targets in SERVED.items():
             for target in targets:
                 answer = tunnel.get("www.example.net", target)

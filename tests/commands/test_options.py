@@ -62,6 +62,59 @@ class EdgeTests(Case):
         self.assertEqual((edge.listen, edge.domain, edge.dev, edge.tokens), (("tcp:8080",), "localhost", False, ()))
         self.assertEqual(edge.stateDirectory, self.environ["STATE_DIRECTORY"])
 
+    def handedOver(self, count: int, text: str, *arguments: str) -> Any:
+        """
+        What is read of a file by an edge to which systemd hands over so many sockets.
+        """
+        options = edgeTap.Options(self.environ)
+        options._activated = tuple(f"systemd:domain=INET:index={index}" for index in range(count))
+        options.parseOptions(["--config", self.file(text), *arguments])
+        return options.config
+
+    def test_socketsTakeTheSettingsOfTheListenersInTheirOrder(self) -> None:
+        edge = self.handedOver(
+            3, '[edge]\nlisten = ["haproxy:tcp:80"]\n[[listener]]\nendpoint = "tls:certs:port=443"\nclient_ca = "ca.pem"\n'
+            'client_auth = "require"\n[[listener]]\nendpoint = "tcp:81"\nredirect = true\n',
+        )  # fmt: skip
+        self.assertEqual(edge.listen, ())
+        self.assertEqual(
+            [(each.endpoint, each.clientCa, each.clientAuth, each.redirect, each.socket) for each in edge.listeners],
+            [
+                ("haproxy:tcp:80", "", "", False, "systemd:domain=INET:index=0"),
+                ("tls:certs:port=443", "ca.pem", "require", False, "systemd:domain=INET:index=1"),
+                ("tcp:81", "", "", True, "systemd:domain=INET:index=2"),
+            ],
+        )
+
+    def test_moreOrFewerSocketsThanListenersAreAnError(self) -> None:
+        text = '[edge]\nlisten = ["tcp:80", "tls:certs:port=443"]\n'
+        for count in (1, 3):
+            told = str(self.assertRaises(ConfigurationError, self.handedOver, count, text))
+            self.assertIn(f"LISTEN_FDS: {count}", told)
+            self.assertIn("configuration (2)", told)
+
+    def test_aListenerAloneTakesTheOnlySocket(self) -> None:
+        edge = self.handedOver(1, '[[listener]]\nendpoint = "tls:certs:port=443"\n')
+        placed = [(each.endpoint, each.socket) for each in edge.listeners]
+        self.assertEqual(placed, [("tls:certs:port=443", "systemd:domain=INET:index=0")])
+
+    def test_whoSaysNothingOfListenersServesPlainHTTPOnEverySocket(self) -> None:
+        edge = self.handedOver(2, "[edge]\n")
+        self.assertEqual(edge.listen, ("systemd:domain=INET:index=0", "systemd:domain=INET:index=1"))
+
+    def test_socketsThatTheFileNamesItselfAreNotPlacedElsewhere(self) -> None:
+        for text in (
+            '[edge]\nlisten = ["systemd:domain=INET:index=0", "tcp:1"]\n',
+            '[edge]\nlisten = []\n[[listener]]\nendpoint = "haproxy:systemd:domain=INET:index=1"\n',
+        ):
+            edge = self.handedOver(2, text)
+            self.assertEqual({listener.socket for listener in edge.listeners} - {""}, set())
+        edge = self.handedOver(2, '[edge]\nlisten = ["tls:c"]\n[admin]\nlisten = "systemd:domain=INET:index=0"\n')
+        self.assertEqual([each.socket for each in edge.listeners], ["systemd:domain=INET:index=1"])
+
+    def test_flagsWinOverSockets(self) -> None:
+        self.assertEqual(self.handedOver(2, "[edge]\n", "--listen", LOOPBACK).listen, (LOOPBACK,))
+
     def test_flagsWinOverEnvironmentAndThatOverTheFile(self) -> None:
         path = self.file('[edge]\nlisten = ["tcp:1"]\ndomain = "file.net"\ndrain_seconds = 7\n')
         environ = {"TUNNELSTACK_CONFIG": path}
@@ -115,6 +168,28 @@ class AgentTests(Case):
         super().setUp()
         self.dev = EdgeAddress(url="http://localhost:8080", token="dev-token")
         StateDirectory(self.home / "state").saveDevEdge(self.dev)
+
+    def test_anUnencryptedWayOffThisMachineHasToBeAllowed(self) -> None:
+        environ = {"TUNNELSTACK_TOKEN": "t", "TUNNELSTACK_EDGE": "http://edge.example"}
+        self.assertIn("--insecure", self.refused(ConfigurationError, "http", "3000", **environ))
+        for arguments in (("--insecure", "http", "3000"), ("http", "3000", "--insecure")):
+            self.assertEqual([edge.url for edge in self.read(*arguments, **environ).edges], ["http://edge.example"])
+        dialling = connect.Options(self.environ | environ)
+        self.assertRaises(ConfigurationError, dialling.parseOptions, ["db"])
+        dialling = connect.Options(self.environ | environ)
+        dialling.parseOptions(["db", "--insecure"])
+        self.assertEqual(dialling.config.edges[0].token, "t")
+        options = doctor.Options()
+        options.parseOptions([])
+        self.assertRaises(ConfigurationError, doctor.main, options, self.environ | environ)
+
+    def test_aDevicesUnencryptedWayOffThisMachineHasToBeAllowed(self) -> None:
+        text = '[[shellhub]]\nurl = "%s"\ntenant = "00000000-0000-4000-0000-000000000000"\nssh = "22"\n'
+        told = self.refused(ConfigurationError, "--config", self.file(text % "http://hub.example"), "start")
+        self.assertIn("insecure = true in [[shellhub]]", told)
+        for url, more in (("http://hub.example", "insecure = true\n"), ("http://localhost", ""), ("https://hub.example", "")):
+            agent = self.read("--config", self.file(text % url + more), "start")
+            self.assertEqual([device.url for device in agent.devices], [url])
 
     def test_oneServiceOfACommandLine(self) -> None:
         agent = self.read("--dev", "http", "3000", "--name", "myapp", "--rewrite-host", "inner")

@@ -48,6 +48,17 @@ class FormTests(SynchronousTestCase):
             line, "access    200 GET site.example/\\u001b[31m   12 octets, 2.5 ms, for 192.0.2.1 (request t-1)\n"
         )
 
+    def test_noPartOfATextLineIsMoreThanVisible(self) -> None:
+        evil = "x\x1b[2J\u202e\n\x9b\x7f"
+        line = formatText(request(target=evil, host=evil, method=evil, visitor=evil, trace=evil, service=evil), 0)
+        self.assertTrue(line[:-1].isprintable(), line)
+
+    def test_JSONHasNoControls(self) -> None:
+        evil = "x\x1b\u2028\n\x9b\x7f"
+        line = formatJSON(request(target=evil, host=evil, method=evil, visitor=evil, trace=evil, failed=ValueError(evil)), 0)
+        self.assertTrue(line[:-1].isprintable() and line.isascii(), line)
+        self.assertEqual(json.loads(line)["visitor"], evil)
+
 
 class LogTests(SynchronousTestCase):
     """

@@ -35,6 +35,11 @@ class EdgeTests(SynchronousTestCase):
         self.assertEqual((found.config, found.changed, found.needsRestart), (config, (), ()))
         self.assertEqual(found.sentences("the edge"), ("nothing has changed",))
 
+    def test_aTokenInAFileNeedsNoRestart(self) -> None:
+        old = AgentConfig(edges=(evolve(HOME, tokenFile="/run/token"),), instance="i")
+        found = difference(old, evolve(old, edges=(evolve(old.edges[0], token="rotated"),)))
+        self.assertEqual(found.sentences("the agent"), ("nothing has changed",))
+
     def test_whatCountsAtOnceAndWhatWaits(self) -> None:
         old = EdgeConfig(routes=(Route(host="a.net", to="a"),))
         new = EdgeConfig(
@@ -78,6 +83,11 @@ class AgentTests(SynchronousTestCase):
             "[[service]] site rewrite_host: none becomes inner", "[[service]] raw: gone",
         ))
         self.assertEqual((found.needsRestart, found.config.services), ((), new.services))
+
+    def test_aTokenInAFileNeedsNoRestart(self) -> None:
+        old = AgentConfig(edges=(evolve(HOME, tokenFile="/run/token"),), instance="i")
+        found = difference(old, evolve(old, edges=(evolve(old.edges[0], token="rotated"),)))
+        self.assertEqual(found.sentences("the agent"), ("nothing has changed",))
 
     def test_whatCountsAtOnceAndWhatWaits(self) -> None:
         old = AgentConfig(edges=(HOME,))

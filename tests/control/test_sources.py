@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tunnelstack.control.config import state_dir
 from tunnelstack.control.config.records import AgentConfig, EdgeAddress
 from tunnelstack.control.config.sources import Sources
 from tunnelstack.control.config.state_dir import StateDirectory, stateDirectoryPath
@@ -125,11 +126,66 @@ class SourcesTests(SynchronousTestCase):
     def test_theProxyOfTheEnvironmentUnlessTheFileSaysOther(self) -> None:
         environ = self.environ({"TUNNELSTACK_TOKEN": "t", "HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "b.net"})
         for url, proxy in (("https://a.net", "http://proxy:3128"), ("http://a.net", ""), ("https://b.net", "")):
-            [edge] = Sources(environ).edges(url)
+            [edge] = Sources(environ).edges(url, insecure=True)
             self.assertEqual(edge.proxy, proxy)
         agent = AgentConfig(edges=(EdgeAddress(url="https://a.net", proxy="direct"),))
         [edge] = Sources(environ).edges(agent=agent)
         self.assertEqual(edge.proxy, "direct")
+
+    def test_aTokenCrossesTheNetworkUnencryptedOnlyIfThatIsAllowed(self) -> None:
+        environ = self.environ({"TUNNELSTACK_TOKEN": "secret-token"})
+        for url in (
+            "http://a.net", "http://10.0.0.1:8080", "http://[fe80::1]:8080", "HTTP://A.net/base", "http://localhost.a.net",
+            "http://127.0.0.1.a.net", "http://notlocalhost", "http://0.0.0.0", "http://[::ffff:10.0.0.1]", "http://128.0.0.1",
+        ):
+            told = self.refuses(environ, url)
+            self.assertIn("unencrypted", told)
+            self.assertIn("--insecure", told)
+            self.assertIn("insecure = true in [[edge]]", told)
+            self.assertNotIn("secret-token", told)
+            self.assertEqual(self.edge(environ, url, insecure=True), (url, "secret-token"))
+            agent = AgentConfig(edges=(EdgeAddress(url=url, insecure=True),))
+            self.assertEqual(self.edge(environ, agent=agent), (url, "secret-token"))
+            self.refuses(environ, agent=AgentConfig(edges=(EdgeAddress(url=url),)))
+
+    def test_aTokenMayGoToThisMachineUnencrypted(self) -> None:
+        environ = self.environ({"TUNNELSTACK_TOKEN": "t"})
+        for url in (
+            "https://a.net", "http://localhost", "http://LOCALHOST.:8080", "http://a.localhost", "http://127.0.0.1:1",
+            "http://127.8.9.1", "http://[::1]:8080", "http://[::ffff:127.0.0.1]",
+        ):  # fmt: skip
+            self.assertEqual(self.edge(environ, url), (url, "t"))
+
+    def test_withoutAHomeAnEdgeAndATokenThatAreNamedAreEnough(self) -> None:
+        def unknown(uid: int) -> Any:
+            raise KeyError(uid)
+
+        self.patch(state_dir, "getpwuid", unknown)
+        self.assertEqual(self.edge(self.named), ("https://env.example.net", "env-token"))
+        self.assertIn("no token for https://a.net", self.refuses({}, "https://a.net"))
+        self.assertIn("STATE_DIRECTORY", self.refuses({}))
+
+    def test_aProxyTakesAnUnencryptedTokenFromThisMachine(self) -> None:
+        environ = self.environ({"TUNNELSTACK_TOKEN": "t"})
+        for url, proxy, refused in (
+            ("http://localhost", "http://proxy:3128", True), ("http://127.0.0.1", "https://proxy", True),
+            ("http://localhost", "direct", False), ("https://a.net", "http://proxy:3128", False),
+        ):  # fmt: skip
+            agent = AgentConfig(edges=(EdgeAddress(url=url, proxy=proxy),))
+            if refused:
+                self.assertIn("unencrypted", self.refuses(environ, agent=agent))
+            else:
+                self.assertEqual(self.edge(environ, agent=agent), (url, "t"))
+
+    def test_theFileOfATokenIsRemembered(self) -> None:
+        given = str(self.folder / "given-token")
+        sources = Sources(self.environ(self.file))
+        self.assertEqual([edge.tokenFile for edge in sources.edges()], [str(self.folder / "file-token")])
+        self.assertEqual([edge.tokenFile for edge in sources.edges("https://a.net", given)], [given])
+        named = Sources(self.environ(self.file, {"TUNNELSTACK_TOKEN_FILE": given}))
+        self.assertEqual([edge.tokenFile for edge in named.edges("https://a.net")], [given])
+        set_ = Sources(self.environ(self.file, {"TUNNELSTACK_TOKEN": "t"}))
+        self.assertEqual([(edge.token, edge.tokenFile) for edge in set_.edges()], [("t", "")])
 
     def test_aCertificateNeedsNoToken(self) -> None:
         agent = AgentConfig(edges=(EdgeAddress(url="https://a.net", certificateFile="a.pem"),))

@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tunnelstack.control.config import state_dir
 from tunnelstack.control.config.records import EdgeAddress
 from tunnelstack.control.config.state_dir import StateDirectory, stateDirectoryPath
 from tunnelstack.errors import ConfigurationError
@@ -31,6 +34,23 @@ class FolderTests(SynchronousTestCase):
 
     def test_thenHome(self) -> None:
         self.assertEqual(stateDirectoryPath({"HOME": "/h"}), Path("/h/.local/state/tunnelstack"))
+
+    def test_thenTheHomeOfTheUser(self) -> None:
+        self.patch(state_dir, "getpwuid", lambda uid: SimpleNamespace(pw_dir="/home/ada"))
+        for environ in ({}, {"HOME": ""}, {"HOME": "~"}, {"HOME": "relative", "XDG_STATE_HOME": "x"}):
+            self.assertEqual(stateDirectoryPath(environ), Path("/home/ada/.local/state/tunnelstack"))
+
+    def test_noFolderIsMadeUpWhereThereIsNoHome(self) -> None:
+        def unknown(uid: int) -> Any:
+            raise KeyError(uid)
+
+        for database in (unknown, lambda uid: SimpleNamespace(pw_dir="")):
+            self.patch(state_dir, "getpwuid", database)
+            for environ in ({}, {"HOME": ""}, {"HOME": "~"}, {"HOME": ".", "XDG_STATE_HOME": "~/state"}):
+                error = self.assertRaises(ConfigurationError, stateDirectoryPath, environ)
+                self.assertIn("STATE_DIRECTORY", str(error))
+            self.assertEqual(stateDirectoryPath({"STATE_DIRECTORY": "/s"}), Path("/s"))
+            self.assertEqual(stateDirectoryPath({"XDG_STATE_HOME": "/x"}), Path("/x/tunnelstack"))
 
 
 class StateTests(SynchronousTestCase):

@@ -14,11 +14,16 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.control.process.status_log import (
+    COLUMN,
     JSONLogObserver,
     StatusLineObserver,
     TextLogObserver,
     makeObservers,
 )
+from tunnelstack.wire.printable_text import LINE
+
+EVIL = "\x1b[2J\u202e\nsite      http://bank.example\x7f"
+"""What a peer might send as a reason."""
 
 
 class Terminal(StringIO):
@@ -61,6 +66,32 @@ class ObserverTests(SynchronousTestCase):
                 "error     the credential is refused\n",
             ],
         )
+
+    def test_aPeersTextCannotLeaveItsStatusLine(self) -> None:
+        self.observe(StatusLineObserver)
+        self.log.warn("{edge} ends the session: {reason}", edge="a", reason=EVIL)
+        self.log.info("{reason}", reason="x" * 100_000, status="session")
+        forged, long = self.written
+        self.assertEqual(forged, "warning   a ends the session: \\x1b[2J\\u202e\\nsite      http://bank.example\\x7f\n")
+        self.assertEqual(len(long), COLUMN + LINE + 2)
+
+    def test_aPeersTextInATracebackCannotForgeALine(self) -> None:
+        self.observe(TextLogObserver)
+        self.log.failure("failed: {reason}", Failure(ValueError(EVIL)), reason=EVIL)
+        text = "".join(self.written)
+        self.assertNotIn("\x1b", text)
+        first, *rest = text.splitlines()
+        self.assertTrue(first.startswith("error     [") and first.isprintable(), first)
+        self.assertTrue(rest)
+        for line in rest:
+            self.assertTrue(line.startswith(" " * COLUMN) and line.isprintable(), line)
+
+    def test_JSONHoldsAPeersTextAsItIsAndNoControls(self) -> None:
+        self.observe(JSONLogObserver)
+        self.log.warn("{reason}", reason=EVIL)
+        (line,) = self.written
+        self.assertEqual(json.loads(line)["reason"], EVIL)
+        self.assertTrue(line[:-1].isascii() and line[:-1].isprintable(), line)
 
     def test_aTerminalSeesEachEventOnce(self) -> None:
         self.observe(StatusLineObserver)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from typing import Any
 
 from attrs import evolve
 from twisted.cred.checkers import AllowAnonymousAccess, InMemoryUsernamePasswordDatabaseDontUse
@@ -15,6 +16,7 @@ from zope.interface.verify import verifyObject
 from tunnelstack.control.auth.checkers import CheckerAuthenticator
 from tunnelstack.control.auth.tokens import (
     TOKEN_FORMAT,
+    CredentialExpired,
     CredentialUnknown,
     TokenAuthenticator,
     TokenTable,
@@ -74,14 +76,18 @@ class TokenTests(SynchronousTestCase):
         self.failureResultOf(self.authenticator.authenticate(claim(self.new.token)), CredentialUnknown)
         self.assertFalse(self.authenticator.tokens.isCurrent(principal))
 
-    def test_aTokenThatHasExpiredIsUnknown(self) -> None:
+    def test_aTokenThatHasExpiredIsRefusedWithTheTime(self) -> None:
         time = [datetime(2026, 1, 1, tzinfo=UTC)]
         record = evolve(self.record, expires=time[0] + timedelta(seconds=1))
         self.authenticator.tokens = book = TokenTable([record], lambda: time[0])
         principal = self.successResultOf(self.authenticator.authenticate(claim(self.new.token)))
         self.assertTrue(book.isCurrent(principal))
         time[0] += timedelta(seconds=1)
-        self.failureResultOf(self.authenticator.authenticate(claim(self.new.token)), CredentialUnknown)
+        expired: Any = self.failureResultOf(self.authenticator.authenticate(claim(self.new.token)), CredentialExpired).value
+        self.assertEqual((expired.code, expired.sentence), ("expired", "the token is expired since 2026-01-01T00:00:01Z"))
+        self.assertIn(self.new.id, str(expired))
+        self.assertNotIn(self.new.token[12:], str(expired))
+        self.failureResultOf(self.authenticator.authenticate(claim(self.new.token + "x")), CredentialUnknown)
         self.assertFalse(book.isCurrent(principal))
         self.assertEqual(book.record(self.new.id), record)        # why it is unknown can still be said
 

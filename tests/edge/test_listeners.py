@@ -12,8 +12,12 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks
+from twisted.internet.interfaces import IStreamServerEndpointStringParser
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
+from twisted.logger import Logger, formatEvent
+from twisted.plugin import getPlugins
+from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import TestCase
 
 from tests.transport.certificates import authority
@@ -232,6 +236,69 @@ class ListenerTests(TestCase):
             heard = yield deferToThread(ask, port.getHost().port, b"who", first=first)
             self.assertEqual(heard, host)
         self.assertRaises(ValueError, endpointOf, reactor, "haproxy:nonsense:80")
+    def test_aKeyThatOthersCanReadIsReportedAtTheStart(self) -> None:
+        told: list[str] = []
+        self.patch(EdgeService, "log", Logger("tunnelstack.test", observer=lambda event: told.append(formatEvent(event))))
+        for mode, count in ((0o600, 0), (0o640, 1)):
+            (self.certificates / "edge.pem").chmod(mode)
+            told.clear()
+            self.start(ListenerConfig(endpoint=self.folder()))
+            self.assertEqual(len([line for line in told if "edge.pem holds a secret" in line]), count)
+
+    def handedOver(self, count: int) -> list[int]:
+        """
+        Sockets that listen, as if systemd had handed them over.
+
+        @return: their ports.
+        """
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+        ports = [each.getsockname()[1] for each in sockets]
+        handed = ListenFDs([each.detach() for each in sockets], [str(port) for port in ports])
+        [parser] = [each for each in getPlugins(IStreamServerEndpointStringParser) if each.prefix == "systemd"]
+        self.patch(type(parser), "_sddaemon", handed)
+        return ports
+
+    @inlineCallbacks
+    def test_socketsThatWereHandedOverKeepTheSettingsOfTheirListeners(self) -> Any:
+        handed = self.handedOver(3)
+        tls = f"tls:{self.certificates}:port=443"
+        ports = self.start(
+            ListenerConfig(endpoint="tcp:80", redirect=True, socket="systemd:domain=INET:index=0"),
+            ListenerConfig(endpoint=tls, socket="systemd:domain=INET:index=1"),
+            ListenerConfig(
+                endpoint=tls, clientCa=str(self.root), clientAuth="require", socket="systemd:domain=INET:index=2"
+            ),
+        )
+        self.assertEqual(ports, handed)
+        self.assertEqual(self.edge.url, f"https://localhost:{ports[1]}")
+        heard = yield deferToThread(ask, ports[0])
+        self.assertTrue(heard.startswith(b"HTTP/1.1 308 "), heard)
+        self.assertIn(b"https://nobody.localhost:%d/x" % ports[1], heard)
+        heard = yield deferToThread(ask, ports[1], secure=self.client)
+        self.assertTrue(heard.startswith(b"HTTP/1.1 404 "), heard)
+        heard = yield deferToThread(ask, ports[1])
+        self.assertFalse(heard.startswith(b"HTTP"), heard)
+        with self.assertRaises((ssl.SSLError, ConnectionError)):
+            heard = yield deferToThread(ask, ports[2], secure=self.client)
+            self.assertEqual(heard, b"")
+            raise ConnectionError("closed without an answer")
+
+    @inlineCallbacks
+    def test_aSocketThatWasHandedOverTakesTheProxyProtocol(self) -> Any:
+        self.handedOver(2)
+        ports = self.start(
+            ListenerConfig(endpoint=f"haproxy:tls:{self.certificates}", socket="systemd:domain=INET:index=0"),
+            ListenerConfig(endpoint="haproxy:tcp:80", socket="systemd:domain=INET:index=1"),
+        )
+        told = b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"
+        for port, secure in zip(ports, (self.client, None), strict=True):
+            heard = yield deferToThread(ask, port, secure=secure, first=told)
+            self.assertTrue(heard.startswith(b"HTTP/1.1 404 "), heard)
+
+    def test_anEndpointThatDoesMoreThanListenTakesNoSocket(self) -> None:
+        listener = ListenerConfig(endpoint="ssl:443:privateKey=a.pem", socket="systemd:domain=INET:index=0")
+        error = self.assertRaises(ConfigurationError, makeListener, reactor, listener)
+        self.assertIn("cannot use a socket that systemd hands over", str(error))
 
     def test_colonsInFolders(self) -> None:
         self.assertEqual(splitOptions(r"C\:/certs:port=1:interface=\:\:"), ("C:/certs", {"port": "1", "interface": "::"}))

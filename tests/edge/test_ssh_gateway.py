@@ -319,14 +319,14 @@ class SSHDoorStrangerTests(SSHDoorCase):
             def setService(service: Any) -> None:
                 begin(service)
                 if hasattr(service, "banner"):
-                    service.banner("authorized use only")
+                    service.banner("authorized use only\x1b[2J\r\nsecond line\x9b")
 
             protocol.setService = setService
             return protocol
 
         self.device = greeting
         self.assertEqual(self.tries(self.KNOWN)[2], ())
-        self.assertEqual(self.tries(self.KNOWN, b"lovelace")[2], ("authorized use only",))
+        self.assertEqual(self.tries(self.KNOWN, b"lovelace")[2], ("authorized use only\\x1b[2J\nsecond line\\x9b",))
 
     def test_keysSayNoMore(self) -> None:
         """

@@ -158,6 +158,49 @@ class TokenTests(Commands):
         self.assertRegex(listed, r"(?m)^[0-9a-f]{8}  laptop  http:laptop-\*  yes    20\d\d-\d\d-\d\dT[0-9:]{8}Z$")
         self.assertNotIn(token[12:], listed)
 
+    def test_aTokenMayGoIntoANewFileForItsUserAlone(self) -> None:
+        path = self.home / "laptop.token"
+        before = os.umask(0)
+        self.addCleanup(os.umask, before)
+        done = self.tunnelstack("token", "new", "laptop", "--out", str(path))
+        self.assertEqual((done.returncode, done.stdout), (0, ""), done.stderr)
+        self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600)
+        token = path.read_text()
+        self.assertRegex(token, r"\Ats_[0-9a-f]{8}_[0-9A-Za-z_-]{43}\n\Z")
+        self.assertNotIn(token[12:].strip(), done.stderr)
+        self.assertIn(str(path), done.stderr)
+
+    def test_noFileIsOverwrittenAndNoTokenKeptThen(self) -> None:
+        path, link = self.home / "laptop.token", self.home / "link"
+        path.write_text("something else")
+        link.symlink_to(self.home / "elsewhere")
+        for out in (path, link, self.home / "missing" / "laptop.token", self.home):
+            done = self.tunnelstack("token", "new", "laptop", "--out", str(out))
+            self.assertEqual((done.returncode, done.stdout), (78, ""), done.stderr)
+            self.assertIn(str(out), done.stderr)
+        self.assertEqual(path.read_text(), "something else")
+        self.assertFalse((self.home / "elsewhere").exists())
+        self.assertEqual(len(self.good("token", "list").splitlines()), 1)
+
+    def test_aTokenThatCannotBeKeptLeavesNoFile(self) -> None:
+        (self.home / "file").write_text("")
+        path = self.home / "laptop.token"
+        done = self.tunnelstack("token", "new", "a", "--out", str(path), STATE_DIRECTORY=str(self.home / "file" / "state"))
+        self.assertEqual(done.returncode, 78, done.stderr)
+        self.assertFalse(path.exists())
+
+    def test_aFileThatOthersCanReadIsReported(self) -> None:
+        for mode, told in ((0o644, True), (0o600, False)):
+            path = self.home / f"{mode:o}"
+            path.touch()
+            path.chmod(mode)
+            with open(path, "w") as out:
+                done = subprocess.run(
+                    [BIN / "tunnelstack", "token", "new", "a"], env=self.environ, cwd=self.home, stdout=out,
+                    stderr=subprocess.PIPE, text=True, timeout=60, check=True,
+                )
+            self.assertEqual("can be read by other users" in done.stderr, told, done.stderr)
+
     def test_revokedByNameOrIdentifier(self) -> None:
         first, second, third = (
             self.good("token", "new", name, "--allow", "http:*").split("_")[1] for name in ("a", "a", "b")
@@ -194,6 +237,7 @@ class TokenTests(Commands):
         for code, *arguments in (
             (64,), (64, "make"), (64, "new"), (64, "new", "Two Words"), (64, "new", "a", "--allow", "everything"),
             (64, "new", "a", "--expires-in", "soon"), (64, "list", "all"), (64, "revoke"), (64, "revoke", "a", "--share"),
+            (64, "list", "--out", "x"),
         ):  # fmt: skip
             self.assertEqual(self.tunnelstack("token", *map(str, arguments)).returncode, code, arguments)
         (self.home / "file").write_text("")

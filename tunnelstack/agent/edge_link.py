@@ -16,10 +16,15 @@ from tunnelstack.agent.publications import Publications
 from tunnelstack.agent.uplink import Uplink
 from tunnelstack.control.config.records import AgentConfig, EdgeAddress
 from tunnelstack.control.process.exit_status import CredentialRefused, TemporaryFailure, WrongProtocol
+from tunnelstack.control.secret_files import TokenFile
 from tunnelstack.dialect.native.agent import NativeDialler, NativeLink, NotAnEdge, TokenRefused
 from tunnelstack.dialect.native.protocol import NAME
 from tunnelstack.transport.tls import errorText
+from tunnelstack.wire.printable_text import printable
 from tunnelstack.wire.yamux.limits import SessionLimits
+
+REASON = 256
+"""Characters of an edge's reason that are shown."""
 
 
 class EdgeLink:
@@ -59,7 +64,7 @@ class EdgeLink:
         self._linked = linked
         self._lastFailure: type | None = None        # while it is down
         dialler = NativeDialler(
-            reactor, address.url, address.token, handlers, instance=config.instance,
+            reactor, address.url, TokenFile(address.tokenFile, address.token), handlers, instance=config.instance,
             version=f"tunnelstack/{version('tunnelstack')}", endpoint=makeEdgeEndpoint(reactor, address).endpoint,
             limits=SessionLimits(keepalive=config.pingSeconds, keepalive_timeout=config.pingTimeoutSeconds),
         )
@@ -136,7 +141,7 @@ class EdgeLink:
     # What the edge tells
 
     def _eventReceived(self, event: str, members: Mapping[str, Any]) -> None:
-        reason, code = str(members.get("reason", ""))[:256], members.get("code")
+        reason, code = printable(str(members.get("reason", "")), REASON), members.get("code")
         if event == "drain":
             self.log.info("{edge} is about to stop", status="session", edge=self._displayName)
         elif event == "ended" and code == "replaced":
@@ -146,7 +151,12 @@ class EdgeLink:
                 )
             )
         elif event == "ended":
-            self.log.warn("{edge} ends the session: {reason}", edge=self._displayName, reason=reason, code=str(code))
+            self.log.warn(
+                "{edge} ends the session: {reason}",
+                edge=self._displayName,
+                reason=reason,
+                code=printable(str(code), 64),
+            )
         elif event == "withdrawn":
             self._serviceWithdrawn(members.get("service"), reason)
 

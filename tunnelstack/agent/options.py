@@ -24,7 +24,7 @@ from tunnelstack.agent.target import Target
 from tunnelstack.control.access_log import accessLog
 from tunnelstack.control.config.proxy_env import proxyFor
 from tunnelstack.control.config.records import EMBEDDED, AgentConfig, DeviceConfig, ServiceConfig
-from tunnelstack.control.config.sources import CONFIG, Sources, readToken
+from tunnelstack.control.config.sources import CONFIG, Sources, isConfidential, readToken
 from tunnelstack.control.options import BaseOptions, parsePort, parseSeconds
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
 from tunnelstack.control.process.systemd import Notifier
@@ -52,6 +52,7 @@ Options                        Environment               Default
       --dev                                                           the edge that was started here with --dev
   -e, --edge URL               TUNNELSTACK_EDGE          that one     http(s)://host[:port]
       --token-file FILE        TUNNELSTACK_TOKEN_FILE                 (or the token itself in TUNNELSTACK_TOKEN)
+      --insecure                                                      let the token go to another machine by http:
   -n, --name NAME              TUNNELSTACK_NAME          host's name  the name to publish under
       --remote-port N                                    edge's pick  tcp: the port of the edge
       --rewrite-host HOST                                visitor's    http: the Host that the local server sees
@@ -74,6 +75,11 @@ log = Logger()
 HOST_KEYS, DEVICE_KEY = "ssh_server_keys", "device.pem"
 """In the state folder."""
 
+PLAIN_DEVICE = (
+    "the device's credentials for {url} would cross the network unencrypted, where others can read them: use an https: URL, or "
+    "allow it with insecure = true in [[shellhub]]"
+)
+
 SERVICES = ("http", "tcp", "serve", "ssh")
 TAKES = {"start": ("no target", (0,)), "serve": ("one folder", (1,)), "ssh": ("at most one target", (0, 1))}
 SSHD = "22"
@@ -86,7 +92,10 @@ class Options(BaseOptions):
     """
 
     helpText = HELP
-    optFlags = [["dev", None, "the edge that was started here with --dev"]]
+    optFlags = [
+        ["dev", None, "the edge that was started here with --dev"],
+        ["insecure", None, "let the token go to another machine by http:"],
+    ]
     optParameters = [
         ["edge", "e", None, "URL of the edge"],
         ["token-file", None, None, "a file that holds the token"],
@@ -159,7 +168,7 @@ class Options(BaseOptions):
         for service in services:
             checkServiceTarget(service)
         edges = () if not services else sources.edges(
-            self["edge"] or "", self["token-file"] or "", dev=bool(self["dev"]), agent=agent)
+            self["edge"] or "", self["token-file"] or "", dev=bool(self["dev"]), insecure=bool(self["insecure"]), agent=agent)
         services = tuple(map(self._withKeys, services))
         devices = () if self._service else tuple(self._device(device) for device in agent.devices)
         giveUpSeconds = self["give-up-after"] or self._environ.get("TUNNELSTACK_GIVE_UP_AFTER")
@@ -189,6 +198,8 @@ class Options(BaseOptions):
         """
         if device.ssh not in ("", EMBEDDED):
             Target(device.ssh)
+        if not (device.insecure or isConfidential(device.url, device.proxy)):
+            raise ConfigurationError(PLAIN_DEVICE.format(url=device.url))
         return evolve(
             device, deviceKeyFile=self._stateFile(device.deviceKeyFile, DEVICE_KEY),
             hostKeysFile=self._stateFile(device.hostKeysFile, HOST_KEYS),

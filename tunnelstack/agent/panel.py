@@ -9,11 +9,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import IO, Any
 
-from twisted.logger import ILogObserver, LogLevel, eventAsText, formatEvent
+from twisted.logger import ILogObserver, LogLevel
 from zope.interface import implementer
 
 from tunnelstack.control.access_log import AccessRecord
-from tunnelstack.control.process.status_log import COLUMN, LEVEL_NAMES, isStatus
+from tunnelstack.control.process.status_log import COLUMN, LEVEL_NAMES, isStatus, oneLine, withTraceback
+from tunnelstack.wire.printable_text import LINE, printable
 
 REQUESTS = 6
 """Requests that are shown."""
@@ -63,9 +64,9 @@ class Panel:
         """
         if not isStatus(event):
             if event["log_level"] in LEVEL_NAMES:
-                self._appendMessage(LEVEL_NAMES[event["log_level"]], eventAsText(event, includeTimestamp=False))
+                self._appendMessage(LEVEL_NAMES[event["log_level"]], withTraceback(event))
             return
-        text = formatEvent(event)
+        text = oneLine(event)
         if "edge" in event and (event.get("status") == "session" or "session with" in event["log_format"]):
             good = event["log_level"] is LogLevel.info
             self._sessions[str(event["edge"])] = (text, "good" if good else "bad")
@@ -92,7 +93,7 @@ class Panel:
         self._scheduleDraw()
 
     def _appendMessage(self, word: str, text: str) -> None:
-        self._above += [f"{word:<{COLUMN - 1}} {line}" for line in text.splitlines()[:40]]
+        self._above += f"{word:<{COLUMN - 1}} {text}".split("\n")[:40]
         self._scheduleDraw()
 
     def _scheduleDraw(self) -> None:
@@ -109,7 +110,7 @@ class Panel:
         lines = self._lines()
         above, self._above = self._above, []
         up = f"\x1b[{self._drawn}A\r\x1b[J" if self._drawn else ""
-        self._write(up + "".join(f"{_printable(line)}\n" for line in above) + "".join(f"{line}\n" for line in lines))
+        self._write(up + "".join(f"{printable(line, LINE)}\n" for line in above) + "".join(f"{line}\n" for line in lines))
         self._drawn = len(lines)
 
     def _lines(self) -> list[str]:
@@ -123,18 +124,11 @@ class Panel:
 
     def _request(self, access: AccessRecord, width: int) -> str:
         end = f"  {access.status or '---'}  {access.seconds * 1000:8.1f} ms"
-        what = _printable(f"{access.service:<{COLUMN - 1}} {access.method:<6} {access.target}")
+        what = printable(f"{access.service:<{COLUMN - 1}} {access.method:<6} {access.target}")
         room = max(0, width - len(end))
         return self._line(what[:room].ljust(min(room, 60)) + end, "bad" if access.status >= 500 else "dim", width)
 
     def _line(self, text: str, mark: str, width: int) -> str:
         marks = self._colours
-        cut = _printable(text)[:width]
+        cut = printable(text, LINE)[:width]
         return f"{marks[mark]}{cut}{marks['']}" if mark else cut
-
-
-def _printable(text: str) -> str:
-    """
-    Text without anything that a terminal would obey: strangers choose what is requested.
-    """
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

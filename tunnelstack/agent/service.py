@@ -25,6 +25,7 @@ from tunnelstack.agent.uplink import Uplink
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.config.reload import difference
 from tunnelstack.control.process.exit_status import FatalError
+from tunnelstack.control.secret_files import warnOfExposed
 from tunnelstack.dialect.native.agent import (
     DiallingServiceStreams,
     NativeLink,
@@ -193,6 +194,7 @@ class AgentService(MultiService):
         Publish what the configuration says, and dial.
         """
         super().startService()
+        warnOfExposed(self.log, secretsOf(self.config))
         self._configured.update(self.config.services, self.requestObserver)
         self._exitPolicy.start()
         for edge in self._edges:
@@ -232,6 +234,7 @@ class AgentService(MultiService):
         before, after = self.config, found.config
         self._configured.update(after.services, self.requestObserver)
         self.config = after
+        warnOfExposed(self.log, secretsOf(after))
         if after.targets != before.targets:
             self._handle(TCP, self._makeTargetStreams(after))
         for uplink in self._uplinks():
@@ -265,3 +268,14 @@ class AgentService(MultiService):
         for linked in waiting:
             linked.errback(why)
         return why
+
+
+def secretsOf(config: AgentConfig) -> list[str]:
+    """
+    The files of a configuration that hold a token or a private key.
+    """
+    edges = [path for edge in config.edges for path in (edge.tokenFile, edge.keyFile or edge.certificateFile)]
+    devices = [
+        path for device in config.devices for path in (device.deviceKeyFile, device.installKeyFile, device.hostKeysFile)
+    ]
+    return edges + devices + [service.hostKeysFile for service in config.services]

@@ -22,6 +22,7 @@ from tunnelstack.control.config.sources import Sources
 from tunnelstack.control.config.state_dir import ADMIN_SOCKET, socketPath
 from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import STOPPED, FatalError
+from tunnelstack.wire.printable_text import LINE, printable
 
 HELP = """
 Usage: tunnelstack status|agents|routes|streams [--json] [--admin PATH|URL]
@@ -91,8 +92,15 @@ def main(options: Options) -> int:
     @return: the exit code.
     """
     said = adminRequest("GET", f"/{options.command}", adminAddress(options["admin"]))
-    sys.stdout.write(json.dumps(said, indent=2) + "\n" if options["json"] else FORMATTERS[options.command](said))
+    sys.stdout.write(asJSON(said) if options["json"] else FORMATTERS[options.command](said))
     return STOPPED
+
+
+def asJSON(said: Any) -> str:
+    """
+    An answer for programs: ASCII without control characters but line feeds, so that a terminal can show it, too.
+    """
+    return json.dumps(said, indent=2).replace("\x7f", "\\u007f") + "\n"
 
 
 def adminAddress(given: str | None, environ: Mapping[str, str] = os.environ) -> str:
@@ -121,7 +129,7 @@ def adminRequest(method: str, path: str, at: str, said: Any = None) -> Any:
     finally:
         connection.close()
     if response.status != 200 and not (response.status == 503 and "error" not in answer):
-        raise AdminRequestFailed(str(answer.get("error", response.status)), response.status)
+        raise AdminRequestFailed(printable(str(answer.get("error", response.status))), response.status)
     return answer
 
 
@@ -165,9 +173,9 @@ Row = Sequence[object]
 
 def formatTable(heads: Row, rows: Iterable[Row]) -> str:
     """
-    Rows under their heads, in columns.
+    Rows under their heads, in columns; each cell is one line of visible characters.
     """
-    cells = [[str(cell) for cell in row] for row in (heads, *rows)]
+    cells = [[printable(str(cell)) for cell in row] for row in (heads, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in cells
@@ -211,7 +219,7 @@ def _status(said: Any) -> str:
         ("visitors", said["visitors"]),
         ("traffic", f"{formatOctets(said['octets_in'])} from agents, {formatOctets(said['octets_out'])} to them"),
     ]
-    return "".join(f"{name:<10} {value}\n" for name, value in rows)
+    return "".join(f"{name:<10} {printable(str(value), LINE)}\n" for name, value in rows)
 
 
 def _agents(said: Any) -> str:

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory
 from twisted.internet.stdio import StandardIO
-from twisted.logger import ILogObserver, LogLevel, formatEvent, globalLogBeginner
+from twisted.logger import ILogObserver, LogLevel, globalLogBeginner
 from twisted.python import usage
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -23,8 +23,10 @@ from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.config.sources import Sources
 from tunnelstack.control.options import BaseOptions, parseSeconds
 from tunnelstack.control.process.exit_status import INTERNAL_ERROR, STOPPED, FatalError, GaveUp, exitCode
+from tunnelstack.control.process.status_log import oneLine
 from tunnelstack.errors import TunnelError
 from tunnelstack.stream.splice import Splice
+from tunnelstack.wire.printable_text import LINE, printable, printable_lines
 
 HELP = """
 Usage: tunnelstack connect NAME [options]
@@ -43,6 +45,7 @@ Options                        Environment               Default
       --dev                                              the edge that was started here with --dev
   -e, --edge URL               TUNNELSTACK_EDGE          that one
       --token-file FILE        TUNNELSTACK_TOKEN_FILE    (or the token itself in TUNNELSTACK_TOKEN)
+      --insecure                                         let the token go to another machine by http:
   -c, --config FILE            TUNNELSTACK_CONFIG        an agent's file
       --give-up-after SECONDS                            30
       --version, --help
@@ -59,7 +62,10 @@ class Options(BaseOptions):
     """
 
     helpText = HELP
-    optFlags = [["dev", None, "the edge that was started here with --dev"]]
+    optFlags = [
+        ["dev", None, "the edge that was started here with --dev"],
+        ["insecure", None, "let the token go to another machine by http:"],
+    ]
     optParameters = [
         ["purpose", None, "", "ssh, tcp:HOST:PORT, or a stream protocol's name"],
         ["edge", "e", "", "URL of the edge"],
@@ -92,7 +98,9 @@ class Options(BaseOptions):
         sources = Sources(self._environ)
         agent = AgentConfig() if self["dev"] and not self["config"] else sources.readAgentFile(self["config"])
         self.config = AgentConfig(
-            edges=sources.edges(self["edge"], self["token-file"], dev=bool(self["dev"]), agent=agent),
+            edges=sources.edges(
+                self["edge"], self["token-file"], dev=bool(self["dev"]), insecure=bool(self["insecure"]), agent=agent
+            ),
             giveUpAfterSeconds=parseSeconds(self["give-up-after"], "give-up-after"), drainSeconds=1.0,
         )
 
@@ -132,7 +140,7 @@ class WarningObserver:
         As in C{ILogObserver}.
         """
         if event["log_level"] >= LogLevel.warn:
-            sys.stderr.write(f"tunnelstack: {formatEvent(event)}\n")
+            sys.stderr.write(f"tunnelstack: {oneLine(event)}\n")
 
 
 class StreamConnection:
@@ -177,11 +185,11 @@ class StreamConnection:
 
     def _fail(self, error: Any) -> None:
         if not self._stopping:
-            sys.stderr.write(f"tunnelstack: {error}\n")
+            sys.stderr.write(f"tunnelstack: {printable(str(error), LINE)}\n")
             self._stop(exitCode(error))
 
     def _unexpectedError(self, failure: Failure) -> None:
-        sys.stderr.write(failure.getTraceback())
+        sys.stderr.write(printable_lines(failure.getTraceback()) + "\n")
         self._stop(INTERNAL_ERROR)
 
     def _stop(self, code: int) -> None:

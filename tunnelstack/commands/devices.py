@@ -4,15 +4,15 @@ C{tunnelstack devices}: the devices that have made themselves known to a running
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
 from twisted.python import usage
 
-from tunnelstack.commands.admin_client import adminAddress, adminRequest, formatTable
+from tunnelstack.commands.admin_client import adminAddress, adminRequest, asJSON, formatTable
 from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import STOPPED
+from tunnelstack.wire.printable_text import printable
 
 HELP = """
 Usage: tunnelstack devices [list|accept NAME|reject NAME] [--json] [--admin PATH|URL]
@@ -67,8 +67,8 @@ def main(options: Options) -> int:
         text = formatDevices(said["devices"])
     else:
         said = adminRequest("POST", f"/devices/{options.action}", at, {"device": options.device})
-        text = f"{said['device']['device']} is {said['device']['status']}\n"
-    sys.stdout.write(json.dumps(said, indent=2) + "\n" if options["json"] else text)
+        text = printable(f"{said['device']['device']} is {said['device']['status']}") + "\n"
+    sys.stdout.write(asJSON(said) if options["json"] else text)
     return STOPPED
 
 

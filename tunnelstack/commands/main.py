@@ -17,8 +17,9 @@ from twisted.python import usage
 from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import STOPPED, USAGE, exitCode
 from tunnelstack.control.process.status_log import makeObservers
-from tunnelstack.errors import TunnelError
+from tunnelstack.errors import ConfigurationError, TunnelError
 from tunnelstack.reactor import choice
+from tunnelstack.wire.printable_text import LINE, printable, printable_lines
 
 HELP = """
 Usage: tunnelstack COMMAND ...
@@ -27,7 +28,7 @@ What goes with tunnel-edge and tunnel-agent.
 
   tunnelstack demo
         an edge, an agent and a small site behind it, at http://demo.localhost:8080/, until Ctrl-C
-  tunnelstack token new laptop --allow 'http:laptop-*' > laptop.token
+  tunnelstack token new laptop --allow 'http:laptop-*' --out laptop.token
         a credential that allows an agent this and nothing else
   tunnelstack status
         what the edge that runs here is doing
@@ -150,11 +151,21 @@ def _reportErrors(program: str, run: Callable[[], int], asked: str = "") -> int:
     try:
         return run()
     except TunnelError as wrong:
-        sentence, code = str(wrong), exitCode(wrong)
+        sentence, code = _shown(wrong), exitCode(wrong)
     except usage.UsageError as wrong:
-        sentence, code = str(wrong), USAGE
+        sentence, code = _shown(wrong), USAGE
     except KeyboardInterrupt:
         return STOPPED
     more = f"\n{asked or program} --help says how it is used." if code == USAGE else ""
     print(f"{program}: {sentence}{more}", file=sys.stderr)  # noqa: T201
     return code
+
+
+def _shown(wrong: Exception) -> str:
+    """
+    The message of an error.  A peer may have a part in all of them but those of files and command lines, which alone may need
+    several lines.
+    """
+    if isinstance(wrong, (ConfigurationError, usage.UsageError)):
+        return printable_lines(str(wrong))
+    return printable(str(wrong), LINE)

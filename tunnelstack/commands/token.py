@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from typing import IO
 
 from twisted.python import usage
 
@@ -19,7 +22,7 @@ from tunnelstack.commands.admin_client import (
     adminRequest,
     formatTable,
 )
-from tunnelstack.control.auth.token_store import TokenStore, formatTime
+from tunnelstack.control.auth.token_store import TokenStore
 from tunnelstack.control.auth.tokens import newToken
 from tunnelstack.control.config.records import NEVER, TokenRecord
 from tunnelstack.control.config.sources import Sources
@@ -32,8 +35,8 @@ Usage: tunnelstack token new NAME --allow RIGHT ... | token list | token revoke 
 
 The credentials of agents, kept as hashes in the state folder.  A running edge takes part at once.
 
-  tunnelstack token new laptop --allow 'http:laptop-*' --allow tcp:20000-20010 > laptop.token
-        a token for the agent "laptop"; it is shown this once
+  tunnelstack token new laptop --allow 'http:laptop-*' --allow tcp:20000-20010 --out laptop.token
+        a token for the agent "laptop", in a file for its user alone; without --out it is printed, this once
   tunnelstack token new ci --allow http:preview-* --share --expires-in 12h
         for several processes at a time, and for half a day
   tunnelstack token revoke laptop
@@ -45,6 +48,7 @@ Options                 Environment        Default
   -a, --allow RIGHT                        nothing      may be repeated
       --share                                           several processes may hold a name together, in turns
       --expires-in TIME                    never        such as 90d, 12h, 30m
+  -o, --out FILE                           printed      a new file, mode 0600, that will hold the token
       --admin PATH      TUNNELSTACK_ADMIN  admin.sock   the socket of the running edge
       --version, --help
 
@@ -70,7 +74,9 @@ class Options(BaseOptions):
 
     helpText = HELP
     optFlags = [["share", None, "several processes"]]
-    optParameters = [["expires-in", None, None, "a time"], ["admin", None, None, "the socket"]]
+    optParameters = [
+        ["expires-in", None, None, "a time"], ["out", "o", None, "a new file"], ["admin", None, None, "the socket"],
+    ]  # fmt: skip
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,8 +100,8 @@ class Options(BaseOptions):
             raise usage.UsageError(f"say new, list or revoke{f', not {action!r}' if action else ''}")
         if len(arguments) != (2 if takes[action] else 1):
             raise usage.UsageError(f"token {action} takes {takes[action] or 'nothing more'}")
-        if action != "new" and (self["allow"] or self["share"] or self["expires-in"]):
-            raise usage.UsageError(f"--allow, --share and --expires-in are for token new, not for token {action}")
+        if action != "new" and (self["allow"] or self["share"] or self["expires-in"] or self["out"]):
+            raise usage.UsageError(f"--allow, --share, --expires-in and --out are for token new, not for token {action}")
         self.action, self.which = action, arguments[-1]
 
 
@@ -117,24 +123,71 @@ def _new(options: Options, store: TokenStore) -> None:
         )
     except ConfigurationError as wrong:
         raise usage.UsageError(str(wrong)) from None
-    store.add(record)
+    with _output(options["out"]) as output:
+        store.add(record)
+        print(new.token, file=output, flush=True)
     running = _notifyEdge(options)
-    print(new.token)  # noqa: T201
-    _note(f"token {new.id} of agent {record.name}, kept in {store.path}; it is not shown again")
+    _note(f"token {new.id} of agent {record.name}, its hash kept in {store.path}; {_whereabouts(options['out'])}")
     if not record.allow:
         _note("it allows nothing: say --allow http:NAME, for example")
     _note("the running edge knows it" if running else "no edge runs here; the next one that is started knows it")
 
 
+@contextmanager
+def _output(path: str | None) -> Iterator[IO[str]]:
+    """
+    Where a new token is written: standard output, or a file of this name, which is removed again if the token is not kept.
+
+    @raise ConfigurationError: it exists, or cannot be made or written.
+    """
+    if not path:
+        yield sys.stdout
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise ConfigurationError(f"{path} exists already, and is not overwritten: name another file with --out") from None
+    except OSError as unwritable:
+        raise ConfigurationError(f"{path} cannot be written: {unwritable.strerror}") from None
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            yield file
+    except BaseException as failed:
+        os.unlink(path)
+        if isinstance(failed, OSError):
+            raise ConfigurationError(f"{path} cannot be written: {failed.strerror}") from None
+        raise
+
+
+def _whereabouts(path: str | None) -> str:
+    """
+    Where the token itself is now, with a warning if other users can read it there.
+    """
+    if path:
+        return f"it is in {path}"
+    with suppress(OSError, ValueError):
+        mode = os.fstat(sys.stdout.fileno()).st_mode
+        if stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH):
+            return "the file that it was written to can be read by other users: use --out, or chmod 600"
+    return "it is not shown again"
+
+
 def _list(options: Options, store: TokenStore) -> None:
+    now = datetime.now(UTC)
     rows = [
         (
             record.id, record.name, " ".join(record.allow) or "nothing", "yes" if record.share else "",
-            "never" if record.expires == NEVER else formatTime(record.expires),
+            _expiry(record.expires, now),
         )
         for record in store.read()
     ]
     sys.stdout.write(formatTable(("ID", "AGENT", "ALLOW", "SHARE", "EXPIRES"), rows))
+
+
+def _expiry(expires: datetime, now: datetime) -> str:
+    if expires == NEVER:
+        return "never"
+    return moment(expires) if expires > now else f"expired since {moment(expires)}"
 
 
 def _revoke(options: Options, store: TokenStore) -> None:

@@ -12,6 +12,7 @@ from json.encoder import encode_basestring_ascii as quoted
 from typing import IO, Any, Protocol
 
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.wire.printable_text import LINE, printable
 
 FLUSH_SECONDS = 0.2
 """Seconds that a line may wait."""
@@ -54,18 +55,19 @@ def formatJSON(access: AccessRecord, now: float) -> str:
         f'"method": {quoted(access.method)}, "host": {quoted(access.host)}, "target": {quoted(access.target)}, '
         f'"status": {access.status}, "octets": {access.octets}, "seconds": {access.seconds:.6f}, '
         f'"service": {quoted(access.service)}, "visitor": {quoted(access.visitor)}{failed}}}\n'
-    )
+    ).replace("\x7f", "\\u007f")
 
 
 def formatText(access: AccessRecord, now: float) -> str:
     """
-    A request as people read it; what a stranger chose is shown without control characters.
+    A request as people read it: one line of visible characters.
     """
     where = quoted(access.host + access.target)[1:-1]
-    return (
+    line = (
         f"{'access':<9} {access.status} {quoted(access.method)[1:-1]} {where}   {access.octets} octets, "
-        f"{access.seconds * 1000:.1f} ms, for {access.visitor or 'somebody'} (request {access.trace})\n"
+        f"{access.seconds * 1000:.1f} ms, for {access.visitor or 'somebody'} (request {access.trace})"
     )
+    return printable(line, LINE) + "\n"
 
 
 class AccessLog:

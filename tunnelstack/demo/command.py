@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from tunnelstack.control.config.records import DEV_PORT
 from tunnelstack.control.options import BaseOptions, parsePort
 from tunnelstack.control.process.exit_status import STOPPED
+from tunnelstack.wire.printable_text import LINE, printable
 
 HELP = """
 Usage: tunnelstack demo [--port N]
@@ -197,7 +198,7 @@ class Demo:
         if part.name == "site":
             self._agent(rest)
             return
-        self.printLine(f"{part.name:<6} {line}")
+        self.printLine(f"{part.name:<6} {printable(line, LINE)}")
         if part.name == "edge" and word == "edge":
             DemoProcess(self, "site", SITE).start()
         elif part.name == "agent" and word == NAME:

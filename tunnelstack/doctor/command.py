@@ -23,6 +23,7 @@ from tunnelstack.control.config.sources import Sources
 from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import STOPPED
 from tunnelstack.doctor.checks import EdgeDiagnosis, Finding
+from tunnelstack.wire.printable_text import printable
 
 HELP = """
 Usage: tunnelstack doctor [--json] [options]
@@ -41,6 +42,7 @@ Options                 Environment              Default
       --dev                                                 the edge that was started here with --dev
   -e, --edge URL        TUNNELSTACK_EDGE         that one
       --token-file FILE TUNNELSTACK_TOKEN_FILE              (or the token itself in TUNNELSTACK_TOKEN)
+      --insecure                                            let the token go to another machine by http:
   -c, --config FILE     TUNNELSTACK_CONFIG                  an agent's file
       --version, --help
 
@@ -54,7 +56,10 @@ class Options(BaseOptions):
     """
 
     helpText = HELP
-    optFlags = [["json", "j", "one JSON object"], ["dev", None, "the edge that was started here with --dev"]]
+    optFlags = [
+        ["json", "j", "one JSON object"], ["dev", None, "the edge that was started here with --dev"],
+        ["insecure", None, "let the token go to another machine by http:"],
+    ]  # fmt: skip
     optParameters = [
         ["edge", "e", "", "URL of the edge"],
         ["token-file", None, "", "a file that holds the token"],
@@ -87,7 +92,7 @@ def formatText(edge: EdgeAddress, findings: list[Finding]) -> str:
     lines = [f"{'edge':<9} {edge.url}"]
     words = {True: "good", False: "WRONG", None: "-"}
     for finding in findings:
-        lines.append(f"{finding.check:<9} {words[finding.good]:<6} {finding.says}")
+        lines.append(f"{finding.check:<9} {words[finding.good]:<6} {printable(finding.says)}")
         if finding.remedy:
             lines.append(f"{'':<9} {'':<6} {finding.remedy}")
     return "\n".join(lines) + "\n"
@@ -99,7 +104,8 @@ def formatJSON(edge: EdgeAddress, findings: list[Finding]) -> str:
     """
     checks = [asdict(finding, filter=lambda attribute, value: attribute.name != "code") for finding in findings]
     good = all(finding.good for finding in findings)
-    return json.dumps({"edge": edge.url, "good": good, "checks": checks}, indent=2) + "\n"
+    said = json.dumps({"edge": edge.url, "good": good, "checks": checks}, indent=2) + "\n"
+    return said.replace("\x7f", "\\u007f")
 
 
 def main(options: Options, environ: Mapping[str, str] = os.environ) -> int:
@@ -108,7 +114,9 @@ def main(options: Options, environ: Mapping[str, str] = os.environ) -> int:
     """
     sources = Sources(environ)
     agent = AgentConfig() if options["dev"] and not options["config"] else sources.readAgentFile(options["config"])
-    edge = sources.edges(options["edge"], options["token-file"], dev=bool(options["dev"]), agent=agent)[0]
+    edge = sources.edges(
+        options["edge"], options["token-file"], dev=bool(options["dev"]), insecure=bool(options["insecure"]), agent=agent
+    )[0]
     from twisted.internet import reactor
 
     diagnosis = EdgeDiagnosis(reactor, edge, resolve)

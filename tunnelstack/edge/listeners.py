@@ -38,6 +38,7 @@ class EdgeListener:
     @ivar secure: visitors come by TLS.
     @ivar proxied: their addresses are what a proxy in front says.
     @ivar redirect: they are sent to where it is secure.
+    @ivar certificates: the folder whose certificates are shown, if there is one.
     """
 
     text: str
@@ -45,6 +46,7 @@ class EdgeListener:
     secure: bool = False
     proxied: bool = False
     redirect: bool = False
+    certificates: CertificateFolder | None = None
 
 
 UNKNOWN_LISTENER = EdgeListener(text="", endpoint=None)
@@ -65,14 +67,22 @@ def makeListener(reactor: Any, listener: ListenerConfig) -> EdgeListener:
         raise ConfigurationError(f"{text!r} cannot ask clients for certificates: client_auth needs tls:FOLDER")
     if listener.redirect and secure:
         raise ConfigurationError(f"{text!r} is secure already: redirect is for plain HTTP")
+    certificates: CertificateFolder | None = None
     try:
         if inner.startswith(FOLDER):
-            endpoint = _folderEndpoint(reactor, inner, listener, proxied)
+            certificates, endpoint = _folderEndpoint(reactor, inner, listener, proxied)
         else:
-            endpoint = endpointOf(reactor, PROXY_PREFIX * proxied + withBacklog(inner))
+            if listener.socket:
+                endpoint = _handedOver(reactor, listener)
+                endpoint = proxiedEndpoint(endpoint) if proxied else endpoint
+            else:
+                endpoint = endpointOf(reactor, PROXY_PREFIX * proxied + withBacklog(inner))
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise ConfigurationError(f"{text!r} is no endpoint to listen on: {error}") from None
-    return EdgeListener(text=text, endpoint=endpoint, secure=secure, proxied=proxied, redirect=listener.redirect)
+    return EdgeListener(
+        text=text, endpoint=endpoint, secure=secure, proxied=proxied, redirect=listener.redirect,
+        certificates=certificates,
+    )
 
 
 def endpointOf(reactor: Any, text: str) -> IStreamServerEndpoint:
@@ -85,7 +95,9 @@ def endpointOf(reactor: Any, text: str) -> IStreamServerEndpoint:
     return endpoint
 
 
-def _folderEndpoint(reactor: Any, text: str, listener: ListenerConfig, proxied: bool) -> IStreamServerEndpoint:
+def _folderEndpoint(
+    reactor: Any, text: str, listener: ListenerConfig, proxied: bool
+) -> tuple[CertificateFolder, IStreamServerEndpoint]:
     """
     C{tls:FOLDER[:port=443][:interface=ADDRESS][:backlog=N]}
     """
@@ -101,7 +113,24 @@ def _folderEndpoint(reactor: Any, text: str, listener: ListenerConfig, proxied: 
     interface = options.get("interface", "")
     kind = TCP6ServerEndpoint if ":" in interface else TCP4ServerEndpoint
     plain: Any = kind(reactor, port, backlog, interface)
-    return wrapServerTLS(certificates, proxiedEndpoint(plain) if proxied else plain, reactor)
+    if listener.socket:
+        plain = _handedOver(reactor, listener)
+    return certificates, wrapServerTLS(certificates, proxiedEndpoint(plain) if proxied else plain, reactor)
+
+
+def _handedOver(reactor: Any, listener: ListenerConfig) -> IStreamServerEndpoint:
+    """
+    The socket that a listener uses instead of its port.
+
+    @raise ConfigurationError: the endpoint would do more with its port than to listen.
+    """
+    inner = listener.endpoint.removeprefix(PROXY_PREFIX)
+    if not inner.startswith((FOLDER, "tcp:", "tcp6:", "unix:")):
+        raise ConfigurationError(
+            f"{listener.endpoint!r} cannot use a socket that systemd hands over: tcp:, tcp6:, unix: and tls:FOLDER can"
+        )
+    endpoint: IStreamServerEndpoint = serverFromString(reactor, listener.socket)
+    return endpoint
 
 
 def withBacklog(text: str) -> str:

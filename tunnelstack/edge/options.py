@@ -18,7 +18,14 @@ from twisted.python import usage
 from tunnelstack.control.access_log import accessLog
 from tunnelstack.control.auth.tokens import digestOf, identifierOf, newToken
 from tunnelstack.control.config.reader import parseEdge, readFile
-from tunnelstack.control.config.records import DEV_PORT, EdgeAddress, EdgeConfig, ShellHubConfig, TokenRecord
+from tunnelstack.control.config.records import (
+    DEV_PORT,
+    EdgeAddress,
+    EdgeConfig,
+    ListenerConfig,
+    ShellHubConfig,
+    TokenRecord,
+)
 from tunnelstack.control.config.sources import CONFIG, Sources
 from tunnelstack.control.options import BaseOptions, parsePort, parseSeconds
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
@@ -55,6 +62,11 @@ TUNNELSTACK_REACTOR names the reactor, as twistd --help-reactors does, where it 
 SIGTERM stops without cutting anybody off, a second one at once; SIGHUP reads the file again, and sessions stay.
 Exit codes: 0 stopped, 64 usage, 70 bug, 75 port taken, 78 configuration.
 """
+
+UNMATCHED = (
+    "the number of sockets from systemd (LISTEN_FDS: {sockets}) differs from that of listeners in the configuration "
+    "({listeners}): the sockets take the settings of listen, then of each [[listener]], in their order"
+)
 
 OWN_DESCRIPTORS = 2048
 """What is asked of the system beside one for each visitor: agents, ports, certificates, logs."""
@@ -118,9 +130,8 @@ class Options(BaseOptions):
         sources = Sources(self._environ)
         path = self["config"] or self._environ.get(CONFIG, "")
         config = parseEdge(readFile(path), path) if path else EdgeConfig()
-        listen = self._listen() or self._handedOver(config)
-        if listen:
-            config = evolve(config, listen=listen, listeners=())
+        listen = self._listen()
+        config = evolve(config, listen=listen, listeners=()) if listen else self._handedOver(config)
         domain = self["domain"] or self._environ.get("TUNNELSTACK_DOMAIN", "")
         if domain:
             config = evolve(config, domain=domain.lower().rstrip("."))
@@ -131,12 +142,32 @@ class Options(BaseOptions):
         config = evolve(config, stateDirectory=str(sources.state.folder), dev=bool(self["dev"]))
         return self._forDevelopment(config, sources) if self["dev"] else config
 
-    def _handedOver(self, config: EdgeConfig) -> tuple[str, ...]:
+    def _handedOver(self, config: EdgeConfig) -> EdgeConfig:
         """
-        The sockets that systemd listens on for us, unless the file names them itself.
+        The same with the sockets that systemd hands over, each in place of the port of one listener: those of C{listen}, then
+        those of C{[[listener]]}, in the order of the file.  A file that names such sockets itself is left as it is; where it
+        names no place to listen, all sockets are plain HTTP.
+
+        @raise ConfigurationError: there are more or fewer sockets than listeners.
         """
-        named = any(text.startswith("systemd:") for text in config.listen)
-        return () if named or self["dev"] else self._activated
+        sockets = () if self["dev"] else self._unclaimed(config)
+        listeners = [*(ListenerConfig(endpoint=text) for text in config.listen), *config.listeners]
+        if not sockets or any("systemd:" in listener.endpoint for listener in listeners):
+            return config
+        if not config.listeners and config.listen == EdgeConfig().listen:
+            return evolve(config, listen=sockets)
+        if len(sockets) != len(listeners):
+            raise ConfigurationError(UNMATCHED.format(sockets=len(sockets), listeners=len(listeners)))
+        placed = tuple(evolve(each, socket=socket) for each, socket in zip(listeners, sockets, strict=True))
+        return evolve(config, listen=(), listeners=placed)
+
+    def _unclaimed(self, config: EdgeConfig) -> tuple[str, ...]:
+        """
+        The sockets that systemd hands over, without those that the file names for SSH or for questions to the edge.
+        """
+        elsewhere = (*(config.ssh.listen if config.ssh is not None else ()), config.admin.listen)
+        claimed = {word for text in elsewhere if text.startswith("systemd:") for word in text.split(":")}
+        return tuple(text for text in self._activated if text.rpartition(":")[2] not in claimed)
 
     def _listen(self) -> tuple[str, ...]:
         """

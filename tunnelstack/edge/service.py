@@ -21,6 +21,7 @@ from tunnelstack.control.config.reload import difference
 from tunnelstack.control.process.exit_status import FatalError, TemporaryFailure
 from tunnelstack.control.process.port_owner import portOwner
 from tunnelstack.control.registry import Registry
+from tunnelstack.control.secret_files import warnOfExposed
 from tunnelstack.dialect.native.protocol import PATH
 from tunnelstack.edge.admin import AdminService
 from tunnelstack.edge.agents import Agents
@@ -38,6 +39,7 @@ from tunnelstack.edge.status import agentsOf, statusOf
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IAuthenticator
 from tunnelstack.records import Grant, HTTPDoor
+from tunnelstack.transport.certificates import CertificateFolder
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 
@@ -119,6 +121,7 @@ class EdgeService(MultiService):
             if part is not None:
                 part.setServiceParent(self)
         self._listening: list[Any] = []
+        self._folders: list[CertificateFolder] = []
         self._isListening = False
         self._scheme, self._port = "http", 0
         self._readyWaiters: list[Deferred[str]] = []
@@ -190,6 +193,8 @@ class EdgeService(MultiService):
             port = yield place.endpoint.listen(ListenerFactory(self.public, place))
             self._listening.append(port)
             self.admission.addPort(port)
+        self._folders = [place.certificates for place in places if place.certificates is not None]
+        self._warnOfExposed()
         self._setPublicAddress(places)
         self._isListening = True
         waiting, self._readyWaiters = self._readyWaiters, []
@@ -199,6 +204,17 @@ class EdgeService(MultiService):
             "ready    {url}   agents {door}", status="edge", url=self._url(self._scheme),
             door=self._url("wss" if self._scheme == "https" else "ws") + PATH.decode(),
         )
+
+    def _warnOfExposed(self) -> None:
+        """
+        Log a warning for each private key of the edge that other users can read.
+        """
+        keys = [path for folder in self._folders for path in folder.keyFiles]
+        if self.config.shellhub is not None:
+            keys.append(self.config.shellhub.keyFile)
+        if self.config.ssh is not None:
+            keys.append(self.config.ssh.hostKeysFile)
+        warnOfExposed(self.log, keys)
 
     def whenReady(self) -> Deferred[str]:
         """
@@ -270,6 +286,7 @@ class EdgeService(MultiService):
         if self.credentials is not None:
             self.credentials.configure(found.config)
         self.config = found.config
+        self._warnOfExposed()
         self.routes = routes
         self.owners.setRoutes(found.config.domain, found.config.routes)
         self.public.configure(found.config, routes)

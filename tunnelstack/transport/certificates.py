@@ -169,6 +169,13 @@ class CertificateFolder:
             elif (entry / CHAIN).exists():
                 yield entry / CHAIN, entry / KEY
 
+    @property
+    def keyFiles(self) -> list[str]:
+        """
+        The files with private keys that are there now.
+        """
+        return [str(key) for _, key in self._pairs()]
+
     def _read(self, stamp: FolderState, first: bool = False) -> None:
         self._folderState = stamp
         before, loaded = self.loaded, {}

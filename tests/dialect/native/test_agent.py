@@ -107,6 +107,38 @@ class DialTests(Dialled):
         self.say(AGREED, {**WELCOME, "later": {"than": "this"}})
         self.assertEqual(self.successResultOf(dialled).agent, "laptop")
 
+    def test_theReasonOfARefusalIsShownAsOneLineOfPlainText(self) -> None:
+        for kind, body, shown in (
+            (b"text/plain; charset=utf-8", b"The token is expired since 2026.\n", ": The token is expired since"),
+            (b"text/plain", b"\x1b[2Jfirst\nsite   forged", r": \x1b[2Jfirst"), (b"text/html", b"<h1>Forbidden</h1>", ""),
+            (b"text/plain", b" \n ", ""), (b"text/plain", b"x" * 1000, ": " + "x" * 256 + "\u2026"),
+        ):
+            self.answer(b"HTTP/1.1 401 No\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b" % (kind, len(body), body))
+            told = str(self.failureResultOf(self.dial(), TokenRefused).value)
+            self.assertTrue(told.startswith(f"the edge at http://localhost refuses the token{shown}"), told)
+            self.assertTrue(told.isprintable() and "forged" not in told and "Forbidden" not in told, told)
+            self.network.ports[80].stopListening()
+
+    def test_theTokenIsAskedForBeforeEachAttempt(self) -> None:
+        heads: list[bytes] = []
+
+        class Edge(Protocol):
+            transport: Any
+
+            def dataReceived(self, data: bytes) -> None:
+                heads.append(data)
+                self.transport.write(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n")
+
+        self.network.listenTCP(80, quiet(Edge))
+        tokens = iter(["old", "new", ""])
+        dialler = NativeDialler(self.network, "http://localhost", lambda: next(tokens), {})
+        for expected in (b"Authorization: Bearer old\r\n", b"Authorization: Bearer new\r\n", b""):
+            dialled = dialler.dial()
+            self.network.settle()
+            self.failureResultOf(dialled, TokenRefused)
+            self.assertIn(expected, heads[-1])
+        self.assertNotIn(b"Authorization", heads[-1])
+
     def test_nobodyIsThere(self) -> None:
         self.failureResultOf(self.dial(), ConnectionRefusedError)
 
@@ -193,7 +225,7 @@ class ControlTests(Dialled):
         self.successResultOf(withdrawn)
         self.assertEqual(self.successResultOf(second).port, 7)
         error: Any = self.failureResultOf(first, Denied).value
-        self.assertEqual((error.code, error.sentence), ("taken", "by?[31m somebody"))
+        self.assertEqual((error.code, error.sentence), ("taken", r"by\x1b[31m somebody"))
 
     def test_whatIsNotKnownIsOverlooked(self) -> None:
         link = self.linked()

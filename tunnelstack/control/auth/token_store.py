@@ -9,11 +9,11 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from fcntl import LOCK_EX, flock
 
 from attrs import frozen
 
+from tunnelstack.control.auth.tokens import formatTime
 from tunnelstack.control.config.reader import parseTokens
 from tunnelstack.control.config.records import NEVER, TokenRecord
 from tunnelstack.control.config.state_dir import StateDirectory
@@ -132,9 +132,3 @@ def quoted(text: str) -> str:
     """
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
-
-def formatTime(time: datetime) -> str:
-    """
-    A time as TOML and people write it, to the second.
-    """
-    return time.isoformat(timespec="seconds").replace("+00:00", "Z")

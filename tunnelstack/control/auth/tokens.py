@@ -19,7 +19,7 @@ from attrs import frozen
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from tunnelstack.errors import Refused
+from tunnelstack.errors import Denied, Refused
 from tunnelstack.interfaces import IAuthenticator
 from tunnelstack.records import Claim, Principal
 
@@ -32,6 +32,15 @@ class CredentialUnknown(Refused):
     """
     Nobody is known by this credential, or none was shown.
     """
+
+
+class CredentialExpired(Denied):
+    """
+    The token is a known one, and its time is over.  To tell an agent so tells it nothing else: it has shown the token.
+    """
+
+    def __init__(self, since: datetime, **details: object) -> None:
+        super().__init__("expired", f"the token is expired since {moment(since)}", **details)
 
 
 class IToken(Protocol):
@@ -87,6 +96,13 @@ def digestOf(token: str) -> str:
     return sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
+def moment(time: datetime) -> str:
+    """
+    A time as TOML and people write it, to the second.
+    """
+    return time.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 def identifierOf(token: str) -> str:
     """
     The public part of a token, C{""} for a credential of another form.
@@ -126,8 +142,8 @@ class TokenTable:
 
     def find(self, token: str) -> IToken | None:
         """
-        @return: the record of a token that has not expired.  What the time of the look-up tells of is a hash, which nobody
-            can choose or undo.
+        @return: the record of a token, whether it has expired or not (L{hasExpired}).  What the time of the look-up tells of is
+            a hash, which nobody can choose or undo.
         """
         if not token or len(token) > MAX_CREDENTIAL_LENGTH:
             return None
@@ -135,7 +151,13 @@ class TokenTable:
         record = self._records.get(digest)
         if record is None or not compare_digest(record.tokenSha256.lower(), digest):
             return None
-        return record if record.expires > self._now() else None
+        return record
+
+    def hasExpired(self, record: IToken) -> bool:
+        """
+        Whether the time of a token is over.
+        """
+        return record.expires <= self._now()
 
     def record(self, credentialId: str) -> IToken | None:
         """
@@ -183,6 +205,8 @@ class TokenAuthenticator:
                     "no token was shown" if not claim.token else "the token is not known", token=credentialId
                 )
             )
+        if self.tokens.hasExpired(record):
+            return fail(CredentialExpired(record.expires, token=_credentialId(record), agent=record.name))
         return succeed(_principal(record))
 
     def isCurrent(self, principal: Principal) -> bool:

@@ -191,6 +191,9 @@ class Route:
 class ListenerConfig:
     """
     C{[[listener]]}: a place to listen with more to say than an endpoint string can.
+
+    @ivar socket: the endpoint string of a socket that listens already (systemd's), used instead of the port that C{endpoint}
+        names; C{""} opens that port.
     """
 
     endpoint: str = setting(says="an endpoint string, as in listen of [edge]")
@@ -200,6 +203,7 @@ class ListenerConfig:
         check=oneOf("", "request", "require"),
     )
     redirect: bool = setting(False, "send every visitor to https with 308; no agent comes in here")
+    socket: str = setting("", inFile=False)
 
 
 @frozen(kw_only=True)
@@ -326,6 +330,9 @@ class EdgeAddress:
         "", "URL of the HTTP proxy to dial through, http(s)://[user:password@]host:port; 'direct' for none; empty asks "
         "HTTPS_PROXY, HTTP_PROXY and NO_PROXY", secret=True,
     )
+    insecure: bool = setting(
+        False, "true lets the token go to an edge at http: on another machine, where all machines on the way can read it"
+    )
     token: str = setting("", inFile=False, secret=True)
 
     @property
@@ -403,6 +410,9 @@ class DeviceConfig:
     )
     caFile: str = setting("", "a PEM file with the only roots that are trusted; empty trusts the system's")
     proxy: str = setting("", "as in [[edge]]", secret=True)
+    insecure: bool = setting(
+        False, "true lets the install key and the device's own token go to a server at http: on another machine"
+    )
     installKey: str = setting("", inFile=False, secret=True)
 
 

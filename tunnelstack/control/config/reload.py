@@ -10,7 +10,14 @@ from typing import Any, Generic, TypeVar
 
 from attrs import evolve, fields, frozen
 
-from tunnelstack.control.config.records import AdminConfig, AgentConfig, EdgeConfig, Limits, ServiceConfig
+from tunnelstack.control.config.records import (
+    AdminConfig,
+    AgentConfig,
+    EdgeAddress,
+    EdgeConfig,
+    Limits,
+    ServiceConfig,
+)
 from tunnelstack.control.config.setting import keyOf
 
 C = TypeVar("C", bound="EdgeConfig | AgentConfig")
@@ -105,7 +112,8 @@ def difference(old: C, new: C) -> Difference[C]:
     for name, (section, record) in shape.named.items():
         changed += _named(section, record, getattr(old, name), getattr(new, name))
     for name, section in shape.kept.items():
-        needsRestart += _lists(section, getattr(old, name), getattr(new, name))
+        before, after = (tuple(map(_withoutToken, getattr(config, name))) for config in (old, new))
+        needsRestart += _lists(section, before, after)
         kept[name] = getattr(old, name)
     for name, section in shape.whole.items():
         if getattr(old, name) != getattr(new, name):
@@ -137,6 +145,13 @@ def _lists(section: str, before: tuple[Any, ...], after: tuple[Any, ...]) -> Ite
     counted = [f"{number} {word}" for number, word in ((more, "more"), (gone, "gone")) if number]
     if counted:
         yield f"[[{section}]]: {', '.join(counted)}"
+
+
+def _withoutToken(record: Any) -> Any:
+    """
+    An edge's address without a token that stands in a file, which is read again without a restart.
+    """
+    return evolve(record, token="") if isinstance(record, EdgeAddress) and record.tokenFile else record
 
 
 def _named(section: str, record: Any, before: tuple[Any, ...], after: tuple[Any, ...]) -> Iterator[str]:

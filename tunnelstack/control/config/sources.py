@@ -11,10 +11,11 @@ import os
 import re
 from collections.abc import Mapping
 from string import Template
+from urllib.parse import urlsplit
 
 from attrs import evolve, frozen
 
-from tunnelstack.control.config.proxy_env import proxyFor
+from tunnelstack.control.config.proxy_env import isHere, proxyFor
 from tunnelstack.control.config.reader import parseAgent, readFile
 from tunnelstack.control.config.records import AgentConfig, EdgeAddress
 from tunnelstack.control.config.state_dir import StateDirectory, stateDirectoryPath
@@ -29,6 +30,10 @@ CREDENTIAL = "tunnelstack-token"
 NO_EDGE = (
     "no edge is known: say --edge URL or set TUNNELSTACK_EDGE; on one machine, start tunnel-edge --dev first "
     "(its address is looked for in {state})"
+)
+PLAIN = (
+    "the token for {url} would cross the network unencrypted, where others can read it: use an https: URL, or allow it with "
+    "--insecure or with insecure = true in [[edge]]"
 )
 NO_TOKEN = "no token for {url} is known: set TUNNELSTACK_TOKEN, or name a file with --token-file"
 
@@ -45,6 +50,8 @@ class Sources:
     def state(self) -> StateDirectory:
         """
         This user's state folder.
+
+        @raise ConfigurationError: there is none.
         """
         return StateDirectory(stateDirectoryPath(self.environ))
 
@@ -62,7 +69,7 @@ class Sources:
         return evolve(agent, edges=tuple(self._withToken(edge) for edge in agent.edges))
 
     def edges(
-        self, url: str = "", tokenFile: str = "", *, dev: bool = False, agent: AgentConfig | None = None
+        self, url: str = "", tokenFile: str = "", *, dev: bool = False, insecure: bool = False, agent: AgentConfig | None = None
     ) -> tuple[EdgeAddress, ...]:
         """
         The edges to dial, each with its token: one that was named, else those of the file, else the one left by C{--dev}.
@@ -70,8 +77,9 @@ class Sources:
         @param url: given outright.
         @param tokenFile: given outright.
         @param dev: neither the environment nor the file is asked.
+        @param insecure: tokens may go over plain C{http:} to other machines.
         @param agent: what L{readAgentFile} gave; unless given, it is read when it is needed.
-        @raise ConfigurationError: no edge, or no token, or one that cannot be used.
+        @raise ConfigurationError: no edge, or no token, or one that cannot be used or would go over the network unencrypted.
         """
         named = url or ("" if dev else self.environ.get(EDGE, ""))
         if named:
@@ -83,26 +91,36 @@ class Sources:
             candidates = tuple(edge for edge in known if sameEdge(edge.url, named)) or (EdgeAddress(url=named),)
         else:
             candidates = (self._devEdge(),)
-        return tuple(self._withCredentials(edge, tokenFile, dev) for edge in candidates)
+        return tuple(self._withCredentials(edge, tokenFile, dev, insecure) for edge in candidates)
 
-    def _withCredentials(self, edge: EdgeAddress, tokenFile: str, dev: bool) -> EdgeAddress:
-        token = readToken(tokenFile) if tokenFile else ""
-        if not (token or dev):
-            token = self._environmentToken()
-        token = token or edge.token
-        if not token:
-            left = self.state.loadDevEdge()
-            token = left.token if left is not None and sameEdge(left.url, edge.url) else ""
+    def _withCredentials(self, edge: EdgeAddress, tokenFile: str, dev: bool, insecure: bool) -> EdgeAddress:
+        token, path = self._token(edge, tokenFile, dev)
         if not (token or edge.certificateFile):
             raise ConfigurationError(NO_TOKEN.format(url=edge.url))
-        return evolve(edge, token=token, proxy=edge.proxy or proxyFor(edge.url, self.environ))
+        if token and not (insecure or edge.insecure or isConfidential(edge.url, edge.proxy)):
+            raise ConfigurationError(PLAIN.format(url=edge.url))
+        return evolve(edge, token=token, tokenFile=path, proxy=edge.proxy or proxyFor(edge.url, self.environ))
 
-    def _environmentToken(self) -> str:
+    def _token(self, edge: EdgeAddress, tokenFile: str, dev: bool) -> tuple[str, str]:
+        """
+        @return: the token for an edge, and the file that it was read from; C{""} for what there is not.
+        """
+        if tokenFile:
+            return readToken(tokenFile), tokenFile
+        found = ("", "") if dev else self._environmentToken()
+        if found[0]:
+            return found
+        if edge.token:
+            return edge.token, edge.tokenFile
+        left = self._left()
+        return (left.token, "") if left is not None and sameEdge(left.url, edge.url) else ("", "")
+
+    def _environmentToken(self) -> tuple[str, str]:
         given = self.environ.get(TOKEN, "").strip()
         if given:
-            return checkToken(given, TOKEN)
+            return checkToken(given, TOKEN), ""
         path = self.environ.get(TOKEN_FILE, "") or self._credential()
-        return readToken(path) if path else ""
+        return (readToken(path), path) if path else ("", "")
 
     def _credential(self) -> str:
         """
@@ -113,10 +131,26 @@ class Sources:
         return path if folder and os.path.exists(path) else ""
 
     def _devEdge(self) -> EdgeAddress:
-        left = self.state.loadDevEdge()
+        left = self._left()
         if left is None:
-            raise ConfigurationError(NO_EDGE.format(state=self.state.folder))
+            raise ConfigurationError(NO_EDGE.format(state=self._shownState()))
         return left
+
+    def _left(self) -> EdgeAddress | None:
+        """
+        @return: the edge that was left by C{--dev}; C{None} without one, or without a state folder.
+        """
+        try:
+            state = self.state
+        except ConfigurationError:
+            return None
+        return state.loadDevEdge()
+
+    def _shownState(self) -> str:
+        try:
+            return str(self.state.folder)
+        except ConfigurationError:
+            return "STATE_DIRECTORY, which is not set, and there is no home folder"
 
     def _withToken(self, edge: EdgeAddress) -> EdgeAddress:
         if not edge.tokenFile:
@@ -125,7 +159,7 @@ class Sources:
             path = Template(edge.tokenFile).substitute(self.environ)
         except (KeyError, ValueError):
             raise ConfigurationError(f"token_file {edge.tokenFile!r} names an environment variable that is not set") from None
-        return evolve(edge, token=readToken(path))
+        return evolve(edge, token=readToken(path), tokenFile=path)
 
 
 def checkEdgeURL(url: str, source: str) -> None:
@@ -136,6 +170,18 @@ def checkEdgeURL(url: str, source: str) -> None:
         checkURL(url)
     except ConfigurationError as mistake:
         raise ConfigurationError(f"{source} {mistake}") from None
+
+
+def isConfidential(url: str, proxy: str = "") -> bool:
+    """
+    Whether what is sent to a URL is encrypted, or does not leave this machine.
+
+    @param proxy: the URL of the proxy that was configured for it; C{""} and C{"direct"} for none.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "https":
+        return True
+    return proxy in ("", "direct") and isHere((parts.hostname or "").rstrip("."))
 
 
 def sameEdge(one: str, other: str) -> bool:

@@ -10,7 +10,9 @@ import os
 import tempfile
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from pwd import getpwuid
 
 from attrs import frozen
 
@@ -23,6 +25,11 @@ ADMIN_SOCKET = "admin.sock"
 SOCKET_OCTETS = 104
 """Octets of the longest path that a Unix socket may have everywhere (sun_path in unix(7) has a few more)."""
 
+NO_HOME = (
+    "there is no folder to keep state in: HOME is not set to one, and user {user} has no home folder; "
+    "set STATE_DIRECTORY to a folder that stays the same"
+)
+
 DEV_TEXT = """\
 # Written by "tunnel-edge --dev"; agents with --dev and tunnel: endpoints read it.  The token opens that edge: keep it private.
 url = "{url}"
@@ -33,15 +40,31 @@ token = "{token}"
 def stateDirectoryPath(environ: Mapping[str, str]) -> Path:
     """
     Where this user's state is: C{$STATE_DIRECTORY} (the first, where systemd gives several), else C{tunnelstack} in
-    C{$XDG_STATE_HOME} or in C{~/.local/state}.
+    C{$XDG_STATE_HOME} or in C{.local/state} of the home folder.
+
+    @raise ConfigurationError: none of them is there.  Nothing is made in the working directory instead: credentials would be
+        kept wherever a process happens to be started.
     """
     given = environ.get("STATE_DIRECTORY", "").partition(":")[0]
     if given:
         return Path(given)
     above = environ.get("XDG_STATE_HOME", "")
     if not os.path.isabs(above):   # the XDG specification ignores relative ones
-        above = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".local", "state")
+        above = os.path.join(_home(environ), ".local", "state")
     return Path(above) / "tunnelstack"
+
+
+def _home(environ: Mapping[str, str]) -> str:
+    """
+    The home folder: C{$HOME}, else that of the user in the system's database.
+    """
+    home = environ.get("HOME", "")
+    if not os.path.isabs(home):
+        with suppress(KeyError):
+            home = getpwuid(os.getuid()).pw_dir
+    if not os.path.isabs(home):
+        raise ConfigurationError(NO_HOME.format(user=os.getuid()))
+    return home
 
 
 def socketPath(path: Path) -> tuple[str, int]:

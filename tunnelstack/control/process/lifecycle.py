@@ -163,7 +163,8 @@ class ProcessLifecycle(MultiService):
 
     def _reloadFailed(self, failure: Failure) -> None:
         if failure.check(TunnelError):
-            self._log.error("the configuration stays as it was: {reason}", reason=str(failure.value))
+            reason = "; ".join(str(failure.value).splitlines())       # a file may have several mistakes
+            self._log.error("the configuration stays as it was: {reason}", reason=reason)
         else:
             self._log.failure("the configuration stays as it was", failure)
 

@@ -15,6 +15,8 @@ from typing import IO, Any
 from twisted.logger import ILogObserver, LogLevel, eventAsText, formatEvent
 from zope.interface import implementer
 
+from tunnelstack.wire.printable_text import LINE, printable, printable_lines
+
 COLUMN = 10
 """Where the text of a status line begins."""
 
@@ -55,7 +57,7 @@ class StatusLineObserver:
         """
         if isStatus(event):
             word = _statusWord(event) or LEVEL_NAMES[event["log_level"]]
-            self._write(f"{word:<{COLUMN - 1}} {formatEvent(event)}\n")
+            self._write(f"{word:<{COLUMN - 1}} {oneLine(event)}\n")
 
 
 @implementer(ILogObserver)
@@ -72,7 +74,21 @@ class TextLogObserver:
         As in C{ILogObserver}.
         """
         if not isStatus(event) and event["log_level"] in LEVEL_NAMES:
-            self._write(f"{LEVEL_NAMES[event['log_level']]:<{COLUMN - 1}} {eventAsText(event, includeTimestamp=False)}\n")
+            self._write(f"{LEVEL_NAMES[event['log_level']]:<{COLUMN - 1}} {withTraceback(event)}\n")
+
+
+def oneLine(event: Any) -> str:
+    """
+    The sentence of an event as one line of visible characters, whatever peers have put into its fields.
+    """
+    return printable(formatEvent(event), LINE)
+
+
+def withTraceback(event: Any) -> str:
+    """
+    An event with its traceback, if it has one; the lines after the first are indented.
+    """
+    return printable_lines(eventAsText(event, includeTimestamp=False), " " * COLUMN)
 
 
 @implementer(ILogObserver)
@@ -106,7 +122,7 @@ def formatEventAsJSON(event: dict[str, Any]) -> str:
     shown.update((key, value) for key, value in event.items() if not key.startswith("log_") and key not in shown)
     if "log_failure" in event:
         shown["traceback"] = event["log_failure"].getTraceback()
-    return json.dumps(shown, default=str)
+    return json.dumps(shown, default=str).replace("\x7f", "\\u007f")   # of all controls, JSON lets DEL stand as it is
 
 
 FORMATS = ("auto", "text", "json")

@@ -37,6 +37,7 @@ from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionLost
 from tunnelstack.transport.websocket.client import UpgradeFailed, UpgradeRefused, WebSocketClientEndpoint
+from tunnelstack.wire.printable_text import printable
 from tunnelstack.wire.yamux.limits import DEFAULT_LIMITS, SessionLimits
 
 __all__ = [
@@ -131,10 +132,11 @@ class NativeLink:
             return
         self._welcome = None
         if event == "welcome":
-            self.agent = str(members.get("agent", ""))
+            self.agent = printable(str(members.get("agent", "")), 64)
             waiting.callback(self)
         elif event == "ended":
-            waiting.errback(Denied(str(members.get("code", "")), str(members.get("reason", "the edge gave no reason"))))
+            reason = printable(str(members.get("reason", "the edge gave no reason")))
+            waiting.errback(Denied(str(members.get("code", ""))[:64], reason))
         else:
             waiting.errback(NotAnEdge("the edge did not say welcome first"))
 
@@ -214,7 +216,7 @@ class NativeDialler:
         self,
         reactor: Any,
         url: str,
-        token: str,
+        token: str | Callable[[], str],
         handlers: Mapping[bytes, Any],
         *,
         instance: str = "",
@@ -225,6 +227,7 @@ class NativeDialler:
     ) -> None:
         """
         @param url: of the edge: C{http(s)://host[:port][/base]}.
+        @param token: the credential, or what gives it, which is called before each attempt; C{""} shows none.
         @param handlers: of the streams that the edge opens, by name.
         @param instance: this process's own random name.
         @param endpoint: how to reach the edge, where that is not what the URL says.
@@ -234,11 +237,10 @@ class NativeDialler:
         self._handlers = handlers
         self._hello = {"version": version, "instance": instance}
         self._limits = limits
-        self._webSocketEndpoint = WebSocketClientEndpoint(
-            reactor, url.rstrip("/") + PATH.decode(), headers=[("Authorization", f"Bearer {token}")] if token else [],
-            subprotocols=[SUBPROTOCOL], contextFactory=contextFactory, endpoint=endpoint,
-            limits=WEBSOCKET_LIMITS,
-        )
+        self._token = token
+        self._contextFactory = contextFactory
+        self._endpoint = endpoint
+        self._carrier(token if isinstance(token, str) else "")     # what cannot be used is an error now
 
     @inlineCallbacks
     def dial(self, onEvent: EventHandler = lambda event, members: None) -> Any:
@@ -256,7 +258,8 @@ class NativeDialler:
         streams = MultistreamFactory(self._handlers, strict=True, follow=parametersReceiver)
         session.listener.listen(streams)
         try:
-            yield self._webSocketEndpoint.connect(_SingleProtocolFactory(session))
+            token = self._token if isinstance(self._token, str) else self._token()
+            yield self._carrier(token).connect(_SingleProtocolFactory(session))
             if session.transport.subprotocol != SUBPROTOCOL:
                 raise NotAnEdge(f"the server at {self._url} is no edge: it does not speak {SUBPROTOCOL}")
             link = NativeLink(session, streams, clock, onEvent)
@@ -267,6 +270,14 @@ class NativeDialler:
             _dialError(Failure(), self._url).raiseException()
 
 
+    def _carrier(self, token: str) -> WebSocketClientEndpoint:
+        headers = [("Authorization", f"Bearer {token}")] if token else []
+        return WebSocketClientEndpoint(
+            self._reactor, self._url.rstrip("/") + PATH.decode(), headers=headers,
+            subprotocols=[SUBPROTOCOL], contextFactory=self._contextFactory, endpoint=self._endpoint, limits=WEBSOCKET_LIMITS,
+        )
+
+
 def _dialError(failure: Failure, url: str = "") -> Failure:
     """
     What happened, in the words that an uplink understands.
@@ -274,13 +285,23 @@ def _dialError(failure: Failure, url: str = "") -> Failure:
     error: Any = failure.value
     if isinstance(error, UpgradeRefused):
         if error.status in CREDENTIAL_STATUSES:
-            return Failure(TokenRefused(f"the edge at {url} refuses the token"))
+            return Failure(TokenRefused(f"the edge at {url} refuses the token{_sentence(error)}"))
         if error.status in TEMPORARY_STATUSES:
             return Failure(EdgeBusy(f"the edge at {url} cannot take an agent now", status=error.status))
         return Failure(NotAnEdge(f"the server at {url} is no edge, or an edge of another version", status=error.status))
     if isinstance(error, UpgradeFailed):
         return Failure(NotAnEdge(f"what answers at {url} is no edge: {error.args[0]}"))
     return failure
+
+
+def _sentence(refused: UpgradeRefused) -> str:
+    """
+    The reason that an edge gives in the body of a refusal, C{""} for what is no plain text.
+    """
+    body = refused.body.strip()
+    if not body or not refused.headers.get("content-type", "").startswith("text/plain"):
+        return ""
+    return f": {printable(body.splitlines()[0], 256)}"
 
 
 def _welcomeTimeout(result: Any, seconds: float) -> Any:

@@ -17,11 +17,11 @@ from tunnelstack.dialect.native.control_messages import (
     decodeGrant,
     encodeService,
     isNumber,
-    printable,
 )
 from tunnelstack.dialect.native.control_stream import JSONLineProtocol
 from tunnelstack.errors import Denied, Unavailable
 from tunnelstack.records import Grant, Service
+from tunnelstack.wire.printable_text import printable
 
 RESPONSE_SECONDS = 30.0
 """Seconds that an agent waits for an answer."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from tunnelstack.errors import Denied, PeerError
 from tunnelstack.records import KINDS, Grant, Service
+from tunnelstack.wire.printable_text import printable
 
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -64,13 +65,6 @@ def decodeGrant(said: Any) -> Grant:
         case {"url": str(url), "host": str(host), "port": int(port)}:
             return Grant(url=printable(url), host=printable(host), port=port)
     raise ControlProtocolError("the edge granted nothing that could be understood")
-
-
-def printable(text: str) -> str:
-    """
-    What a peer said, fit for a terminal.
-    """
-    return "".join(character if character.isprintable() else "?" for character in text[:1024])
 
 
 def isNumber(value: Any, highest: int) -> bool:

@@ -151,7 +151,9 @@ class _UpgradeProtocol(Protocol):
         peer = str(peerOf(self.transport))
         if failure.check(Refused):
             self.log.warn("agent at {peer} refused: {reason}", peer=peer, dialect=NAME, reason=str(failure.value))
-            self._reject(401, "The token is not known to this edge.", [(b"WWW-Authenticate", b'Bearer realm="tunnelstack"')])
+            reason = failure.value
+            sentence = reason.sentence if isinstance(reason, Denied) else "the token is not known to this edge"
+            self._reject(401, f"{sentence[0].upper()}{sentence[1:]}.", [(b"WWW-Authenticate", b'Bearer realm="tunnelstack"')])
         else:
             self.log.error("it could not be found out who knocks from {peer}: {reason}", peer=peer, reason=str(failure.value))
             self._reject(503, "This edge cannot check tokens at the moment.", [(b"Retry-After", b"5")])

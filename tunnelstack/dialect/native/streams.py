@@ -18,6 +18,7 @@ from zope.interface import implementer
 from tunnelstack.dialect.native.protocol import decodeVisitor
 from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.stream.address import StreamAddress, TunnelAddress
+from tunnelstack.wire.printable_text import printable
 
 
 class ServiceStreams:
@@ -106,7 +107,7 @@ class TargetStreams:
         if "service" in address.parameters or not (isinstance(host, str) and type(port) is int):
             return self._services.connect(address)
         if not (len(host) < 256 and self._allowed.has(host, port)):
-            self.log.warn("{host}:{port} was asked for, which is not allowed here", host=host[:255], port=port)
+            self.log.warn("{host}:{port} was asked for, which is not allowed here", host=printable(host, 255), port=port)
             return None
         return self._makeHandler(host, port).connect(address)
 

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from tunnelstack.dialect.shellhub.http_client import APIClient, ServerResponse
 from tunnelstack.errors import PeerError, Refused, Unavailable
+from tunnelstack.wire.printable_text import printable
 from tunnelstack.wire.records.shellhub_bootstrap import (
     DEVICE_AUTH,
     INFO,
@@ -118,7 +119,7 @@ class Registration:
         """
         C{namespace.name}, as the server calls the device; C{""} before it has.
         """
-        return "" if self.answer is None else f"{self.answer.namespace}.{self.answer.name}"
+        return "" if self.answer is None else printable(f"{self.answer.namespace}.{self.answer.name}", 128)
 
     @inlineCallbacks
     def authorize(self) -> Any:

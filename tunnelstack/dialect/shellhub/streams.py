@@ -20,6 +20,7 @@ from tunnelstack.handler.target_allowlist import TargetAllowlist
 from tunnelstack.handler.tcp import TCPHandler
 from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.stream.address import StreamAddress
+from tunnelstack.wire.printable_text import printable
 from tunnelstack.wire.records.shellhub import (
     DIAL_FAILED,
     HTTP_PROXY,
@@ -172,7 +173,7 @@ class _ProxyHandler:
         assert isinstance(target, HTTPProxy)
         if not streams.allowed.has(target.host, target.port):
             streams.log.warn(
-                "{key} asks for {host}:{port}, which is not allowed here", key=address.key, host=target.host[:255],
+                "{key} asks for {host}:{port}, which is not allowed here", key=address.key, host=printable(target.host, 255),
                 port=target.port,
             )
             raise Denied("not-allowed", "address not allowed on the device")

@@ -30,6 +30,7 @@ from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.interfaces import IExchangeReceiver
 from tunnelstack.wire.addresses import IPNetwork, read_address, read_network
 from tunnelstack.wire.http1.head import Fields, RequestHead, values
+from tunnelstack.wire.printable_text import printable
 
 ATTEMPTS_PER_SECOND = 5.0
 """Passwords a second that one address may try."""
@@ -167,7 +168,8 @@ class BasicAuthenticator:
     def _checked(self, fits: bool, digest: bytes, user: str, address: str) -> ExchangeFailed | None:
         if not fits or user not in self._users:
             self.log.info(
-                "a wrong password for {user} from {visitor}", user=user[:64], visitor=address or UNKNOWN, status="visitor"
+                "a wrong password for {user} from {visitor}", user=printable(user, 64), visitor=address or UNKNOWN,
+                status="visitor",
             )
             return self._challenge()
         if len(self._cache) >= REMEMBERED:

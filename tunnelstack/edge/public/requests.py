@@ -30,6 +30,7 @@ from tunnelstack.wire.http1.forwarded import FORWARDING_NAMES, SECURE, Hop, forw
 from tunnelstack.wire.http1.framing import without
 from tunnelstack.wire.http1.head import BadMessage, Fields, RequestHead, ResponseHead
 from tunnelstack.wire.http1_target import percent_encoded, split_absolute
+from tunnelstack.wire.printable_text import printable
 
 if TYPE_CHECKING:
     from tunnelstack.edge.public.server import PublicServerFactory
@@ -248,7 +249,7 @@ class RequestRouter:
             self._site.log.warn(
                 "{status} for {method} {host}{target} (request {trace}): {failed}", status=failed.status,
                 kind=failed.kind.name, method=exchange.head.method.decode(),
-                host=exchange.framing.host.decode("latin-1"), target=percent_encoded(exchange.head.target).decode(),
+                host=printable(exchange.framing.host.decode("latin-1")), target=percent_encoded(exchange.head.target).decode(),
                 trace=exchange.trace, visitor=self._address, failed=failed,
             )
 

@@ -19,6 +19,7 @@ from tunnelstack.errors import Unavailable
 from tunnelstack.handler.ssh.channel import ORDINARY_DATA, FlowControlledChannel
 from tunnelstack.handler.ssh.connection import FlowControlledConnection
 from tunnelstack.handler.ssh.server import connectedChannel, destination
+from tunnelstack.wire.printable_text import printable
 
 CHANNEL_TYPES = (b"session", b"direct-tcpip")
 """Channels that a visitor may open on a device."""
@@ -124,7 +125,7 @@ class DeviceChannel(BridgedChannel):
         """
         sentence, code = "the device is gone", connection.OPEN_CONNECT_FAILED
         if isinstance(reason, ConchError) and isinstance(reason.data, int):
-            sentence, code = reason.value[:200].decode("utf-8", "replace"), reason.data
+            sentence, code = printable(reason.value[:200].decode("utf-8", "replace"), 200), reason.data
         self.opened.errback(ConchError(sentence, code))
 
     def requestReceived(self, requestType: bytes, data: bytes) -> bool:

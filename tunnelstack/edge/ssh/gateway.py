@@ -33,6 +33,7 @@ from tunnelstack.handler.ssh.server import SSHFactory, SSHLimits
 from tunnelstack.handler.ssh.transport import ServerTransport
 from tunnelstack.handler.ssh.userauth import UserAuthService
 from tunnelstack.transport.peers import peerOf
+from tunnelstack.wire.printable_text import printable
 
 MAX_BANNERS = 8
 """Sentences of a device before the login that are kept for whom it lets in."""
@@ -232,8 +233,9 @@ class GatewayUserAuth:
     def _unreachable(self, failure: Failure, login: Login) -> bool:
         failure.trap(Unavailable)
         self._gateway.log.info(
-            "SSH door: {user} from {peer} wants to go to {device}: {reason}", user=login.user, device=login.device,
-            peer=str(peerOf(self._transport.transport)), reason=failure.getErrorMessage(),
+            "SSH door: {user} from {peer} wants to go to {device}: {reason}", user=printable(login.user, 64),
+            device=printable(login.device, 128), peer=str(peerOf(self._transport.transport)),
+            reason=failure.getErrorMessage(),
         )
         return False
 
@@ -287,14 +289,15 @@ class GatewayUserAuth:
         The visitor is in: what he may do from now on.
         """
         login = self._selectLogin(user)
+        name, device = printable(login.user, 64), printable(login.device, 128) or "any device"
         peer = str(peerOf(self._transport.transport))
         self._gateway.log.info(
             "SSH door: {user} from {peer} to {device} by {method}",
-            user=login.user, peer=peer, device=login.device or "any device", method=method,
+            user=name, peer=peer, device=device, method=method,
         )
         self._transport.whenClosed(lambda sentence: self._gateway.log.info(
             "SSH door: {user} from {peer} to {device} ended: {reason}",
-            user=login.user, peer=peer, device=login.device or "any device", reason=sentence,
+            user=name, peer=peer, device=device, reason=sentence,
         ))
         if not login.device:
             return JumpConnection(self._gateway.dial, self._gateway.limits.channels)

@@ -21,6 +21,7 @@ from tunnelstack.errors import Unavailable
 from tunnelstack.handler.ssh.connection import FlowControlledConnection
 from tunnelstack.handler.ssh.transport import ClientTransport
 from tunnelstack.handler.tcp import SpliceFactory
+from tunnelstack.wire.printable_text import printable_lines
 
 MAX_BANNER_OCTETS = 4096
 """Octets of what a device says before the login."""
@@ -90,7 +91,7 @@ class UpstreamUserAuth(SSHService):
         """
         What the device says to whoever wants in.
         """
-        self._banner(getNS(packet)[0][:MAX_BANNER_OCTETS].decode("utf-8", "replace").rstrip())
+        self._banner(printable_lines(getNS(packet)[0][:MAX_BANNER_OCTETS].decode("utf-8", "replace").rstrip()))
 
     def serviceStopped(self) -> None:
         """

@@ -37,6 +37,7 @@ from tunnelstack.handler.tcp import SpliceFactory
 from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.stream.errors import TooManyStreams
 from tunnelstack.stream.splice import Splice
+from tunnelstack.wire.printable_text import printable
 
 SESSIONS = 1024
 """Sessions that one table holds."""
@@ -147,7 +148,7 @@ class EmbeddedSSH(SSHFactory):
         As in L{SSHFactory}.
         """
         def admitted(user: str, method: str) -> ServerConnection:
-            peer = str(transport.transport.getPeer())
+            peer, user = str(transport.transport.getPeer()), printable(user, 64)
             self.log.info("SSH login of {user} from {peer} by {method}", user=user, peer=peer, method=method)
             transport.whenClosed(lambda sentence: self.log.info(
                 "SSH connection of {user} from {peer} ended: {reason}", user=user, peer=peer, reason=sentence))

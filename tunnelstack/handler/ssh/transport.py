@@ -20,6 +20,8 @@ from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer, provider
 
+from tunnelstack.wire.printable_text import printable
+
 CONTROL_LIMIT = 1024 * 1024
 """Octets of answers for a peer that does not read; beyond, it is gone for us."""
 
@@ -145,7 +147,7 @@ class _BoundedTransport(transport.SSHTransportBase):
         The peer says why it goes.
         """
         description, _ = getNS(packet[4:])
-        self.sentence = description[:200].decode("utf-8", "replace")
+        self.sentence = printable(description[:200].decode("utf-8", "replace"), 200)
         self.close()
 
     def close(self) -> None:

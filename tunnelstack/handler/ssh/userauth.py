@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from tunnelstack.errors import Unavailable
 from tunnelstack.handler.ssh.transport import SIGNATURES
+from tunnelstack.wire.printable_text import printable
 
 ATTEMPTS = 6
 """Refused requests before the connection ends, as with OpenSSH's server."""
@@ -187,7 +188,7 @@ class UserAuthService(SSHService):
             sentence = "the login request makes no sense"
         else:
             sentence = "the login could not be judged"
-            self.log.failure("SSH login of {user} could not be judged", failure=failure, user=user)
+            self.log.failure("SSH login of {user} could not be judged", failure=failure, user=printable(user, 64))
         self.transport.sendDisconnect(transport.DISCONNECT_BY_APPLICATION, sentence.encode())
 
     def banner(self, sentence: str) -> None:

@@ -45,6 +45,7 @@ from tunnelstack.transport.websocket._handshake import (
     requestHead,
     responseStatus,
 )
+from tunnelstack.wire.printable_text import printable
 
 _ClientProtocol: Any = WebSocketClientProtocol    # their own annotations contradict one another
 _ServerProtocol: Any = WebSocketServerProtocol
@@ -226,7 +227,7 @@ class AutobahnClient(_AutobahnProtocol, _ClientProtocol):
         super().connectionLost(reason)
 
     def failHandshake(self, reason: str) -> None:
-        raise UpgradeFailed(reason)
+        raise UpgradeFailed(printable(reason))                # it quotes fields of the answer
 
 
 class AutobahnServer(_AutobahnProtocol, _ServerProtocol):

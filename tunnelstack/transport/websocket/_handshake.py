@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from tunnelstack.errors import ConfigurationError, PeerError, Refused, UsageError
+from tunnelstack.wire.printable_text import printable
 
 HEAD_LIMIT = 32 * 1024    # octets of a head, either way
 BODY_LIMIT = 4 * 1024     # octets of a refusal's body that are kept
@@ -33,7 +34,7 @@ class UpgradeRefused(Refused):
     """
 
     def __init__(self, status: int, reason: str, headers: dict[str, str], body: str) -> None:
-        super().__init__("the server refused the upgrade", status=status, reason=reason)
+        super().__init__("the server refused the upgrade", status=status, reason=printable(reason))
         self.status = status
         self.reason = reason
         self.headers = headers

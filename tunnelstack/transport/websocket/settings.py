@@ -9,6 +9,7 @@ from attrs.validators import ge, gt
 from twisted.internet.error import ConnectionLost
 
 from tunnelstack.errors import PeerError, Unavailable
+from tunnelstack.wire.printable_text import printable
 
 
 class ClosedByPeer(ConnectionLost):
@@ -20,7 +21,7 @@ class ClosedByPeer(ConnectionLost):
     """
 
     def __init__(self, code: int, reason: str) -> None:
-        super().__init__(f"close code {code}: {reason}" if reason else f"close code {code}")
+        super().__init__(f"close code {code}: {printable(reason)}" if reason else f"close code {code}")
         self.code = code
         self.reason = reason
 
