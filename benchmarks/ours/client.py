@@ -9,7 +9,6 @@ import os
 from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -19,7 +18,6 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol
-from twisted.internet.ssl import Certificate, optionsForClientTLS
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -27,6 +25,7 @@ from zope.interface import implementer
 from benchmarks.ours.server import MANY, quiet, untilStdinEnds
 from tunnelstack.negotiation.multistream import multistreamEndpoint
 from tunnelstack.session.yamux import YamuxSession
+from tunnelstack.transport.tls import clientContext, loadCertificates
 from tunnelstack.transport.websocket.client import WebSocketClientEndpoint
 from tunnelstack.wire.negotiation.base import Release
 
@@ -308,8 +307,7 @@ def _carrier(reactor: Any, chosen: Namespace) -> IStreamClientEndpoint:
         return TCP4ClientEndpoint(reactor, host, int(port))
     if chosen.carrier == "ws":
         return WebSocketClientEndpoint(reactor, f"ws://{chosen.address}/")
-    root = Certificate.loadPEM(Path(chosen.certificate).read_bytes())
-    context = optionsForClientTLS("localhost", trustRoot=root)
+    context = clientContext("localhost", ca=loadCertificates(chosen.certificate))
     return WebSocketClientEndpoint(reactor, f"wss://{chosen.address}/", contextFactory=context)
 
 

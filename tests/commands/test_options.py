@@ -195,6 +195,8 @@ class AgentTests(Case):
         agent = self.read("--dev", "http", "3000", "--name", "myapp", "--rewrite-host", "inner")
         self.assertEqual(agent.services, (ServiceConfig(name="myapp", target="3000", rewriteHost="inner"),))
         self.assertEqual(agent.edges, (self.dev,))
+        agent = self.read("--edge", "https://a.net", "--ca-file", "ca.pem", "http", "3000", TUNNELSTACK_TOKEN="t")
+        self.assertEqual(agent.edges, (EdgeAddress(url="https://a.net", token="t", caFile="ca.pem"),))
         agent = self.read("tcp", "--remote-port=2200", "127.0.0.1:22", "-n", "shell")
         self.assertEqual(
             agent.services, (ServiceConfig(name="shell", kind="tcp", target="127.0.0.1:22", remotePort=2200),)

@@ -191,3 +191,21 @@ class SourcesTests(SynchronousTestCase):
         agent = AgentConfig(edges=(EdgeAddress(url="https://a.net", certificateFile="a.pem"),))
         [edge] = Sources(self.environ()).edges(agent=agent)
         self.assertEqual(edge.token, "")
+
+    def test_whichAuthoritiesAreTrusted(self) -> None:
+        """
+        A flag wins over the environment, and that over the file; the environment is for edges with TLS only.
+        """
+        agent = AgentConfig(edges=(EdgeAddress(url="https://a.net", token="t", caFile="file.pem"),))
+        environ = self.environ({"TUNNELSTACK_CA_FILE": "environ.pem", "TUNNELSTACK_TOKEN": "t"}, dev="http://localhost:8080")
+        for sources, options, expected in (
+            (self.environ(), {}, "file.pem"),
+            (environ, {}, "environ.pem"),
+            (environ, {"caFile": "flag.pem"}, "flag.pem"),
+            (environ, {"url": "https://b.net"}, "environ.pem"),
+            (environ, {"url": "http://b.net"}, ""),
+            (environ, {"url": "http://b.net", "caFile": "flag.pem"}, "flag.pem"),
+            (environ, {"dev": True}, ""),
+        ):
+            [edge] = Sources(sources).edges(agent=agent, **options)  # type: ignore[arg-type]
+            self.assertEqual(edge.caFile, expected, (sources, options))

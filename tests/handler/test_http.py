@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.handler.http import LocalSite
+from tunnelstack.transport.verification import CertificateRejected
 from tunnelstack.wire.http1.head import RequestHead
 
 
@@ -43,12 +44,16 @@ class LocalSiteTests(SynchronousTestCase):
         self.assertEqual(heard, [self.head])
 
     def test_everyFailureNamesTheTarget(self) -> None:
+        def rejected() -> Exception:
+            return CertificateRejected("its certificate is for a.example", "replace it")
+
         site = LocalSite("localhost:3000")
         sentences = {
             site.explain(Failure(error()))
-            for error in (ConnectionRefusedError, DNSLookupError, TimeoutError, ConnectError, ValueError)
+            for error in (ConnectionRefusedError, DNSLookupError, TimeoutError, ConnectError, ValueError, rejected)
         }
-        self.assertEqual(len(sentences), 5)
+        self.assertEqual(len(sentences), 6)
+        self.assertFalse(any("certificate is for" in sentence for sentence in sentences), "a visitor need not know")
         self.assertTrue(all("localhost:3000" in sentence for sentence in sentences))
         self.assertIn("Nothing listens on localhost:3000 yet.", sentences)
 

@@ -19,7 +19,14 @@ from twisted.trial.unittest import TestCase
 
 from tests.transport.certificates import Authority, authority, edge
 from tunnelstack.stream.splice import Splice
-from tunnelstack.transport.proxy import NotAProxy, ProxyEndpoint, ProxyFailed, ProxyRefused, parseProxy
+from tunnelstack.transport.proxy import (
+    NotAProxy,
+    ProxyEndpoint,
+    ProxyFailed,
+    ProxyRefused,
+    ProxyRejected,
+    parseProxy,
+)
 from tunnelstack.transport.tls import clientContext, serverContext
 
 MEBIBYTE = 1024 * 1024
@@ -233,19 +240,22 @@ class SecureProxyTests(TestCase):
     @inlineCallbacks
     def test_aCertificateThatIsNotTrusted(self) -> Any:
         yield self.begin()
-        failed = yield self.assertFailure(self.way(root=Authority("another")).connect(quiet(Talk)), ProxyFailed)
+        failed = yield self.assertFailure(self.way(root=Authority("another")).connect(quiet(Talk)), ProxyRejected)
         self.assertEqual(
-            str(failed), f"no TLS with the proxy 127.0.0.1:{self.proxyPort}: its certificate has expired, or is signed by "
-            "nobody whom this machine trusts",
+            failed.cause, f"no TLS with the proxy 127.0.0.1:{self.proxyPort}: its certificate is issued by \"test root\", an "
+            "authority that is not trusted here",
         )
+        self.assertIn("SSL_CERT_FILE", failed.remedy)
+        self.assertEqual(str(failed), f"{failed.cause}; {failed.remedy}")
         self.assertEqual(self.between.asked, [], "it was told nothing")
 
     @inlineCallbacks
     def test_aCertificateForAnotherName(self) -> Any:
         yield self.begin()
-        failed = yield self.assertFailure(self.way(name="proxy.example").connect(quiet(Talk)), ProxyFailed)
+        failed = yield self.assertFailure(self.way(name="proxy.example").connect(quiet(Talk)), ProxyRejected)
         self.assertEqual(
-            str(failed), f"no TLS with the proxy 127.0.0.1:{self.proxyPort}: its certificate is for another name"
+            failed.cause, f"no TLS with the proxy 127.0.0.1:{self.proxyPort}: its certificate is for edge.example, 127.0.0.1, "
+            "localhost, not for proxy.example"
         )
         self.assertEqual(self.between.asked, [], "it was told nothing")
 

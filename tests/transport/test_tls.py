@@ -10,7 +10,6 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from OpenSSL.crypto import FILETYPE_PEM, X509, dump_certificate
 from OpenSSL.SSL import TLS1_1_VERSION, Error
-from service_identity import VerificationError
 from twisted.internet.defer import succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory
@@ -29,10 +28,12 @@ from tunnelstack.transport.tls import (
     TLSIdentity,
     certificateFingerprint,
     clientContext,
+    kindOf,
     loadCertificates,
     loadIdentity,
     serverContext,
 )
+from tunnelstack.transport.verification import CertificateRejected
 from tunnelstack.transport.websocket.client import UpgradeRefused, WebSocketClientEndpoint
 from tunnelstack.transport.websocket.server import upgrade
 
@@ -70,7 +71,7 @@ class TrustTests(Handshake):
             _, far = self.meet(serverContext(edge()), self.trusting(name))
             self.assertEqual(far.got, b"question")
         near, far = self.meet(serverContext(edge()), self.trusting("other.example"))
-        self.assertTrue(near.reason.check(VerificationError), near.reason)
+        self.assertTrue(near.reason.check(CertificateRejected), near.reason)
         self.assertEqual(far.got, b"")
         near, far = self.meet(serverContext(edge()), clientContext("edge.example", ca=[Authority().certificate]))
         self.assertTrue(near.reason.check(Error), near.reason)
@@ -258,6 +259,13 @@ class RefusalTests(SynchronousTestCase):
         wire.settle()
         self.assertEqual(self.failureResultOf(outcome, UpgradeRefused).value.body, "no")
         self.assertEqual(wire.clock.getDelayedCalls(), [])
+
+
+class KindTests(SynchronousTestCase):
+    def test_failuresOfOneKindHaveClassAndCauseInCommon(self) -> None:
+        one, other = CertificateRejected("expired", "x"), CertificateRejected("for another name", "x")
+        self.assertEqual(kindOf(one), kindOf(CertificateRejected("expired", "y")))
+        self.assertEqual(len({kindOf(error) for error in (one, other, ValueError("a"), ValueError("b"), Error())}), 4)
 
 
 class FactoryTests(SynchronousTestCase):

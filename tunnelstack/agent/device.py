@@ -17,7 +17,7 @@ from twisted.conch.ssh.keys import Key
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger
 
-from tunnelstack.agent.edge_endpoint import makeEdgeEndpoint
+from tunnelstack.agent.edge_endpoint import DEVICE_TRUST, makeEdgeEndpoint
 from tunnelstack.agent.exit_policy import ExitPolicy
 from tunnelstack.agent.ssh_server import makeEmbeddedServer
 from tunnelstack.agent.target import Target
@@ -39,7 +39,7 @@ from tunnelstack.dialect.shellhub.agent import (
 from tunnelstack.errors import PeerError, Refused
 from tunnelstack.handler.target_allowlist import TargetAllowlist
 from tunnelstack.transport.host_endpoint import hostEndpoint
-from tunnelstack.transport.tls import errorText
+from tunnelstack.transport.tls import errorText, kindOf
 
 
 class DeviceService(Service):
@@ -62,7 +62,7 @@ class DeviceService(Service):
         @raise ConfigurationError: a file cannot be used, or nobody could log in.
         """
         self._edge = EdgeAddress(url=config.url, caFile=config.caFile, proxy=config.proxy)
-        edgeEndpoint = makeEdgeEndpoint(reactor, self._edge)
+        edgeEndpoint = makeEdgeEndpoint(reactor, self._edge, DEVICE_TRUST)
         identity = DeviceIdentity(
             key=deviceKey(Path(config.deviceKeyFile)), tenant=config.tenant.lower(), mac=config.mac or None,
             hostname=config.hostname or socket.gethostname(), installKey=config.installKey,
@@ -80,7 +80,7 @@ class DeviceService(Service):
         )
         self._exitPolicy = exitPolicy
         exitPolicy.addServer()
-        self._lastFailure: type | None = None
+        self._lastFailure: object = None
 
     def _ssh(self, reactor: Any, config: DeviceConfig) -> Any:
         if config.ssh == EMBEDDED:
@@ -148,8 +148,8 @@ class DeviceService(Service):
             self._exitPolicy.permanentFailure(CredentialRefused(str(reason)))
         elif isinstance(reason, NotAShellHubServer):
             self._exitPolicy.permanentFailure(WrongProtocol(str(reason)))
-        if self._exitPolicy.fatalError is None and self._lastFailure is not type(reason):
-            self._lastFailure = type(reason)
+        if self._exitPolicy.fatalError is None and self._lastFailure != kindOf(reason):
+            self._lastFailure = kindOf(reason)
             log = self.log.critical if isinstance(reason, (Refused, PeerError)) else self.log.warn
             log(
                 "no session with {edge}: {reason}; trying again", edge=self._edge.shown, reason=errorText(reason),

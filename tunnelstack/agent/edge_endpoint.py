@@ -8,18 +8,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import frozen
-from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
-from twisted.internet.ssl import optionsForClientTLS
 
 from tunnelstack.control.config.records import EdgeAddress
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.transport.host_endpoint import hostEndpoint
 from tunnelstack.transport.proxy import PORTS, Proxy, ProxyEndpoint, parseProxy
+from tunnelstack.transport.secure import SecureEndpoint
 from tunnelstack.transport.tls import clientContext, loadCertificates, loadIdentity
 
 DIRECT = "direct"
 """What stands for no proxy, where the environment names one."""
+
+EDGE_TRUST, DEVICE_TRUST = "--ca-file (ca_file in [[edge]])", "ca_file in [[shellhub]]"
+"""What an operator sets to trust another authority."""
 
 
 @frozen
@@ -27,11 +29,13 @@ class EdgeEndpoint:
     """
     How an edge is dialled.
 
+    @ivar clock: for what takes too long, an C{IReactorTime}.
     @ivar proxy: the L{Proxy} in between, or C{None}.
     @ivar transportEndpoint: an endpoint to the edge's host and port, without TLS.
-    @ivar contextFactory: TLS that is not the usual one; or C{None}.
+    @ivar contextFactory: TLS with the edge; C{None} where the URL is C{http}.
     """
 
+    clock: Any
     host: str
     port: int
     secure: bool
@@ -46,14 +50,12 @@ class EdgeEndpoint:
         """
         if not self.secure:
             return self.transportEndpoint
-        whole: IStreamClientEndpoint = wrapClientTLS(
-            self.contextFactory or optionsForClientTLS(self.host), self.transportEndpoint
-        )
-        return whole
+        return SecureEndpoint(self.clock, self.host, self.transportEndpoint, self.contextFactory)
 
 
-def makeEdgeEndpoint(reactor: Any, edge: EdgeAddress) -> EdgeEndpoint:
+def makeEdgeEndpoint(reactor: Any, edge: EdgeAddress, trust: str = EDGE_TRUST) -> EdgeEndpoint:
     """
+    @param trust: what an operator sets to trust another authority, for errors about certificates.
     @raise ConfigurationError: a file or the proxy's URL cannot be used.
     """
     parts = urlsplit(edge.url)
@@ -65,13 +67,14 @@ def makeEdgeEndpoint(reactor: Any, edge: EdgeAddress) -> EdgeEndpoint:
         transportEndpoint = hostEndpoint(reactor, host, port)
     else:
         transportEndpoint = ProxyEndpoint(reactor, proxy, host, port)
-    return EdgeEndpoint(host, port, secure, proxy, transportEndpoint, _context(edge, host, secure))
+    return EdgeEndpoint(reactor, host, port, secure, proxy, transportEndpoint, _context(edge, host, secure, trust))
 
 
-def _context(edge: EdgeAddress, host: str, secure: bool) -> IOpenSSLClientConnectionCreator | None:
-    if not (edge.caFile or edge.certificateFile):
-        return None
+def _context(edge: EdgeAddress, host: str, secure: bool, trust: str) -> IOpenSSLClientConnectionCreator | None:
     if not secure:
-        raise ConfigurationError(f"ca_file and certificate_file are for an edge at https:, not for {edge.url}")
+        if edge.caFile or edge.certificateFile:
+            raise ConfigurationError(f"ca_file and certificate_file are for an edge at https:, not for {edge.url}")
+        return None
     identity = loadIdentity(edge.certificateFile, edge.keyFile or None) if edge.certificateFile else None
-    return clientContext(host, ca=loadCertificates(edge.caFile) if edge.caFile else (), identity=identity)
+    ca = loadCertificates(edge.caFile) if edge.caFile else ()
+    return clientContext(host, ca=ca, identity=identity, trust=trust)

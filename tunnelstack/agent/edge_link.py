@@ -19,7 +19,7 @@ from tunnelstack.control.process.exit_status import CredentialRefused, Temporary
 from tunnelstack.control.secret_files import TokenFile
 from tunnelstack.dialect.native.agent import NativeDialler, NativeLink, NotAnEdge, TokenRefused
 from tunnelstack.dialect.native.protocol import NAME
-from tunnelstack.transport.tls import errorText
+from tunnelstack.transport.tls import errorText, kindOf
 from tunnelstack.wire.printable_text import printable
 from tunnelstack.wire.yamux.limits import SessionLimits
 
@@ -62,7 +62,7 @@ class EdgeLink:
         self._publications = publications
         self._exitPolicy = exitPolicy
         self._linked = linked
-        self._lastFailure: type | None = None        # while it is down
+        self._lastFailure: object = None        # while it is down
         dialler = NativeDialler(
             reactor, address.url, TokenFile(address.tokenFile, address.token), handlers, instance=config.instance,
             version=f"tunnelstack/{version('tunnelstack')}", endpoint=makeEdgeEndpoint(reactor, address).endpoint,
@@ -130,8 +130,8 @@ class EdgeLink:
             self._exitPolicy.permanentFailure(CredentialRefused(str(reason)))
         elif isinstance(reason, NotAnEdge):
             self._exitPolicy.permanentFailure(WrongProtocol(str(reason)))
-        if self._exitPolicy.fatalError is None and self._lastFailure is not type(reason):
-            self._lastFailure = type(reason)
+        if self._exitPolicy.fatalError is None and self._lastFailure != kindOf(reason):
+            self._lastFailure = kindOf(reason)
             log = self.log.critical if isinstance(reason, (TokenRefused, NotAnEdge)) else self.log.warn
             log(
                 "no session with {edge}: {reason}; trying again", edge=self._displayName,

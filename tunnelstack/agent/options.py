@@ -53,6 +53,7 @@ Options                        Environment               Default
   -e, --edge URL               TUNNELSTACK_EDGE          that one     http(s)://host[:port]
       --token-file FILE        TUNNELSTACK_TOKEN_FILE                 (or the token itself in TUNNELSTACK_TOKEN)
       --insecure                                                      let the token go to another machine by http:
+      --ca-file FILE           TUNNELSTACK_CA_FILE       system's     the only authorities trusted for the edge, as PEM
   -n, --name NAME              TUNNELSTACK_NAME          host's name  the name to publish under
       --remote-port N                                    edge's pick  tcp: the port of the edge
       --rewrite-host HOST                                visitor's    http: the Host that the local server sees
@@ -99,6 +100,7 @@ class Options(BaseOptions):
     optParameters = [
         ["edge", "e", None, "URL of the edge"],
         ["token-file", None, None, "a file that holds the token"],
+        ["ca-file", None, None, "a PEM file with the only authorities that are trusted for the edge"],
         ["name", "n", None, "the name to publish under"],
         ["remote-port", None, None, "the port of the edge"],
         ["rewrite-host", None, None, "the Host that the local server sees"],
@@ -168,7 +170,9 @@ class Options(BaseOptions):
         for service in services:
             checkServiceTarget(service)
         edges = () if not services else sources.edges(
-            self["edge"] or "", self["token-file"] or "", dev=bool(self["dev"]), insecure=bool(self["insecure"]), agent=agent)
+            self["edge"] or "", self["token-file"] or "", caFile=self["ca-file"] or "", dev=bool(self["dev"]),
+            insecure=bool(self["insecure"]), agent=agent,
+        )
         services = tuple(map(self._withKeys, services))
         devices = () if self._service else tuple(self._device(device) for device in agent.devices)
         giveUpSeconds = self["give-up-after"] or self._environ.get("TUNNELSTACK_GIVE_UP_AFTER")

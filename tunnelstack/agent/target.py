@@ -8,14 +8,15 @@ import re
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import clientFromString
 from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError, TimeoutError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.transport.clientstring import clientEndpoint
 from tunnelstack.transport.host_endpoint import connectTimedOut, hostEndpoint
+from tunnelstack.transport.verification import CertificateRejected
 
 PORT = re.compile(r"[0-9]{1,5}")
 HOST_AND_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[0-9A-Za-z._-]+)):(?P<port>[0-9]{1,5})")
@@ -58,12 +59,11 @@ class Target:
         if self._host:
             return hostEndpoint(reactor, self._host, self._port)
         try:
-            endpoint: IStreamClientEndpoint = clientFromString(reactor, self.text)
-        except (ValueError, TypeError, KeyError, IndexError) as error:
+            return clientEndpoint(reactor, self.text)
+        except ValueError as error:
             raise ConfigurationError(
                 f"{self.text!r} is no target; say a port, host:port, or an endpoint string such as unix:/run/app.sock ({error})"
             ) from None
-        return endpoint
 
 
 def _hostAndPort(text: str) -> tuple[str, int]:
@@ -95,6 +95,8 @@ def failureReason(failure: Failure) -> str:
         return "nobody answers"
     if failure.check(DNSLookupError):
         return "there is no such host"
+    if isinstance(failure.value, CertificateRejected):
+        return str(failure.value)
     if isinstance(failure.value, ConnectError) and failure.value.osError is not None:
         return f"it cannot be reached: {failure.value}"
     return f"it cannot be reached ({failure.type.__name__ if failure.type is not None else 'unknown'})"

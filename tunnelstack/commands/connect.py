@@ -46,6 +46,7 @@ Options                        Environment               Default
   -e, --edge URL               TUNNELSTACK_EDGE          that one
       --token-file FILE        TUNNELSTACK_TOKEN_FILE    (or the token itself in TUNNELSTACK_TOKEN)
       --insecure                                         let the token go to another machine by http:
+      --ca-file FILE           TUNNELSTACK_CA_FILE       the only authorities trusted for the edge, as PEM
   -c, --config FILE            TUNNELSTACK_CONFIG        an agent's file
       --give-up-after SECONDS                            30
       --version, --help
@@ -70,6 +71,7 @@ class Options(BaseOptions):
         ["purpose", None, "", "ssh, tcp:HOST:PORT, or a stream protocol's name"],
         ["edge", "e", "", "URL of the edge"],
         ["token-file", None, "", "a file that holds the token"],
+        ["ca-file", None, "", "a PEM file with the only authorities that are trusted for the edge"],
         ["config", "c", "", "an agent's file"],
         ["give-up-after", None, str(GIVE_UP_SECONDS), "seconds"],
     ]
@@ -99,7 +101,8 @@ class Options(BaseOptions):
         agent = AgentConfig() if self["dev"] and not self["config"] else sources.readAgentFile(self["config"])
         self.config = AgentConfig(
             edges=sources.edges(
-                self["edge"], self["token-file"], dev=bool(self["dev"]), insecure=bool(self["insecure"]), agent=agent
+                self["edge"], self["token-file"], caFile=self["ca-file"], dev=bool(self["dev"]),
+                insecure=bool(self["insecure"]), agent=agent,
             ),
             giveUpAfterSeconds=parseSeconds(self["give-up-after"], "give-up-after"), drainSeconds=1.0,
         )

@@ -23,7 +23,7 @@ from tunnelstack.commands.admin_client import (
     formatTable,
 )
 from tunnelstack.control.auth.token_store import TokenStore
-from tunnelstack.control.auth.tokens import newToken
+from tunnelstack.control.auth.tokens import formatTime, newToken
 from tunnelstack.control.config.records import NEVER, TokenRecord
 from tunnelstack.control.config.sources import Sources
 from tunnelstack.control.options import BaseOptions
@@ -187,7 +187,7 @@ def _list(options: Options, store: TokenStore) -> None:
 def _expiry(expires: datetime, now: datetime) -> str:
     if expires == NEVER:
         return "never"
-    return moment(expires) if expires > now else f"expired since {moment(expires)}"
+    return formatTime(expires) if expires > now else f"expired since {formatTime(expires)}"
 
 
 def _revoke(options: Options, store: TokenStore) -> None:

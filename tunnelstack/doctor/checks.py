@@ -11,12 +11,8 @@ from typing import Any, ClassVar
 
 from attrs import define
 from OpenSSL.SSL import Error as SSLError
-from service_identity import VerificationError
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
-from twisted.internet.endpoints import wrapClientTLS
-from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory
-from twisted.internet.ssl import optionsForClientTLS
 
 from tunnelstack.agent.edge_endpoint import EdgeEndpoint, makeEdgeEndpoint
 from tunnelstack.control.config.records import EdgeAddress
@@ -25,7 +21,9 @@ from tunnelstack.doctor.probe import ProbeProtocol
 from tunnelstack.doctor.remedies import UNREACHABLE, explain
 from tunnelstack.errors import TunnelError
 from tunnelstack.transport.host_endpoint import isLocalhost
+from tunnelstack.transport.secure import HandshakeLost
 from tunnelstack.transport.tls import errorText
+from tunnelstack.transport.verification import CertificateRejected
 
 SECONDS = 15.0
 """Seconds that one check may take."""
@@ -134,16 +132,16 @@ class EdgeDiagnosis:
                 return "not needed on this machine"
             return "the edge is dialled without TLS: everybody on the way can read the token; use an https: URL if there is one"
         probe = ProbeProtocol(b"")
-        context = self._edgeEndpoint.contextFactory or optionsForClientTLS(self._edgeEndpoint.host)
-        yield wrapClientTLS(context, self._edgeEndpoint.transportEndpoint).connect(Factory.forProtocol(lambda: probe))
         try:
-            certificate = yield probe.certificate
-        except (SSLError, VerificationError, ConnectionLost, ConnectionDone) as error:
+            yield self._edgeEndpoint.endpoint.connect(Factory.forProtocol(lambda: probe))
+        except CertificateRejected as rejected:
+            raise CheckFailed(f"no TLS with {self._edgeEndpoint.host}: {rejected.cause}", rejected.remedy) from None
+        except (SSLError, HandshakeLost) as error:
             raise CheckFailed(
                 f"no TLS with {self._edgeEndpoint.host}: {errorText(error)}",
-                "see whether the name in the URL is in the server's certificate, whether this machine trusts who signed it "
-                "(ca_file), whether its clock is right, and whether a proxy or firewall looks into TLS",
+                "check the port in the URL, and whether a proxy or a firewall on the way interferes with TLS",
             ) from None
+        certificate = probe.transport.getPeerCertificate()
         probe.transport.abortConnection()
         ends = certificate.to_cryptography().not_valid_after_utc
         days = int((ends.timestamp() - self._time()) / 86_400)

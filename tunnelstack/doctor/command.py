@@ -43,6 +43,7 @@ Options                 Environment              Default
   -e, --edge URL        TUNNELSTACK_EDGE         that one
       --token-file FILE TUNNELSTACK_TOKEN_FILE              (or the token itself in TUNNELSTACK_TOKEN)
       --insecure                                            let the token go to another machine by http:
+      --ca-file FILE    TUNNELSTACK_CA_FILE      system's   the only authorities trusted for the edge, as PEM
   -c, --config FILE     TUNNELSTACK_CONFIG                  an agent's file
       --version, --help
 
@@ -63,6 +64,7 @@ class Options(BaseOptions):
     optParameters = [
         ["edge", "e", "", "URL of the edge"],
         ["token-file", None, "", "a file that holds the token"],
+        ["ca-file", None, "", "a PEM file with the only authorities that are trusted for the edge"],
         ["config", "c", "", "an agent's file"],
     ]
 
@@ -115,7 +117,8 @@ def main(options: Options, environ: Mapping[str, str] = os.environ) -> int:
     sources = Sources(environ)
     agent = AgentConfig() if options["dev"] and not options["config"] else sources.readAgentFile(options["config"])
     edge = sources.edges(
-        options["edge"], options["token-file"], dev=bool(options["dev"]), insecure=bool(options["insecure"]), agent=agent
+        options["edge"], options["token-file"], caFile=options["ca-file"], dev=bool(options["dev"]),
+        insecure=bool(options["insecure"]), agent=agent,
     )[0]
     from twisted.internet import reactor
 

@@ -7,18 +7,14 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 
-@implementer(IHandshakeListener)
 class ProbeProtocol(Protocol):
     """
     Asks, and hears the head of the answer; with nothing to ask, only whether somebody is there.
 
-    @ivar heard: fires with the certificate, once TLS is there.
     @ivar answer: fires with the head.
     """
 
@@ -27,7 +23,6 @@ class ProbeProtocol(Protocol):
     def __init__(self, request: bytes) -> None:
         self._request = request
         self._buffer = b""
-        self.certificate: Deferred[Any] = Deferred()
         self.responseHead: Deferred[bytes] = Deferred()
 
     def connectionMade(self) -> None:
@@ -36,12 +31,6 @@ class ProbeProtocol(Protocol):
         """
         if self._request:
             self.transport.write(self._request)
-
-    def handshakeCompleted(self) -> None:
-        """
-        TLS is there, and the certificate is good.
-        """
-        self.certificate.callback(self.transport.getPeerCertificate())
 
     def dataReceived(self, data: bytes) -> None:
         """
@@ -56,7 +45,6 @@ class ProbeProtocol(Protocol):
         """
         Nothing more is heard.
         """
-        for each in (self.certificate, self.responseHead):
-            if not each.called:
-                each.errback(reason)
-            each.addErrback(lambda failure: None)      # who waits for it has heard; otherwise nobody minds
+        if not self.responseHead.called:
+            self.responseHead.errback(reason)
+        self.responseHead.addErrback(lambda failure: None)      # who waits for it has heard; otherwise nobody minds

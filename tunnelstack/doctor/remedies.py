@@ -10,7 +10,7 @@ from twisted.internet.error import ConnectionRefusedError, DNSLookupError, Timeo
 
 from tunnelstack.dialect.native.agent import EdgeBusy, NotAnEdge, TokenRefused
 from tunnelstack.errors import Denied
-from tunnelstack.transport.proxy import ProxyFailed, ProxyRefused
+from tunnelstack.transport.proxy import ProxyFailed, ProxyRefused, ProxyRejected
 
 UNREACHABLE, NO_EDGE, REFUSED = 69, 76, 77     # exit codes
 
@@ -41,6 +41,8 @@ def explain(error: Exception) -> tuple[str, str, int]:
     """
     @return: what went wrong, what to do, and the exit code.
     """
+    if isinstance(error, ProxyRejected):
+        return error.cause, error.remedy, UNREACHABLE
     says = str(error) or type(error).__name__
     for kinds, remedy, code in REMEDIES:
         if isinstance(error, kinds):

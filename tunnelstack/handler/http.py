@@ -13,6 +13,7 @@ from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLook
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from tunnelstack.transport.verification import CertificateRejected
 from tunnelstack.wire.http1.framing import without
 from tunnelstack.wire.http1.head import RequestHead
 from tunnelstack.wire.http1_target import percent_encoded
@@ -62,6 +63,8 @@ class LocalSite:
             return f"Nothing listens on {self.target} yet."
         if reason.check(DNSLookupError):
             return f"The name {self.target} is not known where the agent runs."
+        if reason.check(CertificateRejected):
+            return f"The agent does not accept the certificate of {self.target}."
         if reason.check(TimeoutError):
             return f"Nobody answers at {self.target}."
         if reason.check(ConnectError):

@@ -12,19 +12,18 @@ from urllib.parse import unquote, urlsplit
 
 from attrs import field, frozen
 from OpenSSL.SSL import Error as TLSError
-from service_identity import VerificationError
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.error import ConnectionDone, ConnectionLost, NoProtocol, TimeoutError
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import ConfigurationError, PeerError, Refused, Unavailable
 from tunnelstack.transport.host_endpoint import hostEndpoint
+from tunnelstack.transport.secure import HandshakeLost, SecureEndpoint
 from tunnelstack.transport.tls import errorText
+from tunnelstack.transport.verification import CertificateRejected
 from tunnelstack.wire.http1.head import HeadLimits, find_end_untrusted, read_response_untrusted
 
 PORTS = {"http": 80, "https": 443}
@@ -53,6 +52,20 @@ class ProxyFailed(Unavailable):
     def __init__(self, sentence: str, status: int = 0) -> None:
         super().__init__(sentence, **({"status": status} if status else {}))
         self.status = status
+
+
+class ProxyRejected(ProxyFailed):
+    """
+    The certificate of the proxy was not accepted; it received nothing.
+
+    @ivar cause: what is wrong.
+    @ivar remedy: what to do about it.
+    """
+
+    def __init__(self, proxy: str, rejected: CertificateRejected) -> None:
+        super().__init__(f"no TLS with the proxy {proxy}: {rejected}")
+        self.cause = f"no TLS with the proxy {proxy}: {rejected.cause}"
+        self.remedy = rejected.remedy
 
 
 class NotAProxy(PeerError):
@@ -162,7 +175,7 @@ class ProxyEndpoint:
         endpoint = hostEndpoint(self._reactor, proxy.host, proxy.port)
         if not proxy.secure:
             return endpoint
-        return wrapClientTLS(self._contextFactory or optionsForClientTLS(proxy.host), endpoint)
+        return SecureEndpoint(self._reactor, proxy.host, endpoint, self._contextFactory, self._timeout)
 
     def _timedOut(self, outcome: Any, seconds: float) -> Any:
         if not isinstance(outcome, Failure):
@@ -200,6 +213,10 @@ class _ProxyAttempt(Factory):
         """
         The proxy cannot be reached, or did not do what it was asked for.
         """
+        if isinstance(failure.value, CertificateRejected):
+            failure = Failure(ProxyRejected(self.proxy, failure.value))
+        elif isinstance(failure.value, (TLSError, HandshakeLost)):
+            failure = Failure(ProxyFailed(f"no TLS with the proxy {self.proxy}: {errorText(failure.value)}"))
         if not self.outcome.called:
             self.outcome.errback(failure)
 
@@ -252,8 +269,6 @@ class _ProxyRequest(Protocol):
         """
         if reason.check(ConnectionDone, ConnectionLost):
             reason = Failure(ProxyFailed(f"the proxy {self._attempt.proxy} closed the connection instead of answering"))
-        elif isinstance(reason.value, (TLSError, VerificationError)):
-            reason = Failure(ProxyFailed(f"no TLS with the proxy {self._attempt.proxy}: {errorText(reason.value)}"))
         self._attempt.failed(reason)
 
     def _statusReceived(self, status: int) -> None:

@@ -14,32 +14,30 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL.crypto import X509, PKey
 from OpenSSL.SSL import VERIFY_PEER, Connection, Context, Error
-from service_identity import VerificationError
 from twisted.internet.interfaces import (
     IHandshakeListener,
     IOpenSSLClientConnectionCreator,
+    IProtocol,
     IProtocolFactory,
 )
-from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.internet.ssl import (
     Certificate,
     CertificateOptions,
-    KeyPair,
-    PrivateCertificate,
     TLSVersion,
-    optionsForClientTLS,
+    platformTrust,
     trustRootFromCertificates,
 )
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.transport.verification import SYSTEM_TRUST, CertificateRejected, ServerName, ServerVerifier
 
 CLIENT_AUTH = ("request", "require")
 
 ERROR_TEXTS = {
-    "certificate verify failed": "its certificate has expired, or is signed by nobody whom this machine trusts",
     "wrong version number": "what answers there speaks no TLS",
     "record layer failure": "what answers there speaks no TLS",
 }
@@ -136,43 +134,72 @@ def clientContext(
     ca: Iterable[X509] = (),
     identity: TLSIdentity | None = None,
     alpn: Sequence[bytes] = (),
+    trust: str = SYSTEM_TRUST,
 ) -> IOpenSSLClientConnectionCreator:
     """
-    TLS for the side that dials.
+    TLS for the side that dials.  The handshake fails with L{CertificateRejected} unless the server's certificate is trusted and
+    is for C{name}.
 
     @param name: what the server's certificate must be for, and what SNI says; a DNS name or an IP address.  It need
         not be the one that is dialled.
     @param ca: the only roots that are trusted; the system's unless given.
     @param identity: our certificate, for servers that ask for one.
     @param alpn: what we offer, the best first.
+    @param trust: what an operator sets to trust another authority here, for the remedy in an error.
     """
     roots = [Certificate(one) for one in ca]
-    certificate = None
-    extra: dict[str, Any] = {}
+    own: dict[str, Any] = {}
     if identity is not None:
-        certificate = PrivateCertificate.fromCertificateAndKeyPair(
-            Certificate(identity.certificate), KeyPair(identity.key)
-        )
-        if identity.chain:
-            extra["extraCertificateOptions"] = {"extraCertChain": list(identity.chain)}
-    return optionsForClientTLS(
-        name,
-        trustRoot=trustRootFromCertificates(roots) if roots else None,
-        clientCertificate=certificate,
+        own = {"privateKey": identity.key, "certificate": identity.certificate, "extraCertChain": list(identity.chain)}
+    server = ServerName(name)
+    options = CertificateOptions(
+        trustRoot=trustRootFromCertificates(roots) if roots else platformTrust(),
         acceptableProtocols=list(alpn) or None,
-        **extra,
+        raiseMinimumTo=TLSVersion.TLSv1_2,
+        **own,
     )
+    # The context's callback and not the connection's: pyOpenSSL raises what the former raised from the handshake.
+    options.getContext().set_verify(VERIFY_PEER, ServerVerifier(server, trust).verify)
+    return ClientConnections(options, server)
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class ClientConnections:
+    """
+    TLS connections to one server.  Twisted's own creator is not used: it accepts a certificate whose names it cannot read.
+    """
+
+    def __init__(self, options: CertificateOptions, server: ServerName) -> None:
+        """
+        @param options: its context verifies the certificate of C{server}.
+        """
+        self._options = options
+        self._server = server
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> Connection:
+        """
+        As in C{IOpenSSLClientConnectionCreator}.
+        """
+        connection = self._options.clientConnectionForTLS(tlsProtocol)
+        if self._server.indication is not None:
+            connection.set_tlsext_host_name(self._server.indication)
+        return connection
 
 
 def errorText(error: BaseException) -> str:
     """
     Why something failed, in words; OpenSSL has other ones than people.
     """
-    if isinstance(error, VerificationError):
-        return "its certificate is for another name"
-    if isinstance(error, Error) and error.args and error.args[0]:
+    if isinstance(error, Error) and not isinstance(error, CertificateRejected) and error.args and error.args[0]:
         return "; ".join(ERROR_TEXTS.get(str(reason[-1]), str(reason[-1])) for reason in error.args[0])
     return str(error) or type(error).__name__
+
+
+def kindOf(error: BaseException) -> object:
+    """
+    What is equal for two failures of one kind, of which a log needs one: their class and, where they have one, their C{cause}.
+    """
+    return type(error), getattr(error, "cause", "")
 
 
 def certificateFingerprint(transport: Any) -> str | None:
@@ -191,6 +218,70 @@ def fingerprint(certificate: X509) -> str:
     """
     digest: bytes = certificate.digest("sha256")
     return digest.decode("ascii").replace(":", "").lower()
+
+
+@implementer(IHandshakeListener)
+class Handshaking(Protocol):
+    """
+    A TLS connection whose handshake is under way.  A protocol takes its place when that is complete; until then nothing of an
+    application is sent or received on it.
+
+    @ivar timeout: seconds for the handshake.
+    """
+
+    transport: Any
+
+    def __init__(self, clock: Any, timeout: float) -> None:
+        self.timeout = timeout
+        self._clock = clock
+        self._timer: Any = None
+
+    def build(self) -> IProtocol | None:
+        """
+        The handshake is complete.
+
+        @return: the protocol that takes over; C{None} ends the connection.
+        """
+        raise NotImplementedError
+
+    def started(self, protocol: IProtocol) -> None:
+        """
+        The protocol has taken over.
+        """
+
+    def late(self) -> None:
+        """
+        The handshake took too long; the connection is about to be aborted.
+        """
+
+    def lost(self, reason: Failure) -> None:
+        """
+        The handshake failed.
+        """
+
+    def connectionMade(self) -> None:
+        self._timer = self._clock.callLater(self.timeout, self._handshakeTimedOut)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._timer.active():
+            self._timer.cancel()
+        self.lost(reason)
+
+    def handshakeCompleted(self) -> None:
+        self._timer.cancel()
+        protocol = self.build()
+        if protocol is None:
+            self.transport.abortConnection()
+            return
+        self.transport.wrappedProtocol = protocol
+        protocol.makeConnection(self.transport)
+        if IHandshakeListener.providedBy(protocol):
+            protocol.handshakeCompleted()
+        self.started(protocol)
+
+    def _handshakeTimedOut(self) -> None:
+        self.late()
+        self.transport.abortConnection()
 
 
 class ALPNFactory(ServerFactory):
@@ -236,39 +327,19 @@ class ALPNFactory(ServerFactory):
         return _ALPNProtocol(self, address)
 
 
-@implementer(IHandshakeListener)
-class _ALPNProtocol(Protocol):
+class _ALPNProtocol(Handshaking):
     """
-    A TLS connection whose handshake is under way.
+    A server's side of a handshake; ALPN chooses the protocol.
     """
 
     def __init__(self, router: ALPNFactory, address: Any) -> None:
+        super().__init__(router.clock, router.handshakeTimeout)
         self._router = router
         self._address = address
 
-    def connectionMade(self) -> None:
-        self._timer = self._router.clock.callLater(self._router.handshakeTimeout, self._handshakeTimedOut)
-
-    def connectionLost(self, reason: Failure | None = None) -> None:
-        if self._timer.active():
-            self._timer.cancel()
-
-    def handshakeCompleted(self) -> None:
-        self._timer.cancel()
-        transport: Any = self.transport
-        factory = self._router.protocols.get(transport.negotiatedProtocol)
-        protocol = None if factory is None else factory.buildProtocol(self._address)
-        if protocol is None:
-            transport.abortConnection()
-            return
-        transport.wrappedProtocol = protocol
-        protocol.makeConnection(transport)
-        if IHandshakeListener.providedBy(protocol):
-            protocol.handshakeCompleted()
-
-    def _handshakeTimedOut(self) -> None:
-        transport: Any = self.transport
-        transport.abortConnection()
+    def build(self) -> IProtocol | None:
+        factory = self._router.protocols.get(self.transport.negotiatedProtocol)
+        return None if factory is None else factory.buildProtocol(self._address)
 
 
 def _selectALPN(context: Context, ours: tuple[bytes, ...]) -> None:

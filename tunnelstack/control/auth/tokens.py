@@ -40,7 +40,7 @@ class CredentialExpired(Denied):
     """
 
     def __init__(self, since: datetime, **details: object) -> None:
-        super().__init__("expired", f"the token is expired since {moment(since)}", **details)
+        super().__init__("expired", f"the token is expired since {formatTime(since)}", **details)
 
 
 class IToken(Protocol):
@@ -96,7 +96,7 @@ def digestOf(token: str) -> str:
     return sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
-def moment(time: datetime) -> str:
+def formatTime(time: datetime) -> str:
     """
     A time as TOML and people write it, to the second.
     """

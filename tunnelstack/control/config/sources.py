@@ -22,7 +22,9 @@ from tunnelstack.control.config.state_dir import StateDirectory, stateDirectoryP
 from tunnelstack.control.config.validators import checkURL
 from tunnelstack.errors import ConfigurationError
 
-EDGE, TOKEN, TOKEN_FILE, CONFIG = (f"TUNNELSTACK_{name}" for name in ("EDGE", "TOKEN", "TOKEN_FILE", "CONFIG"))
+EDGE, TOKEN, TOKEN_FILE, CA_FILE, CONFIG = (
+    f"TUNNELSTACK_{name}" for name in ("EDGE", "TOKEN", "TOKEN_FILE", "CA_FILE", "CONFIG")
+)
 
 CREDENTIAL = "tunnelstack-token"
 """The credential of systemd that is a token."""
@@ -69,13 +71,15 @@ class Sources:
         return evolve(agent, edges=tuple(self._withToken(edge) for edge in agent.edges))
 
     def edges(
-        self, url: str = "", tokenFile: str = "", *, dev: bool = False, insecure: bool = False, agent: AgentConfig | None = None
+        self, url: str = "", tokenFile: str = "", *, caFile: str = "", dev: bool = False, insecure: bool = False,
+        agent: AgentConfig | None = None,
     ) -> tuple[EdgeAddress, ...]:
         """
         The edges to dial, each with its token: one that was named, else those of the file, else the one left by C{--dev}.
 
         @param url: given outright.
         @param tokenFile: given outright.
+        @param caFile: given outright: a PEM file with the only roots that are trusted.
         @param dev: neither the environment nor the file is asked.
         @param insecure: tokens may go over plain C{http:} to other machines.
         @param agent: what L{readAgentFile} gave; unless given, it is read when it is needed.
@@ -91,15 +95,20 @@ class Sources:
             candidates = tuple(edge for edge in known if sameEdge(edge.url, named)) or (EdgeAddress(url=named),)
         else:
             candidates = (self._devEdge(),)
-        return tuple(self._withCredentials(edge, tokenFile, dev, insecure) for edge in candidates)
+        return tuple(self._withCredentials(edge, tokenFile, caFile, dev, insecure) for edge in candidates)
 
-    def _withCredentials(self, edge: EdgeAddress, tokenFile: str, dev: bool, insecure: bool) -> EdgeAddress:
+    def _withCredentials(self, edge: EdgeAddress, tokenFile: str, caFile: str, dev: bool, insecure: bool) -> EdgeAddress:
         token, path = self._token(edge, tokenFile, dev)
         if not (token or edge.certificateFile):
             raise ConfigurationError(NO_TOKEN.format(url=edge.url))
         if token and not (insecure or edge.insecure or isConfidential(edge.url, edge.proxy)):
             raise ConfigurationError(PLAIN.format(url=edge.url))
-        return evolve(edge, token=token, tokenFile=path, proxy=edge.proxy or proxyFor(edge.url, self.environ))
+        if not (caFile or dev) and edge.url.lower().startswith("https:"):
+            caFile = self.environ.get(CA_FILE, "")
+        return evolve(
+            edge, token=token, tokenFile=path, caFile=caFile or edge.caFile,
+            proxy=edge.proxy or proxyFor(edge.url, self.environ),
+        )
 
     def _token(self, edge: EdgeAddress, tokenFile: str, dev: bool) -> tuple[str, str]:
         """

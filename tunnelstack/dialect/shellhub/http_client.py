@@ -10,15 +10,16 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
-from twisted.internet.ssl import optionsForClientTLS
+from twisted.python.failure import Failure
 
 from tunnelstack.errors import PeerError, Unavailable
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.transport.host_endpoint import connectTimedOut, hostEndpoint
+from tunnelstack.transport.secure import SecureEndpoint
+from tunnelstack.transport.tls import errorText
 from tunnelstack.wire.http1.head import Fields, RequestHead, ResponseHead
 from tunnelstack.wire.records.shellhub_bootstrap import BODY
 
@@ -84,12 +85,10 @@ class APIClient:
             secure, host = parts.scheme == "https", parts.hostname or ""
             endpoint = hostEndpoint(reactor, host, parts.port or (443 if secure else 80))
             if secure:
-                endpoint = wrapClientTLS(contextFactory or optionsForClientTLS(host), endpoint)
+                endpoint = SecureEndpoint(reactor, host, endpoint, contextFactory)
         self._pool = ExchangePool(
-            endpoint,
-            clock=reactor,
-            timeouts=Timeouts(first=REQUEST_SECONDS, idle=REQUEST_SECONDS),
-            idleSeconds=5.0,
+            endpoint, clock=reactor, timeouts=Timeouts(first=REQUEST_SECONDS, idle=REQUEST_SECONDS), idleSeconds=5.0,
+            explain=_explained,
         )
 
     def get(self, path: str) -> Deferred[ServerResponse]:
@@ -117,6 +116,10 @@ class APIClient:
             exchange.write(body)
         exchange.end()
         return answer.response.addTimeout(REQUEST_SECONDS, self._clock, connectTimedOut)
+
+
+def _explained(failure: Failure) -> str:
+    return errorText(failure.value) if failure.value is not None else ""
 
 
 class _ResponseCollector:
@@ -163,7 +166,7 @@ class _ResponseCollector:
         """
         As there.
         """
-        self._fire(lambda: self.response.errback(NoResponse(f"the server does not answer: {reason}")))
+        self._fire(lambda: self.response.errback(NoResponse(f"the server does not answer: {reason.sentence}")))
 
     def _fire(self, fire: Callable[[], object]) -> None:
         if not self.response.called:

@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import urljoin
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.error import ConnectionDone, NoProtocol, TimeoutError
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
@@ -18,12 +17,12 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.transport.host_endpoint import hostEndpoint
+from tunnelstack.transport.secure import SecureEndpoint
 from tunnelstack.transport.websocket._autobahn import AutobahnClient, clientParameters
 from tunnelstack.transport.websocket._handshake import (
     UpgradeFailed,
@@ -149,7 +148,8 @@ class WebSocketClientEndpoint:
         @param url: C{ws}, C{wss}, C{http} or C{https}.
         @param headers: further fields of the request, such as C{("Authorization", "Bearer ...")}.
         @param subprotocols: what is offered, the best first; the choice is the transport's C{subprotocol}.
-        @param contextFactory: TLS for C{wss}; unless given, the system's roots and the name in the URL.
+        @param contextFactory: TLS for C{wss}, from L{clientContext<tunnelstack.transport.tls.clientContext>}; unless given,
+            with the system's roots and the name in the URL.
         @param timeout: seconds for everything from connecting to the answer.
         @param endpoint: how to reach the server, instead of the host and the port in the URL; TLS is not added.
         @param records: whole messages, text included, go to the protocol's C{recordReceived}.
@@ -202,7 +202,7 @@ class WebSocketClientEndpoint:
         endpoint = hostEndpoint(self._reactor, where.host, where.port, self._timeout)
         if not where.secure:
             return endpoint
-        return wrapClientTLS(self._contextFactory or optionsForClientTLS(where.host), endpoint)
+        return SecureEndpoint(self._reactor, where.host, endpoint, self._contextFactory, self._timeout)
 
     def _followRedirect(self, failure: Failure, protocolFactory: IProtocolFactory) -> Any:
         """
