@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.control.test_access_log import request
-from tunnelstack.agent.panel import DRAW_SECONDS, REQUESTS, Panel, canRedraw
+from tunnelstack.agent.panel import ABOVE_LINES, DRAW_SECONDS, REQUESTS, Panel, canRedraw
 from tunnelstack.agent.publication import Publication
 from tunnelstack.records import Service
 
@@ -145,6 +145,32 @@ class PanelTests(SynchronousTestCase):
         except ValueError:
             self.log.failure("oh no")
         self.assertIn("a defect", "\n".join(self.shown()))
+
+    def test_aStoppedTerminalIsDrawnOnOnceItGoesOn(self) -> None:
+        stopped = True
+        self.panel = self.make(pending=lambda: stopped)
+        self.log = Logger("tunnelstack.test", observer=self.panel)
+        self.up(rtt="1ms")
+        self.log.warn("nothing listens")
+        self.clock.pump([DRAW_SECONDS] * 5)
+        self.assertEqual(self.screen.raw, "")
+        stopped = False
+        self.up(rtt="2ms")
+        self.assertEqual(self.shown(), ["warning   nothing listens", "session   up   edge=a.net rtt=2ms"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_whatWaitsForAStoppedTerminalIsBounded(self) -> None:
+        stopped = True
+        self.panel = self.make(pending=lambda: stopped)
+        self.log = Logger("tunnelstack.test", observer=self.panel)
+        for number in range(ABOVE_LINES + 3):
+            self.log.warn("number {number}", number=number)
+        self.clock.advance(DRAW_SECONDS)
+        stopped = False
+        lines = self.shown()
+        self.assertEqual(lines[0], "warning   3 lines were dropped here: the terminal was stopped")
+        self.assertEqual(lines[1], "warning   number 3")
+        self.assertEqual(lines[-1], f"warning   number {ABOVE_LINES + 2}")
 
     def test_onlyOnTerminals(self) -> None:
         class Out:

@@ -5,14 +5,16 @@ The access log.
 from __future__ import annotations
 
 import json
-from io import StringIO
+import os
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.control.test_log_writer import WAIT_SECONDS
 from tunnelstack.agent.requests import AgentAccessRecord
+from tunnelstack.control import log_writer
 from tunnelstack.control.access_log import FLUSH_LINES, AccessLog, accessLog, formatJSON, formatText
 from tunnelstack.errors import ConfigurationError
 
@@ -28,6 +30,23 @@ def request(**other: Any) -> AgentAccessRecord:
     return AgentAccessRecord(**(usual | other))
 
 
+class Output:
+    """
+    Where a log goes.
+
+    @ivar texts: what it was given at a time.
+    """
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def write(self, text: str) -> None:
+        self.texts.append(text)
+
+    def isatty(self) -> bool:
+        return False
+
+
 class FormTests(SynchronousTestCase):
     """
     Lines.
@@ -41,6 +60,13 @@ class FormTests(SynchronousTestCase):
         self.assertEqual((said["target"], said["reason"]), ('/"\\\n\x1b[31mé', "gone"))
         self.assertEqual(said["time"], "2027-01-15T08:00:00.500+00:00")
         self.assertEqual(said["seconds"], 0.0025)
+
+    def test_timesAreInMilliseconds(self) -> None:
+        for now, shown in (
+            (1_800_000_000, "08:00:00.000"), (1_800_000_000.0014, "08:00:00.001"), (1_800_000_000.9999, "08:00:00.999"),
+            (1_800_000_001.02, "08:00:01.020"), (1_800_000_000.25, "08:00:00.250"),
+        ):  # fmt: skip
+            self.assertEqual(json.loads(formatJSON(request(), now))["time"], f"2027-01-15T{shown}+00:00")
 
     def test_text(self) -> None:
         line = formatText(request(target="/\x1b[31m"), 0)
@@ -67,39 +93,74 @@ class LogTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.out = StringIO()
+        self.out = Output()
 
     def test_linesAreWrittenSoonAndTogether(self) -> None:
-        log = AccessLog(self.clock, lambda: self.out, formatText, lambda: 0.0)
+        log = AccessLog(self.clock, self.out, formatText, lambda: 0.0)
         log(request())
         log(request())
-        self.assertEqual(self.out.getvalue(), "")
+        self.assertEqual(self.out.texts, [])
         self.clock.advance(0.2)
-        self.assertEqual(self.out.getvalue().count("\n"), 2)
+        self.assertEqual([text.count("\n") for text in self.out.texts], [2])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_linesThatWaitAreBounded(self) -> None:
-        log = AccessLog(self.clock, lambda: self.out, formatText, lambda: 0.0)
+        log = AccessLog(self.clock, self.out, formatText, lambda: 0.0)
         for _ in range(FLUSH_LINES + 1):
             log(request())
-        self.assertEqual(self.out.getvalue().count("\n"), FLUSH_LINES)
+        self.assertEqual([text.count("\n") for text in self.out.texts], [FLUSH_LINES])
 
-    def test_aFullDiskCostsLinesOnly(self) -> None:
-        log = AccessLog(self.clock, lambda: self.out, formatText, lambda: 0.0)
-        self.out.close()
-        log(request())
+    def open(self, path: object) -> AccessLog:
+        log = accessLog(self.clock, str(path), "auto", self.out, lambda: 0.0)
+        assert log is not None
+        return log
+
+    def drain(self, log: AccessLog) -> None:
+        """
+        Wait until all lines have been written.
+        """
+        writer: Any = log._output
         log.flush()
+        self.assertTrue(writer.drain(WAIT_SECONDS))
 
     def test_aFileThatWasMovedAway(self) -> None:
         path = Path(self.mktemp())
-        log = accessLog(self.clock, str(path), "auto", self.out, lambda: 0.0)
-        assert log is not None
+        log = self.open(path)
         log(request(trace="one"))
         moved = path.rename(f"{path}.1")
         log.reopen()
         log(request(trace="two"))
-        log.flush()
+        self.drain(log)
         self.assertEqual([json.loads(each.read_text())["request"] for each in (moved, path)], ["one", "two"])
+
+    def test_theOldFileIsKeptIfItCannotBeOpenedAgain(self) -> None:
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        log = self.open(folder / "log")
+        log(request(trace="one"))
+        moved = folder.rename(f"{folder}.1")
+        self.assertRaises(ConfigurationError, log.reopen)
+        log(request(trace="two"))
+        self.drain(log)
+        lines = (moved / "log").read_text().splitlines()
+        self.assertEqual([json.loads(line)["request"] for line in lines], ["one", "two"])
+
+    def test_aFIFOThatNothingReadsIsAnErrorAndNoWait(self) -> None:
+        path = self.mktemp()
+        os.mkfifo(path)
+        error = self.assertRaises(ConfigurationError, self.open, path)
+        self.assertIn("no process reads this FIFO", str(error))
+
+    def test_aFIFOIsWrittenAndBlocksAtNoReopening(self) -> None:
+        path = self.mktemp()
+        os.mkfifo(path)
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        log = self.open(path)
+        log(request(trace="one"))
+        self.drain(log)
+        self.assertEqual(json.loads(os.read(reader, 65536))["request"], "one")
+        os.close(reader)
+        self.assertRaises(ConfigurationError, log.reopen)
 
     def test_where(self) -> None:
         self.assertIsNone(accessLog(self.clock, "", "auto", self.out, lambda: 0.0))
@@ -108,4 +169,26 @@ class LogTests(SynchronousTestCase):
         assert log is not None
         log(request())
         log.flush()
-        self.assertTrue(self.out.getvalue().startswith("{"))
+        self.assertTrue(self.out.texts[0].startswith("{"))
+
+    def test_dropsAreReportedInTheFormOfTheLog(self) -> None:
+        """
+        C{/dev/full} takes nothing; the writer that goes on in another file reports what is missing.
+        """
+        for form in ("json", "text"):
+            log = accessLog(self.clock, "/dev/full", form, self.out, lambda: 0.0)
+            assert log is not None
+            writer: Any = log._output
+            log(request())
+            self.drain(log)
+            path = Path(self.mktemp())
+            writer.replace(log_writer.Descriptor(os.open(path, os.O_WRONLY | os.O_CREAT)))
+            log(request())
+            self.drain(log)
+            report, line = path.read_text().splitlines()
+            sentence = "1 line was dropped here: No space left on device"
+            if form == "json":
+                self.assertEqual((json.loads(report)["message"], json.loads(report)["dropped"]), (sentence, 1))
+                self.assertEqual(json.loads(line)["request"], "t-1")
+            else:
+                self.assertEqual(report, f"warning   {sentence}")

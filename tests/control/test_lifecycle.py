@@ -7,12 +7,14 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-from twisted.application.service import Service
+from twisted.application.service import Application, Service
 from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.control.process.exit_status import CredentialRefused, GaveUp
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
+from tunnelstack.control.process.status_log import StatusLineObserver
 from tunnelstack.errors import ConfigurationError
 
 
@@ -93,6 +95,21 @@ class LifeTests(SynchronousTestCase):
     def test_aStartThatFails(self) -> None:
         lifecycle = self.live(Worker(fails=ConfigurationError("wrong")))
         self.assertEqual((lifecycle.code, self.reactor.told), (78, ["stop"]))
+
+    def test_aStartThatFailsIsRaisedWhereTheParentProcessWaitsForIt(self) -> None:
+        for error in (ConfigurationError("wrong"), ZeroDivisionError()):
+            lifecycle = ProcessLifecycle(Told(), Worker(fails=error))
+            lifecycle.raises = True
+            self.assertIs(self.assertRaises(type(error), lifecycle.startService), error)
+            self.assertIs(lifecycle.error, error)
+        self.flushLoggedErrors(ZeroDivisionError)
+
+    def test_anApplicationLogsAsTheServiceDoes(self) -> None:
+        application = Application("edge")
+        lifecycle = ProcessLifecycle(Told(), Worker())
+        lifecycle.logObserver = StatusLineObserver(str)
+        lifecycle.setServiceParent(application)
+        self.assertIs(application.getComponent(ILogObserver), lifecycle.logObserver)
 
     def test_aDefectIsLoggedWithItsTraceback(self) -> None:
         lifecycle = self.live(Worker(fails=ZeroDivisionError()))

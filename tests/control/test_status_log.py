@@ -5,7 +5,8 @@ Status lines and logs: for people on a terminal, for programs elsewhere.
 from __future__ import annotations
 
 import json
-from io import StringIO
+import os
+import pty
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from twisted.logger import Logger, LogLevel, LogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from tunnelstack.control.log_writer import standardWriters
 from tunnelstack.control.process.status_log import (
     COLUMN,
     JSONLogObserver,
@@ -24,15 +26,6 @@ from tunnelstack.wire.printable_text import LINE
 
 EVIL = "\x1b[2J\u202e\nsite      http://bank.example\x7f"
 """What a peer might send as a reason."""
-
-
-class Terminal(StringIO):
-    """
-    TextLogObserver for people.
-    """
-
-    def isatty(self) -> bool:
-        return True
 
 
 class ObserverTests(SynchronousTestCase):
@@ -126,14 +119,33 @@ class ChoiceTests(SynchronousTestCase):
     Which observers a process has.
     """
 
-    def kinds(self, out: Any, err: Any) -> list[type]:
-        return [type(observer) for observer in makeObservers(out, err)]
+    def kinds(self, out: Any, err: Any, form: str = "auto") -> list[type]:
+        return [type(observer) for observer in makeObservers(*standardWriters(out, err, form), form)]
+
+    def open(self, descriptor: int) -> Any:
+        file = os.fdopen(descriptor, "w")
+        self.addCleanup(file.close)
+        return file
+
+    def pipe(self) -> Any:
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        return self.open(writer)
 
     def test_onATerminal(self) -> None:
-        self.assertEqual(self.kinds(Terminal(), Terminal()), [StatusLineObserver, TextLogObserver])
+        near, far = pty.openpty()
+        self.addCleanup(os.close, near)
+        terminal = self.open(far)
+        self.assertEqual(self.kinds(terminal, terminal), [StatusLineObserver, TextLogObserver])
+        self.assertEqual(self.kinds(terminal, terminal, "json"), [JSONLogObserver])
 
     def test_onPipes(self) -> None:
-        self.assertEqual(self.kinds(StringIO(), StringIO()), [StatusLineObserver, JSONLogObserver])
+        self.assertEqual(self.kinds(self.pipe(), self.pipe()), [StatusLineObserver, JSONLogObserver])
+        self.assertEqual(self.kinds(self.pipe(), self.pipe(), "text"), [StatusLineObserver, TextLogObserver])
+
+    def test_aProcessWithoutStandardOutput(self) -> None:
+        self.assertEqual(self.kinds(None, self.pipe()), [StatusLineObserver, JSONLogObserver])
+        self.assertEqual(self.kinds(self.pipe(), None), [StatusLineObserver, JSONLogObserver])
 
     def test_inOneFileEachEventIsThereOnce(self) -> None:
         path = Path(self.mktemp())

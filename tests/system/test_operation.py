@@ -89,6 +89,78 @@ class LogTests(Stage):
         self.assertEqual(done.returncode, 64, done.stderr)
 
 
+class UnreadTests(Stage):
+    """
+    Outputs that no process reads.
+    """
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [*self.command(command[0]), *command[1:]], env=self.environ, cwd=self.home, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        for stream in (process.stdout, process.stderr):
+            assert stream is not None
+            self.addCleanup(stream.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
+
+    def ready(self, process: subprocess.Popen[bytes]) -> None:
+        """
+        Wait for the edge, and read nothing from it after that.
+        """
+        assert process.stdout is not None
+        octets, deadline = b"", time.monotonic() + 30
+        while not (found := re.search(rb"ready +http://localhost:(\d+)", octets)) and time.monotonic() < deadline:
+            octets += os.read(process.stdout.fileno(), 4096)
+        assert found is not None
+        self.port = int(found[1])
+
+    def fill(self, process: subprocess.Popen[bytes], kilobytes: int = 160) -> None:
+        """
+        Have more written to standard error, by the access log, than a pipe holds; each visitor is answered.
+        """
+        for _ in range(kilobytes // 8):
+            self.assertEqual(self.visit("nothing", "/" + "x" * 8000, seconds=20).status, 404)
+            process.send_signal(signal.SIGUSR2)
+
+    def test_theEdgeServesAndEnds(self) -> None:
+        process = self.start("tunnel-edge", "--dev", "--port", "0")
+        self.ready(process)
+        self.fill(process)
+        process.terminate()
+        self.assertEqual(process.wait(30), 0)
+
+    def test_theEdgeUnderTwistdServes(self) -> None:
+        process = self.start("twistd", "-n", "--pidfile=", "tunnel-edge", "--dev", "--port", "0")
+        self.ready(process)
+        self.fill(process)
+        process.terminate()
+        process.wait(30)
+
+    def test_aReaderThatIsGoneEndsNothing(self) -> None:
+        process = self.start("tunnel-edge", "--dev", "--port", "0")
+        self.ready(process)
+        for stream in (process.stdout, process.stderr):
+            assert stream is not None
+            stream.close()
+        self.fill(process)
+        process.terminate()
+        self.assertEqual(process.wait(30), 0)
+
+    def test_outputsThatWereNeverOpenEndNothing(self) -> None:
+        process = self.start(
+            "python", "-c", "import os, sys; os.closerange(1, 3); os.execv(sys.argv[1], sys.argv[1:])",
+            str(BIN / "tunnel-edge"), "--dev", "--port", "0",
+        )
+        state = self.home / ".local/state/tunnelstack/dev.toml"
+        self.port = int(until(lambda: state.exists() and re.search(r"localhost:(\d+)", state.read_text()))[1])
+        self.fill(process)
+        process.terminate()
+        self.assertEqual(process.wait(30), 0)
+
+
 class SystemdTests(Stage):
     """
     What systemd gives and hears.

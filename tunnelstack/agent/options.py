@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,13 +20,15 @@ from twisted.python import usage
 from tunnelstack.agent.panel import Panel, canRedraw
 from tunnelstack.agent.service import AgentService
 from tunnelstack.agent.target import Target
-from tunnelstack.control.access_log import accessLog
+from tunnelstack.control.access_log import Output, accessLog
 from tunnelstack.control.config.proxy_env import proxyFor
 from tunnelstack.control.config.records import EMBEDDED, AgentConfig, DeviceConfig, ServiceConfig
 from tunnelstack.control.config.sources import CONFIG, Sources, isConfidential, readToken
+from tunnelstack.control.log_writer import LogWriter
 from tunnelstack.control.options import BaseOptions, parsePort, parseSeconds
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
 from tunnelstack.control.process.systemd import Notifier
+from tunnelstack.control.twistd import TwistdLog
 from tunnelstack.errors import ConfigurationError
 
 HELP = """
@@ -80,6 +81,8 @@ PLAIN_DEVICE = (
     "the device's credentials for {url} would cross the network unencrypted, where others can read them: use an https: URL, or "
     "allow it with insecure = true in [[shellhub]]"
 )
+LAST_DRAWING_SECONDS = 0.2
+"""How long the end of an agent waits for the drawing before the last."""
 
 SERVICES = ("http", "tcp", "serve", "ssh")
 TAKES = {"start": ("no target", (0,)), "serve": ("one folder", (1,)), "ssh": ("at most one target", (0, 1))}
@@ -248,21 +251,23 @@ def makeService(options: Options) -> ProcessLifecycle:
     """
     from twisted.internet import reactor
 
-    return makeLifecycle(reactor, options, terminal=False)
+    log = TwistdLog(reactor, options.parent)
+    return log.follow(makeLifecycle(reactor, options, None, log.access))
 
 
-def makeLifecycle(reactor: Any, options: Options, *, terminal: bool = True) -> ProcessLifecycle:
+def makeLifecycle(reactor: Any, options: Options, out: LogWriter | None, err: Output) -> ProcessLifecycle:
     """
     An agent, and the lifecycle of the process around it.
 
-    @param terminal: whether the process's output is ours to draw on, if it is a terminal.
+    @param out: standard output, to draw on if it is a terminal; C{None} if it is not ours.
+    @param err: standard error, for the access log.
     """
     agent = AgentService(reactor, options.config)
     form, where = options.logFormat(), options.config.accessLog
-    panel = _panel(reactor) if terminal and form == "auto" and canRedraw(sys.stdout, os.environ) else None
-    if panel is not None and where == "-" and sys.stderr.isatty():
+    panel = _panel(reactor, out) if out is not None and form == "auto" and canRedraw(out, os.environ) else None
+    if panel is not None and where == "-" and err.isatty():
         where = ""                            # the panel shows them
-    requests = accessLog(reactor, where, form, sys.stderr, time.time)
+    requests = accessLog(reactor, where, form, err, time.time)
     observers = [observe for observe in (requests, panel and panel.requestDone) if observe is not None]
     if observers:
         agent.requestObserver = lambda request: [observe(request) for observe in observers]
@@ -277,17 +282,23 @@ def makeLifecycle(reactor: Any, options: Options, *, terminal: bool = True) -> P
 
     lifecycle: Any = ProcessLifecycle(reactor, agent, reload=reload, report=agent.report, notifier=Notifier(os.environ))
     lifecycle.panel = panel
-    for last in (requests and requests.flush, panel and panel.draw):
-        if last is not None:
-            reactor.addSystemEventTrigger("after", "shutdown", last)
+    if requests is not None:
+        reactor.addSystemEventTrigger("after", "shutdown", requests.flush)
+    if panel is not None:
+        reactor.addSystemEventTrigger("after", "shutdown", _drawLast, panel, out)
     return lifecycle
 
 
-def _panel(reactor: Any) -> Panel:
-    def write(text: str) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+def _drawLast(panel: Panel, out: LogWriter) -> None:
+    """
+    Show how it ended, unless the terminal is stopped.
+    """
+    if out.drain(LAST_DRAWING_SECONDS):
+        panel.draw()
 
+
+def _panel(reactor: Any, out: LogWriter) -> Panel:
     return Panel(
-        reactor, write, lambda: shutil.get_terminal_size().columns, colours=not os.environ.get("NO_COLOR")
+        reactor, out.write, lambda: shutil.get_terminal_size().columns, colours=not os.environ.get("NO_COLOR"),
+        pending=lambda: out.pending,
     )

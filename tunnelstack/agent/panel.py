@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import IO, Any
+from typing import Any
 
 from twisted.logger import ILogObserver, LogLevel
 from zope.interface import implementer
 
-from tunnelstack.control.access_log import AccessRecord
+from tunnelstack.control.access_log import AccessRecord, Output
 from tunnelstack.control.process.status_log import COLUMN, LEVEL_NAMES, isStatus, oneLine, withTraceback
 from tunnelstack.wire.printable_text import LINE, printable
 
 REQUESTS = 6
 """Requests that are shown."""
+
+ABOVE_LINES = 1000
+"""Lines that may wait for a terminal that takes none, to stand above the others."""
 
 DRAW_SECONDS = 0.1
 """Seconds between two drawings, at least."""
@@ -26,7 +29,7 @@ NO_COLOURS = {"good": "", "bad": "", "dim": "", "": ""}
 COLOURS = {"good": "\x1b[32m", "bad": "\x1b[31m", "dim": "\x1b[2m", "": "\x1b[0m"}
 
 
-def canRedraw(out: IO[str], environ: Mapping[str, str]) -> bool:
+def canRedraw(out: Output, environ: Mapping[str, str]) -> bool:
     """
     Whether lines can be drawn over on this output.
     """
@@ -40,12 +43,19 @@ class Panel:
     """
 
     def __init__(
-        self, clock: Any, write: Callable[[str], object], columns: Callable[[], int], *, colours: bool = True
+        self,
+        clock: Any,
+        write: Callable[[str], object],
+        columns: Callable[[], int],
+        *,
+        colours: bool = True,
+        pending: Callable[[], bool] = lambda: False,
     ) -> None:
         """
         @param write: takes text for the terminal.
         @param columns: how wide it is now.
         @param colours: C{False} where C{NO_COLOR} is set.
+        @param pending: whether the terminal has not taken all text yet.
         """
         self._clock = clock
         self._write = write
@@ -54,7 +64,9 @@ class Panel:
         self._sessions: dict[str, tuple[str, str]] = {}        # by edge: how it is, in which colour
         self._services: dict[str, str] = {}
         self._requests: deque[AccessRecord] = deque(maxlen=REQUESTS)
-        self._above: list[str] = []
+        self._above: deque[str] = deque()
+        self._leftOut = 0
+        self._pending = pending
         self._drawn = 0
         self._timer: Any = None
 
@@ -94,6 +106,9 @@ class Panel:
 
     def _appendMessage(self, word: str, text: str) -> None:
         self._above += f"{word:<{COLUMN - 1}} {text}".split("\n")[:40]
+        while len(self._above) > ABOVE_LINES:
+            self._above.popleft()
+            self._leftOut += 1
         self._scheduleDraw()
 
     def _scheduleDraw(self) -> None:
@@ -102,13 +117,19 @@ class Panel:
 
     def draw(self) -> None:
         """
-        Show it as it is now.
+        Show it as it is now.  While the terminal has not taken the last drawing, because it is stopped, no other is made.
         """
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
+        if self._pending():
+            self._scheduleDraw()
+            return
         lines = self._lines()
-        above, self._above = self._above, []
+        above, self._above = self._above, deque()
+        if self._leftOut:
+            above.appendleft(f"{'warning':<{COLUMN - 1}} {self._leftOut} lines were dropped here: the terminal was stopped")
+            self._leftOut = 0
         up = f"\x1b[{self._drawn}A\r\x1b[J" if self._drawn else ""
         self._write(up + "".join(f"{printable(line, LINE)}\n" for line in above) + "".join(f"{line}\n" for line in lines))
         self._drawn = len(lines)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -21,6 +21,7 @@ from zope.interface import implementer
 from tunnelstack.agent.service import AgentService
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.config.sources import Sources
+from tunnelstack.control.log_writer import finishAll, standardWriters
 from tunnelstack.control.options import BaseOptions, parseSeconds
 from tunnelstack.control.process.exit_status import INTERNAL_ERROR, STOPPED, FatalError, GaveUp, exitCode
 from tunnelstack.control.process.status_log import oneLine
@@ -138,12 +139,15 @@ class WarningObserver:
     What somebody has to know of, on standard error; standard output is the stream's.
     """
 
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
+
     def __call__(self, event: Any) -> None:
         """
         As in C{ILogObserver}.
         """
         if event["log_level"] >= LogLevel.warn:
-            sys.stderr.write(f"tunnelstack: {oneLine(event)}\n")
+            self._write(f"tunnelstack: {oneLine(event)}\n")
 
 
 class StreamConnection:
@@ -153,8 +157,12 @@ class StreamConnection:
     @ivar code: the exit code.
     """
 
-    def __init__(self, reactor: Any, options: Options) -> None:
+    def __init__(self, reactor: Any, options: Options, write: Callable[[str], object]) -> None:
+        """
+        @param write: takes text for standard error.
+        """
         self.code = STOPPED
+        self._write = write
         self._reactor = reactor
         self._options = options
         self._stopping = False
@@ -188,11 +196,11 @@ class StreamConnection:
 
     def _fail(self, error: Any) -> None:
         if not self._stopping:
-            sys.stderr.write(f"tunnelstack: {printable(str(error), LINE)}\n")
+            self._write(f"tunnelstack: {printable(str(error), LINE)}\n")
             self._stop(exitCode(error))
 
     def _unexpectedError(self, failure: Failure) -> None:
-        sys.stderr.write(printable_lines(failure.getTraceback()) + "\n")
+        self._write(printable_lines(failure.getTraceback()) + "\n")
         self._stop(INTERNAL_ERROR)
 
     def _stop(self, code: int) -> None:
@@ -211,8 +219,10 @@ def main(options: Options) -> int:
     from twisted.internet import reactor as running
 
     reactor: Any = running
-    globalLogBeginner.beginLoggingTo([WarningObserver()], redirectStandardIO=False, discardBuffer=True)
-    connection = StreamConnection(reactor, options)
+    _, err = standardWriters(None, sys.stderr, "text")       # standard output is the stream's
+    globalLogBeginner.beginLoggingTo([WarningObserver(err.write)], redirectStandardIO=False, discardBuffer=True)
+    connection = StreamConnection(reactor, options, err.write)
     reactor.callWhenRunning(connection.start)
     reactor.run()
+    finishAll()
     return connection.code

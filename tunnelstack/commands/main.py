@@ -14,6 +14,7 @@ from typing import Any
 from twisted.logger import globalLogBeginner
 from twisted.python import usage
 
+from tunnelstack.control.log_writer import LogWriter, finishAll, standardWriters
 from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import STOPPED, USAGE, exitCode
 from tunnelstack.control.process.status_log import makeObservers
@@ -81,17 +82,21 @@ def _service(module: str, arguments: Sequence[str]) -> int:
     choice.install(os.environ)
     from twisted.internet import reactor
 
-    return runReactor(reactor, optionsModule.makeLifecycle(reactor, options), options.logFormat())
+    form = options.logFormat()
+    out, err = standardWriters(sys.stdout, sys.stderr, form)
+    return runReactor(reactor, optionsModule.makeLifecycle(reactor, options, out, err), out, err, form)
 
 
-def runReactor(reactor: Any, lifecycle: Any, form: str = "auto") -> int:
+def runReactor(reactor: Any, lifecycle: Any, out: LogWriter, err: LogWriter, form: str = "auto") -> int:
     """
     Run the reactor around a L{ProcessLifecycle<tunnelstack.control.process.lifecycle.ProcessLifecycle>}.
 
+    @param out: standard output, for status lines.
+    @param err: standard error, for the log.
     @param form: of the log, one of C{FORMATS<tunnelstack.control.process.status_log.FORMATS>}.
     @return: the exit code.
     """
-    shown = makeObservers(sys.stdout, sys.stderr, form, getattr(lifecycle, "panel", None))
+    shown = makeObservers(out, err, form, getattr(lifecycle, "panel", None))
     globalLogBeginner.beginLoggingTo(shown, redirectStandardIO=False, discardBuffer=True)
     lifecycle.privilegedStartService()
     reactor.callWhenRunning(lifecycle.startService)     # not earlier: a signal that comes while it starts is to be heard
@@ -99,6 +104,7 @@ def runReactor(reactor: Any, lifecycle: Any, form: str = "auto") -> int:
     reactor.run()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)      # there is nothing left to stop, and the code is settled
+    finishAll()
     code: int = lifecycle.code
     return code
 

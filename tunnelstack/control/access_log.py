@@ -1,16 +1,21 @@
 """
 The access log: a line for each request that is over, on the edge and on the agent, with the identifier that both share.
 
-A request costs some microseconds here: lines are made without the logger, and written together a few times a second.
+A request costs some microseconds here: lines are made without the logger, and handed to the
+L{writer<tunnelstack.control.log_writer>} together, a few times a second.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
+from tunnelstack.control.log_writer import Descriptor, LogWriter, jsonReport, textReport
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.wire.printable_text import LINE, printable
 
@@ -44,11 +49,20 @@ class AccessRecord(Protocol):
     failed: Any
 
 
+@lru_cache(maxsize=2)
+def _second(second: int) -> str:
+    """
+    A time of day without its fraction; most requests end in the same second as the one before.
+    """
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def formatJSON(access: AccessRecord, now: float) -> str:
     """
     A request as a JSON object, like those of the log.
     """
-    time = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
+    second, milliseconds = divmod(int(now * 1000), 1000)
+    time = f"{_second(second)}.{milliseconds:03d}+00:00"
     failed = "" if access.failed is None else f', "reason": {quoted(str(access.failed))}'
     return (
         f'{{"time": "{time}", "level": "info", "logger": "tunnelstack.access", "request": {quoted(access.trace)}, '
@@ -70,24 +84,45 @@ def formatText(access: AccessRecord, now: float) -> str:
     return printable(line, LINE) + "\n"
 
 
+class Output(Protocol):
+    """
+    Where a log goes.
+    """
+
+    def write(self, text: str) -> object:
+        """
+        Take whole lines.
+        """
+
+    def isatty(self) -> bool:
+        """
+        Whether it is a terminal.
+        """
+
+
 class AccessLog:
     """
     Takes requests that are over, and writes them down.
     """
 
     def __init__(
-        self, clock: Any, open: Callable[[], IO[str]], form: Callable[[AccessRecord, float], str], now: Callable[[], float]
+        self,
+        clock: Any,
+        output: Output,
+        form: Callable[[AccessRecord, float], str],
+        now: Callable[[], float],
+        reopen: Callable[[], object] | None = None,
     ) -> None:
         """
-        @param open: gives what is written into; called again by L{reopen}.
         @param form: makes a line.
         @param now: the time of day, in seconds.
+        @param reopen: called by L{reopen} after all lines until then were written to C{output}.
         """
         self._clock = clock
-        self._open = open
+        self._output = output
         self._format = form
         self._now = now
-        self._file = open()
+        self._reopen = reopen
         self._lines: list[str] = []
         self._timer: Any = None
 
@@ -107,17 +142,14 @@ class AccessLog:
 
     def flush(self) -> None:
         """
-        Write what waits.  A disk that is full costs lines and not requests.
+        Give the lines that wait to the output.
         """
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
         lines, self._lines = self._lines, []
-        try:
-            self._file.write("".join(lines))
-            self._file.flush()
-        except (OSError, ValueError):
-            return
+        if lines:
+            self._output.write("".join(lines))
 
     def reopen(self) -> None:
         """
@@ -126,30 +158,36 @@ class AccessLog:
         @raise ConfigurationError: it cannot be opened; the old one is written on.
         """
         self.flush()
-        self._file = self._open()
+        if self._reopen is not None:
+            self._reopen()
 
 
-def fileOpener(path: str) -> Callable[[], IO[str]]:
+def openToAppend(path: str) -> Descriptor:
     """
-    @return: opens a file to be continued; it raises L{ConfigurationError} if that cannot be.
+    Open a log file, or a FIFO that a process reads, without waiting for the latter.
+
+    @raise ConfigurationError: it cannot be opened.
     """
+    try:
+        number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as wrong:
+        reason = "no process reads this FIFO" if wrong.errno == errno.ENXIO else wrong.strerror
+        raise ConfigurationError(f"access_log: {path} cannot be written: {reason}") from None
+    os.set_blocking(number, True)
+    return Descriptor(number)
 
-    def open_() -> IO[str]:
-        try:
-            return open(path, "a", encoding="utf-8")
-        except OSError as wrong:
-            raise ConfigurationError(f"access_log: {path} cannot be written: {wrong.strerror}") from None
 
-    return open_
-
-
-def accessLog(clock: Any, where: str, form: str, err: IO[str], now: Callable[[], float]) -> AccessLog | None:
+def accessLog(clock: Any, where: str, form: str, standard: Output, now: Callable[[], float]) -> AccessLog | None:
     """
-    @param where: C{""} for none, C{"-"} for standard error, or a path.
+    @param where: C{""} for none, C{"-"} for C{standard}, or a path.
     @param form: C{"json"}, C{"text"}, or C{"auto"}: text on a terminal.
-    @param err: standard error.
+    @param standard: standard error, or under C{twistd} its log.
     """
     if not where:
         return None
-    text = form == "text" or (form == "auto" and where == "-" and err.isatty())
-    return AccessLog(clock, (lambda: err) if where == "-" else fileOpener(where), formatText if text else formatJSON, now)
+    text = form == "text" or (form == "auto" and where == "-" and standard.isatty())
+    shape = formatText if text else formatJSON
+    if where == "-":
+        return AccessLog(clock, standard, shape, now)
+    writer = LogWriter(openToAppend(where), textReport if text else jsonReport)
+    return AccessLog(clock, writer, shape, now, lambda: writer.replace(openToAppend(where)))

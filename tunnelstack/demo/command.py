@@ -17,6 +17,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from tunnelstack.control.config.records import DEV_PORT
+from tunnelstack.control.log_writer import finishAll, standardWriters
 from tunnelstack.control.options import BaseOptions, parsePort
 from tunnelstack.control.process.exit_status import STOPPED
 from tunnelstack.wire.printable_text import LINE, printable
@@ -249,12 +250,9 @@ def main(options: Options) -> int:
     from twisted.internet import reactor as running
 
     reactor: Any = running
-
-    def write(text: str) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-
-    demo = Demo(reactor, options.port, write)
+    out, _ = standardWriters(sys.stdout, sys.stderr, "text")
+    demo = Demo(reactor, options.port, out.write)
     reactor.callWhenRunning(demo.start)
     reactor.run()
+    finishAll()
     return demo.code

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +14,7 @@ from attrs import evolve
 from twisted.logger import Logger
 from twisted.python import usage
 
-from tunnelstack.control.access_log import accessLog
+from tunnelstack.control.access_log import Output, accessLog
 from tunnelstack.control.auth.tokens import digestOf, identifierOf, newToken
 from tunnelstack.control.config.reader import parseEdge, readFile
 from tunnelstack.control.config.records import (
@@ -27,9 +26,11 @@ from tunnelstack.control.config.records import (
     TokenRecord,
 )
 from tunnelstack.control.config.sources import CONFIG, Sources
+from tunnelstack.control.log_writer import LogWriter
 from tunnelstack.control.options import BaseOptions, parsePort, parseSeconds
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
 from tunnelstack.control.process.systemd import Notifier, activatedSockets
+from tunnelstack.control.twistd import TwistdLog
 from tunnelstack.edge.public.admission import raiseDescriptors
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.errors import ConfigurationError
@@ -231,18 +232,22 @@ def makeService(options: Options) -> ProcessLifecycle:
     """
     from twisted.internet import reactor
 
-    return makeLifecycle(reactor, options)
+    log = TwistdLog(reactor, options.parent)
+    return log.follow(makeLifecycle(reactor, options, None, log.access))
 
 
-def makeLifecycle(reactor: Any, options: Options) -> ProcessLifecycle:
+def makeLifecycle(reactor: Any, options: Options, out: LogWriter | None, err: Output) -> ProcessLifecycle:
     """
     An edge, and the lifecycle of the process around it.
+
+    @param out: standard output, of which an edge has no use; its status lines are log events.
+    @param err: standard error, for the access log.
     """
     raiseDescriptors(options.config.limits.visitors + OWN_DESCRIPTORS)
     edge = EdgeService(reactor, options.config)
     if options.config.dev:
         edge.whenReady().addCallback(options.saveDevEdge)
-    requests = accessLog(reactor, options.config.accessLog, options.logFormat(), sys.stderr, time.time)
+    requests = accessLog(reactor, options.config.accessLog, options.logFormat(), err, time.time)
     edge.public.accessLog = requests
 
     def reload() -> Any:

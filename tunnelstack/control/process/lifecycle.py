@@ -12,7 +12,8 @@ from typing import Any
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import maybeDeferred
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from tunnelstack.control.process.exit_status import INTERNAL_ERROR, STOPPED, exitCode
@@ -25,6 +26,9 @@ class ProcessLifecycle(MultiService):
     Holds one service: ends the process when the service has ended, and drains it when the process is told to stop.
 
     @ivar code: the process's exit code, right once the reactor has stopped.
+    @ivar error: what ended the service by itself, or C{None}.
+    @ivar logObserver: how C{twistd} is to log, or C{None} for its own way.
+    @ivar raises: whether L{startService} raises what keeps the service from starting, after it has been logged.
     """
 
     _log = Logger()
@@ -47,6 +51,8 @@ class ProcessLifecycle(MultiService):
         """
         super().__init__()
         self.code = STOPPED
+        self.logObserver: ILogObserver | None = None
+        self.raises = False
         self._reactor = reactor
         self._service = service
         self._reload = reload
@@ -54,7 +60,16 @@ class ProcessLifecycle(MultiService):
         self._notifier = notifier or Notifier({})
         self._stopWatchdog: Callable[[], object] = lambda: None
         self._stopping = False
+        self.error: BaseException | None = None
         IService(service).setServiceParent(self)
+
+    def setServiceParent(self, parent: Any) -> None:
+        """
+        As in C{IService}.  The application of C{twistd} is given the L{logObserver}.
+        """
+        super().setServiceParent(parent)
+        if self.logObserver is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self.logObserver)
 
     def startService(self) -> None:
         """
@@ -71,11 +86,13 @@ class ProcessLifecycle(MultiService):
             super().startService()
         except Exception:
             self._unexpectedError(Failure())
+        if self.raises and self.error is not None:
+            raise self.error
 
     def _serviceFailed(self, why: BaseException) -> None:
         if self._stopping:
             return
-        self.code = exitCode(why)
+        self.code, self.error = exitCode(why), why
         self._log.critical("{reason}", reason=str(why), code=self.code)
         self._stop()
 
@@ -83,7 +100,7 @@ class ProcessLifecycle(MultiService):
         if isinstance(failure.value, TunnelError):
             self._serviceFailed(failure.value)
             return
-        self.code = INTERNAL_ERROR
+        self.code, self.error = INTERNAL_ERROR, failure.value
         self._log.failure("a defect of tunnelstack ended the process", failure)
         self._stop()
 

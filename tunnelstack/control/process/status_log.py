@@ -7,14 +7,14 @@ An event with the field C{status}, a short word, is a status line; so is every w
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import Any
 
 from twisted.logger import ILogObserver, LogLevel, eventAsText, formatEvent
 from zope.interface import implementer
 
+from tunnelstack.control.log_writer import LogWriter
 from tunnelstack.wire.printable_text import LINE, printable, printable_lines
 
 COLUMN = 10
@@ -129,34 +129,18 @@ FORMATS = ("auto", "text", "json")
 """How a log may be written: C{auto} is text on a terminal, and JSON elsewhere."""
 
 
-def makeObservers(out: IO[str], err: IO[str], form: str = "auto", lines: ILogObserver | None = None) -> list[ILogObserver]:
+def makeObservers(out: LogWriter, err: LogWriter, form: str = "auto", lines: ILogObserver | None = None) -> list[ILogObserver]:
     """
     The observers of a process: status lines to C{out}, the log to C{err}; for people on a terminal, for programs elsewhere.
-    Where both go into the same file, each event is there once.
+    Where both are the same writer, each event is there once.
 
     @param form: one of C{FORMATS}.
     @param lines: shows status lines, instead of plain text on C{out}.
     """
-    writeOut, writeErr = _flushingWriter(out), _flushingWriter(err)
     if lines is not None:
-        return [lines] if err.isatty() else [lines, JSONLogObserver(writeErr)]
+        return [lines] if err.isatty() else [lines, JSONLogObserver(err.write)]
     if form == "text" or (form == "auto" and err.isatty()):
-        return [StatusLineObserver(writeOut), TextLogObserver(writeErr)]
-    if _sameFile(out, err):
-        return [JSONLogObserver(writeErr)]
-    return [StatusLineObserver(writeOut), JSONLogObserver(writeErr)]
-
-
-def _flushingWriter(file: IO[str]) -> Callable[[str], None]:
-    def write(text: str) -> None:
-        file.write(text)
-        file.flush()
-
-    return write
-
-
-def _sameFile(one: IO[str], other: IO[str]) -> bool:
-    try:
-        return os.path.sameopenfile(one.fileno(), other.fileno())
-    except (OSError, ValueError):
-        return False
+        return [StatusLineObserver(out.write), TextLogObserver(err.write)]
+    if out is err:
+        return [JSONLogObserver(err.write)]
+    return [StatusLineObserver(out.write), JSONLogObserver(err.write)]
