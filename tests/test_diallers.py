@@ -24,8 +24,8 @@ from tunnelstack.agent.edge_endpoint import makeEdgeEndpoint
 from tunnelstack.agent.target import Target, probe
 from tunnelstack.control.config.records import EdgeAddress
 from tunnelstack.dialect.native.agent import NativeDialler
-from tunnelstack.dialect.shellhub.http_client import Server
-from tunnelstack.doctor.checks import Doctor
+from tunnelstack.dialect.shellhub.http_client import APIClient
+from tunnelstack.doctor.checks import EdgeDiagnosis
 from tunnelstack.testing import Network
 from tunnelstack.transport.proxy import Proxy, ProxyEndpoint
 from tunnelstack.transport.tls import serverContext
@@ -47,7 +47,7 @@ DIALLERS: dict[str, Callable[[Network, str, str], Deferred[Any]]] = {
     ).connect(Factory.forProtocol(Protocol)),
     "uplink": lambda network, host, ca: uplink(network, host),
     "uplink with ca_file": lambda network, host, ca: uplink(network, host, caFile=ca),
-    "shellhub": lambda network, host, ca: Server(
+    "shellhub": lambda network, host, ca: APIClient(
         network, f"https://{bracketed(host)}:{PORT}", agent="agent"
     ).post("/api", b"{}", SECRET),
     "origin": lambda network, host, ca: origin(network, host),
@@ -145,8 +145,8 @@ class CertificateTests(SynchronousTestCase):
         for name, kind in KINDS.items():
             network, server = self.listen(kind)
             edge = EdgeAddress(url=f"https://{bracketed(kind.host)}:{PORT}", token=SECRET)
-            doctor = Doctor(network, edge, lambda host: succeed(["192.0.2.1"]), time)
-            examined = doctor.examine()
+            doctor = EdgeDiagnosis(network, edge, lambda host: succeed(["192.0.2.1"]), time)
+            examined = doctor.runChecks()
             network.passTime(100)
             self.successResultOf(examined)
             found = {finding.check: finding for finding in doctor.findings}
@@ -168,8 +168,8 @@ class CertificateTests(SynchronousTestCase):
             network, server = self.listen(kind)
             proxy = f"https://anna:{SECRET}@{bracketed(kind.host)}:{PORT}"
             edge = EdgeAddress(url="https://edge.example", token=SECRET, proxy=proxy)
-            doctor = Doctor(network, edge, lambda host: succeed(["192.0.2.1"]), time)
-            examined = doctor.examine()
+            doctor = EdgeDiagnosis(network, edge, lambda host: succeed(["192.0.2.1"]), time)
+            examined = doctor.runChecks()
             network.passTime(100)
             self.successResultOf(examined)
             found = {finding.check: finding for finding in doctor.findings}

@@ -21,6 +21,9 @@ class IStreamOwner(Interface):
 
     sharedTimer = Attribute("The L{SharedTimer<tunnelstack.transport.shared_timer.SharedTimer>} that end with the session.")
 
+    high = Attribute("C{int}: octets queued on a stream above which its producer is to pause.")
+    paused = Attribute("C{int}: streams whose applications do not read; the streams count it.")
+
     def streamReady(stream):
         """
         The stream has octets or an end to send: give it its turns, and flush once this reactor turn is over.
@@ -95,6 +98,10 @@ class ISession(Interface):
     streams = Attribute("C{int}: how many streams are open.")
     octetsIn = Attribute("C{int}: octets of payload received.")
     octetsOut = Attribute("C{int}: octets of payload sent.")
+    held = Attribute("C{int}: octets of payload that arrived and that applications have not read yet.")
+    budget = Attribute(
+        "The L{MemoryBudget<tunnelstack.session.budget.MemoryBudget>} that the session joined, which sets it, or C{None}."
+    )
 
     def ping():
         """

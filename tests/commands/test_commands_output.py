@@ -20,7 +20,7 @@ from tunnelstack.commands.connect import WarningObserver
 from tunnelstack.control.config.records import EdgeAddress
 from tunnelstack.control.process.exit_status import GaveUp
 from tunnelstack.doctor.checks import Finding
-from tunnelstack.doctor.command import formatJSON, told
+from tunnelstack.doctor.command import formatJSON, formatText
 from tunnelstack.errors import ConfigurationError
 
 EVIL = "\x1b[2J\u202e\nforged\x7f"
@@ -40,33 +40,32 @@ class OutputTests(SynchronousTestCase):
         self.assertIn(SHOWN, text)
 
     def test_tables(self) -> None:
-        self.assertOneLineEach(admin_client.table(("A", "B"), [(EVIL, 1), ("x", EVIL)]), 3)
+        self.assertOneLineEach(admin_client.formatTable(("A", "B"), [(EVIL, 1), ("x", EVIL)]), 3)
         stream = {"agent": "a", "stream": 1, "protocol": EVIL, "service": EVIL, "queued": 0}
-        self.assertOneLineEach(admin_client.SHOWN["streams"]({"streams": [stream]}), 2)
+        self.assertOneLineEach(admin_client.FORMATTERS["streams"]({"streams": [stream]}), 2)
         device = {"device": "lab.a", "status": "pending", "connected": "", "uid": "3f", "about": EVIL}
-        self.assertOneLineEach(devices.shown([device]), 2)
+        self.assertOneLineEach(devices.formatDevices([device]), 2)
 
     def test_status(self) -> None:
         said = dict.fromkeys(("state", "url", "version", "pid", "agents", "sessions", "services", "streams", "visitors"), EVIL)
         said |= {"listening": [EVIL], "uptime_seconds": None, "octets_in": 0, "octets_out": 0}    # type: ignore[dict-item]
-        self.assertOneLineEach(admin_client.SHOWN["status"](said), 7)
+        self.assertOneLineEach(admin_client.FORMATTERS["status"](said), 7)
 
     def test_doctor(self) -> None:
         findings = [Finding("session", False, f"the edge gave a reason: {EVIL}", "wait")]
         edge = EdgeAddress(url="http://localhost:8080")
-        self.assertOneLineEach(told(edge, findings), 3)
+        self.assertOneLineEach(formatText(edge, findings), 3)
         self.assertNotIn("\x7f", formatJSON(edge, findings))
 
     def test_JSONForProgramsHoldsTheTextItselfAndNoControls(self) -> None:
-        text = admin_client.formatJSON({"about": EVIL})
+        text = admin_client.asJSON({"about": EVIL})
         self.assertEqual(json.loads(text), {"about": EVIL})
         self.assertEqual({character for character in text if not character.isprintable()}, {"\n"})
 
     def test_complaintsOfConnect(self) -> None:
-        err = io.StringIO()
-        with redirect_stderr(err):
-            Logger("tunnelstack.agent", observer=WarningObserver()).warn("refused: {reason}", reason=EVIL)
-        self.assertOneLineEach(err.getvalue(), 1)
+        written: list[str] = []
+        Logger("tunnelstack.agent", observer=WarningObserver(written.append)).warn("refused: {reason}", reason=EVIL)
+        self.assertOneLineEach("".join(written), 1)
 
     def run_(self, error: Exception) -> str:
         def fail() -> Any:
@@ -74,7 +73,7 @@ class OutputTests(SynchronousTestCase):
 
         err = io.StringIO()
         with redirect_stderr(err), redirect_stdout(err), mock.patch.object(sys, "argv", ["tunnelstack"]):
-            cli._guarded("tunnelstack", fail)
+            cli._reportErrors("tunnelstack", fail)
         return err.getvalue()
 
     def test_theErrorThatEndsACommand(self) -> None:

@@ -431,7 +431,7 @@ class ProcessTests(SynchronousTestCase):
             "for _ in range(8):\n"
             "    stuck.append(LogWriter(Descriptor(os.pipe()[1]), textReport))\n"
             "    stuck[-1].write('x' * 99_999 + '\\n')\n"
-            "last = LogWriter(Descriptor(1), textReport, hold=True)\nlast.write('last\\n')\n"
+            "last = LogWriter(Descriptor(1), textReport, delayStart=True)\nlast.write('last\\n')\n"
             "finishAll(0.5)\nos._exit(0)"
         )
         self.assertEqual(self.output(code), b"last\n")
@@ -462,7 +462,7 @@ class ProcessTests(SynchronousTestCase):
         As a daemon does, which C{twistd} forks after the first lines were logged, and whose parent ends at once.
         """
         code = (
-            "writer = LogWriter(Descriptor(1), textReport, hold=True)\nwriter.write('before\\n')\n"
+            "writer = LogWriter(Descriptor(1), textReport, delayStart=True)\nwriter.write('before\\n')\n"
             "assert threading.active_count() == 1\n"
             "if os.fork(): os.wait(); os._exit(0)\n"
             "writer.write('after\\n')\nwriter.release()\nfinishAll(20)\nassert threading.active_count() == 2\nos._exit(0)"
@@ -475,7 +475,7 @@ class ProcessTests(SynchronousTestCase):
         """
         code = (
             "import atexit\natexit.register(finishAll, 20)\n"
-            "writer = LogWriter(Descriptor(1), textReport, hold=True)\nwriter.write('held\\n')\n"
+            "writer = LogWriter(Descriptor(1), textReport, delayStart=True)\nwriter.write('held\\n')\n"
             "def start(thread): raise RuntimeError\n"
             "threading.Thread.start = start"
         )

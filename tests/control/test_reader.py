@@ -58,6 +58,10 @@ name = "db"
 kind = "tcp"
 target = "unix:/run/db.sock"
 remote_port = 20001
+
+[limits]
+session_octets = 4194304
+process_octets = 67108864
 """
 
 
@@ -156,6 +160,7 @@ class AgentFileTests(Reads, SynchronousTestCase):
         agent = reader.parse(AGENT, "agent.toml")
         assert isinstance(agent, records.AgentConfig)
         self.assertEqual(agent.giveUpAfterSeconds, 60.0)
+        self.assertEqual((agent.limits.sessionOctets, agent.limits.processOctets), (4 << 20, 64 << 20))
         edge = records.EdgeAddress(url="https://tunnels.example.net", tokenFile="/etc/tunnelstack/token")
         self.assertEqual(agent.edges, (edge,))
         self.assertEqual([service.name for service in agent.services], ["myapp", "db"])

@@ -203,8 +203,8 @@ class SourcesTests(SynchronousTestCase):
             (environ, {}, "environ.pem"),
             (environ, {"caFile": "flag.pem"}, "flag.pem"),
             (environ, {"url": "https://b.net"}, "environ.pem"),
-            (environ, {"url": "http://b.net"}, ""),
-            (environ, {"url": "http://b.net", "caFile": "flag.pem"}, "flag.pem"),
+            (environ, {"url": "http://b.net", "insecure": True}, ""),
+            (environ, {"url": "http://b.net", "caFile": "flag.pem", "insecure": True}, "flag.pem"),
             (environ, {"dev": True}, ""),
         ):
             [edge] = Sources(sources).edges(agent=agent, **options)  # type: ignore[arg-type]

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.protocol import Protocol
 
 from tests.edge.test_edge_and_agent import Both, just
-from tunnelstack.control.config.records import Limits, ServiceConfig
+from tunnelstack.control.config.records import AgentLimits, Limits, ServiceConfig
 from tunnelstack.testing import Caller, EdgeAndAgent
 
 GET = b"GET / HTTP/1.1\r\nHost: site.localhost\r\n\r\n"
@@ -32,6 +33,17 @@ class Flood(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % self.LENGTH + bytes(self.LENGTH))
+
+
+class Deaf(Protocol):
+    """
+    A web server that does not read.
+    """
+
+    transport: Any
+
+    def connectionMade(self) -> None:
+        self.transport.pauseProducing()
 
 
 class LimitTests(Both):
@@ -105,7 +117,8 @@ class LimitTests(Both):
 
     def test_octetsOfASession(self) -> None:
         """
-        Eight visitors stand still in front of 2 MB each: the session holds no more than it may, whoever has to pay for it.
+        Eight visitors stand still in front of 2 MB each: the session holds a first window for each and what it may above
+        them, and nobody has to pay for it.
         """
         both = self.limited(Flood, sessionOctets=500_000)
         (tunnel,) = both.edge.registry
@@ -116,5 +129,77 @@ class LimitTests(Both):
             visitor.transport.pauseProducing()
             visitor.transport.write(GET)
             both.settle()
-        self.assertLessEqual(tunnel.session.held, 500_000)
-        self.assertIn("the session's budget is spent", self.warned())
+        self.assertLessEqual(tunnel.session.held, 8 * 256 * 1024 + 500_000)
+        self.after(stalled[0], 100)
+        self.assertEqual([visitor.lost for visitor in stalled], [None] * 8)
+
+    def test_octetsOfTheProcess(self) -> None:
+        """
+        Beyond them the visitors that stand still longest are cut off, and one that reads is not.
+        """
+        both = self.limited(Flood, processOctets=1024 * 1024)
+        stalled = [Caller() for _ in range(8)]
+        for visitor in stalled:
+            port = both.network.ports[both.PORT]
+            both.network.join(visitor, port.factory, port.getHost())
+            visitor.transport.pauseProducing()
+            visitor.transport.write(GET)
+            self.after(visitor, 3)
+        self.assertIsNotNone(stalled[0].lost)
+        self.after(stalled[0], 20)
+        cut = [visitor.lost is not None for visitor in stalled]
+        self.assertEqual(cut, sorted(cut, reverse=True))
+        self.assertLess(sum(cut), 8)
+        self.assertLessEqual(both.edge.memoryBudget.held, 1024 * 1024)
+        self.assertIn("process_octets", self.warned())
+        reader = both.visit(GET)
+        self.after(reader, 1)
+        self.assertGreater(len(reader.got), Flood.LENGTH)
+
+
+class AgentLimitTests(Both):
+    """
+    The numbers of C{[limits]} of an agent.
+    """
+
+    def limited(self, **limits: int) -> EdgeAndAgent:
+        both = self.begin(SITE, start=False, agent={"limits": AgentLimits(**limits)})
+        both.network.listenTCP(3001, just(Deaf))
+        both.start()
+        return both
+
+    def upload(self, octets: int = 2_000_000) -> Caller:
+        head = b"PUT / HTTP/1.1\r\nHost: site.localhost\r\nContent-Length: %d\r\n\r\n" % octets
+        return self.both.visit(head + bytes(octets))
+
+    def test_octetsOfTheProcess(self) -> None:
+        """
+        Beyond them the uploads are reset that the local server has not read for longest.
+        """
+        self.limited(processOctets=1024 * 1024)
+        visitors = []
+        for _ in range(6):
+            visitors.append(self.upload())
+            self.both.network.passTime(3)
+        self.both.network.passTime(12)
+        cut = [b" 502 " in visitor.got for visitor in visitors]
+        self.assertEqual(cut, sorted(cut, reverse=True))
+        self.assertIn(sum(cut), range(1, 6))
+        self.assertLessEqual(self.both.agent.budget.held, 1024 * 1024)
+        self.assertIn("process_octets", self.warned())
+
+    def test_withinThemNothingIsReset(self) -> None:
+        self.limited()
+        visitors = [self.upload() for _ in range(6)]
+        self.both.network.passTime(40)
+        self.assertEqual([visitor.got for visitor in visitors], [b""] * 6)
+
+    def test_octetsOfTheProcessAreLive(self) -> None:
+        both = self.limited()
+        both.agent.reload(evolve(both.agent.config, limits=AgentLimits(processOctets=7 << 20)))
+        self.assertEqual(both.agent.budget.limit, 7 << 20)
+
+    def test_octetsOfASession(self) -> None:
+        both = self.limited(sessionOctets=123_456)
+        (link,) = both.agent._links
+        self.assertEqual(link.session._core._budget.limit, 123_456)

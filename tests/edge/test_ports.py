@@ -270,7 +270,7 @@ class AddressTests(SynchronousTestCase):
     def test_anAddressOfASocketForBothFamilies(self) -> None:
         ports = Mock()
         _PortFactory(ports, "raw").buildProtocol(IPv6Address("TCP", "::ffff:192.0.2.1", 5))
-        ports.visit.assert_called_once_with("raw", IPv4Address("TCP", "192.0.2.1", 5))
+        ports.connectVisitor.assert_called_once_with("raw", IPv4Address("TCP", "192.0.2.1", 5))
 
 
 class Counting(Protocol):

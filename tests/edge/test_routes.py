@@ -20,7 +20,7 @@ from tunnelstack.edge.public.routes import (
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.records import HTTPPurpose
 from tunnelstack.wire.http1.head import RequestHead
-from tunnelstack.wire.http1_target import readings
+from tunnelstack.wire.http1.target import readings
 
 
 class RouteTests(SynchronousTestCase):
@@ -184,12 +184,12 @@ class RouteTests(SynchronousTestCase):
             self.table.find(b"h%d.example.org" % number, b"/")
             self.table.find(b"www.example.com", b"/A%d" % number)
         self.assertLessEqual(len(self.table._cache), REMEMBERED)
-        self.assertLessEqual(len(self.table._judged), REMEMBERED)
+        self.assertLessEqual(len(self.table._decided), REMEMBERED)
         self.table._cache.clear()
-        self.table._judged.clear()
+        self.table._decided.clear()
         self.assertIsNone(self.table.find(b"h" * LONGEST_HOST + b".example.net", b"/"))
         self.assertIsNotNone(self.table.find(b"www.example.com", b"/A" + b"a" * LONGEST_REMEMBERED))
-        self.assertEqual((list(self.table._cache), list(self.table._judged)), ([b"www.example.com"], []))
+        self.assertEqual((list(self.table._cache), list(self.table._decided)), ([b"www.example.com"], []))
 
     def test_hostOf(self) -> None:
         for host, expected in ((b"A:80", "a"), (b"[::1]", "::1"), (b"[::1]:80", "::1"), (b"a.", "a"), (b"", "")):

@@ -14,7 +14,7 @@ from tunnelstack.wire.http1.forwarded import (
     X_FORWARDED,
     BadMessage,
     Hop,
-    introduce,
+    forwarding_fields,
     read_hops,
 )
 from tunnelstack.wire.http1.head import Fields, encode_fields, read_fields_untrusted
@@ -52,7 +52,7 @@ def kind(fields: Fields, by: str) -> Hashable:
     for hop in hops:
         assert hop.address == address_text(hop.node.decode("latin-1")), hop
     assert all(trusts(hop.address) for hop in hops[1:]), hops
-    written = introduce(b"10.9.9.9", b"http", b"edge.example", hops)
+    written = forwarding_fields(b"10.9.9.9", b"http", b"edge.example", hops)
     encode_fields(written)
     told = [hop for hop in hops if hop != Hop()]
     own = Hop(b"10.9.9.9", "10.9.9.9", b"http", b"edge.example")

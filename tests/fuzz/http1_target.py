@@ -10,9 +10,9 @@ from tests.edge.path_readers import READERS
 from tunnelstack.control.config.records import Route
 from tunnelstack.edge.public.routes import RouteTable
 from tunnelstack.wire.http1.head import find_end_untrusted, read_request_untrusted
-from tunnelstack.wire.http1_target import (
-    OK_OR_REASON,
+from tunnelstack.wire.http1.target import (
     OPERATIONS,
+    PLAIN,
     folded,
     path_of,
     percent_encoded,
@@ -67,13 +67,13 @@ def read(path: bytes) -> Hashable:
     """
     known = readings(path)
     if known is None:
-        assert not OK_OR_REASON.match(path)
+        assert not PLAIN.match(path)
         return None
     assert path in known
     for each in known:
         assert each.startswith(b"/") and len(each) <= len(path)
         assert all(operation(each) in known for operation in OPERATIONS)
-    assert not OK_OR_REASON.match(path) or (len(known) == 1 and folded(path) == path)
+    assert not PLAIN.match(path) or (len(known) == 1 and folded(path) == path)
     return len(known), tuple(operation(path) != path for operation in OPERATIONS)
 
 

@@ -271,6 +271,10 @@ class TwoSessions(RuleBasedStateMachine):
             self.ends[side].acknowledge(found[0], octets)
             found[1].owed -= octets
 
+    @rule(side=sides, octets=st.one_of(st.just(0), st.integers(0, LIMITS.session_octets)))
+    def share(self, side: int, octets: int) -> None:
+        self.ends[side].share_growth(octets)
+
     @rule(side=sides)
     def leave(self, side: int) -> None:
         self.flush(side)

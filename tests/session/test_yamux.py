@@ -626,22 +626,29 @@ class PressureTests(TwoSessions):
 
 class BudgetTests(TwoSessions):
     """
-    A session may hold so much and no more.
+    A session may hold the first windows of its streams, and so much above them.
     """
 
-    limits = SessionLimits(session_octets=600_000)
+    limits = SessionLimits(session_octets=600_000, window=1_000_000)
 
-    def test_theLargestHolderIsReset(self) -> None:
+    def test_windowsThatGrewShareTheBudgetAndNobodyIsReset(self) -> None:
         accepted = self.accept()
-        streams = [self.open() for _ in range(3)]
+        streams = [self.open() for _ in range(5)]
+        self.wire.settle()
+        for stream in streams:
+            stream.transport.write(bytes(20 * WINDOW))
         self.wire.settle()
         for end in accepted:
             end.transport.pauseProducing()
-        for stream, octets in zip(streams, (WINDOW, 200_000, 200_000), strict=True):
-            stream.transport.write(bytes(octets))
+        for stream in streams:
+            stream.transport.write(bytes(20 * WINDOW))
         self.wire.settle()
-        self.assertTrue(streams[0].reason.check(StreamResetError))
-        self.assertEqual([end.told for end in accepted[1:]], [["made"], ["made"]])
+        self.assertGreater(self.far._core._budget.spent, 390_000)
+        self.assertLessEqual(self.far.held, 5 * WINDOW + 600_000)
+        for end in accepted:
+            end.transport.resumeProducing()
+        self.wire.settle()
+        self.assertEqual([len(end.got) for end in accepted], [40 * WINDOW] * 5)
 
 
 class AloneTests(SynchronousTestCase):

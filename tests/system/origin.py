@@ -295,6 +295,7 @@ class Origin:
 
     def on_large(self, talk: Talk, head: Head) -> None:
         length = int(head.first[1].partition("?")[2])
+        talk.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 128 * 1024)   # the kernel's memory is for others as well
         talk.say(self.start(b"200 OK", b"Content-Length: %d" % length))
         piece, left = bytes(range(256)) * 256, length
         while left:

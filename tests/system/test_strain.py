@@ -132,27 +132,115 @@ class MemoryTests(Strained):
             self.assertLess(max(peak.grown), GROWTH, [grown // 1024 for grown in peak.grown])
 
 
-class StillTests(Strained):
+class DialectSet(Strained):
     """
-    Visitors who ask for much and read nothing.
+    Visitors that ask for much and read nothing.
     """
 
-    limits = "idle_seconds = 60\nsession_octets = 4194304\nvisitors = 2000\n"
+    limits = "idle_seconds = 60\nvisitors = 2000\n"
 
-    def test_theyCostTheirBudgetAndNobodyElse(self) -> None:
-        self.served()
-        budget = 4 * MEBIBYTE + STALLED * 160 * 1024      # and what TCP is given to send, for each
+    def stand(self) -> None:
+        """
+        Let visitors ask for much and read nothing.
+        """
         visitors: list[Talk] = []
         self.addCleanup(lambda: [talk.socket.close() for talk in visitors])
+        for _ in range(STALLED):
+            talk = self.house.connect()
+            talk.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            talk.say(request(f"/large?{100 * MEBIBYTE}"))
+            visitors.append(talk)
+
+    def speed(self, octets: int) -> float:
+        """
+        Octets a second of a visitor that reads all it has asked for.
+        """
+        began = time.monotonic()
+        with self.house.connect() as talk:
+            talk.say(request(f"/large?{octets}"))
+            left = int(talk.head().field("content-length") or 0)
+            while left:
+                left -= len(talk.exactly(min(left, 65536)))
+        return octets / (time.monotonic() - began)
+
+
+class StillTests(DialectSet):
+    """
+    As much memory as they take.
+    """
+
+    def test_theyCostAFirstWindowEachAndOthersAreServed(self) -> None:
+        self.served()
         with Peak(self.house.edge) as peak:
-            for _ in range(STALLED):
-                talk = self.house.connect()
+            self.stand()
+            for _ in range(5):
+                self.speed(4 * MEBIBYTE)
+                self.assertLess(self.served(), HANG)
+        self.assertLess(peak.grown[0], STALLED * 300 * MEBIBYTE // 1000, f"{peak.grown[0] // 1024} KiB")
+        self.assertEqual(self.warnings("process"), [])
+
+
+class BoundTests(DialectSet):
+    """
+    Far less memory than they would take.
+    """
+
+    octets = (64 if SOAK else 24) * MEBIBYTE
+    limits = DialectSet.limits + f"process_octets = {octets}\n"
+
+    def test_theBoundHoldsAndOneThatReadsIsNotReset(self) -> None:
+        """
+        The bound of the process holds; those that stand still are cut off, and one that reads slowly all the while is not.
+        """
+        self.served()
+        with Peak(self.house.edge) as peak:
+            self.stand()
+            slow = Slow(self.house)
+            with slow:
+                until(lambda: self.warnings("process"), lambda: peak.grown, 30)
+                time.sleep(3)
+                self.speed(4 * MEBIBYTE)
+                self.assertLess(self.served(), HANG)
+        self.assertEqual(slow.problem, "")
+        self.assertGreater(slow.got, 100_000)
+        self.assertTrue(any("were reset" in line for line in self.warnings("process")))
+        connections = STALLED * 80 * 1024     # what they take before their streams are paused
+        self.assertLess(peak.grown[0], 1.25 * self.octets + connections, f"{peak.grown[0] // 1024} KiB")
+
+
+class Slow:
+    """
+    A visitor that reads a hundred kilobytes a second until it is over.
+
+    @ivar got: octets that it has read.
+    @ivar problem: what went wrong.
+    """
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._read)
+        self.got = 0
+        self.problem = ""
+
+    def __enter__(self) -> Slow:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._over.set()
+        self._thread.join(30)
+
+    def _read(self) -> None:
+        try:
+            with self._house.connect() as talk:
                 talk.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 talk.say(request(f"/large?{100 * MEBIBYTE}"))
-                visitors.append(talk)
-            until(lambda: any("budget is spent" in line for line in self.house.edge.err), lambda: peak.grown)
-            self.assertLess(max(self.served() for _ in range(10)), HANG)
-        self.assertLess(peak.grown[0], budget, f"{peak.grown[0] // 1024} KiB")
+                talk.head()
+                while not self._over.wait(0.1):
+                    self.got += len(talk.exactly(10_000))
+        except (AssertionError, OSError) as problem:
+            self.problem = repr(problem)
 
 
 class DripTests(Strained):

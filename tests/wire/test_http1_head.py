@@ -30,7 +30,7 @@ from tunnelstack.wire.http1.head import (
     read_response_untrusted,
     values,
 )
-from tunnelstack.wire.http1_target import percent_encoded
+from tunnelstack.wire.http1.target import percent_encoded
 
 
 def readRequest(octets: bytes, cut: int = 0) -> tuple[RequestHead, Framing]:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.edge.path_readers import SEGMENTS, SEPARATORS
-from tunnelstack.wire.http1_target import (
+from tunnelstack.wire.http1.target import (
     MOST_OCTETS,
     MOST_READINGS,
-    OK_OR_REASON,
     OPERATIONS,
+    PLAIN,
     folded,
     path_of,
     percent_encoded,
@@ -70,17 +70,17 @@ class ReadingTests(SynchronousTestCase):
 
     @given(PATHS)
     def test_aPlainPathHasOne(self, path: bytes) -> None:
-        if OK_OR_REASON.match(path) and b"?" not in path:
+        if PLAIN.match(path) and b"?" not in path:
             self.assertEqual([(operation(path), folded(path)) for operation in OPERATIONS], [(path, path)] * len(OPERATIONS))
 
     def test_whatIsPlain(self) -> None:
         for target in (b"/", b"/a", b"/a/", b"/a/b-c_d~e/f.g.h", b"/a?b=%20//../\\", b"/@:$&'()*+,=!", b"/?", b"/a.b?.", b"/0"):
-            self.assertTrue(OK_OR_REASON.match(target), target)
+            self.assertTrue(PLAIN.match(target), target)
         for target in (
             b"*", b"", b"a", b"//", b"/a//", b"/A", b"/%61", b"/a;b", b"/a\\b", b"/.", b"/..", b"/a/./b",
             b"/.a", b"/a.", b"/a./b", b"/\x80", b"/a/..?x", b"/a b", b"/a\0", b"/#", b"/a\n",
         ):  # fmt: skip
-            self.assertFalse(OK_OR_REASON.match(target), target)
+            self.assertFalse(PLAIN.match(target), target)
 
     def test_whatPeopleUseHasFew(self) -> None:
         for path in (

@@ -112,9 +112,81 @@ class ReceiveWindowTests(SynchronousTestCase):
         credit = 256 * KIB
         for _ in range(4):
             credit = self.stall(ours, credit)
-        self.assertEqual(credit, 1 * MIB)       # 768 KiB of the budget; twice as much does not fit
+        self.assertEqual(credit, 768 * KIB)     # 512 KiB of the budget, and as much is left
         ours.reset_stream(1)
         self.assertEqual(ours._budget.spent, 0)
+
+    def several(self, streams: int, budget: int) -> tuple[YamuxConnection, list[int]]:
+        ours = YamuxConnection(False, SessionLimits(session_octets=budget))
+        ids = [2 * number + 1 for number in range(streams)]
+        for stream_id in ids:
+            ours.receive_data(syn(stream_id))
+            ours.accept_stream(stream_id)
+        ours.data_to_send()
+        return ours, ids
+
+    def exhaust(self, ours: YamuxConnection, stream_id: int) -> None:
+        """
+        The peer uses up its credit on a stream, and our application consumes all at once.
+        """
+        credit = ours._streams[stream_id].allowance
+        ours.receive_data(data(stream_id, bytes(credit)))
+        ours.acknowledge(stream_id, credit)
+        ours.data_to_send()
+
+    def extras(self, ours: YamuxConnection) -> list[int]:
+        return [stream.size - 256 * KIB for stream in ours._streams.values()]
+
+    def test_busyStreamsComeToShareTheBudget(self) -> None:
+        for streams in (1, 2, 3, 7):
+            ours, ids = self.several(streams, 4 * MIB)
+            for _ in range(40):
+                for stream_id in ids:
+                    self.exhaust(ours, stream_id)
+            share = 4 * MIB // (streams + 1)
+            for extra in self.extras(ours):
+                self.assertLess(abs(extra - share), 32 * KIB, (streams, self.extras(ours)))
+
+    def test_aNewcomerGetsItsShareOfOneThatHasHalf(self) -> None:
+        ours, ids = self.several(2, 6 * MIB)
+        for _ in range(10):
+            self.exhaust(ours, ids[0])
+        self.assertEqual(self.extras(ours), [3 * MIB, 0])
+        for _ in range(20):
+            self.exhaust(ours, ids[1])
+            self.exhaust(ours, ids[0])
+        for extra in self.extras(ours):
+            self.assertLess(abs(extra - 2 * MIB), 32 * KIB)
+
+    def test_streamsThatStandStillLeaveSomethingForTheNext(self) -> None:
+        ours, ids = self.several(4, 8 * MIB)
+        for stream_id in ids:
+            for _ in range(10):
+                self.exhaust(ours, stream_id)
+            ours.receive_data(data(stream_id, bytes(ours._streams[stream_id].allowance)))
+        self.assertEqual(self.extras(ours), [4 * MIB, 2 * MIB, MIB, MIB // 2])
+
+    def test_growthIsTakenBackAsItIsConsumed(self) -> None:
+        ours, (stream_id,) = self.several(1, 8 * MIB)
+        for _ in range(10):
+            self.exhaust(ours, stream_id)
+        stream = ours._streams[stream_id]
+        ours.receive_data(data(stream_id, bytes(stream.allowance)))
+        ours.share_growth(0)
+        given = 0
+        for _ in range(stream.held // (16 * KIB)):
+            ours.acknowledge(stream_id, 16 * KIB)
+            given += sum(length for kind, _, _, length in said(ours) if kind == WINDOW)
+            self.assertEqual(stream.allowance + stream.held + stream.returnable, stream.size)
+        self.assertEqual((stream.size, ours._budget.spent), (256 * KIB, 0))
+        self.assertEqual(given, stream.allowance)
+        self.assertGreaterEqual(stream.allowance, 128 * KIB)
+        for _ in range(5):                    # and it goes on, with a first window
+            self.exhaust(ours, stream_id)
+            self.assertEqual(stream.allowance, 256 * KIB)
+        ours.share_growth(8 * MIB)
+        self.exhaust(ours, stream_id)
+        self.assertEqual(stream.allowance, 512 * KIB)
 
     def test_quarterStepsOnceGrown(self) -> None:
         ours = accepted()
@@ -136,7 +208,7 @@ class ReceiveWindowTests(SynchronousTestCase):
         ours = YamuxConnection(True, SessionLimits(window=MIB, session_octets=MIB))
         ours.open_stream(0.0)
         ours.open_stream(0.0)
-        self.assertEqual(said(ours), [(WINDOW, SYN, 1, 768 * KIB), (WINDOW, SYN, 3, 0)])
+        self.assertEqual(said(ours), [(WINDOW, SYN, 1, 512 * KIB), (WINDOW, SYN, 3, 256 * KIB)])
 
     def test_windowIsTheSumOfItsParts(self) -> None:
         ours = accepted()

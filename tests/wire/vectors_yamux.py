@@ -355,7 +355,7 @@ ENDED_BY_EOF = {"X33", "X34"}       # the octets end, and only that makes the er
 
 
 def wide(window: int) -> SessionLimits:
-    return SessionLimits(window=window, session_octets=16 * MIB)
+    return SessionLimits(window=window, session_octets=32 * MIB)
 
 
 def widely_opened(window: int) -> YamuxConnection:

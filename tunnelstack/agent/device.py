@@ -38,6 +38,7 @@ from tunnelstack.dialect.shellhub.agent import (
 )
 from tunnelstack.errors import PeerError, Refused
 from tunnelstack.handler.target_allowlist import TargetAllowlist
+from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.transport.host_endpoint import hostEndpoint
 from tunnelstack.transport.tls import errorText, kindOf
 
@@ -52,13 +53,14 @@ class DeviceService(Service):
     log = Logger()
 
     def __init__(
-        self, reactor: Any, config: DeviceConfig, agent: AgentConfig, exitPolicy: ExitPolicy, *,
+        self, reactor: Any, config: DeviceConfig, agent: AgentConfig, exitPolicy: ExitPolicy, budget: MemoryBudget, *,
         random: Callable[[], float] = random,
     ) -> None:
         """
         @param config: its files named.
         @param agent: for how long it waits and drains.
         @param exitPolicy: is told what becomes of it.
+        @param budget: what its sessions may hold, with all others of this process.
         @raise ConfigurationError: a file cannot be used, or nobody could log in.
         """
         self._edge = EdgeAddress(url=config.url, caFile=config.caFile, proxy=config.proxy)
@@ -74,11 +76,13 @@ class DeviceService(Service):
         self._dialect = f"shellhub/{config.version}"
         self._dialler = ShellHubDialler(
             reactor, config.url, identity, streams, version=config.version, random=random, endpoint=edgeEndpoint.endpoint,
+            sessionOctets=agent.limits.sessionOctets,
         )
         self.uplink = Uplink(
             reactor, self._dialler.dial, self, maxBackoff=agent.backoffSeconds, drainSeconds=agent.drainSeconds, random=random,
         )
         self._exitPolicy = exitPolicy
+        self._budget = budget
         exitPolicy.addServer()
         self._lastFailure: object = None
 
@@ -124,6 +128,7 @@ class DeviceService(Service):
         There is a session.
         """
         self._lastFailure = None
+        self._budget.join(link.session)
         self._exitPolicy.sessionUp(uplink)
         self.log.info(
             "up   edge={edge} dialect={dialect} device={device}", status="session", edge=self._edge.shown,

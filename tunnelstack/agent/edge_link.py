@@ -66,7 +66,10 @@ class EdgeLink:
         dialler = NativeDialler(
             reactor, address.url, TokenFile(address.tokenFile, address.token), handlers, instance=config.instance,
             version=f"tunnelstack/{version('tunnelstack')}", endpoint=makeEdgeEndpoint(reactor, address).endpoint,
-            limits=SessionLimits(keepalive=config.pingSeconds, keepalive_timeout=config.pingTimeoutSeconds),
+            limits=SessionLimits(
+                keepalive=config.pingSeconds, keepalive_timeout=config.pingTimeoutSeconds,
+                session_octets=config.limits.sessionOctets,
+            ),
         )
         self.uplink = Uplink(
             reactor, lambda: dialler.dial(self._eventReceived), self, maxBackoff=config.backoffSeconds,

@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import define
 
-from tunnelstack.wire.http1_target import percent_encoded
+from tunnelstack.wire.http1.target import percent_encoded
 
 RequestObserver = Callable[["AgentAccessRecord"], object]
 

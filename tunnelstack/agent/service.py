@@ -38,6 +38,7 @@ from tunnelstack.handler.target_allowlist import TargetAllowlist
 from tunnelstack.handler.tcp import TCPHandler
 from tunnelstack.interfaces import IStreamHandler
 from tunnelstack.records import Service
+from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.transport.host_endpoint import hostEndpoint
 
 
@@ -49,6 +50,7 @@ class AgentService(MultiService):
     @ivar handlers: of streams, by the name of their protocol.
     @ivar requestObserver: called with each L{Request<tunnelstack.agent.requests.Request>} that is over; to be set before the
         service is started, C{None} if nobody wants to know.
+    @ivar budget: what all sessions may hold together.
     """
 
     log = Logger()
@@ -69,6 +71,8 @@ class AgentService(MultiService):
         self.config = config
         self.clock = reactor
         self.requestObserver: RequestObserver | None = None
+        self.budget = MemoryBudget(reactor, config.limits.processOctets)
+        self.budget.setServiceParent(self)
         self._publications = Publications(reactor, random)
         self._edges: list[EdgeLink] = []
         self.handlers: dict[bytes, Any] = {
@@ -94,7 +98,8 @@ class AgentService(MultiService):
             from tunnelstack.agent.device import DeviceService  # with Conch below it, which is slow to load
 
             self._devices = [
-                DeviceService(reactor, device, config, self._exitPolicy, random=random) for device in config.devices
+                DeviceService(reactor, device, config, self._exitPolicy, self.budget, random=random)
+                for device in config.devices
             ]
         for service in self._devices:
             service.setServiceParent(self)
@@ -183,6 +188,7 @@ class AgentService(MultiService):
         return linked
 
     def _linkUp(self, link: NativeLink) -> None:
+        self.budget.join(link.session)
         waiting, self._waiting = self._waiting, []
         for linked in waiting:
             linked.callback(link)
@@ -240,6 +246,7 @@ class AgentService(MultiService):
         for uplink in self._uplinks():
             uplink.maxBackoff, uplink.drainSeconds = after.backoffSeconds, after.drainSeconds
         self._exitPolicy.setGiveUpSeconds(after.giveUpAfterSeconds)
+        self.budget.limit = after.limits.processOctets
         sentences = found.sentences("the agent")
         for sentence in sentences:
             self.log.info("{what}", what=sentence, status="reload")

@@ -157,9 +157,9 @@ def _reportErrors(program: str, run: Callable[[], int], asked: str = "") -> int:
     try:
         return run()
     except TunnelError as wrong:
-        sentence, code = _shown(wrong), exitCode(wrong)
+        sentence, code = _formatError(wrong), exitCode(wrong)
     except usage.UsageError as wrong:
-        sentence, code = _shown(wrong), USAGE
+        sentence, code = _formatError(wrong), USAGE
     except KeyboardInterrupt:
         return STOPPED
     more = f"\n{asked or program} --help says how it is used." if code == USAGE else ""
@@ -167,7 +167,7 @@ def _reportErrors(program: str, run: Callable[[], int], asked: str = "") -> int:
     return code
 
 
-def _shown(wrong: Exception) -> str:
+def _formatError(wrong: Exception) -> str:
     """
     The message of an error.  A peer may have a part in all of them but those of files and command lines, which alone may need
     several lines.

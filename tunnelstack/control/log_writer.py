@@ -104,12 +104,12 @@ class LogWriter:
         *,
         encoding: str = "utf-8",
         limit: int = QUEUE_OCTETS,
-        hold: bool = False,
+        delayStart: bool = False,
     ) -> None:
         """
         @param report: makes the line about lines that were dropped, of their number and the reason.
         @param limit: octets that may wait.
-        @param hold: start no thread before L{release}, because the process is going to fork and go on in its child.
+        @param delayStart: start no thread before L{release}, because the process is going to fork and go on in its child.
         """
         self._target = target
         self._replacement: Target | None = None
@@ -117,7 +117,7 @@ class LogWriter:
         self._encoding = encoding
         self._limit = limit
         self._deadline: float | None = None
-        self._hold = hold
+        self._keep = delayStart
         self._lost = 0                # lines that were dropped and not reported yet; this and the next two belong to the thread
         self._reason = ""
         self._cut = False             # whether the last octet that was written is inside a line
@@ -182,7 +182,7 @@ class LogWriter:
         Hold the thread no longer.
         """
         with self._condition:
-            self._hold = False
+            self._keep = False
             self._start()
 
     @property
@@ -207,7 +207,7 @@ class LogWriter:
         if threading.current_thread() is self._thread:
             return False
         with self._condition:
-            self._hold = False
+            self._keep = False
             self._start()
             if self._thread is None:              # the interpreter is ending and starts no more threads
                 while self._waiting:
@@ -229,7 +229,7 @@ class LogWriter:
         self._condition.notify_all()
 
     def _start(self) -> None:
-        if self._thread is None and self._waiting and not self._hold:
+        if self._thread is None and self._waiting and not self._keep:
             thread = threading.Thread(target=self._run, name="log writer", daemon=True)
             with suppress(RuntimeError):          # there can be no more threads now; the next write tries again
                 thread.start()

@@ -127,7 +127,7 @@ class TwistdLog:
         A writer into a file that SIGUSR1 rotates, if no other handler is installed; as with C{twistd}.
         """
         target = RotatingFile(path)
-        writer = LogWriter(target, textReport, hold=self._daemon)
+        writer = LogWriter(target, textReport, delayStart=self._daemon)
         if not signal.getsignal(signal.SIGUSR1):
             rotate = partial(writer.call, target.rotate)
             signal.signal(signal.SIGUSR1, lambda number, frame: self._reactor.callFromThread(rotate))

@@ -29,6 +29,7 @@ from tunnelstack.records import (
     StreamPurpose,
     TCPPurpose,
 )
+from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 MAX_SERVICES = 256
@@ -69,9 +70,11 @@ class Agents:
         sessionLimits: SessionLimits,
         owners: NameOwnership,
         known: Callable[[Principal], bool] | None = None,
+        budget: MemoryBudget | None = None,
     ) -> None:
         """
         @param grantFor: of a service's name, the L{Grant} of its public host.
+        @param budget: what the sessions of agents may hold together; without one there is no bound.
         @param owners: whose the names are that are not granted by name.
         @param known: whether somebody who was let in would be let in now.
         """
@@ -84,6 +87,7 @@ class Agents:
         self._grantFor = grantFor
         self._owners = owners
         self._known = known or (lambda principal: True)
+        self._budget = budget
         self._connectedAt: dict[int, float] = {}            # by the id of a tunnel
         registry.watch(self._nameChanged)
 
@@ -110,6 +114,9 @@ class Agents:
             old.abort(Denied("replaced", "this agent has connected again"))
         self._log("connected", tunnel)
         self._connectedAt[id(tunnel)] = self.clock.seconds()
+        session = getattr(tunnel, "session", None)
+        if self._budget is not None and session is not None:
+            self._budget.join(session)
         tunnel.whenLost().addCallback(self._lost, tunnel)
 
     def connectedAt(self, tunnel: Any) -> float | None:

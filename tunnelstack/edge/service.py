@@ -28,7 +28,6 @@ from tunnelstack.edge.agents import Agents
 from tunnelstack.edge.credentials import CredentialStore
 from tunnelstack.edge.dialects import DialectSet, makeDialects
 from tunnelstack.edge.listeners import EdgeListener, ListenerFactory, makeListener
-from tunnelstack.edge.memory_budget import MemoryBudget
 from tunnelstack.edge.public.access_policy import AccessPolicy
 from tunnelstack.edge.public.admission import Admission
 from tunnelstack.edge.public.ports import Ports
@@ -39,6 +38,7 @@ from tunnelstack.edge.status import agentsOf, statusOf
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IAuthenticator
 from tunnelstack.records import Grant, HTTPDoor
+from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.transport.certificates import CertificateFolder
 from tunnelstack.wire.yamux.limits import SessionLimits
 
@@ -90,7 +90,9 @@ class EdgeService(MultiService):
             reactor, most=limits.visitors, perSecond=limits.connectionsPerSecond,
             isTrusted=lambda address: self.public.isTrusted(address),
         )
-        self.memoryBudget = MemoryBudget(reactor, limits.processOctets, self.registry)
+        self.memoryBudget = MemoryBudget(
+            reactor, limits.processOctets, lambda: [visitor.transport for visitor in self.public.connections],
+        )
         self.startedAt = reactor.seconds()
         self.credentials: CredentialStore | None = None
         known = None
@@ -105,6 +107,7 @@ class EdgeService(MultiService):
             ),
             authenticator, grantFor=self.grantFor, known=known, owners=self.owners,
             sessionLimits=SessionLimits(max_streams=limits.sessionStreams, session_octets=limits.sessionOctets),
+            budget=self.memoryBudget,
         )
         self.ssh = SSHGatewayService(self)
         dialectSet = (

@@ -42,7 +42,7 @@ from tunnelstack.wire.http1.head import (
     find_end_untrusted,
     read_request_untrusted,
 )
-from tunnelstack.wire.http1_target import percent_encoded
+from tunnelstack.wire.http1.target import percent_encoded
 
 FindDoor = Callable[[RequestHead, Framing], Any]
 

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from tunnelstack.transport.verification import CertificateRejected
 from tunnelstack.wire.http1.framing import without
 from tunnelstack.wire.http1.head import RequestHead
-from tunnelstack.wire.http1_target import percent_encoded
+from tunnelstack.wire.http1.target import percent_encoded
 
 
 class LocalSite:

@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from tunnelstack.session._connector import SessionConnector
+from tunnelstack.session._holding import Holding
 from tunnelstack.session._listener import SessionListener
-from tunnelstack.session._scheduler import StreamScheduler
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionClosed, SessionLost, StreamResetError
 from tunnelstack.wire.yamux import events
@@ -24,7 +24,7 @@ TURN = 64
 """Events that are told in one turn of the reactor."""
 
 
-class EventDispatcher(StreamScheduler):
+class EventDispatcher(Holding):
     """
     The half of a yamux session that hears its core.
     """
@@ -64,9 +64,6 @@ class EventDispatcher(StreamScheduler):
         @param turns: after how many turns to go on; a reactor that has just read makes its calls before it writes.
         """
         self._dispatch(TURN)
-        core = self._core
-        if core is not None and core.held > self._limits.session_octets:
-            self._resetLargest("the session's budget is spent")
         self.flush()
         if self._events:
             self._clock.callLater(0, self._dispatchRest, turns - 1)
@@ -93,19 +90,6 @@ class EventDispatcher(StreamScheduler):
                 deliver[event.__class__](event)
         finally:
             self._inFlush = False
-
-    def _resetLargest(self, why: str) -> None:
-        """
-        More is held for paused applications than may be: the stream that holds most is reset.
-        """
-        largest = max(self._streams.values(), key=lambda stream: stream.held, default=None)
-        if largest is not None and largest.held:
-            self._log.warn(
-                "stream {stream} of {key} reset: {held} octets are held for it and {reason}",
-                stream=largest.streamId, key=self.address.key, held=largest.held, reason=why,
-            )
-            self._core.reset_stream(largest.streamId)
-            largest.lost(Failure(StreamResetError(f"too much is held for it: {why}", held=largest.held)))
 
     # Events of the core
 

@@ -21,7 +21,7 @@ from zope.interface import implementer
 from tunnelstack.interfaces import IStreamOwner
 from tunnelstack.session._closing import ClosingStreams
 from tunnelstack.stream.errors import SessionLost
-from tunnelstack.stream.transport import StreamTransport
+from tunnelstack.stream.transport import HIGH, StreamTransport
 from tunnelstack.transport.direct_write import Write
 from tunnelstack.transport.shared_timer import SharedTimer
 
@@ -55,10 +55,13 @@ class StreamScheduler(ClosingStreams):
 
     @ivar full: the carrier takes no more.
     @ivar sharedTimer: of whatever happens on the streams.
+    @ivar high: octets queued on a stream above which its producer is paused.
+    @ivar paused: streams whose applications do not read; the streams count it.
     """
 
     _log = Logger()
     _core: Any
+    high = HIGH
     transport: Any
 
     def __init__(self, clock: Any) -> None:
@@ -66,6 +69,7 @@ class StreamScheduler(ClosingStreams):
         self._clock = clock
         self.sharedTimer = SharedTimer(clock)
         self.full = False
+        self.paused = 0
         self._streams: dict[int, StreamTransport] = {}
         self._readyStreams: deque[StreamTransport] = deque()
         self._pausedProducers: deque[StreamTransport] = deque()
@@ -79,6 +83,7 @@ class StreamScheduler(ClosingStreams):
         self._moreToSend = False                    # to send, on a later turn
         self._write: Write                      # the carrier's, once there is one
         self._timerAt = inf                    # when the session's timer goes off
+        self.budget: Any = None               # what all sessions of the process may hold, once there is one
 
     def transports(self) -> list[StreamTransport]:
         """
@@ -164,6 +169,9 @@ class StreamScheduler(ClosingStreams):
         Make the calls that were put off, then give the carrier what is due: control, and data as far as it takes any.
         """
         self._inFlush = True                  # what follows needs no further turn
+        core = self._core
+        if core is not None:
+            core.now = self._clock.seconds()
         try:
             if self._calls:
                 self._makeCalls()
@@ -183,6 +191,8 @@ class StreamScheduler(ClosingStreams):
         if self._calls or self._moreToSend or self._flushAgain:
             self._moreToSend = False
             self._scheduleFlush()
+        if self.budget is not None:
+            self.count()
 
     def _makeCalls(self) -> None:
         while self._calls:
@@ -324,6 +334,12 @@ class StreamScheduler(ClosingStreams):
     def _peerNotReading(self) -> None:
         """
         The peer does not read: the session is to be aborted.
+        """
+        raise NotImplementedError
+
+    def count(self) -> None:
+        """
+        Report to the budget of the process what is held now.
         """
         raise NotImplementedError
 

@@ -80,24 +80,6 @@ class YamuxSession(EventDispatcher, Protocol):
         """
         return self._wire.octets_out
 
-    @property
-    def held(self) -> int:
-        """
-        Octets held for paused applications.
-        """
-        return 0 if self._core is None else self._core.held
-
-    def resetLargest(self) -> int:
-        """
-        Reset the stream for which most is held.
-
-        @return: how many octets are held no more.
-        """
-        before = self.held
-        self._resetLargest("what may be held is spent")
-        self.flush()
-        return before - self.held
-
     def ping(self) -> Deferred[float]:
         """
         As in L{ISession}.
@@ -183,6 +165,7 @@ class YamuxSession(EventDispatcher, Protocol):
         core = self._core
         if core is None or self._failing is not None:
             return
+        core.now = self._clock.seconds()
         try:
             self._events = core.receive_data(data)
         except SessionError as broken:

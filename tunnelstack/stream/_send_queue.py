@@ -122,7 +122,7 @@ class StreamSendQueue:
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """
-        As in C{IConsumer}; it is paused while more than L{HIGH} octets are queued or the whole session is full.
+        As in C{IConsumer}; it is paused while more than the owner's C{high} octets are queued or the whole session is full.
 
         @raise RuntimeError: there is a producer already.
         """
@@ -154,7 +154,7 @@ class StreamSendQueue:
         Pause the streaming producer if too much waits here, or in the session.
         """
         full = self._owner.full
-        if self._streaming and (full or self.queued > HIGH):
+        if self._streaming and (full or self.queued > self._owner.high):
             self._producerPaused = True
             if full:
                 self._owner.waitForCapacity(self)

@@ -28,8 +28,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.interfaces import IRecordTransport
-from tunnelstack.stream._send_queue import StreamSendQueue
+from tunnelstack.stream._send_queue import HIGH, LOW, StreamSendQueue
 from tunnelstack.stream.address import StreamAddress
+
+LEAST_PIECE = 4096
+"""Octets up to which pieces that wait for a paused application are joined."""
 
 
 @implementer(ITCPTransport, IConsumer, IPushProducer, ILoggingContext, IRecordTransport)
@@ -154,18 +157,35 @@ class StreamTransport(StreamSendQueue):
         """
         return sum(map(len, self._undelivered))
 
+    @property
+    def paused(self) -> bool:
+        """
+        Whether the application does not read.
+        """
+        return self._paused
+
     def deliverData(self, data: bytes) -> None:
         """
         From the owner: octets of the peer.  They count as consumed once the application was given them.
         """
         if self._paused or self._undelivered:
-            self._undelivered.append(data)
+            self._keep(data)
             return
         self._owner.acknowledge(self.streamId, len(data))
         try:
             self.protocol.dataReceived(data)
         except Exception:
             self._protocolFailed(Failure())
+
+    def _keep(self, data: bytes) -> None:
+        """
+        Hold what arrived.  Small pieces are joined, so that they cost about as much memory as they have octets.
+        """
+        waiting = self._undelivered
+        if waiting and len(waiting[-1]) + len(data) <= LEAST_PIECE:
+            waiting[-1] += data
+        else:
+            waiting.append(data)
 
     def deliverEnd(self) -> None:
         """
@@ -196,6 +216,9 @@ class StreamTransport(StreamSendQueue):
         self.connected = False
         self._discard()
         self._undelivered.clear()
+        if self._paused:
+            self._paused = False
+            self._owner.paused -= 1
         self._owner.streamLost(self, reason)
 
     def reportLost(self, reason: Failure) -> None:
@@ -264,13 +287,17 @@ class StreamTransport(StreamSendQueue):
         """
         Hold what arrives: at most one window, since no credit goes back.
         """
-        self._paused = True
+        if self.connected and not self._paused:
+            self._paused = True
+            self._owner.paused += 1
 
     def resumeProducing(self) -> None:
         """
         Go on; what was held follows on a later turn.
         """
-        self._paused = False
+        if self._paused:
+            self._paused = False
+            self._owner.paused -= 1
         if (self._undelivered or (self.readEnded and not self._readEndReported)) and not self._deliveryScheduled:
             self._deliveryScheduled = True
             self._owner.callNextTurn(self._deliverHeld)
@@ -363,3 +390,5 @@ class StreamTransport(StreamSendQueue):
 
 _NULL_PROTOCOL = Protocol()
 """The protocol of a stream that is over."""
+
+__all__ = ["HIGH", "LOW", "StreamTransport"]

@@ -45,6 +45,17 @@ def immediateWrite(transport: Any) -> Write:
     return below
 
 
+def unsent(transport: Any) -> int:
+    """
+    @return: octets that a TCP connection of Twisted's, or TLS over one, holds because the network has not taken them; C{0} for
+        any other transport.
+    """
+    if isinstance(transport, Connection) and hasattr(transport, "_tempDataLen"):
+        return len(transport.dataBuffer) + int(transport._tempDataLen)
+    below = getattr(transport, "transport", None)
+    return 0 if below is None else sum(map(len, getattr(transport, "_appSendBuffer", ()))) + unsent(below)
+
+
 def _sender(connection: Any) -> Write:
     def write(octets: bytes) -> None:
         if (

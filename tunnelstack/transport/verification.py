@@ -170,7 +170,7 @@ class ServerVerifier:
             raise
         except Exception as error:
             raise CertificateRejected(
-                f"its certificate cannot be read: {_shown(str(error) or type(error).__name__)}", "replace it on the server"
+                f"its certificate cannot be read: {_describe(str(error) or type(error).__name__)}", "replace it on the server"
             ) from None
         return True
 
@@ -252,16 +252,16 @@ def _distinguished(name: x509.Name) -> str:
     An issuer or a subject, for an error.
     """
     common: Any = name.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return f'"{_shown(str(common[0].value) if common else name.rfc4514_string())}"'
+    return f'"{_describe(str(common[0].value) if common else name.rfc4514_string())}"'
 
 
 def _list(names: list[x509.GeneralName]) -> str:
-    shown = ", ".join(_shown(str(name.value)) for name in names[:NAMES_SHOWN])
+    shown = ", ".join(_describe(str(name.value)) for name in names[:NAMES_SHOWN])
     more = len(names) - NAMES_SHOWN
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def _shown(text: str) -> str:
+def _describe(text: str) -> str:
     """
     Text of a peer, short and printable.
     """

@@ -22,7 +22,7 @@ LONGEST = 256
 REMEMBERED = 1024
 """Texts whose addresses are remembered: those of a connection are read for each of its requests."""
 
-CARRIER = IPv6Network("::ffff:0:0/96")
+MAPPED_NETWORK = IPv6Network("::ffff:0:0/96")
 """The IPv6 addresses that carry an IPv4 address."""
 
 _PORT = r"(?::(?:[0-9]{1,5}|_[0-9A-Za-z._-]+))?"
@@ -65,9 +65,9 @@ def read_network(text: str, strict: bool = True) -> IPNetwork:
     @raise ValueError: the text is neither.
     """
     network = ip_network(text, strict)
-    if isinstance(network, IPv6Network) and network.subnet_of(CARRIER):
+    if isinstance(network, IPv6Network) and network.subnet_of(MAPPED_NETWORK):
         first = int(network.network_address) & 0xFFFFFFFF
-        return IPv4Network((first, network.prefixlen - CARRIER.prefixlen))
+        return IPv4Network((first, network.prefixlen - MAPPED_NETWORK.prefixlen))
     return network
 
 

@@ -21,7 +21,7 @@ def proxyFor(url: str, environ: Mapping[str, str]) -> str:
     if parts.scheme == "http" and "REQUEST_METHOD" in environ and "http_proxy" not in environ:
         return ""        # inside a CGI program, HTTP_PROXY is a header field that a stranger chose
     host = (parts.hostname or "").rstrip(".")
-    if not proxy or isHere(host) or bypassesProxy(host, parts.port or PORTS[parts.scheme], _value(environ, "no_proxy")):
+    if not proxy or isThisMachine(host) or bypassesProxy(host, parts.port or PORTS[parts.scheme], _value(environ, "no_proxy")):
         return ""
     return proxy
 
@@ -57,7 +57,7 @@ def _matches(host: str, port: int, rule: str) -> bool:
     return bool(name) and (host == name or host.endswith(f".{name}"))
 
 
-def isHere(host: str) -> bool:
+def isThisMachine(host: str) -> bool:
     """
     Whether a host, without brackets and in lower case, is this machine by its name or address.
     """

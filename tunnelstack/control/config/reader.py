@@ -18,6 +18,7 @@ from tunnelstack.control.config.records import (
     EMBEDDED,
     AdminConfig,
     AgentConfig,
+    AgentLimits,
     CertificateRecord,
     CheckerRecord,
     DeviceConfig,
@@ -47,8 +48,8 @@ EDGE_SECTIONS: dict[str, tuple[type, bool]] = {
 """The tables of an edge's file: the record each makes, and whether there may be many."""
 
 AGENT_SECTIONS: dict[str, tuple[type, bool]] = {
-    "agent": (AgentConfig, False), "edge": (EdgeAddress, True), "service": (ServiceConfig, True),
-    "shellhub": (DeviceConfig, True),
+    "agent": (AgentConfig, False), "limits": (AgentLimits, False), "edge": (EdgeAddress, True),
+    "service": (ServiceConfig, True), "shellhub": (DeviceConfig, True),
 }
 """The tables of an agent's file."""
 
@@ -173,6 +174,7 @@ def parseAgent(text: str, name: str) -> AgentConfig:
     """
     parser = _Parser(text, name, AGENT_SECTIONS)
     agent = parser.table(AgentConfig, "agent")
+    limits = parser.table(AgentLimits, "limits")
     edges = parser.tables(EdgeAddress, "edge")
     services = parser.tables(ServiceConfig, "service")
     parser.unique("edge", (edge and edge.url for edge in edges), "the same url")
@@ -183,8 +185,8 @@ def parseAgent(text: str, name: str) -> AgentConfig:
         if device and device.ssh != EMBEDDED and (device.authorizedKeysFile or device.passwordsFile or device.users):
             parser.addMistake(("shellhub", index), "[[shellhub]] has keys, passwords and users for ssh = \"embedded\" alone")
     parser.finish()
-    assert agent is not None
-    return evolve(agent, edges=tuple(edges), services=tuple(services), devices=tuple(devices))
+    assert agent is not None and limits is not None
+    return evolve(agent, limits=limits, edges=tuple(edges), services=tuple(services), devices=tuple(devices))
 
 
 def parse(text: str, name: str) -> EdgeConfig | AgentConfig:

@@ -39,6 +39,13 @@ MEBIBYTE = 1024 * 1024
 DEV_PORT = 8080
 """The port of an edge that was started with C{--dev} and told no other."""
 
+SESSION_OCTETS = (
+    "octets that one session may hold above the first 256 KiB of each stream; the windows of its streams share them"
+)
+PROCESS_OCTETS = (
+    "octets held by all sessions together; beyond, the streams are reset that were not read for longest, and for at least 10 s"
+)
+
 EMBEDDED = "embedded"
 """What stands for our own SSH server, where an address of another may stand."""
 
@@ -83,16 +90,24 @@ class Limits:
     bufferedBodyOctets: int = setting(
         10 * MEBIBYTE, "octets of a body where an agent's protocol cannot stream it; beyond, 413", check=atLeast(0)
     )
-    sessionOctets: int = setting(
-        8 * MEBIBYTE, "octets of credit the streams of one session have above their first 256 KiB", check=atLeast(0)
-    )
-    processOctets: int = setting(
-        1024 * MEBIBYTE, "octets held by all sessions together; beyond, the streams for which most is held are reset",
-        check=atLeast(MEBIBYTE), live=True,
-    )
+    sessionOctets: int = setting(8 * MEBIBYTE, SESSION_OCTETS, check=atLeast(0))
+    processOctets: int = setting(1024 * MEBIBYTE, PROCESS_OCTETS, check=atLeast(MEBIBYTE), live=True)
 
 
 DEFAULT_LIMITS = Limits()
+
+
+@frozen(kw_only=True)
+class AgentLimits:
+    """
+    C{[limits]} of an agent: what visitors and slow local servers may cost it.
+    """
+
+    sessionOctets: int = setting(8 * MEBIBYTE, SESSION_OCTETS, check=atLeast(0))
+    processOctets: int = setting(1024 * MEBIBYTE, PROCESS_OCTETS, check=atLeast(MEBIBYTE), live=True)
+
+
+DEFAULT_AGENT_LIMITS = AgentLimits()
 
 
 @frozen(kw_only=True)
@@ -427,6 +442,7 @@ class AgentConfig:
     edges: tuple[EdgeAddress, ...] = setting((), inFile=False)
     services: tuple[ServiceConfig, ...] = setting((), inFile=False)
     devices: tuple[DeviceConfig, ...] = setting((), inFile=False)
+    limits: AgentLimits = setting(DEFAULT_AGENT_LIMITS, inFile=False)
     giveUpAfterSeconds: float = setting(
         0.0, "seconds without an edge after which the agent ends with code 69; 0 tries for ever", check=atLeast(0), live=True,
     )

@@ -13,6 +13,7 @@ from attrs import evolve, fields, frozen
 from tunnelstack.control.config.records import (
     AdminConfig,
     AgentConfig,
+    AgentLimits,
     EdgeAddress,
     EdgeConfig,
     Limits,
@@ -53,7 +54,7 @@ RELOAD_RULES: Mapping[type, ReloadRules] = {
         whole={"shellhub": "[shellhub]", "tenants": "[[tenant]]", "ssh": "[ssh]"},
     ),
     AgentConfig: ReloadRules(
-        tables={"": ("agent", AgentConfig)},
+        tables={"": ("agent", AgentConfig), "limits": ("limits", AgentLimits)},
         named={"services": ("service", ServiceConfig)},
         kept={"edges": "edge"},
         whole={"devices": "[[shellhub]]"},

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from attrs import evolve, frozen
 
-from tunnelstack.control.config.proxy_env import isHere, proxyFor
+from tunnelstack.control.config.proxy_env import isThisMachine, proxyFor
 from tunnelstack.control.config.reader import parseAgent, readFile
 from tunnelstack.control.config.records import AgentConfig, EdgeAddress
 from tunnelstack.control.config.state_dir import StateDirectory, stateDirectoryPath
@@ -190,7 +190,7 @@ def isConfidential(url: str, proxy: str = "") -> bool:
     parts = urlsplit(url)
     if parts.scheme == "https":
         return True
-    return proxy in ("", "direct") and isHere((parts.hostname or "").rstrip("."))
+    return proxy in ("", "direct") and isThisMachine((parts.hostname or "").rstrip("."))
 
 
 def sameEdge(one: str, other: str) -> bool:

@@ -41,7 +41,7 @@ from tunnelstack.wire.negotiation.http_request import StreamRequest
 from tunnelstack.wire.records import shellhub, shellhub_v1
 from tunnelstack.wire.records.shellhub import BadTarget, HTTPProxy
 from tunnelstack.wire.records.shellhub_settings import DEFAULTS, Settings, read_settings_untrusted
-from tunnelstack.wire.yamux.limits import LARGEST_WINDOW, SessionLimits
+from tunnelstack.wire.yamux.limits import DEFAULT_LIMITS, LARGEST_WINDOW, SessionLimits
 
 REDIRECTS = 5
 """How many answers 307 and 308 are followed."""
@@ -125,12 +125,14 @@ class ShellHubDialler:
         random: Callable[[], float] = random,
         contextFactory: IOpenSSLClientConnectionCreator | None = None,
         endpoint: IStreamClientEndpoint | None = None,
+        sessionOctets: int = DEFAULT_LIMITS.session_octets,
     ) -> None:
         """
         @param url: of the server: C{http(s)://host[:port][/base]}.
         @param version: of the transport, 1 or 2.
         @param random: a number from 0 to 1, for the time between authentications.
         @param endpoint: how to reach the server, where that is not what the URL says.
+        @param sessionOctets: octets that a session may hold above the first windows of its streams.
         @raise UsageError: another version.
         """
         if version not in (1, 2):
@@ -141,6 +143,7 @@ class ShellHubDialler:
         self._version = version
         self._contextFactory = contextFactory
         self._endpoint = endpoint
+        self._sessionOctets = sessionOctets
         server = APIClient(
             reactor, url, agent=f"shellhub-agent/{VERSION}", contextFactory=contextFactory, endpoint=endpoint,
         )
@@ -225,10 +228,10 @@ class ShellHubDialler:
         """
         config = {} if self.registration.answer is None else self.registration.answer.config
         try:
-            return limitsFromSettings(read_settings_untrusted(config))
+            return limitsFromSettings(read_settings_untrusted(config), self._sessionOctets)
         except (PeerError, ValueError) as unusable:
             self.log.warn("the server's settings of sessions cannot be used: {reason}", reason=str(unusable))
-            return limitsFromSettings(DEFAULTS)
+            return limitsFromSettings(DEFAULTS, self._sessionOctets)
 
     def _pickUpEndpoint(self, path: str) -> WebSocketClientEndpoint:
         """
@@ -273,11 +276,11 @@ def _forwardNegotiation(asked: shellhub_v1.HTTPForward, now: float) -> StreamReq
     )
 
 
-def limitsFromSettings(settings: Settings) -> SessionLimits:
+def limitsFromSettings(settings: Settings, sessionOctets: int = DEFAULT_LIMITS.session_octets) -> SessionLimits:
     """
     @raise ValueError: no session can have them.
     """
-    limits = SessionLimits()
+    limits = SessionLimits(session_octets=sessionOctets)
     window = min(settings.window, LARGEST_WINDOW)
     return evolve(
         limits, backlog=settings.backlog, keepalive=settings.interval if settings.keep_alive else 0.0,

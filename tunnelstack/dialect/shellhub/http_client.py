@@ -88,7 +88,7 @@ class APIClient:
                 endpoint = SecureEndpoint(reactor, host, endpoint, contextFactory)
         self._pool = ExchangePool(
             endpoint, clock=reactor, timeouts=Timeouts(first=REQUEST_SECONDS, idle=REQUEST_SECONDS), idleSeconds=5.0,
-            explain=_explained,
+            explain=_withCause,
         )
 
     def get(self, path: str) -> Deferred[ServerResponse]:
@@ -118,7 +118,7 @@ class APIClient:
         return answer.response.addTimeout(REQUEST_SECONDS, self._clock, connectTimedOut)
 
 
-def _explained(failure: Failure) -> str:
+def _withCause(failure: Failure) -> str:
     return errorText(failure.value) if failure.value is not None else ""
 
 

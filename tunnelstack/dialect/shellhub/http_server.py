@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from tunnelstack.records import TakenOverRequest
 from tunnelstack.wire.http1.head import Fields, ResponseHead, encode_response, values
-from tunnelstack.wire.http1_target import percent_encoded
+from tunnelstack.wire.http1.target import percent_encoded
 from tunnelstack.wire.records.shellhub_bootstrap import BODY, JSON, encode_message
 
 BODY_SECONDS = 10.0

@@ -29,7 +29,7 @@ from tunnelstack.wire.addresses import address_text
 from tunnelstack.wire.http1.forwarded import FORWARDING_NAMES, SECURE, Hop, forwarding_fields, read_hops
 from tunnelstack.wire.http1.framing import without
 from tunnelstack.wire.http1.head import BadMessage, Fields, RequestHead, ResponseHead
-from tunnelstack.wire.http1_target import percent_encoded, split_absolute
+from tunnelstack.wire.http1.target import percent_encoded, split_absolute
 from tunnelstack.wire.printable_text import printable
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ paths before shorter ones.  Whom a route keeps out of a service is kept out on t
 to is worked out once and remembered.
 
 The server that receives a request may read its path in another way than the routes do, so a path is only found if all its
-L{readings<tunnelstack.wire.http1_target.readings>} lead to the same service under the same policy.
+L{readings<tunnelstack.wire.http1.target.readings>} lead to the same service under the same policy.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from attrs import frozen
 
 from tunnelstack.records import HTTPPurpose
-from tunnelstack.wire.http1_target import PLAIN, folded, path_of, readings
+from tunnelstack.wire.http1.target import PLAIN, folded, path_of, readings
 
 REMEMBERED = 4096
 """Hosts whose routes are remembered; strangers may ask for more, and all are forgotten then.  The same number of paths."""
@@ -151,7 +151,7 @@ class RouteTable:
             if each.policy is not None and each.policy.restricts:
                 self._restricted.setdefault(each.purpose.service, []).append(each)
         self._cache: dict[bytes, HostRoutes] = {}
-        self._judged: dict[tuple[bytes, bytes], Destination | None] = {}      # by host and path, where readings were compared
+        self._decided: dict[tuple[bytes, bytes], Destination | None] = {}      # by host and path, where readings were compared
 
     def find(self, host: bytes, target: bytes) -> Destination | None:
         """
@@ -169,9 +169,9 @@ class RouteTable:
             return _first(routes.given, target)
         key = host, path_of(target)
         try:
-            return self._judged[key]
+            return self._decided[key]
         except KeyError:
-            return self._judge(routes, key)
+            return self._decide(routes, key)
 
     def hasRoute(self, host: bytes) -> bool:
         """
@@ -194,15 +194,15 @@ class RouteTable:
         found = self._cache[field] = HostRoutes.of(self._routesFor(normalizedHost(field)))
         return found
 
-    def _judge(self, routes: HostRoutes, key: tuple[bytes, bytes]) -> Destination | None:
+    def _decide(self, routes: HostRoutes, key: tuple[bytes, bytes]) -> Destination | None:
         path = key[1]
         found = _first(routes.given, path)
         if found is not None and not routes.agree(path, found):
             found = None
         if len(path) <= LONGEST_REMEMBERED:
-            if len(self._judged) >= REMEMBERED:
-                self._judged.clear()
-            self._judged[key] = found
+            if len(self._decided) >= REMEMBERED:
+                self._decided.clear()
+            self._decided[key] = found
         return found
 
     def _routesFor(self, host: str) -> list[list[Destination]]:

@@ -25,7 +25,7 @@ from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.wire.addresses import read_address, read_network
 from tunnelstack.wire.http1.framing import Framing
 from tunnelstack.wire.http1.head import HeadLimits, RequestHead
-from tunnelstack.wire.http1_target import path_of
+from tunnelstack.wire.http1.target import path_of
 
 MAX_OVERSHOOT = 128
 """Visitors beyond the bound who are let in all the same: those who were accepted in the turn in which it was reached."""

@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from tunnelstack.errors import PeerError
 from tunnelstack.interfaces import ISession
+from tunnelstack.session.budget import CONNECTION, SMALLEST, Stalled
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionClosed, SessionLost, UnsupportedPurpose
 
@@ -52,6 +53,8 @@ class ControlSession(Protocol):
         self._clock = clock
         self._probe = probe
         self._open: dict[int, Any] = {}
+        self._taken: dict[int, tuple[int, float]] = {}  # octets read of a stream when it was last looked at, and since when
+        self.budget: Any = None               # what all sessions of the process may hold, once there is one
         self._opened = 0
         self._octetsIn = self._octetsOut = 0  # of the streams that are over
         self._goingAway = False
@@ -93,21 +96,55 @@ class ControlSession(Protocol):
         """
         return sum(stream.held for stream in self._open.values())
 
-    def resetLargest(self) -> int:
+    def count(self) -> None:
         """
-        Reset the stream for which most is held.
+        Nothing to report at once: TCP holds the streams' peers back, so little is held, which L{waiting} counts.
+        """
 
-        @return: how many octets are held no more.
+    def waiting(self) -> int:
         """
-        largest = max(self._open.values(), key=lambda stream: stream.held, default=None)
-        held: int = 0 if largest is None else largest.held
-        if largest is not None and held:
-            self.log.warn(
-                "stream {stream} of {key} reset: {held} octets are held for it, and what may be held is spent",
-                stream=largest.streamId, key=self.address.key, held=held,
-            )
-            largest.abortConnection()
-        return held
+        @return: octets that are held, and those that connections of readers have taken that do not go on.
+        """
+        now, octets = self._clock.seconds(), 0
+        for streamId, stream in self._open.items():
+            held = stream.held
+            octets += held + CONNECTION * (held > 0)
+            taken = stream.octetsIn - held
+            if self._taken.get(streamId, (-1, 0.0))[0] != taken:
+                self._taken[streamId] = taken, now
+        return octets
+
+    def stalled(self, before: float) -> list[Stalled]:
+        """
+        @param before: seconds of the clock.
+        @return: streams for which something is held and of which nothing was read after that moment.
+        """
+        return [
+            Stalled(since, held + CONNECTION, self, streamId)
+            for streamId, (_, since) in self._taken.items()
+            if since <= before and (held := self._open[streamId].held) >= SMALLEST
+        ]
+
+    def cut(self, streamId: int, why: str) -> None:
+        """
+        Reset a stream because too much is held.
+        """
+        self._open[streamId].abortConnection()
+
+    def grow(self, allowed: bool) -> None:
+        """
+        There are no windows that grow.
+        """
+
+    def rest(self) -> None:
+        """
+        Streams that hold something are not read already.
+        """
+
+    def goOn(self) -> None:
+        """
+        See L{rest}.
+        """
 
     def ping(self) -> Deferred[float]:
         """
@@ -222,6 +259,7 @@ class ControlSession(Protocol):
         for told in waiting:
             told.callback(lost)
         self._checkIdle()
+        self._leaveBudget()
 
     def _fail(self, reason: str, cause: BaseException | None = None) -> None:
         """
@@ -299,9 +337,16 @@ class ControlSession(Protocol):
 
     def _ended(self, streamId: int) -> None:
         stream = self._open.pop(streamId)
+        self._taken.pop(streamId, None)
         self._octetsIn += stream.octetsIn
         self._octetsOut += stream.octetsOut
         self._checkIdle()
+        self._leaveBudget()
+
+    def _leaveBudget(self) -> None:
+        if self._lost is not None and not self._open and self.budget is not None:
+            budget, self.budget = self.budget, None
+            budget.leave(self, 0)
 
     def _checkIdle(self) -> None:
         if not self._whenIdle or (self._open and self._lost is None):

@@ -74,22 +74,22 @@ class Hop:
     more: tuple[tuple[bytes, bytes], ...] = ()
 
 
-Trusts = Callable[[str], bool]
+IsTrusted = Callable[[str], bool]
 
 
-def read_hops(fields: Fields, by: str, trusts: Trusts) -> list[Hop]:
+def read_hops(fields: Fields, by: str, isTrusted: IsTrusted) -> list[Hop]:
     """
     How a request came to the trusted proxy that passed it on.
 
     @param by: which fields to believe: L{EITHER}, L{X_FORWARDED}, L{ONLY_FORWARDED} or L{BOTH}.
-    @param trusts: whether an address is a trusted proxy's own.
+    @param isTrusted: whether an address is a trusted proxy's own.
     @return: the visitor's hop and those of the proxies after it; none if the proxy passed nobody's request on but sent its own.
     @raise BadMessage: both are to be extend_forwarding_fields and they contradict each other.
     """
-    written = [] if by == ONLY_FORWARDED else _from_visitor(_x_fields(fields), trusts)
+    written = [] if by == ONLY_FORWARDED else _from_visitor(_x_fields(fields), isTrusted)
     if by == X_FORWARDED or (written and by == EITHER):
         return written
-    elements = _from_visitor(_elements(values(fields, FORWARDED)), trusts)
+    elements = _from_visitor(_elements(values(fields, FORWARDED)), isTrusted)
     return _agreed(written, elements) if written and elements else written or elements
 
 
@@ -117,7 +117,7 @@ def forwarding_fields(address: bytes, scheme: bytes, host: bytes, hops: Iterable
 # What proxies wrote
 
 
-def _from_visitor(written: Iterable[Hop], trusts: Trusts) -> list[Hop]:
+def _from_visitor(written: Iterable[Hop], isTrusted: IsTrusted) -> list[Hop]:
     """
     The hops from the visitor on.
 
@@ -126,7 +126,7 @@ def _from_visitor(written: Iterable[Hop], trusts: Trusts) -> list[Hop]:
     hops: list[Hop] = []
     for hop in map(_named, written):
         hops.append(hop)
-        if not hop.address or not trusts(hop.address):
+        if not hop.address or not isTrusted(hop.address):
             break
     hops.reverse()
     return hops

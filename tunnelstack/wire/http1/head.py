@@ -15,7 +15,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from tunnelstack.errors import PeerError, UsageError
-from tunnelstack.wire.http1_target import OCTET
+from tunnelstack.wire.http1.target import OCTET
 
 Fields = list[tuple[bytes, bytes]]
 

@@ -19,7 +19,7 @@ from attrs import evolve, frozen
 
 from tunnelstack.errors import UsageError
 from tunnelstack.wire.http1.head import Fields, RequestHead, ResponseHead, encode_request, encode_response
-from tunnelstack.wire.http1_target import OCTET
+from tunnelstack.wire.http1.target import OCTET
 from tunnelstack.wire.negotiation.http_request import StreamRequest
 from tunnelstack.wire.records.shellhub import (
     DIAL_FAILED,

@@ -205,7 +205,7 @@ class FrameReceiver(StreamTable):
             self._queue_counted_reset(stream_id)
             return None
         self._overrun_allowance.pop(stream_id, None)
-        stream = self._streams[stream_id] = Stream(stream_id, is_local=False)
+        stream = self._streams[stream_id] = Stream(stream_id, is_local=False, now=self.now)
         self._backlog += 1
         events.append(StreamOpened(stream_id))
         return stream

@@ -21,6 +21,7 @@ class StreamTable:
     """
     The tables of one side of a session, and how a stream leaves them.
 
+    @ivar now: the time of what happens next, in seconds of the owner's clock, as the owner sets it.
     @ivar octets_in: payload delivered.
     @ivar octets_out: payload taken by C{send_data}.
     @ivar held: payload delivered and not acknowledged, of all streams.
@@ -58,6 +59,7 @@ class StreamTable:
         self._slots_wanted = False                      # somebody saw that no stream can be opened
         self._peer_went_away = self._went_away = False
         self._error: SessionError | None = None
+        self.now = 0.0
         self.octets_in = self.octets_out = self.held = 0
         self.drained = self.refused = self.overruns = self.pongs_dropped = 0
 

@@ -70,7 +70,7 @@ class YamuxConnection(FrameReceiver):
             raise StreamLimitReached("too many streams", open=self._local_streams, unacknowledged=len(self._unacknowledged))
         stream_id = self._next_id
         self._next_id += 2
-        stream = self._streams[stream_id] = Stream(stream_id, is_local=True)
+        stream = self._streams[stream_id] = Stream(stream_id, is_local=True, now=now)
         self._local_streams += 1
         self._unacknowledged[stream_id] = now + (self._limits.open_timeout or inf)
         self._slots_wanted = slots == 1
@@ -124,6 +124,7 @@ class YamuxConnection(FrameReceiver):
         stream.credit = credit - taken
         queue = self._send_queue
         stream.flush = queue.flushes
+        stream.sent_at = self.now
         queue.data += (pack_header(DATA, stream_id, taken), data)
         self.octets_out += taken
         return taken
@@ -172,6 +173,7 @@ class YamuxConnection(FrameReceiver):
         if octets < 0 or returnable + stream.allowance > stream.size:
             raise UsageError("more acknowledged than delivered", stream=stream_id, octets=octets, held=stream.held)
         stream.returnable = returnable
+        stream.consumed_at = self.now
         self.held -= octets
         if stream.allowance <= stream.grant_end:
             stream.grant_used_up(self._reads)
@@ -184,6 +186,37 @@ class YamuxConnection(FrameReceiver):
                 self._send_queue.updates[stream.stream_id] = stream
         elif stream.finished:
             self._remove(stream)
+
+    def unread(self, stream_id: int) -> tuple[int, float]:
+        """
+        @return: octets delivered on a stream and not acknowledged, and since when none of it was; C{0} for one that is gone.
+        """
+        stream = self._streams.get(stream_id)
+        return (0, inf) if stream is None else (stream.held, stream.consumed_at)
+
+    def blocked_since(self, stream_id: int) -> float:
+        """
+        @return: since when the peer has given no credit to send on a stream; infinite where there is credit.
+        """
+        stream = self._streams.get(stream_id)
+        return inf if stream is None or stream.credit or not stream.sendable else stream.sent_at
+
+    def share_growth(self, octets: int) -> None:
+        """
+        Change how much credit all streams together may have above their first windows.  With less than they have, windows
+        shrink as their payload is consumed.
+
+        @param octets: C{session_octets} of the limits, or less.
+        """
+        self._budget.limit = octets
+
+    def alive(self) -> None:
+        """
+        The owner does not read for now, so discard_pending means nothing: it counts as a sign of life, and a ping gives the
+        peer one.
+        """
+        self._keepalive.heard = True
+        self._queue_ping()
 
     def ping(self) -> int:
         """

@@ -111,7 +111,8 @@ class SendQueue:
             return data
         pieces = self._pongs + self._control
         for stream_id, stream in self.updates.items():
-            pieces.append(pack_header(WINDOW_PLAIN, stream_id, stream.grant(highest, budget)))
+            if octets := stream.grant(highest, budget):
+                pieces.append(pack_header(WINDOW_PLAIN, stream_id, octets))
         pieces += data
         self._pongs, self._control = [], []
         self.updates.clear()

@@ -21,11 +21,16 @@ class Stream(ReceiveWindow):
     @ivar fin_sent: our FIN is queued or sent.
     @ivar fin_received: the peer's FIN came.
     @ivar flush: number of the flush that will take, or took, the last of its payload or FIN.
+    @ivar consumed_at: when payload of it was last consumed, in seconds of the owner's clock; at first, when it was opened.
+    @ivar sent_at: when C{send_data} last took payload of it; at first, when it was opened.
     """
 
-    __slots__ = ("accepted", "credit", "fin_received", "fin_sent", "flowing", "flush", "is_local", "sendable", "stream_id")
+    __slots__ = (
+        "accepted", "consumed_at", "credit", "fin_received", "fin_sent", "flowing", "flush", "is_local", "sendable", "sent_at",
+        "stream_id",
+    )  # fmt: skip
 
-    def __init__(self, stream_id: int, is_local: bool) -> None:
+    def __init__(self, stream_id: int, is_local: bool, now: float = 0.0) -> None:
         ReceiveWindow.__init__(self)          # not by super(): this is done for every stream
         self.stream_id = stream_id
         self.is_local = self.accepted = self.sendable = is_local
@@ -33,6 +38,7 @@ class Stream(ReceiveWindow):
         self.credit = INITIAL_WINDOW
         self.fin_sent = self.fin_received = False
         self.flush = -1
+        self.consumed_at = self.sent_at = now
 
     @property
     def finished(self) -> bool:
