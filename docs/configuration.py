@@ -14,9 +14,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from attrs import NOTHING, Factory, fields
 
-from tunnelstack.control.config.reader import AGENT_SECTIONS, EDGE_SECTIONS
+from tunnelstack.control.config.reader import agentSections, edgeSections
 from tunnelstack.control.config.records import NEVER
-from tunnelstack.control.config.setting import keyOf
+from tunnelstack.settings.setting import keyOf
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "reference" / "configuration.md"
@@ -109,8 +109,8 @@ def page() -> str:
     """
     The whole page.
     """
-    edge = [section(name, record, many) for name, (record, many) in EDGE_SECTIONS.items()]
-    agent = [section(name, record, many) for name, (record, many) in AGENT_SECTIONS.items()]
+    edge = [section(name, record, many) for name, (record, many) in edgeSections().items()]
+    agent = [section(name, record, many) for name, (record, many) in agentSections().items()]
     parts = [PREFACE, EDGE, example("edge"), *edge, AGENT, example("agent"), *agent]
     return "\n".join(parts)
 

@@ -18,8 +18,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 from zope.interface.verify import verifyObject
 
+from tunnelstack.control.config.dev_edge import writeDevEdge
 from tunnelstack.control.config.records import EdgeAddress
-from tunnelstack.control.config.state_dir import StateDirectory
 from tunnelstack.control.process.exit_status import CredentialRefused
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.endpoints import (
@@ -32,6 +32,7 @@ from tunnelstack.endpoints import (
 )
 from tunnelstack.errors import ConfigurationError, Denied, Refused
 from tunnelstack.records import Service
+from tunnelstack.settings.state_dir import StateDirectory
 from tunnelstack.testing import Caller, EdgeAndAgent
 
 URL = f"http://localhost:{EdgeAndAgent.PORT}"
@@ -278,7 +279,7 @@ class StringTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute()
         self.environ = {"STATE_DIRECTORY": str(self.folder)}
-        StateDirectory(self.folder).saveDevEdge(EdgeAddress(url=URL, token="dev-token"))
+        writeDevEdge(StateDirectory(self.folder), EdgeAddress(url=URL, token="dev-token"))
 
     def test_pluginsAreFound(self) -> None:
         self.patch(__import__("os"), "environ", self.environ)

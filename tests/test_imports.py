@@ -39,12 +39,14 @@ FLOORS = {
     "commands": 9,
 }
 #: Seen from everywhere but from one another.
-COMMON = {"interfaces", "errors", "records"}
+COMMON = {"interfaces", "errors", "records", "doors", "settings"}
 #: Parts beside the floors, with all that they may see.
 BESIDE = {
     "errors": set(),
-    "records": {"errors", "wire"},
-    "interfaces": {"errors", "records", "wire"},
+    "records": {"errors"},
+    "doors": {"errors", "records", "wire"},
+    "interfaces": {"errors", "records", "doors", "wire"},
+    "settings": {"errors", "wire"},
     "control": COMMON | {"wire"},
     "testing": COMMON | {"control"} | {part for part, floor in FLOORS.items() if floor <= 6},
 }
@@ -54,10 +56,8 @@ SEEN_FROM = {
     "testing": set(),
 }
 
-#: Where systems are named because operators name them: the tables of configuration files.
-TABLES = {"control.config.records", "control.config.reload", "control.config.reader"}
-
-SYSTEMS = re.compile("shellhub|koding|agentserver|godoxy|jetty", re.IGNORECASE)
+SYSTEMS = re.compile("shellhub|koding|ktunnel|agentserver|sandbox|godoxy|jetty|devicebook", re.IGNORECASE)
+#: What must not be named outside the folder of a dialect and its records: the systems, and what only they have.
 
 #: Libraries that one module alone may import, so that they can be replaced there.
 KEEPERS = {"autobahn": "transport.websocket._autobahn", "txaio": "transport.websocket._autobahn"}
@@ -121,6 +121,27 @@ def part(module: str) -> str:
     return module.partition(".")[0]
 
 
+def systemNames(path: Path) -> Iterator[str]:
+    """
+    Where a module names a system in an identifier, an import or a string that is no docstring.
+    """
+    tree = ast.parse(path.read_text(), str(path))
+    docstrings = {
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        for word in (*_words(node), *([node.value] if isinstance(node, ast.Constant) and id(node) not in docstrings else ())):
+            if isinstance(word, str) and SYSTEMS.search(word):
+                yield word
+
+
+def _words(node: ast.AST) -> Iterator[str]:
+    for name in ("id", "attr", "arg", "name", "module", "asname"):
+        word = getattr(node, name, None)
+        if isinstance(word, str):
+            yield word
+
+
 class DirectionTests(SynchronousTestCase):
     """
     The table of floors, against every import there is.
@@ -158,7 +179,7 @@ class DirectionTests(SynchronousTestCase):
     def test_theTableSaysYes(self) -> None:
         for pair in (
             ("wire", "errors"), ("session", "stream"), ("edge", "control"), ("testing", "edge"), ("interfaces", "records"),
-            ("records", "wire"), ("commands", "endpoints"), ("control", "records"),
+            ("doors", "wire"), ("commands", "endpoints"), ("control", "records"),
         ):  # fmt: skip
             self.assertTrue(maySee(*pair), pair)
 
@@ -179,7 +200,8 @@ class WireTests(SynchronousTestCase):
 
     def test_wireNeedsNoTwisted(self) -> None:
         names = [f"tunnelstack.{module}" for module, _ in modules(PACKAGE / "wire")]
-        command = [sys.executable, "-c", WITHOUT_TWISTED, "tunnelstack.errors", "tunnelstack.records", *names]
+        common = [f"tunnelstack.{module}" for module in ("errors", "records", "doors")]
+        command = [sys.executable, "-c", WITHOUT_TWISTED, *common, *names]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
         self.assertEqual(done.returncode, 0, done.stderr)
 
@@ -204,15 +226,29 @@ class DialectTests(SynchronousTestCase):
     What is peculiar to one system lives in its records and its dialect, and nowhere below.
     """
 
-    def test_noSystemIsNamedBelowItsDialect(self) -> None:
-        core = [*(name for name, floor in FLOORS.items() if floor <= 4), "control", *COMMON]
+    def test_noSystemIsNamedOutsideItsDialect(self) -> None:
+        """
+        Identifiers, imports and strings; prose may use ordinary words, and name a system as an example.
+        """
+        free = ("dialect", "wire.records")
         wrong = [
-            f"{module}: {named.group()}"
+            f"{module}: {named}"
             for module, path in modules()
-            if part(module) in core and module not in TABLES and not module.startswith("wire.records")
-            for named in SYSTEMS.finditer(f"{module} {path.read_text()}")
+            if not module.startswith(free)
+            for named in systemNames(path)
         ]
         self.assertEqual(wrong, [])
+
+    def test_settingsOfDialectsAreLight(self) -> None:
+        """
+        The reader of configuration files, the documentation and completions load them, and nothing of Twisted with them.
+        """
+        names = [f"tunnelstack.{module}" for module, _ in modules() if re.fullmatch(r"dialect\.\w+\.settings", module)]
+        self.assertGreaterEqual(len(names), 2)
+        done = subprocess.run(
+            [sys.executable, "-c", WITHOUT_TWISTED, *names], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_onlyDialectsReadRecords(self) -> None:
         wrong = [

@@ -103,6 +103,24 @@ class ISession(Interface):
         "The L{MemoryBudget<tunnelstack.session.budget.MemoryBudget>} that the session joined, which sets it, or C{None}."
     )
 
+    def lostReason():
+        """
+        @return: the C{SessionLost} that says why no stream can be opened any more; C{None} as long as one can.
+        """
+
+    def whenUp():
+        """
+        @return: a L{Deferred<twisted.internet.defer.Deferred>} that fires once the session has its carrier; it fails with
+            C{SessionLost}.
+        """
+
+    def drain():
+        """
+        Open no more streams, and close the session when the last one is done.
+
+        @return: a L{Deferred<twisted.internet.defer.Deferred>} that fires when the session is closed.
+        """
+
     def ping():
         """
         @return: a L{Deferred<twisted.internet.defer.Deferred>} that fires with the round trip in seconds, or fails with
@@ -314,6 +332,32 @@ class IExchange(Interface):
         """
 
 
+class IServerExchange(IExchange):
+    """
+    One HTTP request that was received, to be answered.
+    """
+
+    head = Attribute("L{RequestHead<tunnelstack.wire.http1.head.RequestHead>}: the request's head as received.")
+    host = Attribute("C{bytes}: the host that the request is for; C{b''} if it names none.")
+    peer = Attribute("The Twisted address that the request came from.")
+    certificate = Attribute("The peer's verified X.509 certificate, or C{None}.")
+    framing = Attribute("L{Framing<tunnelstack.wire.http1.framing.Framing>}: what the head says of the message.")
+    trace = Attribute("C{str}: the request's identifier, which error pages and logs show; C{''} until it has one.")
+    context = Attribute("What the server of the request keeps with it.")
+    status = Attribute("C{int}: the status of the response; C{0} before the response begins.")
+    octets = Attribute("C{int}: octets of the response's body that were written.")
+    finished = Attribute("C{bool}: nothing more is written.")
+
+    def onRequest():
+        """
+        Own the connection instead of answering, at a door.
+
+        @return: a L{TakenOverRequest<tunnelstack.doors.TakenOverRequest>}.
+        @raise UsageError: the carrier cannot hand its connection over (HTTP/2), the request has an unread body, or the response
+            has begun.
+        """
+
+
 class IExchangeServer(Interface):
     """
     What answers HTTP exchanges on the serving side, and knows no carrier.
@@ -322,7 +366,7 @@ class IExchangeServer(Interface):
     def exchangeReceived(head, exchange):
         """
         @param head: the L{RequestHead<tunnelstack.wire.http1.head.RequestHead>}.
-        @param exchange: the L{IExchange} to answer on.
+        @param exchange: the L{IServerExchange} to answer on.
         @return: an L{IExchangeReceiver} for the request's body (C{bodyReceived}, C{ended}, C{failed}).
         """
 
@@ -385,6 +429,14 @@ class IEdge(Interface):
     clock = Attribute("C{IReactorTime}: of everything that waits.")
     sessionLimits = Attribute("L{SessionLimits<tunnelstack.wire.yamux.limits.SessionLimits>}: of each agent's session.")
     stopping = Attribute("C{bool}: no agent is let in any more.")
+    timeouts = Attribute("L{Timeouts<tunnelstack.exchange.traits.Timeouts>}: of the exchanges that agents are asked for.")
+    state = Attribute("L{State<tunnelstack.settings.state_dir.State>}: where to keep what outlives the process, or C{None}.")
+    authority = Attribute("C{str}: the host, with its port if that is not implied, by which agents know the edge.")
+
+    def sshAddress():
+        """
+        @return: C{host:port} of the SSH gateway; C{""} if there is none.
+        """
 
     def authenticate(claim):
         """
@@ -428,14 +480,181 @@ class IEdge(Interface):
 
 class IDialect(Interface):
     """
-    One system's way of doing all this: data and composition.
+    One system's way of doing all this at an edge: data and composition.  A dialect may provide L{IAdminResources} and
+    L{IDeviceKeys} as well.
     """
 
-    name = Attribute("C{str}")
+    name = Attribute("C{str}: in logs and status.")
 
     def doors(edge):
         """
-        @return: the L{doors<tunnelstack.records>} through which its agents come to the edge.
+        @param edge: the L{IEdge}.
+        @return: the L{doors<tunnelstack.doors>} through which its agents come to the edge.
+        """
+
+    def close():
+        """
+        The edge has stopped: write what is to be kept.
+        """
+
+
+class IAgentHost(Interface):
+    """
+    What a dialect may ask of the agent that it is part of.
+    """
+
+    clock = Attribute("The reactor.")
+    random = Attribute("A function that gives a number from 0 to 1, for waits.")
+    edges = Attribute("The records of C{[[edge]]}, for the native dialect.")
+    sessionLimits = Attribute("L{SessionLimits<tunnelstack.wire.yamux.limits.SessionLimits>}: of sessions with edges.")
+    instance = Attribute("C{str}: the random name of this process.")
+    handlers = Attribute("A mapping from names of stream protocols to handlers.")
+
+    def edgeEndpoint(address):
+        """
+        How to reach an edge: by its URL, through a proxy, with the certificates that are configured.
+
+        @param address: a record with C{url}, C{caFile}, C{proxy} and C{insecure}, or one of L{edges}.
+        @return: an C{IStreamClientEndpoint}, TLS included.
+        @raise ConfigurationError: a file or the proxy's URL cannot be used.
+        """
+
+    def target(text):
+        """
+        @param text: a port, C{host:port} or an endpoint string.
+        @return: an C{IStreamClientEndpoint}.
+        @raise ConfigurationError: it is none of these.
+        """
+
+    def embeddedSSH(hostKeysFile, authorizedKeysFile, passwordsFile, users, elsewhere):
+        """
+        @param hostKeysFile: C{""} for the file in the state folder.
+        @param elsewhere: called with a user's name and a key that the file does not have; gives a C{bool}, or a C{Deferred} of
+            one.
+        @return: an L{IDiallingHandler} that is an SSH server of this process.
+        @raise ConfigurationError: a file cannot be used, or no one could log in.
+        """
+
+    def statePath(name):
+        """
+        @return: where a file is kept in the state folder.
+        """
+
+    def readSecret(path):
+        """
+        @return: the one word that a file holds.
+        @raise ConfigurationError: it cannot be read, or holds anything else.
+        """
+
+    def token(edge):
+        """
+        @param edge: a record with C{token} and C{tokenFile}.
+        @return: a function that gives the credential, as the file holds it when it is called.
+        """
+
+    def linked(link):
+        """
+        A session is up that services can be announced on.
+        """
+
+    def unlinked(link):
+        """
+        It takes no more announcements.
+        """
+
+    def revoked(link, kind, name, reason):
+        """
+        The edge has withdrawn a service.
+        """
+
+    def displaced(reason):
+        """
+        Another process has taken the place of this one: end.
+        """
+
+
+class IAgentDialect(Interface):
+    """
+    How an agent of one system meets one edge.  The agent dials, and dials again when the session is lost.
+    """
+
+    name = Attribute("C{str}: the dialect in logs, with its version.")
+    address = Attribute("C{str}: the edge in logs.")
+    credentialErrors = Attribute("Exceptions that mean that the edge does not accept our credential.")
+    protocolErrors = Attribute("Exceptions that mean that the peer is not an edge of this system.")
+    permanentErrors = Attribute("Exceptions that do not pass unless a person changes something.")
+
+    def dial():
+        """
+        Make one attempt.
+
+        @return: a C{Deferred} of a link, with C{whenLost()}, C{drain()} and C{abort(reason)}.
+        """
+
+    def up(link):
+        """
+        There is a session.
+
+        @return: a C{Deferred} of a mapping: what the log says of the session; it may fail if the session is lost.
+        """
+
+    def retire():
+        """
+        The session is lost, or takes no more work.
+        """
+
+    def report():
+        """
+        @return: the state of the session, as a mapping that JSON can hold.
+        """
+
+
+class IAdminResources(Interface):
+    """
+    What a dialect adds to the administration of an edge.
+    """
+
+    getHandlers = Attribute("A mapping from paths to functions that give what JSON is made of.")
+    postHandlers = Attribute(
+        "A mapping from paths to functions of a JSON object, which give what JSON is made of, or a C{Deferred} of it, or raise "
+        "L{Denied<tunnelstack.errors.Denied>}."
+    )
+
+
+class IDeviceKeys(Interface):
+    """
+    Keys with which the SSH gateway of an edge logs in at devices, which their dialect makes them accept.
+    """
+
+    def keyFor(device):
+        """
+        @param device: the device's name on the edge.
+        @return: a C{Deferred} of a private C{twisted.conch.ssh.keys.Key}; C{None} for a device of another dialect.
+        """
+
+
+class ICommand(Interface):
+    """
+    A subcommand of C{tunnelstack} that asks a running edge, as a dialect adds it.
+    """
+
+    name = Attribute("C{str}: what is typed.")
+    usage = Attribute("C{str}: the name with its arguments, for the list of commands.")
+    summary = Attribute("C{str}: what it does, in a few words.")
+    helpText = Attribute("C{str}: the text of C{--help}.")
+
+    def parse(arguments):
+        """
+        @param arguments: the words after the options.
+        @return: what L{run} takes.
+        @raise UsageError: of C{twisted.python.usage}; they are wrong.
+        """
+
+    def run(parsed, admin):
+        """
+        @param parsed: from L{parse}.
+        @param admin: called with a method, a path, and for C{POST} an object; gives the object that the edge answered.
+        @return: an object for C{--json}; and for people text, or a tuple of headings and rows.
         """
 
 

@@ -1,19 +1,16 @@
 """
 The words that cross floors: frozen records without behaviour, seen by every module.
 
-A I{claim} is what somebody who knocks says of himself, a I{principal} is who he turned out to be, a I{purpose} is what a new
-stream is for, a I{door} is a way peers come in.  Nothing here imports Twisted or another module of the package but C{wire}'s
-head records, so that policy and protocols can meet on neutral ground.
+A I{claim} is what a peer says of itself when it connects, a I{principal} is who it proved to be, a I{purpose} is what a new
+stream is for.  Nothing here imports Twisted, so that policy and protocols can meet on neutral ground.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import Factory, field, frozen
-
-from tunnelstack.wire.http1.head import RequestHead
 
 
 @frozen(kw_only=True)
@@ -47,15 +44,19 @@ class Principal:
         C{tcp:20000-20010}, C{ssh}).
     @ivar share: several instances of the agent may hold the same name, in turns.
     @ivar token: the public identifier of the token that was shown (never its secret), or C{""}.
-    @ivar tenant: whose device it is, where it is one, which answers to the book of devices; C{""} for an agent of ours.
+    @ivar realm: whose rules it is under, where its dialect keeps its own accounts of agents; C{""} for an agent whose
+        credential the edge knows.
     """
 
     agent: str
     allow: tuple[str, ...] = ()
     share: bool = False
     token: str = ""
-    tenant: str = ""
+    realm: str = ""
 
+
+EMBEDDED = "embedded"
+"""The target that stands for the agent's own SSH server."""
 
 KINDS = ("http", "tcp", "stream", "ssh")
 """What a service may be."""
@@ -170,49 +171,3 @@ class Visitor:
     address: Any = None
     scheme: str = ""
     trace: str = ""
-
-
-@frozen(kw_only=True)
-class TakenOverRequest:
-    """
-    A request that arrived at a door: everything needed to take its connection over.
-
-    @ivar head: the parsed request head.
-    @ivar octets: the head as it was received, to be replayed into a protocol that wants to parse it itself.
-    @ivar leftover: what was read behind the head.
-    @ivar transport: the connection; its protocol is to be replaced by whoever takes over.
-    @ivar certificate: the peer's verified certificate, or C{None}.
-    """
-
-    head: RequestHead
-    octets: bytes
-    leftover: bytes
-    transport: Any
-    certificate: Any = None
-
-
-@frozen(kw_only=True)
-class HTTPDoor:
-    """
-    A path on the public port behind which a dialect's agents come in.
-
-    @ivar path: the exact request path, such as C{b"/_tunnel/1"}.
-    @ivar onRequest: called with the L{TakenOverRequest}; returns the protocol that owns the connection from then on.  It has
-        been given the transport (C{makeConnection}) and the octets already.
-    """
-
-    path: bytes
-    onRequest: Callable[[TakenOverRequest], Any]
-
-
-@frozen(kw_only=True)
-class ALPNDoor:
-    """
-    An application protocol name on the TLS port behind which a dialect's agents come in.
-    """
-
-    name: bytes
-    factory: Any
-
-
-Door = HTTPDoor | ALPNDoor

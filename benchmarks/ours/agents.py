@@ -32,7 +32,7 @@ async def main(reactor: Any, url: str, tokens: list[str]) -> None:
 
 def _agent(reactor: Any, url: str, token: str) -> Any:
     from tunnelstack.control.auth.tokens import identifierOf
-    from tunnelstack.dialect.native.agent import NativeDialler
+    from tunnelstack.dialect.native.dialler import NativeDialler
     from tunnelstack.records import Service
 
     name = f"idle-{identifierOf(token)}"

@@ -242,7 +242,7 @@ class SettingTests(Reloads):
     def test_waitsAndDrains(self) -> None:
         both = self.begin(RAW)
         self.reload(RAW, backoffSeconds=3.0, drainSeconds=4.0)
-        [uplink] = both.agent._uplinks()
+        [uplink] = [link.uplink for link in both.agent.links]
         self.assertEqual((uplink.maxBackoff, uplink.drainSeconds), (3.0, 4.0))
         visitor = both.visit(b"ping", 2000)
         both.agent.stopService()

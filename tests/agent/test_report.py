@@ -28,7 +28,10 @@ class ReportTests(SynchronousTestCase):
         both.network.passTime(40)
         self.assertEqual(
             self.reported(both),
-            [{"edge": "localhost:8080", "up": False}, {"service": "http:site", "granted": False, "url": ""}],
+            [
+                {"edge": "localhost:8080", "dialect": "tunnelstack/1", "up": False},
+                {"service": "http:site", "granted": False, "url": ""},
+            ],
         )
         both.agent.stopService()
 

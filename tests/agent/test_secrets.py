@@ -11,7 +11,8 @@ from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.agent.service import AgentService, secretsOf
-from tunnelstack.control.config.records import AgentConfig, DeviceConfig, EdgeAddress, ServiceConfig
+from tunnelstack.control.config.records import AgentConfig, EdgeAddress, ServiceConfig
+from tunnelstack.dialect.shellhub.settings import DeviceSettings
 
 TENANT = "00000000-0000-4000-0000-000000000000"
 
@@ -29,11 +30,11 @@ class SecretsTests(SynchronousTestCase):
                 EdgeAddress(url="https://c.net", certificateFile="public.pem", keyFile="c.key"),
             ),
             services=(ServiceConfig(name="a", kind="ssh", target="embedded", hostKeysFile="host_keys"),),
-            devices=(
-                DeviceConfig(
+            dialects={"shellhub": {"shellhub": (
+                DeviceSettings(
                     url="https://d.net", tenant=TENANT, deviceKeyFile="d.pem", installKeyFile="install", hostKeysFile="h"
                 ),
-            ),
+            )}},
         )
         found = set(filter(None, secretsOf(config)))
         self.assertEqual(found, {"token", "both.pem", "c.key", "host_keys", "d.pem", "install", "h"})
@@ -47,7 +48,7 @@ class SecretsTests(SynchronousTestCase):
         agent = AgentService(
             Clock(), AgentConfig(edges=(EdgeAddress(url="https://127.0.0.1", token="t", tokenFile=str(token)),)), plugins=False
         )
-        self.patch(agent._edges[0].uplink, "start", lambda: None)
+        self.patch(agent.links[0].uplink, "start", lambda: None)
         agent.startService()
         self.assertEqual([line for line in told if "can be read by other users" in line and str(token) in line], told)
         self.assertEqual(len(told), 1)

@@ -14,11 +14,12 @@ from unittest import mock
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.commands import admin_client, devices
+from tunnelstack.commands import admin_client
 from tunnelstack.commands import main as cli
 from tunnelstack.commands.connect import WarningObserver
 from tunnelstack.control.config.records import EdgeAddress
 from tunnelstack.control.process.exit_status import GaveUp
+from tunnelstack.dialect.shellhub.commands import Devices, Request
 from tunnelstack.doctor.checks import Finding
 from tunnelstack.doctor.command import formatJSON, formatText
 from tunnelstack.errors import ConfigurationError
@@ -44,7 +45,8 @@ class OutputTests(SynchronousTestCase):
         stream = {"agent": "a", "stream": 1, "protocol": EVIL, "service": EVIL, "queued": 0}
         self.assertOneLineEach(admin_client.FORMATTERS["streams"]({"streams": [stream]}), 2)
         device = {"device": "lab.a", "status": "pending", "connected": "", "uid": "3f", "about": EVIL}
-        self.assertOneLineEach(devices.formatDevices([device]), 2)
+        _, rows = Devices().run(Request(), lambda method, path: {"devices": [device]})
+        self.assertOneLineEach(admin_client.formatTable(*rows), 2)
 
     def test_status(self) -> None:
         said = dict.fromkeys(("state", "url", "version", "pid", "agents", "sessions", "services", "streams", "visitors"), EVIL)

@@ -11,15 +11,16 @@ from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.agent import options as agentTap
-from tunnelstack.commands import admin_client, check, connect, devices, password, token
+from tunnelstack.commands import admin_client, check, connect, dialect_command, password, token
 from tunnelstack.commands.main import Commands
+from tunnelstack.control.config.dev_edge import readDevEdge, writeDevEdge
 from tunnelstack.control.config.records import EdgeAddress, ServiceConfig
-from tunnelstack.control.config.state_dir import StateDirectory
 from tunnelstack.control.options import CREDENTIAL
 from tunnelstack.demo import command as demo
 from tunnelstack.doctor import command as doctor
 from tunnelstack.edge import options as edgeTap
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.state_dir import StateDirectory
 
 LOOPBACK = "tcp:9000:interface=127.0.0.1"
 
@@ -140,9 +141,9 @@ class EdgeTests(Case):
         options = edgeTap.Options(self.environ)
         options.parseOptions(["--dev"])
         # nobody shall look for an edge that may not start
-        self.assertIsNone(StateDirectory(self.home / "state").loadDevEdge())
+        self.assertIsNone(readDevEdge(StateDirectory(self.home / "state")))
         options.saveDevEdge("http://localhost:9000")
-        kept = StateDirectory(self.home / "state").loadDevEdge()
+        kept = readDevEdge(StateDirectory(self.home / "state"))
         assert kept is not None
         self.assertEqual(kept.url, "http://localhost:9000")
         self.assertEqual(self.read("--dev").tokens, options.config.tokens)
@@ -167,7 +168,7 @@ class AgentTests(Case):
     def setUp(self) -> None:
         super().setUp()
         self.dev = EdgeAddress(url="http://localhost:8080", token="dev-token")
-        StateDirectory(self.home / "state").saveDevEdge(self.dev)
+        writeDevEdge(StateDirectory(self.home / "state"), self.dev)
 
     def test_anUnencryptedWayOffThisMachineHasToBeAllowed(self) -> None:
         environ = {"TUNNELSTACK_TOKEN": "t", "TUNNELSTACK_EDGE": "http://edge.example"}
@@ -182,14 +183,6 @@ class AgentTests(Case):
         options = doctor.Options()
         options.parseOptions([])
         self.assertRaises(ConfigurationError, doctor.main, options, self.environ | environ)
-
-    def test_aDevicesUnencryptedWayOffThisMachineHasToBeAllowed(self) -> None:
-        text = '[[shellhub]]\nurl = "%s"\ntenant = "00000000-0000-4000-0000-000000000000"\nssh = "22"\n'
-        told = self.refused(ConfigurationError, "--config", self.file(text % "http://hub.example"), "start")
-        self.assertIn("insecure = true in [[shellhub]]", told)
-        for url, more in (("http://hub.example", "insecure = true\n"), ("http://localhost", ""), ("https://hub.example", "")):
-            agent = self.read("--config", self.file(text % url + more), "start")
-            self.assertEqual([device.url for device in agent.devices], [url])
 
     def test_oneServiceOfACommandLine(self) -> None:
         agent = self.read("--dev", "http", "3000", "--name", "myapp", "--rewrite-host", "inner")
@@ -240,6 +233,15 @@ class AgentTests(Case):
             self.assertEqual(self.refused(usage.UsageError, *arguments), CREDENTIAL)
 
 
+def devices() -> dialect_command.Options:
+    """
+    The options of a command that a dialect adds.
+    """
+    options = dialect_command.Options()
+    options.command = "devices"
+    return options
+
+
 class HelpTests(SynchronousTestCase):
     """
     C{--help}.
@@ -247,7 +249,7 @@ class HelpTests(SynchronousTestCase):
 
     screens = (
         edgeTap.Options, agentTap.Options, Commands,
-        *(command.Options for command in (admin_client, check, connect, demo, devices, doctor, password, token)),
+        *(command.Options for command in (admin_client, check, connect, demo, doctor, password, token)), devices,
     )  # fmt: skip
 
     def test_fitsAScreenAndBeginsWithExamples(self) -> None:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.control.config import reader, records
-from tunnelstack.control.config.setting import keyOf
 from tunnelstack.control.config.toml_lines import LineIndex
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.setting import keyOf
 
 DIGEST = "ab" * 32
 

@@ -9,7 +9,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.control.config.records import (
     AgentConfig,
-    DeviceConfig,
     EdgeAddress,
     EdgeConfig,
     Limits,
@@ -18,6 +17,7 @@ from tunnelstack.control.config.records import (
     ServiceConfig,
 )
 from tunnelstack.control.config.reload import RELOAD_RULES, difference
+from tunnelstack.dialect.shellhub.settings import DeviceSettings
 
 TENANT = "00000000-0000-4000-0000-00000000000a"
 SITE = ServiceConfig(name="site", target="3000")
@@ -91,9 +91,10 @@ class AgentTests(SynchronousTestCase):
 
     def test_whatCountsAtOnceAndWhatWaits(self) -> None:
         old = AgentConfig(edges=(HOME,))
-        device = DeviceConfig(url="https://hub.example", tenant=TENANT)
+        device = DeviceSettings(url="https://hub.example", tenant=TENANT)
         new = AgentConfig(
-            edges=(evolve(HOME, token="another"),), devices=(device,), giveUpAfterSeconds=9.0, backoffSeconds=8.0,
+            edges=(evolve(HOME, token="another"),), dialects={"shellhub": {"shellhub": (device,)}},
+            giveUpAfterSeconds=9.0, backoffSeconds=8.0,
             drainSeconds=7.0, targets=("localhost:*",), pingSeconds=6.0, accessLog="there",
         )
         found = difference(old, new)
@@ -105,7 +106,7 @@ class AgentTests(SynchronousTestCase):
             "[[edge]]: 1 more, 1 gone once the agent is started again",
             "[[shellhub]] as it stands in the file now once the agent is started again",
         ))
-        self.assertEqual((found.config.edges, found.config.devices), ((HOME,), ()))
+        self.assertEqual((found.config.edges, found.config.dialects), ((HOME,), {}))
         self.assertEqual((found.config.pingSeconds, found.config.drainSeconds), (30.0, 7.0))
 
 
@@ -114,7 +115,7 @@ class ShapeTests(SynchronousTestCase):
         """
         What no file says directly is a table of its own here, or the process's own.
         """
-        beyond = {EdgeConfig: {"stateDirectory", "dev"}, AgentConfig: set()}
+        beyond = {EdgeConfig: {"stateDirectory", "dev", "dialects"}, AgentConfig: {"dialects"}}
         for record, shape in RELOAD_RULES.items():
             own = {attribute.name for attribute in record.__attrs_attrs__ if not attribute.metadata["inFile"]}  # type: ignore
             known = {*shape.tables, *shape.lists, *shape.named, *shape.kept, *shape.whole, *shape.own} - {""}

@@ -9,11 +9,12 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.control.config import state_dir
+from tunnelstack.control.config.dev_edge import writeDevEdge
 from tunnelstack.control.config.records import AgentConfig, EdgeAddress
 from tunnelstack.control.config.sources import Sources
-from tunnelstack.control.config.state_dir import StateDirectory, stateDirectoryPath
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings import state_dir
+from tunnelstack.settings.state_dir import StateDirectory, stateDirectoryPath
 
 FILE = """
 [[edge]]
@@ -41,7 +42,7 @@ class SourcesTests(SynchronousTestCase):
         for part in parts:
             environ.update(part)
         if dev:
-            StateDirectory(stateDirectoryPath(environ)).saveDevEdge(EdgeAddress(url=dev, token="dev-token"))
+            writeDevEdge(StateDirectory(stateDirectoryPath(environ)), EdgeAddress(url=dev, token="dev-token"))
         return environ
 
     def edge(self, environ: dict[str, str], *given: Any, **options: Any) -> tuple[str, str]:

@@ -11,10 +11,11 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.control.config import state_dir
+from tunnelstack.control.config.dev_edge import readDevEdge, writeDevEdge
 from tunnelstack.control.config.records import EdgeAddress
-from tunnelstack.control.config.state_dir import StateDirectory, stateDirectoryPath
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings import state_dir
+from tunnelstack.settings.state_dir import StateDirectory, stateDirectoryPath
 
 
 class FolderTests(SynchronousTestCase):
@@ -81,14 +82,14 @@ class StateTests(SynchronousTestCase):
         self.assertIn("STATE_DIRECTORY names another", str(caught.exception))
 
     def test_theDevEdge(self) -> None:
-        self.assertIsNone(self.state.loadDevEdge())
+        self.assertIsNone(readDevEdge(self.state))
         edge = EdgeAddress(url="http://localhost:8080", token="ts_dev_c2VjcmV0")
-        self.state.saveDevEdge(edge)
-        self.assertEqual(self.state.loadDevEdge(), edge)
+        writeDevEdge(self.state, edge)
+        self.assertEqual(readDevEdge(self.state), edge)
 
     def test_aDamagedDevEdgeSaysWhatToDo(self) -> None:
         for text in ("url =", "", 'url = "ftp://a"\ntoken = "t"'):
             self.state.write("dev.toml", text)
             with self.assertRaises(ConfigurationError) as caught:
-                self.state.loadDevEdge()
+                readDevEdge(self.state)
             self.assertIn("delete it and start tunnel-edge --dev again", str(caught.exception))

@@ -14,8 +14,8 @@ from tunnelstack.control.auth.token_store import TokenStore, quoted
 from tunnelstack.control.auth.tokens import newToken
 from tunnelstack.control.config.reader import Mistakes
 from tunnelstack.control.config.records import TokenRecord
-from tunnelstack.control.config.state_dir import StateDirectory
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.state_dir import StateDirectory
 
 
 def record(name: str = "laptop", **more: object) -> TokenRecord:

@@ -16,10 +16,11 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.edge.test_public_server import GET, OK, PublicCase
-from tests.exchange.doubles import settle
+from tests.exchange.doubles import Server, settle
 from tunnelstack.control.auth import passwords
 from tunnelstack.control.auth.passwords import PasswordHash, hashPassword, parsePasswordHash
 from tunnelstack.control.config.records import EdgeConfig, Limits, Route, TokenRecord
+from tunnelstack.doors import HTTPDoor
 from tunnelstack.edge.listeners import EdgeListener
 from tunnelstack.edge.public.access_policy import (
     AccessPolicy,
@@ -282,8 +283,8 @@ class RedirectTests(PublicCase):
         self.assertEqual(self.status(GET[:-2] + b"X-Forwarded-Proto: https\r\n\r\n"), 308)
 
     def test_aWholePlaceToListen(self) -> None:
-        takenOver: list[Any] = []
-        self.edge.doors[b"/_tunnel/1"] = mock.Mock(onRequest=takenOver.append)
+        door = Server()
+        self.edge.doors.add(HTTPDoor(path=b"/_tunnel/1", server=door))
         where = EdgeListener(text="tcp:80", endpoint=None, redirect=True)
         connection = self.factory.buildConnection(IPv4Address("TCP", "192.0.2.7", 1), where)
         with mock.patch.object(self.factory, "buildProtocol", lambda address: connection):
@@ -291,7 +292,7 @@ class RedirectTests(PublicCase):
         for host, path in ((b"other.localhost", b"/"), (b"localhost", b"/_tunnel/1"), (b"[::1]:80", b"/x")):
             heard = self.say(b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (path, host))
             self.assertIn(b"\r\nLocation: https://%b%b\r\n" % (host.removesuffix(b":80"), path), heard)
-        self.assertEqual(takenOver, [])
+        self.assertEqual(door.asked, [])
 
 
 class RateTests(PublicCase):

@@ -64,7 +64,7 @@ class AdminTests(SynchronousTestCase):
     def test_whereOneMayOnlyRead(self) -> None:
         for path in self.admin.postHandlers:
             status, said = self.ask("POST", path.decode(), b"{}", PORT + 1)
-            self.assertEqual((status, "only read" in said["error"]), (403, True), path)
+            self.assertEqual((status, "read-only" in said["error"]), (403, True), path)
 
     def test_whatIsNotThere(self) -> None:
         self.assertEqual(self.ask("GET", "/nothing")[0], 404)

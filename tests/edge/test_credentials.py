@@ -15,8 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tunnelstack.control.auth.token_store import TokenStore
 from tunnelstack.control.auth.tokens import NewToken, newToken
 from tunnelstack.control.config.records import NEVER, CheckerRecord, Limits, Route, ServiceConfig, TokenRecord
-from tunnelstack.control.config.state_dir import StateDirectory
 from tunnelstack.errors import ConfigurationError, Denied
+from tunnelstack.settings.state_dir import StateDirectory
 from tunnelstack.testing import EdgeAndAgent
 
 SITE = ServiceConfig(name="site", target="3000")

@@ -14,8 +14,9 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.exchange.doubles import Talker, Wires, settle
+from tests.exchange.doubles import Server, Talker, Wires, settle
 from tunnelstack.control.config.records import EdgeConfig, Limits, Route
+from tunnelstack.doors import DoorTable, HTTPDoor, TakenOverRequest
 from tunnelstack.edge.listeners import UNKNOWN_LISTENER, EdgeListener
 from tunnelstack.edge.public.access_policy import AccessPolicy
 from tunnelstack.edge.public.admission import Admission
@@ -25,7 +26,7 @@ from tunnelstack.edge.public.server import MAX_OVERSHOOT, PublicServerFactory
 from tunnelstack.exchange.errors import Busy, ExchangeFailed, FailureKind
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.interfaces import IExchangeServer
-from tunnelstack.records import HTTPDoor, HTTPPurpose, Principal, TakenOverRequest
+from tunnelstack.records import HTTPPurpose, Principal
 from tunnelstack.testing import Wire
 from tunnelstack.wire.http1.head import find_end_untrusted, read_request_untrusted
 
@@ -69,7 +70,7 @@ class Edge:
         self.admission = Admission(self.clock, most=limits.visitors, perSecond=limits.connectionsPerSecond)
         self.records: dict[str, Any] = {}
         self.recordOf = self.records.get
-        self.doors: dict[bytes, HTTPDoor] = {}
+        self.doors = DoorTable()
         self.tunnels: dict[str, Tunnel] = {}
         self.known: set[str] = set()
         self.registry = self
@@ -400,27 +401,27 @@ class DoorTests(PublicCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.takenOver: list[TakenOverRequest] = []
-        self.edge.doors[b"/_tunnel/1"] = HTTPDoor(path=b"/_tunnel/1", onRequest=self.onRequest)
+        self.taken: list[TakenOverRequest] = []
+        self.edge.doors.add(HTTPDoor(path=b"/_tunnel/1", server=Server(self.onRequest)))
 
-    def onRequest(self, request: TakenOverRequest) -> Talker:
-        self.takenOver.append(request)
+    def onRequest(self, head: object, exchange: Any) -> None:
+        request = exchange.onRequest()
+        self.taken.append(request)
         request.transport.protocol = agent = Talker()
         agent.makeConnection(request.transport)
-        return agent
 
     def test_onHostsOfNobody(self) -> None:
         for host in (b"localhost:8080", b"127.0.0.1", b"edge.example.org"):
             self.visitor = self.visit()
             self.say(b"GET /_tunnel/1?x HTTP/1.1\r\nHost: %b\r\n\r\n" % host)
-            self.assertEqual(self.takenOver.pop().head.field(b"host"), host)
+            self.assertEqual(self.taken.pop().head.field(b"host"), host)
             self.assertEqual(self.wire.far.protocol.heard, b"")
         self.assertEqual(len(self.factory.connections), 1)
 
     def test_neverOnASite(self) -> None:
         self.say(GET.replace(b"GET /", b"GET /_tunnel/1"))
         self.assertEqual(self.asked().target, b"/_tunnel/1")
-        self.assertEqual(self.takenOver, [])
+        self.assertEqual(self.taken, [])
 
 
 class BoundTests(PublicCase):

@@ -17,7 +17,7 @@ from twisted.trial.unittest import TestCase
 from tests.transport.certificates import authority, edge
 from tunnelstack.control.auth.tokens import newToken
 from tunnelstack.control.config.records import EdgeConfig, TokenRecord
-from tunnelstack.dialect.native.agent import NativeDialler, ServiceStreams
+from tunnelstack.dialect.native.dialler import NativeDialler, ServiceStreams
 from tunnelstack.dialect.native.protocol import HTTP
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.records import Service

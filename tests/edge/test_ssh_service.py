@@ -12,7 +12,8 @@ from twisted.conch.ssh.keys import FingerprintFormats
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.handler.sshwire import HOST_KEY, OTHER_KEY, USER_KEY
-from tunnelstack.control.config.records import EdgeConfig, ShellHubConfig, SSHConfig
+from tunnelstack.control.config.records import EdgeConfig, SSHConfig
+from tunnelstack.dialect.shellhub.settings import EdgeSettings
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.edge.ssh.gateway import Login
 from tunnelstack.testing import Caller, Network
@@ -44,7 +45,8 @@ class EntranceTests(SynchronousTestCase):
             listen=listen, hostKeysFile=str(self.hostKeys), authorizedKeysFile=str(self.authorized), vouch=vouch,
         )  # fmt: skip
         edge = EdgeService(self.network, EdgeConfig(
-            listen=("tcp:8080",), domain="edge.example", shellhub=ShellHubConfig(), ssh=ssh, drainSeconds=0,
+            listen=("tcp:8080",), domain="edge.example", ssh=ssh, drainSeconds=0,
+            dialects={"shellhub": {"shellhub": (EdgeSettings(),)}},
         ))  # fmt: skip
         edge.startService()
         self.addCleanup(lambda: (edge.stopService(), self.network.passTime(1)))
@@ -77,7 +79,7 @@ class EntranceTests(SynchronousTestCase):
         self.assertEqual(self.told(), "")
 
     def vouched(self, edge: EdgeService, key: Any, user: str, device: str = "lab.bench") -> bool:
-        edge.vouch = lambda device: f"key of {device}"  # type: ignore[assignment,return-value]
+        edge.dialects.keyFor = lambda device: f"key of {device}"  # type: ignore[assignment,return-value,method-assign]
         vouch = self.network.ports[2222].factory.vouch
         given = vouch(Login(user, device), key.public())
         self.assertIn(given, (None, f"key of {device}"))

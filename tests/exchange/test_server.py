@@ -14,13 +14,13 @@ from zope.interface import alsoProvides
 from zope.interface.verify import verifyObject
 
 from tests.exchange.doubles import Server, Talker, reply
+from tunnelstack.doors import TakenOverRequest
 from tunnelstack.errors import UsageError
 from tunnelstack.exchange._server_closing import LINGER
 from tunnelstack.exchange.errors import FailureKind
 from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.interfaces import IExchange
-from tunnelstack.records import TakenOverRequest
 from tunnelstack.testing import Wire
 from tunnelstack.wire.http1.head import HeadLimits, RequestHead, ResponseHead
 
@@ -745,21 +745,22 @@ class DoorTests(ServerCase):
     """
 
     def test_theServerLetsGoCompletely(self) -> None:
-        takenOver: list[TakenOverRequest] = []
+        taken: list[TakenOverRequest] = []
         other = Talker()
 
-        def onRequest(request: TakenOverRequest) -> Talker:
-            takenOver.append(request)
+        def onRequest(head: object, exchange: Any) -> None:
+            request = exchange.onRequest()
+            taken.append(request)
             request.transport.protocol = other
             other.makeConnection(request.transport)
-            return other
 
-        self.start(reply(), doors=lambda head, framing: onRequest if head.target == b"/door" else None)
+        door = Server(onRequest)
+        self.start(reply(), doors=lambda head, framing: door if head.target == b"/door" else None)
         self.assertEqual(self.say(GET), OK)
         head = b"GET /door HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
         self.say(head + b"more")
-        self.assertEqual((takenOver[0].octets, takenOver[0].leftover), (head, b"more"))
-        self.assertEqual(takenOver[0].head.field(b"connection"), b"Upgrade")
+        self.assertEqual((taken[0].octets, taken[0].leftover), (head, b"more"))
+        self.assertEqual(taken[0].head.field(b"connection"), b"Upgrade")
         self.assertIs(self.wire.far.producer, None)
         self.assertEqual(self.wire.clock.getDelayedCalls(), [])
         self.say(b"and more")

@@ -22,14 +22,13 @@ from twisted.trial.unittest import TestCase
 
 from tests.peers._go import GoError
 from tests.peers._shellhub import GREETING, MAC, TENANT, Agents, Server
-from tunnelstack.control.auth.signing_key import newKey
 from tunnelstack.control.config.records import EdgeConfig
-from tunnelstack.control.devices import DeviceStore
-from tunnelstack.dialect.shellhub.agent import DeviceIdentity, DeviceStreams, ShellHubDialler
 from tunnelstack.dialect.shellhub.bootstrap import Bootstrap
 from tunnelstack.dialect.shellhub.connections import DeviceConnections, DeviceNotConnected
-from tunnelstack.dialect.shellhub.v1 import ShellHubV1
-from tunnelstack.dialect.shellhub.v2 import ShellHubV2
+from tunnelstack.dialect.shellhub.device_book import DeviceStore
+from tunnelstack.dialect.shellhub.dialler import DeviceIdentity, DeviceStreams, ShellHubDialler
+from tunnelstack.dialect.shellhub.edge import ShellHubEdge
+from tunnelstack.dialect.shellhub.rsa_keys import newKey
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.handler.target_allowlist import TargetAllowlist
 from tunnelstack.negotiation.errors import NegotiationRefused
@@ -139,7 +138,7 @@ class OurEdgeTests(TestCase):
             onLost=lambda device: self.gone.append(device.uid),
         )  # fmt: skip
         config = EdgeConfig(listen=("tcp:0:interface=127.0.0.1",), drainSeconds=0.2)
-        self.edge = EdgeService(reactor, config, dialects=[ShellHubV1(self.fleet), ShellHubV2(self.fleet)])
+        self.edge = EdgeService(reactor, config, dialects=[ShellHubEdge(self.fleet)])
         self.edge.startService()
         self.addCleanup(self.edge.stopService)
         yield self.until(lambda: self.edge.addresses)

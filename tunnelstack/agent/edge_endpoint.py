@@ -20,7 +20,7 @@ from tunnelstack.transport.tls import clientContext, loadCertificates, loadIdent
 DIRECT = "direct"
 """What stands for no proxy, where the environment names one."""
 
-EDGE_TRUST, DEVICE_TRUST = "--ca-file (ca_file in [[edge]])", "ca_file in [[shellhub]]"
+EDGE_TRUST, TABLE_TRUST = "--ca-file (ca_file in [[edge]])", "ca_file in its table of the file"
 """What an operator sets to trust another authority."""
 
 

@@ -17,19 +17,20 @@ from attrs import evolve
 from twisted.logger import Logger
 from twisted.python import usage
 
+from tunnelstack.agent.dialects import HOST_KEYS
 from tunnelstack.agent.panel import Panel, canRedraw
 from tunnelstack.agent.service import AgentService
 from tunnelstack.agent.target import Target
 from tunnelstack.control.access_log import Output, accessLog
-from tunnelstack.control.config.proxy_env import proxyFor
-from tunnelstack.control.config.records import EMBEDDED, AgentConfig, DeviceConfig, ServiceConfig
-from tunnelstack.control.config.sources import CONFIG, Sources, isConfidential, readToken
+from tunnelstack.control.config.records import AgentConfig, ServiceConfig
+from tunnelstack.control.config.sources import CONFIG, Sources
 from tunnelstack.control.log_writer import LogWriter
 from tunnelstack.control.options import BaseOptions, parsePort, parseSeconds
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
 from tunnelstack.control.process.systemd import Notifier
 from tunnelstack.control.twistd import TwistdLog
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.records import EMBEDDED
 
 HELP = """
 Usage: tunnel-agent [options] http|tcp|serve|ssh|start [TARGET] [options]
@@ -74,13 +75,6 @@ Exit codes: 0 stopped, 64 usage, 69 gave up, 70 bug, 76 no edge there, 77 creden
 
 log = Logger()
 
-HOST_KEYS, DEVICE_KEY = "ssh_server_keys", "device.pem"
-"""In the state folder."""
-
-PLAIN_DEVICE = (
-    "the device's credentials for {url} would cross the network unencrypted, where others can read them: use an https: URL, or "
-    "allow it with insecure = true in [[shellhub]]"
-)
 LAST_DRAWING_SECONDS = 0.2
 """How long the end of an agent waits for the drawing before the last."""
 
@@ -168,7 +162,7 @@ class Options(BaseOptions):
         sources = Sources(self._environ)
         agent = sources.readAgentFile(self.file) if self.file else AgentConfig()
         services = (self._fromArguments(*self._service),) if self._service else agent.services
-        if not (services or agent.devices):
+        if not (services or agent.dialects):
             raise ConfigurationError("there is nothing to publish: the configuration file has no [[service]]")
         for service in services:
             checkServiceTarget(service)
@@ -177,13 +171,12 @@ class Options(BaseOptions):
             insecure=bool(self["insecure"]), agent=agent,
         )
         services = tuple(map(self._withKeys, services))
-        devices = () if self._service else tuple(self._device(device) for device in agent.devices)
         giveUpSeconds = self["give-up-after"] or self._environ.get("TUNNELSTACK_GIVE_UP_AFTER")
         if giveUpSeconds:
             agent = evolve(agent, giveUpAfterSeconds=parseSeconds(giveUpSeconds, "give-up-after"))
         if self["access-log"] is not None:
             agent = evolve(agent, accessLog=self["access-log"])
-        return evolve(agent, services=services, edges=edges, devices=devices)
+        return evolve(agent, services=services, edges=edges, dialects={} if self._service else agent.dialects)
 
     def _stateFile(self, path: str, name: str) -> str:
         """
@@ -199,20 +192,6 @@ class Options(BaseOptions):
             return service
         return evolve(service, hostKeysFile=self._stateFile(service.hostKeysFile, HOST_KEYS))
 
-    def _device(self, device: DeviceConfig) -> DeviceConfig:
-        """
-        A device with its files, and what has to be read of them.
-        """
-        if device.ssh not in ("", EMBEDDED):
-            Target(device.ssh)
-        if not (device.insecure or isConfidential(device.url, device.proxy)):
-            raise ConfigurationError(PLAIN_DEVICE.format(url=device.url))
-        return evolve(
-            device, deviceKeyFile=self._stateFile(device.deviceKeyFile, DEVICE_KEY),
-            hostKeysFile=self._stateFile(device.hostKeysFile, HOST_KEYS),
-            installKey=readToken(device.installKeyFile) if device.installKeyFile else "",
-            proxy=device.proxy or proxyFor(device.url, self._environ),
-        )
 
     def _fromArguments(self, kind: str, target: str) -> ServiceConfig:
         name = self["name"] or self._environ.get("TUNNELSTACK_NAME") or hostLabel(socket.gethostname())

@@ -15,18 +15,18 @@ from twisted.logger import Logger
 from twisted.plugin import getPlugins
 
 from tunnelstack.agent.configured_services import ConfiguredServices
+from tunnelstack.agent.dialects import AgentHost, configuredDialects
 from tunnelstack.agent.dialler import DialEndpoint
-from tunnelstack.agent.edge_link import EdgeLink
 from tunnelstack.agent.exit_policy import ExitPolicy
+from tunnelstack.agent.link import AgentLink
 from tunnelstack.agent.publication import Publication
 from tunnelstack.agent.publications import Publications
 from tunnelstack.agent.requests import RequestObserver
-from tunnelstack.agent.uplink import Uplink
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.config.reload import difference
 from tunnelstack.control.process.exit_status import FatalError
 from tunnelstack.control.secret_files import warnOfExposed
-from tunnelstack.dialect.native.agent import (
+from tunnelstack.dialect.native.dialler import (
     DiallingServiceStreams,
     NativeLink,
     ServiceStreams,
@@ -39,6 +39,7 @@ from tunnelstack.handler.tcp import TCPHandler
 from tunnelstack.interfaces import IStreamHandler
 from tunnelstack.records import Service
 from tunnelstack.session.budget import MemoryBudget
+from tunnelstack.settings.tables import secretFiles
 from tunnelstack.transport.host_endpoint import hostEndpoint
 
 
@@ -48,6 +49,7 @@ class AgentService(MultiService):
 
     @ivar config: the L{AgentConfig}.
     @ivar handlers: of streams, by the name of their protocol.
+    @ivar links: an L{AgentLink} for each edge.
     @ivar requestObserver: called with each L{Request<tunnelstack.agent.requests.Request>} that is over; to be set before the
         service is started, C{None} if nobody wants to know.
     @ivar budget: what all sessions may hold together.
@@ -74,7 +76,6 @@ class AgentService(MultiService):
         self.budget = MemoryBudget(reactor, config.limits.processOctets)
         self.budget.setServiceParent(self)
         self._publications = Publications(reactor, random)
-        self._edges: list[EdgeLink] = []
         self.handlers: dict[bytes, Any] = {
             HTTP: ServiceStreams(("http",), self._publications.find, self._publications.host),
             TCP: self._makeTargetStreams(config),
@@ -85,24 +86,12 @@ class AgentService(MultiService):
         self._configured = ConfiguredServices(reactor, self._publications, self.handlers)
         self._exitPolicy = ExitPolicy(reactor, config.giveUpAfterSeconds)
         self._exitPolicy.whenFailed().addCallback(self._failed)
+        self.end = self._exitPolicy.fail
+        self.revoked = self._publications.revoked
         self._waiting: list[Deferred[NativeLink]] = []
-        self._edges += [
-            EdgeLink(
-                reactor, address, config, self.handlers, self._publications, self._exitPolicy,
-                linked=self._linkUp, random=random,
-            )
-            for address in config.edges
-        ]
-        self._devices: list[Any] = []
-        if config.devices:
-            from tunnelstack.agent.device import DeviceService  # with Conch below it, which is slow to load
-
-            self._devices = [
-                DeviceService(reactor, device, config, self._exitPolicy, self.budget, random=random)
-                for device in config.devices
-            ]
-        for service in self._devices:
-            service.setServiceParent(self)
+        self._links: list[NativeLink] = []
+        dialects = configuredDialects(AgentHost(self, random), config)
+        self.links = [AgentLink(reactor, dialect, config, self._exitPolicy, self.budget, random) for dialect in dialects]
 
     def _makeTargetStreams(self, config: AgentConfig) -> TargetStreams:
         """
@@ -113,10 +102,6 @@ class AgentService(MultiService):
             services, TargetAllowlist(config.targets),
             lambda host, port: TCPHandler(hostEndpoint(self.clock, host, port), self.clock),
         )
-
-    @property
-    def _links(self) -> list[NativeLink]:
-        return [edge.link for edge in self._edges if edge.link is not None]
 
     # What is served
 
@@ -187,11 +172,22 @@ class AgentService(MultiService):
             self._waiting.append(linked)
         return linked
 
-    def _linkUp(self, link: NativeLink) -> None:
-        self.budget.join(link.session)
+    def linked(self, link: NativeLink) -> None:
+        """
+        As in L{IAgentHost<tunnelstack.interfaces.IAgentHost>}.
+        """
+        self._links.append(link)
+        self._publications.announce(link)
         waiting, self._waiting = self._waiting, []
         for linked in waiting:
             linked.callback(link)
+
+    def unlinked(self, link: NativeLink) -> None:
+        """
+        As in L{IAgentHost<tunnelstack.interfaces.IAgentHost>}.
+        """
+        self._links.remove(link)
+        self._publications.linkLost(link)
 
     # Starting and stopping
 
@@ -203,8 +199,8 @@ class AgentService(MultiService):
         warnOfExposed(self.log, secretsOf(self.config))
         self._configured.update(self.config.services, self.requestObserver)
         self._exitPolicy.start()
-        for edge in self._edges:
-            edge.uplink.start()
+        for link in self.links:
+            link.uplink.start()
 
     @inlineCallbacks
     def stopService(self) -> Any:
@@ -220,12 +216,9 @@ class AgentService(MultiService):
         """
         Announce nothing any more, and let what is under way end.
         """
-        for edge in self._edges:
-            edge.stopPublishing()
-        return DeferredList([uplink.stop() for uplink in self._uplinks()], consumeErrors=True)
-
-    def _uplinks(self) -> list[Uplink]:
-        return [server.uplink for server in (*self._edges, *self._devices)]
+        for link in self.links:
+            link.dialect.retire()
+        return DeferredList([link.uplink.stop() for link in self.links], consumeErrors=True)
 
     # Another configuration
 
@@ -243,8 +236,8 @@ class AgentService(MultiService):
         warnOfExposed(self.log, secretsOf(after))
         if after.targets != before.targets:
             self._handle(TCP, self._makeTargetStreams(after))
-        for uplink in self._uplinks():
-            uplink.maxBackoff, uplink.drainSeconds = after.backoffSeconds, after.drainSeconds
+        for link in self.links:
+            link.uplink.maxBackoff, link.uplink.drainSeconds = after.backoffSeconds, after.drainSeconds
         self._exitPolicy.setGiveUpSeconds(after.giveUpAfterSeconds)
         self.budget.limit = after.limits.processOctets
         sentences = found.sentences("the agent")
@@ -256,8 +249,8 @@ class AgentService(MultiService):
         """
         Write the state into the log.
         """
-        for edge in self._edges:
-            self.log.info("{report}", report=edge.report(), status="state")
+        for link in self.links:
+            self.log.info("{report}", report=link.report(), status="state")
         for publication in self.publications:
             grant, service = publication.grant, publication.service
             state: dict[str, Any] = {"service": f"{service.kind}:{service.name}", "granted": grant is not None}
@@ -282,7 +275,4 @@ def secretsOf(config: AgentConfig) -> list[str]:
     The files of a configuration that hold a token or a private key.
     """
     edges = [path for edge in config.edges for path in (edge.tokenFile, edge.keyFile or edge.certificateFile)]
-    devices = [
-        path for device in config.devices for path in (device.deviceKeyFile, device.installKeyFile, device.hostKeysFile)
-    ]
-    return edges + devices + [service.hostKeysFile for service in config.services]
+    return edges + secretFiles(config.dialects) + [service.hostKeysFile for service in config.services]

@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from tunnelstack.agent.requests import RequestObserver, recordFromExchange, recordFromSite
 from tunnelstack.agent.target import Target
-from tunnelstack.control.config.records import EMBEDDED, ServiceConfig
+from tunnelstack.control.config.records import ServiceConfig
 from tunnelstack.exchange.forward import Forwarder
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.server import HTTPServerProtocol
@@ -22,7 +22,7 @@ from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.handler.http import LocalSite
 from tunnelstack.handler.tcp import TCPHandler
 from tunnelstack.interfaces import IExchangeServer
-from tunnelstack.records import Service
+from tunnelstack.records import EMBEDDED, Service
 
 
 @define(eq=False)

@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 from twisted.python import usage
 
 from tunnelstack.control.config.sources import Sources
-from tunnelstack.control.config.state_dir import ADMIN_SOCKET, socketPath
 from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import STOPPED, FatalError
+from tunnelstack.settings.state_dir import ADMIN_SOCKET, socketPath
 from tunnelstack.wire.printable_text import LINE, printable
 
 HELP = """

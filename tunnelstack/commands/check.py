@@ -10,13 +10,14 @@ from typing import Any
 from twisted.python import usage
 
 from tunnelstack.agent.target import Target
-from tunnelstack.control.config.reader import parse, readFile
+from tunnelstack.control.config.reader import parse
 from tunnelstack.control.config.records import AgentConfig, EdgeConfig, ListenerConfig, Route
 from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import CONFIGURATION, STOPPED
 from tunnelstack.edge.listeners import makeListener
 from tunnelstack.edge.public.access_policy import usersOf
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.files import readFile
 
 HELP = """
 Usage: tunnelstack check FILE

@@ -37,7 +37,7 @@ Standard input and output become a stream to what somebody has published.
   tunnelstack connect db
         the service "db"; "agent/db" if several agents might have one
   ssh -o ProxyCommand='tunnelstack connect %h --purpose ssh' me@laptop
-        the SSH server of an agent (tunnel-agent ... ssh), or of a device of ShellHub
+        the SSH server of an agent (tunnel-agent ... ssh), or of a device
   tunnelstack connect lab.bench --purpose tcp:10.0.0.5:5432
         what a device reaches there, if it allows that; or /demo/shout/1.0.0, a stream protocol that an agent serves
 

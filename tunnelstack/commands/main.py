@@ -14,6 +14,7 @@ from typing import Any
 from twisted.logger import globalLogBeginner
 from twisted.python import usage
 
+from tunnelstack.commands.dialect_command import dialectCommands
 from tunnelstack.control.log_writer import LogWriter, finishAll, standardWriters
 from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import STOPPED, USAGE, exitCode
@@ -39,8 +40,7 @@ What goes with tunnel-edge and tunnel-agent.
   status, agents, routes, streams    what a running edge is doing; --json for programs
   token new|list|revoke              the credentials of agents
   password USER                      the line that lets a visitor in with a password
-  devices list|accept|reject         the devices of ShellHub that come to a running edge
-  check FILE                         every mistake of a configuration file, with its line and the nearest known key
+{dialects}  check FILE                         every mistake of a configuration file, with its line and the nearest known key
   doctor                             what stands between this machine and the edge; a remedy for what is wrong
       --version, --help              of a command, too
 """
@@ -48,10 +48,16 @@ What goes with tunnel-edge and tunnel-agent.
 COMMANDS = {
     "demo": "tunnelstack.demo.command", "connect": "tunnelstack.commands.connect", "check": "tunnelstack.commands.check",
     "token": "tunnelstack.commands.token", "password": "tunnelstack.commands.password", "doctor": "tunnelstack.doctor.command",
-    "devices": "tunnelstack.commands.devices",
     **dict.fromkeys(("status", "agents", "routes", "streams"), "tunnelstack.commands.admin_client"),
 }  # fmt: skip
 """Where each command's C{Options} and C{main} are; loaded when it is used."""
+
+
+def commands() -> dict[str, str]:
+    """
+    All commands, those of dialects among them, and adminAddress each one's C{Options} and C{main} are.
+    """
+    return {**COMMANDS, **dict.fromkeys(dialectCommands(), "tunnelstack.commands.dialect_command")}
 
 
 def tunnelEdge() -> int:
@@ -127,25 +133,29 @@ class Commands(BaseOptions):
         The command, and what is for it.
         """
         if not arguments:
-            raise usage.UsageError(f"say a command: {', '.join(COMMANDS)}")
-        if arguments[0] not in COMMANDS:
-            raise usage.UsageError(f"there is no command {arguments[0]!r}; there are {', '.join(COMMANDS)}")
+            raise usage.UsageError(f"no command is given; there are {', '.join(commands())}")
+        if arguments[0] not in commands():
+            raise usage.UsageError(f"there is no command {arguments[0]!r}; there are {', '.join(commands())}")
         self.command, self.rest = arguments[0], arguments[1:]
+
+    def __str__(self) -> str:
+        lines = [f"  {command.usage:<34} {command.summary}\n" for command in dialectCommands().values()]
+        return HELP.strip("\n").format(dialects="".join(lines))
 
 
 def _command(arguments: Sequence[str]) -> int:
-    commands = Commands()
-    commands.parseOptions(arguments)
-    module = import_module(COMMANDS[commands.command])
+    found = Commands()
+    found.parseOptions(arguments)
+    module = import_module(commands()[found.command])
     options = module.Options()
-    options.command = commands.command
+    options.command = found.command
 
     def run() -> int:
-        options.parseOptions(commands.rest)
+        options.parseOptions(found.rest)
         code: int = module.main(options)
         return code
 
-    return _reportErrors("tunnelstack", run, f"tunnelstack {commands.command}")
+    return _reportErrors("tunnelstack", run, f"tunnelstack {found.command}")
 
 
 def _reportErrors(program: str, run: Callable[[], int], asked: str = "") -> int:

@@ -11,9 +11,9 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from tunnelstack.control.config.reader import readFile
 from tunnelstack.control.config.sources import checkToken
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.files import readFile
 
 OTHERS = stat.S_IRGRP | stat.S_IROTH
 

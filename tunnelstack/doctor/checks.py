@@ -16,7 +16,7 @@ from twisted.internet.protocol import Factory
 
 from tunnelstack.agent.edge_endpoint import EdgeEndpoint, makeEdgeEndpoint
 from tunnelstack.control.config.records import EdgeAddress
-from tunnelstack.dialect.native.agent import NativeDialler
+from tunnelstack.dialect.native.dialler import NativeDialler
 from tunnelstack.doctor.probe import ProbeProtocol
 from tunnelstack.doctor.remedies import UNREACHABLE, explain
 from tunnelstack.errors import TunnelError

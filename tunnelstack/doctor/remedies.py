@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet.error import ConnectionRefusedError, DNSLookupError, TimeoutError
 
-from tunnelstack.dialect.native.agent import EdgeBusy, NotAnEdge, TokenRefused
+from tunnelstack.dialect.native.dialler import EdgeBusy, NotAnEdge, TokenRefused
 from tunnelstack.errors import Denied
 from tunnelstack.transport.proxy import ProxyFailed, ProxyRefused, ProxyRejected
 

@@ -20,21 +20,21 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from tunnelstack.control.config.state_dir import ADMIN_SOCKET, socketPath
-from tunnelstack.edge.status import agentsOf, deviceOf, devicesOf, routesOf, statusOf, streamsOf
+from tunnelstack.edge.status import agentsOf, routesOf, statusOf, streamsOf
 from tunnelstack.errors import ConfigurationError, Denied, TunnelError
-from tunnelstack.exchange.error_page import REASONS
 from tunnelstack.exchange.server import HTTPServerProtocol
-from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer
-from tunnelstack.wire.http1.head import RequestHead, ResponseHead
+from tunnelstack.exchange.whole_message import JSON, WholeMessageServer, WholeRequest, WholeResponse
+from tunnelstack.settings.state_dir import ADMIN_SOCKET, socketPath
 
 MAX_CONNECTIONS = 64
 """Connections at a time."""
 
 MAX_BODY_OCTETS = 4096
 """Octets of a request's body; what is to be done is said in few words."""
+
+DENIED = {"unknown": 404, "malformed": 400}
+"""The status of a L{Denied} by its code, where it is not 409."""
 
 Answer = tuple[int, Any]
 """A status, and what JSON is made of."""
@@ -79,15 +79,14 @@ class AdminService(Service):
             b"/agents": lambda: (200, {"agents": agentsOf(edge)}),
             b"/routes": lambda: (200, {"routes": routesOf(edge)}),
             b"/streams": lambda: (200, {"streams": streamsOf(edge)}),
-            b"/devices": lambda: (200, {"devices": devicesOf(edge)}),
+            **{path: _ok(read) for path, read in edge.dialects.getHandlers.items()},
         }
         self.postHandlers: Mapping[bytes, Callable[[Mapping[str, Any]], Any]] = {
             b"/tokens/reload": self._reloadTokens,
             b"/tokens/revoke": self._revoke,
             b"/reload": self._reload,
             b"/drain": self._drain,
-            b"/devices/accept": lambda asked: self._setDeviceStatus(asked, "accept"),
-            b"/devices/reject": lambda asked: self._setDeviceStatus(asked, "reject"),
+            **edge.dialects.postHandlers,
         }
 
     # Listening
@@ -170,21 +169,6 @@ class AdminService(Service):
         keys.reload()
         return {"revoked": [{"id": record.id, "name": record.name} for record in gone]}
 
-    def _setDeviceStatus(self, asked: Mapping[str, Any], verdict: str) -> Any:
-        """
-        Let a device in, or send it away.
-        """
-        which, devices = asked.get("device"), self._edge.devices
-        if not (isinstance(which, str) and which):
-            raise AdminError(400, 'say which: {"device": "NAMESPACE.NAME"}')
-        if devices is None:
-            raise AdminError(409, "this edge takes no devices; its configuration has no [shellhub]")
-        try:
-            device = getattr(devices, verdict)(which)
-        except Denied as denied:
-            raise AdminError(404, denied.sentence) from None
-        return {"device": deviceOf(self._edge, device)}
-
     def _reload(self, asked: Mapping[str, Any]) -> Any:
         if self.reload is None:
             raise AdminError(409, "this edge has nothing to read again")
@@ -209,7 +193,9 @@ class AdminFactory(ServerFactory):
         @param writable: whether those who come here may change something.
         """
         self._clock = clock
-        self._server = _AdminServer(admin, writable)
+        self._server = WholeMessageServer(
+            _Answers(admin, writable).respond, clock=clock, bodyOctets=MAX_BODY_OCTETS, refuse=_refusal
+        )
         self._openConnections = 0
 
     def buildProtocol(self, address: object) -> HTTPServerProtocol | None:
@@ -239,8 +225,7 @@ class _CountedConnection(HTTPServerProtocol):
         self._connectionClosed()
 
 
-@implementer(IExchangeServer)
-class _AdminServer:
+class _Answers:
     """
     Answers requests.
     """
@@ -249,89 +234,50 @@ class _AdminServer:
         self._admin = admin
         self._writable = writable
 
-    def exchangeReceived(self, head: RequestHead, exchange: Any) -> _AdminRequest:
-        """
-        As in L{IExchangeServer}: answered when the request is whole.
-        """
-        return _AdminRequest(self, head, exchange)
-
-    def answer(self, head: RequestHead, body: bytes, exchange: Any) -> None:
+    def respond(self, request: WholeRequest) -> Deferred[WholeResponse]:
         """
         Answer one request.
         """
-        asked: Deferred[Any] = maybeDeferred(self._find, head, body)
-        asked.addErrback(self._refused)
-        asked.addCallback(_sendJSON, exchange)
+        asked: Deferred[Any] = maybeDeferred(self._find, request)
+        return asked.addErrback(self._refused).addCallback(_response)
 
-    def _find(self, head: RequestHead, body: bytes) -> Any:
-        path = head.target.partition(b"?")[0]
-        if head.method in (b"GET", b"HEAD"):
+    def _find(self, request: WholeRequest) -> Any:
+        path, method = request.path, request.head.method
+        if method in (b"GET", b"HEAD"):
             read = self._admin.getHandlers.get(path)
             if read is not None:
                 return read()
-        elif head.method == b"POST" and self._writable:
+        elif method == b"POST" and self._writable:
             change = self._admin.postHandlers.get(path)
             if change is not None:
-                return maybeDeferred(change, _decodeObject(body)).addCallback(lambda done: (200, done))
+                return maybeDeferred(change, _decodeObject(request.body)).addCallback(lambda done: (200, done))
         if path in self._admin.getHandlers:
             raise AdminError(405, "this can only be read")
         if path in self._admin.postHandlers:
-            raise AdminError(*((405, "say POST") if self._writable else (403, "here one may only read; use the Unix socket")))
+            raise AdminError(
+                *(
+                    (405, "use POST")
+                    if self._writable
+                    else (403, "this address is read-only; use the Unix socket")
+                )
+            )
         known = ", ".join(path.decode() for path in self._admin.getHandlers)
-        raise AdminError(404, f"there is nothing of that name; there are {known}")
+        raise AdminError(404, f"there is no such resource; there are {known}")
 
     def _refused(self, failure: Failure) -> Answer:
         error: Any = failure.value
         if isinstance(error, AdminError):
             return error.status, {"error": str(error)}
+        if isinstance(error, Denied):
+            return DENIED.get(error.code, 409), {"error": error.sentence}
         if isinstance(error, TunnelError):
             return 409, {"error": str(error)}
-        self._admin.log.failure("a question to the edge could not be answered", failure=failure)
-        return 500, {"error": "the edge could not answer; its log says why"}
+        self._admin.log.failure("an administration request failed", failure=failure)
+        return 500, {"error": "internal error; the log of the edge has the cause"}
 
 
-@implementer(IExchangeReceiver)
-class _AdminRequest:
-    """
-    A request on its way in.
-    """
-
-    def __init__(self, server: _AdminServer, head: RequestHead, exchange: Any) -> None:
-        self._server = server
-        self._head = head
-        self._exchange = exchange
-        self._body = b""
-        self._finished = False
-
-    def informational(self, head: object) -> None:
-        """
-        Requests have none.
-        """
-
-    headReceived = informational
-
-    def bodyReceived(self, octets: bytes) -> None:
-        """
-        Some of what is to be done.
-        """
-        self._body += octets
-        if len(self._body) > MAX_BODY_OCTETS and not self._finished:
-            self._finished = True
-            _sendJSON((413, {"error": f"more than {MAX_BODY_OCTETS} octets"}), self._exchange)
-            self._body = b""
-
-    def ended(self, trailers: object) -> None:
-        """
-        That was all.
-        """
-        if not self._finished:
-            self._server.answer(self._head, self._body, self._exchange)
-
-    def failed(self, reason: object) -> None:
-        """
-        Nobody waits for an answer.
-        """
-        self._finished = True
+def _ok(read: Callable[[], Any]) -> Callable[[], Answer]:
+    return lambda: (200, read())
 
 
 def _decodeObject(body: bytes) -> Mapping[str, Any]:
@@ -344,19 +290,10 @@ def _decodeObject(body: bytes) -> Mapping[str, Any]:
     return said
 
 
-def _sendJSON(answer: Answer, exchange: Any) -> None:
-    status, said = answer
-    body = json.dumps(said).encode() + b"\n"
-    exchange.sendHead(
-        ResponseHead(
-            status, b"OK" if status == 200 else REASONS.get(status, b"Error"),
-            [
-                (b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body)),
-                (b"Cache-Control", b"no-store"),
-            ],
-        )
-    )  # fmt: skip
-    exchange.write(body)
-    exchange.end()
+def _response(answer: Answer) -> WholeResponse:
+    status, value = answer
+    return WholeResponse(status, json.dumps(value).encode() + b"\n", JSON, ((b"Cache-Control", b"no-store"),))
 
 
+def _refusal(status: int, sentence: str) -> WholeResponse:
+    return _response((status, {"error": sentence}))

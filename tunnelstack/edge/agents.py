@@ -18,6 +18,7 @@ from tunnelstack.control.auth.permissions import permissionsOf
 from tunnelstack.control.registry import Registry
 from tunnelstack.edge.public.ports import Ports
 from tunnelstack.errors import Denied
+from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
 from tunnelstack.interfaces import IAuthenticator, IEdge
 from tunnelstack.records import (
     Claim,
@@ -30,6 +31,7 @@ from tunnelstack.records import (
     TCPPurpose,
 )
 from tunnelstack.session.budget import MemoryBudget
+from tunnelstack.settings.state_dir import StateDirectory
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 MAX_SERVICES = 256
@@ -69,6 +71,10 @@ class Agents:
         grantFor: Any,
         sessionLimits: SessionLimits,
         owners: NameOwnership,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        state: StateDirectory | None = None,
+        authority: str = "",
+        sshAddress: Callable[[], str] = lambda: "",
         known: Callable[[Principal], bool] | None = None,
         budget: MemoryBudget | None = None,
     ) -> None:
@@ -76,6 +82,10 @@ class Agents:
         @param grantFor: of a service's name, the L{Grant} of its public host.
         @param budget: what the sessions of agents may hold together; without one there is no bound.
         @param owners: whose the names are that are not granted by name.
+        @param timeouts: as in L{IEdge}.
+        @param state: as in L{IEdge}.
+        @param authority: as in L{IEdge}.
+        @param sshAddress: as in L{IEdge}.
         @param known: whether somebody who was let in would be let in now.
         """
         self.clock = clock
@@ -83,6 +93,10 @@ class Agents:
         self.ports = ports
         self.authenticator = authenticator
         self.sessionLimits = sessionLimits
+        self.timeouts = timeouts
+        self.state = state
+        self.authority = authority
+        self.sshAddress = sshAddress
         self.stopping = False
         self._grantFor = grantFor
         self._owners = owners
@@ -106,7 +120,7 @@ class Agents:
         """
         if self.stopping:
             raise Denied("stopping", "this edge is about to stop")
-        if not (tunnel.principal.tenant or self._known(tunnel.principal)):    # taken back since it was shown
+        if not (tunnel.principal.realm or self._known(tunnel.principal)):    # taken back since it was shown
             raise Denied("revoked", "the credential was revoked")
         permissionsOf(tunnel.principal)            # a principal whose rights cannot be read gets no further
         for old in self.registry.add(tunnel):

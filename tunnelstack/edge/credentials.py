@@ -20,10 +20,10 @@ from tunnelstack.control.auth.name_ownership import NameOwnership
 from tunnelstack.control.auth.token_store import TokenStore
 from tunnelstack.control.auth.tokens import TokenAuthenticator, TokenTable
 from tunnelstack.control.config.records import EdgeConfig, TokenRecord
-from tunnelstack.control.config.state_dir import StateDirectory
 from tunnelstack.control.registry import Registry
 from tunnelstack.errors import ConfigurationError, Denied
 from tunnelstack.records import Principal
+from tunnelstack.settings.state_dir import StateDirectory
 
 CHECK_SECONDS = 0.5
 """Seconds between two looks at the file of tokens; a change is effective within a second."""
@@ -131,7 +131,7 @@ class CredentialStore(Service):
         """
         self._nextExpiry = _nextExpiry((*self._config.tokens, *self._records), self._now())
         for tunnel in list(self._registry):
-            if not (tunnel.principal.tenant or self.authenticator.isCurrent(tunnel.principal)):
+            if not (tunnel.principal.realm or self.authenticator.isCurrent(tunnel.principal)):
                 self._registry.remove(tunnel)
                 code, why = self._revocationReason(tunnel.principal)
                 self.log.info(

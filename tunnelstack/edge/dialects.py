@@ -1,79 +1,81 @@
 """
-Which dialects stand at an edge, as its configuration says; nothing else here knows them by name.
+The dialects of an edge, as its configuration says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
-from attrs import define
 from twisted.internet.defer import Deferred
 
-from tunnelstack.control.auth.signing_key import newKey, parseSigningKey, signingKey
-from tunnelstack.control.config.reader import readFile
-from tunnelstack.control.config.records import EdgeConfig, TenantRecord
-from tunnelstack.control.config.state_dir import StateDirectory
-from tunnelstack.control.devices import DeviceStore, Tenant, digestOfKey
-from tunnelstack.dialect.native.edge import NativeDialect
-from tunnelstack.exchange.traits import Timeouts
+from tunnelstack.control.config.records import DialectTables
+from tunnelstack.doors import Door
+from tunnelstack.interfaces import IAdminResources, IDeviceKeys, IDialect, IEdge
+from tunnelstack.settings.dialects import dialectPackages
 
 
-@define
 class DialectSet:
     """
-    What the configuration makes of an edge.
-
-    @ivar dialects: L{IDialect<tunnelstack.interfaces.IDialect>}s.
-    @ivar devices: the L{DeviceStore}, or C{None} where no dialect has devices.
-    @ivar vouch: told a device's name on the edge, gives a key that the device will be told is good (or a C{Deferred} of it), or
-        C{None} for a device of no such dialect.
+    All dialects of one edge.
     """
 
-    dialects: list[Any]
-    devices: DeviceStore | None = None
-    vouch: Callable[[str], Deferred[Any] | None] = lambda agent: None
+    def __init__(self, dialects: Iterable[IDialect]) -> None:
+        self._dialects = list(dialects)
+
+    def doors(self, edge: IEdge) -> list[Door]:
+        """
+        The doors of all of them.
+        """
+        return [door for dialect in self._dialects for door in dialect.doors(edge)]
+
+    @property
+    def getHandlers(self) -> Mapping[bytes, Callable[[], Any]]:
+        """
+        As in L{IAdminResources}.
+        """
+        return {path: read for each in self._resources() for path, read in each.getHandlers.items()}
+
+    @property
+    def postHandlers(self) -> Mapping[bytes, Callable[[Mapping[str, Any]], Any]]:
+        """
+        As in L{IAdminResources}.
+        """
+        return {path: change for each in self._resources() for path, change in each.postHandlers.items()}
+
+    def _resources(self) -> list[Any]:
+        return [dialect for dialect in self._dialects if IAdminResources.providedBy(dialect)]
+
+    def keyFor(self, device: str) -> Deferred[Any] | None:
+        """
+        As in L{IDeviceKeys}.
+        """
+        for dialect in self._dialects:
+            if IDeviceKeys.providedBy(dialect):
+                key: Deferred[Any] | None = IDeviceKeys(dialect).keyFor(device)
+                if key is not None:
+                    return key
+        return None
+
+    def close(self) -> None:
+        """
+        As in L{IDialect}.
+        """
+        for dialect in self._dialects:
+            dialect.close()
 
 
-def makeDialects(clock: Any, config: EdgeConfig, ssh: Callable[[], str]) -> DialectSet:
+def configuredDialects(edge: IEdge, tables: DialectTables) -> DialectSet:
     """
-    @param ssh: says where SSH clients come in, C{host:port}; C{""} where they do not.
-    @raise ConfigurationError: a file cannot be used.
+    Make the dialects that have tables in the file, and those that need none.
+
+    @param tables: of the configuration.
+    @raise ConfigurationError: a file that a table names cannot be used.
     """
-    limits = config.limits
-    timeouts = Timeouts(head=limits.headSeconds, first=limits.firstOctetSeconds, idle=limits.idleSeconds)
-    dialectSet = DialectSet([NativeDialect(timeouts)])
-    if config.shellhub is not None:
-        _shellhub(clock, config, timeouts, dialectSet, ssh)
-    return dialectSet
-
-
-def _shellhub(clock: Any, config: EdgeConfig, timeouts: Timeouts, dialectSet: DialectSet, ssh: Callable[[], str]) -> None:
-    from tunnelstack.dialect.shellhub.ssh_login import (
-        Bootstrap,
-        DeviceConnections,
-        KeyVoucher,
-        ShellHubV1,
-        ShellHubV2,
-    )
-
-    said = config.shellhub
-    assert said is not None
-    state = StateDirectory(Path(config.stateDirectory)) if config.stateDirectory else None
-    devices = DeviceStore(
-        clock, state, automatic=said.policy == "automatic", tenants=[_tenant(record) for record in config.tenants],
-    )  # fmt: skip
-    key = parseSigningKey(readFile(said.keyFile), said.keyFile) if said.keyFile else signingKey(state)
-    host = urlsplit(config.publicUrl).netloc or config.domain
-    bootstrap = Bootstrap(devices, key, clock, api=host, ssh=ssh)
-    fleet = DeviceConnections(bootstrap, timeouts=timeouts)
-    dialectSet.dialects += [ShellHubV1(fleet), ShellHubV2(fleet)]
-    dialectSet.devices = devices
-    dialectSet.vouch = KeyVoucher(bootstrap, newKey)
-
-
-def _tenant(record: TenantRecord) -> Tenant:
-    keys = readFile(record.installKeysFile).split() if record.installKeysFile else []
-    return Tenant(id=record.id.lower(), namespace=record.namespace, installKeys=tuple(map(digestOfKey, keys)))
+    dialects: list[IDialect] = []
+    for package in dialectPackages():
+        if package.settings.always or package.name in tables:
+            module = package.module("edge")
+            if module is not None:
+                dialects += module.makeDialects(edge, tables.get(package.name, {}))
+    return DialectSet(dialects)

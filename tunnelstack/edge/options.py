@@ -16,15 +16,9 @@ from twisted.python import usage
 
 from tunnelstack.control.access_log import Output, accessLog
 from tunnelstack.control.auth.tokens import digestOf, identifierOf, newToken
-from tunnelstack.control.config.reader import parseEdge, readFile
-from tunnelstack.control.config.records import (
-    DEV_PORT,
-    EdgeAddress,
-    EdgeConfig,
-    ListenerConfig,
-    ShellHubConfig,
-    TokenRecord,
-)
+from tunnelstack.control.config.dev_edge import readDevEdge, writeDevEdge
+from tunnelstack.control.config.reader import parseEdge
+from tunnelstack.control.config.records import DEV_PORT, EdgeAddress, EdgeConfig, ListenerConfig, TokenRecord
 from tunnelstack.control.config.sources import CONFIG, Sources
 from tunnelstack.control.log_writer import LogWriter
 from tunnelstack.control.options import BaseOptions, parsePort, parseSeconds
@@ -34,6 +28,8 @@ from tunnelstack.control.twistd import TwistdLog
 from tunnelstack.edge.public.admission import raiseDescriptors
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.dialects import developmentTables
+from tunnelstack.settings.files import readFile
 
 HELP = """
 Usage: tunnel-edge [options]
@@ -188,15 +184,15 @@ class Options(BaseOptions):
 
     def _forDevelopment(self, config: EdgeConfig, sources: Sources) -> EdgeConfig:
         """
-        The same with all devices of ShellHub, and with a token that this user's agents find: the one of the last time, so
-        that agents may come back.
+        The same with what dialects add for development, and with a token that this user's agents find: the one of the last
+        time, so that agents may come back.
         """
-        left = sources.state.loadDevEdge()
+        left = readDevEdge(sources.state)
         self._devToken = token = left.token if left is not None else newToken().token
         record = TokenRecord(name="dev", tokenSha256=digestOf(token), allow=DEV_ALLOW, id=identifierOf(token))
         return evolve(
             config, tokens=(*config.tokens, record), portsInterface=config.portsInterface or "127.0.0.1",
-            shellhub=config.shellhub or ShellHubConfig(policy="automatic"),
+            dialects={**developmentTables(), **config.dialects},
         )
 
     def saveDevEdge(self, url: str) -> None:
@@ -204,7 +200,7 @@ class Options(BaseOptions):
         Let this user's agents find the edge, now that it is there.
         """
         try:
-            Sources(self._environ).state.saveDevEdge(EdgeAddress(url=url, token=self._devToken))
+            writeDevEdge(Sources(self._environ).state, EdgeAddress(url=url, token=self._devToken))
         except ConfigurationError as unwritable:
             self._log.warn("agents cannot find this edge by themselves: {reason}", reason=str(unwritable))
 

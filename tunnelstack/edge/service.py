@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from errno import EADDRINUSE
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,10 +24,11 @@ from tunnelstack.control.process.port_owner import portOwner
 from tunnelstack.control.registry import Registry
 from tunnelstack.control.secret_files import warnOfExposed
 from tunnelstack.dialect.native.protocol import PATH
+from tunnelstack.doors import DoorTable, HTTPDoor, ListenerDoor, OutboundDoor
 from tunnelstack.edge.admin import AdminService
 from tunnelstack.edge.agents import Agents
 from tunnelstack.edge.credentials import CredentialStore
-from tunnelstack.edge.dialects import DialectSet, makeDialects
+from tunnelstack.edge.dialects import DialectSet, configuredDialects
 from tunnelstack.edge.listeners import EdgeListener, ListenerFactory, makeListener
 from tunnelstack.edge.public.access_policy import AccessPolicy
 from tunnelstack.edge.public.admission import Admission
@@ -36,9 +38,12 @@ from tunnelstack.edge.public.server import PublicServerFactory
 from tunnelstack.edge.ssh.service import SSHGatewayService
 from tunnelstack.edge.status import agentsOf, statusOf
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.interfaces import IAuthenticator
-from tunnelstack.records import Grant, HTTPDoor
+from tunnelstack.records import Grant
 from tunnelstack.session.budget import MemoryBudget
+from tunnelstack.settings.state_dir import StateDirectory
+from tunnelstack.settings.tables import secretFiles
 from tunnelstack.transport.certificates import CertificateFolder
 from tunnelstack.wire.yamux.limits import SessionLimits
 
@@ -51,12 +56,11 @@ class EdgeService(MultiService):
     @ivar registry: who is there, and who holds which name.
     @ivar routes: which host belongs to which name.
     @ivar owners: whose the names are that nobody holds.
-    @ivar doors: by path, the L{HTTPDoor}s of agents.
+    @ivar doors: the L{HTTPDoor}s of agents.
     @ivar keys: who is let in, or C{None} where another authenticator was given.
     @ivar admin: where operators ask.
     @ivar ssh: where SSH clients come in.
-    @ivar devices: the L{DeviceStore<tunnelstack.control.devices.DeviceStore>} of dialects that have devices, or C{None}.
-    @ivar vouch: as in L{DialectSet}.
+    @ivar dialects: the L{DialectSet}.
     @ivar startedAt: when it was made, in seconds of its clock.
     @ivar agents: what dialects ask.
     @ivar accept: whether newcomers are let in.
@@ -99,6 +103,7 @@ class EdgeService(MultiService):
         if authenticator is None:
             self.credentials = CredentialStore(reactor, config, self.registry, self.owners)
             authenticator, known = self.credentials.authenticator, self.credentials.authenticator.isCurrent
+        self.ssh = SSHGatewayService(self)
         self.agents = Agents(
             reactor, self.registry,
             Ports(
@@ -108,16 +113,18 @@ class EdgeService(MultiService):
             authenticator, grantFor=self.grantFor, known=known, owners=self.owners,
             sessionLimits=SessionLimits(max_streams=limits.sessionStreams, session_octets=limits.sessionOctets),
             budget=self.memoryBudget,
+            timeouts=Timeouts(head=limits.headSeconds, first=limits.firstOctetSeconds, idle=limits.idleSeconds),
+            state=StateDirectory(Path(config.stateDirectory)) if config.stateDirectory else None,
+            authority=urlsplit(config.publicUrl).netloc or config.domain,
+            sshAddress=lambda: self.ssh.addressFor(config.domain),
         )
-        self.ssh = SSHGatewayService(self)
-        dialectSet = (
-            makeDialects(reactor, config, lambda: self.ssh.addressFor(config.domain))
-            if dialects is None
-            else DialectSet(list(dialects))
-        )
-        self.devices, self.vouch = dialectSet.devices, dialectSet.vouch
-        found = [door for dialect in dialectSet.dialects for door in dialect.doors(self.agents)]
-        self.doors = {door.path: door for door in found if isinstance(door, HTTPDoor)}
+        self.dialects = configuredDialects(self.agents, config.dialects) if dialects is None else DialectSet(dialects)
+        doors = self.dialects.doors(self.agents)
+        self.doors = DoorTable(door for door in doors if isinstance(door, HTTPDoor))
+        self._listenerDoors = [door for door in doors if isinstance(door, ListenerDoor)]
+        for door in doors:
+            if isinstance(door, OutboundDoor):
+                door.service.setServiceParent(self)
         self.public = PublicServerFactory(self)
         self.admin = AdminService(self)
         for part in (self.admin, self.ssh, self.memoryBudget, self.credentials):
@@ -198,6 +205,9 @@ class EdgeService(MultiService):
             self.admission.addPort(port)
         self._folders = [place.certificates for place in places if place.certificates is not None]
         self._warnOfExposed()
+        for door in self._listenerDoors:
+            self._listening.append((yield door.endpoint.listen(door.factory)))
+            self.log.info("ready    {where}", status="door", where=door.description)
         self._setPublicAddress(places)
         self._isListening = True
         waiting, self._readyWaiters = self._readyWaiters, []
@@ -213,8 +223,7 @@ class EdgeService(MultiService):
         Log a warning for each private key of the edge that other users can read.
         """
         keys = [path for folder in self._folders for path in folder.keyFiles]
-        if self.config.shellhub is not None:
-            keys.append(self.config.shellhub.keyFile)
+        keys += secretFiles(self.config.dialects)
         if self.config.ssh is not None:
             keys.append(self.config.ssh.hostKeysFile)
         warnOfExposed(self.log, keys)
@@ -328,8 +337,7 @@ class EdgeService(MultiService):
         yield DeferredList([tunnel.whenLost() for tunnel in tunnels], consumeErrors=True)
         if late.active():
             late.cancel()
-        if self.devices is not None:
-            self.devices.flush()
+        self.dialects.close()
         yield super().stopService()
 
     def _abortRemaining(self, tunnels: list[Any]) -> None:

@@ -119,30 +119,6 @@ def streamsOf(edge: Any) -> list[Record]:
     ]
 
 
-def devicesOf(edge: Any) -> list[Record]:
-    """
-    A record for each device that has made itself known, in whatever state; none where no dialect has devices.
-    """
-    return [] if edge.devices is None else [deviceOf(edge, device) for device in edge.devices.devices]
-
-
-def deviceOf(edge: Any, device: Any) -> Record:
-    """
-    One device.
-    """
-    tunnel = edge.registry.agent(device.agent)
-    return {
-        "device": device.agent,
-        "uid": device.uid,
-        "tenant": device.tenant,
-        "status": device.status,
-        "about": device.about,
-        "connected": "" if tunnel is None else tunnel.dialect,
-        "known": device.known,
-        "seen": device.seen,
-    }
-
-
 def _session(tunnel: Any) -> Any:
     """
     A tunnel's session, C{None} for one whose dialect has no sessions.

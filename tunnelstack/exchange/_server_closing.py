@@ -59,6 +59,7 @@ class ServerClosing(Protocol):
     _writeEnded: bool
     _progress: int
     _surviving: Any
+    _headOctets: bytes
 
     @property
     def unread(self) -> bool:
@@ -78,6 +79,13 @@ class ServerClosing(Protocol):
         Pause or resume the transport.
         """
         raise NotImplementedError
+
+    @property
+    def atDoor(self) -> bool:
+        """
+        The request arrived at a door.
+        """
+        return self._headOctets != b""
 
     # after an answer
 
@@ -131,6 +139,7 @@ class ServerClosing(Protocol):
         """
         exchange, self._exchange = self._exchange, None
         self._paused = False
+        self._headOctets = b""
         if exchange is not None:
             exchange.finished = True
             if self._done is not None:

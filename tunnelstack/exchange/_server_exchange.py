@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+from tunnelstack.doors import TakenOverRequest
 from tunnelstack.errors import UsageError
 from tunnelstack.exchange.error_page import respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import STREAMED, Traits
-from tunnelstack.interfaces import IExchange
+from tunnelstack.interfaces import IServerExchange
+from tunnelstack.transport.peers import peerOf
 from tunnelstack.wire.http1.chunked import encode_chunk, encode_last_chunk
 from tunnelstack.wire.http1.framing import CHUNKED, UNTIL_CLOSE, Framing, outgoing_framing, without
 from tunnelstack.wire.http1.head import HTTP_1_1, Fields, RequestHead, ResponseHead, encode_response
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from tunnelstack.exchange.server import HTTPServerProtocol
 
 
-@implementer(IExchange, IPushProducer)
+@implementer(IServerExchange, IPushProducer)
 class ServerExchange:
     """
     One request that was received, to be answered.
@@ -75,6 +77,27 @@ class ServerExchange:
         self._left = 0
         self._bodyless = False
         self._pullProducer = False
+
+    @property
+    def host(self) -> bytes:
+        """
+        As in L{IServerExchange<tunnelstack.interfaces.IServerExchange>}.
+        """
+        return self.framing.host
+
+    @property
+    def peer(self) -> Any:
+        """
+        As in L{IServerExchange<tunnelstack.interfaces.IServerExchange>}.
+        """
+        return peerOf(self.transport)
+
+    @property
+    def certificate(self) -> Any:
+        """
+        As in L{IServerExchange<tunnelstack.interfaces.IServerExchange>}.
+        """
+        return getattr(self.transport, "getPeerCertificate", lambda: None)()
 
     @property
     def lengthKnown(self) -> bool:
@@ -234,6 +257,18 @@ class ServerExchange:
             return
         self.finished = True
         self._connection.abort()
+
+    def onRequest(self) -> TakenOverRequest:
+        """
+        Own the connection instead of answering.
+
+        @raise UsageError: the request did not arrive at a door, has an unread body, or its response has begun.
+        """
+        connection = self._connection
+        if self.finished or self.status or connection.unread or not connection.atDoor:
+            raise UsageError("this exchange cannot be taken over")
+        self.finished = True
+        return connection.handOff()
 
     # what the response's producer is told
 

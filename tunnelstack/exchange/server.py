@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from tunnelstack.doors import TakenOverRequest
 from tunnelstack.exchange._server_closing import (
     BODY,
     CHUNKS,
@@ -30,7 +31,6 @@ from tunnelstack.exchange._timeout import MovingTimeout
 from tunnelstack.exchange.error_page import ErrorPages, errorPage, respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
-from tunnelstack.records import TakenOverRequest
 from tunnelstack.transport.direct_write import disableNagle, immediateWrite
 from tunnelstack.wire.http1.chunked import ChunkedDecoder
 from tunnelstack.wire.http1.framing import Framing, end_to_end, request_framing_untrusted
@@ -45,6 +45,7 @@ from tunnelstack.wire.http1.head import (
 from tunnelstack.wire.http1.target import percent_encoded
 
 FindDoor = Callable[[RequestHead, Framing], Any]
+"""Gives the L{IExchangeServer<tunnelstack.interfaces.IExchangeServer>} of a request at a door; C{None} for other requests."""
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -76,8 +77,8 @@ class HTTPServerProtocol(ServerClosing):
     ) -> None:
         """
         @param server: the L{IExchangeServer<tunnelstack.interfaces.IExchangeServer>} that answers.
-        @param doors: asked of each head; an answer that is not C{None} is called with a L{TakenOverRequest}, and owns the
-            connection from then on.
+        @param doors: asked for each head.  A server that it gives serves the exchange instead of C{server}, and may take the
+            connection over.
         @param done: told of each exchange when it is over, answered or not.
         """
         self._server = server
@@ -99,6 +100,7 @@ class HTTPServerProtocol(ServerClosing):
         self._writeEnded = False
         self._progress = 0
         self._surviving: Any = None   # who reads what the peer sent before it went
+        self._headOctets = b""        # of a request at a door, which may be taken over
         self.pages = pages
         self.keepAlive = True
         self.full = False
@@ -169,18 +171,19 @@ class HTTPServerProtocol(ServerClosing):
             self._rejectMalformed(bad)
             return False
         self._searched = 0
+        server = self._server
         if self._doors is not None:
-            onRequest = self._doors(head, framing)
-            if onRequest is not None:
-                self.handOff(onRequest, head, end)
-                return False
+            door = self._doors(head, framing)
+            if door is not None:
+                server = door
+                self._headOctets = octets[:end]
         self._buffer = octets[end:] if end < len(octets) else b""
-        self._serve(head, framing)
+        self._serve(server, head, framing)
         return True
 
-    def _serve(self, head: RequestHead, framing: Framing) -> None:
+    def _serve(self, server: Any, head: RequestHead, framing: Framing) -> None:
         """
-        Give the request to the server.
+        Give the request to its server.
         """
         self._exchange = exchange = ServerExchange(self, head, framing)
         self.keepAlive = framing.keep_alive and not self._readEnded
@@ -197,7 +200,7 @@ class HTTPServerProtocol(ServerClosing):
             head = RequestHead(head.method, head.target, end_to_end(head.fields, framing), head.version)
         head.framing = framing
         try:
-            exchange.receiver = receiver = self._server.exchangeReceived(head, exchange)
+            exchange.receiver = receiver = server.exchangeReceived(head, exchange)
         except Exception:
             self._serverFailed(exchange)
             return
@@ -263,26 +266,21 @@ class HTTPServerProtocol(ServerClosing):
         self._buffer = b""
         self._reject(ExchangeFailed(FailureKind.MALFORMED, f"The request was not understood: {bad}.", status=bad.status))
 
-    def handOff(self, onRequest: Any, head: RequestHead, end: int) -> None:
+    def handOff(self) -> TakenOverRequest:
         """
-        The connection is somebody else's from here.
-
-        @param end: where the head ends in what was received.
+        From the exchange: the connection belongs to another protocol from here on.
         """
-        octets, self._buffer = self._buffer, b""
+        exchange, self._exchange = self._exchange, None
+        leftover, self._buffer = self._buffer, b""
         transport = self.transport
         self._state = CLOSED
         self._timer.stop()
         transport.unregisterProducer()
+        if self._readPaused:
+            transport.resumeProducing()
         certificate = getattr(transport, "getPeerCertificate", lambda: None)()
-        onRequest(
-            TakenOverRequest(
-                head=head,
-                octets=octets[:end],
-                leftover=octets[end:],
-                transport=transport,
-                certificate=certificate,
-            )
+        return TakenOverRequest(
+            head=exchange.head, octets=self._headOctets, leftover=leftover, transport=transport, certificate=certificate
         )
 
     # how an exchange goes on and ends, as it says itself

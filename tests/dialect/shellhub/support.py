@@ -13,14 +13,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 
 from tests.promises.streams import Collect
-from tunnelstack.control.auth.signing_key import newKey
 from tunnelstack.control.config.records import EdgeConfig, Route
-from tunnelstack.control.devices import DeviceStore, Tenant
-from tunnelstack.dialect.shellhub.agent import DeviceIdentity, DeviceStreams, ShellHubDialler
 from tunnelstack.dialect.shellhub.bootstrap import Bootstrap
 from tunnelstack.dialect.shellhub.connections import DeviceConnections
-from tunnelstack.dialect.shellhub.v1 import ShellHubV1
-from tunnelstack.dialect.shellhub.v2 import ShellHubV2
+from tunnelstack.dialect.shellhub.device_book import DeviceStore, Tenant
+from tunnelstack.dialect.shellhub.dialler import DeviceIdentity, DeviceStreams, ShellHubDialler
+from tunnelstack.dialect.shellhub.edge import ShellHubEdge
+from tunnelstack.dialect.shellhub.rsa_keys import newKey
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.handler.target_allowlist import TargetAllowlist
 from tunnelstack.testing import Caller, Network
@@ -80,7 +79,7 @@ class Hub:
             onLost=lambda device: self.gone.append(device.name),
         )  # fmt: skip
         config = EdgeConfig(listen=(f"tcp:{PORT}",), routes=routes)
-        self.edge = EdgeService(self.network, config, dialects=[ShellHubV1(self.connections), ShellHubV2(self.connections)])
+        self.edge = EdgeService(self.network, config, dialects=[ShellHubEdge(self.connections)])
         self.edge.startService()
         self.settle()
 

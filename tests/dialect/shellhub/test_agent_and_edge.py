@@ -15,8 +15,8 @@ from zope.interface.verify import verifyObject
 from tests.dialect.shellhub.support import PORT, TENANT, WEB, Device, Echo, Hub, Sshd, request
 from tests.promises.streams import Collect, HalfCollect
 from tunnelstack.control.config.records import Route
-from tunnelstack.dialect.shellhub.agent import DeviceNotAccepted, ServerBusy
 from tunnelstack.dialect.shellhub.connections import MAX_CONNECTS, DeviceNotConnected
+from tunnelstack.dialect.shellhub.dialler import DeviceNotAccepted, ServerBusy
 from tunnelstack.errors import Denied, UsageError
 from tunnelstack.exchange.errors import Busy
 from tunnelstack.interfaces import ITunnel

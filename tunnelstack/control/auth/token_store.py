@@ -16,8 +16,8 @@ from attrs import frozen
 from tunnelstack.control.auth.tokens import formatTime
 from tunnelstack.control.config.reader import parseTokens
 from tunnelstack.control.config.records import NEVER, TokenRecord
-from tunnelstack.control.config.state_dir import StateDirectory
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.state_dir import StateDirectory
 
 TOKENS_FILE = "tokens.toml"
 LOCK_FILE = ".tokens.lock"

@@ -9,51 +9,50 @@ import tomllib
 from collections.abc import Hashable, Iterable, Mapping
 from datetime import datetime
 from difflib import get_close_matches
-from pathlib import Path as FilePath
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from attrs import NOTHING, Attribute, AttrsInstance, evolve, fields, frozen
 
 from tunnelstack.control.config.records import (
-    EMBEDDED,
     AdminConfig,
     AgentConfig,
     AgentLimits,
     CertificateRecord,
     CheckerRecord,
-    DeviceConfig,
+    DialectTables,
     EdgeAddress,
     EdgeConfig,
     Limits,
     ListenerConfig,
     Route,
     ServiceConfig,
-    ShellHubConfig,
     SSHConfig,
-    TenantRecord,
     TokenRecord,
 )
-from tunnelstack.control.config.setting import keyOf
 from tunnelstack.control.config.toml_lines import LineIndex, Path
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.dialects import dialectPackages
+from tunnelstack.settings.setting import keyOf
+from tunnelstack.settings.tables import Table, Tables
 
 R = TypeVar("R", bound=AttrsInstance)
 
-EDGE_SECTIONS: dict[str, tuple[type, bool]] = {
+Sections = Mapping[str, tuple[type, bool]]
+
+EDGE_SECTIONS: Sections = {
     "edge": (EdgeConfig, False), "limits": (Limits, False), "admin": (AdminConfig, False), "agent": (TokenRecord, True),
     "certificate": (CertificateRecord, True), "checker": (CheckerRecord, True), "route": (Route, True),
-    "listener": (ListenerConfig, True), "shellhub": (ShellHubConfig, False), "tenant": (TenantRecord, True),
-    "ssh": (SSHConfig, False),
+    "listener": (ListenerConfig, True), "ssh": (SSHConfig, False),
 }
-"""The tables of an edge's file: the record each makes, and whether there may be many."""
+"""The tables of an edge's file without those of dialects: the record each makes, and whether there may be many."""
 
-AGENT_SECTIONS: dict[str, tuple[type, bool]] = {
+AGENT_SECTIONS: Sections = {
     "agent": (AgentConfig, False), "limits": (AgentLimits, False), "edge": (EdgeAddress, True),
-    "service": (ServiceConfig, True), "shellhub": (DeviceConfig, True),
+    "service": (ServiceConfig, True),
 }
-"""The tables of an agent's file."""
+"""The tables of an agent's file without those of dialects."""
 
-TOKEN_SECTIONS: dict[str, tuple[type, bool]] = {"agent": (TokenRecord, True)}
+TOKEN_SECTIONS: Sections = {"agent": (TokenRecord, True)}
 """The tables of the file in which an edge keeps the tokens that were made for it."""
 
 TYPE_NAMES = {
@@ -86,16 +85,25 @@ class Mistakes(ConfigurationError):
         super().__init__("\n".join(f"{name}:{mistake.line}: {mistake.says}" for mistake in self.mistakes))
 
 
-def readFile(path: str) -> str:
+def edgeSections() -> Sections:
     """
-    @raise ConfigurationError: it cannot be read, or is no text.
+    The tables of an edge's file.
     """
-    try:
-        return FilePath(path).read_text("utf-8")
-    except OSError as unreadable:
-        raise ConfigurationError(f"{path} cannot be read: {unreadable.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{path} cannot be read: it is not UTF-8 text") from None
+    return {**EDGE_SECTIONS, **_dialectSections("edge")}
+
+
+def agentSections() -> Sections:
+    """
+    The tables of an agent's file.
+    """
+    return {**AGENT_SECTIONS, **_dialectSections("agent")}
+
+
+def _dialectSections(role: str) -> Sections:
+    return {
+        name: (table.record, table.many)
+        for package in dialectPackages() for name, table in getattr(package.settings, role).items()
+    }  # fmt: skip
 
 
 def parseEdge(text: str, name: str) -> EdgeConfig:
@@ -103,7 +111,7 @@ def parseEdge(text: str, name: str) -> EdgeConfig:
     @param name: what the file is called in messages.
     @raise Mistakes: all that is wrong with it.
     """
-    parser = _Parser(text, name, EDGE_SECTIONS)
+    parser = _Parser(text, name, edgeSections())
     edge = parser.table(EdgeConfig, "edge")
     limits = parser.table(Limits, "limits")
     tokens = parser.tables(TokenRecord, "agent")
@@ -112,10 +120,10 @@ def parseEdge(text: str, name: str) -> EdgeConfig:
     checkers = parser.tables(CheckerRecord, "checker")
     routes = parser.tables(Route, "route")
     listeners = parser.tables(ListenerConfig, "listener")
-    shellhub = parser.table(ShellHubConfig, "shellhub") if parser.hasSection("shellhub") else None
-    tenants = parser.tables(TenantRecord, "tenant")
     ssh = parser.table(SSHConfig, "ssh")
-    _checkDevices(parser, shellhub, tenants, ssh)
+    dialects = _dialects(parser, "edge")
+    if ssh and (ssh.vouch or ssh.jumpUsers) and not ssh.authorizedKeysFile:
+        parser.addMistake(("ssh",), "[ssh] vouch and jump_users need an authorized_keys_file")
     parser.unique("agent", (token and token.tokenSha256.lower() for token in tokens), "the same token_sha256")
     parser.unique("route", (route and (route.host, route.path) for route in routes), "the same host and path")
     for index, listener in enumerate(listeners):
@@ -131,28 +139,26 @@ def parseEdge(text: str, name: str) -> EdgeConfig:
     return evolve(
         edge, limits=limits, listeners=tuple(listeners), admin=admin,
         tokens=tuple(tokens), certificates=tuple(certificates), checkers=tuple(checkers),
-        routes=tuple(routes), shellhub=shellhub, tenants=tuple(tenants), ssh=ssh,
+        routes=tuple(routes), dialects=dialects, ssh=ssh,
     )
 
 
-def _checkDevices(
-    parser: _Parser, shellhub: ShellHubConfig | None, tenants: list[TenantRecord], ssh: SSHConfig | None,
-) -> None:
+def _dialects(parser: _Parser, role: str) -> DialectTables:
     """
-    What C{[shellhub]}, C{[[tenant]]} and C{[ssh]} have to do with each other.
+    The tables of dialects that the file has.
+
+    @param role: C{"edge"} or C{"agent"}.
     """
-    parser.unique("tenant", (tenant and tenant.id.lower() for tenant in tenants), "the same id")
-    parser.unique("tenant", (tenant and tenant.namespace for tenant in tenants), "the same namespace")
-    if tenants and not parser.hasSection("shellhub"):
-        parser.addMistake(("tenant", 0), "[[tenant]] is of no use without [shellhub]")
-    for index, tenant in enumerate(tenants):
-        if tenant and tenant.installKeysFile and shellhub and shellhub.policy != "install-key":
-            parser.addMistake(
-                ("tenant", index),
-                'install_keys_file is of no use unless [shellhub] has policy = "install-key"',
-            )
-    if ssh and (ssh.vouch or ssh.jumpUsers) and not ssh.authorizedKeysFile:
-        parser.addMistake(("ssh",), "[ssh] vouch and jump_users need an authorized_keys_file")
+    found: dict[str, dict[str, tuple[Any, ...]]] = {}
+    for package in dialectPackages():
+        settings = package.settings
+        tables: Mapping[str, Table] = getattr(settings, role)
+        records = {name: parser.records(name, table) for name, table in tables.items() if parser.hasSection(name)}
+        if records:
+            check = settings.checkEdge if role == "edge" else settings.checkAgent
+            check(Tables(records, parser.hasSection, parser.addMistake))
+            found[package.name] = records
+    return found
 
 
 def parseTokens(text: str, name: str) -> tuple[TokenRecord, ...]:
@@ -172,33 +178,35 @@ def parseAgent(text: str, name: str) -> AgentConfig:
     @param name: what the file is called in messages.
     @raise Mistakes: all that is wrong with it.
     """
-    parser = _Parser(text, name, AGENT_SECTIONS)
+    parser = _Parser(text, name, agentSections())
     agent = parser.table(AgentConfig, "agent")
     limits = parser.table(AgentLimits, "limits")
     edges = parser.tables(EdgeAddress, "edge")
     services = parser.tables(ServiceConfig, "service")
     parser.unique("edge", (edge and edge.url for edge in edges), "the same url")
     parser.unique("service", (service and service.name for service in services), "the same name")
-    devices = parser.tables(DeviceConfig, "shellhub")
-    parser.unique("shellhub", (device and (device.url, device.tenant) for device in devices), "the same url and tenant")
-    for index, device in enumerate(devices):
-        if device and device.ssh != EMBEDDED and (device.authorizedKeysFile or device.passwordsFile or device.users):
-            parser.addMistake(("shellhub", index), "[[shellhub]] has keys, passwords and users for ssh = \"embedded\" alone")
+    dialects = _dialects(parser, "agent")
     parser.finish()
     assert agent is not None and limits is not None
-    return evolve(agent, limits=limits, edges=tuple(edges), services=tuple(services), devices=tuple(devices))
+    return evolve(agent, limits=limits, edges=tuple(edges), services=tuple(services), dialects=dialects)
 
 
 def parse(text: str, name: str) -> EdgeConfig | AgentConfig:
     """
-    Read a file of either kind: an agent's has C{[agent]}, C{[[edge]]}, C{[[service]]} or C{[[shellhub]]}, an edge's
-    has C{[edge]}, C{[[agent]]}.
+    Read a file of either kind: an agent's has C{[agent]}, C{[[edge]]}, C{[[service]]} or a table that a dialect has for agents
+    alone, or there several times; an edge's has C{[edge]}, C{[[agent]]}.
 
     @raise Mistakes: all that is wrong with it.
     """
     document = _load(text, name)
     ofAgent = isinstance(document.get("edge"), list) or isinstance(document.get("agent"), dict) or "service" in document
-    ofAgent = ofAgent or isinstance(document.get("shellhub"), list)
+    tables = {role: _dialectSections(role) for role in ("edge", "agent")}
+    ofAgent = ofAgent or any(
+        name in document and (
+            name not in tables["edge"] or (many and isinstance(document[name], list) and not tables["edge"][name][1])
+        )
+        for name, (_, many) in tables["agent"].items()
+    )
     return parseAgent(text, name) if ofAgent else parseEdge(text, name)
 
 
@@ -226,7 +234,7 @@ class _Parser:
     One file being read: records are asked for one by one, mistakes are gathered, and told at the end.
     """
 
-    def __init__(self, text: str, name: str, sections: Mapping[str, tuple[type, bool]]) -> None:
+    def __init__(self, text: str, name: str, sections: Sections) -> None:
         self._document = _load(text, name)
         self._lines = LineIndex(text)
         self._name = name
@@ -254,6 +262,17 @@ class _Parser:
             self.addMistake((section,), f"{section} may be there several times: [[{section}]]")
             return []
         return [self._record(record, item, (section, index)) for index, item in enumerate(value)]  # type: ignore[misc]
+
+    def records(self, section: str, table: Table) -> tuple[Any, ...]:
+        """
+        The records of a dialect's table.
+        """
+        if not table.many:
+            return (self.table(table.record, section),)
+        found: list[Any] = self.tables(table.record, section)
+        for described, key in table.unique.items():
+            self.unique(section, (each and key(each) for each in found), f"the same {described}")
+        return tuple(found)
 
     def hasSection(self, section: str) -> bool:
         """

@@ -7,35 +7,42 @@ L{tunnelstack.control.config.reader} makes records of files.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from secrets import token_hex
+from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import frozen
 
-from tunnelstack.control.config.setting import atLeast, each, matching, oneOf, setting
 from tunnelstack.control.config.validators import (
-    checkDigest,
-    checkHost,
     checkHostPattern,
     checkIdentifier,
-    checkLabel,
-    checkNetwork,
-    checkPath,
     checkPermission,
     checkRouteTarget,
     checkServiceKind,
-    checkTarget,
-    checkTenant,
-    checkTime,
-    checkURL,
     checkUser,
     checkVisitorRule,
     checkVouchRule,
+)
+from tunnelstack.settings.setting import atLeast, each, matching, oneOf, setting
+from tunnelstack.settings.validators import (
+    checkDigest,
+    checkHost,
+    checkLabel,
+    checkNetwork,
+    checkPath,
+    checkTarget,
+    checkTime,
+    isHTTPURL,
     optional,
 )
 
 MEBIBYTE = 1024 * 1024
+
+DialectTables = Mapping[str, Mapping[str, tuple[Any, ...]]]
+"""Of each dialect that has tables in the file: the records of each of its tables."""
+
 DEV_PORT = 8080
 """The port of an edge that was started with C{--dev} and told no other."""
 
@@ -45,9 +52,6 @@ SESSION_OCTETS = (
 PROCESS_OCTETS = (
     "octets held by all sessions together; beyond, the streams are reset that were not read for longest, and for at least 10 s"
 )
-
-EMBEDDED = "embedded"
-"""What stands for our own SSH server, where an address of another may stand."""
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 """When a token expires that does not."""
@@ -222,34 +226,6 @@ class ListenerConfig:
 
 
 @frozen(kw_only=True)
-class ShellHubConfig:
-    """
-    C{[shellhub]}: agents of ShellHub, of both versions of its transport, come in beside our own.
-    """
-
-    policy: str = setting(
-        "pending", "which devices are let in: 'pending' those that an operator accepts (tunnelstack devices accept NAME), "
-        "'install-key' also those that show an install key of their tenant, 'automatic' all of every tenant",
-        check=oneOf("automatic", "install-key", "pending"),
-    )
-    keyFile: str = setting(
-        "", "a PEM file with the RSA key that signs what devices are given; empty is one in the state folder, made when the "
-        "edge is first started"
-    )
-
-
-@frozen(kw_only=True)
-class TenantRecord:
-    """
-    C{[[tenant]]}: somebody whose ShellHub devices may ask to be let in.
-    """
-
-    id: str = setting(says="the UUID that the devices are told as their tenant", check=checkTenant)
-    namespace: str = setting(says="what stands before the dot in the names of the devices", check=checkLabel)
-    installKeysFile: str = setting("", "policy install-key: a file with a key on each line, each of which lets devices in")
-
-
-@frozen(kw_only=True)
 class SSHConfig:
     """
     C{[ssh]}: the front door for C{ssh USER@NAMESPACE.DEVICE@EDGE}, which leads to the SSH servers of agents and devices.
@@ -263,7 +239,7 @@ class SSHConfig:
         "", "a file of public keys, as OpenSSH has them; without it, people log in with passwords of the devices alone"
     )
     vouch: tuple[str, ...] = setting(
-        (), "which devices of ShellHub are told that these keys are good, and for which of their users: 'USER@DEVICE', or "
+        (), "which devices are told that these keys are good, and for which of their users: 'USER@DEVICE', or "
         "'KEY USER@DEVICE' for one key by its comment or SHA256 fingerprint, all three with * and ?; '*@*' is every key for "
         "every user of every device; where none is given, the keys are for jumps alone", check=each(checkVouchRule),
     )
@@ -291,7 +267,7 @@ class EdgeConfig:
     domain: str = setting("localhost", "a service NAME is at NAME.domain", check=checkHost)
     publicUrl: str = setting(
         "", "what comes before the host in the URLs that agents are told, where it cannot be seen from the first listener "
-        "(behind a proxy): the scheme and port of this URL", check=optional(checkURL),
+        "(behind a proxy): the scheme and port of this URL", check=optional(isHTTPURL),
     )
     agentHosts: tuple[str, ...] = setting(
         (), "further hosts on which agents come in, beside the domain itself and plain IP addresses",
@@ -321,8 +297,7 @@ class EdgeConfig:
     routes: tuple[Route, ...] = setting((), inFile=False)
     listeners: tuple[ListenerConfig, ...] = setting((), inFile=False)
     admin: AdminConfig = setting(DEFAULT_ADMIN, inFile=False)
-    shellhub: ShellHubConfig | None = setting(None, inFile=False)
-    tenants: tuple[TenantRecord, ...] = setting((), inFile=False)
+    dialects: DialectTables = setting(factory=dict, inFile=False)
     ssh: SSHConfig = setting(DEFAULT_SSH, inFile=False)
     stateDirectory: str = setting("", inFile=False)
     dev: bool = setting(False, inFile=False)
@@ -334,7 +309,7 @@ class EdgeAddress:
     C{[[edge]]} of an agent: where an edge is, and who the agent is there.
     """
 
-    url: str = setting(says="http(s)://host[:port][/base]", check=checkURL)
+    url: str = setting(says="http(s)://host[:port][/base]", check=isHTTPURL)
     tokenFile: str = setting("", "a file that holds the token, and nothing else")
     certificateFile: str = setting(
         "", "a PEM file with our certificate, where the edge knows us by one; no token is needed then"
@@ -390,48 +365,6 @@ class ServiceConfig:
 
 
 @frozen(kw_only=True)
-class DeviceConfig:
-    """
-    C{[[shellhub]]} of an agent: a ShellHub server, or an edge with C{[shellhub]}, where this machine is a device.
-    """
-
-    url: str = setting(says="http(s)://host[:port][/base] of the server", check=checkURL)
-    tenant: str = setting(says="the UUID of the tenant whose device this is", check=checkTenant)
-    version: int = setting(2, "of the transport, 1 or 2", check=oneOf(1, 2))
-    hostname: str = setting("", "what the device would like to be called; empty is the machine's name")
-    mac: str = setting(
-        "", "an address of its network card, which some servers want to see; it is a part of the device's identity",
-        check=optional(matching(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", "six pairs of hexadecimal digits such as 02:42:ac:11:00:02")),
-    )
-    deviceKeyFile: str = setting(
-        "", "a PEM file with the device's own RSA key; empty is one in the state folder, made at the first start"
-    )
-    installKeyFile: str = setting("", "a file that holds an install key of the tenant, and nothing else")
-    ssh: str = setting(
-        EMBEDDED, "who serves SSH: 'embedded' is a server in this process, which works as its user; or where a server "
-        "listens, as a port, host:port or an endpoint string such as tcp:127.0.0.1:22; empty serves none"
-    )
-    authorizedKeysFile: str = setting("", "embedded: a file of public keys, as OpenSSH has them, that open it")
-    passwordsFile: str = setting("", "embedded: a file of names and hashed passwords that open it")
-    users: tuple[str, ...] = setting(
-        (), "embedded: names by which keys open it; empty is the name of the user that the agent runs as"
-    )
-    hostKeysFile: str = setting(
-        "", "embedded: the file with the server's own keys, made if it is not there; empty is one in the state folder"
-    )
-    targets: tuple[str, ...] = setting(
-        (), "where the server may connect to through this machine: host:port, or host:* for every port; nowhere else",
-        check=each(checkTarget),
-    )
-    caFile: str = setting("", "a PEM file with the only roots that are trusted; empty trusts the system's")
-    proxy: str = setting("", "as in [[edge]]", secret=True)
-    insecure: bool = setting(
-        False, "true lets the install key and the device's own token go to a server at http: on another machine"
-    )
-    installKey: str = setting("", inFile=False, secret=True)
-
-
-@frozen(kw_only=True)
 class AgentConfig:
     """
     C{[agent]}: the private side.
@@ -441,7 +374,7 @@ class AgentConfig:
 
     edges: tuple[EdgeAddress, ...] = setting((), inFile=False)
     services: tuple[ServiceConfig, ...] = setting((), inFile=False)
-    devices: tuple[DeviceConfig, ...] = setting((), inFile=False)
+    dialects: DialectTables = setting(factory=dict, inFile=False)
     limits: AgentLimits = setting(DEFAULT_AGENT_LIMITS, inFile=False)
     giveUpAfterSeconds: float = setting(
         0.0, "seconds without an edge after which the agent ends with code 69; 0 tries for ever", check=atLeast(0), live=True,

@@ -19,7 +19,8 @@ from tunnelstack.control.config.records import (
     Limits,
     ServiceConfig,
 )
-from tunnelstack.control.config.setting import keyOf
+from tunnelstack.settings.dialects import dialectPackages
+from tunnelstack.settings.setting import keyOf
 
 C = TypeVar("C", bound="EdgeConfig | AgentConfig")
 
@@ -51,13 +52,12 @@ RELOAD_RULES: Mapping[type, ReloadRules] = {
         tables={"": ("edge", EdgeConfig), "limits": ("limits", Limits), "admin": ("admin", AdminConfig)},
         lists={"tokens": "agent", "certificates": "certificate", "checkers": "checker", "routes": "route"},
         kept={"listeners": "listener"},
-        whole={"shellhub": "[shellhub]", "tenants": "[[tenant]]", "ssh": "[ssh]"},
+        whole={"ssh": "[ssh]"},
     ),
     AgentConfig: ReloadRules(
         tables={"": ("agent", AgentConfig), "limits": ("limits", AgentLimits)},
         named={"services": ("service", ServiceConfig)},
         kept={"edges": "edge"},
-        whole={"devices": "[[shellhub]]"},
         own=("instance",),
     ),
 }
@@ -120,7 +120,22 @@ def difference(old: C, new: C) -> Difference[C]:
         if getattr(old, name) != getattr(new, name):
             needsRestart.append(f"{section} as it stands in the file now")
             kept[name] = getattr(old, name)
+    if old.dialects != new.dialects:
+        needsRestart += [f"{table} as it stands in the file now" for table in _dialectTables(old, new)]
+        kept["dialects"] = old.dialects
     return Difference(evolve(new, **kept), tuple(changed), tuple(needsRestart))
+
+
+def _dialectTables(old: EdgeConfig | AgentConfig, new: EdgeConfig | AgentConfig) -> list[str]:
+    """
+    The tables of dialects that differ, as they are written in a file.
+    """
+    role = "edge" if isinstance(old, EdgeConfig) else "agent"
+    return [
+        f"[[{name}]]" if table.many else f"[{name}]"
+        for package in dialectPackages() for name, table in getattr(package.settings, role).items()
+        if old.dialects.get(package.name, {}).get(name) != new.dialects.get(package.name, {}).get(name)
+    ]  # fmt: skip
 
 
 def _differences(record: Any, section: str, before: Any, after: Any) -> Iterator[tuple[Any, str]]:

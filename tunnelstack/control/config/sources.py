@@ -15,12 +15,14 @@ from urllib.parse import urlsplit
 
 from attrs import evolve, frozen
 
+from tunnelstack.control.config.dev_edge import readDevEdge
 from tunnelstack.control.config.proxy_env import isThisMachine, proxyFor
-from tunnelstack.control.config.reader import parseAgent, readFile
+from tunnelstack.control.config.reader import parseAgent
 from tunnelstack.control.config.records import AgentConfig, EdgeAddress
-from tunnelstack.control.config.state_dir import StateDirectory, stateDirectoryPath
-from tunnelstack.control.config.validators import checkURL
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.files import readFile
+from tunnelstack.settings.state_dir import StateDirectory, stateDirectoryPath
+from tunnelstack.settings.validators import isHTTPURL
 
 EDGE, TOKEN, TOKEN_FILE, CA_FILE, CONFIG = (
     f"TUNNELSTACK_{name}" for name in ("EDGE", "TOKEN", "TOKEN_FILE", "CA_FILE", "CONFIG")
@@ -153,7 +155,7 @@ class Sources:
             state = self.state
         except ConfigurationError:
             return None
-        return state.loadDevEdge()
+        return readDevEdge(state)
 
     def _shownState(self) -> str:
         try:
@@ -176,7 +178,7 @@ def checkEdgeURL(url: str, source: str) -> None:
     @raise ConfigurationError: not the URL of an edge; the sentence names where it came from.
     """
     try:
-        checkURL(url)
+        isHTTPURL(url)
     except ConfigurationError as mistake:
         raise ConfigurationError(f"{source} {mistake}") from None
 

@@ -1,310 +1,116 @@
 """
-The native dialect at the agent: dial the edge, say hello, serve the streams that it opens.
+The native dialect at the agent: what is announced on a session, and what the edge reports there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
+from urllib.parse import urlsplit
 
-from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import (
-    IOpenSSLClientConnectionCreator,
-    IStreamClientEndpoint,
-)
-from twisted.internet.protocol import Factory
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
+from zope.interface import implementer
 
-from tunnelstack.dialect.native.control_client import ControlClient
-from tunnelstack.dialect.native.protocol import (
-    CONTROL,
-    NAME,
-    PATH,
-    SUBPROTOCOL,
-    WEBSOCKET_LIMITS,
-    WELCOME_SECONDS,
-    dialEndpoint,
-    parametersReceiver,
-    streamEndpoint,
-)
-from tunnelstack.dialect.native.streams import DiallingServiceStreams, ServiceStreams, TargetStreams
-from tunnelstack.errors import Denied, PeerError, Refused, Unavailable
-from tunnelstack.negotiation.multistream import MultistreamFactory
-from tunnelstack.records import Grant, Service
-from tunnelstack.session.yamux import YamuxSession
-from tunnelstack.stream.address import StreamAddress
-from tunnelstack.stream.errors import SessionLost
-from tunnelstack.transport.websocket.client import UpgradeFailed, UpgradeRefused, WebSocketClientEndpoint
+from tunnelstack.dialect.native.dialler import NativeDialler, NativeLink, NotAnEdge, TokenRefused
+from tunnelstack.dialect.native.protocol import NAME
+from tunnelstack.interfaces import IAgentDialect, IAgentHost
 from tunnelstack.wire.printable_text import printable
-from tunnelstack.wire.yamux.limits import DEFAULT_LIMITS, SessionLimits
 
-__all__ = [
-    "DiallingServiceStreams",
-    "EdgeBusy",
-    "NativeDialler",
-    "NativeLink",
-    "NotAnEdge",
-    "ServiceStreams",
-    "TargetStreams",
-    "TokenRefused",
-]
-
-CREDENTIAL_STATUSES = frozenset((401, 403))
-TEMPORARY_STATUSES = frozenset((408, 429, 500, 502, 503, 504))
-
-EventHandler = Callable[[str, Mapping[str, Any]], object]
+REASON = 256
+"""Characters of the reason of an edge that are shown."""
 
 
-class TokenRefused(Refused):
+@implementer(IAgentDialect)
+class NativeAgent:
     """
-    The edge does not take our token.
-    """
+    One edge, seen from an agent.
 
-
-class NotAnEdge(PeerError):
-    """
-    What answers is no edge, or none that speaks this version.
-    """
-
-
-class EdgeBusy(Unavailable):
-    """
-    There is an edge, or something before it, that cannot take us now.
-    """
-
-
-class _SingleProtocolFactory(Factory):
-    """
-    Builds one protocol that is there already.
-    """
-
-    noisy = False
-
-    def __init__(self, protocol: Any) -> None:
-        self._protocol = protocol
-
-    def buildProtocol(self, address: object) -> Any:
-        return self._protocol
-
-
-class NativeLink:
-    """
-    An agent's end of a session with its edge.
-
-    @ivar session: the L{YamuxSession}.
-    @ivar agent: the name by which the edge knows us.
+    @ivar link: the session, while it takes work; or C{None}.
     """
 
     log = Logger()
+    name = NAME
+    credentialErrors = (TokenRefused,)
+    protocolErrors = (NotAnEdge,)
+    permanentErrors = (TokenRefused, NotAnEdge)
 
-    def __init__(self, session: YamuxSession, streams: MultistreamFactory, clock: Any, onEvent: EventHandler) -> None:
+    def __init__(self, host: IAgentHost, edge: Any) -> None:
         """
-        @param streams: takes the streams of the edge.
-        @param onEvent: called with the name and the members of each event.
+        @param edge: the record of C{[[edge]]}.
+        @raise ConfigurationError: a file that it names cannot be used.
         """
-        self.session = session
-        self.agent = ""
-        self.draining = False
-        self._streams = streams
-        self._clock = clock
-        self._onEvent = onEvent
-        self._welcome: Deferred[NativeLink] | None = None
-        self._control = ControlClient(clock, self._eventReceived, self._controlEnded)
+        self.address = urlsplit(edge.url).netloc
+        self.link: NativeLink | None = None
+        self._host = host
+        self._dialler = NativeDialler(
+            host.clock, edge.url, host.token(edge), host.handlers, instance=host.instance,
+            version=f"tunnelstack/{version('tunnelstack')}", endpoint=host.edgeEndpoint(edge), limits=host.sessionLimits,
+        )
 
-    @inlineCallbacks
-    def handshake(self, hello: Mapping[str, Any]) -> Any:
+    def dial(self) -> Deferred[NativeLink]:
         """
-        Open the control stream.
+        As in L{IAgentDialect}.
+        """
+        attempt: Deferred[NativeLink] = self._dialler.dial(self._eventReceived)
+        return attempt
 
-        @return: fires with this link once the edge has welcomed us.
+    def up(self, link: NativeLink) -> Deferred[Mapping[str, Any]]:
         """
-        welcome = self._welcome = Deferred()
-        welcome.addTimeout(WELCOME_SECONDS, self._clock, _welcomeTimeout)
-        yield streamEndpoint(self.session.connector, CONTROL, hello).connect(_SingleProtocolFactory(self._control))
-        return (yield welcome)
+        As in L{IAgentDialect}: the round trip, once it is measured.
+        """
+        self.link = link
+        measured = link.ping().addCallback(_pingMeasured, link)
+        self._host.linked(link)
+        return measured
+
+    def retire(self) -> None:
+        """
+        As in L{IAgentDialect}: announce nothing any more.
+        """
+        link, self.link = self.link, None
+        if link is not None:
+            self._host.unlinked(link)
+
+    def report(self) -> Mapping[str, Any]:
+        """
+        As in L{IAgentDialect}.
+        """
+        state: dict[str, Any] = {"up": self.link is not None}
+        if self.link is not None:
+            session = self.link.session
+            state |= {"streams": session.streams, "octets_in": session.octetsIn, "octets_out": session.octetsOut}
+        return state
+
+    # What the edge reports
 
     def _eventReceived(self, event: str, members: Mapping[str, Any]) -> None:
-        waiting = self._welcome
-        if waiting is None:
-            self._onEvent(event, members)
-            return
-        self._welcome = None
-        if event == "welcome":
-            self.agent = printable(str(members.get("agent", "")), 64)
-            waiting.callback(self)
+        reason, code = printable(str(members.get("reason", "")), REASON), members.get("code")
+        if event == "drain":
+            self.log.info("{edge} is about to stop", status="session", edge=self.address)
+        elif event == "ended" and code == "replaced":
+            self._host.displaced(f"another process took the place of this one at {self.address}: {reason}")
         elif event == "ended":
-            reason = printable(str(members.get("reason", "the edge gave no reason")))
-            waiting.errback(Denied(str(members.get("code", ""))[:64], reason))
-        else:
-            waiting.errback(NotAnEdge("the edge did not say welcome first"))
+            self.log.warn("{edge} ends the session: {reason}", edge=self.address, reason=reason, code=printable(str(code), 64))
+        elif event == "withdrawn":
+            self._serviceWithdrawn(members.get("service"), reason)
 
-    def _controlEnded(self, reason: Failure) -> None:
-        waiting, self._welcome = self._welcome, None
-        if waiting is not None:
-            waiting.errback(_dialError(reason))
-        if reason.check(PeerError) and not reason.check(ConnectionLost):
-            self.log.warn("the edge broke the control protocol: {reason}", reason=str(reason.value))
-        if self.session.lostReason() is None:
-            self.session.drain()              # what is under way goes on; without control there is nothing new
-
-    # What one can do with it
-
-    def announce(self, service: Service) -> Deferred[Grant]:
-        """
-        Ask the edge to publish a service; fails with L{Denied}.
-        """
-        return self._control.announce(service)
-
-    def withdraw(self, service: Service) -> Deferred[Any]:
-        """
-        Ask it to publish it no more.
-        """
-        return self._control.withdraw(service)
-
-    def handle(self, name: bytes, handler: Any) -> None:
-        """
-        Serve streams of a name.
-        """
-        self._streams.handle(name, handler)
-
-    def dial(self, to: str, purpose: str = "") -> IStreamClientEndpoint:
-        """
-        The way to somebody else's service, through the edge.
-
-        @param to: a service, C{agent/service}, or an agent's name.
-        @param purpose: C{""} for the service itself, or the name of a stream protocol.
-        @raise UsageError: longer than a line may be.
-        """
-        return dialEndpoint(self.session.connector, to, purpose)
-
-    def ping(self) -> Deferred[float]:
-        """
-        The round trip in seconds.
-        """
-        return self.session.ping()
-
-    def whenLost(self) -> Deferred[SessionLost]:
-        """
-        Fires with the reason once the session is gone.
-        """
-        return self.session.whenLost()
-
-    def drain(self) -> Deferred[None]:
-        """
-        Ask for no more work, and close the session when what is under way is done.
-        """
-        self.draining = True
-        asked: Deferred[Any] = self._control.drain()
-        asked.addErrback(lambda failure: failure.trap(Unavailable) and None)
-        return asked.addCallback(lambda _: self.session.drain())
-
-    def abort(self, reason: str) -> None:
-        """
-        Drop the session at once.
-        """
-        self.session.abort()
+    def _serviceWithdrawn(self, service: Any, reason: str) -> None:
+        match service:
+            case {"kind": str(kind), "name": str(name)}:
+                if self.link is not None:
+                    self._host.revoked(self.link, kind, name, reason)
 
 
-class NativeDialler:
+def _pingMeasured(seconds: float, link: NativeLink) -> Mapping[str, Any]:
+    return {"rtt": f"{seconds * 1000:.1f}ms"}
+
+
+def makeDialects(host: IAgentHost, tables: object) -> list[IAgentDialect]:
     """
-    Dials one edge.
+    Make one for each C{[[edge]]}.
+
+    @raise ConfigurationError: a file cannot be used.
     """
-
-    def __init__(
-        self,
-        reactor: Any,
-        url: str,
-        token: str | Callable[[], str],
-        handlers: Mapping[bytes, Any],
-        *,
-        instance: str = "",
-        version: str = "",
-        limits: SessionLimits = DEFAULT_LIMITS,
-        contextFactory: IOpenSSLClientConnectionCreator | None = None,
-        endpoint: IStreamClientEndpoint | None = None,
-    ) -> None:
-        """
-        @param url: of the edge: C{http(s)://host[:port][/base]}.
-        @param token: the credential, or what gives it, which is called before each attempt; C{""} shows none.
-        @param handlers: of the streams that the edge opens, by name.
-        @param instance: this process's own random name.
-        @param endpoint: how to reach the edge, where that is not what the URL says.
-        """
-        self._reactor = reactor
-        self._url = url
-        self._handlers = handlers
-        self._hello = {"version": version, "instance": instance}
-        self._limits = limits
-        self._token = token
-        self._contextFactory = contextFactory
-        self._endpoint = endpoint
-        self._carrier(token if isinstance(token, str) else "")     # what cannot be used is an error now
-
-    @inlineCallbacks
-    def dial(self, onEvent: EventHandler = lambda event, members: None) -> Any:
-        """
-        Make one attempt.
-
-        @param onEvent: called with the name and the members of each event that the edge tells of.
-        @return: a C{Deferred} of the L{NativeLink}; it fails with L{TokenRefused}, L{NotAnEdge}, L{EdgeBusy}, L{Denied},
-            or as connecting does.
-        """
-        clock = self._reactor
-        session = YamuxSession(
-            False, clock=clock, limits=self._limits, address=StreamAddress(key=self._url, dialect=NAME),
-        )
-        streams = MultistreamFactory(self._handlers, strict=True, follow=parametersReceiver)
-        session.listener.listen(streams)
-        try:
-            token = self._token if isinstance(self._token, str) else self._token()
-            yield self._carrier(token).connect(_SingleProtocolFactory(session))
-            if session.transport.subprotocol != SUBPROTOCOL:
-                raise NotAnEdge(f"the server at {self._url} is no edge: it does not speak {SUBPROTOCOL}")
-            link = NativeLink(session, streams, clock, onEvent)
-            return (yield link.handshake(self._hello))
-        except Exception:
-            if session.transport is not None:
-                session.abort()
-            _dialError(Failure(), self._url).raiseException()
-
-
-    def _carrier(self, token: str) -> WebSocketClientEndpoint:
-        headers = [("Authorization", f"Bearer {token}")] if token else []
-        return WebSocketClientEndpoint(
-            self._reactor, self._url.rstrip("/") + PATH.decode(), headers=headers,
-            subprotocols=[SUBPROTOCOL], contextFactory=self._contextFactory, endpoint=self._endpoint, limits=WEBSOCKET_LIMITS,
-        )
-
-
-def _dialError(failure: Failure, url: str = "") -> Failure:
-    """
-    What happened, in the words that an uplink understands.
-    """
-    error: Any = failure.value
-    if isinstance(error, UpgradeRefused):
-        if error.status in CREDENTIAL_STATUSES:
-            return Failure(TokenRefused(f"the edge at {url} refuses the token{_sentence(error)}"))
-        if error.status in TEMPORARY_STATUSES:
-            return Failure(EdgeBusy(f"the edge at {url} cannot take an agent now", status=error.status))
-        return Failure(NotAnEdge(f"the server at {url} is no edge, or an edge of another version", status=error.status))
-    if isinstance(error, UpgradeFailed):
-        return Failure(NotAnEdge(f"what answers at {url} is no edge: {error.args[0]}"))
-    return failure
-
-
-def _sentence(refused: UpgradeRefused) -> str:
-    """
-    The reason that an edge gives in the body of a refusal, C{""} for what is no plain text.
-    """
-    body = refused.body.strip()
-    if not body or not refused.headers.get("content-type", "").startswith("text/plain"):
-        return ""
-    return f": {printable(body.splitlines()[0], 256)}"
-
-
-def _welcomeTimeout(result: Any, seconds: float) -> Any:
-    if not isinstance(result, Failure):
-        return result
-    raise EdgeBusy(f"the edge did not welcome us within {seconds:g} seconds")
+    return [NativeAgent(host, edge) for edge in host.edges]

@@ -1,22 +1,23 @@
 """
-The native dialect at the edge: an agent knocks, shows its token, upgrades to a WebSocket, and says hello on its control stream.
+The native dialect at the edge: an agent shows its token, upgrades to a WebSocket, and says hello on its control stream.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import partial
 from secrets import token_hex
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tunnelstack.dialect.http_entry import HTTPEntry, bearerToken, upgradeToWebSocket
 from tunnelstack.dialect.native.control_server import ControlServer
 from tunnelstack.dialect.native.protocol import (
     ABORT_DELAY_SECONDS,
@@ -32,26 +33,20 @@ from tunnelstack.dialect.native.protocol import (
     parametersReceiver,
 )
 from tunnelstack.dialect.native.tunnel import NativeTunnel
+from tunnelstack.doors import HTTPDoor
 from tunnelstack.errors import Denied, Refused
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
+from tunnelstack.exchange.whole_message import WholeResponse, textResponse
 from tunnelstack.handler.tcp import SpliceFactory
-from tunnelstack.interfaces import IDialect, IDiallingHandler
+from tunnelstack.interfaces import IDialect, IDiallingHandler, IEdge, IServerExchange
 from tunnelstack.negotiation.multistream import MultistreamFactory
-from tunnelstack.records import Claim, Grant, HTTPDoor, Principal, Service, TakenOverRequest
+from tunnelstack.records import Claim, Grant, Principal, Service
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.splice import Splice
-from tunnelstack.transport.peers import peerOf
-from tunnelstack.transport.websocket.server import upgrade
-from tunnelstack.wire.http1.head import Fields, ResponseHead, encode_response, values
-
-AUTHENTICATE_SECONDS = 10.0
-"""Seconds within which it must be known who knocks."""
+from tunnelstack.wire.http1.head import RequestHead, values
 
 INSTANCE = re.compile(r"[0-9A-Za-z_-]{0,64}")
-BEARER = re.compile(rb"(?i:bearer) +([!-~]+) *")
-
-REASON_PHRASES = {401: b"Unauthorized", 400: b"Bad Request", 503: b"Service Unavailable"}
 
 
 @implementer(IDialect)
@@ -74,105 +69,87 @@ class NativeDialect:
 
         @param edge: an L{IEdge<tunnelstack.interfaces.IEdge>}.
         """
-        return [HTTPDoor(path=PATH, onRequest=partial(_UpgradeProtocol, self, edge))]
+        entry = _UpgradeProtocol(self, edge)
+        server = HTTPEntry(edge.clock, entry.authenticate, entry.enter, entry.refuse)
+        return [HTTPDoor(path=PATH, server=server)]
+
+    def close(self) -> None:
+        """
+        As in L{IDialect}.
+        """
 
 
-class _UpgradeProtocol(Protocol):
+def makeDialects(edge: IEdge, tables: object) -> list[IDialect]:
     """
-    A connection between the request and the upgrade: nothing is read while it is found out whose it is.
+    Make the dialect of an edge.
+    """
+    return [NativeDialect(edge.timeouts)]
+
+
+class NotNative(Refused):
+    """
+    The request does not offer the subprotocol of this dialect.
     """
 
-    transport: Any
+
+class _UpgradeProtocol:
+    """
+    Authenticates agents, and upgrades their connections.
+    """
+
     log = Logger()
 
-    def __init__(self, dialect: NativeDialect, edge: Any, request: TakenOverRequest) -> None:
+    def __init__(self, dialect: NativeDialect, edge: Any) -> None:
         self._dialect = dialect
         self._edge = edge
-        self._request = request
-        self._leftover = request.leftover
-        self._disconnected = False
-        self._authentication: Deferred[Any] | None = None
-        transport = request.transport
-        setattr(transport, "wrappedProtocol" if hasattr(transport, "wrappedProtocol") else "protocol", self)
-        self.makeConnection(transport)
 
-    def connectionMade(self) -> None:
+    def authenticate(self, head: RequestHead, exchange: IServerExchange) -> Deferred[Principal]:
         """
-        Ask who it is.
+        @raise Denied: the edge is about to stop.
         """
         if self._edge.stopping:
-            self._reject(503, "This edge is about to stop.", [(b"Retry-After", b"5")])
-            return
-        self.transport.pauseProducing()
-        request, peer = self._request, peerOf(self.transport)
+            raise Denied("stopping", "This edge is about to stop.")
         claim = Claim(
-            dialect=NAME, path=PATH, fields=tuple(request.head.fields), certificate=request.certificate, address=peer,
-            token=_bearerToken(request),
+            dialect=NAME, path=PATH, fields=tuple(head.fields), certificate=exchange.certificate, address=exchange.peer,
+            token=bearerToken(head.fields),
         )
-        self._authentication = asked = self._edge.authenticate(claim)
-        asked.addTimeout(AUTHENTICATE_SECONDS, self._edge.clock)
-        asked.addCallbacks(self._authenticated, self._authenticationFailed)
-        asked.addErrback(self._unexpectedError)
+        asked: Deferred[Principal] = self._edge.authenticate(claim)
+        return asked
 
-    def dataReceived(self, data: bytes) -> None:
+    def enter(self, principal: Principal, exchange: IServerExchange) -> None:
         """
-        What was on its way when reading was paused.
-        """
-        self._leftover += data
+        Upgrade.
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        @raise NotNative: the agent speaks another protocol.
         """
-        Nobody waits for the answer any more.
-        """
-        self._disconnected = True
-        if self._authentication is not None:
-            self._authentication.cancel()
-
-    def _authenticated(self, principal: Principal) -> None:
-        if self._disconnected:
-            return
-        self.transport.resumeProducing()
-        offered = b",".join(values(self._request.head.fields, b"sec-websocket-protocol"))
+        offered = b",".join(values(exchange.head.fields, b"sec-websocket-protocol"))
         if SUBPROTOCOL.encode() not in map(bytes.strip, offered.split(b",")):
-            self._reject(400, f"This is a door for agents that speak {SUBPROTOCOL}.")
-            return
-        sessionFactory = _AgentSessionFactory(self._dialect, self._edge, principal, peerOf(self.transport))
-        protocol = upgrade(
-            self.transport, self._request.octets, sessionFactory, clock=self._edge.clock,
-            subprotocols=[SUBPROTOCOL], limits=WEBSOCKET_LIMITS,
+            raise NotNative(f"This is a door for agents that speak {SUBPROTOCOL}.")
+        sessionFactory = _AgentSessionFactory(self._dialect, self._edge, principal, exchange.peer)
+        upgradeToWebSocket(
+            exchange,
+            sessionFactory,
+            clock=self._edge.clock,
+            subprotocols=[SUBPROTOCOL],
+            limits=WEBSOCKET_LIMITS,
         )
-        if self._leftover:
-            protocol.dataReceived(self._leftover)
 
-    def _authenticationFailed(self, failure: Failure) -> None:
-        if self._disconnected:
-            return
-        self.transport.resumeProducing()
-        peer = str(peerOf(self.transport))
-        if failure.check(Refused):
-            self.log.warn("agent at {peer} refused: {reason}", peer=peer, dialect=NAME, reason=str(failure.value))
-            reason = failure.value
-            sentence = reason.sentence if isinstance(reason, Denied) else "the token is not known to this edge"
-            self._reject(401, f"{sentence[0].upper()}{sentence[1:]}.", [(b"WWW-Authenticate", b'Bearer realm="tunnelstack"')])
-        else:
-            self.log.error("it could not be found out who knocks from {peer}: {reason}", peer=peer, reason=str(failure.value))
-            self._reject(503, "This edge cannot check tokens at the moment.", [(b"Retry-After", b"5")])
-
-    def _unexpectedError(self, failure: Failure) -> None:
-        self.log.failure("an agent could not be let in", failure=failure)
-        self.transport.abortConnection()
-
-    def _reject(self, status: int, sentence: str, fields: Fields | None = None) -> None:
-        body = sentence.encode() + b"\n"
-        head = ResponseHead(
-            status, REASON_PHRASES[status],
-            [
-                (b"Content-Type", b"text/plain; charset=utf-8"), (b"Content-Length", b"%d" % len(body)),
-                (b"Connection", b"close"), *(fields or ()),
-            ],
-        )  # fmt: skip
-        self.transport.write(encode_response(head) + body)
-        self.transport.loseConnection()
+    def refuse(self, failure: Failure, exchange: IServerExchange) -> WholeResponse:
+        """
+        Say why, as text.
+        """
+        error, peer = failure.value, str(exchange.peer)
+        if isinstance(error, NotNative):
+            return textResponse(400, str(error))
+        if isinstance(error, Denied) and error.code == "stopping":
+            return evolve(textResponse(503, error.sentence), fields=((b"Retry-After", b"5"),))
+        if isinstance(error, Refused):
+            self.log.warn("agent at {peer} refused: {reason}", peer=peer, dialect=NAME, reason=str(error))
+            challenge = (b"WWW-Authenticate", b'Bearer realm="tunnelstack"')
+            sentence = error.sentence if isinstance(error, Denied) else "the token is not known to this edge"
+            return evolve(textResponse(401, f"{sentence[0].upper()}{sentence[1:]}."), fields=(challenge,))
+        self.log.error("authentication of {peer} failed: {reason}", peer=peer, reason=str(error))
+        return evolve(textResponse(503, "This edge cannot check tokens at the moment."), fields=((b"Retry-After", b"5"),))
 
 
 class _AgentSessionFactory(Factory):
@@ -326,11 +303,3 @@ class _DialHandler:
         dialled: Deferred[Any] = tunnel.endpointFor(asked, wait=True).connect(SpliceFactory(splice.far))
         return dialled.addCallback(lambda _: splice.near)
 
-
-def _bearerToken(request: TakenOverRequest) -> str | None:
-    """
-    The token of a request.
-    """
-    shown = values(request.head.fields, b"authorization")
-    found = BEARER.fullmatch(shown[0]) if len(shown) == 1 else None
-    return found[1].decode("ascii") if found else None

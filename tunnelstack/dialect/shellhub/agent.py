@@ -1,303 +1,132 @@
 """
-ShellHub at the agent: dial in either version, with the token of a registration, and serve what the server opens.
+ShellHub at the agent: this machine is a device of a server, which opens streams to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from random import random
+import socket
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from attrs import evolve
-from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
-from twisted.internet.protocol import Factory
-from twisted.logger import Logger
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from twisted.conch.ssh.keys import Key
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
 
-from tunnelstack.dialect.shellhub.http_client import APIClient
-from tunnelstack.dialect.shellhub.registration import (
-    VERSION,
-    DeviceIdentity,
-    DeviceRefused,
-    NotAShellHubServer,
-    Registration,
-    ServerBusy,
-)
+from tunnelstack.dialect.shellhub.dialler import DeviceLink, DeviceTokenRefused, ShellHubDialler
+from tunnelstack.dialect.shellhub.registration import DeviceIdentity, DeviceRefused, NotAShellHubServer
+from tunnelstack.dialect.shellhub.rsa_keys import newKey, parseSigningKey
+from tunnelstack.dialect.shellhub.settings import DeviceSettings
 from tunnelstack.dialect.shellhub.streams import DeviceStreams
-from tunnelstack.dialect.shellhub.v1 import NAME as NAME1
-from tunnelstack.dialect.shellhub.v2 import LIMITS
-from tunnelstack.dialect.shellhub.v2 import NAME as NAME2
-from tunnelstack.errors import ConfigurationError, PeerError, Refused, Unavailable, UsageError
-from tunnelstack.negotiation.http_request import HTTPRequestFactory
-from tunnelstack.negotiation.multistream import MultistreamFactory
-from tunnelstack.session.revdial.dialler import STREAM_LIMITS
-from tunnelstack.session.revdial.listener import RevdialListener
-from tunnelstack.session.yamux import YamuxSession
-from tunnelstack.stream.address import StreamAddress
-from tunnelstack.stream.errors import SessionLost
-from tunnelstack.transport.websocket.client import UpgradeRefused, WebSocketClientEndpoint
-from tunnelstack.wire.http1.head import RequestHead, encode_request
-from tunnelstack.wire.negotiation.http_request import StreamRequest
-from tunnelstack.wire.records import shellhub, shellhub_v1
-from tunnelstack.wire.records.shellhub import BadTarget, HTTPProxy
-from tunnelstack.wire.records.shellhub_settings import DEFAULTS, Settings, read_settings_untrusted
-from tunnelstack.wire.yamux.limits import DEFAULT_LIMITS, LARGEST_WINDOW, SessionLimits
+from tunnelstack.errors import PeerError, Refused
+from tunnelstack.handler.target_allowlist import TargetAllowlist
+from tunnelstack.interfaces import IAgentDialect, IAgentHost
+from tunnelstack.records import EMBEDDED
+from tunnelstack.settings.files import readFile
+from tunnelstack.settings.state_dir import StateDirectory
+from tunnelstack.transport.host_endpoint import hostEndpoint
 
-REDIRECTS = 5
-"""How many answers 307 and 308 are followed."""
+DEVICE_KEY = "device.pem"
+"""In the state folder: the key by which the device is known."""
 
 
-class DeviceNotAccepted(Unavailable):
+@implementer(IAgentDialect)
+class ShellHubAgent:
     """
-    The server knows the device, and nobody has accepted it yet.
+    A device of one server.
     """
 
+    credentialErrors = (DeviceRefused, DeviceTokenRefused)
+    protocolErrors = (NotAShellHubServer,)
+    permanentErrors = (Refused, PeerError)
 
-class DeviceTokenRefused(Refused):
-    """
-    The server does not take a token that it has just given.
-    """
-
-
-class DeviceLink:
-    """
-    A device's end of a session with its server.
-
-    @ivar session: an L{ISession<tunnelstack.interfaces.ISession>}.
-    """
-
-    def __init__(self, session: Any, registration: Registration) -> None:
-        self.session = session
-        self._registration = registration
-
-    @property
-    def agent(self) -> str:
+    def __init__(self, host: IAgentHost, settings: DeviceSettings) -> None:
         """
-        C{namespace.name}, as the server calls the device.
+        @raise ConfigurationError: a file cannot be used, or no one could log in.
         """
-        return self._registration.name
-
-    def ping(self) -> Deferred[float]:
-        """
-        The round trip in seconds; fails where there is no way to tell.
-        """
-        answer: Deferred[float] = self.session.ping()
-        return answer
-
-    def whenLost(self) -> Deferred[SessionLost]:
-        """
-        Fires with the reason once the session is gone.
-        """
-        lost: Deferred[SessionLost] = self.session.whenLost()
-        return lost
-
-    def drain(self) -> Deferred[None]:
-        """
-        Take no more streams, and go when those there are have ended.
-        """
-        drained: Deferred[None] = self.session.drain()
-        return drained
-
-    def abort(self, reason: str) -> None:
-        """
-        Drop the session at once.
-        """
-        self.session.abort()
-
-
-class ShellHubDialler:
-    """
-    Dials one server.
-
-    @ivar registration: the L{Registration}: what the server knows of the device.
-    """
-
-    log = Logger()
-
-    def __init__(
-        self,
-        reactor: Any,
-        url: str,
-        identity: DeviceIdentity,
-        streams: DeviceStreams,
-        *,
-        version: int = 2,
-        random: Callable[[], float] = random,
-        contextFactory: IOpenSSLClientConnectionCreator | None = None,
-        endpoint: IStreamClientEndpoint | None = None,
-        sessionOctets: int = DEFAULT_LIMITS.session_octets,
-    ) -> None:
-        """
-        @param url: of the server: C{http(s)://host[:port][/base]}.
-        @param version: of the transport, 1 or 2.
-        @param random: a number from 0 to 1, for the time between authentications.
-        @param endpoint: how to reach the server, where that is not what the URL says.
-        @param sessionOctets: octets that a session may hold above the first windows of its streams.
-        @raise UsageError: another version.
-        """
-        if version not in (1, 2):
-            raise UsageError("there are version 1 and version 2 of the transport", version=version)
-        self._reactor = reactor
-        self._url = url.rstrip("/")
-        self._streams = streams
-        self._version = version
-        self._contextFactory = contextFactory
-        self._endpoint = endpoint
-        self._sessionOctets = sessionOctets
-        server = APIClient(
-            reactor, url, agent=f"shellhub-agent/{VERSION}", contextFactory=contextFactory, endpoint=endpoint,
+        self.address = urlsplit(settings.url).netloc
+        self.name = f"shellhub/{settings.version}"
+        self.link: DeviceLink | None = None
+        identity = DeviceIdentity(
+            key=deviceKey(Path(settings.deviceKeyFile) if settings.deviceKeyFile else host.statePath(DEVICE_KEY)),
+            tenant=settings.tenant.lower(), mac=settings.mac or None, hostname=settings.hostname or socket.gethostname(),
+            installKey=host.readSecret(settings.installKeyFile) if settings.installKeyFile else "",
         )
-        self.registration = Registration(server, self._url, identity, reactor, random)
-
-    @inlineCallbacks
-    def dial(self) -> Any:
-        """
-        Make one attempt.
-
-        @return: a C{Deferred} of the L{DeviceLink}; it fails with L{DeviceNotAccepted}, L{DeviceRefused},
-            L{DeviceTokenRefused}, L{ServerBusy}, L{NotAShellHubServer}, or as connecting does.
-        """
-        if not self.registration.token:
-            yield self.registration.register()
-        try:
-            session = yield self._connect()
-        except UpgradeRefused as refused:
-            if refused.status != 401:
-                raise self._upgradeError(refused) from None
-            self.registration.token = ""      # it has been taken back, or the server has another key
-            yield self.registration.authorize()
-            try:
-                session = yield self._connect()
-            except UpgradeRefused as again:
-                raise self._upgradeError(again) from None
-        self.registration.startRenewal(session)
-        return DeviceLink(session, self.registration)
-
-    def _upgradeError(self, refused: UpgradeRefused) -> Exception:
-        """
-        What happened, in the words that an uplink understands.
-        """
-        if refused.status == 401:
-            self.registration.token = ""
-            return DeviceTokenRefused(f"the server at {self._url} does not take the token that it gave")
-        if refused.status == 403:
-            return DeviceNotAccepted(f"the device {self.registration.name} is not accepted yet", server=self._url)
-        if refused.status == 429 or refused.status >= 500:
-            return ServerBusy(f"the server at {self._url} cannot take an agent now", status=refused.status)
-        return NotAShellHubServer(
-            f"the server at {self._url} has no place for agents of version {self._version}", status=refused.status
+        streams = DeviceStreams(
+            host.clock, ssh=self._ssh(host, settings), allowed=TargetAllowlist(settings.targets),
+            endpoint=lambda name, port: hostEndpoint(host.clock, name, port),
+        )
+        self.dialler = ShellHubDialler(
+            host.clock, settings.url, identity, streams, version=settings.version, random=host.random,
+            endpoint=host.edgeEndpoint(settings), sessionOctets=host.sessionLimits.session_octets,
         )
 
-    def _connect(self) -> Deferred[Any]:
-        """
-        Open the tunnel's WebSocket with the token there is.
-        """
-        version1 = self._version == 1
-        session = self._sessionV1() if version1 else self._sessionV2()
-        path = shellhub_v1.CONNECTION if version1 else shellhub.CONNECTION
-        web = self._webSocketEndpoint(path, f"Bearer {self.registration.token}")
-        connected: Deferred[Any] = web.connect(Factory.forProtocol(lambda: session))
-        return connected
+    def _ssh(self, host: IAgentHost, settings: DeviceSettings) -> Any:
+        if settings.ssh == EMBEDDED:
+            return host.embeddedSSH(
+                settings.hostKeysFile, settings.authorizedKeysFile, settings.passwordsFile, settings.users,
+                self._isKeyAuthorized,
+            )
+        return host.target(settings.ssh) if settings.ssh else None
 
-    def _webSocketEndpoint(self, path: str, credential: str = "") -> WebSocketClientEndpoint:
-        headers = [("User-Agent", "Go-http-client/1.1")]
-        if credential:
-            headers.append(("Authorization", credential))
-        return WebSocketClientEndpoint(
-            self._reactor, self._url + path, headers=headers, contextFactory=self._contextFactory, endpoint=self._endpoint,
-            limits=STREAM_LIMITS if self._version == 1 else LIMITS, redirects=REDIRECTS,
-        )
+    def _isKeyAuthorized(self, user: str, key: Key) -> Any:
+        """
+        Whether the server knows a key; only RSA keys can be asked about.
+        """
+        public = key.public()._keyObject
+        if not isinstance(public, RSAPublicKey):
+            return False
+        return self.dialler.registration.isKeyAuthorized(user, public, key.blob())
 
-    def _sessionV1(self) -> RevdialListener:
-        session = RevdialListener(
-            self._pickUpEndpoint, clock=self._reactor, address=StreamAddress(key=self._url, dialect=NAME1)
-        )
-        session.listener.listen(HTTPRequestFactory(self._streams.handlers, self._negotiationFor))
-        return session
+    def dial(self) -> Deferred[DeviceLink]:
+        """
+        As in L{IAgentDialect}.
+        """
+        attempt: Deferred[DeviceLink] = self.dialler.dial()
+        return attempt
 
-    def _sessionV2(self) -> YamuxSession:
-        session = YamuxSession(
-            False, clock=self._reactor, limits=self._limits(), address=StreamAddress(key=self._url, dialect=NAME2),
-        )
-        session.listener.listen(MultistreamFactory(self._streams.handlers, follow=shellhub.asked))
-        return session
+    def up(self, link: DeviceLink) -> Deferred[Mapping[str, Any]]:
+        """
+        As in L{IAgentDialect}: the name that the server gave the device.
+        """
+        self.link = link
+        facts: Mapping[str, Any] = {"device": link.agent}
+        return succeed(facts)
 
-    def _limits(self) -> SessionLimits:
+    def retire(self) -> None:
         """
-        As the server would have them; the defaults where that cannot be.
+        As in L{IAgentDialect}.
         """
-        config = {} if self.registration.answer is None else self.registration.answer.config
-        try:
-            return limitsFromSettings(read_settings_untrusted(config), self._sessionOctets)
-        except (PeerError, ValueError) as unusable:
-            self.log.warn("the server's settings of sessions cannot be used: {reason}", reason=str(unusable))
-            return limitsFromSettings(DEFAULTS, self._sessionOctets)
+        self.link = None
 
-    def _pickUpEndpoint(self, path: str) -> WebSocketClientEndpoint:
+    def report(self) -> Mapping[str, Any]:
         """
-        @raise PeerError: the path leads away from the server.
+        As in L{IAgentDialect}.
         """
-        if not path.startswith("/"):
-            raise NotAShellHubServer("a connection is asked for that is not on this server", path=path[:64])
-        try:
-            return self._webSocketEndpoint(path)
-        except ConfigurationError as strange:
-            raise NotAShellHubServer(str(strange)) from None
-
-    def _negotiationFor(self, head: RequestHead) -> StreamRequest:
-        """
-        What a request of version 1 asks for.
-        """
-        now = self._reactor.seconds()
-        try:
-            asked = shellhub_v1.decode_ask_untrusted(head)
-        except BadTarget:
-            return StreamRequest(b"", no=lambda _: shellhub_v1.encode_no(shellhub_v1.INVALID_ADDRESS, now))
-        if asked is None:
-            return StreamRequest(b"", no=lambda _: shellhub_v1.encode_no("", now, 404))
-        yes = shellhub_v1.encode_yes(asked, now)
-        if isinstance(asked, shellhub_v1.HTTPForward):
-            return _forwardNegotiation(asked, now)
-        status = 500 if isinstance(asked, HTTPProxy) else 404
-        return StreamRequest(
-            shellhub.name_of(asked), shellhub.encode_target(asked), yes,
-            lambda _: shellhub_v1.encode_no(shellhub_v1.CONNECT_FAILED, now, status),
-        )
+        return {"up": self.link is not None, "device": "" if self.link is None else self.link.agent}
 
 
-def _forwardNegotiation(asked: shellhub_v1.HTTPForward, now: float) -> StreamRequest:
+def deviceKey(path: Path) -> RSAPrivateKey:
     """
-    The oldest servers' way to a device's web server.
+    The key by which a device is known, made if it is not there.
+
+    @raise ConfigurationError: it cannot be used, or a new one cannot be kept.
     """
-    web = HTTPProxy("127.0.0.1", 80)
-    return StreamRequest(
-        shellhub.HTTP_PROXY, shellhub.encode_target(web), b"",
-        lambda _: shellhub_v1.encode_no(shellhub_v1.CONNECT_FAILED, now), encode_request(asked.head),
-    )
+    if path.exists():
+        return parseSigningKey(readFile(str(path)), str(path))
+    key = newKey()
+    text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii")
+    StateDirectory(path.parent).write(path.name, text)
+    return key
 
 
-def limitsFromSettings(settings: Settings, sessionOctets: int = DEFAULT_LIMITS.session_octets) -> SessionLimits:
+def makeDialects(host: IAgentHost, tables: Mapping[str, tuple[Any, ...]]) -> list[IAgentDialect]:
     """
-    @raise ValueError: no session can have them.
+    Make one for each C{[[shellhub]]}.
+
+    @raise ConfigurationError: a file cannot be used.
     """
-    limits = SessionLimits(session_octets=sessionOctets)
-    window = min(settings.window, LARGEST_WINDOW)
-    return evolve(
-        limits, backlog=settings.backlog, keepalive=settings.interval if settings.keep_alive else 0.0,
-        keepalive_timeout=settings.write_timeout, window=window, max_window=max(window, limits.max_window),
-        open_timeout=max(0.0, settings.open_timeout),
-    )
-
-
-__all__ = [
-    "DeviceIdentity",
-    "DeviceLink",
-    "DeviceNotAccepted",
-    "DeviceRefused",
-    "DeviceStreams",
-    "DeviceTokenRefused",
-    "NotAShellHubServer",
-    "ServerBusy",
-    "ShellHubDialler",
-    "limitsFromSettings",
-]
+    return [ShellHubAgent(host, settings) for settings in tables["shellhub"]]

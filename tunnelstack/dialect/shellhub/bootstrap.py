@@ -5,7 +5,6 @@ What a ShellHub agent asks before it has a tunnel, at the edge: where things are
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,13 +12,15 @@ from attrs import evolve, frozen
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from twisted.logger import Logger
 
-from tunnelstack.dialect.shellhub.http_server import RequestProtocol, Response, messageResponse
+from tunnelstack.dialect.http_entry import bearerToken
+from tunnelstack.dialect.shellhub.http_server import messageResponse
+from tunnelstack.doors import HTTPDoor
 from tunnelstack.errors import Denied, PeerError
-from tunnelstack.records import HTTPDoor, TakenOverRequest
-from tunnelstack.transport.peers import peerOf
-from tunnelstack.wire.http1.head import values
+from tunnelstack.exchange.whole_message import JSON, WholeMessageServer, WholeRequest, WholeResponse
+from tunnelstack.interfaces import IServerExchange
 from tunnelstack.wire.records.shellhub_bootstrap import (
     ACCEPTED,
+    BODY,
     DEVICE_AUTH,
     INFO,
     SSH_AUTH,
@@ -96,12 +97,12 @@ class VouchedKeys:
 
 class RequestRefused(Exception):
     """
-    Who knocks is not let in.
+    An agent is not let in.
 
-    @ivar answer: what he is told.
+    @ivar response: what it is sent.
     """
 
-    def __init__(self, response: Response, reason: str) -> None:
+    def __init__(self, response: WholeResponse, reason: str) -> None:
         super().__init__(reason)
         self.response = response
 
@@ -129,7 +130,7 @@ class Bootstrap:
     ) -> None:
         """
         @param devices: has C{asks(...)}, C{find(tenant, uid)} and C{heard(device)}, as
-            L{DeviceStore<tunnelstack.control.devices.DeviceStore>}.
+            L{DeviceStore<tunnelstack.dialect.shellhub.device_book.DeviceStore>}.
         @param key: signs the tokens.
         @param version: the server that we are like.
         @param api: our HTTP address, as agents are told.
@@ -152,30 +153,30 @@ class Bootstrap:
         Those of plain HTTP.
         """
         answers = {
-            INFO: (b"GET", self._infoResponse), DEVICE_AUTH: (b"POST", self._deviceAuthResponse),
+            INFO: (b"GET", self._sendInfo), DEVICE_AUTH: (b"POST", self._deviceAuthResponse),
             SSH_AUTH: (b"POST", self._sshAuthResponse),
         }  # fmt: skip
         return [
-            HTTPDoor(path=path.encode(), onRequest=partial(self._serve, method, respond))
-            for path, (method, respond) in answers.items()
+            HTTPDoor(path=path.encode(), server=self._server(method, respond)) for path, (method, respond) in answers.items()
         ]
 
-    def _serve(
-        self, method: bytes, respond: Callable[[TakenOverRequest, bytes], Response], request: TakenOverRequest
-    ) -> RequestProtocol:
-        if request.head.method != method:
-            respond = _methodNotAllowed(method)
-        return RequestProtocol(request, self._clock, respond)
+    def _server(self, method: bytes, respond: Callable[[WholeRequest], WholeResponse]) -> WholeMessageServer:
+        def answer(request: WholeRequest) -> WholeResponse:
+            if request.head.method != method:
+                return messageResponse(405, "Method Not Allowed", (b"Allow", method))
+            return respond(request)
 
-    def _infoResponse(self, request: TakenOverRequest, body: bytes) -> Response:
-        return Response(200, encode_info(evolve(self._info, ssh=self._ssh())))
+        return WholeMessageServer(answer, clock=self._clock, bodyOctets=BODY, refuse=messageResponse)
+
+    def _sendInfo(self, request: WholeRequest) -> WholeResponse:
+        return _json(encode_info(evolve(self._info, ssh=self._ssh())))
 
     # Who a device is
 
-    def _deviceAuthResponse(self, request: TakenOverRequest, body: bytes) -> Response:
-        peer = str(peerOf(request.transport))
+    def _deviceAuthResponse(self, request: WholeRequest) -> WholeResponse:
+        peer = str(request.exchange.peer)
         try:
-            said = decode_device_auth_untrusted(body)
+            said = decode_device_auth_untrusted(request.body)
             UUID(said.tenant)
         except (PeerError, ValueError) as wrong:
             self.log.warn("a device at {peer} cannot be understood: {reason}", peer=peer, reason=str(wrong))
@@ -191,7 +192,7 @@ class Bootstrap:
             uid=device.uid, token=sign_token(claims, self._key), name=device.name, namespace=device.namespace,
             status=device.status, config=self._config,
         )
-        return Response(200, encode_device_answer(answer))
+        return _json(encode_device_answer(answer))
 
     def _registerDevice(self, said: DeviceAuth) -> Any:
         """
@@ -205,32 +206,32 @@ class Bootstrap:
             installKey=said.install_key,
         )
 
-    def authenticateDevice(self, request: TakenOverRequest, accepted: bool = True) -> Any:
+    def authenticateDevice(self, exchange: IServerExchange, accepted: bool = True) -> Any:
         """
-        Who knocks with a token.
+        The device whose token a request shows.
 
         @param accepted: only devices that are.
         @return: the device.
         @raise RequestRefused: no token, one that is not good, or a device that is not known or not accepted.
         """
-        token = _bearerToken(request)
+        token = bearerToken(exchange.head.fields)
         if not token:
-            raise RequestRefused(Response(401), "no token was shown")
+            raise RequestRefused(WholeResponse(401), "no token was shown")
         try:
             claims = verify_token_untrusted(token, self._publicKey, self._now())
         except PeerError as bad:
-            raise RequestRefused(Response(401), str(bad)) from None
+            raise RequestRefused(WholeResponse(401), str(bad)) from None
         device = self.devices.find(claims.tenant, claims.uid)
         if device is None:
-            raise RequestRefused(Response(401), f"device {claims.uid[:8]} is not known any more")
+            raise RequestRefused(WholeResponse(401), f"device {claims.uid[:8]} is not known any more")
         if accepted and device.status != ACCEPTED:
             raise RequestRefused(messageResponse(403, "device is not accepted"), f"device {device.agent} is {device.status}")
         return device
 
-    def _sshAuthResponse(self, request: TakenOverRequest, body: bytes) -> Response:
+    def _sshAuthResponse(self, request: WholeRequest) -> WholeResponse:
         try:
-            device = self.authenticateDevice(request)
-            said = decode_ssh_auth_untrusted(body)
+            device = self.authenticateDevice(request.exchange)
+            said = decode_ssh_auth_untrusted(request.body)
         except RequestRefused as refusal:
             return refusal.response
         except PeerError:
@@ -239,19 +240,8 @@ class Bootstrap:
         if key is None:
             self.log.warn("device {device} asks about a key that nobody here has", device=device.agent)
             return messageResponse(404, "public key not found")
-        return Response(200, encode_signature(sign_login(said.data, key)))
+        return _json(encode_signature(sign_login(said.data, key)))
 
 
-def _methodNotAllowed(method: bytes) -> Callable[[TakenOverRequest, bytes], Response]:
-    return lambda request, body: messageResponse(405, "Method Not Allowed", (b"Allow", method))
-
-
-def _bearerToken(request: TakenOverRequest) -> str:
-    """
-    The token of a request; C{""} if there is none.
-    """
-    shown = values(request.head.fields, b"authorization")
-    if len(shown) != 1:
-        return ""
-    scheme, _, token = shown[0].decode("latin-1").strip().partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+def _json(body: bytes) -> WholeResponse:
+    return WholeResponse(200, body, JSON)

@@ -10,21 +10,22 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tunnelstack.dialect.http_entry import HTTPEntry, OneProtocol, upgradeToWebSocket
 from tunnelstack.dialect.shellhub.bootstrap import Bootstrap, RequestRefused
-from tunnelstack.dialect.shellhub.http_server import RequestProtocol, messageResponse
+from tunnelstack.dialect.shellhub.http_server import messageResponse
 from tunnelstack.dialect.shellhub.tunnel import DeviceTunnel
 from tunnelstack.errors import Denied, Unavailable, UsageError
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
-from tunnelstack.records import TakenOverRequest
+from tunnelstack.exchange.whole_message import WholeResponse
+from tunnelstack.interfaces import IServerExchange
 from tunnelstack.session.revdial.dialler import PickUpTable
 from tunnelstack.stream.errors import SessionLost
-from tunnelstack.transport.peers import peerOf
-from tunnelstack.transport.websocket.server import upgrade
 from tunnelstack.transport.websocket.settings import WebSocketLimits
+from tunnelstack.wire.http1.head import RequestHead
 from tunnelstack.wire.records.shellhub import Target
 from tunnelstack.wire.records.shellhub_bootstrap import ACCEPTED
 
@@ -106,28 +107,35 @@ class DeviceConnections:
 
     # Arriving
 
-    def acceptAgent(
-        self, request: TakenOverRequest, limits: WebSocketLimits, build: Callable[[Any], DeviceTunnel],
-    ) -> Any:
+    def entry(self, limits: WebSocketLimits, build: Callable[[Any, Any], DeviceTunnel]) -> HTTPEntry:
         """
-        Let the agent of a device in.
+        The server of a door through which the agents of devices come in.
 
-        @param limits: of its WebSocket.
-        @param build: from the device to its tunnel, whose session is the WebSocket's protocol.
-        @return: the connection's protocol.
+        @param limits: of their WebSockets.
+        @param build: from the peer's address and the device to its tunnel, whose session is the WebSocket's protocol.
         """
-        try:
-            device = self._authenticate(request)
-        except RequestRefused as refusal:
-            peer = str(peerOf(request.transport))
-            self.log.warn("an agent at {peer} is refused: {reason}", peer=peer, reason=str(refusal))
-            answer = refusal.response
-            return RequestProtocol(request, self.edge.clock, lambda request, body: answer)
-        tunnel = build(device)
-        tunnel.session.whenUp().addCallback(lambda _: self._register(tunnel))
-        return upgradeToWebSocket(request, _SingleProtocolFactory(tunnel.session), self.edge.clock, limits)
 
-    def _authenticate(self, request: TakenOverRequest) -> Any:
+        def acceptAgent(device: Any, exchange: IServerExchange) -> None:
+            tunnel = build(exchange.peer, device)
+            tunnel.session.whenUp().addCallback(lambda _: self._register(tunnel))
+            self.upgrade(exchange, OneProtocol(tunnel.session), limits)
+
+        return HTTPEntry(self.edge.clock, self._authenticate, acceptAgent, self._refuse)
+
+    def upgrade(self, exchange: IServerExchange, factory: IProtocolFactory, limits: WebSocketLimits) -> None:
+        """
+        Make a WebSocket of a connection.
+        """
+        upgradeToWebSocket(exchange, factory, clock=self.edge.clock, subprotocols=SUBPROTOCOLS, limits=limits)
+
+    def _refuse(self, failure: Failure, exchange: IServerExchange) -> WholeResponse:
+        failure.trap(RequestRefused)
+        refusal: Any = failure.value
+        self.log.warn("an agent at {peer} is refused: {reason}", peer=str(exchange.peer), reason=str(refusal))
+        response: WholeResponse = refusal.response
+        return response
+
+    def _authenticate(self, head: RequestHead, exchange: IServerExchange) -> Any:
         """
         @raise RequestRefused: not now, or not this one.
         """
@@ -136,7 +144,7 @@ class DeviceConnections:
                 messageResponse(503, "this edge is about to stop", (b"Retry-After", b"5")),
                 "this edge is about to stop",
             )
-        device = self.bootstrap.authenticateDevice(request)
+        device = self.bootstrap.authenticateDevice(exchange)
         now = self.edge.clock.seconds()
         connectTimes = self._connectTimes.setdefault((device.tenant, device.uid), deque())
         while connectTimes and connectTimes[0] <= now - CONNECT_WINDOW_SECONDS:
@@ -223,32 +231,3 @@ class _DeviceEndpoint:
             return tunnel.targetEndpoint(self._target).connect(protocolFactory)
         except UsageError:                    # a name that this version cannot say
             return fail()
-
-
-class _SingleProtocolFactory(Factory):
-    """
-    Builds what there is.
-    """
-
-    noisy = False
-
-    def __init__(self, protocol: IProtocol) -> None:
-        self._protocol = protocol
-
-    def buildProtocol(self, address: object) -> Any:
-        """
-        As in L{IProtocolFactory}.
-        """
-        return self._protocol
-
-
-def upgradeToWebSocket(request: TakenOverRequest, factory: IProtocolFactory, clock: Any, limits: WebSocketLimits) -> Any:
-    """
-    Make a WebSocket of a connection.
-    """
-    protocol = upgrade(
-        request.transport, request.octets, factory, clock=clock, subprotocols=SUBPROTOCOLS, limits=limits,
-    )
-    if request.leftover:
-        protocol.dataReceived(request.leftover)
-    return protocol

@@ -14,8 +14,9 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tunnelstack.dialect.shellhub.http_client import APIClient, ServerResponse
+from tunnelstack.dialect.shellhub.http_client import APIClient
 from tunnelstack.errors import PeerError, Refused, Unavailable
+from tunnelstack.exchange.fetch import FetchedResponse
 from tunnelstack.wire.printable_text import printable
 from tunnelstack.wire.records.shellhub_bootstrap import (
     DEVICE_AUTH,
@@ -220,7 +221,7 @@ class _Renewal:
         return reason
 
 
-def _successBody(said: ServerResponse, url: str) -> bytes:
+def _successBody(said: FetchedResponse, url: str) -> bytes:
     """
     @return: the body of a yes.
     @raise ServerBusy: another time, perhaps.

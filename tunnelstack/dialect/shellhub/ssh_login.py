@@ -1,5 +1,5 @@
 """
-ShellHub at the edge: what a composition needs of it, and the keys with which an SSH front door logs in at devices.
+The keys with which the SSH gateway of an edge logs in at devices.
 """
 
 from __future__ import annotations
@@ -13,16 +13,11 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThread
 
 from tunnelstack.dialect.shellhub.bootstrap import Bootstrap
-from tunnelstack.dialect.shellhub.connections import DeviceConnections
-from tunnelstack.dialect.shellhub.v1 import ShellHubV1
-from tunnelstack.dialect.shellhub.v2 import ShellHubV2
 from tunnelstack.wire.records.shellhub_bootstrap import ACCEPTED
 from tunnelstack.wire.records.shellhub_identity import fingerprint
 
 MAX_KEYS = 1024
 """Devices whose key is remembered; making one takes a while."""
-
-__all__ = ["Bootstrap", "DeviceConnections", "KeyVoucher", "ShellHubV1", "ShellHubV2"]
 
 
 class KeyVoucher:

@@ -9,19 +9,22 @@ from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
-from twisted.internet.interfaces import IStreamClientEndpoint
-from zope.interface import implementer
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.python.failure import Failure
 
-from tunnelstack.dialect.shellhub.connections import DeviceConnections, upgradeToWebSocket
-from tunnelstack.dialect.shellhub.http_server import TEXT, RequestProtocol, Response
+from tunnelstack.dialect.http_entry import HTTPEntry
+from tunnelstack.dialect.shellhub.connections import DeviceConnections
 from tunnelstack.dialect.shellhub.tunnel import DeviceTunnel
-from tunnelstack.interfaces import IDialect
+from tunnelstack.doors import HTTPDoor
+from tunnelstack.errors import Refused
+from tunnelstack.exchange.whole_message import TEXT, WholeResponse
+from tunnelstack.interfaces import IServerExchange
 from tunnelstack.negotiation.http_request import requestEndpoint
-from tunnelstack.records import HTTPDoor, Principal, TakenOverRequest
+from tunnelstack.records import Principal
 from tunnelstack.session.revdial.dialler import STREAM_LIMITS, RevdialDialler
 from tunnelstack.stream.address import StreamAddress
-from tunnelstack.transport.peers import peerOf
 from tunnelstack.transport.websocket.settings import WebSocketLimits
+from tunnelstack.wire.http1.head import RequestHead
 from tunnelstack.wire.records.shellhub import HANDSHAKE, SSHOpen, Target, name_of
 from tunnelstack.wire.records.shellhub_v1 import (
     CONNECTION,
@@ -39,39 +42,39 @@ LIMITS = WebSocketLimits(keepalive=PING, keepaliveTimeout=PONG - PING, pongOnly=
 """Of the control connection."""
 
 
-@implementer(IDialect)
+class UnknownDialler(Refused):
+    """
+    A connection that the edge did not ask for.
+    """
+
+
 class ShellHubV1:
     """
     Where agents of version 1 come in, and pick up what they are asked for.
     """
 
-    name = NAME
-
     def __init__(self, connections: DeviceConnections) -> None:
         """
-        @param connections: is shared with version 2, which has the doors of plain HTTP.
+        @param connections: the connections of both versions.
         """
         self.connections = connections
 
-    def doors(self, edge: Any) -> list[HTTPDoor]:
+    def doors(self) -> list[HTTPDoor]:
         """
-        As in L{IDialect}.
+        Its doors; the edge is that of the connections.
         """
-        self.connections.attach(edge)
+        pickUp = HTTPEntry(self.connections.edge.clock, self._acceptPickUp, self._pickedUp, self._notPickedUp)
         return [
-            HTTPDoor(path=CONNECTION.encode(), onRequest=self._acceptAgent),
-            HTTPDoor(path=PICK_UP.encode(), onRequest=self._acceptPickUp),
+            HTTPDoor(path=CONNECTION.encode(), server=self.connections.entry(LIMITS, self._buildTunnel)),
+            HTTPDoor(path=PICK_UP.encode(), server=pickUp),
         ]
-
-    def _acceptAgent(self, request: TakenOverRequest) -> Any:
-        return self.connections.acceptAgent(request, LIMITS, partial(self._buildTunnel, peerOf(request.transport)))
 
     def _buildTunnel(self, peer: Any, device: Any) -> DeviceTunnel:
         edge = self.connections.edge
         session = RevdialDialler(
             self.connections.pickUps, PICK_UP, clock=edge.clock,
             address=StreamAddress(
-                key=device.agent, principal=Principal(agent=device.agent, tenant=device.tenant), dialect=NAME, peer=peer,
+                key=device.agent, principal=Principal(agent=device.agent, realm=device.tenant), dialect=NAME, peer=peer,
             ),
         )
         tunnel = DeviceTunnel(
@@ -84,20 +87,25 @@ class ShellHubV1:
         session.whenUp().addCallback(watch)
         return tunnel
 
-    def _acceptPickUp(self, request: TakenOverRequest) -> Any:
+    def _acceptPickUp(self, head: RequestHead, exchange: IServerExchange) -> IProtocolFactory:
         """
-        A connection that somebody has asked for, or says so.
+        A connection that the edge asked for, as its request says.
         """
-        query = parse_qs(request.head.target.partition(b"?")[2].decode("latin-1"), max_num_fields=16)
+        query = parse_qs(head.target.partition(b"?")[2].decode("latin-1"), max_num_fields=16)
         identifier, ticket = query.get("revdial.dialer", [""])[0], query.get("uuid", [""])[0]
-        factory = self.connections.pickUps.take(identifier, ticket)
+        factory: IProtocolFactory | None = self.connections.pickUps.take(identifier, ticket)
         if factory is None:
-            self.connections.log.warn("a pick-up from {peer} that nobody asked for", peer=str(peerOf(request.transport)))
-            return RequestProtocol(request, self.connections.edge.clock, lambda request, body: _UNKNOWN)
-        return upgradeToWebSocket(request, factory, self.connections.edge.clock, STREAM_LIMITS)
+            raise UnknownDialler("no such connection was asked for")
+        return factory
 
+    def _pickedUp(self, factory: IProtocolFactory, exchange: IServerExchange) -> None:
+        self.connections.upgrade(exchange, factory, STREAM_LIMITS)
 
-_UNKNOWN = Response(400, UNKNOWN_DIALLER, TEXT, ((b"X-Content-Type-Options", b"nosniff"),))
+    def _notPickedUp(self, failure: Failure, exchange: IServerExchange) -> WholeResponse:
+        self.connections.log.warn(
+            "a pick-up from {peer} is refused: {reason}", peer=str(exchange.peer), reason=str(failure.value)
+        )
+        return WholeResponse(400, UNKNOWN_DIALLER, TEXT, ((b"X-Content-Type-Options", b"nosniff"),))
 
 
 def streamEndpoint(session: Any, target: Target) -> IStreamClientEndpoint:

@@ -12,16 +12,14 @@ from attrs import evolve
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from tunnelstack.dialect.shellhub.connections import DeviceConnections
 from tunnelstack.dialect.shellhub.tunnel import DeviceTunnel
-from tunnelstack.interfaces import IDialect
+from tunnelstack.doors import HTTPDoor
 from tunnelstack.negotiation.endpoint import NegotiatingEndpoint
-from tunnelstack.records import HTTPDoor, Principal, TakenOverRequest
+from tunnelstack.records import Principal
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.address import StreamAddress
-from tunnelstack.transport.peers import peerOf
 from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.wire.negotiation.base import NegotiationSequence
 from tunnelstack.wire.negotiation.json_object import JSONInitiator
@@ -45,37 +43,30 @@ LIMITS = WebSocketLimits(closeFrame=False)
 """Of the WebSocket: neither side says Close, and the pings are yamux's."""
 
 
-@implementer(IDialect)
 class ShellHubV2:
     """
-    Where agents of version 2 come in, and all agents are told who they are.
+    Where agents of version 2 come in.
     """
-
-    name = NAME
 
     def __init__(self, connections: DeviceConnections) -> None:
         """
-        @param connections: may be shared with version 1.
+        @param connections: the connections of both versions.
         """
         self.connections = connections
 
-    def doors(self, edge: Any) -> list[HTTPDoor]:
+    def doors(self) -> list[HTTPDoor]:
         """
-        As in L{IDialect}.
+        Its doors; the edge is that of the connections.
         """
-        self.connections.attach(edge)
-        bind = HTTPDoor(path=CONNECTION.encode(), onRequest=self._acceptAgent)
-        return [*self.connections.bootstrap.doors(), bind]
-
-    def _acceptAgent(self, request: TakenOverRequest) -> Any:
-        return self.connections.acceptAgent(request, LIMITS, partial(self._buildTunnel, peerOf(request.transport)))
+        bind = HTTPDoor(path=CONNECTION.encode(), server=self.connections.entry(LIMITS, self._buildTunnel))
+        return [bind]
 
     def _buildTunnel(self, peer: Any, device: Any) -> DeviceTunnel:
         edge = self.connections.edge
         session = YamuxSession(
             True, clock=edge.clock, limits=evolve(edge.sessionLimits, keepalive=0.0),
             address=StreamAddress(
-                key=device.agent, principal=Principal(agent=device.agent, tenant=device.tenant), dialect=NAME, peer=peer,
+                key=device.agent, principal=Principal(agent=device.agent, realm=device.tenant), dialect=NAME, peer=peer,
             ),
         )
         session.listener.listen(_RefusingFactory())

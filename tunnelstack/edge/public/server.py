@@ -14,6 +14,7 @@ from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from tunnelstack.doors import TakenOverRequest
 from tunnelstack.edge.listeners import UNKNOWN_LISTENER, EdgeListener
 from tunnelstack.edge.public.access_policy import AgentRateLimits
 from tunnelstack.edge.public.admission import limitUnsent
@@ -42,9 +43,9 @@ class VisitorConnection(HTTPServerProtocol):
         self.site.connectionOpened(self)
         super().connectionMade()
 
-    def handOff(self, onRequest: Any, head: RequestHead, end: int) -> None:
+    def handOff(self) -> TakenOverRequest:
         self.site.connectionClosed(self)
-        super().handOff(onRequest, head, end)
+        return super().handOff()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
@@ -72,8 +73,9 @@ class PublicServerFactory(ServerFactory):
         """
         @param edge: has C{clock}, C{accept} (an L{Admission<tunnelstack.edge.public.admission.Admission>}), C{recordOf(token)},
             C{registry} (C{pick(key)}, C{knows(key)}), C{routes} (a
-            L{RouteTable<tunnelstack.edge.public.routes.RouteTable>}), C{doors} (by path), and C{config}
-            (an L{EdgeConfig<tunnelstack.control.config.records.EdgeConfig>}).
+            L{RouteTable<tunnelstack.edge.public.routes.RouteTable>}), C{doors} (a
+            L{DoorTable<tunnelstack.doors.DoorTable>}), and C{config} (an
+            L{EdgeConfig<tunnelstack.control.config.records.EdgeConfig>}).
         """
         self.clock = edge.clock
         self.registry = edge.registry
@@ -186,12 +188,12 @@ class PublicServerFactory(ServerFactory):
 
     def _doorFor(self, head: RequestHead, framing: Framing) -> Any:
         """
-        @return: who takes the connection over, if this is a door and not a path of somebody's site.
+        @return: the server of a request at a door; C{None} for a path of a published site.
         """
-        door = self._doors.get(path_of(head.target))
+        door = self._doors.find(head.method, path_of(head.target))
         if door is None or self.routes.hasRoute(framing.host):
             return None
-        return door.onRequest
+        return door.server
 
     def _errorPage(self, failed: ExchangeFailed, trace: str) -> Any:
         return self.pages(failed, trace or self.nextTrace())

@@ -14,10 +14,10 @@ from twisted.logger import Logger
 
 from tunnelstack.control.auth.key_vouching import parseVouchRule
 from tunnelstack.control.config.records import SSHConfig
-from tunnelstack.control.config.state_dir import StateDirectory
 from tunnelstack.edge.listeners import endpointOf
 from tunnelstack.errors import ConfigurationError, Denied
 from tunnelstack.records import Visitor
+from tunnelstack.settings.state_dir import StateDirectory
 from tunnelstack.stream.errors import UnsupportedPurpose
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class SSHGatewayService(Service):
         def vouch(login: Login, key: Key) -> Any:
             names = keys.names(key) if keys is not None else []
             covered = any(rule.covers(names, login.user, login.device) for rule in rules)
-            return self._edge.vouch(login.device) if covered else None
+            return self._edge.dialects.keyFor(login.device) if covered else None
 
         jumps = (
             LoginPolicy(keys=keys.check, users=frozenset(config.jumpUsers))

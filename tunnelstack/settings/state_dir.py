@@ -1,14 +1,11 @@
 """
-What outlives a process: a folder that only its owner can read.
-
-C{dev.toml} in it is how a developer's own agents find the edge that was started with C{--dev}, and its token.
+The state folder: what outlives a process, in a folder that only its owner can read.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,10 +13,8 @@ from pwd import getpwuid
 
 from attrs import frozen
 
-from tunnelstack.control.config.records import EdgeAddress
 from tunnelstack.errors import ConfigurationError
 
-DEV_FILE = "dev.toml"
 ADMIN_SOCKET = "admin.sock"
 
 SOCKET_OCTETS = 104
@@ -29,12 +24,6 @@ NO_HOME = (
     "there is no folder to keep state in: HOME is not set to one, and user {user} has no home folder; "
     "set STATE_DIRECTORY to a folder that stays the same"
 )
-
-DEV_TEXT = """\
-# Written by "tunnel-edge --dev"; agents with --dev and tunnel: endpoints read it.  The token opens that edge: keep it private.
-url = "{url}"
-token = "{token}"
-"""
 
 
 def stateDirectoryPath(environ: Mapping[str, str]) -> Path:
@@ -142,25 +131,3 @@ class StateDirectory:
         except (OSError, UnicodeDecodeError) as unreadable:
             reason = unreadable.strerror if isinstance(unreadable, OSError) else "it is not text"
             raise ConfigurationError(f"{self.path(name)} cannot be read: {reason}") from None
-
-    def loadDevEdge(self) -> EdgeAddress | None:
-        """
-        @return: the edge that was last started with C{--dev}, or C{None}.
-        @raise ConfigurationError: what is kept cannot be used.
-        """
-        text = self.read(DEV_FILE)
-        if text is None:
-            return None
-        try:
-            kept = tomllib.loads(text)
-            return EdgeAddress(url=str(kept["url"]), token=str(kept["token"]))
-        except (tomllib.TOMLDecodeError, KeyError, ConfigurationError):
-            raise ConfigurationError(
-                f"{self.path(DEV_FILE)} is damaged: delete it and start tunnel-edge --dev again"
-            ) from None
-
-    def saveDevEdge(self, edge: EdgeAddress) -> None:
-        """
-        Let the agents of this user find an edge.
-        """
-        self.write(DEV_FILE, DEV_TEXT.format(url=edge.url, token=edge.token))

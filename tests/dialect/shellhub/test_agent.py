@@ -18,9 +18,12 @@ from tests.dialect.shellhub.support import PORT, TENANT, Hub, key
 from tests.dialect.shellhub.test_bootstrap import INFO, YES, Scripted, answer
 from tunnelstack.agent.service import AgentService
 from tunnelstack.agent.uplink import REFUSED_SECONDS
-from tunnelstack.control.config.records import AgentConfig, DeviceConfig, EdgeAddress
-from tunnelstack.control.devices import Tenant
+from tunnelstack.control.config.records import AgentConfig, EdgeAddress
 from tunnelstack.control.process.exit_status import CredentialRefused, GaveUp, WrongProtocol
+from tunnelstack.dialect.shellhub.device_book import Tenant
+from tunnelstack.dialect.shellhub.settings import DeviceSettings
+from tunnelstack.errors import ConfigurationError
+from tunnelstack.testing import Network
 
 NO = answer(403, b'{"message":"no"}')
 STRANGER = "11111111-2222-4333-8444-555555555555"
@@ -42,10 +45,10 @@ class DeviceTests(SynchronousTestCase):
         """
         A device, started.
         """
-        device = DeviceConfig(
+        device = DeviceSettings(
             url=f"http://localhost:{PORT}", tenant=tenant, deviceKeyFile=str(self.path), ssh="", hostname="bench",
         )
-        config = evolve(AgentConfig(devices=(device,)), **settings)
+        config = evolve(AgentConfig(dialects={"shellhub": {"shellhub": (device,)}}), **settings)
         agent = AgentService(hub.network, config, plugins=False, random=lambda: 0.5)
         agent.startService()
         hub.settle()
@@ -111,6 +114,7 @@ class DeviceTests(SynchronousTestCase):
         hub = Hub()
         agent = self.agent(hub)
         self.assertTrue(any("device=" in line for line in self.told("info")))
+        hub.network.passTime(6)                # the registration's connection is kept for five seconds
         port = hub.network.ports[PORT]
         real, asked = port.factory, []
 
@@ -121,8 +125,8 @@ class DeviceTests(SynchronousTestCase):
 
         port.factory = Factory.forProtocol(Refusing)
         port.factory.noisy = False
-        agent._devices[0]._dialler.registration.token = ""
-        agent._devices[0].uplink.link.abort("the test says so")
+        agent.links[0].dialect.dialler.registration.token = ""
+        agent.links[0].uplink.link.abort("the test says so")
         hub.network.passTime(REFUSED_SECONDS * 5)
         self.assertNoResult(agent.whenFailed())
         self.assertEqual(len(self.told("critical")), 1, self.told("critical"))
@@ -149,3 +153,16 @@ class DeviceTests(SynchronousTestCase):
         self.assertNoResult(agent.whenFailed())
         hub.network.passTime(2)
         self.assertIsInstance(self.successResultOf(agent.whenFailed()), GaveUp)
+
+    def test_anUnencryptedWayOffThisMachineMustBeAllowed(self) -> None:
+        def make(url: str, **settings: Any) -> AgentService:
+            device = DeviceSettings(url=url, tenant=TENANT, deviceKeyFile=str(self.path), ssh="22", **settings)
+            return AgentService(Network(), AgentConfig(dialects={"shellhub": {"shellhub": (device,)}}), plugins=False)
+
+        error = self.assertRaises(ConfigurationError, make, "http://hub.example")
+        self.assertIn("insecure = true", str(error))
+        allowed: dict[str, dict[str, Any]] = {
+            "http://hub.example": {"insecure": True}, "http://localhost": {}, "https://hub.example": {},
+        }  # fmt: skip
+        for url, settings in allowed.items():
+            self.assertEqual(len(make(url, **settings).links), 1)

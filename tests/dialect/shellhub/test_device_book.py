@@ -12,9 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.control.auth.signing_key import parseSigningKey, signingKey
-from tunnelstack.control.config.state_dir import StateDirectory
-from tunnelstack.control.devices import (
+from tunnelstack.dialect.shellhub.device_book import (
     ACCEPTED,
     FILE,
     MAX_PENDING,
@@ -24,7 +22,9 @@ from tunnelstack.control.devices import (
     DeviceStore,
     Tenant,
 )
+from tunnelstack.dialect.shellhub.rsa_keys import parseSigningKey, signingKey
 from tunnelstack.errors import ConfigurationError, Denied
+from tunnelstack.settings.state_dir import StateDirectory
 
 KEY = Tenant(id="t1", namespace="lab", installKeys=(sha256(b"open").hexdigest().upper(),))
 

@@ -17,8 +17,8 @@ from typing import Any
 from attrs import asdict, evolve, fields, frozen
 from twisted.logger import Logger
 
-from tunnelstack.control.config.state_dir import StateDirectory
 from tunnelstack.errors import ConfigurationError, Denied
+from tunnelstack.settings.state_dir import StateDirectory
 
 FILE = "devices.json"
 

@@ -13,9 +13,9 @@ from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.dialect.strangers import Stream, quiet
-from tunnelstack.dialect.native.agent import EdgeBusy, NativeDialler, NotAnEdge, TokenRefused
 from tunnelstack.dialect.native.control_client import RESPONSE_SECONDS, ControlLost
 from tunnelstack.dialect.native.control_messages import ControlProtocolError
+from tunnelstack.dialect.native.dialler import EdgeBusy, NativeDialler, NotAnEdge, TokenRefused
 from tunnelstack.dialect.native.protocol import MAX_LINE_OCTETS, SUBPROTOCOL, TCP, decodeVisitor
 from tunnelstack.errors import Denied, UsageError
 from tunnelstack.negotiation.endpoint import NegotiatingEndpoint

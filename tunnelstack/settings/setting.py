@@ -34,6 +34,7 @@ def setting(
     factory: Callable[[], Any] | None = None,
     secret: bool = False,
     live: bool = False,
+    secretFile: bool = False,
 ) -> Any:
     """
     An attribute of a configuration record.
@@ -43,6 +44,7 @@ def setting(
     @param check: called with the value; raises L{ConfigurationError} with a sentence that begins with a verb ("must be ...").
     @param inFile: C{False} for what a command line or a program decides alone.
     @param secret: never shown.
+    @param secretFile: it is the path of a file that no other user should be able to read.
     @param live: a running process takes a new value when it reads its configuration again.
     """
 
@@ -54,7 +56,7 @@ def setting(
                 raise ConfigurationError(f"{keyOf(attribute.name)} {mistake}") from None
 
     given: dict[str, Any] = {"factory": factory} if factory is not None else {"default": default}
-    metadata = {"says": says, "check": check, "inFile": inFile, "live": live}
+    metadata = {"says": says, "check": check, "inFile": inFile, "live": live, "secretFile": secretFile}
     return field(**given, validator=validate, metadata=metadata, repr=not secret)
 
 

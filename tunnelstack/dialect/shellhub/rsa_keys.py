@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from tunnelstack.control.config.state_dir import StateDirectory
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.state_dir import StateDirectory
 
 FILE = "signing.pem"
 

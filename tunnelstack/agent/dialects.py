@@ -1,0 +1,131 @@
+"""
+The dialects of an agent, as its configuration says, and what they may ask of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.interfaces import IStreamClientEndpoint
+from zope.interface import implementer
+
+from tunnelstack.agent.edge_endpoint import TABLE_TRUST, makeEdgeEndpoint
+from tunnelstack.agent.target import Target
+from tunnelstack.control.config.proxy_env import proxyFor
+from tunnelstack.control.config.records import AgentConfig, EdgeAddress
+from tunnelstack.control.config.sources import Sources, isConfidential, readToken
+from tunnelstack.control.process.exit_status import TemporaryFailure
+from tunnelstack.control.secret_files import TokenFile
+from tunnelstack.errors import ConfigurationError
+from tunnelstack.interfaces import IAgentDialect, IAgentHost
+from tunnelstack.settings.dialects import dialectPackages
+from tunnelstack.wire.yamux.limits import SessionLimits
+
+PLAIN = (
+    "the credentials for {url} would cross the network unencrypted, where others can read them: use an https: URL, or allow it "
+    "with insecure = true"
+)
+
+HOST_KEYS = "ssh_server_keys"
+"""In the state folder: the keys of the embedded SSH server."""
+
+
+@implementer(IAgentHost)
+class AgentHost:
+    """
+    The agent, as dialects see it.
+    """
+
+    def __init__(self, agent: Any, random: Callable[[], float], environ: Mapping[str, str] | None = None) -> None:
+        """
+        @param agent: the L{AgentService<tunnelstack.agent.service.AgentService>}.
+        """
+        config: AgentConfig = agent.config
+        self.clock = agent.clock
+        self.random = random
+        self.edges = config.edges
+        self.instance = config.instance
+        self.sessionLimits = SessionLimits(
+            keepalive=config.pingSeconds, keepalive_timeout=config.pingTimeoutSeconds,
+            session_octets=config.limits.sessionOctets,
+        )
+        self.handlers: Mapping[bytes, Any] = agent.handlers
+        self.linked: Callable[[Any], None] = agent.linked
+        self.unlinked: Callable[[Any], None] = agent.unlinked
+        self.revoked: Callable[[Any, str, str, str], None] = agent.revoked
+        self._end = agent.end
+        self._environ = os.environ if environ is None else environ
+
+    def edgeEndpoint(self, address: Any) -> IStreamClientEndpoint:
+        """
+        As in L{IAgentHost}.
+        """
+        if isinstance(address, EdgeAddress):
+            return makeEdgeEndpoint(self.clock, address).endpoint
+        proxy = address.proxy or proxyFor(address.url, self._environ)
+        if not (address.insecure or isConfidential(address.url, proxy)):
+            raise ConfigurationError(PLAIN.format(url=address.url))
+        edge = EdgeAddress(url=address.url, caFile=address.caFile, proxy=proxy)
+        return makeEdgeEndpoint(self.clock, edge, TABLE_TRUST).endpoint
+
+    def token(self, edge: EdgeAddress) -> Callable[[], str]:
+        """
+        As in L{IAgentHost}.
+        """
+        return TokenFile(edge.tokenFile, edge.token)
+
+    def target(self, text: str) -> IStreamClientEndpoint:
+        """
+        As in L{IAgentHost}.
+        """
+        return Target(text).endpoint(self.clock)
+
+    def embeddedSSH(
+        self, hostKeysFile: str, authorizedKeysFile: str, passwordsFile: str, users: tuple[str, ...], externalCheck: Any
+    ) -> Any:
+        """
+        As in L{IAgentHost}.
+        """
+        from tunnelstack.agent.ssh_server import makeEmbeddedServer  # Conch below it is slow to load
+
+        return makeEmbeddedServer(
+            self.clock, hostKeysFile or str(self.statePath(HOST_KEYS)), authorizedKeysFile=authorizedKeysFile,
+            passwordsFile=passwordsFile, users=users, externalCheck=externalCheck,
+        )
+
+    def statePath(self, name: str) -> Path:
+        """
+        As in L{IAgentHost}.
+        """
+        return Sources(self._environ).state.path(name)
+
+    def readSecret(self, path: str) -> str:
+        """
+        As in L{IAgentHost}.
+        """
+        return readToken(path)
+
+    def displaced(self, reason: str) -> None:
+        """
+        As in L{IAgentHost}.
+        """
+        self._end(TemporaryFailure(reason))
+
+
+def configuredDialects(host: IAgentHost, config: AgentConfig) -> list[IAgentDialect]:
+    """
+    Make the dialects that have tables in the file, and those that need none.
+
+    @return: an L{IAgentDialect} for each edge.
+    @raise ConfigurationError: a file that a table names cannot be used.
+    """
+    found: list[IAgentDialect] = []
+    for package in dialectPackages():
+        if package.settings.always or package.name in config.dialects:
+            module = package.module("agent")
+            if module is not None:
+                found += module.makeDialects(host, config.dialects.get(package.name, {}))
+    return found

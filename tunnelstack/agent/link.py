@@ -1,0 +1,96 @@
+"""
+One edge, seen from an agent: a session is kept there as its dialect does it, and the log says what becomes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.logger import Logger
+
+from tunnelstack.agent.exit_policy import ExitPolicy
+from tunnelstack.agent.uplink import Uplink
+from tunnelstack.control.config.records import AgentConfig
+from tunnelstack.control.process.exit_status import CredentialRefused, WrongProtocol
+from tunnelstack.interfaces import IAgentDialect
+from tunnelstack.session.budget import MemoryBudget
+from tunnelstack.transport.tls import errorText, kindOf
+
+
+class AgentLink:
+    """
+    Keeps a session with one edge.
+
+    @ivar dialect: the L{IAgentDialect}.
+    @ivar uplink: the L{Uplink} that dials.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, clock: Any, dialect: IAgentDialect, config: AgentConfig, policy: ExitPolicy, budget: MemoryBudget,
+        random: Callable[[], float],
+    ) -> None:
+        """
+        @param policy: decides when the agent gives up.
+        @param budget: what its sessions may hold, with all others of this process.
+        """
+        self.dialect = dialect
+        self._policy = policy
+        self._budget = budget
+        self._reported: object = None    # the kind of failure that the log has, while there is no session
+        self.uplink = Uplink(
+            clock, dialect.dial, self, maxBackoff=config.backoffSeconds, drainSeconds=config.drainSeconds, random=random
+        )
+        policy.addServer()
+
+    def uplinkUp(self, uplink: Uplink, link: Any) -> None:
+        """
+        There is a session.
+        """
+        self._reported = None
+        self._budget.join(link.session)
+        self._policy.sessionUp(self)
+        self.dialect.up(link).addCallbacks(self._logUp, lambda lost: None)
+
+    def _logUp(self, facts: Mapping[str, Any]) -> None:
+        shown = "".join(f" {name}={{{name}}}" for name in facts)
+        self.log.info(
+            "up   edge={edge} dialect={dialect}" + shown, status="session", edge=self.dialect.address,
+            dialect=self.dialect.name, **facts,
+        )
+
+    def uplinkDown(self, uplink: Uplink, reason: BaseException) -> None:
+        """
+        The session is lost.
+        """
+        self.dialect.retire()
+        self._policy.sessionDown(self)
+        self.log.warn(
+            "session with {edge} lost: {reason}; dialling again", edge=self.dialect.address, reason=str(reason),
+            dialect=self.dialect.name,
+        )
+
+    def uplinkFailed(self, uplink: Uplink, reason: BaseException, seconds: float) -> None:
+        """
+        An attempt failed.  The log has the first failure of each kind.
+        """
+        dialect = self.dialect
+        if isinstance(reason, dialect.credentialErrors):
+            self._policy.permanentFailure(CredentialRefused(str(reason)))
+        elif isinstance(reason, dialect.protocolErrors):
+            self._policy.permanentFailure(WrongProtocol(str(reason)))
+        if self._policy.fatalError is None and self._reported != kindOf(reason):
+            self._reported = kindOf(reason)
+            log = self.log.critical if isinstance(reason, dialect.permanentErrors) else self.log.warn
+            log(
+                "no session with {edge}: {reason}; trying again", edge=dialect.address, reason=errorText(reason),
+                seconds=seconds, dialect=dialect.name,
+            )
+
+    def report(self) -> Mapping[str, Any]:
+        """
+        Its state, for the log.
+        """
+        return {"edge": self.dialect.address, "dialect": self.dialect.name, **self.dialect.report()}

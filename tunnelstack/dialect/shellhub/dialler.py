@@ -1,0 +1,273 @@
+"""
+ShellHub at the agent: dial in either version, with the token of a registration, and serve what the server opens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import random
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+
+from tunnelstack.dialect.session_link import SessionLink
+from tunnelstack.dialect.shellhub.http_client import APIClient
+from tunnelstack.dialect.shellhub.registration import (
+    VERSION,
+    DeviceIdentity,
+    DeviceRefused,
+    NotAShellHubServer,
+    Registration,
+    ServerBusy,
+)
+from tunnelstack.dialect.shellhub.streams import DeviceStreams
+from tunnelstack.dialect.shellhub.v1 import NAME as NAME1
+from tunnelstack.dialect.shellhub.v2 import LIMITS
+from tunnelstack.dialect.shellhub.v2 import NAME as NAME2
+from tunnelstack.errors import ConfigurationError, PeerError, Refused, Unavailable, UsageError
+from tunnelstack.negotiation.http_request import HTTPRequestFactory
+from tunnelstack.negotiation.multistream import MultistreamFactory
+from tunnelstack.session.revdial.dialler import STREAM_LIMITS
+from tunnelstack.session.revdial.listener import RevdialListener
+from tunnelstack.session.yamux import YamuxSession
+from tunnelstack.stream.address import StreamAddress
+from tunnelstack.transport.websocket.client import UpgradeRefused, WebSocketClientEndpoint
+from tunnelstack.wire.http1.head import RequestHead, encode_request
+from tunnelstack.wire.negotiation.http_request import StreamRequest
+from tunnelstack.wire.records import shellhub, shellhub_v1
+from tunnelstack.wire.records.shellhub import BadTarget, HTTPProxy
+from tunnelstack.wire.records.shellhub_settings import DEFAULTS, Settings, read_settings_untrusted
+from tunnelstack.wire.yamux.limits import DEFAULT_LIMITS, LARGEST_WINDOW, SessionLimits
+
+REDIRECTS = 5
+"""How many answers 307 and 308 are followed."""
+
+
+class DeviceNotAccepted(Unavailable):
+    """
+    The server knows the device, and nobody has accepted it yet.
+    """
+
+
+class DeviceTokenRefused(Refused):
+    """
+    The server does not take a token that it has just given.
+    """
+
+
+class DeviceLink(SessionLink):
+    """
+    A device's end of a session with its server.
+    """
+
+    def __init__(self, session: Any, registration: Registration) -> None:
+        super().__init__(session)
+        self._registration = registration
+
+    @property
+    def agent(self) -> str:
+        """
+        C{namespace.name}, as the server calls the device.
+        """
+        return self._registration.name
+
+
+class ShellHubDialler:
+    """
+    Dials one server.
+
+    @ivar registration: the L{Registration}: what the server knows of the device.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        url: str,
+        identity: DeviceIdentity,
+        streams: DeviceStreams,
+        *,
+        version: int = 2,
+        random: Callable[[], float] = random,
+        contextFactory: IOpenSSLClientConnectionCreator | None = None,
+        endpoint: IStreamClientEndpoint | None = None,
+        sessionOctets: int = DEFAULT_LIMITS.session_octets,
+    ) -> None:
+        """
+        @param url: of the server: C{http(s)://host[:port][/base]}.
+        @param version: of the transport, 1 or 2.
+        @param random: a number from 0 to 1, for the time between authentications.
+        @param endpoint: how to reach the server, where that is not what the URL says.
+        @param sessionOctets: octets that a session may hold above the first windows of its streams.
+        @raise UsageError: another version.
+        """
+        if version not in (1, 2):
+            raise UsageError("there are version 1 and version 2 of the transport", version=version)
+        self._reactor = reactor
+        self._url = url.rstrip("/")
+        self._streams = streams
+        self._version = version
+        self._contextFactory = contextFactory
+        self._endpoint = endpoint
+        self._sessionOctets = sessionOctets
+        server = APIClient(
+            reactor, url, agent=f"shellhub-agent/{VERSION}", contextFactory=contextFactory, endpoint=endpoint,
+        )
+        self.registration = Registration(server, self._url, identity, reactor, random)
+
+    @inlineCallbacks
+    def dial(self) -> Any:
+        """
+        Make one attempt.
+
+        @return: a C{Deferred} of the L{DeviceLink}; it fails with L{DeviceNotAccepted}, L{DeviceRefused},
+            L{DeviceTokenRefused}, L{ServerBusy}, L{NotAShellHubServer}, or as connecting does.
+        """
+        if not self.registration.token:
+            yield self.registration.register()
+        try:
+            session = yield self._connect()
+        except UpgradeRefused as refused:
+            if refused.status != 401:
+                raise self._upgradeError(refused) from None
+            self.registration.token = ""      # it has been taken back, or the server has another key
+            yield self.registration.authorize()
+            try:
+                session = yield self._connect()
+            except UpgradeRefused as again:
+                raise self._upgradeError(again) from None
+        self.registration.startRenewal(session)
+        return DeviceLink(session, self.registration)
+
+    def _upgradeError(self, refused: UpgradeRefused) -> Exception:
+        """
+        What happened, in the words that an uplink understands.
+        """
+        if refused.status == 401:
+            self.registration.token = ""
+            return DeviceTokenRefused(f"the server at {self._url} does not take the token that it gave")
+        if refused.status == 403:
+            return DeviceNotAccepted(f"the device {self.registration.name} is not accepted yet", server=self._url)
+        if refused.status == 429 or refused.status >= 500:
+            return ServerBusy(f"the server at {self._url} cannot take an agent now", status=refused.status)
+        return NotAShellHubServer(
+            f"the server at {self._url} has no place for agents of version {self._version}", status=refused.status
+        )
+
+    def _connect(self) -> Deferred[Any]:
+        """
+        Open the tunnel's WebSocket with the token there is.
+        """
+        version1 = self._version == 1
+        session = self._sessionV1() if version1 else self._sessionV2()
+        path = shellhub_v1.CONNECTION if version1 else shellhub.CONNECTION
+        web = self._webSocketEndpoint(path, f"Bearer {self.registration.token}")
+        connected: Deferred[Any] = web.connect(Factory.forProtocol(lambda: session))
+        return connected
+
+    def _webSocketEndpoint(self, path: str, credential: str = "") -> WebSocketClientEndpoint:
+        headers = [("User-Agent", "Go-http-client/1.1")]
+        if credential:
+            headers.append(("Authorization", credential))
+        return WebSocketClientEndpoint(
+            self._reactor, self._url + path, headers=headers, contextFactory=self._contextFactory, endpoint=self._endpoint,
+            limits=STREAM_LIMITS if self._version == 1 else LIMITS, redirects=REDIRECTS,
+        )
+
+    def _sessionV1(self) -> RevdialListener:
+        address = StreamAddress(key=self._url, dialect=NAME1)
+        session = RevdialListener(self._pickUpEndpoint, clock=self._reactor, address=address)
+        session.listener.listen(HTTPRequestFactory(self._streams.handlers, self._negotiationFor))
+        return session
+
+    def _sessionV2(self) -> YamuxSession:
+        session = YamuxSession(
+            False, clock=self._reactor, limits=self._limits(), address=StreamAddress(key=self._url, dialect=NAME2),
+        )
+        session.listener.listen(MultistreamFactory(self._streams.handlers, follow=shellhub.asked))
+        return session
+
+    def _limits(self) -> SessionLimits:
+        """
+        As the server would have them; the defaults where that cannot be.
+        """
+        config = {} if self.registration.answer is None else self.registration.answer.config
+        try:
+            return limitsFromSettings(read_settings_untrusted(config), self._sessionOctets)
+        except (PeerError, ValueError) as unusable:
+            self.log.warn("the server's settings of sessions cannot be used: {reason}", reason=str(unusable))
+            return limitsFromSettings(DEFAULTS, self._sessionOctets)
+
+    def _pickUpEndpoint(self, path: str) -> WebSocketClientEndpoint:
+        """
+        @raise PeerError: the path leads away from the server.
+        """
+        if not path.startswith("/"):
+            raise NotAShellHubServer("a connection is asked for that is not on this server", path=path[:64])
+        try:
+            return self._webSocketEndpoint(path)
+        except ConfigurationError as strange:
+            raise NotAShellHubServer(str(strange)) from None
+
+    def _negotiationFor(self, head: RequestHead) -> StreamRequest:
+        """
+        What a request of version 1 asks for.
+        """
+        now = self._reactor.seconds()
+        try:
+            asked = shellhub_v1.decode_ask_untrusted(head)
+        except BadTarget:
+            return StreamRequest(b"", no=lambda _: shellhub_v1.encode_no(shellhub_v1.INVALID_ADDRESS, now))
+        if asked is None:
+            return StreamRequest(b"", no=lambda _: shellhub_v1.encode_no("", now, 404))
+        yes = shellhub_v1.encode_yes(asked, now)
+        if isinstance(asked, shellhub_v1.HTTPForward):
+            return _forwardNegotiation(asked, now)
+        status = 500 if isinstance(asked, HTTPProxy) else 404
+        return StreamRequest(
+            shellhub.name_of(asked), shellhub.encode_target(asked), yes,
+            lambda _: shellhub_v1.encode_no(shellhub_v1.CONNECT_FAILED, now, status),
+        )
+
+
+def _forwardNegotiation(asked: shellhub_v1.HTTPForward, now: float) -> StreamRequest:
+    """
+    The oldest servers' way to a device's web server.
+    """
+    web = HTTPProxy("127.0.0.1", 80)
+    return StreamRequest(
+        shellhub.HTTP_PROXY, shellhub.encode_target(web), b"",
+        lambda _: shellhub_v1.encode_no(shellhub_v1.CONNECT_FAILED, now), encode_request(asked.head),
+    )
+
+
+def limitsFromSettings(settings: Settings, sessionOctets: int = DEFAULT_LIMITS.session_octets) -> SessionLimits:
+    """
+    @raise ValueError: no session can have them.
+    """
+    limits = SessionLimits(session_octets=sessionOctets)
+    window = min(settings.window, LARGEST_WINDOW)
+    return evolve(
+        limits, backlog=settings.backlog, keepalive=settings.interval if settings.keep_alive else 0.0,
+        keepalive_timeout=settings.write_timeout, window=window, max_window=max(window, limits.max_window),
+        open_timeout=max(0.0, settings.open_timeout),
+    )
+
+
+__all__ = [
+    "DeviceIdentity",
+    "DeviceLink",
+    "DeviceNotAccepted",
+    "DeviceRefused",
+    "DeviceStreams",
+    "DeviceTokenRefused",
+    "NotAShellHubServer",
+    "ServerBusy",
+    "ShellHubDialler",
+    "limitsFromSettings",
+]

@@ -1,0 +1,94 @@
+"""
+Which dialects are installed, and where their modules are.
+
+A dialect is a folder of L{tunnelstack.dialect}, or a L{DialectPackage} that is installed as a Twisted plugin.  Its module
+C{settings} has a L{DialectSettings<tunnelstack.settings.tables.DialectSettings>} named C{SETTINGS}, and imports nothing heavy:
+the reader of files, C{tunnelstack check} and the documentation load it.  The modules C{edge}, C{agent} and C{commands} are
+loaded when they are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+from twisted.plugin import IPlugin, getPlugins
+from zope.interface import Interface, implementer
+
+from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.tables import DialectSettings
+
+FOLDER = Path(__file__).parent.parent / "dialect"
+
+
+class IDialectPackage(Interface):
+    """
+    The plugin interface of L{DialectPackage}.
+    """
+
+
+@implementer(IPlugin, IDialectPackage)
+@frozen
+class DialectPackage:
+    """
+    Where the modules of a dialect are.
+
+    @ivar name: of the dialect, in messages.
+    @ivar package: the dotted name of what has its modules C{settings}, C{edge}, C{agent} and C{commands}.
+    """
+
+    name: str
+    package: str
+
+    @property
+    def settings(self) -> DialectSettings:
+        """
+        Its tables.
+        """
+        found: DialectSettings = import_module(f"{self.package}.settings").SETTINGS
+        return found
+
+    def module(self, which: str) -> Any:
+        """
+        @param which: C{"edge"}, C{"agent"} or C{"commands"}.
+        @return: the module; C{None} if the dialect has none.
+        """
+        name = f"{self.package}.{which}"
+        return import_module(name) if find_spec(name) is not None else None
+
+
+@cache
+def dialectPackages() -> tuple[DialectPackage, ...]:
+    """
+    The dialects that are installed, ours first.
+
+    @raise ConfigurationError: two of them claim the same table.
+    """
+    ours = sorted(path.parent.name for path in FOLDER.glob("*/settings.py"))
+    found = [DialectPackage(name, f"tunnelstack.dialect.{name}") for name in ours]
+    installed: Iterable[DialectPackage] = getPlugins(IDialectPackage)    # type: ignore[arg-type]
+    found += sorted(installed, key=lambda package: package.name)
+    for role in ("edge", "agent"):
+        claimed: dict[str, str] = {}
+        for package, table in _tables(found, role):
+            if claimed.setdefault(table, package.name) != package.name:
+                raise ConfigurationError(f"the dialects {claimed[table]} and {package.name} claim the same table [{table}]")
+    return tuple(found)
+
+
+def developmentTables() -> dict[str, Mapping[str, tuple[Any, ...]]]:
+    """
+    What dialects add to an edge that is started with C{--dev}, by the name of the dialect.
+    """
+    return {package.name: tables for package in dialectPackages() if (tables := package.settings.development)}
+
+
+def _tables(packages: list[DialectPackage], role: str) -> Iterator[tuple[DialectPackage, str]]:
+    for package in packages:
+        for table in getattr(package.settings, role):
+            yield package, table
