@@ -138,7 +138,7 @@ class _UpgradeProtocol(Protocol):
             return
         sessionFactory = _AgentSessionFactory(self._dialect, self._edge, principal, peerOf(self.transport))
         protocol = upgrade(
-            self.transport, self._request.octets, sessionFactory, clock=self._edge.clock,
+            self.transport, self._request.head, sessionFactory, clock=self._edge.clock,
             subprotocols=[SUBPROTOCOL], limits=WEBSOCKET_LIMITS,
         )
         if self._leftover:

@@ -247,7 +247,7 @@ def upgradeToWebSocket(request: TakenOverRequest, factory: IProtocolFactory, clo
     Make a WebSocket of a connection.
     """
     protocol = upgrade(
-        request.transport, request.octets, factory, clock=clock, subprotocols=SUBPROTOCOLS, limits=limits,
+        request.transport, request.head, factory, clock=clock, subprotocols=SUBPROTOCOLS, limits=limits,
     )
     if request.leftover:
         protocol.dataReceived(request.leftover)
