@@ -142,7 +142,7 @@ class ProxyTests(Stage):
         proxy = self.begin()
         agent = self.agent(proxy, "anna:guess@")
         agent.hears(
-            rf"^\w+ +no session with edge\.example: the proxy localhost:{proxy.port} wants a user and a password: "
+            rf"^\w+ +no session with edge\.example: the proxy localhost:{proxy.port} requires a user and a password: "
             "put them into its URL"
         )
         self.assertEqual(agent.end(), 0, agent.said())

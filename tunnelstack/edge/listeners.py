@@ -62,7 +62,7 @@ def makeListener(reactor: Any, listener: ListenerConfig) -> EdgeListener:
     inner = text.removeprefix(PROXY_PREFIX)
     secure = inner.startswith(TLS_PREFIXES)
     if bool(listener.clientAuth) != bool(listener.clientCa):
-        raise ConfigurationError("client_auth and client_ca go together: one says whether, the other by whom")
+        raise ConfigurationError("client_auth and client_ca go together: give both or neither")
     if listener.clientAuth and not inner.startswith(FOLDER):
         raise ConfigurationError(f"{text!r} cannot ask clients for certificates: client_auth needs tls:FOLDER")
     if listener.redirect and secure:

@@ -27,7 +27,7 @@ from tunnelstack.interfaces import IDialect, IEdge, ITunnel
 from tunnelstack.records import HTTPPurpose, SSHPurpose, StreamPurpose, UDPPurpose
 from tunnelstack.stream.errors import StreamResetError, UnsupportedPurpose
 from tunnelstack.testing import EdgeAndAgent
-from tunnelstack.transport.websocket.client import UpgradeRefused
+from tunnelstack.transport.websocket.errors import UpgradeRefused
 from tunnelstack.wire.negotiation.multistream.tokens import HEADER, token
 
 UPGRADE = (

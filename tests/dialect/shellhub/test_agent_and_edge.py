@@ -216,7 +216,7 @@ class Version2Tests(SynchronousTestCase):
         """
         session = self.device.link.session
         session.transport.protocol.dataReceived = lambda data: None
-        session.transport._engine.dataReceived = lambda data: None
+        session.transport._connection.dataReceived = lambda data: None
         if self.version == 1:                 # it does not see that it hears nothing, and goes on to give signs of life
             session._timer.cancel()
             self.hub.network.callLater(31, session.transport.write, b'{"command":"keep-alive"}\n')
