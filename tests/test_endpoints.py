@@ -309,7 +309,7 @@ class StringTests(SynchronousTestCase):
         for name, options, told in (
             ("Not A Name", {}, "the name of a tunnel must be a name of up to 63"),
             ("a", {"kind": "udp"}, "kind must be one of http, stream, tcp, not 'udp'"),
-            ("a", {"port": "1"}, "a tunnel has a port only with kind=tcp"),
+            ("a", {"port": "1"}, "port is only for kind=tcp"),
             ("a", {"kind": "tcp", "port": "99999"}, "port must be a number up to 65535"),
             ("a", {"edge": "a.net"}, "--edge must be a URL"),
             ("a", {"edge": "https://a.net"}, "no token for https://a.net is known"),

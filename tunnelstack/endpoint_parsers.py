@@ -1,6 +1,6 @@
 """
-C{tunnel:} in endpoint strings.  Every C{serverFromString} on the machine loads this, so what it leads to is imported when a
-string is read.
+Parsers of endpoint strings that begin with C{tunnel:}.  Every program that parses endpoint strings imports this module, because
+it holds plugins, so the implementation is imported only when such a string is parsed.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-The way from an agent to somebody else's service: through whichever session with an edge there is.
+Dialling services of other agents through any session with an edge.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ LINK_SECONDS = 30.0
 @implementer(IStreamClientEndpoint)
 class DialEndpoint:
     """
-    Dials when there is a session.
+    Waits for a session with an edge, and dials through it.
     """
 
     def __init__(self, clock: Any, linked: Callable[[], Deferred[Any]], to: str, purpose: str) -> None:
         """
-        @param linked: fires with a session.
+        @param linked: gives a C{Deferred} of a link with an edge.
+        @param to: a service, C{agent/service}, or an agent's name.
+        @param purpose: C{""} for the service itself, or the name of a stream protocol.
         """
         self._clock = clock
         self._whenLinked = linked
@@ -35,8 +37,8 @@ class DialEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """
-        As in L{IStreamClientEndpoint}; fails with L{Refused<tunnelstack.errors.Refused>} when the edge or the far agent says
-        no.
+        @return: as in L{IStreamClientEndpoint}; fails with L{Refused<tunnelstack.errors.Refused>} if the edge or the remote
+            agent refuses, and with C{OpenTimeout} if there is no session for L{LINK_SECONDS}.
         """
         linked = self._whenLinked()
         linked.addTimeout(LINK_SECONDS, self._clock, _linkTimeout)
@@ -46,4 +48,4 @@ class DialEndpoint:
 def _linkTimeout(result: Any, seconds: float) -> Any:
     if not isinstance(result, Failure):
         return result
-    raise OpenTimeout(f"there was no session with an edge for {seconds:g} seconds")
+    raise OpenTimeout(f"no session with an edge within {seconds:g} seconds")

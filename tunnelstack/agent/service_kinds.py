@@ -1,5 +1,5 @@
 """
-From a service in a configuration to what is announced and to who serves its streams.
+The kinds of services: each turns a service of a configuration into what is announced and the handler of its streams.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ from tunnelstack.records import EMBEDDED, Service
 @define(eq=False)
 class RunningService:
     """
-    What is announced, who serves it, and what a status line says of it.
+    A service that an agent serves.
 
-    @ivar endpoint: what can be probed, or C{None}.
-    @ivar drain: begins nothing any more; gives a C{Deferred} that fires when what is under way is over, or C{None} where that
-        needs nothing of what L{close} ends.
-    @ivar close: called when the agent has stopped, or after the drain.
+    @ivar service: what is announced.
+    @ivar handler: serves its streams.
+    @ivar shown: the target as status lines show it.
+    @ivar endpoint: connects to the target, for a probe; C{None} if there is nothing to connect to.
+    @ivar drain: begins no new work; returns a C{Deferred} that fires when the work under way is finished, or C{None} if
+        L{close} may be called at once.
+    @ivar close: releases connections and resources; called after the drain, or when the agent has stopped.
     """
 
     service: Service
@@ -51,9 +54,11 @@ def buildService(
     requestObserver: RequestObserver | None = None,
 ) -> RunningService:
     """
-    @param handlers: of streams, by name, for services of the kind C{stream}.
-    @param requestObserver: called with each HTTP request that is over.
-    @raise ConfigurationError: the target is none.
+    Make the handler of a service.
+
+    @param handlers: stream handlers by name, for services of the kind C{stream}.
+    @param requestObserver: called with each HTTP request that has ended.
+    @raise ConfigurationError: the target cannot be used.
     """
     return KINDS[config.kind](reactor, config, handlers, requestObserver)
 
@@ -63,7 +68,7 @@ class ExchangeFactory(Factory):
     """
     Builds the serving side of streams that carry HTTP exchanges.
 
-    @ivar server: who answers.  It may be exchanged for another, whom streams that are there ask from their next request on.
+    @ivar server: answers the requests.  It may be replaced; open streams use the new one from their next request on.
     """
 
     noisy = False
@@ -79,9 +84,6 @@ class ExchangeFactory(Factory):
         return HTTPServerProtocol(self, clock=self._clock, done=done)
 
     def exchangeReceived(self, head: Any, exchange: Any) -> Any:
-        """
-        As in L{IExchangeServer}.
-        """
         return self.server.exchangeReceived(head, exchange)
 
     def _done(self, exchange: Any) -> None:
@@ -146,14 +148,14 @@ def _serveFolder(
     site = Site(File(config.target), requestFactory=Timed, reactor=reactor)
     site.noisy = False
     site.log = _siteLog(reactor, config.name, requestObserver)  # type: ignore[assignment,method-assign]
-    site.doStart()                            # it has no port that would
+    site.doStart()                            # a listening port would do this, but the site has none
     service = Service(name=config.name, perVisitor=True)
     return RunningService(service, site, config.target, None, site.doStop)
 
 
 def _siteLog(clock: Any, name: str, requestObserver: RequestObserver | None) -> Callable[[Any], None]:
     """
-    What C{twisted.web} calls when a request is over.
+    @return: the function that C{twisted.web} calls after each request.
     """
 
     def log(request: Any) -> None:
@@ -182,7 +184,7 @@ def _ssh(
     service = Service(name=config.name, kind="ssh")
     if config.target == EMBEDDED:
         from tunnelstack.agent.ssh_server import (
-            makeEmbeddedServer,  # with Conch below it, which is slow to load
+            makeEmbeddedServer,  # imported here because it loads Conch, which is slow
         )
 
         server = makeEmbeddedServer(
@@ -197,7 +199,7 @@ def _ssh(
 
 class _HandlerByName:
     """
-    Serves a service's streams with the handler of a stream protocol's name.
+    Serves streams with the handler of a stream protocol, which may be registered later or replaced.
     """
 
     def __init__(self, name: bytes, handlers: Mapping[bytes, Any]) -> None:
@@ -206,7 +208,7 @@ class _HandlerByName:
 
     def buildProtocol(self, address: Any) -> IProtocol | None:
         """
-        C{None} as long as nobody serves the name.
+        @return: C{None} if the protocol has no handler.
         """
         handler = self._handlers.get(self._name)
         if handler is None:
