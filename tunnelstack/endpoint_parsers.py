@@ -27,13 +27,13 @@ class TunnelServerParser:
 
     prefix = PREFIX
 
-    def parseStreamServer(self, reactor: Any, *arguments: Any, **options: Any) -> IStreamServerEndpoint:
+    def parseStreamServer(self, reactor: Any, *arguments: Any, **parameters: Any) -> IStreamServerEndpoint:
         """
-        @raise ConfigurationError: what the string says cannot be used.
+        @raise ConfigurationError: the string has a mistake, which the message names.
         """
-        from tunnelstack.endpoints import serverFromOptions
+        from tunnelstack.endpoints import serverFromString
 
-        return serverFromOptions(reactor, *arguments, **options)
+        return serverFromString(reactor, arguments, parameters)
 
 
 @implementer(IPlugin, IStreamClientEndpointStringParserWithReactor)
@@ -44,10 +44,10 @@ class TunnelClientParser:
 
     prefix = PREFIX
 
-    def parseStreamClient(self, reactor: Any, *arguments: Any, **options: Any) -> IStreamClientEndpoint:
+    def parseStreamClient(self, reactor: Any, *arguments: Any, **parameters: Any) -> IStreamClientEndpoint:
         """
-        @raise ConfigurationError: what the string says cannot be used.
+        @raise ConfigurationError: the string has a mistake, which the message names.
         """
-        from tunnelstack.endpoints import clientFromOptions
+        from tunnelstack.endpoints import clientFromString
 
-        return clientFromOptions(reactor, *arguments, **options)
+        return clientFromString(reactor, arguments, parameters)

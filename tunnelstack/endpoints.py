@@ -8,7 +8,8 @@ and stopped after the last.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from attrs import define, field
@@ -26,11 +27,13 @@ from zope.interface import implementer
 
 from tunnelstack.agent.publication import Publication
 from tunnelstack.agent.service import AgentService
+from tunnelstack.control.config.reader import nearest
 from tunnelstack.control.config.records import AgentConfig, EdgeAddress, checkLabel
 from tunnelstack.control.config.sources import Sources
 from tunnelstack.errors import ConfigurationError, UsageError
 from tunnelstack.records import Service
 from tunnelstack.stream.address import StreamAddress, TunnelAddress
+from tunnelstack.wire.printable_text import printable
 
 KINDS = ("http", "stream", "tcp")
 
@@ -319,6 +322,62 @@ class TunnelClientEndpoint:
     def _dialDone(self, result: Any, sharedAgent: SharedAgent) -> Any:
         sharedAgent.release(LINGER)
         return result
+
+
+SERVER_PARAMETERS = ("edge", "tokenFile", "insecure", "kind", "port")
+CLIENT_PARAMETERS = ("edge", "tokenFile", "insecure", "purpose")
+
+
+def serverFromString(reactor: Any, arguments: Sequence[str], parameters: Mapping[str, Any]) -> TunnelServerEndpoint:
+    """
+    Make a server endpoint from an endpoint string that has been split.
+
+    @param arguments: the parts after the prefix that have no name.
+    @param parameters: the parts that have one.
+    @raise ConfigurationError: the string has a mistake.  The message names the string and the parameter.
+    """
+    name = _checkParts(arguments, parameters, SERVER_PARAMETERS)
+    with _mistakesOf(name):
+        return serverFromOptions(reactor, name, **parameters)
+
+
+def clientFromString(reactor: Any, arguments: Sequence[str], parameters: Mapping[str, Any]) -> TunnelClientEndpoint:
+    """
+    Make a client endpoint from an endpoint string that has been split, as L{serverFromString} does for a server.
+    """
+    name = _checkParts(arguments, parameters, CLIENT_PARAMETERS)
+    with _mistakesOf(name):
+        return clientFromOptions(reactor, name, **parameters)
+
+
+def _checkParts(arguments: Sequence[str], parameters: Mapping[str, str], known: Sequence[str]) -> str:
+    """
+    @return: the name of the tunnel.
+    @raise ConfigurationError: there is no name, or a parameter is not known or has no name.
+    """
+    if not (arguments and arguments[0]):
+        raise ConfigurationError("the endpoint string tunnel: needs the name of a service, as in tunnel:NAME")
+    with _mistakesOf(arguments[0]):
+        if len(arguments) > 1:
+            raise ConfigurationError(
+                f"the part {arguments[1]!r} has no parameter name; a colon in a value is written \\:, as in "
+                "edge=https\\://tunnels.example.net"
+            )
+        for parameter in parameters:
+            if parameter not in known:
+                raise ConfigurationError(f"unknown parameter {parameter}; {nearest(parameter, known)}")
+    return arguments[0]
+
+
+@contextmanager
+def _mistakesOf(name: str) -> Iterator[None]:
+    """
+    Name the endpoint string in errors.
+    """
+    try:
+        yield
+    except ConfigurationError as mistake:
+        raise ConfigurationError(f"the endpoint string tunnel:{printable(name)}: {mistake}") from None
 
 
 def serverFromOptions(
