@@ -312,7 +312,8 @@ class StringTests(SynchronousTestCase):
             *((parse, "tunnel:", "tunnel: needs the name of a service") for parse in both),
             *((parse, "tunnel", "tunnel: needs the name of a service") for parse in both),
             *((parse, "tunnel:edge=https\\://a.net", "tunnel: needs the name of a service") for parse in both),
-            *((parse, "tunnel:db:egde=https\\://a.net", "tunnel:db: unknown parameter egde; did you mean edge?") for parse in both),
+            *((parse, "tunnel:db:egde=https\\://a.net", "tunnel:db: unknown parameter egde; did you mean edge?")
+              for parse in both),
             (serverFromString, "tunnel:db:purpose=/a/1", "tunnel:db: unknown parameter purpose; there are edge, "),
             (clientFromString, "tunnel:db:kind=tcp", "tunnel:db: unknown parameter kind; there are edge, "),
             *((parse, "tunnel:db:edge=https://a.net:84", "tunnel:db: the part '//a.net' has no") for parse in both),

@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import define
 from twisted.internet.defer import maybeDeferred
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 
 from tunnelstack.agent.publication import Publication
@@ -36,7 +37,7 @@ class ConfiguredServices:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, publications: Publications, handlers: Mapping[bytes, Any]) -> None:
+    def __init__(self, reactor: Any, publications: Publications, handlers: Mapping[bytes, IProtocolFactory]) -> None:
         """
         @param handlers: stream handlers by name, for services of the kind C{stream}.
         """

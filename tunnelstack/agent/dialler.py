@@ -5,13 +5,13 @@ Dialling services of other agents through any session with an edge.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tunnelstack.dialect.native.dialler import NativeLink
 from tunnelstack.stream.errors import OpenTimeout
 
 LINK_SECONDS = 30.0
@@ -24,7 +24,7 @@ class DialEndpoint:
     Waits for a session with an edge, and dials through it.
     """
 
-    def __init__(self, clock: Any, linked: Callable[[], Deferred[Any]], to: str, purpose: str) -> None:
+    def __init__(self, clock: IReactorTime, linked: Callable[[], Deferred[NativeLink]], to: str, purpose: str) -> None:
         """
         @param linked: gives a C{Deferred} of a link with an edge.
         @param to: a service, C{agent/service}, or an agent's name.
@@ -45,7 +45,7 @@ class DialEndpoint:
         return linked.addCallback(lambda link: link.dial(self._to, self._purpose).connect(protocolFactory))
 
 
-def _linkTimeout(result: Any, seconds: float) -> Any:
+def _linkTimeout(result: object, seconds: float) -> object:
     if not isinstance(result, Failure):
         return result
     raise OpenTimeout(f"no session with an edge within {seconds:g} seconds")

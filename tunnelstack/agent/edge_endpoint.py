@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import frozen
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IReactorTime, IStreamClientEndpoint
 
 from tunnelstack.control.config.records import EdgeAddress
 from tunnelstack.errors import ConfigurationError
@@ -35,7 +35,7 @@ class EdgeEndpoint:
     @ivar contextFactory: makes the TLS connections with the edge; C{None} where the URL is C{http}.
     """
 
-    clock: Any
+    clock: IReactorTime
     host: str
     port: int
     secure: bool

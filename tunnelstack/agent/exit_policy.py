@@ -4,9 +4,8 @@ When an agent gives up: which failures are permanent, and how long it may be wit
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from tunnelstack.control.process.exit_status import FatalError, GaveUp
 
@@ -22,7 +21,7 @@ class ExitPolicy:
     @ivar fatalError: why the agent ends; C{None} as long as it does not.
     """
 
-    def __init__(self, clock: Any, giveUpSeconds: float) -> None:
+    def __init__(self, clock: IReactorTime, giveUpSeconds: float) -> None:
         """
         @param giveUpSeconds: seconds without a session after which the agent gives up; C{0} never does.
         """
@@ -30,9 +29,9 @@ class ExitPolicy:
         self._clock = clock
         self._giveUpSeconds = giveUpSeconds
         self._servers = 0
-        self._up: set[Any] = set()
+        self._up: set[object] = set()
         self._everUp = self._started = self._stopped = False
-        self._timer: Any = None
+        self._timer: IDelayedCall | None = None
         self._waiters: list[Deferred[FatalError]] = []
 
     def addServer(self) -> None:
@@ -64,19 +63,19 @@ class ExitPolicy:
             self._cancelTimer()
             self._startTimer()
 
-    def sessionUp(self, uplink: Any) -> None:
+    def sessionUp(self, link: object) -> None:
         """
         A session has been established.
         """
         self._everUp = True
-        self._up.add(uplink)
+        self._up.add(link)
         self._cancelTimer()
 
-    def sessionDown(self, uplink: Any) -> None:
+    def sessionDown(self, link: object) -> None:
         """
         A session is lost.
         """
-        self._up.discard(uplink)
+        self._up.discard(link)
         self._startTimer()
 
     def permanentFailure(self, why: FatalError) -> None:

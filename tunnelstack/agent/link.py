@@ -5,14 +5,15 @@ An agent's link with one edge: it keeps a session there in the edge's dialect, a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from tunnelstack.agent.exit_policy import ExitPolicy
 from tunnelstack.agent.uplink import Uplink
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.process.exit_status import CredentialRefused, WrongProtocol
+from tunnelstack.dialect.session_link import SessionLink
 from tunnelstack.interfaces import IAgentDialect
 from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.transport.tls import errorText, kindOf
@@ -29,7 +30,7 @@ class AgentLink:
     log = Logger()
 
     def __init__(
-        self, clock: Any, dialect: IAgentDialect, config: AgentConfig, policy: ExitPolicy, budget: MemoryBudget,
+        self, clock: IReactorTime, dialect: IAgentDialect, config: AgentConfig, policy: ExitPolicy, budget: MemoryBudget,
         random: Callable[[], float],
     ) -> None:
         """
@@ -45,7 +46,7 @@ class AgentLink:
         )
         policy.addServer()
 
-    def uplinkUp(self, uplink: Uplink, link: Any) -> None:
+    def uplinkUp(self, uplink: Uplink, link: SessionLink) -> None:
         """
         A session has been established.
         """
@@ -54,7 +55,7 @@ class AgentLink:
         self._policy.sessionUp(self)
         self.dialect.up(link).addCallbacks(self._logUp, lambda lost: None)
 
-    def _logUp(self, facts: Mapping[str, Any]) -> None:
+    def _logUp(self, facts: Mapping[str, object]) -> None:
         shown = "".join(f" {name}={{{name}}}" for name in facts)
         self.log.info(
             "up   edge={edge} dialect={dialect}" + shown, status="session", edge=self.dialect.address,
@@ -89,7 +90,7 @@ class AgentLink:
                 seconds=seconds, dialect=dialect.name,
             )
 
-    def report(self) -> Mapping[str, Any]:
+    def report(self) -> Mapping[str, object]:
         """
         @return: the state of the link, for the log.
         """

@@ -7,12 +7,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import random
 from typing import Any
+from typing import Protocol as TypingProtocol
 
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelstack.errors import Denied, Unavailable
+from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.records import Grant, Service
 from tunnelstack.stream.address import TunnelAddress
 
@@ -21,6 +24,26 @@ RETRY_SECONDS = 30.0
 
 FINAL_CODES = frozenset(("not-allowed", "malformed", "unsupported"))
 """Codes of refusals that are final: the same announcement would be refused again."""
+
+
+Handler = IProtocolFactory | IDiallingHandler
+"""Serves the streams of a service."""
+
+
+class ServiceLink(TypingProtocol):
+    """
+    A session with an edge, on which services are announced.
+    """
+
+    def announce(self, service: Service) -> Deferred[Grant]:
+        """
+        @return: fires with the grant; fails with L{Denied}, or with L{Unavailable} if the session is lost.
+        """
+
+    def withdraw(self, service: Service) -> Deferred[Any]:
+        """
+        @return: fires when the edge has confirmed it; fails as L{announce} does.
+        """
 
 
 class Publication:
@@ -37,8 +60,8 @@ class Publication:
     def __init__(
         self,
         service: Service,
-        handler: Any,
-        clock: Any,
+        handler: Handler,
+        clock: IReactorTime,
         *,
         shown: str = "",
         optional: bool = False,
@@ -56,9 +79,9 @@ class Publication:
         self._clock = clock
         self._onWithdrawn = onWithdrawn
         self._random = random
-        self._grants: dict[Any, Grant] = {}           # by link, the latest last
-        self._links: set[Any] = set()
-        self._timers: dict[Any, Any] = {}
+        self._grants: dict[ServiceLink, Grant] = {}           # by link, the latest last
+        self._links: set[ServiceLink] = set()
+        self._timers: dict[ServiceLink, IDelayedCall] = {}
         self._waiting: list[Deferred[Grant]] = []
         self._lastReason = ""
 
@@ -94,18 +117,17 @@ class Publication:
 
     # Sessions come and go
 
-    def announce(self, link: Any) -> Deferred[None]:
+    def announce(self, link: ServiceLink) -> Deferred[None]:
         """
         Announce the service to the edge of a new session.
 
         @return: fires when the edge has answered, or the session is lost; it does not fail.
         """
         self._links.add(link)
-        asked: Deferred[Any] = link.announce(self.service)
-        asked.addCallbacks(self._granted, self._denied, (link,), {}, (link,))
-        return asked.addErrback(self._unexpectedError)
+        answered = link.announce(self.service).addCallbacks(self._granted, self._denied, (link,), {}, (link,))
+        return answered.addErrback(self._unexpectedError)
 
-    def linkLost(self, link: Any) -> None:
+    def linkLost(self, link: ServiceLink) -> None:
         """
         A session is lost, and with it the grant of its edge.
         """
@@ -113,7 +135,7 @@ class Publication:
         self._grants.pop(link, None)
         self._cancelRetry(link)
 
-    def revoked(self, link: Any, reason: str) -> None:
+    def revoked(self, link: ServiceLink, reason: str) -> None:
         """
         The edge has withdrawn its grant.
         """
@@ -121,7 +143,7 @@ class Publication:
             self.log.warn("the edge has withdrawn {service}: {reason}", service=self.service.name, reason=reason)
             self._scheduleRetry(link)
 
-    def _granted(self, grant: Grant, link: Any) -> None:
+    def _granted(self, grant: Grant, link: ServiceLink) -> None:
         if link not in self._links:
             return
         self._grants[link] = grant
@@ -135,11 +157,11 @@ class Publication:
         for granted in waiting:
             granted.callback(grant)
 
-    def _denied(self, failure: Failure, link: Any) -> None:
+    def _denied(self, failure: Failure, link: ServiceLink) -> None:
         failure.trap(Unavailable)
         if link not in self._links:
             return
-        error: Any = failure.value
+        error = failure.value
         code, sentence = (error.code, error.sentence) if isinstance(error, Denied) else ("", str(error))
         if code in FINAL_CODES:
             log = self.log.info if self._optional and code == "not-allowed" else self.log.critical
@@ -151,7 +173,7 @@ class Publication:
             self._logOnce(self.log.warn, "the edge cannot publish {service} now: {reason}", sentence)
             self._scheduleRetry(link)
 
-    def _logOnce(self, log: Any, text: str, reason: str) -> None:
+    def _logOnce(self, log: Callable[..., object], text: str, reason: str) -> None:
         """
         Log a refusal unless the last one had the same reason.
         """
@@ -159,16 +181,16 @@ class Publication:
             self._lastReason = reason
             log(text, service=self.service.name, reason=reason)
 
-    def _scheduleRetry(self, link: Any) -> None:
+    def _scheduleRetry(self, link: ServiceLink) -> None:
         seconds = RETRY_SECONDS * (0.75 + 0.5 * self._random())
         self._timers[link] = self._clock.callLater(seconds, self._retry, link)
 
-    def _cancelRetry(self, link: Any) -> None:
+    def _cancelRetry(self, link: ServiceLink) -> None:
         timer = self._timers.pop(link, None)
         if timer is not None:
             timer.cancel()
 
-    def _retry(self, link: Any) -> None:
+    def _retry(self, link: ServiceLink) -> None:
         self._timers.pop(link, None)
         self.announce(link)
 
@@ -177,7 +199,7 @@ class Publication:
 
     # Changes
 
-    def replace(self, service: Service, handler: Any, shown: str) -> Deferred[Any]:
+    def replace(self, service: Service, handler: Handler, shown: str) -> Deferred[Any]:
         """
         Publish another service in place of this one.  Open streams stay with the old handler.
 

@@ -5,9 +5,10 @@ The services that an agent publishes: each is announced on every session, and fo
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from tunnelstack.agent.publication import Publication
+from twisted.internet.interfaces import IReactorTime
+
+from tunnelstack.agent.publication import Handler, Publication, ServiceLink
 from tunnelstack.errors import UsageError
 from tunnelstack.records import Service
 from tunnelstack.stream.address import TunnelAddress
@@ -20,7 +21,7 @@ class Publications:
     @ivar publications: those that have not been withdrawn.
     """
 
-    def __init__(self, clock: Any, random: Callable[[], float]) -> None:
+    def __init__(self, clock: IReactorTime, random: Callable[[], float]) -> None:
         """
         @param random: gives a number from 0 to 1, which varies the delays.
         """
@@ -28,9 +29,9 @@ class Publications:
         self._clock = clock
         self._random = random
         self._byName: dict[tuple[str, str], Publication] = {}
-        self._links: list[Any] = []
+        self._links: list[ServiceLink] = []
 
-    def publish(self, service: Service, handler: Any, shown: str = "", *, optional: bool = False) -> Publication:
+    def publish(self, service: Service, handler: Handler, shown: str = "", *, optional: bool = False) -> Publication:
         """
         As L{AgentService.publish<tunnelstack.agent.service.AgentService.publish>}.
         """
@@ -57,7 +58,7 @@ class Publications:
         """
         return (service.kind, service.name) in self._byName
 
-    def find(self, kind: str, name: str) -> Any:
+    def find(self, kind: str, name: str) -> Handler | None:
         """
         @return: the handler of a service's streams; C{None} if the service is not published.
         """
@@ -72,7 +73,7 @@ class Publications:
 
     # Sessions come and go
 
-    def announce(self, link: Any) -> None:
+    def announce(self, link: ServiceLink) -> None:
         """
         Announce all services to the edge of a new session.
         """
@@ -80,7 +81,7 @@ class Publications:
         for publication in self.publications:
             publication.announce(link)
 
-    def linkLost(self, link: Any) -> None:
+    def linkLost(self, link: ServiceLink) -> None:
         """
         A session is lost, or draining.
         """
@@ -88,7 +89,7 @@ class Publications:
         for publication in self.publications:
             publication.linkLost(link)
 
-    def revoked(self, link: Any, kind: str, name: str, reason: str) -> None:
+    def revoked(self, link: ServiceLink, kind: str, name: str, reason: str) -> None:
         """
         An edge has withdrawn a grant.
         """

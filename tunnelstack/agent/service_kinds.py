@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import define, evolve
-from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
+from tunnelstack.agent.publication import Handler
 from tunnelstack.agent.requests import RequestObserver, recordFromExchange, recordFromSite
 from tunnelstack.agent.target import Target
 from tunnelstack.control.config.records import ServiceConfig
@@ -21,8 +22,12 @@ from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.handler.http import LocalSite
 from tunnelstack.handler.tcp import TCPHandler
-from tunnelstack.interfaces import IExchangeServer
+from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer, IServerExchange
 from tunnelstack.records import EMBEDDED, Service
+from tunnelstack.wire.http1.head import RequestHead
+
+Handlers = Mapping[bytes, IProtocolFactory]
+"""Stream handlers by the name of their protocol."""
 
 
 @define(eq=False)
@@ -40,7 +45,7 @@ class RunningService:
     """
 
     service: Service
-    handler: Any
+    handler: Handler
     shown: str
     endpoint: IStreamClientEndpoint | None = None
     close: Callable[[], object] = lambda: None
@@ -50,7 +55,7 @@ class RunningService:
 def buildService(
     reactor: Any,
     config: ServiceConfig,
-    handlers: Mapping[bytes, Any],
+    handlers: Handlers,
     requestObserver: RequestObserver | None = None,
 ) -> RunningService:
     """
@@ -73,7 +78,7 @@ class ExchangeFactory(Factory):
 
     noisy = False
 
-    def __init__(self, server: Forwarder, clock: Any, name: str, requestObserver: RequestObserver | None) -> None:
+    def __init__(self, server: Forwarder, clock: IReactorTime, name: str, requestObserver: RequestObserver | None) -> None:
         self.server = server
         self._clock = clock
         self._name = name
@@ -83,7 +88,7 @@ class ExchangeFactory(Factory):
         done = None if self._requestObserver is None else self._done
         return HTTPServerProtocol(self, clock=self._clock, done=done)
 
-    def exchangeReceived(self, head: Any, exchange: Any) -> Any:
+    def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
         return self.server.exchangeReceived(head, exchange)
 
     def _done(self, exchange: Any) -> None:
@@ -93,10 +98,7 @@ class ExchangeFactory(Factory):
 
 
 def _http(
-    reactor: Any,
-    config: ServiceConfig,
-    handlers: Mapping[bytes, Any],
-    requestObserver: RequestObserver | None = None,
+    reactor: Any, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
 ) -> RunningService:
     target = Target(config.target)
     site = LocalSite(target.authority or target.shown, host=config.rewriteHost)
@@ -118,10 +120,7 @@ def _http(
 
 
 def _tcp(
-    reactor: Any,
-    config: ServiceConfig,
-    handlers: Mapping[bytes, Any],
-    requestObserver: RequestObserver | None = None,
+    reactor: Any, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
 ) -> RunningService:
     target = Target(config.target)
     endpoint = target.endpoint(reactor)
@@ -130,10 +129,7 @@ def _tcp(
 
 
 def _serveFolder(
-    reactor: Any,
-    config: ServiceConfig,
-    handlers: Mapping[bytes, Any],
-    requestObserver: RequestObserver | None = None,
+    reactor: Any, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
 ) -> RunningService:
     from twisted.web.server import Request, Site
     from twisted.web.static import File
@@ -153,7 +149,7 @@ def _serveFolder(
     return RunningService(service, site, config.target, None, site.doStop)
 
 
-def _siteLog(clock: Any, name: str, requestObserver: RequestObserver | None) -> Callable[[Any], None]:
+def _siteLog(clock: IReactorTime, name: str, requestObserver: RequestObserver | None) -> Callable[[Any], None]:
     """
     @return: the function that C{twisted.web} calls after each request.
     """
@@ -166,20 +162,14 @@ def _siteLog(clock: Any, name: str, requestObserver: RequestObserver | None) -> 
 
 
 def _stream(
-    reactor: Any,
-    config: ServiceConfig,
-    handlers: Mapping[bytes, Any],
-    requestObserver: RequestObserver | None = None,
+    reactor: Any, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
 ) -> RunningService:
     name = config.target.encode()
     return RunningService(Service(name=config.name, kind="stream"), _HandlerByName(name, handlers), config.target)
 
 
 def _ssh(
-    reactor: Any,
-    config: ServiceConfig,
-    handlers: Mapping[bytes, Any],
-    requestObserver: RequestObserver | None = None,
+    reactor: Any, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
 ) -> RunningService:
     service = Service(name=config.name, kind="ssh")
     if config.target == EMBEDDED:
@@ -197,26 +187,27 @@ def _ssh(
     return RunningService(service, TCPHandler(endpoint, reactor), target.shown, endpoint)
 
 
-class _HandlerByName:
+class _HandlerByName(Factory):
     """
     Serves streams with the handler of a stream protocol, which may be registered later or replaced.
     """
 
-    def __init__(self, name: bytes, handlers: Mapping[bytes, Any]) -> None:
+    noisy = False
+
+    def __init__(self, name: bytes, handlers: Handlers) -> None:
         self._name = name
         self._handlers = handlers
 
-    def buildProtocol(self, address: Any) -> IProtocol | None:
+    def buildProtocol(self, address: Any) -> Any:
         """
         @return: C{None} if the protocol has no handler.
         """
         handler = self._handlers.get(self._name)
         if handler is None:
             return None
-        built: IProtocol | None = handler.buildProtocol(evolve(address, protocol=self._name))
-        return built
+        return handler.buildProtocol(evolve(address, protocol=self._name))
 
 
-KINDS: dict[str, Callable[[Any, ServiceConfig, Mapping[bytes, Any], RequestObserver | None], RunningService]] = {
+KINDS: dict[str, Callable[[Any, ServiceConfig, Handlers, RequestObserver | None], RunningService]] = {
     "http": _http, "tcp": _tcp, "serve": _serveFolder, "stream": _stream, "ssh": _ssh,
 }  # fmt: skip

@@ -108,7 +108,7 @@ def probe(endpoint: IStreamClientEndpoint, clock: IReactorTime) -> Deferred[str]
 
     @return: fires with C{""} if it does, and otherwise with the reason in a few words; it does not fail.
     """
-    tried: Deferred[Any] = endpoint.connect(_ProbeFactory())
+    tried = endpoint.connect(_ProbeFactory())
     tried.addTimeout(PROBE_SECONDS, clock, connectTimedOut)
     return tried.addCallbacks(lambda _: "", failureReason)
 

@@ -45,6 +45,7 @@ from typing import Protocol as TypingProtocol
 from attrs import define, field
 from automat import TypeMachineBuilder
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -131,8 +132,8 @@ class _Core:
     uplink: Uplink
     inputs: _Inputs | None = None
     link: Link | None = None
-    attempt: Deferred[Any] | None = None
-    timer: Any = None
+    attempt: Deferred[Link] | None = None
+    timer: IDelayedCall | None = None
     failures: int = 0
     upSince: float = 0.0
     stopped: list[Deferred[None]] = field(factory=list)
@@ -172,6 +173,14 @@ class _Core:
         """
         assert self.inputs is not None
         self.timer = self.uplink._clock.callLater(seconds, self.inputs.retryTimeout)
+
+    def cancelTimer(self) -> None:
+        """
+        Cancel the timer, if it has not fired.
+        """
+        timer, self.timer = self.timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
 
     def backoff(self, reason: BaseException) -> float:
         """
@@ -239,8 +248,7 @@ def _drain(inputs: _Inputs, core: _Core) -> None:
 @_draining.upon(_Inputs.lost).to(_stopped)
 def _drained(inputs: _Inputs, core: _Core, reason: BaseException) -> None:
     core.link = None
-    if core.timer.active():
-        core.timer.cancel()
+    core.cancelTimer()
     _fireStopped(core)
 
 
@@ -254,7 +262,7 @@ def _cancelDialling(inputs: _Inputs, core: _Core) -> None:
 
 @_waiting.upon(_Inputs.stop).to(_stopped)
 def _cancelWaiting(inputs: _Inputs, core: _Core) -> None:
-    core.timer.cancel()
+    core.cancelTimer()
     _fireStopped(core)
 
 
@@ -299,8 +307,8 @@ class Uplink:
 
     def __init__(
         self,
-        clock: Any,
-        dial: Callable[[], Deferred[Any]],
+        clock: IReactorTime,
+        dial: Callable[[], Deferred[Link]],
         observer: UplinkObserver,
         *,
         maxBackoff: float = MAX_BACKOFF_SECONDS,
