@@ -122,7 +122,7 @@ class ReadingTests(Commands):
         self.assertEqual(json.loads(self.good("status", "--json", "--admin", str(path)))["state"], "ready")
         done = self.tunnelstack("token", "new", "a", "--admin", str(path))
         self.assertEqual(done.returncode, 0)
-        self.assertIn("here one may only read", done.stderr)
+        self.assertIn("this address is read-only", done.stderr)
 
     def test_anotherPortForReading(self) -> None:
         self.edge('[admin]\nlisten = "tcp:0:interface=127.0.0.1"\n')

@@ -35,7 +35,7 @@ class DemoTests(Stage):
     def started(self) -> Program:
         self.port = freePort()
         demo = self.demo(DEMO_PORT=str(self.port))
-        demo.hears("^Ctrl-C ends all three")
+        demo.hears("^Ctrl-C stops all three")
         return demo
 
     def children(self, program: Program) -> list[str]:

@@ -53,14 +53,14 @@ The private side of tunnels: publishes local servers through an edge.
 Options                        Environment               Default
       --dev                                                           use the edge started on this machine with --dev
   -e, --edge URL               TUNNELSTACK_EDGE          --dev        http(s)://host[:port]
-      --token-file FILE        TUNNELSTACK_TOKEN_FILE                 read the token from FILE (or set TUNNELSTACK_TOKEN)
+      --token-file FILE        TUNNELSTACK_TOKEN_FILE                 a file with the token (or set TUNNELSTACK_TOKEN)
       --insecure                                                      send the token to another machine over plain http:
-      --ca-file FILE           TUNNELSTACK_CA_FILE       system's     PEM file: the only authorities trusted for the edge
+      --ca-file FILE           TUNNELSTACK_CA_FILE       system's     PEM file: the only authorities to trust
   -n, --name NAME              TUNNELSTACK_NAME          host name    the name to publish under
       --remote-port N                                    any free     tcp: the port of the edge
       --rewrite-host HOST                                unchanged    http: the Host field sent to the local server
-      --authorized-keys FILE                                          ssh: run a server in this process; keys that may log in
-      --passwords FILE                                                ssh: the same, with names and hashed passwords
+      --authorized-keys FILE                                          ssh: run a server in this process, for these keys
+      --passwords FILE                                                ssh: the same, for names and hashed passwords
       --give-up-after SECONDS  TUNNELSTACK_GIVE_UP_AFTER never        exit with code 69 after SECONDS without a session
   -c, --config FILE            TUNNELSTACK_CONFIG                     a TOML file
       --access-log FILE                                  -            one line for each request; - is standard error

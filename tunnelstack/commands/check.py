@@ -23,7 +23,7 @@ from tunnelstack.transport.tls import errorText
 HELP = """
 Usage: tunnelstack check FILE
 
-Report every mistake in the configuration file of an edge or an agent, with its line, its key, and the nearest known key.
+Report every mistake in a configuration file of an edge or an agent, with its line, its key and the nearest known key.
 
   tunnelstack check edge.toml
   tunnelstack check agent.toml && systemctl reload tunnel-agent

@@ -47,9 +47,9 @@ Options                        Environment               Default
                                                                       agent, such as /demo/shout/1.0.0
       --dev                                                           use the edge started on this machine with --dev
   -e, --edge URL               TUNNELSTACK_EDGE          --dev        http(s)://host[:port]
-      --token-file FILE        TUNNELSTACK_TOKEN_FILE                 read the token from FILE (or set TUNNELSTACK_TOKEN)
+      --token-file FILE        TUNNELSTACK_TOKEN_FILE                 a file with the token (or set TUNNELSTACK_TOKEN)
       --insecure                                                      send the token to another machine over plain http:
-      --ca-file FILE           TUNNELSTACK_CA_FILE       system's     PEM file: the only authorities trusted for the edge
+      --ca-file FILE           TUNNELSTACK_CA_FILE       system's     PEM file: the only authorities to trust
   -c, --config FILE            TUNNELSTACK_CONFIG                     the configuration file of an agent
       --give-up-after SECONDS                            30           exit with code 69 after SECONDS without a session
       --version, --help

@@ -16,8 +16,8 @@ from tunnelstack.control.process.exit_status import STOPPED
 HELP = """
 Usage: tunnelstack password [--ssh] USER
 
-Ask for a password, and print the entry by which USER can log in: for "users" of a [[route]] or for its "users_file"; with
---ssh, for the "passwords_file" of an agent's embedded SSH server.
+Ask for a password, and print the entry by which USER can log in: for "users" of a [[route]] or for its "users_file";
+with --ssh, for the "passwords_file" of an agent's embedded SSH server.
 
   tunnelstack password alice
   tunnelstack password alice >> /etc/tunnelstack/visitors

@@ -33,7 +33,7 @@ from tunnelstack.errors import ConfigurationError
 HELP = """
 Usage: tunnelstack token new NAME --allow RIGHT ... | token list | token revoke ID|NAME
 
-Manage the credentials of agents, which are kept as hashes in the state folder.  Changes apply to a running edge at once.
+Manage the credentials of agents, kept as hashes in the state folder.  Changes apply to a running edge at once.
 
   tunnelstack token new laptop --allow 'http:laptop-*' --allow tcp:20000-20010 --out laptop.token
         creates a token for the agent "laptop", in a file that only its owner can read; without --out it is printed once
