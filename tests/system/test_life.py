@@ -290,12 +290,12 @@ class RefusalTests(Stage):
         edge.end()
         (self.home / ".local" / "state" / "tunnelstack" / "dev.toml").unlink()
         self.startEdge(port=self.port)
-        agent.hears("^error +no session with .* refuses the token; trying again")
+        agent.hears("^error +no session with .* refuses the token; retrying")
         self.assertIsNone(agent.process.poll())
 
     def test_noEdgeThereAndToldToGiveUpIs69(self) -> None:
         self.startEdge().end()
-        self.fails(self.agent("--dev", "http", "3000", "--give-up-after", "1"), 69, "no edge could be reached in 1 seconds")
+        self.fails(self.agent("--dev", "http", "3000", "--give-up-after", "1"), 69, "no session with an edge within 1 seconds")
 
     def test_anotherWebServerIs76(self) -> None:
         port = self.origin()
@@ -340,9 +340,9 @@ class RefusalTests(Stage):
             (), ("htpp", "3000"), ("http",), ("http", "1", "2"), ("start", "3000"), ("--what", "http", "1"),
             ("serve", ".", "--remote-port", "3"), ("tcp", "1", "--remote-port", "many"),
         ):  # fmt: skip
-            self.fails(self.agent("--dev", *arguments), 64, "tunnel-agent --help says how it is used")
+            self.fails(self.agent("--dev", *arguments), 64, "tunnel-agent --help")
         for arguments in (("what",), ("--port", "x"), ("--port", "1", "--listen", "tcp:2")):
-            self.fails(self.program("tunnel-edge", *arguments), 64, "tunnel-edge --help says how it is used")
+            self.fails(self.program("tunnel-edge", *arguments), 64, "tunnel-edge --help")
 
     def test_configurationIs78(self) -> None:
         (self.home / "edge.toml").write_text("[edge]\nlisten = []\ndomian = 'a.net'\n")

@@ -245,7 +245,7 @@ class ConnectTests(Stage):
         self.startEdge().end()
         done = self.connect("db", "--give-up-after", "1")
         self.assertEqual(done.returncode, 69)
-        self.assertIn(b"no edge could be reached in 1 seconds", done.stderr)
+        self.assertIn(b"no session with an edge within 1 seconds", done.stderr)
 
     def test_usage(self) -> None:
         for arguments in ((), ("a", "b"), ("a", "--purpose", "nonsense"), ("a", "--port", "3")):

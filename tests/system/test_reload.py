@@ -148,7 +148,7 @@ class ReloadTests(Stage):
         until(log.read_text)
         old = log.rename(self.home / "old.log")
         agent.tell(signal.SIGHUP)
-        agent.hears("^reload +there is no configuration file to be read again$")
+        agent.hears("^reload +no configuration file to read again$")
         self.visit("site", "/two")
         self.assertEqual(self.logged(log), ["/two"])
         self.assertEqual(agent.end(), 0)

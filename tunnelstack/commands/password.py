@@ -1,5 +1,5 @@
 """
-C{tunnelstack password}: what a route keeps of a visitor's password.
+The command C{tunnelstack password}, which hashes the password of a visitor or of an SSH user.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from tunnelstack.control.process.exit_status import STOPPED
 HELP = """
 Usage: tunnelstack password [--ssh] USER
 
-Asks for a password and prints the line that lets USER in: one of "users" of a [[route]], or of its "users_file"; with --ssh,
-one of the "passwords_file" of an agent's embedded SSH server.
+Ask for a password, and print the entry by which USER can log in: for "users" of a [[route]] or for its "users_file";
+with --ssh, for the "passwords_file" of an agent's embedded SSH server.
 
   tunnelstack password alice
   tunnelstack password alice >> /etc/tunnelstack/visitors
   tunnelstack password alice < password.txt
 
-The password itself is never an argument, and is kept nowhere.
-Exit codes: 0 printed, 64 usage, 78 such a user cannot be.
+The password itself is never an argument, and is not stored.
+Exit codes: 0 printed, 64 usage, 78 USER is not a valid user name.
 """
 
 
@@ -34,14 +34,14 @@ class Options(BaseOptions):
     """
 
     helpText = HELP
-    optFlags = [["ssh", None, "for an SSH server of an agent"]]
+    optFlags = [["ssh", None, "for the embedded SSH server of an agent"]]
 
     def parseArgs(self, *arguments: str) -> None:
         """
-        The user.
+        Read the user name.
         """
         if len(arguments) != 1:
-            raise usage.UsageError("password takes one user, and asks for the password itself")
+            raise usage.UsageError("password takes one user name; it asks for the password")
         self.user = arguments[0]
 
 
@@ -51,13 +51,13 @@ def main(options: Options) -> int:
     """
     password = getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
     if not password:
-        raise usage.UsageError("an empty password is none")
+        raise usage.UsageError("an empty password is not accepted")
     print((_forSSH if options["ssh"] else hashPassword)(options.user, password))  # noqa: T201
     return STOPPED
 
 
 def _forSSH(user: str, password: str) -> str:
-    # imported here: Conch is below it, which is slow to load
+    # Imported here because it loads Conch, which is slow.
     from tunnelstack.handler.ssh.credentials import passwordEntry
 
     return passwordEntry(user, password)
