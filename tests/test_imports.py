@@ -39,10 +39,11 @@ FLOORS = {
     "commands": 9,
 }
 #: Seen from everywhere but from one another.
-COMMON = {"interfaces", "errors", "records"}
+COMMON = {"interfaces", "errors", "records", "waiters"}
 #: Parts beside the floors, with all that they may see.
 BESIDE = {
     "errors": set(),
+    "waiters": set(),
     "records": {"errors", "wire"},
     "interfaces": {"errors", "records", "wire"},
     "control": COMMON | {"wire"},

@@ -91,6 +91,9 @@ class ISession(Interface):
         "L{IStreamClientEndpoint<twisted.internet.interfaces.IStreamClientEndpoint>}: opens a stream. C{connect()} fires when "
         "the opening is queued, and fails with C{SessionLost}, C{TooManyStreams} or C{OpenTimeout}."
     )
+    address = Attribute(
+        "L{StreamAddress<tunnelstack.stream.address.StreamAddress>}: what the addresses of its streams contain of the peer."
+    )
     listener = Attribute(
         "L{IStreamServerEndpoint<twisted.internet.interfaces.IStreamServerEndpoint>}: takes the peer's streams, one factory at "
         "a time; streams opened before there is one wait, within a bound."
@@ -99,8 +102,8 @@ class ISession(Interface):
     octetsIn = Attribute("C{int}: octets of payload received.")
     octetsOut = Attribute("C{int}: octets of payload sent.")
     held = Attribute("C{int}: octets of payload that arrived and that applications have not read yet.")
-    budget = Attribute(
-        "The L{MemoryBudget<tunnelstack.session.budget.MemoryBudget>} that the session joined, which sets it, or C{None}."
+    memory = Attribute(
+        "The L{BudgetMember<tunnelstack.session.budget.BudgetMember>} that reports to the budget of the process what is held."
     )
 
     def ping():
@@ -114,15 +117,38 @@ class ISession(Interface):
         Open no more streams, and ask the peer not to; open streams go on.
         """
 
+    def drain():
+        """
+        As C{goAway}, and close the carrier once the last stream is done.
+
+        @return: a L{Deferred<twisted.internet.defer.Deferred>} that fires with C{None} then, or when the session is lost; there
+            is no deadline in it.
+        """
+
     def abort():
         """
         Drop the session and its carrier at once.
         """
 
+    def whenUp():
+        """
+        @return: a L{Deferred<twisted.internet.defer.Deferred>} that fires with the session once it is connected.
+        """
+
     def whenLost():
         """
-        @return: a L{Deferred<twisted.internet.defer.Deferred>} that fires with the C{SessionLost} that says why, as a result
-            and not as an error, once the session is gone.
+        @return: a L{Deferred<twisted.internet.defer.Deferred>} that fires with the C{SessionLost} that gives the reason, as a
+            result and not as an error, once the session is gone.
+        """
+
+    def lostReason():
+        """
+        @return: the C{SessionLost} that gives the reason why no stream can be opened any more, or C{None}.
+        """
+
+    def transports():
+        """
+        @return: a list of the transports of the streams that are open now.
         """
 
 

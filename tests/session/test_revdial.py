@@ -140,7 +140,7 @@ class DiallerTests(Joined):
         self.assertEqual([end.got for end in self.accepted], [b"2", b"1", b"0"])
 
     def test_nobodyPicksUp(self) -> None:
-        self.far._eventReceived = lambda event: None  # type: ignore[method-assign]
+        self.far._onEvent = lambda event: None
         opening = self.connect()
         self.house.pass_(19)
         self.assertNoResult(opening)
@@ -205,7 +205,7 @@ class DiallerTests(Joined):
         Both were let in by the door before either was a WebSocket.
         """
         opening = self.connect()
-        (ticket,) = self.near._pending
+        (ticket,) = self.near.pending
         factories = [self.house.pickUps.take(self.near.identifier, ticket) for _ in range(2)]
         answers = []
         for factory in factories:
@@ -223,13 +223,13 @@ class DiallerTests(Joined):
 
     def test_anUnknownIdentifierIsNobodys(self) -> None:
         self.connect()
-        (ticket,) = self.near._pending
+        (ticket,) = self.near.pending
         self.assertIsNone(self.house.pickUps.take("0" * 32, ticket))
         self.assertIsNone(self.house.pickUps.take(self.near.identifier, "11111111-2222-4333-8444-555555555555"))
         self.assertIsNotNone(self.house.pickUps.take(self.near.identifier, ticket))
 
     def test_whoAsksTooMuchWaits(self) -> None:
-        self.far._eventReceived = lambda event: None  # type: ignore[method-assign]
+        self.far._onEvent = lambda event: None
         for _ in range(PENDING):
             self.assertNoResult(self.connect())
         self.failureResultOf(self.connect(), TooManyStreams)
@@ -263,7 +263,7 @@ class DiallerTests(Joined):
         self.successResultOf(port.stopListening())
 
     def test_lossFailsWhoeverWaits(self) -> None:
-        self.far._eventReceived = lambda event: None  # type: ignore[method-assign]
+        self.far._onEvent = lambda event: None
         opening, lost = self.connect(), self.near.whenLost()
         self.house.wires[0].drop()
         self.failureResultOf(opening, SessionLost)

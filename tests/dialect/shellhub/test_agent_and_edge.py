@@ -218,7 +218,7 @@ class Version2Tests(SynchronousTestCase):
         session.transport.protocol.dataReceived = lambda data: None
         session.transport._engine.dataReceived = lambda data: None
         if self.version == 1:                 # it does not see that it hears nothing, and goes on to give signs of life
-            session._timer.cancel()
+            session._timer.stop()
             self.hub.network.callLater(31, session.transport.write, b'{"command":"keep-alive"}\n')
         self.hub.network.passTime(51)
         self.assertEqual(len(self.hub.connections), 0)

@@ -71,14 +71,14 @@ class PingTable:
     @ivar next_opaque: of the next ping, between C{0} and C{2**32 - 1}.
     """
 
-    __slots__ = ("_unanswered", "next_opaque")
+    __slots__ = ("_expected", "next_opaque")
 
     def __init__(self) -> None:
-        self._unanswered: dict[int, None] = {}
+        self._expected: dict[int, None] = {}
         self.next_opaque = 0
 
     def __len__(self) -> int:
-        return len(self._unanswered)
+        return len(self._expected)
 
     def take_opaque(self) -> int:
         """
@@ -92,15 +92,15 @@ class PingTable:
         """
         The owner waits for the answer to this ping.
         """
-        if len(self._unanswered) >= PINGS_REMEMBERED:
-            del self._unanswered[next(iter(self._unanswered))]
-        self._unanswered[opaque] = None
+        if len(self._expected) >= PINGS_REMEMBERED:
+            del self._expected[next(iter(self._expected))]
+        self._expected[opaque] = None
 
     def answered(self, opaque: int) -> bool:
         """
         @return: whether the owner waited for this answer.
         """
-        if opaque not in self._unanswered:
+        if opaque not in self._expected:
             return False
-        del self._unanswered[opaque]
+        del self._expected[opaque]
         return True
