@@ -46,11 +46,11 @@ class Waiters(Generic[T]):
             if not waiter.called:             # an earlier one may have cancelled it
                 waiter.callback(result)
 
-    def fail(self, reason: Exception) -> None:
+    def fail(self, reason: Exception | Failure) -> None:
         """
         Give a failure to all that wait now.
         """
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             if not waiter.called:
-                waiter.errback(Failure(reason))
+                waiter.errback(reason)

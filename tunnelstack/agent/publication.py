@@ -8,13 +8,14 @@ from collections.abc import Callable
 from random import random
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelstack.errors import Denied, Unavailable
 from tunnelstack.records import Grant, Service
 from tunnelstack.stream.address import TunnelAddress
+from tunnelstack.waiters import Waiters
 
 RETRY_SECONDS = 30.0
 """Seconds until an edge is asked again for what it could not grant at that moment (times 0.75 to 1.25)."""
@@ -59,7 +60,7 @@ class Publication:
         self._grants: dict[Any, Grant] = {}           # by link, the latest last
         self._links: set[Any] = set()
         self._timers: dict[Any, Any] = {}
-        self._waiting: list[Deferred[Grant]] = []
+        self._waiting: Waiters[Grant] = Waiters()
         self._lastReason = ""
 
     @property
@@ -82,15 +83,7 @@ class Publication:
         @return: fires once an edge has granted it; fails with L{Denied} when one says that it never will.  What may pass is
             waited for.
         """
-        granted: Deferred[Grant] = Deferred(self._cancelled)
-        if self.grant is not None:
-            granted.callback(self.grant)
-        else:
-            self._waiting.append(granted)
-        return granted
-
-    def _cancelled(self, granted: Deferred[Grant]) -> None:
-        self._waiting.remove(granted)
+        return self._waiting.wait() if self.grant is None else succeed(self.grant)
 
     # Sessions come and go
 
@@ -131,9 +124,7 @@ class Publication:
             "{where}{arrow}{target}", status=self.service.name, where=where, arrow=" -> " if self.shown else "",
             target=self.shown, kind=self.service.kind,
         )
-        waiting, self._waiting = self._waiting, []
-        for granted in waiting:
-            granted.callback(grant)
+        self._waiting.fire(grant)
 
     def _denied(self, failure: Failure, link: Any) -> None:
         failure.trap(Unavailable)
@@ -144,9 +135,7 @@ class Publication:
         if code in FINAL_CODES:
             log = self.log.info if self._optional and code == "not-allowed" else self.log.critical
             self._logOnce(log, "the edge does not publish {service}: {reason}", sentence)
-            waiting, self._waiting = self._waiting, []
-            for granted in waiting:
-                granted.errback(failure)
+            self._waiting.fail(failure)
         else:
             self._logOnce(self.log.warn, "the edge cannot publish {service} now: {reason}", sentence)
             self._scheduleRetry(link)

@@ -9,7 +9,7 @@ from random import random
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList, fail, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredList, fail, inlineCallbacks, succeed
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
@@ -40,6 +40,7 @@ from tunnelstack.interfaces import IStreamHandler
 from tunnelstack.records import Service
 from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.transport.host_endpoint import hostEndpoint
+from tunnelstack.waiters import Waiters
 
 
 class AgentService(MultiService):
@@ -85,7 +86,7 @@ class AgentService(MultiService):
         self._configured = ConfiguredServices(reactor, self._publications, self.handlers)
         self._exitPolicy = ExitPolicy(reactor, config.giveUpAfterSeconds)
         self._exitPolicy.whenFailed().addCallback(self._failed)
-        self._waiting: list[Deferred[NativeLink]] = []
+        self._waiting: Waiters[NativeLink] = Waiters()
         self._edges += [
             EdgeLink(
                 reactor, address, config, self.handlers, self._publications, self._exitPolicy,
@@ -177,21 +178,16 @@ class AgentService(MultiService):
         """
         @return: fires with a session, as soon as there is one; fails with the L{FatalError} if there will be none.
         """
-        linked: Deferred[NativeLink] = Deferred(lambda cancelled: self._waiting.remove(cancelled))
         links = self._links
         if links:
-            linked.callback(links[0])
-        elif self._exitPolicy.fatalError is not None:
+            return succeed(links[0])
+        if self._exitPolicy.fatalError is not None:
             return fail(self._exitPolicy.fatalError)
-        else:
-            self._waiting.append(linked)
-        return linked
+        return self._waiting.wait()
 
     def _linkUp(self, link: NativeLink) -> None:
         self.budget.join(link.session)
-        waiting, self._waiting = self._waiting, []
-        for linked in waiting:
-            linked.callback(link)
+        self._waiting.fire(link)
 
     # Starting and stopping
 
@@ -271,9 +267,7 @@ class AgentService(MultiService):
 
     def _failed(self, why: FatalError) -> FatalError:
         self._stopUplinks()
-        waiting, self._waiting = self._waiting, []
-        for linked in waiting:
-            linked.errback(why)
+        self._waiting.fail(why)
         return why
 
 
