@@ -19,7 +19,7 @@ class IStreamOwner(Interface):
 
     full = Attribute("C{True} while the session's own transport takes no more: producers are to pause.")
 
-    sharedTimer = Attribute("The L{SharedTimer<tunnelstack.transport.shared_timer.SharedTimer>} that end with the session.")
+    sharedTimer = Attribute("L{SharedTimer<tunnelstack.transport.shared_timer.SharedTimer>}: ends with the session.")
 
     high = Attribute("C{int}: octets queued on a stream above which its producer is to pause.")
     paused = Attribute("C{int}: streams whose applications do not read; the streams count it.")
@@ -59,8 +59,8 @@ class IStreamOwner(Interface):
 
     def flushEarly():
         """
-        Somebody has written all he had.  Streams share one write a turn; but when several have something to send, let the peer
-        begin with it while others are still writing.
+        The caller has finished writing for this turn.  If several streams are queued, flush now instead of at the end of the
+        reactor turn, so that the peer can begin with what they have sent.
         """
 
     def waitForCapacity(stream):

@@ -16,12 +16,10 @@ from twisted.internet.error import (
 )
 from twisted.internet.protocol import Factory
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
 from tests.promises.streams import Collect, StreamPromises
 from tests.session.doors import BASE, Door, House, ToTheHouse
 from tunnelstack.errors import PeerError
-from tunnelstack.interfaces import ISession
 from tunnelstack.session.revdial.dialler import STREAM_LIMITS, PickUpError
 from tunnelstack.session.revdial.listener import UNCLAIMED
 from tunnelstack.stream.errors import (
@@ -95,10 +93,6 @@ class DiallerTests(Joined):
     """
     The side that asks.
     """
-
-    def test_bothAreSessions(self) -> None:
-        for session in (self.near, self.far):
-            verifyObject(ISession, session)
 
     def test_oneQuestionOneConnection(self) -> None:
         self.accept()

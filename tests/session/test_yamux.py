@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.promises.streams import WINDOW, Collect, HalfCollect, Producer, StreamPromises
-from tunnelstack.interfaces import ISession, IStreamOwner
+from tunnelstack.interfaces import IStreamOwner
 from tunnelstack.negotiation.multistream import multistreamEndpoint
 from tunnelstack.session._connector import WAITING_CONNECTS
 from tunnelstack.session._scheduler import EARLY_FLUSH_STREAMS
@@ -93,8 +93,7 @@ class SessionTests(TwoSessions):
     A session without trouble.
     """
 
-    def test_interfaces(self) -> None:
-        verifyObject(ISession, self.near)
+    def test_theSchedulerOwnsTheStreams(self) -> None:
         verifyObject(IStreamOwner, self.near.scheduler)
 
     def test_connectFiresBeforeThePeerHasHeard(self) -> None:

@@ -6,10 +6,11 @@ Only the session's owner takes octets out, in the stream's turn and as far as th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tunnelstack.errors import UsageError
+from tunnelstack.interfaces import IStreamOwner
 
 HIGH = 128 * 1024
 """Octets queued above which a registered producer is paused."""
@@ -58,10 +59,7 @@ class StreamSendQueue:
         "streamId",
     )
 
-    def __init__(self, owner: Any, streamId: int) -> None:
-        """
-        @param owner: an L{IStreamOwner<tunnelstack.interfaces.IStreamOwner>}.
-        """
+    def __init__(self, owner: IStreamOwner, streamId: int) -> None:
         self._owner = owner
         self.streamId = streamId
         self.connected = True
@@ -73,7 +71,7 @@ class StreamSendQueue:
         self._queue: list[bytes] = []
         self._offset = 0                      # octets of the first piece that are sent
         self._records = 0                     # how many pieces are records
-        self._producer: Any = None
+        self._producer: Any = None            # an L{IPushProducer} if C{_streaming}, else an L{IPullProducer}
         self._streaming = False
         self._producerPaused = False
 
@@ -177,7 +175,7 @@ class StreamSendQueue:
         """
         raise NotImplementedError
 
-    def _call(self, method: Any) -> None:
+    def _call(self, method: Callable[[], object]) -> None:
         """
         Call an application's method that may fail.
         """
@@ -266,7 +264,7 @@ class StreamSendQueue:
         return data
 
 
-def _toBytes(data: Any) -> bytes:
+def _toBytes(data: object) -> bytes:
     """
     @raise TypeError: C{data} is no kind of C{bytes}; transports take nothing else.
     """

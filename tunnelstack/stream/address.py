@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import Factory, define, field, frozen
+from attrs import Factory, define, frozen
 from twisted.internet.interfaces import IAddress
 from zope.interface import implementer
 
@@ -36,8 +36,8 @@ class StreamAddress:
     dialect: str = ""
     protocol: bytes = b""
     parameters: Mapping[str, Any] = Factory(dict)
-    visitor: Any = field(default=None)
-    peer: Any = None
+    visitor: IAddress | None = None
+    peer: IAddress | None = None
     streamId: int = 0
 
     @property

@@ -13,8 +13,11 @@ from typing import Any
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
+    IDelayedCall,
     IHalfCloseableDescriptor,
     IHalfCloseableProtocol,
+    IPushProducer,
+    IReactorTime,
     ISSLTransport,
     ITCPTransport,
 )
@@ -41,7 +44,7 @@ class SpliceEnd(Protocol):
 
     other: SpliceEnd
     transport: Any
-    producer: Any
+    producer: IPushProducer
     octets = 0
 
     def __init__(self, splice: Splice) -> None:
@@ -56,8 +59,9 @@ class SpliceEnd(Protocol):
         self.producer = self._producer()
         self._splice._connected(self)
 
-    def _producer(self) -> Any:
-        return self.transport
+    def _producer(self) -> IPushProducer:
+        producer: IPushProducer = self.transport
+        return producer
 
     def dataReceived(self, data: bytes) -> None:
         """
@@ -109,14 +113,17 @@ class Splice:
     """
 
     def __init__(
-        self, clock: Any, ended: Callable[[Failure], object] | None = None, end: Callable[[Splice], SpliceEnd] = SpliceEnd,
+        self,
+        clock: IReactorTime,
+        ended: Callable[[Failure], object] | None = None,
+        end: Callable[[Splice], SpliceEnd] = SpliceEnd,
     ) -> None:
         """
         @param end: makes each of the two.
         """
         self._clock = clock
         self._ended = ended
-        self._timer: Any = None
+        self._timer: IDelayedCall | None = None
         self._reason: Failure | None = None
         self._open = 0
         self.near = end(self)
@@ -165,7 +172,7 @@ class Splice:
             ended(self._reason)
 
 
-def supportsHalfClose(transport: Any) -> bool:
+def supportsHalfClose(transport: object) -> bool:
     """
     TLS cannot end one direction: Twisted's loses what is queued when asked to.  Nor may a stream whose far side ends both then.
     """

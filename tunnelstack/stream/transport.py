@@ -27,7 +27,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.interfaces import IRecordTransport
+from tunnelstack.interfaces import IRecordTransport, IStreamOwner
 from tunnelstack.stream._send_queue import HIGH, LOW, StreamSendQueue
 from tunnelstack.stream.address import StreamAddress
 
@@ -69,7 +69,7 @@ class StreamTransport(StreamSendQueue):
 
     _log = Logger()
 
-    def __init__(self, owner: Any, streamId: int, address: StreamAddress, protocol: IProtocol) -> None:
+    def __init__(self, owner: IStreamOwner, streamId: int, address: StreamAddress, protocol: IProtocol) -> None:
         StreamSendQueue.__init__(self, owner, streamId)     # not by super(): this is done for every stream
         self.address = address
         self.sharedTimer = owner.sharedTimer
@@ -237,7 +237,7 @@ class StreamTransport(StreamSendQueue):
             self._log.failure("{protocol} failed in connectionLost", protocol=self.logPrefix())
         self.protocol = _NULL_PROTOCOL               # no ring of references is left for the collector to find
 
-    def _call(self, method: Any) -> None:
+    def _call(self, method: Callable[[], object]) -> None:
         try:
             method()
         except Exception:
