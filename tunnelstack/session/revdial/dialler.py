@@ -27,9 +27,9 @@ from zope.interface import implementer
 from tunnelstack.errors import Unavailable
 from tunnelstack.session._connector import fireConnected
 from tunnelstack.session.revdial.control import ArrivalFactory, ControlSession, Probe, buildProtocolOrRaise
-from tunnelstack.stream._send_queue import LARGEST_RECORD
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import OpenTimeout, SessionLost, TooManyStreams
+from tunnelstack.stream.transport import LARGEST_RECORD
 from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.transport.websocket.transport import WebSocketTransport
 from tunnelstack.wire.revdial import (
