@@ -398,3 +398,26 @@ class ControlTests(SynchronousTestCase):
         self.streams[0].held = 10
         self.clock.advance(1)
         self.assertEqual(self.budget.held, 0)
+
+    def test_aSessionMayLeaveWhileOthersAreCounted(self) -> None:
+        """
+        A reader pauses between two looks, which makes it too much; the stream that is reset for it is the last of its session.
+        """
+        tunnel = Tunnel(self.clock)
+        tunnel.wire.settle()
+        tunnel.open(0)
+        reader = tunnel.readers[0].transport
+        reader.resumeProducing()
+        tunnel.wire.settle()
+        self.budget.join(tunnel.session)
+        self.budget.limit = PIECE + CONNECTION
+        self.streams[0].held = PIECE
+        self.streams[1].onEnded()
+        self.wire.drop()
+        for _ in range(int(STALE_SECONDS) + 5):
+            self.clock.advance(1)
+        self.assertFalse(self.streams[0].aborted)
+        reader.pauseProducing()
+        self.clock.advance(1)
+        self.assertTrue(self.streams[0].aborted)
+        self.assertEqual(self.budget.held, CONNECTION)

@@ -232,7 +232,7 @@ class MemoryBudget(Service):
 
     def _lastLook(self) -> None:
         self._look = self._clock.callLater(LOOK_SECONDS, self._lastLook)
-        for member in self._members:
+        for member in list(self._members):    # one may leave when its last stream is reset
             member.count()
         self._waiting = self._toBeSent()
         if self.held > self.limit:

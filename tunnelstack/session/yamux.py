@@ -60,6 +60,9 @@ class YamuxSession(Protocol):
     @ivar limits: the L{SessionLimits}.
     @ivar scheduler: the L{IStreamOwner<tunnelstack.interfaces.IStreamOwner>} of its streams.
     @ivar memory: what is held for slow readers.
+    @ivar flush: of the scheduler: write what is due now.
+    @ivar scheduleFlush: of the scheduler: write it once this turn of the reactor is over.
+    @ivar acceptStream: of the core, for the listener.
     """
 
     transport: Any                            # a L{Carrier<tunnelstack.session.lifecycle.Carrier>}
