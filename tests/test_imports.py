@@ -39,10 +39,11 @@ FLOORS = {
     "commands": 9,
 }
 #: Seen from everywhere but from one another.
-COMMON = {"interfaces", "errors", "records", "doors", "settings"}
+COMMON = {"interfaces", "errors", "records", "doors", "settings", "waiters"}
 #: Parts beside the floors, with all that they may see.
 BESIDE = {
     "errors": set(),
+    "waiters": set(),
     "records": {"errors"},
     "doors": {"errors", "records", "wire"},
     "interfaces": {"errors", "records", "doors", "wire"},

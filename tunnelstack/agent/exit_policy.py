@@ -4,10 +4,11 @@ When an agent gives up: which failures are permanent, and how long it may be wit
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from tunnelstack.control.process.exit_status import FatalError, GaveUp
+from tunnelstack.waiters import Waiters
 
 
 class ExitPolicy:
@@ -32,7 +33,7 @@ class ExitPolicy:
         self._up: set[object] = set()
         self._everUp = self._started = self._stopped = False
         self._timer: IDelayedCall | None = None
-        self._waiters: list[Deferred[FatalError]] = []
+        self._waiters: Waiters[FatalError] = Waiters()
 
     def addServer(self) -> None:
         """
@@ -93,20 +94,13 @@ class ExitPolicy:
             return
         self.fatalError = why
         self._cancelTimer()
-        waiting, self._waiters = self._waiters, []
-        for ended in waiting:
-            ended.callback(why)
+        self._waiters.fire(why)
 
     def whenFailed(self) -> Deferred[FatalError]:
         """
         @return: fires with the L{FatalError}.
         """
-        ended: Deferred[FatalError] = Deferred()
-        if self.fatalError is not None:
-            ended.callback(self.fatalError)
-        else:
-            self._waiters.append(ended)
-        return ended
+        return self._waiters.wait() if self.fatalError is None else succeed(self.fatalError)
 
     def _startTimer(self) -> None:
         """

@@ -9,7 +9,7 @@ from random import random
 from typing import Any
 from typing import Protocol as TypingProtocol
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -18,6 +18,7 @@ from tunnelstack.errors import Denied, Unavailable
 from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.records import Grant, Service
 from tunnelstack.stream.address import TunnelAddress
+from tunnelstack.waiters import Waiters
 
 RETRY_SECONDS = 30.0
 """Seconds until a service is announced again that the edge could not publish at that moment (times 0.75 to 1.25)."""
@@ -82,7 +83,7 @@ class Publication:
         self._grants: dict[ServiceLink, Grant] = {}           # by link, the latest last
         self._links: set[ServiceLink] = set()
         self._timers: dict[ServiceLink, IDelayedCall] = {}
-        self._waiting: list[Deferred[Grant]] = []
+        self._waiting: Waiters[Grant] = Waiters()
         self._lastReason = ""
 
     @property
@@ -105,15 +106,7 @@ class Publication:
         @return: fires once an edge has granted the service; fails with L{Denied} if an edge refuses it for good.  After other
             refusals the service is announced again.
         """
-        granted: Deferred[Grant] = Deferred(self._cancelled)
-        if self.grant is not None:
-            granted.callback(self.grant)
-        else:
-            self._waiting.append(granted)
-        return granted
-
-    def _cancelled(self, granted: Deferred[Grant]) -> None:
-        self._waiting.remove(granted)
+        return self._waiting.wait() if self.grant is None else succeed(self.grant)
 
     # Sessions come and go
 
@@ -153,9 +146,7 @@ class Publication:
             "{where}{arrow}{target}", status=self.service.name, where=where, arrow=" -> " if self.shown else "",
             target=self.shown, kind=self.service.kind,
         )
-        waiting, self._waiting = self._waiting, []
-        for granted in waiting:
-            granted.callback(grant)
+        self._waiting.fire(grant)
 
     def _denied(self, failure: Failure, link: ServiceLink) -> None:
         failure.trap(Unavailable)
@@ -166,9 +157,7 @@ class Publication:
         if code in FINAL_CODES:
             log = self.log.info if self._optional and code == "not-allowed" else self.log.critical
             self._logOnce(log, "the edge does not publish {service}: {reason}", sentence)
-            waiting, self._waiting = self._waiting, []
-            for granted in waiting:
-                granted.errback(failure)
+            self._waiting.fail(failure)
         else:
             self._logOnce(self.log.warn, "the edge cannot publish {service} now: {reason}", sentence)
             self._scheduleRetry(link)

@@ -9,7 +9,7 @@ from random import random
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList, fail, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredList, fail, inlineCallbacks, succeed
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
@@ -41,6 +41,7 @@ from tunnelstack.records import Service
 from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.settings.tables import secretFiles
 from tunnelstack.transport.host_endpoint import hostEndpoint
+from tunnelstack.waiters import Waiters
 
 
 class AgentService(MultiService):
@@ -90,7 +91,7 @@ class AgentService(MultiService):
         self._exitPolicy.whenFailed().addCallback(self._failed)
         self.end = self._exitPolicy.fail
         self.revoked = self._publications.revoked
-        self._waiting: list[Deferred[NativeLink]] = []
+        self._waiting: Waiters[NativeLink] = Waiters()
         self._links: list[NativeLink] = []
         dialects = configuredDialects(AgentHost(self, random), config)
         self.links = [AgentLink(reactor, dialect, config, self._exitPolicy, self.budget, random) for dialect in dialects]
@@ -164,15 +165,12 @@ class AgentService(MultiService):
         """
         @return: fires with the link to an edge once there is a session; fails with the L{FatalError} that ends the agent.
         """
-        linked: Deferred[NativeLink] = Deferred(lambda cancelled: self._waiting.remove(cancelled))
         links = self._links
         if links:
-            linked.callback(links[0])
-        elif self._exitPolicy.fatalError is not None:
+            return succeed(links[0])
+        if self._exitPolicy.fatalError is not None:
             return fail(self._exitPolicy.fatalError)
-        else:
-            self._waiting.append(linked)
-        return linked
+        return self._waiting.wait()
 
     def linked(self, link: NativeLink) -> None:
         """
@@ -180,9 +178,7 @@ class AgentService(MultiService):
         """
         self._links.append(link)
         self._publications.announce(link)
-        waiting, self._waiting = self._waiting, []
-        for linked in waiting:
-            linked.callback(link)
+        self._waiting.fire(link)
 
     def unlinked(self, link: NativeLink) -> None:
         """
@@ -266,9 +262,7 @@ class AgentService(MultiService):
 
     def _failed(self, why: FatalError) -> FatalError:
         self._stopUplinks()
-        waiting, self._waiting = self._waiting, []
-        for linked in waiting:
-            linked.errback(why)
+        self._waiting.fail(why)
         return why
 
 

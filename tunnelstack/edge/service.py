@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, succeed
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -45,6 +45,7 @@ from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.settings.state_dir import StateDirectory
 from tunnelstack.settings.tables import secretFiles
 from tunnelstack.transport.certificates import CertificateFolder
+from tunnelstack.waiters import Waiters
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 
@@ -134,8 +135,8 @@ class EdgeService(MultiService):
         self._folders: list[CertificateFolder] = []
         self._isListening = False
         self._scheme, self._port = "http", 0
-        self._readyWaiters: list[Deferred[str]] = []
-        self._failureWaiters: list[Deferred[FatalError]] = []
+        self._readyWaiters: Waiters[str] = Waiters()
+        self._failureWaiters: Waiters[FatalError] = Waiters()
         self._fatalError: FatalError | None = None
 
     def _makeRoutes(self, config: EdgeConfig) -> RouteTable:
@@ -210,9 +211,7 @@ class EdgeService(MultiService):
             self.log.info("ready    {where}", status="door", where=door.description)
         self._setPublicAddress(places)
         self._isListening = True
-        waiting, self._readyWaiters = self._readyWaiters, []
-        for ready in waiting:
-            ready.callback(self._url(self._scheme))
+        self._readyWaiters.fire(self._url(self._scheme))
         self.log.info(
             "ready    {url}   agents {door}", status="edge", url=self._url(self._scheme),
             door=self._url("wss" if self._scheme == "https" else "ws") + PATH.decode(),
@@ -232,9 +231,7 @@ class EdgeService(MultiService):
         """
         @return: fires with the edge's URL once it listens everywhere.  Ask before the service is started.
         """
-        ready: Deferred[str] = Deferred()
-        self._readyWaiters.append(ready)
-        return ready
+        return self._readyWaiters.wait()
 
     def _setPublicAddress(self, places: list[EdgeListener]) -> None:
         """
@@ -271,18 +268,11 @@ class EdgeService(MultiService):
         """
         @return: fires with the L{FatalError}, or the L{ConfigurationError}, that keeps the edge from going on.
         """
-        ended: Deferred[FatalError] = Deferred()
-        if self._fatalError is not None:
-            ended.callback(self._fatalError)
-        else:
-            self._failureWaiters.append(ended)
-        return ended
+        return self._failureWaiters.wait() if self._fatalError is None else succeed(self._fatalError)
 
     def _fail(self, why: Any) -> None:
         self._fatalError = why
-        waiting, self._failureWaiters = self._failureWaiters, []
-        for ended in waiting:
-            ended.callback(why)
+        self._failureWaiters.fire(why)
 
     # Another configuration
 

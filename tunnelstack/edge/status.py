@@ -111,7 +111,7 @@ def streamsOf(edge: Any) -> list[Record]:
             "stream": stream.streamId,
             "protocol": stream.address.protocol.decode("latin-1"),
             "service": str(stream.address.parameters.get("service", "")),
-            "queued": stream.queued,
+            "queued": getattr(stream, "queued", 0),     # one that is a connection of its own leaves its queue to TCP
         }
         for tunnel in sorted(edge.registry, key=lambda tunnel: tunnel.principal.agent)
         if (session := _session(tunnel)) is not None

@@ -45,7 +45,7 @@ def immediateWrite(transport: ITransport) -> Write:
     return below
 
 
-def unsent(transport: ITransport) -> int:
+def unsent(transport: object) -> int:
     """
     @return: octets that Twisted's TCP connection, or TLS over one, holds because the network has not taken them; C{0} for any
         other transport.

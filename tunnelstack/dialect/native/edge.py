@@ -177,7 +177,7 @@ class _AgentSessionFactory(Factory):
         """
         The session, for the WebSocket.
         """
-        handlers = {CONTROL: _ControlStreamFactory(self), DIAL: _DialHandler(self._edge, self._principal)}
+        handlers: dict[bytes, Any] = {CONTROL: _ControlStreamFactory(self), DIAL: _DialHandler(self._edge, self._principal)}
         self.session.listener.listen(MultistreamFactory(handlers, strict=True, follow=parametersReceiver))
         self._deadline = self._edge.clock.callLater(WELCOME_SECONDS, self._helloTimeout)
         self.session.whenLost().addCallback(self._lost)
