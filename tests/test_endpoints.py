@@ -240,7 +240,7 @@ class ClientTests(Case):
 
     def test_nobodyThere(self) -> None:
         failure = self.failureResultOf(self.dial("nobody"), Refused)
-        self.assertIn("there is no nobody to be dialled", str(failure.value))
+        self.assertIn("no service nobody can be dialled at this edge", str(failure.value))
 
     def test_theUplinkStaysForTheNextAndGoesAfterTheLast(self) -> None:
         self.listens(Counted()).getHost()

@@ -391,10 +391,11 @@ class ITunnel(Interface):
     healthy = Attribute("C{bool}: fit for new work.")
     inFlight = Attribute("C{int}: exchanges and streams under way.")
 
-    def endpointFor(purpose, visitor=None):
+    def endpointFor(purpose, visitor=None, *, wait=False):
         """
         @param purpose: a record of L{tunnelstack.records}.
         @param visitor: a L{Visitor<tunnelstack.records.Visitor>}, or C{None}.
+        @param wait: connecting waits for the far side to accept the stream, where the dialect can report that.
         @return: an C{IStreamClientEndpoint}.
         @raise UnsupportedPurpose: the dialect cannot carry it.
         """

@@ -53,7 +53,7 @@ class CheckTests(SynchronousTestCase):
         code, told = self.check('[edge]\nlisten = ["tcp:80", "ftp:21", "tcp:http-alt-x"]\n')
         self.assertEqual(code, 78)
         self.assertEqual(len(told.splitlines()), 2, told)
-        self.assertIn("FILE: listen: 'ftp:21' is no", told)
+        self.assertIn("FILE: listen: 'ftp:21' is not a valid endpoint", told)
 
     def test_listenersAndUsersThatCannotBe(self) -> None:
         code, told = self.check(

@@ -114,7 +114,7 @@ class KeysTests(SynchronousTestCase):
         self.store.revoke("desk")
         self.store.add(evolve(self.record, allow=("stream:*",)))
         self.both.network.passTime(1.0, 0.1)
-        self.assertTrue(self.said("have changed; it may come back"))
+        self.assertTrue(self.said("have changed; it may connect again"))
         self.both.network.passTime(60)
         self.assertEqual(self.agents(), ["desk"])
         self.assertFalse(self.both.edge.registry.isHeld("site"))

@@ -178,7 +178,7 @@ class LoginTests(Case):
             self.clock.advance(1)
             self.both.settle()
         self.assertTrue(self.both.client.closed)
-        self.assertEqual(self.both.client.protocol.sentence, "too many logins were refused")
+        self.assertEqual(self.both.client.protocol.sentence, "too many failed logins")
 
     def test_manyRequestsAtOnceEndIt(self) -> None:
         """
@@ -273,7 +273,7 @@ class EndTests(Case):
             self.assertTrue(both.wire.over)
             self.assertIsNotNone(channel.protocol)
             self.assertEqual({event["log_level"].name for event in said}, {"info"})
-            self.assertIn("the peer said goodbye", repr(said))
+            self.assertIn("the peer closed the connection", repr(said))
 
     def test_garbageEndsItAndNothingElse(self) -> None:
         for cut in (None, 3):
@@ -297,7 +297,7 @@ class EndTests(Case):
         client.sendPacket(connection.MSG_GLOBAL_REQUEST, NS(b"keepalive") + b"\1")
         both.settle()
         self.assertTrue(both.wire.over)
-        self.assertEqual(both.server.sentence, "the peer broke the protocol: ConchError")
+        self.assertEqual(both.server.sentence, "protocol error of the peer: ConchError")
 
     def test_keysAreExchangedAnew(self) -> None:
         both = self.pair()

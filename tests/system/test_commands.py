@@ -108,7 +108,7 @@ class ReadingTests(Commands):
         self.edge()
         first = json.loads(self.good("status", "--json"))["pid"]
         second = self.edge()
-        second.hears(r"^warning +nothing can be asked at ")
+        second.hears(r"^warning +administration is not available at ")
         self.assertEqual(json.loads(self.good("status", "--json"))["pid"], first)
 
     def test_anEdgeThatWasKilledLeavesNothingInTheWay(self) -> None:

@@ -349,8 +349,8 @@ class RefusalTests(Stage):
         edge = self.program("tunnel-edge", "--config", "edge.toml")
         self.fails(edge, 78, r"^tunnel-edge: edge\.toml:3: \[edge\] has no key domian; did you mean domain\?$")
         for arguments, sentence in (
-            (("--listen", "nonsense"), "'nonsense' is no endpoint to listen on"),
-            (("--listen", "tcp:no-such-service"), "is no endpoint to listen on"),
+            (("--listen", "nonsense"), "'nonsense' is not a valid endpoint"),
+            (("--listen", "tcp:no-such-service"), "is not a valid endpoint"),
         ):
             self.fails(self.program("tunnel-edge", *arguments), 78, sentence)
 

@@ -239,7 +239,7 @@ class ConnectTests(Stage):
         self.startEdge()
         done = self.connect("nobody")
         self.assertEqual((done.returncode, done.stdout), (69, b""))
-        self.assertEqual(done.stderr, b"tunnelstack: nobody cannot be reached: there is no nobody to be dialled\n")
+        self.assertEqual(done.stderr, b"tunnelstack: nobody cannot be reached: no service nobody can be dialled at this edge\n")
 
     def test_noEdgeThere(self) -> None:
         self.startEdge().end()
@@ -262,7 +262,7 @@ class TidyTests(Stage):
         agent = self.startAgent("http", str(self.origin()), "--name", "myapp")
         agent.hears("^myapp ")
         self.assertEqual(agent.end(), 0, agent.said())
-        until(lambda: any(event["message"].startswith("dev gone") for event in edge.logged()), edge.said)
+        until(lambda: any(event["message"].startswith("dev disconnected") for event in edge.logged()), edge.said)
         self.assertEqual(edge.end(), 0, edge.said())
         for program in (edge, agent):
             self.assertNotIn("Traceback", program.said())

@@ -7,7 +7,9 @@ address in two ways; rules, limits and logs must not depend on that.
 
 from __future__ import annotations
 
-from twisted.internet.address import IPv4Address, IPv6Address
+import os
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress, ITransport
 
 from tunnelstack.wire.addresses import read_address
@@ -23,6 +25,24 @@ def canonical(address: IAddress) -> IAddress:
     if there is None:
         return address
     return (IPv4Address if there.version == 4 else IPv6Address)(address.type, str(there), address.port)
+
+
+def addressText(address: object) -> str:
+    """
+    An address for logs, status and messages.
+
+    @param address: an C{IAddress}.
+    @return: C{host:port}, C{[host]:port} for IPv6, C{unix:PATH} for a Unix socket; C{""} for an address that has no text, such
+        as that of an unnamed Unix socket.
+    """
+    if isinstance(address, UNIXAddress):
+        return f"unix:{os.fsdecode(address.name)}" if address.name else ""
+    if isinstance(address, (IPv4Address, IPv6Address)):
+        address = canonical(address)
+    host, port = getattr(address, "host", None), getattr(address, "port", None)
+    if not isinstance(host, str):
+        return ""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def peerOf(transport: ITransport) -> IAddress:

@@ -396,8 +396,8 @@ class StreamTests(Hostile):
         name = b"/tunnelstack/dial/1.0.0"
         for line, reason in (
             (b"{}", "say whom"), (b'{"to":1}', "say whom"), (b'{"to":"%b"}' % (b"x" * 300), "say whom"),
-            (b'{"to":"site","purpose":[]}', "say whom"), (b'{"to":""}', "there is no"), (b'{"to":"/"}', "there is no"),
-            (b'{"to":"site"}', "there is no site"), (b'{"to":"laptop","purpose":"/a\\nb"}', "purpose"),
+            (b'{"to":"site","purpose":[]}', "say whom"), (b'{"to":""}', "no service"), (b'{"to":"/"}', "no service"),
+            (b'{"to":"site"}', "no service site"), (b'{"to":"laptop","purpose":"/a\\nb"}', "purpose"),
         ):  # fmt: skip
             stream = stranger.open(name, line + b"\n")
             answer = told(stream.got, name)[0]

@@ -1,9 +1,9 @@
 """
-Who may log in: a file of password hashes and a file of public keys, both the server's own.
+The credentials for logins to an SSH server: a file of password hashes and a file of public keys.
 
-A line of the password file is C{user:$scrypt$ln=14,r=8,p=1$SALT$HASH} (base64 without padding; the parameters are the line's
-own, so that they can grow); L{passwordEntry} makes one.  The key file is OpenSSH's C{authorized_keys}, without options.  Both
-are read at each login: an edit counts at once.
+A line of the password file is C{user:$scrypt$ln=14,r=8,p=1$SALT$HASH} (base64 without padding).  Each line has its own
+parameters, so that they can be raised for new passwords.  L{passwordEntry} makes a line.  The key file has the format of
+OpenSSH's C{authorized_keys}, without options.  Both files are read at each login, so that a change is effective immediately.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from hashlib import scrypt, sha256
 from pathlib import Path
 from struct import error as StructError
-from typing import Any
 
 from attrs import field, frozen
 from twisted.conch.ssh.keys import BadKeyError, Key
@@ -28,10 +27,10 @@ from twisted.logger import Logger
 from tunnelstack.errors import UsageError
 
 LARGEST_FILE = 1024 * 1024
-"""Octets; nobody has more users or keys than that in a file."""
+"""Octets of a file that are read; enough for thousands of users or keys."""
 
 MEMORY = 64 * 1024 * 1024
-"""Octets that one check may take: 128 * N * r."""
+"""Octets of memory that one check may use: 128 * N * r."""
 
 ENTRY = re.compile(
     r"\$scrypt\$ln=(?P<ln>\d{1,2}),r=(?P<r>\d{1,2}),p=(?P<p>\d{1,2})\$(?P<salt>[A-Za-z0-9+/]{11,86})\$(?P<hash>[A-Za-z0-9+/]{22,86})")
@@ -49,7 +48,7 @@ class _Hash:
 
     def matches(self, password: bytes) -> bool:
         """
-        Whether it is the hash of C{password}; takes as long for a wrong one.
+        Whether this is the hash of C{password}.  A wrong password takes the same time.
         """
         return hmac.compare_digest(self.digest, _scrypt(password, self.salt, self.ln, self.r, self.p, len(self.digest)))
 
@@ -68,15 +67,15 @@ def _octets(text: str) -> bytes:
 
 def passwordEntry(user: str, password: str, *, ln: int = 14, r: int = 8, p: int = 1) -> str:
     """
-    @param ln: the binary logarithm of scrypt's N; 14 takes 16 MiB and some 50 ms.
-    @return: a line for the password file, without its end.
-    @raise UsageError: the name cannot stand in the file, or the parameters are out of bounds.
+    @param ln: the binary logarithm of scrypt's N; 14 uses 16 MiB and about 50 ms.
+    @return: a line for the password file, without a line end.
+    @raise UsageError: the user name cannot be written to the file, or the parameters are out of range.
     """
     if not user or set(user) & set(":\r\n\0#"):
-        raise UsageError("a user's name has no colon, no # and no end of line in it", user=user)
+        raise UsageError("a user name must not be empty or contain a colon, # or a line end", user=user)
     salt = os.urandom(16)
     if not _affordable(ln, r, p):
-        raise UsageError("scrypt's parameters are out of bounds", ln=ln, r=r, p=p)
+        raise UsageError("the scrypt parameters are out of range", ln=ln, r=r, p=p)
     return f"{user}:$scrypt$ln={ln},r={r},p={p}${_text(salt)}${_text(_scrypt(password.encode(), salt, ln, r, p, 32))}"
 
 
@@ -85,17 +84,18 @@ def _affordable(ln: int, r: int, p: int) -> bool:
 
 
 _DUMMY_HASH = _Hash(14, 8, 1, bytes(16), bytes(32))
-"""What a password of an unknown user is checked against, to take the same time."""
+"""The hash for a password of an unknown user, whose check must take the same time."""
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """
-    The lines that say something, numbered; none of a file that is not there or that others may write.
+    @return: the numbered lines that are neither empty nor comments; none if the file does not exist or other users may write to
+        it.
     """
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_mode & 0o022:
-                _log.error("{path} is not used: others may write it (chmod go-w)", path=str(path))
+                _log.error("{path} is ignored: other users may write to it (chmod go-w)", path=str(path))
                 return
             text = file.read(LARGEST_FILE).decode("utf-8", "replace")
     except FileNotFoundError:
@@ -110,19 +110,19 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 class PasswordFile:
     """
-    Passwords by their hashes.
+    A file of users and the hashes of their passwords.
     """
 
     def __init__(self, path: Path, inThread: Callable[..., Deferred[bool]] = deferToThread) -> None:
         """
-        @param inThread: runs a slow call elsewhere: C{inThread(call, *arguments)}.
+        @param inThread: runs a slow call in a thread: C{inThread(call, *arguments)}.
         """
         self._path = path
         self._inThread = inThread
 
     def users(self) -> dict[str, _Hash]:
         """
-        @return: every well-formed entry, by user.
+        @return: all valid entries, by user.  Invalid lines are logged.
         """
         found = {}
         for number, line in _lines(self._path):
@@ -130,7 +130,7 @@ class PasswordFile:
             try:
                 found[user] = _parsed(entry)
             except ValueError:
-                _log.warn("line {line} of {path} is no password entry", line=number, path=str(self._path))
+                _log.warn("line {line} of {path} is not a password entry", line=number, path=str(self._path))
         return found
 
     def __contains__(self, user: str) -> bool:
@@ -138,7 +138,7 @@ class PasswordFile:
 
     def check(self, user: str, password: bytes) -> Deferred[bool]:
         """
-        @return: whether it is the user's password; the time it takes does not tell whether the user exists.
+        @return: whether this is the user's password.  The time of the check does not reveal whether the user exists.
         """
         entry = self.users().get(user)
         checked = self._inThread((entry or _DUMMY_HASH).matches, password)
@@ -148,19 +148,19 @@ class PasswordFile:
 def _parsed(entry: str) -> _Hash:
     match = ENTRY.fullmatch(entry)
     if match is None:
-        raise ValueError("no entry")
+        raise ValueError("not an entry")
     ln, r, p = (int(match[name]) for name in ("ln", "r", "p"))
     if not _affordable(ln, r, p):
-        raise ValueError("out of bounds")
+        raise ValueError("out of range")
     try:
         return _Hash(ln, r, p, _octets(match["salt"]), _octets(match["hash"]))
     except NotBase64 as wrong:
-        raise ValueError("no base64") from wrong
+        raise ValueError("not base64") from wrong
 
 
 class AuthorizedKeys:
     """
-    Public keys by their file.
+    A file of public keys.
     """
 
     def __init__(self, path: Path) -> None:
@@ -168,8 +168,8 @@ class AuthorizedKeys:
 
     def keys(self) -> Iterator[tuple[Key, str]]:
         """
-        Every key of the file, and the comment behind it.  A line with options is left out: to take the key without them would
-        allow more than was meant.
+        The keys of the file with their comments.  A line with options is skipped: to accept the key without its options would
+        permit more than the operator intended.
         """
         for number, line in _lines(self._path):
             try:
@@ -177,21 +177,21 @@ class AuthorizedKeys:
                 if not line.startswith(key.sshType().decode()):
                     raise BadKeyError("options")
             except (BadKeyError, StructError, ValueError, LookupError, NotBase64):
-                _log.warn("line {line} of {path} is no key that can be used", line=number, path=str(self._path))
+                _log.warn("line {line} of {path} is not a usable key", line=number, path=str(self._path))
             else:
                 yield key, "".join(line.split(None, 2)[2:])
 
     def check(self, user: str, key: Key) -> bool:
         """
-        Whether the key is in the file, whoever comes with it.
+        Whether the key is in the file, for any user.
         """
         blob = key.blob()
         return any(known.blob() == blob for known, _ in self.keys())
 
     def names(self, key: Key) -> list[str]:
         """
-        @return: what a key is known by: its comments in the file, and its fingerprint as C{ssh-keygen -l} prints it; nothing if
-            it is not in the file.
+        @return: the names of a key: its comments in the file, and its fingerprint as C{ssh-keygen -l} prints it; C{[]} if the
+            key is not in the file.
         """
         blob = key.blob()
         comments = [comment for known, comment in self.keys() if known.blob() == blob]
@@ -201,44 +201,44 @@ class AuthorizedKeys:
 @frozen(kw_only=True)
 class LoginPolicy:
     """
-    Who may log in, and how.
+    Decides about logins by passwords and keys.
 
     @ivar passwords: the password file, or C{None}.
-    @ivar keys: says whether a key opens the door for a user: C{keys(user, key)} gives a C{bool} or a C{Deferred} of one.
-    @ivar users: names that may log in with a key though the password file does not have them.
+    @ivar keys: whether a key is accepted for a user: C{keys(user, key)} gives a C{bool} or a C{Deferred} of one.
+    @ivar users: the users that may log in with a key, besides those of the password file.
     """
 
     passwords: PasswordFile | None = None
-    keys: Callable[[str, Key], Any] | None = None
+    keys: Callable[[str, Key], Deferred[bool]] | Callable[[str, Key], bool] | None = None
     users: frozenset[str] = frozenset()
 
     def methods(self, user: str) -> tuple[bytes, ...]:
         """
-        SSH's names for the ways that are open.
+        The names of the SSH authentication methods that are offered.
         """
         keys = (b"publickey",) if self.keys is not None else ()
         return keys + ((b"password",) if self.passwords is not None else ())
 
     def knows(self, user: str) -> bool:
         """
-        Whether the name is one that may log in.
+        Whether the user may log in with a key.
         """
         return user in self.users or (self.passwords is not None and user in self.passwords)
 
     def authenticationStarted(self, user: str) -> None:
         """
-        Nothing is to be made ready.
+        Nothing needs to be prepared.
         """
 
     def password(self, user: str, password: bytes) -> Deferred[bool]:
         """
-        @return: whether it lets the user in.
+        @return: whether the password is accepted.
         """
         return succeed(False) if self.passwords is None else self.passwords.check(user, password)
 
     def key(self, user: str, key: Key) -> Deferred[bool]:
         """
-        @return: whether it lets the user in, once he has proved that it is his.
+        @return: whether the key is accepted, if the client proves that it owns it.
         """
         if self.keys is None or not self.knows(user):
             return succeed(False)
