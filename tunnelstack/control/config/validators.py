@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 from tunnelstack.control.auth.key_vouching import parseVouchRule
-from tunnelstack.control.auth.passwords import parsePasswordHash
 from tunnelstack.control.auth.permissions import parsePermissions
+from tunnelstack.settings.password_hash import parsePasswordEntry
 from tunnelstack.settings.setting import matching, oneOf
 from tunnelstack.settings.validators import HOST, LABEL, checkNetwork
 
@@ -43,7 +43,7 @@ def checkUser(value: Any) -> None:
     """
     A visitor and his password, as C{tunnelstack password} prints them.
     """
-    parsePasswordHash(str(value))
+    parsePasswordEntry(str(value))
 
 
 def checkPermission(value: Any) -> None:
