@@ -120,7 +120,7 @@ class EdgeFileTests(Reads, SynchronousTestCase):
         self.assertIn("visitors must be at least 1, not 0", told[0])
         self.assertIn("head_seconds must be a number, not 'soon'", told[1])
         self.assertIn("[[agent]] needs a token_sha256", told[2])
-        self.assertIn("allow 'fly:*' is no right; rights are http:NAME", told[4])
+        self.assertIn("allow 'fly:*' is not a right; rights are http:NAME", told[4])
         self.assertIn("listen must be a list of text in quotes", told[5])
 
     def test_trueIsNoNumber(self) -> None:

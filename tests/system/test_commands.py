@@ -265,7 +265,7 @@ class LifeTests(Commands):
         edge.hears(r"^reload +\[edge\] domain: localhost becomes example.net once the edge is started again$")
         path.write_text("[edge]\nlisen = []\n")
         edge.tell(signal.SIGHUP)
-        edge.hears(r"^error +the configuration stays as it was: .*edge.toml:2: \[edge\] has no key lisen; did you mean listen")
+        edge.hears(r"^error +the configuration is unchanged: .*edge.toml:2: \[edge\] has no key lisen; did you mean listen")
         edge.tell(signal.SIGUSR2)
         edge.hears(r"^state +.*'visitors': 0")
         self.assertEqual(edge.end(), 0)

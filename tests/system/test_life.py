@@ -333,7 +333,7 @@ class RefusalTests(Stage):
     def test_aTokenAsAnArgumentIs64(self) -> None:
         for arguments in (("--token", "x"), ("--edge", "https://ts_0000_x@a.net"), ("--token=ts_0000_x",)):
             agent = self.agent(*arguments, "http", "3000")
-            self.fails(agent, 64, "a credential is never an argument")
+            self.fails(agent, 64, "a credential must not be an argument")
 
     def test_usageIs64(self) -> None:
         for arguments in (
