@@ -92,9 +92,9 @@ class ReloadTests(Stage):
         self.write("[agent]\nping_seconds = 7\n", long=self.long, moved=self.other, new=self.other)
         agent.tell(signal.SIGHUP)
         agent.hears(rf"^reload +\[\[service\]\] moved target: {self.hello} becomes {self.other}$")
-        agent.hears(r"^reload +\[\[service\]\] new: new$")
-        agent.hears(r"^reload +\[\[service\]\] gone: gone$")
-        agent.hears(r"^reload +\[agent\] ping_seconds: 30.0 becomes 7.0 once the agent is started again$")
+        agent.hears(r"^reload +\[\[service\]\] new: added$")
+        agent.hears(r"^reload +\[\[service\]\] gone: removed$")
+        agent.hears(r"^reload +\[agent\] ping_seconds: 30.0 becomes 7.0 when the agent is restarted$")
         agent.hears("^new +http://new.localhost")
         self.assertEqual((self.sees("new").body, self.sees("moved").body), (b"other\n", b"other\n"))
         self.sees("gone", 503)
@@ -123,7 +123,7 @@ class ReloadTests(Stage):
                 '[[service]]\nname = "site"\ntarget = "1"\nkin = "tcp"\n',
                 r"agent\.toml:4: \[\[service\]\] has no key kin; did you mean kind",
             ),
-            ("[agent\n", r"agent\.toml:1: this is not TOML"),
+            ("[agent\n", r"agent\.toml:1: not valid TOML"),
             ('[[service]]\nname = "site"\nkind = "serve"\ntarget = "nowhere"\n', "nowhere is no folder"),
             ("", r"there is nothing to publish"),
         ):
