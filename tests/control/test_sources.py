@@ -79,7 +79,8 @@ class SourcesTests(SynchronousTestCase):
         environ = self.environ(self.file, dev="http://localhost:8080")
         told = self.refuses(environ, "https://other.example.net")
         self.assertEqual(
-            told, "no token for https://other.example.net is configured: set TUNNELSTACK_TOKEN, or name a file with --token-file"
+            told,
+            "no token for https://other.example.net is configured: set TUNNELSTACK_TOKEN, or name a file with --token-file",
         )
 
     def test_aNamedEdgeFindsItsOwnToken(self) -> None:

@@ -133,7 +133,7 @@ class AgentTests(Reads, SynchronousTestCase):
             ('targets = ["a:0"]', "a.toml:4: targets must be host:port, or host:* for every port of a host, not 'a:0'"),
             (
                 'ssh = "22"\nusers = ["ada"]',
-                'a.toml:1: [[shellhub]] has keys, passwords and users for ssh = "embedded" alone',
+                'a.toml:1: [[shellhub]] may have keys, passwords and users only with ssh = "embedded"',
             ),
             ('tennant = "x"', "a.toml:4: [[shellhub]] has no key tennant; did you mean tenant?"),
         ):
