@@ -154,8 +154,8 @@ class KeysTests(SynchronousTestCase):
         self.assertEqual(
             said,
             (
-                "[limits] visitors: 10000 becomes 7", "[[agent]]: 1 more", "[[route]]: 1 more",
-                "[edge] domain: localhost becomes example.org once the edge is started again",
+                "[limits] visitors: 10000 becomes 7", "[[agent]]: 1 added", "[[route]]: 1 added",
+                "[edge] domain: localhost becomes example.org when the edge is restarted",
             ),
         )
         self.assertIsNotNone(edge.routes.find(b"www.example.net", b"/"))

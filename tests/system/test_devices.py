@@ -193,7 +193,7 @@ class NativeTests(Devices):
 
     def test_passwordsOfTheAgentsOwnServer(self) -> None:
         made = subprocess.run(
-            [BIN / "tunnelstack", "password", "--ssh", "ada"], env=self.environ, input="lovelace\n", text=True,
+            [BIN / "tunnelstack", "password", "ada"], env=self.environ, input="lovelace\n", text=True,
             capture_output=True, timeout=60,
         )  # fmt: skip
         (self.home / "passwords").write_text(made.stdout)

@@ -325,15 +325,15 @@ class RefusalTests(Stage):
 
     def test_noTokenIs78(self) -> None:
         agent = self.agent("--edge", "https://tunnels.example.net", "http", "3000")
-        self.fails(agent, 78, "no token for https://tunnels.example.net is known: set TUNNELSTACK_TOKEN")
+        self.fails(agent, 78, "no token for https://tunnels.example.net is configured: set TUNNELSTACK_TOKEN")
 
     def test_noEdgeIs78(self) -> None:
-        self.fails(self.agent("--dev", "http", "3000"), 78, "no edge is known")
+        self.fails(self.agent("--dev", "http", "3000"), 78, "no edge is configured")
 
     def test_aTokenAsAnArgumentIs64(self) -> None:
         for arguments in (("--token", "x"), ("--edge", "https://ts_0000_x@a.net"), ("--token=ts_0000_x",)):
             agent = self.agent(*arguments, "http", "3000")
-            self.fails(agent, 64, "a credential is never an argument")
+            self.fails(agent, 64, "a credential must not be an argument")
 
     def test_usageIs64(self) -> None:
         for arguments in (

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from tunnelstack.control.auth.checkers import CheckerAuthenticator, parseChecker
-from tunnelstack.control.auth.first_match import FirstMatchAuthenticator
+from tunnelstack.control.auth.first_match import FirstMatchAuthenticator, RevocableAuthenticator
 from tunnelstack.control.auth.mtls import CertificateAuthenticator
 from tunnelstack.control.auth.name_ownership import NameOwnership
 from tunnelstack.control.auth.token_store import TokenStore
@@ -22,7 +22,6 @@ from tunnelstack.control.auth.tokens import TokenAuthenticator, TokenTable
 from tunnelstack.control.config.records import EdgeConfig, TokenRecord
 from tunnelstack.control.registry import Registry
 from tunnelstack.errors import ConfigurationError, Denied
-from tunnelstack.interfaces import IAuthenticator
 from tunnelstack.records import Principal
 from tunnelstack.settings.state_dir import StateDirectory
 
@@ -79,7 +78,7 @@ class CredentialStore(Service):
 
         @raise ConfigurationError: a checker or the token file cannot be used.  Nothing has changed.
         """
-        authenticators: list[IAuthenticator] = [TokenAuthenticator(self.tokens)]
+        authenticators: list[RevocableAuthenticator] = [TokenAuthenticator(self.tokens)]
         if config.certificates:
             authenticators.append(CertificateAuthenticator(config.certificates))
         authenticators += [CheckerAuthenticator(parseChecker(each.auth), each.allow, each.share) for each in config.checkers]

@@ -100,7 +100,7 @@ class DoorTests(Hostile):
         answer = self.refused(UPGRADE + b"\r\n")
         self.assertTrue(answer.startswith(b"HTTP/1.1 401 Unauthorized\r\n"), answer)
         self.assertIn(b'WWW-Authenticate: Bearer realm="tunnelstack"\r\n', answer)
-        self.assertTrue(answer.endswith(b"\r\n\r\nThe token is not known to this edge.\n"), answer)
+        self.assertTrue(answer.endswith(b"\r\n\r\nThe token is unknown to this edge.\n"), answer)
 
     def test_tokensAreTakenInOneFormOnly(self) -> None:
         good = self.both.token.encode()
@@ -120,7 +120,7 @@ class DoorTests(Hostile):
     def test_tokensAreNeverLogged(self) -> None:
         secret = "ts_abcd1234_" + "S" * 43
         self.refused(UPGRADE + b"Authorization: Bearer " + secret.encode() + b"\r\n\r\n")
-        self.assertIn("refused: the token is not known", self.warned())
+        self.assertIn("refused: the token is unknown", self.warned())
         self.assertIn("abcd1234", self.warned())
         self.assertNotIn("SSSS", repr(self.events))
 

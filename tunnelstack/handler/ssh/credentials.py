@@ -1,90 +1,33 @@
 """
 The credentials for logins to an SSH server: a file of password hashes and a file of public keys.
 
-A line of the password file is C{user:$scrypt$ln=14,r=8,p=1$SALT$HASH} (base64 without padding).  Each line has its own
-parameters, so that they can be raised for new passwords.  L{passwordEntry} makes a line.  The key file has the format of
-OpenSSH's C{authorized_keys}, without options.  Both files are read at each login, so that a change is effective immediately.
+A line of the password file is a L{PasswordEntry<tunnelstack.settings.password_hash.PasswordEntry>}; C{tunnelstack password}
+prints it.  The key file is OpenSSH's C{authorized_keys}, without options.  Both are read at each login: an edit counts at once.
 """
 
 from __future__ import annotations
 
-import hmac
 import os
-import re
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from binascii import Error as NotBase64
 from collections.abc import Callable, Iterator
-from hashlib import scrypt, sha256
+from hashlib import sha256
 from pathlib import Path
 from struct import error as StructError
 
-from attrs import field, frozen
+from attrs import frozen
 from twisted.conch.ssh.keys import BadKeyError, Key
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
-from tunnelstack.errors import UsageError
+from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.password_hash import UNKNOWN_USER, PasswordEntry, parsePasswordEntry
 
 LARGEST_FILE = 1024 * 1024
 """Octets of a file that are read; enough for thousands of users or keys."""
 
-MEMORY = 64 * 1024 * 1024
-"""Octets of memory that one check may use: 128 * N * r."""
-
-ENTRY = re.compile(
-    r"\$scrypt\$ln=(?P<ln>\d{1,2}),r=(?P<r>\d{1,2}),p=(?P<p>\d{1,2})\$(?P<salt>[A-Za-z0-9+/]{11,86})\$(?P<hash>[A-Za-z0-9+/]{22,86})")
-
 _log = Logger()
-
-
-@frozen
-class _Hash:
-    ln: int
-    r: int
-    p: int
-    salt: bytes = field(repr=False)
-    digest: bytes = field(repr=False)
-
-    def matches(self, password: bytes) -> bool:
-        """
-        Whether this is the hash of C{password}.  A wrong password takes the same time.
-        """
-        return hmac.compare_digest(self.digest, _scrypt(password, self.salt, self.ln, self.r, self.p, len(self.digest)))
-
-
-def _scrypt(password: bytes, salt: bytes, ln: int, r: int, p: int, length: int) -> bytes:
-    return scrypt(password, salt=salt, n=1 << ln, r=r, p=p, maxmem=2 * MEMORY, dklen=length)
-
-
-def _text(octets: bytes) -> str:
-    return b64encode(octets).decode().rstrip("=")
-
-
-def _octets(text: str) -> bytes:
-    return b64decode(text + "=" * (-len(text) % 4), validate=True)
-
-
-def passwordEntry(user: str, password: str, *, ln: int = 14, r: int = 8, p: int = 1) -> str:
-    """
-    @param ln: the binary logarithm of scrypt's N; 14 uses 16 MiB and about 50 ms.
-    @return: a line for the password file, without a line end.
-    @raise UsageError: the user name cannot be written to the file, or the parameters are out of range.
-    """
-    if not user or set(user) & set(":\r\n\0#"):
-        raise UsageError("a user name must not be empty or contain a colon, # or a line end", user=user)
-    salt = os.urandom(16)
-    if not _affordable(ln, r, p):
-        raise UsageError("the scrypt parameters are out of range", ln=ln, r=r, p=p)
-    return f"{user}:$scrypt$ln={ln},r={r},p={p}${_text(salt)}${_text(_scrypt(password.encode(), salt, ln, r, p, 32))}"
-
-
-def _affordable(ln: int, r: int, p: int) -> bool:
-    return 10 <= ln <= 20 and 1 <= r <= 32 and 1 <= p <= 4 and 128 * r << ln <= MEMORY
-
-
-_DUMMY_HASH = _Hash(14, 8, 1, bytes(16), bytes(32))
-"""The hash for a password of an unknown user, whose check must take the same time."""
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -120,17 +63,18 @@ class PasswordFile:
         self._path = path
         self._inThread = inThread
 
-    def users(self) -> dict[str, _Hash]:
+    def users(self) -> dict[str, PasswordEntry]:
         """
         @return: all valid entries, by user.  Invalid lines are logged.
         """
         found = {}
         for number, line in _lines(self._path):
-            user, _, entry = line.partition(":")
             try:
-                found[user] = _parsed(entry)
-            except ValueError:
+                entry = parsePasswordEntry(line)
+            except ConfigurationError:
                 _log.warn("line {line} of {path} is not a password entry", line=number, path=str(self._path))
+            else:
+                found[entry.user] = entry
         return found
 
     def __contains__(self, user: str) -> bool:
@@ -141,21 +85,8 @@ class PasswordFile:
         @return: whether this is the user's password.  The time of the check does not reveal whether the user exists.
         """
         entry = self.users().get(user)
-        checked = self._inThread((entry or _DUMMY_HASH).matches, password)
+        checked = self._inThread((entry or UNKNOWN_USER).verify, password)
         return checked.addCallback(lambda right: right and entry is not None)
-
-
-def _parsed(entry: str) -> _Hash:
-    match = ENTRY.fullmatch(entry)
-    if match is None:
-        raise ValueError("not an entry")
-    ln, r, p = (int(match[name]) for name in ("ln", "r", "p"))
-    if not _affordable(ln, r, p):
-        raise ValueError("out of range")
-    try:
-        return _Hash(ln, r, p, _octets(match["salt"]), _octets(match["hash"]))
-    except NotBase64 as wrong:
-        raise ValueError("not base64") from wrong
 
 
 class AuthorizedKeys:
@@ -195,7 +126,7 @@ class AuthorizedKeys:
         """
         blob = key.blob()
         comments = [comment for known, comment in self.keys() if known.blob() == blob]
-        return [*comments, f"SHA256:{_text(sha256(blob).digest())}"] if comments else []
+        return [*comments, f"SHA256:{b64encode(sha256(blob).digest()).decode().rstrip('=')}"] if comments else []
 
 
 @frozen(kw_only=True)
