@@ -50,8 +50,8 @@ class AgentService(MultiService):
     @ivar config: the L{AgentConfig}.
     @ivar handlers: of streams, by the name of their protocol.
     @ivar links: an L{AgentLink} for each edge.
-    @ivar requestObserver: called with each L{Request<tunnelstack.agent.requests.Request>} that is over; to be set before the
-        service is started, C{None} if nobody wants to know.
+    @ivar requestObserver: called with the L{AgentAccessRecord<tunnelstack.agent.requests.AgentAccessRecord>} of each request
+        that is over, or C{None}; set it before the service is started.
     @ivar budget: what all sessions may hold together.
     """
 

@@ -65,7 +65,7 @@ class Table:
     """
     One table.
 
-    @ivar record: the L{attrs} class of its records, made of L{settings<tunnelstack.settings.setting.setting>}.
+    @ivar record: the attrs class of its records, made of L{settings<tunnelstack.settings.setting.setting>}.
     @ivar many: it may be there several times, C{[[name]]}.
     @ivar unique: what no two of them may share, by its name in messages.
     """
