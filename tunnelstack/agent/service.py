@@ -76,6 +76,7 @@ class AgentService(MultiService):
         self.budget = MemoryBudget(reactor, config.limits.processOctets)
         self.budget.setServiceParent(self)
         self._publications = Publications(reactor, random)
+        self._links: list[NativeLink] = []
         self.handlers: dict[bytes, Any] = {
             HTTP: ServiceStreams(("http",), self._publications.find, self._publications.host),
             TCP: self._makeTargetStreams(config),
@@ -89,7 +90,6 @@ class AgentService(MultiService):
         self.end = self._exitPolicy.fail
         self.revoked = self._publications.revoked
         self._waiting: list[Deferred[NativeLink]] = []
-        self._links: list[NativeLink] = []
         dialects = configuredDialects(AgentHost(self, random), config)
         self.links = [AgentLink(reactor, dialect, config, self._exitPolicy, self.budget, random) for dialect in dialects]
 
