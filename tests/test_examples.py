@@ -13,10 +13,13 @@ import unittest
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.wire.vectors_yamux import GOLDEN, ODD
+from tunnelstack.agent import service
+from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.interfaces import IStreamHandler
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,6 +70,12 @@ class HandlerTests(SynchronousTestCase):
         command = [sys.executable, "-c", FIND]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, cwd=ROOT)
         self.assertIn("b'/demo/shout/1.0.0'", done.stdout.split(), done.stderr)
+
+    def test_anAgentServesInstalledHandlers(self) -> None:
+        handler = self.handler()
+        self.patch(service, "getPlugins", lambda interface: [handler])
+        agent = service.AgentService(Clock(), AgentConfig())
+        self.assertIs(agent.handlers[b"/demo/shout/1.0.0"], handler)
 
 
 class PageTests(SynchronousTestCase):

@@ -316,7 +316,7 @@ class IExchange(Interface):
         """
         Give the exchange up: nothing more will be told to the receiver.
 
-        @param kind: why, a member of L{Kind<tunnelstack.exchange.errors.Kind>}.
+        @param kind: why, a member of L{FailureKind<tunnelstack.exchange.errors.FailureKind>}.
         """
 
     def registerProducer(producer, streaming):
@@ -439,7 +439,9 @@ class IEdge(Interface):
     sessionLimits = Attribute("L{SessionLimits<tunnelstack.wire.yamux.limits.SessionLimits>}: of each agent's session.")
     stopping = Attribute("C{bool}: no agent is let in any more.")
     timeouts = Attribute("L{Timeouts<tunnelstack.exchange.traits.Timeouts>}: of the exchanges that agents are asked for.")
-    state = Attribute("L{State<tunnelstack.settings.state_dir.State>}: where to keep what outlives the process, or C{None}.")
+    state = Attribute(
+        "L{StateDirectory<tunnelstack.settings.state_dir.StateDirectory>}: where to keep what outlives the process, or C{None}."
+    )
     authority = Attribute("C{str}: the host, with its port if that is not implied, by which agents know the edge.")
 
     def sshAddress():
@@ -677,30 +679,4 @@ class IAuthenticator(Interface):
         @param claim: a L{Claim<tunnelstack.records.Claim>}.
         @return: a C{Deferred} of a L{Principal<tunnelstack.records.Principal>}; it fails with C{Refused}; the sentence of a
             C{Denied} is sent to the agent.
-        """
-
-
-class IDirectory(Interface):
-    """
-    Which edge of several holds which key.  One edge alone needs none: its registry knows all there is.
-    """
-
-    def announce(key):
-        """
-        This edge holds the key.
-        """
-
-    def withdraw(key):
-        """
-        This edge no longer holds the key.
-        """
-
-    def locate(key):
-        """
-        @return: a C{Deferred} of a list of edges.
-        """
-
-    def watch(receiver):
-        """
-        @param receiver: called with a key and the list of edges that hold it, at each change.
         """

@@ -8,19 +8,19 @@ from twisted.protocols.wire import Echo
 
 class Hello(protocol.Protocol):
     def connectionMade(self):
-        self.heard = defer.Deferred()
+        self.received = defer.Deferred()
         self.transport.write(b"hello, tunnel\n")
 
     def dataReceived(self, data):
-        self.heard.callback(data)
+        self.received.callback(data)
 
 
 async def main(reactor):
     server = endpoints.serverFromString(reactor, "tunnel:echo:kind=stream")
     await server.listen(protocol.Factory.forProtocol(Echo))
-    client = endpoints.clientFromString(reactor, "tunnel:echo")     # as well in any other process
+    client = endpoints.clientFromString(reactor, "tunnel:echo")     # or in any other process
     hello = await client.connect(protocol.Factory.forProtocol(Hello))
-    print(await hello.heard)
+    print(await hello.received)
 
 
 task.react(main)

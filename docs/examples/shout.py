@@ -1,5 +1,5 @@
 """
-A stream handler: whoever opens a stream named C{/demo/shout/1.0.0} hears every line again, louder.
+A stream handler: each line that is sent on a stream named C{/demo/shout/1.0.0} is sent back in capital letters.
 """
 
 from twisted.internet.protocol import Factory

@@ -1,5 +1,5 @@
 """
-The test of the handler: two sessions, no network, and octets that are cut anywhere.
+The test of the handler: two sessions without a network, and octets cut anywhere.
 """
 
 from shout import shout
@@ -10,19 +10,19 @@ from tunnelstack.testing import sessionPair
 
 
 class Caller(Protocol):
-    heard = b""
+    received = b""
 
     def connectionMade(self):
         self.transport.write(b"is there\nanybody\n")
 
     def dataReceived(self, data):
-        self.heard += data
+        self.received += data
 
 
 class ShoutTests(SynchronousTestCase):
-    def test_everyLineComesBackLouder(self):
-        for cut in (None, 1, 7):                # octets of one delivery
+    def test_everyLineIsSentBackInCapitals(self):
+        for cut in (None, 1, 7):                # octets per delivery
             wire, near, _far = sessionPair(shout, cut=cut)
             caller = self.successResultOf(near.connector.connect(Factory.forProtocol(Caller)))
-            wire.settle()                       # until neither side has anything left to say
-            self.assertEqual(caller.heard, b"IS THERE\nANYBODY\n")
+            wire.settle()                       # until both sides have sent everything
+            self.assertEqual(caller.received, b"IS THERE\nANYBODY\n")

@@ -79,6 +79,7 @@ class AgentService(MultiService):
         self.budget = MemoryBudget(reactor, config.limits.processOctets)
         self.budget.setServiceParent(self)
         self._publications = Publications(reactor, random)
+        self._links: list[NativeLink] = []
         self.handlers: dict[bytes, Any] = {
             HTTP: ServiceStreams(("http",), self._publications.find, self._publications.host),
             TCP: self._makeTargetStreams(config),

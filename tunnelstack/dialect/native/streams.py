@@ -92,7 +92,7 @@ class TargetStreams:
     def __init__(self, services: Any, allowed: Any, handler: Callable[[str, int], Any]) -> None:
         """
         @param services: the L{IDiallingHandler} of streams for services.
-        @param allowed: has C{has(host, port)}, as L{Allowed<tunnelstack.handler.target_allowlist.Allowed>}.
+        @param allowed: has C{has(host, port)}, as L{TargetAllowlist<tunnelstack.handler.target_allowlist.TargetAllowlist>}.
         @param handler: of a host and a port, the L{IDiallingHandler} that connects there.
         """
         self._services = services

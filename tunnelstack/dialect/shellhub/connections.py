@@ -48,7 +48,7 @@ class DeviceConnections:
 
     @ivar bootstrap: who is who.
     @ivar pickUps: the diallers of version 1.
-    @ivar edge: the L{IEdge<tunnelstack.interfaces.IEdge>}; set by L{join}.
+    @ivar edge: the L{IEdge<tunnelstack.interfaces.IEdge>}; set by L{attach}.
     """
 
     log = Logger()
@@ -65,7 +65,7 @@ class DeviceConnections:
         """
         @param timeouts: of the exchanges that devices are asked.
         @param onSeen: called with a device when it is connected, and with each sign of its life.
-        @param gone: called with a device when its last connection is gone.
+        @param onLost: called with a device when its last connection is gone.
         """
         self.bootstrap = bootstrap
         self.pickUps = PickUpTable()
