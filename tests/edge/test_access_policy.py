@@ -254,7 +254,7 @@ class RedirectTests(PublicCase):
         heard = self.say(GET.replace(b"GET / ", b"POST /a?b=c ").replace(b"app.localhost", b"app.localhost:80"))
         self.assertTrue(heard.startswith(b"HTTP/1.1 308 "), heard)
         self.assertIn(b"\r\nLocation: https://app.localhost/a?b=c\r\n", heard)
-        self.factory.securePort = 8443
+        self.factory.site.securePort = 8443
         self.assertIn(b"\r\nLocation: https://app.localhost:8443/\r\n", self.say(GET))
 
     def test_theLocationIsInASCII(self) -> None:

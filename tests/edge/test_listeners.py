@@ -147,7 +147,7 @@ class ListenerTests(TestCase):
             ListenerConfig(endpoint="haproxy:tcp:0:interface=127.0.0.1"), ListenerConfig(endpoint=self.folder("haproxy:"))
         )
         seen: list[Any] = []
-        self.edge.public.accessLog = seen.append
+        self.edge.public.site.accessLog = seen.append
         for port, client in ((plain, None), (secure, self.client)):
             heard = yield deferToThread(ask, port, secure=client, first=b"PROXY TCP4 192.0.2.7 192.0.2.1 4000 80\r\n")
             self.assertTrue(heard.startswith(b"HTTP/1.1 404 "), heard)

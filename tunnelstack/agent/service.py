@@ -21,7 +21,7 @@ from tunnelstack.agent.exit_policy import ExitPolicy
 from tunnelstack.agent.link import AgentLink
 from tunnelstack.agent.publication import Publication
 from tunnelstack.agent.publications import Publications
-from tunnelstack.agent.requests import RequestObserver
+from tunnelstack.control.access_log import RequestObserver
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.config.reload import difference
 from tunnelstack.control.process.exit_status import FatalError
@@ -50,7 +50,7 @@ class AgentService(MultiService):
     @ivar config: the L{AgentConfig}.
     @ivar handlers: of streams, by the name of their protocol.
     @ivar links: an L{AgentLink} for each edge.
-    @ivar requestObserver: called with each L{Request<tunnelstack.agent.requests.Request>} that is over; to be set before the
+    @ivar requestObserver: called with each L{AccessRecord<tunnelstack.control.access_log.AccessRecord>}; to be set before the
         service is started, C{None} if nobody wants to know.
     @ivar budget: what all sessions may hold together.
     """

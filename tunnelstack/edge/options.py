@@ -244,7 +244,7 @@ def makeLifecycle(reactor: Any, options: Options, out: LogWriter | None, err: Ou
     if options.config.dev:
         edge.whenReady().addCallback(options.saveDevEdge)
     requests = accessLog(reactor, options.config.accessLog, options.logFormat(), err, time.time)
-    edge.public.accessLog = requests
+    edge.public.site.accessLog = requests
 
     def reload() -> Any:
         if requests is not None:              # logs are moved away, whether or not the file is in order
