@@ -1,5 +1,5 @@
 """
-The other end of a connection, in the one form in which this program writes addresses.
+The address of a connection's peer, in the one form in which this program writes addresses.
 
 A socket that takes both families gives IPv4 peers as IPv6 addresses, and the two versions of the PROXY protocol write one IPv6
 address in two ways; rules, limits and logs must not depend on that.
@@ -7,9 +7,10 @@ address in two ways; rules, limits and logs must not depend on that.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from tunnelstack.wire.addresses import read_address
 
@@ -25,6 +26,23 @@ def canonical(address: Any) -> Any:
     if there is None:
         return address
     return (IPv4Address if there.version == 4 else IPv6Address)(address.type, str(there), address.port)
+
+
+def addressText(address: object) -> str:
+    """
+    An address for logs, status and messages.
+
+    @param address: an C{IAddress}.
+    @return: C{host:port}, C{[host]:port} for IPv6, C{unix:PATH} for a Unix socket; C{""} for an address that has no text, such
+        as that of an unnamed Unix socket.
+    """
+    address = canonical(address)
+    if isinstance(address, UNIXAddress):
+        return f"unix:{os.fsdecode(address.name)}" if address.name else ""
+    host, port = getattr(address, "host", None), getattr(address, "port", None)
+    if not isinstance(host, str):
+        return ""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def peerOf(transport: Any) -> Any:

@@ -128,7 +128,7 @@ class RequestRouter:
             known = destination.configured or site.registry.isKnown(key)
             return self._fail(exchange, ExchangeFailed(FailureKind.ABSENT if known else FailureKind.UNKNOWN, service=key))
         rateLimit = site.rateLimits.find(tunnel.principal)
-        buckets = policy.buckets if policy is not None else ()
+        buckets: tuple[Bucket, ...] = policy.buckets if policy is not None else ()
         if rateLimit is not None:
             late = rateLimitExceeded(rateLimit.rate, site.clock.seconds())
             if late is not None:

@@ -12,7 +12,8 @@ from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.python.failure import Failure
 
 from tunnelstack.control.access_log import CLIENT_CLOSED, AccessRecord, RequestObserver
-from tunnelstack.control.config.records import EdgeConfig, TokenRecord
+from tunnelstack.control.auth.tokens import IToken
+from tunnelstack.control.config.records import EdgeConfig
 from tunnelstack.doors import DoorTable, TakenOverRequest
 from tunnelstack.edge.listeners import UNKNOWN_LISTENER, EdgeListener
 from tunnelstack.edge.public.access_policy import AgentRateLimits
@@ -75,7 +76,7 @@ class PublicServerFactory(ServerFactory):
         routes: RouteTable,
         admission: Admission,
         doors: DoorTable,
-        recordOf: Callable[[str], TokenRecord | None],
+        recordOf: Callable[[str], IToken | None],
         pages: ErrorPages = errorPage,
         accessLog: RequestObserver | None = None,
     ) -> None:

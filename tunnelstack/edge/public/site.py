@@ -4,9 +4,6 @@ What the requests of all connections to the public port have in common.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import count
-from secrets import token_hex
 from typing import Protocol
 
 from attrs import define, field
@@ -17,6 +14,7 @@ from tunnelstack.control.config.records import EdgeConfig
 from tunnelstack.edge.public.access_policy import AgentRateLimits
 from tunnelstack.edge.public.admission import Admission
 from tunnelstack.edge.public.routes import RouteTable
+from tunnelstack.edge.public.traces import TraceIdentifiers
 from tunnelstack.exchange.error_page import ErrorPages, errorPage
 from tunnelstack.interfaces import ITunnel
 from tunnelstack.wire.addresses import IPNetwork, read_address, read_network
@@ -36,20 +34,6 @@ class TunnelTable(Protocol):
         """
         Whether a tunnel holds C{key}, or held it lately.
         """
-
-
-class TraceIdentifiers:
-    """
-    Makes identifiers for requests and connections, which the logs of both sides show.  They are unique in this process, and
-    almost certainly everywhere.
-    """
-
-    def __init__(self) -> None:
-        self._process = token_hex(5)
-        self._numbers: Iterator[int] = count(1)
-
-    def __call__(self) -> str:
-        return f"{self._process}-{next(self._numbers):x}"
 
 
 @define(eq=False, kw_only=True)
