@@ -332,7 +332,7 @@ class StringTests(SynchronousTestCase):
             ("a", {"port": "1"}, "port is only for kind=tcp"),
             ("a", {"kind": "tcp", "port": "99999"}, "port must be a number up to 65535"),
             ("a", {"edge": "a.net"}, "--edge must be a URL"),
-            ("a", {"edge": "https://a.net"}, "no token for https://a.net is known"),
+            ("a", {"edge": "https://a.net"}, "no token for https://a.net is configured"),
             ("a", {"edge": "https://a.net", "insecure": "true"}, "insecure must be yes or no, not 'true'"),
         ):
             error = self.assertRaises(

@@ -31,9 +31,9 @@ class TunnelServerParser:
         """
         @raise ConfigurationError: the string has a mistake, which the message names.
         """
-        from tunnelstack.endpoints import serverFromString
+        from tunnelstack.endpoints import tunnelServerFromString
 
-        return serverFromString(reactor, arguments, parameters)
+        return tunnelServerFromString(reactor, arguments, parameters)
 
 
 @implementer(IPlugin, IStreamClientEndpointStringParserWithReactor)
@@ -48,6 +48,6 @@ class TunnelClientParser:
         """
         @raise ConfigurationError: the string has a mistake, which the message names.
         """
-        from tunnelstack.endpoints import clientFromString
+        from tunnelstack.endpoints import tunnelClientFromString
 
-        return clientFromString(reactor, arguments, parameters)
+        return tunnelClientFromString(reactor, arguments, parameters)

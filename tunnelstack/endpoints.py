@@ -328,7 +328,7 @@ SERVER_PARAMETERS = ("edge", "tokenFile", "insecure", "kind", "port")
 CLIENT_PARAMETERS = ("edge", "tokenFile", "insecure", "purpose")
 
 
-def serverFromString(reactor: Any, arguments: Sequence[str], parameters: Mapping[str, Any]) -> TunnelServerEndpoint:
+def tunnelServerFromString(reactor: Any, arguments: Sequence[str], parameters: Mapping[str, Any]) -> TunnelServerEndpoint:
     """
     Make a server endpoint from an endpoint string that has been split.
 
@@ -341,9 +341,9 @@ def serverFromString(reactor: Any, arguments: Sequence[str], parameters: Mapping
         return serverFromOptions(reactor, name, **parameters)
 
 
-def clientFromString(reactor: Any, arguments: Sequence[str], parameters: Mapping[str, Any]) -> TunnelClientEndpoint:
+def tunnelClientFromString(reactor: Any, arguments: Sequence[str], parameters: Mapping[str, Any]) -> TunnelClientEndpoint:
     """
-    Make a client endpoint from an endpoint string that has been split, as L{serverFromString} does for a server.
+    Make a client endpoint from an endpoint string that has been split, as L{tunnelServerFromString} does for a server.
     """
     name = _checkParts(arguments, parameters, CLIENT_PARAMETERS)
     with _mistakesOf(name):

@@ -19,6 +19,6 @@ class RequestTests(SynchronousTestCase):
 
     def test_theTargetIsInASCII(self) -> None:
         head = RequestHead(b"GET", b"/gr\xc3\xbc\xc3\x9fe?\xff", [(b"X-Forwarded-For", b"192.0.2.1, 10.0.0.1")])
-        exchange = SimpleNamespace(head=head, framing=SimpleNamespace(host=b"a"), trace="t", status=200, octets=3)
+        exchange = SimpleNamespace(head=head, host=b"a", trace="t", status=200, octets=3)
         request = recordFromExchange("site", exchange, 0.5)
         self.assertEqual((request.target, request.visitor), ("/gr%C3%BC%C3%9Fe?%FF", "192.0.2.1"))

@@ -13,13 +13,19 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.control.test_log_writer import WAIT_SECONDS
-from tunnelstack.agent.requests import AgentAccessRecord
 from tunnelstack.control import log_writer
-from tunnelstack.control.access_log import FLUSH_LINES, AccessLog, accessLog, formatJSON, formatText
+from tunnelstack.control.access_log import (
+    FLUSH_LINES,
+    AccessLog,
+    AccessRecord,
+    accessLog,
+    formatJSON,
+    formatText,
+)
 from tunnelstack.errors import ConfigurationError
 
 
-def request(**other: Any) -> AgentAccessRecord:
+def request(**other: Any) -> AccessRecord:
     """
     One that is over.
     """
@@ -27,7 +33,7 @@ def request(**other: Any) -> AgentAccessRecord:
         "service": "site", "method": "GET", "host": "site.example", "target": "/a?b", "visitor": "192.0.2.1", "trace": "t-1",
         "status": 200, "octets": 12, "seconds": 0.0025,
     }  # fmt: skip
-    return AgentAccessRecord(**(usual | other))
+    return AccessRecord(**(usual | other))
 
 
 class Output:

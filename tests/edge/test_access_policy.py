@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.edge.test_public_server import GET, OK, PublicCase
 from tests.exchange.doubles import Server, settle
-from tunnelstack.control.config.records import EdgeConfig, Limits, Route, TokenRecord
+from tunnelstack.control.config.records import CertificateRecord, EdgeConfig, Limits, Route, TokenRecord
 from tunnelstack.doors import HTTPDoor
 from tunnelstack.edge.listeners import EdgeListener
 from tunnelstack.edge.public.access_policy import (
@@ -197,7 +197,7 @@ class NameTests(PublicCase):
         globalLogPublisher.addObserver(events.append)
         self.addCleanup(globalLogPublisher.removeObserver, events.append)
         self.say(shows("alice", "hunter2"))
-        self.assertIn("a wrong password for alice", "".join(str(formatEvent(event)) for event in events))
+        self.assertIn("wrong password for alice", "".join(str(formatEvent(event)) for event in events))
         self.assertNotIn("hunter2", repr(events))
 
 
@@ -213,7 +213,7 @@ class FileTests(SynchronousTestCase):
 
     def test_mistakes(self) -> None:
         path = Path(self.mktemp())
-        for text, sentence in (("# nobody\n", "names nobody"), ("\nalice:secret\n", ":2: a line must be USER:.scrypt")):
+        for text, sentence in (("# nobody\n", "lists no user"), ("\nalice:secret\n", ":2: a line must be USER:.scrypt")):
             path.write_text(text)
             with self.assertRaisesRegex(ConfigurationError, sentence):
                 AccessPolicy(Route(host="a.net", to="b", usersFile=str(path)), None)
@@ -232,7 +232,7 @@ class RedirectTests(PublicCase):
         heard = self.say(GET.replace(b"GET / ", b"POST /a?b=c ").replace(b"app.localhost", b"app.localhost:80"))
         self.assertTrue(heard.startswith(b"HTTP/1.1 308 "), heard)
         self.assertIn(b"\r\nLocation: https://app.localhost/a?b=c\r\n", heard)
-        self.factory.securePort = 8443
+        self.factory.site.securePort = 8443
         self.assertIn(b"\r\nLocation: https://app.localhost:8443/\r\n", self.say(GET))
 
     def test_theLocationIsInASCII(self) -> None:
@@ -312,6 +312,14 @@ class RateTests(PublicCase):
         self.edge.records["abcd"] = TokenRecord(name="laptop", tokenSha256="ab" * 32, requestsPerSecond=100)
         self.say(GET)
         self.assertEqual(self.answer(), OK)
+
+    def test_aRecordWithoutLimitsHasThoseOfTheConfiguration(self) -> None:
+        self.edge.records["abcd"] = CertificateRecord(name="laptop", sha256="ab" * 32)
+        statuses = []
+        for _ in range(5):
+            self.visitor = self.visit()
+            statuses.append(self.say(GET) or self.answer())
+        self.assertEqual([status[9:12] for status in statuses], [b"200"] * 4 + [b"429"])
 
 
 class BandwidthTests(PublicCase):

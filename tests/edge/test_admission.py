@@ -61,7 +61,9 @@ class AcceptTests(SynchronousTestCase):
         self.assertFalse(self.port.paused)
         self.admission.connectionOpened(12)
         self.assertTrue(self.port.paused)
-        self.assertEqual(self.said(), ["3 visitors are here: the next wait until somebody goes"])
+        self.assertEqual(self.said(), [
+            "3 visitors' connections are open, as many as allowed: new connections wait until some are closed"
+        ])
         self.admission.connectionClosed()
         self.assertFalse(self.port.paused)
 
@@ -98,7 +100,7 @@ class AcceptTests(SynchronousTestCase):
         self.taken = 101
         self.admission.connectionOpened(100)
         self.assertTrue(self.port.paused)
-        self.assertIn("100 descriptors of 164 are in use", self.said()[0])
+        self.assertIn("100 of 164 file descriptors are in use", self.said()[0])
         self.clock.advance(1)
         self.assertTrue(self.port.paused)
         self.taken = 99

@@ -159,7 +159,7 @@ class KeysTests(SynchronousTestCase):
             ),
         )
         self.assertIsNotNone(edge.routes.find(b"www.example.net", b"/"))
-        self.assertIs(edge.public.routes, edge.routes)
+        self.assertIs(edge.public.site.routes, edge.routes)
         self.assertEqual((edge.admission.maxConnections, edge.config.domain), (7, "localhost"))
         self.assertIsNotNone(edge.credentials.tokens.find(new.token))  # type: ignore[union-attr]
 

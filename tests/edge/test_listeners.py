@@ -147,7 +147,7 @@ class ListenerTests(TestCase):
             ListenerConfig(endpoint="haproxy:tcp:0:interface=127.0.0.1"), ListenerConfig(endpoint=self.folder("haproxy:"))
         )
         seen: list[Any] = []
-        self.edge.public.accessLog = seen.append
+        self.edge.public.site.accessLog = seen.append
         for port, client in ((plain, None), (secure, self.client)):
             heard = yield deferToThread(ask, port, secure=client, first=b"PROXY TCP4 192.0.2.7 192.0.2.1 4000 80\r\n")
             self.assertTrue(heard.startswith(b"HTTP/1.1 404 "), heard)
@@ -243,7 +243,7 @@ class ListenerTests(TestCase):
             (self.certificates / "edge.pem").chmod(mode)
             told.clear()
             self.start(ListenerConfig(endpoint=self.folder()))
-            self.assertEqual(len([line for line in told if "edge.pem holds a secret" in line]), count)
+            self.assertEqual(len([line for line in told if "edge.pem contains a secret" in line]), count)
 
     def handedOver(self, count: int) -> list[int]:
         """

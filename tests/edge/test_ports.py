@@ -247,7 +247,7 @@ class RateTests(Paced):
         both = self.paced(Sink, agentRequestsPerSecond=2)
         self.assertEqual(self.lost(4), [False, False, True, True])
         self.assertEqual(both.edge.agents.ports.connections, 2)
-        self.assertEqual(self.warned().count("too many visitors a second"), 1)
+        self.assertEqual(self.warned().count("too many connections a second"), 1)
         both.network.passTime(1)
         self.assertEqual(self.lost(3), [False, False, True])
 

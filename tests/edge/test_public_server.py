@@ -15,12 +15,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.exchange.doubles import Server, Talker, Wires, settle
+from tunnelstack.control.access_log import AccessRecord
 from tunnelstack.control.config.records import EdgeConfig, Limits, Route
 from tunnelstack.doors import DoorTable, HTTPDoor, TakenOverRequest
 from tunnelstack.edge.listeners import UNKNOWN_LISTENER, EdgeListener
 from tunnelstack.edge.public.access_policy import AccessPolicy
 from tunnelstack.edge.public.admission import Admission
-from tunnelstack.edge.public.requests import EdgeAccessRecord, RequestRouter
+from tunnelstack.edge.public.requests import RequestRouter
 from tunnelstack.edge.public.routes import RouteTable
 from tunnelstack.edge.public.server import MAX_OVERSHOOT, PublicServerFactory
 from tunnelstack.exchange.errors import Busy, ExchangeFailed, FailureKind
@@ -69,11 +70,9 @@ class Edge:
         limits = config.limits
         self.admission = Admission(self.clock, most=limits.visitors, perSecond=limits.connectionsPerSecond)
         self.records: dict[str, Any] = {}
-        self.recordOf = self.records.get
         self.doors = DoorTable()
         self.tunnels: dict[str, Tunnel] = {}
         self.known: set[str] = set()
-        self.registry = self
 
     def pick(self, key: str) -> Tunnel | None:
         return self.tunnels.get(key)
@@ -92,8 +91,12 @@ class PublicCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.edge = Edge(self.config)
         self.tunnel = self.edge.tunnels["app"] = Tunnel(self.edge.clock)
-        self.log: list[EdgeAccessRecord] = []
-        self.factory = PublicServerFactory(self.edge, accessLog=self.log.append)
+        self.log: list[AccessRecord] = []
+        edge = self.edge
+        self.factory = PublicServerFactory(
+            edge.clock, self.config, registry=edge, routes=edge.routes, admission=edge.admission, doors=edge.doors,
+            recordOf=edge.records.get, accessLog=self.log.append,
+        )
         self.visitor = self.visit()
 
     def visit(self, address: Any = None) -> Talker:
@@ -193,7 +196,7 @@ class WayTests(PublicCase):
         self.assertEqual(self.status(GET.replace(b"GET /", b"CONNECT a:443")), 501)
 
     def test_aServerForTheInterface(self) -> None:
-        verifyObject(IExchangeServer, RequestRouter(self.factory, UNKNOWN_LISTENER))
+        verifyObject(IExchangeServer, RequestRouter(self.factory.site, UNKNOWN_LISTENER))
 
 
 class PageTests(PublicCase):
@@ -390,8 +393,8 @@ class TextTests(PublicCase):
 
     def test_ofATrustedProxy(self) -> None:
         for address in ("10.1.2.3", "::ffff:10.1.2.3"):
-            self.assertTrue(self.factory.isTrusted(address))
-        self.assertFalse(self.factory.isTrusted("192.0.2.1"))
+            self.assertTrue(self.factory.site.isTrusted(address))
+        self.assertFalse(self.factory.site.isTrusted("192.0.2.1"))
 
 
 class DoorTests(PublicCase):

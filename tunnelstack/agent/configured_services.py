@@ -14,9 +14,9 @@ from twisted.logger import Logger
 
 from tunnelstack.agent.publication import Publication
 from tunnelstack.agent.publications import Publications
-from tunnelstack.agent.requests import RequestObserver
 from tunnelstack.agent.service_kinds import ExchangeFactory, RunningService, buildService
 from tunnelstack.agent.target import probe
+from tunnelstack.control.access_log import RequestObserver
 from tunnelstack.control.config.records import ServiceConfig
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.records import Service

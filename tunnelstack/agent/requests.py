@@ -1,56 +1,43 @@
 """
-What an agent remembers of a request that is over, for its log and its panel.
+The access records of requests that an agent has served.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
-from attrs import define
-
+from tunnelstack.control.access_log import CLIENT_CLOSED, AccessRecord
+from tunnelstack.exchange.server import ServerExchange
 from tunnelstack.wire.http1.target import percent_encoded
 
-RequestObserver = Callable[["AgentAccessRecord"], object]
+if TYPE_CHECKING:
+    from twisted.web.server import Request  # slow to load, and not every agent serves files
 
 
-@define
-class AgentAccessRecord:
+def recordFromExchange(service: str, exchange: ServerExchange, seconds: float) -> AccessRecord:
     """
-    A request that is over: an L{AccessRecord<tunnelstack.control.access_log.AccessRecord>}.
-    """
+    The record of an exchange that has ended.
 
-    service: str
-    method: str
-    host: str
-    target: str
-    visitor: str
-    trace: str
-    status: int
-    octets: int
-    seconds: float
-    failed: Any = None
-
-
-def recordFromExchange(service: str, exchange: Any, seconds: float) -> AgentAccessRecord:
-    """
-    Of an exchange of ours.
+    @param seconds: from the request's head to the end of the response.
     """
     head = exchange.head
     visitor = (head.field(b"x-forwarded-for") or b"").partition(b",")[0].strip()
-    return AgentAccessRecord(
-        service, head.method.decode("latin-1"), exchange.framing.host.decode("latin-1"), percent_encoded(head.target).decode(),
-        visitor.decode("latin-1"), exchange.trace, exchange.status or 499, exchange.octets, seconds,
+    return AccessRecord(
+        method=head.method.decode("latin-1"), host=exchange.host.decode("latin-1"),
+        target=percent_encoded(head.target).decode(), visitor=visitor.decode("latin-1"), service=service, trace=exchange.trace,
+        status=exchange.status or CLIENT_CLOSED, octets=exchange.octets, seconds=seconds,
     )
 
 
-def recordFromSite(service: str, request: Any, seconds: float) -> AgentAccessRecord:
+def recordFromSite(service: str, request: Request, seconds: float) -> AccessRecord:
     """
-    Of a request that C{twisted.web} has served.
+    The record of a request that C{twisted.web} has served.
+
+    @param seconds: as in L{recordFromExchange}.
     """
-    trace = request.requestHeaders.getRawHeaders(b"x-request-id", [b""])[0]
-    return AgentAccessRecord(
-        service, request.method.decode("latin-1"), request.getRequestHostname().decode("latin-1"),
-        percent_encoded(request.uri).decode(), request.getClientAddress().host, trace.decode("latin-1"), request.code,
-        request.sentLength, seconds,
+    trace = (request.requestHeaders.getRawHeaders(b"x-request-id") or [b""])[0]
+    return AccessRecord(
+        method=request.method.decode("latin-1"), host=request.getRequestHostname().decode("latin-1"),
+        target=percent_encoded(request.uri).decode(), visitor=request.getClientAddress().host, service=service,
+        trace=trace.decode("latin-1"), status=request.code, octets=request.sentLength, seconds=seconds,
     )

@@ -21,7 +21,7 @@ from tunnelstack.agent.exit_policy import ExitPolicy
 from tunnelstack.agent.link import AgentLink
 from tunnelstack.agent.publication import Publication
 from tunnelstack.agent.publications import Publications
-from tunnelstack.agent.requests import RequestObserver
+from tunnelstack.control.access_log import RequestObserver
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.config.reload import difference
 from tunnelstack.control.process.exit_status import FatalError
@@ -93,7 +93,6 @@ class AgentService(MultiService):
         self.end = self._exitPolicy.fail
         self.revoked = self._publications.revoked
         self._waiting: Waiters[NativeLink] = Waiters()
-        self._links: list[NativeLink] = []
         dialects = configuredDialects(AgentHost(self, random), config)
         self.links = [AgentLink(reactor, dialect, config, self._exitPolicy, self.budget, random) for dialect in dialects]
 

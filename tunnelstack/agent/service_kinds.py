@@ -13,8 +13,9 @@ from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
 from tunnelstack.agent.publication import Handler
-from tunnelstack.agent.requests import RequestObserver, recordFromExchange, recordFromSite
+from tunnelstack.agent.requests import recordFromExchange, recordFromSite
 from tunnelstack.agent.target import Target
+from tunnelstack.control.access_log import RequestObserver
 from tunnelstack.control.config.records import ServiceConfig
 from tunnelstack.exchange.forward import Forwarder
 from tunnelstack.exchange.pool import ExchangePool

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
-from typing import Any, Protocol
+from typing import Protocol
 
+from attrs import define
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from tunnelstack.control.log_writer import Descriptor, LogWriter, jsonReport, textReport
@@ -27,16 +28,25 @@ FLUSH_SECONDS = 0.2
 FLUSH_LINES = 256
 """Lines after which all are passed on at once."""
 
+CLIENT_CLOSED = 499
+"""The status in the log of a request whose visitor closed the connection before the response began."""
 
-class AccessRecord(Protocol):
+
+@define
+class AccessRecord:
     """
-    A finished request.
+    One request, on the edge or on the agent.
 
-    @ivar status: of the response; C{0} if there was none.
+    @ivar host: from the request's C{Host} field, as received.
+    @ivar target: the request target in visible ASCII.
+    @ivar visitor: the visitor's IP address; C{""} if it is not known.
+    @ivar service: the service that the request was routed to; C{""} if there is none.
+    @ivar trace: the request's identifier, the same on both sides.
+    @ivar began: when the head was received, in seconds of the reactor's clock; C{0.0} where only C{seconds} is known.
+    @ivar status: of the response; C{0} if there was none, L{CLIENT_CLOSED} if the visitor closed the connection first.
     @ivar octets: of the response's body.
     @ivar seconds: from the request's head to the end of the response.
-    @ivar trace: the request's identifier.
-    @ivar failed: why the response is missing or incomplete, or C{None}.
+    @ivar failed: why there was no complete response, or C{None}.
     """
 
     method: str
@@ -45,10 +55,15 @@ class AccessRecord(Protocol):
     visitor: str
     service: str
     trace: str
-    status: int
-    octets: int
-    seconds: float
-    failed: Any
+    began: float = 0.0
+    status: int = 0
+    octets: int = 0
+    seconds: float = 0.0
+    failed: Exception | None = None
+
+
+RequestObserver = Callable[[AccessRecord], object]
+"""Called with the record of each request that has ended."""
 
 
 @lru_cache(maxsize=2)

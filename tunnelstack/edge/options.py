@@ -243,7 +243,7 @@ def makeLifecycle(reactor: Any, options: Options, out: LogWriter | None, err: Ou
     if options.config.dev:
         edge.whenReady().addCallback(options.saveDevEdge)
     requests = accessLog(reactor, options.config.accessLog, options.logFormat(), err, time.time)
-    edge.public.accessLog = requests
+    edge.public.site.accessLog = requests
 
     def reload() -> tuple[str, ...]:
         if requests is not None:              # log rotation needs this even if the configuration file is invalid

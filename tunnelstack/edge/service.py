@@ -95,7 +95,7 @@ class EdgeService(MultiService):
         self.owners.setRoutes(config.domain, config.routes)
         self.admission = Admission(
             reactor, most=limits.visitors, perSecond=limits.connectionsPerSecond,
-            isTrusted=lambda address: self.public.isTrusted(address),
+            isTrusted=lambda address: self.public.site.isTrusted(address),
         )
         self.memoryBudget = MemoryBudget(
             reactor, limits.processOctets, lambda: [visitor.transport for visitor in self.public.connections],
@@ -111,7 +111,7 @@ class EdgeService(MultiService):
             reactor, self.registry,
             Ports(
                 reactor, self.registry, self.admission, interface=config.portsInterface,
-                rateLimit=lambda principal: self.public.rateLimits.find(principal),
+                rateLimit=lambda principal: self.public.site.rateLimits.find(principal),
             ),
             authenticator, grantFor=self.grantFor, known=known, owners=self.owners,
             sessionLimits=SessionLimits(max_streams=limits.sessionStreams, session_octets=limits.sessionOctets),
@@ -128,7 +128,10 @@ class EdgeService(MultiService):
         for door in doors:
             if isinstance(door, OutboundDoor):
                 door.service.setServiceParent(self)
-        self.public = PublicServerFactory(self)
+        self.public = PublicServerFactory(
+            reactor, config, registry=self.registry, routes=self.routes, admission=self.admission, doors=self.doors,
+            recordOf=self.recordOf,
+        )
         self.admin = AdminService(self)
         for part in (self.admin, self.ssh, self.memoryBudget, self.credentials):
             if part is not None:
@@ -249,12 +252,12 @@ class EdgeService(MultiService):
         ports = [getattr(port.getHost(), "port", 0) for port in self._listening]
         secure = [port for place, port in zip(places, ports, strict=True) if place.secure]
         if secure:
-            self.public.securePort = secure[0]
+            self.public.site.securePort = secure[0]
         if self.config.publicUrl:
             parts = urlsplit(self.config.publicUrl)
             self._scheme, self._port = parts.scheme, parts.port or (443 if parts.scheme == "https" else 80)
             if self._scheme == "https":
-                self.public.securePort = self._port
+                self.public.site.securePort = self._port
         else:
             first = next((number for number, place in enumerate(places) if not place.redirect), 0)
             self._scheme, self._port = "https" if places[first].secure else "http", ports[first]

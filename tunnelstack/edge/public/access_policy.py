@@ -1,7 +1,7 @@
 """
-Which visitors a route lets in: by address, by name and password, and how often.
+The access policy of a route: which addresses and users it allows, and how many requests.
 
-What a policy says no to is answered by the edge, and the agent never hears of it.
+The edge answers the requests that a policy rejects; they are not forwarded to the agent.
 """
 
 from __future__ import annotations
@@ -17,50 +17,56 @@ from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.control.config.records import Route
+from tunnelstack.control.auth.tokens import IToken
+from tunnelstack.control.config.records import Limits, Route
 from tunnelstack.edge.public.rate import Bucket, KeyedRates, Rate, rateLimitKey
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
+from tunnelstack.exchange.server import ServerExchange
 from tunnelstack.interfaces import IExchangeReceiver
+from tunnelstack.records import Principal
 from tunnelstack.settings.password_hash import UNKNOWN_USER, PasswordEntry, parsePasswordEntry
 from tunnelstack.wire.addresses import IPNetwork, read_address, read_network
 from tunnelstack.wire.http1.head import Fields, RequestHead, values
 from tunnelstack.wire.printable_text import printable
 
 ATTEMPTS_PER_SECOND = 5.0
-"""Passwords a second that one address may try."""
+"""Passwords that are verified for one address in a second."""
 
 MAX_VERIFYING = 4
-"""Passwords that are looked at at a time: each takes a thread and 16 MiB."""
+"""Passwords that are verified at a time: each takes a thread and 16 MiB."""
 
 UNKNOWN = "unknown"
-"""Visitors whose addresses are not known, who are counted together."""
+"""The key under which visitors without a known address are counted together."""
 
 REMEMBERED = 1024
-"""Visitors whose passwords were right, and need not be hashed again."""
+"""Verified passwords that are remembered, so that a browser's requests do not hash one again each time."""
 
 MAX_REMEMBERED_AGENTS = 65_536
-"""Agents whose rateLimit is remembered; when there are more, all begin anew."""
+"""Agents whose limits are remembered; when there are more, all are counted anew."""
 
 
 def usersOf(route: Route) -> list[PasswordEntry]:
     """
-    Those a route knows by name and password.
+    The users of a route, from the configuration and from C{users_file}.
 
-    @raise ConfigurationError: its file cannot be used.
+    @raise ConfigurationError: the file cannot be used.
     """
     kept = [parsePasswordEntry(line) for line in route.users]
     if not route.usersFile:
         return kept
     try:
         lines = Path(route.usersFile).read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as unreadable:
-        raise ConfigurationError(f"users_file {route.usersFile!r} cannot be read: {unreadable}") from None
+    except OSError as unreadable:
+        raise ConfigurationError(f"users_file {route.usersFile!r} cannot be read: {unreadable.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"users_file {route.usersFile!r} is not UTF-8 text") from None
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.startswith("#"):
             try:
@@ -68,16 +74,17 @@ def usersOf(route: Route) -> list[PasswordEntry]:
             except ConfigurationError as wrong:
                 raise ConfigurationError(f"{route.usersFile}:{number}: a line {wrong}") from None
     if not kept:
-        raise ConfigurationError(f"users_file {route.usersFile!r} names nobody")
+        raise ConfigurationError(f"users_file {route.usersFile!r} lists no user")
     return kept
 
 
 @frozen
 class AddressRule:
     """
-    One line of a list of addresses.
+    One rule of a list of addresses.
 
-    @ivar allows: whether it lets in.
+    @ivar allows: the rule allows the network, and does not deny it.
+    @ivar network: C{None} for every address.
     """
 
     allows: bool
@@ -86,7 +93,7 @@ class AddressRule:
 
 def parseAddressRule(text: str) -> AddressRule:
     """
-    @param text: C{"allow 10.0.0.0/8"}, C{"deny all"}; L{tunnelstack.control.config.records} has seen that it is one.
+    @param text: such as C{"allow 10.0.0.0/8"} or C{"deny all"}.  L{tunnelstack.control.config.records} has validated it.
     """
     verb, _, which = text.partition(" ")
     return AddressRule(verb == "allow", None if which == "all" else read_network(which))
@@ -94,16 +101,17 @@ def parseAddressRule(text: str) -> AddressRule:
 
 def isAddressAllowed(rules: Iterable[AddressRule], address: str) -> bool:
     """
-    Whether an address is let in: by the first rule that fits.  If none does, it is unless the list allows a network.
+    Whether an address is allowed.  The first rule that contains it decides.  If none does, it is allowed unless the list allows
+    other addresses.
 
-    @param address: C{""} if it is not known: it may be any, so it is let in only if every address is.
+    @param address: C{""} if it is not known.  It could be any then, so it is allowed only if every address is.
     """
-    who = read_address(address)
+    parsed = read_address(address)
     allows = False
     for rule in rules:
-        if rule.network is None or (who is not None and who in rule.network):
+        if rule.network is None or (parsed is not None and parsed in rule.network):
             return rule.allows
-        if who is None and not rule.allows:
+        if parsed is None and not rule.allows:
             return False
         allows = allows or rule.allows
     return not allows
@@ -111,14 +119,14 @@ def isAddressAllowed(rules: Iterable[AddressRule], address: str) -> bool:
 
 class BasicAuthenticator:
     """
-    Who may come in with name and password.
+    HTTP Basic authentication (RFC 7617) with the users of one route.
     """
 
     log = Logger()
 
     def __init__(self, users: Iterable[PasswordEntry], realm: str, clock: Any) -> None:
         """
-        @param clock: the reactor; its threads do the hashing, where it has any.
+        @param clock: the reactor.  Passwords are hashed in its thread pool, or at once if it has none.
         """
         self._users = {kept.user: kept for kept in users}
         self._clock = clock
@@ -132,7 +140,7 @@ class BasicAuthenticator:
 
     def verify(self, head: RequestHead, address: str) -> ExchangeFailed | Deferred[ExchangeFailed | None] | None:
         """
-        @return: C{None} to let the request in, why not, or a Deferred of that.
+        @return: C{None} to allow the request, or why it is rejected, or a C{Deferred} of that.
         """
         shown = values(head.fields, b"authorization")
         pair = _basicCredentials(shown[0]) if len(shown) == 1 else None
@@ -141,12 +149,10 @@ class BasicAuthenticator:
         digest = hmac.digest(self._key, b"%d:" % len(pair[0]) + b"\0".join(pair), "sha256")
         if digest in self._cache:
             return None
-        who = rateLimitKey(address) if address else UNKNOWN
-        if self._verifying >= MAX_VERIFYING or (who and not self._attempts.take(who, self._clock.seconds())):
+        source = rateLimitKey(address) if address else UNKNOWN
+        if self._verifying >= MAX_VERIFYING or (source and not self._attempts.take(source, self._clock.seconds())):
             return ExchangeFailed(
-                FailureKind.RATE_LIMITED,
-                "Too many passwords are tried here; try again in a moment.",
-                retryAfter=1,
+                FailureKind.RATE_LIMITED, "There are too many attempts to log in. Try again in a moment.", retryAfter=1
             )
         self._verifying += 1
         user = pair[0].decode("utf-8", "replace")
@@ -168,7 +174,7 @@ class BasicAuthenticator:
     def _checked(self, fits: bool, digest: bytes, user: str, address: str) -> ExchangeFailed | None:
         if not fits or user not in self._users:
             self.log.info(
-                "a wrong password for {user} from {visitor}", user=printable(user, 64), visitor=address or UNKNOWN,
+                "wrong password for {user} from {visitor}", user=printable(user, 64), visitor=address or UNKNOWN,
                 status="visitor",
             )
             return self._challenge()
@@ -183,7 +189,8 @@ class BasicAuthenticator:
 
 def _basicCredentials(shown: bytes) -> tuple[bytes, bytes] | None:
     """
-    Name and password of an C{Authorization} field.
+    @param shown: the value of an C{Authorization} field.
+    @return: user and password; C{None} if it has none.
     """
     scheme, _, coded = shown.partition(b" ")
     if scheme.lower() != b"basic":
@@ -198,7 +205,7 @@ def _basicCredentials(shown: bytes) -> tuple[bytes, bytes] | None:
 @frozen
 class AgentRateLimit:
     """
-    How much may be asked of one agent.
+    The limits of one agent: of requests and of octets.
     """
 
     rate: Rate | None
@@ -207,54 +214,53 @@ class AgentRateLimit:
 
 class AgentRateLimits:
     """
-    How much may be asked of each agent, as its credential says, or else the configuration for all.
+    The limits of each agent: those of its credential, or else those of the configuration.
 
-    What an agent's visitors have taken counts on when the configuration is read again, and when it shows another credential
-    that says the same.
+    What was counted stays counted when the configuration is reloaded, and when the agent uses another credential with the same
+    limits.
     """
 
-    def __init__(self, limits: Any, record: Callable[[str], Any]) -> None:
+    def __init__(self, limits: Limits, record: Callable[[str], IToken | None]) -> None:
         """
-        @param limits: a L{Limits<tunnelstack.control.config.records.Limits>}.
-        @param record: of a credential's identifier, the
-            L{TokenRecord<tunnelstack.control.config.records.TokenRecord>}, or C{None}.
+        @param record: gives the record of a credential by its identifier.  A
+            L{TokenRecord<tunnelstack.control.config.records.TokenRecord>} may have limits; records of other kinds have none.
         """
         self._record = record
-        self._limitsByRate: dict[tuple[str, float, int], AgentRateLimit] = {}                  # by agent and what it may
+        self._limitsByRate: dict[tuple[str, float, int], AgentRateLimit] = {}        # by agent, requests and octets
         self.configure(limits)
 
-    def configure(self, limits: Any) -> None:
+    def configure(self, limits: Limits) -> None:
         """
-        From now on, other numbers for those whose credentials name none.
+        Change the limits of agents whose credentials have none.
         """
         self._limits = limits
-        self._checked: dict[tuple[str, str], tuple[Any, AgentRateLimit | None]] = {}      # with the record it was made from
+        self._checked: dict[tuple[str, str], tuple[IToken | None, AgentRateLimit | None]] = {}    # with its record
 
-    def find(self, principal: Any) -> AgentRateLimit | None:
+    def find(self, principal: Principal) -> AgentRateLimit | None:
         """
-        @return: C{None} for an agent that may be asked anything.
+        @return: C{None} for an agent without limits.
         """
         record = self._record(principal.token)
-        who = principal.agent, principal.token
-        known = self._checked.get(who)
+        key = principal.agent, principal.token
+        known = self._checked.get(key)
         if known is not None and known[0] is record:
             return known[1]
         if max(len(self._checked), len(self._limitsByRate)) >= MAX_REMEMBERED_AGENTS:
             self._checked.clear()
             self._limitsByRate.clear()
         rateLimit = self._limitOf(principal.agent, record)
-        self._checked[who] = (record, rateLimit)
+        self._checked[key] = (record, rateLimit)
         return rateLimit
 
-    def _limitOf(self, agent: str, record: Any) -> AgentRateLimit | None:
+    def _limitOf(self, agent: str, record: IToken | None) -> AgentRateLimit | None:
         perSecond = getattr(record, "requestsPerSecond", 0) or self._limits.agentRequestsPerSecond
         octets = getattr(record, "octetsPerSecond", 0) or self._limits.agentOctetsPerSecond
         if not (perSecond or octets):
             return None
-        what = agent, perSecond, octets
-        rateLimit = self._limitsByRate.get(what)
+        key = agent, perSecond, octets
+        rateLimit = self._limitsByRate.get(key)
         if rateLimit is None:
-            rateLimit = self._limitsByRate[what] = AgentRateLimit(
+            rateLimit = self._limitsByRate[key] = AgentRateLimit(
                 Rate(perSecond) if perSecond else None, (Bucket(octets),) if octets else ()
             )
         return rateLimit
@@ -262,19 +268,20 @@ class AgentRateLimits:
 
 class AccessPolicy:
     """
-    What one route asks of its visitors.
+    What one route requires of requests.
 
-    @ivar redirect: who comes by plain HTTP is sent to where it is secure.
-    @ivar buckets: for the octets of its exchanges.
-    @ivar restricts: it keeps somebody out.
-    @ivar names: it asks for name and password, which are for the edge alone.
+    @ivar redirect: requests by plain HTTP are redirected to C{https}.
+    @ivar buckets: limit the octets of its exchanges.
+    @ivar restricts: it rejects some addresses or users.
+    @ivar authenticates: it requires a user and a password, which are for the edge and not for the agent.
     """
 
     __slots__ = ("_passwords", "_rate", "_rules", "authenticates", "buckets", "redirect", "restricts")
 
-    def __init__(self, route: Route, clock: Any) -> None:
+    def __init__(self, route: Route, clock: IReactorTime) -> None:
         """
         @param clock: the reactor.
+        @raise ConfigurationError: C{users_file} cannot be used.
         """
         self.redirect = route.redirect
         self.buckets = (Bucket(route.octetsPerSecond),) if route.octetsPerSecond else ()
@@ -286,17 +293,17 @@ class AccessPolicy:
         self.restricts = self.authenticates or bool(self._rules)
 
     @staticmethod
-    def of(route: Route, clock: Any) -> AccessPolicy | None:
+    def of(route: Route, clock: IReactorTime) -> AccessPolicy | None:
         """
-        @return: C{None} for a route that asks nothing of anybody.
+        @return: C{None} for a route that allows every request.
         """
         plain = Route(host=route.host, to=route.to, path=route.path)
         return None if route == plain else AccessPolicy(route, clock)
 
     def check(self, head: RequestHead, address: str, now: float) -> ExchangeFailed | Deferred[ExchangeFailed | None] | None:
         """
-        @param address: where the request comes from; C{""} if that is not known.
-        @return: C{None} to let it in, why not, or a Deferred of that.
+        @param address: the visitor's; C{""} if it is not known.
+        @return: C{None} to allow the request, or why it is rejected, or a C{Deferred} of that.
         """
         if self._rules and not isAddressAllowed(self._rules, address):
             return ExchangeFailed(FailureKind.FORBIDDEN)
@@ -308,7 +315,9 @@ class AccessPolicy:
 
 def rateLimitExceeded(rate: Rate | None, now: float) -> ExchangeFailed | None:
     """
-    @return: C{None} if there is room for one more.
+    Count one request.
+
+    @return: C{None} if it is within the limit, or why it is rejected.
     """
     wait = rate.take(now) if rate is not None else 0.0
     return ExchangeFailed(FailureKind.RATE_LIMITED, retryAfter=max(1, ceil(wait))) if wait else None
@@ -317,70 +326,62 @@ def rateLimitExceeded(rate: Rate | None, now: float) -> ExchangeFailed | None:
 @implementer(IExchangeReceiver)
 class PendingRequest:
     """
-    A request whose visitor is being found out; what comes of it meanwhile is kept, and little does, because its connection is
-    paused.
+    The receiver of a request whose password is being verified.  It keeps what arrives meanwhile, which is little because the
+    connection is paused.
     """
 
     def __init__(
-        self, exchange: Any, decision: Deferred[ExchangeFailed | None], go: Callable[[], Any], stop: Callable[[Any], Any]
+        self,
+        exchange: ServerExchange,
+        decision: Deferred[ExchangeFailed | None],
+        allow: Callable[[], IExchangeReceiver],
+        reject: Callable[[ExchangeFailed], IExchangeReceiver],
     ) -> None:
         """
-        @param go: asks the tunnel; gives the receiver of the request.
-        @param stop: answers with what is wrong; gives the receiver of the rest.
+        @param allow: forwards the request, and returns the receiver of its body.
+        @param reject: answers the request with what is wrong, and returns the receiver of the rest.
         """
         self._exchange = exchange
-        self._buffered: list[tuple[str, Any]] = []
-        self._receiver: Any = None
+        self._buffered: list[tuple[str, object]] = []
+        self._receiver: IExchangeReceiver | None = None
         exchange.pauseProducing()
-        decision.addErrback(self._unexpectedError).addCallback(self._decided, go, stop)
+        decision.addErrback(self._unexpectedError).addCallback(self._decided, allow, reject)
 
     def _unexpectedError(self, failure: Failure) -> ExchangeFailed:
-        BasicAuthenticator.log.failure("a password could not be looked at", failure=failure)
+        BasicAuthenticator.log.failure("a password could not be verified", failure=failure)
         return ExchangeFailed(FailureKind.BROKEN, status=500)
 
-    def _decided(self, failed: ExchangeFailed | None, go: Callable[[], Any], stop: Callable[[Any], Any]) -> None:
+    def _decided(
+        self,
+        failed: ExchangeFailed | None,
+        allow: Callable[[], IExchangeReceiver],
+        reject: Callable[[ExchangeFailed], IExchangeReceiver],
+    ) -> None:
         if self._exchange.finished:
             return
         self._exchange.resumeProducing()
-        self._receiver = receiver = go() if failed is None else stop(failed)
+        self._receiver = receiver = allow() if failed is None else reject(failed)
         buffered, self._buffered = self._buffered, []
         for name, value in buffered:
             getattr(receiver, name)(value)
 
-    def _deliver(self, name: str, what: Any) -> None:
+    def _deliver(self, name: str, value: object) -> None:
         if self._receiver is None:
-            self._buffered.append((name, what))
+            self._buffered.append((name, value))
         else:
-            getattr(self._receiver, name)(what)
+            getattr(self._receiver, name)(value)
 
-    def headReceived(self, head: Any) -> None:
-        """
-        As in L{IExchangeReceiver}.
-        """
+    def headReceived(self, head: RequestHead) -> None:
         self._deliver("headReceived", head)
 
-    def informational(self, head: Any) -> None:
-        """
-        As in L{IExchangeReceiver}.
-        """
+    def informational(self, head: RequestHead) -> None:
         self._deliver("informational", head)
 
     def bodyReceived(self, octets: bytes) -> None:
-        """
-        As in L{IExchangeReceiver}.
-        """
         self._deliver("bodyReceived", octets)
 
-    def ended(self, trailers: Any) -> None:
-        """
-        As in L{IExchangeReceiver}.
-        """
+    def ended(self, trailers: Fields) -> None:
         self._deliver("ended", trailers)
 
-    def failed(self, reason: Any) -> None:
-        """
-        As in L{IExchangeReceiver}.
-        """
+    def failed(self, reason: ExchangeFailed) -> None:
         self._deliver("failed", reason)
-
-

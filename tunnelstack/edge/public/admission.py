@@ -1,6 +1,7 @@
 """
-Whether the edge takes newcomers: when there are as many as there may be, or descriptors run short, whoever else wants in waits
-in the system's queue and sees a slow edge, not a broken one.
+Admission of connections: while there are as many as allowed, or file descriptors run short, the listening ports are paused.
+
+New connections then wait in the system's queue, so that visitors see a slow edge and not a broken one.
 """
 
 from __future__ import annotations
@@ -9,49 +10,54 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.logger import Logger
 
 from tunnelstack.edge.public.rate import KeyedRates, rateLimitKey
 
-resource: Any
+resource: ModuleType | None
 try:
     import resource
 except ImportError:                           # Windows has no such limit
     resource = None
 
 RESERVED_DESCRIPTORS = 64
-"""Descriptors that visitors do not get: for agents' ports, certificates, logs, and whatever else a process opens."""
+"""File descriptors that visitors do not get: for agents' ports, certificates, logs, and whatever else the process opens."""
 
 CHECK_SECONDS = 1.0
-"""Seconds between two looks whether there are descriptors again."""
+"""Seconds between two checks for free file descriptors, while there are none."""
 
 WARN_INTERVAL_SECONDS = 60.0
-"""Seconds for which the same thing is not said again."""
+"""Seconds for which a warning is not repeated."""
 
 MAX_UNSENT_OCTETS = 256 * 1024
-"""Octets that the system holds of what a visitor was not sent yet."""
+"""Octets that the system may queue for a visitor and has not sent yet."""
 
 UNSENT_OPTION = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else None)
 
 REMEMBERED = 65_536
-"""Addresses whose newcomers are counted."""
+"""Addresses whose new connections are counted."""
+
+UNLIMITED = 1 << 30
+"""Stands for any number of file descriptors."""
 
 
 def maxDescriptors() -> int:
     """
-    How many descriptors this process may have; a very large number where nobody counts.
+    @return: how many file descriptors this process may have; L{UNLIMITED} where there is no limit.
     """
     if resource is None:
-        return 1 << 30
+        return UNLIMITED
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 1 << 30 if soft == resource.RLIM_INFINITY else int(soft)
+    return UNLIMITED if soft == resource.RLIM_INFINITY else int(soft)
 
 
 def raiseDescriptors(wanted: int) -> None:
     """
-    Ask the system for as many descriptors, as far as it lets this user have them.
+    Raise the limit of file descriptors to C{wanted}, or to what the system allows this user.  It is never lowered.
     """
     if resource is None:
         return
@@ -64,7 +70,10 @@ def raiseDescriptors(wanted: int) -> None:
 
 def limitUnsent(transport: Any) -> None:
     """
-    Let the system hold little for a visitor who reads slowly: otherwise it takes megabytes for each, and he seems fast.
+    Limit what the system queues for a visitor that reads slowly.  Without a limit it queues megabytes for each, and the visitor
+    seems to be fast.
+
+    @param transport: a transport over a socket, or over one that has such a transport.
     """
     while hasattr(transport, "wrappedProtocol"):
         transport = transport.transport
@@ -75,29 +84,29 @@ def limitUnsent(transport: Any) -> None:
 
 def nextDescriptor() -> int:
     """
-    The number that the next descriptor will have: all below it are taken.  A very large one if there is none.
+    @return: the number of the next file descriptor, so all below it are in use; L{UNLIMITED} if there is none left.
     """
     try:
         descriptor = os.open(os.devnull, os.O_RDONLY)
     except OSError:
-        return 1 << 30
+        return UNLIMITED
     os.close(descriptor)
     return descriptor
 
 
 class Admission:
     """
-    The listening ports of an edge, and when they listen.
+    Counts the connections of visitors, and pauses the listening ports of an edge.
 
-    @ivar most: connections of visitors at a time.
-    @ivar here: how many there are.
+    @ivar connectionCount: how many connections are open.
+    @ivar maxConnections: how many may be.
     """
 
     log = Logger()
 
     def __init__(
         self,
-        clock: Any,
+        clock: IReactorTime,
         *,
         most: int,
         perSecond: float = 0,
@@ -106,23 +115,25 @@ class Admission:
         next: Callable[[], int] = nextDescriptor,
     ) -> None:
         """
-        @param perSecond: new connections of one address; C{0} counts none.
-        @param isTrusted: whether an address is a proxy's, behind which very many are.
+        @param most: connections at a time.
+        @param perSecond: new connections of one address; C{0} is no limit.
+        @param isTrusted: whether an address is that of a trusted proxy, whose connections are not limited because they are of
+            many visitors.
         """
         self.connectionCount = 0
         self._clock = clock
         self._isTrusted = isTrusted
         self._descriptors = descriptors
         self._next = next
-        self._ports: set[Any] = set()
+        self._ports: set[IPushProducer] = set()
         self._paused = False
-        self._timer: Any = None
+        self._timer: IDelayedCall | None = None
         self._warnedUntil: dict[str, float] = {}
         self.configure(most, perSecond)
 
     def configure(self, most: int, perSecond: float) -> None:
         """
-        From now on, other bounds.
+        Change the limits.  Addresses are counted anew.
         """
         self.maxConnections = most
         self._connectionRates = KeyedRates(perSecond, most=REMEMBERED)
@@ -132,58 +143,62 @@ class Admission:
     @property
     def paused(self) -> bool:
         """
-        Nobody is let in at the moment.
+        Whether the ports are paused.
         """
         return self._paused
 
     # ports
 
-    def addPort(self, port: Any) -> None:
+    def addPort(self, port: IPushProducer) -> None:
         """
-        A port listens.
+        Pause this listening port together with the others.
         """
         self._ports.add(port)
         if self._paused:
             port.pauseProducing()
 
-    def removePort(self, port: Any) -> None:
+    def removePort(self, port: IPushProducer) -> None:
         """
-        A port will listen no more.
+        The port is about to be closed.
         """
         self._ports.discard(port)
 
     def stop(self) -> None:
         """
-        Nobody comes any more.
+        Forget all ports: the edge stops.
         """
         self._ports.clear()
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
 
-    # visitors
+    # connections
 
     def admit(self, address: str) -> bool:
         """
-        Whether a newcomer may stay: not too many came from where he comes from in the last second.
+        Count a new connection against the rate limit of its address.
+
+        @return: whether it is within the limit.
         """
-        who = rateLimitKey(address)
-        if not who or self._isTrusted(address) or self._connectionRates.take(who, self._clock.seconds()):
+        key = rateLimitKey(address)
+        if not key or self._isTrusted(address) or self._connectionRates.take(key, self._clock.seconds()):
             return True
-        self.warnOnce("newcomers", "too many new connections from {visitor}, which are closed at once", visitor=address)
+        self.warnOnce(
+            "newcomers", "too many new connections from {visitor}: further ones are closed at once", visitor=address
+        )
         return False
 
     def connectionOpened(self, descriptor: int = -1) -> None:
         """
-        Somebody is in.
+        Count a connection that was accepted.
 
-        @param descriptor: the number of his connection's, if it is known.
+        @param descriptor: its file descriptor; C{-1} if it is not known.
         """
         self.connectionCount += 1
         if self.connectionCount >= self.maxConnections:
             self._pause(
                 "visitors",
-                "{visitors} visitors are here: the next wait until somebody goes",
+                "{visitors} visitors' connections are open, as many as allowed: new connections wait until some are closed",
                 visitors=self.connectionCount,
             )
         elif descriptor >= self._descriptors() - RESERVED_DESCRIPTORS:
@@ -191,7 +206,7 @@ class Admission:
 
     def connectionClosed(self) -> None:
         """
-        Somebody is gone.
+        Count a connection no longer.
         """
         self.connectionCount -= 1
         if self._paused and self._timer is None:
@@ -199,7 +214,8 @@ class Admission:
 
     def _descriptorsExhausted(self, descriptor: int) -> None:
         self._pause(
-            "descriptors", "{descriptors} descriptors of {most} are in use: visitors wait until some are free (ulimit -n)",
+            "descriptors",
+            "{descriptors} of {most} file descriptors are in use (see ulimit -n): new connections wait until some are free",
             descriptors=descriptor, most=self._descriptors(),
         )
         if self._timer is None:
@@ -209,7 +225,7 @@ class Admission:
         self._timer = None
         self._resumeIfPossible()
 
-    def _pause(self, why: str, sentence: str, **fields: Any) -> None:
+    def _pause(self, why: str, sentence: str, **fields: object) -> None:
         if not self._paused:
             self._paused = True
             for port in self._ports:
@@ -217,9 +233,6 @@ class Admission:
             self.warnOnce(why, sentence, **fields)
 
     def _resumeIfPossible(self) -> None:
-        """
-        Listen again, if there is room.
-        """
         if self.connectionCount >= self.maxConnections:
             return
         descriptor = self._next()
@@ -230,11 +243,13 @@ class Admission:
         for port in self._ports:
             port.resumeProducing()
 
-    def warnOnce(self, why: str, sentence: str, **fields: Any) -> None:
+    def warnOnce(self, why: str, sentence: str, **fields: object) -> None:
         """
-        Warn once a minute; not for each of thousands.
+        Log a warning, unless one for the same reason was logged in the last minute.
 
-        @param why: what is not said again.
+        @param why: the reason, as a word.
+        @param sentence: the format of the log event.
+        @param fields: its fields.
         """
         now = self._clock.seconds()
         if now >= self._warnedUntil.get(why, now):

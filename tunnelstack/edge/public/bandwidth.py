@@ -1,60 +1,70 @@
 """
-An exchange, or a splice, whose octets are counted, in both directions, and held back when they come too fast.
+Exchanges and splices whose octets are counted in both directions, and delayed when they exceed a limit.
 
-Pressure is all there is to it: a direction that has gone ahead of its buckets is paused until they have caught up, and its
-sender stops by credit or by TCP, as with any reader that is slow.
+Nothing is queued for that: a direction that exceeds its limit is paused until its buckets allow more, and its sender stops by
+stream credit or by TCP, as with any slow reader.  Complete responses are the exception: they have arrived already, so they are
+kept, up to L{MAX_DELAYED} for a bucket.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
-from typing import Any
 
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.edge.public.rate import Bucket
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
+from tunnelstack.exchange.server import ServerExchange
 from tunnelstack.interfaces import IExchange, IExchangeReceiver
 from tunnelstack.stream.splice import Splice, SpliceEnd
+from tunnelstack.wire.http1.head import Fields, ResponseHead
 
 MAX_DELAYED = 64
-"""Responses that may be kept for one bucket; while there are so many, nothing more is asked for."""
+"""Complete responses that may wait for one bucket; while there are as many, further requests are rejected with 429."""
 
 
 def backlogExceeded(buckets: Sequence[Bucket], now: float) -> ExchangeFailed | None:
     """
-    @return: C{None} if one more may be asked for.
+    @return: why no further request is forwarded; C{None} if one may be.
     """
     if all(bucket.delayed < MAX_DELAYED for bucket in buckets):
         return None
-    return ExchangeFailed(FailureKind.RATE_LIMITED, retryAfter=max(1, ceil(max([bucket.take(0, now) for bucket in buckets]))))
+    return ExchangeFailed(FailureKind.RATE_LIMITED, retryAfter=max(1, ceil(longestWait(buckets, 0, now))))
+
+
+def longestWait(buckets: Sequence[Bucket], octets: int, now: float) -> float:
+    """
+    Count octets in every bucket.
+
+    @return: the seconds for which no more should pass.
+    """
+    return max([bucket.take(octets, now) for bucket in buckets])
 
 
 @implementer(IPushProducer)
 class ThrottledProducer:
     """
-    A producer that two may pause: whom it produces for, and the buckets it empties.
+    A producer that is paused while its consumer has paused it, or while its buckets do not allow more.
     """
 
     __slots__ = ("_buckets", "_call", "_clock", "_paused", "_producer")
 
-    def __init__(self, producer: Any, buckets: Sequence[Bucket], clock: Any) -> None:
+    def __init__(self, producer: IPushProducer, buckets: Sequence[Bucket], clock: IReactorTime) -> None:
         self._producer = producer
         self._buckets = buckets
         self._clock = clock
-        self._paused = False
-        self._call: Any = None
+        self._paused = False                       # by the consumer
+        self._call: IDelayedCall | None = None     # it is paused by the buckets until then
 
     def count(self, octets: int) -> None:
         """
-        So many came through; no more may for a while, perhaps.
+        Count octets that the producer has produced, and pause it if they were too many.
         """
-        now = self._clock.seconds()
-        wait = max([bucket.take(octets, now) for bucket in self._buckets])
+        wait = longestWait(self._buckets, octets, self._clock.seconds())
         if wait <= 0:
             return
         if self._call is None:
@@ -70,31 +80,22 @@ class ThrottledProducer:
             self._producer.resumeProducing()
 
     def pauseProducing(self) -> None:
-        """
-        From the consumer: it takes no more for now.
-        """
         self._paused = True
         if self._call is None:
             self._producer.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """
-        From the consumer: there is room again.
-        """
         self._paused = False
         if self._call is None:
             self._producer.resumeProducing()
 
     def stopProducing(self) -> None:
-        """
-        From the consumer: nothing more is wanted.
-        """
         self.ended()
         self._producer.stopProducing()
 
     def ended(self) -> None:
         """
-        It produces no more.
+        Call this when the producer produces no more: it is not resumed again.
         """
         call, self._call = self._call, None
         if call is not None:
@@ -102,7 +103,7 @@ class ThrottledProducer:
 
     def close(self) -> None:
         """
-        The buckets hold it back no more.
+        Stop throttling: only the consumer pauses the producer from now on.
         """
         held = self._call is not None
         self.ended()
@@ -113,18 +114,19 @@ class ThrottledProducer:
 @implementer(IExchange, IPushProducer)
 class MeteredExchange:
     """
-    The serving side's exchange, for a join; what is written here is the response.
+    A server's exchange whose request and response are counted.  It takes the exchange's place where that is forwarded; the
+    receiver of the request must be wrapped by L{meter}.
     """
 
-    def __init__(self, exchange: Any, buckets: Sequence[Bucket], clock: Any) -> None:
+    def __init__(self, exchange: ServerExchange, buckets: Sequence[Bucket], clock: IReactorTime) -> None:
         """
-        @param buckets: what both directions together may take.
+        @param buckets: count both directions together.
         """
         self._exchange = exchange
         self._buckets = buckets
         self._clock = clock
         self._response: ThrottledProducer | None = None
-        self._delayed: Any = None                # the call that sends a response which came at once, but has to wait
+        self._delayed: IDelayedCall | None = None     # sends a complete response that has to wait
         self._request = ThrottledProducer(exchange, buckets, clock)
         self._request.count(0)
         self.traits = exchange.traits
@@ -135,33 +137,26 @@ class MeteredExchange:
         self.resumeProducing = self._request.resumeProducing
 
     def write(self, octets: bytes) -> None:
-        """
-        As in L{IExchange}.
-        """
         self._exchange.write(octets)
         if self._response is not None:
             self._response.count(len(octets))
 
-    def respond(self, head: Any, octets: bytes) -> None:
-        """
-        As in L{IExchange}.
-        """
+    def respond(self, head: ResponseHead, octets: bytes) -> None:
         now = self._clock.seconds()
-        wait = max([bucket.take(0, now) for bucket in self._buckets])
+        wait = longestWait(self._buckets, 0, now)
         self._cancelDelayed()
         if wait > 0:
             self._delayed = self._clock.callLater(wait, self.respond, head, octets)
             for bucket in self._buckets:
                 bucket.delayed += 1
             return
-        for bucket in self._buckets:
-            bucket.take(len(octets), now)     # who comes next waits for it
+        longestWait(self._buckets, len(octets), now)     # the next response waits, not this one
         self.close()
         self._exchange.respond(head, octets)
 
     def _cancelDelayed(self) -> None:
         """
-        No response waits, or not any more.
+        Forget the delayed response, because it is sent or the exchange is over.
         """
         late, self._delayed = self._delayed, None
         if late is not None:
@@ -170,58 +165,43 @@ class MeteredExchange:
             if late.active():
                 late.cancel()
 
-    def end(self, trailers: Any = ()) -> None:
-        """
-        As in L{IExchange}.
-        """
+    def end(self, trailers: Fields | tuple[()] = ()) -> None:
         if self._response is not None:
             self._response.close()
         self._exchange.end(trailers)
         if self._exchange.finished:
             self._request.close()
 
-    def cancel(self, kind: Any) -> None:
-        """
-        As in L{IExchange}.
-        """
+    def cancel(self, kind: FailureKind) -> None:
         self.close()
         self._exchange.cancel(kind)
 
     def close(self) -> None:
         """
-        Hold nothing back any more.
+        Stop throttling both directions.
         """
         self._cancelDelayed()
         self._request.close()
         if self._response is not None:
             self._response.close()
 
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """
-        As in C{IConsumer}.
-        """
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
         self._response = ThrottledProducer(producer, self._buckets, self._clock)
         self._exchange.registerProducer(self._response, streaming)
         self._response.count(0)
 
     def unregisterProducer(self) -> None:
-        """
-        As in C{IConsumer}.
-        """
         if self._response is not None:
             self._response.close()
         self._exchange.unregisterProducer()
 
     def stopProducing(self) -> None:
-        """
-        As in C{IPushProducer}.
-        """
         self._request.stopProducing()
 
-    def meter(self, receiver: Any) -> MeteredRequest:
+    def meter(self, receiver: IExchangeReceiver) -> MeteredRequest:
         """
-        @param receiver: of the request, from the join.
-        @return: the one to tell.
+        @param receiver: the receiver of the request.
+        @return: the receiver to use instead, which counts the request's body.
         """
         return MeteredRequest(receiver, self, self._request)
 
@@ -229,12 +209,12 @@ class MeteredExchange:
 @implementer(IExchangeReceiver)
 class MeteredRequest:
     """
-    Hears of the request, and counts it.
+    Counts the body of a request, and passes everything on to its receiver.
     """
 
     __slots__ = ("_exchange", "_receiver", "_throttle", "headReceived", "informational")
 
-    def __init__(self, receiver: Any, exchange: MeteredExchange, throttle: ThrottledProducer) -> None:
+    def __init__(self, receiver: IExchangeReceiver, exchange: MeteredExchange, throttle: ThrottledProducer) -> None:
         self._receiver = receiver
         self._exchange = exchange
         self._throttle = throttle
@@ -242,40 +222,32 @@ class MeteredRequest:
         self.informational = receiver.informational
 
     def bodyReceived(self, octets: bytes) -> None:
-        """
-        As in L{IExchangeReceiver}.
-        """
         self._receiver.bodyReceived(octets)
         self._throttle.count(len(octets))
 
-    def ended(self, trailers: Any) -> None:
-        """
-        As in L{IExchangeReceiver}.
-        """
+    def ended(self, trailers: Fields) -> None:
         self._throttle.close()
         self._receiver.ended(trailers)
 
-    def failed(self, reason: Any) -> None:
-        """
-        As in L{IExchangeReceiver}.
-        """
+    def failed(self, reason: ExchangeFailed) -> None:
         self._exchange.close()
         self._receiver.failed(reason)
 
 
 class MeteredEnd(SpliceEnd):
     """
-    One end of a splice: it is read no faster than the buckets allow, and not at all as long as they owe what others took.
+    One end of a splice, which is read no faster than its buckets allow, and not at all while others have exceeded them.
     """
 
-    def __init__(self, splice: Splice, buckets: Sequence[Bucket], clock: Any) -> None:
+    _throttle: ThrottledProducer
+
+    def __init__(self, splice: Splice, buckets: Sequence[Bucket], clock: IReactorTime) -> None:
         """
-        @param buckets: what both directions together may take.
+        @param buckets: count both directions together.
         """
         super().__init__(splice)
         self._buckets = buckets
         self._clock = clock
-        self._throttle: ThrottledProducer
 
     def _producer(self) -> ThrottledProducer:
         self._throttle = ThrottledProducer(self.transport, self._buckets, self._clock)
@@ -283,22 +255,13 @@ class MeteredEnd(SpliceEnd):
         return self._throttle
 
     def dataReceived(self, data: bytes) -> None:
-        """
-        Pass it on, and count it.
-        """
         super().dataReceived(data)
         self._throttle.count(len(data))
 
     def readConnectionLost(self) -> None:
-        """
-        As in L{SpliceEnd}.
-        """
         self._throttle.ended()
         super().readConnectionLost()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """
-        As in L{SpliceEnd}.
-        """
         self._throttle.ended()
         super().connectionLost(reason)

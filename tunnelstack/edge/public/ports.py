@@ -1,45 +1,47 @@
 """
-TCP ports of the edge that belong to services: what connects there is joined to a stream.
+TCP ports of the edge that belong to services: a connection to one is joined to a stream to the service's agent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import count
+from collections.abc import Callable, Generator, Iterable, Iterator
 from random import randrange
-from secrets import token_hex
 from typing import Any
 
 from attrs import define
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelstack.control.auth.permissions import EVERY_PORT
 from tunnelstack.edge.listeners import BACKLOG
+from tunnelstack.edge.public.access_policy import AgentRateLimit
 from tunnelstack.edge.public.admission import Admission, nextDescriptor
 from tunnelstack.edge.public.bandwidth import MeteredEnd
 from tunnelstack.edge.public.rate import Bucket
+from tunnelstack.edge.public.site import TunnelTable
+from tunnelstack.edge.public.traces import TraceIdentifiers
 from tunnelstack.errors import Denied, Unavailable
 from tunnelstack.handler.tcp import SpliceFactory
-from tunnelstack.records import TCPPurpose, Visitor
-from tunnelstack.stream.splice import Splice
-from tunnelstack.transport.peers import canonical
+from tunnelstack.records import Principal, TCPPurpose, Visitor
+from tunnelstack.stream.splice import Splice, SpliceEnd
+from tunnelstack.transport.peers import addressText, canonical
 from tunnelstack.waiters import Waiters
 
 MAX_TRIED_PORTS = 256
-"""Ports of a range that are tried, at most, until a free one is found."""
+"""Ports of one range that are tried until a free one is found."""
 
 REMEMBERED = 1024
-"""Services whose last port is remembered, so that an agent which comes back finds it again."""
+"""Services whose last port is remembered, so that an agent that reconnects gets the same port."""
 
 
 @define
 class _OpenPort:
     """
-    A port that is open.
+    @ivar listening: the C{IListeningPort}, which can be paused as well.
     """
 
     number: int
@@ -50,20 +52,25 @@ class Ports:
     """
     The ports of an edge's services.
 
-    @ivar connections: how many visitors are joined.
+    @ivar connections: how many visitors' connections are joined to streams.
     """
 
     log = Logger()
 
     def __init__(
-        self, reactor: Any, registry: Any, admission: Admission, *, interface: str = "", rateLimit: Callable[[Any], Any],
+        self,
+        reactor: Any,
+        registry: TunnelTable,
+        admission: Admission,
+        *,
+        interface: str = "",
+        rateLimit: Callable[[Principal], AgentRateLimit | None],
     ) -> None:
         """
-        @param registry: a L{Registry<tunnelstack.control.registry.Registry>}, asked for each visitor.
-        @param admission: counts them, with the visitors of web sites.
+        @param reactor: an C{IReactorTCP} and C{IReactorTime}.
+        @param admission: counts the connections, together with those of the public port.
         @param interface: the address on which ports are opened; C{""} for all.
-        @param rateLimit: of an agent's principal, the L{AgentRateLimit<tunnelstack.edge.public.access_policy.AgentRateLimit>},
-            or C{None}.
+        @param rateLimit: gives the limits of an agent.
         """
         self.connections = 0
         self._reactor = reactor
@@ -73,34 +80,36 @@ class Ports:
         self._rateLimitOf = rateLimit
         self._open: dict[str, _OpenPort] = {}
         self._closing = 0
-        self._waiting: Waiters[None] = Waiters()      # for the ports that are being closed
+        self._waiting: Waiters[None] = Waiters()      # callers of C{open}, while ports are being closed
         self._last: dict[tuple[str, str], int] = {}
-        self._traces = count(1)
-        self._process = token_hex(5)
+        self._nextTrace = TraceIdentifiers()
 
     @inlineCallbacks
-    def open(self, agent: str, name: str, asked: int, allowed: tuple[range, ...]) -> Any:
+    def open(
+        self, agent: str, name: str, asked: int, allowed: tuple[range, ...]
+    ) -> Generator[Deferred[None], None, int]:
         """
-        Open a port for a service, or find it open.
+        Open a port for a service.  If the service has one, that is used.
 
-        @param asked: the port that is wanted; C{0} for any.
-        @param allowed: the ports that may be taken.
-        @return: a C{Deferred} of the port; fails with L{Denied}.
+        @param asked: the wanted port; C{0} for any.
+        @param allowed: the ports that the agent may have.
+        @return: a C{Deferred} of the port; it fails with L{Denied}.
         """
         if asked and not any(asked in ports for ports in allowed):
             raise Denied("not-allowed", f"the token does not allow tcp:{asked}", port=asked)
         if not allowed:
             raise Denied("not-allowed", "the token allows no TCP port")
-        while self._closing:                  # one that is about to be closed may be the one that is wanted
+        while self._closing:                  # the wanted port may be among those that are being closed
             yield self._waiting.wait()
-        there = self._open.get(name)
-        if there is None:
+        present = self._open.get(name)
+        if present is None:
             return self._openPort(agent, name, asked, allowed)
-        if asked not in (0, there.number):
-            raise Denied("port-taken", f"{name} has port {there.number} already", name=name)
-        if not any(there.number in ports for ports in allowed):
-            raise Denied("not-allowed", f"the token does not allow tcp:{there.number}, where {name} is", port=there.number)
-        return there.number
+        if asked not in (0, present.number):
+            raise Denied("port-taken", f"{name} has port {present.number} already", name=name)
+        if not any(present.number in ports for ports in allowed):
+            sentence = f"the token does not allow tcp:{present.number}, the present port of {name}"
+            raise Denied("not-allowed", sentence, port=present.number)
+        return present.number
 
     def _openPort(self, agent: str, name: str, asked: int, allowed: tuple[range, ...]) -> int:
         for port in [asked] if asked else self._candidates((agent, name), allowed):
@@ -120,7 +129,7 @@ class Ports:
 
     def _candidates(self, owner: tuple[str, str], allowed: Iterable[range]) -> Iterator[int]:
         """
-        The last one, then any.
+        The ports to try, in order: the last one of this service, then any.
         """
         ranges = list(allowed)
         last = self._last.get(owner)
@@ -136,17 +145,19 @@ class Ports:
 
     def close(self, name: str) -> Deferred[None]:
         """
-        Close a service's port; connections that are there go on.
+        Close a service's port.  Connections that are open stay open.
+
+        @return: fires when the port is closed.
         """
-        there = self._open.pop(name, None)
-        if there is None:
+        present = self._open.pop(name, None)
+        if present is None:
             return succeed(None)
         self._closing += 1
-        self._admission.removePort(there.listening)
-        closed: Deferred[None] = maybeDeferred(there.listening.stopListening)
+        self._admission.removePort(present.listening)
+        closed: Deferred[None] = maybeDeferred(present.listening.stopListening)
         return closed.addBoth(self._closed)
 
-    def _closed(self, result: Any) -> Any:
+    def _closed(self, result: Failure | None) -> Failure | None:
         self._closing -= 1
         if not self._closing:
             self._waiting.fire(None)
@@ -154,28 +165,35 @@ class Ports:
 
     def port(self, name: str) -> int:
         """
-        @return: a service's port, C{0} if it has none.
+        @return: a service's port; C{0} if it has none.
         """
-        there = self._open.get(name)
-        return 0 if there is None else there.number
+        present = self._open.get(name)
+        return 0 if present is None else present.number
 
-    def connectVisitor(self, name: str, address: Any) -> Any:
+    def connectVisitor(self, name: str, address: IAddress | None) -> SpliceEnd | None:
         """
-        Somebody connects.
+        Open a stream for a connection that was accepted.
 
-        @return: the protocol of the connection, or C{None} to close it at once.
+        @param name: the service of the port.
+        @param address: the visitor's.
+        @return: the protocol of the connection; C{None} to close it at once.
         """
         if not self._admission.admit(getattr(address, "host", "")):
             return None
         tunnel = self._registry.pick(name, "tcp")
         if tunnel is None:
-            self.log.warn("a visitor of {service} turned away: its agent is not there", service=name, visitor=str(address))
+            self.log.warn(
+                "a connection from {visitor} to {service} was closed: the agent is not connected", service=name,
+                visitor=addressText(address),
+            )
             return None
         rateLimit = self._rateLimitOf(tunnel.principal)
         if rateLimit is not None and rateLimit.rate is not None and rateLimit.rate.take(self._reactor.seconds()):
-            self._admission.warnOnce("rate", "too many visitors a second of {service}, who are closed at once", service=name)
+            self._admission.warnOnce(
+                "rate", "too many connections a second to {service}: further ones are closed at once", service=name
+            )
             return None
-        trace = f"{self._process}-{next(self._traces):x}"
+        trace = self._nextTrace()
         splice = self._splice(name, trace, rateLimit.buckets if rateLimit is not None else ())
         try:
             endpoint = tunnel.endpointFor(TCPPurpose(service=name), Visitor(address=address, scheme="tcp", trace=trace))
@@ -183,7 +201,7 @@ class Ports:
             return None
         self.connections += 1
         self._admission.connectionOpened(nextDescriptor())
-        connecting: Any = endpoint.connect(SpliceFactory(splice.far))
+        connecting = endpoint.connect(SpliceFactory(splice.far))
         connecting.addErrback(self._failed, name, trace, splice)
         if connecting.called and splice.far.transport is None:
             self._connectionClosed()
@@ -204,7 +222,7 @@ class Ports:
 
     def _failed(self, failure: Failure, name: str, trace: str, splice: Splice) -> None:
         self.log.warn(
-            "a visitor of {service} could not be passed on (connection {trace}): {reason}", service=name, trace=trace,
+            "no stream for a connection to {service} (connection {trace}): {reason}", service=name, trace=trace,
             reason=failure.getErrorMessage(),
         )
         splice.close()
@@ -216,7 +234,7 @@ class Ports:
     def _ended(self, name: str, trace: str, splice: Splice, began: float, reason: Failure) -> None:
         self._connectionClosed()
         self.log.info(
-            "a visit to {service} is over (connection {trace}): {octetsIn} octets in, {octetsOut} out",
+            "a connection to {service} has ended (connection {trace}): {octetsIn} octets in, {octetsOut} out",
             service=name, trace=trace, octetsIn=splice.near.octets, octetsOut=splice.far.octets,
             seconds=self._reactor.seconds() - began, reason=reason.getErrorMessage(),
         )
@@ -224,7 +242,7 @@ class Ports:
 
 class _PortFactory(ServerFactory):
     """
-    Builds the protocols of one port.
+    Builds the protocols of one port's connections.
     """
 
     noisy = False
@@ -233,5 +251,5 @@ class _PortFactory(ServerFactory):
         self._ports = ports
         self._name = name
 
-    def buildProtocol(self, address: Any) -> Any:
-        return self._ports.connectVisitor(self._name, canonical(address))
+    def buildProtocol(self, address: IAddress | None) -> SpliceEnd | None:
+        return self._ports.connectVisitor(self._name, address if address is None else canonical(address))

@@ -1,8 +1,8 @@
 """
-How often and how fast: requests that come too often are told when to come again, octets that come too fast are held back.
+Rate limits: of events, which are rejected beyond the limit, and of octets, which are delayed beyond it.
 
-Both count in virtual time: one number says until when everything that was let through so far is paid for, so that nothing has
-to tick, and a thousand of them that are not used cost nothing.
+Both use the generic cell rate algorithm (ITU-T I.371): one number is the time until which everything accepted so far is paid
+for.  So no timer runs, and a limit that is not used costs nothing.
 """
 
 from __future__ import annotations
@@ -12,39 +12,43 @@ from collections.abc import Hashable
 from tunnelstack.wire.addresses import read_address
 
 SMALLEST_BURST = 64 * 1024
-"""Octets that a bucket lets through at once, at least: what one read of a socket brings."""
+"""Octets that a bucket lets through at once, at least: as many as one read of a socket gives."""
 
 BURST_SECONDS = 0.25
 """Seconds' worth of octets that a bucket lets through at once, where that is more."""
 
 PREFIX = 64
-"""Bits of an IPv6 address that say whose it is: everybody has 2**64 of the rest."""
+"""Bits of an IPv6 address that identify a site: each site may use all 2**64 addresses below its prefix."""
+
+TOLERANCE = 1e-9
+"""Seconds by which sums of floating-point times may be wrong."""
 
 
 class Rate:
     """
-    Events a second, and how many may come at once.
+    A limit of events a second, and of the events that may come at once.
     """
 
     __slots__ = ("_interval", "_paid", "_tolerance")
 
     def __init__(self, perSecond: float, burst: float = 0) -> None:
         """
-        @param burst: a second's worth, unless given; at least one.
+        @param burst: events that may come at once, at least one; C{0} is one second's worth.
         """
         self._interval = 1 / perSecond
         self._tolerance = (max(burst or perSecond, 1) - 1) * self._interval
-        self._paid = 0.0                      # until when what came so far has been paid for
+        self._paid = 0.0                      # the time until which all events so far are paid for
 
     def take(self, now: float) -> float:
         """
-        One more.
+        Count one event, if the limit allows it.
 
-        @return: C{0.0} and it is counted, or the seconds until there is room for it.
+        @param now: in seconds, of any clock.
+        @return: C{0.0} if it was counted, else the seconds after which the limit allows it.
         """
         paid = max(self._paid, now)
         late = paid - now - self._tolerance
-        if late > 1e-9:
+        if late > TOLERANCE:
             return late
         self._paid = paid + self._interval
         return 0.0
@@ -52,9 +56,9 @@ class Rate:
 
 class Bucket:
     """
-    Octets a second.  Nothing is ever turned away: who has taken too much waits until it is paid for.
+    A limit of octets a second.  It rejects nothing: a caller that has exceeded it has to wait.
 
-    @ivar late: how many whole responses are kept until what came before them is paid for.
+    @ivar delayed: the complete responses that wait for this bucket.
     """
 
     __slots__ = ("_interval", "_paid", "_tolerance", "delayed")
@@ -67,9 +71,11 @@ class Bucket:
 
     def take(self, octets: int, now: float) -> float:
         """
-        So many have passed.
+        Count octets that have passed.
 
-        @return: the seconds for which no more should.
+        @param octets: C{0} only asks how long to wait.
+        @param now: in seconds, of any clock.
+        @return: the seconds for which no more octets should pass.
         """
         self._paid = paid = max(self._paid, now) + octets * self._interval
         return max(0.0, paid - now - self._tolerance)
@@ -77,14 +83,14 @@ class Bucket:
 
 class KeyedRates:
     """
-    A L{Rate} for each of very many: strangers choose the keys, so there is a bound to how many are remembered.
+    A L{Rate} for each of many keys.  Strangers choose the keys, so the number of keys in memory is bounded.
     """
 
     def __init__(self, perSecond: float, burst: float = 0, most: int = 65_536) -> None:
         """
-        @param perSecond: for each key; C{0} lets everything through.
-        @param most: keys that are remembered.  When there are more, those who have paid are forgotten, and if that does not
-            make room, all are.
+        @param perSecond: for each key; C{0} is no limit.
+        @param burst: as for L{Rate}.
+        @param most: keys in memory.  When there are more, those that owe nothing are forgotten; if too many are left, all are.
         """
         self._interval = 1 / perSecond if perSecond else 0.0
         self._tolerance = (max(burst or perSecond, 1) - 1) * self._interval
@@ -93,18 +99,18 @@ class KeyedRates:
 
     def take(self, key: Hashable, now: float) -> bool:
         """
-        One more of C{key}.
+        Count one event of C{key}, if the limit allows it.
 
-        @return: whether there is room for it.
+        @return: whether it was counted.
         """
         if not self._interval:
             return True
         paid = max(self._paid.get(key, now), now)
-        if paid - now - self._tolerance > 1e-9:
+        if paid - now - self._tolerance > TOLERANCE:
             return False
         self._paid[key] = paid + self._interval
         if len(self._paid) > self._most:
-            self._paid = {who: until for who, until in self._paid.items() if until > now}
+            self._paid = {each: until for each, until in self._paid.items() if until > now}
             if len(self._paid) > self._most:
                 self._paid.clear()
         return True
@@ -115,10 +121,10 @@ class KeyedRates:
 
 def rateLimitKey(address: str) -> str:
     """
-    Whom an address stands for when newcomers are counted.
+    The key under which an address is counted.
 
-    @return: an IPv4 address, the first half of an IPv6 address, or C{""} for nobody who is counted: this machine itself, and
-        what is no IP address.
+    @return: an IPv4 address, the prefix of an IPv6 address, or C{""} for what is not counted: a loopback address, or a text
+        that is no IP address.
     """
     parsed = read_address(address)
     if parsed is None or parsed.is_loopback:

@@ -1,28 +1,31 @@
 """
-One connection's requests: who asks, whom it is for, whether he may, and on with it.
+The requests of one connection: each is routed, checked against the policy of its route, and forwarded to an agent.
 
-A request costs two look-ups here, and five fields that say for whom it is passed on; everything else is the join's.
+A request costs two look-ups here, and the header fields that describe its visitor; L{tunnelstack.exchange.forward} does the
+rest.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
-from attrs import define
-from twisted.internet.interfaces import ISSLTransport
+from twisted.internet.interfaces import ISSLTransport, ITransport
+from twisted.logger import Logger
 from zope.interface import implementer
 
+from tunnelstack.control.access_log import AccessRecord
 from tunnelstack.edge.listeners import EdgeListener
 from tunnelstack.edge.public.access_policy import AccessPolicy, PendingRequest, rateLimitExceeded
 from tunnelstack.edge.public.bandwidth import MeteredExchange, backlogExceeded
+from tunnelstack.edge.public.rate import Bucket
 from tunnelstack.edge.public.routes import Destination, normalizedHost
+from tunnelstack.edge.public.site import PublicSite
 from tunnelstack.exchange.error_page import respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.forward import NULL_RECEIVER, forward
 from tunnelstack.exchange.server import ServerExchange
-from tunnelstack.interfaces import IExchangeServer
+from tunnelstack.interfaces import IExchange, IExchangeReceiver, IExchangeServer, ITunnel
 from tunnelstack.records import Visitor
 from tunnelstack.transport.peers import peerOf
 from tunnelstack.wire.addresses import address_text
@@ -32,40 +35,20 @@ from tunnelstack.wire.http1.head import BadMessage, Fields, RequestHead, Respons
 from tunnelstack.wire.http1.target import percent_encoded, split_absolute
 from tunnelstack.wire.printable_text import printable
 
-if TYPE_CHECKING:
-    from tunnelstack.edge.public.server import PublicServerFactory
-
 REPLACED = FORWARDING_NAMES | {b"x-request-id"}
-REPLACED_WITH_NAME = REPLACED | {b"authorization"}
+"""Fields of a request that the edge replaces by its own."""
+
+REPLACED_WITH_CREDENTIALS = REPLACED | {b"authorization"}
+"""The same where the edge itself has authenticated the visitor, whose password is not for the agent."""
+
 TRACE = re.compile(rb"[0-9A-Za-z._:-]{1,64}\Z")
+"""Identifiers that are accepted from trusted proxies: they appear in logs and header fields."""
+
 HTTPS = 443
-CONTRADICTION = "The request came with Forwarded and X-Forwarded fields that contradict each other."
-
-
-@define
-class EdgeAccessRecord:
-    """
-    One line of the access log.
-
-    @ivar visitor: its IP address; C{""} if that is not known.
-    @ivar status: of the response; C{0} if there was none, C{499} if the visitor went away first.
-    @ivar octets: of the response's body.
-    @ivar seconds: from the request's head to the end of the response.
-    @ivar trace: the request's identifier.
-    @ivar failed: why there was no whole response, or C{None}.
-    """
-
-    method: str
-    host: str
-    target: str
-    visitor: str
-    service: str
-    trace: str
-    began: float
-    status: int = 0
-    octets: int = 0
-    seconds: float = 0.0
-    failed: ExchangeFailed | None = None
+SLASH = 47
+CONTRADICTION = "The Forwarded and X-Forwarded fields of the request contradict each other."
+NOT_A_PROXY = "This server is not a proxy."
+BAD_TARGET = "The request target is neither a path nor a URL."
 
 
 @implementer(IExchangeServer)
@@ -74,25 +57,24 @@ class RequestRouter:
     Serves the requests of one connection.
     """
 
+    log = Logger()
+
     __slots__ = ("_address", "_forwardedFields", "_host", "_listener", "_rateLimited", "_site", "_trusted", "_visitor")
 
-    def __init__(self, site: PublicServerFactory, listener: EdgeListener) -> None:
+    def __init__(self, site: PublicSite, listener: EdgeListener) -> None:
         """
-        @param listener: where the connection came in.
+        @param listener: the listener that accepted the connection.
         """
         self._site = site
         self._listener = listener
-        self._address = ""
-        self._trusted = False
-        self._rateLimited = False
+        self._address = ""                    # the peer's
+        self._trusted = False                 # the peer is a trusted proxy
+        self._rateLimited = False             # too many connections came from the address
         self._visitor: Visitor | None = None
-        self._host = b""
+        self._host = b""                      # the host that C{_forwardedFields} are for
         self._forwardedFields: Fields = []
 
-    def exchangeReceived(self, head: RequestHead, exchange: ServerExchange) -> Any:
-        """
-        Find out where it goes, and whether it may.
-        """
+    def exchangeReceived(self, head: RequestHead, exchange: ServerExchange) -> IExchangeReceiver:
         site = self._site
         visitor = self._visitor or self._identifyVisitor(exchange.transport)
         exchange.trace = self._trace(head)
@@ -101,14 +83,14 @@ class RequestRouter:
         try:
             if self._trusted:
                 hops = _hops(head, site)
-            if head.target[0] != 47:
+            if head.target[0] != SLASH:
                 head, host = _originForm(head, host)
         except ExchangeFailed as failed:
             return self._fail(exchange, failed)
         address = hops[0].address if hops else self._address
         destination = site.routes.find(host, head.target)
         if site.accessLog is not None:
-            self._startAccessRecord(exchange, head, host, destination, address)
+            exchange.context = self._accessRecord(exchange, head, host, destination, address)
         if self._rateLimited:
             return self._fail(exchange, ExchangeFailed(FailureKind.RATE_LIMITED, retryAfter=1))
         policy = None if destination is None else destination.policy
@@ -116,9 +98,15 @@ class RequestRouter:
             return self._redirect(exchange, host, head.target)
         if destination is None:
             return self._fail(exchange, ExchangeFailed(FailureKind.UNKNOWN))
-        if policy is None:
-            return self._forward(exchange, head, host, destination, hops)
-        decision = policy.check(head, address, site.clock.seconds())
+        if policy is not None:
+            return self._forwardIfAllowed(exchange, head, host, destination, hops, policy, address)
+        return self._forward(exchange, head, host, destination, hops)
+
+    def _forwardIfAllowed(
+        self, exchange: ServerExchange, head: RequestHead, host: bytes, destination: Destination, hops: Sequence[Hop],
+        policy: AccessPolicy, address: str,
+    ) -> IExchangeReceiver:
+        decision = policy.check(head, address, self._site.clock.seconds())
         if decision is None:
             return self._forward(exchange, head, host, destination, hops)
         if isinstance(decision, ExchangeFailed):
@@ -130,9 +118,9 @@ class RequestRouter:
 
     def _forward(
         self, exchange: ServerExchange, head: RequestHead, host: bytes, destination: Destination, hops: Sequence[Hop]
-    ) -> Any:
+    ) -> IExchangeReceiver:
         """
-        Ask the agent.
+        Forward a request that its route allows, if the agent is connected and within its limits.
         """
         site, key, policy = self._site, destination.key, destination.policy
         tunnel = site.registry.pick(key)
@@ -140,7 +128,7 @@ class RequestRouter:
             known = destination.configured or site.registry.isKnown(key)
             return self._fail(exchange, ExchangeFailed(FailureKind.ABSENT if known else FailureKind.UNKNOWN, service=key))
         rateLimit = site.rateLimits.find(tunnel.principal)
-        buckets = policy.buckets if policy is not None else ()
+        buckets: tuple[Bucket, ...] = policy.buckets if policy is not None else ()
         if rateLimit is not None:
             late = rateLimitExceeded(rateLimit.rate, site.clock.seconds())
             if late is not None:
@@ -150,49 +138,51 @@ class RequestRouter:
         if late is not None:
             return self._fail(exchange, late)
         head = RequestHead(head.method, head.target, self._fields(exchange, head, host, policy, hops), framing=head.framing)
-        visitor = self._visitor
+        return self._join(exchange, head, tunnel, destination, buckets)
 
-        def open(receiver: Any) -> Any:
-            return tunnel.exchange(destination.purpose, receiver, visitor)
+    def _join(
+        self, exchange: ServerExchange, head: RequestHead, tunnel: ITunnel, destination: Destination,
+        buckets: tuple[Bucket, ...],
+    ) -> IExchangeReceiver:
+        """
+        Join the exchange with one toward the agent, through C{buckets} if there are any.
+        """
+        site, visitor = self._site, self._visitor
+
+        def open(receiver: IExchangeReceiver) -> IExchange:
+            far: IExchange = tunnel.exchange(destination.purpose, receiver, visitor)
+            return far
 
         if not buckets:
-            return forward(exchange, head, open, pages=site.pages, onFailure=self._reportFailure)
+            joined: IExchangeReceiver = forward(exchange, head, open, pages=site.pages, onFailure=self._reportFailure)
+            return joined
         metered = MeteredExchange(exchange, buckets, site.clock)
-        receiver = forward(
-            metered,
-            head,
-            open,
-            pages=site.pages,
-            onFailure=lambda _, failed: self._reportFailure(exchange, failed),
-        )
-        return metered.meter(receiver)
+        return metered.meter(forward(
+            metered, head, open, pages=site.pages, onFailure=lambda _, failed: self._reportFailure(exchange, failed),
+        ))
 
     def _fields(
         self, exchange: ServerExchange, head: RequestHead, host: bytes, policy: AccessPolicy | None, hops: Sequence[Hop]
     ) -> Fields:
         """
-        The fields for the agent: those of the request, and for whom it is passed on instead of what the request says of that.
+        The fields for the agent: those of the request, with forwarding fields and an identifier of the edge's own.
         """
         if host != self._host or not self._forwardedFields:
-            assert self._visitor is not None
             self._host = host
-            self._forwardedFields = forwarding_fields(self._address.encode(), self._visitor.scheme.encode(), host)
-        replaced = REPLACED if policy is None or not policy.authenticates else REPLACED_WITH_NAME
+            self._forwardedFields = self._forwarding(host, ())
+        replaced = REPLACED if policy is None or not policy.authenticates else REPLACED_WITH_CREDENTIALS
         fields = [field for field in head.fields if field[0].lower() not in replaced]
-        fields += self._forwardedFields if not hops else self._introduced(host, hops)
+        fields += self._forwardedFields if not hops else self._forwarding(host, hops)
         fields.append((b"X-Request-Id", exchange.trace.encode()))
         return fields
 
-    def _introduced(self, host: bytes, hops: Sequence[Hop]) -> Fields:
-        """
-        For whom a trusted proxy passed the request on.
-        """
+    def _forwarding(self, host: bytes, hops: Sequence[Hop]) -> Fields:
         assert self._visitor is not None
         return forwarding_fields(self._address.encode(), self._visitor.scheme.encode(), host, hops)
 
-    def _redirect(self, exchange: ServerExchange, host: bytes, target: bytes) -> Any:
+    def _redirect(self, exchange: ServerExchange, host: bytes, target: bytes) -> IExchangeReceiver:
         """
-        The same, please, but secure.
+        Redirect to the same URL with C{https}.
         """
         name = normalizedHost(host)
         port = "" if self._site.securePort == HTTPS else f":{self._site.securePort}"
@@ -206,7 +196,7 @@ class RequestRouter:
 
     def _trace(self, head: RequestHead) -> str:
         """
-        The request's identifier: ours, unless a trusted proxy has given it one.
+        The request's identifier: that of a trusted proxy if it sends one, or else a new one.
         """
         if self._trusted:
             given = head.field(b"x-request-id")
@@ -214,9 +204,10 @@ class RequestRouter:
                 return given.decode()
         return self._site.nextTrace()
 
-    def _identifyVisitor(self, transport: Any) -> Visitor:
+    def _identifyVisitor(self, transport: ITransport) -> Visitor:
         """
-        Who is it?  Asked with the first request, because a proxy in front may tell only after the connection was made.
+        Done at the first request and not before, because a proxy in front may send the visitor's address (the PROXY protocol)
+        after the connection was made.
         """
         peer = peerOf(transport)
         self._address = address_text(getattr(peer, "host", ""))
@@ -226,27 +217,29 @@ class RequestRouter:
         self._visitor = visitor = Visitor(address=peer, scheme=scheme, trace=self._site.nextTrace())
         return visitor
 
-    def _startAccessRecord(
-        self, exchange: ServerExchange, head: RequestHead, host: bytes, destination: Any, address: str
-    ) -> None:
-        exchange.context = EdgeAccessRecord(
-            head.method.decode(), host.decode("latin-1"), percent_encoded(head.target).decode(), address,
-            destination.key if destination is not None else "", exchange.trace, self._site.clock.seconds(),
+    def _accessRecord(
+        self, exchange: ServerExchange, head: RequestHead, host: bytes, destination: Destination | None, address: str
+    ) -> AccessRecord:
+        return AccessRecord(
+            method=head.method.decode(), host=host.decode("latin-1"), target=percent_encoded(head.target).decode(),
+            visitor=address, service=destination.key if destination is not None else "", trace=exchange.trace,
+            began=self._site.clock.seconds(),
         )
 
-    def _fail(self, exchange: ServerExchange, failed: ExchangeFailed) -> Any:
+    def _fail(self, exchange: ServerExchange, failed: ExchangeFailed) -> IExchangeReceiver:
         self._reportFailure(exchange, failed)
         respondWithPage(exchange, self._site.pages, failed, exchange.trace)
         return NULL_RECEIVER
 
     def _reportFailure(self, exchange: ServerExchange, failed: ExchangeFailed) -> None:
         """
-        Somebody may ask why he saw that page.
+        Record why there is no response, and log failures that are not the visitor's own.  The error page shows the request's
+        identifier, by which an operator finds the line.
         """
         if exchange.context is not None:
             exchange.context.failed = failed
         if failed.status >= 500:
-            self._site.log.warn(
+            self.log.warn(
                 "{status} for {method} {host}{target} (request {trace}): {failed}", status=failed.status,
                 kind=failed.kind.name, method=exchange.head.method.decode(),
                 host=printable(exchange.framing.host.decode("latin-1")), target=percent_encoded(exchange.head.target).decode(),
@@ -254,11 +247,11 @@ class RequestRouter:
             )
 
 
-def _hops(head: RequestHead, site: PublicServerFactory) -> Sequence[Hop]:
+def _hops(head: RequestHead, site: PublicSite) -> Sequence[Hop]:
     """
-    How a request came to the trusted proxy that sent it, from the visitor on.
+    The proxies that a request passed on its way to the trusted proxy that sent it, beginning at the visitor.
 
-    @raise ExchangeFailed: its fields contradict each other.
+    @raise ExchangeFailed: its forwarding fields contradict each other.
     """
     try:
         return read_hops(head.fields, site.forwardedBy, site.isTrusted)
@@ -268,25 +261,25 @@ def _hops(head: RequestHead, site: PublicServerFactory) -> Sequence[Hop]:
 
 def _isSecure(visitor: Visitor, hops: Sequence[Hop]) -> bool:
     """
-    Whether nobody on the way could read the request, as far as a trusted proxy in front says.
+    Whether the visitor uses TLS, to this edge or to a trusted proxy.
     """
     return visitor.scheme == "https" or (bool(hops) and hops[0].scheme in SECURE)
 
 
 def _originForm(head: RequestHead, host: bytes) -> tuple[RequestHead, bytes]:
     """
-    A request whose target is not a path.
+    Convert a request whose target is not a path (RFC 9112 section 3.2).
 
-    @return: the same with a path, and the host it is for.
-    @raise ExchangeFailed: it is for a proxy, or for nobody.
+    @return: the request with a path as its target, and the host that it is for.
+    @raise ExchangeFailed: the target has no path.
     """
     if head.target == b"*" and head.method == b"OPTIONS":
         return head, host
     if head.method == b"CONNECT":
-        raise ExchangeFailed(FailureKind.UNSUPPORTED, "This server is no proxy.")
+        raise ExchangeFailed(FailureKind.UNSUPPORTED, NOT_A_PROXY)
     absolute = split_absolute(head.target)
     if absolute is None:
-        raise ExchangeFailed(FailureKind.MALFORMED, "The request target is neither a path nor a URL.")
+        raise ExchangeFailed(FailureKind.MALFORMED, BAD_TARGET)
     host, target = absolute
     fields = [(b"Host", host), *without(head.fields, b"host")]
     return RequestHead(head.method, target, fields, head.version, head.framing), host

@@ -1,11 +1,11 @@
 """
-Which service a visitor's host and path belong to.
+Routes: the service that a request is for, by its host and path.
 
-A service I{name} is at C{name.domain}; routes of the configuration come before that, exact hosts before wildcards, and longer
-paths before shorter ones.  Whom a route keeps out of a service is kept out on the service's own host, too.  What a host leads
-to is worked out once and remembered.
+A service I{name} is at C{name.domain}.  Routes of the configuration precede that; among them exact hosts precede wildcards, and
+longer paths precede shorter ones.  A policy that restricts a service on a route restricts it on the service's own host as well.
+The routes of a host are computed once and cached.
 
-The server that receives a request may read its path in another way than the routes do, so a path is only found if all its
+The server that receives a request may read its path in another way than the routes do.  So a path is found only if all its
 L{readings<tunnelstack.wire.http1.target.readings>} lead to the same service under the same policy.
 """
 
@@ -14,21 +14,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from itertools import chain
-from typing import Any
 
 from attrs import frozen
 
+from tunnelstack.control.config.records import Route
+from tunnelstack.edge.public.access_policy import AccessPolicy
 from tunnelstack.records import HTTPPurpose
 from tunnelstack.wire.http1.target import PLAIN, folded, path_of, readings
 
 REMEMBERED = 4096
-"""Hosts whose routes are remembered; strangers may ask for more, and all are forgotten then.  The same number of paths."""
+"""Hosts whose routes are cached, and as many paths.  Strangers may send more; the cache is cleared then."""
 
 LONGEST_HOST = 512
-"""Octets of a C{Host} field that can lead anywhere: names have at most 253."""
+"""Octets of a C{Host} field that is looked up: a DNS name has at most 253."""
 
 LONGEST_REMEMBERED = 512
-"""Octets of a path that is remembered."""
+"""Octets of a path that is cached."""
 
 _ENDS = (b"", b"/", b"?")
 _SLASH = 47
@@ -37,21 +38,20 @@ _SLASH = 47
 @frozen
 class Destination:
     """
-    Where a request goes.
+    What a request is for.
 
-    @ivar key: what the registry knows it by: C{service}, C{agent/service}, or C{agent:port}.
+    @ivar key: the key of its tunnel in the registry: C{service}, C{agent/service}, or C{agent:port}.
     @ivar path: only requests whose path is this or lies below it.
-    @ivar configured: an operator wrote it down, so it exists even while nobody serves it.
-    @ivar purpose: what is asked of the tunnel.
-    @ivar policy: whom it lets in (a L{AccessPolicy<tunnelstack.edge.public.access_policy.AccessPolicy>}), or C{None} for
-        everybody.
+    @ivar configured: it is a route of the configuration, so it exists even while no agent serves it.
+    @ivar purpose: what the tunnel is asked for.
+    @ivar policy: the policy of the route; C{None} if every request is allowed.
     """
 
     key: str
     path: bytes
     configured: bool
     purpose: HTTPPurpose
-    policy: Any = None
+    policy: AccessPolicy | None = None
 
 
 PathRule = tuple[bytes, Destination]
@@ -60,14 +60,14 @@ PathRule = tuple[bytes, Destination]
 @frozen
 class HostRoutes:
     """
-    What a host leads to, in the order in which it is looked up: pairs of a path and a destination.
+    The routes of a host, as pairs of a path and a destination in the order in which they are tried.
 
-    @ivar given: by the paths as they are configured.
-    @ivar read: by every reading of these paths.
-    @ivar folded: the same, without case.
-    @ivar only: the destination of every path, if there is one alone; or C{None}.
-    @ivar sole: one service under one policy has every path of the host.
-    @ivar plain: no configured path can be read in two ways.
+    @ivar given: with the paths as they are configured.
+    @ivar read: with every reading of these paths.
+    @ivar folded: the same, in lower case.
+    @ivar only: the destination of every path, if there is a single one; or C{None}.
+    @ivar sole: every path of the host leads to the same service under the same policy.
+    @ivar plain: every configured path has a single reading.
     """
 
     given: tuple[PathRule, ...] = ()
@@ -80,7 +80,7 @@ class HostRoutes:
     @classmethod
     def of(cls, groups: Iterable[Iterable[Destination]]) -> HostRoutes:
         """
-        @param groups: earlier groups come before later ones; within a group, longer paths come before shorter ones.
+        @param groups: earlier groups precede later ones; within a group, longer paths precede shorter ones.
         """
         groups = [list(group) for group in groups]
         given = _ordered(groups, lambda path: (path,))
@@ -98,7 +98,7 @@ class HostRoutes:
 
     def agree(self, path: bytes, found: Destination) -> bool:
         """
-        Whether every reading of a path leads where the path itself does.
+        Whether every reading of C{path} leads to the same service under the same policy as C{found}.
         """
         read = readings(path)
         return read is not None and all(
@@ -111,7 +111,7 @@ NOWHERE = HostRoutes()
 
 def normalizedHost(field: bytes) -> str:
     """
-    A C{Host} as it is compared: in lower case, without port, final dot and brackets.
+    A C{Host} field in the form in which hosts are compared: lower case, without port, final dot and brackets.
     """
     host = field.decode("latin-1").lower()
     if host.startswith("["):
@@ -127,38 +127,35 @@ class RouteTable:
     def __init__(
         self,
         domain: str,
-        routes: Iterable[Any] = (),
+        routes: Iterable[Route] = (),
         agentHosts: Iterable[str] = (),
-        policy: Callable[[Any], Any] = lambda route: None,
+        policy: Callable[[Route], AccessPolicy | None] = lambda route: None,
     ) -> None:
         """
-        @param routes: records with C{host}, C{to} and C{path}
-            (L{Route<tunnelstack.control.config.records.Route>}).
-        @param agentHosts: hosts on which agents come in, and visitors never.
-        @param policy: given a route, what it asks of its visitors.
+        @param agentHosts: hosts that are for agents only.
+        @param policy: gives the policy of a route.
         """
         self.domain = domain.lower()
         self._domainSuffix = "." + self.domain
         self._agentHosts = frozenset(host.lower() for host in agentHosts)
         self._exact: dict[str, list[Destination]] = {}
-        self._wild: dict[str, list[Destination]] = {}         # C{.example.net} for C{*.example.net}
+        self._wild: dict[str, list[Destination]] = {}          # the key of C{*.example.net} is C{.example.net}
         for route in routes:
             host = route.host.lower()
             table, host = (self._wild, host[1:]) if host.startswith("*.") else (self._exact, host)
             table.setdefault(host, []).append(_destination(route.to, route.path.encode(), True, policy(route)))
-        self._restricted: dict[str, list[Destination]] = {}      # by service: what restricts it wherever else it is found
+        self._restricted: dict[str, list[Destination]] = {}    # by service: routes that restrict it on its own host as well
         for each in chain(*self._exact.values(), *self._wild.values()):
             if each.policy is not None and each.policy.restricts:
                 self._restricted.setdefault(each.purpose.service, []).append(each)
         self._cache: dict[bytes, HostRoutes] = {}
-        self._decided: dict[tuple[bytes, bytes], Destination | None] = {}      # by host and path, where readings were compared
+        self._decided: dict[tuple[bytes, bytes], Destination | None] = {}      # by host and path: readings were compared
 
     def find(self, host: bytes, target: bytes) -> Destination | None:
         """
         @param host: the C{Host} as received.
         @param target: the request target in origin form, or C{*}.
-        @return: C{None} if nothing is there, or if the path can be read in such a way that it leads to another service or is
-            under another policy.
+        @return: C{None} if there is no route, or if a reading of the path leads to another service or is under another policy.
         """
         routes = self._cache.get(host)
         if routes is None:
@@ -175,7 +172,7 @@ class RouteTable:
 
     def hasRoute(self, host: bytes) -> bool:
         """
-        Whether visitors have something to look for on a host, so that no door opens there.
+        Whether a host has routes.  Doors are not found on such a host, so that they hide no path of a published site.
         """
         return bool((self._cache.get(host) or self._resolve(host)).given)
 
@@ -207,7 +204,7 @@ class RouteTable:
 
     def _routesFor(self, host: str) -> list[list[Destination]]:
         """
-        Everything on a host, in groups that are looked up one after another.
+        The destinations on a host, in groups of descending precedence.
         """
         if host in self._agentHosts or (host == self.domain and host not in self._exact) or _isAddress(host):
             return []
@@ -222,7 +219,7 @@ class RouteTable:
         return found
 
 
-def _destination(to: str, path: bytes, configured: bool, policy: Any = None) -> Destination:
+def _destination(to: str, path: bytes, configured: bool, policy: AccessPolicy | None = None) -> Destination:
     agent, _, port = to.rpartition(":")
     purpose = HTTPPurpose(host="127.0.0.1", port=int(port)) if agent else HTTPPurpose(service=to.rpartition("/")[2])
     return Destination(to, path, configured, purpose, policy)
@@ -230,7 +227,7 @@ def _destination(to: str, path: bytes, configured: bool, policy: Any = None) -> 
 
 def _first(rules: Iterable[PathRule], target: bytes) -> Destination | None:
     """
-    The first destination whose path is the target's, or above it.  C{*} is on the whole host.
+    The first destination whose path is that of the target, or above it.  The target C{*} stands for the whole host.
     """
     for path, destination in rules:
         if target.startswith(path) and (path[-1] == _SLASH or target[len(path):len(path) + 1] in _ENDS):
@@ -240,7 +237,7 @@ def _first(rules: Iterable[PathRule], target: bytes) -> Destination | None:
 
 def _same(one: Destination | None, other: Destination | None) -> bool:
     """
-    Whether a request goes to the same service, and is asked the same before.
+    Whether two destinations are the same service under the same policy.
     """
     return one is other or (
         one is not None and other is not None and one.key == other.key and one.policy is other.policy
@@ -249,7 +246,8 @@ def _same(one: Destination | None, other: Destination | None) -> bool:
 
 def _ordered(groups: Iterable[Iterable[Destination]], spellings: Callable[[bytes], Iterable[bytes]]) -> tuple[PathRule, ...]:
     """
-    Rules of all groups, longer paths first in each.
+    @param spellings: gives the paths under which a destination is found, of its configured path.
+    @return: the rules of all groups, longer paths first within each.
     """
     rules: list[PathRule] = []
     for group in groups:

@@ -33,6 +33,7 @@ MOST_READINGS = 64
 MOST_OCTETS = 32 * 1024
 """Octets of all readings of one path together, where there is more than one."""
 
+_DOT = re.compile(rb"%2[eE]")
 _SEPARATORS = re.compile(rb"(%2[fF]|%5[cC])")
 _UNICODE = re.compile(rb"%[uU]([0-9A-Fa-f]{4})")
 _PARAMETERS = re.compile(rb";[^/]*")
@@ -115,6 +116,13 @@ def _without_escaped_separators(path: bytes) -> bytes:
     return b"".join(piece if index % 2 else unquote_to_bytes(piece) for index, piece in enumerate(pieces))
 
 
+def _without_escaped_dots(path: bytes) -> bytes:
+    """
+    Decode dots alone, as URL parsers do that take C{%2e%2e} for a dot segment (WHATWG URL, section 4.1).
+    """
+    return _DOT.sub(b".", path)
+
+
 def _without_unicode_escapes(path: bytes) -> bytes:
     """
     C{%u0061} is C{a}.  IIS takes it.
@@ -195,6 +203,7 @@ def _without_overlong_characters(path: bytes) -> bytes:
 OPERATIONS: tuple[Callable[[bytes], bytes], ...] = (
     unquote_to_bytes,
     _without_escaped_separators,
+    _without_escaped_dots,
     _without_unicode_escapes,
     _without_dot_segments,
     _without_repeated_slashes,

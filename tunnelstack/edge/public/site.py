@@ -1,0 +1,83 @@
+"""
+What the requests of all connections to the public port have in common.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from attrs import define, field
+from twisted.internet.interfaces import IReactorTime
+
+from tunnelstack.control.access_log import RequestObserver
+from tunnelstack.control.config.records import EdgeConfig
+from tunnelstack.edge.public.access_policy import AgentRateLimits
+from tunnelstack.edge.public.admission import Admission
+from tunnelstack.edge.public.routes import RouteTable
+from tunnelstack.edge.public.traces import TraceIdentifiers
+from tunnelstack.exchange.error_page import ErrorPages, errorPage
+from tunnelstack.interfaces import ITunnel
+from tunnelstack.wire.addresses import IPNetwork, read_address, read_network
+
+
+class TunnelTable(Protocol):
+    """
+    The tunnels by the keys that they hold, such as a L{Registry<tunnelstack.control.registry.Registry>}.
+    """
+
+    def pick(self, key: str, kind: str = "http") -> ITunnel | None:
+        """
+        @return: a healthy tunnel that holds C{key}; C{None} if there is none.
+        """
+
+    def isKnown(self, key: str, kind: str = "http") -> bool:
+        """
+        Whether a tunnel holds C{key}, or held it lately.
+        """
+
+
+@define(eq=False, kw_only=True)
+class PublicSite:
+    """
+    The public port, as its requests see it.
+
+    There is one for all connections.  It changes with the configuration, so connections that are open follow a reload.
+
+    @ivar registry: where the tunnels to agents are found.
+    @ivar admission: counts the new connections of each address.
+    @ivar rateLimits: the limits of each agent.
+    @ivar routes: finds the service that a request is for.
+    @ivar pages: makes error pages.
+    @ivar accessLog: called with the record of each request that has ended, or C{None}.
+    @ivar securePort: the port at which visitors reach this edge by TLS.
+    @ivar forwardedBy: which forwarding fields of trusted proxies are used, as C{forwarded_by} of the configuration.
+    @ivar nextTrace: gives a new identifier for a request.
+    """
+
+    clock: IReactorTime
+    registry: TunnelTable
+    admission: Admission
+    rateLimits: AgentRateLimits
+    routes: RouteTable
+    pages: ErrorPages = errorPage
+    accessLog: RequestObserver | None = None
+    securePort: int = 443
+    forwardedBy: str = ""
+    nextTrace: TraceIdentifiers = field(factory=TraceIdentifiers)
+    _trustedProxies: tuple[IPNetwork, ...] = ()
+
+    def configure(self, config: EdgeConfig, routes: RouteTable) -> None:
+        """
+        Use another configuration, for open connections as well.
+        """
+        self.routes = routes
+        self.rateLimits.configure(config.limits)
+        self.forwardedBy = config.forwardedBy
+        self._trustedProxies = tuple(read_network(network, strict=False) for network in config.trustedProxies)
+
+    def isTrusted(self, address: str) -> bool:
+        """
+        Whether an address is that of a proxy that the operator trusts.
+        """
+        peer = read_address(address) if self._trustedProxies else None
+        return peer is not None and any(peer in network for network in self._trustedProxies)
