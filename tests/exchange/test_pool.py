@@ -10,7 +10,7 @@ from twisted.internet.error import TimeoutError
 from twisted.internet.interfaces import IPushProducer, ISSLTransport
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import alsoProvides
+from zope.interface import alsoProvides, implementer
 from zope.interface.verify import verifyObject
 
 from tests.exchange.doubles import Recorder, Talker, Wires, settle
@@ -18,7 +18,7 @@ from tunnelstack.errors import UsageError
 from tunnelstack.exchange.errors import Busy, FailureKind
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.traits import Timeouts
-from tunnelstack.interfaces import IExchange
+from tunnelstack.interfaces import IExchange, IWholeResponseReceiver
 from tunnelstack.wire.http1.head import RequestHead, ResponseHead
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -225,7 +225,6 @@ class ExchangeTests(PoolCase):
         exchange = self.pool.exchange(Recorder())
         verifyObject(IExchange, exchange)
         verifyObject(IPushProducer, exchange)
-        self.assertRaises(UsageError, exchange.informational, ResponseHead(100, b""))
         self.assertRaises(UsageError, exchange.registerProducer, Producer(), False)
         exchange.sendHead(head(b"POST", (b"Content-Length", b"2")))
         self.assertRaises(UsageError, exchange.sendHead, head())
@@ -582,6 +581,7 @@ class WholeTests(PoolCase):
     """
 
     def test_oneThatTakesItWholeHearsOfItOnce(self) -> None:
+        @implementer(IWholeResponseReceiver)
         class Whole(Recorder):
             """
             Remembers what came at once.
@@ -600,6 +600,7 @@ class WholeTests(PoolCase):
             ((OK + b"more",), []),
         ):
             recorder: Any = Whole()
+            verifyObject(IWholeResponseReceiver, recorder)
             exchange = self.pool.exchange(recorder)
             exchange.sendHead(head())
             exchange.end()

@@ -16,11 +16,10 @@ from zope.interface.verify import verifyObject
 from tests.exchange.doubles import Server, Talker, reply
 from tunnelstack.doors import TakenOverRequest
 from tunnelstack.errors import UsageError
-from tunnelstack.exchange._server_closing import LINGER
 from tunnelstack.exchange.errors import FailureKind
-from tunnelstack.exchange.server import HTTPServerProtocol
+from tunnelstack.exchange.server import LINGER, HTTPServerProtocol
 from tunnelstack.exchange.traits import Timeouts
-from tunnelstack.interfaces import IExchange
+from tunnelstack.interfaces import IServerExchange
 from tunnelstack.testing import Wire
 from tunnelstack.wire.http1.head import HeadLimits, RequestHead, ResponseHead
 
@@ -303,7 +302,7 @@ class ResponseTests(ServerCase):
         self.start()
         self.say(GET)
         _, exchange, _ = self.asked()
-        verifyObject(IExchange, exchange)
+        verifyObject(IServerExchange, exchange)
         verifyObject(IPushProducer, exchange)
         self.assertRaises(UsageError, exchange.write, b"x")
         self.assertRaises(UsageError, exchange.end)
@@ -453,7 +452,8 @@ class PressureTests(ServerCase):
         self.assertTrue(self.visitor.take().endswith(b"x" * 300_000))
         self.server.answer = reply()
         self.assertEqual(self.say(GET), OK)
-        self.assertIs(self.wire.far.producer, self.protocol)
+        verifyObject(IPushProducer, self.wire.far.producer)
+        self.assertIsNot(self.wire.far.producer, producer)
 
     def test_theProducerIsStoppedWhenTheVisitorGoes(self) -> None:
         self.start()

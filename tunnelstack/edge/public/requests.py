@@ -21,8 +21,7 @@ from tunnelstack.edge.public.routes import Destination, normalizedHost
 from tunnelstack.exchange.error_page import respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.forward import NULL_RECEIVER, forward
-from tunnelstack.exchange.server import ServerExchange
-from tunnelstack.interfaces import IExchangeServer
+from tunnelstack.interfaces import IExchangeServer, IServerExchange
 from tunnelstack.records import Visitor
 from tunnelstack.transport.peers import peerOf
 from tunnelstack.wire.addresses import address_text
@@ -89,7 +88,7 @@ class RequestRouter:
         self._host = b""
         self._forwardedFields: Fields = []
 
-    def exchangeReceived(self, head: RequestHead, exchange: ServerExchange) -> Any:
+    def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> Any:
         """
         Find out where it goes, and whether it may.
         """
@@ -129,7 +128,7 @@ class RequestRouter:
         )
 
     def _forward(
-        self, exchange: ServerExchange, head: RequestHead, host: bytes, destination: Destination, hops: Sequence[Hop]
+        self, exchange: IServerExchange, head: RequestHead, host: bytes, destination: Destination, hops: Sequence[Hop]
     ) -> Any:
         """
         Ask the agent.
@@ -168,7 +167,7 @@ class RequestRouter:
         return metered.meter(receiver)
 
     def _fields(
-        self, exchange: ServerExchange, head: RequestHead, host: bytes, policy: AccessPolicy | None, hops: Sequence[Hop]
+        self, exchange: IServerExchange, head: RequestHead, host: bytes, policy: AccessPolicy | None, hops: Sequence[Hop]
     ) -> Fields:
         """
         The fields for the agent: those of the request, and for whom it is passed on instead of what the request says of that.
@@ -190,7 +189,7 @@ class RequestRouter:
         assert self._visitor is not None
         return forwarding_fields(self._address.encode(), self._visitor.scheme.encode(), host, hops)
 
-    def _redirect(self, exchange: ServerExchange, host: bytes, target: bytes) -> Any:
+    def _redirect(self, exchange: IServerExchange, host: bytes, target: bytes) -> Any:
         """
         The same, please, but secure.
         """
@@ -227,19 +226,19 @@ class RequestRouter:
         return visitor
 
     def _startAccessRecord(
-        self, exchange: ServerExchange, head: RequestHead, host: bytes, destination: Any, address: str
+        self, exchange: IServerExchange, head: RequestHead, host: bytes, destination: Any, address: str
     ) -> None:
         exchange.context = EdgeAccessRecord(
             head.method.decode(), host.decode("latin-1"), percent_encoded(head.target).decode(), address,
             destination.key if destination is not None else "", exchange.trace, self._site.clock.seconds(),
         )
 
-    def _fail(self, exchange: ServerExchange, failed: ExchangeFailed) -> Any:
+    def _fail(self, exchange: IServerExchange, failed: ExchangeFailed) -> Any:
         self._reportFailure(exchange, failed)
         respondWithPage(exchange, self._site.pages, failed, exchange.trace)
         return NULL_RECEIVER
 
-    def _reportFailure(self, exchange: ServerExchange, failed: ExchangeFailed) -> None:
+    def _reportFailure(self, exchange: IServerExchange, failed: ExchangeFailed) -> None:
         """
         Somebody may ask why he saw that page.
         """
