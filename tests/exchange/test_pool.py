@@ -139,6 +139,46 @@ class ExchangeTests(PoolCase):
         self.answer(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
         self.assertEqual(recorder.failure.kind, FailureKind.INVALID_RESPONSE)         # type: ignore[union-attr]
 
+    def test_interimResponsesExtendTheWait(self) -> None:
+        """
+        102 and 103 may come as often as a server likes: each shows that it works, until C{interim} seconds have passed.
+        """
+        for status in (102, 103):
+            _, recorder = self.begin()
+            for _ in range(11):
+                self.later(50)
+                self.answer(b"HTTP/1.1 %d Working\r\n\r\n" % status)
+            self.later(59)
+            self.answer()
+            self.assertEqual((len(recorder.interim), recorder.body, recorder.failure), (11, b"ok", None))
+
+    def test_manyInterimResponsesInAShortTime(self) -> None:
+        _, recorder = self.begin()
+        for _ in range(60):
+            self.later(1)
+            self.answer(b"HTTP/1.1 102 Processing\r\n\r\n")
+        self.answer()
+        self.assertEqual((len(recorder.interim), recorder.body), (60, b"ok"))
+
+    def test_interimResponsesDoNotExtendTheWaitForEver(self) -> None:
+        _, recorder = self.begin()
+        for second in range(0, 630, 30):
+            self.assertEqual((recorder.failure is None, second), (second <= 600, second))
+            self.answer(b"HTTP/1.1 102 Processing\r\n\r\n")
+            self.later(30)
+            if recorder.failure is not None:
+                break
+        self.assertEqual(recorder.failure.kind, FailureKind.GATEWAY_TIMEOUT)             # type: ignore[union-attr]
+
+    def test_silenceAfterAnInterimResponseIsTooLate(self) -> None:
+        _, recorder = self.begin()
+        self.later(50)
+        self.answer(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        self.later(59)
+        self.assertIs(recorder.failure, None)
+        self.later(1)
+        self.assertEqual(recorder.failure.kind, FailureKind.GATEWAY_TIMEOUT)             # type: ignore[union-attr]
+
     def test_headsConcernNoConnection(self) -> None:
         _, recorder = self.begin()
         self.answer(

@@ -33,7 +33,10 @@ from tunnelstack.wire.http1.framing import Framing, end_to_end
 from tunnelstack.wire.http1.head import DEFAULT_LIMITS, BadMessage, HeadLimits, ResponseHead
 from tunnelstack.wire.http1.message import MessageReader
 
-INTERIM = 32          # interim responses of one exchange
+INTERIM = 32
+"""Interim responses of one exchange.  Those that servers repeat while they work (102, 103) are bounded by time instead."""
+
+REPEATED = frozenset((102, 103))
 
 
 class ConnectionPool(TypingProtocol):
@@ -87,6 +90,7 @@ class HTTPClientProtocol(Protocol):
         @param idleSeconds: seconds that it stays open between exchanges.
         """
         self._pool = pool
+        self._clock = clock
         self._timeouts = timeouts
         self._idleSeconds = idleSeconds
         self._connection = ExchangeConnection(self, clock, timeouts)
@@ -94,7 +98,9 @@ class HTTPClientProtocol(Protocol):
         self._exchange: ClientExchange | None = None
         self._pooled = True           # the pool counts it
         self._keepAlive = True        # the present response allows another exchange
-        self._interim = 0
+        self._interim = 0             # interim responses that count
+        self._answered = False        # there was an interim response
+        self._finalBefore: float | None = None     # when the final response must have begun, after the first interim one
         self.uses = 0
 
     @property
@@ -128,6 +134,8 @@ class HTTPClientProtocol(Protocol):
         self._exchange = exchange
         connection.state = HEAD
         self._interim = 0
+        self._answered = False
+        self._finalBefore = None
         self.uses += 1
         connection.timer.clear()
         if exchange.paused:
@@ -205,12 +213,24 @@ class HTTPClientProtocol(Protocol):
             if head.status >= 200 or head.status == 101:
                 self._finalHead(exchange, head)
                 return
-            self._interim += 1
-            if self._interim > INTERIM:
-                raise BadMessage("too many interim responses")
+            self._interimReceived(exchange, head.status)
             exchange.receiver.informational(self._endToEndHead(head, head.framing))
             if self._exchange is not exchange:
                 return
+
+    def _interimReceived(self, exchange: ClientExchange, status: int) -> None:
+        """
+        An interim response shows that the server works: the final one is waited for as long again, within a bound.
+        """
+        self._interim += status not in REPEATED
+        if self._interim > INTERIM:
+            raise BadMessage("too many interim responses")
+        self._answered = True
+        if exchange.sent:
+            now = self._clock.seconds()
+            if self._finalBefore is None:
+                self._finalBefore = now + self._timeouts.interim
+            self._connection.timer.set(max(0.0, min(self._timeouts.first, self._finalBefore - now)))
 
     def _endToEndHead(self, head: ResponseHead, framing: Framing) -> ResponseHead:
         """
@@ -449,4 +469,4 @@ class HTTPClientProtocol(Protocol):
         The peer closed a connection that it had kept, before it sent any octet of the response: it may not have read the
         request.
         """
-        return self.uses > 1 and not self._interim and not self._reader.buffer
+        return self.uses > 1 and not self._answered and not self._reader.buffer

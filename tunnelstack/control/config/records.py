@@ -72,6 +72,10 @@ class Limits:
         60.0, "seconds within which the answer must begin; then the visitor gets 504",
         check=atLeast(0.1, 86_400),
     )
+    interimSeconds: float = setting(
+        600.0, "seconds within which the answer must begin after an interim response (1xx); each of these starts "
+        "first_octet_seconds again", check=atLeast(0.1, 86_400),
+    )
     idleSeconds: float = setting(
         300.0, "seconds without an octet after which a connection is closed; never applied to upgraded or streaming bodies",
         check=atLeast(1, 86_400),
@@ -352,6 +356,10 @@ class ServiceConfig:
     firstOctetSeconds: float = setting(
         57.0, "kind http: seconds within which the local server's answer must begin; a little less than the 60 for which an "
         "edge waits unless told otherwise, so that the visitor reads the agent's explanation", check=atLeast(0.1, 86_400),
+    )
+    interimSeconds: float = setting(
+        597.0, "kind http: seconds within which the local server's answer must begin after an interim response (1xx); each of "
+        "these starts first_octet_seconds again", check=atLeast(0.1, 86_400),
     )
     rewriteHost: str = setting("", "kind http: the Host that the local server sees, instead of the visitor's")
     authorizedKeysFile: str = setting("", "kind ssh, embedded: a file of public keys, as OpenSSH has them, that open it")
