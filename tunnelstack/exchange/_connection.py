@@ -31,7 +31,7 @@ Deadlines (L{Timeouts<tunnelstack.exchange.traits.Timeouts>})::
                 idle, while it reads nothing of a
                 response whose length is known
     RAW         -                                       ending, if our end cannot be sent
-    DISCARDING  five seconds                            -
+    DISCARDING  five seconds without an octet           -
     CLOSED      idle, for what was written to be sent   idle, for what was written to be sent
 """
 

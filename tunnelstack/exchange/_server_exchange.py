@@ -20,7 +20,7 @@ from tunnelstack.exchange.traits import STREAMED, Traits
 from tunnelstack.interfaces import IExchangeReceiver, IServerExchange
 from tunnelstack.transport.direct_write import Write
 from tunnelstack.transport.peers import peerOf
-from tunnelstack.wire.http1.framing import Framing, outgoing_framing
+from tunnelstack.wire.http1.framing import UNTIL_CLOSE, Framing, outgoing_framing
 from tunnelstack.wire.http1.head import HTTP_1_1, RequestHead, ResponseHead, encode_response
 from tunnelstack.wire.http1.message import BodyLengthMismatch, MessageWriter, connection_fields
 
@@ -183,6 +183,13 @@ class ServerExchange:
         A response of known length is under way.
         """
         return self._writer is not None and self._writer.remaining > 0
+
+    @property
+    def untilClose(self) -> bool:
+        """
+        The response ends with its connection.
+        """
+        return self._writer is not None and self._writer.remaining == UNTIL_CLOSE
 
     # the response
 

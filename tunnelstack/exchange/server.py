@@ -33,7 +33,6 @@ from tunnelstack.exchange.error_page import ErrorPages, errorPage, respondWithPa
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
 from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer
-from tunnelstack.stream.splice import supportsHalfClose
 from tunnelstack.transport.direct_write import Write
 from tunnelstack.wire.http1.framing import Framing, end_to_end
 from tunnelstack.wire.http1.head import DEFAULT_LIMITS, BadMessage, HeadLimits, RequestHead, encode_response
@@ -44,8 +43,11 @@ FindDoor = Callable[[RequestHead, Framing], IExchangeServer | None]
 """Returns the server of a request at a door; C{None} for other requests."""
 
 LINGER = 5.0
-"""Seconds to read on after an early response.  A connection that is closed with unread octets is reset, and a reset can
-overtake the response."""
+"""Seconds to read on after an early response, and after each piece of the request that arrives then.  A connection that is
+closed with unread octets is reset, and a reset can overtake the response."""
+
+DISCARDED_OCTETS = 256 * 1024 * 1024
+"""Octets of one request that are read and dropped after its response."""
 
 
 @implementer(IHalfCloseableProtocol)
@@ -93,6 +95,7 @@ class HTTPServerProtocol(Protocol):
         self._looping = False
         self._paused = False          # the exchange asks not to be given more of the request
         self._atDoor = False
+        self._discarded = 0           # octets of the request that were dropped
         self._progress = 0            # octets of the response at the last look
         self._surviving: IExchangeReceiver | None = None     # receives what the peer sent before it closed
         self.pages = pages
@@ -147,6 +150,8 @@ class HTTPServerProtocol(Protocol):
         elif state is RESPONDING:
             self._reader.receive(data)
             self._updateReading()
+        elif state is DISCARDING:
+            self._drop(data)
 
     def _loop(self) -> None:
         """
@@ -267,6 +272,7 @@ class HTTPServerProtocol(Protocol):
         self._reject(ExchangeFailed(FailureKind.MALFORMED, f"The request was not understood: {bad}.", status=bad.status))
 
     def _reject(self, failed: ExchangeFailed) -> None:
+        self._reader.ended = True             # nothing of what follows is known to be a body
         head, body = self.pages(failed, "")
         head.fields.append((b"Connection", b"close"))
         self.send(encode_response(head) + body)
@@ -369,9 +375,9 @@ class HTTPServerProtocol(Protocol):
         unread = self.unread
         self._detachExchange()
         connection = self._connection
-        if unread:
+        if unread and not exchange.untilClose:
             self._discard()
-        elif not self.keepAlive:
+        elif unread or not self.keepAlive:
             connection.close()
         else:
             connection.state = IDLE
@@ -411,18 +417,34 @@ class HTTPServerProtocol(Protocol):
 
     def _discard(self) -> None:
         """
-        The response is sent, but not all of the request has arrived: let the peer read the response before the connection is
-        closed.
+        The response is sent, but not all of the request has arrived: let the peer read it before the connection is closed.
         """
         connection = self._connection
-        if connection.readEnded or not supportsHalfClose(self.transport):
+        if connection.readEnded:
             connection.close()
             return
+        rest = self._reader.take_buffer()
         connection.state = DISCARDING
-        self._reader.take_buffer()
         connection.timer.set(LINGER)
         connection.endWriting()
+        self._drop(rest)
         self._updateReading()
+
+    def _drop(self, data: bytes) -> None:
+        """
+        Read some more of a request that is answered.  As long as it flows it may go on, within a bound; octets that do not
+        belong to its body gain no time.
+        """
+        reader = self._reader
+        self._discarded += len(data)
+        if data and not reader.ended and self._discarded <= DISCARDED_OCTETS:
+            try:
+                reader.read_body(data)
+            except BadMessage:
+                reader.ended = True
+                return
+            reader.take_buffer()
+            self._connection.timer.set(LINGER)
 
     # the peer's end, and deadlines
 
