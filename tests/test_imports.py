@@ -11,7 +11,7 @@ import configparser
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -122,6 +122,38 @@ def part(module: str) -> str:
     return module.partition(".")[0]
 
 
+def imported(path: Path, known: Collection[str]) -> set[str]:
+    """
+    The modules among C{known} that a module imports, for the type checker alone included.
+    """
+    found = set()
+    for name in imports(path):
+        name = name.removeprefix("tunnelstack.")
+        while name and name not in known:
+            name = name.rpartition(".")[0]
+        found.add(name)
+    return found - {""}
+
+
+def circles(graph: Mapping[str, Collection[str]]) -> list[list[str]]:
+    """
+    Groups of nodes that can all be reached from one another.
+    """
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        ahead = list(graph[start])
+        while ahead:
+            node = ahead.pop()
+            if node not in seen:
+                seen.add(node)
+                ahead += graph[node]
+        return seen
+
+    reach = {node: reached(node) for node in graph}
+    groups = {tuple(sorted(other for other in reach[node] if node in reach[other])) for node in graph if node in reach[node]}
+    return [list(group) for group in sorted(groups)]
+
+
 def systemNames(path: Path) -> Iterator[str]:
     """
     Where a module names a system in an identifier, an import or a string that is no docstring.
@@ -157,6 +189,20 @@ class DirectionTests(SynchronousTestCase):
             and not maySee(part(module), part(name.removeprefix("tunnelstack.")))
         ]
         self.assertEqual(wrong, [])
+
+    def test_noModulesImportEachOther(self) -> None:
+        """
+        What can only be understood together belongs in one module; an import for the type checker counts.
+        """
+        plain = {module: path for module, path in modules() if path.name != "__init__.py"}
+        graph = {module: imported(path, plain) for module, path in plain.items()}
+        self.assertEqual(circles(graph), [])
+
+    def test_circlesAreFound(self) -> None:
+        self.assertEqual(circles({"a": ["b"], "b": ["c"], "c": []}), [])
+        self.assertEqual(
+            circles({"a": ["b"], "b": ["c", "d"], "c": ["a"], "d": ["d"], "e": ["a"]}), [["a", "b", "c"], ["d"]]
+        )
 
     def test_everyPartHasAFloor(self) -> None:
         found = {part(module) for module, _ in modules()} - {""}

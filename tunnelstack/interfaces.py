@@ -8,8 +8,15 @@ ones that Twisted does not have.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from twisted.internet.interfaces import IProtocolFactory
 from zope.interface import Attribute, Interface
+
+from tunnelstack.doors import TakenOverRequest
+from tunnelstack.wire.http1.framing import Framing
+from tunnelstack.wire.http1.head import RequestHead, ResponseHead
 
 
 class IStreamOwner(Interface):
@@ -241,40 +248,49 @@ class IDiallingHandler(Interface):
 
 class IExchangeReceiver(Interface):
     """
-    Who hears of one HTTP exchange: the other side's head, body and end.
+    Receives one message of an HTTP exchange: the request on the serving side, the response on the client's side.
 
-    One that has a method C{responseReceived(head, octets)} as well is told of a response that comes at once by that one call,
-    instead of C{headReceived}, C{bodyReceived} and C{ended}.
+    The calls are, in this order: any number of C{informational}, C{headReceived} (responses only), any number of
+    C{bodyReceived}, and C{ended}.  C{failed} can come instead of any of them, and is the last call then.
     """
 
-    def informational(head):
+    def informational(head: ResponseHead) -> None:
         """
         An interim response (1xx but 101).
         """
 
-    def headReceived(head):
+    def headReceived(head: ResponseHead) -> None:
         """
-        The final head.  A C{101} turns both directions into raw octets: C{bodyReceived} then carries what the far side sends,
-        and C{IExchange.write} what this side sends.
+        The final head.  After a C{101} both directions are raw octets: C{bodyReceived} carries what the far side sends, and
+        C{IExchange.write} what this side sends.
         """
 
-    def bodyReceived(octets):
+    def bodyReceived(octets: bytes) -> None:
         """
         Some of the body.
         """
 
-    def ended(trailers):
+    def ended(trailers: Iterable[tuple[bytes, bytes]]) -> None:
         """
-        The message is whole.  The last call, as is C{failed}.
-
-        @param trailers: list of (name, value) pairs.
+        The message is whole.
         """
 
-    def failed(reason):
+    def failed(reason: Any) -> None:
         """
         The exchange broke.
 
-        @param reason: an L{ExchangeFailed<tunnelstack.exchange.errors.ExchangeFailed>} with C{kind} and C{status}.
+        @param reason: an L{ExchangeFailed<tunnelstack.exchange.errors.ExchangeFailed>}.
+        """
+
+
+class IWholeResponseReceiver(IExchangeReceiver):
+    """
+    A receiver of responses that prefers one call to three.
+    """
+
+    def responseReceived(head: ResponseHead, octets: bytes) -> None:
+        """
+        A response that arrived at once; called instead of C{headReceived}, C{bodyReceived} and C{ended}.
         """
 
 
@@ -282,59 +298,54 @@ class IExchange(Interface):
     """
     One HTTP request and its response, whatever carries it; a consumer of the one and a producer of the other.
 
-    On the client side what is sent is the request; on the serving side it is the response.
+    On the client's side the request is sent here; on the serving side (L{IServerExchange}) the response.
     """
 
     traits = Attribute("L{Traits<tunnelstack.exchange.traits.Traits>}: what this carrier can do; read before the head is sent.")
 
-    def informational(head):
-        """
-        Serving side only: send an interim response.
-        """
-
     def sendHead(head):
         """
-        Send the head, once.
+        Send the head, once: a L{RequestHead<tunnelstack.wire.http1.head.RequestHead>} on the client's side, a
+        L{ResponseHead<tunnelstack.wire.http1.head.ResponseHead>} on the serving side.
+
+        @raise UsageError: it was sent before.
         """
 
-    def respond(head, octets):
-        """
-        Serving side only: send a whole response; the head says how long its body is.
-        """
-
-    def write(octets):
+    def write(octets: bytes) -> None:
         """
         Send some of the body.
+
+        @raise UsageError: the body is longer than the head says.
         """
 
-    def end(trailers=()):
+    def end(trailers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """
-        The message is whole.
+        The message is whole.  If the body is shorter than the head says, the exchange breaks.
         """
 
     def cancel(kind):
         """
-        Give the exchange up: nothing more will be told to the receiver.
+        Give the exchange up: the receiver is called no more.
 
         @param kind: why, a member of L{FailureKind<tunnelstack.exchange.errors.FailureKind>}.
         """
 
-    def registerProducer(producer, streaming):
+    def registerProducer(producer, streaming: bool) -> None:
         """
-        As in C{IConsumer}: who makes the body that is written here.
-        """
-
-    def unregisterProducer():
-        """
-        As in C{IConsumer}.
+        Register what writes the body, as in C{IConsumer}.
         """
 
-    def pauseProducing():
+    def unregisterProducer() -> None:
         """
-        Tell the receiver no more for now; the far side is stopped by its credit.
+        Nothing writes the body any more, as in C{IConsumer}.
         """
 
-    def resumeProducing():
+    def pauseProducing() -> None:
+        """
+        Call the receiver no more for now; the far side is stopped by its credit.
+        """
+
+    def resumeProducing() -> None:
         """
         Go on.
         """
@@ -345,22 +356,35 @@ class IServerExchange(IExchange):
     One HTTP request that was received, to be answered.
     """
 
-    head = Attribute("L{RequestHead<tunnelstack.wire.http1.head.RequestHead>}: the request's head as received.")
-    host = Attribute("C{bytes}: the host that the request is for; C{b''} if it names none.")
+    head: RequestHead = Attribute("The request's head as received.")
+    host: bytes = Attribute("The host that the request is for; C{b''} if it names none.")
     peer = Attribute("The Twisted address that the request came from.")
+    transport = Attribute("The transport that the request arrived on; not to be written to.")
     certificate = Attribute("The peer's verified X.509 certificate, or C{None}.")
-    framing = Attribute("L{Framing<tunnelstack.wire.http1.framing.Framing>}: what the head says of the message.")
-    trace = Attribute("C{str}: the request's identifier, which error pages and logs show; C{''} until it has one.")
+    framing: Framing = Attribute("What the head says of the message.")
+    trace: str = Attribute("The request's identifier, which error pages and logs show; C{''} until it has one.")
     context = Attribute("What the server of the request keeps with it.")
-    status = Attribute("C{int}: the status of the response; C{0} before the response begins.")
-    octets = Attribute("C{int}: octets of the response's body that were written.")
-    finished = Attribute("C{bool}: nothing more is written.")
+    status: int = Attribute("The status of the response; C{0} before the response begins.")
+    octets: int = Attribute("Octets of the response's body that were written.")
+    finished: bool = Attribute("Nothing more is written.")
 
-    def onRequest():
+    def informational(head: ResponseHead) -> None:
+        """
+        Send an interim response (1xx but 101).
+        """
+
+    def respond(head: ResponseHead, octets: bytes) -> None:
+        """
+        Send a whole response; the head names the length of its body.
+
+        @raise UsageError: as from C{sendHead} and C{write}.
+        """
+
+    def onRequest() -> TakenOverRequest:
         """
         Own the connection instead of answering, at a door.
 
-        @return: a L{TakenOverRequest<tunnelstack.doors.TakenOverRequest>}.
+        @return: the request and its connection.
         @raise UsageError: the carrier cannot hand its connection over (HTTP/2), the request has an unread body, or the response
             has begun.
         """
@@ -371,11 +395,13 @@ class IExchangeServer(Interface):
     What answers HTTP exchanges on the serving side, and knows no carrier.
     """
 
-    def exchangeReceived(head, exchange):
+    def exchangeReceived(head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
         """
-        @param head: the L{RequestHead<tunnelstack.wire.http1.head.RequestHead>}.
-        @param exchange: the L{IServerExchange} to answer on.
-        @return: an L{IExchangeReceiver} for the request's body (C{bodyReceived}, C{ended}, C{failed}).
+        Serve a request, now or later.
+
+        @param head: of the request; no field of it concerns one connection only.
+        @param exchange: to answer on.
+        @return: the receiver of the request's body (C{bodyReceived}, C{ended}, C{failed}).
         """
 
 

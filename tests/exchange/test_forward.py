@@ -20,7 +20,7 @@ from tunnelstack.exchange.forward import NULL_RECEIVER, Forwarder, RequestForwar
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.exchange.traits import Timeouts, Traits
-from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer
+from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer, IWholeResponseReceiver
 from tunnelstack.stream.errors import UnsupportedPurpose
 from tunnelstack.testing import Wire
 from tunnelstack.wire.http1.head import ResponseHead
@@ -315,6 +315,7 @@ class InterfaceTests(SynchronousTestCase):
         far = Far(Traits())
         for receiver in (RequestForwarder(far), NULL_RECEIVER, ResponseForwarder(Near(), errorPage, None)):
             verifyObject(IExchangeReceiver, receiver)
+        verifyObject(IWholeResponseReceiver, ResponseForwarder(Near(), errorPage, None))
         verifyObject(IExchangeServer, Forwarder(lambda receiver: far))
 
 

@@ -10,7 +10,7 @@ from twisted.internet.error import TimeoutError
 from twisted.internet.interfaces import IPushProducer, ISSLTransport
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import alsoProvides
+from zope.interface import alsoProvides, implementer
 from zope.interface.verify import verifyObject
 
 from tests.exchange.doubles import Recorder, Talker, Wires, settle
@@ -18,7 +18,7 @@ from tunnelstack.errors import UsageError
 from tunnelstack.exchange.errors import Busy, FailureKind
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.traits import Timeouts
-from tunnelstack.interfaces import IExchange
+from tunnelstack.interfaces import IExchange, IWholeResponseReceiver
 from tunnelstack.wire.http1.head import RequestHead, ResponseHead
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -139,6 +139,46 @@ class ExchangeTests(PoolCase):
         self.answer(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
         self.assertEqual(recorder.failure.kind, FailureKind.INVALID_RESPONSE)         # type: ignore[union-attr]
 
+    def test_interimResponsesExtendTheWait(self) -> None:
+        """
+        102 and 103 may come as often as a server likes: each shows that it works, until C{interim} seconds have passed.
+        """
+        for status in (102, 103):
+            _, recorder = self.begin()
+            for _ in range(11):
+                self.later(50)
+                self.answer(b"HTTP/1.1 %d Working\r\n\r\n" % status)
+            self.later(59)
+            self.answer()
+            self.assertEqual((len(recorder.interim), recorder.body, recorder.failure), (11, b"ok", None))
+
+    def test_manyInterimResponsesInAShortTime(self) -> None:
+        _, recorder = self.begin()
+        for _ in range(60):
+            self.later(1)
+            self.answer(b"HTTP/1.1 102 Processing\r\n\r\n")
+        self.answer()
+        self.assertEqual((len(recorder.interim), recorder.body), (60, b"ok"))
+
+    def test_interimResponsesDoNotExtendTheWaitForEver(self) -> None:
+        _, recorder = self.begin()
+        for second in range(0, 630, 30):
+            self.assertEqual((recorder.failure is None, second), (second <= 600, second))
+            self.answer(b"HTTP/1.1 102 Processing\r\n\r\n")
+            self.later(30)
+            if recorder.failure is not None:
+                break
+        self.assertEqual(recorder.failure.kind, FailureKind.GATEWAY_TIMEOUT)             # type: ignore[union-attr]
+
+    def test_silenceAfterAnInterimResponseIsTooLate(self) -> None:
+        _, recorder = self.begin()
+        self.later(50)
+        self.answer(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        self.later(59)
+        self.assertIs(recorder.failure, None)
+        self.later(1)
+        self.assertEqual(recorder.failure.kind, FailureKind.GATEWAY_TIMEOUT)             # type: ignore[union-attr]
+
     def test_headsConcernNoConnection(self) -> None:
         _, recorder = self.begin()
         self.answer(
@@ -225,7 +265,6 @@ class ExchangeTests(PoolCase):
         exchange = self.pool.exchange(Recorder())
         verifyObject(IExchange, exchange)
         verifyObject(IPushProducer, exchange)
-        self.assertRaises(UsageError, exchange.informational, ResponseHead(100, b""))
         self.assertRaises(UsageError, exchange.registerProducer, Producer(), False)
         exchange.sendHead(head(b"POST", (b"Content-Length", b"2")))
         self.assertRaises(UsageError, exchange.sendHead, head())
@@ -582,6 +621,7 @@ class WholeTests(PoolCase):
     """
 
     def test_oneThatTakesItWholeHearsOfItOnce(self) -> None:
+        @implementer(IWholeResponseReceiver)
         class Whole(Recorder):
             """
             Remembers what came at once.
@@ -600,6 +640,7 @@ class WholeTests(PoolCase):
             ((OK + b"more",), []),
         ):
             recorder: Any = Whole()
+            verifyObject(IWholeResponseReceiver, recorder)
             exchange = self.pool.exchange(recorder)
             exchange.sendHead(head())
             exchange.end()

@@ -16,11 +16,11 @@ from zope.interface.verify import verifyObject
 from tests.exchange.doubles import Server, Talker, reply
 from tunnelstack.doors import TakenOverRequest
 from tunnelstack.errors import UsageError
-from tunnelstack.exchange._server_closing import LINGER
+from tunnelstack.exchange import server
 from tunnelstack.exchange.errors import FailureKind
-from tunnelstack.exchange.server import HTTPServerProtocol
+from tunnelstack.exchange.server import LINGER, HTTPServerProtocol
 from tunnelstack.exchange.traits import Timeouts
-from tunnelstack.interfaces import IExchange
+from tunnelstack.interfaces import IServerExchange
 from tunnelstack.testing import Wire
 from tunnelstack.wire.http1.head import HeadLimits, RequestHead, ResponseHead
 
@@ -303,7 +303,7 @@ class ResponseTests(ServerCase):
         self.start()
         self.say(GET)
         _, exchange, _ = self.asked()
-        verifyObject(IExchange, exchange)
+        verifyObject(IServerExchange, exchange)
         verifyObject(IPushProducer, exchange)
         self.assertRaises(UsageError, exchange.write, b"x")
         self.assertRaises(UsageError, exchange.end)
@@ -382,6 +382,43 @@ class BodyTests(ServerCase):
         self.assertFalse(self.wire.far.connected)
         self.assertIs(self.asked()[2].failure, None)
 
+    def test_theRestOfAnAnsweredRequestIsReadAsLongAsItFlows(self) -> None:
+        for secure in (False, True):
+            self.start(reply(401))
+            if secure:
+                alsoProvides(self.wire.far, ISSLTransport)
+            self.assertIn(b" 401 ", self.say(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\nx"))
+            for _ in range(18):
+                self.wire.clock.advance(LINGER - 1)
+                self.say(b"x")
+                self.assertTrue(self.wire.far.connected)
+            self.wire.clock.advance(LINGER)
+            self.wire.settle()
+            self.assertFalse(self.wire.far.connected)
+
+    def test_whatFollowsAnAnsweredRequestGainsNoTime(self) -> None:
+        for request in (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nxx", b"POST / HTTP/1.1\r\n\r\n"):
+            self.start()
+            self.say(request[:-1])
+            if self.server.asked:
+                reply()(*self.asked()[:2])
+            for octet in (request[-1:], b"y"):
+                self.say(octet)
+                self.wire.clock.advance(LINGER - 1)
+            self.wire.clock.advance(1)
+            self.wire.settle()
+            self.assertFalse(self.wire.far.connected)
+
+    def test_theRestOfAnAnsweredRequestIsBounded(self) -> None:
+        self.patch(server, "DISCARDED_OCTETS", 10)
+        self.start(reply(401))
+        self.say(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000\r\n\r\n")
+        for _ in range(5):
+            self.say(b"x" * 9)
+            self.wire.clock.advance(2)
+        self.wire.settle()
+        self.assertFalse(self.wire.far.connected)
+
     def test_malformedChunks(self) -> None:
         self.start()
         heard = self.say(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabX")
@@ -453,7 +490,8 @@ class PressureTests(ServerCase):
         self.assertTrue(self.visitor.take().endswith(b"x" * 300_000))
         self.server.answer = reply()
         self.assertEqual(self.say(GET), OK)
-        self.assertIs(self.wire.far.producer, self.protocol)
+        verifyObject(IPushProducer, self.wire.far.producer)
+        self.assertIsNot(self.wire.far.producer, producer)
 
     def test_theProducerIsStoppedWhenTheVisitorGoes(self) -> None:
         self.start()

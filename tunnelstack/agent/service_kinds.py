@@ -104,7 +104,7 @@ def _http(
     target = Target(config.target)
     site = LocalSite(target.authority or target.shown, host=config.rewriteHost)
     endpoint = target.endpoint(reactor)
-    timeouts = Timeouts(first=config.firstOctetSeconds)
+    timeouts = Timeouts(first=config.firstOctetSeconds, interim=config.interimSeconds)
     pool = ExchangePool(endpoint, clock=reactor, timeouts=timeouts, explain=site.explain)
 
     def asked(head: Any, exchange: Any) -> Any:

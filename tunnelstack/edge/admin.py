@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
@@ -22,15 +22,13 @@ from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from tunnelstack.edge.running_edge import RunningEdge
 from tunnelstack.edge.status import agentsOf, routesOf, statusOf, streamsOf
 from tunnelstack.errors import ConfigurationError, Denied, TunnelError
 from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.exchange.whole_message import JSON, WholeMessageServer, WholeRequest, WholeResponse
 from tunnelstack.interfaces import IExchangeServer
 from tunnelstack.settings.state_dir import ADMIN_SOCKET, socketPath
-
-if TYPE_CHECKING:
-    from tunnelstack.edge.service import EdgeService
 
 MAX_CONNECTIONS = 64
 """Connections of one listener at the same time."""
@@ -75,7 +73,7 @@ class AdminService(Service):
 
     log = Logger()
 
-    def __init__(self, edge: EdgeService) -> None:
+    def __init__(self, edge: RunningEdge) -> None:
         self._edge = edge
         self._listening: list[IListeningPort] = []     # the socket of the state folder
         self._public: list[IListeningPort] = []

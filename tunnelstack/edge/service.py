@@ -72,6 +72,8 @@ class EdgeService(MultiService):
     """
 
     log = Logger()
+    public: PublicServerFactory
+    admin: AdminService
 
     def __init__(
         self,
@@ -116,7 +118,9 @@ class EdgeService(MultiService):
             authenticator, grantFor=self.grantFor, known=known, owners=self.owners,
             sessionLimits=SessionLimits(max_streams=limits.sessionStreams, session_octets=limits.sessionOctets),
             budget=self.memoryBudget,
-            timeouts=Timeouts(head=limits.headSeconds, first=limits.firstOctetSeconds, idle=limits.idleSeconds),
+            timeouts=Timeouts(
+                head=limits.headSeconds, first=limits.firstOctetSeconds, interim=limits.interimSeconds, idle=limits.idleSeconds
+            ),
             state=StateDirectory(Path(config.stateDirectory)) if config.stateDirectory else None,
             authority=urlsplit(config.publicUrl).netloc or config.domain,
             sshAddress=lambda: self.ssh.addressFor(config.domain),

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import os
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tunnelstack.edge.running_edge import RunningEdge
 from tunnelstack.interfaces import ITunnel
 from tunnelstack.transport.peers import addressText
-
-if TYPE_CHECKING:
-    from tunnelstack.edge.service import EdgeService
 
 Record = dict[str, Any]
 
 
-def statusOf(edge: EdgeService) -> Record:
+def statusOf(edge: RunningEdge) -> Record:
     """
     The state and the totals of an edge.
     """
@@ -44,14 +42,14 @@ def statusOf(edge: EdgeService) -> Record:
     }
 
 
-def agentsOf(edge: EdgeService) -> list[Record]:
+def agentsOf(edge: RunningEdge) -> list[Record]:
     """
     One record for each session, sorted by agent.
     """
     return [_agent(edge, tunnel) for tunnel in sorted(edge.registry, key=lambda tunnel: tunnel.principal.agent)]
 
 
-def _agent(edge: EdgeService, tunnel: ITunnel) -> Record:
+def _agent(edge: RunningEdge, tunnel: ITunnel) -> Record:
     session, since = _session(tunnel), edge.agents.connectedAt(tunnel)
     return {
         "agent": tunnel.principal.agent,
@@ -71,7 +69,7 @@ def _agent(edge: EdgeService, tunnel: ITunnel) -> Record:
     }
 
 
-def routesOf(edge: EdgeService) -> list[Record]:
+def routesOf(edge: RunningEdge) -> list[Record]:
     """
     One record for each public address: the routes of the configuration, then the services of agents.
     """
@@ -88,7 +86,7 @@ def routesOf(edge: EdgeService) -> list[Record]:
     ]  # fmt: skip
 
 
-def _public(edge: EdgeService, kind: str, name: str) -> str:
+def _public(edge: RunningEdge, kind: str, name: str) -> str:
     if kind == "http":
         return edge.grantFor(name).url
     if kind == "tcp":
@@ -96,7 +94,7 @@ def _public(edge: EdgeService, kind: str, name: str) -> str:
     return f"tunnel:{name}"
 
 
-def _holders(edge: EdgeService, kind: str, key: str) -> list[str]:
+def _holders(edge: RunningEdge, kind: str, key: str) -> list[str]:
     agent, _, name = key.rpartition("/")
     return sorted(
         {
@@ -106,7 +104,7 @@ def _holders(edge: EdgeService, kind: str, key: str) -> list[str]:
     )  # fmt: skip
 
 
-def streamsOf(edge: EdgeService) -> list[Record]:
+def streamsOf(edge: RunningEdge) -> list[Record]:
     """
     One record for each stream of each session.
     """

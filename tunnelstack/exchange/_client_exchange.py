@@ -4,23 +4,57 @@ The client side of one exchange over HTTP/1.1: the request as it is written.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Protocol, cast
 
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IProducer, IPushProducer
 from zope.interface import implementer
 
 from tunnelstack.errors import UsageError
+from tunnelstack.exchange._connection import IExchangeTransport
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import STREAMED, Traits
-from tunnelstack.interfaces import IExchange
-from tunnelstack.wire.http1.chunked import encode_chunk, encode_last_chunk
-from tunnelstack.wire.http1.framing import CHUNKED, UNTIL_CLOSE, outgoing_framing
-from tunnelstack.wire.http1.head import RequestHead, ResponseHead, encode_request
-
-if TYPE_CHECKING:
-    from tunnelstack.exchange.client import HTTPClientProtocol
+from tunnelstack.interfaces import IExchange, IExchangeReceiver
+from tunnelstack.transport.direct_write import Write
+from tunnelstack.wire.http1.head import RequestHead
+from tunnelstack.wire.http1.message import BodyLengthMismatch, MessageWriter
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+
+
+class ClientConnection(Protocol):
+    """
+    What an exchange asks of the protocol that carries it.
+    """
+
+    transport: IExchangeTransport
+    send: Write
+
+    @property
+    def full(self) -> bool:
+        """
+        The transport accepts no more for now.
+        """
+
+    def pauseReading(self, paused: bool) -> None:
+        """
+        Read no more of the response, or go on.
+        """
+
+    def requestSent(self) -> None:
+        """
+        The request is whole.
+        """
+
+    def endRaw(self) -> None:
+        """
+        Our raw direction is whole.
+        """
+
+    def abort(self) -> None:
+        """
+        Reset the connection.
+        """
 
 
 @implementer(IExchange, IPushProducer)
@@ -28,19 +62,21 @@ class ClientExchange:
     """
     One request to be sent; it may begin before there is a connection.
 
-    @ivar receiver: who hears of the response.
+    @ivar receiver: receives the response.
     @ivar method: of the request.
     @ivar upgrade: the request offers another protocol.
     @ivar sent: the request is whole.
     @ivar raw: both directions are raw octets now.
-    @ivar finished: nothing is written or told any more.
+    @ivar finished: nothing is written, and the receiver is called no more.
+    @ivar paused: the response is not read.
+    @ivar producer: the push producer of the request.
     """
 
     __slots__ = (
         "_body",
         "_connection",
-        "_left",
         "_queue",
+        "_writer",
         "finished",
         "method",
         "paused",
@@ -53,10 +89,11 @@ class ClientExchange:
 
     traits: Traits = STREAMED
 
-    def __init__(self, receiver: Any, connection: HTTPClientProtocol | None = None) -> None:
+    def __init__(self, receiver: IExchangeReceiver, connection: ClientConnection | None = None) -> None:
         self._connection = connection
+        self._writer = MessageWriter()
         self.receiver = receiver
-        self.producer: Any = None
+        self.producer: IPushProducer | None = None
         self.method = b""
         self.upgrade = False
         self.sent = False
@@ -64,12 +101,11 @@ class ClientExchange:
         self.finished = False
         self.paused = False
         self._queue: list[bytes] = []     # what was written so far: before there is a connection, or for a second try
-        self._body = False
-        self._left = 0
+        self._body = False                # some of the body was written
 
-    def attach(self, connection: HTTPClientProtocol) -> None:
+    def attach(self, connection: ClientConnection) -> None:
         """
-        There is a connection.
+        From the pool: there is a connection.
         """
         self._connection = connection
         connection.transport.writeSequence(self._queue)
@@ -82,7 +118,7 @@ class ClientExchange:
 
     def detach(self) -> None:
         """
-        The connection is gone, and another one is to come.
+        From the connection: it is lost, and another one will follow.
         """
         self._connection = None
 
@@ -93,14 +129,6 @@ class ClientExchange:
         """
         return self.sent and not self._body and self.method in IDEMPOTENT and bool(self._queue)
 
-    def informational(self, head: ResponseHead) -> None:
-        """
-        A client has none to send.
-
-        @raise UsageError: always.
-        """
-        raise UsageError("interim responses are for servers")
-
     def sendHead(self, head: RequestHead) -> None:
         """
         Send the head.
@@ -110,44 +138,29 @@ class ClientExchange:
         if self.finished:
             return
         if self.method:
-            raise UsageError("there is one head to an exchange")
+            raise UsageError("the head of a request is sent once")
         self.method = head.method
-        framing = outgoing_framing(head)
-        self._left = framing.body
-        if options := framing.options:
-            self.upgrade = bool(framing.upgrade)
-            fields = [*head.fields, (b"Connection", b", ".join(options))]
-            head = RequestHead(head.method, head.target, fields)
-        octets = encode_request(head)
+        writer = self._writer
+        octets = writer.request_head(head)
+        self.upgrade = writer.upgrade != b""
         self._queue.append(octets)
         connection = self._connection
         if connection is not None:
-            (connection.transport.write if self._left else connection.send)(octets)
-
-    def respond(self, head: ResponseHead, octets: bytes) -> None:
-        """
-        A client answers nothing.
-
-        @raise UsageError: always.
-        """
-        raise UsageError("responses are for servers")
+            (connection.transport.write if writer.remaining else connection.send)(octets)
 
     def write(self, octets: bytes) -> None:
         """
         Send some of the body, or raw octets after a C{101}.
 
-        @raise UsageError: more than the head said.
+        @raise UsageError: the body is longer than its C{Content-Length}.
         """
         if self.finished or not octets:
             return
-        left = self._left
-        if left == CHUNKED:
-            octets = encode_chunk(octets)
-        elif left >= 0:
-            self._left = left = left - len(octets)
-            if left < 0:
-                self.cancel(FailureKind.BROKEN)
-                raise UsageError("the body is longer than it was said to be", octets=-left)
+        try:
+            octets = self._writer.body(octets)
+        except BodyLengthMismatch:
+            self.cancel(FailureKind.BROKEN)
+            raise
         self._pass(octets)
 
     def _pass(self, octets: bytes) -> None:
@@ -159,34 +172,39 @@ class ClientExchange:
                 self._queue = []
             self._connection.transport.write(octets)
 
-    def end(self, trailers: Any = ()) -> None:
+    def end(self, trailers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """
-        The request is whole; in raw octets, our direction is.
+        The request is whole; in raw octets, our direction is.  A request that is shorter than its C{Content-Length} breaks the
+        connection.
         """
         if self.finished or (self.sent and not self.raw):
             return
+        connection = self._connection
         if self.raw:
-            self._connection.endRaw()             # type: ignore[union-attr]
+            if connection is not None:
+                connection.endRaw()
             return
-        if self._left == CHUNKED:
-            self._pass(encode_last_chunk(list(trailers)))
-        elif self._left > 0:
+        try:
+            octets = self._writer.end(trailers)
+        except BodyLengthMismatch:
             self.cancel(FailureKind.BROKEN)
             return
+        if octets:
+            self._pass(octets)
         self.sent = True
-        if self._connection is not None:
-            self._connection.requestSent()
+        if connection is not None:
+            connection.requestSent()
 
     def upgraded(self) -> None:
         """
-        From the connection: it was upgraded.
+        From the connection: both directions are raw octets now.
         """
         self.raw = True
-        self._left = UNTIL_CLOSE
+        self._writer.switch()
 
     def cancel(self, kind: FailureKind) -> None:
         """
-        Give up: the receiver is told nothing more, and the connection breaks.
+        Give up: the receiver is called no more, and the connection is reset.
         """
         if not self.finished:
             self.finished = True
@@ -196,7 +214,7 @@ class ClientExchange:
 
     def fail(self, failed: ExchangeFailed) -> None:
         """
-        From the connection or the pool: it broke.
+        From the connection or the pool: the exchange broke.
         """
         if not self.finished:
             self.finished = True
@@ -205,13 +223,13 @@ class ClientExchange:
                 self.producer.stopProducing()
             self.receiver.failed(failed)
 
-    # what the request's producer is told
+    # the producer of the request
 
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """
-        As in C{IConsumer}; a request is not written by a pull producer.
+        Register what writes the request.
 
-        @raise UsageError: it pulls.
+        @raise UsageError: it is a pull producer.
         """
         if not streaming:
             raise UsageError("requests are written by push producers")
@@ -220,13 +238,13 @@ class ClientExchange:
             return
         if self.producer is not None:
             raise RuntimeError(f"cannot register {producer!r}: {self.producer!r} was never unregistered")
-        self.producer = producer
+        self.producer = cast(IPushProducer, producer)
         if self._connection is None or self._connection.full:
-            producer.pauseProducing()
+            self.producer.pauseProducing()
 
     def unregisterProducer(self) -> None:
         """
-        As in C{IConsumer}.
+        It writes no more.
         """
         self.producer = None
 
@@ -250,5 +268,5 @@ class ClientExchange:
 
     def stopProducing(self) -> None:
         """
-        The near side is gone; who joined the two is told by C{failed}.
+        The near side is closed; the receiver's C{failed} is called as well.
         """

@@ -4,24 +4,102 @@ The serving side of one exchange over HTTP/1.1: the response as it is written.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any, Protocol, cast
 
-from twisted.internet.interfaces import IPushProducer
+from OpenSSL.crypto import X509
+from twisted.internet.interfaces import IAddress, IProducer, IPushProducer
 from zope.interface import implementer
 
 from tunnelstack.doors import TakenOverRequest
 from tunnelstack.errors import UsageError
-from tunnelstack.exchange.error_page import respondWithPage
+from tunnelstack.exchange._connection import IExchangeTransport
+from tunnelstack.exchange.error_page import ErrorPages, respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import STREAMED, Traits
-from tunnelstack.interfaces import IServerExchange
+from tunnelstack.interfaces import IExchangeReceiver, IServerExchange
+from tunnelstack.transport.direct_write import Write
 from tunnelstack.transport.peers import peerOf
-from tunnelstack.wire.http1.chunked import encode_chunk, encode_last_chunk
-from tunnelstack.wire.http1.framing import CHUNKED, UNTIL_CLOSE, Framing, outgoing_framing, without
-from tunnelstack.wire.http1.head import HTTP_1_1, Fields, RequestHead, ResponseHead, encode_response
+from tunnelstack.wire.http1.framing import UNTIL_CLOSE, Framing, outgoing_framing
+from tunnelstack.wire.http1.head import HTTP_1_1, RequestHead, ResponseHead, encode_response
+from tunnelstack.wire.http1.message import BodyLengthMismatch, MessageWriter, connection_fields
 
-if TYPE_CHECKING:
-    from tunnelstack.exchange.server import HTTPServerProtocol
+
+class ServerConnection(Protocol):
+    """
+    What an exchange asks of the protocol that received it.
+
+    @ivar keepAlive: another request may follow.
+    @ivar pages: makes error pages.
+    """
+
+    transport: IExchangeTransport
+    keepAlive: bool
+    pages: ErrorPages
+    send: Write
+
+    @property
+    def full(self) -> bool:
+        """
+        The transport accepts no more for now.
+        """
+
+    @property
+    def unread(self) -> bool:
+        """
+        The request is not whole.
+        """
+
+    @property
+    def atDoor(self) -> bool:
+        """
+        The request may be taken over.
+        """
+
+    def pauseReading(self, paused: bool) -> None:
+        """
+        Read no more of the request, or go on.
+        """
+
+    def lendTransport(self, producer: IProducer) -> None:
+        """
+        Let a pull producer write the response.
+        """
+
+    def reclaimTransport(self) -> None:
+        """
+        The pull producer is done.
+        """
+
+    def upgraded(self) -> None:
+        """
+        Both directions are raw octets now.
+        """
+
+    def endRaw(self) -> None:
+        """
+        Our raw direction is whole.
+        """
+
+    def farSideEnded(self) -> None:
+        """
+        After the peer's connection is lost: the far side has ended as well.
+        """
+
+    def responseSent(self, exchange: ServerExchange) -> None:
+        """
+        The response is written.
+        """
+
+    def abort(self) -> None:
+        """
+        Reset the connection.
+        """
+
+    def handOff(self) -> TakenOverRequest:
+        """
+        Give the connection to another protocol.
+        """
 
 
 @implementer(IServerExchange, IPushProducer)
@@ -31,10 +109,11 @@ class ServerExchange:
 
     @ivar head: the request's head as received.
     @ivar framing: what it says of the message.
-    @ivar transport: the connection it came by.
-    @ivar receiver: who hears of the request's body.
-    @ivar trace: the request's identifier, once somebody has given it one; error pages show it.
-    @ivar context: whatever who serves it wants to find again when it is over.
+    @ivar transport: the connection that it arrived on.
+    @ivar receiver: receives the request's body.
+    @ivar producer: the push producer of the response.
+    @ivar trace: the request's identifier, once it has one; error pages show it.
+    @ivar context: what the server of the request keeps with it.
     @ivar status: of the response; C{0} before it has begun.
     @ivar octets: of the response's body, as far as written.
     @ivar raw: both directions are raw octets now.
@@ -42,10 +121,9 @@ class ServerExchange:
     """
 
     __slots__ = (
-        "_bodyless",
         "_connection",
-        "_left",
         "_pullProducer",
+        "_writer",
         "context",
         "finished",
         "framing",
@@ -60,42 +138,42 @@ class ServerExchange:
     )  # fmt: skip
 
     traits: Traits = STREAMED
+    context: Any
+    receiver: IExchangeReceiver
 
-    def __init__(self, connection: HTTPServerProtocol, head: RequestHead, framing: Framing) -> None:
+    def __init__(self, connection: ServerConnection, head: RequestHead, framing: Framing) -> None:
         self._connection = connection
-        self.transport: Any = connection.transport
+        self.transport = connection.transport
         self.head = head
         self.framing = framing
-        self.receiver: Any = None
-        self.producer: Any = None
+        self.producer: IPushProducer | None = None
         self.trace = ""
-        self.context: Any = None
+        self.context = None
         self.status = 0
         self.octets = 0
         self.raw = False
         self.finished = False
-        self._left = 0
-        self._bodyless = False
+        self._writer: MessageWriter | None = None     # made with the head; a whole response needs none
         self._pullProducer = False
 
     @property
     def host(self) -> bytes:
         """
-        As in L{IServerExchange<tunnelstack.interfaces.IServerExchange>}.
+        The C{Host} of the request.
         """
         return self.framing.host
 
     @property
-    def peer(self) -> Any:
+    def peer(self) -> IAddress:
         """
-        As in L{IServerExchange<tunnelstack.interfaces.IServerExchange>}.
+        Where the request came from.
         """
         return peerOf(self.transport)
 
     @property
-    def certificate(self) -> Any:
+    def certificate(self) -> X509 | None:
         """
-        As in L{IServerExchange<tunnelstack.interfaces.IServerExchange>}.
+        The peer's verified certificate.
         """
         return getattr(self.transport, "getPeerCertificate", lambda: None)()
 
@@ -104,13 +182,20 @@ class ServerExchange:
         """
         A response of known length is under way.
         """
-        return self._left > 0
+        return self._writer is not None and self._writer.remaining > 0
 
-    # what is sent
+    @property
+    def untilClose(self) -> bool:
+        """
+        The response ends with its connection.
+        """
+        return self._writer is not None and self._writer.remaining == UNTIL_CLOSE
+
+    # the response
 
     def informational(self, head: ResponseHead) -> None:
         """
-        Send an interim response; HTTP/1.0 knows none.
+        Send an interim response; clients of HTTP/1.0 get none.
         """
         if self.finished or self.status or self.head.version != HTTP_1_1:
             return
@@ -120,7 +205,7 @@ class ServerExchange:
 
     def sendHead(self, head: ResponseHead) -> None:
         """
-        Send the head; how the body ends is settled here.
+        Send the head, which decides how the body ends.
 
         @raise UsageError: it was sent before, or its status is that of an interim response.
         """
@@ -128,26 +213,20 @@ class ServerExchange:
             return
         status = head.status
         if self.status or (status < 200 and status != 101):
-            raise UsageError("this is not the time for such a head", status=status)
+            raise UsageError("a final head is sent once", status=status)
         if status == 101:
             self._upgrade(head)
             return
         self.status = status
-        framing = outgoing_framing(head)
-        fields = head.fields
-        if status == 204 or status == 304 or self.head.method == b"HEAD":
-            self._bodyless = True
-            fields = without(fields, b"transfer-encoding", *((b"content-length",) if status == 204 else ()))
-        elif framing.body >= 0:
-            self._left = framing.body
-        else:
-            fields = self._unknownLength(fields, framing.body)
-        octets = encode_response(ResponseHead(status, head.reason, self._options(fields, framing.options)))
-        (self.transport.write if self._left else self._connection.send)(octets)
+        connection = self._connection
+        self._writer = writer = MessageWriter(self._keepAlive())
+        octets = writer.response_head(head, self.head)
+        connection.keepAlive = writer.keep_alive
+        (connection.transport.write if writer.remaining else connection.send)(octets)
 
     def respond(self, head: ResponseHead, octets: bytes) -> None:
         """
-        Send a whole response; the head says how long its body is, as with L{sendHead}.
+        Send a whole response, in one write where that is possible.
 
         @raise UsageError: as from L{sendHead} and L{write}.
         """
@@ -164,91 +243,78 @@ class ServerExchange:
         self.status = status
         self.octets = len(octets)
         self.finished = True
+        fields = connection_fields(head.fields, (), self.head, self._keepAlive())
         connection = self._connection
-        connection.send(encode_response(ResponseHead(status, head.reason, self._options(head.fields, ()))) + octets)
+        connection.send(encode_response(ResponseHead(status, head.reason, fields)) + octets)
         connection.responseSent(self)
 
-    def _unknownLength(self, fields: Fields, body: int) -> Fields:
-        """
-        The length is not known: chunks, or until the close where the visitor knows none.
-        """
-        if self.head.version == HTTP_1_1:
-            self._left = CHUNKED
-            return fields if body == CHUNKED else [*fields, (b"Transfer-Encoding", b"chunked")]
-        self._left = UNTIL_CLOSE
-        self._connection.keepAlive = False
-        return without(fields, b"transfer-encoding")
-
-    def _options(self, fields: Fields, options: tuple[bytes, ...]) -> Fields:
+    def _keepAlive(self) -> bool:
         connection = self._connection
-        if connection.unread:                 # nobody knows whether the rest of the request will ever come
+        if connection.unread:                 # the rest of the request may never come
             connection.keepAlive = False
-        if not connection.keepAlive:
-            options = (*options, b"close")
-        elif self.head.version != HTTP_1_1:
-            options = (*options, b"keep-alive")
-        return [*fields, (b"Connection", b", ".join(options))] if options else fields
+        return connection.keepAlive
 
     def _upgrade(self, head: ResponseHead) -> None:
         if not self.framing.upgrade or self._connection.unread:
-            raise UsageError("nobody asked for another protocol")
+            raise UsageError("the request does not offer another protocol, or is not whole")
         self.status = 101
         self.raw = True
-        self._left = UNTIL_CLOSE
-        fields = [*without(head.fields, b"content-length", b"transfer-encoding"), (b"Connection", b"Upgrade")]
-        self.transport.write(encode_response(ResponseHead(101, head.reason, fields)))
+        self._writer = writer = MessageWriter()
+        self.transport.write(writer.switching_head(head))
         self._connection.upgraded()
 
     def write(self, octets: bytes) -> None:
         """
-        Send some of the body.  What a response to HEAD would have had is dropped.
+        Send some of the body.  The body of a response to HEAD is dropped.
 
-        @raise UsageError: there is no head yet, or more than its C{Content-Length} said.
+        @raise UsageError: there is no head yet, or the body is longer than its C{Content-Length}.
         """
-        if self.finished or not octets or self._bodyless:
+        if self.finished or not octets:
             return
-        left = self._left
-        if left >= 0:
-            if not self.status:
-                raise UsageError("the head comes first")
-            left -= len(octets)
-            if left < 0:
-                self.cancel(FailureKind.BROKEN)
-                raise UsageError("the body is longer than it was said to be", octets=-left)
-            self._left = left
-            (self.transport.write if left else self._connection.send)(octets)
-        elif left == CHUNKED:
-            self.transport.write(encode_chunk(octets))
-        else:
-            self.transport.write(octets)
+        writer = self._writer
+        if writer is None:
+            raise UsageError("the head comes first")
+        if writer.bodyless:
+            return
         self.octets += len(octets)
+        try:
+            octets = writer.body(octets)
+        except BodyLengthMismatch:
+            self.cancel(FailureKind.BROKEN)
+            raise
+        (self.transport.write if writer.remaining else self._connection.send)(octets)
 
-    def end(self, trailers: Any = ()) -> None:
+    def end(self, trailers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """
-        The response is whole; in raw octets, our direction is.
+        The response is whole; in raw octets, our direction is.  A response that is shorter than its C{Content-Length} breaks
+        the connection, so that the client notices.
         """
         if self.finished:
             if self.raw:
                 self._connection.farSideEnded()
             return
-        if not self.status:
+        writer = self._writer
+        if writer is None:
             raise UsageError("the head comes first")
         if self._pullProducer:
             self.unregisterProducer()
-        if self._left > 0:
-            self.cancel(FailureKind.BROKEN)          # shorter than it said: the visitor has to see that
-            return
         if self.raw:
             self._connection.endRaw()
             return
-        if self._left == CHUNKED and not self._bodyless:
-            self.transport.write(encode_last_chunk(list(trailers)))
+        try:
+            octets = writer.end(trailers)
+        except BodyLengthMismatch:
+            self.cancel(FailureKind.BROKEN)
+            return
+        if octets:
+            self.transport.write(octets)
         self.finished = True
         self._connection.responseSent(self)
 
     def cancel(self, kind: FailureKind) -> None:
         """
-        Give up: with a page if nothing was sent, else by breaking the connection, so that nobody takes a part for the whole.
+        Give up: with a page if nothing was sent, else by resetting the connection, so that no client takes a part for the
+        whole.
         """
         if self.finished:
             return
@@ -270,11 +336,11 @@ class ServerExchange:
         self.finished = True
         return connection.handOff()
 
-    # what the response's producer is told
+    # the producer of the response
 
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """
-        As in C{IConsumer}.
+        Register what writes the response.
         """
         if self.finished:
             producer.stopProducing()
@@ -282,17 +348,16 @@ class ServerExchange:
         if self.producer is not None:
             raise RuntimeError(f"cannot register {producer!r}: {self.producer!r} was never unregistered")
         if streaming:
-            self.producer = producer
+            self.producer = cast(IPushProducer, producer)
             if self._connection.full:
-                producer.pauseProducing()
+                self.producer.pauseProducing()
         else:
             self._pullProducer = True
-            self.transport.unregisterProducer()
-            self.transport.registerProducer(producer, False)
+            self._connection.lendTransport(producer)
 
     def unregisterProducer(self) -> None:
         """
-        As in C{IConsumer}.
+        It writes no more.
         """
         self.producer = None
         if self._pullProducer:
@@ -318,5 +383,5 @@ class ServerExchange:
 
     def stopProducing(self) -> None:
         """
-        The far side is gone; who joined the two is told by C{failed}.
+        The far side is closed; the receiver's C{failed} is called as well.
         """

@@ -1,67 +1,87 @@
 """
-HTTP/1.1 as a client speaks it, over any transport that is kept: a stream to an agent, a connection to the web server behind it.
+HTTP/1.1 as a client speaks it, over any transport that is kept: a stream to an agent, a connection to a local web server.
 
-One exchange at a time.  A connection whose last exchange was framed, whole and read goes back to who lent it; any other is
-closed.
+One exchange at a time.  A connection whose last exchange was framed, whole and read goes back to its pool; any other is closed.
+The states of a connection are shown in L{tunnelstack.exchange._connection}.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol as TypingProtocol
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.exchange._client_closing import (
+from tunnelstack.exchange._client_exchange import ClientExchange
+from tunnelstack.exchange._connection import (
     BODY,
-    CHUNKS,
     CLOSED,
     HEAD,
     IDLE,
     RAW,
-    UNTIL_END,
-    ClientClosing,
-    ConnectionPool,
+    ExchangeConnection,
+    IExchangeTransport,
 )
-from tunnelstack.exchange._client_exchange import ClientExchange
-from tunnelstack.exchange._timeout import MovingTimeout
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
-from tunnelstack.transport.direct_write import Write, disableNagle, immediateWrite
-from tunnelstack.wire.http1.chunked import ChunkedDecoder
-from tunnelstack.wire.http1.framing import CHUNKED, Framing, end_to_end, response_framing_untrusted
-from tunnelstack.wire.http1.head import (
-    DEFAULT_LIMITS,
-    BadMessage,
-    Fields,
-    HeadLimits,
-    ResponseHead,
-    find_end_untrusted,
-    read_response_untrusted,
-)
+from tunnelstack.interfaces import IExchangeReceiver, IWholeResponseReceiver
+from tunnelstack.transport.direct_write import Write
+from tunnelstack.wire.http1.framing import Framing, end_to_end
+from tunnelstack.wire.http1.head import DEFAULT_LIMITS, BadMessage, HeadLimits, ResponseHead
+from tunnelstack.wire.http1.message import MessageReader
 
-EMPTY: Fields = []
-INTERIM = 32          # interim responses of one exchange
+INTERIM = 32
+"""Interim responses of one exchange.  Those that servers repeat while they work (102, 103) are bounded by time instead."""
+
+REPEATED = frozenset((102, 103))
 
 
-@implementer(IHalfCloseableProtocol, IPushProducer)
-class HTTPClientProtocol(ClientClosing):
+class ConnectionPool(TypingProtocol):
+    """
+    Keeps connections for the next exchange.
+    """
+
+    def connectionOpened(self, connection: HTTPClientProtocol) -> None:
+        """
+        It is open.
+        """
+
+    def connectionIdle(self, connection: HTTPClientProtocol) -> None:
+        """
+        It can carry another exchange.
+        """
+
+    def connectionClosed(self, connection: HTTPClientProtocol) -> None:
+        """
+        It is closed, or about to be.
+        """
+
+    def retry(self, exchange: ClientExchange) -> None:
+        """
+        Its connection was closed before it read the request: send that once more, over a new one.
+        """
+
+
+@implementer(IHalfCloseableProtocol)
+class HTTPClientProtocol(Protocol):
     """
     A connection for one exchange after the other.
 
-    @ivar full: the transport takes no more for now.
     @ivar uses: how many exchanges it has had.
-    @ivar send: writes what nothing is to follow at once.
+    @ivar send: writes at once what nothing else is going to follow in this turn.
     """
 
-    transport: Any
+    transport: IExchangeTransport
     send: Write
 
     def __init__(
         self,
         pool: ConnectionPool,
         *,
-        clock: Any,
+        clock: IReactorTime,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         limits: HeadLimits = DEFAULT_LIMITS,
         idleSeconds: float = 60.0,
@@ -70,34 +90,35 @@ class HTTPClientProtocol(ClientClosing):
         @param idleSeconds: seconds that it stays open between exchanges.
         """
         self._pool = pool
+        self._clock = clock
         self._timeouts = timeouts
-        self._limits = limits
         self._idleSeconds = idleSeconds
-        self._timer = MovingTimeout(clock, self._timedOut)
-        self._exchange: Any = None    # the L{ClientExchange} that is under way
-        self._state = IDLE
-        self._buffer = b""
-        self._searched = 0
-        self._left = 0
-        self._chunks: Any = None
-        self._keepAlive = True
-        self._interim = 0
-        self._readPaused = False
-        self._readEnded = False
-        self._writeEnded = False
-        self.full = False
+        self._connection = ExchangeConnection(self, clock, timeouts)
+        self._reader = MessageReader(limits)
+        self._exchange: ClientExchange | None = None
+        self._pooled = True           # the pool counts it
+        self._keepAlive = True        # the present response allows another exchange
+        self._interim = 0             # interim responses that count
+        self._answered = False        # there was an interim response
+        self._finalBefore: float | None = None     # when the final response must have begun, after the first interim one
         self.uses = 0
+
+    @property
+    def full(self) -> bool:
+        """
+        The transport accepts no more for now.
+        """
+        return self._connection.full
 
     def connectionMade(self) -> None:
         """
         Ready for an exchange.
         """
         self._pool.connectionOpened(self)
-        self.transport.registerProducer(self, True)
-        disableNagle(self.transport)
-        self.send = immediateWrite(self.transport)
+        self._connection.open(self.transport)
+        self.send = self._connection.send
 
-    def exchange(self, receiver: Any) -> ClientExchange:
+    def exchange(self, receiver: IExchangeReceiver) -> ClientExchange:
         """
         Begin an exchange on this connection, which must have none.
         """
@@ -107,40 +128,60 @@ class HTTPClientProtocol(ClientClosing):
 
     def take(self, exchange: ClientExchange) -> None:
         """
-        An exchange is under way here from now on.
+        Carry an exchange from now on.
         """
+        connection = self._connection
         self._exchange = exchange
-        self._state = HEAD
+        connection.state = HEAD
         self._interim = 0
+        self._answered = False
+        self._finalBefore = None
         self.uses += 1
-        self._timer.clear()
+        connection.timer.clear()
         if exchange.paused:
             self.pauseReading(True)
 
-    # what the exchange says
+    # what the exchange reports
 
     def requestSent(self) -> None:
         """
         From the exchange: the request is sent.
         """
-        if self._state == HEAD:
-            self._timer.set(self._timeouts.first)
+        if self._connection.state is HEAD:
+            self._connection.timer.set(self._timeouts.first)
 
-    def pauseReading(self, held: bool) -> None:
+    def pauseReading(self, paused: bool) -> None:
         """
         From the exchange: read no more, or read on.
         """
-        if held != self._readPaused and self._state != CLOSED:
-            self._readPaused = held
-            transport = self.transport
-            if held:
-                if self._state != HEAD:
-                    self._timer.clear()
-                transport.pauseProducing()
+        connection = self._connection
+        if paused == connection.readPaused:
+            return
+        connection.setReadPaused(paused)
+        if paused and connection.state is not HEAD and connection.state is not CLOSED:
+            connection.timer.clear()
+        elif connection.state is BODY and self._reader.length_known:
+            connection.timer.set(self._timeouts.idle)
+
+    def endRaw(self) -> None:
+        """
+        From the exchange: nothing more is written.  The peer's direction is read on.  Where the transport has no half-close,
+        the end cannot be sent until the peer has ended as well, which is waited for within a bound.
+        """
+        connection = self._connection
+        if not connection.endWriting():
+            if connection.readEnded:
+                self._detachExchange()
+                self._close()
             else:
-                if self._state == BODY:
-                    self._timer.set(self._timeouts.idle)
-                transport.resumeProducing()
+                connection.timer.set(self._timeouts.ending)
+
+    def abort(self) -> None:
+        """
+        From the exchange: it was given up, so the rest of it is not read.
+        """
+        self._exchange = None
+        self._reset()
 
     # what arrives
 
@@ -148,47 +189,48 @@ class HTTPClientProtocol(ClientClosing):
         """
         Octets of the peer.
         """
-        state = self._state
-        if state == HEAD:
-            if self._buffer:
-                data = self._buffer + data
+        state = self._connection.state
+        if state is HEAD:
+            self._reader.receive(data)
             try:
-                self._headReceived(data)
+                self._headReceived()
             except BadMessage as bad:
                 self._break(ExchangeFailed(FailureKind.INVALID_RESPONSE, problem=str(bad)))
-        elif state == RAW:
-            self._exchange.receiver.bodyReceived(data)
-        elif state == IDLE:
-            self._close()                     # nobody asked
-        elif state != CLOSED:
+        elif state is RAW:
+            self._exchange.receiver.bodyReceived(data)                   # type: ignore[union-attr]
+        elif state is IDLE:
+            self._close()                     # nothing was asked
+        elif state is BODY:
             self._body(data)
 
-    def _headReceived(self, octets: bytes) -> None:
+    def _headReceived(self) -> None:
         """
-        Heads until the final one.
+        Read heads until the final one.
         """
-        exchange = self._exchange
-        while True:
-            end = find_end_untrusted(octets, self._searched, self._limits)
-            if end < 0:
-                self._buffer, self._searched = octets, len(octets)
-                return
-            head = read_response_untrusted(octets, end, self._limits)
-            framing = response_framing_untrusted(head, exchange.method)
-            rest = octets[end:] if end < len(octets) else b""
-            self._buffer, self._searched = b"", 0
+        exchange, reader = self._exchange, self._reader
+        assert exchange is not None
+        while reader.buffer and (head := reader.read_response(exchange.method)) is not None:
             if head.status >= 200 or head.status == 101:
-                break
-            octets = rest
-            self._interim += 1
-            if self._interim > INTERIM:
-                raise BadMessage("too many interim responses")
-            exchange.receiver.informational(self._endToEndHead(head, framing))
+                self._finalHead(exchange, head)
+                return
+            self._interimReceived(exchange, head.status)
+            exchange.receiver.informational(self._endToEndHead(head, head.framing))
             if self._exchange is not exchange:
                 return
-            if not octets:
-                return
-        self._finalHead(exchange, head, framing, rest)
+
+    def _interimReceived(self, exchange: ClientExchange, status: int) -> None:
+        """
+        An interim response shows that the server works: the final one is waited for as long again, within a bound.
+        """
+        self._interim += status not in REPEATED
+        if self._interim > INTERIM:
+            raise BadMessage("too many interim responses")
+        self._answered = True
+        if exchange.sent:
+            now = self._clock.seconds()
+            if self._finalBefore is None:
+                self._finalBefore = now + self._timeouts.interim
+            self._connection.timer.set(max(0.0, min(self._timeouts.first, self._finalBefore - now)))
 
     def _endToEndHead(self, head: ResponseHead, framing: Framing) -> ResponseHead:
         """
@@ -197,39 +239,37 @@ class HTTPClientProtocol(ClientClosing):
         if framing.hop_by_hop:
             if head.status != 101 and head.status != 426:
                 framing.upgrade = b""
-            head = ResponseHead(head.status, head.reason, end_to_end(head.fields, framing), head.version)
-        head.framing = framing
+            head = ResponseHead(head.status, head.reason, end_to_end(head.fields, framing), head.version, framing)
         return head
 
-    def _finalHead(self, exchange: Any, head: ResponseHead, framing: Framing, rest: bytes) -> None:
+    def _finalHead(self, exchange: ClientExchange, head: ResponseHead) -> None:
+        framing, reader = head.framing, self._reader
         if head.status == 101:
-            self._upgraded(exchange, head, framing, rest)
+            self._upgraded(exchange, head, framing)
             return
-        body = framing.body
         self._keepAlive = framing.keep_alive
-        self._left = body
-        if len(rest) == body and (responseReceived := getattr(exchange.receiver, "responseReceived", None)) is not None:
-            self._responseComplete(exchange, framing.keep_alive)
-            responseReceived(self._endToEndHead(head, framing), rest)
+        receiver = exchange.receiver
+        if len(reader.buffer) == framing.body and IWholeResponseReceiver.providedBy(receiver):
+            octets = reader.take_buffer()
+            self._responseComplete(exchange)
+            receiver.responseReceived(self._endToEndHead(head, framing), octets)
             return
-        if body >= 0:
-            self._state = BODY
-            if len(rest) < body:
-                self._timer.set(self._timeouts.idle)
-        else:
-            self._state = CHUNKS if body == CHUNKED else UNTIL_END
-            if body == CHUNKED:
-                self._chunks = ChunkedDecoder(self._limits)
-            self._timer.clear()
-        exchange.receiver.headReceived(self._endToEndHead(head, framing))
-        if self._exchange is exchange and (rest or not body):
-            self._body(rest)
+        connection = self._connection
+        connection.state = BODY
+        if framing.body < 0:
+            connection.timer.clear()
+        elif len(reader.buffer) < framing.body:
+            connection.timer.set(self._timeouts.idle)
+        receiver.headReceived(self._endToEndHead(head, framing))
+        if self._exchange is exchange and (reader.buffer or not framing.body):
+            self._body(reader.take_buffer())
 
-    def _upgraded(self, exchange: Any, head: ResponseHead, framing: Framing, rest: bytes) -> None:
+    def _upgraded(self, exchange: ClientExchange, head: ResponseHead, framing: Framing) -> None:
         if not exchange.upgrade or not exchange.sent or not framing.upgrade:
-            raise BadMessage("an upgrade that nobody asked for")
-        self._state = RAW
-        self._timer.clear()
+            raise BadMessage("the response changes the protocol, which the request did not offer")
+        self._connection.state = RAW
+        self._connection.timer.clear()
+        rest = self._reader.take_buffer()
         exchange.upgraded()
         exchange.receiver.headReceived(self._endToEndHead(head, framing))
         if rest and self._exchange is exchange:
@@ -239,50 +279,53 @@ class HTTPClientProtocol(ClientClosing):
         """
         Some of the body, and perhaps its end.
         """
-        exchange = self._exchange
-        state = self._state
-        ended, trailers, extra = False, EMPTY, False
-        if state == BODY:
-            left = self._left
-            extra = len(data) > left
-            if extra:
-                data = data[:left]
-            self._left = left = left - len(data)
-            ended = not left
-            if not ended and not self._readPaused:
-                self._timer.set(self._timeouts.idle)
-        elif state == CHUNKS:
-            chunks = self._chunks
-            try:
-                data = chunks.receive_data(data)
-            except BadMessage as bad:
-                self._break(ExchangeFailed(FailureKind.INVALID_RESPONSE, problem=str(bad)))
-                return
-            ended, trailers, extra = chunks.ended, chunks.trailers, bool(chunks.leftover)
+        exchange, reader = self._exchange, self._reader
+        assert exchange is not None
+        try:
+            data = reader.read_body(data)
+        except BadMessage as bad:
+            self._break(ExchangeFailed(FailureKind.INVALID_RESPONSE, problem=str(bad)))
+            return
+        if reader.remaining > 0 and not self._connection.readPaused:
+            self._connection.timer.set(self._timeouts.idle)
         if data:
             exchange.receiver.bodyReceived(data)
-        if ended and self._exchange is exchange:
-            self._responseComplete(exchange, self._keepAlive and not extra)
+        if reader.ended and self._exchange is exchange:
+            trailers = reader.trailers
+            self._responseComplete(exchange)
             exchange.receiver.ended(trailers)
+
+    def _responseComplete(self, exchange: ClientExchange) -> None:
+        """
+        The response is whole.  The connection goes back before the receiver is called, so that the next request finds it.
+        """
+        self._detachExchange()
+        connection = self._connection
+        if not exchange.sent:
+            self._reset()                     # the rest of the request is of no use any more
+        elif self._keepAlive and not connection.readEnded and not self._reader.buffer:
+            connection.state = IDLE
+            connection.timer.set(self._idleSeconds)
+            self._pool.connectionIdle(self)
+        else:
+            self._close()
 
     # pressure
 
-    def pauseProducing(self) -> None:
+    def writingPaused(self) -> None:
         """
-        From the transport: it takes no more for now.
+        From the connection: the transport accepts no more for now.
         """
-        self.full = True
         exchange = self._exchange
         if exchange is not None and exchange.producer is not None:
             exchange.producer.pauseProducing()
             if not exchange.raw:
-                self._timer.set(self._timeouts.idle)
+                self._connection.timer.set(self._timeouts.idle)
 
-    def resumeProducing(self) -> None:
+    def writingResumed(self) -> None:
         """
-        From the transport: there is room again.
+        From the connection: the transport accepts more again.
         """
-        self.full = False
         exchange = self._exchange
         if exchange is not None and exchange.producer is not None:
             if not exchange.raw:
@@ -291,16 +334,139 @@ class HTTPClientProtocol(ClientClosing):
 
     def _rearm(self, exchange: ClientExchange) -> None:
         """
-        The request moves again: what is to be waited for now?
+        The request moves again: set the deadline of what is waited for now.
         """
-        if self._state == HEAD and exchange.sent:
-            self._timer.set(self._timeouts.first)
-        elif self._state == BODY:
-            self._timer.set(self._timeouts.idle)
+        connection = self._connection
+        if connection.state is HEAD and exchange.sent:
+            connection.timer.set(self._timeouts.first)
+        elif connection.state is BODY and self._reader.length_known:
+            connection.timer.set(self._timeouts.idle)
         else:
-            self._timer.clear()
+            connection.timer.clear()
 
-    def stopProducing(self) -> None:
+    # ends
+
+    def close(self) -> None:
         """
-        From the transport: C{connectionLost} follows.
+        Close the connection; an exchange that is under way breaks.
         """
+        if self._exchange is not None:
+            self._break(ExchangeFailed(FailureKind.STOPPED))
+        elif self._connection.state is not CLOSED:
+            self._close()
+
+    def _detachExchange(self) -> None:
+        """
+        The exchange is over.
+        """
+        exchange, self._exchange = self._exchange, None
+        if self._connection.readPaused:
+            self.pauseReading(False)
+        if exchange is not None:
+            exchange.finished = True
+
+    def _close(self) -> None:
+        self._leavePool()
+        self._connection.close()
+
+    def _reset(self) -> None:
+        self._leavePool()
+        self._connection.abort()
+
+    def _leavePool(self) -> None:
+        """
+        The connection carries no further exchange.
+        """
+        if self._pooled:
+            self._pooled = False
+            self._connection.state = CLOSED
+            self._pool.connectionClosed(self)
+
+    def _break(self, failed: ExchangeFailed) -> None:
+        """
+        Nothing that the peer sends from now on can be relied on.
+        """
+        exchange, self._exchange = self._exchange, None
+        self._reset()
+        if exchange is not None:
+            exchange.fail(failed)
+
+    def timedOut(self) -> None:
+        """
+        From the connection: what it waits for did not happen in time.
+        """
+        exchange, state = self._exchange, self._connection.state
+        if state is IDLE:
+            self._close()
+        elif state is CLOSED:
+            self.transport.abortConnection()
+        elif state is RAW and exchange is not None:
+            self._detachExchange()
+            self._close()
+            exchange.receiver.ended(())
+        else:
+            self._break(ExchangeFailed(FailureKind.GATEWAY_TIMEOUT))
+
+    def readConnectionLost(self) -> None:
+        """
+        The peer has ended its direction.
+        """
+        connection, exchange = self._connection, self._exchange
+        connection.readEnded = True
+        if connection.state is RAW and exchange is not None:
+            exchange.receiver.ended(())
+            if connection.writeEnded and not exchange.finished:
+                self._detachExchange()
+                self._close()
+        else:
+            self._eof(exchange, True)
+
+    def writeConnectionLost(self) -> None:
+        """
+        Our direction is ended.
+        """
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        The connection is lost.
+        """
+        clean = reason.check(ConnectionDone) is not None
+        connection, exchange = self._connection, self._exchange
+        if connection.state is RAW and exchange is not None:
+            self._detachExchange()
+            self._leavePool()
+            if clean and not connection.readEnded:
+                exchange.receiver.ended(())
+            else:
+                exchange.receiver.failed(ExchangeFailed(FailureKind.BROKEN, reason=reason.value))
+        elif connection.state is not CLOSED:
+            self._eof(exchange, clean, reason.value)
+        connection.lost()
+
+    def _eof(self, exchange: ClientExchange | None, clean: bool, reason: object = None) -> None:
+        """
+        Nothing more will arrive, whatever is under way.
+
+        @param clean: the peer closed the connection in order.
+        """
+        state, reader = self._connection.state, self._reader
+        self._exchange = None
+        self._close()
+        if exchange is None:
+            return
+        if state is BODY and clean and reader.receive_eof():
+            exchange.finished = True
+            exchange.receiver.ended(())
+        elif state is HEAD and self._maybeUnread and exchange.repeatable:
+            exchange.detach()
+            self._pool.retry(exchange)
+        else:
+            exchange.fail(ExchangeFailed(FailureKind.BROKEN, reason=reason))
+
+    @property
+    def _maybeUnread(self) -> bool:
+        """
+        The peer closed a connection that it had kept, before it sent any octet of the response: it may not have read the
+        request.
+        """
+        return self.uses > 1 and not self._answered and not self._reader.buffer

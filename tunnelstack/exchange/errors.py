@@ -12,25 +12,25 @@ from tunnelstack.errors import TunnelError, Unavailable
 
 class FailureKind(Enum):
     """
-    What went wrong; the value is the status a visitor is answered with, and the sentence if nobody knows a better one.
+    What went wrong; the value is the status of the response, and the sentence of its page unless there is a better one.
     """
 
     UNKNOWN = (404, "There is no such site here.")
     ABSENT = (503, "The agent of this site is not connected.")
-    BUSY = (503, "This site takes no more requests at the moment.")
-    UNREACHABLE = (503, "The web server behind this site does not answer.")
-    STOPPED = (503, "This server is about to stop.")
+    BUSY = (503, "This site accepts no more requests at the moment.")
+    UNREACHABLE = (503, "The web server of this site does not answer.")
+    STOPPED = (503, "This server is stopping.")
     BROKEN = (502, "The connection to the web server broke.")
-    INVALID_RESPONSE = (502, "The web server answered something that is not HTTP.")
+    INVALID_RESPONSE = (502, "The response of the web server is not valid HTTP.")
     GATEWAY_TIMEOUT = (504, "The web server took too long to answer.")
-    UNAUTHORIZED = (401, "This site is for people it knows: say your name and password.")
-    FORBIDDEN = (403, "This site is not for visitors from your address.")
+    UNAUTHORIZED = (401, "Authentication required.")
+    FORBIDDEN = (403, "Access from your address is not allowed.")
     RATE_LIMITED = (429, "There are too many requests for this site; try again in a moment.")
     UNSUPPORTED = (501, "This site cannot carry such a request.")
     TOO_LARGE = (413, "The request is too large for this site.")
     MALFORMED = (400, "The request is malformed.")
     REQUEST_TIMEOUT = (408, "The request did not arrive in time.")
-    CLIENT_CLOSED = (499, "The visitor went away.")          # never written: nobody is there to read it
+    CLIENT_CLOSED = (499, "The visitor closed the connection.")          # never sent: no one reads it
 
     @property
     def status(self) -> int:
@@ -42,7 +42,7 @@ class FailureKind(Enum):
     @property
     def sentence(self) -> str:
         """
-        What a page says when nobody knows better.
+        The sentence of the page unless there is a better one.
         """
         return self.value[1]
 

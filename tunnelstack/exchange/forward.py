@@ -16,7 +16,7 @@ from tunnelstack.errors import Unavailable
 from tunnelstack.exchange.error_page import ErrorPages, errorPage, respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import STREAMED, Traits
-from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer
+from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer, IWholeResponseReceiver
 from tunnelstack.wire.http1.framing import outgoing_framing
 from tunnelstack.wire.http1.head import RequestHead, ResponseHead
 
@@ -27,7 +27,7 @@ OpenExchange = Callable[[Any], Any]
 or another L{Unavailable}."""
 
 
-@implementer(IExchangeReceiver)
+@implementer(IWholeResponseReceiver)
 class ResponseForwarder:
     """
     What comes back, on its way to who asked.

@@ -1,74 +1,78 @@
 """
 HTTP/1.1 as a server speaks it, over any transport: a visitor's connection at the edge, a stream at the agent.
 
-One exchange is under way at a time; a request that comes earlier waits unread.  The connection is the producer of its
-transport for as long as it lives, and hands the pressure to whatever its present exchange has registered, so that a small
-request registers and times nothing anew.
+One exchange is under way at a time; a request that arrives earlier waits unread.  The states of a connection are shown in
+L{tunnelstack.exchange._connection}.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProducer, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.doors import TakenOverRequest
-from tunnelstack.exchange._server_closing import (
+from tunnelstack.exchange._connection import (
     BODY,
-    CHUNKS,
     CLOSED,
+    DISCARDING,
     HEAD,
+    IDLE,
     RAW,
-    READING,
     RESPONDING,
-    ServerClosing,
+    ExchangeConnection,
+    IExchangeTransport,
 )
 from tunnelstack.exchange._server_exchange import ServerExchange
-from tunnelstack.exchange._timeout import MovingTimeout
 from tunnelstack.exchange.error_page import ErrorPages, errorPage, respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
-from tunnelstack.transport.direct_write import disableNagle, immediateWrite
-from tunnelstack.wire.http1.chunked import ChunkedDecoder
-from tunnelstack.wire.http1.framing import Framing, end_to_end, request_framing_untrusted
-from tunnelstack.wire.http1.head import (
-    DEFAULT_LIMITS,
-    BadMessage,
-    HeadLimits,
-    RequestHead,
-    find_end_untrusted,
-    read_request_untrusted,
-)
+from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer
+from tunnelstack.transport.direct_write import Write
+from tunnelstack.wire.http1.framing import Framing, end_to_end
+from tunnelstack.wire.http1.head import DEFAULT_LIMITS, BadMessage, HeadLimits, RequestHead, encode_response
+from tunnelstack.wire.http1.message import MessageReader
 from tunnelstack.wire.http1.target import percent_encoded
 
-FindDoor = Callable[[RequestHead, Framing], Any]
-"""Gives the L{IExchangeServer<tunnelstack.interfaces.IExchangeServer>} of a request at a door; C{None} for other requests."""
+FindDoor = Callable[[RequestHead, Framing], IExchangeServer | None]
+"""Returns the server of a request at a door; C{None} for other requests."""
+
+LINGER = 5.0
+"""Seconds to read on after an early response, and after each piece of the request that arrives then.  A connection that is
+closed with unread octets is reset, and a reset can overtake the response."""
+
+DISCARDED_OCTETS = 256 * 1024 * 1024
+"""Octets of one request that are read and dropped after its response."""
 
 
-@implementer(IHalfCloseableProtocol, IPushProducer)
-class HTTPServerProtocol(ServerClosing):
+@implementer(IHalfCloseableProtocol)
+class HTTPServerProtocol(Protocol):
     """
     One connection of a visitor, or of the edge to the agent.
 
-    The receiver of a request that was answered with C{101} goes on hearing: C{bodyReceived} for raw octets, C{ended} again when
-    the peer has ended its direction, and C{failed} when the connection is gone before we have ended ours.
+    After a response with status C{101} the receiver of the request's body is called on: C{bodyReceived} with raw octets,
+    C{ended} a second time when the peer has ended its direction, and C{failed} if the connection is lost before we have
+    ended ours.
 
     @ivar keepAlive: another request may follow the present one.
-    @ivar full: the transport takes no more for now.
     @ivar pages: makes error pages.
+    @ivar send: writes at once what nothing else is going to follow in this turn.
     """
 
     log = Logger()
-    transport: Any
+    transport: IExchangeTransport
+    send: Write
 
     def __init__(
         self,
-        server: Any,
+        server: IExchangeServer,
         *,
-        clock: Any,
+        clock: IReactorTime,
         pages: ErrorPages = errorPage,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         limits: HeadLimits = DEFAULT_LIMITS,
@@ -76,43 +80,56 @@ class HTTPServerProtocol(ServerClosing):
         done: Callable[[ServerExchange], object] | None = None,
     ) -> None:
         """
-        @param server: the L{IExchangeServer<tunnelstack.interfaces.IExchangeServer>} that answers.
-        @param doors: asked for each head.  A server that it gives serves the exchange instead of C{server}, and may take the
-            connection over.
-        @param done: told of each exchange when it is over, answered or not.
+        @param server: answers the requests.
+        @param doors: called with each head.  A server that it returns serves the exchange instead of C{server}, and may take
+            the connection over.
+        @param done: called with each exchange when it is over, answered or not.
         """
         self._server = server
         self._timeouts = timeouts
-        self._limits = limits
         self._doors = doors
         self._done = done
-        self._timer = MovingTimeout(clock, self._timedOut)
-        self._state = HEAD
-        self._exchange: Any = None    # the L{ServerExchange} that is under way
-        self._buffer = b""            # a head that is not whole, or what came while an exchange was under way
-        self._searched = 0
-        self._left = 0                # octets of the body that are still to come
-        self._chunks: Any = None
+        self._connection = ExchangeConnection(self, clock, timeouts)
+        self._reader = MessageReader(limits, keep_heads=doors is not None)
+        self._exchange: ServerExchange | None = None
         self._looping = False
-        self._readPaused = False            # the transport is paused
-        self._paused = False          # by the exchange's wish
-        self._readEnded = False
-        self._writeEnded = False
-        self._progress = 0
-        self._surviving: Any = None   # who reads what the peer sent before it went
-        self._headOctets = b""        # of a request at a door, which may be taken over
+        self._paused = False          # the exchange asks not to be given more of the request
+        self._atDoor = False
+        self._discarded = 0           # octets of the request that were dropped
+        self._progress = 0            # octets of the response at the last look
+        self._surviving: IExchangeReceiver | None = None     # receives what the peer sent before it closed
         self.pages = pages
         self.keepAlive = True
-        self.full = False
+
+    @property
+    def full(self) -> bool:
+        """
+        The transport accepts no more for now.
+        """
+        return self._connection.full
+
+    @property
+    def unread(self) -> bool:
+        """
+        The request is not whole.
+        """
+        return self._connection.state is BODY
+
+    @property
+    def atDoor(self) -> bool:
+        """
+        The request arrived at a door, and may be taken over.
+        """
+        return self._atDoor
 
     def connectionMade(self) -> None:
         """
         Wait for the first head.
         """
-        self.transport.registerProducer(self, True)
-        disableNagle(self.transport)
-        self.send = immediateWrite(self.transport)
-        self._timer.set(self._timeouts.head)
+        connection = self._connection
+        connection.open(self.transport)
+        self.send = connection.send
+        connection.timer.set(self._timeouts.head)
 
     # what arrives
 
@@ -120,19 +137,21 @@ class HTTPServerProtocol(ServerClosing):
         """
         Octets of the peer.
         """
-        state = self._state
-        if state == HEAD:
-            self._buffer = self._buffer + data if self._buffer else data
+        state = self._connection.state
+        if state is IDLE or state is HEAD:
+            self._reader.receive(data)
             self._loop()
-        elif state == RAW:
-            self._exchange.receiver.bodyReceived(data)
-        elif state in READING:
+        elif state is RAW:
+            self._exchange.receiver.bodyReceived(data)                   # type: ignore[union-attr]
+        elif state is BODY:
             self._body(data)
-            if self._state == HEAD and self._buffer:
+            if self._connection.state is IDLE and self._reader.buffer:
                 self._loop()
-        elif state == RESPONDING:
-            self._buffer += data
+        elif state is RESPONDING:
+            self._reader.receive(data)
             self._updateReading()
+        elif state is DISCARDING:
+            self._drop(data)
 
     def _loop(self) -> None:
         """
@@ -142,7 +161,7 @@ class HTTPServerProtocol(ServerClosing):
             return
         self._looping = True
         try:
-            while self._state == HEAD and self._buffer and self._begin():
+            while self._reader.buffer and self._connection.state in (IDLE, HEAD) and self._begin():
                 pass
         finally:
             self._looping = False
@@ -150,72 +169,70 @@ class HTTPServerProtocol(ServerClosing):
 
     def _begin(self) -> bool:
         """
-        Take one head from the buffer.
+        Read one head from the buffer, and serve the request.
 
         @return: whether there was a whole one.
         """
-        octets = self._buffer
-        if octets[0] == 13 and octets.startswith(b"\r\n"):        # some clients end a body with an empty line
-            self._buffer = octets[2:]
-            return True
+        reader = self._reader
         try:
-            end = find_end_untrusted(octets, self._searched, self._limits)
-            if end < 0:
-                if not self._searched:
-                    self._timer.set(self._timeouts.head)
-                self._searched = len(octets)
-                return False
-            head = read_request_untrusted(octets, end, self._limits)
-            framing = request_framing_untrusted(head)
+            head = reader.read_request()
         except BadMessage as bad:
             self._rejectMalformed(bad)
             return False
-        self._searched = 0
+        if head is None:
+            self._headBegun()
+            return False
         server = self._server
         if self._doors is not None:
-            door = self._doors(head, framing)
+            door = self._doors(head, head.framing)
             if door is not None:
                 server = door
-                self._headOctets = octets[:end]
-        self._buffer = octets[end:] if end < len(octets) else b""
-        self._serve(server, head, framing)
+                self._atDoor = True
+        self._serve(server, head)
         return True
 
-    def _serve(self, server: Any, head: RequestHead, framing: Framing) -> None:
+    def _headBegun(self) -> None:
+        """
+        A head is not whole: its time runs from its first octet.
+        """
+        connection = self._connection
+        if connection.state is IDLE and self._reader.buffer:
+            connection.state = HEAD
+            connection.timer.set(self._timeouts.head)
+
+    def _serve(self, server: IExchangeServer, head: RequestHead) -> None:
         """
         Give the request to its server.
         """
+        framing = head.framing
         self._exchange = exchange = ServerExchange(self, head, framing)
-        self.keepAlive = framing.keep_alive and not self._readEnded
+        connection = self._connection
+        self.keepAlive = framing.keep_alive and not connection.readEnded
         body = framing.body
         if not body:
-            self._state = RESPONDING
-            self._timer.clear()
+            connection.state = RESPONDING
+            connection.timer.clear()
         else:
-            self._state = BODY if body > 0 else CHUNKS
-            self._left = body
-            self._chunks = None if body > 0 else ChunkedDecoder(self._limits)
-            self._timer.set(self._timeouts.idle)
+            connection.state = BODY
+            connection.timer.set(self._timeouts.idle)
         if framing.hop_by_hop:
-            head = RequestHead(head.method, head.target, end_to_end(head.fields, framing), head.version)
-        head.framing = framing
+            head = RequestHead(head.method, head.target, end_to_end(head.fields, framing), head.version, framing)
         try:
             exchange.receiver = receiver = server.exchangeReceived(head, exchange)
         except Exception:
-            self._serverFailed(exchange)
+            self._serverFailed(server, exchange)
             return
         if not body:
             if not exchange.finished:
                 receiver.ended(())
-        elif self._buffer and self._exchange is exchange:
-            data, self._buffer = self._buffer, b""
-            self._body(data)
+        elif self._reader.buffer and self._exchange is exchange:
+            self._body(self._reader.take_buffer())
 
-    def _serverFailed(self, exchange: ServerExchange) -> None:
+    def _serverFailed(self, server: IExchangeServer, exchange: ServerExchange) -> None:
         """
-        The server raised: a defect of ours, which costs one request.
+        The server raised an exception: a defect of this program, which costs one request.
         """
-        self.log.failure("{server} failed to serve {method} {target}", server=self._server, trace=exchange.trace,
+        self.log.failure("{server} failed to serve {method} {target}", server=server, trace=exchange.trace,
                          method=exchange.head.method.decode(),
                          target=percent_encoded(exchange.head.target).decode())
         if exchange.status or exchange.finished:
@@ -227,31 +244,20 @@ class HTTPServerProtocol(ServerClosing):
         """
         Some of the request's body, and perhaps of what follows it.
         """
-        exchange = self._exchange
-        self._timer.set(self._timeouts.idle)
-        if self._state == BODY:
-            left = self._left
-            if len(data) > left:
-                data, self._buffer = data[:left], data[left:]
-            self._left = left = left - len(data)
-            ended, trailers = not left, []
-        else:
-            chunks = self._chunks
-            try:
-                data = chunks.receive_data(data)
-            except BadMessage as bad:
-                self._chunksMalformed(exchange, bad)
-                return
-            ended, trailers = chunks.ended, chunks.trailers
-            if ended:
-                self._buffer = chunks.leftover
+        exchange, connection, reader = self._exchange, self._connection, self._reader
+        assert exchange is not None
+        connection.timer.set(self._timeouts.idle)
+        try:
+            data = reader.read_body(data)
+        except BadMessage as bad:
+            self._chunksMalformed(exchange, bad)
+            return
         if data:
             exchange.receiver.bodyReceived(data)
-        if ended and self._exchange is exchange and not exchange.finished:
-            self._state = RESPONDING
-            self._chunks = None
-            self._timer.clear()
-            exchange.receiver.ended(trailers)
+        if reader.ended and self._exchange is exchange and not exchange.finished:
+            connection.state = RESPONDING
+            connection.timer.clear()
+            exchange.receiver.ended(reader.trailers)
             self._updateReading()
 
     def _chunksMalformed(self, exchange: ServerExchange, bad: BadMessage) -> None:
@@ -261,44 +267,16 @@ class HTTPServerProtocol(ServerClosing):
 
     def _rejectMalformed(self, bad: BadMessage) -> None:
         """
-        No request can be made of these octets: say so, and go.
+        No request can be read from these octets, nor from what follows them.
         """
-        self._buffer = b""
         self._reject(ExchangeFailed(FailureKind.MALFORMED, f"The request was not understood: {bad}.", status=bad.status))
 
-    def handOff(self) -> TakenOverRequest:
-        """
-        From the exchange: the connection belongs to another protocol from here on.
-        """
-        exchange, self._exchange = self._exchange, None
-        leftover, self._buffer = self._buffer, b""
-        transport = self.transport
-        self._state = CLOSED
-        self._timer.stop()
-        transport.unregisterProducer()
-        if self._readPaused:
-            transport.resumeProducing()
-        certificate = getattr(transport, "getPeerCertificate", lambda: None)()
-        return TakenOverRequest(
-            head=exchange.head, octets=self._headOctets, leftover=leftover, transport=transport, certificate=certificate
-        )
-
-    # how an exchange goes on and ends, as it says itself
-
-    def upgraded(self) -> None:
-        """
-        From the exchange: raw octets from here, in both directions.
-        """
-        self._state = RAW
-        self.keepAlive = False
-        self._timer.clear()
-        exchange = self._exchange
-        data, self._buffer = self._buffer, b""
-        if data:
-            exchange.receiver.bodyReceived(data)
-        self._updateReading()
-        if self._readEnded and not exchange.finished:
-            exchange.receiver.ended(())
+    def _reject(self, failed: ExchangeFailed) -> None:
+        self._reader.ended = True             # nothing of what follows is known to be a body
+        head, body = self.pages(failed, "")
+        head.fields.append((b"Connection", b"close"))
+        self.send(encode_response(head) + body)
+        self._discard()
 
     # pressure
 
@@ -313,50 +291,250 @@ class HTTPServerProtocol(ServerClosing):
         """
         The transport is paused while the exchange asks for that, or another request waits.
         """
-        held = self._paused or (self._state == RESPONDING and self._buffer != b"")
-        if held != self._readPaused and self._state != CLOSED:
-            self._readPaused = held
-            transport = self.transport
-            if held:
-                transport.pauseProducing()
-            else:
-                transport.resumeProducing()
+        connection = self._connection
+        connection.setReadPaused(self._paused or (connection.state is RESPONDING and self._reader.buffer != b""))
+
+    def lendTransport(self, producer: IProducer) -> None:
+        """
+        From the exchange: a pull producer writes its response.
+        """
+        self._connection.lendTransport(producer)
 
     def reclaimTransport(self) -> None:
         """
-        From the exchange: its producer is done, and we are the transport's again.
+        From the exchange: its pull producer is done.
         """
-        transport = self.transport
-        transport.unregisterProducer()
-        transport.registerProducer(self, True)
+        self._connection.reclaimTransport()
 
-    def pauseProducing(self) -> None:
+    def writingPaused(self) -> None:
         """
-        From the transport: it takes no more for now.
+        From the connection: the transport accepts no more for now.
         """
-        self.full = True
         exchange = self._exchange
         if exchange is not None:
             if exchange.producer is not None:
                 exchange.producer.pauseProducing()
             if exchange.lengthKnown:
-                self._timer.set(self._timeouts.idle)
+                self._connection.timer.set(self._timeouts.idle)
 
-    def resumeProducing(self) -> None:
+    def writingResumed(self) -> None:
         """
-        From the transport: there is room again.
+        From the connection: the transport accepts more again.
         """
-        self.full = False
-        exchange = self._exchange
+        exchange, connection = self._exchange, self._connection
         if exchange is not None:
-            if self._readEnded:
-                self._timer.set(self._timeouts.ending)
-            elif self._state == RESPONDING:
-                self._timer.clear()
+            if connection.readEnded:
+                connection.timer.set(self._timeouts.ending)
+            elif connection.state is RESPONDING:
+                connection.timer.clear()
             if exchange.producer is not None:
                 exchange.producer.resumeProducing()
 
-    def stopProducing(self) -> None:
+    # how an exchange goes on and ends, as it reports itself
+
+    def upgraded(self) -> None:
         """
-        From the transport: C{connectionLost} follows.
+        From the exchange: raw octets from here, in both directions.
         """
+        exchange, connection = self._exchange, self._connection
+        assert exchange is not None
+        connection.state = RAW
+        connection.timer.clear()
+        self.keepAlive = False
+        data = self._reader.take_buffer()
+        if data:
+            exchange.receiver.bodyReceived(data)
+        self._updateReading()
+        if connection.readEnded and not exchange.finished:
+            exchange.receiver.ended(())
+
+    def endRaw(self) -> None:
+        """
+        From the exchange: nothing more is written.  The peer's direction is read on, if the transport has half-closes.  If it
+        has none, the whole connection is closed, since the peer may wait for just that.
+        """
+        connection = self._connection
+        if not connection.endWriting():
+            exchange = self._exchange
+            self._detachExchange()
+            connection.close()
+            if not connection.readEnded and exchange is not None:
+                exchange.receiver.ended(())
+
+    def farSideEnded(self) -> None:
+        """
+        From the exchange, after the connection is lost: the far side has ended as well.
+        """
+        self._surviving = None
+        self._connection.timer.stop()
+
+    def responseSent(self, exchange: ServerExchange) -> None:
+        """
+        From the exchange: the response is written.
+        """
+        unread = self.unread
+        self._detachExchange()
+        connection = self._connection
+        if unread and not exchange.untilClose:
+            self._discard()
+        elif unread or not self.keepAlive:
+            connection.close()
+        else:
+            connection.state = IDLE
+            connection.timer.set(self._timeouts.idle)
+            if self._reader.buffer or connection.readPaused:
+                self._loop()
+
+    def abort(self) -> None:
+        """
+        From the exchange: reset the connection.
+        """
+        self._detachExchange()
+        self._connection.abort()
+
+    def handOff(self) -> TakenOverRequest:
+        """
+        From the exchange: the connection belongs to another protocol from now on.
+        """
+        exchange, self._exchange = self._exchange, None
+        assert exchange is not None
+        return TakenOverRequest(
+            head=exchange.head, octets=self._reader.head_octets, leftover=self._reader.take_buffer(),
+            transport=self._connection.handOff(), certificate=exchange.certificate,
+        )
+
+    def _detachExchange(self) -> None:
+        """
+        The exchange is over.
+        """
+        exchange, self._exchange = self._exchange, None
+        self._paused = False
+        self._atDoor = False
+        if exchange is not None:
+            exchange.finished = True
+            if self._done is not None:
+                self._done(exchange)
+
+    def _discard(self) -> None:
+        """
+        The response is sent, but not all of the request has arrived: let the peer read it before the connection is closed.
+        """
+        connection = self._connection
+        if connection.readEnded:
+            connection.close()
+            return
+        rest = self._reader.take_buffer()
+        connection.state = DISCARDING
+        connection.timer.set(LINGER)
+        connection.endWriting()
+        self._drop(rest)
+        self._updateReading()
+
+    def _drop(self, data: bytes) -> None:
+        """
+        Read some more of a request that is answered.  As long as it flows it may go on, within a bound; octets that do not
+        belong to its body gain no time.
+        """
+        reader = self._reader
+        self._discarded += len(data)
+        if data and not reader.ended and self._discarded <= DISCARDED_OCTETS:
+            try:
+                reader.read_body(data)
+            except BadMessage:
+                reader.ended = True
+                return
+            reader.take_buffer()
+            self._connection.timer.set(LINGER)
+
+    # the peer's end, and deadlines
+
+    def readConnectionLost(self) -> None:
+        """
+        The peer has ended its direction, but may still read: a request that is whole is answered.
+        """
+        connection, exchange = self._connection, self._exchange
+        connection.readEnded = True
+        self.keepAlive = False
+        state = connection.state
+        if state is RAW and exchange is not None:
+            exchange.receiver.ended(())
+            if connection.writeEnded and not exchange.finished:
+                self._detachExchange()
+                connection.close()
+        elif state is RESPONDING:
+            connection.timer.set(self._timeouts.ending)
+        elif state is BODY:
+            self._failRequest(FailureKind.CLIENT_CLOSED)
+        else:
+            connection.close()
+
+    def writeConnectionLost(self) -> None:
+        """
+        Our direction is ended.
+        """
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        The connection is lost.
+        """
+        connection, exchange = self._connection, self._exchange
+        connection.lost()
+        self._detachExchange()
+        if exchange is None:
+            return
+        if exchange.producer is not None:
+            exchange.producer.stopProducing()
+        if exchange.raw and reason.check(ConnectionDone) and not connection.readEnded:
+            exchange.receiver.ended(())     # a clean end where there are no half-closes
+            self._surviving = exchange.receiver
+            connection.timer.set(self._timeouts.ending)
+        else:
+            exchange.receiver.failed(ExchangeFailed(FailureKind.CLIENT_CLOSED, reason=reason.value))
+
+    def drain(self) -> None:
+        """
+        Serve no further request, and close the connection when it is idle.
+        """
+        self.keepAlive = False
+        if self._connection.state is IDLE and not self._reader.buffer:
+            self._connection.close()
+
+    def _failRequest(self, kind: FailureKind) -> None:
+        """
+        The request will never be whole: tell its receiver, then answer if that is still possible.
+        """
+        exchange = self._exchange
+        assert exchange is not None
+        exchange.receiver.failed(ExchangeFailed(kind))
+        exchange.cancel(kind)
+
+    def timedOut(self) -> None:
+        """
+        From the connection: what it waits for did not happen in time.
+        """
+        connection = self._connection
+        state = connection.state
+        if state is BODY:
+            self._failRequest(FailureKind.REQUEST_TIMEOUT)
+        elif state is RESPONDING:
+            self._checkProgress()
+        elif state is HEAD:
+            self._reject(ExchangeFailed(FailureKind.REQUEST_TIMEOUT))
+        elif self._surviving is not None:
+            self._surviving.failed(ExchangeFailed(FailureKind.CLIENT_CLOSED))
+        elif state is CLOSED:
+            self.transport.abortConnection()
+        else:
+            connection.close()
+
+    def _checkProgress(self) -> None:
+        """
+        The peer reads nothing any more, or has ended its direction and is sent nothing.
+        """
+        exchange = self._exchange
+        assert exchange is not None
+        if exchange.octets != self._progress and not self.full:
+            self._progress = exchange.octets
+            self._connection.timer.set(self._timeouts.ending)
+        else:
+            self._failRequest(FailureKind.CLIENT_CLOSED)

@@ -38,7 +38,8 @@ class Timeouts:
     How long each phase may take, in seconds.
 
     @ivar head: from a head's first octet to its last.
-    @ivar first: from the end of a request to the first octet of its response.
+    @ivar first: from the end of a request to the head of its response, or to an interim response, which starts it again.
+    @ivar interim: from the first interim response after the end of a request to the final one.
     @ivar idle: without an octet, in a body of known length or between requests.
     @ivar connect: until there is a connection.
     @ivar ending: for the other direction, once the peer has ended one, to bring something.
@@ -46,6 +47,7 @@ class Timeouts:
 
     head: float = 10.0
     first: float = 60.0
+    interim: float = 600.0
     idle: float = 300.0
     connect: float = 30.0
     ending: float = 30.0

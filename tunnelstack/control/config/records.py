@@ -73,6 +73,10 @@ class Limits:
         60.0, "seconds within which the response must begin; otherwise the visitor receives 504",
         check=atLeast(0.1, 86_400),
     )
+    interimSeconds: float = setting(
+        600.0, "seconds within which the response must begin after an interim response (1xx); each of these starts "
+        "first_octet_seconds again", check=atLeast(0.1, 86_400),
+    )
     idleSeconds: float = setting(
         300.0, "seconds without traffic after which a connection is closed; not applied to upgraded connections and "
         "streaming bodies", check=atLeast(1, 86_400),
@@ -359,6 +363,10 @@ class ServiceConfig:
     firstOctetSeconds: float = setting(
         57.0, "kind http: seconds within which the local server's response must begin; a little less than the edge's default "
         "of 60, so that the visitor receives the agent's explanation", check=atLeast(0.1, 86_400),
+    )
+    interimSeconds: float = setting(
+        597.0, "kind http: seconds within which the local server's response must begin after an interim response (1xx); each "
+        "of these starts first_octet_seconds again", check=atLeast(0.1, 86_400),
     )
     rewriteHost: str = setting("", "kind http: the Host field for the local server, instead of the visitor's")
     authorizedKeysFile: str = setting("", "kind ssh, embedded: a file of public keys in OpenSSH's format that may log in")

@@ -28,12 +28,11 @@ from tunnelstack.control.config.records import Limits, Route
 from tunnelstack.edge.public.rate import Bucket, KeyedRates, Rate, rateLimitKey
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
-from tunnelstack.exchange.server import ServerExchange
-from tunnelstack.interfaces import IExchangeReceiver
+from tunnelstack.interfaces import IExchangeReceiver, IServerExchange
 from tunnelstack.records import Principal
 from tunnelstack.settings.password_hash import UNKNOWN_USER, PasswordEntry, parsePasswordEntry
 from tunnelstack.wire.addresses import IPNetwork, read_address, read_network
-from tunnelstack.wire.http1.head import Fields, RequestHead, values
+from tunnelstack.wire.http1.head import Fields, RequestHead, ResponseHead, values
 from tunnelstack.wire.printable_text import printable
 
 ATTEMPTS_PER_SECOND = 5.0
@@ -332,7 +331,7 @@ class PendingRequest:
 
     def __init__(
         self,
-        exchange: ServerExchange,
+        exchange: IServerExchange,
         decision: Deferred[ExchangeFailed | None],
         allow: Callable[[], IExchangeReceiver],
         reject: Callable[[ExchangeFailed], IExchangeReceiver],
@@ -371,16 +370,16 @@ class PendingRequest:
         else:
             getattr(self._receiver, name)(value)
 
-    def headReceived(self, head: RequestHead) -> None:
+    def headReceived(self, head: ResponseHead) -> None:
         self._deliver("headReceived", head)
 
-    def informational(self, head: RequestHead) -> None:
+    def informational(self, head: ResponseHead) -> None:
         self._deliver("informational", head)
 
     def bodyReceived(self, octets: bytes) -> None:
         self._deliver("bodyReceived", octets)
 
-    def ended(self, trailers: Fields) -> None:
+    def ended(self, trailers: Iterable[tuple[bytes, bytes]]) -> None:
         self._deliver("ended", trailers)
 
     def failed(self, reason: ExchangeFailed) -> None:

@@ -8,7 +8,7 @@ kept, up to L{MAX_DELAYED} for a bucket.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import ceil
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
@@ -18,10 +18,9 @@ from zope.interface import implementer
 
 from tunnelstack.edge.public.rate import Bucket
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
-from tunnelstack.exchange.server import ServerExchange
-from tunnelstack.interfaces import IExchange, IExchangeReceiver
+from tunnelstack.interfaces import IExchange, IExchangeReceiver, IServerExchange
 from tunnelstack.stream.splice import Splice, SpliceEnd
-from tunnelstack.wire.http1.head import Fields, ResponseHead
+from tunnelstack.wire.http1.head import ResponseHead
 
 MAX_DELAYED = 64
 """Complete responses that may wait for one bucket; while there are as many, further requests are rejected with 429."""
@@ -118,7 +117,7 @@ class MeteredExchange:
     receiver of the request must be wrapped by L{meter}.
     """
 
-    def __init__(self, exchange: ServerExchange, buckets: Sequence[Bucket], clock: IReactorTime) -> None:
+    def __init__(self, exchange: IServerExchange, buckets: Sequence[Bucket], clock: IReactorTime) -> None:
         """
         @param buckets: count both directions together.
         """
@@ -127,7 +126,7 @@ class MeteredExchange:
         self._clock = clock
         self._response: ThrottledProducer | None = None
         self._delayed: IDelayedCall | None = None     # sends a complete response that has to wait
-        self._request = ThrottledProducer(exchange, buckets, clock)
+        self._request = ThrottledProducer(IPushProducer(exchange), buckets, clock)
         self._request.count(0)
         self.traits = exchange.traits
         self.trace = exchange.trace
@@ -165,7 +164,7 @@ class MeteredExchange:
             if late.active():
                 late.cancel()
 
-    def end(self, trailers: Fields | tuple[()] = ()) -> None:
+    def end(self, trailers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         if self._response is not None:
             self._response.close()
         self._exchange.end(trailers)
@@ -225,7 +224,7 @@ class MeteredRequest:
         self._receiver.bodyReceived(octets)
         self._throttle.count(len(octets))
 
-    def ended(self, trailers: Fields) -> None:
+    def ended(self, trailers: Iterable[tuple[bytes, bytes]]) -> None:
         self._throttle.close()
         self._receiver.ended(trailers)
 

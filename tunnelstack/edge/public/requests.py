@@ -24,8 +24,7 @@ from tunnelstack.edge.public.site import PublicSite
 from tunnelstack.exchange.error_page import respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.forward import NULL_RECEIVER, forward
-from tunnelstack.exchange.server import ServerExchange
-from tunnelstack.interfaces import IExchange, IExchangeReceiver, IExchangeServer, ITunnel
+from tunnelstack.interfaces import IExchange, IExchangeReceiver, IExchangeServer, IServerExchange, ITunnel
 from tunnelstack.records import Visitor
 from tunnelstack.transport.peers import peerOf
 from tunnelstack.wire.addresses import address_text
@@ -74,7 +73,7 @@ class RequestRouter:
         self._host = b""                      # the host that C{_forwardedFields} are for
         self._forwardedFields: Fields = []
 
-    def exchangeReceived(self, head: RequestHead, exchange: ServerExchange) -> IExchangeReceiver:
+    def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
         site = self._site
         visitor = self._visitor or self._identifyVisitor(exchange.transport)
         exchange.trace = self._trace(head)
@@ -103,7 +102,7 @@ class RequestRouter:
         return self._forward(exchange, head, host, destination, hops)
 
     def _forwardIfAllowed(
-        self, exchange: ServerExchange, head: RequestHead, host: bytes, destination: Destination, hops: Sequence[Hop],
+        self, exchange: IServerExchange, head: RequestHead, host: bytes, destination: Destination, hops: Sequence[Hop],
         policy: AccessPolicy, address: str,
     ) -> IExchangeReceiver:
         decision = policy.check(head, address, self._site.clock.seconds())
@@ -117,7 +116,7 @@ class RequestRouter:
         )
 
     def _forward(
-        self, exchange: ServerExchange, head: RequestHead, host: bytes, destination: Destination, hops: Sequence[Hop]
+        self, exchange: IServerExchange, head: RequestHead, host: bytes, destination: Destination, hops: Sequence[Hop]
     ) -> IExchangeReceiver:
         """
         Forward a request that its route allows, if the agent is connected and within its limits.
@@ -141,7 +140,7 @@ class RequestRouter:
         return self._join(exchange, head, tunnel, destination, buckets)
 
     def _join(
-        self, exchange: ServerExchange, head: RequestHead, tunnel: ITunnel, destination: Destination,
+        self, exchange: IServerExchange, head: RequestHead, tunnel: ITunnel, destination: Destination,
         buckets: tuple[Bucket, ...],
     ) -> IExchangeReceiver:
         """
@@ -162,7 +161,7 @@ class RequestRouter:
         ))
 
     def _fields(
-        self, exchange: ServerExchange, head: RequestHead, host: bytes, policy: AccessPolicy | None, hops: Sequence[Hop]
+        self, exchange: IServerExchange, head: RequestHead, host: bytes, policy: AccessPolicy | None, hops: Sequence[Hop]
     ) -> Fields:
         """
         The fields for the agent: those of the request, with forwarding fields and an identifier of the edge's own.
@@ -180,7 +179,7 @@ class RequestRouter:
         assert self._visitor is not None
         return forwarding_fields(self._address.encode(), self._visitor.scheme.encode(), host, hops)
 
-    def _redirect(self, exchange: ServerExchange, host: bytes, target: bytes) -> IExchangeReceiver:
+    def _redirect(self, exchange: IServerExchange, host: bytes, target: bytes) -> IExchangeReceiver:
         """
         Redirect to the same URL with C{https}.
         """
@@ -218,7 +217,7 @@ class RequestRouter:
         return visitor
 
     def _accessRecord(
-        self, exchange: ServerExchange, head: RequestHead, host: bytes, destination: Destination | None, address: str
+        self, exchange: IServerExchange, head: RequestHead, host: bytes, destination: Destination | None, address: str
     ) -> AccessRecord:
         return AccessRecord(
             method=head.method.decode(), host=host.decode("latin-1"), target=percent_encoded(head.target).decode(),
@@ -226,12 +225,12 @@ class RequestRouter:
             began=self._site.clock.seconds(),
         )
 
-    def _fail(self, exchange: ServerExchange, failed: ExchangeFailed) -> IExchangeReceiver:
+    def _fail(self, exchange: IServerExchange, failed: ExchangeFailed) -> IExchangeReceiver:
         self._reportFailure(exchange, failed)
         respondWithPage(exchange, self._site.pages, failed, exchange.trace)
         return NULL_RECEIVER
 
-    def _reportFailure(self, exchange: ServerExchange, failed: ExchangeFailed) -> None:
+    def _reportFailure(self, exchange: IServerExchange, failed: ExchangeFailed) -> None:
         """
         Record why there is no response, and log failures that are not the visitor's own.  The error page shows the request's
         identifier, by which an operator finds the line.

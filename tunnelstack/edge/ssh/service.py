@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from tunnelstack.control.auth.key_vouching import parseVouchRule
 from tunnelstack.control.config.records import SSHConfig
 from tunnelstack.edge.listeners import endpointOf
+from tunnelstack.edge.running_edge import RunningEdge
 from tunnelstack.errors import ConfigurationError, Denied
 from tunnelstack.records import Visitor
 from tunnelstack.settings.state_dir import StateDirectory
@@ -25,7 +26,6 @@ from tunnelstack.transport.peers import addressText
 if TYPE_CHECKING:
     from twisted.conch.ssh.keys import Key
 
-    from tunnelstack.edge.service import EdgeService
     from tunnelstack.edge.ssh.gateway import Login, SSHGateway
 
 HOST_KEYS = "ssh_host_keys"
@@ -39,7 +39,7 @@ class SSHGatewayService(Service):
 
     log = Logger()
 
-    def __init__(self, edge: EdgeService) -> None:
+    def __init__(self, edge: RunningEdge) -> None:
         self._edge = edge
         self._listening: list[IListeningPort] = []
 

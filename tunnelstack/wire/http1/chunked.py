@@ -22,8 +22,10 @@ from tunnelstack.wire.http1.head import (
 LONGEST_LINE = 1024        # octets of a chunk's size with its extensions
 LAST_CHUNK = b"0\r\n\r\n"
 
-SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;" + FIELD_CONTENT + rb"*+)?\r\n")
-PARTIAL_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}+(?:;" + FIELD_CONTENT + rb"*+)?\r?\Z")
+# Blanks after the size are not in the grammar, but have to be read before an extension (RFC 9112, 7.1.1), and some servers
+# fill the size up with them.  They do not reach anyone else, since bodies are encoded anew.
+SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[\t ]*+(?:;" + FIELD_CONTENT + rb"*+)?\r\n")
+PARTIAL_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}+[\t ]*+(?:;" + FIELD_CONTENT + rb"*+)?\r?\Z")
 
 FORBIDDEN_TRAILERS = frozenset((
     b"content-length", b"transfer-encoding", b"host", b"connection", b"trailer", b"upgrade", b"te", b"keep-alive",

@@ -1,0 +1,58 @@
+"""
+What the parts of an edge need of it: those that report on it, and those that belong to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IAddress
+
+from tunnelstack.control.config.records import EdgeConfig
+from tunnelstack.control.registry import Registry
+from tunnelstack.edge.agents import Agents
+from tunnelstack.edge.credentials import CredentialStore
+from tunnelstack.edge.dialects import DialectSet
+from tunnelstack.edge.public.admission import Admission
+from tunnelstack.edge.public.server import PublicServerFactory
+from tunnelstack.records import Grant
+
+
+class Listening(Protocol):
+    """
+    A part that listens.
+    """
+
+    @property
+    def addresses(self) -> Sequence[IAddress]: ...
+
+
+class RunningEdge(Protocol):
+    """
+    An edge, as its parts see it.
+    """
+
+    clock: Any
+    config: EdgeConfig
+    registry: Registry
+    agents: Agents
+    credentials: CredentialStore | None
+    dialects: DialectSet
+    admission: Admission
+    public: PublicServerFactory
+    startedAt: float
+
+    @property
+    def admin(self) -> Listening: ...
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def state(self) -> str: ...
+
+    @property
+    def addresses(self) -> Sequence[IAddress]: ...
+
+    def grantFor(self, name: str) -> Grant: ...

@@ -1,0 +1,293 @@
+"""
+HTTP/1.1 messages as octets: one reader and one writer, for requests and for responses.
+
+Both know where a message ends: after a length, after the last chunk, or with the connection.  Neither knows a transport or a
+clock.
+
+Source: RFC 9112, sections 6, 7 and 9.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tunnelstack.errors import UsageError
+from tunnelstack.wire.http1.chunked import ChunkedDecoder, encode_chunk, encode_last_chunk
+from tunnelstack.wire.http1.framing import (
+    CHUNKED,
+    UNTIL_CLOSE,
+    outgoing_framing,
+    request_framing_untrusted,
+    response_framing_untrusted,
+    without,
+)
+from tunnelstack.wire.http1.head import (
+    DEFAULT_LIMITS,
+    HTTP_1_1,
+    Fields,
+    HeadLimits,
+    RequestHead,
+    ResponseHead,
+    encode_request,
+    encode_response,
+    find_end_untrusted,
+    read_request_untrusted,
+    read_response_untrusted,
+)
+
+
+class BodyLengthMismatch(UsageError):
+    """
+    The body that is written is longer or shorter than its C{Content-Length}.
+    """
+
+
+class MessageReader:
+    """
+    Reads the messages that arrive on one connection, one after the other.
+
+    For each message: call L{receive} with what arrives, and L{read_request} or L{read_response} after it, until a head is
+    returned.  Then call L{read_body} with what L{take_buffer} returns, and with whatever arrives, until L{ended} is true.
+    Octets that follow the end of a message are kept in L{buffer}, where the next head begins.
+
+    @ivar buffer: octets that were received and are not read yet.
+    @ivar remaining: octets of the body that have not arrived yet; L{CHUNKED} or L{UNTIL_CLOSE} where that is not known.
+    @ivar ended: the message is whole.
+    @ivar trailers: fields that followed a body in chunks.
+    @ivar head_octets: the last head as it was received, if heads are kept.
+    """
+
+    __slots__ = ("_chunks", "_keep_heads", "_limits", "_searched", "buffer", "ended", "head_octets", "remaining", "trailers")
+
+    def __init__(self, limits: HeadLimits = DEFAULT_LIMITS, keep_heads: bool = False) -> None:
+        self._limits = limits
+        self._keep_heads = keep_heads
+        self._searched = 0                  # octets of the buffer in which the end of a head is not
+        self._chunks: ChunkedDecoder | None = None
+        self.buffer = b""
+        self.head_octets = b""
+        self.remaining = 0
+        self.ended = False
+        self.trailers: Fields = []
+
+    @property
+    def length_known(self) -> bool:
+        """
+        More octets of the body are to come, and their number is known.
+        """
+        return self.remaining > 0
+
+    def receive(self, octets: bytes) -> None:
+        """
+        Add octets to the buffer.
+        """
+        self.buffer = self.buffer + octets if self.buffer else octets
+
+    def take_buffer(self) -> bytes:
+        """
+        @return: the buffer, which is empty afterwards.
+        """
+        octets, self.buffer = self.buffer, b""
+        self._searched = 0
+        return octets
+
+    def read_request(self) -> RequestHead | None:
+        """
+        Read a head from the buffer.  Empty lines before it are skipped: some clients end a body with one.
+
+        @return: the head with its C{framing}; C{None} if it is not whole.
+        @raise BadMessage: it is not the head of a request.
+        """
+        octets = self.buffer
+        if octets.startswith(b"\r\n"):
+            octets = self._skip_empty_lines()
+        end = find_end_untrusted(octets, self._searched, self._limits) if octets else -1
+        if end < 0:
+            self._searched = len(octets)
+            return None
+        head = read_request_untrusted(octets, end, self._limits)
+        head.framing = framing = request_framing_untrusted(head)
+        self._begin(octets, end, framing.body)
+        return head
+
+    def read_response(self, method: bytes) -> ResponseHead | None:
+        """
+        Read a head from the buffer.
+
+        @param method: of the request that is answered.
+        @return: the head with its C{framing}; C{None} if it is not whole.
+        @raise BadMessage: it is not the head of a response.
+        """
+        octets = self.buffer
+        end = find_end_untrusted(octets, self._searched, self._limits)
+        if end < 0:
+            self._searched = len(octets)
+            return None
+        head = read_response_untrusted(octets, end, self._limits)
+        head.framing = framing = response_framing_untrusted(head, method)
+        self._begin(octets, end, framing.body)
+        return head
+
+    def _skip_empty_lines(self) -> bytes:
+        octets, start = self.buffer, 0
+        while octets.startswith(b"\r\n", start):
+            start += 2
+        self.buffer = octets = octets[start:]
+        self._searched = 0
+        return octets
+
+    def _begin(self, octets: bytes, end: int, body: int) -> None:
+        """
+        A message with such a body has begun, and C{end} octets of the buffer are read.
+        """
+        self._searched = 0
+        self.buffer = octets[end:] if end < len(octets) else b""
+        if self._keep_heads:
+            self.head_octets = octets[:end]
+        self.remaining = body
+        self.ended = not body
+        if body == CHUNKED:
+            self._chunks = ChunkedDecoder(self._limits)
+        if self.trailers:
+            self.trailers = []
+
+    def read_body(self, octets: bytes) -> bytes:
+        """
+        @param octets: what arrived; the buffer is empty.
+        @return: the octets of the body among them.
+        @raise BadMessage: they are not chunks.
+        """
+        remaining = self.remaining
+        if remaining >= 0:
+            if len(octets) > remaining:
+                octets, self.buffer = octets[:remaining], octets[remaining:]
+            self.remaining = remaining = remaining - len(octets)
+            self.ended = not remaining
+        elif self._chunks is not None:
+            octets = self._read_chunks(self._chunks, octets)
+        return octets
+
+    def _read_chunks(self, chunks: ChunkedDecoder, octets: bytes) -> bytes:
+        octets = chunks.receive_data(octets)
+        if chunks.ended:
+            self.ended, self.trailers, self.buffer = True, chunks.trailers, chunks.leftover
+            self._chunks = None
+            self.remaining = 0
+        return octets
+
+    def receive_eof(self) -> bool:
+        """
+        Nothing more arrives.
+
+        @return: whether this is how the message ends.
+        """
+        self.ended = self.remaining == UNTIL_CLOSE
+        return self.ended
+
+
+class MessageWriter:
+    """
+    Writes one message: a head, then any number of L{body}, then L{end}.
+
+    @ivar remaining: octets of the body that are still to be written; L{CHUNKED} or L{UNTIL_CLOSE} where the head names no
+        length.
+    @ivar keep_alive: another message may follow on the connection.
+    @ivar bodyless: the response has no body, whatever its head says of one; it is dropped.
+    @ivar upgrade: the protocols that the head of a request offers.
+    """
+
+    __slots__ = ("bodyless", "keep_alive", "remaining", "upgrade")
+
+    def __init__(self, keep_alive: bool = True) -> None:
+        self.remaining = 0
+        self.keep_alive = keep_alive
+        self.bodyless = False
+        self.upgrade = b""
+
+    def request_head(self, head: RequestHead) -> bytes:
+        """
+        @return: the octets of the head of a request.
+        """
+        framing = outgoing_framing(head)
+        self.remaining = framing.body
+        if options := framing.options:
+            self.upgrade = framing.upgrade
+            head = RequestHead(head.method, head.target, [*head.fields, (b"Connection", b", ".join(options))])
+        return encode_request(head)
+
+    def response_head(self, head: ResponseHead, request: RequestHead) -> bytes:
+        """
+        Where the head names no length the body is sent in chunks, or to a client of HTTP/1.0 until the connection closes.
+
+        @param request: what is answered.
+        @return: the octets of the head of a response.
+        """
+        status, fields, framing = head.status, head.fields, outgoing_framing(head)
+        if status == 204 or status == 304 or request.method == b"HEAD":
+            self.bodyless = True
+            fields = without(fields, b"transfer-encoding", *((b"content-length",) if status == 204 else ()))
+        elif framing.body >= 0:
+            self.remaining = framing.body
+        elif request.version == HTTP_1_1:
+            self.remaining = CHUNKED
+            if framing.body != CHUNKED:
+                fields = [*fields, (b"Transfer-Encoding", b"chunked")]
+        else:
+            self.remaining, self.keep_alive = UNTIL_CLOSE, False
+            fields = without(fields, b"transfer-encoding")
+        fields = connection_fields(fields, framing.options, request, self.keep_alive)
+        return encode_response(ResponseHead(status, head.reason, fields))
+
+    def switching_head(self, head: ResponseHead) -> bytes:
+        """
+        @return: the octets of a head with status 101, after which everything is written as it is.
+        """
+        self.switch()
+        fields = [*without(head.fields, b"content-length", b"transfer-encoding"), (b"Connection", b"Upgrade")]
+        return encode_response(ResponseHead(head.status, head.reason, fields))
+
+    def switch(self) -> None:
+        """
+        The connection changes its protocol: everything is written as it is, until it closes.
+        """
+        self.remaining = UNTIL_CLOSE
+
+    def body(self, octets: bytes) -> bytes:
+        """
+        @param octets: at least one.
+        @return: what is sent of them.
+        @raise BodyLengthMismatch: the body is longer than the head says.
+        """
+        remaining = self.remaining
+        if self.bodyless:
+            return b""
+        if remaining >= 0:
+            self.remaining = remaining = remaining - len(octets)
+            if remaining < 0:
+                raise BodyLengthMismatch("the body is longer than its Content-Length", octets=-remaining)
+        elif remaining == CHUNKED:
+            return encode_chunk(octets)
+        return octets
+
+    def end(self, trailers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
+        """
+        @param trailers: they are sent after a body in chunks, and dropped after any other.
+        @return: what ends the message.
+        @raise BodyLengthMismatch: the body is shorter than the head says.
+        """
+        remaining = self.remaining
+        if remaining > 0:
+            raise BodyLengthMismatch("the body is shorter than its Content-Length", octets=remaining)
+        return encode_last_chunk(list(trailers)) if remaining == CHUNKED else b""
+
+
+def connection_fields(fields: Fields, options: tuple[bytes, ...], request: RequestHead, keep_alive: bool) -> Fields:
+    """
+    @param options: of C{Connection}, without those that concern its end.
+    @return: the fields of a response with the C{Connection} that it needs.
+    """
+    if not keep_alive:
+        options = (*options, b"close")
+    elif request.version != HTTP_1_1:
+        options = (*options, b"keep-alive")
+    return [*fields, (b"Connection", b", ".join(options))] if options else fields
