@@ -28,10 +28,10 @@ PREFACE = """\
 # Configuration files
 
 TOML, one file for an edge and one for an agent. A flag wins over the environment, the environment over the file, the
-file over the default. `tunnelstack check FILE` says every mistake with its line, its key and the nearest known key.
+file over the default. `tunnelstack check FILE` reports every mistake with its line, its key and the nearest known key.
 Durations end in `_seconds`.
 
-Secrets stand in files of their own or in the environment; of a token, an edge keeps only the SHA-256.
+Secrets are in files of their own or in the environment. Of a token, an edge stores only the SHA-256.
 
 This page is made from the records that the programs read (`docs/configuration.py`).
 """

@@ -152,7 +152,7 @@ class CertificateTests(SynchronousTestCase):
             found = {finding.check: finding for finding in doctor.findings}
             if not kind.cause:
                 self.assertTrue(found["tls"].good, name)
-                self.assertRegex(found["tls"].says, rf"\Athe certificate is for {kind.host} and good for 0 days\Z")
+                self.assertRegex(found["tls"].says, rf"\Athe certificate is for {kind.host} and valid for 0 days\Z")
                 self.assertIn(SECRET.encode(), server.received, name)
                 continue
             self.assertIs(found["tls"].good, False, name)

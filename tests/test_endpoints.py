@@ -240,7 +240,7 @@ class ClientTests(Case):
 
     def test_nobodyThere(self) -> None:
         failure = self.failureResultOf(self.dial("nobody"), Refused)
-        self.assertIn("there is no nobody to be dialled", str(failure.value))
+        self.assertIn("no service nobody can be dialled at this edge", str(failure.value))
 
     def test_theUplinkStaysForTheNextAndGoesAfterTheLast(self) -> None:
         self.listens(Counted()).getHost()
@@ -305,11 +305,31 @@ class StringTests(SynchronousTestCase):
             made = make(None, "db", edge="http://a.net", insecure="yes", environ=environ)
             self.assertEqual(made._edges[0].token, "t")
 
+    def test_mistakesInStringsAreSentencesThatNameTheStringAndTheParameter(self) -> None:
+        self.patch(__import__("os"), "environ", self.environ)
+        both = serverFromString, clientFromString
+        for parse, text, sentence in (
+            *((parse, "tunnel:", "tunnel: needs the name of a service") for parse in both),
+            *((parse, "tunnel", "tunnel: needs the name of a service") for parse in both),
+            *((parse, "tunnel:edge=https\\://a.net", "tunnel: needs the name of a service") for parse in both),
+            *((parse, "tunnel:db:egde=https\\://a.net", "tunnel:db: unknown parameter egde; did you mean edge?")
+              for parse in both),
+            (serverFromString, "tunnel:db:purpose=/a/1", "tunnel:db: unknown parameter purpose; there are edge, "),
+            (clientFromString, "tunnel:db:kind=tcp", "tunnel:db: unknown parameter kind; there are edge, "),
+            *((parse, "tunnel:db:edge=https://a.net:84", "tunnel:db: the part '//a.net' has no") for parse in both),
+            (serverFromString, "tunnel:db:kind=udp", "tunnel:db: kind must be one of http, stream, tcp, not 'udp'"),
+            (serverFromString, "tunnel:db:kind=tcp:port=x", "tunnel:db: port must be a number up to 65535, not 'x'"),
+            *((parse, "tunnel:db:insecure=1", "tunnel:db: insecure must be yes or no, not '1'") for parse in both),
+            *((parse, "tunnel:db:edge=a.net", "tunnel:db: --edge must be a URL") for parse in both),
+        ):
+            error = self.assertRaises(ConfigurationError, parse, None, text)
+            self.assertIn(f"the endpoint string {sentence}", str(error))
+
     def test_mistakes(self) -> None:
         for name, options, told in (
             ("Not A Name", {}, "the name of a tunnel must be a name of up to 63"),
             ("a", {"kind": "udp"}, "kind must be one of http, stream, tcp, not 'udp'"),
-            ("a", {"port": "1"}, "a tunnel has a port only with kind=tcp"),
+            ("a", {"port": "1"}, "port is only for kind=tcp"),
             ("a", {"kind": "tcp", "port": "99999"}, "port must be a number up to 65535"),
             ("a", {"edge": "a.net"}, "--edge must be a URL"),
             ("a", {"edge": "https://a.net"}, "no token for https://a.net is known"),

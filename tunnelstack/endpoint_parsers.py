@@ -1,6 +1,6 @@
 """
-C{tunnel:} in endpoint strings.  Every C{serverFromString} on the machine loads this, so what it leads to is imported when a
-string is read.
+Parsers of endpoint strings that begin with C{tunnel:}.  Every program that parses endpoint strings imports this module, because
+it holds plugins, so the implementation is imported only when such a string is parsed.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class TunnelServerParser:
 
     prefix = PREFIX
 
-    def parseStreamServer(self, reactor: Any, *arguments: Any, **options: Any) -> IStreamServerEndpoint:
+    def parseStreamServer(self, reactor: Any, *arguments: Any, **parameters: Any) -> IStreamServerEndpoint:
         """
-        @raise ConfigurationError: what the string says cannot be used.
+        @raise ConfigurationError: the string has a mistake, which the message names.
         """
-        from tunnelstack.endpoints import serverFromOptions
+        from tunnelstack.endpoints import serverFromString
 
-        return serverFromOptions(reactor, *arguments, **options)
+        return serverFromString(reactor, arguments, parameters)
 
 
 @implementer(IPlugin, IStreamClientEndpointStringParserWithReactor)
@@ -44,10 +44,10 @@ class TunnelClientParser:
 
     prefix = PREFIX
 
-    def parseStreamClient(self, reactor: Any, *arguments: Any, **options: Any) -> IStreamClientEndpoint:
+    def parseStreamClient(self, reactor: Any, *arguments: Any, **parameters: Any) -> IStreamClientEndpoint:
         """
-        @raise ConfigurationError: what the string says cannot be used.
+        @raise ConfigurationError: the string has a mistake, which the message names.
         """
-        from tunnelstack.endpoints import clientFromOptions
+        from tunnelstack.endpoints import clientFromString
 
-        return clientFromOptions(reactor, *arguments, **options)
+        return clientFromString(reactor, arguments, parameters)

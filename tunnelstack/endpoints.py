@@ -1,14 +1,15 @@
 """
-C{tunnel:NAME} as Twisted endpoints: listening is publishing a name at an edge, connecting is dialling what somebody published.
+Twisted endpoints for C{tunnel:NAME}: listening publishes a name at an edge, and connecting dials a name that is published.
 
-A process has one uplink for each edge and token, whatever it publishes and dials there.  It comes with the first user, and goes
-with the last.
+The endpoints of a process share one agent for each set of edges and tokens.  It is started for the first endpoint that is used,
+and stopped after the last.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from attrs import define, field
@@ -26,27 +27,32 @@ from zope.interface import implementer
 
 from tunnelstack.agent.publication import Publication
 from tunnelstack.agent.service import AgentService
+from tunnelstack.control.config.reader import nearest
 from tunnelstack.control.config.records import AgentConfig, EdgeAddress, checkLabel
 from tunnelstack.control.config.sources import Sources
 from tunnelstack.errors import ConfigurationError, UsageError
 from tunnelstack.records import Service
 from tunnelstack.stream.address import StreamAddress, TunnelAddress
+from tunnelstack.wire.printable_text import printable
 
 KINDS = ("http", "stream", "tcp")
 
 LINGER = 10.0
-"""Seconds that an uplink waits for somebody to dial again."""
+"""Seconds that an agent is kept after its last user was a dialler, so that the next one need not wait for a new session."""
 
 DRAIN = 5.0
-"""Seconds that streams have when the process ends: a server on a TCP port would cut them off at once."""
+"""Seconds that streams may go on when the process ends.  It is short, since a server on a TCP port would close its connections
+at once."""
 
 
 @define(eq=False)
 class SharedAgent:
     """
-    The agent that a process is, for one set of edges.
+    An agent that all endpoints of a process with the same edges share.
 
-    @ivar users: how many listen or are about to be connected.
+    @ivar edges: the edges, with their tokens.
+    @ivar users: how many ports listen and how many connections are being made.
+    @cvar shared: the agents of this process, by reactor and edges.
     """
 
     reactor: Any
@@ -62,7 +68,9 @@ class SharedAgent:
     @classmethod
     def acquire(cls, reactor: Any, edges: tuple[EdgeAddress, ...]) -> SharedAgent:
         """
-        @return: the process's own, started; to be L{release}d.
+        Count one more user.
+
+        @return: the shared agent, started.  Each call must be followed by one of L{release}.
         """
         key = reactor, edges
         sharedAgent = cls.shared.get(key)
@@ -87,10 +95,10 @@ class SharedAgent:
 
     def release(self, seconds: float = 0.0) -> Deferred[Any]:
         """
-        One user less.
+        Count one user less, and stop the agent after the last.
 
-        @param seconds: how long the last one leaves it for the next.
-        @return: fires when the session is gone, if this was the last user and there is nothing to wait for.
+        @param seconds: how long to keep the agent for another user.
+        @return: fires when the agent has stopped, if it is stopped now; otherwise at once.
         """
         self.users -= 1
         if not self.users and self._isShared():
@@ -104,7 +112,7 @@ class SharedAgent:
 
     def _lingerTimeout(self) -> None:
         """
-        Nobody has come for a while.
+        Stop the agent, unless streams are open.
         """
         self._linger = None
         if self.agent.streams:
@@ -123,7 +131,7 @@ class SharedAgent:
 
     def _ended(self, why: Exception) -> None:
         """
-        The agent cannot go on; whoever comes next begins anew.
+        The agent has failed; the next user gets a new one.
         """
         if self._isShared():
             self.log.critical("{reason}", reason=str(why))
@@ -138,24 +146,25 @@ class SharedAgent:
 @implementer(IStreamServerEndpoint)
 class TunnelServerEndpoint:
     """
-    Publishes a name.
+    Publishes a name at an edge.
 
-    @ivar services: what is announced.
+    @ivar services: the services that are announced.
     """
 
     def __init__(self, reactor: Any, edges: tuple[EdgeAddress, ...], name: str, kind: str = "", port: int = 0) -> None:
         """
         @param edges: with their tokens.
+        @param name: a label of letters, digits and hyphens.
         @param kind: C{"http"} for a web host, C{"stream"} for a name that can be dialled, C{"tcp"} for a port of the edge;
-            C{""} for a web host and a name to dial, as far as the token allows.
-        @param port: kind C{"tcp"}: the edge's port; C{0} takes what the edge gives.
-        @raise ConfigurationError: no such name, kind or port.
+            C{""} for a web host and a name that can be dialled, as far as the token allows.
+        @param port: kind C{"tcp"}: the edge's port; C{0} lets the edge choose.
+        @raise ConfigurationError: the name, kind or port is invalid.
         """
         _checkName(name)
         if kind and kind not in KINDS:
             raise ConfigurationError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
         if port and kind != "tcp":
-            raise ConfigurationError("a tunnel has a port only with kind=tcp")
+            raise ConfigurationError("port is only for kind=tcp")
         self._reactor = reactor
         self._edges = edges
         kinds = (kind,) if kind else ("http", "stream")
@@ -165,12 +174,12 @@ class TunnelServerEndpoint:
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """
-        Publish the name, and give each visitor a protocol.
+        Publish the name, and build a protocol for each visitor.
 
-        @return: fires when the edge has confirmed it for the first time; waits for what may pass, and fails with
-            L{Denied<tunnelstack.errors.Denied>} or L{FatalError<tunnelstack.control.process.exit_status.FatalError>} for what
-            does not, or with C{CannotListenError} if this process publishes the name already.  Cancelling it withdraws the
-            name.
+        @return: fires when the edge has confirmed the name for the first time.  It does not fail while the edge cannot be
+            reached.  It fails with L{Denied<tunnelstack.errors.Denied>} if the edge refuses the name for good, with
+            L{FatalError<tunnelstack.control.process.exit_status.FatalError>} if it refuses the agent, and with
+            C{CannotListenError} if this process already publishes the name.  Cancelling it withdraws the name.
         """
         port = TunnelPort(self._reactor, self._edges, self.services, protocolFactory)
         try:
@@ -182,7 +191,7 @@ class TunnelServerEndpoint:
 @implementer(IListeningPort)
 class TunnelPort:
     """
-    A name that is published.
+    A published name.
     """
 
     def __init__(
@@ -197,10 +206,10 @@ class TunnelPort:
 
     def open(self) -> Deferred[IListeningPort]:
         """
-        Publish it.
+        Publish the name.
 
         @return: fires with this port once an edge has granted one of the services.
-        @raise UsageError: it is published already.
+        @raise UsageError: the name is already published.
         """
         sharedAgent = self._sharedAgent = SharedAgent.acquire(self._reactor, self._edges)
         handler = _VisitorFactory(self._factory)
@@ -224,7 +233,7 @@ class TunnelPort:
 
     def _granted(self, result: Any, opened: Deferred[IListeningPort]) -> None:
         """
-        The first grant; or, if all were denied, why.
+        Fire with the first grant, or fail if all services were denied.
         """
         if opened.called:
             return
@@ -241,15 +250,15 @@ class TunnelPort:
 
     def startListening(self) -> None:
         """
-        It does.
+        Do nothing: the port already listens.
         """
 
     @inlineCallbacks
     def stopListening(self) -> Any:
         """
-        Withdraw the name; visitors who are there go on.
+        Withdraw the name.  Open connections stay open.
 
-        @return: fires when the edge knows.
+        @return: fires when the edge has confirmed it.
         """
         if self._sharedAgent is not None:
             self._factory.doStop()
@@ -265,7 +274,7 @@ class TunnelPort:
 
     def getHost(self) -> TunnelAddress:
         """
-        The public side, as far as it is known.
+        The public address, as far as it is known.
         """
         known = [publication.address for publication in self._publications if publication.grant is not None]
         return known[0] if known else TunnelAddress(name=self._services[0].name)
@@ -273,16 +282,13 @@ class TunnelPort:
 
 class _VisitorFactory:
     """
-    Builds the protocols of visitors, to whom a server looks as on any port.
+    Builds protocols with the visitor's address, which is what a server sees on any other port.
     """
 
     def __init__(self, factory: IProtocolFactory) -> None:
         self._factory = factory
 
     def buildProtocol(self, address: StreamAddress) -> IProtocol | None:
-        """
-        A protocol for a visitor.
-        """
         built: IProtocol | None = self._factory.buildProtocol(address.visitor or address)
         return built
 
@@ -290,14 +296,14 @@ class _VisitorFactory:
 @implementer(IStreamClientEndpoint)
 class TunnelClientEndpoint:
     """
-    Dials what somebody has published.
+    Dials a published name through an edge.
     """
 
     def __init__(self, reactor: Any, edges: tuple[EdgeAddress, ...], name: str, purpose: str = "") -> None:
         """
         @param edges: with their tokens.
         @param name: a service, C{agent/service}, or an agent's name.
-        @param purpose: C{""} for what was published, or the name of a stream protocol that its agent serves.
+        @param purpose: C{""} for the published service, or the name of a stream protocol that its agent serves.
         """
         self._reactor = reactor
         self._edges = edges
@@ -306,8 +312,8 @@ class TunnelClientEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """
-        @return: fires with the protocol once the far agent has taken the stream; fails with
-            L{Refused<tunnelstack.errors.Refused>} when the edge or the far agent says no.
+        @return: fires with the protocol once the remote agent has accepted the stream; fails with
+            L{Refused<tunnelstack.errors.Refused>} if the edge or the remote agent refuses.
         """
         sharedAgent = SharedAgent.acquire(self._reactor, self._edges)
         dialled = sharedAgent.agent.dial(self._name, self._purpose).connect(protocolFactory)
@@ -316,6 +322,62 @@ class TunnelClientEndpoint:
     def _dialDone(self, result: Any, sharedAgent: SharedAgent) -> Any:
         sharedAgent.release(LINGER)
         return result
+
+
+SERVER_PARAMETERS = ("edge", "tokenFile", "insecure", "kind", "port")
+CLIENT_PARAMETERS = ("edge", "tokenFile", "insecure", "purpose")
+
+
+def serverFromString(reactor: Any, arguments: Sequence[str], parameters: Mapping[str, Any]) -> TunnelServerEndpoint:
+    """
+    Make a server endpoint from an endpoint string that has been split.
+
+    @param arguments: the parts after the prefix that have no name.
+    @param parameters: the parts that have one.
+    @raise ConfigurationError: the string has a mistake.  The message names the string and the parameter.
+    """
+    name = _checkParts(arguments, parameters, SERVER_PARAMETERS)
+    with _mistakesOf(name):
+        return serverFromOptions(reactor, name, **parameters)
+
+
+def clientFromString(reactor: Any, arguments: Sequence[str], parameters: Mapping[str, Any]) -> TunnelClientEndpoint:
+    """
+    Make a client endpoint from an endpoint string that has been split, as L{serverFromString} does for a server.
+    """
+    name = _checkParts(arguments, parameters, CLIENT_PARAMETERS)
+    with _mistakesOf(name):
+        return clientFromOptions(reactor, name, **parameters)
+
+
+def _checkParts(arguments: Sequence[str], parameters: Mapping[str, str], known: Sequence[str]) -> str:
+    """
+    @return: the name of the tunnel.
+    @raise ConfigurationError: there is no name, or a parameter is not known or has no name.
+    """
+    if not (arguments and arguments[0]):
+        raise ConfigurationError("the endpoint string tunnel: needs the name of a service, as in tunnel:NAME")
+    with _mistakesOf(arguments[0]):
+        if len(arguments) > 1:
+            raise ConfigurationError(
+                f"the part {arguments[1]!r} has no parameter name; a colon in a value is written \\:, as in "
+                "edge=https\\://tunnels.example.net"
+            )
+        for parameter in parameters:
+            if parameter not in known:
+                raise ConfigurationError(f"unknown parameter {parameter}; {nearest(parameter, known)}")
+    return arguments[0]
+
+
+@contextmanager
+def _mistakesOf(name: str) -> Iterator[None]:
+    """
+    Name the endpoint string in errors.
+    """
+    try:
+        yield
+    except ConfigurationError as mistake:
+        raise ConfigurationError(f"the endpoint string tunnel:{printable(name)}: {mistake}") from None
 
 
 def serverFromOptions(
@@ -330,9 +392,10 @@ def serverFromOptions(
     environ: Mapping[str, str] | None = None,
 ) -> TunnelServerEndpoint:
     """
-    What C{tunnel:NAME[:edge=URL][:tokenFile=PATH][:insecure=yes][:kind=http|stream|tcp][:port=N]} means to a server.
+    Make the endpoint of C{tunnel:NAME[:edge=URL][:tokenFile=PATH][:insecure=yes][:kind=http|stream|tcp][:port=N]} for a server.
 
-    @raise ConfigurationError: it cannot be used.
+    @param environ: the environment; the process's own unless given.
+    @raise ConfigurationError: a parameter is invalid, or the edge or the token is not known.
     """
     if not (port.isascii() and port.isdecimal() and int(port) <= 65_535):
         raise ConfigurationError(f"port must be a number up to 65535, not {port!r}")
@@ -350,9 +413,10 @@ def clientFromOptions(
     environ: Mapping[str, str] | None = None,
 ) -> TunnelClientEndpoint:
     """
-    What C{tunnel:NAME[:edge=URL][:tokenFile=PATH][:insecure=yes][:purpose=/name/1.0.0]} means to a client.
+    Make the endpoint of C{tunnel:NAME[:edge=URL][:tokenFile=PATH][:insecure=yes][:purpose=/name/1.0.0]} for a client.
 
-    @raise ConfigurationError: it cannot be used.
+    @param environ: the environment; the process's own unless given.
+    @raise ConfigurationError: a parameter is invalid, or the edge or the token is not known.
     """
     return TunnelClientEndpoint(reactor, _edges(environ, edge, tokenFile, insecure), name, purpose)
 

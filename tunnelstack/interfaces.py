@@ -19,7 +19,7 @@ class IStreamOwner(Interface):
 
     full = Attribute("C{True} while the session's own transport takes no more: producers are to pause.")
 
-    sharedTimer = Attribute("The L{SharedTimer<tunnelstack.transport.shared_timer.SharedTimer>} that end with the session.")
+    sharedTimer = Attribute("L{SharedTimer<tunnelstack.transport.shared_timer.SharedTimer>}: ends with the session.")
 
     high = Attribute("C{int}: octets queued on a stream above which its producer is to pause.")
     paused = Attribute("C{int}: streams whose applications do not read; the streams count it.")
@@ -59,8 +59,8 @@ class IStreamOwner(Interface):
 
     def flushEarly():
         """
-        Somebody has written all he had.  Streams share one write a turn; but when several have something to send, let the peer
-        begin with it while others are still writing.
+        The caller has finished writing for this turn.  If several streams are queued, flush now instead of at the end of the
+        reactor turn, so that the peer can begin with what they have sent.
         """
 
     def waitForCapacity(stream):
@@ -91,6 +91,9 @@ class ISession(Interface):
         "L{IStreamClientEndpoint<twisted.internet.interfaces.IStreamClientEndpoint>}: opens a stream. C{connect()} fires when "
         "the opening is queued, and fails with C{SessionLost}, C{TooManyStreams} or C{OpenTimeout}."
     )
+    address = Attribute(
+        "L{StreamAddress<tunnelstack.stream.address.StreamAddress>}: what the addresses of its streams contain of the peer."
+    )
     listener = Attribute(
         "L{IStreamServerEndpoint<twisted.internet.interfaces.IStreamServerEndpoint>}: takes the peer's streams, one factory at "
         "a time; streams opened before there is one wait, within a bound."
@@ -99,27 +102,9 @@ class ISession(Interface):
     octetsIn = Attribute("C{int}: octets of payload received.")
     octetsOut = Attribute("C{int}: octets of payload sent.")
     held = Attribute("C{int}: octets of payload that arrived and that applications have not read yet.")
-    budget = Attribute(
-        "The L{MemoryBudget<tunnelstack.session.budget.MemoryBudget>} that the session joined, which sets it, or C{None}."
+    memory = Attribute(
+        "The L{BudgetMember<tunnelstack.session.budget.BudgetMember>} that reports to the budget of the process what is held."
     )
-
-    def lostReason():
-        """
-        @return: the C{SessionLost} that says why no stream can be opened any more; C{None} as long as one can.
-        """
-
-    def whenUp():
-        """
-        @return: a L{Deferred<twisted.internet.defer.Deferred>} that fires once the session has its carrier; it fails with
-            C{SessionLost}.
-        """
-
-    def drain():
-        """
-        Open no more streams, and close the session when the last one is done.
-
-        @return: a L{Deferred<twisted.internet.defer.Deferred>} that fires when the session is closed.
-        """
 
     def ping():
         """
@@ -132,15 +117,38 @@ class ISession(Interface):
         Open no more streams, and ask the peer not to; open streams go on.
         """
 
+    def drain():
+        """
+        As C{goAway}, and close the carrier once the last stream is done.
+
+        @return: a L{Deferred<twisted.internet.defer.Deferred>} that fires with C{None} then, or when the session is lost; there
+            is no deadline in it.
+        """
+
     def abort():
         """
         Drop the session and its carrier at once.
         """
 
+    def whenUp():
+        """
+        @return: a L{Deferred<twisted.internet.defer.Deferred>} that fires with the session once it is connected.
+        """
+
     def whenLost():
         """
-        @return: a L{Deferred<twisted.internet.defer.Deferred>} that fires with the C{SessionLost} that says why, as a result
-            and not as an error, once the session is gone.
+        @return: a L{Deferred<twisted.internet.defer.Deferred>} that fires with the C{SessionLost} that gives the reason, as a
+            result and not as an error, once the session is gone.
+        """
+
+    def lostReason():
+        """
+        @return: the C{SessionLost} that gives the reason why no stream can be opened any more, or C{None}.
+        """
+
+    def transports():
+        """
+        @return: a list of the transports of the streams that are open now.
         """
 
 
@@ -383,10 +391,11 @@ class ITunnel(Interface):
     healthy = Attribute("C{bool}: fit for new work.")
     inFlight = Attribute("C{int}: exchanges and streams under way.")
 
-    def endpointFor(purpose, visitor=None):
+    def endpointFor(purpose, visitor=None, *, wait=False):
         """
         @param purpose: a record of L{tunnelstack.records}.
         @param visitor: a L{Visitor<tunnelstack.records.Visitor>}, or C{None}.
+        @param wait: connecting waits for the far side to accept the stream, where the dialect can report that.
         @return: an C{IStreamClientEndpoint}.
         @raise UnsupportedPurpose: the dialect cannot carry it.
         """

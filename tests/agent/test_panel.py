@@ -75,8 +75,8 @@ class PanelTests(SynchronousTestCase):
         self.log.info("{where} -> {target}", status="site", where="http://site.a.net", target="tcp:localhost:3000")
         wanted = ["session   up   edge=a.net rtt=1ms", "site      http://site.a.net -> tcp:localhost:3000"]
         self.assertEqual(self.shown(), wanted)
-        self.log.warn("session with {edge} lost: {reason}; dialling again", edge="a.net", reason="it broke")
-        self.assertEqual(self.shown(), ["session   session with a.net lost: it broke; dialling again", wanted[1]])
+        self.log.warn("session with {edge} lost: {reason}; reconnecting", edge="a.net", reason="it broke")
+        self.assertEqual(self.shown(), ["session   session with a.net lost: it broke; reconnecting", wanted[1]])
         self.up(rtt="2ms")
         self.assertEqual(self.shown(), ["session   up   edge=a.net rtt=2ms", wanted[1]])
 

@@ -53,14 +53,14 @@ class ServiceTests(Reloads):
         self.listen(3001)
         [session] = [link.session for link in both.agent._links]
         visitor = both.visit(b"one", 2000)
-        self.assertEqual(self.reload(RAW, DOCS), ("[[service]] docs: new", "[[service]] site: gone"))
+        self.assertEqual(self.reload(RAW, DOCS), ("[[service]] docs: added", "[[service]] site: removed"))
         self.assertEqual(self.warned(), "")
         self.assertEqual((self.status("docs"), self.status("site")), (b"200", b"503"))
         visitor.transport.write(b"two")
         both.settle()
         self.assertEqual(visitor.got, b"onetwo")
         self.assertEqual([link.session for link in both.agent._links], [session])
-        self.assertEqual(self.said("reload"), ["[[service]] docs: new", "[[service]] site: gone"])
+        self.assertEqual(self.said("reload"), ["[[service]] docs: added", "[[service]] site: removed"])
         self.assertEqual(self.said("site")[1:], ["withdrawn"])
         self.assertEqual(len(self.said("raw")), 1)             # it noticed nothing
 
@@ -278,8 +278,8 @@ class SettingTests(Reloads):
         self.assertEqual(
             self.reload(SITE, edges=(), pingSeconds=9.0),
             (
-                "[agent] ping_seconds: 30.0 becomes 9.0 once the agent is started again",
-                "[[edge]]: 1 gone once the agent is started again",
+                "[agent] ping_seconds: 30.0 becomes 9.0 when the agent is restarted",
+                "[[edge]]: 1 removed when the agent is restarted",
             ),
         )
         self.assertEqual((both.agent.config.edges, both.agent.config.pingSeconds), (edges, 30.0))

@@ -79,7 +79,7 @@ class ProbeTests(SynchronousTestCase):
     def test_nobodyAnswers(self) -> None:
         self.reactor.connectors[0].stopConnecting = lambda: None
         self.reactor.advance(3)
-        self.assertEqual(self.successResultOf(self.probed), "nobody answers")
+        self.assertEqual(self.successResultOf(self.probed), "no answer")
 
 
 class WhyTests(SynchronousTestCase):
@@ -89,7 +89,8 @@ class WhyTests(SynchronousTestCase):
 
     def test_words(self) -> None:
         for error, words in (
-            (ConnectionRefusedError(), "nothing listens"), (TimeoutError(), "nobody answers"),
-            (DNSLookupError(), "there is no such host"), (ZeroDivisionError(), "it cannot be reached (ZeroDivisionError)"),
+            (ConnectionRefusedError(), "nothing listens"), (TimeoutError(), "no answer"),
+            (DNSLookupError(), "the host name cannot be resolved"),
+            (ZeroDivisionError(), "it cannot be reached (ZeroDivisionError)"),
         ):  # fmt: skip
             self.assertEqual(failureReason(Failure(error)), words)

@@ -28,7 +28,7 @@ visitors = ["allow 203.0.113.0/24"]
 [[route]]
 host = "password.example.net"
 to = "site"
-users = ["alice:scrypt:10:AAAAAAAAAAAAAAAAAAAAAA:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]
+users = ["alice:$scrypt$ln=10,r=8,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]
 """
 
 ADDRESS = (

@@ -53,7 +53,7 @@ class CheckTests(SynchronousTestCase):
         code, told = self.check('[edge]\nlisten = ["tcp:80", "ftp:21", "tcp:http-alt-x"]\n')
         self.assertEqual(code, 78)
         self.assertEqual(len(told.splitlines()), 2, told)
-        self.assertIn("FILE: listen: 'ftp:21' is no endpoint to listen on", told)
+        self.assertIn("FILE: listen: 'ftp:21' is not a valid endpoint", told)
 
     def test_listenersAndUsersThatCannotBe(self) -> None:
         code, told = self.check(
@@ -66,8 +66,8 @@ class CheckTests(SynchronousTestCase):
     def test_targetsThatCannotBe(self) -> None:
         code, told = self.check('[[service]]\nname = "a"\ntarget = "99999"\n[[service]]\nname = "b"\ntarget = "wxyz:1:2"\n')
         self.assertEqual(code, 78)
-        self.assertIn("FILE: service a: '99999' names no port", told)
-        self.assertIn("FILE: service b: 'wxyz:1:2' is no target", told)
+        self.assertIn("FILE: service a: '99999' is not a target: the port must be", told)
+        self.assertIn("FILE: service b: 'wxyz:1:2' is not a target", told)
 
     def test_aFileThatIsNotThere(self) -> None:
         self.assertEqual(
@@ -86,4 +86,4 @@ class CheckTests(SynchronousTestCase):
             code, out, err = self.run_(*arguments)
             self.assertEqual((code, out), (64, ""), arguments)
             self.assertTrue(err.startswith("tunnelstack: "), err)
-            self.assertTrue(err.endswith(f"\n{asked} --help says how it is used.\n"), err)
+            self.assertTrue(err.endswith(f"\nSee {asked} --help.\n"), err)

@@ -72,7 +72,7 @@ class DoctorTests(SynchronousTestCase):
         found = self.runChecks()
         self.assertEqual(self.wrong(found), [])
         self.assertTrue(all(finding.good and not finding.remedy for finding in self.findings))
-        self.assertIn("knows us as laptop", found["session"].says)
+        self.assertIn("accepts the token of agent laptop", found["session"].says)
         self.network.passTime(5)
         self.assertEqual(list(self.both.edge.registry), [])       # nothing of it is left at the edge
         self.assertTrue(json.loads(formatJSON(self.edge, self.findings))["good"])
@@ -122,7 +122,7 @@ class DoctorTests(SynchronousTestCase):
         found = self.runChecks("http://edge.example", proxy="http://anna:secret@localhost:3128")
         self.assertIn("the proxy localhost is this machine", found["name"].says)
         self.assertEqual(self.wrong(found), ["reach"])
-        self.assertIn("a user and a password", found["reach"].remedy)
+        self.assertIn("the user and the password", found["reach"].remedy)
         self.assertNotIn("secret", formatText(self.edge, self.findings) + formatJSON(self.edge, self.findings))
 
     def test_nothingWaitsForEver(self) -> None:
@@ -134,5 +134,5 @@ class DoctorTests(SynchronousTestCase):
         lines = formatText(self.edge, self.findings).splitlines()
         self.assertEqual(lines[0], "edge      http://localhost:1")
         self.assertTrue(lines[2].startswith("reach     WRONG  "))
-        self.assertEqual(lines[3].strip(), "see whether the edge runs, and on which port")
+        self.assertEqual(lines[3].strip(), "check whether the edge runs, and on which port")
         self.assertEqual(len(lines), 1 + len(EdgeDiagnosis.CHECKS) + 1)

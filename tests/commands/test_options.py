@@ -219,8 +219,8 @@ class AgentTests(Case):
         ):  # fmt: skip
             self.refused(usage.UsageError, *arguments)
         for arguments, told in (
-            (("start",), "there is nothing to publish"), (("serve", "/nowhere"), "/nowhere is no folder"),
-            (("http", "0"), "names no port"), (("http", "1", "--name", "Not A Name"), "name must be a name"),
+            (("start",), "nothing to publish"), (("serve", "/nowhere"), "/nowhere is not a folder"),
+            (("http", "0"), "the port must be"), (("http", "1", "--name", "Not A Name"), "name must be a name"),
             (("http", "1", "--edge", "localhost"), "--edge must be a URL"),
         ):  # fmt: skip
             self.assertIn(told, self.refused(ConfigurationError, *arguments))

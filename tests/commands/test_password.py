@@ -7,7 +7,7 @@ from __future__ import annotations
 import subprocess
 
 from tests.system.stage import BIN, Stage
-from tunnelstack.control.auth.passwords import parsePasswordHash
+from tunnelstack.settings.password_hash import parsePasswordEntry
 
 
 class PasswordTests(Stage):
@@ -24,14 +24,14 @@ class PasswordTests(Stage):
     def test_aLineThatLetsIn(self) -> None:
         done = self.password("alice")
         self.assertEqual(done.returncode, 0, done.stderr)
-        kept = parsePasswordHash(done.stdout.strip())
+        kept = parsePasswordEntry(done.stdout.strip())
         self.assertEqual((kept.user, kept.verify(b"secret"), kept.verify(b"secret\n")), ("alice", True, False))
 
     def test_mistakes(self) -> None:
         for arguments, said, code, sentence in (
-            ((), "x\n", 64, "takes one user"), (("alice", "secret"), "x\n", 64, "takes one user"),
-            (("a",), "\n", 64, "empty password"),
-            (("a:b",), "x\n", 78, "has no colon"),
+            ((), "x\n", 64, "takes one argument"), (("alice", "secret"), "x\n", 64, "takes one argument"),
+            (("a",), "\n", 64, "password is empty"),
+            (("a:b",), "x\n", 78, "colon"),
         ):  # fmt: skip
             done = self.password(*arguments, said=said)
             self.assertEqual((done.returncode, done.stdout), (code, ""), done.stderr)

@@ -93,7 +93,7 @@ class EitherTests(SynchronousTestCase):
 
     def test_whomNobodyKnows(self) -> None:
         failure = self.failureResultOf(self.either.authenticate(Claim(dialect="native", token="x")), CredentialUnknown)
-        self.assertIn("the token is not known", str(failure.value))
+        self.assertIn("the token is unknown", str(failure.value))
         self.assertFalse(self.either.isCurrent(Principal(agent="a")))
         self.failureResultOf(FirstMatchAuthenticator().authenticate(Claim(dialect="native", token="x")), CredentialUnknown)
 

@@ -49,10 +49,10 @@ class EdgeTests(SynchronousTestCase):
         found = difference(old, new)
         self.assertEqual(found.sentences("the edge"), (
             "[edge] forwarded_by: none becomes both", "[edge] drain_seconds: 30.0 becomes 5.0",
-            "[limits] visitors: 10000 becomes 9", "[[route]]: 2 more, 1 gone",
-            "[edge] domain: localhost becomes example.net once the edge is started again",
-            "[limits] session_streams: 1024 becomes 7 once the edge is started again",
-            "[[listener]]: 1 more once the edge is started again",
+            "[limits] visitors: 10000 becomes 9", "[[route]]: 2 added, 1 removed",
+            "[edge] domain: localhost becomes example.net when the edge is restarted",
+            "[limits] session_streams: 1024 becomes 7 when the edge is restarted",
+            "[[listener]]: 1 added when the edge is restarted",
         ))
         live = evolve(new, domain="localhost", limits=Limits(visitors=9), listeners=())
         self.assertEqual(found.config, live)
@@ -79,8 +79,8 @@ class AgentTests(SynchronousTestCase):
         ))
         found = difference(old, new)
         self.assertEqual(found.changed, (
-            "[[service]] docs: new", "[[service]] site target: 3000 becomes 3001",
-            "[[service]] site rewrite_host: none becomes inner", "[[service]] raw: gone",
+            "[[service]] docs: added", "[[service]] site target: 3000 becomes 3001",
+            "[[service]] site rewrite_host: none becomes inner", "[[service]] raw: removed",
         ))
         self.assertEqual((found.needsRestart, found.config.services), ((), new.services))
 
@@ -101,10 +101,10 @@ class AgentTests(SynchronousTestCase):
         self.assertEqual(found.sentences("the agent"), (
             "[agent] give_up_after_seconds: 0.0 becomes 9.0", "[agent] backoff_seconds: 30.0 becomes 8.0",
             "[agent] drain_seconds: 30.0 becomes 7.0", "[agent] targets: none becomes localhost:*",
-            "[agent] ping_seconds: 30.0 becomes 6.0 once the agent is started again",
-            "[agent] access_log: - becomes there once the agent is started again",
-            "[[edge]]: 1 more, 1 gone once the agent is started again",
-            "[[shellhub]] as it stands in the file now once the agent is started again",
+            "[agent] ping_seconds: 30.0 becomes 6.0 when the agent is restarted",
+            "[agent] access_log: - becomes there when the agent is restarted",
+            "[[edge]]: 1 added, 1 removed when the agent is restarted",
+            "the new [[shellhub]] when the agent is restarted",
         ))
         self.assertEqual((found.config.edges, found.config.dialects), ((HOME,), {}))
         self.assertEqual((found.config.pingSeconds, found.config.drainSeconds), (30.0, 7.0))

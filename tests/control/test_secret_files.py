@@ -57,7 +57,7 @@ class ExposedTests(Files):
     def test_theWarningNamesFileAndRemedyOnce(self) -> None:
         path = self.file("token", 0o644)
         warnOfExposed(self.log, [path, path, self.file("key", 0o600)])
-        self.assertEqual(self.logged, [f"{path} holds a secret and can be read by other users (chmod 600 {path})"])
+        self.assertEqual(self.logged, [f"{path} contains a secret and can be read by other users (chmod 600 {path})"])
 
 
 class TokenFileTests(Files):
@@ -87,7 +87,7 @@ class TokenFileTests(Files):
         os.unlink(path)
         self.assertEqual((token(), token()), ("old", "old"))
         reason = "cannot be read: No such file or directory"
-        self.assertEqual(self.logged, [f"{path} {reason}; the token that was read before is used"])
+        self.assertEqual(self.logged, [f"{path} {reason}; the previous token is still used"])
         self.file("token", 0o600, "new")
         self.assertEqual(token(), "new")
         os.unlink(path)

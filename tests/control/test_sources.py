@@ -79,7 +79,8 @@ class SourcesTests(SynchronousTestCase):
         environ = self.environ(self.file, dev="http://localhost:8080")
         told = self.refuses(environ, "https://other.example.net")
         self.assertEqual(
-            told, "no token for https://other.example.net is known: set TUNNELSTACK_TOKEN, or name a file with --token-file"
+            told,
+            "no token for https://other.example.net is configured: set TUNNELSTACK_TOKEN, or name a file with --token-file",
         )
 
     def test_aNamedEdgeFindsItsOwnToken(self) -> None:
@@ -106,7 +107,7 @@ class SourcesTests(SynchronousTestCase):
     def test_aTokenIsOneWordAndNotShown(self) -> None:
         for token in ("two words", "line\nline", "x" * 1025, "\u00fc"):
             told = self.refuses(self.environ({"TUNNELSTACK_TOKEN": token}), "https://a.net")
-            self.assertTrue(told.startswith("TUNNELSTACK_TOKEN does not hold a token"))
+            self.assertTrue(told.startswith("TUNNELSTACK_TOKEN does not contain a token"))
             self.assertNotIn(token, told)
 
     def test_aMissingTokenFileIsOneSentence(self) -> None:

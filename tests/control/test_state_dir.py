@@ -79,7 +79,7 @@ class StateTests(SynchronousTestCase):
         file.write_text("")
         with self.assertRaises(ConfigurationError) as caught:
             StateDirectory(file.absolute() / "state").write("a", "text")
-        self.assertIn("STATE_DIRECTORY names another", str(caught.exception))
+        self.assertIn("STATE_DIRECTORY can name another", str(caught.exception))
 
     def test_theDevEdge(self) -> None:
         self.assertIsNone(readDevEdge(self.state))

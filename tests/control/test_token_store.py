@@ -82,7 +82,7 @@ class KeptTests(SynchronousTestCase):
         self.kept.add(record(expires=datetime(2030, 1, 1, tzinfo=UTC)))
         path = Path(self.kept.path)
         path.write_text(path.read_text().replace("00Z", "00"))
-        self.assertIn("expires must say its offset", str(self.assertRaises(Mistakes, self.kept.read)))
+        self.assertIn("expires must have an offset", str(self.assertRaises(Mistakes, self.kept.read)))
 
     def test_aFolderThatCannotBeIsTold(self) -> None:
         self.folder.parent.mkdir(parents=True)

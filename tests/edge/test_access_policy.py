@@ -17,8 +17,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.edge.test_public_server import GET, OK, PublicCase
 from tests.exchange.doubles import Server, settle
-from tunnelstack.control.auth import passwords
-from tunnelstack.control.auth.passwords import PasswordHash, hashPassword, parsePasswordHash
 from tunnelstack.control.config.records import EdgeConfig, Limits, Route, TokenRecord
 from tunnelstack.doors import HTTPDoor
 from tunnelstack.edge.listeners import EdgeListener
@@ -30,10 +28,9 @@ from tunnelstack.edge.public.access_policy import (
 )
 from tunnelstack.edge.public.bandwidth import MAX_DELAYED
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.password_hash import PasswordEntry, makePasswordEntry
 
-ALICE = "alice:scrypt:10:AAAAAAAAAAAAAAAAAAAAAA:"
-with mock.patch.object(passwords, "COST", 10):        # a fast one, for tests
-    ALICE = hashPassword("alice", "secret: with a colon")
+ALICE = makePasswordEntry("alice", "secret: with a colon", ln=10)        # a fast one
 
 
 def shows(name: str, password: str) -> bytes:
@@ -78,25 +75,6 @@ class RuleTests(SynchronousTestCase):
         for wrong in ("allow", "permit all", "allow 10.0.0.5/8", "deny 300.1.1.1", "allow all "):
             with self.assertRaises(ConfigurationError):
                 Route(host="a.net", to="b", visitors=(wrong,))
-
-
-class PasswordTests(SynchronousTestCase):
-    """
-    Kept passwords.
-    """
-
-    def test_thereAndBack(self) -> None:
-        kept = parsePasswordHash(ALICE)
-        self.assertTrue(kept.verify(b"secret: with a colon"))
-        self.assertFalse(kept.verify(b"secret"))
-        self.assertNotIn("salt", repr(kept))
-
-    def test_whatCannotBeRead(self) -> None:
-        for wrong in ("", "alice", "alice:secret", ALICE + "x:", ALICE.replace(":10:", ":40:"), ":" + ALICE.partition(":")[2]):
-            with self.assertRaises(ConfigurationError):
-                parsePasswordHash(wrong)
-        with self.assertRaises(ConfigurationError):
-            hashPassword("a:b", "secret")
 
 
 class AddressTests(PublicCase):
@@ -165,14 +143,14 @@ class NameTests(PublicCase):
         self.assertEqual(self.answer(), OK)
 
     def test_aPasswordIsHashedOnce(self) -> None:
-        with mock.patch.object(PasswordHash, "verify", autospec=True, return_value=True) as fits:
+        with mock.patch.object(PasswordEntry, "verify", autospec=True, return_value=True) as fits:
             for _ in range(5):
                 self.say(shows("alice", "x"))
                 self.assertEqual(self.answer(), OK)
         self.assertEqual(fits.call_count, 1)
 
     def test_anUnknownUserTakesAsLong(self) -> None:
-        with mock.patch.object(PasswordHash, "verify", autospec=True, return_value=False) as fits:
+        with mock.patch.object(PasswordEntry, "verify", autospec=True, return_value=False) as fits:
             self.say(shows("bob", "x"))
         self.assertEqual(fits.call_count, 1)
 
@@ -235,7 +213,7 @@ class FileTests(SynchronousTestCase):
 
     def test_mistakes(self) -> None:
         path = Path(self.mktemp())
-        for text, sentence in (("# nobody\n", "names nobody"), ("\nalice:secret\n", ":2: a line must be USER:scrypt")):
+        for text, sentence in (("# nobody\n", "names nobody"), ("\nalice:secret\n", ":2: a line must be USER:.scrypt")):
             path.write_text(text)
             with self.assertRaisesRegex(ConfigurationError, sentence):
                 AccessPolicy(Route(host="a.net", to="b", usersFile=str(path)), None)

@@ -87,8 +87,8 @@ class AdminTests(SynchronousTestCase):
         self.assertEqual(self.ask("POST", "/tokens/revoke", b'"' + b"x" * MAX_BODY_OCTETS)[0], 413)
 
     def test_reloadAnswersWithWhatChanged(self) -> None:
-        self.admin.reload = lambda: ("[[route]]: 1 more",)
-        self.assertEqual(self.ask("POST", "/reload"), (200, {"changed": ["[[route]]: 1 more"]}))
+        self.admin.reload = lambda: ("[[route]]: 1 added",)
+        self.assertEqual(self.ask("POST", "/reload"), (200, {"changed": ["[[route]]: 1 added"]}))
 
         def wrong() -> Any:
             raise ConfigurationError("line 3 is wrong")

@@ -114,7 +114,7 @@ class KeysTests(SynchronousTestCase):
         self.store.revoke("desk")
         self.store.add(evolve(self.record, allow=("stream:*",)))
         self.both.network.passTime(1.0, 0.1)
-        self.assertTrue(self.said("have changed; it may come back"))
+        self.assertTrue(self.said("have changed; it may connect again"))
         self.both.network.passTime(60)
         self.assertEqual(self.agents(), ["desk"])
         self.assertFalse(self.both.edge.registry.isHeld("site"))
@@ -154,8 +154,8 @@ class KeysTests(SynchronousTestCase):
         self.assertEqual(
             said,
             (
-                "[limits] visitors: 10000 becomes 7", "[[agent]]: 1 more", "[[route]]: 1 more",
-                "[edge] domain: localhost becomes example.org once the edge is started again",
+                "[limits] visitors: 10000 becomes 7", "[[agent]]: 1 added", "[[route]]: 1 added",
+                "[edge] domain: localhost becomes example.org when the edge is restarted",
             ),
         )
         self.assertIsNotNone(edge.routes.find(b"www.example.net", b"/"))

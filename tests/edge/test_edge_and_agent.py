@@ -366,7 +366,7 @@ class DialTests(Both):
     def test_whatIsNotThereIsRefusedWithASentence(self) -> None:
         self.begin(RAW)
         for to, purpose, sentence in (
-            ("nobody", "", "there is no nobody to be dialled"), ("nobody", "/x/1", "nobody is not there"),
+            ("nobody", "", "no service nobody can be dialled at this edge"), ("nobody", "/x/1", "nobody is not connected"),
             ("laptop", "/unknown/1.0.0", ""), ("laptop", "telnet", "this edge cannot dial for the purpose 'telnet'"),
             ("laptop", "/tunnelstack/http/1.0.0", "this edge cannot dial"),
         ):  # fmt: skip

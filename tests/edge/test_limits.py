@@ -202,4 +202,4 @@ class AgentLimitTests(Both):
     def test_octetsOfASession(self) -> None:
         both = self.limited(sessionOctets=123_456)
         (link,) = both.agent._links
-        self.assertEqual(link.session._core._budget.limit, 123_456)
+        self.assertEqual(link.session.memory.growthLimit, 123_456)

@@ -220,10 +220,10 @@ class ListenerTests(TestCase):
         for settings, sentence in (
             ({"endpoint": "tls:nowhere:port=0"}, "'nowhere' cannot be read"), ({"endpoint": "tls:"}, "must be tls:FOLDER"),
             ({"endpoint": folder + ":colour=red"}, "has no option colour"),
-            ({"endpoint": folder + ":port=x"}, "is no endpoint"),
+            ({"endpoint": folder + ":port=x"}, "is not a valid endpoint"),
             ({"endpoint": "tcp:80", "clientAuth": "require", "clientCa": "x"}, "client_auth needs tls:FOLDER"),
-            ({"endpoint": folder, "redirect": True}, "is secure already"), ({"endpoint": "nonsense"}, "is no endpoint"),
-            ({"endpoint": folder, "clientAuth": "require"}, "go together"),
+            ({"endpoint": folder, "redirect": True}, "uses TLS already"), ({"endpoint": "nonsense"}, "is not a valid endpoint"),
+            ({"endpoint": folder, "clientAuth": "require"}, "must be set together"),
         ):  # fmt: skip
             with self.assertRaisesRegex(ConfigurationError, sentence):
                 makeListener(reactor, ListenerConfig(**settings))
@@ -298,7 +298,7 @@ class ListenerTests(TestCase):
     def test_anEndpointThatDoesMoreThanListenTakesNoSocket(self) -> None:
         listener = ListenerConfig(endpoint="ssl:443:privateKey=a.pem", socket="systemd:domain=INET:index=0")
         error = self.assertRaises(ConfigurationError, makeListener, reactor, listener)
-        self.assertIn("cannot use a socket that systemd hands over", str(error))
+        self.assertIn("cannot use a socket from systemd", str(error))
 
     def test_colonsInFolders(self) -> None:
         self.assertEqual(splitOptions(r"C\:/certs:port=1:interface=\:\:"), ("C:/certs", {"port": "1", "interface": "::"}))

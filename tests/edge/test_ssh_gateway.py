@@ -446,7 +446,7 @@ class SSHDoorBridgeTests(SSHDoorCase):
         self.server.forwarding = False
         channel = self.visitor.channel(
             b"direct-tcpip", extra=packOpen_direct_tcpip(("127.0.0.1", 9), ("127.0.0.1", 1)))
-        self.assertEqual(channel.refused.value, b"forwarding is switched off here")
+        self.assertEqual(channel.refused.value, b"forwarding is disabled")
         self.assertEqual(channel.refused.data, connection.OPEN_ADMINISTRATIVELY_PROHIBITED)
         granted = self.visitor.client.connection.requestOnChannel(self.visitor.channel(), b"subsystem", NS(b"netconf"))
         self.visitor.settle()
@@ -463,12 +463,12 @@ class SSHDoorBridgeTests(SSHDoorCase):
         self.visitor.settle()
         self.assertIsNotNone(collected.reason)
         self.assertTrue(self.visitor.client.closed)
-        self.assertEqual(self.visitor.client.protocol.sentence, "the device is gone")
+        self.assertEqual(self.visitor.client.protocol.sentence, "the connection to the device was lost")
 
     def test_aDeviceThatIsGoneWhileNothingIsOpen(self) -> None:
         self.wires[0].drop()
         self.visitor.settle()
-        self.assertEqual(self.visitor.client.protocol.sentence, "the device is gone")
+        self.assertEqual(self.visitor.client.protocol.sentence, "the connection to the device was lost")
 
     def test_aVisitorWhoIsGoneLeavesNothing(self) -> None:
         self.visitor.channel()
@@ -531,7 +531,7 @@ class SSHDoorJumpTests(SSHDoorCase):
     def test_nowhereElse(self) -> None:
         self.enter()
         self.assertEqual(self.jump("lab.other").refused.value, b"the device lab.other is not connected")
-        self.assertEqual(self.jump("lab.bench", 80).refused.value, b"behind a device's name is port 22 only")
-        self.assertEqual(self.jump("", 22).refused.value, b"the destination makes no sense")
-        self.assertIn(b"there is no shell here", self.visitor.channel().refused.value)
+        self.assertEqual(self.jump("lab.bench", 80).refused.value, b"only port 22 of a device can be reached")
+        self.assertEqual(self.jump("", 22).refused.value, b"the destination is malformed")
+        self.assertIn(b"the gateway has no shell", self.visitor.channel().refused.value)
         self.assertEqual(self.wires, [])

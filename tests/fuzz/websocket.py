@@ -29,7 +29,8 @@ from tests.transport.rawpeer import (
 )
 from tests.transport.test_websocket import Collect, OverWire, factoryOf
 from tunnelstack.testing import Wire
-from tunnelstack.transport.websocket.client import UpgradeFailed, UpgradeRefused, WebSocketClientEndpoint
+from tunnelstack.transport.websocket.client import WebSocketClientEndpoint
+from tunnelstack.transport.websocket.errors import UpgradeFailed, UpgradeRefused
 from tunnelstack.transport.websocket.server import WebSocketServerFactory
 from tunnelstack.transport.websocket.settings import WebSocketLimits
 

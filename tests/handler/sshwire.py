@@ -17,16 +17,17 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from tunnelstack.edge.ssh.upstream import UpstreamConnection
-from tunnelstack.handler.ssh.credentials import AuthorizedKeys, LoginPolicy, PasswordFile, passwordEntry
+from tunnelstack.handler.ssh.credentials import AuthorizedKeys, LoginPolicy, PasswordFile
 from tunnelstack.handler.ssh.forwarding import StreamChannel
 from tunnelstack.handler.ssh.local_user import LocalUser
 from tunnelstack.handler.ssh.server import EmbeddedSSH
+from tunnelstack.settings.password_hash import makePasswordEntry
 from tunnelstack.testing import Wire
 
 HOST_KEY = Key(ed25519.Ed25519PrivateKey.generate())
 USER_KEY = Key(ed25519.Ed25519PrivateKey.generate())
 OTHER_KEY = Key(ed25519.Ed25519PrivateKey.generate())
-ENTRY = passwordEntry("ada", "lovelace", ln=10)
+ENTRY = makePasswordEntry("ada", "lovelace", ln=10)
 
 
 def inTurn(call: Any, *arguments: Any) -> Deferred[Any]:

@@ -25,9 +25,10 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from tests.handler.openssh import OpenSSH
-from tunnelstack.handler.ssh.credentials import AuthorizedKeys, LoginPolicy, PasswordFile, passwordEntry
+from tunnelstack.handler.ssh.credentials import AuthorizedKeys, LoginPolicy, PasswordFile
 from tunnelstack.handler.ssh.host_keys import hostKeys
 from tunnelstack.handler.ssh.server import EmbeddedSSH
+from tunnelstack.settings.password_hash import makePasswordEntry
 
 SIZE = 20 * 1024 * 1024
 HOST_KEYS: list[Any] = []
@@ -98,7 +99,7 @@ def serveSSH(case: TestCase, openssh: OpenSSH, **how: Any) -> tuple[EmbeddedSSH,
     home = folder / "home"
     home.mkdir()
     passwords, keys = folder / "passwords", folder / "authorized_keys"
-    passwords.write_text(passwordEntry("ada", "lovelace", ln=10) + "\n")
+    passwords.write_text(makePasswordEntry("ada", "lovelace", ln=10) + "\n")
     keys.write_bytes(openssh.key)
     logins = LoginPolicy(passwords=PasswordFile(passwords), keys=AuthorizedKeys(keys).check)
     server = EmbeddedSSH(reactor, serverKeys(folder), logins, home=str(home), shell="/bin/sh", **how)

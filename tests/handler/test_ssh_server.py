@@ -21,14 +21,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.handler.sshwire import ENTRY, OTHER_KEY, USER_KEY, Collects, Opened, Pair, inTurn, makeServer
 from tunnelstack.edge.ssh.upstream import connectUpstream
-from tunnelstack.errors import ConfigurationError, UsageError
+from tunnelstack.errors import ConfigurationError
 from tunnelstack.handler.ssh.channel import PACKET, WINDOW
 from tunnelstack.handler.ssh.connection import FlowControlledConnection
-from tunnelstack.handler.ssh.credentials import AuthorizedKeys, PasswordFile, passwordEntry
+from tunnelstack.handler.ssh.credentials import AuthorizedKeys, PasswordFile
 from tunnelstack.handler.ssh.forwarding import StreamChannel
 from tunnelstack.handler.ssh.host_keys import hostKeys
 from tunnelstack.handler.ssh.server import LocalSSH, SSHLimits, SSHSessions
 from tunnelstack.handler.ssh.sftp import LARGEST_CHUNK
+from tunnelstack.settings.password_hash import makePasswordEntry
 from tunnelstack.stream.errors import TooManyStreams
 from tunnelstack.testing import CAPACITY, Wire, sessionPair
 
@@ -85,7 +86,7 @@ class CredentialTests(Case):
     def test_anEditCountsAtOnce(self) -> None:
         book = self.passwords(ENTRY)
         self.assertIn("ada", book)
-        self.passwords(passwordEntry("grace", "hopper", ln=10))
+        self.passwords(makePasswordEntry("grace", "hopper", ln=10))
         self.assertNotIn("ada", book)
         self.assertTrue(self.successResultOf(book.check("grace", b"hopper")))
 
@@ -105,11 +106,6 @@ class CredentialTests(Case):
     def test_noFileIsNobody(self) -> None:
         self.assertEqual(PasswordFile(self.folder / "absent").users(), {})
         self.assertEqual(list(AuthorizedKeys(self.folder / "absent").keys()), [])
-
-    def test_namesThatWouldBreakTheFile(self) -> None:
-        for name in ("", "a:b", "a\nb", "#a"):
-            self.assertRaises(UsageError, passwordEntry, name, "x", ln=10)
-        self.assertRaises(UsageError, passwordEntry, "ada", "x", ln=21)
 
     def test_keysWithOptionsAreLeftOut(self) -> None:
         """
@@ -178,7 +174,7 @@ class LoginTests(Case):
             self.clock.advance(1)
             self.both.settle()
         self.assertTrue(self.both.client.closed)
-        self.assertEqual(self.both.client.protocol.sentence, "too many logins were refused")
+        self.assertEqual(self.both.client.protocol.sentence, "too many failed logins")
 
     def test_manyRequestsAtOnceEndIt(self) -> None:
         """
@@ -273,7 +269,7 @@ class EndTests(Case):
             self.assertTrue(both.wire.over)
             self.assertIsNotNone(channel.protocol)
             self.assertEqual({event["log_level"].name for event in said}, {"info"})
-            self.assertIn("the peer said goodbye", repr(said))
+            self.assertIn("the peer closed the connection", repr(said))
 
     def test_garbageEndsItAndNothingElse(self) -> None:
         for cut in (None, 3):
@@ -297,7 +293,7 @@ class EndTests(Case):
         client.sendPacket(connection.MSG_GLOBAL_REQUEST, NS(b"keepalive") + b"\1")
         both.settle()
         self.assertTrue(both.wire.over)
-        self.assertEqual(both.server.sentence, "the peer broke the protocol: ConchError")
+        self.assertEqual(both.server.sentence, "protocol error of the peer: ConchError")
 
     def test_keysAreExchangedAnew(self) -> None:
         both = self.pair()

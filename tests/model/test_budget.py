@@ -175,7 +175,7 @@ class Strain(RuleBasedStateMachine):
         Growth goes back when it is wanted back and payload is consumed.
         """
         for tunnel in self.tunnels:
-            tunnel.far.grow(False)
+            tunnel.far.memory.grow(False)
             for reader in tunnel.readers:
                 if not reader.over:
                     reader.sips = False
@@ -186,8 +186,8 @@ class Strain(RuleBasedStateMachine):
                 writer.transport.write(bytes(1024 * KIB))
         self.settle()
         for tunnel in self.tunnels:
-            assert tunnel.far.held == 0 and tunnel.far._core._budget.spent == 0
-            tunnel.far.grow(not self.budget._tight)
+            assert tunnel.far.held == 0 and tunnel.far.memory.growth == 0
+            tunnel.far.memory.grow(not self.budget._tight)
 
     @invariant()
     def nobodyIsResetThatMoved(self) -> None:
@@ -196,14 +196,14 @@ class Strain(RuleBasedStateMachine):
     @invariant()
     def sessionsHoldWhatTheyMay(self) -> None:
         for tunnel in self.tunnels:
-            streams = tunnel.far._core._streams.values()
+            streams = tunnel.far.transports()
             assert tunnel.far.held == sum(stream.held for stream in streams)
             assert sum(max(0, stream.held - INITIAL_WINDOW) for stream in streams) <= SESSION
 
     @invariant()
     def theProcessHoldsWhatItMay(self) -> None:
         for tunnel in self.tunnels:
-            tunnel.far.count()
+            tunnel.far.memory.count()
         assert self.payload == self.budget._payload
         assert self.payload <= max(self.above, self.budget.limit * 9 // 8) + 2 * (DELIVERY + CONNECTION)
 
@@ -216,7 +216,7 @@ class Strain(RuleBasedStateMachine):
         self.budget.stopService()
 
     def stalled(self) -> bool:
-        return any(tunnel.far.stalled(self.clock.seconds() - STALE_SECONDS - 1) for tunnel in self.tunnels)
+        return any(tunnel.far.memory.stalled(self.clock.seconds() - STALE_SECONDS - 1) for tunnel in self.tunnels)
 
 
 class BoundTests(SynchronousTestCase):

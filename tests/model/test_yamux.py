@@ -314,7 +314,7 @@ class TwoSessions(RuleBasedStateMachine):
                 assert INITIAL <= stream.size <= LIMITS.max_window
                 assert len(stream.grants) <= 6
                 extra += stream.size - INITIAL
-            assert extra == end._budget.spent <= LIMITS.session_octets
+            assert extra == end.growth <= LIMITS.session_octets
             assert end.held == sum(stream.held for stream in end._streams.values())
 
     @invariant()
@@ -327,7 +327,7 @@ class TwoSessions(RuleBasedStateMachine):
             assert end._backlog == sum(not stream.accepted for stream in end._streams.values()) <= LIMITS.backlog
             assert set(end._unacknowledged) <= set(end._streams) and len(end._unacknowledged) <= LIMITS.unacknowledged
             assert set(end._send_queue.updates) <= set(end._streams)
-            assert not end._overrun_allowance and not end.overruns
+            assert not end.overruns_followed and not end.overruns
 
     def teardown(self) -> None:
         """

@@ -155,8 +155,8 @@ class NegotiationTestCase(SynchronousTestCase):
         Nothing is left of the streams, and no timer of a negotiation.
         """
         self.wire.settle()
-        self.assertEqual((self.near._streams, self.far._streams), ({}, {}))
-        self.assertEqual((self.near.sharedTimer.waiting, self.far.sharedTimer.waiting), (0, 0))
+        self.assertEqual((self.near.transports(), self.far.transports()), ([], []))
+        self.assertEqual((self.near.scheduler.sharedTimer.waiting, self.far.scheduler.sharedTimer.waiting), (0, 0))
 
 
 class WholeTests(NegotiationTestCase):
@@ -357,7 +357,7 @@ class ReleaseTests(NegotiationTestCase):
         self.assertEqual(self.sent(), [b'{"go":1}\n' + b"hello from the near side"])
         ours = self.successResultOf(connected)
         self.assertIs(ours.transport.protocol, ours)
-        self.assertEqual((self.near.sharedTimer.waiting, self.far.sharedTimer.waiting), (0, 0))
+        self.assertEqual((self.near.scheduler.sharedTimer.waiting, self.far.scheduler.sharedTimer.waiting), (0, 0))
 
     def test_answersInALine(self) -> None:
         no = b'{"ok":false,"reason":"no"}\n'
@@ -771,7 +771,7 @@ class DiallingTests(NegotiationTestCase):
         connected = self.dial()
         self.wire.settle()
         collect = Collect()
-        self.far._streams[1].abortConnection()
+        self.far.transports()[0].abortConnection()
         self.dialling.dialled.callback(collect)        # in the same turn: the stream's loss is told on the next
         self.wire.settle()
         self.assertEqual(collect.told[0], "made")
@@ -784,7 +784,7 @@ class DiallingTests(NegotiationTestCase):
             self.dialling = Dialling()
             connected = self.dial(follow, strict=False, release=Release.ON_REPLY)
             self.wire.settle()
-            stream = self.near._streams[1]
+            stream = self.near.transports()[0]
             stream.protocol._deadline += 5                 # the near side is the more patient
             stream.protocol._updateDeadline()
             self.clock.advance(TIMEOUT)

@@ -153,7 +153,7 @@ class NativeWithGo(TestCase):
         answer = yield self.go.call("dial", to="echo", data=b"hello" * 1000)
         self.assertEqual(answer["data"], b"hello" * 1000)
         refused = yield self.assertFailure(self.go.call("dial", to="nobody", data=b""), GoError)
-        self.assertIn("there is no nobody to be dialled", str(refused))
+        self.assertIn("no service nobody can be dialled at this edge", str(refused))
 
     @inlineCallbacks
     def test_nativeAgentOfGoIsRefusedWithAReason(self) -> Any:

@@ -412,7 +412,7 @@ class OurAgentTests(TestCase):
     @inlineCallbacks
     def test_settings(self) -> Steps:
         yield self.meet(2, config={"yamux_enable_keep_alive": False, "yamux_max_stream_window_size": 524288})
-        limits = self.link.session._limits
+        limits = self.link.session.limits
         self.assertEqual((limits.keepalive, limits.window), (0.0, 524288))
         conn = yield self.server.endpointTo(self.uid, "open", session="s")
         self.assertEqual((yield conn.read(len(GREETING))), GREETING)
@@ -420,7 +420,7 @@ class OurAgentTests(TestCase):
     @inlineCallbacks
     def test_unusableSettings(self) -> Steps:
         yield self.meet(2, config={"yamux_accept_backlog": 0})
-        self.assertEqual(self.link.session._limits.backlog, 256)
+        self.assertEqual(self.link.session.limits.backlog, 256)
 
     @inlineCallbacks
     def test_pingsAreAnswered(self) -> Steps:

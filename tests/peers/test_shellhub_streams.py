@@ -17,6 +17,7 @@ from zope.interface import implementer
 from tests.peers._go import GoError
 from tests.peers._ours import Collect, Echo, factoryOf, ours
 from tests.peers._shellhub import GREETING, Agents, Server
+from tests.transport.rawpeer import requestHead
 from tunnelstack.errors import Unavailable
 from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.negotiation.endpoint import NegotiatingEndpoint
@@ -208,7 +209,7 @@ class Door(Protocol):
         if not target.startswith(shellhub_v1.PICK_UP):
             factory = factoryOf(self.case.session)
         limits = DEFAULT_LIMITS if target == shellhub.CONNECTION else STREAM_LIMITS
-        protocol = upgrade(self.transport, head + end, factory, clock=reactor, limits=limits)
+        protocol = upgrade(self.transport, requestHead(head + end), factory, clock=reactor, limits=limits)
         if rest:
             protocol.dataReceived(rest)
 

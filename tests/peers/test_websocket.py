@@ -13,13 +13,14 @@ from twisted.trial.unittest import TestCase
 
 from tests.peers._go import GoError, GoPeer, GoPeerGone
 from tests.peers._ours import BULK, KIB, MIB, SOAK, Collect, Paused, Pump, Watched, awaitOne, pause, reach
-from tunnelstack.transport.websocket.client import UpgradeFailed, UpgradeRefused
-from tunnelstack.transport.websocket.settings import (
+from tunnelstack.transport.websocket.errors import (
     ClosedByPeer,
     KeepaliveTimeout,
-    WebSocketLimits,
+    UpgradeFailed,
+    UpgradeRefused,
     WebSocketProtocolError,
 )
+from tunnelstack.transport.websocket.settings import WebSocketLimits
 
 SIZES = (1, 125, 126, 127, 65_535, 65_536, 65_537, 300_000)  # around every form of a frame's length
 

@@ -24,7 +24,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tunnelstack.errors import UsageError
-from tunnelstack.interfaces import IRecordTransport
+from tunnelstack.interfaces import IRecordTransport, ISession
 from tunnelstack.stream.errors import SessionLost
 
 WINDOW = 256 * 1024
@@ -170,8 +170,10 @@ class StreamPromises:
 
     # What it is
 
-    def test_interfaces(self) -> None:
+    def test_bothEndsProvideWhatTheyPromise(self) -> None:
         near, far = self.open()
+        for session in (self.near, self.far):  # type: ignore[attr-defined]
+            verifyObject(ISession, session)
         for end in (near, far):
             for interface in (ITransport, IConsumer, IPushProducer, ILoggingContext, IRecordTransport):
                 verifyObject(interface, end.transport)

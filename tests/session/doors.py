@@ -14,6 +14,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
+from tests.transport.rawpeer import requestHead
 from tunnelstack.session.revdial.dialler import STREAM_LIMITS, PickUpTable, RevdialDialler
 from tunnelstack.session.revdial.listener import RevdialListener
 from tunnelstack.testing import Wire
@@ -46,7 +47,7 @@ class Door(Protocol):
             self.transport.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
             self.transport.loseConnection()
             return
-        protocol = upgrade(self.transport, head + end, factory, clock=self.house.clock, limits=STREAM_LIMITS)
+        protocol = upgrade(self.transport, requestHead(head + end), factory, clock=self.house.clock, limits=STREAM_LIMITS)
         if rest:
             protocol.dataReceived(rest)
 

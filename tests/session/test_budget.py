@@ -13,11 +13,12 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.session.test_yamux import COLLECT
+from tunnelstack.session import budget
 from tunnelstack.session.budget import CONNECTION, STALE_SECONDS, MemoryBudget
-from tunnelstack.session.revdial.control import ControlSession
+from tunnelstack.session.revdial.dialler import PickUpTable, RevdialDialler
 from tunnelstack.stream.errors import StreamResetError
 from tunnelstack.stream.transport import HIGH, LEAST_PIECE, LOW
-from tunnelstack.testing import sessionPair
+from tunnelstack.testing import Wire, sessionPair
 from tunnelstack.wire.yamux.frames import INITIAL_WINDOW
 from tunnelstack.wire.yamux.limits import SessionLimits
 
@@ -193,7 +194,7 @@ class BudgetTests(SynchronousTestCase):
 
     def test_aCarrierThatIsSlowIsNoReasonForAReset(self) -> None:
         self.one.open(0)
-        self.one.session.pauseProducing()
+        self.one.session.scheduler.pauseProducing()
         self.one.readers[0].transport.write(bytes(PIECE))
         self.budget.limit = PIECE - 1
         self.wait(30)
@@ -215,12 +216,12 @@ class BudgetTests(SynchronousTestCase):
         self.wait(60)
         self.assertLessEqual(self.budget.held, self.budget.limit)
         self.assertEqual(self.lost(self.two), [])
-        self.assertEqual(self.one.session._lost, None)
+        self.assertEqual(self.one.session.lostReason(), None)
 
     def test_aSessionThatWasNotReadGoesOnWhenItsReadersDo(self) -> None:
         self.budget.limit = 10 * PIECE
         self.one.open(*[PIECE] * 20)
-        self.assertTrue(self.one.session._rests)
+        self.assertTrue(self.one.session.memory.resting)
         for _ in range(20):
             for reader in self.one.readers:
                 reader.transport.resumeProducing()
@@ -228,33 +229,32 @@ class BudgetTests(SynchronousTestCase):
         self.assertEqual([reader.got for reader in self.one.readers], [PIECE] * 20)
 
     def test_aSessionThatIsNotReadIsKeptAlive(self) -> None:
+        self.patch(budget, "STALE_SECONDS", 1000)       # as if each stream moved now and then
         self.budget.limit = 4 * PIECE
         self.one.open(*[PIECE] * 20)
-        self.assertTrue(self.one.session._rests)
+        self.assertTrue(self.one.session.memory.resting)
         for _ in range(20):
             self.wait(9)
-            for stream in self.one.session._core._streams.values():
-                stream.consumed_at = self.clock.seconds()       # as if each had moved, but for little
-        self.assertTrue(self.one.session._rests)
-        self.assertEqual((self.one.session._lost, self.one.near._lost), (None, None))
+        self.assertTrue(self.one.session.memory.resting)
+        self.assertEqual((self.one.session.lostReason(), self.one.near.lostReason()), (None, None))
 
     def test_growthIsTakenBackBeforeAnybodyIsReset(self) -> None:
         self.one.open(PIECE)
-        self.assertEqual(self.one.session.high, HIGH)
+        self.assertEqual(self.one.session.scheduler.high, HIGH)
         self.two.open(PIECE, PIECE, PIECE)
         self.wait(1)
         for tunnel in self.tunnels:
-            self.assertEqual((tunnel.session._core._budget.limit, tunnel.session.high), (0, LOW))
+            self.assertEqual((tunnel.session.memory.growthLimit, tunnel.session.scheduler.high), (0, LOW))
         third = Tunnel(self.clock)
         third.wire.settle()
         self.budget.join(third.session)
-        self.assertEqual(third.session._core._budget.limit, 0)
+        self.assertEqual(third.session.memory.growthLimit, 0)
         for reader in self.two.readers:
             reader.transport.resumeProducing()
         self.settle()
         self.wait(1)
         for tunnel in (*self.tunnels, third):
-            self.assertEqual((tunnel.session._core._budget.limit, tunnel.session.high), (8 * 1024 * 1024, HIGH))
+            self.assertEqual((tunnel.session.memory.growthLimit, tunnel.session.scheduler.high), (8 * 1024 * 1024, HIGH))
 
     def test_whatConnectionsOfReadersTook(self) -> None:
         slow, stuck = TCPConnection.__new__(TCPConnection), TCPConnection.__new__(TCPConnection)
@@ -279,7 +279,7 @@ class BudgetTests(SynchronousTestCase):
     def test_itStops(self) -> None:
         self.budget.limit = 4 * PIECE
         self.one.open(*[PIECE] * 20)
-        self.assertTrue(self.one.session._rests)
+        self.assertTrue(self.one.session.memory.resting)
         self.budget.stopService()
         self.settle()
         self.assertEqual(self.one.session.held, 20 * PIECE)
@@ -366,12 +366,12 @@ class ControlTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.session: Any = ControlSession(None, self.clock, None, None)
-        self.session.connected = 1
-        self.session._controlLost = lambda lost: None
-        self.streams = [Connection(), Connection()]
+        self.wire = Wire(clock=self.clock)
+        self.session = RevdialDialler(PickUpTable(), "/", clock=self.clock)
+        self.wire.connect(self.session, Protocol())
+        self.streams: list[Any] = [Connection(), Connection()]
         for stream in self.streams:
-            self.session._addStream(stream)
+            self.session.memory.add(stream, self.session.address)
         self.budget = MemoryBudget(self.clock, PIECE)
         self.budget.join(self.session)
         self.budget.startService()
@@ -388,11 +388,36 @@ class ControlTests(SynchronousTestCase):
 
     def test_countedUntilTheLastStreamIsOver(self) -> None:
         self.streams[0].held = 10
-        self.session.connectionLost(Failure(ConnectionError()))
+        self.wire.drop()
         self.clock.advance(1)
         self.assertEqual(self.budget.held, 10 + CONNECTION)
         for stream in self.streams:
             stream.onEnded()
         self.clock.advance(1)
         self.assertEqual(self.budget.held, 0)
-        self.assertIsNone(self.session.budget)
+        self.streams[0].held = 10
+        self.clock.advance(1)
+        self.assertEqual(self.budget.held, 0)
+
+    def test_aSessionMayLeaveWhileOthersAreCounted(self) -> None:
+        """
+        A reader pauses between two looks, which makes it too much; the stream that is reset for it is the last of its session.
+        """
+        tunnel = Tunnel(self.clock)
+        tunnel.wire.settle()
+        tunnel.open(0)
+        reader = tunnel.readers[0].transport
+        reader.resumeProducing()
+        tunnel.wire.settle()
+        self.budget.join(tunnel.session)
+        self.budget.limit = PIECE + CONNECTION
+        self.streams[0].held = PIECE
+        self.streams[1].onEnded()
+        self.wire.drop()
+        for _ in range(int(STALE_SECONDS) + 5):
+            self.clock.advance(1)
+        self.assertFalse(self.streams[0].aborted)
+        reader.pauseProducing()
+        self.clock.advance(1)
+        self.assertTrue(self.streams[0].aborted)
+        self.assertEqual(self.budget.held, CONNECTION)

@@ -16,12 +16,10 @@ from twisted.internet.error import (
 )
 from twisted.internet.protocol import Factory
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
 from tests.promises.streams import Collect, StreamPromises
 from tests.session.doors import BASE, Door, House, ToTheHouse
 from tunnelstack.errors import PeerError
-from tunnelstack.interfaces import ISession
 from tunnelstack.session.revdial.dialler import STREAM_LIMITS, PickUpError
 from tunnelstack.session.revdial.listener import UNCLAIMED
 from tunnelstack.stream.errors import (
@@ -96,10 +94,6 @@ class DiallerTests(Joined):
     The side that asks.
     """
 
-    def test_bothAreSessions(self) -> None:
-        for session in (self.near, self.far):
-            verifyObject(ISession, session)
-
     def test_oneQuestionOneConnection(self) -> None:
         self.accept()
         first, second = self.open(), self.open()
@@ -140,7 +134,7 @@ class DiallerTests(Joined):
         self.assertEqual([end.got for end in self.accepted], [b"2", b"1", b"0"])
 
     def test_nobodyPicksUp(self) -> None:
-        self.far._eventReceived = lambda event: None  # type: ignore[method-assign]
+        self.far._onEvent = lambda event: None
         opening = self.connect()
         self.house.pass_(19)
         self.assertNoResult(opening)
@@ -205,7 +199,7 @@ class DiallerTests(Joined):
         Both were let in by the door before either was a WebSocket.
         """
         opening = self.connect()
-        (ticket,) = self.near._pending
+        (ticket,) = self.near.pending
         factories = [self.house.pickUps.take(self.near.identifier, ticket) for _ in range(2)]
         answers = []
         for factory in factories:
@@ -223,13 +217,13 @@ class DiallerTests(Joined):
 
     def test_anUnknownIdentifierIsNobodys(self) -> None:
         self.connect()
-        (ticket,) = self.near._pending
+        (ticket,) = self.near.pending
         self.assertIsNone(self.house.pickUps.take("0" * 32, ticket))
         self.assertIsNone(self.house.pickUps.take(self.near.identifier, "11111111-2222-4333-8444-555555555555"))
         self.assertIsNotNone(self.house.pickUps.take(self.near.identifier, ticket))
 
     def test_whoAsksTooMuchWaits(self) -> None:
-        self.far._eventReceived = lambda event: None  # type: ignore[method-assign]
+        self.far._onEvent = lambda event: None
         for _ in range(PENDING):
             self.assertNoResult(self.connect())
         self.failureResultOf(self.connect(), TooManyStreams)
@@ -263,7 +257,7 @@ class DiallerTests(Joined):
         self.successResultOf(port.stopListening())
 
     def test_lossFailsWhoeverWaits(self) -> None:
-        self.far._eventReceived = lambda event: None  # type: ignore[method-assign]
+        self.far._onEvent = lambda event: None
         opening, lost = self.connect(), self.near.whenLost()
         self.house.wires[0].drop()
         self.failureResultOf(opening, SessionLost)

@@ -15,12 +15,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.promises.streams import WINDOW, Collect, HalfCollect, Producer, StreamPromises
-from tunnelstack.interfaces import ISession, IStreamOwner
+from tunnelstack.interfaces import IStreamOwner
 from tunnelstack.negotiation.multistream import multistreamEndpoint
 from tunnelstack.session._connector import WAITING_CONNECTS
-from tunnelstack.session._events import TURN
 from tunnelstack.session._scheduler import EARLY_FLUSH_STREAMS
-from tunnelstack.session.yamux import YamuxSession
+from tunnelstack.session.yamux import TURN, YamuxSession
 from tunnelstack.stream.errors import (
     OpenTimeout,
     SessionClosed,
@@ -94,9 +93,8 @@ class SessionTests(TwoSessions):
     A session without trouble.
     """
 
-    def test_interfaces(self) -> None:
-        verifyObject(ISession, self.near)
-        verifyObject(IStreamOwner, self.near)
+    def test_theSchedulerOwnsTheStreams(self) -> None:
+        verifyObject(IStreamOwner, self.near.scheduler)
 
     def test_connectFiresBeforeThePeerHasHeard(self) -> None:
         self.accept()
@@ -193,11 +191,11 @@ class SessionTests(TwoSessions):
         stream = self.open()
         stream.transport.write(b"early")
         self.wire.settle()
-        self.assertEqual(self.near._core.open_slots, 255)
+        self.assertEqual(self.near.openSlots, 255)
         accepted = self.accept()
         self.wire.settle()
         self.assertEqual(accepted[0].got, b"early")
-        self.assertEqual(self.near._core.open_slots, 256)
+        self.assertEqual(self.near.openSlots, 256)
 
     def test_aProtocolMayPauseAsSoonAsItIsConnected(self) -> None:
         class Pausing(HalfCollect):
@@ -438,7 +436,7 @@ class PressureTests(TwoSessions):
         self.wire.far.readPaused = True
         bulk.transport.write(bytes(WINDOW))
         self.wire.settle()
-        self.assertTrue(self.near.full)
+        self.assertTrue(self.near.scheduler.full)
         producer = Producer()
         other.transport.registerProducer(producer, True)
         self.assertEqual(producer.asked, ["pause"])
@@ -643,7 +641,7 @@ class BudgetTests(TwoSessions):
         for stream in streams:
             stream.transport.write(bytes(20 * WINDOW))
         self.wire.settle()
-        self.assertGreater(self.far._core._budget.spent, 390_000)
+        self.assertGreater(self.far.memory.growth, 390_000)
         self.assertLessEqual(self.far.held, 5 * WINDOW + 600_000)
         for end in accepted:
             end.transport.resumeProducing()

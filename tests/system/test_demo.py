@@ -35,7 +35,7 @@ class DemoTests(Stage):
     def started(self) -> Program:
         self.port = freePort()
         demo = self.demo(DEMO_PORT=str(self.port))
-        demo.hears("^Ctrl-C ends all three")
+        demo.hears("^Ctrl-C stops all three")
         return demo
 
     def children(self, program: Program) -> list[str]:
@@ -48,7 +48,7 @@ class DemoTests(Stage):
         self.started()
         page = self.visit("demo")
         self.assertEqual(page.status, 200)
-        self.assertIn(b"You came through a tunnel", page.body)
+        self.assertIn(b"This page came through a tunnel", page.body)
         self.assertIn(b"X-Forwarded-For", page.body)
         self.assertEqual(len(self.visit("demo", "/octets/3000000").body), 3_000_000)
         self.assertEqual(self.visit("demo", "/echo", method="POST", body=b"there and back").body, b"there and back")
@@ -72,7 +72,7 @@ class DemoTests(Stage):
         demo = self.started()
         os.kill(int(self.children(demo)[1]), signal.SIGKILL)
         self.assertNotEqual(demo.ends(), 0)
-        self.assertIn("ended by itself; so does the demo", demo.said())
+        self.assertIn("has ended unexpectedly; stopping the demo", demo.said())
 
     def test_usage(self) -> None:
         for arguments in (("--port", "many"), ("--port", "70000"), ("what",)):

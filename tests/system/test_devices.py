@@ -142,7 +142,7 @@ class OurDeviceTests(Devices):
         self.assertEqual(self.tunnelstack("devices", "reject", "lab.bench").stdout, "lab.bench is rejected\n")
         device_gone = self.through("lab.bench", "echo in")
         self.assertEqual((device_gone.returncode, device_gone.stdout), (255, b""))
-        self.assertIn(b"lab.bench is not there", device_gone.stderr)
+        self.assertIn(b"lab.bench is not connected", device_gone.stderr)
 
     def test_anInstallKeyLetsAVersionOneDeviceIn(self) -> None:
         """
@@ -193,7 +193,7 @@ class NativeTests(Devices):
 
     def test_passwordsOfTheAgentsOwnServer(self) -> None:
         made = subprocess.run(
-            [BIN / "tunnelstack", "password", "--ssh", "ada"], env=self.environ, input="lovelace\n", text=True,
+            [BIN / "tunnelstack", "password", "ada"], env=self.environ, input="lovelace\n", text=True,
             capture_output=True, timeout=60,
         )  # fmt: skip
         (self.home / "passwords").write_text(made.stdout)
@@ -227,7 +227,7 @@ class NativeTests(Devices):
     def test_whatIsNotThere(self) -> None:
         self.edge()
         self.startAgent("http", "1", "--name", "site")
-        for name, sentence in (("nobody", "nobody is not there"), ("dev", "cannot carry this")):
+        for name, sentence in (("nobody", "nobody is not connected"), ("dev", "cannot carry this")):
             done = self.tunnelstack("connect", "--dev", name, "--purpose", "ssh")
             self.assertEqual(done.returncode, 69, done.stderr)
             self.assertIn(sentence, done.stderr)

@@ -290,12 +290,12 @@ class RefusalTests(Stage):
         edge.end()
         (self.home / ".local" / "state" / "tunnelstack" / "dev.toml").unlink()
         self.startEdge(port=self.port)
-        agent.hears("^error +no session with .* refuses the token; trying again")
+        agent.hears("^error +no session with .* refuses the token; retrying")
         self.assertIsNone(agent.process.poll())
 
     def test_noEdgeThereAndToldToGiveUpIs69(self) -> None:
         self.startEdge().end()
-        self.fails(self.agent("--dev", "http", "3000", "--give-up-after", "1"), 69, "no edge could be reached in 1 seconds")
+        self.fails(self.agent("--dev", "http", "3000", "--give-up-after", "1"), 69, "no session with an edge within 1 seconds")
 
     def test_anotherWebServerIs76(self) -> None:
         port = self.origin()
@@ -325,32 +325,32 @@ class RefusalTests(Stage):
 
     def test_noTokenIs78(self) -> None:
         agent = self.agent("--edge", "https://tunnels.example.net", "http", "3000")
-        self.fails(agent, 78, "no token for https://tunnels.example.net is known: set TUNNELSTACK_TOKEN")
+        self.fails(agent, 78, "no token for https://tunnels.example.net is configured: set TUNNELSTACK_TOKEN")
 
     def test_noEdgeIs78(self) -> None:
-        self.fails(self.agent("--dev", "http", "3000"), 78, "no edge is known")
+        self.fails(self.agent("--dev", "http", "3000"), 78, "no edge is configured")
 
     def test_aTokenAsAnArgumentIs64(self) -> None:
         for arguments in (("--token", "x"), ("--edge", "https://ts_0000_x@a.net"), ("--token=ts_0000_x",)):
             agent = self.agent(*arguments, "http", "3000")
-            self.fails(agent, 64, "a credential is never an argument")
+            self.fails(agent, 64, "a credential must not be an argument")
 
     def test_usageIs64(self) -> None:
         for arguments in (
             (), ("htpp", "3000"), ("http",), ("http", "1", "2"), ("start", "3000"), ("--what", "http", "1"),
             ("serve", ".", "--remote-port", "3"), ("tcp", "1", "--remote-port", "many"),
         ):  # fmt: skip
-            self.fails(self.agent("--dev", *arguments), 64, "tunnel-agent --help says how it is used")
+            self.fails(self.agent("--dev", *arguments), 64, "tunnel-agent --help")
         for arguments in (("what",), ("--port", "x"), ("--port", "1", "--listen", "tcp:2")):
-            self.fails(self.program("tunnel-edge", *arguments), 64, "tunnel-edge --help says how it is used")
+            self.fails(self.program("tunnel-edge", *arguments), 64, "tunnel-edge --help")
 
     def test_configurationIs78(self) -> None:
         (self.home / "edge.toml").write_text("[edge]\nlisten = []\ndomian = 'a.net'\n")
         edge = self.program("tunnel-edge", "--config", "edge.toml")
         self.fails(edge, 78, r"^tunnel-edge: edge\.toml:3: \[edge\] has no key domian; did you mean domain\?$")
         for arguments, sentence in (
-            (("--listen", "nonsense"), "'nonsense' is no endpoint to listen on"),
-            (("--listen", "tcp:no-such-service"), "is no endpoint to listen on"),
+            (("--listen", "nonsense"), "'nonsense' is not a valid endpoint"),
+            (("--listen", "tcp:no-such-service"), "is not a valid endpoint"),
         ):
             self.fails(self.program("tunnel-edge", *arguments), 78, sentence)
 

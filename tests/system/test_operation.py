@@ -73,7 +73,7 @@ class LogTests(Stage):
         log.rename(self.home / "old.log")
         config.write_text("[edge\n")
         edge.tell(signal.SIGHUP)
-        edge.hears(r"^error +the configuration stays as it was")
+        edge.hears(r"^error +the configuration is unchanged")
         self.visit("nobody", "/two")
         self.assertEqual(json.loads(until(lambda: log.exists() and log.read_text()))["target"], "/two")
         self.assertEqual(edge.end(), 0)

@@ -142,7 +142,7 @@ class ProxyTests(Stage):
         proxy = self.begin()
         agent = self.agent(proxy, "anna:guess@")
         agent.hears(
-            rf"^\w+ +no session with edge\.example: the proxy localhost:{proxy.port} wants a user and a password: "
+            rf"^\w+ +no session with edge\.example: the proxy localhost:{proxy.port} requires a user and a password: "
             "put them into its URL"
         )
         self.assertEqual(agent.end(), 0, agent.said())
@@ -155,7 +155,7 @@ class ProxyTests(Stage):
         agent = self.agent(proxy, roots=nobody)
         agent.hears(
             rf"^warning +no session with edge\.example: no TLS with the proxy localhost:{proxy.port}: "
-            "its certificate is issued by \"test root\", an authority that is not trusted here; .*SSL_CERT_FILE.*; trying again"
+            "its certificate is issued by \"test root\", an authority that is not trusted here; .*SSL_CERT_FILE.*; retrying"
         )
         self.assertEqual(proxy.asked, [])
         self.assertEqual(agent.end(), 0, agent.said())

@@ -239,13 +239,13 @@ class ConnectTests(Stage):
         self.startEdge()
         done = self.connect("nobody")
         self.assertEqual((done.returncode, done.stdout), (69, b""))
-        self.assertEqual(done.stderr, b"tunnelstack: nobody cannot be reached: there is no nobody to be dialled\n")
+        self.assertEqual(done.stderr, b"tunnelstack: nobody cannot be reached: no service nobody can be dialled at this edge\n")
 
     def test_noEdgeThere(self) -> None:
         self.startEdge().end()
         done = self.connect("db", "--give-up-after", "1")
         self.assertEqual(done.returncode, 69)
-        self.assertIn(b"no edge could be reached in 1 seconds", done.stderr)
+        self.assertIn(b"no session with an edge within 1 seconds", done.stderr)
 
     def test_usage(self) -> None:
         for arguments in ((), ("a", "b"), ("a", "--purpose", "nonsense"), ("a", "--port", "3")):
@@ -262,7 +262,7 @@ class TidyTests(Stage):
         agent = self.startAgent("http", str(self.origin()), "--name", "myapp")
         agent.hears("^myapp ")
         self.assertEqual(agent.end(), 0, agent.said())
-        until(lambda: any(event["message"].startswith("dev gone") for event in edge.logged()), edge.said)
+        until(lambda: any(event["message"].startswith("dev disconnected") for event in edge.logged()), edge.said)
         self.assertEqual(edge.end(), 0, edge.said())
         for program in (edge, agent):
             self.assertNotIn("Traceback", program.said())

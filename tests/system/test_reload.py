@@ -92,9 +92,9 @@ class ReloadTests(Stage):
         self.write("[agent]\nping_seconds = 7\n", long=self.long, moved=self.other, new=self.other)
         agent.tell(signal.SIGHUP)
         agent.hears(rf"^reload +\[\[service\]\] moved target: {self.hello} becomes {self.other}$")
-        agent.hears(r"^reload +\[\[service\]\] new: new$")
-        agent.hears(r"^reload +\[\[service\]\] gone: gone$")
-        agent.hears(r"^reload +\[agent\] ping_seconds: 30.0 becomes 7.0 once the agent is started again$")
+        agent.hears(r"^reload +\[\[service\]\] new: added$")
+        agent.hears(r"^reload +\[\[service\]\] gone: removed$")
+        agent.hears(r"^reload +\[agent\] ping_seconds: 30.0 becomes 7.0 when the agent is restarted$")
         agent.hears("^new +http://new.localhost")
         self.assertEqual((self.sees("new").body, self.sees("moved").body), (b"other\n", b"other\n"))
         self.sees("gone", 503)
@@ -123,17 +123,17 @@ class ReloadTests(Stage):
                 '[[service]]\nname = "site"\ntarget = "1"\nkin = "tcp"\n',
                 r"agent\.toml:4: \[\[service\]\] has no key kin; did you mean kind",
             ),
-            ("[agent\n", r"agent\.toml:1: this is not TOML"),
+            ("[agent\n", r"agent\.toml:1: not valid TOML"),
             ('[[service]]\nname = "site"\nkind = "serve"\ntarget = "nowhere"\n', "nowhere is no folder"),
             ("", r"there is nothing to publish"),
         ):
             self.path.write_text(text)
             agent.tell(signal.SIGHUP)
-            agent.hears(f"^error +the configuration stays as it was: .*{told}")
+            agent.hears(f"^error +the configuration is unchanged: .*{told}")
             self.assertEqual(self.visit("site").status, 200)
         self.path.unlink()
         agent.tell(signal.SIGHUP)
-        agent.hears(r"^error +the configuration stays as it was: .*agent\.toml cannot be read: No such file")
+        agent.hears(r"^error +the configuration is unchanged: .*agent\.toml cannot be read: No such file")
         self.write(site=self.other)
         agent.tell(signal.SIGHUP)
         agent.hears(f"^site .*:{self.other}$")
@@ -148,7 +148,7 @@ class ReloadTests(Stage):
         until(log.read_text)
         old = log.rename(self.home / "old.log")
         agent.tell(signal.SIGHUP)
-        agent.hears("^reload +there is no configuration file to be read again$")
+        agent.hears("^reload +no configuration file to read again$")
         self.visit("site", "/two")
         self.assertEqual(self.logged(log), ["/two"])
         self.assertEqual(agent.end(), 0)
@@ -163,7 +163,7 @@ class ReloadTests(Stage):
         log.rename(self.home / "old.log")
         self.path.write_text("[agent\n")
         agent.tell(signal.SIGHUP)
-        agent.hears("^error +the configuration stays as it was")
+        agent.hears("^error +the configuration is unchanged")
         self.visit("site", "/two")
         self.assertEqual(self.logged(log), ["/two"])
         self.assertEqual(agent.end(), 0)

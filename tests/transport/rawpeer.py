@@ -13,6 +13,7 @@ from typing import Any
 from twisted.internet.protocol import Protocol
 
 from tunnelstack.testing import Wire
+from tunnelstack.wire.http1.head import RequestHead, read_request_untrusted
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="                     # the RFC's own example
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -23,6 +24,13 @@ REQUEST = (
     b"Sec-WebSocket-Key: " + KEY + b"\r\nSec-WebSocket-Version: 13\r\n"
 )
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+
+
+def requestHead(octets: bytes = REQUEST + b"\r\n") -> RequestHead:
+    """
+    A request as a server that has read it hands it on.
+    """
+    return read_request_untrusted(octets, len(octets))
 
 
 def frame(opcode: int, payload: bytes = b"", fin: bool = True, mask: bytes | None = None, rsv: int = 0) -> bytes:

@@ -144,7 +144,7 @@ class FolderTests(SynchronousTestCase):
         empty = Path(self.mktemp())
         empty.mkdir()
         (empty / "bad.pem").write_text("no")
-        with self.assertRaisesRegex(ConfigurationError, "there is no certificate in"):
+        with self.assertRaisesRegex(ConfigurationError, "no usable certificate in"):
             CertificateFolder(str(empty), self.clock)
 
     def test_aConnectionKeepsWhatItBeganWith(self) -> None:

@@ -11,7 +11,7 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire.forms_addresses import ADDRESSES, expected, spelt
-from tunnelstack.transport.peers import canonical, peerOf
+from tunnelstack.transport.peers import addressText, canonical, peerOf
 
 
 class CanonicalTests(SynchronousTestCase):
@@ -34,3 +34,11 @@ class CanonicalTests(SynchronousTestCase):
     def test_ofATransport(self) -> None:
         transport = StringTransport(peerAddress=IPv6Address("TCP", "::ffff:192.0.2.1", 7))
         self.assertEqual(peerOf(transport), IPv4Address("TCP", "192.0.2.1", 7))
+
+    def test_theTextOfAnAddress(self) -> None:
+        for address, text in (
+            (IPv4Address("TCP", "192.0.2.1", 7), "192.0.2.1:7"), (IPv6Address("TCP", "2001:db8::1", 7), "[2001:db8::1]:7"),
+            (IPv6Address("TCP", "::ffff:192.0.2.1", 7), "192.0.2.1:7"), (UNIXAddress("/run/edge.sock"), "unix:/run/edge.sock"),
+            (UNIXAddress(None), ""), (None, ""), (object(), ""),
+        ):  # fmt: skip
+            self.assertEqual(addressText(address), text)

@@ -222,7 +222,7 @@ class SecureProxyTests(TestCase):
             refused = yield self.assertFailure(self.way(user).connect(quiet(Talk)), ProxyRefused)
             self.assertEqual(refused.status, 407)
             self.assertEqual(
-                refused.args[0], f"the proxy 127.0.0.1:{self.proxyPort} wants a user and a password: put them into its URL"
+                refused.args[0], f"the proxy 127.0.0.1:{self.proxyPort} requires a user and a password: put them into its URL"
             )
             self.assertNotIn("guess", str(refused))
         talk.transport.loseConnection()
@@ -268,7 +268,7 @@ class SecureProxyTests(TestCase):
         self.between.protocol = Answer
         failed = yield self.assertFailure(self.way().connect(quiet(Talk)), ProxyFailed)
         self.assertEqual(
-            str(failed), f"no TLS with the proxy 127.0.0.1:{self.proxyPort}: what answers there speaks no TLS"
+            str(failed), f"no TLS with the proxy 127.0.0.1:{self.proxyPort}: the peer does not speak TLS"
         )
 
     @inlineCallbacks

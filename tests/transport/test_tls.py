@@ -18,7 +18,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.transport.certificates import Authority, authority, edge
-from tests.transport.rawpeer import BINARY, MASK, REQUEST, Raw, RawServer, frame
+from tests.transport.rawpeer import BINARY, MASK, Raw, RawServer, frame, requestHead
 from tests.transport.test_websocket import Collect, factoryOf
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.testing import Wire
@@ -34,7 +34,8 @@ from tunnelstack.transport.tls import (
     serverContext,
 )
 from tunnelstack.transport.verification import CertificateRejected
-from tunnelstack.transport.websocket.client import UpgradeRefused, WebSocketClientEndpoint
+from tunnelstack.transport.websocket.client import WebSocketClientEndpoint
+from tunnelstack.transport.websocket.errors import UpgradeRefused
 from tunnelstack.transport.websocket.server import upgrade
 
 
@@ -223,7 +224,7 @@ class TakeOverTests(Handshake):
         member = authority().identity("agent.example")
         server = serverContext(edge(), clientCA=[authority().certificate], clientAuth="require", alpn=[b"http/1.1"])
         near, far = self.meet(server, self.trusting(identity=member, alpn=[b"http/1.1"]))
-        upgrade(far.transport, REQUEST + b"\r\n", factoryOf(application), clock=self.wire.clock)
+        upgrade(far.transport, requestHead(), factoryOf(application), clock=self.wire.clock)
         near.transport.write(frame(BINARY, b"hello", mask=MASK))     # type: ignore[union-attr]
         self.wire.settle()
         self.assertEqual(application.got, b"hello")

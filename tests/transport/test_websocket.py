@@ -23,6 +23,7 @@ from tests.transport.rawpeer import (
     BINARY,
     CLOSE,
     CONTINUATION,
+    KEY,
     MASK,
     PING,
     PONG,
@@ -32,18 +33,21 @@ from tests.transport.rawpeer import (
     RawServer,
     frame,
     rawClient,
+    requestHead,
 )
 from tunnelstack.errors import ConfigurationError, UsageError
 from tunnelstack.interfaces import IRecordTransport
 from tunnelstack.testing import Wire
-from tunnelstack.transport.websocket.client import UpgradeFailed, UpgradeRefused, WebSocketClientEndpoint
-from tunnelstack.transport.websocket.server import WebSocketServerFactory, upgrade
-from tunnelstack.transport.websocket.settings import (
+from tunnelstack.transport.websocket.client import WebSocketClientEndpoint
+from tunnelstack.transport.websocket.errors import (
     ClosedByPeer,
     KeepaliveTimeout,
-    WebSocketLimits,
+    UpgradeFailed,
+    UpgradeRefused,
     WebSocketProtocolError,
 )
+from tunnelstack.transport.websocket.server import WebSocketServerFactory, upgrade
+from tunnelstack.transport.websocket.settings import WebSocketLimits
 
 
 class Collect(Protocol):
@@ -380,14 +384,18 @@ class AgainstRawClient(SynchronousTestCase):
 
     def test_aProtocolThatFailsOnceReadingGoesOnIsDropped(self) -> None:
         wire, _client, server = self.serve()
-        server.transport.pauseProducing()
-        wire.settle()
+        received = server.dataReceived
 
         def broken(data: bytes) -> None:
-            raise ZeroDivisionError
+            if server.pieces:
+                raise ZeroDivisionError
+            received(data)
+            server.transport.pauseProducing()
 
         server.dataReceived = broken       # type: ignore[method-assign]
-        server.transport._engine.data = frame(BINARY, b"x", mask=MASK)
+        wire.near.write(frame(BINARY, b"x", mask=MASK) * 2)
+        wire.settle()
+        self.assertIsNone(server.reason)
         server.transport.resumeProducing()
         wire.settle()
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
@@ -440,9 +448,26 @@ class RefusalTests(SynchronousTestCase):
                     self.assertTrue(answer.startswith(b"HTTP/1.1 %d " % status), answer)
                     self.assertIn(b"\r\nContent-Length: ", answer)
         self.assertTrue(self.ask(REQUEST.replace(b"GET", b"POST") + b"\r\n")[0].startswith(b"HTTP/1.1 405 "))
-        self.assertTrue(self.ask(REQUEST.replace(b": 13", b": 99") + b"\r\n")[0].startswith(b"HTTP/1.1 400 "))
         self.assertTrue(self.ask(b"SSH-2.0-OpenSSH\r\n\r\n")[0].startswith(b"HTTP/1.1 400 "))
         self.assertTrue(self.ask(b"\xff\x00\x80\r\n\r\n")[0].startswith(b"HTTP/1.1 400 "))
+
+    def test_onlyVersion13IsSpoken(self) -> None:
+        for version in (b"8", b"0", b"7", b"14", b"99", b"13, 8", b"013", b"x"):
+            for cut in (None, 1):
+                answer, _ = self.ask(REQUEST.replace(b": 13", b": " + version) + b"\r\n", cut)
+                self.assertTrue(answer.startswith(b"HTTP/1.1 426 Upgrade Required\r\n"), answer)
+                self.assertIn(b"\r\nSec-WebSocket-Version: 13\r\n", answer)
+                self.assertIn(b"\r\nUpgrade: websocket\r\n", answer)
+
+    def test_requestsThatTwoProgramsReadInTwoWays(self) -> None:
+        for field in (b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Key: " + KEY, b"Host: other", b"Content-Length: 5",
+                      b"Transfer-Encoding: chunked", b"no field", b"X: a\nY: b", b"X : a"):
+            answer, _ = self.ask(REQUEST + field + b"\r\n\r\n")
+            self.assertTrue(answer.startswith(b"HTTP/1.1 400 "), (field, answer))
+        for key in (b"", b"short==", b"d" * 24, KEY + b"==", b"*" * 22 + b"=="):
+            answer, _ = self.ask(REQUEST.replace(KEY, key) + b"\r\n")
+            self.assertTrue(answer.startswith(b"HTTP/1.1 400 "), (key, answer))
+        self.assertTrue(self.ask(REQUEST.replace(b"/1.1", b"/1.0") + b"\r\n")[0].startswith(b"HTTP/1.1 505 "))
 
     def test_anotherPath(self) -> None:
         answer, _ = self.ask(REQUEST + b"\r\n", path="/elsewhere")
@@ -512,7 +537,7 @@ class TakeOverTests(SynchronousTestCase):
         factory.buildProtocol = lambda address: addresses.append(address) or application
         protocol = upgrade(
             wire.far,
-            head + end,
+            requestHead(head + end),
             factory,
             clock=wire.clock,
             address="a visitor",

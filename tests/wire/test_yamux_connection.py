@@ -46,7 +46,7 @@ class SessionTests(SynchronousTestCase):
         ours = client()
         for _ in range(1000):
             ours.ping()
-        self.assertEqual(len(ours._pings), 32)
+        self.assertEqual(ours.pings_unanswered, 32)
         self.assertEqual(ours.receive_data(frame(PING, ACK, 0, 1)), [])
         self.assertEqual(ours.receive_data(frame(PING, ACK, 0, 999)), [PongArrived(999)])
 

@@ -259,10 +259,10 @@ class EndTests(SynchronousTestCase):
         ours = YamuxConnection(False, SessionLimits(window=MIB))
         ours.receive_data(syn(1))
         ours.accept_stream(1)
-        self.assertEqual(ours._budget.spent, 768 * KIB)
+        self.assertEqual(ours.growth, 768 * KIB)
         ours.receive_data(frame(WINDOW, FIN, 1))
         ours.end_stream(1)
-        self.assertEqual(ours._budget.spent, 0)
+        self.assertEqual(ours.growth, 0)
 
     def test_noTableGrows(self) -> None:
         near, far = client(), server()
@@ -281,7 +281,7 @@ class EndTests(SynchronousTestCase):
             kept = [
                 ours._streams,
                 ours._unacknowledged,
-                ours._overrun_allowance,
+                ours._overruns,
                 ours._pings,
                 ours._send_queue.updates,
                 ours._send_queue.data,

@@ -175,12 +175,20 @@ def without_credit() -> YamuxConnection:
     return connection
 
 
+def pinging(opaque: int) -> YamuxConnection:
+    """
+    A client whose next ping has this opaque value.
+    """
+    connection = client()
+    connection._pings.next_opaque = opaque
+    return connection
+
+
 def pinged() -> YamuxConnection:
     """
     A client whose ping 0x01020304 waits for its answer.
     """
-    connection = client()
-    connection._next_ping = 0x01020304
+    connection = pinging(0x01020304)
     connection.ping()
     connection.data_to_send()
     return connection
@@ -412,9 +420,9 @@ SAYINGS: dict[str, Callable[[], YamuxConnection]] = {
     "V18": lambda: after(accepted(), lambda ours: ours.end_stream(1)),
     "V25": lambda: after(accepted(), lambda ours: ours.reset_stream(1)),
     "V28": lambda: after(client(), lambda ours: ours.ping()),
-    "V29": lambda: after(numbered(client(), _next_ping=0x01020304), lambda ours: ours.ping()),
+    "V29": lambda: after(pinging(0x01020304), lambda ours: ours.ping()),
     "V30": lambda: after(server(), lambda ours: ours.receive_data(octets(GOLDEN["V29"]))),
-    "V31": lambda: after(numbered(client(), _next_ping=0xFFFFFFFF), lambda ours: ours.ping()),
+    "V31": lambda: after(pinging(0xFFFFFFFF), lambda ours: ours.ping()),
     "V32": lambda: after(server(), lambda ours: ours.go_away()),
     "V33": broken,
     "V34": lambda: after(server(), lambda ours: ours.go_away(2)),

@@ -1,5 +1,5 @@
 """
-The services that a configuration names: made, offered, exchanged for others, and ended, without cutting anybody off.
+The services in a configuration: they are published, replaced and withdrawn without cutting off connections.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import define
 from twisted.internet.defer import maybeDeferred
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 
 from tunnelstack.agent.publication import Publication
@@ -30,14 +31,15 @@ class _PublishedService:
 
 class ConfiguredServices:
     """
-    What of an agent's publications stands in its configuration.
+    The publications of an agent that come from its configuration, as opposed to those that a program makes by
+    L{AgentService.publish<tunnelstack.agent.service.AgentService.publish>}.
     """
 
     log = Logger()
 
-    def __init__(self, reactor: Any, publications: Publications, handlers: Mapping[bytes, Any]) -> None:
+    def __init__(self, reactor: Any, publications: Publications, handlers: Mapping[bytes, IProtocolFactory]) -> None:
         """
-        @param handlers: of streams, by name, for services of the kind C{stream}.
+        @param handlers: stream handlers by name, for services of the kind C{stream}.
         """
         self._reactor = reactor
         self._publications = publications
@@ -47,12 +49,12 @@ class ConfiguredServices:
 
     def update(self, configs: Iterable[ServiceConfig], requestObserver: RequestObserver | None = None) -> None:
         """
-        Offer these services, and no others.  Those that are as they were notice nothing; requests and connections under way of
-        the others end where they began.
+        Publish these services, and no others.  A service whose configuration is unchanged is not touched.  Requests and
+        connections of changed services that are under way finish at the old target.
 
-        @param configs: each with a name of its own.
-        @param requestObserver: called with each HTTP request that is over.
-        @raise ConfigurationError: one of them cannot be served; nothing has changed then.
+        @param configs: the services; their names differ.
+        @param requestObserver: called with each HTTP request that has ended.
+        @raise ConfigurationError: a service cannot be served; nothing has changed then.
         """
         wanted = {config.name: config for config in configs}
         new = self._makeAll([config for config in wanted.values() if not self._isUnchanged(config)], requestObserver)
@@ -75,7 +77,7 @@ class ConfiguredServices:
         self, configs: list[ServiceConfig], requestObserver: RequestObserver | None
     ) -> list[tuple[ServiceConfig, RunningService]]:
         """
-        All of them, or none.
+        Make all of them, or none.
         """
         made: list[tuple[ServiceConfig, RunningService]] = []
         try:
@@ -83,7 +85,7 @@ class ConfiguredServices:
                 served = buildService(self._reactor, config, self._handlers, requestObserver)
                 made.append((config, served))
                 if config.name not in self._entries and self._publications.has(served.service):
-                    raise ConfigurationError(f"the service {config.name} is published already, by the program itself")
+                    raise ConfigurationError(f"the service {config.name} is already published by the program itself")
         except Exception:
             for _, served in made:
                 served.close()
@@ -98,7 +100,8 @@ class ConfiguredServices:
     def _replace(self, entry: _PublishedService, config: ServiceConfig, served: RunningService) -> None:
         old, handler = entry.served, served.handler
         if isinstance(handler, ExchangeFactory) and isinstance(entry.publication.handler, ExchangeFactory):
-            entry.publication.handler.server = handler.server       # streams that the edge keeps lead there, too
+            # The edge keeps streams open for further requests; those must go to the new server as well.
+            entry.publication.handler.server = handler.server
             handler = entry.publication.handler
         entry.config, entry.served = config, served
         self._probe(served)
@@ -109,13 +112,13 @@ class ConfiguredServices:
 
     def _drain(self, served: RunningService) -> None:
         """
-        No edge asks this one any more: what is under way ends.
+        Let requests and connections under way finish, and close then.  No edge sends new ones.
         """
         self._draining.append(served)
         maybeDeferred(served.drain).addBoth(lambda _: self._drained(served))
 
     def _drained(self, served: RunningService) -> None:
-        if served in self._draining:           # else the agent has stopped meanwhile
+        if served in self._draining:           # otherwise the agent has stopped meanwhile
             self._draining.remove(served)
             served.close()
 
@@ -130,11 +133,13 @@ class ConfiguredServices:
             if why == "nothing listens":
                 self.log.warn("nothing listens on {target} yet; {then}", target=where, then=then, service=service.name)
             else:
-                self.log.warn("{target}: {why}; {then}", target=where, why=why, then=then, service=service.name)
+                self.log.warn(
+                    "cannot connect to {target}: {why}; {then}", target=where, why=why, then=then, service=service.name
+                )
 
     def close(self) -> None:
         """
-        The agent has stopped.
+        Close all services.  To be called after the uplinks have stopped.
         """
         leaving, self._draining = self._draining, []
         entries, self._entries = self._entries, {}

@@ -1,5 +1,5 @@
 """
-The dialects of an agent, as its configuration says, and what they may ask of it.
+The dialects that an agent's configuration names, and the agent as dialects see it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,17 @@ from tunnelstack.settings.dialects import dialectPackages
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 PLAIN = (
-    "the credentials for {url} would cross the network unencrypted, where others can read them: use an https: URL, or allow it "
-    "with insecure = true"
+    "the credentials for {url} would cross the network unencrypted: use an https: URL, or set insecure = true to allow it"
 )
 
 HOST_KEYS = "ssh_server_keys"
-"""In the state folder: the keys of the embedded SSH server."""
+"""The file in the state folder that holds the host keys of the embedded SSH server."""
 
 
 @implementer(IAgentHost)
 class AgentHost:
     """
-    The agent, as dialects see it.
+    What dialects may use of an agent.
     """
 
     def __init__(self, agent: Any, random: Callable[[], float], environ: Mapping[str, str] | None = None) -> None:
@@ -60,9 +59,6 @@ class AgentHost:
         self._environ = os.environ if environ is None else environ
 
     def edgeEndpoint(self, address: Any) -> IStreamClientEndpoint:
-        """
-        As in L{IAgentHost}.
-        """
         if isinstance(address, EdgeAddress):
             return makeEdgeEndpoint(self.clock, address).endpoint
         proxy = address.proxy or proxyFor(address.url, self._environ)
@@ -72,24 +68,17 @@ class AgentHost:
         return makeEdgeEndpoint(self.clock, edge, TABLE_TRUST).endpoint
 
     def token(self, edge: EdgeAddress) -> Callable[[], str]:
-        """
-        As in L{IAgentHost}.
-        """
         return TokenFile(edge.tokenFile, edge.token)
 
     def target(self, text: str) -> IStreamClientEndpoint:
-        """
-        As in L{IAgentHost}.
-        """
         return Target(text).endpoint(self.clock)
 
     def embeddedSSH(
         self, hostKeysFile: str, authorizedKeysFile: str, passwordsFile: str, users: tuple[str, ...], externalCheck: Any
     ) -> Any:
-        """
-        As in L{IAgentHost}.
-        """
-        from tunnelstack.agent.ssh_server import makeEmbeddedServer  # Conch below it is slow to load
+        from tunnelstack.agent.ssh_server import (
+            makeEmbeddedServer,  # imported here because it loads Conch, which is slow
+        )
 
         return makeEmbeddedServer(
             self.clock, hostKeysFile or str(self.statePath(HOST_KEYS)), authorizedKeysFile=authorizedKeysFile,
@@ -97,27 +86,18 @@ class AgentHost:
         )
 
     def statePath(self, name: str) -> Path:
-        """
-        As in L{IAgentHost}.
-        """
         return Sources(self._environ).state.path(name)
 
     def readSecret(self, path: str) -> str:
-        """
-        As in L{IAgentHost}.
-        """
         return readToken(path)
 
     def displaced(self, reason: str) -> None:
-        """
-        As in L{IAgentHost}.
-        """
         self._end(TemporaryFailure(reason))
 
 
 def configuredDialects(host: IAgentHost, config: AgentConfig) -> list[IAgentDialect]:
     """
-    Make the dialects that have tables in the file, and those that need none.
+    Make the dialects that have tables in the configuration, and those that need none.
 
     @return: an L{IAgentDialect} for each edge.
     @raise ConfigurationError: a file that a table names cannot be used.

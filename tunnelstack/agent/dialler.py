@@ -1,17 +1,17 @@
 """
-The way from an agent to somebody else's service: through whichever session with an edge there is.
+Dialling services of other agents through any session with an edge.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tunnelstack.dialect.native.dialler import NativeLink
 from tunnelstack.stream.errors import OpenTimeout
 
 LINK_SECONDS = 30.0
@@ -21,12 +21,14 @@ LINK_SECONDS = 30.0
 @implementer(IStreamClientEndpoint)
 class DialEndpoint:
     """
-    Dials when there is a session.
+    Waits for a session with an edge, and dials through it.
     """
 
-    def __init__(self, clock: Any, linked: Callable[[], Deferred[Any]], to: str, purpose: str) -> None:
+    def __init__(self, clock: IReactorTime, linked: Callable[[], Deferred[NativeLink]], to: str, purpose: str) -> None:
         """
-        @param linked: fires with a session.
+        @param linked: gives a C{Deferred} of a link with an edge.
+        @param to: a service, C{agent/service}, or an agent's name.
+        @param purpose: C{""} for the service itself, or the name of a stream protocol.
         """
         self._clock = clock
         self._whenLinked = linked
@@ -35,15 +37,15 @@ class DialEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """
-        As in L{IStreamClientEndpoint}; fails with L{Refused<tunnelstack.errors.Refused>} when the edge or the far agent says
-        no.
+        @return: as in L{IStreamClientEndpoint}; fails with L{Refused<tunnelstack.errors.Refused>} if the edge or the remote
+            agent refuses, and with C{OpenTimeout} if there is no session for L{LINK_SECONDS}.
         """
         linked = self._whenLinked()
         linked.addTimeout(LINK_SECONDS, self._clock, _linkTimeout)
         return linked.addCallback(lambda link: link.dial(self._to, self._purpose).connect(protocolFactory))
 
 
-def _linkTimeout(result: Any, seconds: float) -> Any:
+def _linkTimeout(result: object, seconds: float) -> object:
     if not isinstance(result, Failure):
         return result
-    raise OpenTimeout(f"there was no session with an edge for {seconds:g} seconds")
+    raise OpenTimeout(f"no session with an edge within {seconds:g} seconds")

@@ -1,5 +1,5 @@
 """
-The way to an edge, where it is not simply what its URL says: through a proxy, with a certificate of ours, with other roots.
+How an edge is dialled: directly or through a proxy, and which certificates both sides use.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import frozen
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IReactorTime, IStreamClientEndpoint
 
 from tunnelstack.control.config.records import EdgeAddress
 from tunnelstack.errors import ConfigurationError
@@ -18,10 +18,10 @@ from tunnelstack.transport.secure import SecureEndpoint
 from tunnelstack.transport.tls import clientContext, loadCertificates, loadIdentity
 
 DIRECT = "direct"
-"""What stands for no proxy, where the environment names one."""
+"""The value of C{proxy} that overrides a proxy in the environment."""
 
 EDGE_TRUST, TABLE_TRUST = "--ca-file (ca_file in [[edge]])", "ca_file in its table of the file"
-"""What an operator sets to trust another authority."""
+"""The settings by which an operator trusts another authority, as error messages name them."""
 
 
 @frozen
@@ -29,13 +29,13 @@ class EdgeEndpoint:
     """
     How an edge is dialled.
 
-    @ivar clock: for what takes too long, an C{IReactorTime}.
-    @ivar proxy: the L{Proxy} in between, or C{None}.
+    @ivar clock: measures the time-outs.
+    @ivar proxy: the L{Proxy} to connect through, or C{None}.
     @ivar transportEndpoint: an endpoint to the edge's host and port, without TLS.
-    @ivar contextFactory: TLS with the edge; C{None} where the URL is C{http}.
+    @ivar contextFactory: makes the TLS connections with the edge; C{None} where the URL is C{http}.
     """
 
-    clock: Any
+    clock: IReactorTime
     host: str
     port: int
     secure: bool
@@ -46,7 +46,7 @@ class EdgeEndpoint:
     @property
     def endpoint(self) -> IStreamClientEndpoint:
         """
-        The whole way, TLS included.
+        The endpoint to the edge, with proxy and TLS.
         """
         if not self.secure:
             return self.transportEndpoint
@@ -55,7 +55,7 @@ class EdgeEndpoint:
 
 def makeEdgeEndpoint(reactor: Any, edge: EdgeAddress, trust: str = EDGE_TRUST) -> EdgeEndpoint:
     """
-    @param trust: what an operator sets to trust another authority, for errors about certificates.
+    @param trust: the setting by which an operator trusts another authority, for errors about certificates.
     @raise ConfigurationError: a file or the proxy's URL cannot be used.
     """
     parts = urlsplit(edge.url)
@@ -73,7 +73,7 @@ def makeEdgeEndpoint(reactor: Any, edge: EdgeAddress, trust: str = EDGE_TRUST) -
 def _context(edge: EdgeAddress, host: str, secure: bool, trust: str) -> IOpenSSLClientConnectionCreator | None:
     if not secure:
         if edge.caFile or edge.certificateFile:
-            raise ConfigurationError(f"ca_file and certificate_file are for an edge at https:, not for {edge.url}")
+            raise ConfigurationError(f"ca_file and certificate_file need an edge at https:, not {edge.url}")
         return None
     identity = loadIdentity(edge.certificateFile, edge.keyFile or None) if edge.certificateFile else None
     ca = loadCertificates(edge.caFile) if edge.caFile else ()

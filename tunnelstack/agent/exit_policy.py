@@ -1,24 +1,28 @@
 """
-Whether an agent may go on: how many servers it dials, whether one of them has ever taken it, and how long there has been none.
+When an agent gives up: which failures are permanent, and how long it may be without a session.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from tunnelstack.control.process.exit_status import FatalError, GaveUp
+from tunnelstack.waiters import Waiters
 
 
 class ExitPolicy:
     """
-    Knows when it is over.
+    Decides when an agent ends by itself.
 
-    @ivar ending: the L{FatalError}, or C{None} as long as there is hope.
+    An agent ends if it has had no session with any server for a given time, or if its only server, with which it never had a
+    session, refuses it permanently.  Where there are several servers, or where a server has accepted the agent before, a
+    refusal may be the server's fault and may pass, so the agent tries again.
+
+    @ivar fatalError: why the agent ends; C{None} as long as it does not.
     """
 
-    def __init__(self, clock: Any, giveUpSeconds: float) -> None:
+    def __init__(self, clock: IReactorTime, giveUpSeconds: float) -> None:
         """
         @param giveUpSeconds: seconds without a session after which the agent gives up; C{0} never does.
         """
@@ -26,88 +30,81 @@ class ExitPolicy:
         self._clock = clock
         self._giveUpSeconds = giveUpSeconds
         self._servers = 0
-        self._up: set[Any] = set()
+        self._up: set[object] = set()
         self._everUp = self._started = self._stopped = False
-        self._timer: Any = None
-        self._waiters: list[Deferred[FatalError]] = []
+        self._timer: IDelayedCall | None = None
+        self._waiters: Waiters[FatalError] = Waiters()
 
     def addServer(self) -> None:
         """
-        There is one more server to be dialled, an edge or one of devices.
+        Count one more server that the agent dials.
         """
         self._servers += 1
 
     def start(self) -> None:
         """
-        They are dialled from now on.
+        The agent has begun to dial: the time without a session counts from now.
         """
         self._started = True
         self._startTimer()
 
     def stop(self) -> None:
         """
-        Nothing is an end any more: the agent stops as it was told.
+        The agent is being stopped: no failure counts any more.
         """
         self._stopped = True
         self._cancelTimer()
 
     def setGiveUpSeconds(self, giveUpSeconds: float) -> None:
         """
-        Have another giveUpSeconds, from now on.
+        Change the time without a session.  The time that has passed does not count.
         """
         if giveUpSeconds != self._giveUpSeconds:
             self._giveUpSeconds = giveUpSeconds
             self._cancelTimer()
             self._startTimer()
 
-    def sessionUp(self, uplink: Any) -> None:
+    def sessionUp(self, link: object) -> None:
         """
-        There is a session.
+        A session has been established.
         """
         self._everUp = True
-        self._up.add(uplink)
+        self._up.add(link)
         self._cancelTimer()
 
-    def sessionDown(self, uplink: Any) -> None:
+    def sessionDown(self, link: object) -> None:
         """
-        It is gone.
+        A session is lost.
         """
-        self._up.discard(uplink)
+        self._up.discard(link)
         self._startTimer()
 
     def permanentFailure(self, why: FatalError) -> None:
         """
-        A server does not take us, and never will as things are.  That of the only one, which never did, is the end.
+        A server refuses the agent, and will do so until a person changes something.
         """
         if self._servers == 1 and not self._everUp:
             self.fail(why)
 
     def fail(self, why: FatalError) -> None:
         """
-        It is over.
+        End the agent for this reason; the first reason counts.
         """
         if self.fatalError is not None or self._stopped:
             return
         self.fatalError = why
         self._cancelTimer()
-        waiting, self._waiters = self._waiters, []
-        for ended in waiting:
-            ended.callback(why)
+        self._waiters.fire(why)
 
     def whenFailed(self) -> Deferred[FatalError]:
         """
         @return: fires with the L{FatalError}.
         """
-        ended: Deferred[FatalError] = Deferred()
-        if self.fatalError is not None:
-            ended.callback(self.fatalError)
-        else:
-            self._waiters.append(ended)
-        return ended
+        return self._waiters.wait() if self.fatalError is None else succeed(self.fatalError)
 
     def _startTimer(self) -> None:
         """
-        While there is no session: not for longer than one is told to be patient.
+        Limit the time without a session.
         """
         over = self._stopped or self.fatalError is not None
         if self._started and self._giveUpSeconds and self._servers and self._timer is None and not (self._up or over):
@@ -119,4 +116,4 @@ class ExitPolicy:
             timer.cancel()
 
     def _giveUp(self) -> None:
-        self.fail(GaveUp(f"no edge could be reached in {self._giveUpSeconds:g} seconds"))
+        self.fail(GaveUp(f"no session with an edge within {self._giveUpSeconds:g} seconds"))

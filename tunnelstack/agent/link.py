@@ -1,18 +1,19 @@
 """
-One edge, seen from an agent: a session is kept there as its dialect does it, and the log says what becomes of it.
+An agent's link with one edge: it keeps a session there in the edge's dialect, and logs what happens to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from tunnelstack.agent.exit_policy import ExitPolicy
 from tunnelstack.agent.uplink import Uplink
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.process.exit_status import CredentialRefused, WrongProtocol
+from tunnelstack.dialect.session_link import SessionLink
 from tunnelstack.interfaces import IAgentDialect
 from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.transport.tls import errorText, kindOf
@@ -29,32 +30,32 @@ class AgentLink:
     log = Logger()
 
     def __init__(
-        self, clock: Any, dialect: IAgentDialect, config: AgentConfig, policy: ExitPolicy, budget: MemoryBudget,
+        self, clock: IReactorTime, dialect: IAgentDialect, config: AgentConfig, policy: ExitPolicy, budget: MemoryBudget,
         random: Callable[[], float],
     ) -> None:
         """
         @param policy: decides when the agent gives up.
-        @param budget: what its sessions may hold, with all others of this process.
+        @param budget: limits the memory that the sessions of this process hold together.
         """
         self.dialect = dialect
         self._policy = policy
         self._budget = budget
-        self._reported: object = None    # the kind of failure that the log has, while there is no session
+        self._reported: object = None    # the kind of failure that was logged last, while there is no session
         self.uplink = Uplink(
             clock, dialect.dial, self, maxBackoff=config.backoffSeconds, drainSeconds=config.drainSeconds, random=random
         )
         policy.addServer()
 
-    def uplinkUp(self, uplink: Uplink, link: Any) -> None:
+    def uplinkUp(self, uplink: Uplink, link: SessionLink) -> None:
         """
-        There is a session.
+        A session has been established.
         """
         self._reported = None
         self._budget.join(link.session)
         self._policy.sessionUp(self)
         self.dialect.up(link).addCallbacks(self._logUp, lambda lost: None)
 
-    def _logUp(self, facts: Mapping[str, Any]) -> None:
+    def _logUp(self, facts: Mapping[str, object]) -> None:
         shown = "".join(f" {name}={{{name}}}" for name in facts)
         self.log.info(
             "up   edge={edge} dialect={dialect}" + shown, status="session", edge=self.dialect.address,
@@ -68,13 +69,13 @@ class AgentLink:
         self.dialect.retire()
         self._policy.sessionDown(self)
         self.log.warn(
-            "session with {edge} lost: {reason}; dialling again", edge=self.dialect.address, reason=str(reason),
+            "session with {edge} lost: {reason}; reconnecting", edge=self.dialect.address, reason=errorText(reason),
             dialect=self.dialect.name,
         )
 
     def uplinkFailed(self, uplink: Uplink, reason: BaseException, seconds: float) -> None:
         """
-        An attempt failed.  The log has the first failure of each kind.
+        An attempt failed.  Only the first of several failures of one kind is logged.
         """
         dialect = self.dialect
         if isinstance(reason, dialect.credentialErrors):
@@ -85,12 +86,12 @@ class AgentLink:
             self._reported = kindOf(reason)
             log = self.log.critical if isinstance(reason, dialect.permanentErrors) else self.log.warn
             log(
-                "no session with {edge}: {reason}; trying again", edge=dialect.address, reason=errorText(reason),
+                "no session with {edge}: {reason}; retrying", edge=dialect.address, reason=errorText(reason),
                 seconds=seconds, dialect=dialect.name,
             )
 
-    def report(self) -> Mapping[str, Any]:
+    def report(self) -> Mapping[str, object]:
         """
-        Its state, for the log.
+        @return: the state of the link, for the log.
         """
         return {"edge": self.dialect.address, "dialect": self.dialect.name, **self.dialect.report()}

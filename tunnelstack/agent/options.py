@@ -1,5 +1,5 @@
 """
-C{tunnel-agent}: the command line of the private side, for C{twistd} and for our own console script alike.
+The command line of C{tunnel-agent}, for C{twistd} and for the console script.
 """
 
 from __future__ import annotations
@@ -35,53 +35,53 @@ from tunnelstack.records import EMBEDDED
 HELP = """
 Usage: tunnel-agent [options] http|tcp|serve|ssh|start [TARGET] [options]
 
-The private side of tunnels: publishes what runs here through an edge.
+The private side of tunnels: publishes local servers through an edge.
 
   tunnel-agent --dev http 3000 --name myapp
-        a web server on this machine's port 3000, at http://myapp.localhost:8080/ (see tunnel-edge --dev)
+        the web server on port 3000 of this machine, at http://myapp.localhost:8080/ (see tunnel-edge --dev)
   tunnel-agent --edge https://tunnels.example.net serve ./public --name docs
         the files of a folder, at https://docs.tunnels.example.net/
   tunnel-agent --config agent.toml start
-        several services, several edges
+        several services at several edges
 
-  http TARGET    a web server, at a host name             A target is a port, host:port, or an endpoint
+  http TARGET    a web server, at a host name             TARGET is a port, host:port, or an endpoint
   tcp TARGET     any TCP server, at a port of the edge    string such as unix:/run/app.sock.
   serve DIR      the files of a folder, as a web site
-  ssh [TARGET]   an SSH server, by default that of port 22; or one in this process, see below
+  ssh [TARGET]   an SSH server: the one on port 22 by default, or one in this process (see --authorized-keys)
   start          the services of the configuration file
 
 Options                        Environment               Default
-      --dev                                                           the edge that was started here with --dev
-  -e, --edge URL               TUNNELSTACK_EDGE          that one     http(s)://host[:port]
-      --token-file FILE        TUNNELSTACK_TOKEN_FILE                 (or the token itself in TUNNELSTACK_TOKEN)
-      --insecure                                                      let the token go to another machine by http:
-      --ca-file FILE           TUNNELSTACK_CA_FILE       system's     the only authorities trusted for the edge, as PEM
-  -n, --name NAME              TUNNELSTACK_NAME          host's name  the name to publish under
-      --remote-port N                                    edge's pick  tcp: the port of the edge
-      --rewrite-host HOST                                visitor's    http: the Host that the local server sees
-      --authorized-keys FILE                                          ssh: a server of the agent's own, for these keys
+      --dev                                                           use the edge started on this machine with --dev
+  -e, --edge URL               TUNNELSTACK_EDGE          --dev        http(s)://host[:port]
+      --token-file FILE        TUNNELSTACK_TOKEN_FILE                 a file with the token (or set TUNNELSTACK_TOKEN)
+      --insecure                                                      send the token to another machine over plain http:
+      --ca-file FILE           TUNNELSTACK_CA_FILE       system's     PEM file: the only authorities to trust
+  -n, --name NAME              TUNNELSTACK_NAME          host name    the name to publish under
+      --remote-port N                                    any free     tcp: the port of the edge
+      --rewrite-host HOST                                unchanged    http: the Host field sent to the local server
+      --authorized-keys FILE                                          ssh: run a server in this process, for these keys
       --passwords FILE                                                ssh: the same, for names and hashed passwords
-      --give-up-after SECONDS  TUNNELSTACK_GIVE_UP_AFTER never        end with code 69 after so long without the edge
+      --give-up-after SECONDS  TUNNELSTACK_GIVE_UP_AFTER never        exit with code 69 after SECONDS without a session
   -c, --config FILE            TUNNELSTACK_CONFIG                     a TOML file
-      --access-log FILE                                  -            a line a request; - is standard error
-      --log-format FORM        TUNNELSTACK_LOG_FORMAT    auto         text, json; auto is text on a terminal
+      --access-log FILE                                  -            one line for each request; - is standard error
+      --log-format FORM        TUNNELSTACK_LOG_FORMAT    auto         text or json; auto is text on a terminal
       --version, --help
 
-A flag wins over the environment, the environment over the file.  A credential is never an argument.
-TUNNELSTACK_REACTOR names the reactor, as twistd --help-reactors does, where it is not to be busypoll.
-SIGTERM stops without cutting anybody off, a second one at once; SIGHUP reads the file again, and sessions stay.
-Exit codes: 0 stopped, 64 usage, 69 gave up, 70 bug, 76 no edge there, 77 credential refused, 78 configuration.
+Options override the environment, and the environment overrides the file.  A credential is never an argument.
+TUNNELSTACK_REACTOR selects another reactor than busypoll; twistd --help-reactors lists them.
+SIGTERM drains and stops, a second SIGTERM stops at once; SIGHUP reads the file again and keeps the sessions.
+Exit codes: 0 stopped, 64 usage, 69 gave up, 70 bug, 76 not an edge, 77 credential refused, 78 configuration.
 """
 
 log = Logger()
 
 LAST_DRAWING_SECONDS = 0.2
-"""How long the end of an agent waits for the drawing before the last."""
+"""How long a stopping agent waits until the terminal has taken the previous drawing."""
 
 SERVICES = ("http", "tcp", "serve", "ssh")
 TAKES = {"start": ("no target", (0,)), "serve": ("one folder", (1,)), "ssh": ("at most one target", (0, 1))}
 SSHD = "22"
-"""Where a machine's own SSH server is."""
+"""The port of a machine's own SSH server."""
 
 
 class Options(BaseOptions):
@@ -91,8 +91,8 @@ class Options(BaseOptions):
 
     helpText = HELP
     optFlags = [
-        ["dev", None, "the edge that was started here with --dev"],
-        ["insecure", None, "let the token go to another machine by http:"],
+        ["dev", None, "use the edge started on this machine with --dev"],
+        ["insecure", None, "send the token to another machine over plain http:"],
     ]
     optParameters = [
         ["edge", "e", None, "URL of the edge"],
@@ -100,12 +100,12 @@ class Options(BaseOptions):
         ["ca-file", None, None, "a PEM file with the only authorities that are trusted for the edge"],
         ["name", "n", None, "the name to publish under"],
         ["remote-port", None, None, "the port of the edge"],
-        ["rewrite-host", None, None, "the Host that the local server sees"],
+        ["rewrite-host", None, None, "the Host field sent to the local server"],
         ["authorized-keys", None, None, "a file of public keys"],
         ["passwords", None, None, "a file of names and hashed passwords"],
         ["give-up-after", None, None, "seconds"],
         ["config", "c", None, "a TOML file"],
-        ["access-log", None, None, "where requests are written down"],
+        ["access-log", None, None, "a file with one line for each request"],
         ["log-format", None, None, "auto, text or json"],
     ]
 
@@ -116,12 +116,12 @@ class Options(BaseOptions):
 
     def parseArgs(self, *arguments: str) -> None:
         """
-        What to publish.
+        Read what to publish: a kind, and for most kinds a target.
         """
         kind = arguments[0] if arguments else ""
         if kind not in (*SERVICES, "start"):
-            said = f"not {kind!r}" if kind else "and nothing was said"
-            raise usage.UsageError(f"say what to publish: http, tcp, serve, ssh or start, {said}")
+            given = f"not {kind!r}" if kind else "but it is missing"
+            raise usage.UsageError(f"the first argument must be http, tcp, serve, ssh or start, {given}")
         takes, counts = TAKES.get(kind, ("one target: a port, host:port or an endpoint string", (1,)))
         if len(arguments) - 1 not in counts:
             raise usage.UsageError(f"{kind} takes {takes}")
@@ -130,7 +130,7 @@ class Options(BaseOptions):
 
     def postOptions(self) -> None:
         """
-        Make C{config}.
+        Check the combination of options, and read C{config}.
         """
         kind = self._kind
         for option, wanted in (
@@ -148,22 +148,22 @@ class Options(BaseOptions):
     @property
     def file(self) -> str:
         """
-        The configuration file, or C{""}.
+        The path of the configuration file; C{""} if there is none.
         """
         named: str = self["config"] or ("" if self["dev"] else self._environ.get(CONFIG, ""))
         return named
 
     def read(self) -> AgentConfig:
         """
-        The configuration as it is now: C{SIGHUP} asks again.
+        Read the configuration; C{SIGHUP} calls this again.
 
-        @raise ConfigurationError: it is wrong.
+        @raise ConfigurationError: the configuration cannot be used.
         """
         sources = Sources(self._environ)
         agent = sources.readAgentFile(self.file) if self.file else AgentConfig()
         services = (self._fromArguments(*self._service),) if self._service else agent.services
         if not (services or agent.dialects):
-            raise ConfigurationError("there is nothing to publish: the configuration file has no [[service]]")
+            raise ConfigurationError("nothing to publish: the configuration file has no [[service]]")
         for service in services:
             checkServiceTarget(service)
         edges = () if not services else sources.edges(
@@ -180,25 +180,24 @@ class Options(BaseOptions):
 
     def _stateFile(self, path: str, name: str) -> str:
         """
-        A file that was named, or else one in the state folder.
+        The path that was given, or else a file in the state folder.
         """
         return path or str(Sources(self._environ).state.path(name))
 
     def _withKeys(self, service: ServiceConfig) -> ServiceConfig:
         """
-        A service with the file of its host keys, where it needs one.
+        Add the file of host keys to a service that has an embedded SSH server.
         """
         if service.target != EMBEDDED:
             return service
         return evolve(service, hostKeysFile=self._stateFile(service.hostKeysFile, HOST_KEYS))
-
 
     def _fromArguments(self, kind: str, target: str) -> ServiceConfig:
         name = self["name"] or self._environ.get("TUNNELSTACK_NAME") or hostLabel(socket.gethostname())
         keys, passwords = self["authorized-keys"] or "", self["passwords"] or ""
         if kind == "ssh":
             if target and (keys or passwords):
-                raise usage.UsageError("--authorized-keys and --passwords are for the agent's own server, which has no target")
+                raise usage.UsageError("--authorized-keys and --passwords start a server in this process: give no target")
             target = target or (EMBEDDED if keys or passwords else SSHD)
         return ServiceConfig(
             name=name, kind=kind, target=target, rewriteHost=self["rewrite-host"] or "", authorizedKeysFile=keys,
@@ -209,24 +208,24 @@ class Options(BaseOptions):
 
 def hostLabel(host: str) -> str:
     """
-    A host's name as a service's: C{"Anna's Laptop.local"} gives C{"anna-s-laptop"}.
+    Make a service's name of a host's: C{"Anna's Laptop.local"} gives C{"anna-s-laptop"}.
     """
     return re.sub(r"[^a-z0-9]+", "-", host.partition(".")[0].lower()).strip("-")[:63].strip("-") or "agent"
 
 
 def checkServiceTarget(service: ServiceConfig) -> None:
     """
-    @raise ConfigurationError: nothing can be behind this target, now or later.
+    @raise ConfigurationError: the target can never be reached: it is not well-formed, or the folder does not exist.
     """
     if service.kind == "serve" and not Path(service.target).is_dir():
-        raise ConfigurationError(f"{service.target} is no folder")
+        raise ConfigurationError(f"{service.target} is not a folder")
     if service.kind in ("http", "tcp") or (service.kind == "ssh" and service.target != EMBEDDED):
         Target(service.target)
 
 
 def makeService(options: Options) -> ProcessLifecycle:
     """
-    The process's service.
+    Make the service that C{twistd} runs.
     """
     from twisted.internet import reactor
 
@@ -236,18 +235,18 @@ def makeService(options: Options) -> ProcessLifecycle:
 
 def makeLifecycle(reactor: Any, options: Options, out: LogWriter | None, err: Output) -> ProcessLifecycle:
     """
-    An agent, and the lifecycle of the process around it.
+    Make an agent, and the lifecycle of the process around it.
 
-    @param out: standard output, to draw on if it is a terminal; C{None} if it is not ours.
+    @param out: standard output, for the panel if it is a terminal; C{None} under C{twistd}, which owns it.
     @param err: standard error, for the access log.
     """
     agent = AgentService(reactor, options.config)
     form, where = options.logFormat(), options.config.accessLog
     panel = _panel(reactor, out) if out is not None and form == "auto" and canRedraw(out, os.environ) else None
     if panel is not None and where == "-" and err.isatty():
-        where = ""                            # the panel shows them
+        where = ""                            # the panel shows the requests
     requests = accessLog(reactor, where, form, err, time.time)
-    observers = [observe for observe in (requests, panel and panel.requestDone) if observe is not None]
+    observers = [observe for observe in (requests, None if panel is None else panel.requestDone) if observe is not None]
     if observers:
         agent.requestObserver = lambda request: [observe(request) for observe in observers]
 
@@ -256,7 +255,7 @@ def makeLifecycle(reactor: Any, options: Options, out: LogWriter | None, err: Ou
             requests.reopen()
         if options.file:
             return agent.reload(options.read())
-        log.info("there is no configuration file to be read again", status="reload")
+        log.info("no configuration file to read again", status="reload")
         return ()
 
     lifecycle: Any = ProcessLifecycle(reactor, agent, reload=reload, report=agent.report, notifier=Notifier(os.environ))
@@ -270,7 +269,7 @@ def makeLifecycle(reactor: Any, options: Options, out: LogWriter | None, err: Ou
 
 def _drawLast(panel: Panel, out: LogWriter) -> None:
     """
-    Show how it ended, unless the terminal is stopped.
+    Draw the last state, unless the terminal has been stopped and takes no text.
     """
     if out.drain(LAST_DRAWING_SECONDS):
         panel.draw()

@@ -1,15 +1,15 @@
 """
-What an agent shows on a terminal: a few lines that stay where they are (sessions, what is published, the last requests), and
-above them whatever else happened.  On a pipe there are status lines instead, one for each change.
+The panel of an agent on a terminal: a few lines that are redrawn in place (sessions, published services, the last requests),
+and above them the log.  Where standard output is not a terminal, status lines are written instead, one for each change.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
 
-from twisted.logger import ILogObserver, LogLevel
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import ILogObserver, LogEvent, LogLevel
 from zope.interface import implementer
 
 from tunnelstack.control.access_log import AccessRecord, Output
@@ -17,13 +17,13 @@ from tunnelstack.control.process.status_log import COLUMN, LEVEL_NAMES, isStatus
 from tunnelstack.wire.printable_text import LINE, printable
 
 REQUESTS = 6
-"""Requests that are shown."""
+"""How many requests are shown."""
 
 ABOVE_LINES = 1000
-"""Lines that may wait for a terminal that takes none, to stand above the others."""
+"""How many lines of the log may wait while the terminal takes no text; the oldest are dropped."""
 
 DRAW_SECONDS = 0.1
-"""Seconds between two drawings, at least."""
+"""The least time between two drawings, in seconds."""
 
 NO_COLOURS = {"good": "", "bad": "", "dim": "", "": ""}
 COLOURS = {"good": "\x1b[32m", "bad": "\x1b[31m", "dim": "\x1b[2m", "": "\x1b[0m"}
@@ -31,7 +31,7 @@ COLOURS = {"good": "\x1b[32m", "bad": "\x1b[31m", "dim": "\x1b[2m", "": "\x1b[0m
 
 def canRedraw(out: Output, environ: Mapping[str, str]) -> bool:
     """
-    Whether lines can be drawn over on this output.
+    Whether lines on this output can be redrawn in place.
     """
     return out.isatty() and environ.get("TERM", "dumb") not in ("", "dumb")
 
@@ -39,12 +39,12 @@ def canRedraw(out: Output, environ: Mapping[str, str]) -> bool:
 @implementer(ILogObserver)
 class Panel:
     """
-    The panel.
+    Draws what happens to an agent: an observer of its log, which is given requests as well.
     """
 
     def __init__(
         self,
-        clock: Any,
+        clock: IReactorTime,
         write: Callable[[str], object],
         columns: Callable[[], int],
         *,
@@ -52,28 +52,25 @@ class Panel:
         pending: Callable[[], bool] = lambda: False,
     ) -> None:
         """
-        @param write: takes text for the terminal.
-        @param columns: how wide it is now.
-        @param colours: C{False} where C{NO_COLOR} is set.
-        @param pending: whether the terminal has not taken all text yet.
+        @param write: writes text to the terminal.
+        @param columns: gives the present width of the terminal.
+        @param colours: whether to use colours.
+        @param pending: whether the terminal has not taken all of the text that was written.
         """
         self._clock = clock
         self._write = write
         self._columns = columns
         self._colours = COLOURS if colours else NO_COLOURS
-        self._sessions: dict[str, tuple[str, str]] = {}        # by edge: how it is, in which colour
+        self._sessions: dict[str, tuple[str, str]] = {}        # by edge: the text and its colour
         self._services: dict[str, str] = {}
         self._requests: deque[AccessRecord] = deque(maxlen=REQUESTS)
         self._above: deque[str] = deque()
         self._leftOut = 0
         self._pending = pending
         self._drawn = 0
-        self._timer: Any = None
+        self._timer: IDelayedCall | None = None
 
-    def __call__(self, event: Any) -> None:
-        """
-        As in C{ILogObserver}.
-        """
+    def __call__(self, event: LogEvent) -> None:
         if not isStatus(event):
             if event["log_level"] in LEVEL_NAMES:
                 self._appendMessage(LEVEL_NAMES[event["log_level"]], withTraceback(event))
@@ -90,7 +87,7 @@ class Panel:
 
     def _serviceChanged(self, name: str, text: str) -> None:
         """
-        A service, or one that is offered no more.
+        A service was published, or withdrawn if there is no text.
         """
         if text:
             self._services[name] = text
@@ -99,7 +96,7 @@ class Panel:
 
     def requestDone(self, access: AccessRecord) -> None:
         """
-        A request is over.
+        Show a request that has ended.
         """
         self._requests.append(access)
         self._scheduleDraw()
@@ -117,7 +114,8 @@ class Panel:
 
     def draw(self) -> None:
         """
-        Show it as it is now.  While the terminal has not taken the last drawing, because it is stopped, no other is made.
+        Draw the present state.  While the terminal has not taken the previous drawing, because it is stopped, the drawing is
+        postponed.
         """
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
@@ -145,9 +143,9 @@ class Panel:
 
     def _request(self, access: AccessRecord, width: int) -> str:
         end = f"  {access.status or '---'}  {access.seconds * 1000:8.1f} ms"
-        what = printable(f"{access.service:<{COLUMN - 1}} {access.method:<6} {access.target}")
+        request = printable(f"{access.service:<{COLUMN - 1}} {access.method:<6} {access.target}")
         room = max(0, width - len(end))
-        return self._line(what[:room].ljust(min(room, 60)) + end, "bad" if access.status >= 500 else "dim", width)
+        return self._line(request[:room].ljust(min(room, 60)) + end, "bad" if access.status >= 500 else "dim", width)
 
     def _line(self, text: str, mark: str, width: int) -> str:
         marks = self._colours

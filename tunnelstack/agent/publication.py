@@ -1,5 +1,5 @@
 """
-A service that an agent offers, what its edges said to it, and who serves it.
+A service that an agent publishes: what its edges have granted, and the handler of its streams.
 """
 
 from __future__ import annotations
@@ -7,20 +7,44 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import random
 from typing import Any
+from typing import Protocol as TypingProtocol
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelstack.errors import Denied, Unavailable
+from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.records import Grant, Service
 from tunnelstack.stream.address import TunnelAddress
+from tunnelstack.waiters import Waiters
 
 RETRY_SECONDS = 30.0
-"""Seconds until an edge is asked again for what it could not grant at that moment (times 0.75 to 1.25)."""
+"""Seconds until a service is announced again that the edge could not publish at that moment (times 0.75 to 1.25)."""
 
 FINAL_CODES = frozenset(("not-allowed", "malformed", "unsupported"))
-"""Codes of refusals that stay as long as nobody changes something."""
+"""Codes of refusals that are final: the same announcement would be refused again."""
+
+
+Handler = IProtocolFactory | IDiallingHandler
+"""Serves the streams of a service."""
+
+
+class ServiceLink(TypingProtocol):
+    """
+    A session with an edge, on which services are announced.
+    """
+
+    def announce(self, service: Service) -> Deferred[Grant]:
+        """
+        @return: fires with the grant; fails with L{Denied}, or with L{Unavailable} if the session is lost.
+        """
+
+    def withdraw(self, service: Service) -> Deferred[Any]:
+        """
+        @return: fires when the edge has confirmed it; fails as L{announce} does.
+        """
 
 
 class Publication:
@@ -29,7 +53,7 @@ class Publication:
 
     @ivar service: the L{Service}.
     @ivar handler: an C{IProtocolFactory}, or an L{IDiallingHandler<tunnelstack.interfaces.IDiallingHandler>}.
-    @ivar shown: what a status line says is behind it, or C{""}.
+    @ivar shown: the target as status lines show it, or C{""}.
     """
 
     log = Logger()
@@ -37,8 +61,8 @@ class Publication:
     def __init__(
         self,
         service: Service,
-        handler: Any,
-        clock: Any,
+        handler: Handler,
+        clock: IReactorTime,
         *,
         shown: str = "",
         optional: bool = False,
@@ -46,8 +70,8 @@ class Publication:
         random: Callable[[], float] = random,
     ) -> None:
         """
-        @param optional: that the token does not allow it is no news.
-        @param onWithdrawn: called when it is withdrawn.
+        @param optional: if the token does not allow the service, this is logged as information and not as an error.
+        @param onWithdrawn: called when the publication is withdrawn.
         """
         self.service = service
         self.handler = handler
@@ -56,72 +80,63 @@ class Publication:
         self._clock = clock
         self._onWithdrawn = onWithdrawn
         self._random = random
-        self._grants: dict[Any, Grant] = {}           # by link, the latest last
-        self._links: set[Any] = set()
-        self._timers: dict[Any, Any] = {}
-        self._waiting: list[Deferred[Grant]] = []
+        self._grants: dict[ServiceLink, Grant] = {}           # by link, the latest last
+        self._links: set[ServiceLink] = set()
+        self._timers: dict[ServiceLink, IDelayedCall] = {}
+        self._waiting: Waiters[Grant] = Waiters()
         self._lastReason = ""
 
     @property
     def grant(self) -> Grant | None:
         """
-        What an edge granted, the latest, or C{None} while there is none.
+        The latest grant of an edge; C{None} while there is none.
         """
         return next(reversed(self._grants.values()), None)
 
     @property
     def address(self) -> TunnelAddress:
         """
-        The public side, as far as it is known.
+        The public address, as far as it is known.
         """
         grant = self.grant or Grant()
         return TunnelAddress(name=self.service.name, host=grant.host, port=grant.port, url=grant.url)
 
     def whenGranted(self) -> Deferred[Grant]:
         """
-        @return: fires once an edge has granted it; fails with L{Denied} when one says that it never will.  What may pass is
-            waited for.
+        @return: fires once an edge has granted the service; fails with L{Denied} if an edge refuses it for good.  After other
+            refusals the service is announced again.
         """
-        granted: Deferred[Grant] = Deferred(self._cancelled)
-        if self.grant is not None:
-            granted.callback(self.grant)
-        else:
-            self._waiting.append(granted)
-        return granted
-
-    def _cancelled(self, granted: Deferred[Grant]) -> None:
-        self._waiting.remove(granted)
+        return self._waiting.wait() if self.grant is None else succeed(self.grant)
 
     # Sessions come and go
 
-    def announce(self, link: Any) -> Deferred[None]:
+    def announce(self, link: ServiceLink) -> Deferred[None]:
         """
-        There is a session: ask its edge.
+        Announce the service to the edge of a new session.
 
-        @return: fires when the edge has answered, or will not.
+        @return: fires when the edge has answered, or the session is lost; it does not fail.
         """
         self._links.add(link)
-        asked: Deferred[Any] = link.announce(self.service)
-        asked.addCallbacks(self._granted, self._denied, (link,), {}, (link,))
-        return asked.addErrback(self._unexpectedError)
+        answered = link.announce(self.service).addCallbacks(self._granted, self._denied, (link,), {}, (link,))
+        return answered.addErrback(self._unexpectedError)
 
-    def linkLost(self, link: Any) -> None:
+    def linkLost(self, link: ServiceLink) -> None:
         """
-        A session is gone, and what its edge had granted.
+        A session is lost, and with it the grant of its edge.
         """
         self._links.discard(link)
         self._grants.pop(link, None)
         self._cancelRetry(link)
 
-    def revoked(self, link: Any, reason: str) -> None:
+    def revoked(self, link: ServiceLink, reason: str) -> None:
         """
-        The edge has taken back what it had granted.
+        The edge has withdrawn its grant.
         """
         if self._grants.pop(link, None) is not None:
-            self.log.warn("{service} is withdrawn by the edge: {reason}", service=self.service.name, reason=reason)
+            self.log.warn("the edge has withdrawn {service}: {reason}", service=self.service.name, reason=reason)
             self._scheduleRetry(link)
 
-    def _granted(self, grant: Grant, link: Any) -> None:
+    def _granted(self, grant: Grant, link: ServiceLink) -> None:
         if link not in self._links:
             return
         self._grants[link] = grant
@@ -131,58 +146,54 @@ class Publication:
             "{where}{arrow}{target}", status=self.service.name, where=where, arrow=" -> " if self.shown else "",
             target=self.shown, kind=self.service.kind,
         )
-        waiting, self._waiting = self._waiting, []
-        for granted in waiting:
-            granted.callback(grant)
+        self._waiting.fire(grant)
 
-    def _denied(self, failure: Failure, link: Any) -> None:
+    def _denied(self, failure: Failure, link: ServiceLink) -> None:
         failure.trap(Unavailable)
         if link not in self._links:
             return
-        error: Any = failure.value
+        error = failure.value
         code, sentence = (error.code, error.sentence) if isinstance(error, Denied) else ("", str(error))
         if code in FINAL_CODES:
             log = self.log.info if self._optional and code == "not-allowed" else self.log.critical
             self._logOnce(log, "the edge does not publish {service}: {reason}", sentence)
-            waiting, self._waiting = self._waiting, []
-            for granted in waiting:
-                granted.errback(failure)
+            self._waiting.fail(failure)
         else:
             self._logOnce(self.log.warn, "the edge cannot publish {service} now: {reason}", sentence)
             self._scheduleRetry(link)
 
-    def _logOnce(self, log: Any, text: str, reason: str) -> None:
+    def _logOnce(self, log: Callable[..., object], text: str, reason: str) -> None:
         """
-        Once for each reason.
+        Log a refusal unless the last one had the same reason.
         """
         if reason != self._lastReason:
             self._lastReason = reason
             log(text, service=self.service.name, reason=reason)
 
-    def _scheduleRetry(self, link: Any) -> None:
+    def _scheduleRetry(self, link: ServiceLink) -> None:
         seconds = RETRY_SECONDS * (0.75 + 0.5 * self._random())
         self._timers[link] = self._clock.callLater(seconds, self._retry, link)
 
-    def _cancelRetry(self, link: Any) -> None:
+    def _cancelRetry(self, link: ServiceLink) -> None:
         timer = self._timers.pop(link, None)
         if timer is not None:
             timer.cancel()
 
-    def _retry(self, link: Any) -> None:
+    def _retry(self, link: ServiceLink) -> None:
         self._timers.pop(link, None)
         self.announce(link)
 
     def _unexpectedError(self, failure: Failure) -> None:
-        self.log.failure("the answer of an edge could not be dealt with", failure=failure)
+        self.log.failure("failed to process the answer of an edge", failure=failure)
 
     # Changes
 
-    def replace(self, service: Service, handler: Any, shown: str) -> Deferred[Any]:
+    def replace(self, service: Service, handler: Handler, shown: str) -> Deferred[Any]:
         """
-        Offer something else instead.  Streams that are there stay with who serves them.
+        Publish another service in place of this one.  Open streams stay with the old handler.
 
-        @param service: of the same kind and name.
-        @return: fires when the edges that are there know.
+        @param service: has the same kind and name.
+        @return: fires when all connected edges have answered.
         """
         before, self.service = self.service, service
         self.handler = handler
@@ -190,16 +201,16 @@ class Publication:
         links = list(self._links)
         for link in links:
             self._cancelRetry(link)
-            if service.port != before.port:   # an edge gives a name no second port
+            if service.port != before.port:   # an edge gives only one port to a name
                 self._grants.pop(link, None)
                 link.withdraw(before).addErrback(lambda failure: failure.trap(Unavailable))
         return DeferredList([self.announce(link) for link in links])
 
     def withdraw(self) -> Deferred[Any]:
         """
-        Offer it no more.
+        Stop publishing the service.
 
-        @return: fires when the edges that are there know.
+        @return: fires when all connected edges have answered.
         """
         links = list(self._links)
         for link in links:

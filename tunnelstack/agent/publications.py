@@ -1,13 +1,14 @@
 """
-What an agent offers: each service is announced on every session, and found again when a stream comes for it.
+The services that an agent publishes: each is announced on every session, and found by name when a stream is opened for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from tunnelstack.agent.publication import Publication
+from twisted.internet.interfaces import IReactorTime
+
+from tunnelstack.agent.publication import Handler, Publication, ServiceLink
 from tunnelstack.errors import UsageError
 from tunnelstack.records import Service
 from tunnelstack.stream.address import TunnelAddress
@@ -15,27 +16,27 @@ from tunnelstack.stream.address import TunnelAddress
 
 class Publications:
     """
-    An agent's publications.
+    An agent's publications, and the sessions on which they are announced.
 
-    @ivar publications: what is offered.
+    @ivar publications: those that have not been withdrawn.
     """
 
-    def __init__(self, clock: Any, random: Callable[[], float]) -> None:
+    def __init__(self, clock: IReactorTime, random: Callable[[], float]) -> None:
         """
-        @param random: a number from 0 to 1, for waits.
+        @param random: gives a number from 0 to 1, which varies the delays.
         """
         self.publications: list[Publication] = []
         self._clock = clock
         self._random = random
         self._byName: dict[tuple[str, str], Publication] = {}
-        self._links: list[Any] = []
+        self._links: list[ServiceLink] = []
 
-    def publish(self, service: Service, handler: Any, shown: str = "", *, optional: bool = False) -> Publication:
+    def publish(self, service: Service, handler: Handler, shown: str = "", *, optional: bool = False) -> Publication:
         """
         As L{AgentService.publish<tunnelstack.agent.service.AgentService.publish>}.
         """
         if self.has(service):
-            raise UsageError("a service of this kind and name is published already", kind=service.kind, name=service.name)
+            raise UsageError("a service of this kind and name is already published", kind=service.kind, name=service.name)
         publication = Publication(
             service, handler, self._clock, shown=shown, optional=optional, onWithdrawn=self._forget, random=self._random,
         )
@@ -49,48 +50,48 @@ class Publications:
         self.publications.remove(publication)
         del self._byName[publication.service.kind, publication.service.name]
 
-    # Who serves
+    # Finding publications
 
     def has(self, service: Service) -> bool:
         """
-        Whether there is one of that kind and name.
+        Whether a service of the same kind and name is published.
         """
         return (service.kind, service.name) in self._byName
 
-    def find(self, kind: str, name: str) -> Any:
+    def find(self, kind: str, name: str) -> Handler | None:
         """
-        @return: who serves the streams of a service, or C{None}.
+        @return: the handler of a service's streams; C{None} if the service is not published.
         """
         publication = self._byName.get((kind, name))
         return None if publication is None else publication.handler
 
     def host(self, kind: str, name: str) -> TunnelAddress:
         """
-        @return: the public side of a service that is there.
+        @return: the public address of a published service.
         """
         return self._byName[kind, name].address
 
     # Sessions come and go
 
-    def announce(self, link: Any) -> None:
+    def announce(self, link: ServiceLink) -> None:
         """
-        There is a session: ask its edge for everything.
+        Announce all services to the edge of a new session.
         """
         self._links.append(link)
         for publication in self.publications:
             publication.announce(link)
 
-    def linkLost(self, link: Any) -> None:
+    def linkLost(self, link: ServiceLink) -> None:
         """
-        A session is gone, or takes no more work.
+        A session is lost, or draining.
         """
         self._links.remove(link)
         for publication in self.publications:
             publication.linkLost(link)
 
-    def revoked(self, link: Any, kind: str, name: str, reason: str) -> None:
+    def revoked(self, link: ServiceLink, kind: str, name: str, reason: str) -> None:
         """
-        An edge has taken back what it had granted.
+        An edge has withdrawn a grant.
         """
         publication = self._byName.get((kind, name))
         if publication is not None:

@@ -1,5 +1,5 @@
 """
-The private side as one service: it keeps a session with each of its edges, publishes services there, and serves their streams.
+The agent as a Twisted service: it keeps a session with each of its edges, publishes services there, and serves their streams.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from random import random
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList, fail, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredList, fail, inlineCallbacks, succeed
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
@@ -41,6 +41,7 @@ from tunnelstack.records import Service
 from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.settings.tables import secretFiles
 from tunnelstack.transport.host_endpoint import hostEndpoint
+from tunnelstack.waiters import Waiters
 
 
 class AgentService(MultiService):
@@ -48,11 +49,13 @@ class AgentService(MultiService):
     An agent.
 
     @ivar config: the L{AgentConfig}.
-    @ivar handlers: of streams, by the name of their protocol.
+    @ivar handlers: stream handlers, by the name of their protocol.
     @ivar links: an L{AgentLink} for each edge.
-    @ivar requestObserver: called with the L{AgentAccessRecord<tunnelstack.agent.requests.AgentAccessRecord>} of each request
-        that is over, or C{None}; set it before the service is started.
-    @ivar budget: what all sessions may hold together.
+    @ivar requestObserver: called with the record of each HTTP request that has ended, or C{None}; to be set before the service
+        is started.
+    @ivar budget: limits the memory that all sessions hold together.
+    @ivar end: ends the agent for a reason, a L{FatalError}; see L{whenFailed}.
+    @ivar revoked: called with a link, a kind, a name and a reason after an edge has withdrawn a grant.
     """
 
     log = Logger()
@@ -66,8 +69,8 @@ class AgentService(MultiService):
         random: Callable[[], float] = random,
     ) -> None:
         """
-        @param plugins: serve the stream handlers that are installed on this machine as well.
-        @param random: a number from 0 to 1, for waits.
+        @param plugins: whether to serve the stream handlers that are installed on this machine as plugins.
+        @param random: gives a number from 0 to 1, which varies the delays.
         """
         super().__init__()
         self.config = config
@@ -89,13 +92,14 @@ class AgentService(MultiService):
         self._exitPolicy.whenFailed().addCallback(self._failed)
         self.end = self._exitPolicy.fail
         self.revoked = self._publications.revoked
-        self._waiting: list[Deferred[NativeLink]] = []
+        self._waiting: Waiters[NativeLink] = Waiters()
+        self._links: list[NativeLink] = []
         dialects = configuredDialects(AgentHost(self, random), config)
         self.links = [AgentLink(reactor, dialect, config, self._exitPolicy, self.budget, random) for dialect in dialects]
 
     def _makeTargetStreams(self, config: AgentConfig) -> TargetStreams:
         """
-        Who serves streams that are no requests: for services, and for what may be dialled.
+        Make the handler of TCP streams: for services, and for targets that the configuration allows to be dialled.
         """
         services = DiallingServiceStreams(("tcp", "stream", "ssh"), self._publications.find, self._publications.host)
         return TargetStreams(
@@ -111,10 +115,10 @@ class AgentService(MultiService):
 
         @param name: the protocol's name, such as C{b"/demo/shout/1.0.0"}.
         @param handler: an C{IProtocolFactory}, or an L{IDiallingHandler<tunnelstack.interfaces.IDiallingHandler>}.
-        @raise UsageError: a name that is tunnelstack's own.
+        @raise UsageError: the name is reserved.
         """
         if name.startswith(RESERVED_PREFIX):
-            raise UsageError("names below /tunnelstack/ are tunnelstack's own", name=name)
+            raise UsageError("protocol names that begin with /tunnelstack/ are reserved", name=name)
         self._handle(name, handler)
 
     def _handle(self, name: bytes, handler: Any) -> None:
@@ -125,33 +129,33 @@ class AgentService(MultiService):
     @property
     def publications(self) -> list[Publication]:
         """
-        What is offered.
+        The publications that have not been withdrawn.
         """
         return self._publications.publications
 
     @property
     def streams(self) -> int:
         """
-        How many streams are open, the control streams left out.
+        How many streams are open, not counting the control streams.
         """
         return sum(max(0, link.session.streams - 1) for link in self._links)
 
     def publish(self, service: Service, handler: Any, shown: str = "", *, optional: bool = False) -> Publication:
         """
-        Offer a service at every edge, now and after every reconnection, until it is withdrawn.
+        Publish a service at every edge, now and after every reconnection, until it is withdrawn.
 
-        @param handler: who serves its streams: an C{IProtocolFactory}, whose C{buildProtocol} gets a
-            L{StreamAddress<tunnelstack.stream.address.StreamAddress>} with the visitor's address, or an
+        @param handler: serves its streams: an C{IProtocolFactory}, whose C{buildProtocol} is called with a
+            L{StreamAddress<tunnelstack.stream.address.StreamAddress>} that has the visitor's address, or an
             L{IDiallingHandler<tunnelstack.interfaces.IDiallingHandler>}.
-        @param shown: what a status line says is behind it.
-        @param optional: that the token does not allow it is no news.
-        @raise UsageError: there is one of that kind and name.
+        @param shown: the target as status lines show it.
+        @param optional: if the token does not allow the service, this is logged as information and not as an error.
+        @raise UsageError: a service of the same kind and name is already published.
         """
         return self._publications.publish(service, handler, shown, optional=optional)
 
     def dial(self, to: str, purpose: str = "") -> IStreamClientEndpoint:
         """
-        The way to somebody else's service, through an edge; a session is waited for.
+        Dial a service of another agent through an edge.  The endpoint waits for a session.
 
         @param to: a service, C{agent/service}, or an agent's name.
         @param purpose: C{""} for the service itself, or the name of a stream protocol.
@@ -160,31 +164,26 @@ class AgentService(MultiService):
 
     def whenLinked(self) -> Deferred[NativeLink]:
         """
-        @return: fires with a session, as soon as there is one; fails with the L{FatalError} if there will be none.
+        @return: fires with the link to an edge once there is a session; fails with the L{FatalError} that ends the agent.
         """
-        linked: Deferred[NativeLink] = Deferred(lambda cancelled: self._waiting.remove(cancelled))
         links = self._links
         if links:
-            linked.callback(links[0])
-        elif self._exitPolicy.fatalError is not None:
+            return succeed(links[0])
+        if self._exitPolicy.fatalError is not None:
             return fail(self._exitPolicy.fatalError)
-        else:
-            self._waiting.append(linked)
-        return linked
+        return self._waiting.wait()
 
     def linked(self, link: NativeLink) -> None:
         """
-        As in L{IAgentHost<tunnelstack.interfaces.IAgentHost>}.
+        A session is up on which services can be announced.
         """
         self._links.append(link)
         self._publications.announce(link)
-        waiting, self._waiting = self._waiting, []
-        for linked in waiting:
-            linked.callback(link)
+        self._waiting.fire(link)
 
     def unlinked(self, link: NativeLink) -> None:
         """
-        As in L{IAgentHost<tunnelstack.interfaces.IAgentHost>}.
+        The session is lost, or draining.
         """
         self._links.remove(link)
         self._publications.linkLost(link)
@@ -193,7 +192,7 @@ class AgentService(MultiService):
 
     def startService(self) -> None:
         """
-        Publish what the configuration says, and dial.
+        Publish the services of the configuration, and dial the edges.
         """
         super().startService()
         warnOfExposed(self.log, secretsOf(self.config))
@@ -205,7 +204,7 @@ class AgentService(MultiService):
     @inlineCallbacks
     def stopService(self) -> Any:
         """
-        Drain the sessions, for as long as the configuration says.
+        Drain the sessions, for at most C{drainSeconds} of the configuration, and close them.
         """
         self._exitPolicy.stop()
         yield self._stopUplinks()
@@ -214,7 +213,7 @@ class AgentService(MultiService):
 
     def _stopUplinks(self) -> Deferred[Any]:
         """
-        Announce nothing any more, and let what is under way end.
+        Stop announcing, and drain.
         """
         for link in self.links:
             link.dialect.retire()
@@ -224,10 +223,10 @@ class AgentService(MultiService):
 
     def reload(self, config: AgentConfig) -> tuple[str, ...]:
         """
-        Go on with another configuration.  Sessions stay, and so do streams.
+        Change to another configuration.  Sessions and streams stay open.
 
         @return: a sentence for each difference.
-        @raise ConfigurationError: it cannot be used; nothing has changed then.
+        @raise ConfigurationError: the configuration cannot be used; nothing has changed then.
         """
         found = difference(self.config, config)
         before, after = self.config, found.config
@@ -247,7 +246,7 @@ class AgentService(MultiService):
 
     def report(self) -> None:
         """
-        Write the state into the log.
+        Log the state of each link and of each publication.
         """
         for link in self.links:
             self.log.info("{report}", report=link.report(), status="state")
@@ -258,21 +257,19 @@ class AgentService(MultiService):
 
     def whenFailed(self) -> Deferred[FatalError]:
         """
-        @return: fires with the L{FatalError} that keeps the agent from going on.
+        @return: fires with the L{FatalError} that ends the agent.
         """
         return self._exitPolicy.whenFailed()
 
     def _failed(self, why: FatalError) -> FatalError:
         self._stopUplinks()
-        waiting, self._waiting = self._waiting, []
-        for linked in waiting:
-            linked.errback(why)
+        self._waiting.fail(why)
         return why
 
 
 def secretsOf(config: AgentConfig) -> list[str]:
     """
-    The files of a configuration that hold a token or a private key.
+    @return: the files of a configuration that hold a token or a private key.
     """
     edges = [path for edge in config.edges for path in (edge.tokenFile, edge.keyFile or edge.certificateFile)]
     return edges + secretFiles(config.dialects) + [service.hostKeysFile for service in config.services]

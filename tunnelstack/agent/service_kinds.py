@@ -1,5 +1,5 @@
 """
-From a service in a configuration to what is announced and to who serves its streams.
+The kinds of services: each turns a service of a configuration into what is announced and the handler of its streams.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import define, evolve
-from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
+from tunnelstack.agent.publication import Handler
 from tunnelstack.agent.requests import RequestObserver, recordFromExchange, recordFromSite
 from tunnelstack.agent.target import Target
 from tunnelstack.control.config.records import ServiceConfig
@@ -21,23 +22,30 @@ from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.handler.http import LocalSite
 from tunnelstack.handler.tcp import TCPHandler
-from tunnelstack.interfaces import IExchangeServer
+from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer, IServerExchange
 from tunnelstack.records import EMBEDDED, Service
+from tunnelstack.wire.http1.head import RequestHead
+
+Handlers = Mapping[bytes, IProtocolFactory]
+"""Stream handlers by the name of their protocol."""
 
 
 @define(eq=False)
 class RunningService:
     """
-    What is announced, who serves it, and what a status line says of it.
+    A service that an agent serves.
 
-    @ivar endpoint: what can be probed, or C{None}.
-    @ivar drain: begins nothing any more; gives a C{Deferred} that fires when what is under way is over, or C{None} where that
-        needs nothing of what L{close} ends.
-    @ivar close: called when the agent has stopped, or after the drain.
+    @ivar service: what is announced.
+    @ivar handler: serves its streams.
+    @ivar shown: the target as status lines show it.
+    @ivar endpoint: connects to the target, for a probe; C{None} if there is nothing to connect to.
+    @ivar drain: begins no new work; returns a C{Deferred} that fires when the work under way is finished, or C{None} if
+        L{close} may be called at once.
+    @ivar close: releases connections and resources; called after the drain, or when the agent has stopped.
     """
 
     service: Service
-    handler: Any
+    handler: Handler
     shown: str
     endpoint: IStreamClientEndpoint | None = None
     close: Callable[[], object] = lambda: None
@@ -47,13 +55,15 @@ class RunningService:
 def buildService(
     reactor: Any,
     config: ServiceConfig,
-    handlers: Mapping[bytes, Any],
+    handlers: Handlers,
     requestObserver: RequestObserver | None = None,
 ) -> RunningService:
     """
-    @param handlers: of streams, by name, for services of the kind C{stream}.
-    @param requestObserver: called with each HTTP request that is over.
-    @raise ConfigurationError: the target is none.
+    Make the handler of a service.
+
+    @param handlers: stream handlers by name, for services of the kind C{stream}.
+    @param requestObserver: called with each HTTP request that has ended.
+    @raise ConfigurationError: the target cannot be used.
     """
     return KINDS[config.kind](reactor, config, handlers, requestObserver)
 
@@ -63,12 +73,12 @@ class ExchangeFactory(Factory):
     """
     Builds the serving side of streams that carry HTTP exchanges.
 
-    @ivar server: who answers.  It may be exchanged for another, whom streams that are there ask from their next request on.
+    @ivar server: answers the requests.  It may be replaced; open streams use the new one from their next request on.
     """
 
     noisy = False
 
-    def __init__(self, server: Forwarder, clock: Any, name: str, requestObserver: RequestObserver | None) -> None:
+    def __init__(self, server: Forwarder, clock: IReactorTime, name: str, requestObserver: RequestObserver | None) -> None:
         self.server = server
         self._clock = clock
         self._name = name
@@ -78,10 +88,7 @@ class ExchangeFactory(Factory):
         done = None if self._requestObserver is None else self._done
         return HTTPServerProtocol(self, clock=self._clock, done=done)
 
-    def exchangeReceived(self, head: Any, exchange: Any) -> Any:
-        """
-        As in L{IExchangeServer}.
-        """
+    def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
         return self.server.exchangeReceived(head, exchange)
 
     def _done(self, exchange: Any) -> None:
@@ -91,10 +98,7 @@ class ExchangeFactory(Factory):
 
 
 def _http(
-    reactor: Any,
-    config: ServiceConfig,
-    handlers: Mapping[bytes, Any],
-    requestObserver: RequestObserver | None = None,
+    reactor: Any, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
 ) -> RunningService:
     target = Target(config.target)
     site = LocalSite(target.authority or target.shown, host=config.rewriteHost)
@@ -116,10 +120,7 @@ def _http(
 
 
 def _tcp(
-    reactor: Any,
-    config: ServiceConfig,
-    handlers: Mapping[bytes, Any],
-    requestObserver: RequestObserver | None = None,
+    reactor: Any, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
 ) -> RunningService:
     target = Target(config.target)
     endpoint = target.endpoint(reactor)
@@ -128,10 +129,7 @@ def _tcp(
 
 
 def _serveFolder(
-    reactor: Any,
-    config: ServiceConfig,
-    handlers: Mapping[bytes, Any],
-    requestObserver: RequestObserver | None = None,
+    reactor: Any, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
 ) -> RunningService:
     from twisted.web.server import Request, Site
     from twisted.web.static import File
@@ -146,14 +144,14 @@ def _serveFolder(
     site = Site(File(config.target), requestFactory=Timed, reactor=reactor)
     site.noisy = False
     site.log = _siteLog(reactor, config.name, requestObserver)  # type: ignore[assignment,method-assign]
-    site.doStart()                            # it has no port that would
+    site.doStart()                            # a listening port would do this, but the site has none
     service = Service(name=config.name, perVisitor=True)
     return RunningService(service, site, config.target, None, site.doStop)
 
 
-def _siteLog(clock: Any, name: str, requestObserver: RequestObserver | None) -> Callable[[Any], None]:
+def _siteLog(clock: IReactorTime, name: str, requestObserver: RequestObserver | None) -> Callable[[Any], None]:
     """
-    What C{twisted.web} calls when a request is over.
+    @return: the function that C{twisted.web} calls after each request.
     """
 
     def log(request: Any) -> None:
@@ -164,25 +162,19 @@ def _siteLog(clock: Any, name: str, requestObserver: RequestObserver | None) -> 
 
 
 def _stream(
-    reactor: Any,
-    config: ServiceConfig,
-    handlers: Mapping[bytes, Any],
-    requestObserver: RequestObserver | None = None,
+    reactor: Any, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
 ) -> RunningService:
     name = config.target.encode()
     return RunningService(Service(name=config.name, kind="stream"), _HandlerByName(name, handlers), config.target)
 
 
 def _ssh(
-    reactor: Any,
-    config: ServiceConfig,
-    handlers: Mapping[bytes, Any],
-    requestObserver: RequestObserver | None = None,
+    reactor: Any, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
 ) -> RunningService:
     service = Service(name=config.name, kind="ssh")
     if config.target == EMBEDDED:
         from tunnelstack.agent.ssh_server import (
-            makeEmbeddedServer,  # with Conch below it, which is slow to load
+            makeEmbeddedServer,  # imported here because it loads Conch, which is slow
         )
 
         server = makeEmbeddedServer(
@@ -195,26 +187,27 @@ def _ssh(
     return RunningService(service, TCPHandler(endpoint, reactor), target.shown, endpoint)
 
 
-class _HandlerByName:
+class _HandlerByName(Factory):
     """
-    Serves a service's streams with the handler of a stream protocol's name.
+    Serves streams with the handler of a stream protocol, which may be registered later or replaced.
     """
 
-    def __init__(self, name: bytes, handlers: Mapping[bytes, Any]) -> None:
+    noisy = False
+
+    def __init__(self, name: bytes, handlers: Handlers) -> None:
         self._name = name
         self._handlers = handlers
 
-    def buildProtocol(self, address: Any) -> IProtocol | None:
+    def buildProtocol(self, address: Any) -> Any:
         """
-        C{None} as long as nobody serves the name.
+        @return: C{None} if the protocol has no handler.
         """
         handler = self._handlers.get(self._name)
         if handler is None:
             return None
-        built: IProtocol | None = handler.buildProtocol(evolve(address, protocol=self._name))
-        return built
+        return handler.buildProtocol(evolve(address, protocol=self._name))
 
 
-KINDS: dict[str, Callable[[Any, ServiceConfig, Mapping[bytes, Any], RequestObserver | None], RunningService]] = {
+KINDS: dict[str, Callable[[Any, ServiceConfig, Handlers, RequestObserver | None], RunningService]] = {
     "http": _http, "tcp": _tcp, "serve": _serveFolder, "stream": _stream, "ssh": _ssh,
 }  # fmt: skip

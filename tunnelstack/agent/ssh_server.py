@@ -1,5 +1,5 @@
 """
-The agent's own SSH server, as a configuration describes it.
+The embedded SSH server of an agent, made from its configuration.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tunnelstack.handler.ssh.local_user import ownUser
 from tunnelstack.handler.ssh.server import EmbeddedSSH
 
 KeyCheck = Callable[[str, Key], Any]
-"""Whether somebody else vouches for a user's key; gives a C{bool}, or a C{Deferred} of one."""
+"""Called with a user name and a public key; returns whether the key is accepted, as a C{bool} or a C{Deferred} of one."""
 
 
 def makeEmbeddedServer(
@@ -26,18 +26,18 @@ def makeEmbeddedServer(
     externalCheck: KeyCheck | None = None,
 ) -> EmbeddedSSH:
     """
-    A server that works as the user of this process.
+    Make an SSH server that runs shells and commands as the user of this process.
 
-    @param hostKeysFile: made if it is not there.
-    @param users: names by which keys open it; without any, the user's own.
-    @param externalCheck: who else is asked about a key.
-    @raise ConfigurationError: nobody could log in, or a file cannot be used.
+    @param hostKeysFile: the file of the host keys; it is created if it does not exist.
+    @param users: the user names that may log in; only the name of this process's user if empty.
+    @param externalCheck: checks keys that are not in C{authorizedKeysFile}.
+    @raise ConfigurationError: no login would be possible, or a file cannot be used.
     """
     if not (authorizedKeysFile or passwordsFile or externalCheck):
-        raise ConfigurationError("nobody could log in to the embedded SSH server: name authorized keys, or passwords")
+        raise ConfigurationError("the embedded SSH server would accept no login: set authorized_keys_file or passwords_file")
     for path in filter(None, (authorizedKeysFile, passwordsFile)):
         if not Path(path).is_file():
-            raise ConfigurationError(f"there is no file {path} of who may log in by SSH")
+            raise ConfigurationError(f"the file {path}, which lists SSH logins, does not exist")
     own = AuthorizedKeys(Path(authorizedKeysFile)) if authorizedKeysFile else None
 
     def good(user: str, key: Key) -> Deferred[bool]:

@@ -1,5 +1,5 @@
 """
-The servers behind an agent: how a target is written, how it is reached, and whether anybody is there.
+Local servers as targets of services: how a target is written, how it is connected to, and whether it accepts connections.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError, TimeoutError
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
@@ -23,7 +23,7 @@ HOST_AND_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[0-9A-Za-z._
 HIGHEST_PORT = 65_535
 
 PROBE_SECONDS = 3.0
-"""Seconds after which nobody seems to be there."""
+"""Seconds after which a probe fails."""
 
 
 class Target:
@@ -31,8 +31,8 @@ class Target:
     A local server.
 
     @ivar text: as it was written.
-    @ivar shown: as a status line has it, such as C{tcp:localhost:3000}.
-    @ivar authority: host and port as the C{Host} field of a request has them; C{""} where the endpoint has neither.
+    @ivar shown: the target as status lines show it, such as C{tcp:localhost:3000}.
+    @ivar authority: host and port in the form of the C{Host} field; C{""} where the endpoint has neither.
     """
 
     def __init__(self, text: str) -> None:
@@ -52,9 +52,8 @@ class Target:
 
     def endpoint(self, reactor: Any) -> IStreamClientEndpoint:
         """
-        How to reach it.
-
-        @raise ConfigurationError: it is no endpoint string.
+        @return: an endpoint that connects to the server.
+        @raise ConfigurationError: the text is not an endpoint string.
         """
         if self._host:
             return hostEndpoint(reactor, self._host, self._port)
@@ -62,14 +61,15 @@ class Target:
             return clientEndpoint(reactor, self.text)
         except ValueError as error:
             raise ConfigurationError(
-                f"{self.text!r} is no target; say a port, host:port, or an endpoint string such as unix:/run/app.sock ({error})"
+                f"{self.text!r} is not a target: give a port, host:port, or an endpoint string, such as unix:/run/app.sock "
+                f"({error})"
             ) from None
 
 
 def _hostAndPort(text: str) -> tuple[str, int]:
     """
     @return: C{("", 0)} for an endpoint string.
-    @raise ConfigurationError: the port cannot be one.
+    @raise ConfigurationError: the port is out of range.
     """
     found = HOST_AND_PORT.fullmatch(text)
     if PORT.fullmatch(text):
@@ -81,20 +81,20 @@ def _hostAndPort(text: str) -> tuple[str, int]:
     else:
         return "", 0
     if not 0 < port <= HIGHEST_PORT:
-        raise ConfigurationError(f"{text!r} names no port from 1 to {HIGHEST_PORT}")
+        raise ConfigurationError(f"{text!r} is not a target: the port must be from 1 to {HIGHEST_PORT}")
     return host, port
 
 
 def failureReason(failure: Failure) -> str:
     """
-    A failure to connect, in a few words for a sentence: C{"nothing listens"}.
+    Describe a failure to connect in a few words, such as C{"nothing listens"}.
     """
     if failure.check(ConnectionRefusedError):
         return "nothing listens"
     if failure.check(TimeoutError):
-        return "nobody answers"
+        return "no answer"
     if failure.check(DNSLookupError):
-        return "there is no such host"
+        return "the host name cannot be resolved"
     if isinstance(failure.value, CertificateRejected):
         return str(failure.value)
     if isinstance(failure.value, ConnectError) and failure.value.osError is not None:
@@ -102,36 +102,26 @@ def failureReason(failure: Failure) -> str:
     return f"it cannot be reached ({failure.type.__name__ if failure.type is not None else 'unknown'})"
 
 
-def probe(endpoint: IStreamClientEndpoint, clock: Any) -> Deferred[str]:
+def probe(endpoint: IStreamClientEndpoint, clock: IReactorTime) -> Deferred[str]:
     """
-    See whether somebody listens, and go again.
+    Find out whether a server listens: connect, and close at once.
 
-    @return: C{""}, or why not in a few words.
+    @return: fires with C{""} if it does, and otherwise with the reason in a few words; it does not fail.
     """
-    tried: Deferred[Any] = endpoint.connect(_ProbeFactory())
+    tried = endpoint.connect(_ProbeFactory())
     tried.addTimeout(PROBE_SECONDS, clock, connectTimedOut)
     return tried.addCallbacks(lambda _: "", failureReason)
 
 
 class _ProbeFactory(Factory):
-    """
-    Connects and goes.
-    """
-
     noisy = False
 
     def buildProtocol(self, address: object) -> Protocol:
-        """
-        Nobody who stays.
-        """
         return _ProbeProtocol()
 
 
 class _ProbeProtocol(Protocol):
-    transport: Any
+    transport: ITCPTransport
 
     def connectionMade(self) -> None:
-        """
-        Go at once.
-        """
         self.transport.abortConnection()

@@ -1,8 +1,38 @@
 """
-An agent's way to one edge, for ever: dial, be up, wait, dial again; and at the end, drain.
+An agent's connection to one edge, which is dialled again whenever it is lost, and drained when the agent stops.
 
-The wait is random between nothing and a bound that doubles with every failure (full jitter), so that a thousand agents that
-lost the same edge do not come back in the same second.
+The machine has six states::
+
+             start           connected             stop             lost
+      idle --------> dialling --------> up ------------> draining --------> stopped
+                      ^    |            |
+         retryTimeout |    | failed     | lost
+                      |    v            |
+                      waiting <---------+
+
+and these transitions; an empty field means that the input cannot occur in that state:
+
+    ==========  ==========  ==========  ==========  ============  ==========  ==========
+    state       start       connected   failed      lost          retryTime.  stop
+    ==========  ==========  ==========  ==========  ============  ==========  ==========
+    idle        dialling                                                      stopped
+    dialling                up          waiting                               stopped
+    up                                              waiting                   draining
+    waiting                                                       dialling    stopped
+    draining                                        stopped                   draining
+    stopped                 stopped     stopped     stopped                   stopped
+    ==========  ==========  ==========  ==========  ============  ==========  ==========
+
+What happens on the way:
+
+  - to I{dialling}: an attempt is made; C{stop} cancels it, and a link that comes afterwards is aborted.
+  - to I{waiting}: a timer is started, and the observer is told the reason.
+  - to I{draining}: the link is drained, and aborted if that takes longer than C{drainSeconds}.
+  - to I{stopped}: the Deferreds of L{Uplink.stop} fire.
+
+The wait is random between zero and a bound that doubles with every failure ("full jitter"), so that many agents that lost the
+same edge do not all reconnect at the same moment.  After a refusal, which only a person can remedy, the wait is longer and
+does not grow.
 """
 
 from __future__ import annotations
@@ -15,6 +45,7 @@ from typing import Protocol as TypingProtocol
 from attrs import define, field
 from automat import TypeMachineBuilder
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -24,49 +55,53 @@ FIRST_BACKOFF_SECONDS = 1.0
 """The bound of the first wait."""
 
 MAX_BACKOFF_SECONDS = 30.0
-"""The bound that is not doubled any more, unless the configuration has another."""
+"""The largest bound, unless the configuration has another."""
 
 STABLE_SECONDS = 60.0
-"""Seconds after which a session counts as stable: the next failure begins with the first wait again."""
+"""Seconds after which a session counts as stable: when it is lost, the bound begins with the first one again."""
 
 REFUSED_SECONDS = 60.0
-"""Seconds to wait where another attempt needs somebody to change something: the credential was refused, or no edge is there."""
+"""Seconds to wait (times 0.75 to 1.25) after a failure that a person must remedy: the credential was refused, or the server is
+not an edge."""
 
 
 class Link(TypingProtocol):
     """
-    What dialling gives: a session with an edge.
+    A session with an edge, as a dialler returns it.
     """
 
     def whenLost(self) -> Deferred[Any]:
         """
-        Fires with the reason, as a result, once it is gone.
+        @return: fires with the reason, as a result and not as an error, once the session is lost.
         """
 
     def drain(self) -> Deferred[Any]:
         """
-        Take no more work; fires when the last of it is done.
+        Accept no more work, let the work under way finish, and close the session.
+
+        @return: fires when the session is closed.
         """
 
     def abort(self, reason: str) -> None:
         """
-        Drop it at once.
+        Close the session at once.
         """
 
 
 class UplinkObserver(TypingProtocol):
     """
-    Who hears of what becomes of an uplink.
+    What an uplink reports to.  C{uplinkUp} and C{uplinkDown} are called in turn; C{uplinkFailed} only between C{uplinkDown} and
+    C{uplinkUp}.  None is called after L{Uplink.stop}.
     """
 
     def uplinkUp(self, uplink: Uplink, link: Any) -> None:
         """
-        There is a session.
+        A session has been established.
         """
 
     def uplinkDown(self, uplink: Uplink, reason: BaseException) -> None:
         """
-        The session is gone.
+        The session is lost.
         """
 
     def uplinkFailed(self, uplink: Uplink, reason: BaseException, seconds: float) -> None:
@@ -77,7 +112,7 @@ class UplinkObserver(TypingProtocol):
 
 class _Inputs(TypingProtocol):
     """
-    What may happen to an uplink.
+    The inputs of the machine.
     """
 
     def start(self) -> None: ...
@@ -91,21 +126,21 @@ class _Inputs(TypingProtocol):
 @define
 class _Core:
     """
-    What the machine works with.
+    The data of the machine, and its outputs.
     """
 
     uplink: Uplink
     inputs: _Inputs | None = None
     link: Link | None = None
-    attempt: Deferred[Any] | None = None
-    timer: Any = None
+    attempt: Deferred[Link] | None = None
+    timer: IDelayedCall | None = None
     failures: int = 0
     upSince: float = 0.0
     stopped: list[Deferred[None]] = field(factory=list)
 
     def dial(self) -> None:
         """
-        Make an attempt.
+        Make an attempt to connect.
         """
         uplink = self.uplink
         assert self.inputs is not None
@@ -119,11 +154,11 @@ class _Core:
             self.inputs.failed(failure.value or ConnectionError())
 
     def _unexpectedError(self, failure: Failure) -> None:
-        self.uplink.log.failure("an uplink failed", failure=failure)
+        self.uplink.log.failure("unexpected error in an uplink", failure=failure)
 
     def up(self, link: Link) -> None:
         """
-        There is a session.
+        Report the new session, and wait for its loss.
         """
         assert self.inputs is not None
         self.attempt = None
@@ -134,14 +169,24 @@ class _Core:
 
     def wait(self, seconds: float) -> None:
         """
-        Dial again later.
+        Start the timer of the next attempt.
         """
         assert self.inputs is not None
         self.timer = self.uplink._clock.callLater(seconds, self.inputs.retryTimeout)
 
+    def cancelTimer(self) -> None:
+        """
+        Cancel the timer, if it has not fired.
+        """
+        timer, self.timer = self.timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+
     def backoff(self, reason: BaseException) -> float:
         """
-        @return: seconds to wait after a failure.
+        Choose the time until the next attempt, and count the failure.
+
+        @return: seconds.
         """
         if isinstance(reason, (Refused, PeerError)):
             return REFUSED_SECONDS * (0.75 + 0.5 * self.uplink._random())
@@ -203,8 +248,7 @@ def _drain(inputs: _Inputs, core: _Core) -> None:
 @_draining.upon(_Inputs.lost).to(_stopped)
 def _drained(inputs: _Inputs, core: _Core, reason: BaseException) -> None:
     core.link = None
-    if core.timer.active():
-        core.timer.cancel()
+    core.cancelTimer()
     _fireStopped(core)
 
 
@@ -218,7 +262,7 @@ def _cancelDialling(inputs: _Inputs, core: _Core) -> None:
 
 @_waiting.upon(_Inputs.stop).to(_stopped)
 def _cancelWaiting(inputs: _Inputs, core: _Core) -> None:
-    core.timer.cancel()
+    core.cancelTimer()
     _fireStopped(core)
 
 
@@ -252,19 +296,19 @@ def _fireStopped(core: _Core) -> None:
 
 class Uplink:
     """
-    An agent's way to one edge.
+    An agent's connection to one edge.
 
     @ivar link: the session, while there is one.
-    @ivar maxBackoff: the bound of the waits, in seconds.
-    @ivar drainSeconds: for streams under way when it is stopped.
+    @ivar maxBackoff: the largest bound of the waits, in seconds.
+    @ivar drainSeconds: how long streams may go on after L{stop}, in seconds.
     """
 
     log = Logger()
 
     def __init__(
         self,
-        clock: Any,
-        dial: Callable[[], Deferred[Any]],
+        clock: IReactorTime,
+        dial: Callable[[], Deferred[Link]],
         observer: UplinkObserver,
         *,
         maxBackoff: float = MAX_BACKOFF_SECONDS,
@@ -272,8 +316,9 @@ class Uplink:
         random: Callable[[], float] = random,
     ) -> None:
         """
-        @param dial: makes an attempt; fires with a L{Link}.  C{Refused} and C{PeerError} are what only people can mend.
-        @param random: a number from 0 to 1.
+        @param dial: makes an attempt; returns a C{Deferred} of a L{Link}.  C{Refused} and C{PeerError} mean that a person must
+            remedy the failure.
+        @param random: gives a number from 0 to 1, which varies the waits.
         """
         self._clock = clock
         self._dial = dial
@@ -285,20 +330,20 @@ class Uplink:
         self._machine = _build(self._core)
 
     @property
-    def link(self) -> Any:
+    def link(self) -> Link | None:
         return self._core.link
 
     def start(self) -> None:
         """
-        Dial, now and whenever it is needed.
+        Dial now, and after every loss.
         """
         self._machine.start()
 
     def stop(self) -> Deferred[None]:
         """
-        Drain, and dial no more.
+        Drain the session, and do not dial again.
 
-        @return: fires when the session is gone.
+        @return: fires when the session is closed.
         """
         stopped: Deferred[None] = Deferred()
         self._core.stopped.append(stopped)

@@ -1,6 +1,6 @@
 """
-C{tunnelstack status}, C{agents}, C{routes}, C{streams}: what a running edge is doing, as text for people or as JSON for
-programs.
+The commands C{tunnelstack status}, C{agents}, C{routes} and C{streams}, which show what a running edge is doing, as text or as
+JSON.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ from tunnelstack.wire.printable_text import LINE, printable
 HELP = """
 Usage: tunnelstack status|agents|routes|streams [--json] [--admin PATH|URL]
 
-What a running edge is doing.
+Show what a running edge is doing.
 
   tunnelstack status
-        the edge in numbers: since when, how many agents, streams and visitors
+        the state of the edge: uptime, and the numbers of agents, streams and visitors
   tunnelstack agents
-        who is connected, with what they offer
+        the connected agents and their services
   tunnelstack routes --json | jq -r '.routes[].public'
-        what the public can reach, for programs
+        the public addresses, for programs
 
 Options                 Environment        Default
-  -j, --json                               text         one JSON object, as the edge says it
+  -j, --json                               text         print one JSON object
       --admin PATH|URL  TUNNELSTACK_ADMIN  admin.sock   the socket in the state folder, or http://host:port
       --version, --help
 
-Exit codes: 0 answered, 64 usage, 69 no edge runs there.
+Exit codes: 0 answered, 64 usage, 69 no edge answers, or it rejects the request.
 """
 
 TIMEOUT_SECONDS = 10.0
-"""Seconds in which an edge answers."""
+"""The time for one answer of an edge, in seconds."""
 
 
 class EdgeNotReachable(FatalError):
     """
-    No edge answers.
+    No edge answers at the address.
     """
 
     code = 69
@@ -58,9 +58,9 @@ class EdgeNotReachable(FatalError):
 
 class AdminRequestFailed(FatalError):
     """
-    The edge answers, and says no.
+    The edge rejected the request.
 
-    @ivar status: of the answer.
+    @ivar status: the HTTP status of the answer.
     """
 
     code = 69
@@ -76,12 +76,12 @@ class Options(BaseOptions):
     """
 
     helpText = HELP
-    optFlags = [["json", "j", "one JSON object"]]
+    optFlags = [["json", "j", "print one JSON object"]]
     optParameters = [["admin", None, None, "the Unix socket, or a URL"]]
 
     def parseArgs(self, *arguments: str) -> None:
         """
-        There are none.
+        Reject arguments: there are only options.
         """
         if arguments:
             raise usage.UsageError(f"{self.command} takes options only, not {arguments[0]!r}")
@@ -91,37 +91,39 @@ def main(options: Options) -> int:
     """
     @return: the exit code.
     """
-    said = adminRequest("GET", f"/{options.command}", adminAddress(options["admin"]))
-    sys.stdout.write(asJSON(said) if options["json"] else FORMATTERS[options.command](said))
+    answer = adminRequest("GET", f"/{options.command}", adminAddress(options["admin"]))
+    sys.stdout.write(asJSON(answer) if options["json"] else FORMATTERS[options.command](answer))
     return STOPPED
 
 
-def asJSON(said: Any) -> str:
+def asJSON(answer: object) -> str:
     """
-    An answer for programs: ASCII without control characters but line feeds, so that a terminal can show it, too.
+    Format an answer for programs: as ASCII without control characters except line feeds, which is safe on a terminal, too.
     """
-    return json.dumps(said, indent=2).replace("\x7f", "\\u007f") + "\n"
+    return json.dumps(answer, indent=2).replace("\x7f", "\\u007f") + "\n"
 
 
 def adminAddress(given: str | None, environ: Mapping[str, str] = os.environ) -> str:
     """
-    Where an edge is asked: what was given, or else the environment's, or else the socket in the state folder.
+    The address of an edge's administration: the one that was given, or else the one in the environment, or else the socket in
+    the state folder.
     """
     return given or environ.get("TUNNELSTACK_ADMIN") or str(Sources(environ).state.path(ADMIN_SOCKET))
 
 
-def adminRequest(method: str, path: str, at: str, said: Any = None) -> Any:
+def adminRequest(method: str, path: str, at: str, body: object = None) -> Any:
     """
-    Ask an edge, and wait for its answer.
+    Send a request to an edge, and wait for its answer.
 
     @param at: the path of its socket, or a URL.
-    @param said: what goes with a C{POST}.
-    @raise EdgeNotReachable: there is none.
-    @raise AdminRequestFailed: the answer is no.
+    @param body: the object to send with a C{POST}.
+    @return: the answer, decoded from JSON.
+    @raise EdgeNotReachable: no edge answers at the address.
+    @raise AdminRequestFailed: the edge rejects the request.
     """
     connection = _connection(at)
     try:
-        connection.request(method, path, None if said is None else json.dumps(said))
+        connection.request(method, path, None if body is None else json.dumps(body))
         response = connection.getresponse()
         answer = json.loads(response.read())
     except (OSError, HTTPException, ValueError) as error:
@@ -154,7 +156,7 @@ class _UnixConnection(HTTPConnection):
 
     def connect(self) -> None:
         """
-        Instead of a TCP connection.
+        Connect to the Unix socket.
         """
         path, descriptor = socketPath(Path(self._path))
         try:
@@ -166,14 +168,14 @@ class _UnixConnection(HTTPConnection):
                 os.close(descriptor)
 
 
-# For people
+# Output as text
 
 Row = Sequence[object]
 
 
 def formatTable(heads: Row, rows: Iterable[Row]) -> str:
     """
-    Rows under their heads, in columns; each cell is one line of visible characters.
+    Align rows in columns under their headings.  Each cell is one line of printable characters.
     """
     cells = [[printable(str(cell)) for cell in row] for row in (heads, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -184,7 +186,7 @@ def formatTable(heads: Row, rows: Iterable[Row]) -> str:
 
 def formatOctets(count: int) -> str:
     """
-    A number of octets as people read it.
+    Format a number of octets: C{"512 B"}, C{"1.5 MiB"}.
     """
     size = float(count)
     for unit in ("B", "KiB", "MiB"):
@@ -196,7 +198,7 @@ def formatOctets(count: int) -> str:
 
 def formatDuration(seconds: float | None) -> str:
     """
-    A time as people read it: C{"2d 3h"}, C{"5m 7s"}.
+    Format a duration: C{"2d 3h"}, C{"5m 7s"}; C{"-"} if it is not known.
     """
     if seconds is None:
         return "-"
@@ -241,7 +243,7 @@ def _routes(said: Any) -> str:
     return formatTable(
         ("PUBLIC", "TO", "AGENTS", ""),
         [
-            (each["public"], f"{each['kind']}:{each['to']}", " ".join(each["agents"]) or "nobody is there",
+            (each["public"], f"{each['kind']}:{each['to']}", " ".join(each["agents"]) or "not connected",
              "configured" if each["configured"] else "")
             for each in said["routes"]
         ],

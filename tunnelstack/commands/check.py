@@ -1,5 +1,5 @@
 """
-C{tunnelstack check}: every mistake of a configuration file, before a running edge or agent meets it.
+The command C{tunnelstack check}, which reports every mistake in a configuration file before an edge or agent loads it.
 """
 
 from __future__ import annotations
@@ -11,24 +11,25 @@ from twisted.python import usage
 
 from tunnelstack.agent.target import Target
 from tunnelstack.control.config.reader import parse
-from tunnelstack.control.config.records import AgentConfig, EdgeConfig, ListenerConfig, Route
+from tunnelstack.control.config.records import AgentConfig, EdgeConfig, ListenerConfig, Route, ServiceConfig
 from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import CONFIGURATION, STOPPED
 from tunnelstack.edge.listeners import makeListener
 from tunnelstack.edge.public.access_policy import usersOf
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.settings.files import readFile
+from tunnelstack.transport.tls import errorText
 
 HELP = """
 Usage: tunnelstack check FILE
 
-Says every mistake of a configuration file, an edge's or an agent's: its line, its key, and the nearest known key.
+Report every mistake in a configuration file of an edge or an agent, with its line, its key and the nearest known key.
 
   tunnelstack check edge.toml
   tunnelstack check agent.toml && systemctl reload tunnel-agent
   tunnelstack check "$TUNNELSTACK_CONFIG"
 
-Exit codes: 0 the file can be used, 64 usage, 78 it cannot.
+Exit codes: 0 the file can be used, 64 usage, 78 it has mistakes.
 """
 
 
@@ -41,7 +42,7 @@ class Options(BaseOptions):
 
     def parseArgs(self, *arguments: str) -> None:
         """
-        The file.
+        Read the path of the file.
         """
         if len(arguments) != 1:
             raise usage.UsageError("check takes one file")
@@ -66,7 +67,9 @@ def main(options: Options) -> int:
 
 def findMistakes(reactor: Any, config: EdgeConfig | AgentConfig) -> list[str]:
     """
-    @return: a sentence for each thing that is written well and cannot be: endpoints, targets.
+    Check what the syntax of the file does not show: endpoints, targets and files of users.
+
+    @return: a sentence for each mistake.
     """
     if isinstance(config, EdgeConfig):
         listeners = [*(ListenerConfig(endpoint=text) for text in config.listen), *config.listeners]
@@ -77,7 +80,7 @@ def findMistakes(reactor: Any, config: EdgeConfig | AgentConfig) -> list[str]:
 
 def summary(config: EdgeConfig | AgentConfig) -> str:
     """
-    What a file says, in a few words.
+    Describe a configuration in a few words.
     """
     if isinstance(config, EdgeConfig):
         return f"an edge for {config.domain}; tokens: {len(config.tokens)}, routes: {len(config.routes)}"
@@ -89,8 +92,8 @@ def _listener(reactor: Any, listener: ListenerConfig) -> str:
         makeListener(reactor, listener)
     except ConfigurationError as wrong:
         return f"listen: {wrong}"
-    except Exception as wrong:      # parsers are plugins of anybody, and raise what they like
-        return f"listen: {listener.endpoint!r} is no endpoint to listen on: {wrong or type(wrong).__name__}"
+    except Exception as wrong:      # parsers of endpoint strings are plugins, and may raise any exception
+        return f"listen: {listener.endpoint!r} is not an endpoint to listen on: {errorText(wrong)}"
     return ""
 
 
@@ -102,7 +105,7 @@ def _users(route: Route) -> str:
     return ""
 
 
-def _target(reactor: Any, service: Any) -> str:
+def _target(reactor: Any, service: ServiceConfig) -> str:
     try:
         if service.kind in ("http", "tcp"):
             Target(service.target).endpoint(reactor)

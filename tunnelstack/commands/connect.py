@@ -1,5 +1,6 @@
 """
-C{tunnelstack connect}: standard input and output as one end of a stream, for scripts and for C{ssh -o ProxyCommand}.
+The command C{tunnelstack connect}, which connects standard input and output to a stream, for scripts and for
+C{ssh -o ProxyCommand}.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory
 from twisted.internet.stdio import StandardIO
-from twisted.logger import ILogObserver, LogLevel, globalLogBeginner
+from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogBeginner
 from twisted.python import usage
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -32,30 +33,32 @@ from tunnelstack.wire.printable_text import LINE, printable, printable_lines
 HELP = """
 Usage: tunnelstack connect NAME [options]
 
-Standard input and output become a stream to what somebody has published.
+Connect standard input and output to a service of another agent.
 
   tunnelstack connect db
-        the service "db"; "agent/db" if several agents might have one
+        the service "db"; write "agent/db" if several agents may publish one
   ssh -o ProxyCommand='tunnelstack connect %h --purpose ssh' me@laptop
         the SSH server of an agent (tunnel-agent ... ssh), or of a device
   tunnelstack connect lab.bench --purpose tcp:10.0.0.5:5432
-        what a device reaches there, if it allows that; or /demo/shout/1.0.0, a stream protocol that an agent serves
+        a host and port that a device can reach and allows
 
 Options                        Environment               Default
-      --purpose NAME                                     what was published
-      --dev                                              the edge that was started here with --dev
-  -e, --edge URL               TUNNELSTACK_EDGE          that one
-      --token-file FILE        TUNNELSTACK_TOKEN_FILE    (or the token itself in TUNNELSTACK_TOKEN)
-      --insecure                                         let the token go to another machine by http:
-      --ca-file FILE           TUNNELSTACK_CA_FILE       the only authorities trusted for the edge, as PEM
-  -c, --config FILE            TUNNELSTACK_CONFIG        an agent's file
-      --give-up-after SECONDS                            30
+      --purpose PURPOSE                                  the service  ssh, tcp:HOST:PORT, or a stream protocol of the
+                                                                      agent, such as /demo/shout/1.0.0
+      --dev                                                           use the edge started on this machine with --dev
+  -e, --edge URL               TUNNELSTACK_EDGE          --dev        http(s)://host[:port]
+      --token-file FILE        TUNNELSTACK_TOKEN_FILE                 a file with the token (or set TUNNELSTACK_TOKEN)
+      --insecure                                                      send the token to another machine over plain http:
+      --ca-file FILE           TUNNELSTACK_CA_FILE       system's     PEM file: the only authorities to trust
+  -c, --config FILE            TUNNELSTACK_CONFIG                     the configuration file of an agent
+      --give-up-after SECONDS                            30           exit with code 69 after SECONDS without a session
       --version, --help
 
-Exit codes: 0 the stream ended, 64 usage, 69 not there, 76 no edge there, 77 credential refused, 78 configuration.
+Exit codes: 0 the stream ended, 64 usage, 69 not reached, 76 not an edge, 77 credential refused, 78 configuration.
 """
 
 GIVE_UP_SECONDS = 30.0
+"""How long to try to reach the edge, unless the command line has another time."""
 
 
 class Options(BaseOptions):
@@ -65,15 +68,15 @@ class Options(BaseOptions):
 
     helpText = HELP
     optFlags = [
-        ["dev", None, "the edge that was started here with --dev"],
-        ["insecure", None, "let the token go to another machine by http:"],
+        ["dev", None, "use the edge started on this machine with --dev"],
+        ["insecure", None, "send the token to another machine over plain http:"],
     ]
     optParameters = [
         ["purpose", None, "", "ssh, tcp:HOST:PORT, or a stream protocol's name"],
         ["edge", "e", "", "URL of the edge"],
         ["token-file", None, "", "a file that holds the token"],
         ["ca-file", None, "", "a PEM file with the only authorities that are trusted for the edge"],
-        ["config", "c", "", "an agent's file"],
+        ["config", "c", "", "the configuration file of an agent"],
         ["give-up-after", None, str(GIVE_UP_SECONDS), "seconds"],
     ]
 
@@ -83,7 +86,7 @@ class Options(BaseOptions):
 
     def parseArgs(self, *arguments: str) -> None:
         """
-        Whom to reach.
+        Read the name of the service.
         """
         if len(arguments) != 1:
             raise usage.UsageError("connect takes one name")
@@ -91,12 +94,13 @@ class Options(BaseOptions):
 
     def postOptions(self) -> None:
         """
-        Find the edge.
+        Check the purpose, and find the edge.
         """
         self.purpose = self["purpose"]
         if self.purpose not in ("", "ssh") and not self.purpose.startswith(("/", "tcp:")):
             raise usage.UsageError(
-                f"--purpose is ssh, tcp:HOST:PORT, or a stream protocol's name such as /demo/shout/1.0.0, not {self.purpose!r}"
+                "--purpose must be ssh, tcp:HOST:PORT, or the name of a stream protocol, such as /demo/shout/1.0.0, "
+                f"not {self.purpose!r}"
             )
         sources = Sources(self._environ)
         agent = AgentConfig() if self["dev"] and not self["config"] else sources.readAgentFile(self["config"])
@@ -119,7 +123,7 @@ class StdioTransport(StandardIO):
 
     def loseConnection(self) -> None:
         """
-        Flush and close; with nothing left to flush, at once.
+        Close after the output is flushed.  C{StandardIO} does nothing here once its writing side is closed.
         """
         if self._writer is None and not self.disconnected:
             self.connectionLost(Failure(ConnectionDone()))
@@ -128,7 +132,7 @@ class StdioTransport(StandardIO):
 
     def abortConnection(self) -> None:
         """
-        There is nobody to tell but by closing.
+        Close as well: a pipe has no reset.
         """
         self.loseConnection()
 
@@ -136,30 +140,27 @@ class StdioTransport(StandardIO):
 @implementer(ILogObserver)
 class WarningObserver:
     """
-    What somebody has to know of, on standard error; standard output is the stream's.
+    Writes warnings and errors to standard error, because standard output belongs to the stream.
     """
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
 
-    def __call__(self, event: Any) -> None:
-        """
-        As in C{ILogObserver}.
-        """
+    def __call__(self, event: LogEvent) -> None:
         if event["log_level"] >= LogLevel.warn:
             self._write(f"tunnelstack: {oneLine(event)}\n")
 
 
 class StreamConnection:
     """
-    The one stream of this process.
+    One stream between standard input and output and a remote service, after which the reactor stops.
 
     @ivar code: the exit code.
     """
 
     def __init__(self, reactor: Any, options: Options, write: Callable[[str], object]) -> None:
         """
-        @param write: takes text for standard error.
+        @param write: writes text to standard error.
         """
         self.code = STOPPED
         self._write = write
@@ -171,7 +172,7 @@ class StreamConnection:
 
     def start(self) -> None:
         """
-        Dial.
+        Start an agent, and dial through it.
         """
         self._agent.startService()
         self._agent.whenFailed().addCallback(self._fail)
@@ -192,7 +193,7 @@ class StreamConnection:
         if reason.check(ConnectionDone):
             self._stop(STOPPED)
         else:
-            self._fail(GaveUp(f"the stream was cut off: {reason.getErrorMessage()}"))
+            self._fail(GaveUp(f"the stream was lost: {reason.getErrorMessage()}"))
 
     def _fail(self, error: Any) -> None:
         if not self._stopping:
@@ -219,7 +220,7 @@ def main(options: Options) -> int:
     from twisted.internet import reactor as running
 
     reactor: Any = running
-    _, err = standardWriters(None, sys.stderr, "text")       # standard output is the stream's
+    _, err = standardWriters(None, sys.stderr, "text")       # standard output belongs to the stream
     globalLogBeginner.beginLoggingTo([WarningObserver(err.write)], redirectStandardIO=False, discardBuffer=True)
     connection = StreamConnection(reactor, options, err.write)
     reactor.callWhenRunning(connection.start)

@@ -1,5 +1,5 @@
 """
-Commands that dialects add: each asks a running edge through its administration socket.
+Commands that dialects add.  Each sends requests to a running edge through its administration socket.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tunnelstack.settings.dialects import dialectPackages
 @cache
 def dialectCommands() -> dict[str, ICommand]:
     """
-    The commands of all dialects that are installed, by name.
+    @return: the commands of all installed dialects, by name.
     """
     modules = [package.module("commands") for package in dialectPackages()]
     return {command.name: command for module in modules if module is not None for command in module.COMMANDS}
@@ -37,7 +37,7 @@ class Options(BaseOptions):
 
     def parseArgs(self, *arguments: str) -> None:
         """
-        The words of the command itself.
+        Let the command read its arguments.
         """
         self.parsed = dialectCommands()[self.command].parse(arguments)
 
@@ -51,7 +51,7 @@ def main(options: Options) -> int:
     def admin(method: str, path: str, body: Any = None) -> Any:
         return adminRequest(method, path, at, body)
 
-    answer, formatDevices = dialectCommands()[options.command].run(options.parsed, admin)
-    text = formatDevices if isinstance(formatDevices, str) else formatTable(*formatDevices)
+    answer, output = dialectCommands()[options.command].run(options.parsed, admin)
+    text = output if isinstance(output, str) else formatTable(*output)
     sys.stdout.write(asJSON(answer) if options["json"] else text)
     return STOPPED

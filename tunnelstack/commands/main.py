@@ -1,5 +1,5 @@
 """
-The console scripts: C{tunnel-edge}, C{tunnel-agent} and C{tunnelstack}, each with an exit code that says why it ended.
+The console scripts C{tunnel-edge}, C{tunnel-agent} and C{tunnelstack}.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from tunnelstack.wire.printable_text import LINE, printable, printable_lines
 HELP = """
 Usage: tunnelstack COMMAND ...
 
-What goes with tunnel-edge and tunnel-agent.
+Commands for operators of tunnel-edge and tunnel-agent.
 
   tunnelstack demo
-        an edge, an agent and a small site behind it, at http://demo.localhost:8080/, until Ctrl-C
+        runs an edge, an agent and a small site, at http://demo.localhost:8080/, until Ctrl-C
   tunnelstack token new laptop --allow 'http:laptop-*' --out laptop.token
-        a credential that allows an agent this and nothing else
+        makes a token with which an agent may publish these names and nothing else
   tunnelstack status
-        what the edge that runs here is doing
+        shows what the edge on this machine is doing
 
-  demo [--port N]                    the port is DEMO_PORT, or 8080
-  connect NAME [--purpose PURPOSE]   standard input and output become a stream to what is published as NAME
-  status, agents, routes, streams    what a running edge is doing; --json for programs
-  token new|list|revoke              the credentials of agents
-  password USER                      the line that lets a visitor in with a password
-{dialects}  check FILE                         every mistake of a configuration file, with its line and the nearest known key
-  doctor                             what stands between this machine and the edge; a remedy for what is wrong
-      --version, --help              of a command, too
+  demo [--port N]                    run a demonstration on one machine; the port is DEMO_PORT, or 8080
+  connect NAME [--purpose PURPOSE]   connect standard input and output to the service NAME
+  status, agents, routes, streams    show what a running edge is doing; --json for programs
+  token new|list|revoke              manage the credentials of agents
+  password USER                      make the entry by which a visitor logs in with a password
+{dialects}  check FILE                         report every mistake in a configuration file
+  doctor                             test the connection to the edge, and suggest remedies
+      --version, --help              also after a command
 """
 
 COMMANDS = {
@@ -50,33 +50,39 @@ COMMANDS = {
     "token": "tunnelstack.commands.token", "password": "tunnelstack.commands.password", "doctor": "tunnelstack.doctor.command",
     **dict.fromkeys(("status", "agents", "routes", "streams"), "tunnelstack.commands.admin_client"),
 }  # fmt: skip
-"""Where each command's C{Options} and C{main} are; loaded when it is used."""
+"""The module of each command, which has C{Options} and C{main}.  It is imported when the command is used."""
 
 
 def commands() -> dict[str, str]:
     """
-    All commands, those of dialects among them, and adminAddress each one's C{Options} and C{main} are.
+    @return: the module of each command, those of dialects included.
     """
     return {**COMMANDS, **dict.fromkeys(dialectCommands(), "tunnelstack.commands.dialect_command")}
 
 
 def tunnelEdge() -> int:
     """
-    C{tunnel-edge}.
+    The console script C{tunnel-edge}.
+
+    @return: the exit code.
     """
     return _reportErrors("tunnel-edge", lambda: _service("tunnelstack.edge.options", sys.argv[1:]))
 
 
 def tunnelAgent() -> int:
     """
-    C{tunnel-agent}.
+    The console script C{tunnel-agent}.
+
+    @return: the exit code.
     """
     return _reportErrors("tunnel-agent", lambda: _service("tunnelstack.agent.options", sys.argv[1:]))
 
 
 def main() -> int:
     """
-    C{tunnelstack}.
+    The console script C{tunnelstack}.
+
+    @return: the exit code.
     """
     return _reportErrors("tunnelstack", lambda: _command(sys.argv[1:]))
 
@@ -105,11 +111,11 @@ def runReactor(reactor: Any, lifecycle: Any, out: LogWriter, err: LogWriter, for
     shown = makeObservers(out, err, form, getattr(lifecycle, "panel", None))
     globalLogBeginner.beginLoggingTo(shown, redirectStandardIO=False, discardBuffer=True)
     lifecycle.privilegedStartService()
-    reactor.callWhenRunning(lifecycle.startService)     # not earlier: a signal that comes while it starts is to be heard
+    reactor.callWhenRunning(lifecycle.startService)     # not earlier: signals must be handled while the service starts
     reactor.addSystemEventTrigger("before", "shutdown", lifecycle.stopService)
     reactor.run()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)      # there is nothing left to stop, and the code is settled
+        signal.signal(number, signal.SIG_IGN)      # everything has stopped, and the exit code must not change any more
     finishAll()
     code: int = lifecycle.code
     return code
@@ -117,25 +123,25 @@ def runReactor(reactor: Any, lifecycle: Any, out: LogWriter, err: LogWriter, for
 
 class Commands(BaseOptions):
     """
-    C{tunnelstack} itself: finds the command, which reads the rest.
+    The command line of C{tunnelstack} up to the name of the command, which reads the rest itself.
     """
 
     helpText = HELP
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """
-        Only what comes before the command is read here.
+        Read the options before the command, not those after it.
         """
         usage.Options.parseOptions(self, options)
 
     def parseArgs(self, *arguments: str) -> None:
         """
-        The command, and what is for it.
+        Find the command, and keep its arguments.
         """
         if not arguments:
-            raise usage.UsageError(f"no command is given; there are {', '.join(commands())}")
+            raise usage.UsageError(f"no command given; the commands are {', '.join(commands())}")
         if arguments[0] not in commands():
-            raise usage.UsageError(f"there is no command {arguments[0]!r}; there are {', '.join(commands())}")
+            raise usage.UsageError(f"unknown command {arguments[0]!r}; the commands are {', '.join(commands())}")
         self.command, self.rest = arguments[0], arguments[1:]
 
     def __str__(self) -> str:
@@ -160,9 +166,10 @@ def _command(arguments: Sequence[str]) -> int:
 
 def _reportErrors(program: str, run: Callable[[], int], asked: str = "") -> int:
     """
-    What went wrong is one sentence and a code.
+    Call a function, and print an error as one sentence.
 
-    @param asked: whose C{--help} is named when it was the command line; the program's unless given.
+    @param asked: the command whose C{--help} is named after a mistake on the command line; C{program} if empty.
+    @return: the exit code.
     """
     try:
         return run()
@@ -172,15 +179,15 @@ def _reportErrors(program: str, run: Callable[[], int], asked: str = "") -> int:
         sentence, code = _formatError(wrong), USAGE
     except KeyboardInterrupt:
         return STOPPED
-    more = f"\n{asked or program} --help says how it is used." if code == USAGE else ""
+    more = f"\nSee {asked or program} --help." if code == USAGE else ""
     print(f"{program}: {sentence}{more}", file=sys.stderr)  # noqa: T201
     return code
 
 
 def _formatError(wrong: Exception) -> str:
     """
-    The message of an error.  A peer may have a part in all of them but those of files and command lines, which alone may need
-    several lines.
+    The message of an error, made printable.  Errors of files and command lines may have several lines; all others may contain
+    text of a peer, and are kept to one line.
     """
     if isinstance(wrong, (ConfigurationError, usage.UsageError)):
         return printable_lines(str(wrong))

@@ -1,5 +1,5 @@
 """
-C{tunnelstack password}: what a route keeps of a visitor's password.
+C{tunnelstack password}: the line that stands for a user and a password in the files of routes and of SSH servers.
 """
 
 from __future__ import annotations
@@ -9,39 +9,37 @@ from getpass import getpass
 
 from twisted.python import usage
 
-from tunnelstack.control.auth.passwords import hashPassword
 from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import STOPPED
+from tunnelstack.settings.password_hash import makePasswordEntry
 
 HELP = """
-Usage: tunnelstack password [--ssh] USER
+Usage: tunnelstack password USER
 
-Asks for a password and prints the line that lets USER in: one of "users" of a [[route]], or of its "users_file"; with --ssh,
-one of the "passwords_file" of an agent's embedded SSH server.
+Asks for a password and prints a line with its hash, for "users" or the "users_file" of a [[route]], or for the "passwords_file"
+of an agent's embedded SSH server.
 
   tunnelstack password alice
   tunnelstack password alice >> /etc/tunnelstack/visitors
   tunnelstack password alice < password.txt
 
-The password itself is never an argument, and is kept nowhere.
-Exit codes: 0 printed, 64 usage, 78 such a user cannot be.
+The password itself is never an argument and is not stored.
+Exit codes: 0 printed, 64 usage, 78 invalid user name.
 """
 
 
 class Options(BaseOptions):
     """
     The command line.
+
+    @ivar user: the user's name.
     """
 
     helpText = HELP
-    optFlags = [["ssh", None, "for an SSH server of an agent"]]
 
     def parseArgs(self, *arguments: str) -> None:
-        """
-        The user.
-        """
         if len(arguments) != 1:
-            raise usage.UsageError("password takes one user, and asks for the password itself")
+            raise usage.UsageError("password takes one argument, USER; it asks for the password itself")
         self.user = arguments[0]
 
 
@@ -51,13 +49,6 @@ def main(options: Options) -> int:
     """
     password = getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
     if not password:
-        raise usage.UsageError("an empty password is none")
-    print((_forSSH if options["ssh"] else hashPassword)(options.user, password))  # noqa: T201
+        raise usage.UsageError("the password is empty")
+    print(makePasswordEntry(options.user, password))  # noqa: T201
     return STOPPED
-
-
-def _forSSH(user: str, password: str) -> str:
-    # imported here: Conch is below it, which is slow to load
-    from tunnelstack.handler.ssh.credentials import passwordEntry
-
-    return passwordEntry(user, password)

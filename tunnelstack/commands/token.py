@@ -1,5 +1,5 @@
 """
-C{tunnelstack token}: make, list and revoke the credentials of agents.  A running edge takes part at once.
+The command C{tunnelstack token}, which creates, lists and revokes the credentials of agents.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ from tunnelstack.errors import ConfigurationError
 HELP = """
 Usage: tunnelstack token new NAME --allow RIGHT ... | token list | token revoke ID|NAME
 
-The credentials of agents, kept as hashes in the state folder.  A running edge takes part at once.
+Manage the credentials of agents, kept as hashes in the state folder.  Changes apply to a running edge at once.
 
   tunnelstack token new laptop --allow 'http:laptop-*' --allow tcp:20000-20010 --out laptop.token
-        a token for the agent "laptop", in a file for its user alone; without --out it is printed, this once
+        creates a token for the agent "laptop", in a file that only its owner can read; without --out it is printed once
   tunnelstack token new ci --allow http:preview-* --share --expires-in 12h
-        for several processes at a time, and for half a day
+        creates a token for several processes at a time, valid for half a day
   tunnelstack token revoke laptop
-        all tokens of that agent, and its sessions; an identifier (token list) means one token
+        revokes all tokens of that agent and closes its sessions; the ID from token list revokes one token
 
-Rights: http:GLOB, tcp:PORTS, udp:PORTS, stream:GLOB, dial:GLOB, ssh.  Nothing else is allowed.
+Rights: http:GLOB, tcp:PORTS, udp:PORTS, stream:GLOB, dial:GLOB, ssh.  An agent has no other rights.
 
 Options                 Environment        Default
-  -a, --allow RIGHT                        nothing      may be repeated
-      --share                                           several processes may hold a name together, in turns
+  -a, --allow RIGHT                        nothing      a right; may be repeated
+      --share                                           several processes may publish a name, and share its visitors
       --expires-in TIME                    never        such as 90d, 12h, 30m
-  -o, --out FILE                           printed      a new file, mode 0600, that will hold the token
+  -o, --out FILE                           printed      write the token to a new file with mode 0600
       --admin PATH      TUNNELSTACK_ADMIN  admin.sock   the socket of the running edge
       --version, --help
 
 State folder: STATE_DIRECTORY, else tunnelstack in XDG_STATE_HOME.
-Exit codes: 0 done, 64 usage, 69 there is no such token, 78 the state folder or a right cannot be used.
+Exit codes: 0 done, 64 usage, 69 no such token, 78 the state folder or the file cannot be used.
 """
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -61,7 +61,7 @@ UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 class NoSuchToken(FatalError):
     """
-    There is nothing to revoke.
+    No token has the identifier or the name.
     """
 
     code = 69
@@ -84,7 +84,7 @@ class Options(BaseOptions):
 
     def opt_allow(self, right: str) -> None:
         """
-        One more right.
+        Add a right.
         """
         self["allow"].append(right)
 
@@ -92,14 +92,15 @@ class Options(BaseOptions):
 
     def parseArgs(self, *arguments: str) -> None:
         """
-        What to do.
+        Read the action and its argument.
         """
         action = arguments[0] if arguments else ""
         takes = {"new": "a name", "list": "", "revoke": "an identifier or a name"}
         if action not in takes:
-            raise usage.UsageError(f"say new, list or revoke{f', not {action!r}' if action else ''}")
+            given = f"not {action!r}" if action else "but it is missing"
+            raise usage.UsageError(f"the first argument must be new, list or revoke, {given}")
         if len(arguments) != (2 if takes[action] else 1):
-            raise usage.UsageError(f"token {action} takes {takes[action] or 'nothing more'}")
+            raise usage.UsageError(f"token {action} takes {takes[action] or 'no arguments'}")
         if action != "new" and (self["allow"] or self["share"] or self["expires-in"] or self["out"]):
             raise usage.UsageError(f"--allow, --share, --expires-in and --out are for token new, not for token {action}")
         self.action, self.which = action, arguments[-1]
@@ -127,18 +128,18 @@ def _new(options: Options, store: TokenStore) -> None:
         store.add(record)
         print(new.token, file=output, flush=True)
     running = _notifyEdge(options)
-    _note(f"token {new.id} of agent {record.name}, its hash kept in {store.path}; {_whereabouts(options['out'])}")
+    _note(f"created token {new.id} of agent {record.name}, and stored its hash in {store.path}; {_whereabouts(options['out'])}")
     if not record.allow:
-        _note("it allows nothing: say --allow http:NAME, for example")
-    _note("the running edge knows it" if running else "no edge runs here; the next one that is started knows it")
+        _note("the token allows nothing: give rights with --allow, for example --allow http:NAME")
+    _note("the running edge accepts it" if running else "no edge runs here; the next one that is started accepts it")
 
 
 @contextmanager
 def _output(path: str | None) -> Iterator[IO[str]]:
     """
-    Where a new token is written: standard output, or a file of this name, which is removed again if the token is not kept.
+    Open the file for a new token: standard output, or a new file, which is removed if the token cannot be stored.
 
-    @raise ConfigurationError: it exists, or cannot be made or written.
+    @raise ConfigurationError: the file exists, or cannot be created or written.
     """
     if not path:
         yield sys.stdout
@@ -146,7 +147,7 @@ def _output(path: str | None) -> Iterator[IO[str]]:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
-        raise ConfigurationError(f"{path} exists already, and is not overwritten: name another file with --out") from None
+        raise ConfigurationError(f"{path} already exists and is not overwritten: give another file with --out") from None
     except OSError as unwritable:
         raise ConfigurationError(f"{path} cannot be written: {unwritable.strerror}") from None
     try:
@@ -161,15 +162,15 @@ def _output(path: str | None) -> Iterator[IO[str]]:
 
 def _whereabouts(path: str | None) -> str:
     """
-    Where the token itself is now, with a warning if other users can read it there.
+    Describe where the token is, with a warning if other users can read it there.
     """
     if path:
-        return f"it is in {path}"
+        return f"the token is in {path}"
     with suppress(OSError, ValueError):
         mode = os.fstat(sys.stdout.fileno()).st_mode
         if stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH):
-            return "the file that it was written to can be read by other users: use --out, or chmod 600"
-    return "it is not shown again"
+            return "the file that the token was written to can be read by other users: use --out, or chmod 600"
+    return "the token is not shown again"
 
 
 def _list(options: Options, store: TokenStore) -> None:
@@ -191,43 +192,43 @@ def _expiry(expires: datetime, now: datetime) -> str:
 
 
 def _revoke(options: Options, store: TokenStore) -> None:
-    gone = store.revoke(options.which)
-    if not gone:
+    revoked = store.revoke(options.which)
+    if not revoked:
         raise NoSuchToken(
-            f"no token {options.which} is kept in {store.path}; those of a configuration file are taken out there (then SIGHUP)"
+            f"no token {options.which} in {store.path}; a token of a configuration file is removed there, followed by SIGHUP"
         )
     running = _notifyEdge(options)
-    for record in gone:
+    for record in revoked:
         print(f"token {record.id} of agent {record.name} revoked")  # noqa: T201
     _note("its sessions are closed" if running else "no edge runs here")
 
 
 def _notifyEdge(options: Options) -> bool:
     """
-    Let a running edge look at once, instead of soon.
+    Make a running edge read the tokens now, and not only at its next regular check.
 
-    @return: whether there is one.
+    @return: whether an edge runs.
     """
     with suppress(EdgeNotReachable):
         try:
             adminRequest("POST", "/tokens/reload", adminAddress(options["admin"]), {})
         except AdminRequestFailed as no:
-            _note(f"the running edge says: {no}")
+            _note(f"the running edge rejected the request: {no}")
         return True
     return False
 
 
 def _note(sentence: str) -> None:
     """
-    For people: standard output holds what programs want.
+    Print information for people to standard error, because programs read standard output.
     """
     print(sentence, file=sys.stderr)  # noqa: T201
 
 
 def expiry(given: str | None, now: datetime | None = None) -> datetime:
     """
-    @param given: such as C{90d}; C{None} for never.
-    @raise UsageError: it is no such time.
+    @param given: a time from now, such as C{90d}; C{None} for a token that does not expire.
+    @raise UsageError: the text is not such a time.
     """
     if given is None:
         return NEVER

@@ -1,7 +1,7 @@
 """
-The access log: a line for each request that is over, on the edge and on the agent, with the identifier that both share.
+The access log: one line for each finished request, on the edge and on the agent, with the identifier that both share.
 
-A request costs some microseconds here: lines are made without the logger, and handed to the
+This code runs once per request.  It therefore formats lines without the logger, and passes them to the
 L{writer<tunnelstack.control.log_writer>} together, a few times a second.
 """
 
@@ -15,26 +15,28 @@ from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, Protocol
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
 from tunnelstack.control.log_writer import Descriptor, LogWriter, jsonReport, textReport
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.wire.printable_text import LINE, printable
 
 FLUSH_SECONDS = 0.2
-"""Seconds that a line may wait."""
+"""Seconds until a line is passed on."""
 
 FLUSH_LINES = 256
-"""Lines that may wait."""
+"""Lines after which all are passed on at once."""
 
 
 class AccessRecord(Protocol):
     """
-    A request that is over.
+    A finished request.
 
     @ivar status: of the response; C{0} if there was none.
     @ivar octets: of the response's body.
     @ivar seconds: from the request's head to the end of the response.
     @ivar trace: the request's identifier.
-    @ivar failed: why there was no whole response, or C{None}.
+    @ivar failed: why the response is missing or incomplete, or C{None}.
     """
 
     method: str
@@ -52,14 +54,14 @@ class AccessRecord(Protocol):
 @lru_cache(maxsize=2)
 def _second(second: int) -> str:
     """
-    A time of day without its fraction; most requests end in the same second as the one before.
+    @return: a time without its fraction.  Cached, because most requests end in the same second as the one before.
     """
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def formatJSON(access: AccessRecord, now: float) -> str:
     """
-    A request as a JSON object, like those of the log.
+    @return: the request as a JSON object, with the same members for time, level and logger as the log.
     """
     second, milliseconds = divmod(int(now * 1000), 1000)
     time = f"{_second(second)}.{milliseconds:03d}+00:00"
@@ -74,49 +76,46 @@ def formatJSON(access: AccessRecord, now: float) -> str:
 
 def formatText(access: AccessRecord, now: float) -> str:
     """
-    A request as people read it: one line of visible characters.
+    @return: the request as one line of visible characters.
     """
     where = quoted(access.host + access.target)[1:-1]
     line = (
         f"{'access':<9} {access.status} {quoted(access.method)[1:-1]} {where}   {access.octets} octets, "
-        f"{access.seconds * 1000:.1f} ms, for {access.visitor or 'somebody'} (request {access.trace})"
+        f"{access.seconds * 1000:.1f} ms, for {access.visitor or 'an unknown address'} (request {access.trace})"
     )
     return printable(line, LINE) + "\n"
 
 
 class Output(Protocol):
     """
-    Where a log goes.
+    The destination of a log.
     """
 
     def write(self, text: str) -> object:
         """
-        Take whole lines.
+        @param text: whole lines.
         """
 
-    def isatty(self) -> bool:
-        """
-        Whether it is a terminal.
-        """
+    def isatty(self) -> bool: ...
 
 
 class AccessLog:
     """
-    Takes requests that are over, and writes them down.
+    Writes a line for each record that it is called with.
     """
 
     def __init__(
         self,
-        clock: Any,
+        clock: IReactorTime,
         output: Output,
         form: Callable[[AccessRecord, float], str],
         now: Callable[[], float],
         reopen: Callable[[], object] | None = None,
     ) -> None:
         """
-        @param form: makes a line.
-        @param now: the time of day, in seconds.
-        @param reopen: called by L{reopen} after all lines until then were written to C{output}.
+        @param form: formats a record, with the time, as a line.
+        @param now: gives the current time, in seconds since 1970.
+        @param reopen: called by L{reopen}, after all earlier lines were passed to C{output}.
         """
         self._clock = clock
         self._output = output
@@ -124,12 +123,9 @@ class AccessLog:
         self._now = now
         self._reopen = reopen
         self._lines: list[str] = []
-        self._timer: Any = None
+        self._timer: IDelayedCall | None = None
 
     def __call__(self, access: AccessRecord) -> None:
-        """
-        A request is over.
-        """
         self._lines.append(self._format(access, self._now()))
         if len(self._lines) >= FLUSH_LINES:
             self.flush()
@@ -142,7 +138,7 @@ class AccessLog:
 
     def flush(self) -> None:
         """
-        Give the lines that wait to the output.
+        Pass all lines to the output.
         """
         timer, self._timer = self._timer, None
         if timer is not None:
@@ -153,9 +149,9 @@ class AccessLog:
 
     def reopen(self) -> None:
         """
-        Begin with a new file, because somebody has moved the old one away.
+        Open the file again, because it was renamed or removed.
 
-        @raise ConfigurationError: it cannot be opened; the old one is written on.
+        @raise ConfigurationError: it cannot be opened; lines go to the old file.
         """
         self.flush()
         if self._reopen is not None:
@@ -164,7 +160,7 @@ class AccessLog:
 
 def openToAppend(path: str) -> Descriptor:
     """
-    Open a log file, or a FIFO that a process reads, without waiting for the latter.
+    Open a log file, or a FIFO.  A FIFO that no process reads is an error: opening it would block.
 
     @raise ConfigurationError: it cannot be opened.
     """
@@ -177,11 +173,11 @@ def openToAppend(path: str) -> Descriptor:
     return Descriptor(number)
 
 
-def accessLog(clock: Any, where: str, form: str, standard: Output, now: Callable[[], float]) -> AccessLog | None:
+def accessLog(clock: IReactorTime, where: str, form: str, standard: Output, now: Callable[[], float]) -> AccessLog | None:
     """
-    @param where: C{""} for none, C{"-"} for C{standard}, or a path.
+    @param where: C{""} for no log, C{"-"} for C{standard}, or a path.
     @param form: C{"json"}, C{"text"}, or C{"auto"}: text on a terminal.
-    @param standard: standard error, or under C{twistd} its log.
+    @param standard: standard error, or C{twistd}'s log.
     """
     if not where:
         return None

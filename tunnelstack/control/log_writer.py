@@ -1,9 +1,9 @@
 """
 Writing to standard output, standard error and log files without ever blocking the reactor.
 
-A write blocks while a pipe is not read, a terminal is stopped, or a disk is slow.  C{O_NONBLOCK} is no remedy: it has no effect
-on disks, and it belongs to the file description, which other processes share.  So a thread does the writing, and what waits for
-it is bounded.  Lines beyond the bound are dropped, and one line in their place reports how many there were.
+A write blocks while a pipe is not read, a terminal is stopped, or a disk is slow.  C{O_NONBLOCK} does not help: it has no
+effect on disks, and it belongs to the file description, which other processes share.  Therefore a thread writes, from a queue
+with a bound.  Lines beyond the bound are dropped, and one line in their place reports how many.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from weakref import WeakSet
 from attrs import define
 
 QUEUE_OCTETS = 4 << 20
-"""Octets that may wait for one writer: more than a second of a busy access log."""
+"""Bound of the queue of one writer: more than a second of a busy access log."""
 
 BATCH_OCTETS = 1 << 16
-"""Octets that are written at once, if there are so many."""
+"""Octets that are written at once, at most, when lines are joined."""
 
 FINISH_SECONDS = 1.0
-"""How long the end of the process may wait for all its writers."""
+"""Seconds that the process waits for all its writers when it exits."""
 
 NOT_READ = "the output is not read fast enough"
 
 
 class Target(Protocol):
     """
-    What a writer's thread writes into.  Each method but C{isatty} may block.
+    The file that a writer's thread writes to.  All methods except C{isatty} may block.
     """
 
     def write(self, octets: memoryview) -> int:
@@ -45,20 +45,14 @@ class Target(Protocol):
         @raise OSError: none can be written now.
         """
 
-    def close(self) -> None:
-        """
-        Nothing more is written into it.
-        """
+    def close(self) -> None: ...
 
-    def isatty(self) -> bool:
-        """
-        Whether it is a terminal.
-        """
+    def isatty(self) -> bool: ...
 
 
 class Descriptor:
     """
-    An open file, by its number.
+    A target that is a file descriptor.
     """
 
     def __init__(self, number: int) -> None:
@@ -69,7 +63,7 @@ class Descriptor:
             try:
                 return os.write(self._number, octets)
             except BlockingIOError:
-                # Another process has set the description that we share non-blocking.
+                # Another process has made the file description non-blocking, which this process shares.
                 writable = select.poll()
                 writable.register(self._number, select.POLLOUT)
                 writable.poll()
@@ -92,9 +86,9 @@ class _Gap:
 
 class LogWriter:
     """
-    Writes text in the order in which it comes, from a thread of its own, which starts with the first text unless it is held.
+    Writes text in order, from a thread of its own.  The thread starts with the first text, unless C{delayStart} is set.
 
-    C{write} may be called in any thread, and neither blocks nor raises.
+    C{write} may be called from any thread.  It neither blocks nor raises an exception.
     """
 
     def __init__(
@@ -107,9 +101,9 @@ class LogWriter:
         delayStart: bool = False,
     ) -> None:
         """
-        @param report: makes the line about lines that were dropped, of their number and the reason.
-        @param limit: octets that may wait.
-        @param delayStart: start no thread before L{release}, because the process is going to fork and go on in its child.
+        @param report: formats the line that reports dropped lines, from their number and the reason.
+        @param limit: octets in the queue.
+        @param delayStart: start no thread before L{release}, because the process is about to fork and to continue in the child.
         """
         self._target = target
         self._replacement: Target | None = None
@@ -118,9 +112,9 @@ class LogWriter:
         self._limit = limit
         self._deadline: float | None = None
         self._keep = delayStart
-        self._lost = 0                # lines that were dropped and not reported yet; this and the next two belong to the thread
+        self._lost = 0                # dropped lines that are not reported yet; only the thread uses this and the next two
         self._reason = ""
-        self._cut = False             # whether the last octet that was written is inside a line
+        self._cut = False             # the last octet that was written did not end a line
         self._begin()
         _writers.add(self)
 
@@ -129,12 +123,13 @@ class LogWriter:
         self._condition = threading.Condition(threading.RLock())
         self._thread: threading.Thread | None = None
         self._waiting: deque[bytes | _Gap | Callable[[], None]] = deque()
-        self._held = 0                # octets that wait or are being written
+        self._held = 0                # octets in the queue or being written
         self._busy = False
 
     def afterFork(self) -> None:
         """
-        Begin anew in a child process, where the thread does not run.  The parent writes what was waiting, if it has a thread.
+        Start again with an empty queue in a child process, where the thread does not run.  The parent writes the queue, if it
+        has a thread.
         """
         if self._thread is not None:
             self._begin()
@@ -143,12 +138,13 @@ class LogWriter:
 
     def write(self, text: str) -> None:
         """
-        Have whole lines written, or drop them if too much waits.  After L{finish}, wait for them until its deadline.
+        Queue whole lines, or drop them if the queue is full.  After L{finish}, wait until they are written or its deadline
+        passes.
         """
         octets = text.encode(self._encoding, "backslashreplace")
         with self._condition:
             gap = self._waiting[-1] if self._waiting and isinstance(self._waiting[-1], _Gap) else None
-            # Once lines are dropped, more are until half of the queue is free: one gap is better than many.
+            # Once lines are dropped, go on until half of the queue is free: one gap is better than many.
             if self._held + len(octets) <= (self._limit if gap is None else self._limit // 2):
                 self._held += len(octets)
                 self._append(octets)
@@ -161,14 +157,14 @@ class LogWriter:
 
     def call(self, function: Callable[[], None]) -> None:
         """
-        Call a function in the thread, after what was written until now.  An C{OSError} that it raises is ignored.
+        Call a function in the thread, after all earlier writes.  An C{OSError} that it raises is ignored.
         """
         with self._condition:
             self._append(function)
 
     def replace(self, target: Target) -> None:
         """
-        Write what comes from now on into another target, and close the present one.
+        Write later text to another target, and close the present one.
         """
         with self._condition:
             unused, self._replacement = self._replacement, target
@@ -179,7 +175,7 @@ class LogWriter:
 
     def release(self) -> None:
         """
-        Hold the thread no longer.
+        Let the thread start; see C{delayStart}.
         """
         with self._condition:
             self._keep = False
@@ -188,37 +184,34 @@ class LogWriter:
     @property
     def pending(self) -> bool:
         """
-        Whether something has not been written yet.
+        Whether text is not written yet.
         """
         return bool(self._waiting) or self._busy
 
     def isatty(self) -> bool:
-        """
-        Whether the target is a terminal.
-        """
         return self._target.isatty()
 
     def drain(self, seconds: float) -> bool:
         """
-        Block until all is written, for so long at most.
+        Block until all text is written, or until C{seconds} have passed.
 
-        @return: whether all is written.
+        @return: whether all text is written.
         """
         if threading.current_thread() is self._thread:
             return False
         with self._condition:
             self._keep = False
             self._start()
-            if self._thread is None:              # the interpreter is ending and starts no more threads
+            if self._thread is None:              # the interpreter is exiting and starts no more threads
                 while self._waiting:
                     self._perform(self._take())
             return self._condition.wait_for(lambda: not self.pending, seconds)
 
     def finish(self, seconds: float) -> bool:
         """
-        The process is about to end: L{drain}, and from now on let L{write} wait until the same deadline.
+        L{drain} before the process exits.  From now on L{write} waits too, until the same deadline.
 
-        @return: whether all is written.
+        @return: whether all text is written.
         """
         self._deadline = time.monotonic() + seconds
         return self.drain(seconds)
@@ -231,11 +224,11 @@ class LogWriter:
     def _start(self) -> None:
         if self._thread is None and self._waiting and not self._keep:
             thread = threading.Thread(target=self._run, name="log writer", daemon=True)
-            with suppress(RuntimeError):          # there can be no more threads now; the next write tries again
+            with suppress(RuntimeError):          # no thread can be started now; the next write tries again
                 thread.start()
                 self._thread = thread
 
-    # In the thread
+    # Called in the thread
 
     def _run(self) -> None:
         while True:
@@ -250,7 +243,7 @@ class LogWriter:
 
     def _take(self) -> bytes | _Gap | Callable[[], None]:
         """
-        The next thing to do; texts that follow each other are one.
+        @return: the next item of the queue; consecutive texts are joined.
         """
         work = self._waiting.popleft()
         if not isinstance(work, bytes):
@@ -276,9 +269,9 @@ class LogWriter:
 
     def _report(self) -> bool:
         """
-        Report what was dropped.
+        Write the report of dropped lines, if there are any.
 
-        @return: whether nothing is left to be reported.
+        @return: whether there is nothing left to report.
         """
         if self._lost:
             text = self._form(self._lost, self._reason).encode(self._encoding, "backslashreplace")
@@ -320,11 +313,11 @@ _writers: WeakSet[LogWriter] = WeakSet()
 
 def finishAll(seconds: float = FINISH_SECONDS) -> None:
     """
-    The process is about to end: let all its writers L{finish<LogWriter.finish>} within this time.
+    L{Finish<LogWriter.finish>} all writers of the process, before it exits.
     """
     deadline = time.monotonic() + seconds
     writers = list(_writers)
-    for writer in writers:                        # all of them write while the first one is waited for
+    for writer in writers:                        # all of them write while this thread waits for the first one
         writer.release()
     for writer in writers:
         writer.finish(max(0.0, deadline - time.monotonic()))
@@ -340,14 +333,14 @@ os.register_at_fork(after_in_child=_afterFork)
 
 def textReport(lines: int, reason: str) -> str:
     """
-    A report of dropped lines as a status line.
+    @return: a report of dropped lines as a status line.
     """
     return f"{'warning':<9} {_sentence(lines, reason)}\n"
 
 
 def jsonReport(lines: int, reason: str) -> str:
     """
-    A report of dropped lines as a JSON object.
+    @return: a report of dropped lines as a JSON object.
     """
     shown = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": "warn", "logger": __name__,
@@ -362,12 +355,12 @@ def _sentence(lines: int, reason: str) -> str:
 
 def standardWriters(out: IO[str] | None, err: IO[str] | None, form: str = "auto") -> tuple[LogWriter, LogWriter]:
     """
-    The writers of a process's standard output and standard error.  Where both are the same file it is one writer, which keeps
-    the order.
+    @return: the writers of standard output and standard error.  If both are the same file, they are one writer, which keeps the
+        order of lines.
 
     @param out: standard output, or C{None} if the process was started without one.
     @param err: the same for standard error.
-    @param form: of the log: C{"json"}, C{"text"}, or C{"auto"}, which is text on a terminal.
+    @param form: the format of the log: C{"json"}, C{"text"}, or C{"auto"}, which is text on a terminal.
     """
     first, second = _number(out), _number(err)
     text = form == "text" or (form == "auto" and os.isatty(second))

@@ -1,8 +1,8 @@
 """
-What all our command lines do alike, on Twisted's own C{usage.Options}.
+What all command lines have in common, on top of Twisted's C{usage.Options}.
 
-Options may stand behind arguments (C{http 3000 --name myapp}); a credential is never an argument; a mistake is one sentence;
-C{--help} is one screen that begins with examples.
+Options may follow arguments (C{http 3000 --name myapp}).  A credential is never an argument.  A mistake is reported in one
+sentence.  C{--help} is one screen that begins with examples.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from twisted.python import usage
 
@@ -21,7 +21,7 @@ from tunnelstack.control.process.status_log import FORMATS
 from tunnelstack.errors import ConfigurationError
 
 CREDENTIAL = (
-    "a credential is never an argument, because every user of a machine can read the arguments of its programs: "
+    "a credential must not be an argument, because every user of this machine can read the arguments of its programs: "
     "set TUNNELSTACK_TOKEN, or name a file with --token-file"
 )
 TOKEN_FORM = re.compile(r"ts_[0-9A-Za-z]{4,32}_[0-9A-Za-z_-]+")
@@ -29,16 +29,16 @@ TOKEN_FORM = re.compile(r"ts_[0-9A-Za-z]{4,32}_[0-9A-Za-z_-]+")
 
 class Misconfigured(ConfigurationError, usage.UsageError):
     """
-    A mistake of configuration, found while a command line was read: C{twistd} shows it as it shows a wrong option.
+    A mistake in the configuration, found while a command line is parsed.  C{twistd} reports it like a wrong option.
     """
 
 
 class BaseOptions(usage.Options):
     """
-    A command line of ours.
+    The base of all command lines.
 
-    @cvar screen: all that C{--help} shows.
-    @ivar command: the name by which it was called, where several commands are one.
+    @cvar helpText: the text of C{--help}.
+    @ivar command: the name of the command, for options that several commands share.
     """
 
     command = ""
@@ -47,9 +47,9 @@ class BaseOptions(usage.Options):
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """
-        @param options: the arguments; unless given, the process's own.
+        @param options: the arguments; those of the process by default.
         @raise UsageError: the command line is wrong.
-        @raise Misconfigured: what it leads to is wrong.
+        @raise Misconfigured: the configuration that it names is wrong.
         """
         given = list(sys.argv[1:] if options is None else options)
         refuseCredentials(given)
@@ -62,25 +62,21 @@ class BaseOptions(usage.Options):
 
     def logFormat(self, environ: Mapping[str, str] | None = None) -> str:
         """
-        How the log is to be written.
-
-        @raise UsageError: it cannot be written so.
+        @return: the format of the log, from C{--log-format} or the environment.
+        @raise UsageError: there is no such format.
         """
         environ = os.environ if environ is None else environ
         given = str(self["log-format"] or environ.get("TUNNELSTACK_LOG_FORMAT") or "auto")
         if given not in FORMATS:
-            raise usage.UsageError(f"--log-format must be one of {', '.join(FORMATS)}, not {given!r}")
+            raise usage.UsageError(f"--log-format must be one of {', '.join(FORMATS)}, not '{given}'")
         return given
 
     def opt_token(self, value: str) -> None:
-        """
-        Refused.
-        """
         raise usage.UsageError(CREDENTIAL)
 
     def opt_version(self) -> None:
         """
-        Show the version and stop.
+        Print the version and exit.
         """
         print("tunnelstack", version("tunnelstack"))  # noqa: T201
         raise SystemExit(0)
@@ -90,7 +86,7 @@ class BaseOptions(usage.Options):
 
     def _optionsFirst(self, given: list[str]) -> list[str]:
         """
-        Options first, which is how Twisted wants them.
+        @return: the arguments with all options first, as C{usage.Options} expects them.
         """
         try:
             found, arguments = getopt.gnu_getopt(given, self.shortOpt, self.longOpt)
@@ -103,25 +99,26 @@ class BaseOptions(usage.Options):
 
 def refuseCredentials(arguments: Iterable[str]) -> None:
     """
-    @raise UsageError: a token of ours stands among them.
+    @raise UsageError: one of the arguments contains a token.
     """
     if any(TOKEN_FORM.search(argument) for argument in arguments):
         raise usage.UsageError(CREDENTIAL)
 
 
-def parsePort(text: Any, option: str) -> int:
+def parsePort(text: str | int, option: str) -> int:
     """
-    @raise UsageError: it is no port number.
+    @raise UsageError: C{text} is not a port number.
     """
     if not (str(text).isascii() and str(text).isdecimal() and int(text) <= 65_535):
-        raise usage.UsageError(f"--{option} must be a port from 0 to 65535, not {text!r}")
+        raise usage.UsageError(f"--{option} must be a port from 0 to 65535, not '{text}'")
     return int(text)
+
 
 def parseSeconds(text: str, option: str) -> float:
     """
-    @raise UsageError: not a number of seconds.
+    @raise UsageError: C{text} is not a number.
     """
     try:
         return float(text)
     except ValueError:
-        raise usage.UsageError(f"--{option} must be a number of seconds, not {text!r}") from None
+        raise usage.UsageError(f"--{option} must be a number of seconds, not '{text}'") from None

@@ -1,9 +1,9 @@
 """
-Who is there, and who holds which name: the tunnels of this node.
+The tunnels of an edge, and the names that each of them holds.
 
-A name is one agent's, whatever kinds of services it offers under it, and each of these has one holder.  The same agent's other
-processes may hold it with it if their token says C{share}; then each gets its turn while it is healthy.  A process that comes
-back replaces what it left behind.
+A name belongs to one agent, for all kinds of services.  Of each kind it has one holder.  Other processes of the same agent may
+hold it as well if their tokens have C{share}; then the healthy holders are used in turns.  A process that connects again
+replaces its earlier tunnel.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from tunnelstack.errors import Denied
 from tunnelstack.records import KINDS
 
 REMEMBERED = 10_000
-"""Names that are remembered after their last holder went."""
+"""Names that are remembered after their last holder has withdrawn them."""
 
 Watcher = Callable[[str, str, bool], object]
-"""Called with a kind, a name, and whether it is held now, whenever that changes."""
+"""Called with a kind, a name, and whether it is held, at each change."""
 
 
 class Registry:
@@ -43,7 +43,7 @@ class Registry:
 
     def watch(self, watcher: Watcher) -> None:
         """
-        Tell somebody of the names that are held from now on, and of those that are not any more.
+        Call C{watcher} when a name gets its first holder, and when it loses its last one.
         """
         self._watchers.append(watcher)
 
@@ -51,9 +51,9 @@ class Registry:
 
     def add(self, tunnel: Any) -> list[Any]:
         """
-        A tunnel is there.
+        Add a tunnel.
 
-        @return: those it replaces: they were forgotten, and are to be aborted.
+        @return: the tunnels that it replaces.  They were removed; the caller aborts them.
         """
         agent = tunnel.principal.agent
         replaced = [
@@ -67,9 +67,9 @@ class Registry:
 
     def remove(self, tunnel: Any) -> list[tuple[str, str]]:
         """
-        A tunnel is gone, and with it what it held.
+        Remove a tunnel and withdraw its names.
 
-        @return: the (kind, name) pairs that nobody holds now.
+        @return: the (kind, name) pairs that have no holder any more.
         """
         names = self._names.get(id(tunnel))
         if names is None:
@@ -84,21 +84,21 @@ class Registry:
 
     def agent(self, name: str) -> Any:
         """
-        @return: the newest healthy tunnel of an agent, or C{None}; processes that hold no name, such as those that only dial,
-            come behind those that do.
+        @return: the newest healthy tunnel of an agent, or C{None}.  One that holds names is preferred: other processes may only
+            dial.
         """
         healthy = [tunnel for tunnel in reversed(self._tunnels.get(name, ())) if tunnel.healthy]
         return next((tunnel for tunnel in healthy if self._names[id(tunnel)]), healthy[0] if healthy else None)
 
     def hasAgent(self, name: str) -> bool:
         """
-        Whether a process of an agent is there, healthy or not.
+        @return: whether an agent has a tunnel, healthy or not.
         """
         return name in self._tunnels
 
     def hasTunnel(self, tunnel: Any) -> bool:
         """
-        Whether a tunnel has arrived and not departed.
+        @return: whether a tunnel was added and not removed.
         """
         return id(tunnel) in self._names
 
@@ -108,11 +108,11 @@ class Registry:
         """
         Let a tunnel hold a name.
 
-        @return: whether it is new to this tunnel.
-        @raise Denied: C{taken}: somebody else holds it; C{absent}: the tunnel is gone.
+        @return: whether the tunnel did not hold it before.
+        @raise Denied: C{taken}: another tunnel holds it; C{absent}: the tunnel is lost.
         """
         if not self.hasTunnel(tunnel):
-            raise Denied("absent", "the session is gone")
+            raise Denied("absent", "the session is lost")
         other = self.conflictingHolder(kind, name, tunnel)
         if other is not None:
             raise Denied("taken", f"{name} is held by another {_holderDescription(other, tunnel)}", name=name)
@@ -131,7 +131,7 @@ class Registry:
 
     def conflictingHolder(self, kind: str, name: str, tunnel: Any) -> Any:
         """
-        @return: a holder with whom a tunnel may not share a name, or C{None}.
+        @return: a holder with which a tunnel must not share a name, or C{None}.
         """
         mine = tunnel.principal
         for every in KINDS:
@@ -139,17 +139,17 @@ class Registry:
                 if other.principal.agent != mine.agent:
                     return other
         for other in self._holders.get((kind, name), ()):
-            theirs = other.principal
-            makesRoom = (theirs.share and mine.share) or not other.healthy      # one that drains waits only for its end
-            if other is not tunnel and not makesRoom:
+            # A tunnel that drains gets no more requests, so it does not keep others from the name.
+            compatible = (other.principal.share and mine.share) or not other.healthy
+            if other is not tunnel and not compatible:
                 return other
         return None
 
     def withdraw(self, kind: str, name: str, tunnel: Any) -> bool:
         """
-        A tunnel holds a name no longer.
+        Let a tunnel hold a name no longer.
 
-        @return: whether nobody does now.
+        @return: whether the name has no holder any more.
         """
         pair = (kind, name)
         names = self._names.get(id(tunnel))
@@ -166,10 +166,10 @@ class Registry:
 
     def pick(self, key: str, kind: str = "http") -> Any:
         """
-        A tunnel to whoever holds a name; those that share it in turns, the unhealthy left out.
+        Choose a tunnel that holds a name: each healthy holder in turn.
 
-        @param key: C{service}, C{agent/service}, or C{agent:port} for a port of what an agent reaches.
-        @return: C{None} if nobody is there.
+        @param key: C{service}, C{agent/service}, or C{agent:port} for a port that an agent can reach.
+        @return: C{None} if there is no healthy holder.
         """
         holders = self._holders.get((kind, key))
         if holders is None:
@@ -185,13 +185,13 @@ class Registry:
 
     def isHeld(self, key: str, kind: str = "http") -> bool:
         """
-        Whether somebody holds a name, healthy or not.
+        @return: whether a name has a holder, healthy or not.
         """
         return (kind, key) in self._holders
 
     def isKnown(self, key: str, kind: str = "http") -> bool:
         """
-        Whether a name is held, or was lately: its agent may come back.
+        @return: whether a name is held, or was held recently, so that its agent may connect again.
         """
         if (kind, key) in self._holders:
             return True
@@ -217,7 +217,5 @@ class Registry:
 
 
 def _holderDescription(other: Any, tunnel: Any) -> str:
-    """
-    Whom a name belongs to; what others are called is nobody's business.
-    """
+    # The name of another agent is not disclosed.
     return "process of this agent" if other.principal.agent == tunnel.principal.agent else "agent"

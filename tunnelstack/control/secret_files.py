@@ -1,5 +1,5 @@
 """
-Files that hold secrets: who else can read them, and a token that may be replaced while its agent runs.
+Files with secrets: a check of their permissions, and a token file that may be replaced while its agent runs.
 """
 
 from __future__ import annotations
@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from twisted.logger import Logger
 
@@ -20,8 +19,8 @@ OTHERS = stat.S_IRGRP | stat.S_IROTH
 
 def exposed(paths: Iterable[str], environ: Mapping[str, str] = os.environ) -> list[str]:
     """
-    Those of the files that their group or others can read.  Files that do not exist, and what is no regular file, are left out,
-    and so are the credentials that systemd hands over: an access control list there shows as a bit of the group.
+    @return: the files that their group or others can read.  Missing files and files that are not regular are left out.  So are
+        systemd's credentials, where an access control list appears as permissions of the group.
     """
     credentials = environ.get("CREDENTIALS_DIRECTORY", "")
     found = []
@@ -37,25 +36,25 @@ def exposed(paths: Iterable[str], environ: Mapping[str, str] = os.environ) -> li
     return found
 
 
-def warnOfExposed(log: Any, paths: Iterable[str]) -> None:
+def warnOfExposed(log: Logger, paths: Iterable[str]) -> None:
     """
-    Log a warning for each secret that other users of the machine can read.
+    Log a warning for each file that other users of the machine can read.
     """
     for path in exposed(paths):
-        log.warn("{path} holds a secret and can be read by other users (chmod 600 {path})", path=path)
+        log.warn("{path} contains a secret and can be read by other users (chmod 600 {path})", path=path)
 
 
 class TokenFile:
     """
-    A token that is read again each time it is asked for, so that a file may be rotated while its agent runs.
+    A token that is read again each time it is used, so that the file may be replaced while the agent runs.
     """
 
     log = Logger()
 
     def __init__(self, path: str, token: str) -> None:
         """
-        @param path: the file; C{""} for a token that came from elsewhere and does not change.
-        @param token: what the file held when the configuration was read.
+        @param path: the file; C{""} for a token from another source, which does not change.
+        @param token: the token when the configuration was read.
         """
         self._path = path
         self._token = token
@@ -63,7 +62,7 @@ class TokenFile:
 
     def __call__(self) -> str:
         """
-        @return: the token; the last one, where the file cannot be used at the moment, which is logged once.
+        @return: the token; the last one that was read if the file cannot be used now, which is logged once.
         """
         if self._path and self._isRegular():
             try:
@@ -74,7 +73,7 @@ class TokenFile:
 
     def _isRegular(self) -> bool:
         """
-        Whether reading it neither waits nor uses it up, as reading a pipe does.
+        @return: whether the file can be read more than once and without blocking, unlike a pipe.
         """
         try:
             return stat.S_ISREG(os.stat(self._path).st_mode)
@@ -84,5 +83,5 @@ class TokenFile:
 
     def _keep(self, reason: str) -> None:
         if reason != self._reason:
-            self.log.warn("{reason}; the token that was read before is used", reason=reason)
+            self.log.warn("{reason}; the previous token is still used", reason=reason)
         self._reason = reason

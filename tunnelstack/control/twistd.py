@@ -1,6 +1,6 @@
 """
-How our services log and end under C{twistd}: its options decide where the log goes, a L{LogWriter} writes it, and the exit code
-reports why the service ended.
+Logging and exit codes of the services under C{twistd}: its options choose the destination of the log, a L{LogWriter} writes it,
+and the exit code reports why the service has ended.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.logger import ILogObserver, Logger, formatEventAsClassicLogText, formatTime
+from twisted.logger import ILogObserver, LogEvent, Logger, formatEventAsClassicLogText, formatTime
 from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
@@ -25,12 +25,12 @@ from tunnelstack.control.process.exit_status import STOPPED
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
 
 DEFAULT_LOG = "twistd.log"
-"""Where a daemon logs without C{--logfile}; as C{twistd} does."""
+"""The log file of a daemon without C{--logfile}, as in C{twistd}."""
 
 
 class RotatingFile:
     """
-    A log file of Twisted's, which begins anew when it is long, as the target of a L{LogWriter}.
+    A rotating log file of Twisted as the target of a L{LogWriter}.
     """
 
     def __init__(self, path: str) -> None:
@@ -51,20 +51,20 @@ class RotatingFile:
 @implementer(ILogObserver)
 class ClassicText:
     """
-    The log as C{twistd} writes it.
+    Writes events in the format of C{twistd}.
     """
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
 
-    def __call__(self, event: Any) -> None:
+    def __call__(self, event: LogEvent) -> None:
         if text := formatEventAsClassicLogText(event, formatTime):
             self._write(text)
 
 
 class EventOutput:
     """
-    Makes each line an event of the log, for observers that are not ours.
+    Logs each line as an event, for log observers that the user has chosen.
     """
 
     _log = Logger("tunnelstack.access")
@@ -79,7 +79,7 @@ class EventOutput:
 
 class Release(Service):
     """
-    Lets a writer begin once the process has been forked: C{twistd} starts services after that.
+    Releases a writer when services are started: C{twistd} does so after it has forked.
     """
 
     def __init__(self, writer: LogWriter) -> None:
@@ -94,9 +94,9 @@ class TwistdLog:
     """
     The log of a process that C{twistd} runs.
 
-    @ivar access: where the access log goes that is to go to standard error: the same, with C{-n} and without C{--logfile};
-        otherwise the log, since a daemon has no standard error.
-    @ivar observer: writes the log; C{None} where C{--logger} or C{--syslog} name another way.
+    @ivar access: the destination of an access log C{"-"}: standard error, with C{-n} and without C{--logfile}; otherwise the
+        log, because a daemon has no standard error.
+    @ivar observer: writes the log; C{None} if C{--logger} or C{--syslog} choose another observer.
     """
 
     access: Output
@@ -105,7 +105,7 @@ class TwistdLog:
 
     def __init__(self, reactor: Any, options: Mapping[str, Any] | None) -> None:
         """
-        @param options: those of C{twistd}; C{None} if another program has made the service.
+        @param options: the options of C{twistd}; C{None} if another program has made the service.
         """
         self._reactor = reactor
         self._daemon = options is not None and not options["nodaemon"]
@@ -113,7 +113,7 @@ class TwistdLog:
         path = "" if options is None else options.get("logfile") or ("" if options["nodaemon"] else DEFAULT_LOG)
         if options is not None and (options.get("logger") or options.get("syslog")):
             self.access = EventOutput()
-        elif options is None or (path == "-" and self._daemon):      # twistd refuses the latter
+        elif options is None or (path == "-" and self._daemon):      # twistd rejects the latter
             self.access = standardWriters(sys.stdout, sys.stderr)[1]
         elif path in ("", "-"):
             out, self.access = standardWriters(sys.stdout, sys.stderr)
@@ -124,7 +124,7 @@ class TwistdLog:
 
     def _rotating(self, path: str) -> LogWriter:
         """
-        A writer into a file that SIGUSR1 rotates, if no other handler is installed; as with C{twistd}.
+        @return: a writer to a file that SIGUSR1 rotates, unless another handler is installed, as in C{twistd}.
         """
         target = RotatingFile(path)
         writer = LogWriter(target, textReport, delayStart=self._daemon)
@@ -135,7 +135,7 @@ class TwistdLog:
 
     def follow(self, life: ProcessLifecycle) -> ProcessLifecycle:
         """
-        Let a service log here, and let the process end with its exit code.
+        Let a service use this log, and let the process exit with its exit code.
 
         @return: C{life}.
         """
@@ -155,7 +155,7 @@ def _excepthook(
     life: ProcessLifecycle, kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
     """
-    Write the traceback of an error into the log, but not of the one that the service has logged.
+    Log the traceback of an error, except of the error that the service has logged.
     """
     if error is not life.error:
         sys.__excepthook__(kind, error, traceback)
@@ -163,7 +163,7 @@ def _excepthook(
 
 def _exit(life: ProcessLifecycle) -> None:
     """
-    End the process with the code of its service.  C{twistd} would end it with 0, and can be given no other code.
+    Exit with the code of the service.  C{twistd} always exits with 0 and has no way to set another code.
     """
     if life.code != STOPPED:
         finishAll()

@@ -1,5 +1,5 @@
 """
-C{tunnelstack demo}: an edge, an agent and a small site, three real processes over real sockets, until Ctrl-C.
+The command C{tunnelstack demo}, which runs an edge, an agent and a small site as three processes until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from tunnelstack.wire.printable_text import LINE, printable
 HELP = """
 Usage: tunnelstack demo [--port N]
 
-An edge, an agent and a small site behind it: three processes on this machine, until Ctrl-C.
+Run an edge, an agent and a small site, as three processes on this machine, until Ctrl-C.
 
   tunnelstack demo
-        http://demo.localhost:8080/ in a browser, or with curl
+        publishes the site at http://demo.localhost:8080/, for a browser or curl
   tunnelstack demo --port 9000
-        on another port
+        does so on another port
   tunnel-agent --dev http 3000 --name myapp
-        meanwhile, in another terminal: your own server through the same edge
+        in another terminal at the same time: publishes your own server through the same edge
 
 Options         Environment  Default
   -p, --port N  DEMO_PORT    8080     the port of the edge
       --version, --help
 
-Exit codes: 0 stopped, 64 usage, 75 the port is taken; otherwise the code of the part that ended.
+Exit codes: 0 stopped, 64 usage, 75 the port is in use; otherwise the code of the process that ended.
 """
 
 NAME = "demo"
 GRACE_SECONDS = 0.5
-"""Seconds after which a part that has not heard of the end by itself is told.  Ctrl-C on a terminal reaches all of them at
-once, and being told twice means I{at once}."""
+"""Seconds until processes that still run are sent SIGTERM.  Ctrl-C on a terminal sends SIGINT to all of them, and a second
+signal would make them stop without draining."""
 KILL_SECONDS = 35.0
-"""Seconds after which a part that does not end is killed: a little more than it takes to drain."""
+"""Seconds until processes that still run are killed: a little more than the time to drain."""
 
 EDGE = "import sys; from tunnelstack.commands.main import tunnelEdge; sys.exit(tunnelEdge())"
 AGENT = "import sys; from tunnelstack.commands.main import tunnelAgent; sys.exit(tunnelAgent())"
@@ -55,14 +55,14 @@ SITE = "from tunnelstack.demo.site import main; main()"
 BANNER = """
   {url}
 
-Open it, or in another terminal:
+Open this URL in a browser, or try in another terminal:
 
   curl {url}
   curl -N {url}clock
   tunnel-agent --dev http 3000 --name myapp        your own server, at http://myapp.localhost:{port}/
   twistd -n --pidfile= web --path . --listen tunnel:files
 
-Ctrl-C ends all three processes.
+Ctrl-C stops all three processes.
 """
 
 
@@ -80,14 +80,14 @@ class Options(BaseOptions):
 
     def parseArgs(self, *arguments: str) -> None:
         """
-        There are none.
+        Reject arguments: there are only options.
         """
         if arguments:
             raise usage.UsageError(f"demo takes options only, not {arguments[0]!r}")
 
     def postOptions(self) -> None:
         """
-        Which port.
+        Choose the port.
         """
         self.port = parsePort(self["port"] or self.environ.get("DEMO_PORT") or DEV_PORT, "port")
         if not self.port:
@@ -96,7 +96,7 @@ class Options(BaseOptions):
 
 class LineSplitter:
     """
-    What a part says on one of its outputs.
+    Splits the output of a process into lines.
     """
 
     def __init__(self, deliver: Callable[[str], None]) -> None:
@@ -105,7 +105,7 @@ class LineSplitter:
 
     def feed(self, data: bytes) -> None:
         """
-        Some of it, cut anywhere.
+        Receive some octets of the output, and deliver the lines that are complete.
         """
         *lines, self._begun = (self._begun + data).split(b"\n")
         for line in lines:
@@ -127,7 +127,7 @@ class DemoProcess(ProcessProtocol):
 
     def start(self) -> None:
         """
-        Run it; it may write, and reads nothing.
+        Start the process, with pipes for its outputs and no input.
         """
         self._demo.parts.append(self)
         self._demo.reactor.spawnProcess(
@@ -135,47 +135,42 @@ class DemoProcess(ProcessProtocol):
         )
 
     def connectionMade(self) -> None:
-        """
-        It runs.
-        """
         self.transport.closeStdin()
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """
-        From one of its outputs.
-        """
         self._lines[childFD].feed(data)
 
     def _outputLine(self, line: str) -> None:
         self._demo.statusLine(self, line)
 
     def _logLine(self, line: str) -> None:
-        if not line.startswith("{"):       # its log, for programs, which says in full what the status lines say
+        if not line.startswith("{"):       # JSON is the log, of which the status lines are a summary
             self._demo.printLine(f"{self.name:<6} {line}")
 
     def sendSignal(self, number: int) -> None:
         """
-        Send it a signal, if it still runs.
+        Send the process a signal, unless it has ended.
         """
         with suppress(ProcessExitedAlready):
             self.transport.signalProcess(number)
 
     def processEnded(self, reason: Failure) -> None:
-        """
-        It does not run any more.
-        """
         self._demo.ended(self, getattr(reason.value, "exitCode", None))
 
 
 class Demo:
     """
-    The three of them.
+    Runs the three processes.
 
-    @ivar parts: those that run.
+    @ivar parts: the processes that run.
     @ivar code: the exit code.
     """
 
     def __init__(self, reactor: Any, port: int, write: Callable[[str], object]) -> None:
+        """
+        @param port: the port of the edge.
+        @param write: writes text to standard output.
+        """
         self.reactor = reactor
         self.parts: list[DemoProcess] = []
         self.code = STOPPED
@@ -185,15 +180,16 @@ class Demo:
 
     def start(self) -> None:
         """
-        Begin with those that need no other: the edge and the site.
+        Start the edge.  Each process is started when the one that it needs has written its first status line: the edge, the
+        site, the agent.
         """
-        for heard in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(heard, lambda heard, frame: self.reactor.callFromThread(self.stop))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda received, frame: self.reactor.callFromThread(self.stop))
         DemoProcess(self, "edge", EDGE, "--dev", "--port", str(self._port)).start()
 
     def statusLine(self, part: DemoProcess, line: str) -> None:
         """
-        A status line of a part; what it says brings the next one about.
+        Print a status line of a process, and start the next process if this one is ready.
         """
         word, _, rest = line.partition(" ")
         if part.name == "site":
@@ -212,25 +208,25 @@ class Demo:
 
     def printLine(self, line: str) -> None:
         """
-        Tell whoever looks.
+        Print one line.
         """
         self._write(line + "\n")
 
     def ended(self, part: DemoProcess, code: int | None) -> None:
         """
-        A part has ended, as it was told or by itself.
+        A process has ended.  If it was not asked to, the others are stopped, too.
         """
         self.parts.remove(part)
         if not self._ending:
             self.code = code or 1
-            self.printLine(f"{part.name:<6} ended by itself; so does the demo")
+            self.printLine(f"{part.name:<6} has ended unexpectedly; stopping the demo")
             self.stop()
         if not self.parts:
             self.reactor.stop()
 
     def stop(self) -> None:
         """
-        End all parts, the agent before the edge it needs to say good-bye to.
+        Stop all processes: the agent first, because it needs the edge to drain.
         """
         if self._ending:
             return

@@ -1,6 +1,6 @@
 """
-The site of the demo: a page that shows what the server behind the tunnel saw, a clock that ticks through it, and a body of any
-size.  An ordinary C{twisted.web} site that knows nothing of tunnels.
+The site of the demo: a page that shows the request as the server received it, a clock as server-sent events, and bodies of any
+size.  It is an ordinary C{twisted.web} site, which knows nothing of tunnels.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ PAGE = """\
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
-<title>Through the tunnel</title>
+<title>tunnelstack demo</title>
 <link rel="stylesheet" href="/style.css">
 <main>
-<h1>You came through a tunnel</h1>
-<p>This page is served by a small site on <code>{local}</code>, which nobody but this machine can reach. Your request went
-to the edge, through one stream of an agent's session, and from the agent to here.</p>
+<h1>This page came through a tunnel</h1>
+<p>A small site on <code>{local}</code> serves this page. Only programs on its own machine can connect to it. The edge received
+your request and sent it over one stream of the agent's session, and the agent forwarded it to the site.</p>
 <svg viewBox="0 0 640 90" role="img" aria-label="browser, edge, agent, site">
 <g fill="none" stroke="currentColor" stroke-width="2">
 <path d="M105 45h70M305 45h50M465 45h70" stroke-dasharray="6 6"><animate attributeName="stroke-dashoffset" from="12" to="0"
@@ -33,11 +33,11 @@ dur="0.8s" repeatCount="indefinite"/></path>
 <rect x="355" y="20" width="110" height="50" rx="8"/><rect x="535" y="20" width="100" height="50" rx="8"/></g>
 <g fill="currentColor" text-anchor="middle"><text x="55" y="50">browser</text><text x="240" y="50">edge</text>
 <text x="410" y="50">agent</text><text x="585" y="50">site</text></g></svg>
-<h2>A clock that ticks through it</h2>
-<p><output id="clock">...</output> <small>(server-sent events: each second leaves the site when it happens)</small></p>
-<h2>What the site saw</h2>
+<h2>A clock</h2>
+<p><output id="clock">...</output> <small>(server-sent events: the site sends one every second)</small></p>
+<h2>The request as the site received it</h2>
 <table>{rows}</table>
-<h2>Try</h2>
+<h2>Try these commands</h2>
 <pre>curl {base}/
 curl -N {base}/clock
 curl -o /dev/null {base}/octets/100000000
@@ -62,7 +62,7 @@ pre { background: color-mix(in srgb, var(--ink) 7%, transparent); padding: 1rem;
 """
 
 CHUNK = b"through the tunnel, " * 3200
-"""What large bodies are made of."""
+"""The content of large bodies."""
 
 
 class FrontPage(Resource):
@@ -71,9 +71,6 @@ class FrontPage(Resource):
     """
 
     def render_GET(self, request: Request) -> bytes:
-        """
-        The page.
-        """
         host = (request.getHeader("x-forwarded-host") or request.getHeader("host") or "").encode("latin-1", "replace").decode()
         rows = "".join(
             f"<tr><td>{escape(name.decode('latin-1'))}<td>{escape(value.decode('latin-1'))}"
@@ -88,15 +85,12 @@ class FrontPage(Resource):
 
 class ClockEvents(Resource):
     """
-    C{/clock}: server-sent events, one a second.
+    C{/clock}: server-sent events, one per second until the client disconnects.
     """
 
     isLeaf = True
 
     def render_GET(self, request: Request) -> int:
-        """
-        For as long as somebody looks at it.
-        """
         request.setHeader(b"content-type", b"text/event-stream")
         request.setHeader(b"cache-control", b"no-store")
         ticking = LoopingCall(self._tick, request)
@@ -110,19 +104,16 @@ class ClockEvents(Resource):
 
 class OctetsResource(Resource):
     """
-    C{/octets/N}: a body of so many octets.
+    C{/octets/N}: a body of N octets, produced as fast as it is read, in constant memory.
     """
 
     isLeaf = True
 
-    def render_GET(self, request: Request) -> Any:
-        """
-        Made as fast as it is read, in constant memory.
-        """
+    def render_GET(self, request: Request) -> bytes | int:
         count = b"".join(request.postpath or [])
         if not count.isdigit() or len(count) > 12:
             request.setResponseCode(404)
-            return b"say how many: /octets/1000000\n"
+            return b"Use a path with a number of octets, such as /octets/1000000.\n"
         request.setHeader(b"content-type", b"application/octet-stream")
         request.setHeader(b"content-length", count)
         request.registerProducer(_Body(request, int(count)), False)
@@ -139,9 +130,6 @@ class _Body:
         self._left = left
 
     def resumeProducing(self) -> None:
-        """
-        Some more.
-        """
         piece = CHUNK[: self._left]
         self._left -= len(piece)
         if piece:
@@ -152,21 +140,18 @@ class _Body:
 
     def stopProducing(self) -> None:
         """
-        The reader has gone.
+        The client has disconnected; there is nothing to release.
         """
 
 
 class EchoResource(Resource):
     """
-    C{/echo}: what is sent comes back.
+    C{/echo}: the body of the request is sent back.
     """
 
     isLeaf = True
 
     def render_POST(self, request: Any) -> bytes:
-        """
-        The body.
-        """
         request.setHeader(b"content-type", b"application/octet-stream")
         body: bytes = request.content.read()
         return body
@@ -174,15 +159,12 @@ class EchoResource(Resource):
     render_PUT = render_POST
 
     def render_GET(self, request: Request) -> bytes:
-        """
-        How it is used.
-        """
-        return b"send something: curl --data-binary @FILE\n"
+        return b"Send a body with POST, for example: curl --data-binary @FILE URL\n"
 
 
 def makeSite() -> Site:
     """
-    The whole of it.
+    Make the site with all its pages.
     """
     root = Resource()
     for path, resource in (
@@ -197,7 +179,7 @@ def makeSite() -> Site:
 
 def main() -> None:
     """
-    Serve it on a free port of this machine, and say which.
+    Serve the site on a free port of the loopback interface, and print the port.
     """
     from twisted.internet import reactor as running
 

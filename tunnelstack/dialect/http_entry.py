@@ -138,7 +138,7 @@ def upgradeToWebSocket(exchange: IServerExchange, factory: IProtocolFactory, **s
     @return: the connection's protocol.
     """
     request = exchange.onRequest()
-    protocol: IProtocol = upgrade(request.transport, request.octets, factory, **settings)
+    protocol: IProtocol = upgrade(request.transport, request.head, factory, **settings)
     if request.leftover:
         protocol.dataReceived(request.leftover)
     return protocol

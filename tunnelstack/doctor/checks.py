@@ -1,5 +1,5 @@
 """
-The way to an edge, looked at step by step: its name, its port, TLS, the two clocks, a session.
+The checks of a connection to an edge: its name, its port, TLS, the clocks of both machines, and a session.
 """
 
 from __future__ import annotations
@@ -7,9 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from time import time as now
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from attrs import define
+from OpenSSL.crypto import X509
 from OpenSSL.SSL import Error as SSLError
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.internet.protocol import Factory
@@ -26,19 +27,21 @@ from tunnelstack.transport.tls import errorText
 from tunnelstack.transport.verification import CertificateRejected
 
 SECONDS = 15.0
-"""Seconds that one check may take."""
+"""The time-out of one check, in seconds."""
 
 CLOCK_SECONDS = 60.0
-"""Seconds by which two clocks may differ before somebody should know."""
+"""The difference between the clocks, in seconds, above which it is reported."""
+
 
 @define
 class Finding:
     """
-    What one check has found.
+    The result of one check.
 
-    @ivar good: C{None} if it could not be tried, because of what came before.
-    @ivar remedy: what to do; C{""} where nothing is to be done.
-    @ivar code: the exit code, if nothing before was wrong.
+    @ivar good: whether it succeeded; C{None} if it was not made, because an earlier one failed.
+    @ivar says: the result in words.
+    @ivar remedy: what an operator can do; C{""} if nothing is necessary.
+    @ivar code: the exit code if this is the first failure.
     """
 
     check: str
@@ -50,7 +53,7 @@ class Finding:
 
 class CheckFailed(TunnelError):
     """
-    A check found something.
+    A check failed, and knows the remedy.
     """
 
     def __init__(self, says: str, remedy: str, code: int = UNREACHABLE) -> None:
@@ -61,17 +64,17 @@ class CheckFailed(TunnelError):
 
 class EdgeDiagnosis:
     """
-    Looks at the way to one edge.
+    Makes the checks of the connection to one edge.
 
-    @ivar findings: as far as it has come.
+    @ivar findings: the results so far, in the order of L{CHECKS}.
     """
 
     CHECKS: ClassVar[tuple[str, ...]] = ("name", "reach", "tls", "clock", "session")
 
     def __init__(self, reactor: Any, edge: EdgeAddress, resolve: Callable[[str], Deferred[list[str]]], time: Any = now) -> None:
         """
-        @param resolve: gives the addresses of a host.
-        @param time: the time of day.
+        @param resolve: returns a C{Deferred} of the addresses of a host.
+        @param time: returns the time of day, in seconds since the epoch.
         """
         self.findings: list[Finding] = []
         self._reactor = reactor
@@ -83,13 +86,13 @@ class EdgeDiagnosis:
     @inlineCallbacks
     def runChecks(self) -> Any:
         """
-        Make all checks; after one that is wrong, those that need it are left out.
+        Make all checks.  After a failure, the checks that depend on it are skipped.
 
-        @return: a C{Deferred} that fires when C{findings} is whole.
+        @return: a C{Deferred} that fires when C{findings} is complete.
         """
         for check in self.CHECKS:
             if any(finding.good is False for finding in self.findings if finding.check != "clock"):
-                self.findings.append(Finding(check, None, "not tried, because of what is wrong above"))
+                self.findings.append(Finding(check, None, "skipped, because of the failure above"))
                 continue
             look: Deferred[str] = maybeDeferred(getattr(self, f"_{check}"))
             look.addTimeout(SECONDS, self._reactor)
@@ -104,17 +107,17 @@ class EdgeDiagnosis:
     def _name(self) -> Any:
         proxy = self._edgeEndpoint.proxy
         host = self._edgeEndpoint.host if proxy is None else proxy.host
-        who = host if proxy is None else f"the proxy {host}"
+        server = host if proxy is None else f"the proxy {host}"
         if isLocalhost(host):
-            return f"{who} is this machine"
+            return f"{server} is this machine"
         try:
             addresses = yield self._resolve(host)
         except OSError as error:
             raise CheckFailed(
-                f"{who} has no address: {error.strerror or error}",
-                "look for a typing error in the URL, or ask whoever runs the name servers of this machine (/etc/resolv.conf)",
+                f"{server} cannot be resolved: {error.strerror or error}",
+                "check the host name in the URL, and the name servers of this machine (/etc/resolv.conf)",
             ) from None
-        return f"{who} is {', '.join(addresses)}"
+        return f"{server} is {', '.join(addresses)}"
 
     @inlineCallbacks
     def _reach(self) -> Any:
@@ -130,7 +133,7 @@ class EdgeDiagnosis:
         if not self._edgeEndpoint.secure:
             if isLocalhost(self._edgeEndpoint.host) or self._edgeEndpoint.host in ("127.0.0.1", "::1"):
                 return "not needed on this machine"
-            return "the edge is dialled without TLS: everybody on the way can read the token; use an https: URL if there is one"
+            return "the connection has no TLS: others on the network can read the token; use an https: URL if the edge has one"
         probe = ProbeProtocol(b"")
         try:
             yield self._edgeEndpoint.endpoint.connect(Factory.forProtocol(lambda: probe))
@@ -139,13 +142,13 @@ class EdgeDiagnosis:
         except (SSLError, HandshakeLost) as error:
             raise CheckFailed(
                 f"no TLS with {self._edgeEndpoint.host}: {errorText(error)}",
-                "check the port in the URL, and whether a proxy or a firewall on the way interferes with TLS",
+                "check the port in the URL, and whether a proxy or a firewall interferes with TLS",
             ) from None
-        certificate = probe.transport.getPeerCertificate()
+        certificate = cast(X509, probe.transport.getPeerCertificate())
         probe.transport.abortConnection()
         ends = certificate.to_cryptography().not_valid_after_utc
         days = int((ends.timestamp() - self._time()) / 86_400)
-        return f"the certificate is for {self._edgeEndpoint.host} and good for {days} days"
+        return f"the certificate is for {self._edgeEndpoint.host} and valid for {days} days"
 
     @inlineCallbacks
     def _clock(self) -> Any:
@@ -159,13 +162,14 @@ class EdgeDiagnosis:
         try:
             difference = self._time() - parsedate_to_datetime(date.decode("latin-1")).timestamp()
         except ValueError:
-            return "the server does not say what time it is"
+            return "not compared: the response of the server has no Date field"
         if abs(difference) > CLOCK_SECONDS:
+            order = "ahead of" if difference > 0 else "behind"
             raise CheckFailed(
-                f"this clock is {abs(difference):.0f} seconds {'ahead of' if difference > 0 else 'behind'} the edge's",
-                "let the network set the time of this machine (timedatectl set-ntp true): certificates and tokens have dates",
+                f"this machine's clock is {abs(difference):.0f} seconds {order} the edge's",
+                "synchronize the clock (timedatectl set-ntp true): certificates and tokens are valid for a limited time",
             )
-        return f"it differs from the edge's by {abs(difference):.0f} seconds"
+        return f"this machine's clock differs from the edge's by {abs(difference):.0f} seconds"
 
     @inlineCallbacks
     def _session(self) -> Any:
@@ -180,5 +184,5 @@ class EdgeDiagnosis:
         )
         link = yield dialler.dial()
         seconds = yield link.ping()
-        link.abort("the doctor is done")
-        return f"the edge knows us as {link.agent}; a round trip takes {seconds * 1000:.1f} ms"
+        link.abort("the check is finished")
+        return f"the edge accepts the token of agent {link.agent}; the round-trip time is {seconds * 1000:.1f} ms"

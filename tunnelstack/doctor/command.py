@@ -1,6 +1,6 @@
 """
-C{tunnelstack doctor}: what stands between this machine and its edge, one line for each thing that has to be right, and one
-remedy for each that is not.
+The command C{tunnelstack doctor}, which tests the connection from this machine to its edge step by step, and suggests a remedy
+for each failure.
 """
 
 from __future__ import annotations
@@ -28,28 +28,29 @@ from tunnelstack.wire.printable_text import printable
 HELP = """
 Usage: tunnelstack doctor [--json] [options]
 
-What stands between this machine and its edge: a line a check, and a remedy for each that is wrong.
+Test the connection from this machine to its edge: one line for each check, and a remedy for each failure.
 
   tunnelstack doctor
-        the edge that agents of this user dial
+        tests the edge that agents of this user dial
   tunnelstack doctor --edge https://tunnels.example.net --token-file laptop.token
-        another one
+        tests another edge
   tunnelstack doctor --json | jq '.checks[] | select(.good == false)'
-        for programs
+        prints the failures, for programs
 
-Options                 Environment              Default
-  -j, --json                                     text       one JSON object
-      --dev                                                 the edge that was started here with --dev
-  -e, --edge URL        TUNNELSTACK_EDGE         that one
-      --token-file FILE TUNNELSTACK_TOKEN_FILE              (or the token itself in TUNNELSTACK_TOKEN)
-      --insecure                                            let the token go to another machine by http:
-      --ca-file FILE    TUNNELSTACK_CA_FILE      system's   the only authorities trusted for the edge, as PEM
-  -c, --config FILE     TUNNELSTACK_CONFIG                  an agent's file
+Options                  Environment              Default
+  -j, --json                                      text       print one JSON object
+      --dev                                                  use the edge started on this machine with --dev
+  -e, --edge URL         TUNNELSTACK_EDGE         --dev      http(s)://host[:port]
+      --token-file FILE  TUNNELSTACK_TOKEN_FILE              a file with the token (or set TUNNELSTACK_TOKEN)
+      --insecure                                             send the token to another machine over plain http:
+      --ca-file FILE     TUNNELSTACK_CA_FILE      system's   PEM file: the only authorities to trust
+  -c, --config FILE      TUNNELSTACK_CONFIG                  the configuration file of an agent
       --version, --help
 
-HTTPS_PROXY, HTTP_PROXY and NO_PROXY are honoured.
-Exit codes: 0 all is well, 64 usage, 69 edge not reached, 76 no edge there, 77 credential refused, 78 configuration.
+The proxies in HTTPS_PROXY, HTTP_PROXY and NO_PROXY are used.
+Exit codes: 0 no failure, 64 usage, 69 edge not reached, 76 not an edge, 77 credential refused, 78 configuration.
 """
+
 
 class Options(BaseOptions):
     """
@@ -58,19 +59,19 @@ class Options(BaseOptions):
 
     helpText = HELP
     optFlags = [
-        ["json", "j", "one JSON object"], ["dev", None, "the edge that was started here with --dev"],
-        ["insecure", None, "let the token go to another machine by http:"],
+        ["json", "j", "print one JSON object"], ["dev", None, "use the edge started on this machine with --dev"],
+        ["insecure", None, "send the token to another machine over plain http:"],
     ]  # fmt: skip
     optParameters = [
         ["edge", "e", "", "URL of the edge"],
         ["token-file", None, "", "a file that holds the token"],
         ["ca-file", None, "", "a PEM file with the only authorities that are trusted for the edge"],
-        ["config", "c", "", "an agent's file"],
+        ["config", "c", "", "the configuration file of an agent"],
     ]
 
     def parseArgs(self, *arguments: str) -> None:
         """
-        There are none.
+        Reject arguments: there are only options.
         """
         if arguments:
             raise usage.UsageError(f"doctor takes options only, not {arguments[0]!r}")
@@ -78,7 +79,9 @@ class Options(BaseOptions):
 
 def resolve(host: str) -> Deferred[list[str]]:
     """
-    The addresses of a host, as the system knows them.
+    Resolve a host name with the system's resolver.
+
+    @return: fires with the addresses; fails with C{OSError}.
     """
 
     def look() -> list[str]:
@@ -89,7 +92,7 @@ def resolve(host: str) -> Deferred[list[str]]:
 
 def formatText(edge: EdgeAddress, findings: list[Finding]) -> str:
     """
-    Findings for people.
+    Format findings as text.
     """
     lines = [f"{'edge':<9} {edge.url}"]
     words = {True: "good", False: "WRONG", None: "-"}
@@ -102,12 +105,12 @@ def formatText(edge: EdgeAddress, findings: list[Finding]) -> str:
 
 def formatJSON(edge: EdgeAddress, findings: list[Finding]) -> str:
     """
-    Findings for programs.
+    Format findings as one JSON object, in ASCII without control characters except line feeds.
     """
     checks = [asdict(finding, filter=lambda attribute, value: attribute.name != "code") for finding in findings]
     good = all(finding.good for finding in findings)
-    said = json.dumps({"edge": edge.url, "good": good, "checks": checks}, indent=2) + "\n"
-    return said.replace("\x7f", "\\u007f")
+    text = json.dumps({"edge": edge.url, "good": good, "checks": checks}, indent=2) + "\n"
+    return text.replace("\x7f", "\\u007f")
 
 
 def main(options: Options, environ: Mapping[str, str] = os.environ) -> int:
@@ -130,7 +133,7 @@ def main(options: Options, environ: Mapping[str, str] = os.environ) -> int:
 
 def run(reactor: Any, diagnosis: EdgeDiagnosis) -> None:
     """
-    Run the reactor until the doctor is done.
+    Run the reactor until all checks are made.
     """
     defects: list[Failure] = []
 

@@ -1,24 +1,23 @@
 """
-One request over one connection, and what is heard of the answer.
+A connection to an edge that tests one thing: that it is accepted, or how one request is answered.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 
 class ProbeProtocol(Protocol):
     """
-    Asks, and hears the head of the answer; with nothing to ask, only whether somebody is there.
+    Sends one request, if there is one, and receives the head of the response.
 
-    @ivar answer: fires with the head.
+    @ivar responseHead: fires with the head, without the empty line after it; fails if the connection is lost before.
     """
 
-    transport: Any
+    transport: ISSLTransport       # getPeerCertificate is used after TLS only
 
     def __init__(self, request: bytes) -> None:
         self._request = request
@@ -26,25 +25,17 @@ class ProbeProtocol(Protocol):
         self.responseHead: Deferred[bytes] = Deferred()
 
     def connectionMade(self) -> None:
-        """
-        Ask.
-        """
         if self._request:
             self.transport.write(self._request)
 
     def dataReceived(self, data: bytes) -> None:
-        """
-        The answer, of which no more than a head is kept.
-        """
         self._buffer = (self._buffer + data)[: 64 * 1024]
         head, end, _ = self._buffer.partition(b"\r\n\r\n")
         if end and not self.responseHead.called:
             self.responseHead.callback(head)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """
-        Nothing more is heard.
-        """
         if not self.responseHead.called:
             self.responseHead.errback(reason)
-        self.responseHead.addErrback(lambda failure: None)      # who waits for it has heard; otherwise nobody minds
+        # A caller that waits has been informed; otherwise the failure is expected, and must not be logged.
+        self.responseHead.addErrback(lambda failure: None)

@@ -1,22 +1,23 @@
 """
-Where operators and their programs ask an edge what it is doing, and tell it to do something else: HTTP and JSON.
+The administration interface of an edge: HTTP with JSON, for operators and their programs.
 
-The edge's own user may do everything through a Unix socket in the state folder.  Wherever else the configuration lets it
-listen, everybody may read and nobody may change anything.
+The Unix socket in the state folder, which only the edge's own user can open, may read and change.  The address that C{[admin]}
+of the configuration names is read-only, because it has no authentication.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress, IListeningPort, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,26 +26,35 @@ from tunnelstack.edge.status import agentsOf, routesOf, statusOf, streamsOf
 from tunnelstack.errors import ConfigurationError, Denied, TunnelError
 from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.exchange.whole_message import JSON, WholeMessageServer, WholeRequest, WholeResponse
+from tunnelstack.interfaces import IExchangeServer
 from tunnelstack.settings.state_dir import ADMIN_SOCKET, socketPath
 
+if TYPE_CHECKING:
+    from tunnelstack.edge.service import EdgeService
+
 MAX_CONNECTIONS = 64
-"""Connections at a time."""
+"""Connections of one listener at the same time."""
 
 MAX_BODY_OCTETS = 4096
-"""Octets of a request's body; what is to be done is said in few words."""
+"""Octets of a request's body; no command needs more."""
 
 DENIED = {"unknown": 404, "malformed": 400}
-"""The status of a L{Denied} by its code, where it is not 409."""
+"""HTTP status for the code of a L{Denied}; 409 for the others."""
 
-Answer = tuple[int, Any]
-"""A status, and what JSON is made of."""
+Answer = tuple[int, object]
+"""HTTP status, and the value that is encoded as JSON."""
+
+JSONObject = Mapping[str, Any]
+
+PostHandler = Callable[[JSONObject], object]
+"""Answers a POST request: gives a value that is encoded as JSON, or a C{Deferred} of one."""
 
 
 class AdminError(TunnelError):
     """
-    The answer is not 200.
+    A request is answered with an error.
 
-    @ivar status: what it is.
+    @ivar status: the HTTP status.
     """
 
     def __init__(self, status: int, sentence: str) -> None:
@@ -54,24 +64,24 @@ class AdminError(TunnelError):
 
 class AdminService(Service):
     """
-    The administration of one edge.
+    The administration interface of one edge.
 
-    @ivar stop: called when the edge is asked to drain and end; a process that can be stopped sets it.
-    @ivar reload: called when it is asked to read its configuration again; returns sentences.
+    @ivar stop: called to drain and stop the edge; set by the owner of the process.
+    @ivar reload: called to read the configuration again; set by the owner of the process.  Returns the sentences of
+        L{EdgeService.reload<tunnelstack.edge.service.EdgeService.reload>}, or a C{Deferred} of them.
+    @ivar getHandlers: functions without arguments that answer GET requests, by path.
+    @ivar postHandlers: functions of a decoded JSON object that answer POST requests, by path.
     """
 
     log = Logger()
 
-    def __init__(self, edge: Any) -> None:
-        """
-        @param edge: the L{EdgeService<tunnelstack.edge.service.EdgeService>}.
-        """
+    def __init__(self, edge: EdgeService) -> None:
         self._edge = edge
-        self._listening: list[Any] = []                # the socket of the state folder
-        self._public: list[Any] = []
+        self._listening: list[IListeningPort] = []     # the socket of the state folder
+        self._public: list[IListeningPort] = []
         self._folder = -1
         self.stop: Callable[[], object] | None = None
-        self.reload: Callable[[], Any] | None = None
+        self.reload: Callable[[], Iterable[str] | Deferred[Iterable[str]]] | None = None
         self.getHandlers: Mapping[bytes, Callable[[], Answer]] = {
             b"/health": lambda: (200, {"healthy": True}),
             b"/ready": self._ready,
@@ -81,7 +91,7 @@ class AdminService(Service):
             b"/streams": lambda: (200, {"streams": streamsOf(edge)}),
             **{path: _ok(read) for path, read in edge.dialects.getHandlers.items()},
         }
-        self.postHandlers: Mapping[bytes, Callable[[Mapping[str, Any]], Any]] = {
+        self.postHandlers: Mapping[bytes, PostHandler] = {
             b"/tokens/reload": self._reloadTokens,
             b"/tokens/revoke": self._revoke,
             b"/reload": self._reload,
@@ -92,32 +102,33 @@ class AdminService(Service):
     # Listening
 
     @property
-    def addresses(self) -> list[Any]:
+    def addresses(self) -> list[IAddress]:
         """
-        Where everybody may read.
+        The addresses of the read-only listeners.
         """
         return [port.getHost() for port in self._public]
 
     @inlineCallbacks
-    def listen(self) -> Any:
+    def listen(self) -> Generator[Deferred[IListeningPort], IListeningPort, None]:
         """
-        Listen where the configuration says, and in the state folder.
+        Listen on the configured address and on the socket in the state folder.
 
-        @return: a C{Deferred}; it fails with L{ConfigurationError} where the configuration cannot be followed.
+        @return: a C{Deferred}; it fails with L{ConfigurationError} if the configured endpoint is invalid.
         """
         text = self._edge.config.admin.listen
         if text:
             try:
                 endpoint = serverFromString(self._edge.clock, text)
             except (ValueError, TypeError, KeyError, IndexError) as error:
-                raise ConfigurationError(f"[admin] listen: {text!r} is no endpoint to listen on: {error}") from None
+                raise ConfigurationError(f"[admin] listen: {text!r} is not a valid endpoint: {error}") from None
             self._public.append((yield endpoint.listen(AdminFactory(self._edge.clock, self, writable=False))))
         if self._edge.config.stateDirectory:
             self._listenInFolder(Path(self._edge.config.stateDirectory))
 
     def _listenInFolder(self, folder: Path) -> None:
         """
-        The socket for this user.  Another edge may have it, which is no reason not to start.
+        Listen on the socket for the edge's own user.  A failure is only logged, because a second edge with the same state
+        folder may run without the socket.
         """
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -126,15 +137,12 @@ class AdminService(Service):
             self._listening.append(self._edge.clock.listenUNIX(path, factory, mode=0o600, wantPID=True))
         except (OSError, CannotListenError) as error:
             self.log.warn(
-                "nothing can be asked at {socket}, which another edge may have: {reason}", socket=str(folder / ADMIN_SOCKET),
-                reason=str(error),
+                "administration is not available at {socket}; another edge may use it: {reason}",
+                socket=str(folder / ADMIN_SOCKET), reason=str(error),
             )
 
     @inlineCallbacks
-    def stopService(self) -> Any:
-        """
-        Listen no more.
-        """
+    def stopService(self) -> Generator[Any, Any, None]:
         yield super().stopService()
         listening = [*self._listening, *self._public]
         self._listening, self._public = [], []
@@ -151,46 +159,48 @@ class AdminService(Service):
 
     # Changing
 
-    def _reloadTokens(self, asked: Mapping[str, Any]) -> Any:
+    def _reloadTokens(self, arguments: JSONObject) -> object:
         if self._edge.credentials is None:
-            raise AdminError(409, "this edge does not know its agents by tokens of ours")
+            raise AdminError(409, "this edge authenticates agents by other means than tokens")
         self._edge.credentials.reload()
         return {"reloaded": True}
 
-    def _revoke(self, asked: Mapping[str, Any]) -> Any:
-        which, keys = asked.get("token"), self._edge.credentials
+    def _revoke(self, arguments: JSONObject) -> object:
+        which, keys = arguments.get("token"), self._edge.credentials
         if not (isinstance(which, str) and which):
-            raise AdminError(400, 'say which: {"token": "ID or NAME"}')
+            raise AdminError(400, 'the token is missing: send {"token": "ID or NAME"}')
         if keys is None or keys.store is None:
-            raise AdminError(409, "this edge keeps no tokens")
-        gone = keys.store.revoke(which)
-        if not gone:
-            raise AdminError(404, f"no token {which} is kept here; those of the configuration file are taken out there")
+            raise AdminError(409, "this edge has no token store")
+        revoked = keys.store.revoke(which)
+        if not revoked:
+            raise AdminError(
+                404, f"the token store has no token {which}; remove tokens of the configuration file from the file"
+            )
         keys.reload()
-        return {"revoked": [{"id": record.id, "name": record.name} for record in gone]}
+        return {"revoked": [{"id": record.id, "name": record.name} for record in revoked]}
 
-    def _reload(self, asked: Mapping[str, Any]) -> Any:
+    def _reload(self, arguments: JSONObject) -> object:
         if self.reload is None:
-            raise AdminError(409, "this edge has nothing to read again")
+            raise AdminError(409, "this edge has no configuration to reload")
         return maybeDeferred(self.reload).addCallback(lambda sentences: {"changed": list(sentences)})
 
-    def _drain(self, asked: Mapping[str, Any]) -> Any:
+    def _drain(self, arguments: JSONObject) -> object:
         if self.stop is None:
-            raise AdminError(409, "this edge cannot be stopped from here")
-        self._edge.clock.callLater(0, self.stop)       # behind the answer
+            raise AdminError(409, "this edge cannot be stopped by a request")
+        self._edge.clock.callLater(0, self.stop)       # after the response was written
         return {"draining": True, "seconds": self._edge.config.drainSeconds}
 
 
 class AdminFactory(ServerFactory):
     """
-    Builds the connections of one listener.
+    Builds the connections of one listener, at most L{MAX_CONNECTIONS} at the same time.
     """
 
     noisy = False
 
-    def __init__(self, clock: Any, admin: AdminService, *, writable: bool) -> None:
+    def __init__(self, clock: IReactorTime, admin: AdminService, *, writable: bool) -> None:
         """
-        @param writable: whether those who come here may change something.
+        @param writable: whether requests of this listener may change something.
         """
         self._clock = clock
         self._server = WholeMessageServer(
@@ -199,9 +209,6 @@ class AdminFactory(ServerFactory):
         self._openConnections = 0
 
     def buildProtocol(self, address: object) -> HTTPServerProtocol | None:
-        """
-        C{None} when there are too many.
-        """
         if self._openConnections >= MAX_CONNECTIONS:
             return None
         self._openConnections += 1
@@ -213,21 +220,21 @@ class AdminFactory(ServerFactory):
 
 class _CountedConnection(HTTPServerProtocol):
     """
-    One that is counted.
+    A connection that its factory counts.
     """
 
-    def __init__(self, server: Any, closed: Callable[[], None], *, clock: Any) -> None:
+    def __init__(self, server: IExchangeServer, closed: Callable[[], None], *, clock: IReactorTime) -> None:
         super().__init__(server, clock=clock)
         self._connectionClosed = closed
 
-    def connectionLost(self, reason: Any) -> None:  # type: ignore[override]
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         super().connectionLost(reason)
         self._connectionClosed()
 
 
 class _Answers:
     """
-    Answers requests.
+    Answers the requests of one listener.
     """
 
     def __init__(self, admin: AdminService, writable: bool) -> None:
@@ -236,10 +243,10 @@ class _Answers:
 
     def respond(self, request: WholeRequest) -> Deferred[WholeResponse]:
         """
-        Answer one request.
+        @return: the response to one request; the C{Deferred} never fails.
         """
-        asked: Deferred[Any] = maybeDeferred(self._find, request)
-        return asked.addErrback(self._refused).addCallback(_response)
+        answer: Deferred[Answer] = maybeDeferred(self._find, request)
+        return answer.addErrback(self._refused).addCallback(_response)
 
     def _find(self, request: WholeRequest) -> Any:
         path, method = request.path, request.head.method
@@ -252,7 +259,7 @@ class _Answers:
             if change is not None:
                 return maybeDeferred(change, _decodeObject(request.body)).addCallback(lambda done: (200, done))
         if path in self._admin.getHandlers:
-            raise AdminError(405, "this can only be read")
+            raise AdminError(405, "use GET")
         if path in self._admin.postHandlers:
             raise AdminError(
                 *(
@@ -262,10 +269,10 @@ class _Answers:
                 )
             )
         known = ", ".join(path.decode() for path in self._admin.getHandlers)
-        raise AdminError(404, f"there is no such resource; there are {known}")
+        raise AdminError(404, f"there is no such resource; the resources are {known}")
 
     def _refused(self, failure: Failure) -> Answer:
-        error: Any = failure.value
+        error = failure.value
         if isinstance(error, AdminError):
             return error.status, {"error": str(error)}
         if isinstance(error, Denied):
@@ -273,21 +280,21 @@ class _Answers:
         if isinstance(error, TunnelError):
             return 409, {"error": str(error)}
         self._admin.log.failure("an administration request failed", failure=failure)
-        return 500, {"error": "internal error; the log of the edge has the cause"}
+        return 500, {"error": "internal error; the cause is in the log of the edge"}
 
 
-def _ok(read: Callable[[], Any]) -> Callable[[], Answer]:
+def _ok(read: Callable[[], object]) -> Callable[[], Answer]:
     return lambda: (200, read())
 
 
-def _decodeObject(body: bytes) -> Mapping[str, Any]:
+def _decodeObject(body: bytes) -> JSONObject:
     try:
-        said = json.loads(body or b"{}")
+        value = json.loads(body or b"{}")
     except ValueError:
-        said = None
-    if not isinstance(said, dict):
-        raise AdminError(400, "the body is no JSON object")
-    return said
+        value = None
+    if not isinstance(value, dict):
+        raise AdminError(400, "the body is not a JSON object")
+    return value
 
 
 def _response(answer: Answer) -> WholeResponse:

@@ -1,25 +1,26 @@
 """
-What agents may have of the edge: who is let in, which names and ports they hold, whom they may dial.  Dialects ask here, and
-are not known by name.
+The edge as dialects see it (L{IEdge<tunnelstack.interfaces.IEdge>}): it authenticates agents, publishes their services and
+finds the tunnel for a dialler.  It knows no dialect by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Generator
+from typing import Any, NoReturn, TypeVar
 
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, maybeDeferred, succeed
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.control.auth.name_ownership import NameOwnership
-from tunnelstack.control.auth.permissions import permissionsOf
+from tunnelstack.control.auth.permissions import Permissions, permissionsOf
 from tunnelstack.control.registry import Registry
 from tunnelstack.edge.public.ports import Ports
 from tunnelstack.errors import Denied
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
-from tunnelstack.interfaces import IAuthenticator, IEdge
+from tunnelstack.interfaces import IAuthenticator, IEdge, ITunnel
 from tunnelstack.records import (
     Claim,
     Grant,
@@ -34,17 +35,19 @@ from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.settings.state_dir import StateDirectory
 from tunnelstack.wire.yamux.limits import SessionLimits
 
+T = TypeVar("T")
+
 MAX_SERVICES = 256
 """Names that one session may hold."""
 
 SSH = "ssh"
-"""The purpose of who dials an agent's SSH server, and the kind of a service that is one."""
+"""The purpose of a dialler that wants an agent's SSH server, and the kind of such a service."""
 
 TCP = "tcp:"
-"""What a purpose begins with that is a host and a port which the agent can reach."""
+"""The prefix of a purpose that is C{tcp:HOST:PORT}, an address which the agent can reach."""
 
 UNNAMED_KINDS = ("tcp", SSH)
-"""Kinds of services whose rights say nothing of names."""
+"""Kinds of services that are granted without a name: the name is checked by L{NameOwnership}."""
 
 ALIVE_SECONDS = 5.0
 """Seconds within which the holder of a name must answer a ping, when another process of its agent asks for it."""
@@ -53,9 +56,9 @@ ALIVE_SECONDS = 5.0
 @implementer(IEdge)
 class Agents:
     """
-    The edge, as dialects see it.
+    The edge as dialects see it.
 
-    @ivar registry: who is there.
+    @ivar registry: the connected tunnels and the names they hold.
     @ivar ports: the TCP ports of services.
     """
 
@@ -63,12 +66,12 @@ class Agents:
 
     def __init__(
         self,
-        clock: Any,
+        clock: IReactorTime,
         registry: Registry,
         ports: Ports,
         authenticator: IAuthenticator,
         *,
-        grantFor: Any,
+        grantFor: Callable[[str], Grant],
         sessionLimits: SessionLimits,
         owners: NameOwnership,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
@@ -79,14 +82,12 @@ class Agents:
         budget: MemoryBudget | None = None,
     ) -> None:
         """
-        @param grantFor: of a service's name, the L{Grant} of its public host.
-        @param budget: what the sessions of agents may hold together; without one there is no bound.
-        @param owners: whose the names are that are not granted by name.
-        @param timeouts: as in L{IEdge}.
-        @param state: as in L{IEdge}.
-        @param authority: as in L{IEdge}.
-        @param sshAddress: as in L{IEdge}.
-        @param known: whether somebody who was let in would be let in now.
+        The parameters that are not listed are as in L{IEdge}.
+
+        @param grantFor: gives the L{Grant} with the public host of a web service, by its name.
+        @param budget: the memory that all sessions of agents share; C{None} for no bound.
+        @param owners: decides which credential may use a name that is not granted by name.
+        @param known: whether a principal would still be authenticated now.
         """
         self.clock = clock
         self.registry = registry
@@ -109,22 +110,23 @@ class Agents:
         """
         As in L{IAuthenticator}.
         """
-        asked: Deferred[Principal] = maybeDeferred(self.authenticator.authenticate, claim)
-        return asked
+        authenticated: Deferred[Principal] = maybeDeferred(self.authenticator.authenticate, claim)
+        return authenticated
 
-    # Coming and going
+    # Tunnels
 
-    def arrived(self, tunnel: Any) -> None:
+    def arrived(self, tunnel: ITunnel) -> None:
         """
         As in L{IEdge}.
         """
         if self.stopping:
             raise Denied("stopping", "this edge is about to stop")
-        if not (tunnel.principal.realm or self._known(tunnel.principal)):    # taken back since it was shown
+        # The credential may have been revoked between the authentication and now.
+        if not (tunnel.principal.realm or self._known(tunnel.principal)):
             raise Denied("revoked", "the credential was revoked")
-        permissionsOf(tunnel.principal)            # a principal whose rights cannot be read gets no further
+        permissionsOf(tunnel.principal)            # raises Denied if the rights are malformed
         for old in self.registry.add(tunnel):
-            self._log("replaced", old, "the same process is here again")
+            self._log("replaced", old, "the same process has connected again")
             old.abort(Denied("replaced", "this agent has connected again"))
         self._log("connected", tunnel)
         self._connectedAt[id(tunnel)] = self.clock.seconds()
@@ -133,20 +135,20 @@ class Agents:
             self._budget.join(session)
         tunnel.whenLost().addCallback(self._lost, tunnel)
 
-    def connectedAt(self, tunnel: Any) -> float | None:
+    def connectedAt(self, tunnel: ITunnel) -> float | None:
         """
-        When a tunnel arrived, in seconds of the clock.
+        @return: when a tunnel arrived, in seconds of the clock; C{None} if it is not connected.
         """
         return self._connectedAt.get(id(tunnel))
 
-    def _lost(self, reason: Any, tunnel: Any) -> Any:
+    def _lost(self, reason: T, tunnel: ITunnel) -> T:
         self._connectedAt.pop(id(tunnel), None)
         if self.registry.hasTunnel(tunnel):
             self.registry.remove(tunnel)
-            self._log("gone", tunnel, str(reason))
+            self._log("disconnected", tunnel, str(reason))
         return reason
 
-    def _log(self, what: str, tunnel: Any, reason: str = "") -> None:
+    def _log(self, what: str, tunnel: ITunnel, reason: str = "") -> None:
         self.log.info(
             "{agent} " + what + (": {reason}" if reason else " by {dialect}"), agent=tunnel.principal.agent,
             dialect=tunnel.dialect, instance=tunnel.instance, token=tunnel.principal.token, reason=reason, status="agent",
@@ -154,7 +156,7 @@ class Agents:
 
     def _nameChanged(self, kind: str, name: str, held: bool) -> None:
         """
-        From the registry.
+        Called by the registry when a name becomes held or free.
         """
         if kind == "tcp" and not held:
             self.ports.close(name).addErrback(self._notClosed)
@@ -164,7 +166,7 @@ class Agents:
 
     # Names
 
-    def announce(self, tunnel: Any, service: Service) -> Deferred[Grant]:
+    def announce(self, tunnel: ITunnel, service: Service) -> Deferred[Grant]:
         """
         As in L{IEdge}.
         """
@@ -177,9 +179,10 @@ class Agents:
             return self._probeHolder(holder).addCallback(lambda _: self._publish(tunnel, service))
         return self._publish(tunnel, service)
 
-    def _checkAllowed(self, tunnel: Any, service: Service) -> None:
+    def _checkAllowed(self, tunnel: ITunnel, service: Service) -> None:
         """
-        @raise Denied: the token does not allow it, or the session has enough.
+        @raise Denied: the token does not allow the service, the name belongs to another agent, or the session holds
+            L{MAX_SERVICES} names.
         """
         rights, name = permissionsOf(tunnel.principal), service.name
         if self.stopping:
@@ -190,35 +193,36 @@ class Agents:
             self._deny(tunnel, service, right)
         if service.kind in UNNAMED_KINDS:
             if not self._owners.mayUse(tunnel.principal, name):
-                self._deny(tunnel, service, f"the name {name}, which is not free")
+                self._deny(tunnel, service, f"the name {name}, which is reserved or belongs to another credential")
             if self.registry.hasAgent(name) and name != tunnel.principal.agent:
                 raise Denied("taken", f"{name} is the name of another agent", name=name)
         if len(self.registry.names(tunnel)) >= MAX_SERVICES:
             raise Denied("limit", f"one session holds at most {MAX_SERVICES} names")
 
-    def _deny(self, tunnel: Any, service: Service, right: str) -> NoReturn:
+    def _deny(self, tunnel: ITunnel, service: Service, right: str) -> NoReturn:
         self.log.warn(
             "agent {agent} may not announce {kind} {service}", agent=tunnel.principal.agent, kind=service.kind,
             service=service.name, token=tunnel.principal.token,
         )
         raise Denied("not-allowed", f"the token does not allow {right}")
 
-    def _probeHolder(self, holder: Any) -> Deferred[Any]:
+    def _probeHolder(self, holder: ITunnel) -> Deferred[object]:
         """
-        See whether the holder of a name is alive; one that is not has lost it.
+        Ping the holder of a name.  A holder that does not answer within L{ALIVE_SECONDS} is dropped: its connection is dead,
+        and it would keep the name until the session times out.
         """
-        asked: Deferred[Any] = maybeDeferred(holder.ping).addTimeout(ALIVE_SECONDS, self.clock)
+        pong: Deferred[object] = maybeDeferred(holder.ping).addTimeout(ALIVE_SECONDS, self.clock)
 
-        def silent(failure: Failure) -> None:
+        def drop(failure: Failure) -> None:
             if self.registry.hasTunnel(holder):
                 self.registry.remove(holder)
-                self._log("dropped", holder, "it does not answer, and another process of it is here")
-                holder.abort(Denied("replaced", "this agent did not answer, and another process of it took its names"))
+                self._log("dropped", holder, "it did not answer, and another process of the same agent requested its name")
+                holder.abort(Denied("replaced", "this process did not answer, and another process of the agent took its names"))
 
-        return asked.addErrback(silent)
+        return pong.addErrback(drop)
 
     @inlineCallbacks
-    def _publish(self, tunnel: Any, service: Service) -> Any:
+    def _publish(self, tunnel: ITunnel, service: Service) -> Generator[Deferred[Any], Any, Grant]:
         kind, name, agent = service.kind, service.name, tunnel.principal.agent
         new = self.registry.claim(kind, name, tunnel)
         if kind != "tcp":
@@ -231,16 +235,16 @@ class Agents:
                     self.registry.withdraw(kind, name, tunnel)
                 raise
             grant = Grant(host=self._grantFor(name).host, port=port)
-            if not self.registry.isHeld(name, kind):          # it has gone in the meantime
+            if not self.registry.isHeld(name, kind):          # the tunnel was lost while the port was being opened
                 yield self.ports.close(name)
         if new:
             self.log.info(
                 "{service} of agent {agent} at {where}", service=name, agent=agent, kind=kind, status="service",
-                where=grant.url or (f"port {grant.port}" if grant.port else "this edge, to be dialled"),
+                where=grant.url or (f"port {grant.port}" if grant.port else "this edge, for diallers"),
             )
         return grant
 
-    def withdraw(self, tunnel: Any, service: Service) -> Deferred[None]:
+    def withdraw(self, tunnel: ITunnel, service: Service) -> Deferred[None]:
         """
         As in L{IEdge}.
         """
@@ -249,7 +253,7 @@ class Agents:
 
     # Dialling
 
-    def reach(self, principal: Principal, to: str, purpose: str) -> tuple[Any, Purpose]:
+    def reach(self, principal: Principal, to: str, purpose: str) -> tuple[ITunnel, Purpose]:
         """
         As in L{IEdge}.
         """
@@ -263,7 +267,7 @@ class Agents:
         if purpose.startswith(TCP):
             host, _, port = purpose.removeprefix(TCP).rpartition(":")
             if not host:
-                raise Denied("malformed", f"say {TCP}HOST:PORT, not {purpose[:64]!r}")
+                raise Denied("malformed", f"the purpose must be {TCP}HOST:PORT, not {purpose[:64]!r}")
             return self._agentTunnel(rights, to), TCPPurpose(host=host.removeprefix("[").removesuffix("]"), port=_port(port))
         if purpose:
             return self._protocolTunnel(rights, to, purpose)
@@ -277,48 +281,50 @@ class Agents:
             raise Denied("not-allowed", f"the token does not allow dial:{to}")
         if tunnel is None:
             known = self.registry.isKnown(to, "stream") or self.registry.isKnown(to, "tcp")
-            raise Denied("absent" if known else "unknown", f"{to} is not there" if known else f"there is no {to} to be dialled")
+            if known:
+                raise Denied("absent", f"{to} is not connected")
+            raise Denied("unknown", f"no service {to} can be dialled at this edge")
         return tunnel, TCPPurpose(service=name)
 
-    def sshTarget(self, to: str) -> tuple[Any, Purpose]:
+    def sshTarget(self, to: str) -> tuple[ITunnel, Purpose]:
         """
-        The way to an SSH server, for whoever may go there.
+        Find an SSH server.  The caller has checked the permission.
 
-        @param to: the name under which it is offered, C{agent/service}, or an agent's or device's own name.
-        @return: a tunnel, and what is to be asked of it.
-        @raise Denied: nobody of that name is there.
+        @param to: the name of an SSH service, C{agent/service}, or the name of an agent or device.
+        @return: the tunnel, and the purpose to request from it.
+        @raise Denied: no agent of that name is connected.
         """
         tunnel = self._sshHolder(to)
         if tunnel is not None:
             return tunnel, TCPPurpose(service=to.rpartition("/")[2])
         tunnel = self.registry.agent(to)
         if tunnel is None:
-            raise Denied("absent", f"{to} is not there")
+            raise Denied("absent", f"{to} is not connected")
         offered = [name for kind, name in self.registry.names(tunnel) if kind == SSH]
         return tunnel, TCPPurpose(service=offered[0]) if offered else SSHPurpose()
 
-    def _sshHolder(self, to: str) -> Any:
+    def _sshHolder(self, to: str) -> ITunnel | None:
         """
-        Who offers an SSH server under a name, unless that is the name of another agent, which comes first.
+        The tunnel that offers an SSH service under a name; C{None} if the name is that of another agent, which has precedence.
         """
         tunnel = self.registry.pick(to, SSH) if self.registry.isHeld(to, SSH) else None
-        theirs = tunnel is not None and self.registry.hasAgent(to) and tunnel.principal.agent != to
-        return None if theirs else tunnel
+        shadowed = tunnel is not None and self.registry.hasAgent(to) and tunnel.principal.agent != to
+        return None if shadowed else tunnel
 
-    def _agentTunnel(self, rights: Any, agent: str, *names: str) -> Any:
+    def _agentTunnel(self, rights: Permissions, agent: str, *names: str) -> ITunnel:
         """
-        The tunnel of an agent, for who may dial all of it (or one of C{names}).
+        The tunnel of an agent, if the dialler's rights include the agent or one of C{names}.
         """
         if not rights.mayDial(agent, *names):
             raise Denied("not-allowed", f"the token does not allow dial:{agent}")
         tunnel = self.registry.agent(agent)
         if tunnel is None:
-            raise Denied("absent", f"{agent} is not there")
+            raise Denied("absent", f"{agent} is not connected")
         return tunnel
 
-    def _protocolTunnel(self, rights: Any, to: str, purpose: str) -> tuple[Any, Purpose]:
+    def _protocolTunnel(self, rights: Permissions, to: str, purpose: str) -> tuple[ITunnel, Purpose]:
         """
-        A developer's own protocol, of an agent or of whoever holds a name.
+        The tunnel for an application's own stream protocol: of an agent, or of the holder of a name.
         """
         if not (purpose.startswith("/") and purpose.isascii() and purpose.isprintable()) or purpose.startswith("/tunnelstack/"):
             raise Denied("unsupported", f"this edge cannot dial for the purpose {purpose[:64]!r}")
@@ -326,15 +332,15 @@ class Agents:
             raise Denied("not-allowed", f"the token does not allow dial:{to}")
         tunnel = self.registry.agent(to) or self.registry.pick(to, "stream") or self.registry.pick(to, "http")
         if tunnel is None:
-            raise Denied("absent", f"{to} is not there")
+            raise Denied("absent", f"{to} is not connected")
         return tunnel, StreamPurpose(purpose.encode())
 
 
 def _port(text: str) -> int:
     """
-    @raise Denied: it is none.
+    @raise Denied: the text is not a port number.
     """
     port = int(text) if text.isdecimal() and len(text) <= 5 else 0
     if not 0 < port < 65_536:
-        raise Denied("malformed", f"{text[:16]!r} is no port")
+        raise Denied("malformed", f"{text[:16]!r} is not a port number")
     return port

@@ -1,20 +1,20 @@
 """
-Who is let in, as it is at the moment: the tokens of the configuration and those in the state folder, certificates, checkers.
-Whoever would not be let in any more is sent away at once.
+The credentials of agents in force: the tokens of the configuration and of the state folder, client certificates, and checkers.
+The sessions of a credential that is revoked, expires or changes are closed immediately.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from tunnelstack.control.auth.checkers import CheckerAuthenticator, parseChecker
-from tunnelstack.control.auth.first_match import FirstMatchAuthenticator
+from tunnelstack.control.auth.first_match import FirstMatchAuthenticator, RevocableAuthenticator
 from tunnelstack.control.auth.mtls import CertificateAuthenticator
 from tunnelstack.control.auth.name_ownership import NameOwnership
 from tunnelstack.control.auth.token_store import TokenStore
@@ -26,26 +26,27 @@ from tunnelstack.records import Principal
 from tunnelstack.settings.state_dir import StateDirectory
 
 CHECK_SECONDS = 0.5
-"""Seconds between two looks at the file of tokens; a change is effective within a second."""
+"""Seconds between two checks of the token file, so that a change is effective within a second."""
 
 
 class CredentialStore(Service):
     """
     The credentials of one edge.
 
-    @ivar book: all tokens.
-    @ivar authenticator: says who somebody is.
-    @ivar kept: the tokens in the state folder, or C{None} where there is none.
+    @ivar tokens: all tokens.
+    @ivar authenticator: the L{IAuthenticator<tunnelstack.interfaces.IAuthenticator>} of agents.
+    @ivar store: the tokens in the state folder, or C{None} if there is no state folder.
     """
 
     log = Logger()
 
     def __init__(
-        self, clock: Any, config: EdgeConfig, registry: Registry, owners: NameOwnership, now: Any = lambda: datetime.now(UTC),
+        self, clock: IReactorTime, config: EdgeConfig, registry: Registry, owners: NameOwnership,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """
-        @param owners: told of all credentials.
-        @param now: the time of day.
+        @param owners: receives all credentials, which reserve names.
+        @param now: gives the current date and time, with a time zone.
         """
         self._owners = owners
         self.tokens = TokenTable(config.tokens, now)
@@ -58,20 +59,14 @@ class CredentialStore(Service):
         self._stamp: tuple[int, ...] = ()
         self._records: tuple[TokenRecord, ...] = ()     # of the state folder
         self._nextExpiry: datetime | None = None              # when the next token expires
-        self._timer: Any = None
+        self._timer: IDelayedCall | None = None
 
     def startService(self) -> None:
-        """
-        Look at the file from now on.
-        """
         super().startService()
         if self.store is not None:
             self._timer = self._clock.callLater(CHECK_SECONDS, self._poll)
 
     def stopService(self) -> None:
-        """
-        Look no more.
-        """
         super().stopService()
         timer, self._timer = self._timer, None
         if timer is not None:
@@ -79,11 +74,11 @@ class CredentialStore(Service):
 
     def configure(self, config: EdgeConfig) -> None:
         """
-        Let in whom this configuration names, from now on, and nobody else.
+        Accept the credentials of a configuration and of the token store, and no others.
 
-        @raise ConfigurationError: a checker or the file of tokens cannot be used; nothing has changed then.
+        @raise ConfigurationError: a checker or the token file cannot be used.  Nothing has changed.
         """
-        authenticators: list[Any] = [TokenAuthenticator(self.tokens)]
+        authenticators: list[RevocableAuthenticator] = [TokenAuthenticator(self.tokens)]
         if config.certificates:
             authenticators.append(CertificateAuthenticator(config.certificates))
         authenticators += [CheckerAuthenticator(parseChecker(each.auth), each.allow, each.share) for each in config.checkers]
@@ -95,9 +90,9 @@ class CredentialStore(Service):
 
     def reload(self) -> None:
         """
-        Read the file of tokens again.
+        Read the token file again.
 
-        @raise ConfigurationError: it cannot be used; the tokens are what they were.
+        @raise ConfigurationError: the file cannot be used.  Nothing has changed.
         """
         if self.store is not None:
             self._read()
@@ -121,13 +116,13 @@ class CredentialStore(Service):
             try:
                 self.reload()
             except ConfigurationError as wrong:
-                self.log.error("the tokens stay as they were: {reason}", reason=str(wrong))
+                self.log.error("the token file was not reloaded: {reason}", reason=str(wrong))
         elif self._nextExpiry is not None and self._nextExpiry <= self._now():
             self._dropRevoked()
 
     def _dropRevoked(self) -> None:
         """
-        Close the sessions of those who would not be let in now.
+        Close the sessions whose credentials are no longer accepted.
         """
         self._nextExpiry = _nextExpiry((*self._config.tokens, *self._records), self._now())
         for tunnel in list(self._registry):
@@ -135,8 +130,8 @@ class CredentialStore(Service):
                 self._registry.remove(tunnel)
                 code, why = self._revocationReason(tunnel.principal)
                 self.log.info(
-                    "{agent} sent away: {reason}", agent=tunnel.principal.agent, token=tunnel.principal.token, reason=why,
-                    status="agent",
+                    "{agent} disconnected: {reason}", agent=tunnel.principal.agent, token=tunnel.principal.token,
+                    reason=why, status="agent",
                 )
                 tunnel.abort(Denied(code, why))
 
@@ -146,11 +141,11 @@ class CredentialStore(Service):
             return "revoked", f"the credential of {principal.agent} ({principal.token}) was revoked"
         if record.expires <= self._now():
             return "expired", f"the token of {principal.agent} ({principal.token}) has expired"
-        return "changed", f"the rights of {principal.agent} ({principal.token}) have changed; it may come back"
+        return "changed", f"the rights of {principal.agent} ({principal.token}) have changed; it may connect again"
 
 
 def _nextExpiry(records: Iterable[TokenRecord], now: datetime) -> datetime | None:
     """
-    When the next of some tokens expires.
+    When the next token expires; C{None} if none does.
     """
     return min((record.expires for record in records if record.expires > now), default=None)

@@ -1,11 +1,11 @@
 """
-The dialects of an edge, as its configuration says.
+The dialects that an edge serves, made from its configuration.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
@@ -13,6 +13,9 @@ from tunnelstack.control.config.records import DialectTables
 from tunnelstack.doors import Door
 from tunnelstack.interfaces import IAdminResources, IDeviceKeys, IDialect, IEdge
 from tunnelstack.settings.dialects import dialectPackages
+
+if TYPE_CHECKING:
+    from twisted.conch.ssh.keys import Key
 
 
 class DialectSet:
@@ -25,34 +28,34 @@ class DialectSet:
 
     def doors(self, edge: IEdge) -> list[Door]:
         """
-        The doors of all of them.
+        The doors of all dialects.
         """
         return [door for dialect in self._dialects for door in dialect.doors(edge)]
 
     @property
-    def getHandlers(self) -> Mapping[bytes, Callable[[], Any]]:
+    def getHandlers(self) -> Mapping[bytes, Callable[[], object]]:
         """
         As in L{IAdminResources}.
         """
         return {path: read for each in self._resources() for path, read in each.getHandlers.items()}
 
     @property
-    def postHandlers(self) -> Mapping[bytes, Callable[[Mapping[str, Any]], Any]]:
+    def postHandlers(self) -> Mapping[bytes, Callable[[Mapping[str, Any]], object]]:
         """
         As in L{IAdminResources}.
         """
         return {path: change for each in self._resources() for path, change in each.postHandlers.items()}
 
-    def _resources(self) -> list[Any]:
-        return [dialect for dialect in self._dialects if IAdminResources.providedBy(dialect)]
+    def _resources(self) -> list[IAdminResources]:
+        return [IAdminResources(dialect) for dialect in self._dialects if IAdminResources.providedBy(dialect)]
 
-    def keyFor(self, device: str) -> Deferred[Any] | None:
+    def keyFor(self, device: str) -> Deferred[Key] | None:
         """
         As in L{IDeviceKeys}.
         """
         for dialect in self._dialects:
             if IDeviceKeys.providedBy(dialect):
-                key: Deferred[Any] | None = IDeviceKeys(dialect).keyFor(device)
+                key: Deferred[Key] | None = IDeviceKeys(dialect).keyFor(device)
                 if key is not None:
                     return key
         return None
@@ -67,9 +70,9 @@ class DialectSet:
 
 def configuredDialects(edge: IEdge, tables: DialectTables) -> DialectSet:
     """
-    Make the dialects that have tables in the file, and those that need none.
+    Make the dialects that have tables in the configuration file, and those that need none.
 
-    @param tables: of the configuration.
+    @param tables: the tables of the configuration file, by dialect.
     @raise ConfigurationError: a file that a table names cannot be used.
     """
     dialects: list[IDialect] = []

@@ -1,18 +1,19 @@
 """
-Where an edge listens: Twisted's endpoint strings, and two of them with more to say.
+The endpoints on which an edge listens: Twisted's endpoint strings with two additions.
 
-C{tls:FOLDER:port=443} shows the certificates of a L{CertificateFolder}, and may ask clients for theirs.  C{haproxy:} in front
-of C{tcp:} or C{tls:} believes what a proxy in front says of the visitor (the PROXY protocol), before any TLS.
+C{tls:FOLDER:port=443} uses the certificates of a L{CertificateFolder}, and may request certificates from clients.  C{haproxy:}
+before C{tcp:} or C{tls:} accepts the visitor's address from a proxy (PROXY protocol), which is read before any TLS.
 """
 
 from __future__ import annotations
 
 from typing import Any
+from typing import Protocol as TypingProtocol
 
 from attrs import frozen
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString, wrapServerTLS
-from twisted.internet.interfaces import IStreamServerEndpoint
-from twisted.internet.protocol import ServerFactory
+from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
+from twisted.internet.protocol import Protocol, ServerFactory
 
 from tunnelstack.control.config.records import ListenerConfig
 from tunnelstack.errors import ConfigurationError
@@ -25,20 +26,20 @@ TLS_PREFIXES = (FOLDER, "ssl:")
 FOLDER_OPTIONS = ("port", "interface", "backlog")
 BACKLOG_PREFIXES = ("tcp:", "tcp6:", "ssl:")
 BACKLOG = 512
-"""Connections that wait for the edge, unless the string says otherwise."""
+"""Connections that the system queues until the edge accepts them, unless the endpoint string has its own C{backlog}."""
 
 
 @frozen(kw_only=True)
 class EdgeListener:
     """
-    One place to listen, ready to be opened.
+    One endpoint of the public side, with what connections need to know about it.
 
-    @ivar text: as the operator wrote it.
-    @ivar endpoint: the C{IStreamServerEndpoint} to open.
-    @ivar secure: visitors come by TLS.
-    @ivar proxied: their addresses are what a proxy in front says.
-    @ivar redirect: they are sent to where it is secure.
-    @ivar certificates: the folder whose certificates are shown, if there is one.
+    @ivar text: the endpoint string, as the operator wrote it.
+    @ivar endpoint: the endpoint to listen on; C{None} for L{UNKNOWN_LISTENER}.
+    @ivar secure: visitors use TLS.
+    @ivar proxied: the addresses of visitors come from a proxy, by the PROXY protocol.
+    @ivar redirect: visitors are redirected to HTTPS.
+    @ivar certificates: the folder of certificates for C{tls:FOLDER}, or C{None}.
     """
 
     text: str
@@ -50,23 +51,23 @@ class EdgeListener:
 
 
 UNKNOWN_LISTENER = EdgeListener(text="", endpoint=None)
-"""Where connections come from that nobody listened for here."""
+"""The listener of a connection that was built without one, such as in a test."""
 
 
 def makeListener(reactor: Any, listener: ListenerConfig) -> EdgeListener:
     """
-    @raise ConfigurationError: it cannot be listened on in this way.
+    @raise ConfigurationError: the endpoint string or its options are invalid.
     """
     text = listener.endpoint
     proxied = text.startswith(PROXY_PREFIX)
     inner = text.removeprefix(PROXY_PREFIX)
     secure = inner.startswith(TLS_PREFIXES)
     if bool(listener.clientAuth) != bool(listener.clientCa):
-        raise ConfigurationError("client_auth and client_ca go together: one says whether, the other by whom")
+        raise ConfigurationError("client_auth and client_ca must be set together")
     if listener.clientAuth and not inner.startswith(FOLDER):
-        raise ConfigurationError(f"{text!r} cannot ask clients for certificates: client_auth needs tls:FOLDER")
+        raise ConfigurationError(f"{text!r} cannot request certificates from clients: client_auth needs tls:FOLDER")
     if listener.redirect and secure:
-        raise ConfigurationError(f"{text!r} is secure already: redirect is for plain HTTP")
+        raise ConfigurationError(f"{text!r} uses TLS already: redirect is for plain HTTP")
     certificates: CertificateFolder | None = None
     try:
         if inner.startswith(FOLDER):
@@ -78,7 +79,7 @@ def makeListener(reactor: Any, listener: ListenerConfig) -> EdgeListener:
             else:
                 endpoint = endpointOf(reactor, PROXY_PREFIX * proxied + withBacklog(inner))
     except (ValueError, TypeError, KeyError, IndexError) as error:
-        raise ConfigurationError(f"{text!r} is no endpoint to listen on: {error}") from None
+        raise ConfigurationError(f"{text!r} is not a valid endpoint: {error}") from None
     return EdgeListener(
         text=text, endpoint=endpoint, secure=secure, proxied=proxied, redirect=listener.redirect,
         certificates=certificates,
@@ -87,7 +88,7 @@ def makeListener(reactor: Any, listener: ListenerConfig) -> EdgeListener:
 
 def endpointOf(reactor: Any, text: str) -> IStreamServerEndpoint:
     """
-    As C{serverFromString}, and C{haproxy:} takes all that L{proxiedEndpoint} does.
+    As C{serverFromString}, but C{haproxy:} gives a L{proxiedEndpoint}, which has limits and a time-out.
     """
     if text.startswith(PROXY_PREFIX):
         return proxiedEndpoint(endpointOf(reactor, text.removeprefix(PROXY_PREFIX)))
@@ -104,7 +105,7 @@ def _folderEndpoint(
     folder, options = splitOptions(text.removeprefix(FOLDER))
     unknown = options.keys() - set(FOLDER_OPTIONS)
     if unknown:
-        raise ConfigurationError(f"{text!r} has no option {min(unknown)}; there are {', '.join(FOLDER_OPTIONS)}")
+        raise ConfigurationError(f"{text!r} has no option {min(unknown)}; the options are {', '.join(FOLDER_OPTIONS)}")
     certificates = CertificateFolder(
         folder, reactor, clientCA=loadCertificates(listener.clientCa) if listener.clientCa else (),
         clientAuth=listener.clientAuth or None,
@@ -112,7 +113,7 @@ def _folderEndpoint(
     port, backlog = int(options.get("port", 443)), int(options.get("backlog", BACKLOG))
     interface = options.get("interface", "")
     kind = TCP6ServerEndpoint if ":" in interface else TCP4ServerEndpoint
-    plain: Any = kind(reactor, port, backlog, interface)
+    plain: IStreamServerEndpoint = kind(reactor, port, backlog, interface)
     if listener.socket:
         plain = _handedOver(reactor, listener)
     return certificates, wrapServerTLS(certificates, proxiedEndpoint(plain) if proxied else plain, reactor)
@@ -120,14 +121,14 @@ def _folderEndpoint(
 
 def _handedOver(reactor: Any, listener: ListenerConfig) -> IStreamServerEndpoint:
     """
-    The socket that a listener uses instead of its port.
+    The endpoint for the socket that systemd passed in place of a listener's port.
 
-    @raise ConfigurationError: the endpoint would do more with its port than to listen.
+    @raise ConfigurationError: the endpoint is of a kind for which a port cannot be replaced by a socket.
     """
     inner = listener.endpoint.removeprefix(PROXY_PREFIX)
     if not inner.startswith((FOLDER, "tcp:", "tcp6:", "unix:")):
         raise ConfigurationError(
-            f"{listener.endpoint!r} cannot use a socket that systemd hands over: tcp:, tcp6:, unix: and tls:FOLDER can"
+            f"{listener.endpoint!r} cannot use a socket from systemd; only tcp:, tcp6:, unix: and tls:FOLDER can"
         )
     endpoint: IStreamServerEndpoint = serverFromString(reactor, listener.socket)
     return endpoint
@@ -135,17 +136,18 @@ def _handedOver(reactor: Any, listener: ListenerConfig) -> IStreamServerEndpoint
 
 def withBacklog(text: str) -> str:
     """
-    An endpoint string by which more may wait than Twisted's 50, who are many for one server and few for all of an edge's.  One
-    beyond them is not refused by the system, but left to ask again a second later.
+    Add L{BACKLOG} to an endpoint string.  Twisted's default of 50 is too small for an edge: the system drops the SYN of a
+    further connection instead of refusing it, and the client tries again only after a second.
     """
     return f"{text}:backlog={BACKLOG}" if text.startswith(BACKLOG_PREFIXES) and ":backlog=" not in text else text
 
 
 def splitOptions(text: str) -> tuple[str, dict[str, str]]:
     """
-    The first argument of an endpoint string, and its options; a backslash takes the meaning from what follows it.
+    Split an endpoint string without its prefix.  A backslash escapes the next character.
 
-    @raise ConfigurationError: there is no argument, or more than one.
+    @return: the positional argument, and the options by name.
+    @raise ConfigurationError: there is not exactly one positional argument.
     """
     pieces, piece, escaped = [], "", False
     for letter in text:
@@ -164,22 +166,25 @@ def splitOptions(text: str) -> tuple[str, dict[str, str]]:
     return first, options
 
 
+class ConnectionBuilder(TypingProtocol):
+    """
+    Builds the protocol of a visitor's connection, as
+    L{PublicServerFactory<tunnelstack.edge.public.server.PublicServerFactory>} does.
+    """
+
+    def buildConnection(self, address: IAddress | None, listener: EdgeListener) -> Protocol | None: ...
+
+
 class ListenerFactory(ServerFactory):
     """
-    What one place to listen gives its connections: those of the public port, that know how they came in.
+    Builds the connections of one listener, with the public factory.
     """
 
     noisy = False
 
-    def __init__(self, public: Any, listener: EdgeListener) -> None:
-        """
-        @param public: a L{PublicServerFactory<tunnelstack.edge.public.server.PublicServerFactory>}.
-        """
+    def __init__(self, public: ConnectionBuilder, listener: EdgeListener) -> None:
         self._public = public
         self.listener = listener
 
-    def buildProtocol(self, address: Any) -> Any:
-        """
-        As in C{IProtocolFactory}.
-        """
+    def buildProtocol(self, address: IAddress | None) -> Protocol | None:
         return self._public.buildConnection(address, self.listener)

@@ -1,5 +1,5 @@
 """
-C{tunnel-edge}: the command line of the public side, for C{twistd} and for our own console script alike.
+C{tunnel-edge}: the command line of the edge, for C{twistd} and for the console script.
 """
 
 from __future__ import annotations
@@ -34,42 +34,43 @@ from tunnelstack.settings.files import readFile
 HELP = """
 Usage: tunnel-edge [options]
 
-The public side of tunnels: visitors and agents come in here, on the same port.
+The public side of tunnels. Visitors and agents connect to the same port.
 
   tunnel-edge --dev
-        for this machine alone: http://NAME.localhost:8080/; your agents find it by themselves
+        for development: http://NAME.localhost:8080/; agents of the same user find this edge without --edge
   tunnel-edge --listen tcp:8080 --domain tunnels.example.net
-        for everybody: a service NAME is at NAME.tunnels.example.net
+        for the public: a service NAME is at NAME.tunnels.example.net
   tunnel-edge --config /etc/tunnelstack/edge.toml
-        everything from a file; "tunnelstack check FILE" reads it first
+        all settings from a file; "tunnelstack check FILE" reports mistakes in it
 
 Options                  Environment             Default
-      --dev                                                loopback only, with a token made and kept for you
-  -p, --port N           TUNNELSTACK_PORT        8080      the port of visitors and agents
-  -l, --listen ENDPOINT  TUNNELSTACK_LISTEN      tcp:8080  where to listen, such as tls:certs:port=443; repeat it
-  -d, --domain NAME      TUNNELSTACK_DOMAIN      localhost services are below it
-  -c, --config FILE      TUNNELSTACK_CONFIG                a TOML file
-      --drain SECONDS                            30        what is under way has so long when the edge stops
-      --access-log FILE                          -         a line a request; - is standard error, '' is nowhere
-      --log-format FORM  TUNNELSTACK_LOG_FORMAT  auto      text, json; auto is text on a terminal
+      --dev                                                listen on loopback only, with a generated token that is kept
+  -p, --port N           TUNNELSTACK_PORT        8080      the port for visitors and agents
+  -l, --listen ENDPOINT  TUNNELSTACK_LISTEN      tcp:8080  where to listen, such as tls:certs:port=443; may be repeated
+  -d, --domain NAME      TUNNELSTACK_DOMAIN      localhost the domain whose subdomains are the services
+  -c, --config FILE      TUNNELSTACK_CONFIG                a configuration file (TOML)
+      --drain SECONDS                            30        the time that work under way has when the edge stops
+      --access-log FILE                          -         one line for each request; - is standard error, '' is none
+      --log-format FORM  TUNNELSTACK_LOG_FORMAT  auto      text, json or auto; auto is text on a terminal
       --version, --help
 
-A flag wins over the environment, the environment over the file, the file over the default.
-TUNNELSTACK_REACTOR names the reactor, as twistd --help-reactors does, where it is not to be busypoll.
-SIGTERM stops without cutting anybody off, a second one at once; SIGHUP reads the file again, and sessions stay.
-Exit codes: 0 stopped, 64 usage, 70 bug, 75 port taken, 78 configuration.
+Options override the environment, the environment overrides the file, the file overrides the defaults.
+TUNNELSTACK_REACTOR selects another reactor than busypoll; twistd --help-reactors lists their names.
+SIGTERM stops the edge when work under way has finished, a second SIGTERM stops it immediately.
+SIGHUP reads the configuration again; sessions stay connected.
+Exit codes: 0 stopped, 64 usage, 70 bug, 75 port in use, 78 configuration.
 """
 
 UNMATCHED = (
-    "the number of sockets from systemd (LISTEN_FDS: {sockets}) differs from that of listeners in the configuration "
-    "({listeners}): the sockets take the settings of listen, then of each [[listener]], in their order"
+    "the number of sockets from systemd (LISTEN_FDS: {sockets}) differs from the number of listeners in the configuration "
+    "({listeners}): the sockets are assigned to the endpoints of listen, then to each [[listener]], in order"
 )
 
 OWN_DESCRIPTORS = 2048
-"""What is asked of the system beside one for each visitor: agents, ports, certificates, logs."""
+"""File descriptors needed besides one for each visitor: for agents, ports, certificates and logs."""
 
 DEV_ALLOW = ("http:*", "stream:*", "dial:*", "tcp:*", "udp:*", "ssh")
-"""What a developer may do on his own machine."""
+"""The rights of the development token."""
 
 
 class Options(BaseOptions):
@@ -79,14 +80,14 @@ class Options(BaseOptions):
 
     _log = Logger()
     helpText = HELP
-    optFlags = [["dev", None, "for this machine alone"]]
+    optFlags = [["dev", None, "listen on loopback only, with a generated token"]]
     optParameters = [
-        ["port", "p", None, "the port of visitors and agents"],
-        ["domain", "d", None, "services are below it"],
-        ["config", "c", None, "a TOML file"],
-        ["drain", None, None, "seconds"],
-        ["access-log", None, None, "where requests are written down"],
-        ["log-format", None, None, "auto, text or json"],
+        ["port", "p", None, "the port for visitors and agents"],
+        ["domain", "d", None, "the domain whose subdomains are the services"],
+        ["config", "c", None, "a configuration file (TOML)"],
+        ["drain", None, None, "seconds that work under way has when the edge stops"],
+        ["access-log", None, None, "the file of the access log"],
+        ["log-format", None, None, "text, json or auto"],
     ]
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
@@ -104,25 +105,22 @@ class Options(BaseOptions):
     opt_l = opt_listen
 
     def parseArgs(self, *arguments: str) -> None:
-        """
-        There are none.
-        """
         if arguments:
-            raise usage.UsageError(f"tunnel-edge takes options only, not {arguments[0]!r}")
+            raise usage.UsageError(f"tunnel-edge accepts options only, not {arguments[0]!r}")
 
     def postOptions(self) -> None:
         """
-        Make C{config}.
+        Build C{config}.
         """
         if self["port"] is not None and self["listen"]:
-            raise usage.UsageError("--port and --listen say the same: use one of them")
+            raise usage.UsageError("--port and --listen cannot be used together")
         self.config = self.read()
 
     def read(self) -> EdgeConfig:
         """
-        The configuration as it is now: C{SIGHUP} asks again.
+        Read the configuration.  Called once at the start, and again at each C{SIGHUP}.
 
-        @raise ConfigurationError: it is wrong.
+        @raise ConfigurationError: a setting is invalid.
         """
         sources = Sources(self._environ)
         path = self["config"] or self._environ.get(CONFIG, "")
@@ -141,11 +139,11 @@ class Options(BaseOptions):
 
     def _handedOver(self, config: EdgeConfig) -> EdgeConfig:
         """
-        The same with the sockets that systemd hands over, each in place of the port of one listener: those of C{listen}, then
-        those of C{[[listener]]}, in the order of the file.  A file that names such sockets itself is left as it is; where it
-        names no place to listen, all sockets are plain HTTP.
+        The configuration with the sockets that systemd passed.  Each socket replaces the port of one listener: first the
+        endpoints of C{listen}, then each C{[[listener]]}, in the order of the file.  A file that uses C{systemd:} endpoints is
+        left unchanged.  If the file names no listener, all sockets serve plain HTTP.
 
-        @raise ConfigurationError: there are more or fewer sockets than listeners.
+        @raise ConfigurationError: the numbers of sockets and listeners differ.
         """
         sockets = () if self["dev"] else self._unclaimed(config)
         listeners = [*(ListenerConfig(endpoint=text) for text in config.listen), *config.listeners]
@@ -160,7 +158,7 @@ class Options(BaseOptions):
 
     def _unclaimed(self, config: EdgeConfig) -> tuple[str, ...]:
         """
-        The sockets that systemd hands over, without those that the file names for SSH or for questions to the edge.
+        The sockets that systemd passed, without those that the file uses for SSH or administration.
         """
         elsewhere = (*(config.ssh.listen if config.ssh is not None else ()), config.admin.listen)
         claimed = {word for text in elsewhere if text.startswith("systemd:") for word in text.split(":")}
@@ -168,7 +166,7 @@ class Options(BaseOptions):
 
     def _listen(self) -> tuple[str, ...]:
         """
-        Where to listen, as far as flags and environment say; C{()} if they do not.
+        The endpoints given by options or environment; C{()} if there are none.
         """
         if self["listen"]:
             return tuple(self["listen"])
@@ -184,8 +182,8 @@ class Options(BaseOptions):
 
     def _forDevelopment(self, config: EdgeConfig, sources: Sources) -> EdgeConfig:
         """
-        The same with what dialects add for development, and with a token that this user's agents find: the one of the last
-        time, so that agents may come back.
+        The configuration with the development tables of dialects and a token that agents of the same user find.  The token of
+        the previous run is used again, so that agents can reconnect.
         """
         left = readDevEdge(sources.state)
         self._devToken = token = left.token if left is not None else newToken().token
@@ -197,17 +195,18 @@ class Options(BaseOptions):
 
     def saveDevEdge(self, url: str) -> None:
         """
-        Let this user's agents find the edge, now that it is there.
+        Write the edge's address and token to the state folder, where agents of the same user look for them.
         """
         try:
             writeDevEdge(Sources(self._environ).state, EdgeAddress(url=url, token=self._devToken))
         except ConfigurationError as unwritable:
-            self._log.warn("agents cannot find this edge by themselves: {reason}", reason=str(unwritable))
+            self._log.warn("agents need --edge and a token to find this edge: {reason}", reason=str(unwritable))
 
 
 def loopback(port: int) -> tuple[str, ...]:
     """
-    Where an edge for one machine listens: 127.0.0.1, and ::1 where the machine has it and the port is a chosen one.
+    The endpoints of a development edge: 127.0.0.1, and ::1 if the machine has IPv6 and the port is fixed.  With port 0 the
+    system would choose two different ports.
     """
     both = rf"tcp:{port}:interface=127.0.0.1", rf"tcp:{port}:interface=\:\:1"
     return both if port and _hasIPv6() else both[:1]
@@ -224,7 +223,7 @@ def _hasIPv6() -> bool:
 
 def makeService(options: Options) -> ProcessLifecycle:
     """
-    The process's service.
+    Make the service of the process, for C{twistd} and the console script.
     """
     from twisted.internet import reactor
 
@@ -234,9 +233,9 @@ def makeService(options: Options) -> ProcessLifecycle:
 
 def makeLifecycle(reactor: Any, options: Options, out: LogWriter | None, err: Output) -> ProcessLifecycle:
     """
-    An edge, and the lifecycle of the process around it.
+    Make an edge, and the lifecycle of the process that runs it.
 
-    @param out: standard output, of which an edge has no use; its status lines are log events.
+    @param out: standard output; unused, because the status lines of an edge are log events.
     @param err: standard error, for the access log.
     """
     raiseDescriptors(options.config.limits.visitors + OWN_DESCRIPTORS)
@@ -246,8 +245,8 @@ def makeLifecycle(reactor: Any, options: Options, out: LogWriter | None, err: Ou
     requests = accessLog(reactor, options.config.accessLog, options.logFormat(), err, time.time)
     edge.public.accessLog = requests
 
-    def reload() -> Any:
-        if requests is not None:              # logs are moved away, whether or not the file is in order
+    def reload() -> tuple[str, ...]:
+        if requests is not None:              # log rotation needs this even if the configuration file is invalid
             requests.reopen()
         return edge.reload(options.read())
 

@@ -1,22 +1,24 @@
 """
-The public side as one service: it listens, lets agents and visitors in, and drains when it is stopped.
+The edge as one service: it listens, accepts agents and visitors, and drains when it is stopped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from errno import EADDRINUSE
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelstack.control.auth.name_ownership import NameOwnership
+from tunnelstack.control.auth.tokens import IToken
 from tunnelstack.control.config.records import EdgeConfig, ListenerConfig
 from tunnelstack.control.config.reload import difference
 from tunnelstack.control.process.exit_status import FatalError, TemporaryFailure
@@ -39,33 +41,34 @@ from tunnelstack.edge.ssh.service import SSHGatewayService
 from tunnelstack.edge.status import agentsOf, statusOf
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.traits import Timeouts
-from tunnelstack.interfaces import IAuthenticator
+from tunnelstack.interfaces import IAuthenticator, IDialect, ITunnel
 from tunnelstack.records import Grant
 from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.settings.state_dir import StateDirectory
 from tunnelstack.settings.tables import secretFiles
 from tunnelstack.transport.certificates import CertificateFolder
+from tunnelstack.waiters import Waiters
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 
 class EdgeService(MultiService):
     """
-    An edge.
+    The edge with all its parts.
 
-    @ivar config: the L{EdgeConfig}.
-    @ivar registry: who is there, and who holds which name.
-    @ivar routes: which host belongs to which name.
-    @ivar owners: whose the names are that nobody holds.
-    @ivar doors: the L{HTTPDoor}s of agents.
-    @ivar keys: who is let in, or C{None} where another authenticator was given.
-    @ivar admin: where operators ask.
-    @ivar ssh: where SSH clients come in.
+    @ivar config: the L{EdgeConfig} in force.
+    @ivar registry: the connected agents and the names they hold.
+    @ivar routes: finds the service for a host and a path.
+    @ivar owners: decides which credential may use a name that no agent holds.
+    @ivar admission: counts and limits the connections of visitors.
+    @ivar doors: the L{HTTPDoor}s of all dialects.
+    @ivar credentials: the credentials of agents, or C{None} if another authenticator was given.
+    @ivar admin: the administration interface.
+    @ivar ssh: the SSH gateway.
     @ivar dialects: the L{DialectSet}.
-    @ivar startedAt: when it was made, in seconds of its clock.
-    @ivar agents: what dialects ask.
-    @ivar accept: whether newcomers are let in.
-    @ivar memoryBudget: what sessions may hold together.
-    @ivar public: builds the protocols of visitors' connections.
+    @ivar startedAt: when the edge was made, in seconds of its clock.
+    @ivar agents: the L{IEdge<tunnelstack.interfaces.IEdge>} that dialects use.
+    @ivar memoryBudget: the memory that all sessions share.
+    @ivar public: the factory of the public port.
     """
 
     log = Logger()
@@ -76,11 +79,11 @@ class EdgeService(MultiService):
         config: EdgeConfig,
         *,
         authenticator: IAuthenticator | None = None,
-        dialects: Iterable[Any] | None = None,
+        dialects: Iterable[IDialect] | None = None,
     ) -> None:
         """
-        @param authenticator: instead of the tokens of the configuration.
-        @param dialects: L{IDialect<tunnelstack.interfaces.IDialect>}s; those of the configuration, unless given.
+        @param authenticator: authenticates agents; the credentials of the configuration do by default.
+        @param dialects: the dialects to serve; by default those that the configuration enables.
         """
         super().__init__()
         limits = config.limits
@@ -130,22 +133,25 @@ class EdgeService(MultiService):
         for part in (self.admin, self.ssh, self.memoryBudget, self.credentials):
             if part is not None:
                 part.setServiceParent(self)
-        self._listening: list[Any] = []
+        self._listening: list[IListeningPort] = []
         self._folders: list[CertificateFolder] = []
         self._isListening = False
         self._scheme, self._port = "http", 0
-        self._readyWaiters: list[Deferred[str]] = []
-        self._failureWaiters: list[Deferred[FatalError]] = []
-        self._fatalError: FatalError | None = None
+        self._readyWaiters: Waiters[str] = Waiters()
+        self._failureWaiters: Waiters[FatalError | ConfigurationError] = Waiters()
+        self._fatalError: FatalError | ConfigurationError | None = None
 
     def _makeRoutes(self, config: EdgeConfig) -> RouteTable:
         return RouteTable(
             config.domain, config.routes, config.agentHosts, policy=lambda route: AccessPolicy.of(route, self.clock)
         )
 
-    def recordOf(self, token: str) -> Any:
+    def recordOf(self, token: str) -> IToken | None:
         """
-        The record of a credential, by its identifier; C{None} if there is none.
+        Find the record of a credential.
+
+        @param token: the identifier of the credential, not the secret.
+        @return: the record, or C{None} if the credential is unknown.
         """
         return None if self.credentials is None else self.credentials.tokens.record(token)
 
@@ -153,14 +159,14 @@ class EdgeService(MultiService):
 
     def grantFor(self, name: str) -> Grant:
         """
-        Where the public finds a web service.
+        The public address of a web service.
         """
         return Grant(url=self.routes.url(name, self._scheme, self._port), host=f"{name}.{self.routes.domain}", port=self._port)
 
     @property
     def url(self) -> str:
         """
-        Where the public finds the edge.
+        The public URL of the edge.
         """
         return self._url(self._scheme)
 
@@ -174,9 +180,9 @@ class EdgeService(MultiService):
         return "ready" if self._isListening else "starting"
 
     @property
-    def addresses(self) -> list[Any]:
+    def addresses(self) -> list[IAddress]:
         """
-        The addresses it listens on.
+        The addresses on which the edge listens.
         """
         return [port.getHost() for port in self._listening]
 
@@ -184,21 +190,22 @@ class EdgeService(MultiService):
 
     def startService(self) -> None:
         """
-        Listen.  What goes wrong is told by L{whenFailed}.
+        Start to listen.  L{whenReady} fires on success, L{whenFailed} on failure.
         """
         super().startService()
         self._start().addErrback(self._startFailed)
 
     @inlineCallbacks
-    def _start(self) -> Any:
+    def _start(self) -> Generator[Deferred[Any], Any, None]:
         if self.credentials is not None:
             self.credentials.configure(self.config)
         yield self.admin.listen()
         listeners = [ListenerConfig(endpoint=text) for text in self.config.listen]
-        yield self.ssh.listen()               # before the devices come, which are told where
+        # Before agents connect: some dialects send them the address of the SSH gateway.
+        yield self.ssh.listen()
         places = [makeListener(self.clock, listener) for listener in (*listeners, *self.config.listeners)]
         if not places:
-            raise ConfigurationError("there is nowhere to listen: listen of [edge] is empty")
+            raise ConfigurationError("no endpoint to listen on is configured: listen of [edge] is empty")
         for place in places:
             port = yield place.endpoint.listen(ListenerFactory(self.public, place))
             self._listening.append(port)
@@ -210,9 +217,7 @@ class EdgeService(MultiService):
             self.log.info("ready    {where}", status="door", where=door.description)
         self._setPublicAddress(places)
         self._isListening = True
-        waiting, self._readyWaiters = self._readyWaiters, []
-        for ready in waiting:
-            ready.callback(self._url(self._scheme))
+        self._readyWaiters.fire(self._url(self._scheme))
         self.log.info(
             "ready    {url}   agents {door}", status="edge", url=self._url(self._scheme),
             door=self._url("wss" if self._scheme == "https" else "ws") + PATH.decode(),
@@ -230,15 +235,16 @@ class EdgeService(MultiService):
 
     def whenReady(self) -> Deferred[str]:
         """
-        @return: fires with the edge's URL once it listens everywhere.  Ask before the service is started.
+        Call this before the service is started.
+
+        @return: fires with the edge's URL when the edge listens on all endpoints.
         """
-        ready: Deferred[str] = Deferred()
-        self._readyWaiters.append(ready)
-        return ready
+        return self._readyWaiters.wait()
 
     def _setPublicAddress(self, places: list[EdgeListener]) -> None:
         """
-        What the public has to write before and behind a host name: that of the first place where visitors are served.
+        Set the scheme and the port of public URLs: those of C{public_url}, or else of the first listener that serves visitors
+        instead of redirecting them.
         """
         ports = [getattr(port.getHost(), "port", 0) for port in self._listening]
         secure = [port for place, port in zip(places, ports, strict=True) if place.secure]
@@ -265,33 +271,26 @@ class EdgeService(MultiService):
             self._fail(error)
         else:
             self.log.failure("the edge could not be started", failure=failure)
-            self._fail(FatalError("the edge could not be started; the log says why"))
+            self._fail(FatalError("the edge could not be started; the cause is in the log"))
 
-    def whenFailed(self) -> Deferred[FatalError]:
+    def whenFailed(self) -> Deferred[FatalError | ConfigurationError]:
         """
-        @return: fires with the L{FatalError}, or the L{ConfigurationError}, that keeps the edge from going on.
+        @return: fires with the L{FatalError} or L{ConfigurationError} that prevents the edge from running.
         """
-        ended: Deferred[FatalError] = Deferred()
-        if self._fatalError is not None:
-            ended.callback(self._fatalError)
-        else:
-            self._failureWaiters.append(ended)
-        return ended
+        return self._failureWaiters.wait() if self._fatalError is None else succeed(self._fatalError)
 
-    def _fail(self, why: Any) -> None:
+    def _fail(self, why: FatalError | ConfigurationError) -> None:
         self._fatalError = why
-        waiting, self._failureWaiters = self._failureWaiters, []
-        for ended in waiting:
-            ended.callback(why)
+        self._failureWaiters.fire(why)
 
     # Another configuration
 
     def reload(self, config: EdgeConfig) -> tuple[str, ...]:
         """
-        Go on with another configuration.  Sessions stay, unless their credentials are gone.
+        Apply another configuration.  Sessions stay connected unless their credentials were removed.
 
-        @return: a sentence for each difference.
-        @raise ConfigurationError: it cannot be used; nothing has changed then.
+        @return: one sentence for each difference.
+        @raise ConfigurationError: the configuration cannot be used.  Nothing has changed.
         """
         found = difference(self.config, config)
         routes = self._makeRoutes(found.config)
@@ -312,7 +311,7 @@ class EdgeService(MultiService):
 
     def report(self) -> None:
         """
-        Write the state into the log.
+        Log the state of the edge and of each agent.
         """
         self.log.info("{report}", report=statusOf(self), status="state")
         for agent in agentsOf(self):
@@ -321,14 +320,16 @@ class EdgeService(MultiService):
     # Stopping
 
     @inlineCallbacks
-    def stopService(self) -> Any:
+    def stopService(self) -> Generator[Any, Any, None]:
         """
-        Take nobody new, and let what is under way end, for as long as the configuration says.
+        Accept no more connections, and wait for work under way, at most C{drain_seconds} of the configuration.
+
+        @return: a C{Deferred} that fires when the edge has stopped.
         """
         self.agents.stopping = True
         self.admission.stop()
         ports, self._listening = self._listening, []
-        yield DeferredList([port.stopListening() for port in ports if port is not None], consumeErrors=True)
+        yield DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
         yield self.ssh.close()
         tunnels = list(self.registry)
         drained = DeferredList([self.public.drain(), *(tunnel.drain() for tunnel in tunnels)], consumeErrors=True)
@@ -340,23 +341,23 @@ class EdgeService(MultiService):
         self.dialects.close()
         yield super().stopService()
 
-    def _abortRemaining(self, tunnels: list[Any]) -> None:
+    def _abortRemaining(self, tunnels: list[ITunnel]) -> None:
         under = len(self.public.connections)
-        self.log.warn("the drain took too long: {visitors} visitors are cut off", visitors=under)
+        self.log.warn("drain time is over: the connections of {visitors} visitors are closed", visitors=under)
         self.public.abort()
         for tunnel in tunnels:
-            tunnel.abort("the edge stops")
+            tunnel.abort("the edge has stopped")
 
 
-def _listenError(error: CannotListenError) -> Any:
+def _listenError(error: CannotListenError) -> FatalError | ConfigurationError:
     """
-    Why something cannot be listened on, with the name of whoever has it.
+    @return: why an address cannot be listened on, with the process that uses it if that can be found.
     """
-    reason: Any = error.socketError
+    reason = error.socketError
     what = f"port {error.port}" if isinstance(error.port, int) else str(error.port)
     if getattr(reason, "errno", None) != EADDRINUSE:
-        return ConfigurationError(f"{what} cannot be listened on: {getattr(reason, 'strerror', None) or reason}")
+        return ConfigurationError(f"cannot listen on {what}: {getattr(reason, 'strerror', None) or reason}")
     holder = portOwner(error.port) if isinstance(error.port, int) else ""
     return TemporaryFailure(
-        f"{what} is taken{f' by {holder}' if holder else ''}: end it, or choose another with --port or --listen"
+        f"{what} is taken{f' by {holder}' if holder else ''}: stop that process, or use another port (--port, --listen)"
     )

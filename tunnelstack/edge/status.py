@@ -1,22 +1,27 @@
 """
-What an edge is doing, as plain records that JSON can hold.  Everything is read from integers that are kept anyway, when
-somebody asks.
+The state of an edge as records that JSON can encode.
+
+The figures are read on request, from counters that the edge keeps anyway, so that status costs nothing on the data path.
 """
 
 from __future__ import annotations
 
 import os
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from tunnelstack.interfaces import ITunnel
+from tunnelstack.transport.peers import addressText
+
+if TYPE_CHECKING:
+    from tunnelstack.edge.service import EdgeService
 
 Record = dict[str, Any]
 
 
-def statusOf(edge: Any) -> Record:
+def statusOf(edge: EdgeService) -> Record:
     """
-    The edge in numbers.
-
-    @param edge: an L{EdgeService<tunnelstack.edge.service.EdgeService>}.
+    The state and the totals of an edge.
     """
     tunnels = list(edge.registry)
     sessions = [session for tunnel in tunnels if (session := _session(tunnel)) is not None]
@@ -27,8 +32,8 @@ def statusOf(edge: Any) -> Record:
         "uptime_seconds": round(edge.clock.seconds() - edge.startedAt, 3),
         "url": edge.url,
         "domain": edge.config.domain,
-        "listening": [_address(address) for address in edge.addresses],
-        "admin": [_address(address) for address in edge.admin.addresses],
+        "listening": [addressText(address) for address in edge.addresses],
+        "admin": [addressText(address) for address in edge.admin.addresses],
         "agents": len({tunnel.principal.agent for tunnel in tunnels}),
         "sessions": len(tunnels),
         "services": len({pair for tunnel in tunnels for pair in edge.registry.names(tunnel)}),
@@ -39,21 +44,21 @@ def statusOf(edge: Any) -> Record:
     }
 
 
-def agentsOf(edge: Any) -> list[Record]:
+def agentsOf(edge: EdgeService) -> list[Record]:
     """
-    A record for each session, those of one agent together.
+    One record for each session, sorted by agent.
     """
     return [_agent(edge, tunnel) for tunnel in sorted(edge.registry, key=lambda tunnel: tunnel.principal.agent)]
 
 
-def _agent(edge: Any, tunnel: Any) -> Record:
+def _agent(edge: EdgeService, tunnel: ITunnel) -> Record:
     session, since = _session(tunnel), edge.agents.connectedAt(tunnel)
     return {
         "agent": tunnel.principal.agent,
         "instance": tunnel.instance,
         "dialect": tunnel.dialect,
         "version": getattr(tunnel, "version", ""),
-        "peer": _address(session.address.peer) if session is not None else "",
+        "peer": addressText(session.address.peer) if session is not None else "",
         "credential": tunnel.principal.token,
         "share": tunnel.principal.share,
         "healthy": tunnel.healthy,
@@ -66,9 +71,9 @@ def _agent(edge: Any, tunnel: Any) -> Record:
     }
 
 
-def routesOf(edge: Any) -> list[Record]:
+def routesOf(edge: EdgeService) -> list[Record]:
     """
-    What the public can reach: the routes of the configuration, then the services of agents.
+    One record for each public address: the routes of the configuration, then the services of agents.
     """
     configured = [
         {"kind": "http", "public": route.host + (route.path if route.path != "/" else ""), "to": route.to, "configured": True,
@@ -83,15 +88,15 @@ def routesOf(edge: Any) -> list[Record]:
     ]  # fmt: skip
 
 
-def _public(edge: Any, kind: str, name: str) -> str:
+def _public(edge: EdgeService, kind: str, name: str) -> str:
     if kind == "http":
-        return str(edge.grantFor(name).url)
+        return edge.grantFor(name).url
     if kind == "tcp":
         return f"tcp:{edge.config.domain}:{edge.agents.ports.port(name)}"
     return f"tunnel:{name}"
 
 
-def _holders(edge: Any, kind: str, key: str) -> list[str]:
+def _holders(edge: EdgeService, kind: str, key: str) -> list[str]:
     agent, _, name = key.rpartition("/")
     return sorted(
         {
@@ -101,9 +106,9 @@ def _holders(edge: Any, kind: str, key: str) -> list[str]:
     )  # fmt: skip
 
 
-def streamsOf(edge: Any) -> list[Record]:
+def streamsOf(edge: EdgeService) -> list[Record]:
     """
-    A record for each stream of each session.
+    One record for each stream of each session.
     """
     return [
         {
@@ -111,7 +116,7 @@ def streamsOf(edge: Any) -> list[Record]:
             "stream": stream.streamId,
             "protocol": stream.address.protocol.decode("latin-1"),
             "service": str(stream.address.parameters.get("service", "")),
-            "queued": stream.queued,
+            "queued": getattr(stream, "queued", 0),     # one that is a connection of its own leaves its queue to TCP
         }
         for tunnel in sorted(edge.registry, key=lambda tunnel: tunnel.principal.agent)
         if (session := _session(tunnel)) is not None
@@ -119,16 +124,8 @@ def streamsOf(edge: Any) -> list[Record]:
     ]
 
 
-def _session(tunnel: Any) -> Any:
+def _session(tunnel: ITunnel) -> Any:
     """
-    A tunnel's session, C{None} for one whose dialect has no sessions.
+    The session of a tunnel; C{None} if its dialect has no sessions.
     """
     return getattr(tunnel, "session", None)
-
-
-def _address(address: Any) -> str:
-    host, port = getattr(address, "host", None), getattr(address, "port", None)
-    if host is None:
-        name = getattr(address, "name", b"")
-        return f"unix:{os.fsdecode(name)}" if name else ""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

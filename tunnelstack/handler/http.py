@@ -1,29 +1,44 @@
 """
-What an agent does with HTTP exchanges for one web server next to it: the policy, not the carrying.
+A local web server as an agent sees it: the head it receives, the error texts for visitors, and the log.
 
-How the exchanges get there is floor 4a's business; whoever sees both gives the three methods here to a forwarder and its pool.
+This is the policy only.  Exchanges are forwarded by L{tunnelstack.exchange.forward}; the agent gives it the three methods here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from enum import Enum
+from typing import Protocol
 
 from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError, TimeoutError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from tunnelstack.interfaces import IServerExchange
 from tunnelstack.transport.verification import CertificateRejected
 from tunnelstack.wire.http1.framing import without
 from tunnelstack.wire.http1.head import RequestHead
 from tunnelstack.wire.http1.target import percent_encoded
 
 
+class FailedExchange(Protocol):
+    """
+    What is logged of an exchange that failed, as
+    L{ExchangeFailed<tunnelstack.exchange.errors.ExchangeFailed>} has it.
+    """
+
+    @property
+    def kind(self) -> Enum: ...
+
+    @property
+    def status(self) -> int: ...
+
+
 class LocalSite:
     """
     One local web server.
 
-    @ivar target: where it is, as the operator wrote it.
+    @ivar target: its address, as the operator wrote it.
     """
 
     log = Logger()
@@ -32,18 +47,18 @@ class LocalSite:
         self, target: str, *, host: str = "", asked: Callable[[RequestHead], object] | None = None
     ) -> None:
         """
-        @param host: the C{Host} that the server sees, instead of the visitor's; C{""} changes nothing.
-        @param asked: hears of each request.
+        @param host: replaces the visitor's C{Host} field; C{""} leaves it unchanged.
+        @param asked: called with the head of each request.
         """
         self.target = target
         self._host = host.encode()
         self._onRequest = asked
 
-    def prepareRequest(self, head: RequestHead, exchange: Any) -> RequestHead:
+    def prepareRequest(self, head: RequestHead, exchange: IServerExchange) -> RequestHead:
         """
-        A request has come.
+        Called before each request is forwarded.
 
-        @return: the head for the server.
+        @return: the head that is sent to the server.
         """
         trace = head.field(b"x-request-id")
         if trace is not None:
@@ -57,25 +72,23 @@ class LocalSite:
 
     def explain(self, reason: Failure) -> str:
         """
-        One sentence for the visitor, when the server cannot be reached.
+        @return: one sentence for the visitor when the server cannot be reached.
         """
         if reason.check(ConnectionRefusedError):
             return f"Nothing listens on {self.target} yet."
         if reason.check(DNSLookupError):
-            return f"The name {self.target} is not known where the agent runs."
+            return f"The host name of {self.target} cannot be resolved by the agent."
         if reason.check(CertificateRejected):
-            return f"The agent does not accept the certificate of {self.target}."
+            return f"The agent rejected the certificate of {self.target}."
         if reason.check(TimeoutError):
-            return f"Nobody answers at {self.target}."
+            return f"No answer from {self.target}."
         if reason.check(ConnectError):
             return f"The agent cannot connect to {self.target}."
         return f"The agent cannot reach {self.target}."
 
-    def failed(self, exchange: Any, failed: Any) -> None:
+    def failed(self, exchange: IServerExchange, failed: FailedExchange) -> None:
         """
-        A request was not answered, or not to its end.
-
-        @param failed: has C{kind}, C{status} and C{sentence}.
+        Log a request that was not answered, or whose response is incomplete.
         """
         self.log.warn(
             "{status} for {method} {path} (request {trace}): {failed}", status=failed.status, kind=failed.kind.name,

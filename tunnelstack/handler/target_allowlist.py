@@ -1,5 +1,5 @@
 """
-Where an agent connects to for those who say a host and a port; nowhere else.
+The hosts and ports to which an agent connects when a dialler names them; all others are refused.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ LOOPBACK = frozenset(("", "localhost", "127.0.0.1", "::1"))
 
 class TargetAllowlist:
     """
-    A list of them.
+    The permitted targets.
     """
 
     def __init__(self, targets: Iterable[str] = ()) -> None:
         """
         @param targets: C{host:port}, or C{host:*} for all ports of a host; C{[address]:port} for IPv6.
-        @raise ConfigurationError: it is none of these.
+        @raise ConfigurationError: a target has another form.
         """
         self._ports: dict[str, set[int] | None] = {}
         for target in targets:
             host, _, port = target.rpartition(":")
             host = host.removeprefix("[").removesuffix("]")
             if not host or not (port == "*" or (port.isdecimal() and 0 < int(port) < 65536)):
-                raise ConfigurationError(f"{target!r} is no host:port or host:*")
+                raise ConfigurationError(f"{target!r} is neither host:port nor host:*")
             host = _host(host)
             ports = self._ports.setdefault(host, set())
             if port == "*":
@@ -36,7 +36,7 @@ class TargetAllowlist:
 
     def has(self, host: str, port: int) -> bool:
         """
-        Whether a target is one of them.
+        Whether a target is permitted.  The names and addresses of loopback are one host.
         """
         ports: set[int] | None = self._ports.get(_host(host), set())
         return ports is None or port in ports

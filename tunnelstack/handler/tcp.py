@@ -1,5 +1,5 @@
 """
-A stream joined to a connection that the agent makes for it.
+Streams joined to outgoing connections, such as an agent's TCP connection to a local server.
 """
 
 from __future__ import annotations
@@ -8,19 +8,20 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocol, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.interfaces import IDiallingHandler
+from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.splice import Splice
 
 
 class SpliceFactory(Factory):
     """
-    Builds one end of a splice, for an endpoint to connect.
+    A factory that gives an endpoint one existing protocol, such as an end of a splice.
     """
 
     noisy = False
@@ -29,35 +30,30 @@ class SpliceFactory(Factory):
         self._end = end
 
     def buildProtocol(self, address: object) -> Any:
-        """
-        The end.
-        """
+        # Any: Factory annotates the result as Protocol, and an end of a splice is another IProtocol.
         return self._end
 
 
 @implementer(IDiallingHandler)
 class TCPHandler:
     """
-    Connects each stream to an endpoint; the stream is refused if that cannot be reached.
+    Connects an endpoint for each stream.  The stream is refused if the connection fails.
     """
 
     log = Logger()
 
     def __init__(
-        self, endpoint: IStreamClientEndpoint, clock: Any, *, failed: Callable[[Failure], object] | None = None,
+        self, endpoint: IStreamClientEndpoint, clock: IReactorTime, *, failed: Callable[[Failure], object] | None = None,
     ) -> None:
         """
-        @param endpoint: what is connected to; how long that may take is its own business.
-        @param failed: told of each failure to connect.
+        @param endpoint: connected for each stream; it has a time-out of its own.
+        @param failed: called with each failure to connect.
         """
         self._endpoint = endpoint
         self._clock = clock
         self._failed = failed
 
-    def connect(self, address: Any) -> Deferred[IProtocol]:
-        """
-        As in L{IDiallingHandler}.
-        """
+    def connect(self, address: StreamAddress) -> Deferred[IProtocol]:
         splice = Splice(self._clock)
         dialled = self._endpoint.connect(SpliceFactory(splice.far))
         dialled.addCallbacks(lambda _: splice.near, self._unreachable)

@@ -4,7 +4,7 @@ What both ends of a negotiation do alike on a stream: feed the pure half, write 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
@@ -13,7 +13,13 @@ from zope.interface import implementer
 
 from tunnelstack.errors import PeerError
 from tunnelstack.stream.address import StreamAddress
-from tunnelstack.wire.negotiation.base import NegotiationEvent
+from tunnelstack.stream.transport import StreamTransport
+from tunnelstack.transport.shared_timer import SharedTimer
+from tunnelstack.transport.websocket.transport import WebSocketTransport
+from tunnelstack.wire.negotiation.base import Negotiation, NegotiationEvent, Parameters
+
+NegotiatedStream = StreamTransport | WebSocketTransport
+"""Streams of any session: they are handed over to their applications, and have a timer."""
 
 
 @implementer(IProtocol, IHalfCloseableProtocol)
@@ -28,11 +34,11 @@ class NegotiationProtocol:
 
     replaceProtocol: Any = None                   # nothing is taken off for whoever has the stream next
 
-    transport: Any
-    _negotiation: Any
-    _sharedTimer: Any
+    transport: NegotiatedStream
+    _negotiation: Negotiation
+    _sharedTimer: SharedTimer
 
-    def _start(self, transport: Any, timeout: float) -> None:
+    def _start(self, transport: NegotiatedStream, timeout: float) -> None:
         """
         @param timeout: seconds for all of it.
         """
@@ -83,7 +89,7 @@ class NegotiationProtocol:
         elif self._advance(self._negotiation.expire, now):
             self._updateDeadline()
 
-    def _advance(self, call: Callable[..., list[NegotiationEvent]], *arguments: Any) -> bool:
+    def _advance(self, call: Callable[..., list[NegotiationEvent]], *arguments: object) -> bool:
         """
         Call the negotiation, write what it has to say, and do what it says has happened.
 
@@ -142,7 +148,7 @@ class NegotiationProtocol:
         raise NotImplementedError
 
 
-def withProtocolName(stream: Any, name: bytes, parameters: Mapping[str, Any]) -> StreamAddress:
+def withProtocolName(stream: NegotiatedStream, name: bytes, parameters: Parameters) -> StreamAddress:
     """
     Put on a stream's address what the stream is for.
 

@@ -4,7 +4,6 @@ The opening end of a negotiation: the protocol of a stream from its opening unti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -18,7 +17,15 @@ from tunnelstack.negotiation._base import NegotiationProtocol, withProtocolName
 from tunnelstack.negotiation._leftover import filterLeftover
 from tunnelstack.negotiation.errors import NegotiationRefused, NegotiationTimeout
 from tunnelstack.stream.errors import StreamResetError
-from tunnelstack.wire.negotiation.base import Agreed, NegotiationEvent, NegotiationExpired, Rejected, Release
+from tunnelstack.wire.negotiation.base import (
+    Agreed,
+    Negotiation,
+    NegotiationEvent,
+    NegotiationExpired,
+    Parameters,
+    Rejected,
+    Release,
+)
 
 
 @implementer(IProtocolFactory)
@@ -35,12 +42,12 @@ class InitiatorProtocol(NegotiationProtocol):
 
     __slots__ = ("_agreed", "_application", "_connected", "_factory", "_lost", "_timeout", "early")
 
-    def __init__(self, negotiation: Any, factory: IProtocolFactory, timeout: float) -> None:
+    def __init__(self, negotiation: Negotiation, factory: IProtocolFactory, timeout: float) -> None:
         self._negotiation = negotiation
         self._factory = factory
         self._timeout = timeout
-        self._application: Any = None
-        self.early: Any = None
+        self._application: IProtocol | None = None
+        self.early: IProtocol | None = None
         self._connected: Deferred[IProtocol] | None = None
         self._agreed: Agreed | None = None    # and waiting for the first octet
         self._lost: Failure | None = None     # why, if it was not to be
@@ -57,7 +64,7 @@ class InitiatorProtocol(NegotiationProtocol):
         Nothing to do.
         """
 
-    def buildProtocol(self, address: Any) -> InitiatorProtocol:
+    def buildProtocol(self, address: object) -> InitiatorProtocol:
         """
         Itself.
         """
@@ -108,10 +115,11 @@ class InitiatorProtocol(NegotiationProtocol):
         """
         An application that did not wait has ended our direction, and may want to know when that is done.
         """
-        if IHalfCloseableProtocol.providedBy(self._application):
-            self._application.writeConnectionLost()
+        application: object = self._application
+        if IHalfCloseableProtocol.providedBy(application):
+            application.writeConnectionLost()
 
-    def replaceProtocol(self, application: Any) -> None:
+    def replaceProtocol(self, application: IProtocol) -> None:
         """
         From the stream: the application, before the answer was there, has handed it to another.
         """
@@ -158,7 +166,7 @@ class InitiatorProtocol(NegotiationProtocol):
         if leftover:
             stream.redeliver(leftover)
 
-    def _connect(self, name: bytes, parameters: Mapping[str, Any], early: bool = False) -> Any:
+    def _connect(self, name: bytes, parameters: Parameters, early: bool = False) -> IProtocol | None:
         """
         Connect the application.
 

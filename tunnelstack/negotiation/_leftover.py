@@ -5,12 +5,12 @@ What may stand between an agreement and the application's first octet, and belon
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, ITransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tunnelstack.negotiation._base import NegotiatedStream
 from tunnelstack.wire.negotiation.base import Agreed
 
 
@@ -23,15 +23,15 @@ class LeftoverFilter:
 
     __slots__ = ("_application", "_strip", "transport")
 
-    def __init__(self, stream: Any, leftover_filter: Callable[[bytes], bytes]) -> None:
+    def __init__(self, stream: NegotiatedStream, leftover_filter: Callable[[bytes], bytes]) -> None:
         """
         @param stream: has its application already.
         """
         self.transport = stream
-        self._application: Any = stream.protocol
+        self._application: IProtocol = stream.protocol
         self._strip = leftover_filter
 
-    def replaceProtocol(self, application: Any) -> None:
+    def replaceProtocol(self, application: IProtocol) -> None:
         """
         From the stream: the application has handed it to another.
         """
@@ -69,7 +69,7 @@ class LeftoverFilter:
         """
         self._application.connectionLost(reason)
 
-    def makeConnection(self, transport: Any) -> None:
+    def makeConnection(self, transport: ITransport) -> None:
         """
         The application was connected.
         """
@@ -80,7 +80,7 @@ class LeftoverFilter:
         """
 
 
-def filterLeftover(stream: Any, agreed: Agreed) -> None:
+def filterLeftover(stream: NegotiatedStream, agreed: Agreed) -> None:
     """
     Look at what comes next, where that is needed.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import IProtocol
+from twisted.internet.interfaces import IProtocol, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -17,8 +17,12 @@ from tunnelstack.errors import PeerError, TunnelError
 from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.negotiation._base import NegotiationProtocol, withProtocolName
 from tunnelstack.negotiation._leftover import filterLeftover
+from tunnelstack.stream.address import StreamAddress
 from tunnelstack.wire.negotiation import base
-from tunnelstack.wire.negotiation.base import Agreed, NegotiationEvent, Proposed
+from tunnelstack.wire.negotiation.base import Agreed, Negotiation, NegotiationEvent, Proposed
+
+Handler = IProtocolFactory | IDiallingHandler
+"""What serves the streams of one name."""
 
 FAILED = "the handler failed"
 """What the peer hears of a defect of ours."""
@@ -33,12 +37,12 @@ class ResponderProtocol(NegotiationProtocol):
 
     _log = Logger()
 
-    def __init__(self, negotiation: Any, handlers: Mapping[bytes, Any], timeout: float) -> None:
+    def __init__(self, negotiation: Negotiation, handlers: Mapping[bytes, Handler], timeout: float) -> None:
         self._negotiation = negotiation
         self._handlers = handlers
         self._timeout = timeout
         self._name = b""
-        self._application: Any = None         # what is to have the stream once the peer has its answer
+        self._application: IProtocol | None = None         # what is to have the stream once the peer has its answer
         self._dialling: Deferred[IProtocol] | None = None
         self._agreed: Agreed | None = None    # before the handler had dialled
 
@@ -64,7 +68,7 @@ class ResponderProtocol(NegotiationProtocol):
             if self._application is None:
                 self._serve(event)
             else:
-                self._handOver(event)
+                self._handOver(event, self._application)
         elif isinstance(event, Proposed):
             self._proposalReceived(event)
         else:
@@ -107,16 +111,16 @@ class ResponderProtocol(NegotiationProtocol):
         if application is None:
             self._reject("the handler does not take it")
         elif self._agreed is not None:
-            self._handOver(self._agreed)
+            self._handOver(self._agreed, application)
         elif self.transport.connected:
             self._advance(self._negotiation.accept)
         else:
-            self._handOver(Agreed(self._name))     # to be told that it is lost, and free what it holds
+            self._handOver(Agreed(self._name), application)     # to be told that it is lost, and free what it holds
 
-    def _handOver(self, event: Agreed) -> None:
+    def _handOver(self, event: Agreed, application: IProtocol) -> None:
         self._sharedTimer.discard(self)
         try:
-            self.transport.handOver(self._application, event.leftover)
+            self.transport.handOver(application, event.leftover)
         except Exception:
             self._handlerFailed(Failure())
         else:
@@ -124,7 +128,7 @@ class ResponderProtocol(NegotiationProtocol):
 
     # Handlers that dial first
 
-    def _dial(self, handler: Any, address: Any) -> None:
+    def _dial(self, handler: IDiallingHandler, address: StreamAddress) -> None:
         self.transport.pauseProducing()       # one window at most waits for the outcome
         self._dialling = dialling = maybeDeferred(handler.connect, address)
         dialling.addCallbacks(self._dialled, self._diallingFailed)

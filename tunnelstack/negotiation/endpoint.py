@@ -16,7 +16,8 @@ from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
 from tunnelstack.negotiation._initiator import InitiatorProtocol
-from tunnelstack.negotiation._responder import ResponderProtocol
+from tunnelstack.negotiation._responder import Handler, ResponderProtocol
+from tunnelstack.wire.negotiation.base import Negotiation
 
 TIMEOUT = 30.0
 """Seconds for all of a negotiation."""
@@ -28,7 +29,9 @@ class NegotiatingEndpoint:
     Opens streams for one purpose.
     """
 
-    def __init__(self, connector: Any, makeNegotiation: Callable[[], Any], timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self, connector: IStreamClientEndpoint, makeNegotiation: Callable[[], Negotiation], timeout: float = TIMEOUT,
+    ) -> None:
         """
         @param connector: an L{IStreamClientEndpoint} whose transports are
             L{StreamTransport<tunnelstack.stream.transport.StreamTransport>}s.
@@ -57,7 +60,7 @@ class NegotiatingEndpoint:
             opening = InitiatorProtocol(self._makeNegotiation(), protocolFactory, self._timeout)
         except Exception:
             return fail()
-        opened: Deferred[Any] = self._connector.connect(opening)
+        opened: Deferred[IProtocol] = self._connector.connect(opening)
         return opened.addCallback(opening.streamOpened) if opening.early is None else succeed(opening.early)
 
 
@@ -74,7 +77,7 @@ class NegotiatingFactory(Factory):
     noisy = False
 
     def __init__(
-        self, handlers: Mapping[bytes, Any], timeout: float = TIMEOUT, *, makeNegotiation: Callable[[], Any],
+        self, handlers: Mapping[bytes, Handler], timeout: float = TIMEOUT, *, makeNegotiation: Callable[[], Negotiation],
     ) -> None:
         """
         @param handlers: by name, looked up when a stream has come to it.
@@ -85,7 +88,7 @@ class NegotiatingFactory(Factory):
         self._makeNegotiation = makeNegotiation
         self._timeout = timeout
 
-    def buildProtocol(self, addr: Any) -> Any:
+    def buildProtocol(self, addr: object) -> Any:
         """
         As in L{IProtocolFactory}: the responder's end of one stream.
         """

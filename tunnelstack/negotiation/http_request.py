@@ -5,8 +5,10 @@ Streams that are named by an HTTP/1.1 request: one each, which is a message of i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
+from twisted.internet.interfaces import IStreamClientEndpoint
+
+from tunnelstack.negotiation._responder import Handler
 from tunnelstack.negotiation.endpoint import TIMEOUT, NegotiatingEndpoint, NegotiatingFactory
 from tunnelstack.wire.http1.head import RequestHead, ResponseHead
 from tunnelstack.wire.negotiation.http_request import (
@@ -17,7 +19,7 @@ from tunnelstack.wire.negotiation.http_request import (
 
 
 def requestEndpoint(
-    connector: Any,
+    connector: IStreamClientEndpoint,
     name: bytes,
     request: bytes,
     timeout: float = TIMEOUT,
@@ -42,7 +44,7 @@ class HTTPRequestFactory(NegotiatingFactory):
 
     def __init__(
         self,
-        handlers: Mapping[bytes, Any],
+        handlers: Mapping[bytes, Handler],
         read: Callable[[RequestHead], StreamRequest],
         timeout: float = TIMEOUT,
     ) -> None:

@@ -5,11 +5,13 @@ Streams that are named by multistream-select, and may carry a line of parameters
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+
+from twisted.internet.interfaces import IStreamClientEndpoint
 
 from tunnelstack.interfaces import IDiallingHandler
+from tunnelstack.negotiation._responder import Handler
 from tunnelstack.negotiation.endpoint import TIMEOUT, NegotiatingEndpoint, NegotiatingFactory
-from tunnelstack.wire.negotiation.base import Negotiation, NegotiationSequence, Release
+from tunnelstack.wire.negotiation.base import Negotiation, NegotiationSequence, Parameters, Release
 from tunnelstack.wire.negotiation.json_object import AnswerFormat, JSONInitiator
 from tunnelstack.wire.negotiation.multistream.initiator import MultistreamInitiator
 from tunnelstack.wire.negotiation.multistream.names import NameTable
@@ -17,12 +19,12 @@ from tunnelstack.wire.negotiation.multistream.responder import MultistreamRespon
 
 
 def multistreamEndpoint(
-    connector: Any,
+    connector: IStreamClientEndpoint,
     names: bytes | Sequence[bytes],
     timeout: float = TIMEOUT,
     *,
     release: Release = Release.ON_REPLY,
-    parameters: Mapping[str, Any] | None = None,
+    parameters: Parameters | None = None,
     answers: AnswerFormat | None = None,
 ) -> NegotiatingEndpoint:
     """
@@ -55,7 +57,7 @@ class MultistreamFactory(NegotiatingFactory):
 
     def __init__(
         self,
-        handlers: Mapping[bytes, Any],
+        handlers: Mapping[bytes, Handler],
         timeout: float = TIMEOUT,
         *,
         strict: bool = False,
@@ -79,7 +81,7 @@ class MultistreamFactory(NegotiatingFactory):
         for name, handler in handlers.items():
             self.handle(name, handler)
 
-    def handle(self, name: bytes, handler: Any) -> None:
+    def handle(self, name: bytes, handler: Handler) -> None:
         """
         Serve streams of a name from now on; a former handler of it gets no new ones.
         """

@@ -1,14 +1,13 @@
 """
-Twisted's epoll reactor, which looks a little longer before it goes to sleep.
+Twisted's epoll reactor, which polls for a short time before it sleeps.
 
-To be woken is dear, above all on a virtual machine: tens of microseconds pass before a process runs again, and then it finds
-its caches cold.  Who was answered just now is often heard again before that.  So a reactor that has nothing more to do asks
-for what is ready over and over, for up to L{SPIN_SECONDS} seconds, before it waits.  Where this is vain it is soon given up,
-and tried again only now and then: a program that has nothing to do sleeps as it did.
+To wake a process is expensive, especially on a virtual machine: it takes tens of microseconds until the process runs again, and
+its caches are cold.  A peer that has just received an answer often sends its next message earlier than that.  Therefore an idle
+reactor polls without sleeping for up to L{SPIN_SECONDS} seconds before it waits.  If polling finds nothing it is soon done
+rarely, so that an idle program uses no more processor time than with the epoll reactor.
 
-Source: Linux does the like for a virtual processor without work (C{drivers/cpuidle/governors/haltpoll.c}, where
-L{SPIN_SECONDS} is from, and which looks for a shorter time where this one looks more rarely), and for a socket
-(C{net.core.busy_poll}).
+Source: Linux does the same for an idle virtual processor (C{drivers/cpuidle/governors/haltpoll.c}, from which L{SPIN_SECONDS}
+is taken; it shortens the polling where this reactor polls more rarely) and for a socket (C{net.core.busy_poll}).
 """
 
 from __future__ import annotations
@@ -19,25 +18,25 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.main import installReactor
 
 SPIN_SECONDS = 200e-6
-"""Seconds."""
+"""Seconds of polling before a wait."""
 
 MAX_SKIP_EXPONENT = 10
-"""Twice the waits are let pass for each look that is vain, up to 2 to the power of this."""
+"""After each vain polling, twice as many waits go without one, up to 2 to the power of this."""
 
 
 class BusyPollReactor(EPollReactor):
     """
-    The epoll reactor, awake a little longer.  How often its looks were vain says how many waits pass between two of them.
+    The epoll reactor with polling.  The more often polling was vain, the more waits go without it.
     """
 
-    _missed = 0                                 # how many looks were, less half of them for each that was not
-    _skip = 0                                 # waits before which nobody looks
+    _missed = 0                               # plus 1 for each vain polling, halved by each that found something
+    _skip = 0                                 # waits that go without polling
 
     def doPoll(self, timeout: float | None) -> None:
         """
-        As in C{EPollReactor}.
+        Poll, then wait.
 
-        @param timeout: seconds; C{None} for ever.
+        @param timeout: seconds; C{None} for no limit.
         """
         if timeout is None or timeout > 0:
             if self._skip:
@@ -52,13 +51,14 @@ class BusyPollReactor(EPollReactor):
 
     def _spin(self, seconds: float) -> bool:
         """
-        See whether something comes at once.
+        Poll until a descriptor is ready.
 
-        @return: whether it has.
+        @param seconds: how long at most.
+        @return: whether a descriptor is ready.
         """
         poll = self._poller.poll
         if poll(0, 1):
-            return True                       # it was there: nothing is learnt from that
+            return True                       # it was ready before the polling, which therefore proves nothing
         end = monotonic() + seconds
         while not poll(0, 1):
             if monotonic() >= end:
@@ -71,6 +71,6 @@ class BusyPollReactor(EPollReactor):
 
 def install() -> None:
     """
-    Make it the process's reactor.
+    Install it as the process's reactor.
     """
     installReactor(BusyPollReactor())

@@ -1,5 +1,5 @@
 """
-Which reactor turns a program of ours.
+Selects the reactor of the console scripts.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ VARIABLE = "TUNNELSTACK_REACTOR"
 
 def install(environ: Mapping[str, str]) -> None:
     """
-    Install the reactor that the environment names, as C{twistd --reactor} would; unless it names one, that which
-    L{tunnelstack.reactor.busypoll} describes, where the system has epoll.  Nothing happens where there is a reactor already.
+    Install the reactor that C{TUNNELSTACK_REACTOR} names, as C{twistd --reactor} does.  The default is
+    L{tunnelstack.reactor.busypoll} if the system has epoll, and Twisted's default otherwise.  Nothing happens if a reactor is
+    installed already.
 
-    @raise ConfigurationError: there is no such reactor, or it does not work here.
+    @raise ConfigurationError: the reactor does not exist, or does not work on this system.
     """
     if "twisted.internet.reactor" in sys.modules:
         return
@@ -38,6 +39,6 @@ def _named(name: str) -> None:
         reactors.installReactor(name)
     except reactors.NoSuchReactor:
         known = ", ".join(sorted(reactor.shortName for reactor in reactors.getReactorTypes()))
-        raise ConfigurationError(f"{VARIABLE}: there is no reactor {name!r}; there are {known}") from None
+        raise ConfigurationError(f"{VARIABLE}: there is no reactor {name!r}; the reactors are {known}") from None
     except Exception as problem:
         raise ConfigurationError(f"{VARIABLE}: {name} does not work here: {problem}") from problem

@@ -1,5 +1,5 @@
 """
-Twisted's asyncio reactor on uvloop's event loop, for those who have installed that (the extra C{uvloop}).
+Twisted's asyncio reactor on uvloop's event loop.  It needs the package uvloop (the extra C{uvloop}).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from twisted.internet import asyncioreactor
 
 def install() -> None:
     """
-    Make it the process's reactor.
+    Install it as the process's reactor.
     """
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)

@@ -1,17 +1,20 @@
 """
-What becomes of a stream that its application has closed: what was queued is flushed, what still comes is absorbed, and a peer
-that does not end is not waited for for ever.
+Streams that their applications have closed: what is queued is flushed, what still arrives is absorbed, and a stream whose peer
+never ends its direction is reset.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from attrs import define
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from tunnelstack.session._timer import SessionTimer
 from tunnelstack.stream.errors import StreamResetError
 from tunnelstack.stream.transport import StreamTransport
+from tunnelstack.wire.yamux.connection import YamuxConnection
 
 ABSORB_OCTETS = 1024 * 1024
 """Octets absorbed after the application has closed, before the stream is reset."""
@@ -28,9 +31,9 @@ class _ClosingStream:
     """
     A stream that its application has closed.
 
-    @ivar since: when that was seen, in seconds of the session's clock.
+    @ivar since: when it was closed, in seconds of the session's clock.
     @ivar ended: our end has been sent.
-    @ivar absorbed: octets that came since.
+    @ivar absorbed: octets that arrived since.
     """
 
     since: float
@@ -40,38 +43,40 @@ class _ClosingStream:
 
 class ClosingStreams:
     """
-    The streams of a session that were closed on this side and are not over.
+    The streams of a session that were closed on this side and are not over.  It is true while there are any.
     """
 
-    _core: Any
-    _clock: Any
-    _streams: dict[int, StreamTransport]
-    _timerAt: float
-
-    def __init__(self) -> None:
+    def __init__(
+        self, clock: IReactorTime, core: YamuxConnection, streams: Mapping[int, StreamTransport], timer: SessionTimer,
+        streamDone: Callable[[], object],
+    ) -> None:
+        """
+        @param streams: those of the session, by number.
+        @param timer: is to call L{expire} in time.
+        @param streamDone: called after a stream was reset here.
+        """
+        self._clock = clock
+        self._core = core
+        self._streams = streams
+        self._timer = timer
+        self._streamDone = streamDone
         self._closing: dict[int, _ClosingStream] = {}
 
-    def stopReading(self, stream: StreamTransport, discarded: int) -> None:
-        """
-        As in L{IStreamOwner}.
-        """
-        if discarded:
-            self._core.acknowledge(stream.streamId, discarded)
-            self._scheduleFlush()
-        if not (stream.readEnded and stream.writeEnded):
-            self._addClosing(stream.streamId, stream.writeEnded)
+    def __len__(self) -> int:
+        return len(self._closing)
 
-    def _addClosing(self, streamId: int, ended: bool) -> _ClosingStream:
+    def add(self, streamId: int, ended: bool) -> _ClosingStream:
         """
         From now on see to it that the stream comes to an end.
+
+        @param ended: our end has been sent.
         """
         now = self._clock.seconds()
         self._closing[streamId] = closing = _ClosingStream(now, ended)
-        if now + ABSORB_SECONDS < self._timerAt:
-            self._scheduleTimer(now + ABSORB_SECONDS)
+        self._timer.schedule(now + ABSORB_SECONDS)
         return closing
 
-    def _endSent(self, stream: StreamTransport) -> None:
+    def endSent(self, stream: StreamTransport) -> None:
         """
         Our end of a stream has been sent.
         """
@@ -81,9 +86,17 @@ class ClosingStreams:
                 del self._closing[stream.streamId]
             closing.ended = True
         elif stream.connected and stream.disconnecting and not stream.readEnded:
-            self._addClosing(stream.streamId, True)
+            self.add(stream.streamId, True)
 
-    def _absorbData(self, streamId: int, octets: int) -> None:
+    def endReceived(self, streamId: int) -> None:
+        """
+        The peer has ended its direction.
+        """
+        closing = self._closing.get(streamId)
+        if closing is not None and closing.ended:
+            del self._closing[streamId]
+
+    def absorb(self, streamId: int, octets: int) -> None:
         """
         Data for a stream that its application has closed: credited, so that an honest peer can finish, within bounds.
         """
@@ -91,51 +104,43 @@ class ClosingStreams:
         if closing is None:
             if streamId not in self._streams:
                 return
-            closing = self._addClosing(streamId, False)     # our end is about to leave
+            closing = self.add(streamId, False)     # our end is about to leave
         closing.absorbed += octets
         if closing.absorbed > ABSORB_OCTETS or self._clock.seconds() - closing.since > ABSORB_SECONDS:
-            self._resetClosing(streamId, "it went on sending after the close")
+            self._reset(streamId, "it went on sending after the close")
         else:
             self._core.acknowledge(streamId, octets)
 
-    def _expireClosing(self, now: float) -> None:
+    def expire(self, now: float) -> None:
         """
-        Reset what was to be flushed for too long, or was left open by the peer for too long.
+        Reset streams whose queue was not flushed in time, or that the peer left open for too long.
         """
         for streamId, closing in list(self._closing.items()):
             age = now - closing.since
             if age < ABSORB_SECONDS:
-                self._scheduleTimer(closing.since + ABSORB_SECONDS)
+                self._timer.schedule(closing.since + ABSORB_SECONDS)
                 return                        # they are in order of their age
             if not closing.ended or age >= CLOSE_SECONDS:
-                self._resetClosing(streamId, "it was not closed in time")
+                self._reset(streamId, "it was not closed in time")
         if self._closing:
-            self._scheduleTimer(now + ABSORB_SECONDS)
+            self._timer.schedule(now + ABSORB_SECONDS)
 
-    def _resetClosing(self, streamId: int, why: str) -> None:
+    def forget(self, streamId: int) -> None:
+        """
+        The stream was reset by either side.
+        """
+        self._closing.pop(streamId, None)
+
+    def clear(self) -> None:
+        """
+        The session is lost.
+        """
+        self._closing.clear()
+
+    def _reset(self, streamId: int, why: str) -> None:
         del self._closing[streamId]
         self._core.reset_stream(streamId)
         stream = self._streams.get(streamId)
         if stream is not None:
             stream.lost(Failure(StreamResetError(why, stream=streamId)))
-        self._checkIdle()
-
-    # For the subclass
-
-    def _scheduleFlush(self) -> None:
-        """
-        Flush soon.
-        """
-        raise NotImplementedError
-
-    def _scheduleTimer(self, at: float) -> None:
-        """
-        See to it that L{_expireClosing} is called at C{at} (seconds of the clock) at the latest.
-        """
-        raise NotImplementedError
-
-    def _checkIdle(self) -> None:
-        """
-        A stream has ended: it may have been the last of a session that drains.
-        """
-        raise NotImplementedError
+        self._streamDone()

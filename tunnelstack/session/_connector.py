@@ -5,14 +5,15 @@ Opening streams: the endpoint that does it, and the calls that wait for a slot.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.stream.errors import OpenTimeout, TooManyStreams
+from tunnelstack.session._timer import SessionTimer
+from tunnelstack.stream.errors import OpenTimeout, SessionLost, TooManyStreams
 
 WAITING_CONNECTS = 1024
 """Calls of C{connect} that may wait for a slot; more fail at once."""
@@ -27,6 +28,22 @@ class NoFreeSlot(Exception):
     """
 
 
+class StreamOpener(Protocol):
+    """
+    What a connector needs of its session.
+    """
+
+    def openStream(self, factory: IProtocolFactory) -> IProtocol:
+        """
+        @raise NoFreeSlot: no stream can be opened now.
+        """
+
+    def lostReason(self) -> SessionLost | None:
+        """
+        @return: why no stream can be opened any more, or C{None}.
+        """
+
+
 @implementer(IStreamClientEndpoint)
 class SessionConnector:
     """
@@ -35,11 +52,12 @@ class SessionConnector:
     @ivar waiting: whether calls wait for a slot.
     """
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, clock: IReactorTime, timer: SessionTimer, session: StreamOpener) -> None:
         """
-        @param session: gives C{openStream(factory)}, which raises L{NoFreeSlot}; C{lostReason()}, an exception or C{None};
-            C{_clock}; C{address}; and C{_scheduleTimer(at)}, which calls L{expire} in time.
+        @param timer: is to call L{expire} in time.
         """
+        self._clock = clock
+        self._timer = timer
         self._session = session
         self._calls: deque[tuple[Deferred[IProtocol], IProtocolFactory, float]] = deque()
 
@@ -69,9 +87,9 @@ class SessionConnector:
         if len(self._calls) >= WAITING_CONNECTS:
             return fail(TooManyStreams("no stream can be opened now", waiting=len(self._calls)))
         connected: Deferred[IProtocol] = Deferred(self._cancelled)
-        deadline = self._session._clock.seconds() + SLOT_SECONDS
+        deadline = self._clock.seconds() + SLOT_SECONDS
         self._calls.append((connected, factory, deadline))
-        self._session._scheduleTimer(deadline)
+        self._timer.schedule(deadline)
         return connected
 
     def _cancelled(self, connected: Deferred[IProtocol]) -> None:
@@ -102,7 +120,7 @@ class SessionConnector:
             connected, *_ = self._calls.popleft()
             connected.errback(OpenTimeout("no stream could be opened in time"))
         if self._calls:
-            self._session._scheduleTimer(self._calls[0][2])
+            self._timer.schedule(self._calls[0][2])
 
     def fail(self, reason: Exception) -> None:
         """

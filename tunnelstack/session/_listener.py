@@ -4,14 +4,13 @@ Taking the streams that the peer opens: the endpoint that does it, and the strea
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol as TypingProtocol
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IProtocol, IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.stream.address import StreamAddress
@@ -20,20 +19,44 @@ from tunnelstack.stream.transport import StreamTransport
 from tunnelstack.wire.yamux.events import StreamOpened
 
 
+class StreamAcceptor(TypingProtocol):
+    """
+    What a listener needs of its session.
+    """
+
+    address: StreamAddress
+
+    def addStream(self, streamId: int, protocol: IProtocol) -> StreamTransport:
+        """
+        @return: the transport of a stream that is open.
+        """
+
+    def acceptStream(self, streamId: int) -> None:
+        """
+        Report to the peer that there is a factory for its stream.
+        """
+
+    def resetStream(self, stream: StreamTransport, reason: StreamResetError) -> None:
+        """
+        Reset a stream, and report it to its protocol.
+        """
+
+    def scheduleFlush(self) -> None:
+        """
+        Send what is due once this turn of the reactor is over.
+        """
+
+
 @implementer(IStreamServerEndpoint)
 class SessionListener:
     """
-    The listener of a session: one factory at a time.  Streams that nobody takes yet are paused and not acknowledged; how many
-    there may be is the core's bound.
+    The listener of a session: one factory at a time.  Streams that have no factory yet are paused and not acknowledged; how
+    many there may be is the core's bound.
     """
 
     _log = Logger()
 
-    def __init__(self, session: Any) -> None:
-        """
-        @param session: an L{IStreamOwner<tunnelstack.interfaces.IStreamOwner>} with C{address}, whose C{_core} has
-            C{accept_stream}.
-        """
+    def __init__(self, session: StreamAcceptor) -> None:
         self._session = session
         self._factory: IProtocolFactory | None = None
         self._unclaimed: dict[int, StreamTransport] = {}
@@ -52,8 +75,15 @@ class SessionListener:
             if stream.connected:
                 stream.resumeProducing()      # what it held follows on a later turn, unless its protocol pauses it
                 self._handToFactory(stream)
-        self._session._scheduleFlush()
+        self._session.scheduleFlush()
         return succeed(_ListeningPort(self))
+
+    @property
+    def address(self) -> StreamAddress:
+        """
+        The session's.
+        """
+        return self._session.address
 
     def unlisten(self) -> None:
         """
@@ -66,8 +96,7 @@ class SessionListener:
         The peer opened a stream.
         """
         streamId = event.stream_id
-        stream = StreamTransport(self._session, streamId, self._session.address, _UNCLAIMED)
-        self._session._streams[streamId] = stream
+        stream = self._session.addStream(streamId, _UNCLAIMED)
         if self._factory is None:
             stream.pauseProducing()
             self._unclaimed[streamId] = stream
@@ -83,17 +112,16 @@ class SessionListener:
     def _handToFactory(self, stream: StreamTransport) -> None:
         protocol = self._buildProtocol(stream)
         if protocol is None:
-            self._session.reset(stream.streamId)
-            stream.lost(Failure(StreamResetError("nobody takes it")))
+            self._session.resetStream(stream, StreamResetError("nobody takes it"))
             return
-        self._session._core.accept_stream(stream.streamId)
+        self._session.acceptStream(stream.streamId)
         try:
             stream.handOver(protocol)
         except Exception:
             self._log.failure("a protocol failed when connected to a stream of {key}", key=stream.address.key)
             stream.abortConnection()
 
-    def _buildProtocol(self, stream: StreamTransport) -> Any:
+    def _buildProtocol(self, stream: StreamTransport) -> IProtocol | None:
         assert self._factory is not None
         try:
             return self._factory.buildProtocol(stream.address)
@@ -121,9 +149,7 @@ class _ListeningPort:
         return succeed(None)
 
     def getHost(self) -> StreamAddress:
-        address = self._listener._session.address
-        assert isinstance(address, StreamAddress)
-        return address
+        return self._listener.address
 
 
 _UNCLAIMED = Protocol()

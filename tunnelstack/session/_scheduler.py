@@ -1,29 +1,26 @@
 """
-What every session does with its streams, whatever frames it speaks: the one flush a reactor turn, turns between streams, and
-pressure from the carrier.
+When the streams of a session send: one flush a reactor turn, turns between streams, and pressure from the carrier.
 
-The pure core (yamux, HTTP/2) owns credit and control frames; the stream transports own the queues of payload.  This module
-moves octets between the two and hands the carrier no more than it takes.
+The pure core owns credit and control frames; the stream transports own the queues of payload.  This module moves octets
+between the two and gives the carrier no more than it takes.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from math import inf
 from typing import Any
 
-from twisted.internet.interfaces import IPushProducer
-from twisted.logger import Logger
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.interfaces import IStreamOwner
 from tunnelstack.session._closing import ClosingStreams
-from tunnelstack.stream.errors import SessionLost
 from tunnelstack.stream.transport import HIGH, StreamTransport
 from tunnelstack.transport.direct_write import Write
 from tunnelstack.transport.shared_timer import SharedTimer
+from tunnelstack.wire.yamux.connection import YamuxConnection
 
 BATCH = 64 * 1024
 """Octets of whole frames that leave in one write, hence at most in one WebSocket message."""
@@ -46,50 +43,59 @@ BATCHES = 4
 CONTROL_WHILE_FULL = 64 * 1024
 """Octets of control that are written to a carrier that takes no data; a peer that lets more pile up is not reading."""
 
-@implementer(IStreamOwner, IPushProducer)
-class StreamScheduler(ClosingStreams):
-    """
-    The half of a session that faces its streams.
 
-    A subclass gives C{_core} (the pure machine) and C{transport} (the carrier), and calls L{flush} when it has fed the core.
+@implementer(IStreamOwner, IPushProducer)
+class StreamScheduler:
+    """
+    The owner of a session's streams, and the producer of its carrier.  Its session calls L{flush} when it has fed the core.
 
     @ivar full: the carrier takes no more.
     @ivar sharedTimer: of whatever happens on the streams.
     @ivar high: octets queued on a stream above which its producer is paused.
     @ivar paused: streams whose applications do not read; the streams count it.
+    @ivar acknowledge: as in L{IStreamOwner}; it is the core's own method, to spare a call for each frame.
+    @ivar inFlush: a flush is under way or follows anyway, so that nothing needs a turn of its own.
+    @ivar sending: the session is connected, and not lost.
+    @ivar onFlushed: called after each flush, or C{None}.
     """
 
-    _log = Logger()
-    _core: Any
-    high = HIGH
-    transport: Any
-
-    def __init__(self, clock: Any) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        clock: IReactorTime,
+        core: YamuxConnection,
+        streams: dict[int, StreamTransport],
+        closing: ClosingStreams,
+        *,
+        onStreamLost: Callable[[], object],
+        onPeerNotReading: Callable[[], object],
+    ) -> None:
+        """
+        @param streams: those of the session, by number; they are removed here.
+        @param onStreamLost: called when one was removed.
+        @param onPeerNotReading: called when too much control waits for the peer: the session is to be dropped.
+        """
         self._clock = clock
+        self._core = core
+        self._streams = streams
+        self._closing = closing
+        self._onStreamLost = onStreamLost
+        self._onPeerNotReading = onPeerNotReading
+        self.acknowledge = core.acknowledge
         self.sharedTimer = SharedTimer(clock)
-        self.full = False
+        self.full = self.inFlush = self.sending = False
+        self.high = HIGH
         self.paused = 0
-        self._streams: dict[int, StreamTransport] = {}
+        self._write: Write = _nowhere
+        self.onFlushed: Callable[[], object] | None = None
         self._readyStreams: deque[StreamTransport] = deque()
         self._pausedProducers: deque[StreamTransport] = deque()
-        self._endedStreams: list[StreamTransport] = []    # our end of them is with the core, and nobody was told yet
-        self._awaitingCredit: list[StreamTransport] = []   # a record of theirs waits for more credit than there is
+        self._endedStreams: list[StreamTransport] = []      # our end of them is with the core, and they do not know yet
+        self._awaitingCredit: list[StreamTransport] = []    # a record of theirs waits for more credit than there is
         self._calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
-        self._turn: Any = None                # the delayed call of the next turn
-        self._inFlush = False                 # a flush follows anyway
-        self._flushAgain = False                   # somebody asked for one meanwhile
+        self._turn: IDelayedCall | None = None              # the call of the next turn
+        self._flushAgain = False              # another flush was asked for during this one
         self._controlWhileFull = 0
-        self._moreToSend = False                    # to send, on a later turn
-        self._write: Write                      # the carrier's, once there is one
-        self._timerAt = inf                    # when the session's timer goes off
-        self.budget: Any = None               # what all sessions of the process may hold, once there is one
-
-    def transports(self) -> list[StreamTransport]:
-        """
-        The streams that are open now.
-        """
-        return list(self._streams.values())
+        self._moreToSend = False              # something is left for a later turn
 
     # IStreamOwner
 
@@ -99,22 +105,26 @@ class StreamScheduler(ClosingStreams):
         """
         stream.scheduled = True
         self._readyStreams.append(stream)
-        if self._turn is None and not self._inFlush:
+        if self._turn is None and not self.inFlush:
             self._turn = self._clock.callLater(0, self._onTurn)
-
-    def acknowledge(self, streamId: int, octets: int) -> None:
-        """
-        As in L{IStreamOwner}.  A session binds its core's own method over this one, to spare a call a frame.
-        """
-        self._core.acknowledge(streamId, octets)
 
     def reset(self, streamId: int) -> None:
         """
         As in L{IStreamOwner}.
         """
-        self._closing.pop(streamId, None)
+        self._closing.forget(streamId)
         self._core.reset_stream(streamId)
-        self._scheduleFlush()
+        self.scheduleFlush()
+
+    def stopReading(self, stream: StreamTransport, discarded: int) -> None:
+        """
+        As in L{IStreamOwner}.
+        """
+        if discarded:
+            self._core.acknowledge(stream.streamId, discarded)
+            self.scheduleFlush()
+        if not (stream.readEnded and stream.writeEnded):
+            self._closing.add(stream.streamId, stream.writeEnded)
 
     def streamLost(self, stream: StreamTransport, reason: Failure) -> None:
         """
@@ -122,15 +132,16 @@ class StreamScheduler(ClosingStreams):
         """
         self._streams.pop(stream.streamId, None)
         self._calls.append((stream.reportLost, (reason,)))
-        if self._turn is None and not self._inFlush:
-            self._scheduleFlush()
+        if self._turn is None and not self.inFlush:
+            self.scheduleFlush()
+        self._onStreamLost()
 
     def callNextTurn(self, call: Callable[..., object], *arguments: Any) -> None:
         """
         As in L{IStreamOwner}.
         """
         self._calls.append((call, arguments))
-        self._scheduleFlush()
+        self.scheduleFlush()
 
     def waitForCapacity(self, stream: StreamTransport) -> None:
         """
@@ -142,18 +153,18 @@ class StreamScheduler(ClosingStreams):
         """
         As in L{IStreamOwner}.
         """
-        if len(self._readyStreams) >= EARLY_FLUSH_STREAMS and self._turn is not None and not self._inFlush:
-            self._inFlush = True              # the flush that is to come sees to all else
+        if len(self._readyStreams) >= EARLY_FLUSH_STREAMS and self._turn is not None and not self.inFlush:
+            self.inFlush = True              # the flush that is to come does the rest
             try:
-                self._send()
+                self.send()
             finally:
-                self._inFlush = False
+                self.inFlush = False
 
-    def _scheduleFlush(self) -> None:
+    def scheduleFlush(self) -> None:
         """
         Flush once this reactor turn is over, or in the flush that is under way.
         """
-        if self._inFlush:
+        if self.inFlush:
             self._flushAgain = True
         elif self._turn is None:
             self._turn = self._clock.callLater(0, self._onTurn)
@@ -166,33 +177,31 @@ class StreamScheduler(ClosingStreams):
 
     def flush(self) -> None:
         """
-        Make the calls that were put off, then give the carrier what is due: control, and data as far as it takes any.
+        Make the calls that were put off, then write what is due: control, and data as far as the carrier takes any.
         """
-        self._inFlush = True                  # what follows needs no further turn
-        core = self._core
-        if core is not None:
-            core.now = self._clock.seconds()
+        self.inFlush = True                  # what follows needs no further turn
+        self._core.now = self._clock.seconds()
         try:
             if self._calls:
                 self._makeCalls()
             self._flushAgain = False
-            self._send()
-            if self._endedStreams:                    # what it means that they are over can wait for what the peer waits for
+            self.send()
+            if self._endedStreams:                    # the peer waits for what was sent, nothing waits for this
                 self._reportEnded()
             if self._calls:
                 self._makeCalls()
                 if self._readyStreams or self._flushAgain:
                     self._flushAgain = False
-                    self._send()
+                    self.send()
                     self._reportEnded()
         finally:
-            self._inFlush = False
+            self.inFlush = False
         # a producer that was resumed put something off, or there is more to send
         if self._calls or self._moreToSend or self._flushAgain:
             self._moreToSend = False
-            self._scheduleFlush()
-        if self.budget is not None:
-            self.count()
+            self.scheduleFlush()
+        if self.onFlushed is not None:
+            self.onFlushed()
 
     def _makeCalls(self) -> None:
         while self._calls:
@@ -200,13 +209,13 @@ class StreamScheduler(ClosingStreams):
             for call, arguments in calls:
                 call(*arguments)
 
-    def _send(self) -> None:
+    def send(self) -> None:
         """
-        Write batches until there is nothing to say, the carrier is full, or others shall have their turn.
+        Write batches until nothing is left to send, the carrier is full, or it is the turn of other connections.
         """
-        core, ready = self._core, self._readyStreams
-        if core is None:
+        if not self.sending:
             return
+        core, ready = self._core, self._readyStreams
         if self._awaitingCredit:
             short, self._awaitingCredit = self._awaitingCredit, []
             for stream in short:
@@ -225,7 +234,7 @@ class StreamScheduler(ClosingStreams):
             if self.full:
                 self._controlWhileFull += sum(map(len, pieces))
                 if self._controlWhileFull > CONTROL_WHILE_FULL:
-                    self._peerNotReading()
+                    self._onPeerNotReading()
                     return
             self._write(b"".join(pieces))
             if not ready and not self._pausedProducers:
@@ -270,7 +279,7 @@ class StreamScheduler(ClosingStreams):
         if not size or size > credit:
             stream.scheduled = False             # back when credit comes
             if size and credit > 0:
-                self._awaitingCredit.append(stream)    # of which the core, having told of some, says no more
+                self._awaitingCredit.append(stream)    # the core reports the first credit and none that follows
             return b""
         if size + HEADER > room:
             self._readyStreams.appendleft(stream)
@@ -292,7 +301,7 @@ class StreamScheduler(ClosingStreams):
 
     def _end(self, stream: StreamTransport) -> None:
         """
-        Send our end of a stream behind all its data.
+        Send our end of a stream after all its data.
         """
         if stream.connected:
             self._core.end_stream(stream.streamId)
@@ -300,11 +309,11 @@ class StreamScheduler(ClosingStreams):
 
     def _reportEnded(self) -> None:
         """
-        Tell the streams whose end is on its way.
+        Report to streams that their end is on its way.
         """
         over, self._endedStreams = self._endedStreams, []
         for stream in over:
-            self._endSent(stream)
+            self._closing.endSent(stream)
             stream.endSent()
 
     # The carrier's pressure (IPushProducer)
@@ -321,7 +330,7 @@ class StreamScheduler(ClosingStreams):
         The carrier has room again.
         """
         self.full = False
-        if not self._inFlush:
+        if not self.inFlush:
             self.flush()
 
     def stopProducing(self) -> None:
@@ -329,31 +338,31 @@ class StreamScheduler(ClosingStreams):
         The carrier is gone; C{connectionLost} says so as well.
         """
 
-    # For the subclass
+    # From the session
 
-    def _peerNotReading(self) -> None:
+    def start(self, write: Write) -> None:
         """
-        The peer does not read: the session is to be aborted.
-        """
-        raise NotImplementedError
+        The session is connected.
 
-    def count(self) -> None:
+        @param write: takes what is due once a turn.
         """
-        Report to the budget of the process what is held now.
-        """
-        raise NotImplementedError
+        self._write = write
+        self.sending = True
+        self.scheduleFlush()
 
-    def _loseStreams(self, reason: SessionLost) -> None:
+    def close(self) -> None:
         """
-        The session is gone, and its streams with it.
+        The session is lost: forget what was to be sent.
         """
-        self._core = None
+        self.sending = False
         self.sharedTimer.stop()
-        self._closing.clear()
         self._readyStreams.clear()
         self._pausedProducers.clear()
         self._awaitingCredit.clear()
         self._endedStreams.clear()
-        failure = Failure(reason)
-        for stream in list(self._streams.values()):
-            stream.lost(failure)
+
+
+def _nowhere(octets: bytes) -> None:
+    """
+    The C{write} of a session that is not connected yet; nothing is sent then.
+    """

@@ -19,12 +19,14 @@ Sessions report what they hold themselves, when it has changed, so that the thir
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Protocol
 
 from attrs import frozen
 from twisted.application.service import Service
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from tunnelstack.interfaces import ISession
 from tunnelstack.transport.direct_write import unsent
 
 LOOK_SECONDS = 1.0
@@ -47,6 +49,58 @@ REPORT_SECONDS = 60.0
 """Seconds within which it is reported once that sessions are not read."""
 
 
+class BudgetMember(Protocol):
+    """
+    The memory of one session, as the budget sees and governs it.
+    """
+
+    @property
+    def held(self) -> int:
+        """
+        Octets of payload that applications have not read yet.
+        """
+
+    def joined(self, budget: MemoryBudget) -> None:
+        """
+        Report to C{budget} from now on, and L{leave<MemoryBudget.leave>} it when the session is gone.
+        """
+
+    def count(self) -> None:
+        """
+        Report what is held now, by L{MemoryBudget.changed}.
+        """
+
+    def waiting(self) -> int:
+        """
+        @return: octets that are held and not reported by C{count}.
+        """
+
+    def stalled(self, before: float) -> list[Stalled]:
+        """
+        @return: the streams for which something is held and that did not move after that moment (seconds of the clock).
+        """
+
+    def cut(self, streamId: int, why: str) -> None:
+        """
+        Reset a stream.
+        """
+
+    def grow(self, allowed: bool) -> None:
+        """
+        Let windows and queues grow, or take growth back as payload is consumed.
+        """
+
+    def rest(self) -> None:
+        """
+        Read nothing from the peer until C{goOn}; called again once a second.
+        """
+
+    def goOn(self) -> None:
+        """
+        Read again.
+        """
+
+
 @frozen
 class Stalled:
     """
@@ -58,7 +112,7 @@ class Stalled:
 
     since: float
     octets: int
-    session: Any
+    member: BudgetMember
     streamId: int
 
 
@@ -71,7 +125,7 @@ class MemoryBudget(Service):
 
     log = Logger()
 
-    def __init__(self, clock: Any, limit: int, connections: Callable[[], Iterable[Any]] = tuple) -> None:
+    def __init__(self, clock: IReactorTime, limit: int, connections: Callable[[], Iterable[object]] = tuple) -> None:
         """
         @param connections: the transports of readers, as far as they are known.  What they hold counts as well, less the
             L{CONNECTION} that is counted once they have paused the stream before them.
@@ -79,14 +133,14 @@ class MemoryBudget(Service):
         self.limit = limit
         self._connections = connections
         self._clock = clock
-        self._sessions: set[Any] = set()
-        self._resting: set[Any] = set()       # sessions that are not read
+        self._members: dict[BudgetMember, ISession] = {}
+        self._resting: set[BudgetMember] = set()            # those whose sessions are not read
         self._payload = 0                     # that was not read, as sessions reported it
         self._waiting = 0                     # to be sent, to the peers and to readers, as of the last look
         self._tight = False                   # growth is taken back
         self._relieved = -LOOK_SECONDS        # when streams were looked for that can be reset
         self._reported = -REPORT_SECONDS
-        self._look: Any = None
+        self._look: IDelayedCall | None = None
 
     def startService(self) -> None:
         """
@@ -114,28 +168,29 @@ class MemoryBudget(Service):
 
     # From sessions
 
-    def join(self, session: Any) -> None:
+    def join(self, session: ISession) -> None:
         """
         Count a session from now on, until it is gone; nothing happens when it is gone already.
         """
         if session.lostReason() is not None:
             return
-        self._sessions.add(session)
-        session.budget = self
-        session.grow(not self._tight)
-        session.count()
+        member: BudgetMember = session.memory
+        self._members[member] = session
+        member.joined(self)
+        member.grow(not self._tight)
+        member.count()
 
-    def leave(self, session: Any, payload: int) -> None:
+    def leave(self, member: BudgetMember, payload: int) -> None:
         """
         A session is gone.
 
         @param payload: what it had reported, in octets.
         """
-        self._sessions.discard(session)
-        self._resting.discard(session)
+        self._members.pop(member, None)
+        self._resting.discard(member)
         self._payload -= payload
 
-    def changed(self, session: Any, octets: int) -> None:
+    def changed(self, member: BudgetMember, octets: int) -> None:
         """
         A session holds more payload than it reported last, or less.
         """
@@ -147,11 +202,11 @@ class MemoryBudget(Service):
             if self._resting and held <= self.limit:
                 self._resumeReading()
         elif held > self.limit:
-            self._exceeded(session, held)
+            self._exceeded(member, held)
         elif not self._tight and held > 3 * self.limit // 4:
             self._tighten(True)
 
-    def _exceeded(self, session: Any, held: int) -> None:
+    def _exceeded(self, member: BudgetMember, held: int) -> None:
         """
         A session brought more, and there is too much already.
         """
@@ -161,11 +216,11 @@ class MemoryBudget(Service):
         if now - self._relieved >= LOOK_SECONDS:
             self._resetLargest(now)
             held = self.held
-        if held <= self.limit + self.limit // 16 or session in self._resting:
+        if held <= self.limit + self.limit // 16 or member in self._resting:
             return
-        if held > self.limit + self.limit // 8 or session.held * len(self._sessions) > self.limit:
-            self._resting.add(session)
-            session.rest()
+        if held > self.limit + self.limit // 8 or member.held * len(self._members) > self.limit:
+            self._resting.add(member)
+            member.rest()
             if now - self._reported >= REPORT_SECONDS:
                 self._reported = now
                 self.log.warn(
@@ -177,8 +232,8 @@ class MemoryBudget(Service):
 
     def _lastLook(self) -> None:
         self._look = self._clock.callLater(LOOK_SECONDS, self._lastLook)
-        for session in self._sessions:
-            session.count()
+        for member in list(self._members):    # one may leave when its last stream is reset
+            member.count()
         self._waiting = self._toBeSent()
         if self.held > self.limit:
             self._resetLargest(self._clock.seconds())
@@ -188,49 +243,50 @@ class MemoryBudget(Service):
             self._tighten(True)
         if self.held <= self.limit:
             self._resumeReading()
-        for session in self._resting:
-            session.rest()
+        for member in self._resting:
+            member.rest()
 
     def _tighten(self, tight: bool) -> None:
         """
         Take growth back, or allow it again.
         """
         self._tight = tight
-        for session in self._sessions:
-            session.grow(not tight)
+        for member in self._members:
+            member.grow(not tight)
 
     def _resumeReading(self) -> None:
         resting, self._resting = self._resting, set()
-        for session in resting:
-            session.goOn()
+        for member in resting:
+            member.goOn()
 
     def _resetLargest(self, now: float) -> None:
         """
         Reset streams that have not moved for long, until enough is free.
         """
         self._relieved = now
-        stalled = [one for session in self._sessions for one in session.stalled(now - STALE_SECONDS)]
+        sessions = dict(self._members)        # one may leave when its last stream is reset
+        stalled = [one for member in self._members for one in member.stalled(now - STALE_SECONDS)]
         stalled.sort(key=lambda one: one.since)
         held, too = self.held, self.held - self.limit
-        cut: dict[Any, int] = {}
+        cut: dict[BudgetMember, int] = {}
         for one in stalled:
             if too <= 0:
                 break
             too -= one.octets
-            cut[one.session] = cut.get(one.session, 0) + 1
-            one.session.cut(one.streamId, f"{held} octets are held, and it was not read for {now - one.since:.0f} s")
-        for session, streams in cut.items():
-            session.count()
+            cut[one.member] = cut.get(one.member, 0) + 1
+            one.member.cut(one.streamId, f"{held} octets are held, and it was not read for {now - one.since:.0f} s")
+        for member, streams in cut.items():
+            member.count()
             self.log.warn(
                 "{streams} streams of {key} were reset, not read for {seconds:.0f} s or more: {held} octets are held, and "
-                "process_octets is {most}", streams=streams, key=session.address.key, seconds=STALE_SECONDS, held=held,
-                most=self.limit, status="limit", why="process",
+                "process_octets is {most}", streams=streams, key=sessions[member].address.key, seconds=STALE_SECONDS,
+                held=held, most=self.limit, status="limit", why="process",
             )
         if cut:
             self._waiting = self._toBeSent()
 
     def _toBeSent(self) -> int:
-        octets = sum(session.waiting() for session in self._sessions)
+        octets = sum(member.waiting() for member in self._members)
         for connection in self._connections():
             held = unsent(connection)
             octets += held if held < PAUSES else max(0, held - CONNECTION)

@@ -1,61 +1,113 @@
 """
-A yamux session over one transport: the pure machine of L{tunnelstack.wire.yamux} fed, its events told to streams, and
+A yamux session over one transport: the pure machine of L{tunnelstack.wire.yamux} fed, its events given to streams, and
 everything that a reactor turn produced written at once.
 
-Which side calls itself client says only which stream identifiers it uses; it has nothing to do with who dialled.
+The session has components, each with one concern::
+
+    StreamScheduler    owner of the streams and producer of the carrier: who sends when
+    ClosingStreams     streams that their applications have closed
+    SessionConnector   opens streams; calls that wait for a slot
+    SessionListener    takes the peer's streams; streams that wait for a factory
+    SessionMemory      what is held for slow readers, for the budget of the process
+    SessionLifecycle   up, draining, lost, and why
+    SessionTimer       the next deadline of all of these
+
+Which side calls itself client decides only which stream numbers it uses; it has nothing to do with which side dialled.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone, NoProtocol
-from twisted.internet.interfaces import IProtocol, IProtocolFactory
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.interfaces import ISession
-from tunnelstack.session._connector import NoFreeSlot
-from tunnelstack.session._events import EventDispatcher
+from tunnelstack.session._closing import ClosingStreams
+from tunnelstack.session._connector import NoFreeSlot, SessionConnector
+from tunnelstack.session._listener import SessionListener
+from tunnelstack.session._memory import SessionMemory
+from tunnelstack.session._scheduler import StreamScheduler
+from tunnelstack.session._timer import SessionTimer
+from tunnelstack.session.lifecycle import CLOSE_FLUSH_SECONDS, SessionLifecycle, connectionReason
 from tunnelstack.stream.address import StreamAddress
-from tunnelstack.stream.errors import SessionClosed, SessionLost
+from tunnelstack.stream.errors import SessionClosed, SessionLost, StreamResetError
 from tunnelstack.stream.transport import StreamTransport
 from tunnelstack.transport.direct_write import disableNagle, immediateWrite
+from tunnelstack.wire.yamux import events
 from tunnelstack.wire.yamux.connection import YamuxConnection
 from tunnelstack.wire.yamux.errors import GoneAway, SessionError, StreamLimitReached, StreamsExhausted
-from tunnelstack.wire.yamux.limits import SessionLimits
+from tunnelstack.wire.yamux.limits import DEFAULT_LIMITS, SessionLimits
 
-CLOSE_FLUSH_SECONDS = 10.0
-"""Seconds for the carrier to take the last octets of a session that broke."""
+TURN = 64
+"""Events that are given to streams in one turn of the reactor."""
 
 
 @implementer(ISession, IProtocol)
-class YamuxSession(EventDispatcher, Protocol):
+class YamuxSession(Protocol):
     """
     Many streams over the transport this protocol is connected to.
 
     @ivar connector: opens streams.
     @ivar listener: takes the peer's streams.
-    @ivar address: what the L{StreamAddress}es of its streams say of the peer; a dialect puts key, principal and its name here
+    @ivar address: what the L{StreamAddress}es of its streams contain of the peer; a dialect sets key, principal and its name
         before the session is connected.
+    @ivar limits: the L{SessionLimits}.
+    @ivar scheduler: the L{IStreamOwner<tunnelstack.interfaces.IStreamOwner>} of its streams.
+    @ivar memory: what is held for slow readers.
+    @ivar flush: of the scheduler: write what is due now.
+    @ivar scheduleFlush: of the scheduler: write it once this turn of the reactor is over.
+    @ivar acceptStream: of the core, for the listener.
     """
+
+    transport: Any                            # a L{Carrier<tunnelstack.session.lifecycle.Carrier>}
 
     def __init__(
         self,
         client: bool,
         *,
-        clock: Any,
+        clock: IReactorTime,
         limits: SessionLimits | None = None,
         address: StreamAddress | None = None,
     ) -> None:
-        chosen = limits or SessionLimits()
-        super().__init__(clock, YamuxConnection(client, chosen), chosen, address or StreamAddress())
-        self._whenUp: list[Deferred[YamuxSession]] = []
-        self._whenLost: list[Deferred[SessionLost]] = []
-        self._lost: SessionLost | None = None
-        self._closeTimer: Any = None
+        self.limits = limits = limits or DEFAULT_LIMITS
+        self.address = address or StreamAddress()
+        self._clock = clock
+        self._core = core = YamuxConnection(client, limits)
+        self._streams: dict[int, StreamTransport] = {}
+        self._events: list[events.YamuxEvent] = []      # from the core, yet to be given to streams
+        self._pings: dict[int, tuple[Deferred[float], float]] = {}      # by opaque value, with when it was sent
+        self._lifecycle = SessionLifecycle(self, clock, self._isIdle, self._closeIdle)
+        self._timer = SessionTimer(clock, self._expire)
+        self._closing = ClosingStreams(clock, core, self._streams, self._timer, self._lifecycle.checkIdle)
+        self.scheduler = StreamScheduler(
+            clock, core, self._streams, self._closing,
+            onStreamLost=self._streamLost, onPeerNotReading=self._peerNotReading,
+        )
+        self.memory = SessionMemory(
+            core, limits.session_octets, self._streams, self.scheduler, self._lifecycle, self.resetStream
+        )
+        self.connector = SessionConnector(clock, self._timer, self)
+        self.listener = SessionListener(self)
+        self.flush = self.scheduler.flush
+        self.scheduleFlush = self.scheduler.scheduleFlush
+        self.acceptStream = core.accept_stream
+        self._deliver: dict[type[events.YamuxEvent], Callable[[Any], object]] = {
+            events.DataArrived: self._data,
+            events.StreamOpened: self.listener.opened,
+            events.StreamEnded: self._streamEnded,
+            events.StreamReset: self._streamReset,
+            events.CreditArrived: self._credit,
+            events.SlotsFreed: lambda event: self.connector.slotsFreed(),
+            events.PongArrived: self._pong,
+            events.PeerWentAway: self._peerWentAway,
+            events.KeepaliveLost: self._keepaliveLost,
+        }
 
     # ISession
 
@@ -64,82 +116,93 @@ class YamuxSession(EventDispatcher, Protocol):
         """
         How many streams are open.
         """
-        return self._wire.streams
+        return self._core.streams
+
+    @property
+    def openSlots(self) -> int:
+        """
+        How many streams can be opened now.
+        """
+        return self._core.open_slots
 
     @property
     def octetsIn(self) -> int:
         """
         Octets of payload received.
         """
-        return self._wire.octets_in
+        return self._core.octets_in
 
     @property
     def octetsOut(self) -> int:
         """
         Octets of payload sent.
         """
-        return self._wire.octets_out
+        return self._core.octets_out
+
+    @property
+    def held(self) -> int:
+        """
+        Octets held for applications that have not read them yet.
+        """
+        return self.memory.held
+
+    def transports(self) -> list[StreamTransport]:
+        """
+        @return: the streams that are open now.
+        """
+        return list(self._streams.values())
 
     def ping(self) -> Deferred[float]:
         """
         As in L{ISession}.
         """
-        if self._core is None:
-            return fail(self._lostError())
+        if (gone := self.lostReason()) is not None:
+            return fail(gone)
         answer: Deferred[float] = Deferred()
         self._pings[self._core.ping()] = (answer, self._clock.seconds())
-        self._scheduleFlush()
+        self.scheduleFlush()
         return answer
 
     def goAway(self, reason: int = 0) -> None:
         """
         As in L{ISession}.
         """
-        if self._core is not None:
+        if self.lostReason() is None:
             self._core.go_away(reason)
-            self._scheduleFlush()
+            self.scheduleFlush()
 
     def drain(self) -> Deferred[None]:
         """
-        Say Go Away, let open streams finish, then close the carrier.
-
-        @return: fires once the last stream is done (or the session is lost); there is no deadline in it.
+        As in L{ISession}; the peer is asked to open no more streams.
         """
-        idle: Deferred[None] = Deferred()
-        self._whenIdle.append(idle)
+        idle = self._lifecycle.whenIdle()
         self.goAway()
-        self.callNextTurn(self._checkIdle)
+        self.scheduler.callNextTurn(self._lifecycle.checkIdle)
         return idle
 
     def abort(self) -> None:
         """
         As in L{ISession}.
         """
-        self._failing = self._failing or SessionLost("the session was aborted by this side")
-        if self.transport is not None:
-            self.transport.abortConnection()
+        self._lifecycle.abort()
 
-    def whenUp(self) -> Deferred[YamuxSession]:
+    def whenUp(self) -> Deferred[ISession]:
         """
-        @return: fires with this session once it is connected.
+        As in L{ISession}.
         """
-        up: Deferred[YamuxSession] = Deferred()
-        if self.connected:
-            up.callback(self)
-        else:
-            self._whenUp.append(up)
-        return up
+        return self._lifecycle.whenUp()
 
     def whenLost(self) -> Deferred[SessionLost]:
         """
         As in L{ISession}.
         """
-        lost: Deferred[SessionLost] = Deferred()
-        if self._lost is not None:
-            lost.callback(self._lost)
-        else:
-            self._whenLost.append(lost)
-        return lost
+        return self._lifecycle.whenLost()
+
+    def lostReason(self) -> SessionLost | None:
+        """
+        As in L{ISession}.
+        """
+        return self._lifecycle.reason
 
     # IProtocol
 
@@ -147,24 +210,21 @@ class YamuxSession(EventDispatcher, Protocol):
         """
         The carrier is there.
         """
-        self.transport.registerProducer(self, True)
-        self._write = immediateWrite(self.transport)
+        self.transport.registerProducer(self.scheduler, True)
+        self.scheduler.start(immediateWrite(self.transport))
         disableNagle(self.transport)
         self._expireCore()
-        waiting, self._whenUp = self._whenUp, []
-        for up in waiting:
-            up.callback(self)
-        self._scheduleFlush()
+        self._lifecycle.connected(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         """
         Octets of the carrier, cut anywhere.
         """
-        if self._events:                      # the core counts on all it told so far being known
+        if self._events:                      # the core counts on all its events being known
             self._dispatch(len(self._events))
-        core = self._core
-        if core is None or self._failing is not None:
+        if self._lifecycle.reason is not None:
             return
+        core = self._core
         core.now = self._clock.seconds()
         try:
             self._events = core.receive_data(data)
@@ -180,40 +240,23 @@ class YamuxSession(EventDispatcher, Protocol):
         The carrier is gone, and with it every stream.
         """
         self._dispatch(len(self._events))
-        lost = self._failing or self._lostFrom(reason)
-        self._lost = lost
-        for call in (self._timer, self._closeTimer):
-            if call is not None and call.active():
-                call.cancel()
+        lost = self._lifecycle.lost(self._lostFrom(reason))
         self._loseStreams(lost)
-        pings, self._pings = self._pings, {}
         self.connector.fail(lost)
+        pings, self._pings = self._pings, {}
         for answer, _ in pings.values():
             answer.errback(lost)
-        self._checkIdle()
-        waiting, self._whenLost = self._whenLost, []
-        for told in waiting:
-            told.callback(lost)
+        self._lifecycle.reportLost()
 
     def _lostFrom(self, reason: Failure) -> SessionLost:
-        if reason.check(ConnectionDone):
+        if reason.check(ConnectionDone) and self._lifecycle.reason is None:
             try:
-                self._wire.receive_eof()
+                self._core.receive_eof()
             except SessionError as cut:
                 return SessionLost(str(cut))
-            return SessionClosed("the session's connection was closed")
-        return SessionLost(f"the session's connection was lost: {reason.getErrorMessage()}")
+        return connectionReason(reason)
 
-    def _lostError(self) -> SessionLost:
-        return self._lost or self._failing or SessionLost("the session is not connected")
-
-    # Opening, for SessionConnector
-
-    def lostReason(self) -> SessionLost | None:
-        """
-        @return: why no stream can be opened any more, or C{None}.
-        """
-        return self._lostError() if self._core is None or self._failing is not None else None
+    # For the connector and the listener
 
     def openStream(self, factory: IProtocolFactory) -> IProtocol:
         """
@@ -224,7 +267,7 @@ class YamuxSession(EventDispatcher, Protocol):
         @raise NoProtocol: the factory declined.
         """
         try:
-            streamId = self._wire.open_stream(self._clock.seconds())
+            streamId = self._core.open_stream(self._clock.seconds())
         except StreamLimitReached as later:
             raise NoFreeSlot from later
         except (GoneAway, StreamsExhausted) as never:
@@ -234,67 +277,165 @@ class YamuxSession(EventDispatcher, Protocol):
             if protocol is None:
                 raise NoProtocol
         except Exception:
-            self.reset(streamId)
+            self.scheduler.reset(streamId)
             raise
-        stream = self._streams[streamId] = StreamTransport(self, streamId, self.address, protocol)
-        if self._timer is None:
+        stream = self.addStream(streamId, protocol)
+        if not self._timer.armed:
             self._expireCore()
-        self._scheduleFlush()
+        self.scheduleFlush()
         protocol.makeConnection(stream)
         return protocol
 
-    # Ends and deadlines
+    def addStream(self, streamId: int, protocol: IProtocol) -> StreamTransport:
+        """
+        @return: the transport of a stream that the core has opened.
+        """
+        stream = self._streams[streamId] = StreamTransport(self.scheduler, streamId, self.address, protocol)
+        return stream
 
-    def streamLost(self, stream: StreamTransport, reason: Failure) -> None:
+    def resetStream(self, stream: StreamTransport, reason: StreamResetError) -> None:
         """
-        As in L{IStreamOwner}.
+        Reset a stream, and report it to its protocol.
         """
-        super().streamLost(stream, reason)
-        if self._whenIdle:
-            self.callNextTurn(self._checkIdle)
+        self.listener.streamGone(stream.streamId)
+        self.scheduler.reset(stream.streamId)
+        stream.lost(Failure(reason))
+
+    # Events, by turns
+
+    def _dispatchSome(self, turns: int = 1) -> None:
+        """
+        Give as many events to streams as one turn may have, and leave the rest to a later one: what the first of very many
+        events led to is then on its way while the last are handled.
+
+        @param turns: after how many turns to go on; a reactor that has just read makes its calls before it writes.
+        """
+        self._dispatch(TURN)
+        self.flush()
+        if self._events:
+            self._clock.callLater(0, self._dispatchRest, turns - 1)
+
+    def _dispatchRest(self, turns: int) -> None:
+        if turns:
+            self._clock.callLater(0, self._dispatchRest, turns - 1)
+        elif self._events:
+            self._dispatchSome()
+
+    def _dispatch(self, most: int) -> None:
+        """
+        Give events to the streams.
+
+        @param most: how many at most.
+        """
+        events = self._events
+        if len(events) > most:
+            events, self._events = events[:most], events[most:]
+        else:
+            self._events = []
+        deliver, scheduler = self._deliver, self.scheduler
+        scheduler.inFlush = True
+        try:
+            for event in events:
+                deliver[event.__class__](event)
+        finally:
+            scheduler.inFlush = False
+
+    def _data(self, event: events.DataArrived) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None and not stream.disconnecting:
+            stream.deliverData(event.data)
+        else:
+            self._closing.absorb(event.stream_id, len(event.data))
+
+    def _streamEnded(self, event: events.StreamEnded) -> None:
+        self._closing.endReceived(event.stream_id)
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.deliverEnd()
+        if self._lifecycle.draining:
+            self._lifecycle.checkIdle()
+
+    def _streamReset(self, event: events.StreamReset) -> None:
+        self._closing.forget(event.stream_id)
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            self.listener.streamGone(event.stream_id)
+            stream.lost(Failure(StreamResetError("the stream was reset", stream=event.stream_id, reason=event.reason)))
+        self._lifecycle.checkIdle()
+
+    def _credit(self, event: events.CreditArrived) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None and stream.queued and not stream.scheduled:
+            self.scheduler.streamReady(stream)
+
+    def _pong(self, event: events.PongArrived) -> None:
+        answer, sent = self._pings.pop(event.opaque, (None, 0.0))
+        if answer is not None:
+            answer.callback(self._clock.seconds() - sent)
+
+    def _peerWentAway(self, event: events.PeerWentAway) -> None:
+        self.connector.fail(SessionClosed("the peer takes no more streams"))
+
+    def _keepaliveLost(self, event: events.KeepaliveLost) -> None:
+        self._lifecycle.drop(SessionLost("the peer did not answer a ping in time"))
+
+    # The clock
+
+    def _expire(self, now: float) -> None:
+        """
+        A deadline of the session or of a component has passed.
+        """
+        self.connector.expire(now)
+        self._closing.expire(now)
+        self._expireCore()
+        self.flush()
+
+    def _expireCore(self) -> None:
+        """
+        Handle what the core has to do by now, and ask it for its next deadline.
+        """
+        for event in self._core.expire(self._clock.seconds()):
+            self._deliver[event.__class__](event)
+        deadline = self._core.next_deadline()
+        if deadline is not None:
+            self._timer.schedule(deadline)
+
+    # Ends
+
+    def _streamLost(self) -> None:
+        """
+        From the scheduler: one stream less.
+        """
+        if self._lifecycle.draining:
+            self.scheduler.callNextTurn(self._lifecycle.checkIdle)
         if self.connector.waiting:
-            self.callNextTurn(self.connector.slotsFreed)
+            self.scheduler.callNextTurn(self.connector.slotsFreed)
 
-    def _checkIdle(self) -> None:
-        """
-        When the session is draining and nothing is left of its streams, the carrier is closed behind what is queued.
-        """
-        if not self._whenIdle or (self._core is not None and (self._streams or self._closing)):
-            return
-        waiting, self._whenIdle = self._whenIdle, []
-        if self._core is not None:
-            self._send()
-            self._close()
-        for idle in waiting:
-            idle.callback(None)
+    def _isIdle(self) -> bool:
+        return not (self._streams or self._closing)
+
+    def _closeIdle(self) -> None:
+        self.scheduler.send()
+        self._lifecycle.close()
 
     def _protocolFailed(self, broken: SessionError) -> None:
         """
-        The peer broke a rule: what came before is delivered, what the core has to say about it is flushed, and the carrier
-        closed.
+        The peer broke a rule: events before it are handled, the core's last words are flushed, and the carrier is closed.
         """
         self._dispatch(len(self._events))
-        self._failing = SessionLost(f"the peer broke the protocol: {broken}")
-        self._failing.__cause__ = broken
-        self._log.warn(
-            "session with {peer} of {key} broken off: {reason}",
-            peer=self._peerName(), key=self.address.key, reason=str(broken),
-        )
-        self.transport.writeSequence(self._core.data_to_send())
-        self._loseStreams(self._failing)
-        self._closeTimer = self._clock.callLater(CLOSE_FLUSH_SECONDS, self.transport.abortConnection)
-        self._close()
+        lost = self._lifecycle.broken(broken, self.address)
+        self.transport.write(b"".join(self._core.data_to_send()))
+        self._loseStreams(lost)
+        self._lifecycle.close(within=CLOSE_FLUSH_SECONDS)
 
-    def _close(self) -> None:
-        """
-        Close the carrier behind what is queued; we produce nothing more for it.
-        """
-        self.transport.unregisterProducer()
-        self.transport.loseConnection()
-
-    def _peerName(self) -> str:
-        return str(self.address.peer or self.transport.getPeer())
+    def _loseStreams(self, lost: SessionLost) -> None:
+        self._timer.stop()
+        self.scheduler.close()
+        self._closing.clear()
+        failure = Failure(lost)
+        for stream in self.transports():
+            stream.lost(failure)
+        self.memory.leave()
 
     def _peerNotReading(self) -> None:
-        self._failing = SessionLost("the peer does not read")
-        self.transport.abortConnection()
+        self._lifecycle.drop(SessionLost("the peer does not read"))

@@ -1,10 +1,10 @@
 """
-Which dialects are installed, and where their modules are.
+The installed dialects and their modules.
 
 A dialect is a folder of L{tunnelstack.dialect}, or a L{DialectPackage} that is installed as a Twisted plugin.  Its module
-C{settings} has a L{DialectSettings<tunnelstack.settings.tables.DialectSettings>} named C{SETTINGS}, and imports nothing heavy:
-the reader of files, C{tunnelstack check} and the documentation load it.  The modules C{edge}, C{agent} and C{commands} are
-loaded when they are used.
+C{settings} has a L{DialectSettings<tunnelstack.settings.tables.DialectSettings>} named C{SETTINGS}.  The reader of files,
+C{tunnelstack check} and the documentation import it for every dialect, so it must not import the protocols.  The modules
+C{edge}, C{agent} and C{commands} are imported when they are used.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class IDialectPackage(Interface):
 @frozen
 class DialectPackage:
     """
-    Where the modules of a dialect are.
+    A dialect and its Python package.
 
-    @ivar name: of the dialect, in messages.
-    @ivar package: the dotted name of what has its modules C{settings}, C{edge}, C{agent} and C{commands}.
+    @ivar name: the name of the dialect in messages.
+    @ivar package: the dotted name of the package with the modules C{settings}, C{edge}, C{agent} and C{commands}.
     """
 
     name: str
@@ -48,7 +48,7 @@ class DialectPackage:
     @property
     def settings(self) -> DialectSettings:
         """
-        Its tables.
+        The C{SETTINGS} of the dialect.
         """
         found: DialectSettings = import_module(f"{self.package}.settings").SETTINGS
         return found
@@ -65,9 +65,8 @@ class DialectPackage:
 @cache
 def dialectPackages() -> tuple[DialectPackage, ...]:
     """
-    The dialects that are installed, ours first.
-
-    @raise ConfigurationError: two of them claim the same table.
+    @return: the installed dialects, first those of this package.
+    @raise ConfigurationError: two of them define the same table.
     """
     ours = sorted(path.parent.name for path in FOLDER.glob("*/settings.py"))
     found = [DialectPackage(name, f"tunnelstack.dialect.{name}") for name in ours]
@@ -77,13 +76,13 @@ def dialectPackages() -> tuple[DialectPackage, ...]:
         claimed: dict[str, str] = {}
         for package, table in _tables(found, role):
             if claimed.setdefault(table, package.name) != package.name:
-                raise ConfigurationError(f"the dialects {claimed[table]} and {package.name} claim the same table [{table}]")
+                raise ConfigurationError(f"the dialects {claimed[table]} and {package.name} define the same table [{table}]")
     return tuple(found)
 
 
 def developmentTables() -> dict[str, Mapping[str, tuple[Any, ...]]]:
     """
-    What dialects add to an edge that is started with C{--dev}, by the name of the dialect.
+    @return: the tables that dialects add to an edge that is started with C{--dev}, by the name of the dialect.
     """
     return {package.name: tables for package in dialectPackages() if (tables := package.settings.development)}
 

@@ -11,7 +11,7 @@ from tunnelstack.errors import ConfigurationError
 
 def readFile(path: str) -> str:
     """
-    @raise ConfigurationError: it cannot be read, or is not UTF-8 text.
+    @raise ConfigurationError: the file cannot be read, or is not UTF-8 text.
     """
     try:
         return Path(path).read_text("utf-8")

@@ -1,8 +1,8 @@
 """
-One setting: an attribute of a frozen record that knows its default, its bounds, its unit and what it is for, so that the
-reader of files, the command line and the page of the documentation all say the same.
+A setting: an attribute of a frozen record with its default, bounds, unit and purpose, which the reader of files, the command
+line and the page of the documentation share.
 
-Keys are C{snake_case} in files and C{camelCase} as attributes, by L{keyOf}; a duration ends in C{Seconds}.
+Keys are C{snake_case} in files and C{camelCase} as attributes, see L{keyOf}.  The name of a duration ends in C{Seconds}.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import Any
 from attrs import NOTHING, Attribute, field
 
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.wire.printable_text import printable
 
 Check = Callable[[Any], None]
 
 
 def keyOf(attribute: str) -> str:
     """
-    C{"drainSeconds"} is C{"drain_seconds"} in a file.
+    @return: the key in a file: C{"drain_seconds"} for C{"drainSeconds"}.
     """
     return re.sub(r"[A-Z]", lambda capital: f"_{capital.group().lower()}", attribute)
 
@@ -39,13 +40,13 @@ def setting(
     """
     An attribute of a configuration record.
 
-    @param default: its value where nothing is said; without one it must be given.
-    @param says: what it means, its unit, and why the default is what it is.
-    @param check: called with the value; raises L{ConfigurationError} with a sentence that begins with a verb ("must be ...").
-    @param inFile: C{False} for what a command line or a program decides alone.
-    @param secret: never shown.
-    @param secretFile: it is the path of a file that no other user should be able to read.
-    @param live: a running process takes a new value when it reads its configuration again.
+    @param default: without one, the setting is required.
+    @param says: meaning, unit, and the reason for the default.
+    @param check: called with the value; raises L{ConfigurationError} with a message that begins with a verb ("must be ...").
+    @param inFile: C{False} for a value that only a command line or a program sets.
+    @param secret: left out of C{repr}.
+    @param secretFile: the path of a file that no other user should be able to read.
+    @param live: a running process applies a new value when it reloads its configuration.
     """
 
     def validate(record: Any, attribute: Attribute[Any], value: Any) -> None:
@@ -60,36 +61,52 @@ def setting(
     return field(**given, validator=validate, metadata=metadata, repr=not secret)
 
 
+def formatValue(value: object) -> str:
+    """
+    @return: a value of a configuration file for messages, in the notation of the file except for the quotes of texts.
+    """
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            return f"'{printable(value)}'"
+        case list() | tuple():
+            return f"[{', '.join(map(formatValue, value))}]"
+        case dict():
+            return "a table"
+    return str(value)
+
+
 def atLeast(lowest: float, highest: float | None = None) -> Check:
     """
-    A number within bounds, both included.
+    @return: a check for a number between bounds, both included.
     """
 
     def check(value: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ConfigurationError(f"must be a number, not {value!r}")
+            raise ConfigurationError(f"must be a number, not {formatValue(value)}")
         if not (value >= lowest and (highest is None or value <= highest)):
             bounds = f"at least {lowest:g}" if highest is None else f"from {lowest:g} to {highest:g}"
-            raise ConfigurationError(f"must be {bounds}, not {value!r}")
+            raise ConfigurationError(f"must be {bounds}, not {formatValue(value)}")
 
     return check
 
 
 def oneOf(*choices: str | int) -> Check:
     """
-    One of a few words or numbers.
+    @return: a check for one of several words or numbers.
     """
 
     def check(value: Any) -> None:
         if value not in choices:
-            raise ConfigurationError(f"must be one of {', '.join(map(str, choices))}, not {value!r}")
+            raise ConfigurationError(f"must be one of {', '.join(map(str, choices))}, not {formatValue(value)}")
 
     return check
 
 
 def each(check: Check) -> Check:
     """
-    Every item of a tuple.
+    @return: a check for every item of a tuple.
     """
 
     def checkAll(values: Any) -> None:
@@ -101,12 +118,12 @@ def each(check: Check) -> Check:
 
 def matching(pattern: str, described: str) -> Check:
     """
-    Text of a certain form.
+    @return: a check for text that matches C{pattern} as a whole.
     """
     form = re.compile(pattern)
 
     def check(value: Any) -> None:
         if not (isinstance(value, str) and form.fullmatch(value)):
-            raise ConfigurationError(f"must be {described}, not {value!r}")
+            raise ConfigurationError(f"must be {described}, not {formatValue(value)}")
 
     return check

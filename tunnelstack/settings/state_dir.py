@@ -1,5 +1,5 @@
 """
-The state folder: what outlives a process, in a folder that only its owner can read.
+The state folder: files that outlive a process, in a folder that only its owner can read.
 """
 
 from __future__ import annotations
@@ -18,34 +18,33 @@ from tunnelstack.errors import ConfigurationError
 ADMIN_SOCKET = "admin.sock"
 
 SOCKET_OCTETS = 104
-"""Octets of the longest path that a Unix socket may have everywhere (sun_path in unix(7) has a few more)."""
+"""Octets of the longest path of a Unix socket on every system (Linux allows a few more, see unix(7))."""
 
 NO_HOME = (
-    "there is no folder to keep state in: HOME is not set to one, and user {user} has no home folder; "
-    "set STATE_DIRECTORY to a folder that stays the same"
+    "there is no state folder: HOME is not set, and user {user} has no home folder; "
+    "set STATE_DIRECTORY to a permanent folder"
 )
 
 
 def stateDirectoryPath(environ: Mapping[str, str]) -> Path:
     """
-    Where this user's state is: C{$STATE_DIRECTORY} (the first, where systemd gives several), else C{tunnelstack} in
-    C{$XDG_STATE_HOME} or in C{.local/state} of the home folder.
-
-    @raise ConfigurationError: none of them is there.  Nothing is made in the working directory instead: credentials would be
-        kept wherever a process happens to be started.
+    @return: C{$STATE_DIRECTORY} (the first, if systemd sets several), else C{tunnelstack} in C{$XDG_STATE_HOME} or in
+        C{.local/state} of the home folder.
+    @raise ConfigurationError: none of them exists.
     """
+    # The working directory is no substitute: credentials would be written wherever a process happens to be started.
     given = environ.get("STATE_DIRECTORY", "").partition(":")[0]
     if given:
         return Path(given)
     above = environ.get("XDG_STATE_HOME", "")
-    if not os.path.isabs(above):   # the XDG specification ignores relative ones
+    if not os.path.isabs(above):   # the XDG specification requires that relative paths are ignored
         above = os.path.join(_home(environ), ".local", "state")
     return Path(above) / "tunnelstack"
 
 
 def _home(environ: Mapping[str, str]) -> str:
     """
-    The home folder: C{$HOME}, else that of the user in the system's database.
+    @return: C{$HOME}, else the home folder in the system's user database.
     """
     home = environ.get("HOME", "")
     if not os.path.isabs(home):
@@ -58,9 +57,9 @@ def _home(environ: Mapping[str, str]) -> str:
 
 def socketPath(path: Path) -> tuple[str, int]:
     """
-    A Unix socket's path that the system takes, however deep its folder is.
+    Shorten the path of a Unix socket to what the system accepts.
 
-    @return: the path; and a descriptor to be kept open as long as it is used, or C{-1}.
+    @return: the path, and a descriptor that must stay open while the path is used, or C{-1}.
     @raise OSError: there is no such folder.
     """
     if len(os.fsencode(path)) <= SOCKET_OCTETS:
@@ -72,39 +71,36 @@ def socketPath(path: Path) -> tuple[str, int]:
 @frozen
 class StateDirectory:
     """
-    The folder, made when something is first written.
+    The state folder.  It is created when a file is first written.
     """
 
     folder: Path
 
     def path(self, name: str) -> Path:
-        """
-        Where C{name} is kept.
-        """
         return self.folder / name
 
     def make(self) -> None:
         """
-        Make the folder, if it is not there.
+        Create the folder if it does not exist.
 
-        @raise ConfigurationError: it cannot be made.
+        @raise ConfigurationError: it cannot be created.
         """
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as unwritable:
             raise ConfigurationError(
-                f"the state folder {self.folder} cannot be made: {unwritable.strerror}; STATE_DIRECTORY names another"
+                f"the state folder {self.folder} cannot be created: {unwritable.strerror}; STATE_DIRECTORY can name another one"
             ) from None
 
     def write(self, name: str, text: str) -> None:
         """
-        Keep C{text}: all of it or what was there before, and for nobody else to read.
+        Replace a file atomically.  Only its owner can read it.
 
         @raise ConfigurationError: the folder cannot be written.
         """
         try:
             self.make()
-            descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=self.folder)   # 0600 by itself
+            descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=self.folder)   # mkstemp uses mode 0600
             try:
                 with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                     file.write(text)
@@ -116,13 +112,13 @@ class StateDirectory:
                 raise
         except OSError as unwritable:
             raise ConfigurationError(
-                f"the state folder {self.folder} cannot be written: {unwritable.strerror}; STATE_DIRECTORY names another"
+                f"the state folder {self.folder} cannot be written: {unwritable.strerror}; STATE_DIRECTORY can name another one"
             ) from None
 
     def read(self, name: str) -> str | None:
         """
-        @return: what was kept under the name, or C{None}.
-        @raise ConfigurationError: it is there and cannot be read.
+        @return: the text of a file; C{None} if it does not exist.
+        @raise ConfigurationError: it exists and cannot be read.
         """
         try:
             return self.path(name).read_text("utf-8")

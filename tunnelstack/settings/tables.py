@@ -12,7 +12,7 @@ from attrs import Factory, fields, frozen
 
 class Tables:
     """
-    The tables of one dialect in one file, for the dialect's own checks.
+    The tables of one dialect in a file, for checks that concern several records.
     """
 
     def __init__(
@@ -20,9 +20,9 @@ class Tables:
         wrong: Callable[[tuple[str | int, ...], str], object],
     ) -> None:
         """
-        @param records: of each table; a record that could not be read is C{None}.
-        @param present: whether the file has a table.
-        @param wrong: reports a mistake at a place, C{("tenant", 0)}.
+        @param records: the records of each table; one with a mistake is C{None}.
+        @param present: returns whether the file has a table.
+        @param wrong: reports a mistake at a table and an index, such as C{("tenant", 0)}.
         """
         self._records = records
         self.has = present
@@ -30,14 +30,14 @@ class Tables:
 
     def one(self, name: str) -> Any:
         """
-        The record of a table that is there once; C{None} if it is not there, or wrong.
+        @return: the record of a table that may occur once; C{None} if it is missing or has a mistake.
         """
         records = self._records.get(name, ())
         return records[0] if records else None
 
     def many(self, name: str) -> tuple[Any, ...]:
         """
-        The records of a table that may be there several times.
+        @return: the records of a table that may occur several times.
         """
         return self._records.get(name, ())
 
@@ -45,7 +45,7 @@ class Tables:
 def secretFiles(dialects: Mapping[str, Mapping[str, tuple[Any, ...]]]) -> list[str]:
     """
     @param dialects: the records of each table of each dialect.
-    @return: the paths in them that are of files with secrets.
+    @return: the paths of all files with secrets that the records name.
     """
     records = [record for tables in dialects.values() for records in tables.values() for record in records]
     return [
@@ -56,18 +56,18 @@ def secretFiles(dialects: Mapping[str, Mapping[str, tuple[Any, ...]]]) -> list[s
 
 def _nothing(tables: Tables) -> None:
     """
-    There is nothing to check.
+    Check nothing.
     """
 
 
 @frozen
 class Table:
     """
-    One table.
+    A table of a dialect.
 
-    @ivar record: the attrs class of its records, made of L{settings<tunnelstack.settings.setting.setting>}.
-    @ivar many: it may be there several times, C{[[name]]}.
-    @ivar unique: what no two of them may share, by its name in messages.
+    @ivar record: the attrs class of its records, whose attributes are L{settings<tunnelstack.settings.setting.setting>}.
+    @ivar many: whether it may occur several times, C{[[name]]}.
+    @ivar unique: functions of a record whose results must differ for all records, by their names in messages.
     """
 
     record: type
@@ -78,14 +78,14 @@ class Table:
 @frozen(kw_only=True)
 class DialectSettings:
     """
-    What a dialect adds to configuration files.
+    The tables that a dialect adds to configuration files.
 
-    @ivar edge: its tables in an edge's file, by name.
-    @ivar agent: its tables in an agent's file.
-    @ivar checkEdge: looks for mistakes that concern several tables of an edge's file.
-    @ivar checkAgent: the same for an agent's file.
+    @ivar edge: tables of an edge's file, by name.
+    @ivar agent: tables of an agent's file, by name.
+    @ivar checkEdge: reports mistakes that concern several tables of an edge's file.
+    @ivar checkAgent: reports mistakes that concern several tables of an agent's file.
     @ivar development: the tables of an edge that is started with C{--dev}, if the file has none.
-    @ivar always: the dialect is there without any table.
+    @ivar always: whether the dialect is used even if the file has none of its tables.
     """
 
     edge: Mapping[str, Table] = Factory(dict)

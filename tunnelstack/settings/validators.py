@@ -1,5 +1,6 @@
 """
-Checks of values in configuration files that any part may use: each says in a sentence what it wants.
+Validators of values in configuration files, for every part of the program.  Each raises L{ConfigurationError} with a message
+that begins with a verb ("must be ...").
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from tunnelstack.errors import ConfigurationError
-from tunnelstack.settings.setting import matching
+from tunnelstack.settings.setting import formatValue, matching
 from tunnelstack.wire.addresses import read_network
 
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 HOST = rf"{LABEL}(\.{LABEL})*"
 
 checkLabel = matching(LABEL, "a name of up to 63 letters a-z, digits and inner hyphens")
-"""What a service's name has to be: it becomes a part of a host name."""
+"""The form of a service's name, which becomes a label of a host name."""
 
 checkHost = matching(HOST, "a host name in lower case, without a port")
 checkPath = matching(r"/[!\"$->@-~]*", "a path that begins with '/', without '?' and '#'")
@@ -26,25 +27,25 @@ checkDigest = matching(r"[0-9a-fA-F]{64}", "a SHA-256 in 64 hexadecimal digits")
 
 def checkNetwork(value: Any) -> None:
     """
-    An IP address or network: C{"10.0.0.0/8"}.
+    An IP address or network, such as C{"10.0.0.0/8"}.
     """
     try:
         read_network(value)
     except ValueError:
-        raise ConfigurationError(f"must be an IP address or network such as 10.0.0.0/8, not {value!r}") from None
+        raise ConfigurationError(f"must be an IP address or network such as 10.0.0.0/8, not {formatValue(value)}") from None
 
 
 def checkTime(value: Any) -> None:
     """
-    A time that means the same everywhere.
+    A time with an offset from UTC.
     """
     if value.tzinfo is None:
-        raise ConfigurationError(f"must say its offset, such as {value.isoformat()}Z")
+        raise ConfigurationError(f"must have an offset, such as {value.isoformat()}Z")
 
 
 def isHTTPURL(value: Any) -> None:
     """
-    C{http(s)://host[:port][/base]}.
+    A URL of the form C{http(s)://host[:port][/base]}.
     """
     try:
         url = urlsplit(value)
@@ -52,14 +53,14 @@ def isHTTPURL(value: Any) -> None:
     except (ValueError, TypeError, AttributeError):
         sound = False
     if not sound:
-        raise ConfigurationError(f"must be a URL such as https://tunnels.example.net, not {value!r}")
+        raise ConfigurationError(f"must be a URL such as https://tunnels.example.net, not {formatValue(value)}")
     if url.username or url.password or url.query or url.fragment:
         raise ConfigurationError("must be a URL without a user, a password, a query or a fragment")
 
 
 def optional(check: Callable[[Any], None]) -> Callable[[Any], None]:
     """
-    Nothing (C{""}), or what C{check} takes.
+    @return: a check that accepts C{""} and everything that C{check} accepts.
     """
     return lambda value: check(value) if value != "" else None
 
@@ -73,7 +74,7 @@ def isUUID(value: Any) -> None:
     except (ValueError, AttributeError):
         sound = False
     if not sound:
-        raise ConfigurationError(f"must be a UUID such as 00000000-0000-4000-0000-000000000000, not {value!r}")
+        raise ConfigurationError(f"must be a UUID such as 00000000-0000-4000-0000-000000000000, not {formatValue(value)}")
 
 
 def checkTarget(value: Any) -> None:
@@ -83,4 +84,4 @@ def checkTarget(value: Any) -> None:
     host, colon, port = str(value).rpartition(":")
     number = int(port) if port.isdecimal() and len(port) <= 5 else 0
     if not (host and colon and (port == "*" or 0 < number < 65_536)):
-        raise ConfigurationError(f"must be host:port, or host:* for every port of a host, not {value!r}")
+        raise ConfigurationError(f"must be host:port, or host:* for every port of a host, not {formatValue(value)}")

@@ -1,5 +1,5 @@
 """
-Where a stream comes from and where a tunnel leads, as Twisted addresses.
+The ends of streams and tunnels as Twisted addresses.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tunnelstack.records import Principal
 @define
 class StreamAddress:
     """
-    One end of a stream: what a handler is told when a stream is opened to it.  Made for every stream, and therefore not frozen
-    (that would double its price); nobody changes one.
+    One end of a stream: what a handler knows of a stream that is opened to it.  Treat it as immutable; it is not frozen because
+    one is made for every stream, and C{frozen} would double its cost.
 
     @ivar key: the tunnel it came through (C{agent/service}, or the agent's name), C{""} if unknown.
-    @ivar principal: who is at the other end of the tunnel, or C{None}.
+    @ivar principal: the principal at the other end of the tunnel, or C{None}.
     @ivar dialect: the name of the dialect that is spoken.
     @ivar protocol: the stream protocol's name as negotiated, C{b""} before that.
-    @ivar parameters: what the opener said with the name.
+    @ivar parameters: what the opener sent with the name.
     @ivar visitor: the Twisted address of the visitor on whose behalf the stream was opened, or C{None}.
     @ivar peer: the address of the session's other end, or C{None}.
     @ivar streamId: the stream's number in its session.
@@ -36,21 +36,21 @@ class StreamAddress:
     dialect: str = ""
     protocol: bytes = b""
     parameters: Mapping[str, Any] = Factory(dict)
-    visitor: Any = field(default=None)
-    peer: Any = None
+    visitor: IAddress | None = field(default=None)
+    peer: IAddress | None = None
     streamId: int = 0
 
     @property
     def host(self) -> str:
         """
-        For protocols made for TCP (Conch's server reads it): the host of the session's other end, or C{""}.
+        The host of the session's other end, or C{""}, for protocols made for TCP; Conch's server reads it.
         """
         return str(getattr(self.peer, "host", ""))
 
     @property
     def port(self) -> int:
         """
-        The same for its port, or C{0}.
+        The port of the session's other end, or C{0}.
         """
         return int(getattr(self.peer, "port", 0))
 

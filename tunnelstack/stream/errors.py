@@ -1,5 +1,5 @@
 """
-Why a stream or a session came to its end, as Twisted errors: an application that handles L{ConnectionLost} handles these.
+Why a stream or a session ended, as Twisted errors: an application that handles C{ConnectionLost} handles these.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from tunnelstack.errors import PeerError, Unavailable
 
 class StreamResetError(PeerError, ConnectionLost):
     """
-    The peer reset the stream, or a rule of the session did; what was not delivered is lost.
+    The peer or the session reset the stream; what was not delivered is lost.
     """
 
 
@@ -23,23 +23,23 @@ class SessionLost(Unavailable, ConnectionLost):
 
 class SessionClosed(SessionLost):
     """
-    The session ended in good order (Go Away was said, or the carrier was closed); no further streams can be opened on it.
+    The session was closed by Go Away or with its carrier; no further streams can be opened on it.
     """
 
 
 class TooManyStreams(Unavailable):
     """
-    No stream can be opened now: every slot is taken and enough others wait already.
+    No stream can be opened now: all are in use, and as many openings wait as may.
     """
 
 
 class OpenTimeout(Unavailable):
     """
-    No slot to open a stream became free, or the peer did not answer, in time.
+    No stream became free, or the peer did not answer, in time.
     """
 
 
 class UnsupportedPurpose(Unavailable):
     """
-    This tunnel's dialect has no way to carry what was asked for.
+    The dialect of this tunnel does not support the purpose.
     """

@@ -1,8 +1,7 @@
 """
-Two transports joined: what arrives on one is written to the other, in both directions, with the pressure of each and with
-half-closes where both can carry them.
+Two transports joined: what arrives on one is written to the other, in both directions, with back pressure and half-closes.
 
-Each end is the other's producer, so a reader that stands still stops its writer: by credit if that is a stream, by TCP
+Each end is the other's producer, so a reader that stops reading stops its writer: by credit if that is a stream, by TCP
 otherwise.
 """
 
@@ -13,20 +12,24 @@ from typing import Any
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
+    IDelayedCall,
     IHalfCloseableDescriptor,
     IHalfCloseableProtocol,
+    IPushProducer,
+    IReactorTime,
     ISSLTransport,
     ITCPTransport,
+    ITransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 HALF_CLOSE_SECONDS = 30.0
-"""Seconds that an end is remembered for a transport that cannot be half-closed."""
+"""Seconds after which a transport that cannot be half-closed is closed, once the other has ended its direction."""
 
 FLUSH_SECONDS = 300.0
-"""Seconds that the last end has for reading what is written to it."""
+"""Seconds that the remaining end has to read what was written to it."""
 
 
 @implementer(IHalfCloseableProtocol)
@@ -35,13 +38,13 @@ class SpliceEnd(Protocol):
     One end of a splice.
 
     @ivar other: the other end.
-    @ivar octets: how many were passed on from this end.
-    @ivar producer: who is paused when the other end can take no more.
+    @ivar octets: how many were received on this end.
+    @ivar producer: what is paused when the other end can take no more.
     """
 
     other: SpliceEnd
     transport: Any
-    producer: Any
+    producer: IPushProducer
     octets = 0
 
     def __init__(self, splice: Splice) -> None:
@@ -50,25 +53,23 @@ class SpliceEnd(Protocol):
         self._halfClosePending = False
 
     def connectionMade(self) -> None:
-        """
-        Joined once both ends are.
-        """
         self.producer = self._producer()
         self._splice._connected(self)
 
-    def _producer(self) -> Any:
-        return self.transport
+    def _producer(self) -> IPushProducer:
+        transport: IPushProducer = self.transport
+        return transport
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Pass it on.  The join binds the other transport's C{write} over this where nothing is to be counted.
+        Pass it on.  A subclass that counts nothing may bind the other transport's C{write} over this.
         """
         self.octets += len(data)
         self.other.transport.write(data)
 
     def readConnectionLost(self) -> None:
         """
-        This end says no more: half-close the other, or remember it until the other has said all.
+        This direction ended: half-close the other transport.  If it cannot be, it is closed when its own direction ends.
         """
         self._readEnded = True
         self.other.transport.unregisterProducer()   # a paused one would keep TCP from ending its direction
@@ -76,7 +77,7 @@ class SpliceEnd(Protocol):
 
     def writeConnectionLost(self) -> None:
         """
-        Our own half-close is through.
+        The half-close of this transport is done; reading continues.
         """
 
     def _endWriting(self) -> None:
@@ -91,32 +92,33 @@ class SpliceEnd(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
-        This end is gone; so is the other once it has flushed what it got, or at once if this was no clean end.
+        This end is gone: close the other once everything written to it has left, or at once after an end that was not clean.
         """
         self._splice._lost(self, reason)
 
 
 class Splice:
     """
-    Two ends that pass on to each other what they receive.
+    Two protocols that pass on to each other what they receive.
 
     Connect C{near} and C{far} to their transports (with C{makeConnection}, C{handOver}, or from a factory), in any order; what
-    arrives before both are there waits in its transport.
+    arrives before both are connected waits in its transport.
 
-    @ivar near: an L{SpliceEnd}.
-    @ivar far: the other.
+    @ivar near: a L{SpliceEnd}.
+    @ivar far: the other L{SpliceEnd}.
     @ivar ended: called once, with the first reason, when both ends are gone.
     """
 
     def __init__(
-        self, clock: Any, ended: Callable[[Failure], object] | None = None, end: Callable[[Splice], SpliceEnd] = SpliceEnd,
+        self, clock: IReactorTime, ended: Callable[[Failure], object] | None = None,
+        end: Callable[[Splice], SpliceEnd] = SpliceEnd,
     ) -> None:
         """
-        @param end: makes each of the two.
+        @param end: builds each of the two ends.
         """
         self._clock = clock
         self._ended = ended
-        self._timer: Any = None
+        self._timer: IDelayedCall | None = None
         self._reason: Failure | None = None
         self._open = 0
         self.near = end(self)
@@ -126,7 +128,7 @@ class Splice:
 
     def close(self) -> None:
         """
-        The other end will never come: close the one that is there.
+        One end will never be connected: close the other.
         """
         for end in (self.near, self.far):
             if end.transport is not None:
@@ -136,7 +138,7 @@ class Splice:
         self._open += 1
         if end.other.transport is None:
             end.producer.pauseProducing()
-        elif self._reason is not None:        # the first one is gone already
+        elif self._reason is not None:        # the first end is gone already
             end.transport.loseConnection()
         else:
             end.transport.registerProducer(end.other.producer, True)
@@ -165,9 +167,10 @@ class Splice:
             ended(self._reason)
 
 
-def supportsHalfClose(transport: Any) -> bool:
+def supportsHalfClose(transport: ITransport) -> bool:
     """
-    TLS cannot end one direction: Twisted's loses what is queued when asked to.  Nor may a stream whose far side ends both then.
+    Whether C{loseWriteConnection} may be called: not with TLS (Twisted's loses what is queued then), nor on a stream whose far
+    side ends both directions.
     """
     able = ITCPTransport.providedBy(transport) or IHalfCloseableDescriptor.providedBy(transport)   # the latter: pipes
     return able and not (ISSLTransport.providedBy(transport) or getattr(transport, "endsBothDirections", False))

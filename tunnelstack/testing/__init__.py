@@ -1,8 +1,8 @@
 """
-What a test of anything above a transport needs: a wire whose octets are moved by hand, in virtual time.
+Tools for tests of everything above a transport: connections in memory, with virtual time.
 
-L{Wire} holds two L{MemoryTransport}s back to back, and L{sessionPair} puts two sessions on it.  L{EdgeAndAgent} is a whole edge
-and a whole agent on a L{Network} that has no sockets; a L{Caller} visits them.  Nothing arrives until the test says so.
+L{Wire} connects two L{MemoryTransport}s, and L{sessionPair} puts two sessions on it.  L{EdgeAndAgent} runs an edge and an agent
+on a L{Network} without sockets; a L{Caller} is a visitor.  Nothing is delivered until the test calls for it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-A reactor without sockets: whoever connects meets, over a wire, who listens.
+A reactor without sockets: a client is connected to a listening factory over a wire in memory.
 """
 
 from __future__ import annotations
@@ -10,8 +10,15 @@ from typing import Any
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError, ConnectionRefusedError, UserError
-from twisted.internet.interfaces import IConnector, IListeningPort, IReactorTCP
-from twisted.internet.protocol import Protocol
+from twisted.internet.interfaces import (
+    IConnector,
+    IDelayedCall,
+    IListeningPort,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTCP,
+)
+from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -23,14 +30,16 @@ from tunnelstack.testing._wire import ROUNDS, Wire
 @implementer(IListeningPort)
 class _Port:
     """
-    What L{Network.listenTCP} gives.
+    The listening port that L{Network.listenTCP} returns.
+
+    @ivar paused: as with a TCP port that accepts no connections for a while; connections in memory are accepted all the same.
     """
 
-    def __init__(self, network: Network, address: IPv4Address, factory: Any) -> None:
+    def __init__(self, network: Network, address: IPv4Address, factory: IProtocolFactory) -> None:
         self._network = network
         self._address = address
         self.factory = factory
-        self.paused = False                   # nobody is accepted at the moment, where there is a queue of them
+        self.paused = False
 
     def startListening(self) -> None:
         self._network.ports[self._address.port] = self
@@ -54,15 +63,15 @@ class _Port:
 @implementer(IConnector)
 class _Connector:
     """
-    What L{Network.connectTCP} gives.
+    The connector that L{Network.connectTCP} returns.
     """
 
-    def __init__(self, network: Network, address: IPv4Address, factory: Any) -> None:
+    def __init__(self, network: Network, address: IPv4Address, factory: ClientFactory) -> None:
         self._network = network
         self._address = address
         self._factory = factory
         self._transport: MemoryTransport | None = None
-        self._call: Any = None
+        self._call: IDelayedCall | None = None
 
     def connect(self) -> None:
         self._factory.doStart()
@@ -97,7 +106,7 @@ class _Connector:
 
 class _TurnedAway(Protocol):
     """
-    A server side for which a factory built nothing.
+    Closes a connection for which the server's factory built no protocol.
     """
 
     def connectionMade(self) -> None:
@@ -108,12 +117,12 @@ class _TurnedAway(Protocol):
 @implementer(IReactorTCP)
 class Network(Clock):
     """
-    A reactor of one machine without sockets: whoever connects to a TCP port meets, over a L{Wire}, who listens there.  Time is
-    virtual.  Every host name is this machine; a port that nobody listens on refuses.
+    A reactor of one machine without sockets.  A TCP connection is a L{Wire}, and time is virtual.  Every host name is this
+    machine; a connection to a port that is not open is refused.
 
     @ivar cut: the most octets of one delivery (see L{Wire}).
-    @ivar ports: who listens, by port.
-    @ivar wires: the connections there are, the oldest first.
+    @ivar ports: the listening ports, by number.
+    @ivar wires: the open connections, the oldest first.
     """
 
     def __init__(self, cut: int | None = None) -> None:
@@ -124,19 +133,15 @@ class Network(Clock):
         self._free = 40000
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> _Port:
-        """
-        As in C{IReactorTCP}.
-        """
         if port in self.ports:
             raise CannotListenError(interface, port, OSError(EADDRINUSE, "the port is taken"))
         listening = _Port(self, IPv4Address("TCP", "127.0.0.1", port or self._another()), factory)
         listening.startListening()
         return listening
 
-    def connectTCP(self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None) -> _Connector:
-        """
-        As in C{IReactorTCP}.
-        """
+    def connectTCP(
+        self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: tuple[str, int] | None = None
+    ) -> _Connector:
         connector = _Connector(self, IPv4Address("TCP", "127.0.0.1", port), factory)
         connector.connect()
         return connector
@@ -145,10 +150,11 @@ class Network(Clock):
         self._free += 1
         return self._free
 
-    def join(self, client: Any, server: Any, address: IPv4Address) -> MemoryTransport:
+    def join(self, client: IProtocol, server: IProtocolFactory, address: IPv4Address) -> MemoryTransport:
         """
-        Connect a protocol to what a server's factory builds.
+        Connect a protocol to one that a server's factory builds.
 
+        @param address: the server's.
         @return: the client's transport.
         """
         near = IPv4Address("TCP", "127.0.0.1", self._another())
@@ -173,18 +179,21 @@ class Network(Clock):
 
     def settle(self, rounds: int = ROUNDS) -> None:
         """
-        Go on until nobody has anything left to say.  No time passes.
+        Run rounds until nothing is left to deliver.  No time passes.
 
-        @raise AssertionError: they still talk after so many rounds.
+        @raise AssertionError: there is still something to deliver after so many rounds.
         """
         for _ in range(rounds):
             if not self.turn():
                 return
-        raise AssertionError(f"the network did not come to rest in {rounds} rounds")
+        raise AssertionError(f"the network is still busy after {rounds} rounds")
 
     def passTime(self, seconds: float, step: float = 1.0) -> None:
         """
-        Let time pass, and everything happen that is due in it.
+        Advance the clock in steps, and settle after each.
+
+        @param seconds: how far.
+        @param step: seconds of one step.
         """
         end = self.seconds() + seconds
         self.settle()

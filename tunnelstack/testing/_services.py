@@ -1,5 +1,5 @@
 """
-A whole edge and a whole agent on a network without sockets, and who visits them.
+An edge and an agent on a network without sockets, and their visitors.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from tunnelstack.testing._network import Network
 
 class Caller(Protocol):
     """
-    A client that collects what it hears.
+    A client that collects the octets it receives.
 
-    @ivar got: all octets so far.
-    @ivar lost: why the connection ended, C{None} while it has not.
+    @ivar got: all octets received.
+    @ivar lost: the reason when the connection is lost, C{None} before.
     """
 
     transport: Any
@@ -47,20 +47,20 @@ class Caller(Protocol):
 
 class EdgeAndAgent:
     """
-    A whole edge and a whole agent in one process, without sockets, in virtual time.
+    An edge and an agent in one process, without sockets, in virtual time.
 
-    Their settings are those of the real services; the network is the only thing that is not::
+    They are the real services with their real settings; only the network is replaced::
 
         both = EdgeAndAgent()
         both.agent.publish(Service(name="echo", kind="http", perVisitor=True), Factory.forProtocol(Echo))
         both.start()
         visitor = both.visit(b"hello")                # octets to the edge's port
-        visitor.got                                   # what came back
+        visitor.got                                   # the octets received
 
-    @ivar network: the L{Network}, a reactor to everything here.
+    @ivar network: the L{Network}, which is the reactor of both services.
     @ivar edge: the L{EdgeService<tunnelstack.edge.service.EdgeService>}.
     @ivar agent: the L{AgentService<tunnelstack.agent.service.AgentService>}.
-    @ivar token: what the agent shows.
+    @ivar token: the agent's token.
     """
 
     PORT = 8080
@@ -75,9 +75,9 @@ class EdgeAndAgent:
         agent: dict[str, Any] | None = None,
     ) -> None:
         """
-        @param services: of the agent.
-        @param allow: rights of the agent's token.
-        @param share: whether its processes may hold a name together.
+        @param services: the services of the agent.
+        @param allow: the rights of the agent's token.
+        @param share: whether several processes of the agent may hold one name.
         @param cut: the most octets of one delivery (see L{Wire}).
         @param edge: further settings of L{EdgeConfig}.
         @param agent: further settings of L{AgentConfig}.
@@ -92,10 +92,10 @@ class EdgeAndAgent:
 
     def another(self, *services: ServiceConfig, token: str = "", **settings: Any) -> AgentService:
         """
-        One more agent of this edge, not started yet.
+        Make one more agent of this edge.  It is not started.
 
-        @param token: what it shows; the first agent's unless given.
-        @param settings: of L{AgentConfig}.
+        @param token: its token; by default the first agent's.
+        @param settings: further settings of L{AgentConfig}.
         """
         edges = (EdgeAddress(url=f"http://localhost:{self.PORT}", token=token or self.token),)
         config = AgentConfig(**{"edges": edges, "services": services, **settings})
@@ -103,7 +103,7 @@ class EdgeAndAgent:
 
     def start(self) -> None:
         """
-        Start both, and go on until nobody has anything left to say.
+        Start both, and L{settle}.
         """
         self.edge.startService()
         self.agent.startService()
@@ -111,15 +111,15 @@ class EdgeAndAgent:
 
     def settle(self) -> None:
         """
-        Go on until nobody has anything left to say.
+        Run the network until nothing is left to deliver.  No time passes.
         """
         self.network.settle()
 
     def visit(self, octets: bytes = b"", port: int = PORT) -> Caller:
         """
-        Connect to a port of the edge and say something.
+        Connect to a port of the edge, send octets, and L{settle}.
 
-        @return: the visitor, when there is nothing left to say.
+        @return: the visitor.
         """
         caller = Caller()
         self.network.join(caller, self.network.ports[port].factory, IPv4Address("TCP", "127.0.0.1", port))
@@ -129,15 +129,17 @@ class EdgeAndAgent:
 
     def get(self, host: str, path: str = "/") -> bytes:
         """
-        Ask for a page in the name of a visitor.
+        Send a GET request to the public port.
 
-        @return: the response, head and body.
+        @return: the response, with its head.
         """
         return self.visit(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()).got
 
     def stop(self) -> None:
         """
-        Stop both, at once.
+        Stop both, and let time pass until they have stopped.
+
+        @raise AssertionError: they have not stopped after two minutes of virtual time.
         """
         stopping = [service.stopService() for service in (self.agent, self.edge) if service.running]
         for _ in range(120):

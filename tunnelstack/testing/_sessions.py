@@ -1,11 +1,10 @@
 """
-Two sessions over a wire, for what is done with streams.
+Two sessions over a wire, for tests of streams.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import Clock
 
 from tunnelstack.session.yamux import YamuxSession
@@ -14,16 +13,16 @@ from tunnelstack.wire.yamux.limits import SessionLimits
 
 
 def sessionPair(
-    listening: Any = None,
+    listening: IProtocolFactory | None = None,
     *,
     clock: Clock | None = None,
     cut: int | None = None,
     limits: SessionLimits | None = None,
 ) -> tuple[Wire, YamuxSession, YamuxSession]:
     """
-    Two yamux sessions over a wire; nothing has been delivered yet.
+    Make two yamux sessions over a wire.  Nothing is delivered yet.
 
-    @param listening: the factory that the far session's streams are given to, if any.
+    @param listening: the factory for the streams that the far session accepts.
     @param clock: virtual time; a new one unless given.
     @param cut: the most octets of one delivery (see L{Wire}).
     @param limits: of both sessions.

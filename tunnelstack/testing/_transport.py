@@ -1,7 +1,7 @@
 """
-One end of a connection that is made of nothing but queues.
+One end of a connection in memory.
 
-It behaves as Twisted's TCP transport does; what happens to it by itself happens when the wire says so, in turns.
+It behaves as Twisted's TCP transport does.  Events that a reactor would cause happen in rounds, which the wire runs.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from zope.interface import implementer
 @implementer(ITCPTransport, IConsumer, IPushProducer)
 class MemoryTransport:
     """
-    One end of a L{Wire}; behaves as Twisted's TCP transport does, and takes nothing but C{bytes}.
+    One end of a L{Wire}.  It behaves as Twisted's TCP transport does, and accepts only C{bytes}.
 
-    @ivar protocol: who is told what arrives; may be replaced at any time.
-    @ivar connected: false once C{connectionLost} was, or is about to be, called.
-    @ivar disconnecting: C{loseConnection} was called; nothing is read any more, later writes vanish.
-    @ivar readPaused: this side does not read (C{pauseProducing}), so that octets pile up at the other side.
-    @ivar producer: what is registered here, or C{None}.
+    @ivar protocol: the receiver of octets and events; may be replaced at any time.
+    @ivar connected: false when C{connectionLost} was called or is about to be called.
+    @ivar disconnecting: C{loseConnection} was called; nothing more is read, and further writes are discarded.
+    @ivar readPaused: this side does not read (C{pauseProducing}), so that octets wait at the other side.
+    @ivar producer: the registered producer, or C{None}.
     @ivar capacity: octets that may wait for delivery before the producer is paused.
     """
 
@@ -44,17 +44,17 @@ class MemoryTransport:
         self._producerPaused = False
         self._queue: deque[bytes] = deque()     # written here, not yet delivered there
         self._queued = 0
-        self._lost: Failure | None = None       # what connectionLost will say, on the next round
+        self._lost: Failure | None = None       # the reason for connectionLost, on the next round
         self._endingWrites = False              # loseWriteConnection was called
-        self._wroteEnd = False                  # our FIN is out, behind all octets
-        self._readEnd = False                   # the other's FIN was delivered here
+        self._wroteEnd = False                  # our FIN was sent, after all octets
+        self._readEnd = False                   # the other side's FIN was delivered here
         self._noDelay = False
         self._keepAlive = False
 
     @property
     def undelivered(self) -> int:
         """
-        Octets written here which the other side has not been given.
+        Octets written here that were not delivered to the other side yet.
         """
         return self._queued
 
@@ -62,7 +62,7 @@ class MemoryTransport:
 
     def write(self, data: bytes) -> None:
         if not isinstance(data, bytes):
-            raise TypeError(f"a transport takes bytes, not {type(data).__name__}")
+            raise TypeError(f"a transport accepts bytes, not {type(data).__name__}")
         if not data or not self._takesWrites():
             return
         self._queue.append(data)
@@ -75,7 +75,7 @@ class MemoryTransport:
         pieces = list(data)
         for piece in pieces:
             if not isinstance(piece, bytes):
-                raise TypeError(f"a transport takes bytes, not {type(piece).__name__}")
+                raise TypeError(f"a transport accepts bytes, not {type(piece).__name__}")
         self.write(b"".join(pieces))
 
     def loseConnection(self) -> None:
@@ -144,11 +144,11 @@ class MemoryTransport:
         producing = self.producer is not None     # after loseConnection, until the queue is empty
         return self.connected and not self._endingWrites and (producing or not self.disconnecting)
 
-    # What the wire does with it
+    # For the wire
 
     def fail(self, reason: Failure) -> None:
         """
-        Both directions end now; the protocol hears of it on the next round.
+        Lose the connection.  C{connectionLost} is called on the next round.
         """
         if self.connected:
             self.connected = False
@@ -159,13 +159,15 @@ class MemoryTransport:
     @property
     def over(self) -> bool:
         """
-        Whether nothing can happen here any more.
+        Whether no event can happen here any more.
         """
         return not self.connected and self._lost is None
 
     def _take(self, octets: int) -> bytes:
         """
-        Remove at most so many octets from the queue.
+        Remove octets from the queue.
+
+        @param octets: how many at most.
         """
         taken: list[bytes] = []
         while octets and self._queue:
@@ -181,9 +183,10 @@ class MemoryTransport:
 
     def receive(self, octets: int) -> int:
         """
-        Deliver to the protocol here, in one call, at most so many octets that the other side wrote.
+        Deliver octets that the other side wrote to the protocol here, in one call.
 
-        @return: how many were delivered; none when this side does not read.
+        @param octets: how many at most.
+        @return: how many were delivered; 0 if this side does not read.
         """
         if self.readPaused or not self.connected or self.disconnecting or not self.other._queued:
             return 0
@@ -193,7 +196,7 @@ class MemoryTransport:
 
     def turn(self) -> bool:
         """
-        One round of everything that is not the delivery of octets.
+        Run one round of the events that are not the delivery of octets.
 
         @return: whether anything happened.
         """
@@ -201,9 +204,9 @@ class MemoryTransport:
 
     def reportLost(self) -> bool:
         """
-        Say C{connectionLost}, if that is due.
+        Call C{connectionLost} if the connection was lost and this was not reported yet.
 
-        @return: whether it was.
+        @return: whether it was called.
         """
         if self._lost is None:
             return False
@@ -225,8 +228,8 @@ class MemoryTransport:
 
     def _endWrites(self) -> bool:
         """
-        The queue is empty: say FIN, and go when C{loseConnection} asked for that.  As with TCP, a pull producer
-        has to finish first, a streaming one does not.
+        If the queue is empty, send FIN after C{loseWriteConnection}, or close after C{loseConnection}.  As with Twisted's TCP,
+        a pull producer must finish first, a streaming producer need not.
         """
         if not self.connected or self._queued or (self.producer is not None and not self._streaming):
             return False
@@ -243,7 +246,7 @@ class MemoryTransport:
 
     def _readFin(self) -> bool:
         """
-        Hear the other side's end, and the reset that answers octets written to somebody who has gone.
+        Receive the other side's FIN, or the reset that answers octets sent to a closed connection.
         """
         if self.connected and self._queued and not self.other.connected:
             self.fail(Failure(ConnectionLost()))

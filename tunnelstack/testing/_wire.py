@@ -1,34 +1,33 @@
 """
-Two transports back to back, whose octets a test moves by hand.
+Two connected transports, between which the test delivers octets.
 
-Nothing arrives until the test says so, and nothing is ever called from inside a call that a protocol is making, as on a real
-network.  An exception that a protocol raises reaches the test.
+Nothing is delivered until the test calls for it, and, as on a real network, no protocol is called from within a call that it
+makes.  An exception that a protocol raises reaches the test.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IProtocol
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from tunnelstack.testing._transport import MemoryTransport
 
-CAPACITY = 64 * 1024   # octets a transport takes before it pauses its producer; what Twisted's TCP takes
-ROUNDS = 100_000       # of L{Wire.settle}; two sides that still talk then will never stop
+CAPACITY = 64 * 1024   # octets in a transport's queue above which it pauses its producer, as in Twisted's TCP
+ROUNDS = 100_000       # of Wire.settle; two sides that are still busy then do not stop at all
 ADDRESSES = (IPv4Address("TCP", "127.0.0.1", 40001), IPv4Address("TCP", "127.0.0.1", 80))
 
 
 class Wire:
     """
-    Two transports back to back.
+    Two connected transports.
 
     @ivar near: one L{MemoryTransport}.
     @ivar far: the other.
     @ivar clock: the virtual time of both sides.
-    @ivar cut: the most octets that one C{dataReceived} is given by L{settle}; C{None} for all there is.
+    @ivar cut: the most octets that L{settle} passes to one C{dataReceived}; C{None} for all.
     """
 
     def __init__(
@@ -40,10 +39,10 @@ class Wire:
     ) -> None:
         """
         @param capacity: octets that may wait for delivery before the producer at that end is paused.
-        @param addresses: of the near end and of the far one.
+        @param addresses: the addresses of the near end and the far end.
         """
         if cut is not None and cut < 1:
-            raise ValueError(f"a delivery has at least one octet, not {cut}")
+            raise ValueError(f"cut must be at least 1, not {cut}")
         self.clock = Clock() if clock is None else clock
         self.cut = cut
         near, far = addresses
@@ -51,7 +50,7 @@ class Wire:
         self.far = MemoryTransport(far, near, capacity)
         self.near.other, self.far.other = self.far, self.near
 
-    def connect(self, nearProtocol: Any, farProtocol: Any) -> None:
+    def connect(self, nearProtocol: IProtocol, farProtocol: IProtocol) -> None:
         """
         Connect a protocol to each end, the far one (the server) first.
         """
@@ -61,17 +60,17 @@ class Wire:
 
     def deliver(self, transport: MemoryTransport, octets: int | None = None) -> int:
         """
-        Make one delivery by hand: one C{dataReceived} to the protocol of a transport.
+        Make one delivery: one C{dataReceived} of the protocol of a transport.
 
-        @param transport: who receives; L{near} or L{far}.
-        @param octets: the most octets to deliver; C{None} for all there is.
-        @return: how many were delivered; C{0} when there is nothing, or the receiver does not read.
+        @param transport: the receiver, L{near} or L{far}.
+        @param octets: the most octets to deliver; C{None} for all.
+        @return: how many were delivered; C{0} if there are none, or the receiver does not read.
         """
         return transport.receive(transport.other.undelivered if octets is None else octets)
 
     def turn(self) -> bool:
         """
-        One round: what is due on the clock, the octets that waited when it began, and the ends of
+        Run one round: the calls that are due on the clock, the octets that waited when the round began, and the ends of
         connections.
 
         @return: whether anything happened.
@@ -86,27 +85,27 @@ class Wire:
     @property
     def over(self) -> bool:
         """
-        Whether nothing can happen here any more.
+        Whether no event can happen here any more.
         """
         return self.near.over and self.far.over
 
     def settle(self, rounds: int = ROUNDS) -> None:
         """
-        Carry octets both ways until neither side has anything left to say.  Time does not pass, but what was
-        put off to the next turn (C{callLater(0)}) happens.
+        Deliver octets in both directions until none are left.  Time does not pass, but calls of the next turn
+        (C{callLater(0)}) are made.
 
-        @raise AssertionError: they still talk after so many rounds.
+        @raise AssertionError: there is still something to deliver after so many rounds.
         """
         for _ in range(rounds):
             if not self.turn():
                 return
-        raise AssertionError(f"the two sides did not come to rest in {rounds} rounds")
+        raise AssertionError(f"the wire is still busy after {rounds} rounds")
 
     def drop(self, reason: Failure | None = None) -> None:
         """
-        The network dies: what is under way is lost, and both sides are told at once.
+        Lose the connection: octets that were not delivered are lost, and C{connectionLost} is called at both sides now.
 
-        @param reason: what C{connectionLost} says; L{ConnectionLost<twisted.internet.error.ConnectionLost>} unless given.
+        @param reason: for C{connectionLost}; a L{ConnectionLost<twisted.internet.error.ConnectionLost>} by default.
         """
         for transport in (self.near, self.far):
             transport.fail(Failure(ConnectionLost()) if reason is None else reason)

@@ -1,13 +1,13 @@
 """
-A folder of certificates: who we are, by the name the client asks for, and as the folder is at the moment.
+A folder of certificates, selected by the name that the client requests (SNI).
 
-It is looked at when somebody connects, at most once a second, and read again when a file has changed.  What cannot be used is
-said and left out; a certificate that was good before stays until there is a better one.  Connections that are open keep the one
-they began with.
+When a client connects, and at most once a second, the folder is checked for changes and read again if a file has changed.  A
+certificate that cannot be used is logged and left out; if an earlier one of the same file was good, it stays in use.  Open
+connections keep the certificate that they began with.
 
-A certificate is a file C{NAME.pem} with its chain, and its key behind it or in C{NAME.key}; or a folder with C{fullchain.pem}
-and C{privkey.pem}, as certbot makes them.  What it is good for stands in the certificate.  C{default.pem} answers those who ask
-for nothing or for a name that no certificate has; without it, the first one does.
+A certificate is a file C{NAME.pem} with its chain, and its key after it or in C{NAME.key}; or a folder with C{fullchain.pem}
+and C{privkey.pem}, as certbot makes them.  The names are read from the certificate.  C{default.pem} is sent to clients that
+request no name, or one that no certificate has; without it, the first one is.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from attrs import frozen
 from cryptography import x509
 from OpenSSL.crypto import X509
 from OpenSSL.SSL import Connection, Context
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -41,8 +41,8 @@ class LoadedCertificate:
     """
     One certificate of the folder.
 
-    @ivar file: where it was found, as it is called in the folder.
-    @ivar names: host names that it is good for, in lower case; C{*.example.net} among them.
+    @ivar file: its name in the folder.
+    @ivar names: the host names that it is for, in lower case, including such as C{*.example.net}.
     """
 
     file: str
@@ -54,7 +54,7 @@ class LoadedCertificate:
 @implementer(IOpenSSLServerConnectionCreator)
 class CertificateFolder:
     """
-    Goes where Twisted takes TLS options for the side that listens.
+    The certificates of a folder, for use where Twisted takes the TLS options of a server.
 
     @ivar loaded: all certificates, by the file they were read from.
     """
@@ -64,7 +64,7 @@ class CertificateFolder:
     def __init__(
         self,
         path: str,
-        clock: Any,
+        clock: IReactorTime,
         *,
         alpn: Sequence[bytes] = (b"http/1.1",),
         clientCA: Iterable[X509] = (),
@@ -72,10 +72,9 @@ class CertificateFolder:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """
-        @param clock: an C{IReactorTime}.
         @param alpn: as in L{serverContext}, and so are C{clientCA} and C{clientAuth}.
         @param now: the time of day.
-        @raise ConfigurationError: there is no certificate that can be used.
+        @raise ConfigurationError: there is no usable certificate.
         """
         self.loaded: dict[str, LoadedCertificate] = {}
         self._path = Path(path)
@@ -87,14 +86,11 @@ class CertificateFolder:
         self._folderState: FolderState | None = None
         self._read(self._scan(), first=True)
         if not self.loaded:
-            raise ConfigurationError(f"there is no certificate in {str(self._path)!r}: put NAME.pem there, with its key")
+            raise ConfigurationError(f"no usable certificate in {str(self._path)!r}: put NAME.pem there, with its key")
 
     # What is loaded
 
-    def serverConnectionForTLS(self, protocol: Any) -> Connection:
-        """
-        As in C{IOpenSSLServerConnectionCreator}.
-        """
+    def serverConnectionForTLS(self, protocol: object) -> Connection:
         self.refresh()
         return Connection(self._default.context, None)
 
@@ -116,17 +112,17 @@ class CertificateFolder:
 
     def _selectContext(self, connection: Connection) -> None:
         """
-        The client has said whom it wants to talk to.
+        Called by OpenSSL with the name that the client requests, if any.
         """
         asked = connection.get_servername()
         if asked:
             connection.set_context(self.find(asked.decode("ascii", "replace")).context)
 
-    # What there is
+    # What is in the folder
 
     def refresh(self) -> None:
         """
-        Look whether the folder has changed, if that was not done within the last second.
+        Check whether the folder has changed, if that was not done within the last second.
         """
         now = self._clock.seconds()
         if now < self._nextCheck:
@@ -138,7 +134,7 @@ class CertificateFolder:
 
     def _scan(self) -> FolderState:
         """
-        What would be another if a file were.
+        A value that changes when a file does.
         """
         found = []
         for chain, key in self._pairs():
@@ -172,7 +168,7 @@ class CertificateFolder:
     @property
     def keyFiles(self) -> list[str]:
         """
-        The files with private keys that are there now.
+        The files with private keys that exist now.
         """
         return [str(key) for _, key in self._pairs()]
 
@@ -184,12 +180,12 @@ class CertificateFolder:
             try:
                 loaded[file] = self._load(file, chain, key)
             except ConfigurationError as wrong:
-                self.log.error("a certificate cannot be used: {reason}", reason=str(wrong), file=file)
+                self.log.error("certificate not loaded: {reason}", reason=str(wrong), file=file)
                 if file in before:
                     loaded[file] = before[file]
         if not loaded:
             if not first:
-                self.log.error("no certificate is left in {folder}; those that were there are shown on", folder=str(self._path))
+                self.log.error("no usable certificate in {folder}; the previous ones stay in use", folder=str(self._path))
             return
         self.loaded = loaded
         self._byName = {}
@@ -211,7 +207,7 @@ class CertificateFolder:
 
 def _names(certificate: x509.Certificate) -> tuple[str, ...]:
     """
-    The host names that a certificate is good for.
+    The host names that a certificate is for.
     """
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)

@@ -1,16 +1,15 @@
 """
-Client endpoint strings: those of Twisted, with C{tls:} connections that verify the server's certificate as all of ours do.
+Client endpoint strings: those of Twisted, and C{tls:} with the verification of certificates that all connections here have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from OpenSSL.crypto import X509
 from twisted.internet.endpoints import HostnameEndpoint, clientFromString
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.transport.host_endpoint import hostEndpoint
@@ -19,19 +18,19 @@ from tunnelstack.transport.tls import clientContext, loadCertificates, loadIdent
 
 SECURE, UNVERIFIED = "tls", "ssl"
 OPTIONS = ("host", "port", "timeout", "bindAddress", "certificate", "privateKey", "trustRoots", "endpoint")
-"""What C{tls:} takes, in this order where the name is left out, as in Twisted."""
+"""The options of C{tls:}, in the order in which they are read where names are left out, as in Twisted."""
 
 TRUST = "trustRoots=FILE in the endpoint string"
 
 
-def clientEndpoint(reactor: Any, text: str) -> IStreamClientEndpoint:
+def clientEndpoint(reactor: IReactorTime, text: str) -> IStreamClientEndpoint:
     """
     The endpoint that a string describes.
 
     C{tls:HOST:PORT} is TLS with a server whose certificate is for C{HOST}.  It takes Twisted's options.  C{trustRoots} is a
     folder of files C{*.pem}, or such a file; C{endpoint} is how to reach the server, where that is not C{HOST} and C{PORT}.
 
-    @raise ValueError: it describes none.
+    @raise ValueError: it does not describe one.
     @raise ConfigurationError: a file that it names cannot be used; or it is C{ssl:}, which does not verify the server's name.
     """
     kind = text.partition(":")[0].lower()
@@ -65,7 +64,7 @@ def arguments(text: str) -> list[tuple[str, str]]:
     return [*found, (name, value)]
 
 
-def _secure(reactor: Any, given: list[tuple[str, str]]) -> IStreamClientEndpoint:
+def _secure(reactor: IReactorTime, given: list[tuple[str, str]]) -> IStreamClientEndpoint:
     """
     @raise ValueError: a part is missing, unknown, given twice or not a number.
     """
@@ -86,7 +85,7 @@ def _secure(reactor: Any, given: list[tuple[str, str]]) -> IStreamClientEndpoint
     return SecureEndpoint(reactor, host, _plain(reactor, options, timeout), context, timeout)
 
 
-def _plain(reactor: Any, options: Mapping[str, str], timeout: float) -> IStreamClientEndpoint:
+def _plain(reactor: IReactorTime, options: Mapping[str, str], timeout: float) -> IStreamClientEndpoint:
     if "endpoint" in options:
         return clientEndpoint(reactor, options["endpoint"])
     host, port = options["host"], int(options["port"])
@@ -103,5 +102,5 @@ def _roots(path: str) -> list[X509]:
         return loadCertificates(path)
     roots = [root for file in sorted(Path(path).glob("*.pem")) for root in loadCertificates(str(file))]
     if not roots:
-        raise ConfigurationError(f"the folder {path!r} contains no certificate, a file *.pem")
+        raise ConfigurationError(f"the folder {path!r} contains no certificate (a file *.pem)")
     return roots

@@ -1,6 +1,6 @@
 """
-The PROXY protocol in front of Twisted's parser, which refuses two things that proxies send: a first line without addresses,
-C{PROXY UNKNOWN}, and a header whose first octets come alone.
+The PROXY protocol before Twisted's parser, which rejects two things that proxies send: a first line without addresses,
+C{PROXY UNKNOWN}, and a header whose first octets arrive alone.
 
 Source: U{https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt}, section 2.1: for C{UNKNOWN}, the sender may leave out
 the rest of the line, and the receiver uses the connection's own addresses.
@@ -8,10 +8,8 @@ the rest of the line, and the receiver uses the connection's own addresses.
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.protocols.haproxy import proxyEndpoint
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from zope.interface import implementer
@@ -20,7 +18,7 @@ WORD = b"PROXY "
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 BARE = b"PROXY UNKNOWN\r\n"
 PADDED = b"PROXY UNKNOWN \r\n"
-"""The same line as Twisted takes it."""
+"""The same line in the form that Twisted accepts."""
 
 SHORTEST = 16
 """Octets of the shortest header of either version, but for L{BARE}."""
@@ -28,15 +26,12 @@ SHORTEST = 16
 
 class HeaderProtocol(ProtocolWrapper):
     """
-    Keeps the first octets of a connection until they show which header begins there, and takes no part in what follows.
+    Keeps the first octets of a connection until they show which header begins there; later octets bypass it.
     """
 
     _first = b""
 
     def dataReceived(self, data: bytes) -> None:
-        """
-        Octets of the header.
-        """
         self._first += data
         if self._isIncomplete():
             return
@@ -66,14 +61,14 @@ class _HeaderEndpoint:
     def __init__(self, inner: IStreamServerEndpoint) -> None:
         self._inner = inner
 
-    def listen(self, factory: Any) -> Deferred[Any]:
-        listening: Deferred[Any] = self._inner.listen(HeaderFactory(factory))
+    def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
+        listening: Deferred[IListeningPort] = self._inner.listen(HeaderFactory(factory))
         return listening
 
 
 def proxiedEndpoint(inner: IStreamServerEndpoint) -> IStreamServerEndpoint:
     """
-    An endpoint whose connections begin with a header of the PROXY protocol, version 1 or 2; peers are who the header says.
+    An endpoint whose connections begin with a header of the PROXY protocol, version 1 or 2; it gives the address of the peer.
     """
     endpoint: IStreamServerEndpoint = proxyEndpoint(_HeaderEndpoint(inner))
     return endpoint

@@ -1,18 +1,21 @@
 """
-From a host and a port to an endpoint: addresses are not resolved, and C{localhost} means this machine everywhere.
+Endpoints for a host and a port: addresses are not resolved, and C{localhost} always means this machine.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Generator
+from typing import TypeVar
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.defer import inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError, TimeoutError
-from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+Result = TypeVar("Result")
 
 
 def isLocalhost(host: str) -> bool:
@@ -23,9 +26,9 @@ def isLocalhost(host: str) -> bool:
     return name == "localhost" or name.endswith(".localhost")
 
 
-def hostEndpoint(reactor: Any, host: str, port: int, timeout: float = 30.0) -> IStreamClientEndpoint:
+def hostEndpoint(reactor: IReactorTime, host: str, port: int, timeout: float = 30.0) -> IStreamClientEndpoint:
     """
-    How to reach a TCP port.
+    An endpoint for a TCP port.
 
     @param host: a name, or an IPv4 or IPv6 address without brackets.
     @param timeout: seconds for one attempt.
@@ -42,11 +45,11 @@ def hostEndpoint(reactor: Any, host: str, port: int, timeout: float = 30.0) -> I
 @implementer(IStreamClientEndpoint)
 class LocalhostEndpoint:
     """
-    This machine's own port: 127.0.0.1, and ::1 where nothing listens on the former.  Names below C{localhost} do not
-    pass C{getaddrinfo} on every system.
+    A port of this machine: at 127.0.0.1, and at ::1 where nothing listens on the former.  C{getaddrinfo} does not resolve names
+    below C{localhost} on every system.
     """
 
-    def __init__(self, reactor: Any, port: int, timeout: float = 30.0) -> None:
+    def __init__(self, reactor: IReactorTime, port: int, timeout: float = 30.0) -> None:
         """
         @param timeout: seconds for each of the two attempts.
         """
@@ -54,9 +57,9 @@ class LocalhostEndpoint:
         self._second = TCP6ClientEndpoint(reactor, "::1", port, timeout)
 
     @inlineCallbacks
-    def connect(self, protocolFactory: IProtocolFactory) -> Any:
+    def connect(self, protocolFactory: IProtocolFactory) -> Generator[Deferred[IProtocol], IProtocol, IProtocol]:
         """
-        @raise ConnectError: what the first attempt met, when both fail.
+        @raise ConnectError: the error of the first attempt, if both fail.
         """
         try:
             return (yield self._first.connect(protocolFactory))
@@ -67,11 +70,11 @@ class LocalhostEndpoint:
                 raise first from None
 
 
-def connectTimedOut(result: Any, seconds: float) -> Any:
+def connectTimedOut(result: Result | Failure, seconds: float) -> Result:
     """
-    For C{addTimeout} of an attempt to connect: what it fails with, whatever the endpoint calls its being cancelled.
+    For C{addTimeout} of an attempt to connect: it fails with the same error whatever the endpoint raises when cancelled.
 
-    @raise TimeoutError: Twisted's; the attempt came to nothing in time.
+    @raise TimeoutError: Twisted's; the attempt did not succeed in time.
     """
     if not isinstance(result, Failure):
         return result

@@ -1,5 +1,5 @@
 """
-The other end of a connection, in the one form in which this program writes addresses.
+The address of a connection's peer, in the one form in which this program writes addresses.
 
 A socket that takes both families gives IPv4 peers as IPv6 addresses, and the two versions of the PROXY protocol write one IPv6
 address in two ways; rules, limits and logs must not depend on that.
@@ -7,17 +7,17 @@ address in two ways; rules, limits and logs must not depend on that.
 
 from __future__ import annotations
 
-from typing import Any
+import os
 
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IAddress, ITransport
 
 from tunnelstack.wire.addresses import read_address
 
 
-def canonical(address: Any) -> Any:
+def canonical(address: IAddress) -> IAddress:
     """
-    @param address: an C{IAddress}.
-    @return: the same with the text of L{tunnelstack.wire.addresses}; the address itself if it is no IP address.
+    @return: the same with the text of L{tunnelstack.wire.addresses}; the address itself if it is not an IP address.
     """
     if not isinstance(address, (IPv4Address, IPv6Address)):
         return address
@@ -27,7 +27,25 @@ def canonical(address: Any) -> Any:
     return (IPv4Address if there.version == 4 else IPv6Address)(address.type, str(there), address.port)
 
 
-def peerOf(transport: Any) -> Any:
+def addressText(address: object) -> str:
+    """
+    An address for logs, status and messages.
+
+    @param address: an C{IAddress}.
+    @return: C{host:port}, C{[host]:port} for IPv6, C{unix:PATH} for a Unix socket; C{""} for an address that has no text, such
+        as that of an unnamed Unix socket.
+    """
+    if isinstance(address, UNIXAddress):
+        return f"unix:{os.fsdecode(address.name)}" if address.name else ""
+    if isinstance(address, (IPv4Address, IPv6Address)):
+        address = canonical(address)
+    host, port = getattr(address, "host", None), getattr(address, "port", None)
+    if not isinstance(host, str):
+        return ""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def peerOf(transport: ITransport) -> IAddress:
     """
     @return: the L{canonical} address of a transport's peer.
     """

@@ -1,5 +1,5 @@
 """
-Out through an HTTP proxy: an endpoint around the way to the proxy, which asks it to C{CONNECT} to somebody else.
+Connections through an HTTP proxy, by C{CONNECT}.
 
 Source: RFC 9110, section 9.3.6.
 """
@@ -7,14 +7,21 @@ Source: RFC 9110, section 9.3.6.
 from __future__ import annotations
 
 from base64 import b64encode
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from attrs import field, frozen
 from OpenSSL.SSL import Error as TLSError
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost, NoProtocol, TimeoutError
-from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IAddress,
+    IOpenSSLClientConnectionCreator,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -32,7 +39,7 @@ LIMITS = HeadLimits(octets=16 * 1024, fields=64)
 
 class ProxyRefused(Refused):
     """
-    The proxy wants a credential that we do not have, or does not let us out to where we want to go.
+    The proxy requires a credential that was not given, or does not allow connections to the target.
 
     @ivar status: its HTTP status, such as C{407}.
     """
@@ -44,7 +51,7 @@ class ProxyRefused(Refused):
 
 class ProxyFailed(Unavailable):
     """
-    The proxy could not reach what we asked for.
+    The proxy could not connect to the target.
 
     @ivar status: its HTTP status, such as C{502}; C{0} if it did not answer.
     """
@@ -70,18 +77,18 @@ class ProxyRejected(ProxyFailed):
 
 class NotAProxy(PeerError):
     """
-    What answers speaks no HTTP.
+    The peer does not speak HTTP.
     """
 
 
 @frozen
 class Proxy:
     """
-    A proxy.
+    The address of a proxy.
 
     @ivar secure: whether TLS comes first on the way to it.
     @ivar host: a name or an address, without brackets.
-    @ivar credential: what goes behind C{Basic}; C{""} for none.  Never shown.
+    @ivar credential: what follows C{Basic}; C{""} for none.  Never shown.
     """
 
     secure: bool
@@ -92,7 +99,7 @@ class Proxy:
     @property
     def displayName(self) -> str:
         """
-        For logs.
+        Host and port, for logs.
         """
         return f"{self.host}:{self.port}"
 
@@ -100,7 +107,7 @@ class Proxy:
 def parseProxy(url: str) -> Proxy:
     """
     @param url: C{http(s)://[user:password@]host[:port]}, as C{HTTPS_PROXY} has it; without a scheme it is C{http}.
-    @raise ConfigurationError: it is none.  The sentence does not show it, for there may be a password in it.
+    @raise ConfigurationError: not such a URL.  The error does not show it, because it may contain a password.
     """
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
@@ -108,7 +115,7 @@ def parseProxy(url: str) -> Proxy:
     except ValueError:
         raise ConfigurationError("the proxy's URL cannot be read; it should look like http://proxy.example.net:3128") from None
     if parts.scheme not in PORTS:
-        raise ConfigurationError(f"the proxy's URL begins with {parts.scheme}:, but only http: and https: proxies are known")
+        raise ConfigurationError(f"the proxy's URL begins with {parts.scheme}:, but only http: and https: are supported")
     if not host or port is None or parts.path not in ("", "/"):
         raise ConfigurationError("the proxy's URL should look like http://proxy.example.net:3128")
     credential = ""
@@ -121,26 +128,26 @@ def parseProxy(url: str) -> Proxy:
 @implementer(IStreamClientEndpoint)
 class ProxyEndpoint:
     """
-    Reach a TCP port through a proxy.
+    Connects to a TCP port through a proxy.
 
     C{connect} fails with L{ProxyRefused}, L{ProxyFailed} or L{NotAProxy}, or as connecting to the proxy does.
     """
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactorTime,
         proxy: Proxy,
         host: str,
         port: int,
         *,
         timeout: float = 30.0,
         endpoint: IStreamClientEndpoint | None = None,
-        contextFactory: Any = None,
+        contextFactory: IOpenSSLClientConnectionCreator | None = None,
     ) -> None:
         """
         @param host: a name, which the proxy resolves, or an address without brackets.
-        @param timeout: seconds for the proxy's answer, once it is reached.
-        @param endpoint: the way to the proxy, instead of what its URL says; TLS is not added.
+        @param timeout: seconds for the proxy's response, once it is connected.
+        @param endpoint: how to reach the proxy, instead of what its URL says; TLS is not added.
         @param contextFactory: TLS on the way to the proxy; unless given, the system's roots and the name in its URL.
         """
         self._reactor = reactor
@@ -155,16 +162,13 @@ class ProxyEndpoint:
         self._request = "\r\n".join([*lines, "", ""]).encode()
         self._authority = authority
 
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
-        """
-        As in C{IStreamClientEndpoint}.
-        """
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         attempt = _ProxyAttempt(protocolFactory, self._request, self._authority, self._proxy.displayName)
         attempt.connecting = self._proxyEndpoint().connect(attempt)
         attempt.connecting.addCallbacks(self._proxyConnected, attempt.failed, (attempt,))
         return attempt.outcome
 
-    def _proxyConnected(self, protocol: Any, attempt: _ProxyAttempt) -> None:
+    def _proxyConnected(self, protocol: IProtocol, attempt: _ProxyAttempt) -> None:
         if not attempt.outcome.called:
             attempt.outcome.addTimeout(self._timeout, self._reactor, self._timedOut)
 
@@ -177,15 +181,15 @@ class ProxyEndpoint:
             return endpoint
         return SecureEndpoint(self._reactor, proxy.host, endpoint, self._contextFactory, self._timeout)
 
-    def _timedOut(self, outcome: Any, seconds: float) -> Any:
+    def _timedOut(self, outcome: object, seconds: float) -> IProtocol:
         if not isinstance(outcome, Failure):
-            return outcome
+            return cast(IProtocol, outcome)
         raise TimeoutError(string=f"the proxy {self._proxy.displayName} did not answer within {seconds:g} seconds")
 
 
 class _ProxyAttempt(Factory):
     """
-    One attempt.
+    One attempt to connect.
     """
 
     noisy = False
@@ -196,8 +200,8 @@ class _ProxyAttempt(Factory):
         self.request = request
         self.authority = authority
         self.proxy = proxy
-        self.connecting: Deferred[Any]
-        self.outcome: Deferred[Any] = Deferred(self._cancelled)
+        self.connecting: Deferred[IProtocol]
+        self.outcome: Deferred[IProtocol] = Deferred(self._cancelled)
 
     def doStart(self) -> None:
         self._application.doStart()
@@ -205,13 +209,13 @@ class _ProxyAttempt(Factory):
     def doStop(self) -> None:
         self._application.doStop()
 
-    def buildProtocol(self, address: Any) -> _ProxyRequest:
+    def buildProtocol(self, address: IAddress | None) -> _ProxyRequest:
         self._protocol = _ProxyRequest(self, self._application, address)
         return self._protocol
 
     def failed(self, failure: Failure) -> None:
         """
-        The proxy cannot be reached, or did not do what it was asked for.
+        The proxy cannot be reached, or rejected the request.
         """
         if isinstance(failure.value, CertificateRejected):
             failure = Failure(ProxyRejected(self.proxy, failure.value))
@@ -220,7 +224,7 @@ class _ProxyAttempt(Factory):
         if not self.outcome.called:
             self.outcome.errback(failure)
 
-    def _cancelled(self, outcome: Deferred[Any]) -> None:
+    def _cancelled(self, outcome: Deferred[IProtocol]) -> None:
         if self._protocol is None:
             self.connecting.cancel()
         elif self._protocol.transport is not None:
@@ -229,12 +233,12 @@ class _ProxyAttempt(Factory):
 
 class _ProxyRequest(Protocol):
     """
-    A connection to the proxy until it is one to somebody else.
+    A connection to the proxy, until it leads to the target.
     """
 
     transport: Any
 
-    def __init__(self, attempt: _ProxyAttempt, application: IProtocolFactory, address: Any) -> None:
+    def __init__(self, attempt: _ProxyAttempt, application: IProtocolFactory, address: IAddress | None) -> None:
         self._attempt = attempt
         self._application = application
         self._address = address
@@ -242,14 +246,11 @@ class _ProxyRequest(Protocol):
         self._searched = 0
 
     def connectionMade(self) -> None:
-        """
-        Ask.
-        """
         self.transport.write(self._attempt.request)
 
     def dataReceived(self, data: bytes) -> None:
         """
-        The answer, cut anywhere; interim ones are passed over.
+        Octets of the response; interim responses are skipped.
         """
         self._buffer += data
         try:
@@ -261,12 +262,9 @@ class _ProxyRequest(Protocol):
                     return
             self._searched = len(self._buffer)
         except PeerError as wrong:
-            self._fail(NotAProxy(f"what answers at {self._attempt.proxy} is no proxy: {wrong.args[0]}"))
+            self._fail(NotAProxy(f"the peer at {self._attempt.proxy} is not a proxy: {wrong.args[0]}"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """
-        No answer.
-        """
         if reason.check(ConnectionDone, ConnectionLost):
             reason = Failure(ProxyFailed(f"the proxy {self._attempt.proxy} closed the connection instead of answering"))
         self._attempt.failed(reason)
@@ -276,9 +274,9 @@ class _ProxyRequest(Protocol):
         if status < 300:
             self._handOver()
         elif status == 407:
-            self._fail(ProxyRefused(f"the proxy {proxy} wants a user and a password: put them into its URL", status))
+            self._fail(ProxyRefused(f"the proxy {proxy} requires a user and a password: put them into its URL", status))
         elif status in (400, 401, 403, 405):
-            self._fail(ProxyRefused(f"the proxy {proxy} does not let us out to {where}", status))
+            self._fail(ProxyRefused(f"the proxy {proxy} does not allow connections to {where}", status))
         else:
             self._fail(ProxyFailed(f"the proxy {proxy} cannot reach {where}", status))
 
@@ -288,12 +286,12 @@ class _ProxyRequest(Protocol):
 
     def _handOver(self) -> None:
         """
-        The connection is the application's.
+        Give the connection to the application.
         """
-        if self._attempt.outcome.called:       # too late
+        if self._attempt.outcome.called:       # cancelled, or timed out
             self.transport.abortConnection()
             return
-        protocol = self._application.buildProtocol(self._address)
+        protocol = self._application.buildProtocol(cast(IAddress, self._address))
         if protocol is None:
             self._fail(NoProtocol())
             return

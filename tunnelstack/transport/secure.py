@@ -4,15 +4,17 @@ TLS over an endpoint.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.error import ConnectionDone, ConnectionLost, NoProtocol, TimeoutError
 from twisted.internet.interfaces import (
+    IAddress,
     IOpenSSLClientConnectionCreator,
     IProtocol,
     IProtocolFactory,
+    IReactorTime,
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory
@@ -41,7 +43,7 @@ class SecureEndpoint:
 
     def __init__(
         self,
-        clock: Any,
+        clock: IReactorTime,
         host: str,
         below: IStreamClientEndpoint,
         context: IOpenSSLClientConnectionCreator | None = None,
@@ -58,10 +60,7 @@ class SecureEndpoint:
         self._context = context
         self._timeout = timeout
 
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
-        """
-        As in C{IStreamClientEndpoint}.
-        """
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         attempt = _Attempt(protocolFactory, self._clock, self._timeout)
         context = self._context or clientContext(self._host)
         attempt.connecting = wrapClientTLS(context, self._below, self._clock).connect(attempt)
@@ -71,15 +70,15 @@ class SecureEndpoint:
 
 class _Attempt(Factory):
     """
-    One connection until its handshake is over.
+    One attempt to connect, until its handshake is over.
     """
 
     noisy = False
 
-    def __init__(self, application: IProtocolFactory, clock: Any, timeout: float) -> None:
+    def __init__(self, application: IProtocolFactory, clock: IReactorTime, timeout: float) -> None:
         self.application = application
-        self.connecting: Deferred[Any]
-        self.outcome: Deferred[Any] = Deferred(self._cancelled)
+        self.connecting: Deferred[IProtocol]
+        self.outcome: Deferred[IProtocol] = Deferred(self._cancelled)
         self._clock = clock
         self._timeout = timeout
         self._handshaking: _ClientHandshaking | None = None
@@ -90,18 +89,18 @@ class _Attempt(Factory):
     def doStop(self) -> None:
         self.application.doStop()
 
-    def buildProtocol(self, address: Any) -> _ClientHandshaking:
+    def buildProtocol(self, address: IAddress | None) -> _ClientHandshaking:
         self._handshaking = _ClientHandshaking(self, address, self._clock, self._timeout)
         return self._handshaking
 
     def failed(self, failure: Failure) -> None:
         """
-        There is no connection, or no TLS on it.
+        The connection or its handshake failed.
         """
         if not self.outcome.called:
             self.outcome.errback(failure)
 
-    def _cancelled(self, outcome: Deferred[Any]) -> None:
+    def _cancelled(self, outcome: Deferred[IProtocol]) -> None:
         if self._handshaking is None:
             self.connecting.cancel()
         elif self._handshaking.transport is not None:
@@ -113,16 +112,16 @@ class _ClientHandshaking(Handshaking):
     The client's side of a handshake.
     """
 
-    def __init__(self, attempt: _Attempt, address: Any, clock: Any, timeout: float) -> None:
+    def __init__(self, attempt: _Attempt, address: IAddress | None, clock: IReactorTime, timeout: float) -> None:
         super().__init__(clock, timeout)
         self._attempt = attempt
         self._address = address
 
     def build(self) -> IProtocol | None:
-        if self._attempt.outcome.called:       # it was cancelled
+        if self._attempt.outcome.called:       # cancelled
             return None
         try:
-            protocol = self._attempt.application.buildProtocol(self._address)
+            protocol = self._attempt.application.buildProtocol(cast(IAddress, self._address))
         except Exception:
             self._attempt.failed(Failure())
             return None

@@ -1,53 +1,57 @@
 """
-One timer for all that begins on one connection: negotiations come and go thousands of times a second, and hardly ever late.
+One timer for all deadlines of one connection.
+
+Negotiations begin and end thousands of times a second, and hardly ever time out.  To start and cancel a timer of the reactor
+for each of them took a seventh of the CPU time of a short stream.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 SHORTEST_INTERVAL = 0.25
-"""Seconds between two looks, at least: how late a deadline may be kept when many are near one another."""
+"""Least seconds between two checks: how late a deadline may be handled when there are many of them."""
 
 
 class TimerListener(Protocol):
     """
-    What has a deadline.
+    An object with a deadline.
     """
 
     def timedOut(self, now: float) -> None:
         """
-        The deadline, which is forgotten, has passed.
+        The deadline has passed; it is no longer registered.
         """
 
 
 class SharedTimer:
     """
-    Who is to be told of a deadline, and the one timer that sees to it.  It goes on for a while when nobody waits, so that who
-    comes next need not wind it: whose connection it is stops it in the end.
+    Deadlines, and one timer for the earliest of them.  The timer is left armed when no deadline is pending, so that the next
+    L{add} need not schedule one; the owner of the connection calls L{stop}.
     """
 
     _log = Logger()
 
-    def __init__(self, clock: Any) -> None:
+    def __init__(self, clock: IReactorTime) -> None:
         self.seconds = clock.seconds
         self._clock = clock
         self._deadlines: dict[TimerListener, float] = {}
-        self._timer: Any = None
-        self._at = 0.0                        # when it goes off
+        self._timer: IDelayedCall | None = None
+        self._at = 0.0                        # when it fires
 
     @property
     def waiting(self) -> int:
         """
-        How many are to be told.
+        How many deadlines are pending.
         """
         return len(self._deadlines)
 
     def add(self, listener: TimerListener, at: float) -> None:
         """
-        Tell C{listener} when the clock says C{at}, unless it is discarded before.
+        Call C{listener.timedOut} at the time C{at}, unless it is discarded before.
         """
         self._deadlines[listener] = at
         if self._timer is None:
@@ -58,13 +62,13 @@ class SharedTimer:
 
     def discard(self, listener: TimerListener) -> None:
         """
-        It needs no telling any more.
+        Remove the deadline of a listener, if it has one.
         """
         self._deadlines.pop(listener, None)
 
     def stop(self) -> None:
         """
-        The connection is gone: nobody is told any more.
+        The connection is gone: remove all deadlines.
         """
         self._deadlines.clear()
         if self._timer is not None:
@@ -80,10 +84,10 @@ class SharedTimer:
         now = self.seconds()
         for listener in [listener for listener, at in self._deadlines.items() if at <= now]:
             if self._deadlines.pop(listener, None) is None:
-                continue                      # one that was told before it took it along
+                continue                      # a listener that was called before has discarded it
             try:
                 listener.timedOut(now)
             except Exception:
-                self._log.failure("what came of a deadline failed")
+                self._log.failure("a handler of a deadline failed")
         if self._deadlines and self._timer is None:
             self._arm(max(min(self._deadlines.values()), now + SHORTEST_INTERVAL))

@@ -1,5 +1,5 @@
 """
-TLS with the choices this program needs: who we are, whom we trust, and which protocol ALPN picks.
+TLS contexts: the certificate that is sent, the authorities that are trusted, and the protocol that ALPN selects.
 
 At least TLS 1.2, no session tickets, no compression: Twisted's defaults are kept.
 """
@@ -7,7 +7,7 @@ At least TLS 1.2, no session tickets, no compression: Twisted's defaults are kep
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from attrs import frozen
 from cryptography import x509
@@ -15,10 +15,13 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL.crypto import X509, PKey
 from OpenSSL.SSL import VERIFY_PEER, Connection, Context, Error
 from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
     IHandshakeListener,
     IOpenSSLClientConnectionCreator,
     IProtocol,
     IProtocolFactory,
+    IReactorTime,
 )
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.internet.ssl import (
@@ -38,15 +41,15 @@ from tunnelstack.transport.verification import SYSTEM_TRUST, CertificateRejected
 CLIENT_AUTH = ("request", "require")
 
 ERROR_TEXTS = {
-    "wrong version number": "what answers there speaks no TLS",
-    "record layer failure": "what answers there speaks no TLS",
+    "wrong version number": "the peer does not speak TLS",
+    "record layer failure": "the peer does not speak TLS",
 }
-"""What people make of what OpenSSL says."""
+"""Plainer words for what OpenSSL reports."""
 
 
 class NoApplicationProtocol(Error):
     """
-    The client offers protocols by ALPN, none of them ours: its handshake fails.
+    The client offers protocols by ALPN, none of which is served: its handshake fails.
     """
 
 
@@ -55,8 +58,8 @@ class TLSIdentity:
     """
     A certificate and its key.
 
-    @ivar certificate: what is shown.
-    @ivar key: what proves it.
+    @ivar certificate: what is sent.
+    @ivar key: its private key.
     @ivar chain: certificates between it and its root, nearest first.
     """
 
@@ -68,15 +71,15 @@ class TLSIdentity:
 def loadIdentity(certificate: str, key: str | None = None) -> TLSIdentity:
     """
     @param certificate: path of a PEM file: the certificate, then those between it and its root.
-    @param key: path of a PEM file with the key, not encrypted; it stands in the first file unless given.
-    @raise ConfigurationError: a file cannot be read, or holds something else, or the two do not belong together.
+    @param key: path of a PEM file with the key, not encrypted; unless given, the key is in the first file.
+    @raise ConfigurationError: a file cannot be read, or contains something else, or the key is not that of the certificate.
     """
     first, *chain = loadCertificates(certificate)
     path = certificate if key is None else key
     try:
         private: Any = load_pem_private_key(_read(path), None)
     except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"{path!r} holds no private key that can be used: {error}") from None
+        raise ConfigurationError(f"{path!r} contains no usable private key: {error}") from None
     if private.public_key() != first.to_cryptography().public_key():
         raise ConfigurationError(f"the key in {path!r} is not that of the certificate in {certificate!r}")
     return TLSIdentity(first, PKey.from_cryptography_key(private), tuple(chain))
@@ -85,12 +88,12 @@ def loadIdentity(certificate: str, key: str | None = None) -> TLSIdentity:
 def loadCertificates(path: str) -> list[X509]:
     """
     @param path: of a PEM file with one certificate or more.
-    @raise ConfigurationError: it cannot be read, or holds none.
+    @raise ConfigurationError: it cannot be read, or contains none.
     """
     try:
         return [X509.from_cryptography(one) for one in x509.load_pem_x509_certificates(_read(path))]
     except ValueError as error:
-        raise ConfigurationError(f"{path!r} holds no certificate that can be used: {error}") from None
+        raise ConfigurationError(f"{path!r} contains no usable certificate: {error}") from None
 
 
 def serverContext(
@@ -101,19 +104,19 @@ def serverContext(
     clientAuth: str | None = None,
 ) -> CertificateOptions:
     """
-    TLS for the side that listens; goes where Twisted takes a context factory, such as C{SSL4ServerEndpoint}.
+    A context for servers, for use where Twisted takes a context factory, such as C{SSL4ServerEndpoint}.
 
-    @param alpn: the protocols we speak, the best first.  A client that offers only others fails its handshake; one
-        that offers none at all is let in.
-    @param clientCA: who signs the certificates of clients.
-    @param clientAuth: C{"require"} a certificate, C{"request"} one and let in those without; C{None} asks for none.
-    @raise ConfigurationError: clients are to be verified by nobody, or C{clientAuth} is another word.
+    @param alpn: the protocols that are served, the best first.  The handshake of a client that offers only others fails; a
+        client that offers none at all is accepted.
+    @param clientCA: the authorities that issue the certificates of clients.
+    @param clientAuth: C{"require"} a certificate, or C{"request"} one and accept clients without; C{None} requests none.
+    @raise ConfigurationError: C{clientCA} or C{clientAuth} is given without the other, or C{clientAuth} is another word.
     """
     roots = [Certificate(one) for one in clientCA]
     if clientAuth not in (None, *CLIENT_AUTH):
         raise ConfigurationError(f"client_auth is one of {', '.join(CLIENT_AUTH)}, not {clientAuth!r}")
     if (clientAuth is None) != (not roots):
-        raise ConfigurationError("client_auth and client_ca go together: one says whether, the other by whom")
+        raise ConfigurationError("client_auth and client_ca go together: give both or neither")
     options = CertificateOptions(
         privateKey=identity.key,
         certificate=identity.certificate,
@@ -137,14 +140,14 @@ def clientContext(
     trust: str = SYSTEM_TRUST,
 ) -> IOpenSSLClientConnectionCreator:
     """
-    TLS for the side that dials.  The handshake fails with L{CertificateRejected} unless the server's certificate is trusted and
+    A context for clients.  The handshake fails with L{CertificateRejected} unless the server's certificate is trusted and
     is for C{name}.
 
-    @param name: what the server's certificate must be for, and what SNI says; a DNS name or an IP address.  It need
-        not be the one that is dialled.
-    @param ca: the only roots that are trusted; the system's unless given.
-    @param identity: our certificate, for servers that ask for one.
-    @param alpn: what we offer, the best first.
+    @param name: what the server's certificate must be for, and what SNI sends; a DNS name or an IP address.  It may differ from
+        the host that is dialled.
+    @param ca: the only authorities that are trusted; the system's unless given.
+    @param identity: the certificate for servers that request one.
+    @param alpn: what is offered, the best first.
     @param trust: what an operator sets to trust another authority here, for the remedy in an error.
     """
     roots = [Certificate(one) for one in ca]
@@ -166,7 +169,7 @@ def clientContext(
 @implementer(IOpenSSLClientConnectionCreator)
 class ClientConnections:
     """
-    TLS connections to one server.  Twisted's own creator is not used: it accepts a certificate whose names it cannot read.
+    TLS connections to one server.  Twisted's own creator is not used: it accepts a certificate whose names it cannot parse.
     """
 
     def __init__(self, options: CertificateOptions, server: ServerName) -> None:
@@ -177,9 +180,6 @@ class ClientConnections:
         self._server = server
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> Connection:
-        """
-        As in C{IOpenSSLClientConnectionCreator}.
-        """
         connection = self._options.clientConnectionForTLS(tlsProtocol)
         if self._server.indication is not None:
             connection.set_tlsext_host_name(self._server.indication)
@@ -188,7 +188,7 @@ class ClientConnections:
 
 def errorText(error: BaseException) -> str:
     """
-    Why something failed, in words; OpenSSL has other ones than people.
+    Why something failed, in words; those of OpenSSL are replaced.
     """
     if isinstance(error, Error) and not isinstance(error, CertificateRejected) and error.args and error.args[0]:
         return "; ".join(ERROR_TEXTS.get(str(reason[-1]), str(reason[-1])) for reason in error.args[0])
@@ -197,7 +197,7 @@ def errorText(error: BaseException) -> str:
 
 def kindOf(error: BaseException) -> object:
     """
-    What is equal for two failures of one kind, of which a log needs one: their class and, where they have one, their C{cause}.
+    Equal for two failures of one kind, of which only the first need be logged: the class and, where there is one, the C{cause}.
     """
     return type(error), getattr(error, "cause", "")
 
@@ -206,7 +206,7 @@ def certificateFingerprint(transport: Any) -> str | None:
     """
     The SHA-256 of the peer's certificate (DER), 64 hexadecimal digits in lower case.
 
-    @return: C{None} where the peer showed none, or there is no TLS.
+    @return: C{None} where the peer sent none, or there is no TLS.
     """
     certificate = getattr(transport, "getPeerCertificate", lambda: None)()
     return None if certificate is None else fingerprint(certificate)
@@ -231,10 +231,10 @@ class Handshaking(Protocol):
 
     transport: Any
 
-    def __init__(self, clock: Any, timeout: float) -> None:
+    def __init__(self, clock: IReactorTime, timeout: float) -> None:
         self.timeout = timeout
         self._clock = clock
-        self._timer: Any = None
+        self._timer: IDelayedCall
 
     def build(self) -> IProtocol | None:
         """
@@ -286,8 +286,8 @@ class Handshaking(Protocol):
 
 class ALPNFactory(ServerFactory):
     """
-    Chooses who serves a TLS connection by what ALPN negotiated, before its first octet.  Listen with what L{wrap}
-    gives.
+    Selects the factory of a TLS connection by what ALPN negotiated, before its first octet.  Listen with what L{wrap}
+    returns.
 
     @ivar protocols: a factory for each name; that for C{None} serves clients that offer nothing.
     @ivar handshakeTimeout: seconds that a client has for its handshake.
@@ -296,18 +296,15 @@ class ALPNFactory(ServerFactory):
     noisy = False
 
     def __init__(
-        self, protocols: Mapping[bytes | None, IProtocolFactory], clock: Any, handshakeTimeout: float = 10.0
+        self, protocols: Mapping[bytes | None, IProtocolFactory], clock: IReactorTime, handshakeTimeout: float = 10.0
     ) -> None:
-        """
-        @param clock: an C{IReactorTime}.
-        """
         self.protocols = dict(protocols)
         self.clock = clock
         self.handshakeTimeout = handshakeTimeout
 
     def wrap(self, context: CertificateOptions) -> TLSMemoryBIOFactory:
         """
-        TLS around it.
+        The factory to listen with.
 
         @param context: from L{serverContext}, with the same names in C{alpn}.
         """
@@ -323,7 +320,7 @@ class ALPNFactory(ServerFactory):
             factory.doStop()
         super().doStop()
 
-    def buildProtocol(self, address: Any) -> Protocol:
+    def buildProtocol(self, address: IAddress | None) -> Protocol:
         return _ALPNProtocol(self, address)
 
 
@@ -332,14 +329,14 @@ class _ALPNProtocol(Handshaking):
     A server's side of a handshake; ALPN chooses the protocol.
     """
 
-    def __init__(self, router: ALPNFactory, address: Any) -> None:
+    def __init__(self, router: ALPNFactory, address: IAddress | None) -> None:
         super().__init__(router.clock, router.handshakeTimeout)
         self._router = router
         self._address = address
 
     def build(self) -> IProtocol | None:
         factory = self._router.protocols.get(self.transport.negotiatedProtocol)
-        return None if factory is None else factory.buildProtocol(self._address)
+        return None if factory is None else factory.buildProtocol(cast(IAddress, self._address))
 
 
 def _selectALPN(context: Context, ours: tuple[bytes, ...]) -> None:

@@ -11,7 +11,7 @@ Source: golang/build C{revdial/v2/revdial.go}, and its descendant over WebSocket
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Iterator
 
 from attrs import define
 
@@ -92,6 +92,9 @@ class DiallerTimedOut:
     """
 
 
+RevdialEvent = PickUpFailed | PickUpExpired | PickUpRequested | DiallerTimedOut
+
+
 def encode_line(command: str, path: str = "", error: str = "") -> bytes:
     """
     @return: a control line; members that are empty are left out.
@@ -106,7 +109,7 @@ def decode_line_untrusted(line: bytes) -> tuple[str, str, str]:
     @return: command, path and error; empty where the line has none, or C{null}.
     @raise PeerError: no JSON object, or members that are no strings.
     """
-    members: dict[str, Any] = decode_object(line)
+    members = decode_object(line)
     said = (members.get(name) for name in ("command", "connPath", "err"))
     command, path, error = ("" if text is None else text for text in said)
     if not (isinstance(command, str) and isinstance(path, str) and isinstance(error, str)):
@@ -158,26 +161,21 @@ class _ControlLines:
         out, self._out = self._out, []
         return out
 
-    def receive_eof(self) -> list[Any]:
+    def receive_eof(self) -> list[RevdialEvent]:
         """
         @raise PeerError: inside a line.
         """
         self._lines.receive_eof()
         return []
 
-    def receive_data(self, octets: bytes) -> list[Any]:
+    def _received(self, octets: bytes) -> Iterator[tuple[str, str, str]]:
         """
-        @return: events, oldest first.
+        @return: the lines that are whole now: command, path and error of each.
         @raise PeerError: a line that is too long or none; the connection is to be closed.
         """
-        events: list[Any] = []
         self._lines.feed(octets)
         while (line := self._lines.next_line()) is not None:
-            self._line_received(*decode_line_untrusted(line), events)
-        return events
-
-    def _line_received(self, command: str, path: str, error: str, events: list[Any]) -> None:
-        raise NotImplementedError
+            yield decode_line_untrusted(line)
 
     def _send_keepalive(self, now: float) -> None:
         self._out.append(encode_line(KEEP_ALIVE))
@@ -230,12 +228,18 @@ class DiallerLines(_ControlLines):
         """
         self._pending.pop(ticket, None)
 
-    def _line_received(self, command: str, path: str, error: str, events: list[Any]) -> None:
-        if command != PICKUP_FAILED:
-            return                                      # signs of life, and what future listeners may say
-        found = _TICKET.search(path)
-        if found is not None and self._pending.pop(found.group(1), None) is not None:
-            events.append(PickUpFailed(found.group(1), error))
+    def receive_data(self, octets: bytes) -> list[RevdialEvent]:
+        """
+        @return: events, oldest first.
+        @raise PeerError: a line that is too long or none; the connection is to be closed.
+        """
+        events: list[RevdialEvent] = []
+        for command, path, error in self._received(octets):
+            if command == PICKUP_FAILED:                # others are signs of life, or of future listeners
+                found = _TICKET.search(path)
+                if found is not None and self._pending.pop(found.group(1), None) is not None:
+                    events.append(PickUpFailed(found.group(1), error))
+        return events
 
     def next_deadline(self) -> float | None:
         """
@@ -268,13 +272,20 @@ class ListenerLines(_ControlLines):
         self._peer_deadline: float | None = None
         self._requested: dict[str, None] = {}               # paths that were neither picked up nor reported
 
-    def _line_received(self, command: str, path: str, error: str, events: list[Any]) -> None:
-        if command == KEEP_ALIVE:
-            self._keepalive_received = True
-        elif command == CONN_READY:
-            self._pick_up_requested(path, events)
+    def receive_data(self, octets: bytes) -> list[RevdialEvent]:
+        """
+        @return: events, oldest first.
+        @raise PeerError: a line that is too long or none, or a path that is none; the connection is to be closed.
+        """
+        events: list[RevdialEvent] = []
+        for command, path, _ in self._received(octets):
+            if command == KEEP_ALIVE:
+                self._keepalive_received = True
+            elif command == CONN_READY:
+                self._pick_up_requested(path, events)
+        return events
 
-    def _pick_up_requested(self, path: str, events: list[Any]) -> None:
+    def _pick_up_requested(self, path: str, events: list[RevdialEvent]) -> None:
         if not _PATH.fullmatch(path):
             raise BadControlLine("the dialler does not say where to connect to", path=path[:64])
         if path in self._requested:

@@ -1,8 +1,7 @@
 """
-What tunnelstack adds to Twisted: two services and two reactors for C{twistd}, and the C{tunnel:} endpoints.
+The Twisted plugins of tunnelstack: two services and two reactors for C{twistd}, and the parsers of C{tunnel:} endpoint strings.
 
-Every C{twistd} and every C{serverFromString} on the machine loads this file, so it imports only the standard library and what
-is loaded already.
+Every program that looks for Twisted plugins imports this module, so it imports nothing that is slow to load.
 """
 
 from __future__ import annotations
@@ -15,27 +14,27 @@ from tunnelstack.endpoint_parsers import TunnelClientParser, TunnelServerParser
 tunnelEdge = ServiceMaker(
     "tunnelstack edge",
     "tunnelstack.edge.options",
-    "The public side of tunnels: visitors and agents come in here.",
+    "The public side of tunnels: accepts visitors and agents.",
     "tunnel-edge",
 )
 
 tunnelAgent = ServiceMaker(
     "tunnelstack agent",
     "tunnelstack.agent.options",
-    "The private side of tunnels: publishes what runs here through an edge.",
+    "The private side of tunnels: publishes local servers through an edge.",
     "tunnel-agent",
 )
 
 busyPollReactor = Reactor(
     "busypoll",
     "tunnelstack.reactor.busypoll",
-    "epoll(4), which looks a little longer before it goes to sleep.",
+    "epoll(4), polling briefly before it blocks.",
 )
 
 uvloopReactor = Reactor(
     "uvloop",
     "tunnelstack.reactor.uvloop",
-    "asyncio on uvloop's event loop.",
+    "asyncio with the event loop of uvloop.",
 )
 
 tunnelServer = TunnelServerParser()

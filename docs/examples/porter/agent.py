@@ -15,7 +15,8 @@ from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.interfaces import IAgentDialect
 from tunnelstack.session.yamux import YamuxSession
-from tunnelstack.transport.websocket.client import UpgradeFailed, UpgradeRefused, WebSocketClientEndpoint
+from tunnelstack.transport.websocket.client import WebSocketClientEndpoint
+from tunnelstack.transport.websocket.errors import UpgradeFailed, UpgradeRefused
 
 
 @implementer(IAgentDialect)

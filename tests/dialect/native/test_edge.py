@@ -27,7 +27,7 @@ from tunnelstack.interfaces import IDialect, IEdge, ITunnel
 from tunnelstack.records import HTTPPurpose, SSHPurpose, StreamPurpose, UDPPurpose
 from tunnelstack.stream.errors import StreamResetError, UnsupportedPurpose
 from tunnelstack.testing import EdgeAndAgent
-from tunnelstack.transport.websocket.client import UpgradeRefused
+from tunnelstack.transport.websocket.errors import UpgradeRefused
 from tunnelstack.wire.negotiation.multistream.tokens import HEADER, token
 
 UPGRADE = (
@@ -100,7 +100,7 @@ class DoorTests(Hostile):
         answer = self.refused(UPGRADE + b"\r\n")
         self.assertTrue(answer.startswith(b"HTTP/1.1 401 Unauthorized\r\n"), answer)
         self.assertIn(b'WWW-Authenticate: Bearer realm="tunnelstack"\r\n', answer)
-        self.assertTrue(answer.endswith(b"\r\n\r\nThe token is not known to this edge.\n"), answer)
+        self.assertTrue(answer.endswith(b"\r\n\r\nThe token is unknown to this edge.\n"), answer)
 
     def test_tokensAreTakenInOneFormOnly(self) -> None:
         good = self.both.token.encode()
@@ -120,7 +120,7 @@ class DoorTests(Hostile):
     def test_tokensAreNeverLogged(self) -> None:
         secret = "ts_abcd1234_" + "S" * 43
         self.refused(UPGRADE + b"Authorization: Bearer " + secret.encode() + b"\r\n\r\n")
-        self.assertIn("refused: the token is not known", self.warned())
+        self.assertIn("refused: the token is unknown", self.warned())
         self.assertIn("abcd1234", self.warned())
         self.assertNotIn("SSSS", repr(self.events))
 
@@ -396,8 +396,8 @@ class StreamTests(Hostile):
         name = b"/tunnelstack/dial/1.0.0"
         for line, reason in (
             (b"{}", "say whom"), (b'{"to":1}', "say whom"), (b'{"to":"%b"}' % (b"x" * 300), "say whom"),
-            (b'{"to":"site","purpose":[]}', "say whom"), (b'{"to":""}', "there is no"), (b'{"to":"/"}', "there is no"),
-            (b'{"to":"site"}', "there is no site"), (b'{"to":"laptop","purpose":"/a\\nb"}', "purpose"),
+            (b'{"to":"site","purpose":[]}', "say whom"), (b'{"to":""}', "no service"), (b'{"to":"/"}', "no service"),
+            (b'{"to":"site"}', "no service site"), (b'{"to":"laptop","purpose":"/a\\nb"}', "purpose"),
         ):  # fmt: skip
             stream = stranger.open(name, line + b"\n")
             answer = told(stream.got, name)[0]

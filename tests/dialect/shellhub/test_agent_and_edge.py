@@ -17,6 +17,7 @@ from tests.promises.streams import Collect, HalfCollect
 from tunnelstack.control.config.records import Route
 from tunnelstack.dialect.shellhub.connections import MAX_CONNECTS, DeviceNotConnected
 from tunnelstack.dialect.shellhub.dialler import DeviceNotAccepted, ServerBusy
+from tunnelstack.edge.status import streamsOf
 from tunnelstack.errors import Denied, UsageError
 from tunnelstack.exchange.errors import Busy
 from tunnelstack.interfaces import ITunnel
@@ -82,6 +83,13 @@ class Version2Tests(SynchronousTestCase):
         self.successResultOf(self.dial(SSHOpen("s"), Hasty))
         self.hub.settle()
         self.assertEqual(self.device.sshd[0].got, b"SSH-2.0-Us\r\n")
+
+    def test_theEdgeListsTheStreamsOfADevice(self) -> None:
+        self.successResultOf(self.dial(SSHOpen("s")))
+        tunnel: Any = self.hub.connections.find(TENANT, self.device.uid)
+        self.assertEqual([stream["queued"] for stream in streamsOf(self.hub.edge)], [0] * tunnel.session.streams)
+        self.assertEqual(len(tunnel.session.transports()), tunnel.session.streams)
+        self.assertGreater(tunnel.session.streams, 0)
 
     def test_concurrentSessionsDoNotMeet(self) -> None:
         ends = [self.dial(SSHOpen(f"s{number}")) for number in range(20)]
@@ -216,9 +224,9 @@ class Version2Tests(SynchronousTestCase):
         """
         session = self.device.link.session
         session.transport.protocol.dataReceived = lambda data: None
-        session.transport._engine.dataReceived = lambda data: None
+        session.transport._connection.dataReceived = lambda data: None
         if self.version == 1:                 # it does not see that it hears nothing, and goes on to give signs of life
-            session._timer.cancel()
+            session._timer.stop()
             self.hub.network.callLater(31, session.transport.write, b'{"command":"keep-alive"}\n')
         self.hub.network.passTime(51)
         self.assertEqual(len(self.hub.connections), 0)

@@ -53,7 +53,7 @@ class BugTests(Bad):
         device.link.session._reach = lambda path: _Never()
         first, second = self.dial(device, SSHOpen("a")), self.dial(device, SSHOpen("b"))
         tunnel: Any = self.hub.connections.find(TENANT, device.uid)
-        asked = list(tunnel.session._pending)
+        asked = tunnel.session.pending
         path = f"/ssh/revdial?revdial.dialer={tunnel.session.identifier}&uuid="
         control = device.link.session.transport
         for ticket in ("unknown", asked[1], asked[1]):       # unsolicited, its own, and once again

@@ -82,7 +82,7 @@ class EdgeTests(Reads, SynchronousTestCase):
                 "a.toml:5: [[tenant]] has the same id as the one on line 2",
             ),
             ("[ssh]\nvouch = [\"*@*\"]", "a.toml:1: [ssh] vouch and jump_users need an authorized_keys_file"),
-            ("[ssh]\nvouch = true\nauthorized_keys_file = \"x\"", "a.toml:2: vouch must be a list of text in quotes, not True"),
+            ("[ssh]\nvouch = true\nauthorized_keys_file = \"x\"", "a.toml:2: vouch must be a list of text in quotes, not true"),
             (
                 "[ssh]\nvouch = [\"root\"]\nauthorized_keys_file = \"x\"",
                 (
@@ -103,7 +103,7 @@ class EdgeTests(Reads, SynchronousTestCase):
         found = difference(old, new)
         self.assertEqual(found.config, old)
         self.assertEqual(
-            found.needsRestart, ("[shellhub] as it stands in the file now", "[[tenant]] as it stands in the file now"))
+            found.needsRestart, ("the new [shellhub]", "the new [[tenant]]"))
 
 
 class AgentTests(Reads, SynchronousTestCase):
@@ -133,7 +133,7 @@ class AgentTests(Reads, SynchronousTestCase):
             ('targets = ["a:0"]', "a.toml:4: targets must be host:port, or host:* for every port of a host, not 'a:0'"),
             (
                 'ssh = "22"\nusers = ["ada"]',
-                'a.toml:1: [[shellhub]] has keys, passwords and users for ssh = "embedded" alone',
+                'a.toml:1: [[shellhub]] may have keys, passwords and users only with ssh = "embedded"',
             ),
             ('tennant = "x"', "a.toml:4: [[shellhub]] has no key tennant; did you mean tenant?"),
         ):

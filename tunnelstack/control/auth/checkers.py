@@ -1,8 +1,8 @@
 """
-Names and passwords, as any of Twisted's credentials checkers knows them: the way by which agents are known to whatever knows an
-organisation's users already.
+Authentication of agents by name and password, with any of Twisted's credentials checkers: for organisations that have a
+directory of users already.
 
-The token that such an agent shows is C{name:password}; the name of the avatar is the agent's.
+The token of such an agent is C{name:password}.  The identifier of the avatar is the agent's name.
 """
 
 from __future__ import annotations
@@ -24,51 +24,49 @@ from tunnelstack.interfaces import IAuthenticator
 from tunnelstack.records import Claim, Principal
 
 AGENT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-"""What an agent may be called."""
+"""The form of an agent's name."""
 
 CREDENTIAL_PREFIX = "checker:"
-"""What comes before the name where an agent of a checker is named in logs."""
+"""The beginning of the public identifier of such a credential, which logs show."""
 
 
 @implementer(IAuthenticator)
 class CheckerAuthenticator:
     """
-    Knows whoever a credentials checker knows.
+    Accepts every agent that a credentials checker accepts.
     """
 
     def __init__(self, checker: ICredentialsChecker, allow: Iterable[str] = (), share: bool = False) -> None:
         """
-        @param checker: one that takes C{IUsernamePassword}.
-        @param allow: what all of them may do.
+        @param checker: accepts C{IUsernamePassword}.
+        @param allow: the rights of every agent of this checker.
+        @param share: whether several processes of an agent may hold the same name.
         """
         self._checker = checker
         self._allow = tuple(allow)
         self._share = share
 
     def authenticate(self, claim: Claim) -> Deferred[Principal]:
-        """
-        As in L{IAuthenticator}.
-        """
         name, colon, password = (claim.token or "").partition(":")
         if not colon or len(claim.token or "") > MAX_CREDENTIAL_LENGTH:
-            return fail(CredentialUnknown("no name and password were shown"))
+            return fail(CredentialUnknown("the agent sent no name and password"))
         credentials = UsernamePassword(name.encode(), password.encode())
         asked = maybeDeferred(self._checker.requestAvatarId, credentials)
         return asked.addCallbacks(self._authenticated, self._loginFailed)
 
     def isCurrent(self, principal: Principal) -> bool:
         """
-        Whether somebody who was let in could be one of the checker's, with the rights that they have now.  A checker cannot be
-        asked for more without a password.
+        @return: whether the rights of an agent that was accepted are still those of this checker.  Whether the checker still
+            accepts the agent cannot be found out without the password.
         """
         return principal == self._principal(principal.agent)
 
     def _authenticated(self, avatar: bytes | str | tuple[()]) -> Principal:
         if not avatar:
-            raise CredentialUnknown("the checker takes this for an anonymous user")
+            raise CredentialUnknown("the checker accepts this only as an anonymous user")
         agent = avatar.decode("utf-8", "replace") if isinstance(avatar, bytes) else str(avatar)
         if not AGENT.fullmatch(agent):
-            raise CredentialUnknown("the checker knows them by a name that no agent can have", name=agent)
+            raise CredentialUnknown("the name that the checker gives is not a valid name of an agent", name=agent)
         return self._principal(agent)
 
     def _principal(self, agent: str) -> Principal:
@@ -81,15 +79,15 @@ class CheckerAuthenticator:
 
 def parseChecker(auth: str) -> ICredentialsChecker:
     """
-    @param auth: as C{twistd} takes it after C{--auth}: a plugin's name, and what it wants to know.
-    @raise ConfigurationError: there is no such checker, or it takes no names and passwords.
+    @param auth: the argument of C{twistd}'s option C{--auth}: the name of a plugin, and its arguments.
+    @raise ConfigurationError: there is no such checker, or it does not accept names and passwords.
     """
     try:
         checker: ICredentialsChecker = makeChecker(auth)
     except InvalidAuthType:
-        raise ConfigurationError(f"auth {auth!r}: there is no such credentials checker on this machine") from None
+        raise ConfigurationError(f'auth "{auth}": this machine has no such credentials checker') from None
     except (InvalidAuthArgumentString, ValueError, OSError) as wrong:
-        raise ConfigurationError(f"auth {auth!r} cannot be used: {wrong}") from None
+        raise ConfigurationError(f'auth "{auth}" cannot be used: {wrong}') from None
     if not any(kind is IUsernamePassword for kind in checker.credentialInterfaces):
-        raise ConfigurationError(f"auth {auth!r} takes no names and passwords")
+        raise ConfigurationError(f'auth "{auth}": this checker does not accept names and passwords')
     return checker

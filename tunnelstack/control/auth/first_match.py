@@ -1,11 +1,11 @@
 """
-Several authenticators to be known, one after the other.
+Several authenticators, tried in order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Generator, Sequence
+from typing import Protocol
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 from zope.interface import implementer
@@ -16,23 +16,33 @@ from tunnelstack.interfaces import IAuthenticator
 from tunnelstack.records import Claim, Principal
 
 
+class RevocableAuthenticator(Protocol):
+    """
+    An L{IAuthenticator} whose credentials may be taken back.
+    """
+
+    def authenticate(self, claim: Claim) -> Deferred[Principal]: ...
+
+    def isCurrent(self, principal: Principal) -> bool: ...
+
+
 @implementer(IAuthenticator)
 class FirstMatchAuthenticator:
     """
-    Knows whoever one of several knows.
+    Accepts what one of several authenticators accepts.
 
-    @ivar authenticators: the L{IAuthenticator}s, the first one asked first; each has C{knows(principal)}.  May be replaced.
+    @ivar authenticators: tried in this order.  May be replaced.
     """
 
-    def __init__(self, authenticators: Sequence[Any] = ()) -> None:
+    def __init__(self, authenticators: Sequence[RevocableAuthenticator] = ()) -> None:
         self.authenticators = authenticators
 
     @inlineCallbacks
-    def authenticate(self, claim: Claim) -> Any:
+    def authenticate(self, claim: Claim) -> Generator[Deferred[Principal], Principal, Principal]:
         """
-        As in L{IAuthenticator}.  What the first of them says is the reason of a refusal: the others know other credentials.
+        If all of them refuse, the reason is that of the first: the others expect other kinds of credentials.
         """
-        first: Refused = CredentialUnknown("nobody is known to this edge")
+        first: Refused = CredentialUnknown("this edge has no credentials")
         for position, authenticator in enumerate(self.authenticators):
             asked: Deferred[Principal] = authenticator.authenticate(claim)
             try:
@@ -44,6 +54,6 @@ class FirstMatchAuthenticator:
 
     def isCurrent(self, principal: Principal) -> bool:
         """
-        Whether somebody who was let in would be let in now, with the same rights.
+        @return: whether an agent that was accepted would be accepted now, with the same rights.
         """
         return any(authenticator.isCurrent(principal) for authenticator in self.authenticators)

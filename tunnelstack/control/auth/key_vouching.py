@@ -1,7 +1,7 @@
 """
-For whose keys an edge vouches, and to whom: C{"KEY USER@DEVICE"}, three globs.
+Rules for the SSH keys that an edge vouches for: C{"KEY USER@DEVICE"}, three globs.
 
-Nothing is vouched for that no such line means.
+Without a rule that covers a key, a user and a device, the edge does not vouch for the key.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from tunnelstack.errors import ConfigurationError
 @frozen
 class VouchRule:
     """
-    One line.
+    One rule.
 
-    @ivar key: a key's comment or fingerprint (C{SHA256:...}, as C{ssh-keygen -l} prints it).
-    @ivar user: a user's name on devices.
-    @ivar device: a device's name on the edge, C{namespace.device}.
+    @ivar key: glob of a key's comment or fingerprint (C{SHA256:...}, as C{ssh-keygen -l} prints it).
+    @ivar user: glob of a user's name on devices.
+    @ivar device: glob of a device's name on the edge, C{namespace.device}.
     """
 
     key: str
@@ -30,7 +30,7 @@ class VouchRule:
 
     def covers(self, names: Iterable[str], user: str, device: str) -> bool:
         """
-        @param names: what a key is known by.
+        @param names: a key's comments and its fingerprint.
         """
         return matches(self.user, user) and matches(self.device, device) and any(matches(self.key, name) for name in names)
 
@@ -38,12 +38,12 @@ class VouchRule:
 def parseVouchRule(text: str) -> VouchRule:
     """
     @param text: C{"alice@desk root@lab.*"}, or C{"deploy@lab.*"} for every key.
-    @raise ConfigurationError: it is none of these.
+    @raise ConfigurationError: it has neither form.
     """
     words = text.split()
     user, at, device = words[-1].rpartition("@") if words else ("", "", "")
     if len(words) > 2 or not (user and at and device):
         raise ConfigurationError(
-            f"must be USER@DEVICE, or KEY USER@DEVICE, such as 'deploy@lab.*' or 'alice@desk *@lab.bench', not {text!r}"
+            f"must be USER@DEVICE, or KEY USER@DEVICE, such as 'deploy@lab.*' or 'alice@desk *@lab.bench', not '{text}'"
         )
     return VouchRule(words[0] if len(words) == 2 else "*", user, device)

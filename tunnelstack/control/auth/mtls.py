@@ -1,7 +1,7 @@
 """
-Certificates as credentials: an agent that has shown one on a listener that verifies clients needs no token.
+Client certificates as credentials: an agent that presents one to a listener that verifies clients needs no token.
 
-The listener says whether a certificate is good; here it is only looked up whose it is, by its fingerprint or by its subject.
+The listener verifies the certificate.  This module finds the agent that it belongs to, by its fingerprint or its subject.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tunnelstack.interfaces import IAuthenticator
 from tunnelstack.records import Claim, Principal
 
 CREDENTIAL_PREFIX = "certificate:"
-"""What comes before a fingerprint or a subject where an agent with a certificate is named in logs."""
+"""The beginning of the public identifier of such a credential, which logs show."""
 
 
 def asCertificate(certificate: Any) -> Certificate:
@@ -50,7 +50,7 @@ def subjectOf(certificate: Any) -> str:
 @implementer(IAuthenticator)
 class CertificateAuthenticator:
     """
-    Knows agents by their certificates.
+    Accepts the agents of C{[[certificate]]}.
     """
 
     def __init__(self, records: Iterable[CertificateRecord]) -> None:
@@ -64,20 +64,17 @@ class CertificateAuthenticator:
         self._principals = frozenset((*self._byFingerprint.values(), *self._bySubject.values()))
 
     def authenticate(self, claim: Claim) -> Deferred[Principal]:
-        """
-        As in L{IAuthenticator}.
-        """
         if claim.certificate is None:
-            return fail(CredentialUnknown("no certificate was shown"))
+            return fail(CredentialUnknown("the agent presented no certificate"))
         fingerprint, subject = fingerprintOf(claim.certificate), subjectOf(claim.certificate)
         found = self._byFingerprint.get(fingerprint) or self._bySubject.get(subject)
         if found is None:
-            return fail(CredentialUnknown("the certificate is nobody's", subject=subject, sha256=fingerprint))
+            return fail(CredentialUnknown("the certificate belongs to no agent", subject=subject, sha256=fingerprint))
         return succeed(found)
 
     def isCurrent(self, principal: Principal) -> bool:
         """
-        Whether the certificate by which somebody was let in is still theirs, with the same rights.
+        @return: whether the certificate that an agent was accepted with still belongs to it, with the same rights.
         """
         return principal in self._principals
 

@@ -1,32 +1,54 @@
 """
-Whose a name is that nobody holds at the moment.
+Reserved names: names that belong to an agent even while no agent holds them.
 
-C{tcp:PORTS} and C{ssh} grant no names.  With them goes whatever is nobody's: not the name of another agent, not what a
-credential of another was granted by name (C{http:} and C{stream:}, but for globs that mean every name), and nothing that a
-route leads to.
+The rights C{tcp:PORTS} and C{ssh} grant no names.  Such a credential may use any name that is not reserved for another agent.
+Reserved are the names of agents, the names that credentials grant (C{http:} and C{stream:}, except globs that match every
+name), and the names that routes lead to.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Protocol
 
 from tunnelstack.control.auth.permissions import matches, parsePermissions, permissionsOf
 from tunnelstack.records import Principal
 
 ANY_NAME = re.compile(r"[*?]*")
-"""A glob that says nothing of a name."""
+"""A glob that matches every name, and so reserves none."""
 
 WILDCARD = re.compile(r"[*?]")
 
 NO_AGENT = ""
-"""The owner of a name that belongs to no agent in particular; to be granted it by name is the only way to it."""
+"""The owner of names that a credential of no particular agent (a checker) grants.  Only a right to the name allows its use."""
+
+
+class Credential(Protocol):
+    """
+    A record of a configuration file that grants rights: a token, a certificate or a checker.  One that is for a single agent
+    has C{name} as well.
+    """
+
+    @property
+    def allow(self) -> tuple[str, ...]: ...
+
+
+class Route(Protocol):
+    """
+    A L{Route<tunnelstack.control.config.records.Route>}.
+    """
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def to(self) -> str: ...
 
 
 class NameOwnership:
     """
-    The names of one edge that belong to somebody.
+    The reserved names of one edge.
     """
 
     def __init__(self) -> None:
@@ -35,12 +57,9 @@ class NameOwnership:
         self._wild: dict[str, list[tuple[str, str]]] = {}              # what a glob begins with -> agents and globs
         self._routed: dict[str, set[str]] = {}                         # name -> agents
 
-    def setCredentials(self, records: Iterable[Any]) -> None:
+    def setCredentials(self, records: Iterable[Credential]) -> None:
         """
-        From now on these are all there are.
-
-        @param records: with C{allow}, and with C{name} where they are for one agent
-            (L{TokenRecord<tunnelstack.control.config.records.TokenRecord>} and its like).
+        Replace the credentials.
         """
         agents: set[str] = set()
         self._named, self._wild = {}, {}
@@ -61,11 +80,9 @@ class NameOwnership:
         else:
             self._wild.setdefault(glob[:wild.start()], []).append((agent, glob))
 
-    def setRoutes(self, domain: str, routes: Iterable[Any]) -> None:
+    def setRoutes(self, domain: str, routes: Iterable[Route]) -> None:
         """
-        From now on these are all there are.
-
-        @param routes: L{Route<tunnelstack.control.config.records.Route>}s.
+        Replace the routes.
         """
         self._routed = {}
         for route in routes:
@@ -79,7 +96,7 @@ class NameOwnership:
 
     def mayUse(self, principal: Principal, name: str) -> bool:
         """
-        Whether an agent that was granted ports, or SSH, may offer them under a name.
+        @return: whether an agent with a right to ports or to SSH may offer them under this name.
         """
         agent = principal.agent
         if name in self._agents and name != agent:

@@ -1,8 +1,8 @@
 """
-What a credential allows: C{http:GLOB}, C{tcp:PORTS}, C{udp:PORTS}, C{stream:GLOB}, C{dial:GLOB}, C{ssh}.  Nothing is allowed
-that was not granted.
+The rights of a credential: C{http:GLOB}, C{tcp:PORTS}, C{udp:PORTS}, C{stream:GLOB}, C{dial:GLOB}, C{ssh}.  What is not granted
+is not allowed.
 
-In a glob C{*} stands for any characters and C{?} for one.  Ports are C{*}, a number, or two with a hyphen.
+In a glob C{*} stands for any characters and C{?} for one.  Ports are C{*}, a number, or two numbers with a hyphen between them.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ EVERY_PORT = range(1, HIGHEST_PORT + 1)
 @frozen
 class Permissions:
     """
-    Permissions, read.
+    The rights of one credential, parsed.
 
-    @ivar http: globs of the web hosts' names that may be announced.
-    @ivar stream: globs of the names that may be announced to be dialled.
-    @ivar dial: globs of what may be dialled.
-    @ivar tcp: ports of the edge that may be taken; C{EVERY_PORT} for whatever is free.
+    @ivar http: globs of names that may be announced as web servers.
+    @ivar stream: globs of names that may be announced as stream services.
+    @ivar dial: globs of services and agents that may be dialled.
+    @ivar tcp: ports of the edge that may be used; C{EVERY_PORT} for any free port.
     @ivar udp: the same, for UDP.
     @ivar ssh: whether SSH may be offered.
     """
@@ -41,33 +41,34 @@ class Permissions:
 
     def mayServe(self, name: str) -> bool:
         """
-        Whether the web host C{name} may be announced.
+        @return: whether the web server C{name} may be announced.
         """
         return any(matches(glob, name) for glob in self.http)
 
     def mayStream(self, name: str) -> bool:
         """
-        Whether C{name} may be announced to be dialled.
+        @return: whether the stream service C{name} may be announced.
         """
         return any(matches(glob, name) for glob in self.stream)
 
     def mayDial(self, *names: str) -> bool:
         """
-        Whether something may be dialled that is known by any of C{names}.
+        @param names: all names of one service or agent.
+        @return: whether it may be dialled.
         """
         return any(matches(glob, name) for glob in self.dial for name in names)
 
     def mayUsePort(self, port: int) -> bool:
         """
-        Whether the TCP port may be taken.
+        @return: whether the TCP port may be used.
         """
         return any(port in ports for ports in self.tcp)
 
 
 def parsePermissions(allow: Iterable[str]) -> Permissions:
     """
-    @param allow: rights as they stand in a configuration.
-    @raise ConfigurationError: one of them is none; the sentence says which and why.
+    @param allow: rights as in a configuration file.
+    @raise ConfigurationError: one of them is not a right; the message names it.
     """
     found: dict[str, list[str]] = {"http": [], "stream": [], "dial": [], "tcp": [], "udp": []}
     ssh = False
@@ -79,7 +80,7 @@ def parsePermissions(allow: Iterable[str]) -> Permissions:
             found[kind].append(what)
         else:
             raise ConfigurationError(
-                f"{right!r} is no right; rights are http:NAME, tcp:PORTS, udp:PORTS, stream:NAME, dial:NAME and ssh"
+                f"'{right}' is not a right; rights are http:NAME, tcp:PORTS, udp:PORTS, stream:NAME, dial:NAME and ssh"
             )
     return Permissions(
         http=tuple(found["http"]), stream=tuple(found["stream"]), dial=tuple(found["dial"]),
@@ -102,7 +103,7 @@ def permissionsOf(principal: Principal) -> Permissions:
 def parsePorts(text: str) -> range:
     """
     @param text: C{"*"}, C{"20000"} or C{"20000-20010"}.
-    @raise ConfigurationError: it is none of these.
+    @raise ConfigurationError: it has none of these forms.
     """
     if text == "*":
         return EVERY_PORT
@@ -112,20 +113,19 @@ def parsePorts(text: str) -> range:
         first, last = map(int, ends)
         if 0 < first <= last <= HIGHEST_PORT:
             return range(first, last + 1)
-    raise ConfigurationError(f"{text!r} are no ports; say a number from 1 to 65535, two with a hyphen between them, or *")
+    raise ConfigurationError(f"'{text}' is not a range of ports: give a number from 1 to 65535, two with a hyphen, or *")
 
 
 def matches(glob: str, name: str) -> bool:
     """
-    Whether a name is meant by a glob.  Takes time in proportion to the product of their lengths at most.
+    @return: whether a name matches a glob.  The time is at most proportional to the product of their lengths, so that no glob
+        can make it exponential.
     """
     return glob == "*" or _matchGlob(glob, name)
 
 
 def _matchGlob(glob: Sequence[str], name: Sequence[str]) -> bool:
-    """
-    Each star takes as little as it can; when the rest does not fit, the last one takes one character more.
-    """
+    # Each star matches as little as it can.  When the rest does not match, the last star matches one character more.
     at = position = 0
     star = resume = -1
     while position < len(name):

@@ -1,6 +1,5 @@
 """
-C{tokens.toml} in the state folder: the tokens that were made for an edge, as hashes, and the only thing that
-C{tunnelstack token} changes.
+C{tokens.toml} in the state folder: the hashes of the tokens that C{tunnelstack token} has made for an edge.
 """
 
 from __future__ import annotations
@@ -37,21 +36,18 @@ class TokenStore:
 
     @property
     def path(self) -> str:
-        """
-        The file.
-        """
         return str(self.state.path(TOKENS_FILE))
 
     def read(self) -> tuple[TokenRecord, ...]:
         """
-        @raise ConfigurationError: it cannot be read, or somebody has written into it what cannot be used.
+        @raise ConfigurationError: the file cannot be read or parsed.
         """
         text = self.state.read(TOKENS_FILE)
         return () if text is None else parseTokens(text, self.path)
 
     def modificationStamp(self) -> tuple[int, ...]:
         """
-        Something that is another whenever the file has changed.
+        @return: a value that differs whenever the file has changed.
         """
         try:
             found = os.stat(self.path)
@@ -61,7 +57,7 @@ class TokenStore:
 
     def add(self, record: TokenRecord) -> None:
         """
-        Keep one more.
+        Add one record.
 
         @raise ConfigurationError: the file cannot be read or written.
         """
@@ -69,21 +65,21 @@ class TokenStore:
 
     def revoke(self, which: str) -> tuple[TokenRecord, ...]:
         """
-        Keep some no longer.
+        Remove records.
 
-        @param which: a token's identifier, or the name of an agent, which means all of its tokens.
-        @return: those that are gone; none if there was no such token.
+        @param which: a token's identifier, or the name of an agent, which stands for all of its tokens.
+        @return: those that were removed; empty if there was no such token.
         @raise ConfigurationError: the file cannot be read or written.
         """
-        gone: list[TokenRecord] = []
+        removed: list[TokenRecord] = []
 
         def without(records: tuple[TokenRecord, ...]) -> tuple[TokenRecord, ...]:
             byId = [record for record in records if record.id == which]
-            gone.extend(byId or [record for record in records if record.name == which])
-            return tuple(record for record in records if record not in gone)
+            removed.extend(byId or [record for record in records if record.name == which])
+            return tuple(record for record in records if record not in removed)
 
         self._update(without)
-        return tuple(gone)
+        return tuple(removed)
 
     def _update(self, change: Callable[[tuple[TokenRecord, ...]], tuple[TokenRecord, ...]]) -> None:
         with self._lock():
@@ -95,7 +91,7 @@ class TokenStore:
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """
-        One change at a time; two commands at once would forget what one of them wrote.
+        Hold a lock across reading and writing: otherwise, of two commands at the same time, one would lose its change.
         """
         self.state.make()
         try:
@@ -113,7 +109,7 @@ class TokenStore:
 
 def encodeRecord(record: TokenRecord) -> str:
     """
-    A record as TOML.
+    @return: the record as TOML.
     """
     lines = [
         "", "[[agent]]", f"name = {quoted(record.name)}", f"id = {quoted(record.id)}",
@@ -128,7 +124,7 @@ def encodeRecord(record: TokenRecord) -> str:
 
 def quoted(text: str) -> str:
     """
-    A basic string of TOML, which is written as JSON writes it but for DEL.
+    @return: a basic string of TOML.  Its escapes are those of JSON, except that DEL must be escaped as well.
     """
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 

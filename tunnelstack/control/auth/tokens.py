@@ -1,8 +1,8 @@
 """
 Bearer tokens: C{ts_<id>_<secret>}, of which an edge keeps only the SHA-256.
 
-The secret is 256 random bits, so that a fast hash protects it as well as a slow one would, and a thousand agents that come back
-at once do not hold the reactor.  The identifier is public: it names the token in logs.
+The secret is 256 random bits.  A fast hash therefore protects it as well as a slow one would, and a thousand agents that
+connect again at once do not block the reactor.  The identifier is public: logs show it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from tunnelstack.records import Claim, Principal
 
 TOKEN_FORMAT = re.compile(r"ts_([0-9A-Za-z]{4,32})_([0-9A-Za-z_-]{43})")
 MAX_CREDENTIAL_LENGTH = 512
-"""Octets of the longest credential that is looked at."""
+"""Octets of the longest credential that is examined."""
 
 
 class CredentialUnknown(Refused):
     """
-    Nobody is known by this credential, or none was shown.
+    The credential is unknown, or the agent sent none.
     """
 
 
 class CredentialExpired(Denied):
     """
-    The token is a known one, and its time is over.  To tell an agent so tells it nothing else: it has shown the token.
+    The token is known, and has expired.  The agent may be told: it has proved that it has the token.
     """
 
     def __init__(self, since: datetime, **details: object) -> None:
@@ -45,7 +45,7 @@ class CredentialExpired(Denied):
 
 class IToken(Protocol):
     """
-    What a L{TokenTable} keeps of a token: L{TokenRecord<tunnelstack.control.config.records.TokenRecord>}, or anything alike.
+    A record in a L{TokenTable}, such as a L{TokenRecord<tunnelstack.control.config.records.TokenRecord>}.
     """
 
     @property
@@ -65,11 +65,11 @@ class IToken(Protocol):
 @frozen
 class NewToken:
     """
-    A token that was just made; the only moment at which it can be read.
+    A new token, as it is shown once.
 
-    @ivar token: to be given to the agent.
+    @ivar token: the credential for the agent.
     @ivar id: its public identifier.
-    @ivar tokenSha256: what the edge keeps.
+    @ivar tokenSha256: the hash that the edge stores.
     """
 
     token: str
@@ -91,21 +91,21 @@ def newToken() -> NewToken:
 
 def digestOf(token: str) -> str:
     """
-    The SHA-256 of a token, as the edge keeps it.
+    @return: the SHA-256 of a token in hexadecimal digits, as the edge stores it.
     """
     return sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
 def formatTime(time: datetime) -> str:
     """
-    A time as TOML and people write it, to the second.
+    @return: a time in the form of TOML, to the second.
     """
     return time.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def identifierOf(token: str) -> str:
     """
-    The public part of a token, C{""} for a credential of another form.
+    @return: the public identifier of a token; C{""} for a credential of another form.
     """
     form = TOKEN_FORMAT.fullmatch(token)
     return form[1] if form else ""
@@ -113,14 +113,14 @@ def identifierOf(token: str) -> str:
 
 class TokenTable:
     """
-    The tokens that an edge knows; it may be given others while it runs.
+    The tokens of an edge.  They may be replaced while it runs.
     """
 
     def __init__(
         self, records: Iterable[IToken] = (), now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         """
-        @param now: the time of day, by which tokens expire.
+        @param now: gives the current time.
         """
         self._records: dict[str, IToken] = {}
         self._credentialId: dict[str, IToken] = {}
@@ -130,7 +130,7 @@ class TokenTable:
 
     def replace(self, records: Iterable[IToken]) -> None:
         """
-        Know these from now on, and no others.
+        Replace all records.
         """
         self._records = {record.tokenSha256.lower(): record for record in records}
         self._credentialId = {_credentialId(record): record for record in reversed(self._records.values())}
@@ -142,9 +142,9 @@ class TokenTable:
 
     def find(self, token: str) -> IToken | None:
         """
-        @return: the record of a token, whether it has expired or not (L{hasExpired}).  What the time of the look-up tells of is
-            a hash, which nobody can choose or undo.
+        @return: the record of a token, even if it has expired (L{hasExpired}); C{None} for an unknown token.
         """
+        # The time of the dictionary look-up depends on the hash alone, which an attacker can neither choose nor invert.
         if not token or len(token) > MAX_CREDENTIAL_LENGTH:
             return None
         digest = digestOf(token)
@@ -154,21 +154,18 @@ class TokenTable:
         return record
 
     def hasExpired(self, record: IToken) -> bool:
-        """
-        Whether the time of a token is over.
-        """
         return record.expires <= self._now()
 
     def record(self, credentialId: str) -> IToken | None:
         """
-        @param credentialId: what names a token in logs.
-        @return: its record, whether it has expired or not.
+        @param credentialId: the public identifier of a token.
+        @return: its record, even if it has expired; C{None} for an unknown token.
         """
         return self._credentialId.get(credentialId)
 
     def isCurrent(self, principal: Principal) -> bool:
         """
-        Whether the token by which somebody was let in is still one of the table's, with the same rights.
+        @return: whether the token that an agent was accepted with is still in the table, with the same rights, and not expired.
         """
         expires = self._principals.get(principal)
         return expires is not None and expires > self._now()
@@ -185,24 +182,19 @@ def _credentialId(record: IToken) -> str:
 @implementer(IAuthenticator)
 class TokenAuthenticator:
     """
-    Knows people by their tokens.
-
-    @ivar tokens: a L{TokenTable}.
+    Accepts the agents whose tokens are in a table.
     """
 
     def __init__(self, tokens: TokenTable) -> None:
         self.tokens = tokens
 
     def authenticate(self, claim: Claim) -> Deferred[Principal]:
-        """
-        As in L{IAuthenticator}.
-        """
         record = self.tokens.find(claim.token or "")
         if record is None:
             credentialId = identifierOf(claim.token or "")
             return fail(
                 CredentialUnknown(
-                    "no token was shown" if not claim.token else "the token is not known", token=credentialId
+                    "the agent sent no token" if not claim.token else "the token is unknown", token=credentialId
                 )
             )
         if self.tokens.hasExpired(record):
@@ -211,6 +203,6 @@ class TokenAuthenticator:
 
     def isCurrent(self, principal: Principal) -> bool:
         """
-        As in L{TokenTable.isCurrent}.
+        @return: as L{TokenTable.isCurrent}.
         """
         return self.tokens.isCurrent(principal)

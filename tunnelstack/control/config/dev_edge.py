@@ -1,5 +1,5 @@
 """
-C{dev.toml} in the state folder: how a developer's own agents find the edge that was started with C{--dev}, and its token.
+C{dev.toml} in the state folder: the URL and the token of an edge that was started with C{--dev}, for agents of the same user.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tunnelstack.settings.state_dir import StateDirectory
 DEV_FILE = "dev.toml"
 
 DEV_TEXT = """\
-# Written by "tunnel-edge --dev"; agents with --dev and tunnel: endpoints read it.  The token opens that edge: keep it private.
+# Written by "tunnel-edge --dev" for agents with --dev and for tunnel: endpoints.  Keep it private: it contains a token.
 url = "{url}"
 token = "{token}"
 """
@@ -22,7 +22,7 @@ token = "{token}"
 def readDevEdge(state: StateDirectory) -> EdgeAddress | None:
     """
     @return: the edge that was last started with C{--dev}, or C{None}.
-    @raise ConfigurationError: what is kept cannot be used.
+    @raise ConfigurationError: the file is damaged.
     """
     text = state.read(DEV_FILE)
     if text is None:
@@ -36,6 +36,6 @@ def readDevEdge(state: StateDirectory) -> EdgeAddress | None:
 
 def writeDevEdge(state: StateDirectory, edge: EdgeAddress) -> None:
     """
-    Let the agents of this user find an edge.
+    Write the file.
     """
     state.write(DEV_FILE, DEV_TEXT.format(url=edge.url, token=edge.token))

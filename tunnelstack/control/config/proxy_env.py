@@ -1,5 +1,5 @@
 """
-Which proxy leads to an edge, as the environment says: C{HTTPS_PROXY}, C{HTTP_PROXY}, C{NO_PROXY}, in small letters or capitals.
+The HTTP proxy for an edge from the environment: C{HTTPS_PROXY}, C{HTTP_PROXY}, C{NO_PROXY}, in lower or upper case.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ PORTS = {"http": 80, "https": 443}
 
 def proxyFor(url: str, environ: Mapping[str, str]) -> str:
     """
-    @param url: of an edge.
-    @return: the URL of the proxy, C{""} for none.  This machine is always reached without.
+    @param url: the edge's URL.
+    @return: the URL of the proxy; C{""} for none.  This machine is always reached without a proxy.
     """
     parts = urlsplit(url)
     proxy = _value(environ, f"{parts.scheme}_proxy")
     if parts.scheme == "http" and "REQUEST_METHOD" in environ and "http_proxy" not in environ:
-        return ""        # inside a CGI program, HTTP_PROXY is a header field that a stranger chose
+        return ""        # in a CGI program, HTTP_PROXY is the client's header field Proxy (CVE-2016-5385)
     host = (parts.hostname or "").rstrip(".")
     if not proxy or isThisMachine(host) or bypassesProxy(host, parts.port or PORTS[parts.scheme], _value(environ, "no_proxy")):
         return ""
@@ -28,10 +28,9 @@ def proxyFor(url: str, environ: Mapping[str, str]) -> str:
 
 def bypassesProxy(host: str, port: int, rules: str) -> bool:
     """
-    Whether a host is reached without a proxy.
-
-    @param rules: C{NO_PROXY}: names (with everything below them), addresses, networks, each with a port or for all, or C{*};
-        between commas or spaces.
+    @param rules: C{NO_PROXY}: names (which include their subdomains), addresses and networks, each with an optional port, or
+        C{*}; separated by commas or spaces.
+    @return: whether a host is reached without a proxy.
     """
     return any(_matches(host, port, rule) for rule in rules.replace(",", " ").split())
 
@@ -59,7 +58,8 @@ def _matches(host: str, port: int, rule: str) -> bool:
 
 def isThisMachine(host: str) -> bool:
     """
-    Whether a host, without brackets and in lower case, is this machine by its name or address.
+    @param host: in lower case; an IPv6 address without brackets.
+    @return: whether it is a name or an address of this machine.
     """
     address = _address(host)
     address = getattr(address, "ipv4_mapped", None) or address

@@ -1,5 +1,5 @@
 """
-Records of configuration out of TOML files, with every mistake told exactly: its line, its key, and the nearest key there is.
+Parse TOML files into records of configuration.  Each mistake is reported with its line, its key, and the nearest known key.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tunnelstack.control.config.records import (
 from tunnelstack.control.config.toml_lines import LineIndex, Path
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.settings.dialects import dialectPackages
-from tunnelstack.settings.setting import keyOf
+from tunnelstack.settings.setting import formatValue, keyOf
 from tunnelstack.settings.tables import Table, Tables
 
 R = TypeVar("R", bound=AttrsInstance)
@@ -44,7 +44,7 @@ EDGE_SECTIONS: Sections = {
     "certificate": (CertificateRecord, True), "checker": (CheckerRecord, True), "route": (Route, True),
     "listener": (ListenerConfig, True), "ssh": (SSHConfig, False),
 }
-"""The tables of an edge's file without those of dialects: the record each makes, and whether there may be many."""
+"""The tables of an edge's file without those of dialects: the class of their records, and whether there may be several."""
 
 AGENT_SECTIONS: Sections = {
     "agent": (AgentConfig, False), "limits": (AgentLimits, False), "edge": (EdgeAddress, True),
@@ -53,7 +53,7 @@ AGENT_SECTIONS: Sections = {
 """The tables of an agent's file without those of dialects."""
 
 TOKEN_SECTIONS: Sections = {"agent": (TokenRecord, True)}
-"""The tables of the file in which an edge keeps the tokens that were made for it."""
+"""The tables of the file with the tokens that were made for an edge."""
 
 TYPE_NAMES = {
     str: "text in quotes", int: "a whole number", float: "a number", bool: "true or false",
@@ -64,9 +64,10 @@ TYPE_NAMES = {
 @frozen
 class Mistake:
     """
-    One thing that is wrong in a file.
+    A mistake in a file.
 
     @ivar line: counted from one.
+    @ivar says: the message.
     """
 
     line: int
@@ -75,7 +76,7 @@ class Mistake:
 
 class Mistakes(ConfigurationError):
     """
-    A file that cannot be used.
+    A file has mistakes.
 
     @ivar mistakes: all of them, in the order of their lines.
     """
@@ -87,14 +88,14 @@ class Mistakes(ConfigurationError):
 
 def edgeSections() -> Sections:
     """
-    The tables of an edge's file.
+    @return: the tables of an edge's file, with those of dialects.
     """
     return {**EDGE_SECTIONS, **_dialectSections("edge")}
 
 
 def agentSections() -> Sections:
     """
-    The tables of an agent's file.
+    @return: the tables of an agent's file, with those of dialects.
     """
     return {**AGENT_SECTIONS, **_dialectSections("agent")}
 
@@ -108,8 +109,8 @@ def _dialectSections(role: str) -> Sections:
 
 def parseEdge(text: str, name: str) -> EdgeConfig:
     """
-    @param name: what the file is called in messages.
-    @raise Mistakes: all that is wrong with it.
+    @param name: the name of the file in messages.
+    @raise Mistakes: the file has mistakes.
     """
     parser = _Parser(text, name, edgeSections())
     edge = parser.table(EdgeConfig, "edge")
@@ -145,9 +146,8 @@ def parseEdge(text: str, name: str) -> EdgeConfig:
 
 def _dialects(parser: _Parser, role: str) -> DialectTables:
     """
-    The tables of dialects that the file has.
-
     @param role: C{"edge"} or C{"agent"}.
+    @return: the tables of dialects in the file.
     """
     found: dict[str, dict[str, tuple[Any, ...]]] = {}
     for package in dialectPackages():
@@ -163,8 +163,8 @@ def _dialects(parser: _Parser, role: str) -> DialectTables:
 
 def parseTokens(text: str, name: str) -> tuple[TokenRecord, ...]:
     """
-    @param name: what the file is called in messages.
-    @raise Mistakes: all that is wrong with it.
+    @param name: the name of the file in messages.
+    @raise Mistakes: the file has mistakes.
     """
     parser = _Parser(text, name, TOKEN_SECTIONS)
     tokens = parser.tables(TokenRecord, "agent")
@@ -175,8 +175,8 @@ def parseTokens(text: str, name: str) -> tuple[TokenRecord, ...]:
 
 def parseAgent(text: str, name: str) -> AgentConfig:
     """
-    @param name: what the file is called in messages.
-    @raise Mistakes: all that is wrong with it.
+    @param name: the name of the file in messages.
+    @raise Mistakes: the file has mistakes.
     """
     parser = _Parser(text, name, agentSections())
     agent = parser.table(AgentConfig, "agent")
@@ -193,10 +193,10 @@ def parseAgent(text: str, name: str) -> AgentConfig:
 
 def parse(text: str, name: str) -> EdgeConfig | AgentConfig:
     """
-    Read a file of either kind: an agent's has C{[agent]}, C{[[edge]]}, C{[[service]]} or a table that a dialect has for agents
-    alone, or there several times; an edge's has C{[edge]}, C{[[agent]]}.
+    Parse a file of either kind.  An agent's has C{[agent]}, C{[[edge]]}, C{[[service]]}, or a table that a dialect defines for
+    agents only, or as an array for agents only.  An edge's has C{[edge]} or C{[[agent]]}.
 
-    @raise Mistakes: all that is wrong with it.
+    @raise Mistakes: the file has mistakes.
     """
     document = _load(text, name)
     ofAgent = isinstance(document.get("edge"), list) or isinstance(document.get("agent"), dict) or "service" in document
@@ -217,12 +217,12 @@ def _load(text: str, name: str) -> dict[str, Any]:
         sentence, _, place = str(broken).partition(" (at ")
         numbered = re.match(r"line (\d+)", place)
         line = int(numbered.group(1)) if numbered else text.count("\n") + 1
-        raise Mistakes(name, [Mistake(line, f"this is not TOML: {sentence}")]) from None
+        raise Mistakes(name, [Mistake(line, f"not valid TOML: {sentence}")]) from None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """
-    @return: a sentence that names the key somebody may have meant.
+    @return: the sentence that suggests a known key.
     """
     choices = list(known)
     close = get_close_matches(word, choices, 1, 0.5)
@@ -231,7 +231,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 class _Parser:
     """
-    One file being read: records are asked for one by one, mistakes are gathered, and told at the end.
+    Parses one file, table by table.  Mistakes are collected; L{finish} raises them together.
     """
 
     def __init__(self, text: str, name: str, sections: Sections) -> None:
@@ -245,7 +245,7 @@ class _Parser:
 
     def table(self, record: type[R], section: str) -> R | None:
         """
-        The record of C{[section]}, with every default where the file does not have it.
+        @return: the record of C{[section]}, with all defaults if the file does not have it; C{None} if it is wrong.
         """
         value = self._document.get(section, {})
         if not isinstance(value, dict):
@@ -255,17 +255,17 @@ class _Parser:
 
     def tables(self, record: type[R], section: str) -> list[R]:
         """
-        The records of all C{[[section]]}.  One that is wrong is C{None}, which nobody sees because L{finish} raises.
+        @return: the records of all C{[[section]]}.  One that is wrong is C{None}; then L{finish} raises.
         """
         value = self._document.get(section, [])
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            self.addMistake((section,), f"{section} may be there several times: [[{section}]]")
+            self.addMistake((section,), f"{section} must be an array of tables, [[{section}]]")
             return []
         return [self._record(record, item, (section, index)) for index, item in enumerate(value)]  # type: ignore[misc]
 
     def records(self, section: str, table: Table) -> tuple[Any, ...]:
         """
-        The records of a dialect's table.
+        @return: the records of a dialect's table.
         """
         if not table.many:
             return (self.table(table.record, section),)
@@ -276,19 +276,19 @@ class _Parser:
 
     def hasSection(self, section: str) -> bool:
         """
-        Whether the file has a table of that name.
+        @return: whether the file has a table of that name.
         """
         return section in self._document
 
     def hasKey(self, section: str, key: str) -> bool:
         """
-        Whether the file says something about a key.
+        @return: whether the file has a key.
         """
         return key in self._document.get(section, {})
 
     def unique(self, section: str, keys: Iterable[Hashable], described: str) -> None:
         """
-        No two of C{[[section]]} have the same key.
+        Report the records of C{[[section]]} that have the same key as an earlier one.
         """
         seen: dict[Hashable, int] = {}
         for index, key in enumerate(keys):
@@ -299,7 +299,7 @@ class _Parser:
 
     def finish(self) -> None:
         """
-        @raise Mistakes: there were some.
+        @raise Mistakes: the file has mistakes.
         """
         if self._mistakes:
             raise Mistakes(self._name, self._mistakes)
@@ -323,7 +323,7 @@ class _Parser:
     def _value(self, attribute: Attribute[Any], kind: Any, value: Any, at: Path) -> Any:
         converted = _convert(kind, value)
         if converted is NOTHING:
-            self.addMistake(at, f"{at[-1]} must be {_typeName(kind)}, not {value!r}")
+            self.addMistake(at, f"{at[-1]} must be {_typeName(kind)}, not {formatValue(value)}")
         elif attribute.metadata["check"] is not None:
             try:
                 attribute.metadata["check"](converted)
@@ -333,14 +333,16 @@ class _Parser:
 
     def addMistake(self, at: Path, says: str) -> None:
         """
-        Something is wrong there.
+        Report a mistake.
+
+        @param at: the table, index and key.
         """
         self._mistakes.append(Mistake(self._lines.lineOf(at), says))
 
 
 def _convert(kind: Any, value: Any) -> Any:
     """
-    @return: the value as the record's attribute wants it, or C{NOTHING}.
+    @return: the value in the type of the record's attribute; C{NOTHING} if it has another type.
     """
     if get_origin(kind) is tuple:
         wanted = get_args(kind)[0]

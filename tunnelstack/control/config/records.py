@@ -1,8 +1,8 @@
 """
-What an edge and an agent are told: frozen records with a default, a bound and a reason for every number.
+The configuration of an edge and of an agent: frozen records with a default, bounds and a reason for every number.
 
-A service is made from such a record and never reads a file, the environment or a command line itself;
-L{tunnelstack.control.config.reader} makes records of files.
+A service is made from such a record.  It never reads a file, the environment or a command line itself.
+L{tunnelstack.control.config.reader} makes the records from files.
 """
 
 from __future__ import annotations
@@ -41,58 +41,59 @@ from tunnelstack.settings.validators import (
 MEBIBYTE = 1024 * 1024
 
 DialectTables = Mapping[str, Mapping[str, tuple[Any, ...]]]
-"""Of each dialect that has tables in the file: the records of each of its tables."""
+"""For each dialect with tables in the file: the records of each table."""
 
 DEV_PORT = 8080
-"""The port of an edge that was started with C{--dev} and told no other."""
+"""The default port of an edge that is started with C{--dev}."""
 
 SESSION_OCTETS = (
     "octets that one session may hold above the first 256 KiB of each stream; the windows of its streams share them"
 )
 PROCESS_OCTETS = (
-    "octets held by all sessions together; beyond, the streams are reset that were not read for longest, and for at least 10 s"
+    "octets that all sessions together may hold; beyond, streams that were not read for at least 10 s are reset, the longest "
+    "unread first"
 )
 
 NEVER = datetime.max.replace(tzinfo=UTC)
-"""When a token expires that does not."""
+"""The expiry of a token that does not expire."""
 
 
 @frozen(kw_only=True)
 class Limits:
     """
-    C{[limits]}: what strangers may cost the edge.
+    C{[limits]}: bounds of what visitors and agents may use.
     """
 
     headOctets: int = setting(32 * 1024, "octets of a request's head", check=atLeast(1024, MEBIBYTE), live=True)
     headFields: int = setting(100, "header fields of a request", check=atLeast(8, 10_000), live=True)
     headSeconds: float = setting(
-        10.0, "seconds within which a request's head must be there", check=atLeast(0.1, 3600), live=True,
+        10.0, "seconds within which a request's head must be received", check=atLeast(0.1, 3600), live=True,
     )
     firstOctetSeconds: float = setting(
-        60.0, "seconds within which the answer must begin; then the visitor gets 504",
+        60.0, "seconds within which the response must begin; otherwise the visitor receives 504",
         check=atLeast(0.1, 86_400),
     )
     idleSeconds: float = setting(
-        300.0, "seconds without an octet after which a connection is closed; never applied to upgraded or streaming bodies",
-        check=atLeast(1, 86_400),
+        300.0, "seconds without traffic after which a connection is closed; not applied to upgraded connections and "
+        "streaming bodies", check=atLeast(1, 86_400),
     )
     sessionStreams: int = setting(1024, "streams that each side of a session may have open", check=atLeast(1, 1_000_000))
-    visitors: int = setting(10_000, "visitors' connections at a time", check=atLeast(1), live=True)
+    visitors: int = setting(10_000, "simultaneous connections of visitors", check=atLeast(1), live=True)
     connectionsPerSecond: float = setting(
-        50.0, "new connections a second from one address (of IPv6: one /64), as many at once; further ones are closed; this "
-        "machine itself and trusted proxies are not counted; 0 counts nobody", check=atLeast(0), live=True,
+        50.0, "new connections per second from one address (IPv6: one /64), and as many in a burst; further ones are closed; "
+        "this machine itself and trusted proxies are exempt; 0 is no limit", check=atLeast(0), live=True,
     )
     agentRequestsPerSecond: float = setting(
-        0.0, "visitors' requests a second to one agent, and connections to its TCP ports, unless its [[agent]] says otherwise; "
-        "beyond, 429, or closed at once; 0 counts nothing",
-        check=atLeast(0), live=True,
+        0.0, "visitors' requests and TCP connections per second to one agent, unless its [[agent]] has its own limit; "
+        "beyond, requests receive 429 and connections are closed; 0 is no limit", check=atLeast(0), live=True,
     )
     agentOctetsPerSecond: int = setting(
-        0, "octets a second of visitors' bodies, and of connections to its TCP ports, to and from one agent, unless its "
-        "[[agent]] says otherwise; faster ones wait; 0 lets everything through", check=atLeast(0), live=True,
+        0, "octets per second of visitors' bodies and TCP connections to and from one agent, unless its [[agent]] has its "
+        "own limit; faster traffic is delayed; 0 is no limit", check=atLeast(0), live=True,
     )
     bufferedBodyOctets: int = setting(
-        10 * MEBIBYTE, "octets of a body where an agent's protocol cannot stream it; beyond, 413", check=atLeast(0)
+        10 * MEBIBYTE, "octets of a body that an agent's protocol cannot stream; beyond, the visitor receives 413",
+        check=atLeast(0),
     )
     sessionOctets: int = setting(8 * MEBIBYTE, SESSION_OCTETS, check=atLeast(0))
     processOctets: int = setting(1024 * MEBIBYTE, PROCESS_OCTETS, check=atLeast(MEBIBYTE), live=True)
@@ -104,7 +105,7 @@ DEFAULT_LIMITS = Limits()
 @frozen(kw_only=True)
 class AgentLimits:
     """
-    C{[limits]} of an agent: what visitors and slow local servers may cost it.
+    C{[limits]} of an agent: bounds of what visitors and slow local servers may use.
     """
 
     sessionOctets: int = setting(8 * MEBIBYTE, SESSION_OCTETS, check=atLeast(0))
@@ -117,63 +118,63 @@ DEFAULT_AGENT_LIMITS = AgentLimits()
 @frozen(kw_only=True)
 class TokenRecord:
     """
-    C{[[agent]]}: one credential, and what its holder may do.
+    C{[[agent]]}: a credential and its rights.
     """
 
     name: str = setting(says="the agent's name", check=checkLabel)
     tokenSha256: str = setting(
-        says="SHA-256 of the whole token (as sent, without white space around it), in hexadecimal digits", check=checkDigest
+        says="SHA-256 of the whole token, without white space around it, in hexadecimal digits", check=checkDigest
     )
-    allow: tuple[str, ...] = setting((), "what was granted; nothing else is allowed", check=each(checkPermission))
-    share: bool = setting(False, "several processes may hold the same name, in turns")
-    id: str = setting("", "the public part of the token, by which it is named in logs", check=checkIdentifier)
+    allow: tuple[str, ...] = setting((), "the rights; nothing else is allowed", check=each(checkPermission))
+    share: bool = setting(False, "several processes may hold the same name; requests go to them in turns")
+    id: str = setting("", "the public part of the token, which logs show", check=checkIdentifier)
     requestsPerSecond: float = setting(
-        0.0, "visitors' requests and TCP connections a second; beyond, 429, or closed at once; 0 is what [limits] says",
-        check=atLeast(0),
+        0.0, "visitors' requests and TCP connections per second; beyond, requests receive 429 and connections are closed; 0 "
+        "uses the limit in [limits]", check=atLeast(0),
     )
     octetsPerSecond: int = setting(
-        0, "octets a second of visitors' bodies and TCP connections in both directions; what comes faster waits; 0 is what "
-        "[limits] says",
-        check=atLeast(0),
+        0, "octets per second of visitors' bodies and TCP connections in both directions; faster traffic is delayed; 0 uses "
+        "the limit in [limits]", check=atLeast(0),
     )
-    expires: datetime = setting(NEVER, "when it stops being good, such as 2027-01-31T12:00:00Z", check=checkTime)
+    expires: datetime = setting(NEVER, "time of expiry, such as 2027-01-31T12:00:00Z", check=checkTime)
 
 
 @frozen(kw_only=True)
 class CertificateRecord:
     """
-    C{[[certificate]]}: an agent that is known by its certificate, on listeners that verify clients.
+    C{[[certificate]]}: an agent that authenticates by its certificate, on listeners that verify clients.
     """
 
     name: str = setting(says="the agent's name", check=checkLabel)
-    sha256: str = setting("", "SHA-256 of the certificate (DER), in hexadecimal digits; or else",
+    sha256: str = setting("", "SHA-256 of the certificate (DER), in hexadecimal digits; instead of subject",
         check=optional(checkDigest))
-    subject: str = setting("", "its subject as RFC 4514 writes it, such as CN=laptop,O=Example")
-    allow: tuple[str, ...] = setting((), "what was granted; nothing else is allowed", check=each(checkPermission))
-    share: bool = setting(False, "several processes may hold the same name, in turns")
+    subject: str = setting("", "subject in the notation of RFC 4514, such as CN=laptop,O=Example; instead of sha256")
+    allow: tuple[str, ...] = setting((), "the rights; nothing else is allowed", check=each(checkPermission))
+    share: bool = setting(False, "several processes may hold the same name; requests go to them in turns")
 
 
 @frozen(kw_only=True)
 class CheckerRecord:
     """
-    C{[[checker]]}: whoever one of Twisted's credentials checkers knows by name and password.  The token such an agent shows is
-    C{name:password}.
+    C{[[checker]]}: agents that one of Twisted's credentials checkers accepts by name and password.  The token of such an agent
+    is C{name:password}.
     """
 
-    auth: str = setting(says="the checker, as twistd's --auth takes it: file:/etc/tunnelstack/agents, or a plugin's")
-    allow: tuple[str, ...] = setting((), "what all of them may do; nothing else is allowed", check=each(checkPermission))
-    share: bool = setting(False, "several processes may hold the same name, in turns")
+    auth: str = setting(
+        says="the checker, as the argument of twistd's --auth: file:/etc/tunnelstack/agents, or one of a plugin"
+    )
+    allow: tuple[str, ...] = setting((), "the rights of all its agents; nothing else is allowed", check=each(checkPermission))
+    share: bool = setting(False, "several processes may hold the same name; requests go to them in turns")
 
 
 @frozen(kw_only=True)
 class AdminConfig:
     """
-    C{[admin]}: who may ask what the edge is doing, beside its own user through the socket in the state folder.
+    C{[admin]}: administration of the edge, in addition to the socket in the state folder, which only its own user can use.
     """
 
     listen: str = setting(
-        "", "an endpoint string on which everybody who reaches it may read (health, status, agents, routes, streams) and "
-        "nobody may change anything"
+        "", "an endpoint string for read-only administration without authentication (health, status, agents, routes, streams)"
     )
 
 
@@ -183,68 +184,75 @@ DEFAULT_ADMIN = AdminConfig()
 @frozen(kw_only=True)
 class Route:
     """
-    C{[[route]]}: a host of visitors that is not simply a service's name below the domain.
+    C{[[route]]}: a public host that is not simply a service's name and the domain, or that has rules.
     """
 
     host: str = setting(says="the visitor's host, or '*.' and a domain", check=checkHostPattern)
-    to: str = setting(says="the service, agent/service, or device:port for a web server on a device", check=checkRouteTarget)
-    path: str = setting("/", "only requests whose path is this or lies below it", check=checkPath)
-    redirect: bool = setting(False, "send visitors who come by plain HTTP to https with 308")
+    to: str = setting(
+        says="the service, agent/service, or device:port for a web server that a device can reach", check=checkRouteTarget,
+    )
+    path: str = setting("/", "only requests for this path and the paths below it", check=checkPath)
+    redirect: bool = setting(False, "redirect plain HTTP to https with 308")
     visitors: tuple[str, ...] = setting(
-        (), "who may come, by address: 'allow 10.0.0.0/8', 'deny all'; the first that fits decides; where none does, everybody "
-        "may, unless somebody is allowed by name", check=each(checkVisitorRule),
+        (), "rules for visitors' addresses: 'allow 10.0.0.0/8', 'deny all'; the first rule that matches decides; if none "
+        "does, the visitor is allowed, unless there is an 'allow' rule", check=each(checkVisitorRule),
     )
     users: tuple[str, ...] = setting(
-        (), "who may come, by name and password: lines that 'tunnelstack password USER' prints", check=each(checkUser)
+        (), "users who must authenticate with name and password: lines that 'tunnelstack password USER' prints",
+        check=each(checkUser),
     )
     usersFile: str = setting("", "a file of such lines")
-    realm: str = setting("", "what the browser calls the site when it asks for the password; empty is the host")
-    requestsPerSecond: float = setting(0.0, "requests a second; beyond, 429; 0 does not count them", check=atLeast(0))
-    burst: float = setting(0.0, "requests that may come at once; 0 is one second's worth", check=atLeast(0))
+    realm: str = setting("", "the name of the site in the browser's request for the password; empty is the host")
+    requestsPerSecond: float = setting(
+        0.0, "requests per second; beyond, visitors receive 429; 0 is no limit", check=atLeast(0),
+    )
+    burst: float = setting(0.0, "requests in a burst; 0 is as many as in one second", check=atLeast(0))
     octetsPerSecond: int = setting(
-        0, "octets a second of bodies in both directions; what comes faster waits; 0 lets everything through", check=atLeast(0)
+        0, "octets per second of bodies in both directions; faster traffic is delayed; 0 is no limit", check=atLeast(0)
     )
 
 
 @frozen(kw_only=True)
 class ListenerConfig:
     """
-    C{[[listener]]}: a place to listen with more to say than an endpoint string can.
+    C{[[listener]]}: a listening port with options that an endpoint string does not have.
 
-    @ivar socket: the endpoint string of a socket that listens already (systemd's), used instead of the port that C{endpoint}
-        names; C{""} opens that port.
+    @ivar socket: the endpoint string of a socket that is open already (systemd's), used instead of the port in C{endpoint};
+        C{""} opens that port.
     """
 
     endpoint: str = setting(says="an endpoint string, as in listen of [edge]")
-    clientCa: str = setting("", "with tls:FOLDER: a PEM file with the certificates of those who sign clients' certificates")
+    clientCa: str = setting(
+        "", "with tls:FOLDER: a PEM file with the certificates of the authorities that sign clients' certificates"
+    )
     clientAuth: str = setting(
-        "", "with tls:FOLDER: 'require' a certificate of every client, or 'request' one and let in those without",
+        "", "with tls:FOLDER: 'require' a certificate of every client, or 'request' one and accept clients without one",
         check=oneOf("", "request", "require"),
     )
-    redirect: bool = setting(False, "send every visitor to https with 308; no agent comes in here")
+    redirect: bool = setting(False, "redirect every visitor to https with 308; agents cannot connect here")
     socket: str = setting("", inFile=False)
 
 
 @frozen(kw_only=True)
 class SSHConfig:
     """
-    C{[ssh]}: the front door for C{ssh USER@NAMESPACE.DEVICE@EDGE}, which leads to the SSH servers of agents and devices.
+    C{[ssh]}: the SSH gateway to the SSH servers of agents and devices, C{ssh USER@NAMESPACE.DEVICE@EDGE}.
     """
 
-    listen: tuple[str, ...] = setting((), 'endpoint strings, such as "tcp:2222"; with none of them there is no such door')
+    listen: tuple[str, ...] = setting((), 'endpoint strings, such as "tcp:2222"; empty is no gateway')
     hostKeysFile: str = setting(
-        "", "the file with the door's own keys, made if it is not there; empty is one in the state folder"
+        "", "the file with the gateway's host keys, created if it does not exist; empty is one in the state folder"
     )
     authorizedKeysFile: str = setting(
-        "", "a file of public keys, as OpenSSH has them; without it, people log in with passwords of the devices alone"
+        "", "a file of public keys in OpenSSH's format; without it, users can log in only with passwords of the devices"
     )
     vouch: tuple[str, ...] = setting(
-        (), "which devices are told that these keys are good, and for which of their users: 'USER@DEVICE', or "
-        "'KEY USER@DEVICE' for one key by its comment or SHA256 fingerprint, all three with * and ?; '*@*' is every key for "
-        "every user of every device; where none is given, the keys are for jumps alone", check=each(checkVouchRule),
+        (), "the devices, and their users, that these keys may log in to: 'USER@DEVICE', or 'KEY USER@DEVICE' for one key by "
+        "its comment or SHA256 fingerprint, each with * and ?; '*@*' is every key for every user of every device; if empty, "
+        "the keys are only good for jumps", check=each(checkVouchRule),
     )
     jumpUsers: tuple[str, ...] = setting(
-        (), "names by which the holders of these keys may pass to a device's own server (ssh -J NAME@EDGE DEVICE)"
+        (), "user names with which these keys may jump to a device's own server (ssh -J NAME@EDGE DEVICE)"
     )
 
 
@@ -256,39 +264,38 @@ class EdgeConfig:
     """
     C{[edge]}: the public side.
 
-    @ivar stateDirectory: where it keeps what must outlive the process; C{""} keeps nothing.
-    @ivar dev: it serves one developer on one machine: loopback only, and a token that its own agents find by themselves.
+    @ivar stateDirectory: the state folder; C{""} for none.
+    @ivar dev: the edge serves one developer on one machine: loopback only, with a token that the developer's agents find.
     """
 
     listen: tuple[str, ...] = setting(
-        (f"tcp:{DEV_PORT}",), "endpoint strings on which visitors and agents come in; "
-        "there may be [[listener]] as well, or instead"
+        (f"tcp:{DEV_PORT}",), "endpoint strings for visitors and agents; "
+        "[[listener]] may be used as well, or instead"
     )
-    domain: str = setting("localhost", "a service NAME is at NAME.domain", check=checkHost)
+    domain: str = setting("localhost", "a service NAME is published at NAME.domain", check=checkHost)
     publicUrl: str = setting(
-        "", "what comes before the host in the URLs that agents are told, where it cannot be seen from the first listener "
-        "(behind a proxy): the scheme and port of this URL", check=optional(isHTTPURL),
+        "", "the scheme and port of this URL are used in the URLs that agents are sent, if those of the first listener are "
+        "not the public ones (behind a proxy)", check=optional(isHTTPURL),
     )
     agentHosts: tuple[str, ...] = setting(
-        (), "further hosts on which agents come in, beside the domain itself and plain IP addresses",
+        (), "further hosts on which agents may connect, in addition to the domain itself and IP addresses",
         check=each(checkHost), live=True,
     )
     trustedProxies: tuple[str, ...] = setting(
-        (), "networks whose X-Forwarded-* and Forwarded are believed", check=each(checkNetwork), live=True,
+        (), "networks of proxies whose X-Forwarded-* and Forwarded fields are trusted", check=each(checkNetwork), live=True,
     )
     forwardedBy: str = setting(
-        "", "which fields the trusted proxies write: 'x-forwarded' (X-Forwarded-For, -Proto, -Host), 'forwarded' (RFC 7239) or "
-        "'both', which may not contradict each other (400); empty believes the X-Forwarded fields where a request has any of "
-        "them, and Forwarded otherwise; the others are replaced",
+        "", "the fields that the trusted proxies write: 'x-forwarded' (X-Forwarded-For, -Proto, -Host), 'forwarded' (RFC "
+        "7239) or 'both', which must agree (otherwise 400); empty uses the X-Forwarded fields if a request has any of them, "
+        "and Forwarded otherwise; the other fields are replaced",
         check=optional(oneOf("x-forwarded", "forwarded", "both")), live=True,
     )
-    portsInterface: str = setting("", "the address on which TCP ports of services are opened; empty is every address")
+    portsInterface: str = setting("", "the address on which TCP ports of services are opened; empty is all addresses")
     accessLog: str = setting(
-        "-", "where a line is written for each request: '-' is standard error, '' is nowhere, else a file, which is opened "
-        "again at SIGHUP"
+        "-", "the file with a line for each request: '-' is standard error, '' is no access log; a file is reopened at SIGHUP"
     )
     drainSeconds: float = setting(
-        30.0, "seconds that work under way has when the edge stops", check=atLeast(0, 86_400), live=True,
+        30.0, "seconds that work in progress may take when the edge stops", check=atLeast(0, 86_400), live=True,
     )
     limits: Limits = setting(DEFAULT_LIMITS, inFile=False)
     tokens: tuple[TokenRecord, ...] = setting((), inFile=False)
@@ -306,22 +313,22 @@ class EdgeConfig:
 @frozen(kw_only=True)
 class EdgeAddress:
     """
-    C{[[edge]]} of an agent: where an edge is, and who the agent is there.
+    C{[[edge]]} of an agent: the URL of an edge, and the agent's credentials.
     """
 
     url: str = setting(says="http(s)://host[:port][/base]", check=isHTTPURL)
-    tokenFile: str = setting("", "a file that holds the token, and nothing else")
+    tokenFile: str = setting("", "a file that contains the token and nothing else")
     certificateFile: str = setting(
-        "", "a PEM file with our certificate, where the edge knows us by one; no token is needed then"
+        "", "a PEM file with the agent's certificate, if the edge authenticates it by one; no token is needed then"
     )
-    keyFile: str = setting("", "a PEM file with its key; empty where that stands in the same file")
-    caFile: str = setting("", "a PEM file with the only roots that are trusted; empty trusts the system's")
+    keyFile: str = setting("", "a PEM file with the key of the certificate; empty if it is in the same file")
+    caFile: str = setting("", "a PEM file with the only trusted roots; empty trusts those of the system")
     proxy: str = setting(
-        "", "URL of the HTTP proxy to dial through, http(s)://[user:password@]host:port; 'direct' for none; empty asks "
+        "", "URL of the HTTP proxy to dial through, http(s)://[user:password@]host:port; 'direct' for none; empty uses "
         "HTTPS_PROXY, HTTP_PROXY and NO_PROXY", secret=True,
     )
     insecure: bool = setting(
-        False, "true lets the token go to an edge at http: on another machine, where all machines on the way can read it"
+        False, "true allows the token to be sent to an edge at http: on another machine, readable for all machines on the way"
     )
     token: str = setting("", inFile=False, secret=True)
 
@@ -336,7 +343,7 @@ class EdgeAddress:
 @frozen(kw_only=True)
 class ServiceConfig:
     """
-    C{[[service]]}: one thing that an agent publishes.
+    C{[[service]]}: a service that an agent publishes.
     """
 
     name: str = setting(says="the service's name, unique on the edge", check=checkLabel)
@@ -347,20 +354,21 @@ class ServiceConfig:
         check=matching(r".+", "something to connect to"),
     )
     remotePort: int = setting(
-        0, "kind tcp: the port of the edge that is asked for; 0 takes what the edge gives", check=atLeast(0, 65_535)
+        0, "kind tcp: the requested port of the edge; 0 is any port", check=atLeast(0, 65_535)
     )
     firstOctetSeconds: float = setting(
-        57.0, "kind http: seconds within which the local server's answer must begin; a little less than the 60 for which an "
-        "edge waits unless told otherwise, so that the visitor reads the agent's explanation", check=atLeast(0.1, 86_400),
+        57.0, "kind http: seconds within which the local server's response must begin; a little less than the edge's default "
+        "of 60, so that the visitor receives the agent's explanation", check=atLeast(0.1, 86_400),
     )
-    rewriteHost: str = setting("", "kind http: the Host that the local server sees, instead of the visitor's")
-    authorizedKeysFile: str = setting("", "kind ssh, embedded: a file of public keys, as OpenSSH has them, that open it")
-    passwordsFile: str = setting("", "kind ssh, embedded: a file of names and hashed passwords that open it")
+    rewriteHost: str = setting("", "kind http: the Host field for the local server, instead of the visitor's")
+    authorizedKeysFile: str = setting("", "kind ssh, embedded: a file of public keys in OpenSSH's format that may log in")
+    passwordsFile: str = setting("", "kind ssh, embedded: a file of lines that 'tunnelstack password USER' prints")
     users: tuple[str, ...] = setting(
-        (), "kind ssh, embedded: names by which keys open it; empty is the name of the user that the agent runs as"
+        (), "kind ssh, embedded: user names with which keys may log in; empty is the user that the agent runs as"
     )
     hostKeysFile: str = setting(
-        "", "kind ssh, embedded: the file with the server's own keys, made if it is not there; empty is one in the state folder"
+        "", "kind ssh, embedded: the file with the server's host keys, created if it does not exist; empty is one in the "
+        "state folder"
     )
 
 
@@ -369,7 +377,7 @@ class AgentConfig:
     """
     C{[agent]}: the private side.
 
-    @ivar instance: a random name of this process, kept for its life: the edge knows by it who comes back.
+    @ivar instance: a random name of this process.  The edge recognizes by it an agent that connects again.
     """
 
     edges: tuple[EdgeAddress, ...] = setting((), inFile=False)
@@ -377,22 +385,23 @@ class AgentConfig:
     dialects: DialectTables = setting(factory=dict, inFile=False)
     limits: AgentLimits = setting(DEFAULT_AGENT_LIMITS, inFile=False)
     giveUpAfterSeconds: float = setting(
-        0.0, "seconds without an edge after which the agent ends with code 69; 0 tries for ever", check=atLeast(0), live=True,
+        0.0, "seconds without a connection to an edge after which the agent exits with code 69; 0 is no limit",
+        check=atLeast(0), live=True,
     )
     backoffSeconds: float = setting(
-        30.0, "the longest wait between two attempts; the actual one is random below it", check=atLeast(0.1, 3600), live=True,
+        30.0, "seconds of the longest wait between two attempts to connect; the actual wait is random below it",
+        check=atLeast(0.1, 3600), live=True,
     )
     pingSeconds: float = setting(30.0, "seconds between pings on a session", check=atLeast(1, 3600))
     pingTimeoutSeconds: float = setting(10.0, "seconds within which a ping must be answered", check=atLeast(0.1, 3600))
     drainSeconds: float = setting(
-        30.0, "seconds that work under way has when the agent stops", check=atLeast(0, 86_400), live=True,
+        30.0, "seconds that work in progress may take when the agent stops", check=atLeast(0, 86_400), live=True,
     )
     accessLog: str = setting(
-        "-", "where a line is written for each request: '-' is standard error, '' is nowhere, else a file, which is opened "
-        "again at SIGHUP"
+        "-", "the file with a line for each request: '-' is standard error, '' is no access log; a file is reopened at SIGHUP"
     )
     targets: tuple[str, ...] = setting(
-        (), "where those who may dial this agent are connected to (tunnelstack connect NAME --purpose tcp:HOST:PORT): "
-        "host:port, or host:* for every port; nowhere else", check=each(checkTarget), live=True,
+        (), "targets that clients with the right to dial this agent may connect to (tunnelstack connect NAME --purpose "
+        "tcp:HOST:PORT): host:port, or host:* for every port; nothing else is allowed", check=each(checkTarget), live=True,
     )
     instance: str = setting(factory=lambda: token_hex(8), inFile=False)

@@ -1,6 +1,6 @@
 """
-What changed between two configurations of an edge, or of an agent: what a running one can take, and what has to wait until
-it is started again.
+The difference between two configurations of an edge, or of an agent: what applies to a running process, and what needs a
+restart.
 """
 
 from __future__ import annotations
@@ -28,15 +28,14 @@ C = TypeVar("C", bound="EdgeConfig | AgentConfig")
 @frozen(kw_only=True)
 class ReloadRules:
     """
-    What a configuration consists of; attributes by their names, tables of a file by theirs.
+    How the attributes of a configuration are compared.  Attributes and tables are named as in the record and in the file.
 
-    @ivar tables: the table that is the record itself, at C{""}, and those of which there is one, with their records.
-    @ivar lists: attributes that hold the records of a table of which there may be many, and which count at once; what is in
-        such a record may be nobody's business.
-    @ivar named: the same where each has a name and no secret, with their records.
-    @ivar kept: attributes that hold the records of a table of which there may be many, and which wait.
-    @ivar whole: attributes whose tables wait as one, and how these are called.
-    @ivar own: attributes that stay what they are as long as the process lives.
+    @ivar tables: tables that occur once, compared by key, with their records; C{""} is the configuration itself.
+    @ivar lists: arrays of tables that apply at once.  Only the numbers of their records are logged: they may contain secrets.
+    @ivar named: arrays of tables that apply at once, whose records have names and no secrets, compared by key.
+    @ivar kept: arrays of tables that need a restart.
+    @ivar whole: tables that need a restart and are compared as one, with their titles.
+    @ivar own: attributes that never change while the process runs.
     """
 
     tables: Mapping[str, tuple[str, type]]
@@ -66,11 +65,11 @@ RELOAD_RULES: Mapping[type, ReloadRules] = {
 @frozen
 class Difference(Generic[C]):
     """
-    From one configuration to the next.
+    The difference between two configurations.
 
-    @ivar config: the new one as far as it can be had without a restart.
-    @ivar changed: a sentence for each thing that is another from now on.
-    @ivar needsRestart: a sentence for each thing that will be after a restart.
+    @ivar config: the new configuration, with the old values of everything that needs a restart.
+    @ivar changed: a sentence for each change that applies at once.
+    @ivar needsRestart: a sentence for each change that needs a restart.
     """
 
     config: C
@@ -79,17 +78,16 @@ class Difference(Generic[C]):
 
     def sentences(self, who: str) -> tuple[str, ...]:
         """
-        All of it, for a log.
-
-        @param who: what has to be started again, such as C{"the edge"}.
+        @param who: the program that needs a restart, such as C{"the edge"}.
+        @return: all sentences, for a log.
         """
-        needsRestart = [f"{sentence} once {who} is started again" for sentence in self.needsRestart]
+        needsRestart = [f"{sentence} when {who} is restarted" for sentence in self.needsRestart]
         return (*self.changed, *needsRestart) or ("nothing has changed",)
 
 
 def difference(old: C, new: C) -> Difference[C]:
     """
-    Compare, and say it in words.
+    Compare two configurations of the same class.
     """
     shape = RELOAD_RULES[type(old)]
     changed: list[str] = []
@@ -118,17 +116,17 @@ def difference(old: C, new: C) -> Difference[C]:
         kept[name] = getattr(old, name)
     for name, section in shape.whole.items():
         if getattr(old, name) != getattr(new, name):
-            needsRestart.append(f"{section} as it stands in the file now")
+            needsRestart.append(f"the new {section}")
             kept[name] = getattr(old, name)
     if old.dialects != new.dialects:
-        needsRestart += [f"{table} as it stands in the file now" for table in _dialectTables(old, new)]
+        needsRestart += [f"the new {table}" for table in _dialectTables(old, new)]
         kept["dialects"] = old.dialects
     return Difference(evolve(new, **kept), tuple(changed), tuple(needsRestart))
 
 
 def _dialectTables(old: EdgeConfig | AgentConfig, new: EdgeConfig | AgentConfig) -> list[str]:
     """
-    The tables of dialects that differ, as they are written in a file.
+    @return: the titles of the tables of dialects that differ.
     """
     role = "edge" if isinstance(old, EdgeConfig) else "agent"
     return [
@@ -155,29 +153,29 @@ def _format(value: Any) -> str:
 
 def _lists(section: str, before: tuple[Any, ...], after: tuple[Any, ...]) -> Iterator[str]:
     """
-    C{"[[agent]]: 2 more, 1 gone"}.
+    @return: such as C{"[[agent]]: 2 added, 1 removed"}.
     """
-    more, gone = len([one for one in after if one not in before]), len([one for one in before if one not in after])
-    counted = [f"{number} {word}" for number, word in ((more, "more"), (gone, "gone")) if number]
+    added, removed = len([one for one in after if one not in before]), len([one for one in before if one not in after])
+    counted = [f"{number} {word}" for number, word in ((added, "added"), (removed, "removed")) if number]
     if counted:
         yield f"[[{section}]]: {', '.join(counted)}"
 
 
 def _withoutToken(record: Any) -> Any:
     """
-    An edge's address without a token that stands in a file, which is read again without a restart.
+    @return: an edge's address without the token of its file, which is read again without a restart.
     """
     return evolve(record, token="") if isinstance(record, EdgeAddress) and record.tokenFile else record
 
 
 def _named(section: str, record: Any, before: tuple[Any, ...], after: tuple[Any, ...]) -> Iterator[str]:
     """
-    C{"[[service]] site: new"}, C{"[[service]] site target: 3000 becomes 4000"}.
+    @return: such as C{"[[service]] site: added"}, C{"[[service]] site target: 3000 becomes 4000"}.
     """
     old, new = ({one.name: one for one in several} for several in (before, after))
     for name, one in new.items():
         if name not in old:
-            yield f"[[{section}]] {name}: new"
+            yield f"[[{section}]] {name}: added"
         else:
             yield from (sentence for _, sentence in _differences(record, f"[[{section}]] {name}", old[name], one))
-    yield from (f"[[{section}]] {name}: gone" for name in old if name not in new)
+    yield from (f"[[{section}]] {name}: removed" for name in old if name not in new)

@@ -1,8 +1,8 @@
 """
-Where an answer comes from: what was given outright, then the environment, then the configuration file, then what an edge
-started with C{--dev} left in the state folder.
+The sources of an edge's URL and token, in order: arguments, the environment, the configuration file, and the file that an edge
+with C{--dev} has left in the state folder.
 
-A token is shown only to the edge it was given for: what a file says beside one URL is never sent to another.
+A token is sent only to the edge that it was given for: a token beside one URL in a file is never sent to another URL.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ EDGE, TOKEN, TOKEN_FILE, CA_FILE, CONFIG = (
 )
 
 CREDENTIAL = "tunnelstack-token"
-"""The credential of systemd that is a token."""
+"""The name of systemd's credential with the token."""
 
 NO_EDGE = (
-    "no edge is known: say --edge URL or set TUNNELSTACK_EDGE; on one machine, start tunnel-edge --dev first "
-    "(its address is looked for in {state})"
+    "no edge is configured: use --edge URL or set TUNNELSTACK_EDGE; on one machine, start tunnel-edge --dev first "
+    "(its address is then found in {state})"
 )
 PLAIN = (
     "the token for {url} would cross the network unencrypted, where others can read it: use an https: URL, or allow it with "
     "--insecure or with insecure = true in [[edge]]"
 )
-NO_TOKEN = "no token for {url} is known: set TUNNELSTACK_TOKEN, or name a file with --token-file"
+NO_TOKEN = "no token for {url} is configured: set TUNNELSTACK_TOKEN, or name a file with --token-file"
 
 
 @frozen
 class Sources:
     """
-    One process's environment, and what it leads to.
+    The environment of a process, and the files that it names.
     """
 
     environ: Mapping[str, str]
@@ -53,7 +53,7 @@ class Sources:
     @property
     def state(self) -> StateDirectory:
         """
-        This user's state folder.
+        The state folder of this user.
 
         @raise ConfigurationError: there is none.
         """
@@ -61,10 +61,9 @@ class Sources:
 
     def readAgentFile(self, path: str = "") -> AgentConfig:
         """
-        What the configuration file says, its edges with their tokens; all defaults where there is no file.
-
-        @param path: the file, instead of C{$TUNNELSTACK_CONFIG}.
-        @raise ConfigurationError: it, or a file of a token, cannot be used.
+        @param path: the configuration file, instead of C{$TUNNELSTACK_CONFIG}.
+        @return: the configuration, its edges with their tokens; all defaults without a file.
+        @raise ConfigurationError: the file, or a token file, cannot be used.
         """
         path = path or self.environ.get(CONFIG, "")
         if not path:
@@ -77,15 +76,16 @@ class Sources:
         agent: AgentConfig | None = None,
     ) -> tuple[EdgeAddress, ...]:
         """
-        The edges to dial, each with its token: one that was named, else those of the file, else the one left by C{--dev}.
+        The edges to dial, each with its token: the one from the arguments or the environment, else those of the file, else the
+        edge that was started with C{--dev}.
 
-        @param url: given outright.
-        @param tokenFile: given outright.
-        @param caFile: given outright: a PEM file with the only roots that are trusted.
-        @param dev: neither the environment nor the file is asked.
-        @param insecure: tokens may go over plain C{http:} to other machines.
-        @param agent: what L{readAgentFile} gave; unless given, it is read when it is needed.
-        @raise ConfigurationError: no edge, or no token, or one that cannot be used or would go over the network unencrypted.
+        @param url: from the arguments.
+        @param tokenFile: from the arguments.
+        @param caFile: from the arguments: a PEM file with the only trusted roots.
+        @param dev: use neither the environment nor the file.
+        @param insecure: allow tokens over plain C{http:} to other machines.
+        @param agent: the result of L{readAgentFile}; by default it is read when it is needed.
+        @raise ConfigurationError: there is no edge or no token, or a token that cannot be used or would be sent unencrypted.
         """
         named = url or ("" if dev else self.environ.get(EDGE, ""))
         if named:
@@ -114,7 +114,7 @@ class Sources:
 
     def _token(self, edge: EdgeAddress, tokenFile: str, dev: bool) -> tuple[str, str]:
         """
-        @return: the token for an edge, and the file that it was read from; C{""} for what there is not.
+        @return: the token for an edge and the file that it was read from; C{""} for either if there is none.
         """
         if tokenFile:
             return readToken(tokenFile), tokenFile
@@ -135,7 +135,7 @@ class Sources:
 
     def _credential(self) -> str:
         """
-        The file that systemd's C{LoadCredential=tunnelstack-token:...} left for this process, C{""} if there is none.
+        @return: the file of systemd's C{LoadCredential=tunnelstack-token:...}; C{""} if there is none.
         """
         folder = self.environ.get("CREDENTIALS_DIRECTORY", "")
         path = os.path.join(folder, CREDENTIAL)
@@ -149,7 +149,7 @@ class Sources:
 
     def _left(self) -> EdgeAddress | None:
         """
-        @return: the edge that was left by C{--dev}; C{None} without one, or without a state folder.
+        @return: the edge that was started with C{--dev}; C{None} without one, or without a state folder.
         """
         try:
             state = self.state
@@ -169,13 +169,13 @@ class Sources:
         try:
             path = Template(edge.tokenFile).substitute(self.environ)
         except (KeyError, ValueError):
-            raise ConfigurationError(f"token_file {edge.tokenFile!r} names an environment variable that is not set") from None
+            raise ConfigurationError(f'token_file "{edge.tokenFile}" names an environment variable that is not set') from None
         return evolve(edge, token=readToken(path), tokenFile=path)
 
 
 def checkEdgeURL(url: str, source: str) -> None:
     """
-    @raise ConfigurationError: not the URL of an edge; the sentence names where it came from.
+    @raise ConfigurationError: not the URL of an edge; the message names C{source}.
     """
     try:
         isHTTPURL(url)
@@ -185,9 +185,8 @@ def checkEdgeURL(url: str, source: str) -> None:
 
 def isConfidential(url: str, proxy: str = "") -> bool:
     """
-    Whether what is sent to a URL is encrypted, or does not leave this machine.
-
-    @param proxy: the URL of the proxy that was configured for it; C{""} and C{"direct"} for none.
+    @param proxy: the URL of the proxy that was configured for the edge; C{""} or C{"direct"} for none.
+    @return: whether data to a URL is encrypted or stays on this machine.
     """
     parts = urlsplit(url)
     if parts.scheme == "https":
@@ -197,23 +196,23 @@ def isConfidential(url: str, proxy: str = "") -> bool:
 
 def sameEdge(one: str, other: str) -> bool:
     """
-    Whether two URLs are written differently at most in case and a slash at the end.
+    @return: whether two URLs differ at most in case and in a slash at the end.
     """
     return one.rstrip("/").lower() == other.rstrip("/").lower()
 
 
 def readToken(path: str) -> str:
     """
-    @return: the token that is all a file holds, without the white space around it.
-    @raise ConfigurationError: it cannot be read, or is no token.
+    @return: the content of a file, without the white space around it.
+    @raise ConfigurationError: it cannot be read, or is not a token.
     """
     return checkToken(readFile(path).strip(), path)
 
 
 def checkToken(token: str, source: str) -> str:
     """
-    @raise ConfigurationError: what C{source} gave cannot stand in a header; the sentence does not show it.
+    @raise ConfigurationError: C{token} cannot be sent in a header.  The message names C{source} and does not show the token.
     """
     if not re.fullmatch(r"[!-~]{1,1024}", token):
-        raise ConfigurationError(f"{source} does not hold a token: one word of at most 1024 ASCII characters is expected")
+        raise ConfigurationError(f"{source} does not contain a token: one word of at most 1024 ASCII characters is expected")
     return token

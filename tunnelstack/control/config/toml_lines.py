@@ -1,9 +1,8 @@
 """
-On which line of a TOML document each key stands.  The standard library's parser gives values without places, and a mistake
-without its line has to be searched for.
+The line of each key in a TOML document.  The parser of the standard library does not report lines.
 
-It is asked only of documents that the parser has taken, so it need not judge: it follows headers, keys and what may span lines
-(arrays and long strings).  Keys inside an inline table are on their table's line.
+The index is made only of documents that this parser has accepted, so it need not check them.  It follows headers, keys, and
+values that may span lines (arrays and long strings).  Keys inside an inline table are on the line of their table.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _TOKEN = re.compile(
 
 class LineIndex:
     """
-    The places of a document.
+    Finds the lines of keys in a document.
     """
 
     def __init__(self, text: str) -> None:
@@ -45,7 +44,7 @@ class LineIndex:
     def lineOf(self, path: Path) -> int:
         """
         @param path: keys and indices, such as C{("agent", 1, "allow", 0)}.
-        @return: the line, counted from one, of that or of the nearest thing that holds it.
+        @return: the line, counted from one, of this key, or of the nearest table or array that contains it.
         """
         while path and path not in self._lines:
             path = path[:-1]
@@ -58,7 +57,7 @@ def _parts(dotted: str) -> Path:
 
 def _within(table: Path, counts: dict[Path, int]) -> Path:
     """
-    C{("agent", "extra")} is C{("agent", 1, "extra")} below the second C{[[agent]]}.
+    @return: the path with indices: C{("agent", "extra")} is C{("agent", 1, "extra")} after the second C{[[agent]]}.
     """
     path: Path = ()
     for end in range(len(table)):
@@ -70,7 +69,7 @@ def _within(table: Path, counts: dict[Path, int]) -> Path:
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
     """
-    Each line on which a statement begins, with its number.
+    @return: the statements, each with the number of its first line.
     """
     line = start = 1
     depth = begin = 0

@@ -1,14 +1,12 @@
 """
-Checks of values in configuration files that need to know rights, passwords or routes.
+Validators of values in configuration files that depend on rights, passwords or routes.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from tunnelstack.control.auth.key_vouching import parseVouchRule
-from tunnelstack.control.auth.passwords import parsePasswordHash
 from tunnelstack.control.auth.permissions import parsePermissions
+from tunnelstack.settings.password_hash import parsePasswordEntry
 from tunnelstack.settings.setting import matching, oneOf
 from tunnelstack.settings.validators import HOST, LABEL, checkNetwork
 
@@ -22,33 +20,34 @@ checkAddressRule = matching(
 checkIdentifier = matching(r"[0-9A-Za-z-]*", "letters, digits and hyphens")
 checkServiceKind = oneOf("http", "tcp", "serve", "stream", "ssh")
 
-def checkVisitorRule(value: Any) -> None:
+
+def checkVisitorRule(value: object) -> None:
     """
-    C{"allow 10.0.0.0/8"}, C{"deny all"}.
+    A rule such as C{"allow 10.0.0.0/8"} or C{"deny all"}.
     """
     checkAddressRule(value)
-    which = value.partition(" ")[2]
+    which = str(value).partition(" ")[2]
     if which != "all":
         checkNetwork(which)
 
 
-def checkVouchRule(value: Any) -> None:
+def checkVouchRule(value: object) -> None:
     """
-    For whose keys is vouched to whom: C{"alice@desk root@lab.*"}.
+    A L{VouchRule<tunnelstack.control.auth.key_vouching.VouchRule>} such as C{"alice@desk root@lab.*"}.
     """
     parseVouchRule(str(value))
 
 
-def checkUser(value: Any) -> None:
+def checkUser(value: object) -> None:
     """
-    A visitor and his password, as C{tunnelstack password} prints them.
+    A line that C{tunnelstack password} prints.
     """
-    parsePasswordHash(str(value))
+    parsePasswordEntry(str(value))
 
 
-def checkPermission(value: Any) -> None:
+def checkPermission(value: object) -> None:
     """
-    A right that L{tunnelstack.control.auth.permissions} can read.
+    A right, see L{tunnelstack.control.auth.permissions}.
     """
     parsePermissions((str(value),))
 

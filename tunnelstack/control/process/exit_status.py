@@ -1,8 +1,8 @@
 """
-Why a process of ours ends by itself: an exit code that scripts can rely on, and one sentence for people.
+Exit codes, for scripts, and the errors that end a process, each with one sentence for people.
 
-A service never stops the reactor.  It has C{whenFailed()}, a Deferred that fires with an L{FatalError} once the service will
-do no more, and whoever started the service decides.
+A service never stops the reactor.  It has C{whenFailed()}, a Deferred that fires with a L{FatalError} when the service cannot
+continue.  The program that has started the service decides what to do.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import ClassVar
 from tunnelstack.errors import ConfigurationError, TunnelError
 
 STOPPED = 0
-"""As asked."""
+"""The process stopped on request."""
 
 USAGE = 64
 """The command line is wrong."""
@@ -26,7 +26,7 @@ CONFIGURATION = 78
 
 class FatalError(TunnelError):
     """
-    A service cannot go on.  The message is one sentence.
+    A service cannot continue.  The message is one sentence.
 
     @cvar code: the process's exit code.
     """
@@ -36,7 +36,7 @@ class FatalError(TunnelError):
 
 class GaveUp(FatalError):
     """
-    The edge could not be reached, for as long as the agent was told to try.
+    The edge could not be reached within C{give_up_after_seconds}.
     """
 
     code = 69
@@ -44,7 +44,7 @@ class GaveUp(FatalError):
 
 class TemporaryFailure(FatalError):
     """
-    The same may succeed later: a port is taken.
+    The same may succeed later: for example, a port is in use.
     """
 
     code = 75
@@ -52,7 +52,7 @@ class TemporaryFailure(FatalError):
 
 class WrongProtocol(FatalError):
     """
-    What answers is no edge, or none that we understand.
+    The server is not an edge, or an edge of an incompatible version.
     """
 
     code = 76
@@ -60,7 +60,7 @@ class WrongProtocol(FatalError):
 
 class CredentialRefused(FatalError):
     """
-    The edge does not take the credential.
+    The edge rejects the credential.
     """
 
     code = 77
@@ -68,7 +68,7 @@ class CredentialRefused(FatalError):
 
 def exitCode(error: BaseException) -> int:
     """
-    @return: what a process that ends with this error says to its parent.
+    @return: the exit code of a process that ends with this error.
     """
     if isinstance(error, FatalError):
         return error.code

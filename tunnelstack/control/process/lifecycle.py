@@ -1,7 +1,7 @@
 """
-The life of a process around one service: signals, the end that a service comes to by itself, and the exit code.
+The lifecycle of a process with one service: signals, failure of the service, and the exit code.
 
-It works alike below C{twistd} and below our own console scripts, because it is a service itself.
+It works both under C{twistd} and in our own console scripts, because it is a service itself.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from tunnelstack.errors import TunnelError
 
 class ProcessLifecycle(MultiService):
     """
-    Holds one service: ends the process when the service has ended, and drains it when the process is told to stop.
+    The parent of one service: stops the process when the service has failed, and drains the service when the process is asked
+    to stop.
 
-    @ivar code: the process's exit code, right once the reactor has stopped.
-    @ivar error: what ended the service by itself, or C{None}.
-    @ivar logObserver: how C{twistd} is to log, or C{None} for its own way.
-    @ivar raises: whether L{startService} raises what keeps the service from starting, after it has been logged.
+    @ivar code: the exit code of the process, valid once the reactor has stopped.
+    @ivar error: the error that the service has failed with, or C{None}.
+    @ivar logObserver: the log observer for C{twistd}, or C{None} for its own.
+    @ivar raises: whether L{startService} raises the error that prevents the start, after it has been logged.
     """
 
     _log = Logger()
@@ -43,11 +44,11 @@ class ProcessLifecycle(MultiService):
         notifier: Notifier | None = None,
     ) -> None:
         """
-        @param service: has C{whenFailed()}, a Deferred of the
-            L{FatalError<tunnelstack.control.process.exit_status.FatalError>} that it came to.
+        @param service: an C{IService} with C{whenFailed()}, a Deferred that fires with a
+            L{FatalError<tunnelstack.control.process.exit_status.FatalError>}.
         @param reload: called at SIGHUP.
-        @param report: called at SIGUSR2; writes the state into the log.
-        @param notifier: tells systemd.
+        @param report: called at SIGUSR2; logs the state.
+        @param notifier: notifies systemd.
         """
         super().__init__()
         self.code = STOPPED
@@ -65,7 +66,7 @@ class ProcessLifecycle(MultiService):
 
     def setServiceParent(self, parent: Any) -> None:
         """
-        As in C{IService}.  The application of C{twistd} is given the L{logObserver}.
+        Set the L{logObserver} on the application of C{twistd} as well.
         """
         super().setServiceParent(parent)
         if self.logObserver is not None and isinstance(parent, Componentized):
@@ -73,10 +74,10 @@ class ProcessLifecycle(MultiService):
 
     def startService(self) -> None:
         """
-        Start the service; one that fails ends the process.
+        Start the service.  If that fails, the process stops.
         """
         self._reactor.callWhenRunning(self._reactorStarted)
-        ready = getattr(self._service, "whenReady", None)      # an agent is ready as soon as it tries
+        ready = getattr(self._service, "whenReady", None)      # an agent has none: it is ready as soon as it tries to connect
         if ready is not None:
             ready().addCallback(lambda _: self._reactor.callWhenRunning(self._notifier.ready))
         else:
@@ -101,21 +102,18 @@ class ProcessLifecycle(MultiService):
             self._serviceFailed(failure.value)
             return
         self.code, self.error = INTERNAL_ERROR, failure.value
-        self._log.failure("a defect of tunnelstack ended the process", failure)
+        self._log.failure("the process stops because of a defect of tunnelstack", failure)
         self._stop()
 
     def _stop(self) -> None:
         """
-        Begin to stop.  What asked for it may come before the reactor runs, when it cannot be stopped yet.
+        Stop the reactor once it runs: before that, it cannot be stopped.
         """
         if not self._stopping:
             self._stopping = True
             self._reactor.callWhenRunning(self._reactor.stop)
 
     def stopService(self) -> Any:
-        """
-        Stop the service.
-        """
         self._notifier.stopping(getattr(getattr(self._service, "config", None), "drainSeconds", 0.0))
         stopped = maybeDeferred(super().stopService)
         return stopped.addBoth(self._stopped)
@@ -140,7 +138,7 @@ class ProcessLifecycle(MultiService):
 
     def stop(self) -> None:
         """
-        Drain, and end the process; as SIGTERM does.
+        Drain the service and stop the process, as SIGTERM does.
         """
         if not self._stopping:
             self._stopSignalled()
@@ -149,7 +147,8 @@ class ProcessLifecycle(MultiService):
         """
         Read the configuration again; as SIGHUP does.
 
-        @return: what was made of it, or a C{Deferred} of that, which fails with L{ConfigurationError} if nothing was.
+        @return: a C{Deferred} of the result of C{reload}; it fails with L{ConfigurationError} if the new configuration cannot
+            be used.  C{None} if there is nothing to reload.
         """
         if self._reload is None:
             return None
@@ -163,27 +162,27 @@ class ProcessLifecycle(MultiService):
 
     def _stopSignalled(self) -> None:
         """
-        Drain; asked again, stop at once.
+        Drain; on a second signal, stop at once.
         """
         if self._stopping:
-            self._log.warn("stopped at once; what was under way is lost")
+            self._log.warn("stopped at once; work in progress is lost")
             self._reactor.crash()
             return
-        self._log.info("what is under way may finish; asked again, it stops at once", status="stopping")
+        self._log.info("work in progress may finish; a second signal stops at once", status="stopping")
         self._stop()
 
     def _reloadSignalled(self) -> None:
         if self._reload is None:
-            self._log.info("there is nothing to read again")
+            self._log.info("this process has no configuration to reload")
             return
         self.reload().addErrback(self._reloadFailed)
 
     def _reloadFailed(self, failure: Failure) -> None:
         if failure.check(TunnelError):
             reason = "; ".join(str(failure.value).splitlines())       # a file may have several mistakes
-            self._log.error("the configuration stays as it was: {reason}", reason=reason)
+            self._log.error("the configuration is unchanged: {reason}", reason=reason)
         else:
-            self._log.failure("the configuration stays as it was", failure)
+            self._log.failure("the configuration is unchanged", failure)
 
     def _reportSignalled(self) -> None:
         if self._report is not None:

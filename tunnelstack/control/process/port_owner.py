@@ -1,5 +1,5 @@
 """
-Who holds a TCP port of this machine, as far as the system lets us see: the first question when a port is taken.
+The process that listens on a TCP port of this machine, as far as the system shows it: useful when a port is in use.
 
 Source: Linux, proc_net(5) and proc_pid_fd(5).
 """
@@ -17,7 +17,7 @@ LISTEN = "0A"   # the state of a listening socket
 
 def portOwner(port: int, proc: Path = PROC) -> str:
     """
-    @return: such as C{"nginx, process 812"}; C{""} where the system does not say.
+    @return: for example C{"nginx, process 812"}; C{""} if the system does not show it.
     """
     wanted = {f"socket:[{inode}]" for inode in _listening(port, proc)}
     if not wanted:
@@ -32,7 +32,7 @@ def portOwner(port: int, proc: Path = PROC) -> str:
 
 def _listening(port: int, proc: Path) -> Iterator[str]:
     """
-    The inodes of sockets that listen on the port.
+    @return: the inodes of the sockets that listen on the port.
     """
     for table in ("tcp", "tcp6"):
         with suppress(OSError):

@@ -1,7 +1,7 @@
 """
-What people and programs see of a running process: status lines, one for each change of state, and the log.
+The output of a running process for people and programs: status lines, one for each change of state, and the log.
 
-An event with the field C{status}, a short word, is a status line; so is every warning.
+An event with the field C{status}, a short word, is a status line.  So is every warning.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from twisted.logger import ILogObserver, LogLevel, eventAsText, formatEvent
+from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, formatEvent
 from zope.interface import implementer
 
 from tunnelstack.control.log_writer import LogWriter
 from tunnelstack.wire.printable_text import LINE, printable, printable_lines
 
 COLUMN = 10
-"""Where the text of a status line begins."""
+"""The column of a status line where its text begins."""
 
 LEVEL_NAMES = {LogLevel.warn: "warning", LogLevel.error: "error", LogLevel.critical: "error"}
 
 
 def isStatus(event: Mapping[str, Any]) -> bool:
     """
-    Whether people are to see the event as a line.
+    @return: whether the event is a status line.
     """
     return "log_failure" not in event and bool(_statusWord(event) or (_isOurs(event) and event["log_level"] in LEVEL_NAMES))
 
 
 def _statusWord(event: Mapping[str, Any]) -> str:
     """
-    The word of a status line; the C{status} of a response is a number and none.
+    @return: the first word of a status line; C{""} for other events, such as one with the C{status} of a response, a number.
     """
     status = event.get("status")
     return status if isinstance(status, str) else ""
@@ -45,16 +45,13 @@ def _isOurs(event: Mapping[str, Any]) -> bool:
 @implementer(ILogObserver)
 class StatusLineObserver:
     """
-    Status lines as text.
+    Writes status lines as text.
     """
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
 
-    def __call__(self, event: Any) -> None:
-        """
-        As in C{ILogObserver}.
-        """
+    def __call__(self, event: LogEvent) -> None:
         if isStatus(event):
             word = _statusWord(event) or LEVEL_NAMES[event["log_level"]]
             self._write(f"{word:<{COLUMN - 1}} {oneLine(event)}\n")
@@ -63,30 +60,27 @@ class StatusLineObserver:
 @implementer(ILogObserver)
 class TextLogObserver:
     """
-    A log for a terminal that shows status lines already: what they leave out and somebody must know, with its traceback.
+    Writes the warnings and errors that are not status lines, with tracebacks, for a terminal that shows status lines.
     """
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
 
-    def __call__(self, event: Any) -> None:
-        """
-        As in C{ILogObserver}.
-        """
+    def __call__(self, event: LogEvent) -> None:
         if not isStatus(event) and event["log_level"] in LEVEL_NAMES:
             self._write(f"{LEVEL_NAMES[event['log_level']]:<{COLUMN - 1}} {withTraceback(event)}\n")
 
 
-def oneLine(event: Any) -> str:
+def oneLine(event: LogEvent) -> str:
     """
-    The sentence of an event as one line of visible characters, whatever peers have put into its fields.
+    @return: the message of an event as one line of visible characters, whatever peers have sent as its fields.
     """
     return printable(formatEvent(event), LINE)
 
 
-def withTraceback(event: Any) -> str:
+def withTraceback(event: LogEvent) -> str:
     """
-    An event with its traceback, if it has one; the lines after the first are indented.
+    @return: the message of an event with its traceback, if it has one.  All lines except the first are indented.
     """
     return printable_lines(eventAsText(event, includeTimestamp=False), " " * COLUMN)
 
@@ -94,16 +88,13 @@ def withTraceback(event: Any) -> str:
 @implementer(ILogObserver)
 class JSONLogObserver:
     """
-    A log for programs: a JSON object a line, with the time, the level, the sentence and every field of the event.
+    Writes a log for programs: one JSON object per line, with time, level, message and all fields of the event.
     """
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
 
-    def __call__(self, event: Any) -> None:
-        """
-        As in C{ILogObserver}.
-        """
+    def __call__(self, event: LogEvent) -> None:
         level = event["log_level"]
         if level in LEVEL_NAMES or (level is LogLevel.info and _isOurs(event)):
             self._write(formatEventAsJSON(event) + "\n")
@@ -111,7 +102,7 @@ class JSONLogObserver:
 
 def formatEventAsJSON(event: dict[str, Any]) -> str:
     """
-    An event as JSON, without a line's end.  What JSON has no word for is written as text.
+    @return: an event as JSON, without a line ending.  Values that JSON does not have are written as text.
     """
     shown: dict[str, Any] = {
         "time": datetime.fromtimestamp(event["log_time"], UTC).isoformat(timespec="milliseconds"),
@@ -122,20 +113,20 @@ def formatEventAsJSON(event: dict[str, Any]) -> str:
     shown.update((key, value) for key, value in event.items() if not key.startswith("log_") and key not in shown)
     if "log_failure" in event:
         shown["traceback"] = event["log_failure"].getTraceback()
-    return json.dumps(shown, default=str).replace("\x7f", "\\u007f")   # of all controls, JSON lets DEL stand as it is
+    return json.dumps(shown, default=str).replace("\x7f", "\\u007f")   # the only control that JSON does not escape
 
 
 FORMATS = ("auto", "text", "json")
-"""How a log may be written: C{auto} is text on a terminal, and JSON elsewhere."""
+"""Formats of a log: C{auto} is text on a terminal, and JSON otherwise."""
 
 
 def makeObservers(out: LogWriter, err: LogWriter, form: str = "auto", lines: ILogObserver | None = None) -> list[ILogObserver]:
     """
-    The observers of a process: status lines to C{out}, the log to C{err}; for people on a terminal, for programs elsewhere.
-    Where both are the same writer, each event is there once.
+    Make the log observers of a process: status lines go to C{out}, the log to C{err}.  If both are the same writer, each
+    event is written once.
 
     @param form: one of C{FORMATS}.
-    @param lines: shows status lines, instead of plain text on C{out}.
+    @param lines: shows status lines instead of C{out}.
     """
     if lines is not None:
         return [lines] if err.isatty() else [lines, JSONLogObserver(err.write)]

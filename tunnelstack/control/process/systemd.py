@@ -1,6 +1,5 @@
 """
-What systemd is told of a process: that it is ready, that it reads its configuration again, that it is about to stop, and
-that it is still alive.
+Notification of systemd: the process is ready, reloads its configuration, is about to stop, or is still alive.
 
 Source: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3).
 """
@@ -16,6 +15,7 @@ from itertools import count
 from typing import Any
 
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 FAMILIES = {socket.AF_INET: "INET", socket.AF_INET6: "INET6", socket.AF_UNIX: "UNIX"}
@@ -23,22 +23,22 @@ FAMILIES = {socket.AF_INET: "INET", socket.AF_INET6: "INET6", socket.AF_UNIX: "U
 
 class Notifier:
     """
-    Tells systemd, if systemd has started this process.
+    Notifies systemd, if systemd has started this process.
     """
 
     log = Logger()
 
     def __init__(self, environ: Mapping[str, str], pid: int | None = None) -> None:
         """
-        @param pid: of this process.
+        @param pid: the process identifier, by default of this process.
         """
         self._address = environ.get("NOTIFY_SOCKET", "")
         self.watchdogSeconds = _watchdog(environ, os.getpid() if pid is None else pid)
-        self._timer: Any = None
+        self._timer: IDelayedCall | None = None
 
     def notify(self, *lines: str) -> None:
         """
-        Say something, such as C{"READY=1"}.
+        Send lines such as C{"READY=1"}.
         """
         if not self._address:
             return
@@ -48,33 +48,33 @@ class Notifier:
                 sender.setblocking(False)
                 sender.sendto("\n".join(lines).encode(), address)
         except OSError as error:
-            self.log.warn("systemd cannot be told {lines}: {reason}", lines=", ".join(lines), reason=str(error))
+            self.log.warn("systemd could not be notified of {lines}: {reason}", lines=", ".join(lines), reason=str(error))
 
     def ready(self) -> None:
         """
-        It does what it is for.
+        Report that the process is ready.
         """
         self.notify("READY=1")
 
     def reloading(self) -> None:
         """
-        It reads its configuration; C{ready} follows.
+        Report that the configuration is being read.  Call L{ready} afterwards.
         """
         self.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self, seconds: float) -> None:
         """
-        It is about to stop.
+        Report that the process is about to stop.
 
-        @param seconds: which that may take.
+        @param seconds: the time that it may need.
         """
         self.notify("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int((seconds + 5) * 1_000_000)}")
 
-    def startWatchdog(self, clock: Any) -> Callable[[], None]:
+    def startWatchdog(self, clock: IReactorTime) -> Callable[[], None]:
         """
-        Say from now on, twice as often as is asked for, that it is alive.
+        Report that the process is alive, twice as often as systemd requires.
 
-        @return: ends that.
+        @return: a function that stops the reports.
         """
         if self.watchdogSeconds:
             self.notify("WATCHDOG=1")
@@ -89,7 +89,7 @@ class Notifier:
 
 def _watchdog(environ: Mapping[str, str], pid: int) -> float:
     """
-    Seconds within which systemd wants to hear something, C{0.0} if it does not.
+    @return: seconds within which systemd expects a report; C{0.0} if it expects none.
     """
     microseconds = environ.get("WATCHDOG_USEC", "")
     if not microseconds.isdecimal() or environ.get("WATCHDOG_PID", str(pid)) != str(pid):
@@ -99,10 +99,10 @@ def _watchdog(environ: Mapping[str, str], pid: int) -> float:
 
 def activatedSockets() -> tuple[str, ...]:
     """
-    The sockets that systemd listens on for this process, as far as Twisted knows of them: it has taken them out of the
-    environment when its endpoints were imported.
+    The sockets that systemd has opened for this process.  They are found through Twisted, which removes them from the
+    environment when its endpoints are imported.
 
-    @return: an endpoint string for each.
+    @return: an endpoint string for each socket.
     """
     found = []
     with suppress(IndexError):
@@ -116,7 +116,7 @@ def activatedSockets() -> tuple[str, ...]:
 
 def _family(descriptor: int) -> str:
     """
-    C{""} for what is no socket on which a stream can be accepted.
+    @return: C{""} for a descriptor that is not a listening stream socket.
     """
     try:
         with socket.socket(fileno=os.dup(descriptor)) as found:

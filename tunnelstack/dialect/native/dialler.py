@@ -36,7 +36,8 @@ from tunnelstack.negotiation.multistream import MultistreamFactory
 from tunnelstack.records import Grant, Service
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.address import StreamAddress
-from tunnelstack.transport.websocket.client import UpgradeFailed, UpgradeRefused, WebSocketClientEndpoint
+from tunnelstack.transport.websocket.client import WebSocketClientEndpoint
+from tunnelstack.transport.websocket.errors import UpgradeFailed, UpgradeRefused
 from tunnelstack.wire.printable_text import printable
 from tunnelstack.wire.yamux.limits import DEFAULT_LIMITS, SessionLimits
 

@@ -146,7 +146,7 @@ class _UpgradeProtocol:
         if isinstance(error, Refused):
             self.log.warn("agent at {peer} refused: {reason}", peer=peer, dialect=NAME, reason=str(error))
             challenge = (b"WWW-Authenticate", b'Bearer realm="tunnelstack"')
-            sentence = error.sentence if isinstance(error, Denied) else "the token is not known to this edge"
+            sentence = error.sentence if isinstance(error, Denied) else "the token is unknown to this edge"
             return evolve(textResponse(401, f"{sentence[0].upper()}{sentence[1:]}."), fields=(challenge,))
         self.log.error("authentication of {peer} failed: {reason}", peer=peer, reason=str(error))
         return evolve(textResponse(503, "This edge cannot check tokens at the moment."), fields=((b"Retry-After", b"5"),))
@@ -177,7 +177,7 @@ class _AgentSessionFactory(Factory):
         """
         The session, for the WebSocket.
         """
-        handlers = {CONTROL: _ControlStreamFactory(self), DIAL: _DialHandler(self._edge, self._principal)}
+        handlers: dict[bytes, Any] = {CONTROL: _ControlStreamFactory(self), DIAL: _DialHandler(self._edge, self._principal)}
         self.session.listener.listen(MultistreamFactory(handlers, strict=True, follow=parametersReceiver))
         self._deadline = self._edge.clock.callLater(WELCOME_SECONDS, self._helloTimeout)
         self.session.whenLost().addCallback(self._lost)

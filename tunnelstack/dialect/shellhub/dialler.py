@@ -35,7 +35,8 @@ from tunnelstack.session.revdial.dialler import STREAM_LIMITS
 from tunnelstack.session.revdial.listener import RevdialListener
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.address import StreamAddress
-from tunnelstack.transport.websocket.client import UpgradeRefused, WebSocketClientEndpoint
+from tunnelstack.transport.websocket.client import WebSocketClientEndpoint
+from tunnelstack.transport.websocket.errors import UpgradeRefused
 from tunnelstack.wire.http1.head import RequestHead, encode_request
 from tunnelstack.wire.negotiation.http_request import StreamRequest
 from tunnelstack.wire.records import shellhub, shellhub_v1

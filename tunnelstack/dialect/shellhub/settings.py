@@ -15,16 +15,16 @@ from tunnelstack.settings.validators import checkLabel, checkTarget, isHTTPURL, 
 @frozen(kw_only=True)
 class EdgeSettings:
     """
-    C{[shellhub]}: agents of ShellHub, of both versions of its transport, come in beside our own.
+    C{[shellhub]}: accept agents of ShellHub, of both versions of its transport, as devices.
     """
 
     policy: str = setting(
-        "pending", "which devices are let in: 'pending' those that an operator accepts (tunnelstack devices accept NAME), "
-        "'install-key' also those that show an install key of their tenant, 'automatic' all of every tenant",
+        "pending", "the devices that are accepted: 'pending' those that an operator accepts (tunnelstack devices accept NAME), "
+        "'install-key' also those that send an install key of their tenant, 'automatic' all devices of every tenant",
         check=oneOf("automatic", "install-key", "pending"),
     )
     keyFile: str = setting(
-        "", "a PEM file with the RSA key that signs what devices are given; empty is one in the state folder, made when the "
+        "", "a PEM file with the RSA key that signs the tokens of devices; empty is one in the state folder, created when the "
         "edge is first started",
         secretFile=True,
     )
@@ -33,64 +33,64 @@ class EdgeSettings:
 @frozen(kw_only=True)
 class TenantSettings:
     """
-    C{[[tenant]]}: somebody whose ShellHub devices may ask to be let in.
+    C{[[tenant]]}: a tenant whose ShellHub devices may register.
     """
 
-    id: str = setting(says="the UUID that the devices are told as their tenant", check=isUUID)
-    namespace: str = setting(says="what stands before the dot in the names of the devices", check=checkLabel)
+    id: str = setting(says="the UUID that is configured in the devices as their tenant", check=isUUID)
+    namespace: str = setting(says="the part before the dot in the names of the devices", check=checkLabel)
     installKeysFile: str = setting(
-        "", "policy install-key: a file with a key on each line, each of which lets devices in", secretFile=True
+        "", "policy install-key: a file with one key per line; a device that sends one of them is accepted", secretFile=True
     )
 
 
 @frozen(kw_only=True)
 class DeviceSettings:
     """
-    C{[[shellhub]]} of an agent: a ShellHub server, or an edge with C{[shellhub]}, where this machine is a device.
+    C{[[shellhub]]} of an agent: a ShellHub server, or an edge with C{[shellhub]}, that this machine registers with as a device.
     """
 
     url: str = setting(says="http(s)://host[:port][/base] of the server", check=isHTTPURL)
-    tenant: str = setting(says="the UUID of the tenant whose device this is", check=isUUID)
+    tenant: str = setting(says="the UUID of the tenant of the device", check=isUUID)
     version: int = setting(2, "of the transport, 1 or 2", check=oneOf(1, 2))
-    hostname: str = setting("", "what the device would like to be called; empty is the machine's name")
+    hostname: str = setting("", "the requested name of the device; empty is the machine's host name")
     mac: str = setting(
-        "", "an address of its network card, which some servers want to see; it is a part of the device's identity",
+        "", "the address of a network card, which some servers require; it is a part of the device's identity",
         check=optional(matching(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", "six pairs of hexadecimal digits such as 02:42:ac:11:00:02")),
     )
     deviceKeyFile: str = setting(
-        "", "a PEM file with the device's own RSA key; empty is one in the state folder, made at the first start",
+        "", "a PEM file with the device's own RSA key; empty is one in the state folder, created at the first start",
         secretFile=True,
     )
     installKeyFile: str = setting(
-        "", "a file that holds an install key of the tenant, and nothing else", secretFile=True
+        "", "a file that contains an install key of the tenant and nothing else", secretFile=True
     )
     ssh: str = setting(
-        EMBEDDED, "who serves SSH: 'embedded' is a server in this process, which works as its user; or where a server "
-        "listens, as a port, host:port or an endpoint string such as tcp:127.0.0.1:22; empty serves none"
+        EMBEDDED, "the SSH server: 'embedded' is a server in this process, with the rights of its user; otherwise a port, "
+        "host:port or an endpoint string such as tcp:127.0.0.1:22; empty is no SSH"
     )
-    authorizedKeysFile: str = setting("", "embedded: a file of public keys, as OpenSSH has them, that open it")
-    passwordsFile: str = setting("", "embedded: a file of names and hashed passwords that open it")
+    authorizedKeysFile: str = setting("", "embedded: a file of public keys in OpenSSH's format that may log in")
+    passwordsFile: str = setting("", "embedded: a file of lines that 'tunnelstack password USER' prints")
     users: tuple[str, ...] = setting(
-        (), "embedded: names by which keys open it; empty is the name of the user that the agent runs as"
+        (), "embedded: user names with which keys may log in; empty is the user that the agent runs as"
     )
     hostKeysFile: str = setting(
-        "", "embedded: the file with the server's own keys, made if it is not there; empty is one in the state folder",
+        "", "embedded: the file with the server's host keys, created if it does not exist; empty is one in the state folder",
         secretFile=True,
     )
     targets: tuple[str, ...] = setting(
-        (), "where the server may connect to through this machine: host:port, or host:* for every port; nowhere else",
-        check=each(checkTarget),
+        (), "targets that the server may connect to through this machine: host:port, or host:* for every port; nothing else "
+        "is allowed", check=each(checkTarget),
     )
-    caFile: str = setting("", "a PEM file with the only roots that are trusted; empty trusts the system's")
+    caFile: str = setting("", "a PEM file with the only trusted roots; empty trusts those of the system")
     proxy: str = setting("", "as in [[edge]]", secret=True)
     insecure: bool = setting(
-        False, "true lets the install key and the device's own token go to a server at http: on another machine"
+        False, "true allows the install key and the device's token to be sent to a server at http: on another machine"
     )
 
 
 def checkEdge(tables: Tables) -> None:
     """
-    What C{[shellhub]} and C{[[tenant]]} have to do with each other.
+    Report C{[[tenant]]} without C{[shellhub]}, and install keys without the policy for them.
     """
     shellhub, tenants = tables.one("shellhub"), tables.many("tenant")
     if tenants and not tables.has("shellhub"):
@@ -102,11 +102,11 @@ def checkEdge(tables: Tables) -> None:
 
 def checkAgent(tables: Tables) -> None:
     """
-    Keys, passwords and users are for the agent's own SSH server.
+    Report keys, passwords and users without the embedded SSH server.
     """
     for index, device in enumerate(tables.many("shellhub")):
         if device and device.ssh != EMBEDDED and (device.authorizedKeysFile or device.passwordsFile or device.users):
-            tables.wrong(("shellhub", index), "[[shellhub]] has keys, passwords and users for ssh = \"embedded\" alone")
+            tables.wrong(("shellhub", index), "[[shellhub]] may have keys, passwords and users only with ssh = \"embedded\"")
 
 
 SETTINGS = DialectSettings(

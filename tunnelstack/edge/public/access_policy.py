@@ -22,12 +22,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.control.auth.passwords import UNKNOWN_USER, PasswordHash, parsePasswordHash
 from tunnelstack.control.config.records import Route
 from tunnelstack.edge.public.rate import Bucket, KeyedRates, Rate, rateLimitKey
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.interfaces import IExchangeReceiver
+from tunnelstack.settings.password_hash import UNKNOWN_USER, PasswordEntry, parsePasswordEntry
 from tunnelstack.wire.addresses import IPNetwork, read_address, read_network
 from tunnelstack.wire.http1.head import Fields, RequestHead, values
 from tunnelstack.wire.printable_text import printable
@@ -48,13 +48,13 @@ MAX_REMEMBERED_AGENTS = 65_536
 """Agents whose rateLimit is remembered; when there are more, all begin anew."""
 
 
-def usersOf(route: Route) -> list[PasswordHash]:
+def usersOf(route: Route) -> list[PasswordEntry]:
     """
     Those a route knows by name and password.
 
     @raise ConfigurationError: its file cannot be used.
     """
-    kept = [parsePasswordHash(line) for line in route.users]
+    kept = [parsePasswordEntry(line) for line in route.users]
     if not route.usersFile:
         return kept
     try:
@@ -64,7 +64,7 @@ def usersOf(route: Route) -> list[PasswordHash]:
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.startswith("#"):
             try:
-                kept.append(parsePasswordHash(line.strip()))
+                kept.append(parsePasswordEntry(line.strip()))
             except ConfigurationError as wrong:
                 raise ConfigurationError(f"{route.usersFile}:{number}: a line {wrong}") from None
     if not kept:
@@ -116,7 +116,7 @@ class BasicAuthenticator:
 
     log = Logger()
 
-    def __init__(self, users: Iterable[PasswordHash], realm: str, clock: Any) -> None:
+    def __init__(self, users: Iterable[PasswordEntry], realm: str, clock: Any) -> None:
         """
         @param clock: the reactor; its threads do the hashing, where it has any.
         """
@@ -153,7 +153,7 @@ class BasicAuthenticator:
         kept = self._users.get(user, UNKNOWN_USER)
         return self._verifyHash(kept, pair[1]).addCallback(self._checked, digest, user, address)
 
-    def _verifyHash(self, kept: PasswordHash, password: bytes) -> Deferred[bool]:
+    def _verifyHash(self, kept: PasswordEntry, password: bytes) -> Deferred[bool]:
         pool: Any = self._pool()
         if pool is None:
             asked: Deferred[bool] = maybeDeferred(kept.verify, password)

@@ -27,6 +27,7 @@ from tunnelstack.handler.tcp import SpliceFactory
 from tunnelstack.records import TCPPurpose, Visitor
 from tunnelstack.stream.splice import Splice
 from tunnelstack.transport.peers import canonical
+from tunnelstack.waiters import Waiters
 
 MAX_TRIED_PORTS = 256
 """Ports of a range that are tried, at most, until a free one is found."""
@@ -72,7 +73,7 @@ class Ports:
         self._rateLimitOf = rateLimit
         self._open: dict[str, _OpenPort] = {}
         self._closing = 0
-        self._waiting: list[Deferred[None]] = []      # for the ports that are being closed
+        self._waiting: Waiters[None] = Waiters()      # for the ports that are being closed
         self._last: dict[tuple[str, str], int] = {}
         self._traces = count(1)
         self._process = token_hex(5)
@@ -91,9 +92,7 @@ class Ports:
         if not allowed:
             raise Denied("not-allowed", "the token allows no TCP port")
         while self._closing:                  # one that is about to be closed may be the one that is wanted
-            closed: Deferred[None] = Deferred()
-            self._waiting.append(closed)
-            yield closed
+            yield self._waiting.wait()
         there = self._open.get(name)
         if there is None:
             return self._openPort(agent, name, asked, allowed)
@@ -150,9 +149,7 @@ class Ports:
     def _closed(self, result: Any) -> Any:
         self._closing -= 1
         if not self._closing:
-            waiting, self._waiting = self._waiting, []
-            for closed in waiting:
-                closed.callback(None)
+            self._waiting.fire(None)
         return result
 
     def port(self, name: str) -> int:

@@ -1,43 +1,46 @@
 """
-Channels of a visitor joined to channels of a device: octets, ends and requests both ways, each side the other's producer.
+Channels of an SSH client joined to channels of a device: data, ends and requests in both directions, each side being the
+producer of the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from twisted.conch.error import ConchError
 from twisted.conch.ssh import connection, transport
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.python.failure import Failure
 
 from tunnelstack.edge.ssh.upstream import UpstreamConnection
 from tunnelstack.errors import Unavailable
 from tunnelstack.handler.ssh.channel import ORDINARY_DATA, FlowControlledChannel
-from tunnelstack.handler.ssh.connection import FlowControlledConnection
+from tunnelstack.handler.ssh.connection import FlowControlledConnection, OpenedChannel
 from tunnelstack.handler.ssh.server import connectedChannel, destination
 from tunnelstack.wire.printable_text import printable
 
 CHANNEL_TYPES = (b"session", b"direct-tcpip")
-"""Channels that a visitor may open on a device."""
+"""Channels that a client may open on a device."""
 
 FORWARDED_REQUESTS = {b"pty-req", b"env", b"shell", b"exec", b"subsystem", b"break"}
-"""Requests of a visitor whose answer is the device's."""
+"""Requests of a client that are forwarded, with the device's answer."""
 
 ONE_WAY_REQUESTS = {b"window-change", b"signal"}
-"""Requests of a visitor that nobody answers."""
+"""Requests of a client that are forwarded and have no answer (RFC 4254, section 6)."""
 
 DEVICE_REQUESTS = {b"exit-status", b"exit-signal", b"xon-xoff", b"eow@openssh.com"}
-"""Requests of a device."""
+"""Requests of a device that are forwarded."""
 
 SSH_PORT = 22
-"""The only one behind a device's name."""
+"""The only port of a device to which a client may jump."""
+
+DEVICE_LOST = "the connection to the device was lost"
+"""The reason that clients are given."""
 
 FLUSH_SECONDS = 10.0
-"""Seconds for a visitor to take what a device said before it was gone."""
+"""Seconds in which a client may still receive data after the connection to the device was lost."""
 
 
 class BridgedChannel(FlowControlledChannel):
@@ -50,24 +53,16 @@ class BridgedChannel(FlowControlledChannel):
     other: BridgedChannel
 
     def received(self, kind: int, data: bytes) -> None:
-        """
-        Say it on the other side.
-        """
         if kind == ORDINARY_DATA:
             self.other.write(data)
         else:
             self.other.writeExtended(kind, data)
 
     def receivedEnd(self) -> None:
-        """
-        So has the other.
-        """
         self.other.loseWriteConnection()
 
     def receivedClose(self, reason: Failure) -> None:
-        """
-        The other goes as well, behind what it has to say.
-        """
+        # The other side is closed after its queued data was sent.
         self.unregisterProducer()
         self.other.unregisterProducer()
         self.other.loseConnection()
@@ -75,22 +70,19 @@ class BridgedChannel(FlowControlledChannel):
 
 class VisitorChannel(BridgedChannel):
     """
-    The visitor's side.
+    The client's side.
     """
 
     name = b"visitor"
 
     def channelOpen(self, specificData: bytes) -> None:
-        """
-        Both sides stand.
-        """
         self.registerProducer(self.other, True)
         self.other.registerProducer(self, True)
         self.other.resumeProducing()
 
-    def requestReceived(self, requestType: bytes, data: bytes) -> Any:
+    def requestReceived(self, requestType: bytes, data: bytes) -> bool | Deferred[bool]:
         """
-        The device's to grant.
+        @return: whether the request is granted, or a C{Deferred} of the device's answer.
         """
         if requestType in FORWARDED_REQUESTS:
             return self.other.conn.requestOnChannel(self.other, requestType, data)
@@ -104,34 +96,26 @@ class DeviceChannel(BridgedChannel):
     """
     The device's side.
 
-    @ivar opened: fires when the device has opened it, or fails with C{ConchError} and the device's reason.
+    @ivar opened: fires when the device has opened the channel; fails with C{ConchError}, with the device's reason.
     """
 
     def __init__(self, kind: bytes) -> None:
         super().__init__()
         self.name = kind
         self.opened: Deferred[None] = Deferred()
-        self.pauseProducing()                 # until the visitor's side stands
+        self.pauseProducing()                 # until the client's side is open
 
     def channelOpen(self, specificData: bytes) -> None:
-        """
-        The device has agreed.
-        """
         self.opened.callback(None)
 
-    def openFailed(self, reason: Any) -> None:
-        """
-        It has not.
-        """
-        sentence, code = "the device is gone", connection.OPEN_CONNECT_FAILED
+    def openFailed(self, reason: object) -> None:
+        sentence, code = DEVICE_LOST, connection.OPEN_CONNECT_FAILED
         if isinstance(reason, ConchError) and isinstance(reason.data, int):
             sentence, code = printable(reason.value[:200].decode("utf-8", "replace"), 200), reason.data
         self.opened.errback(ConchError(sentence, code))
 
     def requestReceived(self, requestType: bytes, data: bytes) -> bool:
-        """
-        How a program ended, behind what it said.
-        """
+        # Sent after the data that precedes it: an exit status closes the channel at the client.
         if requestType in DEVICE_REQUESTS:
             near = self.other
             self._afterHeld(lambda: near.sendAfterQueued(partial(near.conn.sendRequest, near, requestType, data)))
@@ -141,32 +125,29 @@ class DeviceChannel(BridgedChannel):
 
 class BridgeConnection(FlowControlledConnection):
     """
-    The channels of a visitor who is logged in to a device.
+    The channels of a client that is logged in to a device.
     """
 
     def __init__(self, device: UpstreamConnection, limit: int) -> None:
         super().__init__(limit)
         self._device = device
-        self._timer: Any = None
+        self._timer: IDelayedCall | None = None
 
     def serviceStarted(self) -> None:
-        """
-        The visitor and the device go together.
-        """
         self._device.whenLost(self._deviceLost)
 
-    def channelRequested(self, kind: bytes, window: int, largest: int, extra: bytes) -> Any:
+    def channelRequested(self, kind: bytes, window: int, largest: int, extra: bytes) -> OpenedChannel:
         """
-        Ask the device first.
+        @return: the channel, when the device has opened its own.
         """
         if kind not in CHANNEL_TYPES:
             return super().channelRequested(kind, window, largest, extra)
         if self._device.closed:
-            raise ConchError("the device is gone", connection.OPEN_CONNECT_FAILED)
+            raise ConchError(DEVICE_LOST, connection.OPEN_CONNECT_FAILED)
         far = DeviceChannel(kind)
         near = VisitorChannel(remoteWindow=window, remoteMaxPacket=largest)
         far.other, near.other = near, far
-        near.conn = self                      # the device may be faster than the confirmation
+        near.conn = self                      # the device may send data before the channel is confirmed to the client
         far.conn = self._device.connection
         self._device.connection.openChannel(far, extra)
         return far.opened.addCallback(lambda opened: near)
@@ -179,21 +160,18 @@ class BridgeConnection(FlowControlledConnection):
         else:
             self._disconnect()
 
-    def channelClosed(self, channel: Any) -> None:
+    def channelClosed(self, channel: FlowControlledChannel) -> None:
         """
-        The last one ends the connection too once the device is gone.
+        Close the connection with its last channel, if the device is lost.
         """
         super().channelClosed(channel)
         if self._device.closed and not self.channels and self.lost is None:
             self._disconnect()
 
     def _disconnect(self) -> None:
-        self.transport.sendDisconnect(transport.DISCONNECT_BY_APPLICATION, b"the device is gone")
+        self.transport.sendDisconnect(transport.DISCONNECT_BY_APPLICATION, DEVICE_LOST.encode())
 
     def serviceStopped(self) -> None:
-        """
-        The visitor is gone; whoever reached the device for him lets it go.
-        """
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         super().serviceStopped()
@@ -201,27 +179,27 @@ class BridgeConnection(FlowControlledConnection):
 
 class JumpConnection(FlowControlledConnection):
     """
-    The channels of a visitor who is only passing: each leads to a device's SSH server, which asks for a login of its own.
+    The channels of a client that jumps: each is connected to a device's SSH server, which has a login of its own.
     """
 
     def __init__(self, dial: Callable[[str], IStreamClientEndpoint], limit: int) -> None:
         super().__init__(limit)
         self._dial = dial
 
-    def channelRequested(self, kind: bytes, window: int, largest: int, extra: bytes) -> Any:
+    def channelRequested(self, kind: bytes, window: int, largest: int, extra: bytes) -> OpenedChannel:
         """
-        To a device, by its name.
+        @return: the channel, when the connection to the device is made.
         """
         if kind == b"session":
             raise ConchError(
-                "there is no shell here; name a device (user@device@edge) or jump to one (ssh -J)",
+                "the gateway has no shell: log in to a device (ssh user@device@edge) or jump to it (ssh -J edge device)",
                 connection.OPEN_ADMINISTRATIVELY_PROHIBITED)
         if kind != b"direct-tcpip":
             return super().channelRequested(kind, window, largest, extra)
         device, port = destination(extra)
         if port != SSH_PORT:
             raise ConchError(
-                f"behind a device's name is port {SSH_PORT} only", connection.OPEN_ADMINISTRATIVELY_PROHIBITED)
+                f"only port {SSH_PORT} of a device can be reached", connection.OPEN_ADMINISTRATIVELY_PROHIBITED)
         try:
             endpoint = self._dial(device)
         except Unavailable as absent:

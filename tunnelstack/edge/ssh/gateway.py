@@ -1,14 +1,14 @@
 """
-An SSH front door: C{ssh user@namespace.device@edge} leads to the device's own SSH server, and C{ssh -J edge device} past ours.
+The SSH gateway: C{ssh user@namespace.device@edge} leads to the device's own SSH server, C{ssh -J edge device} jumps to it.
 
-The door answers with host keys of its own, opens the device's stream when somebody shows a password or a good key for it, and
-repeats the login there: the device decides about a password, and about a key where something vouches for it.  What the two then
-say to each other is passed on channel by channel.  For a jump the visitor logs in here, and then at the device, whose octets we
-cannot read.
+The gateway has host keys of its own.  It connects to a device when a client shows a password or an accepted key, and repeats
+the login there: the device decides about a password, and about a key for which a rule vouches.  Channels are then forwarded one
+by one.  For a jump the client logs in at the gateway and then, end to end, at the device; the gateway cannot read that
+connection.
 
-Strangers may ask for any name.  They cannot tell a device that is not known, or not there, from one that does not let them in:
-each refusal has the same words and comes after the same time, and nothing that a device says is passed on before it lets
-somebody in.
+Unauthenticated clients may request any name.  They cannot distinguish a device that is unknown or not connected from a device
+that refuses the login: each refusal has the same text and the same delay, and banners of a device are forwarded only after it
+has accepted the login.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from attrs import field, frozen, validators
 from twisted.conch.ssh.keys import Key
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -28,24 +28,23 @@ from tunnelstack.edge.ssh.channel_bridge import BridgeConnection, JumpConnection
 from tunnelstack.edge.ssh.upstream import UpstreamConnection, connectUpstream
 from tunnelstack.errors import Unavailable
 from tunnelstack.handler.ssh.connection import FlowControlledConnection
-from tunnelstack.handler.ssh.credentials import LoginPolicy
 from tunnelstack.handler.ssh.server import SSHFactory, SSHLimits
 from tunnelstack.handler.ssh.transport import ServerTransport
-from tunnelstack.handler.ssh.userauth import UserAuthService
-from tunnelstack.transport.peers import peerOf
+from tunnelstack.handler.ssh.userauth import UserAuthPolicy, UserAuthService
+from tunnelstack.transport.peers import addressText
 from tunnelstack.wire.printable_text import printable
 
 MAX_BANNERS = 8
-"""Sentences of a device before the login that are kept for whom it lets in."""
+"""Banners of a device that are kept until it accepts the login."""
 
 
 @frozen
 class Login:
     """
-    Who wants to go where.
+    What the user name of an SSH client means.
 
-    @ivar user: the name on the device.
-    @ivar device: the device's key (C{namespace.device}); C{""} for a visitor who is only passing.
+    @ivar user: the user name on the device.
+    @ivar device: the device's key (C{namespace.device}); C{""} for a client that jumps.
     """
 
     user: str
@@ -54,35 +53,40 @@ class Login:
 
 def parseLogin(name: str) -> Login:
     """
-    Read what stands before the last C{@} of C{ssh user@namespace.device@edge}.
+    @param name: the user name that the client sent: the text before the last C{@} of C{ssh user@namespace.device@edge}.
     """
     user, at, device = name.rpartition("@")
     return Login(user, device) if at else Login(name, "")
 
 
 Dial = Callable[[str], IStreamClientEndpoint]
-"""The way to a device's SSH server by its key; raises L{Unavailable}, with a sentence for the log, and for who may jump."""
+"""
+Gives the endpoint of a device's SSH server, by the device's key.  Raises L{Unavailable} with a sentence, which goes into the
+log and to clients that may jump.
+"""
 
-Known = Callable[[str, Key], Any]
-"""Whether a key is one of ours, whatever it is shown for; given a user and a key, gives a C{bool} or a C{Deferred} of it."""
+Known = Callable[[str, Key], Deferred[bool]] | Callable[[str, Key], bool]
+"""Whether a public key is authorized for any device.  Called with a user and a key."""
 
 Vouch = Callable[[Login, Key], Any]
 """
-Whether a key of ours is good for a device: gives the private key (or a C{Deferred} of it) with which the door logs in there,
-and of which the device will be told that it is good; or C{None}.  Asked only when the visitor has proved that the key is his.
+Gives the private key with which the gateway logs in to a device for a client's key, or C{None} if no rule vouches for that key
+(or a C{Deferred} of either).  Called only after the client has proved that it owns the key.
 """
 
 
 @frozen(kw_only=True)
 class GatewayLimits(SSHLimits):
     """
-    What the door's visitors may do.
+    Limits of the gateway's clients.
 
-    @ivar connections: at once.
-    @ivar handshake: seconds to reach a device and exchange keys with it.
-    @ivar refusal: seconds after which somebody hears that a device does not let him in, or that there is none.  Longer than
-        servers take to refuse a password (OpenSSH's with PAM up to three seconds); where one takes longer, a multiple.
-    @ivar passwords: a second that one address may try, at devices; four times as many at once.  Further ones are wrong.
+    @ivar connections: connections at the same time.
+    @ivar handshake: seconds to connect to a device and exchange keys with it.
+    @ivar refusal: seconds after which a login to a device is refused, whether the device refused it or does not exist.  It must
+        be longer than servers take to refuse a password (OpenSSH with PAM: up to three seconds).  If a device takes longer, the
+        refusal comes after the next multiple.
+    @ivar passwords: passwords for devices that one address may try in a second, with bursts of four times as many.  Further
+        passwords are refused without a try.
     """
 
     connections: int = field(default=512, validator=validators.ge(1))
@@ -93,25 +97,32 @@ class GatewayLimits(SSHLimits):
 
 class SSHGateway(SSHFactory):
     """
-    The factory for an edge's endpoint.
+    Builds the protocols of the gateway's connections.
 
-    @ivar connected: how many visitors there are.
-    @ivar attempts: counts the passwords that are tried.
+    @ivar connected: the number of connections.
+    @ivar attempts: limits the passwords tried by each address.
     """
 
     log = Logger()
 
     def __init__(
-        self, clock: Any, hostKeys: Iterable[Key], dial: Dial, *, known: Known | None = None, vouch: Vouch | None = None,
-        jumps: LoginPolicy | None = None, admit: Callable[[str], bool] = lambda address: True,
+        self,
+        clock: IReactorTime,
+        hostKeys: Iterable[Key],
+        dial: Dial,
+        *,
+        known: Known | None = None,
+        vouch: Vouch | None = None,
+        jumps: UserAuthPolicy | None = None,
+        admit: Callable[[str], bool] = lambda address: True,
         limits: GatewayLimits | None = None,
     ) -> None:
         """
         @param hostKeys: from L{hostKeys<tunnelstack.handler.ssh.host_keys.hostKeys>}.
-        @param known: without it, keys are not taken for devices.
-        @param vouch: goes with C{known}.
-        @param jumps: who may jump to devices; without it, nobody.
-        @param admit: whether a newcomer from an address may stay.
+        @param known: without it, devices accept passwords only.
+        @param vouch: required with C{known}.
+        @param jumps: decides which clients may jump to devices; C{None} for none.
+        @param admit: whether a new connection from an address is accepted.
         """
         self.limits: GatewayLimits
         super().__init__(clock, hostKeys, limits or GatewayLimits())
@@ -123,12 +134,12 @@ class SSHGateway(SSHFactory):
         self._admit = admit
         self.connected = 0
 
-    def buildProtocol(self, addr: Any) -> ServerTransport | None:
-        """
-        As in C{IProtocolFactory}; none when there are too many.
-        """
+    def buildProtocol(self, addr: IAddress | None) -> ServerTransport | None:
         if self.connected >= self.limits.connections:
-            self.log.warn("SSH door: {peer} turned away, there are {connected}", peer=str(addr), connected=self.connected)
+            self.log.warn(
+                "SSH gateway: connection from {peer} closed: there are {connected} connections already",
+                peer=addressText(addr), connected=self.connected,
+            )
             return None
         if not self._admit(getattr(addr, "host", "")):
             return None
@@ -139,9 +150,6 @@ class SSHGateway(SSHFactory):
         self.connected -= 1
 
     def userAuthService(self, transport: ServerTransport) -> UserAuthService:
-        """
-        As in L{SSHFactory}.
-        """
         auth = GatewayUserAuth(self, transport)
         login = UserAuthService(auth, auth.admitted, self.limits.attempts)
         auth.banner = login.banner
@@ -150,54 +158,52 @@ class SSHGateway(SSHFactory):
 
 class GatewayUserAuth:
     """
-    One visitor: judges his login by asking the device.
+    The L{UserAuthPolicy<tunnelstack.handler.ssh.userauth.UserAuthPolicy>} of one client: logs in to the device to decide.
     """
 
-    def __init__(self, door: SSHGateway, transport: ServerTransport) -> None:
-        self._gateway = door
+    def __init__(self, gateway: SSHGateway, transport: ServerTransport) -> None:
+        self._gateway = gateway
         self._transport = transport
         self._login: Login | None = None
         self._device: UpstreamConnection | None = None
-        self._banners: list[str] = []            # by the device, not passed on yet
-        self._delayedRefusal: Any = None            # the call that tells of a refusal
+        self._banners: list[str] = []            # of the device, not forwarded yet
+        self._delayedRefusal: IDelayedCall | None = None
         self.banner: Callable[[str], object]
         transport.whenClosed(self._transportClosed)
 
     def methods(self, user: str) -> tuple[bytes, ...]:
         """
-        What may be tried: for a device, what the door can pass on; else what opens the jump.
+        The methods that the gateway can repeat at a device, or those that permit a jump.
         """
         if not parseLogin(user).device:
             return self._jumpLogins().methods(user)
         return ((b"publickey",) if self._gateway.known is not None else ()) + (b"password",)
 
-    def authenticationStarted(self, user: str) -> Any:
-        """
-        Nothing is done for who has shown nothing.
-        """
+    def authenticationStarted(self, user: str) -> object:
+        # No device is dialled before the client has sent a credential.
         return None if self._selectLogin(user).device else self._jumpLogins().authenticationStarted(user)
 
-    def _jumpLogins(self) -> LoginPolicy:
+    def _jumpLogins(self) -> UserAuthPolicy:
         if self._gateway.jumps is None:
-            raise Unavailable("no device is named; say ssh USER@NAMESPACE.DEVICE@EDGE")
+            raise Unavailable("the user name does not contain a device: use ssh USER@NAMESPACE.DEVICE@EDGE")
         return self._gateway.jumps
 
     def password(self, user: str, password: bytes) -> Deferred[bool]:
         """
-        The device's to judge.
+        @return: whether the device accepts the password.
         """
         login = self._selectLogin(user)
         if not login.device:
             return self._jumpLogins().password(user, password)
-        who, now = rateLimitKey(getattr(self._transport.transport.getPeer(), "host", "")), self._gateway.clock.seconds()
-        if who and not self._gateway.attempts.take(who, now):
-            self._gateway.log.info("SSH door: too many passwords from {peer}, which are not tried", peer=who)
+        peer, now = rateLimitKey(getattr(self._transport.transport.getPeer(), "host", "")), self._gateway.clock.seconds()
+        if peer and not self._gateway.attempts.take(peer, now):
+            self._gateway.log.info("SSH gateway: too many passwords from {peer}; a password was refused untried", peer=peer)
             return succeed(False).addCallback(self._authResult, now)
         return self._attempt(self._withDevice, login, lambda device: device.password(login.user, password))
 
     def offered(self, user: str, key: Key) -> Deferred[bool]:
         """
-        Whether the key is one of ours; for which device it is good is told to nobody who has but the public half of it.
+        Whether the key is authorized for any device.  For which one is not revealed to a client that shows only the public key.
         """
         login = self._selectLogin(user)
         if not login.device:
@@ -206,24 +212,25 @@ class GatewayUserAuth:
 
     def key(self, user: str, key: Key) -> Deferred[bool]:
         """
-        The device's to judge, by the key that stands for the visitor's.
+        @return: whether the device accepts the key that vouches for the client's key.
         """
         login = self._selectLogin(user)
         if not login.device:
             return self._jumpLogins().key(user, key)
         return self.offered(user, key).addCallback(lambda ours: self._attempt(self._tryUserKey, login, key) if ours else False)
 
-    def _tryUserKey(self, login: Login, key: Key) -> Any:
+    def _tryUserKey(self, login: Login, key: Key) -> Deferred[bool]:
+        vouched: Deferred[Key | None]
         vouched = succeed(None) if self._gateway.vouch is None else maybeDeferred(self._gateway.vouch, login, key)
 
-        def show(ours: Key | None) -> Any:
+        def show(ours: Key | None) -> bool | Deferred[bool]:
             return False if ours is None else self._withDevice(login, lambda device: device.key(login.user, ours))
 
         return vouched.addCallback(show)
 
-    def _attempt(self, ask: Callable[..., Any], login: Login, *what: Any) -> Deferred[bool]:
+    def _attempt(self, ask: Callable[..., Deferred[bool]], login: Login, *what: object) -> Deferred[bool]:
         """
-        Ask a device, and answer for it; whether there is one, only the log is told.
+        Try a login at a device.  That a device cannot be reached is logged, and is for the client a refusal like any other.
         """
         began = self._gateway.clock.seconds()
         tried: Deferred[bool] = maybeDeferred(ask, login, *what)
@@ -233,19 +240,19 @@ class GatewayUserAuth:
     def _unreachable(self, failure: Failure, login: Login) -> bool:
         failure.trap(Unavailable)
         self._gateway.log.info(
-            "SSH door: {user} from {peer} wants to go to {device}: {reason}", user=printable(login.user, 64),
-            device=printable(login.device, 128), peer=str(peerOf(self._transport.transport)),
+            "SSH gateway: login of {user} from {peer} to {device} failed: {reason}", user=printable(login.user, 64),
+            device=printable(login.device, 128), peer=addressText(self._transport.transport.getPeer()),
             reason=failure.getErrorMessage(),
         )
         return False
 
     def _authResult(self, welcome: bool, began: float) -> bool | Deferred[bool]:
-        said, self._banners = self._banners, []
+        banners, self._banners = self._banners, []
         if welcome:
-            for banner in said:
+            for banner in banners:
                 self.banner(banner)
             return True
-        if self._login is None:               # he has left meanwhile
+        if self._login is None:               # the client has disconnected meanwhile
             return False
         refusal = self._gateway.limits.refusal
         took = self._gateway.clock.seconds() - began
@@ -260,48 +267,52 @@ class GatewayUserAuth:
             self._login = login
         return login
 
-    def _withDevice(self, login: Login, ask: Callable[[UpstreamConnection], Any]) -> Deferred[Any]:
+    def _withDevice(self, login: Login, ask: Callable[[UpstreamConnection], Deferred[bool]]) -> Deferred[bool]:
         """
-        Ask a device over the connection to it, which is made if there is none or the device has ended it (too many wrong
-        passwords).
+        Call C{ask} with the connection to a device.  The connection is made if there is none, or if the device has closed it
+        (after too many wrong passwords).
         """
         if self._device is not None and not self._device.closed:
             return maybeDeferred(ask, self._device)
-        dialled: Deferred[Any] = maybeDeferred(self._gateway.dial, login.device)
-        dialled.addCallback(connectUpstream, self._gateway.clock, self._gateway.limits.handshake, self._bannerReceived)
-        return dialled.addCallback(self._deviceConnected).addCallback(ask)
+        dialled = maybeDeferred(self._gateway.dial, login.device)
+        connected = dialled.addCallback(
+            connectUpstream, self._gateway.clock, self._gateway.limits.handshake, self._bannerReceived
+        )
+        return connected.addCallback(self._deviceConnected).addCallback(ask)
 
     def _deviceConnected(self, device: UpstreamConnection) -> UpstreamConnection:
         self._device = device
-        if self._login is None:               # the visitor has left meanwhile
+        if self._login is None:               # the client has disconnected meanwhile
             self._closeDevice()
         return device
 
     def _bannerReceived(self, banner: str) -> None:
         """
-        What a device says before the login, for those whom it lets in.
+        Keep a banner until the device accepts the login.
         """
         if banner not in self._banners and len(self._banners) < MAX_BANNERS:
             self._banners.append(banner)
 
     def admitted(self, user: str, method: str) -> FlowControlledConnection:
         """
-        The visitor is in: what he may do from now on.
+        The login was accepted.
+
+        @return: the connection service, which forwards the client's channels.
         """
         login = self._selectLogin(user)
         name, device = printable(login.user, 64), printable(login.device, 128) or "any device"
-        peer = str(peerOf(self._transport.transport))
+        peer = addressText(self._transport.transport.getPeer())
         self._gateway.log.info(
-            "SSH door: {user} from {peer} to {device} by {method}",
+            "SSH gateway: login of {user} from {peer} to {device} by {method}",
             user=name, peer=peer, device=device, method=method,
         )
         self._transport.whenClosed(lambda sentence: self._gateway.log.info(
-            "SSH door: {user} from {peer} to {device} ended: {reason}",
+            "SSH gateway: connection of {user} from {peer} to {device} closed: {reason}",
             user=name, peer=peer, device=device, reason=sentence,
         ))
         if not login.device:
             return JumpConnection(self._gateway.dial, self._gateway.limits.channels)
-        assert self._device is not None       # it has just let him in
+        assert self._device is not None       # it has just accepted the login
         return BridgeConnection(self._device, self._gateway.limits.channels)
 
     def _transportClosed(self, sentence: str) -> None:

@@ -1,15 +1,16 @@
 """
-The SSH front gateway as a part of the edge: where it listens, whose keys it takes, and how it finds who is asked for.
+The SSH gateway as a service of the edge: it listens, reads the authorized keys, and finds devices by name.
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IListeningPort, IStreamClientEndpoint
 from twisted.logger import Logger
 
 from tunnelstack.control.auth.key_vouching import parseVouchRule
@@ -19,53 +20,50 @@ from tunnelstack.errors import ConfigurationError, Denied
 from tunnelstack.records import Visitor
 from tunnelstack.settings.state_dir import StateDirectory
 from tunnelstack.stream.errors import UnsupportedPurpose
+from tunnelstack.transport.peers import addressText
 
 if TYPE_CHECKING:
     from twisted.conch.ssh.keys import Key
 
+    from tunnelstack.edge.service import EdgeService
     from tunnelstack.edge.ssh.gateway import Login, SSHGateway
 
 HOST_KEYS = "ssh_host_keys"
-"""In the state folder."""
+"""The file of the gateway's host keys in the state folder."""
 
 
 class SSHGatewayService(Service):
     """
-    The front gateway of one edge.
+    The SSH gateway of one edge.
     """
 
     log = Logger()
 
-    def __init__(self, edge: Any) -> None:
-        """
-        @param edge: the L{EdgeService<tunnelstack.edge.service.EdgeService>}.
-        """
+    def __init__(self, edge: EdgeService) -> None:
         self._edge = edge
-        self._listening: list[Any] = []
+        self._listening: list[IListeningPort] = []
 
     @property
-    def addresses(self) -> list[Any]:
+    def addresses(self) -> list[IAddress]:
         """
-        Where it listens.
+        The addresses on which the gateway listens.
         """
         return [port.getHost() for port in self._listening]
 
     def addressFor(self, host: str) -> str:
         """
-        What SSH clients connect to, C{host:port}.
-
-        @param host: by which they know the edge.
-        @return: C{""} as long as there is no such gateway.
+        @param host: the host name of the edge.
+        @return: the address for SSH clients, C{host:port}; C{""} while the gateway does not listen.
         """
         ports = [port for address in self.addresses if (port := getattr(address, "port", 0))]
         return f"{host}:{ports[0]}" if ports else ""
 
     @inlineCallbacks
-    def listen(self) -> Any:
+    def listen(self) -> Generator[Deferred[IListeningPort], IListeningPort, None]:
         """
-        Listen where the configuration says, if anywhere.
+        Listen on the configured endpoints, if there are any.
 
-        @return: a C{Deferred}; it fails with L{ConfigurationError} where the configuration cannot be followed.
+        @return: a C{Deferred}; it fails with L{ConfigurationError} if an endpoint or a file of the configuration is invalid.
         """
         config: SSHConfig = self._edge.config.ssh
         if not config.listen:
@@ -75,14 +73,14 @@ class SSHGatewayService(Service):
             try:
                 endpoint = endpointOf(self._edge.clock, text)
             except (ValueError, TypeError, KeyError, IndexError) as error:
-                raise ConfigurationError(f"[ssh] listen: {text!r} is no endpoint to listen on: {error}") from None
+                raise ConfigurationError(f"[ssh] listen: {text!r} is not a valid endpoint: {error}") from None
             port = yield endpoint.listen(gateway)
             self._listening.append(port)
             address = port.getHost()
-            self.log.info("ready    port {port}", status="ssh", port=getattr(address, "port", str(address)))
+            self.log.info("ready    port {port}", status="ssh", port=getattr(address, "port", addressText(address)))
 
     def _makeGateway(self, config: SSHConfig) -> SSHGateway:
-        from tunnelstack.edge.ssh.gateway import SSHGateway  # with Conch below it, which is slow to load
+        from tunnelstack.edge.ssh.gateway import SSHGateway  # imports Conch, which is slow to load
         from tunnelstack.handler.ssh.credentials import AuthorizedKeys, LoginPolicy
         from tunnelstack.handler.ssh.host_keys import hostKeys
 
@@ -90,7 +88,7 @@ class SSHGatewayService(Service):
 
         rules = tuple(map(parseVouchRule, config.vouch))
 
-        def vouch(login: Login, key: Key) -> Any:
+        def vouch(login: Login, key: Key) -> Deferred[Key] | None:
             names = keys.names(key) if keys is not None else []
             covered = any(rule.covers(names, login.user, login.device) for rule in rules)
             return self._edge.dialects.keyFor(login.device) if covered else None
@@ -109,7 +107,7 @@ class SSHGatewayService(Service):
         if config.hostKeysFile:
             return Path(config.hostKeysFile)
         if not self._edge.config.stateDirectory:
-            raise ConfigurationError("[ssh] needs a host_keys_file where there is no state folder")
+            raise ConfigurationError("[ssh] host_keys_file is required if there is no state folder")
         state = StateDirectory(Path(self._edge.config.stateDirectory))
         state.make()
         return state.path(HOST_KEYS)
@@ -119,20 +117,17 @@ class SSHGatewayService(Service):
         try:
             endpoint: IStreamClientEndpoint = tunnel.endpointFor(purpose, Visitor(scheme="ssh"), wait=True)
         except UnsupportedPurpose:
-            raise Denied("absent", f"{name} offers no SSH") from None
+            raise Denied("absent", f"{name} does not offer SSH") from None
         return endpoint
 
     @inlineCallbacks
-    def stopService(self) -> Any:
-        """
-        Listen no more.
-        """
+    def stopService(self) -> Generator[Any, Any, None]:
         yield super().stopService()
         yield self.close()
 
-    def close(self) -> Deferred[Any]:
+    def close(self) -> Deferred[list[tuple[bool, object]]]:
         """
-        Let nobody in any more; those who are here stay.
+        Stop to listen; open connections stay.
         """
         ports, self._listening = self._listening, []
         return DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
@@ -140,8 +135,8 @@ class SSHGatewayService(Service):
 
 def _checkReadable(path: str) -> Path:
     """
-    @raise ConfigurationError: there is no such file; one that goes later lets nobody in.
+    @raise ConfigurationError: the file does not exist.  If it is removed later, no key is accepted.
     """
     if not Path(path).is_file():
-        raise ConfigurationError(f"[ssh] authorized_keys_file: there is no file {path}")
+        raise ConfigurationError(f"[ssh] authorized_keys_file: {path} does not exist")
     return Path(path)

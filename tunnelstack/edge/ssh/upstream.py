@@ -1,11 +1,10 @@
 """
-The far half of an SSH front door: a connection to a device's own SSH server, on which a visitor's login is repeated.
+The gateway's connection to a device's own SSH server, on which the client's login is repeated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.conch.ssh import transport, userauth
 from twisted.conch.ssh.common import NS, getNS
@@ -13,7 +12,7 @@ from twisted.conch.ssh.keys import Key
 from twisted.conch.ssh.service import SSHService
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -24,25 +23,25 @@ from tunnelstack.handler.tcp import SpliceFactory
 from tunnelstack.wire.printable_text import printable_lines
 
 MAX_BANNER_OCTETS = 4096
-"""Octets of what a device says before the login."""
+"""Octets of a device's banner that are forwarded."""
 
 log = Logger()
 
 
 class DeviceUnreachable(Unavailable):
     """
-    The device's SSH server cannot be spoken to; the message is for its visitor.
+    There is no connection to the device's SSH server.
     """
 
 
 class UpstreamUserAuth(SSHService):
     """
-    SSH's C{ssh-userauth}, client's side: asks one thing at a time.
+    The client side of C{ssh-userauth} (RFC 4252), with one request at a time.
     """
 
     name = b"ssh-userauth"
     protocolMessages = userauth.SSHUserAuthClient.protocolMessages
-    transport: Any
+    transport: ClientTransport
 
     def __init__(self, started: Callable[[], object], banner: Callable[[str], object]) -> None:
         self._started = started
@@ -50,14 +49,11 @@ class UpstreamUserAuth(SSHService):
         self._answer: Deferred[bool] | None = None
 
     def serviceStarted(self) -> None:
-        """
-        The device listens.
-        """
         self._started()
 
     def authenticate(self, user: str, method: bytes, rest: bytes) -> Deferred[bool]:
         """
-        @return: whether the device lets the user in.
+        @return: whether the device accepts the login.
         """
         self._answer = Deferred()
         self.transport.sendPacket(
@@ -70,33 +66,21 @@ class UpstreamUserAuth(SSHService):
             answer.callback(verdict)
 
     def ssh_USERAUTH_SUCCESS(self, packet: bytes) -> None:
-        """
-        The device lets the user in.
-        """
         self._finish(True)
 
     def ssh_USERAUTH_FAILURE(self, packet: bytes) -> None:
-        """
-        It does not; or wants more than one proof, which we cannot give.
-        """
+        # Includes partial success (RFC 4252, section 5.1): a device that requires several methods cannot be used.
         self._finish(False)
 
     def ssh_USERAUTH_PK_OK(self, packet: bytes) -> None:
-        """
-        By its number also the demand for another password.
-        """
+        # The same number is USERAUTH_PASSWD_CHANGEREQ: the device requires a new password.
         self._finish(False)
 
     def ssh_USERAUTH_BANNER(self, packet: bytes) -> None:
-        """
-        What the device says to whoever wants in.
-        """
         self._banner(printable_lines(getNS(packet)[0][:MAX_BANNER_OCTETS].decode("utf-8", "replace").rstrip()))
 
     def serviceStopped(self) -> None:
-        """
-        Nobody answers any more: servers end a connection instead of refusing the last login they take on it.
-        """
+        # Servers close the connection instead of refusing the last login that they accept on it.
         self._finish(False)
 
 
@@ -104,11 +88,11 @@ class UpstreamConnection:
     """
     A connection to one device.
 
-    @ivar connection: its channels, once somebody is logged in.
-    @ivar gone: the connection is over.
+    @ivar connection: its channels; in use once a login was accepted.
+    @ivar closed: the connection is closed or lost.
     """
 
-    def __init__(self, clock: Any, banner: Callable[[str], object]) -> None:
+    def __init__(self, clock: IReactorTime, banner: Callable[[str], object]) -> None:
         self.closed = False
         self.connection = FlowControlledConnection()
         self._ready: Deferred[UpstreamConnection] | None = None
@@ -119,10 +103,10 @@ class UpstreamConnection:
 
     def ready(self) -> Deferred[UpstreamConnection]:
         """
-        @return: fires when the device listens to a login; fails with L{DeviceUnreachable}.
+        @return: fires when the device accepts login requests; fails with L{DeviceUnreachable}.
         """
         if self.closed:
-            return fail(DeviceUnreachable("the device ended the connection"))
+            return fail(DeviceUnreachable("the device closed the connection"))
         if self._isReady:
             return succeed(self)
         self._ready = Deferred(lambda cancelled: self.protocol.transport.abortConnection())
@@ -138,14 +122,14 @@ class UpstreamConnection:
         self.closed = True
         ready, self._ready = self._ready, None
         if ready is not None and not ready.called:
-            ready.errback(DeviceUnreachable("the device ended the connection"))
+            ready.errback(DeviceUnreachable("the device closed the connection"))
         lost, self._lost = self._lost, []
         for callback in lost:
             callback()
 
     def whenLost(self, callback: Callable[[], object]) -> None:
         """
-        Call C{callback} when the connection is over.
+        Call C{callback} when the connection is lost, or now if it is lost already.
         """
         if self.closed:
             callback()
@@ -154,20 +138,20 @@ class UpstreamConnection:
 
     def password(self, user: str, password: bytes) -> Deferred[bool]:
         """
-        @return: whether the device lets the user in with it.
+        @return: whether the device accepts the password.
         """
         return self._authenticate(user, b"password", b"\0" + NS(password))
 
     def key(self, user: str, key: Key) -> Deferred[bool]:
         """
         @param key: a private key.
-        @return: whether the device lets the user in with it.
+        @return: whether the device accepts the key.
         """
         algorithm = b"rsa-sha2-256" if key.type() == "RSA" else key.sshType()
         offer = b"\x01" + NS(algorithm) + NS(key.public().blob())
-        said = NS(self.protocol.sessionID or b"") + bytes((userauth.MSG_USERAUTH_REQUEST,)) + NS(user.encode())
-        said += NS(b"ssh-connection") + NS(b"publickey") + offer
-        return self._authenticate(user, b"publickey", offer + NS(key.sign(said, signatureType=algorithm)))
+        signed = NS(self.protocol.sessionID or b"") + bytes((userauth.MSG_USERAUTH_REQUEST,)) + NS(user.encode())
+        signed += NS(b"ssh-connection") + NS(b"publickey") + offer
+        return self._authenticate(user, b"publickey", offer + NS(key.sign(signed, signatureType=algorithm)))
 
     def _authenticate(self, user: str, method: bytes, rest: bytes) -> Deferred[bool]:
         return succeed(False) if self.closed else self._login.authenticate(user, method, rest).addCallback(self._authenticated)
@@ -179,30 +163,29 @@ class UpstreamConnection:
 
     def close(self) -> None:
         """
-        Say goodbye.
+        Send a disconnect message, then close the connection.
         """
         if self.protocol.transport is not None:
-            self.protocol.sendDisconnect(transport.DISCONNECT_BY_APPLICATION, b"the visitor is gone")
+            self.protocol.sendDisconnect(transport.DISCONNECT_BY_APPLICATION, b"the client has disconnected")
 
 
 def connectUpstream(
-    endpoint: IStreamClientEndpoint, clock: Any, timeout: float, banner: Callable[[str], object],
+    endpoint: IStreamClientEndpoint, clock: IReactorTime, timeout: float, banner: Callable[[str], object],
 ) -> Deferred[UpstreamConnection]:
     """
     Connect to a device's SSH server and exchange keys with it.
 
-    @param timeout: seconds for all of it.
-    @param banner: callback what the device says before the login.
-    @return: fails with L{DeviceUnreachable}.
+    @param timeout: seconds for all of this.
+    @param banner: called with each banner that the device sends before the login.
+    @return: the connection when it accepts login requests; fails with L{DeviceUnreachable}.
     """
     device = UpstreamConnection(clock, banner)
-    reached: Deferred[Any] = endpoint.connect(SpliceFactory(device.protocol))
-    reached.addCallback(lambda connected: device.ready())
-    return reached.addTimeout(timeout, clock).addErrback(_unreachable)
+    ready = endpoint.connect(SpliceFactory(device.protocol)).addCallback(lambda connected: device.ready())
+    return ready.addTimeout(timeout, clock).addErrback(_unreachable)
 
 
 def _unreachable(failure: Failure) -> Failure:
-    log.info("a device's SSH server cannot be reached: {reason}", reason=failure.getErrorMessage())
+    log.info("the SSH server of a device cannot be reached: {reason}", reason=failure.getErrorMessage())
     if failure.check(DeviceUnreachable):
         return failure
     if failure.check(DeferredTimeout, CancelledError):

@@ -1,8 +1,8 @@
 """
-SSH channels with pressure: a reader that stands still stops its writer by the channel's window, in both directions.
+SSH channels with flow control: a reader that does not read stops its writer by the channel's window, in both directions.
 
-Conch gives credit when octets arrive; here credit goes back when the application has taken them, and what is written waits in
-one queue, in order, with the end and the requests that belong behind it.
+Conch returns credit when data arrives.  Here credit is returned when the application has consumed the data.  Written data waits
+in one queue, in order with the end and the requests that must follow it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from zope.interface import implementer
 from tunnelstack.transport.pull_producer import PullProducerAdapter
 
 WINDOW = 512 * 1024
-"""Octets that a peer may send on one channel before the application has taken any."""
+"""Octets that a peer may send on one channel before the application has consumed any."""
 
 PACKET = 32 * 1024
-"""Octets of one packet's data; what every implementation takes."""
+"""Octets of data in one packet; every implementation accepts this many (RFC 4253, section 6.1)."""
 
 ORDINARY_DATA = 0
-"""Where ordinary data goes beside extended data's kinds, which begin with 1 (stderr)."""
+"""The kind of ordinary data; the kinds of extended data begin with 1 (stderr)."""
 
 
 @implementer(IConsumer, IPushProducer)
@@ -34,9 +34,11 @@ class FlowControlledChannel(SSHChannel):
     """
     A channel that is a producer of what arrives and a consumer of what is sent.
 
-    @ivar deliversAfterClose: what arrived before the peer closed the channel is still given to a reader that pauses; else the
-        reader is told of the close at once.
-    @ivar producer: makes what is sent here, or C{None}.
+    A subclass overrides L{received}, L{receivedEnd} and L{receivedClose}.
+
+    @ivar deliversAfterClose: when the peer closes the channel, deliver data that is held for a paused reader before
+        L{receivedClose}; otherwise the data is discarded and L{receivedClose} is called immediately.
+    @ivar producer: the registered producer of data to send, or C{None}.
     """
 
     deliversAfterClose = True
@@ -48,56 +50,53 @@ class FlowControlledChannel(SSHChannel):
         self.conn: Any
         self._queue: deque[tuple[int, bytes] | Callable[[], object]] = deque()   # to be sent
         self._unsent = 0
-        self._held: deque[tuple[int, bytes] | Callable[[], object]] = deque()    # arrived, for a paused application
+        self._held: deque[tuple[int, bytes] | Callable[[], object]] = deque()    # received while the application is paused
         self._unread = 0
         self._paused = False
-        self._deliveryScheduled = False                   # a delivery of what is held is on its way
-        self._ending = False                  # our end is queued; writes vanish
+        self._deliveryScheduled = False
+        self._ending = False                  # our end is queued; further writes are discarded
         self.producer: Any = None
         self._producerPaused = False
         self._closeReason: Failure = connectionDone
 
-    # What the application hears; subclasses override
+    # Events for the application; subclasses override
 
     def received(self, kind: int, data: bytes) -> None:
         """
-        Octets of the peer.
+        The peer has sent data.
 
         @param kind: L{ORDINARY_DATA}, or a kind of extended data.
         """
 
     def receivedEnd(self) -> None:
         """
-        The peer says no more on this channel; it may yet listen.
+        The peer sends no more data on this channel; it may still receive.
         """
 
     def receivedClose(self, reason: Failure) -> None:
         """
-        The channel is over, in both directions; called once and last.
+        The channel is closed in both directions.  Called once, after all other events.
         """
 
-    # Arriving
+    # Receiving
 
     def channelOpen(self, specificData: bytes) -> None:
         """
-        The channel stands.
+        The channel is open.
         """
 
     def dataReceived(self, data: bytes) -> None:
         """
-        From the connection, whose window was checked.
+        Called by the connection, which has checked the window.
         """
         self._dataArrived(ORDINARY_DATA, data)
 
     def extReceived(self, dataType: int, data: bytes) -> None:
-        """
-        From the connection.
-        """
         self._dataArrived(dataType, data)
 
     def _dataArrived(self, kind: int, data: bytes) -> None:
         if self.localClosed:
-            return                            # nobody is left to take it; the peer's window runs out
+            return                            # no credit is returned, so that the peer's window runs out
         if self._paused or self._held:
             self._held.append((kind, data))
             self._unread += len(data)
@@ -108,19 +107,16 @@ class FlowControlledChannel(SSHChannel):
     @property
     def held(self) -> int:
         """
-        Octets that arrived and wait for a paused application.
+        Octets received that wait for a paused application.
         """
         return self._unread
 
     def eofReceived(self) -> None:
-        """
-        The peer's end, behind what is held.
-        """
         self._afterHeld(self.receivedEnd)
 
     def closeReceived(self) -> None:
         """
-        The peer listens no more; what it was yet to be sent is dropped, and the channel closed from our side too.
+        The peer receives no more: discard queued data, and close the channel from this side too.
         """
         self._queue.clear()
         self._unsent = 0
@@ -129,7 +125,8 @@ class FlowControlledChannel(SSHChannel):
 
     def closed(self) -> None:
         """
-        Over on the wire; the application hears of it behind what is held, or at once where nothing is left to wait for.
+        The channel is closed in both directions, or the connection is lost.  L{receivedClose} follows the data that is held; if
+        the connection is lost or the channel does not deliver after a close, that data is discarded.
         """
         if self.conn.lost is not None:
             self._closeReason = self.conn.lost
@@ -151,13 +148,13 @@ class FlowControlledChannel(SSHChannel):
 
     def pauseProducing(self) -> None:
         """
-        Hold what arrives; at most one window, since no credit goes back.
+        Hold received data; at most one window, because no credit is returned.
         """
         self._paused = True
 
     def resumeProducing(self) -> None:
         """
-        Go on; what was held follows on a later turn.
+        Deliver again.  Held data is delivered on a later turn of the reactor.
         """
         self._paused = False
         if self._held and not self._deliveryScheduled:
@@ -165,9 +162,6 @@ class FlowControlledChannel(SSHChannel):
             self.conn.callNextTurn(self._deliver)
 
     def stopProducing(self) -> None:
-        """
-        Whoever took our octets is gone.
-        """
         self.loseConnection()
 
     def _deliver(self) -> None:
@@ -185,20 +179,17 @@ class FlowControlledChannel(SSHChannel):
 
     def write(self, data: bytes) -> None:
         """
-        Queue octets; they leave as far as the peer's window and the carrier allow.
+        Queue data.  It is sent as the peer's window and the transport permit.
         """
         self._enqueue(ORDINARY_DATA, data)
 
     def writeExtended(self, dataType: int, data: bytes) -> None:
         """
-        Queue extended data, in order with all else.
+        Queue extended data, in order with ordinary data.
         """
         self._enqueue(dataType, data)
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
-        """
-        Queue several pieces.
-        """
         self.write(b"".join(data))
 
     def _enqueue(self, kind: int, data: bytes) -> None:
@@ -209,7 +200,7 @@ class FlowControlledChannel(SSHChannel):
 
     def sendAfterQueued(self, call: Callable[[], object]) -> None:
         """
-        Call C{call} once all that is queued was sent: a request that belongs behind the data.
+        Call C{call} when all queued data was sent, such as for a request that must follow the data.
         """
         if not self.localClosed:
             self._queue.append(call)
@@ -217,7 +208,7 @@ class FlowControlledChannel(SSHChannel):
 
     def loseWriteConnection(self) -> None:
         """
-        Say EOF behind what is queued.
+        Send EOF after the queued data.
         """
         if not self._ending and not self.localClosed:
             self._ending = True
@@ -225,7 +216,7 @@ class FlowControlledChannel(SSHChannel):
 
     def loseConnection(self) -> None:
         """
-        Close the channel behind what is queued.
+        Close the channel after the queued data was sent.
         """
         if not self.closing and not self.localClosed:
             self.closing = 1
@@ -234,14 +225,15 @@ class FlowControlledChannel(SSHChannel):
 
     def addWindowBytes(self, data: int) -> None:
         """
-        The peer takes more.
+        The peer has returned credit.
         """
         self.remoteWindowLeft += data
         self.sendQueued()
 
     def sendQueued(self) -> None:
         """
-        Send what may be sent now, and tell the producer whether to go on.
+        Send what the window and the transport permit, and pause or resume the producer.  Called by the connection when the
+        transport has room again.
         """
         queue = self._queue
         while queue and not self.localClosed:
@@ -269,7 +261,7 @@ class FlowControlledChannel(SSHChannel):
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """
-        As in L{IConsumer}; it is paused while anything waits here for the peer's window or the carrier.
+        As in L{IConsumer}.  The producer is paused while data waits for the peer's window or the transport.
 
         @raise RuntimeError: there is a producer already.
         """
@@ -285,9 +277,6 @@ class FlowControlledChannel(SSHChannel):
         self._updateProducer()
 
     def unregisterProducer(self) -> None:
-        """
-        As in L{IConsumer}.
-        """
         self.producer = None
 
     def _updateProducer(self) -> None:
@@ -299,7 +288,7 @@ class FlowControlledChannel(SSHChannel):
             else:
                 self.producer.resumeProducing()
 
-    def openFailed(self, reason: Any) -> None:
+    def openFailed(self, reason: object) -> None:
         """
-        The peer did not open it, or the connection ended first.
+        The peer has refused to open the channel, or the connection was lost first.
         """

@@ -1,34 +1,41 @@
 """
-Conch's multiplexer of channels with credit, bounds and patience: a channel is confirmed when what it leads to stands, and its
-peer may send as much as was taken.
+Conch's connection service with flow control and limits.  A channel is confirmed when its destination is connected, and credit
+is returned when the application has consumed the data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from struct import pack, unpack
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.conch.error import ConchError
 from twisted.conch.ssh import connection
+from twisted.conch.ssh.channel import SSHChannel
 from twisted.conch.ssh.common import NS, getNS
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from tunnelstack.handler.ssh.channel import FlowControlledChannel
 from tunnelstack.handler.ssh.transport import NULL_LOGGER
 
+T = TypeVar("T")
+
 CHANNELS = 64
-"""Channels of one connection."""
+"""Open channels of one connection."""
+
+OpenedChannel = FlowControlledChannel | Deferred[Any]
+"""A channel, or a C{Deferred} of one (of any subclass: C{Deferred} is invariant)."""
 
 
 class FlowControlledConnection(connection.SSHConnection):
     """
-    Channels over one connection, opened when what they lead to stands.
+    The connection service (RFC 4254) of either side.
 
-    @ivar lost: the reason once the connection is lost.
+    @ivar lost: the reason when the connection is lost, C{None} before.
     """
 
     transport: Any
@@ -45,50 +52,52 @@ class FlowControlledConnection(connection.SSHConnection):
     @property
     def full(self) -> bool:
         """
-        The carrier takes no more.
+        Whether the transport's buffer is full.
         """
         return bool(self.transport.full)
 
     @property
-    def clock(self) -> Any:
+    def clock(self) -> IReactorTime:
         """
-        Of everything that waits.
+        The clock of the transport.
         """
-        return self.transport.clock
+        clock: IReactorTime = self.transport.clock
+        return clock
 
     def callNextTurn(self, call: Callable[[], object]) -> None:
         """
-        Call it on a later turn.
+        Call C{call} on the next turn of the reactor.
         """
         self.clock.callLater(0, call)
 
     def sendQueued(self) -> None:
         """
-        The carrier takes more: each channel in turn.
+        Called by the transport when it has room again: let each channel send.
         """
         for channel in list(self.channels.values()):
             if isinstance(channel, FlowControlledChannel) and not self.full:
                 channel.sendQueued()
-        self.channels.update({number: self.channels.pop(number) for number in list(self.channels)[:1]})   # next time, another
+        # The first channel goes to the end, so that another one is first next time.
+        self.channels.update({number: self.channels.pop(number) for number in list(self.channels)[:1]})
 
-    def adjustWindow(self, channel: Any, bytesToAdd: int) -> None:
+    def adjustWindow(self, channel: object, bytesToAdd: int) -> None:
         """
-        Conch gives credit for what arrived; L{credit} does for what was taken.
+        Do nothing.  Conch calls this for data that arrived; L{credit} is called for data that was consumed.
         """
 
     def credit(self, channel: FlowControlledChannel) -> None:
         """
-        Let the peer send as much as the application has taken, in steps of half a window.
+        Return credit for the data that the application has consumed, in steps of at least half a window.
         """
-        taken = channel.localWindowSize - channel.localWindowLeft - channel.held
-        if taken >= channel.localWindowSize // 2 and channel in self.channelsToRemoteChannel:
-            super().adjustWindow(channel, taken)
+        consumed = channel.localWindowSize - channel.localWindowLeft - channel.held
+        if consumed >= channel.localWindowSize // 2 and channel in self.channelsToRemoteChannel:
+            super().adjustWindow(channel, consumed)
 
     # Opening
 
     def ssh_CHANNEL_OPEN(self, packet: bytes) -> None:
         """
-        The peer wants a channel: it is confirmed when what it leads to stands.
+        The peer requests a channel.
         """
         kind, rest = getNS(packet)
         sender, window, largest = unpack(">3L", rest[:12])
@@ -99,16 +108,22 @@ class FlowControlledConnection(connection.SSHConnection):
         opened = maybeDeferred(self.channelRequested, kind, window, min(largest, 1 << 18), rest[12:])
         opened.addBoth(self._openingDone).addCallbacks(self._confirm, self._failed, (sender,), {}, (sender,), {})
 
-    def _openingDone(self, result: Any) -> Any:
+    def _openingDone(self, result: T) -> T:
         self._opening -= 1
         return result
 
-    def channelRequested(self, kind: bytes, window: int, largest: int, extra: bytes) -> Any:
+    def channelRequested(self, kind: bytes, window: int, largest: int, extra: bytes) -> OpenedChannel:
         """
-        @return: a L{FlowControlledChannel}, or a C{Deferred} of one.
-        @raise ConchError: with a sentence and an C{OPEN_} code: it is refused.
+        Open a channel that the peer requests; subclasses override.
+
+        @param kind: the channel type.
+        @param window: the peer's window, in octets.
+        @param largest: the octets of the largest packet that the peer accepts.
+        @param extra: the data that is specific to the channel type.
+        @return: the channel, which is confirmed when the C{Deferred} fires.
+        @raise ConchError: the channel is refused; with a sentence and an C{OPEN_} code.
         """
-        raise ConchError("there is no such kind of channel", connection.OPEN_UNKNOWN_CHANNEL_TYPE)
+        raise ConchError("the channel type is not supported", connection.OPEN_UNKNOWN_CHANNEL_TYPE)
 
     def _confirm(self, channel: FlowControlledChannel, sender: int) -> None:
         if self.lost is not None:
@@ -128,7 +143,7 @@ class FlowControlledConnection(connection.SSHConnection):
         channel.channelOpen(b"")
 
     def _failed(self, failure: Failure, sender: int) -> None:
-        code, sentence = connection.OPEN_CONNECT_FAILED, "it cannot be reached"
+        code, sentence = connection.OPEN_CONNECT_FAILED, "the destination cannot be reached"
         refused = failure.value
         if isinstance(refused, ConchError) and isinstance(refused.data, int):
             code, sentence = refused.data, str(refused.value)
@@ -143,13 +158,13 @@ class FlowControlledConnection(connection.SSHConnection):
 
     def gotGlobalRequest(self, requestType: bytes, data: bytes) -> int:
         """
-        Only the question whether we are alive has an answer; nothing is forwarded from here.
+        Accept keepalive requests only: this side does not listen for its peer (C{tcpip-forward}).
         """
         return int(requestType.startswith(b"keepalive"))
 
     def ssh_CHANNEL_REQUEST(self, packet: bytes) -> None:
         """
-        The peer asks a channel for something; a request that fails says no and nothing more.
+        The peer sends a request for a channel.  A request that raises an exception is refused, not reported.
         """
         (number,) = unpack(">L", packet[:4])
         kind, rest = getNS(packet[4:])
@@ -160,15 +175,15 @@ class FlowControlledConnection(connection.SSHConnection):
         if wants:
             answer.addCallback(self._answer, channel)
 
-    def _answer(self, granted: object, channel: Any) -> None:
+    def _answer(self, granted: object, channel: SSHChannel) -> None:
         remote = self.channelsToRemoteChannel.get(channel)
         if remote is not None and not channel.localClosed:
             message = connection.MSG_CHANNEL_SUCCESS if granted else connection.MSG_CHANNEL_FAILURE
             self.transport.sendPacket(message, pack(">L", remote))
 
-    def requestOnChannel(self, channel: Any, kind: bytes, data: bytes) -> Deferred[bool]:
+    def requestOnChannel(self, channel: SSHChannel, kind: bytes, data: bytes) -> Deferred[bool]:
         """
-        Ask the peer for something on a channel.
+        Send a request for a channel, and wait for the answer.
 
         @return: whether it was granted.
         """
@@ -178,9 +193,6 @@ class FlowControlledConnection(connection.SSHConnection):
         return asked.addCallbacks(lambda granted: True, lambda failure: False)
 
     def serviceStopped(self) -> None:
-        """
-        Every channel ends with the connection.
-        """
         reason = self.transport.lost or connectionDone
         self.lost = reason if reason.check(ConnectionDone) else Failure(ConnectionLost())
         super().serviceStopped()

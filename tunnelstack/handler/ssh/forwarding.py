@@ -1,14 +1,13 @@
 """
-An SSH channel as the transport of any protocol, with half-close.
+An SSH channel as the transport of a protocol, for forwarded connections.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.error import ConnectionAborted, ConnectionLost
-from twisted.internet.interfaces import IHalfCloseableProtocol, ITCPTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -20,57 +19,47 @@ from tunnelstack.handler.ssh.channel import ORDINARY_DATA, FlowControlledChannel
 @implementer(ITCPTransport)
 class StreamChannel(FlowControlledChannel):
     """
-    A channel as the transport of any protocol, with half-close.
+    A channel as the transport of a protocol, with half-close.
 
-    @ivar protocol: who is told what arrives.
+    @ivar protocol: the receiver of the channel's events.
     """
 
     _failures = Logger()
 
-    def __init__(self, protocol: Any = None, **windows: int) -> None:
+    def __init__(self, protocol: IProtocol | None = None, **windows: int) -> None:
         super().__init__(**windows)
-        self.protocol: Any = protocol or Protocol()
+        self.protocol: IProtocol = protocol or Protocol()
 
     @property
     def connected(self) -> bool:
         """
-        Not closed yet.
+        Whether the channel is not closed yet.
         """
         return not self.localClosed
 
     @property
     def disconnecting(self) -> bool:
         """
-        A close is on its way.
+        Whether the channel closes when its queued data is sent.
         """
         return bool(self.closing)
 
     def channelOpen(self, specificData: bytes) -> None:
-        """
-        Connect the protocol.
-        """
         self._call(self.protocol.makeConnection, self)
 
     def received(self, kind: int, data: bytes) -> None:
-        """
-        Plain data is the stream's; there is no other in one.
-        """
+        # A forwarded connection has no extended data.
         if kind == ORDINARY_DATA and not self.closing:
             self._call(self.protocol.dataReceived, data)
 
     def receivedEnd(self) -> None:
-        """
-        As for TCP.
-        """
+        # As with TCP, a protocol without half-close is closed.
         if IHalfCloseableProtocol.providedBy(self.protocol):
             self._call(self.protocol.readConnectionLost)
         else:
             self.loseConnection()
 
     def receivedClose(self, reason: Failure) -> None:
-        """
-        Tell the producer and the protocol.
-        """
         if self.producer is not None:
             self.producer.stopProducing()
         protocol, self.protocol = self.protocol, Protocol()
@@ -80,13 +69,13 @@ class StreamChannel(FlowControlledChannel):
         try:
             method(*arguments)
         except Exception:
-            self._failures.failure("{protocol} on an SSH channel failed", protocol=type(self.protocol).__name__)
+            self._failures.failure("the protocol {protocol} of an SSH channel failed", protocol=type(self.protocol).__name__)
             self._closeReason = Failure(ConnectionLost("the application failed"))
             self.abortConnection()
 
     def abortConnection(self) -> None:
         """
-        Close at once; what is queued is lost.
+        Close immediately; queued data is discarded.
         """
         self._queue.clear()
         self._unsent = 0
@@ -96,22 +85,22 @@ class StreamChannel(FlowControlledChannel):
 
     def getTcpNoDelay(self) -> bool:
         """
-        Always: a channel never waits for more octets.
+        Always true: a channel does not delay small writes.
         """
         return True
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         """
-        Nothing to do; protocols made for TCP ask for it.
+        Do nothing; protocols that are written for TCP call this.
         """
 
     def getTcpKeepAlive(self) -> bool:
         """
-        Always: it is the connection's business.
+        Always true: the connection has keepalives of its own.
         """
         return True
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
         """
-        Nothing to do.
+        Do nothing; see L{setTcpNoDelay}.
         """

@@ -1,5 +1,5 @@
 """
-The keys by which a host is known, made once and kept in a file that only its owner can read.
+The host keys of an SSH server, generated once and stored in a file that only its owner can read.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from twisted.conch.ssh.keys import BadKeyError, EncryptedKeyError, Key
 from tunnelstack.errors import ConfigurationError
 
 RSA_BITS = 3072
-"""Of the RSA key, for clients that know nothing newer."""
+"""Size of the RSA key, for clients that do not support Ed25519."""
 
 LARGEST_FILE = 64 * 1024
-"""Octets."""
+"""Octets of a file that are read."""
 
 BLOCK = re.compile(rb"-----BEGIN ([A-Z ]+)-----.+?-----END \1-----\n?", re.DOTALL)
 
 
 def hostKeys(path: Path) -> list[Key]:
     """
-    The keys in the file, which is made with an Ed25519 and an RSA key if it is not there.
+    Read the host keys.  If the file does not exist, it is created with an Ed25519 key and an RSA key.
 
-    @raise ConfigurationError: it cannot be read or written, others may read it, or there is no key in it.
+    @raise ConfigurationError: the file cannot be read or written, other users may read it, or it contains no usable key.
     """
     try:
         return _read(path)
@@ -40,7 +40,7 @@ def hostKeys(path: Path) -> list[Key]:
         _write(path, [_generated(ed25519.Ed25519PrivateKey.generate()), newRSA()])
         return _read(path)
     except OSError as unwritable:
-        raise ConfigurationError(f"the SSH host keys cannot be kept in {path}: {unwritable.strerror}") from None
+        raise ConfigurationError(f"the SSH host keys cannot be written to {path}: {unwritable.strerror}") from None
 
 
 def newRSA(bits: int = RSA_BITS) -> Key:
@@ -58,7 +58,7 @@ def _read(path: Path) -> list[Key]:
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_mode & 0o077:
-                raise ConfigurationError(f"the SSH host keys in {path} can be read by others; chmod 600 it")
+                raise ConfigurationError(f"other users can read the SSH host keys in {path}: use chmod 600 {path}")
             text = file.read(LARGEST_FILE)
     except FileNotFoundError:
         raise
@@ -69,15 +69,15 @@ def _read(path: Path) -> list[Key]:
     except (BadKeyError, EncryptedKeyError, StructError, LookupError, ValueError):
         raise ConfigurationError(f"an SSH host key in {path} cannot be used") from None
     if not keys:
-        raise ConfigurationError(f"there is no SSH host key in {path}; without the file, new ones are made")
+        raise ConfigurationError(f"{path} contains no SSH host key; remove the file to have new keys generated")
     return keys
 
 
 def _write(path: Path, keys: Iterable[Key]) -> None:
     """
-    All of it or nothing; where somebody else was faster, his stands.
+    Write the file atomically.  If another process has created it meanwhile, that file is kept.
     """
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)   # 0600 by itself
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)   # its mode is 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
             for key in keys:

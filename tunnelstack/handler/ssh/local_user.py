@@ -1,5 +1,5 @@
 """
-The one user that an embedded SSH server works for: the agent's own, whatever names people log in with.
+The user as which an embedded SSH server runs programs: the agent's own, for every login name.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 @frozen(kw_only=True)
 class LocalUser:
     """
-    Where and how programs run.
+    The account in which programs run.
 
-    @ivar name: the user of the machine.
-    @ivar home: his folder, where relative paths of file transfers begin.
-    @ivar shell: what runs commands.
-    @ivar environment: what a program finds; nothing of the agent's own but its language.
+    @ivar name: the user name on this machine.
+    @ivar home: the home folder, to which relative paths of file transfers refer.
+    @ivar shell: the program that runs commands.
+    @ivar environment: the environment of programs.  It contains nothing of the agent's own environment but the locale, because
+        that may contain secrets.
     """
 
     name: str
@@ -32,17 +33,17 @@ class LocalUser:
     @property
     def folder(self) -> str:
         """
-        Where programs start: home, or the root where there is none.
+        The working folder of programs: the home folder, or C{/} if it does not exist.
         """
         return self.home if os.path.isdir(self.home) else "/"
 
 
 def ownUser(shell: str = "", home: str = "") -> LocalUser:
     """
-    The user this process runs as.
+    The user as which this process runs.
 
-    @param shell: instead of the user's own.
-    @param home: instead of the user's own.
+    @param shell: replaces the user's own shell.
+    @param home: replaces the user's own home folder.
     """
     try:
         entry = pwd.getpwuid(os.getuid())
@@ -52,7 +53,7 @@ def ownUser(shell: str = "", home: str = "") -> LocalUser:
     home, shell = home or folder, shell or usual or "/bin/sh"
     environment = {
         "HOME": home, "LOGNAME": name, "PATH": os.environ.get("PATH", PATH), "SHELL": shell, "USER": name,
-        "SSH_CONNECTION": "UNKNOWN 65535 UNKNOWN 65535",   # as sshd has it where there are no addresses
+        "SSH_CONNECTION": "UNKNOWN 65535 UNKNOWN 65535",   # as sshd sets it without addresses
     }
     environment.update({key: value for key, value in os.environ.items() if key == "LANG" or key.startswith("LC_")})
     return LocalUser(name=name, home=home, shell=shell, environment=environment)

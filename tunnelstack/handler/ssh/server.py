@@ -1,9 +1,9 @@
 """
-SSH on a stream: an embedded server that works as the agent's own user, or the way to a local one; and the table of sessions.
+SSH servers for streams: an embedded server, or a connection to the SSH server of the machine; and the table of SSH sessions.
 
-The embedded server changes no user: whoever logs in, by the password file or a key, is the agent's user on that machine.  It
-gives shells with terminals, commands, file transfers and connections to where the agent can connect; it forwards nothing from
-the agent's side.
+The embedded server does not change users: after a login by the password file or a key, programs run as the agent's own user.
+It provides shells with terminals, commands, file transfers and forwarded connections (C{direct-tcpip}); it does not listen on
+behalf of clients.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from attrs import define, field, frozen, validators
 from twisted.conch.error import ConchError
 from twisted.conch.ssh import _kex, connection, forwarding
 from twisted.conch.ssh.keys import Key
+from twisted.conch.ssh.service import SSHService
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.handler.ssh.channel import FlowControlledChannel
-from tunnelstack.handler.ssh.connection import CHANNELS, FlowControlledConnection
+from tunnelstack.handler.ssh.connection import CHANNELS, FlowControlledConnection, OpenedChannel
 from tunnelstack.handler.ssh.credentials import LoginPolicy
 from tunnelstack.handler.ssh.forwarding import StreamChannel
 from tunnelstack.handler.ssh.local_user import LocalUser, ownUser
@@ -35,23 +36,25 @@ from tunnelstack.handler.ssh.transport import SIGNATURES, ServerTransport
 from tunnelstack.handler.ssh.userauth import ATTEMPTS, UserAuthService
 from tunnelstack.handler.tcp import SpliceFactory
 from tunnelstack.interfaces import IDiallingHandler
+from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import TooManyStreams
 from tunnelstack.stream.splice import Splice
+from tunnelstack.transport.peers import addressText
 from tunnelstack.wire.printable_text import printable
 
 SESSIONS = 1024
-"""Sessions that one table holds."""
+"""Sessions of one table at the same time."""
 
 
 @frozen(kw_only=True)
 class SSHLimits:
     """
-    What one connection may do.
+    Limits of one connection.
 
     @ivar grace: seconds from the connection to the end of the login.
-    @ivar attempts: refused logins before the connection ends.
-    @ivar channels: open at once.
-    @ivar connectTimeout: seconds for a connection that is forwarded.
+    @ivar attempts: refused logins before the connection is closed.
+    @ivar channels: open channels at the same time.
+    @ivar connectTimeout: seconds to make a forwarded connection.
     """
 
     grace: float = field(default=60.0, validator=validators.gt(0))
@@ -62,12 +65,12 @@ class SSHLimits:
 
 class SSHFactory(Factory):
     """
-    What embedded servers and front doors have in common: host keys, and a login before all else.
+    The common part of embedded servers and gateways: host keys, and a login before all other services.
     """
 
     noisy = False
 
-    def __init__(self, clock: Any, hostKeys: Iterable[Key], limits: SSHLimits) -> None:
+    def __init__(self, clock: IReactorTime, hostKeys: Iterable[Key], limits: SSHLimits) -> None:
         self.clock = clock
         self.limits = limits
         self.privateKeys = {key.sshType(): key for key in hostKeys}
@@ -75,7 +78,8 @@ class SSHFactory(Factory):
 
     def serverTransport(self, ended: Callable[[Failure, str], object] | None = None) -> ServerTransport:
         """
-        @return: the protocol of one connection, as Conch wants it.
+        @param ended: called when the connection is lost, with the reason and a sentence.
+        @return: the protocol of one connection.
         """
         protocol = ServerTransport(self.clock, self.limits.grace, ended)
         protocol.factory = self  # type: ignore[assignment]
@@ -86,9 +90,10 @@ class SSHFactory(Factory):
         ]
         return protocol
 
-    def getService(self, transport: ServerTransport, service: bytes) -> Any:
+    def getService(self, transport: ServerTransport, service: bytes) -> Callable[[], SSHService] | None:
         """
-        From the transport: a login, once; what follows it is started by it.
+        Called by the transport when the client requests a service.  Only C{ssh-userauth} may be requested, once; it starts the
+        service that follows.
         """
         if service == b"ssh-userauth" and transport.service is None:
             return lambda: self.userAuthService(transport)
@@ -96,7 +101,7 @@ class SSHFactory(Factory):
 
     def userAuthService(self, transport: ServerTransport) -> UserAuthService:
         """
-        @return: the login of one connection.
+        @return: the C{ssh-userauth} service of one connection.
         """
         raise NotImplementedError
 
@@ -114,13 +119,13 @@ class EmbeddedSSH(SSHFactory):
         limits: SSHLimits | None = None, user: LocalUser | None = None, shell: str = "", home: str = "",
     ) -> None:
         """
-        @param reactor: starts programs, connects and keeps time.
-        @param hostKeys: from L{hostKeys<tunnelstack.handler.ssh.host_keys.hostKeys>}, or a key that the agent has anyway.
-        @param logins: who may log in.
-        @param forwarding: connections of clients are forwarded to where this machine can connect.
-        @param user: who programs run as, and where; the process's own user unless given.
-        @param shell: instead of the user's.
-        @param home: instead of the user's.
+        @param reactor: provides C{IReactorTime}, C{IReactorProcess} and what C{HostnameEndpoint} needs.
+        @param hostKeys: from L{hostKeys<tunnelstack.handler.ssh.host_keys.hostKeys>}, or another key of the agent.
+        @param logins: decides about logins.
+        @param forwarding: whether clients may open connections to other hosts (C{direct-tcpip}).
+        @param user: the user as which programs run; by default the process's own.
+        @param shell: replaces the user's shell, if C{user} is not given.
+        @param home: replaces the user's home folder, if C{user} is not given.
         """
         super().__init__(reactor, hostKeys, limits or SSHLimits())
         self.reactor = reactor
@@ -128,30 +133,24 @@ class EmbeddedSSH(SSHFactory):
         self.forwarding = forwarding
         self.user = user or ownUser(shell, home)
 
-    def buildProtocol(self, addr: Any) -> ServerTransport:
-        """
-        As in C{IProtocolFactory}.
-        """
+    def buildProtocol(self, addr: IAddress | None) -> ServerTransport:
         return self.serverTransport()
 
-    def connect(self, address: Any, ended: Callable[[], object] | None = None) -> Deferred[IProtocol]:
+    def connect(self, address: StreamAddress, ended: Callable[[], object] | None = None) -> Deferred[IProtocol]:
         """
         As in L{IDiallingHandler}.
 
-        @param ended: called when the connection is over.
+        @param ended: called when the connection is lost.
         """
-        told = None if ended is None else (lambda reason, sentence: ended())
-        return succeed(self.serverTransport(told))
+        lost = None if ended is None else (lambda reason, sentence: ended())
+        return succeed(self.serverTransport(lost))
 
     def userAuthService(self, transport: ServerTransport) -> UserAuthService:
-        """
-        As in L{SSHFactory}.
-        """
         def admitted(user: str, method: str) -> ServerConnection:
-            peer, user = str(transport.transport.getPeer()), printable(user, 64)
+            peer, user = addressText(transport.transport.getPeer()), printable(user, 64)
             self.log.info("SSH login of {user} from {peer} by {method}", user=user, peer=peer, method=method)
             transport.whenClosed(lambda sentence: self.log.info(
-                "SSH connection of {user} from {peer} ended: {reason}", user=user, peer=peer, reason=sentence))
+                "SSH connection of {user} from {peer} closed: {reason}", user=user, peer=peer, reason=sentence))
             return ServerConnection(self)
 
         return UserAuthService(self.logins, admitted, self.limits.attempts)
@@ -166,17 +165,14 @@ class ServerConnection(FlowControlledConnection):
         super().__init__(server.limits.channels)
         self._server = server
 
-    def channelRequested(self, kind: bytes, window: int, largest: int, extra: bytes) -> Any:
-        """
-        Sessions, and connections to be forwarded.
-        """
+    def channelRequested(self, kind: bytes, window: int, largest: int, extra: bytes) -> OpenedChannel:
         if kind == b"session":
             return ShellSession(
                 self._server.user, self._server.reactor, remoteWindow=window, remoteMaxPacket=largest)
         if kind == b"direct-tcpip":
             host, port = destination(extra)
             if not self._server.forwarding:
-                raise ConchError("forwarding is switched off here", connection.OPEN_ADMINISTRATIVELY_PROHIBITED)
+                raise ConchError("forwarding is disabled", connection.OPEN_ADMINISTRATIVELY_PROHIBITED)
             endpoint = HostnameEndpoint(
                 self._server.reactor, host.encode("idna"), port, timeout=self._server.limits.connectTimeout)
             return connectedChannel(endpoint, self.clock, window, largest)
@@ -185,23 +181,28 @@ class ServerConnection(FlowControlledConnection):
 
 def destination(extra: bytes) -> tuple[str, int]:
     """
-    Where a C{direct-tcpip} channel is to lead.
+    Decode the destination of a C{direct-tcpip} channel (RFC 4254, section 7.2).
 
-    @raise ConchError: it does not say so.
+    @return: host and port.
+    @raise ConchError: the destination is malformed.
     """
     try:
         (host, port), _ = forwarding.unpackOpen_direct_tcpip(extra)
     except (StructError, UnicodeDecodeError):
-        raise ConchError("the destination makes no sense", connection.OPEN_CONNECT_FAILED) from None
+        raise ConchError("the destination is malformed", connection.OPEN_CONNECT_FAILED) from None
     if not host or len(host) > 255 or not 0 < port < 65536:
-        raise ConchError("the destination makes no sense", connection.OPEN_CONNECT_FAILED)
+        raise ConchError("the destination is malformed", connection.OPEN_CONNECT_FAILED)
     return host, port
 
 
-def connectedChannel(endpoint: IStreamClientEndpoint, clock: Any, window: int, largest: int) -> Deferred[FlowControlledChannel]:
+def connectedChannel(
+    endpoint: IStreamClientEndpoint, clock: IReactorTime, window: int, largest: int
+) -> Deferred[FlowControlledChannel]:
     """
-    Connect to an endpoint, for a channel.
+    Connect an endpoint for a channel.
 
+    @param window: the peer's window, in octets.
+    @param largest: the octets of the largest packet that the peer accepts.
     @return: the channel, joined to the connection.
     """
     splice = Splice(clock)
@@ -213,18 +214,18 @@ def connectedChannel(endpoint: IStreamClientEndpoint, clock: Any, window: int, l
 @implementer(IDiallingHandler)
 class LocalSSH:
     """
-    The way to an SSH server that runs on this machine anyway: each stream is joined to a connection to it.
+    An SSH server that runs on this machine: each stream is joined to a connection to it.
     """
 
-    def __init__(self, endpoint: IStreamClientEndpoint, clock: Any) -> None:
+    def __init__(self, endpoint: IStreamClientEndpoint, clock: IReactorTime) -> None:
         self._endpoint = endpoint
         self._clock = clock
 
-    def connect(self, address: Any, ended: Callable[[], object] | None = None) -> Deferred[IProtocol]:
+    def connect(self, address: StreamAddress, ended: Callable[[], object] | None = None) -> Deferred[IProtocol]:
         """
         As in L{IDiallingHandler}.
 
-        @param ended: called when the connection is over.
+        @param ended: called when the connection is lost.
         """
         splice = Splice(self._clock, None if ended is None else (lambda reason: ended()))
         dialled = self._endpoint.connect(SpliceFactory(splice.far))
@@ -233,15 +234,15 @@ class LocalSSH:
 
 class SSHSessions:
     """
-    SSH streams by the names their openers gave them, so that another stream can ask for one to be closed.
+    Open SSH streams by the identifiers that their openers chose, so that one can be closed by a request on another stream.
     """
 
     log = Logger()
 
     def __init__(self, server: EmbeddedSSH | LocalSSH, limit: int = SESSIONS) -> None:
         """
-        @param server: whom streams are opened to.
-        @param limit: how many there may be at once.
+        @param server: the server to which streams are connected.
+        @param limit: sessions at the same time.
         """
         self._server = server
         self._limit = limit
@@ -253,13 +254,13 @@ class SSHSessions:
     def __contains__(self, id: object) -> bool:
         return id in self._open
 
-    def open(self, id: str, address: Any) -> Deferred[IProtocol]:
+    def open(self, id: str, address: StreamAddress) -> Deferred[IProtocol]:
         """
-        Begin a session.  One that has the same name is closed: its opener has lost it.
+        Open a session.  A session with the same identifier is closed, because its opener has lost it.
 
-        @param address: the stream's, for the server.
+        @param address: the address of the stream.
         @return: the protocol for the stream; fails as the server's endpoint does.
-        @raise TooManyStreams: no more can be held.
+        @raise TooManyStreams: the table is full.
         """
         self.close(id)
         if len(self._open) >= self._limit:
@@ -283,9 +284,9 @@ class SSHSessions:
 
     def close(self, id: str) -> bool:
         """
-        End a session's stream.
+        Close the stream of a session.
 
-        @return: whether there was one.
+        @return: whether there was such a session.
         """
         session = self._open.pop(id, None)
         if session is None:
@@ -303,8 +304,8 @@ class SSHSessions:
 @define
 class _SSHStream:
     """
-    One session: on its way to its server, or there.
+    One session; C{protocol} is C{None} until the connection to the server is made.
     """
 
-    protocol: Any = None
+    protocol: IProtocol | None = None
     dialled: Deferred[IProtocol] | None = None

@@ -1,8 +1,8 @@
 """
-File transfers (SFTP version 3) of an embedded SSH server: Conch's server over the local file system, as the agent's own user.
+File transfers (SFTP version 3) of an embedded SSH server: Conch's server for the local file system, as the agent's own user.
 
-One request at a time is read while its client takes the answers, so that a reader that stands still costs a window and not a
-file.
+Requests are served only while the client reads the answers, so that a client that does not read costs a window of memory, not
+a file.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from zope.interface import implementer
 from tunnelstack.handler.ssh.transport import NULL_LOGGER
 
 LARGEST_PACKET = 256 * 1024
-"""Octets; what OpenSSH's server takes."""
+"""Octets of a packet, as OpenSSH's server accepts them."""
 
 LARGEST_CHUNK = LARGEST_PACKET - 1024
-"""Octets of one answer."""
+"""Octets of data in one answer."""
 
 OPEN_FILES = 256
-"""Files and folders that one client may have open."""
+"""Files, and as many folders, that one client may have open."""
 
 CODES = {
     errno.ENOENT: filetransfer.FX_NO_SUCH_FILE, errno.ENOTDIR: filetransfer.FX_NO_SUCH_FILE,
@@ -45,7 +45,7 @@ EXTENSIONS = {b"posix-rename@openssh.com": b"1", b"hardlink@openssh.com": b"1", 
 
 class FileServer(filetransfer.FileTransferServer):
     """
-    Conch's server on a channel; a producer of answers for it.
+    Conch's SFTP server on a channel, for which it is the producer of answers.
     """
 
     _log = NULL_LOGGER
@@ -55,8 +55,8 @@ class FileServer(filetransfer.FileTransferServer):
     def __init__(self, channel: Any, home: str) -> None:
         filetransfer.FileTransferBase.__init__(self)
         self.client = LocalFiles(home)
-        self.openFiles: dict[bytes, Any] = {}
-        self.openDirs: dict[bytes, Any] = {}
+        self.openFiles: dict[bytes, OpenFile] = {}
+        self.openDirs: dict[bytes, Folder] = {}
         self._pending = b""
         self._stalled = False
         self._ended = False
@@ -64,14 +64,14 @@ class FileServer(filetransfer.FileTransferServer):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Octets of the client, cut anywhere.
+        The client has sent octets, in pieces of any size.
         """
         self._pending += data
         self._serve()
 
     def endReceived(self) -> None:
         """
-        The client asks for nothing more.
+        The client sends no more requests.
         """
         self._ended = True
         self._serve()
@@ -98,15 +98,12 @@ class FileServer(filetransfer.FileTransferServer):
 
     def pauseProducing(self) -> None:
         """
-        The client does not take its answers: ask nothing more of it.
+        The client does not read its answers: serve no more requests.
         """
         self._stalled = True
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """
-        Go on.
-        """
         self._stalled = False
         self.transport.resumeProducing()
         if self._pending or self._ended:
@@ -114,30 +111,27 @@ class FileServer(filetransfer.FileTransferServer):
 
     def stopProducing(self) -> None:
         """
-        The channel is over; C{connectionLost} says the same.
+        Do nothing: C{connectionLost} follows.
         """
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """
-        Close what is open.
-        """
         self.connected = 0
         super().connectionLost(reason)
 
-    def _cbOpenFile(self, fileObj: Any, requestId: bytes) -> None:
+    def _cbOpenFile(self, fileObj: OpenFile, requestId: bytes) -> None:
         if len(self.openFiles) >= OPEN_FILES:
             fileObj.close()
             raise SFTPError(filetransfer.FX_FAILURE, "too many open files")
         super()._cbOpenFile(fileObj, requestId)
 
-    def _cbOpenDirectory(self, dirObj: Any, requestId: bytes) -> None:
+    def _cbOpenDirectory(self, dirObj: Folder, requestId: bytes) -> None:
         if len(self.openDirs) >= OPEN_FILES:
             raise SFTPError(filetransfer.FX_FAILURE, "too many open folders")
         super()._cbOpenDirectory(dirObj, requestId)
 
     def packet_EXTENDED(self, data: bytes) -> None:
         """
-        OpenSSH's additions, all of which are answered with a status.
+        Serve the extensions of OpenSSH, each of which is answered with a status.
         """
         requestId = data[:4]
         name, rest = getNS(data[4:])
@@ -148,7 +142,7 @@ class FileServer(filetransfer.FileTransferServer):
                 first, second, _ = getNS(rest, 2)
                 self.client.extendedRequest(name, (first, second))
             else:
-                raise NotImplementedError("there is no such extension")
+                raise NotImplementedError("the extension is not supported")
         except Exception:
             self._ebStatus(Failure(), requestId)
         else:
@@ -156,7 +150,7 @@ class FileServer(filetransfer.FileTransferServer):
 
     def _ebStatus(self, reason: Failure, requestId: bytes, msg: bytes = b"request failed") -> None:
         """
-        What went wrong, as the client may know it.
+        Answer a request with an error status.  The text of an unexpected exception is logged and not sent.
         """
         error = reason.value
         if isinstance(error, OSError):
@@ -168,9 +162,9 @@ class FileServer(filetransfer.FileTransferServer):
         elif isinstance(error, SFTPError):
             code, sentence = error.code, str(error.message)
         elif isinstance(error, (LookupError, ValueError)):
-            code, sentence = filetransfer.FX_BAD_MESSAGE, "the request makes no sense"
+            code, sentence = filetransfer.FX_BAD_MESSAGE, "the request is malformed"
         else:
-            self.log.failure("a file request failed", failure=reason)
+            self.log.failure("an SFTP request failed", failure=reason)
             code, sentence = filetransfer.FX_FAILURE, "failure"
         self._sendStatus(requestId, code, sentence.encode())
 
@@ -178,10 +172,10 @@ class FileServer(filetransfer.FileTransferServer):
 @implementer(ISFTPServer)
 class LocalFiles:
     """
-    The local file system; paths are octets, relative ones begin at home.
+    The local file system.  Paths are octets; relative paths refer to the home folder.
     """
 
-    avatar = None                             # everybody is the same user
+    avatar = None                             # Conch's server reads it; all clients are the same user
 
     def __init__(self, home: str) -> None:
         self._home = os.fsencode(home)
@@ -191,14 +185,11 @@ class LocalFiles:
 
     def gotVersion(self, otherVersion: int, extData: object) -> dict[bytes, bytes]:
         """
-        What we can do beside the version's own.
+        @return: the extensions that this server offers.
         """
         return EXTENSIONS
 
     def openFile(self, filename: bytes, flags: int, attrs: dict[str, int]) -> OpenFile:
-        """
-        Open or make a file.
-        """
         return OpenFile(self._path(filename), flags, attrs)
 
     def removeFile(self, filename: bytes) -> None:
@@ -206,10 +197,10 @@ class LocalFiles:
 
     def renameFile(self, oldpath: bytes, newpath: bytes) -> None:
         """
-        Version 3 does not replace what is there.
+        Rename a file; version 3 of the protocol does not replace an existing one.
         """
         if os.path.lexists(self._path(newpath)):
-            raise SFTPError(filetransfer.FX_FAILURE, "there is something of that name")
+            raise SFTPError(filetransfer.FX_FAILURE, "a file of that name exists")
         os.rename(self._path(oldpath), self._path(newpath))
 
     def makeDirectory(self, path: bytes, attrs: dict[str, int]) -> None:
@@ -231,17 +222,15 @@ class LocalFiles:
         return os.readlink(self._path(path))
 
     def makeLink(self, linkPath: bytes, targetPath: bytes) -> None:
-        """
-        OpenSSH, and with it everybody, sends the target first, against the draft.
-        """
+        # OpenSSH sends the target first, against the draft, and all other clients do the same.
         os.symlink(linkPath, self._path(targetPath))
 
     def realPath(self, path: bytes) -> bytes:
         return os.path.realpath(self._path(path))
 
-    def extendedRequest(self, extendedName: bytes, extendedData: Any) -> None:
+    def extendedRequest(self, extendedName: bytes, extendedData: tuple[bytes, bytes]) -> None:
         """
-        C{extendedData} is a pair of paths.
+        @param extendedData: a pair of paths.
         """
         first, second = map(self._path, extendedData)
         if extendedName == b"posix-rename@openssh.com":
@@ -253,7 +242,7 @@ class LocalFiles:
 @implementer(ISFTPFile)
 class OpenFile:
     """
-    A file on the disk; nothing that could make us wait for it to be read, such as a pipe.
+    A regular file.  Other files, such as pipes, are rejected, because reading them could block the process.
     """
 
     def __init__(self, path: bytes, flags: int, attrs: dict[str, int]) -> None:
@@ -291,15 +280,12 @@ class OpenFile:
         _change(self._descriptor, attrs)
 
     def sync(self) -> None:
-        """
-        Onto the disk.
-        """
         os.fsync(self._descriptor)
 
 
 class Folder:
     """
-    The entries of a folder, each with its line for people and its attributes.
+    The entries of a folder, each with its line of a long listing and its attributes.
     """
 
     def __init__(self, path: bytes) -> None:
@@ -313,7 +299,7 @@ class Folder:
         for entry in self._entries:
             try:
                 yield _described(entry.name, entry.stat(follow_symlinks=False))
-            except FileNotFoundError:         # gone meanwhile
+            except FileNotFoundError:         # removed meanwhile
                 continue
 
     def close(self) -> None:
@@ -322,14 +308,14 @@ class Folder:
 
 def _described(name: bytes, found: os.stat_result) -> tuple[bytes, bytes, dict[str, int]]:
     """
-    An entry as clients list it.
+    @return: name, line of a long listing, and attributes of an entry.
     """
     return name, os.fsencode(lsLine(os.fsdecode(name), found)), _attributes(found)
 
 
 def _attributes(found: os.stat_result) -> dict[str, int]:
     """
-    As SFTP has them: times of 32 bits.
+    @return: the attributes in SFTP's form; times have 32 bits.
     """
     return {
         "size": found.st_size, "uid": found.st_uid, "gid": found.st_gid, "permissions": found.st_mode,
@@ -339,7 +325,7 @@ def _attributes(found: os.stat_result) -> dict[str, int]:
 
 def _change(what: bytes | int, attrs: dict[str, int]) -> None:
     """
-    Set attributes of a path or an open file.
+    Set the attributes of a path or a file descriptor.
     """
     if "size" in attrs:
         os.truncate(what, attrs["size"])

@@ -1,7 +1,8 @@
 """
-One session of an embedded SSH server: a shell or a command of the agent's own user, with or without a terminal, or a subsystem.
+The C{session} channel of an embedded SSH server: a shell or a command of the agent's own user, with or without a terminal, or
+a subsystem (SFTP).
 
-A program leads a session of its own, so that its terminal controls its jobs and a hang-up reaches all of them.
+Each program is the leader of a session of its own, so that its terminal controls its jobs and SIGHUP reaches all of them.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ from tunnelstack.handler.ssh.local_user import LocalUser
 from tunnelstack.handler.ssh.sftp import FileServer
 
 VARIABLES = re.compile(rb"LANG|LC_[A-Z]{1,32}|COLORTERM|NO_COLOR")
-"""What a client may set of the environment: nothing that a program runs, loads or looks files up by."""
+"""Environment variables that a client may set: none that names programs, libraries or folders."""
 
 LARGEST_VARIABLE = 1024
-"""Octets of a value."""
+"""Octets of the value of such a variable."""
 
 SIGNALS = {b"HUP", b"INT", b"KILL", b"QUIT", b"TERM", b"USR1", b"USR2", b"ALRM"}
-"""What a client may send."""
+"""Signals that a client may send to its program."""
 
 NAMES = {int(number): number.name.removeprefix("SIG") for number in signal.Signals}
-"""Of signals, as SSH has them; others are told with the system's name."""
+"""Names of signals in SSH, without C{SIG}."""
 
 SESSION_LEADER_SCRIPT = """\
 import os, signal, sys
@@ -51,18 +52,18 @@ for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
 os.execv(sys.argv[1], sys.argv[2:])
 """
 """
-Lets a program without a terminal lead a session, with no signal ignored: Twisted does so only for one with a terminal, and what
-an agent under C{nohup} ignores its programs could not even trap.
+Makes a program without a terminal the leader of a session, with no signal ignored.  Twisted does this only for programs with a
+terminal; and a program cannot trap a signal that it inherits as ignored, as from an agent under C{nohup}.
 """
 
 
 class ShellSession(FlowControlledChannel):
     """
-    SSH's C{session} channel, server's side.
+    The server side of the C{session} channel (RFC 4254, section 6).
     """
 
     name = b"session"
-    deliversAfterClose = False                           # a program must hear of the end though it does not read
+    deliversAfterClose = False                # a program that does not read must still receive SIGHUP
     log = Logger()
 
     def __init__(self, user: LocalUser, reactor: Any, **windows: int) -> None:
@@ -71,10 +72,10 @@ class ShellSession(FlowControlledChannel):
         self._reactor = reactor
         self._environment = dict(user.environment)
         self._terminal: tuple[int, int, str] | None = None
-        self._program: Any = None             # a process transport
+        self._program: Any = None             # the process's transport, which has no interface for its pid
         self._files: FileServer | None = None
         self._started = False
-        self._inputClosed = False                    # the program reads no more
+        self._inputClosed = False             # the program reads no more
         self._asked: dict[bytes, Callable[[bytes], bool]] = {
             b"env": self._env,
             b"pty-req": self._pty,
@@ -84,15 +85,15 @@ class ShellSession(FlowControlledChannel):
             b"window-change": self._windowChange,
             b"signal": lambda data: self._signal(getNS(data)[0]),
         }
-        self.pauseProducing()                 # until there is a program
+        self.pauseProducing()                 # until a program is started
 
     # Requests
 
     def requestReceived(self, requestType: bytes, data: bytes) -> bool:
         """
-        From the connection.
+        Called by the connection.
 
-        @return: whether it was granted.
+        @return: whether the request is granted.
         """
         asked = self._asked.get(requestType)
         return asked is not None and asked(data)
@@ -128,7 +129,9 @@ class ShellSession(FlowControlledChannel):
 
     def _kill(self, name: str) -> bool:
         """
-        Signal every process of the program's group.
+        Send a signal to the process group of the program.
+
+        @return: whether it was sent.
         """
         program = self._program
         try:
@@ -136,7 +139,7 @@ class ShellSession(FlowControlledChannel):
                 return False
             try:
                 os.killpg(program.pid, getattr(signal, f"SIG{name}"))
-            except ProcessLookupError:        # it does not lead its session yet
+            except ProcessLookupError:        # it has not called setsid() yet
                 program.signalProcess(name)
         except (ProcessExitedAlready, OSError):
             return False
@@ -163,7 +166,7 @@ class ShellSession(FlowControlledChannel):
             self._reactor.spawnProcess(
                 ProgramProtocol(self), executable, given, self._environment, self._user.folder, usePTY=self._terminal or False)
         except OSError as failed:
-            self.log.error("no program could be started for {user}: {reason}", user=self._user.name, reason=failed.strerror)
+            self.log.error("cannot start a program for {user}: {reason}", user=self._user.name, reason=failed.strerror)
             return False
         self._started = True
         self.resumeProducing()
@@ -171,17 +174,21 @@ class ShellSession(FlowControlledChannel):
 
     def programStarted(self, program: Any) -> None:
         """
-        From the program's protocol: there it is.
+        Called by the program's protocol when the program runs.
+
+        @param program: the process's transport.
         """
         self._program = program
         if self._terminal is not None:
-            self._terminal = (self._terminal[0], -1, self._terminal[2])   # the other end is the program's alone
+            self._terminal = (self._terminal[0], -1, self._terminal[2])   # Twisted has closed our copy of the other end
         self.registerProducer(program, True)
         program.registerProducer(self, True)
 
     def programEnded(self, reason: Any) -> None:
         """
-        From the program's protocol: tell how, then close.
+        Called by the program's protocol when the program has ended: report the exit status, then close the channel.
+
+        @param reason: a C{ProcessDone} or a C{ProcessTerminated}, which have the same attributes.
         """
         self._program = None
         if self._terminal is not None:
@@ -189,10 +196,10 @@ class ShellSession(FlowControlledChannel):
         self.unregisterProducer()
         if reason.signal is not None:
             name = NAMES.get(reason.signal, f"{reason.signal}@{sys.platform}")
-            told = partial(self.conn.sendRequest, self, b"exit-signal", NS(name.encode()) + b"\0" + NS(b"") + NS(b""))
+            report = partial(self.conn.sendRequest, self, b"exit-signal", NS(name.encode()) + b"\0" + NS(b"") + NS(b""))
         else:
-            told = partial(self.conn.sendRequest, self, b"exit-status", pack(">L", reason.exitCode or 0))
-        self.sendAfterQueued(told)
+            report = partial(self.conn.sendRequest, self, b"exit-status", pack(">L", reason.exitCode or 0))
+        self.sendAfterQueued(report)
         self.loseWriteConnection()
         self.loseConnection()
 
@@ -209,7 +216,9 @@ class ShellSession(FlowControlledChannel):
 
     def fileTransferEnded(self, status: int) -> None:
         """
-        From the file server: the client has ended, or broken, its conversation.
+        Called by the file server when the client has finished or has broken the protocol.
+
+        @param status: the exit status for the client: 0 or 1.
         """
         self.sendAfterQueued(partial(self.conn.sendRequest, self, b"exit-status", pack(">L", status)))
         self.loseWriteConnection()
@@ -218,9 +227,6 @@ class ShellSession(FlowControlledChannel):
     # The client
 
     def received(self, kind: int, data: bytes) -> None:
-        """
-        For the program's input, or for the subsystem.
-        """
         if kind != ORDINARY_DATA:
             return
         if self._files is not None:
@@ -230,7 +236,7 @@ class ShellSession(FlowControlledChannel):
 
     def receivedEnd(self) -> None:
         """
-        The program's input ends; a terminal has no such end.
+        Close the program's input.  A terminal is not closed: it has no half-close.
         """
         if self._files is not None:
             self._files.endReceived()
@@ -240,21 +246,21 @@ class ShellSession(FlowControlledChannel):
 
     def stopProducing(self) -> None:
         """
-        The program reads no more: what still comes is dropped.
+        The program reads no more: discard further input.
         """
         self._inputClosed = True
         self.resumeProducing()
 
     def receivedClose(self, reason: Failure) -> None:
         """
-        The client is gone: hang up.
+        The channel is closed: send SIGHUP to the program.
         """
         if self._files is not None:
             self._files.connectionLost(reason)
         if self._program is not None:
             self._kill("HUP")
             self._program.unregisterProducer()
-            self._program.resumeProducing()   # a paused one would never notice its end
+            self._program.resumeProducing()   # while it is paused, the end of the process is not noticed
             self._program.loseConnection()
         elif self._terminal is not None and not self._started:
             os.close(self._terminal[0])
@@ -263,7 +269,7 @@ class ShellSession(FlowControlledChannel):
 
 class ProgramProtocol(ProcessProtocol):
     """
-    A program, toward its session.
+    The protocol of a program, which passes its events to the channel.
     """
 
     transport: Any
@@ -272,27 +278,16 @@ class ProgramProtocol(ProcessProtocol):
         self._session = session
 
     def connectionMade(self) -> None:
-        """
-        It runs.
-        """
         self._session.programStarted(self.transport)
 
     def outReceived(self, data: bytes) -> None:
-        """
-        What it says.
-        """
         self._session.write(data)
 
     def errReceived(self, data: bytes) -> None:
-        """
-        What it complains about.
-        """
         self._session.writeExtended(EXTENDED_DATA_STDERR, data)
 
     def processEnded(self, reason: Failure) -> None:
-        """
-        It has ended, and said everything.
-        """
+        # Called after all output was received, unlike processExited.
         self._session.programEnded(reason.value)
 
 
@@ -302,7 +297,7 @@ def _resize(descriptor: int, size: tuple[int, int, int, int]) -> None:
 
 def _setModes(descriptor: int, modes: list[tuple[int, int]]) -> None:
     """
-    Set what the client's terminal does: flags and control characters by the numbers of RFC 4254, section 8.
+    Set the terminal modes that the client requests: flags and control characters, by the numbers of RFC 4254, section 8.
     """
     attributes: list[Any] = termios.tcgetattr(descriptor)
     for number, value in modes:
@@ -312,5 +307,5 @@ def _setModes(descriptor: int, modes: list[tuple[int, int]]) -> None:
             flag = getattr(termios, name, 0)
             attributes[index] = attributes[index] | flag if value else attributes[index] & ~flag
         elif mode is not None and mode.startswith("V") and hasattr(termios, mode) and value < 256:
-            attributes[6][getattr(termios, mode)] = bytes((0 if value == 255 else value,))   # 255: none at all
+            attributes[6][getattr(termios, mode)] = bytes((0 if value == 255 else value,))   # 255 is SSH's value for "disabled"
     termios.tcsetattr(descriptor, termios.TCSANOW, attributes)

@@ -1,6 +1,6 @@
 """
-Conch's transports made fit for strangers and slow readers: what a peer can make us hold is bounded, a broken rule ends the
-connection and nothing else, and the carrier's pressure reaches whoever makes what is sent.
+Conch's transports, hardened against untrusted peers and slow readers: memory per peer is bounded, a protocol error closes the
+connection and has no other effect, and the producer of data is paused when the underlying transport is full.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from twisted.conch.error import ConchError
 from twisted.conch.ssh import connection, transport
 from twisted.conch.ssh.common import NS, getNS
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python.failure import Failure
@@ -23,21 +23,21 @@ from zope.interface import implementer, provider
 from tunnelstack.wire.printable_text import printable
 
 CONTROL_LIMIT = 1024 * 1024
-"""Octets of answers for a peer that does not read; beyond, it is gone for us."""
+"""Octets of control messages that wait for a peer that does not read; with more, the connection is aborted."""
 
 SIGNATURES = (
     b"ssh-ed25519", b"ecdsa-sha2-nistp256", b"ecdsa-sha2-nistp384", b"ecdsa-sha2-nistp521", b"rsa-sha2-512", b"rsa-sha2-256",
 )
-"""How keys may sign, hosts' and users': not with SHA-1."""
+"""Signature algorithms of host keys and user keys; none uses SHA-1."""
 
 PLAINTEXT_FAREWELL = b"DELETE /"
-"""A plaintext request written into an encrypted stream: the way some clients say that the session is over."""
+"""The plaintext HTTP request with which some clients end an encrypted connection."""
 
 
 @provider(ILogObserver)
 def _discardEvent(event: LogEvent) -> None:
     """
-    Conch tells a line for each packet, with what peers said in it; our own lines say what matters.
+    Discard an event.  Conch logs each packet, with text of the peer; the modules here log logins and closed connections.
     """
 
 
@@ -47,12 +47,12 @@ NULL_LOGGER = Logger(observer=_discardEvent)
 @implementer(IHalfCloseableProtocol)
 class _BoundedTransport(transport.SSHTransportBase):
     """
-    What both sides of a connection have in common.
+    The common part of both sides of a connection.
 
     @ivar clock: provides C{IReactorTime}.
-    @ivar full: the carrier takes no more for now.
-    @ivar lost: why, once the carrier is gone.
-    @ivar sentence: what the peer, or we, said about the end.
+    @ivar full: the buffer of the underlying transport is full.
+    @ivar lost: the reason when the underlying transport is lost, C{None} before.
+    @ivar sentence: why the connection was closed, as the peer or this side reported it.
     """
 
     transport: Any
@@ -60,12 +60,12 @@ class _BoundedTransport(transport.SSHTransportBase):
     _log = NULL_LOGGER
     version = b"tunnelstack"
     ourVersionString = b"SSH-2.0-tunnelstack"
-    supportedCompressions = [b"none"]         # a few octets of zlib unfold to gigabytes
+    supportedCompressions = [b"none"]         # a few octets of zlib decompress to gigabytes
     supportedMACs = [b"hmac-sha2-512", b"hmac-sha2-384", b"hmac-sha2-256", b"hmac-sha1"]
 
-    def __init__(self, clock: Any, ended: Callable[[Failure, str], object] | None = None) -> None:
+    def __init__(self, clock: IReactorTime, ended: Callable[[Failure, str], object] | None = None) -> None:
         """
-        @param ended: called once, with the reason and the sentence.
+        @param ended: called once when the connection is lost, with the reason and the sentence.
         """
         self.clock = clock
         self.full = False
@@ -76,50 +76,50 @@ class _BoundedTransport(transport.SSHTransportBase):
         self._closing = False
 
     def connectionMade(self) -> None:
-        """
-        As in C{IProtocol}: we produce for the carrier.
-        """
         self.transport.registerProducer(self, True)
         super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Whatever Conch stumbles over is the peer's fault.
+        Process received data.  Conch raises various exceptions for malformed packets: each is treated as a protocol error.
         """
         try:
             super().dataReceived(data)
         except Exception as broken:
             where = extract_tb(broken.__traceback__)[-1].name
-            self.log.debug("SSH packet could not be handled: {kind} in {where}", kind=type(broken).__name__, where=where)
-            self.sentence = self.sentence or f"the peer broke the protocol: {type(broken).__name__}"
+            self.log.debug("SSH packet could not be processed: {kind} in {where}", kind=type(broken).__name__, where=where)
+            self.sentence = self.sentence or f"protocol error of the peer: {type(broken).__name__}"
             self.sendDisconnect(transport.DISCONNECT_PROTOCOL_ERROR, b"protocol error")
 
-    def getPacket(self) -> Any:
+    def getPacket(self) -> bytes | None:
         """
-        A packet, unless the stream has ended with a L{PLAINTEXT_FAREWELL} or by us.
+        @return: the next packet; C{None} if it is incomplete, the connection is closing, or the peer has sent a
+            L{PLAINTEXT_FAREWELL}.
         """
         if self._closing:
             return None
         if len(self.buf) >= len(PLAINTEXT_FAREWELL) and not hasattr(self, "first") and self.buf.startswith(PLAINTEXT_FAREWELL):
-            self.sentence = "the peer said goodbye"
+            self.sentence = "the peer closed the connection"
             self.buf = b""
             self.close()
             return None
-        return super().getPacket()
+        packet: bytes | None = super().getPacket()
+        return packet
 
     def dispatchMessage(self, messageNum: int, payload: bytes) -> None:
         """
-        While keys are exchanged nothing else may be said: answers to it would pile up here.
+        Reject other messages during a key exchange (RFC 4253, section 7.1): Conch would queue the answers without a bound.
 
-        @raise ConchError: the peer said something else.
+        @raise ConchError: the peer has sent such a message.
         """
         if messageNum >= 50 and self._keyExchangeState != self._KEY_EXCHANGE_NONE:
-            raise ConchError("a message within a key exchange")
+            raise ConchError("a message during a key exchange")
         super().dispatchMessage(messageNum, payload)
 
     def sendPacket(self, messageType: int, payload: bytes) -> None:
         """
-        Send; answers to a peer that does not read are counted.
+        Send a packet.  If a peer does not read and causes more than L{CONTROL_LIMIT} octets of answers, the connection is
+        aborted.
         """
         if self._closing:
             return
@@ -134,7 +134,7 @@ class _BoundedTransport(transport.SSHTransportBase):
 
     def sendDisconnect(self, reason: int, desc: bytes) -> None:
         """
-        Say why, then close.
+        Send a disconnect message, then close the connection.
         """
         if not self._closing:
             self.sentence = self.sentence or desc.decode("utf-8", "replace")
@@ -143,16 +143,13 @@ class _BoundedTransport(transport.SSHTransportBase):
             self.close()
 
     def ssh_DISCONNECT(self, packet: bytes) -> None:
-        """
-        The peer says why it goes.
-        """
         description, _ = getNS(packet[4:])
         self.sentence = printable(description[:200].decode("utf-8", "replace"), 200)
         self.close()
 
     def close(self) -> None:
         """
-        Close the carrier behind what it has.
+        Close the underlying transport after its buffered data was sent.
         """
         if not self._closing:
             self._closing = True
@@ -161,25 +158,19 @@ class _BoundedTransport(transport.SSHTransportBase):
 
     def readConnectionLost(self) -> None:
         """
-        The peer's end is everybody's: SSH knows no half of one.  A carrier would wait for us, its producer, otherwise.
+        Close the connection: SSH has no half-close.  Otherwise the transport would wait for its producer.
         """
         self.close()
 
     def writeConnectionLost(self) -> None:
         """
-        C{connectionLost} follows.
+        Do nothing: C{connectionLost} follows.
         """
 
     def pauseProducing(self) -> None:
-        """
-        From the carrier: it is full.
-        """
         self.full = True
 
     def resumeProducing(self) -> None:
-        """
-        From the carrier: there is room again.
-        """
         self.full = False
         self._unreadControl = 0
         sendQueued = getattr(self.service, "sendQueued", None)
@@ -188,12 +179,12 @@ class _BoundedTransport(transport.SSHTransportBase):
 
     def stopProducing(self) -> None:
         """
-        From the carrier: C{connectionLost} says the same.
+        Do nothing: C{connectionLost} follows.
         """
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # type: ignore[override]
         """
-        Over: the service first, then whoever waits for it.
+        Stop the service first, then call the callbacks of L{whenClosed}.
         """
         self._closing = True
         self.lost = reason
@@ -201,31 +192,28 @@ class _BoundedTransport(transport.SSHTransportBase):
         if service is not None:
             service.serviceStopped()
         self.sentence = self.sentence or str(reason.value)
-        told, self._ended = self._ended, []
-        for ended in told:
-            ended(reason, self.sentence)
+        callbacks, self._ended = self._ended, []
+        for callback in callbacks:
+            callback(reason, self.sentence)
 
-    def whenClosed(self, told: Callable[[str], object]) -> None:
+    def whenClosed(self, callback: Callable[[str], object]) -> None:
         """
-        Call C{told} with a sentence once the connection is over.
+        Call C{callback} with a sentence when the connection is lost.
         """
-        self._ended.append(lambda reason, sentence: told(sentence))
+        self._ended.append(lambda reason, sentence: callback(sentence))
 
 
 class ServerTransport(_BoundedTransport, transport.SSHServerTransport):
     """
-    The server's side; it must have logged somebody in within C{grace} seconds.
+    The server side.  The connection is closed if no login succeeds within C{grace} seconds.
     """
 
-    def __init__(self, clock: Any, grace: float, ended: Callable[[Failure, str], object] | None = None) -> None:
+    def __init__(self, clock: IReactorTime, grace: float, ended: Callable[[Failure, str], object] | None = None) -> None:
         super().__init__(clock, ended)
         self._grace = grace
-        self._timer: Any = None
+        self._timer: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
-        """
-        The time for the login runs.
-        """
         self._timer = self.clock.callLater(self._grace, self._loginTimedOut)
         super().connectionMade()
 
@@ -235,48 +223,41 @@ class ServerTransport(_BoundedTransport, transport.SSHServerTransport):
 
     def sendExtInfo(self, extensions: object) -> None:
         """
-        Conch names the algorithms of our host keys; users' keys may be of other kinds.
+        Send the accepted algorithms for user keys; Conch would send those of the host keys.
         """
         super().sendExtInfo([(b"server-sig-algs", b",".join(SIGNATURES))])
 
     def loggedIn(self) -> None:
         """
-        There is no hurry any more.
+        A login has succeeded: cancel the time-out.
         """
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # type: ignore[override]
-        """
-        As in C{IProtocol}.
-        """
         self.loggedIn()
         super().connectionLost(reason)
 
 
 class ClientTransport(_BoundedTransport, transport.SSHClientTransport):
     """
-    The client's side, for carriers that lead to the right server by themselves: its host key is not compared with anything.
-
-    @ivar secured: called when keys were first exchanged.
+    The client side, for transports that authenticate the server: any host key is accepted.
     """
 
     def __init__(
-        self, clock: Any, secured: Callable[[], object], ended: Callable[[Failure, str], object] | None = None,
+        self, clock: IReactorTime, secured: Callable[[], object], ended: Callable[[Failure, str], object] | None = None,
     ) -> None:
+        """
+        @param secured: called once, after the first key exchange.
+        """
         super().__init__(clock, ended)
         self._secured: Callable[[], object] | None = secured
 
     def verifyHostKey(self, hostKey: bytes, fingerprint: bytes) -> Deferred[int]:
-        """
-        The carrier's far end is who it is.
-        """
         return succeed(1)
 
     def connectionSecure(self) -> None:
-        """
-        Conch says so after every key exchange; the first counts.
-        """
+        # Conch calls this after every key exchange.
         secured, self._secured = self._secured, None
         if secured is not None:
             secured()

@@ -1,5 +1,6 @@
 """
-The login of an SSH server: requests judged one at a time, counted, and answered late when a password was wrong.
+User authentication of an SSH server (RFC 4252): requests are processed one at a time and counted, and the refusal of a password
+is delayed.
 """
 
 from __future__ import annotations
@@ -7,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from struct import error as StructError
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.conch.error import ConchError
 from twisted.conch.ssh import transport, userauth
@@ -20,61 +21,64 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelstack.errors import Unavailable
-from tunnelstack.handler.ssh.transport import SIGNATURES
+from tunnelstack.handler.ssh.transport import SIGNATURES, ServerTransport
+from tunnelstack.transport.peers import addressText
 from tunnelstack.wire.printable_text import printable
 
 ATTEMPTS = 6
-"""Refused requests before the connection ends, as with OpenSSH's server."""
+"""Refused requests before the connection is closed, as with OpenSSH's server."""
 
 DELAY = 1.0
-"""Seconds before a wrong password is answered."""
+"""Seconds before a wrong password is refused."""
 
 
 class UserAuthPolicy(Protocol):
     """
-    Who decides about a login, as L{LoginPolicy<tunnelstack.handler.ssh.credentials.LoginPolicy>} does.
+    Decides about logins, as L{LoginPolicy<tunnelstack.handler.ssh.credentials.LoginPolicy>} does.
     """
 
     def methods(self, user: str) -> tuple[bytes, ...]:
         """
-        What may be tried.
+        The names of the authentication methods that are offered to a user.
         """
 
-    def authenticationStarted(self, user: str) -> Any:
+    def authenticationStarted(self, user: str) -> object:
         """
-        Somebody asks what may be tried; the answer waits for a C{Deferred}.
+        Called when a client requests the list of methods.
+
+        @return: the answer is sent when this C{Deferred} fires; any other value does not delay it.
         """
 
     def password(self, user: str, password: bytes) -> Deferred[bool]:
         """
-        Whether it lets the user in.
+        Whether the password is accepted.
         """
 
     def offered(self, user: str, key: Key) -> Deferred[bool]:
         """
-        Whether the key would let the user in if he had it.
+        Whether the key would be accepted.  The client has not proved that it owns it.
         """
 
     def key(self, user: str, key: Key) -> Deferred[bool]:
         """
-        Whether it lets the user in; he has proved that it is his.
+        Whether the key is accepted.  The client has proved that it owns it.
         """
 
 
 class UserAuthService(SSHService):
     """
-    SSH's C{ssh-userauth}.
+    The server side of C{ssh-userauth}.
     """
 
     name = b"ssh-userauth"
     protocolMessages = userauth.SSHUserAuthServer.protocolMessages
     log = Logger()
-    transport: Any
+    transport: ServerTransport
 
     def __init__(self, policy: UserAuthPolicy, admitted: Callable[[str, str], SSHService], attempts: int = ATTEMPTS) -> None:
         """
-        @param admitted: called with the user and the method; gives the service that follows.
-        @param attempts: how many may be refused.
+        @param admitted: called with the user and the method after a login; gives the service that follows.
+        @param attempts: refused requests before the connection is closed.
         """
         self._policy = policy
         self._admitted = admitted
@@ -86,12 +90,12 @@ class UserAuthService(SSHService):
 
     def ssh_USERAUTH_REQUEST(self, packet: bytes) -> None:
         """
-        A request; those behind it wait for its answer.
+        Queue a request.
 
-        @raise ConchError: more wait than may be refused.
+        @raise ConchError: more requests wait than may be refused.
         """
         if len(self._waiting) >= self._attempts:
-            raise ConchError("too many requests at once")
+            raise ConchError("too many login requests are waiting")
         self._waiting.append(packet)
         if not self._busy:
             self._next()
@@ -99,7 +103,7 @@ class UserAuthService(SSHService):
     def _next(self) -> None:
         user, service, method, rest = getNS(self._waiting.popleft(), 3)
         if service != b"ssh-connection":
-            self.transport.sendDisconnect(transport.DISCONNECT_SERVICE_NOT_AVAILABLE, b"there is no such service")
+            self.transport.sendDisconnect(transport.DISCONNECT_SERVICE_NOT_AVAILABLE, b"the service is not available")
             return
         name = user[:256].decode("utf-8", "replace")
         self._busy = True
@@ -108,7 +112,7 @@ class UserAuthService(SSHService):
 
     def _decide(self, method: bytes, name: str, user: bytes, rest: bytes) -> Deferred[bool | None]:
         """
-        @return: C{True} admits, C{False} refuses, C{None} was answered already.
+        @return: C{True} to accept, C{False} to refuse, C{None} if the request was answered already.
         """
         open = self._policy.methods(name)
         if method == b"password" and method in open:
@@ -129,9 +133,9 @@ class UserAuthService(SSHService):
             return succeed(False)
         if rest[0]:
             signature, _ = getNS(proof)
-            said = NS(self.transport.sessionID) + bytes((userauth.MSG_USERAUTH_REQUEST,)) + NS(user) + NS(b"ssh-connection")
-            said += NS(b"publickey") + b"\x01" + NS(algorithm) + NS(blob)
-            if getNS(signature)[0] != algorithm or not key.verify(signature, said):
+            signed = NS(self.transport.sessionID or b"") + bytes((userauth.MSG_USERAUTH_REQUEST,)) + NS(user)
+            signed += NS(b"ssh-connection") + NS(b"publickey") + b"\x01" + NS(algorithm) + NS(blob)
+            if getNS(signature)[0] != algorithm or not key.verify(signature, signed):
                 return succeed(False)
             return self._policy.key(name, key)  # type: ignore[return-value]
         return self._policy.offered(name, key).addCallback(self._offered, algorithm, blob)
@@ -158,24 +162,25 @@ class UserAuthService(SSHService):
 
     def _refuse(self, user: str, method: bytes) -> bool:
         """
-        @return: whether there may be another attempt.
+        @return: whether the client may try again.
         """
         if method != b"none":
             self._refused += 1
             self.log.info(
-                "SSH login of {user} from {peer} refused: {method}", user=user, peer=str(self.transport.transport.getPeer()),
-                method=method[:32].decode("ascii", "replace"),
+                "SSH login of {user} from {peer} by {method} refused", user=printable(user, 64),
+                peer=addressText(self.transport.transport.getPeer()), method=method[:32].decode("ascii", "replace"),
             )
         if self._refused >= self._attempts:
             self.transport.sendDisconnect(
-                transport.DISCONNECT_NO_MORE_AUTH_METHODS_AVAILABLE, b"too many logins were refused")
+                transport.DISCONNECT_NO_MORE_AUTH_METHODS_AVAILABLE, b"too many failed logins")
             return False
         self.transport.sendPacket(userauth.MSG_USERAUTH_FAILURE, NS(b",".join(self._policy.methods(user))) + b"\x00")
         return True
 
     def _decisionFailed(self, failure: Failure, user: str, method: bytes) -> None:
         """
-        Nobody could decide: for a reason that people may know, or because the request, or we, made no sense.
+        Close the connection after a request that was neither accepted nor refused.  The user receives the reason of an
+        L{Unavailable}; other exceptions are protocol errors of the peer or defects, and their texts are not sent.
         """
         self._busy = False
         if self._stopped:
@@ -185,21 +190,18 @@ class UserAuthService(SSHService):
             sentence = str(unavailable.args[0])
             self.banner(sentence)
         elif failure.check(StructError, LookupError, ValueError, TypeError):
-            sentence = "the login request makes no sense"
+            sentence = "the login request is malformed"
         else:
-            sentence = "the login could not be judged"
-            self.log.failure("SSH login of {user} could not be judged", failure=failure, user=printable(user, 64))
+            sentence = "the login failed: internal error"
+            self.log.failure("SSH login of {user} failed", failure=failure, user=printable(user, 64))
         self.transport.sendDisconnect(transport.DISCONNECT_BY_APPLICATION, sentence.encode())
 
     def banner(self, sentence: str) -> None:
         """
-        Tell the user something before he is logged in.
+        Send a banner, which the client shows to its user before the login.
         """
         if not self._stopped:
             self.transport.sendPacket(userauth.MSG_USERAUTH_BANNER, NS(sentence.encode() + b"\r\n") + NS(b"en"))
 
     def serviceStopped(self) -> None:
-        """
-        What is judged yet comes too late.
-        """
         self._stopped = True

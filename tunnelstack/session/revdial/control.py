@@ -1,18 +1,25 @@
 """
 What both sides of a session do whose streams are connections of their own: keep the time of the control connection, drop it
-when its lines pile up, and count the streams, which outlive it.
+when its lines pile up, and keep the table of the streams, which outlive it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
+from typing import Protocol as TypingProtocol
 
-from attrs import evolve
-from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import ConnectionDone, NoProtocol
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IPushProducer
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import NoProtocol
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IProtocol,
+    IProtocolFactory,
+    IPushProducer,
+    IReactorTime,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -20,12 +27,45 @@ from zope.interface import implementer
 
 from tunnelstack.errors import PeerError
 from tunnelstack.interfaces import ISession
-from tunnelstack.session.budget import CONNECTION, SMALLEST, Stalled
+from tunnelstack.session._timer import SessionTimer
+from tunnelstack.session.lifecycle import SessionLifecycle, connectionReason
+from tunnelstack.session.revdial._connections import StreamConnections
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionClosed, SessionLost, UnsupportedPurpose
+from tunnelstack.transport.websocket.transport import WebSocketTransport
+from tunnelstack.wire.revdial import RevdialEvent
 
 WRITE_SECONDS = 10.0
 """Seconds that the control connection may take no more lines."""
+
+Probe = Callable[[], Deferred[float]]
+"""Measures a round trip, in seconds."""
+
+
+class ControlLines(TypingProtocol):
+    """
+    A pure half of the control lines.
+    """
+
+    def receive_data(self, octets: bytes) -> Sequence[RevdialEvent]:
+        """
+        @raise PeerError: the connection is to be closed.
+        """
+
+    def data_to_send(self) -> list[bytes]:
+        """
+        @return: lines, each to be one message.
+        """
+
+    def next_deadline(self) -> float | None:
+        """
+        @return: when to call C{expire}, in seconds of the clock.
+        """
+
+    def expire(self, now: float) -> Sequence[RevdialEvent]:
+        """
+        Time has passed.
+        """
 
 
 @implementer(ISession, IProtocol, IPushProducer)
@@ -33,38 +73,45 @@ class ControlSession(Protocol):
     """
     The protocol of the control connection.
 
-    @ivar address: what the L{StreamAddress}es of its streams say of the peer.
+    @ivar address: what the L{StreamAddress}es of its streams contain of the peer.
+    @ivar memory: the streams, which are connections of their own.
     """
 
-    transport: Any
-    connector: Any
-    listener: Any
+    transport: Any                            # a L{Carrier<tunnelstack.session.lifecycle.Carrier>}
     log = Logger()
 
     def __init__(
-        self, wire: Any, clock: Any, address: StreamAddress | None, probe: Callable[[], Deferred[float]] | None,
+        self,
+        lines: ControlLines,
+        clock: IReactorTime,
+        address: StreamAddress | None,
+        probe: Probe | None,
+        *,
+        connector: IStreamClientEndpoint,
+        listener: IStreamServerEndpoint,
+        onEvent: Callable[[RevdialEvent], object],
+        onLost: Callable[[SessionLost], object],
     ) -> None:
         """
-        @param wire: a pure half of the control lines.
-        @param probe: how to measure the round trip, in seconds.
+        @param probe: how to measure the round trip.
+        @param connector: as in L{ISession}.
+        @param listener: as in L{ISession}.
+        @param onEvent: called with each event of C{lines}.
+        @param onLost: called when the control connection is gone: those that wait for a stream will not get one.
         """
         self.address = address or StreamAddress()
-        self._wire = wire
+        self.connector = connector
+        self.listener = listener
+        self._lines = lines
         self._clock = clock
         self._probe = probe
-        self._open: dict[int, Any] = {}
-        self._taken: dict[int, tuple[int, float]] = {}  # octets read of a stream when it was last looked at, and since when
-        self.budget: Any = None               # what all sessions of the process may hold, once there is one
-        self._opened = 0
-        self._octetsIn = self._octetsOut = 0  # of the streams that are over
+        self._onEvent = onEvent
+        self._onLost = onLost
+        self._lifecycle = SessionLifecycle(self, clock, self._isIdle, self._closeIdle)
+        self._timer = SessionTimer(clock, self._expire)
+        self.memory = StreamConnections(clock, self._lifecycle.checkIdle)
         self._goingAway = False
-        self._failing: SessionLost | None = None
-        self._lost: SessionLost | None = None
-        self._whenUp: list[Deferred[Any]] = []
-        self._whenLost: list[Deferred[SessionLost]] = []
-        self._whenIdle: list[Deferred[None]] = []
-        self._timer: Any = None
-        self._writeTimer: Any = None
+        self._writeTimer: IDelayedCall | None = None
 
     # ISession
 
@@ -73,78 +120,34 @@ class ControlSession(Protocol):
         """
         How many streams are open.
         """
-        return len(self._open)
+        return len(self.memory)
 
     @property
     def octetsIn(self) -> int:
         """
         Octets of payload received.
         """
-        return self._octetsIn + sum(stream.octetsIn for stream in self._open.values())
+        return self.memory.octetsIn
 
     @property
     def octetsOut(self) -> int:
         """
         Octets of payload sent.
         """
-        return self._octetsOut + sum(stream.octetsOut for stream in self._open.values())
+        return self.memory.octetsOut
 
     @property
     def held(self) -> int:
         """
         Octets held for paused applications.
         """
-        return sum(stream.held for stream in self._open.values())
+        return self.memory.held
 
-    def count(self) -> None:
+    def transports(self) -> list[WebSocketTransport]:
         """
-        Nothing to report at once: TCP holds the streams' peers back, so little is held, which L{waiting} counts.
+        @return: the streams that are open now.
         """
-
-    def waiting(self) -> int:
-        """
-        @return: octets that are held, and those that connections of readers have taken that do not go on.
-        """
-        now, octets = self._clock.seconds(), 0
-        for streamId, stream in self._open.items():
-            held = stream.held
-            octets += held + CONNECTION * (held > 0)
-            taken = stream.octetsIn - held
-            if self._taken.get(streamId, (-1, 0.0))[0] != taken:
-                self._taken[streamId] = taken, now
-        return octets
-
-    def stalled(self, before: float) -> list[Stalled]:
-        """
-        @param before: seconds of the clock.
-        @return: streams for which something is held and of which nothing was read after that moment.
-        """
-        return [
-            Stalled(since, held + CONNECTION, self, streamId)
-            for streamId, (_, since) in self._taken.items()
-            if since <= before and (held := self._open[streamId].held) >= SMALLEST
-        ]
-
-    def cut(self, streamId: int, why: str) -> None:
-        """
-        Reset a stream because too much is held.
-        """
-        self._open[streamId].abortConnection()
-
-    def grow(self, allowed: bool) -> None:
-        """
-        There are no windows that grow.
-        """
-
-    def rest(self) -> None:
-        """
-        Streams that hold something are not read already.
-        """
-
-    def goOn(self) -> None:
-        """
-        See L{rest}.
-        """
+        return self.memory.transports()
 
     def ping(self) -> Deferred[float]:
         """
@@ -158,66 +161,55 @@ class ControlSession(Protocol):
 
     def goAway(self, reason: int = 0) -> None:
         """
-        As in L{ISession}; the peer is not told, as there is no word for it.
+        As in L{ISession}; the peer is not told, as the protocol has no message for it.
         """
         self._goingAway = True
 
     def drain(self) -> Deferred[None]:
         """
-        Open no more streams, and close the control connection once the last one is done.
-
-        @return: fires then; there is no deadline in it.
+        As in L{ISession}.
         """
         self.goAway()
-        idle: Deferred[None] = Deferred()
-        self._whenIdle.append(idle)
-        self._checkIdle()
+        idle = self._lifecycle.whenIdle()
+        self._lifecycle.checkIdle()
         return idle
 
     def close(self, reason: str) -> None:
         """
         Close the control connection; streams go on.
         """
-        self._failing = self._failing or SessionClosed(reason)
-        if self.connected and self._lost is None:
-            self.transport.unregisterProducer()
-            self.transport.loseConnection()
+        self._lifecycle.fail(SessionClosed(reason))
+        self._lifecycle.close()
 
     def abort(self) -> None:
         """
         As in L{ISession}: every stream goes too.
         """
-        self._fail("the session was aborted by this side")
-        for stream in list(self._open.values()):
+        self._lifecycle.abort()
+        for stream in self.transports():
             stream.abortConnection()
 
-    def whenUp(self) -> Deferred[Any]:
+    def whenUp(self) -> Deferred[ISession]:
         """
-        @return: fires with this session once it is connected.
+        As in L{ISession}.
         """
-        if self.connected:
-            return succeed(self)
-        up: Deferred[Any] = Deferred()
-        self._whenUp.append(up)
-        return up
+        return self._lifecycle.whenUp()
 
     def whenLost(self) -> Deferred[SessionLost]:
         """
         As in L{ISession}.
         """
-        if self._lost is not None:
-            return succeed(self._lost)
-        lost: Deferred[SessionLost] = Deferred()
-        self._whenLost.append(lost)
-        return lost
+        return self._lifecycle.whenLost()
 
     def lostReason(self) -> SessionLost | None:
         """
-        @return: why no stream can be opened any more, or C{None}.
+        As in L{ISession}.
         """
-        if self._goingAway and self._failing is None:
+        if self._lifecycle.reason is not None:
+            return self._lifecycle.reason
+        if self._goingAway:
             return SessionClosed("this side opens no more streams")
-        return self._failing or self._lost or (None if self.connected else SessionLost("the session is not connected"))
+        return None if self._lifecycle.up else SessionLost("the session is not connected")
 
     # IProtocol
 
@@ -226,88 +218,69 @@ class ControlSession(Protocol):
         The control connection is there: give the first sign of life.
         """
         self.transport.registerProducer(self, True)
-        waiting, self._whenUp = self._whenUp, []
-        for up in waiting:
-            up.callback(self)
-        self._expire()
+        self._lifecycle.connected(self.transport)
+        self._expire(self._clock.seconds())
 
     def dataReceived(self, data: bytes) -> None:
         """
         Lines, cut anywhere.
         """
-        if self._failing is not None:
+        if self._lifecycle.reason is not None:
             return
         try:
-            events = self._wire.receive_data(data)
+            events = self._lines.receive_data(data)
         except PeerError as broken:
-            self._fail(f"the peer broke the protocol: {broken}", broken)
+            self._lifecycle.drop(self._lifecycle.broken(broken, self.address))
             return
         for event in events:
-            self._eventReceived(event)
-        self._expire()                        # what was heard, was heard now
+            self._onEvent(event)
+        self._expire(self._clock.seconds())   # what was heard, was heard now
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
         The control connection is gone.  Streams survive it.
         """
-        self._lost = lost = self._failing or _lostFrom(reason)
-        for call in (self._timer, self._writeTimer):
-            if call is not None and call.active():
-                call.cancel()
-        self._controlLost(lost)
-        waiting, self._whenLost = self._whenLost, []
-        for told in waiting:
-            told.callback(lost)
-        self._checkIdle()
-        self._leaveBudget()
+        lost = self._lifecycle.lost(connectionReason(reason))
+        self._timer.stop()
+        self.resumeProducing()
+        self._onLost(lost)
+        self._lifecycle.reportLost()
+        self.memory.sessionLost()
 
-    def _fail(self, reason: str, cause: BaseException | None = None) -> None:
-        """
-        Drop the control connection.
-        """
-        if self._failing is None and self._lost is None:
-            self._failing = SessionLost(reason)
-            self._failing.__cause__ = cause
-            if cause is not None:
-                self.log.warn("session with {peer} of {key} broken off: {reason}", peer=self._peer(), key=self.address.key,
-                              reason=reason)
-        if self.connected and self._lost is None:
-            self.transport.abortConnection()
+    def _isIdle(self) -> bool:
+        return not self.memory
 
-    def _peer(self) -> str:
-        return str(self.address.peer or self.transport.getPeer())
+    def _closeIdle(self) -> None:
+        self.close("the session was drained by this side")
 
     # Lines and their time
 
     def _flush(self) -> None:
         """
-        Write what there is to say, a message each, and look at the time again when something is due.
+        Write the lines that are due, a message each, and look at the time again when the next is due.
         """
-        if self._failing is not None or self._lost is not None:
+        if self._lifecycle.reason is not None:
             return
-        for line in self._wire.data_to_send():
+        for line in self._lines.data_to_send():
             self.transport.write(line)
-        deadline = self._wire.next_deadline()
+        deadline = self._lines.next_deadline()
         if deadline is not None:
-            delay = max(0.0, deadline - self._clock.seconds())
-            if self._timer is not None and self._timer.active():
-                self._timer.reset(delay)
-            else:
-                self._timer = self._clock.callLater(delay, self._expire)
+            self._timer.schedule(deadline)
 
-    def _expire(self) -> None:
-        if self._failing is not None or self._lost is not None:
+    def _expire(self, now: float) -> None:
+        if self._lifecycle.reason is not None:
             return
-        for event in self._wire.expire(self._clock.seconds()):
-            self._eventReceived(event)
+        for event in self._lines.expire(now):
+            self._onEvent(event)
         self._flush()
 
     def pauseProducing(self) -> None:
         """
-        The control connection takes no more; a peer that does not read its few lines is not there.
+        The control connection takes no more; a peer that does not read its few lines is gone.
         """
         if self._writeTimer is None:
-            self._writeTimer = self._clock.callLater(WRITE_SECONDS, self._fail, "the peer does not read")
+            late = SessionLost("the peer does not read")
+            self._writeTimer = self._clock.callLater(WRITE_SECONDS, self._lifecycle.drop, late)
 
     def resumeProducing(self) -> None:
         """
@@ -319,56 +292,8 @@ class ControlSession(Protocol):
 
     def stopProducing(self) -> None:
         """
-        It is gone; C{connectionLost} says so as well.
+        It is gone, as C{connectionLost} reports.
         """
-
-    # Streams
-
-    def _addStream(self, transport: Any) -> StreamAddress:
-        """
-        A connection has become a stream of this session.
-        """
-        self._opened += 1
-        transport.streamId = self._opened
-        transport.address = address = evolve(self.address, streamId=self._opened)
-        transport.onEnded = partial(self._ended, self._opened)
-        self._open[self._opened] = transport
-        return address
-
-    def _ended(self, streamId: int) -> None:
-        stream = self._open.pop(streamId)
-        self._taken.pop(streamId, None)
-        self._octetsIn += stream.octetsIn
-        self._octetsOut += stream.octetsOut
-        self._checkIdle()
-        self._leaveBudget()
-
-    def _leaveBudget(self) -> None:
-        if self._lost is not None and not self._open and self.budget is not None:
-            budget, self.budget = self.budget, None
-            budget.leave(self, 0)
-
-    def _checkIdle(self) -> None:
-        if not self._whenIdle or (self._open and self._lost is None):
-            return
-        waiting, self._whenIdle = self._whenIdle, []
-        self.close("the session was drained by this side")
-        for idle in waiting:
-            idle.callback(None)
-
-    # For the subclass
-
-    def _eventReceived(self, event: Any) -> None:
-        """
-        Do what an event of the wire says.
-        """
-        raise NotImplementedError
-
-    def _controlLost(self, lost: SessionLost) -> None:
-        """
-        The control connection is gone: whoever waits will not get a stream.
-        """
-        raise NotImplementedError
 
 
 class ArrivalFactory(Factory):
@@ -378,7 +303,7 @@ class ArrivalFactory(Factory):
 
     noisy = False
 
-    def __init__(self, arrived: Callable[[Any], object]) -> None:
+    def __init__(self, arrived: Callable[[WebSocketTransport], object]) -> None:
         """
         @param arrived: called with the connection's transport.
         """
@@ -392,7 +317,9 @@ class ArrivalFactory(Factory):
 
 
 class _ArrivalProtocol(Protocol):
-    def __init__(self, arrived: Callable[[Any], object]) -> None:
+    transport: WebSocketTransport
+
+    def __init__(self, arrived: Callable[[WebSocketTransport], object]) -> None:
         self._arrived = arrived
 
     def connectionMade(self) -> None:
@@ -402,7 +329,7 @@ class _ArrivalProtocol(Protocol):
         self._arrived(self.transport)
 
 
-def buildProtocolOrRaise(factory: IProtocolFactory, address: StreamAddress) -> Any:
+def buildProtocolOrRaise(factory: IProtocolFactory, address: StreamAddress) -> IProtocol:
     """
     @raise NoProtocol: the factory declined.
     """
@@ -410,9 +337,3 @@ def buildProtocolOrRaise(factory: IProtocolFactory, address: StreamAddress) -> A
     if protocol is None:
         raise NoProtocol
     return protocol
-
-
-def _lostFrom(reason: Failure) -> SessionLost:
-    if reason.check(ConnectionDone):
-        return SessionClosed("the session's connection was closed")
-    return SessionLost(f"the session's connection was lost: {reason.getErrorMessage()}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from secrets import token_hex
-from typing import Any
 from uuid import uuid4
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -18,6 +17,7 @@ from twisted.internet.interfaces import (
     IListeningPort,
     IProtocol,
     IProtocolFactory,
+    IReactorTime,
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
@@ -26,16 +26,18 @@ from zope.interface import implementer
 
 from tunnelstack.errors import Unavailable
 from tunnelstack.session._connector import fireConnected
-from tunnelstack.session.revdial.control import ArrivalFactory, ControlSession, buildProtocolOrRaise
-from tunnelstack.stream._send_queue import LARGEST_RECORD
+from tunnelstack.session.revdial.control import ArrivalFactory, ControlSession, Probe, buildProtocolOrRaise
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import OpenTimeout, SessionLost, TooManyStreams
+from tunnelstack.stream.transport import LARGEST_RECORD
 from tunnelstack.transport.websocket.settings import WebSocketLimits
+from tunnelstack.transport.websocket.transport import WebSocketTransport
 from tunnelstack.wire.revdial import (
     PICK_UP_TIMEOUT,
     DiallerLines,
     PickUpExpired,
     PickUpFailed,
+    RevdialEvent,
     TooManyPickUps,
 )
 
@@ -93,11 +95,11 @@ class RevdialDialler(ControlSession):
         pickUps: PickUpTable,
         base: str,
         *,
-        clock: Any,
+        clock: IReactorTime,
         address: StreamAddress | None = None,
         identifier: str = "",
         newTicket: Callable[[], str] = lambda: str(uuid4()),
-        probe: Callable[[], Deferred[float]] | None = None,
+        probe: Probe | None = None,
     ) -> None:
         """
         @param pickUps: where the door looks.
@@ -107,12 +109,21 @@ class RevdialDialler(ControlSession):
         @param probe: as in L{ControlSession}; unless given, a stream is opened and closed again.
         """
         self.identifier = identifier or token_hex(16)
-        super().__init__(DiallerLines(self.identifier, base), clock, address, probe or self._probeStream)
+        self._wire = wire = DiallerLines(self.identifier, base)
         self._pickUps = pickUps
         self._newTicket = newTicket
-        self._pending: dict[str, tuple[Deferred[Any], IProtocolFactory]] = {}
-        self.connector = _DiallerConnector(self)
-        self.listener = _NullListener()
+        self._pending: dict[str, tuple[Deferred[IProtocol], IProtocolFactory]] = {}     # by ticket
+        super().__init__(
+            wire, clock, address, probe or self._probeStream, connector=_DiallerConnector(self), listener=_NullListener(),
+            onEvent=self._eventReceived, onLost=self._controlLost,
+        )
+
+    @property
+    def pending(self) -> list[str]:
+        """
+        The tickets of the connections that were asked for and did not come yet, oldest first.
+        """
+        return list(self._pending)
 
     def connectionMade(self) -> None:
         """
@@ -121,7 +132,7 @@ class RevdialDialler(ControlSession):
         self._pickUps.add(self)
         super().connectionMade()
 
-    def openStream(self, factory: IProtocolFactory) -> Deferred[Any]:
+    def openStream(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         """
         As C{connector.connect}.
         """
@@ -132,7 +143,7 @@ class RevdialDialler(ControlSession):
             self._wire.dial(ticket, self._clock.seconds())
         except TooManyPickUps as later:
             return fail(TooManyStreams(str(later)))
-        connected: Deferred[Any] = Deferred(lambda _: self._giveUp(ticket))
+        connected: Deferred[IProtocol] = Deferred(lambda _: self._giveUp(ticket))
         self._pending[ticket] = (connected, factory)
         self._flush()
         return connected
@@ -149,13 +160,13 @@ class RevdialDialler(ControlSession):
         self._pending.pop(ticket, None)
         self._wire.cancel(ticket)
 
-    def _pickedUp(self, ticket: str, transport: Any) -> None:
+    def _pickedUp(self, ticket: str, transport: WebSocketTransport) -> None:
         if not self._wire.picked_up(ticket):  # somebody was faster, or it is too late
             transport.abortConnection()
             return
         connected, factory = self._pending.pop(ticket)
         try:
-            protocol = buildProtocolOrRaise(factory, self._addStream(transport))
+            protocol = buildProtocolOrRaise(factory, self.memory.add(transport, self.address))
             transport.handOver(protocol)
         except Exception:
             transport.abortConnection()
@@ -164,13 +175,15 @@ class RevdialDialler(ControlSession):
         else:
             fireConnected(connected, protocol)
 
-    def _eventReceived(self, event: Any) -> None:
+    def _eventReceived(self, event: RevdialEvent) -> None:
+        if not isinstance(event, (PickUpFailed, PickUpExpired)):
+            return
         connected, _ = self._pending.pop(event.ticket, (None, None))
-        if connected is None:                 # somebody gave it up when he heard of another one
+        if connected is None:                 # given up by the caller, when it was told of another one
             return
         if isinstance(event, PickUpFailed):
             connected.errback(PickUpError("the peer could not make the connection", reason=event.reason[:256]))
-        elif isinstance(event, PickUpExpired):
+        else:
             connected.errback(OpenTimeout("the peer did not make the connection in time", seconds=PICK_UP_TIMEOUT))
 
     def _controlLost(self, lost: SessionLost) -> None:

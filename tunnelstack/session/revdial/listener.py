@@ -6,7 +6,6 @@ L{tunnelstack.session.revdial.dialler}.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
@@ -14,6 +13,7 @@ from twisted.internet.interfaces import (
     IListeningPort,
     IProtocol,
     IProtocolFactory,
+    IReactorTime,
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
@@ -21,11 +21,18 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import PeerError
-from tunnelstack.session.revdial.control import ArrivalFactory, ControlSession, buildProtocolOrRaise
+from tunnelstack.session.revdial.control import ArrivalFactory, ControlSession, Probe, buildProtocolOrRaise
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionLost, UnsupportedPurpose
 from tunnelstack.transport.host_endpoint import connectTimedOut
-from tunnelstack.wire.revdial import PICK_UP_TIMEOUT, DiallerTimedOut, ListenerLines, PickUpRequested
+from tunnelstack.transport.websocket.transport import WebSocketTransport
+from tunnelstack.wire.revdial import (
+    PICK_UP_TIMEOUT,
+    DiallerTimedOut,
+    ListenerLines,
+    PickUpRequested,
+    RevdialEvent,
+)
 
 UNCLAIMED = 64
 """Streams that may wait for a factory; more are not picked up."""
@@ -43,9 +50,9 @@ class RevdialListener(ControlSession):
         self,
         reach: Callable[[str], IStreamClientEndpoint],
         *,
-        clock: Any,
+        clock: IReactorTime,
         address: StreamAddress | None = None,
-        probe: Callable[[], Deferred[float]] | None = None,
+        probe: Probe | None = None,
     ) -> None:
         """
         @param reach: from the path that was asked for, with its query, to an endpoint whose transports are
@@ -53,20 +60,23 @@ class RevdialListener(ControlSession):
             for a path that leads elsewhere.
         @param probe: as in L{ControlSession}.
         """
-        super().__init__(ListenerLines(), clock, address, probe)
+        self._wire = wire = ListenerLines()
         self._reach = reach
-        self._dialling: dict[str, Deferred[Any]] = {}
-        self.connector = _NullConnector()
-        self.listener = _PickUpListener(self)
+        self._dialling: dict[str, Deferred[IProtocol]] = {}     # by path
+        self._pickUps = pickUps = _PickUpListener(self)
+        super().__init__(
+            wire, clock, address, probe, connector=_NullConnector(), listener=pickUps,
+            onEvent=self._eventReceived, onLost=self._controlLost,
+        )
 
-    def _eventReceived(self, event: Any) -> None:
+    def _eventReceived(self, event: RevdialEvent) -> None:
         if isinstance(event, PickUpRequested):
             self._pickUp(event.path)
         elif isinstance(event, DiallerTimedOut):
-            self._fail("the peer gave no sign of life in time")
+            self._lifecycle.drop(SessionLost("the peer gave no sign of life in time"))
 
     def _pickUp(self, path: str) -> None:
-        if self._goingAway or not self.listener.hasRoom(len(self._dialling)):
+        if self._goingAway or not self._pickUps.hasRoom(len(self._dialling)):
             self._reportFailure(path, "no more streams are taken")
             return
         try:
@@ -74,12 +84,12 @@ class RevdialListener(ControlSession):
         except PeerError as strange:
             self._reportFailure(path, str(strange))
             return
-        dialled: Deferred[Any] = endpoint.connect(ArrivalFactory(lambda transport: self._pickedUp(path, transport)))
+        dialled: Deferred[IProtocol] = endpoint.connect(ArrivalFactory(lambda transport: self._pickedUp(path, transport)))
         self._dialling[path] = dialled
         dialled.addTimeout(PICK_UP_TIMEOUT, self._clock, connectTimedOut)
         dialled.addBoth(self._dialled, path)
 
-    def _dialled(self, result: Any, path: str) -> None:
+    def _dialled(self, result: IProtocol | Failure, path: str) -> None:
         self._dialling.pop(path, None)
         if isinstance(result, Failure):
             self._reportFailure(path, result.getErrorMessage())
@@ -88,10 +98,10 @@ class RevdialListener(ControlSession):
         self._wire.report_failure(path, reason)
         self._flush()
 
-    def _pickedUp(self, path: str, transport: Any) -> None:
+    def _pickedUp(self, path: str, transport: WebSocketTransport) -> None:
         self._wire.picked_up(path)
-        self._addStream(transport)
-        self.listener.streamArrived(transport)
+        self.memory.add(transport, self.address)
+        self._pickUps.streamArrived(transport)
 
     def _controlLost(self, lost: SessionLost) -> None:
         for dialled in list(self._dialling.values()):
@@ -120,7 +130,7 @@ class _PickUpListener:
     def __init__(self, session: RevdialListener) -> None:
         self._session = session
         self._factory: IProtocolFactory | None = None
-        self._unclaimed: list[Any] = []
+        self._unclaimed: list[WebSocketTransport] = []
 
     def hasRoom(self, coming: int) -> bool:
         """
@@ -146,7 +156,7 @@ class _PickUpListener:
                 self._handToFactory(transport)
         return succeed(self)
 
-    def streamArrived(self, transport: Any) -> None:
+    def streamArrived(self, transport: WebSocketTransport) -> None:
         """
         The peer's connection is there.
         """
@@ -156,7 +166,7 @@ class _PickUpListener:
         else:
             self._handToFactory(transport)
 
-    def _handToFactory(self, transport: Any) -> None:
+    def _handToFactory(self, transport: WebSocketTransport) -> None:
         assert self._factory is not None
         try:
             transport.handOver(buildProtocolOrRaise(self._factory, transport.address))

@@ -1,19 +1,23 @@
 """
-WebSocket as a carrier: an endpoint to connect with, a factory to listen with, and a way to take over a connection
-whose HTTP head somebody else has read.  All three end in a L{WebSocketTransport} under the application's protocol.
+The client's side of a WebSocket: an endpoint whose protocols run over a L{WebSocketTransport}.
 """
 
 from __future__ import annotations
 
+import os
+from base64 import b64encode
 from collections.abc import Iterable
-from typing import Any
+from typing import cast
 from urllib.parse import urljoin
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, NoProtocol, TimeoutError
 from twisted.internet.interfaces import (
+    IAddress,
     IOpenSSLClientConnectionCreator,
+    IProtocol,
     IProtocolFactory,
+    IReactorTime,
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory
@@ -23,28 +27,27 @@ from zope.interface import implementer
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.transport.host_endpoint import hostEndpoint
 from tunnelstack.transport.secure import SecureEndpoint
-from tunnelstack.transport.websocket._autobahn import AutobahnClient, clientParameters
+from tunnelstack.transport.websocket._connection import WebSocketConnection
 from tunnelstack.transport.websocket._handshake import (
-    UpgradeFailed,
-    UpgradeRefused,
+    ResponseReader,
     checkHeaders,
+    checkResponse,
+    encodeRequest,
     parseLocation,
 )
-from tunnelstack.transport.websocket.settings import (
-    DEFAULT_LIMITS,
-    WebSocketLimits,
-)
+from tunnelstack.transport.websocket.errors import UpgradeFailed, UpgradeRefused
+from tunnelstack.transport.websocket.settings import DEFAULT_LIMITS, WebSocketLimits
 from tunnelstack.transport.websocket.transport import WebSocketTransport
 
-__all__ = ["UpgradeFailed", "UpgradeRefused", "WebSocketClientEndpoint"]
-
-REDIRECTS = (307, 308)     # the ones that keep the request as it was
+REDIRECTS = (307, 308)     # the statuses that leave the request as it was
 PRIVATE_HEADERS = frozenset(("authorization", "cookie", "proxy-authorization"))
 
 
 class _ClientHandshake(Factory):
     """
-    Builds the engine of one attempt to connect, and tells what became of it.
+    One attempt: builds the connection, requests the WebSocket and reads the response.
+
+    @ivar outcome: fires with the application's protocol once the WebSocket is open.
     """
 
     noisy = False
@@ -52,10 +55,12 @@ class _ClientHandshake(Factory):
     def __init__(self, endpoint: WebSocketClientEndpoint, application: IProtocolFactory) -> None:
         self._endpoint = endpoint
         self._application = application
-        self.outcome: Deferred[Any] = Deferred(self._cancelled)
-        self.attempt: Deferred[Any]
-        self._engine: Any = None
-        self._address: Any = None
+        self._key = b64encode(os.urandom(16))
+        self._response = ResponseReader()
+        self._connection: WebSocketConnection | None = None
+        self._address: IAddress
+        self.outcome: Deferred[IProtocol] = Deferred(self._cancelled)
+        self.attempt: Deferred[IProtocol]
 
     def doStart(self) -> None:
         self._application.doStart()
@@ -63,26 +68,53 @@ class _ClientHandshake(Factory):
     def doStop(self) -> None:
         self._application.doStop()
 
-    def buildProtocol(self, address: Any) -> Any:
-        self._address = address
-        self._engine = self._endpoint.engine()
-        self._engine.handshakeListener = self
-        self._engine.handshakeDone = self._handshakeDone
-        return self._engine
+    def buildProtocol(self, address: IAddress | None) -> WebSocketConnection:
+        self._address = cast(IAddress, address)
+        self._connection = WebSocketConnection(False, self)
+        return self._connection
 
     def failed(self, failure: Failure) -> None:
         """
-        There is no connection to ask on.
+        There is no connection to the server.
         """
         if not self.outcome.called:
             self.outcome.errback(failure)
 
-    def _cancelled(self, outcome: Deferred[Any]) -> None:
+    def _cancelled(self, outcome: Deferred[IProtocol]) -> None:
         self.attempt.cancel()
-        if self._engine is not None and self._engine.transport is not None:
-            self._engine.abort()
+        if self._connection is not None and self._connection.transport is not None:
+            self._connection.abort()
 
-    # what the engine tells until the WebSocket is open
+    # What the connection reports until the WebSocket is open
+
+    def connectionMade(self) -> None:
+        assert self._connection is not None
+        self._connection.transport.write(self._endpoint.encodeRequest(self._key))
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.outcome.called:
+            return
+        try:
+            head = self._response.receive(data)
+            if head is None:
+                return
+            subprotocol = checkResponse(head, self._key, self._endpoint.subprotocols)
+        except (UpgradeFailed, UpgradeRefused) as error:
+            self._fail(error)
+            return
+        self._open(subprotocol)
+
+    def lost(self, reason: Failure) -> None:
+        if self.outcome.called:
+            return
+        try:
+            self._response.end()
+        except UpgradeRefused as refused:
+            self._fail(refused)
+            return
+        if reason.check(ConnectionDone):
+            reason = Failure(UpgradeFailed("the peer closed the connection instead of answering"))
+        self.outcome.errback(reason)
 
     def writesPaused(self) -> None:
         """
@@ -91,29 +123,21 @@ class _ClientHandshake(Factory):
 
     writesResumed = writesPaused
 
-    def lost(self, reason: Failure) -> None:
-        if self.outcome.called:
-            return
-        if reason.check(ConnectionDone):
-            reason = Failure(UpgradeFailed("the peer closed the connection instead of answering"))
-        self.outcome.errback(reason)
-
-    def _handshakeDone(self, error: Exception | None) -> None:
-        if self.outcome.called:
-            return
-        engine = self._engine
-        if error is not None:
-            engine.abort()
-            self.outcome.errback(Failure(error))
-            return
+    def _open(self, subprotocol: str | None) -> None:
+        connection = self._connection
+        assert connection is not None
         protocol = self._application.buildProtocol(self._address)
         if protocol is None:
-            engine.abort()
-            self.outcome.errback(Failure(NoProtocol()))
+            self._fail(NoProtocol())
             return
-        carrier = self._endpoint.transport(engine)
-        carrier.begin(engine, protocol)
+        self._endpoint.transport(subprotocol).begin(connection, protocol)
         self.outcome.callback(protocol)
+        connection.feed(self._response.leftover)
+
+    def _fail(self, error: Exception) -> None:
+        assert self._connection is not None
+        self._connection.abort()
+        self.outcome.errback(Failure(error))
 
 
 @implementer(IStreamClientEndpoint)
@@ -124,14 +148,16 @@ class WebSocketClientEndpoint:
     C{connect} fires with the application's protocol once the WebSocket is open.  It fails with
 
       - L{UpgradeRefused}: the server answered with another status than 101;
-      - L{UpgradeFailed}: what answered speaks no HTTP, proves nothing with its C{Sec-WebSocket-Accept}, or chose a
-        subprotocol or an extension nobody offered;
+      - L{UpgradeFailed}: the peer does not speak HTTP, its C{Sec-WebSocket-Accept} is wrong, or it chose a subprotocol or
+        an extension that was not offered;
       - Twisted's own errors of connecting, of TLS, and C{TimeoutError}.
+
+    @ivar subprotocols: what is offered, the best first.
     """
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactorTime,
         url: str,
         *,
         headers: Iterable[tuple[str, str]] = (),
@@ -150,50 +176,44 @@ class WebSocketClientEndpoint:
         @param subprotocols: what is offered, the best first; the choice is the transport's C{subprotocol}.
         @param contextFactory: TLS for C{wss}, from L{clientContext<tunnelstack.transport.tls.clientContext>}; unless given,
             with the system's roots and the name in the URL.
-        @param timeout: seconds for everything from connecting to the answer.
+        @param timeout: seconds for everything from connecting to the response.
         @param endpoint: how to reach the server, instead of the host and the port in the URL; TLS is not added.
         @param records: whole messages, text included, go to the protocol's C{recordReceived}.
-        @param redirects: how many answers 307 and 308 are followed.  Never from TLS to none; credentials in headers
+        @param redirects: how many responses 307 and 308 are followed.  Never from TLS to none; credentials in headers
             stay with their host, and so does a C{contextFactory}.
         @raise ConfigurationError: no such URL.
         @raise UsageError: a header that cannot be sent.
         """
+        self.subprotocols = list(subprotocols)
         self._reactor = reactor
         self._url = url
         self._location = parseLocation(url)
         self._headers = checkHeaders(headers)
-        self._subprotocols = list(subprotocols)
         self._contextFactory = contextFactory
         self._timeout = timeout
         self._endpoint = endpoint
         self._limits = limits
         self._records = records
         self._redirects = redirects
-        self._parameters = clientParameters(self._subprotocols)
 
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         handshake = _ClientHandshake(self, protocolFactory)
         handshake.attempt = self._serverEndpoint().connect(handshake)
         handshake.attempt.addErrback(handshake.failed)
         handshake.outcome.addErrback(self._followRedirect, protocolFactory)
         return handshake.outcome.addTimeout(self._timeout, self._reactor, self._timedOut)
 
-    def engine(self) -> AutobahnClient:
+    def encodeRequest(self, key: bytes) -> bytes:
         """
-        The network's side of one attempt.
+        The octets of a request.
         """
-        engine = AutobahnClient(self._location, self._headers, self._subprotocols)
-        engine.factory = self._parameters
-        return engine
+        return encodeRequest(self._location, key, self._headers, self.subprotocols)
 
-    def transport(self, engine: AutobahnClient) -> WebSocketTransport:
+    def transport(self, subprotocol: str | None) -> WebSocketTransport:
         """
-        The application's side of one attempt that succeeded.
+        The transport for an attempt that succeeded.
         """
-        carrier = WebSocketTransport(self._reactor, self._limits, self._records)
-        carrier.subprotocol = engine.websocket_protocol_in_use
-        carrier.resource = self._location.resource
-        return carrier
+        return WebSocketTransport(self._reactor, self._limits, self._records, self._location.resource, subprotocol)
 
     def _serverEndpoint(self) -> IStreamClientEndpoint:
         if self._endpoint is not None:
@@ -204,9 +224,9 @@ class WebSocketClientEndpoint:
             return endpoint
         return SecureEndpoint(self._reactor, where.host, endpoint, self._contextFactory, self._timeout)
 
-    def _followRedirect(self, failure: Failure, protocolFactory: IProtocolFactory) -> Any:
+    def _followRedirect(self, failure: Failure, protocolFactory: IProtocolFactory) -> Failure | Deferred[IProtocol]:
         """
-        Ask where the server says, if that is allowed.
+        Connect to where the server redirects, if that is allowed.
         """
         refused = failure.value
         if not isinstance(refused, UpgradeRefused) or refused.status not in REDIRECTS or not self._redirects:
@@ -215,7 +235,7 @@ class WebSocketClientEndpoint:
         try:
             there = parseLocation(url)
         except ConfigurationError:
-            raise UpgradeFailed("the server says to ask where no WebSocket can be", url=url) from None
+            raise UpgradeFailed("the server redirects to what is not the URL of a WebSocket", url=url) from None
         elsewhere = (there.host, there.port) != (self._location.host, self._location.port)
         if (self._location.secure and not there.secure) or (elsewhere and self._contextFactory is not None):
             return failure
@@ -223,7 +243,7 @@ class WebSocketClientEndpoint:
             self._reactor,
             url,
             headers=[pair for pair in self._headers if not elsewhere or pair[0].lower() not in PRIVATE_HEADERS],
-            subprotocols=self._subprotocols,
+            subprotocols=self.subprotocols,
             contextFactory=self._contextFactory,
             timeout=self._timeout,
             endpoint=None if elsewhere else self._endpoint,
@@ -232,7 +252,7 @@ class WebSocketClientEndpoint:
             redirects=self._redirects - 1,
         ).connect(protocolFactory)
 
-    def _timedOut(self, outcome: Any, seconds: float) -> Any:
+    def _timedOut(self, outcome: object, seconds: float) -> IProtocol:
         if not isinstance(outcome, Failure):
-            return outcome
+            return cast(IProtocol, outcome)
         raise TimeoutError(string=f"no WebSocket after {seconds:g} seconds")

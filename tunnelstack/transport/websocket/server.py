@@ -1,87 +1,126 @@
 """
-The side of a WebSocket that is asked: one request until it is open or refused, a factory to listen with, and a way to take over
-a connection whose HTTP head somebody else has read.
+The server's side of a WebSocket: a factory to listen with, and a way to take over a connection whose request was read already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from http import HTTPStatus
+from typing import Any, cast
 
-from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IReactorTime
 from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tunnelstack.transport.websocket._autobahn import AutobahnServer, HandshakeRefused, serverParameters
-from tunnelstack.transport.websocket._handshake import checkHeaders
+from tunnelstack.transport.websocket._connection import WebSocketConnection
+from tunnelstack.transport.websocket._handshake import (
+    UpgradeRequest,
+    checkHeaders,
+    encodeAcceptance,
+    encodeRejection,
+    readRequest,
+)
+from tunnelstack.transport.websocket.errors import HandshakeRejected
 from tunnelstack.transport.websocket.settings import DEFAULT_LIMITS, WebSocketLimits
 from tunnelstack.transport.websocket.transport import WebSocketTransport
+from tunnelstack.wire.http1.head import BadMessage, RequestHead, find_end_untrusted, read_request_untrusted
 
 
 class _ServerHandshake:
     """
-    One request for a WebSocket on the server's side, until it is open or refused.
+    One request for a WebSocket, until it is accepted or rejected.
     """
 
-    def __init__(self, server: WebSocketServerFactory, address: Any) -> None:
+    _log = Logger()
+
+    def __init__(self, server: WebSocketServerFactory, address: IAddress) -> None:
         self._server = server
         self._address = address
-        self._protocol: Any = None
-        self._resource = ""
-        self._subprotocol: str | None = None
-        self.engine = AutobahnServer()
-        self.engine.factory = serverParameters()
-        self.engine.handshakeListener = self
-        self.engine.accept = self._accept
-        self.engine.handshakeDone = self._handshakeDone
-        self._timer = server.clock.callLater(server.limits.handshakeTimeout, self._handshakeTimedOut)
+        self._data = b""
+        self._searched = 0
+        self.connection = WebSocketConnection(True, self)
+        self._timer = server.clock.callLater(server.limits.handshakeTimeout, self.connection.abort)
 
-    def _accept(self, resource: str, offered: list[str]) -> tuple[str | None, dict[str, list[str]]]:
-        """
-        @raise HandshakeRefused: another path, or the application builds no protocol.
-        """
-        server = self._server
-        path = resource.partition("?")[0]
-        if server.path is not None and path != server.path:
-            raise HandshakeRefused(404, "there is no WebSocket here")
-        self._protocol = server.application.buildProtocol(self._address)
-        if self._protocol is None:
-            raise HandshakeRefused(403, "this WebSocket is not for you")
-        self._resource = resource
-        self._subprotocol = next((name for name in server.subprotocols if name in offered), None)
-        return self._subprotocol, server.headers
+    # What the connection reports until the WebSocket is open
 
-    def _handshakeDone(self, opened: bool) -> None:
-        self._timer.reset(self._server.limits.closeTimeout)
-        if not opened:
+    def connectionMade(self) -> None:
+        """
+        The client begins.
+        """
+
+    def dataReceived(self, data: bytes) -> None:
+        self._data += data
+        try:
+            end = find_end_untrusted(self._data, self._searched)
+            if end < 0:
+                self._searched = len(self._data)
+                return
+            head = read_request_untrusted(self._data, end)
+        except BadMessage as bad:
+            self._reject(bad.status, bad.args[0])
             return
-        self._timer.cancel()
-        engine, server = self.engine, self._server
-        transport = WebSocketTransport(server.clock, server.limits, server.records)
-        transport.subprotocol = self._subprotocol
-        transport.resource = self._resource
-        transport.begin(engine, self._protocol)
-
-    def _handshakeTimedOut(self) -> None:
-        self.engine.abort()
-
-    # what the engine tells until the WebSocket is open
-
-    def writesPaused(self) -> None:
-        """
-        An answer of some hundred octets does not fill a network.
-        """
-
-    writesResumed = writesPaused
+        leftover, self._data = self._data[end:], b""
+        self.requestReceived(head, leftover)
 
     def lost(self, reason: Failure) -> None:
         if self._timer.active():
             self._timer.cancel()
 
+    def writesPaused(self) -> None:
+        """
+        A response of some hundred octets does not fill a network.
+        """
+
+    writesResumed = writesPaused
+
+    # What comes of a request
+
+    def requestReceived(self, head: RequestHead, leftover: bytes = b"") -> None:
+        """
+        Accept or reject a request.
+
+        @param leftover: what was received after its head.
+        """
+        try:
+            request = readRequest(head)
+            protocol = self._buildProtocol(request)
+        except HandshakeRejected as rejected:
+            self._reject(rejected.status, rejected.reason)
+            return
+        self._timer.cancel()
+        server, connection = self._server, self.connection
+        subprotocol = next((name for name in server.subprotocols if name in request.subprotocols), None)
+        connection.transport.write(encodeAcceptance(request, subprotocol, server.headers))
+        transport = WebSocketTransport(server.clock, server.limits, server.records, request.resource, subprotocol)
+        transport.begin(connection, protocol)
+        connection.feed(leftover)
+
+    def _buildProtocol(self, request: UpgradeRequest) -> IProtocol:
+        """
+        @raise HandshakeRejected: another path, or the application builds no protocol.
+        """
+        server = self._server
+        if server.path is not None and request.resource.partition("?")[0] != server.path:
+            raise HandshakeRejected(HTTPStatus.NOT_FOUND, "there is no WebSocket at this path")
+        try:
+            protocol = server.application.buildProtocol(self._address)
+        except Exception:
+            self._log.failure("building the protocol of a WebSocket failed")
+            raise HandshakeRejected(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error") from None
+        if protocol is None:
+            raise HandshakeRejected(HTTPStatus.FORBIDDEN, "the server rejects this connection")
+        return protocol
+
+    def _reject(self, status: int, reason: str) -> None:
+        self._timer.reset(self._server.limits.closeTimeout)
+        self.connection.transport.write(encodeRejection(status, reason))
+        self.connection.flushAndClose()
+
 
 class WebSocketServerFactory(ServerFactory):
     """
-    Listen for WebSockets on any endpoint; an application behind each.
+    Listen for WebSockets on any endpoint.
 
     @ivar application: builds the protocol of each WebSocket; C{None} is answered with 403.
     """
@@ -93,7 +132,7 @@ class WebSocketServerFactory(ServerFactory):
         application: IProtocolFactory,
         path: str | None = None,
         *,
-        clock: Any = None,
+        clock: IReactorTime | None = None,
         subprotocols: Iterable[str] = (),
         headers: Iterable[tuple[str, str]] = (),
         limits: WebSocketLimits = DEFAULT_LIMITS,
@@ -101,9 +140,9 @@ class WebSocketServerFactory(ServerFactory):
     ) -> None:
         """
         @param path: the only path that is answered, without a query; C{None} for every path.
-        @param clock: an C{IReactorTime}; the global reactor unless given.
-        @param subprotocols: what we speak, the best first; the first that the client offers is taken.
-        @param headers: further fields of the answer.
+        @param clock: the global reactor unless given.
+        @param subprotocols: what the application speaks, the best first; the first that the client offers is chosen.
+        @param headers: further fields of the response.
         @param records: whole messages, text included, go to the protocol's C{recordReceived}.
         @raise UsageError: a header that cannot be sent.
         """
@@ -111,9 +150,7 @@ class WebSocketServerFactory(ServerFactory):
         self.path = path
         self.clock = _reactor() if clock is None else clock
         self.subprotocols = list(subprotocols)
-        self.headers: dict[str, list[str]] = {}
-        for name, value in checkHeaders(headers):
-            self.headers.setdefault(name, []).append(value)
+        self.headers = checkHeaders(headers)
         self.limits = limits
         self.records = records
 
@@ -125,30 +162,30 @@ class WebSocketServerFactory(ServerFactory):
         self.application.doStop()
         super().doStop()
 
-    def buildProtocol(self, address: Any) -> Any:
-        return _ServerHandshake(self, address).engine
+    def buildProtocol(self, address: IAddress | None) -> WebSocketConnection:
+        return _ServerHandshake(self, cast(IAddress, address)).connection
 
 
 def upgrade(
     transport: Any,
-    head: bytes,
+    head: RequestHead,
     factory: IProtocolFactory,
     *,
-    address: Any = None,
-    clock: Any = None,
+    address: IAddress | None = None,
+    clock: IReactorTime | None = None,
     subprotocols: Iterable[str] = (),
     headers: Iterable[tuple[str, str]] = (),
     limits: WebSocketLimits = DEFAULT_LIMITS,
     records: bool = False,
-) -> Any:
+) -> IProtocol:
     """
-    Take over a connection whose HTTP head somebody else has read.  The answer is written at once: 101, or a refusal
-    after which the connection closes.  The other parameters are those of L{WebSocketServerFactory}.
+    Take over a connection whose request was read already.  The response is written at once: 101, or a rejection after which
+    the connection closes.  The other parameters are those of L{WebSocketServerFactory}.
 
     @param transport: the connection.  Its protocol is replaced here; no producer may be registered with it, and it
         must not be paused.
-    @param head: the request as it came, up to and with its empty line.
-    @param factory: builds the application's protocol, before the answer is written; C{None} is answered with 403.
+    @param head: the request.
+    @param factory: builds the application's protocol, before the response is written; C{None} is answered with 403.
     @param address: what C{buildProtocol} is given; unless given, the peer's address.
     @return: the connection's protocol from now on: the octets that followed the head, if there are any, go to its
         C{dataReceived}.
@@ -156,15 +193,15 @@ def upgrade(
     server = WebSocketServerFactory(
         factory, clock=clock, subprotocols=subprotocols, headers=headers, limits=limits, records=records
     )
-    protocol = server.buildProtocol(transport.getPeer() if address is None else address)
-    replace = "wrappedProtocol" if hasattr(transport, "wrappedProtocol") else "protocol"     # TLS wraps
-    setattr(transport, replace, protocol)
-    protocol.makeConnection(transport)
-    protocol.dataReceived(head)
-    return protocol
+    handshake = _ServerHandshake(server, transport.getPeer() if address is None else address)
+    replaced = "wrappedProtocol" if hasattr(transport, "wrappedProtocol") else "protocol"     # the former is that of TLS
+    setattr(transport, replaced, handshake.connection)
+    handshake.connection.makeConnection(transport)
+    handshake.requestReceived(head)
+    return handshake.connection
 
 
-def _reactor() -> Any:
+def _reactor() -> IReactorTime:
     from twisted.internet import reactor  # importing it installs it
 
-    return reactor
+    return cast(IReactorTime, reactor)

@@ -1,21 +1,27 @@
 """
-A WebSocket that looks like any transport to the protocol above it.
+A WebSocket as a transport: any protocol runs over it unchanged.
 
-The transport decides when the connection ends and why; what stands on the wire is its engine's business.  It is
-registered as the engine's consumer all the time, so that pressure is known even when no application asks for it.
+The transport decides when the WebSocket ends and why; frames are the business of its L{WebSocketConnection
+<tunnelstack.transport.websocket._connection.WebSocketConnection>}.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
-from twisted.internet.error import ConnectionAborted
+from OpenSSL.crypto import X509
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
+    IAddress,
     IConsumer,
+    IDelayedCall,
     ILoggingContext,
+    IProducer,
+    IProtocol,
     IPushProducer,
+    IReactorTime,
     ISSLTransport,
     ITransport,
 )
@@ -25,54 +31,58 @@ from zope.interface import implementer
 
 from tunnelstack.errors import UsageError
 from tunnelstack.interfaces import IRecordTransport
+from tunnelstack.transport import handover
 from tunnelstack.transport.direct_write import Write
-from tunnelstack.transport.pull_producer import PullProducerAdapter
+from tunnelstack.transport.pull_producer import pushProducer
 from tunnelstack.transport.shared_timer import SharedTimer
-from tunnelstack.transport.websocket._closing import CloseHandshake
-from tunnelstack.transport.websocket._frames import BINARY, TEXT
+from tunnelstack.transport.websocket._connection import WebSocketConnection
+from tunnelstack.transport.websocket._frames import BINARY, GOING_AWAY, NORMAL, TEXT
 from tunnelstack.transport.websocket._keepalive import WebSocketKeepalive
+from tunnelstack.transport.websocket.errors import ClosedByPeer, KeepaliveTimeout, WebSocketProtocolError
 from tunnelstack.transport.websocket.settings import WebSocketLimits
 
 
 @implementer(ITransport, IConsumer, IPushProducer, ILoggingContext, IRecordTransport)
-class WebSocketTransport(CloseHandshake):
+class WebSocketTransport:
     """
     An C{ITransport} whose octets travel as binary messages.
 
-    Every C{write} and every C{writeSequence} is one message, or as many as L{WebSocketLimits.message} asks for.
-    What arrives is handed on as it comes, whatever its messages and fragments; with C{records}, whole messages go
-    to the protocol's C{recordReceived(octets, text)} instead.  There is no half-close.
+    Every C{write} and every C{writeSequence} is one message, or as many as L{WebSocketLimits.message} requires.  Received
+    octets are delivered as they arrive, whatever their messages and fragments; with C{records}, whole messages go to the
+    protocol's C{recordReceived(octets, text)} instead.  There is no half-close.
 
     @ivar protocol: the application; L{handOver} gives the WebSocket to another.
     @ivar subprotocol: what both sides agreed on, or C{None}.
-    @ivar resource: path and query that the client asked for.
+    @ivar resource: path and query of the client's request.
     @ivar connected: false before the WebSocket is open and once it is over.
-    @ivar disconnecting: C{loseConnection} was called, or the peer said Close.
-    @ivar readPaused: the application has asked for a pause.
+    @ivar disconnecting: C{loseConnection} was called, or the peer sent a Close frame.
+    @ivar readPaused: the application has paused reading.
     @ivar octetsIn: octets of payload received.
     @ivar octetsOut: octets of payload sent.
-    @ivar onPeerAlive: called each time that the peer was heard after a ping of ours; C{None} if nobody wants to know.
-    @ivar onEnded: called when the WebSocket is over and its protocol was told; C{None} if nobody wants to know.
-    @ivar address: where the WebSocket is a stream of a session, what the session says of its other end; C{getPeer} gives its
+    @ivar onPeerAlive: called each time that the peer was heard after a ping; or C{None}.
+    @ivar onEnded: called when the WebSocket is over, after its protocol was told; or C{None}.
+    @ivar address: where the WebSocket is a stream of a session, the address of the session's other end; C{getPeer} gives its
         C{visitor}, or else the address itself.
     @ivar streamId: the stream's number then.
     """
 
-    protocol: Any = None
-    subprotocol: str | None = None
-    resource = ""
     onPeerAlive: Callable[[], object] | None = None
     onEnded: Callable[[], object] | None = None
-    address: Any = None
-    streamId = 0
 
     _log = Logger()
 
-    def __init__(self, clock: Any, limits: WebSocketLimits, records: bool = False) -> None:
+    def __init__(
+        self, clock: IReactorTime, limits: WebSocketLimits, records: bool = False, resource: str = "",
+        subprotocol: str | None = None,
+    ) -> None:
         """
-        @param clock: an C{IReactorTime}.
+        @param records: deliver whole messages.
         """
-        super().__init__()
+        self.protocol: Any = None
+        self.resource = resource
+        self.subprotocol = subprotocol
+        self.address: Any = None
+        self.streamId = 0
         self.connected = False
         self.disconnecting = False
         self.readPaused = False
@@ -82,60 +92,62 @@ class WebSocketTransport(CloseHandshake):
         self._clock = clock
         self._limits = limits
         self._limit = limits.message
-        self._engine: Any = None
-        self._producer: Any = None
-        self._paused = False            # the producer was told to
-        self._pieces: list[bytes] = []  # of a record that is not whole
+        self._connection: WebSocketConnection
+        self._send: Write
+        self._writable = False               # later writes vanish
+        self._producer: IPushProducer | None = None
+        self._streaming = False
+        self._producerPaused = False
+        self._pieces: list[bytes] = []       # of a record that is not complete
+        self._leftover = b""                 # given back by a former protocol, and held for a paused one
         self._keepalive: WebSocketKeepalive | None = None
-        self._leftover = b""            # given back by a former protocol, and held for a paused one
         self._sharedTimer: SharedTimer | None = None
+        self._lostReason: Failure | None = None
+        self._closeSent = False              # a Close frame of our own accord, not an answer
+        self._closeTimer: IDelayedCall | None = None
 
-    def begin(self, engine: Any, protocol: Any) -> None:
+    def begin(self, connection: WebSocketConnection, protocol: IProtocol) -> None:
         """
         The WebSocket is open: connect the application.
         """
-        self._engine = engine
-        self._send = partial(engine.sendFrame, BINARY)
-        engine.webSocketOpened(self)
+        self._connection = connection
+        self._send = partial(connection.sendFrame, BINARY)
+        connection.webSocketOpened(self)
         self.protocol = protocol
         self.connected = self._writable = True
         if self._limits.keepalive:
-            self._keepalive = WebSocketKeepalive(self._clock, self, engine, self._limits, self._keepaliveTimedOut)
+            self._keepalive = WebSocketKeepalive(self._clock, self, connection, self._limits)
         protocol.makeConnection(self)
-
-    def handOver(self, protocol: Any, leftover: bytes = b"") -> None:
-        """
-        Give the WebSocket to another protocol; the present one is out of the path.
-
-        @param leftover: octets of the peer that the present protocol was given and that belong to the next one.
-        """
-        replaceProtocol = getattr(self.protocol, "replaceProtocol", None)
-        if replaceProtocol is None:
-            self.protocol = protocol
-        else:
-            replaceProtocol(protocol)       # it takes an answer off what arrives first, on behalf of who writes already
-        protocol.makeConnection(self)
-        if leftover:
-            self.redeliver(leftover)
-
-    def redeliver(self, leftover: bytes) -> None:
-        """
-        Give the protocol, before anything that is yet to come, octets that a former one was given and did not need.
-        """
-        if self.connected and not self.disconnecting:
-            if self.readPaused or self._leftover:
-                self._leftover = leftover + self._leftover
-            else:
-                self.protocol.dataReceived(leftover)
 
     @property
     def sharedTimer(self) -> SharedTimer:
         """
-        Who tells of deadlines as long as the WebSocket lasts.
+        A timer for deadlines that are void when the WebSocket ends.
         """
         if self._sharedTimer is None:
             self._sharedTimer = SharedTimer(self._clock)
         return self._sharedTimer
+
+    # A change of protocol
+
+    def handOver(self, protocol: IProtocol, leftover: bytes = b"") -> None:
+        """
+        See L{tunnelstack.transport.handover.handOver}.
+        """
+        handover.handOver(self, protocol, leftover)
+
+    def redeliver(self, leftover: bytes) -> None:
+        """
+        See L{tunnelstack.transport.handover.redeliver}.
+        """
+        handover.redeliver(self, leftover)
+
+    @property
+    def deliveryBlocked(self) -> bool:
+        return self.readPaused or bool(self._leftover)
+
+    def prependUnread(self, octets: bytes) -> None:
+        self._leftover = octets + self._leftover
 
     # ITransport
 
@@ -160,13 +172,13 @@ class WebSocketTransport(CloseHandshake):
         Send one message.
 
         @param text: as a text message; the octets are UTF-8 then.
-        @raise UsageError: it is empty, or longer than a message may be; a text has no such limit.
+        @raise UsageError: it is empty, or longer than L{WebSocketLimits.message}, which does not apply to text.
         """
         if not octets or (len(octets) > self._limit and not text):
             raise UsageError("no such message can be sent", octets=len(octets), limit=self._limit)
         if self._writable:
             self.octetsOut += len(octets)
-            self._engine.sendFrame(TEXT if text else BINARY, octets)
+            self._connection.sendFrame(TEXT if text else BINARY, octets)
 
     def loseConnection(self) -> None:
         if self.connected and not self.disconnecting:
@@ -176,37 +188,41 @@ class WebSocketTransport(CloseHandshake):
 
     def abortConnection(self) -> None:
         if self.connected:
-            self._setReason(ConnectionAborted())
-            self._engine.abort()
+            self._abort(ConnectionAborted())
 
     def immediateWrite(self) -> Write:
         """
         @return: see L{immediateWrite<tunnelstack.transport.direct_write.immediateWrite>}; from now on C{write} is the same.
         """
-        self._engine.writeImmediately()
+        self._connection.writeImmediately()
         return self.write
 
-    def getPeer(self) -> Any:
+    def getPeer(self) -> IAddress:
         if self.address is not None:
-            return self.address.visitor or self.address
-        return self._engine.transport.getPeer()
+            peer: IAddress = self.address.visitor or self.address
+            return peer
+        address: IAddress = self._connection.transport.getPeer()
+        return address
 
-    def getHost(self) -> Any:
-        return self._engine.transport.getHost()
+    def getHost(self) -> IAddress:
+        address: IAddress = self._connection.transport.getHost()
+        return address
 
-    def getPeerCertificate(self) -> Any:
+    def getPeerCertificate(self) -> X509 | None:
         """
-        @return: the certificate of the TLS connection below, a pyOpenSSL C{X509}; C{None} where there is none.
+        @return: the certificate of the TLS connection below; C{None} where there is none.
         """
-        below = self._engine.transport
-        return below.getPeerCertificate() if ISSLTransport.providedBy(below) else None
+        below = self._connection.transport
+        if not ISSLTransport.providedBy(below):
+            return None
+        return cast(X509 | None, below.getPeerCertificate())
 
     @property
     def negotiatedProtocol(self) -> bytes | None:
         """
         What ALPN chose for the TLS connection below.
         """
-        protocol: bytes | None = getattr(self._engine.transport, "negotiatedProtocol", None)
+        protocol: bytes | None = getattr(self._connection.transport, "negotiatedProtocol", None)
         return protocol
 
     def logPrefix(self) -> str:
@@ -217,46 +233,79 @@ class WebSocketTransport(CloseHandshake):
     @property
     def held(self) -> int:
         """
-        Octets that arrived, with the heads of their frames, and wait for a paused application.
+        Octets that were received, with the heads of their frames, and wait for a paused application.
         """
-        return len(self._leftover) + len(self._engine.data) if self.readPaused else 0
+        return len(self._leftover) + self._connection.unread if self.readPaused else 0
 
     def pauseProducing(self) -> None:
         if not self.disconnecting:
             self.readPaused = True
-            self._engine.transport.pauseProducing()
+            self._connection.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
         if self.readPaused:
             self.readPaused = False
-            self._clock.callLater(0, self._continue)
+            self._clock.callLater(0, self._continueReading)
 
     def stopProducing(self) -> None:
         self.loseConnection()
 
+    def _continueReading(self) -> None:
+        """
+        On a later turn, since an application may resume from inside C{dataReceived}: first what arrived before the pause.
+        """
+        if self.readPaused or not self.connected:
+            return
+        try:
+            self._deliverLeftover()
+            self._connection.consume()
+        except Exception:
+            self._protocolFailed()
+            return
+        if not self.readPaused:
+            self._connection.transport.resumeProducing()
+
+    def _deliverLeftover(self) -> None:
+        leftover, self._leftover = self._leftover, b""
+        if leftover and not self.disconnecting:
+            self.protocol.dataReceived(leftover)
+
     # IConsumer: the writing half
 
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         if self._producer is not None:
             raise RuntimeError(f"cannot register {producer!r}: {self._producer!r} was never unregistered")
         if not self._writable:
             producer.stopProducing()
             return
-        self._producer = producer if streaming else PullProducerAdapter(producer, self._clock)
-        self._paused = False
-        if self._engine.full:
+        self._producer = pushProducer(producer, streaming, self._clock)
+        self._streaming = streaming
+        self._producerPaused = False
+        if self._connection.full:
             self.writesPaused()
         elif not streaming:
             self._producer.resumeProducing()
 
     def unregisterProducer(self) -> None:
         producer, self._producer = self._producer, None
-        if isinstance(producer, PullProducerAdapter):
-            producer.pauseProducing()
+        if producer is not None and not self._streaming:
+            producer.pauseProducing()         # the adapter asks no more
         if self.disconnecting and self._writable:
             self._close()
 
-    # What the engine tells
+    # What the connection reports
+
+    def writesPaused(self) -> None:
+        if self._producer is not None and not self._producerPaused:
+            self._producerPaused = True
+            self._producer.pauseProducing()
+
+    def writesResumed(self) -> None:
+        if self._producerPaused and self._producer is not None:
+            self._producerPaused = False
+            self._producer.resumeProducing()
+        elif self._closeTimer is not None:    # closing, and everything written has left
+            self._closeTimer.reset(self._limits.closeTimeout)
 
     def octetsReceived(self, octets: bytes) -> None:
         if self.records:
@@ -277,45 +326,103 @@ class WebSocketTransport(CloseHandshake):
             self.octetsIn += len(record)
             self.protocol.recordReceived(record, text)
 
-    def writesPaused(self) -> None:
-        if self._producer is not None and not self._paused:
-            self._paused = True
-            self._producer.pauseProducing()
+    def closeReceived(self, code: int | None, reason: str) -> None:
+        if not self._closeSent:
+            self._connection.close(code)
+            orderly = code is None or code in (NORMAL, GOING_AWAY)
+            self._setReason(ConnectionDone() if orderly else ClosedByPeer(code or 0, reason))
+        else:
+            self._setReason(ConnectionDone())
+        self._startCloseTimer()
+        self._connection.flushAndClose()
 
-    def writesResumed(self) -> None:
-        if self._paused and self._producer is not None:
-            self._paused = False
-            self._producer.resumeProducing()
-        elif self._timer is not None:     # closing, and all that was written has left
-            self._timer.reset(self._limits.closeTimeout)
+    def protocolViolated(self, code: int, reason: str) -> None:
+        self._setReason(WebSocketProtocolError(code, reason))
+        self._startCloseTimer()
 
-    # Later turns
+    def keepaliveTimedOut(self) -> None:
+        self._abort(KeepaliveTimeout("no answer to a ping", seconds=self._limits.keepaliveTimeout))
 
-    def _continue(self) -> None:
+    def lost(self, reason: Failure) -> None:
         """
-        Reading goes on, first with what had arrived before the pause.
+        The connection below is gone.
         """
-        if self.readPaused or not self.connected:
+        self._stopTimers()
+        if not self.connected:
             return
-        try:
-            self._deliverLeftover()
-            self._engine.consume()
-        except Exception:
-            self._protocolFailed()
-            return
-        if not self.readPaused:
-            self._engine.transport.resumeProducing()
+        self._setReason(self._endReason(reason))
+        self.connected = False
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.stopProducing()
+        self.protocol.connectionLost(self._lostReason)
+        if self.onEnded is not None:
+            self.onEnded()
 
-    def _deliverLeftover(self) -> None:
-        leftover, self._leftover = self._leftover, b""
-        if leftover and not self.disconnecting:
-            self.protocol.dataReceived(leftover)
+    # How it ends
+
+    def _close(self) -> None:
+        self._writable = False
+        self._startCloseTimer()
+        if not self._limits.closeFrame:
+            self._connection.flushAndClose()
+            return
+        self._closeSent = True
+        self._connection.close(NORMAL)
+        if self.readPaused:                   # the peer's Close frame comes after what was not read
+            self.resumeProducing()
+
+    def _abort(self, reason: Exception | Failure) -> None:
+        self._setReason(reason)
+        self._connection.abort()
+
+    def _setReason(self, reason: Exception | Failure) -> None:
+        """
+        Remember why it ends, unless that is known already; from here on writes vanish.
+        """
+        self._writable = False
+        self.disconnecting = True
+        if self._lostReason is None:
+            self._lostReason = reason if isinstance(reason, Failure) else Failure(reason)
+
+    def _endReason(self, below: Failure) -> Exception | Failure:
+        """
+        Why the WebSocket ended, when the connection below ends.  An end without a Close frame is not orderly, unless it answers
+        ours or there are no Close frames between these two; inside a message it never is.
+        """
+        if not below.check(ConnectionDone) or self._closeSent or not self._writable:
+            return below
+        if self._limits.closeFrame:
+            return ConnectionLost("the connection ended without a Close frame (code 1006)")
+        return ConnectionLost("the connection ended inside a message") if self._connection.messagePending else below
+
+    def _startCloseTimer(self) -> None:
+        """
+        Give the peer C{closeTimeout} seconds from when everything written has left.
+        """
+        seconds = self._limits.flushTimeout if self._connection.full else self._limits.closeTimeout
+        if self._closeTimer is None:
+            self._closeTimer = self._clock.callLater(seconds, self._closeTimedOut)
+        else:
+            self._closeTimer.reset(seconds)
+
+    def _closeTimedOut(self) -> None:
+        self._closeTimer = None
+        self._abort(ConnectionLost("the peer did not complete the close in time"))
+
+    def _stopTimers(self) -> None:
+        if self._closeTimer is not None:
+            self._closeTimer.cancel()
+            self._closeTimer = None
+        if self._keepalive is not None:
+            self._keepalive.stop()
+        if self._sharedTimer is not None:
+            self._sharedTimer.stop()
 
     def _protocolFailed(self) -> None:
         """
-        The protocol raised: its connection goes, and it is told why.
+        The protocol raised an exception: its connection is aborted for that reason.
         """
         failure = Failure()
         self._log.failure("{protocol} failed", failure=failure, protocol=self.logPrefix())
-        self._setReason(failure)
-        self._engine.abort()
+        self._abort(failure)

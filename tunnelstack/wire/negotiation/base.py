@@ -35,6 +35,10 @@ class Release(Enum):
     ON_FIRST_OCTET = "on first octet"
 
 
+Parameters = Mapping[str, Any]
+"""What one side says with a name: the members of a JSON object."""
+
+
 @define
 class NegotiationEvent:
     """
@@ -55,7 +59,7 @@ class Agreed(NegotiationEvent):
     """
 
     name: bytes
-    parameters: Mapping[str, Any] = Factory(dict)
+    parameters: Parameters = Factory(dict)
     leftover: bytes = b""
     leftover_filter: Callable[[bytes], bytes] | None = field(default=None, eq=False)
 
@@ -76,7 +80,7 @@ class Proposed(NegotiationEvent):
     """
 
     name: bytes
-    parameters: Mapping[str, Any] = Factory(dict)
+    parameters: Parameters = Factory(dict)
 
 
 class NegotiationError(PeerError):
@@ -173,7 +177,7 @@ class Negotiation:
         self._check_open()
         raise NegotiationTruncated("the stream ended before anything was agreed")
 
-    def accept(self, parameters: Mapping[str, Any] | None = None) -> list[NegotiationEvent]:
+    def accept(self, parameters: Parameters | None = None) -> list[NegotiationEvent]:
         """
         Answer yes to what was L{Proposed}.
 
@@ -274,7 +278,7 @@ class NegotiationSequence(Negotiation):
         self._ended = True
         return self._advance(self._current.receive_eof())
 
-    def accept(self, parameters: Mapping[str, Any] | None = None) -> list[NegotiationEvent]:
+    def accept(self, parameters: Parameters | None = None) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}.
         """

@@ -6,8 +6,7 @@ Which requests there are, and what answers mean, its user says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from attrs import Factory, frozen
 
@@ -24,6 +23,7 @@ from tunnelstack.wire.negotiation.base import (
     Agreed,
     Negotiation,
     NegotiationEvent,
+    Parameters,
     Proposed,
     ReceiveBuffer,
     Rejected,
@@ -50,7 +50,7 @@ class StreamRequest:
     """
 
     name: bytes
-    parameters: Mapping[str, Any] = Factory(dict)
+    parameters: Parameters = Factory(dict)
     yes: bytes = b""
     no: Callable[[str], bytes] = lambda reason: b""
     first: bytes = b""
@@ -174,7 +174,7 @@ class HTTPRequestResponder(Negotiation):
         """
         return [] if self._request is not None else super().receive_eof()
 
-    def accept(self, parameters: Mapping[str, Any] | None = None) -> list[NegotiationEvent]:
+    def accept(self, parameters: Parameters | None = None) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}.
         """

@@ -6,7 +6,7 @@ It usually follows a name: C{NegotiationSequence(multistream.MultistreamInitiato
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from attrs import frozen
@@ -18,6 +18,7 @@ from tunnelstack.wire.negotiation.base import (
     Negotiation,
     NegotiationError,
     NegotiationEvent,
+    Parameters,
     Proposed,
     ReceiveBuffer,
     Rejected,
@@ -35,7 +36,7 @@ class JSONReader(Protocol):
         Octets have arrived.
         """
 
-    def next_object(self) -> Mapping[str, Any] | None:
+    def next_object(self) -> Parameters | None:
         """
         @return: the object; C{None} while its end is missing.
         @raise PeerError: there is none, or it is too long.
@@ -59,12 +60,12 @@ class ObjectCodec:
     @ivar own_frame: an object travels in a frame of its own.
     """
 
-    encode: Callable[[Mapping[str, Any]], bytes]
+    encode: Callable[[Parameters], bytes]
     reader: Callable[[int], JSONReader]
     leftover_filter: Callable[[bytes], bytes] | None = None
     own_frame: bool = False
 
-    def agreed(self, parameters: Mapping[str, Any], rest: bytes) -> Agreed:
+    def agreed(self, parameters: Parameters, rest: bytes) -> Agreed:
         """
         @param rest: what was read behind the object.
         """
@@ -100,12 +101,12 @@ class AnswerFormat:
         an object that is neither.
     """
 
-    yes: Callable[[Mapping[str, Any]], Mapping[str, Any]]
-    no: Callable[[str], Mapping[str, Any]]
-    refusal: Callable[[Mapping[str, Any]], str | None]
+    yes: Callable[[Parameters], Parameters]
+    no: Callable[[str], Parameters]
+    refusal: Callable[[Parameters], str | None]
 
 
-def _refusal(answer: Mapping[str, Any]) -> str | None:
+def _refusal(answer: Parameters) -> str | None:
     match answer:
         case {"ok": True}:
             return None
@@ -129,7 +130,7 @@ class JSONInitiator(Negotiation):
 
     def __init__(
         self,
-        parameters: Mapping[str, Any],
+        parameters: Parameters,
         *,
         answers: AnswerFormat | None = None,
         release: Release | None = None,
@@ -202,7 +203,7 @@ class JSONResponder(Negotiation):
         self._answers = answers
         self._codec = codec
         self._reader = codec.reader(limit)
-        self._proposed: Mapping[str, Any] | None = None
+        self._proposed: Parameters | None = None
         self._buffered = ReceiveBuffer(b"")
 
     def receive_data(self, octets: bytes) -> list[NegotiationEvent]:
@@ -232,7 +233,7 @@ class JSONResponder(Negotiation):
         """
         return [] if self._proposed is not None else super().receive_eof()
 
-    def accept(self, parameters: Mapping[str, Any] | None = None) -> list[NegotiationEvent]:
+    def accept(self, parameters: Parameters | None = None) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}.
         """
@@ -248,7 +249,7 @@ class JSONResponder(Negotiation):
         self._out.append(self._codec.encode(answers.no(reason)))
         return [Rejected(reason)]
 
-    def _take_proposal(self) -> tuple[Mapping[str, Any], AnswerFormat]:
+    def _take_proposal(self) -> tuple[Parameters, AnswerFormat]:
         if self._proposed is None or self._answers is None:
             raise UsageError("nothing was asked")
         self._check_open()

@@ -4,6 +4,8 @@ Signs of life, on the caller's clock: a ping every so often, and something must 
 
 from __future__ import annotations
 
+PINGS_REMEMBERED = 32       # pings of the owner that may be unanswered before the oldest is forgotten
+
 
 class Keepalive:
     """
@@ -59,4 +61,46 @@ class Keepalive:
         if self._answer_due is None:
             self._answer_due = now + self._timeout
             self.heard = False
+        return True
+
+
+class PingTable:
+    """
+    The pings of the owner that are not answered, and the opaque value of the next ping.
+
+    @ivar next_opaque: of the next ping, between C{0} and C{2**32 - 1}.
+    """
+
+    __slots__ = ("_expected", "next_opaque")
+
+    def __init__(self) -> None:
+        self._expected: dict[int, None] = {}
+        self.next_opaque = 0
+
+    def __len__(self) -> int:
+        return len(self._expected)
+
+    def take_opaque(self) -> int:
+        """
+        @return: the value for a ping that is sent now.
+        """
+        opaque = self.next_opaque
+        self.next_opaque = (opaque + 1) & 0xFFFF_FFFF
+        return opaque
+
+    def expect(self, opaque: int) -> None:
+        """
+        The owner waits for the answer to this ping.
+        """
+        if len(self._expected) >= PINGS_REMEMBERED:
+            del self._expected[next(iter(self._expected))]
+        self._expected[opaque] = None
+
+    def answered(self, opaque: int) -> bool:
+        """
+        @return: whether the owner waited for this answer.
+        """
+        if opaque not in self._expected:
+            return False
+        del self._expected[opaque]
         return True

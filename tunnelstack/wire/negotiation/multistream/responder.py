@@ -4,8 +4,7 @@ Multistream-select 1.0, the side that answers: a header, and to each name its ec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from tunnelstack.errors import UsageError
 from tunnelstack.wire.negotiation.base import (
@@ -14,6 +13,7 @@ from tunnelstack.wire.negotiation.base import (
     NegotiationError,
     NegotiationEvent,
     NegotiationTruncated,
+    Parameters,
     Proposed,
     ReceiveBuffer,
     Rejected,
@@ -121,7 +121,7 @@ class MultistreamResponder(Negotiation):
             raise NegotiationTruncated("the stream ended before a name was agreed")
         return []
 
-    def accept(self, parameters: Mapping[str, Any] | None = None) -> list[NegotiationEvent]:
+    def accept(self, parameters: Parameters | None = None) -> list[NegotiationEvent]:
         """
         As in L{Negotiation}.
 

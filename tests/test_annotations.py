@@ -1,0 +1,68 @@
+"""
+Types say something: how often C{Any} stands in the code.
+"""
+
+from __future__ import annotations
+
+import ast
+import tokenize
+from collections.abc import Iterable
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+PACKAGE = Path(__file__).resolve().parent.parent / "tunnelstack"
+
+TYPED = ("wire", "stream", "session", "negotiation")
+"""The parts that are held to the limit."""
+
+MOST = 15
+"""C{Any} in 1 000 lines with code; imports and docstrings do not count."""
+
+LAYOUT = {
+    tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER, tokenize.ENCODING,
+}  # fmt: skip
+
+
+def linesOf(nodes: Iterable[ast.stmt]) -> set[int]:
+    """
+    The lines that statements cover.
+    """
+    return {line for node in nodes for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
+
+
+def isDocstring(node: ast.AST) -> bool:
+    """
+    Whether a statement is a string and nothing else.
+    """
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def count(path: Path) -> tuple[int, int]:
+    """
+    @return: how often C{Any} stands in a module, and its lines with code.
+    """
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    prose = linesOf(node for node in nodes if isinstance(node, ast.Expr) and isDocstring(node))
+    imports = linesOf(node for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom)))
+    with path.open("rb") as file:
+        tokens = [token for token in tokenize.tokenize(file.readline) if token.type not in LAYOUT]
+    lines = {line for token in tokens for line in range(token.start[0], token.end[0] + 1)} - prose
+    return sum(token.string == "Any" and token.start[0] not in imports for token in tokens), len(lines)
+
+
+class AnyTests(SynchronousTestCase):
+    """
+    Of each part by itself.
+    """
+
+    def test_fewParametersAndAttributesAreOfAnyType(self) -> None:
+        for part in TYPED:
+            counts = [count(path) for path in (PACKAGE / part).rglob("*.py")]
+            found, lines = (sum(column) for column in zip(*counts, strict=True))
+            self.assertLess(1000 * found / lines, MOST, f"{part}: {found} in {lines} lines")
+
+    def test_importsAndDocstringsDoNotCount(self) -> None:
+        module = Path(self.mktemp())
+        module.write_text('"""\nAny\n"""\nfrom typing import Any\n\n# Any\none: Any = 1\ntwo: list[Any] = [\n    2,\n]\n')
+        self.assertEqual(count(module), (2, 5))

@@ -1,0 +1,59 @@
+"""
+The timer of a session, for whatever has the next deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+
+class SessionTimer:
+    """
+    Goes off at the earliest moment that was asked for; what has a later deadline asks again then.
+    """
+
+    def __init__(self, clock: IReactorTime, expired: Callable[[float], object]) -> None:
+        """
+        @param expired: called with the time, in seconds of the clock.
+        """
+        self._clock = clock
+        self._expired = expired
+        self._call: IDelayedCall | None = None
+        self._at = inf                        # when it goes off
+
+    @property
+    def armed(self) -> bool:
+        """
+        Whether it will go off.
+        """
+        return self._call is not None
+
+    def schedule(self, at: float) -> None:
+        """
+        Go off at C{at} (seconds of the clock) at the latest.
+        """
+        if at >= self._at:
+            return
+        self._at = at
+        delay = max(0.0, at - self._clock.seconds())
+        if self._call is not None:
+            self._call.reset(delay)
+        else:
+            self._call = self._clock.callLater(delay, self._fire)
+
+    def stop(self) -> None:
+        """
+        Never go off again.
+        """
+        self._at = -inf
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
+
+    def _fire(self) -> None:
+        self._call = None
+        self._at = inf
+        self._expired(self._clock.seconds())

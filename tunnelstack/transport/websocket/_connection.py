@@ -1,0 +1,328 @@
+"""
+A WebSocket's connection: the protocol on the network's side, between which and the L{WebSocketTransport
+<tunnelstack.transport.websocket.transport.WebSocketTransport>} frames are exchanged.
+
+Whole binary messages in one frame, and everything that is sent, take a short path here; the rest goes through autobahn's
+parser.
+"""
+
+from __future__ import annotations
+
+import typing
+from typing import Any
+
+from twisted.internet import protocol
+from twisted.python.failure import Failure
+
+from tunnelstack.transport.direct_write import Write, disableNagle, immediateWrite
+from tunnelstack.transport.websocket._autobahn import FrameParser, xor
+from tunnelstack.transport.websocket._frames import (
+    BINARY,
+    CLOSE,
+    CLOSE_PAYLOAD,
+    CLOSE_PROTOCOL,
+    CLOSE_SIZE,
+    CLOSE_TEXT,
+    LAST,
+    LONG,
+    MASKED,
+    PONG,
+    SHORT,
+    nextKey,
+    validCode,
+)
+
+CONNECTING, OPEN, CLOSED = range(3)      # states: before the end of the handshake; frames are read; no more of them are
+
+
+class ConnectionListener(typing.Protocol):
+    """
+    What a connection reports at any time.
+    """
+
+    def writesPaused(self) -> None: ...
+    def writesResumed(self) -> None: ...
+    def lost(self, reason: Failure) -> None: ...
+
+
+class Handshake(ConnectionListener, typing.Protocol):
+    """
+    What a connection reports until the WebSocket is open.
+    """
+
+    def connectionMade(self) -> None: ...
+    def dataReceived(self, data: bytes) -> None: ...
+
+
+class FrameListener(ConnectionListener, typing.Protocol):
+    """
+    What it reports from then on.
+
+    @ivar readPaused: the application does not read: received octets are not parsed.
+    @ivar records: the application takes whole messages of both kinds; without it, text is rejected.
+    @ivar maxMessage: octets of the largest message that is accepted.
+    """
+
+    readPaused: bool
+    records: bool
+    maxMessage: int
+
+    def octetsReceived(self, octets: bytes) -> None: ...
+    def messageEnded(self, text: bool) -> None: ...
+    def closeReceived(self, code: int | None, reason: str) -> None: ...
+    def protocolViolated(self, code: int, reason: str) -> None: ...
+
+
+class WebSocketConnection(protocol.Protocol):
+    """
+    Either side of a WebSocket.
+
+    Octets go to the handshake until it calls L{webSocketOpened}, and then as frames to the listener.
+
+    @ivar state: L{CONNECTING}, L{OPEN} or L{CLOSED}.
+    @ivar full: the network takes no more at the moment.
+    @ivar dataSeen: set when anything arrives; the keepalive resets it.
+    @ivar pongSeen: the same for pongs.
+    """
+
+    transport: Any
+
+    def __init__(self, server: bool, handshake: Handshake) -> None:
+        """
+        @param server: whether this is the server's side: the client's frames are masked, the server's not.
+        """
+        self.state = CONNECTING
+        self.full = self.dataSeen = self.pongSeen = False
+        self._handshake: Handshake | None = handshake
+        self._upper: ConnectionListener = handshake
+        self._listener: FrameListener
+        self._ownMask, self._peerMask = (0, MASKED) if server else (MASKED, 0)
+        self._parser = FrameParser(server, self)
+        self._write: Write
+        self._pong: bytes | None = None       # the payload of the pong to send
+        self._size = 0                        # octets of the message that the parser is in
+        self._text = False                    # it is a text message
+
+    @property
+    def unread(self) -> int:
+        """
+        Octets that were received and not parsed yet, with the heads of their frames.
+        """
+        return len(self._parser.data)
+
+    @property
+    def messagePending(self) -> bool:
+        """
+        Some of a message, or of a frame, was received and its end was not; or the application has not taken it.
+        """
+        return bool(self._parser.data) or self._parser.inside_message
+
+    # The network's side
+
+    def connectionMade(self) -> None:
+        disableNagle(self.transport)
+        # Registered all the time, so that the pressure is known even where no application asks for it.
+        self.transport.registerProducer(self, True)
+        self._write = self.transport.write
+        assert self._handshake is not None
+        self._handshake.connectionMade()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.dataSeen = True
+        if self.state == OPEN:
+            parser = self._parser
+            parser.data = parser.data + data if parser.data else data
+            self.consume()
+        elif self._handshake is not None and self.state == CONNECTING:
+            self._handshake.dataReceived(data)
+
+    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
+        self.state = CLOSED
+        self._upper.lost(reason)
+
+    def pauseProducing(self) -> None:
+        self.full = True
+        self._upper.writesPaused()
+
+    def resumeProducing(self) -> None:
+        self.full = False
+        self._answerPing()
+        self._upper.writesResumed()
+
+    def stopProducing(self) -> None:
+        """
+        The network is gone; C{connectionLost} reports it.
+        """
+
+    # The listener's side
+
+    def webSocketOpened(self, listener: FrameListener) -> None:
+        """
+        The handshake is done.
+        """
+        self.state = OPEN
+        self._upper = self._listener = listener
+        self._handshake = None
+
+    def writeImmediately(self) -> None:
+        """
+        From now on, frames are handed to the network at once: the caller writes once a turn.
+        """
+        self._write = immediateWrite(self.transport)
+
+    def feed(self, data: bytes) -> None:
+        """
+        Octets that arrived with the end of the handshake; call this once the application is connected.
+        """
+        self._parser.data = data
+        self.consume()
+
+    def consume(self) -> None:
+        """
+        Parse what was received, until the application pauses.  Of many pings in one delivery only the last is answered
+        (RFC 6455, section 5.5.3), and none while the network takes no more, so that pings cannot fill memory.
+        """
+        listener, parser = self._listener, self._parser
+        while self.state == OPEN and not listener.readPaused:
+            if parser.current_frame is None:  # else there may be one without any octets, which the parser has yet to end
+                if not parser.data:
+                    break
+                if not parser.inside_message and self._takeWholeFrames():
+                    continue
+            if not parser.processData():
+                break
+        if self._pong is not None and not self.full:
+            self._answerPing()
+
+    def _takeWholeFrames(self) -> bool:
+        """
+        Take the binary messages that arrived in one whole frame each, as most do: the parser needs 7 us for one, this 2.
+        Anything else, and anything wrong, is left to the parser.
+
+        @return: whether there were any.
+        """
+        listener, parser = self._listener, self._parser
+        data, peerMask, start = parser.data, self._peerMask, 0
+        size = len(data)
+        while size - start > 6 and data[start] == LAST | BINARY:
+            length = data[start + 1] ^ peerMask           # beyond 127: masked where it must not be, or not masked
+            body = start + 2
+            if length == 126:
+                length = data[body] << 8 | data[body + 1]
+                body += 2
+                if length < 126:
+                    break
+            elif length > 126:
+                break
+            if peerMask:
+                body += 4
+            end = body + length
+            if end > size or length > listener.maxMessage:
+                break
+            octets = data[body:end]
+            start = end
+            listener.octetsReceived(xor(data[body - 4 : body], octets) if peerMask else octets)
+            if listener.records:
+                listener.messageEnded(False)
+            if self.state != OPEN or listener.readPaused:
+                break
+        if start:
+            parser.data = data[start:]
+        return start > 0
+
+    def sendFrame(self, opcode: int, payload: bytes) -> None:
+        """
+        Send one frame, a whole message or a control frame.  autobahn's encoder takes three times as long.
+
+        @param payload: of a L{TEXT<tunnelstack.transport.websocket._frames.TEXT>}, UTF-8.
+        """
+        length = len(payload)
+        high = self._ownMask
+        if length < 126:
+            head = bytes((LAST | opcode, high | length))
+        elif length < 65536:
+            head = SHORT.pack(LAST | opcode, high | 126, length)
+        else:
+            head = LONG.pack(LAST | opcode, high | 127, length)
+        if high:
+            key = nextKey()
+            head += key
+            payload = xor(key, payload)
+        self._write(head + payload)
+
+    def close(self, code: int | None) -> None:
+        """
+        Send a Close frame; frames of the peer are still read.
+
+        @param code: C{None} sends an empty one.
+        """
+        self.sendFrame(CLOSE, b"" if code is None else code.to_bytes(2, "big"))
+
+    def flushAndClose(self) -> None:
+        """
+        Read no more frames; close the connection once everything written has left.
+        """
+        self.state = CLOSED
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """
+        Close the connection at once.
+        """
+        self.state = CLOSED
+        self.transport.abortConnection()
+
+    def _answerPing(self) -> None:
+        payload, self._pong = self._pong, None
+        if payload is not None and self.state == OPEN:
+            self.sendFrame(PONG, payload)
+
+    # The parser's side
+
+    def messageBegun(self, text: bool) -> None:
+        self._size = 0
+        self._text = text
+        if text and not self._listener.records:
+            self.violated(CLOSE_TEXT, "a text message where only binary messages are accepted")
+
+    def frameBegun(self, length: int) -> None:
+        self._size += length
+        if self._size > self._listener.maxMessage:
+            self.violated(CLOSE_SIZE, f"a message of more than {self._listener.maxMessage} octets")
+
+    def payloadReceived(self, octets: bytes) -> None:
+        self._listener.octetsReceived(octets)
+
+    def messageEnded(self) -> None:
+        if self._listener.records:
+            self._listener.messageEnded(self._text)
+
+    def pingReceived(self, payload: bytes) -> None:
+        self._pong = payload
+
+    def pongReceived(self) -> None:
+        """
+        Any pong counts, whatever ping it answers: the peer reads and answers.
+        """
+        self.pongSeen = True
+
+    def closeReceived(self, code: int | None, reason: bytes) -> None:
+        if code is not None and not validCode(code):
+            self.violated(CLOSE_PROTOCOL, f"close code {code}")
+            return
+        try:
+            text = reason.decode("utf-8")
+        except UnicodeDecodeError:
+            self.violated(CLOSE_PAYLOAD, "a close reason that is not UTF-8")
+            return
+        self._listener.closeReceived(code, text)
+
+    def violated(self, code: int, reason: str) -> None:
+        """
+        The peer broke a rule: send the Close frame, and read no more.
+        """
+        if self.state != CLOSED:
+            self.close(code)
+            self.state = CLOSED
+            self._listener.protocolViolated(code, reason)
