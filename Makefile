@@ -1,4 +1,4 @@
-# Everything that is done often, in one word each.  A fresh machine needs Python 3.11 or newer, make and a package index.
+# One target for each frequent task.  A fresh machine needs Python 3.11 or newer, make and a package index.
 
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -12,17 +12,17 @@ DEMO_PORT ?= 8080
 .PHONY: help venv demo test trial peers soak lint types bench docs fuzz clean
 
 help:
-	@echo 'make demo    an edge, an agent and a small site behind it, until Ctrl-C (DEMO_PORT=$(DEMO_PORT))'
-	@echo 'make test    the whole suite; the genuine Go peers too where Go is found'
-	@echo 'make trial   the floors once more, by trial'
-	@echo 'make peers   only the genuine peers; without Go it fails'
-	@echo 'make soak    the promises in full sizes; takes long'
-	@echo 'make fuzz    every decoder for a minute'
-	@echo 'make lint    ruff            make types   mypy'
-	@echo 'make docs    Sphinx and pydoctor, into docs/_build/'
-	@echo 'make bench   beside genuine Go programs (QUICK=1, ONLY=ids, JSON=path)'
-	@echo 'make venv    only makes $(VENV): the package, its test tools and tox'
-	@echo 'make clean   removes what these made'
+	@echo 'make demo    run an edge, an agent and a small site, until Ctrl-C (DEMO_PORT=$(DEMO_PORT))'
+	@echo 'make test    run the whole suite; genuine Go peers too, where Go is found'
+	@echo 'make trial   run the tests of the floors with trial'
+	@echo 'make peers   run only the tests with genuine peers; fails without Go'
+	@echo 'make soak    run the suite in full sizes; takes long'
+	@echo 'make fuzz    fuzz every decoder for a minute'
+	@echo 'make lint    run ruff        make types   run mypy'
+	@echo 'make docs    build the documentation with Sphinx and pydoctor, into docs/_build/'
+	@echo 'make bench   compare with genuine Go programs (QUICK=1, ONLY=ids, JSON=path)'
+	@echo 'make venv    make $(VENV) with the package, its test tools and tox'
+	@echo 'make clean   remove what these targets made'
 
 venv: $(INSTALLED)
 

@@ -27,29 +27,29 @@ WORDS = {"str": "text", "int": "whole number", "float": "number", "bool": "true 
 PREFACE = """\
 # Configuration files
 
-TOML, one file for an edge and one for an agent. A flag wins over the environment, the environment over the file, the
-file over the default. `tunnelstack check FILE` reports every mistake with its line, its key and the nearest known key.
-Durations end in `_seconds`.
+TOML, one file for an edge and one for an agent. Options override the environment, the environment overrides the file,
+the file overrides the defaults. `tunnelstack check FILE` reports every mistake with its line, its key and the nearest known
+key. Names of durations end in `_seconds`.
 
-Secrets are in files of their own or in the environment. Of a token, an edge stores only the SHA-256.
+Secrets are in files of their own or in the environment. An edge keeps only the SHA-256 of a token.
 
-This page is made from the records that the programs read (`docs/configuration.py`).
+This page is generated from the records that the programs read (`docs/configuration.py`).
 """
 
 EDGE = """
 ## An edge's file
 
-An edge reads its file again at SIGHUP, and takes what has changed as a difference: sessions stay. What is marked *live*
-counts from then on, and so do `[[agent]]`, `[[certificate]]`, `[[checker]]` and `[[route]]`; of anything else the log says
-that it waits for a restart.
+An edge reads its file again at SIGHUP and applies the differences; sessions stay connected. Settings marked *live*, and
+`[[agent]]`, `[[certificate]]`, `[[checker]]` and `[[route]]`, apply from then on. Other changes need a restart, which the log
+reports.
 """
 
 AGENT = """
 ## An agent's file
 
-An agent reads its file again at SIGHUP as an edge does: sessions stay. What is marked *live* counts from then on. A
-`[[service]]` that is new is offered, one that is gone is withdrawn, one that is another is exchanged; what is under way ends
-where it began. Of anything else the log says that it waits for a restart.
+An agent reads its file again at SIGHUP as an edge does; sessions stay connected. Settings marked *live* apply from then on.
+A new `[[service]]` is announced, a removed one is withdrawn, a changed one is replaced. Requests under way finish with the old
+one. Other changes need a restart, which the log reports.
 """
 
 

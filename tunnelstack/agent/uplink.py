@@ -10,7 +10,7 @@ The machine has six states::
                       |    v            |
                       waiting <---------+
 
-and these transitions; an empty field means that the input cannot occur in that state:
+and these transitions; an empty field means that the input cannot occur in that state::
 
     ==========  ==========  ==========  ==========  ============  ==========  ==========
     state       start       connected   failed      lost          retryTime.  stop
