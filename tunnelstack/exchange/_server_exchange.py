@@ -243,9 +243,11 @@ class ServerExchange:
         self.status = status
         self.octets = len(octets)
         self.finished = True
-        fields = connection_fields(head.fields, (), self.head, self._keepAlive())
         connection = self._connection
-        connection.send(encode_response(ResponseHead(status, head.reason, fields)) + octets)
+        if not self._keepAlive() or self.head.version != HTTP_1_1:
+            fields = connection_fields(head.fields, (), self.head, connection.keepAlive)
+            head = ResponseHead(status, head.reason, fields)
+        connection.send(encode_response(head) + octets)
         connection.responseSent(self)
 
     def _keepAlive(self) -> bool:

@@ -139,7 +139,8 @@ class HTTPServerProtocol(Protocol):
         """
         state = self._connection.state
         if state is IDLE or state is HEAD:
-            self._reader.receive(data)
+            reader = self._reader
+            reader.buffer = reader.buffer + data if reader.buffer else data      # as receive() does; a call costs 1 %
             self._loop()
         elif state is RAW:
             self._exchange.receiver.bodyReceived(data)                   # type: ignore[union-attr]
@@ -292,7 +293,9 @@ class HTTPServerProtocol(Protocol):
         The transport is paused while the exchange asks for that, or another request waits.
         """
         connection = self._connection
-        connection.setReadPaused(self._paused or (connection.state is RESPONDING and self._reader.buffer != b""))
+        paused = self._paused or (connection.state is RESPONDING and self._reader.buffer != b"")
+        if paused != connection.readPaused:
+            connection.setReadPaused(paused)
 
     def lendTransport(self, producer: IProducer) -> None:
         """
@@ -372,9 +375,9 @@ class HTTPServerProtocol(Protocol):
         """
         From the exchange: the response is written.
         """
-        unread = self.unread
-        self._detachExchange()
         connection = self._connection
+        unread = connection.state is BODY
+        self._detachExchange()
         if unread and not exchange.untilClose:
             self._discard()
         elif unread or not self.keepAlive:

@@ -141,7 +141,7 @@ class MessageReader:
         A message with such a body has begun, and C{end} octets of the buffer are read.
         """
         self._searched = 0
-        self.buffer = octets[end:] if end < len(octets) else b""
+        self.buffer = octets[end:]
         if self._keep_heads:
             self.head_octets = octets[:end]
         self.remaining = body
