@@ -19,9 +19,9 @@ from tunnelstack.edge.public.server import PublicServerFactory
 from tunnelstack.records import Grant
 
 
-class Listening(Protocol):
+class HasAddresses(Protocol):
     """
-    A part that listens.
+    A part that has addresses on which it listens.
     """
 
     @property
@@ -44,7 +44,7 @@ class RunningEdge(Protocol):
     startedAt: float
 
     @property
-    def admin(self) -> Listening: ...
+    def admin(self) -> HasAddresses: ...
 
     @property
     def url(self) -> str: ...
