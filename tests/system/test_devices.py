@@ -267,7 +267,7 @@ class CommandTests(Devices):
         self.edge()
         for arguments, code, sentence in (
             (("accept", "lab.nobody"), 69, "there is no device lab.nobody"),
-            (("accept",), 64, "accept takes one device's name"),
+            (("accept",), 64, "accept takes the name of one device"),
             (("forget",), 64, "devices knows list, accept and reject, not 'forget'"),
         ):
             done = self.tunnelstack("devices", *arguments)

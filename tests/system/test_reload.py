@@ -124,8 +124,8 @@ class ReloadTests(Stage):
                 r"agent\.toml:4: \[\[service\]\] has no key kin; did you mean kind",
             ),
             ("[agent\n", r"agent\.toml:1: not valid TOML"),
-            ('[[service]]\nname = "site"\nkind = "serve"\ntarget = "nowhere"\n', "nowhere is no folder"),
-            ("", r"there is nothing to publish"),
+            ('[[service]]\nname = "site"\nkind = "serve"\ntarget = "nowhere"\n', "nowhere is not a folder"),
+            ("", r"nothing to publish: the configuration file has no \[\[service\]\]"),
         ):
             self.path.write_text(text)
             agent.tell(signal.SIGHUP)
