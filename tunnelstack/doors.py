@@ -2,18 +2,22 @@
 Doors: how the agents of a dialect reach an edge.
 
 An L{HTTPDoor} is a path of the public port.  A L{ListenerDoor} is a port of the dialect's own.  An L{OutboundDoor} dials agents
-that listen.  Nothing here imports Twisted, so that policy and protocols can meet on neutral ground.
+that listen.  Nothing here imports Twisted at run time, so that policy and protocols can meet on neutral ground.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.wire.http1.head import RequestHead
+
+if TYPE_CHECKING:
+    from OpenSSL.crypto import X509
+    from twisted.internet.interfaces import IProtocolFactory, IStreamServerEndpoint, ITCPTransport
 
 
 @frozen(kw_only=True)
@@ -31,8 +35,8 @@ class TakenOverRequest:
     head: RequestHead
     octets: bytes
     leftover: bytes
-    transport: Any
-    certificate: Any = None
+    transport: ITCPTransport
+    certificate: X509 | None = None
 
 
 @frozen(kw_only=True)
@@ -63,8 +67,8 @@ class ListenerDoor:
     @ivar description: where it listens, for logs and status.
     """
 
-    endpoint: Any
-    factory: Any
+    endpoint: IStreamServerEndpoint
+    factory: IProtocolFactory
     description: str
 
 

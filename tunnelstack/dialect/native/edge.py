@@ -63,7 +63,7 @@ class NativeDialect:
         """
         self.timeouts = timeouts
 
-    def doors(self, edge: Any) -> list[HTTPDoor]:
+    def doors(self, edge: IEdge) -> list[HTTPDoor]:
         """
         As in L{IDialect}.
 
@@ -99,7 +99,7 @@ class _UpgradeProtocol:
 
     log = Logger()
 
-    def __init__(self, dialect: NativeDialect, edge: Any) -> None:
+    def __init__(self, dialect: NativeDialect, edge: IEdge) -> None:
         self._dialect = dialect
         self._edge = edge
 
@@ -160,7 +160,7 @@ class _AgentSessionFactory(Factory):
     noisy = False
     log = Logger()
 
-    def __init__(self, dialect: NativeDialect, edge: Any, principal: Principal, peer: Any) -> None:
+    def __init__(self, dialect: NativeDialect, edge: IEdge, principal: Principal, peer: Any) -> None:
         self._dialect = dialect
         self._edge = edge
         self._principal = principal
@@ -287,7 +287,7 @@ class _DialHandler:
     Takes streams that lead through the edge to another agent's service.
     """
 
-    def __init__(self, edge: Any, principal: Principal) -> None:
+    def __init__(self, edge: IEdge, principal: Principal) -> None:
         self._edge = edge
         self._principal = principal
 

@@ -21,7 +21,7 @@ from tunnelstack.dialect.shellhub.tunnel import DeviceTunnel
 from tunnelstack.errors import Denied, Unavailable, UsageError
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
 from tunnelstack.exchange.whole_message import WholeResponse
-from tunnelstack.interfaces import IServerExchange
+from tunnelstack.interfaces import IEdge, IServerExchange
 from tunnelstack.session.revdial.dialler import PickUpTable
 from tunnelstack.stream.errors import SessionLost
 from tunnelstack.transport.websocket.settings import WebSocketLimits
@@ -52,7 +52,7 @@ class DeviceConnections:
     """
 
     log = Logger()
-    edge: Any
+    edge: IEdge
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class DeviceConnections:
     def __len__(self) -> int:
         return len(self._tunnels)
 
-    def attach(self, edge: Any) -> None:
+    def attach(self, edge: IEdge) -> None:
         """
         Stand at an edge.
         """
