@@ -5,8 +5,9 @@ Configuration out of files: what is taken, and how exactly a mistake is told.
 from __future__ import annotations
 
 import tomllib
+from types import SimpleNamespace
 
-from attrs import fields
+from attrs import fields, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,7 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tunnelstack.control.config import reader, records
 from tunnelstack.control.config.toml_lines import LineIndex
 from tunnelstack.errors import ConfigurationError
-from tunnelstack.settings.setting import keyOf
+from tunnelstack.settings.setting import keyOf, setting
+from tunnelstack.settings.tables import DialectSettings, Table, Tables
 
 DIGEST = "ab" * 32
 
@@ -178,6 +180,93 @@ class AgentFileTests(Reads, SynchronousTestCase):
     def test_oneNameOnce(self) -> None:
         service = '[[service]]\nname = "a"\ntarget = "3000"\n'
         self.assertEqual(self.mistakes(service * 2), ["a.toml:4: [[service]] has the same name as the one on line 1"])
+
+
+@frozen
+class Harbour:
+    """
+    C{[harbour]}: a table that has others inside.
+    """
+
+    depth: int = setting(7, "metres")
+
+
+@frozen
+class Berth:
+    """
+    C{[[harbour.berth]]}: a table inside another.
+    """
+
+    name: str = setting(says="of the berth")
+
+
+def checkHarbour(tables: Tables) -> None:
+    if len(tables.many("harbour.berth")) > 2:
+        tables.wrong(("harbour.berth", 2), "there are too many")
+
+
+HARBOUR = DialectSettings(
+    edge={
+        "harbour": Table(Harbour),
+        "harbour.berth": Table(Berth, many=True, unique={"name": lambda berth: berth.name}),
+    },
+    checkEdge=checkHarbour,
+)
+
+
+class InnerTableTests(SynchronousTestCase):
+    """
+    Tables of a dialect that are inside another table.
+    """
+
+    def setUp(self) -> None:
+        self.patch(reader, "dialectPackages", lambda: (SimpleNamespace(name="harbour", settings=HARBOUR),))
+
+    def read(self, text: str) -> object:
+        return reader.parseEdge(text, "edge.toml").dialects.get("harbour")
+
+    def mistakes(self, text: str) -> list[str]:
+        return str(self.assertRaises(reader.Mistakes, reader.parseEdge, text, "edge.toml")).splitlines()
+
+    def test_bothTablesArrive(self) -> None:
+        self.assertEqual(
+            self.read('[harbour]\ndepth = 9\n[[harbour.berth]]\nname = "a"\n[[harbour.berth]]\nname = "b"\n'),
+            {"harbour": (Harbour(9),), "harbour.berth": (Berth("a"), Berth("b"))},
+        )
+
+    def test_anInnerTableAloneBringsTheOuterOne(self) -> None:
+        self.assertEqual(
+            self.read('[[harbour.berth]]\nname = "a"\n'), {"harbour": (Harbour(),), "harbour.berth": (Berth("a"),)}
+        )
+
+    def test_withoutTheTablesThereIsNoDialect(self) -> None:
+        self.assertIsNone(self.read(""))
+
+    def test_mistakesHaveTheirLines(self) -> None:
+        self.assertEqual(
+            self.mistakes('[harbour]\nquay = 1\n[[harbour.berth]]\nnam = "a"\n'),
+            [
+                "edge.toml:2: [harbour] has no key quay; there are depth",
+                "edge.toml:3: [[harbour.berth]] needs a name: of the berth",
+                "edge.toml:4: [[harbour.berth]] has no key nam; did you mean name?",
+            ],
+        )
+
+    def test_theSameNameTwiceNamesTheFirst(self) -> None:
+        self.assertEqual(
+            self.mistakes('[[harbour.berth]]\nname = "a"\n\n[[harbour.berth]]\nname = "a"\n'),
+            ["edge.toml:4: [[harbour.berth]] has the same name as the one on line 1"],
+        )
+
+    def test_checksOfTheDialectNameTheLine(self) -> None:
+        three = "".join(f'[[harbour.berth]]\nname = "{name}"\n' for name in "abc")
+        self.assertEqual(self.mistakes(three), ["edge.toml:5: there are too many"])
+
+    def test_aTableWhereManyAreMeant(self) -> None:
+        self.assertEqual(
+            self.mistakes('[harbour.berth]\nname = "a"\n'),
+            ["edge.toml:1: harbour.berth must be an array of tables, [[harbour.berth]]"],
+        )
 
 
 class RecordTests(SynchronousTestCase):

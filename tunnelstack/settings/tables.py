@@ -80,7 +80,7 @@ class DialectSettings:
     """
     The tables that a dialect adds to configuration files.
 
-    @ivar edge: tables of an edge's file, by name.
+    @ivar edge: tables of an edge's file, by name.  The name C{"a.b"} is that of C{[a.b]}, a table inside C{[a]}.
     @ivar agent: tables of an agent's file, by name.
     @ivar checkEdge: reports mistakes that concern several tables of an edge's file.
     @ivar checkAgent: reports mistakes that concern several tables of an agent's file.

@@ -202,8 +202,8 @@ def parse(text: str, name: str) -> EdgeConfig | AgentConfig:
     ofAgent = isinstance(document.get("edge"), list) or isinstance(document.get("agent"), dict) or "service" in document
     tables = {role: _dialectSections(role) for role in ("edge", "agent")}
     ofAgent = ofAgent or any(
-        name in document and (
-            name not in tables["edge"] or (many and isinstance(document[name], list) and not tables["edge"][name][1])
+        _find(document, name) is not None and (
+            name not in tables["edge"] or (many and isinstance(_find(document, name), list) and not tables["edge"][name][1])
         )
         for name, (_, many) in tables["agent"].items()
     )
@@ -239,29 +239,32 @@ class _Parser:
         self._lines = LineIndex(text)
         self._name = name
         self._mistakes: list[Mistake] = []
+        self._inner = {tuple(name.split(".")) for name in sections if "." in name}     # tables inside other tables
+        known = {name.partition(".")[0]: None for name in sections}
         for section in self._document:
-            if section not in sections:
-                self.addMistake((section,), f"there is no [{section}]; {nearest(section, sections)}")
+            if section not in known:
+                self.addMistake((section,), f"there is no [{section}]; {nearest(section, known)}")
 
     def table(self, record: type[R], section: str) -> R | None:
         """
         @return: the record of C{[section]}, with all defaults if the file does not have it; C{None} if it is wrong.
         """
-        value = self._document.get(section, {})
+        value = _find(self._document, section, {})
         if not isinstance(value, dict):
             self.addMistake((section,), f"{section} must be a table, [{section}]")
             return None
-        return self._record(record, value, (section,))
+        return self._record(record, value, _pathOf((section,)))
 
     def tables(self, record: type[R], section: str) -> list[R]:
         """
         @return: the records of all C{[[section]]}.  One that is wrong is C{None}; then L{finish} raises.
         """
-        value = self._document.get(section, [])
+        value = _find(self._document, section, [])
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             self.addMistake((section,), f"{section} must be an array of tables, [[{section}]]")
             return []
-        return [self._record(record, item, (section, index)) for index, item in enumerate(value)]  # type: ignore[misc]
+        at = _pathOf((section,))
+        return [self._record(record, item, (*at, index)) for index, item in enumerate(value)]  # type: ignore[misc]
 
     def records(self, section: str, table: Table) -> tuple[Any, ...]:
         """
@@ -278,7 +281,7 @@ class _Parser:
         """
         @return: whether the file has a table of that name.
         """
-        return section in self._document
+        return _find(self._document, section) is not None
 
     def hasKey(self, section: str, key: str) -> bool:
         """
@@ -294,7 +297,7 @@ class _Parser:
         for index, key in enumerate(keys):
             first = seen.setdefault(key, index)
             if key is not None and first != index:
-                line = self._lines.lineOf((section, first))
+                line = self._lines.lineOf(_pathOf((section, first)))
                 self.addMistake((section, index), f"[[{section}]] has {described} as the one on line {line}")
 
     def finish(self) -> None:
@@ -311,6 +314,8 @@ class _Parser:
         values = {}
         for key, value in table.items():
             attribute = known.get(key)
+            if (*at, key) in self._inner:
+                continue
             if attribute is None:
                 self.addMistake((*at, key), f"{_sectionTitle(at)} has no key {key}; {nearest(key, known)}")
             else:
@@ -337,7 +342,25 @@ class _Parser:
 
         @param at: the table, index and key.
         """
-        self._mistakes.append(Mistake(self._lines.lineOf(at), says))
+        self._mistakes.append(Mistake(self._lines.lineOf(_pathOf(at)), says))
+
+
+def _find(document: Mapping[str, Any], section: str, missing: Any = None) -> Any:
+    """
+    @param section: the name of a table, with a dot in it if it is inside another table.
+    @return: its value; C{missing} if the document does not have it.
+    """
+    value: Any = document
+    for name in section.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return missing if value is None else value
+
+
+def _pathOf(at: Path) -> Path:
+    """
+    @return: the path of what may be inside another table: C{("a", "b", 0)} for C{("a.b", 0)}.
+    """
+    return (*str(at[0]).split("."), *at[1:])
 
 
 def _convert(kind: Any, value: Any) -> Any:
@@ -359,4 +382,5 @@ def _typeName(kind: Any) -> str:
 
 
 def _sectionTitle(at: Path) -> str:
-    return f"[[{at[0]}]]" if len(at) > 1 else f"[{at[0]}]"
+    title = ".".join(part for part in at if isinstance(part, str))
+    return f"[[{title}]]" if isinstance(at[-1], int) else f"[{title}]"
