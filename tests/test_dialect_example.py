@@ -9,7 +9,11 @@ import os
 from tests.system.stage import ROOT, Stage
 
 EXAMPLES = ROOT / "docs" / "examples"
-FILES = [*(EXAMPLES / "porter").glob("*.py"), EXAMPLES / "twisted" / "plugins" / "porter_dialect.py"]
+FILES = [
+    *(EXAMPLES / "porter" / f"{name}.py" for name in ("settings", "edge", "agent")),
+    EXAMPLES / "twisted" / "plugins" / "porter_dialect.py",
+]
+"""What a dialect needs in both roles; its subcommand is a comfort."""
 
 
 class PorterTests(Stage):
@@ -45,6 +49,19 @@ class PorterTests(Stage):
         (self.home / "token").write_text("nonsense")
         agent = self.program("tunnel-agent", "--config", self.readAgentFile(), "start")
         self.assertEqual(agent.ends(), 77)
+
+    def test_itsSubcommandNeedsNoConfigurationFile(self) -> None:
+        self.startEdge("--config", "edge.toml")
+        agent = self.program(
+            "tunnel-agent", "porter", str(self.origin()), "--edge", f"http://localhost:{self.port}", "--token-file", "token",
+        )
+        agent.hears(r"^session +up +edge=localhost:\d+ dialect=porter rtt=")
+        self.assertEqual(self.sees("desk", path="/page").body, b"GET /page\n")
+
+    def test_helpNamesItsSubcommand(self) -> None:
+        shown = self.program("tunnel-agent", "--help")
+        self.assertEqual(shown.ends(), 0)
+        self.assertIn("  porter TARGET  a web server, through an edge that speaks porter", shown.out)
 
     def test_checkKnowsItsTables(self) -> None:
         self.port = 1

@@ -8,7 +8,7 @@ ones that Twisted does not have.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IProtocolFactory
@@ -670,28 +670,62 @@ class IDeviceKeys(Interface):
         """
 
 
-class ICommand(Interface):
+class ISubcommand(Interface):
     """
-    A subcommand of C{tunnelstack} that asks a running edge, as a dialect adds it.
+    What L{ICommand} and L{IAgentCommand} have in common.  A dialect lists its subcommands of both kinds in C{COMMANDS} of its
+    module C{commands}.
     """
 
-    name = Attribute("C{str}: what is typed.")
-    usage = Attribute("C{str}: the name with its arguments, for the list of commands.")
-    summary = Attribute("C{str}: what it does, in a few words.")
-    helpText = Attribute("C{str}: the text of C{--help}.")
+    name: str = Attribute("What is typed.")
+    usage: str = Attribute("The name with its arguments, for the list of subcommands.")
+    summary: str = Attribute("What it does, in a few words.")
+    helpText: str = Attribute("The text of C{--help}.")
+    optFlags: Sequence[Sequence[str | None]] = Attribute(
+        "Its own options without a value, as in L{Options<twisted.python.usage.Options>}: rows of long name, letter or "
+        "C{None}, and description."
+    )
+    optParameters: Sequence[Sequence[str | None]] = Attribute(
+        "Its own options with a value: rows of long name, letter or C{None}, default or C{None}, and description."
+    )
 
-    def parse(arguments):
+
+class ICommand(ISubcommand):
+    """
+    A subcommand of C{tunnelstack} that asks a running edge.  It has C{--json} and C{--admin} beside its own options.
+    """
+
+    def parse(options: Mapping[str, Any], arguments: Sequence[str]) -> object:
         """
-        @param arguments: the words after the options.
+        @param options: the value of each option by its long name.
+        @param arguments: the words that are not options.
         @return: what L{run} takes.
         @raise UsageError: of C{twisted.python.usage}; they are wrong.
         """
 
-    def run(parsed, admin):
+    def run(parsed: Any, admin: Callable[..., Any]) -> tuple[object, str | tuple[Sequence[object], Iterable[Sequence[object]]]]:
         """
         @param parsed: from L{parse}.
         @param admin: called with a method, a path, and for C{POST} an object; gives the object that the edge answered.
         @return: an object for C{--json}; and for people text, or a tuple of headings and rows.
+        """
+
+
+class IAgentCommand(ISubcommand):
+    """
+    A subcommand of C{tunnel-agent}: it takes from the command line what the dialect's tables have in a file.
+
+    It has C{--config} (of the file, only C{[agent]} and C{[limits]} are used), C{--give-up-after}, C{--access-log} and
+    C{--log-format} beside its own options; the kit adds them to C{helpText}.
+    """
+
+    def parse(options: Mapping[str, Any], arguments: Sequence[str]) -> Mapping[str, tuple[object, ...]]:
+        """
+        @param options: the value of each of its own options by its long name.  C{edge}, C{name}, C{token-file} and C{ca-file}
+            are those of the environment (C{TUNNELSTACK_EDGE}, ...) where the command line has none; C{edge} is a sound URL.
+        @param arguments: the words that are not options.
+        @return: the records of each of its tables, as C{makeDialects} takes them.
+        @raise UsageError: of C{twisted.python.usage}; they are wrong.
+        @raise ConfigurationError: a record cannot be made of them.
         """
 
 

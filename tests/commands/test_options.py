@@ -233,13 +233,11 @@ class AgentTests(Case):
             self.assertEqual(self.refused(usage.UsageError, *arguments), CREDENTIAL)
 
 
-def devices() -> dialect_command.Options:
+def devices() -> dialect_command.DialectOptions:
     """
     The options of a command that a dialect adds.
     """
-    options = dialect_command.Options()
-    options.command = "devices"
-    return options
+    return dialect_command.makeOptions("devices")
 
 
 class HelpTests(SynchronousTestCase):

@@ -4,12 +4,14 @@ The command line of C{tunnel-agent}, for C{twistd} and for the console script.
 
 from __future__ import annotations
 
+import getopt
 import os
 import re
 import shutil
 import socket
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +19,23 @@ from attrs import evolve
 from twisted.logger import Logger
 from twisted.python import usage
 
+from tunnelstack.agent.dialect_command import AgentOptions, DialectOptions, makeOptions
 from tunnelstack.agent.dialects import HOST_KEYS
 from tunnelstack.agent.panel import Panel, canRedraw
 from tunnelstack.agent.service import AgentService
 from tunnelstack.agent.target import Target
 from tunnelstack.control.access_log import Output, accessLog
 from tunnelstack.control.config.records import AgentConfig, ServiceConfig
-from tunnelstack.control.config.sources import CONFIG, Sources
+from tunnelstack.control.config.sources import Sources
 from tunnelstack.control.log_writer import LogWriter
-from tunnelstack.control.options import BaseOptions, parsePort, parseSeconds
+from tunnelstack.control.options import parsePort, refuseCredentials
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
 from tunnelstack.control.process.systemd import Notifier
+from tunnelstack.control.subcommands import agentCommands, formatSubcommands
 from tunnelstack.control.twistd import TwistdLog
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.records import EMBEDDED
+from tunnelstack.settings.setting import formatValue
 
 HELP = """
 Usage: tunnel-agent [options] http|tcp|serve|ssh|start [TARGET] [options]
@@ -49,7 +54,7 @@ The private side of tunnels: publishes local servers through an edge.
   serve DIR      the files of a folder, as a web site
   ssh [TARGET]   an SSH server: the one on port 22 by default, or one in this process (see --authorized-keys)
   start          the services of the configuration file
-
+{dialects}
 Options                        Environment               Default
       --dev                                                           use the edge started on this machine with --dev
   -e, --edge URL               TUNNELSTACK_EDGE          --dev        http(s)://host[:port]
@@ -84,12 +89,11 @@ SSHD = "22"
 """The port of a machine's own SSH server."""
 
 
-class Options(BaseOptions):
+class Options(AgentOptions):
     """
     The command line, read into C{config}, an L{AgentConfig}.
     """
 
-    helpText = HELP
     optFlags = [
         ["dev", None, "use the edge started on this machine with --dev"],
         ["insecure", None, "send the token to another machine over plain http:"],
@@ -103,16 +107,41 @@ class Options(BaseOptions):
         ["rewrite-host", None, None, "the Host field sent to the local server"],
         ["authorized-keys", None, None, "a file of public keys"],
         ["passwords", None, None, "a file of names and hashed passwords"],
-        ["give-up-after", None, None, "seconds"],
-        ["config", "c", None, "a TOML file"],
-        ["access-log", None, None, "a file with one line for each request"],
-        ["log-format", None, None, "auto, text or json"],
     ]
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
-        super().__init__()
-        self._environ = os.environ if environ is None else environ
+        super().__init__(os.environ if environ is None else environ)
         self._service: tuple[str, str] | None = None
+        self._subcommand: DialectOptions | None = None
+
+    def __str__(self) -> str:
+        commands = {name: command for name, (_, command) in agentCommands().items()}
+        return HELP.strip("\n").format(dialects=formatSubcommands(commands, 14))
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """
+        Let the subcommand of a dialect read the whole command line, if the first argument is one.
+        """
+        given = list(sys.argv[1:] if options is None else options)
+        refuseCredentials(given)
+        name, rest = self._split(given)
+        if name in (*SERVICES, "start") or name not in agentCommands():
+            return super().parseOptions(given)
+        self._subcommand = makeOptions(name, self._environ)
+        self._subcommand.parseOptions(rest)
+        self["log-format"] = self._subcommand["log-format"]
+        self.config = self._subcommand.config
+
+    def _split(self, given: list[str]) -> tuple[str, list[str]]:
+        """
+        @return: the first argument, if only known options precede it, and the command line without it.
+        """
+        try:
+            rest = getopt.getopt(given, self.shortOpt, self.longOpt)[1]
+        except getopt.GetoptError:
+            return "", given
+        at = len(given) - len(rest)
+        return (rest[0], given[:at] + rest[1:]) if rest else ("", given)
 
     def parseArgs(self, *arguments: str) -> None:
         """
@@ -120,8 +149,9 @@ class Options(BaseOptions):
         """
         kind = arguments[0] if arguments else ""
         if kind not in (*SERVICES, "start"):
-            given = f"not {kind!r}" if kind else "but it is missing"
-            raise usage.UsageError(f"the first argument must be http, tcp, serve, ssh or start, {given}")
+            given = f"not {formatValue(kind)}" if kind else "but it is missing"
+            *known, last = *SERVICES, "start", *agentCommands()
+            raise usage.UsageError(f"the first argument must be {', '.join(known)} or {last}, {given}")
         takes, counts = TAKES.get(kind, ("one target: a port, host:port or an endpoint string", (1,)))
         if len(arguments) - 1 not in counts:
             raise usage.UsageError(f"{kind} takes {takes}")
@@ -150,8 +180,9 @@ class Options(BaseOptions):
         """
         The path of the configuration file; C{""} if there is none.
         """
-        named: str = self["config"] or ("" if self["dev"] else self._environ.get(CONFIG, ""))
-        return named
+        if self._subcommand is not None:
+            return self._subcommand.file
+        return "" if self["dev"] and not self["config"] else super().file
 
     def read(self) -> AgentConfig:
         """
@@ -159,8 +190,10 @@ class Options(BaseOptions):
 
         @raise ConfigurationError: the configuration cannot be used.
         """
+        if self._subcommand is not None:
+            return self._subcommand.read()
         sources = Sources(self._environ)
-        agent = sources.readAgentFile(self.file) if self.file else AgentConfig()
+        agent = self.readFile()
         services = (self._fromArguments(*self._service),) if self._service else agent.services
         if not (services or agent.dialects):
             raise ConfigurationError("nothing to publish: the configuration file has no [[service]]")
@@ -171,11 +204,6 @@ class Options(BaseOptions):
             insecure=bool(self["insecure"]), agent=agent,
         )
         services = tuple(map(self._withKeys, services))
-        giveUpSeconds = self["give-up-after"] or self._environ.get("TUNNELSTACK_GIVE_UP_AFTER")
-        if giveUpSeconds:
-            agent = evolve(agent, giveUpAfterSeconds=parseSeconds(giveUpSeconds, "give-up-after"))
-        if self["access-log"] is not None:
-            agent = evolve(agent, accessLog=self["access-log"])
         return evolve(agent, services=services, edges=edges, dialects={} if self._service else agent.dialects)
 
     def _stateFile(self, path: str, name: str) -> str:

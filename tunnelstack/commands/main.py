@@ -14,11 +14,12 @@ from typing import Any
 from twisted.logger import globalLogBeginner
 from twisted.python import usage
 
-from tunnelstack.commands.dialect_command import dialectCommands
+from tunnelstack.commands import dialect_command
 from tunnelstack.control.log_writer import LogWriter, finishAll, standardWriters
 from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import STOPPED, USAGE, exitCode
 from tunnelstack.control.process.status_log import makeObservers
+from tunnelstack.control.subcommands import edgeCommands, formatSubcommands
 from tunnelstack.errors import ConfigurationError, TunnelError
 from tunnelstack.reactor import choice
 from tunnelstack.wire.printable_text import LINE, printable, printable_lines
@@ -53,11 +54,11 @@ COMMANDS = {
 """The module of each command, which has C{Options} and C{main}.  It is imported when the command is used."""
 
 
-def commands() -> dict[str, str]:
+def commands() -> list[str]:
     """
-    @return: the module of each command, those of dialects included.
+    @return: the names of all commands, those of dialects included.
     """
-    return {**COMMANDS, **dict.fromkeys(dialectCommands(), "tunnelstack.commands.dialect_command")}
+    return [*COMMANDS, *edgeCommands()]
 
 
 def tunnelEdge() -> int:
@@ -145,15 +146,17 @@ class Commands(BaseOptions):
         self.command, self.rest = arguments[0], arguments[1:]
 
     def __str__(self) -> str:
-        lines = [f"  {command.usage:<34} {command.summary}\n" for command in dialectCommands().values()]
-        return HELP.strip("\n").format(dialects="".join(lines))
+        return HELP.strip("\n").format(dialects=formatSubcommands(edgeCommands(), 34))
 
 
 def _command(arguments: Sequence[str]) -> int:
     found = Commands()
     found.parseOptions(arguments)
-    module = import_module(commands()[found.command])
-    options = module.Options()
+    if found.command in COMMANDS:
+        module: Any = import_module(COMMANDS[found.command])
+        options = module.Options()
+    else:
+        module, options = dialect_command, dialect_command.makeOptions(found.command)
     options.command = found.command
 
     def run() -> int:

@@ -4,7 +4,7 @@ C{tunnelstack devices}: the devices that have registered with a running edge, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -58,8 +58,10 @@ class Devices:
     usage = "devices list|accept|reject"
     summary = "the devices of ShellHub that come to a running edge"
     helpText = HELP
+    optFlags = ()
+    optParameters = ()
 
-    def parse(self, arguments: Sequence[str]) -> Request:
+    def parse(self, options: Mapping[str, Any], arguments: Sequence[str]) -> Request:
         """
         As in L{ICommand}.
         """
