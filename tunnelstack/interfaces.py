@@ -503,6 +503,21 @@ class IEdge(Interface):
         @return: a C{Deferred} that fires when the public can no longer reach it.
         """
 
+    def publishHost(host, agent):
+        """
+        Publish a host name for an agent, connected or not: requests for it ask the agent's tunnel for an L{HTTPPurpose
+        <tunnelstack.records.HTTPPurpose>} without a service and without a port.  A host that was published for another agent
+        is moved.  Routes of the configuration precede it.
+
+        @param host: in lower case, without a port.
+        @raise Denied: it is an address, or a host that the edge needs itself.
+        """
+
+    def withdrawHost(host):
+        """
+        Publish it no more.
+        """
+
     def reach(principal, to, purpose):
         """
         Find the way for somebody who dials.
@@ -532,6 +547,21 @@ class IDialect(Interface):
     def close():
         """
         The edge has stopped: write what is to be kept.
+        """
+
+
+class IReloadableDialect(IDialect):
+    """
+    A dialect some of whose tables may change while the edge runs: those with C{live} in its settings.
+    """
+
+    def prepareReload(tables):
+        """
+        Check new tables, and change nothing yet.
+
+        @param tables: the tables of all dialects, by the name of the dialect and of the table.
+        @return: a function without arguments that applies them.
+        @raise ConfigurationError: they cannot be used.
         """
 
 

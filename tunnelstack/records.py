@@ -71,6 +71,7 @@ class Service:
     @ivar kind: C{"http"} (web requests for a host), C{"tcp"} (a port of the edge) or C{"stream"} (to be dialled through the
         edge) or C{"ssh"} (an SSH server, to be dialled or reached by the edge's front door).
     @ivar port: kind tcp: the public port that is asked for; C{0} takes any that is allowed.
+    @ivar address: kind tcp: the address of the edge on which the port is opened; C{""} for that of the configuration.
     @ivar perVisitor: kind http: a stream for each visitor's connection, whose address is then the visitor's own; otherwise
         streams are kept and serve whoever comes.
     """
@@ -78,6 +79,7 @@ class Service:
     name: str
     kind: str = "http"
     port: int = 0
+    address: str = ""
     perVisitor: bool = False
 
 

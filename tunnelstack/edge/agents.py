@@ -17,6 +17,7 @@ from zope.interface import implementer
 from tunnelstack.control.auth.name_ownership import NameOwnership
 from tunnelstack.control.auth.permissions import Permissions, permissionsOf
 from tunnelstack.control.registry import Registry
+from tunnelstack.edge.public.hosts import PublishedHosts
 from tunnelstack.edge.public.ports import Ports
 from tunnelstack.errors import Denied
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
@@ -74,6 +75,7 @@ class Agents:
         grantFor: Callable[[str], Grant],
         sessionLimits: SessionLimits,
         owners: NameOwnership,
+        hosts: PublishedHosts | None = None,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         state: StateDirectory | None = None,
         authority: str = "",
@@ -87,6 +89,7 @@ class Agents:
         @param grantFor: gives the L{Grant} with the public host of a web service, by its name.
         @param budget: the memory that all sessions of agents share; C{None} for no bound.
         @param owners: decides which credential may use a name that is not granted by name.
+        @param hosts: the hosts that dialects publish.
         @param known: whether a principal would still be authenticated now.
         """
         self.clock = clock
@@ -101,6 +104,7 @@ class Agents:
         self.stopping = False
         self._grantFor = grantFor
         self._owners = owners
+        self._hosts = hosts or PublishedHosts()
         self._known = known or (lambda principal: True)
         self._budget = budget
         self._connectedAt: dict[int, float] = {}            # by the id of a tunnel
@@ -125,6 +129,9 @@ class Agents:
         if not (tunnel.principal.realm or self._known(tunnel.principal)):
             raise Denied("revoked", "the credential was revoked")
         permissionsOf(tunnel.principal)            # raises Denied if the rights are malformed
+        present = self.registry.agent(tunnel.principal.agent)
+        if present is not None and present.principal.realm != tunnel.principal.realm:
+            raise Denied("taken", f"{tunnel.principal.agent} is the name of an agent of another system")
         for old in self.registry.add(tunnel):
             self._log("replaced", old, "the same process has connected again")
             old.abort(Denied("replaced", "this agent has connected again"))
@@ -229,7 +236,9 @@ class Agents:
             grant = self._grantFor(name) if kind == "http" else Grant()
         else:
             try:
-                port = yield self.ports.open(agent, name, service.port, permissionsOf(tunnel.principal).tcp)
+                port = yield self.ports.open(
+                    agent, name, service.port, permissionsOf(tunnel.principal).tcp, service.address
+                )
             except Denied:
                 if new:
                     self.registry.withdraw(kind, name, tunnel)
@@ -250,6 +259,18 @@ class Agents:
         """
         self.registry.withdraw(service.kind, service.name, tunnel)
         return succeed(None)
+
+    def publishHost(self, host: str, agent: str) -> None:
+        """
+        As in L{IEdge}.
+        """
+        self._hosts.publish(host, agent)
+
+    def withdrawHost(self, host: str) -> None:
+        """
+        As in L{IEdge}.
+        """
+        self._hosts.withdraw(host)
 
     # Dialling
 

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from tunnelstack.control.config.records import DialectTables
 from tunnelstack.doors import Door
-from tunnelstack.interfaces import IAdminResources, IDeviceKeys, IDialect, IEdge
+from tunnelstack.interfaces import IAdminResources, IDeviceKeys, IDialect, IEdge, IReloadableDialect
 from tunnelstack.settings.dialects import dialectPackages
 
 if TYPE_CHECKING:
@@ -59,6 +59,16 @@ class DialectSet:
                 if key is not None:
                     return key
         return None
+
+    def prepareReload(self, tables: DialectTables) -> Callable[[], object]:
+        """
+        As in L{IReloadableDialect}, for all dialects.
+        """
+        prepared: list[Callable[[], object]] = [
+            IReloadableDialect(dialect).prepareReload(tables)
+            for dialect in self._dialects if IReloadableDialect.providedBy(dialect)
+        ]  # fmt: skip
+        return lambda: [apply() for apply in prepared]
 
     def close(self) -> None:
         """

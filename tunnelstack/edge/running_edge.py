@@ -15,6 +15,7 @@ from tunnelstack.edge.agents import Agents
 from tunnelstack.edge.credentials import CredentialStore
 from tunnelstack.edge.dialects import DialectSet
 from tunnelstack.edge.public.admission import Admission
+from tunnelstack.edge.public.hosts import PublishedHosts
 from tunnelstack.edge.public.server import PublicServerFactory
 from tunnelstack.records import Grant
 
@@ -36,6 +37,7 @@ class RunningEdge(Protocol):
     clock: Any
     config: EdgeConfig
     registry: Registry
+    hosts: PublishedHosts
     agents: Agents
     credentials: CredentialStore | None
     dialects: DialectSet

@@ -34,6 +34,7 @@ from tunnelstack.edge.dialects import DialectSet, configuredDialects
 from tunnelstack.edge.listeners import EdgeListener, ListenerFactory, makeListener
 from tunnelstack.edge.public.access_policy import AccessPolicy
 from tunnelstack.edge.public.admission import Admission
+from tunnelstack.edge.public.hosts import PublishedHosts
 from tunnelstack.edge.public.ports import Ports
 from tunnelstack.edge.public.routes import RouteTable
 from tunnelstack.edge.public.server import PublicServerFactory
@@ -58,6 +59,7 @@ class EdgeService(MultiService):
     @ivar config: the L{EdgeConfig} in force.
     @ivar registry: the connected agents and the names they hold.
     @ivar routes: finds the service for a host and a path.
+    @ivar hosts: the hosts that dialects have published.
     @ivar owners: decides which credential may use a name that no agent holds.
     @ivar admission: counts and limits the connections of visitors.
     @ivar doors: the L{HTTPDoor}s of all dialects.
@@ -92,6 +94,7 @@ class EdgeService(MultiService):
         self.clock = reactor
         self.config = config
         self.registry = Registry()
+        self.hosts = PublishedHosts(config.domain, config.agentHosts)
         self.routes = self._makeRoutes(config)
         self.owners = NameOwnership()
         self.owners.setRoutes(config.domain, config.routes)
@@ -115,7 +118,7 @@ class EdgeService(MultiService):
                 reactor, self.registry, self.admission, interface=config.portsInterface,
                 rateLimit=lambda principal: self.public.site.rateLimits.find(principal),
             ),
-            authenticator, grantFor=self.grantFor, known=known, owners=self.owners,
+            authenticator, grantFor=self.grantFor, known=known, owners=self.owners, hosts=self.hosts,
             sessionLimits=SessionLimits(max_streams=limits.sessionStreams, session_octets=limits.sessionOctets),
             budget=self.memoryBudget,
             timeouts=Timeouts(
@@ -150,7 +153,8 @@ class EdgeService(MultiService):
 
     def _makeRoutes(self, config: EdgeConfig) -> RouteTable:
         return RouteTable(
-            config.domain, config.routes, config.agentHosts, policy=lambda route: AccessPolicy.of(route, self.clock)
+            config.domain, config.routes, config.agentHosts, policy=lambda route: AccessPolicy.of(route, self.clock),
+            hosts=self.hosts,
         )
 
     def recordOf(self, token: str) -> IToken | None:
@@ -301,6 +305,7 @@ class EdgeService(MultiService):
         """
         found = difference(self.config, config)
         routes = self._makeRoutes(found.config)
+        reloadDialects = self.dialects.prepareReload(found.config.dialects)
         if self.credentials is not None:
             self.credentials.configure(found.config)
         self.config = found.config
@@ -308,6 +313,7 @@ class EdgeService(MultiService):
         self.routes = routes
         self.owners.setRoutes(found.config.domain, found.config.routes)
         self.public.configure(found.config, routes)
+        reloadDialects()
         limits = found.config.limits
         self.admission.configure(limits.visitors, limits.connectionsPerSecond)
         self.memoryBudget.limit = limits.processOctets

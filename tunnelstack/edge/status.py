@@ -71,15 +71,21 @@ def _agent(edge: RunningEdge, tunnel: ITunnel) -> Record:
 
 def routesOf(edge: RunningEdge) -> list[Record]:
     """
-    One record for each public address: the routes of the configuration, then the services of agents.
+    One record for each public address: the routes of the configuration, then the hosts that dialects have published, then the
+    services of agents.
     """
     configured = [
         {"kind": "http", "public": route.host + (route.path if route.path != "/" else ""), "to": route.to, "configured": True,
          "agents": _holders(edge, "http", route.to)}
         for route in edge.config.routes
     ]  # fmt: skip
+    published = [
+        {"kind": "http", "public": host, "to": agent, "configured": False,
+         "agents": [agent] if edge.registry.hasAgent(agent) else []}
+        for host, agent in edge.hosts
+    ]  # fmt: skip
     held = sorted({pair for tunnel in edge.registry for pair in edge.registry.names(tunnel)})
-    return configured + [
+    return configured + published + [
         {"kind": kind, "public": _public(edge, kind, name), "to": name, "configured": False,
          "agents": _holders(edge, kind, name)}
         for kind, name in held

@@ -68,11 +68,14 @@ class Table:
     @ivar record: the attrs class of its records, whose attributes are L{settings<tunnelstack.settings.setting.setting>}.
     @ivar many: whether it may occur several times, C{[[name]]}.
     @ivar unique: functions of a record whose results must differ for all records, by their names in messages.
+    @ivar live: a running edge applies a change: its dialect is an
+        L{IReloadableDialect<tunnelstack.interfaces.IReloadableDialect>}.
     """
 
     record: type
     many: bool = False
     unique: Mapping[str, Callable[[Any], Hashable]] = Factory(dict)
+    live: bool = False
 
 
 @frozen(kw_only=True)

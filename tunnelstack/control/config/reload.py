@@ -14,6 +14,7 @@ from tunnelstack.control.config.records import (
     AdminConfig,
     AgentConfig,
     AgentLimits,
+    DialectTables,
     EdgeAddress,
     EdgeConfig,
     Limits,
@@ -119,21 +120,36 @@ def difference(old: C, new: C) -> Difference[C]:
             needsRestart.append(f"the new {section}")
             kept[name] = getattr(old, name)
     if old.dialects != new.dialects:
-        needsRestart += [f"the new {table}" for table in _dialectTables(old, new)]
-        kept["dialects"] = old.dialects
+        live, restart, kept["dialects"] = _dialects(old, new)
+        changed += live
+        needsRestart += restart
     return Difference(evolve(new, **kept), tuple(changed), tuple(needsRestart))
 
 
-def _dialectTables(old: EdgeConfig | AgentConfig, new: EdgeConfig | AgentConfig) -> list[str]:
+def _dialects(
+    old: EdgeConfig | AgentConfig, new: EdgeConfig | AgentConfig
+) -> tuple[list[str], list[str], DialectTables]:
     """
-    @return: the titles of the tables of dialects that differ.
+    Compare the tables of dialects.  Those that are live apply at once if the dialect is in use and stays so.
+
+    @return: a sentence for each change that applies at once, one for each that needs a restart, and the tables in force.
     """
     role = "edge" if isinstance(old, EdgeConfig) else "agent"
-    return [
-        f"[[{name}]]" if table.many else f"[{name}]"
-        for package in dialectPackages() for name, table in getattr(package.settings, role).items()
-        if old.dialects.get(package.name, {}).get(name) != new.dialects.get(package.name, {}).get(name)
-    ]  # fmt: skip
+    changed: list[str] = []
+    needsRestart: list[str] = []
+    tables = {name: dict(records) for name, records in old.dialects.items()}
+    for package in dialectPackages():
+        before, after = old.dialects.get(package.name, {}), new.dialects.get(package.name, {})
+        for name, table in getattr(package.settings, role).items():
+            was, becomes = before.get(name, ()), after.get(name, ())
+            if was == becomes:
+                continue
+            if table.live and before and after:
+                changed += _lists(name, was, becomes)
+                tables[package.name][name] = becomes
+            else:
+                needsRestart.append(f"the new [[{name}]]" if table.many else f"the new [{name}]")
+    return changed, needsRestart, tables
 
 
 def _differences(record: Any, section: str, before: Any, after: Any) -> Iterator[tuple[Any, str]]:

@@ -86,13 +86,14 @@ class Ports:
 
     @inlineCallbacks
     def open(
-        self, agent: str, name: str, asked: int, allowed: tuple[range, ...]
+        self, agent: str, name: str, asked: int, allowed: tuple[range, ...], address: str = ""
     ) -> Generator[Deferred[None], None, int]:
         """
         Open a port for a service.  If the service has one, that is used.
 
         @param asked: the wanted port; C{0} for any.
         @param allowed: the ports that the agent may have.
+        @param address: on which the port is opened; C{""} for the interface of all ports.
         @return: a C{Deferred} of the port; it fails with L{Denied}.
         """
         if asked and not any(asked in ports for ports in allowed):
@@ -103,7 +104,7 @@ class Ports:
             yield self._waiting.wait()
         present = self._open.get(name)
         if present is None:
-            return self._openPort(agent, name, asked, allowed)
+            return self._openPort(agent, name, asked, allowed, address)
         if asked not in (0, present.number):
             raise Denied("port-taken", f"{name} has port {present.number} already", name=name)
         if not any(present.number in ports for ports in allowed):
@@ -111,10 +112,10 @@ class Ports:
             raise Denied("not-allowed", sentence, port=present.number)
         return present.number
 
-    def _openPort(self, agent: str, name: str, asked: int, allowed: tuple[range, ...]) -> int:
+    def _openPort(self, agent: str, name: str, asked: int, allowed: tuple[range, ...], address: str) -> int:
         for port in [asked] if asked else self._candidates((agent, name), allowed):
             try:
-                listening = self._reactor.listenTCP(port, _PortFactory(self, name), BACKLOG, self._interface)
+                listening = self._reactor.listenTCP(port, _PortFactory(self, name), BACKLOG, address or self._interface)
             except CannotListenError:
                 continue
             self._admission.addPort(listening)

@@ -2,8 +2,9 @@
 Routes: the service that a request is for, by its host and path.
 
 A service I{name} is at C{name.domain}.  Routes of the configuration precede that; among them exact hosts precede wildcards, and
-longer paths precede shorter ones.  A policy that restricts a service on a route restricts it on the service's own host as well.
-The routes of a host are computed once and cached.
+longer paths precede shorter ones.  A host that a dialect has published follows the routes of that exact host.  A policy that
+restricts a service on a route restricts it on the service's own host as well.  The routes of a host are computed once and
+cached.
 
 The server that receives a request may read its path in another way than the routes do.  So a path is found only if all its
 L{readings<tunnelstack.wire.http1.target.readings>} lead to the same service under the same policy.
@@ -12,13 +13,13 @@ L{readings<tunnelstack.wire.http1.target.readings>} lead to the same service und
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from ipaddress import ip_address
 from itertools import chain
 
 from attrs import frozen
 
 from tunnelstack.control.config.records import Route
 from tunnelstack.edge.public.access_policy import AccessPolicy
+from tunnelstack.edge.public.hosts import PublishedHosts, isAddress
 from tunnelstack.records import HTTPPurpose
 from tunnelstack.wire.http1.target import PLAIN, folded, path_of, readings
 
@@ -130,11 +131,15 @@ class RouteTable:
         routes: Iterable[Route] = (),
         agentHosts: Iterable[str] = (),
         policy: Callable[[Route], AccessPolicy | None] = lambda route: None,
+        hosts: PublishedHosts | None = None,
     ) -> None:
         """
         @param agentHosts: hosts that are for agents only.
         @param policy: gives the policy of a route.
+        @param hosts: those that dialects have published.
         """
+        self._hosts = hosts or PublishedHosts()
+        self._hosts.watch(self._hostsChanged)
         self.domain = domain.lower()
         self._domainSuffix = "." + self.domain
         self._agentHosts = frozenset(host.lower() for host in agentHosts)
@@ -183,6 +188,10 @@ class RouteTable:
         implied = port == (443 if scheme == "https" else 80)
         return f"{scheme}://{service}.{self.domain}" + ("" if implied else f":{port}")
 
+    def _hostsChanged(self) -> None:
+        self._cache.clear()
+        self._decided.clear()
+
     def _resolve(self, field: bytes) -> HostRoutes:
         if len(field) > LONGEST_HOST:
             return NOWHERE
@@ -206,9 +215,12 @@ class RouteTable:
         """
         The destinations on a host, in groups of descending precedence.
         """
-        if host in self._agentHosts or (host == self.domain and host not in self._exact) or _isAddress(host):
+        if host in self._agentHosts or (host == self.domain and host not in self._exact) or isAddress(host):
             return []
         found = [self._exact.get(host, [])]
+        agent = self._hosts.find(host)
+        if agent is not None:
+            found.append([Destination(f"{agent}:0", b"/", True, HTTPPurpose())])
         dot = host.find(".")
         while dot >= 0:
             found.append(self._wild.get(host[dot:], []))
@@ -258,11 +270,3 @@ def _ordered(groups: Iterable[Iterable[Destination]], spellings: Callable[[bytes
 
 def _readings(path: bytes) -> Iterable[bytes]:
     return readings(path) or (path,)
-
-
-def _isAddress(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
