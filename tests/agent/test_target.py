@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.error import ConnectionRefusedError, DNSLookupError, TimeoutError
 from twisted.internet.testing import MemoryReactorClock
@@ -40,6 +42,52 @@ class TargetTests(SynchronousTestCase):
             target.endpoint(self.reactor)
             self.assertEqual(target.shown, shown)
             self.assertEqual(target.authority, shown[4:] if "=" not in shown and shown.startswith("tcp") else "")
+
+    def test_whatPeopleType(self) -> None:
+        """
+        The kind: a place that a person copies from a browser or from a server's output, or types without thinking.
+        """
+        for kind, text, shown in (
+            ("http", ":3000", "tcp:localhost:3000"), ("http", "localhost", "tcp:localhost:80"),
+            ("http", "http://localhost:3000", "tcp:localhost:3000"), ("http", "HTTP://LocalHost:3000/", "tcp:LocalHost:3000"),
+            ("http", "http://localhost", "tcp:localhost:80"), ("http", "http://:3000", "tcp:localhost:3000"),
+            ("http", "http://[::1]:3000/", "tcp:[::1]:3000"), ("http", "::1", "tcp:[::1]:80"),
+            ("http", "localhost:3000/", "tcp:localhost:3000"), ("http", "10.0.0.1", "tcp:10.0.0.1:80"),
+            ("http", "inner.example.net", "tcp:inner.example.net:80"), ("http", "ws://localhost:3000", "tcp:localhost:3000"),
+            ("http", "https://localhost:8443", "https://localhost:8443"), ("http", "https://a.net", "https://a.net:443"),
+            ("http", "wss://a.net", "https://a.net:443"),
+            ("tcp", ":22", "tcp:localhost:22"), ("tcp", "tcp://10.0.0.1:5432", "tcp:10.0.0.1:5432"),
+            ("ssh", "10.0.0.1", "tcp:10.0.0.1:22"), ("ssh", "ssh://10.0.0.1", "tcp:10.0.0.1:22"),
+            ("ssh", "localhost:2222", "tcp:localhost:2222"),
+        ):  # fmt: skip
+            target = Target(text, kind)
+            target.endpoint(self.reactor)
+            self.assertEqual((target.shown, target.secure), (shown, shown.startswith("https:")), text)
+
+    def test_whatCannotBeMeant(self) -> None:
+        for kind, text, told in (
+            ("http", "http://localhost/app", "leave out the path"), ("http", "localhost:3000/app", "leave out the path"),
+            ("http", "http://localhost:3000?a", "leave out the path"), ("http", "http://a:b@localhost", "without a user"),
+            ("http", "http://", "http://HOST:PORT"), ("http", "http:///app", "http://HOST:PORT"),
+            ("http", "http://localhost:99999", "the port must be"), ("http", "ftp://localhost", "of the kind http takes"),
+            ("http", ":0", "the port must be"), ("http", "nonsense", "is not a target"),
+            ("tcp", "http://localhost:80", "publish it as the kind http"), ("tcp", "localhost", "it has no port"),
+            ("tcp", "tcp://localhost", "it has no port"), ("ssh", "https://a.net", "publish it as the kind http"),
+        ):  # fmt: skip
+            with self.assertRaises(ConfigurationError, msg=text) as caught:
+                Target(text, kind).endpoint(self.reactor)
+            self.assertIn(told, str(caught.exception))
+            self.assertIn("is not a target" if "web server" not in str(caught.exception) else text, str(caught.exception))
+
+    @given(st.one_of(st.text(max_size=30), st.from_regex(r"[a-z]{0,5}(://)?[a-z0-9.:\[\]@/?#-]{0,20}", fullmatch=True)))
+    def test_everyTextIsATargetOrASentence(self, text: str) -> None:
+        for kind in ("http", "tcp", "ssh"):
+            try:
+                target = Target(text, kind)
+                target.endpoint(self.reactor)
+            except ConfigurationError:
+                continue
+            self.assertTrue(target.shown)
 
     def test_endpoints(self) -> None:
         for text, kind in (("3000", LocalhostEndpoint), ("10.0.0.1:80", TCP4ClientEndpoint), ("unix:/x", UNIXClientEndpoint)):

@@ -137,6 +137,23 @@ class EdgeTests(Case):
         (token,) = edge.tokens
         self.assertEqual((token.name, token.share), ("dev", False))
 
+    def test_aPortIsEnoughToListen(self) -> None:
+        self.assertEqual(self.read("--listen", "80", "-l", ":81", "-l", "127.0.0.1:82").listen, (
+            "tcp:80", "tcp:81", "tcp:82:interface=127.0.0.1",
+        ))  # fmt: skip
+        self.assertEqual(self.read(TUNNELSTACK_LISTEN="80 haproxy:81").listen, ("tcp:80", "haproxy:tcp:81"))
+        path = self.file(
+            '[edge]\nlisten = ["80"]\n[[listener]]\nendpoint = ":81"\n[ssh]\nlisten = ["2222"]\n[admin]\nlisten = "9000"\n'
+        )
+        edge = self.read("--config", path)
+        self.assertEqual((edge.listen, edge.listeners[0].endpoint, edge.ssh.listen), (("tcp:80",), "tcp:81", ("tcp:2222",)))
+        self.assertEqual(edge.admin.listen, "tcp:9000:interface=127.0.0.1")
+
+    def test_aPortWithDevIsForThisMachineAlone(self) -> None:
+        for text in ("9000", ":9000"):
+            self.assertEqual(self.read("--dev", "--listen", text).listen, self.read("--dev", "--port", "9000").listen)
+        self.refused(usage.UsageError, "--dev", "--listen", "99999")
+
     def test_devKeepsItsToken(self) -> None:
         options = edgeTap.Options(self.environ)
         options.parseOptions(["--dev"])
@@ -216,12 +233,15 @@ class AgentTests(Case):
         for arguments in (
             (), ("ftp", "1"), ("http",), ("http", "1", "2"), ("start", "1"), ("serve", ".", "--remote-port", "1"),
             ("start", "--name", "a"), ("tcp", "1", "--rewrite-host", "a"), ("http", "1", "--remote-port", "2"),
+            ("tcp", "1", "--insecure-origin"),
         ):  # fmt: skip
             self.refused(usage.UsageError, *arguments)
         for arguments, told in (
             (("start",), "nothing to publish"), (("serve", "/nowhere"), "/nowhere is not a folder"),
             (("http", "0"), "the port must be"), (("http", "1", "--name", "Not A Name"), "name must be a name"),
-            (("http", "1", "--edge", "localhost"), "--edge must be a URL"),
+            (("http", "1", "--edge", "ftp://localhost"), "--edge must be a URL"),
+            (("http", "1", "--insecure-origin"), "insecure_origin is for a target at https:"),
+            (("tcp", "localhost"), "it has no port"), (("http", "http://localhost/a"), "leave out the path"),
         ):  # fmt: skip
             self.assertIn(told, self.refused(ConfigurationError, *arguments))
 

@@ -283,7 +283,7 @@ class RecordTests(SynchronousTestCase):
             lambda: records.ServiceConfig(name="-a", target="1"),
             lambda: records.ServiceConfig(name="a" * 64, target="1"),
             lambda: records.ServiceConfig(name="a", target=""),
-            lambda: records.EdgeAddress(url="localhost:8080"),
+            lambda: records.EdgeAddress(url="ftp://localhost:8080"),
             lambda: records.EdgeAddress(url="http://a:b@c"),
             lambda: records.EdgeAddress(url="http://a:99999"),
             lambda: records.TokenRecord(name="a", tokenSha256="00"),

@@ -100,9 +100,20 @@ class SourcesTests(SynchronousTestCase):
         self.assertIn(str(self.folder / "tunnelstack"), told)
 
     def test_aMistakeNamesItsSource(self) -> None:
-        self.assertTrue(self.refuses(self.environ(), "localhost").startswith("--edge must be a URL such as"))
-        wrong = self.environ({"TUNNELSTACK_EDGE": "localhost"})
+        self.assertTrue(self.refuses(self.environ(), "ftp://a.net").startswith("--edge must be a URL such as"))
+        wrong = self.environ({"TUNNELSTACK_EDGE": "ftp://a.net"})
         self.assertTrue(self.refuses(wrong).startswith("TUNNELSTACK_EDGE must be a URL such as"))
+
+    def test_whatAnEdgePrintsIsItsURL(self) -> None:
+        """
+        The kind: each place that takes the URL of an edge takes what an edge prints, and finds the token for it.
+        """
+        environ = self.environ(self.file, dev="http://localhost:8080")
+        for text in ("ws://localhost:8080/_tunnel/1", "localhost:8080", "http://localhost:8080/_tunnel/1/"):
+            self.assertEqual(self.edge(environ, text), ("http://localhost:8080", "dev-token"))
+            self.assertEqual(self.edge(environ | {"TUNNELSTACK_EDGE": text}), ("http://localhost:8080", "dev-token"))
+        for text in ("wss://file.example.net/_tunnel/1", "file.example.net"):
+            self.assertEqual(self.edge(environ, text), ("https://file.example.net", "file-token"))
 
     def test_aTokenIsOneWordAndNotShown(self) -> None:
         for token in ("two words", "line\nline", "x" * 1025, "\u00fc"):

@@ -123,6 +123,8 @@ class ConfiguredServices:
             served.close()
 
     def _probe(self, served: RunningService) -> None:
+        if served.warning:
+            self.log.warn("{warning}", warning=served.warning, service=served.service.name)
         if served.endpoint is not None:
             probe(served.endpoint, self._reactor).addCallback(self._probed, served.service, served.shown)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from attrs import evolve
 
 from tunnelstack.control.config.records import AgentConfig
-from tunnelstack.control.config.sources import CA_FILE, CONFIG, EDGE, TOKEN_FILE, Sources, checkEdgeURL
+from tunnelstack.control.config.sources import CA_FILE, CONFIG, EDGE, TOKEN_FILE, Sources, readEdgeURL
 from tunnelstack.control.options import BaseOptions, parseSeconds
 from tunnelstack.control.subcommands import agentCommands, optionsClass
 from tunnelstack.interfaces import IAgentCommand
@@ -106,7 +106,7 @@ class DialectOptions(AgentOptions):
                 options[name] = self._environ.get(variable)
         edge = options.get("edge") or ""
         if edge:
-            checkEdgeURL(edge, "--edge" if self["edge"] else EDGE)
+            options["edge"] = edge = readEdgeURL(edge, "--edge" if self["edge"] else EDGE)
         if options.get("ca-file") and not (self["ca-file"] or edge.lower().startswith("https:")):
             options["ca-file"] = None           # the variable is for edges at https: only
         return options

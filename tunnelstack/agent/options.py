@@ -49,8 +49,8 @@ The private side of tunnels: publishes local servers through an edge.
   tunnel-agent --config agent.toml start
         several services at several edges
 
-  http TARGET    a web server, at a host name             TARGET is a port, host:port, or an endpoint
-  tcp TARGET     any TCP server, at a port of the edge    string such as unix:/run/app.sock.
+  http TARGET    a web server, at a host name             TARGET is a port, host:port, a URL such as https://localhost:8443,
+  tcp TARGET     any TCP server, at a port of the edge    or an endpoint string such as unix:/run/app.sock.
   serve DIR      the files of a folder, as a web site
   ssh [TARGET]   an SSH server: the one on port 22 by default, or one in this process (see --authorized-keys)
   start          the services of the configuration file
@@ -64,6 +64,7 @@ Options                        Environment               Default
   -n, --name NAME              TUNNELSTACK_NAME          host name    the name to publish under
       --remote-port N                                    any free     tcp: the port of the edge
       --rewrite-host HOST                                unchanged    http: the Host field sent to the local server
+      --insecure-origin                                               http: accept any certificate of a target at https:
       --authorized-keys FILE                                          ssh: run a server in this process, for these keys
       --passwords FILE                                                ssh: the same, for names and hashed passwords
       --give-up-after SECONDS  TUNNELSTACK_GIVE_UP_AFTER never        exit with code 69 after SECONDS without a session
@@ -97,6 +98,7 @@ class Options(AgentOptions):
     optFlags = [
         ["dev", None, "use the edge started on this machine with --dev"],
         ["insecure", None, "send the token to another machine over plain http:"],
+        ["insecure-origin", None, "accept any certificate of a target at https:"],
     ]
     optParameters = [
         ["edge", "e", None, "URL of the edge"],
@@ -166,8 +168,9 @@ class Options(AgentOptions):
         for option, wanted in (
             ("remote-port", ("tcp",)), ("rewrite-host", ("http",)), ("name", SERVICES),
             ("authorized-keys", ("ssh",)), ("passwords", ("ssh",)),
+            ("insecure-origin", ("http",)),
         ):  # fmt: skip
-            if self[option] is not None and kind not in wanted:
+            if self[option] not in (None, 0) and kind not in wanted:
                 raise usage.UsageError(f"--{option} is for {' and '.join(wanted)}, not for {kind}")
         self.config = self.read()
 
@@ -228,8 +231,8 @@ class Options(AgentOptions):
                 raise usage.UsageError("--authorized-keys and --passwords start a server in this process: give no target")
             target = target or (EMBEDDED if keys or passwords else SSHD)
         return ServiceConfig(
-            name=name, kind=kind, target=target, rewriteHost=self["rewrite-host"] or "", authorizedKeysFile=keys,
-            passwordsFile=passwords,
+            name=name, kind=kind, target=target, rewriteHost=self["rewrite-host"] or "",
+            insecureOrigin=bool(self["insecure-origin"]), authorizedKeysFile=keys, passwordsFile=passwords,
             remotePort=parsePort(self["remote-port"] or 0, "remote-port"),
         )
 
@@ -248,7 +251,9 @@ def checkServiceTarget(service: ServiceConfig) -> None:
     if service.kind == "serve" and not Path(service.target).is_dir():
         raise ConfigurationError(f"{service.target} is not a folder")
     if service.kind in ("http", "tcp") or (service.kind == "ssh" and service.target != EMBEDDED):
-        Target(service.target)
+        target = Target(service.target, service.kind)
+        if service.insecureOrigin and not target.secure:
+            raise ConfigurationError(f"insecure_origin is for a target at https:, not for {service.target}")
 
 
 def makeService(options: Options) -> ProcessLifecycle:

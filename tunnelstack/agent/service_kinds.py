@@ -31,6 +31,11 @@ Handlers = Mapping[bytes, IProtocolFactory]
 """Stream handlers by the name of their protocol."""
 
 
+UNVERIFIED = (
+    "the certificate of {target} is not verified (--insecure-origin): whatever answers there receives the requests of visitors"
+)
+
+
 @define(eq=False)
 class RunningService:
     """
@@ -43,6 +48,7 @@ class RunningService:
     @ivar drain: begins no new work; returns a C{Deferred} that fires when the work under way is finished, or C{None} if
         L{close} may be called at once.
     @ivar close: releases connections and resources; called after the drain, or when the agent has stopped.
+    @ivar warning: logged when the service is published; C{""} is none.
     """
 
     service: Service
@@ -51,6 +57,7 @@ class RunningService:
     endpoint: IStreamClientEndpoint | None = None
     close: Callable[[], object] = lambda: None
     drain: Callable[[], object] = lambda: None
+    warning: str = ""
 
 
 def buildService(
@@ -101,7 +108,7 @@ class ExchangeFactory(Factory):
 def _http(
     reactor: Any, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
 ) -> RunningService:
-    target = Target(config.target)
+    target = Target(config.target, "http", insecure=config.insecureOrigin)
     site = LocalSite(target.authority or target.shown, host=config.rewriteHost)
     endpoint = target.endpoint(reactor)
     timeouts = Timeouts(first=config.firstOctetSeconds, interim=config.interimSeconds)
@@ -117,13 +124,14 @@ def _http(
         onFailure=site.failed,
     )
     exchanges = ExchangeFactory(server, reactor, config.name, requestObserver)
-    return RunningService(Service(name=config.name), exchanges, target.shown, endpoint, pool.close, pool.drain)
+    warning = UNVERIFIED.format(target=target.shown) if target.secure and config.insecureOrigin else ""
+    return RunningService(Service(name=config.name), exchanges, target.shown, endpoint, pool.close, pool.drain, warning)
 
 
 def _tcp(
     reactor: Any, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
 ) -> RunningService:
-    target = Target(config.target)
+    target = Target(config.target, "tcp")
     endpoint = target.endpoint(reactor)
     service = Service(name=config.name, kind="tcp", port=config.remotePort)
     return RunningService(service, TCPHandler(endpoint, reactor), target.shown, endpoint)
@@ -183,7 +191,7 @@ def _ssh(
             users=config.users,
         )
         return RunningService(service, server, EMBEDDED)
-    target = Target(config.target)
+    target = Target(config.target, "ssh")
     endpoint = target.endpoint(reactor)
     return RunningService(service, TCPHandler(endpoint, reactor), target.shown, endpoint)
 

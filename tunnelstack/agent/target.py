@@ -5,8 +5,12 @@ Local servers as targets of services: how a target is written, how it is connect
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
+from attrs import frozen
+from OpenSSL.SSL import Error as TLSError
+from twisted.internet.abstract import isIPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError, TimeoutError
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint, ITCPTransport
@@ -15,15 +19,53 @@ from twisted.python.failure import Failure
 
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.transport.clientstring import clientEndpoint
-from tunnelstack.transport.host_endpoint import connectTimedOut, hostEndpoint
+from tunnelstack.transport.host_endpoint import connectTimedOut, hostEndpoint, isLocalhost
+from tunnelstack.transport.secure import HandshakeLost, SecureEndpoint
+from tunnelstack.transport.tls import clientContext, errorText, unverifiedContext
 from tunnelstack.transport.verification import CertificateRejected
 
-PORT = re.compile(r"[0-9]{1,5}")
-HOST_AND_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[0-9A-Za-z._-]+)):(?P<port>[0-9]{1,5})")
+HTTP_SCHEMES = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+SCHEMES: Mapping[str, Mapping[str, int]] = {"http": HTTP_SCHEMES, "tcp": {"tcp": 0}, "ssh": {"ssh": 22, "tcp": 22}}
+"""For each kind of service, the schemes of URLs that name a target, with the port that each implies; 0 is none."""
+
+SECURE = ("https", "wss")
+IMPLIED_PORTS = {"http": 80, "ssh": 22}
+"""For each kind of service, the port of a target that is only a host."""
+
+PORT = re.compile(r":?[0-9]{1,5}")
+URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)", re.DOTALL)
+AUTHORITY = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[0-9A-Za-z._-]+))?(?::(?P<port>[0-9]{1,5}))?(?P<path>[/?#].*)?", re.DOTALL
+)
+"""Host, port or both; any of the parts may be missing."""
+
 HIGHEST_PORT = 65_535
+
+TRUST = "trustRoots=FILE, with the target written as tls:HOST:PORT:trustRoots=FILE"
+"""How an operator trusts another authority for a target at C{https:}."""
 
 PROBE_SECONDS = 3.0
 """Seconds after which a probe fails."""
+
+
+@frozen
+class _Place:
+    """
+    The host and port of a target.
+
+    @ivar secure: connections to it use TLS.
+    """
+
+    host: str
+    port: int
+    secure: bool = False
+
+    @property
+    def authority(self) -> str:
+        """
+        Host and port in the form of the C{Host} field.
+        """
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Target:
@@ -33,30 +75,31 @@ class Target:
     @ivar text: as it was written.
     @ivar shown: the target as status lines show it, such as C{tcp:localhost:3000}.
     @ivar authority: host and port in the form of the C{Host} field; C{""} where the endpoint has neither.
+    @ivar secure: connections to it use TLS, because it is a URL at C{https:}.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, kind: str = "tcp", *, insecure: bool = False) -> None:
         """
-        @param text: a port, C{host:port}, or a Twisted endpoint string.
+        @param text: a port, a host, C{host:port}, a URL such as C{http://localhost:3000}, or a Twisted endpoint string.
+        @param kind: the kind of the service, C{http}, C{tcp} or C{ssh}: which URLs are accepted, and the port of a host
+            without one.
+        @param insecure: accept any certificate of a server at C{https:}.
         @raise ConfigurationError: it is none of these.
         """
         self.text = text
-        self._host, self._port = _hostAndPort(text)
-        if self._host:
-            shown = f"[{self._host}]" if ":" in self._host else self._host
-            self.authority = f"{shown}:{self._port}"
-            self.shown = f"tcp:{self.authority}"
-        else:
-            self.authority = ""
-            self.shown = text
+        self._insecure = insecure
+        self._place = _parse(text, kind)
+        self.secure = self._place is not None and self._place.secure
+        self.authority = "" if self._place is None else self._place.authority
+        self.shown = text if self._place is None else f"{'https://' if self.secure else 'tcp:'}{self.authority}"
 
     def endpoint(self, reactor: Any) -> IStreamClientEndpoint:
         """
         @return: an endpoint that connects to the server.
         @raise ConfigurationError: the text is not an endpoint string.
         """
-        if self._host:
-            return hostEndpoint(reactor, self._host, self._port)
+        if self._place is not None:
+            return self._placeEndpoint(reactor, self._place)
         try:
             return clientEndpoint(reactor, self.text)
         except ValueError as error:
@@ -65,24 +108,76 @@ class Target:
                 f"({error})"
             ) from None
 
+    def _placeEndpoint(self, reactor: Any, place: _Place) -> IStreamClientEndpoint:
+        endpoint = hostEndpoint(reactor, place.host, place.port)
+        if not place.secure:
+            return endpoint
+        context = unverifiedContext(place.host) if self._insecure else clientContext(place.host, trust=TRUST)
+        return SecureEndpoint(reactor, place.host, endpoint, context)
 
-def _hostAndPort(text: str) -> tuple[str, int]:
+
+def _parse(text: str, kind: str) -> _Place | None:
     """
-    @return: C{("", 0)} for an endpoint string.
-    @raise ConfigurationError: the port is out of range.
+    @return: C{None} for an endpoint string.
+    @raise ConfigurationError: the target is a URL of another kind, or its port is missing or out of range, or it has a path.
     """
-    found = HOST_AND_PORT.fullmatch(text)
+    url = URL.fullmatch(text)
+    found = AUTHORITY.fullmatch(text if url is None else url["rest"])
+    implied, secure = IMPLIED_PORTS.get(kind, 0), False
     if PORT.fullmatch(text):
-        host, port = "localhost", int(text)
-    elif found is not None and found["host"] == "tcp":       # the endpoint string that people write for a port
-        host, port = "localhost", int(found["port"])
-    elif found is not None:
-        host, port = found["v6"] or found["host"], int(found["port"])
+        return _Place("localhost", _port(text, text.lstrip(":"), 0))
+    if isIPv6Address(text):
+        return _Place(text, _port(text, "", implied))
+    if url is None:
+        if found is None or not _isPlace(found):
+            return None
     else:
-        return "", 0
+        scheme = url["scheme"].lower()
+        implied, secure = _impliedPort(text, kind, scheme), scheme in SECURE
+        if found is None or not (found["host"] or found["v6"] or found["port"]):
+            raise ConfigurationError(f"{text!r} is not a target: it must be {scheme}://HOST:PORT, without a user")
+    if (found["path"] or "/") != "/":
+        raise ConfigurationError(f"{text!r} is not a target: leave out the path, because a service is a whole server")
+    host = found["v6"] or found["host"] or ""
+    if host == "tcp" and url is None:         # tcp:3000, the endpoint string that people write for a port
+        host = ""
+    return _Place(host or "localhost", _port(text, found["port"], implied), secure)
+
+
+def _isPlace(found: re.Match[str]) -> bool:
+    """
+    @return: whether text without a scheme is a target rather than an endpoint string or a misspelt word: it has a port, or is
+        C{localhost}, an address, or a name with a dot.
+    """
+    if found["port"]:
+        return True
+    host = found["v6"] or found["host"] or ""
+    return bool(found["v6"]) or isLocalhost(host) or "." in host.strip(".")
+
+
+def _impliedPort(text: str, kind: str, scheme: str) -> int:
+    """
+    @raise ConfigurationError: URLs of this scheme are not for this kind of service.
+    """
+    accepted = SCHEMES.get(kind, {})
+    if scheme in accepted:
+        return accepted[scheme]
+    if scheme in HTTP_SCHEMES:
+        raise ConfigurationError(f"{text!r} is a web server: publish it as the kind http, or write tcp:HOST:PORT")
+    others = " and ".join(f"{each}://" for each in accepted)
+    raise ConfigurationError(f"{text!r} is not a target: a service of the kind {kind} takes {others}")
+
+
+def _port(text: str, given: str | None, implied: int) -> int:
+    """
+    @raise ConfigurationError: no port is given or implied, or it is out of range.
+    """
+    if not given and not implied:
+        raise ConfigurationError(f"{text!r} is not a target: it has no port; write host:port")
+    port = int(given) if given else implied
     if not 0 < port <= HIGHEST_PORT:
         raise ConfigurationError(f"{text!r} is not a target: the port must be from 1 to {HIGHEST_PORT}")
-    return host, port
+    return port
 
 
 def failureReason(failure: Failure) -> str:
@@ -95,8 +190,10 @@ def failureReason(failure: Failure) -> str:
         return "no answer"
     if failure.check(DNSLookupError):
         return "the host name cannot be resolved"
-    if isinstance(failure.value, CertificateRejected):
+    if failure.check(CertificateRejected, HandshakeLost):
         return str(failure.value)
+    if isinstance(failure.value, TLSError):
+        return f"no TLS connection is possible: {errorText(failure.value)}"
     if isinstance(failure.value, ConnectError) and failure.value.osError is not None:
         return f"it cannot be reached: {failure.value}"
     return f"it cannot be reached ({failure.type.__name__ if failure.type is not None else 'unknown'})"

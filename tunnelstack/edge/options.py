@@ -19,6 +19,7 @@ from tunnelstack.control.auth.tokens import digestOf, identifierOf, newToken
 from tunnelstack.control.config.dev_edge import readDevEdge, writeDevEdge
 from tunnelstack.control.config.reader import parseEdge
 from tunnelstack.control.config.records import DEV_PORT, EdgeAddress, EdgeConfig, ListenerConfig, TokenRecord
+from tunnelstack.control.config.shorthand import isPort
 from tunnelstack.control.config.sources import CONFIG, Sources
 from tunnelstack.control.log_writer import LogWriter
 from tunnelstack.control.options import BaseOptions, parsePort, parseSeconds
@@ -46,7 +47,7 @@ The public side of tunnels. Visitors and agents connect to the same port.
 Options                  Environment             Default
       --dev                                                listen on loopback only, with a generated token that is kept
   -p, --port N           TUNNELSTACK_PORT        8080      the port for visitors and agents
-  -l, --listen ENDPOINT  TUNNELSTACK_LISTEN      tcp:8080  where to listen, such as tls:certs:port=443; may be repeated
+  -l, --listen ENDPOINT  TUNNELSTACK_LISTEN      8080      where to listen, such as tls:certs:port=443; may be repeated
   -d, --domain NAME      TUNNELSTACK_DOMAIN      localhost the domain whose subdomains are the services
   -c, --config FILE      TUNNELSTACK_CONFIG                a configuration file (TOML)
       --drain SECONDS                            30        the time that work under way has when the edge stops
@@ -169,7 +170,7 @@ class Options(BaseOptions):
         The endpoints given by options or environment; C{()} if there are none.
         """
         if self["listen"]:
-            return tuple(self["listen"])
+            return tuple(each for text in self["listen"] for each in self._forListening(text))
         port = self["port"]
         if port is None and self._environ.get("TUNNELSTACK_LISTEN"):
             return tuple(self._environ["TUNNELSTACK_LISTEN"].split())
@@ -179,6 +180,12 @@ class Options(BaseOptions):
             return ()
         chosen = parsePort(port, "port")
         return loopback(chosen) if self["dev"] else (f"tcp:{chosen}",)
+
+    def _forListening(self, text: str) -> tuple[str, ...]:
+        """
+        The endpoints of one C{--listen}.  With C{--dev} a port alone is one of loopback, as with C{--port}.
+        """
+        return loopback(parsePort(text.lstrip(":"), "listen")) if self["dev"] and isPort(text) else (text,)
 
     def _forDevelopment(self, config: EdgeConfig, sources: Sources) -> EdgeConfig:
         """

@@ -36,6 +36,7 @@ def setting(
     secret: bool = False,
     live: bool = False,
     secretFile: bool = False,
+    convert: Callable[[Any], Any] | None = None,
 ) -> Any:
     """
     An attribute of a configuration record.
@@ -46,6 +47,8 @@ def setting(
     @param inFile: C{False} for a value that only a command line or a program sets.
     @param secret: left out of C{repr}.
     @param secretFile: the path of a file that no other user should be able to read.
+    @param convert: called with the value before C{check}; returns the form that the record has, or a value that is wrong as it
+        is.
     @param live: a running process applies a new value when it reloads its configuration.
     """
 
@@ -57,8 +60,8 @@ def setting(
                 raise ConfigurationError(f"{keyOf(attribute.name)} {mistake}") from None
 
     given: dict[str, Any] = {"factory": factory} if factory is not None else {"default": default}
-    metadata = {"says": says, "check": check, "inFile": inFile, "live": live, "secretFile": secretFile}
-    return field(**given, validator=validate, metadata=metadata, repr=not secret)
+    metadata = {"says": says, "check": check, "inFile": inFile, "live": live, "secretFile": secretFile, "convert": convert}
+    return field(**given, validator=validate, metadata=metadata, repr=not secret, converter=convert)
 
 
 def formatValue(value: object) -> str:

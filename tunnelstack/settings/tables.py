@@ -89,6 +89,7 @@ class DialectSettings:
     @ivar checkAgent: reports mistakes that concern several tables of an agent's file.
     @ivar development: the tables of an edge that is started with C{--dev}, if the file has none.
     @ivar always: whether the dialect is used even if the file has none of its tables.
+    @ivar agentPath: the path below the URL of C{[[edge]]} where its agents connect; C{""} if it does not use C{[[edge]]}.
     """
 
     edge: Mapping[str, Table] = Factory(dict)
@@ -97,3 +98,4 @@ class DialectSettings:
     checkAgent: Callable[[Tables], object] = _nothing
     development: Mapping[str, tuple[Any, ...]] = Factory(dict)
     always: bool = False
+    agentPath: str = ""

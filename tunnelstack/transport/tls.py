@@ -166,6 +166,15 @@ def clientContext(
     return ClientConnections(options, server)
 
 
+def unverifiedContext(name: str) -> IOpenSSLClientConnectionCreator:
+    """
+    A context for clients that accept any certificate of a server, for servers of the operator's own where that is asked for.
+
+    @param name: what SNI sends, if it is a DNS name.
+    """
+    return ClientConnections(CertificateOptions(raiseMinimumTo=TLSVersion.TLSv1_2), ServerName(name))
+
+
 @implementer(IOpenSSLClientConnectionCreator)
 class ClientConnections:
     """

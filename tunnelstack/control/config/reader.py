@@ -329,7 +329,9 @@ class _Parser:
         converted = _convert(kind, value)
         if converted is NOTHING:
             self.addMistake(at, f"{at[-1]} must be {_typeName(kind)}, not {formatValue(value)}")
-        elif attribute.metadata["check"] is not None:
+        elif attribute.metadata["convert"] is not None:
+            converted = attribute.metadata["convert"](converted)
+        if converted is not NOTHING and attribute.metadata["check"] is not None:
             try:
                 attribute.metadata["check"](converted)
             except ConfigurationError as mistake:

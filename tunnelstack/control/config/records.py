@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 
+from tunnelstack.control.config.shorthand import edgeURL, listenEndpoint, listenEndpoints, loopbackEndpoint
 from tunnelstack.control.config.validators import (
     checkHostPattern,
     checkIdentifier,
@@ -178,7 +179,8 @@ class AdminConfig:
     """
 
     listen: str = setting(
-        "", "an endpoint string for read-only administration without authentication (health, status, agents, routes, streams)"
+        "", "an endpoint string for read-only administration without authentication (health, status, agents, routes, streams); "
+        "a port alone is one of 127.0.0.1", convert=loopbackEndpoint,
     )
 
 
@@ -225,7 +227,7 @@ class ListenerConfig:
         C{""} opens that port.
     """
 
-    endpoint: str = setting(says="an endpoint string, as in listen of [edge]")
+    endpoint: str = setting(says="an endpoint string or a port, as in listen of [edge]", convert=listenEndpoint)
     clientCa: str = setting(
         "", "with tls:FOLDER: a PEM file with the certificates of the authorities that sign clients' certificates"
     )
@@ -243,7 +245,9 @@ class SSHConfig:
     C{[ssh]}: the SSH gateway to the SSH servers of agents and devices, C{ssh USER@NAMESPACE.DEVICE@EDGE}.
     """
 
-    listen: tuple[str, ...] = setting((), 'endpoint strings, such as "tcp:2222"; empty is no gateway')
+    listen: tuple[str, ...] = setting(
+        (), 'endpoint strings or ports, such as "tcp:2222"; empty is no gateway', convert=listenEndpoints
+    )
     hostKeysFile: str = setting(
         "", "the file with the gateway's host keys, created if it does not exist; empty is one in the state folder"
     )
@@ -273,8 +277,8 @@ class EdgeConfig:
     """
 
     listen: tuple[str, ...] = setting(
-        (f"tcp:{DEV_PORT}",), "endpoint strings for visitors and agents; "
-        "[[listener]] may be used as well, or instead"
+        (f"tcp:{DEV_PORT}",), "endpoint strings for visitors and agents, or ports; "
+        "[[listener]] may be used as well, or instead", convert=listenEndpoints,
     )
     domain: str = setting("localhost", "a service NAME is published at NAME.domain", check=checkHost)
     publicUrl: str = setting(
@@ -320,7 +324,7 @@ class EdgeAddress:
     C{[[edge]]} of an agent: the URL of an edge, and the agent's credentials.
     """
 
-    url: str = setting(says="http(s)://host[:port][/base]", check=isHTTPURL)
+    url: str = setting(says="http(s)://host[:port][/base]", check=isHTTPURL, convert=edgeURL)
     tokenFile: str = setting("", "a file that contains the token and nothing else")
     certificateFile: str = setting(
         "", "a PEM file with the agent's certificate, if the edge authenticates it by one; no token is needed then"
@@ -353,8 +357,9 @@ class ServiceConfig:
     name: str = setting(says="the service's name, unique on the edge", check=checkLabel)
     kind: str = setting("http", "http, tcp, serve (the files of a folder), stream or ssh", check=checkServiceKind)
     target: str = setting(
-        says="a port, host:port or an endpoint string; a folder for 'serve'; a stream protocol's name for 'stream'; for 'ssh' "
-        "also 'embedded', a server in this process, which works as its user",
+        says="a port, host:port, a URL such as http://localhost:3000 (https: for kind http connects by TLS) or an endpoint "
+        "string; a folder for 'serve'; a stream protocol's name for 'stream'; for 'ssh' also 'embedded', a server in this "
+        "process, which works as its user",
         check=matching(r".+", "something to connect to"),
     )
     remotePort: int = setting(
@@ -369,6 +374,10 @@ class ServiceConfig:
         "of these starts first_octet_seconds again", check=atLeast(0.1, 86_400),
     )
     rewriteHost: str = setting("", "kind http: the Host field for the local server, instead of the visitor's")
+    insecureOrigin: bool = setting(
+        False, "kind http, target at https: true accepts any certificate of the local server; whatever answers at its address "
+        "then receives the requests of visitors"
+    )
     authorizedKeysFile: str = setting("", "kind ssh, embedded: a file of public keys in OpenSSH's format that may log in")
     passwordsFile: str = setting("", "kind ssh, embedded: a file of lines that 'tunnelstack password USER' prints")
     users: tuple[str, ...] = setting(

@@ -19,6 +19,7 @@ from tunnelstack.control.config.dev_edge import readDevEdge
 from tunnelstack.control.config.proxy_env import isThisMachine, proxyFor
 from tunnelstack.control.config.reader import parseAgent
 from tunnelstack.control.config.records import AgentConfig, EdgeAddress
+from tunnelstack.control.config.shorthand import edgeURL
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.settings.files import readFile
 from tunnelstack.settings.state_dir import StateDirectory, stateDirectoryPath
@@ -89,7 +90,7 @@ class Sources:
         """
         named = url or ("" if dev else self.environ.get(EDGE, ""))
         if named:
-            checkEdgeURL(named, "--edge" if url else EDGE)
+            named = readEdgeURL(named, "--edge" if url else EDGE)
         known = () if dev else (self.readAgentFile() if agent is None else agent).edges
         if not named and known:
             candidates = known
@@ -173,14 +174,16 @@ class Sources:
         return evolve(edge, token=readToken(path), tokenFile=path)
 
 
-def checkEdgeURL(url: str, source: str) -> None:
+def readEdgeURL(text: str, source: str) -> str:
     """
-    @raise ConfigurationError: not the URL of an edge; the message names C{source}.
+    @return: the URL of an edge, see L{edgeURL}.
+    @raise ConfigurationError: the text is not one; the message names C{source}.
     """
     try:
-        isHTTPURL(url)
+        isHTTPURL(url := edgeURL(text))
     except ConfigurationError as mistake:
         raise ConfigurationError(f"{source} {mistake}") from None
+    return url
 
 
 def isConfidential(url: str, proxy: str = "") -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 
+from tunnelstack.dialect.native.settings import AGENT_PATH
 from tunnelstack.errors import UsageError
 from tunnelstack.negotiation.endpoint import NegotiatingEndpoint
 from tunnelstack.negotiation.multistream import multistreamEndpoint
@@ -25,7 +26,7 @@ from tunnelstack.wire.negotiation.json_object import OK_OR_REASON, JSONResponder
 NAME = "tunnelstack/1"
 """The dialect's name, in logs and status lines."""
 
-PATH = b"/_tunnel/1"
+PATH = AGENT_PATH.encode()
 """The door."""
 
 SUBPROTOCOL = "tunnelstack.v1"

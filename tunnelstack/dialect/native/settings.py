@@ -6,4 +6,7 @@ from __future__ import annotations
 
 from tunnelstack.settings.tables import DialectSettings
 
-SETTINGS = DialectSettings(always=True)
+AGENT_PATH = "/_tunnel/1"
+"""Where agents connect."""
+
+SETTINGS = DialectSettings(always=True, agentPath=AGENT_PATH)
