@@ -44,9 +44,9 @@ COMMON = {"interfaces", "errors", "records", "doors", "settings", "waiters"}
 BESIDE = {
     "errors": set(),
     "waiters": set(),
-    "records": {"errors"},
-    "doors": {"errors", "records", "wire"},
-    "interfaces": {"errors", "records", "doors", "wire"},
+    "records": {"errors", "wire"},
+    "interfaces": {"errors", "records", "wire"},
+    "doors": {"errors", "records", "interfaces"},
     "settings": {"errors", "wire"},
     "control": COMMON | {"wire"},
     "testing": COMMON | {"control"} | {part for part, floor in FLOORS.items() if floor <= 6},
@@ -227,7 +227,7 @@ class DirectionTests(SynchronousTestCase):
     def test_theTableSaysYes(self) -> None:
         for pair in (
             ("wire", "errors"), ("session", "stream"), ("edge", "control"), ("testing", "edge"), ("interfaces", "records"),
-            ("doors", "wire"), ("commands", "endpoints"), ("control", "records"),
+            ("doors", "interfaces"), ("commands", "endpoints"), ("control", "records"),
         ):  # fmt: skip
             self.assertTrue(maySee(*pair), pair)
 
@@ -248,7 +248,7 @@ class WireTests(SynchronousTestCase):
 
     def test_wireNeedsNoTwisted(self) -> None:
         names = [f"tunnelstack.{module}" for module, _ in modules(PACKAGE / "wire")]
-        common = [f"tunnelstack.{module}" for module in ("errors", "records", "doors")]
+        common = [f"tunnelstack.{module}" for module in ("errors", "records")]
         command = [sys.executable, "-c", WITHOUT_TWISTED, *common, *names]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
         self.assertEqual(done.returncode, 0, done.stderr)

@@ -2,43 +2,22 @@
 Doors: how the agents of a dialect reach an edge.
 
 An L{HTTPDoor} is a path of the public port.  A L{ListenerDoor} is a port of the dialect's own.  An L{OutboundDoor} dials agents
-that listen.  Nothing here imports Twisted at run time, so that policy and protocols can meet on neutral ground.
+that listen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
+from twisted.internet.interfaces import IProtocolFactory, IStreamServerEndpoint
+from zope.interface import implementer
 
 from tunnelstack.errors import ConfigurationError
-from tunnelstack.wire.http1.head import RequestHead
-
-if TYPE_CHECKING:
-    from OpenSSL.crypto import X509
-    from twisted.internet.interfaces import IProtocolFactory, IStreamServerEndpoint, ITCPTransport
+from tunnelstack.interfaces import IDoor, IExchangeServer, IOutboundAgents
 
 
-@frozen(kw_only=True)
-class TakenOverRequest:
-    """
-    A connection that was taken over at a door, with the request that led there.
-
-    @ivar head: the request as received.
-    @ivar octets: the head as octets, for a protocol that parses it itself.
-    @ivar leftover: what was received after the head.
-    @ivar transport: the connection.  The new owner replaces its protocol.
-    @ivar certificate: the peer's verified certificate, or C{None}.
-    """
-
-    head: RequestHead
-    octets: bytes
-    leftover: bytes
-    transport: ITCPTransport
-    certificate: X509 | None = None
-
-
+@implementer(IDoor)
 @frozen(kw_only=True)
 class HTTPDoor:
     """
@@ -52,11 +31,16 @@ class HTTPDoor:
     """
 
     path: bytes
-    server: Any
+    server: IExchangeServer
     method: bytes = b""
     prefix: bool = False
 
+    @property
+    def description(self) -> str:
+        return f"{self.method.decode() or 'every method'} of {self.path.decode()}"
 
+
+@implementer(IDoor)
 @frozen(kw_only=True)
 class ListenerDoor:
     """
@@ -64,7 +48,7 @@ class ListenerDoor:
 
     @ivar endpoint: the C{IStreamServerEndpoint} to listen on.
     @ivar factory: builds the protocol of each connection.
-    @ivar description: where it listens, for logs and status.
+    @ivar description: where it listens.
     """
 
     endpoint: IStreamServerEndpoint
@@ -72,21 +56,18 @@ class ListenerDoor:
     description: str
 
 
+@implementer(IDoor)
 @frozen(kw_only=True)
 class OutboundDoor:
     """
     Agents that listen, and are dialled by the edge.
 
-    @ivar service: an C{IService} that the edge starts and stops.  Its C{report()} gives the state of each agent, as plain
-        records that JSON can hold.
-    @ivar description: what it dials, for logs.
+    @ivar service: dials them; the edge starts and stops it.
+    @ivar description: what it dials.
     """
 
-    service: Any
+    service: IOutboundAgents
     description: str
-
-
-Door = HTTPDoor | ListenerDoor | OutboundDoor
 
 
 class DoorTable:
@@ -111,8 +92,7 @@ class DoorTable:
         path = (door.path.rstrip(b"/") or b"/") if door.prefix else door.path
         table = self._prefixes if door.prefix else self._exact
         if table.setdefault((path, door.method), door) is not door:
-            method = door.method.decode() or "every method"
-            raise ConfigurationError(f"two dialects claim {method} of {door.path.decode()} at this edge")
+            raise ConfigurationError(f"two dialects claim {door.description} at this edge")
 
     def find(self, method: bytes, path: bytes) -> HTTPDoor | None:
         """

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from twisted.application.service import IService
 from twisted.internet.interfaces import IProtocolFactory
 from zope.interface import Attribute, Interface
 
-from tunnelstack.doors import TakenOverRequest
+from tunnelstack.records import TakenOverRequest
 from tunnelstack.wire.http1.framing import Framing
 from tunnelstack.wire.http1.head import RequestHead, ResponseHead
 
@@ -530,6 +531,25 @@ class IEdge(Interface):
         """
 
 
+class IDoor(Interface):
+    """
+    A way by which agents of a dialect connect to an edge, see L{tunnelstack.doors}.
+    """
+
+    description: str = Attribute("Where it is, for logs and status.")
+
+
+class IOutboundAgents(IService):
+    """
+    The agents that an edge dials, because they listen.
+    """
+
+    def report() -> Iterable[Mapping[str, object]]:
+        """
+        @return: the state of each agent, as JSON can hold it.
+        """
+
+
 class IDialect(Interface):
     """
     One system's way of doing all this at an edge: data and composition.  A dialect may provide L{IAdminResources} and
@@ -538,10 +558,9 @@ class IDialect(Interface):
 
     name = Attribute("C{str}: in logs and status.")
 
-    def doors(edge):
+    def doors(edge: IEdge) -> Iterable[IDoor]:
         """
-        @param edge: the L{IEdge}.
-        @return: the L{doors<tunnelstack.doors>} through which its agents come to the edge.
+        @return: the L{doors<tunnelstack.doors>} through which its agents connect to the edge.
         """
 
     def close():

@@ -2,15 +2,21 @@
 The words that cross floors: frozen records without behaviour, seen by every module.
 
 A I{claim} is what a peer says of itself when it connects, a I{principal} is who it proved to be, a I{purpose} is what a new
-stream is for.  Nothing here imports Twisted, so that policy and protocols can meet on neutral ground.
+stream is for.  Nothing here imports Twisted at run time, so that policy and protocols can meet on neutral ground.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import Factory, field, frozen
+
+from tunnelstack.wire.http1.head import RequestHead
+
+if TYPE_CHECKING:
+    from OpenSSL.crypto import X509
+    from twisted.internet.interfaces import ITCPTransport
 
 
 @frozen(kw_only=True)
@@ -29,8 +35,8 @@ class Claim:
     dialect: str
     path: bytes = b""
     fields: tuple[tuple[bytes, bytes], ...] = ()
-    certificate: Any = field(default=None, repr=False)
-    address: Any = None
+    certificate: X509 | None = field(default=None, repr=False)
+    address: object = None
     token: str | None = field(default=None, repr=False)
 
 
@@ -170,6 +176,25 @@ class Visitor:
     @ivar trace: the request's or connection's identifier, which is in the logs of both sides.
     """
 
-    address: Any = None
+    address: object = None
     scheme: str = ""
     trace: str = ""
+
+
+@frozen(kw_only=True)
+class TakenOverRequest:
+    """
+    A connection that was taken over at a door, with the request that led there.
+
+    @ivar head: the request as received.
+    @ivar octets: the head as octets, for a protocol that parses it itself.
+    @ivar leftover: what was received after the head.
+    @ivar transport: the connection.  The new owner replaces its protocol.
+    @ivar certificate: the peer's verified certificate, or C{None}.
+    """
+
+    head: RequestHead
+    octets: bytes
+    leftover: bytes
+    transport: ITCPTransport
+    certificate: X509 | None = None

@@ -17,7 +17,7 @@ from zope.interface.verify import verifyObject
 from tests.exchange.doubles import Server, Talker, Wires, settle
 from tunnelstack.control.access_log import AccessRecord
 from tunnelstack.control.config.records import EdgeConfig, Limits, Route
-from tunnelstack.doors import DoorTable, HTTPDoor, TakenOverRequest
+from tunnelstack.doors import DoorTable, HTTPDoor
 from tunnelstack.edge.listeners import UNKNOWN_LISTENER, EdgeListener
 from tunnelstack.edge.public.access_policy import AccessPolicy
 from tunnelstack.edge.public.admission import Admission
@@ -27,7 +27,7 @@ from tunnelstack.edge.public.server import MAX_OVERSHOOT, PublicServerFactory
 from tunnelstack.exchange.errors import Busy, ExchangeFailed, FailureKind
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.interfaces import IExchangeServer
-from tunnelstack.records import HTTPPurpose, Principal
+from tunnelstack.records import HTTPPurpose, Principal, TakenOverRequest
 from tunnelstack.testing import Wire
 from tunnelstack.wire.http1.head import find_end_untrusted, read_request_untrusted
 

@@ -14,13 +14,13 @@ from zope.interface import alsoProvides
 from zope.interface.verify import verifyObject
 
 from tests.exchange.doubles import Server, Talker, reply
-from tunnelstack.doors import TakenOverRequest
 from tunnelstack.errors import UsageError
 from tunnelstack.exchange import server
 from tunnelstack.exchange.errors import FailureKind
 from tunnelstack.exchange.server import LINGER, HTTPServerProtocol
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.interfaces import IServerExchange
+from tunnelstack.records import TakenOverRequest
 from tunnelstack.testing import Wire
 from tunnelstack.wire.http1.head import HeadLimits, RequestHead, ResponseHead
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from tunnelstack.control.config.records import DialectTables
-from tunnelstack.doors import Door
-from tunnelstack.interfaces import IAdminResources, IDeviceKeys, IDialect, IEdge, IReloadableDialect
+from tunnelstack.interfaces import IAdminResources, IDeviceKeys, IDialect, IDoor, IEdge, IReloadableDialect
 from tunnelstack.settings.dialects import dialectPackages
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ class DialectSet:
     def __init__(self, dialects: Iterable[IDialect]) -> None:
         self._dialects = list(dialects)
 
-    def doors(self, edge: IEdge) -> list[Door]:
+    def doors(self, edge: IEdge) -> list[IDoor]:
         """
         The doors of all dialects.
         """

@@ -11,13 +11,13 @@ from OpenSSL.crypto import X509
 from twisted.internet.interfaces import IAddress, IProducer, IPushProducer
 from zope.interface import implementer
 
-from tunnelstack.doors import TakenOverRequest
 from tunnelstack.errors import UsageError
 from tunnelstack.exchange._connection import IExchangeTransport
 from tunnelstack.exchange.error_page import ErrorPages, respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import STREAMED, Traits
 from tunnelstack.interfaces import IExchangeReceiver, IServerExchange
+from tunnelstack.records import TakenOverRequest
 from tunnelstack.transport.direct_write import Write
 from tunnelstack.transport.peers import peerOf
 from tunnelstack.wire.http1.framing import UNTIL_CLOSE, Framing, outgoing_framing

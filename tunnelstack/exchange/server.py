@@ -16,7 +16,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.doors import TakenOverRequest
 from tunnelstack.exchange._connection import (
     BODY,
     CLOSED,
@@ -33,6 +32,7 @@ from tunnelstack.exchange.error_page import ErrorPages, errorPage, respondWithPa
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
 from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer
+from tunnelstack.records import TakenOverRequest
 from tunnelstack.transport.direct_write import Write
 from tunnelstack.wire.http1.framing import Framing, end_to_end
 from tunnelstack.wire.http1.head import DEFAULT_LIMITS, BadMessage, HeadLimits, RequestHead, encode_response

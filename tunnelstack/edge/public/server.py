@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from tunnelstack.control.access_log import CLIENT_CLOSED, AccessRecord, RequestObserver
 from tunnelstack.control.auth.tokens import IToken
 from tunnelstack.control.config.records import EdgeConfig
-from tunnelstack.doors import DoorTable, TakenOverRequest
+from tunnelstack.doors import DoorTable
 from tunnelstack.edge.listeners import UNKNOWN_LISTENER, EdgeListener
 from tunnelstack.edge.public.access_policy import AgentRateLimits
 from tunnelstack.edge.public.admission import Admission, limitUnsent
@@ -26,6 +26,7 @@ from tunnelstack.exchange.errors import ExchangeFailed
 from tunnelstack.exchange.server import HTTPServerProtocol, ServerExchange
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.interfaces import IExchangeServer
+from tunnelstack.records import TakenOverRequest
 from tunnelstack.wire.http1.framing import Framing
 from tunnelstack.wire.http1.head import HeadLimits, RequestHead, ResponseHead
 from tunnelstack.wire.http1.target import path_of
