@@ -5,6 +5,7 @@ The kinds of services: each turns a service of a configuration into what is anno
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from time import time
 from typing import Any
 
 from attrs import define, evolve
@@ -13,19 +14,23 @@ from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
 from tunnelstack.agent.publication import Handler
-from tunnelstack.agent.requests import recordFromExchange, recordFromSite
+from tunnelstack.agent.requests import recordFromExchange
 from tunnelstack.agent.target import Target
 from tunnelstack.control.access_log import RequestObserver
 from tunnelstack.control.config.records import ServiceConfig
+from tunnelstack.exchange.error_page import errorPage, respondWithPage
+from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.forward import Forwarder
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.exchange.traits import Timeouts
+from tunnelstack.handler.folder import Folder
+from tunnelstack.handler.folder_site import FolderSite
 from tunnelstack.handler.http import LocalSite
 from tunnelstack.handler.tcp import TCPHandler
 from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer, IServerExchange
 from tunnelstack.records import EMBEDDED, Service
-from tunnelstack.wire.http1.head import RequestHead
+from tunnelstack.wire.http1.head import Fields, RequestHead
 
 Handlers = Mapping[bytes, IProtocolFactory]
 """Stream handlers by the name of their protocol."""
@@ -86,7 +91,9 @@ class ExchangeFactory(Factory):
 
     noisy = False
 
-    def __init__(self, server: Forwarder, clock: IReactorTime, name: str, requestObserver: RequestObserver | None) -> None:
+    def __init__(
+        self, server: IExchangeServer, clock: IReactorTime, name: str, requestObserver: RequestObserver | None
+    ) -> None:
         self.server = server
         self._clock = clock
         self._name = name
@@ -97,6 +104,8 @@ class ExchangeFactory(Factory):
         return HTTPServerProtocol(self, clock=self._clock, done=done)
 
     def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
+        if self._requestObserver is not None:
+            exchange.context = self._clock.seconds()
         return self.server.exchangeReceived(head, exchange)
 
     def _done(self, exchange: Any) -> None:
@@ -114,15 +123,7 @@ def _http(
     timeouts = Timeouts(first=config.firstOctetSeconds, interim=config.interimSeconds)
     pool = ExchangePool(endpoint, clock=reactor, timeouts=timeouts, explain=site.explain)
 
-    def asked(head: Any, exchange: Any) -> Any:
-        exchange.context = reactor.seconds()
-        return site.prepareRequest(head, exchange)
-
-    server = Forwarder(
-        pool.exchange,
-        prepareRequest=asked if requestObserver is not None else site.prepareRequest,
-        onFailure=site.failed,
-    )
+    server = Forwarder(pool.exchange, prepareRequest=site.prepareRequest, onFailure=site.failed)
     exchanges = ExchangeFactory(server, reactor, config.name, requestObserver)
     warning = UNVERIFIED.format(target=target.shown) if target.secure and config.insecureOrigin else ""
     return RunningService(Service(name=config.name), exchanges, target.shown, endpoint, pool.close, pool.drain, warning)
@@ -140,34 +141,17 @@ def _tcp(
 def _serveFolder(
     reactor: Any, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
 ) -> RunningService:
-    from twisted.web.server import Request, Site
-    from twisted.web.static import File
-
-    class Timed(Request):
-        began = 0.0
-
-        def process(self) -> None:
-            self.began = reactor.seconds()
-            super().process()
-
-    site = Site(File(config.target), requestFactory=Timed, reactor=reactor)
-    site.noisy = False
-    site.log = _siteLog(reactor, config.name, requestObserver)  # type: ignore[assignment,method-assign]
-    site.doStart()                            # a listening port would do this, but the site has none
-    service = Service(name=config.name, perVisitor=True)
-    return RunningService(service, site, config.target, None, site.doStop)
+    site = FolderSite(Folder(config.target), time, _refuse)
+    exchanges = ExchangeFactory(site, reactor, config.name, requestObserver)
+    return RunningService(Service(name=config.name), exchanges, config.target)
 
 
-def _siteLog(clock: IReactorTime, name: str, requestObserver: RequestObserver | None) -> Callable[[Any], None]:
+def _refuse(exchange: IServerExchange, status: int, sentence: str, fields: Fields) -> None:
     """
-    @return: the function that C{twisted.web} calls after each request.
+    Answer an exchange with an error page.
     """
-
-    def log(request: Any) -> None:
-        if requestObserver is not None:
-            requestObserver(recordFromSite(name, request, clock.seconds() - request.began))
-
-    return log
+    kind = FailureKind.BUSY if status == 503 else FailureKind.UNKNOWN
+    respondWithPage(exchange, errorPage, ExchangeFailed(kind, sentence, status=status, fields=fields), exchange.trace)
 
 
 def _stream(

@@ -17,7 +17,8 @@ ErrorPages = Callable[[ExchangeFailed, str], tuple[ResponseHead, bytes]]
 
 REASONS = {
     400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found", 405: b"Method Not Allowed",
-    408: b"Request Timeout", 413: b"Content Too Large", 421: b"Misdirected Request", 429: b"Too Many Requests",
+    408: b"Request Timeout", 412: b"Precondition Failed", 413: b"Content Too Large", 416: b"Range Not Satisfiable",
+    421: b"Misdirected Request", 429: b"Too Many Requests",
     431: b"Request Header Fields Too Large", 500: b"Internal Server Error", 501: b"Not Implemented", 502: b"Bad Gateway",
     503: b"Service Unavailable", 504: b"Gateway Timeout", 505: b"HTTP Version Not Supported",
 }
