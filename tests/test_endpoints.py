@@ -320,7 +320,7 @@ class StringTests(SynchronousTestCase):
             (serverFromString, "tunnel:db:kind=udp", "tunnel:db: kind must be one of http, stream, tcp, not 'udp'"),
             (serverFromString, "tunnel:db:kind=tcp:port=x", "tunnel:db: port must be a number up to 65535, not 'x'"),
             *((parse, "tunnel:db:insecure=1", "tunnel:db: insecure must be yes or no, not '1'") for parse in both),
-            *((parse, "tunnel:db:edge=a.net", "tunnel:db: --edge must be a URL") for parse in both),
+            *((parse, "tunnel:db:edge=a b", "tunnel:db: --edge must be a URL") for parse in both),
         ):
             error = self.assertRaises(ConfigurationError, parse, None, text)
             self.assertIn(f"the endpoint string {sentence}", str(error))
@@ -331,7 +331,7 @@ class StringTests(SynchronousTestCase):
             ("a", {"kind": "udp"}, "kind must be one of http, stream, tcp, not 'udp'"),
             ("a", {"port": "1"}, "port is only for kind=tcp"),
             ("a", {"kind": "tcp", "port": "99999"}, "port must be a number up to 65535"),
-            ("a", {"edge": "a.net"}, "--edge must be a URL"),
+            ("a", {"edge": "a b"}, "--edge must be a URL"),
             ("a", {"edge": "https://a.net"}, "no token for https://a.net is configured"),
             ("a", {"edge": "https://a.net", "insecure": "true"}, "insecure must be yes or no, not 'true'"),
         ):

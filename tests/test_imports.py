@@ -350,5 +350,18 @@ class PackageTests(SynchronousTestCase):
                 self.assertIn(DISTRIBUTIONS.get(root), installed, name)
             if root == "twisted" and part(below) in TWISTED_EXTRAS:
                 self.assertIn(part(below), installed["Twisted"], name)
-        for extra in OPTIONAL.values():
-            self.assertIn(extra, setup["options.extras_require"])
+
+    def test_everyExtraInstallsWhatAModuleImports(self) -> None:
+        """
+        The kind: an extra that promises a feature which the package does not have.  "dev" is for those who work on it.
+        """
+        setup = configparser.ConfigParser()
+        setup.read(ROOT / "setup.cfg")
+        extras = dict(setup["options.extras_require"])
+        extras.pop("dev")
+        self.assertEqual(extras.keys(), set(OPTIONAL.values()))
+        for module, extra in OPTIONAL.items():
+            roots = {part(name) for name in imports(dict(modules())[module])} - {"tunnelstack", *sys.stdlib_module_names}
+            wanted = re.findall(r"^([\w.-]+)", extras[extra], re.MULTILINE)
+            names = {DISTRIBUTIONS.get(root, root).lower() for root in roots}
+            self.assertLessEqual({name.lower() for name in wanted}, names, extra)

@@ -27,11 +27,11 @@ from zope.interface import implementer
 
 from tunnelstack.agent.publication import Publication
 from tunnelstack.agent.service import AgentService
-from tunnelstack.control.config.reader import nearest
 from tunnelstack.control.config.records import AgentConfig, EdgeAddress, checkLabel
 from tunnelstack.control.config.sources import Sources
 from tunnelstack.errors import ConfigurationError, UsageError
 from tunnelstack.records import Service
+from tunnelstack.settings.suggestion import nearest
 from tunnelstack.stream.address import StreamAddress, TunnelAddress
 from tunnelstack.wire.printable_text import printable
 

@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from tunnelstack.control.twistd import TwistdLog
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.records import EMBEDDED
 from tunnelstack.settings.setting import formatValue
+from tunnelstack.settings.suggestion import didYouMean
 
 HELP = """
 Usage: tunnel-agent [options] http|tcp|serve|ssh|start [TARGET] [options]
@@ -127,6 +129,8 @@ class Options(AgentOptions):
         given = list(sys.argv[1:] if options is None else options)
         refuseCredentials(given)
         name, rest = self._split(given)
+        if name == "help":
+            return self.parseOptions([*rest[:1], "--help"])
         if name in (*SERVICES, "start") or name not in agentCommands():
             return super().parseOptions(given)
         self._subcommand = makeOptions(name, self._environ)
@@ -151,10 +155,10 @@ class Options(AgentOptions):
         """
         kind = arguments[0] if arguments else ""
         if kind not in (*SERVICES, "start"):
-            given = f"not {formatValue(kind)}" if kind else "but it is missing"
-            *known, last = *SERVICES, "start", *agentCommands()
+            *known, last = words = (*SERVICES, "start", *agentCommands())
+            given = f"not {formatValue(kind)}{_suggestion(arguments, words)}" if kind else "but it is missing"
             raise usage.UsageError(f"the first argument must be {', '.join(known)} or {last}, {given}")
-        takes, counts = TAKES.get(kind, ("one target: a port, host:port or an endpoint string", (1,)))
+        takes, counts = TAKES.get(kind, ("one target: a port, host:port, a URL or an endpoint string", (1,)))
         if len(arguments) - 1 not in counts:
             raise usage.UsageError(f"{kind} takes {takes}")
         if kind != "start":
@@ -235,6 +239,17 @@ class Options(AgentOptions):
             insecureOrigin=bool(self["insecure-origin"]), authorizedKeysFile=keys, passwordsFile=passwords,
             remotePort=parsePort(self["remote-port"] or 0, "remote-port"),
         )
+
+
+def _suggestion(arguments: Sequence[str], known: Sequence[str]) -> str:
+    """
+    @return: the end of the sentence about an unknown first argument: what was probably meant, or C{""}.
+    """
+    if len(arguments) == 1:
+        with suppress(ConfigurationError):
+            if Target(arguments[0], "http").authority:
+                return f"; did you mean http {arguments[0]}?"
+    return didYouMean(arguments[0], known)
 
 
 def hostLabel(host: str) -> str:

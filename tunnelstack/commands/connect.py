@@ -67,6 +67,7 @@ class Options(BaseOptions):
     """
 
     helpText = HELP
+    takesText = True
     optFlags = [
         ["dev", None, "use the edge started on this machine with --dev"],
         ["insecure", None, "send the token to another machine over plain http:"],

@@ -4,6 +4,7 @@ The console scripts C{tunnel-edge}, C{tunnel-agent} and C{tunnelstack}.
 
 from __future__ import annotations
 
+import getopt
 import os
 import signal
 import sys
@@ -22,6 +23,8 @@ from tunnelstack.control.process.status_log import makeObservers
 from tunnelstack.control.subcommands import edgeCommands, formatSubcommands
 from tunnelstack.errors import ConfigurationError, TunnelError
 from tunnelstack.reactor import choice
+from tunnelstack.settings.setting import formatValue
+from tunnelstack.settings.suggestion import didYouMean
 from tunnelstack.wire.printable_text import LINE, printable, printable_lines
 
 HELP = """
@@ -43,7 +46,8 @@ Commands for operators of tunnel-edge and tunnel-agent.
   password USER                      make the entry by which a visitor logs in with a password
 {dialects}  check FILE                         report every mistake in a configuration file
   doctor                             test the connection to the edge, and suggest remedies
-      --version, --help              also after a command
+  help COMMAND                       show the options of a command
+      --version, -h, --help          also after a command
 """
 
 COMMANDS = {
@@ -52,6 +56,13 @@ COMMANDS = {
     **dict.fromkeys(("status", "agents", "routes", "streams"), "tunnelstack.commands.admin_client"),
 }  # fmt: skip
 """The module of each command, which has C{Options} and C{main}.  It is imported when the command is used."""
+
+
+PROGRAMS = {
+    "edge": "tunnel-edge", "agent": "tunnel-agent",
+    **{name: f"tunnel-agent {name}" for name in ("http", "tcp", "serve", "ssh", "start")},
+}  # fmt: skip
+"""What is no command of C{tunnelstack} but a program of its own, or the first argument of one."""
 
 
 def commands() -> list[str]:
@@ -133,7 +144,12 @@ class Commands(BaseOptions):
         """
         Read the options before the command, not those after it.
         """
-        usage.Options.parseOptions(self, options)
+        given = list(sys.argv[1:] if options is None else options)
+        try:
+            getopt.getopt(given, self.shortOpt, self.longOpt)
+        except getopt.GetoptError as wrong:
+            raise self._unknownOption(wrong) from None
+        usage.Options.parseOptions(self, given)
 
     def parseArgs(self, *arguments: str) -> None:
         """
@@ -141,12 +157,25 @@ class Commands(BaseOptions):
         """
         if not arguments:
             raise usage.UsageError(f"no command given; the commands are {', '.join(commands())}")
+        if arguments[0] == "help":
+            arguments = (*arguments[1:2], "--help")
+        if arguments[0] == "--help":
+            self.opt_help()
         if arguments[0] not in commands():
-            raise usage.UsageError(f"unknown command {arguments[0]!r}; the commands are {', '.join(commands())}")
+            raise usage.UsageError(f"unknown command {formatValue(arguments[0])}{_suggestion(arguments[0])}")
         self.command, self.rest = arguments[0], arguments[1:]
 
     def __str__(self) -> str:
         return HELP.strip("\n").format(dialects=formatSubcommands(edgeCommands(), 34))
+
+
+def _suggestion(word: str) -> str:
+    """
+    @return: the end of the sentence about an unknown command: the most similar command, also one of the other programs, or all.
+    """
+    if word in PROGRAMS:
+        return f"; did you mean {PROGRAMS[word]}?"
+    return didYouMean(word, commands()) or f"; the commands are {', '.join(commands())}"
 
 
 def _command(arguments: Sequence[str]) -> int:

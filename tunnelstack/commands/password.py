@@ -36,6 +36,7 @@ class Options(BaseOptions):
     """
 
     helpText = HELP
+    takesText = True
 
     def parseArgs(self, *arguments: str) -> None:
         if len(arguments) != 1:

@@ -29,6 +29,8 @@ from tunnelstack.control.config.sources import Sources
 from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import STOPPED, FatalError
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.setting import formatValue
+from tunnelstack.settings.suggestion import didYouMean
 
 HELP = """
 Usage: tunnelstack token new NAME --allow RIGHT ... | token list | token revoke ID|NAME
@@ -97,7 +99,7 @@ class Options(BaseOptions):
         action = arguments[0] if arguments else ""
         takes = {"new": "a name", "list": "", "revoke": "an identifier or a name"}
         if action not in takes:
-            given = f"not {action!r}" if action else "but it is missing"
+            given = f"not {formatValue(action)}{didYouMean(action, takes)}" if action else "but it is missing"
             raise usage.UsageError(f"the first argument must be new, list or revoke, {given}")
         if len(arguments) != (2 if takes[action] else 1):
             raise usage.UsageError(f"token {action} takes {takes[action] or 'no arguments'}")

@@ -19,6 +19,7 @@ from twisted.python import usage
 
 from tunnelstack.control.process.status_log import FORMATS
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.suggestion import didYouMean
 
 CREDENTIAL = (
     "a credential must not be an argument, because every user of this machine can read the arguments of its programs: "
@@ -38,12 +39,14 @@ class BaseOptions(usage.Options):
     The base of all command lines.
 
     @cvar helpText: the text of C{--help}.
+    @cvar takesText: whether the first argument can be any text, such as a name.  Otherwise C{help} stands for C{--help}.
     @ivar command: the name of the command, for options that several commands share.
     """
 
     command = ""
 
     helpText: ClassVar[str] = ""
+    takesText: ClassVar[bool] = False
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """
@@ -74,6 +77,15 @@ class BaseOptions(usage.Options):
     def opt_token(self, value: str) -> None:
         raise usage.UsageError(CREDENTIAL)
 
+    def opt_help(self) -> None:
+        """
+        Print the options and exit.
+        """
+        print(self)  # noqa: T201
+        raise SystemExit(0)
+
+    opt_h = opt_help
+
     def opt_version(self) -> None:
         """
         Print the version and exit.
@@ -91,10 +103,19 @@ class BaseOptions(usage.Options):
         try:
             found, arguments = getopt.gnu_getopt(given, self.shortOpt, self.longOpt)
         except getopt.GetoptError as wrong:
-            raise usage.UsageError(str(wrong)) from None
+            raise self._unknownOption(wrong) from None
+        if arguments[:1] == ["help"] and not self.takesText:
+            return ["--help"]
         takes = {f"--{name[:-1]}" for name in self.longOpt if name.endswith("=")}
         options = [f"{name}={value}" if name in takes else name + value for name, value in found]
         return [*options, "--", *arguments]
+
+    def _unknownOption(self, wrong: getopt.GetoptError) -> usage.UsageError:
+        """
+        @return: the error, which offers the most similar option.
+        """
+        known = [f"--{name.rstrip('=')}" for name in self.longOpt if name != "token="]
+        return usage.UsageError(f"{wrong}{didYouMean(f'--{wrong.opt}', known) if len(wrong.opt) > 1 else ''}")
 
 
 def refuseCredentials(arguments: Iterable[str]) -> None:

@@ -31,6 +31,7 @@ from tunnelstack.edge.service import EdgeService
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.settings.dialects import developmentTables
 from tunnelstack.settings.files import readFile
+from tunnelstack.settings.setting import formatValue
 
 HELP = """
 Usage: tunnel-edge [options]
@@ -107,7 +108,9 @@ class Options(BaseOptions):
 
     def parseArgs(self, *arguments: str) -> None:
         if arguments:
-            raise usage.UsageError(f"tunnel-edge accepts options only, not {arguments[0]!r}")
+            raise usage.UsageError(
+                f"tunnel-edge accepts options only, not {formatValue(arguments[0])}; services are published by tunnel-agent"
+            )
 
     def postOptions(self) -> None:
         """

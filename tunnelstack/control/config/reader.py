@@ -8,7 +8,6 @@ import re
 import tomllib
 from collections.abc import Hashable, Iterable, Mapping
 from datetime import datetime
-from difflib import get_close_matches
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from attrs import NOTHING, Attribute, AttrsInstance, evolve, fields, frozen
@@ -33,6 +32,7 @@ from tunnelstack.control.config.toml_lines import LineIndex, Path
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.settings.dialects import dialectPackages
 from tunnelstack.settings.setting import formatValue, keyOf
+from tunnelstack.settings.suggestion import nearest
 from tunnelstack.settings.tables import Table, Tables
 
 R = TypeVar("R", bound=AttrsInstance)
@@ -218,15 +218,6 @@ def _load(text: str, name: str) -> dict[str, Any]:
         numbered = re.match(r"line (\d+)", place)
         line = int(numbered.group(1)) if numbered else text.count("\n") + 1
         raise Mistakes(name, [Mistake(line, f"not valid TOML: {sentence}")]) from None
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """
-    @return: the sentence that suggests a known key.
-    """
-    choices = list(known)
-    close = get_close_matches(word, choices, 1, 0.5)
-    return f"did you mean {close[0]}?" if close else f"there are {', '.join(choices)}"
 
 
 class _Parser:

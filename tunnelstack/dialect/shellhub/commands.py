@@ -12,6 +12,8 @@ from twisted.python import usage
 from zope.interface import implementer
 
 from tunnelstack.interfaces import ICommand
+from tunnelstack.settings.setting import formatValue
+from tunnelstack.settings.suggestion import didYouMean
 from tunnelstack.wire.printable_text import printable
 
 HELP = """
@@ -33,6 +35,9 @@ Options                 Environment        Default
 
 Exit codes: 0 done, 64 usage, 69 no edge runs there, or no such device.
 """
+
+
+VERBS = ("list", "accept", "reject")
 
 
 @frozen
@@ -66,8 +71,8 @@ class Devices:
         As in L{ICommand}.
         """
         verb, names = (arguments[0], arguments[1:]) if arguments else ("list", ())
-        if verb not in ("list", "accept", "reject"):
-            raise usage.UsageError(f"devices knows list, accept and reject, not {verb!r}")
+        if verb not in VERBS:
+            raise usage.UsageError(f"devices knows list, accept and reject, not {formatValue(verb)}{didYouMean(verb, VERBS)}")
         if len(names) != (verb != "list"):
             raise usage.UsageError(f"{verb} takes {'no name' if verb == 'list' else 'the name of one device'}")
         return Request(verb, *names)
