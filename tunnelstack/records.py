@@ -187,14 +187,12 @@ class TakenOverRequest:
     A connection that was taken over at a door, with the request that led there.
 
     @ivar head: the request as received.
-    @ivar octets: the head as octets, for a protocol that parses it itself.
     @ivar leftover: what was received after the head.
     @ivar transport: the connection.  The new owner replaces its protocol.
     @ivar certificate: the peer's verified certificate, or C{None}.
     """
 
     head: RequestHead
-    octets: bytes
     leftover: bytes
     transport: ITCPTransport
     certificate: X509 | None = None

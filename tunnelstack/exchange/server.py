@@ -90,7 +90,7 @@ class HTTPServerProtocol(Protocol):
         self._doors = doors
         self._done = done
         self._connection = ExchangeConnection(self, clock, timeouts)
-        self._reader = MessageReader(limits, keep_heads=doors is not None)
+        self._reader = MessageReader(limits)
         self._exchange: ServerExchange | None = None
         self._looping = False
         self._paused = False          # the exchange asks not to be given more of the request
@@ -402,7 +402,7 @@ class HTTPServerProtocol(Protocol):
         exchange, self._exchange = self._exchange, None
         assert exchange is not None
         return TakenOverRequest(
-            head=exchange.head, octets=self._reader.head_octets, leftover=self._reader.take_buffer(),
+            head=exchange.head, leftover=self._reader.take_buffer(),
             transport=self._connection.handOff(), certificate=exchange.certificate,
         )
 

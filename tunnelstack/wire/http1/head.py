@@ -61,6 +61,25 @@ class HeadLimits:
 DEFAULT_LIMITS = HeadLimits()
 
 
+def first(fields: Fields, name: bytes) -> bytes | None:
+    """
+    @param name: in lower case.
+    @return: the value of the first field of that name.
+    """
+    for known, value in fields:
+        if known.lower() == name:
+            return value
+    return None
+
+
+def _first_field(head: RequestHead | ResponseHead, name: bytes) -> bytes | None:
+    """
+    @param name: in lower case.
+    @return: the value of the first field of that name.
+    """
+    return first(head.fields, name)
+
+
 @define
 class RequestHead:
     """
@@ -80,12 +99,7 @@ class RequestHead:
     version: tuple[int, int] = HTTP_1_1
     framing: Any = field(default=None, eq=False, repr=False)
 
-    def field(self, name: bytes) -> bytes | None:
-        """
-        @param name: in lower case.
-        @return: the value of the first such field.
-        """
-        return first(self.fields, name)
+    field = _first_field
 
 
 @define
@@ -103,23 +117,7 @@ class ResponseHead:
     version: tuple[int, int] = HTTP_1_1
     framing: Any = field(default=None, eq=False, repr=False)
 
-    def field(self, name: bytes) -> bytes | None:
-        """
-        @param name: in lower case.
-        @return: the value of the first such field.
-        """
-        return first(self.fields, name)
-
-
-def first(fields: Fields, name: bytes) -> bytes | None:
-    """
-    @param name: in lower case.
-    @return: the value of the first field of that name.
-    """
-    for known, value in fields:
-        if known.lower() == name:
-            return value
-    return None
+    field = _first_field
 
 
 def values(fields: Fields, name: bytes) -> list[bytes]:

@@ -54,18 +54,15 @@ class MessageReader:
     @ivar remaining: octets of the body that have not arrived yet; L{CHUNKED} or L{UNTIL_CLOSE} where that is not known.
     @ivar ended: the message is whole.
     @ivar trailers: fields that followed a body in chunks.
-    @ivar head_octets: the last head as it was received, if heads are kept.
     """
 
-    __slots__ = ("_chunks", "_keep_heads", "_limits", "_searched", "buffer", "ended", "head_octets", "remaining", "trailers")
+    __slots__ = ("_chunks", "_limits", "_searched", "buffer", "ended", "remaining", "trailers")
 
-    def __init__(self, limits: HeadLimits = DEFAULT_LIMITS, keep_heads: bool = False) -> None:
+    def __init__(self, limits: HeadLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
-        self._keep_heads = keep_heads
         self._searched = 0                  # octets of the buffer in which the end of a head is not
         self._chunks: ChunkedDecoder | None = None
         self.buffer = b""
-        self.head_octets = b""
         self.remaining = 0
         self.ended = False
         self.trailers: Fields = []
@@ -142,8 +139,6 @@ class MessageReader:
         """
         self._searched = 0
         self.buffer = octets[end:]
-        if self._keep_heads:
-            self.head_octets = octets[:end]
         self.remaining = body
         self.ended = not body
         if body == CHUNKED:
