@@ -470,7 +470,7 @@ class StreamTests(SynchronousTestCase):
             login._admitted = lambda user, method: Serving()
             return login
 
-        server.userAuthService = userAuthService  # type: ignore[method-assign]
+        server.userAuthService = userAuthService
         self.both = Pair(server, clock)
         self.both.login()
 

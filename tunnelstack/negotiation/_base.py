@@ -4,12 +4,11 @@ What both ends of a negotiation do alike on a stream: feed the pure half, write 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from tunnelstack.errors import PeerError
 from tunnelstack.stream.address import StreamAddress
@@ -22,30 +21,30 @@ NegotiatedStream = StreamTransport | WebSocketTransport
 """Streams of any session: they are handed over to their applications, and have a timer."""
 
 
-@implementer(IProtocol, IHalfCloseableProtocol)
-class NegotiationProtocol:
+class NegotiationProtocol(ABC):
     """
     The protocol of a stream until it is known what the stream is for.
 
     @ivar transport: the L{StreamTransport<tunnelstack.stream.transport.StreamTransport>}.
     """
 
-    __slots__ = ("_deadline", "_negotiation", "_sharedTimer", "transport")
+    __slots__ = ("_deadline", "_negotiation", "_sharedTimer", "_timeout", "transport")
 
-    replaceProtocol: Any = None                   # nothing is taken off for whoever has the stream next
-
-    transport: NegotiatedStream
-    _negotiation: Negotiation
-    _sharedTimer: SharedTimer
-
-    def _start(self, transport: NegotiatedStream, timeout: float) -> None:
+    def __init__(self, negotiation: Negotiation, timeout: float) -> None:
         """
         @param timeout: seconds for all of it.
         """
+        self._negotiation = negotiation
+        self._timeout = timeout
+        self._deadline = 0.0
+        self._sharedTimer: SharedTimer
+        self.transport: NegotiatedStream
+
+    def _start(self, transport: NegotiatedStream) -> None:
         self.transport = transport
         self._sharedTimer = deadlines = transport.sharedTimer
         now = deadlines.seconds()
-        self._deadline = ends = now + timeout
+        self._deadline = ends = now + self._timeout
         deadline = self._negotiation.begin(now)
         deadlines.add(self, ends if deadline is None or deadline > ends else deadline)
 
@@ -74,11 +73,6 @@ class NegotiationProtocol:
         The peer's half has ended.
         """
         self._advance(self._negotiation.receive_eof)
-
-    def writeConnectionLost(self) -> None:
-        """
-        Our direction was ended, by an application that was connected before the answer.
-        """
 
     def timedOut(self, now: float) -> None:
         """
@@ -115,37 +109,41 @@ class NegotiationProtocol:
         (self.transport.writeRecord if self._negotiation.own_frame else self.transport.write)(b"".join(pieces))
         return True
 
+    @abstractmethod
     def _eventReceived(self, event: NegotiationEvent) -> None:
-        raise NotImplementedError
+        """
+        The negotiation has come to a result, or the peer has proposed something.
+        """
 
+    @abstractmethod
     def _negotiationFailed(self, broken: PeerError) -> None:
         """
-        The peer broke a rule: the stream is to be reset.
+        The peer broke a rule: reset the stream.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _negotiationTimedOut(self) -> None:
         """
         The time for all of it is over.
         """
-        raise NotImplementedError
 
-    def connectionMade(self) -> None:
-        """
-        Nothing to do: L{makeConnection} does it.
-        """
-
+    @abstractmethod
     def makeConnection(self, transport: Any) -> None:
         """
-        As in L{IProtocol}.
+        The stream is open: call L{_start}, and send what is to be sent first.
         """
-        raise NotImplementedError
 
+    @abstractmethod
+    def writeConnectionLost(self) -> None:
+        """
+        Our direction was ended, by an application that was connected before the answer.
+        """
+
+    @abstractmethod
     def connectionLost(self, reason: Failure) -> None:
         """
-        As in L{IProtocol}.
+        The stream was lost before its application had it.
         """
-        raise NotImplementedError
 
 
 def withProtocolName(stream: NegotiatedStream, name: bytes, parameters: Parameters) -> StreamAddress:

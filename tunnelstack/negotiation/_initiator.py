@@ -28,7 +28,7 @@ from tunnelstack.wire.negotiation.base import (
 )
 
 
-@implementer(IProtocolFactory)
+@implementer(IProtocol, IHalfCloseableProtocol, IProtocolFactory)
 class InitiatorProtocol(NegotiationProtocol):
     """
     One opening, and the factory of itself.
@@ -40,12 +40,11 @@ class InitiatorProtocol(NegotiationProtocol):
     @ivar early: the application that did not wait, once the stream is open.
     """
 
-    __slots__ = ("_agreed", "_application", "_connected", "_factory", "_lost", "_timeout", "early")
+    __slots__ = ("_agreed", "_application", "_connected", "_factory", "_lost", "early")
 
     def __init__(self, negotiation: Negotiation, factory: IProtocolFactory, timeout: float) -> None:
-        self._negotiation = negotiation
+        super().__init__(negotiation, timeout)
         self._factory = factory
-        self._timeout = timeout
         self._application: IProtocol | None = None
         self.early: IProtocol | None = None
         self._connected: Deferred[IProtocol] | None = None
@@ -76,11 +75,16 @@ class InitiatorProtocol(NegotiationProtocol):
         """
         The stream is open: propose.
         """
-        self._start(transport, self._timeout)
+        self._start(transport)
         NegotiationProtocol.dataReceived(self, b"")
         negotiation = self._negotiation
         if negotiation.release is Release.AT_ONCE and self._application is None and self._lost is None:
             self.early = self._connect(negotiation.name, {}, early=True)
+
+    def connectionMade(self) -> None:
+        """
+        Nothing to do: L{makeConnection} does it.
+        """
 
     def streamOpened(self, opened: object) -> Any:
         """

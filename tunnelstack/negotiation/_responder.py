@@ -9,9 +9,10 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import IProtocol, IProtocolFactory
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from tunnelstack.errors import PeerError, TunnelError
 from tunnelstack.interfaces import IDiallingHandler
@@ -28,19 +29,19 @@ FAILED = "the handler failed"
 """What the peer hears of a defect of ours."""
 
 
+@implementer(IProtocol, IHalfCloseableProtocol)
 class ResponderProtocol(NegotiationProtocol):
     """
     One arrival.
     """
 
-    __slots__ = ("_agreed", "_application", "_dialling", "_handlers", "_name", "_timeout")
+    __slots__ = ("_agreed", "_application", "_dialling", "_handlers", "_name")
 
     _log = Logger()
 
     def __init__(self, negotiation: Negotiation, handlers: Mapping[bytes, Handler], timeout: float) -> None:
-        self._negotiation = negotiation
+        super().__init__(negotiation, timeout)
         self._handlers = handlers
-        self._timeout = timeout
         self._name = b""
         self._application: IProtocol | None = None         # what is to have the stream once the peer has its answer
         self._dialling: Deferred[IProtocol] | None = None
@@ -50,8 +51,18 @@ class ResponderProtocol(NegotiationProtocol):
         """
         A stream has arrived.
         """
-        self._start(transport, self._timeout)
+        self._start(transport)
         self._sendPending()
+
+    def connectionMade(self) -> None:
+        """
+        Nothing to do: L{makeConnection} does it.
+        """
+
+    def writeConnectionLost(self) -> None:
+        """
+        Nothing to do: the application has not got the stream yet.
+        """
 
     def connectionLost(self, reason: Failure) -> None:
         """

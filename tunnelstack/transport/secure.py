@@ -8,7 +8,7 @@ from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import wrapClientTLS
-from twisted.internet.error import ConnectionDone, ConnectionLost, NoProtocol, TimeoutError
+from twisted.internet.error import ConnectionDone, ConnectionLost, NoProtocol
 from twisted.internet.interfaces import (
     IAddress,
     IOpenSSLClientConnectionCreator,
@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import Unavailable
-from tunnelstack.transport.tls import Handshaking, clientContext
+from tunnelstack.transport.tls import HandshakeProtocol, clientContext
 
 
 class HandshakeLost(Unavailable):
@@ -81,7 +81,7 @@ class _Attempt(Factory):
         self.outcome: Deferred[IProtocol] = Deferred(self._cancelled)
         self._clock = clock
         self._timeout = timeout
-        self._handshaking: _ClientHandshaking | None = None
+        self._handshake: HandshakeProtocol | None = None
 
     def doStart(self) -> None:
         self.application.doStart()
@@ -89,9 +89,29 @@ class _Attempt(Factory):
     def doStop(self) -> None:
         self.application.doStop()
 
-    def buildProtocol(self, address: IAddress | None) -> _ClientHandshaking:
-        self._handshaking = _ClientHandshaking(self, address, self._clock, self._timeout)
-        return self._handshaking
+    def buildProtocol(self, address: IAddress | None) -> HandshakeProtocol:
+        self._handshake = HandshakeProtocol(self._clock, self._timeout, lambda connection: self._build(address), self._ended)
+        return self._handshake
+
+    def _build(self, address: IAddress | None) -> IProtocol | None:
+        if self.outcome.called:                # cancelled
+            return None
+        try:
+            protocol = self.application.buildProtocol(cast(IAddress, address))
+        except Exception:
+            self.failed(Failure())
+            return None
+        if protocol is None:
+            self.failed(Failure(NoProtocol()))
+        return protocol
+
+    def _ended(self, outcome: IProtocol | Failure) -> None:
+        if not isinstance(outcome, Failure):
+            self.outcome.callback(outcome)
+        elif outcome.check(ConnectionDone, ConnectionLost):
+            self.failed(Failure(HandshakeLost("the server closed the connection during the TLS handshake")))
+        else:
+            self.failed(outcome)
 
     def failed(self, failure: Failure) -> None:
         """
@@ -101,41 +121,7 @@ class _Attempt(Factory):
             self.outcome.errback(failure)
 
     def _cancelled(self, outcome: Deferred[IProtocol]) -> None:
-        if self._handshaking is None:
+        if self._handshake is None:
             self.connecting.cancel()
-        elif self._handshaking.transport is not None:
-            self._handshaking.transport.abortConnection()
-
-
-class _ClientHandshaking(Handshaking):
-    """
-    The client's side of a handshake.
-    """
-
-    def __init__(self, attempt: _Attempt, address: IAddress | None, clock: IReactorTime, timeout: float) -> None:
-        super().__init__(clock, timeout)
-        self._attempt = attempt
-        self._address = address
-
-    def build(self) -> IProtocol | None:
-        if self._attempt.outcome.called:       # cancelled
-            return None
-        try:
-            protocol = self._attempt.application.buildProtocol(cast(IAddress, self._address))
-        except Exception:
-            self._attempt.failed(Failure())
-            return None
-        if protocol is None:
-            self._attempt.failed(Failure(NoProtocol()))
-        return protocol
-
-    def started(self, protocol: IProtocol) -> None:
-        self._attempt.outcome.callback(protocol)
-
-    def late(self) -> None:
-        self._attempt.failed(Failure(TimeoutError(string=f"no TLS after {self.timeout:g} seconds")))
-
-    def lost(self, reason: Failure) -> None:
-        if reason.check(ConnectionDone, ConnectionLost):
-            reason = Failure(HandshakeLost("the server closed the connection during the TLS handshake"))
-        self._attempt.failed(reason)
+        elif self._handshake.transport is not None:
+            self._handshake.transport.abortConnection()

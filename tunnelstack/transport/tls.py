@@ -6,7 +6,7 @@ At least TLS 1.2, no session tickets, no compression: Twisted's defaults are kep
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from attrs import frozen
@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL.crypto import X509, PKey
 from OpenSSL.SSL import VERIFY_PEER, Connection, Context, Error
+from twisted.internet.error import TimeoutError
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -229,67 +230,60 @@ def fingerprint(certificate: X509) -> str:
     return digest.decode("ascii").replace(":", "").lower()
 
 
+def _ignore(outcome: IProtocol | Failure) -> None:
+    """
+    Do nothing.
+    """
+
+
 @implementer(IHandshakeListener)
-class Handshaking(Protocol):
+class HandshakeProtocol(Protocol):
     """
-    A TLS connection whose handshake is under way.  A protocol takes its place when that is complete; until then nothing of an
-    application is sent or received on it.
-
-    @ivar timeout: seconds for the handshake.
+    A TLS connection whose handshake is under way.  Another protocol replaces it when that is complete; until then nothing of
+    an application is sent or received on it.
     """
 
-    transport: Any
+    transport: TLSMemoryBIOProtocol
 
-    def __init__(self, clock: IReactorTime, timeout: float) -> None:
-        self.timeout = timeout
+    def __init__(
+        self, clock: IReactorTime, timeout: float, build: Callable[[TLSMemoryBIOProtocol], IProtocol | None],
+        ended: Callable[[IProtocol | Failure], object] = _ignore,
+    ) -> None:
+        """
+        @param timeout: seconds for the handshake.
+        @param build: called with the connection when the handshake is complete; gives the protocol that replaces this one, or
+            C{None} to abort the connection.
+        @param ended: called with that protocol once it has the connection, or with the reason why the handshake failed.  After
+            a time-out it is called again when the connection is lost.
+        """
         self._clock = clock
+        self._timeout = timeout
+        self._build = build
+        self._ended = ended
         self._timer: IDelayedCall
 
-    def build(self) -> IProtocol | None:
-        """
-        The handshake is complete.
-
-        @return: the protocol that takes over; C{None} ends the connection.
-        """
-        raise NotImplementedError
-
-    def started(self, protocol: IProtocol) -> None:
-        """
-        The protocol has taken over.
-        """
-
-    def late(self) -> None:
-        """
-        The handshake took too long; the connection is about to be aborted.
-        """
-
-    def lost(self, reason: Failure) -> None:
-        """
-        The handshake failed.
-        """
-
     def connectionMade(self) -> None:
-        self._timer = self._clock.callLater(self.timeout, self._handshakeTimedOut)
+        self._timer = self._clock.callLater(self._timeout, self._timedOut)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._timer.active():
             self._timer.cancel()
-        self.lost(reason)
+        self._ended(reason)
 
     def handshakeCompleted(self) -> None:
         self._timer.cancel()
-        protocol = self.build()
+        protocol = self._build(self.transport)
         if protocol is None:
             self.transport.abortConnection()
             return
-        self.transport.wrappedProtocol = protocol
+        self.transport.wrappedProtocol = cast(Protocol, protocol)
         protocol.makeConnection(self.transport)
         if IHandshakeListener.providedBy(protocol):
             protocol.handshakeCompleted()
-        self.started(protocol)
+        self._ended(protocol)
 
-    def _handshakeTimedOut(self) -> None:
-        self.late()
+    def _timedOut(self) -> None:
+        self._ended(Failure(TimeoutError(string=f"no TLS after {self._timeout:g} seconds")))
         self.transport.abortConnection()
 
 
@@ -329,23 +323,12 @@ class ALPNFactory(ServerFactory):
             factory.doStop()
         super().doStop()
 
-    def buildProtocol(self, address: IAddress | None) -> Protocol:
-        return _ALPNProtocol(self, address)
+    def buildProtocol(self, address: IAddress | None) -> HandshakeProtocol:
+        def build(connection: TLSMemoryBIOProtocol) -> IProtocol | None:
+            factory = self.protocols.get(connection.negotiatedProtocol)
+            return None if factory is None else factory.buildProtocol(cast(IAddress, address))
 
-
-class _ALPNProtocol(Handshaking):
-    """
-    A server's side of a handshake; ALPN chooses the protocol.
-    """
-
-    def __init__(self, router: ALPNFactory, address: IAddress | None) -> None:
-        super().__init__(router.clock, router.handshakeTimeout)
-        self._router = router
-        self._address = address
-
-    def build(self) -> IProtocol | None:
-        factory = self._router.protocols.get(self.transport.negotiatedProtocol)
-        return None if factory is None else factory.buildProtocol(cast(IAddress, self._address))
+        return HandshakeProtocol(self.clock, self.handshakeTimeout, build)
 
 
 def _selectALPN(context: Context, ours: tuple[bytes, ...]) -> None:

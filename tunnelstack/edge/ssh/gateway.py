@@ -125,7 +125,7 @@ class SSHGateway(SSHFactory):
         @param admit: whether a new connection from an address is accepted.
         """
         self.limits: GatewayLimits
-        super().__init__(clock, hostKeys, limits or GatewayLimits())
+        super().__init__(clock, hostKeys, limits or GatewayLimits(), self._login)
         self.dial = dial
         self.known = known
         self.vouch = vouch
@@ -149,7 +149,7 @@ class SSHGateway(SSHFactory):
     def _connectionClosed(self, reason: Failure, sentence: str) -> None:
         self.connected -= 1
 
-    def userAuthService(self, transport: ServerTransport) -> UserAuthService:
+    def _login(self, transport: ServerTransport) -> UserAuthService:
         auth = GatewayUserAuth(self, transport)
         login = UserAuthService(auth, auth.admitted, self.limits.attempts)
         auth.banner = login.banner

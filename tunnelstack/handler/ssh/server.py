@@ -70,8 +70,15 @@ class SSHFactory(Factory):
 
     noisy = False
 
-    def __init__(self, clock: IReactorTime, hostKeys: Iterable[Key], limits: SSHLimits) -> None:
+    def __init__(
+        self, clock: IReactorTime, hostKeys: Iterable[Key], limits: SSHLimits,
+        userAuthService: Callable[[ServerTransport], UserAuthService],
+    ) -> None:
+        """
+        @param userAuthService: makes the C{ssh-userauth} service of one connection.
+        """
         self.clock = clock
+        self.userAuthService = userAuthService
         self.limits = limits
         self.privateKeys = {key.sshType(): key for key in hostKeys}
         self.publicKeys = {name: key.public() for name, key in self.privateKeys.items()}
@@ -99,12 +106,6 @@ class SSHFactory(Factory):
             return lambda: self.userAuthService(transport)
         return None
 
-    def userAuthService(self, transport: ServerTransport) -> UserAuthService:
-        """
-        @return: the C{ssh-userauth} service of one connection.
-        """
-        raise NotImplementedError
-
 
 @implementer(IDiallingHandler)
 class EmbeddedSSH(SSHFactory):
@@ -127,7 +128,7 @@ class EmbeddedSSH(SSHFactory):
         @param shell: replaces the user's shell, if C{user} is not given.
         @param home: replaces the user's home folder, if C{user} is not given.
         """
-        super().__init__(reactor, hostKeys, limits or SSHLimits())
+        super().__init__(reactor, hostKeys, limits or SSHLimits(), self._login)
         self.reactor = reactor
         self.logins = logins
         self.forwarding = forwarding
@@ -145,7 +146,7 @@ class EmbeddedSSH(SSHFactory):
         lost = None if ended is None else (lambda reason, sentence: ended())
         return succeed(self.serverTransport(lost))
 
-    def userAuthService(self, transport: ServerTransport) -> UserAuthService:
+    def _login(self, transport: ServerTransport) -> UserAuthService:
         def admitted(user: str, method: str) -> ServerConnection:
             peer, user = addressText(transport.transport.getPeer()), printable(user, 64)
             self.log.info("SSH login of {user} from {peer} by {method}", user=user, peer=peer, method=method)

@@ -8,6 +8,7 @@ the peer) and feeds nothing more once it was told L{Agreed} or L{Rejected}.  No 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
@@ -131,7 +132,7 @@ class ReceiveBuffer:
         return b"".join(self._pieces)
 
 
-class Negotiation:
+class Negotiation(ABC):
     """
     What both halves of every negotiation do alike: say what is queued, keep a deadline, and answer only what was asked.
 
@@ -162,11 +163,11 @@ class Negotiation:
         out, self._out = self._out, []
         return out
 
+    @abstractmethod
     def receive_data(self, octets: bytes) -> list[NegotiationEvent]:
         """
         @raise PeerError: the peer broke a rule: the stream is to be reset.
         """
-        raise NotImplementedError
 
     def receive_eof(self) -> list[NegotiationEvent]:
         """
