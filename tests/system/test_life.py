@@ -301,7 +301,7 @@ class RefusalTests(Stage):
     def test_anotherWebServerIs76(self) -> None:
         port = self.origin()
         agent = self.agent("--edge", f"http://localhost:{port}", "http", "3000", TUNNELSTACK_TOKEN="t")
-        self.fails(agent, 76, f"the server at http://localhost:{port} is no edge")
+        self.fails(agent, 76, f"the server at http://localhost:{port} is not an edge")
 
     def test_noWebServerAtAllIs76(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
@@ -309,7 +309,7 @@ class RefusalTests(Stage):
             thread.start()
             edge = f"http://localhost:{server.getsockname()[1]}"
             agent = self.agent("--edge", edge, "http", "3000", TUNNELSTACK_TOKEN="t")
-            self.fails(agent, 76, f"what answers at {edge} is no edge")
+            self.fails(agent, 76, f"the server at {edge} is not an edge")
             thread.join(10)
 
     def speakSSH(self, server: socket.socket) -> None:

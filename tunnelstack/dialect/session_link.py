@@ -1,43 +1,48 @@
 """
-An agent's end of a session with an edge, for every dialect that has sessions.
+The agent's end of a session with an edge, for all dialects with sessions.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 
+from tunnelstack.interfaces import ISession
 from tunnelstack.stream.errors import SessionLost
 
+S = TypeVar("S", bound=ISession)
 
-class SessionLink:
+
+class SessionLink(Generic[S]):
     """
-    What an agent's uplink keeps.
+    What the uplink of an agent needs of a session.
 
-    @ivar session: the L{ISession<tunnelstack.interfaces.ISession>}.
+    @ivar session: the session.
     """
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: S) -> None:
         self.session = session
 
     def ping(self) -> Deferred[float]:
         """
-        The round trip in seconds.
+        @return: the round trip in seconds.
         """
         answer: Deferred[float] = self.session.ping()
         return answer
 
     def whenLost(self) -> Deferred[SessionLost]:
         """
-        Fires with the reason once the session is gone.
+        @return: fires with the reason, as a result, when the session is lost.
         """
         lost: Deferred[SessionLost] = self.session.whenLost()
         return lost
 
     def drain(self) -> Deferred[None]:
         """
-        Take no more streams, and close the session when the last one is done.
+        Accept no more streams, and close the session when the last one is done.
+
+        @return: fires then.
         """
         drained: Deferred[None] = self.session.drain()
         return drained

@@ -1,14 +1,14 @@
 """
-The edge's end of a session with an agent: an L{ITunnel} for every dialect whose agents have sessions.
+The edge's end of a session with an agent: an L{ITunnel} for all dialects with sessions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, Protocol
+from typing import Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -17,14 +17,16 @@ from tunnelstack.errors import TunnelError
 from tunnelstack.exchange.errors import Busy
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.traits import Timeouts
-from tunnelstack.interfaces import IExchange, IExchangeReceiver, ITunnel
+from tunnelstack.interfaces import IExchange, IExchangeReceiver, ISession, ITunnel
 from tunnelstack.records import HTTPPurpose, Principal, Purpose, Visitor
 from tunnelstack.stream.errors import SessionLost
+
+S = TypeVar("S", bound=ISession)
 
 
 class EndpointFor(Protocol):
     """
-    Gives an endpoint for streams of a purpose, as L{ITunnel.endpointFor}.
+    Makes an endpoint for streams of a purpose, as L{ITunnel.endpointFor}.
     """
 
     def __call__(self, purpose: Purpose, visitor: Visitor | None, wait: bool) -> IStreamClientEndpoint: ...
@@ -32,42 +34,42 @@ class EndpointFor(Protocol):
 
 def explain(reason: Failure) -> str:
     """
-    @return: one sentence for a visitor about a stream that could not be opened.
+    @return: a sentence for a visitor about a stream that could not be opened.
     """
     if reason.check(SessionLost):
         return "The agent of this site is not connected."
-    return "The agent of this site takes no more requests at the moment."
+    return "The agent of this site accepts no more requests at the moment."
 
 
 @implementer(ITunnel)
-class SessionTunnel:
+class SessionTunnel(Generic[S]):
     """
-    A way to one agent.  Streams for HTTP are kept for the next exchange.
+    A tunnel to one agent.  Streams for HTTP are kept for further exchanges.
 
-    @ivar session: the L{ISession}.
-    @ivar draining: it takes no more work.
+    @ivar session: the session with the agent.
+    @ivar draining: no more work is accepted.
     """
 
     log = Logger()
 
     def __init__(
         self,
-        session: Any,
+        session: S,
         principal: Principal,
         *,
         dialect: str,
         instance: str,
         endpointFor: EndpointFor,
-        clock: Any,
+        clock: IReactorTime,
         timeouts: Timeouts,
         explain: Callable[[Failure], str] = explain,
     ) -> None:
         """
-        @param dialect: its name, in logs and status.
-        @param instance: the agent process's own random name; C{""} where the dialect has none.
+        @param dialect: the name of the dialect in logs and status.
+        @param instance: the random name of the agent process; C{""} if the dialect has none.
         @param endpointFor: opens streams on the session.
         @param timeouts: of exchanges.
-        @param explain: gives one sentence for a visitor about a stream that could not be opened.
+        @param explain: returns a sentence for a visitor about a stream that could not be opened.
         """
         self.session = session
         self.principal = principal
@@ -85,30 +87,19 @@ class SessionTunnel:
 
     @property
     def healthy(self) -> bool:
-        """
-        As in L{ITunnel}.
-        """
         return not (self.draining or self._lost)
 
     @property
     def inFlight(self) -> int:
-        """
-        As in L{ITunnel}: streams that are not idle.
-        """
+        # Streams that are kept for further exchanges do not count.
         return max(0, self.session.streams - sum(pool.idle for pool in self._pools.values()))
 
-    # What it carries
+    # Streams and exchanges
 
     def endpointFor(self, purpose: Purpose, visitor: Visitor | None = None, *, wait: bool = False) -> IStreamClientEndpoint:
-        """
-        As in L{ITunnel}.
-        """
         return self._endpointFor(purpose, visitor, wait)
 
     def exchange(self, purpose: HTTPPurpose, receiver: IExchangeReceiver, visitor: Visitor | None = None) -> IExchange:
-        """
-        As in L{ITunnel}.
-        """
         self.refuseIfDraining()
         pool = self._pools.get(purpose)
         if pool is None:
@@ -118,59 +109,56 @@ class SessionTunnel:
 
     def refuseIfDraining(self) -> None:
         """
-        @raise Busy: no exchange can begin.
+        @raise Busy: the tunnel is draining.
         """
         if self.draining:
             raise Busy("The agent of this site is about to stop.")
 
     def makePool(self, endpoint: IStreamClientEndpoint, idleSeconds: float = 60.0) -> ExchangePool:
         """
-        @param idleSeconds: seconds that a stream waits for the next exchange.
+        @param idleSeconds: seconds that a stream is kept between exchanges.
+        @return: a pool of streams for exchanges.
         """
         return ExchangePool(
             endpoint, clock=self._clock, timeouts=self._timeouts, idleSeconds=idleSeconds, explain=self._explain
         )
 
     def ping(self) -> Deferred[float]:
-        """
-        As in L{ITunnel}.
-        """
         answer: Deferred[float] = self.session.ping()
         return answer
 
     # The end
 
     def drain(self) -> Deferred[None]:
-        """
-        As in L{ITunnel}: the session is closed when the last stream is done.
-        """
         if self._lost:
             return succeed(None)
         self.draining = True
         drained: Deferred[None] = self.drainPools().addCallback(lambda _: self.session.drain())
         return drained
 
-    def drainPools(self) -> Deferred[Any]:
+    def drainPools(self) -> Deferred[list[None]]:
         """
         @return: fires when no exchange is under way.
         """
         return gatherResults([pool.drain() for pool in self._pools.values()])
 
-    def abort(self, reason: Any) -> None:
+    def abort(self, reason: TunnelError | str) -> None:
         """
-        As in L{ITunnel}.
+        Drop the session at once.
+
+        @param reason: text, or an error.
         """
         self.draining = True
         self.session.abort()
 
     def whenLost(self) -> Deferred[SessionLost]:
         """
-        As in L{ITunnel}; fires with the reason.
+        @return: fires with the reason, as a result.
         """
         lost: Deferred[SessionLost] = self.session.whenLost()
         return lost
 
-    def _sessionLost(self, reason: TunnelError) -> TunnelError:
+    def _sessionLost(self, reason: SessionLost) -> SessionLost:
         self._lost = True
         self._pools.clear()
         return reason

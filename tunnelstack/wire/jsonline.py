@@ -8,10 +8,14 @@ no half of a surrogate pair, no value nested deeper than L{DEPTH}.  What is take
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
 from tunnelstack.errors import PeerError, UsageError
+
+JSONObject = Mapping[str, object]
+"""The members of a JSON object, whose values are still to be checked."""
 
 LIMIT = 64 * 1024
 """Octets of the longest line, unless its reader says otherwise."""

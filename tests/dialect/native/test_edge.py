@@ -128,7 +128,7 @@ class DoorTests(Hostile):
         connecting = self.stranger().endpoint(("tunnelstack.v9",)).connect(quiet(Protocol))
         self.both.settle()
         error: Any = self.failureResultOf(connecting, UpgradeRefused).value
-        self.assertEqual((error.status, error.body), (400, "This is a door for agents that speak tunnelstack.v1.\n"))
+        self.assertEqual((error.status, error.body), (400, "This path is for agents with the subprotocol tunnelstack.v1.\n"))
 
     def test_whoIsNoWebSocketIsToldSo(self) -> None:
         answer = self.refused(
@@ -201,7 +201,7 @@ class HelloTests(Hostile):
         self.assertFalse(stranger.gone)
         self.both.network.passTime(2)
         self.assertTrue(stranger.gone)
-        self.assertIn("it did not say hello", self.warned())
+        self.assertIn("it did not open a control stream within 10 seconds", self.warned())
 
     def test_garbageInsteadOfASession(self) -> None:
         for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 11 + b"\xff" * 100, b"\x01" * 12, bytes(range(256)) * 300):
@@ -217,7 +217,7 @@ class HelloTests(Hostile):
         ):  # fmt: skip
             stranger = self.stranger().sendRequest().hello(line)
             self.assertTrue(stranger.gone, line)
-        self.assertIn("its hello cannot be understood", self.warned())
+        self.assertIn("the parameters of its control stream are invalid", self.warned())
 
     def test_helloThatIsNoLine(self) -> None:
         for line in (
@@ -328,8 +328,8 @@ class ControlTests(Hostile):
         for _ in range(100):
             stranger.control.transport.write(flood)
             self.both.network.passTime(1)
-        self.assertLess(tunnel.control.transport.queued, 200 * 1024)
-        self.assertLess(tunnel.control.transport.held, 512 * 1024)
+        self.assertLess(tunnel.control.stream.transport.queued, 200 * 1024)
+        self.assertLess(tunnel.control.stream.transport.held, 512 * 1024)
 
     def test_oneSessionHoldsSoManyNames(self) -> None:
         stranger = self.arrived()
@@ -394,9 +394,10 @@ class StreamTests(Hostile):
     def test_dialsThatMakeNoSense(self) -> None:
         stranger = self.arrived()
         name = b"/tunnelstack/dial/1.0.0"
+        missing = "the target or the purpose"
         for line, reason in (
-            (b"{}", "say whom"), (b'{"to":1}', "say whom"), (b'{"to":"%b"}' % (b"x" * 300), "say whom"),
-            (b'{"to":"site","purpose":[]}', "say whom"), (b'{"to":""}', "no service"), (b'{"to":"/"}', "no service"),
+            (b"{}", missing), (b'{"to":1}', missing), (b'{"to":"%b"}' % (b"x" * 300), missing),
+            (b'{"to":"site","purpose":[]}', missing), (b'{"to":""}', "no service"), (b'{"to":"/"}', "no service"),
             (b'{"to":"site"}', "no service site"), (b'{"to":"laptop","purpose":"/a\\nb"}', "purpose"),
         ):  # fmt: skip
             stream = stranger.open(name, line + b"\n")

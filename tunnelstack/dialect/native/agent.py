@@ -1,12 +1,12 @@
 """
-The native dialect at the agent: what is announced on a session, and what the edge reports there.
+The native dialect at the agent: its session with one edge, and the events that the edge sends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred
@@ -16,18 +16,31 @@ from zope.interface import implementer
 from tunnelstack.dialect.native.dialler import NativeDialler, NativeLink, NotAnEdge, TokenRefused
 from tunnelstack.dialect.native.protocol import NAME
 from tunnelstack.interfaces import IAgentDialect, IAgentHost
+from tunnelstack.wire.jsonline import JSONObject
 from tunnelstack.wire.printable_text import printable
 
 REASON = 256
-"""Characters of the reason of an edge that are shown."""
+"""Characters of an edge's reason that are logged."""
+
+
+class EdgeRecord(Protocol):
+    """
+    What this dialect reads of a record of C{[[edge]]}; the host reads the rest.
+    """
+
+    @property
+    def url(self) -> str:
+        """
+        The URL of the edge.
+        """
 
 
 @implementer(IAgentDialect)
 class NativeAgent:
     """
-    One edge, seen from an agent.
+    An agent's relation to one edge.
 
-    @ivar link: the session, while it takes work; or C{None}.
+    @ivar link: the session while it accepts work; else C{None}.
     """
 
     log = Logger()
@@ -36,9 +49,9 @@ class NativeAgent:
     protocolErrors = (NotAnEdge,)
     permanentErrors = (TokenRefused, NotAnEdge)
 
-    def __init__(self, host: IAgentHost, edge: Any) -> None:
+    def __init__(self, host: IAgentHost, edge: EdgeRecord) -> None:
         """
-        @param edge: the record of C{[[edge]]}.
+        @param edge: a record of C{[[edge]]}.
         @raise ConfigurationError: a file that it names cannot be used.
         """
         self.address = urlsplit(edge.url).netloc
@@ -50,15 +63,12 @@ class NativeAgent:
         )
 
     def dial(self) -> Deferred[NativeLink]:
-        """
-        As in L{IAgentDialect}.
-        """
         attempt: Deferred[NativeLink] = self._dialler.dial(self._eventReceived)
         return attempt
 
-    def up(self, link: NativeLink) -> Deferred[Mapping[str, Any]]:
+    def up(self, link: NativeLink) -> Deferred[Mapping[str, object]]:
         """
-        As in L{IAgentDialect}: the round trip, once it is measured.
+        @return: fires with the round trip time.
         """
         self.link = link
         measured = link.ping().addCallback(_pingMeasured, link)
@@ -66,26 +76,20 @@ class NativeAgent:
         return measured
 
     def retire(self) -> None:
-        """
-        As in L{IAgentDialect}: announce nothing any more.
-        """
         link, self.link = self.link, None
         if link is not None:
             self._host.unlinked(link)
 
-    def report(self) -> Mapping[str, Any]:
-        """
-        As in L{IAgentDialect}.
-        """
-        state: dict[str, Any] = {"up": self.link is not None}
+    def report(self) -> Mapping[str, object]:
+        state: dict[str, object] = {"up": self.link is not None}
         if self.link is not None:
             session = self.link.session
             state |= {"streams": session.streams, "octets_in": session.octetsIn, "octets_out": session.octetsOut}
         return state
 
-    # What the edge reports
+    # Events of the edge
 
-    def _eventReceived(self, event: str, members: Mapping[str, Any]) -> None:
+    def _eventReceived(self, event: str, members: JSONObject) -> None:
         reason, code = printable(str(members.get("reason", "")), REASON), members.get("code")
         if event == "drain":
             self.log.info("{edge} is about to stop", status="session", edge=self.address)
@@ -96,20 +100,20 @@ class NativeAgent:
         elif event == "withdrawn":
             self._serviceWithdrawn(members.get("service"), reason)
 
-    def _serviceWithdrawn(self, service: Any, reason: str) -> None:
+    def _serviceWithdrawn(self, service: object, reason: str) -> None:
         match service:
             case {"kind": str(kind), "name": str(name)}:
                 if self.link is not None:
                     self._host.revoked(self.link, kind, name, reason)
 
 
-def _pingMeasured(seconds: float, link: NativeLink) -> Mapping[str, Any]:
+def _pingMeasured(seconds: float, link: NativeLink) -> Mapping[str, object]:
     return {"rtt": f"{seconds * 1000:.1f}ms"}
 
 
 def makeDialects(host: IAgentHost, tables: object) -> list[IAgentDialect]:
     """
-    Make one for each C{[[edge]]}.
+    @return: a dialect for each C{[[edge]]}.
 
     @raise ConfigurationError: a file cannot be used.
     """

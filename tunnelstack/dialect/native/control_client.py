@@ -1,15 +1,16 @@
 """
-The agent's side of the control stream: asks the edge to announce, to withdraw, to be left alone, and hears its events.
+The agent's side of the control stream: sends requests to the edge (announce, withdraw, drain), and receives its events.
 
-What an edge says that nobody here knows is overlooked, so that an older agent can talk to a newer edge.
+Unknown members of a message are ignored, so that an older agent can use a newer edge.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from tunnelstack.dialect.native.control_messages import (
@@ -18,10 +19,13 @@ from tunnelstack.dialect.native.control_messages import (
     encodeService,
     isNumber,
 )
-from tunnelstack.dialect.native.control_stream import JSONLineProtocol
+from tunnelstack.dialect.native.control_stream import ControlStream
 from tunnelstack.errors import Denied, Unavailable
 from tunnelstack.records import Grant, Service
+from tunnelstack.wire.jsonline import JSONObject
 from tunnelstack.wire.printable_text import printable
+
+T = TypeVar("T")
 
 RESPONSE_SECONDS = 30.0
 """Seconds that an agent waits for an answer."""
@@ -29,100 +33,105 @@ RESPONSE_SECONDS = 30.0
 
 class ControlLost(Unavailable):
     """
-    The conversation is over, and what was asked was not answered.
+    The control stream was lost, or an answer did not arrive in time.
     """
 
 
-class ControlClient(JSONLineProtocol):
+class ControlClient:
     """
-    Asks, and keeps the questions that are not answered yet.
+    Sends requests, and matches answers with them.
+
+    @ivar stream: the protocol of the control stream.
     """
 
     def __init__(
-        self, clock: Any, onEvent: Callable[[str, Mapping[str, Any]], object], onEnded: Callable[[Failure], object],
+        self, clock: IReactorTime, onEvent: Callable[[str, JSONObject], object], onEnded: Callable[[Failure], object],
     ) -> None:
         """
         @param onEvent: called with the name and the members of each event.
-        @param onEnded: called once, when the conversation is over.
+        @param onEnded: called once, when the stream is lost.
         """
-        super().__init__()
+        self.stream = ControlStream(self)
         self._clock = clock
         self._onEvent = onEvent
         self._onEnded = onEnded
         self._lastId = 0
-        self._pending: dict[int, Deferred[Mapping[str, Any]]] = {}
+        self._pending: dict[int, Deferred[JSONObject]] = {}
 
     def announce(self, service: Service) -> Deferred[Grant]:
         """
-        Ask the edge to publish a service.
+        Request that the edge publishes a service.
 
-        @return: fails with L{Denied}, or with L{ControlLost}.
+        @return: fails with L{Denied} or L{ControlLost}.
         """
         return self._request("announce", service=encodeService(service)).addCallback(
             lambda answer: decodeGrant(answer.get("grant"))
         )
 
-    def withdraw(self, service: Service) -> Deferred[Any]:
+    def withdraw(self, service: Service) -> Deferred[JSONObject]:
         """
-        Ask it to publish it no more.
+        Request that the edge no longer publishes a service.
+
+        @return: fails with L{Denied} or L{ControlLost}.
         """
         return self._request("withdraw", service=encodeService(service))
 
-    def drain(self) -> Deferred[Any]:
+    def drain(self) -> Deferred[JSONObject]:
         """
-        Ask it for no more work.
+        Request that the edge sends no more work.
+
+        @return: fails with L{ControlLost}.
         """
         return self._request("drain")
 
-    def _request(self, what: str, **members: Any) -> Deferred[Any]:
-        if self._reason is not None:
-            return fail(ControlLost("the session is gone"))
+    def _request(self, what: str, **members: object) -> Deferred[JSONObject]:
+        if self.stream.ended:
+            return fail(ControlLost("the session is lost"))
         self._lastId += 1
         number = self._lastId
-        answer: Deferred[Any] = Deferred()
+        answer: Deferred[JSONObject] = Deferred()
         self._pending[number] = answer
         answer.addTimeout(RESPONSE_SECONDS, self._clock, _responseTimeout)
         answer.addBoth(self._discard, number)
-        self.sendMessage({"id": number, "do": what, **members})
+        self.stream.sendMessage({"id": number, "do": what, **members})
         return answer
 
-    def _discard(self, result: Any, number: int) -> Any:
+    def _discard(self, result: T, number: int) -> T:
         self._pending.pop(number, None)
         return result
 
-    def messageReceived(self, message: dict[str, Any]) -> None:
+    def streamOpened(self) -> None:
         """
-        An answer, or an event.
+        Nothing to do: the edge sends the first message.
         """
+
+    def messageReceived(self, message: JSONObject) -> None:
         event, number = message.get("event"), message.get("id")
         if isinstance(event, str):
             self._onEvent(event, message)
         elif not isNumber(number, 2**53):
-            raise ControlProtocolError("a line is neither an answer nor an event")
+            raise ControlProtocolError("a message is neither an answer nor an event")
         else:
-            answer = self._pending.get(number) if isinstance(number, int) else None
-            if answer is not None:            # else it came too late
+            answer = self._pending.get(number)
+            if answer is not None:            # else the request has timed out
                 self._complete(answer, message)
 
-    def _complete(self, answer: Deferred[Any], message: dict[str, Any]) -> None:
+    def _complete(self, answer: Deferred[JSONObject], message: JSONObject) -> None:
         match message:
             case {"ok": True}:
                 answer.callback(message)
             case {"ok": False, "code": str(code), "reason": str(reason)}:
                 answer.errback(Denied(code[:64], printable(reason)))
             case _:
-                raise ControlProtocolError("an answer is neither yes nor no")
+                raise ControlProtocolError("an answer neither accepts nor denies the request")
 
     def messagesEnded(self, reason: Failure) -> None:
-        """
-        Nothing more will be answered.
-        """
         for answer in list(self._pending.values()):
             answer.errback(ControlLost("the session was lost before the edge answered"))
         self._onEnded(reason)
 
 
-def _responseTimeout(result: Any, seconds: float) -> Any:
+def _responseTimeout(result: T | Failure, seconds: float) -> T:
     if not isinstance(result, Failure):
         return result
     raise ControlLost(f"the edge did not answer within {seconds:g} seconds")

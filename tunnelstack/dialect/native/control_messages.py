@@ -1,14 +1,17 @@
 """
-Services and grants as the control stream's JSON has them.
+Services and grants as JSON objects of the control stream.
+
+Source: docs/protocols/native.md.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TypeGuard
 
 from tunnelstack.errors import Denied, PeerError
 from tunnelstack.records import KINDS, Grant, Service
+from tunnelstack.wire.jsonline import JSONObject
 from tunnelstack.wire.printable_text import printable
 
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -16,59 +19,59 @@ LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 class ControlProtocolError(PeerError):
     """
-    What the peer says is no conversation.
+    A message of the peer breaks the control protocol.
     """
 
 
-def encodeService(service: Service) -> dict[str, Any]:
+def encodeService(service: Service) -> JSONObject:
     """
-    A service as JSON says it.
+    @return: the object for C{service}, without the members that have their defaults.
     """
-    said: dict[str, Any] = {"name": service.name, "kind": service.kind}
+    members: dict[str, object] = {"name": service.name, "kind": service.kind}
     if service.port:
-        said["port"] = service.port
+        members["port"] = service.port
     if service.perVisitor:
-        said["per_visitor"] = True
-    return said
+        members["per_visitor"] = True
+    return members
 
 
-def decodeService(said: Any) -> Service:
+def decodeService(value: object) -> Service:
     """
     @raise Denied: C{malformed} or C{unsupported}.
     """
-    match said:
-        case {"name": str(name), "kind": str(kind)}:
-            port, perVisitor = said.get("port", 0), said.get("per_visitor", False)
+    match value:
+        case {"name": str(name), "kind": str(kind), **others}:
+            port, perVisitor = others.get("port", 0), others.get("per_visitor", False)
         case _:
             raise Denied("malformed", "a service has a name and a kind")
     if not LABEL.fullmatch(name):
-        raise Denied("malformed", "a service's name is up to 63 letters a-z, digits and inner hyphens")
+        raise Denied("malformed", "the name of a service has up to 63 letters a-z, digits and inner hyphens")
     if kind not in KINDS:
-        raise Denied("unsupported", f"this edge knows services of the kinds {', '.join(KINDS)}")
+        raise Denied("unsupported", f"this edge supports services of the kinds {', '.join(KINDS)}")
     if not isNumber(port, 65_535) or not isinstance(perVisitor, bool):
-        raise Denied("malformed", "a port is a number from 0 to 65535, and per_visitor is true or false")
+        raise Denied("malformed", "port is a number from 0 to 65535, and per_visitor is true or false")
     return Service(name=name, kind=kind, port=port, perVisitor=perVisitor)
 
 
-def encodeGrant(grant: Grant) -> dict[str, Any]:
+def encodeGrant(grant: Grant) -> JSONObject:
     """
-    A grant as JSON says it.
+    @return: the object for C{grant}.
     """
     return {"url": grant.url, "host": grant.host, "port": grant.port}
 
 
-def decodeGrant(said: Any) -> Grant:
+def decodeGrant(value: object) -> Grant:
     """
-    @raise ControlProtocolError: it says nothing that could be understood.
+    @raise ControlProtocolError: it is not a grant.
     """
-    match said:
+    match value:
         case {"url": str(url), "host": str(host), "port": int(port)}:
             return Grant(url=printable(url), host=printable(host), port=port)
-    raise ControlProtocolError("the edge granted nothing that could be understood")
+    raise ControlProtocolError("the answer of the edge has no valid grant")
 
 
-def isNumber(value: Any, highest: int) -> bool:
+def isNumber(value: object, highest: int) -> TypeGuard[int]:
     """
-    Whether it is an integer from 0 to C{highest}, which C{true} is not.
+    @return: whether it is an integer from 0 to C{highest}; C{true} is not one.
     """
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= highest

@@ -1,18 +1,15 @@
 """
-The edge's side of the control stream: deals with what the agent asks (to announce, to withdraw, to be left alone), and tells it
-events.
+The edge's side of the control stream: answers the requests of an agent (announce, withdraw, drain), and sends it events.
 
-What it does not know is answered C{unsupported}, so that a newer agent can talk to an older edge.
+An unknown request is answered with C{unsupported}, so that a newer agent can use an older edge.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
 from typing import Protocol as TypingProtocol
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -23,89 +20,88 @@ from tunnelstack.dialect.native.control_messages import (
     encodeGrant,
     isNumber,
 )
-from tunnelstack.dialect.native.control_stream import JSONLineProtocol
+from tunnelstack.dialect.native.control_stream import ControlStream
 from tunnelstack.errors import Denied
 from tunnelstack.records import Grant, Service
+from tunnelstack.wire.jsonline import JSONObject
 
 REQUESTS_PER_SECOND = 64
-"""Requests that are heard in one second; what is beyond waits."""
+"""Requests that are answered in one second; further requests wait."""
 
 
 class ControlHandler(TypingProtocol):
     """
-    Who deals with what an agent asks.
+    Does what an agent requests.
     """
 
     def announce(self, service: Service) -> Deferred[Grant]:
         """
-        Publish it; fails with L{Denied}.
+        Publish a service.
+
+        @return: fails with L{Denied}.
         """
 
     def withdraw(self, service: Service) -> Deferred[None]:
         """
-        Publish it no more.
+        No longer publish a service.
+
+        @return: fails with L{Denied}.
         """
 
     def drain(self) -> None:
         """
-        The agent wants no more work.
+        The agent accepts no more work.
         """
 
     def ended(self, reason: Failure) -> None:
         """
-        The conversation is over.
+        The control stream is lost.
         """
 
 
 @implementer(IPushProducer)
-class ControlServer(JSONLineProtocol):
+class ControlServer:
     """
-    Requests are dealt with in order, one at a time; while one is under way, or the agent does not read our
-    answers, the next is not read.
+    Answers the requests in order, one at a time.  While a request is under way, or the agent does not read the answers, the
+    next request is not read.
+
+    @ivar stream: the protocol of the control stream.
     """
 
     log = Logger()
 
-    def __init__(self, handler: ControlHandler, clock: Any, greeting: Mapping[str, Any]) -> None:
+    def __init__(self, handler: ControlHandler, clock: IReactorTime, greeting: JSONObject) -> None:
         """
-        @param greeting: what is said when the stream is there.
+        @param greeting: the first message.
         """
-        super().__init__()
+        self.stream = ControlStream(self)
         self._handler = handler
         self._greeting = greeting
         self._clock = clock
-        self._busy = self._full = False
+        self._busy = self._full = self._paused = False
         self._requestCount = 0
         self._windowStart = clock.seconds()
-        self._rateTimer: Any = None
+        self._rateTimer: IDelayedCall | None = None
 
-    def connectionMade(self) -> None:
-        """
-        Hear what the agent asks.
-        """
-        self.transport.registerProducer(self, True)
-        self.sendMessage(self._greeting)
+    def streamOpened(self) -> None:
+        self.stream.transport.registerProducer(self, True)
+        self.stream.sendMessage(self._greeting)
 
-    def sendEvent(self, event: str, **members: Any) -> None:
+    def sendEvent(self, event: str, **members: object) -> None:
         """
-        Tell the agent of something it did not ask for.
+        Send a message that is not the answer to a request.
         """
-        self.sendMessage({"event": event, **members})
+        self.stream.sendMessage({"event": event, **members})
 
-    def messageReceived(self, message: dict[str, Any]) -> None:
-        """
-        A request.
-        """
+    def messageReceived(self, message: JSONObject) -> None:
         number, what = message.get("id"), message.get("do")
         if not isNumber(number, 2**53) or not isinstance(what, str):
-            raise ControlProtocolError("a request has no id, or does not say what to do")
+            raise ControlProtocolError("a request has no valid id, or does not name what to do")
         self._updatePause(busy=True)
-        asked = self._dispatch(what, message)
-        asked.addCallbacks(lambda said: {"ok": True, **said}, self._denied)
-        asked.addErrback(self._unexpectedError)
-        asked.addCallback(lambda answer: self._respond({"id": number, **answer}))
+        done = self._dispatch(what, message).addCallbacks(_accepted, _denied)
+        done.addErrback(self._unexpectedError).addCallback(self._respond, number)
 
-    def _dispatch(self, what: str, message: dict[str, Any]) -> Deferred[dict[str, Any]]:
+    def _dispatch(self, what: str, message: JSONObject) -> Deferred[JSONObject]:
         try:
             if what == "announce":
                 granted = self._handler.announce(decodeService(message.get("service")))
@@ -115,26 +111,21 @@ class ControlServer(JSONLineProtocol):
             if what == "drain":
                 self._handler.drain()
                 return succeed({})
-            raise Denied("unsupported", f"this edge does not know how to {what[:64]}")
+            raise Denied("unsupported", f"this edge does not support {what[:64]}")
         except Exception:
             return fail()
 
-    def _denied(self, failure: Failure) -> dict[str, Any]:
-        failure.trap(Denied)
-        denied: Any = failure.value
-        return {"ok": False, "code": denied.code, "reason": denied.sentence}
-
-    def _unexpectedError(self, failure: Failure) -> dict[str, Any]:
+    def _unexpectedError(self, failure: Failure) -> JSONObject:
         self.log.failure("a request of an agent failed", failure=failure)
-        return {"ok": False, "code": "failed", "reason": "the edge failed to do it; its log says why"}
+        return {"ok": False, "code": "failed", "reason": "an error at the edge; its log has the cause"}
 
-    def _respond(self, answer: dict[str, Any]) -> None:
-        self.sendMessage(answer)
+    def _respond(self, answer: JSONObject, number: int) -> None:
+        self.stream.sendMessage({"id": number, **answer})
         self._requestCount += 1
         now = self._clock.seconds()
         if now - self._windowStart >= 1:
             self._windowStart, self._requestCount = now, 0
-        if self._requestCount >= REQUESTS_PER_SECOND and self._reason is None:
+        if self._requestCount >= REQUESTS_PER_SECOND and not self.stream.ended:
             self._rateTimer = self._clock.callLater(self._windowStart + 1 - now, self._resume)
         else:
             self._resume()
@@ -145,7 +136,7 @@ class ControlServer(JSONLineProtocol):
 
     def _updatePause(self, *, busy: bool | None = None, full: bool | None = None) -> None:
         """
-        Read, or leave it lying.
+        Pause or resume the stream.
         """
         self._busy = self._busy if busy is None else busy
         self._full = self._full if full is None else full
@@ -154,32 +145,39 @@ class ControlServer(JSONLineProtocol):
             return
         self._paused = waits
         if waits:
-            self.transport.pauseProducing()
-        elif self._reason is None:
-            self.transport.resumeProducing()
-            self._clock.callLater(0, self._processLines)        # not within the answer to the last one
+            self.stream.pause()
+        elif not self.stream.ended:
+            self.stream.resume()
+            self._clock.callLater(0, self.stream.processLines)  # not from inside the answer to the last request
 
     def pauseProducing(self) -> None:
         """
-        From the transport: the agent does not read what we say.
+        Called by the transport: the agent does not read the answers.
         """
         self._updatePause(full=True)
 
     def resumeProducing(self) -> None:
         """
-        From the transport: it does again.
+        Called by the transport: the agent reads the answers again.
         """
         self._updatePause(full=False)
 
     def stopProducing(self) -> None:
         """
-        From the transport: C{connectionLost} follows.
+        Called by the transport: L{messagesEnded} follows.
         """
 
     def messagesEnded(self, reason: Failure) -> None:
-        """
-        The agent has gone, or is to go.
-        """
         if self._rateTimer is not None:
             self._rateTimer.cancel()
         self._handler.ended(reason)
+
+
+def _accepted(result: JSONObject) -> JSONObject:
+    return {"ok": True, **result}
+
+
+def _denied(failure: Failure) -> JSONObject:
+    failure.trap(Denied)
+    assert isinstance(failure.value, Denied)
+    return {"ok": False, "code": failure.value.code, "reason": failure.value.sentence}

@@ -1,16 +1,17 @@
 """
-The native dialect at the agent: dial the edge, say hello, serve the streams that it opens.
+The native dialect at the agent: dials an edge, opens the control stream, and serves the streams that the edge opens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
+    IReactorTime,
     IStreamClientEndpoint,
 )
 from twisted.logger import Logger
@@ -32,12 +33,14 @@ from tunnelstack.dialect.native.protocol import (
 from tunnelstack.dialect.native.streams import DiallingServiceStreams, ServiceStreams, TargetStreams
 from tunnelstack.dialect.session_link import SessionLink
 from tunnelstack.errors import Denied, PeerError, Refused, Unavailable
+from tunnelstack.negotiation.endpoint import Handler
 from tunnelstack.negotiation.multistream import MultistreamFactory
 from tunnelstack.records import Grant, Service
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.transport.websocket.client import WebSocketClientEndpoint
 from tunnelstack.transport.websocket.errors import UpgradeFailed, UpgradeRefused
+from tunnelstack.wire.jsonline import JSONObject
 from tunnelstack.wire.printable_text import printable
 from tunnelstack.wire.yamux.limits import DEFAULT_LIMITS, SessionLimits
 
@@ -55,40 +58,43 @@ __all__ = [
 CREDENTIAL_STATUSES = frozenset((401, 403))
 TEMPORARY_STATUSES = frozenset((408, 429, 500, 502, 503, 504))
 
-EventHandler = Callable[[str, Mapping[str, Any]], object]
+T = TypeVar("T")
+
+EventHandler = Callable[[str, JSONObject], object]
+"""Called with the name and the members of an event of the edge."""
 
 
 class TokenRefused(Refused):
     """
-    The edge does not take our token.
+    The edge does not accept the token.
     """
 
 
 class NotAnEdge(PeerError):
     """
-    What answers is no edge, or none that speaks this version.
+    The server is not an edge, or an edge of another version.
     """
 
 
 class EdgeBusy(Unavailable):
     """
-    There is an edge, or something before it, that cannot take us now.
+    The edge, or a proxy in front of it, accepts no agent at the moment.
     """
 
 
-class NativeLink(SessionLink):
+class NativeLink(SessionLink[YamuxSession]):
     """
     An agent's end of a session with its edge.
 
-    @ivar agent: the name by which the edge knows us.
+    @ivar agent: the name under which the edge knows this agent.
+    @ivar draining: no more work is accepted.
     """
 
     log = Logger()
 
-    def __init__(self, session: YamuxSession, streams: MultistreamFactory, clock: Any, onEvent: EventHandler) -> None:
+    def __init__(self, session: YamuxSession, streams: MultistreamFactory, clock: IReactorTime, onEvent: EventHandler) -> None:
         """
-        @param streams: takes the streams of the edge.
-        @param onEvent: called with the name and the members of each event.
+        @param streams: serves the streams that the edge opens.
         """
         super().__init__(session)
         self.agent = ""
@@ -99,19 +105,21 @@ class NativeLink(SessionLink):
         self._welcome: Deferred[NativeLink] | None = None
         self._control = ControlClient(clock, self._eventReceived, self._controlEnded)
 
-    @inlineCallbacks
-    def handshake(self, hello: Mapping[str, Any]) -> Any:
+    def handshake(self, parameters: JSONObject) -> Deferred[NativeLink]:
         """
         Open the control stream.
 
-        @return: fires with this link once the edge has welcomed us.
+        @param parameters: the version of the agent, and the name of its process.
+        @return: fires with this link when the edge has accepted the agent.
         """
-        welcome = self._welcome = Deferred()
+        welcome: Deferred[NativeLink] = Deferred()
+        self._welcome = welcome
         welcome.addTimeout(WELCOME_SECONDS, self._clock, _welcomeTimeout)
-        yield streamEndpoint(self.session.connector, CONTROL, hello).connect(OneProtocol(self._control))
-        return (yield welcome)
+        opened = streamEndpoint(self.session.connector, CONTROL, parameters).connect(OneProtocol(self._control.stream))
+        opened.addErrback(self._controlEnded)
+        return welcome
 
-    def _eventReceived(self, event: str, members: Mapping[str, Any]) -> None:
+    def _eventReceived(self, event: str, members: JSONObject) -> None:
         waiting = self._welcome
         if waiting is None:
             self._onEvent(event, members)
@@ -124,7 +132,7 @@ class NativeLink(SessionLink):
             reason = printable(str(members.get("reason", "the edge gave no reason")))
             waiting.errback(Denied(str(members.get("code", ""))[:64], reason))
         else:
-            waiting.errback(NotAnEdge("the edge did not say welcome first"))
+            waiting.errback(NotAnEdge("the first message of the edge was not a welcome"))
 
     def _controlEnded(self, reason: Failure) -> None:
         waiting, self._welcome = self._welcome, None
@@ -133,46 +141,46 @@ class NativeLink(SessionLink):
         if reason.check(PeerError) and not reason.check(ConnectionLost):
             self.log.warn("the edge broke the control protocol: {reason}", reason=str(reason.value))
         if self.session.lostReason() is None:
-            self.session.drain()              # what is under way goes on; without control there is nothing new
+            self.session.drain()              # streams under way continue; no others can be opened
 
-    # What one can do with it
+    # For the agent
 
     def announce(self, service: Service) -> Deferred[Grant]:
         """
-        Ask the edge to publish a service; fails with L{Denied}.
+        Request that the edge publishes a service.
+
+        @return: fails with L{Denied}.
         """
         return self._control.announce(service)
 
-    def withdraw(self, service: Service) -> Deferred[Any]:
+    def withdraw(self, service: Service) -> Deferred[JSONObject]:
         """
-        Ask it to publish it no more.
+        Request that the edge no longer publishes a service.
         """
         return self._control.withdraw(service)
 
-    def handle(self, name: bytes, handler: Any) -> None:
+    def handle(self, name: bytes, handler: Handler) -> None:
         """
-        Serve streams of a name.
+        Serve streams of a name, which the edge opens from now on.
         """
         self._streams.handle(name, handler)
 
     def dial(self, to: str, purpose: str = "") -> IStreamClientEndpoint:
         """
-        The way to somebody else's service, through the edge.
-
-        @param to: a service, C{agent/service}, or an agent's name.
+        @param to: a service, C{agent/service}, or the name of an agent.
         @param purpose: C{""} for the service itself, or the name of a stream protocol.
-        @raise UsageError: longer than a line may be.
+        @return: an endpoint that connects to a service of another agent, through the edge.
+        @raise UsageError: the parameters are longer than a line may be.
         """
         return dialEndpoint(self.session.connector, to, purpose)
 
     def drain(self) -> Deferred[None]:
         """
-        Ask for no more work, and close the session when what is under way is done.
+        Request no more work, and close the session when the last stream is done.
         """
         self.draining = True
-        asked: Deferred[Any] = self._control.drain()
-        asked.addErrback(lambda failure: failure.trap(Unavailable) and None)
-        return asked.addCallback(lambda _: self.session.drain())
+        requested = self._control.drain().addErrback(_ignoreUnavailable)
+        return requested.addCallback(lambda _: self.session.drain())
 
 
 class NativeDialler:
@@ -182,10 +190,10 @@ class NativeDialler:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactorTime,
         url: str,
         token: str | Callable[[], str],
-        handlers: Mapping[bytes, Any],
+        handlers: Mapping[bytes, Handler],
         *,
         instance: str = "",
         version: str = "",
@@ -195,10 +203,11 @@ class NativeDialler:
     ) -> None:
         """
         @param url: of the edge: C{http(s)://host[:port][/base]}.
-        @param token: the credential, or what gives it, which is called before each attempt; C{""} shows none.
+        @param token: the credential, or a function that is called for it before each attempt; C{""} sends none.
         @param handlers: of the streams that the edge opens, by name.
-        @param instance: this process's own random name.
-        @param endpoint: how to reach the edge, where that is not what the URL says.
+        @param instance: the random name of this process.
+        @param version: of this program, for the status of the edge.
+        @param endpoint: connects to the edge, instead of to the host of the URL.
         """
         self._reactor = reactor
         self._url = url
@@ -208,14 +217,15 @@ class NativeDialler:
         self._token = token
         self._contextFactory = contextFactory
         self._endpoint = endpoint
-        self._carrier(token if isinstance(token, str) else "")     # what cannot be used is an error now
+        self._carrier(token if isinstance(token, str) else "")     # an invalid URL is an error now
 
     @inlineCallbacks
-    def dial(self, onEvent: EventHandler = lambda event, members: None) -> Any:
+    def dial(
+        self, onEvent: EventHandler = lambda event, members: None,
+    ) -> Generator[Deferred[Any], Any, NativeLink]:
         """
         Make one attempt.
 
-        @param onEvent: called with the name and the members of each event that the edge tells of.
         @return: a C{Deferred} of the L{NativeLink}; it fails with L{TokenRefused}, L{NotAnEdge}, L{EdgeBusy}, L{Denied},
             or as connecting does.
         """
@@ -229,14 +239,14 @@ class NativeDialler:
             token = self._token if isinstance(self._token, str) else self._token()
             yield self._carrier(token).connect(OneProtocol(session))
             if session.transport.subprotocol != SUBPROTOCOL:
-                raise NotAnEdge(f"the server at {self._url} is no edge: it does not speak {SUBPROTOCOL}")
+                raise NotAnEdge(f"the server at {self._url} is not an edge: it does not accept the subprotocol {SUBPROTOCOL}")
             link = NativeLink(session, streams, clock, onEvent)
-            return (yield link.handshake(self._hello))
+            yield link.handshake(self._hello)
+            return link
         except Exception:
             if session.transport is not None:
                 session.abort()
             _dialError(Failure(), self._url).raiseException()
-
 
     def _carrier(self, token: str) -> WebSocketClientEndpoint:
         headers = [("Authorization", f"Bearer {token}")] if token else []
@@ -248,23 +258,23 @@ class NativeDialler:
 
 def _dialError(failure: Failure, url: str = "") -> Failure:
     """
-    What happened, in the words that an uplink understands.
+    @return: the failure in one of the classes that the agent distinguishes.
     """
-    error: Any = failure.value
+    error = failure.value
     if isinstance(error, UpgradeRefused):
         if error.status in CREDENTIAL_STATUSES:
             return Failure(TokenRefused(f"the edge at {url} refuses the token{_sentence(error)}"))
         if error.status in TEMPORARY_STATUSES:
-            return Failure(EdgeBusy(f"the edge at {url} cannot take an agent now", status=error.status))
-        return Failure(NotAnEdge(f"the server at {url} is no edge, or an edge of another version", status=error.status))
+            return Failure(EdgeBusy(f"the edge at {url} accepts no agent at the moment", status=error.status))
+        return Failure(NotAnEdge(f"the server at {url} is not an edge, or an edge of another version", status=error.status))
     if isinstance(error, UpgradeFailed):
-        return Failure(NotAnEdge(f"what answers at {url} is no edge: {error.args[0]}"))
+        return Failure(NotAnEdge(f"the server at {url} is not an edge: {error.args[0]}"))
     return failure
 
 
 def _sentence(refused: UpgradeRefused) -> str:
     """
-    The reason that an edge gives in the body of a refusal, C{""} for what is no plain text.
+    @return: the reason in the body of a refusal, after a colon; C{""} if the body is not plain text.
     """
     body = refused.body.strip()
     if not body or not refused.headers.get("content-type", "").startswith("text/plain"):
@@ -272,7 +282,14 @@ def _sentence(refused: UpgradeRefused) -> str:
     return f": {printable(body.splitlines()[0], 256)}"
 
 
-def _welcomeTimeout(result: Any, seconds: float) -> Any:
+def _welcomeTimeout(result: T | Failure, seconds: float) -> T:
     if not isinstance(result, Failure):
         return result
-    raise EdgeBusy(f"the edge did not welcome us within {seconds:g} seconds")
+    raise EdgeBusy(f"the edge did not accept the agent within {seconds:g} seconds")
+
+
+def _ignoreUnavailable(failure: Failure) -> None:
+    """
+    The session is lost, so nothing is left to drain.
+    """
+    failure.trap(Unavailable)

@@ -1,17 +1,15 @@
 """
-The native dialect at the edge: an agent shows its token, upgrades to a WebSocket, and says hello on its control stream.
+The native dialect at the edge: an agent sends its token, upgrades to a WebSocket, and introduces itself on its control stream.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from secrets import token_hex
-from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocol
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -19,6 +17,7 @@ from zope.interface import implementer
 
 from tunnelstack.dialect.http_entry import HTTPEntry, bearerToken, upgradeToWebSocket
 from tunnelstack.dialect.native.control_server import ControlServer
+from tunnelstack.dialect.native.control_stream import ControlStream
 from tunnelstack.dialect.native.protocol import (
     ABORT_DELAY_SECONDS,
     CONTROL,
@@ -39,12 +38,16 @@ from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
 from tunnelstack.exchange.whole_message import WholeResponse, textResponse
 from tunnelstack.handler.tcp import SpliceFactory
 from tunnelstack.interfaces import IDialect, IDiallingHandler, IEdge, IServerExchange
+from tunnelstack.negotiation.endpoint import Handler
 from tunnelstack.negotiation.multistream import MultistreamFactory
 from tunnelstack.records import Claim, Grant, Principal, Service
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.address import StreamAddress
+from tunnelstack.stream.errors import SessionLost
 from tunnelstack.stream.splice import Splice
+from tunnelstack.transport.peers import addressText
 from tunnelstack.wire.http1.head import RequestHead, values
+from tunnelstack.wire.jsonline import JSONObject
 
 INSTANCE = re.compile(r"[0-9A-Za-z_-]{0,64}")
 
@@ -52,36 +55,31 @@ INSTANCE = re.compile(r"[0-9A-Za-z_-]{0,64}")
 @implementer(IDialect)
 class NativeDialect:
     """
-    How our own agents come in.
+    How the agents of tunnelstack connect to an edge.
     """
 
     name = NAME
 
     def __init__(self, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
         """
-        @param timeouts: of the exchanges that agents are asked.
+        @param timeouts: of the exchanges with agents.
         """
         self.timeouts = timeouts
 
     def doors(self, edge: IEdge) -> list[HTTPDoor]:
-        """
-        As in L{IDialect}.
-
-        @param edge: an L{IEdge<tunnelstack.interfaces.IEdge>}.
-        """
         entry = _UpgradeProtocol(self, edge)
         server = HTTPEntry(edge.clock, entry.authenticate, entry.enter, entry.refuse)
         return [HTTPDoor(path=PATH, server=server)]
 
     def close(self) -> None:
         """
-        As in L{IDialect}.
+        Nothing to do.
         """
 
 
 def makeDialects(edge: IEdge, tables: object) -> list[IDialect]:
     """
-    Make the dialect of an edge.
+    @return: the dialect; it has no tables.
     """
     return [NativeDialect(edge.timeouts)]
 
@@ -105,6 +103,7 @@ class _UpgradeProtocol:
 
     def authenticate(self, head: RequestHead, exchange: IServerExchange) -> Deferred[Principal]:
         """
+        @return: fails with L{Refused}.
         @raise Denied: the edge is about to stop.
         """
         if self._edge.stopping:
@@ -113,18 +112,18 @@ class _UpgradeProtocol:
             dialect=NAME, path=PATH, fields=tuple(head.fields), certificate=exchange.certificate, address=exchange.peer,
             token=bearerToken(head.fields),
         )
-        asked: Deferred[Principal] = self._edge.authenticate(claim)
-        return asked
+        principal: Deferred[Principal] = self._edge.authenticate(claim)
+        return principal
 
     def enter(self, principal: Principal, exchange: IServerExchange) -> None:
         """
-        Upgrade.
+        Upgrade the connection.
 
-        @raise NotNative: the agent speaks another protocol.
+        @raise NotNative: the request does not offer the subprotocol.
         """
         offered = b",".join(values(exchange.head.fields, b"sec-websocket-protocol"))
         if SUBPROTOCOL.encode() not in map(bytes.strip, offered.split(b",")):
-            raise NotNative(f"This is a door for agents that speak {SUBPROTOCOL}.")
+            raise NotNative(f"This path is for agents with the subprotocol {SUBPROTOCOL}.")
         sessionFactory = _AgentSessionFactory(self._dialect, self._edge, principal, exchange.peer)
         upgradeToWebSocket(
             exchange,
@@ -136,9 +135,9 @@ class _UpgradeProtocol:
 
     def refuse(self, failure: Failure, exchange: IServerExchange) -> WholeResponse:
         """
-        Say why, as text.
+        @return: the refusal, with the reason as text.
         """
-        error, peer = failure.value, str(exchange.peer)
+        error, peer = failure.value, addressText(exchange.peer)
         if isinstance(error, NotNative):
             return textResponse(400, str(error))
         if isinstance(error, Denied) and error.code == "stopping":
@@ -154,73 +153,73 @@ class _UpgradeProtocol:
 
 class _AgentSessionFactory(Factory):
     """
-    One agent's session, from the upgrade on: builds it, and is the desk of its control stream.
+    The session of one agent from the upgrade on: builds it, and handles the requests of its control stream.
     """
 
     noisy = False
     log = Logger()
 
-    def __init__(self, dialect: NativeDialect, edge: IEdge, principal: Principal, peer: Any) -> None:
+    def __init__(self, dialect: NativeDialect, edge: IEdge, principal: Principal, peer: IAddress) -> None:
         self._dialect = dialect
         self._edge = edge
         self._principal = principal
-        self._tunnel: Any = None
+        self._tunnel: NativeTunnel | None = None
         self._peer = peer
         self._id = token_hex(4)
-        self._deadline: Any = None
+        self._deadline: IDelayedCall | None = None
         self.session = YamuxSession(
             True, clock=edge.clock, limits=edge.sessionLimits,
             address=StreamAddress(key=principal.agent, principal=principal, dialect=NAME, peer=peer),
         )
 
-    def buildProtocol(self, address: Any) -> YamuxSession:
-        """
-        The session, for the WebSocket.
-        """
-        handlers: dict[bytes, Any] = {CONTROL: _ControlStreamFactory(self), DIAL: _DialHandler(self._edge, self._principal)}
+    def buildProtocol(self, address: object) -> YamuxSession:
+        handlers: dict[bytes, Handler] = {CONTROL: _ControlStreamFactory(self), DIAL: _DialHandler(self._edge, self._principal)}
         self.session.listener.listen(MultistreamFactory(handlers, strict=True, follow=parametersReceiver))
         self._deadline = self._edge.clock.callLater(WELCOME_SECONDS, self._helloTimeout)
         self.session.whenLost().addCallback(self._lost)
         return self.session
 
     def _helloTimeout(self) -> None:
-        self._abortSession("it did not say hello")
+        self._abortSession(f"it did not open a control stream within {WELCOME_SECONDS:g} seconds")
 
     def _abortSession(self, why: str) -> None:
-        agent, peer = self._principal.agent, str(self._peer)
+        agent, peer = self._principal.agent, addressText(self._peer)
         self.log.warn("agent {agent} at {peer} dropped: {reason}", agent=agent, peer=peer, reason=why, dialect=NAME)
         self.session.abort()
 
-    def _lost(self, reason: Any) -> None:
-        if self._deadline.active():
+    def _lost(self, reason: SessionLost) -> None:
+        self._cancelDeadline()
+
+    def _cancelDeadline(self) -> None:
+        if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
 
-    def controlStreamOpened(self, said: Mapping[str, Any]) -> ControlServer | None:
+    def controlStreamOpened(self, parameters: JSONObject) -> ControlStream | None:
         """
         The agent has opened its control stream.
 
-        @return: C{None} if it is not to have one.
+        @param parameters: the version of the agent, and the name of its process.
+        @return: C{None} if the stream is refused.
         """
-        instance, version = said.get("instance", ""), said.get("version", "")
+        instance, version = parameters.get("instance", ""), parameters.get("version", "")
         if self._tunnel is not None:
             self.log.warn("agent {agent} opened a second control stream", agent=self._principal.agent)
             return None
-        sound = isinstance(instance, str) and INSTANCE.fullmatch(instance) and isinstance(version, str)
-        if not sound or len(version) > 128:
-            self._abortSession("its hello cannot be understood")
+        if not (isinstance(instance, str) and INSTANCE.fullmatch(instance) and isinstance(version, str)) or len(version) > 128:
+            self._abortSession("the parameters of its control stream are invalid")
             return None
-        self._deadline.cancel()
+        self._cancelDeadline()
         self._tunnel = tunnel = NativeTunnel(
             self.session, self._principal, instance, clock=self._edge.clock, timeouts=self._dialect.timeouts,
             version=version,
         )
-        return self._admit(tunnel)
+        return self._admit(tunnel).stream
 
     def _admit(self, tunnel: NativeTunnel) -> ControlServer:
         try:
             self._edge.arrived(tunnel)
         except Denied as denied:
-            first: dict[str, Any] = {"event": "ended", "code": denied.code, "reason": denied.sentence}
+            first: JSONObject = {"event": "ended", "code": denied.code, "reason": denied.sentence}
             self._edge.clock.callLater(ABORT_DELAY_SECONDS, self.session.abort)
         else:
             first = {
@@ -230,61 +229,58 @@ class _AgentSessionFactory(Factory):
         tunnel.control = control = ControlServer(self, self._edge.clock, first)
         return control
 
-    # The desk of the control stream
+    # ControlHandler
 
     def announce(self, service: Service) -> Deferred[Grant]:
-        """
-        Publish it.
-        """
-        asked: Deferred[Grant] = self._edge.announce(self._tunnel, service)
-        return asked.addCallback(self._granted, service)
-
-    def _granted(self, grant: Grant, service: Service) -> Grant:
-        self._tunnel.servicePublished(service)
-        return grant
+        tunnel = self._controlledTunnel()
+        granted: Deferred[Grant] = self._edge.announce(tunnel, service)
+        return granted.addCallback(_published, tunnel, service)
 
     def withdraw(self, service: Service) -> Deferred[None]:
-        """
-        Publish it no more.
-        """
-        self._tunnel.serviceWithdrawn(service)
-        done: Deferred[None] = self._edge.withdraw(self._tunnel, service)
-        return done
+        tunnel = self._controlledTunnel()
+        tunnel.serviceWithdrawn(service)
+        withdrawn: Deferred[None] = self._edge.withdraw(tunnel, service)
+        return withdrawn
 
     def drain(self) -> None:
-        """
-        The agent is about to stop: nothing new from here on.
-        """
-        self._tunnel.draining = True
-        self._edge.clock.callLater(0, self._tunnel.drain)      # behind the answer, which ends nothing
+        tunnel = self._controlledTunnel()
+        tunnel.draining = True
+        self._edge.clock.callLater(0, tunnel.drain)            # after the answer, because draining closes the control stream
 
     def ended(self, reason: Failure) -> None:
-        """
-        A session without its control stream is of no use, unless it is draining.
-        """
-        if not self._tunnel.draining and self.session.lostReason() is None:
+        # Without its control stream a session cannot be used, unless it is draining.
+        if not self._controlledTunnel().draining and self.session.lostReason() is None:
             self._abortSession(f"its control stream ended: {reason.getErrorMessage()}")
 
+    def _controlledTunnel(self) -> NativeTunnel:
+        assert self._tunnel is not None       # made with the control stream
+        return self._tunnel
 
-class _ControlStreamFactory:
+
+def _published(grant: Grant, tunnel: NativeTunnel, service: Service) -> Grant:
+    tunnel.servicePublished(service)
+    return grant
+
+
+class _ControlStreamFactory(Factory):
     """
-    Takes the control stream.
+    Accepts the control stream.
     """
+
+    noisy = False
 
     def __init__(self, sessionFactory: _AgentSessionFactory) -> None:
         self._sessionFactory = sessionFactory
 
-    def buildProtocol(self, address: StreamAddress) -> ControlServer | None:
-        """
-        As in L{IProtocolFactory<twisted.internet.interfaces.IProtocolFactory>}.
-        """
-        return self._sessionFactory.controlStreamOpened(address.parameters)
+    def buildProtocol(self, addr: object) -> ControlStream | None:
+        assert isinstance(addr, StreamAddress)
+        return self._sessionFactory.controlStreamOpened(addr.parameters)
 
 
 @implementer(IDiallingHandler)
 class _DialHandler:
     """
-    Takes streams that lead through the edge to another agent's service.
+    Accepts streams to a service of another agent, through the edge.
     """
 
     def __init__(self, edge: IEdge, principal: Principal) -> None:
@@ -292,14 +288,11 @@ class _DialHandler:
         self._principal = principal
 
     def connect(self, address: StreamAddress) -> Deferred[IProtocol]:
-        """
-        As in L{IDiallingHandler}.
-        """
         to, purpose = address.parameters.get("to"), address.parameters.get("purpose", "")
         if not (isinstance(to, str) and isinstance(purpose, str) and len(to) < 256 and len(purpose) <= MAX_NAME_OCTETS):
-            raise Denied("malformed", "say whom to reach, and for which purpose")
-        tunnel, asked = self._edge.reach(self._principal, to, purpose)
+            raise Denied("malformed", "the target or the purpose is missing or too long")
+        tunnel, wanted = self._edge.reach(self._principal, to, purpose)
         splice = Splice(self._edge.clock)
-        dialled: Deferred[Any] = tunnel.endpointFor(asked, wait=True).connect(SpliceFactory(splice.far))
+        dialled: Deferred[IProtocol] = tunnel.endpointFor(wanted, wait=True).connect(SpliceFactory(splice.far))
         return dialled.addCallback(lambda _: splice.near)
 

@@ -1,15 +1,13 @@
 """
-The native dialect, what both its sides know: names, the line of parameters behind each, and their numbers.
+What both sides of the native dialect have in common: the names of its streams, their parameters, and its limits.
 
-Source: docs/protocols/native.md, which is meant to be enough for somebody who writes a client in another language.
+Source: docs/protocols/native.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IStreamClientEndpoint
 
 from tunnelstack.dialect.native.settings import AGENT_PATH
 from tunnelstack.errors import UsageError
@@ -19,18 +17,18 @@ from tunnelstack.records import HTTPPurpose, Purpose, StreamPurpose, TCPPurpose,
 from tunnelstack.stream.errors import UnsupportedPurpose
 from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.wire.addresses import read_address
-from tunnelstack.wire.jsonline import encode
+from tunnelstack.wire.jsonline import JSONObject, encode
 from tunnelstack.wire.negotiation.base import Negotiation, Release
 from tunnelstack.wire.negotiation.json_object import OK_OR_REASON, JSONResponder
 
 NAME = "tunnelstack/1"
-"""The dialect's name, in logs and status lines."""
+"""The name of the dialect in logs and status lines."""
 
 PATH = AGENT_PATH.encode()
-"""The door."""
+"""The path of the door."""
 
 SUBPROTOCOL = "tunnelstack.v1"
-"""What both sides agree on when the WebSocket is opened."""
+"""The subprotocol of the WebSocket."""
 
 CONTROL = b"/tunnelstack/control/1.0.0"
 DIAL = b"/tunnelstack/dial/1.0.0"
@@ -38,66 +36,66 @@ HTTP = b"/tunnelstack/http/1.0.0"
 TCP = b"/tunnelstack/tcp/1.0.0"
 
 RESERVED_PREFIX = b"/tunnelstack/"
-"""What the names of developers' own protocols do not begin with."""
+"""Names of developers' own protocols must not begin with this."""
 
 MAX_LINE_OCTETS = 16 * 1024
 """Octets of the longest line of parameters."""
 
 MAX_NAME_OCTETS = 255
-"""Octets of the longest stream protocol's name that can be dialled."""
+"""Octets of the longest name of a stream protocol that can be dialled."""
 
 WEBSOCKET_LIMITS = WebSocketLimits(maxMessage=1024 * 1024)
-"""Messages of ours have at most 64 KiB; those of others may have more, within reason."""
+"""This implementation sends messages of at most 64 KiB, others may send longer ones."""
 
 WELCOME_SECONDS = 10.0
-"""Seconds from the upgrade until the agent has said hello, and until the edge has answered."""
+"""Seconds from the upgrade until the agent has opened its control stream, and until the edge has answered."""
 
 ABORT_DELAY_SECONDS = 1.0
-"""Seconds between a last word on the control stream and the end of the connection."""
+"""Seconds between the last message on the control stream and the end of the connection."""
 
 
 def streamEndpoint(
-    connector: Any, name: bytes, parameters: Mapping[str, Any], *, wait: bool = False,
+    connector: IStreamClientEndpoint, name: bytes, parameters: JSONObject, *, wait: bool = False,
 ) -> NegotiatingEndpoint:
     """
-    An endpoint for streams of one name.  Name, parameters and what the application writes first leave together, since our side
-    wrote all of it and a responder of this dialect resets a stream whose name it does not know.
+    Name, parameters and the first data of the application are sent together: a responder of this dialect resets a stream whose
+    name it does not know.
 
-    @param wait: connect only once the peer has said that it knows the name.
-    @raise UsageError: more parameters than a line holds.
+    @param wait: connect when the peer has accepted the name.
+    @return: an endpoint for streams of one name.
+    @raise UsageError: the parameters are longer than a line may be.
     """
     _checkLength(parameters)
     release = Release.ON_REPLY if wait else Release.AT_ONCE
     return multistreamEndpoint(connector, name, release=release, parameters=parameters)
 
 
-def dialEndpoint(connector: Any, to: str, purpose: str) -> NegotiatingEndpoint:
+def dialEndpoint(connector: IStreamClientEndpoint, to: str, purpose: str) -> NegotiatingEndpoint:
     """
-    An endpoint for streams through the edge to somebody else's service.
-
-    @raise UsageError: longer than a line may be.
+    @return: an endpoint for streams through the edge to a service of another agent.
+    @raise UsageError: the parameters are longer than a line may be.
     """
     parameters = {"to": to, "purpose": purpose} if purpose else {"to": to}
     _checkLength(parameters)
     return multistreamEndpoint(connector, DIAL, release=Release.AT_ONCE, parameters=parameters, answers=OK_OR_REASON)
 
 
-def _checkLength(parameters: Mapping[str, Any]) -> None:
+def _checkLength(parameters: JSONObject) -> None:
     if len(encode(parameters)) > MAX_LINE_OCTETS + 1:    # the line feed does not count
         raise UsageError("the parameters are too long for a line", limit=MAX_LINE_OCTETS)
 
 
 def parametersReceiver(name: bytes) -> Negotiation:
     """
-    What the responder hears behind a name: a line of parameters, which is answered where somebody dials.
+    @return: the responder's half of what follows a name: a line of parameters, which is answered for L{DIAL} only.
     """
     return JSONResponder(limit=MAX_LINE_OCTETS, answers=OK_OR_REASON if name == DIAL else None)
 
 
-def encodePurpose(purpose: Purpose, visitor: Visitor | None = None) -> tuple[bytes, dict[str, Any]]:
+def encodePurpose(purpose: Purpose, visitor: Visitor | None = None) -> tuple[bytes, JSONObject]:
     """
-    @return: the name and the parameters that say to an agent what a stream is for.
-    @raise UnsupportedPurpose: the dialect has no words for it.
+    @return: the name and the parameters of a stream for a purpose.
+    @raise UnsupportedPurpose: the dialect has no such streams.
     """
     match purpose:
         case HTTPPurpose(service=service) if service:
@@ -111,25 +109,23 @@ def encodePurpose(purpose: Purpose, visitor: Visitor | None = None) -> tuple[byt
     raise UnsupportedPurpose(f"the dialect {NAME} cannot carry this", purpose=type(purpose).__name__)
 
 
-def _visitorParameters(visitor: Visitor | None) -> dict[str, Any]:
+def _visitorParameters(visitor: Visitor | None) -> JSONObject:
     """
-    On whose behalf.
+    @return: the members that describe the visitor.
     """
     if visitor is None:
         return {}
-    said: dict[str, Any] = {"visitor": {}}
+    known: dict[str, object] = {}
     if isinstance(visitor.address, (IPv4Address, IPv6Address)):
-        said["visitor"] = {"host": visitor.address.host, "port": visitor.address.port}
+        known |= {"host": visitor.address.host, "port": visitor.address.port}
     if visitor.scheme:
-        said["visitor"]["scheme"] = visitor.scheme
-    if visitor.trace:
-        said["trace"] = visitor.trace
-    return said
+        known["scheme"] = visitor.scheme
+    return {"visitor": known, "trace": visitor.trace} if visitor.trace else {"visitor": known}
 
 
-def decodeVisitor(parameters: Mapping[str, Any]) -> IPv4Address | IPv6Address | None:
+def decodeVisitor(parameters: JSONObject) -> IPv4Address | IPv6Address | None:
     """
-    @return: the visitor's address as a line of parameters says it, or C{None}.
+    @return: the address of the visitor in the parameters of a stream; C{None} if they have none that is valid.
     """
     match parameters.get("visitor"):
         case {"host": str(host), "port": int(port)} if 0 <= port <= 65_535:

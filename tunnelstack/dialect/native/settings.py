@@ -1,5 +1,5 @@
 """
-The native dialect has no tables of its own: C{[edge]} and C{[[edge]]} are about it.
+The native dialect has no tables of its own: C{[edge]} and C{[[edge]]} configure it.
 """
 
 from __future__ import annotations

@@ -1,123 +1,152 @@
 """
-The agent's end of streams that are for a service: who serves it is found, and told who the visitor is.
+The agent's end of streams for a service: they are given to its handler, with the address of the visitor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol as TypingProtocol
 
-from attrs import evolve
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.dialect.native.protocol import decodeVisitor
 from tunnelstack.interfaces import IDiallingHandler
+from tunnelstack.negotiation.endpoint import Handler
 from tunnelstack.stream.address import StreamAddress, TunnelAddress
+from tunnelstack.stream.transport import StreamTransport
 from tunnelstack.wire.printable_text import printable
 
 
-class ServiceStreams:
+class Allowlist(TypingProtocol):
     """
-    Gives streams for services to whoever serves them.
+    The targets that streams may connect to, such as a
+    L{TargetAllowlist<tunnelstack.handler.target_allowlist.TargetAllowlist>}.
     """
 
+    def has(self, host: str, port: int) -> bool:
+        """
+        @return: whether streams may connect there.
+        """
+
+
+class ServiceStreams(Factory):
+    """
+    Gives streams for services to their handlers.
+    """
+
+    noisy = False
+
     def __init__(
-        self, kinds: tuple[str, ...], find: Callable[[str, str], Any], host: Callable[[str, str], TunnelAddress],
+        self, kinds: tuple[str, ...], find: Callable[[str, str], Handler | None], host: Callable[[str, str], TunnelAddress],
     ) -> None:
         """
-        @param kinds: of the services that are meant, in the order in which they are tried.
-        @param find: of a kind and a name, the factory or L{IDiallingHandler} that serves it, or C{None}.
-        @param host: of a kind and a name, the public side as far as it is known.
+        @param kinds: of the services, in the order in which they are tried.
+        @param find: returns the handler of a service by its kind and name, or C{None}.
+        @param host: returns the public side of a service by its kind and name, as far as it is known.
         """
         self._kinds = kinds
         self._find = find
         self._host = host
 
-    def _lookUp(self, address: StreamAddress) -> tuple[Any, StreamAddress, TunnelAddress] | None:
+    def _lookUp(self, address: StreamAddress) -> _Found | None:
         name = address.parameters.get("service")
         if not isinstance(name, str):
             return None
         for kind in self._kinds:
-            served = self._find(kind, name)
-            if served is not None:
+            handler = self._find(kind, name)
+            if handler is not None:
                 known = evolve(address, key=name, visitor=decodeVisitor(address.parameters))
-                return served, known, self._host(kind, name)
+                return _Found(handler, known, self._host(kind, name))
         return None
 
-    def buildProtocol(self, address: StreamAddress) -> IProtocol | None:
-        """
-        As in L{IProtocolFactory<twisted.internet.interfaces.IProtocolFactory>}.
-        """
-        found = self._lookUp(address)
-        if found is None:
+    def buildProtocol(self, addr: object) -> Protocol | None:
+        assert isinstance(addr, StreamAddress)
+        found = self._lookUp(addr)
+        if found is None or IDiallingHandler.providedBy(found.handler):
             return None
-        served, known, host = found
-        protocol = served.buildProtocol(known)
-        return None if protocol is None else _AddressingProtocol(protocol, known, host)
+        protocol = found.handler.buildProtocol(found.address)
+        return None if protocol is None else _AddressingProtocol(protocol, found.address, found.host)
 
 
 @implementer(IDiallingHandler)
 class DiallingServiceStreams(ServiceStreams):
     """
-    The same where some of those who serve must dial first.
+    The same for services of which some handlers must connect first.
     """
 
-    def connect(self, address: StreamAddress) -> Any:
+    def connect(self, address: StreamAddress) -> Deferred[Protocol] | Protocol | None:
         """
-        As in L{IDiallingHandler}.
+        @return: C{None} refuses the stream.
         """
         found = self._lookUp(address)
         if found is None:
             return None
-        served, known, host = found
-        if not IDiallingHandler.providedBy(served):
+        if not IDiallingHandler.providedBy(found.handler):
             return self.buildProtocol(address)
-        dialled: Deferred[IProtocol] = served.connect(known)
-        return dialled.addCallback(_AddressingProtocol, known, host)
+        connected: Deferred[IProtocol] = found.handler.connect(found.address)
+        return connected.addCallback(_AddressingProtocol, found.address, found.host)
+
+
+@frozen
+class _Found:
+    """
+    The handler of a stream.
+
+    @ivar address: of the stream, with the name of the service and the address of the visitor.
+    @ivar host: the public side of the service.
+    """
+
+    handler: Handler
+    address: StreamAddress
+    host: TunnelAddress
 
 
 @implementer(IDiallingHandler)
 class TargetStreams:
     """
-    Connects streams that say a host and a port, where that is allowed; all others are for services.
+    Connects streams that name a host and a port to it, if that is allowed.  All others are for services.
     """
 
     log = Logger()
 
-    def __init__(self, services: Any, allowed: Any, handler: Callable[[str, int], Any]) -> None:
+    def __init__(
+        self, services: IDiallingHandler, allowed: Allowlist, handler: Callable[[str, int], IDiallingHandler],
+    ) -> None:
         """
-        @param services: the L{IDiallingHandler} of streams for services.
-        @param allowed: has C{has(host, port)}, as L{TargetAllowlist<tunnelstack.handler.target_allowlist.TargetAllowlist>}.
-        @param handler: of a host and a port, the L{IDiallingHandler} that connects there.
+        @param services: the handler of streams for services.
+        @param handler: returns the handler that connects to a host and a port.
         """
         self._services = services
         self._allowed = allowed
         self._makeHandler = handler
 
-    def connect(self, address: StreamAddress) -> Any:
+    def connect(self, address: StreamAddress) -> Deferred[Protocol] | Protocol | None:
         """
-        As in L{IDiallingHandler}.
+        @return: C{None} refuses the stream.
         """
         host, port = address.parameters.get("host"), address.parameters.get("port")
         if "service" in address.parameters or not (isinstance(host, str) and type(port) is int):
-            return self._services.connect(address)
+            served: Deferred[Protocol] | Protocol | None = self._services.connect(address)
+            return served
         if not (len(host) < 256 and self._allowed.has(host, port)):
-            self.log.warn("{host}:{port} was asked for, which is not allowed here", host=printable(host, 255), port=port)
+            self.log.warn("stream to {host}:{port} refused: the target is not allowed", host=printable(host, 255), port=port)
             return None
-        return self._makeHandler(host, port).connect(address)
+        connected: Deferred[Protocol] = self._makeHandler(host, port).connect(address)
+        return connected
 
 
 class _AddressingProtocol(Protocol):
     """
-    Tells a stream who its visitor is, and what its public side is called, before its application sees it.
+    Sets the addresses of a stream before its application sees it.
     """
 
-    transport: Any
+    transport: StreamTransport
 
     def __init__(self, application: IProtocol, address: StreamAddress, host: TunnelAddress) -> None:
         self._application = application
@@ -125,9 +154,6 @@ class _AddressingProtocol(Protocol):
         self._host = host
 
     def connectionMade(self) -> None:
-        """
-        The application has the stream.
-        """
         stream = self.transport
         stream.address = self._address
         stream.host = self._host
@@ -135,13 +161,9 @@ class _AddressingProtocol(Protocol):
         self._application.makeConnection(stream)
 
     def dataReceived(self, data: bytes) -> None:
-        """
-        What was read too far came to whom the stream was handed.
-        """
+        # Data that was received with the parameters of the stream.
         self._application.dataReceived(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """
-        It had gone before it was handed over.
-        """
+        # The stream was lost before the application had it.
         self._application.connectionLost(reason)

@@ -1,14 +1,13 @@
 """
-The edge's end of a session with one of our agents: an L{ITunnel}.
+The edge's end of a session with an agent of the native dialect: an L{ITunnel<tunnelstack.interfaces.ITunnel>}.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
 
+from tunnelstack.dialect.native.control_server import ControlServer
 from tunnelstack.dialect.native.protocol import ABORT_DELAY_SECONDS, NAME, encodePurpose, streamEndpoint
 from tunnelstack.dialect.session_tunnel import SessionTunnel
 from tunnelstack.errors import Denied, TunnelError
@@ -17,17 +16,18 @@ from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.interfaces import IExchange, IExchangeReceiver
 from tunnelstack.records import HTTPPurpose, Principal, Purpose, Service, Visitor
 from tunnelstack.session.yamux import YamuxSession
+from tunnelstack.stream.errors import SessionLost
 
 VISITOR_SECONDS = 15.0
-"""Seconds that a stream made for one visitor's connection waits for its next request."""
+"""Seconds that a stream for one visitor's connection is kept between requests."""
 
 
-class NativeTunnel(SessionTunnel):
+class NativeTunnel(SessionTunnel[YamuxSession]):
     """
-    A way to one process of an agent.
+    A tunnel to one process of an agent.
 
-    @ivar control: the L{ControlServer<tunnelstack.dialect.native.control_server.ControlServer>}, which is told events; set once
-        there is one.
+    @ivar control: sends the agent events; C{None} before the agent has opened its control stream.
+    @ivar version: the version that the agent reported.
     """
 
     def __init__(
@@ -36,39 +36,33 @@ class NativeTunnel(SessionTunnel):
         principal: Principal,
         instance: str,
         *,
-        clock: Any,
+        clock: IReactorTime,
         timeouts: Timeouts,
         version: str = "",
     ) -> None:
         """
-        @param instance: the agent process's own random name.
-        @param version: what the agent says it is.
+        @param instance: the random name of the agent process.
         """
         super().__init__(
             session, principal, dialect=NAME, instance=instance, endpointFor=self._open, clock=clock, timeouts=timeouts
         )
         self.version = version
-        self.control: Any = None
+        self.control: ControlServer | None = None
         self._perVisitor: set[str] = set()
-        self._abortTimer: Any = None
+        self._abortTimer: IDelayedCall | None = None
 
     @property
     def inFlight(self) -> int:
-        """
-        As in L{ITunnel}; the control stream is not counted.
-        """
+        # The control stream does not count.
         return max(0, super().inFlight - (0 if self.control is None else 1))
 
-    # What it carries
+    # Streams and exchanges
 
     def _open(self, purpose: Purpose, visitor: Visitor | None, wait: bool) -> IStreamClientEndpoint:
         name, parameters = encodePurpose(purpose, visitor)
         return streamEndpoint(self.session.connector, name, parameters, wait=wait)
 
     def exchange(self, purpose: HTTPPurpose, receiver: IExchangeReceiver, visitor: Visitor | None = None) -> IExchange:
-        """
-        As in L{ITunnel}.
-        """
         if visitor is None or purpose.service not in self._perVisitor:
             return super().exchange(purpose, receiver)
         self.refuseIfDraining()
@@ -77,7 +71,7 @@ class NativeTunnel(SessionTunnel):
 
     def _visitorPool(self, service: str, visitor: Visitor) -> ExchangePool:
         """
-        The stream that belongs to one connection of a visitor.
+        @return: the pool with the stream for one connection of a visitor.
         """
         key = (service, visitor.address)
         pool = self._pools.get(key)
@@ -89,26 +83,26 @@ class NativeTunnel(SessionTunnel):
 
     def _discardVisitorPools(self) -> None:
         """
-        Drop the pools of visitors that are gone, once they are more than those that are here.
+        Drop the pools of visitors that have disconnected, once they are more than the others.
         """
         if len(self._pools) > 2 * self.session.streams + 64:
             gone = [key for key, pool in self._pools.items() if isinstance(key, tuple) and not (pool.idle or pool.inFlight)]
             for key in gone:
                 del self._pools[key]
 
-    # What the control stream says
+    # Requests of the agent
 
     def servicePublished(self, service: Service) -> None:
         """
-        The edge publishes a service of this agent from now on.
+        The edge publishes a service of this agent.
         """
         if service.kind == "http" and service.perVisitor != (service.name in self._perVisitor):
-            self._discardPools(service.name)        # what is kept was made for the other way
+            self._discardPools(service.name)        # their streams were opened without, or for, a visitor
             (self._perVisitor.add if service.perVisitor else self._perVisitor.discard)(service.name)
 
     def serviceWithdrawn(self, service: Service) -> None:
         """
-        The edge publishes it no more: nothing new is asked, what is under way goes on.
+        The edge no longer publishes a service: no exchange begins, those under way continue.
         """
         if service.kind == "http":
             self._perVisitor.discard(service.name)
@@ -116,7 +110,7 @@ class NativeTunnel(SessionTunnel):
 
     def _discardPools(self, service: str) -> None:
         """
-        Keep no streams for a service's next exchange.
+        Keep no streams for further exchanges of a service.
         """
         shared = HTTPPurpose(service=service)
         for key in [key for key in self._pools if key == shared or (isinstance(key, tuple) and key[0] == service)]:
@@ -125,9 +119,6 @@ class NativeTunnel(SessionTunnel):
     # The end
 
     def drain(self) -> Deferred[None]:
-        """
-        As in L{ITunnel}: the session is closed when the last stream is done.
-        """
         if self._lost:
             return succeed(None)
         if not self.draining:
@@ -139,25 +130,24 @@ class NativeTunnel(SessionTunnel):
 
     def _closeControl(self, _: object) -> None:
         if self.control is not None:
-            self.control.close()
+            self.control.stream.close()
 
-    def abort(self, reason: Any) -> None:
+    def abort(self, reason: TunnelError | str) -> None:
         """
-        As in L{ITunnel}.  The agent is sent the reason; a moment later the connection is closed, whether it has read that or
-        not.
+        Send the agent the reason, and close the connection L{ABORT_DELAY_SECONDS} later, whether the agent has read it or not.
 
-        @param reason: text, or a L{TunnelError}, whose C{code} the agent's program can understand.
+        @param reason: text, or an error; the agent is also sent the C{code} of a L{Denied}.
         """
         if self._lost or self._abortTimer is not None:
             return
         self.draining = True
         if self.control is not None:
             code = reason.code if isinstance(reason, Denied) else "failed"
-            said = reason.sentence if isinstance(reason, Denied) else str(reason)
-            self.control.sendEvent("ended", code=code, reason=said)
+            sentence = reason.sentence if isinstance(reason, Denied) else str(reason)
+            self.control.sendEvent("ended", code=code, reason=sentence)
         self._abortTimer = self._clock.callLater(ABORT_DELAY_SECONDS, self.session.abort)
 
-    def _sessionLost(self, reason: TunnelError) -> TunnelError:
+    def _sessionLost(self, reason: SessionLost) -> SessionLost:
         if self._abortTimer is not None and self._abortTimer.active():
             self._abortTimer.cancel()
         return super()._sessionLost(reason)

@@ -20,6 +20,7 @@ from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.negotiation.errors import NegotiationRefused
 from tunnelstack.records import HTTPPurpose, Principal, Purpose, SSHPurpose, TCPPurpose, Visitor
 from tunnelstack.session.revdial.dialler import RevdialDialler
+from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.errors import SessionLost, UnsupportedPurpose
 from tunnelstack.transport.host_endpoint import connectTimedOut
 from tunnelstack.wire.records.shellhub import HANDSHAKE, HTTPProxy, SSHClose, SSHOpen, Target
@@ -28,7 +29,11 @@ LOCALHOST = "127.0.0.1"
 """The device itself, as its agent dials it."""
 
 
-class DeviceTunnel(SessionTunnel):
+DeviceSession = YamuxSession | RevdialDialler
+"""A session of either version of the transport."""
+
+
+class DeviceTunnel(SessionTunnel[DeviceSession]):
     """
     A way to one device.
 
@@ -39,7 +44,7 @@ class DeviceTunnel(SessionTunnel):
         self,
         dialect: str,
         device: Any,
-        session: Any,
+        session: DeviceSession,
         streamEndpoint: Callable[[Target], IStreamClientEndpoint],
         *,
         clock: Any,
