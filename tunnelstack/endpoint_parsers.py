@@ -5,9 +5,11 @@ it holds plugins, so the implementation is imported only when such a string is p
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 from twisted.internet.interfaces import (
+    IReactorCore,
     IStreamClientEndpoint,
     IStreamClientEndpointStringParserWithReactor,
     IStreamServerEndpoint,
@@ -15,6 +17,8 @@ from twisted.internet.interfaces import (
 )
 from twisted.plugin import IPlugin
 from zope.interface import implementer
+
+from tunnelstack.interfaces import IReactor
 
 PREFIX = "tunnel"
 
@@ -27,13 +31,14 @@ class TunnelServerParser:
 
     prefix = PREFIX
 
-    def parseStreamServer(self, reactor: Any, *arguments: Any, **parameters: Any) -> IStreamServerEndpoint:
+    def parseStreamServer(self, reactor: IReactorCore, *arguments: object, **parameters: object) -> IStreamServerEndpoint:
         """
         @raise ConfigurationError: the string has a mistake, which the message names.
         """
         from tunnelstack.endpoints import tunnelServerFromString
 
-        return tunnelServerFromString(reactor, arguments, parameters)
+        texts = cast(Sequence[str], arguments), cast(Mapping[str, str], parameters)
+        return tunnelServerFromString(cast(IReactor, reactor), *texts)
 
 
 @implementer(IPlugin, IStreamClientEndpointStringParserWithReactor)
@@ -44,10 +49,11 @@ class TunnelClientParser:
 
     prefix = PREFIX
 
-    def parseStreamClient(self, reactor: Any, *arguments: Any, **parameters: Any) -> IStreamClientEndpoint:
+    def parseStreamClient(self, reactor: IReactorCore, *arguments: object, **parameters: object) -> IStreamClientEndpoint:
         """
         @raise ConfigurationError: the string has a mistake, which the message names.
         """
         from tunnelstack.endpoints import tunnelClientFromString
 
-        return tunnelClientFromString(reactor, arguments, parameters)
+        texts = cast(Sequence[str], arguments), cast(Mapping[str, str], parameters)
+        return tunnelClientFromString(cast(IReactor, reactor), *texts)

@@ -30,6 +30,7 @@ from tunnelstack.agent.service import AgentService
 from tunnelstack.control.config.records import AgentConfig, EdgeAddress, checkLabel
 from tunnelstack.control.config.sources import Sources
 from tunnelstack.errors import ConfigurationError, UsageError
+from tunnelstack.interfaces import IReactor
 from tunnelstack.records import Service
 from tunnelstack.settings.suggestion import nearest
 from tunnelstack.stream.address import StreamAddress, TunnelAddress
@@ -55,7 +56,7 @@ class SharedAgent:
     @cvar shared: the agents of this process, by reactor and edges.
     """
 
-    reactor: Any
+    reactor: IReactor
     edges: tuple[EdgeAddress, ...]
     agent: AgentService = field(init=False)
     users: int = field(default=0, init=False)
@@ -66,7 +67,7 @@ class SharedAgent:
     log: ClassVar[Logger] = Logger()
 
     @classmethod
-    def acquire(cls, reactor: Any, edges: tuple[EdgeAddress, ...]) -> SharedAgent:
+    def acquire(cls, reactor: IReactor, edges: tuple[EdgeAddress, ...]) -> SharedAgent:
         """
         Count one more user.
 
@@ -151,7 +152,7 @@ class TunnelServerEndpoint:
     @ivar services: the services that are announced.
     """
 
-    def __init__(self, reactor: Any, edges: tuple[EdgeAddress, ...], name: str, kind: str = "", port: int = 0) -> None:
+    def __init__(self, reactor: IReactor, edges: tuple[EdgeAddress, ...], name: str, kind: str = "", port: int = 0) -> None:
         """
         @param edges: with their tokens.
         @param name: a label of letters, digits and hyphens.
@@ -195,7 +196,7 @@ class TunnelPort:
     """
 
     def __init__(
-        self, reactor: Any, edges: tuple[EdgeAddress, ...], services: tuple[Service, ...], factory: IProtocolFactory
+        self, reactor: IReactor, edges: tuple[EdgeAddress, ...], services: tuple[Service, ...], factory: IProtocolFactory
     ) -> None:
         self._reactor = reactor
         self._edges = edges
@@ -299,7 +300,7 @@ class TunnelClientEndpoint:
     Dials a published name through an edge.
     """
 
-    def __init__(self, reactor: Any, edges: tuple[EdgeAddress, ...], name: str, purpose: str = "") -> None:
+    def __init__(self, reactor: IReactor, edges: tuple[EdgeAddress, ...], name: str, purpose: str = "") -> None:
         """
         @param edges: with their tokens.
         @param name: a service, C{agent/service}, or an agent's name.
@@ -328,7 +329,7 @@ SERVER_PARAMETERS = ("edge", "tokenFile", "insecure", "kind", "port")
 CLIENT_PARAMETERS = ("edge", "tokenFile", "insecure", "purpose")
 
 
-def tunnelServerFromString(reactor: Any, arguments: Sequence[str], parameters: Mapping[str, Any]) -> TunnelServerEndpoint:
+def tunnelServerFromString(reactor: IReactor, arguments: Sequence[str], parameters: Mapping[str, Any]) -> TunnelServerEndpoint:
     """
     Make a server endpoint from an endpoint string that has been split.
 
@@ -341,7 +342,7 @@ def tunnelServerFromString(reactor: Any, arguments: Sequence[str], parameters: M
         return serverFromOptions(reactor, name, **parameters)
 
 
-def tunnelClientFromString(reactor: Any, arguments: Sequence[str], parameters: Mapping[str, Any]) -> TunnelClientEndpoint:
+def tunnelClientFromString(reactor: IReactor, arguments: Sequence[str], parameters: Mapping[str, Any]) -> TunnelClientEndpoint:
     """
     Make a client endpoint from an endpoint string that has been split, as L{tunnelServerFromString} does for a server.
     """
@@ -381,7 +382,7 @@ def _mistakesOf(name: str) -> Iterator[None]:
 
 
 def serverFromOptions(
-    reactor: Any,
+    reactor: IReactor,
     name: str,
     edge: str = "",
     tokenFile: str = "",
@@ -403,7 +404,7 @@ def serverFromOptions(
 
 
 def clientFromOptions(
-    reactor: Any,
+    reactor: IReactor,
     name: str,
     edge: str = "",
     tokenFile: str = "",

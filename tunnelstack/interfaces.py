@@ -12,12 +12,50 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from twisted.application.service import IService
-from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IProtocolFactory,
+    IReactorCore,
+    IReactorPluggableNameResolver,
+    IReactorProcess,
+    IReactorTCP,
+    IReactorThreads,
+    IReactorTime,
+    IReactorUDP,
+    IReactorUNIX,
+)
 from zope.interface import Attribute, Interface
 
 from tunnelstack.records import TakenOverRequest
 from tunnelstack.wire.http1.framing import Framing
 from tunnelstack.wire.http1.head import RequestHead, ResponseHead
+
+
+class IReactor(
+    IReactorCore, IReactorTime, IReactorTCP, IReactorUDP, IReactorUNIX, IReactorProcess, IReactorThreads,
+    IReactorPluggableNameResolver,
+):
+    """
+    A reactor, with all that edges and agents use of it.  Parts that only wait take an C{IReactorTime}.
+    """
+
+
+class IProcessService(IService):
+    """
+    The service that a process runs.
+    """
+
+    drainSeconds: float = Attribute("Seconds that work in progress may take when the service is stopped.")
+
+    def whenReady() -> Deferred[Any]:
+        """
+        @return: a L{Deferred} that fires once the service works; it never fires if it cannot be started.
+        """
+
+    def whenFailed() -> Deferred[Any]:
+        """
+        @return: a L{Deferred} that fires, with the error as its result, when the service cannot work any more.
+        """
 
 
 class IStreamOwner(Interface):

@@ -96,7 +96,7 @@ class FerryTests(SynchronousTestCase):
 
     def test_anEdgeThatIsNoURLIsReportedWithItsSource(self) -> None:
         for arguments, environ, named in (
-            (("--edge", "localhost"), {}, "--edge must"), ((), {"TUNNELSTACK_EDGE": "x"}, "TUNNELSTACK_EDGE must"),
+            (("--edge", "ftp://e"), {}, "--edge must"), ((), {"TUNNELSTACK_EDGE": "ftp://e"}, "TUNNELSTACK_EDGE must"),
         ):  # fmt: skip
             wrong = self.assertRaises(ConfigurationError, self.read, "ferry", "1", *arguments, **environ)
             self.assertIn(named, str(wrong))

@@ -7,64 +7,15 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-from twisted.application.service import Application, Service
-from twisted.internet.defer import Deferred
+from twisted.application.service import Application
 from twisted.logger import ILogObserver
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.control.processes import RecordingReactor, Worker
 from tunnelstack.control.process.exit_status import CredentialRefused, GaveUp
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
 from tunnelstack.control.process.status_log import StatusLineObserver
 from tunnelstack.errors import ConfigurationError
-
-
-class Told:
-    """
-    A reactor that is told to stop or to crash.
-    """
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-        self.running = False
-        self.waiting: list[Any] = []
-
-    def callWhenRunning(self, call: Any) -> None:
-        if self.running:
-            call()
-        else:
-            self.waiting.append(call)
-
-    def run(self) -> None:
-        self.running = True
-        for call in self.waiting:
-            call()
-
-    def stop(self) -> None:
-        self.told.append("stop")
-
-    def crash(self) -> None:
-        self.told.append("crash")
-
-    def callFromThread(self, call: Any) -> None:
-        call()
-
-
-class Worker(Service):
-    """
-    A service that ends when the test says so.
-    """
-
-    def __init__(self, fails: Exception | None = None) -> None:
-        self.over: Deferred[Any] = Deferred()
-        self.fails = fails
-
-    def whenFailed(self) -> Deferred[Any]:
-        return self.over
-
-    def startService(self) -> None:
-        super().startService()
-        if self.fails is not None:
-            raise self.fails
 
 
 class LifeTests(SynchronousTestCase):
@@ -75,7 +26,7 @@ class LifeTests(SynchronousTestCase):
     def live(self, worker: Worker | None = None, **options: Any) -> ProcessLifecycle:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
-        self.reactor = Told()
+        self.reactor = RecordingReactor()
         self.worker = worker or Worker()
         lifecycle = ProcessLifecycle(self.reactor, self.worker, **options)
         lifecycle.startService()
@@ -88,17 +39,17 @@ class LifeTests(SynchronousTestCase):
     def test_anEndGivesTheCode(self) -> None:
         for ending, code in ((GaveUp("no edge"), 69), (CredentialRefused("no"), 77), (ConfigurationError("wrong"), 78)):
             lifecycle = self.live()
-            self.assertEqual(self.reactor.told, [])
+            self.assertEqual(self.reactor.ends, [])
             self.worker.over.callback(ending)
-            self.assertEqual((lifecycle.code, self.reactor.told), (code, ["stop"]))
+            self.assertEqual((lifecycle.code, self.reactor.ends), (code, ["stop"]))
 
     def test_aStartThatFails(self) -> None:
         lifecycle = self.live(Worker(fails=ConfigurationError("wrong")))
-        self.assertEqual((lifecycle.code, self.reactor.told), (78, ["stop"]))
+        self.assertEqual((lifecycle.code, self.reactor.ends), (78, ["stop"]))
 
     def test_aStartThatFailsIsRaisedWhereTheParentProcessWaitsForIt(self) -> None:
         for error in (ConfigurationError("wrong"), ZeroDivisionError()):
-            lifecycle = ProcessLifecycle(Told(), Worker(fails=error))
+            lifecycle = ProcessLifecycle(RecordingReactor(), Worker(fails=error))
             lifecycle.raises = True
             self.assertIs(self.assertRaises(type(error), lifecycle.startService), error)
             self.assertIs(lifecycle.error, error)
@@ -106,30 +57,30 @@ class LifeTests(SynchronousTestCase):
 
     def test_anApplicationLogsAsTheServiceDoes(self) -> None:
         application = Application("edge")
-        lifecycle = ProcessLifecycle(Told(), Worker())
+        lifecycle = ProcessLifecycle(RecordingReactor(), Worker())
         lifecycle.logObserver = StatusLineObserver(str)
         lifecycle.setServiceParent(application)
         self.assertIs(application.getComponent(ILogObserver), lifecycle.logObserver)
 
     def test_aDefectIsLoggedWithItsTraceback(self) -> None:
         lifecycle = self.live(Worker(fails=ZeroDivisionError()))
-        self.assertEqual((lifecycle.code, self.reactor.told), (70, ["stop"]))
+        self.assertEqual((lifecycle.code, self.reactor.ends), (70, ["stop"]))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_termStopsAndASecondOneAtOnce(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             lifecycle = self.live()
             self.hears(number)
-            self.assertEqual(self.reactor.told, ["stop"])
+            self.assertEqual(self.reactor.ends, ["stop"])
             self.hears(number)
-            self.assertEqual(self.reactor.told, ["stop", "crash"])
+            self.assertEqual(self.reactor.ends, ["stop", "crash"])
             self.assertEqual(lifecycle.code, 0)
 
     def test_anEndWhileStoppingChangesNothing(self) -> None:
         lifecycle = self.live()
         self.hears(signal.SIGTERM)
         self.worker.over.callback(GaveUp("late"))
-        self.assertEqual((lifecycle.code, self.reactor.told), (0, ["stop"]))
+        self.assertEqual((lifecycle.code, self.reactor.ends), (0, ["stop"]))
 
     def test_hupReloadsAndAMistakeEndsNothing(self) -> None:
         def reload() -> None:
@@ -139,12 +90,12 @@ class LifeTests(SynchronousTestCase):
         asked: list[int] = []
         self.live(reload=reload)
         self.hears(signal.SIGHUP)
-        self.assertEqual((asked, self.reactor.told), ([1], []))
+        self.assertEqual((asked, self.reactor.ends), ([1], []))
 
     def test_hupWithoutAFileEndsNothing(self) -> None:
         self.live()
         self.hears(signal.SIGHUP)
-        self.assertEqual(self.reactor.told, [])
+        self.assertEqual(self.reactor.ends, [])
 
     def test_usr2Reports(self) -> None:
         asked: list[int] = []

@@ -7,16 +7,14 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
-from typing import Any
 
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamServerEndpointStringParser
 from twisted.internet.task import Clock
 from twisted.plugin import getPlugins
 from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.control.processes import RecordingReactor, Worker
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
 from tunnelstack.control.process.systemd import Notifier, activatedSockets
 from tunnelstack.errors import ConfigurationError
@@ -46,30 +44,6 @@ class Systemd(SynchronousTestCase):
                 found.append(self.listening.recv(4096).decode())
             except BlockingIOError:
                 return found
-
-
-class Worker(Service):
-    """
-    A service that is ready when the test says so.
-    """
-
-    def __init__(self) -> None:
-        self.ready: Deferred[None] = Deferred()
-
-    def whenReady(self) -> Deferred[None]:
-        return self.ready
-
-    def whenFailed(self) -> Deferred[Any]:
-        return Deferred()
-
-
-class Told(Clock):
-    """
-    A reactor that runs at once.
-    """
-
-    def callWhenRunning(self, call: Any) -> None:
-        call()
 
 
 class NotifierTests(Systemd):
@@ -114,8 +88,9 @@ class NotifierTests(Systemd):
 
     def test_theLifeOfAProcess(self) -> None:
         self.patch(ProcessLifecycle, "_watchSignals", lambda lifecycle: None)
-        worker, clock = Worker(), Told()
-        lifecycle = ProcessLifecycle(clock, worker, reload=lambda: ("done",), notifier=Notifier({"NOTIFY_SOCKET": self.path}))
+        worker, reactor = Worker(), RecordingReactor()
+        reactor.run()
+        lifecycle = ProcessLifecycle(reactor, worker, reload=lambda: ("done",), notifier=Notifier({"NOTIFY_SOCKET": self.path}))
         lifecycle.startService()
         self.assertEqual(self.heard(), [])
         worker.ready.callback(None)
@@ -129,7 +104,8 @@ class NotifierTests(Systemd):
         def wrong() -> None:
             raise ConfigurationError("line 3")
 
-        lifecycle = ProcessLifecycle(Told(), Worker(), reload=wrong, notifier=Notifier({"NOTIFY_SOCKET": self.path}))
+        notifier = Notifier({"NOTIFY_SOCKET": self.path})
+        lifecycle = ProcessLifecycle(RecordingReactor(), Worker(), reload=wrong, notifier=notifier)
         self.failureResultOf(lifecycle.reload(), ConfigurationError)
         self.assertEqual(self.heard()[-1], "READY=1")
 

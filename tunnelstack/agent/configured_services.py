@@ -5,7 +5,6 @@ The services in a configuration: they are published, replaced and withdrawn with
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from attrs import define
 from twisted.internet.defer import maybeDeferred
@@ -19,6 +18,7 @@ from tunnelstack.agent.target import probe
 from tunnelstack.control.access_log import RequestObserver
 from tunnelstack.control.config.records import ServiceConfig
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.interfaces import IReactor
 from tunnelstack.records import Service
 
 
@@ -37,7 +37,7 @@ class ConfiguredServices:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, publications: Publications, handlers: Mapping[bytes, IProtocolFactory]) -> None:
+    def __init__(self, reactor: IReactor, publications: Publications, handlers: Mapping[bytes, IProtocolFactory]) -> None:
         """
         @param handlers: stream handlers by name, for services of the kind C{stream}.
         """

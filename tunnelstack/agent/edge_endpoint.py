@@ -4,7 +4,6 @@ How an edge is dialled: directly or through a proxy, and which certificates both
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import frozen
@@ -12,6 +11,7 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IReacto
 
 from tunnelstack.control.config.records import EdgeAddress
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.interfaces import IReactor
 from tunnelstack.transport.host_endpoint import hostEndpoint
 from tunnelstack.transport.proxy import PORTS, Proxy, ProxyEndpoint, parseProxy
 from tunnelstack.transport.secure import SecureEndpoint
@@ -53,7 +53,7 @@ class EdgeEndpoint:
         return SecureEndpoint(self.clock, self.host, self.transportEndpoint, self.contextFactory)
 
 
-def makeEdgeEndpoint(reactor: Any, edge: EdgeAddress, trust: str = EDGE_TRUST) -> EdgeEndpoint:
+def makeEdgeEndpoint(reactor: IReactor, edge: EdgeAddress, trust: str = EDGE_TRUST) -> EdgeEndpoint:
     """
     @param trust: the setting by which an operator trusts another authority, for errors about certificates.
     @raise ConfigurationError: a file or the proxy's URL cannot be used.

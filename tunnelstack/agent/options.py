@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from attrs import evolve
 from twisted.logger import Logger
@@ -31,10 +30,12 @@ from tunnelstack.control.config.sources import Sources
 from tunnelstack.control.log_writer import LogWriter
 from tunnelstack.control.options import parsePort, refuseCredentials
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
+from tunnelstack.control.process.reactor import runningReactor
 from tunnelstack.control.process.systemd import Notifier
 from tunnelstack.control.subcommands import agentCommands, formatSubcommands
 from tunnelstack.control.twistd import TwistdLog
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.interfaces import IReactor
 from tunnelstack.records import EMBEDDED
 from tunnelstack.settings.setting import formatValue
 from tunnelstack.settings.suggestion import didYouMean
@@ -275,13 +276,12 @@ def makeService(options: Options) -> ProcessLifecycle:
     """
     Make the service that C{twistd} runs.
     """
-    from twisted.internet import reactor
-
+    reactor = runningReactor()
     log = TwistdLog(reactor, options.parent)
     return log.follow(makeLifecycle(reactor, options, None, log.access))
 
 
-def makeLifecycle(reactor: Any, options: Options, out: LogWriter | None, err: Output) -> ProcessLifecycle:
+def makeLifecycle(reactor: IReactor, options: Options, out: LogWriter | None, err: Output) -> ProcessLifecycle:
     """
     Make an agent, and the lifecycle of the process around it.
 
@@ -298,7 +298,7 @@ def makeLifecycle(reactor: Any, options: Options, out: LogWriter | None, err: Ou
     if observers:
         agent.requestObserver = lambda request: [observe(request) for observe in observers]
 
-    def reload() -> Any:
+    def reload() -> tuple[str, ...]:
         if requests is not None:
             requests.reopen()
         if options.file:
@@ -306,8 +306,9 @@ def makeLifecycle(reactor: Any, options: Options, out: LogWriter | None, err: Ou
         log.info("no configuration file to read again", status="reload")
         return ()
 
-    lifecycle: Any = ProcessLifecycle(reactor, agent, reload=reload, report=agent.report, notifier=Notifier(os.environ))
-    lifecycle.panel = panel
+    lifecycle = ProcessLifecycle(
+        reactor, agent, reload=reload, report=agent.report, notifier=Notifier(os.environ), lines=panel,
+    )
     if requests is not None:
         reactor.addSystemEventTrigger("after", "shutdown", requests.flush)
     if panel is not None:
@@ -323,7 +324,7 @@ def _drawLast(panel: Panel, out: LogWriter) -> None:
         panel.draw()
 
 
-def _panel(reactor: Any, out: LogWriter) -> Panel:
+def _panel(reactor: IReactor, out: LogWriter) -> Panel:
     return Panel(
         reactor, out.write, lambda: shutil.get_terminal_size().columns, colours=not os.environ.get("NO_COLOR"),
         pending=lambda: out.pending,

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, DeferredList, fail, inlineCallbacks
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
+from zope.interface import implementer
 
 from tunnelstack.agent.configured_services import ConfiguredServices
 from tunnelstack.agent.dialects import AgentHost, configuredDialects
@@ -36,7 +37,7 @@ from tunnelstack.dialect.native.protocol import HTTP, RESERVED_PREFIX, TCP
 from tunnelstack.errors import UsageError
 from tunnelstack.handler.target_allowlist import TargetAllowlist
 from tunnelstack.handler.tcp import TCPHandler
-from tunnelstack.interfaces import IStreamHandler
+from tunnelstack.interfaces import IProcessService, IReactor, IStreamHandler
 from tunnelstack.records import Service
 from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.settings.tables import secretFiles
@@ -44,6 +45,7 @@ from tunnelstack.transport.host_endpoint import hostEndpoint
 from tunnelstack.waiters import Waiters
 
 
+@implementer(IProcessService)
 class AgentService(MultiService):
     """
     An agent.
@@ -62,7 +64,7 @@ class AgentService(MultiService):
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactor,
         config: AgentConfig,
         *,
         plugins: bool = True,
@@ -253,6 +255,16 @@ class AgentService(MultiService):
             grant, service = publication.grant, publication.service
             state: dict[str, Any] = {"service": f"{service.kind}:{service.name}", "granted": grant is not None}
             self.log.info("{report}", report=state | {"url": grant.url if grant is not None else ""}, status="state")
+
+    @property
+    def drainSeconds(self) -> float:
+        return self.config.drainSeconds
+
+    def whenReady(self) -> Deferred[object]:
+        """
+        @return: fires at once: an agent is ready as soon as it tries to connect.
+        """
+        return succeed(None)
 
     def whenFailed(self) -> Deferred[FatalError]:
         """

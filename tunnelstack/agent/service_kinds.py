@@ -28,7 +28,7 @@ from tunnelstack.handler.folder import Folder
 from tunnelstack.handler.folder_site import FolderSite
 from tunnelstack.handler.http import LocalSite
 from tunnelstack.handler.tcp import TCPHandler
-from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer, IServerExchange
+from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer, IReactor, IServerExchange
 from tunnelstack.records import EMBEDDED, Service
 from tunnelstack.wire.http1.head import Fields, RequestHead
 
@@ -66,7 +66,7 @@ class RunningService:
 
 
 def buildService(
-    reactor: Any,
+    reactor: IReactor,
     config: ServiceConfig,
     handlers: Handlers,
     requestObserver: RequestObserver | None = None,
@@ -115,7 +115,7 @@ class ExchangeFactory(Factory):
 
 
 def _http(
-    reactor: Any, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
+    reactor: IReactor, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
 ) -> RunningService:
     target = Target(config.target, "http", insecure=config.insecureOrigin)
     site = LocalSite(target.authority or target.shown, host=config.rewriteHost)
@@ -130,7 +130,7 @@ def _http(
 
 
 def _tcp(
-    reactor: Any, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
+    reactor: IReactor, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
 ) -> RunningService:
     target = Target(config.target, "tcp")
     endpoint = target.endpoint(reactor)
@@ -139,7 +139,7 @@ def _tcp(
 
 
 def _serveFolder(
-    reactor: Any, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
+    reactor: IReactor, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
 ) -> RunningService:
     site = FolderSite(Folder(config.target), time, _refuse)
     exchanges = ExchangeFactory(site, reactor, config.name, requestObserver)
@@ -155,14 +155,14 @@ def _refuse(exchange: IServerExchange, status: int, sentence: str, fields: Field
 
 
 def _stream(
-    reactor: Any, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
+    reactor: IReactor, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
 ) -> RunningService:
     name = config.target.encode()
     return RunningService(Service(name=config.name, kind="stream"), _HandlerByName(name, handlers), config.target)
 
 
 def _ssh(
-    reactor: Any, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
+    reactor: IReactor, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
 ) -> RunningService:
     service = Service(name=config.name, kind="ssh")
     if config.target == EMBEDDED:

@@ -16,13 +16,14 @@ from tunnelstack.handler.ssh.credentials import AuthorizedKeys, LoginPolicy, Pas
 from tunnelstack.handler.ssh.host_keys import hostKeys
 from tunnelstack.handler.ssh.local_user import ownUser
 from tunnelstack.handler.ssh.server import EmbeddedSSH
+from tunnelstack.interfaces import IReactor
 
 KeyCheck = Callable[[str, Key], Any]
 """Called with a user name and a public key; returns whether the key is accepted, as a C{bool} or a C{Deferred} of one."""
 
 
 def makeEmbeddedServer(
-    reactor: Any, hostKeysFile: str, *, authorizedKeysFile: str = "", passwordsFile: str = "", users: Iterable[str] = (),
+    reactor: IReactor, hostKeysFile: str, *, authorizedKeysFile: str = "", passwordsFile: str = "", users: Iterable[str] = (),
     externalCheck: KeyCheck | None = None,
 ) -> EmbeddedSSH:
     """

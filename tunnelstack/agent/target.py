@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from attrs import frozen
 from OpenSSL.SSL import Error as TLSError
@@ -18,6 +17,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.interfaces import IReactor
 from tunnelstack.transport.clientstring import clientEndpoint
 from tunnelstack.transport.host_endpoint import connectTimedOut, hostEndpoint, isLocalhost
 from tunnelstack.transport.secure import HandshakeLost, SecureEndpoint
@@ -93,7 +93,7 @@ class Target:
         self.authority = "" if self._place is None else self._place.authority
         self.shown = text if self._place is None else f"{'https://' if self.secure else 'tcp:'}{self.authority}"
 
-    def endpoint(self, reactor: Any) -> IStreamClientEndpoint:
+    def endpoint(self, reactor: IReactor) -> IStreamClientEndpoint:
         """
         @return: an endpoint that connects to the server.
         @raise ConfigurationError: the text is not an endpoint string.
@@ -108,7 +108,7 @@ class Target:
                 f"({error})"
             ) from None
 
-    def _placeEndpoint(self, reactor: Any, place: _Place) -> IStreamClientEndpoint:
+    def _placeEndpoint(self, reactor: IReactor, place: _Place) -> IStreamClientEndpoint:
         endpoint = hostEndpoint(reactor, place.host, place.port)
         if not place.secure:
             return endpoint

@@ -5,7 +5,6 @@ The command C{tunnelstack check}, which reports every mistake in a configuration
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from twisted.python import usage
 
@@ -14,9 +13,11 @@ from tunnelstack.control.config.reader import parse
 from tunnelstack.control.config.records import AgentConfig, EdgeConfig, ListenerConfig, Route, ServiceConfig
 from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import CONFIGURATION, STOPPED
+from tunnelstack.control.process.reactor import runningReactor
 from tunnelstack.edge.listeners import makeListener
 from tunnelstack.edge.public.access_policy import usersOf
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.interfaces import IReactor
 from tunnelstack.settings.files import readFile
 from tunnelstack.transport.tls import errorText
 
@@ -53,8 +54,7 @@ def main(options: Options) -> int:
     """
     @return: the exit code.
     """
-    from twisted.internet import reactor
-
+    reactor = runningReactor()
     config = parse(readFile(options.path), options.path)
     mistakes = [f"{options.path}: {mistake}" for mistake in findMistakes(reactor, config)]
     for mistake in mistakes:
@@ -65,7 +65,7 @@ def main(options: Options) -> int:
     return STOPPED
 
 
-def findMistakes(reactor: Any, config: EdgeConfig | AgentConfig) -> list[str]:
+def findMistakes(reactor: IReactor, config: EdgeConfig | AgentConfig) -> list[str]:
     """
     Check what the syntax of the file does not show: endpoints, targets and files of users.
 
@@ -87,7 +87,7 @@ def summary(config: EdgeConfig | AgentConfig) -> str:
     return f"an agent; services: {len(config.services)}, edges: {len(config.edges)}"
 
 
-def _listener(reactor: Any, listener: ListenerConfig) -> str:
+def _listener(reactor: IReactor, listener: ListenerConfig) -> str:
     try:
         makeListener(reactor, listener)
     except ConfigurationError as wrong:
@@ -105,7 +105,7 @@ def _users(route: Route) -> str:
     return ""
 
 
-def _target(reactor: Any, service: ServiceConfig) -> str:
+def _target(reactor: IReactor, service: ServiceConfig) -> str:
     try:
         if service.kind in ("http", "tcp"):
             Target(service.target).endpoint(reactor)

@@ -25,8 +25,10 @@ from tunnelstack.control.config.sources import Sources
 from tunnelstack.control.log_writer import finishAll, standardWriters
 from tunnelstack.control.options import BaseOptions, parseSeconds
 from tunnelstack.control.process.exit_status import INTERNAL_ERROR, STOPPED, FatalError, GaveUp, exitCode
+from tunnelstack.control.process.reactor import runningReactor
 from tunnelstack.control.process.status_log import oneLine
 from tunnelstack.errors import TunnelError
+from tunnelstack.interfaces import IReactor
 from tunnelstack.stream.splice import Splice
 from tunnelstack.wire.printable_text import LINE, printable, printable_lines
 
@@ -159,7 +161,7 @@ class StreamConnection:
     @ivar code: the exit code.
     """
 
-    def __init__(self, reactor: Any, options: Options, write: Callable[[str], object]) -> None:
+    def __init__(self, reactor: IReactor, options: Options, write: Callable[[str], object]) -> None:
         """
         @param write: writes text to standard error.
         """
@@ -218,9 +220,7 @@ def main(options: Options) -> int:
     """
     @return: the exit code.
     """
-    from twisted.internet import reactor as running
-
-    reactor: Any = running
+    reactor = runningReactor()
     _, err = standardWriters(None, sys.stderr, "text")       # standard output belongs to the stream
     globalLogBeginner.beginLoggingTo([WarningObserver(err.write)], redirectStandardIO=False, discardBuffer=True)
     connection = StreamConnection(reactor, options, err.write)

@@ -19,9 +19,12 @@ from tunnelstack.commands import dialect_command
 from tunnelstack.control.log_writer import LogWriter, finishAll, standardWriters
 from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import STOPPED, USAGE, exitCode
+from tunnelstack.control.process.lifecycle import ProcessLifecycle
+from tunnelstack.control.process.reactor import runningReactor
 from tunnelstack.control.process.status_log import makeObservers
 from tunnelstack.control.subcommands import edgeCommands, formatSubcommands
 from tunnelstack.errors import ConfigurationError, TunnelError
+from tunnelstack.interfaces import IReactor
 from tunnelstack.reactor import choice
 from tunnelstack.settings.setting import formatValue
 from tunnelstack.settings.suggestion import didYouMean
@@ -104,23 +107,22 @@ def _service(module: str, arguments: Sequence[str]) -> int:
     options = optionsModule.Options()
     options.parseOptions(arguments)
     choice.install(os.environ)
-    from twisted.internet import reactor
-
+    reactor = runningReactor()
     form = options.logFormat()
     out, err = standardWriters(sys.stdout, sys.stderr, form)
     return runReactor(reactor, optionsModule.makeLifecycle(reactor, options, out, err), out, err, form)
 
 
-def runReactor(reactor: Any, lifecycle: Any, out: LogWriter, err: LogWriter, form: str = "auto") -> int:
+def runReactor(reactor: IReactor, lifecycle: ProcessLifecycle, out: LogWriter, err: LogWriter, form: str = "auto") -> int:
     """
-    Run the reactor around a L{ProcessLifecycle<tunnelstack.control.process.lifecycle.ProcessLifecycle>}.
+    Run the reactor until the service of C{lifecycle} has stopped.
 
     @param out: standard output, for status lines.
     @param err: standard error, for the log.
     @param form: of the log, one of C{FORMATS<tunnelstack.control.process.status_log.FORMATS>}.
     @return: the exit code.
     """
-    shown = makeObservers(out, err, form, getattr(lifecycle, "panel", None))
+    shown = makeObservers(out, err, form, lifecycle.lines)
     globalLogBeginner.beginLoggingTo(shown, redirectStandardIO=False, discardBuffer=True)
     lifecycle.privilegedStartService()
     reactor.callWhenRunning(lifecycle.startService)     # not earlier: signals must be handled while the service starts
@@ -129,8 +131,7 @@ def runReactor(reactor: Any, lifecycle: Any, out: LogWriter, err: LogWriter, for
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)      # everything has stopped, and the exit code must not change any more
     finishAll()
-    code: int = lifecycle.code
-    return code
+    return lifecycle.code
 
 
 class Commands(BaseOptions):

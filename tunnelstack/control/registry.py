@@ -9,9 +9,9 @@ replaces its earlier tunnel.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from tunnelstack.errors import Denied
+from tunnelstack.interfaces import ITunnel
 from tunnelstack.records import KINDS
 
 REMEMBERED = 10_000
@@ -29,8 +29,8 @@ class Registry:
     """
 
     def __init__(self) -> None:
-        self._tunnels: dict[str, list[Any]] = {}                       # agent's name -> its tunnels, the oldest first
-        self._holders: dict[tuple[str, str], list[Any]] = {}           # (kind, key) -> tunnels, the next one first
+        self._tunnels: dict[str, list[ITunnel]] = {}                       # agent's name -> its tunnels, the oldest first
+        self._holders: dict[tuple[str, str], list[ITunnel]] = {}           # (kind, key) -> tunnels, the next one first
         self._names: dict[int, set[tuple[str, str]]] = {}              # id of a tunnel -> the names it holds
         self._remembered: dict[tuple[str, str], str] = {}              # (kind, name) -> its last holder's agent
         self._watchers: list[Watcher] = []
@@ -38,7 +38,7 @@ class Registry:
     def __len__(self) -> int:
         return len(self._names)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[ITunnel]:
         return (tunnel for tunnels in list(self._tunnels.values()) for tunnel in list(tunnels))
 
     def watch(self, watcher: Watcher) -> None:
@@ -49,7 +49,7 @@ class Registry:
 
     # Tunnels
 
-    def add(self, tunnel: Any) -> list[Any]:
+    def add(self, tunnel: ITunnel) -> list[ITunnel]:
         """
         Add a tunnel.
 
@@ -65,7 +65,7 @@ class Registry:
         self._names[id(tunnel)] = set()
         return replaced
 
-    def remove(self, tunnel: Any) -> list[tuple[str, str]]:
+    def remove(self, tunnel: ITunnel) -> list[tuple[str, str]]:
         """
         Remove a tunnel and withdraw its names.
 
@@ -82,7 +82,7 @@ class Registry:
             del self._tunnels[agent]
         return free
 
-    def agent(self, name: str) -> Any:
+    def agent(self, name: str) -> ITunnel | None:
         """
         @return: the newest healthy tunnel of an agent, or C{None}.  One that holds names is preferred: other processes may only
             dial.
@@ -96,7 +96,7 @@ class Registry:
         """
         return name in self._tunnels
 
-    def hasTunnel(self, tunnel: Any) -> bool:
+    def hasTunnel(self, tunnel: ITunnel) -> bool:
         """
         @return: whether a tunnel was added and not removed.
         """
@@ -104,7 +104,7 @@ class Registry:
 
     # Names
 
-    def claim(self, kind: str, name: str, tunnel: Any) -> bool:
+    def claim(self, kind: str, name: str, tunnel: ITunnel) -> bool:
         """
         Let a tunnel hold a name.
 
@@ -129,7 +129,7 @@ class Registry:
             self._notify(kind, name, True)
         return True
 
-    def conflictingHolder(self, kind: str, name: str, tunnel: Any) -> Any:
+    def conflictingHolder(self, kind: str, name: str, tunnel: ITunnel) -> ITunnel | None:
         """
         @return: a holder with which a tunnel must not share a name, or C{None}.
         """
@@ -145,7 +145,7 @@ class Registry:
                 return other
         return None
 
-    def withdraw(self, kind: str, name: str, tunnel: Any) -> bool:
+    def withdraw(self, kind: str, name: str, tunnel: ITunnel) -> bool:
         """
         Let a tunnel hold a name no longer.
 
@@ -164,7 +164,7 @@ class Registry:
         self._notify(kind, name, False)
         return True
 
-    def pick(self, key: str, kind: str = "http") -> Any:
+    def pick(self, key: str, kind: str = "http") -> ITunnel | None:
         """
         Choose a tunnel that holds a name: each healthy holder in turn.
 
@@ -199,7 +199,7 @@ class Registry:
         last = self._remembered.get((kind, name))
         return last is not None and agent in ("", last)
 
-    def names(self, tunnel: Any) -> list[tuple[str, str]]:
+    def names(self, tunnel: ITunnel) -> list[tuple[str, str]]:
         """
         @return: the (kind, name) pairs that a tunnel holds, in order.
         """
@@ -216,6 +216,6 @@ class Registry:
             watcher(kind, name, held)
 
 
-def _holderDescription(other: Any, tunnel: Any) -> str:
+def _holderDescription(other: ITunnel, tunnel: ITunnel) -> str:
     # The name of another agent is not disclosed.
     return "process of this agent" if other.principal.agent == tunnel.principal.agent else "agent"

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any
 
 from twisted.application.service import Service
 from twisted.logger import ILogObserver, LogEvent, Logger, formatEventAsClassicLogText, formatTime
@@ -23,6 +22,7 @@ from tunnelstack.control.access_log import Output
 from tunnelstack.control.log_writer import FINISH_SECONDS, LogWriter, finishAll, standardWriters, textReport
 from tunnelstack.control.process.exit_status import STOPPED
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
+from tunnelstack.interfaces import IReactor
 
 DEFAULT_LOG = "twistd.log"
 """The log file of a daemon without C{--logfile}, as in C{twistd}."""
@@ -103,14 +103,14 @@ class TwistdLog:
     observer: ILogObserver | None = None
     _held: LogWriter | None = None
 
-    def __init__(self, reactor: Any, options: Mapping[str, Any] | None) -> None:
+    def __init__(self, reactor: IReactor, options: Mapping[str, str | int | None] | None) -> None:
         """
         @param options: the options of C{twistd}; C{None} if another program has made the service.
         """
         self._reactor = reactor
         self._daemon = options is not None and not options["nodaemon"]
         self._owned = options is not None
-        path = "" if options is None else options.get("logfile") or ("" if options["nodaemon"] else DEFAULT_LOG)
+        path = "" if options is None else str(options.get("logfile") or "") or ("" if options["nodaemon"] else DEFAULT_LOG)
         if options is not None and (options.get("logger") or options.get("syslog")):
             self.access = EventOutput()
         elif options is None or (path == "-" and self._daemon):      # twistd rejects the latter

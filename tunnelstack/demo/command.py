@@ -20,6 +20,8 @@ from tunnelstack.control.config.records import DEV_PORT
 from tunnelstack.control.log_writer import finishAll, standardWriters
 from tunnelstack.control.options import BaseOptions, parsePort
 from tunnelstack.control.process.exit_status import STOPPED
+from tunnelstack.control.process.reactor import runningReactor
+from tunnelstack.interfaces import IReactor
 from tunnelstack.wire.printable_text import LINE, printable
 
 HELP = """
@@ -166,7 +168,7 @@ class Demo:
     @ivar code: the exit code.
     """
 
-    def __init__(self, reactor: Any, port: int, write: Callable[[str], object]) -> None:
+    def __init__(self, reactor: IReactor, port: int, write: Callable[[str], object]) -> None:
         """
         @param port: the port of the edge.
         @param write: writes text to standard output.
@@ -243,9 +245,7 @@ def main(options: Options) -> int:
     """
     @return: the exit code.
     """
-    from twisted.internet import reactor as running
-
-    reactor: Any = running
+    reactor = runningReactor()
     out, _ = standardWriters(sys.stdout, sys.stderr, "text")
     demo = Demo(reactor, options.port, out.write)
     reactor.callWhenRunning(demo.start)

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from datetime import datetime
 from html import escape
-from typing import Any
+from typing import Any, cast
 
+from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import LoopingCall
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from twisted.web.static import Data
+
+from tunnelstack.control.process.reactor import runningReactor
+from tunnelstack.transport.peers import portOf
 
 PAGE = """\
 <!doctype html>
@@ -181,9 +185,7 @@ def main() -> None:
     """
     Serve the site on a free port of the loopback interface, and print the port.
     """
-    from twisted.internet import reactor as running
-
-    reactor: Any = running
-    port = reactor.listenTCP(0, makeSite(), interface="127.0.0.1")
-    print("site", port.getHost().port, flush=True)  # noqa: T201
+    reactor = runningReactor()
+    port = reactor.listenTCP(0, cast(ServerFactory, makeSite()), interface="127.0.0.1")
+    print("site", portOf(port.getHost()), flush=True)  # noqa: T201
     reactor.run()

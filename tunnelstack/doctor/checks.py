@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from time import time as now
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 from attrs import define
 from OpenSSL.crypto import X509
 from OpenSSL.SSL import Error as SSLError
-from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 
 from tunnelstack.agent.edge_endpoint import EdgeEndpoint, makeEdgeEndpoint
@@ -21,6 +21,7 @@ from tunnelstack.dialect.native.dialler import NativeDialler
 from tunnelstack.doctor.probe import ProbeProtocol
 from tunnelstack.doctor.remedies import UNREACHABLE, explain
 from tunnelstack.errors import TunnelError
+from tunnelstack.interfaces import IReactor
 from tunnelstack.transport.host_endpoint import isLocalhost
 from tunnelstack.transport.secure import HandshakeLost
 from tunnelstack.transport.tls import errorText
@@ -71,7 +72,10 @@ class EdgeDiagnosis:
 
     CHECKS: ClassVar[tuple[str, ...]] = ("name", "reach", "tls", "clock", "session")
 
-    def __init__(self, reactor: Any, edge: EdgeAddress, resolve: Callable[[str], Deferred[list[str]]], time: Any = now) -> None:
+    def __init__(
+        self, reactor: IReactor, edge: EdgeAddress, resolve: Callable[[str], Deferred[list[str]]],
+        time: Callable[[], float] = now,
+    ) -> None:
         """
         @param resolve: returns a C{Deferred} of the addresses of a host.
         @param time: returns the time of day, in seconds since the epoch.
@@ -83,35 +87,36 @@ class EdgeDiagnosis:
         self._resolve = resolve
         self._time = time
 
-    @inlineCallbacks
-    def runChecks(self) -> Any:
+    def runChecks(self) -> Deferred[None]:
         """
         Make all checks.  After a failure, the checks that depend on it are skipped.
 
-        @return: a C{Deferred} that fires when C{findings} is complete.
+        @return: fires when C{findings} is complete.
         """
+        return Deferred.fromCoroutine(self._runChecks())
+
+    async def _runChecks(self) -> None:
         for check in self.CHECKS:
             if any(finding.good is False for finding in self.findings if finding.check != "clock"):
                 self.findings.append(Finding(check, None, "skipped, because of the failure above"))
                 continue
-            look: Deferred[str] = maybeDeferred(getattr(self, f"_{check}"))
+            look: Deferred[str] = Deferred.fromCoroutine(getattr(self, f"_{check}")())
             look.addTimeout(SECONDS, self._reactor)
             try:
-                self.findings.append(Finding(check, True, (yield look)))
+                self.findings.append(Finding(check, True, await look))
             except CheckFailed as wrong:
                 self.findings.append(Finding(check, False, str(wrong.args[0]), wrong.remedy, wrong.code))
             except Exception as error:
                 self.findings.append(Finding(check, False, *explain(error)))
 
-    @inlineCallbacks
-    def _name(self) -> Any:
+    async def _name(self) -> str:
         proxy = self._edgeEndpoint.proxy
         host = self._edgeEndpoint.host if proxy is None else proxy.host
         server = host if proxy is None else f"the proxy {host}"
         if isLocalhost(host):
             return f"{server} is this machine"
         try:
-            addresses = yield self._resolve(host)
+            addresses = await self._resolve(host)
         except OSError as error:
             raise CheckFailed(
                 f"{server} cannot be resolved: {error.strerror or error}",
@@ -119,24 +124,22 @@ class EdgeDiagnosis:
             ) from None
         return f"{server} is {', '.join(addresses)}"
 
-    @inlineCallbacks
-    def _reach(self) -> Any:
+    async def _reach(self) -> str:
         began = self._reactor.seconds()
         probe = ProbeProtocol(b"")
-        yield self._edgeEndpoint.transportEndpoint.connect(Factory.forProtocol(lambda: probe))
+        await self._edgeEndpoint.transportEndpoint.connect(Factory.forProtocol(lambda: probe))
         probe.transport.abortConnection()
         through = "" if self._edgeEndpoint.proxy is None else f" through the proxy {self._edgeEndpoint.proxy.displayName}"
         return f"port {self._edgeEndpoint.port} answers in {(self._reactor.seconds() - began) * 1000:.0f} ms{through}"
 
-    @inlineCallbacks
-    def _tls(self) -> Any:
+    async def _tls(self) -> str:
         if not self._edgeEndpoint.secure:
             if isLocalhost(self._edgeEndpoint.host) or self._edgeEndpoint.host in ("127.0.0.1", "::1"):
                 return "not needed on this machine"
             return "the connection has no TLS: others on the network can read the token; use an https: URL if the edge has one"
         probe = ProbeProtocol(b"")
         try:
-            yield self._edgeEndpoint.endpoint.connect(Factory.forProtocol(lambda: probe))
+            await self._edgeEndpoint.endpoint.connect(Factory.forProtocol(lambda: probe))
         except CertificateRejected as rejected:
             raise CheckFailed(f"no TLS with {self._edgeEndpoint.host}: {rejected.cause}", rejected.remedy) from None
         except (SSLError, HandshakeLost) as error:
@@ -150,13 +153,12 @@ class EdgeDiagnosis:
         days = int((ends.timestamp() - self._time()) / 86_400)
         return f"the certificate is for {self._edgeEndpoint.host} and valid for {days} days"
 
-    @inlineCallbacks
-    def _clock(self) -> Any:
+    async def _clock(self) -> str:
         path = self._edge.url.partition("://")[2].partition("/")[2]
         host = self._edge.shown.rpartition("@")[2]
         probe = ProbeProtocol(f"GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-        yield self._edgeEndpoint.endpoint.connect(Factory.forProtocol(lambda: probe))
-        head = yield probe.responseHead
+        await self._edgeEndpoint.endpoint.connect(Factory.forProtocol(lambda: probe))
+        head = await probe.responseHead
         probe.transport.abortConnection()
         date = next((line[5:].strip() for line in head.split(b"\r\n") if line[:5].lower() == b"date:"), b"")
         try:
@@ -171,8 +173,7 @@ class EdgeDiagnosis:
             )
         return f"this machine's clock differs from the edge's by {abs(difference):.0f} seconds"
 
-    @inlineCallbacks
-    def _session(self) -> Any:
+    async def _session(self) -> str:
         dialler = NativeDialler(
             self._reactor,
             self._edge.url,
@@ -182,7 +183,7 @@ class EdgeDiagnosis:
             version="doctor",
             endpoint=self._edgeEndpoint.endpoint,
         )
-        link = yield dialler.dial()
-        seconds = yield link.ping()
+        link = await dialler.dial()
+        seconds = await link.ping()
         link.abort("the check is finished")
         return f"the edge accepts the token of agent {link.agent}; the round-trip time is {seconds * 1000:.1f} ms"

@@ -10,7 +10,6 @@ import os
 import socket
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 from attrs import asdict
 from twisted.internet.defer import Deferred
@@ -22,7 +21,9 @@ from tunnelstack.control.config.records import AgentConfig, EdgeAddress
 from tunnelstack.control.config.sources import Sources
 from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import STOPPED
+from tunnelstack.control.process.reactor import runningReactor
 from tunnelstack.doctor.checks import EdgeDiagnosis, Finding
+from tunnelstack.interfaces import IReactor
 from tunnelstack.wire.printable_text import printable
 
 HELP = """
@@ -123,15 +124,14 @@ def main(options: Options, environ: Mapping[str, str] = os.environ) -> int:
         options["edge"], options["token-file"], caFile=options["ca-file"], dev=bool(options["dev"]),
         insecure=bool(options["insecure"]), agent=agent,
     )[0]
-    from twisted.internet import reactor
-
+    reactor = runningReactor()
     diagnosis = EdgeDiagnosis(reactor, edge, resolve)
     run(reactor, diagnosis)
     sys.stdout.write((formatJSON if options["json"] else formatText)(edge, diagnosis.findings))
     return next((finding.code for finding in diagnosis.findings if finding.good is False), STOPPED)
 
 
-def run(reactor: Any, diagnosis: EdgeDiagnosis) -> None:
+def run(reactor: IReactor, diagnosis: EdgeDiagnosis) -> None:
     """
     Run the reactor until all checks are made.
     """

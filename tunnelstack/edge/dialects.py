@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from tunnelstack.control.config.records import DialectTables
 from tunnelstack.interfaces import IAdminResources, IDeviceKeys, IDialect, IDoor, IEdge, IReloadableDialect
 from tunnelstack.settings.dialects import dialectPackages
+from tunnelstack.settings.tables import DialectTables
 
 if TYPE_CHECKING:
     from twisted.conch.ssh.keys import Key

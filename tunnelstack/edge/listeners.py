@@ -7,7 +7,6 @@ before C{tcp:} or C{tls:} accepts the visitor's address from a proxy (PROXY prot
 
 from __future__ import annotations
 
-from typing import Any
 from typing import Protocol as TypingProtocol
 
 from attrs import frozen
@@ -17,6 +16,7 @@ from twisted.internet.protocol import Protocol, ServerFactory
 
 from tunnelstack.control.config.records import ListenerConfig
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.interfaces import IReactor
 from tunnelstack.transport.certificates import CertificateFolder
 from tunnelstack.transport.haproxy import proxiedEndpoint
 from tunnelstack.transport.tls import loadCertificates
@@ -43,7 +43,7 @@ class EdgeListener:
     """
 
     text: str
-    endpoint: Any
+    endpoint: IStreamServerEndpoint | None
     secure: bool = False
     proxied: bool = False
     redirect: bool = False
@@ -54,7 +54,7 @@ UNKNOWN_LISTENER = EdgeListener(text="", endpoint=None)
 """The listener of a connection that was built without one, such as in a test."""
 
 
-def makeListener(reactor: Any, listener: ListenerConfig) -> EdgeListener:
+def makeListener(reactor: IReactor, listener: ListenerConfig) -> EdgeListener:
     """
     @raise ConfigurationError: the endpoint string or its options are invalid.
     """
@@ -86,7 +86,7 @@ def makeListener(reactor: Any, listener: ListenerConfig) -> EdgeListener:
     )
 
 
-def endpointOf(reactor: Any, text: str) -> IStreamServerEndpoint:
+def endpointOf(reactor: IReactor, text: str) -> IStreamServerEndpoint:
     """
     As C{serverFromString}, but C{haproxy:} gives a L{proxiedEndpoint}, which has limits and a time-out.
     """
@@ -97,7 +97,7 @@ def endpointOf(reactor: Any, text: str) -> IStreamServerEndpoint:
 
 
 def _folderEndpoint(
-    reactor: Any, text: str, listener: ListenerConfig, proxied: bool
+    reactor: IReactor, text: str, listener: ListenerConfig, proxied: bool
 ) -> tuple[CertificateFolder, IStreamServerEndpoint]:
     """
     C{tls:FOLDER[:port=443][:interface=ADDRESS][:backlog=N]}
@@ -119,7 +119,7 @@ def _folderEndpoint(
     return certificates, wrapServerTLS(certificates, proxiedEndpoint(plain) if proxied else plain, reactor)
 
 
-def _handedOver(reactor: Any, listener: ListenerConfig) -> IStreamServerEndpoint:
+def _handedOver(reactor: IReactor, listener: ListenerConfig) -> IStreamServerEndpoint:
     """
     The endpoint for the socket that systemd passed in place of a listener's port.
 

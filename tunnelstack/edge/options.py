@@ -8,7 +8,6 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from attrs import evolve
 from twisted.logger import Logger
@@ -24,11 +23,13 @@ from tunnelstack.control.config.sources import CONFIG, Sources
 from tunnelstack.control.log_writer import LogWriter
 from tunnelstack.control.options import BaseOptions, parsePort, parseSeconds
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
+from tunnelstack.control.process.reactor import runningReactor
 from tunnelstack.control.process.systemd import Notifier, activatedSockets
 from tunnelstack.control.twistd import TwistdLog
 from tunnelstack.edge.public.admission import raiseDescriptors
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.interfaces import IReactor
 from tunnelstack.settings.dialects import developmentTables
 from tunnelstack.settings.files import readFile
 from tunnelstack.settings.setting import formatValue
@@ -235,13 +236,12 @@ def makeService(options: Options) -> ProcessLifecycle:
     """
     Make the service of the process, for C{twistd} and the console script.
     """
-    from twisted.internet import reactor
-
+    reactor = runningReactor()
     log = TwistdLog(reactor, options.parent)
     return log.follow(makeLifecycle(reactor, options, None, log.access))
 
 
-def makeLifecycle(reactor: Any, options: Options, out: LogWriter | None, err: Output) -> ProcessLifecycle:
+def makeLifecycle(reactor: IReactor, options: Options, out: LogWriter | None, err: Output) -> ProcessLifecycle:
     """
     Make an edge, and the lifecycle of the process that runs it.
 

@@ -5,7 +5,7 @@ What the parts of an edge need of it: those that report on it, and those that be
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.interfaces import IAddress
 
@@ -17,6 +17,7 @@ from tunnelstack.edge.dialects import DialectSet
 from tunnelstack.edge.public.admission import Admission
 from tunnelstack.edge.public.hosts import PublishedHosts
 from tunnelstack.edge.public.server import PublicServerFactory
+from tunnelstack.interfaces import IReactor
 from tunnelstack.records import Grant
 
 
@@ -34,7 +35,7 @@ class RunningEdge(Protocol):
     An edge, as its parts see it.
     """
 
-    clock: Any
+    clock: IReactor
     config: EdgeConfig
     registry: Registry
     hosts: PublishedHosts

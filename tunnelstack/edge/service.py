@@ -16,6 +16,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from tunnelstack.control.auth.name_ownership import NameOwnership
 from tunnelstack.control.auth.tokens import IToken
@@ -42,16 +43,18 @@ from tunnelstack.edge.ssh.service import SSHGatewayService
 from tunnelstack.edge.status import agentsOf, statusOf
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.traits import Timeouts
-from tunnelstack.interfaces import IAuthenticator, IDialect, ITunnel
+from tunnelstack.interfaces import IAuthenticator, IDialect, IProcessService, IReactor, ITunnel
 from tunnelstack.records import Grant
 from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.settings.state_dir import StateDirectory
 from tunnelstack.settings.tables import secretFiles
 from tunnelstack.transport.certificates import CertificateFolder
+from tunnelstack.transport.peers import portOf
 from tunnelstack.waiters import Waiters
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 
+@implementer(IProcessService)
 class EdgeService(MultiService):
     """
     The edge with all its parts.
@@ -79,7 +82,7 @@ class EdgeService(MultiService):
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactor,
         config: EdgeConfig,
         *,
         authenticator: IAuthenticator | None = None,
@@ -182,6 +185,10 @@ class EdgeService(MultiService):
         return self._url(self._scheme)
 
     @property
+    def drainSeconds(self) -> float:
+        return self.config.drainSeconds
+
+    @property
     def state(self) -> str:
         """
         C{"starting"}, C{"ready"} or C{"draining"}.
@@ -218,6 +225,7 @@ class EdgeService(MultiService):
         if not places:
             raise ConfigurationError("no endpoint to listen on is configured: listen of [edge] is empty")
         for place in places:
+            assert place.endpoint is not None
             port = yield place.endpoint.listen(ListenerFactory(self.public, place))
             self._listening.append(port)
             self.admission.addPort(port)
@@ -257,7 +265,7 @@ class EdgeService(MultiService):
         Set the scheme and the port of public URLs: those of C{public_url}, or else of the first listener that serves visitors
         instead of redirecting them.
         """
-        ports = [getattr(port.getHost(), "port", 0) for port in self._listening]
+        ports = [portOf(port.getHost()) for port in self._listening]
         secure = [port for place, port in zip(places, ports, strict=True) if place.secure]
         if secure:
             self.public.site.securePort = secure[0]

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
+
 NEVER = float("inf")
 
 
@@ -20,7 +22,7 @@ class MovingTimeout:
 
     __slots__ = ("_call", "_clock", "_expired", "deadline")
 
-    def __init__(self, clock: Any, expired: Callable[[], object]) -> None:
+    def __init__(self, clock: IReactorTime, expired: Callable[[], object]) -> None:
         self._clock = clock
         self._expired = expired
         self._call: Any = None

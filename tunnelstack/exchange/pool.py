@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import ClientFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -36,7 +36,7 @@ class ExchangePool:
         self,
         endpoint: IStreamClientEndpoint,
         *,
-        clock: Any,
+        clock: IReactorTime,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         limits: HeadLimits = DEFAULT_LIMITS,
         idleSeconds: float = 60.0,

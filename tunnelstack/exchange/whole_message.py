@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -92,7 +92,8 @@ class WholeMessageServer:
     log = Logger()
 
     def __init__(
-        self, respond: Respond, *, clock: Any, bodyOctets: int, refuse: Refuse = textResponse, seconds: float = BODY_SECONDS
+        self, respond: Respond, *, clock: IReactorTime, bodyOctets: int, refuse: Refuse = textResponse,
+        seconds: float = BODY_SECONDS,
     ) -> None:
         """
         @param respond: answers a request.

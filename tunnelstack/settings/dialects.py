@@ -9,7 +9,7 @@ C{edge}, C{agent} and C{commands} are imported when they are used.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -21,7 +21,7 @@ from twisted.plugin import IPlugin, getPlugins
 from zope.interface import Interface, implementer
 
 from tunnelstack.errors import ConfigurationError
-from tunnelstack.settings.tables import DialectSettings
+from tunnelstack.settings.tables import DialectSettings, DialectTables
 
 FOLDER = Path(__file__).parent.parent / "dialect"
 
@@ -80,7 +80,7 @@ def dialectPackages() -> tuple[DialectPackage, ...]:
     return tuple(found)
 
 
-def developmentTables() -> dict[str, Mapping[str, tuple[Any, ...]]]:
+def developmentTables() -> DialectTables:
     """
     @return: the tables that dialects add to an edge that is started with C{--dev}, by the name of the dialect.
     """

@@ -8,10 +8,10 @@ Keys are C{snake_case} in files and C{camelCase} as attributes, see L{keyOf}.  T
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from attrs import NOTHING, Attribute, field
+from attrs import NOTHING, Attribute, Factory, field
 
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.wire.printable_text import printable
@@ -27,12 +27,12 @@ def keyOf(attribute: str) -> str:
 
 
 def setting(
-    default: Any = NOTHING,
+    default: object = NOTHING,
     says: str = "",
     *,
     check: Check | None = None,
     inFile: bool = True,
-    factory: Callable[[], Any] | None = None,
+    factory: Callable[[], object] | None = None,
     secret: bool = False,
     live: bool = False,
     secretFile: bool = False,
@@ -52,16 +52,18 @@ def setting(
     @param live: a running process applies a new value when it reloads its configuration.
     """
 
-    def validate(record: Any, attribute: Attribute[Any], value: Any) -> None:
+    def validate(record: object, attribute: Attribute[object], value: object) -> None:
         if check is not None:
             try:
                 check(value)
             except ConfigurationError as mistake:
                 raise ConfigurationError(f"{keyOf(attribute.name)} {mistake}") from None
 
-    given: dict[str, Any] = {"factory": factory} if factory is not None else {"default": default}
     metadata = {"says": says, "check": check, "inFile": inFile, "live": live, "secretFile": secretFile, "convert": convert}
-    return field(**given, validator=validate, metadata=metadata, repr=not secret, converter=convert)
+    return field(
+        default=default if factory is None else Factory(factory), validator=validate, metadata=metadata, repr=not secret,
+        converter=convert,
+    )
 
 
 def formatValue(value: object) -> str:
@@ -85,7 +87,7 @@ def atLeast(lowest: float, highest: float | None = None) -> Check:
     @return: a check for a number between bounds, both included.
     """
 
-    def check(value: Any) -> None:
+    def check(value: object) -> None:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ConfigurationError(f"must be a number, not {formatValue(value)}")
         if not (value >= lowest and (highest is None or value <= highest)):
@@ -100,7 +102,7 @@ def oneOf(*choices: str | int) -> Check:
     @return: a check for one of several words or numbers.
     """
 
-    def check(value: Any) -> None:
+    def check(value: object) -> None:
         if value not in choices:
             raise ConfigurationError(f"must be one of {', '.join(map(str, choices))}, not {formatValue(value)}")
 
@@ -112,7 +114,7 @@ def each(check: Check) -> Check:
     @return: a check for every item of a tuple.
     """
 
-    def checkAll(values: Any) -> None:
+    def checkAll(values: Iterable[object]) -> None:
         for value in values:
             check(value)
 
@@ -125,7 +127,7 @@ def matching(pattern: str, described: str) -> Check:
     """
     form = re.compile(pattern)
 
-    def check(value: Any) -> None:
+    def check(value: object) -> None:
         if not (isinstance(value, str) and form.fullmatch(value)):
             raise ConfigurationError(f"must be {described}, not {formatValue(value)}")
 

@@ -7,7 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
-from attrs import Factory, fields, frozen
+from attrs import AttrsInstance, Factory, fields, frozen
+
+Records = Mapping[str, tuple[Any, ...]]
+"""The records of each table of one dialect.  Their classes are those of the dialect's own module C{settings}."""
+
+DialectTables = Mapping[str, Records]
+"""The L{Records} of each dialect that has tables in a file."""
 
 
 class Tables:
@@ -16,7 +22,7 @@ class Tables:
     """
 
     def __init__(
-        self, records: Mapping[str, tuple[Any, ...]], present: Callable[[str], bool],
+        self, records: Records, present: Callable[[str], bool],
         wrong: Callable[[tuple[str | int, ...], str], object],
     ) -> None:
         """
@@ -42,7 +48,7 @@ class Tables:
         return self._records.get(name, ())
 
 
-def secretFiles(dialects: Mapping[str, Mapping[str, tuple[Any, ...]]]) -> list[str]:
+def secretFiles(dialects: DialectTables) -> list[str]:
     """
     @param dialects: the records of each table of each dialect.
     @return: the paths of all files with secrets that the records name.
@@ -72,7 +78,7 @@ class Table:
         L{IReloadableDialect<tunnelstack.interfaces.IReloadableDialect>}.
     """
 
-    record: type
+    record: type[AttrsInstance]
     many: bool = False
     unique: Mapping[str, Callable[[Any], Hashable]] = Factory(dict)
     live: bool = False
@@ -96,6 +102,6 @@ class DialectSettings:
     agent: Mapping[str, Table] = Factory(dict)
     checkEdge: Callable[[Tables], object] = _nothing
     checkAgent: Callable[[Tables], object] = _nothing
-    development: Mapping[str, tuple[Any, ...]] = Factory(dict)
+    development: Records = Factory(dict)
     always: bool = False
     agentPath: str = ""

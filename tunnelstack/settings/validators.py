@@ -5,13 +5,12 @@ that begins with a verb ("must be ...").
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from datetime import datetime
 from urllib.parse import urlsplit
 from uuid import UUID
 
 from tunnelstack.errors import ConfigurationError
-from tunnelstack.settings.setting import formatValue, matching
+from tunnelstack.settings.setting import Check, formatValue, matching
 from tunnelstack.wire.addresses import read_network
 
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -25,7 +24,7 @@ checkPath = matching(r"/[!\"$->@-~]*", "a path that begins with '/', without '?'
 checkDigest = matching(r"[0-9a-fA-F]{64}", "a SHA-256 in 64 hexadecimal digits")
 
 
-def checkNetwork(value: Any) -> None:
+def checkNetwork(value: str) -> None:
     """
     An IP address or network, such as C{"10.0.0.0/8"}.
     """
@@ -35,7 +34,7 @@ def checkNetwork(value: Any) -> None:
         raise ConfigurationError(f"must be an IP address or network such as 10.0.0.0/8, not {formatValue(value)}") from None
 
 
-def checkTime(value: Any) -> None:
+def checkTime(value: datetime) -> None:
     """
     A time with an offset from UTC.
     """
@@ -43,7 +42,7 @@ def checkTime(value: Any) -> None:
         raise ConfigurationError(f"must have an offset, such as {value.isoformat()}Z")
 
 
-def isHTTPURL(value: Any) -> None:
+def isHTTPURL(value: str) -> None:
     """
     A URL of the form C{http(s)://host[:port][/base]}.
     """
@@ -58,14 +57,14 @@ def isHTTPURL(value: Any) -> None:
         raise ConfigurationError("must be a URL without a user, a password, a query or a fragment")
 
 
-def optional(check: Callable[[Any], None]) -> Callable[[Any], None]:
+def optional(check: Check) -> Check:
     """
     @return: a check that accepts C{""} and everything that C{check} accepts.
     """
     return lambda value: check(value) if value != "" else None
 
 
-def isUUID(value: Any) -> None:
+def isUUID(value: str) -> None:
     """
     A UUID.
     """
@@ -77,7 +76,7 @@ def isUUID(value: Any) -> None:
         raise ConfigurationError(f"must be a UUID such as 00000000-0000-4000-0000-000000000000, not {formatValue(value)}")
 
 
-def checkTarget(value: Any) -> None:
+def checkTarget(value: str) -> None:
     """
     C{host:port}, C{[address]:port}, or C{*} instead of the port.
     """

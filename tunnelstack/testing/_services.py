@@ -5,7 +5,7 @@ An edge and an agent on a network without sockets, and their visitors.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.protocol import Protocol, connectionDone
@@ -21,6 +21,7 @@ from tunnelstack.control.config.records import (
     TokenRecord,
 )
 from tunnelstack.edge.service import EdgeService
+from tunnelstack.interfaces import IReactor
 from tunnelstack.testing._network import Network
 
 
@@ -87,7 +88,7 @@ class EdgeAndAgent:
         self.token = new.token
         record = TokenRecord(name="laptop", tokenSha256=new.tokenSha256, allow=tuple(allow), share=share, id=new.id)
         settings = {"listen": (f"tcp:{self.PORT}",), "tokens": (record,), **(edge or {})}
-        self.edge = EdgeService(self.network, EdgeConfig(**settings))
+        self.edge = EdgeService(cast(IReactor, self.network), EdgeConfig(**settings))
         self.agent = self.another(*services, **(agent or {}))
 
     def another(self, *services: ServiceConfig, token: str = "", **settings: Any) -> AgentService:
@@ -99,7 +100,7 @@ class EdgeAndAgent:
         """
         edges = (EdgeAddress(url=f"http://localhost:{self.PORT}", token=token or self.token),)
         config = AgentConfig(**{"edges": edges, "services": services, **settings})
-        return AgentService(self.network, config, plugins=False, random=lambda: 0.5)
+        return AgentService(cast(IReactor, self.network), config, plugins=False, random=lambda: 0.5)
 
     def start(self) -> None:
         """

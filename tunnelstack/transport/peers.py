@@ -50,3 +50,10 @@ def peerOf(transport: ITransport) -> IAddress:
     @return: the L{canonical} address of a transport's peer.
     """
     return canonical(transport.getPeer())
+
+
+def portOf(address: IAddress) -> int:
+    """
+    @return: the port of an address; C{0} if its kind has none.
+    """
+    return getattr(address, "port", 0)

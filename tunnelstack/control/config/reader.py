@@ -8,7 +8,7 @@ import re
 import tomllib
 from collections.abc import Hashable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TypeVar, get_args, get_origin, get_type_hints
 
 from attrs import NOTHING, Attribute, AttrsInstance, evolve, fields, frozen
 
@@ -18,7 +18,6 @@ from tunnelstack.control.config.records import (
     AgentLimits,
     CertificateRecord,
     CheckerRecord,
-    DialectTables,
     EdgeAddress,
     EdgeConfig,
     Limits,
@@ -33,7 +32,7 @@ from tunnelstack.errors import ConfigurationError
 from tunnelstack.settings.dialects import dialectPackages
 from tunnelstack.settings.setting import formatValue, keyOf
 from tunnelstack.settings.suggestion import nearest
-from tunnelstack.settings.tables import Table, Tables
+from tunnelstack.settings.tables import DialectTables, Records, Table, Tables
 
 R = TypeVar("R", bound=AttrsInstance)
 
@@ -149,7 +148,7 @@ def _dialects(parser: _Parser, role: str) -> DialectTables:
     @param role: C{"edge"} or C{"agent"}.
     @return: the tables of dialects in the file.
     """
-    found: dict[str, dict[str, tuple[Any, ...]]] = {}
+    found: dict[str, Records] = {}
     for package in dialectPackages():
         settings = package.settings
         tables: Mapping[str, Table] = getattr(settings, role)
@@ -210,7 +209,7 @@ def parse(text: str, name: str) -> EdgeConfig | AgentConfig:
     return parseAgent(text, name) if ofAgent else parseEdge(text, name)
 
 
-def _load(text: str, name: str) -> dict[str, Any]:
+def _load(text: str, name: str) -> dict[str, object]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as broken:
@@ -257,15 +256,15 @@ class _Parser:
         at = _pathOf((section,))
         return [self._record(record, item, (*at, index)) for index, item in enumerate(value)]  # type: ignore[misc]
 
-    def records(self, section: str, table: Table) -> tuple[Any, ...]:
+    def records(self, section: str, table: Table) -> tuple[AttrsInstance | None, ...]:
         """
         @return: the records of a dialect's table.
         """
         if not table.many:
             return (self.table(table.record, section),)
-        found: list[Any] = self.tables(table.record, section)
+        found = self.tables(table.record, section)
         for described, key in table.unique.items():
-            self.unique(section, (each and key(each) for each in found), f"the same {described}")
+            self.unique(section, (None if each is None else key(each) for each in found), f"the same {described}")
         return tuple(found)
 
     def hasSection(self, section: str) -> bool:
@@ -278,7 +277,8 @@ class _Parser:
         """
         @return: whether the file has a key.
         """
-        return key in self._document.get(section, {})
+        table = _find(self._document, section)
+        return isinstance(table, dict) and key in table
 
     def unique(self, section: str, keys: Iterable[Hashable], described: str) -> None:
         """
@@ -298,7 +298,7 @@ class _Parser:
         if self._mistakes:
             raise Mistakes(self._name, self._mistakes)
 
-    def _record(self, record: type[R], table: dict[str, Any], at: Path) -> R | None:
+    def _record(self, record: type[R], table: Mapping[str, object], at: Path) -> R | None:
         known = {keyOf(attribute.name): attribute for attribute in fields(record) if attribute.metadata["inFile"]}
         types = get_type_hints(record)
         before = len(self._mistakes)
@@ -316,7 +316,7 @@ class _Parser:
                 self.addMistake(at, f"{_sectionTitle(at)} needs a {key}: {attribute.metadata['says']}")
         return record(**values) if len(self._mistakes) == before else None
 
-    def _value(self, attribute: Attribute[Any], kind: Any, value: Any, at: Path) -> Any:
+    def _value(self, attribute: Attribute[object], kind: type, value: object, at: Path) -> object:
         converted = _convert(kind, value)
         if converted is NOTHING:
             self.addMistake(at, f"{at[-1]} must be {_typeName(kind)}, not {formatValue(value)}")
@@ -338,12 +338,12 @@ class _Parser:
         self._mistakes.append(Mistake(self._lines.lineOf(_pathOf(at)), says))
 
 
-def _find(document: Mapping[str, Any], section: str, missing: Any = None) -> Any:
+def _find(document: Mapping[str, object], section: str, missing: object = None) -> object:
     """
     @param section: the name of a table, with a dot in it if it is inside another table.
     @return: its value; C{missing} if the document does not have it.
     """
-    value: Any = document
+    value: object = document
     for name in section.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     return missing if value is None else value
@@ -356,7 +356,7 @@ def _pathOf(at: Path) -> Path:
     return (*str(at[0]).split("."), *at[1:])
 
 
-def _convert(kind: Any, value: Any) -> Any:
+def _convert(kind: type, value: object) -> object:
     """
     @return: the value in the type of the record's attribute; C{NOTHING} if it has another type.
     """
@@ -370,7 +370,7 @@ def _convert(kind: Any, value: Any) -> Any:
     return value if type(value) is kind else NOTHING
 
 
-def _typeName(kind: Any) -> str:
+def _typeName(kind: type) -> str:
     return f"a list of {TYPE_NAMES[get_args(kind)[0]]}" if get_origin(kind) is tuple else TYPE_NAMES[kind]
 
 

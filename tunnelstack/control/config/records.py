@@ -7,10 +7,8 @@ L{tunnelstack.control.config.reader} makes the records from files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from secrets import token_hex
-from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import frozen
@@ -27,6 +25,7 @@ from tunnelstack.control.config.validators import (
     checkVouchRule,
 )
 from tunnelstack.settings.setting import atLeast, each, matching, oneOf, setting
+from tunnelstack.settings.tables import DialectTables
 from tunnelstack.settings.validators import (
     checkDigest,
     checkHost,
@@ -41,7 +40,6 @@ from tunnelstack.settings.validators import (
 
 MEBIBYTE = 1024 * 1024
 
-DialectTables = Mapping[str, Mapping[str, tuple[Any, ...]]]
 """For each dialect with tables in the file: the records of each table."""
 
 DEV_PORT = 8080

@@ -5,16 +5,15 @@ restart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-from attrs import evolve, fields, frozen
+from attrs import Attribute, AttrsInstance, evolve, fields, frozen
 
 from tunnelstack.control.config.records import (
     AdminConfig,
     AgentConfig,
     AgentLimits,
-    DialectTables,
     EdgeAddress,
     EdgeConfig,
     Limits,
@@ -22,6 +21,7 @@ from tunnelstack.control.config.records import (
 )
 from tunnelstack.settings.dialects import dialectPackages
 from tunnelstack.settings.setting import keyOf
+from tunnelstack.settings.tables import DialectTables
 
 C = TypeVar("C", bound="EdgeConfig | AgentConfig")
 
@@ -39,9 +39,9 @@ class ReloadRules:
     @ivar own: attributes that never change while the process runs.
     """
 
-    tables: Mapping[str, tuple[str, type]]
+    tables: Mapping[str, tuple[str, type[AttrsInstance]]]
     lists: Mapping[str, str] = {}
-    named: Mapping[str, tuple[str, type]] = {}
+    named: Mapping[str, tuple[str, type[AttrsInstance]]] = {}
     kept: Mapping[str, str] = {}
     whole: Mapping[str, str] = {}
     own: tuple[str, ...] = ()
@@ -96,7 +96,7 @@ def difference(old: C, new: C) -> Difference[C]:
     kept: dict[str, Any] = {name: getattr(old, name) for name in shape.own}
     for name, (section, record) in shape.tables.items():
         before, after = (getattr(config, name) if name else config for config in (old, new))
-        back: dict[str, Any] = {}
+        back: dict[str, object] = {}
         for attribute, sentence in _differences(record, f"[{section}]", before, after):
             if attribute.metadata["live"]:
                 changed.append(sentence)
@@ -152,7 +152,9 @@ def _dialects(
     return changed, needsRestart, tables
 
 
-def _differences(record: Any, section: str, before: Any, after: Any) -> Iterator[tuple[Any, str]]:
+def _differences(
+    record: type[AttrsInstance], section: str, before: object, after: object
+) -> Iterator[tuple[Attribute[object], str]]:
     for attribute in fields(record):
         if not attribute.metadata["inFile"]:
             continue
@@ -161,13 +163,13 @@ def _differences(record: Any, section: str, before: Any, after: Any) -> Iterator
             yield attribute, f"{section} {keyOf(attribute.name)}: {_format(was)} becomes {_format(becomes)}"
 
 
-def _format(value: Any) -> str:
+def _format(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "none"
     return str(value) or "none"
 
 
-def _lists(section: str, before: tuple[Any, ...], after: tuple[Any, ...]) -> Iterator[str]:
+def _lists(section: str, before: Sequence[object], after: Sequence[object]) -> Iterator[str]:
     """
     @return: such as C{"[[agent]]: 2 added, 1 removed"}.
     """
@@ -177,14 +179,16 @@ def _lists(section: str, before: tuple[Any, ...], after: tuple[Any, ...]) -> Ite
         yield f"[[{section}]]: {', '.join(counted)}"
 
 
-def _withoutToken(record: Any) -> Any:
+def _withoutToken(record: object) -> object:
     """
     @return: an edge's address without the token of its file, which is read again without a restart.
     """
     return evolve(record, token="") if isinstance(record, EdgeAddress) and record.tokenFile else record
 
 
-def _named(section: str, record: Any, before: tuple[Any, ...], after: tuple[Any, ...]) -> Iterator[str]:
+def _named(
+    section: str, record: type[AttrsInstance], before: Sequence[ServiceConfig], after: Sequence[ServiceConfig]
+) -> Iterator[str]:
     """
     @return: such as C{"[[service]] site: added"}, C{"[[service]] site target: 3000 becomes 4000"}.
     """

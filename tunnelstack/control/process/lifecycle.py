@@ -7,11 +7,10 @@ It works both under C{twistd} and in our own console scripts, because it is a se
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
 
-from twisted.application.service import IService, MultiService
-from twisted.internet.defer import maybeDeferred
+from twisted.application.service import IServiceCollection, MultiService
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
@@ -19,6 +18,7 @@ from twisted.python.failure import Failure
 from tunnelstack.control.process.exit_status import INTERNAL_ERROR, STOPPED, exitCode
 from tunnelstack.control.process.systemd import Notifier
 from tunnelstack.errors import TunnelError
+from tunnelstack.interfaces import IProcessService, IReactor
 
 
 class ProcessLifecycle(MultiService):
@@ -29,6 +29,7 @@ class ProcessLifecycle(MultiService):
     @ivar code: the exit code of the process, valid once the reactor has stopped.
     @ivar error: the error that the service has failed with, or C{None}.
     @ivar logObserver: the log observer for C{twistd}, or C{None} for its own.
+    @ivar lines: shows status lines instead of standard output, or C{None}.
     @ivar raises: whether L{startService} raises the error that prevents the start, after it has been logged.
     """
 
@@ -36,22 +37,23 @@ class ProcessLifecycle(MultiService):
 
     def __init__(
         self,
-        reactor: Any,
-        service: Any,
+        reactor: IReactor,
+        service: IProcessService,
         *,
-        reload: Callable[[], object] | None = None,
+        reload: Callable[[], Iterable[str]] | None = None,
         report: Callable[[], object] | None = None,
         notifier: Notifier | None = None,
+        lines: ILogObserver | None = None,
     ) -> None:
         """
-        @param service: an C{IService} with C{whenFailed()}, a Deferred that fires with a
-            L{FatalError<tunnelstack.control.process.exit_status.FatalError>}.
         @param reload: called at SIGHUP.
         @param report: called at SIGUSR2; logs the state.
         @param notifier: notifies systemd.
+        @param lines: shows status lines instead of standard output.
         """
         super().__init__()
         self.code = STOPPED
+        self.lines = lines
         self.logObserver: ILogObserver | None = None
         self.raises = False
         self._reactor = reactor
@@ -62,9 +64,9 @@ class ProcessLifecycle(MultiService):
         self._stopWatchdog: Callable[[], object] = lambda: None
         self._stopping = False
         self.error: BaseException | None = None
-        IService(service).setServiceParent(self)
+        service.setServiceParent(self)
 
-    def setServiceParent(self, parent: Any) -> None:
+    def setServiceParent(self, parent: IServiceCollection) -> None:
         """
         Set the L{logObserver} on the application of C{twistd} as well.
         """
@@ -77,11 +79,7 @@ class ProcessLifecycle(MultiService):
         Start the service.  If that fails, the process stops.
         """
         self._reactor.callWhenRunning(self._reactorStarted)
-        ready = getattr(self._service, "whenReady", None)      # an agent has none: it is ready as soon as it tries to connect
-        if ready is not None:
-            ready().addCallback(lambda _: self._reactor.callWhenRunning(self._notifier.ready))
-        else:
-            self._reactor.callWhenRunning(self._notifier.ready)
+        self._service.whenReady().addCallback(lambda _: self._reactor.callWhenRunning(self._notifier.ready))
         self._service.whenFailed().addCallbacks(self._serviceFailed, self._unexpectedError)
         try:
             super().startService()
@@ -113,12 +111,12 @@ class ProcessLifecycle(MultiService):
             self._stopping = True
             self._reactor.callWhenRunning(self._reactor.stop)
 
-    def stopService(self) -> Any:
-        self._notifier.stopping(getattr(getattr(self._service, "config", None), "drainSeconds", 0.0))
-        stopped = maybeDeferred(super().stopService)
+    def stopService(self) -> Deferred[object]:
+        self._notifier.stopping(self._service.drainSeconds)
+        stopped: Deferred[object] = maybeDeferred(super().stopService)
         return stopped.addBoth(self._stopped)
 
-    def _stopped(self, result: Any) -> Any:
+    def _stopped(self, result: object) -> object:
         self._stopWatchdog()
         return result
 
@@ -133,7 +131,7 @@ class ProcessLifecycle(MultiService):
         ):  # fmt: skip
             signal.signal(number, self._handler(answer))
 
-    def _handler(self, answer: Callable[[], None]) -> Callable[[int, Any], None]:
+    def _handler(self, answer: Callable[[], None]) -> Callable[[int, object], None]:
         return lambda number, frame: self._reactor.callFromThread(answer)
 
     def stop(self) -> None:
@@ -143,20 +141,20 @@ class ProcessLifecycle(MultiService):
         if not self._stopping:
             self._stopSignalled()
 
-    def reload(self) -> Any:
+    def reload(self) -> Deferred[Iterable[str]]:
         """
         Read the configuration again; as SIGHUP does.
 
-        @return: a C{Deferred} of the result of C{reload}; it fails with L{ConfigurationError} if the new configuration cannot
-            be used.  C{None} if there is nothing to reload.
+        @return: a C{Deferred} of the result of C{reload}, a sentence for each difference; it fails with L{ConfigurationError}
+            if the new configuration cannot be used.
         """
         if self._reload is None:
-            return None
+            return succeed(())
         self._notifier.reloading()
-        read = maybeDeferred(self._reload)
+        read: Deferred[Iterable[str]] = maybeDeferred(self._reload)
         return read.addBoth(self._reloaded)
 
-    def _reloaded(self, result: Any) -> Any:
+    def _reloaded(self, result: Iterable[str] | Failure) -> Iterable[str] | Failure:
         self._notifier.ready()
         return result
 
@@ -174,8 +172,8 @@ class ProcessLifecycle(MultiService):
     def _reloadSignalled(self) -> None:
         if self._reload is None:
             self._log.info("this process has no configuration to reload")
-            return
-        self.reload().addErrback(self._reloadFailed)
+        else:
+            self.reload().addErrback(self._reloadFailed)
 
     def _reloadFailed(self, failure: Failure) -> None:
         if failure.check(TunnelError):

@@ -7,9 +7,8 @@ An event with the field C{status}, a short word, is a status line.  So is every 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, formatEvent
 from zope.interface import implementer
@@ -23,14 +22,14 @@ COLUMN = 10
 LEVEL_NAMES = {LogLevel.warn: "warning", LogLevel.error: "error", LogLevel.critical: "error"}
 
 
-def isStatus(event: Mapping[str, Any]) -> bool:
+def isStatus(event: LogEvent) -> bool:
     """
     @return: whether the event is a status line.
     """
     return "log_failure" not in event and bool(_statusWord(event) or (_isOurs(event) and event["log_level"] in LEVEL_NAMES))
 
 
-def _statusWord(event: Mapping[str, Any]) -> str:
+def _statusWord(event: LogEvent) -> str:
     """
     @return: the first word of a status line; C{""} for other events, such as one with the C{status} of a response, a number.
     """
@@ -38,7 +37,7 @@ def _statusWord(event: Mapping[str, Any]) -> str:
     return status if isinstance(status, str) else ""
 
 
-def _isOurs(event: Mapping[str, Any]) -> bool:
+def _isOurs(event: LogEvent) -> bool:
     return str(event.get("log_namespace", "")).startswith("tunnelstack")
 
 
@@ -100,11 +99,11 @@ class JSONLogObserver:
             self._write(formatEventAsJSON(event) + "\n")
 
 
-def formatEventAsJSON(event: dict[str, Any]) -> str:
+def formatEventAsJSON(event: LogEvent) -> str:
     """
     @return: an event as JSON, without a line ending.  Values that JSON does not have are written as text.
     """
-    shown: dict[str, Any] = {
+    shown: dict[str, object] = {
         "time": datetime.fromtimestamp(event["log_time"], UTC).isoformat(timespec="milliseconds"),
         "level": event["log_level"].name,
         "logger": event.get("log_namespace", ""),

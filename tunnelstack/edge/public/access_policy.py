@@ -13,14 +13,13 @@ from binascii import Error as NotBase64
 from collections.abc import Callable, Iterable
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from tunnelstack.control.auth.tokens import IToken
@@ -28,7 +27,7 @@ from tunnelstack.control.config.records import Limits, Route
 from tunnelstack.edge.public.rate import Bucket, KeyedRates, Rate, rateLimitKey
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
-from tunnelstack.interfaces import IExchangeReceiver, IServerExchange
+from tunnelstack.interfaces import IExchangeReceiver, IReactor, IServerExchange
 from tunnelstack.records import Principal
 from tunnelstack.settings.password_hash import UNKNOWN_USER, PasswordEntry, parsePasswordEntry
 from tunnelstack.wire.addresses import IPNetwork, read_address, read_network
@@ -123,13 +122,13 @@ class BasicAuthenticator:
 
     log = Logger()
 
-    def __init__(self, users: Iterable[PasswordEntry], realm: str, clock: Any) -> None:
+    def __init__(self, users: Iterable[PasswordEntry], realm: str, clock: IReactor) -> None:
         """
         @param clock: the reactor.  Passwords are hashed in its thread pool, or at once if it has none.
         """
         self._users = {kept.user: kept for kept in users}
         self._clock = clock
-        self._pool = getattr(clock, "getThreadPool", lambda: None)
+        self._pool: Callable[[], ThreadPool | None] = getattr(clock, "getThreadPool", lambda: None)
         self._cache: dict[bytes, str] = {}
         self._key = secrets.token_bytes(32)
         self._attempts = KeyedRates(ATTEMPTS_PER_SECOND, 4 * ATTEMPTS_PER_SECOND)
@@ -159,14 +158,14 @@ class BasicAuthenticator:
         return self._verifyHash(kept, pair[1]).addCallback(self._checked, digest, user, address)
 
     def _verifyHash(self, kept: PasswordEntry, password: bytes) -> Deferred[bool]:
-        pool: Any = self._pool()
+        pool = self._pool()
         if pool is None:
             asked: Deferred[bool] = maybeDeferred(kept.verify, password)
         else:
             asked = deferToThreadPool(self._clock, pool, kept.verify, password)
         return asked.addBoth(self._verified)
 
-    def _verified(self, result: Any) -> Any:
+    def _verified(self, result: bool | Failure) -> bool | Failure:
         self._verifying -= 1
         return result
 
@@ -277,7 +276,7 @@ class AccessPolicy:
 
     __slots__ = ("_passwords", "_rate", "_rules", "authenticates", "buckets", "redirect", "restricts")
 
-    def __init__(self, route: Route, clock: IReactorTime) -> None:
+    def __init__(self, route: Route, clock: IReactor) -> None:
         """
         @param clock: the reactor.
         @raise ConfigurationError: C{users_file} cannot be used.
@@ -292,7 +291,7 @@ class AccessPolicy:
         self.restricts = self.authenticates or bool(self._rules)
 
     @staticmethod
-    def of(route: Route, clock: IReactorTime) -> AccessPolicy | None:
+    def of(route: Route, clock: IReactor) -> AccessPolicy | None:
         """
         @return: C{None} for a route that allows every request.
         """

@@ -11,9 +11,9 @@ import socket
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IPushProducer, IReactorTime
 from twisted.logger import Logger
 
 from tunnelstack.edge.public.rate import KeyedRates, rateLimitKey
@@ -149,19 +149,20 @@ class Admission:
 
     # ports
 
-    def addPort(self, port: IPushProducer) -> None:
+    def addPort(self, port: IListeningPort) -> None:
         """
         Pause this listening port together with the others.
         """
-        self._ports.add(port)
+        pausable = cast(IPushProducer, port)      # Twisted's ports are, although C{IListeningPort} does not have it
+        self._ports.add(pausable)
         if self._paused:
-            port.pauseProducing()
+            pausable.pauseProducing()
 
-    def removePort(self, port: IPushProducer) -> None:
+    def removePort(self, port: IListeningPort) -> None:
         """
         The port is about to be closed.
         """
-        self._ports.discard(port)
+        self._ports.discard(cast(IPushProducer, port))
 
     def stop(self) -> None:
         """

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from random import randrange
-from typing import Any
 
 from attrs import define
-from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -26,9 +25,10 @@ from tunnelstack.edge.public.site import TunnelTable
 from tunnelstack.edge.public.traces import TraceIdentifiers
 from tunnelstack.errors import Denied, Unavailable
 from tunnelstack.handler.tcp import SpliceFactory
+from tunnelstack.interfaces import IReactor
 from tunnelstack.records import Principal, TCPPurpose, Visitor
 from tunnelstack.stream.splice import Splice, SpliceEnd
-from tunnelstack.transport.peers import addressText, canonical
+from tunnelstack.transport.peers import addressText, canonical, portOf
 from tunnelstack.waiters import Waiters
 
 MAX_TRIED_PORTS = 256
@@ -41,11 +41,11 @@ REMEMBERED = 1024
 @define
 class _OpenPort:
     """
-    @ivar listening: the C{IListeningPort}, which can be paused as well.
+    One service's port.
     """
 
     number: int
-    listening: Any
+    listening: IListeningPort
 
 
 class Ports:
@@ -59,7 +59,7 @@ class Ports:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactor,
         registry: TunnelTable,
         admission: Admission,
         *,
@@ -67,7 +67,6 @@ class Ports:
         rateLimit: Callable[[Principal], AgentRateLimit | None],
     ) -> None:
         """
-        @param reactor: an C{IReactorTCP} and C{IReactorTime}.
         @param admission: counts the connections, together with those of the public port.
         @param interface: the address on which ports are opened; C{""} for all.
         @param rateLimit: gives the limits of an agent.
@@ -119,7 +118,7 @@ class Ports:
             except CannotListenError:
                 continue
             self._admission.addPort(listening)
-            number = int(listening.getHost().port)
+            number = portOf(listening.getHost())
             self._open[name] = _OpenPort(number, listening)
             self._last[agent, name] = number
             if len(self._last) > REMEMBERED:
@@ -155,7 +154,7 @@ class Ports:
             return succeed(None)
         self._closing += 1
         self._admission.removePort(present.listening)
-        closed: Deferred[None] = maybeDeferred(present.listening.stopListening)
+        closed = present.listening.stopListening() or succeed(None)
         return closed.addBoth(self._closed)
 
     def _closed(self, result: Failure | None) -> Failure | None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import chain
 from struct import error as StructError
-from typing import Any
 
 from attrs import define, field, frozen, validators
 from twisted.conch.error import ConchError
@@ -35,7 +34,7 @@ from tunnelstack.handler.ssh.shell import ShellSession
 from tunnelstack.handler.ssh.transport import SIGNATURES, ServerTransport
 from tunnelstack.handler.ssh.userauth import ATTEMPTS, UserAuthService
 from tunnelstack.handler.tcp import SpliceFactory
-from tunnelstack.interfaces import IDiallingHandler
+from tunnelstack.interfaces import IDiallingHandler, IReactor
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import TooManyStreams
 from tunnelstack.stream.splice import Splice
@@ -116,7 +115,7 @@ class EmbeddedSSH(SSHFactory):
     log = Logger()
 
     def __init__(
-        self, reactor: Any, hostKeys: Iterable[Key], logins: LoginPolicy, *, forwarding: bool = True,
+        self, reactor: IReactor, hostKeys: Iterable[Key], logins: LoginPolicy, *, forwarding: bool = True,
         limits: SSHLimits | None = None, user: LocalUser | None = None, shell: str = "", home: str = "",
     ) -> None:
         """

@@ -17,7 +17,7 @@ import termios
 from collections.abc import Callable
 from functools import partial
 from struct import pack
-from typing import Any
+from typing import Any, cast
 
 from twisted.conch import ttymodes
 from twisted.conch.ssh import session
@@ -31,6 +31,7 @@ from twisted.python.failure import Failure
 from tunnelstack.handler.ssh.channel import ORDINARY_DATA, FlowControlledChannel
 from tunnelstack.handler.ssh.local_user import LocalUser
 from tunnelstack.handler.ssh.sftp import FileServer
+from tunnelstack.interfaces import IReactor
 
 VARIABLES = re.compile(rb"LANG|LC_[A-Z]{1,32}|COLORTERM|NO_COLOR")
 """Environment variables that a client may set: none that names programs, libraries or folders."""
@@ -66,7 +67,7 @@ class ShellSession(FlowControlledChannel):
     deliversAfterClose = False                # a program that does not read must still receive SIGHUP
     log = Logger()
 
-    def __init__(self, user: LocalUser, reactor: Any, **windows: int) -> None:
+    def __init__(self, user: LocalUser, reactor: IReactor, **windows: int) -> None:
         super().__init__(**windows)
         self._user = user
         self._reactor = reactor
@@ -164,7 +165,9 @@ class ShellSession(FlowControlledChannel):
             ]
         try:
             self._reactor.spawnProcess(
-                ProgramProtocol(self), executable, given, self._environment, self._user.folder, usePTY=self._terminal or False)
+                ProgramProtocol(self), executable, given, self._environment, self._user.folder,
+                usePTY=cast(bool, self._terminal or False),       # a terminal that is open already: both ends and its name
+            )
         except OSError as failed:
             self.log.error("cannot start a program for {user}: {reason}", user=self._user.name, reason=failed.strerror)
             return False
