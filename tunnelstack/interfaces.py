@@ -14,6 +14,7 @@ from typing import Any
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
+    IAddress,
     IProtocolFactory,
     IReactorCore,
     IReactorPluggableNameResolver,
@@ -24,6 +25,7 @@ from twisted.internet.interfaces import (
     IReactorUDP,
     IReactorUNIX,
 )
+from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface
 
 from tunnelstack.records import TakenOverRequest
@@ -125,6 +127,74 @@ class IRecordTransport(Interface):
         Send C{octets} alone in one frame (or message), neither split nor joined with others, waiting for credit for all of it.
 
         @raise UsageError: the record is empty or larger than a frame may be.
+        """
+
+
+class IDatagramTransport(Interface):
+    """
+    A way to send datagrams to one peer: each arrives whole, or not at all.  Nothing waits: a datagram that cannot be sent at
+    once is dropped and counted.
+    """
+
+    longest = Attribute("C{int}: octets of the longest datagram that is sent.")
+    dropped = Attribute("C{int}: datagrams that were written or that arrived, and were dropped.")
+
+    def write(datagram: bytes) -> None:
+        """
+        Send a datagram; one that is longer than L{longest} is dropped, and where the carrier cannot carry it an empty one too.
+        """
+
+    def loseConnection() -> None:
+        """
+        Close, and tell the peer.  Nothing is delivered after it.
+        """
+
+    def abortConnection() -> None:
+        """
+        Close without a word to the peer.
+        """
+
+    def getHost() -> IAddress:
+        """
+        The address on this side.
+        """
+
+    def getPeer() -> IAddress:
+        """
+        The address on the other side.
+        """
+
+
+class IDatagramProtocol(Interface):
+    """
+    What an L{IDatagramTransport} delivers to.
+    """
+
+    def makeConnection(transport: IDatagramTransport) -> None:
+        """
+        The transport is ready; called once, before anything else.
+        """
+
+    def datagramReceived(datagram: bytes) -> None:
+        """
+        A datagram of the peer.
+        """
+
+    def connectionLost(reason: Failure) -> None:
+        """
+        The last call.  C{ConnectionDone} if either side closed.
+        """
+
+
+class IDatagramFactory(Interface):
+    """
+    What builds the application of each peer, as an C{IProtocolFactory} does for connections.
+    """
+
+    def buildProtocol(address: IAddress) -> IDatagramProtocol | None:
+        """
+        @param address: of the peer.
+        @return: an L{IDatagramProtocol}; C{None} closes the peer's transport.
         """
 
 
