@@ -13,9 +13,23 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.control.processes import RecordingReactor, Worker
 from tunnelstack.control.process.exit_status import CredentialRefused, GaveUp
-from tunnelstack.control.process.lifecycle import ProcessLifecycle
+from tunnelstack.control.process.lifecycle import HANGUP_SECONDS, ProcessLifecycle
 from tunnelstack.control.process.status_log import StatusLineObserver
+from tunnelstack.control.process.terminal import ControllingTerminal
 from tunnelstack.errors import ConfigurationError
+
+
+class Window(ControllingTerminal):
+    """
+    A terminal that the test closes.
+    """
+
+    def __init__(self) -> None:
+        self.closed = False
+        super().__init__()
+
+    def isClosed(self) -> bool:
+        return self.closed
 
 
 class LifeTests(SynchronousTestCase):
@@ -28,6 +42,8 @@ class LifeTests(SynchronousTestCase):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
         self.reactor = RecordingReactor()
         self.worker = worker or Worker()
+        self.window = Window()
+        options.setdefault("terminal", lambda: self.window)
         lifecycle = ProcessLifecycle(self.reactor, self.worker, **options)
         lifecycle.startService()
         self.reactor.run()
@@ -96,6 +112,60 @@ class LifeTests(SynchronousTestCase):
         self.live()
         self.hears(signal.SIGHUP)
         self.assertEqual(self.reactor.ends, [])
+
+    def test_hupFromAClosedTerminalStops(self) -> None:
+        asked: list[int] = []
+        self.live(reload=lambda: asked.append(1))
+        self.window.closed = True
+        self.hears(signal.SIGHUP)
+        self.assertEqual((asked, self.reactor.ends), ([], ["stop"]))
+
+    def test_theShellSendsItAsWell(self) -> None:
+        self.live()
+        self.window.closed = True
+        for _ in range(3):
+            self.hears(signal.SIGHUP)
+        self.assertEqual(self.reactor.ends, ["stop"])
+        self.hears(signal.SIGTERM)
+        self.assertEqual(self.reactor.ends, ["stop", "crash"])
+
+    def test_aShellThatSendsItBeforeTheTerminalIsGone(self) -> None:
+        asked: list[int] = []
+        self.live(reload=lambda: asked.append(1))
+        self.hears(signal.SIGHUP)
+        self.assertEqual((asked, self.reactor.ends), ([1], []))
+        self.window.closed = True
+        self.reactor.advance(HANGUP_SECONDS)
+        self.assertEqual(self.reactor.ends, ["stop"])
+
+    def test_hupWithATerminalThatStaysReloads(self) -> None:
+        asked: list[int] = []
+        self.live(reload=lambda: asked.append(1))
+        self.hears(signal.SIGHUP)
+        self.reactor.advance(HANGUP_SECONDS)
+        self.assertEqual((asked, self.reactor.ends), ([1], []))
+
+    def test_aProcessThatNeverHadATerminalReloads(self) -> None:
+        asked: list[int] = []
+
+        def none() -> Window:
+            window = Window()
+            window.closed, window.matters = True, False
+            return window
+
+        self.live(reload=lambda: asked.append(1), terminal=none)
+        self.hears(signal.SIGHUP)
+        self.assertEqual((asked, self.reactor.ends, self.reactor.getDelayedCalls()), ([1], [], []))
+
+    def test_afterNohupTheTerminalDoesNotMatter(self) -> None:
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        asked: list[int] = []
+        self.live(reload=lambda: asked.append(1))
+        self.window.closed = True
+        self.hears(signal.SIGHUP)
+        self.reactor.advance(HANGUP_SECONDS)
+        self.assertEqual((asked, self.reactor.ends), ([1], []))
 
     def test_usr2Reports(self) -> None:
         asked: list[int] = []

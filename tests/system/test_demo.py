@@ -54,12 +54,21 @@ class DemoTests(Stage):
         self.assertEqual(self.visit("demo", "/echo", method="POST", body=b"there and back").body, b"there and back")
 
     def test_endsWithEverythingItStarted(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             demo = self.started()
             children = self.children(demo)
             self.assertEqual(len(children), 3)
             self.assertEqual(demo.end(number), 0, demo.said())
             until(lambda left=children: not any(os.path.exists(f"/proc/{child}") for child in left))
+
+    def test_itsProcessesEndWithItEvenIfItIsKilled(self) -> None:
+        """
+        The kind of H1: a process that nobody can see any more serves the public no more.
+        """
+        demo = self.started()
+        children = self.children(demo)
+        demo.tell(signal.SIGKILL)
+        until(lambda: not any(os.path.exists(f"/proc/{child}") for child in children))
 
     def test_aTakenPortIsNamed(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as held:

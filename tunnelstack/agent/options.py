@@ -78,7 +78,7 @@ Options                        Environment               Default
 
 Options override the environment, and the environment overrides the file.  A credential is never an argument.
 TUNNELSTACK_REACTOR selects another reactor than busypoll; twistd --help-reactors lists them.
-SIGTERM drains and stops, a second SIGTERM stops at once; SIGHUP reads the file again and keeps the sessions.
+SIGTERM, or closing the terminal, drains and stops, a second SIGTERM stops at once; SIGHUP reads the file again.
 Exit codes: 0 stopped, 64 usage, 69 gave up, 70 bug, 76 not an edge, 77 credential refused, 78 configuration.
 """
 

@@ -1,6 +1,6 @@
 """
 The commands C{tunnelstack status}, C{agents}, C{routes} and C{streams}, which show what a running edge is doing, as text or as
-JSON.
+JSON, and C{reload}, which makes it read its configuration again.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from tunnelstack.settings.state_dir import ADMIN_SOCKET, socketPath
 from tunnelstack.wire.printable_text import LINE, printable
 
 HELP = """
-Usage: tunnelstack status|agents|routes|streams [--json] [--admin PATH|URL]
+Usage: tunnelstack status|agents|routes|streams|reload [--json] [--admin PATH|URL]
 
-Show what a running edge is doing.
+Show what a running edge is doing, or make it read its configuration again.
 
   tunnelstack status
         the state of the edge: uptime, and the numbers of agents, streams and visitors
@@ -35,6 +35,8 @@ Show what a running edge is doing.
         the connected agents and their services
   tunnelstack routes --json | jq -r '.routes[].public'
         the public addresses, for programs
+  tunnelstack reload
+        makes the edge read its configuration file again, as SIGHUP does, and shows each difference
 
 Options                 Environment        Default
   -j, --json                               text         print one JSON object
@@ -91,7 +93,8 @@ def main(options: Options) -> int:
     """
     @return: the exit code.
     """
-    answer = adminRequest("GET", f"/{options.command}", adminAddress(options["admin"]))
+    method = "POST" if options.command == "reload" else "GET"
+    answer = adminRequest(method, f"/{options.command}", adminAddress(options["admin"]))
     sys.stdout.write(asJSON(answer) if options["json"] else FORMATTERS[options.command](answer))
     return STOPPED
 
@@ -131,7 +134,8 @@ def adminRequest(method: str, path: str, at: str, body: object = None) -> Any:
     finally:
         connection.close()
     if response.status != 200 and not (response.status == 503 and "error" not in answer):
-        raise AdminRequestFailed(printable(str(answer.get("error", response.status))), response.status)
+        reason = "; ".join(str(answer.get("error", response.status)).splitlines())   # a file may have several mistakes
+        raise AdminRequestFailed(printable(reason, LINE), response.status)
     return answer
 
 
@@ -260,6 +264,10 @@ def _streams(said: Any) -> str:
     )
 
 
+def _reloaded(said: Any) -> str:
+    return "".join(f"{printable(sentence, LINE)}\n" for sentence in said["changed"] or ("nothing has changed",))
+
+
 FORMATTERS: dict[str, Callable[[Any], str]] = {
-    "status": _status, "agents": _agents, "routes": _routes, "streams": _streams,
+    "status": _status, "agents": _agents, "routes": _routes, "streams": _streams, "reload": _reloaded,
 }  # fmt: skip

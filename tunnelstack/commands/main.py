@@ -45,6 +45,7 @@ Commands for operators of tunnel-edge and tunnel-agent.
   demo [--port N]                    run a demonstration on one machine; the port is DEMO_PORT, or 8080
   connect NAME [--purpose PURPOSE]   connect standard input and output to the service NAME
   status, agents, routes, streams    show what a running edge is doing; --json for programs
+  reload                             make a running edge read its configuration again
   token new|list|revoke              manage the credentials of agents
   password USER                      make the entry by which a visitor logs in with a password
 {dialects}  check FILE                         report every mistake in a configuration file
@@ -56,7 +57,7 @@ Commands for operators of tunnel-edge and tunnel-agent.
 COMMANDS = {
     "demo": "tunnelstack.demo.command", "connect": "tunnelstack.commands.connect", "check": "tunnelstack.commands.check",
     "token": "tunnelstack.commands.token", "password": "tunnelstack.commands.password", "doctor": "tunnelstack.doctor.command",
-    **dict.fromkeys(("status", "agents", "routes", "streams"), "tunnelstack.commands.admin_client"),
+    **dict.fromkeys(("status", "agents", "routes", "streams", "reload"), "tunnelstack.commands.admin_client"),
 }  # fmt: skip
 """The module of each command, which has C{Options} and C{main}.  It is imported when the command is used."""
 

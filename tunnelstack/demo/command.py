@@ -21,6 +21,7 @@ from tunnelstack.control.log_writer import finishAll, standardWriters
 from tunnelstack.control.options import BaseOptions, parsePort
 from tunnelstack.control.process.exit_status import STOPPED
 from tunnelstack.control.process.reactor import runningReactor
+from tunnelstack.demo.parent import KILL_SECONDS
 from tunnelstack.interfaces import IReactor
 from tunnelstack.wire.printable_text import LINE, printable
 
@@ -47,12 +48,10 @@ NAME = "demo"
 GRACE_SECONDS = 0.5
 """Seconds until processes that still run are sent SIGTERM.  Ctrl-C on a terminal sends SIGINT to all of them, and a second
 signal would make them stop without draining."""
-KILL_SECONDS = 35.0
-"""Seconds until processes that still run are killed: a little more than the time to drain."""
-
-EDGE = "import sys; from tunnelstack.commands.main import tunnelEdge; sys.exit(tunnelEdge())"
-AGENT = "import sys; from tunnelstack.commands.main import tunnelAgent; sys.exit(tunnelAgent())"
-SITE = "from tunnelstack.demo.site import main; main()"
+PARENT = "import sys; from tunnelstack.demo.parent import endWithParent; endWithParent(); "
+EDGE = PARENT + "from tunnelstack.commands.main import tunnelEdge; sys.exit(tunnelEdge())"
+AGENT = PARENT + "from tunnelstack.commands.main import tunnelAgent; sys.exit(tunnelAgent())"
+SITE = PARENT + "from tunnelstack.demo.site import main; main()"
 
 BANNER = """
   {url}
@@ -129,15 +128,12 @@ class DemoProcess(ProcessProtocol):
 
     def start(self) -> None:
         """
-        Start the process, with pipes for its outputs and no input.
+        Start the process, with pipes for its outputs, and one for its input by which it notices our end.
         """
         self._demo.parts.append(self)
         self._demo.reactor.spawnProcess(
             self, self._command[0], self._command, env=None, childFDs={0: "w", 1: "r", 2: "r"}
         )
-
-    def connectionMade(self) -> None:
-        self.transport.closeStdin()
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         self._lines[childFD].feed(data)
@@ -185,7 +181,7 @@ class Demo:
         Start the edge.  Each process is started when the one that it needs has written its first status line: the edge, the
         site, the agent.
         """
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda received, frame: self.reactor.callFromThread(self.stop))
         DemoProcess(self, "edge", EDGE, "--dev", "--port", str(self._port)).start()
 

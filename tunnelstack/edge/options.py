@@ -60,7 +60,8 @@ Options                  Environment             Default
 Options override the environment, the environment overrides the file, the file overrides the defaults.
 TUNNELSTACK_REACTOR selects another reactor than busypoll; twistd --help-reactors lists their names.
 SIGTERM stops the edge when work under way has finished, a second SIGTERM stops it immediately.
-SIGHUP reads the configuration again; sessions stay connected.
+SIGHUP, or "tunnelstack reload", reads the configuration again; sessions stay connected.
+When the terminal is closed on which it was started, the edge stops as after SIGTERM.
 Exit codes: 0 stopped, 64 usage, 70 bug, 75 port in use, 78 configuration.
 """
 

@@ -17,8 +17,12 @@ from twisted.python.failure import Failure
 
 from tunnelstack.control.process.exit_status import INTERNAL_ERROR, STOPPED, exitCode
 from tunnelstack.control.process.systemd import Notifier
+from tunnelstack.control.process.terminal import ControllingTerminal
 from tunnelstack.errors import TunnelError
 from tunnelstack.interfaces import IProcessService, IReactor
+
+HANGUP_SECONDS = 1.0
+"""Seconds after SIGHUP until the terminal is looked at once more: a shell may pass the signal on before it is gone."""
 
 
 class ProcessLifecycle(MultiService):
@@ -44,12 +48,14 @@ class ProcessLifecycle(MultiService):
         report: Callable[[], object] | None = None,
         notifier: Notifier | None = None,
         lines: ILogObserver | None = None,
+        terminal: Callable[[], ControllingTerminal] = ControllingTerminal,
     ) -> None:
         """
-        @param reload: called at SIGHUP.
+        @param reload: called at SIGHUP, unless the terminal of the process was closed.
         @param report: called at SIGUSR2; logs the state.
         @param notifier: notifies systemd.
         @param lines: shows status lines instead of standard output.
+        @param terminal: finds the terminal of the process, once the reactor runs.
         """
         super().__init__()
         self.code = STOPPED
@@ -61,6 +67,7 @@ class ProcessLifecycle(MultiService):
         self._reload = reload
         self._report = report
         self._notifier = notifier or Notifier({})
+        self._findTerminal = terminal
         self._stopWatchdog: Callable[[], object] = lambda: None
         self._stopping = False
         self.error: BaseException | None = None
@@ -125,8 +132,9 @@ class ProcessLifecycle(MultiService):
         self._stopWatchdog = self._notifier.startWatchdog(self._reactor)
 
     def _watchSignals(self) -> None:
+        self._terminal = self._findTerminal()
         for number, answer in (
-            (signal.SIGTERM, self._stopSignalled), (signal.SIGINT, self._stopSignalled), (signal.SIGHUP, self._reloadSignalled),
+            (signal.SIGTERM, self._stopSignalled), (signal.SIGINT, self._stopSignalled), (signal.SIGHUP, self._hangupSignalled),
             (signal.SIGUSR2, self._reportSignalled),
         ):  # fmt: skip
             signal.signal(number, self._handler(answer))
@@ -168,6 +176,24 @@ class ProcessLifecycle(MultiService):
             return
         self._log.info("work in progress may finish; a second signal stops at once", status="stopping")
         self._stop()
+
+    def _hangupSignalled(self) -> None:
+        """
+        Stop if the terminal of the process is gone; reload otherwise.
+        """
+        if self._stopIfTerminalClosed():
+            return
+        self._reloadSignalled()
+        if self._terminal.matters:
+            self._reactor.callLater(HANGUP_SECONDS, self._stopIfTerminalClosed)
+
+    def _stopIfTerminalClosed(self) -> bool:
+        if not (self._terminal.matters and self._terminal.isClosed()):
+            return False
+        if not self._stopping:                # a shell sends the signal as well as the kernel
+            self._log.info("the terminal was closed; work in progress may finish", status="stopping")
+            self._stop()
+        return True
 
     def _reloadSignalled(self) -> None:
         if self._reload is None:

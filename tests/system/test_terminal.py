@@ -1,0 +1,100 @@
+"""
+Programs on a terminal: what becomes of them when it is closed.
+
+The kind of H1: a program that was started on a terminal serves the public as long as the person who started it can see it.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+
+from tests.system.stage import Stage, until
+from tests.system.test_demo import freePort
+from tests.terminal import TerminalWindow
+
+
+class TerminalStage(Stage):
+    """
+    A test with programs in windows.
+    """
+
+    def window(
+        self, name: str, *arguments: str, ignore: Sequence[int] = (), rows: int = 24, columns: int = 80
+    ) -> TerminalWindow:
+        command = [*self.command(name), *arguments]
+        window = TerminalWindow(command, self.environ, str(self.home), rows, columns, ignore)
+        self.addCleanup(window.drop)
+        return window
+
+    def ends(self, window: TerminalWindow) -> int:
+        until(lambda: window.process.poll() is not None, window.text)
+        return window.process.returncode
+
+
+class ClosedTerminalTests(TerminalStage):
+    """
+    A window is closed.
+    """
+
+    def test_anAgentEndsWithItsTerminal(self) -> None:
+        self.startEdge()
+        agent = self.window("tunnel-agent", "--dev", "http", str(self.origin()), "--name", "myapp")
+        self.sees("myapp")
+        agent.process.send_signal(signal.SIGHUP)
+        until(lambda: "no configuration file" in agent.text(), agent.text)
+        self.sees("myapp")
+        agent.close()
+        self.assertEqual(self.ends(agent), 0)
+        self.sees("myapp", 503)
+
+    def test_anEdgeEndsWithItsTerminal(self) -> None:
+        edge = self.window("tunnel-edge", "--dev", "--port", "0")
+        until(lambda: "ready" in edge.text(), edge.text)
+        edge.close()
+        self.assertEqual(self.ends(edge), 0)
+
+    def test_afterNohupAnEdgeGoesOn(self) -> None:
+        edge = self.window("tunnel-edge", "--dev", "--port", "0", ignore=(signal.SIGHUP,))
+        until(lambda: "ready" in edge.text(), edge.text)
+        edge.close()
+        edge.process.send_signal(signal.SIGHUP)
+        self.assertEqual(self.program("tunnelstack", "status").ends(), 0)
+        self.assertIsNone(edge.process.poll())
+
+    def test_aDemoEndsWithItsTerminal(self) -> None:
+        demo = self.window("tunnelstack", "demo", "--port", str(freePort()), rows=40)
+        until(lambda: "Ctrl-C stops" in demo.text(), demo.text)
+        demo.close()
+        self.ends(demo)
+
+
+class ReloadCommandTests(Stage):
+    """
+    C{tunnelstack reload}.
+    """
+
+    def test_anEdgeReadsItsFileAgain(self) -> None:
+        path = self.home / "edge.toml"
+        path.write_text("")
+        self.startEdge("--config", str(path))
+        path.write_text("[limits]\nvisitors = 777\n")
+        done = self.program("tunnelstack", "reload")
+        self.assertEqual((done.ends(), done.out), (0, ["[limits] visitors: 10000 becomes 777"]))
+        done = self.program("tunnelstack", "reload", "--json")
+        self.assertEqual((done.ends(), "".join(done.out)), (0, '{  "changed": [    "nothing has changed"  ]}'))
+
+    def test_mistakesAreReportedAndChangeNothing(self) -> None:
+        path = self.home / "edge.toml"
+        path.write_text("")
+        self.startEdge("--config", str(path))
+        path.write_text("[limits]\nvisitors = -1\nstrange = 1\n")
+        done = self.program("tunnelstack", "reload")
+        self.assertEqual((done.ends(), len(done.err)), (69, 1), done.said())
+        self.assertIn("visitors", done.err[0])
+        self.assertIn("strange", done.err[0])
+
+    def test_noEdge(self) -> None:
+        done = self.program("tunnelstack", "reload")
+        self.assertEqual(done.ends(), 69)
+        self.assertIn("no edge answers", done.err[0])
