@@ -9,6 +9,7 @@ ones that Twisted does not have.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService
@@ -24,13 +25,33 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IReactorUDP,
     IReactorUNIX,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
 )
 from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface
 
-from tunnelstack.records import TakenOverRequest
+from tunnelstack.errors import TunnelError
+from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
+from tunnelstack.exchange.traits import Timeouts, Traits
+from tunnelstack.records import (
+    Claim,
+    Grant,
+    HTTPPurpose,
+    Principal,
+    Purpose,
+    Service,
+    TakenOverRequest,
+    Visitor,
+)
+from tunnelstack.settings.state_dir import StateDirectory
+from tunnelstack.settings.tables import DialectTables
+from tunnelstack.stream.address import StreamAddress
+from tunnelstack.stream.errors import SessionLost
 from tunnelstack.wire.http1.framing import Framing
 from tunnelstack.wire.http1.head import RequestHead, ResponseHead
+from tunnelstack.wire.negotiation.base import NegotiationEvent, Parameters, Release
+from tunnelstack.wire.yamux.limits import SessionLimits
 
 
 class IReactor(
@@ -65,29 +86,29 @@ class IStreamOwner(Interface):
     All that a stream transport knows of the session it belongs to (floor 2 toward floor 1b).
     """
 
-    full = Attribute("C{True} while the session's own transport takes no more: producers are to pause.")
+    full: bool = Attribute("Whether the session's own transport takes no more, so that producers must pause.")
 
     sharedTimer = Attribute("L{SharedTimer<tunnelstack.transport.shared_timer.SharedTimer>}: ends with the session.")
 
-    high = Attribute("C{int}: octets queued on a stream above which its producer is to pause.")
-    paused = Attribute("C{int}: streams whose applications do not read; the streams count it.")
+    high: int = Attribute("Octets queued on a stream above which its producer is to pause.")
+    paused: int = Attribute("Streams whose applications do not read; the streams count it.")
 
-    def streamReady(stream):
+    def streamReady(stream: Any) -> None:
         """
         The stream has octets or an end to send: give it its turns, and flush once this reactor turn is over.
         """
 
-    def acknowledge(streamId, octets):
+    def acknowledge(streamId: int, octets: int) -> None:
         """
         The application consumed C{octets} of the stream: the peer may send as much again.
         """
 
-    def reset(streamId):
+    def reset(streamId: int) -> None:
         """
         End the stream at once, both directions; the session forgets it.
         """
 
-    def stopReading(stream, discarded):
+    def stopReading(stream: Any, discarded: int) -> None:
         """
         The application has closed the stream and reads no more of it; C{discarded} octets that were delivered to the
         transport go unread.  The session absorbs what still comes, within bounds.
@@ -95,23 +116,23 @@ class IStreamOwner(Interface):
         Not called where all that is left of the stream is our end, which the owner is about to send.
         """
 
-    def streamLost(stream, reason):
+    def streamLost(stream: Any, reason: Failure) -> None:
         """
         The stream is over for its application: call C{stream.reportLost(reason)} on a later turn.
         """
 
-    def callNextTurn(call, *arguments):
+    def callNextTurn(call: Callable[..., object], *arguments: object) -> None:
         """
         Call C{call} on a later turn of the reactor, never from inside a call that an application's protocol is making.
         """
 
-    def flushEarly():
+    def flushEarly() -> None:
         """
         The caller has finished writing for this turn.  If several streams are queued, flush now instead of at the end of the
         reactor turn, so that the peer can begin with what they have sent.
         """
 
-    def waitForCapacity(stream):
+    def waitForCapacity(stream: Any) -> None:
         """
         The stream's producer was paused because the session is full: call C{stream.resumeProducer()} in turn once it is not.
         """
@@ -122,7 +143,7 @@ class IRecordTransport(Interface):
     A transport that can keep the boundaries of what is written.
     """
 
-    def writeRecord(octets):
+    def writeRecord(octets: bytes) -> None:
         """
         Send C{octets} alone in one frame (or message), neither split nor joined with others, waiting for credit for all of it.
 
@@ -203,66 +224,63 @@ class ISession(Interface):
     Many streams to one peer.
     """
 
-    connector = Attribute(
-        "L{IStreamClientEndpoint<twisted.internet.interfaces.IStreamClientEndpoint>}: opens a stream. C{connect()} fires when "
-        "the opening is queued, and fails with C{SessionLost}, C{TooManyStreams} or C{OpenTimeout}."
+    connector: IStreamClientEndpoint = Attribute(
+        "Opens a stream. C{connect()} fires when the opening is queued, and fails with C{SessionLost}, C{TooManyStreams} or "
+        "C{OpenTimeout}."
     )
-    address = Attribute(
-        "L{StreamAddress<tunnelstack.stream.address.StreamAddress>}: what the addresses of its streams contain of the peer."
+    address: StreamAddress = Attribute("What the addresses of its streams contain of the peer.")
+    listener: IStreamServerEndpoint = Attribute(
+        "Accepts the peer's streams, one factory at a time; streams opened before there is one wait, within a bound."
     )
-    listener = Attribute(
-        "L{IStreamServerEndpoint<twisted.internet.interfaces.IStreamServerEndpoint>}: takes the peer's streams, one factory at "
-        "a time; streams opened before there is one wait, within a bound."
-    )
-    streams = Attribute("C{int}: how many streams are open.")
-    octetsIn = Attribute("C{int}: octets of payload received.")
-    octetsOut = Attribute("C{int}: octets of payload sent.")
-    held = Attribute("C{int}: octets of payload that arrived and that applications have not read yet.")
+    streams: int = Attribute("How many streams are open.")
+    octetsIn: int = Attribute("Octets of payload received.")
+    octetsOut: int = Attribute("Octets of payload sent.")
+    held: int = Attribute("Octets of payload that arrived and that applications have not read yet.")
     memory = Attribute(
         "The L{BudgetMember<tunnelstack.session.budget.BudgetMember>} that reports to the budget of the process what is held."
     )
 
-    def ping():
+    def ping() -> Deferred[float]:
         """
-        @return: a L{Deferred<twisted.internet.defer.Deferred>} that fires with the round trip in seconds, or fails with
+        @return: a C{Deferred} that fires with the round trip in seconds, or fails with
             C{SessionLost}.
         """
 
-    def goAway(reason=0):
+    def goAway(reason: int = 0) -> None:
         """
         Open no more streams, and ask the peer not to; open streams go on.
         """
 
-    def drain():
+    def drain() -> Deferred[None]:
         """
         As C{goAway}, and close the carrier once the last stream is done.
 
-        @return: a L{Deferred<twisted.internet.defer.Deferred>} that fires with C{None} then, or when the session is lost; there
+        @return: a C{Deferred} that fires with C{None} then, or when the session is lost; there
             is no deadline in it.
         """
 
-    def abort():
+    def abort() -> None:
         """
         Drop the session and its carrier at once.
         """
 
-    def whenUp():
+    def whenUp() -> Deferred[Any]:
         """
-        @return: a L{Deferred<twisted.internet.defer.Deferred>} that fires with the session once it is connected.
+        @return: a C{Deferred} that fires with the session once it is connected.
         """
 
-    def whenLost():
+    def whenLost() -> Deferred[SessionLost]:
         """
-        @return: a L{Deferred<twisted.internet.defer.Deferred>} that fires with the C{SessionLost} that gives the reason, as a
+        @return: a C{Deferred} that fires with the C{SessionLost} that gives the reason, as a
             result and not as an error, once the session is gone.
         """
 
-    def lostReason():
+    def lostReason() -> SessionLost | None:
         """
         @return: the C{SessionLost} that gives the reason why no stream can be opened any more, or C{None}.
         """
 
-    def transports():
+    def transports() -> Sequence[Any]:
         """
         @return: a list of the transports of the streams that are open now.
         """
@@ -273,15 +291,15 @@ class INegotiation(Interface):
     What one stream is for, agreed in octets.  Pure: no Twisted in it.
     """
 
-    name = Attribute("C{bytes}: what an initiator proposes; C{b''} where that is not known, or nothing is.")
-    release = Attribute("L{Release<tunnelstack.wire.negotiation.base.Release>}: when the application's octets may follow.")
+    name: bytes = Attribute("What an initiator proposes; C{b''} where that is not known, or nothing is.")
+    release: Release = Attribute("When the application's octets may follow.")
 
-    def data_to_send():
+    def data_to_send() -> Sequence[bytes]:
         """
         @return: a list of octets to write now, in order; empty when there is nothing to say.
         """
 
-    def receive_data(octets):
+    def receive_data(octets: bytes) -> Sequence[NegotiationEvent]:
         """
         Called with no octets at the beginning, to hear what is settled without the peer; never again after C{Agreed} or
         C{Rejected}.
@@ -290,40 +308,40 @@ class INegotiation(Interface):
         @raise PeerError: the peer broke the rules; the stream is to be reset.
         """
 
-    def receive_eof():
+    def receive_eof() -> Sequence[NegotiationEvent]:
         """
         The peer ended its direction.
 
         @return: events, as from C{receive_data}.
         """
 
-    def accept(parameters=None):
+    def accept(parameters: Parameters | None = None) -> Sequence[NegotiationEvent]:
         """
         Answer what was C{Proposed} with yes.
 
         @return: events, as from C{receive_data}.
         """
 
-    def reject(reason):
+    def reject(reason: str) -> Sequence[NegotiationEvent]:
         """
         Answer what was C{Proposed} with no.
 
         @return: events, as from C{receive_data}; none where the peer may propose something else.
         """
 
-    def begin(now):
+    def begin(now: float) -> float | None:
         """
         The stream is there: time runs.
 
         @return: as C{next_deadline}.
         """
 
-    def next_deadline():
+    def next_deadline() -> float | None:
         """
         @return: when C{expire} wants to be called, in seconds of the caller's clock, or C{None}.
         """
 
-    def expire(now):
+    def expire(now: float) -> Sequence[NegotiationEvent]:
         """
         Time has passed.
 
@@ -340,7 +358,7 @@ class IStreamHandler(IProtocolFactory):
     Installed as a plugin (with C{IPlugin}) it is found by every agent of the machine.
     """
 
-    name = Attribute("C{bytes}: the protocol's name, such as C{b'/demo/shout/1.0.0'}.")
+    name: bytes = Attribute("The protocol's name, such as C{b'/demo/shout/1.0.0'}.")
 
 
 class IDiallingHandler(Interface):
@@ -348,11 +366,15 @@ class IDiallingHandler(Interface):
     A handler that must reach something first and answers the opener only then.
     """
 
-    def connect(address):
+    def connect(address: StreamAddress) -> Deferred[Any]:
         """
-        @param address: the L{StreamAddress<tunnelstack.stream.address.StreamAddress>} of the stream.
-        @return: a C{Deferred} of the C{IProtocol} for the stream; a failure refuses it.
+        @param address: of the stream.
+        @return: a C{Deferred} of the protocol for the stream; the result C{None} or a failure refuses the stream.
         """
+
+
+Handler = IProtocolFactory | IDiallingHandler
+"""What serves streams: it builds a protocol at once, or connects first."""
 
 
 class IExchangeReceiver(Interface):
@@ -384,11 +406,9 @@ class IExchangeReceiver(Interface):
         The message is whole.
         """
 
-    def failed(reason: Any) -> None:
+    def failed(reason: ExchangeFailed) -> None:
         """
         The exchange broke.
-
-        @param reason: an L{ExchangeFailed<tunnelstack.exchange.errors.ExchangeFailed>}.
         """
 
 
@@ -410,12 +430,11 @@ class IExchange(Interface):
     On the client's side the request is sent here; on the serving side (L{IServerExchange}) the response.
     """
 
-    traits = Attribute("L{Traits<tunnelstack.exchange.traits.Traits>}: what this carrier can do; read before the head is sent.")
+    traits: Traits = Attribute("What this carrier can do; read before the head is sent.")
 
-    def sendHead(head):
+    def sendHead(head: Any) -> None:
         """
-        Send the head, once: a L{RequestHead<tunnelstack.wire.http1.head.RequestHead>} on the client's side, a
-        L{ResponseHead<tunnelstack.wire.http1.head.ResponseHead>} on the serving side.
+        Send the head, once: a L{RequestHead} on the client's side, a L{ResponseHead} on the serving side.
 
         @raise UsageError: it was sent before.
         """
@@ -432,14 +451,14 @@ class IExchange(Interface):
         The message is whole.  If the body is shorter than the head says, the exchange breaks.
         """
 
-    def cancel(kind):
+    def cancel(kind: FailureKind) -> None:
         """
         Give the exchange up: the receiver is called no more.
 
-        @param kind: why, a member of L{FailureKind<tunnelstack.exchange.errors.FailureKind>}.
+        @param kind: why.
         """
 
-    def registerProducer(producer, streaming: bool) -> None:
+    def registerProducer(producer: Any, streaming: bool) -> None:
         """
         Register what writes the body, as in C{IConsumer}.
         """
@@ -519,47 +538,47 @@ class ITunnel(Interface):
     A way to one agent, as the registry keeps it.
     """
 
-    key = Attribute("C{str}: the name it is found by.")
-    principal = Attribute("L{Principal<tunnelstack.records.Principal>}: who holds it.")
-    dialect = Attribute("C{str}: the dialect's name.")
-    instance = Attribute("C{str}: the agent process's own random name; C{''} where the dialect has none.")
-    healthy = Attribute("C{bool}: fit for new work.")
-    inFlight = Attribute("C{int}: exchanges and streams under way.")
+    key: str = Attribute("The name it is found by.")
+    principal: Principal = Attribute("Who holds it.")
+    dialect: str = Attribute("The dialect's name.")
+    instance: str = Attribute("The agent process's own random name; C{''} where the dialect has none.")
+    healthy: bool = Attribute("Fit for new work.")
+    inFlight: int = Attribute("Exchanges and streams under way.")
 
-    def endpointFor(purpose, visitor=None, *, wait=False):
+    def endpointFor(purpose: Purpose, visitor: Visitor | None = None, *, wait: bool = False) -> IStreamClientEndpoint:
         """
-        @param purpose: a record of L{tunnelstack.records}.
-        @param visitor: a L{Visitor<tunnelstack.records.Visitor>}, or C{None}.
         @param wait: connecting waits for the far side to accept the stream, where the dialect can report that.
-        @return: an C{IStreamClientEndpoint}.
         @raise UnsupportedPurpose: the dialect cannot carry it.
         """
 
-    def exchange(purpose, receiver, visitor=None):
+    def exchange(purpose: HTTPPurpose, receiver: IExchangeReceiver, visitor: Visitor | None = None) -> IExchange:
         """
-        @return: an L{IExchange} toward the agent.
+        Begin an exchange with the agent.
+
         @raise UnsupportedPurpose: the dialect cannot carry it.
         @raise Busy: it takes no more now.
         """
 
-    def ping():
+    def ping() -> Deferred[float]:
         """
         @return: a C{Deferred} of the round trip in seconds; it fails when there is none any more.
         """
 
-    def drain():
+    def drain() -> Deferred[Any]:
         """
         Take no more work.
 
         @return: a C{Deferred} that fires when the last of it is done.
         """
 
-    def abort(reason):
+    def abort(reason: TunnelError | str) -> None:
         """
         Drop it at once.
+
+        @param reason: for the agent, where the dialect can send it.
         """
 
-    def whenLost():
+    def whenLost() -> Deferred[Any]:
         """
         @return: a C{Deferred} that fires once it is gone.
         """
@@ -570,26 +589,24 @@ class IEdge(Interface):
     What a dialect may ask of the edge that its doors stand in.  Policy is the edge's; a dialect only says who asks for what.
     """
 
-    clock = Attribute("C{IReactorTime}: of everything that waits.")
-    sessionLimits = Attribute("L{SessionLimits<tunnelstack.wire.yamux.limits.SessionLimits>}: of each agent's session.")
-    stopping = Attribute("C{bool}: no agent is let in any more.")
-    timeouts = Attribute("L{Timeouts<tunnelstack.exchange.traits.Timeouts>}: of the exchanges that agents are asked for.")
-    state = Attribute(
-        "L{StateDirectory<tunnelstack.settings.state_dir.StateDirectory>}: where to keep what outlives the process, or C{None}."
-    )
-    authority = Attribute("C{str}: the host, with its port if that is not implied, by which agents know the edge.")
+    clock: IReactorTime = Attribute("Of everything that waits.")
+    sessionLimits: SessionLimits = Attribute("Of each agent's session.")
+    stopping: bool = Attribute("No agent is let in any more.")
+    timeouts: Timeouts = Attribute("Of the exchanges that agents are asked for.")
+    state: StateDirectory | None = Attribute("Where to keep what outlives the process, or C{None}.")
+    authority: str = Attribute("The host, with its port if that is not implied, by which agents know the edge.")
 
-    def sshAddress():
+    def sshAddress() -> str:
         """
         @return: C{host:port} of the SSH gateway; C{""} if there is none.
         """
 
-    def authenticate(claim):
+    def authenticate(claim: Claim) -> Deferred[Principal]:
         """
         As in L{IAuthenticator}.
         """
 
-    def arrived(tunnel):
+    def arrived(tunnel: ITunnel) -> None:
         """
         An agent is there: its L{ITunnel} can be found from now on, and is forgotten by itself when it is lost.  An older tunnel
         of the same agent and instance is aborted.
@@ -597,22 +614,21 @@ class IEdge(Interface):
         @raise Denied: it cannot be taken.
         """
 
-    def announce(tunnel, service):
+    def announce(tunnel: ITunnel, service: Service) -> Deferred[Grant]:
         """
         Publish what an agent offers.
 
-        @param service: a L{Service<tunnelstack.records.Service>}.
         @return: a C{Deferred} of the L{Grant<tunnelstack.records.Grant>}; it fails with L{Denied<tunnelstack.errors.Denied>}.
         """
 
-    def withdraw(tunnel, service):
+    def withdraw(tunnel: ITunnel, service: Service) -> Deferred[None]:
         """
         Publish it no more.
 
         @return: a C{Deferred} that fires when the public can no longer reach it.
         """
 
-    def publishHost(host, agent):
+    def publishHost(host: str, agent: str) -> None:
         """
         Publish a host name for an agent, connected or not: requests for it ask the agent's tunnel for an L{HTTPPurpose
         <tunnelstack.records.HTTPPurpose>} without a service and without a port.  A host that was published for another agent
@@ -622,12 +638,12 @@ class IEdge(Interface):
         @raise Denied: it is an address, or a host that the edge needs itself.
         """
 
-    def withdrawHost(host):
+    def withdrawHost(host: str) -> None:
         """
         Publish it no more.
         """
 
-    def reach(principal, to, purpose):
+    def reach(principal: Principal, to: str, purpose: str) -> tuple[ITunnel, Purpose]:
         """
         Find the way for somebody who dials.
 
@@ -664,14 +680,14 @@ class IDialect(Interface):
     L{IDeviceKeys} as well.
     """
 
-    name = Attribute("C{str}: in logs and status.")
+    name: str = Attribute("The dialect in logs and status.")
 
     def doors(edge: IEdge) -> Iterable[IDoor]:
         """
         @return: the L{doors<tunnelstack.doors>} through which its agents connect to the edge.
         """
 
-    def close():
+    def close() -> None:
         """
         The edge has stopped: write what is to be kept.
         """
@@ -682,12 +698,12 @@ class IReloadableDialect(IDialect):
     A dialect some of whose tables may change while the edge runs: those with C{live} in its settings.
     """
 
-    def prepareReload(tables):
+    def prepareReload(tables: DialectTables) -> Callable[[], object]:
         """
         Check new tables, and change nothing yet.
 
-        @param tables: the tables of all dialects, by the name of the dialect and of the table.
-        @return: a function without arguments that applies them.
+        @param tables: the tables of all dialects.
+        @return: a function that applies them.
         @raise ConfigurationError: they cannot be used.
         """
 
@@ -697,73 +713,100 @@ class IAgentHost(Interface):
     What a dialect may ask of the agent that it is part of.
     """
 
-    clock = Attribute("The reactor.")
-    random = Attribute("A function that gives a number from 0 to 1, for waits.")
-    edges = Attribute("The records of C{[[edge]]}, for the native dialect.")
-    sessionLimits = Attribute("L{SessionLimits<tunnelstack.wire.yamux.limits.SessionLimits>}: of sessions with edges.")
-    instance = Attribute("C{str}: the random name of this process.")
-    handlers = Attribute("A mapping from names of stream protocols to handlers.")
+    clock: IReactor = Attribute("The reactor.")
+    random: Callable[[], float] = Attribute("Gives a number from 0 to 1, for waits.")
+    edges: Sequence[Any] = Attribute("The records of C{[[edge]]}, for the native dialect.")
+    sessionLimits: SessionLimits = Attribute("Of sessions with edges.")
+    instance: str = Attribute("The random name of this process.")
+    handlers: Mapping[bytes, Handler] = Attribute("Handlers by the names of their stream protocols.")
 
-    def edgeEndpoint(address):
+    def edgeEndpoint(address: Any) -> IStreamClientEndpoint:
         """
         How to reach an edge: by its URL, through a proxy, with the certificates that are configured.
 
         @param address: a record with C{url}, C{caFile}, C{proxy} and C{insecure}, or one of L{edges}.
-        @return: an C{IStreamClientEndpoint}, TLS included.
+        @return: an endpoint, TLS included.
         @raise ConfigurationError: a file or the proxy's URL cannot be used.
         """
 
-    def target(text):
+    def target(text: str) -> IStreamClientEndpoint:
         """
         @param text: a port, C{host:port} or an endpoint string.
-        @return: an C{IStreamClientEndpoint}.
         @raise ConfigurationError: it is none of these.
         """
 
-    def embeddedSSH(hostKeysFile, authorizedKeysFile, passwordsFile, users, elsewhere):
+    def embeddedSSH(
+        hostKeysFile: str, authorizedKeysFile: str, passwordsFile: str, users: Sequence[str],
+        externalCheck: Callable[[str, Any], bool | Deferred[bool]] | None,
+    ) -> IDiallingHandler:
         """
         @param hostKeysFile: C{""} for the file in the state folder.
-        @param elsewhere: called with a user's name and a key that the file does not have; gives a C{bool}, or a C{Deferred} of
-            one.
-        @return: an L{IDiallingHandler} that is an SSH server of this process.
+        @param externalCheck: called with a user's name and a C{twisted.conch.ssh.keys.Key} that the file does not have; returns
+            whether the key is authorized.
+        @return: an SSH server of this process.
         @raise ConfigurationError: a file cannot be used, or no one could log in.
         """
 
-    def statePath(name):
+    def statePath(name: str) -> Path:
         """
         @return: where a file is kept in the state folder.
         """
 
-    def readSecret(path):
+    def readSecret(path: str) -> str:
         """
         @return: the one word that a file holds.
         @raise ConfigurationError: it cannot be read, or holds anything else.
         """
 
-    def token(edge):
+    def token(edge: Any) -> Callable[[], str]:
         """
         @param edge: a record with C{token} and C{tokenFile}.
         @return: a function that gives the credential, as the file holds it when it is called.
         """
 
-    def linked(link):
+    def linked(link: Any) -> None:
         """
-        A session is up that services can be announced on.
-        """
-
-    def unlinked(link):
-        """
-        It takes no more announcements.
+        A session is up on which services can be announced.
         """
 
-    def revoked(link, kind, name, reason):
+    def unlinked(link: Any) -> None:
+        """
+        The session takes no more announcements.
+        """
+
+    def revoked(link: Any, kind: str, name: str, reason: str) -> None:
         """
         The edge has withdrawn a service.
         """
 
-    def displaced(reason):
+    def displaced(reason: str) -> None:
         """
-        Another process has taken the place of this one: end.
+        Another process has taken the place of this one: the agent ends.
+        """
+
+
+class ILink(Interface):
+    """
+    A session of an agent with an edge.
+    """
+
+    session: ISession = Attribute("The session.")
+
+    def whenLost() -> Deferred[Any]:
+        """
+        @return: a C{Deferred} that fires with the reason, as a result and not as an error, once the session is lost.
+        """
+
+    def drain() -> Deferred[Any]:
+        """
+        Accept no more work, let the work under way finish, and close the session.
+
+        @return: a C{Deferred} that fires when the session is closed.
+        """
+
+    def abort(reason: str) -> None:
+        """
+        Close the session at once.
         """
 
 
@@ -772,34 +815,35 @@ class IAgentDialect(Interface):
     How an agent of one system meets one edge.  The agent dials, and dials again when the session is lost.
     """
 
-    name = Attribute("C{str}: the dialect in logs, with its version.")
-    address = Attribute("C{str}: the edge in logs.")
-    credentialErrors = Attribute("Exceptions that mean that the edge does not accept our credential.")
-    protocolErrors = Attribute("Exceptions that mean that the peer is not an edge of this system.")
-    permanentErrors = Attribute("Exceptions that do not pass unless a person changes something.")
+    name: str = Attribute("The dialect in logs, with its version.")
+    address: str = Attribute("The edge in logs.")
+    credentialErrors: tuple[type[Exception], ...] = Attribute("They mean that the edge does not accept our credential.")
+    protocolErrors: tuple[type[Exception], ...] = Attribute("They mean that the peer is not an edge of this system.")
+    permanentErrors: tuple[type[Exception], ...] = Attribute("They do not pass unless a person changes something.")
 
-    def dial():
+    def dial() -> Deferred[Any]:
         """
         Make one attempt.
 
-        @return: a C{Deferred} of a link, with C{whenLost()}, C{drain()} and C{abort(reason)}.
+        @return: a C{Deferred} of an L{ILink}.
         """
 
-    def up(link):
+    def up(link: Any) -> Deferred[Mapping[str, Any]]:
         """
         There is a session.
 
-        @return: a C{Deferred} of a mapping: what the log says of the session; it may fail if the session is lost.
+        @param link: the result of L{dial}.
+        @return: a C{Deferred} of what the log reports of the session; it may fail if the session is lost.
         """
 
-    def retire():
+    def retire() -> None:
         """
         The session is lost, or takes no more work.
         """
 
-    def report():
+    def report() -> Mapping[str, Any]:
         """
-        @return: the state of the session, as a mapping that JSON can hold.
+        @return: the state of the session, as JSON can hold it.
         """
 
 
@@ -808,9 +852,9 @@ class IAdminResources(Interface):
     What a dialect adds to the administration of an edge.
     """
 
-    getHandlers = Attribute("A mapping from paths to functions that give what JSON is made of.")
-    postHandlers = Attribute(
-        "A mapping from paths to functions of a JSON object, which give what JSON is made of, or a C{Deferred} of it, or raise "
+    getHandlers: Mapping[bytes, Callable[[], Any]] = Attribute("Functions that return what JSON can hold, by their paths.")
+    postHandlers: Mapping[bytes, Callable[[Mapping[str, Any]], Any]] = Attribute(
+        "Functions of a JSON object, by their paths, which return what JSON can hold, or a C{Deferred} of it, or raise "
         "L{Denied<tunnelstack.errors.Denied>}."
     )
 
@@ -820,7 +864,7 @@ class IDeviceKeys(Interface):
     Keys with which the SSH gateway of an edge logs in at devices, which their dialect makes them accept.
     """
 
-    def keyFor(device):
+    def keyFor(device: str) -> Deferred[Any] | None:
         """
         @param device: the device's name on the edge.
         @return: a C{Deferred} of a private C{twisted.conch.ssh.keys.Key}; C{None} for a device of another dialect.
@@ -888,12 +932,11 @@ class IAgentCommand(ISubcommand):
 
 class IAuthenticator(Interface):
     """
-    Says who somebody is.
+    Authenticates agents.
     """
 
-    def authenticate(claim):
+    def authenticate(claim: Claim) -> Deferred[Principal]:
         """
-        @param claim: a L{Claim<tunnelstack.records.Claim>}.
-        @return: a C{Deferred} of a L{Principal<tunnelstack.records.Principal>}; it fails with C{Refused}; the sentence of a
-            C{Denied} is sent to the agent.
+        @return: a C{Deferred} of the agent; it fails with L{Refused<tunnelstack.errors.Refused>}.  The sentence of a
+            L{Denied<tunnelstack.errors.Denied>} is sent to the agent.
         """

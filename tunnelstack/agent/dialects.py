@@ -5,7 +5,7 @@ The dialects that an agent's configuration names, and the agent as dialects see 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ class AgentHost:
         return Target(text).endpoint(self.clock)
 
     def embeddedSSH(
-        self, hostKeysFile: str, authorizedKeysFile: str, passwordsFile: str, users: tuple[str, ...], externalCheck: Any
+        self, hostKeysFile: str, authorizedKeysFile: str, passwordsFile: str, users: Sequence[str], externalCheck: Any
     ) -> Any:
         from tunnelstack.agent.ssh_server import (
             makeEmbeddedServer,  # imported here because it loads Conch, which is slow

@@ -10,12 +10,12 @@ from typing import Any
 from typing import Protocol as TypingProtocol
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
-from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelstack.errors import Denied, Unavailable
-from tunnelstack.interfaces import IDiallingHandler
+from tunnelstack.interfaces import Handler
 from tunnelstack.records import Grant, Service
 from tunnelstack.stream.address import TunnelAddress
 from tunnelstack.waiters import Waiters
@@ -27,7 +27,6 @@ FINAL_CODES = frozenset(("not-allowed", "malformed", "unsupported"))
 """Codes of refusals that are final: the same announcement would be refused again."""
 
 
-Handler = IProtocolFactory | IDiallingHandler
 """Serves the streams of a service."""
 
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
 
-from tunnelstack.agent.publication import Handler, Publication, ServiceLink
+from tunnelstack.agent.publication import Publication, ServiceLink
 from tunnelstack.errors import UsageError
+from tunnelstack.interfaces import Handler
 from tunnelstack.records import Service
 from tunnelstack.stream.address import TunnelAddress
 

@@ -13,7 +13,6 @@ from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamC
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
-from tunnelstack.agent.publication import Handler
 from tunnelstack.agent.requests import recordFromExchange
 from tunnelstack.agent.target import Target
 from tunnelstack.control.access_log import RequestObserver
@@ -28,7 +27,7 @@ from tunnelstack.handler.folder import Folder
 from tunnelstack.handler.folder_site import FolderSite
 from tunnelstack.handler.http import LocalSite
 from tunnelstack.handler.tcp import TCPHandler
-from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer, IReactor, IServerExchange
+from tunnelstack.interfaces import Handler, IExchangeReceiver, IExchangeServer, IReactor, IServerExchange
 from tunnelstack.records import EMBEDDED, Service
 from tunnelstack.wire.http1.head import Fields, RequestHead
 

@@ -9,21 +9,18 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IProtocolFactory
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import PeerError, TunnelError
-from tunnelstack.interfaces import IDiallingHandler
+from tunnelstack.interfaces import Handler, IDiallingHandler
 from tunnelstack.negotiation._base import NegotiationProtocol, withProtocolName
 from tunnelstack.negotiation._leftover import filterLeftover
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.wire.negotiation import base
 from tunnelstack.wire.negotiation.base import Agreed, Negotiation, NegotiationEvent, Proposed
-
-Handler = IProtocolFactory | IDiallingHandler
-"""What serves the streams of one name."""
 
 FAILED = "the handler failed"
 """What the peer hears of a defect of ours."""

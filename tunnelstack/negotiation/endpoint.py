@@ -15,8 +15,9 @@ from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClie
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
+from tunnelstack.interfaces import Handler
 from tunnelstack.negotiation._initiator import InitiatorProtocol
-from tunnelstack.negotiation._responder import Handler, ResponderProtocol
+from tunnelstack.negotiation._responder import ResponderProtocol
 from tunnelstack.wire.negotiation.base import Negotiation
 
 TIMEOUT = 30.0

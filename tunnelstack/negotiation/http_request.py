@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from tunnelstack.negotiation._responder import Handler
+from tunnelstack.interfaces import Handler
 from tunnelstack.negotiation.endpoint import TIMEOUT, NegotiatingEndpoint, NegotiatingFactory
 from tunnelstack.wire.http1.head import RequestHead, ResponseHead
 from tunnelstack.wire.negotiation.http_request import (

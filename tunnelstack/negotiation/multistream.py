@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from tunnelstack.interfaces import IDiallingHandler
-from tunnelstack.negotiation._responder import Handler
+from tunnelstack.interfaces import Handler, IDiallingHandler
 from tunnelstack.negotiation.endpoint import TIMEOUT, NegotiatingEndpoint, NegotiatingFactory
 from tunnelstack.wire.negotiation.base import Negotiation, NegotiationSequence, Parameters, Release
 from tunnelstack.wire.negotiation.json_object import AnswerFormat, JSONInitiator

@@ -33,7 +33,7 @@ from tunnelstack.dialect.native.protocol import (
 from tunnelstack.dialect.native.streams import DiallingServiceStreams, ServiceStreams, TargetStreams
 from tunnelstack.dialect.session_link import SessionLink
 from tunnelstack.errors import Denied, PeerError, Refused, Unavailable
-from tunnelstack.negotiation.endpoint import Handler
+from tunnelstack.interfaces import Handler
 from tunnelstack.negotiation.multistream import MultistreamFactory
 from tunnelstack.records import Grant, Service
 from tunnelstack.session.yamux import YamuxSession

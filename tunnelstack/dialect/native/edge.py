@@ -37,8 +37,7 @@ from tunnelstack.errors import Denied, Refused
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
 from tunnelstack.exchange.whole_message import WholeResponse, textResponse
 from tunnelstack.handler.tcp import SpliceFactory
-from tunnelstack.interfaces import IDialect, IDiallingHandler, IEdge, IServerExchange
-from tunnelstack.negotiation.endpoint import Handler
+from tunnelstack.interfaces import Handler, IDialect, IDiallingHandler, IEdge, IServerExchange
 from tunnelstack.negotiation.multistream import MultistreamFactory
 from tunnelstack.records import Claim, Grant, Principal, Service
 from tunnelstack.session.yamux import YamuxSession

@@ -5,10 +5,11 @@ The agent's end of streams for a service: they are given to its handler, with th
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 from typing import Protocol as TypingProtocol
 
 from attrs import evolve, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
@@ -16,8 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.dialect.native.protocol import decodeVisitor
-from tunnelstack.interfaces import IDiallingHandler
-from tunnelstack.negotiation.endpoint import Handler
+from tunnelstack.interfaces import Handler, IDiallingHandler
 from tunnelstack.stream.address import StreamAddress, TunnelAddress
 from tunnelstack.stream.transport import StreamTransport
 from tunnelstack.wire.printable_text import printable
@@ -80,17 +80,13 @@ class DiallingServiceStreams(ServiceStreams):
     The same for services of which some handlers must connect first.
     """
 
-    def connect(self, address: StreamAddress) -> Deferred[Protocol] | Protocol | None:
-        """
-        @return: C{None} refuses the stream.
-        """
+    def connect(self, address: StreamAddress) -> Deferred[Any]:
         found = self._lookUp(address)
         if found is None:
-            return None
+            return succeed(None)
         if not IDiallingHandler.providedBy(found.handler):
-            return self.buildProtocol(address)
-        connected: Deferred[IProtocol] = found.handler.connect(found.address)
-        return connected.addCallback(_AddressingProtocol, found.address, found.host)
+            return succeed(self.buildProtocol(address))
+        return found.handler.connect(found.address).addCallback(_AddressingProtocol, found.address, found.host)
 
 
 @frozen
@@ -126,19 +122,14 @@ class TargetStreams:
         self._allowed = allowed
         self._makeHandler = handler
 
-    def connect(self, address: StreamAddress) -> Deferred[Protocol] | Protocol | None:
-        """
-        @return: C{None} refuses the stream.
-        """
+    def connect(self, address: StreamAddress) -> Deferred[Any]:
         host, port = address.parameters.get("host"), address.parameters.get("port")
         if "service" in address.parameters or not (isinstance(host, str) and type(port) is int):
-            served: Deferred[Protocol] | Protocol | None = self._services.connect(address)
-            return served
+            return self._services.connect(address)
         if not (len(host) < 256 and self._allowed.has(host, port)):
             self.log.warn("stream to {host}:{port} refused: the target is not allowed", host=printable(host, 255), port=port)
-            return None
-        connected: Deferred[Protocol] = self._makeHandler(host, port).connect(address)
-        return connected
+            return succeed(None)
+        return self._makeHandler(host, port).connect(address)
 
 
 class _AddressingProtocol(Protocol):
