@@ -649,7 +649,8 @@ class IEdge(Interface):
 
         @param principal: who dials.
         @param to: a service, C{agent/service}, an agent's name, or C{agent:port} for a port of what the agent reaches, as text.
-        @param purpose: C{""} for the service itself, C{"ssh"} for the agent's SSH server, or the name of a stream protocol.
+        @param purpose: C{""} for the service itself, C{"ssh"} for the agent's SSH server, C{"terminal"} for a terminal on
+            it, or the name of a stream protocol.
         @return: the L{ITunnel} and the purpose to ask it for.
         @raise Denied: there is none, or it is not theirs.
         """

@@ -163,7 +163,14 @@ class StreamPurpose:
     parameters: Mapping[str, Any] = Factory(dict)
 
 
-Purpose = HTTPPurpose | TCPPurpose | UDPPurpose | SSHPurpose | StreamPurpose
+@frozen
+class TerminalPurpose:
+    """
+    A stream of terminal messages, as in L{tunnelstack.wire.terminal}, to a program with a terminal on the far side.
+    """
+
+
+Purpose = HTTPPurpose | TCPPurpose | UDPPurpose | SSHPurpose | StreamPurpose | TerminalPurpose
 
 
 @frozen(kw_only=True)

@@ -29,11 +29,11 @@ from tunnelstack.wire.records.agentserver_terminal import (
     LARGEST_DATA,
     READ,
     TypedInputReader,
-    WindowSize,
     encode_data,
     encode_resize,
     shown_octets,
 )
+from tunnelstack.wire.terminal import WindowSize
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
 HEADERS = st.dictionaries(TEXT, TEXT, max_size=4)

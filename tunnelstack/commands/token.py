@@ -44,7 +44,7 @@ Manage the credentials of agents, kept as hashes in the state folder.  Changes a
   tunnelstack token revoke laptop
         revokes all tokens of that agent and closes its sessions; the ID from token list revokes one token
 
-Rights: http:GLOB, tcp:PORTS, udp:PORTS, stream:GLOB, dial:GLOB, ssh.  An agent has no other rights.
+Rights: http:GLOB, tcp:PORTS, udp:PORTS, stream:GLOB, dial:GLOB, terminal:GLOB, ssh.  An agent has no other rights.
 
 Options                 Environment        Default
   -a, --allow RIGHT                        nothing      a right; may be repeated

@@ -31,6 +31,7 @@ from tunnelstack.records import (
     SSHPurpose,
     StreamPurpose,
     TCPPurpose,
+    TerminalPurpose,
 )
 from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.settings.state_dir import StateDirectory
@@ -43,6 +44,9 @@ MAX_SERVICES = 256
 
 SSH = "ssh"
 """The purpose of a dialler that wants an agent's SSH server, and the kind of such a service."""
+
+TERMINAL = "terminal"
+"""The purpose of a dialler that wants a terminal on an agent."""
 
 TCP = "tcp:"
 """The prefix of a purpose that is C{tcp:HOST:PORT}, an address which the agent can reach."""
@@ -285,6 +289,8 @@ class Agents:
             if not rights.mayDial(to, full):
                 raise Denied("not-allowed", f"the token does not allow dial:{to}")
             return self.sshTarget(to)
+        if purpose == TERMINAL:
+            return self._terminalTunnel(rights, to), TerminalPurpose()
         if purpose.startswith(TCP):
             host, _, port = purpose.removeprefix(TCP).rpartition(":")
             if not host:
@@ -338,6 +344,14 @@ class Agents:
         """
         if not rights.mayDial(agent, *names):
             raise Denied("not-allowed", f"the token does not allow dial:{agent}")
+        tunnel = self.registry.agent(agent)
+        if tunnel is None:
+            raise Denied("absent", f"{agent} is not connected")
+        return tunnel
+
+    def _terminalTunnel(self, rights: Permissions, agent: str) -> ITunnel:
+        if not rights.mayOpenTerminal(agent):
+            raise Denied("not-allowed", f"the token does not allow terminal:{agent}")
         tunnel = self.registry.agent(agent)
         if tunnel is None:
             raise Denied("absent", f"{agent} is not connected")

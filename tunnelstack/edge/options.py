@@ -73,7 +73,7 @@ UNMATCHED = (
 OWN_DESCRIPTORS = 2048
 """File descriptors needed besides one for each visitor: for agents, ports, certificates and logs."""
 
-DEV_ALLOW = ("http:*", "stream:*", "dial:*", "tcp:*", "udp:*", "ssh")
+DEV_ALLOW = ("http:*", "stream:*", "dial:*", "terminal:*", "tcp:*", "udp:*", "ssh")
 """The rights of the development token."""
 
 

@@ -37,7 +37,7 @@ from tunnelstack.transport.direct_write import Write
 from tunnelstack.wire.http1.framing import Framing, end_to_end
 from tunnelstack.wire.http1.head import DEFAULT_LIMITS, BadMessage, HeadLimits, RequestHead, encode_response
 from tunnelstack.wire.http1.message import MessageReader
-from tunnelstack.wire.http1.target import percent_encoded
+from tunnelstack.wire.http1.target import path_of, percent_encoded
 
 FindDoor = Callable[[RequestHead, Framing], IExchangeServer | None]
 """Returns the server of a request at a door; C{None} for other requests."""
@@ -233,9 +233,11 @@ class HTTPServerProtocol(Protocol):
         """
         The server raised an exception: a defect of this program, which costs one request.
         """
-        self.log.failure("{server} failed to serve {method} {target}", server=server, trace=exchange.trace,
-                         method=exchange.head.method.decode(),
-                         target=percent_encoded(exchange.head.target).decode())
+        target = path_of(exchange.head.target) if self._atDoor else exchange.head.target     # the query may have a credential
+        self.log.failure(
+            "{server} failed to serve {method} {target}", server=server, trace=exchange.trace,
+            method=exchange.head.method.decode(), target=percent_encoded(target).decode(),
+        )
         if exchange.status or exchange.finished:
             self.abort()
         else:

@@ -1,6 +1,6 @@
 """
-The rights of a credential: C{http:GLOB}, C{tcp:PORTS}, C{udp:PORTS}, C{stream:GLOB}, C{dial:GLOB}, C{ssh}.  What is not granted
-is not allowed.
+The rights of a credential: C{http:GLOB}, C{tcp:PORTS}, C{udp:PORTS}, C{stream:GLOB}, C{dial:GLOB}, C{terminal:GLOB}, C{ssh}.
+What is not granted is not allowed.
 
 In a glob C{*} stands for any characters and C{?} for one.  Ports are C{*}, a number, or two numbers with a hyphen between them.
 """
@@ -27,6 +27,7 @@ class Permissions:
     @ivar http: globs of names that may be announced as web servers.
     @ivar stream: globs of names that may be announced as stream services.
     @ivar dial: globs of services and agents that may be dialled.
+    @ivar terminal: globs of agents on which terminals may be opened.
     @ivar tcp: ports of the edge that may be used; C{EVERY_PORT} for any free port.
     @ivar udp: the same, for UDP.
     @ivar ssh: whether SSH may be offered.
@@ -35,6 +36,7 @@ class Permissions:
     http: tuple[str, ...] = ()
     stream: tuple[str, ...] = ()
     dial: tuple[str, ...] = ()
+    terminal: tuple[str, ...] = ()
     tcp: tuple[range, ...] = ()
     udp: tuple[range, ...] = ()
     ssh: bool = False
@@ -58,6 +60,12 @@ class Permissions:
         """
         return any(matches(glob, name) for glob in self.dial for name in names)
 
+    def mayOpenTerminal(self, name: str) -> bool:
+        """
+        @return: whether a terminal may be opened on the agent C{name}.
+        """
+        return any(matches(glob, name) for glob in self.terminal)
+
     def mayUsePort(self, port: int) -> bool:
         """
         @return: whether the TCP port may be used.
@@ -70,7 +78,7 @@ def parsePermissions(allow: Iterable[str]) -> Permissions:
     @param allow: rights as in a configuration file.
     @raise ConfigurationError: one of them is not a right; the message names it.
     """
-    found: dict[str, list[str]] = {"http": [], "stream": [], "dial": [], "tcp": [], "udp": []}
+    found: dict[str, list[str]] = {"http": [], "stream": [], "dial": [], "terminal": [], "tcp": [], "udp": []}
     ssh = False
     for right in allow:
         kind, _, what = right.partition(":")
@@ -80,10 +88,11 @@ def parsePermissions(allow: Iterable[str]) -> Permissions:
             found[kind].append(what)
         else:
             raise ConfigurationError(
-                f"'{right}' is not a right; rights are http:NAME, tcp:PORTS, udp:PORTS, stream:NAME, dial:NAME and ssh"
+                f"'{right}' is not a right; rights are http:NAME, tcp:PORTS, udp:PORTS, stream:NAME, dial:NAME, terminal:NAME "
+                "and ssh"
             )
     return Permissions(
-        http=tuple(found["http"]), stream=tuple(found["stream"]), dial=tuple(found["dial"]),
+        http=tuple(found["http"]), stream=tuple(found["stream"]), dial=tuple(found["dial"]), terminal=tuple(found["terminal"]),
         tcp=tuple(map(parsePorts, found["tcp"])), udp=tuple(map(parsePorts, found["udp"])), ssh=ssh,
     )
 

@@ -220,7 +220,7 @@ class RequestRouter:
         self, exchange: IServerExchange, head: RequestHead, host: bytes, destination: Destination | None, address: str
     ) -> AccessRecord:
         return AccessRecord(
-            method=head.method.decode(), host=host.decode("latin-1"), target=percent_encoded(head.target).decode(),
+            method=head.method.decode(), host=host.decode("latin-1"), target=self._site.loggedTarget(head),
             visitor=address, service=destination.key if destination is not None else "", trace=exchange.trace,
             began=self._site.clock.seconds(),
         )
@@ -241,7 +241,7 @@ class RequestRouter:
             self.log.warn(
                 "{status} for {method} {host}{target} (request {trace}): {failed}", status=failed.status,
                 kind=failed.kind.name, method=exchange.head.method.decode(),
-                host=printable(exchange.framing.host.decode("latin-1")), target=percent_encoded(exchange.head.target).decode(),
+                host=printable(exchange.framing.host.decode("latin-1")), target=self._site.loggedTarget(exchange.head),
                 trace=exchange.trace, visitor=self._address, failed=failed,
             )
 

@@ -89,7 +89,7 @@ class PublicServerFactory(ServerFactory):
         """
         self.site = PublicSite(
             clock=clock, registry=registry, admission=admission, rateLimits=AgentRateLimits(config.limits, recordOf),
-            routes=routes, pages=pages, accessLog=accessLog,
+            routes=routes, doors=doors, pages=pages, accessLog=accessLog,
         )
         self.connections: set[VisitorConnection] = set()
         self._admission = admission

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from tunnelstack.control.access_log import RequestObserver
 from tunnelstack.control.config.records import EdgeConfig
+from tunnelstack.doors import DoorTable
 from tunnelstack.edge.public.access_policy import AgentRateLimits
 from tunnelstack.edge.public.admission import Admission
 from tunnelstack.edge.public.routes import RouteTable
@@ -18,6 +19,8 @@ from tunnelstack.edge.public.traces import TraceIdentifiers
 from tunnelstack.exchange.error_page import ErrorPages, errorPage
 from tunnelstack.interfaces import ITunnel
 from tunnelstack.wire.addresses import IPNetwork, read_address, read_network
+from tunnelstack.wire.http1.head import RequestHead
+from tunnelstack.wire.http1.target import path_of, percent_encoded
 
 
 class TunnelTable(Protocol):
@@ -47,6 +50,7 @@ class PublicSite:
     @ivar admission: counts the new connections of each address.
     @ivar rateLimits: the limits of each agent.
     @ivar routes: finds the service that a request is for.
+    @ivar doors: the doors of agents.
     @ivar pages: makes error pages.
     @ivar accessLog: called with the record of each request that has ended, or C{None}.
     @ivar securePort: the port at which visitors reach this edge by TLS.
@@ -59,6 +63,7 @@ class PublicSite:
     admission: Admission
     rateLimits: AgentRateLimits
     routes: RouteTable
+    doors: DoorTable = field(factory=DoorTable)
     pages: ErrorPages = errorPage
     accessLog: RequestObserver | None = None
     securePort: int = 443
@@ -74,6 +79,17 @@ class PublicSite:
         self.rateLimits.configure(config.limits)
         self.forwardedBy = config.forwardedBy
         self._trustedProxies = tuple(read_network(network, strict=False) for network in config.trustedProxies)
+
+    def loggedTarget(self, head: RequestHead) -> str:
+        """
+        @return: the target of a request for logs, in visible ASCII.  The query is left out at the path of a door, even on a
+            host that has no doors: agents of some systems send their credentials there.
+        """
+        target = head.target
+        path = path_of(target)
+        if path != target and self.doors.find(head.method, path) is not None:
+            target = path
+        return percent_encoded(target).decode("ascii")
 
     def isTrusted(self, address: str) -> bool:
         """

@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import re
 
-from attrs import frozen
-
 from tunnelstack.errors import PeerError
 from tunnelstack.wire.jsonline import decode_object
+from tunnelstack.wire.terminal import LARGEST_SIZE, WindowSize
 
 READ = 4096
 """Octets of one read of a genuine agent, and so of the longest message toward it."""
@@ -32,21 +31,9 @@ HISTORY = 256 * 1024
 COLUMNS, ROWS = 120, 40
 """The size of a terminal's window until the first message that changes it."""
 
-LARGEST_SIZE = 0xFFFF
-
 _DATA, _CONTROL = b"\x00", b"\x01"
 _RESIZE = re.compile(rb'\x01(\{"type":"resize","cols":[0-9]{1,5},"rows":[0-9]{1,5}\})')
 _LONGEST_CONTROL = 4096
-
-
-@frozen
-class WindowSize:
-    """
-    The size of a terminal's window, in characters.
-    """
-
-    columns: int
-    rows: int
 
 
 def encode_data(octets: bytes) -> bytes:
