@@ -479,22 +479,12 @@ class IExchange(Interface):
         """
 
 
-class IServerExchange(IExchange):
+class IResponseExchange(IExchange):
     """
-    One HTTP request that was received, to be answered.
+    The response to a request that was received.
     """
 
-    head: RequestHead = Attribute("The request's head as received.")
-    host: bytes = Attribute("The host that the request is for; C{b''} if it names none.")
-    peer = Attribute("The Twisted address that the request came from.")
-    transport = Attribute("The transport that the request arrived on; not to be written to.")
-    certificate = Attribute("The peer's verified X.509 certificate, or C{None}.")
-    framing: Framing = Attribute("What the head says of the message.")
     trace: str = Attribute("The request's identifier, which error pages and logs show; C{''} until it has one.")
-    context = Attribute("What the server of the request keeps with it.")
-    status: int = Attribute("The status of the response; C{0} before the response begins.")
-    octets: int = Attribute("Octets of the response's body that were written.")
-    finished: bool = Attribute("Nothing more is written.")
 
     def informational(head: ResponseHead) -> None:
         """
@@ -507,6 +497,23 @@ class IServerExchange(IExchange):
 
         @raise UsageError: as from C{sendHead} and C{write}.
         """
+
+
+class IServerExchange(IResponseExchange):
+    """
+    One HTTP request that was received, to be answered.
+    """
+
+    head: RequestHead = Attribute("The request's head as received.")
+    host: bytes = Attribute("The host that the request is for; C{b''} if it names none.")
+    peer = Attribute("The Twisted address that the request came from.")
+    transport = Attribute("The transport that the request arrived on; not to be written to.")
+    certificate = Attribute("The peer's verified X.509 certificate, or C{None}.")
+    framing: Framing = Attribute("What the head says of the message.")
+    context = Attribute("What the server of the request keeps with it.")
+    status: int = Attribute("The status of the response; C{0} before the response begins.")
+    octets: int = Attribute("Octets of the response's body that were written.")
+    finished: bool = Attribute("Nothing more is written.")
 
     def onRequest() -> TakenOverRequest:
         """

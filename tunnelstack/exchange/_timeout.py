@@ -1,23 +1,22 @@
 """
-A deadline that moves with every request and costs next to nothing when it does.
+A deadline that is moved with every request, at almost no cost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 NEVER = float("inf")
 
 
 class MovingTimeout:
     """
-    Calls C{expired} when the deadline has passed.  Its one delayed call stays where it is while the deadline moves away, and
-    looks again when it comes.
+    Calls C{expired} when the deadline has passed.  When the deadline moves to a later time, its one delayed call is not moved:
+    it checks the deadline when it is due, and is scheduled again if necessary.
 
-    @ivar deadline: in seconds of the clock; L{NEVER} while nothing is waited for.
+    @ivar deadline: in seconds of the clock; L{NEVER} while there is none.
     """
 
     __slots__ = ("_call", "_clock", "_expired", "deadline")
@@ -25,12 +24,12 @@ class MovingTimeout:
     def __init__(self, clock: IReactorTime, expired: Callable[[], object]) -> None:
         self._clock = clock
         self._expired = expired
-        self._call: Any = None
+        self._call: IDelayedCall | None = None
         self.deadline = NEVER
 
     def set(self, seconds: float) -> None:
         """
-        From now on, so many seconds.
+        Set the deadline to C{seconds} from now.
         """
         clock = self._clock
         self.deadline = deadline = clock.seconds() + seconds
@@ -42,13 +41,13 @@ class MovingTimeout:
 
     def clear(self) -> None:
         """
-        Nothing is waited for.
+        Remove the deadline.
         """
         self.deadline = NEVER
 
     def stop(self) -> None:
         """
-        Never call again.
+        Remove the deadline and the delayed call.
         """
         self.deadline = NEVER
         if self._call is not None:

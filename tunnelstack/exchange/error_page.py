@@ -1,5 +1,5 @@
 """
-What a visitor reads when an exchange broke before it was answered.
+The page that a visitor gets if an exchange fails before its response has begun.
 """
 
 from __future__ import annotations
@@ -7,13 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from email.utils import formatdate
 from html import escape
-from typing import Any
 
 from tunnelstack.exchange.errors import ExchangeFailed
+from tunnelstack.interfaces import IResponseExchange
 from tunnelstack.wire.http1.head import Fields, ResponseHead
 
 ErrorPages = Callable[[ExchangeFailed, str], tuple[ResponseHead, bytes]]
-"""Makes the answer: of what failed, and of the request's identifier (C{""} if it was not understood that far)."""
+"""Makes a response from the failure and the request's identifier, which is C{""} if the request has none."""
 
 REASONS = {
     400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found", 405: b"Method Not Allowed",
@@ -26,10 +26,10 @@ REASONS = {
 
 def errorPageHead(failed: ExchangeFailed, trace: str, kind: bytes, octets: int) -> ResponseHead:
     """
-    The head of an error page.
+    Make the head of an error page.
 
-    @param kind: its media type.
-    @param octets: of its body.
+    @param kind: the media type.
+    @param octets: the length of the body.
     """
     fields: Fields = [
         (b"Date", formatdate(usegmt=True).encode()),
@@ -61,7 +61,7 @@ small {{ color: #888 }}</style></head>
 
 def errorPage(failed: ExchangeFailed, trace: str) -> tuple[ResponseHead, bytes]:
     """
-    The status, one sentence, and the request's identifier.
+    Make a page with the status, one sentence, and the request's identifier.
     """
     body = PAGE.format(
         status=failed.status,
@@ -72,8 +72,8 @@ def errorPage(failed: ExchangeFailed, trace: str) -> tuple[ResponseHead, bytes]:
     return errorPageHead(failed, trace, b"text/html; charset=utf-8", len(body)), body
 
 
-def respondWithPage(exchange: Any, pages: ErrorPages, failed: ExchangeFailed, trace: str = "") -> None:
+def respondWithPage(exchange: IResponseExchange, pages: ErrorPages, failed: ExchangeFailed, trace: str = "") -> None:
     """
-    Answer with a page an exchange of which no head was sent.
+    Respond with an error page.  No head may have been sent.
     """
     exchange.respond(*pages(failed, trace))

@@ -1,5 +1,5 @@
 """
-Why an exchange broke, and what a visitor is told of it.
+Why an exchange failed, and what the visitor is answered.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tunnelstack.errors import TunnelError, Unavailable
 
 class FailureKind(Enum):
     """
-    What went wrong; the value is the status of the response, and the sentence of its page unless there is a better one.
+    Why an exchange failed.  The value is the status of the response, and the sentence of its page if there is no better one.
     """
 
     UNKNOWN = (404, "There is no such site here.")
@@ -30,32 +30,31 @@ class FailureKind(Enum):
     TOO_LARGE = (413, "The request is too large for this site.")
     MALFORMED = (400, "The request is malformed.")
     REQUEST_TIMEOUT = (408, "The request did not arrive in time.")
-    CLIENT_CLOSED = (499, "The visitor closed the connection.")          # never sent: no one reads it
+    CLIENT_CLOSED = (499, "The visitor closed the connection.")          # only logged
 
     @property
     def status(self) -> int:
         """
-        The status of the answer.
+        The status of the response.
         """
         return self.value[0]
 
     @property
     def sentence(self) -> str:
         """
-        The sentence of the page unless there is a better one.
+        The sentence of the page if there is no better one.
         """
         return self.value[1]
 
 
 class ExchangeFailed(TunnelError):
     """
-    The exchange is over without a whole response.
+    The exchange has ended without a whole response.
 
-    @ivar kind: a L{FailureKind}.
-    @ivar status: what a visitor is answered if no octet of the response was sent.
-    @ivar sentence: what the page says.
-    @ivar retryAfter: seconds after which it is worth another try; C{0} if that is not known.
-    @ivar fields: further header fields of the answer.
+    @ivar status: the status of the response, if none was begun.
+    @ivar sentence: the sentence of the error page.
+    @ivar retryAfter: seconds after which the visitor may try again; C{0} if that is not known.
+    @ivar fields: further header fields of the response.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class ExchangeFailed(TunnelError):
 
 class Busy(ExchangeFailed, Unavailable):
     """
-    No exchange can be begun now.
+    No further exchange can be begun at the moment.
     """
 
     def __init__(self, sentence: str = "") -> None:

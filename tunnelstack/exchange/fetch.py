@@ -1,11 +1,10 @@
 """
-One small request to a server, and its whole response.
+Sending one small request and collecting the whole response.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -41,7 +40,7 @@ class FetchedResponse:
     @property
     def status(self) -> int:
         """
-        Three digits.
+        The status of the response.
         """
         return self.head.status
 
@@ -53,9 +52,9 @@ def fetch(
     Send a request.
 
     @param open: begins an exchange, such as L{ExchangePool.exchange<tunnelstack.exchange.pool.ExchangePool.exchange>}.
-    @param head: names the length of C{body}.
-    @param bodyOctets: the longest body of a response.
-    @return: the response.  It fails with L{NoResponse} or L{ResponseTooLong}; cancelling it gives the exchange up.
+    @param head: contains the length of C{body}.
+    @param bodyOctets: the largest body of a response, in octets.
+    @return: fires with the response; fails with L{NoResponse} or L{ResponseTooLong}.  Cancelling it cancels the exchange.
     """
     receiver = _Collector(bodyOctets)
     exchange = receiver.exchange = open(receiver)
@@ -72,7 +71,7 @@ class _Collector:
     Collects the response.
     """
 
-    exchange: Any
+    exchange: IExchange
 
     def __init__(self, bodyOctets: int) -> None:
         self.response: Deferred[FetchedResponse] = Deferred(self._cancelled)
@@ -82,36 +81,24 @@ class _Collector:
 
     def informational(self, head: ResponseHead) -> None:
         """
-        An interim response means nothing here.
+        Do nothing: interim responses are of no use here.
         """
 
     def headReceived(self, head: ResponseHead) -> None:
-        """
-        Keep the head.
-        """
         self._head = head
 
     def bodyReceived(self, octets: bytes) -> None:
-        """
-        Collect the body.
-        """
         self._body += octets
         if len(self._body) > self._bodyOctets:
             self.exchange.cancel(FailureKind.CLIENT_CLOSED)
             self._fail(ResponseTooLong("the response is too long", limit=self._bodyOctets))
 
     def ended(self, trailers: object) -> None:
-        """
-        The response is whole.
-        """
         if not self.response.called and self._head is not None:
             self.response.callback(FetchedResponse(self._head, self._body))
 
     def failed(self, reason: ExchangeFailed) -> None:
-        """
-        The exchange broke.
-        """
-        self._fail(NoResponse(f"the server does not answer: {reason.sentence}"))
+        self._fail(NoResponse(f"no response from the server: {reason.sentence}"))
 
     def _fail(self, error: Exception) -> None:
         if not self.response.called:

@@ -1,14 +1,14 @@
 """
-Two exchanges joined: a request that one side received is asked of the other, and its response goes back.
+Forwarding: a request that was received on one exchange is sent on another, and its response is sent back.
 
-Heads carry nothing that concerns one connection when they come here, so a join passes everything on as it is; after the heads
-it is not even on the path: the receivers' methods are the other side's own.
+The heads contain no field that concerns one connection only, so everything is forwarded unchanged.  After the heads, this
+module is not on the data path any more: the receivers' methods are those of the other exchange.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 from zope.interface import implementer
 
@@ -16,26 +16,35 @@ from tunnelstack.errors import Unavailable
 from tunnelstack.exchange.error_page import ErrorPages, errorPage, respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import STREAMED, Traits
-from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer, IWholeResponseReceiver
+from tunnelstack.interfaces import (
+    IExchange,
+    IExchangeReceiver,
+    IExchangeServer,
+    IResponseExchange,
+    IServerExchange,
+    IWholeResponseReceiver,
+)
 from tunnelstack.wire.http1.framing import outgoing_framing
 from tunnelstack.wire.http1.head import RequestHead, ResponseHead
 
 CONTINUE = ResponseHead(100, b"Continue", [])
 
-OpenExchange = Callable[[Any], Any]
-"""Given the receiver of a response, gives the L{IExchange<tunnelstack.interfaces.IExchange>} to ask; raises L{ExchangeFailed}
-or another L{Unavailable}."""
+OpenExchange = Callable[[IExchangeReceiver], IExchange]
+"""Begins an exchange: called with the receiver of the response.  Raises L{Unavailable<tunnelstack.errors.Unavailable>}."""
+
+OnFailure = Callable[[ExchangeFailed], object]
+"""Called before a failure is answered."""
 
 
 @implementer(IWholeResponseReceiver)
 class ResponseForwarder:
     """
-    What comes back, on its way to who asked.
+    Sends a response back to where the request came from.
     """
 
     __slots__ = ("_near", "_onFailure", "_pages", "_sent", "bodyReceived", "ended", "informational")
 
-    def __init__(self, near: Any, pages: ErrorPages, onFailure: Callable[[Any, ExchangeFailed], object] | None) -> None:
+    def __init__(self, near: IResponseExchange, pages: ErrorPages, onFailure: OnFailure | None) -> None:
         self._near = near
         self._pages = pages
         self._onFailure = onFailure
@@ -45,25 +54,19 @@ class ResponseForwarder:
         self.ended = near.end
 
     def headReceived(self, head: ResponseHead) -> None:
-        """
-        Pass it on.
-        """
         self._sent = True
         self._near.sendHead(head)
 
     def responseReceived(self, head: ResponseHead, octets: bytes) -> None:
-        """
-        All of it came at once, and goes on so.
-        """
         self._sent = True
         self._near.respond(head, octets)
 
     def failed(self, reason: ExchangeFailed) -> None:
         """
-        Say so with a page, or by breaking the response off.
+        Respond with an error page, or break off the response if its head was sent.
         """
         if self._onFailure is not None:
-            self._onFailure(self._near, reason)
+            self._onFailure(reason)
         if self._sent:
             self._near.cancel(reason.kind)
         else:
@@ -74,39 +77,36 @@ class ResponseForwarder:
 @implementer(IExchangeReceiver)
 class RequestForwarder:
     """
-    What was asked, on its way to who answers.
+    Sends the body of a request on to where it is answered.
     """
 
     __slots__ = ("_far", "bodyReceived", "ended")
 
-    def __init__(self, far: Any) -> None:
+    def __init__(self, far: IExchange) -> None:
         self._far = far
         self.bodyReceived = far.write
         self.ended = far.end
 
     def headReceived(self, head: object) -> None:
         """
-        The head was passed on already.
+        Do nothing: L{forward} has sent the head.
         """
 
     informational = headReceived
 
     def failed(self, reason: ExchangeFailed) -> None:
-        """
-        Who asked is gone.
-        """
         self._far.cancel(reason.kind)
 
 
 @implementer(IExchangeReceiver)
 class NullReceiver:
     """
-    The rest of a request that is answered already.
+    Discards the rest of a request that has been answered.
     """
 
     def headReceived(self, head: object) -> None:
         """
-        No.
+        Do nothing.
         """
 
     informational = bodyReceived = ended = failed = headReceived
@@ -116,19 +116,18 @@ NULL_RECEIVER = NullReceiver()
 
 
 def forward(
-    near: Any,
+    near: IResponseExchange,
     head: RequestHead,
     open: OpenExchange,
     *,
     pages: ErrorPages = errorPage,
-    onFailure: Callable[[Any, ExchangeFailed], object] | None = None,
-) -> Any:
+    onFailure: OnFailure | None = None,
+) -> IExchangeReceiver:
     """
-    Ask what C{near} was asked, and answer it with what is answered.
+    Send a request on, and its response back.
 
-    @param near: the serving side's exchange.
-    @param head: the request to send; no field of it concerns one connection.
-    @param onFailure: hears of a failure before C{near} does, with C{near}.
+    @param near: the exchange on which the request was received.
+    @param head: the request to send; no field of it concerns one connection only.
     @return: the receiver of the request's body.
     """
     response = ResponseForwarder(near, pages, onFailure)
@@ -149,11 +148,9 @@ def forward(
     return RequestForwarder(far)
 
 
-def _checkTraits(traits: Traits, head: RequestHead, near: Any) -> None:
+def _checkTraits(traits: Traits, head: RequestHead, near: IResponseExchange) -> None:
     """
-    Can such a request be carried at all?
-
-    @raise ExchangeFailed: it cannot.
+    @raise ExchangeFailed: the carrier of the other exchange cannot carry such a request.
     """
     framing = outgoing_framing(head)
     if framing.upgrade and not traits.upgrade:
@@ -167,7 +164,7 @@ def _checkTraits(traits: Traits, head: RequestHead, near: Any) -> None:
 @implementer(IExchangeServer)
 class Forwarder:
     """
-    Serves every exchange by asking somebody else: a pool of connections to the web server itself.
+    Serves exchanges by forwarding them, such as to a pool of connections to a web server.
     """
 
     def __init__(
@@ -175,23 +172,21 @@ class Forwarder:
         open: OpenExchange,
         *,
         pages: ErrorPages = errorPage,
-        prepareRequest: Callable[[RequestHead, Any], RequestHead] | None = None,
-        onFailure: Callable[[Any, ExchangeFailed], object] | None = None,
+        prepareRequest: Callable[[RequestHead, IServerExchange], RequestHead] | None = None,
+        onFailure: Callable[[IServerExchange, ExchangeFailed], object] | None = None,
     ) -> None:
         """
         @param open: such as L{ExchangePool.exchange<tunnelstack.exchange.pool.ExchangePool.exchange>}.
-        @param prepareRequest: given each head and its exchange, gives the head that is sent on.
-        @param onFailure: hears of each failure, with the exchange, before that is answered.
+        @param prepareRequest: called with each head and its exchange; returns the head to send.
+        @param onFailure: called with the exchange before a failure is answered there.
         """
         self._open = open
         self._pages = pages
         self._prepareRequest = prepareRequest
         self._onFailure = onFailure
 
-    def exchangeReceived(self, head: RequestHead, exchange: Any) -> Any:
-        """
-        Ask.
-        """
+    def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
         if self._prepareRequest is not None:
             head = self._prepareRequest(head, exchange)
-        return forward(exchange, head, self._open, pages=self._pages, onFailure=self._onFailure)
+        onFailure = None if self._onFailure is None else partial(self._onFailure, exchange)
+        return forward(exchange, head, self._open, pages=self._pages, onFailure=onFailure)

@@ -1,11 +1,11 @@
 """
-Connections that are kept for the next exchange: streams to an agent, or connections to the web server behind it.
+Pools of connections for exchanges: streams to an agent, or an agent's connections to a web server.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
@@ -17,14 +17,18 @@ from tunnelstack.exchange._client_exchange import ClientExchange
 from tunnelstack.exchange.client import HTTPClientProtocol
 from tunnelstack.exchange.errors import Busy, ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, STREAMED, Timeouts, Traits
+from tunnelstack.interfaces import IExchangeReceiver
 from tunnelstack.transport.host_endpoint import connectTimedOut
+from tunnelstack.waiters import Waiters
 from tunnelstack.wire.http1.head import DEFAULT_LIMITS, HeadLimits
+
+R = TypeVar("R")
 
 
 class ExchangePool:
     """
-    Exchanges over connections from one endpoint.  The connection that was used last is used next, so that what is not needed
-    grows old and goes.
+    Carries exchanges on connections from one endpoint.  The connection that was used last is used next, so that connections
+    that are not needed reach their idle time-out.
 
     @ivar traits: what its exchanges can do.
     """
@@ -45,10 +49,10 @@ class ExchangePool:
         explain: Callable[[Failure], str] | None = None,
     ) -> None:
         """
-        @param idleSeconds: seconds that a connection stays open between exchanges.
-        @param maxIdle: how many connections may wait for an exchange.
-        @param maxConnections: how many connections there may be; beyond that, L{Busy}.
-        @param explain: one sentence for the visitor about a failure to connect.
+        @param idleSeconds: how long a connection stays open between exchanges.
+        @param maxIdle: the most connections that are kept without an exchange.
+        @param maxConnections: the most connections in all; beyond them, L{exchange} raises L{Busy}.
+        @param explain: returns a sentence for the visitor about a failure to connect.
         """
         self._endpoint = endpoint
         self._clock = clock
@@ -58,33 +62,33 @@ class ExchangePool:
         self._maxIdle = maxIdle
         self._maxConnections = maxConnections
         self._explain = explain
-        self._idle: dict[HTTPClientProtocol, None] = {}      # the freshest last
+        self._idle: dict[HTTPClientProtocol, None] = {}      # the one that was used last is the last
         self._open: set[HTTPClientProtocol] = set()
         self._dialling = 0
         self._closing = False
-        self._drained: list[Deferred[None]] = []
+        self._drained: Waiters[None] = Waiters()
         self._factory = _ConnectionFactory(self)
 
     @property
     def idle(self) -> int:
         """
-        Connections without an exchange.
+        The number of connections without an exchange.
         """
         return len(self._idle)
 
     @property
     def inFlight(self) -> int:
         """
-        Exchanges under way.
+        The number of exchanges under way.
         """
         return len(self._open) - len(self._idle) + self._dialling
 
-    def exchange(self, receiver: Any) -> ClientExchange:
+    def exchange(self, receiver: IExchangeReceiver) -> ClientExchange:
         """
-        Begin an exchange.
+        Begin an exchange, on an idle connection or on a new one.
 
-        @return: the L{IExchange<tunnelstack.interfaces.IExchange>}; a failure to connect is told to the receiver.
-        @raise Busy: there are enough.
+        @param receiver: receives the response, or the failure to connect.
+        @raise Busy: there are C{maxConnections} already, or the pool is being closed.
         """
         if self._idle:
             return self._idle.popitem()[0].exchange(receiver)
@@ -96,18 +100,18 @@ class ExchangePool:
 
     def _dial(self, exchange: ClientExchange) -> None:
         self._dialling += 1
-        dialling: Deferred[Any] = self._endpoint.connect(self._factory)
+        dialling = self._endpoint.connect(self._factory)
         dialling.addTimeout(self._timeouts.connect, self._clock, connectTimedOut)
         dialling.addBoth(self._dialled)
         dialling.addCallbacks(self._connected, self._failed, (exchange,), {}, (exchange,))
         dialling.addErrback(self._exchangeFailed)
 
-    def _dialled(self, result: Any) -> Any:
+    def _dialled(self, result: R) -> R:
         self._dialling -= 1
         return result
 
     def _connected(self, connection: HTTPClientProtocol, exchange: ClientExchange) -> None:
-        if exchange.finished:                     # given up meanwhile; the next one will be glad of it
+        if exchange.finished:                     # cancelled in the meantime
             self.connectionIdle(connection)
         else:
             connection.take(exchange)
@@ -121,17 +125,17 @@ class ExchangePool:
     def _exchangeFailed(self, reason: Failure) -> None:
         self.log.failure("an exchange failed to begin", failure=reason)
 
-    # what connections say
+    # Called by connections
 
     def connectionOpened(self, connection: HTTPClientProtocol) -> None:
         """
-        From the connection: it is open.
+        A connection is open.
         """
         self._open.add(connection)
 
     def connectionIdle(self, connection: HTTPClientProtocol) -> None:
         """
-        From the connection: it can take another exchange.
+        A connection is ready for another exchange.
         """
         if self._closing or len(self._idle) >= self._maxIdle:
             connection.close()
@@ -140,7 +144,7 @@ class ExchangePool:
 
     def connectionClosed(self, connection: HTTPClientProtocol) -> None:
         """
-        From the connection: it is gone.
+        A connection is lost.
         """
         self._open.discard(connection)
         self._idle.pop(connection, None)
@@ -148,30 +152,29 @@ class ExchangePool:
 
     def retry(self, exchange: ClientExchange) -> None:
         """
-        From the connection: it had died before it took the request.  A new one gets it, which has no such excuse.
+        A connection that had been idle was lost before it carried any of the request.  The exchange gets a new connection; if
+        that is lost as well, the exchange fails.
         """
         self._dial(exchange)
 
-    # the end
+    # Closing
 
     def drain(self) -> Deferred[None]:
         """
-        Begin no more exchanges, and close each connection when its exchange is over.
+        Begin no more exchanges, and close each connection after its exchange.
 
-        @return: fires when the last of them is gone.
+        @return: fires when the last exchange has ended.
         """
         self._closing = True
         for connection in list(self._idle):
             connection.close()
         if not self.inFlight:
             return succeed(None)
-        drained: Deferred[None] = Deferred()
-        self._drained.append(drained)
-        return drained
+        return self._drained.wait()
 
     def close(self) -> None:
         """
-        Close everything at once; exchanges under way fail.
+        Close all connections at once.  Exchanges under way fail.
         """
         self._closing = True
         for connection in list(self._open):
@@ -179,13 +182,11 @@ class ExchangePool:
 
     def _checkDrained(self) -> None:
         if self._closing and not self.inFlight:
-            waiting, self._drained = self._drained, []
-            for drained in waiting:
-                drained.callback(None)
+            self._drained.fire(None)
 
     def build(self) -> HTTPClientProtocol:
         """
-        A connection to be.
+        @return: the protocol of a new connection.
         """
         return HTTPClientProtocol(
             self, clock=self._clock, timeouts=self._timeouts, limits=self._limits, idleSeconds=self._idleSeconds

@@ -1,5 +1,5 @@
 """
-What a carrier of exchanges can do, and how long its phases may take.
+What a carrier of exchanges can do, and how long the phases of an exchange may take.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ class Traits:
     """
     What the carrier of an exchange can do; read before the head is sent.
 
-    @ivar streamed: a request's body goes out as it comes.
-    @ivar largestBody: octets of the largest request body where it is not streamed.
-    @ivar trailers: fields behind a body arrive.
-    @ivar informational: interim responses arrive, and so does C{Expect: 100-continue}.
-    @ivar upgrade: a C{101} turns both directions into raw octets.
+    @ivar streamed: the body of a request is sent as it is written, and not only when it is complete.
+    @ivar largestBody: if it is not streamed, the octets of the largest request body.
+    @ivar trailers: trailer fields are carried.
+    @ivar informational: interim responses and C{Expect: 100-continue} are carried.
+    @ivar upgrade: after a C{101} both directions are raw octets.
     @ivar halfClose: one raw direction can end before the other.
     """
 
@@ -29,20 +29,20 @@ class Traits:
 
 
 STREAMED = Traits()
-"""HTTP/1.1 over a stream or a connection: everything."""
+"""Of HTTP/1.1 over a stream or a connection, which can do everything."""
 
 
 @frozen(kw_only=True)
 class Timeouts:
     """
-    How long each phase may take, in seconds.
+    How long each phase of an exchange may take, in seconds.
 
-    @ivar head: from a head's first octet to its last.
-    @ivar first: from the end of a request to the head of its response, or to an interim response, which starts it again.
+    @ivar head: from the first octet of a head to its last.
+    @ivar first: from the end of a request to the head of its response.  An interim response starts it again.
     @ivar interim: from the first interim response after the end of a request to the final one.
     @ivar idle: without an octet, in a body of known length or between requests.
-    @ivar connect: until there is a connection.
-    @ivar ending: for the other direction, once the peer has ended one, to bring something.
+    @ivar connect: until a connection is made.
+    @ivar ending: without an octet in one raw direction, after the peer has ended the other.
     """
 
     head: float = 10.0

@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from tunnelstack.edge.public.rate import Bucket
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
-from tunnelstack.interfaces import IExchange, IExchangeReceiver, IServerExchange
+from tunnelstack.interfaces import IExchangeReceiver, IResponseExchange, IServerExchange
 from tunnelstack.stream.splice import Splice, SpliceEnd
 from tunnelstack.wire.http1.head import ResponseHead
 
@@ -110,7 +110,7 @@ class ThrottledProducer:
             self._producer.resumeProducing()
 
 
-@implementer(IExchange, IPushProducer)
+@implementer(IResponseExchange, IPushProducer)
 class MeteredExchange:
     """
     A server's exchange whose request and response are counted.  It takes the exchange's place where that is forwarded; the

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 
 from twisted.internet.interfaces import ISSLTransport, ITransport
 from twisted.logger import Logger
@@ -152,12 +153,13 @@ class RequestRouter:
             far: IExchange = tunnel.exchange(destination.purpose, receiver, visitor)
             return far
 
+        onFailure = partial(self._reportFailure, exchange)
         if not buckets:
-            joined: IExchangeReceiver = forward(exchange, head, open, pages=site.pages, onFailure=self._reportFailure)
+            joined: IExchangeReceiver = forward(exchange, head, open, pages=site.pages, onFailure=onFailure)
             return joined
         metered = MeteredExchange(exchange, buckets, site.clock)
         return metered.meter(forward(
-            metered, head, open, pages=site.pages, onFailure=lambda _, failed: self._reportFailure(exchange, failed),
+            metered, head, open, pages=site.pages, onFailure=onFailure,
         ))
 
     def _fields(

@@ -27,6 +27,7 @@ from tunnelstack.exchange.server import HTTPServerProtocol, ServerExchange
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.interfaces import IExchangeServer
 from tunnelstack.records import TakenOverRequest
+from tunnelstack.waiters import Waiters
 from tunnelstack.wire.http1.framing import Framing
 from tunnelstack.wire.http1.head import HeadLimits, RequestHead, ResponseHead
 from tunnelstack.wire.http1.target import path_of
@@ -94,7 +95,7 @@ class PublicServerFactory(ServerFactory):
         self.connections: set[VisitorConnection] = set()
         self._admission = admission
         self._doors = doors
-        self._drained: list[Deferred[None]] = []
+        self._drained: Waiters[None] = Waiters()
         self.configure(config, routes)
 
     def configure(self, config: EdgeConfig, routes: RouteTable) -> None:
@@ -146,9 +147,7 @@ class PublicServerFactory(ServerFactory):
             self.connections.remove(connection)
             self._admission.connectionClosed()
         if not self.connections:
-            waiting, self._drained = self._drained, []
-            for drained in waiting:
-                drained.callback(None)
+            self._drained.fire(None)
 
     def drain(self) -> Deferred[None]:
         """
@@ -160,9 +159,7 @@ class PublicServerFactory(ServerFactory):
             connection.drain()
         if not self.connections:
             return succeed(None)
-        drained: Deferred[None] = Deferred()
-        self._drained.append(drained)
-        return drained
+        return self._drained.wait()
 
     def abort(self) -> None:
         """

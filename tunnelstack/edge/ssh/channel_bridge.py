@@ -134,7 +134,7 @@ class BridgeConnection(FlowControlledConnection):
         self._timer: IDelayedCall | None = None
 
     def serviceStarted(self) -> None:
-        self._device.whenLost(self._deviceLost)
+        self._device.whenLost().addCallback(self._deviceLost)
 
     def channelRequested(self, kind: bytes, window: int, largest: int, extra: bytes) -> OpenedChannel:
         """
@@ -152,7 +152,7 @@ class BridgeConnection(FlowControlledConnection):
         self._device.connection.openChannel(far, extra)
         return far.opened.addCallback(lambda opened: near)
 
-    def _deviceLost(self) -> None:
+    def _deviceLost(self, ignored: None) -> None:
         if self.lost is not None:
             return
         if self.channels:

@@ -144,9 +144,11 @@ class SSHGateway(SSHFactory):
         if not self._admit(getattr(addr, "host", "")):
             return None
         self.connected += 1
-        return self.serverTransport(self._connectionClosed)
+        protocol = self.serverTransport()
+        protocol.whenClosed().addCallback(self._connectionClosed)
+        return protocol
 
-    def _connectionClosed(self, reason: Failure, sentence: str) -> None:
+    def _connectionClosed(self, sentence: str) -> None:
         self.connected -= 1
 
     def _login(self, transport: ServerTransport) -> UserAuthService:
@@ -169,7 +171,7 @@ class GatewayUserAuth:
         self._banners: list[str] = []            # of the device, not forwarded yet
         self._delayedRefusal: IDelayedCall | None = None
         self.banner: Callable[[str], object]
-        transport.whenClosed(self._transportClosed)
+        transport.whenClosed().addCallback(self._transportClosed)
 
     def methods(self, user: str) -> tuple[bytes, ...]:
         """
@@ -306,7 +308,7 @@ class GatewayUserAuth:
             "SSH gateway: login of {user} from {peer} to {device} by {method}",
             user=name, peer=peer, device=device, method=method,
         )
-        self._transport.whenClosed(lambda sentence: self._gateway.log.info(
+        self._transport.whenClosed().addCallback(lambda sentence: self._gateway.log.info(
             "SSH gateway: connection of {user} from {peer} to {device} closed: {reason}",
             user=name, peer=peer, device=device, reason=sentence,
         ))

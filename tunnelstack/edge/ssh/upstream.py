@@ -20,6 +20,7 @@ from tunnelstack.errors import Unavailable
 from tunnelstack.handler.ssh.connection import FlowControlledConnection
 from tunnelstack.handler.ssh.transport import ClientTransport
 from tunnelstack.handler.tcp import SpliceFactory
+from tunnelstack.waiters import Waiters
 from tunnelstack.wire.printable_text import printable_lines
 
 MAX_BANNER_OCTETS = 4096
@@ -98,8 +99,9 @@ class UpstreamConnection:
         self._ready: Deferred[UpstreamConnection] | None = None
         self._isReady = False
         self._login = UpstreamUserAuth(self._started, banner)
-        self._lost: list[Callable[[], object]] = []
-        self.protocol = ClientTransport(clock, lambda: self.protocol.requestService(self._login), self._ended)
+        self._lostWaiters: Waiters[None] = Waiters()
+        self.protocol = ClientTransport(clock, lambda: self.protocol.requestService(self._login))
+        self.protocol.whenClosed().addCallback(self._closed)
 
     def ready(self) -> Deferred[UpstreamConnection]:
         """
@@ -118,23 +120,18 @@ class UpstreamConnection:
         if ready is not None:
             ready.callback(self)
 
-    def _ended(self, reason: Failure, sentence: str) -> None:
+    def _closed(self, sentence: str) -> None:
         self.closed = True
         ready, self._ready = self._ready, None
         if ready is not None and not ready.called:
             ready.errback(DeviceUnreachable("the device closed the connection"))
-        lost, self._lost = self._lost, []
-        for callback in lost:
-            callback()
+        self._lostWaiters.fire(None)
 
-    def whenLost(self, callback: Callable[[], object]) -> None:
+    def whenLost(self) -> Deferred[None]:
         """
-        Call C{callback} when the connection is lost, or now if it is lost already.
+        @return: fires when the connection is lost.
         """
-        if self.closed:
-            callback()
-        else:
-            self._lost.append(callback)
+        return succeed(None) if self.closed else self._lostWaiters.wait()
 
     def password(self, user: str, password: bytes) -> Deferred[bool]:
         """

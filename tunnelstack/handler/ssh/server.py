@@ -82,12 +82,11 @@ class SSHFactory(Factory):
         self.privateKeys = {key.sshType(): key for key in hostKeys}
         self.publicKeys = {name: key.public() for name, key in self.privateKeys.items()}
 
-    def serverTransport(self, ended: Callable[[Failure, str], object] | None = None) -> ServerTransport:
+    def serverTransport(self) -> ServerTransport:
         """
-        @param ended: called when the connection is lost, with the reason and a sentence.
         @return: the protocol of one connection.
         """
-        protocol = ServerTransport(self.clock, self.limits.grace, ended)
+        protocol = ServerTransport(self.clock, self.limits.grace)
         protocol.factory = self  # type: ignore[assignment]
         offered = chain.from_iterable(key.supportedSignatureAlgorithms() for key in self.privateKeys.values())
         protocol.supportedPublicKeys = [name for name in offered if name in SIGNATURES]
@@ -142,14 +141,16 @@ class EmbeddedSSH(SSHFactory):
 
         @param ended: called when the connection is lost.
         """
-        lost = None if ended is None else (lambda reason, sentence: ended())
-        return succeed(self.serverTransport(lost))
+        protocol = self.serverTransport()
+        if ended is not None:
+            protocol.whenClosed().addCallback(lambda sentence: ended())
+        return succeed(protocol)
 
     def _login(self, transport: ServerTransport) -> UserAuthService:
         def admitted(user: str, method: str) -> ServerConnection:
             peer, user = addressText(transport.transport.getPeer()), printable(user, 64)
             self.log.info("SSH login of {user} from {peer} by {method}", user=user, peer=peer, method=method)
-            transport.whenClosed(lambda sentence: self.log.info(
+            transport.whenClosed().addCallback(lambda sentence: self.log.info(
                 "SSH connection of {user} from {peer} closed: {reason}", user=user, peer=peer, reason=sentence))
             return ServerConnection(self)
 

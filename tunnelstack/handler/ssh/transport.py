@@ -20,6 +20,7 @@ from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer, provider
 
+from tunnelstack.waiters import Waiters
 from tunnelstack.wire.printable_text import printable
 
 CONTROL_LIMIT = 1024 * 1024
@@ -63,15 +64,12 @@ class _BoundedTransport(transport.SSHTransportBase):
     supportedCompressions = [b"none"]         # a few octets of zlib decompress to gigabytes
     supportedMACs = [b"hmac-sha2-512", b"hmac-sha2-384", b"hmac-sha2-256", b"hmac-sha1"]
 
-    def __init__(self, clock: IReactorTime, ended: Callable[[Failure, str], object] | None = None) -> None:
-        """
-        @param ended: called once when the connection is lost, with the reason and the sentence.
-        """
+    def __init__(self, clock: IReactorTime) -> None:
         self.clock = clock
         self.full = False
         self.lost: Failure | None = None
         self.sentence = ""
-        self._ended = [] if ended is None else [ended]
+        self._closedWaiters: Waiters[str] = Waiters()
         self._unreadControl = 0
         self._closing = False
 
@@ -184,7 +182,7 @@ class _BoundedTransport(transport.SSHTransportBase):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # type: ignore[override]
         """
-        Stop the service first, then call the callbacks of L{whenClosed}.
+        Stop the service first, then fire what L{whenClosed} has returned.
         """
         self._closing = True
         self.lost = reason
@@ -192,15 +190,13 @@ class _BoundedTransport(transport.SSHTransportBase):
         if service is not None:
             service.serviceStopped()
         self.sentence = self.sentence or str(reason.value)
-        callbacks, self._ended = self._ended, []
-        for callback in callbacks:
-            callback(reason, self.sentence)
+        self._closedWaiters.fire(self.sentence)
 
-    def whenClosed(self, callback: Callable[[str], object]) -> None:
+    def whenClosed(self) -> Deferred[str]:
         """
-        Call C{callback} with a sentence when the connection is lost.
+        @return: fires with L{sentence} when the connection is lost.
         """
-        self._ended.append(lambda reason, sentence: callback(sentence))
+        return self._closedWaiters.wait()
 
 
 class ServerTransport(_BoundedTransport, transport.SSHServerTransport):
@@ -208,8 +204,8 @@ class ServerTransport(_BoundedTransport, transport.SSHServerTransport):
     The server side.  The connection is closed if no login succeeds within C{grace} seconds.
     """
 
-    def __init__(self, clock: IReactorTime, grace: float, ended: Callable[[Failure, str], object] | None = None) -> None:
-        super().__init__(clock, ended)
+    def __init__(self, clock: IReactorTime, grace: float) -> None:
+        super().__init__(clock)
         self._grace = grace
         self._timer: IDelayedCall | None = None
 
@@ -244,13 +240,11 @@ class ClientTransport(_BoundedTransport, transport.SSHClientTransport):
     The client side, for transports that authenticate the server: any host key is accepted.
     """
 
-    def __init__(
-        self, clock: IReactorTime, secured: Callable[[], object], ended: Callable[[Failure, str], object] | None = None,
-    ) -> None:
+    def __init__(self, clock: IReactorTime, secured: Callable[[], object]) -> None:
         """
         @param secured: called once, after the first key exchange.
         """
-        super().__init__(clock, ended)
+        super().__init__(clock)
         self._secured: Callable[[], object] | None = secured
 
     def verifyHostKey(self, hostKey: bytes, fingerprint: bytes) -> Deferred[int]:
