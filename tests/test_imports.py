@@ -52,7 +52,7 @@ BESIDE = {
     "testing": COMMON | {"control"} | {part for part, floor in FLOORS.items() if floor <= 6},
 }
 #: Values and exceptions of floors that the interfaces name.
-NAMED_BY_INTERFACES = {"exchange.errors", "exchange.traits", "stream.address", "stream.errors"}
+NAMED_BY_INTERFACES = {"exchange.bounds", "exchange.errors", "exchange.traits", "stream.address", "stream.errors"}
 #: From where the parts beside the floors are seen, if they are not common.
 SEEN_FROM = {
     "control": {"edge", "agent", "endpoints", "demo", "doctor", "endpoint_parsers", "commands"},

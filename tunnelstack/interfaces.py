@@ -32,8 +32,9 @@ from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface
 
 from tunnelstack.errors import TunnelError
+from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
-from tunnelstack.exchange.traits import Timeouts, Traits
+from tunnelstack.exchange.traits import Traits
 from tunnelstack.records import (
     Claim,
     Grant,
@@ -599,9 +600,14 @@ class IEdge(Interface):
     clock: IReactorTime = Attribute("Of everything that waits.")
     sessionLimits: SessionLimits = Attribute("Of each agent's session.")
     stopping: bool = Attribute("No agent is let in any more.")
-    timeouts: Timeouts = Attribute("Of the exchanges that agents are asked for.")
+    bounds: ExchangeBounds = Attribute("Of the exchanges that agents are asked for.")
     state: StateDirectory | None = Attribute("Where to keep what outlives the process, or C{None}.")
     authority: str = Attribute("The host, with its port if that is not implied, by which agents know the edge.")
+
+    def watchBounds(watcher: Callable[[ExchangeBounds], object]) -> None:
+        """
+        Call C{watcher} with the new L{bounds} whenever they change.
+        """
 
     def sshAddress() -> str:
         """
@@ -775,6 +781,11 @@ class IAgentHost(Interface):
     def linked(link: Any) -> None:
         """
         A session is up on which services can be announced.
+        """
+
+    def boundsChanged() -> None:
+        """
+        The C{bounds} of a link have changed: its edge has announced others.
         """
 
     def unlinked(link: Any) -> None:

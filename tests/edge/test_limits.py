@@ -4,10 +4,12 @@ The numbers of C{[limits]}, each in force from the configuration to the visitor,
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from attrs import evolve
+from attrs import evolve, fields
 from twisted.internet.protocol import Protocol
+from twisted.logger import formatEvent
 
 from tests.edge.test_edge_and_agent import Both, just
 from tunnelstack.control.config.records import AgentLimits, Limits, ServiceConfig
@@ -83,8 +85,8 @@ class LimitTests(Both):
         self.assertIsNotNone(visitor.lost)
 
     def test_theFirstOctetOfAnAnswer(self) -> None:
-        visitor = self.limited(firstOctetSeconds=7).visit(GET)
-        self.assertEqual(self.after(visitor, 6), b"")
+        visitor = self.limited(firstOctetSeconds=70).visit(GET)
+        self.assertEqual(self.after(visitor, 66), b"")
         self.assertTrue(self.after(visitor, 2).startswith(b"HTTP/1.1 504 "), visitor.got)
 
     def test_theAgentSaysItFirstWhereBothWouldWaitAsLong(self) -> None:
@@ -203,3 +205,245 @@ class AgentLimitTests(Both):
         both = self.limited(sessionOctets=123_456)
         (link,) = both.agent._links
         self.assertEqual(link.session.memory.growthLimit, 123_456)
+
+
+def head(fields: int = 0, octets: int = 0, start: bytes = b"GET / HTTP/1.1\r\nHost: site.localhost\r\n") -> bytes:
+    """
+    A head with so many fields more, and one of so many octets.
+    """
+    long = b"Cookie: %b\r\n" % (b"x" * octets) if octets else b""
+    return start + b"X-A: b\r\n" * fields + long + b"\r\n"
+
+
+class Answering(Protocol):
+    """
+    A web server whose responses have as many fields and octets as the target says: C{/FIELDS/OCTETS}.
+    """
+
+    transport: Any
+
+    def dataReceived(self, data: bytes) -> None:
+        self.factory.got = data                                                  # type: ignore[attr-defined]
+        _, fields, octets = data.split(b" ")[1].split(b"/")
+        self.transport.write(head(int(fields), int(octets), b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n"))
+
+
+class Hungry(Protocol):
+    """
+    A web server that reads and never answers.  The factory keeps those that were asked something.
+    """
+
+    transport: Any
+
+    def dataReceived(self, data: bytes) -> None:
+        self.factory.lost.append(self)                                           # type: ignore[attr-defined]
+
+
+class OneSourceTests(Both):
+    """
+    The kind of F02 and F03: a limit that has a second, fixed copy somewhere on the way, so that changing the setting changes
+    nothing.  Each documented limit is changed, in both directions where that says more, and the effect is seen by a visitor
+    through edge and agent.
+    """
+
+    def limited(
+        self, server: type[Protocol] = Answering, *, agent: dict[str, Any] | None = None, site: ServiceConfig = SITE,
+        **edge: Any,
+    ) -> EdgeAndAgent:
+        both = self.begin(
+            site, start=False, edge={"limits": Limits(**edge)}, agent={"limits": AgentLimits(**(agent or {}))}
+        )
+        self.server = just(server)
+        both.network.listenTCP(3001, self.server)
+        both.start()
+        return both
+
+    def status(self, octets: bytes) -> bytes:
+        visitor = self.both.visit(octets)
+        self.both.network.passTime(0.1)
+        return visitor.got[9:12]
+
+    def get(self, fields: int = 0, octets: int = 0) -> bytes:
+        """
+        The status of a request with so many fields besides C{Host}, and one of them of so many octets.
+        """
+        return self.status(head(fields, octets, b"GET /0/0 HTTP/1.1\r\nHost: site.localhost\r\n"))
+
+    def answer(self, fields: int = 0, octets: int = 0) -> bytes:
+        """
+        The status where the server's response has so many.
+        """
+        return self.status(b"GET /%d/%d HTTP/1.1\r\nHost: site.localhost\r\n\r\n" % (fields, octets))
+
+    def test_theDefaults(self) -> None:
+        """
+        What is documented is what visitors may send: the fields of edge and agent are not counted.
+        """
+        self.limited()
+        self.assertEqual([self.get(99), self.get(100)], [b"200", b"431"])
+        self.assertEqual([self.get(0, 32_000), self.get(0, 33_000)], [b"200", b"431"])
+        self.assertEqual([self.answer(120), self.answer(499), self.answer(500)], [b"200", b"200", b"502"])
+        self.assertEqual([self.answer(0, 65_000), self.answer(0, 66_000)], [b"200", b"502"])
+
+    def test_headOctets(self) -> None:
+        self.limited(headOctets=131_072)
+        self.assertEqual([self.get(0, 130_000), self.get(0, 132_000)], [b"200", b"431"])
+
+    def test_headFields(self) -> None:
+        self.limited(headFields=400)
+        self.assertEqual([self.get(399), self.get(400)], [b"200", b"431"])
+
+    def test_smallHeads(self) -> None:
+        self.limited(headOctets=2000, headFields=8)
+        self.assertEqual([self.get(7), self.get(8), self.get(0, 1900), self.get(0, 2100)], [b"200", b"431", b"200", b"431"])
+
+    def test_theAgentsCeilingOfHeads(self) -> None:
+        """
+        The agent takes no more than its own file allows, and says so.
+        """
+        self.limited(headOctets=131_072, headFields=400, agent={"headOctets": 40_000, "headFields": 120})
+        self.assertEqual([self.get(100), self.get(300)], [b"200", b"431"])
+        self.assertEqual([self.get(0, 39_000), self.get(0, 100_000)], [b"200", b"431"])
+        said = "\n".join(str(formatEvent(event)) for event in self.events)
+        self.assertIn("head_octets is 131072 at the edge and 40000 in [limits] of this agent", said)
+        self.assertIn("head_fields is 400 at the edge and 120 in [limits] of this agent", said)
+
+    def test_headsOfAReload(self) -> None:
+        """
+        A live setting reaches the agents that are connected.
+        """
+        both = self.limited()
+        both.edge.reload(evolve(both.edge.config, limits=Limits(headFields=300, headOctets=100_000)))
+        both.settle()
+        self.assertEqual([self.get(299), self.get(300), self.get(0, 99_000)], [b"200", b"431", b"200"])
+
+    def test_headsOfAReloadOfTheAgent(self) -> None:
+        both = self.limited(headFields=300)
+        both.agent.reload(evolve(both.agent.config, limits=AgentLimits(headFields=110)))
+        self.assertEqual([self.get(109), self.get(200)], [b"200", b"431"])
+
+    def test_responseHeads(self) -> None:
+        """
+        What local servers may answer is a setting of the agent; the page has the cause and the name of the setting.
+        """
+        self.limited(agent={"responseHeadOctets": 200_000, "responseHeadFields": 800})
+        self.assertEqual([self.answer(790), self.answer(800)], [b"200", b"502"])
+        self.assertEqual([self.answer(0, 199_000), self.answer(0, 201_000)], [b"200", b"502"])
+        page = self.both.visit(b"GET /0/201000 HTTP/1.1\r\nHost: site.localhost\r\n\r\n").got
+        self.assertIn(b"response has more than 200000 octets; see response_head_octets in [limits] of the agent", page)
+
+    def test_responseHeadsAreLive(self) -> None:
+        both = self.limited()
+        self.assertEqual(self.answer(600), b"502")
+        both.agent.reload(evolve(both.agent.config, limits=AgentLimits(responseHeadFields=700)))
+        self.assertEqual(self.answer(600), b"200")
+
+    def test_theEdgesCeilingOfResponseHeads(self) -> None:
+        self.limited(responseHeadOctets=4000, responseHeadFields=20)
+        self.assertEqual([self.answer(19), self.answer(20)], [b"200", b"502"])
+        self.assertEqual([self.answer(0, 3900), self.answer(0, 4100)], [b"200", b"502"])
+
+    def test_headsForAFolder(self) -> None:
+        """
+        The library that serves files has bounds of its own.
+        """
+        self.limited(site=ServiceConfig(name="site", kind="serve", target=self.mktemp()), headOctets=131_072, headFields=900)
+        self.assertEqual([self.get(890), self.get(0, 60_000), self.get(901)], [b"404", b"404", b"431"])
+
+    def test_firstOctetSeconds(self) -> None:
+        visitor = self.limited(Silent, firstOctetSeconds=200).visit(GET)
+        self.both.network.passTime(196)
+        self.assertEqual(visitor.got, b"")
+        self.both.network.passTime(2)
+        self.assertIn(b" 504 ", visitor.got)
+        self.assertEqual(self.warned().count("504 for GET / "), 1)      # the agent's; the edge would name the host
+
+    def test_firstOctetSecondsOfAService(self) -> None:
+        visitor = self.limited(Silent, site=evolve(SITE, firstOctetSeconds=5.0)).visit(GET)
+        self.both.network.passTime(4)
+        self.assertEqual(visitor.got, b"")
+        self.both.network.passTime(2)
+        self.assertIn(b" 504 ", visitor.got)
+
+    def test_interimSeconds(self) -> None:
+        """
+        A server that says 102 every 50 seconds is waited for as long as the edge's setting says.
+        """
+        both = self.limited(Hungry, interimSeconds=2000)
+        visitor = both.visit(GET)
+        (server,) = self.server.lost
+        for _ in range(39):
+            server.transport.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+            both.network.passTime(50)
+        self.assertNotIn(b" 504 ", visitor.got)
+        for _ in range(2):
+            server.transport.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+            both.network.passTime(50)
+        self.assertIn(b" 504 ", visitor.got)
+
+    def test_idleSeconds(self) -> None:
+        """
+        An upload that pauses, and a connection without requests.
+        """
+        put = b"PUT /0/0 HTTP/1.1\r\nHost: site.localhost\r\nContent-Length: 9\r\n\r\n123"
+        visitor = self.limited(Hungry, idleSeconds=1000).visit(put)
+        quiet = self.both.visit(GET.replace(b"site", b"other"))
+        self.both.network.passTime(990)
+        self.assertEqual(visitor.got, b"")
+        self.assertIsNone(quiet.lost)
+        self.both.network.passTime(20)
+        self.assertIn(b" 408 ", visitor.got)
+        self.assertIsNotNone(quiet.lost)
+
+    def test_theAgentsCeilingOfIdleSeconds(self) -> None:
+        put = b"PUT /0/0 HTTP/1.1\r\nHost: site.localhost\r\nContent-Length: 9\r\n\r\n123"
+        visitor = self.limited(Hungry, idleSeconds=1000, agent={"idleSeconds": 20}).visit(put)
+        self.both.network.passTime(30)
+        self.assertIn(b" 408 ", visitor.got)
+
+    def test_sessionStreams(self) -> None:
+        """
+        The bound of the session is that of the edge's and of the agent's connections.  C{case_f03} has more than 1 024 of them,
+        which this network is too slow for.
+        """
+        both = self.limited(Hungry, sessionStreams=6)
+        (tunnel,), (link,) = both.edge.registry, both.agent._links
+        self.assertEqual((tunnel.session.limits.max_streams, link.bounds.streams), (6, 6))
+        visitors = [both.visit(GET) for _ in range(8)]
+        self.assertEqual(len(self.server.lost), 6)
+        both.network.passTime(31)                 # nobody waits longer for a stream
+        self.assertEqual([visitor.got[:12] for visitor in visitors if visitor.got], [b"HTTP/1.1 503"] * 2)
+
+    def test_theAgentsCeilingOfSessionStreams(self) -> None:
+        both = self.limited(Hungry, agent={"sessionStreams": 3})
+        visitors = [both.visit(GET) for _ in range(5)]
+        both.network.passTime(1)
+        self.assertEqual(len(self.server.lost), 3)
+        self.assertEqual(len([visitor for visitor in visitors if visitor.got]), 2)
+
+    def test_visitors(self) -> None:
+        both = self.limited(visitors=3, connectionsPerSecond=0)
+        for _ in range(3):
+            both.visit()
+        self.assertTrue(both.edge.admission.paused)
+
+    def test_everyLimitIsTested(self) -> None:
+        """
+        A new limit needs a test of its effect: its name stands in this module, or in one of L{ELSEWHERE}.
+        """
+        here = Path(__file__)
+        for record in (Limits, AgentLimits):
+            for attribute in fields(record):
+                module = here.with_name(ELSEWHERE.get(attribute.name, here.name))
+                self.assertIn(attribute.name, module.read_text())
+
+
+ELSEWHERE = {
+    "agentOctetsPerSecond": "test_ports.py",
+    "agentRequestsPerSecond": "test_ports.py",
+    "connectionsPerSecond": "test_public_server.py",
+}
+"""Limits whose effect is tested in other modules."""
+
+NOT_STREAMED = "bufferedBodyOctets"
+"""The bound of dialects that do not stream; they test it."""

@@ -19,7 +19,7 @@ from tunnelstack.exchange.errors import Busy, FailureKind
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.interfaces import IExchange, IWholeResponseReceiver
-from tunnelstack.wire.http1.head import RequestHead, ResponseHead
+from tunnelstack.wire.http1.head import HeadLimits, RequestHead, ResponseHead
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -190,7 +190,7 @@ class ExchangeTests(PoolCase):
     def test_nonsense(self) -> None:
         for octets in (
             b"HELO\r\n\r\n", b"\x00", b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", b"HTTP/1.1 200 OK\r\nX: " + b"a" * 33_000,
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
             b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
         ):
             _, recorder = self.begin()
@@ -198,6 +198,34 @@ class ExchangeTests(PoolCase):
             self.assertEqual(recorder.failure.kind, FailureKind.INVALID_RESPONSE, octets[:50])      # type: ignore[union-attr]
             self.assertEqual((self.pool.idle, self.pool.inFlight), (0, 0))
             self.assertIsNot(self.origin().lost, None)
+
+    def test_headsThatAreTooLarge(self) -> None:
+        """
+        The cause is not "this is not HTTP", and the setting is named.
+        """
+        for what, octets in (("octets", b"X: " + b"a" * 33_000), ("fields", b"X: a\r\n" * 101 + b"\r\n")):
+            _, recorder = self.begin()
+            self.answer(b"HTTP/1.1 200 OK\r\n" + octets)
+            failure: Any = recorder.failure
+            self.assertEqual((failure.kind, failure.status), (FailureKind.RESPONSE_TOO_LARGE, 502))
+            self.assertIn(f"response_head_{what} in [limits]", failure.sentence)
+
+    def test_otherSettings(self) -> None:
+        """
+        They are for the exchanges that begin from then on: no connection is kept that works by earlier ones.
+        """
+        exchange, _ = self.begin()
+        self.pool.configure(Timeouts(first=5.0), HeadLimits(octets=2000))
+        self.answer(OK)
+        self.assertEqual((self.pool.idle, self.pool.inFlight), (0, 0))
+        _, recorder = self.begin()
+        self.answer(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 2100)
+        self.assertEqual(recorder.failure.kind, FailureKind.RESPONSE_TOO_LARGE)             # type: ignore[union-attr]
+        self.begin()
+        self.answer(OK)
+        self.assertEqual(self.pool.idle, 1)
+        self.pool.configure(Timeouts(first=6.0), HeadLimits(octets=2000))
+        self.assertEqual(self.pool.idle, 0)
 
     def test_theOriginGoesInTheMiddle(self) -> None:
         for octets in (b"", b"HTTP/1.1 2", OK[:-1], b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel"):

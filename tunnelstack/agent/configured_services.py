@@ -11,9 +11,10 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 
+from tunnelstack.agent.bounds import AgentBounds
 from tunnelstack.agent.publication import Publication
 from tunnelstack.agent.publications import Publications
-from tunnelstack.agent.service_kinds import ExchangeFactory, RunningService, buildService
+from tunnelstack.agent.service_kinds import ExchangeFactory, RunningService, ServiceContext, buildService
 from tunnelstack.agent.target import probe
 from tunnelstack.control.access_log import RequestObserver
 from tunnelstack.control.config.records import ServiceConfig
@@ -37,13 +38,17 @@ class ConfiguredServices:
 
     log = Logger()
 
-    def __init__(self, reactor: IReactor, publications: Publications, handlers: Mapping[bytes, IProtocolFactory]) -> None:
+    def __init__(
+        self, reactor: IReactor, publications: Publications, handlers: Mapping[bytes, IProtocolFactory], bounds: AgentBounds
+    ) -> None:
         """
         @param handlers: stream handlers by name, for services of the kind C{stream}.
+        @param bounds: of exchanges; call L{boundsChanged} when they change.
         """
         self._reactor = reactor
         self._publications = publications
         self._handlers = handlers
+        self._bounds = bounds
         self._entries: dict[str, _PublishedService] = {}
         self._draining: list[RunningService] = []
 
@@ -69,6 +74,13 @@ class ConfiguredServices:
                     self._withdraw(entry)
                 self._publish(config, served)
 
+    def boundsChanged(self) -> None:
+        """
+        Let exchanges that begin from now on have the bounds that are in force now.
+        """
+        for entry in self._entries.values():
+            entry.served.configure(self._bounds.bounds)
+
     def _isUnchanged(self, config: ServiceConfig) -> bool:
         entry = self._entries.get(config.name)
         return entry is not None and entry.config == config
@@ -79,10 +91,11 @@ class ConfiguredServices:
         """
         Make all of them, or none.
         """
+        context = ServiceContext(self._reactor, self._handlers, self._bounds, requestObserver)
         made: list[tuple[ServiceConfig, RunningService]] = []
         try:
             for config in configs:
-                served = buildService(self._reactor, config, self._handlers, requestObserver)
+                served = buildService(context, config)
                 made.append((config, served))
                 if config.name not in self._entries and self._publications.has(served.service):
                     raise ConfigurationError(f"the service {config.name} is already published by the program itself")

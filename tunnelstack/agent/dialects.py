@@ -49,11 +49,12 @@ class AgentHost:
         self.instance = config.instance
         self.sessionLimits = SessionLimits(
             keepalive=config.pingSeconds, keepalive_timeout=config.pingTimeoutSeconds,
-            session_octets=config.limits.sessionOctets,
+            session_octets=config.limits.sessionOctets, max_streams=config.limits.sessionStreams,
         )
         self.handlers: Mapping[bytes, Any] = agent.handlers
         self.linked: Callable[[Any], None] = agent.linked
         self.unlinked: Callable[[Any], None] = agent.unlinked
+        self.boundsChanged: Callable[[], None] = agent.boundsChanged
         self.revoked: Callable[[Any, str, str, str], None] = agent.revoked
         self._end = agent.end
         self._environ = os.environ if environ is None else environ

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.plugin import getPlugins
 from zope.interface import implementer
 
+from tunnelstack.agent.bounds import AgentBounds
 from tunnelstack.agent.configured_services import ConfiguredServices
 from tunnelstack.agent.dialects import AgentHost, configuredDialects
 from tunnelstack.agent.dialler import DialEndpoint
@@ -89,7 +90,8 @@ class AgentService(MultiService):
         if plugins:
             for handler in getPlugins(IStreamHandler):
                 self.handle(handler.name, handler)
-        self._configured = ConfiguredServices(reactor, self._publications, self.handlers)
+        self._bounds = AgentBounds(config.limits)
+        self._configured = ConfiguredServices(reactor, self._publications, self.handlers, self._bounds)
         self._exitPolicy = ExitPolicy(reactor, config.giveUpAfterSeconds)
         self._exitPolicy.whenFailed().addCallback(self._failed)
         self.end = self._exitPolicy.fail
@@ -179,8 +181,18 @@ class AgentService(MultiService):
         A session is up on which services can be announced.
         """
         self._links.append(link)
+        for shortfall in self._bounds.shortfalls(link.bounds):
+            self.log.info("{sentence}", sentence=shortfall)
+        self.boundsChanged()
         self._publications.announce(link)
         self._waiting.fire(link)
+
+    def boundsChanged(self) -> None:
+        """
+        An edge has announced other bounds of exchanges than before.
+        """
+        self._bounds.announced(link.bounds for link in self._links)
+        self._configured.boundsChanged()
 
     def unlinked(self, link: NativeLink) -> None:
         """
@@ -240,6 +252,8 @@ class AgentService(MultiService):
             link.uplink.maxBackoff, link.uplink.drainSeconds = after.backoffSeconds, after.drainSeconds
         self._exitPolicy.setGiveUpSeconds(after.giveUpAfterSeconds)
         self.budget.limit = after.limits.processOctets
+        self._bounds.configure(after.limits)
+        self._configured.boundsChanged()
         sentences = found.sentences("the agent")
         for sentence in sentences:
             self.log.info("{what}", what=sentence, status="reload")

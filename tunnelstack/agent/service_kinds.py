@@ -4,32 +4,34 @@ The kinds of services: each turns a service of a configuration into what is anno
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from time import time
 from typing import Any
 
 from attrs import define, evolve
-from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
+from tunnelstack.agent.bounds import AgentBounds
 from tunnelstack.agent.requests import recordFromExchange
 from tunnelstack.agent.target import Target
 from tunnelstack.control.access_log import RequestObserver
 from tunnelstack.control.config.records import ServiceConfig
+from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.exchange.error_page import errorPage, respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.forward import Forwarder
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.server import HTTPServerProtocol
-from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.handler.folder import Folder
 from tunnelstack.handler.folder_site import FolderSite
 from tunnelstack.handler.http import LocalSite
 from tunnelstack.handler.tcp import TCPHandler
 from tunnelstack.interfaces import Handler, IExchangeReceiver, IExchangeServer, IReactor, IServerExchange
 from tunnelstack.records import EMBEDDED, Service
-from tunnelstack.wire.http1.head import Fields, RequestHead
+from tunnelstack.wire.http1.head import Fields, HeadLimits, RequestHead
 
 Handlers = Mapping[bytes, IProtocolFactory]
 """Stream handlers by the name of their protocol."""
@@ -51,6 +53,7 @@ class RunningService:
     @ivar endpoint: connects to the target, for a probe; C{None} if there is nothing to connect to.
     @ivar drain: begins no new work; returns a C{Deferred} that fires when the work under way is finished, or C{None} if
         L{close} may be called at once.
+    @ivar configure: takes other bounds of exchanges.
     @ivar close: releases connections and resources; called after the drain, or when the agent has stopped.
     @ivar warning: logged when the service is published; C{""} is none.
     """
@@ -62,22 +65,33 @@ class RunningService:
     close: Callable[[], object] = lambda: None
     drain: Callable[[], object] = lambda: None
     warning: str = ""
+    configure: Callable[[ExchangeBounds], object] = lambda bounds: None
 
 
-def buildService(
-    reactor: IReactor,
-    config: ServiceConfig,
-    handlers: Handlers,
-    requestObserver: RequestObserver | None = None,
-) -> RunningService:
+@define
+class ServiceContext:
+    """
+    What the services of an agent share.
+
+    @ivar reactor: the reactor.
+    @ivar handlers: stream handlers by name, for services of the kind C{stream}.
+    @ivar bounds: of exchanges.
+    @ivar requestObserver: called with the record of each HTTP request that has ended.
+    """
+
+    reactor: IReactor
+    handlers: Handlers
+    bounds: AgentBounds
+    requestObserver: RequestObserver | None = None
+
+
+def buildService(context: ServiceContext, config: ServiceConfig) -> RunningService:
     """
     Make the handler of a service.
 
-    @param handlers: stream handlers by name, for services of the kind C{stream}.
-    @param requestObserver: called with each HTTP request that has ended.
     @raise ConfigurationError: the target cannot be used.
     """
-    return KINDS[config.kind](reactor, config, handlers, requestObserver)
+    return KINDS[config.kind](context, config)
 
 
 @implementer(IExchangeServer)
@@ -90,17 +104,19 @@ class ExchangeFactory(Factory):
 
     noisy = False
 
-    def __init__(
-        self, server: IExchangeServer, clock: IReactorTime, name: str, requestObserver: RequestObserver | None
-    ) -> None:
+    def __init__(self, server: IExchangeServer, context: ServiceContext, name: str) -> None:
         self.server = server
-        self._clock = clock
+        self._context = context
+        self._clock = context.reactor
         self._name = name
-        self._requestObserver = requestObserver
+        self._requestObserver = context.requestObserver
 
     def buildProtocol(self, address: object) -> HTTPServerProtocol:
+        bounds = self._context.bounds.bounds
         done = None if self._requestObserver is None else self._done
-        return HTTPServerProtocol(self, clock=self._clock, done=done)
+        return HTTPServerProtocol(
+            self, clock=self._clock, done=done, limits=bounds.requestLimits, timeouts=bounds.streamTimeouts
+        )
 
     def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
         if self._requestObserver is not None:
@@ -113,35 +129,41 @@ class ExchangeFactory(Factory):
         self._requestObserver(recordFromExchange(self._name, exchange, 0.0 if began is None else self._clock.seconds() - began))
 
 
-def _http(
-    reactor: IReactor, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
-) -> RunningService:
+def _http(context: ServiceContext, config: ServiceConfig) -> RunningService:
+    reactor = context.reactor
     target = Target(config.target, "http", insecure=config.insecureOrigin)
     site = LocalSite(target.authority or target.shown, host=config.rewriteHost)
     endpoint = target.endpoint(reactor)
-    timeouts = Timeouts(first=config.firstOctetSeconds, interim=config.interimSeconds)
-    pool = ExchangePool(endpoint, clock=reactor, timeouts=timeouts, explain=site.explain)
+    # Every connection of the pool belongs to a stream, so the bound of streams is that of connections.
+    pool = ExchangePool(endpoint, clock=reactor, explain=site.explain, maxConnections=sys.maxsize)
+
+    def configure(bounds: ExchangeBounds) -> None:
+        timeouts = bounds.serverTimeouts
+        first, interim = config.firstOctetSeconds or timeouts.first, config.interimSeconds or timeouts.interim
+        limits = HeadLimits(octets=bounds.responseHeadOctets, fields=bounds.responseHeadFields)
+        pool.configure(evolve(timeouts, first=first, interim=interim), limits)
+
+    configure(context.bounds.bounds)
 
     server = Forwarder(pool.exchange, prepareRequest=site.prepareRequest, onFailure=site.failed)
-    exchanges = ExchangeFactory(server, reactor, config.name, requestObserver)
+    exchanges = ExchangeFactory(server, context, config.name)
     warning = UNVERIFIED.format(target=target.shown) if target.secure and config.insecureOrigin else ""
-    return RunningService(Service(name=config.name), exchanges, target.shown, endpoint, pool.close, pool.drain, warning)
+    return RunningService(
+        Service(name=config.name), exchanges, target.shown, endpoint, pool.close, pool.drain, warning, configure
+    )
 
 
-def _tcp(
-    reactor: IReactor, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
-) -> RunningService:
+def _tcp(context: ServiceContext, config: ServiceConfig) -> RunningService:
+    reactor = context.reactor
     target = Target(config.target, "tcp")
     endpoint = target.endpoint(reactor)
     service = Service(name=config.name, kind="tcp", port=config.remotePort)
     return RunningService(service, TCPHandler(endpoint, reactor), target.shown, endpoint)
 
 
-def _serveFolder(
-    reactor: IReactor, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
-) -> RunningService:
+def _serveFolder(context: ServiceContext, config: ServiceConfig) -> RunningService:
     site = FolderSite(Folder(config.target), time, _refuse)
-    exchanges = ExchangeFactory(site, reactor, config.name, requestObserver)
+    exchanges = ExchangeFactory(site, context, config.name)
     return RunningService(Service(name=config.name), exchanges, config.target)
 
 
@@ -153,16 +175,13 @@ def _refuse(exchange: IServerExchange, status: int, sentence: str, fields: Field
     respondWithPage(exchange, errorPage, ExchangeFailed(kind, sentence, status=status, fields=fields), exchange.trace)
 
 
-def _stream(
-    reactor: IReactor, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
-) -> RunningService:
+def _stream(context: ServiceContext, config: ServiceConfig) -> RunningService:
     name = config.target.encode()
-    return RunningService(Service(name=config.name, kind="stream"), _HandlerByName(name, handlers), config.target)
+    return RunningService(Service(name=config.name, kind="stream"), _HandlerByName(name, context.handlers), config.target)
 
 
-def _ssh(
-    reactor: IReactor, config: ServiceConfig, handlers: Handlers, requestObserver: RequestObserver | None = None
-) -> RunningService:
+def _ssh(context: ServiceContext, config: ServiceConfig) -> RunningService:
+    reactor = context.reactor
     service = Service(name=config.name, kind="ssh")
     if config.target == EMBEDDED:
         from tunnelstack.agent.ssh_server import (
@@ -200,6 +219,6 @@ class _HandlerByName(Factory):
         return handler.buildProtocol(evolve(address, protocol=self._name))
 
 
-KINDS: dict[str, Callable[[Any, ServiceConfig, Handlers, RequestObserver | None], RunningService]] = {
+KINDS: dict[str, Callable[[ServiceContext, ServiceConfig], RunningService]] = {
     "http": _http, "tcp": _tcp, "serve": _serveFolder, "stream": _stream, "ssh": _ssh,
 }  # fmt: skip

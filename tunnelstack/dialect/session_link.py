@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 
+from tunnelstack.exchange.bounds import DEFAULT_BOUNDS
 from tunnelstack.interfaces import ISession
 from tunnelstack.stream.errors import SessionLost
 
@@ -19,10 +20,12 @@ class SessionLink(Generic[S]):
     What the uplink of an agent needs of a session.
 
     @ivar session: the session.
+    @ivar bounds: the bounds of exchanges that the edge has announced.
     """
 
     def __init__(self, session: S) -> None:
         self.session = session
+        self.bounds = DEFAULT_BOUNDS
 
     def ping(self) -> Deferred[float]:
         """

@@ -14,9 +14,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import TunnelError
+from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.exchange.errors import Busy
 from tunnelstack.exchange.pool import ExchangePool
-from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.interfaces import IExchange, IExchangeReceiver, ISession, ITunnel
 from tunnelstack.records import HTTPPurpose, Principal, Purpose, Visitor
 from tunnelstack.stream.errors import SessionLost
@@ -61,14 +61,14 @@ class SessionTunnel(Generic[S]):
         instance: str,
         endpointFor: EndpointFor,
         clock: IReactorTime,
-        timeouts: Timeouts,
+        bounds: ExchangeBounds,
         explain: Callable[[Failure], str] = explain,
     ) -> None:
         """
         @param dialect: the name of the dialect in logs and status.
         @param instance: the random name of the agent process; C{""} if the dialect has none.
         @param endpointFor: opens streams on the session.
-        @param timeouts: of exchanges.
+        @param bounds: of exchanges.
         @param explain: returns a sentence for a visitor about a stream that could not be opened.
         """
         self.session = session
@@ -79,7 +79,7 @@ class SessionTunnel(Generic[S]):
         self.draining = False
         self._endpointFor = endpointFor
         self._clock = clock
-        self._timeouts = timeouts
+        self._bounds = bounds
         self._explain = explain
         self._lost = False
         self._pools: dict[Hashable, ExchangePool] = {}      # by purpose
@@ -120,7 +120,8 @@ class SessionTunnel(Generic[S]):
         @return: a pool of streams for exchanges.
         """
         return ExchangePool(
-            endpoint, clock=self._clock, timeouts=self._timeouts, idleSeconds=idleSeconds, explain=self._explain
+            endpoint, clock=self._clock, timeouts=self._bounds.timeouts, limits=self._bounds.responseLimits,
+            idleSeconds=idleSeconds, maxConnections=self._bounds.streams, explain=self._explain,
         )
 
     def ping(self) -> Deferred[float]:

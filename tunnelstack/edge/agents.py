@@ -20,7 +20,7 @@ from tunnelstack.control.registry import Registry
 from tunnelstack.edge.public.hosts import PublishedHosts
 from tunnelstack.edge.public.ports import Ports
 from tunnelstack.errors import Denied
-from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
+from tunnelstack.exchange.bounds import DEFAULT_BOUNDS, ExchangeBounds
 from tunnelstack.interfaces import IAuthenticator, IEdge, ITunnel
 from tunnelstack.records import (
     Claim,
@@ -80,7 +80,7 @@ class Agents:
         sessionLimits: SessionLimits,
         owners: NameOwnership,
         hosts: PublishedHosts | None = None,
-        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        bounds: ExchangeBounds = DEFAULT_BOUNDS,
         state: StateDirectory | None = None,
         authority: str = "",
         sshAddress: Callable[[], str] = lambda: "",
@@ -101,7 +101,7 @@ class Agents:
         self.ports = ports
         self.authenticator = authenticator
         self.sessionLimits = sessionLimits
-        self.timeouts = timeouts
+        self.bounds = bounds
         self.state = state
         self.authority = authority
         self.sshAddress = sshAddress
@@ -112,6 +112,7 @@ class Agents:
         self._known = known or (lambda principal: True)
         self._budget = budget
         self._connectedAt: dict[int, float] = {}            # by the id of a tunnel
+        self._boundsWatchers: list[Callable[[ExchangeBounds], object]] = []
         registry.watch(self._nameChanged)
 
     def authenticate(self, claim: Claim) -> Deferred[Principal]:
@@ -120,6 +121,23 @@ class Agents:
         """
         authenticated: Deferred[Principal] = maybeDeferred(self.authenticator.authenticate, claim)
         return authenticated
+
+    # Bounds
+
+    def watchBounds(self, watcher: Callable[[ExchangeBounds], object]) -> None:
+        """
+        As in L{IEdge}.
+        """
+        self._boundsWatchers.append(watcher)
+
+    def setBounds(self, bounds: ExchangeBounds) -> None:
+        """
+        Let exchanges take this from now on.
+        """
+        if bounds != self.bounds:
+            self.bounds = bounds
+            for watcher in self._boundsWatchers:
+                watcher(bounds)
 
     # Tunnels
 

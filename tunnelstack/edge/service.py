@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from tunnelstack.control.auth.name_ownership import NameOwnership
 from tunnelstack.control.auth.tokens import IToken
-from tunnelstack.control.config.records import EdgeConfig, ListenerConfig
+from tunnelstack.control.config.records import EdgeConfig, Limits, ListenerConfig
 from tunnelstack.control.config.reload import difference
 from tunnelstack.control.process.exit_status import FatalError, TemporaryFailure
 from tunnelstack.control.process.port_owner import portOwner
@@ -42,7 +42,7 @@ from tunnelstack.edge.public.server import PublicServerFactory
 from tunnelstack.edge.ssh.service import SSHGatewayService
 from tunnelstack.edge.status import agentsOf, statusOf
 from tunnelstack.errors import ConfigurationError
-from tunnelstack.exchange.traits import Timeouts
+from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.interfaces import IAuthenticator, IDialect, IProcessService, IReactor, ITunnel
 from tunnelstack.records import Grant
 from tunnelstack.session.budget import MemoryBudget
@@ -124,9 +124,7 @@ class EdgeService(MultiService):
             authenticator, grantFor=self.grantFor, known=known, owners=self.owners, hosts=self.hosts,
             sessionLimits=SessionLimits(max_streams=limits.sessionStreams, session_octets=limits.sessionOctets),
             budget=self.memoryBudget,
-            timeouts=Timeouts(
-                head=limits.headSeconds, first=limits.firstOctetSeconds, interim=limits.interimSeconds, idle=limits.idleSeconds
-            ),
+            bounds=exchangeBounds(limits),
             state=StateDirectory(Path(config.stateDirectory)) if config.stateDirectory else None,
             authority=urlsplit(config.publicUrl).netloc or config.domain,
             sshAddress=lambda: self.ssh.addressFor(config.domain),
@@ -325,6 +323,7 @@ class EdgeService(MultiService):
         limits = found.config.limits
         self.admission.configure(limits.visitors, limits.connectionsPerSecond)
         self.memoryBudget.limit = limits.processOctets
+        self.agents.setBounds(exchangeBounds(limits))
         sentences = found.sentences("the edge")
         for sentence in sentences:
             self.log.info("{what}", what=sentence, status="reload")
@@ -368,6 +367,17 @@ class EdgeService(MultiService):
         self.public.abort()
         for tunnel in tunnels:
             tunnel.abort("the edge has stopped")
+
+
+def exchangeBounds(limits: Limits) -> ExchangeBounds:
+    """
+    What C{[limits]} let the exchanges of an agent take.
+    """
+    return ExchangeBounds(
+        headOctets=limits.headOctets, headFields=limits.headFields, responseHeadOctets=limits.responseHeadOctets,
+        responseHeadFields=limits.responseHeadFields, firstOctetSeconds=limits.firstOctetSeconds,
+        interimSeconds=limits.interimSeconds, idleSeconds=limits.idleSeconds, streams=limits.sessionStreams,
+    )
 
 
 def _listenError(error: CannotListenError) -> FatalError | ConfigurationError:

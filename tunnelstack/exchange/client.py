@@ -25,7 +25,7 @@ from tunnelstack.exchange._connection import (
     ExchangeConnection,
     IExchangeTransport,
 )
-from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
+from tunnelstack.exchange.errors import ExchangeFailed, FailureKind, unreadableResponse
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
 from tunnelstack.interfaces import IExchangeReceiver, IWholeResponseReceiver
 from tunnelstack.transport.direct_write import Write
@@ -196,7 +196,7 @@ class HTTPClientProtocol(Protocol):
             try:
                 self._headReceived()
             except BadMessage as bad:
-                self._break(ExchangeFailed(FailureKind.INVALID_RESPONSE, problem=str(bad)))
+                self._break(unreadableResponse(bad))
         elif state is RAW:
             self._exchange.receiver.bodyReceived(data)                   # type: ignore[union-attr]
         elif state is IDLE:
@@ -285,7 +285,7 @@ class HTTPClientProtocol(Protocol):
         try:
             data = reader.read_body(data)
         except BadMessage as bad:
-            self._break(ExchangeFailed(FailureKind.INVALID_RESPONSE, problem=str(bad)))
+            self._break(unreadableResponse(bad))
             return
         if reader.remaining > 0 and not self._connection.readPaused:
             self._connection.timer.set(self._timeouts.idle)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 from tunnelstack.errors import TunnelError, Unavailable
+from tunnelstack.wire.http1.head import BadMessage, HeadTooLarge
 
 
 class FailureKind(Enum):
@@ -22,6 +23,7 @@ class FailureKind(Enum):
     STOPPED = (503, "This server is stopping.")
     BROKEN = (502, "The connection to the web server broke.")
     INVALID_RESPONSE = (502, "The response of the web server is not valid HTTP.")
+    RESPONSE_TOO_LARGE = (502, "The head of the web server's response is too large.")
     GATEWAY_TIMEOUT = (504, "The web server took too long to answer.")
     UNAUTHORIZED = (401, "Authentication required.")
     FORBIDDEN = (403, "Access from your address is not allowed.")
@@ -67,6 +69,19 @@ class ExchangeFailed(TunnelError):
         self.fields = fields
         self.retryAfter = retryAfter or (5 if self.status == 503 else 0)
         super().__init__(self.sentence, **details)
+
+
+def unreadableResponse(bad: BadMessage) -> ExchangeFailed:
+    """
+    Why a response cannot be passed on, with the setting if that is the cause.
+    """
+    if isinstance(bad, HeadTooLarge):
+        sentence = (
+            f"The head of the web server's response has more than {bad.limit} {bad.what}; "
+            f"see response_head_{bad.what} in [limits] of the agent, and of the edge."
+        )
+        return ExchangeFailed(FailureKind.RESPONSE_TOO_LARGE, sentence, limit=bad.limit)
+    return ExchangeFailed(FailureKind.INVALID_RESPONSE, problem=str(bad))
 
 
 class Busy(ExchangeFailed, Unavailable):

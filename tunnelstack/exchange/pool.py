@@ -64,10 +64,21 @@ class ExchangePool:
         self._explain = explain
         self._idle: dict[HTTPClientProtocol, None] = {}      # the one that was used last is the last
         self._open: set[HTTPClientProtocol] = set()
+        self._outdated: set[HTTPClientProtocol] = set()      # they work by earlier settings
         self._dialling = 0
         self._closing = False
         self._drained: Waiters[None] = Waiters()
         self._factory = _ConnectionFactory(self)
+
+    def configure(self, timeouts: Timeouts, limits: HeadLimits) -> None:
+        """
+        Use other settings for the exchanges that begin from now on.
+        """
+        if (timeouts, limits) != (self._timeouts, self._limits):
+            self._timeouts, self._limits = timeouts, limits
+            for connection in list(self._idle):
+                connection.close()
+            self._outdated = set(self._open)
 
     @property
     def idle(self) -> int:
@@ -137,7 +148,7 @@ class ExchangePool:
         """
         A connection is ready for another exchange.
         """
-        if self._closing or len(self._idle) >= self._maxIdle:
+        if self._closing or len(self._idle) >= self._maxIdle or connection in self._outdated:
             connection.close()
         else:
             self._idle[connection] = None
@@ -147,6 +158,7 @@ class ExchangePool:
         A connection is lost.
         """
         self._open.discard(connection)
+        self._outdated.discard(connection)
         self._idle.pop(connection, None)
         self._checkDrained()
 

@@ -125,6 +125,12 @@ class YamuxSession(Protocol):
         """
         return self._core.open_slots
 
+    def limitStreams(self, most: int) -> None:
+        """
+        Let each side have so many streams open from now on, because the peer has said how many it takes.
+        """
+        self._core.limit_streams(most)
+
     @property
     def octetsIn(self) -> int:
         """

@@ -41,7 +41,7 @@ class PorterEdge:
 
         tunnel = SessionTunnel(
             session, principal, dialect=self.name, instance="", endpointFor=endpointFor, clock=self.edge.clock,
-            timeouts=self.edge.timeouts,
+            bounds=self.edge.bounds,
         )
         session.whenUp().addCallback(self.arrive, tunnel).addErrback(lambda failure: tunnel.abort(failure.value))
         upgradeToWebSocket(exchange, OneProtocol(session), clock=self.edge.clock)

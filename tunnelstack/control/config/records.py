@@ -65,6 +65,11 @@ class Limits:
 
     headOctets: int = setting(32 * 1024, "octets of a request's head", check=atLeast(1024, MEBIBYTE), live=True)
     headFields: int = setting(100, "header fields of a request", check=atLeast(8, 10_000), live=True)
+    responseHeadOctets: int = setting(
+        256 * 1024, "octets of a response's head that agents may send; what local servers may send is a setting of the agent",
+        check=atLeast(1024, MEBIBYTE),
+    )
+    responseHeadFields: int = setting(1000, "header fields of a response, as above", check=atLeast(8, 10_000))
     headSeconds: float = setting(
         10.0, "seconds within which a request's head must be received", check=atLeast(0.1, 3600), live=True,
     )
@@ -108,8 +113,32 @@ DEFAULT_LIMITS = Limits()
 @frozen(kw_only=True)
 class AgentLimits:
     """
-    C{[limits]} of an agent: bounds of what visitors and slow local servers may use.
+    C{[limits]} of an agent: bounds of what visitors, edges and local servers may use.  An edge announces its own bounds of
+    requests; the agent takes them up to these.
     """
+
+    headOctets: int = setting(
+        256 * 1024, "octets of a request's head, if the edge allows as many", check=atLeast(1024, MEBIBYTE), live=True
+    )
+    headFields: int = setting(
+        1000, "header fields of a request, if the edge allows as many", check=atLeast(8, 10_000), live=True
+    )
+    responseHeadOctets: int = setting(
+        64 * 1024, "octets of the head of a local server's response, if the edge allows as many; beyond, the visitor receives "
+        "502",
+        check=atLeast(1024, MEBIBYTE), live=True,
+    )
+    responseHeadFields: int = setting(
+        500, "header fields of such a response, if the edge allows as many; beyond, the visitor receives 502",
+        check=atLeast(8, 10_000), live=True,
+    )
+    idleSeconds: float = setting(
+        3600.0, "seconds without traffic after which the connection of a request is closed, if the edge waits as long; not "
+        "applied to upgraded connections and streaming bodies", check=atLeast(1, 86_400), live=True,
+    )
+    sessionStreams: int = setting(
+        16_384, "streams that each side of a session may have open, if the edge allows as many", check=atLeast(1, 1_000_000),
+    )
 
     sessionOctets: int = setting(8 * MEBIBYTE, SESSION_OCTETS, check=atLeast(0))
     processOctets: int = setting(1024 * MEBIBYTE, PROCESS_OCTETS, check=atLeast(MEBIBYTE), live=True)
@@ -364,12 +393,12 @@ class ServiceConfig:
         0, "kind tcp: the requested port of the edge; 0 is any port", check=atLeast(0, 65_535)
     )
     firstOctetSeconds: float = setting(
-        57.0, "kind http: seconds within which the local server's response must begin; a little less than the edge's default "
-        "of 60, so that the visitor receives the agent's explanation", check=atLeast(0.1, 86_400),
+        0.0, "kind http: seconds within which the local server's response must begin; 0 is 3 s less than the edge waits, so "
+        "that the visitor receives the agent's explanation", check=atLeast(0, 86_400),
     )
     interimSeconds: float = setting(
-        597.0, "kind http: seconds within which the local server's response must begin after an interim response (1xx); each "
-        "of these starts first_octet_seconds again", check=atLeast(0.1, 86_400),
+        0.0, "kind http: seconds within which the local server's response must begin after an interim response (1xx); each "
+        "of these starts first_octet_seconds again; 0 is 3 s less than the edge waits", check=atLeast(0, 86_400),
     )
     rewriteHost: str = setting("", "kind http: the Host field for the local server, instead of the visitor's")
     insecureOrigin: bool = setting(

@@ -125,7 +125,7 @@ class AgentserverEdge:
         edge = self._edge
         tunnel = SandboxTunnel(
             sandbox, exchange.peer, self._settings, self._documentReceived, clock=edge.clock, limits=edge.sessionLimits,
-            timeouts=edge.timeouts,
+            bounds=edge.bounds,
         )
         arrived = tunnel.session.whenUp().addCallback(lambda _: self._arrive(tunnel))
         arrived.addErrback(self._notTaken, tunnel)

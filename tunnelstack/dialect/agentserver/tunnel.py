@@ -16,8 +16,8 @@ from tunnelstack.dialect.agentserver.sandbox_store import Sandbox
 from tunnelstack.dialect.agentserver.settings import EdgeSettings
 from tunnelstack.dialect.agentserver.terminal_endpoint import TerminalEndpoint
 from tunnelstack.dialect.session_tunnel import SessionTunnel
+from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.exchange.stream_client import ONE_STREAM, HeldBodies, StreamClientExchange
-from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.interfaces import IExchange, IExchangeReceiver
 from tunnelstack.negotiation.typed_head import TypedHeadFactory, typedHeadEndpoint
 from tunnelstack.records import HTTPPurpose, Principal, Purpose, TerminalPurpose, Visitor
@@ -62,7 +62,7 @@ class SandboxTunnel(SessionTunnel[YamuxSession]):
         *,
         clock: IReactorTime,
         limits: SessionLimits,
-        timeouts: Timeouts,
+        bounds: ExchangeBounds,
     ) -> None:
         """
         @param peer: the address of the agent.
@@ -75,7 +75,7 @@ class SandboxTunnel(SessionTunnel[YamuxSession]):
             address=StreamAddress(key=sandbox.name, principal=principal, dialect=NAME, peer=peer),  # type: ignore[arg-type]
         )
         super().__init__(
-            session, principal, dialect=NAME, instance=sandbox.id, endpointFor=self._open, clock=clock, timeouts=timeouts,
+            session, principal, dialect=NAME, instance=sandbox.id, endpointFor=self._open, clock=clock, bounds=bounds,
         )
         self.sandbox = sandbox
         self.document: MachineDocument | None = None
@@ -123,7 +123,7 @@ class SandboxTunnel(SessionTunnel[YamuxSession]):
     ) -> StreamClientExchange:
         self.refuseIfDraining()
         return StreamClientExchange(
-            receiver, endpointFor, ResponseReader(), clock=self._clock, timeouts=self._timeouts, traits=self._traits,
+            receiver, endpointFor, ResponseReader(), clock=self._clock, timeouts=self._bounds.timeouts, traits=self._traits,
             largestCollected=self._chunkedOctets, bodies=self._bodies, explain=self._explain,
         )
 

@@ -97,6 +97,8 @@ class NativeAgent:
             self._host.displaced(f"another process took the place of this one at {self.address}: {reason}")
         elif event == "ended":
             self.log.warn("{edge} ends the session: {reason}", edge=self.address, reason=reason, code=printable(str(code), 64))
+        elif event == "limits":
+            self._host.boundsChanged()
         elif event == "withdrawn":
             self._serviceWithdrawn(members.get("service"), reason)
 

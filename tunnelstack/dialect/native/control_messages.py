@@ -7,9 +7,12 @@ Source: docs/protocols/native.md.
 from __future__ import annotations
 
 import re
-from typing import TypeGuard
+from typing import Any, TypeGuard
+
+from attrs import evolve
 
 from tunnelstack.errors import Denied, PeerError
+from tunnelstack.exchange.bounds import DEFAULT_BOUNDS, ExchangeBounds
 from tunnelstack.records import KINDS, Grant, Service
 from tunnelstack.wire.jsonline import JSONObject
 from tunnelstack.wire.printable_text import printable
@@ -68,6 +71,42 @@ def decodeGrant(value: object) -> Grant:
         case {"url": str(url), "host": str(host), "port": int(port)}:
             return Grant(url=printable(url), host=printable(host), port=port)
     raise ControlProtocolError("the answer of the edge has no valid grant")
+
+
+BOUNDS = {
+    "head_octets": "headOctets", "head_fields": "headFields", "response_head_octets": "responseHeadOctets",
+    "response_head_fields": "responseHeadFields", "first_octet_seconds": "firstOctetSeconds",
+    "interim_seconds": "interimSeconds", "idle_seconds": "idleSeconds", "streams": "streams",
+}  # fmt: skip
+"""The members of C{limits}, and their names in L{ExchangeBounds}."""
+
+LARGEST_BOUND = 2**31
+
+
+def encodeBounds(bounds: ExchangeBounds) -> JSONObject:
+    """
+    @return: the member C{limits} of a welcome.
+    """
+    return {member: getattr(bounds, name) for member, name in BOUNDS.items()}
+
+
+def decodeBounds(value: object) -> ExchangeBounds:
+    """
+    @return: what was announced; the default of each bound that is missing or is not a positive number.
+    """
+    if not isinstance(value, dict):
+        return DEFAULT_BOUNDS
+    announced: dict[str, Any] = {name: value.get(member) for member, name in BOUNDS.items()}
+    known = {name: bound for name, bound in announced.items() if _isBound(bound, getattr(DEFAULT_BOUNDS, name))}
+    return evolve(DEFAULT_BOUNDS, **known)
+
+
+def _isBound(value: object, default: float) -> bool:
+    """
+    @return: whether it is a positive number, and a whole one where the default is.
+    """
+    kinds = int if isinstance(default, int) else (int, float)
+    return isinstance(value, kinds) and not isinstance(value, bool) and 0 < value <= LARGEST_BOUND
 
 
 def isNumber(value: object, highest: int) -> TypeGuard[int]:

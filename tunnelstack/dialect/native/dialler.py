@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from tunnelstack.dialect.http_entry import OneProtocol
 from tunnelstack.dialect.native.control_client import ControlClient
+from tunnelstack.dialect.native.control_messages import decodeBounds
 from tunnelstack.dialect.native.protocol import (
     CONTROL,
     NAME,
@@ -121,6 +122,8 @@ class NativeLink(SessionLink[YamuxSession]):
 
     def _eventReceived(self, event: str, members: JSONObject) -> None:
         waiting = self._welcome
+        if event in ("welcome", "limits"):
+            self._boundsReceived(members.get("limits"))
         if waiting is None:
             self._onEvent(event, members)
             return
@@ -133,6 +136,10 @@ class NativeLink(SessionLink[YamuxSession]):
             waiting.errback(Denied(str(members.get("code", ""))[:64], reason))
         else:
             waiting.errback(NotAnEdge("the first message of the edge was not a welcome"))
+
+    def _boundsReceived(self, limits: Any) -> None:
+        self.bounds = bounds = decodeBounds(limits)
+        self.session.limitStreams(min(bounds.streams, self.session.limits.max_streams))
 
     def _controlEnded(self, reason: Failure) -> None:
         waiting, self._welcome = self._welcome, None

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.dialect.http_entry import HTTPEntry, bearerToken, upgradeToWebSocket
+from tunnelstack.dialect.native.control_messages import encodeBounds
 from tunnelstack.dialect.native.control_server import ControlServer
 from tunnelstack.dialect.native.control_stream import ControlStream
 from tunnelstack.dialect.native.protocol import (
@@ -34,7 +35,7 @@ from tunnelstack.dialect.native.protocol import (
 from tunnelstack.dialect.native.tunnel import NativeTunnel
 from tunnelstack.doors import HTTPDoor
 from tunnelstack.errors import Denied, Refused
-from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
+from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.exchange.whole_message import WholeResponse, textResponse
 from tunnelstack.handler.tcp import SpliceFactory
 from tunnelstack.interfaces import Handler, IDialect, IDiallingHandler, IEdge, IServerExchange
@@ -59,16 +60,26 @@ class NativeDialect:
 
     name = NAME
 
-    def __init__(self, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
-        """
-        @param timeouts: of the exchanges with agents.
-        """
-        self.timeouts = timeouts
+    def __init__(self) -> None:
+        self._tunnels: set[NativeTunnel] = set()
 
     def doors(self, edge: IEdge) -> list[HTTPDoor]:
+        edge.watchBounds(self._boundsChanged)
         entry = _UpgradeProtocol(self, edge)
         server = HTTPEntry(edge.clock, entry.authenticate, entry.enter, entry.refuse)
         return [HTTPDoor(path=PATH, server=server)]
+
+    def admitted(self, tunnel: NativeTunnel) -> None:
+        """
+        The edge has taken an agent in.
+        """
+        self._tunnels.add(tunnel)
+        tunnel.whenLost().addCallback(lambda _: self._tunnels.discard(tunnel))
+
+    def _boundsChanged(self, bounds: ExchangeBounds) -> None:
+        for tunnel in self._tunnels:
+            if tunnel.control is not None:
+                tunnel.control.sendEvent("limits", limits=encodeBounds(bounds))
 
     def close(self) -> None:
         """
@@ -80,7 +91,7 @@ def makeDialects(edge: IEdge, tables: object) -> list[IDialect]:
     """
     @return: the dialect; it has no tables.
     """
-    return [NativeDialect(edge.timeouts)]
+    return [NativeDialect()]
 
 
 class NotNative(Refused):
@@ -209,8 +220,7 @@ class _AgentSessionFactory(Factory):
             return None
         self._cancelDeadline()
         self._tunnel = tunnel = NativeTunnel(
-            self.session, self._principal, instance, clock=self._edge.clock, timeouts=self._dialect.timeouts,
-            version=version,
+            self.session, self._principal, instance, clock=self._edge.clock, bounds=self._edge.bounds, version=version,
         )
         return self._admit(tunnel).stream
 
@@ -223,8 +233,9 @@ class _AgentSessionFactory(Factory):
         else:
             first = {
                 "event": "welcome", "agent": self._principal.agent, "session": self._id,
-                "limits": {"line": MAX_LINE_OCTETS, "streams": self._edge.sessionLimits.max_streams},
+                "limits": {"line": MAX_LINE_OCTETS, **encodeBounds(self._edge.bounds)},
             }
+            self._dialect.admitted(tunnel)
         tunnel.control = control = ControlServer(self, self._edge.clock, first)
         return control
 

@@ -11,8 +11,8 @@ from tunnelstack.dialect.native.control_server import ControlServer
 from tunnelstack.dialect.native.protocol import ABORT_DELAY_SECONDS, NAME, encodePurpose, streamEndpoint
 from tunnelstack.dialect.session_tunnel import SessionTunnel
 from tunnelstack.errors import Denied, TunnelError
+from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.exchange.pool import ExchangePool
-from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.interfaces import IExchange, IExchangeReceiver
 from tunnelstack.records import HTTPPurpose, Principal, Purpose, Service, Visitor
 from tunnelstack.session.yamux import YamuxSession
@@ -37,14 +37,14 @@ class NativeTunnel(SessionTunnel[YamuxSession]):
         instance: str,
         *,
         clock: IReactorTime,
-        timeouts: Timeouts,
+        bounds: ExchangeBounds,
         version: str = "",
     ) -> None:
         """
         @param instance: the random name of the agent process.
         """
         super().__init__(
-            session, principal, dialect=NAME, instance=instance, endpointFor=self._open, clock=clock, timeouts=timeouts
+            session, principal, dialect=NAME, instance=instance, endpointFor=self._open, clock=clock, bounds=bounds
         )
         self.version = version
         self.control: ControlServer | None = None

@@ -19,7 +19,6 @@ from tunnelstack.dialect.shellhub.bootstrap import Bootstrap, RequestRefused
 from tunnelstack.dialect.shellhub.http_server import messageResponse
 from tunnelstack.dialect.shellhub.tunnel import DeviceTunnel
 from tunnelstack.errors import Denied, Unavailable, UsageError
-from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
 from tunnelstack.exchange.whole_message import WholeResponse
 from tunnelstack.interfaces import IEdge, IServerExchange
 from tunnelstack.session.revdial.dialler import PickUpTable
@@ -58,18 +57,15 @@ class DeviceConnections:
         self,
         bootstrap: Bootstrap,
         *,
-        timeouts: Timeouts = DEFAULT_TIMEOUTS,
         onSeen: Callable[[Any], object] | None = None,
         onLost: Callable[[Any], object] | None = None,
     ) -> None:
         """
-        @param timeouts: of the exchanges that devices are asked.
         @param onSeen: called with a device when it is connected, and with each sign of its life.
         @param onLost: called with a device when its last connection is gone.
         """
         self.bootstrap = bootstrap
         self.pickUps = PickUpTable()
-        self.timeouts = timeouts
         self._onSeen = onSeen
         self._onLost = onLost
         self._tunnels: dict[tuple[str, str], DeviceTunnel] = {}

@@ -102,7 +102,7 @@ def makeDialects(edge: IEdge, tables: Mapping[str, tuple[Any, ...]]) -> list[IDi
     )  # fmt: skip
     key = parseSigningKey(readFile(settings.keyFile), settings.keyFile) if settings.keyFile else signingKey(edge.state)
     bootstrap = Bootstrap(devices, key, edge.clock, api=edge.authority, ssh=edge.sshAddress)
-    return [ShellHubEdge(DeviceConnections(bootstrap, timeouts=edge.timeouts))]
+    return [ShellHubEdge(DeviceConnections(bootstrap))]
 
 
 def _tenant(settings: TenantSettings) -> Tenant:

@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from tunnelstack.dialect.session_tunnel import SessionTunnel, explain
 from tunnelstack.errors import Denied
-from tunnelstack.exchange.traits import Timeouts
+from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.negotiation.errors import NegotiationRefused
 from tunnelstack.records import HTTPPurpose, Principal, Purpose, SSHPurpose, TCPPurpose, Visitor
 from tunnelstack.session.revdial.dialler import RevdialDialler
@@ -48,14 +48,14 @@ class DeviceTunnel(SessionTunnel[DeviceSession]):
         streamEndpoint: Callable[[Target], IStreamClientEndpoint],
         *,
         clock: Any,
-        timeouts: Timeouts,
+        bounds: ExchangeBounds,
     ) -> None:
         """
         @param streamEndpoint: how streams for a target are opened on this session.
         """
         super().__init__(
             session, Principal(agent=device.agent, realm=device.tenant), dialect=dialect, instance=device.uid,
-            endpointFor=self._open, clock=clock, timeouts=timeouts, explain=_explain,
+            endpointFor=self._open, clock=clock, bounds=bounds, explain=_explain,
         )
         self.device = device
         self._streamEndpoint = streamEndpoint

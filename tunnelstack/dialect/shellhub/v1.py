@@ -78,7 +78,7 @@ class ShellHubV1:
             ),
         )
         tunnel = DeviceTunnel(
-            NAME, device, session, partial(streamEndpoint, session), clock=edge.clock, timeouts=self.connections.timeouts,
+            NAME, device, session, partial(streamEndpoint, session), clock=edge.clock, bounds=edge.bounds,
         )
 
         def watch(_: Any) -> None:

@@ -71,7 +71,7 @@ class ShellHubV2:
         )
         session.listener.listen(_RefusingFactory())
         tunnel = DeviceTunnel(
-            NAME, device, session, partial(streamEndpoint, session), clock=edge.clock, timeouts=self.connections.timeouts,
+            NAME, device, session, partial(streamEndpoint, session), clock=edge.clock, bounds=edge.bounds,
         )
         session.whenUp().addCallback(lambda _: _Keepalive(tunnel, edge.clock, self.connections))
         return tunnel

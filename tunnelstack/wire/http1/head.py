@@ -45,6 +45,20 @@ class BadMessage(PeerError):
         self.status = status
 
 
+class HeadTooLarge(BadMessage):
+    """
+    A head exceeds L{HeadLimits}.
+
+    @ivar what: which of them, C{"octets"} or C{"fields"}.
+    @ivar limit: its value.
+    """
+
+    def __init__(self, message: str, what: str, limit: int) -> None:
+        super().__init__(message, 431, limit=limit)
+        self.what = what
+        self.limit = limit
+
+
 @frozen(kw_only=True)
 class HeadLimits:
     """
@@ -140,7 +154,7 @@ def find_end_untrusted(octets: bytes, searched: int = 0, limits: HeadLimits = DE
     if end >= 4:
         return end
     if len(octets) >= limits.octets:
-        raise BadMessage("the head is too long", 431, limit=limits.octets)
+        raise HeadTooLarge("the head is too long", "octets", limits.octets)
     if octets and not MESSAGE_START.match(octets) and octets != b"\r":
         raise BadMessage("this does not begin like an HTTP/1.1 message")
     if BARE_LINE_END.search(octets, searched - 1 if searched else 0):
@@ -196,7 +210,7 @@ def _fields(octets: bytes, start: int, end: int, limits: HeadLimits) -> Fields:
     if octets.count(b"\r\n", start, end) != len(fields) + 2:     # a line that is no field
         raise BadMessage("a line of the head is no field")
     if len(fields) > limits.fields:
-        raise BadMessage("the head has too many fields", 431, limit=limits.fields)
+        raise HeadTooLarge("the head has too many fields", "fields", limits.fields)
     if octets.find(b" \r\n", start, end) >= 0 or octets.find(b"\t\r\n", start, end) >= 0:
         return [(name, value.rstrip(b"\t ")) for name, value in fields]
     return fields

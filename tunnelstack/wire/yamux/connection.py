@@ -50,6 +50,8 @@ from __future__ import annotations
 
 from math import inf
 
+from attrs import evolve
+
 from tunnelstack.errors import UsageError
 from tunnelstack.wire.yamux.errors import (
     DuplicateStream,
@@ -384,6 +386,14 @@ class YamuxConnection:
         @param octets: C{session_octets} of the limits, or less.
         """
         self._budget.limit = octets
+
+    def limit_streams(self, most: int) -> None:
+        """
+        Change how many streams each side may have open.  Those that are open beyond stay open.
+
+        @param most: C{max_streams} of the limits.
+        """
+        self._limits = evolve(self._limits, max_streams=most)
 
     # Signs of life
 
