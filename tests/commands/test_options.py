@@ -159,11 +159,9 @@ class EdgeTests(Case):
         options.parseOptions(["--dev"])
         # nobody shall look for an edge that may not start
         self.assertIsNone(readDevEdge(StateDirectory(self.home / "state")))
-        options.saveDevEdge("http://localhost:9000")
-        kept = readDevEdge(StateDirectory(self.home / "state"))
-        assert kept is not None
-        self.assertEqual(kept.url, "http://localhost:9000")
         self.assertEqual(self.read("--dev").tokens, options.config.tokens)
+        (self.home / "state" / "dev.token").unlink()
+        self.assertNotEqual(self.read("--dev").tokens, options.config.tokens)
 
     def test_mistakes(self) -> None:
         for arguments in (
@@ -184,7 +182,8 @@ class AgentTests(Case):
 
     def setUp(self) -> None:
         super().setUp()
-        self.dev = EdgeAddress(url="http://localhost:8080", token="dev-token")
+        kept = str(self.home / "state" / "dev.token")
+        self.dev = EdgeAddress(url="http://localhost:8080", token="dev-token", tokenFile=kept)
         writeDevEdge(StateDirectory(self.home / "state"), self.dev)
 
     def test_anUnencryptedWayOffThisMachineHasToBeAllowed(self) -> None:

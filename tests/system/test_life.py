@@ -286,17 +286,21 @@ class RefusalTests(Stage):
         An agent that was let in once does not end when the edge comes back with other tokens.
         """
         edge = self.startEdge()
-        agent = self.startAgent("http", str(self.origin()), "--name", "myapp")
+        token = self.home / ".local" / "state" / "tunnelstack" / "dev.token"
+        address, secret = f"http://localhost:{self.port}", token.read_text().strip()
+        agent = self.agent("--edge", address, "http", str(self.origin()), "--name", "myapp", TUNNELSTACK_TOKEN=secret)
         agent.hears("^myapp ")
         edge.end()
-        (self.home / ".local" / "state" / "tunnelstack" / "dev.toml").unlink()
+        token.unlink()
         self.startEdge(port=self.port)
         agent.hears("^error +no session with .* refuses the token.*; retrying")
         self.assertIsNone(agent.process.poll())
 
     def test_noEdgeThereAndToldToGiveUpIs69(self) -> None:
         self.startEdge().end()
-        self.fails(self.agent("--dev", "http", "3000", "--give-up-after", "1"), 69, "no session with an edge within 1 seconds")
+        edge = f"http://localhost:{self.port}"
+        agent = self.agent("--dev", "--edge", edge, "http", "3000", "--give-up-after", "1")
+        self.fails(agent, 69, "no session with an edge within 1 seconds")
 
     def test_anotherWebServerIs76(self) -> None:
         port = self.origin()

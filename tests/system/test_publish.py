@@ -126,7 +126,12 @@ class EndpointTests(Stage):
         """
         edge = self.startEdge()
         edge.end()
-        self.program("twistd", "-n", "--pidfile=", "web", "--path", ".", "--listen", "tunnel:site").hears("no session with")
+        where = {
+            "TUNNELSTACK_EDGE": f"http://localhost:{self.port}",
+            "TUNNELSTACK_TOKEN_FILE": str(self.home / ".local/state/tunnelstack/dev.token"),
+        }
+        web = self.program("twistd", "-n", "--pidfile=", "web", "--path", ".", "--listen", "tunnel:site", **where)
+        web.hears("no session with")
         self.startEdge(port=self.port)
         self.sees("site")
 
@@ -268,5 +273,5 @@ class TidyTests(Stage):
             self.assertNotIn("Traceback", program.said())
         state = self.home / ".local" / "state" / "tunnelstack"
         kept = {path.name: path.stat().st_mode & 0o777 for path in state.iterdir()}
-        self.assertEqual(kept, {"dev.toml": 0o600, "signing.pem": 0o600}, "but what the next start goes on with")
+        self.assertEqual(kept, {"dev.token": 0o600, "signing.pem": 0o600}, "but what the next start goes on with")
         self.assertEqual(state.stat().st_mode & 0o777, 0o700)

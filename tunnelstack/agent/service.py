@@ -24,6 +24,7 @@ from tunnelstack.agent.link import AgentLink
 from tunnelstack.agent.publication import Publication
 from tunnelstack.agent.publications import Publications
 from tunnelstack.control.access_log import RequestObserver
+from tunnelstack.control.config.dev_edge import isStale
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.config.reload import difference
 from tunnelstack.control.process.exit_status import FatalError
@@ -209,6 +210,8 @@ class AgentService(MultiService):
         """
         super().startService()
         warnOfExposed(self.log, secretsOf(self.config))
+        for edge in filter(isStale, self.config.edges):
+            self.log.warn("{url}, the edge started with --dev, has ended: start tunnel-edge --dev again", url=edge.url)
         self._configured.update(self.config.services, self.requestObserver)
         self._exitPolicy.start()
         for link in self.links:

@@ -31,8 +31,6 @@ Show what a running edge is doing, or make it read its configuration again.
 
   tunnelstack status
         the state of the edge: uptime, and the numbers of agents, streams and visitors
-  tunnelstack agents
-        the connected agents and their services
   tunnelstack routes --json | jq -r '.routes[].public'
         the public addresses, for programs
   tunnelstack reload

@@ -16,12 +16,15 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python import usage
 from twisted.python.failure import Failure
 
+from tunnelstack.control.config.dev_edge import readDevEdge
 from tunnelstack.control.config.records import DEV_PORT
+from tunnelstack.control.config.sources import Sources
 from tunnelstack.control.log_writer import finishAll, standardWriters
 from tunnelstack.control.options import BaseOptions, parsePort
 from tunnelstack.control.process.exit_status import STOPPED
 from tunnelstack.control.process.reactor import runningReactor
 from tunnelstack.demo.parent import KILL_SECONDS
+from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
 from tunnelstack.wire.printable_text import LINE, printable
 
@@ -60,11 +63,13 @@ Open this URL in a browser, or try in another terminal:
 
   curl {url}
   curl -N {url}clock
-  tunnel-agent --dev http 3000 --name myapp        your own server, at http://myapp.localhost:{port}/
-  twistd -n --pidfile= web --path . --listen tunnel:files
-
+  tunnel-agent --dev{edge} http 3000 --name myapp        your own server, at http://myapp.localhost:{port}/
+{strings}
 Ctrl-C stops all three processes.
 """
+
+STRINGS = "  twistd -n --pidfile= web --path . --listen tunnel:files\n"
+"""In the banner, unless tunnel: endpoints find another edge."""
 
 
 class Options(BaseOptions):
@@ -197,7 +202,15 @@ class Demo:
         if part.name == "edge" and word == "edge":
             DemoProcess(self, "site", SITE).start()
         elif part.name == "agent" and word == NAME:
-            self.printLine(BANNER.format(url=f"http://{NAME}.localhost:{self._port}/", port=self._port))
+            self.printLine(self._banner())
+
+    def _banner(self) -> str:
+        edge = f"http://localhost:{self._port}"
+        found = devEdgeURL() == edge           # otherwise another edge with --dev was started before this one
+        return BANNER.format(
+            url=f"http://{NAME}.localhost:{self._port}/", port=self._port, edge="" if found else f" --edge {edge}",
+            strings=STRINGS if found else "",
+        )
 
     def _agent(self, port: str) -> None:
         self.printLine(f"site   listens on 127.0.0.1:{port}")
@@ -235,6 +248,17 @@ class Demo:
     def _signalAll(self, number: int) -> None:
         for part in reversed(self.parts):
             part.sendSignal(number)
+
+
+def devEdgeURL() -> str:
+    """
+    @return: the URL of the edge that agents with C{--dev} find; C{""} if there is none.
+    """
+    try:
+        edge = readDevEdge(Sources(os.environ).state)
+    except ConfigurationError:
+        return ""
+    return "" if edge is None else edge.url
 
 
 def main(options: Options) -> int:

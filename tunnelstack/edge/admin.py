@@ -17,7 +17,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IListeningPort, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -29,12 +29,16 @@ from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.exchange.whole_message import JSON, WholeMessageServer, WholeRequest, WholeResponse
 from tunnelstack.interfaces import IExchangeServer
 from tunnelstack.settings.state_dir import ADMIN_SOCKET, socketPath
+from tunnelstack.waiters import Waiters
 
 MAX_CONNECTIONS = 64
 """Connections of one listener at the same time."""
 
 MAX_BODY_OCTETS = 4096
 """Octets of a request's body; no command needs more."""
+
+RETRY_SECONDS = 2.0
+"""Seconds until an edge tries again to listen on the socket that another edge holds."""
 
 DENIED = {"unknown": 404, "malformed": 400}
 """HTTP status for the code of a L{Denied}; 409 for the others."""
@@ -78,6 +82,8 @@ class AdminService(Service):
         self._listening: list[IListeningPort] = []     # the socket of the state folder
         self._public: list[IListeningPort] = []
         self._folder = -1
+        self._retry: IDelayedCall | None = None
+        self._owned: Waiters[None] = Waiters()
         self.stop: Callable[[], object] | None = None
         self.reload: Callable[[], Iterable[str] | Deferred[Iterable[str]]] | None = None
         self.getHandlers: Mapping[bytes, Callable[[], Answer]] = {
@@ -128,20 +134,58 @@ class AdminService(Service):
         Listen on the socket for the edge's own user.  A failure is only logged, because a second edge with the same state
         folder may run without the socket.
         """
+        where = str(folder / ADMIN_SOCKET)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             path, self._folder = socketPath(folder / ADMIN_SOCKET)
-            factory = AdminFactory(self._edge.clock, self, writable=True)
-            self._listening.append(self._edge.clock.listenUNIX(path, factory, mode=0o600, wantPID=True))
-        except (OSError, CannotListenError) as error:
+            self._own(path)
+        except OSError as error:
+            self.log.warn("administration is not available at {socket}: {reason}", socket=where, reason=error.strerror)
+        except CannotListenError as error:
+            if isinstance(error.socketError, OSError):
+                reason = error.socketError.strerror
+                self.log.warn("administration is not available at {socket}: {reason}", socket=where, reason=reason)
+                return
             self.log.warn(
-                "administration is not available at {socket}; another edge may use it: {reason}",
-                socket=str(folder / ADMIN_SOCKET), reason=str(error),
+                "another edge holds {socket}: until it ends, tunnelstack status and the other commands reach that one",
+                socket=where,
             )
+            self._retry = self._edge.clock.callLater(RETRY_SECONDS, self._ownLater, path)
+
+    def _own(self, path: str) -> None:
+        """
+        Listen on the socket.
+
+        @raise CannotListenError: another edge holds it, or it cannot be made.
+        """
+        factory = AdminFactory(self._edge.clock, self, writable=True)
+        self._listening.append(self._edge.clock.listenUNIX(path, factory, mode=0o600, wantPID=True))
+        self._owned.fire(None)
+
+    def _ownLater(self, path: str) -> None:
+        """
+        Listen on the socket if the edge that held it has ended.
+        """
+        self._retry = None
+        try:
+            self._own(path)
+        except CannotListenError:
+            self._retry = self._edge.clock.callLater(RETRY_SECONDS, self._ownLater, path)
+
+    def whenOwned(self) -> Deferred[None]:
+        """
+        Call this before the edge is started.
+
+        @return: fires once this edge listens on the socket in the state folder, which only one edge at a time can do.
+        """
+        return self._owned.wait()
 
     @inlineCallbacks
     def stopService(self) -> Generator[Any, Any, None]:
         yield super().stopService()
+        retry, self._retry = self._retry, None
+        if retry is not None:
+            retry.cancel()
         listening = [*self._listening, *self._public]
         self._listening, self._public = [], []
         yield DeferredList([maybeDeferred(port.stopListening) for port in listening], consumeErrors=True)

@@ -8,16 +8,17 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from attrs import evolve
 from twisted.logger import Logger
 from twisted.python import usage
 
 from tunnelstack.control.access_log import Output, accessLog
-from tunnelstack.control.auth.tokens import digestOf, identifierOf, newToken
-from tunnelstack.control.config.dev_edge import readDevEdge, writeDevEdge
+from tunnelstack.control.auth.tokens import digestOf, identifierOf
+from tunnelstack.control.config.dev_edge import keptDevToken
 from tunnelstack.control.config.reader import parseEdge
-from tunnelstack.control.config.records import DEV_PORT, EdgeAddress, EdgeConfig, ListenerConfig, TokenRecord
+from tunnelstack.control.config.records import DEV_PORT, EdgeConfig, ListenerConfig, TokenRecord
 from tunnelstack.control.config.shorthand import isPort
 from tunnelstack.control.config.sources import CONFIG, Sources
 from tunnelstack.control.log_writer import LogWriter
@@ -26,6 +27,7 @@ from tunnelstack.control.process.lifecycle import ProcessLifecycle
 from tunnelstack.control.process.reactor import runningReactor
 from tunnelstack.control.process.systemd import Notifier, activatedSockets
 from tunnelstack.control.twistd import TwistdLog
+from tunnelstack.edge.dev_file import DevEdgeFile
 from tunnelstack.edge.public.admission import raiseDescriptors
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.errors import ConfigurationError
@@ -33,6 +35,7 @@ from tunnelstack.interfaces import IReactor
 from tunnelstack.settings.dialects import developmentTables
 from tunnelstack.settings.files import readFile
 from tunnelstack.settings.setting import formatValue
+from tunnelstack.settings.state_dir import StateDirectory
 
 HELP = """
 Usage: tunnel-edge [options]
@@ -80,6 +83,8 @@ DEV_ALLOW = ("http:*", "stream:*", "dial:*", "terminal:*", "tcp:*", "udp:*", "ss
 class Options(BaseOptions):
     """
     The command line, read into C{config}, an L{EdgeConfig}.
+
+    @ivar devToken: the token that an edge with C{--dev} accepts.
     """
 
     _log = Logger()
@@ -97,6 +102,7 @@ class Options(BaseOptions):
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self["listen"] = []
+        self.devToken = ""
         self._environ = os.environ if environ is None else environ
         self._activated = activatedSockets()     # once: listening closes the descriptors
 
@@ -197,22 +203,12 @@ class Options(BaseOptions):
         The configuration with the development tables of dialects and a token that agents of the same user find.  The token of
         the previous run is used again, so that agents can reconnect.
         """
-        left = readDevEdge(sources.state)
-        self._devToken = token = left.token if left is not None else newToken().token
+        self.devToken = token = self.devToken or keptDevToken(sources.state)
         record = TokenRecord(name="dev", tokenSha256=digestOf(token), allow=DEV_ALLOW, id=identifierOf(token))
         return evolve(
             config, tokens=(*config.tokens, record), portsInterface=config.portsInterface or "127.0.0.1",
             dialects={**developmentTables(), **config.dialects},
         )
-
-    def saveDevEdge(self, url: str) -> None:
-        """
-        Write the edge's address and token to the state folder, where agents of the same user look for them.
-        """
-        try:
-            writeDevEdge(Sources(self._environ).state, EdgeAddress(url=url, token=self._devToken))
-        except ConfigurationError as unwritable:
-            self._log.warn("agents need --edge and a token to find this edge: {reason}", reason=str(unwritable))
 
 
 def loopback(port: int) -> tuple[str, ...]:
@@ -251,8 +247,6 @@ def makeLifecycle(reactor: IReactor, options: Options, out: LogWriter | None, er
     """
     raiseDescriptors(options.config.limits.visitors + OWN_DESCRIPTORS)
     edge = EdgeService(reactor, options.config)
-    if options.config.dev:
-        edge.whenReady().addCallback(options.saveDevEdge)
     requests = accessLog(reactor, options.config.accessLog, options.logFormat(), err, time.time)
     edge.public.site.accessLog = requests
 
@@ -262,6 +256,9 @@ def makeLifecycle(reactor: IReactor, options: Options, out: LogWriter | None, er
         return edge.reload(options.read())
 
     lifecycle = ProcessLifecycle(reactor, edge, reload=reload, report=edge.report, notifier=Notifier(os.environ))
+    if options.config.dev:
+        state = StateDirectory(Path(options.config.stateDirectory))
+        DevEdgeFile(edge, state, options.devToken).setServiceParent(lifecycle)
     if requests is not None:
         reactor.addSystemEventTrigger("after", "shutdown", requests.flush)
     edge.admin.reload = lifecycle.reload

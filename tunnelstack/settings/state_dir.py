@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from pwd import getpwuid
 
@@ -98,6 +98,32 @@ class StateDirectory:
 
         @raise ConfigurationError: the folder cannot be written.
         """
+        with self._writing(name, text) as temporary:
+            os.replace(temporary, self.path(name))
+
+    def create(self, name: str, text: str) -> None:
+        """
+        Write a file that only its owner can read, unless it exists: of two processes that do so at the same time, one wins.
+
+        @raise ConfigurationError: the folder cannot be written.
+        """
+        with self._writing(name, text) as temporary, suppress(FileExistsError):
+            os.link(temporary, self.path(name))
+
+    def remove(self, name: str) -> None:
+        """
+        Remove a file, if it exists and the folder can be written.
+        """
+        with suppress(OSError):
+            self.path(name).unlink()
+
+    @contextmanager
+    def _writing(self, name: str, text: str) -> Iterator[str]:
+        """
+        Write a temporary file, which is gone at the end of the block.
+
+        @return: a context manager with the path of the file.
+        """
         try:
             self.make()
             descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=self.folder)   # mkstemp uses mode 0600
@@ -106,10 +132,10 @@ class StateDirectory:
                     file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
-                os.replace(temporary, self.path(name))
-            except BaseException:
-                os.unlink(temporary)
-                raise
+                yield temporary
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(temporary)
         except OSError as unwritable:
             raise ConfigurationError(
                 f"the state folder {self.folder} cannot be written: {unwritable.strerror}; STATE_DIRECTORY can name another one"

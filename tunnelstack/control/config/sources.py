@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from attrs import evolve, frozen
 
-from tunnelstack.control.config.dev_edge import readDevEdge
+from tunnelstack.control.config.dev_edge import DEV_TOKEN, readDevEdge, readDevToken
 from tunnelstack.control.config.proxy_env import isThisMachine, proxyFor
 from tunnelstack.control.config.reader import parseAgent
 from tunnelstack.control.config.records import AgentConfig, EdgeAddress
@@ -125,7 +125,18 @@ class Sources:
         if edge.token:
             return edge.token, edge.tokenFile
         left = self._left()
-        return (left.token, "") if left is not None and sameEdge(left.url, edge.url) else ("", "")
+        if left is not None and sameEdge(left.url, edge.url):
+            return left.token, left.tokenFile
+        return self._devToken() if dev and isThisMachine(hostName(edge.url)) else ("", "")
+
+    def _devToken(self) -> tuple[str, str]:
+        """
+        The token of all edges that this user starts with C{--dev}, for one that is not in C{dev.toml}.
+        """
+        try:
+            return readDevToken(self.state), str(self.state.path(DEV_TOKEN))
+        except ConfigurationError:
+            return "", ""
 
     def _environmentToken(self) -> tuple[str, str]:
         given = self.environ.get(TOKEN, "").strip()
@@ -194,7 +205,14 @@ def isConfidential(url: str, proxy: str = "") -> bool:
     parts = urlsplit(url)
     if parts.scheme == "https":
         return True
-    return proxy in ("", "direct") and isThisMachine((parts.hostname or "").rstrip("."))
+    return proxy in ("", "direct") and isThisMachine(hostName(url))
+
+
+def hostName(url: str) -> str:
+    """
+    @return: the host of a URL in lower case, without brackets and a final dot.
+    """
+    return (urlsplit(url).hostname or "").rstrip(".")
 
 
 def sameEdge(one: str, other: str) -> bool:

@@ -28,7 +28,8 @@ BLOCK = re.compile(rb"-----BEGIN ([A-Z ]+)-----.+?-----END \1-----\n?", re.DOTAL
 
 def hostKeys(path: Path) -> list[Key]:
     """
-    Read the host keys.  If the file does not exist, it is created with an Ed25519 key and an RSA key.
+    Read the host keys.  If the file does not exist, it is created with an Ed25519 key and an RSA key, and its folder with mode
+    0700 if that does not exist.
 
     @raise ConfigurationError: the file cannot be read or written, other users may read it, or it contains no usable key.
     """
@@ -77,6 +78,7 @@ def _write(path: Path, keys: Iterable[Key]) -> None:
     """
     Write the file atomically.  If another process has created it meanwhile, that file is kept.
     """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)   # its mode is 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
