@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.testing import MemoryReactorClock
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -242,7 +243,15 @@ class AgentTests(Case):
             (("http", "1", "--insecure-origin"), "insecure_origin is for a target at https:"),
             (("tcp", "localhost"), "it has no port"), (("http", "http://localhost/a"), "leave out the path"),
         ):  # fmt: skip
-            self.assertIn(told, self.refused(ConfigurationError, *arguments))
+            self.assertIn(told, str(self.assertRaises(ConfigurationError, self.start, *arguments)))
+
+    def start(self, *arguments: str, **environ: str) -> Any:
+        """
+        What an agent starts with.
+        """
+        options = self.tap.Options(self.environ | environ)
+        options.parseOptions(arguments)
+        return options.checked(MemoryReactorClock(), options.config)
 
     def test_aCredentialIsNeverAnArgument(self) -> None:
         for arguments in (

@@ -235,7 +235,7 @@ class ListenerTests(TestCase):
         for first, host in ((b"PROXY UNKNOWN\r\n", b"127.0.0.1"), (b"PROXY TCP4 192.0.2.7 192.0.2.1 1 2\r\n", b"192.0.2.7")):
             heard = yield deferToThread(ask, port.getHost().port, b"who", first=first)
             self.assertEqual(heard, host)
-        self.assertRaises(ValueError, endpointOf, reactor, "haproxy:nonsense:80")
+        self.assertRaises(ConfigurationError, endpointOf, reactor, "haproxy:nonsense:80")
     def test_aKeyThatOthersCanReadIsReportedAtTheStart(self) -> None:
         told: list[str] = []
         self.patch(EdgeService, "log", Logger("tunnelstack.test", observer=lambda event: told.append(formatEvent(event))))

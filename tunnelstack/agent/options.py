@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from attrs import evolve
 from twisted.logger import Logger
@@ -24,16 +23,17 @@ from tunnelstack.agent.dialects import HOST_KEYS
 from tunnelstack.agent.panel import Panel, canRedraw
 from tunnelstack.agent.service import AgentService
 from tunnelstack.agent.target import Target
+from tunnelstack.agent.validation import agentMistakes
 from tunnelstack.control.access_log import Output, accessLog
 from tunnelstack.control.config.records import AgentConfig, ServiceConfig
 from tunnelstack.control.config.sources import Sources
 from tunnelstack.control.log_writer import LogWriter
-from tunnelstack.control.options import parsePort, refuseCredentials
+from tunnelstack.control.options import parsePort, refuseCredentials, refuseMistakes
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
 from tunnelstack.control.process.reactor import runningReactor
 from tunnelstack.control.process.systemd import Notifier
 from tunnelstack.control.subcommands import agentCommands, formatSubcommands
-from tunnelstack.control.twistd import TwistdLog
+from tunnelstack.control.twistd import TwistdLog, exitWith
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
 from tunnelstack.records import EMBEDDED
@@ -205,14 +205,22 @@ class Options(AgentOptions):
         services = (self._fromArguments(*self._service),) if self._service else agent.services
         if not (services or agent.dialects):
             raise ConfigurationError("nothing to publish: the configuration file has no [[service]]")
-        for service in services:
-            checkServiceTarget(service)
         edges = () if not services else sources.edges(
             self["edge"] or "", self["token-file"] or "", caFile=self["ca-file"] or "", dev=bool(self["dev"]),
             insecure=bool(self["insecure"]), agent=agent,
         )
         services = tuple(map(self._withKeys, services))
         return evolve(agent, services=services, edges=edges, dialects={} if self._service else agent.dialects)
+
+    def checked(self, reactor: IReactor, config: AgentConfig) -> AgentConfig:
+        """
+        @param config: from L{read}.
+        @return: the same.
+        @raise ConfigurationError: the agent cannot be started with it; the message has a line for each mistake.
+        """
+        named = self._service is None
+        refuseMistakes(self.file if named else "", agentMistakes(reactor, config, named))
+        return config
 
     def _stateFile(self, path: str, name: str) -> str:
         """
@@ -260,25 +268,17 @@ def hostLabel(host: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", host.partition(".")[0].lower()).strip("-")[:63].strip("-") or "agent"
 
 
-def checkServiceTarget(service: ServiceConfig) -> None:
-    """
-    @raise ConfigurationError: the target can never be reached: it is not well-formed, or the folder does not exist.
-    """
-    if service.kind == "serve" and not Path(service.target).is_dir():
-        raise ConfigurationError(f"{service.target} is not a folder")
-    if service.kind in ("http", "tcp") or (service.kind == "ssh" and service.target != EMBEDDED):
-        target = Target(service.target, service.kind)
-        if service.insecureOrigin and not target.secure:
-            raise ConfigurationError(f"insecure_origin is for a target at https:, not for {service.target}")
-
-
 def makeService(options: Options) -> ProcessLifecycle:
     """
     Make the service that C{twistd} runs.
     """
     reactor = runningReactor()
     log = TwistdLog(reactor, options.parent)
-    return log.follow(makeLifecycle(reactor, options, None, log.access))
+    try:
+        lifecycle = makeLifecycle(reactor, options, None, log.access)
+    except ConfigurationError as wrong:
+        exitWith("tunnel-agent", wrong)
+    return log.follow(lifecycle)
 
 
 def makeLifecycle(reactor: IReactor, options: Options, out: LogWriter | None, err: Output) -> ProcessLifecycle:
@@ -288,7 +288,7 @@ def makeLifecycle(reactor: IReactor, options: Options, out: LogWriter | None, er
     @param out: standard output, for the panel if it is a terminal; C{None} under C{twistd}, which owns it.
     @param err: standard error, for the access log.
     """
-    agent = AgentService(reactor, options.config)
+    agent = AgentService(reactor, options.checked(reactor, options.config))
     form, where = options.logFormat(), options.config.accessLog
     panel = _panel(reactor, out) if out is not None and form == "auto" and canRedraw(out, os.environ) else None
     if panel is not None and where == "-" and err.isatty():
@@ -302,7 +302,7 @@ def makeLifecycle(reactor: IReactor, options: Options, out: LogWriter | None, er
         if requests is not None:
             requests.reopen()
         if options.file:
-            return agent.reload(options.read())
+            return agent.reload(options.checked(reactor, options.read()))
         log.info("no configuration file to read again", status="reload")
         return ()
 

@@ -4,7 +4,7 @@ The agent as a Twisted service: it keeps a session with each of its edges, publi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import random
 from typing import Any
 
@@ -71,10 +71,12 @@ class AgentService(MultiService):
         *,
         plugins: bool = True,
         random: Callable[[], float] = random,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         """
         @param plugins: whether to serve the stream handlers that are installed on this machine as plugins.
         @param random: gives a number from 0 to 1, which varies the delays.
+        @param environ: the environment, which names the state folder and proxies; that of the process by default.
         """
         super().__init__()
         self.config = config
@@ -98,7 +100,7 @@ class AgentService(MultiService):
         self.end = self._exitPolicy.fail
         self.revoked = self._publications.revoked
         self._waiting: Waiters[NativeLink] = Waiters()
-        dialects = configuredDialects(AgentHost(self, random), config)
+        dialects = configuredDialects(AgentHost(self, random, environ), config)
         self.links = [AgentLink(reactor, dialect, config, self._exitPolicy, self.budget, random) for dialect in dialects]
 
     def _makeTargetStreams(self, config: AgentConfig) -> TargetStreams:

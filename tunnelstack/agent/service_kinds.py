@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from time import time
 from typing import Any
 
@@ -19,6 +20,7 @@ from tunnelstack.agent.requests import recordFromExchange
 from tunnelstack.agent.target import Target
 from tunnelstack.control.access_log import RequestObserver
 from tunnelstack.control.config.records import ServiceConfig
+from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.exchange.error_page import errorPage, respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
@@ -133,6 +135,8 @@ def _http(context: ServiceContext, config: ServiceConfig) -> RunningService:
     reactor = context.reactor
     target = Target(config.target, "http", insecure=config.insecureOrigin)
     site = LocalSite(target.authority or target.shown, host=config.rewriteHost)
+    if config.insecureOrigin and not target.secure:
+        raise ConfigurationError(f"insecure_origin is for a target at https:, not for {config.target}")
     endpoint = target.endpoint(reactor)
     # Every connection of the pool belongs to a stream, so the bound of streams is that of connections.
     pool = ExchangePool(endpoint, clock=reactor, explain=site.explain, maxConnections=sys.maxsize)
@@ -162,6 +166,8 @@ def _tcp(context: ServiceContext, config: ServiceConfig) -> RunningService:
 
 
 def _serveFolder(context: ServiceContext, config: ServiceConfig) -> RunningService:
+    if not Path(config.target).is_dir():
+        raise ConfigurationError(f"{config.target} is not a folder")
     site = FolderSite(Folder(config.target), time, _refuse)
     exchanges = ExchangeFactory(site, context, config.name)
     return RunningService(Service(name=config.name), exchanges, config.target)

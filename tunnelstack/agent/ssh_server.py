@@ -22,6 +22,28 @@ KeyCheck = Callable[[str, Key], Any]
 """Called with a user name and a public key; returns whether the key is accepted, as a C{bool} or a C{Deferred} of one."""
 
 
+def checkEmbeddedServer(hostKeysFile: str, *, authorizedKeysFile: str = "", passwordsFile: str = "") -> None:
+    """
+    Find out whether L{makeEmbeddedServer} can make the server, without creating a file.
+
+    @raise ConfigurationError: no login would be possible, or a file cannot be used.
+    """
+    _checkLogins(authorizedKeysFile, passwordsFile, False)
+    if Path(hostKeysFile).exists():
+        hostKeys(Path(hostKeysFile))
+
+
+def _checkLogins(authorizedKeysFile: str, passwordsFile: str, external: bool) -> None:
+    """
+    @param external: whether keys are also checked elsewhere.
+    """
+    if not (authorizedKeysFile or passwordsFile or external):
+        raise ConfigurationError("the embedded SSH server would accept no login: set authorized_keys_file or passwords_file")
+    for path in filter(None, (authorizedKeysFile, passwordsFile)):
+        if not Path(path).is_file():
+            raise ConfigurationError(f"the file {path}, which lists SSH logins, does not exist")
+
+
 def makeEmbeddedServer(
     reactor: IReactor, hostKeysFile: str, *, authorizedKeysFile: str = "", passwordsFile: str = "", users: Iterable[str] = (),
     externalCheck: KeyCheck | None = None,
@@ -34,11 +56,7 @@ def makeEmbeddedServer(
     @param externalCheck: checks keys that are not in C{authorizedKeysFile}.
     @raise ConfigurationError: no login would be possible, or a file cannot be used.
     """
-    if not (authorizedKeysFile or passwordsFile or externalCheck):
-        raise ConfigurationError("the embedded SSH server would accept no login: set authorized_keys_file or passwords_file")
-    for path in filter(None, (authorizedKeysFile, passwordsFile)):
-        if not Path(path).is_file():
-            raise ConfigurationError(f"the file {path}, which lists SSH logins, does not exist")
+    _checkLogins(authorizedKeysFile, passwordsFile, externalCheck is not None)
     own = AuthorizedKeys(Path(authorizedKeysFile)) if authorizedKeysFile else None
 
     def good(user: str, key: Key) -> Deferred[bool]:

@@ -1,37 +1,55 @@
 """
 The command C{tunnelstack check}, which reports every mistake in a configuration file before an edge or agent loads it.
+
+It goes the way of an edge or agent that starts with the file, up to the point where that would listen or dial.  It creates
+files in a temporary folder only.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Mapping
+from tempfile import TemporaryDirectory
 
+from attrs import evolve
 from twisted.python import usage
 
-from tunnelstack.agent.target import Target
-from tunnelstack.control.config.reader import parse
-from tunnelstack.control.config.records import AgentConfig, EdgeConfig, ListenerConfig, Route, ServiceConfig
-from tunnelstack.control.options import BaseOptions
+from tunnelstack.agent import options as agent
+from tunnelstack.agent.service import AgentService
+from tunnelstack.control.config.reader import Mistakes, parse
+from tunnelstack.control.config.records import AgentConfig, EdgeConfig
+from tunnelstack.control.config.sources import EDGE, TOKEN, NotConfigured
+from tunnelstack.control.options import BaseOptions, Misconfigured
 from tunnelstack.control.process.exit_status import CONFIGURATION, STOPPED
 from tunnelstack.control.process.reactor import runningReactor
-from tunnelstack.edge.listeners import makeListener
-from tunnelstack.edge.public.access_policy import usersOf
+from tunnelstack.edge import options as edge
+from tunnelstack.edge.service import EdgeService
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
 from tunnelstack.settings.files import readFile
-from tunnelstack.transport.tls import errorText
+from tunnelstack.settings.tables import withoutCreation
+from tunnelstack.wire.printable_text import printable_lines
 
 HELP = """
 Usage: tunnelstack check FILE
 
-Report every mistake in a configuration file of an edge or an agent, with its line, its key and the nearest known key.
+Report every mistake in a configuration file of an edge or an agent: of its text with line, key and the nearest known key, and
+whatever else would keep an edge or agent from starting with it here.
 
   tunnelstack check edge.toml
   tunnelstack check agent.toml && systemctl reload tunnel-agent
   tunnelstack check "$TUNNELSTACK_CONFIG"
 
+The environment is used as at a start.  Ports that are in use are not noticed.
 Exit codes: 0 the file can be used, 64 usage, 78 it has mistakes.
 """
+
+ASSUMED = {TOKEN: "unset"}, {TOKEN: "unset", EDGE: "https://edge.invalid"}
+"""What the check assumes if the environment has no token, or no edge either."""
+
+PREFIX = "tunnelstack-check-"
+"""Of the temporary state folder."""
 
 
 class Options(BaseOptions):
@@ -55,27 +73,24 @@ def main(options: Options) -> int:
     @return: the exit code.
     """
     reactor = runningReactor()
-    config = parse(readFile(options.path), options.path)
-    mistakes = [f"{options.path}: {mistake}" for mistake in findMistakes(reactor, config)]
-    for mistake in mistakes:
-        print(mistake, file=sys.stderr)  # noqa: T201
-    if mistakes:
+    path = options.path
+    config = parse(readFile(path), path)
+    try:
+        if isinstance(config, EdgeConfig):
+            notes = checkEdge(reactor, path, os.environ)
+        else:
+            notes = checkAgent(reactor, path, os.environ)
+    except Mistakes:
+        raise
+    except ConfigurationError as wrong:
+        lines = str(wrong).splitlines()
+        text = "\n".join(line if line.startswith(path) else f"{path}: {line}" for line in lines)
+        print(printable_lines(text), file=sys.stderr)  # noqa: T201
         return CONFIGURATION
-    print(f"{options.path}: good, {summary(config)}")  # noqa: T201
+    for note in notes:
+        print(f"{path}: {note}", file=sys.stderr)  # noqa: T201
+    print(f"{path}: good, {summary(config)}")  # noqa: T201
     return STOPPED
-
-
-def findMistakes(reactor: IReactor, config: EdgeConfig | AgentConfig) -> list[str]:
-    """
-    Check what the syntax of the file does not show: endpoints, targets and files of users.
-
-    @return: a sentence for each mistake.
-    """
-    if isinstance(config, EdgeConfig):
-        listeners = [*(ListenerConfig(endpoint=text) for text in config.listen), *config.listeners]
-        sentences = [*(_listener(reactor, listener) for listener in listeners), *map(_users, config.routes)]
-        return [sentence for sentence in sentences if sentence]
-    return [sentence for service in config.services if (sentence := _target(reactor, service))]
 
 
 def summary(config: EdgeConfig | AgentConfig) -> str:
@@ -87,28 +102,52 @@ def summary(config: EdgeConfig | AgentConfig) -> str:
     return f"an agent; services: {len(config.services)}, edges: {len(config.edges)}"
 
 
-def _listener(reactor: IReactor, listener: ListenerConfig) -> str:
-    try:
-        makeListener(reactor, listener)
-    except ConfigurationError as wrong:
-        return f"listen: {wrong}"
-    except Exception as wrong:      # parsers of endpoint strings are plugins, and may raise any exception
-        return f"listen: {listener.endpoint!r} is not an endpoint to listen on: {errorText(wrong)}"
-    return ""
+def checkEdge(reactor: IReactor, path: str, environ: Mapping[str, str]) -> list[str]:
+    """
+    Do what C{tunnel-edge --config FILE} does before it listens.
+
+    @return: notes for people.
+    @raise ConfigurationError: it would not start.
+    """
+    options = edge.Options(environ)
+    options.parseOptions(["--config", path])
+    config = options.checked(reactor, options.config)
+    with TemporaryDirectory(prefix=PREFIX) as folder:
+        service = EdgeService(reactor, withoutCreation(evolve(config, stateDirectory=folder), folder))
+        if service.credentials is not None:
+            service.credentials.configure(service.config)
+    return []
 
 
-def _users(route: Route) -> str:
-    try:
-        usersOf(route)
-    except ConfigurationError as wrong:
-        return f"route {route.host}: {wrong}"
-    return ""
+def checkAgent(reactor: IReactor, path: str, environ: Mapping[str, str]) -> list[str]:
+    """
+    Do what C{tunnel-agent --config FILE start} does before it dials.  An edge or a token that the environment has at a start,
+    but not here, is no mistake of the file.
+
+    @return: notes for people.
+    @raise ConfigurationError: it would not start.
+    """
+    options, missing = _agentOptions(path, environ)
+    config = options.checked(reactor, options.config)
+    with TemporaryDirectory(prefix=PREFIX) as folder:
+        AgentService(
+            reactor, withoutCreation(config, folder), plugins=False, environ={**environ, "STATE_DIRECTORY": folder}
+        )
+    return [f"in this environment, {missing}"] if missing else []
 
 
-def _target(reactor: IReactor, service: ServiceConfig) -> str:
-    try:
-        if service.kind in ("http", "tcp"):
-            Target(service.target).endpoint(reactor)
-    except ConfigurationError as wrong:
-        return f"service {service.name}: {wrong}"
-    return ""
+def _agentOptions(path: str, environ: Mapping[str, str]) -> tuple[agent.Options, str]:
+    """
+    @return: the command line that starts an agent with a file, and what the environment lacks for it.
+    """
+    missing = ""
+    for more in ({}, *ASSUMED):
+        options = agent.Options({**environ, **more})
+        try:
+            options.parseOptions(["--config", path, "start"])
+            break
+        except Misconfigured as wrong:
+            if not isinstance(wrong.__cause__, NotConfigured) or more == ASSUMED[-1]:
+                raise
+            missing = missing or str(wrong)
+    return options, missing

@@ -61,7 +61,7 @@ class BaseOptions(usage.Options):
         except usage.UsageError:
             raise
         except ConfigurationError as mistake:
-            raise Misconfigured(str(mistake)) from None
+            raise Misconfigured(str(mistake)) from mistake
 
     def logFormat(self, environ: Mapping[str, str] | None = None) -> str:
         """
@@ -124,6 +124,17 @@ def refuseCredentials(arguments: Iterable[str]) -> None:
     """
     if any(TOKEN_FORM.search(argument) for argument in arguments):
         raise usage.UsageError(CREDENTIAL)
+
+
+def refuseMistakes(path: str, mistakes: Iterable[str]) -> None:
+    """
+    @param path: the configuration file; C{""} if there is none.
+    @param mistakes: a sentence for each mistake.
+    @raise ConfigurationError: there is a mistake; the message has a line for each.
+    """
+    lines = [f"{path}: {mistake}" if path else mistake for mistake in mistakes]
+    if lines:
+        raise ConfigurationError("\n".join(lines))
 
 
 def parsePort(text: str | int, option: str) -> int:

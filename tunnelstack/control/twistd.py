@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
+from typing import NoReturn
 
 from twisted.application.service import Service
 from twisted.logger import ILogObserver, LogEvent, Logger, formatEventAsClassicLogText, formatTime
@@ -20,9 +21,11 @@ from zope.interface import implementer
 
 from tunnelstack.control.access_log import Output
 from tunnelstack.control.log_writer import FINISH_SECONDS, LogWriter, finishAll, standardWriters, textReport
-from tunnelstack.control.process.exit_status import STOPPED
+from tunnelstack.control.process.exit_status import STOPPED, exitCode
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
+from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
+from tunnelstack.wire.printable_text import printable_lines
 
 DEFAULT_LOG = "twistd.log"
 """The log file of a daemon without C{--logfile}, as in C{twistd}."""
@@ -149,6 +152,14 @@ class TwistdLog:
             self._reactor.addSystemEventTrigger("after", "shutdown", finishAll, FINISH_SECONDS)
             atexit.register(_exit, life)
         return life
+
+
+def exitWith(program: str, error: ConfigurationError) -> NoReturn:
+    """
+    End a process of C{twistd} that cannot make its service, with a sentence instead of a traceback.
+    """
+    print(f"{program}: {printable_lines(str(error))}", file=sys.stderr)  # noqa: T201
+    raise SystemExit(exitCode(error))
 
 
 def _excepthook(

@@ -15,19 +15,26 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IReactorTime
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IListeningPort,
+    IReactorTime,
+    IStreamServerEndpoint,
+)
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from tunnelstack.control.config.records import AdminConfig
+from tunnelstack.edge.listeners import endpointOf
 from tunnelstack.edge.running_edge import RunningEdge
 from tunnelstack.edge.status import agentsOf, routesOf, statusOf, streamsOf
-from tunnelstack.errors import ConfigurationError, Denied, TunnelError
+from tunnelstack.errors import Denied, TunnelError
 from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.exchange.whole_message import JSON, WholeMessageServer, WholeRequest, WholeResponse
-from tunnelstack.interfaces import IExchangeServer
+from tunnelstack.interfaces import IExchangeServer, IReactor
 from tunnelstack.settings.state_dir import ADMIN_SOCKET, socketPath
 from tunnelstack.waiters import Waiters
 
@@ -62,6 +69,14 @@ class AdminError(TunnelError):
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
         self.status = status
+
+
+def adminEndpoint(reactor: IReactor, config: AdminConfig) -> IStreamServerEndpoint | None:
+    """
+    @return: where the read-only interface listens; C{None} if it is not configured.
+    @raise ConfigurationError: the endpoint string is invalid.
+    """
+    return endpointOf(reactor, config.listen, "[admin] listen: ") if config.listen else None
 
 
 class AdminService(Service):
@@ -119,12 +134,8 @@ class AdminService(Service):
 
         @return: a C{Deferred}; it fails with L{ConfigurationError} if the configured endpoint is invalid.
         """
-        text = self._edge.config.admin.listen
-        if text:
-            try:
-                endpoint = serverFromString(self._edge.clock, text)
-            except (ValueError, TypeError, KeyError, IndexError) as error:
-                raise ConfigurationError(f"[admin] listen: {text!r} is not a valid endpoint: {error}") from None
+        endpoint = adminEndpoint(self._edge.clock, self._edge.config.admin)
+        if endpoint is not None:
             self._public.append((yield endpoint.listen(AdminFactory(self._edge.clock, self, writable=False))))
         if self._edge.config.stateDirectory:
             self._listenInFolder(Path(self._edge.config.stateDirectory))

@@ -7,6 +7,7 @@ before C{tcp:} or C{tls:} accepts the visitor's address from a proxy (PROXY prot
 
 from __future__ import annotations
 
+import re
 from typing import Protocol as TypingProtocol
 
 from attrs import frozen
@@ -19,12 +20,15 @@ from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
 from tunnelstack.transport.certificates import CertificateFolder
 from tunnelstack.transport.haproxy import proxiedEndpoint
-from tunnelstack.transport.tls import loadCertificates
+from tunnelstack.transport.tls import errorText, loadCertificates
 
 PROXY_PREFIX, FOLDER = "haproxy:", "tls:"
 TLS_PREFIXES = (FOLDER, "ssl:")
 FOLDER_OPTIONS = ("port", "interface", "backlog")
 BACKLOG_PREFIXES = ("tcp:", "tcp6:", "ssl:")
+PORT = re.compile(r"^(?:tcp6?|ssl):([0-9]+)(?![^:])|:port=([0-9]+)(?![^:])")
+HIGHEST_PORT = 65_535
+NO_ENDPOINT = "no endpoint to listen on is configured: listen of [edge] is empty"
 BACKLOG = 512
 """Connections that the system queues until the edge accepts them, unless the endpoint string has its own C{backlog}."""
 
@@ -77,7 +81,7 @@ def makeListener(reactor: IReactor, listener: ListenerConfig) -> EdgeListener:
                 endpoint = _handedOver(reactor, listener)
                 endpoint = proxiedEndpoint(endpoint) if proxied else endpoint
             else:
-                endpoint = endpointOf(reactor, PROXY_PREFIX * proxied + withBacklog(inner))
+                endpoint = endpointOf(reactor, text)
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise ConfigurationError(f"{text!r} is not a valid endpoint: {error}") from None
     return EdgeListener(
@@ -86,14 +90,29 @@ def makeListener(reactor: IReactor, listener: ListenerConfig) -> EdgeListener:
     )
 
 
-def endpointOf(reactor: IReactor, text: str) -> IStreamServerEndpoint:
+def endpointOf(reactor: IReactor, text: str, where: str = "") -> IStreamServerEndpoint:
     """
     As C{serverFromString}, but C{haproxy:} gives a L{proxiedEndpoint}, which has limits and a time-out.
+
+    @param where: the beginning of an error's message.
+    @raise ConfigurationError: the endpoint string is invalid.
     """
-    if text.startswith(PROXY_PREFIX):
-        return proxiedEndpoint(endpointOf(reactor, text.removeprefix(PROXY_PREFIX)))
-    endpoint: IStreamServerEndpoint = serverFromString(reactor, text)
-    return endpoint
+    inner = text.removeprefix(PROXY_PREFIX)
+    try:
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, withBacklog(inner))
+        _checkPort(inner)
+    except Exception as error:      # parsers of endpoint strings are plugins, and may raise any exception
+        raise ConfigurationError(f"{where}{text!r} is not a valid endpoint: {errorText(error)}") from None
+    return proxiedEndpoint(endpoint) if inner != text else endpoint
+
+
+def _checkPort(text: str) -> None:
+    """
+    @raise ConfigurationError: the port of an endpoint string is out of range, which Twisted notices only when it listens.
+    """
+    found = PORT.search(text)
+    if found is not None and int(found[1] or found[2]) > HIGHEST_PORT:
+        raise ConfigurationError(f"the port must be from 0 to {HIGHEST_PORT}")
 
 
 def _folderEndpoint(
@@ -110,6 +129,7 @@ def _folderEndpoint(
         folder, reactor, clientCA=loadCertificates(listener.clientCa) if listener.clientCa else (),
         clientAuth=listener.clientAuth or None,
     )
+    _checkPort(text)
     port, backlog = int(options.get("port", 443)), int(options.get("backlog", BACKLOG))
     interface = options.get("interface", "")
     kind = TCP6ServerEndpoint if ":" in interface else TCP4ServerEndpoint

@@ -22,14 +22,15 @@ from tunnelstack.control.config.records import DEV_PORT, EdgeConfig, ListenerCon
 from tunnelstack.control.config.shorthand import isPort
 from tunnelstack.control.config.sources import CONFIG, Sources
 from tunnelstack.control.log_writer import LogWriter
-from tunnelstack.control.options import BaseOptions, parsePort, parseSeconds
+from tunnelstack.control.options import BaseOptions, parsePort, parseSeconds, refuseMistakes
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
 from tunnelstack.control.process.reactor import runningReactor
 from tunnelstack.control.process.systemd import Notifier, activatedSockets
-from tunnelstack.control.twistd import TwistdLog
+from tunnelstack.control.twistd import TwistdLog, exitWith
 from tunnelstack.edge.dev_file import DevEdgeFile
 from tunnelstack.edge.public.admission import raiseDescriptors
 from tunnelstack.edge.service import EdgeService
+from tunnelstack.edge.validation import edgeMistakes
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
 from tunnelstack.settings.dialects import developmentTables
@@ -128,6 +129,13 @@ class Options(BaseOptions):
             raise usage.UsageError("--port and --listen cannot be used together")
         self.config = self.read()
 
+    @property
+    def file(self) -> str:
+        """
+        The path of the configuration file; C{""} if there is none.
+        """
+        return self["config"] or self._environ.get(CONFIG, "")
+
     def read(self) -> EdgeConfig:
         """
         Read the configuration.  Called once at the start, and again at each C{SIGHUP}.
@@ -135,7 +143,7 @@ class Options(BaseOptions):
         @raise ConfigurationError: a setting is invalid.
         """
         sources = Sources(self._environ)
-        path = self["config"] or self._environ.get(CONFIG, "")
+        path = self.file
         config = parseEdge(readFile(path), path) if path else EdgeConfig()
         listen = self._listen()
         config = evolve(config, listen=listen, listeners=()) if listen else self._handedOver(config)
@@ -148,6 +156,15 @@ class Options(BaseOptions):
             config = evolve(config, accessLog=self["access-log"])
         config = evolve(config, stateDirectory=str(sources.state.folder), dev=bool(self["dev"]))
         return self._forDevelopment(config, sources) if self["dev"] else config
+
+    def checked(self, reactor: IReactor, config: EdgeConfig) -> EdgeConfig:
+        """
+        @param config: from L{read}.
+        @return: the same.
+        @raise ConfigurationError: the edge cannot be started with it; the message has a line for each mistake.
+        """
+        refuseMistakes(self.file, edgeMistakes(reactor, config))
+        return config
 
     def _handedOver(self, config: EdgeConfig) -> EdgeConfig:
         """
@@ -235,7 +252,11 @@ def makeService(options: Options) -> ProcessLifecycle:
     """
     reactor = runningReactor()
     log = TwistdLog(reactor, options.parent)
-    return log.follow(makeLifecycle(reactor, options, None, log.access))
+    try:
+        lifecycle = makeLifecycle(reactor, options, None, log.access)
+    except ConfigurationError as wrong:
+        exitWith("tunnel-edge", wrong)
+    return log.follow(lifecycle)
 
 
 def makeLifecycle(reactor: IReactor, options: Options, out: LogWriter | None, err: Output) -> ProcessLifecycle:
@@ -246,14 +267,14 @@ def makeLifecycle(reactor: IReactor, options: Options, out: LogWriter | None, er
     @param err: standard error, for the access log.
     """
     raiseDescriptors(options.config.limits.visitors + OWN_DESCRIPTORS)
-    edge = EdgeService(reactor, options.config)
+    edge = EdgeService(reactor, options.checked(reactor, options.config))
     requests = accessLog(reactor, options.config.accessLog, options.logFormat(), err, time.time)
     edge.public.site.accessLog = requests
 
     def reload() -> tuple[str, ...]:
         if requests is not None:              # log rotation needs this even if the configuration file is invalid
             requests.reopen()
-        return edge.reload(options.read())
+        return edge.reload(options.checked(reactor, options.read()))
 
     lifecycle = ProcessLifecycle(reactor, edge, reload=reload, report=edge.report, notifier=Notifier(os.environ))
     if options.config.dev:

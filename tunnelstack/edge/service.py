@@ -32,7 +32,7 @@ from tunnelstack.edge.admin import AdminService
 from tunnelstack.edge.agents import Agents
 from tunnelstack.edge.credentials import CredentialStore
 from tunnelstack.edge.dialects import DialectSet, configuredDialects
-from tunnelstack.edge.listeners import EdgeListener, ListenerFactory, makeListener
+from tunnelstack.edge.listeners import NO_ENDPOINT, EdgeListener, ListenerFactory, makeListener
 from tunnelstack.edge.public.access_policy import AccessPolicy
 from tunnelstack.edge.public.admission import Admission
 from tunnelstack.edge.public.hosts import PublishedHosts
@@ -221,7 +221,7 @@ class EdgeService(MultiService):
         yield self.ssh.listen()
         places = [makeListener(self.clock, listener) for listener in (*listeners, *self.config.listeners)]
         if not places:
-            raise ConfigurationError("no endpoint to listen on is configured: listen of [edge] is empty")
+            raise ConfigurationError(NO_ENDPOINT)
         for place in places:
             assert place.endpoint is not None
             port = yield place.endpoint.listen(ListenerFactory(self.public, place))

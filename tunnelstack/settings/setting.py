@@ -36,6 +36,7 @@ def setting(
     secret: bool = False,
     live: bool = False,
     secretFile: bool = False,
+    created: bool = False,
     convert: Callable[[Any], Any] | None = None,
 ) -> Any:
     """
@@ -46,6 +47,7 @@ def setting(
     @param check: called with the value; raises L{ConfigurationError} with a message that begins with a verb ("must be ...").
     @param inFile: C{False} for a value that only a command line or a program sets.
     @param secret: left out of C{repr}.
+    @param created: the path of a file that is created if it does not exist.
     @param secretFile: the path of a file that no other user should be able to read.
     @param convert: called with the value before C{check}; returns the form that the record has, or a value that is wrong as it
         is.
@@ -59,7 +61,10 @@ def setting(
             except ConfigurationError as mistake:
                 raise ConfigurationError(f"{keyOf(attribute.name)} {mistake}") from None
 
-    metadata = {"says": says, "check": check, "inFile": inFile, "live": live, "secretFile": secretFile, "convert": convert}
+    metadata = {
+        "says": says, "check": check, "inFile": inFile, "live": live, "secretFile": secretFile, "convert": convert,
+        "created": created,
+    }  # fmt: skip
     return field(
         default=default if factory is None else Factory(factory), validator=validate, metadata=metadata, repr=not secret,
         converter=convert,

@@ -4,10 +4,11 @@ The tables that a dialect adds to configuration files.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
-from attrs import AttrsInstance, Factory, fields, frozen
+from attrs import AttrsInstance, Factory, evolve, fields, frozen, has
 
 Records = Mapping[str, tuple[Any, ...]]
 """The records of each table of one dialect.  Their classes are those of the dialect's own module C{settings}."""
@@ -105,3 +106,27 @@ class DialectSettings:
     development: Records = Factory(dict)
     always: bool = False
     agentPath: str = ""
+
+
+def withoutCreation(value: Any, folder: str) -> Any:
+    """
+    @param value: a record, or records in tuples and mappings.
+    @param folder: an empty folder.
+    @return: the same, with a path in C{folder} for each file that does not exist and would be created.
+    """
+    if isinstance(value, tuple):
+        return tuple(withoutCreation(each, folder) for each in value)
+    if isinstance(value, Mapping):
+        return {key: withoutCreation(each, folder) for key, each in value.items()}
+    if not has(type(value)):
+        return value
+    changed = {}
+    for attribute in fields(type(value)):
+        before = getattr(value, attribute.name)
+        if attribute.metadata.get("created"):
+            after = before if not before or os.path.exists(before) else os.path.join(folder, os.path.basename(before))
+        else:
+            after = withoutCreation(before, folder)
+        if after is not before:
+            changed[attribute.name] = after
+    return evolve(value, **changed) if changed else value

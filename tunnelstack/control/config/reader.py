@@ -54,6 +54,9 @@ AGENT_SECTIONS: Sections = {
 TOKEN_SECTIONS: Sections = {"agent": (TokenRecord, True)}
 """The tables of the file with the tokens that were made for an edge."""
 
+OWN_TABLES = {"edge": "[edge] and [[agent]]", "agent": "[agent], [[edge]] and [[service]]"}
+"""The tables that tell the files of both roles apart, for messages."""
+
 TYPE_NAMES = {
     str: "text in quotes", int: "a whole number", float: "a number", bool: "true or false",
     datetime: "a date and time such as 2027-01-31T12:00:00Z",
@@ -112,6 +115,7 @@ def parseEdge(text: str, name: str) -> EdgeConfig:
     @raise Mistakes: the file has mistakes.
     """
     parser = _Parser(text, name, edgeSections())
+    _checkRole(parser.document, name, "edge")
     edge = parser.table(EdgeConfig, "edge")
     limits = parser.table(Limits, "limits")
     tokens = parser.tables(TokenRecord, "agent")
@@ -178,6 +182,7 @@ def parseAgent(text: str, name: str) -> AgentConfig:
     @raise Mistakes: the file has mistakes.
     """
     parser = _Parser(text, name, agentSections())
+    _checkRole(parser.document, name, "agent")
     agent = parser.table(AgentConfig, "agent")
     limits = parser.table(AgentLimits, "limits")
     edges = parser.tables(EdgeAddress, "edge")
@@ -197,16 +202,37 @@ def parse(text: str, name: str) -> EdgeConfig | AgentConfig:
 
     @raise Mistakes: the file has mistakes.
     """
-    document = _load(text, name)
-    ofAgent = isinstance(document.get("edge"), list) or isinstance(document.get("agent"), dict) or "service" in document
-    tables = {role: _dialectSections(role) for role in ("edge", "agent")}
-    ofAgent = ofAgent or any(
-        _find(document, name) is not None and (
-            name not in tables["edge"] or (many and isinstance(_find(document, name), list) and not tables["edge"][name][1])
-        )
-        for name, (_, many) in tables["agent"].items()
+    return parseAgent(text, name) if _tablesOf(_load(text, name), "agent") else parseEdge(text, name)
+
+
+def _tablesOf(document: Mapping[str, object], role: str) -> list[str]:
+    """
+    @param role: C{"edge"} or C{"agent"}.
+    @return: the tables of a document that only files of this role have, as C{[name]} or C{[[name]]}.
+    """
+    sections = {"edge": edgeSections(), "agent": agentSections()}
+    others = sections["agent" if role == "edge" else "edge"]
+    found = []
+    for name, (_, many) in sections[role].items():
+        value = _find(document, name)
+        if isinstance(value, list if many else dict) and (name not in others or others[name][1] != many):
+            found.append(_sectionTitle((name, 0)) if many else _sectionTitle((name,)))
+    return found
+
+
+def _checkRole(document: Mapping[str, object], name: str, role: str) -> None:
+    """
+    @raise ConfigurationError: the document is a file of the other role.
+    """
+    other = "agent" if role == "edge" else "edge"
+    tables = _tablesOf(document, other)
+    if not tables or _tablesOf(document, role):
+        return
+    start = f"tunnel-agent --config {name} start" if other == "agent" else f"tunnel-edge --config {name}"
+    raise ConfigurationError(
+        f"{name} is the file of an {other}, because it has {', '.join(tables)}: it is for \"{start}\"; the file of an {role} "
+        f"has {OWN_TABLES[role]}"
     )
-    return parseAgent(text, name) if ofAgent else parseEdge(text, name)
 
 
 def _load(text: str, name: str) -> dict[str, object]:
@@ -222,16 +248,18 @@ def _load(text: str, name: str) -> dict[str, object]:
 class _Parser:
     """
     Parses one file, table by table.  Mistakes are collected; L{finish} raises them together.
+
+    @ivar document: the whole file.
     """
 
     def __init__(self, text: str, name: str, sections: Sections) -> None:
-        self._document = _load(text, name)
+        self.document = _load(text, name)
         self._lines = LineIndex(text)
         self._name = name
         self._mistakes: list[Mistake] = []
         self._inner = {tuple(name.split(".")) for name in sections if "." in name}     # tables inside other tables
         known = {name.partition(".")[0]: None for name in sections}
-        for section in self._document:
+        for section in self.document:
             if section not in known:
                 self.addMistake((section,), f"there is no [{section}]; {nearest(section, known)}")
 
@@ -239,7 +267,7 @@ class _Parser:
         """
         @return: the record of C{[section]}, with all defaults if the file does not have it; C{None} if it is wrong.
         """
-        value = _find(self._document, section, {})
+        value = _find(self.document, section, {})
         if not isinstance(value, dict):
             self.addMistake((section,), f"{section} must be a table, [{section}]")
             return None
@@ -249,7 +277,7 @@ class _Parser:
         """
         @return: the records of all C{[[section]]}.  One that is wrong is C{None}; then L{finish} raises.
         """
-        value = _find(self._document, section, [])
+        value = _find(self.document, section, [])
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             self.addMistake((section,), f"{section} must be an array of tables, [[{section}]]")
             return []
@@ -271,13 +299,13 @@ class _Parser:
         """
         @return: whether the file has a table of that name.
         """
-        return _find(self._document, section) is not None
+        return _find(self.document, section) is not None
 
     def hasKey(self, section: str, key: str) -> bool:
         """
         @return: whether the file has a key.
         """
-        table = _find(self._document, section)
+        table = _find(self.document, section)
         return isinstance(table, dict) and key in table
 
     def unique(self, section: str, keys: Iterable[Hashable], described: str) -> None:

@@ -276,7 +276,8 @@ class SSHConfig:
         (), 'endpoint strings or ports, such as "tcp:2222"; empty is no gateway', convert=listenEndpoints
     )
     hostKeysFile: str = setting(
-        "", "the file with the gateway's host keys, created if it does not exist; empty is one in the state folder"
+        "", "the file with the gateway's host keys, created if it does not exist; empty is one in the state folder",
+        created=True,
     )
     authorizedKeysFile: str = setting(
         "", "a file of public keys in OpenSSH's format; without it, users can log in only with passwords of the devices"
@@ -412,7 +413,7 @@ class ServiceConfig:
     )
     hostKeysFile: str = setting(
         "", "kind ssh, embedded: the file with the server's host keys, created if it does not exist; empty is one in the "
-        "state folder"
+        "state folder", created=True,
     )
 
 

@@ -43,6 +43,12 @@ PLAIN = (
 NO_TOKEN = "no token for {url} is configured: set TUNNELSTACK_TOKEN, or name a file with --token-file"
 
 
+class NotConfigured(ConfigurationError):
+    """
+    No edge or no token is configured in this environment.
+    """
+
+
 @frozen
 class Sources:
     """
@@ -103,7 +109,7 @@ class Sources:
     def _withCredentials(self, edge: EdgeAddress, tokenFile: str, caFile: str, dev: bool, insecure: bool) -> EdgeAddress:
         token, path = self._token(edge, tokenFile, dev)
         if not (token or edge.certificateFile):
-            raise ConfigurationError(NO_TOKEN.format(url=edge.url))
+            raise NotConfigured(NO_TOKEN.format(url=edge.url))
         if token and not (insecure or edge.insecure or isConfidential(edge.url, edge.proxy)):
             raise ConfigurationError(PLAIN.format(url=edge.url))
         if not (caFile or dev) and edge.url.lower().startswith("https:"):
@@ -156,7 +162,7 @@ class Sources:
     def _devEdge(self) -> EdgeAddress:
         left = self._left()
         if left is None:
-            raise ConfigurationError(NO_EDGE.format(state=self._shownState()))
+            raise NotConfigured(NO_EDGE.format(state=self._shownState()))
         return left
 
     def _left(self) -> EdgeAddress | None:

@@ -59,7 +59,7 @@ class DeviceSettings:
     )
     deviceKeyFile: str = setting(
         "", "a PEM file with the device's own RSA key; empty is one in the state folder, created at the first start",
-        secretFile=True,
+        secretFile=True, created=True,
     )
     installKeyFile: str = setting(
         "", "a file that contains an install key of the tenant and nothing else", secretFile=True
@@ -75,7 +75,7 @@ class DeviceSettings:
     )
     hostKeysFile: str = setting(
         "", "embedded: the file with the server's host keys, created if it does not exist; empty is one in the state folder",
-        secretFile=True,
+        secretFile=True, created=True,
     )
     targets: tuple[str, ...] = setting(
         (), "targets that the server may connect to through this machine: host:port, or host:* for every port; nothing else "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
-from twisted.internet.interfaces import IAddress, IListeningPort, IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IListeningPort, IStreamClientEndpoint, IStreamServerEndpoint
 from twisted.logger import Logger
 
 from tunnelstack.control.auth.key_vouching import parseVouchRule
@@ -70,10 +70,7 @@ class SSHGatewayService(Service):
             return
         gateway = self._makeGateway(config)
         for text in config.listen:
-            try:
-                endpoint = endpointOf(self._edge.clock, text)
-            except (ValueError, TypeError, KeyError, IndexError) as error:
-                raise ConfigurationError(f"[ssh] listen: {text!r} is not a valid endpoint: {error}") from None
+            endpoint = gatewayEndpoint(self._edge.clock, text)
             port = yield endpoint.listen(gateway)
             self._listening.append(port)
             address = port.getHost()
@@ -84,7 +81,8 @@ class SSHGatewayService(Service):
         from tunnelstack.handler.ssh.credentials import AuthorizedKeys, LoginPolicy
         from tunnelstack.handler.ssh.host_keys import hostKeys
 
-        keys = AuthorizedKeys(_checkReadable(config.authorizedKeysFile)) if config.authorizedKeysFile else None
+        checkGateway(config)
+        keys = AuthorizedKeys(Path(config.authorizedKeysFile)) if config.authorizedKeysFile else None
 
         rules = tuple(map(parseVouchRule, config.vouch))
 
@@ -133,10 +131,24 @@ class SSHGatewayService(Service):
         return DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
 
 
-def _checkReadable(path: str) -> Path:
+def gatewayEndpoint(reactor: Any, text: str) -> IStreamServerEndpoint:
     """
-    @raise ConfigurationError: the file does not exist.  If it is removed later, no key is accepted.
+    @return: one of the endpoints on which the gateway listens.
+    @raise ConfigurationError: the endpoint string is invalid.
     """
-    if not Path(path).is_file():
-        raise ConfigurationError(f"[ssh] authorized_keys_file: {path} does not exist")
-    return Path(path)
+    return endpointOf(reactor, text, "[ssh] listen: ")
+
+
+def checkGateway(config: SSHConfig) -> None:
+    """
+    @raise ConfigurationError: a file of an enabled gateway cannot be used.  If the authorized keys are removed later, no key is
+        accepted.
+    """
+    if not config.listen:
+        return
+    if config.authorizedKeysFile and not Path(config.authorizedKeysFile).is_file():
+        raise ConfigurationError(f"[ssh] authorized_keys_file: {config.authorizedKeysFile} does not exist")
+    if config.hostKeysFile and Path(config.hostKeysFile).exists():
+        from tunnelstack.handler.ssh.host_keys import hostKeys  # imports Conch, which is slow to load
+
+        hostKeys(Path(config.hostKeysFile))
