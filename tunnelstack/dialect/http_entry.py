@@ -144,6 +144,23 @@ def upgradeToWebSocket(exchange: IServerExchange, factory: IProtocolFactory, **s
     return protocol
 
 
+def switchProtocol(exchange: IServerExchange, protocol: IProtocol, answer: bytes) -> None:
+    """
+    Take an exchange over, and give its connection to another protocol.
+
+    @param answer: octets that are written first.
+    @raise UsageError: as from L{IServerExchange.onRequest<tunnelstack.interfaces.IServerExchange.onRequest>}.
+    """
+    request = exchange.onRequest()
+    transport = request.transport
+    transport.write(answer)
+    replaced = "wrappedProtocol" if hasattr(transport, "wrappedProtocol") else "protocol"     # the former is that of TLS
+    setattr(transport, replaced, protocol)
+    protocol.makeConnection(transport)
+    if request.leftover:
+        protocol.dataReceived(request.leftover)
+
+
 class OneProtocol(Factory):
     """
     Gives the one protocol there is.
