@@ -43,6 +43,7 @@ from tunnelstack.records import (
     Purpose,
     Service,
     TakenOverRequest,
+    UDPPurpose,
     Visitor,
 )
 from tunnelstack.settings.state_dir import StateDirectory
@@ -213,10 +214,22 @@ class IDatagramFactory(Interface):
     What builds the application of each peer, as an C{IProtocolFactory} does for connections.
     """
 
-    def buildProtocol(address: IAddress) -> IDatagramProtocol | None:
+    def buildProtocol(address: IAddress | None) -> IDatagramProtocol | None:
         """
-        @param address: of the peer.
+        @param address: of the peer; C{None} if it is not known.
         @return: an L{IDatagramProtocol}; C{None} closes the peer's transport.
+        """
+
+
+class IDatagramClientEndpoint(Interface):
+    """
+    A way to reach a peer by datagrams, as an C{IStreamClientEndpoint} is one by streams.
+    """
+
+    def connect(factory: IDatagramFactory) -> Deferred[IDatagramProtocol]:
+        """
+        @param factory: builds the application once there is a transport for it.
+        @return: a C{Deferred} of the application, which can be cancelled; it fails with C{NoProtocol} if there is none.
         """
 
 
@@ -556,6 +569,14 @@ class ITunnel(Interface):
     def endpointFor(purpose: Purpose, visitor: Visitor | None = None, *, wait: bool = False) -> IStreamClientEndpoint:
         """
         @param wait: connecting waits for the far side to accept the stream, where the dialect can report that.
+        @raise UnsupportedPurpose: the dialect cannot carry it.
+        """
+
+    def datagramEndpointFor(purpose: UDPPurpose, visitor: Visitor | None = None) -> IDatagramClientEndpoint:
+        """
+        Make an endpoint whose datagrams reach what the purpose names.
+
+        @param visitor: as in C{endpointFor}.
         @raise UnsupportedPurpose: the dialect cannot carry it.
         """
 

@@ -64,7 +64,7 @@ class Principal:
 EMBEDDED = "embedded"
 """The target that stands for the agent's own SSH server."""
 
-KINDS = ("http", "tcp", "stream", "ssh")
+KINDS = ("http", "tcp", "udp", "stream", "ssh")
 """What a service may be."""
 
 
@@ -74,10 +74,10 @@ class Service:
     What an agent offers, and asks an edge to publish.
 
     @ivar name: the service's name, one agent's on an edge; the agent may offer several kinds under it.
-    @ivar kind: C{"http"} (web requests for a host), C{"tcp"} (a port of the edge) or C{"stream"} (to be dialled through the
-        edge) or C{"ssh"} (an SSH server, to be dialled or reached by the edge's front door).
-    @ivar port: kind tcp: the public port that is asked for; C{0} takes any that is allowed.
-    @ivar address: kind tcp: the address of the edge on which the port is opened; C{""} for that of the configuration.
+    @ivar kind: C{"http"} (web requests for a host), C{"tcp"} or C{"udp"} (a port of the edge), C{"stream"} (to be dialled
+        through the edge) or C{"ssh"} (an SSH server, to be dialled or reached by the edge's SSH gateway).
+    @ivar port: kinds tcp and udp: the public port that is asked for; C{0} takes any that is allowed.
+    @ivar address: kinds tcp and udp: the address of the edge on which the port is opened; C{""} for that of the configuration.
     @ivar perVisitor: kind http: a stream for each visitor's connection, whose address is then the visitor's own; otherwise
         streams are kept and serve whoever comes.
     """
@@ -179,7 +179,7 @@ class Visitor:
     On whose behalf a stream is opened, as far as the far side may know.
 
     @ivar address: the visitor's Twisted address, or C{None}.
-    @ivar scheme: C{"http"}, C{"https"} or C{"tcp"}.
+    @ivar scheme: C{"http"}, C{"https"}, C{"tcp"} or C{"udp"}.
     @ivar trace: the request's or connection's identifier, which is in the logs of both sides.
     """
 

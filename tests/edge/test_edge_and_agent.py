@@ -283,14 +283,14 @@ class PortTests(Both):
 
     def test_anyPortIsFoundAgainAfterwards(self) -> None:
         both = self.begin(ServiceConfig(name="raw", kind="tcp", target="4000"))
-        port = both.edge.agents.ports.port("raw")
+        port = both.edge.agents.portOf("tcp", "raw")
         self.assertIn(port, both.network.ports)
         for wire in list(both.network.wires):
             wire.drop()
         both.settle()
         self.assertNotIn(port, both.network.ports)
         both.network.passTime(5)
-        self.assertEqual(both.edge.agents.ports.port("raw"), port)
+        self.assertEqual(both.edge.agents.portOf("tcp", "raw"), port)
         self.assertEqual(both.visit(b"ping", port).got, b"ping")
 
     def test_onlyPortsThatWereGranted(self) -> None:
@@ -309,7 +309,7 @@ class PortTests(Both):
         self.assertIn("port 2000 is taken", self.warned())
         other.stopListening()
         both.network.passTime(40)
-        self.assertEqual(both.edge.agents.ports.port("raw"), 2000)
+        self.assertEqual(both.edge.agents.portOf("tcp", "raw"), 2000)
 
     def test_withdrawingClosesThePort(self) -> None:
         both = self.begin()

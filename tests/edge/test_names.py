@@ -131,7 +131,7 @@ class NameTests(Both):
         """
         Two processes of one agent share a name; the second has a token with other ports.
         """
-        ports = self.both.edge.agents.ports
+        ports = self.both.edge.agents.ports.leases
         self.successResultOf(ports.open("laptop", "both", 2005, (range(2000, 2011),)))
         error: Any = self.failureResultOf(ports.open("laptop", "both", 0, (range(3000, 3011),)), Denied).value
         self.assertEqual(error.code, "not-allowed")

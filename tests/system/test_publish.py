@@ -14,6 +14,35 @@ from websockets.sync.client import connect
 
 from tests.system.stage import ROOT, Stage, until
 
+NAME_SERVER = """
+from twisted.internet import reactor
+from twisted.names import authority, dns, server
+
+class Zone(authority.FileAuthority):
+    def loadFile(self, filename):
+        soa = dns.Record_SOA(mname=b"ns.example", rname=b"who.example")
+        self.soa, self.records = (b"example", soa), {b"example": [soa], b"www.example": [dns.Record_A("192.0.2.7")]}
+
+port = reactor.listenUDP(0, dns.DNSDatagramProtocol(server.DNSServerFactory([Zone(None)])), "127.0.0.1")
+print("listening", port.getHost().port, flush=True)
+reactor.run()
+"""
+
+RESOLVER = """
+import sys
+from twisted.internet import reactor
+from twisted.internet.defer import gatherResults
+from twisted.names import client
+
+def show(found):
+    print(*found)
+    reactor.stop()
+
+asked = [client.Resolver(servers=[("127.0.0.1", int(sys.argv[1]))]).getHostByName("www.example") for _ in range(20)]
+gatherResults(asked).addCallbacks(show, lambda failure: (failure.printTraceback(), reactor.stop()))
+reactor.run()
+"""
+
 
 def answer(server: socket.socket, octets: bytes) -> bytes:
     """
@@ -65,6 +94,18 @@ class AgentTests(Stage):
                 visitor.shutdown(socket.SHUT_WR)
                 self.assertEqual(answer(server, b"answer"), b"question")
                 self.assertEqual(visitor.makefile("rb").read(), b"answer")
+
+    def test_aUDPServerOnAPortOfTheEdge(self) -> None:
+        """
+        A name server of Twisted, asked by a resolver of Twisted.
+        """
+        self.startEdge()
+        server = self.program("python", "-c", NAME_SERVER)
+        local = int(server.hears(r"^listening (\d+)$")[1])
+        agent = self.startAgent("udp", f"127.0.0.1:{local}", "--name", "dns")
+        port = int(agent.hears(rf"^dns +udp:.*:(\d+) -> udp:127\.0\.0\.1:{local}$")[1])
+        asked = subprocess.run([*self.command("python"), "-c", RESOLVER, str(port)], capture_output=True, text=True, timeout=60)
+        self.assertEqual(asked.stdout.split(), ["192.0.2.7"] * 20, asked.stderr)
 
     def test_severalServicesOfAFile(self) -> None:
         self.startEdge()

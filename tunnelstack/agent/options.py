@@ -41,7 +41,7 @@ from tunnelstack.settings.setting import formatValue
 from tunnelstack.settings.suggestion import didYouMean
 
 HELP = """
-Usage: tunnel-agent [options] http|tcp|serve|ssh|start [TARGET] [options]
+Usage: tunnel-agent [options] http|tcp|udp|serve|ssh|start [TARGET] [options]
 
 The private side of tunnels: publishes local servers through an edge.
 
@@ -54,6 +54,7 @@ The private side of tunnels: publishes local servers through an edge.
 
   http TARGET    a web server, at a host name             TARGET is a port, host:port, a URL such as https://localhost:8443,
   tcp TARGET     any TCP server, at a port of the edge    or an endpoint string such as unix:/run/app.sock.
+  udp TARGET     any UDP server, at a port of the edge
   serve DIR      the files of a folder, as a web site
   ssh [TARGET]   an SSH server: the one on port 22 by default, or one in this process (see --authorized-keys)
   start          the services of the configuration file
@@ -65,7 +66,7 @@ Options                        Environment               Default
       --insecure                                                      send the token to another machine over plain http:
       --ca-file FILE           TUNNELSTACK_CA_FILE       system's     PEM file: the only authorities to trust
   -n, --name NAME              TUNNELSTACK_NAME          host name    the name to publish under
-      --remote-port N                                    any free     tcp: the port of the edge
+      --remote-port N                                    any free     tcp, udp: the port of the edge
       --rewrite-host HOST                                unchanged    http: the Host field sent to the local server
       --insecure-origin                                               http: accept any certificate of a target at https:
       --authorized-keys FILE                                          ssh: run a server in this process, for these keys
@@ -87,7 +88,7 @@ log = Logger()
 LAST_DRAWING_SECONDS = 0.2
 """How long a stopping agent waits until the terminal has taken the previous drawing."""
 
-SERVICES = ("http", "tcp", "serve", "ssh")
+SERVICES = ("http", "tcp", "udp", "serve", "ssh")
 TAKES = {"start": ("no target", (0,)), "serve": ("one folder", (1,)), "ssh": ("at most one target", (0, 1))}
 SSHD = "22"
 """The port of a machine's own SSH server."""
@@ -171,7 +172,7 @@ class Options(AgentOptions):
         """
         kind = self._kind
         for option, wanted in (
-            ("remote-port", ("tcp",)), ("rewrite-host", ("http",)), ("name", SERVICES),
+            ("remote-port", ("tcp", "udp")), ("rewrite-host", ("http",)), ("name", SERVICES),
             ("authorized-keys", ("ssh",)), ("passwords", ("ssh",)),
             ("insecure-origin", ("http",)),
         ):  # fmt: skip

@@ -140,7 +140,7 @@ class Publication:
             return
         self._grants[link] = grant
         self._lastReason = ""
-        where = grant.url or (f"tcp:{grant.host}:{grant.port}" if grant.port else f"tunnel:{self.service.name}")
+        where = grant.url or (f"{self.service.kind}:{grant.host}:{grant.port}" if grant.port else f"tunnel:{self.service.name}")
         self.log.info(
             "{where}{arrow}{target}", status=self.service.name, where=where, arrow=" -> " if self.shown else "",
             target=self.shown, kind=self.service.kind,

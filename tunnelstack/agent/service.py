@@ -35,7 +35,7 @@ from tunnelstack.dialect.native.dialler import (
     ServiceStreams,
     TargetStreams,
 )
-from tunnelstack.dialect.native.protocol import HTTP, RESERVED_PREFIX, TCP
+from tunnelstack.dialect.native.protocol import HTTP, RESERVED_PREFIX, TCP, UDP
 from tunnelstack.errors import UsageError
 from tunnelstack.handler.target_allowlist import TargetAllowlist
 from tunnelstack.handler.tcp import TCPHandler
@@ -89,6 +89,7 @@ class AgentService(MultiService):
         self.handlers: dict[bytes, Any] = {
             HTTP: ServiceStreams(("http",), self._publications.find, self._publications.host),
             TCP: self._makeTargetStreams(config),
+            UDP: DiallingServiceStreams(("udp",), self._publications.find, self._publications.host),
         }
         if plugins:
             for handler in getPlugins(IStreamHandler):

@@ -31,6 +31,7 @@ from tunnelstack.handler.folder import Folder
 from tunnelstack.handler.folder_site import FolderSite
 from tunnelstack.handler.http import LocalSite
 from tunnelstack.handler.tcp import TCPHandler
+from tunnelstack.handler.udp import UDPHandler
 from tunnelstack.interfaces import Handler, IExchangeReceiver, IExchangeServer, IReactor, IServerExchange
 from tunnelstack.records import EMBEDDED, Service
 from tunnelstack.wire.http1.head import Fields, HeadLimits, RequestHead
@@ -165,6 +166,12 @@ def _tcp(context: ServiceContext, config: ServiceConfig) -> RunningService:
     return RunningService(service, TCPHandler(endpoint, reactor), target.shown, endpoint)
 
 
+def _udp(context: ServiceContext, config: ServiceConfig) -> RunningService:
+    target = Target(config.target, "udp")
+    service = Service(name=config.name, kind="udp", port=config.remotePort)
+    return RunningService(service, UDPHandler(target.datagramEndpoint(context.reactor)), target.shown)
+
+
 def _serveFolder(context: ServiceContext, config: ServiceConfig) -> RunningService:
     if not Path(config.target).is_dir():
         raise ConfigurationError(f"{config.target} is not a folder")
@@ -226,5 +233,5 @@ class _HandlerByName(Factory):
 
 
 KINDS: dict[str, Callable[[ServiceContext, ServiceConfig], RunningService]] = {
-    "http": _http, "tcp": _tcp, "serve": _serveFolder, "stream": _stream, "ssh": _ssh,
+    "http": _http, "tcp": _tcp, "udp": _udp, "serve": _serveFolder, "stream": _stream, "ssh": _ssh,
 }  # fmt: skip

@@ -22,10 +22,13 @@ from tunnelstack.transport.clientstring import clientEndpoint
 from tunnelstack.transport.host_endpoint import connectTimedOut, hostEndpoint, isLocalhost
 from tunnelstack.transport.secure import HandshakeLost, SecureEndpoint
 from tunnelstack.transport.tls import clientContext, errorText, unverifiedContext
+from tunnelstack.transport.udp import UDPClientEndpoint
 from tunnelstack.transport.verification import CertificateRejected
 
 HTTP_SCHEMES = {"http": 80, "https": 443, "ws": 80, "wss": 443}
-SCHEMES: Mapping[str, Mapping[str, int]] = {"http": HTTP_SCHEMES, "tcp": {"tcp": 0}, "ssh": {"ssh": 22, "tcp": 22}}
+SCHEMES: Mapping[str, Mapping[str, int]] = {
+    "http": HTTP_SCHEMES, "tcp": {"tcp": 0}, "udp": {"udp": 0}, "ssh": {"ssh": 22, "tcp": 22},
+}
 """For each kind of service, the schemes of URLs that name a target, with the port that each implies; 0 is none."""
 
 SECURE = ("https", "wss")
@@ -81,7 +84,7 @@ class Target:
     def __init__(self, text: str, kind: str = "tcp", *, insecure: bool = False) -> None:
         """
         @param text: a port, a host, C{host:port}, a URL such as C{http://localhost:3000}, or a Twisted endpoint string.
-        @param kind: the kind of the service, C{http}, C{tcp} or C{ssh}: which URLs are accepted, and the port of a host
+        @param kind: the kind of the service, C{http}, C{tcp}, C{udp} or C{ssh}: which URLs are accepted, and the port of a host
             without one.
         @param insecure: accept any certificate of a server at C{https:}.
         @raise ConfigurationError: it is none of these.
@@ -91,7 +94,8 @@ class Target:
         self._place = _parse(text, kind)
         self.secure = self._place is not None and self._place.secure
         self.authority = "" if self._place is None else self._place.authority
-        self.shown = text if self._place is None else f"{'https://' if self.secure else 'tcp:'}{self.authority}"
+        prefix = "https://" if self.secure else "udp:" if kind == "udp" else "tcp:"
+        self.shown = text if self._place is None else prefix + self.authority
 
     def endpoint(self, reactor: IReactor) -> IStreamClientEndpoint:
         """
@@ -107,6 +111,16 @@ class Target:
                 f"{self.text!r} is not a target: give a port, host:port, or an endpoint string, such as unix:/run/app.sock "
                 f"({error})"
             ) from None
+
+    def datagramEndpoint(self, reactor: IReactor) -> UDPClientEndpoint:
+        """
+        @return: an endpoint that opens UDP sockets toward the server.
+        @raise ConfigurationError: the target is an endpoint string, which is for streams.
+        """
+        place = self._place
+        if place is None:
+            raise ConfigurationError(f"{self.text!r} is not a target for UDP: give a port, or host:port")
+        return UDPClientEndpoint(reactor, place.host, place.port)
 
     def _placeEndpoint(self, reactor: IReactor, place: _Place) -> IStreamClientEndpoint:
         endpoint = hostEndpoint(reactor, place.host, place.port)
@@ -139,7 +153,7 @@ def _parse(text: str, kind: str) -> _Place | None:
     if (found["path"] or "/") != "/":
         raise ConfigurationError(f"{text!r} is not a target: leave out the path, because a service is a whole server")
     host = found["v6"] or found["host"] or ""
-    if host == "tcp" and url is None:         # tcp:3000, the endpoint string that people write for a port
+    if host in ("tcp", "udp") and url is None:         # tcp:3000, the endpoint string that people write for a port
         host = ""
     return _Place(host or "localhost", _port(text, found["port"], implied), secure)
 

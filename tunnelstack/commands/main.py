@@ -64,7 +64,7 @@ COMMANDS = {
 
 PROGRAMS = {
     "edge": "tunnel-edge", "agent": "tunnel-agent",
-    **{name: f"tunnel-agent {name}" for name in ("http", "tcp", "serve", "ssh", "start")},
+    **{name: f"tunnel-agent {name}" for name in ("http", "tcp", "udp", "serve", "ssh", "start")},
 }  # fmt: skip
 """What is no command of C{tunnelstack} but a program of its own, or the first argument of one."""
 

@@ -17,8 +17,9 @@ from tunnelstack.errors import TunnelError
 from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.exchange.errors import Busy
 from tunnelstack.exchange.pool import ExchangePool
-from tunnelstack.interfaces import IExchange, IExchangeReceiver, ISession, ITunnel
-from tunnelstack.records import HTTPPurpose, Principal, Purpose, Visitor
+from tunnelstack.interfaces import IDatagramClientEndpoint, IExchange, IExchangeReceiver, ISession, ITunnel
+from tunnelstack.records import HTTPPurpose, Principal, Purpose, UDPPurpose, Visitor
+from tunnelstack.stream.datagrams import DatagramStreamEndpoint
 from tunnelstack.stream.errors import SessionLost
 
 S = TypeVar("S", bound=ISession)
@@ -98,6 +99,9 @@ class SessionTunnel(Generic[S]):
 
     def endpointFor(self, purpose: Purpose, visitor: Visitor | None = None, *, wait: bool = False) -> IStreamClientEndpoint:
         return self._endpointFor(purpose, visitor, wait)
+
+    def datagramEndpointFor(self, purpose: UDPPurpose, visitor: Visitor | None = None) -> IDatagramClientEndpoint:
+        return DatagramStreamEndpoint(self.endpointFor(purpose, visitor))
 
     def exchange(self, purpose: HTTPPurpose, receiver: IExchangeReceiver, visitor: Visitor | None = None) -> IExchange:
         self.refuseIfDraining()

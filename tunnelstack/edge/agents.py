@@ -18,7 +18,9 @@ from tunnelstack.control.auth.name_ownership import NameOwnership
 from tunnelstack.control.auth.permissions import Permissions, permissionsOf
 from tunnelstack.control.registry import Registry
 from tunnelstack.edge.public.hosts import PublishedHosts
+from tunnelstack.edge.public.port_leases import PORT_KINDS
 from tunnelstack.edge.public.ports import Ports
+from tunnelstack.edge.public.udp_ports import UDPPorts
 from tunnelstack.errors import Denied
 from tunnelstack.exchange.bounds import DEFAULT_BOUNDS, ExchangeBounds
 from tunnelstack.interfaces import IAuthenticator, IEdge, ITunnel
@@ -51,7 +53,7 @@ TERMINAL = "terminal"
 TCP = "tcp:"
 """The prefix of a purpose that is C{tcp:HOST:PORT}, an address which the agent can reach."""
 
-UNNAMED_KINDS = ("tcp", SSH)
+UNNAMED_KINDS = (*PORT_KINDS, SSH)
 """Kinds of services that are granted without a name: the name is checked by L{NameOwnership}."""
 
 ALIVE_SECONDS = 5.0
@@ -65,6 +67,7 @@ class Agents:
 
     @ivar registry: the connected tunnels and the names they hold.
     @ivar ports: the TCP ports of services.
+    @ivar udpPorts: the UDP ports of services.
     """
 
     log = Logger()
@@ -74,6 +77,7 @@ class Agents:
         clock: IReactorTime,
         registry: Registry,
         ports: Ports,
+        udpPorts: UDPPorts,
         authenticator: IAuthenticator,
         *,
         grantFor: Callable[[str], Grant],
@@ -99,6 +103,8 @@ class Agents:
         self.clock = clock
         self.registry = registry
         self.ports = ports
+        self.udpPorts = udpPorts
+        self._leases = {"tcp": ports.leases, "udp": udpPorts.leases}
         self.authenticator = authenticator
         self.sessionLimits = sessionLimits
         self.bounds = bounds
@@ -164,6 +170,13 @@ class Agents:
             self._budget.join(session)
         tunnel.whenLost().addCallback(self._lost, tunnel)
 
+    def portOf(self, kind: str, name: str) -> int:
+        """
+        @param kind: C{"tcp"} or C{"udp"}.
+        @return: the port of a service; C{0} if it has none.
+        """
+        return self._leases[kind].port(name)
+
     def connectedAt(self, tunnel: ITunnel) -> float | None:
         """
         @return: when a tunnel arrived, in seconds of the clock; C{None} if it is not connected.
@@ -187,8 +200,8 @@ class Agents:
         """
         Called by the registry when a name becomes held or free.
         """
-        if kind == "tcp" and not held:
-            self.ports.close(name).addErrback(self._notClosed)
+        if kind in PORT_KINDS and not held:
+            self._leases[kind].close(name).addErrback(self._notClosed)
 
     def _notClosed(self, failure: Failure) -> None:
         self.log.failure("a port could not be closed", failure=failure)
@@ -216,9 +229,12 @@ class Agents:
         rights, name = permissionsOf(tunnel.principal), service.name
         if self.stopping:
             raise Denied("stopping", "this edge is about to stop")
-        allowed = {"http": rights.mayServe(name), "stream": rights.mayStream(name), "tcp": bool(rights.tcp), SSH: rights.ssh}
+        allowed = {
+            "http": rights.mayServe(name), "stream": rights.mayStream(name), "tcp": bool(rights.tcp),
+            "udp": bool(rights.udp), SSH: rights.ssh,
+        }
         if not allowed.get(service.kind, False):
-            right = {SSH: SSH, "tcp": "tcp:PORTS"}.get(service.kind, f"{service.kind}:{name}")
+            right = {SSH: SSH, "tcp": "tcp:PORTS", "udp": "udp:PORTS"}.get(service.kind, f"{service.kind}:{name}")
             self._deny(tunnel, service, right)
         if service.kind in UNNAMED_KINDS:
             if not self._owners.mayUse(tunnel.principal, name):
@@ -254,20 +270,20 @@ class Agents:
     def _publish(self, tunnel: ITunnel, service: Service) -> Generator[Deferred[Any], Any, Grant]:
         kind, name, agent = service.kind, service.name, tunnel.principal.agent
         new = self.registry.claim(kind, name, tunnel)
-        if kind != "tcp":
+        if kind not in PORT_KINDS:
             grant = self._grantFor(name) if kind == "http" else Grant()
         else:
             try:
-                port = yield self.ports.open(
-                    agent, name, service.port, permissionsOf(tunnel.principal).tcp, service.address
-                )
+                rights = permissionsOf(tunnel.principal)
+                allowed = rights.tcp if kind == "tcp" else rights.udp
+                port = yield self._leases[kind].open(agent, name, service.port, allowed, service.address)
             except Denied:
                 if new:
                     self.registry.withdraw(kind, name, tunnel)
                 raise
             grant = Grant(host=self._grantFor(name).host, port=port)
             if not self.registry.isHeld(name, kind):          # the tunnel was lost while the port was being opened
-                yield self.ports.close(name)
+                yield self._leases[kind].close(name)
         if new:
             self.log.info(
                 "{service} of agent {agent} at {where}", service=name, agent=agent, kind=kind, status="service",

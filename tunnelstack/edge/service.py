@@ -39,6 +39,7 @@ from tunnelstack.edge.public.hosts import PublishedHosts
 from tunnelstack.edge.public.ports import Ports
 from tunnelstack.edge.public.routes import RouteTable
 from tunnelstack.edge.public.server import PublicServerFactory
+from tunnelstack.edge.public.udp_ports import UDPPorts
 from tunnelstack.edge.ssh.service import SSHGatewayService
 from tunnelstack.edge.status import agentsOf, statusOf
 from tunnelstack.errors import ConfigurationError
@@ -120,6 +121,11 @@ class EdgeService(MultiService):
             Ports(
                 reactor, self.registry, self.admission, interface=config.portsInterface,
                 rateLimit=lambda principal: self.public.site.rateLimits.find(principal),
+            ),
+            UDPPorts(
+                reactor, self.registry, self.admission, interface=config.portsInterface,
+                rateLimit=lambda principal: self.public.site.rateLimits.find(principal),
+                maxFlows=limits.udpFlows, idleSeconds=limits.udpIdleSeconds,
             ),
             authenticator, grantFor=self.grantFor, known=known, owners=self.owners, hosts=self.hosts,
             sessionLimits=SessionLimits(max_streams=limits.sessionStreams, session_octets=limits.sessionOctets),
@@ -324,6 +330,7 @@ class EdgeService(MultiService):
         self.admission.configure(limits.visitors, limits.connectionsPerSecond)
         self.memoryBudget.limit = limits.processOctets
         self.agents.setBounds(exchangeBounds(limits))
+        self.agents.udpPorts.maxFlows, self.agents.udpPorts.idleSeconds = limits.udpFlows, limits.udpIdleSeconds
         sentences = found.sentences("the edge")
         for sentence in sentences:
             self.log.info("{what}", what=sentence, status="reload")

@@ -10,6 +10,7 @@ import os
 from importlib.metadata import version
 from typing import Any
 
+from tunnelstack.edge.public.port_leases import PORT_KINDS
 from tunnelstack.edge.running_edge import RunningEdge
 from tunnelstack.interfaces import ITunnel
 from tunnelstack.transport.peers import addressText
@@ -37,6 +38,8 @@ def statusOf(edge: RunningEdge) -> Record:
         "services": len({pair for tunnel in tunnels for pair in edge.registry.names(tunnel)}),
         "streams": sum(session.streams for session in sessions),
         "visitors": len(edge.public.connections) + edge.agents.ports.connections,
+        "udp_flows": edge.agents.udpPorts.flows,
+        "udp_dropped": edge.agents.udpPorts.dropped,
         "octets_in": sum(session.octetsIn for session in sessions),
         "octets_out": sum(session.octetsOut for session in sessions),
     }
@@ -95,8 +98,8 @@ def routesOf(edge: RunningEdge) -> list[Record]:
 def _public(edge: RunningEdge, kind: str, name: str) -> str:
     if kind == "http":
         return edge.grantFor(name).url
-    if kind == "tcp":
-        return f"tcp:{edge.config.domain}:{edge.agents.ports.port(name)}"
+    if kind in PORT_KINDS:
+        return f"{kind}:{edge.config.domain}:{edge.agents.portOf(kind, name)}"
     return f"tunnel:{name}"
 
 

@@ -455,7 +455,7 @@ class TunnelTests(Hostile):
 
     def test_whatItCannotCarry(self) -> None:
         (tunnel,) = self.both.edge.registry
-        for purpose in (UDPPurpose(service="x"), SSHPurpose(), HTTPPurpose(host="a", port=1)):
+        for purpose in (UDPPurpose(host="a", port=1), SSHPurpose(), HTTPPurpose(host="a", port=1)):
             self.assertRaises(UnsupportedPurpose, tunnel.endpointFor, purpose)
 
     def test_aDevelopersProtocolFromTheEdge(self) -> None:

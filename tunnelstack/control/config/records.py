@@ -85,6 +85,14 @@ class Limits:
         300.0, "seconds without traffic after which a connection is closed; not applied to upgraded connections and "
         "streaming bodies", check=atLeast(1, 86_400),
     )
+    udpFlows: int = setting(
+        10_000, "simultaneous flows of visitors to UDP services; a flow is the datagrams of one address and port; those of "
+        "further ones are dropped", check=atLeast(1), live=True,
+    )
+    udpIdleSeconds: float = setting(
+        60.0, "seconds without a datagram after which a flow is closed; one that was never answered is closed after 10 s",
+        check=atLeast(1, 86_400), live=True,
+    )
     sessionStreams: int = setting(1024, "streams that each side of a session may have open", check=atLeast(1, 1_000_000))
     visitors: int = setting(10_000, "simultaneous connections of visitors", check=atLeast(1), live=True)
     connectionsPerSecond: float = setting(
@@ -391,7 +399,7 @@ class ServiceConfig:
         check=matching(r".+", "something to connect to"),
     )
     remotePort: int = setting(
-        0, "kind tcp: the requested port of the edge; 0 is any port", check=atLeast(0, 65_535)
+        0, "kinds tcp and udp: the requested port of the edge; 0 is any port", check=atLeast(0, 65_535)
     )
     firstOctetSeconds: float = setting(
         0.0, "kind http: seconds within which the local server's response must begin; 0 is 3 s less than the edge waits, so "

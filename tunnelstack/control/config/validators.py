@@ -18,7 +18,7 @@ checkAddressRule = matching(
     r"(allow|deny) (all|[0-9A-Fa-f:.]+(/[0-9]+)?)", "'allow' or 'deny', and 'all' or an address or network"
 )
 checkIdentifier = matching(r"[0-9A-Za-z-]*", "letters, digits and hyphens")
-checkServiceKind = oneOf("http", "tcp", "serve", "stream", "ssh")
+checkServiceKind = oneOf("http", "tcp", "udp", "serve", "stream", "ssh")
 
 
 def checkVisitorRule(value: object) -> None:

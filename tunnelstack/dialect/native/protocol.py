@@ -6,6 +6,8 @@ Source: docs/protocols/native.md.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IStreamClientEndpoint
 
@@ -13,7 +15,7 @@ from tunnelstack.dialect.native.settings import AGENT_PATH
 from tunnelstack.errors import UsageError
 from tunnelstack.negotiation.endpoint import NegotiatingEndpoint
 from tunnelstack.negotiation.multistream import multistreamEndpoint
-from tunnelstack.records import HTTPPurpose, Purpose, StreamPurpose, TCPPurpose, Visitor
+from tunnelstack.records import HTTPPurpose, Purpose, StreamPurpose, TCPPurpose, UDPPurpose, Visitor
 from tunnelstack.stream.errors import UnsupportedPurpose
 from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.wire.addresses import read_address
@@ -34,6 +36,7 @@ CONTROL = b"/tunnelstack/control/1.0.0"
 DIAL = b"/tunnelstack/dial/1.0.0"
 HTTP = b"/tunnelstack/http/1.0.0"
 TCP = b"/tunnelstack/tcp/1.0.0"
+UDP = b"/tunnelstack/udp/1.0.0"
 
 RESERVED_PREFIX = b"/tunnelstack/"
 """Names of developers' own protocols must not begin with this."""
@@ -102,6 +105,8 @@ def encodePurpose(purpose: Purpose, visitor: Visitor | None = None) -> tuple[byt
             return HTTP, {"service": service, **_visitorParameters(visitor)}
         case TCPPurpose(service=service) if service:
             return TCP, {"service": service, **_visitorParameters(visitor)}
+        case UDPPurpose(service=service) if service:
+            return UDP, {"service": service, **_visitorParameters(visitor)}
         case TCPPurpose(host=host, port=port) if port:
             return TCP, {"host": host, "port": port, **_visitorParameters(visitor)}
         case StreamPurpose(name=name, parameters=parameters):
@@ -128,8 +133,9 @@ def decodeVisitor(parameters: JSONObject) -> IPv4Address | IPv6Address | None:
     @return: the address of the visitor in the parameters of a stream; C{None} if they have none that is valid.
     """
     match parameters.get("visitor"):
-        case {"host": str(host), "port": int(port)} if 0 <= port <= 65_535:
+        case {"host": str(host), "port": int(port), **others} if 0 <= port <= 65_535:
             address = read_address(host)
             if address is not None:
-                return (IPv4Address if address.version == 4 else IPv6Address)("TCP", str(address), port)
+                kind: Literal["TCP", "UDP"] = "UDP" if others.get("scheme") == "udp" else "TCP"
+                return (IPv4Address if address.version == 4 else IPv6Address)(kind, str(address), port)
     return None

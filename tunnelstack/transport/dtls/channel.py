@@ -9,7 +9,6 @@ from math import inf
 from typing import Protocol
 
 from OpenSSL.crypto import X509
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost, TimeoutError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -19,16 +18,7 @@ from zope.interface import implementer
 from tunnelstack.interfaces import IDatagramProtocol, IDatagramTransport
 from tunnelstack.transport.dtls.association import Association
 from tunnelstack.transport.dtls.limits import DTLSLimits
-
-UDPAddress = IPv4Address | IPv6Address
-
-
-def udpAddress(address: tuple[str, int]) -> UDPAddress:
-    """
-    @param address: host and port, as a UDP port of Twisted gives them.
-    """
-    host, port = address
-    return (IPv6Address if ":" in host else IPv4Address)("UDP", host, port)
+from tunnelstack.transport.udp import UDPAddress
 
 
 class ChannelOwner(Protocol):

@@ -8,39 +8,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
-from twisted.internet.error import ConnectionRefusedError, DNSLookupError, MessageLengthError, NoProtocol
-from twisted.internet.interfaces import (
-    IAddress,
-    IHostnameResolver,
-    IHostResolution,
-    IReactorPluggableNameResolver,
-    IReactorTime,
-    IReactorUDP,
-    IResolutionReceiver,
-    IUDPTransport,
-)
+from twisted.internet.address import IPv6Address
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.error import ConnectionRefusedError, MessageLengthError, NoProtocol
+from twisted.internet.interfaces import IReactorTime, IUDPTransport
 from twisted.internet.protocol import DatagramProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.interfaces import IDatagramFactory, IDatagramProtocol
+from tunnelstack.interfaces import IDatagramClientEndpoint, IDatagramFactory, IDatagramProtocol, IReactor
 from tunnelstack.transport.dtls.association import Association
-from tunnelstack.transport.dtls.channel import DTLSChannel, UDPAddress, udpAddress
+from tunnelstack.transport.dtls.channel import DTLSChannel
 from tunnelstack.transport.dtls.limits import DTLSLimits
 from tunnelstack.transport.dtls.options import Connections
-from tunnelstack.transport.dtls.server import LARGEST_DATAGRAM
-from tunnelstack.transport.host_endpoint import isLocalhost
+from tunnelstack.transport.udp import LARGEST_DATAGRAM, UDPAddress, resolve
 
 
-class UDPClientReactor(IReactorUDP, IReactorTime, IReactorPluggableNameResolver):
-    """
-    What a client needs of a reactor.
-    """
-
-
+@implementer(IDatagramClientEndpoint)
 class DTLSClientEndpoint:
     """
     Connects to a server of DTLS.  It is to protocols of datagrams what a Twisted client endpoint is to those of streams.
@@ -48,7 +32,7 @@ class DTLSClientEndpoint:
 
     def __init__(
         self,
-        reactor: UDPClientReactor,
+        reactor: IReactor,
         host: str,
         port: int,
         options: Connections,
@@ -161,42 +145,3 @@ class ClientPort(DatagramProtocol):
 
     def _cancelled(self, connected: Deferred[IDatagramProtocol]) -> None:
         self._channel.fail(CancelledError())
-
-
-@implementer(IResolutionReceiver)
-class _FirstAddress:
-    """
-    Takes the first address of a name.
-    """
-
-    def __init__(self, host: str) -> None:
-        self.found: Deferred[UDPAddress] = Deferred()
-        self._host = host
-        self._addresses: list[UDPAddress] = []
-
-    def resolutionBegan(self, resolution: IHostResolution) -> None:
-        pass
-
-    def addressResolved(self, address: IAddress) -> None:
-        if isinstance(address, (IPv4Address, IPv6Address)):
-            self._addresses.append(address)
-
-    def resolutionComplete(self) -> None:
-        if self._addresses:
-            self.found.callback(self._addresses[0])
-        else:
-            self.found.errback(DNSLookupError(f"no address found for {self._host}"))
-
-
-def resolve(resolver: IHostnameResolver, host: str, port: int) -> Deferred[UDPAddress]:
-    """
-    @param host: a name, or an address without brackets.
-    @return: a C{Deferred} of the first address; it fails with C{DNSLookupError}.
-    """
-    if isLocalhost(host):
-        host = "127.0.0.1"
-    if isIPAddress(host) or isIPv6Address(host):
-        return succeed(udpAddress((host, port)))
-    receiver = _FirstAddress(host)
-    resolver.resolveHostName(receiver, host, port, transportSemantics="UDP")
-    return receiver.found

@@ -15,35 +15,27 @@ from twisted.internet.interfaces import (
     IAddress,
     IListeningPort,
     IReactorTime,
-    IReactorUDP,
     IUDPTransport,
 )
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from tunnelstack.interfaces import IDatagramFactory, IDatagramProtocol
+from tunnelstack.interfaces import IDatagramFactory, IDatagramProtocol, IReactor
 from tunnelstack.transport.dtls.association import READ_OCTETS, Association
-from tunnelstack.transport.dtls.channel import DTLSChannel, udpAddress
+from tunnelstack.transport.dtls.channel import DTLSChannel
 from tunnelstack.transport.dtls.cookies import CookieAddress, CookieSecrets, PeerCookies
 from tunnelstack.transport.dtls.limits import DTLSLimits
 from tunnelstack.transport.dtls.options import Connections
 from tunnelstack.transport.peers import addressText
 from tunnelstack.transport.tls import errorText
+from tunnelstack.transport.udp import LARGEST_DATAGRAM, udpAddress
 from tunnelstack.wire.dtls import (
     client_random,
     is_client_hello_untrusted,
     is_plaintext_untrusted,
     with_record_number_0,
 )
-
-LARGEST_DATAGRAM = 65536
-
-
-class UDPReactor(IReactorUDP, IReactorTime):
-    """
-    What DTLS needs of a reactor.
-    """
 
 
 @define
@@ -261,7 +253,7 @@ class DTLSListeningPort:
     @ivar protocol: the L{DTLSPort}, with its counts.
     """
 
-    def __init__(self, reactor: UDPReactor, port: int, interface: str, protocol: DTLSPort) -> None:
+    def __init__(self, reactor: IReactor, port: int, interface: str, protocol: DTLSPort) -> None:
         self.protocol = protocol
         self._port = reactor.listenUDP(port, protocol, interface, maxPacketSize=LARGEST_DATAGRAM)
 
@@ -286,7 +278,7 @@ class DTLSServerEndpoint:
 
     def __init__(
         self,
-        reactor: UDPReactor,
+        reactor: IReactor,
         port: int,
         options: Connections,
         *,
