@@ -185,6 +185,8 @@ class StreamTransport:
         self.queued += len(octets)
         if not self.scheduled:
             self._owner.streamReady(self)
+        if self._producer is not None and not self._producerPaused:
+            self._pauseProducer()
 
     # IConsumer
 
