@@ -10,19 +10,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, DeferredList, fail, inlineCallbacks, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
     IListeningPort,
     IProtocol,
     IProtocolFactory,
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
+from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.agent.publication import Publication
@@ -31,10 +35,12 @@ from tunnelstack.control.config.records import AgentConfig, EdgeAddress, checkLa
 from tunnelstack.control.config.sources import Sources
 from tunnelstack.errors import ConfigurationError, UsageError
 from tunnelstack.interfaces import IReactor
-from tunnelstack.records import Service
+from tunnelstack.records import Grant, Service
 from tunnelstack.settings.suggestion import nearest
 from tunnelstack.stream.address import StreamAddress, TunnelAddress
 from tunnelstack.wire.printable_text import printable
+
+R = TypeVar("R")
 
 KINDS = ("http", "stream", "tcp")
 
@@ -60,10 +66,10 @@ class SharedAgent:
     edges: tuple[EdgeAddress, ...]
     agent: AgentService = field(init=False)
     users: int = field(default=0, init=False)
-    _linger: Any = field(default=None, init=False)
-    _trigger: Any = field(default=None, init=False)
+    _linger: IDelayedCall | None = field(default=None, init=False)
+    _trigger: object = field(default=None, init=False)
 
-    shared: ClassVar[dict[Any, SharedAgent]] = {}
+    shared: ClassVar[dict[tuple[IReactor, tuple[EdgeAddress, ...]], SharedAgent]] = {}
     log: ClassVar[Logger] = Logger()
 
     @classmethod
@@ -94,7 +100,7 @@ class SharedAgent:
             self._linger.cancel()
             self._linger = None
 
-    def release(self, seconds: float = 0.0) -> Deferred[Any]:
+    def release(self, seconds: float = 0.0) -> Deferred[None]:
         """
         Count one user less, and stop the agent after the last.
 
@@ -121,12 +127,12 @@ class SharedAgent:
         else:
             self._stop()
 
-    def _stop(self) -> Deferred[Any]:
+    def _stop(self) -> Deferred[None]:
         self._forget()
         self.reactor.removeSystemEventTrigger(self._trigger)
         return maybeDeferred(self.agent.stopService)
 
-    def _shutdown(self) -> Deferred[Any]:
+    def _shutdown(self) -> Deferred[None]:
         self._forget()
         return maybeDeferred(self.agent.stopService)
 
@@ -232,7 +238,9 @@ class TunnelPort:
     def _cancelled(self, opened: Deferred[IListeningPort]) -> None:
         self.stopListening()
 
-    def _granted(self, result: Any, opened: Deferred[IListeningPort]) -> None:
+    def _granted(
+        self, result: tuple[Grant, int] | list[tuple[bool, Failure]], opened: Deferred[IListeningPort],
+    ) -> None:
         """
         Fire with the first grant, or fail if all services were denied.
         """
@@ -254,24 +262,26 @@ class TunnelPort:
         Do nothing: the port already listens.
         """
 
-    @inlineCallbacks
-    def stopListening(self) -> Any:
+    def stopListening(self) -> Deferred[None]:
         """
         Withdraw the name.  Open connections stay open.
 
         @return: fires when the edge has confirmed it.
         """
-        if self._sharedAgent is not None:
-            self._factory.doStop()
-            yield self._close()
+        if self._sharedAgent is None:
+            return succeed(None)
+        self._factory.doStop()
+        return self._close()
 
-    @inlineCallbacks
-    def _close(self) -> Any:
+    def _close(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._withdraw())
+
+    async def _withdraw(self) -> None:
         sharedAgent, self._sharedAgent = self._sharedAgent, None
         publications, self._publications = self._publications, []
-        yield DeferredList([publication.withdraw() for publication in publications], consumeErrors=True)
+        await DeferredList([publication.withdraw() for publication in publications], consumeErrors=True)
         if sharedAgent is not None:
-            yield sharedAgent.release()
+            await sharedAgent.release()
 
     def getHost(self) -> TunnelAddress:
         """
@@ -281,17 +291,20 @@ class TunnelPort:
         return known[0] if known else TunnelAddress(name=self._services[0].name)
 
 
-class _VisitorFactory:
+class _VisitorFactory(Factory):
     """
     Builds protocols with the visitor's address, which is what a server sees on any other port.
     """
 
+    noisy = False
+
     def __init__(self, factory: IProtocolFactory) -> None:
         self._factory = factory
 
-    def buildProtocol(self, address: StreamAddress) -> IProtocol | None:
-        built: IProtocol | None = self._factory.buildProtocol(address.visitor or address)
-        return built
+    def buildProtocol(self, address: IAddress | None) -> Protocol | None:
+        assert address is not None
+        visitor = address.visitor if isinstance(address, StreamAddress) else None
+        return cast("Protocol | None", self._factory.buildProtocol(visitor or address))
 
 
 @implementer(IStreamClientEndpoint)
@@ -320,7 +333,7 @@ class TunnelClientEndpoint:
         dialled = sharedAgent.agent.dial(self._name, self._purpose).connect(protocolFactory)
         return dialled.addBoth(self._dialDone, sharedAgent)
 
-    def _dialDone(self, result: Any, sharedAgent: SharedAgent) -> Any:
+    def _dialDone(self, result: R, sharedAgent: SharedAgent) -> R:
         sharedAgent.release(LINGER)
         return result
 

@@ -772,12 +772,12 @@ class IAgentHost(Interface):
 
     def embeddedSSH(
         hostKeysFile: str, authorizedKeysFile: str, passwordsFile: str, users: Sequence[str],
-        externalCheck: Callable[[str, Any], bool | Deferred[bool]] | None,
+        externalCheck: Callable[[str, Any], Deferred[bool]] | None,
     ) -> IDiallingHandler:
         """
         @param hostKeysFile: C{""} for the file in the state folder.
         @param externalCheck: called with a user's name and a C{twisted.conch.ssh.keys.Key} that the file does not have; returns
-            whether the key is authorized.
+            a C{Deferred} of whether the key is authorized.
         @return: an SSH server of this process.
         @raise ConfigurationError: a file cannot be used, or no one could log in.
         """
@@ -799,7 +799,7 @@ class IAgentHost(Interface):
         @return: a function that gives the credential, as the file holds it when it is called.
         """
 
-    def linked(link: Any) -> None:
+    def linked(link: IServiceLink) -> None:
         """
         A session is up on which services can be announced.
         """
@@ -809,12 +809,12 @@ class IAgentHost(Interface):
         The C{bounds} of a link have changed: its edge has announced others.
         """
 
-    def unlinked(link: Any) -> None:
+    def unlinked(link: IServiceLink) -> None:
         """
         The session takes no more announcements.
         """
 
-    def revoked(link: Any, kind: str, name: str, reason: str) -> None:
+    def revoked(link: IServiceLink, kind: str, name: str, reason: str) -> None:
         """
         The edge has withdrawn a service.
         """
@@ -831,6 +831,7 @@ class ILink(Interface):
     """
 
     session: ISession = Attribute("The session.")
+    bounds: ExchangeBounds = Attribute("The bounds of exchanges that the edge has announced.")
 
     def whenLost() -> Deferred[Any]:
         """
@@ -847,6 +848,39 @@ class ILink(Interface):
     def abort(reason: str) -> None:
         """
         Close the session at once.
+        """
+
+
+class IServiceLink(ILink):
+    """
+    A session at which services can be announced, and through which services of other agents can be dialled.
+    """
+
+    def announce(service: Service) -> Deferred[Grant]:
+        """
+        Request that the edge publishes a service.
+
+        @return: a C{Deferred} of the grant; it fails with L{Denied<tunnelstack.errors.Denied>}, or with
+            L{Unavailable<tunnelstack.errors.Unavailable>} if the session is lost.
+        """
+
+    def withdraw(service: Service) -> Deferred[Any]:
+        """
+        Request that the edge no longer publishes a service.
+
+        @return: a C{Deferred} that fires when the edge has confirmed it; it fails as that of L{announce} does.
+        """
+
+    def handle(name: bytes, handler: Handler) -> None:
+        """
+        Serve streams of a protocol's name, which the edge opens from now on.
+        """
+
+    def dial(to: str, purpose: str = "") -> IStreamClientEndpoint:
+        """
+        @param to: a service, C{agent/service}, or an agent's name.
+        @param purpose: C{""} for the service itself, or the name of a stream protocol.
+        @return: an endpoint that connects to a service of another agent, through the edge.
         """
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 
 from attrs import define
 from twisted.internet.defer import maybeDeferred
-from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 
 from tunnelstack.agent.bounds import AgentBounds
@@ -19,7 +18,7 @@ from tunnelstack.agent.target import probe
 from tunnelstack.control.access_log import RequestObserver
 from tunnelstack.control.config.records import ServiceConfig
 from tunnelstack.errors import ConfigurationError
-from tunnelstack.interfaces import IReactor
+from tunnelstack.interfaces import Handler, IReactor
 from tunnelstack.records import Service
 
 
@@ -39,7 +38,7 @@ class ConfiguredServices:
     log = Logger()
 
     def __init__(
-        self, reactor: IReactor, publications: Publications, handlers: Mapping[bytes, IProtocolFactory], bounds: AgentBounds
+        self, reactor: IReactor, publications: Publications, handlers: Mapping[bytes, Handler], bounds: AgentBounds
     ) -> None:
         """
         @param handlers: stream handlers by name, for services of the kind C{stream}.

@@ -7,8 +7,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from zope.interface import implementer
 
@@ -17,12 +18,22 @@ from tunnelstack.agent.target import Target
 from tunnelstack.control.config.proxy_env import proxyFor
 from tunnelstack.control.config.records import AgentConfig, EdgeAddress
 from tunnelstack.control.config.sources import Sources, isConfidential, readToken
-from tunnelstack.control.process.exit_status import TemporaryFailure
+from tunnelstack.control.process.exit_status import FatalError, TemporaryFailure
 from tunnelstack.control.secret_files import TokenFile
 from tunnelstack.errors import ConfigurationError
-from tunnelstack.interfaces import IAgentDialect, IAgentHost
+from tunnelstack.interfaces import (
+    Handler,
+    IAgentDialect,
+    IAgentHost,
+    IDiallingHandler,
+    IReactor,
+    IServiceLink,
+)
 from tunnelstack.settings.dialects import dialectPackages
 from tunnelstack.wire.yamux.limits import SessionLimits
+
+if TYPE_CHECKING:
+    from twisted.conch.ssh.keys import Key
 
 PLAIN = (
     "the credentials for {url} would cross the network unencrypted: use an https: URL, or set insecure = true to allow it"
@@ -32,17 +43,54 @@ HOST_KEYS = "ssh_server_keys"
 """The file in the state folder that holds the host keys of the embedded SSH server."""
 
 
+class EdgeURL(Protocol):
+    """
+    A record of a dialect that names an edge.
+    """
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def caFile(self) -> str: ...
+
+    @property
+    def proxy(self) -> str: ...
+
+    @property
+    def insecure(self) -> bool: ...
+
+
+class RunningAgent(Protocol):
+    """
+    An agent, as dialects use it.
+    """
+
+    clock: IReactor
+    config: AgentConfig
+    handlers: dict[bytes, Handler]
+
+    @property
+    def end(self) -> Callable[[FatalError], object]: ...
+
+    @property
+    def revoked(self) -> Callable[[IServiceLink, str, str, str], None]: ...
+
+    def linked(self, link: IServiceLink) -> None: ...
+
+    def unlinked(self, link: IServiceLink) -> None: ...
+
+    def boundsChanged(self) -> None: ...
+
+
 @implementer(IAgentHost)
 class AgentHost:
     """
     What dialects may use of an agent.
     """
 
-    def __init__(self, agent: Any, random: Callable[[], float], environ: Mapping[str, str] | None = None) -> None:
-        """
-        @param agent: the L{AgentService<tunnelstack.agent.service.AgentService>}.
-        """
-        config: AgentConfig = agent.config
+    def __init__(self, agent: RunningAgent, random: Callable[[], float], environ: Mapping[str, str] | None = None) -> None:
+        config = agent.config
         self.clock = agent.clock
         self.random = random
         self.edges = config.edges
@@ -51,15 +99,15 @@ class AgentHost:
             keepalive=config.pingSeconds, keepalive_timeout=config.pingTimeoutSeconds,
             session_octets=config.limits.sessionOctets, max_streams=config.limits.sessionStreams,
         )
-        self.handlers: Mapping[bytes, Any] = agent.handlers
-        self.linked: Callable[[Any], None] = agent.linked
-        self.unlinked: Callable[[Any], None] = agent.unlinked
-        self.boundsChanged: Callable[[], None] = agent.boundsChanged
-        self.revoked: Callable[[Any, str, str, str], None] = agent.revoked
+        self.handlers: Mapping[bytes, Handler] = agent.handlers
+        self.linked = agent.linked
+        self.unlinked = agent.unlinked
+        self.boundsChanged = agent.boundsChanged
+        self.revoked = agent.revoked
         self._end = agent.end
         self._environ = os.environ if environ is None else environ
 
-    def edgeEndpoint(self, address: Any) -> IStreamClientEndpoint:
+    def edgeEndpoint(self, address: EdgeURL) -> IStreamClientEndpoint:
         if isinstance(address, EdgeAddress):
             return makeEdgeEndpoint(self.clock, address).endpoint
         proxy = address.proxy or proxyFor(address.url, self._environ)
@@ -75,8 +123,9 @@ class AgentHost:
         return Target(text).endpoint(self.clock)
 
     def embeddedSSH(
-        self, hostKeysFile: str, authorizedKeysFile: str, passwordsFile: str, users: Sequence[str], externalCheck: Any
-    ) -> Any:
+        self, hostKeysFile: str, authorizedKeysFile: str, passwordsFile: str, users: Sequence[str],
+        externalCheck: Callable[[str, Key], Deferred[bool]] | None,
+    ) -> IDiallingHandler:
         from tunnelstack.agent.ssh_server import (
             makeEmbeddedServer,  # imported here because it loads Conch, which is slow
         )

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTim
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.dialect.native.dialler import NativeLink
+from tunnelstack.interfaces import IServiceLink
 from tunnelstack.stream.errors import OpenTimeout
 
 LINK_SECONDS = 30.0
@@ -24,7 +24,7 @@ class DialEndpoint:
     Waits for a session with an edge, and dials through it.
     """
 
-    def __init__(self, clock: IReactorTime, linked: Callable[[], Deferred[NativeLink]], to: str, purpose: str) -> None:
+    def __init__(self, clock: IReactorTime, linked: Callable[[], Deferred[IServiceLink]], to: str, purpose: str) -> None:
         """
         @param linked: gives a C{Deferred} of a link with an edge.
         @param to: a service, C{agent/service}, or an agent's name.

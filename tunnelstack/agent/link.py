@@ -13,8 +13,7 @@ from tunnelstack.agent.exit_policy import ExitPolicy
 from tunnelstack.agent.uplink import Uplink
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.process.exit_status import CredentialRefused, WrongProtocol
-from tunnelstack.dialect.session_link import SessionLink
-from tunnelstack.interfaces import IAgentDialect
+from tunnelstack.interfaces import IAgentDialect, ILink
 from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.transport.tls import errorText, kindOf
 
@@ -46,7 +45,7 @@ class AgentLink:
         )
         policy.addServer()
 
-    def uplinkUp(self, uplink: Uplink, link: SessionLink) -> None:
+    def uplinkUp(self, uplink: Uplink, link: ILink) -> None:
         """
         A session has been established.
         """

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import random
-from typing import Any
-from typing import Protocol as TypingProtocol
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -15,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelstack.errors import Denied, Unavailable
-from tunnelstack.interfaces import Handler
+from tunnelstack.interfaces import Handler, IServiceLink
 from tunnelstack.records import Grant, Service
 from tunnelstack.stream.address import TunnelAddress
 from tunnelstack.waiters import Waiters
@@ -25,25 +23,6 @@ RETRY_SECONDS = 30.0
 
 FINAL_CODES = frozenset(("not-allowed", "malformed", "unsupported"))
 """Codes of refusals that are final: the same announcement would be refused again."""
-
-
-"""Serves the streams of a service."""
-
-
-class ServiceLink(TypingProtocol):
-    """
-    A session with an edge, on which services are announced.
-    """
-
-    def announce(self, service: Service) -> Deferred[Grant]:
-        """
-        @return: fires with the grant; fails with L{Denied}, or with L{Unavailable} if the session is lost.
-        """
-
-    def withdraw(self, service: Service) -> Deferred[Any]:
-        """
-        @return: fires when the edge has confirmed it; fails as L{announce} does.
-        """
 
 
 class Publication:
@@ -79,9 +58,9 @@ class Publication:
         self._clock = clock
         self._onWithdrawn = onWithdrawn
         self._random = random
-        self._grants: dict[ServiceLink, Grant] = {}           # by link, the latest last
-        self._links: set[ServiceLink] = set()
-        self._timers: dict[ServiceLink, IDelayedCall] = {}
+        self._grants: dict[IServiceLink, Grant] = {}           # by link, the latest last
+        self._links: set[IServiceLink] = set()
+        self._timers: dict[IServiceLink, IDelayedCall] = {}
         self._waiting: Waiters[Grant] = Waiters()
         self._lastReason = ""
 
@@ -109,7 +88,7 @@ class Publication:
 
     # Sessions come and go
 
-    def announce(self, link: ServiceLink) -> Deferred[None]:
+    def announce(self, link: IServiceLink) -> Deferred[None]:
         """
         Announce the service to the edge of a new session.
 
@@ -119,7 +98,7 @@ class Publication:
         answered = link.announce(self.service).addCallbacks(self._granted, self._denied, (link,), {}, (link,))
         return answered.addErrback(self._unexpectedError)
 
-    def linkLost(self, link: ServiceLink) -> None:
+    def linkLost(self, link: IServiceLink) -> None:
         """
         A session is lost, and with it the grant of its edge.
         """
@@ -127,7 +106,7 @@ class Publication:
         self._grants.pop(link, None)
         self._cancelRetry(link)
 
-    def revoked(self, link: ServiceLink, reason: str) -> None:
+    def revoked(self, link: IServiceLink, reason: str) -> None:
         """
         The edge has withdrawn its grant.
         """
@@ -135,7 +114,7 @@ class Publication:
             self.log.warn("the edge has withdrawn {service}: {reason}", service=self.service.name, reason=reason)
             self._scheduleRetry(link)
 
-    def _granted(self, grant: Grant, link: ServiceLink) -> None:
+    def _granted(self, grant: Grant, link: IServiceLink) -> None:
         if link not in self._links:
             return
         self._grants[link] = grant
@@ -147,7 +126,7 @@ class Publication:
         )
         self._waiting.fire(grant)
 
-    def _denied(self, failure: Failure, link: ServiceLink) -> None:
+    def _denied(self, failure: Failure, link: IServiceLink) -> None:
         failure.trap(Unavailable)
         if link not in self._links:
             return
@@ -169,16 +148,16 @@ class Publication:
             self._lastReason = reason
             log(text, service=self.service.name, reason=reason)
 
-    def _scheduleRetry(self, link: ServiceLink) -> None:
+    def _scheduleRetry(self, link: IServiceLink) -> None:
         seconds = RETRY_SECONDS * (0.75 + 0.5 * self._random())
         self._timers[link] = self._clock.callLater(seconds, self._retry, link)
 
-    def _cancelRetry(self, link: ServiceLink) -> None:
+    def _cancelRetry(self, link: IServiceLink) -> None:
         timer = self._timers.pop(link, None)
         if timer is not None:
             timer.cancel()
 
-    def _retry(self, link: ServiceLink) -> None:
+    def _retry(self, link: IServiceLink) -> None:
         self._timers.pop(link, None)
         self.announce(link)
 
@@ -187,7 +166,7 @@ class Publication:
 
     # Changes
 
-    def replace(self, service: Service, handler: Handler, shown: str) -> Deferred[Any]:
+    def replace(self, service: Service, handler: Handler, shown: str) -> Deferred[None]:
         """
         Publish another service in place of this one.  Open streams stay with the old handler.
 
@@ -203,9 +182,9 @@ class Publication:
             if service.port != before.port:   # an edge gives only one port to a name
                 self._grants.pop(link, None)
                 link.withdraw(before).addErrback(lambda failure: failure.trap(Unavailable))
-        return DeferredList([self.announce(link) for link in links])
+        return DeferredList([self.announce(link) for link in links]).addCallback(lambda answers: None)
 
-    def withdraw(self) -> Deferred[Any]:
+    def withdraw(self) -> Deferred[None]:
         """
         Stop publishing the service.
 
@@ -216,4 +195,5 @@ class Publication:
             self.linkLost(link)
         self._onWithdrawn(self)
         self.log.info("withdrawn", status=self.service.name, kind=self.service.kind, where="", target="")
-        return DeferredList([link.withdraw(self.service) for link in links], consumeErrors=True)
+        answers = DeferredList([link.withdraw(self.service) for link in links], consumeErrors=True)
+        return answers.addCallback(lambda answers: None)

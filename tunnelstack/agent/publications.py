@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
 
-from tunnelstack.agent.publication import Publication, ServiceLink
+from tunnelstack.agent.publication import Publication
 from tunnelstack.errors import UsageError
-from tunnelstack.interfaces import Handler
+from tunnelstack.interfaces import Handler, IServiceLink
 from tunnelstack.records import Service
 from tunnelstack.stream.address import TunnelAddress
 
@@ -30,7 +30,7 @@ class Publications:
         self._clock = clock
         self._random = random
         self._byName: dict[tuple[str, str], Publication] = {}
-        self._links: list[ServiceLink] = []
+        self._links: list[IServiceLink] = []
 
     def publish(self, service: Service, handler: Handler, shown: str = "", *, optional: bool = False) -> Publication:
         """
@@ -74,7 +74,7 @@ class Publications:
 
     # Sessions come and go
 
-    def announce(self, link: ServiceLink) -> None:
+    def announce(self, link: IServiceLink) -> None:
         """
         Announce all services to the edge of a new session.
         """
@@ -82,7 +82,7 @@ class Publications:
         for publication in self.publications:
             publication.announce(link)
 
-    def linkLost(self, link: ServiceLink) -> None:
+    def linkLost(self, link: IServiceLink) -> None:
         """
         A session is lost, or draining.
         """
@@ -90,7 +90,7 @@ class Publications:
         for publication in self.publications:
             publication.linkLost(link)
 
-    def revoked(self, link: ServiceLink, kind: str, name: str, reason: str) -> None:
+    def revoked(self, link: IServiceLink, kind: str, name: str, reason: str) -> None:
         """
         An edge has withdrawn a grant.
         """

@@ -6,11 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from random import random
-from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList, fail, inlineCallbacks, succeed
-from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred, succeed
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
 from zope.interface import implementer
@@ -31,7 +30,6 @@ from tunnelstack.control.process.exit_status import FatalError
 from tunnelstack.control.secret_files import warnOfExposed
 from tunnelstack.dialect.native.dialler import (
     DiallingServiceStreams,
-    NativeLink,
     ServiceStreams,
     TargetStreams,
 )
@@ -39,7 +37,7 @@ from tunnelstack.dialect.native.protocol import HTTP, RESERVED_PREFIX, TCP, UDP
 from tunnelstack.errors import UsageError
 from tunnelstack.handler.target_allowlist import TargetAllowlist
 from tunnelstack.handler.tcp import TCPHandler
-from tunnelstack.interfaces import IProcessService, IReactor, IStreamHandler
+from tunnelstack.interfaces import Handler, IProcessService, IReactor, IServiceLink, IStreamHandler
 from tunnelstack.records import Service
 from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.settings.tables import secretFiles
@@ -85,8 +83,8 @@ class AgentService(MultiService):
         self.budget = MemoryBudget(reactor, config.limits.processOctets)
         self.budget.setServiceParent(self)
         self._publications = Publications(reactor, random)
-        self._links: list[NativeLink] = []
-        self.handlers: dict[bytes, Any] = {
+        self._links: list[IServiceLink] = []
+        self.handlers: dict[bytes, Handler] = {
             HTTP: ServiceStreams(("http",), self._publications.find, self._publications.host),
             TCP: self._makeTargetStreams(config),
             UDP: DiallingServiceStreams(("udp",), self._publications.find, self._publications.host),
@@ -100,7 +98,7 @@ class AgentService(MultiService):
         self._exitPolicy.whenFailed().addCallback(self._failed)
         self.end = self._exitPolicy.fail
         self.revoked = self._publications.revoked
-        self._waiting: Waiters[NativeLink] = Waiters()
+        self._waiting: Waiters[IServiceLink] = Waiters()
         dialects = configuredDialects(AgentHost(self, random, environ), config)
         self.links = [AgentLink(reactor, dialect, config, self._exitPolicy, self.budget, random) for dialect in dialects]
 
@@ -116,19 +114,18 @@ class AgentService(MultiService):
 
     # What is served
 
-    def handle(self, name: bytes, handler: IProtocolFactory) -> None:
+    def handle(self, name: bytes, handler: Handler) -> None:
         """
         Serve streams of a protocol.
 
         @param name: the protocol's name, such as C{b"/demo/shout/1.0.0"}.
-        @param handler: an C{IProtocolFactory}, or an L{IDiallingHandler<tunnelstack.interfaces.IDiallingHandler>}.
         @raise UsageError: the name is reserved.
         """
         if name.startswith(RESERVED_PREFIX):
             raise UsageError("protocol names that begin with /tunnelstack/ are reserved", name=name)
         self._handle(name, handler)
 
-    def _handle(self, name: bytes, handler: Any) -> None:
+    def _handle(self, name: bytes, handler: Handler) -> None:
         self.handlers[name] = handler
         for link in self._links:
             link.handle(name, handler)
@@ -147,7 +144,7 @@ class AgentService(MultiService):
         """
         return sum(max(0, link.session.streams - 1) for link in self._links)
 
-    def publish(self, service: Service, handler: Any, shown: str = "", *, optional: bool = False) -> Publication:
+    def publish(self, service: Service, handler: Handler, shown: str = "", *, optional: bool = False) -> Publication:
         """
         Publish a service at every edge, now and after every reconnection, until it is withdrawn.
 
@@ -169,7 +166,7 @@ class AgentService(MultiService):
         """
         return DialEndpoint(self.clock, self.whenLinked, to, purpose)
 
-    def whenLinked(self) -> Deferred[NativeLink]:
+    def whenLinked(self) -> Deferred[IServiceLink]:
         """
         @return: fires with the link to an edge once there is a session; fails with the L{FatalError} that ends the agent.
         """
@@ -180,7 +177,7 @@ class AgentService(MultiService):
             return fail(self._exitPolicy.fatalError)
         return self._waiting.wait()
 
-    def linked(self, link: NativeLink) -> None:
+    def linked(self, link: IServiceLink) -> None:
         """
         A session is up on which services can be announced.
         """
@@ -198,7 +195,7 @@ class AgentService(MultiService):
         self._bounds.announced(link.bounds for link in self._links)
         self._configured.boundsChanged()
 
-    def unlinked(self, link: NativeLink) -> None:
+    def unlinked(self, link: IServiceLink) -> None:
         """
         The session is lost, or draining.
         """
@@ -220,17 +217,19 @@ class AgentService(MultiService):
         for link in self.links:
             link.uplink.start()
 
-    @inlineCallbacks
-    def stopService(self) -> Any:
+    def stopService(self) -> Deferred[None]:
         """
         Drain the sessions, for at most C{drainSeconds} of the configuration, and close them.
         """
-        self._exitPolicy.stop()
-        yield self._stopUplinks()
-        self._configured.close()
-        yield super().stopService()
+        return Deferred.fromCoroutine(self._stop())
 
-    def _stopUplinks(self) -> Deferred[Any]:
+    async def _stop(self) -> None:
+        self._exitPolicy.stop()
+        await self._stopUplinks()
+        self._configured.close()
+        await maybeDeferred(super().stopService)
+
+    def _stopUplinks(self) -> Deferred[list[tuple[bool, None]]]:
         """
         Stop announcing, and drain.
         """
@@ -273,7 +272,7 @@ class AgentService(MultiService):
             self.log.info("{report}", report=link.report(), status="state")
         for publication in self.publications:
             grant, service = publication.grant, publication.service
-            state: dict[str, Any] = {"service": f"{service.kind}:{service.name}", "granted": grant is not None}
+            state: dict[str, object] = {"service": f"{service.kind}:{service.name}", "granted": grant is not None}
             self.log.info("{report}", report=state | {"url": grant.url if grant is not None else ""}, status="state")
 
     @property

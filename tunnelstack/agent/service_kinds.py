@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import time
-from typing import Any
 
 from attrs import define, evolve
-from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
@@ -21,6 +21,7 @@ from tunnelstack.agent.target import Target
 from tunnelstack.control.access_log import RequestObserver
 from tunnelstack.control.config.records import ServiceConfig
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.exchange._server_exchange import ServerExchange
 from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.exchange.error_page import errorPage, respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
@@ -32,11 +33,19 @@ from tunnelstack.handler.folder_site import FolderSite
 from tunnelstack.handler.http import LocalSite
 from tunnelstack.handler.tcp import TCPHandler
 from tunnelstack.handler.udp import UDPHandler
-from tunnelstack.interfaces import Handler, IExchangeReceiver, IExchangeServer, IReactor, IServerExchange
+from tunnelstack.interfaces import (
+    Handler,
+    IDiallingHandler,
+    IExchangeReceiver,
+    IExchangeServer,
+    IReactor,
+    IServerExchange,
+)
 from tunnelstack.records import EMBEDDED, Service
+from tunnelstack.stream.address import StreamAddress
 from tunnelstack.wire.http1.head import Fields, HeadLimits, RequestHead
 
-Handlers = Mapping[bytes, IProtocolFactory]
+Handlers = Mapping[bytes, Handler]
 """Stream handlers by the name of their protocol."""
 
 
@@ -126,7 +135,7 @@ class ExchangeFactory(Factory):
             exchange.context = self._clock.seconds()
         return self.server.exchangeReceived(head, exchange)
 
-    def _done(self, exchange: Any) -> None:
+    def _done(self, exchange: ServerExchange) -> None:
         assert self._requestObserver is not None
         began = exchange.context
         self._requestObserver(recordFromExchange(self._name, exchange, 0.0 if began is None else self._clock.seconds() - began))
@@ -211,25 +220,26 @@ def _ssh(context: ServiceContext, config: ServiceConfig) -> RunningService:
     return RunningService(service, TCPHandler(endpoint, reactor), target.shown, endpoint)
 
 
-class _HandlerByName(Factory):
+@implementer(IDiallingHandler)
+class _HandlerByName:
     """
     Serves streams with the handler of a stream protocol, which may be registered later or replaced.
     """
-
-    noisy = False
 
     def __init__(self, name: bytes, handlers: Handlers) -> None:
         self._name = name
         self._handlers = handlers
 
-    def buildProtocol(self, address: Any) -> Any:
+    def connect(self, address: StreamAddress) -> Deferred[IProtocol | None]:
         """
-        @return: C{None} if the protocol has no handler.
+        As in L{IDiallingHandler}.  Without a handler the stream is refused.
         """
-        handler = self._handlers.get(self._name)
+        handler, address = self._handlers.get(self._name), evolve(address, protocol=self._name)
         if handler is None:
-            return None
-        return handler.buildProtocol(evolve(address, protocol=self._name))
+            return succeed(None)
+        if IDiallingHandler.providedBy(handler):
+            return handler.connect(address)
+        return succeed(handler.buildProtocol(address))
 
 
 KINDS: dict[str, Callable[[ServiceContext, ServiceConfig], RunningService]] = {

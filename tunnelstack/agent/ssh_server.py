@@ -6,10 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from twisted.conch.ssh.keys import Key
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, succeed
 
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.handler.ssh.credentials import AuthorizedKeys, LoginPolicy, PasswordFile
@@ -18,8 +17,8 @@ from tunnelstack.handler.ssh.local_user import ownUser
 from tunnelstack.handler.ssh.server import EmbeddedSSH
 from tunnelstack.interfaces import IReactor
 
-KeyCheck = Callable[[str, Key], Any]
-"""Called with a user name and a public key; returns whether the key is accepted, as a C{bool} or a C{Deferred} of one."""
+KeyCheck = Callable[[str, Key], Deferred[bool]]
+"""Called with a user name and a public key; returns a C{Deferred} of whether the key is accepted."""
 
 
 def checkEmbeddedServer(hostKeysFile: str, *, authorizedKeysFile: str = "", passwordsFile: str = "") -> None:
@@ -62,7 +61,7 @@ def makeEmbeddedServer(
     def good(user: str, key: Key) -> Deferred[bool]:
         if own is not None and own.check(user, key):
             return succeed(True)
-        return succeed(False) if externalCheck is None else maybeDeferred(externalCheck, user, key)
+        return succeed(False) if externalCheck is None else externalCheck(user, key)
 
     user = ownUser("", "")
     logins = LoginPolicy(

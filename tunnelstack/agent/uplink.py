@@ -39,7 +39,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import random
-from typing import Any
 from typing import Protocol as TypingProtocol
 
 from attrs import define, field
@@ -50,6 +49,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelstack.errors import PeerError, Refused
+from tunnelstack.interfaces import ILink
 
 FIRST_BACKOFF_SECONDS = 1.0
 """The bound of the first wait."""
@@ -65,36 +65,13 @@ REFUSED_SECONDS = 60.0
 not an edge."""
 
 
-class Link(TypingProtocol):
-    """
-    A session with an edge, as a dialler returns it.
-    """
-
-    def whenLost(self) -> Deferred[Any]:
-        """
-        @return: fires with the reason, as a result and not as an error, once the session is lost.
-        """
-
-    def drain(self) -> Deferred[Any]:
-        """
-        Accept no more work, let the work under way finish, and close the session.
-
-        @return: fires when the session is closed.
-        """
-
-    def abort(self, reason: str) -> None:
-        """
-        Close the session at once.
-        """
-
-
 class UplinkObserver(TypingProtocol):
     """
     What an uplink reports to.  C{uplinkUp} and C{uplinkDown} are called in turn; C{uplinkFailed} only between C{uplinkDown} and
     C{uplinkUp}.  None is called after L{Uplink.stop}.
     """
 
-    def uplinkUp(self, uplink: Uplink, link: Any) -> None:
+    def uplinkUp(self, uplink: Uplink, link: ILink) -> None:
         """
         A session has been established.
         """
@@ -116,7 +93,7 @@ class _Inputs(TypingProtocol):
     """
 
     def start(self) -> None: ...
-    def connected(self, link: Link) -> None: ...
+    def connected(self, link: ILink) -> None: ...
     def failed(self, reason: BaseException) -> None: ...
     def lost(self, reason: BaseException) -> None: ...
     def retryTimeout(self) -> None: ...
@@ -131,8 +108,8 @@ class _Core:
 
     uplink: Uplink
     inputs: _Inputs | None = None
-    link: Link | None = None
-    attempt: Deferred[Link] | None = None
+    link: ILink | None = None
+    attempt: Deferred[ILink] | None = None
     timer: IDelayedCall | None = None
     failures: int = 0
     upSince: float = 0.0
@@ -156,7 +133,7 @@ class _Core:
     def _unexpectedError(self, failure: Failure) -> None:
         self.uplink.log.failure("unexpected error in an uplink", failure=failure)
 
-    def up(self, link: Link) -> None:
+    def up(self, link: ILink) -> None:
         """
         Report the new session, and wait for its loss.
         """
@@ -211,7 +188,7 @@ def _dialFirst(inputs: _Inputs, core: _Core) -> None:
 
 
 @_dialling.upon(_Inputs.connected).to(_up)
-def _connected(inputs: _Inputs, core: _Core, link: Link) -> None:
+def _connected(inputs: _Inputs, core: _Core, link: ILink) -> None:
     core.up(link)
 
 
@@ -277,7 +254,7 @@ def _stoppedAlready(inputs: _Inputs, core: _Core) -> None:
 
 
 @_stopped.upon(_Inputs.connected).loop()
-def _abortLateLink(inputs: _Inputs, core: _Core, link: Link) -> None:
+def _abortLateLink(inputs: _Inputs, core: _Core, link: ILink) -> None:
     link.abort("the agent has stopped")
 
 
@@ -308,7 +285,7 @@ class Uplink:
     def __init__(
         self,
         clock: IReactorTime,
-        dial: Callable[[], Deferred[Link]],
+        dial: Callable[[], Deferred[ILink]],
         observer: UplinkObserver,
         *,
         maxBackoff: float = MAX_BACKOFF_SECONDS,
@@ -316,7 +293,7 @@ class Uplink:
         random: Callable[[], float] = random,
     ) -> None:
         """
-        @param dial: makes an attempt; returns a C{Deferred} of a L{Link}.  C{Refused} and C{PeerError} mean that a person must
+        @param dial: makes an attempt; returns a C{Deferred} of a L{ILink}.  C{Refused} and C{PeerError} mean that a person must
             remedy the failure.
         @param random: gives a number from 0 to 1, which varies the waits.
         """
@@ -330,7 +307,7 @@ class Uplink:
         self._machine = _build(self._core)
 
     @property
-    def link(self) -> Link | None:
+    def link(self) -> ILink | None:
         return self._core.link
 
     def start(self) -> None:

@@ -7,14 +7,16 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred
+from zope.interface import implementer
 
 from tunnelstack.exchange.bounds import DEFAULT_BOUNDS
-from tunnelstack.interfaces import ISession
+from tunnelstack.interfaces import ILink, ISession
 from tunnelstack.stream.errors import SessionLost
 
 S = TypeVar("S", bound=ISession)
 
 
+@implementer(ILink)
 class SessionLink(Generic[S]):
     """
     What the uplink of an agent needs of a session.

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from tunnelstack.dialect.http_entry import OneProtocol
 from tunnelstack.dialect.native.control_client import ControlClient
@@ -34,7 +35,7 @@ from tunnelstack.dialect.native.protocol import (
 from tunnelstack.dialect.native.streams import DiallingServiceStreams, ServiceStreams, TargetStreams
 from tunnelstack.dialect.session_link import SessionLink
 from tunnelstack.errors import Denied, PeerError, Refused, Unavailable
-from tunnelstack.interfaces import Handler
+from tunnelstack.interfaces import Handler, IServiceLink
 from tunnelstack.negotiation.multistream import MultistreamFactory
 from tunnelstack.records import Grant, Service
 from tunnelstack.session.yamux import YamuxSession
@@ -83,6 +84,7 @@ class EdgeBusy(Unavailable):
     """
 
 
+@implementer(IServiceLink)
 class NativeLink(SessionLink[YamuxSession]):
     """
     An agent's end of a session with its edge.

@@ -72,13 +72,13 @@ class ShellHubAgent:
             )
         return host.target(settings.ssh) if settings.ssh else None
 
-    def _isKeyAuthorized(self, user: str, key: Key) -> Any:
+    def _isKeyAuthorized(self, user: str, key: Key) -> Deferred[bool]:
         """
         Whether the server knows a key; only RSA keys can be asked about.
         """
         public = key.public()._keyObject
         if not isinstance(public, RSAPublicKey):
-            return False
+            return succeed(False)
         return self.dialler.registration.isKeyAuthorized(user, public, key.blob())
 
     def dial(self) -> Deferred[DeviceLink]:
