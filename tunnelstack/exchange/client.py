@@ -29,6 +29,7 @@ from tunnelstack.exchange.errors import ExchangeFailed, FailureKind, unreadableR
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
 from tunnelstack.interfaces import IExchangeReceiver, IWholeResponseReceiver
 from tunnelstack.transport.direct_write import Write
+from tunnelstack.transport.last_octets import readBeforeLoss
 from tunnelstack.wire.http1.framing import Framing, end_to_end
 from tunnelstack.wire.http1.head import DEFAULT_LIMITS, BadMessage, HeadLimits, ResponseHead
 from tunnelstack.wire.http1.message import MessageReader
@@ -116,6 +117,7 @@ class HTTPClientProtocol(Protocol):
         """
         self._pool.connectionOpened(self)
         self._connection.open(self.transport)
+        readBeforeLoss(self.transport)
         self.send = self._connection.send
 
     def exchange(self, receiver: IExchangeReceiver) -> ClientExchange:

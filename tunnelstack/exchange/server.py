@@ -8,6 +8,7 @@ L{tunnelstack.exchange._connection}.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProducer, IReactorTime
@@ -86,6 +87,7 @@ class HTTPServerProtocol(Protocol):
         @param done: called with each exchange when it is over, answered or not.
         """
         self._server = server
+        self._clock = clock
         self._timeouts = timeouts
         self._doors = doors
         self._done = done
@@ -94,6 +96,8 @@ class HTTPServerProtocol(Protocol):
         self._exchange: ServerExchange | None = None
         self._looping = False
         self._paused = False          # the exchange asks not to be given more of the request
+        self._flowing = False         # some of the body has arrived
+        self._quietSince = inf        # when the last piece of a body of unknown length arrived, or the last exchange ended
         self._atDoor = False
         self._discarded = 0           # octets of the request that were dropped
         self._progress = 0            # octets of the response at the last look
@@ -215,7 +219,8 @@ class HTTPServerProtocol(Protocol):
             connection.timer.clear()
         else:
             connection.state = BODY
-            connection.timer.set(self._timeouts.idle)
+            self._flowing = False
+            self._bodyAwaited()
         if framing.hop_by_hop:
             head = RequestHead(head.method, head.target, end_to_end(head.fields, framing), head.version, framing)
         try:
@@ -243,13 +248,32 @@ class HTTPServerProtocol(Protocol):
         else:
             respondWithPage(exchange, self.pages, ExchangeFailed(FailureKind.BROKEN, status=500), exchange.trace)
 
+    def _bodyAwaited(self) -> None:
+        """
+        Set the deadline of a body of which nothing has arrived.  One of unknown length has the time of a head for its first
+        octet, unless we do not read it, or the peer waits for C{100 Continue}.
+        """
+        exchange, timer = self._exchange, self._connection.timer
+        assert exchange is not None
+        if exchange.framing.body >= 0 or exchange.framing.expect_continue:
+            timer.set(self._timeouts.idle)
+        elif self._paused:
+            timer.clear()
+        else:
+            timer.set(self._timeouts.head)
+
     def _body(self, data: bytes) -> None:
         """
         Some of the request's body, and perhaps of what follows it.
         """
         exchange, connection, reader = self._exchange, self._connection, self._reader
         assert exchange is not None
-        connection.timer.set(self._timeouts.idle)
+        self._flowing = True
+        if exchange.framing.body >= 0:
+            connection.timer.set(self._timeouts.idle)
+        else:
+            connection.timer.clear()          # it may pause for as long as the visitor likes
+            self._quietSince = self._clock.seconds()
         try:
             data = reader.read_body(data)
         except BadMessage as bad:
@@ -288,6 +312,8 @@ class HTTPServerProtocol(Protocol):
         From the exchange: read no more of its request, or read on.
         """
         self._paused = paused
+        if self._connection.state is BODY and not self._flowing:
+            self._bodyAwaited()
         self._updateReading()
 
     def _updateReading(self) -> None:
@@ -387,6 +413,7 @@ class HTTPServerProtocol(Protocol):
         else:
             connection.state = IDLE
             connection.timer.set(self._timeouts.idle)
+            self._quietSince = connection.timer.deadline - self._timeouts.idle
             if self._reader.buffer or connection.readPaused:
                 self._loop()
 
@@ -503,6 +530,17 @@ class HTTPServerProtocol(Protocol):
         self.keepAlive = False
         if self._connection.state is IDLE and not self._reader.buffer:
             self._connection.close()
+
+    @property
+    def idleSince(self) -> float:
+        """
+        When the peer was last heard that could go on and does not: a connection that is kept for another request, or a body of
+        unknown length that has paused.  In seconds of the clock; infinite for all others.
+        """
+        state = self._connection.state
+        if state is IDLE or (state is BODY and self._flowing and not self._paused):
+            return self._quietSince
+        return inf
 
     def _failRequest(self, kind: FailureKind) -> None:
         """

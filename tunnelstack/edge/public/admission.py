@@ -38,6 +38,11 @@ MAX_UNSENT_OCTETS = 256 * 1024
 
 UNSENT_OPTION = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else None)
 
+KEEPALIVE_OPTION = getattr(socket, "TCP_KEEPIDLE", None)
+
+KEEPALIVE_SECONDS = 120
+"""Seconds of silence after which the system asks whether a visitor is still there."""
+
 REMEMBERED = 65_536
 """Addresses whose new connections are counted."""
 
@@ -68,18 +73,22 @@ def raiseDescriptors(wanted: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def limitUnsent(transport: Any) -> None:
+def configureSocket(transport: Any) -> None:
     """
-    Limit what the system queues for a visitor that reads slowly.  Without a limit it queues megabytes for each, and the visitor
-    seems to be fast.
+    Limit what the system queues for a visitor that reads slowly: without a limit it queues megabytes for each, and the visitor
+    seems to be fast.  Let the system find visitors that are gone without a word.
 
     @param transport: a transport over a socket, or over one that has such a transport.
     """
     while hasattr(transport, "wrappedProtocol"):
         transport = transport.transport
     handle = getattr(transport, "socket", None)
-    if UNSENT_OPTION is not None and handle is not None and handle.family != getattr(socket, "AF_UNIX", None):
-        handle.setsockopt(socket.IPPROTO_TCP, UNSENT_OPTION, MAX_UNSENT_OCTETS)
+    if handle is not None and handle.family != getattr(socket, "AF_UNIX", None):
+        if UNSENT_OPTION is not None:
+            handle.setsockopt(socket.IPPROTO_TCP, UNSENT_OPTION, MAX_UNSENT_OCTETS)
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if KEEPALIVE_OPTION is not None:
+            handle.setsockopt(socket.IPPROTO_TCP, KEEPALIVE_OPTION, KEEPALIVE_SECONDS)
 
 
 def nextDescriptor() -> int:
@@ -100,6 +109,8 @@ class Admission:
 
     @ivar connectionCount: how many connections are open.
     @ivar maxConnections: how many may be.
+    @ivar makeRoom: called when there are as many as allowed, and once a second as long as there are: closes connections that
+        are of no use at the moment.
     """
 
     log = Logger()
@@ -128,6 +139,8 @@ class Admission:
         self._ports: set[IPushProducer] = set()
         self._paused = False
         self._timer: IDelayedCall | None = None
+        self._roomTimer: IDelayedCall | None = None
+        self.makeRoom: Callable[[], object] = lambda: None
         self._warnedUntil: dict[str, float] = {}
         self.configure(most, perSecond)
 
@@ -169,9 +182,10 @@ class Admission:
         Forget all ports: the edge stops.
         """
         self._ports.clear()
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
+        for timer in (self._timer, self._roomTimer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._roomTimer = None
 
     # connections
 
@@ -202,8 +216,19 @@ class Admission:
                 "{visitors} visitors' connections are open, as many as allowed: new connections wait until some are closed",
                 visitors=self.connectionCount,
             )
+            self._askForRoom()
         elif descriptor >= self._descriptors() - RESERVED_DESCRIPTORS:
             self._descriptorsExhausted(descriptor)
+
+    def _askForRoom(self) -> None:
+        if self._roomTimer is None:
+            self._roomTimer = self._clock.callLater(CHECK_SECONDS, self._stillFull)
+        self.makeRoom()
+
+    def _stillFull(self) -> None:
+        self._roomTimer = None
+        if self._paused and self.connectionCount >= self.maxConnections:
+            self._askForRoom()
 
     def connectionClosed(self) -> None:
         """

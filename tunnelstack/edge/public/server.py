@@ -5,6 +5,8 @@ The public port: the connections of visitors, and those of agents until a door t
 from __future__ import annotations
 
 from collections.abc import Callable
+from heapq import nsmallest
+from operator import attrgetter
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -17,7 +19,7 @@ from tunnelstack.control.config.records import EdgeConfig
 from tunnelstack.doors import DoorTable
 from tunnelstack.edge.listeners import UNKNOWN_LISTENER, EdgeListener
 from tunnelstack.edge.public.access_policy import AgentRateLimits
-from tunnelstack.edge.public.admission import Admission, limitUnsent
+from tunnelstack.edge.public.admission import Admission, configureSocket
 from tunnelstack.edge.public.requests import RequestRouter
 from tunnelstack.edge.public.routes import RouteTable
 from tunnelstack.edge.public.site import PublicSite, TunnelTable
@@ -37,6 +39,12 @@ MAX_OVERSHOOT = 128
 Connections that are accepted beyond the configured number.  The listening ports pause when the number is reached, but the
 reactor may have accepted more connections in the same turn.
 """
+
+
+MIN_IDLE_SECONDS = 5.0
+"""Seconds for which a connection must have been idle before it makes room for others."""
+
+_idleSince = attrgetter("idleSince")
 
 
 class VisitorConnection(HTTPServerProtocol):
@@ -94,6 +102,7 @@ class PublicServerFactory(ServerFactory):
         )
         self.connections: set[VisitorConnection] = set()
         self._admission = admission
+        admission.makeRoom = self.closeIdle
         self._doors = doors
         self._drained: Waiters[None] = Waiters()
         self.configure(config, routes)
@@ -135,9 +144,18 @@ class PublicServerFactory(ServerFactory):
         Count a connection.
         """
         self.connections.add(connection)
-        limitUnsent(connection.transport)
+        configureSocket(connection.transport)
         descriptor = getattr(connection.transport, "fileno", None)
         self._admission.connectionOpened(descriptor() if descriptor is not None else -1)
+
+    def closeIdle(self) -> None:
+        """
+        Close connections that have been idle for longest, a hundredth of all, because others wait for their places.
+        """
+        before = self.site.clock.seconds() - MIN_IDLE_SECONDS
+        idle = [connection for connection in self.connections if connection.idleSince <= before]
+        for connection in nsmallest(len(self.connections) // 100 + 1, idle, key=_idleSince):
+            connection.timedOut()
 
     def connectionClosed(self, connection: VisitorConnection) -> None:
         """
