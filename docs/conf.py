@@ -13,6 +13,7 @@ version = release
 extensions = ["myst_parser"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
+root_doc = "contents"        # index.md is a list of links, which is of use outside the built pages as well
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build", "examples"]
 nitpicky = True

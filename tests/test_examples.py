@@ -11,6 +11,7 @@ import subprocess
 import sys
 import unittest
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -30,6 +31,16 @@ from tunnelstack.interfaces import IStreamHandler
 from twisted.plugin import getPlugins
 print(*(handler.name for handler in getPlugins(IStreamHandler)))
 """
+
+
+PROJECT = "https://github.com/tunnelstack/tunnelstack/"
+
+
+def script(name: str) -> Any:
+    """
+    @return: a script of C{docs/} as a module.
+    """
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / f"{name}.py")))
 
 
 def code(name: str) -> str:
@@ -87,15 +98,40 @@ class PageTests(SynchronousTestCase):
         self.assertIn(f"```python\n{code('echo.py')}```", (ROOT / "README.md").read_text())
 
     def test_linksLeadSomewhere(self) -> None:
-        pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+        """
+        Those of the README, which an index shows as well, are absolute.
+        """
+        pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *script("code").pages()]
         dead = [
             f"{page.relative_to(ROOT)}: {target}"
             for page in pages
-            if "_build" not in page.parts
             for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
             if not (page.parent / target).exists()
         ]
         self.assertEqual(dead, [])
+        readme = (ROOT / "README.md").read_text()
+        self.assertEqual(re.findall(r"\]\((?!https:)", readme), [])
+        links = re.findall(rf"{PROJECT}blob/main/([^\s)#]+)", readme + (ROOT / "setup.cfg").read_text())
+        self.assertGreater(len(links), 10)
+        self.assertEqual([link for link in links if not (ROOT / link).exists()], [])
+
+    def test_pagesAreCompleteWithoutSphinx(self) -> None:
+        """
+        The kind: what only Sphinx resolves is missing where a repository shows its pages.
+        """
+        code = script("code")
+        for page in code.pages():
+            text = page.read_text()
+            self.assertEqual(code.withCode(text), text, f"{page.name}: run python docs/code.py")
+            if page.name != "contents.md":
+                self.assertEqual(re.findall(r"^(?:```|:::)\{.*", text, re.MULTILINE), [], page)
+
+    def test_bothListsHaveEveryPage(self) -> None:
+        docs = ROOT / "docs"
+        wanted = {path.relative_to(docs).as_posix() for path in script("code").pages()} - {"contents.md", "index.md"}
+        self.assertEqual(set(re.findall(r"\]\((.*?\.md)\)", (docs / "index.md").read_text())), wanted)
+        entries = re.findall(r"^[a-z-]+/[a-z0-9-]+$", (docs / "contents.md").read_text(), re.MULTILINE)
+        self.assertEqual({f"{entry}.md" for entry in entries}, wanted)
 
     def test_theYamuxPageHasEveryVector(self) -> None:
         page = (ROOT / "docs" / "protocols" / "yamux.md").read_text()
