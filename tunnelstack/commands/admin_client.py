@@ -44,6 +44,8 @@ Options                 Environment        Default
 Exit codes: 0 answered, 64 usage, 69 no edge answers, or it rejects the request.
 """
 
+JSONObject = dict[str, Any]
+
 TIMEOUT_SECONDS = 10.0
 """The time for one answer of an edge, in seconds."""
 
@@ -112,7 +114,7 @@ def adminAddress(given: str | None, environ: Mapping[str, str] = os.environ) -> 
     return given or environ.get("TUNNELSTACK_ADMIN") or str(Sources(environ).state.path(ADMIN_SOCKET))
 
 
-def adminRequest(method: str, path: str, at: str, body: object = None) -> Any:
+def adminRequest(method: str, path: str, at: str, body: object = None) -> JSONObject:
     """
     Send a request to an edge, and wait for its answer.
 
@@ -126,7 +128,7 @@ def adminRequest(method: str, path: str, at: str, body: object = None) -> Any:
     try:
         connection.request(method, path, None if body is None else json.dumps(body))
         response = connection.getresponse()
-        answer = json.loads(response.read())
+        answer: JSONObject = json.loads(response.read())
     except (OSError, HTTPException, ValueError) as error:
         raise EdgeNotReachable(f"no edge answers at {at}: {getattr(error, 'strerror', None) or error}") from None
     finally:
@@ -213,7 +215,7 @@ def formatDuration(seconds: float | None) -> str:
     return " ".join(parts[:2])
 
 
-def _status(said: Any) -> str:
+def _status(said: JSONObject) -> str:
     rows = [
         ("edge", f"{said['state']}   {said['url']}   version {said['version']}, process {said['pid']}"),
         ("listening", ", ".join(said["listening"])),
@@ -226,7 +228,7 @@ def _status(said: Any) -> str:
     return "".join(f"{name:<10} {printable(str(value), LINE)}\n" for name, value in rows)
 
 
-def _agents(said: Any) -> str:
+def _agents(said: JSONObject) -> str:
     return formatTable(
         ("AGENT", "FOR", "PEER", "CREDENTIAL", "SERVICES", "STREAMS", "IN", "OUT", ""),
         [
@@ -241,7 +243,7 @@ def _agents(said: Any) -> str:
     )
 
 
-def _routes(said: Any) -> str:
+def _routes(said: JSONObject) -> str:
     return formatTable(
         ("PUBLIC", "TO", "AGENTS", ""),
         [
@@ -252,7 +254,7 @@ def _routes(said: Any) -> str:
     )  # fmt: skip
 
 
-def _streams(said: Any) -> str:
+def _streams(said: JSONObject) -> str:
     return formatTable(
         ("AGENT", "STREAM", "PROTOCOL", "SERVICE", "QUEUED"),
         [
@@ -262,10 +264,10 @@ def _streams(said: Any) -> str:
     )
 
 
-def _reloaded(said: Any) -> str:
+def _reloaded(said: JSONObject) -> str:
     return "".join(f"{printable(sentence, LINE)}\n" for sentence in said["changed"] or ("nothing has changed",))
 
 
-FORMATTERS: dict[str, Callable[[Any], str]] = {
+FORMATTERS: dict[str, Callable[[JSONObject], str]] = {
     "status": _status, "agents": _agents, "routes": _routes, "streams": _streams, "reload": _reloaded,
 }  # fmt: skip

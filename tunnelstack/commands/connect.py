@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory
 from twisted.internet.stdio import StandardIO
@@ -181,13 +181,13 @@ class StreamConnection:
         self._agent.whenFailed().addCallback(self._fail)
         far = Factory.forProtocol(lambda: self._splice.far)
         far.noisy = False
-        dialled: Deferred[Any] = self._agent.dial(self._options.name, self._options.purpose).connect(far)
-        dialled.addCallbacks(lambda _: StdioTransport(self._splice.near, reactor=self._reactor), self._refused)
-        dialled.addErrback(self._unexpectedError)
+        dialled = self._agent.dial(self._options.name, self._options.purpose).connect(far)
+        joined = dialled.addCallbacks(lambda _: StdioTransport(self._splice.near, reactor=self._reactor), self._refused)
+        joined.addErrback(self._unexpectedError)
 
     def _refused(self, failure: Failure) -> None:
         failure.trap(TunnelError)
-        error: Any = failure.value
+        error = failure.value
         if not isinstance(error, FatalError):
             error = GaveUp(f"{self._options.name} cannot be reached: {error}")
         self._fail(error)
@@ -198,7 +198,7 @@ class StreamConnection:
         else:
             self._fail(GaveUp(f"the stream was lost: {reason.getErrorMessage()}"))
 
-    def _fail(self, error: Any) -> None:
+    def _fail(self, error: BaseException) -> None:
         if not self._stopping:
             self._write(f"tunnelstack: {printable(str(error), LINE)}\n")
             self._stop(exitCode(error))
