@@ -52,7 +52,6 @@ from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionLost
 from tunnelstack.wire.http1.framing import Framing
 from tunnelstack.wire.http1.head import RequestHead, ResponseHead
-from tunnelstack.wire.negotiation.base import NegotiationEvent, Parameters, Release
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 
@@ -297,70 +296,6 @@ class ISession(Interface):
     def transports() -> Sequence[Any]:
         """
         @return: a list of the transports of the streams that are open now.
-        """
-
-
-class INegotiation(Interface):
-    """
-    What one stream is for, agreed in octets.  Pure: no Twisted in it.
-    """
-
-    name: bytes = Attribute("What an initiator proposes; C{b''} where that is not known, or nothing is.")
-    release: Release = Attribute("When the application's octets may follow.")
-
-    def data_to_send() -> Sequence[bytes]:
-        """
-        @return: a list of octets to write now, in order; empty when there is nothing to say.
-        """
-
-    def receive_data(octets: bytes) -> Sequence[NegotiationEvent]:
-        """
-        Called with no octets at the beginning, to hear what is settled without the peer; never again after C{Agreed} or
-        C{Rejected}.
-
-        @return: a list of at most one event: C{Agreed}, C{Rejected} or C{Proposed}; empty while it is undecided.
-        @raise PeerError: the peer broke the rules; the stream is to be reset.
-        """
-
-    def receive_eof() -> Sequence[NegotiationEvent]:
-        """
-        The peer ended its direction.
-
-        @return: events, as from C{receive_data}.
-        """
-
-    def accept(parameters: Parameters | None = None) -> Sequence[NegotiationEvent]:
-        """
-        Answer what was C{Proposed} with yes.
-
-        @return: events, as from C{receive_data}.
-        """
-
-    def reject(reason: str) -> Sequence[NegotiationEvent]:
-        """
-        Answer what was C{Proposed} with no.
-
-        @return: events, as from C{receive_data}; none where the peer may propose something else.
-        """
-
-    def begin(now: float) -> float | None:
-        """
-        The stream is there: time runs.
-
-        @return: as C{next_deadline}.
-        """
-
-    def next_deadline() -> float | None:
-        """
-        @return: when C{expire} wants to be called, in seconds of the caller's clock, or C{None}.
-        """
-
-    def expire(now: float) -> Sequence[NegotiationEvent]:
-        """
-        Time has passed.
-
-        @return: events, as from C{receive_data}.
-        @raise PeerError: it is too late.
         """
 
 

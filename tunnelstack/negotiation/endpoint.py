@@ -36,7 +36,7 @@ class NegotiatingEndpoint:
         """
         @param connector: an L{IStreamClientEndpoint} whose transports are
             L{StreamTransport<tunnelstack.stream.transport.StreamTransport>}s.
-        @param makeNegotiation: gives an L{INegotiation<tunnelstack.interfaces.INegotiation>}, the initiator's half.
+        @param makeNegotiation: returns the initiator's side of a negotiation.
         @param timeout: seconds from the opening of the stream until the application may have it (and where it does not wait,
             until the peer has agreed).
         """
@@ -83,7 +83,7 @@ class NegotiatingFactory(Factory):
         """
         @param handlers: by name, looked up when a stream has come to it.
         @param timeout: seconds for all of a negotiation, a handler's dialling included.
-        @param makeNegotiation: gives an L{INegotiation<tunnelstack.interfaces.INegotiation>}, the responder's half.
+        @param makeNegotiation: returns the responder's side of a negotiation.
         """
         self.handlers = handlers
         self._makeNegotiation = makeNegotiation
