@@ -68,7 +68,7 @@ class SSHDoorCase(SynchronousTestCase):
     def makeDoor(self, **how: Any) -> SSHGateway:
         return SSHGateway(self.clock, [HOST_KEY], self.dial, **how)
 
-    def dial(self, key: str) -> Any:
+    def dial(self, key: str, session: str) -> Any:
         if key != "lab.bench":
             raise Denied("absent", f"the device {key} is not connected")
         return self.endpoint
@@ -240,9 +240,9 @@ class SSHDoorStrangerTests(SSHDoorCase):
         super().setUp()
         self.dialled: list[str] = []
 
-    def dial(self, key: str) -> Any:
+    def dial(self, key: str, session: str) -> Any:
         self.dialled.append(key)
-        return super().dial(key)
+        return super().dial(key, session)
 
     def watched(self, ask: Any) -> tuple[Any, ...]:
         """

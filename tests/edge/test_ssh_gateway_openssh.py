@@ -55,7 +55,7 @@ class SSHDoorTests(TestCase):
         self.addCleanup(port.stopListening)
         self.port = port.getHost().port
 
-    def dial(self, key: str) -> Any:
+    def dial(self, key: str, session: str) -> Any:
         if key != "lab.bench":
             raise Denied("absent", f"the device {key} is not connected")
         return TCP4ClientEndpoint(reactor, "127.0.0.1", self.devicePort)

@@ -279,7 +279,7 @@ class RefusalTests(Stage):
                 self.assertIsNone(agent.process.poll())
                 self.assertEqual(agent.end(), 0, agent.said())
             else:
-                self.fails(agent, 77, r"(?m)^error +the server at http://127\.0\.0\.1:\d+ does not take this device")
+                self.fails(agent, 77, r"(?m)^error +the server at http://127\.0\.0\.1:\d+ rejects this device")
 
     def test_aWrongTokenLaterIsTriedAgain(self) -> None:
         """

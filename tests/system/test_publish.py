@@ -60,6 +60,22 @@ def answer(server: socket.socket, octets: bytes) -> bytes:
             return heard
 
 
+def acceptData(server: socket.socket) -> tuple[socket.socket, bytes]:
+    """
+    Accept the next connection that sends data.
+
+    @return: the connection, and what was received first.
+    """
+    server.settimeout(30)
+    while True:
+        connection, _ = server.accept()
+        connection.settimeout(30)
+        with contextlib.suppress(ConnectionResetError):
+            if received := connection.recv(1024):
+                return connection, received
+        connection.close()
+
+
 class AgentTests(Stage):
     """
     C{tunnel-agent}.
@@ -280,6 +296,33 @@ class ConnectTests(Stage):
                 heard = answer(server, b"answer")
                 out, _ = program.communicate(timeout=30)
                 self.assertEqual((heard == said, out, program.returncode), (True, b"answer", 0))
+
+    def test_theEndOfTheServiceIsSeenWhileTheInputIsOpen(self) -> None:
+        """
+        An SSH client whose proxy command this is would otherwise wait until its user gives up.
+        """
+        self.startEdge()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.startAgent("tcp", str(server.getsockname()[1]), "--name", "db").hears("^db ")
+            program = subprocess.Popen(
+                [*self.command("tunnelstack"), "connect", "db"], env=self.environ, stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+            self.addCleanup(program.kill)
+            assert program.stdin is not None and program.stdout is not None
+            program.stdin.write(b"question")
+            program.stdin.flush()
+            connection, received = acceptData(server)
+            with connection:
+                self.assertEqual(received, b"question")
+                connection.sendall(b"answer")
+                connection.shutdown(socket.SHUT_WR)
+                self.assertEqual(program.stdout.read(), b"answer")
+                self.assertIsNone(program.poll())
+                program.stdin.close()
+                self.assertEqual(connection.recv(1), b"")
+            self.assertEqual(program.wait(30), 0)
+            program.stdout.close()
 
     def test_nobodyThere(self) -> None:
         self.startEdge()

@@ -124,6 +124,15 @@ class StdioTransport(StandardIO):
     _writer: Any
     connectionLost: Any
 
+    def childConnectionLost(self, fd: str, reason: Failure) -> None:
+        """
+        One direction is closed.  C{StandardIO} leaves the descriptor of the output open; without an end its reader, such as an
+        SSH client, would wait until this program exits.
+        """
+        if fd == "write" and self._writer is not None:
+            _redirectToNull(self._writer.fd)
+        super().childConnectionLost(fd, reason)         # type: ignore[misc]
+
     def loseConnection(self) -> None:
         """
         Close after the output is flushed.  C{StandardIO} does nothing here once its writing side is closed.
@@ -138,6 +147,15 @@ class StdioTransport(StandardIO):
         Close as well: a pipe has no reset.
         """
         self.loseConnection()
+
+
+def _redirectToNull(descriptor: int) -> None:
+    """
+    Close what a descriptor refers to, and keep the number in use.
+    """
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)
 
 
 @implementer(ILogObserver)

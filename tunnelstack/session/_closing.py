@@ -22,9 +22,6 @@ ABSORB_OCTETS = 1024 * 1024
 ABSORB_SECONDS = 30.0
 """Seconds for the flush before our end, and afterwards for late data."""
 
-CLOSE_SECONDS = 300.0
-"""Seconds that a peer may leave its direction open after our end."""
-
 
 @define
 class _ClosingStream:
@@ -48,9 +45,10 @@ class ClosingStreams:
 
     def __init__(
         self, clock: IReactorTime, core: YamuxConnection, streams: Mapping[int, StreamTransport], timer: SessionTimer,
-        streamDone: Callable[[], object],
+        closeTimeout: float, streamDone: Callable[[], object],
     ) -> None:
         """
+        @param closeTimeout: seconds that a peer may leave its direction open after the close; C{0} for no bound.
         @param streams: those of the session, by number.
         @param timer: is to call L{expire} in time.
         @param streamDone: called after a stream was reset here.
@@ -60,6 +58,8 @@ class ClosingStreams:
         self._streams = streams
         self._timer = timer
         self._streamDone = streamDone
+        self._closeTimeout = closeTimeout
+        self._interval = min(ABSORB_SECONDS, closeTimeout or ABSORB_SECONDS)      # between two looks at a stream
         self._closing: dict[int, _ClosingStream] = {}
 
     def __len__(self) -> int:
@@ -73,7 +73,7 @@ class ClosingStreams:
         """
         now = self._clock.seconds()
         self._closing[streamId] = closing = _ClosingStream(now, ended)
-        self._timer.schedule(now + ABSORB_SECONDS)
+        self._timer.schedule(now + self._interval)
         return closing
 
     def endSent(self, stream: StreamTransport) -> None:
@@ -117,13 +117,14 @@ class ClosingStreams:
         """
         for streamId, closing in list(self._closing.items()):
             age = now - closing.since
-            if age < ABSORB_SECONDS:
-                self._timer.schedule(closing.since + ABSORB_SECONDS)
+            if age < self._interval:
+                self._timer.schedule(closing.since + self._interval)
                 return                        # they are in order of their age
-            if not closing.ended or age >= CLOSE_SECONDS:
+            limit = self._closeTimeout if closing.ended else ABSORB_SECONDS
+            if 0 < limit <= age:
                 self._reset(streamId, "it was not closed in time")
         if self._closing:
-            self._timer.schedule(now + ABSORB_SECONDS)
+            self._timer.schedule(now + self._interval)
 
     def forget(self, streamId: int) -> None:
         """

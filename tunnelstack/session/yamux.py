@@ -84,7 +84,9 @@ class YamuxSession(Protocol):
         self._pings: dict[int, tuple[Deferred[float], float]] = {}      # by opaque value, with when it was sent
         self._lifecycle = SessionLifecycle(self, clock, self._isIdle, self._closeIdle)
         self._timer = SessionTimer(clock, self._expire)
-        self._closing = ClosingStreams(clock, core, self._streams, self._timer, self._lifecycle.checkIdle)
+        self._closing = ClosingStreams(
+            clock, core, self._streams, self._timer, limits.close_timeout, self._lifecycle.checkIdle
+        )
         self.scheduler = StreamScheduler(
             clock, core, self._streams, self._closing,
             onStreamLost=self._streamLost, onPeerNotReading=self._peerNotReading,

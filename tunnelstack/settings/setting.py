@@ -87,6 +87,10 @@ def formatValue(value: object) -> str:
     return str(value)
 
 
+def _numberText(number: float) -> str:
+    return str(int(number)) if number == int(number) else f"{number:g}"
+
+
 def atLeast(lowest: float, highest: float | None = None) -> Check:
     """
     @return: a check for a number between bounds, both included.
@@ -96,7 +100,8 @@ def atLeast(lowest: float, highest: float | None = None) -> Check:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ConfigurationError(f"must be a number, not {formatValue(value)}")
         if not (value >= lowest and (highest is None or value <= highest)):
-            bounds = f"at least {lowest:g}" if highest is None else f"from {lowest:g} to {highest:g}"
+            low = _numberText(lowest)
+            bounds = f"at least {low}" if highest is None else f"from {low} to {_numberText(highest)}"
             raise ConfigurationError(f"must be {bounds}, not {formatValue(value)}")
 
     return check

@@ -10,8 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.control.test_reader import Reads
 from tunnelstack.control.config import reader, records
 from tunnelstack.control.config.reload import difference
-from tunnelstack.dialect.shellhub.settings import EdgeSettings, TenantSettings
+from tunnelstack.dialect.shellhub.settings import EdgeSettings, SessionSettings, TenantSettings
 from tunnelstack.records import EMBEDDED
+from tunnelstack.wire.records.shellhub_settings import DEFAULTS, Settings
 
 ID = "00000000-0000-4000-0000-00000000000a"
 EDGE = f"""
@@ -61,6 +62,23 @@ class EdgeTests(Reads, SynchronousTestCase):
         }})
         self.assertEqual((edge.ssh.listen, edge.ssh.jumpUsers), (("tcp:2222",), ("guest",)))
         self.assertEqual(edge.ssh.vouch, ("alice@desk root@lab.*",))
+
+    def test_theSettingsOfSessionsHaveATableOfTheirOwn(self) -> None:
+        tables = reader.parseEdge("[shellhub.session]\nkeepalive = false\nbacklog = 9\n", "edge.toml").dialects["shellhub"]
+        (settings,) = tables["shellhub.session"]
+        self.assertEqual(settings, SessionSettings(keepalive=False, backlog=9))
+        self.assertEqual(tables["shellhub"], (EdgeSettings(),))
+        self.assertEqual(settings.encoded(), Settings(keep_alive=False, backlog=9))
+        self.assertEqual(SessionSettings().encoded(), DEFAULTS)
+
+    def test_settingsThatNoSessionCanHaveAreNamed(self) -> None:
+        for text, told in (
+            ("window_octets = 1000", "window_octets must be from 262144 to 2147483647, not 1000"),
+            ("backlog = 0", "backlog must be from 1 to 65536, not 0"),
+            ("keepalive_seconds = 0", "keepalive_seconds must be from 1 to 86400, not 0.0"),
+            ("close_timeout = 3", "[shellhub.session] has no key close_timeout; did you mean close_timeout_seconds?"),
+        ):
+            self.assertEqual(self.mistakes(f"[shellhub.session]\n{text}"), [f"a.toml:2: {told}"])
 
     def test_withoutTheTableNoDevicesComeIn(self) -> None:
         self.assertEqual(reader.parseEdge("", "edge.toml").dialects, {})

@@ -263,6 +263,7 @@ class _Stream:
 
     def __init__(self, ended: list[str]) -> None:
         self.loseConnection = lambda: ended.append("end")
+        self.unregisterProducer = lambda: None
 
 
 class Version1VectorTests(SynchronousTestCase):

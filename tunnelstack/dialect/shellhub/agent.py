@@ -1,5 +1,5 @@
 """
-ShellHub at the agent: this machine is a device of a server, which opens streams to it.
+ShellHub at the agent: the machine is a device of a server, which opens streams to it.
 """
 
 from __future__ import annotations
@@ -7,13 +7,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from twisted.conch.ssh.keys import Key
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IStreamClientEndpoint
 from zope.interface import implementer
 
 from tunnelstack.dialect.shellhub.dialler import DeviceLink, DeviceTokenRefused, ShellHubDialler
@@ -24,19 +24,23 @@ from tunnelstack.dialect.shellhub.streams import DeviceStreams
 from tunnelstack.errors import PeerError, Refused
 from tunnelstack.handler.target_allowlist import TargetAllowlist
 from tunnelstack.interfaces import IAgentDialect, IAgentHost
+from tunnelstack.negotiation.endpoint import Handler
 from tunnelstack.records import EMBEDDED
 from tunnelstack.settings.files import readFile
 from tunnelstack.settings.state_dir import StateDirectory
 from tunnelstack.transport.host_endpoint import hostEndpoint
 
 DEVICE_KEY = "device.pem"
-"""In the state folder: the key by which the device is known."""
+"""The file of the device's key in the state folder."""
 
 
 @implementer(IAgentDialect)
 class ShellHubAgent:
     """
     A device of one server.
+
+    @ivar link: the session while it is up; else C{None}.
+    @ivar dialler: dials the server.
     """
 
     credentialErrors = (DeviceRefused, DeviceTokenRefused)
@@ -45,7 +49,7 @@ class ShellHubAgent:
 
     def __init__(self, host: IAgentHost, settings: DeviceSettings) -> None:
         """
-        @raise ConfigurationError: a file cannot be used, or no one could log in.
+        @raise ConfigurationError: a file cannot be used, or the SSH server would accept no login.
         """
         self.address = urlsplit(settings.url).netloc
         self.name = f"shellhub/{settings.version}"
@@ -64,17 +68,19 @@ class ShellHubAgent:
             endpoint=host.edgeEndpoint(settings), sessionOctets=host.sessionLimits.session_octets,
         )
 
-    def _ssh(self, host: IAgentHost, settings: DeviceSettings) -> Any:
+    def _ssh(self, host: IAgentHost, settings: DeviceSettings) -> Handler | IStreamClientEndpoint | None:
         if settings.ssh == EMBEDDED:
-            return host.embeddedSSH(
+            server: Handler = host.embeddedSSH(
                 settings.hostKeysFile, settings.authorizedKeysFile, settings.passwordsFile, settings.users,
                 self._isKeyAuthorized,
             )
-        return host.target(settings.ssh) if settings.ssh else None
+            return server
+        endpoint: IStreamClientEndpoint | None = host.target(settings.ssh) if settings.ssh else None
+        return endpoint
 
     def _isKeyAuthorized(self, user: str, key: Key) -> Deferred[bool]:
         """
-        Whether the server knows a key; only RSA keys can be asked about.
+        @return: fires with whether the server vouches for a key, which must be an RSA key.
         """
         public = key.public()._keyObject
         if not isinstance(public, RSAPublicKey):
@@ -82,38 +88,26 @@ class ShellHubAgent:
         return self.dialler.registration.isKeyAuthorized(user, public, key.blob())
 
     def dial(self) -> Deferred[DeviceLink]:
-        """
-        As in L{IAgentDialect}.
-        """
-        attempt: Deferred[DeviceLink] = self.dialler.dial()
-        return attempt
+        return self.dialler.dial()
 
-    def up(self, link: DeviceLink) -> Deferred[Mapping[str, Any]]:
+    def up(self, link: DeviceLink) -> Deferred[Mapping[str, object]]:
         """
-        As in L{IAgentDialect}: the name that the server gave the device.
+        @return: fires with the name that the server gave the device.
         """
         self.link = link
-        facts: Mapping[str, Any] = {"device": link.agent}
-        return succeed(facts)
+        return succeed({"device": link.agent})
 
     def retire(self) -> None:
-        """
-        As in L{IAgentDialect}.
-        """
         self.link = None
 
-    def report(self) -> Mapping[str, Any]:
-        """
-        As in L{IAgentDialect}.
-        """
+    def report(self) -> Mapping[str, object]:
         return {"up": self.link is not None, "device": "" if self.link is None else self.link.agent}
 
 
 def deviceKey(path: Path) -> RSAPrivateKey:
     """
-    The key by which a device is known, made if it is not there.
-
-    @raise ConfigurationError: it cannot be used, or a new one cannot be kept.
+    @return: the key of a device, which is made if the file does not exist.
+    @raise ConfigurationError: the file cannot be read or written, or does not contain a suitable key.
     """
     if path.exists():
         return parseSigningKey(readFile(str(path)), str(path))
@@ -123,9 +117,9 @@ def deviceKey(path: Path) -> RSAPrivateKey:
     return key
 
 
-def makeDialects(host: IAgentHost, tables: Mapping[str, tuple[Any, ...]]) -> list[IAgentDialect]:
+def makeDialects(host: IAgentHost, tables: Mapping[str, tuple[DeviceSettings, ...]]) -> list[IAgentDialect]:
     """
-    Make one for each C{[[shellhub]]}.
+    @return: a device for each C{[[shellhub]]}.
 
     @raise ConfigurationError: a file cannot be used.
     """

@@ -1,38 +1,39 @@
 """
-The devices that are there: the newest connection of each, in whichever version, and the ways to them.
+The devices that are connected to an edge: the newest connection of each, in either version, and their tunnels.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.dialect.http_entry import HTTPEntry, OneProtocol, upgradeToWebSocket
-from tunnelstack.dialect.shellhub.bootstrap import Bootstrap, RequestRefused
-from tunnelstack.dialect.shellhub.http_server import messageResponse
+from tunnelstack.dialect.shellhub.bootstrap import Bootstrap
+from tunnelstack.dialect.shellhub.device_book import Device
+from tunnelstack.dialect.shellhub.http_server import RequestRefused, messageResponse
 from tunnelstack.dialect.shellhub.tunnel import DeviceTunnel
 from tunnelstack.errors import Denied, Unavailable, UsageError
 from tunnelstack.exchange.whole_message import WholeResponse
 from tunnelstack.interfaces import IEdge, IServerExchange
 from tunnelstack.session.revdial.dialler import PickUpTable
 from tunnelstack.stream.errors import SessionLost
+from tunnelstack.transport.peers import addressText
 from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.wire.http1.head import RequestHead
 from tunnelstack.wire.records.shellhub import Target
 from tunnelstack.wire.records.shellhub_bootstrap import ACCEPTED
 
 MAX_CONNECTS, CONNECT_WINDOW_SECONDS = 4, 20.0
-"""Connections that one device may make in so many seconds: two agents of one identity displace each other for ever."""
+"""Connections that one device may make in so many seconds.  Two agents with one identity displace each other for ever."""
 
 SUBPROTOCOLS = ("binary",)
-"""What a server says it speaks if it is asked."""
+"""The subprotocols that a server accepts if a client offers any."""
 
 
 class DeviceNotConnected(Unavailable):
@@ -43,11 +44,11 @@ class DeviceNotConnected(Unavailable):
 
 class DeviceConnections:
     """
-    What both versions of the dialect share at one edge.
+    What both versions of the transport share at one edge.
 
-    @ivar bootstrap: who is who.
+    @ivar bootstrap: authenticates devices.
     @ivar pickUps: the diallers of version 1.
-    @ivar edge: the L{IEdge<tunnelstack.interfaces.IEdge>}; set by L{attach}.
+    @ivar edge: the edge; set by L{attach}.
     """
 
     log = Logger()
@@ -57,12 +58,12 @@ class DeviceConnections:
         self,
         bootstrap: Bootstrap,
         *,
-        onSeen: Callable[[Any], object] | None = None,
-        onLost: Callable[[Any], object] | None = None,
+        onSeen: Callable[[Device], object] | None = None,
+        onLost: Callable[[Device], object] | None = None,
     ) -> None:
         """
-        @param onSeen: called with a device when it is connected, and with each sign of its life.
-        @param onLost: called with a device when its last connection is gone.
+        @param onSeen: called with a device when it connects, and with each sign of its life.
+        @param onLost: called with a device when its last connection is lost.
         """
         self.bootstrap = bootstrap
         self.pickUps = PickUpTable()
@@ -77,41 +78,44 @@ class DeviceConnections:
 
     def attach(self, edge: IEdge) -> None:
         """
-        Stand at an edge.
+        Set the edge.
         """
         self.edge = edge
 
-    # Dialling
+    # Tunnels
+
+    def tunnels(self) -> list[DeviceTunnel]:
+        """
+        @return: the tunnels of all connected devices.
+        """
+        return list(self._tunnels.values())
 
     def find(self, tenant: str, uid: str) -> DeviceTunnel | None:
         """
-        @return: the way to a device, if it is there.
+        @return: the tunnel of a device; C{None} if the device is not connected.
         """
         return self._tunnels.get((tenant, uid))
 
     def endpointTo(self, tenant: str, uid: str, target: Target) -> IStreamClientEndpoint:
         """
-        The way to something on a device.
-
-        @return: an endpoint that looks for the device each time; C{connect()} fails with L{DeviceNotConnected} if it is not
-            there, and is over within 30 seconds.
-        @raise UsageError: no tenant, or no device.
+        @return: an endpoint that connects to a target on a device.  The device is looked up for each C{connect()}, which fails
+            with L{DeviceNotConnected} if there is none, and takes at most 30 seconds.
+        @raise UsageError: the tenant or the device is empty.
         """
         if not tenant or not uid:
             raise UsageError("invalid argument: a device has a tenant and a digest")
         return _DeviceEndpoint(self, tenant, uid, target)
 
-    # Arriving
+    # Doors
 
-    def entry(self, limits: WebSocketLimits, build: Callable[[Any, Any], DeviceTunnel]) -> HTTPEntry:
+    def entry(self, limits: WebSocketLimits, build: Callable[[IAddress, Device], DeviceTunnel]) -> HTTPEntry[Device]:
         """
-        The server of a door through which the agents of devices come in.
-
-        @param limits: of their WebSockets.
-        @param build: from the peer's address and the device to its tunnel, whose session is the WebSocket's protocol.
+        @param limits: of the agents' WebSockets.
+        @param build: makes a tunnel from the address of the peer and the device; its session is the protocol of the WebSocket.
+        @return: the server of a door to which the agents of devices connect.
         """
 
-        def acceptAgent(device: Any, exchange: IServerExchange) -> None:
+        def acceptAgent(device: Device, exchange: IServerExchange) -> None:
             tunnel = build(exchange.peer, device)
             tunnel.session.whenUp().addCallback(lambda _: self._register(tunnel))
             self.upgrade(exchange, OneProtocol(tunnel.session), limits)
@@ -126,19 +130,19 @@ class DeviceConnections:
 
     def _refuse(self, failure: Failure, exchange: IServerExchange) -> WholeResponse:
         failure.trap(RequestRefused)
-        refusal: Any = failure.value
-        self.log.warn("an agent at {peer} is refused: {reason}", peer=str(exchange.peer), reason=str(refusal))
-        response: WholeResponse = refusal.response
-        return response
+        assert isinstance(failure.value, RequestRefused)
+        self.log.warn(
+            "agent at {peer} refused: {reason}", peer=addressText(exchange.peer), reason=failure.getErrorMessage()
+        )
+        return failure.value.response
 
-    def _authenticate(self, head: RequestHead, exchange: IServerExchange) -> Any:
+    def _authenticate(self, head: RequestHead, exchange: IServerExchange) -> Device:
         """
-        @raise RequestRefused: not now, or not this one.
+        @raise RequestRefused: the device is not accepted, or not at the moment.
         """
         if self.edge.stopping:
             raise RequestRefused(
-                messageResponse(503, "this edge is about to stop", (b"Retry-After", b"5")),
-                "this edge is about to stop",
+                messageResponse(503, "this edge is about to stop", (b"Retry-After", b"5")), "this edge is about to stop"
             )
         device = self.bootstrap.authenticateDevice(exchange)
         now = self.edge.clock.seconds()
@@ -148,7 +152,7 @@ class DeviceConnections:
         if len(connectTimes) >= MAX_CONNECTS:
             raise RequestRefused(
                 messageResponse(429, "this device connects too often", (b"Retry-After", b"10")),
-                f"device {device.agent} connects too often: are there two of it?",
+                f"device {device.agent} connects too often; perhaps two agents have its identity",
             )
         connectTimes.append(now)
         return device
@@ -157,9 +161,9 @@ class DeviceConnections:
         device = tunnel.device
         key = device.tenant, device.uid
         try:
-            self.edge.arrived(tunnel)                  # which aborts the one that was there
+            self.edge.arrived(tunnel)         # aborts an older tunnel of the device
         except Denied as denied:
-            self.log.warn("device {device} is not taken: {reason}", device=device.agent, reason=str(denied))
+            self.log.warn("device {device} denied: {reason}", device=device.agent, reason=str(denied))
             tunnel.abort(denied)
             return
         self._tunnels[key] = tunnel
@@ -186,7 +190,7 @@ class DeviceConnections:
 
     def _discardConnectTimes(self) -> None:
         """
-        Those of devices that are gone are kept only as long as they count.
+        Discard the times of devices that are not connected, if they no longer count.
         """
         if len(self._connectTimes) > 2 * len(self._tunnels) + 64:
             since = self.edge.clock.seconds() - CONNECT_WINDOW_SECONDS
@@ -196,9 +200,9 @@ class DeviceConnections:
                 if connectTimes and connectTimes[-1] > since
             }
 
-    def _deviceChanged(self, device: Any) -> None:
+    def _deviceChanged(self, device: Device) -> None:
         """
-        From the book: somebody has decided about a device.
+        Called by the store: an operator has changed the status of a device.
         """
         tunnel = self.find(device.tenant, device.uid)
         if tunnel is not None and device.status != ACCEPTED:
@@ -208,7 +212,7 @@ class DeviceConnections:
 @implementer(IStreamClientEndpoint)
 class _DeviceEndpoint:
     """
-    Looks for a device, and dials.
+    Looks up a device, and connects to a target on it.
     """
 
     def __init__(self, connections: DeviceConnections, tenant: str, uid: str, target: Target) -> None:
@@ -217,13 +221,11 @@ class _DeviceEndpoint:
         self._target = target
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """
-        As in L{IStreamClientEndpoint}.
-        """
         tunnel = self._connections.find(*self._key)
         if tunnel is None:
-            return fail(DeviceNotConnected("no connection: the device is not there"))
+            return fail(DeviceNotConnected("no connection: the device is not connected"))
         try:
-            return tunnel.targetEndpoint(self._target).connect(protocolFactory)
-        except UsageError:                    # a name that this version cannot say
+            connected: Deferred[IProtocol] = tunnel.targetEndpoint(self._target).connect(protocolFactory)
+        except UsageError:                    # the target cannot be expressed in this version
             return fail()
+        return connected

@@ -1,8 +1,8 @@
 """
-The devices that have made themselves known to an edge, and whether they are let in.
+The devices that have registered with an edge, and whether they are accepted.
 
-A device is known by a digest of what it is made of; who accepts it is policy: everybody (for a developer's edge), whoever shows
-an install key of its tenant, or an operator, later.
+A device is identified by a digest of its key, its tenant and its network address.  By policy all devices are accepted (for a
+developer's edge), or those that send an install key of their tenant, or those that an operator accepts.
 """
 
 from __future__ import annotations
@@ -12,23 +12,24 @@ import re
 from collections.abc import Callable, Iterable
 from hashlib import sha256
 from hmac import compare_digest
-from typing import Any
 
 from attrs import asdict, evolve, fields, frozen
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from tunnelstack.errors import ConfigurationError, Denied
 from tunnelstack.settings.state_dir import StateDirectory
+from tunnelstack.wire.printable_text import printable
 
 FILE = "devices.json"
 
 PENDING, ACCEPTED, REJECTED = "pending", "accepted", "rejected"
 
 MAX_PENDING = 1000
-"""Devices that may wait to be accepted: anybody may ask."""
+"""Devices that may wait to be accepted; any program may register one."""
 
 WRITE_SECONDS = 1.0
-"""Seconds that changes are gathered for one writing of the file."""
+"""Seconds after a change until the file is written."""
 
 MAX_TEXT_LENGTH = 4096
 """Characters of the longest text of a device that is kept."""
@@ -41,15 +42,15 @@ class Device:
     """
     One device.
 
-    @ivar uid: its digest, 64 hexadecimal digits.
-    @ivar tenant: whose it is.
-    @ivar namespace: the tenant's name, as people write it.
-    @ivar name: unique in its namespace.
+    @ivar uid: its identity, 64 hexadecimal digits.
+    @ivar tenant: the UUID of its tenant.
+    @ivar namespace: the name of its tenant.
+    @ivar name: its name, unique in the namespace.
     @ivar publicKey: PEM.
     @ivar status: L{PENDING}, L{ACCEPTED} or L{REJECTED}.
-    @ivar about: what it says of itself (operating system, version).
-    @ivar known: when it first asked, in seconds since 1970.
-    @ivar seen: when it was last heard, as far as that was written down.
+    @ivar about: its operating system and the version of its agent, as it reports them.
+    @ivar known: when it first registered, in seconds since 1970.
+    @ivar seen: when it last gave a sign of life, in seconds since 1970; written to the file with the next change.
     """
 
     uid: str
@@ -65,7 +66,7 @@ class Device:
     @property
     def agent(self) -> str:
         """
-        Its name on the edge.
+        The name of the device on the edge, C{namespace.name}.
         """
         return f"{self.namespace}.{self.name}"
 
@@ -73,11 +74,11 @@ class Device:
 @frozen(kw_only=True)
 class Tenant:
     """
-    Somebody whose devices may ask.
+    A tenant, whose devices may register.
 
-    @ivar id: as the devices say it.
-    @ivar namespace: as people do.
-    @ivar installKeys: SHA-256, in hexadecimal digits, of the keys that let a device in at once.
+    @ivar id: the UUID that its devices send.
+    @ivar namespace: the first part of its devices' names.
+    @ivar installKeys: the SHA-256, in hexadecimal digits, of the keys with which a device is accepted at once.
     """
 
     id: str
@@ -89,15 +90,15 @@ class DeviceStore:
     """
     All devices of an edge.
 
-    @ivar automatic: every device of every tenant is accepted.
-    @ivar tenants: by their identifiers; devices of others are not listened to, unless C{automatic}.
+    @ivar automatic: whether all devices of all tenants are accepted.
+    @ivar tenants: by their UUIDs; devices of others may not register, unless C{automatic}.
     """
 
     log = Logger()
 
     def __init__(
         self,
-        clock: Any,
+        clock: IReactorTime,
         state: StateDirectory | None = None,
         *,
         automatic: bool = False,
@@ -105,9 +106,9 @@ class DeviceStore:
         now: Callable[[], float] | None = None,
     ) -> None:
         """
-        @param state: where it is kept; C{None} keeps nothing.
-        @param now: seconds since 1970; the clock's unless given.
-        @raise ConfigurationError: what is kept cannot be read.
+        @param state: where the devices are kept; C{None} keeps nothing.
+        @param now: returns seconds since 1970; by default the clock's seconds.
+        @raise ConfigurationError: the file cannot be read.
         """
         self._clock = clock
         self._state = state
@@ -117,7 +118,7 @@ class DeviceStore:
         self._devices: dict[tuple[str, str], Device] = {}
         self._names: dict[str, tuple[str, str]] = {}
         self._watchers: list[Callable[[Device], object]] = []
-        self._writing: Any = None
+        self._writing: IDelayedCall | None = None
         self._read()
 
     def __len__(self) -> int:
@@ -126,48 +127,48 @@ class DeviceStore:
     @property
     def devices(self) -> list[Device]:
         """
-        All of them, by name.
+        All devices, in the order of their names.
         """
         return sorted(self._devices.values(), key=lambda device: device.agent)
 
     def find(self, tenant: str, uid: str) -> Device | None:
         """
-        @return: C{None} for one that is not known.
+        @return: C{None} for an unknown device.
         """
         return self._devices.get((tenant, uid))
 
     def findByName(self, agent: str) -> Device | None:
         """
         @param agent: C{namespace.name}.
+        @return: C{None} for an unknown device.
         """
         key = self._names.get(agent)
         return None if key is None else self._devices[key]
 
     def watch(self, watcher: Callable[[Device], object]) -> None:
         """
-        Call somebody with each device whose status changes, or that is forgotten (as rejected).
+        Call C{watcher} with each device whose status has changed, or that is forgotten (as rejected).
         """
         self._watchers.append(watcher)
 
-    # What devices do
+    # For devices
 
     def register(
         self, *, uid: str, tenant: str, hostname: str, publicKey: str, about: str = "", installKey: str = ""
     ) -> Device:
         """
-        A device makes itself known, not for the first time perhaps.
+        A device registers, for the first time or again.
 
-        @param uid: checked against what it is made of.
-        @param hostname: what it would like to be called.
-        @param installKey: C{""} if it shows none.
-        @return: what is known of it now.
-        @raise Denied: its tenant is not known, or too many wait already.
+        @param uid: its identity, which the caller has computed.
+        @param hostname: the requested name.
+        @param installKey: C{""} if the device has sent none.
+        @raise Denied: the tenant is unknown, or too many devices wait to be accepted.
         """
         theirs = self.tenants.get(tenant)
         if theirs is None and not self.automatic:
-            raise Denied("unknown", "this tenant is not known to this edge", tenant=tenant[:64])
+            raise Denied("unknown", "the tenant is unknown to this edge", tenant=printable(tenant, 64))
         if max(len(publicKey), len(about), len(tenant)) > MAX_TEXT_LENGTH:
-            raise Denied("malformed", "this device says too much of itself")
+            raise Denied("malformed", f"a value of the registration has more than {MAX_TEXT_LENGTH} characters")
         device = self._devices.get((tenant, uid))
         accepted = self.automatic or (theirs is not None and _isInstallKey(theirs, installKey))
         if device is None:
@@ -181,7 +182,7 @@ class DeviceStore:
 
     def markSeen(self, device: Device) -> None:
         """
-        It is there; kept when something else is.
+        A device has given a sign of life.
         """
         known = self._devices.get((device.tenant, device.uid))
         if known is not None:
@@ -198,37 +199,37 @@ class DeviceStore:
             status=ACCEPTED if accepted else PENDING, about=about, known=now, seen=now,
         )
         self.log.info(
-            "device {device} is new: {state}", device=device.agent, uid=uid, state=device.status, status="device",
+            "new device {device}: {state}", device=device.agent, uid=uid, state=device.status, status="device",
         )
         return self._store(device)
 
     def _uniqueName(self, namespace: str, hostname: str, uid: str) -> str:
         """
-        A label that is not taken.
+        @return: a label for a device that no other device of the namespace has.
         """
         name = _NAME.sub("-", hostname.lower()).strip("-")[:50].strip("-") or uid[:12]
         return name if f"{namespace}.{name}" not in self._names else f"{name}-{uid[:8]}"
 
-    # What operators do
+    # For operators
 
     def accept(self, agent: str) -> Device:
         """
-        Let a device in.
+        Accept a device.
 
-        @param agent: C{namespace.name}, or the beginning of its digest (eight digits or more).
-        @raise Denied: there is none, or there are several.
+        @param agent: C{namespace.name}, or the first digits of its identity, at least eight.
+        @raise Denied: there is no such device, or there are several.
         """
         return self._setStatus(self.lookUp(agent), ACCEPTED)
 
     def reject(self, agent: str) -> Device:
         """
-        Do not let it in, and send it away.
+        Reject a device, and disconnect it.
         """
         return self._setStatus(self.lookUp(agent), REJECTED)
 
     def forget(self, agent: str) -> Device:
         """
-        Send it away, and know nothing of it; it may ask again.
+        Disconnect a device and remove it; it may register again.
         """
         device = self.lookUp(agent)
         del self._devices[device.tenant, device.uid], self._names[device.agent]
@@ -238,7 +239,8 @@ class DeviceStore:
 
     def lookUp(self, agent: str) -> Device:
         """
-        @raise Denied: there is none, or there are several.
+        @param agent: as of L{accept}.
+        @raise Denied: there is no such device, or there are several.
         """
         found = self.findByName(agent)
         if found is not None:
@@ -252,7 +254,7 @@ class DeviceStore:
         if device.status == status:
             return device
         device = self._store(evolve(device, status=status))
-        self.log.info("device {device} is {state} now", device=device.agent, uid=device.uid, state=status, status="device")
+        self.log.info("device {device} is {state}", device=device.agent, uid=device.uid, state=status, status="device")
         self._notify(device)
         return device
 
@@ -271,17 +273,17 @@ class DeviceStore:
 
     def _read(self) -> None:
         text = None if self._state is None else self._state.read(FILE)
-        if text is None:
+        if self._state is None or text is None:
             return
         known = {attribute.name for attribute in fields(Device)}
         try:
-            for said in json.loads(text)["devices"]:
-                device = Device(**{name: value for name, value in said.items() if name in known})
+            for record in json.loads(text)["devices"]:
+                device = Device(**{name: value for name, value in record.items() if name in known})
                 self._devices[device.tenant, device.uid] = device
                 self._names[device.agent] = device.tenant, device.uid
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ConfigurationError(
-                f"{self._state and self._state.path(FILE)} cannot be read; move it away to begin without devices"
+                f"{self._state.path(FILE)} is not a valid list of devices; move it away to start without devices"
             ) from None
 
     def _write(self) -> None:
@@ -290,7 +292,7 @@ class DeviceStore:
 
     def flush(self) -> None:
         """
-        Write what has changed, now.
+        Write the file now, if anything has changed.
         """
         writing, self._writing = self._writing, None
         if writing is None or self._state is None:
@@ -298,24 +300,24 @@ class DeviceStore:
         if writing.active():
             writing.cancel()
         try:
-            said = [asdict(device) for device in self.devices]
-            self._state.write(FILE, json.dumps({"devices": said}, indent=1) + "\n")
-        except ConfigurationError as unwritable:
-            self.log.error("devices cannot be kept: {reason}", reason=str(unwritable))
+            records = [asdict(device) for device in self.devices]
+            self._state.write(FILE, json.dumps({"devices": records}, indent=1) + "\n")
+        except ConfigurationError as error:
+            self.log.error("the list of devices could not be written: {reason}", reason=str(error))
 
 
 def digestOfKey(key: str) -> str:
     """
-    What is kept of an install key.
+    @return: the SHA-256 of an install key, in hexadecimal digits.
     """
     return sha256(key.encode("utf-8", "replace")).hexdigest()
 
 
 def _isInstallKey(tenant: Tenant, key: str) -> bool:
     """
-    Whether a key lets in.
+    @return: whether C{key} is one of the tenant's, in constant time for each of them.
     """
     if not key:
         return False
-    shown = digestOfKey(key)
-    return any(compare_digest(known.lower(), shown) for known in tenant.installKeys)
+    digest = digestOfKey(key)
+    return any(compare_digest(known.lower(), digest) for known in tenant.installKeys)

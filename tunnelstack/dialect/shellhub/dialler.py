@@ -1,19 +1,25 @@
 """
-ShellHub at the agent: dial in either version, with the token of a registration, and serve what the server opens.
+ShellHub at the agent: dials a server in either version, with the token of a registration, and serves the streams that the
+server opens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from random import random
 from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IProtocol,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
 from twisted.logger import Logger
 
+from tunnelstack.dialect.http_entry import OneProtocol
 from tunnelstack.dialect.session_link import SessionLink
 from tunnelstack.dialect.shellhub.http_client import APIClient
 from tunnelstack.dialect.shellhub.registration import (
@@ -45,34 +51,38 @@ from tunnelstack.wire.records.shellhub_settings import DEFAULTS, Settings, read_
 from tunnelstack.wire.yamux.limits import DEFAULT_LIMITS, LARGEST_WINDOW, SessionLimits
 
 REDIRECTS = 5
-"""How many answers 307 and 308 are followed."""
+"""Redirections with status 307 or 308 that are followed."""
 
 
 class DeviceNotAccepted(Unavailable):
     """
-    The server knows the device, and nobody has accepted it yet.
+    The server knows the device, and has not accepted it yet.
     """
 
 
 class DeviceTokenRefused(Refused):
     """
-    The server does not take a token that it has just given.
+    The server refuses a token that it has just issued.
     """
 
 
-class DeviceLink(SessionLink):
+AgentSession = YamuxSession | RevdialListener
+"""A session of either version of the transport."""
+
+
+class DeviceLink(SessionLink[AgentSession]):
     """
     A device's end of a session with its server.
     """
 
-    def __init__(self, session: Any, registration: Registration) -> None:
+    def __init__(self, session: AgentSession, registration: Registration) -> None:
         super().__init__(session)
         self._registration = registration
 
     @property
     def agent(self) -> str:
         """
-        C{namespace.name}, as the server calls the device.
+        The name that the server gave the device, C{namespace.name}.
         """
         return self._registration.name
 
@@ -81,14 +91,14 @@ class ShellHubDialler:
     """
     Dials one server.
 
-    @ivar registration: the L{Registration}: what the server knows of the device.
+    @ivar registration: the device at this server.
     """
 
     log = Logger()
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactorTime,
         url: str,
         identity: DeviceIdentity,
         streams: DeviceStreams,
@@ -102,13 +112,13 @@ class ShellHubDialler:
         """
         @param url: of the server: C{http(s)://host[:port][/base]}.
         @param version: of the transport, 1 or 2.
-        @param random: a number from 0 to 1, for the time between authentications.
-        @param endpoint: how to reach the server, where that is not what the URL says.
+        @param random: returns a number from 0 to 1, for the time between authentications.
+        @param endpoint: connects to the server, instead of to the host of the URL.
         @param sessionOctets: octets that a session may hold above the first windows of its streams.
-        @raise UsageError: another version.
+        @raise UsageError: there is no such version.
         """
         if version not in (1, 2):
-            raise UsageError("there are version 1 and version 2 of the transport", version=version)
+            raise UsageError("the transport has the versions 1 and 2", version=version)
         self._reactor = reactor
         self._url = url.rstrip("/")
         self._streams = streams
@@ -122,7 +132,7 @@ class ShellHubDialler:
         self.registration = Registration(server, self._url, identity, reactor, random)
 
     @inlineCallbacks
-    def dial(self) -> Any:
+    def dial(self) -> Generator[Deferred[Any], Any, DeviceLink]:
         """
         Make one attempt.
 
@@ -136,7 +146,7 @@ class ShellHubDialler:
         except UpgradeRefused as refused:
             if refused.status != 401:
                 raise self._upgradeError(refused) from None
-            self.registration.token = ""      # it has been taken back, or the server has another key
+            self.registration.token = ""      # revoked, or the server has another key
             yield self.registration.authorize()
             try:
                 session = yield self._connect()
@@ -147,29 +157,29 @@ class ShellHubDialler:
 
     def _upgradeError(self, refused: UpgradeRefused) -> Exception:
         """
-        What happened, in the words that an uplink understands.
+        @return: the error in one of the classes that the agent distinguishes.
         """
         if refused.status == 401:
             self.registration.token = ""
-            return DeviceTokenRefused(f"the server at {self._url} does not take the token that it gave")
+            return DeviceTokenRefused(f"the server at {self._url} refuses the token that it has issued")
         if refused.status == 403:
             return DeviceNotAccepted(f"the device {self.registration.name} is not accepted yet", server=self._url)
         if refused.status == 429 or refused.status >= 500:
-            return ServerBusy(f"the server at {self._url} cannot take an agent now", status=refused.status)
+            return ServerBusy(f"the server at {self._url} accepts no agent at the moment", status=refused.status)
         return NotAShellHubServer(
-            f"the server at {self._url} has no place for agents of version {self._version}", status=refused.status
+            f"the server at {self._url} does not support agents of version {self._version}", status=refused.status
         )
 
-    def _connect(self) -> Deferred[Any]:
+    def _connect(self) -> Deferred[AgentSession]:
         """
-        Open the tunnel's WebSocket with the token there is.
+        Open the WebSocket of the tunnel, with the present token.
         """
         version1 = self._version == 1
-        session = self._sessionV1() if version1 else self._sessionV2()
+        session: AgentSession = self._sessionV1() if version1 else self._sessionV2()
         path = shellhub_v1.CONNECTION if version1 else shellhub.CONNECTION
         web = self._webSocketEndpoint(path, f"Bearer {self.registration.token}")
-        connected: Deferred[Any] = web.connect(Factory.forProtocol(lambda: session))
-        return connected
+        connected: Deferred[IProtocol] = web.connect(OneProtocol(session))
+        return connected.addCallback(lambda _: session)
 
     def _webSocketEndpoint(self, path: str, credential: str = "") -> WebSocketClientEndpoint:
         headers = [("User-Agent", "Go-http-client/1.1")]
@@ -195,68 +205,68 @@ class ShellHubDialler:
 
     def _limits(self) -> SessionLimits:
         """
-        As the server would have them; the defaults where that cannot be.
+        @return: the limits that the server has sent; the defaults if no session can have those.
         """
         config = {} if self.registration.answer is None else self.registration.answer.config
         try:
             return limitsFromSettings(read_settings_untrusted(config), self._sessionOctets)
         except (PeerError, ValueError) as unusable:
-            self.log.warn("the server's settings of sessions cannot be used: {reason}", reason=str(unusable))
+            self.log.warn("the server's session settings are invalid, defaults are used: {reason}", reason=str(unusable))
             return limitsFromSettings(DEFAULTS, self._sessionOctets)
 
     def _pickUpEndpoint(self, path: str) -> WebSocketClientEndpoint:
         """
-        @raise PeerError: the path leads away from the server.
+        @raise NotAShellHubServer: the path leads to another server.
         """
         if not path.startswith("/"):
-            raise NotAShellHubServer("a connection is asked for that is not on this server", path=path[:64])
+            raise NotAShellHubServer("the server requested a connection to another server", path=path[:64])
         try:
             return self._webSocketEndpoint(path)
-        except ConfigurationError as strange:
-            raise NotAShellHubServer(str(strange)) from None
+        except ConfigurationError as invalid:
+            raise NotAShellHubServer(str(invalid)) from None
 
     def _negotiationFor(self, head: RequestHead) -> StreamRequest:
         """
-        What a request of version 1 asks for.
+        @return: what a request of version 1 is for.
         """
         now = self._reactor.seconds()
         try:
-            asked = shellhub_v1.decode_ask_untrusted(head)
+            target = shellhub_v1.decode_ask_untrusted(head)
         except BadTarget:
             return StreamRequest(b"", no=lambda _: shellhub_v1.encode_no(shellhub_v1.INVALID_ADDRESS, now))
-        if asked is None:
+        if target is None:
             return StreamRequest(b"", no=lambda _: shellhub_v1.encode_no("", now, 404))
-        yes = shellhub_v1.encode_yes(asked, now)
-        if isinstance(asked, shellhub_v1.HTTPForward):
-            return _forwardNegotiation(asked, now)
-        status = 500 if isinstance(asked, HTTPProxy) else 404
+        if isinstance(target, shellhub_v1.HTTPForward):
+            return _forwardRequest(target, now)
+        status = 500 if isinstance(target, HTTPProxy) else 404
         return StreamRequest(
-            shellhub.name_of(asked), shellhub.encode_target(asked), yes,
+            shellhub.name_of(target), shellhub.encode_target(target), shellhub_v1.encode_yes(target, now),
             lambda _: shellhub_v1.encode_no(shellhub_v1.CONNECT_FAILED, now, status),
         )
 
 
-def _forwardNegotiation(asked: shellhub_v1.HTTPForward, now: float) -> StreamRequest:
+def _forwardRequest(target: shellhub_v1.HTTPForward, now: float) -> StreamRequest:
     """
-    The oldest servers' way to a device's web server.
+    @return: what the request of a very old server is for: the web server of the device.
     """
     web = HTTPProxy("127.0.0.1", 80)
     return StreamRequest(
         shellhub.HTTP_PROXY, shellhub.encode_target(web), b"",
-        lambda _: shellhub_v1.encode_no(shellhub_v1.CONNECT_FAILED, now), encode_request(asked.head),
+        lambda _: shellhub_v1.encode_no(shellhub_v1.CONNECT_FAILED, now), encode_request(target.head),
     )
 
 
 def limitsFromSettings(settings: Settings, sessionOctets: int = DEFAULT_LIMITS.session_octets) -> SessionLimits:
     """
-    @raise ValueError: no session can have them.
+    @return: the limits of an agent's session.
+    @raise ValueError: no session can have these.
     """
     limits = SessionLimits(session_octets=sessionOctets)
     window = min(settings.window, LARGEST_WINDOW)
     return evolve(
         limits, backlog=settings.backlog, keepalive=settings.interval if settings.keep_alive else 0.0,
         keepalive_timeout=settings.write_timeout, window=window, max_window=max(window, limits.max_window),
-        open_timeout=max(0.0, settings.open_timeout),
+        open_timeout=max(0.0, settings.open_timeout), close_timeout=max(0.0, settings.close_timeout),
     )
 
 

@@ -1,14 +1,13 @@
 """
-Plain HTTP toward a ShellHub server: one request, its whole answer.
+HTTP requests to a ShellHub server.
 """
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
 
 from tunnelstack.exchange.fetch import FetchedResponse, fetch
@@ -21,17 +20,17 @@ from tunnelstack.wire.http1.head import Fields, RequestHead
 from tunnelstack.wire.records.shellhub_bootstrap import BODY
 
 REQUEST_SECONDS = 30.0
-"""Seconds for a request and its answer."""
+"""Seconds for a request and its response."""
 
 
 class APIClient:
     """
-    Where a server is.
+    Sends requests to one server.
     """
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactorTime,
         url: str,
         *,
         agent: str,
@@ -40,9 +39,9 @@ class APIClient:
     ) -> None:
         """
         @param url: C{http(s)://host[:port][/base]}.
-        @param agent: what C{User-Agent} says.
-        @param contextFactory: TLS for C{https}; unless given, the system's roots and the name in the URL.
-        @param endpoint: how to reach it, where that is not what the URL says; TLS is not added.
+        @param agent: for the field C{User-Agent}.
+        @param contextFactory: TLS for C{https}; by default the system's roots, and the host of the URL.
+        @param endpoint: connects to the server, TLS included, instead of to the host of the URL.
         """
         parts = urlsplit(url)
         self._clock = reactor
@@ -68,7 +67,8 @@ class APIClient:
     def post(self, path: str, body: bytes, token: str = "") -> Deferred[FetchedResponse]:
         """
         @param body: JSON.
-        @param token: a bearer token, where one is to be shown.
+        @param token: a bearer token; C{""} sends none.
+        @return: as L{get}.
         """
         fields = [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body))]
         if token:

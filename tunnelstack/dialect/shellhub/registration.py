@@ -1,22 +1,25 @@
 """
-A device and its server before there is a tunnel: who the device is, what it is told, and the token it gets.
+A device and its server before there is a tunnel: the identity of the device, its registration, and its token.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 from attrs import field, frozen
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelstack.dialect.shellhub.http_client import APIClient
 from tunnelstack.errors import PeerError, Refused, Unavailable
 from tunnelstack.exchange.fetch import FetchedResponse
+from tunnelstack.interfaces import ISession
+from tunnelstack.stream.errors import SessionLost
 from tunnelstack.wire.printable_text import printable
 from tunnelstack.wire.records.shellhub_bootstrap import (
     DEVICE_AUTH,
@@ -38,39 +41,40 @@ from tunnelstack.wire.records.shellhub_bootstrap import (
 from tunnelstack.wire.records.shellhub_identity import fingerprint, verify_login_untrusted
 
 VERSION = "v0.26.0"
-"""The agent that we are like, to a server."""
-
+"""The version of ShellHub's agent that servers are told."""
 
 DEVICE_INFO = DeviceInfo(version=VERSION, platform="native")
 
 
 class DeviceRefused(Refused):
     """
-    The server does not take this device, or not with this tenant.
+    The server rejects this device, or its tenant.
     """
 
 
 class ServerBusy(Unavailable):
     """
-    The server cannot take us now.
+    The server cannot register or accept the device at the moment.
     """
 
 
 class NotAShellHubServer(PeerError):
     """
-    What answers is no ShellHub server.
+    The server is not a ShellHub server.
     """
 
 
 @frozen(kw_only=True)
 class DeviceIdentity:
     """
-    What a device is made of.
+    The identity of a device.
 
-    @ivar key: its own; the server knows the device by it.
-    @ivar tenant: whose it is, a UUID.
-    @ivar mac: of its network, or C{None}.
-    @ivar installKey: lets it in at once where it is a good one.
+    @ivar key: the device's own key, a part of its identity.
+    @ivar tenant: the UUID of its tenant.
+    @ivar hostname: the requested name.
+    @ivar mac: the address of its network card, a part of its identity; or C{None}.
+    @ivar installKey: with a key of its tenant the device is accepted at once; C{""} for none.
+    @ivar info: the software of the device.
     """
 
     key: RSAPrivateKey = field(repr=False)
@@ -82,7 +86,7 @@ class DeviceIdentity:
 
     def request(self) -> DeviceAuth:
         """
-        How it is said.
+        @return: the request to register the device.
         """
         pem = self.key.public_key().public_bytes(Encoding.PEM, PublicFormat.PKCS1).decode("ascii")
         return DeviceAuth(
@@ -93,19 +97,21 @@ class DeviceIdentity:
 
 class Registration:
     """
-    What one server knows of a device, and gave it.
+    A device at one server.
 
-    @ivar identity: the L{DeviceIdentity}.
-    @ivar token: what the server gave us last, C{""} before.
-    @ivar answer: all that it said then, or C{None}.
+    @ivar identity: the identity of the device.
+    @ivar token: the last token that the server has issued; C{""} before the first.
+    @ivar answer: the last answer of the server; C{None} before the first.
     """
 
     log = Logger()
 
-    def __init__(self, server: APIClient, url: str, identity: DeviceIdentity, clock: Any, random: Callable[[], float]) -> None:
+    def __init__(
+        self, server: APIClient, url: str, identity: DeviceIdentity, clock: IReactorTime, random: Callable[[], float],
+    ) -> None:
         """
-        @param url: of the server, for sentences.
-        @param random: a number from 0 to 1, for the time between authentications.
+        @param url: of the server, for messages.
+        @param random: returns a number from 0 to 1, for the time between authentications.
         """
         self.identity = identity
         self.token = ""
@@ -118,81 +124,84 @@ class Registration:
     @property
     def name(self) -> str:
         """
-        C{namespace.name}, as the server calls the device; C{""} before it has.
+        The name that the server gave the device, C{namespace.name}; C{""} before that.
         """
         return "" if self.answer is None else printable(f"{self.answer.namespace}.{self.answer.name}", 128)
 
     @inlineCallbacks
-    def authorize(self) -> Any:
+    def authorize(self) -> Generator[Deferred[FetchedResponse], FetchedResponse, DeviceAuthAnswer]:
         """
-        Say who the device is, and get a token.
+        Register the device, or authenticate it again, and get a token.
 
-        @return: fires with the L{DeviceAuthAnswer}; fails with L{ServerBusy}, L{NotAShellHubServer}, L{DeviceRefused}, or as
-            connecting does.
+        @return: fires with the answer; fails with L{ServerBusy}, L{NotAShellHubServer}, L{DeviceRefused}, or as connecting
+            does.
         """
         try:
-            said = yield self._server.post(DEVICE_AUTH, encode_device_auth(self.identity.request()))
-            answer = decode_device_answer_untrusted(_successBody(said, self._url))
-        except PeerError as strange:
-            raise NotAShellHubServer(f"what answers at {self._url} is no ShellHub server: {strange}") from None
+            response = yield self._server.post(DEVICE_AUTH, encode_device_auth(self.identity.request()))
+            answer = decode_device_answer_untrusted(_successBody(response, self._url))
+        except PeerError as invalid:
+            raise NotAShellHubServer(f"the server at {self._url} is not a ShellHub server: {invalid}") from None
         self.answer, self.token = answer, answer.token
         return answer
 
     @inlineCallbacks
-    def register(self) -> Any:
+    def register(self) -> Generator[Deferred[Any], Any, None]:
         """
-        What an agent asks first; then as L{authorize}.
+        Check that the server is one of ShellHub, as an agent does first; then as L{authorize}.
         """
         try:
-            said = yield self._server.get(f"{INFO}?agent_version={VERSION}")
-            decode_info_untrusted(_successBody(said, self._url))
-        except PeerError as strange:
-            raise NotAShellHubServer(f"what answers at {self._url} is no ShellHub server: {strange}") from None
+            response = yield self._server.get(f"{INFO}?agent_version={VERSION}")
+            decode_info_untrusted(_successBody(response, self._url))
+        except PeerError as invalid:
+            raise NotAShellHubServer(f"the server at {self._url} is not a ShellHub server: {invalid}") from None
         yield self.authorize()
 
     @inlineCallbacks
-    def isKeyAuthorized(self, username: str, key: RSAPublicKey, blob: bytes) -> Any:
+    def isKeyAuthorized(
+        self, username: str, key: RSAPublicKey, blob: bytes,
+    ) -> Generator[Deferred[FetchedResponse], FetchedResponse, bool]:
         """
-        Ask the server whether a key may log in to this device.
+        Ask the server whether a key is authorized to log in at this device.
 
-        @param blob: the key as SSH has it on the wire.
-        @return: fires with whether it may.
+        @param blob: the key in the format of SSH.
+        @return: fires with whether it is.
         """
         if self.answer is None:
             return False
         data = encode_login(username, self.answer.name)
-        said = yield self._server.post(SSH_AUTH, encode_ssh_auth(SSHAuth(fingerprint=fingerprint(blob), data=data)), self.token)
-        if said.status != 200:
+        auth = SSHAuth(fingerprint=fingerprint(blob), data=data)
+        response = yield self._server.post(SSH_AUTH, encode_ssh_auth(auth), self.token)
+        if response.status != 200:
             return False
         try:
-            return verify_login_untrusted(data, decode_signature_untrusted(said.body), key)
+            return verify_login_untrusted(data, decode_signature_untrusted(response.body), key)
         except PeerError:
             return False
 
-    def startRenewal(self, session: Any) -> None:
+    def startRenewal(self, session: ISession) -> None:
         """
-        Authenticate again from time to time, as long as a session lasts.
+        Authenticate again every L{REPEAT} seconds and a random time, until the session is lost.
         """
         _Renewal(self, session)
 
-    def scheduleRenewal(self, ask: Callable[[], None]) -> Any:
+    def scheduleRenewal(self, renew: Callable[[], None]) -> IDelayedCall:
         """
-        @return: the timer of the next time.
+        @return: the timer of the next authentication.
         """
         low, high = REPEAT_SPREAD
-        return self._clock.callLater(REPEAT + low + (high - low) * self._random(), ask)
+        timer: IDelayedCall = self._clock.callLater(REPEAT + low + (high - low) * self._random(), renew)
+        return timer
 
 
 class _Renewal:
     """
-    Authenticates again from time to time, as long as a session lasts: the token, the name and the settings are those of the
-    last answer.
+    Authenticates again until a session is lost.  Token, name and settings are those of the last answer.
     """
 
-    def __init__(self, registration: Registration, session: Any) -> None:
+    def __init__(self, registration: Registration, session: ISession) -> None:
         self._registration = registration
-        self._timer: Any = None
-        self._authorization: Deferred[Any] | None = None
+        self._timer: IDelayedCall | None = None
+        self._authorization: Deferred[None] | None = None
         self._stopped = False
         session.whenLost().addCallback(self._stop)
         self._schedule()
@@ -202,17 +211,16 @@ class _Renewal:
             self._timer = self._registration.scheduleRenewal(self._authorize)
 
     def _authorize(self) -> None:
-        self._authorization = asking = self._registration.authorize()
-        asking.addErrback(self._failed)
-        asking.addCallback(lambda _: self._schedule())
+        authorized = self._registration.authorize().addErrback(self._failed)
+        self._authorization = authorized.addCallback(lambda _: self._schedule())
 
     def _failed(self, failure: Failure) -> None:
         if not self._stopped:
             self._registration.log.warn(
-                "the device could not be authenticated again: {reason}", reason=failure.getErrorMessage(),
+                "renewal of the device's token failed: {reason}", reason=failure.getErrorMessage(),
             )
 
-    def _stop(self, reason: Any) -> Any:
+    def _stop(self, reason: SessionLost) -> SessionLost:
         self._stopped = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
@@ -221,17 +229,18 @@ class _Renewal:
         return reason
 
 
-def _successBody(said: FetchedResponse, url: str) -> bytes:
+def _successBody(response: FetchedResponse, url: str) -> bytes:
     """
-    @return: the body of a yes.
-    @raise ServerBusy: another time, perhaps.
-    @raise DeviceRefused: no.
-    @raise NotAShellHubServer: this is none.
+    @return: the body of a response with status 200.
+    @raise ServerBusy: the server may accept the device later.
+    @raise DeviceRefused: the server rejects the device.
+    @raise NotAShellHubServer: no ShellHub server answers with such a status.
     """
-    if said.status == 200:
-        return said.body
-    if said.status in (408, 429) or said.status >= 500:
-        raise ServerBusy(f"the server at {url} cannot say who we are now", status=said.status)
-    if said.status in (400, 401, 403):
-        raise DeviceRefused(f"the server at {url} does not take this device", status=said.status, said=said.body[:200])
-    raise NotAShellHubServer("it answers otherwise", status=said.status)
+    if response.status == 200:
+        return response.body
+    if response.status in (408, 429) or response.status >= 500:
+        raise ServerBusy(f"the server at {url} cannot register the device at the moment", status=response.status)
+    if response.status in (400, 401, 403):
+        reason = printable(response.body.decode("utf-8", "replace"), 200)
+        raise DeviceRefused(f"the server at {url} rejects this device", status=response.status, response=reason)
+    raise NotAShellHubServer("its response has another status", status=response.status)

@@ -1,5 +1,5 @@
 """
-The key with which an edge signs what it gives to devices: made at the first start, and kept.
+RSA keys: that with which an edge signs the tokens of devices, and those of devices.
 """
 
 from __future__ import annotations
@@ -23,37 +23,36 @@ BITS = 2048
 
 def newKey() -> RSAPrivateKey:
     """
-    A key of its own.
+    @return: a new key.
     """
     return generate_private_key(public_exponent=65537, key_size=BITS)
 
 
 def parseSigningKey(pem: str, name: str) -> RSAPrivateKey:
     """
-    @param name: where it comes from, for people.
-    @raise ConfigurationError: it is no RSA key, or a weak one.
+    @param name: the name of the file, for messages.
+    @raise ConfigurationError: the text is not an RSA key of at least L{BITS} bits.
     """
     try:
         key = load_pem_private_key(pem.encode(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ConfigurationError(f"{name} holds no private key that can be read without a password") from None
+        raise ConfigurationError(f"{name} does not contain a private key that can be read without a password") from None
     if not isinstance(key, RSAPrivateKey) or key.key_size < BITS:
-        raise ConfigurationError(f"{name} must hold an RSA key of at least {BITS} bits")
+        raise ConfigurationError(f"{name} must contain an RSA key of at least {BITS} bits")
     return key
 
 
 def signingKey(state: StateDirectory | None) -> RSAPrivateKey:
     """
-    The edge's key, for as long as its state folder lasts.
-
-    @param state: C{None} makes one for this process alone.
-    @raise ConfigurationError: the one that is kept cannot be used, or a new one not be kept.
+    @param state: where the key is kept; C{None} makes a key for this process only.
+    @return: the key of the edge, which is made at the first start.
+    @raise ConfigurationError: the file cannot be read or written, or does not contain a suitable key.
     """
-    kept = None if state is None else state.read(FILE)
+    if state is None:
+        return newKey()
+    kept = state.read(FILE)
     if kept is not None:
-        assert state is not None
         return parseSigningKey(kept, str(state.path(FILE)))
     key = newKey()
-    if state is not None:
-        state.write(FILE, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii"))
+    state.write(FILE, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii"))
     return key

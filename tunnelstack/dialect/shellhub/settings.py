@@ -7,9 +7,11 @@ from __future__ import annotations
 from attrs import frozen
 
 from tunnelstack.records import EMBEDDED
-from tunnelstack.settings.setting import each, matching, oneOf, setting
+from tunnelstack.settings.setting import atLeast, each, matching, oneOf, setting
 from tunnelstack.settings.tables import DialectSettings, Table, Tables
 from tunnelstack.settings.validators import checkLabel, checkTarget, isHTTPURL, isUUID, optional
+from tunnelstack.wire.records.shellhub_settings import LOWEST_WINDOW, Settings
+from tunnelstack.wire.yamux.limits import LARGEST_WINDOW
 
 
 @frozen(kw_only=True)
@@ -28,6 +30,43 @@ class EdgeSettings:
         "edge is first started",
         secretFile=True,
     )
+
+
+@frozen(kw_only=True)
+class SessionSettings:
+    """
+    C{[shellhub.session]}: settings of the yamux sessions of version 2, which devices are sent when they register.  Agents of
+    tunnelstack use all of them; those of ShellHub use C{keepalive} only.
+    """
+
+    keepalive: bool = setting(True, "whether the device sends pings")
+    keepaliveSeconds: float = setting(35.0, "seconds between the pings of the device", check=atLeast(1, 86_400))
+    pingTimeoutSeconds: float = setting(
+        15.0, "seconds within which a ping of the device must be answered", check=atLeast(1, 3600)
+    )
+    backlog: int = setting(256, "streams that may wait to be accepted by the device", check=atLeast(1, 65_536))
+    windowOctets: int = setting(
+        LOWEST_WINDOW, "octets that a stream may have in flight to the device; yamux begins with 256 KiB",
+        check=atLeast(LOWEST_WINDOW, LARGEST_WINDOW),
+    )
+    openTimeoutSeconds: float = setting(
+        75.0, "seconds within which a new stream must be acknowledged, on both sides; 0 waits for ever",
+        check=atLeast(0, 86_400),
+    )
+    closeTimeoutSeconds: float = setting(
+        300.0, "seconds after which a stream that was closed on one side is reset if the other does not close it, on both "
+        "sides; 0 waits for ever", check=atLeast(0, 86_400),
+    )
+
+    def encoded(self) -> Settings:
+        """
+        @return: the settings as devices are sent them.
+        """
+        return Settings(
+            backlog=self.backlog, keep_alive=self.keepalive, interval=self.keepaliveSeconds,
+            write_timeout=self.pingTimeoutSeconds, window=self.windowOctets, open_timeout=self.openTimeoutSeconds,
+            close_timeout=self.closeTimeoutSeconds,
+        )
 
 
 @frozen(kw_only=True)
@@ -112,6 +151,7 @@ def checkAgent(tables: Tables) -> None:
 SETTINGS = DialectSettings(
     edge={
         "shellhub": Table(EdgeSettings),
+        "shellhub.session": Table(SessionSettings),
         "tenant": Table(
             TenantSettings, many=True,
             unique={"id": lambda each: each.id.lower(), "namespace": lambda each: each.namespace},

@@ -1,24 +1,25 @@
 """
-What a device does with the streams that a ShellHub server opens, in either version: SSH sessions, their ends, and proxies to
-what is allowed.
+What a device does with the streams that a ShellHub server opens, in either version: SSH sessions, requests to close them, and
+connections to allowed targets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.interfaces import IDelayedCall, IProtocol, IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tunnelstack.dialect.shellhub.ssh_session import Stream
 from tunnelstack.errors import Denied, Unavailable
 from tunnelstack.handler.target_allowlist import TargetAllowlist
 from tunnelstack.handler.tcp import TCPHandler
 from tunnelstack.interfaces import IDiallingHandler
+from tunnelstack.negotiation.endpoint import Handler
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.wire.printable_text import printable
 from tunnelstack.wire.records.shellhub import (
@@ -31,13 +32,14 @@ from tunnelstack.wire.records.shellhub import (
 )
 
 HAND_OVER_SECONDS = 0.1
-"""Seconds that a server which speaks first is held back: older peers lose what comes together with our answer."""
+"""Seconds that data of a target is held back: older servers lose what arrives together with the answer."""
+
 
 class DeviceStreams:
     """
-    Serves one device's streams.
+    Serves the streams of one device.
 
-    @ivar handlers: by the names of version 2, which version 1 has here as well.
+    @ivar handlers: by the names of version 2, which are used for version 1 as well.
     @ivar sessions: the streams of SSH sessions, by the server's identifiers.
     """
 
@@ -45,74 +47,77 @@ class DeviceStreams:
 
     def __init__(
         self,
-        clock: Any,
+        clock: IReactorTime,
         *,
-        ssh: Any = None,
+        ssh: Handler | IStreamClientEndpoint | None = None,
         allowed: TargetAllowlist | None = None,
         endpoint: Callable[[str, int], IStreamClientEndpoint],
     ) -> None:
         """
-        @param ssh: who serves SSH: an C{IStreamClientEndpoint} of an SSH server, an
-            L{IDiallingHandler<tunnelstack.interfaces.IDiallingHandler>}, an C{IProtocolFactory}, or C{None} for nobody.
-        @param allowed: what may be proxied to.
-        @param endpoint: how to reach a host and a port.
+        @param ssh: an endpoint of an SSH server, or a handler that is one; C{None} for no SSH.
+        @param allowed: the targets that the server may connect to.
+        @param endpoint: makes an endpoint from a host and a port.
         """
-        if IStreamClientEndpoint.providedBy(ssh):
-            ssh = TCPHandler(ssh, clock)
-        self.sessions: dict[str, Any] = {}
+        self.sessions: dict[str, Stream] = {}
         self.clock = clock
         self.allowed = allowed or TargetAllowlist()
         self.endpoint = endpoint
-        self.handlers: dict[bytes, Any] = {HTTP_PROXY: _ProxyHandler(self)}
+        self.handlers: dict[bytes, Handler] = {HTTP_PROXY: _ProxyHandler(self)}
         if ssh is not None:
-            self.handlers |= {SSH_OPEN: _SSHSessionHandler(self, ssh), SSH_CLOSE: _CloseRequestFactory(self)}
+            handler = TCPHandler(ssh, clock) if IStreamClientEndpoint.providedBy(ssh) else ssh
+            self.handlers |= {SSH_OPEN: _SSHSessionHandler(self, handler), SSH_CLOSE: _CloseRequestFactory(self)}
 
-    def addSession(self, session: str, transport: Any) -> None:
+    def addSession(self, session: str, stream: Stream) -> None:
         """
         A session has begun.
         """
-        self.sessions = {name: stream for name, stream in self.sessions.items() if stream.connected}
-        self.sessions[session] = transport
+        self.sessions = {name: other for name, other in self.sessions.items() if other.connected}
+        self.sessions[session] = stream
 
     def closeSession(self, session: str) -> None:
         """
-        End a session, if there is one of that name.
+        End a session, if there is one of that name, after what was written to its stream.
+
+        The stream does not wait for its producer, as C{loseConnection} alone would: that of the embedded SSH server produces
+        for as long as a command runs.
         """
         stream = self.sessions.pop(session, None)
         if stream is not None:
+            stream.unregisterProducer()
             stream.loseConnection()
 
 
 @implementer(IDiallingHandler)
 class _SSHSessionHandler:
     """
-    SSH sessions.
+    Accepts SSH sessions.
     """
 
-    def __init__(self, streams: DeviceStreams, ssh: Any) -> None:
+    def __init__(self, streams: DeviceStreams, ssh: Handler) -> None:
         self._streams = streams
         self._ssh = ssh
 
-    def connect(self, address: StreamAddress) -> Deferred[Any]:
+    def connect(self, address: StreamAddress) -> Deferred[_SessionStreamProtocol | None]:
         """
-        As in L{IDiallingHandler}.
+        @return: fires with C{None} if the SSH server refuses the session.
         """
         session = str(address.parameters.get("id", ""))
+        application: Deferred[IProtocol | None]
         if IDiallingHandler.providedBy(self._ssh):
-            served: Deferred[Any] = maybeDeferred(self._ssh.connect, address)
+            application = maybeDeferred(self._ssh.connect, address)
         else:
-            served = succeed(self._ssh.buildProtocol(address))
-        return served.addCallback(
+            application = succeed(self._ssh.buildProtocol(address))
+        return application.addCallback(
             lambda built: None if built is None else _SessionStreamProtocol(built, self._streams, session)
         )
 
 
 class _SessionStreamProtocol(Protocol):
     """
-    Remembers whose stream it is, and is out of the way.
+    Adds the stream of a session to the table, and hands it over to the SSH server.
     """
 
-    transport: Any
+    transport: Stream
 
     def __init__(self, application: IProtocol, streams: DeviceStreams, session: str) -> None:
         self._application = application
@@ -120,16 +125,13 @@ class _SessionStreamProtocol(Protocol):
         self._session = session
 
     def connectionMade(self) -> None:
-        """
-        The application has the stream.
-        """
         self._streams.addSession(self._session, self.transport)
         self.transport.handOver(self._application)
 
 
 class _CloseRequestFactory(Factory):
     """
-    Requests to end a session.
+    Accepts requests to close a session.
     """
 
     noisy = False
@@ -137,87 +139,78 @@ class _CloseRequestFactory(Factory):
     def __init__(self, streams: DeviceStreams) -> None:
         self._streams = streams
 
-    def buildProtocol(self, address: Any) -> Protocol:
-        """
-        As in L{IProtocolFactory<twisted.internet.interfaces.IProtocolFactory>}.
-        """
+    def buildProtocol(self, address: object) -> Protocol:
+        assert isinstance(address, StreamAddress)
         self._streams.closeSession(str(address.parameters.get("id", "")))
         return _ClosingProtocol()
 
 
 class _ClosingProtocol(Protocol):
-    transport: Any
+    """
+    A request that needs no answer.
+    """
+
+    transport: Stream
 
     def connectionMade(self) -> None:
-        """
-        That was all.
-        """
         self.transport.loseConnection()
 
 
 @implementer(IDiallingHandler)
 class _ProxyHandler:
     """
-    Connections to servers that the device can reach.
+    Connects streams to allowed targets.
     """
 
     def __init__(self, streams: DeviceStreams) -> None:
         self._streams = streams
 
-    def connect(self, address: StreamAddress) -> Deferred[Any]:
+    def connect(self, address: StreamAddress) -> Deferred[_DelayedHandOver]:
         """
-        As in L{IDiallingHandler}.
+        @raise Denied: the target is not allowed.
         """
         streams = self._streams
         target = decode_target_untrusted(HTTP_PROXY, address.parameters)
         assert isinstance(target, HTTPProxy)
         if not streams.allowed.has(target.host, target.port):
             streams.log.warn(
-                "{key} asks for {host}:{port}, which is not allowed here", key=address.key, host=printable(target.host, 255),
-                port=target.port,
+                "stream of {key} to {host}:{port} refused: the target is not allowed", key=address.key,
+                host=printable(target.host, 255), port=target.port,
             )
             raise Denied("not-allowed", "address not allowed on the device")
         handler = TCPHandler(streams.endpoint(target.host or "127.0.0.1", target.port), streams.clock)
-        dialled: Deferred[Any] = handler.connect(address)
-        return dialled.addCallbacks(lambda near: _DelayedHandOver(near, streams.clock), _dialFailed)
+        connected = handler.connect(address).addErrback(_dialFailed)
+        return connected.addCallback(_DelayedHandOver, streams.clock)
 
 
-def _dialFailed(failure: Failure) -> Any:
+def _dialFailed(failure: Failure) -> IProtocol:
     raise Unavailable(DIAL_FAILED) from failure.value
 
 
 class _DelayedHandOver(Protocol):
     """
-    The stream of a proxy, from our answer until the peer has surely read it: it has spoken, or some time has passed.
+    The stream of a target until the peer has read our answer: it has sent data, or L{HAND_OVER_SECONDS} have passed.
     """
 
-    transport: Any
+    transport: Stream
 
-    def __init__(self, application: IProtocol, clock: Any) -> None:
+    def __init__(self, application: IProtocol, clock: IReactorTime) -> None:
         self._application = application
         self._clock = clock
-        self._timer: Any = None
+        self._timer: IDelayedCall
 
     def connectionMade(self) -> None:
-        """
-        Wait.
-        """
         self._timer = self._clock.callLater(HAND_OVER_SECONDS, self._handOver, b"")
 
     def dataReceived(self, data: bytes) -> None:
-        """
-        It has read the answer.
-        """
         self._timer.cancel()
         self._handOver(data)
 
     def _handOver(self, data: bytes) -> None:
         self.transport.handOver(self._application, data)
 
-    def connectionLost(self, reason: Any = None) -> None:
-        """
-        It went, and what was dialled for it goes too.
-        """
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        # The connection to the target is closed as well.
         if self._timer.active():
             self._timer.cancel()
             self._application.makeConnection(self.transport)

@@ -6,16 +6,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from secrets import token_hex
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.dialect.session_tunnel import SessionTunnel, explain
-from tunnelstack.errors import Denied
+from tunnelstack.dialect.shellhub.device_book import Device
+from tunnelstack.dialect.shellhub.ssh_session import DeviceSSHSession, SessionProtocol, Stream
+from tunnelstack.errors import Denied, TunnelError
 from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.negotiation.errors import NegotiationRefused
 from tunnelstack.records import HTTPPurpose, Principal, Purpose, SSHPurpose, TCPPurpose, Visitor
@@ -28,48 +31,50 @@ from tunnelstack.wire.records.shellhub import HANDSHAKE, HTTPProxy, SSHClose, SS
 LOCALHOST = "127.0.0.1"
 """The device itself, as its agent dials it."""
 
-
 DeviceSession = YamuxSession | RevdialDialler
 """A session of either version of the transport."""
 
 
 class DeviceTunnel(SessionTunnel[DeviceSession]):
     """
-    A way to one device.
+    A tunnel to one device.
 
-    @ivar device: what is known of it.
+    @ivar device: the device, as it was when it connected.
+    @ivar sshSessions: the open SSH sessions, by their identifiers.
     """
+
+    log = Logger()
 
     def __init__(
         self,
         dialect: str,
-        device: Any,
+        device: Device,
         session: DeviceSession,
         streamEndpoint: Callable[[Target], IStreamClientEndpoint],
         *,
-        clock: Any,
+        clock: IReactorTime,
         bounds: ExchangeBounds,
     ) -> None:
         """
-        @param streamEndpoint: how streams for a target are opened on this session.
+        @param streamEndpoint: makes an endpoint for streams to a target on this session.
         """
         super().__init__(
             session, Principal(agent=device.agent, realm=device.tenant), dialect=dialect, instance=device.uid,
             endpointFor=self._open, clock=clock, bounds=bounds, explain=_explain,
         )
         self.device = device
+        self.sshSessions: dict[str, DeviceSSHSession] = {}
         self._streamEndpoint = streamEndpoint
 
     def targetEndpoint(self, target: Target) -> IStreamClientEndpoint:
         """
-        How to open a stream for a target.  It connects within L{HANDSHAKE} seconds.
+        @return: an endpoint for streams to a target.  It connects within L{HANDSHAKE} seconds.
         """
-        return _TimedEndpoint(self._streamEndpoint(target), self._clock)
+        opened = self._sessionOpened if isinstance(target, SSHOpen) else None
+        return _TargetEndpoint(self._streamEndpoint(target), self._clock, target, opened)
 
     def _open(self, purpose: Purpose, visitor: Visitor | None, wait: bool) -> IStreamClientEndpoint:
-        """
-        A device always answers before the stream is connected, whether that is waited for or not.
-        """
+        # A device always answers before the stream is connected, whatever C{wait} is.
         match purpose:
             case SSHPurpose(id=identifier):
                 return self.targetEndpoint(SSHOpen(identifier or token_hex(32)))
@@ -78,19 +83,43 @@ class DeviceTunnel(SessionTunnel[DeviceSession]):
                 return self.targetEndpoint(HTTPProxy(host or LOCALHOST, port, request))
         raise UnsupportedPurpose(f"the dialect {self.dialect} cannot carry this", purpose=type(purpose).__name__)
 
-    def closeSession(self, session: str) -> Deferred[None]:
-        """
-        Ask the agent to end the stream of an SSH session; it does not answer whether there was one.
+    # SSH sessions
 
-        @return: fires once it has been asked.
-        """
-        asked: Deferred[Any] = self.targetEndpoint(SSHClose(session)).connect(Factory.forProtocol(_CloseRequestProtocol))
-        return asked.addCallback(lambda _: None)
+    def _sessionOpened(self, target: SSHOpen, stream: Stream) -> None:
+        self.sshSessions[target.session] = DeviceSSHSession(target.session, self._clock.seconds())
+        SessionProtocol(stream, lambda: self._sessionEnded(target.session))
 
-    def abort(self, reason: Any) -> None:
+    def _sessionEnded(self, uid: str) -> None:
         """
-        As in L{ITunnel<tunnelstack.interfaces.ITunnel>}.  The agent cannot be told why.  Where streams are connections of their
-        own, those of an agent that has connected again go on.
+        The stream of a session is lost.  Genuine agents forget a session only when they are asked to close it.
+        """
+        if self.sshSessions.pop(uid, None) is not None and not self._lost:
+            self._requestClose(uid).addErrback(self._closeFailed, uid)
+
+    def closeSession(self, uid: str) -> Deferred[None]:
+        """
+        Request that the agent ends an SSH session.  The agent does not report whether there was one.
+
+        @return: fires when the request was sent.
+        """
+        self.sshSessions.pop(uid, None)
+        return self._requestClose(uid)
+
+    def _requestClose(self, uid: str) -> Deferred[None]:
+        connected = self.targetEndpoint(SSHClose(uid)).connect(Factory.forProtocol(_CloseRequestProtocol))
+        return connected.addCallback(lambda _: None)
+
+    def _closeFailed(self, failure: Failure, uid: str) -> None:
+        failure.trap(Exception)
+        self.log.debug(
+            "device {device} was not told that SSH session {session} has ended: {reason}", device=self.device.agent,
+            session=uid, reason=failure.getErrorMessage(),
+        )
+
+    def abort(self, reason: TunnelError | str) -> None:
+        """
+        Drop the session.  The agent is not sent the reason.  In version 1, where each stream has a connection of its own, the
+        streams of an agent that has connected again go on.
         """
         self.draining = True
         if isinstance(self.session, RevdialDialler) and isinstance(reason, Denied) and reason.code == "replaced":
@@ -100,49 +129,53 @@ class DeviceTunnel(SessionTunnel[DeviceSession]):
 
 
 @implementer(IStreamClientEndpoint)
-class _TimedEndpoint:
+class _TargetEndpoint:
     """
-    Bounds the time of an opening, and marks streams whose far end has no halves.
+    Opens streams to one target, within L{HANDSHAKE} seconds.
     """
 
-    def __init__(self, endpoint: IStreamClientEndpoint, clock: Any) -> None:
+    def __init__(
+        self, endpoint: IStreamClientEndpoint, clock: IReactorTime, target: Target,
+        opened: Callable[[SSHOpen, Stream], object] | None,
+    ) -> None:
+        """
+        @param opened: called with the target and each stream that is connected to it, if it is an SSH session.
+        """
         self._endpoint = endpoint
         self._clock = clock
+        self._target = target
+        self._opened = opened
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """
-        As in L{IStreamClientEndpoint}.
-        """
-        opened: Deferred[Any] = self._endpoint.connect(protocolFactory)
-        opened.addTimeout(HANDSHAKE, self._clock, connectTimedOut)
-        return opened.addCallback(_withoutHalfClose)
+        connected: Deferred[IProtocol] = self._endpoint.connect(protocolFactory)
+        connected.addTimeout(HANDSHAKE, self._clock, connectTimedOut)
+        return connected.addCallback(self._connected)
 
-
-def _withoutHalfClose(protocol: Any) -> Any:
-    protocol.transport.endsBothDirections = True
-    return protocol
+    def _connected(self, protocol: IProtocol) -> IProtocol:
+        stream: Stream = cast(Any, protocol).transport
+        stream.endsBothDirections = True      # the far side of a device's stream has no half-close
+        if self._opened is not None and isinstance(self._target, SSHOpen):
+            self._opened(self._target, stream)
+        return protocol
 
 
 class _CloseRequestProtocol(Protocol):
     """
-    Everything is said; genuine agents end their half when they have done it.
+    A stream whose parameters are all that is sent.  Genuine agents end their direction when they have closed the session.
     """
 
-    transport: Any
+    transport: Stream
 
     def connectionMade(self) -> None:
-        """
-        End ours.
-        """
         self.transport.loseConnection()
 
 
 def _explain(reason: Failure) -> str:
     """
-    One sentence for a visitor about a stream that could not be opened.
+    @return: a sentence for a visitor about a stream that could not be opened.
     """
     if reason.check(SessionLost):
         return explain(reason)
     if reason.check(NegotiationRefused):
-        return "The device cannot reach this site's server."
+        return "The device cannot reach the server of this site."
     return "The agent of this site does not answer."

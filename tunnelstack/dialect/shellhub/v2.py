@@ -1,25 +1,27 @@
 """
-ShellHub's version 2 at the edge: one WebSocket with yamux, of which the edge is the client; a stream's purpose is negotiated by
-multistream-select, and said in an object behind the name.
+Version 2 of ShellHub's transport at the edge: one WebSocket with yamux, of which the edge is the client; the purpose of a
+stream is a name that multistream-select agrees on, and a JSON object after it.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from attrs import evolve
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from tunnelstack.dialect.shellhub.connections import DeviceConnections
+from tunnelstack.dialect.shellhub.device_book import Device
 from tunnelstack.dialect.shellhub.tunnel import DeviceTunnel
 from tunnelstack.doors import HTTPDoor
+from tunnelstack.interfaces import ISession
 from tunnelstack.negotiation.endpoint import NegotiatingEndpoint
 from tunnelstack.records import Principal
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.address import StreamAddress
+from tunnelstack.stream.errors import SessionLost
 from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.wire.negotiation.base import NegotiationSequence
 from tunnelstack.wire.negotiation.json_object import JSONInitiator
@@ -40,12 +42,12 @@ from tunnelstack.wire.records.shellhub import (
 NAME = "shellhub/2"
 
 LIMITS = WebSocketLimits(closeFrame=False)
-"""Of the WebSocket: neither side says Close, and the pings are yamux's."""
+"""Of the WebSocket: neither side sends a Close frame, and the pings are those of yamux."""
 
 
 class ShellHubV2:
     """
-    Where agents of version 2 come in.
+    The door of version 2.
     """
 
     def __init__(self, connections: DeviceConnections) -> None:
@@ -56,15 +58,18 @@ class ShellHubV2:
 
     def doors(self) -> list[HTTPDoor]:
         """
-        Its doors; the edge is that of the connections.
+        @return: the door at the edge of the connections.
         """
         bind = HTTPDoor(path=CONNECTION.encode(), server=self.connections.entry(LIMITS, self._buildTunnel))
         return [bind]
 
-    def _buildTunnel(self, peer: Any, device: Any) -> DeviceTunnel:
-        edge = self.connections.edge
+    def _buildTunnel(self, peer: IAddress, device: Device) -> DeviceTunnel:
+        edge, settings = self.connections.edge, self.connections.bootstrap.settings
+        limits = evolve(
+            edge.sessionLimits, keepalive=0.0, open_timeout=settings.open_timeout, close_timeout=settings.close_timeout
+        )
         session = YamuxSession(
-            True, clock=edge.clock, limits=evolve(edge.sessionLimits, keepalive=0.0),
+            True, clock=edge.clock, limits=limits,
             address=StreamAddress(
                 key=device.agent, principal=Principal(agent=device.agent, realm=device.tenant), dialect=NAME, peer=peer,
             ),
@@ -77,13 +82,13 @@ class ShellHubV2:
         return tunnel
 
 
-def streamEndpoint(session: Any, target: Target) -> IStreamClientEndpoint:
+def streamEndpoint(session: ISession, target: Target) -> IStreamClientEndpoint:
     """
-    How to open a stream for a target on a session with an agent of version 2.
+    @return: an endpoint for streams to a target on a session with an agent of version 2.
     """
 
     def negotiation() -> NegotiationSequence:
-        if isinstance(target, SSHClose):  # nothing follows the object, and nothing answers it
+        if isinstance(target, SSHClose):  # the object is not answered, and nothing follows it
             return NegotiationSequence(
                 MultistreamInitiator(name_of(target)), JSONInitiator(encode_target(target), codec=ENVELOPES)
             )
@@ -94,28 +99,26 @@ def streamEndpoint(session: Any, target: Target) -> IStreamClientEndpoint:
 
 class _RefusingFactory(Factory):
     """
-    Agents open no streams; one that does is reset.
+    Refuses all streams: agents open none.
     """
 
     noisy = False
 
     def buildProtocol(self, address: object) -> None:
-        """
-        As in C{IProtocolFactory}.
-        """
         return None
 
 
 class _Keepalive:
     """
-    A ping, 35 seconds after the answer to the last one; an agent that does not answer is sent away, so that it comes again.
+    Sends a ping L{PING} seconds after each answer.  An agent that does not answer is disconnected, so that it connects again:
+    a genuine server would forget the device, and keep its connection.
     """
 
-    def __init__(self, tunnel: DeviceTunnel, clock: Any, connections: DeviceConnections) -> None:
+    def __init__(self, tunnel: DeviceTunnel, clock: IReactorTime, connections: DeviceConnections) -> None:
         self._tunnel = tunnel
         self._clock = clock
         self._connections = connections
-        self._timer: Any = None
+        self._timer: IDelayedCall | None = None
         tunnel.whenLost().addCallback(self._stop)
         self._schedule()
 
@@ -134,12 +137,12 @@ class _Keepalive:
     def _pingTimeout(self, failure: Failure) -> None:
         if self._tunnel.healthy:
             self._connections.log.warn(
-                "device {device} did not answer a ping in {seconds:g} s: its connection is closed",
+                "device {device} disconnected: it did not answer a ping within {seconds:g} s",
                 device=self._tunnel.device.agent, seconds=PONG,
             )
-        self._tunnel.abort("it did not answer a ping")
+        self._tunnel.abort("the device did not answer a ping")
 
-    def _stop(self, reason: Any) -> Any:
+    def _stop(self, reason: SessionLost) -> SessionLost:
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from secrets import token_hex
 
 from twisted.conch.error import ConchError
 from twisted.conch.ssh import connection, transport
@@ -182,7 +183,7 @@ class JumpConnection(FlowControlledConnection):
     The channels of a client that jumps: each is connected to a device's SSH server, which has a login of its own.
     """
 
-    def __init__(self, dial: Callable[[str], IStreamClientEndpoint], limit: int) -> None:
+    def __init__(self, dial: Callable[[str, str], IStreamClientEndpoint], limit: int) -> None:
         super().__init__(limit)
         self._dial = dial
 
@@ -201,7 +202,7 @@ class JumpConnection(FlowControlledConnection):
             raise ConchError(
                 f"only port {SSH_PORT} of a device can be reached", connection.OPEN_ADMINISTRATIVELY_PROHIBITED)
         try:
-            endpoint = self._dial(device)
+            endpoint = self._dial(device, token_hex(32))
         except Unavailable as absent:
             raise ConchError(str(absent.args[0]), connection.OPEN_CONNECT_FAILED) from None
         return connectedChannel(endpoint, self.clock, window, largest)

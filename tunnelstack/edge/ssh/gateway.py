@@ -14,6 +14,7 @@ has accepted the login.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from secrets import token_hex
 from typing import Any
 
 from attrs import field, frozen, validators
@@ -59,10 +60,10 @@ def parseLogin(name: str) -> Login:
     return Login(user, device) if at else Login(name, "")
 
 
-Dial = Callable[[str], IStreamClientEndpoint]
+Dial = Callable[[str, str], IStreamClientEndpoint]
 """
-Gives the endpoint of a device's SSH server, by the device's key.  Raises L{Unavailable} with a sentence, which goes into the
-log and to clients that may jump.
+Gives the endpoint of a device's SSH server, by the device's key and an identifier for the new session.  Raises L{Unavailable}
+with a sentence, which goes into the log and to clients that may jump.
 """
 
 Known = Callable[[str, Key], Deferred[bool]] | Callable[[str, Key], bool]
@@ -168,6 +169,7 @@ class GatewayUserAuth:
         self._transport = transport
         self._login: Login | None = None
         self._device: UpstreamConnection | None = None
+        self._session = ""                       # by which the device and its dialect know the connection
         self._banners: list[str] = []            # of the device, not forwarded yet
         self._delayedRefusal: IDelayedCall | None = None
         self.banner: Callable[[str], object]
@@ -276,7 +278,8 @@ class GatewayUserAuth:
         """
         if self._device is not None and not self._device.closed:
             return maybeDeferred(ask, self._device)
-        dialled = maybeDeferred(self._gateway.dial, login.device)
+        self._session = token_hex(32)
+        dialled = maybeDeferred(self._gateway.dial, login.device, self._session)
         connected = dialled.addCallback(
             connectUpstream, self._gateway.clock, self._gateway.limits.handshake, self._bannerReceived
         )
@@ -308,6 +311,10 @@ class GatewayUserAuth:
             "SSH gateway: login of {user} from {peer} to {device} by {method}",
             user=name, peer=peer, device=device, method=method,
         )
+        if login.device:
+            self._gateway.log.info(
+                "SSH gateway: session {session} of {user} on {device}", session=self._session, user=name, device=device
+            )
         self._transport.whenClosed().addCallback(lambda sentence: self._gateway.log.info(
             "SSH gateway: connection of {user} from {peer} to {device} closed: {reason}",
             user=name, peer=peer, device=device, reason=sentence,

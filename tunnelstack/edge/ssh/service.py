@@ -18,7 +18,7 @@ from tunnelstack.control.config.records import SSHConfig
 from tunnelstack.edge.listeners import endpointOf
 from tunnelstack.edge.running_edge import RunningEdge
 from tunnelstack.errors import ConfigurationError, Denied
-from tunnelstack.records import Visitor
+from tunnelstack.records import SSHPurpose, Visitor
 from tunnelstack.settings.state_dir import StateDirectory
 from tunnelstack.stream.errors import UnsupportedPurpose
 from tunnelstack.transport.peers import addressText
@@ -110,8 +110,10 @@ class SSHGatewayService(Service):
         state.make()
         return state.path(HOST_KEYS)
 
-    def _dial(self, name: str) -> IStreamClientEndpoint:
+    def _dial(self, name: str, session: str) -> IStreamClientEndpoint:
         tunnel, purpose = self._edge.agents.sshTarget(name)
+        if isinstance(purpose, SSHPurpose):
+            purpose = SSHPurpose(session)
         try:
             endpoint: IStreamClientEndpoint = tunnel.endpointFor(purpose, Visitor(scheme="ssh"), wait=True)
         except UnsupportedPurpose:

@@ -57,6 +57,7 @@ class WebSocketTransport:
     @ivar connected: false before the WebSocket is open and once it is over.
     @ivar disconnecting: C{loseConnection} was called, or the peer sent a Close frame.
     @ivar readPaused: the application has paused reading.
+    @ivar endsBothDirections: as of L{StreamTransport<tunnelstack.stream.transport.StreamTransport>}.
     @ivar octetsIn: octets of payload received.
     @ivar octetsOut: octets of payload sent.
     @ivar onPeerAlive: called each time that the peer was heard after a ping; or C{None}.
@@ -66,6 +67,7 @@ class WebSocketTransport:
     @ivar streamId: the stream's number then.
     """
 
+    endsBothDirections = True
     onPeerAlive: Callable[[], object] | None = None
     onEnded: Callable[[], object] | None = None
 

@@ -21,6 +21,8 @@ from tunnelstack.wire.jsonline import decode_object
 
 INFO, DEVICE_AUTH, SSH_AUTH = "/info", "/api/devices/auth", "/api/auth/ssh"
 
+SESSIONS, HEALTH = "/api/sessions", "/healthcheck"
+
 JSON = b"application/json"
 """The content type of all bodies; a genuine agent reads no other."""
 
@@ -246,6 +248,15 @@ def decode_signature_untrusted(body: bytes) -> str:
     @raise PeerError: there is none.
     """
     return _text(decode_object(body), "signature", needed=True)
+
+
+def decode_close_untrusted(body: bytes) -> str:
+    """
+    @param body: of a request to close a session; it may be empty.
+    @return: the C{uid} of the session's device; C{""} if it is not named.
+    @raise PeerError: the body is not a JSON object, or the device is not a string.
+    """
+    return _text(decode_object(body), "device") if body else ""
 
 
 def encode_message(message: str) -> bytes:

@@ -30,6 +30,8 @@ class SessionLimits:
     @ivar keepalive: seconds between pings; C{0} sends none.
     @ivar keepalive_timeout: seconds after a ping within which something must be heard.
     @ivar open_timeout: seconds within which the peer must send a first frame on a stream of ours; C{0} waits for ever.
+    @ivar close_timeout: seconds that a peer may leave its direction open after a stream was closed here, before the stream is
+        reset; C{0} waits for ever.
     @ivar pongs: answers to pings that may wait to be sent; later pings are dropped.
     @ivar refusals: resets on the peer's account that may wait to be sent; beyond, the session ends.
     """
@@ -44,6 +46,7 @@ class SessionLimits:
     keepalive: float = field(default=30.0, validator=ge(0))
     keepalive_timeout: float = field(default=10.0, validator=ge(0.001))
     open_timeout: float = field(default=75.0, validator=ge(0))
+    close_timeout: float = field(default=300.0, validator=ge(0))
     pongs: int = field(default=32, validator=ge(1))
     refusals: int = field(default=1024, validator=ge(1))
 

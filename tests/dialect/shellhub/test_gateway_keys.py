@@ -10,7 +10,7 @@ from twisted.internet.defer import execute
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.dialect.shellhub.support import Hub, key
-from tunnelstack.dialect.shellhub.ssh_login import KeyVoucher
+from tunnelstack.dialect.shellhub.gateway_keys import GatewayKeys
 from tunnelstack.wire.records.shellhub_identity import fingerprint
 
 
@@ -23,7 +23,7 @@ class VouchingTests(SynchronousTestCase):
         self.hub = Hub()
         self.device = self.hub.device(hostname="bench")
         self.made = 0
-        self.vouching = KeyVoucher(self.hub.bootstrap, self.make, execute)
+        self.vouching = GatewayKeys(self.hub.bootstrap, self.make, execute)
 
     def make(self) -> Any:
         self.made += 1
@@ -31,7 +31,7 @@ class VouchingTests(SynchronousTestCase):
 
     def test_theDeviceIsToldThatTheKeyIsGoodForAWhile(self) -> None:
         (device,) = self.hub.book.devices
-        given = self.vouching(device.agent)
+        given = self.vouching.keyFor(device.agent)
         assert given is not None
         blob = self.successResultOf(given).public().blob()
         self.assertIs(self.hub.bootstrap.vouchedKeys.find(fingerprint(blob), device.uid), key(2))
@@ -42,7 +42,7 @@ class VouchingTests(SynchronousTestCase):
     def test_aKeyIsMadeOnceForADevice(self) -> None:
         (device,) = self.hub.book.devices
         for _ in range(3):
-            given = self.vouching(device.agent)
+            given = self.vouching.keyFor(device.agent)
             assert given is not None
             self.successResultOf(given)
         self.assertEqual(self.made, 1)
@@ -50,5 +50,5 @@ class VouchingTests(SynchronousTestCase):
     def test_nothingForOneThatIsNotAccepted(self) -> None:
         (device,) = self.hub.book.devices
         self.hub.book.reject(device.agent)
-        self.assertIsNone(self.vouching(device.agent))
-        self.assertIsNone(self.vouching("lab.nobody"))
+        self.assertIsNone(self.vouching.keyFor(device.agent))
+        self.assertIsNone(self.vouching.keyFor("lab.nobody"))

@@ -5,7 +5,6 @@ The keys with which the SSH gateway of an edge logs in at devices.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from twisted.conch.ssh.keys import Key
@@ -17,31 +16,31 @@ from tunnelstack.wire.records.shellhub_bootstrap import ACCEPTED
 from tunnelstack.wire.records.shellhub_identity import fingerprint
 
 MAX_KEYS = 1024
-"""Devices whose key is remembered; making one takes a while."""
+"""Devices whose key is kept; to make a key takes a while."""
 
 
-class KeyVoucher:
+class GatewayKeys:
     """
-    A key for each device, made when it is first needed, of which the device is told that it is good whenever it asks.
+    One key for each device, which is made when it is first needed.  The edge vouches for it when the device asks.
     """
 
     def __init__(
         self, bootstrap: Bootstrap, newKey: Callable[[], RSAPrivateKey],
-        inThread: Callable[..., Deferred[Any]] = deferToThread,
+        inThread: Callable[[Callable[[], RSAPrivateKey]], Deferred[RSAPrivateKey]] = deferToThread,
     ) -> None:
         """
-        @param newKey: makes one.
-        @param inThread: runs a slow call elsewhere.
+        @param newKey: makes a key.
+        @param inThread: calls a slow function in a thread.
         """
         self._bootstrap = bootstrap
         self._newKey = newKey
         self._inThread = inThread
         self._keys: dict[str, RSAPrivateKey] = {}
 
-    def __call__(self, agent: str) -> Deferred[Key] | None:
+    def keyFor(self, agent: str) -> Deferred[Key] | None:
         """
-        @param agent: a device's name on the edge.
-        @return: a Deferred of the private key to log in with there; C{None} for a device that is not known or not accepted.
+        @param agent: the name of a device on the edge.
+        @return: fires with the private key to log in with there; C{None} for a device that is unknown or not accepted.
         """
         device = self._bootstrap.devices.findByName(agent)
         if device is None or device.status != ACCEPTED:
