@@ -16,7 +16,7 @@ from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tunnelstack.control.log_writer import (
+from tunnelstack.control.process.log_writer import (
     BATCH_OCTETS,
     Descriptor,
     LogWriter,
@@ -395,7 +395,7 @@ class ReactorTests(TestCase):
 
 PROGRAM = """
 import os, sys, threading
-from tunnelstack.control.log_writer import Descriptor, LogWriter, finishAll, textReport
+from tunnelstack.control.process.log_writer import Descriptor, LogWriter, finishAll, textReport
 writer = LogWriter(Descriptor(1), textReport)
 {code}
 """

@@ -14,7 +14,7 @@ from twisted.logger import Logger, LogLevel, LogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.control.log_writer import standardWriters
+from tunnelstack.control.process.log_writer import standardWriters
 from tunnelstack.control.process.status_log import (
     COLUMN,
     JSONLogObserver,

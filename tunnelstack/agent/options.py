@@ -27,13 +27,13 @@ from tunnelstack.agent.validation import agentMistakes
 from tunnelstack.control.access_log import Output, accessLog
 from tunnelstack.control.config.records import AgentConfig, ServiceConfig
 from tunnelstack.control.config.sources import Sources
-from tunnelstack.control.log_writer import LogWriter
 from tunnelstack.control.options import parsePort, refuseCredentials, refuseMistakes
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
+from tunnelstack.control.process.log_writer import LogWriter
 from tunnelstack.control.process.reactor import runningReactor
 from tunnelstack.control.process.systemd import Notifier
+from tunnelstack.control.process.twistd import TwistdLog, exitWith
 from tunnelstack.control.subcommands import agentCommands, formatSubcommands
-from tunnelstack.control.twistd import TwistdLog, exitWith
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
 from tunnelstack.records import EMBEDDED

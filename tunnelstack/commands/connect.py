@@ -22,9 +22,9 @@ from zope.interface import implementer
 from tunnelstack.agent.service import AgentService
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.config.sources import Sources
-from tunnelstack.control.log_writer import finishAll, standardWriters
 from tunnelstack.control.options import BaseOptions, parseSeconds
 from tunnelstack.control.process.exit_status import INTERNAL_ERROR, STOPPED, FatalError, GaveUp, exitCode
+from tunnelstack.control.process.log_writer import finishAll, standardWriters
 from tunnelstack.control.process.reactor import runningReactor
 from tunnelstack.control.process.status_log import oneLine
 from tunnelstack.errors import TunnelError

@@ -16,10 +16,10 @@ from twisted.logger import globalLogBeginner
 from twisted.python import usage
 
 from tunnelstack.commands import dialect_command
-from tunnelstack.control.log_writer import LogWriter, finishAll, standardWriters
 from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import STOPPED, USAGE, exitCode
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
+from tunnelstack.control.process.log_writer import LogWriter, finishAll, standardWriters
 from tunnelstack.control.process.reactor import runningReactor
 from tunnelstack.control.process.status_log import makeObservers
 from tunnelstack.control.subcommands import edgeCommands, formatSubcommands

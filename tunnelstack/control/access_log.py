@@ -2,7 +2,7 @@
 The access log: one line for each finished request, on the edge and on the agent, with the identifier that both share.
 
 This code runs once per request.  It therefore formats lines without the logger, and passes them to the
-L{writer<tunnelstack.control.log_writer>} together, a few times a second.
+L{writer<tunnelstack.control.process.log_writer>} together, a few times a second.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Protocol
 from attrs import define
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from tunnelstack.control.log_writer import Descriptor, LogWriter, jsonReport, textReport
+from tunnelstack.control.process.log_writer import Descriptor, LogWriter, jsonReport, textReport
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.wire.printable_text import LINE, printable
 

@@ -19,9 +19,9 @@ from twisted.python.failure import Failure
 from tunnelstack.control.config.dev_edge import readDevEdge
 from tunnelstack.control.config.records import DEV_PORT
 from tunnelstack.control.config.sources import Sources
-from tunnelstack.control.log_writer import finishAll, standardWriters
 from tunnelstack.control.options import BaseOptions, parsePort
 from tunnelstack.control.process.exit_status import STOPPED
+from tunnelstack.control.process.log_writer import finishAll, standardWriters
 from tunnelstack.control.process.reactor import runningReactor
 from tunnelstack.demo.parent import KILL_SECONDS
 from tunnelstack.errors import ConfigurationError

@@ -21,12 +21,12 @@ from tunnelstack.control.config.reader import parseEdge
 from tunnelstack.control.config.records import DEV_PORT, EdgeConfig, ListenerConfig, TokenRecord
 from tunnelstack.control.config.shorthand import isPort
 from tunnelstack.control.config.sources import CONFIG, Sources
-from tunnelstack.control.log_writer import LogWriter
 from tunnelstack.control.options import BaseOptions, parsePort, parseSeconds, refuseMistakes
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
+from tunnelstack.control.process.log_writer import LogWriter
 from tunnelstack.control.process.reactor import runningReactor
 from tunnelstack.control.process.systemd import Notifier, activatedSockets
-from tunnelstack.control.twistd import TwistdLog, exitWith
+from tunnelstack.control.process.twistd import TwistdLog, exitWith
 from tunnelstack.edge.dev_file import DevEdgeFile
 from tunnelstack.edge.public.admission import raiseDescriptors
 from tunnelstack.edge.service import EdgeService

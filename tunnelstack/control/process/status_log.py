@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, formatEvent
 from zope.interface import implementer
 
-from tunnelstack.control.log_writer import LogWriter
+from tunnelstack.control.process.log_writer import LogWriter
 from tunnelstack.wire.printable_text import LINE, printable, printable_lines
 
 COLUMN = 10

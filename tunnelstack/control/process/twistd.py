@@ -20,9 +20,15 @@ from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
 from tunnelstack.control.access_log import Output
-from tunnelstack.control.log_writer import FINISH_SECONDS, LogWriter, finishAll, standardWriters, textReport
 from tunnelstack.control.process.exit_status import STOPPED, exitCode
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
+from tunnelstack.control.process.log_writer import (
+    FINISH_SECONDS,
+    LogWriter,
+    finishAll,
+    standardWriters,
+    textReport,
+)
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
 from tunnelstack.wire.printable_text import printable_lines
