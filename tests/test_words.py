@@ -61,6 +61,19 @@ class WordTests(SynchronousTestCase):
         )
         self.assertEqual(wrong, [])
 
+    def test_aPublicClassHasANameOfItsOwn(self) -> None:
+        """
+        In the floors and services.  Dialects name their parts alike where they do alike, and every command has its C{Options}.
+        """
+        homes: dict[str, list[str]] = {}
+        for path in sorted(PACKAGE.rglob("*.py")):
+            module = path.relative_to(PACKAGE).as_posix()
+            if not module.startswith(("dialect/", "wire/records/")):
+                for node in ast.parse(path.read_text(), str(path)).body:
+                    if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and node.name != "Options":
+                        homes.setdefault(node.name, []).append(module)
+        self.assertEqual({name: places for name, places in homes.items() if len(places) > 1}, {})
+
     def test_aRetiredWordIsFound(self) -> None:
         for identifier in ("knock", "_knock", "lastKnock", "knock_path", "KNOCK", "letGo"):
             self.assertTrue(retired(identifier), identifier)

@@ -261,7 +261,7 @@ class AgentTests(Case):
             self.assertEqual(self.refused(usage.UsageError, *arguments), CREDENTIAL)
 
 
-def devices() -> dialect_command.DialectOptions:
+def devices() -> dialect_command.EdgeCommandOptions:
     """
     The options of a command that a dialect adds.
     """

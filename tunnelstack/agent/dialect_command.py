@@ -64,7 +64,7 @@ class AgentOptions(BaseOptions):
         return agent if self["access-log"] is None else evolve(agent, accessLog=self["access-log"])
 
 
-class DialectOptions(AgentOptions):
+class AgentCommandOptions(AgentOptions):
     """
     The command line of one subcommand, read into C{config}, an L{AgentConfig}.
     """
@@ -112,11 +112,11 @@ class DialectOptions(AgentOptions):
         return options
 
 
-def makeOptions(name: str, environ: Mapping[str, str]) -> DialectOptions:
+def makeOptions(name: str, environ: Mapping[str, str]) -> AgentCommandOptions:
     """
     @return: the command line of the subcommand C{name}.
     """
     dialect, subcommand = agentCommands()[name]
-    options = optionsClass(DialectOptions, subcommand)(environ)
+    options = optionsClass(AgentCommandOptions, subcommand)(environ)
     options.dialect, options.subcommand = dialect, subcommand
     return options

@@ -18,7 +18,7 @@ from attrs import evolve
 from twisted.logger import Logger
 from twisted.python import usage
 
-from tunnelstack.agent.dialect_command import AgentOptions, DialectOptions, makeOptions
+from tunnelstack.agent.dialect_command import AgentCommandOptions, AgentOptions, makeOptions
 from tunnelstack.agent.dialects import HOST_KEYS
 from tunnelstack.agent.panel import Panel, canRedraw
 from tunnelstack.agent.service import AgentService
@@ -118,7 +118,7 @@ class Options(AgentOptions):
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         super().__init__(os.environ if environ is None else environ)
         self._service: tuple[str, str] | None = None
-        self._subcommand: DialectOptions | None = None
+        self._subcommand: AgentCommandOptions | None = None
 
     def __str__(self) -> str:
         commands = {name: command for name, (_, command) in agentCommands().items()}

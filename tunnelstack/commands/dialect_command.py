@@ -13,7 +13,7 @@ from tunnelstack.control.subcommands import edgeCommands, optionsClass
 from tunnelstack.interfaces import ICommand
 
 
-class DialectOptions(BaseOptions):
+class EdgeCommandOptions(BaseOptions):
     """
     The command line of one subcommand, read into C{parsed}.
     """
@@ -33,17 +33,17 @@ class DialectOptions(BaseOptions):
         self.parsed = self.subcommand.parse(self, arguments)
 
 
-def makeOptions(name: str) -> DialectOptions:
+def makeOptions(name: str) -> EdgeCommandOptions:
     """
     @return: the command line of the subcommand C{name}.
     """
     subcommand = edgeCommands()[name]
-    options = optionsClass(DialectOptions, subcommand)()
+    options = optionsClass(EdgeCommandOptions, subcommand)()
     options.subcommand = subcommand
     return options
 
 
-def main(options: DialectOptions) -> int:
+def main(options: EdgeCommandOptions) -> int:
     """
     @return: the exit code.
     """

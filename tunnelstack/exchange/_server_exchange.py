@@ -25,7 +25,7 @@ from tunnelstack.wire.http1.head import HTTP_1_1, RequestHead, ResponseHead, enc
 from tunnelstack.wire.http1.message import BodyLengthMismatch, MessageWriter, connection_fields
 
 
-class ServerConnection(Protocol):
+class HTTPServerConnection(Protocol):
     """
     What an exchange asks of the protocol that received it.
 
@@ -141,7 +141,7 @@ class ServerExchange:
     context: Any
     receiver: IExchangeReceiver
 
-    def __init__(self, connection: ServerConnection, head: RequestHead, framing: Framing) -> None:
+    def __init__(self, connection: HTTPServerConnection, head: RequestHead, framing: Framing) -> None:
         self._connection = connection
         self.transport = connection.transport
         self.head = head

@@ -56,7 +56,7 @@ def fetch(
     @param bodyOctets: the largest body of a response, in octets.
     @return: fires with the response; fails with L{NoResponse} or L{ResponseTooLong}.  Cancelling it cancels the exchange.
     """
-    receiver = _Collector(bodyOctets)
+    receiver = _ResponseCollector(bodyOctets)
     exchange = receiver.exchange = open(receiver)
     exchange.sendHead(head)
     if body:
@@ -66,7 +66,7 @@ def fetch(
 
 
 @implementer(IExchangeReceiver)
-class _Collector:
+class _ResponseCollector:
     """
     Collects the response.
     """

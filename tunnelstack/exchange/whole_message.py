@@ -111,7 +111,7 @@ class WholeMessageServer:
         """
         As in L{IExchangeServer}.
         """
-        return _Collector(self, head, exchange)
+        return _RequestCollector(self, head, exchange)
 
     def answer(self, request: WholeRequest) -> None:
         """
@@ -131,7 +131,7 @@ class WholeMessageServer:
 
 
 @implementer(IExchangeReceiver)
-class _Collector:
+class _RequestCollector:
     """
     A request on its way in.
     """

@@ -34,7 +34,7 @@ class Credential(Protocol):
     def allow(self) -> tuple[str, ...]: ...
 
 
-class Route(Protocol):
+class ConfiguredRoute(Protocol):
     """
     A L{Route<tunnelstack.control.config.records.Route>}.
     """
@@ -80,7 +80,7 @@ class NameOwnership:
         else:
             self._wild.setdefault(glob[:wild.start()], []).append((agent, glob))
 
-    def setRoutes(self, domain: str, routes: Iterable[Route]) -> None:
+    def setRoutes(self, domain: str, routes: Iterable[ConfiguredRoute]) -> None:
         """
         Replace the routes.
         """

@@ -34,7 +34,7 @@ FINISH_SECONDS = 1.0
 NOT_READ = "the output is not read fast enough"
 
 
-class Target(Protocol):
+class OutputFile(Protocol):
     """
     The file that a writer's thread writes to.  All methods except C{isatty} may block.
     """
@@ -93,7 +93,7 @@ class LogWriter:
 
     def __init__(
         self,
-        target: Target,
+        target: OutputFile,
         report: Callable[[int, str], str],
         *,
         encoding: str = "utf-8",
@@ -106,7 +106,7 @@ class LogWriter:
         @param delayStart: start no thread before L{release}, because the process is about to fork and to continue in the child.
         """
         self._target = target
-        self._replacement: Target | None = None
+        self._replacement: OutputFile | None = None
         self._form = report
         self._encoding = encoding
         self._limit = limit
@@ -162,7 +162,7 @@ class LogWriter:
         with self._condition:
             self._append(function)
 
-    def replace(self, target: Target) -> None:
+    def replace(self, target: OutputFile) -> None:
         """
         Write later text to another target, and close the present one.
         """

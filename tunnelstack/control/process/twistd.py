@@ -86,7 +86,7 @@ class EventOutput:
         return False
 
 
-class Release(Service):
+class WriterRelease(Service):
     """
     Releases a writer when services are started: C{twistd} does so after it has forked.
     """
@@ -154,7 +154,7 @@ class TwistdLog:
                 life.raises = True                            # the parent process waits for the start and reports its error
                 sys.excepthook = partial(_excepthook, life)
             if self._held is not None:
-                Release(self._held).setServiceParent(life)
+                WriterRelease(self._held).setServiceParent(life)
             self._reactor.addSystemEventTrigger("after", "shutdown", finishAll, FINISH_SECONDS)
             atexit.register(_exit, life)
         return life

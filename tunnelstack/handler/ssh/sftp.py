@@ -56,7 +56,7 @@ class FileServer(filetransfer.FileTransferServer):
         filetransfer.FileTransferBase.__init__(self)
         self.client = LocalFiles(home)
         self.openFiles: dict[bytes, OpenFile] = {}
-        self.openDirs: dict[bytes, Folder] = {}
+        self.openDirs: dict[bytes, FolderListing] = {}
         self._pending = b""
         self._stalled = False
         self._ended = False
@@ -124,7 +124,7 @@ class FileServer(filetransfer.FileTransferServer):
             raise SFTPError(filetransfer.FX_FAILURE, "too many open files")
         super()._cbOpenFile(fileObj, requestId)
 
-    def _cbOpenDirectory(self, dirObj: Folder, requestId: bytes) -> None:
+    def _cbOpenDirectory(self, dirObj: FolderListing, requestId: bytes) -> None:
         if len(self.openDirs) >= OPEN_FILES:
             raise SFTPError(filetransfer.FX_FAILURE, "too many open folders")
         super()._cbOpenDirectory(dirObj, requestId)
@@ -209,8 +209,8 @@ class LocalFiles:
     def removeDirectory(self, path: bytes) -> None:
         os.rmdir(self._path(path))
 
-    def openDirectory(self, path: bytes) -> Folder:
-        return Folder(self._path(path))
+    def openDirectory(self, path: bytes) -> FolderListing:
+        return FolderListing(self._path(path))
 
     def getAttrs(self, path: bytes, followLinks: bool) -> dict[str, int]:
         return _attributes((os.stat if followLinks else os.lstat)(self._path(path)))
@@ -283,7 +283,7 @@ class OpenFile:
         os.fsync(self._descriptor)
 
 
-class Folder:
+class FolderListing:
     """
     The entries of a folder, each with its line of a long listing and its attributes.
     """
