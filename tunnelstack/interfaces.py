@@ -856,6 +856,24 @@ class IAgentDialect(Interface):
         """
 
 
+class IBackoff(Interface):
+    """
+    How long an agent waits between attempts to connect, if its system prescribes that.  An L{IAgentDialect} may provide it.
+    """
+
+    def connected() -> None:
+        """
+        There is a session: the next wait is the first one again.
+        """
+
+    def nextWait() -> float:
+        """
+        An attempt failed, or a session was lost.
+
+        @return: seconds to wait before the next attempt.
+        """
+
+
 class IAdminResources(Interface):
     """
     What a dialect adds to the administration of an edge.

@@ -13,7 +13,7 @@ from tunnelstack.agent.exit_policy import ExitPolicy
 from tunnelstack.agent.uplink import Uplink
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.process.exit_status import CredentialRefused, WrongProtocol
-from tunnelstack.interfaces import IAgentDialect, ILink
+from tunnelstack.interfaces import IAgentDialect, IBackoff, ILink
 from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.transport.tls import errorText, kindOf
 
@@ -41,7 +41,8 @@ class AgentLink:
         self._budget = budget
         self._reported: object = None    # the kind of failure that was logged last, while there is no session
         self.uplink = Uplink(
-            clock, dialect.dial, self, maxBackoff=config.backoffSeconds, drainSeconds=config.drainSeconds, random=random
+            clock, dialect.dial, self, maxBackoff=config.backoffSeconds, drainSeconds=config.drainSeconds, random=random,
+            backoff=IBackoff(dialect) if IBackoff.providedBy(dialect) else None,
         )
         policy.addServer()
 

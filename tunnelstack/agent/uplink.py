@@ -32,7 +32,7 @@ What happens on the way:
 
 The wait is random between zero and a bound that doubles with every failure ("full jitter"), so that many agents that lost the
 same edge do not all reconnect at the same moment.  After a refusal, which only a person can remedy, the wait is longer and
-does not grow.
+does not grow.  A dialect whose system prescribes the waits is an L{IBackoff}, and chooses them itself.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelstack.errors import PeerError, Refused
-from tunnelstack.interfaces import ILink
+from tunnelstack.interfaces import IBackoff, ILink
 
 FIRST_BACKOFF_SECONDS = 1.0
 """The bound of the first wait."""
@@ -141,6 +141,8 @@ class _Core:
         self.attempt = None
         self.link = link
         self.upSince = self.uplink._clock.seconds()
+        if self.uplink._backoff is not None:
+            self.uplink._backoff.connected()
         self.uplink._observer.uplinkUp(self.uplink, link)
         link.whenLost().addCallback(self.inputs.lost).addErrback(self._unexpectedError)
 
@@ -165,6 +167,8 @@ class _Core:
 
         @return: seconds.
         """
+        if self.uplink._backoff is not None:
+            return self.uplink._backoff.nextWait()
         if isinstance(reason, (Refused, PeerError)):
             return REFUSED_SECONDS * (0.75 + 0.5 * self.uplink._random())
         bound = min(self.uplink.maxBackoff, FIRST_BACKOFF_SECONDS * 2.0 ** min(self.failures, 16))
@@ -291,13 +295,16 @@ class Uplink:
         maxBackoff: float = MAX_BACKOFF_SECONDS,
         drainSeconds: float = 30.0,
         random: Callable[[], float] = random,
+        backoff: IBackoff | None = None,
     ) -> None:
         """
         @param dial: makes an attempt; returns a C{Deferred} of a L{ILink}.  C{Refused} and C{PeerError} mean that a person must
             remedy the failure.
         @param random: gives a number from 0 to 1, which varies the waits.
+        @param backoff: chooses the waits instead of this machine.
         """
         self._clock = clock
+        self._backoff = backoff
         self._dial = dial
         self._observer = observer
         self.maxBackoff = maxBackoff
