@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.commands import admin_client
 from tunnelstack.commands import main as cli
-from tunnelstack.commands.connect import WarningObserver
+from tunnelstack.commands.outgoing_stream import WarningObserver
 from tunnelstack.control.config.records import EdgeAddress
 from tunnelstack.control.process.exit_status import GaveUp
 from tunnelstack.dialect.shellhub.commands import Devices, Request

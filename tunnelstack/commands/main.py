@@ -44,6 +44,7 @@ Commands for operators of tunnel-edge and tunnel-agent.
 
   demo [--port N]                    run a demonstration on one machine; the port is DEMO_PORT, or 8080
   connect NAME [--purpose PURPOSE]   connect standard input and output to the service NAME
+  terminal NAME                      open a terminal on the agent NAME
   status, agents, routes, streams    show what a running edge is doing; --json for programs
   reload                             make a running edge read its configuration again
   token new|list|revoke              manage the credentials of agents
@@ -55,7 +56,8 @@ Commands for operators of tunnel-edge and tunnel-agent.
 """
 
 COMMANDS = {
-    "demo": "tunnelstack.demo.command", "connect": "tunnelstack.commands.connect", "check": "tunnelstack.commands.check",
+    "demo": "tunnelstack.demo.command", "connect": "tunnelstack.commands.connect",
+    "terminal": "tunnelstack.commands.terminal", "check": "tunnelstack.commands.check",
     "token": "tunnelstack.commands.token", "password": "tunnelstack.commands.password", "doctor": "tunnelstack.doctor.command",
     **dict.fromkeys(("status", "agents", "routes", "streams", "reload"), "tunnelstack.commands.admin_client"),
 }  # fmt: skip
