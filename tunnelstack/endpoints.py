@@ -38,7 +38,7 @@ from tunnelstack.interfaces import IReactor
 from tunnelstack.records import Grant, Service
 from tunnelstack.settings.suggestion import nearest
 from tunnelstack.stream.address import StreamAddress, TunnelAddress
-from tunnelstack.wire.printable_text import printable
+from tunnelstack.wire.printable_text import printable, quoted
 
 R = TypeVar("R")
 
@@ -169,7 +169,7 @@ class TunnelServerEndpoint:
         """
         _checkName(name)
         if kind and kind not in KINDS:
-            raise ConfigurationError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
+            raise ConfigurationError(f"kind must be one of {', '.join(KINDS)}, not {quoted(kind)}")
         if port and kind != "tcp":
             raise ConfigurationError("port is only for kind=tcp")
         self._reactor = reactor
@@ -374,7 +374,7 @@ def _checkParts(arguments: Sequence[str], parameters: Mapping[str, str], known: 
     with _mistakesOf(arguments[0]):
         if len(arguments) > 1:
             raise ConfigurationError(
-                f"the part {arguments[1]!r} has no parameter name; a colon in a value is written \\:, as in "
+                f"the part {quoted(arguments[1])} has no parameter name; a colon in a value is written \\:, as in "
                 "edge=https\\://tunnels.example.net"
             )
         for parameter in parameters:
@@ -412,7 +412,7 @@ def serverFromOptions(
     @raise ConfigurationError: a parameter is invalid, or the edge or the token is not known.
     """
     if not (port.isascii() and port.isdecimal() and int(port) <= 65_535):
-        raise ConfigurationError(f"port must be a number up to 65535, not {port!r}")
+        raise ConfigurationError(f"port must be a number up to 65535, not {quoted(port)}")
     return TunnelServerEndpoint(reactor, _edges(environ, edge, tokenFile, insecure), name, kind, int(port))
 
 
@@ -437,7 +437,7 @@ def clientFromOptions(
 
 def _edges(environ: Mapping[str, str] | None, edge: str, tokenFile: str, insecure: str) -> tuple[EdgeAddress, ...]:
     if insecure not in ("yes", "no"):
-        raise ConfigurationError(f"insecure must be yes or no, not {insecure!r}")
+        raise ConfigurationError(f"insecure must be yes or no, not {quoted(insecure)}")
     return Sources(os.environ if environ is None else environ).edges(edge, tokenFile, insecure=insecure == "yes")
 
 

@@ -13,7 +13,6 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.control.test_log_writer import WAIT_SECONDS
-from tunnelstack.control import log_writer
 from tunnelstack.control.access_log import (
     FLUSH_LINES,
     AccessLog,
@@ -22,6 +21,7 @@ from tunnelstack.control.access_log import (
     formatJSON,
     formatText,
 )
+from tunnelstack.control.process import log_writer
 from tunnelstack.errors import ConfigurationError
 
 

@@ -24,6 +24,7 @@ from tunnelstack.transport.secure import HandshakeLost, SecureEndpoint
 from tunnelstack.transport.tls import clientContext, errorText, unverifiedContext
 from tunnelstack.transport.udp import UDPClientEndpoint
 from tunnelstack.transport.verification import CertificateRejected
+from tunnelstack.wire.printable_text import quoted
 
 HTTP_SCHEMES = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 SCHEMES: Mapping[str, Mapping[str, int]] = {
@@ -108,8 +109,8 @@ class Target:
             return clientEndpoint(reactor, self.text)
         except ValueError as error:
             raise ConfigurationError(
-                f"{self.text!r} is not a target: give a port, host:port, or an endpoint string, such as unix:/run/app.sock "
-                f"({error})"
+                f"{quoted(self.text)} is not a target: give a port, host:port, or an endpoint string, such as "
+                f"unix:/run/app.sock ({error})"
             ) from None
 
     def datagramEndpoint(self, reactor: IReactor) -> UDPClientEndpoint:
@@ -119,7 +120,7 @@ class Target:
         """
         place = self._place
         if place is None:
-            raise ConfigurationError(f"{self.text!r} is not a target for UDP: give a port, or host:port")
+            raise ConfigurationError(f"{quoted(self.text)} is not a target for UDP: give a port, or host:port")
         return UDPClientEndpoint(reactor, place.host, place.port)
 
     def _placeEndpoint(self, reactor: IReactor, place: _Place) -> IStreamClientEndpoint:
@@ -149,9 +150,9 @@ def _parse(text: str, kind: str) -> _Place | None:
         scheme = url["scheme"].lower()
         implied, secure = _impliedPort(text, kind, scheme), scheme in SECURE
         if found is None or not (found["host"] or found["v6"] or found["port"]):
-            raise ConfigurationError(f"{text!r} is not a target: it must be {scheme}://HOST:PORT, without a user")
+            raise ConfigurationError(f"{quoted(text)} is not a target: it must be {scheme}://HOST:PORT, without a user")
     if (found["path"] or "/") != "/":
-        raise ConfigurationError(f"{text!r} is not a target: leave out the path, because a service is a whole server")
+        raise ConfigurationError(f"{quoted(text)} is not a target: leave out the path, because a service is a whole server")
     host = found["v6"] or found["host"] or ""
     if host in ("tcp", "udp") and url is None:         # tcp:3000, the endpoint string that people write for a port
         host = ""
@@ -177,9 +178,9 @@ def _impliedPort(text: str, kind: str, scheme: str) -> int:
     if scheme in accepted:
         return accepted[scheme]
     if scheme in HTTP_SCHEMES:
-        raise ConfigurationError(f"{text!r} is a web server: publish it as the kind http, or write tcp:HOST:PORT")
+        raise ConfigurationError(f"{quoted(text)} is a web server: publish it as the kind http, or write tcp:HOST:PORT")
     others = " and ".join(f"{each}://" for each in accepted)
-    raise ConfigurationError(f"{text!r} is not a target: a service of the kind {kind} takes {others}")
+    raise ConfigurationError(f"{quoted(text)} is not a target: a service of the kind {kind} takes {others}")
 
 
 def _port(text: str, given: str | None, implied: int) -> int:
@@ -187,10 +188,10 @@ def _port(text: str, given: str | None, implied: int) -> int:
     @raise ConfigurationError: no port is given or implied, or it is out of range.
     """
     if not given and not implied:
-        raise ConfigurationError(f"{text!r} is not a target: it has no port; write host:port")
+        raise ConfigurationError(f"{quoted(text)} is not a target: it has no port; write host:port")
     port = int(given) if given else implied
     if not 0 < port <= HIGHEST_PORT:
-        raise ConfigurationError(f"{text!r} is not a target: the port must be from 1 to {HIGHEST_PORT}")
+        raise ConfigurationError(f"{quoted(text)} is not a target: the port must be from 1 to {HIGHEST_PORT}")
     return port
 
 

@@ -22,7 +22,7 @@ from tunnelstack.control.config.sources import Sources
 from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import STOPPED, FatalError
 from tunnelstack.settings.state_dir import ADMIN_SOCKET, socketPath
-from tunnelstack.wire.printable_text import LINE, printable
+from tunnelstack.wire.printable_text import LINE, printable, quoted
 
 HELP = """
 Usage: tunnelstack status|agents|routes|streams|reload [--json] [--admin PATH|URL]
@@ -86,7 +86,7 @@ class Options(BaseOptions):
         Reject arguments: there are only options.
         """
         if arguments:
-            raise usage.UsageError(f"{self.command} takes options only, not {arguments[0]!r}")
+            raise usage.UsageError(f"{self.command} takes options only, not {quoted(arguments[0])}")
 
 
 def main(options: Options) -> int:
@@ -146,7 +146,7 @@ def _connection(at: str) -> HTTPConnection:
         parts = urlsplit(at)
         return HTTPConnection(parts.hostname or "localhost", parts.port or 80, timeout=TIMEOUT_SECONDS)
     except ValueError:
-        raise usage.UsageError(f"--admin must be a path or a URL such as http://127.0.0.1:9000, not {at!r}") from None
+        raise usage.UsageError(f"--admin must be a path or a URL such as http://127.0.0.1:9000, not {quoted(at)}") from None
 
 
 class _UnixConnection(HTTPConnection):

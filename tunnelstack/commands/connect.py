@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from tunnelstack.commands.outgoing_stream import EDGE_HELP, EdgeOptions, OutgoingStream, runStream
 from tunnelstack.interfaces import IReactor
 from tunnelstack.stream.splice import Splice
+from tunnelstack.wire.printable_text import quoted
 
 HELP = """
 Usage: tunnelstack connect NAME [options]
@@ -60,7 +61,7 @@ class Options(EdgeOptions):
         if self.purpose not in ("", "ssh") and not self.purpose.startswith(("/", "tcp:")):
             raise usage.UsageError(
                 "--purpose must be ssh, tcp:HOST:PORT, or the name of a stream protocol, such as /demo/shout/1.0.0, "
-                f"not {self.purpose!r}"
+                f"not {quoted(self.purpose)}"
             )
         super().postOptions()
 

@@ -31,6 +31,7 @@ from tunnelstack.control.process.exit_status import STOPPED, FatalError
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.settings.setting import formatValue
 from tunnelstack.settings.suggestion import didYouMean
+from tunnelstack.wire.printable_text import quoted
 
 HELP = """
 Usage: tunnelstack token new NAME --allow RIGHT ... | token list | token revoke ID|NAME
@@ -236,6 +237,6 @@ def expiry(given: str | None, now: datetime | None = None) -> datetime:
         return NEVER
     form = re.fullmatch(r"([0-9]{1,5})([smhd])", given)
     if form is None or not int(form[1]):
-        raise usage.UsageError(f"--expires-in must be a number and s, m, h or d, such as 90d, not {given!r}")
+        raise usage.UsageError(f"--expires-in must be a number and s, m, h or d, such as 90d, not {quoted(given)}")
     moment = (now or datetime.now(UTC)).replace(microsecond=0)
     return moment + timedelta(**{UNITS[form[2]]: int(form[1])})

@@ -20,6 +20,7 @@ from twisted.python import usage
 from tunnelstack.control.process.status_log import FORMATS
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.settings.suggestion import didYouMean
+from tunnelstack.wire.printable_text import quoted
 
 CREDENTIAL = (
     "a credential must not be an argument, because every user of this machine can read the arguments of its programs: "
@@ -71,7 +72,7 @@ class BaseOptions(usage.Options):
         environ = os.environ if environ is None else environ
         given = str(self["log-format"] or environ.get("TUNNELSTACK_LOG_FORMAT") or "auto")
         if given not in FORMATS:
-            raise usage.UsageError(f"--log-format must be one of {', '.join(FORMATS)}, not '{given}'")
+            raise usage.UsageError(f"--log-format must be one of {', '.join(FORMATS)}, not {quoted(given)}")
         return given
 
     def opt_token(self, value: str) -> None:
@@ -142,7 +143,7 @@ def parsePort(text: str | int, option: str) -> int:
     @raise UsageError: C{text} is not a port number.
     """
     if not (str(text).isascii() and str(text).isdecimal() and int(text) <= 65_535):
-        raise usage.UsageError(f"--{option} must be a port from 0 to 65535, not '{text}'")
+        raise usage.UsageError(f"--{option} must be a port from 0 to 65535, not {quoted(str(text))}")
     return int(text)
 
 
@@ -153,4 +154,4 @@ def parseSeconds(text: str, option: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise usage.UsageError(f"--{option} must be a number of seconds, not '{text}'") from None
+        raise usage.UsageError(f"--{option} must be a number of seconds, not {quoted(text)}") from None

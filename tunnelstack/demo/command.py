@@ -26,7 +26,7 @@ from tunnelstack.control.process.reactor import runningReactor
 from tunnelstack.demo.parent import KILL_SECONDS
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
-from tunnelstack.wire.printable_text import LINE, printable
+from tunnelstack.wire.printable_text import LINE, printable, quoted
 
 HELP = """
 Usage: tunnelstack demo [--port N]
@@ -89,7 +89,7 @@ class Options(BaseOptions):
         Reject arguments: there are only options.
         """
         if arguments:
-            raise usage.UsageError(f"demo takes options only, not {arguments[0]!r}")
+            raise usage.UsageError(f"demo takes options only, not {quoted(arguments[0])}")
 
     def postOptions(self) -> None:
         """

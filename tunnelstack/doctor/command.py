@@ -24,7 +24,7 @@ from tunnelstack.control.process.exit_status import STOPPED
 from tunnelstack.control.process.reactor import runningReactor
 from tunnelstack.doctor.checks import EdgeDiagnosis, Finding
 from tunnelstack.interfaces import IReactor
-from tunnelstack.wire.printable_text import printable
+from tunnelstack.wire.printable_text import printable, quoted
 
 HELP = """
 Usage: tunnelstack doctor [--json] [options]
@@ -75,7 +75,7 @@ class Options(BaseOptions):
         Reject arguments: there are only options.
         """
         if arguments:
-            raise usage.UsageError(f"doctor takes options only, not {arguments[0]!r}")
+            raise usage.UsageError(f"doctor takes options only, not {quoted(arguments[0])}")
 
 
 def resolve(host: str) -> Deferred[list[str]]:

@@ -37,6 +37,7 @@ from tunnelstack.records import (
 )
 from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.settings.state_dir import StateDirectory
+from tunnelstack.wire.printable_text import quoted
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 T = TypeVar("T")
@@ -328,7 +329,7 @@ class Agents:
         if purpose.startswith(TCP):
             host, _, port = purpose.removeprefix(TCP).rpartition(":")
             if not host:
-                raise Denied("malformed", f"the purpose must be {TCP}HOST:PORT, not {purpose[:64]!r}")
+                raise Denied("malformed", f"the purpose must be {TCP}HOST:PORT, not {quoted(purpose[:64])}")
             return self._agentTunnel(rights, to), TCPPurpose(host=host.removeprefix("[").removesuffix("]"), port=_port(port))
         if purpose:
             return self._protocolTunnel(rights, to, purpose)
@@ -396,7 +397,7 @@ class Agents:
         The tunnel for an application's own stream protocol: of an agent, or of the holder of a name.
         """
         if not (purpose.startswith("/") and purpose.isascii() and purpose.isprintable()) or purpose.startswith("/tunnelstack/"):
-            raise Denied("unsupported", f"this edge cannot dial for the purpose {purpose[:64]!r}")
+            raise Denied("unsupported", f"this edge cannot dial for the purpose {quoted(purpose[:64])}")
         if not rights.mayDial(to, to + purpose):
             raise Denied("not-allowed", f"the token does not allow dial:{to}")
         tunnel = self.registry.agent(to) or self.registry.pick(to, "stream") or self.registry.pick(to, "http")
@@ -411,5 +412,5 @@ def _port(text: str) -> int:
     """
     port = int(text) if text.isdecimal() and len(text) <= 5 else 0
     if not 0 < port < 65_536:
-        raise Denied("malformed", f"{text[:16]!r} is not a port number")
+        raise Denied("malformed", f"{quoted(text[:16])} is not a port number")
     return port

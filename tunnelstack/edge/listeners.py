@@ -21,6 +21,7 @@ from tunnelstack.interfaces import IReactor
 from tunnelstack.transport.certificates import CertificateFolder
 from tunnelstack.transport.haproxy import proxiedEndpoint
 from tunnelstack.transport.tls import errorText, loadCertificates
+from tunnelstack.wire.printable_text import quoted
 
 PROXY_PREFIX, FOLDER = "haproxy:", "tls:"
 TLS_PREFIXES = (FOLDER, "ssl:")
@@ -69,9 +70,9 @@ def makeListener(reactor: IReactor, listener: ListenerConfig) -> EdgeListener:
     if bool(listener.clientAuth) != bool(listener.clientCa):
         raise ConfigurationError("client_auth and client_ca must be set together")
     if listener.clientAuth and not inner.startswith(FOLDER):
-        raise ConfigurationError(f"{text!r} cannot request certificates from clients: client_auth needs tls:FOLDER")
+        raise ConfigurationError(f"{quoted(text)} cannot request certificates from clients: client_auth needs tls:FOLDER")
     if listener.redirect and secure:
-        raise ConfigurationError(f"{text!r} uses TLS already: redirect is for plain HTTP")
+        raise ConfigurationError(f"{quoted(text)} uses TLS already: redirect is for plain HTTP")
     certificates: CertificateFolder | None = None
     try:
         if inner.startswith(FOLDER):
@@ -83,7 +84,7 @@ def makeListener(reactor: IReactor, listener: ListenerConfig) -> EdgeListener:
             else:
                 endpoint = endpointOf(reactor, text)
     except (ValueError, TypeError, KeyError, IndexError) as error:
-        raise ConfigurationError(f"{text!r} is not a valid endpoint: {error}") from None
+        raise ConfigurationError(f"{quoted(text)} is not a valid endpoint: {error}") from None
     return EdgeListener(
         text=text, endpoint=endpoint, secure=secure, proxied=proxied, redirect=listener.redirect,
         certificates=certificates,
@@ -102,7 +103,7 @@ def endpointOf(reactor: IReactor, text: str, where: str = "") -> IStreamServerEn
         endpoint: IStreamServerEndpoint = serverFromString(reactor, withBacklog(inner))
         _checkPort(inner)
     except Exception as error:      # parsers of endpoint strings are plugins, and may raise any exception
-        raise ConfigurationError(f"{where}{text!r} is not a valid endpoint: {errorText(error)}") from None
+        raise ConfigurationError(f"{where}{quoted(text)} is not a valid endpoint: {errorText(error)}") from None
     return proxiedEndpoint(endpoint) if inner != text else endpoint
 
 
@@ -124,7 +125,7 @@ def _folderEndpoint(
     folder, options = splitOptions(text.removeprefix(FOLDER))
     unknown = options.keys() - set(FOLDER_OPTIONS)
     if unknown:
-        raise ConfigurationError(f"{text!r} has no option {min(unknown)}; the options are {', '.join(FOLDER_OPTIONS)}")
+        raise ConfigurationError(f"{quoted(text)} has no option {min(unknown)}; the options are {', '.join(FOLDER_OPTIONS)}")
     certificates = CertificateFolder(
         folder, reactor, clientCA=loadCertificates(listener.clientCa) if listener.clientCa else (),
         clientAuth=listener.clientAuth or None,
@@ -148,7 +149,7 @@ def _handedOver(reactor: IReactor, listener: ListenerConfig) -> IStreamServerEnd
     inner = listener.endpoint.removeprefix(PROXY_PREFIX)
     if not inner.startswith((FOLDER, "tcp:", "tcp6:", "unix:")):
         raise ConfigurationError(
-            f"{listener.endpoint!r} cannot use a socket from systemd; only tcp:, tcp6:, unix: and tls:FOLDER can"
+            f"{quoted(listener.endpoint)} cannot use a socket from systemd; only tcp:, tcp6:, unix: and tls:FOLDER can"
         )
     endpoint: IStreamServerEndpoint = serverFromString(reactor, listener.socket)
     return endpoint

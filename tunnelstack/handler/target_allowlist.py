@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.wire.printable_text import quoted
 
 LOOPBACK = frozenset(("", "localhost", "127.0.0.1", "::1"))
 
@@ -26,7 +27,7 @@ class TargetAllowlist:
             host, _, port = target.rpartition(":")
             host = host.removeprefix("[").removesuffix("]")
             if not host or not (port == "*" or (port.isdecimal() and 0 < int(port) < 65536)):
-                raise ConfigurationError(f"{target!r} is neither host:port nor host:*")
+                raise ConfigurationError(f"{quoted(target)} is neither host:port nor host:*")
             host = _host(host)
             ports = self._ports.setdefault(host, set())
             if port == "*":

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from twisted.application import reactors
 
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.wire.printable_text import quoted
 
 VARIABLE = "TUNNELSTACK_REACTOR"
 
@@ -39,6 +40,6 @@ def _named(name: str) -> None:
         reactors.installReactor(name)
     except reactors.NoSuchReactor:
         known = ", ".join(sorted(reactor.shortName for reactor in reactors.getReactorTypes()))
-        raise ConfigurationError(f"{VARIABLE}: there is no reactor {name!r}; the reactors are {known}") from None
+        raise ConfigurationError(f"{VARIABLE}: there is no reactor {quoted(name)}; the reactors are {known}") from None
     except Exception as problem:
         raise ConfigurationError(f"{VARIABLE}: {name} does not work here: {problem}") from problem

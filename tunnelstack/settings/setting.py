@@ -14,7 +14,7 @@ from typing import Any
 from attrs import NOTHING, Attribute, Factory, field
 
 from tunnelstack.errors import ConfigurationError
-from tunnelstack.wire.printable_text import printable
+from tunnelstack.wire.printable_text import quoted
 
 Check = Callable[[Any], None]
 
@@ -79,7 +79,7 @@ def formatValue(value: object) -> str:
         case bool():
             return str(value).lower()
         case str():
-            return f"'{printable(value)}'"
+            return quoted(value)
         case list() | tuple():
             return f"[{', '.join(map(formatValue, value))}]"
         case dict():

@@ -28,6 +28,7 @@ from zope.interface import implementer
 
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.transport.tls import TLSIdentity, loadIdentity, serverContext
+from tunnelstack.wire.printable_text import quoted
 
 CHECK_SECONDS = 1.0
 DEFAULT = "default"
@@ -86,7 +87,7 @@ class CertificateFolder:
         self._folderState: FolderState | None = None
         self._read(self._scan(), first=True)
         if not self.loaded:
-            raise ConfigurationError(f"no usable certificate in {str(self._path)!r}: put NAME.pem there, with its key")
+            raise ConfigurationError(f"no usable certificate in {quoted(str(self._path))}: put NAME.pem there, with its key")
 
     # What is loaded
 
@@ -154,7 +155,7 @@ class CertificateFolder:
             entries = sorted(self._path.iterdir())
         except OSError as unreadable:
             if self._folderState is None:
-                raise ConfigurationError(f"{str(self._path)!r} cannot be read: {unreadable.strerror}") from None
+                raise ConfigurationError(f"{quoted(str(self._path))} cannot be read: {unreadable.strerror}") from None
             return
         for entry in entries:
             if entry.name.startswith("."):

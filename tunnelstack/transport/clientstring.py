@@ -15,6 +15,7 @@ from tunnelstack.errors import ConfigurationError
 from tunnelstack.transport.host_endpoint import hostEndpoint
 from tunnelstack.transport.secure import SecureEndpoint
 from tunnelstack.transport.tls import clientContext, loadCertificates, loadIdentity
+from tunnelstack.wire.printable_text import quoted
 
 SECURE, UNVERIFIED = "tls", "ssl"
 OPTIONS = ("host", "port", "timeout", "bindAddress", "certificate", "privateKey", "trustRoots", "endpoint")
@@ -35,7 +36,7 @@ def clientEndpoint(reactor: IReactorTime, text: str) -> IStreamClientEndpoint:
     """
     kind = text.partition(":")[0].lower()
     if kind == UNVERIFIED:
-        raise ConfigurationError(f"{text!r} does not verify the name of the server: write {SECURE}:HOST:PORT instead")
+        raise ConfigurationError(f"{quoted(text)} does not verify the name of the server: write {SECURE}:HOST:PORT instead")
     try:
         if kind == SECURE:
             return _secure(reactor, arguments(text)[1:])
@@ -72,7 +73,7 @@ def _secure(reactor: IReactorTime, given: list[tuple[str, str]]) -> IStreamClien
     for place, (name, value) in enumerate(given):
         name = name or (OPTIONS[place] if place < len(OPTIONS) else value)
         if name not in OPTIONS or name in options:
-            raise ValueError(f"{SECURE}: does not take {name!r} here")
+            raise ValueError(f"{SECURE}: does not take {quoted(name)} here")
         options[name] = value
     if not (options.get("host") and options.get("port")):
         raise ValueError(f"{SECURE}: needs a host and a port")
@@ -102,5 +103,5 @@ def _roots(path: str) -> list[X509]:
         return loadCertificates(path)
     roots = [root for file in sorted(Path(path).glob("*.pem")) for root in loadCertificates(str(file))]
     if not roots:
-        raise ConfigurationError(f"the folder {path!r} contains no certificate (a file *.pem)")
+        raise ConfigurationError(f"the folder {quoted(path)} contains no certificate (a file *.pem)")
     return roots

@@ -38,6 +38,7 @@ from zope.interface import implementer
 
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.transport.verification import SYSTEM_TRUST, CertificateRejected, ServerName, ServerVerifier
+from tunnelstack.wire.printable_text import quoted
 
 CLIENT_AUTH = ("request", "require")
 
@@ -80,9 +81,9 @@ def loadIdentity(certificate: str, key: str | None = None) -> TLSIdentity:
     try:
         private: Any = load_pem_private_key(_read(path), None)
     except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"{path!r} contains no usable private key: {error}") from None
+        raise ConfigurationError(f"{quoted(path)} contains no usable private key: {error}") from None
     if private.public_key() != first.to_cryptography().public_key():
-        raise ConfigurationError(f"the key in {path!r} is not that of the certificate in {certificate!r}")
+        raise ConfigurationError(f"the key in {quoted(path)} is not that of the certificate in {quoted(certificate)}")
     return TLSIdentity(first, PKey.from_cryptography_key(private), tuple(chain))
 
 
@@ -94,7 +95,7 @@ def loadCertificates(path: str) -> list[X509]:
     try:
         return [X509.from_cryptography(one) for one in x509.load_pem_x509_certificates(_read(path))]
     except ValueError as error:
-        raise ConfigurationError(f"{path!r} contains no usable certificate: {error}") from None
+        raise ConfigurationError(f"{quoted(path)} contains no usable certificate: {error}") from None
 
 
 def serverContext(
@@ -115,7 +116,7 @@ def serverContext(
     """
     roots = [Certificate(one) for one in clientCA]
     if clientAuth not in (None, *CLIENT_AUTH):
-        raise ConfigurationError(f"client_auth is one of {', '.join(CLIENT_AUTH)}, not {clientAuth!r}")
+        raise ConfigurationError(f"client_auth is one of {', '.join(CLIENT_AUTH)}, not {quoted(clientAuth)}")
     if (clientAuth is None) != (not roots):
         raise ConfigurationError("client_auth and client_ca go together: give both or neither")
     options = CertificateOptions(
@@ -336,7 +337,7 @@ def _selectALPN(context: Context, ours: tuple[bytes, ...]) -> None:
         for name in ours:
             if name in offered:
                 return name
-        raise NoApplicationProtocol([("SSL", "ALPN", f"the client offers only {offered!r}")])
+        raise NoApplicationProtocol([("SSL", "ALPN", f"the client offers only {', '.join(map(quoted, offered))}")])
 
     context.set_alpn_select_callback(select)
 
@@ -346,4 +347,4 @@ def _read(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise ConfigurationError(f"{path!r} cannot be read: {error.strerror}") from None
+        raise ConfigurationError(f"{quoted(path)} cannot be read: {error.strerror}") from None

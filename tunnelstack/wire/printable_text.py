@@ -52,6 +52,14 @@ def printable(text: str, limit: int = LIMIT) -> str:
     return "".join(pieces)
 
 
+def quoted(text: str | bytes, limit: int = LIMIT) -> str:
+    """
+    @return: a word that a person or a peer has written, L{printable} and between quotation marks, for messages.
+    """
+    text = text if isinstance(text, str) else text.decode("utf-8", "backslashreplace")
+    return f"'{printable(text, limit)}'"
+
+
 def printable_lines(text: str, indent: str = "", limit: int = LINE) -> str:
     """
     A text of several lines, such as a traceback, in which a peer may have a part.

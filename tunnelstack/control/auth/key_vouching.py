@@ -12,6 +12,7 @@ from attrs import frozen
 
 from tunnelstack.control.auth.permissions import matches
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.wire.printable_text import quoted
 
 
 @frozen
@@ -44,6 +45,6 @@ def parseVouchRule(text: str) -> VouchRule:
     user, at, device = words[-1].rpartition("@") if words else ("", "", "")
     if len(words) > 2 or not (user and at and device):
         raise ConfigurationError(
-            f"must be USER@DEVICE, or KEY USER@DEVICE, such as 'deploy@lab.*' or 'alice@desk *@lab.bench', not '{text}'"
+            f"must be USER@DEVICE, or KEY USER@DEVICE, such as 'deploy@lab.*' or 'alice@desk *@lab.bench', not {quoted(text)}"
         )
     return VouchRule(words[0] if len(words) == 2 else "*", user, device)

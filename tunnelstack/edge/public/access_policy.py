@@ -32,7 +32,7 @@ from tunnelstack.records import Principal
 from tunnelstack.settings.password_hash import UNKNOWN_USER, PasswordEntry, parsePasswordEntry
 from tunnelstack.wire.addresses import IPNetwork, read_address, read_network
 from tunnelstack.wire.http1.head import Fields, RequestHead, ResponseHead, values
-from tunnelstack.wire.printable_text import printable
+from tunnelstack.wire.printable_text import printable, quoted
 
 ATTEMPTS_PER_SECOND = 5.0
 """Passwords that are verified for one address in a second."""
@@ -62,9 +62,9 @@ def usersOf(route: Route) -> list[PasswordEntry]:
     try:
         lines = Path(route.usersFile).read_text("utf-8").splitlines()
     except OSError as unreadable:
-        raise ConfigurationError(f"users_file {route.usersFile!r} cannot be read: {unreadable.strerror}") from None
+        raise ConfigurationError(f"users_file {quoted(route.usersFile)} cannot be read: {unreadable.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigurationError(f"users_file {route.usersFile!r} is not UTF-8 text") from None
+        raise ConfigurationError(f"users_file {quoted(route.usersFile)} is not UTF-8 text") from None
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.startswith("#"):
             try:
@@ -72,7 +72,7 @@ def usersOf(route: Route) -> list[PasswordEntry]:
             except ConfigurationError as wrong:
                 raise ConfigurationError(f"{route.usersFile}:{number}: a line {wrong}") from None
     if not kept:
-        raise ConfigurationError(f"users_file {route.usersFile!r} lists no user")
+        raise ConfigurationError(f"users_file {quoted(route.usersFile)} lists no user")
     return kept
 
 

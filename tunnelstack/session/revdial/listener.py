@@ -172,8 +172,8 @@ class _PickUpListener:
             transport.handOver(buildProtocolOrRaise(self._factory, transport.address))
         except Exception as error:
             self._session.log.warn(
-                "nobody takes stream {stream} of {key}: {reason!r}", stream=transport.streamId,
-                key=self._session.address.key, reason=error,
+                "no application for stream {stream} of {key}: {reason}", stream=transport.streamId,
+                key=self._session.address.key, reason=str(error) or type(error).__name__,
             )
             transport.abortConnection()
 

@@ -26,6 +26,7 @@ from OpenSSL.SSL import (
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.transport.tls import TLSIdentity
 from tunnelstack.transport.verification import SYSTEM_TRUST, ServerName, ServerVerifier
+from tunnelstack.wire.printable_text import quoted
 
 DTLS_1_2 = 0xFEFD
 
@@ -88,7 +89,7 @@ class DTLSServerOptions:
         """
         authorities = list(clientCA)
         if clientAuth not in (None, "request", "require"):
-            raise ConfigurationError(f"client_auth is one of request, require, not {clientAuth!r}")
+            raise ConfigurationError(f"client_auth is one of request, require, not {quoted(clientAuth)}")
         if (clientAuth is None) != (not authorities):
             raise ConfigurationError("client_auth and client_ca go together: give both or neither")
         self._context = _context(identity, ciphers)
@@ -158,7 +159,7 @@ def _context(identity: TLSIdentity | None, ciphers: str) -> Context:
     try:
         context.set_cipher_list(ciphers.encode("ascii"))
     except (Error, ValueError):
-        raise ConfigurationError(f"OpenSSL knows no cipher in {ciphers!r}") from None
+        raise ConfigurationError(f"OpenSSL knows no cipher in {quoted(ciphers)}") from None
     if identity is not None:
         context.use_certificate(identity.certificate)
         context.use_privatekey(identity.key)

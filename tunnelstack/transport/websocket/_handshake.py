@@ -37,7 +37,7 @@ from tunnelstack.wire.http1.head import (
     read_response_untrusted,
     values,
 )
-from tunnelstack.wire.printable_text import printable
+from tunnelstack.wire.printable_text import printable, quoted
 
 BODY_LIMIT = 4 * 1024     # octets of a refusal's body that are kept
 SECURE = {"ws": False, "http": False, "wss": True, "https": True}
@@ -97,16 +97,16 @@ def parseLocation(url: str) -> WebSocketLocation:
         secure = SECURE.get(parts.scheme)
         port = parts.port
     except ValueError as error:
-        raise ConfigurationError(f"{url!r} is not a URL: {error}") from None
+        raise ConfigurationError(f"{quoted(url)} is not a URL: {error}") from None
     if secure is None:
-        raise ConfigurationError(f"{url!r} does not begin with ws://, wss://, http:// or https://")
+        raise ConfigurationError(f"{quoted(url)} does not begin with ws://, wss://, http:// or https://")
     if not parts.hostname or port == 0:
-        raise ConfigurationError(f"{url!r} names no host or no port to connect to")
+        raise ConfigurationError(f"{quoted(url)} names no host or no port to connect to")
     if parts.username is not None:
         raise ConfigurationError("a URL must not contain a password; send a header instead")
     resource = (parts.path or "/") + ("?" + parts.query if parts.query else "")
     if not resource.isascii() or not parts.hostname.isascii() or re.search(r"[\s\x00-\x1f\x7f]", url):
-        raise ConfigurationError(f"{url!r} contains characters that must be escaped")
+        raise ConfigurationError(f"{quoted(url)} contains characters that must be escaped")
     return WebSocketLocation(secure, parts.hostname, port or (443 if secure else 80), resource)
 
 
