@@ -74,6 +74,19 @@ class WordTests(SynchronousTestCase):
                         homes.setdefault(node.name, []).append(module)
         self.assertEqual({name: places for name, places in homes.items() if len(places) > 1}, {})
 
+    def test_noPythonReprReachesAPerson(self) -> None:
+        """
+        Words of people and peers are quoted by L{quoted<tunnelstack.wire.printable_text.quoted>}, in messages and in formats of
+        logs.  A C{RuntimeError} is for programmers.
+        """
+        wrong = [
+            f"{path.relative_to(PACKAGE)}:{number}"
+            for path in sorted(PACKAGE.rglob("*.py"))
+            for number, line in enumerate(path.read_text().splitlines(), 1)
+            if re.search(r"![rsa]\}|%r|\brepr\(", line) and not re.search(r"RuntimeError|NewToken\(|C\{repr\}", line)
+        ]
+        self.assertEqual(wrong, [])
+
     def test_aRetiredWordIsFound(self) -> None:
         for identifier in ("knock", "_knock", "lastKnock", "knock_path", "KNOCK", "letGo"):
             self.assertTrue(retired(identifier), identifier)

@@ -21,6 +21,7 @@ from tunnelstack.errors import UsageError
 from tunnelstack.wire.http1.head import Fields, RequestHead, ResponseHead, encode_request, encode_response
 from tunnelstack.wire.http1.target import OCTET
 from tunnelstack.wire.negotiation.http_request import StreamRequest
+from tunnelstack.wire.printable_text import quoted
 from tunnelstack.wire.records.shellhub import (
     DIAL_FAILED,
     HTTP_PROXY,
@@ -85,7 +86,7 @@ def encode_ask(target: Target) -> bytes:
 
 def _fitting(pattern: re.Pattern[str], text: str) -> str:
     if not pattern.fullmatch(text):
-        raise UsageError(f"{text[:64]!r} does not fit into a path")
+        raise UsageError(f"{quoted(text, 64)} does not fit into a path")
     return text
 
 
