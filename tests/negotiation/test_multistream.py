@@ -598,7 +598,7 @@ class HandlerTests(NegotiationTestCase):
         connected = self.connect(release=Release.AT_ONCE, parameters={}, answers=OK_OR_REASON)
         self.wire.settle()
         error = self.failureResultOf(connected, NegotiationRefused).value
-        self.assertEqual(str(error), "the handler does not take it")
+        self.assertEqual(str(error), "the handler refused the stream")
         self.assertClean()
 
     def test_garbageCostsItsStreamAlone(self) -> None:

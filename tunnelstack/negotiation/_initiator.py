@@ -111,7 +111,7 @@ class InitiatorProtocol(NegotiationProtocol):
         The peer has ended its direction.
         """
         if self._agreed is not None:
-            self._fail(NegotiationRefused("the peer agreed, and ended the stream before it said anything"))
+            self._fail(NegotiationRefused("the peer accepted, and ended the stream before it sent any data"))
         else:
             super().readConnectionLost()
 
@@ -145,7 +145,7 @@ class InitiatorProtocol(NegotiationProtocol):
 
     def _eventReceived(self, event: NegotiationEvent) -> None:
         if not isinstance(event, Agreed):
-            self._fail(NegotiationRefused(event.reason if isinstance(event, Rejected) else "nothing was agreed"))
+            self._fail(NegotiationRefused(event.reason if isinstance(event, Rejected) else "the peer accepted nothing"))
         elif self._negotiation.release is Release.ON_FIRST_OCTET and not event.leftover:
             self._agreed = event
         else:

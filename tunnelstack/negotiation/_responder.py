@@ -117,7 +117,7 @@ class ResponderProtocol(NegotiationProtocol):
         """
         self._application = application
         if application is None:
-            self._reject("the handler does not take it")
+            self._reject("the handler refused the stream")
         elif self._agreed is not None:
             self._handOver(self._agreed, application)
         elif self.transport.connected:
@@ -201,7 +201,7 @@ class ResponderProtocol(NegotiationProtocol):
 
     def _negotiationTimedOut(self) -> None:
         if self._dialling is None:
-            self._reset("nothing was agreed in time")
+            self._reset("the negotiation did not finish in time")
             return
         self._stopDialling()                  # and a refusal is said, where there is still one to say
         self.transport.loseConnection()
@@ -221,4 +221,4 @@ def _peerReason(reason: Failure) -> str:
     error = reason.value
     if isinstance(error, TunnelError):
         return str(error.args[0]) if error.args else type(error).__name__
-    return "it was not reached in time" if isinstance(error, CancelledError) else str(error)
+    return "the target was not reached in time" if isinstance(error, CancelledError) else str(error)

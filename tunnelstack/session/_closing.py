@@ -107,7 +107,7 @@ class ClosingStreams:
             closing = self.add(streamId, False)     # our end is about to leave
         closing.absorbed += octets
         if closing.absorbed > ABSORB_OCTETS or self._clock.seconds() - closing.since > ABSORB_SECONDS:
-            self._reset(streamId, "it went on sending after the close")
+            self._reset(streamId, "the peer continued to send after the close")
         else:
             self._core.acknowledge(streamId, octets)
 
@@ -122,7 +122,7 @@ class ClosingStreams:
                 return                        # they are in order of their age
             limit = self._closeTimeout if closing.ended else ABSORB_SECONDS
             if 0 < limit <= age:
-                self._reset(streamId, "it was not closed in time")
+                self._reset(streamId, "the peer did not close the stream in time")
         if self._closing:
             self._timer.schedule(now + self._interval)
 

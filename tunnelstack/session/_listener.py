@@ -112,7 +112,7 @@ class SessionListener:
     def _handToFactory(self, stream: StreamTransport) -> None:
         protocol = self._buildProtocol(stream)
         if protocol is None:
-            self._session.resetStream(stream, StreamResetError("nobody takes it"))
+            self._session.resetStream(stream, StreamResetError("no application for the stream"))
             return
         self._session.acceptStream(stream.streamId)
         try:

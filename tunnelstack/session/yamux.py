@@ -382,7 +382,7 @@ class YamuxSession(Protocol):
             answer.callback(self._clock.seconds() - sent)
 
     def _peerWentAway(self, event: events.PeerWentAway) -> None:
-        self.connector.fail(SessionClosed("the peer takes no more streams"))
+        self.connector.fail(SessionClosed("the peer accepts no more streams"))
 
     def _keepaliveLost(self, event: events.KeepaliveLost) -> None:
         self._lifecycle.drop(SessionLost("the peer did not answer a ping in time"))

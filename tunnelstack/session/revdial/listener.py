@@ -73,11 +73,11 @@ class RevdialListener(ControlSession):
         if isinstance(event, PickUpRequested):
             self._pickUp(event.path)
         elif isinstance(event, DiallerTimedOut):
-            self._lifecycle.drop(SessionLost("the peer gave no sign of life in time"))
+            self._lifecycle.drop(SessionLost("no heartbeat of the peer arrived in time"))
 
     def _pickUp(self, path: str) -> None:
         if self._goingAway or not self._pickUps.hasRoom(len(self._dialling)):
-            self._reportFailure(path, "no more streams are taken")
+            self._reportFailure(path, "this side accepts no more streams")
             return
         try:
             endpoint = self._reach(path)

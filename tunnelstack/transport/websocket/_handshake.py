@@ -321,7 +321,7 @@ def _checkUpgrade(head: RequestHead) -> None:
     if head.field(b"upgrade") is None:
         raise HandshakeRejected(HTTPStatus.UPGRADE_REQUIRED, "the Upgrade field is missing")
     if b"websocket" not in tokens(framing.upgrade):
-        raise HandshakeRejected(HTTPStatus.BAD_REQUEST, "Connection and Upgrade do not ask for a WebSocket")
+        raise HandshakeRejected(HTTPStatus.BAD_REQUEST, "Connection and Upgrade do not request a WebSocket")
     if framing.body:                          # it would be read as frames here, and as a body elsewhere
         raise HandshakeRejected(HTTPStatus.BAD_REQUEST, "a request for a WebSocket has no body")
 

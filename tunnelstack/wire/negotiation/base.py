@@ -220,7 +220,7 @@ class Negotiation(ABC):
         @raise NegotiationExpired: the deadline has.
         """
         if self._deadline is not None and now >= self._deadline and not self.settled:
-            raise NegotiationExpired("nothing was agreed in time", seconds=self._timeout)
+            raise NegotiationExpired("the negotiation did not finish in time", seconds=self._timeout)
         return []
 
     def _check_open(self) -> None:
