@@ -1,9 +1,9 @@
 """
-Every promise between the floors, and between tunnelstack and those who extend it.  No code.
+The interfaces between the floors, and between tunnelstack and its extensions.
 
-Where Twisted has a word we use it: a transport is an C{ITransport}, a way to reach something is an C{IStreamClientEndpoint},
-a way to be reached is an C{IStreamServerEndpoint}, an application is an C{IProtocolFactory}.  The interfaces below are the
-ones that Twisted does not have.
+Where Twisted has an interface, that one is used: a transport is an C{ITransport}, a way to connect is an
+C{IStreamClientEndpoint}, a place to listen is an C{IStreamServerEndpoint}, an application is an C{IProtocolFactory}.  The
+interfaces below are those that Twisted does not have.
 """
 
 from __future__ import annotations
@@ -84,47 +84,47 @@ class IProcessService(IService):
 
 class IStreamOwner(Interface):
     """
-    All that a stream transport knows of the session it belongs to (floor 2 toward floor 1b).
+    The session of a stream, as the stream's transport sees it.
     """
 
     full: bool = Attribute("Whether the session's own transport takes no more, so that producers must pause.")
 
     sharedTimer = Attribute("L{SharedTimer<tunnelstack.transport.shared_timer.SharedTimer>}: ends with the session.")
 
-    high: int = Attribute("Octets queued on a stream above which its producer is to pause.")
-    paused: int = Attribute("Streams whose applications do not read; the streams count it.")
+    high: int = Attribute("The octets in a stream's send queue above which its producer must pause.")
+    paused: int = Attribute("The number of streams whose applications do not read.  The streams count it.")
 
     def streamReady(stream: Any) -> None:
         """
-        The stream has octets or an end to send: give it its turns, and flush once this reactor turn is over.
+        The stream has octets or an end to send: schedule it, and flush at the end of this reactor turn.
         """
 
     def acknowledge(streamId: int, octets: int) -> None:
         """
-        The application consumed C{octets} of the stream: the peer may send as much again.
+        The application has consumed C{octets} of the stream: give the peer credit for as many.
         """
 
     def reset(streamId: int) -> None:
         """
-        End the stream at once, both directions; the session forgets it.
+        End both directions of the stream at once.
         """
 
     def stopReading(stream: Any, discarded: int) -> None:
         """
-        The application has closed the stream and reads no more of it; C{discarded} octets that were delivered to the
-        transport go unread.  The session absorbs what still comes, within bounds.
+        The application has closed the stream and does not read it any more.  C{discarded} octets that were delivered to the
+        transport stay unread.  The session absorbs what the peer still sends, within a bound.
 
-        Not called where all that is left of the stream is our end, which the owner is about to send.
+        This is not called if only our end is left to be sent.
         """
 
     def streamLost(stream: Any, reason: Failure) -> None:
         """
-        The stream is over for its application: call C{stream.reportLost(reason)} on a later turn.
+        The stream has ended: call C{stream.reportLost(reason)} on a later turn of the reactor.
         """
 
     def callNextTurn(call: Callable[..., object], *arguments: object) -> None:
         """
-        Call C{call} on a later turn of the reactor, never from inside a call that an application's protocol is making.
+        Call C{call} on a later turn of the reactor, so that it does not run inside a call that a protocol makes.
         """
 
     def flushEarly() -> None:
@@ -135,18 +135,19 @@ class IStreamOwner(Interface):
 
     def waitForCapacity(stream: Any) -> None:
         """
-        The stream's producer was paused because the session is full: call C{stream.resumeProducer()} in turn once it is not.
+        The stream's producer was paused because the session is full.  Call C{stream.resumeProducer()}, in turns with the other
+        streams, once it is not full any more.
         """
 
 
 class IRecordTransport(Interface):
     """
-    A transport that can keep the boundaries of what is written.
+    A transport that can keep the boundaries of records.
     """
 
     def writeRecord(octets: bytes) -> None:
         """
-        Send C{octets} alone in one frame (or message), neither split nor joined with others, waiting for credit for all of it.
+        Send C{octets} alone in one frame or message, as soon as there is credit for all of them.
 
         @raise UsageError: the record is empty or larger than a frame may be.
         """
@@ -255,26 +256,24 @@ class ISession(Interface):
 
     def ping() -> Deferred[float]:
         """
-        @return: a C{Deferred} that fires with the round trip in seconds, or fails with
-            C{SessionLost}.
+        @return: a C{Deferred} of the round trip in seconds; it fails with C{SessionLost}.
         """
 
     def goAway(reason: int = 0) -> None:
         """
-        Open no more streams, and ask the peer not to; open streams go on.
+        Open no more streams, and request the same of the peer.  Open streams continue.
         """
 
     def drain() -> Deferred[None]:
         """
-        As C{goAway}, and close the carrier once the last stream is done.
+        As C{goAway}, and close the carrier after the last stream has ended.
 
-        @return: a C{Deferred} that fires with C{None} then, or when the session is lost; there
-            is no deadline in it.
+        @return: a C{Deferred} that fires when the carrier is closed or the session is lost.  There is no time-out.
         """
 
     def abort() -> None:
         """
-        Drop the session and its carrier at once.
+        Close the session and its carrier at once.
         """
 
     def whenUp() -> Deferred[Any]:
@@ -284,27 +283,26 @@ class ISession(Interface):
 
     def whenLost() -> Deferred[SessionLost]:
         """
-        @return: a C{Deferred} that fires with the C{SessionLost} that gives the reason, as a
-            result and not as an error, once the session is gone.
+        @return: a C{Deferred} that fires with the reason, as a result and not as an error, when the session is lost.
         """
 
     def lostReason() -> SessionLost | None:
         """
-        @return: the C{SessionLost} that gives the reason why no stream can be opened any more, or C{None}.
+        @return: the reason why no stream can be opened any more; C{None} if streams can be opened.
         """
 
     def transports() -> Sequence[Any]:
         """
-        @return: a list of the transports of the streams that are open now.
+        @return: the transports of the streams that are open.
         """
 
 
 class IStreamHandler(IProtocolFactory):
     """
-    What serves streams of one protocol name: an C{IProtocolFactory} with a name.
+    Serves the streams of one protocol.
 
     C{buildProtocol} is called with a L{StreamAddress<tunnelstack.stream.address.StreamAddress>}; C{None} refuses the stream.
-    Installed as a plugin (with C{IPlugin}) it is found by every agent of the machine.
+    A handler that is installed as a plugin (with C{IPlugin}) is found by every agent of the machine.
     """
 
     name: bytes = Attribute("The protocol's name, such as C{b'/demo/shout/1.0.0'}.")
@@ -312,7 +310,7 @@ class IStreamHandler(IProtocolFactory):
 
 class IDiallingHandler(Interface):
     """
-    A handler that must reach something first and answers the opener only then.
+    A handler that connects to something before the stream is accepted or refused.
     """
 
     def connect(address: StreamAddress) -> Deferred[Any]:
@@ -328,7 +326,7 @@ Handler = IProtocolFactory | IDiallingHandler
 
 class IExchangeReceiver(Interface):
     """
-    Receives one message of an HTTP exchange: the request on the serving side, the response on the client's side.
+    Receives one message of an HTTP exchange: the request on a server's side, the response on a client's side.
 
     The calls are, in this order: any number of C{informational}, C{headReceived} (responses only), any number of
     C{bodyReceived}, and C{ended}.  C{failed} can come instead of any of them, and is the last call then.
@@ -341,90 +339,89 @@ class IExchangeReceiver(Interface):
 
     def headReceived(head: ResponseHead) -> None:
         """
-        The final head.  After a C{101} both directions are raw octets: C{bodyReceived} carries what the far side sends, and
-        C{IExchange.write} what this side sends.
+        The final head.  After a C{101} both directions are raw octets: C{bodyReceived} is called with those of the peer, and
+        C{IExchange.write} sends those of this side.
         """
 
     def bodyReceived(octets: bytes) -> None:
         """
-        Some of the body.
+        A piece of the body.
         """
 
     def ended(trailers: Iterable[tuple[bytes, bytes]]) -> None:
         """
-        The message is whole.
+        The message is complete.
         """
 
     def failed(reason: ExchangeFailed) -> None:
         """
-        The exchange broke.
+        The exchange has failed.
         """
 
 
 class IWholeResponseReceiver(IExchangeReceiver):
     """
-    A receiver of responses that prefers one call to three.
+    A receiver of responses that can receive a whole response by one call.
     """
 
     def responseReceived(head: ResponseHead, octets: bytes) -> None:
         """
-        A response that arrived at once; called instead of C{headReceived}, C{bodyReceived} and C{ended}.
+        Called with a response that arrived in one piece, instead of C{headReceived}, C{bodyReceived} and C{ended}.
         """
 
 
 class IExchange(Interface):
     """
-    One HTTP request and its response, whatever carries it; a consumer of the one and a producer of the other.
+    One HTTP request and its response, independent of the protocol that carries them.
 
-    On the client's side the request is sent here; on the serving side (L{IServerExchange}) the response.
+    A client sends the request by these methods, a server (L{IServerExchange}) the response.  An exchange is a consumer of
+    what is sent and a producer of what is received.
     """
 
-    traits: Traits = Attribute("What this carrier can do; read before the head is sent.")
+    traits: Traits = Attribute("What the carrier can do.  Read it before the head is sent.")
 
     def sendHead(head: Any) -> None:
         """
-        Send the head, once: a L{RequestHead} on the client's side, a L{ResponseHead} on the serving side.
+        Send the head, once: a client sends a L{RequestHead}, a server a L{ResponseHead}.
 
         @raise UsageError: it was sent before.
         """
 
     def write(octets: bytes) -> None:
         """
-        Send some of the body.
+        Send a piece of the body.
 
-        @raise UsageError: the body is longer than the head says.
+        @raise UsageError: the body is longer than its Content-Length.
         """
 
     def end(trailers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """
-        The message is whole.  If the body is shorter than the head says, the exchange breaks.
+        End the message.  If the body is shorter than its Content-Length, the exchange fails.
         """
 
     def cancel(kind: FailureKind) -> None:
         """
-        Give the exchange up: the receiver is called no more.
-
-        @param kind: why.
+        Cancel the exchange.  The receiver is not called any more.
         """
 
     def registerProducer(producer: Any, streaming: bool) -> None:
         """
-        Register what writes the body, as in C{IConsumer}.
+        Register the producer of the body, as in C{IConsumer}.
         """
 
     def unregisterProducer() -> None:
         """
-        Nothing writes the body any more, as in C{IConsumer}.
+        Unregister the producer, as in C{IConsumer}.
         """
 
     def pauseProducing() -> None:
         """
-        Call the receiver no more for now; the far side is stopped by its credit.
+        Do not call the receiver until L{resumeProducing} is called.  The peer stops when its credit is used up.
         """
 
     def resumeProducing() -> None:
         """
-        Go on.
+        Call the receiver again.
         """
 
 
@@ -442,7 +439,7 @@ class IResponseExchange(IExchange):
 
     def respond(head: ResponseHead, octets: bytes) -> None:
         """
-        Send a whole response; the head names the length of its body.
+        Send a whole response.  The head contains the length of its body.
 
         @raise UsageError: as from C{sendHead} and C{write}.
         """
@@ -450,7 +447,7 @@ class IResponseExchange(IExchange):
 
 class IServerExchange(IResponseExchange):
     """
-    One HTTP request that was received, to be answered.
+    An HTTP request that was received and has to be answered.
     """
 
     head: RequestHead = Attribute("The request's head as received.")
@@ -458,15 +455,15 @@ class IServerExchange(IResponseExchange):
     peer = Attribute("The Twisted address that the request came from.")
     transport = Attribute("The transport that the request arrived on; not to be written to.")
     certificate = Attribute("The peer's verified X.509 certificate, or C{None}.")
-    framing: Framing = Attribute("What the head says of the message.")
-    context = Attribute("What the server of the request keeps with it.")
+    framing: Framing = Attribute("The framing of the message, according to its head.")
+    context = Attribute("For the server of the request, which may store anything here.")
     status: int = Attribute("The status of the response; C{0} before the response begins.")
     octets: int = Attribute("Octets of the response's body that were written.")
     finished: bool = Attribute("Nothing more is written.")
 
     def onRequest() -> TakenOverRequest:
         """
-        Own the connection instead of answering, at a door.
+        Take over the connection instead of answering.
 
         @return: the request and its connection.
         @raise UsageError: the carrier cannot hand its connection over (HTTP/2), the request has an unread body, or the response
@@ -476,7 +473,7 @@ class IServerExchange(IResponseExchange):
 
 class IExchangeServer(Interface):
     """
-    What answers HTTP exchanges on the serving side, and knows no carrier.
+    Answers HTTP requests, independent of the protocol that carries them.
     """
 
     def exchangeReceived(head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
@@ -491,19 +488,19 @@ class IExchangeServer(Interface):
 
 class ITunnel(Interface):
     """
-    A way to one agent, as the registry keeps it.
+    A way to one agent.
     """
 
-    key: str = Attribute("The name it is found by.")
-    principal: Principal = Attribute("Who holds it.")
+    key: str = Attribute("The name under which the registry finds it.")
+    principal: Principal = Attribute("The agent.")
     dialect: str = Attribute("The dialect's name.")
-    instance: str = Attribute("The agent process's own random name; C{''} where the dialect has none.")
-    healthy: bool = Attribute("Fit for new work.")
-    inFlight: int = Attribute("Exchanges and streams under way.")
+    instance: str = Attribute("The random name of the agent's process; C{''} if the dialect has none.")
+    healthy: bool = Attribute("Whether it accepts more work.")
+    inFlight: int = Attribute("The number of exchanges and streams under way.")
 
     def endpointFor(purpose: Purpose, visitor: Visitor | None = None, *, wait: bool = False) -> IStreamClientEndpoint:
         """
-        @param wait: connecting waits for the far side to accept the stream, where the dialect can report that.
+        @param wait: connecting waits until the agent has accepted the stream, if the dialect can report that.
         @raise UnsupportedPurpose: the dialect cannot carry it.
         """
 
@@ -520,44 +517,44 @@ class ITunnel(Interface):
         Begin an exchange with the agent.
 
         @raise UnsupportedPurpose: the dialect cannot carry it.
-        @raise Busy: it takes no more now.
+        @raise Busy: the agent accepts no more at the moment.
         """
 
     def ping() -> Deferred[float]:
         """
-        @return: a C{Deferred} of the round trip in seconds; it fails when there is none any more.
+        @return: a C{Deferred} of the round trip in seconds; it fails if the tunnel is lost.
         """
 
     def drain() -> Deferred[Any]:
         """
-        Take no more work.
+        Accept no more work.
 
-        @return: a C{Deferred} that fires when the last of it is done.
+        @return: a C{Deferred} that fires when the work under way is finished.
         """
 
     def abort(reason: TunnelError | str) -> None:
         """
-        Drop it at once.
+        Close the tunnel at once.
 
-        @param reason: for the agent, where the dialect can send it.
+        @param reason: for the agent, if the dialect can send it.
         """
 
     def whenLost() -> Deferred[Any]:
         """
-        @return: a C{Deferred} that fires once it is gone.
+        @return: a C{Deferred} that fires when the tunnel is lost.
         """
 
 
 class IEdge(Interface):
     """
-    What a dialect may ask of the edge that its doors stand in.  Policy is the edge's; a dialect only says who asks for what.
+    An edge, as its dialects see it.  The edge decides what is allowed; a dialect reports which agent requests what.
     """
 
-    clock: IReactorTime = Attribute("Of everything that waits.")
-    sessionLimits: SessionLimits = Attribute("Of each agent's session.")
-    stopping: bool = Attribute("No agent is let in any more.")
-    bounds: ExchangeBounds = Attribute("Of the exchanges that agents are asked for.")
-    state: StateDirectory | None = Attribute("Where to keep what outlives the process, or C{None}.")
+    clock: IReactorTime = Attribute("The clock of all time-outs.")
+    sessionLimits: SessionLimits = Attribute("The limits of each agent's session.")
+    stopping: bool = Attribute("Whether the edge stops, and accepts no more agents.")
+    bounds: ExchangeBounds = Attribute("The bounds of exchanges with agents.")
+    state: StateDirectory | None = Attribute("The folder for files that outlive the process, or C{None}.")
     authority: str = Attribute("The host, with its port if that is not implied, by which agents know the edge.")
 
     def watchBounds(watcher: Callable[[ExchangeBounds], object]) -> None:
@@ -577,24 +574,24 @@ class IEdge(Interface):
 
     def arrived(tunnel: ITunnel) -> None:
         """
-        An agent is there: its L{ITunnel} can be found from now on, and is forgotten by itself when it is lost.  An older tunnel
-        of the same agent and instance is aborted.
+        Register the tunnel of an agent that has connected.  It is removed when it is lost.  An older tunnel of the same agent
+        and instance is aborted.
 
-        @raise Denied: it cannot be taken.
+        @raise Denied: the edge does not accept the agent.
         """
 
     def announce(tunnel: ITunnel, service: Service) -> Deferred[Grant]:
         """
-        Publish what an agent offers.
+        Publish a service of an agent.
 
         @return: a C{Deferred} of the L{Grant<tunnelstack.records.Grant>}; it fails with L{Denied<tunnelstack.errors.Denied>}.
         """
 
     def withdraw(tunnel: ITunnel, service: Service) -> Deferred[None]:
         """
-        Publish it no more.
+        Stop publishing a service.
 
-        @return: a C{Deferred} that fires when the public can no longer reach it.
+        @return: a C{Deferred} that fires when visitors can no longer reach it.
         """
 
     def publishHost(host: str, agent: str) -> None:
@@ -609,19 +606,19 @@ class IEdge(Interface):
 
     def withdrawHost(host: str) -> None:
         """
-        Publish it no more.
+        Stop publishing a host name.
         """
 
     def reach(principal: Principal, to: str, purpose: str) -> tuple[ITunnel, Purpose]:
         """
-        Find the way for somebody who dials.
+        Find the tunnel for a dialler.
 
-        @param principal: who dials.
-        @param to: a service, C{agent/service}, an agent's name, or C{agent:port} for a port of what the agent reaches, as text.
+        @param principal: the dialler.
+        @param to: a service, C{agent/service}, an agent's name, or C{agent:port} for a port that the agent can reach.
         @param purpose: C{""} for the service itself, C{"ssh"} for the agent's SSH server, C{"terminal"} for a terminal on
             it, or the name of a stream protocol.
-        @return: the L{ITunnel} and the purpose to ask it for.
-        @raise Denied: there is none, or it is not theirs.
+        @return: the tunnel, and the purpose of the stream to open on it.
+        @raise Denied: there is none, or the dialler has no right to it.
         """
 
 
@@ -646,8 +643,7 @@ class IOutboundAgents(IService):
 
 class IDialect(Interface):
     """
-    One system's way of doing all this at an edge: data and composition.  A dialect may provide L{IAdminResources} and
-    L{IDeviceKeys} as well.
+    How the agents of one system use an edge.  A dialect may provide L{IAdminResources} and L{IDeviceKeys} as well.
     """
 
     name: str = Attribute("The dialect in logs and status.")
@@ -659,7 +655,7 @@ class IDialect(Interface):
 
     def close() -> None:
         """
-        The edge has stopped: write what is to be kept.
+        The edge has stopped: write what has to be kept.
         """
 
 
@@ -680,19 +676,19 @@ class IReloadableDialect(IDialect):
 
 class IAgentHost(Interface):
     """
-    What a dialect may ask of the agent that it is part of.
+    An agent, as its dialects see it.
     """
 
     clock: IReactor = Attribute("The reactor.")
-    random: Callable[[], float] = Attribute("Gives a number from 0 to 1, for waits.")
+    random: Callable[[], float] = Attribute("Returns a number from 0 to 1, which varies waits.")
     edges: Sequence[Any] = Attribute("The records of C{[[edge]]}, for the native dialect.")
-    sessionLimits: SessionLimits = Attribute("Of sessions with edges.")
+    sessionLimits: SessionLimits = Attribute("The limits of sessions with edges.")
     instance: str = Attribute("The random name of this process.")
     handlers: Mapping[bytes, Handler] = Attribute("Handlers by the names of their stream protocols.")
 
     def edgeEndpoint(address: Any) -> IStreamClientEndpoint:
         """
-        How to reach an edge: by its URL, through a proxy, with the certificates that are configured.
+        Make an endpoint to an edge: with its URL, its proxy and the certificates that are configured.
 
         @param address: a record with C{url}, C{caFile}, C{proxy} and C{insecure}, or one of L{edges}.
         @return: an endpoint, TLS included.
@@ -724,14 +720,14 @@ class IAgentHost(Interface):
 
     def readSecret(path: str) -> str:
         """
-        @return: the one word that a file holds.
-        @raise ConfigurationError: it cannot be read, or holds anything else.
+        @return: the one word that a file contains.
+        @raise ConfigurationError: the file cannot be read, or contains anything else.
         """
 
     def token(edge: Any) -> Callable[[], str]:
         """
         @param edge: a record with C{token} and C{tokenFile}.
-        @return: a function that gives the credential, as the file holds it when it is called.
+        @return: a function that returns the credential, as it is in the file at the time of the call.
         """
 
     def linked(link: IServiceLink) -> None:
@@ -821,7 +817,7 @@ class IServiceLink(ILink):
 
 class IAgentDialect(Interface):
     """
-    How an agent of one system meets one edge.  The agent dials, and dials again when the session is lost.
+    How an agent connects to one edge of one system.  The agent calls L{dial}, and calls it again when the session is lost.
     """
 
     name: str = Attribute("The dialect in logs, with its version.")
@@ -876,7 +872,7 @@ class IBackoff(Interface):
 
 class IAdminResources(Interface):
     """
-    What a dialect adds to the administration of an edge.
+    Resources that a dialect adds to the administration of an edge.
     """
 
     getHandlers: Mapping[bytes, Callable[[], Any]] = Attribute("Functions that return what JSON can hold, by their paths.")
@@ -888,7 +884,7 @@ class IAdminResources(Interface):
 
 class IDeviceKeys(Interface):
     """
-    Keys with which the SSH gateway of an edge logs in at devices, which their dialect makes them accept.
+    Keys with which the SSH gateway of an edge logs in to devices.  Their dialect makes the devices accept them.
     """
 
     def keyFor(device: str) -> Deferred[Any] | None:

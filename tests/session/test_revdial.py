@@ -342,7 +342,7 @@ class LivenessTests(Joined):
         self.house.pass_(34)
         self.assertNoResult(lost)
         self.house.pass_(36)
-        self.assertIn("no sign of life", str(self.successResultOf(lost)))
+        self.assertIn("no heartbeat", str(self.successResultOf(lost)))
 
     def test_badLinesEndTheSession(self) -> None:
         for line in (b"no JSON\n", b"[]\n", b'{"command":1}\n', b"x" * 5000):
