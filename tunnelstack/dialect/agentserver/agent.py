@@ -89,12 +89,8 @@ class AgentserverAgent:
         self._link: SessionLink[YamuxSession] | None = None
         host.readSecret(settings.tokenFile)   # a mistake is reported at the start
         WebSocketClientEndpoint(host.clock, self._url)     # the same; messages about this URL have no token in it
-        endpoint = host.target(settings.target) if settings.target else None
-        web = HTTPStreams(host.clock, settings.target, endpoint, settings.rewriteHost or authorityOf(settings.target))
+        self._target = host.target(settings.target) if settings.target else None
         self._terminals = TerminalStreams(runShell(host.clock, settings.shell) if settings.terminal else None)
-        self._streams = TypedHeadFactory(
-            {HTTP_NAME: web, TERMINAL_NAME: self._terminals}, NAMES, limit=METADATA_LIMIT
-        )
 
     def dial(self) -> Deferred[SessionLink[YamuxSession]]:
         host, settings = self._host, self._settings
@@ -103,10 +99,16 @@ class AgentserverAgent:
             True, clock=host.clock, limits=evolve(host.sessionLimits, keepalive=0.0),
             address=StreamAddress(key=settings.sandbox, dialect=NAME),
         )
-        session.listener.listen(self._streams)
+        web = HTTPStreams(
+            host.clock, settings.target, self._target, settings.rewriteHost or authorityOf(settings.target)
+        )
+        session.whenLost().addCallback(lambda _: web.close())
+        session.listener.listen(
+            TypedHeadFactory({HTTP_NAME: web, TERMINAL_NAME: self._terminals}, NAMES, limit=METADATA_LIMIT)
+        )
         url = f"{self._url}{quote(settings.sandbox, safe='')}?token={quote(token, safe='')}"
-        web = WebSocketClientEndpoint(host.clock, url, headers=HEADERS, endpoint=self._endpoint, limits=LIMITS)
-        connected: Deferred[Any] = web.connect(OneProtocol(session))
+        server = WebSocketClientEndpoint(host.clock, url, headers=HEADERS, endpoint=self._endpoint, limits=LIMITS)
+        connected: Deferred[Any] = server.connect(OneProtocol(session))
         return connected.addCallbacks(lambda _: SessionLink(session), self._notConnected)
 
     def _notConnected(self, failure: Failure) -> Failure:

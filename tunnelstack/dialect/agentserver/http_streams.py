@@ -53,7 +53,7 @@ def errorPage(failed: ExchangeFailed, trace: str) -> tuple[ResponseHead, bytes]:
 
 class HTTPStreams(Factory):
     """
-    Serves HTTP streams from one local web server.
+    Serves the HTTP streams of one session from one local web server.
     """
 
     noisy = False
@@ -68,11 +68,19 @@ class HTTPStreams(Factory):
         self._site = LocalSite(target)
         self._host = host.encode()
         self._server: Forwarder | None = None
+        self._pool: ExchangePool | None = None
         if endpoint is not None:
-            pool = ExchangePool(endpoint, clock=clock, timeouts=TIMEOUTS, explain=self._site.explain)
+            self._pool = ExchangePool(endpoint, clock=clock, timeouts=TIMEOUTS, explain=self._site.explain)
             self._server = Forwarder(
-                pool.exchange, pages=errorPage, prepareRequest=self._site.prepareRequest, onFailure=self._site.failed
+                self._pool.exchange, pages=errorPage, prepareRequest=self._site.prepareRequest, onFailure=self._site.failed
             )
+
+    def close(self) -> None:
+        """
+        The session is lost: close the connections to the web server.
+        """
+        if self._pool is not None:
+            self._pool.close()
 
     def buildProtocol(self, address: StreamAddress) -> Protocol:  # type: ignore[override]
         if self._server is None:
