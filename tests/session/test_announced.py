@@ -189,6 +189,31 @@ class PairingTests(SynchronousTestCase):
         self.passTime(LATE_SECONDS + OPEN_SECONDS)
         self.assertNoResult(self.ask())
 
+    def test_itReportsThatNoCallWaits(self) -> None:
+        self.successResultOf(self.near.whenPaired())
+        first, second, third = self.ask("a"), self.ask("b"), self.ask("c")
+        paired = self.near.whenPaired()
+        self.come(b"a")
+        second.cancel()
+        self.failureResultOf(second, CancelledError)
+        self.assertNoResult(paired)
+        self.passTime(OPEN_SECONDS)
+        self.failureResultOf(third, OpenTimeout)
+        self.successResultOf(paired)
+        self.assertEqual(self.got(first), b"a")
+        self.ask("d")
+        paired = self.near.whenPaired()
+        for _ in range(3):
+            self.come(b"x")
+        self.passTime(0)
+        self.successResultOf(paired)
+        lost = self.ask("e")
+        paired = self.near.whenPaired()
+        self.wire.drop()
+        self.wire.settle()
+        self.failureResultOf(lost, SessionLost)
+        self.successResultOf(paired)
+
     def test_whatCannotBeAnnouncedFailsAtOnce(self) -> None:
         wire, below, _ = sessionPair()
 

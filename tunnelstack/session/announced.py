@@ -49,6 +49,7 @@ from tunnelstack.session._connector import fireConnected
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import OpenTimeout, SessionLost, TooManyStreams
 from tunnelstack.stream.transport import StreamTransport
+from tunnelstack.waiters import Waiters
 
 MAX_ANNOUNCED = 1024
 """Announcements that may wait for streams, with those that are late; more fail at once."""
@@ -96,6 +97,7 @@ class AnnouncingSession(proxyForInterface(ISession, "session")):  # type: ignore
         self._seconds = seconds
         self._queue: deque[_Announced] = deque()
         self._timer: IDelayedCall | None = None
+        self._paired: Waiters[None] = Waiters()
         self._unannounced = _UnannouncedListener(session.address)
         session.listener.listen(_StreamFactory(self._arrived))
         session.whenLost().addCallback(self._sessionLost)
@@ -120,6 +122,16 @@ class AnnouncingSession(proxyForInterface(ISession, "session")):  # type: ignore
         Calls that wait for a stream.
         """
         return sum(each.connected is not None for each in self._queue)
+
+    def whenPaired(self) -> Deferred[None]:
+        """
+        @return: fires when no call waits for a stream.
+        """
+        return self._paired.wait() if self.waiting else succeed(None)
+
+    def _checkPaired(self) -> None:
+        if self._paired and not self.waiting:
+            self._paired.fire(None)
 
     def connectorFor(self, announcement: object) -> IStreamClientEndpoint:
         """
@@ -164,6 +176,8 @@ class AnnouncingSession(proxyForInterface(ISession, "session")):  # type: ignore
             return None
         connected, entry.connected = entry.connected, None
         assert connected is not None
+        if self._paired:
+            self._clock.callLater(0, self._checkPaired)       # when the stream is connected
         try:
             protocol = entry.factory.buildProtocol(address)
         except Exception:
@@ -191,6 +205,7 @@ class AnnouncingSession(proxyForInterface(ISession, "session")):  # type: ignore
     def _becomeLate(self, entry: _Announced) -> None:
         entry.connected = None
         entry.deadline = self._clock.seconds() + LATE_SECONDS
+        self._checkPaired()
 
     def _expire(self) -> None:
         """
@@ -204,6 +219,7 @@ class AnnouncingSession(proxyForInterface(ISession, "session")):  # type: ignore
                 connected = entry.connected
                 self._becomeLate(entry)
                 connected.errback(OpenTimeout("the peer did not open a stream in time"))
+        self._checkPaired()
         if self._queue and self._timer is None:
             self._timer = self._clock.callLater(min(each.deadline for each in self._queue) - now, self._expire)
 
@@ -216,6 +232,7 @@ class AnnouncingSession(proxyForInterface(ISession, "session")):  # type: ignore
             connected, entry.connected = entry.connected, None
             if connected is not None:
                 connected.errback(reason)
+        self._checkPaired()
         return reason
 
 

@@ -155,10 +155,14 @@ class ClientTunnel(SessionTunnel[AnnouncingSession]):
 
     def _leave(self) -> Deferred[None]:
         """
-        End the control stream, and go away on the next turn, which keeps the two in this order on the wire.
+        End the control stream when every stream that was announced has arrived: a client that has received the end opens none.
         """
+        left: Deferred[None] = self.session.whenPaired().addCallback(self._endControl)
+        return left
+
+    def _endControl(self, _: None) -> Deferred[None]:
         self._control.close()
-        return deferLater(self._clock, 0, self.session.drain)
+        return deferLater(self._clock, 0, self.session.drain)     # on the next turn, which keeps the order on the wire
 
     def leave(self) -> None:
         """
