@@ -5,16 +5,69 @@ The administration of an edge: what is answered, to whom, and what is refused.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
+from twisted.application.service import Service
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
-from tunnelstack.control.config.records import ServiceConfig
+from tunnelstack.commands.admin_client import FORMATTERS
+from tunnelstack.control.config.records import EdgeConfig, ServiceConfig
+from tunnelstack.doors import OutboundDoor
 from tunnelstack.edge.admin import MAX_BODY_OCTETS, MAX_CONNECTIONS, AdminFactory
+from tunnelstack.edge.service import EdgeService
 from tunnelstack.errors import ConfigurationError
-from tunnelstack.testing import Caller, EdgeAndAgent
+from tunnelstack.interfaces import IDialect, IEdge, IOutboundAgents, IReactor
+from tunnelstack.testing import Caller, EdgeAndAgent, Network
 
 PORT = 9000
+
+
+@implementer(IOutboundAgents)
+class Dialled(Service):
+    """
+    One agent that the edge dials.
+    """
+
+    def report(self) -> list[dict[str, object]]:
+        return [{"agent": "shed", "address": "10.0.0.9:8890", "state": "down", "reason": "nothing listens"}]
+
+
+@implementer(IDialect)
+class Dialling:
+    """
+    A dialect with an outbound door.
+    """
+
+    name = "dialling"
+
+    def doors(self, edge: IEdge) -> list[OutboundDoor]:
+        self.dialled = Dialled()
+        return [OutboundDoor(service=self.dialled, description="agents at 10.0.0.0/24")]
+
+    def close(self) -> None:
+        pass
+
+
+class OutboundTests(SynchronousTestCase):
+    """
+    Agents that the edge dials.
+    """
+
+    def test_theyAreStartedShownAndStoppedWithTheEdge(self) -> None:
+        dialect = Dialling()
+        edge = EdgeService(cast(IReactor, Network()), EdgeConfig(listen=()), dialects=[dialect])
+        self.assertFalse(dialect.dialled.running)
+        edge.startService()
+        self.assertTrue(dialect.dialled.running)
+        status, said = edge.admin.getHandlers[b"/agents"]()
+        shown = {"door": "agents at 10.0.0.0/24", "agent": "shed", "address": "10.0.0.9:8890", "state": "down"}
+        self.assertEqual((status, said["agents"], said["outbound"]), (200, [], [shown | {"reason": "nothing listens"}]))
+        self.assertIn(
+            "\n\nDIALLED  ADDRESS        STATE\nshed     10.0.0.9:8890  down   nothing listens\n", FORMATTERS["agents"](said)
+        )
+        edge.stopService()
+        self.assertFalse(dialect.dialled.running)
 
 
 class AdminTests(SynchronousTestCase):

@@ -229,7 +229,7 @@ def _status(said: JSONObject) -> str:
 
 
 def _agents(said: JSONObject) -> str:
-    return formatTable(
+    connected = formatTable(
         ("AGENT", "FOR", "PEER", "CREDENTIAL", "SERVICES", "STREAMS", "IN", "OUT", ""),
         [
             (
@@ -241,6 +241,10 @@ def _agents(said: JSONObject) -> str:
             for each in said["agents"]
         ],
     )
+    if not said.get("outbound"):
+        return connected
+    rows = [(each["agent"], each["address"], each["state"], each["reason"]) for each in said["outbound"]]
+    return f"{connected}\n{formatTable(('DIALLED', 'ADDRESS', 'STATE', ''), rows)}"
 
 
 def _routes(said: JSONObject) -> str:

@@ -30,7 +30,7 @@ from twisted.python.failure import Failure
 from tunnelstack.control.config.records import AdminConfig
 from tunnelstack.edge.listeners import endpointOf
 from tunnelstack.edge.running_edge import RunningEdge
-from tunnelstack.edge.status import agentsOf, routesOf, statusOf, streamsOf
+from tunnelstack.edge.status import agentsOf, outboundAgentsOf, routesOf, statusOf, streamsOf
 from tunnelstack.errors import Denied, TunnelError
 from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.exchange.whole_message import JSON, WholeMessageServer, WholeRequest, WholeResponse
@@ -105,7 +105,7 @@ class AdminService(Service):
             b"/health": lambda: (200, {"healthy": True}),
             b"/ready": self._ready,
             b"/status": lambda: (200, statusOf(edge)),
-            b"/agents": lambda: (200, {"agents": agentsOf(edge)}),
+            b"/agents": lambda: (200, {"agents": agentsOf(edge), "outbound": outboundAgentsOf(edge)}),
             b"/routes": lambda: (200, {"routes": routesOf(edge)}),
             b"/streams": lambda: (200, {"streams": streamsOf(edge)}),
             **{path: _ok(read) for path, read in edge.dialects.getHandlers.items()},

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IAddress
 
 from tunnelstack.control.config.records import EdgeConfig
 from tunnelstack.control.registry import Registry
+from tunnelstack.doors import OutboundDoor
 from tunnelstack.edge.agents import Agents
 from tunnelstack.edge.credentials import CredentialStore
 from tunnelstack.edge.dialects import DialectSet
@@ -44,6 +45,7 @@ class RunningEdge(Protocol):
     dialects: DialectSet
     admission: Admission
     public: PublicServerFactory
+    outboundDoors: list[OutboundDoor]
     startedAt: float
 
     @property

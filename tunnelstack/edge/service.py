@@ -41,7 +41,7 @@ from tunnelstack.edge.public.routes import RouteTable
 from tunnelstack.edge.public.server import PublicServerFactory
 from tunnelstack.edge.public.udp_ports import UDPPorts
 from tunnelstack.edge.ssh.service import SSHGatewayService
-from tunnelstack.edge.status import agentsOf, statusOf
+from tunnelstack.edge.status import agentsOf, outboundAgentsOf, statusOf
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.interfaces import IAuthenticator, IDialect, IProcessService, IReactor, ITunnel
@@ -71,6 +71,7 @@ class EdgeService(MultiService):
     @ivar admin: the administration interface.
     @ivar ssh: the SSH gateway.
     @ivar dialects: the L{DialectSet}.
+    @ivar outboundDoors: the L{OutboundDoor}s of all dialects.
     @ivar startedAt: when the edge was made, in seconds of its clock.
     @ivar agents: the L{IEdge<tunnelstack.interfaces.IEdge>} that dialects use.
     @ivar memoryBudget: the memory that all sessions share.
@@ -139,9 +140,9 @@ class EdgeService(MultiService):
         doors = self.dialects.doors(self.agents)
         self.doors = DoorTable(door for door in doors if isinstance(door, HTTPDoor))
         self._listenerDoors = [door for door in doors if isinstance(door, ListenerDoor)]
-        for door in doors:
-            if isinstance(door, OutboundDoor):
-                door.service.setServiceParent(self)
+        self.outboundDoors = [door for door in doors if isinstance(door, OutboundDoor)]
+        for door in self.outboundDoors:
+            door.service.setServiceParent(self)
         self.public = PublicServerFactory(
             reactor, config, registry=self.registry, routes=self.routes, admission=self.admission, doors=self.doors,
             recordOf=self.recordOf,
@@ -341,7 +342,7 @@ class EdgeService(MultiService):
         Log the state of the edge and of each agent.
         """
         self.log.info("{report}", report=statusOf(self), status="state")
-        for agent in agentsOf(self):
+        for agent in (*agentsOf(self), *outboundAgentsOf(self)):
             self.log.info("{report}", report=agent, status="state")
 
     # Stopping

@@ -52,6 +52,13 @@ def agentsOf(edge: RunningEdge) -> list[Record]:
     return [_agent(edge, tunnel) for tunnel in sorted(edge.registry, key=lambda tunnel: tunnel.principal.agent)]
 
 
+def outboundAgentsOf(edge: RunningEdge) -> list[Record]:
+    """
+    One record for each agent that the edge dials.
+    """
+    return [{"door": door.description, **agent} for door in edge.outboundDoors for agent in door.service.report()]
+
+
 def _agent(edge: RunningEdge, tunnel: ITunnel) -> Record:
     session, since = _session(tunnel), edge.agents.connectedAt(tunnel)
     return {
