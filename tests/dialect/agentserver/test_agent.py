@@ -17,6 +17,7 @@ from tests.exchange.doubles import Server, Talker
 from tunnelstack.agent.service import AgentService
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.process.exit_status import FatalError
+from tunnelstack.dialect.agentserver.agent import authorityOf
 from tunnelstack.dialect.agentserver.settings import AgentSettings
 from tunnelstack.dialect.http_entry import OneProtocol
 from tunnelstack.errors import ConfigurationError
@@ -317,6 +318,15 @@ class RequestTests(AgentCase):
     def test_requestDataMayComeBeforeTheACK(self) -> None:
         self.ask(b"x" * 200_000, method="POST")
         self.assertEqual(len(self.asked()[2].body), 200_000)
+
+
+class AuthorityTests(SynchronousTestCase):
+    def test_theHostIsThatOfTheTarget(self) -> None:
+        for target, host in (
+            ("3000", "localhost:3000"), (":3000", "localhost:3000"), ("web.lan:80", "web.lan:80"), ("[::1]:80", "[::1]:80"),
+            ("http://web.lan:8080/", "web.lan:8080"), ("https://web.lan", "web.lan"), ("unix:/run/app.sock", "localhost"),
+        ):  # fmt: skip
+            self.assertEqual(authorityOf(target), host)
 
 
 class WithoutTargetTests(AgentCase):

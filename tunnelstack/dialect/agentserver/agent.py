@@ -44,8 +44,8 @@ LIMITS = WebSocketLimits(closeFrame=False)
 
 HEADERS = (("User-Agent", "Go-http-client/1.1"),)
 
-PORT = re.compile(r"[0-9]{1,5}")
-HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+):[0-9]{1,5}")
+PORT = re.compile(r":?[0-9]{1,5}")
+HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(:[0-9]{1,5})?")
 
 
 class TokenRefused(Refused):
@@ -147,9 +147,10 @@ def authorityOf(target: str) -> str:
     """
     @return: the C{Host} for a target: its host and port, or C{localhost} for an endpoint string.
     """
-    if PORT.fullmatch(target):
-        return f"localhost:{target}"
-    return target if HOST_AND_PORT.fullmatch(target) else "localhost"
+    text = re.sub(r"^https?://|/$", "", target)
+    if PORT.fullmatch(text):
+        return f"localhost:{text.removeprefix(':')}"
+    return text if HOST_AND_PORT.fullmatch(text) else "localhost"
 
 
 def makeDialects(host: IAgentHost, tables: Mapping[str, tuple[Any, ...]]) -> list[IAgentDialect]:
