@@ -70,6 +70,7 @@ class Tunnel:
             *(word for port in ports for word in ("--listen", port)),
         )  # fmt: skip
         self.waitForLog("edge", "ready")
+        waitUntil((self.folder / "dev.toml").exists)
         found = re.search(r'token = "([^"]+)"', (self.folder / "dev.toml").read_text())
         self.token = found[1] if found else ""
 

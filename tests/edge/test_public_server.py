@@ -152,6 +152,7 @@ class WayTests(PublicCase):
         self.assertEqual([pair for pair in fields if pair[0] not in (b"Host", b"X-Request-Id")], [
             (b"X-Forwarded-For", b"192.0.2.7"), (b"X-Forwarded-Proto", b"http"), (b"X-Forwarded-Host", b"app.localhost"),
             (b"Forwarded", b"for=192.0.2.7;host=app.localhost;proto=http"),
+            (b"CDN-Loop", self.factory.site.loopIdentifier + b"; service=app"),
         ])
         traces = [value for name, value in fields if name.lower() == b"x-request-id"]
         self.assertEqual(len(traces), 1)

@@ -95,7 +95,7 @@ class HTTPClientProtocol(Protocol):
         self._timeouts = timeouts
         self._idleSeconds = idleSeconds
         self._connection = ExchangeConnection(self, clock, timeouts)
-        self._reader = MessageReader(limits)
+        self._reader = MessageReader(limits, lenient=True)
         self._exchange: ClientExchange | None = None
         self._pooled = True           # the pool counts it
         self._keepAlive = True        # the present response allows another exchange
@@ -295,6 +295,7 @@ class HTTPClientProtocol(Protocol):
             exchange.receiver.bodyReceived(data)
         if reader.ended and self._exchange is exchange:
             trailers = reader.trailers
+            self._keepAlive &= not reader.irregular
             self._responseComplete(exchange)
             exchange.receiver.ended(trailers)
 

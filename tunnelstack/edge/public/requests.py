@@ -8,8 +8,9 @@ rest.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import product
 
 from twisted.internet.interfaces import ISSLTransport, ITransport
 from twisted.logger import Logger
@@ -22,6 +23,7 @@ from tunnelstack.edge.public.bandwidth import MeteredExchange, backlogExceeded
 from tunnelstack.edge.public.rate import Bucket
 from tunnelstack.edge.public.routes import Destination, normalizedHost
 from tunnelstack.edge.public.site import PublicSite
+from tunnelstack.exchange.bounds import OWN_OCTETS
 from tunnelstack.exchange.error_page import respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.forward import NULL_RECEIVER, forward
@@ -29,14 +31,39 @@ from tunnelstack.interfaces import IExchange, IExchangeReceiver, IExchangeServer
 from tunnelstack.records import Visitor
 from tunnelstack.transport.peers import peerOf
 from tunnelstack.wire.addresses import address_text
+from tunnelstack.wire.http1 import cdn_loop
 from tunnelstack.wire.http1.forwarded import FORWARDING_NAMES, SECURE, Hop, forwarding_fields, read_hops
-from tunnelstack.wire.http1.framing import without
-from tunnelstack.wire.http1.head import BadMessage, Fields, RequestHead, ResponseHead
+from tunnelstack.wire.http1.framing import HOST, without
+from tunnelstack.wire.http1.head import BadMessage, Fields, RequestHead, ResponseHead, values
 from tunnelstack.wire.http1.target import percent_encoded, split_absolute
 from tunnelstack.wire.printable_text import printable
 
-REPLACED = FORWARDING_NAMES | {b"x-request-id"}
-"""Fields of a request that the edge replaces by its own."""
+LOOP = b"cdn-loop"
+
+MAX_HOPS = 8
+"""Edges that a request may pass, this one included."""
+
+WRITTEN = FORWARDING_NAMES | {b"x-request-id", LOOP}
+"""Fields of a request that the edge writes."""
+
+FRAMING = frozenset((
+    b"content-length", b"transfer-encoding", b"keep-alive", b"proxy-connection", b"proxy-authorization", b"http2-settings",
+))  # fmt: skip
+"""Fields that connections write."""
+
+
+def underscoreTwins(names: Iterable[bytes]) -> frozenset[bytes]:
+    """
+    @return: the names that many programs (those with a CGI environment) cannot distinguish from these.
+    """
+    spelt = [product(*([b"-", b"_"] if octet == HYPHEN else [bytes([octet])] for octet in name)) for name in names]
+    return frozenset(b"".join(octets) for each in spelt for octets in each) - frozenset(names)
+
+
+HYPHEN = ord("-")
+
+REPLACED = WRITTEN | underscoreTwins(WRITTEN | FRAMING)
+"""Fields of a request that do not go to the agent as they came."""
 
 REPLACED_WITH_CREDENTIALS = REPLACED | {b"authorization"}
 """The same where the edge itself has authenticated the visitor, whose password is not for the agent."""
@@ -48,6 +75,11 @@ HTTPS = 443
 SLASH = 47
 CONTRADICTION = "The Forwarded and X-Forwarded fields of the request contradict each other."
 NOT_A_PROXY = "This server is not a proxy."
+TOO_MANY_PROXIES = "The request has passed too many proxies: its forwarding fields are too long."
+
+MAX_OWN_OCTETS = OWN_OCTETS - 1024
+"""Octets of the fields that the edge adds, besides the identifier of the request and what a connection adds."""
+
 BAD_TARGET = "The request target is neither a path nor a URL."
 
 
@@ -59,7 +91,9 @@ class RequestRouter:
 
     log = Logger()
 
-    __slots__ = ("_address", "_forwardedFields", "_host", "_listener", "_rateLimited", "_site", "_trusted", "_visitor")
+    __slots__ = (
+        "_address", "_destination", "_forwardedFields", "_host", "_listener", "_rateLimited", "_site", "_trusted", "_visitor",
+    )  # fmt: skip
 
     def __init__(self, site: PublicSite, listener: EdgeListener) -> None:
         """
@@ -71,7 +105,8 @@ class RequestRouter:
         self._trusted = False                 # the peer is a trusted proxy
         self._rateLimited = False             # too many connections came from the address
         self._visitor: Visitor | None = None
-        self._host = b""                      # the host that C{_forwardedFields} are for
+        self._host = b""                      # the host and the destination that C{_forwardedFields} are for
+        self._destination: Destination | None = None
         self._forwardedFields: Fields = []
 
     def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
@@ -137,7 +172,11 @@ class RequestRouter:
         late = backlogExceeded(buckets, site.clock.seconds()) if buckets else None
         if late is not None:
             return self._fail(exchange, late)
-        head = RequestHead(head.method, head.target, self._fields(exchange, head, host, policy, hops), framing=head.framing)
+        try:
+            fields = self._fields(exchange, head, host, destination, hops)
+        except ExchangeFailed as loop:
+            return self._fail(exchange, loop)
+        head = RequestHead(head.method, head.target, fields, framing=head.framing)
         return self._join(exchange, head, tunnel, destination, buckets)
 
     def _join(
@@ -163,23 +202,42 @@ class RequestRouter:
         ))
 
     def _fields(
-        self, exchange: IServerExchange, head: RequestHead, host: bytes, policy: AccessPolicy | None, hops: Sequence[Hop]
+        self, exchange: IServerExchange, head: RequestHead, host: bytes, destination: Destination, hops: Sequence[Hop]
     ) -> Fields:
         """
         The fields for the agent: those of the request, with forwarding fields and an identifier of the edge's own.
+
+        @raise ExchangeFailed: the request has been here before, or the fields are too long.
         """
-        if host != self._host or not self._forwardedFields:
-            self._host = host
-            self._forwardedFields = self._forwarding(host, ())
+        if host != self._host or destination is not self._destination:
+            self._host, self._destination = host, destination
+            self._forwardedFields = self._forwarding(host, destination, (), ())
+        policy = destination.policy
         replaced = REPLACED if policy is None or not policy.authenticates else REPLACED_WITH_CREDENTIALS
         fields = [field for field in head.fields if field[0].lower() not in replaced]
-        fields += self._forwardedFields if not hops else self._forwarding(host, hops)
+        if hops or len(fields) < len(head.fields):
+            fields += self._forwarding(host, destination, hops, values(head.fields, LOOP))
+        else:
+            fields += self._forwardedFields
         fields.append((b"X-Request-Id", exchange.trace.encode()))
         return fields
 
-    def _forwarding(self, host: bytes, hops: Sequence[Hop]) -> Fields:
+    def _forwarding(
+        self, host: bytes, destination: Destination, hops: Sequence[Hop], passed: Sequence[bytes]
+    ) -> Fields:
+        """
+        @param passed: the values of C{CDN-Loop}: the edges that the request has passed.
+        """
         assert self._visitor is not None
-        return forwarding_fields(self._address.encode(), self._visitor.scheme.encode(), host, hops)
+        identifier, service = self._site.loopIdentifier, destination.key.encode()
+        edges = cdn_loop.read_hops(passed)
+        if (identifier, service) in edges or len(edges) + 1 >= MAX_HOPS:
+            raise ExchangeFailed(FailureKind.LOOP, service=destination.key)
+        fields = forwarding_fields(self._address.encode(), self._visitor.scheme.encode(), host, hops)
+        fields.append((cdn_loop.NAME, b", ".join([*passed, cdn_loop.encode_hop(identifier, service)])))
+        if sum(len(name) + len(value) + 4 for name, value in fields) > MAX_OWN_OCTETS:
+            raise ExchangeFailed(FailureKind.MALFORMED, TOO_MANY_PROXIES, status=431)
+        return fields
 
     def _redirect(self, exchange: IServerExchange, host: bytes, target: bytes) -> IExchangeReceiver:
         """
@@ -279,7 +337,7 @@ def _originForm(head: RequestHead, host: bytes) -> tuple[RequestHead, bytes]:
     if head.method == b"CONNECT":
         raise ExchangeFailed(FailureKind.UNSUPPORTED, NOT_A_PROXY)
     absolute = split_absolute(head.target)
-    if absolute is None:
+    if absolute is None or not absolute[0] or not HOST.match(absolute[0]):
         raise ExchangeFailed(FailureKind.MALFORMED, BAD_TARGET)
     host, target = absolute
     fields = [(b"Host", host), *without(head.fields, b"host")]

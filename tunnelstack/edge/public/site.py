@@ -4,6 +4,7 @@ What the requests of all connections to the public port have in common.
 
 from __future__ import annotations
 
+from secrets import token_hex
 from typing import Protocol
 
 from attrs import define, field
@@ -56,6 +57,7 @@ class PublicSite:
     @ivar securePort: the port at which visitors reach this edge by TLS.
     @ivar forwardedBy: which forwarding fields of trusted proxies are used, as C{forwarded_by} of the configuration.
     @ivar nextTrace: gives a new identifier for a request.
+    @ivar loopIdentifier: of this edge, in C{CDN-Loop}.
     """
 
     clock: IReactorTime
@@ -69,6 +71,7 @@ class PublicSite:
     securePort: int = 443
     forwardedBy: str = ""
     nextTrace: TraceIdentifiers = field(factory=TraceIdentifiers)
+    loopIdentifier: bytes = field(factory=lambda: b"tunnelstack-" + token_hex(4).encode())
     _trustedProxies: tuple[IPNetwork, ...] = ()
 
     def configure(self, config: EdgeConfig, routes: RouteTable) -> None:

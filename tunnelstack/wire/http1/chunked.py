@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from tunnelstack.wire.http1.head import (
+    BARE_LINE_END,
     DEFAULT_LIMITS,
     FIELD_CONTENT,
     BadMessage,
@@ -19,12 +20,14 @@ from tunnelstack.wire.http1.head import (
     read_fields_untrusted,
 )
 
+LENIENT_END = re.compile(rb"[^\r\n]\r?\n\r?\n")
 LONGEST_LINE = 1024        # octets of a chunk's size with its extensions
 LAST_CHUNK = b"0\r\n\r\n"
 
 # Blanks after the size are not in the grammar, but have to be read before an extension (RFC 9112, 7.1.1), and some servers
 # fill the size up with them.  They do not reach anyone else, since bodies are encoded anew.
 SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[\t ]*+(?:;" + FIELD_CONTENT + rb"*+)?\r\n")
+LENIENT_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[\t ]*+(?:;" + FIELD_CONTENT + rb"*+)?\r?\n")
 PARTIAL_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}+[\t ]*+(?:;" + FIELD_CONTENT + rb"*+)?\r?\Z")
 
 FORBIDDEN_TRAILERS = frozenset((
@@ -42,12 +45,21 @@ class ChunkedDecoder:
     @ivar ended: the body is whole.
     @ivar trailers: the fields behind it.
     @ivar leftover: what was received behind the end.
+    @ivar irregular: a line feed alone has ended a line.
     """
 
-    __slots__ = ("_last_chunk_seen", "_left", "_limits", "_partial", "ended", "leftover", "trailers")
+    __slots__ = (
+        "_last_chunk_seen", "_left", "_lenient", "_limits", "_partial", "_size", "ended", "irregular", "leftover", "trailers",
+    )  # fmt: skip
 
-    def __init__(self, limits: HeadLimits = DEFAULT_LIMITS) -> None:
+    def __init__(self, limits: HeadLimits = DEFAULT_LIMITS, *, lenient: bool = False) -> None:
+        """
+        @param lenient: a line feed alone ends a line.
+        """
         self._limits = limits
+        self._lenient = lenient
+        self._size = LENIENT_SIZE if lenient else SIZE
+        self.irregular = False
         self._left = 0               # octets of the chunk, and of the line end behind it, that are still to come
         self._partial = b""             # an incomplete line, or incomplete trailers
         self._last_chunk_seen = False         # the last chunk has come
@@ -71,16 +83,20 @@ class ChunkedDecoder:
                 position += len(piece)
                 left -= len(piece)
             elif left:
-                if octets[position] != (13 if left == 2 else 10):
+                if octets[position] == (13 if left == 2 else 10):
+                    left -= 1
+                elif self._lenient and octets[position] == 10:
+                    left, self.irregular = 0, True
+                else:
                     raise BadMessage("a chunk is longer than it said")
                 position += 1
-                left -= 1
             else:
-                line = SIZE.match(octets, position)
+                line = self._size.match(octets, position)
                 if line is None:
                     self._partial = self._partial_size(octets, position)
                     break
                 position = line.end()
+                self.irregular |= self._lenient and not line[0].endswith(b"\r\n")
                 left = int(line[1], 16) + 2
                 self._last_chunk_seen = left == 2
         self._left = left
@@ -104,14 +120,32 @@ class ChunkedDecoder:
             self.ended, self.leftover = True, octets[2:]
         elif octets == b"" or octets == b"\r":
             self._partial = octets
+        elif self._lenient and (octets.startswith(b"\n") or BARE_LINE_END.search(octets)):
+            self._receive_irregular_trailers(octets)
         else:
             end = find_end_untrusted(octets, 0, self._limits)
             if end < 0:
                 self._partial = octets
                 return
-            fields = read_fields_untrusted(octets[:end], self._limits)
-            self.trailers = [field for field in fields if field[0].lower() not in FORBIDDEN_TRAILERS]
-            self.ended, self.leftover = True, octets[end:]
+            self._end(read_fields_untrusted(octets[:end], self._limits), octets[end:])
+
+    def _receive_irregular_trailers(self, octets: bytes) -> None:
+        self.irregular = True
+        if octets.startswith(b"\n"):
+            self.ended, self.leftover = True, octets[1:]
+            return
+        end = LENIENT_END.search(octets, 0, self._limits.octets)
+        if end is not None:
+            lines = b"\r\n".join(line.removesuffix(b"\r") for line in octets[:end.start() + 1].split(b"\n"))
+            self._end(read_fields_untrusted(lines + b"\r\n\r\n", self._limits), octets[end.end():])
+        elif len(octets) >= self._limits.octets:
+            raise BadMessage("the trailers are too long", 431, limit=self._limits.octets)
+        else:
+            self._partial = octets
+
+    def _end(self, fields: Fields, leftover: bytes) -> None:
+        self.trailers = [field for field in fields if field[0].lower() not in FORBIDDEN_TRAILERS]
+        self.ended, self.leftover = True, leftover
 
 
 def encode_chunk(octets: bytes) -> bytes:

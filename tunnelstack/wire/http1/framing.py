@@ -32,7 +32,13 @@ NEVER_HOP_BY_HOP = frozenset((b"host", b"content-length", b"transfer-encoding", 
 
 CODINGS = frozenset((b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress", b"chunked"))
 
-HOST = re.compile(rb"[0-9A-Za-z._~%!$&'()*+,;=:\[\]-]*\Z")
+_NAME = rb"(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})"
+_PORT = rb":0*+(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{0,4})"
+HOST = re.compile(
+    rb"(?:(?:\[[0-9A-Fa-f:.]{2,45}(?:%25[0-9A-Za-z._~-]{1,32})?\]|" + _NAME + rb"{1,255}+)(?:" + _PORT + rb")?)?\Z"
+)
+"""The value of C{Host}: nothing, or a name or an address, perhaps with a port.  Whatever else a program could read as another
+host, or fail to read, is refused.  Names have 255 octets at most."""
 
 _ORDINARY, _LENGTH, _CODING, _CONNECTION, _HOST, _EXPECT, _UPGRADE, _HOP_BY_HOP = range(8)
 _KNOWN_FIELDS = {

@@ -24,6 +24,7 @@ from tunnelstack.wire.http1.framing import (
 from tunnelstack.wire.http1.head import (
     DEFAULT_LIMITS,
     HTTP_1_1,
+    BadMessage,
     Fields,
     HeadLimits,
     RequestHead,
@@ -34,6 +35,7 @@ from tunnelstack.wire.http1.head import (
     read_request_untrusted,
     read_response_untrusted,
 )
+from tunnelstack.wire.http1.lenient import begins_like_a_response, find_end_lenient, read_response_lenient
 
 
 class BodyLengthMismatch(UsageError):
@@ -54,11 +56,17 @@ class MessageReader:
     @ivar remaining: octets of the body that have not arrived yet; L{CHUNKED} or L{UNTIL_CLOSE} where that is not known.
     @ivar ended: the message is whole.
     @ivar trailers: fields that followed a body in chunks.
+    @ivar irregular: a response was not as the grammar has it, so that no other is expected on the connection.
     """
 
-    __slots__ = ("_chunks", "_limits", "_searched", "buffer", "ended", "remaining", "trailers")
+    __slots__ = ("_chunks", "_lenient", "_limits", "_searched", "buffer", "ended", "irregular", "remaining", "trailers")
 
-    def __init__(self, limits: HeadLimits = DEFAULT_LIMITS) -> None:
+    def __init__(self, limits: HeadLimits = DEFAULT_LIMITS, *, lenient: bool = False) -> None:
+        """
+        @param lenient: read chunks as those of a server that is not strict.
+        """
+        self._lenient = lenient
+        self.irregular = False
         self._limits = limits
         self._searched = 0                  # octets of the buffer in which the end of a head is not
         self._chunks: ChunkedDecoder | None = None
@@ -116,13 +124,32 @@ class MessageReader:
         @raise BadMessage: it is not the head of a response.
         """
         octets = self.buffer
-        end = find_end_untrusted(octets, self._searched, self._limits)
+        if self.irregular:
+            return self._read_irregular_response(method)
+        try:
+            end = find_end_untrusted(octets, self._searched, self._limits)
+            if end < 0:
+                self._searched = len(octets)
+                return None
+            head = read_response_untrusted(octets, end, self._limits)
+            head.framing = framing = response_framing_untrusted(head, method)
+        except BadMessage:
+            if not begins_like_a_response(octets):
+                raise
+            self.irregular = True
+            self._searched = 0
+            return self._read_irregular_response(method)
+        self._begin(octets, end, framing.body)
+        return head
+
+    def _read_irregular_response(self, method: bytes) -> ResponseHead | None:
+        octets = self.buffer
+        end = find_end_lenient(octets, self._searched, self._limits)
         if end < 0:
             self._searched = len(octets)
             return None
-        head = read_response_untrusted(octets, end, self._limits)
-        head.framing = framing = response_framing_untrusted(head, method)
-        self._begin(octets, end, framing.body)
+        head = read_response_lenient(octets, end, method, self._limits)
+        self._begin(octets, end, head.framing.body)
         return head
 
     def _skip_empty_lines(self) -> bytes:
@@ -142,7 +169,7 @@ class MessageReader:
         self.remaining = body
         self.ended = not body
         if body == CHUNKED:
-            self._chunks = ChunkedDecoder(self._limits)
+            self._chunks = ChunkedDecoder(self._limits, lenient=self._lenient)
         if self.trailers:
             self.trailers = []
 
@@ -166,6 +193,7 @@ class MessageReader:
         octets = chunks.receive_data(octets)
         if chunks.ended:
             self.ended, self.trailers, self.buffer = True, chunks.trailers, chunks.leftover
+            self.irregular |= chunks.irregular
             self._chunks = None
             self.remaining = 0
         return octets
