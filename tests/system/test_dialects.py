@@ -1,0 +1,103 @@
+"""
+One edge with the agents of every dialect at the same time: each serves its own visitors, and none disturbs another.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler
+
+from tests.system.stage import Hello, Program, Stage
+
+TENANT = "00000000-0000-4000-0000-000000000000"
+IDENTIFIER, TOKEN = "identifier-of-the-client", "token-of-the-sandbox"
+
+NAMES = ("native", "device1", "device2", "client", "sandbox")
+
+
+def named(name: str) -> type[BaseHTTPRequestHandler]:
+    """
+    A web server that answers with its name and the path.
+    """
+
+    class Named(Hello):
+        def do_GET(self) -> None:
+            self.answer(f"{name} {self.path}".encode())
+
+    return Named
+
+
+class AllAtOnceTests(Stage):
+    timeout = 180
+
+    def write(self, name: str, text: str) -> str:
+        path = self.home / name
+        path.write_text(text)
+        path.chmod(0o600)
+        return str(path)
+
+    def startAll(self) -> dict[str, Program]:
+        """
+        @return: the agents, by the names of their hosts.
+        """
+        self.origins = {name: self.origin(named(name)) for name in NAMES}
+        digests = {secret: sha256(secret.encode()).hexdigest() for secret in (IDENTIFIER, TOKEN)}
+        devices = "".join(
+            f'[[route]]\nhost = "device{version}.localhost"\nto = "lab.box{version}:{self.origins[f"device{version}"]}"\n'
+            for version in (1, 2)
+        )
+        config = self.write("edge.toml", (
+            f'[shellhub]\npolicy = "automatic"\n[[tenant]]\nid = "{TENANT}"\nnamespace = "lab"\n{devices}'
+            f'[koding]\n[[koding.host]]\nhost = "client.localhost"\nidentifier_sha256 = "{digests[IDENTIFIER]}"\n'
+            f'[agentserver]\n[[agentserver.sandbox]]\nid = "sbx-1"\nname = "sandbox"\ntoken_sha256 = "{digests[TOKEN]}"\n'
+        ))
+        self.edge = self.startEdge("--config", config)
+        url = f"http://127.0.0.1:{self.port}"
+        agents = {
+            "native": self.startAgent("http", str(self.origins["native"]), "--name", "native"),
+            "client": self.program(
+                "tunnel-agent", "koding", "--edge", url, "--identifier-file", self.write("identifier", IDENTIFIER),
+                "http", str(self.origins["client"]),
+            ),
+            "sandbox": self.program(
+                "tunnel-agent", "agentserver", str(self.origins["sandbox"]), "--edge", url, "--sandbox", "sbx-1",
+                "--token-file", self.write("token", TOKEN),
+            ),
+        }
+        for version in (1, 2):
+            agents[f"device{version}"] = self.device(url, version)
+        for name in NAMES:
+            self.assertEqual(self.sees(name).body, f"{name} /".encode())
+        return agents
+
+    def device(self, url: str, version: int) -> Program:
+        state = self.home / f"box{version}"
+        config = self.write(f"box{version}.toml", (
+            f'[[shellhub]]\nurl = "{url}"\ntenant = "{TENANT}"\nhostname = "box{version}"\nversion = {version}\nssh = ""\n'
+            f'targets = ["127.0.0.1:{self.origins[f"device{version}"]}"]\n'
+        ))
+        return self.program("tunnel-agent", "--config", config, "start", STATE_DIRECTORY=str(state))
+
+    def visits(self, names: tuple[str, ...], rounds: int) -> None:
+        """
+        Visitors of all of them at the same time.
+        """
+        asked = [(name, f"/{number}") for number in range(rounds) for name in names]
+        with ThreadPoolExecutor(16) as visitors:
+            answers = list(visitors.map(lambda each: self.visit(*each), asked))
+        for (name, path), answer in zip(asked, answers, strict=True):
+            self.assertEqual((answer.status, answer.body), (200, f"{name} {path}".encode()))
+
+    def test_eachAnswersItsOwnVisitors(self) -> None:
+        self.startAll()
+        self.visits(NAMES, 40)
+
+    def test_oneThatIsKilledDisturbsNoOther(self) -> None:
+        agents = self.startAll()
+        for gone in NAMES:
+            agents[gone].drop()
+            rest = tuple(name for name in NAMES if agents[name].process.poll() is None)
+            if rest:
+                self.visits(rest, 5)
+        self.assertEqual(self.edge.end(), 0)
