@@ -208,7 +208,7 @@ class CertificateTests(SynchronousTestCase):
             self.successResultOf(connected)
             self.assertEqual(server.received, SECRET.encode(), name)
 
-    def test_aServerOverAnotherEndpoint(self) -> None:
+    def test_aCertificateIsForTheHostOfTheString(self) -> None:
         """
         The certificate is for the host of the C{tls:} string, not for the host that is dialled.
         """

@@ -53,7 +53,7 @@ class DoorTableTests(SynchronousTestCase):
         door = self.door(b"/api/", prefix=True)
         self.assertIs(self.table.find(b"GET", b"/api/a"), door)
 
-    def test_thePrefixOfEverything(self) -> None:
+    def test_aPrefixMayCoverEverything(self) -> None:
         door = self.door(b"/", prefix=True)
         for path in (b"/", b"/a/b"):
             self.assertIs(self.table.find(b"GET", path), door)

@@ -128,7 +128,7 @@ class ServerTests(Case):
     Listening.
     """
 
-    def test_interfaces(self) -> None:
+    def test_partsProvideTheirInterfaces(self) -> None:
         verifyObject(IStreamServerEndpoint, self.server())
         verifyObject(IStreamClientEndpoint, self.client())
         verifyObject(IListeningPort, self.listens(Counted()))
@@ -168,7 +168,7 @@ class ServerTests(Case):
         self.assertEqual(self.failureResultOf(listening, Denied).value.code, "not-allowed")
         self.assertEqual((factory.running, SharedAgent.shared), (0, {}))
 
-    def test_aPortOfTheEdge(self) -> None:
+    def test_aTCPServiceGetsAPortOfTheEdge(self) -> None:
         factory = Counted()
         port = self.listens(factory, kind="tcp")
         self.assertEqual(self.whole.visit(b"hello", port.getHost().port).got, b"hello")
@@ -192,7 +192,7 @@ class ServerTests(Case):
         self.network.passTime(100)
         self.successResultOf(listening)
 
-    def test_cancellingWithdraws(self) -> None:
+    def test_cancellingWithdrawsTheName(self) -> None:
         self.whole.edge.stopService()
         self.network.settle()
         factory = Counted()
@@ -238,7 +238,7 @@ class ClientTests(Case):
     Dialling.
     """
 
-    def test_nobodyThere(self) -> None:
+    def test_dialingAnUnknownNameIsRefused(self) -> None:
         failure = self.failureResultOf(self.dial("nobody"), Refused)
         self.assertIn("no service nobody can be dialled at this edge", str(failure.value))
 
@@ -263,7 +263,7 @@ class ClientTests(Case):
         self.assertEqual(SharedAgent.shared, {})
         self.assertEqual(len(list(self.whole.edge.registry)), 1)
 
-    def test_oneUplinkForAll(self) -> None:
+    def test_allEndpointsShareOneAgent(self) -> None:
         for name in ("one", "two", "three"):
             self.listens(Counted(), name=name)
         for name in ("one", "two", "three"):
@@ -286,7 +286,7 @@ class StringTests(SynchronousTestCase):
         self.assertIsInstance(serverFromString(None, "tunnel:site"), TunnelServerEndpoint)
         self.assertIsInstance(clientFromString(None, "tunnel:site"), TunnelClientEndpoint)
 
-    def test_everythingSaid(self) -> None:
+    def test_everyParameterOfAStringIsUsed(self) -> None:
         token = self.folder / "token"
         token.write_text("file-token\n")
         self.environ["TUNNELSTACK_TOKEN"] = "env-token"
@@ -325,7 +325,7 @@ class StringTests(SynchronousTestCase):
             error = self.assertRaises(ConfigurationError, parse, None, text)
             self.assertIn(f"the endpoint string {sentence}", str(error))
 
-    def test_mistakes(self) -> None:
+    def test_mistakesNameTheParameter(self) -> None:
         for name, options, told in (
             ("Not A Name", {}, "the name of a tunnel must be a name of up to 63"),
             ("a", {"kind": "udp"}, "kind must be one of http, stream, tcp, not 'udp'"),

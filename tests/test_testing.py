@@ -76,7 +76,7 @@ class WireTests(SynchronousTestCase):
         wire.connect(near, far)
         return wire, near, far
 
-    def test_interfaces(self) -> None:
+    def test_theTransportProvidesItsInterfaces(self) -> None:
         for interface in (ITransport, ITCPTransport, IConsumer, IPushProducer):
             verifyObject(interface, Wire().near)
 
@@ -137,7 +137,7 @@ class WireTests(SynchronousTestCase):
         wire.settle()
         self.assertEqual((source.told, near.happened), (["stop"], [ConnectionDone]))
 
-    def test_halfClose(self) -> None:
+    def test_oneDirectionMayEndFirst(self) -> None:
         wire, near, far = self.joined(HalfCollect)
         wire.near.write(b"question")
         wire.near.loseWriteConnection()
@@ -159,7 +159,7 @@ class WireTests(SynchronousTestCase):
         wire.settle()
         self.assertEqual((near.happened, far.happened), ([ConnectionDone], [ConnectionDone]))
 
-    def test_abort(self) -> None:
+    def test_anAbortEndsBothSides(self) -> None:
         wire, near, far = self.joined()
         wire.near.write(b"lost")
         wire.near.abortConnection()
@@ -176,7 +176,7 @@ class WireTests(SynchronousTestCase):
         wire.settle()
         self.assertEqual(far.happened, ["read", ConnectionLost])
 
-    def test_drop(self) -> None:
+    def test_aDropLosesBothSides(self) -> None:
         wire, near, far = self.joined()
         wire.near.write(b"under way")
         wire.drop()
@@ -245,7 +245,7 @@ class WireTests(SynchronousTestCase):
         wire.near.write(b"ping")
         self.assertRaises(AssertionError, wire.settle, rounds=50)
 
-    def test_addresses(self) -> None:
+    def test_addressesMirrorEachOther(self) -> None:
         wire = Wire()
         self.assertEqual(wire.near.getPeer(), wire.far.getHost())
         self.assertEqual(wire.far.getPeer(), wire.near.getHost())
@@ -267,7 +267,7 @@ class NetworkTests(SynchronousTestCase):
         self.network.settle()
         return connected
 
-    def test_endpointsMeet(self) -> None:
+    def test_endpointsOfANetworkMeet(self) -> None:
         served: list[Any] = []
         self.factory.buildProtocol = lambda address: served.append(Caller()) or served[-1]
         listening = self.successResultOf(serverFromString(self.network, "tcp:80").listen(self.factory))
@@ -281,7 +281,7 @@ class NetworkTests(SynchronousTestCase):
         self.network.settle()
         self.assertEqual(self.network.wires, [])
 
-    def test_nobodyListens(self) -> None:
+    def test_aConnectionToNothingIsRefused(self) -> None:
         self.failureResultOf(self.connect(), ConnectionRefusedError)
         listening = self.network.listenTCP(80, self.factory)
         listening.stopListening()
@@ -321,7 +321,7 @@ class EdgeAndAgentTests(SynchronousTestCase):
     The example of the documentation.
     """
 
-    def test_theExample(self) -> None:
+    def test_theExampleOfTheDocumentationWorks(self) -> None:
         class Echo(Protocol):
             transport: Any
 

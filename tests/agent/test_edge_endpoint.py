@@ -62,7 +62,7 @@ class WayTests(SynchronousTestCase):
     What is made of an edge's address.
     """
 
-    def test_simply(self) -> None:
+    def test_withoutAProxyTheHostOfTheURLIsDialled(self) -> None:
         for proxy in ("", "direct"):
             way = makeEdgeEndpoint(Network(), EdgeAddress(url="https://edge.example", proxy=proxy))
             self.assertEqual((way.host, way.port, way.secure, way.proxy), ("edge.example", 443, True, None))
@@ -71,7 +71,7 @@ class WayTests(SynchronousTestCase):
         self.assertEqual((way.port, way.secure), (8080, False))
         self.assertIs(way.endpoint, way.transportEndpoint)
 
-    def test_throughAProxy(self) -> None:
+    def test_aConfiguredProxyIsDialled(self) -> None:
         way = makeEdgeEndpoint(Network(), EdgeAddress(url="http://edge.example", proxy="http://proxy:3128"))
         self.assertIsInstance(way.endpoint, ProxyEndpoint)
 
@@ -110,7 +110,7 @@ class WayTests(SynchronousTestCase):
         way = makeEdgeEndpoint(Network(), EdgeAddress(url="https://edge.example", caFile=str(roots), certificateFile=str(ours)))
         TLSMemoryBIOFactory(way.contextFactory, True, Factory())      # it can be used
 
-    def test_anAgentBehindAProxy(self) -> None:
+    def test_anAgentServesThroughAProxy(self) -> None:
         both = EdgeAndAgent()
         proxy: Any = Factory.forProtocol(Forward)
         proxy.network, proxy.asked = both.network, []

@@ -57,7 +57,7 @@ class PublicationTests(SynchronousTestCase):
     def said(self) -> list[str]:
         return [str(formatEvent(event)) for event in self.events]
 
-    def test_granted(self) -> None:
+    def test_theFirstGrantFiresWhenGranted(self) -> None:
         granted = self.publication.whenGranted()
         self.publication.announce(self.link)
         self.assertNoResult(granted)
@@ -119,7 +119,7 @@ class PublicationTests(SynchronousTestCase):
         self.assertEqual(len(self.link.asked), 2)
         self.publication.linkLost(self.link)
 
-    def test_withdrawing(self) -> None:
+    def test_aWithdrawnServiceIsForgottenAndNotAnnouncedAgain(self) -> None:
         self.publication.announce(self.link)
         self.link.asked[0].errback(Denied("taken", "it is held"))
         self.publication.withdraw()

@@ -81,7 +81,7 @@ class ServiceTests(Reloads):
         self.assertEqual(connected.got, b"onetwo")
         self.assertIsNotNone(built[-1].lost)                   # nobody asks it any more
 
-    def test_anotherTarget(self) -> None:
+    def test_anotherTargetServesTheNextRequest(self) -> None:
         """
         Streams that the edge has kept lead to the new one at their next request.
         """
@@ -116,7 +116,7 @@ class ServiceTests(Reloads):
         self.assertTrue(asking.got.endswith(b"\r\n\r\nslowly"), asking.got)
         self.assertIsNotNone(built[-1].lost)
 
-    def test_fromAServerToAFolderAndBack(self) -> None:
+    def test_aServiceChangesFromAServerToAFolderAndBack(self) -> None:
         """
         What is kept of the one is not used for the other.
         """
@@ -132,7 +132,7 @@ class ServiceTests(Reloads):
         self.assertIn(b"for 127.0.0.1", both.get("site.localhost"))
         self.assertEqual(self.warned(), "")
 
-    def test_anotherPort(self) -> None:
+    def test_anotherPortIsOpenedAndTheFirstIsClosed(self) -> None:
         both = self.begin(RAW, allow=("tcp:2000-2001",))
         visitor = both.visit(b"one", 2000)
         self.reload(evolve(RAW, remotePort=2001))
@@ -143,7 +143,7 @@ class ServiceTests(Reloads):
         self.assertEqual(visitor.got, b"onetwo")
         self.assertEqual(self.warned(), "")
 
-    def test_anotherKind(self) -> None:
+    def test_anotherKindIsPublished(self) -> None:
         both = self.begin(SITE)
         self.reload(ServiceConfig(name="site", kind="tcp", target="4000", remotePort=2000))
         self.assertEqual((self.status("site"), both.visit(b"echo", 2000).got), (b"503", b"echo"))
@@ -192,7 +192,7 @@ class MistakeTests(Reloads):
     What cannot be served changes nothing.
     """
 
-    def test_allOrNothing(self) -> None:
+    def test_aMistakeChangesNothing(self) -> None:
         both = self.begin(SITE, RAW)
         before = both.agent.config
         folder = ServiceConfig(name="files", kind="serve", target=".")
@@ -223,7 +223,7 @@ class SettingTests(Reloads):
     C{[agent]}.
     """
 
-    def test_targets(self) -> None:
+    def test_targetsApplyToTheNextDial(self) -> None:
         both = self.begin(SITE, allow=("http:*", "dial:*"))
         other = both.another()
         other.startService()
@@ -250,7 +250,7 @@ class SettingTests(Reloads):
         both.network.passTime(3)
         self.assertIsNotNone(visitor.lost)
 
-    def test_patience(self) -> None:
+    def test_theTimeToGiveUpIsLive(self) -> None:
         both = self.begin(start=False)
         ended = both.agent.whenFailed()
         both.agent.startService()

@@ -43,7 +43,7 @@ class TargetTests(SynchronousTestCase):
             self.assertEqual(target.shown, shown)
             self.assertEqual(target.authority, shown[4:] if "=" not in shown and shown.startswith("tcp") else "")
 
-    def test_whatPeopleType(self) -> None:
+    def test_whatPeopleTypeIsATarget(self) -> None:
         """
         The kind: a place that a person copies from a browser or from a server's output, or types without thinking.
         """
@@ -89,7 +89,7 @@ class TargetTests(SynchronousTestCase):
                 continue
             self.assertTrue(target.shown)
 
-    def test_endpoints(self) -> None:
+    def test_eachFormOfATargetHasItsEndpoint(self) -> None:
         for text, kind in (("3000", LocalhostEndpoint), ("10.0.0.1:80", TCP4ClientEndpoint), ("unix:/x", UNIXClientEndpoint)):
             self.assertIsInstance(Target(text).endpoint(self.reactor), kind)
 
@@ -120,11 +120,11 @@ class ProbeTests(SynchronousTestCase):
         factory.buildProtocol(None).makeConnection(Transport())
         self.assertEqual((self.successResultOf(self.probed), aborted), ("", [True]))
 
-    def test_nobodyListens(self) -> None:
+    def test_aProbeReportsThatNothingListens(self) -> None:
         self.connector[2].clientConnectionFailed(None, Failure(ConnectionRefusedError()))
         self.assertEqual(self.successResultOf(self.probed), "nothing listens")
 
-    def test_nobodyAnswers(self) -> None:
+    def test_aProbeEndsWithoutAnAnswer(self) -> None:
         self.reactor.connectors[0].stopConnecting = lambda: None
         self.reactor.advance(3)
         self.assertEqual(self.successResultOf(self.probed), "no answer")
@@ -135,7 +135,7 @@ class WhyTests(SynchronousTestCase):
     Failures to connect, in words.
     """
 
-    def test_words(self) -> None:
+    def test_eachFailureHasItsWords(self) -> None:
         for error, words in (
             (ConnectionRefusedError(), "nothing listens"), (TimeoutError(), "no answer"),
             (DNSLookupError(), "the host name cannot be resolved"),

@@ -134,7 +134,7 @@ class UplinkTests(SynchronousTestCase):
         session.lost.callback(OSError("gone"))
         self.assertIsNone(self.uplink.link)
 
-    def test_stoppingDrains(self) -> None:
+    def test_stoppingDrainsTheSessionOnce(self) -> None:
         self.uplink.start()
         session = self.up()
         stopped = self.uplink.stop()
@@ -170,14 +170,14 @@ class UplinkTests(SynchronousTestCase):
         self.successResultOf(uplink.stop())
         self.assertEqual((session.said, self.heard), (["abort"], []))
 
-    def test_stoppingWhileWaiting(self) -> None:
+    def test_stoppingWhileWaitingCancelsTheTimer(self) -> None:
         self.uplink.start()
         self.failNow()
         self.successResultOf(self.uplink.stop())
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.successResultOf(self.uplink.stop())
 
-    def test_stoppingBeforeTheStart(self) -> None:
+    def test_stoppingBeforeTheStartSucceedsAtOnce(self) -> None:
         self.successResultOf(self.uplink.stop())
 
     def test_anAttemptMayFailAtOnce(self) -> None:

@@ -95,7 +95,7 @@ class CheckTests(Case):
     Files of both kinds, good and bad.
     """
 
-    def test_goodFiles(self) -> None:
+    def test_goodFilesAreSummarized(self) -> None:
         self.assertEqual(
             self.check('[edge]\nlisten = ["tcp:80"]\ndomain = "a.net"\n'),
             (0, "FILE: good, an edge for a.net; tokens: 0, routes: 0\n"),
@@ -151,7 +151,7 @@ class CheckTests(Case):
             (78, "", "tunnelstack: /nowhere.toml cannot be read: No such file or directory\n"),
         )
 
-    def test_usage(self) -> None:
+    def test_wrongArgumentsAreReportedWithTheirHelp(self) -> None:
         """
         What is wrong, and whose C{--help} says more.
         """
@@ -207,11 +207,11 @@ class StartTests(Case):
         lines = [line.split(": ", 1)[1] if line.startswith("tunnel") else line for line in text.splitlines()]
         return [line.removeprefix(f"{path}: ") for line in lines]
 
-    def test_edges(self) -> None:
+    def test_mistakesOfEdgesAreReportedByBothPrograms(self) -> None:
         for text, told in WRONG_EDGES.items():
             self.assertIn(told, self.both(f"[edge]\n{text}\n", cli.tunnelEdge), text)
 
-    def test_agents(self) -> None:
+    def test_mistakesOfAgentsAreReportedByBothPrograms(self) -> None:
         for text, told in WRONG_AGENTS.items():
             more = "" if "[[edge]]" in text else f'[[edge]]\nurl = "{EDGE}"\n'
             self.assertIn(told, self.both(f"[agent]\n{text}\n{more}", cli.tunnelAgent, "start"), text)

@@ -40,7 +40,7 @@ class OutputTests(SynchronousTestCase):
         self.assertEqual([line for line in shown if not line.isprintable()], [])
         self.assertIn(SHOWN, text)
 
-    def test_tables(self) -> None:
+    def test_aRowOfATableIsOneLineOfVisibleCharacters(self) -> None:
         self.assertOneLineEach(admin_client.formatTable(("A", "B"), [(EVIL, 1), ("x", EVIL)]), 3)
         stream = {"agent": "a", "stream": 1, "protocol": EVIL, "service": EVIL, "queued": 0}
         self.assertOneLineEach(admin_client.FORMATTERS["streams"]({"streams": [stream]}), 2)
@@ -48,12 +48,12 @@ class OutputTests(SynchronousTestCase):
         _, rows = Devices().run(Request(), lambda method, path: {"devices": [device]})
         self.assertOneLineEach(admin_client.formatTable(*rows), 2)
 
-    def test_status(self) -> None:
+    def test_eachFieldOfTheStatusIsOneLine(self) -> None:
         said = dict.fromkeys(("state", "url", "version", "pid", "agents", "sessions", "services", "streams", "visitors"), EVIL)
         said |= {"listening": [EVIL], "uptime_seconds": None, "octets_in": 0, "octets_out": 0}    # type: ignore[dict-item]
         self.assertOneLineEach(admin_client.FORMATTERS["status"](said), 7)
 
-    def test_doctor(self) -> None:
+    def test_aFindingIsOneLine(self) -> None:
         findings = [Finding("session", False, f"the edge gave a reason: {EVIL}", "wait")]
         edge = EdgeAddress(url="http://localhost:8080")
         self.assertOneLineEach(formatText(edge, findings), 3)

@@ -113,7 +113,7 @@ class DoctorTests(SynchronousTestCase):
         self.assertEqual(self.wrong(found), ["tls"])
         self.assertIn("no TLS with localhost", found["tls"].says)
 
-    def test_aProxy(self) -> None:
+    def test_aProxyThatDeniesIsReportedWithARemedy(self) -> None:
         class Denies(Protocol):
             def dataReceived(self, data: bytes) -> None:
                 self.transport.write(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n")
@@ -129,7 +129,7 @@ class DoctorTests(SynchronousTestCase):
         found = self.runChecks("http://edge.example", resolve=lambda host: Deferred(), wait=SECONDS + 1)
         self.assertEqual(self.wrong(found), ["name"])
 
-    def test_aLineAndARemedy(self) -> None:
+    def test_eachCheckHasALineAndAFailureARemedy(self) -> None:
         self.runChecks("http://localhost:1")
         lines = formatText(self.edge, self.findings).splitlines()
         self.assertEqual(lines[0], "edge      http://localhost:1")

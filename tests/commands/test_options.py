@@ -59,7 +59,7 @@ class EdgeTests(Case):
 
     tap = edgeTap
 
-    def test_nothingSaid(self) -> None:
+    def test_theDefaultsNeedNoOption(self) -> None:
         edge = self.read()
         self.assertEqual((edge.listen, edge.domain, edge.dev, edge.tokens), (("tcp:8080",), "localhost", False, ()))
         self.assertEqual(edge.stateDirectory, self.environ["STATE_DIRECTORY"])
@@ -164,7 +164,7 @@ class EdgeTests(Case):
         (self.home / "state" / "dev.token").unlink()
         self.assertNotEqual(self.read("--dev").tokens, options.config.tokens)
 
-    def test_mistakes(self) -> None:
+    def test_wrongOptionsAreRejected(self) -> None:
         for arguments in (
             ("x",), ("--port", "65536"), ("--port", "-1"), ("--drain", "x"), ("--port", "1", "--listen", "tcp:2"),
         ):  # fmt: skip
@@ -201,7 +201,7 @@ class AgentTests(Case):
         options.parseOptions([])
         self.assertRaises(ConfigurationError, doctor.main, options, self.environ | environ)
 
-    def test_oneServiceOfACommandLine(self) -> None:
+    def test_aCommandLinePublishesOneService(self) -> None:
         agent = self.read("--dev", "http", "3000", "--name", "myapp", "--rewrite-host", "inner")
         self.assertEqual(agent.services, (ServiceConfig(name="myapp", target="3000", rewriteHost="inner"),))
         self.assertEqual(agent.edges, (self.dev,))
@@ -224,12 +224,12 @@ class AgentTests(Case):
         self.assertEqual([service.name for service in self.read("start", "-c", path).services], ["a", "b"])
         self.assertEqual([service.name for service in self.read("http", "3", "-n", "c", "-c", path).services], ["c"])
 
-    def test_patience(self) -> None:
+    def test_theTimeToGiveUpHasThreeSources(self) -> None:
         self.assertEqual(self.read("http", "1").giveUpAfterSeconds, 0)
         self.assertEqual(self.read("http", "1", TUNNELSTACK_GIVE_UP_AFTER="5").giveUpAfterSeconds, 5)
         self.assertEqual(self.read("http", "1", "--give-up-after", "6", TUNNELSTACK_GIVE_UP_AFTER="5").giveUpAfterSeconds, 6)
 
-    def test_mistakes(self) -> None:
+    def test_wrongOptionsAreRejected(self) -> None:
         for arguments in (
             (), ("ftp", "1"), ("http",), ("http", "1", "2"), ("start", "1"), ("serve", ".", "--remote-port", "1"),
             ("start", "--name", "a"), ("tcp", "1", "--rewrite-host", "a"), ("http", "1", "--remote-port", "2"),

@@ -27,7 +27,7 @@ class PasswordTests(Stage):
         kept = parsePasswordEntry(done.stdout.strip())
         self.assertEqual((kept.user, kept.verify(b"secret"), kept.verify(b"secret\n")), ("alice", True, False))
 
-    def test_mistakes(self) -> None:
+    def test_mistakesAreReportedInOneSentence(self) -> None:
         for arguments, said, code, sentence in (
             ((), "x\n", 64, "takes one argument"), (("alice", "secret"), "x\n", 64, "takes one argument"),
             (("a",), "\n", 64, "password is empty"),

@@ -58,7 +58,7 @@ class FormTests(SynchronousTestCase):
     Lines.
     """
 
-    def test_JSON(self) -> None:
+    def test_aLineOfJSONHoldsTheTextItself(self) -> None:
         line = formatJSON(request(target='/"\\\n\x1b[31mé', failed=ValueError("gone")), 1_800_000_000.5)
         self.assertEqual(line.count("\n"), 1)
         said = json.loads(line)
@@ -74,7 +74,7 @@ class FormTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertEqual(json.loads(formatJSON(request(), now))["time"], f"2027-01-15T{shown}+00:00")
 
-    def test_text(self) -> None:
+    def test_aLineOfTextIsVisible(self) -> None:
         line = formatText(request(target="/\x1b[31m"), 0)
         self.assertEqual(
             line, "access    200 GET site.example/\\u001b[31m   12 octets, 2.5 ms, for 192.0.2.1 (request t-1)\n"
@@ -168,7 +168,7 @@ class LogTests(SynchronousTestCase):
         os.close(reader)
         self.assertRaises(ConfigurationError, log.reopen)
 
-    def test_where(self) -> None:
+    def test_theDestinationIsAFileStandardErrorOrNothing(self) -> None:
         self.assertIsNone(accessLog(self.clock, "", "auto", self.out, lambda: 0.0))
         self.assertRaises(ConfigurationError, accessLog, self.clock, "/nowhere/log", "auto", self.out, lambda: 0.0)
         log = accessLog(self.clock, "-", "auto", self.out, lambda: 0.0)

@@ -31,7 +31,7 @@ class CertificateTests(SynchronousTestCase):
         self.shown = self.authority.identity("laptop.example").certificate
         self.claim = Claim(dialect="native", certificate=self.shown)
 
-    def test_byFingerprint(self) -> None:
+    def test_aCertificateIsFoundByItsFingerprint(self) -> None:
         record = CertificateRecord(name="laptop", sha256=fingerprintOf(self.shown).upper(), allow=("http:*",), share=True)
         authenticators = CertificateAuthenticator([record])
         found = self.successResultOf(authenticators.authenticate(self.claim))
@@ -40,7 +40,7 @@ class CertificateTests(SynchronousTestCase):
         self.assertTrue(authenticators.isCurrent(found))
         self.assertFalse(CertificateAuthenticator([]).isCurrent(found))
 
-    def test_bySubject(self) -> None:
+    def test_aCertificateIsFoundByItsSubject(self) -> None:
         self.assertEqual(subjectOf(self.shown), "CN=laptop.example")
         authenticators = CertificateAuthenticator([CertificateRecord(name="laptop", subject="CN=laptop.example")])
         self.assertEqual(self.successResultOf(authenticators.authenticate(self.claim)).agent, "laptop")
@@ -65,7 +65,7 @@ class CertificateTests(SynchronousTestCase):
         [record] = parseEdge('[[certificate]]\nname = "a"\nsubject = "CN=a"\n', "edge.toml").certificates
         self.assertEqual(record, CertificateRecord(name="a", subject="CN=a"))
 
-    def test_interfaces(self) -> None:
+    def test_itProvidesItsInterface(self) -> None:
         verifyObject(IAuthenticator, CertificateAuthenticator([]))
 
 
@@ -106,7 +106,7 @@ class EitherTests(SynchronousTestCase):
         self.either.authenticators = [broken, *self.either.authenticators]
         self.failureResultOf(self.either.authenticate(Claim(dialect="native", token=self.token)), OSError)
 
-    def test_interfaces(self) -> None:
+    def test_itProvidesItsInterface(self) -> None:
         verifyObject(IAuthenticator, self.either)
 
 
@@ -120,5 +120,5 @@ class CheckerTests(SynchronousTestCase):
         for auth in ("file", "sshkey"):
             self.assertRaises(ConfigurationError, parseChecker, auth)
 
-    def test_memory(self) -> None:
+    def test_aCheckerInMemoryIsAccepted(self) -> None:
         parseChecker("memory:anna:secret")

@@ -20,7 +20,7 @@ class WordTests(SynchronousTestCase):
     def covers(self, text: str, user: str = "root", device: str = "lab.bench") -> bool:
         return parseVouchRule(text).covers(NAMES, user, device)
 
-    def test_itsParts(self) -> None:
+    def test_aRuleHasAKeyAUserAndADevice(self) -> None:
         self.assertEqual(parseVouchRule("deploy@lab.*"), VouchRule("*", "deploy", "lab.*"))
         self.assertEqual(parseVouchRule(" alice@desk  a@b.c@lab.bench "), VouchRule("alice@desk", "a@b.c", "lab.bench"))
 

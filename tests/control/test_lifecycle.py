@@ -167,7 +167,7 @@ class LifeTests(SynchronousTestCase):
         self.reactor.advance(HANGUP_SECONDS)
         self.assertEqual((asked, self.reactor.ends), ([1], []))
 
-    def test_usr2Reports(self) -> None:
+    def test_usr2ReportsTheState(self) -> None:
         asked: list[int] = []
         self.live(report=lambda: asked.append(1))
         self.hears(signal.SIGUSR2)

@@ -295,7 +295,7 @@ class FileTests(SynchronousTestCase):
         self.addCleanup(os.close, writer)
         return reader, writer
 
-    def test_aBrokenPipe(self) -> None:
+    def test_linesForABrokenPipeAreDropped(self) -> None:
         reader, number = self.pipe()
         writer = LogWriter(Descriptor(number), textReport)
         os.close(reader)
@@ -303,7 +303,7 @@ class FileTests(SynchronousTestCase):
             writer.write("lost\n")
             self.assertTrue(writer.drain(WAIT_SECONDS))
 
-    def test_aFullDisk(self) -> None:
+    def test_linesForAFullDiskAreCounted(self) -> None:
         full = os.open("/dev/full", os.O_WRONLY)
         writer = LogWriter(Descriptor(full), textReport)
         writer.write("lost\n")

@@ -51,7 +51,7 @@ class OwnersTests(SynchronousTestCase):
             self.assertTrue(self.may("app", Principal(agent="ports", allow=("tcp:20000", allow))), allow)
         self.assertFalse(self.may("app", Principal(agent="ports", allow=("tcp:20000", "dial:app"))))
 
-    def test_anotherTokenOfTheSameAgent(self) -> None:
+    def test_anotherTokenOfTheSameAgentMayUseItsName(self) -> None:
         self.assertTrue(self.may("app", Principal(agent="laptop", allow=("tcp:20000",))))
 
     def test_whatEverybodyCouldBeMeantByIsNobodys(self) -> None:

@@ -52,7 +52,7 @@ class RightsTests(SynchronousTestCase):
             with self.assertRaises(ConfigurationError, msg=wrong):
                 parsePermissions([wrong])
 
-    def test_ports(self) -> None:
+    def test_rangesOfPortsAreParsed(self) -> None:
         self.assertEqual(parsePorts("*"), EVERY_PORT)
         self.assertEqual(parsePorts("65535"), range(65535, 65536))
         self.assertEqual(parsePorts("1-65535"), EVERY_PORT)
@@ -63,7 +63,7 @@ class GlobTests(SynchronousTestCase):
     Stars and question marks.
     """
 
-    def test_globs(self) -> None:
+    def test_globsMatchWholeNames(self) -> None:
         for glob, name, meant in (
             ("*", "", True), ("a", "a", True), ("a", "ab", False), ("a*", "a", True), ("*-x", "a-x-x", True), ("?", "", False),
             ("a?c", "abc", True), ("[a]", "a", False), ("[a]", "[a]", True), ("a.c", "abc", False), ("A", "a", False),

@@ -34,7 +34,7 @@ class ProxyTests(SynchronousTestCase):
         self.assertEqual(proxyFor("http://edge.example", environ), "")
         self.assertEqual(proxyFor("http://edge.example", environ | {"http_proxy": PROXY}), PROXY)
 
-    def test_exemptions(self) -> None:
+    def test_hostsInNO_PROXYAreExempt(self) -> None:
         yes = (
             ("a.example", "a.example"), ("b.a.example", "a.example"), ("b.a.example", ".a.example"),
             ("b.a.example", "*.a.example"),

@@ -83,7 +83,7 @@ class EdgeFileTests(Reads, SynchronousTestCase):
     The file of an edge.
     """
 
-    def test_everythingArrives(self) -> None:
+    def test_everyKeyOfTheFileIsRead(self) -> None:
         edge = reader.parse(EDGE, "edge.toml")
         assert isinstance(edge, records.EdgeConfig)
         self.assertEqual(edge.listen, ("tls:certs:port=443", "tcp:80"))
@@ -158,7 +158,7 @@ class AgentFileTests(Reads, SynchronousTestCase):
     The file of an agent.
     """
 
-    def test_everythingArrives(self) -> None:
+    def test_everyKeyOfTheFileIsRead(self) -> None:
         agent = reader.parse(AGENT, "agent.toml")
         assert isinstance(agent, records.AgentConfig)
         self.assertEqual(agent.giveUpAfterSeconds, 60.0)
@@ -177,7 +177,7 @@ class AgentFileTests(Reads, SynchronousTestCase):
         self.assertIn("a.toml:1: [[service]] needs a target", told[0])
         self.assertEqual(told[1], "a.toml:7: kind must be one of http, tcp, serve, stream, ssh, not 'htpt'")
 
-    def test_oneNameOnce(self) -> None:
+    def test_aNameOccursOnlyOnce(self) -> None:
         service = '[[service]]\nname = "a"\ntarget = "3000"\n'
         self.assertEqual(self.mistakes(service * 2), ["a.toml:4: [[service]] has the same name as the one on line 1"])
 
@@ -274,7 +274,7 @@ class RecordTests(SynchronousTestCase):
     Records made by a program are checked as those of a file.
     """
 
-    def test_boundsHold(self) -> None:
+    def test_recordsCheckTheirBounds(self) -> None:
         for wrong in (
             lambda: records.EdgeConfig(drainSeconds=-1),
             lambda: records.EdgeConfig(domain="Example.net"),

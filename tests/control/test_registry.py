@@ -231,5 +231,5 @@ class RegistryModelTests(SynchronousTestCase):
     Any order of events.
     """
 
-    def test_againstTheModel(self) -> None:
+    def test_itBehavesAsItsModel(self) -> None:
         run_state_machine_as_test(RegistryMachine, settings=settings(max_examples=60, stateful_step_count=30, deadline=None))  # type: ignore[no-untyped-call]

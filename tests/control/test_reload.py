@@ -29,7 +29,7 @@ class EdgeTests(SynchronousTestCase):
     Of an edge.
     """
 
-    def test_nothing(self) -> None:
+    def test_equalConfigurationsHaveNoDifference(self) -> None:
         config = EdgeConfig(domain="example.net")
         found = difference(config, EdgeConfig(domain="example.net"))
         self.assertEqual((found.config, found.changed, found.needsRestart), (config, (), ()))
@@ -63,7 +63,7 @@ class AgentTests(SynchronousTestCase):
     Of an agent.
     """
 
-    def test_nothing(self) -> None:
+    def test_equalConfigurationsHaveNoDifference(self) -> None:
         """
         Two readings of the same file have different names for the process; it keeps its own.
         """

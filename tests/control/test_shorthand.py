@@ -16,7 +16,7 @@ class EdgeURLTests(SynchronousTestCase):
     URLs of edges.
     """
 
-    def test_whatPeopleType(self) -> None:
+    def test_whatPeopleTypeIsCompleted(self) -> None:
         for text, url in (
             ("http://localhost:8080", "http://localhost:8080"), ("https://a.net/base", "https://a.net/base"),
             ("ws://localhost:8080/_tunnel/1", "http://localhost:8080"), ("wss://a.net/_tunnel/1", "https://a.net"),
@@ -44,7 +44,7 @@ class ListenTests(SynchronousTestCase):
     Endpoints to listen on.
     """
 
-    def test_whatPeopleType(self) -> None:
+    def test_whatPeopleTypeIsCompleted(self) -> None:
         for text, endpoint in (
             ("8080", "tcp:8080"), (":8080", "tcp:8080"), ("*:8080", "tcp:8080"), ("0.0.0.0:80", "tcp:80:interface=0.0.0.0"),
             ("127.0.0.1:80", "tcp:80:interface=127.0.0.1"), ("localhost:80", "tcp:80:interface=127.0.0.1"),

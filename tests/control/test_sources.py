@@ -59,15 +59,15 @@ class SourcesTests(SynchronousTestCase):
         given = "https://given.example.net", str(self.folder / "given-token")
         self.assertEqual(self.edge(environ, *given), ("https://given.example.net", "given-token"))
 
-    def test_thenTheEnvironment(self) -> None:
+    def test_theEnvironmentPrecedesTheFile(self) -> None:
         environ = self.environ(self.file, self.named, dev="http://localhost:8080")
         self.assertEqual(self.edge(environ), ("https://env.example.net", "env-token"))
 
-    def test_thenTheFile(self) -> None:
+    def test_theFilePrecedesTheDevEdge(self) -> None:
         environ = self.environ(self.file, dev="http://localhost:8080")
         self.assertEqual(self.edge(environ), ("https://file.example.net", "file-token"))
 
-    def test_thenWhatDevLeft(self) -> None:
+    def test_theDevEdgeIsUsedLast(self) -> None:
         environ = self.environ(dev="http://localhost:8080")
         self.assertEqual(self.edge(environ), ("http://localhost:8080", "dev-token"))
 
@@ -88,7 +88,7 @@ class SourcesTests(SynchronousTestCase):
         self.assertEqual(self.edge(environ, "http://LOCALHOST:8080/"), ("http://LOCALHOST:8080/", "dev-token"))
         self.assertEqual(self.edge(environ, "https://file.example.net/")[1], "file-token")
 
-    def test_aTokenFileOfTheEnvironment(self) -> None:
+    def test_theEnvironmentMayNameATokenFile(self) -> None:
         environ = self.environ(
             {"TUNNELSTACK_EDGE": "https://a.net", "TUNNELSTACK_TOKEN_FILE": str(self.folder / "given-token")}
         )
@@ -129,7 +129,7 @@ class SourcesTests(SynchronousTestCase):
         del self.file["SECRETS"]
         self.assertIn("names an environment variable that is not set", self.refuses(self.environ(self.file)))
 
-    def test_aCredentialOfSystemd(self) -> None:
+    def test_aCredentialOfSystemdIsUsed(self) -> None:
         (self.folder / "tunnelstack-token").write_text("systemd-token\n")
         environ = self.environ({"CREDENTIALS_DIRECTORY": str(self.folder)})
         self.assertEqual(self.edge(environ, "https://a.net"), ("https://a.net", "systemd-token"))

@@ -26,20 +26,20 @@ class FolderTests(SynchronousTestCase):
     Which folder it is.
     """
 
-    def test_systemdFirst(self) -> None:
+    def test_theFolderOfSystemdIsUsedFirst(self) -> None:
         environ = {"STATE_DIRECTORY": "/var/lib/a:/var/lib/b", "XDG_STATE_HOME": "/x", "HOME": "/h"}
         self.assertEqual(stateDirectoryPath(environ), Path("/var/lib/a"))
 
-    def test_thenXDG(self) -> None:
+    def test_theXDGFolderIsUsedNext(self) -> None:
         self.assertEqual(stateDirectoryPath({"XDG_STATE_HOME": "/x", "HOME": "/h"}), Path("/x/tunnelstack"))
 
     def test_aRelativeXDGIsIgnored(self) -> None:
         self.assertEqual(stateDirectoryPath({"XDG_STATE_HOME": "x", "HOME": "/h"}), Path("/h/.local/state/tunnelstack"))
 
-    def test_thenHome(self) -> None:
+    def test_theHomeFolderIsUsedThen(self) -> None:
         self.assertEqual(stateDirectoryPath({"HOME": "/h"}), Path("/h/.local/state/tunnelstack"))
 
-    def test_thenTheHomeOfTheUser(self) -> None:
+    def test_theUserDatabaseIsUsedLast(self) -> None:
         self.patch(state_dir, "getpwuid", lambda uid: SimpleNamespace(pw_dir="/home/ada"))
         for environ in ({}, {"HOME": ""}, {"HOME": "~"}, {"HOME": "relative", "XDG_STATE_HOME": "x"}):
             self.assertEqual(stateDirectoryPath(environ), Path("/home/ada/.local/state/tunnelstack"))
@@ -84,7 +84,7 @@ class StateTests(SynchronousTestCase):
             StateDirectory(file.absolute() / "state").write("a", "text")
         self.assertIn("STATE_DIRECTORY can name another", str(caught.exception))
 
-    def test_theDevEdge(self) -> None:
+    def test_theDevEdgeIsWrittenAndRead(self) -> None:
         self.assertIsNone(readDevEdge(self.state))
         edge = EdgeAddress(
             url="http://localhost:8080", token="ts_dev_c2VjcmV0", tokenFile=str(self.state.path("dev.token"))
@@ -98,7 +98,7 @@ class StateTests(SynchronousTestCase):
         self.assertEqual(self.state.read("a"), "first")
         self.assertEqual([path.name for path in self.state.folder.iterdir()], ["a"])
 
-    def test_removing(self) -> None:
+    def test_aFileMayBeRemovedTwice(self) -> None:
         self.state.remove("a")
         self.state.write("a", "text")
         self.state.remove("a")

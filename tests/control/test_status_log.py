@@ -132,14 +132,14 @@ class ChoiceTests(SynchronousTestCase):
         self.addCleanup(os.close, reader)
         return self.open(writer)
 
-    def test_onATerminal(self) -> None:
+    def test_aTerminalShowsStatusLinesAndText(self) -> None:
         near, far = pty.openpty()
         self.addCleanup(os.close, near)
         terminal = self.open(far)
         self.assertEqual(self.kinds(terminal, terminal), [StatusLineObserver, TextLogObserver])
         self.assertEqual(self.kinds(terminal, terminal, "json"), [JSONLogObserver])
 
-    def test_onPipes(self) -> None:
+    def test_pipesGetStatusLinesAndJSON(self) -> None:
         self.assertEqual(self.kinds(self.pipe(), self.pipe()), [StatusLineObserver, JSONLogObserver])
         self.assertEqual(self.kinds(self.pipe(), self.pipe(), "text"), [StatusLineObserver, TextLogObserver])
 

@@ -55,7 +55,7 @@ class NotifierTests(Systemd):
         Notifier({}).ready()
         self.assertEqual(self.heard(), [])
 
-    def test_theWords(self) -> None:
+    def test_systemdIsSentItsWords(self) -> None:
         notifier = Notifier({"NOTIFY_SOCKET": self.path})
         notifier.ready()
         notifier.stopping(30)
@@ -64,7 +64,7 @@ class NotifierTests(Systemd):
         self.assertEqual((ready, stopping), ("READY=1", "STOPPING=1\nEXTEND_TIMEOUT_USEC=35000000"))
         self.assertRegex(reloading, r"\ARELOADING=1\nMONOTONIC_USEC=\d+\Z")
 
-    def test_abstractSockets(self) -> None:
+    def test_abstractSocketsAreReached(self) -> None:
         name = f"tunnelstack-test-{os.getpid()}"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
             listening.bind(f"\0{name}")

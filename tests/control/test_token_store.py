@@ -89,5 +89,5 @@ class KeptTests(SynchronousTestCase):
         self.folder.write_text("")
         self.assertRaises(ConfigurationError, self.kept.add, record())
 
-    def test_quoted(self) -> None:
+    def test_textIsQuotedAsTOML(self) -> None:
         self.assertEqual(quoted('a"\\\n\x7f'), '"a\\"\\\\\\n\\u007f"')

@@ -91,7 +91,7 @@ class TokenTests(SynchronousTestCase):
         self.assertFalse(book.isCurrent(principal))
         self.assertEqual(book.record(self.new.id), record)        # why it is unknown can still be said
 
-    def test_interfaces(self) -> None:
+    def test_itProvidesItsInterface(self) -> None:
         verifyObject(IAuthenticator, self.authenticator)
 
 
@@ -104,7 +104,7 @@ class CheckerTests(SynchronousTestCase):
         database = InMemoryUsernamePasswordDatabaseDontUse(laptop=b"secret")
         self.authenticator = CheckerAuthenticator(database, allow=["http:laptop"])
 
-    def test_interfaces(self) -> None:
+    def test_itProvidesItsInterface(self) -> None:
         verifyObject(IAuthenticator, self.authenticator)
 
     def test_theAvatarIsTheAgent(self) -> None:

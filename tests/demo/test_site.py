@@ -48,12 +48,12 @@ class SiteTests(TestCase):
         for path in (b"/nothing", b"/octets/many", b"/octets/", b"/octets/1/2x"):
             self.assertIn(b" 404 ", self.ask(b"GET " + path + b" HTTP/1.1\r\nHost: a\r\n\r\n")[0])
 
-    def test_theEcho(self) -> None:
+    def test_theEchoReturnsTheBody(self) -> None:
         head, body = self.ask(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
         self.assertEqual(body, b"hello")
 
     @inlineCallbacks
-    def test_aBodyOfAnySize(self) -> Any:
+    def test_bodiesOfAnySizeArrive(self) -> Any:
         """
         Twisted makes such bodies in turns of its own reactor.
         """

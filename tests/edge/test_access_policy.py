@@ -100,7 +100,7 @@ class AddressTests(PublicCase):
         self.say(GET[:-2] + b"X-Forwarded-For: 198.51.100.1, 192.0.2.1\r\n\r\n")
         self.assertEqual(self.answer(), OK)
 
-    def test_inEveryForm(self) -> None:
+    def test_everyFormOfAnAddressIsRecognized(self) -> None:
         self.visitor = self.visit(IPv6Address("TCP", "::ffff:10.0.0.1", 1))
         for form in (
             b"192.0.2.1:80", b"::ffff:192.0.2.1", b'"[::ffff:192.0.2.1]:80"', b"198.51.100.1, ::ffff:c000:201, 10.0.0.2:1",
@@ -211,7 +211,7 @@ class FileTests(SynchronousTestCase):
         path.write_text(f"# who may come\n\n{ALICE}\n")
         self.assertTrue(AccessPolicy(Route(host="a.net", to="b", usersFile=str(path)), None).authenticates)
 
-    def test_mistakes(self) -> None:
+    def test_mistakesOfUsersFilesAreReported(self) -> None:
         path = Path(self.mktemp())
         for text, sentence in (("# nobody\n", "lists no user"), ("\nalice:secret\n", ":2: a line must be USER:.scrypt")):
             path.write_text(text)
@@ -228,7 +228,7 @@ class RedirectTests(PublicCase):
 
     config = EdgeConfig(routes=(Route(host="app.localhost", to="app", redirect=True),), trustedProxies=("10.0.0.0/8",))
 
-    def test_aRoute(self) -> None:
+    def test_aRouteMayRedirectToHTTPS(self) -> None:
         heard = self.say(GET.replace(b"GET / ", b"POST /a?b=c ").replace(b"app.localhost", b"app.localhost:80"))
         self.assertTrue(heard.startswith(b"HTTP/1.1 308 "), heard)
         self.assertIn(b"\r\nLocation: https://app.localhost/a?b=c\r\n", heard)
@@ -260,7 +260,7 @@ class RedirectTests(PublicCase):
     def test_aStrangerIsNotBelieved(self) -> None:
         self.assertEqual(self.status(GET[:-2] + b"X-Forwarded-Proto: https\r\n\r\n"), 308)
 
-    def test_aWholePlaceToListen(self) -> None:
+    def test_aListenerMayRedirectEverything(self) -> None:
         door = Server()
         self.edge.doors.add(HTTPDoor(path=b"/_tunnel/1", server=door))
         where = EdgeListener(text="tcp:80", endpoint=None, redirect=True)
@@ -284,7 +284,7 @@ class RateTests(PublicCase):
     )
     WWW = GET.replace(b"app.", b"www.")
 
-    def test_ofARoute(self) -> None:
+    def test_requestsOfARouteAreLimited(self) -> None:
         for _ in range(2):
             self.say(self.WWW)
             self.assertEqual(self.answer(), OK)
@@ -295,7 +295,7 @@ class RateTests(PublicCase):
         self.say(self.WWW)
         self.assertEqual(self.answer(), OK)
 
-    def test_ofAnAgent(self) -> None:
+    def test_requestsToAnAgentAreLimited(self) -> None:
         for _ in range(4):
             self.say(GET)
             self.assertEqual(self.answer(), OK)
@@ -346,7 +346,7 @@ class BandwidthTests(PublicCase):
                 self.settle()
         return self.edge.clock.seconds() - began
 
-    def test_aResponse(self) -> None:
+    def test_aResponseIsThrottled(self) -> None:
         self.say(GET)
         agent = self.tunnel.agent.far[-1]
         agent.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % self.LENGTH)
@@ -356,7 +356,7 @@ class BandwidthTests(PublicCase):
         self.assertApproximates(took, 9.0, 0.5)
         self.assertEqual(self.log[-1].octets, self.LENGTH)
 
-    def test_aRequest(self) -> None:
+    def test_aRequestIsThrottled(self) -> None:
         self.say(GET.replace(b"GET", b"PUT")[:-2] + b"Content-Length: %d\r\n\r\n" % self.LENGTH)
         agent = self.tunnel.agent.far[-1]
         agent.take()

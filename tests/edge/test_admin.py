@@ -95,7 +95,7 @@ class AdminTests(SynchronousTestCase):
         head, _, said = got.decode().partition("\r\n\r\n")
         return int(head.split()[1]), json.loads(said) if said else None
 
-    def test_reading(self) -> None:
+    def test_bothListenersAnswerGET(self) -> None:
         for port in (PORT, PORT + 1):
             self.assertEqual(self.ask("GET", "/health", port=port), (200, {"healthy": True}))
             self.assertEqual(self.ask("GET", "/ready", port=port), (200, {"ready": True, "state": "ready"}))

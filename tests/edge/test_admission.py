@@ -119,7 +119,7 @@ class AcceptTests(SynchronousTestCase):
         self.clock.advance(1)
         self.assertFalse(self.port.paused)
 
-    def test_stop(self) -> None:
+    def test_stoppingLeavesNoTimer(self) -> None:
         self.taken = 120
         self.admission.connectionOpened(120)
         self.admission.stop()
@@ -143,7 +143,7 @@ class DescriptorTests(SynchronousTestCase):
     What the system says.
     """
 
-    def test_theNextOne(self) -> None:
+    def test_theNextDescriptorIsFound(self) -> None:
         first = nextDescriptor()
         with open("/dev/null") as file:
             self.assertEqual(file.fileno(), first)

@@ -90,7 +90,7 @@ class KeysTests(SynchronousTestCase):
         self.assertEqual(self.agents(), [])   # and it is not let in again
         self.assertTrue(self.said("refuses the token"))
 
-    def test_othersStay(self) -> None:
+    def test_sessionsOfOtherCredentialsStay(self) -> None:
         self.begin()
         other = newToken()
         self.store.add(TokenRecord(name="other", tokenSha256=other.tokenSha256, id=other.id))

@@ -172,7 +172,7 @@ class VisitTests(Both):
     Visitors reach what is behind the agent.
     """
 
-    def test_aPage(self) -> None:
+    def test_aVisitorGetsAPage(self) -> None:
         for cut in (None, 1, 7):
             both = self.begin(SITE, cut=cut)
             answer = both.get("site.localhost", "/there?is=one")
@@ -181,7 +181,7 @@ class VisitTests(Both):
             asked = b"".join(self.origin.requests)
             self.assertTrue(asked.startswith(b"GET /there?is=one HTTP/1.1\r\nHost: site.localhost\r\n"), asked)
 
-    def test_statusLines(self) -> None:
+    def test_eachStateHasAStatusLine(self) -> None:
         self.begin(SITE, RAW)
         self.assertEqual(self.said("edge"), ["ready    http://localhost:8080   agents ws://localhost:8080/_tunnel/1"])
         self.assertEqual(self.said("session"), ["up   edge=localhost:8080 dialect=tunnelstack/1 rtt=0.0ms"])
@@ -227,7 +227,7 @@ class VisitTests(Both):
         self.assertTrue(both.get("site.localhost", "/_tunnel/1").startswith(b"HTTP/1.1 200 "))
         self.assertTrue(both.get("localhost", "/_tunnel/1").startswith(b"HTTP/1.1 401 "))
 
-    def test_aFolder(self) -> None:
+    def test_aFolderIsServed(self) -> None:
         folder = Path(self.mktemp())
         folder.mkdir()
         (folder / "page.html").write_text("<p>a page</p>")
@@ -351,7 +351,7 @@ class DialTests(Both):
             both.settle()
             self.assertIsNotNone(caller.lost)
 
-    def test_aProtocolOfADeveloper(self) -> None:
+    def test_aProtocolOfADeveloperIsDialled(self) -> None:
         both = self.begin(ServiceConfig(name="shout", kind="stream", target="/demo/shout/1.0.0"))
         both.agent.handle(b"/demo/shout/1.0.0", just(Echo))
         both.settle()

@@ -215,7 +215,7 @@ class ListenerTests(TestCase):
         for text in ("tcp:80:backlog=7", "tls:certs:port=443", "unix:/run/edge.sock", "systemd:domain=INET:index=0"):
             self.assertEqual(withBacklog(text), text)
 
-    def test_mistakes(self) -> None:
+    def test_mistakesInListenersAreReported(self) -> None:
         folder = self.folder()
         for settings, sentence in (
             ({"endpoint": "tls:nowhere:port=0"}, "'nowhere' cannot be read"), ({"endpoint": "tls:"}, "must be tls:FOLDER"),

@@ -108,7 +108,7 @@ class BandwidthTests(Paced):
         self.assertLessEqual(passed, self.allowed(seconds, visitors))
         self.assertGreaterEqual(passed, 0.9 * RATE * seconds)
 
-    def test_towardTheVisitor(self) -> None:
+    def test_trafficTowardTheVisitorIsThrottled(self) -> None:
         both = self.paced(Flood, agentOctetsPerSecond=RATE)
         caller = self.connect()
         for seconds in range(4):
@@ -117,7 +117,7 @@ class BandwidthTests(Paced):
         both.network.passTime(10, 0.1)
         self.assertEqual(caller.got, bytes(MUCH))
 
-    def test_fromTheVisitor(self) -> None:
+    def test_trafficFromTheVisitorIsThrottled(self) -> None:
         both = self.paced(Sink, agentOctetsPerSecond=RATE)
         caller = self.connect()
         caller.transport.write(bytes(MUCH))
@@ -301,7 +301,7 @@ class SocketTests(TestCase):
     RATE = 1_000_000
 
     @inlineCallbacks
-    def test_bothWays(self) -> Any:
+    def test_octetsPassBothWays(self) -> Any:
         clock: Any = reactor
         new = newToken()
         record = TokenRecord(

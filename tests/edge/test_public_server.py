@@ -137,7 +137,7 @@ class WayTests(PublicCase):
     From a host to an agent and back.
     """
 
-    def test_aRequestAndItsResponse(self) -> None:
+    def test_aRequestIsForwardedAndItsResponseReturned(self) -> None:
         self.say(GET)
         head = self.asked()
         self.assertEqual((head.method, head.target, head.field(b"host")), (b"GET", b"/", b"app.localhost"))
@@ -146,7 +146,7 @@ class WayTests(PublicCase):
         self.assertEqual(purpose, HTTPPurpose(service="app"))
         self.assertEqual((visitor.address.host, visitor.scheme), ("192.0.2.7", "http"))
 
-    def test_whoAsks(self) -> None:
+    def test_theAgentIsSentTheAddressOfTheVisitor(self) -> None:
         self.say(GET[:-2] + b"X-Forwarded-For: 10.0.0.1\r\nforwarded: for=me\r\nX-Real-IP: me\r\nX-Request-Id: mine\r\n\r\n")
         fields = self.asked().fields
         self.assertEqual([pair for pair in fields if pair[0] not in (b"Host", b"X-Request-Id")], [
@@ -187,7 +187,7 @@ class WayTests(PublicCase):
             self.assertEqual(self.status(GET.replace(b"GET /", b"GET " + target)), 400)
             self.visitor = self.visit()
 
-    def test_asterisk(self) -> None:
+    def test_aRequestForAsteriskIsForwarded(self) -> None:
         self.say(GET.replace(b"GET /", b"OPTIONS *"))
         self.assertEqual(self.asked().target, b"*")
 
@@ -196,7 +196,7 @@ class WayTests(PublicCase):
         self.assertEqual(self.status(GET.replace(b"GET /", b"GET ftp://a/")), 400)
         self.assertEqual(self.status(GET.replace(b"GET /", b"CONNECT a:443")), 501)
 
-    def test_aServerForTheInterface(self) -> None:
+    def test_theRouterProvidesItsInterface(self) -> None:
         verifyObject(IExchangeServer, RequestRouter(self.factory.site, UNKNOWN_LISTENER))
 
 
@@ -205,28 +205,28 @@ class PageTests(PublicCase):
     What a visitor reads when there is no answer.
     """
 
-    def test_unknown(self) -> None:
+    def test_anUnknownHostIs404(self) -> None:
         for host in (b"nobody.localhost", b"localhost", b"127.0.0.1:80", b"example.org"):
             self.assertEqual(self.status(GET.replace(b"app.localhost", host)), 404)
 
-    def test_absent(self) -> None:
+    def test_aKnownServiceWithoutItsAgentIs503(self) -> None:
         self.edge.known.add("gone")
         heard = self.say(GET.replace(b"app.localhost", b"gone.localhost"))
         self.assertTrue(heard.startswith(b"HTTP/1.1 503 "))
         self.assertIn(b"\r\nRetry-After: ", heard)
         self.assertEqual(self.status(GET.replace(b"app.localhost", b"www.example.com")), 503)
 
-    def test_busy(self) -> None:
+    def test_aBusyAgentIs503(self) -> None:
         self.tunnel.busy = True
         self.assertEqual(self.status(GET), 503)
 
-    def test_broken(self) -> None:
+    def test_aBrokenStreamIs502(self) -> None:
         self.say(GET)
         self.tunnel.agent.far[-1].transport.abortConnection()
         self.settle()
         self.assertIn(b"HTTP/1.1 502 ", self.visitor.take())
 
-    def test_slow(self) -> None:
+    def test_aResponseThatIsLateIs504(self) -> None:
         self.say(GET)
         self.edge.clock.advance(60)
         self.settle()
@@ -263,7 +263,7 @@ class AccessTests(PublicCase):
     One record for each request.
     """
 
-    def test_answered(self) -> None:
+    def test_anAnsweredRequestIsLogged(self) -> None:
         self.say(GET.replace(b"GET /", b"GET /a?b"))
         self.edge.clock.advance(1.5)
         self.answer()
@@ -287,7 +287,7 @@ class AccessTests(PublicCase):
         self.answer()
         self.assertEqual(self.log.pop().target, "/%C3%A4%FF")
 
-    def test_failed(self) -> None:
+    def test_aFailedRequestIsLoggedWithItsReason(self) -> None:
         self.say(GET)
         self.tunnel.agent.far[-1].transport.abortConnection()
         self.settle()
@@ -295,7 +295,7 @@ class AccessTests(PublicCase):
         assert isinstance(record.failed, ExchangeFailed)
         self.assertEqual((record.status, record.failed.kind), (502, FailureKind.BROKEN))
 
-    def test_theVisitorWent(self) -> None:
+    def test_aVisitorThatLeavesIsLogged(self) -> None:
         self.say(GET)
         self.visitor.transport.abortConnection()
         self.settle()
@@ -380,7 +380,7 @@ class TextTests(PublicCase):
 
     config = EdgeConfig(trustedProxies=("::ffff:10.0.0.0/104",))
 
-    def test_ofAVisitor(self) -> None:
+    def test_anAddressHasOneText(self) -> None:
         for host, text in (
             ("::ffff:192.0.2.7", "192.0.2.7"), ("2001:db8:0:0:0:0:0:7", "2001:db8::7"), ("fe80::1%eth0", "fe80::1"),
             ("::ffff:c000:207", "192.0.2.7"),
@@ -422,7 +422,7 @@ class DoorTests(PublicCase):
             self.assertEqual(self.wire.far.protocol.heard, b"")
         self.assertEqual(len(self.factory.connections), 1)
 
-    def test_neverOnASite(self) -> None:
+    def test_aHostWithARouteHasNoDoors(self) -> None:
         self.say(GET.replace(b"GET /", b"GET /_tunnel/1"))
         self.assertEqual(self.asked().target, b"/_tunnel/1")
         self.assertEqual(self.taken, [])
@@ -435,7 +435,7 @@ class BoundTests(PublicCase):
 
     config = EdgeConfig(limits=evolve(Limits(), visitors=2, headOctets=1024))
 
-    def test_visitors(self) -> None:
+    def test_theNumberOfVisitorsIsLimited(self) -> None:
         self.assertFalse(self.edge.admission.paused)
         second = self.visit()
         self.assertTrue(self.edge.admission.paused)
@@ -443,7 +443,7 @@ class BoundTests(PublicCase):
         self.settle()
         self.assertFalse(self.edge.admission.paused)
 
-    def test_thoseOfOneTurnAndNoMore(self) -> None:
+    def test_oneTurnMayExceedTheLimitByABound(self) -> None:
         self.edge.admission.configure(2, 0)
         for _ in range(1 + MAX_OVERSHOOT):
             self.visit()
@@ -466,7 +466,7 @@ class BoundTests(PublicCase):
                 statuses.append(self.status(GET.replace(b"app.", b"nobody.")))
         self.assertEqual(statuses, [404] * 50 + [429])
 
-    def test_heads(self) -> None:
+    def test_headsAreLimited(self) -> None:
         self.assertEqual(self.status(GET[:-2] + b"X: %b\r\n\r\n" % (b"a" * 1024)), 431)
 
 
@@ -475,7 +475,7 @@ class StopTests(PublicCase):
     The end of an edge.
     """
 
-    def test_drain(self) -> None:
+    def test_drainingLetsExchangesFinish(self) -> None:
         self.say(GET)
         first, wire = self.visitor, self.wire
         self.visitor = self.visit()
@@ -495,7 +495,7 @@ class StopTests(PublicCase):
         self.settle()
         self.successResultOf(self.factory.drain())
 
-    def test_abort(self) -> None:
+    def test_abortingEndsTheDrain(self) -> None:
         self.say(GET)
         drained = self.factory.drain()
         self.factory.abort()

@@ -16,7 +16,7 @@ class RateTests(SynchronousTestCase):
     Events a second.
     """
 
-    def test_aBurstThenOneAtATime(self) -> None:
+    def test_aBurstIsFollowedByOneAtATime(self) -> None:
         rate = Rate(2, burst=3)
         self.assertEqual([rate.take(100.0) for _ in range(3)], [0.0] * 3)
         self.assertAlmostEqual(rate.take(100.0), 0.5)
@@ -35,7 +35,7 @@ class RateTests(SynchronousTestCase):
         self.assertAlmostEqual(rate.take(5.0), 10.0)
 
     @given(st.floats(0.5, 100), st.integers(1, 20), st.lists(st.floats(0, 2), max_size=60))
-    def test_neverMoreThanRateAndBurst(self, perSecond: float, burst: int, gaps: list[float]) -> None:
+    def test_noMoreThanRateAndBurstAreAllowed(self, perSecond: float, burst: int, gaps: list[float]) -> None:
         rate, now, let = Rate(perSecond, burst), 0.0, 0
         for gap in gaps:
             now += gap
@@ -87,7 +87,7 @@ class RatesTests(SynchronousTestCase):
             rates.take(name, now)
         self.assertFalse(rates.take("new", 5.1))
 
-    def test_noneAtAll(self) -> None:
+    def test_zeroIsNoLimit(self) -> None:
         rates = KeyedRates(0)
         self.assertTrue(all(rates.take("a", 0.0) for _ in range(1000)))
 

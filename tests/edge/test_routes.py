@@ -41,7 +41,7 @@ class RouteTests(SynchronousTestCase):
         found = self.table.find(host, target)
         return None if found is None else found.key
 
-    def test_names(self) -> None:
+    def test_aServiceIsFoundByItsNameInTheDomain(self) -> None:
         for host in (b"myapp.example.net", b"MyApp.Example.NET:8080", b"myapp.example.net."):
             found = self.table.find(host, b"/x")
             assert found is not None
@@ -53,7 +53,7 @@ class RouteTests(SynchronousTestCase):
             self.assertIs(self.key(host), None, host)
             self.assertFalse(self.table.hasRoute(host))
 
-    def test_paths(self) -> None:
+    def test_theLongestPathIsFound(self) -> None:
         for target, key in (
             (b"/", "laptop/site"), (b"/apis", "laptop/site"), (b"/api", "api"), (b"/api?x", "api"), (b"/api/v1", "api"),
             (b"/api/v2/", "new"), (b"/api/v2/x", "new"), (b"/api/v2", "api"), (b"*", "laptop/site"),
@@ -63,7 +63,7 @@ class RouteTests(SynchronousTestCase):
         assert found is not None
         self.assertEqual((found.configured, found.purpose.service), (True, "site"))
 
-    def test_wildcards(self) -> None:
+    def test_aWildcardCoversAllNamesBelowIt(self) -> None:
         self.assertEqual(self.key(b"a.example.com"), "any")
         self.assertEqual(self.key(b"a.deep.example.com"), "any")
         self.assertEqual(self.key(b"a.deep.example.com", b"/x/y"), "deep")
@@ -72,7 +72,7 @@ class RouteTests(SynchronousTestCase):
         self.assertEqual(self.key(b"special.example.net", b"/a"), "other")
         self.assertEqual(self.key(b"special.example.net", b"/b"), "special")
 
-    def test_claims(self) -> None:
+    def test_aConfiguredHostHasARoute(self) -> None:
         for host in (b"www.example.com", b"myapp.example.net"):
             self.assertTrue(self.table.hasRoute(host))
 
@@ -191,10 +191,10 @@ class RouteTests(SynchronousTestCase):
         self.assertIsNotNone(self.table.find(b"www.example.com", b"/A" + b"a" * LONGEST_REMEMBERED))
         self.assertEqual((list(self.table._cache), list(self.table._decided)), ([b"www.example.com"], []))
 
-    def test_hostOf(self) -> None:
+    def test_hostsAreNormalized(self) -> None:
         for host, expected in ((b"A:80", "a"), (b"[::1]", "::1"), (b"[::1]:80", "::1"), (b"a.", "a"), (b"", "")):
             self.assertEqual(normalizedHost(host), expected)
 
-    def test_url(self) -> None:
+    def test_anImpliedPortIsLeftOutOfAURL(self) -> None:
         self.assertEqual(self.table.url("a", "https", 443), "https://a.example.net")
         self.assertEqual(self.table.url("a", "http", 8080), "http://a.example.net:8080")

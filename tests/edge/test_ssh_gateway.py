@@ -109,7 +109,7 @@ class NameTests(SynchronousTestCase):
     What people write before the last @.
     """
 
-    def test_names(self) -> None:
+    def test_aLoginNamesAUserAndADevice(self) -> None:
         self.assertEqual(parseLogin("ada@lab.bench"), Login("ada", "lab.bench"))
         self.assertEqual(parseLogin("ada@example.com@lab.bench"), Login("ada@example.com", "lab.bench"))
         self.assertEqual(parseLogin("ada"), Login("ada", ""))
@@ -394,7 +394,7 @@ class SSHDoorBridgeTests(SSHDoorCase):
         self.visitor = self.visit()
         self.assertTrue(self.login(self.visitor))
 
-    def test_filesThere(self) -> None:
+    def test_filesOfTheDeviceAreReached(self) -> None:
         (self.folder / "big").write_bytes(os.urandom(LARGE))
         _, files = self.visitor.files()
         opened = files.openFile(b"big", FXF_READ, {})
@@ -519,7 +519,7 @@ class SSHDoorJumpTests(SSHDoorCase):
         self.assertFalse(self.enter(key=OTHER_KEY))
         self.assertTrue(self.enter())
 
-    def test_toADevice(self) -> None:
+    def test_aJumpReachesTheServerOfADevice(self) -> None:
         self.enter()
         channel = self.jump("lab.bench")
         self.assertTrue(channel.protocol.got.startswith(b"SSH-2.0-tunnelstack\r\n"))
@@ -528,7 +528,7 @@ class SSHDoorJumpTests(SSHDoorCase):
         self.visitor.settle()
         self.assertTrue(self.wires[0].over)
 
-    def test_nowhereElse(self) -> None:
+    def test_aJumpReachesNothingElse(self) -> None:
         self.enter()
         self.assertEqual(self.jump("lab.other").refused.value, b"the device lab.other is not connected")
         self.assertEqual(self.jump("lab.bench", 80).refused.value, b"only port 22 of a device can be reached")

@@ -122,7 +122,7 @@ class SSHDoorTests(TestCase):
         self.assertEqual(hashlib.sha256(done.out).digest(), hashlib.sha256(octets).digest())
 
     @inlineCallbacks
-    def test_sftpThere(self) -> Any:
+    def test_sftpReachesTheDevice(self) -> Any:
         done = yield self.openssh.run(
             "sftp", *self.openssh.options(self.port, "User=ada@lab.bench"), "-b", "-", "127.0.0.1",
             stdin=b"mkdir folder\nls -1\n")
@@ -159,7 +159,7 @@ class SSHDoorTests(TestCase):
         self.assertEqual(done.code, 0)
 
     @inlineCallbacks
-    def test_jumps(self) -> Any:
+    def test_aJumpReachesTheDevice(self) -> Any:
         """
         The second login is the device's own: nobody vouches.
         """
@@ -170,7 +170,7 @@ class SSHDoorTests(TestCase):
         self.assertEqual(self.vouched, [])
 
     @inlineCallbacks
-    def test_theJumpOptionItself(self) -> Any:
+    def test_theOptionForJumpsWorks(self) -> Any:
         config = self.openssh.folder / "config"
         options = self.openssh.options(22)
         config.write_text("\n".join(option.replace("=", " ", 1) for option in options[3::2] if not option.startswith("Port")))

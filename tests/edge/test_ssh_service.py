@@ -68,7 +68,7 @@ class EntranceTests(SynchronousTestCase):
         self.edge("tcp:2222", "tcp:2223")
         self.assertEqual(self.told(), "edge.example:2222")
 
-    def test_alsoOneThatTheSystemChose(self) -> None:
+    def test_aPortThatTheSystemChoseIsReported(self) -> None:
         edge = self.edge("tcp:0")
         (address,) = edge.ssh.addresses
         self.assertNotEqual(address.port, 0)

@@ -55,7 +55,7 @@ class UploadTests(Both):
     def later(self, seconds: float) -> None:
         self.both.network.passTime(seconds)
 
-    def test_aPause(self) -> None:
+    def test_aPauseOfAnUploadIsAllowed(self) -> None:
         visitor = self.limited(idleSeconds=2).visit(POST + b"\r\n" + FIRST)
         self.later(5000)
         self.assertEqual((visitor.got, visitor.lost), (b"", None))
@@ -63,14 +63,14 @@ class UploadTests(Both):
         self.later(0.1)
         self.assertIn(b" 200 ", visitor.got)
 
-    def test_aPauseWithinAChunk(self) -> None:
+    def test_aPauseWithinAChunkIsAllowed(self) -> None:
         visitor = self.limited(idleSeconds=2).visit(POST + b"\r\n" + FIRST[:4])
         self.later(5000)
         visitor.transport.write(FIRST[4:] + LAST)
         self.later(0.1)
         self.assertIn(b" 200 ", visitor.got)
 
-    def test_beforeTheFirstChunk(self) -> None:
+    def test_theFirstChunkHasTheTimeOfAHead(self) -> None:
         """
         Who has not begun is given the time of a head.
         """

@@ -114,14 +114,14 @@ class ChainTests(ChainCase):
         self.settle()
         self.assertEqual(self.visitor.take(), b"0\r\n\r\n")
 
-    def test_expect(self) -> None:
+    def test_anExpectationIsForwarded(self) -> None:
         self.start()
         self.say(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
         self.assertEqual(self.answer(b"HTTP/1.1 100 Continue\r\n\r\n"), b"HTTP/1.1 100 Continue\r\n\r\n")
         self.say(b"hello")
         self.assertEqual(self.answer(OK), OK)
 
-    def test_head(self) -> None:
+    def test_aResponseToHEADHasNoBody(self) -> None:
         self.start()
         self.say(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
         head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
@@ -129,7 +129,7 @@ class ChainTests(ChainCase):
         self.say(GET)
         self.assertEqual(self.answer(OK), OK)
 
-    def test_upgrade(self) -> None:
+    def test_anUpgradeIsForwarded(self) -> None:
         self.start()
         request = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
         self.say(request)
@@ -169,7 +169,7 @@ class PressureTests(ChainCase):
     A reader that stands still stops its writer, through everything.
     """
 
-    def test_download(self) -> None:
+    def test_aVisitorThatDoesNotReadStopsTheDownload(self) -> None:
         self.start()
         self.say(GET)
         self.wire.near.readPaused = True
@@ -189,7 +189,7 @@ class PressureTests(ChainCase):
         self.answer(b"x" * (50_000_000 - written))
         self.assertEqual(self.local.idle, 1)
 
-    def test_upload(self) -> None:
+    def test_aServerThatDoesNotReadStopsTheUpload(self) -> None:
         self.start()
         self.say(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n")
         self.web.wires[0].far.readPaused = True
@@ -218,7 +218,7 @@ class FailureTests(ChainCase):
         self.settle()
         self.assertEqual((self.remote.inFlight, self.local.inFlight, self.held()), (0, 0, 0))
 
-    def test_nobodyListens(self) -> None:
+    def test_aServerThatCannotBeReachedIs503(self) -> None:
         self.start()
         self.web.refuse = True
         heard = self.say(GET)
@@ -287,7 +287,7 @@ class FailureTests(ChainCase):
         self.assertIsNot(self.origin().lost, None)
         self.nothingLeft()
 
-    def test_anEarlyAnswer(self) -> None:
+    def test_anEarlyResponseEndsTheUpload(self) -> None:
         self.start()
         self.say(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe")
         heard = self.answer(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")
@@ -311,7 +311,7 @@ class InterfaceTests(SynchronousTestCase):
     The parts of a join are what they say.
     """
 
-    def test_interfaces(self) -> None:
+    def test_receiversProvideTheirInterfaces(self) -> None:
         far = Far(Traits())
         for receiver in (RequestForwarder(far), NULL_RECEIVER, ResponseForwarder(Near(), errorPage, None)):
             verifyObject(IExchangeReceiver, receiver)
@@ -348,7 +348,7 @@ class OpenTests(SynchronousTestCase):
         wire.settle()
         return visitor.heard
 
-    def test_busy(self) -> None:
+    def test_aBusyPoolIs503(self) -> None:
         def open(receiver: Any) -> Any:
             raise Busy()
 
@@ -356,7 +356,7 @@ class OpenTests(SynchronousTestCase):
         self.assertTrue(heard.startswith(b"HTTP/1.1 503 "))
         self.assertIn(b"\r\nRetry-After: 1\r\n", heard)
 
-    def test_unavailable(self) -> None:
+    def test_anUnavailableTunnelIs503(self) -> None:
         def open(receiver: Any) -> Any:
             raise UnsupportedPurpose("no HTTP here")
 
@@ -411,7 +411,7 @@ class AnyOrderTests(ChainCase):
         ),
         st.sampled_from([None, 1, 2, 5, 23]),
     )
-    def test_echo(self, exchanges: list[tuple[bytes, bool, bytes, bool]], cut: int | None) -> None:
+    def test_responsesFollowTheirRequests(self, exchanges: list[tuple[bytes, bool, bytes, bool]], cut: int | None) -> None:
         """
         The web server answers with what the test says, and remembers what it was asked; requests are pipelined.
         """

@@ -84,7 +84,7 @@ class ExchangeTests(PoolCase):
     One exchange.
     """
 
-    def test_aRequestAndItsResponse(self) -> None:
+    def test_aRequestGetsItsResponse(self) -> None:
         _, recorder = self.begin()
         self.assertEqual(self.answer(), GET)
         self.assertEqual(recorder.heads, [ResponseHead(200, b"OK", [(b"Content-Length", b"2")])])
@@ -107,7 +107,7 @@ class ExchangeTests(PoolCase):
         self.assertEqual((recorder.body, recorder.trailers), (b"abc", [(b"A", b"b")]))
         self.assertEqual(self.pool.idle, 1)
 
-    def test_aBodyUntilTheClose(self) -> None:
+    def test_aBodyMayEndWithTheConnection(self) -> None:
         _, recorder = self.begin()
         self.answer(b"HTTP/1.0 200 OK\r\n\r\nhel")
         self.answer(b"lo")
@@ -123,12 +123,12 @@ class ExchangeTests(PoolCase):
         self.settle()
         self.assertEqual((recorder.body, recorder.failure.kind), (b"hel", FailureKind.BROKEN))    # type: ignore[union-attr]
 
-    def test_noBodyToHEAD(self) -> None:
+    def test_aResponseToHEADHasNoBody(self) -> None:
         _, recorder = self.begin(head(b"HEAD"))
         self.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
         self.assertEqual((recorder.trailers, self.pool.idle), ([], 1))
 
-    def test_interimResponses(self) -> None:
+    def test_interimResponsesAreReceived(self) -> None:
         _, recorder = self.begin()
         self.answer(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nA: b\r\n\r\n" + OK)
         self.assertEqual([each.status for each in recorder.interim], [100, 103])
@@ -187,7 +187,7 @@ class ExchangeTests(PoolCase):
         )
         self.assertEqual(recorder.heads[0].fields, [(b"Content-Length", b"0")])
 
-    def test_nonsense(self) -> None:
+    def test_nonsenseIsAnInvalidResponse(self) -> None:
         for octets in (
             b"HELO\r\n\r\n", b"\x00", b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
@@ -210,7 +210,7 @@ class ExchangeTests(PoolCase):
             self.assertEqual((failure.kind, failure.status), (FailureKind.RESPONSE_TOO_LARGE, 502))
             self.assertIn(f"response_head_{what} in [limits]", failure.sentence)
 
-    def test_otherSettings(self) -> None:
+    def test_otherSettingsApplyToTheNextExchange(self) -> None:
         """
         They are for the exchanges that begin from then on: no connection is kept that works by earlier ones.
         """
@@ -236,7 +236,7 @@ class ExchangeTests(PoolCase):
             self.assertEqual(recorder.failure.kind, FailureKind.BROKEN, octets)             # type: ignore[union-attr]
             self.assertEqual(self.pool.inFlight, 0)
 
-    def test_tooLate(self) -> None:
+    def test_aResponseThatIsLateFails(self) -> None:
         _, recorder = self.begin()
         self.later(59)
         self.assertIs(recorder.failure, None)
@@ -289,7 +289,7 @@ class ExchangeTests(PoolCase):
         self.assertIsNot(self.origin().lost, None)
         self.assertEqual((recorder.failure, self.pool.inFlight, self.pool.idle), (None, 0, 0))
 
-    def test_misuse(self) -> None:
+    def test_misuseIsAUsageError(self) -> None:
         exchange = self.pool.exchange(Recorder())
         verifyObject(IExchange, exchange)
         verifyObject(IPushProducer, exchange)
@@ -362,7 +362,7 @@ class UpgradeTests(PoolCase):
             self.assertTrue(waits <= self.origin().readEnded)
             self.assertEqual(self.pool.inFlight, 0)
 
-    def test_aReset(self) -> None:
+    def test_aResetBreaksTheExchange(self) -> None:
         _, recorder = self.upgrade()
         self.origin().transport.abortConnection()
         self.settle()
@@ -375,7 +375,7 @@ class KeptTests(PoolCase):
     Which connections are used again.
     """
 
-    def test_oneConnectionForAll(self) -> None:
+    def test_aConnectionIsUsedAgain(self) -> None:
         for _ in range(5):
             _, recorder = self.begin()
             self.assertEqual(self.answer(), GET)
@@ -466,7 +466,7 @@ class KeptTests(PoolCase):
         self.settle()
         self.assertEqual(self.pool.idle, 0)
 
-    def test_noMoreThanThisMany(self) -> None:
+    def test_noMoreThanMaxIdleConnectionsAreKept(self) -> None:
         self.pool = self.make(maxIdle=1)
         self.begin()
         self.begin()
@@ -501,7 +501,7 @@ class StaleTests(PoolCase):
             self.assertIn(method, self.answer(b"HTTP/1.1 204 \r\n\r\n"))
             self.assertEqual((recorder.trailers, self.pool.inFlight), ([], 0))
 
-    def test_once(self) -> None:
+    def test_aRequestIsRepeatedOnlyOnce(self) -> None:
         recorder = self.stale(head())
         self.origin(1).transport.abortConnection()
         self.settle()
@@ -620,7 +620,7 @@ class EndTests(PoolCase):
     A pool that is not needed any more.
     """
 
-    def test_drain(self) -> None:
+    def test_drainingLetsExchangesFinish(self) -> None:
         self.begin()
         self.begin()
         self.answer(number=0)
@@ -636,7 +636,7 @@ class EndTests(PoolCase):
     def test_drainWithNothingToDo(self) -> None:
         self.successResultOf(self.pool.drain())
 
-    def test_close(self) -> None:
+    def test_closingFailsExchanges(self) -> None:
         _, recorder = self.begin()
         self.pool.close()
         self.settle()

@@ -77,7 +77,7 @@ class ConversationTests(ServerCase):
         self.say(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: x-mine\r\nX-Mine: 1\r\nKeep-Alive: 5\r\nA: b\r\n\r\n")
         self.assertEqual(self.asked()[0].fields, [(b"Host", b"a"), (b"A", b"b")])
 
-    def test_anyChunking(self) -> None:
+    def test_requestsMayArriveInAnyPieces(self) -> None:
         conversation = (
             GET
             + b"POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
@@ -183,7 +183,7 @@ class WholeTests(ServerCase):
             (OK, False, 1),
         )
 
-    def test_withoutABody(self) -> None:
+    def test_someStatusesHaveNoBody(self) -> None:
         for status in (204, 304):
             head = ResponseHead(status, b"")
             said, closed, _ = self.heard(lambda _, exchange, head=head: exchange.respond(head, b""), GET)
@@ -250,7 +250,7 @@ class ResponseTests(ServerCase):
         )
         self.assertFalse(self.closed())
 
-    def test_noBodyForHEAD(self) -> None:
+    def test_aResponseToHEADHasNoBody(self) -> None:
         heard = self.answer(
             ResponseHead(200, b"OK", [(b"Content-Length", b"5")]), b"hello", b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"
         )
@@ -263,7 +263,7 @@ class ResponseTests(ServerCase):
             self.answer(ResponseHead(304, b"", fields), b"hello"), b"HTTP/1.1 304 \r\nContent-Length: 5\r\n\r\n"
         )
 
-    def test_trailers(self) -> None:
+    def test_trailersAreSent(self) -> None:
         self.start()
         self.say(GET)
         _, exchange, _ = self.asked()
@@ -272,7 +272,7 @@ class ResponseTests(ServerCase):
         exchange.end([(b"X", b"y")])
         self.assertTrue(self.say(b"").endswith(b"chunked\r\n\r\n0\r\nX: y\r\n\r\n"))
 
-    def test_interimResponses(self) -> None:
+    def test_interimResponsesAreSent(self) -> None:
         self.start()
         self.say(GET)
         _, exchange, _ = self.asked()
@@ -299,7 +299,7 @@ class ResponseTests(ServerCase):
         self.wire.settle()
         self.assertIsNot(self.visitor.lost, None)
 
-    def test_misuse(self) -> None:
+    def test_misuseIsAUsageError(self) -> None:
         self.start()
         self.say(GET)
         _, exchange, _ = self.asked()
@@ -358,7 +358,7 @@ class BodyTests(ServerCase):
         self.say(b"o")
         self.assertEqual((self.asked()[2].body, self.asked()[2].trailers), (b"hello", []))
 
-    def test_expect(self) -> None:
+    def test_anExpectationIsLeftToTheServer(self) -> None:
         self.start()
         self.say(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
         self.assertEqual(self.asked()[0].field(b"expect"), b"100-continue")
@@ -419,7 +419,7 @@ class BodyTests(ServerCase):
         self.wire.settle()
         self.assertFalse(self.wire.far.connected)
 
-    def test_malformedChunks(self) -> None:
+    def test_malformedChunksAre400(self) -> None:
         self.start()
         heard = self.say(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabX")
         self.assertIn(b"HTTP/1.1 400 ", heard)
@@ -612,7 +612,7 @@ class RefusalTests(ServerCase):
     Requests that are none.
     """
 
-    def test_pages(self) -> None:
+    def test_eachRefusalHasItsPage(self) -> None:
         for octets, status in (
             (b"GET / HTTP/1.1\r\n\r\n", 400),
             (b"GET / HTTP/1.1\nHost: a\n\n", 400),
@@ -651,7 +651,7 @@ class TimeTests(ServerCase):
         self.wire.settle()
         return self.visitor.take()
 
-    def test_aSlowHead(self) -> None:
+    def test_aSlowHeadIs408(self) -> None:
         self.start(timeouts=self.times)
         for octet in GET[:9]:
             self.say(bytes([octet]))
@@ -660,7 +660,7 @@ class TimeTests(ServerCase):
         self.assertIn(b"HTTP/1.1 408 ", self.later(1))
         self.assertTrue(self.closed())
 
-    def test_aSlowSecondHead(self) -> None:
+    def test_aSlowSecondHeadIs408(self) -> None:
         self.start(reply(), timeouts=self.times)
         self.say(GET)
         self.later(200)
@@ -668,12 +668,12 @@ class TimeTests(ServerCase):
         self.assertEqual(self.later(9), b"")
         self.assertIn(b"HTTP/1.1 408 ", self.later(1))
 
-    def test_aSilentConnection(self) -> None:
+    def test_aSilentConnectionIsClosed(self) -> None:
         self.start(timeouts=self.times)
         self.assertEqual(self.later(10), b"")
         self.assertTrue(self.closed())
 
-    def test_anIdleConnection(self) -> None:
+    def test_anIdleConnectionIsClosed(self) -> None:
         self.start(reply(), timeouts=self.times)
         self.say(GET)
         self.later(299)
@@ -684,7 +684,7 @@ class TimeTests(ServerCase):
         self.later(1)
         self.assertTrue(self.closed())
 
-    def test_aSlowBody(self) -> None:
+    def test_aSlowBodyFails(self) -> None:
         self.start(timeouts=self.times)
         self.say(BodyTests.POST + b"he")
         self.later(299)

@@ -83,28 +83,28 @@ class PublishedTests(SiteCase):
     makes the agent wait.
     """
 
-    def test_files(self) -> None:
+    def test_filesBelowTheFolderAreServed(self) -> None:
         for target, body in (
             (b"/a.txt", b"0123456789" * 10), (b"/%61.txt?x=%00", b"0123456789" * 10), (b"/sub/page.html", b"<p>a page"),
             (b"/.well-known/security.txt", b"Contact: x"), (b"http://a/sub/page.html", b"<p>a page"),
         ):  # fmt: skip
             self.assertEqual(self.ask(target)[::2], (200, body), target)
 
-    def test_dotFiles(self) -> None:
+    def test_hiddenFilesAreNotServed(self) -> None:
         for target in (
             b"/.env", b"/%2eenv", b"/.git/config", b"/.git/", b"/.git", b"/sub/.hidden", b"/.well-known/.hidden",
             b"/sub/.well-known/x", b"/.WELL-KNOWN/security.txt",
         ):  # fmt: skip
             self.absent(target)
 
-    def test_theWayOut(self) -> None:
+    def test_noPathLeavesTheFolder(self) -> None:
         for target in (
             b"/../outside/secret", b"/%2e%2e/outside/secret", b"/..%2foutside%2fsecret", b"/sub/../../outside/secret",
             b"/..", b"/.", b"/./a.txt", b"/sub/..", b"//outside/secret", b"/%2Fetc/passwd", b"/..\\outside\\secret", b"*",
         ):  # fmt: skip
             self.absent(target)
 
-    def test_links(self) -> None:
+    def test_linksOutOfTheFolderAreNotFollowed(self) -> None:
         for name, to in (("file", "../outside/secret"), ("out", "../outside"), ("inside", "a.txt"), ("loop", "loop")):
             (self.folder / name).symlink_to(to)
         for target in (b"/file", b"/out", b"/out/", b"/out/secret", b"/inside", b"/loop", b"/loop/x"):
@@ -130,7 +130,7 @@ class PublishedTests(SiteCase):
             for target in (b"/fifo", b"/fifo/", b"/socket"):
                 self.absent(target)
 
-    def test_aDevice(self) -> None:
+    def test_devicesAreNotOpened(self) -> None:
         folder = Folder("/dev")
         for name in (b"null", b"zero", b"tty"):
             self.assertIsNone(folder.open([name]))
@@ -206,7 +206,7 @@ class FolderTests(SiteCase):
     Folders.
     """
 
-    def test_theIndex(self) -> None:
+    def test_aFolderHasItsIndex(self) -> None:
         self.write("sub/index.html", b"the index")
         self.assertEqual(self.ask(b"/sub/")[::2], (200, b"the index"))
 
@@ -214,7 +214,7 @@ class FolderTests(SiteCase):
         (self.folder / "sub/index.html").symlink_to("../../outside/secret")
         self.assertNotIn(SECRET, self.ask(b"/sub/")[2])
 
-    def test_theSlash(self) -> None:
+    def test_aFolderWithoutASlashIsRedirected(self) -> None:
         status, fields, _ = self.ask(b"/sub?a=b")
         self.assertEqual((status, fields[b"location"]), (301, b"sub/?a=b"))
 
@@ -244,7 +244,7 @@ class ResponseTests(SiteCase):
 
     TAG = b'"de0b6b3a7640000-64"'
 
-    def test_aWholeFile(self) -> None:
+    def test_aWholeFileIsServedWithItsFields(self) -> None:
         status, fields, body = self.ask(b"/a.txt")
         self.assertEqual((status, body), (200, b"0123456789" * 10))
         self.assertEqual(fields, {
@@ -252,13 +252,13 @@ class ResponseTests(SiteCase):
             b"content-type": b"text/plain", b"content-length": b"100",
         })  # fmt: skip
 
-    def test_head(self) -> None:
+    def test_aResponseToHEADHasNoBody(self) -> None:
         status, fields, body = self.ask(b"/a.txt", b"Range: bytes=0-9\r\n", b"HEAD")
         self.assertEqual((status, fields[b"content-length"], body), (200, b"100", b""))
         self.assertEqual(self.ask(b"/none", method=b"HEAD")[::2], (404, b""))
         self.assertEqual(self.ask(b"/", method=b"HEAD")[::2], (200, b""))
 
-    def test_otherMethods(self) -> None:
+    def test_otherMethodsAre405(self) -> None:
         for method in (b"PUT", b"DELETE", b"OPTIONS", b"NONSENSE"):
             status, fields, _ = self.ask(b"/a.txt", method=method)
             self.assertEqual((status, fields[b"allow"]), (405, b"GET, HEAD"))
@@ -273,7 +273,7 @@ class ResponseTests(SiteCase):
     def test_aFileThatIsNotThere(self) -> None:
         self.assertEqual(self.ask(b"/none", b"If-None-Match: *\r\nRange: bytes=0-1\r\n")[0], 404)
 
-    def test_ranges(self) -> None:
+    def test_aRangeIsServed(self) -> None:
         for asked, status, part, body in (
             (b"bytes=0-9", 206, b"bytes 0-9/100", b"0123456789"), (b"bytes=-20", 206, b"bytes 80-99/100", b"0123456789" * 2),
             (b"bytes=-200", 206, b"bytes 0-99/100", b"0123456789" * 10), (b"bytes=99-", 206, b"bytes 99-99/100", b"9"),
@@ -285,7 +285,7 @@ class ResponseTests(SiteCase):
         status, fields, _ = self.ask(b"/a.txt", b"Range: bytes=100-\r\n")
         self.assertEqual((status, fields[b"content-range"]), (416, b"bytes */100"))
 
-    def test_severalRanges(self) -> None:
+    def test_severalRangesAreServedAsParts(self) -> None:
         status, fields, body = self.ask(b"/a.txt", b"Range: bytes=0-1, 90-\r\n")
         kind, _, boundary = fields[b"content-type"].partition(b"; boundary=")
         part = b"\r\n--" + boundary + b"\r\nContent-Type: text/plain\r\nContent-Range: bytes %b/100\r\n\r\n%b"
@@ -293,7 +293,7 @@ class ResponseTests(SiteCase):
         self.assertEqual(body, part % (b"0-1", b"01") + part % (b"90-99", b"0123456789") + b"\r\n--" + boundary + b"--\r\n")
         self.assertEqual(int(fields[b"content-length"]), len(body))
 
-    def test_conditions(self) -> None:
+    def test_conditionsAreEvaluated(self) -> None:
         old = http_date(MODIFIED - 1)
         for fields, status in (
             (b"If-None-Match: " + self.TAG, 304), (b'If-None-Match: "x"', 200),
@@ -317,7 +317,7 @@ class ResponseTests(SiteCase):
         self.now = MODIFIED - 100.0
         self.assertEqual(self.ask(b"/a.txt")[1][b"last-modified"], http_date(MODIFIED - 100))
 
-    def test_mediaTypes(self) -> None:
+    def test_mediaTypesFollowNames(self) -> None:
         for name, kind in (
             ("a.html", b"text/html"), ("a.css", b"text/css"), ("README", b"application/octet-stream"),
             ("a.tar.gz", b"application/gzip"), ("a.unheard", b"application/octet-stream"), ("a.png", b"image/png"),

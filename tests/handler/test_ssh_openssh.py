@@ -151,7 +151,7 @@ class SSHTests(TestCase):
         self.assertEqual(done.code, 255)   # what ssh says of a signal; a status would be told as it is
 
     @inlineCallbacks
-    def test_passwords(self) -> Any:
+    def test_aPasswordLogsIn(self) -> Any:
         right = yield self.openssh.withPassword(self.port, "ada@127.0.0.1", "lovelace", "echo in")
         self.assertEqual((right.code, right.out), (0, b"in\n"))
         wrong = yield self.openssh.withPassword(self.port, "ada@127.0.0.1", "byron", "echo in")

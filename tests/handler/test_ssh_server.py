@@ -63,7 +63,7 @@ class CredentialTests(Case):
         path.write_text("\n".join(lines) + "\n")
         return PasswordFile(path, inTurn)
 
-    def test_onlyTheRightPasswordOfTheRightUser(self) -> None:
+    def test_onlyTheRightPasswordOfTheRightUserIsAccepted(self) -> None:
         book = self.passwords("# people", ENTRY)
         for user, password, right in (
             ("ada", b"lovelace", True), ("ada", b"lovelace ", False), ("ada", b"", False), ("eve", b"lovelace", False)):
@@ -124,7 +124,7 @@ class HostKeyTests(Case):
     Made once.
     """
 
-    def test_madeOnceAndKeptPrivate(self) -> None:
+    def test_hostKeysAreMadeOnceAndKeptPrivate(self) -> None:
         path = self.folder / "host_keys"
         made = hostKeys(path)
         self.assertEqual([key.sshType() for key in made], [b"ssh-ed25519", b"ssh-rsa"])
@@ -209,7 +209,7 @@ class LoginTests(Case):
         self.both.settle()
         self.assertFalse(self.both.client.closed)
 
-    def test_keys(self) -> None:
+    def test_onlyAnAuthorizedKeyLogsIn(self) -> None:
         for user, key, right in (("ada", OTHER_KEY, False), ("eve", USER_KEY, False), ("ada", USER_KEY, True)):
             tried = self.both.client.key(user, key)
             self.both.settle()

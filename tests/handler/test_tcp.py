@@ -31,7 +31,7 @@ class TCPHandlerTests(SynchronousTestCase):
             clientFromString(self.network, "tcp:localhost:80"), self.network, failed=self.failed.append
         )
 
-    def test_interfaces(self) -> None:
+    def test_theHandlerProvidesItsInterface(self) -> None:
         verifyObject(IDiallingHandler, self.handler)
 
     def test_theStreamIsJoined(self) -> None:

@@ -104,7 +104,7 @@ class PipeTests(SynchronousTestCase):
         st.lists(names, min_size=1, max_size=4), st.sets(names), st.sets(names),
         st.lists(st.booleans(), min_size=4, max_size=4), applications, applications, deliveries,
     )  # fmt: skip
-    def test_severalNames(
+    def test_severalNamesAreProposedInOrder(
         self, proposed: list[bytes], known: set[bytes], asked: set[bytes], accepts: list[bool], up: bytes, down: bytes,
         when: list[tuple[int, int]],
     ) -> None:  # fmt: skip
@@ -126,7 +126,7 @@ class PipeTests(SynchronousTestCase):
             self.assertEqual(pipe.got, [down, up])
 
     @given(names, st.booleans(), st.sampled_from([None, OK_OR_REASON]), st.booleans(), applications, applications, deliveries)
-    def test_everythingAtOnce(
+    def test_everythingMayArriveAtOnce(
         self, name: bytes, early: bool, answers: object, accept: bool, up: bytes, down: bytes, when: list[tuple[int, int]],
     ) -> None:  # fmt: skip
         release = Release.AT_ONCE if early else Release.ON_REPLY

@@ -388,7 +388,7 @@ class HostileTests(SynchronousTestCase):
     """
 
     @given(st.booleans(), st.lists(frames, max_size=30), st.integers(1, 80))
-    def test_nothingButPeerErrorAndNoMemoryForALength(
+    def test_nothingButPeerErrorIsRaisedAndNoMemorySpentOnALength(
         self, client: bool, hostile: list[tuple[int, int, int, int]], cut: int
     ) -> None:
         ours = YamuxConnection(client, LIMITS)

@@ -122,7 +122,7 @@ class RequestLineTests(SynchronousTestCase):
         self.assertEqual(str(self.failureResultOf(self.connect(b"/other"), NegotiationRefused).value), "404")
         self.assertEqual(self.house.listener.streams, 0)
 
-    def test_noAnswerInTime(self) -> None:
+    def test_anAnswerThatIsLateIsATimeout(self) -> None:
         opening = self.connect(b"/proxy")
         self.house.pass_(31)
         self.failureResultOf(opening, NegotiationTimeout)

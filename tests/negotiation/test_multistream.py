@@ -164,14 +164,14 @@ class WholeTests(NegotiationTestCase):
     Over a wire that delivers everything there is.
     """
 
-    def test_interfaces(self) -> None:
+    def test_partsProvideTheirInterfaces(self) -> None:
         verifyObject(IStreamClientEndpoint, multistreamEndpoint(self.near.connector, NAME))
         verifyObject(IProtocolFactory, self.serve())
         party = MultistreamFactory({}).buildProtocol(None)
         verifyObject(IProtocol, party)
         verifyObject(IHalfCloseableProtocol, party)
 
-    def test_thereAndBack(self) -> None:
+    def test_octetsPassThereAndBack(self) -> None:
         self.serve()
         for release in EVERY:
             connected = self.connect(Greeter, release=release)
@@ -231,7 +231,7 @@ class WholeTests(NegotiationTestCase):
         self.assertIn("write ended", ours.told)
         self.assertIn("read ended", ours.told)
 
-    def test_refusedName(self) -> None:
+    def test_aNameWithoutAHandlerIsRefused(self) -> None:
         self.serve()
         connected = self.connect(name=[b"/x", b"/y"])
         self.wire.settle()
@@ -334,7 +334,7 @@ class ReleaseTests(NegotiationTestCase):
         self.assertEqual(self.successResultOf(connected).got, b"SSH-2.0-Go\r\n")
         self.assertEqual(self.sent(), [OPENING + b'{"id":"x"}\n' + b"hello from the near side"])
 
-    def test_onFirstOctetWithoutOne(self) -> None:
+    def test_onFirstOctetEndsWithoutOne(self) -> None:
         self.accepted = self.raw()
         for end in ("ends", "is late"):
             connected = self.connect(release=Release.ON_FIRST_OCTET, parameters={})
@@ -350,7 +350,7 @@ class ReleaseTests(NegotiationTestCase):
                 self.failureResultOf(connected, NegotiationTimeout)
         self.assertClean()
 
-    def test_purposeWithoutAnyAnswer(self) -> None:
+    def test_aPurposeMayNeedNoAnswer(self) -> None:
         self.accepted = self.raw()
         endpoint = NegotiatingEndpoint(self.near.connector, lambda: JSONInitiator({"go": 1}))
         connected = endpoint.connect(Building(Greeter))
@@ -457,7 +457,7 @@ class FailureTests(NegotiationTestCase):
                 self.failureResultOf(connected, StreamResetError)
         self.assertClean()
 
-    def test_resetInsteadOfAnAnswer(self) -> None:
+    def test_aResetInsteadOfAnAnswerIsARefusal(self) -> None:
         accepted = self.raw()
         connected = self.connect()
         self.wire.settle()
@@ -466,7 +466,7 @@ class FailureTests(NegotiationTestCase):
         self.failureResultOf(connected, StreamResetError)
         self.assertClean()
 
-    def test_lostSession(self) -> None:
+    def test_aLostSessionFailsWhatWaits(self) -> None:
         waiting = self.connect()
         atOnce = self.successResultOf(self.connect(release=Release.AT_ONCE))
         self.wire.drop()
@@ -475,7 +475,7 @@ class FailureTests(NegotiationTestCase):
         self.assertTrue(atOnce.reason.check(SessionLost))
         self.failureResultOf(self.connect(), SessionLost)
 
-    def test_noAnswerInTime(self) -> None:
+    def test_anAnswerThatIsLateIsATimeout(self) -> None:
         self.raw()
         waiting = self.connect(timeout=10)
         self.wire.settle()

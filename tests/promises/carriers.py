@@ -172,7 +172,7 @@ class CarrierPromises:
     # What is promised
 
     @inlineCallbacks
-    def test_interfaces(self) -> Generator[Any, Any, None]:
+    def test_transportsProvideTheirInterfaces(self) -> Generator[Any, Any, None]:
         for peer in (yield self.pair()):
             for interface in (ITransport, IConsumer, IPushProducer):
                 verifyObject(interface, peer.transport)
@@ -332,7 +332,7 @@ class CarrierPromises:
         self.assertEqual(far.count, 1024 * 1024)
 
     @inlineCallbacks
-    def test_halfClose(self) -> Generator[Any, Any, None]:
+    def test_oneDirectionMayEndFirst(self) -> Generator[Any, Any, None]:
         if HALF_CLOSE not in self.traits:
             self.skipTest("this carrier has no half-close")
         near, far = yield self.pair(HalfPeer)

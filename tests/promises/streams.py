@@ -300,7 +300,7 @@ class StreamPromises:
         self.assertTrue(far.reason.check(ConnectionDone), far.reason)
         self.assertEqual((self.near.streams, self.far.streams), (0, 0))  # type: ignore[attr-defined]
 
-    def test_abort(self) -> None:
+    def test_anAbortEndsBothDirections(self) -> None:
         near, far = self.open()
         near.transport.write(b"never sent")
         near.transport.abortConnection()
@@ -325,7 +325,7 @@ class StreamPromises:
             self.assertTrue(end.reason.check(ConnectionLost))
             self.assertEqual(sum(not isinstance(told, str) for told in end.told), 1)
 
-    def test_halfClose(self) -> None:
+    def test_oneDirectionMayEndFirst(self) -> None:
         if not self.halfClose:
             return
         near, far = self.open()

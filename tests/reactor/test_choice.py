@@ -60,7 +60,7 @@ class ChoiceTests(SynchronousTestCase):
         self.assertEqual(said(TUNNELSTACK_REACTOR="select"), "SelectReactor")
 
     @skipUnless(find_spec("uvloop"), "uvloop is not installed")
-    def test_uvloop(self) -> None:
+    def test_uvloopCanBeChosen(self) -> None:
         self.assertEqual(said(TUNNELSTACK_REACTOR="uvloop"), "AsyncioSelectorReactor")
 
     def test_oneThatIsNotThere(self) -> None:

@@ -105,20 +105,20 @@ class ApplicationTests(SynchronousTestCase):
         protocol = self.successResultOf(near.connector.connect(client))
         return wire, protocol
 
-    def test_lines(self) -> None:
+    def test_lineProtocolsWork(self) -> None:
         wire, client = self.connect(Factory.forProtocol(Greeter), Factory.forProtocol(Collect))
         client.transport.writeSequence([b"yo\r\nwhat", b"ever\r\nbye\r\n"])
         wire.settle()
         self.assertEqual(client.got, b"hello\r\nyou said yo\r\nyou said whatever\r\ngoodbye\r\n")
         self.assertIsNotNone(client.reason)
 
-    def test_amp(self) -> None:
+    def test_ampWorks(self) -> None:
         wire, client = self.connect(Factory.forProtocol(Adder), Factory.forProtocol(Adder))
         answers = [client.callRemote(Sum, a=n, b=1) for n in range(50)]
         wire.settle()
         self.assertEqual([self.successResultOf(answer)["total"] for answer in answers], list(range(1, 51)))
 
-    def test_web(self) -> None:
+    def test_webServersWork(self) -> None:
         site = server.Site(Page(), reactor=Clock())
         wire, client = self.connect(site, Factory.forProtocol(HalfCollect))
         client.transport.write(b"GET /one HTTP/1.1\r\nHost: a\r\n\r\nGET /two HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
@@ -134,13 +134,13 @@ class ApplicationTests(SynchronousTestCase):
         wire.settle()
         self.assertTrue(client.got.endswith(b"2000000 octets"), client.got)
 
-    def test_fileSender(self) -> None:
+    def test_fileSendersWork(self) -> None:
         wire, client = self.connect(Factory.forProtocol(Sender), Factory.forProtocol(Collect))
         wire.settle()
         self.assertEqual(client.got, bytes(range(250)) * (Sender.size // 250))
         self.assertIsNotNone(client.reason)
 
-    def test_tls(self) -> None:
+    def test_tlsWorks(self) -> None:
         own = certificate("stream.example")
         clock = Clock()
         secured = TLSMemoryBIOFactory(own.options(), False, Factory.forProtocol(Greeter), clock)
@@ -158,7 +158,7 @@ class ApplicationTests(SynchronousTestCase):
         self.assertEqual(application.got, b"hello\r\nyou said secret\r\ngoodbye\r\n")
         self.assertIsNotNone(application.reason)
 
-    def test_aStreamInAStream(self) -> None:
+    def test_aStreamCarriesASession(self) -> None:
         """
         A session over a stream of another session: a stream is a carrier too.
         """
@@ -178,7 +178,7 @@ class ApplicationTests(SynchronousTestCase):
         wire.settle()
         self.assertEqual(speaker.got, b"hello\r\nyou said deep\r\n")
 
-    def test_conch(self) -> None:
+    def test_sshWorks(self) -> None:
         """
         A whole SSH login, channel and exec over a stream.
         """

@@ -276,7 +276,7 @@ class BudgetTests(SynchronousTestCase):
         self.wait(1)
         self.assertEqual(self.budget.held, COST)
 
-    def test_itStops(self) -> None:
+    def test_aSessionStopsAtTheLimit(self) -> None:
         self.budget.limit = 4 * PIECE
         self.one.open(*[PIECE] * 20)
         self.assertTrue(self.one.session.memory.resting)

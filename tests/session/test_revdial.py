@@ -94,7 +94,7 @@ class DiallerTests(Joined):
     The side that asks.
     """
 
-    def test_oneQuestionOneConnection(self) -> None:
+    def test_eachDialRequestsOneConnection(self) -> None:
         self.accept()
         first, second = self.open(), self.open()
         self.assertEqual(len(self.house.reached), 2)
@@ -393,7 +393,7 @@ class ListenerTests(Joined):
         refused = [outcome for outcome in outcomes if not isinstance(outcome, Collect)]
         self.assertEqual([bool(outcome.check(PickUpError)) for outcome in refused], [True])
 
-    def test_oneFactoryAtATime(self) -> None:
+    def test_onlyOneFactoryListens(self) -> None:
         self.accept()
         self.failureResultOf(self.far.listener.listen(Factory.forProtocol(Collect)), CannotListenError)
         self.successResultOf(self.far.listener.stopListening())

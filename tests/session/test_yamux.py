@@ -216,7 +216,7 @@ class SessionTests(TwoSessions):
         self.wire.settle()
         self.assertEqual([end.got for end in accepted], [b"early", b"late"])
 
-    def test_onlyOneListener(self) -> None:
+    def test_onlyOneFactoryListens(self) -> None:
         self.accept()
         self.failureResultOf(self.far.listener.listen(COLLECT), CannotListenError)
 
@@ -251,14 +251,14 @@ class SessionTests(TwoSessions):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertTrue(self.near.connected)
 
-    def test_ping(self) -> None:
+    def test_aPingGivesTheRoundTrip(self) -> None:
         answer = self.near.ping()
         self.wire.clock.advance(0)
         self.wire.clock.pump([0.25])
         self.wire.settle()
         self.assertEqual(self.successResultOf(answer), 0.25)
 
-    def test_countsOctets(self) -> None:
+    def test_octetsAreCounted(self) -> None:
         self.accept()
         self.open().transport.write(b"12345")
         self.wire.settle()
@@ -654,7 +654,7 @@ class AloneTests(SynchronousTestCase):
     A session that has no carrier yet.
     """
 
-    def test_whenUp(self) -> None:
+    def test_whenUpFiresOnceItIsConnected(self) -> None:
         wire = Wire()
         session = YamuxSession(True, clock=wire.clock)
         up = session.whenUp()

@@ -17,7 +17,7 @@ class AddressTests(SynchronousTestCase):
     What protocols look at.
     """
 
-    def test_interfaces(self) -> None:
+    def test_addressesProvideTheirInterface(self) -> None:
         verifyObject(IAddress, StreamAddress())
         verifyObject(IAddress, TunnelAddress(name="site"))
 

@@ -88,7 +88,7 @@ class SpliceTests(SynchronousTestCase):
         self.assertTrue(far.reason.check(ConnectionDone))
         self.assertEqual(len(self.ended), 1)
 
-    def test_lossAborts(self) -> None:
+    def test_aLostEndAbortsTheOther(self) -> None:
         _, far = self.connect()
         self.left.drop()
         self.settle()
@@ -132,7 +132,7 @@ class SpliceTests(SynchronousTestCase):
         self.assertEqual(len(self.ended), 1)
         self.assertEqual(self.left.clock.getDelayedCalls(), [])
 
-    def test_abandon(self) -> None:
+    def test_closingBeforeTheSecondEndClosesTheFirst(self) -> None:
         near = HalfCollect()
         self.left.connect(near, self.splice.near)
         self.splice.close()

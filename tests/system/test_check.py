@@ -66,7 +66,7 @@ class CheckTests(Stage):
         ):  # fmt: skip
             self.both(text, program, *arguments)
 
-    def test_underTwistd(self) -> None:
+    def test_twistdReportsAMistake(self) -> None:
         """
         It ends with a sentence, too.
         """

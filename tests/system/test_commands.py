@@ -66,7 +66,7 @@ class ReadingTests(Commands):
     C{status}, C{agents}, C{routes}, C{streams}.
     """
 
-    def test_withoutAnEdge(self) -> None:
+    def test_withoutAnEdgeCommandsFail(self) -> None:
         for command in ("status", "agents", "routes", "streams"):
             done = self.tunnelstack(command)
             self.assertEqual((done.returncode, done.stdout), (69, ""))
@@ -124,7 +124,7 @@ class ReadingTests(Commands):
         self.assertEqual(done.returncode, 0)
         self.assertIn("this address is read-only", done.stderr)
 
-    def test_anotherPortForReading(self) -> None:
+    def test_anotherPortAnswersReaders(self) -> None:
         self.edge('[admin]\nlisten = "tcp:0:interface=127.0.0.1"\n')
         status = json.loads(self.good("status", "--json"))
         [admin] = status["admin"]
@@ -222,7 +222,7 @@ class TokenTests(Commands):
         agent.hears(r"^warning +localhost:\d+ ends the session: the credential of desk \([0-9a-f]+\) was revoked")
         agent.hears(r"^error +no session .* refuses the token")
 
-    def test_manyAtATimeForgetNothing(self) -> None:
+    def test_commandsAtTheSameTimeLoseNoToken(self) -> None:
         running = [
             subprocess.Popen(
                 [BIN / "tunnelstack", "token", "new", f"a{number}"], env=self.environ, cwd=self.home,

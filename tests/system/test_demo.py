@@ -83,6 +83,6 @@ class DemoTests(Stage):
         self.assertNotEqual(demo.ends(), 0)
         self.assertIn("has ended unexpectedly; stopping the demo", demo.said())
 
-    def test_usage(self) -> None:
+    def test_wrongArgumentsAreRejected(self) -> None:
         for arguments in (("--port", "many"), ("--port", "70000"), ("what",)):
             self.assertEqual(self.demo(*arguments).ends(), 64)

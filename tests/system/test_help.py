@@ -43,7 +43,7 @@ class HelpTests(Stage):
         self.assertEqual(code, 78, err)
         self.assertIn("no edge is configured", err)
 
-    def test_misspeltWords(self) -> None:
+    def test_misspeltWordsAreCorrected(self) -> None:
         for line, told in (
             ("tunnelstack stauts", "unknown command 'stauts'; did you mean status?"),
             ("tunnelstack Token new a", "unknown command 'Token'; did you mean token?"),

@@ -253,7 +253,7 @@ class RefusalTests(Stage):
     def agent(self, *arguments: str, **environ: str) -> Program:
         return self.program("tunnel-agent", *arguments, **environ)
 
-    def test_aWrongTokenIs77(self) -> None:
+    def test_aWrongTokenEndsWith77(self) -> None:
         self.startEdge()
         agent = self.agent(
             "--edge", f"http://localhost:{self.port}", "http", "3000", TUNNELSTACK_TOKEN="ts_0000_" + "x" * 43
@@ -302,12 +302,12 @@ class RefusalTests(Stage):
         agent = self.agent("--dev", "--edge", edge, "http", "3000", "--give-up-after", "1")
         self.fails(agent, 69, "no session with an edge within 1 seconds")
 
-    def test_anotherWebServerIs76(self) -> None:
+    def test_anotherWebServerEndsWith76(self) -> None:
         port = self.origin()
         agent = self.agent("--edge", f"http://localhost:{port}", "http", "3000", TUNNELSTACK_TOKEN="t")
         self.fails(agent, 76, f"the server at http://localhost:{port} is not an edge")
 
-    def test_noWebServerAtAllIs76(self) -> None:
+    def test_aServerThatIsNotHTTPEndsWith76(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             thread = threading.Thread(target=self.speakSSH, args=(server,), daemon=True)
             thread.start()
@@ -328,19 +328,19 @@ class RefusalTests(Stage):
         )
         self.fails(agent, 69, "no session with an edge within 1 seconds")
 
-    def test_noTokenIs78(self) -> None:
+    def test_aMissingTokenEndsWith78(self) -> None:
         agent = self.agent("--edge", "https://tunnels.example.net", "http", "3000")
         self.fails(agent, 78, "no token for https://tunnels.example.net is configured: set TUNNELSTACK_TOKEN")
 
-    def test_noEdgeIs78(self) -> None:
+    def test_aMissingEdgeEndsWith78(self) -> None:
         self.fails(self.agent("--dev", "http", "3000"), 78, "no edge is configured")
 
-    def test_aTokenAsAnArgumentIs64(self) -> None:
+    def test_aTokenAsAnArgumentEndsWith64(self) -> None:
         for arguments in (("--token", "x"), ("--edge", "https://ts_0000_x@a.net"), ("--token=ts_0000_x",)):
             agent = self.agent(*arguments, "http", "3000")
             self.fails(agent, 64, "a credential must not be an argument")
 
-    def test_usageIs64(self) -> None:
+    def test_wrongUsageEndsWith64(self) -> None:
         for arguments in (
             (), ("htpp", "3000"), ("http",), ("http", "1", "2"), ("start", "3000"), ("--what", "http", "1"),
             ("serve", ".", "--remote-port", "3"), ("tcp", "1", "--remote-port", "many"),
@@ -349,7 +349,7 @@ class RefusalTests(Stage):
         for arguments in (("what",), ("--port", "x"), ("--port", "1", "--listen", "tcp:2")):
             self.fails(self.program("tunnel-edge", *arguments), 64, "tunnel-edge --help")
 
-    def test_configurationIs78(self) -> None:
+    def test_aWrongConfigurationEndsWith78(self) -> None:
         (self.home / "edge.toml").write_text("[edge]\nlisten = []\ndomian = 'a.net'\n")
         edge = self.program("tunnel-edge", "--config", "edge.toml")
         self.fails(edge, 78, r"^tunnel-edge: edge\.toml:3: \[edge\] has no key domian; did you mean domain\?$")
@@ -359,7 +359,7 @@ class RefusalTests(Stage):
         ):
             self.fails(self.program("tunnel-edge", *arguments), 78, sentence)
 
-    def test_aTakenPortIs75(self) -> None:
+    def test_aTakenPortEndsWith75(self) -> None:
         self.startEdge()
         edge = self.program("tunnel-edge", "--dev", "--port", str(self.port))
         self.fails(edge, 75, rf"(?m)^error +port {self.port} is taken by .*tunnel-edge, process \d+")
@@ -421,7 +421,7 @@ class GarbageTests(Stage):
         self.assertNotIn("Traceback", edge.said())
         self.assertNotIn(token, edge.said())
 
-    def test_noTokenAtTheDoor(self) -> None:
+    def test_aDoorRefusesAgentsWithoutAToken(self) -> None:
         self.startEdge()
         upgrade = b"Upgrade: websocket\r\nConnection: Upgrade, close\r\n\r\n"
         answer = self.say(b"GET /_tunnel/1 HTTP/1.1\r\nHost: localhost\r\n" + upgrade)

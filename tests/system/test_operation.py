@@ -78,7 +78,7 @@ class LogTests(Stage):
         self.assertEqual(json.loads(until(lambda: log.exists() and log.read_text()))["target"], "/two")
         self.assertEqual(edge.end(), 0)
 
-    def test_formats(self) -> None:
+    def test_eachFormatOfTheLogIsWritten(self) -> None:
         edge = self.startEdge("--log-format", "text")
         self.visit("nobody", "/\x7f".replace("\x7f", "x"))
         until(lambda: any(re.match(r"access +404 GET nobody\.localhost:\d+/x ", line) for line in edge.err), edge.said)
@@ -176,7 +176,7 @@ class SystemdTests(Stage):
         found.settimeout(30)
         return found, path
 
-    def test_readyAndStopping(self) -> None:
+    def test_systemdHearsOfReadinessAndStopping(self) -> None:
         found, path = self.listening()
         edge = self.startEdge(NOTIFY_SOCKET=path)
         self.assertEqual(found.recv(100), b"READY=1")
@@ -219,7 +219,7 @@ class TerminalTests(Stage):
     An agent on a terminal.
     """
 
-    def test_thePanel(self) -> None:
+    def test_aTerminalShowsThePanel(self) -> None:
         self.startEdge()
         near, far = pty.openpty()
         self.addCleanup(os.close, near)

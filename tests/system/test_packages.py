@@ -106,7 +106,7 @@ class PackageTests(TestCase):
             roots, {"tunnelstack", "twisted", f"tunnelstack-{version}.dist-info", f"tunnelstack-{version}.data"}
         )
 
-    def test_theWheelInACleanEnvironment(self) -> None:
+    def test_theWheelWorksInACleanEnvironment(self) -> None:
         """
         Console scripts, plugin and data files are where they belong.  Its requirements are installed from the index with
         C{TUNNELSTACK_SOAK=1}, and are otherwise those of this environment.

@@ -81,7 +81,7 @@ class AgentTests(Stage):
     C{tunnel-agent}.
     """
 
-    def test_aWebServer(self) -> None:
+    def test_aWebServerIsPublished(self) -> None:
         self.startEdge()
         port = self.origin()
         agent = self.startAgent("http", str(port), "--name", "myapp")
@@ -90,7 +90,7 @@ class AgentTests(Stage):
         body = bytes(range(256)) * 4096
         self.assertEqual(self.visit("myapp", method="POST", body=body).body, body)
 
-    def test_aFolder(self) -> None:
+    def test_aFolderIsPublished(self) -> None:
         self.startEdge()
         public = self.home / "public"
         public.mkdir()
@@ -100,7 +100,7 @@ class AgentTests(Stage):
         self.assertEqual(self.visit("files", "/hello.txt").body, b"hello\n")
         self.assertEqual(self.visit("files", "/../secret").status, 404)
 
-    def test_aTCPServerOnAPortOfTheEdge(self) -> None:
+    def test_aTCPServerGetsAPortOfTheEdge(self) -> None:
         self.startEdge()
         with socket.create_server(("127.0.0.1", 0)) as server:
             agent = self.startAgent("tcp", f"127.0.0.1:{server.getsockname()[1]}", "--name", "db")
@@ -111,7 +111,7 @@ class AgentTests(Stage):
                 self.assertEqual(answer(server, b"answer"), b"question")
                 self.assertEqual(visitor.makefile("rb").read(), b"answer")
 
-    def test_aUDPServerOnAPortOfTheEdge(self) -> None:
+    def test_aUDPServerGetsAPortOfTheEdge(self) -> None:
         """
         A name server of Twisted, asked by a resolver of Twisted.
         """
@@ -146,7 +146,7 @@ class AgentTests(Stage):
         self.origin(port=port)
         self.assertEqual(self.visit("myapp").status, 200)
 
-    def test_underTwistd(self) -> None:
+    def test_bothRunUnderTwistd(self) -> None:
         """
         Both halves, as twistd runs them.
         """
@@ -167,7 +167,7 @@ class EndpointTests(Stage):
     C{tunnel:} where an endpoint is wanted: programs that know nothing of tunnels.
     """
 
-    def test_twistdWeb(self) -> None:
+    def test_twistdWebListensThroughATunnel(self) -> None:
         self.startEdge()
         (self.home / "hello.txt").write_text("hello\n")
         web = self.program("twistd", "-n", "--pidfile=", "web", "--path", ".", "--listen", "tunnel:site")
@@ -177,7 +177,7 @@ class EndpointTests(Stage):
         web.end()
         self.sees("site", 503)
 
-    def test_twistdWebBeforeItsEdge(self) -> None:
+    def test_twistdWebWaitsForItsEdge(self) -> None:
         """
         It waits for what may pass.
         """
@@ -192,13 +192,13 @@ class EndpointTests(Stage):
         self.startEdge(port=self.port)
         self.sees("site")
 
-    def test_theExampleOfTheReadme(self) -> None:
+    def test_theExampleOfTheReadmeWorks(self) -> None:
         self.startEdge()
         example = self.program("python", str(ROOT / "docs" / "examples" / "echo.py"))
         self.assertEqual(example.ends(), 0, example.said())
         self.assertEqual(example.out, ["b'hello, tunnel\\n'"])
 
-    def test_twistdConch(self) -> None:
+    def test_twistdConchListensThroughATunnel(self) -> None:
         self.startEdge()
         made = self.program("ckeygen", "-q", "-t", "ed25519", "-f", "ssh_host_ed25519_key", "--no-passphrase")
         self.assertEqual(made.ends(), 0, made.said())
@@ -233,13 +233,13 @@ class EndpointTests(Stage):
                     near.sendall(b"answer")
                     self.assertEqual(visitor.recv(100), b"answer")
 
-    def test_anAMPServerAndItsClient(self) -> None:
+    def test_anAMPServerIsReachedByItsClient(self) -> None:
         self.startEdge()
         self.script("tests.system.sums", "server", "tunnel:sums:kind=stream").hears("^listens$")
         client = self.script("tests.system.sums", "client", "tunnel:sums")
         self.assertEqual((client.ends(), client.out), (0, ["5"]), client.said())
 
-    def test_aWebSocketEchoByAutobahn(self) -> None:
+    def test_aWebSocketServerOfAutobahnListensThroughATunnel(self) -> None:
         self.startEdge()
         self.script("tests.system.echo", "tunnel:echo").hears("^listens")
         with connect(f"ws://echo.localhost:{self.port}/", sock=socket.create_connection(("127.0.0.1", self.port))) as speaking:
@@ -247,7 +247,7 @@ class EndpointTests(Stage):
                 speaking.send(message)
                 self.assertEqual(speaking.recv(20), message)
 
-    def test_aWebSocketThroughAnAgent(self) -> None:
+    def test_aWebSocketPassesThroughAnAgent(self) -> None:
         self.startEdge()
         echo = self.script("tests.system.echo", "tcp:0:interface=127.0.0.1")
         self.startAgent("http", echo.hears(r"^listens (\d+)")[1], "--name", "echo").hears("^echo ")
@@ -255,7 +255,7 @@ class EndpointTests(Stage):
             speaking.send("there and back")
             self.assertEqual(speaking.recv(20), "there and back")
 
-    def test_curl(self) -> None:
+    def test_curlReachesAService(self) -> None:
         curl = shutil.which("curl")
         if curl is None:
             raise SkipTest("curl is not installed")
@@ -276,7 +276,7 @@ class ConnectTests(Stage):
         command = [*self.command("tunnelstack"), "connect", *arguments]
         return subprocess.run(command, input=said, capture_output=True, env=self.environ, timeout=60)
 
-    def test_toAService(self) -> None:
+    def test_connectReachesAService(self) -> None:
         """
         A server that answers only when we have ended our direction: the half-close goes all the way, and back.
         """
@@ -324,19 +324,19 @@ class ConnectTests(Stage):
             self.assertEqual(program.wait(30), 0)
             program.stdout.close()
 
-    def test_nobodyThere(self) -> None:
+    def test_connectFailsWithoutTheService(self) -> None:
         self.startEdge()
         done = self.connect("nobody")
         self.assertEqual((done.returncode, done.stdout), (69, b""))
         self.assertEqual(done.stderr, b"tunnelstack: nobody cannot be reached: no service nobody can be dialled at this edge\n")
 
-    def test_noEdgeThere(self) -> None:
+    def test_connectFailsWithoutAnEdge(self) -> None:
         self.startEdge().end()
         done = self.connect("db", "--give-up-after", "1")
         self.assertEqual(done.returncode, 69)
         self.assertIn(b"no session with an edge within 1 seconds", done.stderr)
 
-    def test_usage(self) -> None:
+    def test_wrongUsageIsRejected(self) -> None:
         for arguments in ((), ("a", "b"), ("a", "--purpose", "nonsense"), ("a", "--port", "3")):
             self.assertEqual(self.connect(*arguments).returncode, 64)
 

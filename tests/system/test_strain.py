@@ -124,7 +124,7 @@ class MemoryTests(Strained):
                 talk.say(bytes(65536))
             self.assertEqual(talk.head().status, 200)
 
-    def test_downAndUp(self) -> None:
+    def test_memoryStaysBoundedDownAndUp(self) -> None:
         for transfer in (self.down, self.up):
             transfer(4 * MEBIBYTE)
             with Peak(self.house.edge, self.house.agent) as peak:
@@ -250,7 +250,7 @@ class DripTests(Strained):
 
     limits = "head_seconds = 4\n"
 
-    def test_slowloris(self) -> None:
+    def test_slowVisitorsDelayNoOther(self) -> None:
         visitors = [self.house.connect() for _ in range(DRIPPING)]
         head = request("/length")
         began = time.monotonic()
@@ -396,7 +396,7 @@ class KilledTests(Strained):
     def startAgent(self) -> None:
         self.house.agent = self.house.startAgent({"keeps": int(self.port)})
 
-    def test_noStuckNameNoLeakNoHang(self) -> None:
+    def test_killedProgramsLeaveNothingBehind(self) -> None:
         chance = random.Random(7)
         self.served()
         before = [descriptors(program.process.pid) for program in self.programs()]

@@ -94,7 +94,7 @@ class ReloadCommandTests(Stage):
         self.assertIn("visitors", done.err[0])
         self.assertIn("strange", done.err[0])
 
-    def test_noEdge(self) -> None:
+    def test_reloadFailsWithoutAnEdge(self) -> None:
         done = self.program("tunnelstack", "reload")
         self.assertEqual(done.ends(), 69)
         self.assertIn("no edge answers", done.err[0])

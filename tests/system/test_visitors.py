@@ -118,13 +118,13 @@ class CurlTests(Foreign):
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stdout
 
-    def test_pages(self) -> None:
+    def test_curlGetsPages(self) -> None:
         for scheme in ("http", "https"):
             self.assertEqual(self.curl(scheme, "/chunked"), "hello world")
             self.assertEqual(self.curl(scheme, "/echo", "-d", "x" * 5000, "-H", "Expect: 100-continue"), "x" * 5000)
             self.assertIn("content-length: 1000", self.curl(scheme, "/head", "-I").lower())
 
-    def test_aFileUpAndDown(self) -> None:
+    def test_curlSendsAndReceivesAFile(self) -> None:
         file = self.folder / "file"
         file.write_bytes(os.urandom(3_000_000))
         self.curl("https", "/echo", "-T", str(file), "-o", str(self.folder / "back"), "-X", "POST")
@@ -136,7 +136,7 @@ class HTTPXTests(Foreign):
     httpx.
     """
 
-    def test_manyOverOneClient(self) -> None:
+    def test_manyRequestsShareOneClient(self) -> None:
         with httpx.Client(verify=self.house.trust, timeout=20) as client:
             for scheme in ("http", "https"):
                 base = f"{scheme}://127.0.0.1:{self.house.ports[scheme]}"
@@ -152,7 +152,7 @@ class NginxTests(Foreign):
     nginx, as the origin and in front of the edge.
     """
 
-    def test_asOrigin(self) -> None:
+    def test_nginxIsPublished(self) -> None:
         port, page = freePort(), os.urandom(500_000)
         (self.folder / "page").write_bytes(page)
         self.nginx(f"server {{ listen 127.0.0.1:{port}; root {self.folder}; location /moved {{ return 301 /page; }} }}")
@@ -170,7 +170,7 @@ class NginxTests(Foreign):
             self.assertEqual(client.get("/other", headers=host).status_code, 404)
             self.assertEqual(client.head("/page", headers=host).headers["content-length"], "500000")
 
-    def test_inFront(self) -> None:
+    def test_nginxStandsInFront(self) -> None:
         port = freePort()
         self.nginx(
             f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://127.0.0.1:{self.house.ports['http']};\n"

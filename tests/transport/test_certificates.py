@@ -76,7 +76,7 @@ class FolderTests(SynchronousTestCase):
     def folder(self) -> CertificateFolder:
         return CertificateFolder(str(self.path), self.clock)
 
-    def test_byName(self) -> None:
+    def test_aCertificateIsChosenByName(self) -> None:
         folder = self.folder()
         for name, shown in (
             ("a.example.net", "a.example.net"), ("WWW.A.Example.net", "a.example.net"), ("b.example.net", "*.example.net"),
@@ -85,7 +85,7 @@ class FolderTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertEqual(handshake(folder, name), shown, name)
 
-    def test_theDefaultOne(self) -> None:
+    def test_otherNamesGetTheDefault(self) -> None:
         write(self.path, "default.pem", "fallback.example.org")
         folder = self.folder()
         self.assertEqual(handshake(folder, "elsewhere.org"), "fallback.example.org")
@@ -100,7 +100,7 @@ class FolderTests(SynchronousTestCase):
         (self.path / "README").write_text("nothing")
         self.assertEqual(handshake(self.folder(), "c.example.net"), "c.example.net")
 
-    def test_theKeyInAFileOfItsOwn(self) -> None:
+    def test_theKeyMayHaveAFileOfItsOwn(self) -> None:
         chain, key = pem("d.example.net")
         (self.path / "d.pem").write_bytes(chain)
         (self.path / "d.key").write_bytes(key)
@@ -138,7 +138,7 @@ class FolderTests(SynchronousTestCase):
         self.clock.advance(1)
         self.assertEqual(handshake(folder, "a.example.net"), "a.example.net")
 
-    def test_nothingToShow(self) -> None:
+    def test_aFolderWithoutCertificatesIsAnError(self) -> None:
         with self.assertRaisesRegex(ConfigurationError, "cannot be read: No such file"):
             CertificateFolder("nowhere", self.clock)
         empty = Path(self.mktemp())

@@ -78,7 +78,7 @@ class SecureStringTests(SynchronousTestCase):
         self.successResultOf(self.connect(text))
         self.assertIsNotNone(certificateFingerprint(self.server.transport))
 
-    def test_anotherWayToTheServer(self) -> None:
+    def test_theEndpointBelowMayBeAnother(self) -> None:
         below = quoteStringArgument("tcp:127.0.0.1:443")
         roots = self.file(self.root)
         self.successResultOf(self.connect(f"tls:edge.example:1:trustRoots={roots}:endpoint={below}"))
@@ -98,7 +98,7 @@ class StringTests(SynchronousTestCase):
         for text, kind in (("tcp:127.0.0.1:1", TCP4ClientEndpoint), ("unix:/x", UNIXClientEndpoint)):
             self.assertIsInstance(clientEndpoint(reactor, text), kind)
 
-    def test_mistakes(self) -> None:
+    def test_mistakesAreReported(self) -> None:
         for text in (
             "tls", "tls:", "tls:host", "tls:host:", "tls::443", "tls:host:port", "tls:host:443:x", "tls:host:443:verify=no",
             "tls:host:443:port=443", "tls:a:1:2:3:4:5:6:7:8:9", "tls:host:443:endpoint=nonsense\\:1", "nonsense:1", "tcp:a", "",

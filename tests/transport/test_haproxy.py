@@ -90,7 +90,7 @@ class HeaderTests(SynchronousTestCase):
         host = "" if transport.disconnecting else peerOf(served.transport).host
         return host, served.heard
 
-    def test_eachHeader(self) -> None:
+    def test_eachHeaderGivesItsAddress(self) -> None:
         for header, host in HEADERS:
             self.assertEqual(self.hears(header + b"GET"), (host, b"GET"), header)
             self.assertEqual(self.hears(header, b"GET", b" /"), (host, b"GET /"), header)
@@ -103,7 +103,7 @@ class HeaderTests(SynchronousTestCase):
         pieces = [octets[start:end] for start, end in pairwise(edges) if octets[start:end]]
         self.assertEqual(self.hears(*pieces), (host, b"GET /"))
 
-    def test_octetByOctet(self) -> None:
+    def test_aHeaderMayArriveOctetByOctet(self) -> None:
         for header, host in HEADERS:
             self.assertEqual(self.hears(*[bytes([octet]) for octet in header + b"GET"]), (host, b"GET"))
 
@@ -128,7 +128,7 @@ class HeaderTests(SynchronousTestCase):
         protocol.connectionLost(None)
         self.assertEqual(len(lost), 1)
 
-    def test_anEndpointForTheInterface(self) -> None:
+    def test_theEndpointProvidesItsInterface(self) -> None:
         verifyObject(IStreamServerEndpoint, _HeaderEndpoint(Listening()))
 
     def test_twistedStillRefusesTheBareLine(self) -> None:

@@ -31,7 +31,7 @@ class DialTests(TestCase):
         for name in ("localhost.example", "notlocalhost", "127.0.0.1", ""):
             self.assertFalse(isLocalhost(name))
 
-    def test_whichEndpointForWhichHost(self) -> None:
+    def test_eachHostHasItsEndpoint(self) -> None:
         memory: Any = MemoryReactor()
         for host, kind in (
             ("192.0.2.1", TCP4ClientEndpoint),
@@ -58,7 +58,7 @@ class DialTests(TestCase):
         return self._reach(TCP6ServerEndpoint(reactor, 0, interface="::1"))
 
     @inlineCallbacks
-    def test_nobodyThere(self) -> Generator[Any, Any, None]:
+    def test_aPortThatIsClosedRefuses(self) -> Generator[Any, Any, None]:
         port = yield TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(Factory.forProtocol(Protocol))
         number = port.getHost().port
         yield port.stopListening()

@@ -89,7 +89,7 @@ class LastOctetsTests(TestCase):
         self.assertIs(reason, ConnectionLost)
 
     @inlineCallbacks
-    def test_withoutIt(self) -> Any:
+    def test_twistedDropsTheLastOctets(self) -> Any:
         """
         Twisted itself drops the octets; when that changes, this component has no use any more.
         """
@@ -98,7 +98,7 @@ class LastOctetsTests(TestCase):
         self.assertEqual(client.got, b"")
 
     @inlineCallbacks
-    def test_noMoreThanTheBound(self) -> Any:
+    def test_noMoreThanTheBoundIsRead(self) -> Any:
         client = yield self.meet(bytes(100_000))
         client.transport.bufferSize = 1000
         yield self.writeUntilLost(client)
@@ -106,7 +106,7 @@ class LastOctetsTests(TestCase):
         self.assertLess(100_000, MOST_OCTETS)
 
     @inlineCallbacks
-    def test_abortingInBetween(self) -> Any:
+    def test_aProtocolMayAbortInBetween(self) -> Any:
         """
         A protocol that has heard enough may abort; the loss is reported once.
         """
@@ -123,14 +123,14 @@ class LastOctetsTests(TestCase):
         yield deferLater(reactor, 0)
 
     @inlineCallbacks
-    def test_ourOwnAbort(self) -> Any:
+    def test_ourOwnAbortReadsNothing(self) -> Any:
         client = yield self.meet(b"answer")
         client.transport.abortConnection()
         reason = yield self.writeUntilLost(client)
         self.assertIs(reason, ConnectionAborted)
         self.assertEqual(client.got, b"")
 
-    def test_otherTransports(self) -> None:
+    def test_otherTransportsAreLeftAlone(self) -> None:
         transport = StringTransport()
         readBeforeLoss(transport)
         self.assertNotIn("connectionLost", vars(transport))

@@ -90,7 +90,7 @@ class EndpointTests(SynchronousTestCase):
         self.says(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 200 OK\r\n\r\n")
         self.assertIs(self.successResultOf(connected), self.caller)
 
-    def test_refusals(self) -> None:
+    def test_eachStatusHasItsError(self) -> None:
         for status, error in (
             (407, ProxyRefused), (403, ProxyRefused), (502, ProxyFailed), (503, ProxyFailed), (504, ProxyFailed),
             (301, ProxyFailed),
@@ -128,7 +128,7 @@ class EndpointTests(SynchronousTestCase):
         self.failureResultOf(connected, TimeoutError)
         self.assertEqual(self.network.wires, [])
 
-    def test_cancelled(self) -> None:
+    def test_cancellingClosesTheConnection(self) -> None:
         connected = self.connect()
         connected.addErrback(lambda failure: None)
         connected.cancel()
@@ -142,13 +142,13 @@ class ParseTests(SynchronousTestCase):
     A proxy's URL.
     """
 
-    def test_good(self) -> None:
+    def test_URLsOfProxiesAreParsed(self) -> None:
         self.assertEqual(parseProxy("proxy:3128"), Proxy(False, "proxy", 3128))
         self.assertEqual(parseProxy("http://proxy/"), Proxy(False, "proxy", 80))
         self.assertEqual(parseProxy("https://[fd00::1]"), Proxy(True, "fd00::1", 443))
         self.assertNotIn("YTpi", repr(parseProxy("http://a:b@proxy")))
 
-    def test_bad(self) -> None:
+    def test_URLsOfNoProxyAreRejected(self) -> None:
         for url in (
             "socks5://proxy:1080", "http://", "http://proxy:port", "http://a:secret@proxy:99999", "http://proxy/path", "http://[::1",
         ):  # fmt: skip

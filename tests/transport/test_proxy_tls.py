@@ -214,7 +214,7 @@ class SecureProxyTests(TestCase):
         yield self.echo.lost
 
     @inlineCallbacks
-    def test_credentials(self) -> Any:
+    def test_credentialsAreSent(self) -> Any:
         yield self.begin(credential=b64encode(b"anna:p@ss:").decode())
         talk = yield self.connect(self.way("anna:p%40ss%3A@"))
         self.assertEqual((yield talk.say(b"hello")), b"hello")
@@ -250,7 +250,7 @@ class SecureProxyTests(TestCase):
         self.assertEqual(self.between.asked, [], "it was told nothing")
 
     @inlineCallbacks
-    def test_aCertificateForAnotherName(self) -> Any:
+    def test_aCertificateForAnotherNameIsRejected(self) -> Any:
         yield self.begin()
         failed = yield self.assertFailure(self.way(name="proxy.example").connect(quiet(Talk)), ProxyRejected)
         self.assertEqual(
@@ -278,7 +278,7 @@ class SecureProxyTests(TestCase):
         yield self.assertFailure(self.way().connect(quiet(Talk)), NotAProxy)
 
     @inlineCallbacks
-    def test_givenUpDuringTheHandshake(self) -> Any:
+    def test_cancellingDuringTheHandshakeClosesTheConnection(self) -> Any:
         yield self.begin(proxy=False)
         met: Deferred[Any] = Deferred()
 

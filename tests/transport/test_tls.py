@@ -90,7 +90,7 @@ class TrustTests(Handshake):
             self.assertTrue(near.reason.check(Error, ConnectionLost, ConnectionDone))
             self.assertEqual(far.got, b"")
 
-    def test_clientCertificates(self) -> None:
+    def test_clientsAreAskedForCertificates(self) -> None:
         member, stranger = authority().identity("agent.example"), Authority().identity("agent.example")
         for auth, identity, welcome in (
             ("require", member, True),
@@ -131,7 +131,7 @@ class FileTests(SynchronousTestCase):
             file.write(b"".join(octets))
         return path
 
-    def test_identityFromOneFileOrTwo(self) -> None:
+    def test_anIdentityIsInOneFileOrTwo(self) -> None:
         identity = authority().identity("a.example")
         certificate, key = pem(identity)
         chain = dump_certificate(FILETYPE_PEM, authority().certificate)

@@ -133,7 +133,7 @@ class AgainstRawClient(SynchronousTestCase):
             self.assertEqual((server.reason.value.code, server.pieces), (code, []))
             self.assertEqual(wire.clock.getDelayedCalls(), [])
 
-    def test_messageInOneFrame(self) -> None:
+    def test_aMessageArrivesInOneFrame(self) -> None:
         for cut in (None, 1, 3):
             for size in (1, 125, 126, 65535, 65536):
                 wire, _client, server = self.serve(cut if size < 1000 else None)
@@ -141,7 +141,7 @@ class AgainstRawClient(SynchronousTestCase):
                 wire.settle()
                 self.assertEqual(server.got, b"x" * size)
 
-    def test_everyFragmentation(self) -> None:
+    def test_fragmentsAreJoined(self) -> None:
         text = b"the quick brown fox"
         ping = frame(PING, b"?", mask=MASK)
         empty = frame(CONTINUATION, fin=False, mask=MASK)
@@ -305,7 +305,7 @@ class AgainstRawClient(SynchronousTestCase):
         wire.settle()
         self.assertTrue(server.reason.check(ConnectionLost))
 
-    def test_closeWithoutAFrame(self) -> None:
+    def test_aCloseMayHaveNoFrame(self) -> None:
         wire, client, server = self.serve(limits=WebSocketLimits(closeFrame=False))
         server.transport.write(b"last")
         server.transport.loseConnection()
@@ -350,7 +350,7 @@ class AgainstRawClient(SynchronousTestCase):
         limits = WebSocketLimits(maxMessage=100)
         self.assertViolation(frame(TEXT, b"x" * 101, mask=MASK), 1009, records=True, limits=limits)
 
-    def test_keepalive(self) -> None:
+    def test_aPeerThatAnswersNoPingIsLost(self) -> None:
         limits = WebSocketLimits(keepalive=20, keepaliveTimeout=5)
         wire, client, server = self.serve(limits=limits)
         for count in (b"1", b"2", b"3"):
@@ -434,7 +434,7 @@ class RefusalTests(SynchronousTestCase):
         self.assertEqual(wire.clock.getDelayedCalls(), [])
         return client.got, server
 
-    def test_refusals(self) -> None:
+    def test_eachRefusalHasItsStatus(self) -> None:
         without = {
             400: [b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", b"Host: edge.example\r\n",
                   b"Sec-WebSocket-Version: 13\r\n", b"Connection: Upgrade\r\n"],
@@ -469,11 +469,11 @@ class RefusalTests(SynchronousTestCase):
             self.assertTrue(answer.startswith(b"HTTP/1.1 400 "), (key, answer))
         self.assertTrue(self.ask(REQUEST.replace(b"/1.1", b"/1.0") + b"\r\n")[0].startswith(b"HTTP/1.1 505 "))
 
-    def test_anotherPath(self) -> None:
+    def test_anotherPathIsNotFound(self) -> None:
         answer, _ = self.ask(REQUEST + b"\r\n", path="/elsewhere")
         self.assertTrue(answer.startswith(b"HTTP/1.1 404 "), answer)
 
-    def test_noProtocol(self) -> None:
+    def test_aFactoryMayRefuse(self) -> None:
         wire, client, factory = Wire(), Raw(), factoryOf(None)
         wire.connect(client, WebSocketServerFactory(factory, clock=wire.clock).buildProtocol(None))
         wire.near.write(REQUEST + b"\r\n")
@@ -582,7 +582,7 @@ class AgainstRawServer(SynchronousTestCase):
             self.assertEqual(wire.clock.getDelayedCalls(), [])
         return error
 
-    def test_theRequest(self) -> None:
+    def test_theRequestHasItsFields(self) -> None:
         _, server, _client, outcome = self.ask(
             headers=[("Authorization", "Bearer x"), ("X-Two", "1"), ("X-Two", "2")], subprotocols=["a", "b"]
         )
@@ -641,7 +641,7 @@ class AgainstRawServer(SynchronousTestCase):
         wire.settle()
         self.assertEqual(client.reason.value.code, 1002)
 
-    def test_refusals(self) -> None:
+    def test_eachRefusalHasItsStatus(self) -> None:
         for status in (401, 403, 404, 500, 503, 301, 200):
             answer = b"HTTP/1.1 %d Some reason\r\nContent-Length: 6\r\nX-Why: z\r\n\r\nsorry\nmore" % status
             error = self.refused(answer)
@@ -718,7 +718,7 @@ class AgainstRawServer(SynchronousTestCase):
         wire.drop()
         self.failureResultOf(outcome, ConnectionLost)
 
-    def test_noAnswerInTime(self) -> None:
+    def test_aServerThatDoesNotAnswerIsATimeout(self) -> None:
         wire, server, _client, outcome = self.ask(b"HTTP/1.1 1", timeout=7)
         wire.clock.advance(6)
         self.assertNoResult(outcome)
@@ -727,7 +727,7 @@ class AgainstRawServer(SynchronousTestCase):
         self.failureResultOf(outcome, TimeoutError)
         self.assertTrue(server.reason.check(ConnectionLost))
 
-    def test_cancelling(self) -> None:
+    def test_cancellingClosesTheConnection(self) -> None:
         wire, server, _client, outcome = self.ask(b"HTTP/1.1 1")
         outcome.cancel()
         wire.settle()
@@ -745,7 +745,7 @@ class AgainstRawServer(SynchronousTestCase):
         self.failureResultOf(outcome, ConnectionRefusedError)
         self.assertEqual(wire.clock.getDelayedCalls(), [])
 
-    def test_noProtocol(self) -> None:
+    def test_aFactoryMayRefuse(self) -> None:
         wire, server = Wire(), RawServer()
         outcome = WebSocketClientEndpoint(wire.clock, "ws://h/", endpoint=OverWire(wire, server)).connect(
             factoryOf(None)
@@ -817,7 +817,7 @@ class RedirectTests(SynchronousTestCase):
         _, outcome, _client = self.ask("ws://h/a", "/b", 302, redirects=5)
         self.failureResultOf(outcome, UpgradeRefused)
 
-    def test_nowhere(self) -> None:
+    def test_aRedirectToAnotherSchemeFails(self) -> None:
         _, outcome, _client = self.ask("ws://h/a", "mailto:you", redirects=5)
         self.failureResultOf(outcome, UpgradeFailed)
 
@@ -831,7 +831,7 @@ class PairTests(SynchronousTestCase):
         self.assertIsNone(pair.client.transport.getPeerCertificate())
         self.assertIsNone(pair.client.transport.negotiatedProtocol)
 
-    def test_bothCloseAtOnce(self) -> None:
+    def test_bothSidesMayCloseAtOnce(self) -> None:
         pair = Pair()
         pair.client.transport.loseConnection()
         pair.server.transport.loseConnection()
@@ -849,7 +849,7 @@ class PairTests(SynchronousTestCase):
         self.assertTrue(pair.client.reason.check(ConnectionDone) and pair.server.reason.check(ConnectionDone))
         self.assertEqual(pair.client.pieces, [])
 
-    def test_abortFromInsideADelivery(self) -> None:
+    def test_anAbortFromInsideADeliveryEndsBoth(self) -> None:
         pair = Pair()
         pair.server.dataReceived = lambda data: pair.server.transport.abortConnection()   # type: ignore
         pair.client.transport.write(b"a")
@@ -857,7 +857,7 @@ class PairTests(SynchronousTestCase):
         pair.wire.settle()
         self.assertTrue(pair.server.reason.check(ConnectionAborted) and pair.client.reason.check(ConnectionLost))
 
-    def test_aLostNetwork(self) -> None:
+    def test_aLostNetworkLosesBoth(self) -> None:
         pair = Pair()
         pair.wire.drop()
         self.assertTrue(pair.client.reason.check(ConnectionLost) and pair.server.reason.check(ConnectionLost))

@@ -42,7 +42,7 @@ class ReadTests(SynchronousTestCase):
         text = address_text(str(address))
         self.assertEqual(address_text(text), text)
 
-    def test_examples(self) -> None:
+    def test_examplesAreRead(self) -> None:
         for text, address in (
             ("192.0.2.1:80", "192.0.2.1"), ("::ffff:192.0.2.1:80", "192.0.2.1"), ("[::ffff:c000:201]:_x", "192.0.2.1"),
             ("2001:DB8:0:0:0:0:0:7", "2001:db8::7"), ("2001:db8::7:80", "2001:db8::7:80"), ("fe80::1%eth0.100", "fe80::1"),
@@ -67,7 +67,7 @@ class NetworkTests(SynchronousTestCase):
     """
 
     @given(ADDRESSES, st.integers(0, 128), ADDRESSES)
-    def test_asTheStandardLibrary(self, address: IPv4Address | IPv6Address, prefix: int, other: IPv6Address) -> None:
+    def test_networksAreAsInTheLibrary(self, address: IPv4Address | IPv6Address, prefix: int, other: IPv6Address) -> None:
         text = f"{address}/{min(prefix, address.max_prefixlen)}"
         self.assertEqual(other in read_network(text, strict=False), other in ip_network(text, strict=False))
 

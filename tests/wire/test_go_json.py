@@ -20,7 +20,7 @@ class StringTests(SynchronousTestCase):
     Texts.
     """
 
-    def test_recorded(self) -> None:
+    def test_textIsWrittenAsByGo(self) -> None:
         for text, written in {
             "": '""',
             "a/b'c": "\"a/b'c\"",

@@ -99,13 +99,13 @@ class DecoderTests(SynchronousTestCase):
         decoder = ChunkedDecoder(HeadLimits(octets=100, fields=2))
         self.assertRaises(BadMessage, decoder.receive_data, b"0\r\n" + b"a: b\r\n" * 3 + b"\r\n")
 
-    def test_encode(self) -> None:
+    def test_chunksAreEncoded(self) -> None:
         octets = encode_chunk(b"a" * 17) + encode_last_chunk([(b"X", b"y")])
         self.assertEqual(octets, b"11\r\n" + b"a" * 17 + b"\r\n0\r\nX: y\r\n\r\n")
         self.assertEqual(encode_last_chunk([]), b"0\r\n\r\n")
 
     @given(st.lists(st.binary(min_size=1, max_size=40), max_size=6), st.lists(st.integers(0, 12), max_size=40))
-    def test_roundTrip(self, pieces: list[bytes], cuts: list[int]) -> None:
+    def test_bodiesSurviveEncodingAndDecoding(self, pieces: list[bytes], cuts: list[int]) -> None:
         octets = b"".join(map(encode_chunk, pieces)) + encode_last_chunk([(b"X", b"y")]) + b"next"
         self.assertEqual(decode(octets, cuts), (b"".join(pieces), True, [(b"X", b"y")], b"next"))
 

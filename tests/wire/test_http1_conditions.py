@@ -41,7 +41,7 @@ class DateTests(SynchronousTestCase):
         self.assertEqual(read_date(http_date(seconds)), seconds)
 
     @given(st.binary(max_size=40))
-    def test_anyOctets(self, value: bytes) -> None:
+    def test_anyOctetsAreTolerated(self, value: bytes) -> None:
         read_date(value)
 
 
@@ -53,10 +53,10 @@ class PreconditionTests(SynchronousTestCase):
     def check(self, strong: int, weak: int, *fields: tuple[bytes, bytes]) -> None:
         self.assertEqual((precondition(head(*fields), STRONG), precondition(head(*fields), WEAK)), (strong, weak), fields)
 
-    def test_none(self) -> None:
+    def test_withoutConditionsARequestIsAnswered(self) -> None:
         self.check(0, 0)
 
-    def test_ifMatch(self) -> None:
+    def test_ifMatchIsEvaluated(self) -> None:
         self.check(0, 412, (b"If-Match", b'"a,b"'))
         self.check(0, 412, (b"If-Match", b'"x", "a,b" , W/"y"'))
         self.check(0, 412, (b"If-Match", b'"x"'), (b"if-match", b'"a,b"'))
@@ -69,7 +69,7 @@ class PreconditionTests(SynchronousTestCase):
             self.check(status, status, (b"If-Unmodified-Since", value))
         self.check(0, 412, (b"If-Match", b'"a,b"'), (b"If-Unmodified-Since", BEFORE))
 
-    def test_ifNoneMatch(self) -> None:
+    def test_ifNoneMatchIsEvaluated(self) -> None:
         for value in (b'"a,b"', b'W/"a,b"', b', "x",,"a,b"', b"*"):
             self.check(304, 304, (b"If-None-Match", value))
         for value in (b'"a"', b"a,b", b""):
@@ -81,11 +81,11 @@ class PreconditionTests(SynchronousTestCase):
         self.check(0, 0, (b"If-None-Match", b'"x"'), (b"If-Modified-Since", DATE))
         self.check(0, 0, (b"If-Modified-Since", DATE), (b"If-Modified-Since", DATE))
 
-    def test_theirOrder(self) -> None:
+    def test_conditionsHaveAnOrder(self) -> None:
         self.check(412, 412, (b"If-None-Match", b"*"), (b"If-Match", b'"x"'))
         self.check(412, 412, (b"If-Modified-Since", DATE), (b"If-Unmodified-Since", BEFORE))
 
-    def test_ifRange(self) -> None:
+    def test_ifRangeIsEvaluated(self) -> None:
         for fields, applies in (
             ((), True), ([b'"a,b"'], True), ([DATE], True), ([b'"x"'], False), ([b'W/"a,b"'], False), ([AFTER], False),
             ([BEFORE], False), ([b"nonsense"], False), ([b'"a,b"', b'"a,b"'], False), ([b""], False),
@@ -95,7 +95,7 @@ class PreconditionTests(SynchronousTestCase):
             self.assertEqual(range_applies(head(*given), WEAK), not fields, fields)
 
     @given(st.binary(max_size=60))
-    def test_anyOctets(self, value: bytes) -> None:
+    def test_anyOctetsAreTolerated(self, value: bytes) -> None:
         for name in (b"If-Match", b"If-None-Match", b"If-Range", b"If-Modified-Since", b"If-Unmodified-Since"):
             self.assertIn(precondition(head((name, value)), STRONG), (0, 304, 412))
             range_applies(head((name, value)), STRONG)

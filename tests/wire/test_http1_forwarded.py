@@ -57,7 +57,7 @@ class IntroductionTests(SynchronousTestCase):
     The fields that are passed on.
     """
 
-    def test_aVisitor(self) -> None:
+    def test_aVisitorIsIntroduced(self) -> None:
         self.assertEqual(forwarding_fields(b"192.0.2.1", b"https", b"a.example"), [
             (b"X-Forwarded-For", b"192.0.2.1"), (b"X-Forwarded-Proto", b"https"), (b"X-Forwarded-Host", b"a.example"),
             (b"Forwarded", b"for=192.0.2.1;host=a.example;proto=https"),
@@ -189,7 +189,7 @@ class ForwardedTests(SynchronousTestCase):
     """
 
     @given(st.lists(elements(), min_size=1, max_size=4), st.data())
-    def test_theGrammar(self, several: list[tuple[bytes, Hop]], data: st.DataObject) -> None:
+    def test_theGrammarIsRead(self, several: list[tuple[bytes, Hop]], data: st.DataObject) -> None:
         lines: list[bytes] = []
         for octets, _ in several:
             if lines and data.draw(st.booleans()):
@@ -246,7 +246,7 @@ class FamilyTests(SynchronousTestCase):
     def nodes(self, by: str, *fields: tuple[bytes, bytes]) -> list[str]:
         return [node for node, _, _ in read(*fields, by=by)]
 
-    def test_theChosenOneAlone(self) -> None:
+    def test_onlyTheChosenFamilyIsRead(self) -> None:
         nine, eight = ["192.0.2.9"], ["192.0.2.8"]
         for by, both, xAlone, forwardedAlone in (
             (EITHER, nine, nine, eight), (X_FORWARDED, nine, nine, []), (ONLY_FORWARDED, eight, [], eight),
@@ -268,7 +268,7 @@ class FamilyTests(SynchronousTestCase):
         self.assertEqual(read(proto, host, self.OTHER, by=BOTH), [("192.0.2.8", "https", "A.example")])
         self.assertEqual(read(host, forwarded(b"for=192.0.2.8;host=a.example"), by=BOTH), [("192.0.2.8", "", "a.example")])
 
-    def test_contradictions(self) -> None:
+    def test_contradictionsAreErrors(self) -> None:
         pairs: list[Fields] = [
             [self.X, self.OTHER], [self.X, forwarded(b"for=unknown")], [self.X, forwarded(b'for="')],
             [(b"X-Forwarded-Proto", b"http"), self.SAME], [xFor(b"192.0.2.9", b"192.0.2.7"), self.SAME],

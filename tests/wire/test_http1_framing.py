@@ -35,12 +35,12 @@ class BodyTests(SynchronousTestCase):
     How long a body is.
     """
 
-    def test_requests(self) -> None:
+    def test_requestsHaveTheirBodies(self) -> None:
         self.assertEqual(request().body, 0)
         self.assertEqual(request((b"content-length", b"007")).body, 7)
         self.assertEqual(request((b"TRANSFER-ENCODING", b"CHUNKED")).body, CHUNKED)
 
-    def test_responses(self) -> None:
+    def test_responsesHaveTheirBodies(self) -> None:
         self.assertEqual(response(200, (b"Content-Length", b"5")).body, 5)
         self.assertEqual(response(200, (b"Transfer-Encoding", b"chunked")).body, CHUNKED)
         self.assertEqual(response(200).body, UNTIL_CLOSE)
@@ -59,7 +59,7 @@ class KeepTests(SynchronousTestCase):
     Whether the connection is kept.
     """
 
-    def test_keep(self) -> None:
+    def test_connectionsAreKeptWhereBothAllow(self) -> None:
         self.assertTrue(request().keep_alive)
         self.assertFalse(request((b"Connection", b"close")).keep_alive)
         self.assertFalse(request((b"Connection", b"keep-alive, CLOSE")).keep_alive)
@@ -74,7 +74,7 @@ class KeepTests(SynchronousTestCase):
         self.assertTrue(response(200, (b"Content-Length", b"0")).keep_alive)
         self.assertFalse(response(200, (b"Content-Length", b"0"), old=True).keep_alive)
 
-    def test_expects(self) -> None:
+    def test_expectationsAreRecognized(self) -> None:
         self.assertTrue(request((b"Expect", b"100-Continue")).expect_continue)
         self.assertFalse(request((b"Expect", b"100-Continue"), version=(1, 0)).expect_continue)
         self.assertFalse(request((b"Expect", b"tea")).expect_continue)
@@ -94,14 +94,14 @@ class EndToEndTests(SynchronousTestCase):
         fields: Fields = [(b"Host", b"a"), (b"Accept", b"*/*")]
         self.assertIs(end_to_end(fields, request_framing_untrusted(RequestHead(b"GET", b"/", fields))), fields)
 
-    def test_hopByHop(self) -> None:
+    def test_hopByHopFieldsAreRemoved(self) -> None:
         self.assertEqual(self.passed(
             (b"Connection", b"keep-alive, X-Mine"), (b"Keep-Alive", b"timeout=5"), (b"x-mine", b"1"), (b"X-Yours", b"2"),
             (b"Proxy-Connection", b"keep-alive"), (b"Proxy-Authorization", b"x"), (b"TE", b"gzip"), (b"Upgrade", b"h2c"),
             (b"HTTP2-Settings", b"x"),
         ), [(b"X-Yours", b"2")])
 
-    def test_hopByHopWithoutConnection(self) -> None:
+    def test_hopByHopFieldsNeedNoConnectionField(self) -> None:
         self.assertEqual(self.passed((b"Keep-Alive", b"timeout=5"), (b"Upgrade", b"websocket"), (b"TE", b"trailers")), [])
 
     def test_whatConnectionCannotTakeAway(self) -> None:
@@ -116,7 +116,7 @@ class EndToEndTests(SynchronousTestCase):
             [(b"Transfer-Encoding", b"chunked"), (b"Upgrade", b"websocket"), (b"TE", b"trailers")],
         )
 
-    def test_noUpgradeInHTTP10(self) -> None:
+    def test_HTTP10HasNoUpgrade(self) -> None:
         self.assertEqual(request((b"Connection", b"upgrade"), (b"Upgrade", b"x"), version=(1, 0)).upgrade, b"")
 
 
@@ -125,7 +125,7 @@ class OutgoingTests(SynchronousTestCase):
     What a connection adds.
     """
 
-    def test_outgoing(self) -> None:
+    def test_framingOfOutgoingHeadsIsTold(self) -> None:
         def told(*fields: tuple[bytes, bytes]) -> Framing:
             return outgoing_framing(ResponseHead(200, b"OK", list(fields)))
 
@@ -149,5 +149,5 @@ class OutgoingTests(SynchronousTestCase):
         late = RequestHead(b"GET", b"/", [(b"Host", b"a"), (b"cOnTeNt-lEnGtH", b"3")])
         self.assertEqual(request_framing_untrusted(late).body, 3)
 
-    def test_without(self) -> None:
+    def test_fieldsAreRemovedByName(self) -> None:
         self.assertEqual(without([(b"A", b"1"), (b"b", b"2"), (b"a", b"3")], b"a"), [(b"b", b"2")])

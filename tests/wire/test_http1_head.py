@@ -124,7 +124,7 @@ class ListTests(SynchronousTestCase):
                 if end < 0:
                     self.assertTrue(status(octets, cut), (name, cut))
 
-    def test_responses(self) -> None:
+    def test_responsesAreRead(self) -> None:
         for name, octets in RESPONSES.items():
             for cut in range(len(octets)):
                 self.assertEqual(find_end_untrusted(octets[:cut]), -1, (name, cut))
@@ -132,7 +132,7 @@ class ListTests(SynchronousTestCase):
                 self.assertEqual(end, len(octets))
                 response_framing_untrusted(read_response_untrusted(octets, end), b"GET")
 
-    def test_badResponses(self) -> None:
+    def test_badResponsesAreErrors(self) -> None:
         for name, octets in BAD_RESPONSES.items():
             with self.assertRaises(BadMessage, msg=name):
                 response_framing_untrusted(read_response_untrusted(octets, find_end_untrusted(octets)), b"GET")
@@ -144,7 +144,7 @@ class ListTests(SynchronousTestCase):
         self.assertIs(head.field(b"none"), None)
         self.assertEqual(values(head.fields, b"x-a"), [b"b c", b""])
 
-    def test_version(self) -> None:
+    def test_versionsAreRead(self) -> None:
         self.assertEqual(readRequest(REQUESTS["old"])[0].version, (1, 0))
         self.assertEqual(readRequest(REQUESTS["plain"])[0].version, (1, 1))
 
@@ -161,7 +161,7 @@ class BoundTests(SynchronousTestCase):
             read_request_untrusted(octets, find_end_untrusted(octets, 0, self.limits), self.limits)
         return caught.exception.status
 
-    def test_octets(self) -> None:
+    def test_octetsOfAHeadAreBounded(self) -> None:
         line = b"GET / HTTP/1.1\r\nX: "
         fits = line + b"a" * (100 - len(line) - 4) + b"\r\n\r\n"
         self.assertEqual(find_end_untrusted(fits, 0, self.limits), 100)
@@ -172,7 +172,7 @@ class BoundTests(SynchronousTestCase):
         with self.assertRaises(BadMessage):
             find_end_untrusted(b"GET /" + b"a" * 95, 0, self.limits)
 
-    def test_fields(self) -> None:
+    def test_fieldsOfAHeadAreBounded(self) -> None:
         head = b"GET / HTTP/1.1\r\n%b\r\n"
         octets = head % (b"a: b\r\n" * 3)
         self.assertEqual(len(read_request_untrusted(octets, len(octets), self.limits).fields), 3)
@@ -197,7 +197,7 @@ class WriteTests(SynchronousTestCase):
     What is written is read the same.
     """
 
-    def test_heads(self) -> None:
+    def test_headsSurviveWritingAndReading(self) -> None:
         for octets in REQUESTS.values():
             head, _ = readRequest(octets)
             if head.version == (1, 1):
@@ -249,11 +249,11 @@ class DifferentialTests(SynchronousTestCase):
         for name, octets in LOOSER.items():
             self.assertIs(h11Reads(octets), None, name)
 
-    def test_whatBothRefuse(self) -> None:
+    def test_h11RefusesThese(self) -> None:
         for name, (octets, _) in MALFORMED.items():
             self.assertIs(h11Reads(octets), None, name)
 
-    def test_whatWeAloneRefuse(self) -> None:
+    def test_weAloneRefuseThese(self) -> None:
         for name, (octets, _) in STRICTER.items():
             self.assertIsNot(h11Reads(octets), None, name)
 
@@ -262,7 +262,7 @@ class DifferentialTests(SynchronousTestCase):
         b"Host: a", b"Host", b":", b"a", b"Content-Length: 3", b"Content-Length:", b"3", b"Transfer-Encoding: chunked", b",",
         b"chunked", b"Connection: close", b"X: y", b"\x00", b"\xff", b"\x0b",
     ]), min_size=4, max_size=14))
-    def test_anything(self, pieces: list[bytes]) -> None:
+    def test_anythingIsReadAsByH11OrRefused(self, pieces: list[bytes]) -> None:
         octets = b"GET / HTTP/1.1\r\n" * (len(pieces) % 2) + b"".join(pieces) + b"\r\n\r\n"
         octets = octets[:octets.index(b"\r\n\r\n") + 4]
         try:
@@ -277,7 +277,7 @@ class DifferentialTests(SynchronousTestCase):
         st.integers(0, 1),
         st.sampled_from([b"", b"\r", b"\n", b"\r\n", b" ", b"\t", b":", b",", b"a", b"0", b"9", b"\x00", b"\x7f", b"\x80"]),
     )
-    def test_oneOctetOff(self, octets: bytes, where: float, taken: int, put: bytes) -> None:
+    def test_headsWithAChangedOctetAreReadAsByH11OrRefused(self, octets: bytes, where: float, taken: int, put: bytes) -> None:
         position = int(where * len(octets))
         octets = octets[:position] + put + octets[position + taken:]
         end = octets.find(b"\r\n\r\n")
@@ -294,7 +294,7 @@ class SplitTests(SynchronousTestCase):
     """
 
     @given(st.sampled_from(sorted(REQUESTS)), st.lists(st.integers(1, 20), max_size=20))
-    def test_anySplits(self, name: str, cuts: list[int]) -> None:
+    def test_headsMayBeSplitAnywhere(self, name: str, cuts: list[int]) -> None:
         octets = REQUESTS[name]
         buffer, rest, searched = b"", octets, 0
         for cut in [*cuts, len(octets)]:

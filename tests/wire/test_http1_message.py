@@ -55,7 +55,7 @@ class ReaderTests(SynchronousTestCase):
     One message after the other.
     """
 
-    def test_aResponseUntilTheClose(self) -> None:
+    def test_aResponseMayEndWithTheConnection(self) -> None:
         reader = MessageReader()
         reader.receive(b"HTTP/1.0 200 OK\r\n\r\nhel")
         self.assertIsNot(reader.read_response(b"GET"), None)

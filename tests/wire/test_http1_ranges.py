@@ -96,10 +96,10 @@ class RangeTests(SynchronousTestCase):
             self.assertTrue(all(part.step == 1 and 0 <= part.start < part.stop <= length for part in given))
 
     @given(st.binary(max_size=60), st.integers(0, 100))
-    def test_anyOctets(self, field: bytes, length: int) -> None:
+    def test_anyOctetsAreTolerated(self, field: bytes, length: int) -> None:
         for part in read_ranges(b"bytes=" + field, length) or ():
             self.assertTrue(0 <= part.start < part.stop <= length)
 
-    def test_contentRange(self) -> None:
+    def test_contentRangesAreWritten(self) -> None:
         self.assertEqual(content_range(range(5, 10), 20), b"bytes 5-9/20")
         self.assertEqual(content_range(None, 20), b"bytes */20")

@@ -34,7 +34,7 @@ class ReadingTests(SynchronousTestCase):
     Every way to read a path.
     """
 
-    def test_examples(self) -> None:
+    def test_examplesAreRead(self) -> None:
         for path, reading in (
             (b"/%61dmin", b"/admin"), (b"/%2561dmin", b"/admin"), (b"/%u0061dmin", b"/admin"),
             (b"/x/../admin", b"/admin"), (b"/x/./admin", b"/x/admin"), (b"//admin", b"/admin"),
@@ -108,7 +108,7 @@ class ReadingTests(SynchronousTestCase):
         self.assertIsNone(readings(b"/;%2f\\.. %00" * 3000))
         self.assertIsNone(readings(b"/a//b;c=d/%2F..%5Cx\\y/./z%00%C0%AE."))
 
-    def test_folded(self) -> None:
+    def test_lettersAreFolded(self) -> None:
         for one, other in (
             (b"/ADMIN", b"/admin"), ("/GR\u00dc\u00dfE".encode(), "/gru\u0308sse".encode()),
             ("/\u212aelvin".encode(), b"/kelvin"), ("/\uff41dmin".encode(), b"/admin"), (b"/\xff", b"/\xff"),
@@ -122,11 +122,11 @@ class PartTests(SynchronousTestCase):
     Targets and their parts.
     """
 
-    def test_pathOf(self) -> None:
+    def test_aPathEndsAtItsQuery(self) -> None:
         for target, path in ((b"/a?b?c", b"/a"), (b"/a", b"/a"), (b"/?", b"/"), (b"*", b"*")):
             self.assertEqual(path_of(target), path)
 
-    def test_absolute(self) -> None:
+    def test_absoluteTargetsAreSplit(self) -> None:
         for target, parts in (
             (b"http://a/b?c", (b"a", b"/b?c")), (b"HTTPS://A:80", (b"A:80", b"/")),
             (b"http://a?x", (b"a", b"/?x")), (b"http://me:secret@a/", (b"a", b"/")),
@@ -140,7 +140,7 @@ class PartTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertIsNone(split_absolute(target), target)
 
-    def test_percentEncoded(self) -> None:
+    def test_otherOctetsAreEncoded(self) -> None:
         self.assertEqual(percent_encoded("/gr\u00fc\u00dfe?\u20ac".encode()), b"/gr%C3%BC%C3%9Fe?%E2%82%AC")
         self.assertEqual(percent_encoded(b"/\xff\x80\x9b31m"), b"/%FF%80%9B31m")
 

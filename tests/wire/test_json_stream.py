@@ -34,7 +34,7 @@ class ObjectTests(SynchronousTestCase):
     Octets to objects.
     """
 
-    def test_everySplit(self) -> None:
+    def test_objectsMayBeSplitAnywhere(self) -> None:
         octets = b'{"a":1}{"b":[{"c":"}\\"]"},{}]} \t\r\n{"d":"\\\\"}\n{}'
         wanted = [{"a": 1}, {"b": [{"c": '}"]'}, {}]}, {"d": "\\"}, {}]
         for cut in range(len(octets) + 1):
@@ -52,7 +52,7 @@ class ObjectTests(SynchronousTestCase):
         octets = between.join(json.dumps(value, ensure_ascii=False).encode() for value in objects)
         self.assertEqual(read(ObjectStreamReader(1 << 20), octets, size), objects)
 
-    def test_onlyObjects(self) -> None:
+    def test_onlyObjectsAreAccepted(self) -> None:
         for octets in (b"[]", b"1", b'"{}"', b"null", b"true", b"}", b"x", b"\x00{}", b"{}{}nonsense", b"{]", b'{"a":1]',
                        b"{a}", b"{}\xff"):
             for size in (1, len(octets)):

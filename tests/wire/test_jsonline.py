@@ -47,7 +47,7 @@ class LinesTests(SynchronousTestCase):
     Octets to lines.
     """
 
-    def test_everySplit(self) -> None:
+    def test_linesMayBeSplitAnywhere(self) -> None:
         octets = b'{"a":1}\n\n[2]\n"cut'
         for cut in range(len(octets) + 1):
             reader = LineReader()
@@ -58,7 +58,7 @@ class LinesTests(SynchronousTestCase):
             self.assertEqual(reader.take_leftover(), b'"cut')
 
     @given(st.lists(st.binary(max_size=20).map(lambda line: line.replace(b"\n", b"")), max_size=6), st.integers(1, 9))
-    def test_anyChunking(self, expected: list[bytes], size: int) -> None:
+    def test_linesMayArriveInAnyPieces(self, expected: list[bytes], size: int) -> None:
         self.assertEqual(lines(LineReader(20), b"".join(line + b"\n" for line in expected), size), expected)
 
     def test_aLineMayHaveTheLimitAndNoMore(self) -> None:
@@ -92,7 +92,7 @@ class DecodeTests(SynchronousTestCase):
     """
 
     @given(values)
-    def test_thereAndBack(self, value: object) -> None:
+    def test_valuesSurviveEncodingAndDecoding(self, value: object) -> None:
         line = encode(value)
         self.assertEqual((line.count(b"\n"), line[-1:]), (1, b"\n"))
         self.assertEqual(decode(line[:-1]), value)
@@ -110,7 +110,7 @@ class DecodeTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertRaises(InvalidJSON, decode, line)
 
-    def test_depth(self) -> None:
+    def test_depthIsBounded(self) -> None:
         for opening, inside, closing in ((b"[", b"", b"]"), (b"[", b"1", b"]"), (b'{"a":', b"[]", b"}")):
             extra = inside == b"[]"
             most = DEPTH - extra
@@ -131,7 +131,7 @@ class DecodeTests(SynchronousTestCase):
             self.assertRaises(InvalidJSON, decode_object, line)
 
     @given(st.binary(max_size=60) | st.text('[]{}":,\\u019dD8-eE.truefalsnN é').map(str.encode))
-    def test_nothingButAPeerError(self, line: bytes) -> None:
+    def test_nothingButAPeerErrorIsRaised(self, line: bytes) -> None:
         try:
             value = decode(line)
         except PeerError:
@@ -145,7 +145,7 @@ class EncodeTests(SynchronousTestCase):
     What we say.
     """
 
-    def test_compact(self) -> None:
+    def test_linesAreCompact(self) -> None:
         self.assertEqual(encode({"b": [1, None, True], "a": "\u00e9\n<&>"}), '{"b":[1,null,true],"a":"é\\n<&>"}\n'.encode())
 
     def test_whatCannotBeSaid(self) -> None:

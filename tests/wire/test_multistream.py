@@ -104,7 +104,7 @@ class VectorTests(SynchronousTestCase):
         self.assertEqual(set(INITIATOR), {f"C{number:02}" for number in range(1, 9)})
         self.assertEqual({*TRANSCRIPTS, *LAZY_REFUSED, *STACKED}, {f"N{number}" for number in range(1, 11)})
 
-    def test_tokens(self) -> None:
+    def test_tokensMatchTheirVectors(self) -> None:
         for name, (text, _) in TOKENS.items():
             written = octets(name)
             self.assertEqual(token(text), written, name)
@@ -126,7 +126,7 @@ class VectorTests(SynchronousTestCase):
                 self.assertEqual(said, octets(heard.says), where)
                 self.assertEqual(whole(outcome, left), heard.outcome, where)
 
-    def test_responder(self) -> None:
+    def test_respondersMatchTheirVectors(self) -> None:
         for name, heard in RESPONDER.items():
             self.check(name, heard, MultistreamResponder, KNOWN)
 
@@ -138,7 +138,7 @@ class VectorTests(SynchronousTestCase):
             self.check(hears, Heard(hears, "A01", BadVarint), MultistreamResponder, KNOWN)
             self.check(hears, Heard(hears, "A01 A04", BadVarint), MultistreamInitiator, [b"/a"])
 
-    def test_initiator(self) -> None:
+    def test_initiatorsMatchTheirVectors(self) -> None:
         for name, heard in INITIATOR.items():
             self.check(name, heard, MultistreamInitiator, [b"/a"])
 
@@ -170,7 +170,7 @@ class VectorTests(SynchronousTestCase):
                     outcome = next(iter(ours.receive_data(data[start : start + size])), outcome)
         self.assertEqual(whole(outcome, left), transcript.outcome, f"{name} in pieces of {cut}")
 
-    def test_transcripts(self) -> None:
+    def test_transcriptsAreMatchedInAnyPieces(self) -> None:
         for name, transcript in TRANSCRIPTS.items():
             for cut in (None, *range(1, 30)):
                 self.speak(name, transcript, cut)
@@ -223,7 +223,7 @@ class InitiatorTests(SynchronousTestCase):
         self.assertRaises(UsageError, MultistreamInitiator(b"/a").accept)
         self.assertRaises(UsageError, MultistreamInitiator(b"/a").reject, "")
 
-    def test_deadline(self) -> None:
+    def test_aDeadlineEndsTheNegotiation(self) -> None:
         for ours in (MultistreamInitiator(b"/a", timeout=30), MultistreamResponder(KNOWN, timeout=30)):
             self.assertIsNone(ours.next_deadline())
             self.assertEqual(ours.begin(1000.0), 1030.0)
@@ -238,7 +238,7 @@ class InitiatorTests(SynchronousTestCase):
         self.assertIsNone(ours.next_deadline())
         self.assertEqual(ours.expire(1000.0), [])
 
-    def test_noTimeoutNoDeadline(self) -> None:
+    def test_withoutATimeoutThereIsNoDeadline(self) -> None:
         ours = MultistreamInitiator(b"/a")
         self.assertIsNone(ours.begin(0.0))
         self.assertIsNone(ours.next_deadline())
@@ -249,7 +249,7 @@ class ResponderTests(SynchronousTestCase):
     What the vectors do not say of the responder.
     """
 
-    def test_headerAndAnswerLeaveTogether(self) -> None:
+    def test_headerAndAnswerAreSentTogether(self) -> None:
         ours = MultistreamResponder(KNOWN)
         ours.receive_data(octets("A01 A04"))
         self.assertEqual(b"".join(ours.data_to_send()), octets("A01 A04"))
@@ -278,7 +278,7 @@ class ResponderTests(SynchronousTestCase):
     def test_anOverlongTokenIsNotWaitedFor(self) -> None:
         self.assertRaises(BadMultistreamToken, MultistreamResponder(KNOWN).receive_data, HEADER + bytes.fromhex("8108"))
 
-    def test_matchingFunction(self) -> None:
+    def test_namesMayBeMatchedByAFunction(self) -> None:
         for knows in (lambda name: name.startswith(b"/pre/"), NameTable([b"/a"], match=lambda name: name.startswith(b"/pre/"))):
             ours = MultistreamResponder(knows)
             self.assertEqual(ours.receive_data(HEADER + token(b"/pre/9") + b"x"), [Agreed(b"/pre/9", {}, b"x")])

@@ -46,18 +46,18 @@ class SenderTests(SynchronousTestCase):
         self.assertEqual(ours.data_to_send(), [LINE])
         self.assertEqual(ours.receive_data(b""), [Agreed(b"", {}, b"")])
 
-    def test_yes(self) -> None:
+    def test_anAcceptingAnswerIsRead(self) -> None:
         for pieces in cuts(b'{"ok":true,"port":7}\nbehind'):
             said, outcome, left = hear(JSONInitiator(PARAMETERS, answers=OK_OR_REASON), pieces, False, prompt=True)
             self.assertEqual(said, LINE)
             self.assertEqual(whole(outcome, left), Agreed(b"", {"ok": True, "port": 7}, b"behind"))
 
-    def test_no(self) -> None:
+    def test_aRefusingAnswerIsRead(self) -> None:
         for pieces in cuts(b'{"ok":false,"reason":"closed today"}\n'):
             _, outcome, _ = hear(JSONInitiator(PARAMETERS, answers=OK_OR_REASON), pieces, False, prompt=True)
             self.assertEqual(outcome, Rejected("closed today"))
 
-    def test_neither(self) -> None:
+    def test_anAnswerThatIsNeitherIsAnError(self) -> None:
         for answer, error in (
             (b"{}\n", NegotiationError),
             (b'{"ok":1}\n', NegotiationError),
@@ -82,7 +82,7 @@ class ReceiverTests(SynchronousTestCase):
     One line of parameters, heard.
     """
 
-    def test_withoutAnAnswer(self) -> None:
+    def test_aLineMayNeedNoAnswer(self) -> None:
         for pieces in cuts(LINE + b"behind"):
             said, outcome, left = hear(JSONResponder(), pieces, False, prompt=True)
             self.assertEqual((said, whole(outcome, left)), (b"", Agreed(b"", PARAMETERS, b"behind")))
@@ -94,19 +94,19 @@ class ReceiverTests(SynchronousTestCase):
         self.assertEqual(ours.data_to_send(), [])
         return ours
 
-    def test_accept(self) -> None:
+    def test_acceptingWritesTheAnswer(self) -> None:
         ours = self.ask()
         self.assertEqual(ours.receive_eof(), [])
         self.assertEqual(ours.accept({"port": 7, "ok": False}), [Agreed(b"", PARAMETERS, b"behind")])
         self.assertEqual(ours.data_to_send(), [b'{"port":7,"ok":true}\n'])
         self.assertRaises(UsageError, ours.accept)
 
-    def test_refuse(self) -> None:
+    def test_refusingWritesTheReason(self) -> None:
         ours = self.ask()
         self.assertEqual(ours.reject("closed"), [Rejected("closed")])
         self.assertEqual(ours.data_to_send(), [b'{"ok":false,"reason":"closed"}\n'])
 
-    def test_badLines(self) -> None:
+    def test_badLinesAreErrors(self) -> None:
         for line, error in ((b"[]\n", InvalidJSON), (b"{]\n", InvalidJSON), (b"x" * 17, LineTooLong)):
             self.assertRaises(error, JSONResponder(limit=16).receive_data, line)
 
@@ -137,7 +137,7 @@ class ThenTests(SynchronousTestCase):
     Two as one.
     """
 
-    def test_everythingAtOnce(self) -> None:
+    def test_everythingMayBeSentAtOnce(self) -> None:
         ours = opening(Release.AT_ONCE)
         self.assertEqual(ours.release, Release.AT_ONCE)
         self.assertEqual(b"".join(ours.data_to_send()), OPENING + LINE)
@@ -168,20 +168,20 @@ class ThenTests(SynchronousTestCase):
                 self.assertEqual(said, OPENING + LINE)
                 self.assertEqual(whole(outcome, left), Agreed(NAME, {"ok": True}, b"shout"))
 
-    def test_refusedName(self) -> None:
+    def test_aRefusedNameIsARefusal(self) -> None:
         ours = opening(Release.AT_ONCE)
         (event,) = ours.receive_data(HEADER + NOT_AVAILABLE_TOKEN)
         self.assertIsInstance(event, Rejected)
         self.assertTrue(ours.settled)
 
-    def test_brokenName(self) -> None:
+    def test_anotherNameIsAnError(self) -> None:
         self.assertRaises(UnexpectedAnswer, opening(Release.AT_ONCE).receive_data, HEADER + token(b"/other"))
 
     def respond(self, *, ask: bool = False, **options: Any) -> NegotiationSequence:
         names = NameTable(asked=[NAME]) if ask else NameTable([NAME, b"/bare"])
         return NegotiationSequence(MultistreamResponder(names), lambda name: JSONResponder(**options) if name == NAME else None)
 
-    def test_responder(self) -> None:
+    def test_theResponderAnswersBothParts(self) -> None:
         for pieces in cuts(OPENING + LINE + b"whisper"):
             said, outcome, left = hear(self.respond(), pieces, False, prompt=True)
             self.assertEqual(said, OPENING)
@@ -193,7 +193,7 @@ class ThenTests(SynchronousTestCase):
         self.assertEqual(ours.accept(), [Agreed(NAME, PARAMETERS, b"whisper")])
         self.assertEqual(b"".join(ours.data_to_send()), OPENING + encode({"ok": True}))
 
-    def test_responderRefuses(self) -> None:
+    def test_theResponderMayRefuseTheSecondPart(self) -> None:
         ours = self.respond(answers=OK_OR_REASON)
         ours.receive_data(OPENING + LINE)
         self.assertEqual(ours.reject("no"), [Rejected("no")])
@@ -236,7 +236,7 @@ class ThenTests(SynchronousTestCase):
         self.assertEqual(ours.next_deadline(), 113.0)
         self.assertRaises(NegotiationExpired, ours.expire, 113.0)
 
-    def test_threeInARow(self) -> None:
+    def test_threeMayFollowEachOther(self) -> None:
         ours: Negotiation = NegotiationSequence(
             NegotiationSequence(MultistreamInitiator(NAME), JSONInitiator({"a": 1}, answers=OK_OR_REASON)),
             JSONInitiator({"b": 2}),

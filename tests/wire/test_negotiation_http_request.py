@@ -118,7 +118,7 @@ class ReceiverTests(SynchronousTestCase):
             self.assertEqual(ours.accept(), [Agreed(b"/proxy", {"to": b"/to/here"}, b"early")])
             self.assertEqual(ours.data_to_send(), [YES])
 
-    def test_refused(self) -> None:
+    def test_aRefusalIsWritten(self) -> None:
         ours = self.receiver()
         ours.receive_data(REQUEST)
         self.assertEqual(ours.receive_eof(), [])

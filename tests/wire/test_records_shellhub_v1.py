@@ -63,7 +63,7 @@ class RequestTests(SynchronousTestCase):
     What the server asks for.
     """
 
-    def test_vectors(self) -> None:
+    def test_vectorsAreMatched(self) -> None:
         for name, (target, request, length, _, _) in REQUESTS.items():
             self.assertEqual(encode_ask(target), request, name)
             self.assertEqual(len(request), length, name)
@@ -81,7 +81,7 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual(decode_ask_untrusted(requestOf(encode_ask(target))), target)
         self.assertEqual(decode_ask_untrusted(line("CONNECT /http/proxy/fd00::1:80")), target)
 
-    def test_legacyForms(self) -> None:
+    def test_legacyFormsAreRead(self) -> None:
         for text, target in {
             "CONNECT /ssh/proxy/:80": HTTPProxy("127.0.0.1", 80),
             "CONNECT /http/proxy/:8080": HTTPProxy("127.0.0.1", 8080),
@@ -108,14 +108,14 @@ class RequestTests(SynchronousTestCase):
         assert isinstance(forward, HTTPForward)
         self.assertEqual(forward.head.target, b"/gr\xc3\xbc\xc3\x9fe")
 
-    def test_unknownRoutes(self) -> None:
+    def test_unknownRoutesAreRefused(self) -> None:
         for text in (
             "GET /", "GET *", "GET /ssh", "GET /ssh/close/a/b", "POST /ssh/a", "DELETE /ssh/close/a", "CONNECT h:80",
             "GET /http/proxy/h:80", "CONNECT /http/proxy", "CONNECT /http/proxy/h:80/x", "GET http://h/ssh/a",
         ):  # fmt: skip
             self.assertIsNone(decode_ask_untrusted(line(text)), text)
 
-    def test_badAddresses(self) -> None:
+    def test_badAddressesAreRefused(self) -> None:
         for address in ("h", "h:", "h:0", "h:99999", "h:http", "h!:80", "@:80", "x" * 256 + ":80"):
             self.assertRaises(BadTarget, decode_ask_untrusted, line(f"CONNECT /http/proxy/{address}"))
 
@@ -130,7 +130,7 @@ class AnswerTests(SynchronousTestCase):
     What the device says to it.
     """
 
-    def test_vectors(self) -> None:
+    def test_vectorsAreMatched(self) -> None:
         for name, (target, _, _, answer, length) in REQUESTS.items():
             self.assertEqual(encode_yes(target, NOW), answer, name)
             self.assertEqual(len(answer), length, name)
@@ -144,7 +144,7 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(encode_yes(SESSION, NOW), b"")
         self.assertNotEqual(encode_yes(END, NOW), b"")
 
-    def test_no(self) -> None:
+    def test_aRefusalIsEncoded(self) -> None:
         octets = encode_no(CONNECT_FAILED, NOW)
         end = find_end_untrusted(octets)
         head = read_response_untrusted(octets, end)
@@ -153,7 +153,7 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(head.field(b"content-type"), b"text/plain; charset=UTF-8")
         self.assertEqual(refusal(head), "500 Internal Server Error")
 
-    def test_unknownRoute(self) -> None:
+    def test_anUnknownRouteIsAnswered(self) -> None:
         octets = encode_no("", NOW, 404)
         end = find_end_untrusted(octets)
         self.assertEqual(octets[end:], b'{"message":"Not Found"}\n')
@@ -184,7 +184,7 @@ class QuestionTests(SynchronousTestCase):
             self.assertEqual(ours.accept(), [Agreed(name_of(target), encode_target(target))])
             self.assertEqual(b"".join(ours.data_to_send()), answer)
 
-    def test_forwarded(self) -> None:
+    def test_aRequestOfAVisitorIsForwarded(self) -> None:
         ours, asked = self.asked(line("GET /ssh/http", (b"X-Path", b"/index.html")))
         self.assertEqual(decode_target_untrusted(asked.name, asked.parameters), HTTPProxy("127.0.0.1", 80))
         ours.receive_data(b"more")
@@ -198,7 +198,7 @@ class QuestionTests(SynchronousTestCase):
         ours.reject(reason)
         return b"".join(ours.data_to_send())
 
-    def test_refusals(self) -> None:
+    def test_eachRefusalIsEncoded(self) -> None:
         proxy = line("CONNECT /http/proxy/h:80")
         self.assertEqual(self.refused(proxy, DIAL_FAILED), encode_no(CONNECT_FAILED, NOW))
         self.assertEqual(self.refused(proxy, "not allowed"), encode_no("not allowed", NOW))

@@ -82,7 +82,7 @@ class LineTests(SynchronousTestCase):
         PICKUP_FAILED: ("pickup-failed", "/nope?revdial.dialer=abc&uuid=def", "websocket: bad handshake"),
     }
 
-    def test_vectors(self) -> None:
+    def test_vectorsAreMatched(self) -> None:
         self.assertEqual((len(KEEP_ALIVE), len(CONN_READY)), (25, 146))
         self.assertEqual(KEEP_ALIVE.hex(), "7b22636f6d6d616e64223a226b6565702d616c697665227d0a")
         self.assertEqual(
@@ -95,14 +95,14 @@ class LineTests(SynchronousTestCase):
             self.assertEqual(encode_line(*said), octets)
             self.assertEqual(decode_line_untrusted(octets[:-1]), said)
 
-    def test_othersSpellings(self) -> None:
+    def test_otherSpellingsAreRead(self) -> None:
         self.assertEqual(decode_line_untrusted(b' {"err":null,"more":{"a":1},"command":"x"}\r'), ("x", "", ""))
 
-    def test_badLines(self) -> None:
+    def test_badLinesAreErrors(self) -> None:
         for line in (b"", b"[]", b"null", b"{", b'{"command":1}', b'{"connPath":{}}', b'{"err":true}', b"\xff"):
             self.assertRaises(PeerError, decode_line_untrusted, line)
 
-    def test_paths(self) -> None:
+    def test_pathsOfPickUpsAreMade(self) -> None:
         self.assertEqual(pick_up_path(BASE, DIALLER, TICKET), PATH)
         self.assertEqual(pick_up_path("/r?a=b", "1", "2"), "/r?a=b&revdial.dialer=1&uuid=2")
         self.assertEqual(read_pick_up_untrusted(PATH), (DIALLER, TICKET))
@@ -110,7 +110,7 @@ class LineTests(SynchronousTestCase):
         self.assertEqual(read_pick_up_untrusted("/r?revdial.dialer=1"), ("1", ""))
         self.assertEqual(read_pick_up_untrusted("/r?revdialXdialer=1&xuuid=2"), ("", ""))
 
-    def test_urls(self) -> None:
+    def test_pathsAreJoinedToURLs(self) -> None:
         """
         The joins of the page; a C{+} of ours stays one.
         """
@@ -130,7 +130,7 @@ class DiallerTests(SynchronousTestCase):
     The side that asks.
     """
 
-    def test_sessionTrace(self) -> None:
+    def test_aSessionMatchesItsTrace(self) -> None:
         ours = dialler()
         ours.dial(TICKET, 5.0)
         self.assertEqual(ours.data_to_send(), [CONN_READY, KEEP_ALIVE])
@@ -140,7 +140,7 @@ class DiallerTests(SynchronousTestCase):
         self.assertFalse(ours.picked_up("other"))
         self.assertEqual(ours.next_deadline(), 5.0 + KEEPALIVE_INTERVAL)
 
-    def test_idleTrace(self) -> None:
+    def test_anIdleDiallerMatchesItsTrace(self) -> None:
         ours, said = dialler(), []
         for now in range(1, 91):
             ours.expire(float(now))
@@ -217,7 +217,7 @@ class ListenerTests(SynchronousTestCase):
     The side that picks up.
     """
 
-    def test_everySplit(self) -> None:
+    def test_linesMayBeSplitAnywhere(self) -> None:
         octets = KEEP_ALIVE + CONN_READY + KEEP_ALIVE
         for cut in range(len(octets) + 1):
             ours = listener()
@@ -270,7 +270,7 @@ class ListenerTests(SynchronousTestCase):
                 self.assertLessEqual(len(line), LINE)
                 self.assertEqual(decode_line_untrusted(line[:-1])[1], path)
 
-    def test_idleTraceAndSilence(self) -> None:
+    def test_anIdleListenerMatchesItsTraceAndEndsInSilence(self) -> None:
         ours, said = listener(), []
         for now in range(1, 35):
             self.assertEqual(ours.expire(float(now)), [])

@@ -19,13 +19,13 @@ class VarintTests(SynchronousTestCase):
     Both directions.
     """
 
-    def test_knownNumbers(self) -> None:
+    def test_knownNumbersAreMatched(self) -> None:
         for number, written in KNOWN.items():
             self.assertEqual(encode(number).hex(), written)
             self.assertEqual(decode(bytes.fromhex(written)), (number, len(written) // 2))
 
     @given(st.integers(0, LARGEST), st.binary(max_size=3), st.binary(max_size=3))
-    def test_thereAndBack(self, number: int, before: bytes, behind: bytes) -> None:
+    def test_numbersSurviveEncodingAndDecoding(self, number: int, before: bytes, behind: bytes) -> None:
         written = encode(number)
         found = decode(before + written + behind, len(before))
         self.assertEqual(found, (number, len(before) + len(written)))

@@ -94,7 +94,7 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual(broken.events, [DataArrived(1, b"last words")])
         self.assertEqual(ours.octets_in, 10)
 
-    def test_nothingAfterTheBreak(self) -> None:
+    def test_nothingIsSentAfterTheBreak(self) -> None:
         ours = accepted()
         ours.send_data(1, b"unsent")
         self.assertRaises(UnknownFrame, ours.receive_data, b"\xff" * 12)
@@ -128,7 +128,7 @@ class TimeTests(SynchronousTestCase):
     def test_noTimersBeforeTheFirstCall(self) -> None:
         self.assertIsNone(client().next_deadline())
 
-    def test_keepalivePings(self) -> None:
+    def test_aKeepaliveSendsPings(self) -> None:
         ours = client()
         self.assertEqual(ours.expire(100.0), [])
         self.assertEqual(ours.next_deadline(), 130.0)
@@ -168,7 +168,7 @@ class TimeTests(SynchronousTestCase):
         ours.expire(30.0)
         self.assertEqual(ours.receive_data(frame(PING, ACK, 0, 0)), [])
 
-    def test_keepaliveOff(self) -> None:
+    def test_zeroTurnsTheKeepaliveOff(self) -> None:
         ours = YamuxConnection(True, SessionLimits(keepalive=0))
         ours.expire(0.0)
         self.assertEqual(ours.expire(1e6), [])
@@ -192,7 +192,7 @@ class TimeTests(SynchronousTestCase):
         ours.open_stream(0.0)
         self.assertEqual(ours.expire(75.0), [StreamReset(1, 0, OPEN_TIMEOUT), SlotsFreed()])
 
-    def test_openTimeoutOff(self) -> None:
+    def test_zeroTurnsTheOpenTimeoutOff(self) -> None:
         ours = YamuxConnection(True, SessionLimits(keepalive=0, open_timeout=0))
         ours.open_stream(0.0)
         self.assertIsNone(ours.next_deadline())
@@ -204,7 +204,7 @@ class LimitsTests(SynchronousTestCase):
     Numbers that cannot work are refused at once.
     """
 
-    def test_bounds(self) -> None:
+    def test_limitsAreBounded(self) -> None:
         for wrong in (
             {"window": 256 * KIB - 1},
             {"window": 32 * MIB},

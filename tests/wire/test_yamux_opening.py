@@ -21,7 +21,7 @@ class OpeningTests(SynchronousTestCase):
     Streams open within what both sides can take.
     """
 
-    def test_numbersRise(self) -> None:
+    def test_numbersOfStreamsRise(self) -> None:
         self.assertEqual([client().open_stream(0.0), server().open_stream(0.0)], [1, 2])
         ours = client()
         self.assertEqual([ours.open_stream(0.0) for _ in range(3)], [1, 3, 5])

@@ -87,7 +87,7 @@ class SendingTests(SynchronousTestCase):
         ours.end_stream(1)
         self.assertRaises(UsageError, ours.send_data, 1, b"late")
 
-    def test_nothingBeforeTheAccept(self) -> None:
+    def test_nothingIsSentBeforeTheAccept(self) -> None:
         ours = server()
         ours.receive_data(syn(1))
         self.assertEqual(ours.credit(1), 0)
@@ -186,7 +186,7 @@ class ResetTests(SynchronousTestCase):
         self.assertEqual(ours.drained, 1000)
         self.assertEqual(ours.held, 0)
 
-    def test_inTheMiddleOfAFrame(self) -> None:
+    def test_aResetMayComeInTheMiddleOfAFrame(self) -> None:
         ours = accepted()
         whole = data(1, b"0123456789") + syn(3)
         self.assertEqual(ours.receive_data(whole[:16]), [DataArrived(1, b"0123")])

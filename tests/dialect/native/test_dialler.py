@@ -142,7 +142,7 @@ class DialTests(Dialled):
     def test_nobodyIsThere(self) -> None:
         self.failureResultOf(self.dial(), ConnectionRefusedError)
 
-    def test_refusals(self) -> None:
+    def test_eachStatusHasItsError(self) -> None:
         for status, kind in (
             (401, TokenRefused), (403, TokenRefused), (404, NotAnEdge), (200, NotAnEdge), (301, NotAnEdge),
             (400, NotAnEdge), (426, NotAnEdge), (429, EdgeBusy), (502, EdgeBusy), (503, EdgeBusy), (504, EdgeBusy),
@@ -312,7 +312,7 @@ class VisitorTests(SynchronousTestCase):
     Visitors as a line of parameters has them.
     """
 
-    def test_visitors(self) -> None:
+    def test_theAddressOfAVisitorIsDecoded(self) -> None:
         for said, address in (
             ({"host": "203.0.113.7", "port": 5}, IPv4Address("TCP", "203.0.113.7", 5)),
             ({"host": "2001:db8::7", "port": 5}, IPv6Address("TCP", "2001:db8::7", 5)),

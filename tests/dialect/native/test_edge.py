@@ -203,7 +203,7 @@ class HelloTests(Hostile):
         self.assertTrue(stranger.gone)
         self.assertIn("it did not open a control stream within 10 seconds", self.warned())
 
-    def test_garbageInsteadOfASession(self) -> None:
+    def test_garbageInsteadOfASessionEndsTheConnection(self) -> None:
         for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 11 + b"\xff" * 100, b"\x01" * 12, bytes(range(256)) * 300):
             carrier = self.stranger().raw()
             carrier.transport.write(garbage)
@@ -447,7 +447,7 @@ class TunnelTests(Hostile):
     What the registry has.
     """
 
-    def test_interfaces(self) -> None:
+    def test_objectsProvideTheirInterfaces(self) -> None:
         (tunnel,) = self.both.edge.registry
         verifyObject(ITunnel, tunnel)
         verifyObject(IDialect, NativeDialect())
