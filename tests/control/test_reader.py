@@ -175,7 +175,7 @@ class AgentFileTests(Reads, SynchronousTestCase):
     def test_aServiceNeedsATarget(self) -> None:
         told = self.mistakes('[[service]]\nname = "a"\n\n[[service]]\nname = "b"\ntarget = "1"\nkind = "htpt"\n')
         self.assertIn("a.toml:1: [[service]] needs a target", told[0])
-        self.assertEqual(told[1], "a.toml:7: kind must be one of http, tcp, serve, stream, ssh, not 'htpt'")
+        self.assertEqual(told[1], "a.toml:7: kind must be one of http, tcp, udp, serve, stream, ssh, not 'htpt'")
 
     def test_aNameOccursOnlyOnce(self) -> None:
         service = '[[service]]\nname = "a"\ntarget = "3000"\n'

@@ -4,6 +4,7 @@ Where SSH and purposes with a host and a port lead, and who may ask for them.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from attrs import define
@@ -40,10 +41,11 @@ class ShellTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.registry = Registry()
-        ports: Any = None
+        ports: Any = SimpleNamespace(leases=None)
         authenticator: Any = None
         self.agents = Agents(
-            Clock(), self.registry, ports, authenticator, grantFor=None, sessionLimits=SessionLimits(), owners=NameOwnership(),
+            Clock(), self.registry, ports, ports, authenticator, grantFor=None, sessionLimits=SessionLimits(),
+            owners=NameOwnership(),
         )
         self.laptop = Tunnel(principal("ssh", agent="laptop"))
         self.bench = Tunnel(principal(agent="lab.bench"))

@@ -140,7 +140,7 @@ class HostKeyTests(Case):
             path.write_text(text)
             path.chmod(0o600)
             self.assertRaises(ConfigurationError, hostKeys, path)
-        self.assertRaises(ConfigurationError, hostKeys, self.folder / "absent" / "host_keys")
+        self.assertRaises(ConfigurationError, hostKeys, path / "below a file")
 
 
 class LoginTests(Case):
