@@ -752,6 +752,14 @@ class IAgentHost(Interface):
         The edge has withdrawn a service.
         """
 
+    def exchangeEnded(service: str, exchange: IServerExchange, seconds: float) -> None:
+        """
+        Record an HTTP exchange that was served and has ended, in the access log and on the panel.
+
+        @param service: what it is called there.
+        @param seconds: from the request's head to the end of the response.
+        """
+
     def displaced(reason: str) -> None:
         """
         Another process has taken the place of this one: the agent ends.

@@ -52,6 +52,12 @@ class RightsTests(SynchronousTestCase):
             with self.assertRaises(ConfigurationError, msg=wrong):
                 parsePermissions([wrong])
 
+    def test_terminalsHaveARightOfTheirOwn(self) -> None:
+        rights = parsePermissions(["terminal:lab-*", "dial:*", "ssh"])
+        self.assertTrue(rights.mayOpenTerminal("lab-1"))
+        self.assertFalse(rights.mayOpenTerminal("other"))
+        self.assertFalse(parsePermissions(["dial:*", "ssh", "stream:*", "http:*"]).mayOpenTerminal("lab-1"))
+
     def test_rangesOfPortsAreParsed(self) -> None:
         self.assertEqual(parsePorts("*"), EVERY_PORT)
         self.assertEqual(parsePorts("65535"), range(65535, 65536))

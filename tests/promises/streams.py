@@ -249,6 +249,21 @@ class StreamPromises:
         self.assertRaises(UsageError, near.transport.writeRecord, b"")
         self.assertRaises(UsageError, near.transport.writeRecord, bytes(65525))
 
+    def test_recordsPauseTheirProducer(self) -> None:
+        near, far = self.open()
+        far.transport.pauseProducing()
+        producer = Producer()
+        near.transport.registerProducer(producer, True)
+        for _ in range(100):
+            near.transport.writeRecord(bytes(10_000))
+            self.settle()
+            if "pause" in producer.asked:
+                break
+        self.assertIn("pause", producer.asked)
+        far.transport.resumeProducing()
+        self.settle()
+        self.assertEqual(producer.asked[-1], "resume")
+
     def test_aRecordWaitsForAllItsCredit(self) -> None:
         near, far = self.open()
         far.transport.pauseProducing()

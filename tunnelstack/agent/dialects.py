@@ -14,7 +14,9 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from zope.interface import implementer
 
 from tunnelstack.agent.edge_endpoint import TABLE_TRUST, makeEdgeEndpoint
+from tunnelstack.agent.requests import recordFromExchange
 from tunnelstack.agent.target import Target
+from tunnelstack.control.access_log import RequestObserver
 from tunnelstack.control.config.proxy_env import proxyFor
 from tunnelstack.control.config.records import AgentConfig, EdgeAddress
 from tunnelstack.control.config.sources import Sources, isConfidential, readToken
@@ -27,6 +29,7 @@ from tunnelstack.interfaces import (
     IAgentHost,
     IDiallingHandler,
     IReactor,
+    IServerExchange,
     IServiceLink,
 )
 from tunnelstack.settings.dialects import dialectPackages
@@ -69,6 +72,7 @@ class RunningAgent(Protocol):
     clock: IReactor
     config: AgentConfig
     handlers: dict[bytes, Handler]
+    requestObserver: RequestObserver | None
 
     @property
     def end(self) -> Callable[[FatalError], object]: ...
@@ -91,6 +95,7 @@ class AgentHost:
 
     def __init__(self, agent: RunningAgent, random: Callable[[], float], environ: Mapping[str, str] | None = None) -> None:
         config = agent.config
+        self._agent = agent
         self.clock = agent.clock
         self.random = random
         self.edges = config.edges
@@ -140,6 +145,11 @@ class AgentHost:
 
     def readSecret(self, path: str) -> str:
         return readToken(path)
+
+    def exchangeEnded(self, service: str, exchange: IServerExchange, seconds: float) -> None:
+        observer = self._agent.requestObserver
+        if observer is not None:
+            observer(recordFromExchange(service, exchange, seconds))
 
     def displaced(self, reason: str) -> None:
         self._end(TemporaryFailure(reason))

@@ -5,11 +5,11 @@ The access records of requests that an agent has served.
 from __future__ import annotations
 
 from tunnelstack.control.access_log import CLIENT_CLOSED, AccessRecord
-from tunnelstack.exchange.server import ServerExchange
+from tunnelstack.interfaces import IServerExchange
 from tunnelstack.wire.http1.target import percent_encoded
 
 
-def recordFromExchange(service: str, exchange: ServerExchange, seconds: float) -> AccessRecord:
+def recordFromExchange(service: str, exchange: IServerExchange, seconds: float) -> AccessRecord:
     """
     The record of an exchange that has ended.
 

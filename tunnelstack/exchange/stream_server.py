@@ -46,8 +46,11 @@ class StreamServerExchange:
 
     def __init__(
         self, transport: IExchangeTransport, head: RequestHead, framing: Framing, encodeHead: Callable[[ResponseHead], bytes],
-        pages: ErrorPages,
+        pages: ErrorPages, ended: Callable[[IServerExchange], object],
     ) -> None:
+        """
+        @param ended: called once, when the exchange is over.
+        """
         self.transport = transport
         self.head = head
         self.framing = framing
@@ -58,6 +61,7 @@ class StreamServerExchange:
         self.finished = False
         self._encodeHead = encodeHead
         self._pages = pages
+        self._ended = ended
         self._remaining = -1                  # octets of the body that are missing, if the head names a length
         self._bodyless = False
         self._pull = False                    # a pull producer writes the response
@@ -117,7 +121,7 @@ class StreamServerExchange:
         if self._remaining > 0:
             self.cancel(FailureKind.BROKEN)
             return
-        self._finish()
+        self.finish()
         self.transport.loseConnection()
 
     def cancel(self, kind: FailureKind) -> None:
@@ -129,12 +133,16 @@ class StreamServerExchange:
         if not self.status and kind is not FailureKind.CLIENT_CLOSED:
             respondWithPage(self, self._pages, ExchangeFailed(kind), self.trace)
             return
-        self._finish()
+        self.finish()
         self.transport.abortConnection()
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """
+        From the protocol of the stream, too: the exchange is over.
+        """
         self.finished = True
         self.transport.unregisterProducer()
+        self._ended(self)
 
     def onRequest(self) -> TakenOverRequest:
         """
@@ -187,17 +195,20 @@ class StreamServerProtocol(Protocol):
         clock: IReactorTime,
         pages: ErrorPages,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        ended: Callable[[IServerExchange], object] = lambda exchange: None,
     ) -> None:
         """
         @param framing: of the request, whose body has a length.
         @param encodeHead: gives the octets of the head of a response.
         @param pages: makes error responses.
+        @param ended: called with the exchange when it is over, answered or not.
         """
         self._server = server
         self._head = head
         self._framing = framing
         self._encodeHead = encodeHead
         self._pages = pages
+        self._ended = ended
         self._missing = framing.body          # octets of the request's body
         self._timeouts = timeouts
         self._timer = MovingTimeout(clock, self._bodyTimedOut)
@@ -205,7 +216,7 @@ class StreamServerProtocol(Protocol):
 
     def connectionMade(self) -> None:
         self._exchange = exchange = StreamServerExchange(
-            self.transport, self._head, self._framing, self._encodeHead, self._pages
+            self.transport, self._head, self._framing, self._encodeHead, self._pages, self._ended
         )
         try:
             self._receiver = self._server.exchangeReceived(self._head, exchange)
@@ -260,6 +271,6 @@ class StreamServerProtocol(Protocol):
         self._timer.stop()
         exchange = self._exchange
         if not exchange.finished:
-            exchange.finished = True
+            exchange.finish()
             if self._receiver is not None:
                 self._receiver.failed(ExchangeFailed(FailureKind.CLIENT_CLOSED))

@@ -216,6 +216,22 @@ class RequestTests(AgentCase):
         self.ask(body_len=-1)
         self.assertEqual(self.asked()[2].trailers, [])
 
+    def test_requestsAreInTheAccessLog(self) -> None:
+        records: list[Any] = []
+        self.agent.requestObserver = records.append
+        self.ask(path="/x?y", headers={"X-Forwarded-For": "192.0.2.7, 10.0.0.1", "X-Request-Id": "r1"})
+        self.server.network.passTime(2)
+        self.asked()[1].respond(ResponseHead(201, b"Created", []), b"hello")
+        self.settle()
+        (record,) = records
+        self.assertEqual((record.method, record.target, record.status, record.octets), ("GET", "/x?y", 201, 5))
+        self.assertEqual((record.service, record.visitor, record.trace), ("sbx-1", "192.0.2.7", "r1"))
+        self.assertEqual((record.host, record.seconds), ("localhost:3000", 2.0))
+        stream = self.ask()
+        stream.transport.abortConnection()
+        self.settle()
+        self.assertEqual([record.status for record in records], [201, 499])
+
     def test_eventsAreSentAsTheyCome(self) -> None:
         stream = self.ask()
         _, exchange, _ = self.asked()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -100,7 +101,8 @@ class AgentserverAgent:
             address=StreamAddress(key=settings.sandbox, dialect=NAME),
         )
         web = HTTPStreams(
-            host.clock, settings.target, self._target, settings.rewriteHost or authorityOf(settings.target)
+            host.clock, settings.target, self._target, settings.rewriteHost or authorityOf(settings.target),
+            partial(host.exchangeEnded, settings.sandbox),
         )
         session.whenLost().addCallback(lambda _: web.close())
         session.listener.listen(

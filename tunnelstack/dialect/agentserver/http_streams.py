@@ -6,6 +6,8 @@ Errors are answered as genuine agents do: with a status, C{Content-Type: text/pl
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
@@ -17,6 +19,7 @@ from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.stream_server import StreamServerProtocol
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.handler.http import LocalSite
+from tunnelstack.interfaces import IServerExchange
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.transport import StreamTransport
 from tunnelstack.wire.http1.head import RequestHead, ResponseHead
@@ -58,15 +61,20 @@ class HTTPStreams(Factory):
 
     noisy = False
 
-    def __init__(self, clock: IReactorTime, target: str, endpoint: IStreamClientEndpoint | None, host: str) -> None:
+    def __init__(
+        self, clock: IReactorTime, target: str, endpoint: IStreamClientEndpoint | None, host: str,
+        ended: Callable[[IServerExchange, float], object],
+    ) -> None:
         """
         @param target: the web server, as the operator wrote it.
         @param endpoint: connects to it; C{None} if there is none.
         @param host: the C{Host} of the requests.
+        @param ended: called with each exchange that is over, and the seconds that it took.
         """
         self._clock = clock
         self._site = LocalSite(target)
         self._host = host.encode()
+        self._ended = ended
         self._server: Forwarder | None = None
         self._pool: ExchangePool | None = None
         if endpoint is not None:
@@ -94,8 +102,10 @@ class HTTPStreams(Factory):
         framing = head.framing
         framing.host = self._host
         head = RequestHead(head.method, head.target, [(b"Host", self._host), *head.fields], framing=framing)
+        began = self._clock.seconds()
         return StreamServerProtocol(
-            self._server, head, framing, encodeResponse, clock=self._clock, pages=errorPage, timeouts=TIMEOUTS
+            self._server, head, framing, encodeResponse, clock=self._clock, pages=errorPage, timeouts=TIMEOUTS,
+            ended=lambda exchange: self._ended(exchange, self._clock.seconds() - began),
         )
 
 
