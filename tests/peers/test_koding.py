@@ -315,6 +315,7 @@ class GenuineClientTests(Suite, OurEdge):
             self.assertEqual(said["status"], 503)
             still.thaw()
             yield self.visit("get", self.port, HTTP, count=20)
+            yield pause(0.3)                   # until the stream that was late has come, too
 
     @inlineCallbacks
     def test_theVisitorThatLeavesIsPassedOn(self) -> Any:
