@@ -168,6 +168,13 @@ class PairingTests(SynchronousTestCase):
         self.assertRefused(self.come(b"3"))
         self.assertEqual((self.got(third), self.got(second)), (b"1", b"2"))
 
+    def test_aLateStreamDelaysNoDeadline(self) -> None:
+        for name in "abc":
+            asked = self.ask(name)
+            self.passTime(OPEN_SECONDS)
+            self.failureResultOf(asked, OpenTimeout)
+            self.passTime(1.0)
+
     def test_deadlinesAreEachCallsOwn(self) -> None:
         first = self.ask("a")
         self.passTime(OPEN_SECONDS / 2)

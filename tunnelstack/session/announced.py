@@ -158,8 +158,7 @@ class AnnouncingSession(proxyForInterface(ISession, "session")):  # type: ignore
             if entry in self._queue:
                 self._queue.remove(entry)
             return fail()
-        if self._timer is None:
-            self._timer = self._clock.callLater(self._seconds, self._expire)
+        self._schedule(entry.deadline)
         return connected
 
     # Streams that arrive
@@ -202,6 +201,16 @@ class AnnouncingSession(proxyForInterface(ISession, "session")):  # type: ignore
 
     # Time
 
+    def _schedule(self, deadline: float) -> None:
+        """
+        Let L{_expire} be called by then.  The timer may wait for a stream that is late, which takes longer than any call.
+        """
+        now = self._clock.seconds()
+        if self._timer is None:
+            self._timer = self._clock.callLater(max(0.0, deadline - now), self._expire)
+        elif self._timer.getTime() > deadline:
+            self._timer.reset(max(0.0, deadline - now))
+
     def _becomeLate(self, entry: _Announced) -> None:
         entry.connected = None
         entry.deadline = self._clock.seconds() + LATE_SECONDS
@@ -220,8 +229,8 @@ class AnnouncingSession(proxyForInterface(ISession, "session")):  # type: ignore
                 self._becomeLate(entry)
                 connected.errback(OpenTimeout("the peer did not open a stream in time"))
         self._checkPaired()
-        if self._queue and self._timer is None:
-            self._timer = self._clock.callLater(min(each.deadline for each in self._queue) - now, self._expire)
+        if self._queue:
+            self._schedule(min(each.deadline for each in self._queue))
 
     def _sessionLost(self, reason: SessionLost) -> SessionLost:
         timer, self._timer = self._timer, None
