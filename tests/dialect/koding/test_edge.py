@@ -31,6 +31,7 @@ from tests.wire.vectors_koding import (
 from tunnelstack.control.config.records import Route
 from tunnelstack.dialect.koding.settings import PortSettings
 from tunnelstack.dialect.koding.states import ClientState, StateChange
+from tunnelstack.dialect.koding.tunnel import portOf
 from tunnelstack.errors import Denied
 from tunnelstack.records import HTTPPurpose, Principal, SSHPurpose, TCPPurpose
 from tunnelstack.stream.errors import UnsupportedPurpose
@@ -312,10 +313,17 @@ class RequestTests(KodingEdgeCase):
     def test_theClientIsToldThePortOfTheHost(self) -> None:
         self.begin()
         client = self.connect()
-        for name in ("app.test", "APP.Test:8080", "app.test:0", "app.test:x", "app.test:99999", "app.test:"):
+        for name in ("app.test", "APP.Test:8080", "app.test:0", "app.test:", "app.test:0080"):
             self.get(name)
-        self.assertEqual([message.local_port for message in client.messages], [0, 8080, 0, 0, 0, 0])
+        self.assertEqual([message.local_port for message in client.messages], [0, 8080, 0, 0, 80])
         self.assertIn(b"Host: APP.Test:8080\r\n", client.streams[1].got)
+
+    def test_portsAsGoReadsThem(self) -> None:
+        for name, port in (
+            (b"", 0), (b"a", 0), (b"a:80", 80), (b"a:", 0), (b"a:x", 0), (b"a:99999", 0), (b"a:65535", 65535),
+            (b"[::1]:80", 80), (b"[::1]", 0), (b"::1", 0), (b"::1:80", 0), (b":80", 80), (b"a:-1", 0),
+        ):
+            self.assertEqual(portOf(name), port, name)
 
     def test_manyHostsOfOneClientAndManyClients(self) -> None:
         self.begin(host(), host("b.test"), host("www.edge.test"), host("c.test", "5678"))

@@ -40,9 +40,10 @@ def portOf(host: bytes) -> int:
     """
     name, colon, port = host.rpartition(b":")
     bare = name if name.startswith(b"[") and name.endswith(b"]") else name.replace(b":", b" ")
-    if not colon or bare != name or not port.isdigit() or len(port) > 5 or int(port) > 65_535:
+    digits = port.lstrip(b"0")
+    if not colon or bare != name or not digits.isdigit() or len(digits) > 5 or int(digits) > 65_535:
         return 0
-    return int(port)
+    return int(digits)
 
 
 def transportFor(head: RequestHead) -> Transport:
