@@ -9,22 +9,12 @@ from __future__ import annotations
 import sys
 from base64 import b64encode
 
-from tests.cases.tunnel import Tunnel, echoHead, serve, status
+from tests.cases.tunnel import VISITOR_RULES, Tunnel, echoHead, serve, status
 
-TOML = """
+TOML = f"""
 [edge]
 trusted_proxies = ["127.0.0.1/32"]
-
-[[route]]
-host = "deny.example.net"
-to = "site"
-visitors = ["deny 203.0.113.66"]
-
-[[route]]
-host = "allow.example.net"
-to = "site"
-visitors = ["allow 203.0.113.0/24"]
-
+{VISITOR_RULES}
 [[route]]
 host = "password.example.net"
 to = "site"

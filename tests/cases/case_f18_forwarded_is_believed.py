@@ -10,23 +10,13 @@ from __future__ import annotations
 import re
 import sys
 
-from tests.cases.tunnel import Tunnel, echoHead, serve, status
+from tests.cases.tunnel import VISITOR_RULES, Tunnel, echoHead, serve, status
 
 TOML = """
 [edge]
 trusted_proxies = ["127.0.0.1/32"]
 {setting}
-
-[[route]]
-host = "deny.example.net"
-to = "site"
-visitors = ["deny 203.0.113.66"]
-
-[[route]]
-host = "allow.example.net"
-to = "site"
-visitors = ["allow 203.0.113.0/24"]
-
+{rules}
 [[route]]
 host = "secure.example.net"
 to = "site"
@@ -59,7 +49,7 @@ def told(answer: bytes, name: bytes) -> list[bytes]:
 def main() -> int:
     wrong = 0
     for by, expected in EXPECTED.items():
-        with Tunnel(TOML.format(setting=f'forwarded_by = "{by}"' if by else "")) as tunnel:
+        with Tunnel(TOML.format(setting=f'forwarded_by = "{by}"' if by else "", rules=VISITOR_RULES)) as tunnel:
             tunnel.startAgent("http", serve(echoHead), name="site")
             for fields, codes in expected.items():
                 seen = [status(tunnel.get(f"{host}.example.net", fields=fields)).split(" ")[1] for host in HOSTS]

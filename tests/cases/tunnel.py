@@ -24,6 +24,19 @@ from types import TracebackType
 
 BIN = Path(sys.executable).parent
 
+VISITOR_RULES = """
+[[route]]
+host = "deny.example.net"
+to = "site"
+visitors = ["deny 203.0.113.66"]
+
+[[route]]
+host = "allow.example.net"
+to = "site"
+visitors = ["allow 203.0.113.0/24"]
+"""
+"""Two hosts of the service C{site}: one denies a visitor, and one allows its network only."""
+
 
 def freePort() -> int:
     """

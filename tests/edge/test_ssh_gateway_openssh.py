@@ -7,20 +7,18 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shutil
 import struct
-import tempfile
 import termios
 from typing import Any
 
 from twisted.internet import defer, reactor
 from twisted.internet.defer import inlineCallbacks, succeed
-from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint, connectProtocol
+from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.trial.unittest import TestCase
 
-from tests.handler.openssh import OpenSSH
-from tests.handler.test_ssh_openssh import SIZE, Echo, Says, digest, serverKeys, serveSSH
+from tests.handler.openssh import Echo, ForwardingPromises, OpenSSH
+from tests.handler.test_ssh_openssh import SIZE, digest, serverKeys, serveSSH
 from tunnelstack.edge.ssh.gateway import Login, SSHGateway
 from tunnelstack.errors import Denied
 from tunnelstack.handler.ssh.credentials import AuthorizedKeys, LoginPolicy
@@ -30,11 +28,12 @@ DEVICE = "ada@lab.bench@127.0.0.1"
 MINTED: list[Any] = []
 
 
-class SSHDoorTests(TestCase):
+class SSHDoorTests(ForwardingPromises, TestCase):
     """
     Every test starts real programs: seconds in all.
     """
 
+    login = DEVICE
     timeout = 60
 
     def setUp(self) -> None:
@@ -135,28 +134,6 @@ class SSHDoorTests(TestCase):
         done = yield self.openssh.run(
             "ssh", *self.openssh.options(self.port), "-W", f"127.0.0.1:{echo.getHost().port}", DEVICE, stdin=b"and back")
         self.assertEqual((done.code, done.out), (0, b"hello and back"))
-
-    @inlineCallbacks
-    def test_connectionsToALocalSocketAreForwarded(self) -> Any:
-        """
-        C{-L}, with two connections at once.
-        """
-        echo = reactor.listenTCP(0, Factory.forProtocol(Echo), interface="127.0.0.1")
-        self.addCleanup(echo.stopListening)
-        folder = tempfile.mkdtemp()           # a socket's path has to be short
-        self.addCleanup(shutil.rmtree, folder)
-        forward = f"{folder}/socket:127.0.0.1:{echo.getHost().port}"
-        running = self.openssh.start(
-            "ssh", *self.openssh.options(self.port), "-L", forward, DEVICE, "echo up; cat", stdin=None)
-        yield running.hears(b"up")
-        both = yield defer.gatherResults([
-            connectProtocol(UNIXClientEndpoint(reactor, f"{folder}/socket"), Says(octets))
-            for octets in (b"one", os.urandom(1 << 20))])
-        heard = yield defer.gatherResults([one.done for one in both])
-        self.assertEqual(heard, [b"hello " + one.octets for one in both])
-        running.transport.closeStdin()
-        done = yield running.done
-        self.assertEqual(done.code, 0)
 
     @inlineCallbacks
     def test_aJumpReachesTheDevice(self) -> Any:

@@ -175,3 +175,21 @@ def reply(status: int = 200, body: bytes | None = b"ok", *fields: tuple[bytes, b
         exchange.end()
 
     return answer
+
+
+class Producer:
+    """
+    Remembers what it was told.
+    """
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def pauseProducing(self) -> None:
+        self.said.append("pause")
+
+    def resumeProducing(self) -> None:
+        self.said.append("resume")
+
+    def stopProducing(self) -> None:
+        self.said.append("stop")

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides, implementer
 from zope.interface.verify import verifyObject
 
-from tests.exchange.doubles import Recorder, Talker, Wires, settle
+from tests.exchange.doubles import Producer, Recorder, Talker, Wires, settle
 from tunnelstack.errors import UsageError
 from tunnelstack.exchange.errors import Busy, FailureKind
 from tunnelstack.exchange.pool import ExchangePool
@@ -686,21 +686,3 @@ class OctetByOctetTests(ExchangeTests):
     """
 
     cut = 1
-
-
-class Producer:
-    """
-    Remembers what it was told.
-    """
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def pauseProducing(self) -> None:
-        self.said.append("pause")
-
-    def resumeProducing(self) -> None:
-        self.said.append("resume")
-
-    def stopProducing(self) -> None:
-        self.said.append("stop")

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 from zope.interface.verify import verifyObject
 
-from tests.exchange.doubles import Server, Talker, reply
+from tests.exchange.doubles import Producer, Server, Talker, reply
 from tunnelstack.errors import UsageError
 from tunnelstack.exchange import server
 from tunnelstack.exchange.errors import FailureKind
@@ -804,24 +804,6 @@ class DoorTests(ServerCase):
         self.say(b"and more")
         self.assertEqual(other.heard, b"and more")
         self.assertEqual(len(self.server.asked), 1)
-
-
-class Producer:
-    """
-    Remembers what it was told.
-    """
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def pauseProducing(self) -> None:
-        self.said.append("pause")
-
-    def resumeProducing(self) -> None:
-        self.said.append("resume")
-
-    def stopProducing(self) -> None:
-        self.said.append("stop")
 
 
 class Puller(Producer):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
@@ -15,11 +16,14 @@ from unittest import SkipTest
 from attrs import define
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from twisted.conch.ssh.keys import Key
-from twisted.internet import reactor
-from twisted.internet.defer import Deferred
-from twisted.internet.protocol import ProcessProtocol
+from twisted.internet import defer, reactor
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Factory, ProcessProtocol, Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
+from zope.interface import implementer
 
 TIMEOUT = 15  # seconds; one program, on a machine that does other things too
 
@@ -172,3 +176,85 @@ class OpenSSH:
         options[options.index("BatchMode=yes")] = "BatchMode=no"
         return self.run(
             "ssh", *options, to, *command, environment={"SSH_ASKPASS": asked, "SSH_ASKPASS_REQUIRE": "force"})
+
+
+@implementer(IHalfCloseableProtocol)
+class Echo(Protocol):
+    """
+    Says hello, then everything back.
+    """
+
+    transport: Any
+
+    def connectionMade(self) -> None:
+        self.transport.write(b"hello ")
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def readConnectionLost(self) -> None:
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """
+        It ends with the rest.
+        """
+
+
+class Says(Protocol):
+    """
+    Says something and its end; keeps the answer.
+    """
+
+    transport: Any
+
+    def __init__(self, octets: bytes) -> None:
+        self.octets = octets
+        self.heard = bytearray()
+        self.done: defer.Deferred[bytes] = defer.Deferred()
+
+    def connectionMade(self) -> None:
+        self.transport.write(self.octets)
+        self.transport.loseWriteConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.done.callback(bytes(self.heard))
+
+
+class ForwardingPromises:
+    """
+    What every server of ours promises to OpenSSH's client that forwards connections.
+
+    @cvar login: the user and host to log in to.
+    """
+
+    login: str
+    openssh: OpenSSH
+    port: int
+    addCleanup: Any
+    assertEqual: Any
+
+    @inlineCallbacks
+    def test_connectionsToALocalSocketAreForwarded(self) -> Any:
+        """
+        C{-L}, with two connections at once.
+        """
+        echo = reactor.listenTCP(0, Factory.forProtocol(Echo), interface="127.0.0.1")
+        self.addCleanup(echo.stopListening)
+        folder = tempfile.mkdtemp()           # a socket's path has to be short
+        self.addCleanup(shutil.rmtree, folder)
+        forward = f"{folder}/socket:127.0.0.1:{echo.getHost().port}"
+        running = self.openssh.start(
+            "ssh", *self.openssh.options(self.port), "-L", forward, self.login, "echo up; cat", stdin=None)
+        yield running.hears(b"up")
+        both = yield defer.gatherResults([
+            connectProtocol(UNIXClientEndpoint(reactor, f"{folder}/socket"), Says(octets))
+            for octets in (b"one", os.urandom(1 << 20))])
+        heard = yield defer.gatherResults([one.done for one in both])
+        self.assertEqual(heard, [b"hello " + one.octets for one in both])
+        running.transport.closeStdin()
+        done = yield running.done
+        self.assertEqual(done.code, 0)

@@ -7,24 +7,18 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shutil
 import struct
-import tempfile
 import termios
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import defer, reactor
 from twisted.internet.defer import inlineCallbacks
-from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
-from twisted.internet.interfaces import IHalfCloseableProtocol
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
-from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
-from zope.interface import implementer
 
-from tests.handler.openssh import OpenSSH
+from tests.handler.openssh import Echo, ForwardingPromises, OpenSSH
 from tunnelstack.handler.ssh.credentials import AuthorizedKeys, LoginPolicy, PasswordFile
 from tunnelstack.handler.ssh.host_keys import hostKeys
 from tunnelstack.handler.ssh.server import EmbeddedSSH
@@ -32,52 +26,6 @@ from tunnelstack.settings.password_hash import makePasswordEntry
 
 SIZE = 20 * 1024 * 1024
 HOST_KEYS: list[Any] = []
-
-
-@implementer(IHalfCloseableProtocol)
-class Echo(Protocol):
-    """
-    Says hello, then everything back.
-    """
-
-    transport: Any
-
-    def connectionMade(self) -> None:
-        self.transport.write(b"hello ")
-
-    def dataReceived(self, data: bytes) -> None:
-        self.transport.write(data)
-
-    def readConnectionLost(self) -> None:
-        self.transport.loseConnection()
-
-    def writeConnectionLost(self) -> None:
-        """
-        It ends with the rest.
-        """
-
-
-class Says(Protocol):
-    """
-    Says something and its end; keeps the answer.
-    """
-
-    transport: Any
-
-    def __init__(self, octets: bytes) -> None:
-        self.octets = octets
-        self.heard = bytearray()
-        self.done: defer.Deferred[bytes] = defer.Deferred()
-
-    def connectionMade(self) -> None:
-        self.transport.write(self.octets)
-        self.transport.loseWriteConnection()
-
-    def dataReceived(self, data: bytes) -> None:
-        self.heard += data
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.done.callback(bytes(self.heard))
 
 
 def serverKeys(folder: Path) -> list[Any]:
@@ -115,11 +63,12 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-class SSHTests(TestCase):
+class SSHTests(ForwardingPromises, TestCase):
     """
     Every test starts real programs: seconds in all.
     """
 
+    login = "ada@127.0.0.1"
     timeout = 60
 
     def setUp(self) -> None:
@@ -238,28 +187,6 @@ class SSHTests(TestCase):
             "ssh", *self.openssh.options(self.port), "-W", f"127.0.0.1:{echo.getHost().port}", "ada@127.0.0.1",
             stdin=b"and back")
         self.assertEqual((done.code, done.out), (0, b"hello and back"))
-
-    @inlineCallbacks
-    def test_connectionsToALocalSocketAreForwarded(self) -> Any:
-        """
-        C{-L}, with two connections at once.
-        """
-        echo = reactor.listenTCP(0, Factory.forProtocol(Echo), interface="127.0.0.1")
-        self.addCleanup(echo.stopListening)
-        folder = tempfile.mkdtemp()           # a socket's path has to be short
-        self.addCleanup(shutil.rmtree, folder)
-        forward = f"{folder}/socket:127.0.0.1:{echo.getHost().port}"
-        running = self.openssh.start(
-            "ssh", *self.openssh.options(self.port), "-L", forward, "ada@127.0.0.1", "echo up; cat", stdin=None)
-        yield running.hears(b"up")
-        both = yield defer.gatherResults([
-            connectProtocol(UNIXClientEndpoint(reactor, f"{folder}/socket"), Says(octets))
-            for octets in (b"one", os.urandom(1 << 20))])
-        heard = yield defer.gatherResults([one.done for one in both])
-        self.assertEqual(heard, [b"hello " + one.octets for one in both])
-        running.transport.closeStdin()
-        done = yield running.done
-        self.assertEqual(done.code, 0)
 
     @inlineCallbacks
     def test_forwardingCanBeSwitchedOff(self) -> Any:
