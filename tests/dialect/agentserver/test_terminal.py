@@ -107,6 +107,22 @@ class EdgeEndTests(EdgeCase):
         self.assertEqual(producer.asked, ["pause", "resume"])
         self.assertEqual(sum(len(message) - 1 for message in self.messages()), 2 * HIGH)
 
+    def test_anAgentThatDoesNotReadIsWaitedFor(self) -> None:
+        self.stream().transport.pauseProducing()
+        producer = Producer()
+        self.near.transport.registerProducer(producer, True)
+        typed = 0
+        while "pause" not in producer.asked:
+            self.near.transport.write(encode_terminal_data(b"x" * 50_000))
+            typed += 50_000
+            self.passTime(2)
+        self.passTime(30)
+        self.assertEqual(producer.asked, ["pause"])
+        self.stream().transport.resumeProducing()
+        self.passTime(10)
+        self.assertEqual(producer.asked, ["pause", "resume"])
+        self.assertEqual(sum(len(message) - 1 for message in self.messages()), typed)
+
     def test_whatIsShownArrives(self) -> None:
         for piece in (encode_data(b"$ "), encode_data(b"ls\r\n")):
             self.stream().transport.writeRecord(piece)

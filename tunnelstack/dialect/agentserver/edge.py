@@ -133,11 +133,9 @@ class AgentserverEdge:
 
     def _arrive(self, tunnel: SandboxTunnel) -> Deferred[Grant]:
         """
-        @raise Denied: the edge does not take the agent, or the sandbox was revoked meanwhile.
+        @raise Denied: the edge does not take the agent.
         """
         sandbox = tunnel.sandbox
-        if self.sandboxes.find(sandbox.id) != sandbox:
-            raise Denied("revoked", "the sandbox was revoked")
         self._edge.arrived(tunnel)            # which aborts the former tunnel of the sandbox
         self.tunnels[sandbox.id] = tunnel
         tunnel.whenLost().addCallback(self._lost, tunnel)

@@ -44,6 +44,9 @@ from tunnelstack.wire.terminal import TerminalMessageReader, WindowSize, encode_
 MESSAGE_SECONDS = 0.02
 """Seconds between two messages toward an agent."""
 
+STALLED_SECONDS = 0.25
+"""Seconds until it is tried again to send a message, while the former one waits for credit."""
+
 HIGH, LOW = 64 * 1024, 16 * 1024
 """Octets that wait to be typed, above which the producer is paused, and below which it is resumed."""
 
@@ -166,10 +169,12 @@ class TerminalStream(Protocol):
             if self.disconnecting and self._producer is None:
                 self.transport.loseConnection()
             return
+        delay = STALLED_SECONDS
         if not self.transport.queued:         # the former message has left
+            delay = MESSAGE_SECONDS
             self.transport.writeRecord(self._take())
             self._resumeProducer()
-        self._timer = self._clock.callLater(MESSAGE_SECONDS, self._send)
+        self._timer = self._clock.callLater(delay, self._send)
 
     def _take(self) -> bytes:
         first = self._waiting[0]
