@@ -293,7 +293,7 @@ class StringTests(SynchronousTestCase):
         said = {"edge": "https://a.net", "tokenFile": str(token)}
         server = serverFromOptions(None, "db", kind="tcp", port="2000", environ=self.environ, **said)
         self.assertEqual([(service.kind, service.port) for service in server.services], [("tcp", 2000)])
-        self.assertEqual(server._edges, (EdgeAddress(url="https://a.net", token="file-token", tokenFile=str(token)),))
+        self.assertEqual(server.edges, (EdgeAddress(url="https://a.net", token="file-token", tokenFile=str(token)),))
         client = clientFromOptions(None, "db", purpose="/demo/shout/1.0.0", environ=self.environ, **said)
         self.assertEqual((client._name, client._purpose), ("db", "/demo/shout/1.0.0"))
 
@@ -303,7 +303,7 @@ class StringTests(SynchronousTestCase):
             error = self.assertRaises(ConfigurationError, make, None, "db", edge="http://a.net", environ=environ)
             self.assertIn("unencrypted", str(error))
             made = make(None, "db", edge="http://a.net", insecure="yes", environ=environ)
-            self.assertEqual(made._edges[0].token, "t")
+            self.assertEqual(made.edges[0].token, "t")
 
     def test_mistakesInStringsAreSentencesThatNameTheStringAndTheParameter(self) -> None:
         self.patch(__import__("os"), "environ", self.environ)

@@ -155,12 +155,12 @@ class TunnelServerEndpoint:
     """
     Publishes a name at an edge.
 
+    @ivar edges: the edges, with their tokens.
     @ivar services: the services that are announced.
     """
 
     def __init__(self, reactor: IReactor, edges: tuple[EdgeAddress, ...], name: str, kind: str = "", port: int = 0) -> None:
         """
-        @param edges: with their tokens.
         @param name: a label of letters, digits and hyphens.
         @param kind: C{"http"} for a web host, C{"stream"} for a name that can be dialled, C{"tcp"} for a port of the edge;
             C{""} for a web host and a name that can be dialled, as far as the token allows.
@@ -173,7 +173,7 @@ class TunnelServerEndpoint:
         if port and kind != "tcp":
             raise ConfigurationError("port is only for kind=tcp")
         self._reactor = reactor
-        self._edges = edges
+        self.edges = edges
         kinds = (kind,) if kind else ("http", "stream")
         self.services = tuple(
             Service(name=name, kind=each, port=port, perVisitor=each == "http") for each in kinds
@@ -188,7 +188,7 @@ class TunnelServerEndpoint:
             L{FatalError<tunnelstack.control.process.exit_status.FatalError>} if it refuses the agent, and with
             C{CannotListenError} if this process already publishes the name.  Cancelling it withdraws the name.
         """
-        port = TunnelPort(self._reactor, self._edges, self.services, protocolFactory)
+        port = TunnelPort(self._reactor, self.edges, self.services, protocolFactory)
         try:
             return port.open()
         except UsageError as taken:
@@ -311,16 +311,17 @@ class _VisitorFactory(Factory):
 class TunnelClientEndpoint:
     """
     Dials a published name through an edge.
+
+    @ivar edges: the edges, with their tokens.
     """
 
     def __init__(self, reactor: IReactor, edges: tuple[EdgeAddress, ...], name: str, purpose: str = "") -> None:
         """
-        @param edges: with their tokens.
         @param name: a service, C{agent/service}, or an agent's name.
         @param purpose: C{""} for the published service, or the name of a stream protocol that its agent serves.
         """
         self._reactor = reactor
-        self._edges = edges
+        self.edges = edges
         self._name = name
         self._purpose = purpose
 
@@ -329,7 +330,7 @@ class TunnelClientEndpoint:
         @return: fires with the protocol once the remote agent has accepted the stream; fails with
             L{Refused<tunnelstack.errors.Refused>} if the edge or the remote agent refuses.
         """
-        sharedAgent = SharedAgent.acquire(self._reactor, self._edges)
+        sharedAgent = SharedAgent.acquire(self._reactor, self.edges)
         dialled = sharedAgent.agent.dial(self._name, self._purpose).connect(protocolFactory)
         return dialled.addBoth(self._dialDone, sharedAgent)
 

@@ -51,7 +51,7 @@ class ServiceTests(Reloads):
     def test_newOnesAreOfferedAndGoneOnesAreNot(self) -> None:
         both = self.begin(SITE, RAW)
         self.listen(3001)
-        [session] = [link.session for link in both.agent._links]
+        [session] = [link.session for link in both.agent.serviceLinks]
         visitor = both.visit(b"one", 2000)
         self.assertEqual(self.reload(RAW, DOCS), ("[[service]] docs: added", "[[service]] site: removed"))
         self.assertEqual(self.warned(), "")
@@ -59,7 +59,7 @@ class ServiceTests(Reloads):
         visitor.transport.write(b"two")
         both.settle()
         self.assertEqual(visitor.got, b"onetwo")
-        self.assertEqual([link.session for link in both.agent._links], [session])
+        self.assertEqual([link.session for link in both.agent.serviceLinks], [session])
         self.assertEqual(self.said("reload"), ["[[service]] docs: added", "[[service]] site: removed"])
         self.assertEqual(self.said("site")[1:], ["withdrawn"])
         self.assertEqual(len(self.said("raw")), 1)             # it noticed nothing

@@ -203,7 +203,7 @@ class AgentLimitTests(Both):
 
     def test_octetsOfASession(self) -> None:
         both = self.limited(sessionOctets=123_456)
-        (link,) = both.agent._links
+        (link,) = both.agent.serviceLinks
         self.assertEqual(link.session.memory.growthLimit, 123_456)
 
 
@@ -409,7 +409,7 @@ class OneSourceTests(Both):
         which this network is too slow for.
         """
         both = self.limited(Hungry, sessionStreams=6)
-        (tunnel,), (link,) = both.edge.registry, both.agent._links
+        (tunnel,), (link,) = both.edge.registry, both.agent.serviceLinks
         self.assertEqual((tunnel.session.limits.max_streams, link.bounds.streams), (6, 6))
         visitors = [both.visit(GET) for _ in range(8)]
         self.assertEqual(len(self.server.lost), 6)

@@ -417,10 +417,10 @@ class SSHDoorBridgeTests(SSHDoorCase):
         asked = [big.readChunk(offset, 65536) for offset in range(0, LARGE, 65536)]
         self.visitor.settle()
         (near,) = self.visitor.server.service.channels.values()
-        self.assertLessEqual(near._unsent, 65536)
+        self.assertLessEqual(near.unsent, 65536)
         self.assertLessEqual(near.other.held, WINDOW)
         (serving,) = self.wires[0].far.protocol.service.channels.values()
-        self.assertLess(serving._unsent, 2 * 65536)
+        self.assertLess(serving.unsent, 2 * 65536)
         channel.resumeProducing()
         self.visitor.settle()
         self.assertEqual(sum(len(self.successResultOf(one)) for one in asked), LARGE)
@@ -430,8 +430,8 @@ class SSHDoorBridgeTests(SSHDoorCase):
         channel.write(bytes(8 * WINDOW))
         self.visitor.settle()
         (near,) = self.visitor.server.service.channels.values()
-        self.assertLessEqual(near.held + near.other._unsent, 2 * WINDOW)
-        self.assertGreater(channel._unsent, 4 * WINDOW)
+        self.assertLessEqual(near.held + near.other.unsent, 2 * WINDOW)
+        self.assertGreater(channel.unsent, 4 * WINDOW)
 
     def test_howItEndedIsTold(self) -> None:
         channel, files = self.visitor.files()

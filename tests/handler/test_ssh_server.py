@@ -364,7 +364,7 @@ class ChannelTests(Case):
         both.settle()
         held = [one.held for one in both.server.service.channels.values()]
         self.assertEqual(held, [WINDOW])
-        self.assertEqual(channel._unsent, 2 * WINDOW)
+        self.assertEqual(channel.unsent, 2 * WINDOW)
 
     def test_filesWaitForTheirReader(self) -> None:
         """
@@ -381,7 +381,7 @@ class ChannelTests(Case):
         asked = [big.readChunk(offset, LARGEST_CHUNK) for offset in range(0, 4 << 20, LARGEST_CHUNK)]
         both.settle()
         (serving,) = both.server.service.channels.values()
-        self.assertLess(serving._unsent, 2 * LARGEST_CHUNK)
+        self.assertLess(serving.unsent, 2 * LARGEST_CHUNK)
         channel.resumeProducing()
         both.settle()
         self.assertEqual(b"".join(map(self.successResultOf, asked)), (self.folder / "big").read_bytes())
@@ -401,9 +401,9 @@ class ChannelTests(Case):
         channel.write(request * (2 * WINDOW // len(request)))
         both.settle()
         (serving,) = both.server.service.channels.values()
-        self.assertLess(serving._unsent, 2 * LARGEST_CHUNK)
+        self.assertLess(serving.unsent, 2 * LARGEST_CHUNK)
         self.assertLess(len(serving._files._pending), 4 * PACKET)
-        self.assertGreater(channel._unsent, 0)
+        self.assertGreater(channel.unsent, 0)
 
     def test_fileRequestsHaveASize(self) -> None:
         both = self.pair()

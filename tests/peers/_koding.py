@@ -93,7 +93,7 @@ class OurEdge(Ends):
 
     @property
     def dialect(self) -> KodingEdge:
-        return next(each for each in self.edge.dialects._dialects if isinstance(each, KodingEdge))
+        return next(each for each in self.edge.dialects if isinstance(each, KodingEdge))
 
     @inlineCallbacks
     def client(self, identifier: str, http: int = 0, tcp: dict[int, int] | None = None, **asked: Any) -> Any:

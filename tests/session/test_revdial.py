@@ -268,9 +268,9 @@ class DiallerTests(Joined):
         self.assertEqual(self.house.clock.getDelayedCalls(), [])
 
     def test_aDiallerThatIsGonePicksNothingUp(self) -> None:
-        self.assertIn(self.near.identifier, self.house.pickUps._diallers)
+        self.assertEqual(len(self.house.pickUps), 1)
         self.house.wires[0].drop()
-        self.assertEqual(self.house.pickUps._diallers, {})
+        self.assertEqual(len(self.house.pickUps), 0)
 
     def test_abortEndsTheStreamsToo(self) -> None:
         self.accept()
@@ -421,7 +421,7 @@ class ListenerTests(Joined):
         self.assertEqual(self.failureResultOf(opening, PickUpError).value.details["reason"], "that is not on this edge")
 
     def test_aDoorThatDoesNotKnowUsIsReportedOnce(self) -> None:
-        self.house.pickUps._diallers.clear()
+        self.house.pickUps.discard(self.near)
         opening = self.connect()
         self.house.settle()
         self.failureResultOf(opening, PickUpError)

@@ -53,6 +53,7 @@ class AgentService(MultiService):
     @ivar config: the L{AgentConfig}.
     @ivar handlers: stream handlers, by the name of their protocol.
     @ivar links: an L{AgentLink} for each edge.
+    @ivar serviceLinks: the sessions with edges at which services can be announced.
     @ivar requestObserver: called with the record of each HTTP request that has ended, or C{None}; to be set before the service
         is started.
     @ivar budget: limits the memory that all sessions hold together.
@@ -83,7 +84,7 @@ class AgentService(MultiService):
         self.budget = MemoryBudget(reactor, config.limits.processOctets)
         self.budget.setServiceParent(self)
         self._publications = Publications(reactor, random)
-        self._links: list[IServiceLink] = []
+        self.serviceLinks: list[IServiceLink] = []
         self.handlers: dict[bytes, Handler] = {
             HTTP: ServiceStreams(("http",), self._publications.find, self._publications.host),
             TCP: self._makeTargetStreams(config),
@@ -127,7 +128,7 @@ class AgentService(MultiService):
 
     def _handle(self, name: bytes, handler: Handler) -> None:
         self.handlers[name] = handler
-        for link in self._links:
+        for link in self.serviceLinks:
             link.handle(name, handler)
 
     @property
@@ -142,7 +143,7 @@ class AgentService(MultiService):
         """
         How many streams are open, not counting the control streams.
         """
-        return sum(max(0, link.session.streams - 1) for link in self._links)
+        return sum(max(0, link.session.streams - 1) for link in self.serviceLinks)
 
     def publish(self, service: Service, handler: Handler, shown: str = "", *, optional: bool = False) -> Publication:
         """
@@ -170,7 +171,7 @@ class AgentService(MultiService):
         """
         @return: fires with the link to an edge once there is a session; fails with the L{FatalError} that ends the agent.
         """
-        links = self._links
+        links = self.serviceLinks
         if links:
             return succeed(links[0])
         if self._exitPolicy.fatalError is not None:
@@ -181,7 +182,7 @@ class AgentService(MultiService):
         """
         A session is up on which services can be announced.
         """
-        self._links.append(link)
+        self.serviceLinks.append(link)
         for shortfall in self._bounds.shortfalls(link.bounds):
             self.log.info("{sentence}", sentence=shortfall)
         self.boundsChanged()
@@ -192,14 +193,14 @@ class AgentService(MultiService):
         """
         An edge has announced other bounds of exchanges than before.
         """
-        self._bounds.announced(link.bounds for link in self._links)
+        self._bounds.announced(link.bounds for link in self.serviceLinks)
         self._configured.boundsChanged()
 
     def unlinked(self, link: IServiceLink) -> None:
         """
         The session is lost, or draining.
         """
-        self._links.remove(link)
+        self.serviceLinks.remove(link)
         self._publications.linkLost(link)
 
     # Starting and stopping

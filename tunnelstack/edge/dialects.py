@@ -4,7 +4,7 @@ The dialects that an edge serves, made from its configuration.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -24,6 +24,9 @@ class DialectSet:
 
     def __init__(self, dialects: Iterable[IDialect]) -> None:
         self._dialects = list(dialects)
+
+    def __iter__(self) -> Iterator[IDialect]:
+        return iter(self._dialects)
 
     def doors(self, edge: IEdge) -> list[IDoor]:
         """

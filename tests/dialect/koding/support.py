@@ -167,7 +167,7 @@ class KodingEdgeCase(SynchronousTestCase):
 
     @property
     def dialect(self) -> KodingEdge:
-        (found,) = (each for each in self.both.edge.dialects._dialects if isinstance(each, KodingEdge))
+        (found,) = (each for each in self.both.edge.dialects if isinstance(each, KodingEdge))
         return found
 
     def connect(self, identifier: str = IDENTIFIER) -> Client:

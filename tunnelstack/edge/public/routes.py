@@ -181,6 +181,13 @@ class RouteTable:
         """
         return bool((self._cache.get(host) or self._resolve(host)).given)
 
+    @property
+    def remembered(self) -> tuple[int, int]:
+        """
+        The numbers of hosts and of paths whose routes are remembered.
+        """
+        return len(self._cache), len(self._decided)
+
     def url(self, service: str, scheme: str, port: int) -> str:
         """
         The public URL of a service.

@@ -39,6 +39,7 @@ class FlowControlledChannel(SSHChannel):
     @ivar deliversAfterClose: when the peer closes the channel, deliver data that is held for a paused reader before
         L{receivedClose}; otherwise the data is discarded and L{receivedClose} is called immediately.
     @ivar producer: the registered producer of data to send, or C{None}.
+    @ivar unsent: octets that were written and have not been sent, because the peer's window or the connection is full.
     """
 
     deliversAfterClose = True
@@ -49,7 +50,7 @@ class FlowControlledChannel(SSHChannel):
         )
         self.conn: Any
         self._queue: deque[tuple[int, bytes] | Callable[[], object]] = deque()   # to be sent
-        self._unsent = 0
+        self.unsent = 0
         self._held: deque[tuple[int, bytes] | Callable[[], object]] = deque()    # received while the application is paused
         self._unread = 0
         self._paused = False
@@ -119,7 +120,7 @@ class FlowControlledChannel(SSHChannel):
         The peer receives no more: discard queued data, and close the channel from this side too.
         """
         self._queue.clear()
-        self._unsent = 0
+        self.unsent = 0
         self._ending = True
         self.conn.sendClose(self)
 
@@ -133,7 +134,7 @@ class FlowControlledChannel(SSHChannel):
         if self.conn.lost is not None or not self.deliversAfterClose:
             self._held.clear()
         self._queue.clear()
-        self._unsent = 0
+        self.unsent = 0
         self._afterHeld(self._reportClose)
 
     def _reportClose(self) -> None:
@@ -195,7 +196,7 @@ class FlowControlledChannel(SSHChannel):
     def _enqueue(self, kind: int, data: bytes) -> None:
         if data and not self._ending and not self.localClosed:
             self._queue.append((kind, data))
-            self._unsent += len(data)
+            self.unsent += len(data)
             self.sendQueued()
 
     def sendAfterQueued(self, call: Callable[[], object]) -> None:
@@ -252,7 +253,7 @@ class FlowControlledChannel(SSHChannel):
             else:
                 queue.popleft()
             self.remoteWindowLeft -= len(data)
-            self._unsent -= len(data)
+            self.unsent -= len(data)
             if kind == ORDINARY_DATA:
                 self.conn.sendData(self, data)
             else:
@@ -280,7 +281,7 @@ class FlowControlledChannel(SSHChannel):
         self.producer = None
 
     def _updateProducer(self) -> None:
-        full = self._unsent > 0 or self.conn.full
+        full = self.unsent > 0 or self.conn.full
         if self.producer is not None and full != self._producerPaused:
             self._producerPaused = full
             if full:

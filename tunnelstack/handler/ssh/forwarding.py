@@ -78,7 +78,7 @@ class StreamChannel(FlowControlledChannel):
         Close immediately; queued data is discarded.
         """
         self._queue.clear()
-        self._unsent = 0
+        self.unsent = 0
         if self._closeReason is connectionDone:
             self._closeReason = Failure(ConnectionAborted())
         self.loseConnection()

@@ -59,6 +59,9 @@ class PickUpTable:
     def __init__(self) -> None:
         self._diallers: dict[str, RevdialDialler] = {}
 
+    def __len__(self) -> int:
+        return len(self._diallers)
+
     def add(self, dialler: RevdialDialler) -> None:
         """
         It has asked, or is about to.
