@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from itertools import groupby
 from typing import Any
+from unittest import mock
 
 from twisted.internet.address import IPv4Address
 
@@ -32,7 +33,8 @@ from tunnelstack.control.config.records import Route
 from tunnelstack.dialect.koding.settings import PortSettings
 from tunnelstack.dialect.koding.states import ClientState, StateChange
 from tunnelstack.dialect.koding.tunnel import portOf
-from tunnelstack.errors import Denied
+from tunnelstack.errors import Denied, UsageError
+from tunnelstack.exchange._server_exchange import ServerExchange
 from tunnelstack.records import HTTPPurpose, Principal, SSHPurpose, TCPPurpose
 from tunnelstack.stream.errors import UnsupportedPurpose
 from tunnelstack.testing import Caller
@@ -224,6 +226,17 @@ class EntryTests(KodingEdgeCase):
         self.both.edge.agents.stopping = True
         self.assertEqual(self.refused(CONNECT)[0], b"HTTP/1.1 503 Service Unavailable")
         self.both.edge.agents.stopping = False
+
+    def test_aConnectionThatCannotBeTakenOverIsRefused(self) -> None:
+        """
+        Bug 7: as with HTTP/2.
+        """
+        self.begin()
+        self.patch(ServerExchange, "onRequest", mock.Mock(side_effect=UsageError("no")))
+        status, body = self.refused(CONNECT)
+        self.assertEqual(status, b"HTTP/1.1 502 Bad Gateway")
+        self.assertEqual(body, b"webserver doesn't support hijacking: ServerExchange\n")
+        self.both.network.passTime(20)
 
     def test_theDoorIsClosedOnHostsOfClients(self) -> None:
         """
@@ -435,6 +448,18 @@ class RequestTests(KodingEdgeCase):
             stream.transport.loseConnection()  # type: ignore[union-attr]
             self.both.settle()
             self.assertTrue(visitor.got.startswith(b"HTTP/1.1 502 "), visitor.got)
+
+
+    def test_headsOfResponsesAreBounded(self) -> None:
+        """
+        Bug 6: the genuine server has no limits.
+        """
+        self.begin()
+        client = self.connect()
+        visitor = self.get()
+        self.respond(client.streams[0], b"HTTP/1.1 200 OK\r\nX: " + b"y" * 3_000_000)
+        self.assertTrue(visitor.got.startswith(b"HTTP/1.1 502 "), visitor.got[:80])
+        self.assertFalse(client.gone)
 
 
 class LateTests(KodingEdgeCase):
