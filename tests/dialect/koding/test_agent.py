@@ -369,6 +369,21 @@ class StreamTests(AgentCase):
         self.assertIsNotNone(self.locals[0].lost)
         self.assertEqual(self.dialect.report()["streams"], 0)
 
+    def test_aConnectionOnWhichNothingPassesIsClosed(self) -> None:
+        """
+        Bug 2: a genuine server does not report that its visitor has left.
+        """
+        self.local(port=RAW)
+        server = self.connected(idleSeconds=8.0)
+        self.ask(server, 2)
+        for _ in range(3):
+            self.network.passTime(7)
+            self.send(server, bytes.fromhex(data(3, b"x")))
+        self.assertIsNone(self.locals[0].lost)
+        self.network.passTime(16)
+        self.assertIsNotNone(self.locals[0].lost)
+        self.assertEqual(self.dialect.report()["streams"], 0)
+
     def test_aStreamThatIsResetWhileItDialsLeavesNothing(self) -> None:
         dialling: Deferred[Any] = Deferred()
         server = self.connected()

@@ -130,7 +130,7 @@ class KodingAgent:
             {port: host.target(target) for port, target in map(parseTarget, targets)}
             for targets in (settings.http, settings.tcp)
         )
-        self._streams = LocalStreams(host.clock, http, tcp)
+        self._streams = LocalStreams(host.clock, http, tcp, settings.idleSeconds)
         host.readSecret(settings.identifierFile)          # a file that cannot be read is an error of the start
 
     # IBackoff

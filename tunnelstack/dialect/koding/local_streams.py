@@ -45,12 +45,15 @@ class LocalStreams(Factory):
     noisy = False
     log = Logger()
 
-    def __init__(self, clock: IReactorTime, http: Targets, tcp: Targets) -> None:
+    def __init__(self, clock: IReactorTime, http: Targets, tcp: Targets, idleSeconds: float = 0.0) -> None:
         """
         @param http: the servers for HTTP and WebSockets.
         @param tcp: the servers for raw TCP.
+        @param idleSeconds: seconds after which a stream for a WebSocket or raw TCP is closed on which nothing passes; C{0} for
+            never.
         """
         self.clock = clock
+        self.idleSeconds = idleSeconds
         self._targets: Mapping[int, Targets] = {Transport.HTTP: http, Transport.WEBSOCKET: http, Transport.TCP: tcp}
         self._open: dict[int, int] = {}             # by transport
         self._idle: Waiters[None] = Waiters()
@@ -109,6 +112,7 @@ class LocalStream(Protocol):
         self._kind: int = address.parameters["transport"]
         self._port: int = address.parameters["port"]
         self._dialling: Deferred[Any] | None = None
+        self._idle: IDelayedCall | None = None
         self._opened = False
 
     def connectionMade(self) -> None:
@@ -145,6 +149,25 @@ class LocalStream(Protocol):
         self._dialling = None
         self.transport.handOver(splice.near)
         self.transport.resumeProducing()
+        if self._streams.idleSeconds and self._kind != Transport.HTTP:
+            self._watch(splice, 0)
+
+    def _watch(self, splice: Splice, octets: int) -> None:
+        """
+        Look in a while whether more octets have passed, and close the stream if there are none.
+        """
+        self._idle = self._streams.clock.callLater(self._streams.idleSeconds, self._look, splice, octets)
+
+    def _look(self, splice: Splice, before: int) -> None:
+        octets = splice.near.octets + splice.far.octets
+        if octets > before:
+            self._watch(splice, octets)
+        else:
+            self._streams.log.info(
+                "{what} is closed: nothing has passed for {seconds:g} s", what=_described(self._kind, self._port),
+                seconds=self._streams.idleSeconds, status="stream",
+            )
+            splice.near.transport.abortConnection()
 
     def _unreachable(self, failure: Failure) -> None:
         self._dialling = None
@@ -169,6 +192,9 @@ class LocalStream(Protocol):
             dialling.cancel()
 
     def _ended(self, reason: Failure) -> None:
+        idle, self._idle = self._idle, None
+        if idle is not None and idle.active():
+            idle.cancel()
         if self._opened:
             self._opened = False
             self._streams.closed(self._kind)

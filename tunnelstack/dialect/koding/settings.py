@@ -121,6 +121,10 @@ class AgentSettings:
     tcp: tuple[str, ...] = setting(
         (), "TCP servers, in the same form: PORT=TARGET is for one port of the server", check=each(checkTargets)
     )
+    idleSeconds: float = setting(
+        3600.0, "seconds after which a TCP connection or WebSocket is closed on which nothing passes: servers of koding/tunnel "
+        "do not report that a visitor has left; 0 is never", check=atLeast(0),
+    )
     caFile: str = setting("", "a PEM file with the only trusted roots; empty trusts those of the system")
     proxy: str = setting("", "as in [[edge]]", secret=True)
     insecure: bool = setting(
