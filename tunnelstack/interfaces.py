@@ -64,7 +64,7 @@ class IReactor(
     """
 
 
-class IProcessService(IService):
+class IProcessService(IService, Interface):
     """
     The service that a process runs.
     """
@@ -630,7 +630,7 @@ class IDoor(Interface):
     description: str = Attribute("Where it is, for logs and status.")
 
 
-class IOutboundAgents(IService):
+class IOutboundAgents(IService, Interface):
     """
     The agents that an edge dials, because they listen.
     """

@@ -360,7 +360,7 @@ class OpeningSession(proxyForInterface(ISession, "session")):  # type: ignore[mi
     @property
     def listener(self) -> _OpeningListener:
         """
-        As in L{ISession}: takes the streams that L{answer} opens.
+        As in L{ISession}: accepts the streams that C{answer} opens.
         """
         return self._listener
 

@@ -16,7 +16,7 @@ NAME = b"CDN-Loop"
 
 _QUOTED = rb'"(?:[^"\\]|\\.)*+"'
 _MEMBER = re.compile(rb"(?:" + _QUOTED + rb"|[^,])++")
-_IDENTIFIER = re.compile(rb"[\t ]*+([^\t ;]++)")
+_IDENTIFIER = re.compile(rb"[\t ]*([^\t ;]+)")
 _SERVICE = re.compile(
     rb"(?:" + _QUOTED + rb'|[^";])*+;[\t ]*+service[\t ]*+=[\t ]*+(?:"((?:[^"\\]|\\.)*+)"|(' + TOKEN + rb"++))", re.IGNORECASE
 )

@@ -1,5 +1,5 @@
 """
-What the main program of GoDoxy sends first on each stream to an agent: a block of 275 octets with the destination.
+What the main program of GoDoxy sends first on each stream to an agent: a block of 275 octets with the destination::
 
     ======  ======  ===========  ==================================================
     offset  octets  field        content
