@@ -862,6 +862,17 @@ class IAgentDialect(Interface):
         """
 
 
+class IClosableDialect(Interface):
+    """
+    What outlives the sessions of an agent, such as a program.  An L{IAgentDialect} may provide it.
+    """
+
+    def close() -> None:
+        """
+        The agent has stopped, and its sessions are closed: end it.
+        """
+
+
 class IBackoff(Interface):
     """
     How long an agent waits between attempts to connect, if its system prescribes that.  An L{IAgentDialect} may provide it.

@@ -609,6 +609,18 @@ class AgentWithGoServerTests(AgentserverCase):
         yield self.until(lambda: self.go.call("read", number=again).addCallback(lambda read: read["ended"]))
 
     @inlineCallbacks
+    def test_aShellEndsWithItsAgent(self) -> Any:
+        yield self.start(terminal=True, shell="/bin/sh")
+        stream = (yield self.go.call("terminal", sandbox="sbx-1"))["stream"]
+        yield self.go.call("write", number=stream, data=encode_data(b"echo pid=$$.\r"))
+        shown = yield self.readUntil(stream, rb"pid=[0-9]+\.")
+        pid = int(re.search(rb"pid=([0-9]+)\.", shown)[1])  # type: ignore[index]
+        yield self.go.call("end", number=stream)
+        assert self.agent is not None
+        yield self.agent.stopService()
+        yield self.until(lambda: not Path(f"/proc/{pid}").exists())
+
+    @inlineCallbacks
     def test_anAgentWithoutATerminalClosesTheStream(self) -> Any:
         yield self.start()
         stream = (yield self.go.call("terminal", sandbox="sbx-1"))["stream"]

@@ -37,7 +37,14 @@ from tunnelstack.dialect.native.protocol import HTTP, RESERVED_PREFIX, TCP, UDP
 from tunnelstack.errors import UsageError
 from tunnelstack.handler.target_allowlist import TargetAllowlist
 from tunnelstack.handler.tcp import TCPHandler
-from tunnelstack.interfaces import Handler, IProcessService, IReactor, IServiceLink, IStreamHandler
+from tunnelstack.interfaces import (
+    Handler,
+    IClosableDialect,
+    IProcessService,
+    IReactor,
+    IServiceLink,
+    IStreamHandler,
+)
 from tunnelstack.records import Service
 from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.settings.tables import secretFiles
@@ -227,6 +234,9 @@ class AgentService(MultiService):
     async def _stop(self) -> None:
         self._exitPolicy.stop()
         await self._stopUplinks()
+        for link in self.links:
+            if IClosableDialect.providedBy(link.dialect):
+                IClosableDialect(link.dialect).close()
         self._configured.close()
         await maybeDeferred(super().stopService)
 

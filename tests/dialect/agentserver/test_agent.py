@@ -19,6 +19,7 @@ from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.process.exit_status import FatalError
 from tunnelstack.dialect.agentserver.agent import authorityOf
 from tunnelstack.dialect.agentserver.settings import AgentSettings
+from tunnelstack.dialect.agentserver.terminal_streams import TerminalStreams
 from tunnelstack.dialect.http_entry import OneProtocol
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.server import HTTPServerProtocol
@@ -357,6 +358,17 @@ class ConnectionTests(AgentCase):
     """
     The session with a server, and the documents on it.
     """
+
+    def test_theTerminalIsClosedWithTheAgentAndNotWithASession(self) -> None:
+        server = RawServer(self)
+        closed: list[Any] = []
+        self.patch(TerminalStreams, "close", lambda terminal: closed.append(terminal))
+        agent = self.startAgent(server.network, terminal=True)
+        server.session.abort()
+        server.network.passTime(30)
+        self.assertEqual(closed, [])                    # the shell outlives a session
+        self.stopAgent(agent, server.network)
+        self.assertEqual(len(closed), 1)
 
     def test_documentsComeAtOnceAndAtIntervals(self) -> None:
         server = RawServer(self)

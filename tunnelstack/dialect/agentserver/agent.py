@@ -24,7 +24,7 @@ from tunnelstack.dialect.agentserver.tunnel import NAME
 from tunnelstack.dialect.http_entry import OneProtocol
 from tunnelstack.dialect.session_link import SessionLink
 from tunnelstack.errors import PeerError, Refused, Unavailable
-from tunnelstack.interfaces import IAgentDialect, IAgentHost
+from tunnelstack.interfaces import IAgentDialect, IAgentHost, IClosableDialect
 from tunnelstack.negotiation.typed_head import TypedHeadFactory
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.address import StreamAddress
@@ -67,7 +67,7 @@ class ServerBusy(Unavailable):
     """
 
 
-@implementer(IAgentDialect)
+@implementer(IAgentDialect, IClosableDialect)
 class AgentserverAgent:
     """
     The sandbox of one server.
@@ -140,6 +140,9 @@ class AgentserverAgent:
 
     def retire(self) -> None:
         self._link = None
+
+    def close(self) -> None:
+        self._terminals.close()
 
     def report(self) -> Mapping[str, Any]:
         return {"up": self._link is not None, "sandbox": self._settings.sandbox}
