@@ -15,6 +15,7 @@ from typing import Any
 from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults, inlineCallbacks
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
@@ -29,6 +30,18 @@ UPGRADE = (
     "GET /eager HTTP/1.1\r\nHost: http.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
+
+
+class Page(Protocol):
+    """
+    Answers each request with its target.
+    """
+
+    transport: Any
+
+    def dataReceived(self, data: bytes) -> None:
+        target = data.split(b" ")[1]
+        self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(target), target))
 
 
 class GenuineSuiteTests(TestCase):
@@ -404,6 +417,21 @@ class GenuineServerTests(Suite, OurAgent):
         yield self.visit("get", self.port, HTTP, count=5)
 
     @inlineCallbacks
+    def test_aKilledServerIsDialledUntilItIsBack(self) -> Any:
+        listening: Any = reactor.listenTCP(0, Factory.forProtocol(Page), interface="127.0.0.1")
+        self.addCleanup(listening.stopListening)
+        yield self.begin({HTTP: "http"})
+        yield self.client("http", listening.getHost().port)
+        yield self.go.kill()
+        yield pause(0.8)
+        self.setUp()
+        yield self.go.call("serve", hosts={HTTP: "http"}, port=self.port)
+        while not (yield self.connections("http")):
+            yield pause(0.05)
+        said = yield self.visit("get", self.port, HTTP, path="again")
+        self.assertEqual(said["body"], "/again?echo=hello0")
+
+    @inlineCallbacks
     def test_duplicatesDisplaceTheFirstOnce(self) -> Any:
         """
         The server ends both, and the second is accepted when it dials again.
@@ -445,8 +473,6 @@ class GenuineServerTests(Suite, OurAgent):
         """
         With a genuine client it never does.
         """
-        from twisted.internet.protocol import Factory, Protocol
-
         class Old(Protocol):
             transport: Any
 

@@ -15,6 +15,7 @@ import (
 
 type serving struct {
 	Hosts map[string]string `json:"hosts"` // host -> identifier
+	Port  int               `json:"port"`  // any free one, where it is left out
 }
 
 func serve(p *peer, asked serving) (reply, error) {
@@ -26,7 +27,7 @@ func serve(p *peer, asked serving) (reply, error) {
 	for host, identifier := range asked.Hosts {
 		server.AddHost(host, identifier)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", asked.Port))
 	if err != nil {
 		return nil, err
 	}
