@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve
+from twisted.protocols.wire import Echo
 
-from tests.edge.test_edge_and_agent import RAW, SITE, Both, Echo, Page, just, pages
+from tests.edge.test_edge_and_agent import RAW, SITE, Both, Page, just, pages
 from tunnelstack.agent.uplink import REFUSED_SECONDS
 from tunnelstack.control.config.records import ServiceConfig
 from tunnelstack.control.process.exit_status import GaveUp

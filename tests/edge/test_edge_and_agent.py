@@ -12,6 +12,7 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import formatEvent, globalLogPublisher
+from twisted.protocols.wire import Echo
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -21,17 +22,6 @@ from tunnelstack.control.process.exit_status import CredentialRefused, GaveUp, T
 from tunnelstack.errors import Denied, Refused, UsageError
 from tunnelstack.records import Service
 from tunnelstack.testing import Caller, EdgeAndAgent
-
-
-class Echo(Protocol):
-    """
-    Says what it hears, once.
-    """
-
-    transport: Any
-
-    def dataReceived(self, data: bytes) -> None:
-        self.transport.write(data)
 
 
 class Page(Protocol):

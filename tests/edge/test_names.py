@@ -7,8 +7,9 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import evolve
+from twisted.protocols.wire import Echo
 
-from tests.edge.test_edge_and_agent import Both, Echo, just
+from tests.edge.test_edge_and_agent import Both, just
 from tunnelstack.control.auth.tokens import NewToken, newToken
 from tunnelstack.control.config.records import EdgeConfig, TokenRecord
 from tunnelstack.errors import Denied

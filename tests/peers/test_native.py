@@ -10,6 +10,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.protocols.wire import Echo
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
@@ -22,17 +23,6 @@ from tunnelstack.edge.service import EdgeService
 from tunnelstack.records import Service
 
 BULK = 8 * 1024 * 1024
-
-
-class Echo(Protocol):
-    """
-    Says what it hears.
-    """
-
-    transport: Any
-
-    def dataReceived(self, data: bytes) -> None:
-        self.transport.write(data)
 
 
 class Page(Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory
 
 from tests.promises.streams import Collect
 from tunnelstack.control.config.records import EdgeConfig, Route
@@ -50,11 +50,6 @@ class Sshd(Collect):
     def dataReceived(self, data: bytes) -> None:
         super().dataReceived(data)
         self.transport.write(data.upper())  # type: ignore[union-attr]
-
-
-class Echo(Protocol):
-    def dataReceived(self, data: bytes) -> None:
-        self.transport.write(data)  # type: ignore[union-attr]
 
 
 class Hub:

@@ -9,10 +9,11 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectionDone, ConnectionRefusedError, TimeoutError
 from twisted.internet.protocol import Factory
+from twisted.protocols.wire import Echo
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.dialect.shellhub.support import PORT, TENANT, WEB, Device, Echo, Hub, Sshd, request
+from tests.dialect.shellhub.support import PORT, TENANT, WEB, Device, Hub, Sshd, request
 from tests.promises.streams import Collect, HalfCollect
 from tunnelstack.control.config.records import Route
 from tunnelstack.dialect.shellhub.connections import MAX_CONNECTS, DeviceNotConnected
