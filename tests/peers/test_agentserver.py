@@ -570,11 +570,15 @@ class AgentWithGoServerTests(AgentserverCase):
     @inlineCallbacks
     def test_aServerThatTakesNoControlStreams(self) -> Any:
         """
-        A server of others has this defect; streams toward the agent work all the same.
+        A server of others has this defect.  It answers pings, so the agent stays, and streams toward the agent work.
         """
-        yield self.start(mute=True)
+        yield self.start(mute=True, heartbeatSeconds=1.0)
+        yield pause(8)
         said = yield self.ask("/x")
         self.assertEqual(said["body"], b"GET /x")
+        state = yield self.state()
+        self.assertEqual(state["arrivals"], 1)
+        self.assertLess(state["streams"], 8)
 
     # Terminals
 
