@@ -4,39 +4,40 @@ What an agent shows on a terminal.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.control.test_access_log import request
-from tunnelstack.agent.panel import ABOVE_LINES, DRAW_SECONDS, REQUESTS, Panel, canRedraw
+from tests.terminal_screen import Screen
+from tunnelstack.agent.panel import (
+    ABOVE_LINES,
+    DRAW_SECONDS,
+    OPEN_SECONDS,
+    POLL_SECONDS,
+    REQUESTS,
+    Panel,
+    canRedraw,
+)
 from tunnelstack.agent.publication import Publication
 from tunnelstack.records import Service
 
 
-class Screen:
+class Window(Screen):
     """
-    A terminal that knows what the panel uses: lines, cursor up, erase below.
+    A screen that remembers what was written to it.
     """
 
-    def __init__(self) -> None:
-        self.lines: list[str] = [""]
-        self.raw = ""
+    raw = ""
 
     def write(self, text: str) -> None:
         self.raw += text
-        for piece in re.findall(r"\x1b\[\d+A\r\x1b\[J|\x1b\[\d*m|\n|[^\x1b\n]+", text):
-            if piece.endswith("J"):
-                up = int(piece[2:].partition("A")[0])
-                self.lines = [*self.lines[: len(self.lines) - 1 - up], ""]
-            elif piece == "\n":
-                self.lines.append("")
-            elif not piece.startswith("\x1b"):
-                self.lines[-1] += piece
+        super().write(text)
 
 
 class PanelTests(SynchronousTestCase):
@@ -46,17 +47,16 @@ class PanelTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.screen = Screen()
-        self.columns = 80
+        self.screen = Window(40, 80)
         self.panel = self.make()
         self.log = Logger("tunnelstack.test", observer=self.panel)
 
     def make(self, **options: Any) -> Panel:
-        return Panel(self.clock, self.screen.write, lambda: self.columns, **options)
+        return Panel(self.clock, self.screen.write, lambda: (self.screen.rows, self.screen.columns), **options)
 
     def shown(self) -> list[str]:
         self.clock.advance(DRAW_SECONDS)
-        return self.screen.lines[:-1]
+        return self.screen.lines()[:-1]
 
     def test_peersTextStaysOnItsLine(self) -> None:
         evil = "\x1b[2J \nsite      http://bank.example"
@@ -118,16 +118,19 @@ class PanelTests(SynchronousTestCase):
         self.shown()
         self.assertNotIn("\x1b[2J", self.screen.raw)
         self.assertNotIn("\x9b", self.screen.raw)
-        self.assertEqual(len(self.screen.lines), 3)
+        self.assertEqual(len(self.screen.lines()), 3)
 
     def test_noLineIsWiderThanTheTerminal(self) -> None:
         """
         One that wraps would be two, and the next drawing would leave half of it behind.
         """
-        self.columns = 40
+        self.screen.resize(40, 40)
         self.up(edge="a" * 100)
         self.panel.requestDone(request(target="/" + "x" * 300))
-        self.assertLess(max(map(len, self.shown())), 40)
+        shown = self.shown()
+        self.assertLess(max(map(len, shown)), 40)
+        self.assertTrue(shown[0].endswith("\N{HORIZONTAL ELLIPSIS}"), shown)
+        self.assertRegex(shown[-1], "\N{HORIZONTAL ELLIPSIS} +200 +2.5 ms$")
 
     def test_coloursUnlessSomebodyMinds(self) -> None:
         self.up()
@@ -167,10 +170,124 @@ class PanelTests(SynchronousTestCase):
             self.log.warn("number {number}", number=number)
         self.clock.advance(DRAW_SECONDS)
         stopped = False
-        lines = self.shown()
+        shown = self.shown()
+        lines = [*self.screen.scrollback, *shown]
         self.assertEqual(lines[0], "warning   3 lines were dropped here: the terminal was stopped")
         self.assertEqual(lines[1], "warning   number 3")
         self.assertEqual(lines[-1], f"warning   number {ABOVE_LINES + 2}")
+
+    def test_aServiceThatNoEdgePublishesIsPinned(self) -> None:
+        """
+        The kind of M4: what fails stays visible as long as it fails.
+        """
+        self.publish(0)
+        self.log.critical("the edge does not publish {service}: {reason}", service="site-0", reason="no", unpublished="site-0")
+        self.publish(1)
+        shown = self.shown()
+        self.assertEqual(shown, ["site-0    the edge does not publish site-0: no", "site-1    http://1 -> 3001"])
+        self.assertIn("\x1b[31msite-0 ", self.screen.raw)
+        self.publish(0)
+        self.assertEqual(self.shown(), ["site-1    http://1 -> 3001", "site-0    http://0 -> 3000"])
+
+    def publish(self, number: int) -> None:
+        where, target, status = f"http://{number}", str(3000 + number), f"site-{number}"
+        self.log.info("{where} -> {target}", status=status, where=where, target=target)
+
+    def test_openRequestsAreListed(self) -> None:
+        """
+        The kind of B2: what is open is visible before it ends, whatever kind of exchange it is.
+        """
+        opened: list[Any] = []
+        self.panel = self.make(openRequests=lambda: opened)
+        self.clock.advance(POLL_SECONDS)
+        self.assertEqual(self.shown(), [])
+        opened += [request(target="/ws", status=101, seconds=12.4), request(status=0, seconds=OPEN_SECONDS - 0.1)]
+        self.clock.advance(POLL_SECONDS)
+        self.assertEqual(self.shown()[1:], [f"{'site      GET    /ws':<60}  101    open 12 s"])
+        opened[1] = request(target="/slow", status=0, seconds=3.0)
+        self.panel.requestDone(request())
+        self.assertRegex(self.shown()[2], r"^site      GET    /slow +---     open 3 s$")
+        self.assertEqual(len(self.screen.lines()), 5)
+        opened.clear()
+        self.clock.advance(POLL_SECONDS)
+        self.assertEqual(len(self.shown()), 2)
+
+    def test_whatDoesNotChangeIsNotDrawn(self) -> None:
+        self.panel = self.make(openRequests=list)
+        self.log = Logger("tunnelstack.test", observer=self.panel)
+        self.up()
+        self.shown()
+        self.screen.raw = ""
+        self.clock.pump([POLL_SECONDS] * 10)
+        self.assertEqual(self.screen.raw, "")
+
+    def test_neverMoreRowsThanTheTerminalHas(self) -> None:
+        for rows in range(1, 40):
+            self.screen = Window(rows, 80)
+            self.panel = self.make(openRequests=lambda: [request(target="/open", seconds=5.0)] * 9)
+            self.log = Logger("tunnelstack.test", observer=self.panel)
+            for number in range(5):
+                self.up(edge=f"{number}.net")
+            for number in range(14):
+                self.publish(number)
+            for _ in range(3):
+                self.panel.requestDone(request())
+                self.shown()
+            self.assertTrue(rows == 1 or not self.screen.scrollback, (rows, self.screen.scrollback))
+            self.assertGreaterEqual(len(self.screen.lines()), min(rows - 1, 30), "and nearly as many")
+
+    def test_whatDoesNotFitIsCounted(self) -> None:
+        self.screen.resize(15, 80)
+        self.up()
+        for number in range(14):
+            self.publish(number)
+        shown = self.shown()
+        self.assertEqual((len(shown), shown[-1]), (14, "\N{HORIZONTAL ELLIPSIS} 2 more services"))
+        self.log.warn("cannot publish", unpublished="site-13")
+        self.assertEqual(self.shown()[1], "site-13   cannot publish")
+
+    def test_aSizeThatChangesLeavesNothingBehind(self) -> None:
+        self.up(edge="a" * 60)
+        self.panel.requestDone(request(target="/" + "x" * 100))
+        self.shown()
+        for columns in (40, 25, 100, 30):
+            self.screen.resize(40, columns)
+            self.panel.resized()
+            shown = self.shown()
+            self.assertEqual((len(shown), self.screen.scrollback), (3, []), shown)
+            self.assertLess(max(map(len, shown)), columns)
+
+    @given(st.lists(st.one_of(
+        st.tuples(st.just("edge"), st.integers(0, 2)), st.tuples(st.just("publish"), st.integers(0, 4)),
+        st.tuples(st.just("refuse"), st.integers(0, 4)), st.tuples(st.just("request"), st.integers(0, 90)),
+        st.tuples(st.just("message"), st.integers(0, 9)), st.tuples(st.just("resize"), st.integers(24, 120)),
+        st.tuples(st.just("draw"), st.just(0)),
+    ), max_size=40))  # fmt: skip
+    def test_messagesAboveAndOneDrawingBelow(self, steps: list[tuple[str, int]]) -> None:
+        self.setUp()
+        self.screen.resize(90, 80)
+        messages = []
+        for step, number in steps:
+            if step == "edge":
+                self.up(edge="e" * 20 * number)
+            elif step == "publish":
+                self.publish(number)
+            elif step == "refuse":
+                self.log.warn("not published: " + "x" * 10 * number, unpublished=f"site-{number}")
+            elif step == "request":
+                self.panel.requestDone(request(target="/" + "\N{CJK UNIFIED IDEOGRAPH-4E2D}" * number))
+            elif step == "message":
+                self.log.warn("number {number}", number=number)
+                messages.append(f"warning   number {number}")
+            elif step == "resize":
+                self.screen.resize(90, number)
+                self.panel.resized()
+            else:
+                self.clock.advance(DRAW_SECONDS)
+        self.panel.resized()
+        shown = self.shown()
+        expected = [text.rstrip() for text, _ in self.panel._lines(self.screen.rows, self.screen.columns)]
+        self.assertEqual([*self.screen.scrollback, *shown], [*messages, *expected])
 
     def test_onlyOnTerminals(self) -> None:
         class Out:

@@ -163,6 +163,31 @@ class ServiceTests(Reloads):
         self.assertEqual(self.status("site"), b"200")
         self.assertEqual([publication.grant is not None for publication in both.agent.publications], [True, False])
 
+    def test_withNothingLeftToPublishItEnds(self) -> None:
+        """
+        The kind of M4.
+        """
+        both = self.begin(SITE, allow=("http:site",))
+        ended = both.agent.whenFailed()
+        self.reload(SITE, DOCS)
+        self.assertNoResult(ended)
+        self.reload(DOCS, evolve(DOCS, name="more"))
+        error = self.successResultOf(ended)
+        self.assertEqual((error.code, str(error)), (77, "nothing is left to publish: the token does not allow http:more"))
+
+    def test_whoHasMoreToServeGoesOn(self) -> None:
+        both = self.begin(SITE, allow=("http:site",))
+        ended = both.agent.whenFailed()
+        both.agent.publish(Service(name="own"), just(Page))
+        self.reload(DOCS)
+        self.assertNoResult(ended)
+
+    def test_whoseTargetsMayBeDialledGoesOn(self) -> None:
+        both = self.begin(SITE, allow=("http:site",))
+        ended = both.agent.whenFailed()
+        self.reload(DOCS, targets=("localhost:22",))
+        self.assertNoResult(ended)
+
     def test_withoutASessionItCountsFromTheNextOneOn(self) -> None:
         both = self.begin(SITE)
         self.listen(3001)

@@ -261,6 +261,28 @@ class RefusalTests(Stage):
         refused = f"the edge at http://localhost:{self.port} refuses the token: The token is unknown to this edge"
         self.fails(agent, 77, rf"(?m)^error +{refused}\.$")
 
+    def test_nothingLeftToPublishIs77(self) -> None:
+        """
+        The kind of M4: a refusal that cannot change ends a process that has nothing else to do.
+        """
+        self.startEdge()
+        made = self.program("tunnelstack", "token", "new", "narrow", "--allow", "http:mine")
+        self.assertEqual(made.ends(), 0, made.said())
+        token = next(word for line in made.out for word in line.split() if word.startswith("ts_"))
+        environ = {"TUNNELSTACK_EDGE": f"http://localhost:{self.port}", "TUNNELSTACK_TOKEN": token}
+        agent = self.agent("http", "3000", "--name", "other", **environ)
+        self.fails(agent, 77, "(?m)^error +other is not published: the token does not allow http:other$")
+        path = self.home / "agent.toml"
+        path.write_text("".join(f'[[service]]\nname = "{name}"\ntarget = "3000"\n' for name in ("other", "another")))
+        agent = self.agent("--config", str(path), "start", **environ)
+        self.fails(agent, 77, "(?m)^error +nothing is left to publish: the token does not allow http:another$")
+        path.write_text("".join(f'[[service]]\nname = "{name}"\ntarget = "3000"\n' for name in ("other", "mine")))
+        agent = self.agent("--config", str(path), "start", **environ)
+        agent.hears("^mine ")
+        agent.hears("^error +the edge does not publish other: the token does not allow http:other$")
+        self.assertIsNone(agent.process.poll())
+        self.assertEqual(agent.end(), 0)
+
     def test_aDeviceThatItsOnlyServerRefusesIs77(self) -> None:
         """
         One that only waits to be accepted is not refused.

@@ -69,6 +69,33 @@ class ClosedTerminalTests(TerminalStage):
         self.ends(demo)
 
 
+class PanelTests(TerminalStage):
+    """
+    The panel of an agent.
+
+    The kind of B2: a drawing is never larger than the window, so that the next one replaces it.
+    """
+
+    def test_moreServicesThanRows(self) -> None:
+        self.startEdge()
+        path = self.home / "agent.toml"
+        path.write_text("".join(f'[[service]]\nname = "site-{n}"\ntarget = "{self.origin()}"\n' for n in range(14)))
+        token = (self.home / ".local/state/tunnelstack/dev.token").read_text().strip()
+        self.environ |= {"TUNNELSTACK_EDGE": f"http://localhost:{self.port}", "TUNNELSTACK_TOKEN": token}
+        agent = self.window("tunnel-agent", "--config", str(path), "start", rows=15, columns=60)
+        until(lambda: "more services" in agent.text(), agent.text)
+        for number in range(3):
+            self.sees("site-0", path="/" + "x" * 100 + str(number))
+            until(lambda: "xx\N{HORIZONTAL ELLIPSIS} " in agent.text(), agent.text)
+        self.assertEqual(agent.screen.scrollback, [])
+        agent.resize(80, 100)
+        until(lambda: "site-13 " in agent.text(), agent.text)
+        self.assertEqual(agent.text().count("session "), 1)
+        agent.resize(80, 30)
+        until(lambda: agent.text().count("\N{HORIZONTAL ELLIPSIS}\n") > 14, agent.text)
+        self.assertEqual((agent.text().count("session "), agent.screen.scrollback), (1, []))
+
+
 class ReloadCommandTests(Stage):
     """
     C{tunnelstack reload}.

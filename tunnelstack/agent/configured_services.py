@@ -15,7 +15,7 @@ from tunnelstack.agent.publication import Publication
 from tunnelstack.agent.publications import Publications
 from tunnelstack.agent.service_kinds import ExchangeFactory, RunningService, ServiceContext, buildService
 from tunnelstack.agent.target import probe
-from tunnelstack.control.access_log import RequestObserver
+from tunnelstack.control.access_log import AccessRecord, RequestObserver
 from tunnelstack.control.config.records import ServiceConfig
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import Handler, IReactor
@@ -79,6 +79,20 @@ class ConfiguredServices:
         """
         for entry in self._entries.values():
             entry.served.configure(self._bounds.bounds)
+
+    @property
+    def publications(self) -> list[Publication]:
+        """
+        The publications of the services in the configuration.
+        """
+        return [entry.publication for entry in self._entries.values()]
+
+    def openRequests(self) -> list[AccessRecord]:
+        """
+        @return: the requests that have not ended, if requests are observed.
+        """
+        handlers = [entry.publication.handler for entry in self._entries.values()]
+        return [request for each in handlers if isinstance(each, ExchangeFactory) for request in each.openRequests()]
 
     def _isUnchanged(self, config: ServiceConfig) -> bool:
         entry = self._entries.get(config.name)

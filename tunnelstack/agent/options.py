@@ -7,12 +7,13 @@ from __future__ import annotations
 import getopt
 import os
 import re
-import shutil
+import signal
 import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 from attrs import evolve
 from twisted.logger import Logger
@@ -80,13 +81,16 @@ Options                        Environment               Default
 Options override the environment, and the environment overrides the file.  A credential is never an argument.
 TUNNELSTACK_REACTOR selects another reactor than busypoll; twistd --help-reactors lists them.
 SIGTERM, or closing the terminal, drains and stops, a second SIGTERM stops at once; SIGHUP reads the file again.
-Exit codes: 0 stopped, 64 usage, 69 gave up, 70 bug, 76 not an edge, 77 credential refused, 78 configuration.
+Exit codes: 0 stopped, 64 usage, 69 gave up, 70 bug, 76 not an edge, 77 credential or services refused, 78 configuration.
 """
 
 log = Logger()
 
 LAST_DRAWING_SECONDS = 0.2
 """How long a stopping agent waits until the terminal has taken the previous drawing."""
+
+FALLBACK_SIZE = (24, 80)
+"""Rows and columns of a terminal that does not report them."""
 
 SERVICES = ("http", "tcp", "udp", "serve", "ssh")
 TAKES = {"start": ("no target", (0,)), "serve": ("one folder", (1,)), "ssh": ("at most one target", (0, 1))}
@@ -291,7 +295,7 @@ def makeLifecycle(reactor: IReactor, options: Options, out: LogWriter | None, er
     """
     agent = AgentService(reactor, options.checked(reactor, options.config))
     form, where = options.logFormat(), options.config.accessLog
-    panel = _panel(reactor, out) if out is not None and form == "auto" and canRedraw(out, os.environ) else None
+    panel = _panel(reactor, agent, out) if out is not None and form == "auto" and canRedraw(out, os.environ) else None
     if panel is not None and where == "-" and err.isatty():
         where = ""                            # the panel shows the requests
     requests = accessLog(reactor, where, form, err, time.time)
@@ -325,8 +329,25 @@ def _drawLast(panel: Panel, out: LogWriter) -> None:
         panel.draw()
 
 
-def _panel(reactor: IReactor, out: LogWriter) -> Panel:
-    return Panel(
-        reactor, out.write, lambda: shutil.get_terminal_size().columns, colours=not os.environ.get("NO_COLOR"),
-        pending=lambda: out.pending,
+def _panel(reactor: IReactor, agent: AgentService, out: LogWriter) -> Panel:
+    """
+    Make the panel, which is drawn anew when the terminal has another size.
+    """
+    panel = Panel(
+        reactor, out.write, terminalSize, colours=not os.environ.get("NO_COLOR"), pending=lambda: out.pending,
+        openRequests=agent.openRequests,
     )
+    resized = partial(reactor.callFromThread, panel.resized)
+    reactor.callWhenRunning(lambda: signal.signal(signal.SIGWINCH, lambda number, frame: resized()))
+    return panel
+
+
+def terminalSize() -> tuple[int, int]:
+    """
+    @return: rows and columns of the terminal that is standard output.
+    """
+    try:
+        size = os.get_terminal_size(sys.stdout.fileno())
+    except (OSError, ValueError):
+        return FALLBACK_SIZE
+    return size.lines or FALLBACK_SIZE[0], size.columns or FALLBACK_SIZE[1]

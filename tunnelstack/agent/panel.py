@@ -1,23 +1,31 @@
 """
-The panel of an agent on a terminal: a few lines that are redrawn in place (sessions, published services, the last requests),
-and above them the log.  Where standard output is not a terminal, status lines are written instead, one for each change.
+The panel of an agent on a terminal: a few lines that are redrawn in place, and above them the log.  The lines are sessions,
+published services, requests that are open, and the last requests.  Where standard output is not a terminal, status lines are
+written instead, one for each change.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import ILogObserver, LogEvent, LogLevel
 from zope.interface import implementer
 
+from tunnelstack.agent.panel_layout import Line, columnsOf, cut, limited, rowsOf
 from tunnelstack.control.access_log import AccessRecord, Output
 from tunnelstack.control.process.status_log import COLUMN, LEVEL_NAMES, isStatus, oneLine, withTraceback
 from tunnelstack.wire.printable_text import LINE, printable
 
 REQUESTS = 6
-"""How many requests are shown."""
+"""How many requests that have ended are shown."""
+
+OPEN_SECONDS = 1.0
+"""Seconds after which a request that has not ended is shown."""
+
+POLL_SECONDS = 1.0
+"""Seconds from one look at the open requests to the next."""
 
 ABOVE_LINES = 1000
 """How many lines of the log may wait while the terminal takes no text; the oldest are dropped."""
@@ -40,35 +48,43 @@ def canRedraw(out: Output, environ: Mapping[str, str]) -> bool:
 class Panel:
     """
     Draws what happens to an agent: an observer of its log, which is given requests as well.
+
+    A drawing never has more rows than the terminal, so that the next one can replace all of it.
     """
 
     def __init__(
         self,
         clock: IReactorTime,
         write: Callable[[str], object],
-        columns: Callable[[], int],
+        size: Callable[[], tuple[int, int]],
         *,
         colours: bool = True,
         pending: Callable[[], bool] = lambda: False,
+        openRequests: Callable[[], Iterable[AccessRecord]] | None = None,
     ) -> None:
         """
         @param write: writes text to the terminal.
-        @param columns: gives the present width of the terminal.
+        @param size: gives the present rows and columns of the terminal.
         @param colours: whether to use colours.
         @param pending: whether the terminal has not taken all of the text that was written.
+        @param openRequests: gives the requests that have not ended, the oldest first; called every L{POLL_SECONDS}.
         """
         self._clock = clock
         self._write = write
-        self._columns = columns
+        self._size = size
         self._colours = COLOURS if colours else NO_COLOURS
-        self._sessions: dict[str, tuple[str, str]] = {}        # by edge: the text and its colour
+        self._sessions: dict[str, Line] = {}                   # by edge
         self._services: dict[str, str] = {}
+        self._unpublished: dict[str, str] = {}
         self._requests: deque[AccessRecord] = deque(maxlen=REQUESTS)
         self._above: deque[str] = deque()
         self._leftOut = 0
         self._pending = pending
-        self._drawn = 0
+        self._openRequests = openRequests
+        self._drawn: list[Line] = []
         self._timer: IDelayedCall | None = None
+        if openRequests is not None:
+            clock.callLater(POLL_SECONDS, self._poll)
 
     def __call__(self, event: LogEvent) -> None:
         if not isStatus(event):
@@ -78,9 +94,12 @@ class Panel:
         text = oneLine(event)
         if "edge" in event and (event.get("status") == "session" or "session with" in event["log_format"]):
             good = event["log_level"] is LogLevel.info
-            self._sessions[str(event["edge"])] = (text, "good" if good else "bad")
+            self._sessions[str(event["edge"])] = (_labelled("session", text), "good" if good else "bad")
         elif "where" in event and "target" in event:
             self._serviceChanged(str(event["status"]), text if event["where"] else "")
+        elif "unpublished" in event and event["log_level"] is not LogLevel.info:
+            self._unpublished[str(event["unpublished"])] = text
+            self._services.pop(str(event["unpublished"]), None)
         else:
             self._appendMessage(str(event.get("status") or LEVEL_NAMES[event["log_level"]]), text)
         self._scheduleDraw()
@@ -89,6 +108,7 @@ class Panel:
         """
         A service was published, or withdrawn if there is no text.
         """
+        self._unpublished.pop(name, None)
         if text:
             self._services[name] = text
         else:
@@ -101,8 +121,22 @@ class Panel:
         self._requests.append(access)
         self._scheduleDraw()
 
+    def resized(self) -> None:
+        """
+        The terminal has another size.
+        """
+        self._scheduleDraw()
+
+    def _poll(self) -> None:
+        """
+        Draw if the open requests have changed.
+        """
+        self._clock.callLater(POLL_SECONDS, self._poll)
+        if self._lines(*self._size()) != self._drawn:
+            self._scheduleDraw()
+
     def _appendMessage(self, word: str, text: str) -> None:
-        self._above += f"{word:<{COLUMN - 1}} {text}".split("\n")[:40]
+        self._above += _labelled(word, text).split("\n")[:40]
         while len(self._above) > ABOVE_LINES:
             self._above.popleft()
             self._leftOut += 1
@@ -123,31 +157,78 @@ class Panel:
         if self._pending():
             self._scheduleDraw()
             return
-        lines = self._lines()
+        rows, columns = self._size()
+        lines = self._lines(rows, columns)
         above, self._above = self._above, deque()
         if self._leftOut:
-            above.appendleft(f"{'warning':<{COLUMN - 1}} {self._leftOut} lines were dropped here: the terminal was stopped")
+            above.appendleft(_labelled("warning", f"{self._leftOut} lines were dropped here: the terminal was stopped"))
             self._leftOut = 0
-        up = f"\x1b[{self._drawn}A\r\x1b[J" if self._drawn else ""
-        self._write(up + "".join(f"{printable(line, LINE)}\n" for line in above) + "".join(f"{line}\n" for line in lines))
-        self._drawn = len(lines)
+        self._write(
+            self._erase(rows, columns) + "".join(f"{printable(line, LINE)}\n" for line in above)
+            + "".join(f"{self._coloured(line)}\n" for line in lines)
+        )
+        self._drawn = lines
 
-    def _lines(self) -> list[str]:
-        width = max(20, self._columns() - 1)
-        lines = [self._line(f"{'session':<{COLUMN - 1}} {text}", mark, width) for text, mark in self._sessions.values()]
-        lines += [self._line(f"{name:<{COLUMN - 1}} {text}", "", width) for name, text in self._services.items()]
-        if self._requests:
-            lines.append("")
-            lines += [self._request(access, width) for access in self._requests]
-        return lines
+    def _erase(self, rows: int, columns: int) -> str:
+        """
+        Move to the beginning of the last drawing, and erase it.  If the terminal has become narrower since, it has wrapped the
+        lines; if it has fewer rows, the first of them have left it.
+        """
+        up = min(sum(rowsOf(columnsOf(text), columns) for text, _ in self._drawn), rows - 1)
+        return f"\x1b[{up}A\r\x1b[J" if up > 0 else ""
 
-    def _request(self, access: AccessRecord, width: int) -> str:
-        end = f"  {access.status or '---'}  {access.seconds * 1000:8.1f} ms"
-        request = printable(f"{access.service:<{COLUMN - 1}} {access.method:<6} {access.target}")
-        room = max(0, width - len(end))
-        return self._line(request[:room].ljust(min(room, 60)) + end, "bad" if access.status >= 500 else "dim", width)
+    def _coloured(self, line: Line) -> str:
+        text, mark = line
+        return f"{self._colours[mark]}{text}{self._colours['']}" if mark else text
 
-    def _line(self, text: str, mark: str, width: int) -> str:
-        marks = self._colours
-        cut = printable(text, LINE)[:width]
-        return f"{marks[mark]}{cut}{marks['']}" if mark else cut
+    def _lines(self, rows: int, columns: int) -> list[Line]:
+        """
+        The lines of a drawing: as many as fit above the row of the cursor.
+        """
+        room, width = max(1, rows - 1), max(1, columns - 1)
+        waiting, recent = self._open(width), [self._finished(access, width) for access in self._requests]
+        lines = limited(list(self._sessions.values()), max(1, room // 3), "sessions")
+        room -= len(lines)
+        reserved = min(len(waiting) + len(recent) + 1, room // 3) if waiting or recent else 0
+        lines += limited(self._serviceLines(), room - reserved, "services")
+        room = max(1, rows - 1) - len(lines) - 1
+        if room > 0 and (waiting or recent):
+            shown = limited(waiting, max(1, room - min(len(recent), room // 2)), "open requests")
+            last = recent[len(recent) - min(len(recent), room - len(shown)) :]
+            lines += [("", ""), *shown, *last]
+        return [(cut(printable(text, LINE), width), mark) for text, mark in lines]
+
+    def _serviceLines(self) -> list[Line]:
+        """
+        The services, those that no edge publishes first.
+        """
+        bad = [(_labelled(name, text), "bad") for name, text in self._unpublished.items()]
+        return [*bad, *((_labelled(name, text), "") for name, text in self._services.items())]
+
+    def _open(self, width: int) -> list[Line]:
+        """
+        The requests that have been open for some time, such as WebSockets and long downloads.
+        """
+        requests = () if self._openRequests is None else self._openRequests()
+        return [
+            (_request(access, f"open {access.seconds:.0f} s", width), "good")
+            for access in requests
+            if access.seconds >= OPEN_SECONDS
+        ]
+
+    def _finished(self, access: AccessRecord, width: int) -> Line:
+        text = _request(access, f"{access.seconds * 1000:.1f} ms", width)
+        return text, "bad" if access.status >= 500 else "dim"
+
+
+def _labelled(word: str, text: str) -> str:
+    return f"{word:<{COLUMN - 1}} {text}"
+
+
+def _request(access: AccessRecord, duration: str, width: int) -> str:
+    """
+    A request in at most C{width} columns; its target is cut first.
+    """
+    end = f"  {access.status or '---'}  {duration:>11}"
+    request = cut(printable(_labelled(access.service, f"{access.method:<6} {access.target}")), max(0, width - len(end)))
+    return request.ljust(min(width - len(end), 60)) + end

@@ -4,7 +4,7 @@ A service that an agent publishes: what its edges have granted, and the handler 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from random import random
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
@@ -45,11 +45,13 @@ class Publication:
         shown: str = "",
         optional: bool = False,
         onWithdrawn: Callable[[Publication], object] = lambda publication: None,
+        onRefused: Callable[[Publication], object] = lambda publication: None,
         random: Callable[[], float] = random,
     ) -> None:
         """
         @param optional: if the token does not allow the service, this is logged as information and not as an error.
         @param onWithdrawn: called when the publication is withdrawn.
+        @param onRefused: called when an edge has refused the service for good.
         """
         self.service = service
         self.handler = handler
@@ -57,8 +59,10 @@ class Publication:
         self._optional = optional
         self._clock = clock
         self._onWithdrawn = onWithdrawn
+        self._onRefused = onRefused
         self._random = random
         self._grants: dict[IServiceLink, Grant] = {}           # by link, the latest last
+        self._refusals: dict[IServiceLink, str] = {}           # the reasons of those that are final
         self._links: set[IServiceLink] = set()
         self._timers: dict[IServiceLink, IDelayedCall] = {}
         self._waiting: Waiters[Grant] = Waiters()
@@ -70,6 +74,13 @@ class Publication:
         The latest grant of an edge; C{None} while there is none.
         """
         return next(reversed(self._grants.values()), None)
+
+    def refusal(self, links: Collection[IServiceLink]) -> str:
+        """
+        @return: the reason, if the edges of all these sessions have refused the service for good; otherwise C{""}.
+        """
+        reasons = [self._refusals.get(link, "") for link in links]
+        return reasons[-1] if reasons and all(reasons) else ""
 
     @property
     def address(self) -> TunnelAddress:
@@ -95,6 +106,7 @@ class Publication:
         @return: fires when the edge has answered, or the session is lost; it does not fail.
         """
         self._links.add(link)
+        self._refusals.pop(link, None)
         answered = link.announce(self.service).addCallbacks(self._granted, self._denied, (link,), {}, (link,))
         return answered.addErrback(self._unexpectedError)
 
@@ -103,6 +115,7 @@ class Publication:
         A session is lost, and with it the grant of its edge.
         """
         self._links.discard(link)
+        self._refusals.pop(link, None)
         self._grants.pop(link, None)
         self._cancelRetry(link)
 
@@ -111,7 +124,8 @@ class Publication:
         The edge has withdrawn its grant.
         """
         if self._grants.pop(link, None) is not None:
-            self.log.warn("the edge has withdrawn {service}: {reason}", service=self.service.name, reason=reason)
+            service = self.service.name
+            self.log.warn("the edge has withdrawn {service}: {reason}", service=service, reason=reason, unpublished=service)
             self._scheduleRetry(link)
 
     def _granted(self, grant: Grant, link: IServiceLink) -> None:
@@ -135,7 +149,9 @@ class Publication:
         if code in FINAL_CODES:
             log = self.log.info if self._optional and code == "not-allowed" else self.log.critical
             self._logOnce(log, "the edge does not publish {service}: {reason}", sentence)
+            self._refusals[link] = sentence
             self._waiting.fail(failure)
+            self._onRefused(self)
         else:
             self._logOnce(self.log.warn, "the edge cannot publish {service} now: {reason}", sentence)
             self._scheduleRetry(link)
@@ -146,7 +162,7 @@ class Publication:
         """
         if reason != self._lastReason:
             self._lastReason = reason
-            log(text, service=self.service.name, reason=reason)
+            log(text, service=self.service.name, reason=reason, unpublished=self.service.name)
 
     def _scheduleRetry(self, link: IServiceLink) -> None:
         seconds = RETRY_SECONDS * (0.75 + 0.5 * self._random())

@@ -22,13 +22,17 @@ class Publications:
     @ivar publications: those that have not been withdrawn.
     """
 
-    def __init__(self, clock: IReactorTime, random: Callable[[], float]) -> None:
+    def __init__(
+        self, clock: IReactorTime, random: Callable[[], float], onRefused: Callable[[Publication], object]
+    ) -> None:
         """
         @param random: gives a number from 0 to 1, which varies the delays.
+        @param onRefused: called when an edge has refused a service for good.
         """
         self.publications: list[Publication] = []
         self._clock = clock
         self._random = random
+        self._onRefused = onRefused
         self._byName: dict[tuple[str, str], Publication] = {}
         self._links: list[IServiceLink] = []
 
@@ -39,7 +43,8 @@ class Publications:
         if self.has(service):
             raise UsageError("a service of this kind and name is already published", kind=service.kind, name=service.name)
         publication = Publication(
-            service, handler, self._clock, shown=shown, optional=optional, onWithdrawn=self._forget, random=self._random,
+            service, handler, self._clock, shown=shown, optional=optional, onWithdrawn=self._forget,
+            onRefused=self._onRefused, random=self._random,
         )
         self._byName[service.kind, service.name] = publication
         self.publications.append(publication)

@@ -1,5 +1,5 @@
 """
-The access records of requests that an agent has served.
+The access records of requests that an agent serves.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from tunnelstack.wire.http1.target import percent_encoded
 
 def recordFromExchange(service: str, exchange: IServerExchange, seconds: float) -> AccessRecord:
     """
-    The record of an exchange that has ended.
+    The record of an exchange.
 
-    @param seconds: from the request's head to the end of the response.
+    @param seconds: from the request's head to the end of the response, or until now.
     """
     head = exchange.head
     visitor = (head.field(b"x-forwarded-for") or b"").partition(b",")[0].strip()

@@ -26,7 +26,7 @@ from tunnelstack.control.access_log import RequestObserver
 from tunnelstack.control.config.dev_edge import isStale
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.config.reload import difference
-from tunnelstack.control.process.exit_status import FatalError
+from tunnelstack.control.process.exit_status import CredentialRefused, FatalError
 from tunnelstack.control.secret_files import warnOfExposed
 from tunnelstack.dialect.native.dialler import (
     DiallingServiceStreams,
@@ -65,6 +65,7 @@ class AgentService(MultiService):
         is started.
     @ivar budget: limits the memory that all sessions hold together.
     @ivar end: ends the agent for a reason, a L{FatalError}; see L{whenFailed}.
+    @ivar openRequests: gives the records of the HTTP requests that have not ended, if there is a C{requestObserver}.
     @ivar revoked: called with a link, a kind, a name and a reason after an edge has withdrawn a grant.
     """
 
@@ -90,7 +91,7 @@ class AgentService(MultiService):
         self.requestObserver: RequestObserver | None = None
         self.budget = MemoryBudget(reactor, config.limits.processOctets)
         self.budget.setServiceParent(self)
-        self._publications = Publications(reactor, random)
+        self._publications = Publications(reactor, random, self._refused)
         self.serviceLinks: list[IServiceLink] = []
         self.handlers: dict[bytes, Handler] = {
             HTTP: ServiceStreams(("http",), self._publications.find, self._publications.host),
@@ -105,6 +106,7 @@ class AgentService(MultiService):
         self._exitPolicy = ExitPolicy(reactor, config.giveUpAfterSeconds)
         self._exitPolicy.whenFailed().addCallback(self._failed)
         self.end = self._exitPolicy.fail
+        self.openRequests = self._configured.openRequests
         self.revoked = self._publications.revoked
         self._waiting: Waiters[IServiceLink] = Waiters()
         dialects = configuredDialects(AgentHost(self, random, environ), config)
@@ -209,6 +211,18 @@ class AgentService(MultiService):
         """
         self.serviceLinks.remove(link)
         self._publications.linkLost(link)
+
+    def _refused(self, publication: Publication) -> None:
+        """
+        An edge has refused a service for good.  End if that leaves nothing to publish: every edge is connected and has refused
+        every service, and the agent serves nothing else that its configuration names.
+        """
+        publications, links = self.publications, self.serviceLinks
+        elsewhere = self.config.targets or self.config.dialects or set(publications) != set(self._configured.publications)
+        if elsewhere or len(links) < len(self.links) or not all(each.refusal(links) for each in publications):
+            return
+        what = "nothing is left to publish" if len(publications) > 1 else f"{publication.service.name} is not published"
+        self.end(CredentialRefused(f"{what}: {publication.refusal(links)}"))
 
     # Starting and stopping
 

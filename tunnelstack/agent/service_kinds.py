@@ -18,7 +18,7 @@ from zope.interface import implementer
 from tunnelstack.agent.bounds import AgentBounds
 from tunnelstack.agent.requests import recordFromExchange
 from tunnelstack.agent.target import Target
-from tunnelstack.control.access_log import RequestObserver
+from tunnelstack.control.access_log import AccessRecord, RequestObserver
 from tunnelstack.control.config.records import ServiceConfig
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange._server_exchange import ServerExchange
@@ -122,6 +122,7 @@ class ExchangeFactory(Factory):
         self._clock = context.reactor
         self._name = name
         self._requestObserver = context.requestObserver
+        self._open: dict[IServerExchange, None] = {}     # in order; kept only if requests are observed
 
     def buildProtocol(self, address: object) -> HTTPServerProtocol:
         bounds = self._context.bounds.bounds
@@ -133,12 +134,26 @@ class ExchangeFactory(Factory):
     def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
         if self._requestObserver is not None:
             exchange.context = self._clock.seconds()
+            self._open[exchange] = None
         return self.server.exchangeReceived(head, exchange)
 
     def _done(self, exchange: ServerExchange) -> None:
         assert self._requestObserver is not None
+        self._open.pop(exchange, None)
+        self._requestObserver(recordFromExchange(self._name, exchange, self._secondsOf(exchange)))
+
+    def _secondsOf(self, exchange: IServerExchange) -> float:
         began = exchange.context
-        self._requestObserver(recordFromExchange(self._name, exchange, 0.0 if began is None else self._clock.seconds() - began))
+        return 0.0 if began is None else self._clock.seconds() - began
+
+    def openRequests(self) -> list[AccessRecord]:
+        """
+        @return: the requests that have not ended, the oldest first; their status is C{0} before the response begins.
+        """
+        return [
+            evolve(recordFromExchange(self._name, exchange, self._secondsOf(exchange)), status=exchange.status)
+            for exchange in self._open
+        ]
 
 
 def _http(context: ServiceContext, config: ServiceConfig) -> RunningService:
