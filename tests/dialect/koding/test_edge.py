@@ -720,6 +720,21 @@ class AdministrationTests(KodingEdgeCase):
         self.both.settle()
         self.assertNotIn(7005, self.both.network.ports)
 
+    def test_aPortGoesFromOneClientToAnother(self) -> None:
+        from attrs import evolve
+
+        from tests.dialect.koding.support import edgeTables
+
+        hosts = host("b.test", "5678"), host("a.test")
+        both = self.begin(*hosts, ports=[PortSettings(port=7005, host="a.test")])
+        other, one = self.connect("5678"), self.connect()
+        self.visit(b"ping", 7005)
+        tables = edgeTables(*hosts, ports=[PortSettings(port=7005, host="b.test")])
+        both.edge.reload(evolve(both.edge.config, dialects=tables))
+        both.settle()
+        self.visit(b"ping", 7005)
+        self.assertEqual((len(one.streams), len(other.streams)), (1, 1))
+
     def test_whatIsDenied(self) -> None:
         self.begin(ports=[PortSettings(port=7005, host=HOST)])
         for asked, code in (

@@ -212,11 +212,13 @@ class KodingEdge:
         for host, client in wanted.items():
             if self._published.get(host) != client:
                 self._publish(host, client)
-        for client, tunnel in list(self._tunnels.items()):
+        present = list(self._tunnels.items())
+        for client, tunnel in present:
+            self._closePorts(client, tunnel)       # of all clients first: a port may go from one to another
             if client not in wanted.values():
                 tunnel.abort(Denied("revoked", "the last host of the client was revoked"))
-            else:
-                self._openPorts(client, tunnel)
+        for client, tunnel in present:
+            self._openPorts(client, tunnel)
 
     def _publish(self, host: str, client: str) -> None:
         try:
@@ -226,16 +228,22 @@ class KodingEdge:
         else:
             self._published[host] = client
 
-    def _openPorts(self, client: str, tunnel: ClientTunnel) -> None:
+    def _closePorts(self, client: str, tunnel: ClientTunnel) -> None:
         """
-        Open the ports that a client has got, and close those that it has lost.
+        Close the ports that a client has lost.
         """
         opened, wanted = self._opened[client], self.hosts.portsOf(client)
         for port in [port for port in opened if port not in wanted]:
             service = opened.pop(port)
             self.edge.withdraw(tunnel, service)
             tunnel.ports.pop(service.name, None)
-        for port in wanted:
+
+    def _openPorts(self, client: str, tunnel: ClientTunnel) -> None:
+        """
+        Open the ports that a client has got.
+        """
+        opened = self._opened[client]
+        for port in self.hosts.portsOf(client):
             if port not in opened:
                 name = f"{client}-{port.port}" + (f"-{port.address}" if port.address else "")
                 opened[port] = service = Service(name=name, kind="tcp", port=port.port, address=port.address)
