@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "tunnelstack"
 MOST = 15
 """C{Any} in 1 000 lines with code of the whole package; imports and docstrings do not count."""
 
-MOST_OF_PART = {"dialect": 30, "settings": 30, "testing": 25}
+MOST_OF_PART = {"settings": 30, "testing": 25}
 """The same for parts that have more than L{MOST_USUAL}."""
 
 MOST_USUAL = 15
