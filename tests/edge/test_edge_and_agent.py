@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -20,8 +21,23 @@ from zope.interface import implementer
 from tunnelstack.control.config.records import ServiceConfig
 from tunnelstack.control.process.exit_status import CredentialRefused, GaveUp, TemporaryFailure, WrongProtocol
 from tunnelstack.errors import Denied, Refused, UsageError
+from tunnelstack.interfaces import IDiallingHandler
 from tunnelstack.records import Service
+from tunnelstack.stream.address import StreamAddress
 from tunnelstack.testing import Caller, EdgeAndAgent
+
+
+@implementer(IDiallingHandler)
+class Reaching:
+    """
+    A handler that has its protocol when the test says so.
+    """
+
+    def __init__(self) -> None:
+        self.reached: Deferred[Any] = Deferred()
+
+    def connect(self, address: StreamAddress) -> Deferred[Any]:
+        return self.reached
 
 
 class Page(Protocol):
@@ -352,6 +368,24 @@ class DialTests(Both):
             self.assertEqual(caller.got, b"ping")
             caller.transport.loseConnection()
         both.settle()
+
+    def test_aServiceOfThatKindMayConnectFirst(self) -> None:
+        """
+        What arrives before its handler has reached something waits for that.
+        """
+        both = self.begin(ServiceConfig(name="shout", kind="stream", target="/demo/shout/1.0.0"))
+        early = self.successResultOf(self.dialled("shout", ""))         # the name is accepted before the handler is asked
+        self.assertIsNotNone(early.lost)                                # there is none yet
+        handler = Reaching()
+        both.agent.handle(b"/demo/shout/1.0.0", handler)
+        both.settle()
+        caller = self.successResultOf(self.dialled("shout", ""))
+        caller.transport.write(b"ping")
+        both.settle()
+        self.assertEqual((caller.got, caller.lost), (b"", None))
+        handler.reached.callback(Echo())
+        both.settle()
+        self.assertEqual(caller.got, b"ping")
 
     def test_whatIsNotThereIsRefusedWithASentence(self) -> None:
         self.begin(RAW)

@@ -71,7 +71,7 @@ class ServiceStreams(Factory):
         if found is None or IDiallingHandler.providedBy(found.handler):
             return None
         protocol = found.handler.buildProtocol(found.address)
-        return None if protocol is None else _AddressingProtocol(protocol, found.address, found.host)
+        return _addressing(protocol, found)
 
 
 @implementer(IDiallingHandler)
@@ -86,7 +86,7 @@ class DiallingServiceStreams(ServiceStreams):
             return succeed(None)
         if not IDiallingHandler.providedBy(found.handler):
             return succeed(self.buildProtocol(address))
-        return found.handler.connect(found.address).addCallback(_AddressingProtocol, found.address, found.host)
+        return found.handler.connect(found.address).addCallback(_addressing, found)
 
 
 @frozen
@@ -130,6 +130,13 @@ class TargetStreams:
             self.log.warn("stream to {host}:{port} refused: the target is not allowed", host=printable(host, 255), port=port)
             return succeed(None)
         return self._makeHandler(host, port).connect(address)
+
+
+def _addressing(application: IProtocol | None, found: _Found) -> Protocol | None:
+    """
+    @return: the protocol of the stream; C{None} if the handler refuses it.
+    """
+    return None if application is None else _AddressingProtocol(application, found.address, found.host)
 
 
 class _AddressingProtocol(Protocol):
