@@ -108,7 +108,7 @@ class ReadingTests(Commands):
         self.edge()
         first = json.loads(self.good("status", "--json"))["pid"]
         second = self.edge()
-        second.hears(r"^warning +administration is not available at ")
+        second.hears(r"^warning +another edge holds ")
         self.assertEqual(json.loads(self.good("status", "--json"))["pid"], first)
 
     def test_anEdgeThatWasKilledLeavesNothingInTheWay(self) -> None:
@@ -310,7 +310,8 @@ class DoctorTests(Commands):
         origin = f"http://localhost:{self.origin()}"
         self.assertEqual(self.tunnelstack("doctor", "--edge", origin, TUNNELSTACK_TOKEN="t").returncode, 76)
         self.assertEqual(edge.end(), 0)
-        done = self.tunnelstack("doctor", "--dev")
+        self.assertEqual(self.tunnelstack("doctor", "--dev").returncode, 78)      # it has left nothing to find it by
+        done = self.tunnelstack("doctor", "--edge", url, TUNNELSTACK_TOKEN="t")
         self.assertEqual(done.returncode, 69)
         self.assertRegex(done.stdout, r"(?m)^reach +WRONG .*\n +check whether the edge runs")
         self.assertEqual(self.tunnelstack("doctor", "now").returncode, 64)

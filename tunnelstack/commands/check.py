@@ -34,8 +34,8 @@ from tunnelstack.wire.printable_text import printable_lines
 HELP = """
 Usage: tunnelstack check FILE
 
-Report every mistake in a configuration file of an edge or an agent: of its text with line, key and the nearest known key, and
-whatever else would keep an edge or agent from starting with it here.
+Report every mistake in a configuration file of an edge or an agent: of its text with line, key and the nearest known
+key, and whatever else would keep an edge or agent from starting with it here.
 
   tunnelstack check edge.toml
   tunnelstack check agent.toml && systemctl reload tunnel-agent
