@@ -289,7 +289,7 @@ class LifeTests(Commands):
             )
             lines = done.stdout.splitlines()
             self.assertEqual(done.returncode, 0, done.stderr)
-            self.assertLessEqual(len(lines), 40, command)
+            self.assertLessEqual(len(lines), 42, command)
             self.assertLessEqual(max(map(len, lines)), 120, command)
             examples = [line for line in lines[2:14] if re.match(r"  [a-z]", line)]
             self.assertGreaterEqual(len(examples), 3, program + command)
