@@ -53,8 +53,8 @@ The private side of tunnels: publishes local servers through an edge.
   tunnel-agent --config agent.toml start
         several services at several edges
 
-  http TARGET    a web server, at a host name             TARGET is a port, host:port, a URL such as https://localhost:8443,
-  tcp TARGET     any TCP server, at a port of the edge    or an endpoint string such as unix:/run/app.sock.
+  http TARGET    a web server, at a host name             TARGET is a port, host:port, a URL (https://localhost:8443),
+  tcp TARGET     any TCP server, at a port of the edge    or an endpoint string (unix:/run/app.sock).
   udp TARGET     any UDP server, at a port of the edge
   serve DIR      the files of a folder, as a web site
   ssh [TARGET]   an SSH server: the one on port 22 by default, or one in this process (see --authorized-keys)
@@ -81,7 +81,7 @@ Options                        Environment               Default
 Options override the environment, and the environment overrides the file.  A credential is never an argument.
 TUNNELSTACK_REACTOR selects another reactor than busypoll; twistd --help-reactors lists them.
 SIGTERM, or closing the terminal, drains and stops, a second SIGTERM stops at once; SIGHUP reads the file again.
-Exit codes: 0 stopped, 64 usage, 69 gave up, 70 bug, 76 not an edge, 77 credential or services refused, 78 configuration.
+Exit codes: 0 stopped, 64 usage, 69 gave up, 70 bug, 76 not an edge, 77 credential or service refused, 78 configuration.
 """
 
 log = Logger()
