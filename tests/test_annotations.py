@@ -19,6 +19,11 @@ MOST = 15
 MOST_OF_PART = {"settings": 30, "testing": 25}
 """The same for parts that have more than L{MOST_USUAL}."""
 
+MOST_OF_DIALECT = 10
+"""The same for each of L{DIALECTS}, and for the modules that all dialects share."""
+
+DIALECTS = ("native", "shellhub")
+
 MOST_USUAL = 15
 """The same for each folder of the package without a limit of its own."""
 
@@ -73,6 +78,11 @@ class AnyTests(SynchronousTestCase):
     def test_noFolderHasMoreThanItsShare(self) -> None:
         for folder in sorted(path for path in PACKAGE.iterdir() if (path / "__init__.py").exists()):
             self.assertLess(densityOf(folder.rglob("*.py")), MOST_OF_PART.get(folder.name, MOST_USUAL), folder.name)
+
+    def test_dialectsHaveFewer(self) -> None:
+        self.assertLess(densityOf((PACKAGE / "dialect").glob("*.py")), MOST_OF_DIALECT)
+        for name in DIALECTS:
+            self.assertLess(densityOf((PACKAGE / "dialect" / name).glob("*.py")), MOST_OF_DIALECT, name)
 
     def test_importsAndDocstringsDoNotCount(self) -> None:
         module = Path(self.mktemp())

@@ -138,7 +138,7 @@ def upgradeToWebSocket(
     @return: the protocol of the connection.
     """
     request = exchange.onRequest()
-    protocol: Any = upgrade(
+    protocol = upgrade(
         request.transport, request.head, factory, clock=clock, subprotocols=subprotocols, headers=headers, limits=limits,
         records=records,
     )

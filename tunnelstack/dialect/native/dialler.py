@@ -139,7 +139,7 @@ class NativeLink(SessionLink[YamuxSession]):
         else:
             waiting.errback(NotAnEdge("the first message of the edge was not a welcome"))
 
-    def _boundsReceived(self, limits: Any) -> None:
+    def _boundsReceived(self, limits: object) -> None:
         self.bounds = bounds = decodeBounds(limits)
         self.session.limitStreams(min(bounds.streams, self.session.limits.max_streams))
 
