@@ -24,6 +24,7 @@ from tunnelstack.errors import PeerError
 from tunnelstack.interfaces import ISession
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionClosed, SessionLost
+from tunnelstack.transport.peers import addressText
 from tunnelstack.waiters import Waiters
 
 CLOSE_FLUSH_SECONDS = 10.0
@@ -173,7 +174,7 @@ class SessionLifecycle:
         if self._carrier is not None:
             self._log.warn(
                 "session with {peer} of {key} broken off: {reason}",
-                peer=str(address.peer or self._carrier.getPeer()), key=address.key, reason=str(error),
+                peer=addressText(address.peer or self._carrier.getPeer()), key=address.key, reason=str(error),
             )
         return reason
 

@@ -73,7 +73,7 @@ def read_settings_untrusted(config: Mapping[str, Any]) -> Settings:
             found[attribute.name] = taken
     settings = Settings(**found)
     if settings.backlog <= 0 or settings.interval <= 0 or settings.window < LOWEST_WINDOW or settings.write_timeout <= 0:
-        raise UnusableSettings("no session can be built from a server's settings", settings=settings)
+        raise UnusableSettings("no session can have the settings that the server has sent")
     return settings
 
 

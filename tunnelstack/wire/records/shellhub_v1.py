@@ -41,9 +41,6 @@ CONNECTION, PICK_UP = "/ssh/connection", "/ssh/revdial"
 PING, PONG = 30.0, 35.0
 """Seconds between the server's WebSocket pings, and without an answer after which it closes the control connection."""
 
-REFUSAL = 512
-"""Octets of a refusal's reason that are read."""
-
 UNKNOWN_DIALLER = b"unknown dialer\n"
 """The body, in plain text, of the 400 to a pick-up for nobody."""
 
@@ -187,7 +184,7 @@ def _failure(reason: str, now: float) -> bytes:
 def refusal(head: ResponseHead) -> str | None:
     """
     @param head: a device's answer to CONNECT.
-    @return: C{None} for a yes: what follows is payload, whatever the fields promise.  Else the status, as its line has it; the
-        body's first L{REFUSAL} octets say why.
+    @return: C{None} if the device accepts: what follows is payload, whatever the fields announce.  Else the status as its line
+        has it; the body is not read.
     """
     return None if head.status == 200 else f"{head.status} {head.reason.decode('latin-1')}".rstrip()
