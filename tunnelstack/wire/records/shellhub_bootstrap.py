@@ -1,8 +1,7 @@
 """
-What a ShellHub agent and its server say to each other over plain HTTP before there is a tunnel: JSON, in both directions, read
-and written by both sides.
+The JSON objects that a ShellHub agent and its server exchange over plain HTTP before there is a tunnel.
 
-Members that are not known are ignored; those that matter have their type, or the message is refused.
+Unknown members are ignored; a known member of another type is an error.
 
 Source: shellhub C{pkg/models/device.go}, C{info.go}, C{publickey.go}; C{pkg/api/client/client_public.go}.
 """
@@ -24,13 +23,13 @@ INFO, DEVICE_AUTH, SSH_AUTH = "/info", "/api/devices/auth", "/api/auth/ssh"
 SESSIONS, HEALTH = "/api/sessions", "/healthcheck"
 
 JSON = b"application/json"
-"""The content type of all bodies; a genuine agent reads no other."""
+"""The content type of all bodies; genuine agents read no other."""
 
 BODY = 64 * 1024
 """Octets of the longest body."""
 
 REPEAT, REPEAT_SPREAD = 600.0, (10.0, 60.0)
-"""Seconds between two authentications of a connected agent, and what is added by chance."""
+"""Seconds between two authentications of a connected agent, and the bounds of the random time that is added."""
 
 ACCEPTED, PENDING, REJECTED = "accepted", "pending", "rejected"
 
@@ -44,7 +43,7 @@ class BadBody(PeerError):
 @frozen(kw_only=True)
 class Info:
     """
-    Where the parts of a server are.
+    The addresses of a server.
 
     @ivar api: its HTTP address.
     @ivar ssh: its SSH address.
@@ -58,7 +57,7 @@ class Info:
 @frozen(kw_only=True)
 class DeviceInfo:
     """
-    What a device runs.
+    The software of a device.
     """
 
     id: str = ""
@@ -71,13 +70,13 @@ class DeviceInfo:
 @frozen(kw_only=True)
 class DeviceAuth:
     """
-    A device says who it is.
+    The identity of a device, with which it registers.
 
-    @ivar mac: C{None} if it does not say.
+    @ivar mac: the address of its network card; C{None} if it sends none.
     @ivar public_key: PEM, PKCS#1.
     @ivar tenant: the namespace's UUID.
-    @ivar sessions: identifiers of those that it believes to serve.
-    @ivar install_key: accepts it at once, where it is a good one.
+    @ivar sessions: identifiers of the sessions that it serves.
+    @ivar install_key: with a key of its tenant the device is accepted at once; C{""} for none.
     """
 
     public_key: str
@@ -92,10 +91,10 @@ class DeviceAuth:
 @frozen(kw_only=True)
 class DeviceAuthAnswer:
     """
-    The server says what it calls a device.
+    The answer to a registration.
 
     @ivar token: the credential of its tunnels.
-    @ivar status: C{""} where the server does not say.
+    @ivar status: C{""} if the server sends none.
     @ivar config: of its sessions, see L{tunnelstack.wire.records.shellhub_settings}.
     """
 
@@ -110,7 +109,7 @@ class DeviceAuthAnswer:
 @frozen(kw_only=True)
 class SSHAuth:
     """
-    An agent asks its server to vouch for a user's key.
+    A request of an agent that its server vouches for the key of a user.
 
     @ivar fingerprint: see L{fingerprint<tunnelstack.wire.records.shellhub_identity.fingerprint>}.
     @ivar data: what is to be signed, as it is; see L{encode_login}.
@@ -122,14 +121,14 @@ class SSHAuth:
 
 def encode_info(info: Info) -> bytes:
     """
-    The body of the answer to C{GET /info}.
+    @return: the body of the answer to C{GET /info}.
     """
     return _encode({"version": info.version, "endpoints": {"api": info.api, "ssh": info.ssh}})
 
 
 def decode_info_untrusted(body: bytes) -> Info:
     """
-    @raise PeerError: it is none.
+    @raise PeerError: the body is invalid.
     """
     said = decode_object(body)
     endpoints = _object(said, "endpoints")
@@ -138,7 +137,7 @@ def decode_info_untrusted(body: bytes) -> Info:
 
 def encode_device_auth(auth: DeviceAuth) -> bytes:
     """
-    The body of C{POST /api/devices/auth}.
+    @return: the body of C{POST /api/devices/auth}.
     """
     info = auth.info
     said: dict[str, Any] = {
@@ -161,7 +160,7 @@ def encode_device_auth(auth: DeviceAuth) -> bytes:
 
 def decode_device_auth_untrusted(body: bytes) -> DeviceAuth:
     """
-    @raise PeerError: it is none, or it has neither a host name nor an identity.
+    @raise PeerError: the body is invalid, or has neither a host name nor an identity.
     """
     said = decode_object(body)
     hostname, mac, info = _text(said, "hostname"), None, _object(said, "info")
@@ -171,7 +170,7 @@ def decode_device_auth_untrusted(body: bytes) -> DeviceAuth:
         raise BadBody("a device has neither a host name nor an identity")
     sessions = said.get("sessions") or []
     if not isinstance(sessions, list) or not all(isinstance(session, str) for session in sessions):
-        raise BadBody("sessions are no list of texts")
+        raise BadBody("sessions is not a list of strings")
     return DeviceAuth(
         public_key=_text(said, "public_key", needed=True),
         tenant=_text(said, "tenant_id", needed=True),
@@ -185,7 +184,7 @@ def decode_device_auth_untrusted(body: bytes) -> DeviceAuth:
 
 def encode_device_answer(answer: DeviceAuthAnswer) -> bytes:
     """
-    The body of the answer to C{POST /api/devices/auth}.
+    @return: the body of the answer to C{POST /api/devices/auth}.
     """
     said: dict[str, Any] = {
         "uid": answer.uid, "token": answer.token, "name": answer.name, "namespace": answer.namespace,
@@ -199,7 +198,7 @@ def encode_device_answer(answer: DeviceAuthAnswer) -> bytes:
 
 def decode_device_answer_untrusted(body: bytes) -> DeviceAuthAnswer:
     """
-    @raise PeerError: it is none.
+    @raise PeerError: the body is invalid.
     """
     said = decode_object(body)
     return DeviceAuthAnswer(
@@ -214,14 +213,14 @@ def decode_device_answer_untrusted(body: bytes) -> DeviceAuthAnswer:
 
 def encode_ssh_auth(auth: SSHAuth) -> bytes:
     """
-    The body of C{POST /api/auth/ssh}.
+    @return: the body of C{POST /api/auth/ssh}.
     """
     return _encode({"fingerprint": auth.fingerprint, "data": auth.data})
 
 
 def decode_ssh_auth_untrusted(body: bytes) -> SSHAuth:
     """
-    @raise PeerError: it is none.
+    @raise PeerError: the body is invalid.
     """
     said = decode_object(body)
     return SSHAuth(fingerprint=_text(said, "fingerprint", needed=True), data=_text(said, "data", needed=True))
@@ -237,7 +236,7 @@ def encode_login(username: str, device: str) -> str:
 
 def encode_signature(signature: str) -> bytes:
     """
-    The body of the answer to C{POST /api/auth/ssh}.
+    @return: the body of the answer to C{POST /api/auth/ssh}.
     """
     return _encode({"signature": signature})
 
@@ -245,7 +244,7 @@ def encode_signature(signature: str) -> bytes:
 def decode_signature_untrusted(body: bytes) -> str:
     """
     @return: base64.
-    @raise PeerError: there is none.
+    @raise PeerError: the body is invalid.
     """
     return _text(decode_object(body), "signature", needed=True)
 
@@ -261,7 +260,7 @@ def decode_close_untrusted(body: bytes) -> str:
 
 def encode_message(message: str) -> bytes:
     """
-    The body of a refusal.
+    @return: the body of a refusal.
     """
     return _encode({"message": message})
 
@@ -272,13 +271,13 @@ def _encode(value: object) -> bytes:
 
 def _text(said: Mapping[str, Any], name: str, needed: bool = False) -> str:
     """
-    @return: C{""} where there is none and none is needed.
+    @return: C{""} if the member is missing and not needed.
     """
     value = said.get(name)
     if value is None and not needed:
         return ""
     if not isinstance(value, str) or (needed and not value):
-        raise BadBody("a member of a body is missing or no text", member=name)
+        raise BadBody("a member of a body is missing or not a string", member=name)
     return value
 
 
@@ -287,5 +286,5 @@ def _object(said: Mapping[str, Any], name: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise BadBody("a member of a body is no object", member=name)
+        raise BadBody("a member of a body is not an object", member=name)
     return value

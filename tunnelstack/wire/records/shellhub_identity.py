@@ -1,6 +1,5 @@
 """
-Who a device is, to a ShellHub server: a digest of what it is made of, a token that says so, and the signature that lets a
-user's key in.
+The identity of a device at a ShellHub server: its digest, its token, and the signature that authorizes the key of a user.
 
 Source: shellhub C{server/api/services/auth.go} (the digest is that of C{cnf/structhash}, C{Dump}), C{pkg/api/jwttoken}.
 """
@@ -36,14 +35,14 @@ _ALGORITHM = "RS256"
 
 class BadToken(PeerError):
     """
-    A token that this server, or one with the same key, did not give to a device, or that is not to be used now.
+    A token that this server, or one with the same key, did not issue to a device, or that is not valid at the moment.
     """
 
 
 @frozen(kw_only=True)
 class Claims:
     """
-    What a device's token says.
+    The claims of a device's token.
 
     @ivar uid: 64 hexadecimal digits, see L{device_uid}.
     @ivar tenant: the namespace's UUID.
@@ -77,14 +76,14 @@ def is_uid(text: str) -> bool:
 
 def same(one: str, other: str) -> bool:
     """
-    Compare what only its owner may know, in a time that tells nothing.
+    Compare secrets in constant time.
     """
     return hmac.compare_digest(one.encode("utf-8", "surrogatepass"), other.encode("utf-8", "surrogatepass"))
 
 
 def sign_token(claims: Claims, key: RSAPrivateKey) -> str:
     """
-    @return: the token; it has no end, as those of the genuine server.
+    @return: the token; like those of the genuine server it does not expire.
     """
     issued = int(claims.issued)
     payload = {
@@ -96,41 +95,41 @@ def sign_token(claims: Claims, key: RSAPrivateKey) -> str:
 
 def verify_token_untrusted(token: str, key: RSAPublicKey, now: float) -> Claims:
     """
-    Nothing that a token says of itself is believed before its signature: the algorithm is ours, and not its own choice.
+    The signature is checked before anything else, by the algorithm of this module and not the one that the token names.
 
     @param now: seconds since 1970.
-    @raise PeerError: L{BadToken}, or what is signed is no JSON.
+    @raise PeerError: L{BadToken}, or the token is not JSON.
     """
     if len(token) > TOKEN or token.count(".") != 2:
-        raise BadToken("this is no token")
+        raise BadToken("the token has not three parts")
     header, payload, signature = token.split(".")
     try:
         key.verify(_octets(signature), f"{header}.{payload}".encode(), PKCS1v15(), SHA256())
     except (InvalidSignature, UnicodeEncodeError):
-        raise BadToken("a token was not signed here") from None
+        raise BadToken("the token was not signed by this edge") from None
     said = decode_object(_octets(header))
     if said.get("alg") != _ALGORITHM or "crit" in said:
-        raise BadToken("a token is of another kind", algorithm=str(said.get("alg"))[:16])
+        raise BadToken("the token has another algorithm", algorithm=str(said.get("alg"))[:16])
     return _claims(decode_object(_octets(payload)), now)
 
 
 def _claims(said: dict[str, Any], now: float) -> Claims:
     uid, tenant, token = said.get("uid"), said.get("tenant"), said.get("jti", "")
     if said.get("claims") != "device":
-        raise BadToken("a token is not a device's")
+        raise BadToken("the token is not one of a device")
     if not isinstance(uid, str) or not is_uid(uid) or not isinstance(tenant, str) or not isinstance(token, str):
-        raise BadToken("a token names no device")
+        raise BadToken("the token does not name a device")
     if max(_instant(said, "nbf", 0.0), _instant(said, "iat", 0.0)) > now + LEEWAY:
-        raise BadToken("a token is not valid yet")
+        raise BadToken("the token is not valid yet")
     if "exp" in said and _instant(said, "exp", 0.0) <= now:
-        raise BadToken("a token is not valid any more")
+        raise BadToken("the token has expired")
     return Claims(uid=uid, tenant=tenant, token=token, issued=_instant(said, "iat", 0.0))
 
 
 def _instant(said: dict[str, Any], name: str, default: float) -> float:
     value = said.get(name, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > 1e15:
-        raise BadToken("a token has a time that is none", claim=name)
+        raise BadToken("a time of the token is invalid", claim=name)
     return float(value)
 
 
@@ -146,15 +145,15 @@ def _octets(text: str) -> bytes:
     try:
         octets = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), b"-_", validate=True)
     except (binascii.Error, ValueError):
-        raise BadToken("a part of a token is no base64url") from None
+        raise BadToken("a part of the token is not base64url") from None
     if _base64url(octets) != text:
-        raise BadToken("a part of a token is written in another way than the one there is")
+        raise BadToken("a part of the token is not canonical base64url")
     return octets
 
 
 def fingerprint(public_key: bytes) -> str:
     """
-    @param public_key: as SSH has it on the wire.
+    @param public_key: in the format of SSH.
     @return: the old form, sixteen pairs of hexadecimal digits with colons.
     """
     return hashlib.md5(public_key, usedforsecurity=False).digest().hex(":")

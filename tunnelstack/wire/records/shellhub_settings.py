@@ -1,8 +1,8 @@
 """
-What a ShellHub server may set about the sessions of its agents: a map in the answer to their authentication.
+The settings of sessions that a ShellHub server sends its agents, as a map in the answer to their registration.
 
-Genuine agents only heed the one member that is no number, since they look for integers where their JSON has doubles.  We take
-a number in any form that JSON has for it.
+Genuine agents use only the member that is not a number: they expect integers, and their decoder of JSON gives doubles.  Here a
+number may have any form of JSON.
 
 Source: shellhub C{pkg/api/client/client_public.go}, C{NewReverseV2ConfigFromMap}; hashicorp/yamux C{mux.go}, C{VerifyConfig}.
 """
@@ -26,21 +26,21 @@ _SECOND = 1_000_000_000
 
 class UnusableSettings(PeerError):
     """
-    No session can be built from the settings: the defaults are to be used.
+    No session can have the settings: the defaults are to be used.
     """
 
 
 @frozen(kw_only=True)
 class Settings:
     """
-    Of an agent's yamux session; the defaults are a genuine agent's.
+    The settings of an agent's yamux session; the defaults are those of genuine agents.
 
     @ivar backlog: streams that wait to be accepted.
     @ivar keep_alive: whether the agent pings, every C{interval} seconds.
-    @ivar write_timeout: seconds for a ping's answer.
-    @ivar window: octets one stream may have in flight toward us.
-    @ivar open_timeout: seconds for a stream of ours to be acknowledged.
-    @ivar close_timeout: seconds that a stream which we ended may stay half open.
+    @ivar write_timeout: seconds within which a ping must be answered.
+    @ivar window: octets that one stream may have in flight to the agent.
+    @ivar open_timeout: seconds within which a new stream must be acknowledged.
+    @ivar close_timeout: seconds that a stream may stay half open after it was closed.
     """
 
     backlog: int = field(default=256, metadata={"name": "yamux_accept_backlog"})
@@ -57,8 +57,8 @@ DEFAULTS = Settings()
 
 def read_settings_untrusted(config: Mapping[str, Any]) -> Settings:
     """
-    @param config: durations are in nanoseconds.  What is missing, unknown or of another type is as if it were not there.
-    @raise UnusableSettings: see there.
+    @param config: durations are in nanoseconds.  Members that are unknown or of another type are ignored.
+    @raise UnusableSettings: no session can have them.
     """
     found: dict[str, Any] = {}
     for attribute in Settings.__attrs_attrs__:
@@ -91,7 +91,7 @@ def encode_settings(settings: Settings) -> dict[str, Any]:
 
 def _whole(value: object, bound: int) -> int | None:
     """
-    @return: C{None} for what is no whole number between C{-bound} and C{bound}.
+    @return: C{None} for a value that is not a whole number between C{-bound} and C{bound}.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not -bound < value < bound:
         return None
