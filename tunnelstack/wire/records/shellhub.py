@@ -1,9 +1,9 @@
 """
-What a ShellHub server asks of a device, and how it is said in version 2: one JSON object whose values are all strings, behind a
-protocol's name; and for a proxy another one for the answer.
+The targets that a ShellHub server opens streams to, and their encoding in version 2: the name of a protocol, and a JSON object
+whose values are all strings; for a proxy also an answer.
 
-Go's decoder, at the far end, reads further than the object and forgets what it read.  So nothing may follow an object until
-the peer has spoken, and an object's line feed leaves together with it or never.
+The decoder of Go, at the far end, reads further than the object and discards what it has read.  So nothing may follow an object
+until the peer has sent something, and the line feed of an object is sent together with it or not at all.
 
 Source: shellhub C{server/ssh/pkg/dialer/target.go}, C{agent/pkg/tunnel/context.go}.
 """
@@ -28,19 +28,19 @@ CONNECTION = "/agent/connection"
 """Where agents of version 2 connect; for the paths of version 1 see L{tunnelstack.wire.records.shellhub_v1}."""
 
 ENVELOPE = 4096
-"""Octets of the longest object that a device takes (a genuine one has no bound)."""
+"""Octets of the longest object that a device accepts; genuine agents have no bound."""
 
 REPLY = 512
-"""Octets of the longest answer, as the genuine server has it."""
+"""Octets of the longest answer, as at the genuine server."""
 
 PING, PONG = 35.0, 15.0
-"""Seconds between the server's pings, from the answer to the last one, and for an answer to come."""
+"""Seconds from an answer to the server's next ping, and within which a ping must be answered."""
 
 HANDSHAKE = 30.0
-"""Seconds from an open stream to the target's being ready."""
+"""Seconds from the opening of a stream until its target is connected."""
 
 DIAL_FAILED = "failed to dial to the address and port"
-"""What a device answers whose target is not to be had."""
+"""The answer of a device that cannot connect to a target."""
 
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _OUTSIDE = re.compile(rb"[ \t\r\n,:nul]*")            # between strings; a value that is no string has something else
@@ -50,28 +50,28 @@ _NULL = b"null"
 
 class NotStrings(PeerError):
     """
-    An object has a value that is no string.
+    An object has a value that is not a string.
     """
 
 
 class TooLong(PeerError):
     """
-    An object has more octets than its reader takes.
+    An object has more octets than its reader accepts.
     """
 
 
 class BadTarget(PeerError):
     """
-    Nothing that a device could be asked for.
+    The target is unknown or invalid.
     """
 
 
 @frozen
 class SSHOpen:
     """
-    Speak SSH on this stream, as its server.
+    A new SSH session on this stream, with the device as its server.
 
-    @ivar session: what the server calls it.
+    @ivar session: the identifier that the server has chosen.
     """
 
     session: str
@@ -80,7 +80,7 @@ class SSHOpen:
 @frozen
 class SSHClose:
     """
-    End the stream of a session.
+    The end of an SSH session on another stream.
 
     @ivar session: as in L{SSHOpen}.
     """
@@ -91,11 +91,11 @@ class SSHClose:
 @frozen
 class HTTPProxy:
     """
-    Connect this stream to a TCP server.
+    A TCP server that this stream is connected to.
 
     @ivar host: a name or an address (IPv6 without brackets).
     @ivar port: 1 to 65 535.
-    @ivar request: the server's own identifier, for logs; version 1 has none.
+    @ivar request: an identifier of the server for logs; version 1 has none.
     """
 
     host: str
@@ -146,7 +146,7 @@ class ObjectReader:
 
     def take_leftover(self) -> bytes:
         """
-        @return: what was fed behind the object; it is held here no longer.
+        @return: the octets after the object, which are removed.
         """
         rest, self._buffer = self._buffer, b""
         return rest
@@ -169,7 +169,7 @@ class ObjectReader:
             elif octet == b"}":
                 return self._at + 1
             else:
-                raise NotStrings("a value is no string", octet=octet)
+                raise NotStrings("a value is not a string", octet=octet)
             self._at += 1
         return -1
 
@@ -183,7 +183,7 @@ class ObjectReader:
     def _null(self) -> int:
         seen = self._buffer[self._at : min(self._at + len(_NULL), self._limit)]
         if not _NULL.startswith(seen):
-            raise InvalidJSON("what comes is no JSON object", octets=seen)
+            raise InvalidJSON("the octets are not a JSON object", octets=seen)
         return self._at + len(_NULL) if seen == _NULL else -1
 
 
@@ -200,7 +200,7 @@ def _strings(value: bytes) -> dict[str, str]:
         return {}
     members = decode_object(value)
     if not all(member is None or isinstance(member, str) for member in members.values()):
-        raise NotStrings("a value is no string")
+        raise NotStrings("a value is not a string")
     return {name: member or "" for name, member in members.items()}
 
 
@@ -222,7 +222,7 @@ def encode_object(members: Mapping[str, str]) -> bytes:
 
 def _refusal(answer: Mapping[str, Any]) -> str | None:
     """
-    Agents say C{error}, the genuine server listens for C{message}: we take either.
+    @return: the reason of a refusal; C{None} for success.  Agents send C{error}, the genuine server reads C{message}.
     """
     if answer.get("status") == "ok":
         return None
@@ -230,10 +230,10 @@ def _refusal(answer: Mapping[str, Any]) -> str | None:
 
 
 ENVELOPES = ObjectCodec(encode_object, ObjectReader, leftover_filter, own_frame=True)
-"""How a server asks, and reads answers."""
+"""The format in which a server sends targets, and reads answers."""
 
 REPLIES = ObjectCodec(encode_strings, ObjectReader, leftover_filter, own_frame=True)
-"""How a device answers: without a line feed, which servers since 0.27.0-rc.6 take for the first octet of what follows."""
+"""The format of a device's answers: without a line feed, which servers since 0.27.0-rc.6 pass on as data."""
 
 ANSWERS = AnswerFormat(lambda parameters: {"status": "ok"}, lambda reason: {"error": reason}, _refusal)
 """C{{"status":"ok"}} or C{{"error":"..."}}."""
@@ -241,7 +241,7 @@ ANSWERS = AnswerFormat(lambda parameters: {"status": "ok"}, lambda reason: {"err
 
 def asking(target: Target) -> JSONInitiator:
     """
-    The server's half, behind the target's L{name_of}.
+    @return: the server's half of what follows the L{name_of} a target.
     """
     members = encode_target(target)
     if isinstance(target, HTTPProxy):
@@ -251,34 +251,34 @@ def asking(target: Target) -> JSONInitiator:
 
 def asked(name: bytes) -> JSONResponder:
     """
-    The device's half, behind a name; L{decode_target_untrusted} reads what it hears.
+    @return: the device's half of what follows a name; L{decode_target_untrusted} decodes what it receives.
     """
     return JSONResponder(answers=ANSWERS if name == HTTP_PROXY else None, limit=ENVELOPE, codec=REPLIES)
 
 
 def name_of(target: Target) -> bytes:
     """
-    @return: the protocol's name for what is asked.
+    @return: the name of the protocol for a target.
     """
     return {SSHOpen: SSH_OPEN, SSHClose: SSH_CLOSE, HTTPProxy: HTTP_PROXY}[target.__class__]
 
 
 def encode_target(target: Target) -> dict[str, str]:
     """
-    @return: the members of the envelope.
-    @raise UsageError: a port that is none.
+    @return: the members of the object.
+    @raise UsageError: the port is not between 1 and 65 535.
     """
     if not isinstance(target, HTTPProxy):
         return {"id": target.session}
     if not 0 < target.port < 65536:
-        raise UsageError(f"{target.port} is no port")
+        raise UsageError(f"{target.port} is not a port number")
     return {"id": target.request, "host": target.host, "port": str(target.port)}
 
 
 def decode_target_untrusted(name: bytes, members: Mapping[str, str]) -> Target:
     """
-    @param members: an envelope's; those that are not known are ignored, those that are missing are empty.
-    @raise BadTarget: a name that is not known, or a port that is none.
+    @param members: of the object; unknown members are ignored, missing ones are empty.
+    @raise BadTarget: the name is unknown, or the port is invalid.
     """
     identifier = members.get("id", "")
     if name == SSH_OPEN:
@@ -287,14 +287,14 @@ def decode_target_untrusted(name: bytes, members: Mapping[str, str]) -> Target:
         return SSHClose(identifier)
     if name == HTTP_PROXY:
         return HTTPProxy(members.get("host", ""), decode_port_untrusted(members.get("port", "")), identifier)
-    raise BadTarget("this is not to be had of a device", name=name[:64])
+    raise BadTarget("devices have no protocol of this name", name=name[:64])
 
 
 def decode_port_untrusted(text: str) -> int:
     """
-    @raise BadTarget: no decimal number from 1 to 65 535.
+    @raise BadTarget: it is not a decimal number from 1 to 65 535.
     """
     port = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
     if not 0 < port < 65536:
-        raise BadTarget("this is no port", port=text[:16])
+        raise BadTarget("the port is invalid", port=text[:16])
     return port

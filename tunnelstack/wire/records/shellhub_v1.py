@@ -1,9 +1,9 @@
 """
-What a ShellHub server asks of a device in version 1: one HTTP/1.1 request on a connection that was picked up, and for a proxy
-its answer; then octets.
+The targets of a ShellHub server in version 1: one HTTP/1.1 request on a connection that was picked up, for a proxy its
+response, and then the octets of the stream.
 
-The request is a message (or several) of its own, since the genuine device's HTTP server must not see more in the read that
-completes it.  Its answer to CONNECT promises chunks that never come: what follows the empty line is the payload as it is.
+The request is sent in messages of its own, since the HTTP server of genuine devices must not read more with it.  The response
+to CONNECT announces chunks, and has none: what follows the empty line is the payload.
 
 Source: shellhub C{server/ssh/pkg/dialer/target.go}, C{agent/pkg/agentd/handlers.go}; for the forms of old servers
 C{pkg/agent/pkg/tunnel/tunnel.go} of 0.17.
@@ -36,13 +36,13 @@ from tunnelstack.wire.records.shellhub import (
 )
 
 CONNECTION, PICK_UP = "/ssh/connection", "/ssh/revdial"
-"""Where agents connect, and where they pick up what was asked for."""
+"""The paths of control connections, and of the connections that the server requests on them."""
 
 PING, PONG = 30.0, 35.0
 """Seconds between the server's WebSocket pings, and without an answer after which it closes the control connection."""
 
 UNKNOWN_DIALLER = b"unknown dialer\n"
-"""The body, in plain text, of the 400 to a pick-up for nobody."""
+"""The body, in plain text, of the response 400 to a connection that was not requested."""
 
 INVALID_ADDRESS = "failed because address is invalid"
 CONNECT_FAILED = "failed to connect to the server on device"
@@ -57,9 +57,9 @@ _REASONS = {404: b"Not Found", 500: b"Internal Server Error"}
 @frozen
 class HTTPForward:
     """
-    An old server's way to a device's port 80: a visitor's request, to be written there as it is.
+    The web server at port 80 of the device, for very old servers: the request of a visitor is sent there.
 
-    @ivar head: with its true target.
+    @ivar head: the request with its own target.
     """
 
     head: RequestHead
@@ -67,8 +67,8 @@ class HTTPForward:
 
 def encode_ask(target: Target) -> bytes:
     """
-    @return: the request, to be written alone.
-    @raise UsageError: it does not fit into a path.
+    @return: the request, to be sent in messages of its own.
+    @raise UsageError: the target does not fit into a path.
     """
     members = encode_target(target)
     if isinstance(target, HTTPProxy):
@@ -89,8 +89,8 @@ def _fitting(pattern: re.Pattern[str], text: str) -> str:
 
 def decode_ask_untrusted(head: RequestHead) -> Target | HTTPForward | None:
     """
-    @return: what is asked for; C{None} for a route that is not known, to be answered with 404.
-    @raise BadTarget: a proxy to what is no address, to be answered with 500 and L{INVALID_ADDRESS}.
+    @return: the target; C{None} for an unknown route, to be answered with 404.
+    @raise BadTarget: the address is invalid; to be answered with 500 and L{INVALID_ADDRESS}.
     """
     parts = head.target.partition(b"?")[0].decode("latin-1").split("/")[1:]
     match head.method, parts:
@@ -108,7 +108,7 @@ def decode_ask_untrusted(head: RequestHead) -> Target | HTTPForward | None:
 def _forward(head: RequestHead) -> HTTPForward:
     path = head.field(b"x-path") or b"/"
     if not _PATH.fullmatch(path):
-        raise BadTarget("this is no path", path=path[:64])
+        raise BadTarget("the path is invalid", path=path[:64])
     return HTTPForward(evolve(head, target=path))
 
 
@@ -120,14 +120,14 @@ def _proxy(address: str) -> HTTPProxy:
     if host[:1] == "[" and host[-1:] == "]":
         host = host[1:-1]
     if host and not _HOST.fullmatch(host):
-        raise BadTarget("this is no address", address=address[:64])
+        raise BadTarget("the address is invalid", address=address[:64])
     return HTTPProxy(host or "127.0.0.1", decode_port_untrusted(port))
 
 
 def encode_yes(target: Target | HTTPForward, now: float) -> bytes:
     """
     @param now: seconds since 1970.
-    @return: how a device answers before it does what was asked: nothing, where it is to speak SSH.
+    @return: the response of a device that accepts; none for SSH.
     """
     match target:
         case SSHClose():
@@ -140,8 +140,8 @@ def encode_yes(target: Target | HTTPForward, now: float) -> bytes:
 def encode_no(reason: str, now: float, status: int = 500) -> bytes:
     """
     @param now: seconds since 1970.
-    @param status: 500, or 404 for a route that is not known.
-    @return: how a device says that it cannot be had.
+    @param status: 500, or 404 for an unknown route.
+    @return: the response of a device that refuses.
     """
     kind, body = b"text/plain; charset=UTF-8", reason.encode()
     if status == 404:
@@ -156,10 +156,8 @@ def _date(now: float) -> tuple[bytes, bytes]:
 
 def question(head: RequestHead, now: Callable[[], float]) -> StreamRequest:
     """
-    What a request comes to in the words of version 2, so that one handler serves both: its name for what is asked, and the
-    members of its envelope.
-
-    @param now: seconds since 1970.
+    @param now: returns seconds since 1970.
+    @return: a request in the terms of version 2, so that one handler serves both.
     """
     try:
         target = decode_ask_untrusted(head)
@@ -176,7 +174,7 @@ def question(head: RequestHead, now: Callable[[], float]) -> StreamRequest:
 
 def _failure(reason: str, now: float) -> bytes:
     """
-    Each version has its own words for the usual failure.
+    @return: the response for a reason; each version has its own text for a failure to connect.
     """
     return encode_no(CONNECT_FAILED if reason == DIAL_FAILED else reason, now)
 
