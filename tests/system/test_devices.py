@@ -268,7 +268,7 @@ class CommandTests(Devices):
         for arguments, code, sentence in (
             (("accept", "lab.nobody"), 69, "there is no device lab.nobody"),
             (("accept",), 64, "accept takes the name of one device"),
-            (("forget",), 64, "devices knows list, accept and reject, not 'forget'"),
+            (("forget",), 64, "devices has no verb 'forget'"),
         ):
             done = self.tunnelstack("devices", *arguments)
             self.assertEqual((done.returncode, done.stdout), (code, ""))
