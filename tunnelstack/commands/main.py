@@ -49,6 +49,7 @@ Commands for operators of tunnel-edge and tunnel-agent.
   reload                             make a running edge read its configuration again
   token new|list|revoke              manage the credentials of agents
   password USER                      make the entry by which a visitor logs in with a password
+  certs ca|server|client             make an authority of your own, and certificates that it issues
 {dialects}  check FILE                         report every mistake in a configuration file
   doctor                             test the connection to the edge, and suggest remedies
   help COMMAND                       show the options of a command
@@ -58,7 +59,8 @@ Commands for operators of tunnel-edge and tunnel-agent.
 COMMANDS = {
     "demo": "tunnelstack.demo.command", "connect": "tunnelstack.commands.connect",
     "terminal": "tunnelstack.commands.terminal", "check": "tunnelstack.commands.check",
-    "token": "tunnelstack.commands.token", "password": "tunnelstack.commands.password", "doctor": "tunnelstack.doctor.command",
+    "token": "tunnelstack.commands.token", "password": "tunnelstack.commands.password",
+    "certs": "tunnelstack.commands.certs", "doctor": "tunnelstack.doctor.command",
     **dict.fromkeys(("status", "agents", "routes", "streams", "reload"), "tunnelstack.commands.admin_client"),
 }  # fmt: skip
 """The module of each command, which has C{Options} and C{main}.  It is imported when the command is used."""
