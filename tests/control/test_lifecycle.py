@@ -37,6 +37,10 @@ class LifeTests(SynchronousTestCase):
     One service in a process.
     """
 
+    def setUp(self) -> None:
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)      # what runs the tests may ignore it, as nohup does
+
     def live(self, worker: Worker | None = None, **options: Any) -> ProcessLifecycle:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
             self.addCleanup(signal.signal, number, signal.getsignal(number))

@@ -102,6 +102,7 @@ class StringTests(SynchronousTestCase):
         for text in (
             "tls", "tls:", "tls:host", "tls:host:", "tls::443", "tls:host:port", "tls:host:443:x", "tls:host:443:verify=no",
             "tls:host:443:port=443", "tls:a:1:2:3:4:5:6:7:8:9", "tls:host:443:endpoint=nonsense\\:1", "nonsense:1", "tcp:a", "",
+            "tcp:a:80\\\\",
         ):  # fmt: skip
             self.assertRaises(ValueError, clientEndpoint, MemoryReactorClock(), text)
 

@@ -43,6 +43,8 @@ def clientEndpoint(reactor: IReactorTime, text: str) -> IStreamClientEndpoint:
         endpoint: IStreamClientEndpoint = clientFromString(reactor, text)
     except (TypeError, KeyError, IndexError) as error:      # what Twisted raises where a part is missing or unknown
         raise ValueError(str(error)) from None
+    except RuntimeError:                      # from a generator of Twisted's
+        raise ValueError("a backslash at the end of an endpoint string has nothing after it") from None
     return endpoint
 
 
