@@ -82,7 +82,7 @@ def _secure(reactor: IReactorTime, given: list[tuple[str, str]]) -> IStreamClien
     host, timeout = options["host"], float(options.get("timeout", 30))
     certificate = options.get("certificate")
     context = clientContext(
-        host, ca=_roots(options["trustRoots"]) if "trustRoots" in options else (), trust=TRUST,
+        host, ca=trustRoots(options["trustRoots"]) if "trustRoots" in options else (), trust=TRUST,
         identity=None if certificate is None else loadIdentity(certificate, options.get("privateKey")),
     )
     return SecureEndpoint(reactor, host, _plain(reactor, options, timeout), context, timeout)
@@ -97,8 +97,10 @@ def _plain(reactor: IReactorTime, options: Mapping[str, str], timeout: float) ->
     return hostEndpoint(reactor, host, port, timeout)
 
 
-def _roots(path: str) -> list[X509]:
+def trustRoots(path: str) -> list[X509]:
     """
+    @param path: a PEM file, or a folder of files C{*.pem}.
+    @return: the certificates of authorities in it.
     @raise ConfigurationError: no certificate is there.
     """
     if not Path(path).is_dir():
