@@ -1,8 +1,8 @@
 """
-The words that cross floors: frozen records without behaviour, seen by every module.
+Frozen records that every module may use.
 
-A I{claim} is what a peer says of itself when it connects, a I{principal} is who it proved to be, a I{purpose} is what a new
-stream is for.  Nothing here imports Twisted at run time, so that policy and protocols can meet on neutral ground.
+A I{claim} is what a peer states about itself when it connects, a I{principal} is who it has proved to be, a I{purpose} is what
+a new stream is for.  Nothing here imports Twisted at run time, so that policy and protocols can share these records.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 @frozen(kw_only=True)
 class Claim:
     """
-    What somebody who wants in says of himself, as a door heard it.
+    What a peer that connects states about itself, as a door received it.
 
-    @ivar dialect: the dialect whose door was knocked at.
+    @ivar dialect: the dialect of the door.
     @ivar path: the request target, without its query; C{b""} where there is none.
     @ivar fields: header fields in order, as received.
     @ivar certificate: the peer's X.509 certificate as verified by TLS, or C{None}.
@@ -43,7 +43,7 @@ class Claim:
 @frozen(kw_only=True)
 class Principal:
     """
-    Who somebody turned out to be.
+    The authenticated identity of a peer.
 
     @ivar agent: the agent's name: the first half of the keys it may hold.
     @ivar allow: what was granted, as L{tunnelstack.control.auth.permissions} reads it (C{http:laptop-*},

@@ -1,5 +1,5 @@
 """
-What both ends of a negotiation do alike on a stream: feed the pure half, write what it says, keep its time.
+What both ends of a negotiation have in common on a stream: they feed the pure half, write what it sends, and keep its time.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class NegotiationProtocol(ABC):
 
     def _advance(self, call: Callable[..., list[NegotiationEvent]], *arguments: object) -> bool:
         """
-        Call the negotiation, write what it has to say, and do what it says has happened.
+        Call the negotiation, write what it sends, and handle its events.
 
         @return: whether it goes on.
         """
@@ -101,7 +101,7 @@ class NegotiationProtocol(ABC):
 
     def _sendPending(self) -> bool:
         """
-        @return: whether there was anything to say.
+        @return: whether there was anything to send.
         """
         pieces = self._negotiation.data_to_send()
         if not pieces:

@@ -34,7 +34,7 @@ class InitiatorProtocol(NegotiationProtocol):
     One opening, and the factory of itself.
 
     Where the application need not wait it is connected at once, to the stream itself, and this protocol only takes the answer
-    off what arrives first; else the application is connected when the answer (and with C{ON_FIRST_OCTET} an octet behind it)
+    off what arrives first; else the application is connected when the answer (and with C{ON_FIRST_OCTET} an octet after it)
     is there.
 
     @ivar early: the application that did not wait, once the stream is open.
@@ -88,7 +88,7 @@ class InitiatorProtocol(NegotiationProtocol):
 
     def streamOpened(self, opened: object) -> Any:
         """
-        The connector's result: from now on there is somebody to tell.
+        The connector's result: from now on the caller can be told of failures.
 
         @return: the application, a Deferred of it, or the failure.
         """
@@ -131,7 +131,7 @@ class InitiatorProtocol(NegotiationProtocol):
 
     def connectionLost(self, reason: Failure) -> None:
         """
-        The stream is gone before anything was agreed.
+        The stream is lost before anything was agreed.
         """
         self._sharedTimer.discard(self)
         self._lost = self._lost or reason
@@ -213,7 +213,7 @@ class InitiatorProtocol(NegotiationProtocol):
 
     def _fail(self, reason: Exception | Failure) -> None:
         """
-        Reset the stream; its application, or who waits for one, hears why.
+        Reset the stream, and report the reason to its application, or to the caller that waits for one.
         """
         self._sharedTimer.discard(self)
         self._lost = reason if isinstance(reason, Failure) else Failure(reason)

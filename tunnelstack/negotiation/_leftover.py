@@ -65,7 +65,7 @@ class LeftoverFilter:
 
     def connectionLost(self, reason: Failure) -> None:
         """
-        The stream is gone.
+        The stream is lost.
         """
         self._application.connectionLost(reason)
 

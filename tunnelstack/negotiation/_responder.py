@@ -23,7 +23,7 @@ from tunnelstack.wire.negotiation import base
 from tunnelstack.wire.negotiation.base import Agreed, Negotiation, NegotiationEvent, Proposed
 
 FAILED = "the handler failed"
-"""What the peer hears of a defect of ours."""
+"""What the peer is sent about a defect of this program."""
 
 
 @implementer(IProtocol, IHalfCloseableProtocol)
@@ -63,7 +63,7 @@ class ResponderProtocol(NegotiationProtocol):
 
     def connectionLost(self, reason: Failure) -> None:
         """
-        It is gone before its handler had it.
+        The stream is lost before its handler had it.
         """
         self._sharedTimer.discard(self)
         self._stopDialling()
@@ -163,7 +163,7 @@ class ResponderProtocol(NegotiationProtocol):
 
     def _reject(self, reason: str) -> None:
         """
-        Say no, if it is not too late for that; a peer that is told why hears it to the end.
+        Refuse the stream, unless it is too late for that.  A peer that is sent a reason can read it to the end.
         """
         if not self.transport.connected:
             return
@@ -185,7 +185,7 @@ class ResponderProtocol(NegotiationProtocol):
 
     def _handlerFailed(self, reason: Failure) -> None:
         """
-        The handler raised: its stream goes, and nothing else is touched.
+        The handler raised: its stream is lost, and nothing else is touched.
         """
         self._log.failure(
             "the handler of {name} failed on stream {stream} of {key}", failure=reason, name=self._name,
@@ -203,7 +203,7 @@ class ResponderProtocol(NegotiationProtocol):
         if self._dialling is None:
             self._reset("the negotiation did not finish in time")
             return
-        self._stopDialling()                  # and a refusal is said, where there is still one to say
+        self._stopDialling()                  # and a refusal is sent, if there is still time for one
         self.transport.loseConnection()
 
     def _reset(self, why: str) -> None:
@@ -216,7 +216,7 @@ class ResponderProtocol(NegotiationProtocol):
 
 def _peerReason(reason: Failure) -> str:
     """
-    @return: what the peer may hear of an error: the sentence, nothing of what was seen.
+    @return: what the peer may know of an error: the sentence, without its details.
     """
     error = reason.value
     if isinstance(error, TunnelError):

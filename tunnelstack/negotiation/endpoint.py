@@ -46,11 +46,11 @@ class NegotiatingEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """
-        Open a stream and say what it is for.
+        Open a stream, and propose what it is for.
 
         With C{Release.AT_ONCE} it fires when the opening is queued, and what the application writes leaves with the proposal:
-        should the peer say no, the application is told in C{connectionLost}.  Else it fires when the peer has agreed, with
-        C{ON_FIRST_OCTET} when the far application has also begun to speak.  The factory is given a
+        if the peer refuses, the application learns it by C{connectionLost}.  Else it fires when the peer has agreed, with
+        C{ON_FIRST_OCTET} when the far application has also begun to send.  The factory is given a
         L{StreamAddress<tunnelstack.stream.address.StreamAddress>} with the name agreed.
 
         @return: fails with L{NegotiationRefused<tunnelstack.negotiation.errors.NegotiationRefused>},
@@ -67,7 +67,7 @@ class NegotiatingEndpoint:
 
 class NegotiatingFactory(Factory):
     """
-    Takes streams, hears what they are for, and gives each to its handler.
+    Accepts streams, negotiates what they are for, and gives each to its handler.
 
     A handler is an L{IProtocolFactory}, whose C{buildProtocol} gets a
     L{StreamAddress<tunnelstack.stream.address.StreamAddress>} with the name and the parameters agreed, and which refuses the

@@ -11,11 +11,11 @@ from tunnelstack.errors import Refused, Unavailable
 
 class NegotiationRefused(Refused, ConnectionLost):
     """
-    The peer knows nothing of what the stream was opened for, or said no to it.
+    The peer does not know what the stream was opened for, or refused it.
     """
 
 
 class NegotiationTimeout(Unavailable, ConnectionLost):
     """
-    The peer did not say in time whether it agrees (or, where the application waits for that, did not speak in time).
+    The peer did not answer in time (or, where the application waits for that, did not send anything in time).
     """

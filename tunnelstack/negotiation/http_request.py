@@ -29,7 +29,7 @@ def requestEndpoint(
     """
     @param connector: opens the streams, as in L{NegotiatingEndpoint}.
     @param name: what the purpose is called here.
-    @param request: the octets that say it.
+    @param request: its octets.
     @param refusal: from the head of an answer to the reason why not, or C{None} for a yes; unless given, no answer is waited
         for, and what the application writes follows in messages of its own.
     @return: an endpoint whose every C{connect()} opens a stream for it.
@@ -50,6 +50,6 @@ class HTTPRequestFactory(NegotiatingFactory):
     ) -> None:
         """
         @param handlers: by name, as in L{NegotiatingFactory}.
-        @param read: says what a request asks for, and how that is answered.
+        @param read: returns what a request is for, and how that is answered.
         """
         super().__init__(handlers, timeout, makeNegotiation=lambda: HTTPRequestResponder(read))

@@ -1,5 +1,5 @@
 """
-Streams that are named by multistream-select, and may carry a line of parameters behind the name.
+Streams that are named by multistream-select, and may carry a line of parameters after the name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def multistreamEndpoint(
     @param names: what to propose: one name, or several in order of preference.
     @param release: when what follows the names may leave; C{AT_ONCE} only toward responders that reset a stream whose name
         they do not know, or that are known to know it.
-    @param parameters: an object for a line behind the name; C{None} for no such line.
+    @param parameters: an object for a line after the name; C{None} for no such line.
     @param answers: how that line is answered; C{None} if it is not.
     @return: an endpoint whose every C{connect()} opens a stream of that name.
     """
@@ -64,8 +64,8 @@ class MultistreamFactory(NegotiatingFactory):
     ) -> None:
         """
         @param handlers: by name, as in L{NegotiatingFactory}; more can follow (L{handle}).
-        @param strict: reset a stream whose first name is not known, and read nothing behind it; for openers that do not wait.
-        @param follow: what is negotiated behind a name, such as
+        @param strict: reset a stream whose first name is not known, and read nothing after it; for openers that do not wait.
+        @param follow: what is negotiated after a name, such as
             L{JSONResponder<tunnelstack.wire.negotiation.json_object.JSONResponder>} for a line of parameters, or C{None} for
             nothing.  An L{IDiallingHandler} answers there if anything follows, and by the name itself otherwise.
         """

@@ -2,7 +2,7 @@
 One JSON value a line: UTF-8, ended by a line feed.
 
 Decoding takes what RFC 8259 describes and I-JSON (RFC 7493) keeps: no C{NaN} and no number beyond a double, no member twice,
-no half of a surrogate pair, no value nested deeper than L{DEPTH}.  What is taken can therefore be said again.
+no half of a surrogate pair, no value nested deeper than L{DEPTH}.  What is accepted can therefore be encoded again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ JSONObject = Mapping[str, object]
 """The members of a JSON object, whose values are still to be checked."""
 
 LIMIT = 64 * 1024
-"""Octets of the longest line, unless its reader says otherwise."""
+"""Octets of the longest line, unless its reader has another limit."""
 
 DEPTH = 64
 """Arrays and objects within one another, at most."""
@@ -126,12 +126,12 @@ def decode_object(line: bytes) -> dict[str, Any]:
 def encode(value: Any) -> bytes:
     """
     @return: the value without spaces, and a line feed.
-    @raise UsageError: JSON cannot say it.
+    @raise UsageError: JSON cannot hold it.
     """
     try:
         return _ENCODER.encode(value).encode("utf-8") + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
-        raise UsageError(f"JSON cannot say it: {error}") from error
+        raise UsageError(f"JSON cannot hold it: {error}") from error
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

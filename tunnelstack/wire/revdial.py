@@ -3,7 +3,7 @@ revdial's control connection: the side that is asked for connections, and the si
 
 Over one connection travel JSON lines; each connection that is wanted is asked for with a line, and comes as a connection of
 its own that names what it was asked for (the pick-up).  The I{dialler} asks; the I{listener} is behind NAT and picks up.
-Neither knows what the connections are, nor the time but what it is told.
+Neither knows what the connections are, and each knows the time only from its caller.
 
 Source: golang/build C{revdial/v2/revdial.go}, and its descendant over WebSocket.
 """
@@ -23,7 +23,7 @@ LINE = 4096
 """Octets of the longest line, its line feed included."""
 
 KEEPALIVE_INTERVAL = 30.0
-"""Seconds between lines that only say that somebody is there, in both directions."""
+"""Seconds between lines that are only a sign of life, in both directions."""
 
 KEEPALIVE_TIMEOUT = 35.0
 """Seconds without one of them after which a listener gives its dialler up."""
@@ -88,7 +88,7 @@ class PickUpRequested:
 @define
 class DiallerTimedOut:
     """
-    The dialler has not been heard for L{KEEPALIVE_TIMEOUT} seconds: the control connection is to be closed.
+    Nothing was received from the dialler for L{KEEPALIVE_TIMEOUT} seconds: the control connection is to be closed.
     """
 
 
@@ -243,7 +243,7 @@ class DiallerLines(_ControlLines):
 
     def next_deadline(self) -> float | None:
         """
-        @return: when C{expire} wants to be called; C{None} before its first call.
+        @return: when C{expire} is to be called; C{None} before its first call.
         """
         first = next(iter(self._pending.values()), None)
         if self._keepalive_due is None or first is None:
@@ -287,7 +287,7 @@ class ListenerLines(_ControlLines):
 
     def _pick_up_requested(self, path: str, events: list[RevdialEvent]) -> None:
         if not _PATH.fullmatch(path):
-            raise BadControlLine("the dialler does not say where to connect to", path=path[:64])
+            raise BadControlLine("the dialler does not name where to connect to", path=path[:64])
         if path in self._requested:
             return
         self._requested[path] = None
@@ -304,7 +304,7 @@ class ListenerLines(_ControlLines):
 
     def report_failure(self, path: str, reason: str) -> None:
         """
-        It could not be made: say so, once.  A dialler that is told twice may give up a connection of somebody else's.
+        It could not be made: report that, once.  A dialler that is told twice may give up the connection of another request.
         """
         if path in self._requested:
             del self._requested[path]
@@ -312,7 +312,7 @@ class ListenerLines(_ControlLines):
 
     def next_deadline(self) -> float | None:
         """
-        @return: when C{expire} wants to be called; C{None} before its first call.
+        @return: when C{expire} is to be called; C{None} before its first call.
         """
         if self._keepalive_due is None or self._peer_deadline is None:
             return None

@@ -42,8 +42,8 @@ def decode(buffer: bytes, start: int = 0, longest: int = LONGEST) -> tuple[int, 
 
     @param start: where in C{buffer} it begins.
     @param longest: octets it may have, at most L{LONGEST}.
-    @return: the number, and where the octets behind it begin; C{None} while its last octet is missing.
-    @raise BadVarint: it has more octets than C{longest}, or could be said in fewer.
+    @return: the number, and where the octets after it begin; C{None} while its last octet is missing.
+    @raise BadVarint: it has more octets than C{longest}, or could be written in fewer.
     """
     number = 0
     for position, octet in enumerate(buffer[start : start + longest]):

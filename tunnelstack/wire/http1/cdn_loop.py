@@ -23,7 +23,7 @@ _SERVICE = re.compile(
 _ESCAPED = re.compile(rb"\\(.)")
 
 Hop = tuple[bytes, bytes]
-"""The identifier of an edge, and the service that it passed the request to; C{b""} where that is not said."""
+"""The identifier of an edge, and the service that it passed the request to; C{b""} where that is missing."""
 
 
 def read_hops(values: Iterable[bytes]) -> list[Hop]:

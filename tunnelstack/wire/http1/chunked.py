@@ -35,7 +35,7 @@ FORBIDDEN_TRAILERS = frozenset((
     b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"content-encoding", b"content-type",
     b"content-range", b"expect", b"cache-control", b"max-forwards", b"forwarded", b"proxy-connection",
 ))
-"""Fields that mean nothing, or harm, behind a body: they are dropped from trailers."""
+"""Fields that mean nothing, or harm, after a body: they are dropped from trailers."""
 
 
 class ChunkedDecoder:
@@ -43,8 +43,8 @@ class ChunkedDecoder:
     Incremental; holds no more than one incomplete line, or the trailers.
 
     @ivar ended: the body is whole.
-    @ivar trailers: the fields behind it.
-    @ivar leftover: what was received behind the end.
+    @ivar trailers: the fields after it.
+    @ivar leftover: what was received after the end.
     @ivar irregular: a line feed alone has ended a line.
     """
 
@@ -60,7 +60,7 @@ class ChunkedDecoder:
         self._lenient = lenient
         self._size = LENIENT_SIZE if lenient else SIZE
         self.irregular = False
-        self._left = 0               # octets of the chunk, and of the line end behind it, that are still to come
+        self._left = 0               # octets of the chunk, and of the line end after it, that are still to come
         self._partial = b""             # an incomplete line, or incomplete trailers
         self._last_chunk_seen = False         # the last chunk has come
         self.ended = False
@@ -88,7 +88,7 @@ class ChunkedDecoder:
                 elif self._lenient and octets[position] == 10:
                     left, self.irregular = 0, True
                 else:
-                    raise BadMessage("a chunk is longer than it said")
+                    raise BadMessage("a chunk is longer than its size")
                 position += 1
             else:
                 line = self._size.match(octets, position)

@@ -178,7 +178,7 @@ def _body(length: bytes | None, coding: bytes | None, chunks: bool) -> int:
         return CHUNKED
     codings = [each.strip(b" \t").lower() for each in coding.split(b",")]
     if codings[-1] == b"chunked" and codings.count(b"chunked") == 1 and CODINGS.issuperset(codings):
-        raise BadMessage("the Transfer-Encoding is known, but not spoken here", 501)
+        raise BadMessage("the Transfer-Encoding is known, but not supported here", 501)
     raise BadMessage("the Transfer-Encoding is not chunked")
 
 

@@ -147,7 +147,7 @@ def find_end_untrusted(octets: bytes, searched: int = 0, limits: HeadLimits = DE
     Where the head that begins C{octets} ends.
 
     @param searched: how many octets were there at the last call, so that they are not searched again.
-    @return: the offset behind the empty line; C{-1} as long as it has not come.
+    @return: the offset after the empty line; C{-1} as long as it has not come.
     @raise BadMessage: too long, or nothing that could become a head.
     """
     end = octets.find(b"\r\n\r\n", searched - 3 if searched > 3 else 0, limits.octets) + 4
@@ -204,7 +204,7 @@ def read_fields_untrusted(octets: bytes, limits: HeadLimits = DEFAULT_LIMITS) ->
 def _fields(octets: bytes, start: int, end: int, limits: HeadLimits) -> Fields:
     """
     @param start: where the CR LF is that ends the line before the first field.
-    @param end: the offset behind the empty line.
+    @param end: the offset after the empty line.
     """
     fields = FIELD.findall(octets, start, end)
     if octets.count(b"\r\n", start, end) != len(fields) + 2:     # a line that is no field

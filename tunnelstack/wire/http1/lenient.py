@@ -3,7 +3,7 @@ Responses of servers that are not strict, read as every client reads them.
 
 A head comes here when the strict parser has refused it.  It is taken where it has only one reading, and what is passed on is
 written anew as RFC 9112 has it.  Its connection is not used again.  Requests are never read like this: theirs are two readers,
-we and the server, who could disagree.
+this program and the server could disagree.
 
 Source: RFC 9112, sections 2.2 (line ends), 5.1 (blanks before a colon), 5.2 (folded lines) and 6.3 (lengths).
 """

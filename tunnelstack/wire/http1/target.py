@@ -161,7 +161,7 @@ def _without_authority(path: bytes) -> bytes:
 
 def _without_host(path: bytes) -> bytes:
     """
-    The same for programs that take more slashes for two, as the WHATWG's standard wants it.
+    The same for programs that take more slashes for two, as the standard of the WHATWG requires.
     """
     return _HOST.sub(b"", path, 1) or b"/" if path.startswith(b"///") else path
 

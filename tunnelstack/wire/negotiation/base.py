@@ -2,8 +2,8 @@
 What a new stream is for: the words that all negotiations share, and the one that follows another.
 
 A negotiation is one side's half of agreeing on a name and its parameters, pure octets.  Its owner writes C{data_to_send()}
-after every call, feeds what arrives to C{receive_data} (once with no octets at the beginning, to hear what is settled without
-the peer) and feeds nothing more once it was told L{Agreed} or L{Rejected}.  No call gives more than one event.
+after every call, feeds what arrives to C{receive_data} (once with no octets at the beginning, for what is settled without the
+peer), and feeds nothing more after L{Agreed} or L{Rejected}.  No call returns more than one event.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from attrs import Factory, define, field
 from tunnelstack.errors import PeerError, UsageError
 
 BUFFER_LIMIT = 256 * 1024
-"""Octets that may arrive while an owner thinks about what was asked: one window, which a paused stream never exceeds."""
+"""Octets that may arrive while an owner decides on a proposal: one window, which a paused stream never exceeds."""
 
 
 class Release(Enum):
     """
     When the octets of the initiator's application may follow.
 
-    @cvar AT_ONCE: behind the proposal, in the same write.  A refusal then costs the stream.
+    @cvar AT_ONCE: after the proposal, in the same write.  A refusal then costs the stream.
     @cvar ON_REPLY: once the peer has agreed.
-    @cvar ON_FIRST_OCTET: once the peer has agreed and the far application has spoken: for peers whose negotiation may read,
-        and lose, what follows it.
+    @cvar ON_FIRST_OCTET: once the peer has agreed and the far application has sent something: for peers whose negotiation may
+        read, and lose, what follows it.
     """
 
     AT_ONCE = "at once"
@@ -37,7 +37,7 @@ class Release(Enum):
 
 
 Parameters = Mapping[str, Any]
-"""What one side says with a name: the members of a JSON object."""
+"""What one side sends with a name: the members of a JSON object."""
 
 
 @define
@@ -53,7 +53,7 @@ class Agreed(NegotiationEvent):
     Both sides know what the stream is for; the negotiation is over.
 
     @ivar name: the protocol's name, C{b""} where only parameters were exchanged.
-    @ivar parameters: what the peer said with it.
+    @ivar parameters: what the peer sent with it.
     @ivar leftover: octets of the peer that were read too far: they belong to the application.
     @ivar leftover_filter: what the next octets of the peer are passed through before they are the application's; C{None} for
         nothing.
@@ -68,7 +68,7 @@ class Agreed(NegotiationEvent):
 @define
 class Rejected(NegotiationEvent):
     """
-    One side said no, in good order; the negotiation is over, and the stream with it.
+    One side has refused, in the way of the protocol; the negotiation is over, and the stream with it.
     """
 
     reason: str
@@ -98,13 +98,13 @@ class NegotiationTruncated(NegotiationError):
 
 class NegotiationExpired(NegotiationError):
     """
-    The peer did not say its part in time.
+    The peer did not send its part in time.
     """
 
 
 class ReceiveBuffer:
     """
-    Octets that arrive while the owner thinks: the application's, if it says yes.
+    Octets that arrive while the owner decides.  They are the application's if it accepts.
     """
 
     __slots__ = ("_octets", "_pieces")
@@ -122,7 +122,7 @@ class ReceiveBuffer:
         """
         self._octets += len(octets)
         if self._octets > BUFFER_LIMIT:
-            raise NegotiationError("the peer goes on without an answer", octets=self._octets)
+            raise NegotiationError("the peer sent too much before it was answered", octets=self._octets)
         self._pieces.append(octets)
 
     def joined(self) -> bytes:
@@ -134,19 +134,19 @@ class ReceiveBuffer:
 
 class Negotiation(ABC):
     """
-    What both halves of every negotiation do alike: say what is queued, keep a deadline, and answer only what was asked.
+    What both halves of every negotiation have in common: what is queued, a deadline, and an answer to what was proposed only.
 
     @ivar name: what an initiator proposes; C{b""} where that is not known, or nothing is.
-    @ivar release: see L{Release}; for a responder, whose application speaks once it has agreed, always C{ON_REPLY}.
-    @ivar settled: an L{Agreed} or a L{Rejected} was told.
-    @ivar own_frame: what it says travels in a frame (or message) of its own, for peers that lose what they read with it.
+    @ivar release: see L{Release}; for a responder, whose application sends once it has agreed, always C{ON_REPLY}.
+    @ivar settled: an L{Agreed} or a L{Rejected} was returned.
+    @ivar own_frame: what it sends travels in a frame (or message) of its own, for peers that lose what they read with it.
     """
 
     __slots__ = ("_deadline", "_out", "_timeout", "name", "own_frame", "release", "settled")
 
     def __init__(self, release: Release, timeout: float | None) -> None:
         """
-        @param timeout: seconds from L{begin} until the peer must have said its part; C{None} for ever.
+        @param timeout: seconds from L{begin} until the peer must have sent its part; C{None} for no limit.
         """
         self.name = b""
         self.release = release
@@ -180,22 +180,22 @@ class Negotiation(ABC):
 
     def accept(self, parameters: Parameters | None = None) -> list[NegotiationEvent]:
         """
-        Answer yes to what was L{Proposed}.
+        Accept what was L{Proposed}.
 
-        @param parameters: what the answer says, in negotiations whose answers say more than yes.
+        @param parameters: what the answer contains, in negotiations whose answers have parameters.
         @return: as from L{receive_data}, of what arrived in the meantime.
-        @raise UsageError: nothing was asked.
+        @raise UsageError: nothing was proposed.
         """
-        raise UsageError("nothing was asked")
+        raise UsageError("nothing was proposed")
 
     def reject(self, reason: str) -> list[NegotiationEvent]:
         """
-        Answer no to what was L{Proposed}.
+        Refuse what was L{Proposed}.
 
         @return: L{Rejected}, or nothing where the peer may go on and propose something else.
-        @raise UsageError: nothing was asked.
+        @raise UsageError: nothing was proposed.
         """
-        raise UsageError("nothing was asked")
+        raise UsageError("nothing was proposed")
 
     def begin(self, now: float) -> float | None:
         """
@@ -230,7 +230,7 @@ class Negotiation(ABC):
 
 class NegotiationSequence(Negotiation):
     """
-    One negotiation followed by another, say a name and then a line of parameters; together they are one.
+    One negotiation followed by another, such as a name and then a line of parameters.  Together they are one.
 
     The name agreed is that of the first, the parameters are those of the second; each has its own time.
     """
@@ -257,7 +257,7 @@ class NegotiationSequence(Negotiation):
 
     def data_to_send(self) -> list[bytes]:
         """
-        As in L{Negotiation}; the second speaks in the same breath where the first one's C{release} permits it.
+        As in L{Negotiation}; that of the second follows in the same write where the C{release} of the first permits it.
         """
         out, second = self._first.data_to_send(), self._second
         if self._current is not self._first:
@@ -313,7 +313,7 @@ class NegotiationSequence(Negotiation):
 
     def _advance(self, events: list[NegotiationEvent]) -> list[NegotiationEvent]:
         """
-        Go on to the second where the first has agreed, and put the name on what the second says.
+        Go on to the second when the first has agreed, and put the name into the events of the second.
         """
         if not events:
             return events

@@ -1,7 +1,7 @@
 """
 A stream named by the head of an HTTP/1.1 request, and where it is agreed so, answered by a head; then octets that are no HTTP.
 
-Which requests there are, and what answers mean, its user says.
+Its user defines which requests there are, and what answers mean.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class StreamRequest:
     What a request asks for.
 
     @ivar name: a name for it; C{b""} if it is not known, or cannot be meant.
-    @ivar parameters: what it says.
+    @ivar parameters: what it contains.
     @ivar yes: the octets of a yes.
     @ivar no: from the reason to the octets of a no.
     @ivar first: octets that are the application's before any that follow.
@@ -58,7 +58,7 @@ class StreamRequest:
 
 class HTTPRequestInitiator(Negotiation):
     """
-    Says a request; hears its answer where there is to be one.
+    Sends a request, and reads its answer where there is to be one.
     """
 
     __slots__ = ("_agreed", "_buffer", "_no", "_refusal", "_searched")
@@ -139,7 +139,7 @@ class HTTPRequestResponder(Negotiation):
 
     def __init__(self, read: Callable[[RequestHead], StreamRequest], *, timeout: float | None = None) -> None:
         """
-        @param read: says what is asked for.
+        @param read: returns what a request is for.
         """
         super().__init__(Release.ON_REPLY, timeout)
         self.own_frame = True
@@ -170,7 +170,7 @@ class HTTPRequestResponder(Negotiation):
 
     def receive_eof(self) -> list[NegotiationEvent]:
         """
-        As in L{Negotiation}; while the owner thinks, it is no fault.
+        As in L{Negotiation}; while the owner decides, it is no fault.
         """
         return [] if self._request is not None else super().receive_eof()
 
@@ -192,7 +192,7 @@ class HTTPRequestResponder(Negotiation):
 
     def _take_proposal(self) -> StreamRequest:
         if self._request is None:
-            raise UsageError("nothing was asked")
+            raise UsageError("nothing was proposed")
         self._check_open()
         self.settled = True
         return self._request

@@ -44,7 +44,7 @@ class JSONReader(Protocol):
 
     def take_leftover(self) -> bytes:
         """
-        @return: what was fed behind the object.
+        @return: what was fed after the object.
         """
 
 
@@ -67,7 +67,7 @@ class ObjectCodec:
 
     def agreed(self, parameters: Parameters, rest: bytes) -> Agreed:
         """
-        @param rest: what was read behind the object.
+        @param rest: what was read after the object.
         """
         if self.leftover_filter is None:
             return Agreed(b"", parameters, rest)
@@ -93,7 +93,7 @@ LINE_CODEC = ObjectCodec(encode, _JSONLineReader)
 @frozen
 class AnswerFormat:
     """
-    How an answer says yes and no.
+    The forms of an answer that accepts and of one that refuses.
 
     @ivar yes: from what the owner accepted with to the line's object.
     @ivar no: from the reason to the line's object.
@@ -118,12 +118,12 @@ def _refusal(answer: Parameters) -> str | None:
 OK_OR_REASON = AnswerFormat(
     lambda parameters: {**parameters, "ok": True}, lambda reason: {"ok": False, "reason": reason}, _refusal
 )
-"""C{{"ok":true}}, with what else there is to say, or C{{"ok":false,"reason":"..."}}."""
+"""C{{"ok":true}}, with further members, or C{{"ok":false,"reason":"..."}}."""
 
 
 class JSONInitiator(Negotiation):
     """
-    Says the parameters; hears the answer where there is to be one.
+    Sends the parameters, and reads the answer where there is to be one.
     """
 
     __slots__ = ("_answers", "_codec", "_reader")
@@ -144,7 +144,7 @@ class JSONInitiator(Negotiation):
         @param limit: octets of the longest answer.
         @param timeout: seconds.
         @param codec: how an object travels.
-        @raise UsageError: JSON cannot say the parameters, or the application were to wait for an answer that never comes.
+        @raise UsageError: JSON cannot hold the parameters, or the application would wait for an answer that never comes.
         """
         usual = Release.AT_ONCE if answers is None else Release.ON_REPLY
         if answers is None and release is Release.ON_REPLY:
@@ -193,7 +193,7 @@ class JSONResponder(Negotiation):
         codec: ObjectCodec = LINE_CODEC,
     ) -> None:
         """
-        @param answers: how the answer is said; C{None} for none, and then nothing is asked either.
+        @param answers: the form of the answer; C{None} for no answer, and then nothing is proposed to the owner.
         @param limit: octets of the longest object.
         @param timeout: seconds.
         @param codec: how an object travels.
@@ -229,7 +229,7 @@ class JSONResponder(Negotiation):
 
     def receive_eof(self) -> list[NegotiationEvent]:
         """
-        As in L{Negotiation}; while the owner thinks, it is no fault.
+        As in L{Negotiation}; while the owner decides, it is no fault.
         """
         return [] if self._proposed is not None else super().receive_eof()
 
@@ -251,7 +251,7 @@ class JSONResponder(Negotiation):
 
     def _take_proposal(self) -> tuple[Parameters, AnswerFormat]:
         if self._proposed is None or self._answers is None:
-            raise UsageError("nothing was asked")
+            raise UsageError("nothing was proposed")
         self._check_open()
         self.settled = True
         return self._proposed, self._answers

@@ -2,7 +2,7 @@
 Multistream-select 1.0, the side that proposes: a header, and names until one is accepted.
 
 Nothing is read beyond a token, so what follows the accepted one is the application's; and the common exchange is one comparison
-with octets that are made once: what an initiator sends first is what it wants to hear.
+with octets that are made once: what an initiator sends first is what it expects as the answer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tunnelstack.wire.negotiation.multistream.tokens import (
 
 class UnexpectedAnswer(NegotiationError):
     """
-    The responder said neither the name that was proposed nor C{na}.
+    The responder sent neither the name that was proposed nor C{na}.
     """
 
 

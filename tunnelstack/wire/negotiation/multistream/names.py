@@ -22,7 +22,7 @@ class NameTable:
         """
         @param names: those that are accepted by the responder itself.
         @param asked: those that are accepted by its owner, who is L{Proposed}.
-        @param match: says of any other name whether it is accepted.
+        @param match: returns whether any other name is accepted.
         """
         self._echoes: dict[bytes, tuple[bytes, bytes, bool]] = {}
         self._starts: dict[bytes, tuple[bytes, bytes, bool]] = {}

@@ -68,7 +68,7 @@ class MultistreamResponder(Negotiation):
         """
         @param names: a table, made once for many; or names, or a function that knows them.
         @param strict: refuse the stream with the first name that is not known (or that the owner refuses), and read nothing
-            further, so that octets behind it cannot be taken for a proposal.
+            further, so that octets after it cannot be taken for a proposal.
         @param timeout: seconds.
         """
         Negotiation.__init__(self, Release.ON_REPLY, timeout)
@@ -77,7 +77,7 @@ class MultistreamResponder(Negotiation):
         self._header_sent = False             # our header is out
         self._header_received = False            # the peer's header was seen
         self._ended = False
-        self._proposed: tuple[bytes, bytes] | None = None     # name and echo of what the owner thinks about
+        self._proposed: tuple[bytes, bytes] | None = None     # name and echo of what the owner decides on
         self._buffered: ReceiveBuffer                  # beside it, what comes meanwhile
         self._buffer = b""
         self._proposals = 0
@@ -113,7 +113,7 @@ class MultistreamResponder(Negotiation):
 
     def receive_eof(self) -> list[NegotiationEvent]:
         """
-        As in L{Negotiation}; while the owner thinks, it is no fault.
+        As in L{Negotiation}; while the owner decides, it is no fault.
         """
         self._check_open()
         self._ended = True
@@ -125,7 +125,7 @@ class MultistreamResponder(Negotiation):
         """
         As in L{Negotiation}.
 
-        @raise UsageError: nothing was asked, or there are parameters, for which this answer has no place.
+        @raise UsageError: nothing was proposed, or there are parameters, for which this answer has no place.
         """
         if parameters:
             raise UsageError("a multistream answer carries no parameters")
@@ -148,7 +148,7 @@ class MultistreamResponder(Negotiation):
 
     def _take_proposal(self) -> tuple[bytes, bytes]:
         if self._proposed is None:
-            raise UsageError("nothing was asked")
+            raise UsageError("nothing was proposed")
         asked, self._proposed = self._proposed, None
         return asked
 
@@ -192,7 +192,7 @@ class MultistreamResponder(Negotiation):
 
     def _reject_all(self, reason: str) -> list[NegotiationEvent]:
         """
-        The stream is to be reset: nothing is left to say, the header included.
+        The stream is to be reset: nothing is left to send, the header included.
         """
         self.settled = self._header_sent = True
         self._out.clear()

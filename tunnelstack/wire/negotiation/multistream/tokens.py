@@ -45,7 +45,7 @@ def next_token(buffer: bytes) -> tuple[bytes, int] | None:
     """
     Read the token that a buffer begins with.
 
-    @return: its text, and where the octets behind it begin; C{None} while some of it is missing.
+    @return: its text, and where the octets after it begin; C{None} while some of it is missing.
     @raise BadMultistreamToken: too long (known before its text is waited for), or without its line feed.
     @raise BadVarint: its length is none.
     """
@@ -83,7 +83,7 @@ def starts_with_header(buffer: bytes) -> bool:
 @lru_cache(maxsize=1024)
 def opening(name: bytes) -> bytes:
     """
-    Header and proposal; also what a responder says that agrees.
+    Header and proposal; also what a responder sends that agrees.
 
     @raise UsageError: a name that could be taken for something else, or that is too long.
     """
