@@ -46,18 +46,22 @@ class Page(Protocol):
 
 class GenuineSuiteTests(TestCase):
     """
-    The suite of the genuine project, against itself.
+    The suite of the genuine project, against itself.  Some of its tests are races that a busy machine loses, so it may be
+    repeated.
     """
 
-    timeout = 240
+    timeout = 360
 
     @inlineCallbacks
     def test_kodingItself(self) -> Any:
         program("koding")                    # skips where it cannot be built
         go = shutil.which("go") or ""
-        out, err, code = yield getProcessOutputAndValue(
-            go, ["test", "-count=1", "-vet=off", "github.com/koding/tunnel"], env=os.environ, path=str(PROGRAMS / "koding")
-        )
+        for _ in range(3):
+            out, err, code = yield getProcessOutputAndValue(
+                go, ["test", "-count=1", "-vet=off", "github.com/koding/tunnel"], env=os.environ, path=str(PROGRAMS / "koding")
+            )
+            if not code:
+                break
         self.assertEqual(code, 0, (out + err).decode(errors="replace")[-4000:])
 
 

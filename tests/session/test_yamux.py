@@ -30,6 +30,7 @@ from tunnelstack.stream.errors import (
 from tunnelstack.testing import Wire, sessionPair
 from tunnelstack.transport.direct_write import immediateWrite
 from tunnelstack.wire.negotiation.base import Release
+from tunnelstack.wire.send_rate import LARGEST_BATCH
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 COLLECT = Factory.forProtocol(HalfCollect)
@@ -157,13 +158,13 @@ class SessionTests(TwoSessions):
         self.wire.settle()
         self.assertEqual(ending.told, ["made", "write ended"])
 
-    def test_aBatchIsAtMost64KiBOfWholeFrames(self) -> None:
+    def test_aBatchIsAtMost64KiBInWholeFrames(self) -> None:
         writes = self.recorded()
         self.accept()
         for _ in range(3):
             self.open().transport.write(bytes(200_000))
         self.wire.settle()
-        self.assertLessEqual(max(map(len, writes)), 64 * 1024)
+        self.assertLessEqual(max(map(len, writes)), LARGEST_BATCH)
         self.assertTrue(all(write[0] == 0 and write[1] in (0, 1) for write in writes), "a write begins with a frame")
 
     def test_streamsShareByTurns(self) -> None:

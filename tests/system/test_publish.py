@@ -13,6 +13,7 @@ from twisted.trial.unittest import SkipTest
 from websockets.sync.client import connect
 
 from tests.system.stage import ROOT, Stage, until
+from tunnelstack.control.auth.tokens import newToken
 
 NAME_SERVER = """
 from twisted.internet import reactor
@@ -332,6 +333,7 @@ class ConnectTests(Stage):
 
     def test_connectFailsWithoutAnEdge(self) -> None:
         self.startEdge().end()
+        self.environ |= {"TUNNELSTACK_EDGE": f"http://localhost:{self.port}", "TUNNELSTACK_TOKEN": newToken().token}
         done = self.connect("db", "--give-up-after", "1")
         self.assertEqual(done.returncode, 69)
         self.assertIn(b"no session with an edge within 1 seconds", done.stderr)

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from tests.system.stage import Hello, Stage
 from tests.transport.certificates import authority
+from tunnelstack.control.auth.tokens import newToken
 
 
 class PlaceTests(Stage):
@@ -71,12 +72,13 @@ class PlaceTests(Stage):
         return int(server.server_address[1])
 
     def test_whatCannotBeMeantIsASentence(self) -> None:
+        environ = self.environ | {"TUNNELSTACK_EDGE": "http://localhost:1", "TUNNELSTACK_TOKEN": newToken().token}
         for arguments, told in (
             (("http", "http://localhost:3000/app"), "leave out the path"), (("tcp", "localhost"), "it has no port"),
             (("--edge", "ftp://a.net", "http", "3000"), "--edge must be a URL such as"),
         ):  # fmt: skip
             done = subprocess.run(
-                [*self.command("tunnel-agent"), *arguments], env=self.environ, capture_output=True, text=True, timeout=60
+                [*self.command("tunnel-agent"), *arguments], env=environ, capture_output=True, text=True, timeout=60
             )
             self.assertEqual((done.returncode, done.stdout), (78, ""), done.stderr)
             self.assertEqual(done.stderr.count("\n"), 1, done.stderr)

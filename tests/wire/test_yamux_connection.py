@@ -135,23 +135,103 @@ class TimeTests(SynchronousTestCase):
         self.assertEqual(ours.expire(129.9), [])
         self.assertEqual(said(ours), [])
         self.assertEqual(ours.expire(130.0), [])
+        self.assertTrue(ours.keepalive.unsent)
         self.assertEqual(said(ours), [(PING, SYN, 0, 0)])
+        ours.ping_sent(130.0)
+        self.assertFalse(ours.keepalive.unsent)
         self.assertEqual(ours.next_deadline(), 140.0)
 
     def test_silenceIsLoss(self) -> None:
-        ours = client()
-        ours.expire(0.0)
-        ours.expire(30.0)
+        ours = self.pinged()
         self.assertEqual(ours.expire(39.9), [])
         self.assertEqual(ours.expire(40.0), [KeepaliveLost()])
         self.assertEqual(ours.expire(1000.0), [])
         self.assertIsNone(ours.next_deadline())
+
+    def pinged(self, ahead: float = 0.0) -> YamuxConnection:
+        """
+        A session whose ping was sent 30 s after it began.
+        """
+        ours = client()
+        ours.expire(0.0)
+        ours.expire(30.0)
+        ours.data_to_send()
+        ours.ping_sent(30.0, ahead)
+        return ours
+
+    def test_theTimeForAnAnswerRunsFromWhenThePingWasSent(self) -> None:
+        ours = client()
+        ours.expire(0.0)
+        ours.expire(30.0)
+        ours.data_to_send()
+        self.assertEqual(ours.expire(55.0), [])
+        ours.ping_sent(55.0)
+        self.assertEqual(ours.expire(64.9), [])
+        self.assertEqual(ours.expire(65.0), [KeepaliveLost()])
+
+    def test_whatLiesBeforeThePingHasItsTimeToo(self) -> None:
+        ours = self.pinged(ahead=20.0)
+        self.assertEqual(ours.expire(59.9), [])
+        self.assertEqual(ours.expire(60.0), [KeepaliveLost()])
+
+    def test_noPingIsWaitedForLongerThanAMinute(self) -> None:
+        for ours in (self.pinged(ahead=1000.0), client()):
+            ours.expire(0.0)
+            ours.expire(30.0)
+            for now in range(30, 90):
+                self.assertEqual(ours.expire(float(now)), [])
+            self.assertEqual(ours.expire(90.0), [KeepaliveLost()])
+
+    def test_theLastRoundTripIsAllowedFor(self) -> None:
+        ours = self.pinged()
+        ours.now = 39.0
+        ours.receive_data(frame(PING, ACK, 0, 0))
+        ours.expire(60.0)
+        ours.data_to_send()
+        ours.ping_sent(60.0)
+        self.assertEqual(ours.expire(78.9), [])
+        self.assertEqual(ours.expire(79.0), [KeepaliveLost()])
+
+    def test_theWaitForCreditIsAllowedFor(self) -> None:
+        ours = client()
+        ours.expire(0.0)
+        stream = ours.open_stream(0.0)
+        ours.now = 5.0
+        for _ in range(5):
+            ours.send_data(stream, bytes(64 * 1024))
+        ours.data_to_send()
+        ours.expire(30.0)
+        ours.data_to_send()
+        ours.ping_sent(30.0)                  # the stream has waited for 25 s
+        self.assertEqual(ours.next_deadline(), 60.0)
+        ours.now = 31.0
+        ours.receive_data(frame(WINDOW, 0, stream, 1))
+        ours.expire(60.0)
+        ours.data_to_send()
+        ours.ping_sent(60.0)                  # it had waited for 26 s
+        self.assertEqual(ours.expire(95.9), [])
+        self.assertEqual(ours.expire(96.0), [KeepaliveLost()])
+
+    def test_aWaitThatAnAnswerHasOvertakenIsTheApplications(self) -> None:
+        ours = client()
+        ours.expire(0.0)
+        stream = ours.open_stream(0.0)
+        for _ in range(5):
+            ours.send_data(stream, bytes(64 * 1024))
+        for began in (30.0, 60.0):
+            ours.expire(began)
+            ours.data_to_send()
+            ours.ping_sent(began)
+            if began == 30.0:
+                ours.receive_data(frame(PING, ACK, 0, 0))
+        self.assertEqual(ours.expire(70.0), [KeepaliveLost()])
 
     def test_anyOctetIsLife(self) -> None:
         ours = client()
         ours.expire(0.0)
         ours.expire(30.0)
         ours.receive_data(b"\0")
+        ours.ping_sent(30.0)
         self.assertEqual(ours.expire(40.0), [])
         self.assertEqual(ours.next_deadline(), 60.0)
 
@@ -160,6 +240,7 @@ class TimeTests(SynchronousTestCase):
         ours.expire(0.0)
         ours.receive_data(frame(PING, ACK, 0))
         ours.expire(30.0)
+        ours.ping_sent(30.0)
         self.assertEqual(ours.expire(40.0), [KeepaliveLost()])
 
     def test_theAnswerToAKeepaliveIsNotTold(self) -> None:

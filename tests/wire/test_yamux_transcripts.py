@@ -82,7 +82,8 @@ class TranscriptTests(SynchronousTestCase):
         ours = self.replayed("T7", "<")
         self.assertAlmostEqual(ours.next_deadline() or 0.0, 1.008)
         ours.expire(1.009)
-        self.assertEqual(ours.expire(1.109), [KeepaliveLost()])
+        ours.ping_sent(1.009)
+        self.assertEqual(ours.expire(1.309), [KeepaliveLost()])
         self.assertEqual(ours.expire(2.0), [])
 
     def test_windowIsUsedUpExactly(self) -> None:

@@ -2,7 +2,9 @@
 When the streams of a session send: one flush a reactor turn, turns between streams, and pressure from the carrier.
 
 The pure core owns credit and control frames; the stream transports own the queues of payload.  This module moves octets
-between the two and gives the carrier no more than it takes.
+between the two and gives the carrier no more than it takes.  What the carrier has not sent yet cannot be overtaken, so it is
+kept short, in time: see L{tunnelstack.wire.send_rate} for how much a carrier is given, and
+L{tunnelstack.transport.send_buffer} for how little may wait below the session.
 """
 
 from __future__ import annotations
@@ -19,11 +21,10 @@ from tunnelstack.interfaces import IStreamOwner
 from tunnelstack.session._closing import ClosingStreams
 from tunnelstack.stream.transport import HIGH, StreamTransport
 from tunnelstack.transport.direct_write import Write
+from tunnelstack.transport.send_buffer import SendBuffer
 from tunnelstack.transport.shared_timer import SharedTimer
+from tunnelstack.wire.send_rate import SendRate
 from tunnelstack.wire.yamux.connection import YamuxConnection
-
-BATCH = 64 * 1024
-"""Octets of whole frames that leave in one write, hence at most in one WebSocket message."""
 
 SHARED_TURN = 16 * 1024
 """Octets of payload in one frame while streams share the session."""
@@ -50,6 +51,7 @@ class StreamScheduler:
     The owner of a session's streams, and the producer of its carrier.  Its session calls L{flush} when it has fed the core.
 
     @ivar full: the carrier takes no more.
+    @ivar rate: how fast it takes octets, and how many to give it in one write, hence at most in one WebSocket message.
     @ivar sharedTimer: of whatever happens on the streams.
     @ivar high: octets queued on a stream above which its producer is paused.
     @ivar paused: streams whose applications do not read; the streams count it.
@@ -68,11 +70,13 @@ class StreamScheduler:
         *,
         onStreamLost: Callable[[], object],
         onPeerNotReading: Callable[[], object],
+        onPingSent: Callable[[], object],
     ) -> None:
         """
         @param streams: those of the session, by number; they are removed here.
         @param onStreamLost: called when one was removed.
         @param onPeerNotReading: called when too much control waits for the peer: the session is to be dropped.
+        @param onPingSent: called when a ping of the keepalive has left for the carrier, and does not wait in its buffer.
         """
         self._clock = clock
         self._core = core
@@ -80,9 +84,13 @@ class StreamScheduler:
         self._closing = closing
         self._onStreamLost = onStreamLost
         self._onPeerNotReading = onPeerNotReading
+        self._onPingSent = onPingSent
+        self._keepalive = core.keepalive
         self.acknowledge = core.acknowledge
         self.sharedTimer = SharedTimer(clock)
         self.full = self.inFlush = self.sending = False
+        self.rate = SendRate()
+        self._buffer = SendBuffer()
         self.high = HIGH
         self.paused = 0
         self._write: Write = _nowhere
@@ -200,6 +208,10 @@ class StreamScheduler:
         if self._calls or self._moreToSend or self._flushAgain:
             self._moreToSend = False
             self.scheduleFlush()
+        elif not self.full and self.rate.idle_at is None:
+            self.rate.idle_at = self._core.now
+        if self._keepalive.unsent and not self.full:
+            self._onPingSent()
         if self.onFlushed is not None:
             self.onFlushed()
 
@@ -221,9 +233,11 @@ class StreamScheduler:
             for stream in short:
                 if not stream.scheduled:
                     self.streamReady(stream)
-        for _ in range(BATCHES):
+        for number in range(BATCHES):
+            if number == BATCHES - 1 and not self.full:
+                self.rate.untroubled()
             if ready:
-                self._fillBatch(BATCH - core.control_octets)
+                self._fillBatch(self.rate.batch - core.control_octets)
             pieces = core.data_to_send()
             if not pieces:
                 while self._pausedProducers and not self.full and not ready:
@@ -255,7 +269,11 @@ class StreamScheduler:
             stream = ready.popleft()
             if stream.queued:
                 credit = core.credit(stream.streamId)
-                data = stream.take(min(credit, SHARED_TURN if ready else room, room - HEADER)) if credit > 0 else b""
+                if credit <= 0:
+                    stream.scheduled = False     # back when credit comes
+                    continue
+                most = SHARED_TURN if ready else core.max_frame
+                data = stream.take(min(credit, most, room - HEADER))
                 if not data:
                     data = self._takeRecord(stream, credit, room)
                     if not data:
@@ -278,7 +296,7 @@ class StreamScheduler:
         size = stream.recordNext
         if not size or size > credit:
             stream.scheduled = False             # back when credit comes
-            if size and credit > 0:
+            if size:
                 self._awaitingCredit.append(stream)    # the core reports the first credit and none that follows
             return b""
         if size + HEADER > room:
@@ -330,6 +348,9 @@ class StreamScheduler:
         The carrier has room again.
         """
         self.full = False
+        if self.rate.taken(self._clock.seconds(), self._core.octets_out):
+            self.rate.bound(self._buffer.unsent())
+            self._buffer.bound(self.rate.batch, self.rate.unsent)
         if not self.inFlush:
             self.flush()
 
@@ -340,15 +361,24 @@ class StreamScheduler:
 
     # From the session
 
-    def start(self, write: Write) -> None:
+    def start(self, write: Write, buffer: SendBuffer) -> None:
         """
         The session is connected.
 
         @param write: takes what is due once a turn.
+        @param buffer: where it waits if the network does not take it.
         """
         self._write = write
+        self._buffer = buffer
+        buffer.bound(self.rate.batch, self.rate.unsent)
         self.sending = True
         self.scheduleFlush()
+
+    def secondsAhead(self) -> float:
+        """
+        @return: seconds that the carrier needs for what it has taken, as far as that is known.
+        """
+        return self.rate.seconds(self._buffer.unacknowledged())
 
     def close(self) -> None:
         """

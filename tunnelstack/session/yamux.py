@@ -39,6 +39,7 @@ from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionClosed, SessionLost, StreamResetError
 from tunnelstack.stream.transport import StreamTransport
 from tunnelstack.transport.direct_write import disableNagle, immediateWrite
+from tunnelstack.transport.send_buffer import sendBuffer
 from tunnelstack.wire.yamux import events
 from tunnelstack.wire.yamux.connection import YamuxConnection
 from tunnelstack.wire.yamux.errors import GoneAway, SessionError, StreamLimitReached, StreamsExhausted
@@ -89,7 +90,7 @@ class YamuxSession(Protocol):
         )
         self.scheduler = StreamScheduler(
             clock, core, self._streams, self._closing,
-            onStreamLost=self._streamLost, onPeerNotReading=self._peerNotReading,
+            onStreamLost=self._streamLost, onPeerNotReading=self._peerNotReading, onPingSent=self._pingSent,
         )
         self.memory = SessionMemory(
             core, limits.session_octets, self._streams, self.scheduler, self._lifecycle, self.resetStream
@@ -167,7 +168,8 @@ class YamuxSession(Protocol):
         if (gone := self.lostReason()) is not None:
             return fail(gone)
         answer: Deferred[float] = Deferred()
-        self._pings[self._core.ping()] = (answer, self._clock.seconds())
+        self._core.now = self._clock.seconds()
+        self._pings[self._core.ping()] = (answer, self._core.now)
         self.scheduleFlush()
         return answer
 
@@ -219,7 +221,7 @@ class YamuxSession(Protocol):
         The carrier is there.
         """
         self.transport.registerProducer(self.scheduler, True)
-        self.scheduler.start(immediateWrite(self.transport))
+        self.scheduler.start(immediateWrite(self.transport), sendBuffer(self.transport))
         disableNagle(self.transport)
         self._expireCore()
         self._lifecycle.connected(self.transport)
@@ -404,9 +406,19 @@ class YamuxSession(Protocol):
         """
         for event in self._core.expire(self._clock.seconds()):
             self._deliver[event.__class__](event)
+        self._scheduleCore()
+
+    def _scheduleCore(self) -> None:
         deadline = self._core.next_deadline()
         if deadline is not None:
             self._timer.schedule(deadline)
+
+    def _pingSent(self) -> None:
+        """
+        From the scheduler: the time for the answer to a ping begins.
+        """
+        self._core.ping_sent(self._clock.seconds(), self.scheduler.secondsAhead())
+        self._scheduleCore()
 
     # Ends
 

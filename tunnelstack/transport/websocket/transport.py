@@ -34,6 +34,7 @@ from tunnelstack.interfaces import IRecordTransport
 from tunnelstack.transport import handover
 from tunnelstack.transport.direct_write import Write
 from tunnelstack.transport.pull_producer import pushProducer
+from tunnelstack.transport.send_buffer import SendBuffer, sendBuffer
 from tunnelstack.transport.shared_timer import SharedTimer
 from tunnelstack.transport.websocket._connection import WebSocketConnection
 from tunnelstack.transport.websocket._frames import BINARY, GOING_AWAY, NORMAL, TEXT
@@ -198,6 +199,12 @@ class WebSocketTransport:
         """
         self._connection.writeImmediately()
         return self.write
+
+    def sendBuffer(self) -> SendBuffer:
+        """
+        @return: see L{sendBuffer<tunnelstack.transport.send_buffer.sendBuffer>}.
+        """
+        return sendBuffer(self._connection.transport)
 
     def getPeer(self) -> IAddress:
         if self.address is not None:

@@ -111,11 +111,20 @@ from tunnelstack.wire.yamux.receive_window import CreditBudget
 from tunnelstack.wire.yamux.send_queue import SendQueue
 from tunnelstack.wire.yamux.stream import Stream
 
+ROUND_TRIP_SECONDS = 0.01
+"""Seconds between two measurements of the round trip while windows might grow: it is the shortest of them that counts, and the
+turns of busy programs make most of them longer."""
+
+UNANSWERED_SECONDS = 1.0
+"""The same while the last one is not answered."""
+
 
 class YamuxConnection:
     """
     One side of a session.
 
+    @ivar max_frame: octets of payload that C{send_data} takes at most, from the limits.
+    @ivar keepalive: its pings; while one is C{unsent}, the owner is to call L{ping_sent} once it has left.
     @ivar now: the time of what happens next, in seconds of the owner's clock, as the owner sets it.
     @ivar octets_in: payload delivered.
     @ivar octets_out: payload taken by C{send_data}.
@@ -131,7 +140,7 @@ class YamuxConnection:
         @param client: whether our streams have odd numbers.  It does not depend on which side opened the connection.
         """
         self._limits = limits
-        self._max_frame = limits.max_frame
+        self.max_frame = limits.max_frame
         self._parity = 1 if client else 0
         self._next_id = 1 if client else 2
         self._streams: dict[int, Stream] = {}
@@ -142,13 +151,14 @@ class YamuxConnection:
         self._pings = PingTable()
         self._budget = CreditBudget(limits.session_octets)
         self._send_queue = SendQueue(limits.pongs)
-        self._keepalive = Keepalive(limits.keepalive, limits.keepalive_timeout)
+        self.keepalive = Keepalive(limits.keepalive, limits.keepalive_timeout)
         self._reads = 0
         self._ended_this_read: set[int] = set()     # the peer's streams whose end is among the events of this read
         self._header = b""                    # the beginning of a header that was cut
         self._payload_left = 0                # octets to come of a payload that was cut
         self._payload_stream: Stream | None = None      # the stream that it is for; None: it is drained
         self._payload_fin = False             # FIN came with it, and counts when it is whole
+        self._credit_wait = 0.0               # seconds that a stream waited for credit, if no later ping was answered
         self._slots_wanted = False            # the owner has seen that no stream can be opened
         self._peer_went_away = self._went_away = False
         self._error: SessionError | None = None
@@ -269,7 +279,7 @@ class YamuxConnection:
         if self._limits.window <= INITIAL_WINDOW and not stream.returnable:
             return 0
         stream.grow(self._limits.window, self._budget)
-        return stream.grant(self._limits.max_window, self._budget)
+        return stream.grant(self._limits.max_window, self._budget, self.now, self._pings.smallest)
 
     def credit(self, stream_id: int) -> int:
         """
@@ -291,8 +301,8 @@ class YamuxConnection:
         if not stream.sendable:
             raise UsageError("payload before the stream was accepted or after it was ended", stream=stream_id)
         taken, credit = len(data), stream.credit
-        if taken > credit or taken > self._max_frame:
-            taken = min(credit, self._max_frame)
+        if taken > credit or taken > self.max_frame:
+            taken = min(credit, self.max_frame)
             data = data[:taken]
         if not taken:
             return 0
@@ -354,6 +364,8 @@ class YamuxConnection:
         self.held -= octets
         if stream.allowance <= stream.grant_end:
             stream.grant_used_up(self._reads)
+            if stream.starved:
+                self._measure_round_trip(stream)
         if returnable >= stream.step:
             self._return_credit(stream)
 
@@ -395,14 +407,43 @@ class YamuxConnection:
         """
         self._limits = evolve(self._limits, max_streams=most)
 
-    # Signs of life
+    # Signs of life, and round trips
+
+    def _measure_round_trip(self, stream: Stream) -> None:
+        """
+        The peer has stopped for want of credit, and the window may grow if the way is long: measure it by a ping.  Nothing of
+        this stream is on the way now, so the answer does not wait for it.
+        """
+        pings = self._pings
+        interval = ROUND_TRIP_SECONDS if pings.proved == pings.last else UNANSWERED_SECONDS
+        if stream.size < self._limits.max_window and self.now >= pings.last + interval:
+            self._queue_ping()
+
+    def ping_sent(self, now: float, ahead: float = 0.0) -> None:
+        """
+        The ping of the keepalive, which L{data_to_send} gave out, has left our buffers.  Only then the time for its answer
+        begins, and is longer by the time that what lies before it may need: by what the owner knows, what the last ping
+        needed, and what the streams need whose credit is used up.
+
+        @param ahead: seconds that the carrier needs for what it has taken before.
+        """
+        self.keepalive.ping_sent(now, max(ahead, self._pings.latest, self._longest_wait(now)))
+
+    def _longest_wait(self, now: float) -> float:
+        """
+        How long a stream has waited for credit, now or the last time.  If a ping was answered that was sent later than the
+        payload, the wait is the application's, and does not count.
+        """
+        proved = self._pings.proved
+        sent = min((each.sent_at for each in self._streams.values() if not each.credit and each.sent_at > proved), default=now)
+        return max(now - sent, self._credit_wait)
 
     def alive(self) -> None:
         """
         The owner does not read for now, so that it hears nothing does not mean that the peer is gone: count it as a sign of
         life, and give the peer one by a ping.
         """
-        self._keepalive.heard = True
+        self.keepalive.heard = True
         self._queue_ping()
 
     def ping(self) -> int:
@@ -416,7 +457,7 @@ class YamuxConnection:
         return opaque
 
     def _queue_ping(self) -> int:
-        opaque = self._pings.take_opaque()
+        opaque = self._pings.take_opaque(self.now)
         self._send_queue.control(PING_REQUEST, 0, opaque)
         return opaque
 
@@ -434,13 +475,13 @@ class YamuxConnection:
         """
         @return: octets for the transport, in order: control first, then payload; empty when there is nothing to send.
         """
-        return self._send_queue.take(self._limits.max_window, self._budget)
+        return self._send_queue.take(self._limits.max_window, self._budget, self.now, self._pings.smallest)
 
     def next_deadline(self) -> float | None:
         """
         @return: when to call C{expire} next, in seconds on the caller's clock; C{None}: not at all.
         """
-        deadline = self._keepalive.next_deadline()
+        deadline = self.keepalive.next_deadline()
         first = next(iter(self._unacknowledged.values()), inf)     # a dict keeps the order in which they were opened
         if deadline is None or first < deadline:
             return None if first == inf else first
@@ -455,9 +496,10 @@ class YamuxConnection:
         events: list[YamuxEvent] = []
         if self._error is not None:
             return events
-        if self._keepalive.timed_out(now):
+        self.now = now
+        if self.keepalive.timed_out(now):
             events.append(KeepaliveLost())
-        if self._keepalive.ping_due(now):
+        if self.keepalive.ping_due(now):
             self._queue_ping()
         while self._unacknowledged:
             stream_id, deadline = next(iter(self._unacknowledged.items()))
@@ -487,7 +529,7 @@ class YamuxConnection:
         """
         if self._error is not None:
             raise self._error
-        self._keepalive.heard = True
+        self.keepalive.heard = True
         self._reads += 1
         self._ended_this_read.clear()
         events: list[YamuxEvent] = []
@@ -648,8 +690,11 @@ class YamuxConnection:
         if credit > MAX_CREDIT:
             self._reset_stream(stream, CREDIT_OVERFLOW, events)
             return
-        if octets and not stream.credit and not stream.fin_sent:
-            events.append(CreditArrived(stream.stream_id))
+        if octets and not stream.credit:
+            if stream.sent_at > self._pings.proved:
+                self._credit_wait = self.now - stream.sent_at
+            if not stream.fin_sent:
+                events.append(CreditArrived(stream.stream_id))
         stream.credit = credit
         if fin:
             self._peer_ended(stream, events)
@@ -715,8 +760,10 @@ class YamuxConnection:
         if flags & SYN:
             if not self._send_queue.pong(opaque):
                 self.pongs_dropped += 1
-        elif flags & ACK and self._pings.answered(opaque):
-            events.append(PongArrived(opaque))
+        elif flags & ACK:
+            if self._pings.answered(opaque, self.now):
+                events.append(PongArrived(opaque))
+            self._credit_wait = 0.0
 
     def _go_away_received(self, code: int, events: list[YamuxEvent]) -> None:
         if code != NORMAL:

@@ -5,9 +5,16 @@ A window is the sum of three parts: the I{allowance} that the peer may still sen
 (I{held}), and what was consumed and not yet given back (I{returnable}).  Credit goes back in steps of half a window, of a
 quarter once the window has grown.
 
-A window grows when it was the window that held the peer back.  That is visible without a clock: the peer has stopped
-exactly where one of our grants ended (an I{edge}), although everything it sent is consumed at once.  A peer that is not
-held back passes the edges of grants without stopping there.
+A window grows when it was the window that held the peer back, and more would not only fill queues on the way.
+
+The first is visible without a clock: the peer has stopped exactly where one of our grants ended (an I{edge}), although
+everything it sent is consumed at once.  A peer that is not held back passes the edges of grants without stopping there.
+
+The second needs one.  Where the way holds less than a window, a larger window adds no speed: it only lies in buffers, and
+everything else of the session waits after it.  A window that is too small for its way is used up once in a round trip.  So a
+window grows only if it was used up within L{ROUND_TRIPS} of the shortest round trips that the session has seen, on average
+over a time in which the turns of busy programs even out; in other words, while the stream's rate times that round trip is
+more than half of the window.
 
 Growth is shared between the streams of a session by a dynamic threshold: what a window has above its first 256 KiB may be as
 much as is left for all others, never more.  When others take of what is left, larger windows shrink: what their application
@@ -19,12 +26,23 @@ Source of the threshold: A. Choudhury, E. Hahne, "Dynamic Queue Length Threshold
 
 from __future__ import annotations
 
+from math import inf
+
 from attrs import define
 
 from tunnelstack.wire.yamux.frames import INITIAL_WINDOW
 
 LEAST_GROWTH = 16 * 1024
 """Octets; a window does not grow by less."""
+
+ROUND_TRIPS = 2
+"""A window that takes longer than so many of the shortest round trips to be used up does not grow."""
+
+AVERAGE_ROUND_TRIPS = 16
+"""The rate of a stream is an average over so many of the shortest round trips at least, and over a whole window;"""
+
+AVERAGE_SECONDS = 0.05
+"""but this is long enough for any average."""
 
 
 @define
@@ -80,12 +98,16 @@ class ReceiveWindow:
     @ivar grant_end: the allowance at which the peer has used up the oldest grant it did not pass yet.
     @ivar grants: what was granted after that edge, oldest first; their sum is C{grant_end}.
     @ivar read: number of the read in which payload came last.
-    @ivar starved: the peer was seen waiting for credit; the next grant is larger.
+    @ivar starved: the peer was seen waiting for credit since the rate of the stream is measured.
+    @ivar measured: octets given back since the rate of the stream is measured.
+    @ivar measured_from: since when it is, in seconds of the owner's clock.
     """
 
-    __slots__ = ("allowance", "grant_end", "grants", "read", "returnable", "size", "starved", "step")
+    __slots__ = (
+        "allowance", "grant_end", "grants", "measured", "measured_from", "read", "returnable", "size", "starved", "step",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, now: float = 0.0) -> None:
         self.size = self.allowance = INITIAL_WINDOW
         self.returnable = 0
         self.step = INITIAL_WINDOW // 2
@@ -93,6 +115,8 @@ class ReceiveWindow:
         self.grants: tuple[int, ...] = ()
         self.read = -1
         self.starved = False
+        self.measured = 0
+        self.measured_from = now
 
     @property
     def held(self) -> int:
@@ -131,16 +155,22 @@ class ReceiveWindow:
         self.size -= less
         self.returnable -= less
 
-    def grant(self, highest: int, budget: CreditBudget) -> int:
+    def grant(self, highest: int, budget: CreditBudget, now: float, round_trip: float) -> int:
         """
         Give back what is returnable: more if the peer was held back by the window, less if the window is to shrink.
 
         @param highest: octets to which the window may grow.
+        @param now: seconds of the owner's clock.
+        @param round_trip: seconds of the shortest round trip; infinite while none is known, and then nothing grows.
         @return: octets of credit to put on the wire; C{0} if all of it was kept.
         """
-        if self.starved:
+        self.measured += self.returnable
+        seconds = now - self.measured_from
+        if self.measured >= self.size and seconds >= min(AVERAGE_SECONDS, AVERAGE_ROUND_TRIPS * round_trip):
+            if self.starved and self.size * seconds <= self.measured * ROUND_TRIPS * round_trip < inf:
+                self.grow(min(2 * self.size, highest), budget)
             self.starved = False
-            self.grow(min(2 * self.size, highest), budget)
+            self.measured, self.measured_from = 0, now
         if self.size > INITIAL_WINDOW:
             self.shrink(budget)
             self.step = self.size // (4 if self.size > INITIAL_WINDOW else 2)

@@ -99,8 +99,10 @@ class SendQueue:
                 kept += frame
         self.data = kept
 
-    def take(self, highest: int, budget: CreditBudget) -> list[bytes]:
+    def take(self, highest: int, budget: CreditBudget, now: float, round_trip: float) -> list[bytes]:
         """
+        The parameters are those of L{ReceiveWindow.grant<tunnelstack.wire.yamux.receive_window.ReceiveWindow.grant>}.
+
         @return: everything that waits, in order; nothing of it waits afterwards.
         """
         data = self.data
@@ -111,7 +113,7 @@ class SendQueue:
             return data
         pieces = self._pongs + self._control
         for stream_id, stream in self.updates.items():
-            if octets := stream.grant(highest, budget):
+            if octets := stream.grant(highest, budget, now, round_trip):
                 pieces.append(pack_header(WINDOW_PLAIN, stream_id, octets))
         pieces += data
         self._pongs, self._control = [], []

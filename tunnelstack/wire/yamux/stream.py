@@ -31,7 +31,7 @@ class Stream(ReceiveWindow):
     )  # fmt: skip
 
     def __init__(self, stream_id: int, is_local: bool, now: float = 0.0) -> None:
-        ReceiveWindow.__init__(self)          # not by super(): this is done for every stream
+        ReceiveWindow.__init__(self, now)     # not by super(): this is done for every stream
         self.stream_id = stream_id
         self.is_local = self.accepted = self.sendable = is_local
         self.flowing = not is_local
