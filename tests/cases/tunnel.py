@@ -77,15 +77,23 @@ class Tunnel:
         self.environ |= {"STATE_DIRECTORY": str(self.folder), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
         self.port = freePort()
         self._running: list[subprocess.Popen[bytes]] = []
-        ports = [f"tcp:{self.port}:interface=127.0.0.1", *listen]
-        self.edge = self.start(
-            "edge", "tunnel-edge", "--dev", "--config", str(self.folder / "edge.toml"),
-            *(word for port in ports for word in ("--listen", port)),
-        )  # fmt: skip
-        self.waitForLog("edge", "ready")
+        self._listen = [f"tcp:{self.port}:interface=127.0.0.1", *listen]
+        self.startEdge("edge")
         waitUntil((self.folder / "dev.toml").exists)
         found = re.search(r'token = "([^"]+)"', (self.folder / "dev.toml").read_text())
         self.token = found[1] if found else ""
+
+    def startEdge(self, name: str) -> None:
+        """
+        Start the edge, and wait until it is ready.
+
+        @param name: of its log.
+        """
+        self.edge = self.start(
+            name, "tunnel-edge", "--dev", "--config", str(self.folder / "edge.toml"),
+            *(word for port in self._listen for word in ("--listen", port)),
+        )  # fmt: skip
+        self.waitForLog(name, "ready")
 
     def start(self, name: str, *command: str, **environ: str) -> subprocess.Popen[bytes]:
         """

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.control import registry
+from tunnelstack.control import remembered_names
 from tunnelstack.control.registry import Registry
 from tunnelstack.errors import Denied
 from tunnelstack.records import Principal
@@ -131,7 +131,7 @@ class RegistryTests(SynchronousTestCase):
         self.assertFalse(self.registry.isKnown("site", "tcp"))
 
     def test_notMoreThanSoManyAreRemembered(self) -> None:
-        self.patch(registry, "REMEMBERED", 3)
+        self.patch(remembered_names, "MOST", 3)
         one = self.arrived()
         for name in "abcd":
             self.registry.claim("http", name, one)

@@ -77,7 +77,7 @@ class Edge:
     def pick(self, key: str) -> Tunnel | None:
         return self.tunnels.get(key)
 
-    def isKnown(self, key: str) -> bool:
+    def isKnown(self, key: str, kind: str = "http", within: float = 0) -> bool:
         return key in self.known
 
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from tunnelstack.control.remembered_names import LATELY_SECONDS, RememberedNames
 from tunnelstack.errors import Denied
 from tunnelstack.interfaces import ITunnel
 from tunnelstack.records import KINDS
-
-REMEMBERED = 10_000
-"""Names that are remembered after their last holder has withdrawn them."""
 
 Watcher = Callable[[str, str, bool], object]
 """Called with a kind, a name, and whether it is held, at each change."""
@@ -26,13 +24,15 @@ class Registry:
     The tunnels of one edge.
 
     A key is a service's name, or C{agent/service}.
+
+    @ivar remembered: the names that are held, or were held lately.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, remembered: RememberedNames | None = None) -> None:
+        self.remembered = remembered or RememberedNames()
         self._tunnels: dict[str, list[ITunnel]] = {}                       # agent's name -> its tunnels, the oldest first
         self._holders: dict[tuple[str, str], list[ITunnel]] = {}           # (kind, key) -> tunnels, the next one first
         self._names: dict[int, set[tuple[str, str]]] = {}              # id of a tunnel -> the names it holds
-        self._remembered: dict[tuple[str, str], str] = {}              # (kind, name) -> its last holder's agent
         self._watchers: list[Watcher] = []
 
     def __len__(self) -> int:
@@ -124,7 +124,7 @@ class Registry:
             holders = self._holders[pair] = self._holders[kind, f"{tunnel.principal.agent}/{name}"] = []
         holders.append(tunnel)
         self._names[id(tunnel)].add(pair)
-        self._remember(pair, tunnel.principal.agent)
+        self.remembered.claimed(pair, tunnel.principal)
         if len(holders) == 1:
             self._notify(kind, name, True)
         return True
@@ -161,6 +161,7 @@ class Registry:
         if holders:
             return False
         del self._holders[pair], self._holders[kind, f"{tunnel.principal.agent}/{name}"]
+        self.remembered.released(pair)
         self._notify(kind, name, False)
         return True
 
@@ -189,27 +190,21 @@ class Registry:
         """
         return (kind, key) in self._holders
 
-    def isKnown(self, key: str, kind: str = "http") -> bool:
+    def isKnown(self, key: str, kind: str = "http", within: float = LATELY_SECONDS) -> bool:
         """
-        @return: whether a name is held, or was held recently, so that its agent may connect again.
+        @param within: seconds.
+        @return: whether a name is held, or was held that recently, so that its agent may connect again.
         """
         if (kind, key) in self._holders:
             return True
         agent, _, name = key.rpartition("/")
-        last = self._remembered.get((kind, name))
-        return last is not None and agent in ("", last)
+        return self.remembered.wasHeld((kind, name), agent, within)
 
     def names(self, tunnel: ITunnel) -> list[tuple[str, str]]:
         """
         @return: the (kind, name) pairs that a tunnel holds, in order.
         """
         return sorted(self._names.get(id(tunnel), ()))
-
-    def _remember(self, pair: tuple[str, str], agent: str) -> None:
-        self._remembered.pop(pair, None)
-        self._remembered[pair] = agent
-        if len(self._remembered) > REMEMBERED:
-            del self._remembered[next(iter(self._remembered))]
 
     def _notify(self, kind: str, name: str, held: bool) -> None:
         for watcher in list(self._watchers):

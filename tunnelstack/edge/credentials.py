@@ -88,6 +88,15 @@ class CredentialStore(Service):
         self.authenticator.authenticators = authenticators
         self._apply()
 
+    def isLive(self, agent: str) -> bool:
+        """
+        @return: whether an agent of this name has a credential; those of checkers cannot be listed.
+        """
+        now = self._now()
+        return bool(self._config.checkers) or any(each.name == agent for each in self._config.certificates) or any(
+            each.name == agent and each.expires > now for each in (*self._config.tokens, *self._records)
+        )
+
     def reload(self) -> None:
         """
         Read the token file again.

@@ -25,6 +25,7 @@ from tunnelstack.control.config.reload import difference
 from tunnelstack.control.process.exit_status import FatalError, TemporaryFailure
 from tunnelstack.control.process.port_owner import portOwner
 from tunnelstack.control.registry import Registry
+from tunnelstack.control.remembered_names import NamesFile, RememberedNames
 from tunnelstack.control.secret_files import warnOfExposed
 from tunnelstack.dialect.native.protocol import PATH
 from tunnelstack.doors import DoorTable, HTTPDoor, ListenerDoor, OutboundDoor
@@ -98,7 +99,7 @@ class EdgeService(MultiService):
         limits = config.limits
         self.clock = reactor
         self.config = config
-        self.registry = Registry()
+        self.registry = Registry(RememberedNames(reactor.seconds))
         self.hosts = PublishedHosts(config.domain, config.agentHosts)
         self.routes = self._makeRoutes(config)
         self.owners = NameOwnership()
@@ -115,6 +116,7 @@ class EdgeService(MultiService):
         known = None
         if authenticator is None:
             self.credentials = CredentialStore(reactor, config, self.registry, self.owners)
+            self.registry.remembered.isLive = self.credentials.isLive
             authenticator, known = self.credentials.authenticator, self.credentials.authenticator.isCurrent
         self.ssh = SSHGatewayService(self)
         self.agents = Agents(
@@ -148,7 +150,8 @@ class EdgeService(MultiService):
             recordOf=self.recordOf,
         )
         self.admin = AdminService(self)
-        for part in (self.admin, self.ssh, self.memoryBudget, self.credentials):
+        self.registry.watch(self.public.site.gaps.nameChanged)
+        for part in (self.admin, self.ssh, self.memoryBudget, self.credentials, self._namesFile(config)):
             if part is not None:
                 part.setServiceParent(self)
         self._listening: list[IListeningPort] = []
@@ -158,6 +161,11 @@ class EdgeService(MultiService):
         self._readyWaiters: Waiters[str] = Waiters()
         self._failureWaiters: Waiters[FatalError | ConfigurationError] = Waiters()
         self._fatalError: FatalError | ConfigurationError | None = None
+
+    def _namesFile(self, config: EdgeConfig) -> NamesFile | None:
+        if not config.stateDirectory:
+            return None
+        return NamesFile(self.clock, self.registry.remembered, StateDirectory(Path(config.stateDirectory)))
 
     def _makeRoutes(self, config: EdgeConfig) -> RouteTable:
         return RouteTable(

@@ -20,6 +20,7 @@ from tunnelstack.control.access_log import AccessRecord
 from tunnelstack.edge.listeners import EdgeListener
 from tunnelstack.edge.public.access_policy import AccessPolicy, PendingRequest, rateLimitExceeded
 from tunnelstack.edge.public.bandwidth import MeteredExchange, backlogExceeded
+from tunnelstack.edge.public.gaps import RECENT_SECONDS, acceptsOnlyEvents
 from tunnelstack.edge.public.rate import Bucket
 from tunnelstack.edge.public.routes import Destination, normalizedHost
 from tunnelstack.edge.public.site import PublicSite
@@ -160,6 +161,11 @@ class RequestRouter:
         site, key, policy = self._site, destination.key, destination.policy
         tunnel = site.registry.pick(key)
         if tunnel is None:
+            if acceptsOnlyEvents(head) and site.registry.isKnown(key, within=RECENT_SECONDS):
+                return PendingRequest(
+                    exchange, site.gaps.wait(key), lambda: self._forward(exchange, head, host, destination, hops),
+                    lambda failed: self._fail(exchange, failed),
+                )
             known = destination.configured or site.registry.isKnown(key)
             return self._fail(exchange, ExchangeFailed(FailureKind.ABSENT if known else FailureKind.UNKNOWN, service=key))
         rateLimit = site.rateLimits.find(tunnel.principal)

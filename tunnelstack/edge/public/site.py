@@ -12,9 +12,11 @@ from twisted.internet.interfaces import IReactorTime
 
 from tunnelstack.control.access_log import RequestObserver
 from tunnelstack.control.config.records import EdgeConfig
+from tunnelstack.control.remembered_names import LATELY_SECONDS
 from tunnelstack.doors import DoorTable
 from tunnelstack.edge.public.access_policy import AgentRateLimits
 from tunnelstack.edge.public.admission import Admission
+from tunnelstack.edge.public.gaps import ServiceGaps
 from tunnelstack.edge.public.routes import RouteTable
 from tunnelstack.edge.public.traces import TraceIdentifiers
 from tunnelstack.exchange.error_page import ErrorPages, errorPage
@@ -34,9 +36,10 @@ class TunnelTable(Protocol):
         @return: a healthy tunnel that holds C{key}; C{None} if there is none.
         """
 
-    def isKnown(self, key: str, kind: str = "http") -> bool:
+    def isKnown(self, key: str, kind: str = "http", within: float = LATELY_SECONDS) -> bool:
         """
-        Whether a tunnel holds C{key}, or held it lately.
+        @param within: seconds.
+        @return: whether a tunnel holds C{key}, or held it that recently.
         """
 
 
@@ -57,6 +60,7 @@ class PublicSite:
     @ivar securePort: the port at which visitors reach this edge by TLS.
     @ivar forwardedBy: which forwarding fields of trusted proxies are used, as C{forwarded_by} of the configuration.
     @ivar nextTrace: gives a new identifier for a request.
+    @ivar gaps: the requests that wait for an agent to come back.
     @ivar loopIdentifier: of this edge, in C{CDN-Loop}.
     """
 
@@ -71,8 +75,12 @@ class PublicSite:
     securePort: int = 443
     forwardedBy: str = ""
     nextTrace: TraceIdentifiers = field(factory=TraceIdentifiers)
+    gaps: ServiceGaps = field(init=False)
     loopIdentifier: bytes = field(factory=lambda: b"tunnelstack-" + token_hex(4).encode())
     _trustedProxies: tuple[IPNetwork, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        self.gaps = ServiceGaps(self.clock)
 
     def configure(self, config: EdgeConfig, routes: RouteTable) -> None:
         """
