@@ -187,6 +187,12 @@ class AgentTests(Case):
         self.dev = EdgeAddress(url="http://localhost:8080", token="dev-token", tokenFile=kept)
         writeDevEdge(StateDirectory(self.home / "state"), self.dev)
 
+    def test_theFirstOctetOfAWebServerHasATime(self) -> None:
+        (service,) = self.read("--dev", "http", "3000", "--first-octet", "120.5").services
+        self.assertEqual(service.firstOctetSeconds, 120.5)
+        self.assertIn("a number of seconds", self.refused(usage.UsageError, "--dev", "http", "3000", "--first-octet", "soon"))
+        self.refused(usage.UsageError, "--dev", "tcp", "3000", "--first-octet", "3")
+
     def test_anUnencryptedWayOffThisMachineHasToBeAllowed(self) -> None:
         environ = {"TUNNELSTACK_TOKEN": "t", "TUNNELSTACK_EDGE": "http://edge.example"}
         self.assertIn("--insecure", self.refused(ConfigurationError, "http", "3000", **environ))

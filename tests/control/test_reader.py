@@ -113,6 +113,10 @@ class EdgeFileTests(Reads, SynchronousTestCase):
         self.assertEqual(
             self.mistakes("[edge]\n\n[limit]\nvisitors = 3\n"), ["a.toml:3: there is no [limit]; did you mean limits?"]
         )
+        self.assertEqual(
+            self.mistakes('domain = "a.net"\n[edge]\n'),
+            ["a.toml:1: there is no key domain outside of tables; did you mean domain in [edge]?"],
+        )
 
     def test_everyMistakeIsToldInOrder(self) -> None:
         told = self.mistakes(

@@ -28,7 +28,7 @@ from tunnelstack.agent.validation import agentMistakes
 from tunnelstack.control.access_log import Output, accessLog
 from tunnelstack.control.config.records import AgentConfig, ServiceConfig
 from tunnelstack.control.config.sources import Sources
-from tunnelstack.control.options import parsePort, refuseCredentials, refuseMistakes
+from tunnelstack.control.options import parsePort, parseSeconds, refuseCredentials, refuseMistakes
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
 from tunnelstack.control.process.log_writer import LogWriter
 from tunnelstack.control.process.reactor import runningReactor
@@ -54,8 +54,7 @@ The private side of tunnels: publishes local servers through an edge.
         several services at several edges
 
   http TARGET    a web server, at a host name             TARGET is a port, host:port, a URL (https://localhost:8443),
-  tcp TARGET     any TCP server, at a port of the edge    or an endpoint string (unix:/run/app.sock).
-  udp TARGET     any UDP server, at a port of the edge
+  tcp|udp TARGET any other server, at a port of the edge  or an endpoint string (unix:/run/app.sock).
   serve DIR      the files of a folder, as a web site
   ssh [TARGET]   an SSH server: the one on port 22 by default, or one in this process (see --authorized-keys)
   start          the services of the configuration file
@@ -69,6 +68,7 @@ Options                        Environment               Default
   -n, --name NAME              TUNNELSTACK_NAME          host name    the name to publish under
       --remote-port N                                    any free     tcp, udp: the port of the edge
       --rewrite-host HOST                                unchanged    http: the Host field sent to the local server
+      --first-octet SECONDS                              see docs     http: how long the local server may take to respond
       --insecure-origin                                               http: accept any certificate of a target at https:
       --authorized-keys FILE                                          ssh: run a server in this process, for these keys
       --passwords FILE                                                ssh: the same, for names and hashed passwords
@@ -115,6 +115,7 @@ class Options(AgentOptions):
         ["name", "n", None, "the name to publish under"],
         ["remote-port", None, None, "the port of the edge"],
         ["rewrite-host", None, None, "the Host field sent to the local server"],
+        ["first-octet", None, None, "seconds within which the local server's response must begin"],
         ["authorized-keys", None, None, "a file of public keys"],
         ["passwords", None, None, "a file of names and hashed passwords"],
     ]
@@ -176,7 +177,8 @@ class Options(AgentOptions):
         """
         kind = self._kind
         for option, wanted in (
-            ("remote-port", ("tcp", "udp")), ("rewrite-host", ("http",)), ("name", SERVICES),
+            ("remote-port", ("tcp", "udp")), ("rewrite-host", ("http",)), ("first-octet", ("http",)),
+            ("name", SERVICES),
             ("authorized-keys", ("ssh",)), ("passwords", ("ssh",)),
             ("insecure-origin", ("http",)),
         ):  # fmt: skip
@@ -250,6 +252,7 @@ class Options(AgentOptions):
             target = target or (EMBEDDED if keys or passwords else SSHD)
         return ServiceConfig(
             name=name, kind=kind, target=target, rewriteHost=self["rewrite-host"] or "",
+            firstOctetSeconds=parseSeconds(self["first-octet"] or "0", "first-octet"),
             insecureOrigin=bool(self["insecure-origin"]), authorizedKeysFile=keys, passwordsFile=passwords,
             remotePort=parsePort(self["remote-port"] or 0, "remote-port"),
         )

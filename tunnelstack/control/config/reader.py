@@ -63,6 +63,17 @@ TYPE_NAMES = {
 }  # fmt: skip
 
 
+def _tablesWith(key: str, sections: Sections) -> list[str]:
+    """
+    @return: the tables that have a key, as they are written.
+    """
+    return [
+        f"[[{name}]]" if several else f"[{name}]"
+        for name, (record, several) in sections.items()
+        if key in {keyOf(each.name) for each in fields(record) if each.metadata.get("inFile", True)}
+    ]
+
+
 @frozen
 class Mistake:
     """
@@ -259,9 +270,12 @@ class _Parser:
         self._mistakes: list[Mistake] = []
         self._inner = {tuple(name.split(".")) for name in sections if "." in name}     # tables inside other tables
         known = {name.partition(".")[0]: None for name in sections}
-        for section in self.document:
+        for section, value in self.document.items():
             if section not in known:
-                self.addMistake((section,), f"there is no [{section}]; {nearest(section, known)}")
+                tables = [] if isinstance(value, (dict, list)) else _tablesWith(section, sections)
+                better = f"did you mean {section} in {' or '.join(tables)}?" if tables else nearest(section, known)
+                what = f"[{section}]" if isinstance(value, (dict, list)) else f"key {section} outside of tables"
+                self.addMistake((section,), f"there is no {what}; {better}")
 
     def table(self, record: type[R], section: str) -> R | None:
         """
