@@ -207,8 +207,8 @@ class EntryTests(KodingEdgeCase):
         status, body = self.refused(CONNECT.replace(b"1234", long))
         self.assertEqual((status, len(body)), (bad, 512 + 64))
 
-    def test_anIdentifierIsNeverLogged(self) -> None:
-        from twisted.logger import globalLogPublisher
+    def test_anIdentifierIsNeverLoggedAndAPeerIsLoggedAsText(self) -> None:
+        from twisted.logger import formatEvent, globalLogPublisher
 
         events: list[Any] = []
         globalLogPublisher.addObserver(events.append)
@@ -218,6 +218,7 @@ class EntryTests(KodingEdgeCase):
         self.refused(CONNECT.replace(b"1234", b"w0rd-unknown"))
         said = json.dumps([{key: str(value) for key, value in event.items()} for event in events])
         self.assertIn("koding.app.test", said)
+        self.assertIn("a client at 127.0.0.1:", " ".join(str(formatEvent(event)) for event in events))
         for secret in ("s3cr3t", "w0rd"):
             self.assertNotIn(secret, said)
 

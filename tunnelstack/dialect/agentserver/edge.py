@@ -22,6 +22,7 @@ from tunnelstack.errors import Denied, Refused
 from tunnelstack.exchange.whole_message import TEXT, WholeResponse
 from tunnelstack.interfaces import IAdminResources, IDoor, IEdge, IReloadableDialect, IServerExchange
 from tunnelstack.records import Grant, Service
+from tunnelstack.transport.peers import addressText
 from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.wire.http1.head import RequestHead
 from tunnelstack.wire.http1.target import path_of, percent_encoded
@@ -160,7 +161,7 @@ class AgentserverEdge:
             refused = AgentRefused(500, "internal error")
         path = percent_encoded(path_of(exchange.head.target)).decode("ascii")       # without the query, which has the token
         self.log.warn(
-            "an agent at {peer} is refused at {path}: {reason}", peer=str(exchange.peer), path=printable(path, 256),
+            "an agent at {peer} is refused at {path}: {reason}", peer=addressText(exchange.peer), path=printable(path, 256),
             reason=refused.reason,
         )
         fields = ((b"X-Content-Type-Options", b"nosniff"),)

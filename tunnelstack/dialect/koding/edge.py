@@ -30,6 +30,7 @@ from tunnelstack.session.announced import AnnouncingSession
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.settings.files import readFile
 from tunnelstack.stream.address import StreamAddress
+from tunnelstack.transport.peers import addressText
 from tunnelstack.wire.http1.head import RequestHead
 from tunnelstack.wire.records.koding import (
     BANNER,
@@ -153,7 +154,9 @@ class KodingEdge:
         refused = failure.value
         if not isinstance(refused, ClientRefused):
             raise refused or UsageError("a failure without a reason")
-        self.log.warn("a client at {peer} is refused: {reason}", peer=str(exchange.peer), reason=str(refused), dialect=NAME)
+        self.log.warn(
+            "a client at {peer} is refused: {reason}", peer=addressText(exchange.peer), reason=str(refused), dialect=NAME
+        )
         if identifier_of(exchange.head):
             self.states.change("", ClientState.CLOSED, refused)
         return refused.response
@@ -342,8 +345,8 @@ class _ClientEntry:
     def _drop(self, reason: BaseException) -> None:
         self._reason = reason
         self._dialect.log.warn(
-            "client {client} at {peer} dropped: {reason}", client=self.tunnel.key, peer=str(self._peer), reason=str(reason),
-            dialect=NAME,
+            "client {client} at {peer} dropped: {reason}", client=self.tunnel.key, peer=addressText(self._peer),
+            reason=str(reason), dialect=NAME,
         )
         self.tunnel.leave()
 
