@@ -68,7 +68,7 @@ Options                        Environment               Default
   -n, --name NAME              TUNNELSTACK_NAME          host name    the name to publish under
       --remote-port N                                    any free     tcp, udp: the port of the edge
       --rewrite-host HOST                                unchanged    http: the Host field sent to the local server
-      --first-octet SECONDS                              see docs     http: how long the local server may take to respond
+      --first-octet SECONDS                              see docs     http: time for the local server to respond
       --insecure-origin                                               http: accept any certificate of a target at https:
       --authorized-keys FILE                                          ssh: run a server in this process, for these keys
       --passwords FILE                                                ssh: the same, for names and hashed passwords
