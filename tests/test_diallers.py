@@ -243,7 +243,7 @@ class OneVerifierTests(SynchronousTestCase):
         Twisted's C{optionsForClientTLS} and what uses it accept certificates whose names cannot be read.
         """
         keepers = {
-            "wrapClientTLS": ("transport.secure",), "clientFromString": ("transport.clientstring",),
+            "wrapClientTLS": ("transport.secure",), "clientFromString": ("transport.clientstring", "transport.dtls.strings"),
             "unverifiedContext": ("transport.tls", "agent.target"),
         }  # fmt: skip
         nowhere = (

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -68,7 +68,11 @@ class NetworkTests(SynchronousTestCase):
 
     @given(ADDRESSES, st.integers(0, 128), ADDRESSES)
     def test_networksAreAsInTheLibrary(self, address: IPv4Address | IPv6Address, prefix: int, other: IPv6Address) -> None:
+        """
+        But for networks of carried addresses, which the library does not read as those of IPv4.
+        """
         text = f"{address}/{min(prefix, address.max_prefixlen)}"
+        assume(not (prefix >= 96 and isinstance(address, IPv6Address) and address.ipv4_mapped is not None))
         self.assertEqual(other in read_network(text, strict=False), other in ip_network(text, strict=False))
 
     @given(st.ip_addresses(v=4), st.integers(0, 32))
