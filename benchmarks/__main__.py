@@ -1,14 +1,16 @@
 """
 Run the benchmarks: ours and the Go twins in turns, a table on stdout, and JSON where it is asked for.
 
-A rate is better when it is more, a latency or a size when it is less; the ratio is always ours/Go.  Of each side the best of
-its rounds counts, and of ours the best of the reactors; all are shown.
+A rate is better when it is more, a latency or a size when it is less.  The ratio is ours/Go: the median of the ratios of all
+rounds, with the reactor that the commands use, and after it the least and the greatest of them.  Of each side the median of its
+rounds is shown.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -20,7 +22,7 @@ from benchmarks._sides import FULL, QUICK, Figures, Scale, Side
 from benchmarks._works import WORKS, Figure
 
 COLUMNS = ("go", "epoll", "uvloop", "busypoll")
-ALWAYS = ["bulk-tcp", "bulk-ws", "rpc-ws", "churn-1", "churn-64", "http-keep"]  # the others only where they are asked for
+DEFAULT = "busypoll"    # the reactor of the commands
 
 
 def options() -> argparse.Namespace:
@@ -28,11 +30,11 @@ def options() -> argparse.Namespace:
     The command line.
     """
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer rounds: about a minute")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer rounds: some minutes")
     parser.add_argument("--only", metavar="IDS", help=f"separated by commas, of: {', '.join(WORKS)}")
     parser.add_argument("--json", metavar="PATH", type=Path, help="write the results here as well")
     chosen = parser.parse_args()
-    ids = chosen.only.split(",") if chosen.only else [name for name in ALWAYS if name in WORKS]
+    ids = chosen.only.split(",") if chosen.only else list(WORKS)
     unknown = [name for name in ids if name not in WORKS]
     if unknown:
         parser.error(f"there is no benchmark {unknown[0]!r}; there are: {', '.join(WORKS)}")
@@ -67,10 +69,11 @@ def measure(name: str, present: list[Side], scale: Scale) -> tuple[dict[str, lis
 
     @return: the figures of each side's rounds, and what went wrong, if anything did.
     """
-    rounds: dict[str, list[Figures]] = {side.name: [] for side in present}
+    taking = [side for side in present if not (WORKS[name].alone and side.name == "go")]
+    rounds: dict[str, list[Figures]] = {side.name: [] for side in taking}
     wrong = ""
     for _ in range(scale.rounds):
-        for side in present:
+        for side in taking:
             try:
                 rounds[side.name].append(WORKS[name].run(side, scale))
             except PartFailed as failed:
@@ -82,21 +85,25 @@ def row(figure: Figure, rounds: dict[str, list[Figures]], wrong: str) -> dict[st
     """
     One line of the result.
     """
-    best = max if figure.better == "more" else min
-    of = {side: best((one[figure.id] for one in runs), default=None) for side, runs in rounds.items()}
-    ours = [value for side, value in of.items() if side != "go" and value is not None]
-    mine, theirs = best(ours, default=None), of.get("go")
+    of = {side: [one[figure.id] for one in runs] for side, runs in rounds.items()}
+    ours, theirs = of[DEFAULT], of.get("go", [])
+    ratios = [mine / go for mine, go in zip(ours, theirs, strict=False) if go]
     result = {
         "id": figure.id,
         "unit": figure.unit,
         "better": figure.better,
-        "ours": mine,
-        "go": theirs,
-        "ratio": mine / theirs if mine is not None and theirs else None,
+        "ours": _median(ours),
+        "ratio": _median(ratios),
+        "spread": [min(ratios), max(ratios)] if ratios else None,
         "mark": figure.mark,
-        **{side: value for side, value in of.items() if side != "go"},
+        "absolute": figure.absolute,
+        **{side: _median(values) for side, values in of.items()},
     }
     return {**result, "error": wrong} if wrong else result
+
+
+def _median(values: list[float]) -> float | None:
+    return statistics.median(values) if values else None
 
 
 def _cell(value: float | None, width: int = 10) -> str:
@@ -109,10 +116,14 @@ def show(result: dict[str, Any]) -> None:
     """
     Print one line of the table.
     """
-    ratio = "-" if result["ratio"] is None else f"{result['ratio']:.2f}"
-    sign = ">=" if result["better"] == "more" else "<="
+    ratio, spread = "", ""
+    if result["ratio"] is not None:
+        ratio, spread = f"{result['ratio']:.2f}", "{:.2f}-{:.2f}".format(*result["spread"])
+    mark = "" if result["mark"] is None else f"{'>=' if result['better'] == 'more' else '<='} {result['mark']:g}"
+    if result["absolute"]:
+        mark += f" {result['unit']}"
     cells = [_cell(result.get(side)) for side in COLUMNS]
-    print(f"{result['id']:18}{result['unit']:>12}{''.join(cells)}{ratio:>8}   {sign} {result['mark']:.1f}", flush=True)
+    print(f"{result['id']:18}{result['unit']:>12}{''.join(cells)}{ratio:>8}{spread:>12}   {mark}", flush=True)
     if "error" in result:
         print(f"    {result['error']}", flush=True)
 
@@ -126,7 +137,7 @@ def main() -> int:
     chosen = options()
     scale = QUICK if chosen.quick else FULL
     present = sides()
-    print(f"{'':30}{''.join(side.rjust(10) for side in COLUMNS)}{'ratio':>8}   mark")
+    print(f"{'':30}{''.join(side.rjust(10) for side in COLUMNS)}{'ratio':>8}{'spread':>12}   mark")
     results = []
     for name in chosen.ids:
         if WORKS[name].needsGo and not present[0].go:

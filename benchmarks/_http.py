@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 
+from attrs import frozen
+
 from benchmarks._parts import START_TIMEOUT, Part, PartFailed, python
 from benchmarks._sides import MB, MIB, Figures, Scale, Side
-from tunnelstack.control.auth.tokens import newToken
 
 HOST = "bench.localhost"
 TOKEN = "only-for-this-run"
@@ -28,96 +29,58 @@ BIG = 100 * MIB     # octets of a download and an upload
 VISITORS = 32       # at a time
 
 
+@frozen
+class Chain:
+    """
+    Edge and agent of one side, up.
+
+    @ivar address: for visitors, C{host:port}.
+    """
+
+    address: str
+    edge: Part
+    agent: Part
+
+    def processorTime(self) -> float:
+        """
+        Seconds of both, so far.
+        """
+        return self.edge.processorTime() + self.agent.processorTime()
+
+
 @contextmanager
-def _go(go: str, origin: str, pooled: bool) -> Iterator[str]:
+def _go(go: str, origin: str, pooled: bool) -> Iterator[Chain]:
     """
     Edge and agent of Go.
 
     @param pooled: streams are kept for later requests.
-    @return: the address for visitors.
     """
     with Part([go, "edge", f"--token={TOKEN}", f"--pooled={pooled}"]) as edge:
         address = f"127.0.0.1:{edge.says()['port']}"
         with Part([go, "agent", f"--edge={address}", f"--token={TOKEN}", f"--host={HOST}", f"--origin={origin}"]) as agent:
             agent.says()
-            yield address
+            yield Chain(address, edge, agent)
 
 
 @contextmanager
-def _ours(side: Side, origin: str) -> Iterator[str]:
+def _ours(side: Side, origin: str, log: Sequence[str] = QUIET) -> Iterator[Chain]:
     """
     C{tunnel-edge} and C{tunnel-agent}, with a state folder of their own.
 
-    @return: the address for visitors.
+    @param log: the options that say where the access log goes.
     """
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "STATE_DIRECTORY": folder}
         program = python("benchmarks.ours.console", side.name)
-        with Part([*program, "edge", "--dev", "--port", "0", *QUIET], environment) as edge:
-            address = f"127.0.0.1:{_port(edge.line())}"
+        with Part([*program, "edge", "--dev", "--port", "0", *log], environment) as edge:
+            address = f"127.0.0.1:{portOf(edge.line())}"
             service = ["http", origin, "--name", HOST.partition(".")[0]]
-            with Part([*program, "agent", "--dev", *QUIET, *service], environment) as agent:
+            with Part([*program, "agent", "--dev", *log, *service], environment) as agent:
                 agent.line()
-                yield address
+                yield Chain(address, edge, agent)
 
 
-CONFIG = """
-[edge]
-listen = ["tcp:0:interface=127.0.0.1"]
-[limits]
-connections_per_second = 0
-"""
-
-
-def idleAgents(side: Side, scale: Scale) -> Figures:
-    """
-    What an agent that is connected and has nothing to do costs the edge, in octets of resident memory.
-    """
-    run = _idleGo if side.name == "go" else _idleOurs
-    return {"idle-agents": run(side, scale.agents // 10, scale.agents) / scale.agents}
-
-
-def _idleGo(side: Side, few: int, many: int) -> int:
-    """
-    @return: by how much the edge grows with C{many} agents, after C{few}.
-    """
-    with Part([side.go, "edge", f"--token={TOKEN}"]) as edge:
-        where = f"--edge=127.0.0.1:{edge.says()['port']}"
-        agents = [side.go, "agent", where, f"--token={TOKEN}", "--origin=none"]
-        with Part([*agents, "--host=few.localhost", f"--count={few}"]) as first:
-            first.says(60)
-            before = edge.memory()
-            with Part([*agents, f"--host={HOST}", f"--count={many}"]) as rest:
-                rest.says(60)
-                return edge.memory() - before
-
-
-def _idleOurs(side: Side, few: int, many: int) -> int:
-    """
-    The same of C{tunnel-edge}: each agent has a token and a service of its own.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        tokens = [newToken() for _ in range(few + many)]
-        records = [
-            f'[[agent]]\nname = "agent{number}"\ntoken_sha256 = "{token.tokenSha256}"\nallow = ["http:*"]\n'
-            for number, token in enumerate(tokens)
-        ]
-        config, first, rest = (Path(folder, name) for name in ("edge.toml", "few", "many"))
-        config.write_text(CONFIG + "".join(records))
-        first.write_text("\n".join(token.token for token in tokens[:few]))
-        rest.write_text("\n".join(token.token for token in tokens[few:]))
-        program = python("benchmarks.ours.console", side.name, "edge", "--config", str(config))
-        with Part(program, {**os.environ, "STATE_DIRECTORY": folder}) as edge:
-            url = f"http://127.0.0.1:{_port(edge.line())}"
-            with Part(python("benchmarks.ours.agents", url, str(first))) as some:
-                some.says(60)
-                before = edge.memory()
-                with Part(python("benchmarks.ours.agents", url, str(rest))) as others:
-                    others.says(60)
-                    return edge.memory() - before
-
-
-def _port(status: str) -> str:
+def portOf(status: str) -> str:
     """
     The port in an edge's first status line.
     """
@@ -128,17 +91,15 @@ def _port(status: str) -> str:
 
 
 @contextmanager
-def _chain(side: Side, pooled: bool = True) -> Iterator[str]:
+def chain(side: Side, pooled: bool = True, log: Sequence[str] = QUIET) -> Iterator[Chain]:
     """
     An origin with edge and agent of one side before it, up and tried.
-
-    @return: the address for visitors.
     """
     with Part([side.go, "origin"]) as origin:
         to = f"127.0.0.1:{origin.says()['port']}"
-        with _go(side.go, to, pooled) if side.name == "go" else _ours(side, to) as address:
-            _untilServed(side, address)
-            yield address
+        with _go(side.go, to, pooled) if side.name == "go" else _ours(side, to, log) as tunnel:
+            _untilServed(side, tunnel.address)
+            yield tunnel
 
 
 def _untilServed(side: Side, address: str) -> None:
@@ -150,7 +111,7 @@ def _untilServed(side: Side, address: str) -> None:
     deadline = monotonic() + START_TIMEOUT
     while True:
         try:
-            _visit(side, address, connections=1, count=1)
+            visit(side, address, connections=1, count=1)
             return
         except PartFailed:
             if monotonic() > deadline:
@@ -158,7 +119,7 @@ def _untilServed(side: Side, address: str) -> None:
             sleep(0.1)
 
 
-def _visit(side: Side, address: str, timeout: float = 60, **options: object) -> dict[str, float]:
+def visit(side: Side, address: str, timeout: float = 60, **options: object) -> dict[str, float]:
     """
     Send the visitors, and hear what they counted.
     """
@@ -174,20 +135,58 @@ def keep(side: Side, scale: Scale) -> Figures:
     figures = {}
     for figure, pooled in (("http-keep", True), ("http-keep-unpooled", False)):
         if side.name == "go" or pooled:
-            with _chain(side, pooled) as address:
-                _visit(side, address, connections=VISITORS, duration="300ms")
-                result = _visit(side, address, connections=VISITORS, duration=f"{scale.seconds}s")
-        figures[figure] = result["count"] / result["seconds"]     # ours has one way, which is compared with both
+            with chain(side, pooled) as tunnel:
+                result = _busy(side, tunnel, scale)
+        figures[figure] = result["rate"]                          # ours has one way, which is compared with both
+        if pooled:
+            figures["http-keep-cpu"] = result["processor"] * 10_000
+            figures["http-keep-p99"] = result["p99"] * 1e3
     return figures
+
+
+def _busy(side: Side, tunnel: Chain, scale: Scale, **options: object) -> dict[str, float]:
+    """
+    As many small requests as L{VISITORS} at a time can have.
+
+    @return: C{rate} a second, C{processor} seconds of edge and agent for each, and C{p50} and C{p99} in seconds.
+    """
+    visit(side, tunnel.address, connections=VISITORS, duration="300ms", **options)
+    before = tunnel.processorTime()
+    result = visit(side, tunnel.address, connections=VISITORS, duration=f"{scale.seconds}s", **options)
+    processor = tunnel.processorTime() - before
+    return {**result, "rate": result["count"] / result["seconds"], "processor": processor / result["count"]}
+
+
+def logged(side: Side, scale: Scale) -> Figures:
+    """
+    As L{keep}, with the access logs that the programs write unless they are told not to, as a share of the rate without.
+    """
+    if side.name == "go":
+        return {"http-keep-logged": 1.0}                          # the Go twin has no access log: the mark is our own rate
+    with chain(side) as tunnel:
+        quiet = _busy(side, tunnel, scale)
+    with tempfile.TemporaryDirectory() as folder, chain(side, log=("--access-log", str(Path(folder, "access.log")))) as tunnel:
+        loud = _busy(side, tunnel, scale)
+    return {"http-keep-logged": loud["rate"] / quiet["rate"]}
 
 
 def new(side: Side, scale: Scale) -> Figures:
     """
     Small requests, a connection for each.
     """
-    with _chain(side) as address:
-        result = _visit(side, address, connections=VISITORS, duration=f"{scale.seconds}s", new="true")
-    return {"http-new": result["count"] / result["seconds"]}
+    with chain(side) as tunnel:
+        result = _busy(side, tunnel, scale, new="true")
+    return {"http-new": result["rate"], "http-new-cpu": result["processor"] * 10_000}
+
+
+def one(side: Side, scale: Scale) -> Figures:
+    """
+    One visitor that sends a request as soon as the last is answered.
+    """
+    with chain(side) as tunnel:
+        visit(side, tunnel.address, connections=1, duration="300ms")
+        result = visit(side, tunnel.address, connections=1, duration=f"{scale.seconds}s")
+    return {"http-one": result["p50"] * 1e6}
 
 
 def big(side: Side, scale: Scale) -> Figures:
@@ -195,8 +194,8 @@ def big(side: Side, scale: Scale) -> Figures:
     One visitor's download, then its upload.
     """
     figures = {}
-    with _chain(side) as address:
+    with chain(side) as tunnel:
         for figure, way in (("http-big", "download"), ("http-big-upload", "upload")):
-            result = _visit(side, address, connections=1, count=1, **{way: BIG})
+            result = visit(side, tunnel.address, connections=1, count=1, **{way: BIG})
             figures[figure] = BIG / result["seconds"] / MB
     return figures

@@ -6,12 +6,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import selectors
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -95,6 +99,34 @@ class Part:
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * 1024
         raise PartFailed(f"{self._name}: has no resident memory")
+
+    def processorTime(self) -> float:
+        """
+        Seconds of processor time, user and system, so far.
+        """
+        words = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+    @contextmanager
+    def countingCalls(self, into: list[int]) -> Iterator[None]:
+        """
+        Count the calls of Python functions while the block runs.  Only L{benchmarks.ours} and its console can do that.
+
+        @param into: the number is appended here.
+        """
+        os.kill(self.pid, signal.SIGPROF)
+        self._counter()
+        yield
+        os.kill(self.pid, signal.SIGPROF)
+        into.append(self._counter()["calls"])
+
+    def _counter(self) -> dict[str, Any]:
+        """
+        The next line of the counter, among those that the program prints itself.
+        """
+        while not (line := self.line()).startswith("{"):
+            pass
+        return json.loads(line)
 
     def close(self) -> None:
         """

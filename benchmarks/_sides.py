@@ -44,6 +44,7 @@ class Scale:
     @ivar rounds: how often each side has its turn.
     @ivar streams: how many idle ones;
     @ivar agents: and how many idle agents.
+    @ivar counted: requests whose calls are counted.
     """
 
     bulk: int
@@ -51,9 +52,10 @@ class Scale:
     rounds: int
     streams: int
     agents: int
+    counted: int
 
 
-QUICK = Scale(bulk=256 * MIB, seconds=1.0, rounds=2, streams=2_000, agents=300)
-FULL = Scale(bulk=1024 * MIB, seconds=3.0, rounds=3, streams=10_000, agents=2_000)
+QUICK = Scale(bulk=256 * MIB, seconds=1.0, rounds=2, streams=2_000, agents=300, counted=300)
+FULL = Scale(bulk=1024 * MIB, seconds=3.0, rounds=3, streams=10_000, agents=2_000, counted=2_000)
 
 Figures = dict[str, float]

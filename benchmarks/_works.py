@@ -12,7 +12,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from benchmarks import _http
+from benchmarks import _agents, _calls, _http, _processes
 from benchmarks._parts import Part
 from benchmarks._secrets import selfSigned
 from benchmarks._sides import MB, Figures, Scale, Side
@@ -25,13 +25,15 @@ class Figure:
 
     @ivar id: the benchmark's name, as it is asked for and printed.
     @ivar better: C{"more"} or C{"less"}; the ratio is ours/Go in both cases.
-    @ivar mark: the ratio that a first good version shows.
+    @ivar mark: the ratio that a first good version shows; C{None} if there is none.
+    @ivar absolute: the mark is for our own figure, and not for the ratio.
     """
 
     id: str
     unit: str
     better: str
-    mark: float
+    mark: float | None
+    absolute: bool = False
 
 
 @frozen
@@ -40,11 +42,13 @@ class Work:
     A benchmark: what it shows and how one side is run.
 
     @ivar needsGo: its origin and its visitors are Go programs, whichever side is measured.
+    @ivar alone: there is no Go twin.
     """
 
     figures: tuple[Figure, ...]
     run: Callable[[Side, Scale], Figures]
     needsGo: bool = False
+    alone: bool = False
 
 
 @contextmanager
@@ -112,16 +116,50 @@ WORKS: dict[str, Work] = {
     "churn-1": Work((Figure("churn-1", "streams/s", "more", 1.8),), partial(_churn, 1)),
     "churn-64": Work((Figure("churn-64", "streams/s", "more", 4.0),), partial(_churn, 64)),
     "http-keep": Work(
-        (Figure("http-keep", "requests/s", "more", 0.9), Figure("http-keep-unpooled", "requests/s", "more", 3.0)),
+        (
+            Figure("http-keep", "requests/s", "more", 1.0), Figure("http-keep-unpooled", "requests/s", "more", 3.0),
+            Figure("http-keep-cpu", "s/10 000", "less", 1.0), Figure("http-keep-p99", "ms p99", "less", 1.2),
+        ),
         _http.keep,
         needsGo=True,
     ),
-    "http-new": Work((Figure("http-new", "requests/s", "more", 1.5),), _http.new, needsGo=True),
+    "http-keep-logged": Work(
+        (Figure("http-keep-logged", "share", "more", 0.92, True),), _http.logged, needsGo=True, alone=True,
+    ),
+    "http-new": Work(
+        (Figure("http-new", "requests/s", "more", 1.0), Figure("http-new-cpu", "s/10 000", "less", 1.0)),
+        _http.new,
+        needsGo=True,
+    ),
+    "http-one": Work((Figure("http-one", "us p50", "less", 1.0),), _http.one, needsGo=True),
     "http-big": Work(
         (Figure("http-big", "MB/s", "more", 1.0), Figure("http-big-upload", "MB/s", "more", 1.0)),
         _http.big,
         needsGo=True,
     ),
-    "idle-agents": Work((Figure("idle-agents", "octets", "less", 0.7),), _http.idleAgents),
+    "storm": Work(
+        (Figure("storm", "ms an agent", "less", 1.2, True), Figure("storm-slope", "log-log", "less", 1.1, True)),
+        _agents.storm,
+    ),
+    "idle-agents": Work((Figure("idle-agents", "octets", "less", 0.7),), _agents.idle),
     "idle-streams": Work((Figure("idle-streams", "octets", "less", 2.0),), _idleStreams),
+    "idle-process": Work(
+        (
+            Figure("idle-edge", "MiB", "less", 6.0, True), Figure("idle-agent", "MiB", "less", 6.0, True),
+            Figure("ready-edge", "s", "less", 0.1, True), Figure("ready-agent", "s", "less", 0.1, True),
+        ),
+        _processes.idleProcess,
+        alone=True,
+    ),
+    "calls": Work(
+        (Figure("calls-warm", "calls", "less", 130, True), Figure("calls-cold", "calls", "less", 280, True)),
+        _calls.requests,
+        needsGo=True,
+        alone=True,
+    ),
+    "calls-streams": Work(
+        (Figure("calls-stream", "calls", "less", None), Figure("calls-frame", "calls", "less", None)),
+        _calls.streams,
+        alone=True,
+    ),
 }

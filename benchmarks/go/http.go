@@ -14,6 +14,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"sort"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -358,14 +359,23 @@ func loadPart(arguments []string) error {
 	}
 	var workers sync.WaitGroup
 	var done atomic.Int64
+	var mutex sync.Mutex
+	var trips []float64
 	failures := make(chan error, connections)
 	start := time.Now()
 	for range connections {
 		workers.Add(1)
 		go func() {
 			defer workers.Done()
+			var mine []float64
+			defer func() {
+				mutex.Lock()
+				trips = append(trips, mine...)
+				mutex.Unlock()
+			}()
 			v := &visitor{address: address, request: []byte(request), body: upload, expect: expect}
 			for asked := 0; count == 0 && time.Since(start) < duration || asked < count; asked++ {
+				began := time.Now()
 				if v.conn == nil {
 					if err := v.connect(); err != nil {
 						failures <- err
@@ -377,6 +387,7 @@ func loadPart(arguments []string) error {
 					return
 				}
 				done.Add(1)
+				mine = append(mine, time.Since(began).Seconds())
 				if fresh {
 					v.conn.Close()
 					v.conn = nil
@@ -394,6 +405,11 @@ func loadPart(arguments []string) error {
 	if done.Load() == 0 {
 		fmt.Fprintln(os.Stderr, "bench load: nothing was asked")
 	}
-	say(map[string]any{"count": done.Load(), "seconds": took})
+	sort.Float64s(trips)
+	result := map[string]any{"count": done.Load(), "seconds": took}
+	if len(trips) > 0 {
+		result["p50"], result["p99"] = trips[len(trips)/2], trips[len(trips)*99/100]
+	}
+	say(result)
 	return nil
 }

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 
+from benchmarks.ours.counting import CallCounter
 from tunnelstack.reactor.choice import VARIABLE, install
 
 LIFE = 300.0  # seconds; no process outlives this
@@ -29,6 +30,7 @@ def options() -> argparse.Namespace:
     client.add_argument("--parallel", type=int, default=1, help="streams at a time, of churn")
     client.add_argument("--count", type=int, default=0, help="streams, of idle")
     client.add_argument("--duration", default="1s", help="seconds and an s, of rpc, beside and churn")
+    client.add_argument("--counted", help="if given, the calls of Python functions are counted")
     return parser.parse_args()
 
 
@@ -37,6 +39,7 @@ def main() -> None:
     Run one part until it is done.
     """
     chosen = options()
+    CallCounter().install()
     install({VARIABLE: chosen.reactor})
     from twisted.internet import reactor
     from twisted.internet.defer import Deferred

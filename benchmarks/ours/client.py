@@ -22,6 +22,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from benchmarks.ours.counting import CallCounter
 from benchmarks.ours.server import MANY, quiet, untilStdinEnds
 from tunnelstack.negotiation.multistream import multistreamEndpoint
 from tunnelstack.session.yamux import YamuxSession
@@ -321,7 +322,13 @@ async def main(reactor: Any, chosen: Namespace) -> None:
     chosen.seconds = float(chosen.duration.removesuffix("s"))
     session = YamuxSession(True, clock=reactor, limits=MANY)
     await _carrier(reactor, chosen).connect(quiet(lambda: session))
+    counter = CallCounter()
+    if chosen.counted:
+        counter.begin()
     result = await WORKS[chosen.work](Work(reactor, session), chosen)
+    if chosen.counted:
+        counter.end()
+        result["calls"] = counter.calls
     print(json.dumps(result), flush=True)
     if chosen.work == "idle":
         await untilStdinEnds(reactor)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 
+from benchmarks.ours.counting import CallCounter
 from tunnelstack.reactor.choice import VARIABLE, install
 
 
@@ -16,6 +17,7 @@ def main() -> int:
     @return: the program's exit code.
     """
     _, reactor, program, *arguments = sys.argv
+    CallCounter().install()
     install({VARIABLE: reactor})
     from tunnelstack.commands import main as cli
 

@@ -5,7 +5,7 @@ The client side of one exchange over HTTP/1.1: the request as it is written.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol, cast
+from typing import Protocol
 
 from twisted.internet.interfaces import IProducer, IPushProducer
 from zope.interface import implementer
@@ -238,9 +238,10 @@ class ClientExchange:
             return
         if self.producer is not None:
             raise RuntimeError(f"cannot register {producer!r}: {self.producer!r} was never unregistered")
-        self.producer = cast(IPushProducer, producer)
+        push: IPushProducer = producer  # type: ignore[assignment]   # a cast would be a call for each exchange
+        self.producer = push
         if self._connection is None or self._connection.full:
-            self.producer.pauseProducing()
+            push.pauseProducing()
 
     def unregisterProducer(self) -> None:
         """

@@ -5,7 +5,7 @@ The serving side of one exchange over HTTP/1.1: the response as it is written.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from OpenSSL.crypto import X509
 from twisted.internet.interfaces import IAddress, IProducer, IPushProducer
@@ -350,9 +350,10 @@ class ServerExchange:
         if self.producer is not None:
             raise RuntimeError(f"cannot register {producer!r}: {self.producer!r} was never unregistered")
         if streaming:
-            self.producer = cast(IPushProducer, producer)
+            push: IPushProducer = producer  # type: ignore[assignment]   # a cast would be a call for each exchange
+            self.producer = push
             if self._connection.full:
-                self.producer.pauseProducing()
+                push.pauseProducing()
         else:
             self._pullProducer = True
             self._connection.lendTransport(producer)

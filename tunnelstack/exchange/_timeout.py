@@ -19,12 +19,13 @@ class MovingTimeout:
     @ivar deadline: in seconds of the clock; L{NEVER} while there is none.
     """
 
-    __slots__ = ("_call", "_clock", "_expired", "deadline")
+    __slots__ = ("_call", "_clock", "_due", "_expired", "deadline")
 
     def __init__(self, clock: IReactorTime, expired: Callable[[], object]) -> None:
         self._clock = clock
         self._expired = expired
         self._call: IDelayedCall | None = None
+        self._due = NEVER                     # when the call is due
         self.deadline = NEVER
 
     def set(self, seconds: float) -> None:
@@ -35,9 +36,12 @@ class MovingTimeout:
         self.deadline = deadline = clock.seconds() + seconds
         call = self._call
         if call is None:
+            self._due = deadline
             self._call = clock.callLater(seconds, self._check)
-        elif call.getTime() > deadline:
-            call.reset(seconds)
+        elif self._due > deadline:
+            self._due = deadline
+            call.cancel()                     # reset() to an earlier time would search all delayed calls of the reactor
+            self._call = clock.callLater(seconds, self._check)
 
     def clear(self) -> None:
         """
@@ -60,6 +64,7 @@ class MovingTimeout:
             return
         left = self.deadline - self._clock.seconds()
         if left > 0:
+            self._due = self.deadline
             self._call = self._clock.callLater(left, self._check)
         else:
             self.deadline = NEVER

@@ -40,21 +40,35 @@ OnFailure = Callable[[ExchangeFailed], object]
 class ResponseForwarder:
     """
     Sends a response back to where the request came from.
+
+    @ivar far: the exchange that it is received on.
     """
 
-    __slots__ = ("_near", "_onFailure", "_pages", "_sent", "bodyReceived", "ended", "informational")
+    __slots__ = ("_near", "_onFailure", "_pages", "_registered", "_sent", "bodyReceived", "ended", "far", "informational")
+
+    far: IExchange
 
     def __init__(self, near: IResponseExchange, pages: ErrorPages, onFailure: OnFailure | None) -> None:
         self._near = near
         self._pages = pages
         self._onFailure = onFailure
         self._sent = False
+        self._registered = False
         self.informational = near.informational
         self.bodyReceived = near.write
         self.ended = near.end
 
+    def register(self) -> None:
+        """
+        Let the exchange with the visitor pause the response.
+        """
+        self._registered = True
+        self._near.registerProducer(self.far, True)
+
     def headReceived(self, head: ResponseHead) -> None:
         self._sent = True
+        if not self._registered:              # not before, because a response that is whole needs no producer
+            self.register()
         self._near.sendHead(head)
 
     def responseReceived(self, head: ResponseHead, octets: bytes) -> None:
@@ -122,12 +136,14 @@ def forward(
     *,
     pages: ErrorPages = errorPage,
     onFailure: OnFailure | None = None,
+    throttled: bool = False,
 ) -> IExchangeReceiver:
     """
     Send a request on, and its response back.
 
     @param near: the exchange on which the request was received.
     @param head: the request to send; no field of it concerns one connection only.
+    @param throttled: C{near} may pause the response before its head.
     @return: the receiver of the request's body.
     """
     response = ResponseForwarder(near, pages, onFailure)
@@ -142,8 +158,12 @@ def forward(
         far.cancel(reason.kind)
         response.failed(reason)
         return NULL_RECEIVER
-    far.registerProducer(near, True)
-    near.registerProducer(far, True)
+    response.far = far
+    if throttled:
+        response.register()
+    framing = head.framing
+    if framing is None or framing.body or framing.upgrade:
+        far.registerProducer(near, True)
     far.sendHead(head)
     return RequestForwarder(far)
 

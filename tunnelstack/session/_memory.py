@@ -87,7 +87,8 @@ class SessionMemory:
         """
         Report to the budget what is held now, here and by connections of readers that have paused.
         """
-        change = self.held + CONNECTION * self._scheduler.paused - self._reported
+        held = 0 if self._lifecycle.isLost else self._core.held
+        change = held + CONNECTION * self._scheduler.paused - self._reported
         if change and self._budget is not None:
             self._reported += change
             self._budget.changed(self, change)

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -23,6 +23,7 @@ from tunnelstack.stream.transport import HIGH, StreamTransport
 from tunnelstack.transport.direct_write import Write
 from tunnelstack.transport.send_buffer import SendBuffer
 from tunnelstack.transport.shared_timer import SharedTimer
+from tunnelstack.transport.turn_end import turnEnd
 from tunnelstack.wire.send_rate import SendRate
 from tunnelstack.wire.yamux.connection import YamuxConnection
 
@@ -79,6 +80,7 @@ class StreamScheduler:
         @param onPingSent: called when a ping of the keepalive has left for the carrier, and does not wait in its buffer.
         """
         self._clock = clock
+        self._atTurnEnd = turnEnd(clock)
         self._core = core
         self._streams = streams
         self._closing = closing
@@ -100,7 +102,7 @@ class StreamScheduler:
         self._endedStreams: list[StreamTransport] = []      # our end of them is with the core, and they do not know yet
         self._awaitingCredit: list[StreamTransport] = []    # a record of theirs waits for more credit than there is
         self._calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
-        self._turn: IDelayedCall | None = None              # the call of the next turn
+        self._flushIsDue = False                            # at the end of this turn
         self._flushAgain = False              # another flush was asked for during this one
         self._controlWhileFull = 0
         self._moreToSend = False              # something is left for a later turn
@@ -113,8 +115,9 @@ class StreamScheduler:
         """
         stream.scheduled = True
         self._readyStreams.append(stream)
-        if self._turn is None and not self.inFlush:
-            self._turn = self._clock.callLater(0, self._onTurn)
+        if not self._flushIsDue and not self.inFlush:
+            self._flushIsDue = True
+            self._atTurnEnd(self._onTurn)
 
     def reset(self, streamId: int) -> None:
         """
@@ -140,7 +143,7 @@ class StreamScheduler:
         """
         self._streams.pop(stream.streamId, None)
         self._calls.append((stream.reportLost, (reason,)))
-        if self._turn is None and not self.inFlush:
+        if not self._flushIsDue and not self.inFlush:
             self.scheduleFlush()
         self._onStreamLost()
 
@@ -161,7 +164,7 @@ class StreamScheduler:
         """
         As in L{IStreamOwner}.
         """
-        if len(self._readyStreams) >= EARLY_FLUSH_STREAMS and self._turn is not None and not self.inFlush:
+        if len(self._readyStreams) >= EARLY_FLUSH_STREAMS and self._flushIsDue and not self.inFlush:
             self.inFlush = True              # the flush that is to come does the rest
             try:
                 self.send()
@@ -174,11 +177,12 @@ class StreamScheduler:
         """
         if self.inFlush:
             self._flushAgain = True
-        elif self._turn is None:
-            self._turn = self._clock.callLater(0, self._onTurn)
+        elif not self._flushIsDue:
+            self._flushIsDue = True
+            self._atTurnEnd(self._onTurn)
 
     def _onTurn(self) -> None:
-        self._turn = None
+        self._flushIsDue = False
         self.flush()
 
     # The flush

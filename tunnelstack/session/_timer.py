@@ -40,9 +40,8 @@ class SessionTimer:
         self._at = at
         delay = max(0.0, at - self._clock.seconds())
         if self._call is not None:
-            self._call.reset(delay)
-        else:
-            self._call = self._clock.callLater(delay, self._fire)
+            self._call.cancel()               # reset() to an earlier time would search all delayed calls of the reactor
+        self._call = self._clock.callLater(delay, self._fire)
 
     def stop(self) -> None:
         """

@@ -12,7 +12,7 @@ import os
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress, ITransport
 
-from tunnelstack.wire.addresses import read_address
+from tunnelstack.wire.addresses import address_text
 
 
 def canonical(address: IAddress) -> IAddress:
@@ -21,10 +21,10 @@ def canonical(address: IAddress) -> IAddress:
     """
     if not isinstance(address, (IPv4Address, IPv6Address)):
         return address
-    there = read_address(address.host)
-    if there is None:
+    text = address_text(address.host)
+    if not text or (text == address.host and isinstance(address, IPv4Address) and ":" not in text):
         return address
-    return (IPv4Address if there.version == 4 else IPv6Address)(address.type, str(there), address.port)
+    return (IPv6Address if ":" in text else IPv4Address)(address.type, text, address.port)
 
 
 def addressText(address: object) -> str:

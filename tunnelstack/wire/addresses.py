@@ -53,8 +53,7 @@ def address_text(text: str) -> str:
 
     @param text: as in L{read_address}.
     """
-    address = read_address(text)
-    return "" if address is None else str(address)
+    return _text(text) if len(text) <= LONGEST else ""
 
 
 def read_network(text: str, strict: bool = True) -> IPNetwork:
@@ -80,6 +79,12 @@ def _read(text: str) -> IPAddress | None:
         return _carried(ip_address(form[form.lastgroup]))
     except ValueError:
         return None
+
+
+@lru_cache(REMEMBERED)
+def _text(text: str) -> str:
+    address = _read(text)
+    return "" if address is None else str(address)
 
 
 def _carried(address: IPAddress) -> IPAddress:

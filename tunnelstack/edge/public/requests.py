@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import product
 
 from twisted.internet.interfaces import ISSLTransport, ITransport
@@ -40,6 +40,12 @@ from tunnelstack.wire.http1.target import percent_encoded, split_absolute
 from tunnelstack.wire.printable_text import printable
 
 LOOP = b"cdn-loop"
+
+LONGEST_NAME = 253
+"""Octets of the longest name in the DNS."""
+
+REMEMBERED = 1024
+"""Visitors with their hosts whose forwarding fields are remembered."""
 
 MAX_HOPS = 8
 """Edges that a request may pass, this one included."""
@@ -204,7 +210,7 @@ class RequestRouter:
             return joined
         metered = MeteredExchange(exchange, buckets, site.clock)
         return metered.meter(forward(
-            metered, head, open, pages=site.pages, onFailure=onFailure,
+            metered, head, open, pages=site.pages, onFailure=onFailure, throttled=True,
         ))
 
     def _fields(
@@ -236,6 +242,8 @@ class RequestRouter:
         """
         assert self._visitor is not None
         identifier, service = self._site.loopIdentifier, destination.key.encode()
+        if not hops and not passed and len(host) <= LONGEST_NAME:
+            return [*_ownFields(self._address.encode(), self._visitor.scheme.encode(), host, identifier, service)]
         edges = cdn_loop.read_hops(passed)
         if (identifier, service) in edges or len(edges) + 1 >= MAX_HOPS:
             raise ExchangeFailed(FailureKind.LOOP, service=destination.key)
@@ -310,6 +318,14 @@ class RequestRouter:
                 host=printable(exchange.framing.host.decode("latin-1")), target=self._site.loggedTarget(exchange.head),
                 trace=exchange.trace, visitor=self._address, failed=failed,
             )
+
+
+@lru_cache(REMEMBERED)
+def _ownFields(address: bytes, scheme: bytes, host: bytes, identifier: bytes, service: bytes) -> Fields:
+    """
+    The forwarding fields of a request that passed no proxy before.  Visitors come back on new connections.
+    """
+    return [*forwarding_fields(address, scheme, host), (cdn_loop.NAME, cdn_loop.encode_hop(identifier, service))]
 
 
 def _hops(head: RequestHead, site: PublicSite) -> Sequence[Hop]:

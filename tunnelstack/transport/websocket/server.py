@@ -113,7 +113,8 @@ class _ServerHandshake:
         return protocol
 
     def _reject(self, status: int, reason: str) -> None:
-        self._timer.reset(self._server.limits.closeTimeout)
+        self._timer.cancel()                  # reset() to an earlier time would search all delayed calls of the reactor
+        self._timer = self._server.clock.callLater(self._server.limits.closeTimeout, self.connection.abort)
         self.connection.transport.write(encodeRejection(status, reason))
         self.connection.flushAndClose()
 

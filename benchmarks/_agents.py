@@ -1,0 +1,98 @@
+"""
+Many agents at one edge: what they cost while they connect, and what each costs while it has nothing to do.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from benchmarks._http import TOKEN, portOf
+from benchmarks._parts import Part, python
+from benchmarks._sides import Figures, Scale, Side
+from tunnelstack.control.auth.tokens import newToken
+
+CONNECTED = 120.0       # seconds within which all agents of a group must have connected
+
+CONFIG = """
+[edge]
+listen = ["tcp:0:interface=127.0.0.1"]
+[limits]
+connections_per_second = 0
+"""
+
+Come = Callable[[int], AbstractContextManager[Part]]
+"""Lets a group of agents connect, by its number; the block runs when all of them have."""
+
+
+@contextmanager
+def _arrival(command: list[str]) -> Iterator[Part]:
+    with Part(command) as agents:
+        agents.says(CONNECTED)
+        yield agents
+
+
+@contextmanager
+def _goEdge(side: Side, groups: Sequence[int]) -> Iterator[tuple[Part, Come]]:
+    with Part([side.go, "edge", f"--token={TOKEN}"]) as edge:
+        agent = [side.go, "agent", f"--edge=127.0.0.1:{edge.says()['port']}", f"--token={TOKEN}", "--origin=none"]
+        yield edge, lambda group: _arrival([*agent, f"--host=group{group}.localhost", f"--count={groups[group]}"])
+
+
+@contextmanager
+def _ourEdge(side: Side, groups: Sequence[int]) -> Iterator[tuple[Part, Come]]:
+    """
+    Each agent has a token and a service of its own.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        config, records = Path(folder, "edge.toml"), []
+        for group, count in enumerate(groups):
+            tokens = [newToken() for _ in range(count)]
+            Path(folder, f"group{group}").write_text("\n".join(token.token for token in tokens))
+            records += [
+                f'[[agent]]\nname = "agent{group}-{number}"\ntoken_sha256 = "{token.tokenSha256}"\nallow = ["http:*"]\n'
+                for number, token in enumerate(tokens)
+            ]
+        config.write_text(CONFIG + "".join(records))
+        program = python("benchmarks.ours.console", side.name, "edge", "--config", str(config))
+        with Part(program, {**os.environ, "STATE_DIRECTORY": folder}) as edge:
+            url = f"http://127.0.0.1:{portOf(edge.line())}"
+            yield edge, lambda group: _arrival(python("benchmarks.ours.agents", url, str(Path(folder, f"group{group}"))))
+
+
+def _edge(side: Side, *groups: int) -> AbstractContextManager[tuple[Part, Come]]:
+    """
+    An edge, and the way to let groups of so many agents connect.
+    """
+    return (_goEdge if side.name == "go" else _ourEdge)(side, groups)
+
+
+def idle(side: Side, scale: Scale) -> Figures:
+    """
+    What an agent that is connected and has nothing to do costs the edge, in octets of resident memory.
+    """
+    with _edge(side, scale.agents // 10, scale.agents) as (edge, come), come(0):
+        before = edge.memory()
+        with come(1):
+            return {"idle-agents": (edge.memory() - before) / scale.agents}
+
+
+def storm(side: Side, scale: Scale) -> Figures:
+    """
+    Processor time of the edge for each of many agents that connect, and how that grows with their number: the slope on
+    logarithmic axes.
+    """
+    few, many = max(50, scale.agents // 20), scale.agents
+    small, large = _arrivalTime(side, few), _arrivalTime(side, many)
+    return {"storm": large / many * 1e3, "storm-slope": math.log(large / small) / math.log(many / few)}
+
+
+def _arrivalTime(side: Side, agents: int) -> float:
+    with _edge(side, agents) as (edge, come):
+        before = edge.processorTime()
+        with come(0):
+            return edge.processorTime() - before
