@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from tests.promises.carriers import (
     ABORT_IS_TOLD,
+    CLOSE_IS_FINAL,
     CLOSE_WAITS,
     EVERY_END,
     HALF_CLOSE,
@@ -28,7 +29,8 @@ from tests.promises.carriers import (
 )
 from tests.transport.certificates import authority, edge
 from tunnelstack.testing import Wire
-from tunnelstack.transport.tls import clientContext, serverContext
+from tunnelstack.transport.secure import SecureEndpoint
+from tunnelstack.transport.tls import clientContext, serverContext, tlsFactory
 from tunnelstack.transport.websocket.client import WebSocketClientEndpoint
 from tunnelstack.transport.websocket.server import WebSocketServerFactory
 
@@ -73,6 +75,22 @@ class TLSPromises(InMemory, CarrierPromises, TestCase):
             clientContext("edge.example", ca=[authority().certificate]), True, near, wire.clock
         )
         return OverWire(wire, server).connect(client)
+
+
+class HalfCloseTLSPromises(InMemory, CarrierPromises, TestCase):
+    traits = frozenset((HALF_CLOSE, CLOSE_IS_FINAL, CLOSE_WAITS, ABORT_IS_TOLD))
+
+    def join(self, near: Factory, far: Factory) -> Deferred[Any]:
+        wire = self.newWire()
+        server = tlsFactory(serverContext(edge()), False, far, wire.clock, halfClose=True)
+        context = clientContext("edge.example", ca=[authority().certificate])
+        joined = OverWire(wire, server).connect(tlsFactory(context, True, near, wire.clock, halfClose=True))
+        wire.settle()
+        return joined
+
+
+class HalfCloseTLSInPiecesPromises(HalfCloseTLSPromises):
+    cut = 997
 
 
 class WebSocketPromises(InMemory, CarrierPromises, TestCase):
@@ -162,6 +180,17 @@ class TLSSocketPromises(SocketPromises, TestCase):
 
     def dial(self, port: int) -> Any:
         return tlsClient(super().dial(port))
+
+
+class HalfCloseTLSSocketPromises(SocketPromises, TestCase):
+    traits = frozenset((HALF_CLOSE, CLOSE_IS_FINAL, CLOSE_WAITS, ABORT_IS_TOLD, PULLS))
+
+    def serve(self, far: Factory) -> Any:
+        return tlsFactory(serverContext(edge()), False, far, reactor, halfClose=True)
+
+    def dial(self, port: int) -> Any:
+        context = clientContext("edge.example", ca=[authority().certificate])
+        return SecureEndpoint(reactor, "edge.example", super().dial(port), context, halfClose=True)
 
 
 class WebSocketSocketPromises(SocketPromises, TestCase):

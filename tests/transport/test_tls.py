@@ -14,10 +14,11 @@ from twisted.internet.defer import succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import CertificateOptions
+from twisted.internet.task import Clock
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.transport.certificates import Authority, authority, edge
+from tests.transport.certificates import SERVER, Authority, authority, edge, general
 from tests.transport.rawpeer import BINARY, MASK, Raw, RawServer, frame, requestHead
 from tests.transport.test_websocket import Collect, factoryOf
 from tunnelstack.errors import ConfigurationError
@@ -216,6 +217,64 @@ class ALPNTests(Handshake):
             lambda clock, server: ALPNFactory({None: factoryOf(None)}, clock).wrap(server),
         )
         self.assertIsNotNone(near.reason)
+
+
+    def test_failedHandshakesAreReported(self) -> None:
+        failures: list[Any] = []
+        stranger = Authority("stranger").identity("agent.example")
+        context = serverContext(edge(), clientCA=[authority().certificate], clientAuth="require")
+
+        def listening(clock: Any, server: Any) -> Any:
+            routed = {None: factoryOf(Raw())}
+            return ALPNFactory(routed, clock, onFailure=lambda address, reason: failures.append(reason.value)).wrap(server)
+
+        self.meet(context, self.trusting(identity=stranger), listening)
+        self.meet(context, self.trusting(identity=authority().identity("agent.example")), listening)
+        (failure,) = failures
+        self.assertIsInstance(failure, CertificateRejected)
+
+    def test_handshakesAreBounded(self) -> None:
+        clock = Clock()
+        router = ALPNFactory({None: factoryOf(Raw())}, clock, handshakeTimeout=3, mostHandshakes=2)
+        accepting = router.wrap(serverContext(edge()))
+        wires = [Wire(clock=clock) for _ in range(2)]
+        for wire in wires:
+            wire.connect(Raw(), accepting.buildProtocol(None))
+        self.assertIsNone(accepting.buildProtocol(None))
+        self.assertEqual(router.handshakes, 2)
+        clock.advance(3)
+        for wire in wires:
+            wire.settle()
+        self.assertEqual(router.handshakes, 0)
+        self.assertIsNotNone(accepting.buildProtocol(None))
+
+
+class ClientCertificateTests(Handshake):
+    """
+    Why a server rejects the certificate of a client.
+    """
+
+    def test_theCauseAndTheRemedy(self) -> None:
+        name = [general("agent.example")]
+        for identity, cause, remedy in (
+            (authority().issue(name, days=(-9, -2)), "its certificate has expired, on ", "renew it on the client"),
+            (authority().issue(name, days=(2, 9)), "its certificate is not valid before ", "correct the clock"),
+            (authority().issue(name, ownRoot=True), "its certificate is self-signed", "with the_setting"),
+            (Authority("stranger").issue(name), 'issued by "stranger", an authority that is not trusted', "with the_setting"),
+            (authority().issue(name, purposes=[SERVER]), "not issued for this purpose", "clientAuth"),
+        ):
+            for auth in ("require", "request"):
+                server = serverContext(edge(), clientCA=[authority().certificate], clientAuth=auth, trust="the_setting")
+                _, far = self.meet(server, self.trusting(identity=identity))
+                self.assertIsInstance(far.reason.value, CertificateRejected)
+                self.assertIn(cause, far.reason.value.cause)
+                self.assertIn(remedy, far.reason.value.remedy)
+                self.assertEqual(far.got, b"")
+
+    def test_namesOfClientsDoNotMatter(self) -> None:
+        server = serverContext(edge(), clientCA=[authority().certificate], clientAuth="require")
+        _, far = self.meet(server, self.trusting(identity=authority().issue(None)))
+        self.assertEqual(far.got, b"question")
 
 
 class TakeOverTests(Handshake):

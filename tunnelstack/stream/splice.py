@@ -25,6 +25,8 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tunnelstack.transport.half_close_tls import HalfCloseTLS
+
 HALF_CLOSE_SECONDS = 30.0
 """Seconds after which a transport that cannot be half-closed is closed, once the other has ended its direction."""
 
@@ -169,8 +171,10 @@ class Splice:
 
 def supportsHalfClose(transport: ITransport) -> bool:
     """
-    Whether C{loseWriteConnection} may be called: not with TLS (Twisted's loses what is queued then), nor on a stream whose far
-    side ends both directions.
+    Whether C{loseWriteConnection} may be called: not with Twisted's own TLS (it loses what is queued then), nor on a stream
+    whose far side ends both directions.
     """
+    if isinstance(transport, HalfCloseTLS):
+        return True
     able = ITCPTransport.providedBy(transport) or IHalfCloseableDescriptor.providedBy(transport)   # the latter: pipes
     return able and not (ISSLTransport.providedBy(transport) or getattr(transport, "endsBothDirections", False))

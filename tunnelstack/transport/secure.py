@@ -7,7 +7,6 @@ from __future__ import annotations
 from typing import cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.error import ConnectionDone, ConnectionLost, NoProtocol
 from twisted.internet.interfaces import (
     IAddress,
@@ -22,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import Unavailable
-from tunnelstack.transport.tls import HandshakeProtocol, clientContext
+from tunnelstack.transport.tls import HandshakeProtocol, clientContext, tlsFactory
 
 
 class HandshakeLost(Unavailable):
@@ -48,13 +47,17 @@ class SecureEndpoint:
         below: IStreamClientEndpoint,
         context: IOpenSSLClientConnectionCreator | None = None,
         timeout: float = 30.0,
+        halfClose: bool = False,
     ) -> None:
         """
         @param host: what the server's certificate must be for, unless C{context} is given.
         @param context: from L{clientContext}; unless given, that for C{host} and the system's roots.
         @param timeout: seconds for the handshake.
+        @param halfClose: let one direction end before the other, see
+            L{HalfCloseTLS<tunnelstack.transport.half_close_tls.HalfCloseTLS>}.
         """
         self._clock = clock
+        self._halfClose = halfClose
         self._host = host
         self._below = below
         self._context = context
@@ -63,7 +66,7 @@ class SecureEndpoint:
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         attempt = _Attempt(protocolFactory, self._clock, self._timeout)
         context = self._context or clientContext(self._host)
-        attempt.connecting = wrapClientTLS(context, self._below, self._clock).connect(attempt)
+        attempt.connecting = self._below.connect(tlsFactory(context, True, attempt, self._clock, self._halfClose))
         attempt.connecting.addErrback(attempt.failed)
         return attempt.outcome
 

@@ -13,7 +13,14 @@ from attrs import frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL.crypto import X509, PKey
-from OpenSSL.SSL import VERIFY_PEER, Connection, Context, Error
+from OpenSSL.SSL import (
+    VERIFY_CLIENT_ONCE,
+    VERIFY_FAIL_IF_NO_PEER_CERT,
+    VERIFY_PEER,
+    Connection,
+    Context,
+    Error,
+)
 from twisted.internet.error import TimeoutError
 from twisted.internet.interfaces import (
     IAddress,
@@ -37,10 +44,21 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import ConfigurationError
-from tunnelstack.transport.verification import SYSTEM_TRUST, CertificateRejected, ServerName, ServerVerifier
+from tunnelstack.transport.half_close_tls import HalfCloseTLS
+from tunnelstack.transport.verification import (
+    CLIENT_TRUST,
+    SYSTEM_TRUST,
+    CertificateRejected,
+    ClientVerifier,
+    ServerName,
+    ServerVerifier,
+)
 from tunnelstack.wire.printable_text import quoted
 
 CLIENT_AUTH = ("request", "require")
+
+HANDSHAKES = 1024
+"""Handshakes that a server has under way at once, unless it is told otherwise."""
 
 ERROR_TEXTS = {
     "wrong version number": "the peer does not speak TLS",
@@ -104,6 +122,7 @@ def serverContext(
     alpn: Sequence[bytes] = (),
     clientCA: Iterable[X509] = (),
     clientAuth: str | None = None,
+    trust: str = CLIENT_TRUST,
 ) -> CertificateOptions:
     """
     A context for servers, for use where Twisted takes a context factory, such as C{SSL4ServerEndpoint}.
@@ -112,6 +131,7 @@ def serverContext(
         client that offers none at all is accepted.
     @param clientCA: the authorities that issue the certificates of clients.
     @param clientAuth: C{"require"} a certificate, or C{"request"} one and accept clients without; C{None} requests none.
+    @param trust: what an operator sets to trust another authority here, for the remedy in an error.
     @raise ConfigurationError: C{clientCA} or C{clientAuth} is given without the other, or C{clientAuth} is another word.
     """
     roots = [Certificate(one) for one in clientCA]
@@ -126,8 +146,9 @@ def serverContext(
         trustRoot=trustRootFromCertificates(roots) if roots else None,
         raiseMinimumTo=TLSVersion.TLSv1_2,
     )
-    if clientAuth == "request":     # Twisted's trust roots require one
-        options.getContext().set_verify(VERIFY_PEER, lambda connection, certificate, error, depth, good: bool(good))
+    if clientAuth is not None:
+        required = VERIFY_FAIL_IF_NO_PEER_CERT if clientAuth == "require" else 0
+        options.getContext().set_verify(VERIFY_PEER | VERIFY_CLIENT_ONCE | required, ClientVerifier(trust).verify)
     if alpn:
         _selectALPN(options.getContext(), tuple(alpn))
     return options
@@ -195,6 +216,31 @@ class ClientConnections:
         if self._server.indication is not None:
             connection.set_tlsext_host_name(self._server.indication)
         return connection
+
+
+def tlsFactory(
+    context: CertificateOptions | IOpenSSLClientConnectionCreator, client: bool, factory: IProtocolFactory, clock: IReactorTime,
+    halfClose: bool = False,
+) -> TLSMemoryBIOFactory:
+    """
+    @param client: whether this side begins the handshake.
+    @param halfClose: let one direction of a connection end before the other, see L{HalfCloseTLS}.
+    @return: a factory that puts TLS under the protocols of C{factory}.
+    """
+    wrapping = _TLSFactory(context, client, factory, clock)
+    if halfClose:
+        wrapping.protocol = HalfCloseTLS
+    return wrapping
+
+
+class _TLSFactory(TLSMemoryBIOFactory):
+    """
+    As Twisted's, which cannot refuse a connection.
+    """
+
+    def buildProtocol(self, addr: IAddress | None) -> TLSMemoryBIOProtocol | None:  # type: ignore[override]
+        protocol = self.wrappedFactory.buildProtocol(cast(IAddress, addr))
+        return None if protocol is None else self.protocol(self, protocol)
 
 
 def errorText(error: BaseException) -> str:
@@ -295,24 +341,34 @@ class ALPNFactory(ServerFactory):
 
     @ivar protocols: a factory for each name; that for C{None} serves clients that offer nothing.
     @ivar handshakeTimeout: seconds that a client has for its handshake.
+    @ivar handshakes: how many are under way.
     """
 
     noisy = False
 
     def __init__(
-        self, protocols: Mapping[bytes | None, IProtocolFactory], clock: IReactorTime, handshakeTimeout: float = 10.0
+        self, protocols: Mapping[bytes | None, IProtocolFactory], clock: IReactorTime, handshakeTimeout: float = 10.0,
+        *, mostHandshakes: int = HANDSHAKES, onFailure: Callable[[IAddress | None, Failure], object] | None = None,
     ) -> None:
+        """
+        @param mostHandshakes: how many may be under way; further connections are closed.
+        @param onFailure: called with the address of a client whose handshake has failed, and the reason.
+        """
         self.protocols = dict(protocols)
         self.clock = clock
         self.handshakeTimeout = handshakeTimeout
+        self.handshakes = 0
+        self._mostHandshakes = mostHandshakes
+        self._onFailure = onFailure
 
-    def wrap(self, context: CertificateOptions) -> TLSMemoryBIOFactory:
+    def wrap(self, context: CertificateOptions, halfClose: bool = False) -> TLSMemoryBIOFactory:
         """
         The factory to listen with.
 
         @param context: from L{serverContext}, with the same names in C{alpn}.
+        @param halfClose: let one direction of a connection end before the other, see L{HalfCloseTLS}.
         """
-        return TLSMemoryBIOFactory(context, False, self, self.clock)
+        return tlsFactory(context, False, self, self.clock, halfClose)
 
     def doStart(self) -> None:
         super().doStart()
@@ -324,12 +380,31 @@ class ALPNFactory(ServerFactory):
             factory.doStop()
         super().doStop()
 
-    def buildProtocol(self, address: IAddress | None) -> HandshakeProtocol:
+    def buildProtocol(self, address: IAddress | None) -> HandshakeProtocol | None:
+        """
+        @return: C{None} closes the connection: there are too many handshakes.
+        """
+        if self.handshakes >= self._mostHandshakes:
+            return None
+        self.handshakes += 1
+        pending = True
+
+        def over() -> bool:
+            nonlocal pending
+            was, pending = pending, False
+            self.handshakes -= was
+            return was
+
         def build(connection: TLSMemoryBIOProtocol) -> IProtocol | None:
+            over()
             factory = self.protocols.get(connection.negotiatedProtocol)
             return None if factory is None else factory.buildProtocol(cast(IAddress, address))
 
-        return HandshakeProtocol(self.clock, self.handshakeTimeout, build)
+        def ended(outcome: IProtocol | Failure) -> None:
+            if over() and isinstance(outcome, Failure) and self._onFailure is not None:
+                self._onFailure(address, outcome)
+
+        return HandshakeProtocol(self.clock, self.handshakeTimeout, build, ended)
 
 
 def _selectALPN(context: Context, ours: tuple[bytes, ...]) -> None:

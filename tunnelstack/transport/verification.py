@@ -1,6 +1,6 @@
 """
-Whether the certificate of a server is trusted and is for the host that was dialled; if it is not, which cause holds and what
-remedies it.
+Whether the certificate of a server is trusted and is for the host that was dialled, and whether that of a client is trusted; if
+it is not, which cause holds and what remedies it.
 
 Verification fails closed: any exception during it rejects the certificate.
 
@@ -25,14 +25,17 @@ from service_identity.hazmat import DNS_ID, DNSPattern
 SYSTEM_TRUST = "SSL_CERT_FILE in the environment"
 """What adds a trusted authority where no setting does."""
 
+CLIENT_TRUST = "client_ca"
+"""What adds an authority for the certificates of clients, unless a setting has another name."""
+
 NAMES_SHOWN, NAME_LENGTH = 3, 64
 """How many names of a certificate an error shows, and how many characters of each."""
 
 UNKNOWN_ISSUER = (
     "its certificate is issued by {issuer}, an authority that is not trusted here",
-    "to trust it, name the PEM file of its certificate with {trust}; or let the server send its intermediate certificates too",
+    "to trust it, name the PEM file of its certificate with {trust}; or let the {role} send its intermediate certificates too",
 )
-UNACCEPTABLE = "{whose} is not acceptable: {openssl}", "replace it on the server"
+UNACCEPTABLE = "{whose} is not acceptable: {openssl}", "replace it on the {role}"
 
 DISTRUSTED = {
     X509VerificationCodes.ERR_UNABLE_TO_GET_ISSUER_CERT: UNKNOWN_ISSUER,
@@ -49,13 +52,13 @@ DISTRUSTED = {
     ),
     X509VerificationCodes.ERR_CERT_HAS_EXPIRED: (
         "{whose} has expired, on {ends}",
-        "renew it on the server; if it should still be valid, correct the clock of this machine",
+        "renew it on the {role}; if it should still be valid, correct the clock of this machine",
     ),
     X509VerificationCodes.ERR_CERT_NOT_YET_VALID: (
         "{whose} is not valid before {begins}", "correct the clock of this machine",
     ),
     X509VerificationCodes.ERR_INVALID_PURPOSE: (
-        "{whose} is not issued for this purpose", "issue it with the extended key usage serverAuth",
+        "{whose} is not issued for this purpose", "issue it with the extended key usage {role}Auth",
     ),
 }  # fmt: skip
 """For OpenSSL's codes, what is wrong and what to do about it."""
@@ -70,7 +73,7 @@ OPENSSL_WORDS = {
 
 class CertificateRejected(Error):
     """
-    The certificate of a server was not accepted, and the connection ends.  Nothing of the application was sent on it.
+    The certificate of a peer was not accepted, and the connection ends.  Nothing of the application was sent on it.
 
     @ivar cause: what is wrong, as a clause about "its certificate".
     @ivar remedy: what to do about it.
@@ -164,34 +167,13 @@ class ServerVerifier:
         try:
             parsed = certificate.to_cryptography()
             if not accepted:
-                raise self._distrusted(parsed, code, depth)
+                raise _distrusted(parsed, code, depth, self._trust, "server")
             self._verifyNames(parsed)
         except CertificateRejected:
             raise
         except Exception as error:
-            raise CertificateRejected(
-                f"its certificate cannot be read: {_describe(str(error) or type(error).__name__)}", "replace it on the server"
-            ) from None
+            raise _unreadable(error, "server") from None
         return True
-
-    def _distrusted(self, certificate: x509.Certificate, code: int, depth: int) -> CertificateRejected:
-        """
-        Why OpenSSL rejects a certificate.
-
-        @raise ValueError: its extensions cannot be read, for which OpenSSL often gives another reason.
-        """
-        list(certificate.extensions)
-        subject = _distinguished(certificate.subject)
-        words = {
-            "whose": f"the certificate of its authority {subject}" if depth else "its certificate",
-            "issuer": _distinguished(certificate.issuer),
-            "begins": _date(certificate.not_valid_before_utc),
-            "ends": _date(certificate.not_valid_after_utc),
-            "trust": self._trust,
-            "openssl": OPENSSL_WORDS.get(code, f"error {code}"),
-        }
-        cause, remedy = DISTRUSTED.get(code, UNACCEPTABLE)
-        return CertificateRejected(cause.format_map(words), remedy.format_map(words))
 
     def _verifyNames(self, certificate: x509.Certificate) -> None:
         """
@@ -220,6 +202,59 @@ class ServerVerifier:
         if all(isinstance(name, x509.DNSName) and _pattern(name) is None for name in names):
             return f"its certificate contains only malformed host names: {_list(names)}"
         return f"its certificate is for {_list(names)}, not for {host}"
+
+
+class ClientVerifier:
+    """
+    Verifies the certificates of clients, as a callback of OpenSSL.
+    """
+
+    def __init__(self, trust: str = CLIENT_TRUST) -> None:
+        """
+        @param trust: what an operator sets to trust another authority, for the remedy.
+        """
+        self._trust = trust
+
+    def verify(self, connection: Connection, certificate: X509, code: int, depth: int, accepted: int) -> bool:
+        """
+        As L{ServerVerifier.verify}; the names in the certificate do not matter here.
+        """
+        if accepted:
+            return True
+        try:
+            raise _distrusted(certificate.to_cryptography(), code, depth, self._trust, "client")
+        except CertificateRejected:
+            raise
+        except Exception as error:
+            raise _unreadable(error, "client") from None
+
+
+def _unreadable(error: Exception, role: str) -> CertificateRejected:
+    return CertificateRejected(
+        f"its certificate cannot be read: {_describe(str(error) or type(error).__name__)}", f"replace it on the {role}"
+    )
+
+
+def _distrusted(certificate: x509.Certificate, code: int, depth: int, trust: str, role: str) -> CertificateRejected:
+    """
+    Why OpenSSL rejects a certificate.
+
+    @param role: of the peer, C{"server"} or C{"client"}.
+    @raise ValueError: its extensions cannot be read, for which OpenSSL often gives another reason.
+    """
+    list(certificate.extensions)
+    subject = _distinguished(certificate.subject)
+    words = {
+        "whose": f"the certificate of its authority {subject}" if depth else "its certificate",
+        "issuer": _distinguished(certificate.issuer),
+        "begins": _date(certificate.not_valid_before_utc),
+        "ends": _date(certificate.not_valid_after_utc),
+        "trust": trust,
+        "openssl": OPENSSL_WORDS.get(code, f"error {code}"),
+        "role": role,
+    }
+    cause, remedy = DISTRUSTED.get(code, UNACCEPTABLE)
+    return CertificateRejected(cause.format_map(words), remedy.format_map(words))
 
 
 def _names(certificate: x509.Certificate) -> Iterator[x509.GeneralName]:

@@ -25,7 +25,13 @@ from OpenSSL.SSL import (
 
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.transport.tls import TLSIdentity
-from tunnelstack.transport.verification import SYSTEM_TRUST, ServerName, ServerVerifier
+from tunnelstack.transport.verification import (
+    CLIENT_TRUST,
+    SYSTEM_TRUST,
+    ClientVerifier,
+    ServerName,
+    ServerVerifier,
+)
 from tunnelstack.wire.printable_text import quoted
 
 DTLS_1_2 = 0xFEFD
@@ -79,12 +85,14 @@ class DTLSServerOptions:
     """
 
     def __init__(
-        self, identity: TLSIdentity, *, clientCA: Iterable[X509] = (), clientAuth: str | None = None, ciphers: str = CIPHERS
+        self, identity: TLSIdentity, *, clientCA: Iterable[X509] = (), clientAuth: str | None = None, ciphers: str = CIPHERS,
+        trust: str = CLIENT_TRUST,
     ) -> None:
         """
         @param clientCA: the authorities that issue the certificates of clients.
         @param clientAuth: C{"require"} a certificate, or C{"request"} one and accept clients without; C{None} requests none.
         @param ciphers: in OpenSSL's form, the best first.
+        @param trust: what an operator sets to trust another authority here, for the remedy in an error.
         @raise ConfigurationError: C{clientCA} or C{clientAuth} is given without the other, or a parameter cannot be used.
         """
         authorities = list(clientCA)
@@ -100,7 +108,7 @@ class DTLSServerOptions:
             for authority in authorities:       # the request names them, and clients choose their certificate by that
                 self._context.add_client_ca(authority)
             required = VERIFY_FAIL_IF_NO_PEER_CERT if clientAuth == "require" else 0
-            self._context.set_verify(VERIFY_PEER | required, lambda connection, certificate, code, depth, good: bool(good))
+            self._context.set_verify(VERIFY_PEER | required, ClientVerifier(trust).verify)
 
     def connection(self) -> Connection:
         connection = _connection(self._context)
