@@ -10,11 +10,9 @@ from typing import Any
 from typing import Protocol as TypingProtocol
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.error import NoProtocol
 from twisted.internet.interfaces import (
     IDelayedCall,
     IProtocol,
-    IProtocolFactory,
     IPushProducer,
     IReactorTime,
     IStreamClientEndpoint,
@@ -27,9 +25,9 @@ from zope.interface import implementer
 
 from tunnelstack.errors import PeerError
 from tunnelstack.interfaces import ISession
+from tunnelstack.session._connections import StreamConnections
 from tunnelstack.session._timer import SessionTimer
 from tunnelstack.session.lifecycle import SessionLifecycle, connectionReason
-from tunnelstack.session.revdial._connections import StreamConnections
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionClosed, SessionLost, UnsupportedPurpose
 from tunnelstack.transport.websocket.transport import WebSocketTransport
@@ -109,7 +107,7 @@ class ControlSession(Protocol):
         self._onLost = onLost
         self._lifecycle = SessionLifecycle(self, clock, self._isIdle, self._closeIdle)
         self._timer = SessionTimer(clock, self._expire)
-        self.memory = StreamConnections(clock, self._lifecycle.checkIdle)
+        self.memory: StreamConnections[WebSocketTransport] = StreamConnections(clock, self._lifecycle.checkIdle)
         self._goingAway = False
         self._writeTimer: IDelayedCall | None = None
 
@@ -147,7 +145,7 @@ class ControlSession(Protocol):
         """
         @return: the streams that are open now.
         """
-        return self.memory.transports()
+        return self.memory.all()
 
     def ping(self) -> Deferred[float]:
         """
@@ -327,13 +325,3 @@ class _ArrivalProtocol(Protocol):
         The session hands the transport over to an application.
         """
         self._arrived(self.transport)
-
-
-def buildProtocolOrRaise(factory: IProtocolFactory, address: StreamAddress) -> IProtocol:
-    """
-    @raise NoProtocol: the factory declined.
-    """
-    protocol = factory.buildProtocol(address)
-    if protocol is None:
-        raise NoProtocol
-    return protocol

@@ -7,21 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import (
-    IListeningPort,
-    IProtocol,
-    IProtocolFactory,
-    IReactorTime,
-    IStreamClientEndpoint,
-    IStreamServerEndpoint,
-)
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import PeerError
-from tunnelstack.session.revdial.control import ArrivalFactory, ControlSession, Probe, buildProtocolOrRaise
+from tunnelstack.session._connection_listener import ArrivalListener
+from tunnelstack.session.revdial.control import ArrivalFactory, ControlSession, Probe
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionLost, UnsupportedPurpose
 from tunnelstack.transport.host_endpoint import connectTimedOut
@@ -33,9 +26,6 @@ from tunnelstack.wire.revdial import (
     PickUpRequested,
     RevdialEvent,
 )
-
-UNCLAIMED = 64
-"""Streams that may wait for a factory; more are not picked up."""
 
 
 class RevdialListener(ControlSession):
@@ -63,7 +53,7 @@ class RevdialListener(ControlSession):
         self._wire = wire = ListenerLines()
         self._reach = reach
         self._dialling: dict[str, Deferred[IProtocol]] = {}     # by path
-        self._pickUps = pickUps = _PickUpListener(self)
+        self._pickUps = pickUps = ArrivalListener(self)
         super().__init__(
             wire, clock, address, probe, connector=_NullConnector(), listener=pickUps,
             onEvent=self._eventReceived, onLost=self._controlLost,
@@ -119,78 +109,3 @@ class _NullConnector:
         @return: fails with L{UnsupportedPurpose}.
         """
         return fail(UnsupportedPurpose("only the other side of this session opens streams"))
-
-
-@implementer(IListeningPort, IStreamServerEndpoint)
-class _PickUpListener:
-    """
-    The listener of a L{RevdialListener}, and what its C{listen} gives.  Streams that nobody takes yet are paused.
-    """
-
-    def __init__(self, session: RevdialListener) -> None:
-        self._session = session
-        self._factory: IProtocolFactory | None = None
-        self._unclaimed: list[WebSocketTransport] = []
-
-    def hasRoom(self, coming: int) -> bool:
-        """
-        @param coming: how many are on their way.
-        @return: whether one more may come.
-        """
-        self._unclaimed = [transport for transport in self._unclaimed if transport.connected]
-        return self._factory is not None or len(self._unclaimed) + coming < UNCLAIMED
-
-    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """
-        Give the peer's streams, those that wait first, to a factory.
-
-        @return: fails with L{CannotListenError} if there is a factory already.
-        """
-        if self._factory is not None:
-            return fail(CannotListenError("session", self._session.address, "its streams have a factory already"))
-        self._factory = protocolFactory
-        waiting, self._unclaimed = self._unclaimed, []
-        for transport in waiting:
-            if transport.connected:
-                transport.resumeProducing()   # what it held follows on a later turn, unless its protocol pauses it
-                self._handToFactory(transport)
-        return succeed(self)
-
-    def streamArrived(self, transport: WebSocketTransport) -> None:
-        """
-        The peer's connection is there.
-        """
-        if self._factory is None:
-            transport.pauseProducing()
-            self._unclaimed.append(transport)
-        else:
-            self._handToFactory(transport)
-
-    def _handToFactory(self, transport: WebSocketTransport) -> None:
-        assert self._factory is not None
-        try:
-            transport.handOver(buildProtocolOrRaise(self._factory, transport.address))
-        except Exception as error:
-            self._session.log.warn(
-                "no application for stream {stream} of {key}: {reason}", stream=transport.streamId,
-                key=self._session.address.key, reason=str(error) or type(error).__name__,
-            )
-            transport.abortConnection()
-
-    def startListening(self) -> None:
-        """
-        It does already.
-        """
-
-    def stopListening(self) -> Deferred[None]:
-        """
-        Streams that come from now on wait for the next factory.
-        """
-        self._factory = None
-        return succeed(None)
-
-    def getHost(self) -> StreamAddress:
-        """
-        The session's address.
-        """
-        return self._session.address

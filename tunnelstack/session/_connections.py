@@ -6,16 +6,48 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Generic, Protocol, TypeVar
 
 from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
 
 from tunnelstack.session.budget import CONNECTION, SMALLEST, MemoryBudget, Stalled
 from tunnelstack.stream.address import StreamAddress
-from tunnelstack.transport.websocket.transport import WebSocketTransport
 
 
-class StreamConnections:
+class StreamConnection(Protocol):
+    """
+    A connection that is a stream.
+
+    @ivar streamId: its number in the session.
+    @ivar address: of the other end.
+    @ivar octetsIn: octets of payload received.
+    @ivar octetsOut: octets of payload sent.
+    @ivar onEnded: called when it is over.
+    """
+
+    streamId: int
+    address: StreamAddress
+    octetsIn: int
+    octetsOut: int
+    onEnded: Callable[[], object] | None
+
+    @property
+    def held(self) -> int:
+        """
+        Octets that arrived and that its application has not read yet.
+        """
+
+    def abortConnection(self) -> None:
+        """
+        Reset it.
+        """
+
+
+Connection = TypeVar("Connection", bound=StreamConnection)
+
+
+class StreamConnections(Generic[Connection]):
     """
     The streams of a session, which outlive it; a L{BudgetMember<tunnelstack.session.budget.BudgetMember>}.
     """
@@ -26,7 +58,7 @@ class StreamConnections:
         """
         self._clock = clock
         self._streamDone = streamDone
-        self._open: dict[int, WebSocketTransport] = {}
+        self._open: dict[int, Connection] = {}
         self._read: dict[int, tuple[int, float]] = {}   # octets read of a stream when it was last looked at, and since when
         self._opened = 0
         self._octetsIn = self._octetsOut = 0  # of the streams that are over
@@ -50,13 +82,13 @@ class StreamConnections:
         """
         return self._octetsOut + sum(stream.octetsOut for stream in self._open.values())
 
-    def transports(self) -> list[WebSocketTransport]:
+    def all(self) -> list[Connection]:
         """
         @return: the streams that are open now.
         """
         return list(self._open.values())
 
-    def add(self, transport: WebSocketTransport, session: StreamAddress) -> StreamAddress:
+    def add(self, connection: Connection, session: StreamAddress) -> StreamAddress:
         """
         A connection has become a stream.
 
@@ -64,10 +96,10 @@ class StreamConnections:
         @return: the address of the stream.
         """
         self._opened += 1
-        transport.streamId = self._opened
-        transport.address = address = evolve(session, streamId=self._opened)
-        transport.onEnded = partial(self._ended, self._opened)
-        self._open[self._opened] = transport
+        connection.streamId = self._opened
+        connection.address = address = evolve(session, streamId=self._opened)
+        connection.onEnded = partial(self._ended, self._opened)
+        self._open[self._opened] = connection
         return address
 
     def _ended(self, streamId: int) -> None:
