@@ -42,6 +42,9 @@ LONGEST_DATAGRAM = 8155
 HEADER_OCTETS = 275
 """Octets of the block."""
 
+HOST_OCTETS = 255
+"""Octets of the longest host."""
+
 HEADER_SECONDS = 10.0
 """Seconds within which an agent must have received the block."""
 
@@ -52,7 +55,7 @@ CLOSE_AT_ONCE = 0x01
 """The flag of a probe."""
 
 _VERSION = b"0.1.0\0\0\0"
-_HOST, _PORT = 255, 5
+_HOST, _PORT = HOST_OCTETS, 5
 _HOST_AT, _PORT_AT, _FLAGS_AT, _CHECKSUM_AT = 8, 264, 270, 271
 
 
