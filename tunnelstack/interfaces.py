@@ -550,7 +550,7 @@ class IEdge(Interface):
     An edge, as its dialects see it.  The edge decides what is allowed; a dialect reports which agent requests what.
     """
 
-    clock: IReactorTime = Attribute("The clock of all time-outs.")
+    clock: IReactor = Attribute("The reactor, for all time-outs and for connections to agents that listen.")
     sessionLimits: SessionLimits = Attribute("The limits of each agent's session.")
     stopping: bool = Attribute("Whether the edge stops, and accepts no more agents.")
     bounds: ExchangeBounds = Attribute("The bounds of exchanges with agents.")

@@ -54,6 +54,27 @@ class CarriedTests(PoolCase):
         self.assertEqual(self.recorder.body, b"ok")
         self.assertRaises(UsageError, self.exchange.sendHead, head())
 
+    def test_theHeadMayBePrepared(self) -> None:
+        def prepare(request: RequestHead) -> RequestHead:
+            return RequestHead(request.method, b"/below" + request.target, [*request.fields, (b"X-To", b"1")])
+
+        self.exchange = HeadFirstExchange(self.recorder, self.open, prepare=prepare)
+        self.exchange.sendHead(head())
+        self.exchange.end()
+        self.settle()
+        self.assertEqual(self.heads[0].target, b"/below/")
+        self.assertTrue(self.wires.far[0].heard.startswith(b"GET /below/ HTTP/1.1\r\n"))
+        self.assertIn(b"X-To: 1\r\n", self.wires.far[0].heard)
+
+    def test_aHeadThatCannotBePreparedIsAFailure(self) -> None:
+        def prepare(request: RequestHead) -> RequestHead:
+            raise Busy()
+
+        self.exchange = HeadFirstExchange(self.recorder, self.open, prepare=prepare)
+        self.exchange.sendHead(head())
+        assert self.recorder.failure is not None
+        self.assertEqual((self.recorder.failure.kind, self.heads), (FailureKind.BUSY, []))
+
     def test_theBodyGoesTheShortWay(self) -> None:
         self.exchange.sendHead(head(b"POST", (b"Content-Length", b"4")))
         self.assertIsNot(getattr(self.exchange.write, "__self__", None), self.exchange)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Generator
 from typing import Any, NoReturn, TypeVar
 
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, maybeDeferred, succeed
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -23,7 +22,7 @@ from tunnelstack.edge.public.ports import Ports
 from tunnelstack.edge.public.udp_ports import UDPPorts
 from tunnelstack.errors import Denied
 from tunnelstack.exchange.bounds import DEFAULT_BOUNDS, ExchangeBounds
-from tunnelstack.interfaces import IAuthenticator, IEdge, ITunnel
+from tunnelstack.interfaces import IAuthenticator, IEdge, IReactor, ITunnel
 from tunnelstack.records import (
     Claim,
     Grant,
@@ -75,7 +74,7 @@ class Agents:
 
     def __init__(
         self,
-        clock: IReactorTime,
+        clock: IReactor,
         registry: Registry,
         ports: Ports,
         udpPorts: UDPPorts,

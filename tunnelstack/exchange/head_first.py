@@ -25,18 +25,21 @@ class HeadFirstExchange:
     @ivar traits: those of the exchange that will carry it.
     """
 
-    __slots__ = ("_exchange", "_finished", "_open", "_paused", "_producer", "_receiver", "end", "traits", "write")
+    __slots__ = ("_exchange", "_finished", "_open", "_paused", "_prepare", "_producer", "_receiver", "end", "traits", "write")
 
     def __init__(
-        self, receiver: IExchangeReceiver, open: Callable[[RequestHead], IExchange], traits: Traits = STREAMED
+        self, receiver: IExchangeReceiver, open: Callable[[RequestHead], IExchange], traits: Traits = STREAMED,
+        prepare: Callable[[RequestHead], RequestHead] | None = None,
     ) -> None:
         """
         @param receiver: receives the response.
         @param open: of the head, gives the exchange that carries the request to C{receiver}; raises L{ExchangeFailed} or
             another L{Unavailable}, which C{receiver} is given.
+        @param prepare: of the head, gives the one that C{open} gets and that is sent; raises as C{open} does.
         """
         self._receiver = receiver
         self._open = open
+        self._prepare = prepare
         self._exchange: IExchange | None = None
         self._producer: IPushProducer | None = None
         self._paused = False
@@ -51,6 +54,8 @@ class HeadFirstExchange:
         if self._exchange is not None:
             raise UsageError("the head of a request is sent once")
         try:
+            if self._prepare is not None:
+                head = self._prepare(head)
             self._exchange = exchange = self._open(head)
         except (ExchangeFailed, Unavailable) as reason:
             self._finished = True

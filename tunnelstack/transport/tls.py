@@ -243,9 +243,11 @@ class _TLSFactory(TLSMemoryBIOFactory):
         return None if protocol is None else self.protocol(self, protocol)
 
 
-def errorText(error: BaseException) -> str:
+def errorText(error: BaseException | None) -> str:
     """
     Why something failed, in words; those of OpenSSL are replaced.
+
+    @param error: such as the C{value} of a C{Failure}, which has one whatever its type says.
     """
     if isinstance(error, Error) and not isinstance(error, CertificateRejected) and error.args and error.args[0]:
         return "; ".join(ERROR_TEXTS.get(str(reason[-1]), str(reason[-1])) for reason in error.args[0])

@@ -4,7 +4,7 @@ TCP ports of the edge that belong to services: a connection to one is joined to 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import ServerFactory
@@ -25,6 +25,7 @@ from tunnelstack.interfaces import IReactor
 from tunnelstack.records import Principal, TCPPurpose, Visitor
 from tunnelstack.stream.splice import Splice, SpliceEnd
 from tunnelstack.transport.peers import addressText, canonical
+from tunnelstack.transport.tls import errorText
 
 
 class Ports:
@@ -96,9 +97,10 @@ class Ports:
             return None
         self.connections += 1
         self._admission.connectionOpened(nextDescriptor())
-        connecting = endpoint.connect(SpliceFactory(splice.far))
-        connecting.addErrback(self._failed, name, trace, splice)
-        if connecting.called and splice.far.transport is None:
+        failures: list[Failure] = []          # one that is known at once
+        connecting = endpoint.connect(SpliceFactory(splice.far)).addErrback(failures.append)
+        connecting.addCallback(lambda _: self._failed(failures, name, trace, splice))
+        if failures:
             self._connectionClosed()
             return None
         return splice.near
@@ -115,12 +117,16 @@ class Ports:
         splice = Splice(self._reactor, ended, metered) if buckets else Splice(self._reactor, ended)
         return splice
 
-    def _failed(self, failure: Failure, name: str, trace: str, splice: Splice) -> None:
-        self.log.warn(
-            "no stream for a connection to {service} (connection {trace}): {reason}", service=name, trace=trace,
-            reason=failure.getErrorMessage(),
-        )
-        splice.close()
+    def _failed(self, failures: Sequence[Failure], name: str, trace: str, splice: Splice) -> None:
+        """
+        @param failures: why there is no stream; empty if there is one.
+        """
+        for failure in failures:
+            self.log.warn(
+                "no stream for a connection to {service} (connection {trace}): {reason}", service=name, trace=trace,
+                reason=errorText(failure.value),
+            )
+            splice.close()
 
     def _connectionClosed(self) -> None:
         self.connections -= 1
@@ -131,7 +137,7 @@ class Ports:
         self.log.info(
             "a connection to {service} has ended (connection {trace}): {octetsIn} octets in, {octetsOut} out",
             service=name, trace=trace, octetsIn=splice.near.octets, octetsOut=splice.far.octets,
-            seconds=self._reactor.seconds() - began, reason=reason.getErrorMessage(),
+            seconds=self._reactor.seconds() - began, reason=errorText(reason.value),
         )
 
 
