@@ -17,8 +17,9 @@ from tunnelstack.session import budget
 from tunnelstack.session.budget import CONNECTION, STALE_SECONDS, MemoryBudget
 from tunnelstack.session.revdial.dialler import PickUpTable, RevdialDialler
 from tunnelstack.stream.errors import StreamResetError
-from tunnelstack.stream.transport import HIGH, LEAST_PIECE, LOW
+from tunnelstack.stream.transport import LEAST_PIECE
 from tunnelstack.testing import Wire, sessionPair
+from tunnelstack.transport.stream_scheduler import HIGH, LOW
 from tunnelstack.wire.yamux.frames import INITIAL_WINDOW
 from tunnelstack.wire.yamux.limits import SessionLimits
 

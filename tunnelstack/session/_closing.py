@@ -6,15 +6,15 @@ never ends its direction is reset.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from attrs import define
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from tunnelstack.session._timer import SessionTimer
 from tunnelstack.stream.errors import StreamResetError
 from tunnelstack.stream.transport import StreamTransport
-from tunnelstack.wire.yamux.connection import YamuxConnection
+from tunnelstack.transport.deadline_timer import DeadlineTimer
 
 ABSORB_OCTETS = 1024 * 1024
 """Octets absorbed after the application has closed, before the stream is reset."""
@@ -38,13 +38,29 @@ class _ClosingStream:
     absorbed: int = 0
 
 
+class ClosingCore(Protocol):
+    """
+    What this needs of the core of a session.
+    """
+
+    def acknowledge(self, stream_id: int, octets: int) -> None:
+        """
+        Payload of a stream was consumed.
+        """
+
+    def reset_stream(self, stream_id: int) -> None:
+        """
+        End both directions of a stream.
+        """
+
+
 class ClosingStreams:
     """
     The streams of a session that were closed on this side and are not over.  It is true while there are any.
     """
 
     def __init__(
-        self, clock: IReactorTime, core: YamuxConnection, streams: Mapping[int, StreamTransport], timer: SessionTimer,
+        self, clock: IReactorTime, core: ClosingCore, streams: Mapping[int, StreamTransport], timer: DeadlineTimer,
         closeTimeout: float, streamDone: Callable[[], object],
     ) -> None:
         """

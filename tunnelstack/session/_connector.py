@@ -12,8 +12,8 @@ from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTim
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.session._timer import SessionTimer
 from tunnelstack.stream.errors import OpenTimeout, SessionLost, TooManyStreams
+from tunnelstack.transport.deadline_timer import DeadlineTimer
 
 WAITING_CONNECTS = 1024
 """Calls of C{connect} that may wait for a slot; more fail at once."""
@@ -52,7 +52,7 @@ class SessionConnector:
     @ivar waiting: whether calls wait for a slot.
     """
 
-    def __init__(self, clock: IReactorTime, timer: SessionTimer, session: StreamOpener) -> None:
+    def __init__(self, clock: IReactorTime, timer: DeadlineTimer, session: StreamOpener) -> None:
         """
         @param timer: is to call L{expire} in time.
         """

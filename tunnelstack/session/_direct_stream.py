@@ -22,9 +22,10 @@ from tunnelstack.session._closing import ABSORB_OCTETS
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import StreamResetError
 from tunnelstack.stream.splice import supportsHalfClose
-from tunnelstack.stream.transport import HIGH, LARGEST_RECORD, StreamTransport
+from tunnelstack.stream.transport import LARGEST_RECORD, StreamTransport
 from tunnelstack.transport.direct_write import unsent
 from tunnelstack.transport.shared_timer import SharedTimer
+from tunnelstack.transport.stream_scheduler import HIGH
 
 _UNCLAIMED = Protocol()
 """What a stream is connected to until it is handed to an application."""

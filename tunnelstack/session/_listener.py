@@ -16,7 +16,14 @@ from zope.interface import implementer
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import StreamResetError
 from tunnelstack.stream.transport import StreamTransport
-from tunnelstack.wire.yamux.events import StreamOpened
+
+
+class OpenedEvent(TypingProtocol):
+    """
+    The peer opened a stream.
+    """
+
+    stream_id: int
 
 
 class StreamAcceptor(TypingProtocol):
@@ -91,7 +98,7 @@ class SessionListener:
         """
         self._factory = None
 
-    def opened(self, event: StreamOpened) -> None:
+    def opened(self, event: OpenedEvent) -> None:
         """
         The peer opened a stream.
         """

@@ -6,29 +6,110 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import inf
+from typing import Protocol
 
-from tunnelstack.session._scheduler import StreamScheduler
 from tunnelstack.session.budget import CONNECTION, SMALLEST, MemoryBudget, Stalled
-from tunnelstack.session.lifecycle import SessionLifecycle
 from tunnelstack.stream.errors import StreamResetError
-from tunnelstack.stream.transport import HIGH, LOW, StreamTransport
-from tunnelstack.wire.yamux.connection import YamuxConnection
+from tunnelstack.stream.transport import StreamTransport
+from tunnelstack.transport.stream_scheduler import HIGH, LOW
+
+
+class MemoryCore(Protocol):
+    """
+    What this needs of the core of a session.
+    """
+
+    @property
+    def held(self) -> int:
+        """
+        Octets delivered and not acknowledged.
+        """
+
+    @property
+    def growth(self) -> int:
+        """
+        Octets that the windows of all streams have grown by.
+        """
+
+    @property
+    def growth_limit(self) -> int:
+        """
+        Octets that they may grow by.
+        """
+
+    def unread(self, stream_id: int) -> tuple[int, float]:
+        """
+        @return: octets delivered on a stream and not acknowledged, and since when none of it was.
+        """
+
+    def blocked_since(self, stream_id: int) -> float:
+        """
+        @return: since when the peer has given no credit for a stream.
+        """
+
+    def share_growth(self, octets: int) -> None:
+        """
+        Change L{growth_limit}.
+        """
+
+    def alive(self) -> None:
+        """
+        The owner does not read for now.
+        """
+
+
+class MemoryScheduler(Protocol):
+    """
+    What this needs of the scheduler of a session, a
+    L{StreamScheduler<tunnelstack.transport.stream_scheduler.StreamScheduler>}.
+    """
+
+    high: int
+    paused: int
+    onFlushed: Callable[[], object] | None
+
+    def scheduleFlush(self) -> None:
+        """
+        Flush once this turn of the reactor is over.
+        """
+
+
+class ReadableSession(Protocol):
+    """
+    What this needs of the life of a session, a L{SessionLifecycle<tunnelstack.session.lifecycle.SessionLifecycle>}.
+    """
+
+    @property
+    def isLost(self) -> bool:
+        """
+        Whether the carrier is gone.
+        """
+
+    def pauseReading(self) -> None:
+        """
+        Do not read the carrier.
+        """
+
+    def resumeReading(self) -> None:
+        """
+        Read it again.
+        """
 
 
 class SessionMemory:
     """
-    The memory of a yamux session, a L{BudgetMember<tunnelstack.session.budget.BudgetMember>}.
+    The memory of a session, a L{BudgetMember<tunnelstack.session.budget.BudgetMember>}.
 
     @ivar resting: the carrier is not read.
     """
 
     def __init__(
         self,
-        core: YamuxConnection,
+        core: MemoryCore,
         octets: int,
         streams: Mapping[int, StreamTransport],
-        scheduler: StreamScheduler,
-        lifecycle: SessionLifecycle,
+        scheduler: MemoryScheduler,
+        lifecycle: ReadableSession,
         resetStream: Callable[[StreamTransport, StreamResetError], object],
     ) -> None:
         """

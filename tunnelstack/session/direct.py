@@ -31,7 +31,6 @@ from tunnelstack.session._connection_listener import ArrivalListener, buildProto
 from tunnelstack.session._connections import StreamConnections
 from tunnelstack.session._connector import SLOT_SECONDS, WAITING_CONNECTS
 from tunnelstack.session._direct_stream import DirectStream
-from tunnelstack.session._timer import SessionTimer
 from tunnelstack.session.lifecycle import SessionLifecycle
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import (
@@ -42,6 +41,7 @@ from tunnelstack.stream.errors import (
     UnsupportedPurpose,
 )
 from tunnelstack.stream.transport import StreamTransport
+from tunnelstack.transport.deadline_timer import DeadlineTimer
 from tunnelstack.transport.peers import addressText, peerOf
 from tunnelstack.transport.tls import errorText
 
@@ -216,7 +216,7 @@ class _Slots:
         self._limits = limits
         self._used = 0
         self._waiting: deque[tuple[Deferred[None], float]] = deque()
-        self._timer = SessionTimer(clock, self._expire)
+        self._timer = DeadlineTimer(clock, self._expire)
 
     def tryTake(self) -> bool:
         """

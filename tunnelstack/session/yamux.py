@@ -10,7 +10,7 @@ The session has components, each with one concern::
     SessionListener    takes the peer's streams; streams that wait for a factory
     SessionMemory      what is held for slow readers, for the budget of the process
     SessionLifecycle   up, draining, lost, and why
-    SessionTimer       the next deadline of all of these
+    DeadlineTimer       the next deadline of all of these
 
 Which side calls itself client decides only which stream numbers it uses; it has nothing to do with which side dialled.
 """
@@ -32,14 +32,14 @@ from tunnelstack.session._closing import ClosingStreams
 from tunnelstack.session._connector import NoFreeSlot, SessionConnector
 from tunnelstack.session._listener import SessionListener
 from tunnelstack.session._memory import SessionMemory
-from tunnelstack.session._scheduler import StreamScheduler
-from tunnelstack.session._timer import SessionTimer
 from tunnelstack.session.lifecycle import CLOSE_FLUSH_SECONDS, SessionLifecycle, connectionReason
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionClosed, SessionLost, StreamResetError
 from tunnelstack.stream.transport import StreamTransport
+from tunnelstack.transport.deadline_timer import DeadlineTimer
 from tunnelstack.transport.direct_write import disableNagle, immediateWrite
 from tunnelstack.transport.send_buffer import sendBuffer
+from tunnelstack.transport.stream_scheduler import StreamScheduler
 from tunnelstack.wire.yamux import events
 from tunnelstack.wire.yamux.connection import YamuxConnection
 from tunnelstack.wire.yamux.errors import GoneAway, SessionError, StreamLimitReached, StreamsExhausted
@@ -84,7 +84,7 @@ class YamuxSession(Protocol):
         self._events: list[events.YamuxEvent] = []      # from the core, yet to be given to streams
         self._pings: dict[int, tuple[Deferred[float], float]] = {}      # by opaque value, with when it was sent
         self._lifecycle = SessionLifecycle(self, clock, self._isIdle, self._closeIdle)
-        self._timer = SessionTimer(clock, self._expire)
+        self._timer = DeadlineTimer(clock, self._expire)
         self._closing = ClosingStreams(
             clock, core, self._streams, self._timer, limits.close_timeout, self._lifecycle.checkIdle
         )

@@ -39,12 +39,7 @@ from tunnelstack.errors import UsageError
 from tunnelstack.interfaces import IRecordTransport, IStreamOwner
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.transport import handover
-
-HIGH = 128 * 1024
-"""Octets queued above which a registered producer is paused."""
-
-LOW = 32 * 1024
-"""Octets queued at which it is resumed: two turns of a shared session, so that the stream always has something to send."""
+from tunnelstack.transport.stream_scheduler import LOW
 
 LARGEST_RECORD = 65524
 """Octets of the largest record: a frame and its header then fill one message of 64 KiB."""
@@ -83,6 +78,7 @@ class StreamTransport:
     @ivar scheduled: whether the owner has this stream in its schedule; only the owner sets it.
     @ivar readEnded: the peer's FIN has arrived; the protocol may not have been told yet.
     @ivar writeEnded: our FIN was given to the session, after everything that was queued.
+    @cvar heads: lists of fields that wait to be sent, of protocols that have them.
     """
 
     __slots__ = (
@@ -116,6 +112,7 @@ class StreamTransport:
     )
 
     _log = Logger()
+    heads = 0
 
     def __init__(self, owner: IStreamOwner, streamId: int, address: StreamAddress, protocol: IProtocol) -> None:
         self._owner = owner
@@ -293,6 +290,12 @@ class StreamTransport:
             self._owner.streamReady(self)
 
     # For the owner: sending
+
+    def sendHeads(self) -> int:
+        """
+        @return: C{0}: only streams of other protocols have heads.
+        """
+        return 0
 
     @property
     def recordNext(self) -> int:

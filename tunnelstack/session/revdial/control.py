@@ -26,10 +26,10 @@ from zope.interface import implementer
 from tunnelstack.errors import PeerError
 from tunnelstack.interfaces import ISession
 from tunnelstack.session._connections import StreamConnections
-from tunnelstack.session._timer import SessionTimer
 from tunnelstack.session.lifecycle import SessionLifecycle, connectionReason
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionClosed, SessionLost, UnsupportedPurpose
+from tunnelstack.transport.deadline_timer import DeadlineTimer
 from tunnelstack.transport.websocket.transport import WebSocketTransport
 from tunnelstack.wire.revdial import RevdialEvent
 
@@ -106,7 +106,7 @@ class ControlSession(Protocol):
         self._onEvent = onEvent
         self._onLost = onLost
         self._lifecycle = SessionLifecycle(self, clock, self._isIdle, self._closeIdle)
-        self._timer = SessionTimer(clock, self._expire)
+        self._timer = DeadlineTimer(clock, self._expire)
         self.memory: StreamConnections[WebSocketTransport] = StreamConnections(clock, self._lifecycle.checkIdle)
         self._goingAway = False
         self._writeTimer: IDelayedCall | None = None

@@ -53,6 +53,8 @@ from math import inf
 from attrs import evolve
 
 from tunnelstack.errors import UsageError
+from tunnelstack.wire.keepalive import Keepalive, PingTable
+from tunnelstack.wire.receive_window import CreditBudget
 from tunnelstack.wire.yamux.errors import (
     DuplicateStream,
     ForbiddenStream,
@@ -104,10 +106,8 @@ from tunnelstack.wire.yamux.frames import (
     pack_header,
     unpack_header,
 )
-from tunnelstack.wire.yamux.keepalive import Keepalive, PingTable
 from tunnelstack.wire.yamux.limits import DEFAULT_LIMITS, SessionLimits
 from tunnelstack.wire.yamux.overruns import OverrunTable
-from tunnelstack.wire.yamux.receive_window import CreditBudget
 from tunnelstack.wire.yamux.send_queue import SendQueue
 from tunnelstack.wire.yamux.stream import Stream
 

@@ -5,6 +5,7 @@ credit, then payload.  A stream's FIN stands behind its payload; everything else
 
 from __future__ import annotations
 
+from tunnelstack.wire.receive_window import CreditBudget
 from tunnelstack.wire.yamux.frames import (
     DATA,
     HEADER_SIZE,
@@ -15,7 +16,6 @@ from tunnelstack.wire.yamux.frames import (
     pack_header,
     unpack_header,
 )
-from tunnelstack.wire.yamux.receive_window import CreditBudget
 from tunnelstack.wire.yamux.stream import Stream
 
 
@@ -101,7 +101,7 @@ class SendQueue:
 
     def take(self, highest: int, budget: CreditBudget, now: float, round_trip: float) -> list[bytes]:
         """
-        The parameters are those of L{ReceiveWindow.grant<tunnelstack.wire.yamux.receive_window.ReceiveWindow.grant>}.
+        The parameters are those of L{ReceiveWindow.grant<tunnelstack.wire.receive_window.ReceiveWindow.grant>}.
 
         @return: everything that waits, in order; nothing of it waits afterwards.
         """

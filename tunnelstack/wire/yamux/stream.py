@@ -4,8 +4,8 @@ One stream of a yamux session: two independent halves and what is still owed.
 
 from __future__ import annotations
 
+from tunnelstack.wire.receive_window import ReceiveWindow
 from tunnelstack.wire.yamux.frames import INITIAL_WINDOW
-from tunnelstack.wire.yamux.receive_window import ReceiveWindow
 
 
 class Stream(ReceiveWindow):

@@ -1,7 +1,8 @@
 """
-When the streams of a session send: one flush a reactor turn, turns between streams, and pressure from the carrier.
+When the streams of a connection send: one flush a reactor turn, turns between streams, and pressure from the carrier.
 
-The pure core owns credit and control frames; the stream transports own the queues of payload.  This module moves octets
+It serves every protocol that has streams with credit.  The pure core owns credit and control frames; the streams own the queues
+of payload.  This module moves octets
 between the two and gives the carrier no more than it takes.  What the carrier has not sent yet cannot be overtaken, so it is
 kept short, in time: see L{tunnelstack.wire.send_rate} for how much a carrier is given, and
 L{tunnelstack.transport.send_buffer} for how little may wait below the session.
@@ -11,21 +12,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.interfaces import IStreamOwner
-from tunnelstack.session._closing import ClosingStreams
-from tunnelstack.stream.transport import HIGH, StreamTransport
 from tunnelstack.transport.direct_write import Write
 from tunnelstack.transport.send_buffer import SendBuffer
 from tunnelstack.transport.shared_timer import SharedTimer
 from tunnelstack.transport.turn_end import turnEnd
+from tunnelstack.wire.keepalive import Keepalive
 from tunnelstack.wire.send_rate import SendRate
-from tunnelstack.wire.yamux.connection import YamuxConnection
+
+HIGH = 128 * 1024
+"""Octets queued on a stream above which a registered producer is paused."""
+
+LOW = 32 * 1024
+"""Octets queued at which it is resumed: two turns of a shared session, so that the stream always has something to send."""
 
 SHARED_TURN = 16 * 1024
 """Octets of payload in one frame while streams share the session."""
@@ -46,8 +51,181 @@ CONTROL_WHILE_FULL = 64 * 1024
 """Octets of control that are written to a carrier that takes no data; a peer that lets more pile up is not reading."""
 
 
+class SendingCore(Protocol):
+    """
+    The core of a connection, as its scheduler sees it.
+
+    @ivar now: the time of what happens next, in seconds of the clock; the scheduler sets it.
+    @ivar octets_out: octets of payload taken.
+    """
+
+    now: float
+    octets_out: int
+
+    @property
+    def keepalive(self) -> Keepalive:
+        """
+        Its pings.
+        """
+
+    @property
+    def max_frame(self) -> int:
+        """
+        Octets of payload that one frame takes.
+        """
+
+    @property
+    def control_octets(self) -> int:
+        """
+        Octets of control that wait.
+        """
+
+    def credit(self, stream_id: int) -> int:
+        """
+        @return: octets that may be sent on a stream now.
+        """
+
+    def send_data(self, stream_id: int, data: bytes) -> object:
+        """
+        Queue one frame.
+        """
+
+    def end_stream(self, stream_id: int) -> None:
+        """
+        End our direction of a stream.
+        """
+
+    def reset_stream(self, stream_id: int) -> None:
+        """
+        End both directions of a stream.
+        """
+
+    def acknowledge(self, stream_id: int, octets: int) -> None:
+        """
+        Payload of a stream was consumed.
+        """
+
+    def data_to_send(self) -> list[bytes]:
+        """
+        @return: what is due, in order.
+        """
+
+
+class ScheduledStream(Protocol):
+    """
+    A stream, as its scheduler sees it; the attributes are those of
+    L{StreamTransport<tunnelstack.stream.transport.StreamTransport>}.
+
+    @ivar heads: lists of fields that are sent before what is queued, for protocols that have them.
+    """
+
+    scheduled: bool
+
+    @property
+    def streamId(self) -> int:
+        """
+        Its number.
+        """
+
+    @property
+    def connected(self) -> bool:
+        """
+        Whether its end is not certain yet.
+        """
+
+    @property
+    def queued(self) -> int:
+        """
+        Octets that wait to be sent.
+        """
+
+    @property
+    def heads(self) -> int:
+        """
+        How many lists of fields wait to be sent before them.
+        """
+
+    @property
+    def finishing(self) -> bool:
+        """
+        Whether our end follows the queue.
+        """
+
+    @property
+    def writeEnded(self) -> bool:
+        """
+        Whether our end was sent.
+        """
+
+    @property
+    def readEnded(self) -> bool:
+        """
+        Whether the peer's end has arrived.
+        """
+
+    @property
+    def recordNext(self) -> int:
+        """
+        Octets of the record that is next in the queue; C{0} if there is none.
+        """
+
+    def take(self, most: int) -> bytes:
+        """
+        @return: octets for one frame.
+        """
+
+    def sendHeads(self) -> int:
+        """
+        Give L{heads} to the core.
+
+        @return: octets that they take.
+        """
+
+    def resumeProducer(self) -> None:
+        """
+        There is room again.
+        """
+
+    def endSent(self) -> None:
+        """
+        Our end was given to the core.
+        """
+
+    def reportLost(self, reason: Failure) -> None:
+        """
+        Report to the application that the stream is over.
+        """
+
+
+StreamType = TypeVar("StreamType", bound=ScheduledStream)
+
+
+ClosedType = TypeVar("ClosedType", bound=ScheduledStream, contravariant=True)
+
+
+class ClosingTable(Protocol[ClosedType]):
+    """
+    The streams that their applications have closed, as the scheduler sees them.
+    """
+
+    def add(self, streamId: int, ended: bool) -> object:
+        """
+        From now on see to it that the stream comes to an end.
+        """
+
+    def endSent(self, stream: ClosedType) -> None:
+        """
+        Our end of a stream has been sent.
+        """
+
+    def forget(self, streamId: int) -> None:
+        """
+        The stream was reset.
+        """
+
+
 @implementer(IStreamOwner, IPushProducer)
-class StreamScheduler:
+class StreamScheduler(Generic[StreamType]):
     """
     The owner of a session's streams, and the producer of its carrier.  Its session calls L{flush} when it has fed the core.
 
@@ -59,15 +237,16 @@ class StreamScheduler:
     @ivar acknowledge: as in L{IStreamOwner}; it is the core's own method, to spare a call for each frame.
     @ivar inFlush: a flush is under way or follows anyway, so that nothing needs a turn of its own.
     @ivar sending: the session is connected, and not lost.
+    @ivar closing: the streams that their applications have closed.
     @ivar onFlushed: called after each flush, or C{None}.
     """
 
     def __init__(
         self,
         clock: IReactorTime,
-        core: YamuxConnection,
-        streams: dict[int, StreamTransport],
-        closing: ClosingStreams,
+        core: SendingCore,
+        streams: dict[int, StreamType],
+        closing: ClosingTable[StreamType],
         *,
         onStreamLost: Callable[[], object],
         onPeerNotReading: Callable[[], object],
@@ -83,7 +262,7 @@ class StreamScheduler:
         self._atTurnEnd = turnEnd(clock)
         self._core = core
         self._streams = streams
-        self._closing = closing
+        self.closing = closing
         self._onStreamLost = onStreamLost
         self._onPeerNotReading = onPeerNotReading
         self._onPingSent = onPingSent
@@ -97,10 +276,10 @@ class StreamScheduler:
         self.paused = 0
         self._write: Write = _nowhere
         self.onFlushed: Callable[[], object] | None = None
-        self._readyStreams: deque[StreamTransport] = deque()
-        self._pausedProducers: deque[StreamTransport] = deque()
-        self._endedStreams: list[StreamTransport] = []      # our end of them is with the core, and they do not know yet
-        self._awaitingCredit: list[StreamTransport] = []    # a record of theirs waits for more credit than there is
+        self._readyStreams: deque[StreamType] = deque()
+        self._pausedProducers: deque[StreamType] = deque()
+        self._endedStreams: list[StreamType] = []      # our end of them is with the core, and they do not know yet
+        self._awaitingCredit: list[StreamType] = []    # a record of theirs waits for more credit than there is
         self._calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._flushIsDue = False                            # at the end of this turn
         self._flushAgain = False              # another flush was asked for during this one
@@ -109,7 +288,7 @@ class StreamScheduler:
 
     # IStreamOwner
 
-    def streamReady(self, stream: StreamTransport) -> None:
+    def streamReady(self, stream: StreamType) -> None:
         """
         As in L{IStreamOwner}.
         """
@@ -123,11 +302,11 @@ class StreamScheduler:
         """
         As in L{IStreamOwner}.
         """
-        self._closing.forget(streamId)
+        self.closing.forget(streamId)
         self._core.reset_stream(streamId)
         self.scheduleFlush()
 
-    def stopReading(self, stream: StreamTransport, discarded: int) -> None:
+    def stopReading(self, stream: StreamType, discarded: int) -> None:
         """
         As in L{IStreamOwner}.
         """
@@ -135,9 +314,9 @@ class StreamScheduler:
             self._core.acknowledge(stream.streamId, discarded)
             self.scheduleFlush()
         if not (stream.readEnded and stream.writeEnded):
-            self._closing.add(stream.streamId, stream.writeEnded)
+            self.closing.add(stream.streamId, stream.writeEnded)
 
-    def streamLost(self, stream: StreamTransport, reason: Failure) -> None:
+    def streamLost(self, stream: StreamType, reason: Failure) -> None:
         """
         As in L{IStreamOwner}.
         """
@@ -154,7 +333,7 @@ class StreamScheduler:
         self._calls.append((call, arguments))
         self.scheduleFlush()
 
-    def waitForCapacity(self, stream: StreamTransport) -> None:
+    def waitForCapacity(self, stream: StreamType) -> None:
         """
         As in L{IStreamOwner}.
         """
@@ -271,6 +450,8 @@ class StreamScheduler:
             return
         while ready and room >= SMALLEST_TURN:
             stream = ready.popleft()
+            if stream.heads:
+                room -= stream.sendHeads()
             if stream.queued:
                 credit = core.credit(stream.streamId)
                 if credit <= 0:
@@ -293,7 +474,7 @@ class StreamScheduler:
             if stream.finishing:
                 self._end(stream)
 
-    def _takeRecord(self, stream: StreamTransport, credit: int, room: int) -> bytes:
+    def _takeRecord(self, stream: StreamType, credit: int, room: int) -> bytes:
         """
         A record goes whole or not at all: it waits for its credit out of the queue, for room at its head.
         """
@@ -314,14 +495,14 @@ class StreamScheduler:
         """
         for _ in range(len(self._readyStreams)):
             stream = self._readyStreams.popleft()
-            if stream.queued:
+            if stream.queued or stream.heads:
                 self._readyStreams.append(stream)
             else:
                 stream.scheduled = False
                 if stream.finishing:
                     self._end(stream)
 
-    def _end(self, stream: StreamTransport) -> None:
+    def _end(self, stream: StreamType) -> None:
         """
         Send our end of a stream after all its data.
         """
@@ -335,7 +516,7 @@ class StreamScheduler:
         """
         over, self._endedStreams = self._endedStreams, []
         for stream in over:
-            self._closing.endSent(stream)
+            self.closing.endSent(stream)
             stream.endSent()
 
     # The carrier's pressure (IPushProducer)

@@ -10,7 +10,7 @@ from math import inf
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 
-class SessionTimer:
+class DeadlineTimer:
     """
     Goes off at the earliest moment that was asked for; what has a later deadline asks again then.
     """
