@@ -63,12 +63,15 @@ SYSTEMS = re.compile("shellhub|koding|ktunnel|agentserver|sandbox|godoxy|jetty|d
 #: What must not be named outside the folder of a dialect and its records: the systems, and what only they have.
 
 #: Libraries that one module alone may import, so that they can be replaced there.
-KEEPERS = {"autobahn": "transport.websocket._autobahn", "txaio": "transport.websocket._autobahn"}
+KEEPERS = {
+    "autobahn": "transport.websocket._autobahn", "txaio": "transport.websocket._autobahn",
+    "h2": "wire.http2.connection", "hpack": "wire.http2.field_codec",
+}  # fmt: skip
 
 #: What has to be installed for what is imported, under the name by which an index knows it.
 DISTRIBUTIONS = {
     "OpenSSL": "pyOpenSSL", "attrs": "attrs", "autobahn": "autobahn", "automat": "Automat", "cryptography": "cryptography",
-    "service_identity": "service-identity", "twisted": "Twisted", "zope": "zope.interface",
+    "h2": "h2", "hpack": "hpack", "service_identity": "service-identity", "twisted": "Twisted", "zope": "zope.interface",
 }  # fmt: skip
 #: Parts of Twisted that its extra of the same name is for.
 TWISTED_EXTRAS = {"conch"}

@@ -140,6 +140,49 @@ class IStreamOwner(Interface):
         """
 
 
+class IHTTP2Receiver(Interface):
+    """
+    Receives the message of the peer on one stream of HTTP/2: the request on a server's side, the response on a client's side.
+
+    The calls are, in this order: any number of C{informational}, C{headersReceived}, any number of C{dataReceived}, C{ended},
+    and C{closed} when our direction has ended as well.  C{failed} can come instead of any of them, and is the last call then.
+    None of them is made from inside a call to the stream.
+    """
+
+    def informational(fields: Sequence[tuple[bytes, bytes]]) -> None:
+        """
+        The head of an interim response.
+        """
+
+    def headersReceived(fields: Sequence[tuple[bytes, bytes]], ended: bool) -> None:
+        """
+        The head of the message: pseudo-fields first, names in lower case, and well-formed.
+
+        @param ended: there is neither a body nor trailers; C{ended} is called as well.
+        """
+
+    def dataReceived(octets: bytes) -> None:
+        """
+        A piece of the body.
+        """
+
+    def ended(trailers: Sequence[tuple[bytes, bytes]]) -> None:
+        """
+        The message is complete.
+        """
+
+    def closed() -> None:
+        """
+        Both directions have ended.
+        """
+
+    def failed(reason: Exception) -> None:
+        """
+        The stream was reset, or the connection is lost.  C{reason} is an
+        L{HTTP2StreamFailed<tunnelstack.transport.http2.errors.HTTP2StreamFailed>}.
+        """
+
+
 class IRecordTransport(Interface):
     """
     A transport that can keep the boundaries of records.
