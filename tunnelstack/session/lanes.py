@@ -1,0 +1,489 @@
+"""
+Lanes: streams that the peer opens in advance, so that this side can use them as if it had opened them.
+
+Some sessions let only one side open streams: those of HTTP/2, whose client does.  There that side opens idle streams, lanes,
+and keeps a number of them open.  L{LaneSession} is the side that uses lanes, and its connector looks like that of any session.
+L{LaneKeepingSession} is the side that opens them, and its listener looks like that of any session: a lane belongs to it from
+the first octet that arrives.
+
+Of the idle lanes the one that was used last is used next, so that those that are not needed grow old and can be closed.  A lane
+that is lost while it is idle means nothing: proxies close idle streams.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import CannotListenError, NoProtocol
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IListeningPort,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.components import proxyForInterface
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tunnelstack.interfaces import ISession
+from tunnelstack.session._connector import WAITING_CONNECTS, fireConnected
+from tunnelstack.stream.address import StreamAddress
+from tunnelstack.stream.errors import OpenTimeout, SessionLost, TooManyStreams
+from tunnelstack.stream.transport import StreamTransport
+
+LANE_SECONDS = 2.0
+"""Seconds that a call waits for an idle lane, unless the session says otherwise."""
+
+IDLE_LANES = 4
+"""Lanes that are kept idle."""
+
+MOST_LANES = 256
+"""Streams of a session that are open at most, idle lanes or not."""
+
+LOSSES = 10
+"""Idle lanes that may be lost within L{LOSS_SECONDS} and are replaced at once."""
+
+LOSS_SECONDS = 10.0
+
+FIRST_DELAY = 0.1
+"""Seconds before a lane is replaced after more losses; doubled by each, up to L{LONGEST_DELAY}."""
+
+LONGEST_DELAY = 5.0
+
+
+@define(eq=False)
+class _Call:
+    """
+    A call that waits for a lane.
+    """
+
+    connected: Deferred[IProtocol]
+    factory: IProtocolFactory
+    deadline: float
+
+
+@implementer(IHalfCloseableProtocol)
+class _IdleLane(Protocol):
+    """
+    A lane that nobody uses.
+    """
+
+    transport: StreamTransport
+
+    def __init__(self, session: LaneSession) -> None:
+        self._session = session
+
+    def connectionMade(self) -> None:
+        self._session.laneIdle(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        The peer is not to speak first.
+        """
+        self.transport.abortConnection()
+
+    def readConnectionLost(self) -> None:
+        """
+        The peer closes the lane because it does not need it any more.
+        """
+        self._session.laneLost(self)
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        pass
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._session.laneLost(self)
+
+
+class LaneSession(proxyForInterface(ISession, "session")):  # type: ignore[misc]
+    """
+    The side of a session that uses lanes.
+
+    @ivar session: the session below.
+    @ivar onDemand: called with the number of lanes that calls wait for, where the peer can be asked for more.
+    """
+
+    def __init__(
+        self, session: Any, clock: IReactorTime, *, seconds: float = LANE_SECONDS,
+        isLane: Callable[[StreamAddress], bool] = lambda address: True,
+    ) -> None:
+        """
+        @param session: an L{ISession} whose listener has no factory.
+        @param seconds: how long a call waits for an idle lane.
+        @param isLane: tells lanes from other streams that the peer opens.
+        """
+        super().__init__(session)
+        self._clock = clock
+        self._seconds = seconds
+        self._isLane = isLane
+        self._idle: dict[_IdleLane, None] = {}      # the one that was used last stands last
+        self._calls: deque[_Call] = deque()
+        self._timer: IDelayedCall | None = None
+        self._others = _FactoryListener(session.address)
+        self._connector = _LaneConnector(self._connect)
+        self.onDemand: Callable[[int], object] | None = None
+        session.listener.listen(_BuildingFactory(self._arrived))
+        session.whenLost().addCallback(self._sessionLost)
+
+    @property
+    def connector(self) -> IStreamClientEndpoint:
+        """
+        As in L{ISession}: C{connect()} fires when there is a lane, and fails with L{OpenTimeout}, L{TooManyStreams} or
+        L{SessionLost}.
+        """
+        return self._connector
+
+    @property
+    def listener(self) -> IStreamServerEndpoint:
+        """
+        Takes the streams that are no lanes; without a factory they are reset.
+        """
+        return self._others
+
+    @property
+    def streams(self) -> int:
+        """
+        As in L{ISession}; lanes that are idle do not count.
+        """
+        return int(self.session.streams) - self.idle
+
+    @property
+    def idle(self) -> int:
+        """
+        How many lanes are idle.
+        """
+        return len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        """
+        How many calls wait for a lane.
+        """
+        return len(self._calls)
+
+    def release(self, transport: StreamTransport) -> None:
+        """
+        The user of a lane needs it no more, and has left nothing on it: it is idle again.
+        """
+        if transport.connected and not transport.disconnecting:
+            transport.handOver(_IdleLane(self))
+
+    def _arrived(self, address: StreamAddress) -> IProtocol | None:
+        return _IdleLane(self) if self._isLane(address) else self._others.buildProtocol(address)
+
+    def laneIdle(self, lane: _IdleLane) -> None:
+        """
+        From a lane: it can be used.
+        """
+        self._idle[lane] = None
+        while self._calls and self._idle:
+            call = self._calls.popleft()
+            self._use(call.factory, call.connected)
+
+    def laneLost(self, lane: _IdleLane) -> None:
+        """
+        From a lane: it cannot be used any more.
+        """
+        self._idle.pop(lane, None)
+
+    def _connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        if (gone := self.session.lostReason()) is not None:
+            return fail(gone)
+        if len(self._calls) >= WAITING_CONNECTS:
+            return fail(TooManyStreams("too many calls wait for lanes", waiting=len(self._calls)))
+        connected: Deferred[IProtocol] = Deferred(self._cancelled)
+        if self._idle:
+            self._use(factory, connected)
+            return connected
+        deadline = self._clock.seconds() + self._seconds
+        self._calls.append(_Call(connected, factory, deadline))
+        if self._timer is None:
+            self._timer = self._clock.callLater(self._seconds, self._expire)
+        if self.onDemand is not None:
+            self.onDemand(len(self._calls))
+        return connected
+
+    def _use(self, factory: IProtocolFactory, connected: Deferred[IProtocol]) -> None:
+        """
+        Give the lane that was used last to a protocol of a factory's.
+        """
+        lane, _ = self._idle.popitem()
+        try:
+            protocol = factory.buildProtocol(lane.transport.address)
+            if protocol is None:
+                raise NoProtocol
+        except Exception:
+            self._idle[lane] = None
+            connected.errback()
+            return
+        lane.transport.handOver(protocol)
+        fireConnected(connected, protocol)
+
+    def _cancelled(self, connected: Deferred[IProtocol]) -> None:
+        self._calls = deque(call for call in self._calls if call.connected is not connected)
+
+    def _expire(self) -> None:
+        self._timer = None
+        now = self._clock.seconds()
+        while self._calls and self._calls[0].deadline <= now:
+            self._calls.popleft().connected.errback(OpenTimeout("no lane became idle in time"))
+        if self._calls and self._timer is None:
+            self._timer = self._clock.callLater(self._calls[0].deadline - now, self._expire)
+
+    def _sessionLost(self, reason: SessionLost) -> SessionLost:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+        calls, self._calls = self._calls, deque()
+        for call in calls:
+            call.connected.errback(reason)
+        return reason
+
+
+@implementer(IHalfCloseableProtocol)
+class _KeptLane(Protocol):
+    """
+    A lane that waits for its first octet.
+    """
+
+    transport: StreamTransport
+
+    def __init__(self, keeper: LaneKeepingSession) -> None:
+        self._keeper = keeper
+
+    def dataReceived(self, data: bytes) -> None:
+        self._keeper.laneUsed(self.transport, data)
+
+    def readConnectionLost(self) -> None:
+        """
+        The peer does not need the lane any more.
+        """
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        pass
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._keeper.idleLost()
+
+
+class LaneKeepingSession(proxyForInterface(ISession, "session")):  # type: ignore[misc]
+    """
+    The side of a session that opens lanes, and keeps some of them idle.
+
+    @ivar session: the session below.
+    @ivar idle: how many lanes are idle.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, session: Any, clock: IReactorTime, *, idle: int = IDLE_LANES, most: int = MOST_LANES
+    ) -> None:
+        """
+        @param session: an L{ISession}.
+        @param idle: lanes that are kept idle.
+        @param most: streams of the session above which no lane is opened.
+        """
+        super().__init__(session)
+        self._clock = clock
+        self._keep = idle
+        self._most = most
+        self._opening = 0
+        self._losses: deque[float] = deque(maxlen=LOSSES + 1)     # when idle lanes were lost
+        self._delay = 0.0
+        self._timer: IDelayedCall | None = None
+        self._listener = _FactoryListener(session.address, self._fill)
+        self.idle = 0
+        session.whenLost().addCallback(self._sessionLost)
+
+    @property
+    def listener(self) -> IStreamServerEndpoint:
+        """
+        As in L{ISession}: takes the lanes that the peer begins to use.  Lanes are opened while there is a factory.
+        """
+        return self._listener
+
+    @property
+    def streams(self) -> int:
+        """
+        As in L{ISession}; lanes that are idle do not count.
+        """
+        return int(self.session.streams) - self.idle
+
+    def demand(self, count: int) -> None:
+        """
+        The peer waits for so many lanes: open them, even if that is more than are kept idle.
+        """
+        self._open(count - self._opening)
+
+    def _fill(self) -> None:
+        """
+        Open lanes until enough are idle.
+        """
+        if self._listener.listening and self._timer is None:
+            self._open(self._keep - self.idle - self._opening)
+
+    def _open(self, wanted: int) -> None:
+        """
+        Open lanes, as far as there may be more streams; the rest later.
+        """
+        for _ in range(min(wanted, self._most - self.session.streams)):
+            if self.session.lostReason() is not None:
+                return
+            self._opening += 1
+            opening: Deferred[IProtocol] = self.session.connector.connect(_BuildingFactory(lambda address: _KeptLane(self)))
+            opening.addCallbacks(self._opened, self._notOpened)
+        if self.idle + self._opening < self._keep:
+            self._later()
+
+    def _opened(self, protocol: IProtocol) -> None:
+        self._opening -= 1
+        self.idle += 1
+
+    def _notOpened(self, reason: Failure) -> None:
+        self._opening -= 1
+        self._later()
+
+    def laneUsed(self, transport: StreamTransport, data: bytes) -> None:
+        """
+        From a lane: the peer uses it.
+        """
+        self.idle -= 1
+        self._delay = 0.0
+        protocol = None
+        try:
+            protocol = self._listener.buildProtocol(transport.address)
+        except Exception:
+            self._log.failure("a factory failed to build a protocol for a lane of {key}", key=transport.address.key)
+        if protocol is None:
+            transport.protocol = Protocol()   # it is not idle any more
+            transport.abortConnection()
+        else:
+            transport.handOver(protocol, data)
+        self._fill()
+
+    def idleLost(self) -> None:
+        """
+        From a lane that was idle: it is lost.
+        """
+        self.idle -= 1
+        now = self._clock.seconds()
+        self._losses.append(now)
+        if len(self._losses) > LOSSES and now - self._losses[0] < LOSS_SECONDS:
+            self._later()
+        else:
+            self._fill()
+
+    def _later(self) -> None:
+        if self._timer is None and self.session.lostReason() is None:
+            self._delay = min(LONGEST_DELAY, 2 * self._delay) or FIRST_DELAY
+            self._timer = self._clock.callLater(self._delay, self._again)
+
+    def _again(self) -> None:
+        self._timer = None
+        self._fill()
+
+    def _sessionLost(self, reason: SessionLost) -> SessionLost:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+        return reason
+
+
+@implementer(IStreamClientEndpoint)
+class _LaneConnector:
+    """
+    Uses a lane for each connection.
+    """
+
+    def __init__(self, connect: Callable[[IProtocolFactory], Deferred[IProtocol]]) -> None:
+        self.connect = connect
+
+
+class _BuildingFactory(Factory):
+    """
+    Builds protocols by a function.
+    """
+
+    noisy = False
+
+    def __init__(self, build: Callable[[StreamAddress], IProtocol | None]) -> None:
+        self._build = build
+
+    def buildProtocol(self, address: Any) -> Any:
+        return self._build(address)
+
+
+@implementer(IStreamServerEndpoint)
+class _FactoryListener:
+    """
+    Has one factory at a time.
+    """
+
+    def __init__(self, address: StreamAddress, onListen: Callable[[], object] = lambda: None) -> None:
+        """
+        @param onListen: called when there is a factory.
+        """
+        self.address = address
+        self._onListen = onListen
+        self._factory: IProtocolFactory | None = None
+
+    @property
+    def listening(self) -> bool:
+        """
+        Whether there is a factory.
+        """
+        return self._factory is not None
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        if self._factory is not None:
+            return fail(CannotListenError("session", self.address, "its streams have a factory already"))
+        self._factory = protocolFactory
+        self._onListen()
+        return succeed(_FactoryPort(self))
+
+    def unlisten(self) -> None:
+        """
+        Streams that arrive from now on are reset.
+        """
+        self._factory = None
+
+    def buildProtocol(self, address: StreamAddress) -> IProtocol | None:
+        """
+        @return: the protocol of a stream; C{None} resets it.
+        """
+        return None if self._factory is None else self._factory.buildProtocol(address)
+
+
+@implementer(IListeningPort)
+class _FactoryPort:
+    """
+    What the C{listen} of a listener gives.
+    """
+
+    def __init__(self, listener: _FactoryListener) -> None:
+        self._listener = listener
+
+    def startListening(self) -> None:
+        """
+        It does already.
+        """
+
+    def stopListening(self) -> Deferred[None]:
+        self._listener.unlisten()
+        return succeed(None)
+
+    def getHost(self) -> StreamAddress:
+        return self._listener.address
