@@ -10,11 +10,15 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from time import monotonic
 
 from benchmarks._http import TOKEN, portOf
+from benchmarks._metrics import METRICS, scrape
 from benchmarks._parts import Part, python
 from benchmarks._sides import Figures, Scale, Side
 from tunnelstack.control.auth.tokens import newToken
+
+SCRAPED = 1000          # agents of an edge whose metrics are scraped
 
 CONNECTED = 120.0       # seconds within which all agents of a group must have connected
 
@@ -44,11 +48,17 @@ def _goEdge(side: Side, groups: Sequence[int]) -> Iterator[tuple[Part, Come]]:
 
 
 @contextmanager
-def _ourEdge(side: Side, groups: Sequence[int]) -> Iterator[tuple[Part, Come]]:
+def ourEdge(
+    side: Side, groups: Sequence[int], settings: str = "", folder: str = ""
+) -> Iterator[tuple[Part, Come]]:
     """
     Each agent has a token and a service of its own.
+
+    @param settings: further tables of the edge's file.
+    @param folder: the state folder; one of its own by default.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as own:
+        folder = folder or own
         config, records = Path(folder, "edge.toml"), []
         for group, count in enumerate(groups):
             tokens = [newToken() for _ in range(count)]
@@ -57,7 +67,7 @@ def _ourEdge(side: Side, groups: Sequence[int]) -> Iterator[tuple[Part, Come]]:
                 f'[[agent]]\nname = "agent{group}-{number}"\ntoken_sha256 = "{token.tokenSha256}"\nallow = ["http:*"]\n'
                 for number, token in enumerate(tokens)
             ]
-        config.write_text(CONFIG + "".join(records))
+        config.write_text(CONFIG + settings + "".join(records))
         program = python("benchmarks.ours.console", side.name, "edge", "--config", str(config))
         with Part(program, {**os.environ, "STATE_DIRECTORY": folder}) as edge:
             url = f"http://127.0.0.1:{portOf(edge.line())}"
@@ -68,7 +78,7 @@ def _edge(side: Side, *groups: int) -> AbstractContextManager[tuple[Part, Come]]
     """
     An edge, and the way to let groups of so many agents connect.
     """
-    return (_goEdge if side.name == "go" else _ourEdge)(side, groups)
+    return (_goEdge if side.name == "go" else ourEdge)(side, groups)
 
 
 def idle(side: Side, scale: Scale) -> Figures:
@@ -96,3 +106,19 @@ def _arrivalTime(side: Side, agents: int) -> float:
         before = edge.processorTime()
         with come(0):
             return edge.processorTime() - before
+
+
+def scrapes(side: Side, scale: Scale) -> Figures:
+    """
+    How long a scrape of an edge with L{SCRAPED} agents takes, in milliseconds: without and with their names.
+    """
+    figures = {}
+    for figure, settings in (("scrape", METRICS), ("scrape-per-service", f"{METRICS}per_service = true\n")):
+        with tempfile.TemporaryDirectory() as folder, ourEdge(side, [SCRAPED], settings, folder) as (_, come), come(0):
+            took = []
+            for _ in range(10):
+                began = monotonic()
+                scrape(folder)
+                took.append(monotonic() - began)
+        figures[figure] = min(took) * 1000
+    return figures

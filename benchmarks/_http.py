@@ -10,12 +10,13 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from time import monotonic, sleep
 
 from attrs import frozen
 
+from benchmarks._metrics import METRICS, scraped
 from benchmarks._parts import START_TIMEOUT, Part, PartFailed, python
 from benchmarks._sides import MB, MIB, Figures, Scale, Side
 
@@ -63,21 +64,26 @@ def _go(go: str, origin: str, pooled: bool) -> Iterator[Chain]:
 
 
 @contextmanager
-def _ours(side: Side, origin: str, log: Sequence[str] = QUIET) -> Iterator[Chain]:
+def _ours(side: Side, origin: str, log: Sequence[str] = QUIET, observed: bool = False) -> Iterator[Chain]:
     """
     C{tunnel-edge} and C{tunnel-agent}, with a state folder of their own.
 
     @param log: the options that say where the access log goes.
+    @param observed: both have metrics, and those of the edge are scraped once a second.
     """
     with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder, "edge.toml")
+        config.write_text(METRICS if observed else "")
         environment = {**os.environ, "STATE_DIRECTORY": folder}
         program = python("benchmarks.ours.console", side.name)
-        with Part([*program, "edge", "--dev", "--port", "0", *log], environment) as edge:
+        with Part([*program, "edge", "--dev", "--port", "0", "--config", str(config), *log], environment) as edge:
             address = f"127.0.0.1:{portOf(edge.line())}"
             service = ["http", origin, "--name", HOST.partition(".")[0]]
-            with Part([*program, "agent", "--dev", *log, *service], environment) as agent:
+            metrics = ["--metrics", "0"] if observed else []
+            with Part([*program, "agent", "--dev", *log, *metrics, *service], environment) as agent:
                 agent.line()
-                yield Chain(address, edge, agent)
+                with scraped(folder) if observed else nullcontext():
+                    yield Chain(address, edge, agent)
 
 
 def portOf(status: str) -> str:
@@ -91,13 +97,15 @@ def portOf(status: str) -> str:
 
 
 @contextmanager
-def chain(side: Side, pooled: bool = True, log: Sequence[str] = QUIET) -> Iterator[Chain]:
+def chain(
+    side: Side, pooled: bool = True, log: Sequence[str] = QUIET, observed: bool = False
+) -> Iterator[Chain]:
     """
     An origin with edge and agent of one side before it, up and tried.
     """
     with Part([side.go, "origin"]) as origin:
         to = f"127.0.0.1:{origin.says()['port']}"
-        with _go(side.go, to, pooled) if side.name == "go" else _ours(side, to, log) as tunnel:
+        with _go(side.go, to, pooled) if side.name == "go" else _ours(side, to, log, observed) as tunnel:
             _untilServed(side, tunnel.address)
             yield tunnel
 
@@ -168,6 +176,20 @@ def logged(side: Side, scale: Scale) -> Figures:
     with tempfile.TemporaryDirectory() as folder, chain(side, log=("--access-log", str(Path(folder, "access.log")))) as tunnel:
         loud = _busy(side, tunnel, scale)
     return {"http-keep-logged": loud["rate"] / quiet["rate"]}
+
+
+def observed(side: Side, scale: Scale) -> Figures:
+    """
+    As L{keep}, with metrics, as a share of the rate without.
+    """
+    with chain(side) as tunnel:
+        plain = _busy(side, tunnel, scale)
+    with chain(side, observed=True) as tunnel:
+        measured = _busy(side, tunnel, scale)
+    return {
+        "http-keep-observed": measured["rate"] / plain["rate"],
+        "http-keep-observed-cpu": measured["processor"] / plain["processor"],
+    }
 
 
 def new(side: Side, scale: Scale) -> Figures:

@@ -126,6 +126,13 @@ WORKS: dict[str, Work] = {
     "http-keep-logged": Work(
         (Figure("http-keep-logged", "share", "more", 0.92, True),), _http.logged, needsGo=True, alone=True,
     ),
+    "http-keep-observed": Work(
+        (
+            Figure("http-keep-observed", "share", "more", 0.98, True),
+            Figure("http-keep-observed-cpu", "share", "less", 1.02, True),
+        ),
+        _http.observed, needsGo=True, alone=True,
+    ),
     "http-new": Work(
         (Figure("http-new", "requests/s", "more", 1.0), Figure("http-new-cpu", "s/10 000", "less", 1.0)),
         _http.new,
@@ -136,6 +143,11 @@ WORKS: dict[str, Work] = {
         (Figure("http-big", "MB/s", "more", 1.0), Figure("http-big-upload", "MB/s", "more", 1.0)),
         _http.big,
         needsGo=True,
+    ),
+    "scrape": Work(
+        (Figure("scrape", "ms", "less", 50, True), Figure("scrape-per-service", "ms", "less", None)),
+        _agents.scrapes,
+        alone=True,
     ),
     "storm": Work(
         (Figure("storm", "ms an agent", "less", 1.2, True), Figure("storm-slope", "log-log", "less", 1.1, True)),

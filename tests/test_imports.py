@@ -77,7 +77,7 @@ DISTRIBUTIONS = {
 TWISTED_EXTRAS = {"conch"}
 
 #: Modules that are for those who have installed the extra of this name.
-OPTIONAL = {"reactor.uvloop": "uvloop"}
+OPTIONAL = {"reactor.uvloop": "uvloop", "control.metrics.text_format": "metrics"}
 
 WITHOUT_TWISTED = """
 import sys

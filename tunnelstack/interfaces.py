@@ -290,6 +290,7 @@ class ISession(Interface):
         "Accepts the peer's streams, one factory at a time; streams opened before there is one wait, within a bound."
     )
     streams: int = Attribute("How many streams are open.")
+    streamsOpened: int = Attribute("How many streams have been opened, by both sides.")
     octetsIn: int = Attribute("Octets of payload received.")
     octetsOut: int = Attribute("Octets of payload sent.")
     held: int = Attribute("Octets of payload that arrived and that applications have not read yet.")

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from attrs import evolve
 
 from tunnelstack.control.config.records import AgentConfig
+from tunnelstack.control.config.shorthand import loopbackEndpoint
 from tunnelstack.control.config.sources import CA_FILE, CONFIG, EDGE, TOKEN_FILE, Sources, readEdgeURL
 from tunnelstack.control.options import BaseOptions, parseSeconds
 from tunnelstack.control.subcommands import agentCommands, optionsClass
@@ -21,9 +22,10 @@ ENVIRONMENT = {"edge": EDGE, "token-file": TOKEN_FILE, "ca-file": CA_FILE, "name
 
 COMMON_HELP = """
       --give-up-after SECONDS  TUNNELSTACK_GIVE_UP_AFTER never        exit with code 69 after SECONDS without a session
-  -c, --config FILE            TUNNELSTACK_CONFIG                     a TOML file, of which [agent] and [limits] are used
+  -c, --config FILE            TUNNELSTACK_CONFIG                     a TOML file: its [agent], [limits] and [metrics]
       --access-log FILE                                  -            one line for each request; - is standard error
       --log-format FORM        TUNNELSTACK_LOG_FORMAT    auto         text or json; auto is text on a terminal
+      --metrics PORT                                                  metrics for Prometheus at 127.0.0.1:PORT/metrics
       --version, --help
 """
 
@@ -38,6 +40,7 @@ class AgentOptions(BaseOptions):
         ["config", "c", None, "a TOML file"],
         ["access-log", None, None, "a file with one line for each request"],
         ["log-format", None, None, "auto, text or json"],
+        ["metrics", None, None, "a port for metrics"],
     ]
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -61,6 +64,8 @@ class AgentOptions(BaseOptions):
         giveUpSeconds = self["give-up-after"] or self._environ.get(GIVE_UP_AFTER)
         if giveUpSeconds:
             agent = evolve(agent, giveUpAfterSeconds=parseSeconds(giveUpSeconds, "give-up-after"))
+        if self["metrics"]:
+            agent = evolve(agent, metrics=evolve(agent.metrics, listen=loopbackEndpoint(self["metrics"])))
         return agent if self["access-log"] is None else evolve(agent, accessLog=self["access-log"])
 
 

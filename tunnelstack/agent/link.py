@@ -15,6 +15,7 @@ from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.process.exit_status import CredentialRefused, WrongProtocol
 from tunnelstack.interfaces import IAgentDialect, IBackoff, ILink
 from tunnelstack.session.budget import MemoryBudget
+from tunnelstack.session.totals import SessionTotals
 from tunnelstack.transport.tls import errorText, kindOf
 
 
@@ -24,21 +25,26 @@ class AgentLink:
 
     @ivar dialect: the L{IAgentDialect}.
     @ivar uplink: the L{Uplink} that dials.
+    @ivar sessions: how many sessions there have been.
+    @ivar failures: how many attempts to connect have failed.
     """
 
     log = Logger()
 
     def __init__(
         self, clock: IReactorTime, dialect: IAgentDialect, config: AgentConfig, policy: ExitPolicy, budget: MemoryBudget,
-        random: Callable[[], float],
+        random: Callable[[], float], totals: SessionTotals,
     ) -> None:
         """
         @param policy: decides when the agent gives up.
         @param budget: limits the memory that the sessions of this process hold together.
+        @param totals: counts what they carry.
         """
         self.dialect = dialect
         self._policy = policy
         self._budget = budget
+        self._totals = totals
+        self.sessions = self.failures = 0
         self._reported: object = None    # the kind of failure that was logged last, while there is no session
         self.uplink = Uplink(
             clock, dialect.dial, self, maxBackoff=config.backoffSeconds, drainSeconds=config.drainSeconds, random=random,
@@ -51,6 +57,8 @@ class AgentLink:
         A session has been established.
         """
         self._reported = None
+        self.sessions += 1
+        self._totals.join(link.session)
         self._budget.join(link.session)
         self._policy.sessionUp(self)
         self.dialect.up(link).addCallbacks(self._logUp, lambda lost: None)
@@ -77,6 +85,7 @@ class AgentLink:
         """
         An attempt failed.  Only the first of several failures of one kind is logged.
         """
+        self.failures += 1
         dialect = self.dialect
         if isinstance(reason, dialect.credentialErrors):
             self._policy.permanentFailure(CredentialRefused(str(reason)))

@@ -25,7 +25,7 @@ from tunnelstack.agent.panel import Panel, canRedraw
 from tunnelstack.agent.service import AgentService
 from tunnelstack.agent.target import Target
 from tunnelstack.agent.validation import agentMistakes
-from tunnelstack.control.access_log import Output, accessLog
+from tunnelstack.control.access_log import Output, accessLog, together
 from tunnelstack.control.config.records import AgentConfig, ServiceConfig
 from tunnelstack.control.config.sources import Sources
 from tunnelstack.control.options import parsePort, parseSeconds, refuseCredentials, refuseMistakes
@@ -76,6 +76,7 @@ Options                        Environment               Default
   -c, --config FILE            TUNNELSTACK_CONFIG                     a TOML file
       --access-log FILE                                  -            one line for each request; - is standard error
       --log-format FORM        TUNNELSTACK_LOG_FORMAT    auto         text or json; auto is text on a terminal
+      --metrics PORT                                                  metrics for Prometheus at 127.0.0.1:PORT/metrics
       --version, --help
 
 Options override the environment, and the environment overrides the file.  A credential is never an argument.
@@ -302,9 +303,7 @@ def makeLifecycle(reactor: IReactor, options: Options, out: LogWriter | None, er
     if panel is not None and where == "-" and err.isatty():
         where = ""                            # the panel shows the requests
     requests = accessLog(reactor, where, form, err, time.time)
-    observers = [observe for observe in (requests, None if panel is None else panel.requestDone) if observe is not None]
-    if observers:
-        agent.requestObserver = lambda request: [observe(request) for observe in observers]
+    agent.observeRequests(together(requests, None if panel is None else panel.requestDone))
 
     def reload() -> tuple[str, ...]:
         if requests is not None:

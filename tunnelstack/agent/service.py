@@ -20,9 +20,10 @@ from tunnelstack.agent.dialects import AgentHost, configuredDialects
 from tunnelstack.agent.dialler import DialEndpoint
 from tunnelstack.agent.exit_policy import ExitPolicy
 from tunnelstack.agent.link import AgentLink
+from tunnelstack.agent.metrics import AgentMetrics
 from tunnelstack.agent.publication import Publication
 from tunnelstack.agent.publications import Publications
-from tunnelstack.control.access_log import RequestObserver
+from tunnelstack.control.access_log import RequestObserver, together
 from tunnelstack.control.config.dev_edge import isStale
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.config.reload import difference
@@ -47,6 +48,7 @@ from tunnelstack.interfaces import (
 )
 from tunnelstack.records import Service
 from tunnelstack.session.budget import MemoryBudget
+from tunnelstack.session.totals import SessionTotals
 from tunnelstack.settings.tables import secretFiles
 from tunnelstack.transport.host_endpoint import hostEndpoint
 from tunnelstack.waiters import Waiters
@@ -61,9 +63,10 @@ class AgentService(MultiService):
     @ivar handlers: stream handlers, by the name of their protocol.
     @ivar links: an L{AgentLink} for each edge.
     @ivar serviceLinks: the sessions with edges at which services can be announced.
-    @ivar requestObserver: called with the record of each HTTP request that has ended, or C{None}; to be set before the service
-        is started.
+    @ivar requestObserver: called with the record of each HTTP request that has ended, or C{None}; see L{observeRequests}.
     @ivar budget: limits the memory that all sessions hold together.
+    @ivar sessions: the sessions with edges.
+    @ivar metrics: the metrics, or C{None} if the configuration has none.
     @ivar end: ends the agent for a reason, a L{FatalError}; see L{whenFailed}.
     @ivar openRequests: gives the records of the HTTP requests that have not ended, if there is a C{requestObserver}.
     @ivar revoked: called with a link, a kind, a name and a reason after an edge has withdrawn a grant.
@@ -88,7 +91,7 @@ class AgentService(MultiService):
         super().__init__()
         self.config = config
         self.clock = reactor
-        self.requestObserver: RequestObserver | None = None
+        self.sessions = SessionTotals()
         self.budget = MemoryBudget(reactor, config.limits.processOctets)
         self.budget.setServiceParent(self)
         self._publications = Publications(reactor, random, self._refused)
@@ -110,7 +113,22 @@ class AgentService(MultiService):
         self.revoked = self._publications.revoked
         self._waiting: Waiters[IServiceLink] = Waiters()
         dialects = configuredDialects(AgentHost(self, random, environ), config)
-        self.links = [AgentLink(reactor, dialect, config, self._exitPolicy, self.budget, random) for dialect in dialects]
+        self.links = [
+            AgentLink(reactor, dialect, config, self._exitPolicy, self.budget, random, self.sessions) for dialect in dialects
+        ]
+        self.metrics = AgentMetrics(self) if config.metrics.listen else None
+        if self.metrics is not None:
+            self.metrics.setServiceParent(self)
+        self.observeRequests(None)
+
+    def observeRequests(self, observer: RequestObserver | None) -> None:
+        """
+        To be called before the service is started.
+
+        @param observer: called with the record of each HTTP request that has ended, beside the metrics.
+        """
+        counts = None if self.metrics is None else self.metrics.exchanges
+        self.requestObserver = together(counts, observer)
 
     def _makeTargetStreams(self, config: AgentConfig) -> TargetStreams:
         """

@@ -20,6 +20,7 @@ from tunnelstack.agent.requests import recordFromExchange
 from tunnelstack.agent.target import Target
 from tunnelstack.control.access_log import AccessRecord, RequestObserver
 from tunnelstack.control.config.records import ServiceConfig
+from tunnelstack.control.request_times import RequestTimes
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange._server_exchange import ServerExchange
 from tunnelstack.exchange.bounds import ExchangeBounds
@@ -133,27 +134,32 @@ class ExchangeFactory(Factory):
 
     def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
         if self._requestObserver is not None:
-            exchange.context = self._clock.seconds()
+            exchange.context = RequestTimes(self._clock.seconds)
             self._open[exchange] = None
         return self.server.exchangeReceived(head, exchange)
 
     def _done(self, exchange: ServerExchange) -> None:
         assert self._requestObserver is not None
         self._open.pop(exchange, None)
-        self._requestObserver(recordFromExchange(self._name, exchange, self._secondsOf(exchange)))
+        self._requestObserver(self._recordOf(exchange))
 
-    def _secondsOf(self, exchange: IServerExchange) -> float:
-        began = exchange.context
-        return 0.0 if began is None else self._clock.seconds() - began
+    def _recordOf(self, exchange: IServerExchange) -> AccessRecord:
+        times = timesOf(exchange)
+        return recordFromExchange(self._name, exchange, 0.0 if times is None else times.seconds, times)
 
     def openRequests(self) -> list[AccessRecord]:
         """
         @return: the requests that have not ended, the oldest first; their status is C{0} before the response begins.
         """
-        return [
-            evolve(recordFromExchange(self._name, exchange, self._secondsOf(exchange)), status=exchange.status)
-            for exchange in self._open
-        ]
+        return [evolve(self._recordOf(exchange), status=exchange.status) for exchange in self._open]
+
+
+def timesOf(exchange: IServerExchange) -> RequestTimes | None:
+    """
+    @return: the steps of an exchange that an L{ExchangeFactory} received; C{None} if requests are not observed.
+    """
+    times: RequestTimes | None = exchange.context
+    return times
 
 
 def _http(context: ServiceContext, config: ServiceConfig) -> RunningService:
@@ -174,7 +180,13 @@ def _http(context: ServiceContext, config: ServiceConfig) -> RunningService:
 
     configure(context.bounds.bounds)
 
-    server = Forwarder(pool.exchange, prepareRequest=site.prepareRequest, onFailure=site.failed)
+    def failed(exchange: IServerExchange, reason: ExchangeFailed) -> None:
+        times = timesOf(exchange)
+        if times is not None:
+            times.failed = reason
+        site.failed(exchange, reason)
+
+    server = Forwarder(pool.exchange, prepareRequest=site.prepareRequest, onFailure=failed, observerOf=timesOf)
     exchanges = ExchangeFactory(server, context, config.name)
     warning = UNVERIFIED.format(target=target.shown) if target.secure and config.insecureOrigin else ""
     return RunningService(

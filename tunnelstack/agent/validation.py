@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tunnelstack.agent.bounds import AgentBounds
 from tunnelstack.agent.edge_endpoint import makeEdgeEndpoint
+from tunnelstack.agent.metrics import metricsEndpoint
 from tunnelstack.agent.service_kinds import ServiceContext, buildService
 from tunnelstack.control.config.records import DEFAULT_AGENT_LIMITS, AgentConfig, EdgeAddress, ServiceConfig
 from tunnelstack.errors import ConfigurationError
@@ -22,7 +23,8 @@ def agentMistakes(reactor: IReactor, config: AgentConfig, named: bool = True) ->
     """
     services = [(f"service {each.name}: " if named else "", _serviceMistake(reactor, each)) for each in config.services]
     edges = [(f"edge {each.shown}: " if named else "", _edgeMistake(reactor, each)) for each in config.edges]
-    return [part + sentence for part, sentence in services + edges if sentence]
+    metrics = [("", _metricsMistake(reactor, config))]
+    return [part + sentence for part, sentence in services + edges + metrics if sentence]
 
 
 def _serviceMistake(reactor: IReactor, service: ServiceConfig) -> str:
@@ -34,6 +36,15 @@ def _serviceMistake(reactor: IReactor, service: ServiceConfig) -> str:
             _checkEmbedded(service)
         else:
             buildService(ServiceContext(reactor, {}, AgentBounds(DEFAULT_AGENT_LIMITS)), service).close()
+    except ConfigurationError as wrong:
+        return str(wrong)
+    return ""
+
+
+def _metricsMistake(reactor: IReactor, config: AgentConfig) -> str:
+    try:
+        if config.metrics.listen:
+            metricsEndpoint(reactor, config.metrics)
     except ConfigurationError as wrong:
         return str(wrong)
     return ""

@@ -19,6 +19,7 @@ from attrs import define
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from tunnelstack.control.process.log_writer import Descriptor, LogWriter, jsonReport, textReport
+from tunnelstack.control.request_times import RequestTimes
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.wire.printable_text import LINE, printable
 
@@ -31,6 +32,9 @@ FLUSH_LINES = 256
 CLIENT_CLOSED = 499
 """The status in the log of a request whose visitor closed the connection before the response began."""
 
+LOGGED_SECONDS = 0.001
+"""A step of a request that was done earlier than this is not logged, except for the first octet of the response."""
+
 
 @define
 class AccessRecord:
@@ -42,7 +46,7 @@ class AccessRecord:
     @ivar visitor: the visitor's IP address; C{""} if it is not known.
     @ivar service: the service that the request was routed to; C{""} if there is none.
     @ivar trace: the request's identifier, the same on both sides.
-    @ivar began: when the head was received, in seconds of the reactor's clock; C{0.0} where only C{seconds} is known.
+    @ivar times: when its steps were done; C{None} where only C{seconds} is known.
     @ivar status: of the response; C{0} if there was none, L{CLIENT_CLOSED} if the visitor closed the connection first.
     @ivar octets: of the response's body.
     @ivar seconds: from the request's head to the end of the response.
@@ -55,7 +59,7 @@ class AccessRecord:
     visitor: str
     service: str
     trace: str
-    began: float = 0.0
+    times: RequestTimes | None = None
     status: int = 0
     octets: int = 0
     seconds: float = 0.0
@@ -64,6 +68,21 @@ class AccessRecord:
 
 RequestObserver = Callable[[AccessRecord], object]
 """Called with the record of each request that has ended."""
+
+
+def together(*observers: RequestObserver | None) -> RequestObserver | None:
+    """
+    @return: an observer that calls all that are not C{None}; C{None} if there are none.
+    """
+    present = [observer for observer in observers if observer is not None]
+    if len(present) < 2:
+        return present[0] if present else None
+
+    def observe(access: AccessRecord) -> None:
+        for observer in present:
+            observer(access)
+
+    return observe
 
 
 @lru_cache(maxsize=2)
@@ -81,12 +100,24 @@ def formatJSON(access: AccessRecord, now: float) -> str:
     second, milliseconds = divmod(int(now * 1000), 1000)
     time = f"{_second(second)}.{milliseconds:03d}+00:00"
     failed = "" if access.failed is None else f', "reason": {quoted(str(access.failed))}'
+    steps = "" if access.times is None else _steps(access.times)
     return (
         f'{{"time": "{time}", "level": "info", "logger": "tunnelstack.access", "request": {quoted(access.trace)}, '
         f'"method": {quoted(access.method)}, "host": {quoted(access.host)}, "target": {quoted(access.target)}, '
-        f'"status": {access.status}, "octets": {access.octets}, "seconds": {access.seconds:.6f}, '
+        f'"status": {access.status}, "octets": {access.octets}, "seconds": {access.seconds:.6f}, {steps}'
         f'"service": {quoted(access.service)}, "visitor": {quoted(access.visitor)}{failed}}}\n'
     ).replace("\x7f", "\\u007f")
+
+
+def _steps(times: RequestTimes) -> str:
+    """
+    @return: the steps of a request as members of a JSON object.
+    """
+    steps = f'"first": {times.first:.6f}, ' if times.first >= 0 else ""
+    for name, seconds in (("routed", times.routed), ("opened", times.opened), ("whole", times.whole)):
+        if seconds >= LOGGED_SECONDS:
+            steps += f'"{name}": {seconds:.6f}, '
+    return steps
 
 
 def formatText(access: AccessRecord, now: float) -> str:

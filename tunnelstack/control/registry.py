@@ -206,6 +206,18 @@ class Registry:
         """
         return sorted(self._names.get(id(tunnel), ()))
 
+    def held(self) -> set[tuple[str, str]]:
+        """
+        @return: the (kind, name) pairs that have a holder.
+        """
+        return {pair for names in self._names.values() for pair in names}
+
+    def byAgent(self) -> dict[str, list[ITunnel]]:
+        """
+        @return: the tunnels of each agent.
+        """
+        return {agent: list(tunnels) for agent, tunnels in self._tunnels.items()}
+
     def _notify(self, kind: str, name: str, held: bool) -> None:
         for watcher in list(self._watchers):
             watcher(kind, name, held)

@@ -23,7 +23,6 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamServerEndpoint,
 )
-from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -32,9 +31,10 @@ from tunnelstack.edge.listeners import endpointOf
 from tunnelstack.edge.running_edge import RunningEdge
 from tunnelstack.edge.status import agentsOf, outboundAgentsOf, routesOf, statusOf, streamsOf
 from tunnelstack.errors import Denied, TunnelError
-from tunnelstack.exchange.server import HTTPServerProtocol
+from tunnelstack.exchange.bounded_factory import BoundedHTTPFactory
+from tunnelstack.exchange.piecewise_response import PiecewiseResponse
 from tunnelstack.exchange.whole_message import JSON, WholeMessageServer, WholeRequest, WholeResponse
-from tunnelstack.interfaces import IExchangeServer, IReactor
+from tunnelstack.interfaces import IReactor
 from tunnelstack.settings.state_dir import ADMIN_SOCKET, socketPath
 from tunnelstack.waiters import Waiters
 
@@ -50,8 +50,10 @@ RETRY_SECONDS = 2.0
 DENIED = {"unknown": 404, "malformed": 400}
 """HTTP status for the code of a L{Denied}; 409 for the others."""
 
-Answer = tuple[int, object]
-"""HTTP status, and the value that is encoded as JSON."""
+Answer = tuple[int, object] | PiecewiseResponse
+"""HTTP status, and the value that is encoded as JSON; or a response of another kind."""
+
+NO_METRICS = "this edge has no metrics: set enabled = true in [metrics], and restart it"
 
 JSONObject = Mapping[str, Any]
 
@@ -108,6 +110,7 @@ class AdminService(Service):
             b"/agents": lambda: (200, {"agents": agentsOf(edge), "outbound": outboundAgentsOf(edge)}),
             b"/routes": lambda: (200, {"routes": routesOf(edge)}),
             b"/streams": lambda: (200, {"streams": streamsOf(edge)}),
+            b"/metrics": self._metrics,
             **{path: _ok(read) for path, read in edge.dialects.getHandlers.items()},
         }
         self.postHandlers: Mapping[bytes, PostHandler] = {
@@ -210,6 +213,11 @@ class AdminService(Service):
         state = self._edge.state
         return 200 if state == "ready" else 503, {"ready": state == "ready", "state": state}
 
+    def _metrics(self) -> Answer:
+        if self._edge.metrics is None:
+            raise AdminError(404, NO_METRICS)
+        return self._edge.metrics.response()
+
     # Changing
 
     def _reloadTokens(self, arguments: JSONObject) -> object:
@@ -244,45 +252,19 @@ class AdminService(Service):
         return {"draining": True, "seconds": self._edge.config.drainSeconds}
 
 
-class AdminFactory(ServerFactory):
+class AdminFactory(BoundedHTTPFactory):
     """
     Builds the connections of one listener, at most L{MAX_CONNECTIONS} at the same time.
     """
-
-    noisy = False
 
     def __init__(self, clock: IReactorTime, admin: AdminService, *, writable: bool) -> None:
         """
         @param writable: whether requests of this listener may change something.
         """
-        self._clock = clock
-        self._server = WholeMessageServer(
+        server = WholeMessageServer(
             _Answers(admin, writable).respond, clock=clock, bodyOctets=MAX_BODY_OCTETS, refuse=_refusal
         )
-        self._openConnections = 0
-
-    def buildProtocol(self, address: object) -> HTTPServerProtocol | None:
-        if self._openConnections >= MAX_CONNECTIONS:
-            return None
-        self._openConnections += 1
-        return _CountedConnection(self._server, self._connectionClosed, clock=self._clock)
-
-    def _connectionClosed(self) -> None:
-        self._openConnections -= 1
-
-
-class _CountedConnection(HTTPServerProtocol):
-    """
-    A connection that its factory counts.
-    """
-
-    def __init__(self, server: IExchangeServer, closed: Callable[[], None], *, clock: IReactorTime) -> None:
-        super().__init__(server, clock=clock)
-        self._connectionClosed = closed
-
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        super().connectionLost(reason)
-        self._connectionClosed()
+        super().__init__(server, clock, MAX_CONNECTIONS)
 
 
 class _Answers:
@@ -294,7 +276,7 @@ class _Answers:
         self._admin = admin
         self._writable = writable
 
-    def respond(self, request: WholeRequest) -> Deferred[WholeResponse]:
+    def respond(self, request: WholeRequest) -> Deferred[WholeResponse | PiecewiseResponse]:
         """
         @return: the response to one request; the C{Deferred} never fails.
         """
@@ -350,10 +332,13 @@ def _decodeObject(body: bytes) -> JSONObject:
     return value
 
 
-def _response(answer: Answer) -> WholeResponse:
-    status, value = answer
+def _response(answer: Answer) -> WholeResponse | PiecewiseResponse:
+    return answer if isinstance(answer, PiecewiseResponse) else _jsonResponse(*answer)
+
+
+def _jsonResponse(status: int, value: object) -> WholeResponse:
     return WholeResponse(status, json.dumps(value).encode() + b"\n", JSON, ((b"Cache-Control", b"no-store"),))
 
 
 def _refusal(status: int, sentence: str) -> WholeResponse:
-    return _response((status, {"error": sentence}))
+    return _jsonResponse(status, {"error": sentence})

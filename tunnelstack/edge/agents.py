@@ -20,7 +20,7 @@ from tunnelstack.edge.public.hosts import PublishedHosts
 from tunnelstack.edge.public.port_leases import PORT_KINDS
 from tunnelstack.edge.public.ports import Ports
 from tunnelstack.edge.public.udp_ports import UDPPorts
-from tunnelstack.errors import Denied
+from tunnelstack.errors import Denied, Refused
 from tunnelstack.exchange.bounds import DEFAULT_BOUNDS, ExchangeBounds
 from tunnelstack.interfaces import IAuthenticator, IEdge, IReactor, ITunnel
 from tunnelstack.records import (
@@ -35,6 +35,7 @@ from tunnelstack.records import (
     TerminalPurpose,
 )
 from tunnelstack.session.budget import MemoryBudget
+from tunnelstack.session.totals import SessionTotals
 from tunnelstack.settings.state_dir import StateDirectory
 from tunnelstack.wire.printable_text import quoted
 from tunnelstack.wire.yamux.limits import SessionLimits
@@ -68,6 +69,8 @@ class Agents:
     @ivar registry: the connected tunnels and the names they hold.
     @ivar ports: the TCP ports of services.
     @ivar udpPorts: the UDP ports of services.
+    @ivar sessions: the sessions of agents.
+    @ivar denials: how many requests of agents were denied, by code; C{"refused"} is a credential that was not accepted.
     """
 
     log = Logger()
@@ -117,6 +120,8 @@ class Agents:
         self._hosts = hosts or PublishedHosts()
         self._known = known or (lambda principal: True)
         self._budget = budget
+        self.sessions = SessionTotals()
+        self.denials: dict[str, int] = {}
         self._connectedAt: dict[int, float] = {}            # by the id of a tunnel
         self._boundsWatchers: list[Callable[[ExchangeBounds], object]] = []
         registry.watch(self._nameChanged)
@@ -126,7 +131,7 @@ class Agents:
         As in L{IAuthenticator}.
         """
         authenticated: Deferred[Principal] = maybeDeferred(self.authenticator.authenticate, claim)
-        return authenticated
+        return authenticated.addErrback(self._countDenial)
 
     # Bounds
 
@@ -166,6 +171,8 @@ class Agents:
         self._log("connected", tunnel)
         self._connectedAt[id(tunnel)] = self.clock.seconds()
         session = getattr(tunnel, "session", None)
+        if session is not None:
+            self.sessions.join(session)
         if self._budget is not None and session is not None:
             self._budget.join(session)
         tunnel.whenLost().addCallback(self._lost, tunnel)
@@ -212,6 +219,9 @@ class Agents:
         """
         As in L{IEdge}.
         """
+        return self._announce(tunnel, service).addErrback(self._countDenial)
+
+    def _announce(self, tunnel: ITunnel, service: Service) -> Deferred[Grant]:
         try:
             self._checkAllowed(tunnel, service)
         except Denied:
@@ -220,6 +230,12 @@ class Agents:
         if holder is not None and holder.principal.agent == tunnel.principal.agent:
             return self._probeHolder(holder).addCallback(lambda _: self._publish(tunnel, service))
         return self._publish(tunnel, service)
+
+    def _countDenial(self, failure: Failure) -> Failure:
+        if failure.check(Refused):
+            code = getattr(failure.value, "code", "refused")
+            self.denials[code] = self.denials.get(code, 0) + 1
+        return failure
 
     def _checkAllowed(self, tunnel: ITunnel, service: Service) -> None:
         """

@@ -269,7 +269,7 @@ def makeLifecycle(reactor: IReactor, options: Options, out: LogWriter | None, er
     raiseDescriptors(options.config.limits.visitors + OWN_DESCRIPTORS)
     edge = EdgeService(reactor, options.checked(reactor, options.config))
     requests = accessLog(reactor, options.config.accessLog, options.logFormat(), err, time.time)
-    edge.public.site.accessLog = requests
+    edge.observeRequests(requests)
 
     def reload() -> tuple[str, ...]:
         if requests is not None:              # log rotation needs this even if the configuration file is invalid

@@ -4,7 +4,7 @@ What the parts of an edge need of it: those that report on it, and those that be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from twisted.internet.interfaces import IAddress
@@ -18,8 +18,10 @@ from tunnelstack.edge.dialects import DialectSet
 from tunnelstack.edge.public.admission import Admission
 from tunnelstack.edge.public.hosts import PublishedHosts
 from tunnelstack.edge.public.server import PublicServerFactory
+from tunnelstack.exchange.piecewise_response import PiecewiseResponse
 from tunnelstack.interfaces import IReactor
 from tunnelstack.records import Grant
+from tunnelstack.session.budget import MemoryBudget
 
 
 class HasAddresses(Protocol):
@@ -29,6 +31,14 @@ class HasAddresses(Protocol):
 
     @property
     def addresses(self) -> Sequence[IAddress]: ...
+
+
+class HasMetrics(Protocol):
+    """
+    The part that knows the metrics.
+    """
+
+    def response(self) -> PiecewiseResponse: ...
 
 
 class RunningEdge(Protocol):
@@ -45,11 +55,18 @@ class RunningEdge(Protocol):
     dialects: DialectSet
     admission: Admission
     public: PublicServerFactory
+    memoryBudget: MemoryBudget
     outboundDoors: list[OutboundDoor]
     startedAt: float
 
     @property
+    def certificateExpiries(self) -> Mapping[str, float]: ...
+
+    @property
     def admin(self) -> HasAddresses: ...
+
+    @property
+    def metrics(self) -> HasMetrics | None: ...
 
     @property
     def url(self) -> str: ...

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tunnelstack.control.access_log import RequestObserver, together
 from tunnelstack.control.auth.name_ownership import NameOwnership
 from tunnelstack.control.auth.tokens import IToken
 from tunnelstack.control.config.records import EdgeConfig, Limits, ListenerConfig
@@ -34,6 +35,7 @@ from tunnelstack.edge.agents import Agents
 from tunnelstack.edge.credentials import CredentialStore
 from tunnelstack.edge.dialects import DialectSet, configuredDialects
 from tunnelstack.edge.listeners import NO_ENDPOINT, EdgeListener, ListenerFactory, makeListener
+from tunnelstack.edge.metrics import EdgeMetrics
 from tunnelstack.edge.public.access_policy import AccessPolicy
 from tunnelstack.edge.public.admission import Admission
 from tunnelstack.edge.public.hosts import PublishedHosts
@@ -70,6 +72,7 @@ class EdgeService(MultiService):
     @ivar doors: the L{HTTPDoor}s of all dialects.
     @ivar credentials: the credentials of agents, or C{None} if another authenticator was given.
     @ivar admin: the administration interface.
+    @ivar metrics: the metrics, or C{None} if the configuration does not enable them.
     @ivar ssh: the SSH gateway.
     @ivar dialects: the L{DialectSet}.
     @ivar outboundDoors: the L{OutboundDoor}s of all dialects.
@@ -149,9 +152,11 @@ class EdgeService(MultiService):
             reactor, config, registry=self.registry, routes=self.routes, admission=self.admission, doors=self.doors,
             recordOf=self.recordOf,
         )
+        self.metrics = EdgeMetrics(self) if config.metrics.enabled else None
+        self.observeRequests(None)
         self.admin = AdminService(self)
         self.registry.watch(self.public.site.gaps.nameChanged)
-        for part in (self.admin, self.ssh, self.memoryBudget, self.credentials, self._namesFile(config)):
+        for part in (self.admin, self.metrics, self.ssh, self.memoryBudget, self.credentials, self._namesFile(config)):
             if part is not None:
                 part.setServiceParent(self)
         self._listening: list[IListeningPort] = []
@@ -181,6 +186,20 @@ class EdgeService(MultiService):
         @return: the record, or C{None} if the credential is unknown.
         """
         return None if self.credentials is None else self.credentials.tokens.record(token)
+
+    def observeRequests(self, observer: RequestObserver | None) -> None:
+        """
+        @param observer: called with the record of each request that has ended, beside the metrics.
+        """
+        counts = None if self.metrics is None else self.metrics.exchanges
+        self.public.site.accessLog = together(counts, observer)
+
+    @property
+    def certificateExpiries(self) -> dict[str, float]:
+        """
+        When each certificate of the listeners expires, in seconds since 1970, by its file.
+        """
+        return {path: expires for folder in self._folders for path, expires in folder.expiries().items()}
 
     # What is public
 

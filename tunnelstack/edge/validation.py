@@ -13,6 +13,7 @@ from pathlib import Path
 from tunnelstack.control.auth.checkers import parseChecker
 from tunnelstack.control.auth.token_store import TokenStore
 from tunnelstack.control.config.records import EdgeConfig, ListenerConfig
+from tunnelstack.control.metrics.extra import requireExtra
 from tunnelstack.edge.admin import adminEndpoint
 from tunnelstack.edge.listeners import NO_ENDPOINT, makeListener
 from tunnelstack.edge.public.access_policy import usersOf
@@ -42,6 +43,8 @@ def _checks(reactor: IReactor, config: EdgeConfig) -> Iterator[tuple[str, Callab
     for text in config.ssh.listen:
         yield "", partial(gatewayEndpoint, reactor, text)
     yield "", partial(checkGateway, config.ssh)
+    if config.metrics.enabled:
+        yield "", requireExtra
     for route in config.routes:
         yield f"route {route.host}", partial(usersOf, route)
     for checker in config.checkers:

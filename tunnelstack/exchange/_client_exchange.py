@@ -4,7 +4,7 @@ The client side of one exchange over HTTP/1.1: the request as it is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from twisted.internet.interfaces import IProducer, IPushProducer
@@ -70,6 +70,7 @@ class ClientExchange:
     @ivar finished: nothing is written, and the receiver is called no more.
     @ivar paused: the response is not read.
     @ivar producer: the push producer of the request.
+    @ivar onOpened: called when there is a connection, if there was none at first; C{None} for no call.
     """
 
     __slots__ = (
@@ -79,6 +80,7 @@ class ClientExchange:
         "_writer",
         "finished",
         "method",
+        "onOpened",
         "paused",
         "producer",
         "raw",
@@ -94,6 +96,7 @@ class ClientExchange:
         self._writer = MessageWriter()
         self.receiver = receiver
         self.producer: IPushProducer | None = None
+        self.onOpened: Callable[[], object] | None = None
         self.method = b""
         self.upgrade = False
         self.sent = False
@@ -108,6 +111,8 @@ class ClientExchange:
         From the pool: there is a connection.
         """
         self._connection = connection
+        if self.onOpened is not None:
+            self.onOpened()
         connection.transport.writeSequence(self._queue)
         if self._body:
             self._queue = []

@@ -7,8 +7,9 @@ module is not on the data path any more: the receivers' methods are those of the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Protocol
 
 from zope.interface import implementer
 
@@ -36,6 +37,27 @@ OnFailure = Callable[[ExchangeFailed], object]
 """Called before a failure is answered."""
 
 
+class ForwardObserver(Protocol):
+    """
+    Is called at the steps of an exchange that is forwarded.
+    """
+
+    def connectionOpened(self) -> None:
+        """
+        A connection was opened for the exchange.
+        """
+
+    def requestEnded(self) -> None:
+        """
+        The body of the request has been received.
+        """
+
+    def responseBegun(self) -> None:
+        """
+        The head of the response has been received.
+        """
+
+
 @implementer(IWholeResponseReceiver)
 class ResponseForwarder:
     """
@@ -44,12 +66,17 @@ class ResponseForwarder:
     @ivar far: the exchange that it is received on.
     """
 
-    __slots__ = ("_near", "_onFailure", "_pages", "_registered", "_sent", "bodyReceived", "ended", "far", "informational")
+    __slots__ = (
+        "_near", "_observer", "_onFailure", "_pages", "_registered", "_sent", "bodyReceived", "ended", "far", "informational",
+    )  # fmt: skip
 
     far: IExchange
 
-    def __init__(self, near: IResponseExchange, pages: ErrorPages, onFailure: OnFailure | None) -> None:
+    def __init__(
+        self, near: IResponseExchange, pages: ErrorPages, onFailure: OnFailure | None, observer: ForwardObserver | None = None
+    ) -> None:
         self._near = near
+        self._observer = observer
         self._pages = pages
         self._onFailure = onFailure
         self._sent = False
@@ -69,10 +96,14 @@ class ResponseForwarder:
         self._sent = True
         if not self._registered:              # not before, because a response that is whole needs no producer
             self.register()
+        if self._observer is not None:
+            self._observer.responseBegun()
         self._near.sendHead(head)
 
     def responseReceived(self, head: ResponseHead, octets: bytes) -> None:
         self._sent = True
+        if self._observer is not None:
+            self._observer.responseBegun()
         self._near.respond(head, octets)
 
     def failed(self, reason: ExchangeFailed) -> None:
@@ -96,10 +127,17 @@ class RequestForwarder:
 
     __slots__ = ("_far", "bodyReceived", "ended")
 
-    def __init__(self, far: IExchange) -> None:
+    def __init__(self, far: IExchange, ended: Callable[[], object] | None = None) -> None:
+        """
+        @param ended: called when the body has been received.
+        """
         self._far = far
         self.bodyReceived = far.write
-        self.ended = far.end
+        self.ended = far.end if ended is None else partial(self._ended, ended)
+
+    def _ended(self, call: Callable[[], object], trailers: Iterable[tuple[bytes, bytes]]) -> None:
+        call()
+        self._far.end(trailers)
 
     def headReceived(self, head: object) -> None:
         """
@@ -137,6 +175,7 @@ def forward(
     pages: ErrorPages = errorPage,
     onFailure: OnFailure | None = None,
     throttled: bool = False,
+    observer: ForwardObserver | None = None,
 ) -> IExchangeReceiver:
     """
     Send a request on, and its response back.
@@ -144,9 +183,10 @@ def forward(
     @param near: the exchange on which the request was received.
     @param head: the request to send; no field of it concerns one connection only.
     @param throttled: C{near} may pause the response before its head.
+    @param observer: called at the steps of the exchange.
     @return: the receiver of the request's body.
     """
-    response = ResponseForwarder(near, pages, onFailure)
+    response = ResponseForwarder(near, pages, onFailure, observer)
     try:
         far = open(response)
         if far.traits is not STREAMED:
@@ -164,8 +204,11 @@ def forward(
     framing = head.framing
     if framing is None or framing.body or framing.upgrade:
         far.registerProducer(near, True)
+    if observer is not None and hasattr(far, "onOpened"):      # exchanges that open a connection have it
+        far.onOpened = observer.connectionOpened
     far.sendHead(head)
-    return RequestForwarder(far)
+    observed = observer is not None and (framing is None or framing.body)
+    return RequestForwarder(far, observer.requestEnded if observer is not None and observed else None)
 
 
 def _checkTraits(traits: Traits, head: RequestHead, near: IResponseExchange) -> None:
@@ -194,19 +237,23 @@ class Forwarder:
         pages: ErrorPages = errorPage,
         prepareRequest: Callable[[RequestHead, IServerExchange], RequestHead] | None = None,
         onFailure: Callable[[IServerExchange, ExchangeFailed], object] | None = None,
+        observerOf: Callable[[IServerExchange], ForwardObserver | None] | None = None,
     ) -> None:
         """
         @param open: such as L{ExchangePool.exchange<tunnelstack.exchange.pool.ExchangePool.exchange>}.
         @param prepareRequest: called with each head and its exchange; returns the head to send.
         @param onFailure: called with the exchange before a failure is answered there.
+        @param observerOf: gives the observer of an exchange, or C{None}.
         """
         self._open = open
         self._pages = pages
         self._prepareRequest = prepareRequest
         self._onFailure = onFailure
+        self._observerOf = observerOf
 
     def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
         if self._prepareRequest is not None:
             head = self._prepareRequest(head, exchange)
         onFailure = None if self._onFailure is None else partial(self._onFailure, exchange)
-        return forward(exchange, head, self._open, pages=self._pages, onFailure=onFailure)
+        observer = None if self._observerOf is None else self._observerOf(exchange)
+        return forward(exchange, head, self._open, pages=self._pages, onFailure=onFailure, observer=observer)

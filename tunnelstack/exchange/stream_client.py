@@ -107,6 +107,7 @@ class StreamClientExchange:
 
     @ivar receiver: receives the response.
     @ivar finished: nothing is written, and the receiver is called no more.
+    @ivar onOpened: called when there is a stream; C{None} for no call.
     """
 
     def __init__(
@@ -134,6 +135,7 @@ class StreamClientExchange:
         self.receiver = receiver
         self.traits = traits
         self.finished = False
+        self.onOpened: Callable[[], object] | None = None
         self._endpointFor = endpointFor
         self._reader = reader
         self._clock = clock
@@ -280,6 +282,8 @@ class StreamClientExchange:
             transport.abortConnection()
             return
         self._transport = transport
+        if self.onOpened is not None:
+            self.onOpened()
         transport.registerProducer(_RequestPressure(self), True)
         if self._readPaused:
             transport.pauseProducing()

@@ -50,6 +50,8 @@ Connection = TypeVar("Connection", bound=StreamConnection)
 class StreamConnections(Generic[Connection]):
     """
     The streams of a session, which outlive it; a L{BudgetMember<tunnelstack.session.budget.BudgetMember>}.
+
+    @ivar opened: how many there have been.
     """
 
     def __init__(self, clock: IReactorTime, streamDone: Callable[[], object]) -> None:
@@ -60,7 +62,7 @@ class StreamConnections(Generic[Connection]):
         self._streamDone = streamDone
         self._open: dict[int, Connection] = {}
         self._read: dict[int, tuple[int, float]] = {}   # octets read of a stream when it was last looked at, and since when
-        self._opened = 0
+        self.opened = 0
         self._octetsIn = self._octetsOut = 0  # of the streams that are over
         self._budget: MemoryBudget | None = None
         self._sessionLost = False
@@ -95,11 +97,11 @@ class StreamConnections(Generic[Connection]):
         @param session: the address of its session.
         @return: the address of the stream.
         """
-        self._opened += 1
-        connection.streamId = self._opened
-        connection.address = address = evolve(session, streamId=self._opened)
-        connection.onEnded = partial(self._ended, self._opened)
-        self._open[self._opened] = connection
+        self.opened += 1
+        connection.streamId = self.opened
+        connection.address = address = evolve(session, streamId=self.opened)
+        connection.onEnded = partial(self._ended, self.opened)
+        self._open[self.opened] = connection
         return address
 
     def _ended(self, streamId: int) -> None:
@@ -125,6 +127,13 @@ class StreamConnections(Generic[Connection]):
         Octets held for applications that have not read them yet.
         """
         return sum(stream.held for stream in self._open.values())
+
+    @property
+    def growth(self) -> int:
+        """
+        There are no windows that grow.
+        """
+        return 0
 
     def joined(self, budget: MemoryBudget) -> None:
         """

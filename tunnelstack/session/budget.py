@@ -60,6 +60,12 @@ class BudgetMember(Protocol):
         Octets of payload that applications have not read yet.
         """
 
+    @property
+    def growth(self) -> int:
+        """
+        Octets of credit that the peer has above the first windows of its streams.
+        """
+
     def joined(self, budget: MemoryBudget) -> None:
         """
         Report to C{budget} from now on, and L{leave<MemoryBudget.leave>} it when the session is gone.
@@ -121,6 +127,7 @@ class MemoryBudget(Service):
     What the sessions that joined may hold.
 
     @ivar limit: octets.
+    @ivar streamsReset: how many streams were reset because too much was held.
     """
 
     log = Logger()
@@ -131,6 +138,7 @@ class MemoryBudget(Service):
             L{CONNECTION} that is counted once they have paused the stream before them.
         """
         self.limit = limit
+        self.streamsReset = 0
         self._connections = connections
         self._clock = clock
         self._members: dict[BudgetMember, ISession] = {}
@@ -274,6 +282,7 @@ class MemoryBudget(Service):
                 break
             too -= one.octets
             cut[one.member] = cut.get(one.member, 0) + 1
+            self.streamsReset += 1
             one.member.cut(one.streamId, f"{held} octets are held, and it was not read for {now - one.since:.0f} s")
         for member, streams in cut.items():
             member.count()

@@ -129,6 +129,10 @@ class DirectSession:
         return len(self.memory)
 
     @property
+    def streamsOpened(self) -> int:
+        return self.memory.opened
+
+    @property
     def octetsIn(self) -> int:
         return self.memory.octetsIn
 

@@ -122,6 +122,13 @@ class YamuxSession(Protocol):
         return self._core.streams
 
     @property
+    def streamsOpened(self) -> int:
+        """
+        How many streams have been opened, by both sides.
+        """
+        return self._core.streams_opened
+
+    @property
     def openSlots(self) -> int:
         """
         How many streams can be opened now.

@@ -44,12 +44,14 @@ class LoadedCertificate:
 
     @ivar file: its name in the folder.
     @ivar names: the host names that it is for, in lower case, including such as C{*.example.net}.
+    @ivar expires: when it expires, in seconds since 1970.
     """
 
     file: str
     identity: TLSIdentity
     names: tuple[str, ...]
     context: Context
+    expires: float
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -166,6 +168,13 @@ class CertificateFolder:
             elif (entry / CHAIN).exists():
                 yield entry / CHAIN, entry / KEY
 
+    def expiries(self) -> dict[str, float]:
+        """
+        @return: when each certificate expires, in seconds since 1970, by its path.
+        """
+        self.refresh()
+        return {str(self._path / file): loaded.expires for file, loaded in self.loaded.items()}
+
     @property
     def keyFiles(self) -> list[str]:
         """
@@ -203,7 +212,8 @@ class CertificateFolder:
             self.log.warn("the certificate in {file} has expired", file=file, expired=str(certificate.not_valid_after_utc))
         context = serverContext(identity, **self._settings).getContext()
         context.set_tlsext_servername_callback(self._selectContext)
-        return LoadedCertificate(file, identity, _names(certificate), context)
+        expires = certificate.not_valid_after_utc.timestamp()
+        return LoadedCertificate(file, identity, _names(certificate), context, expires)
 
 
 def _names(certificate: x509.Certificate) -> tuple[str, ...]:

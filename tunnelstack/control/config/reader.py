@@ -16,12 +16,14 @@ from tunnelstack.control.config.records import (
     AdminConfig,
     AgentConfig,
     AgentLimits,
+    AgentMetricsConfig,
     CertificateRecord,
     CheckerRecord,
     EdgeAddress,
     EdgeConfig,
     Limits,
     ListenerConfig,
+    MetricsConfig,
     Route,
     ServiceConfig,
     SSHConfig,
@@ -41,13 +43,13 @@ Sections = Mapping[str, tuple[type, bool]]
 EDGE_SECTIONS: Sections = {
     "edge": (EdgeConfig, False), "limits": (Limits, False), "admin": (AdminConfig, False), "agent": (TokenRecord, True),
     "certificate": (CertificateRecord, True), "checker": (CheckerRecord, True), "route": (Route, True),
-    "listener": (ListenerConfig, True), "ssh": (SSHConfig, False),
+    "listener": (ListenerConfig, True), "ssh": (SSHConfig, False), "metrics": (MetricsConfig, False),
 }
 """The tables of an edge's file without those of dialects: the class of their records, and whether there may be several."""
 
 AGENT_SECTIONS: Sections = {
     "agent": (AgentConfig, False), "limits": (AgentLimits, False), "edge": (EdgeAddress, True),
-    "service": (ServiceConfig, True),
+    "service": (ServiceConfig, True), "metrics": (AgentMetricsConfig, False),
 }
 """The tables of an agent's file without those of dialects."""
 
@@ -136,6 +138,7 @@ def parseEdge(text: str, name: str) -> EdgeConfig:
     routes = parser.tables(Route, "route")
     listeners = parser.tables(ListenerConfig, "listener")
     ssh = parser.table(SSHConfig, "ssh")
+    metrics = parser.table(MetricsConfig, "metrics")
     dialects = _dialects(parser, "edge")
     if ssh and (ssh.vouch or ssh.jumpUsers) and not ssh.authorizedKeysFile:
         parser.addMistake(("ssh",), "[ssh] vouch and jump_users need an authorized_keys_file")
@@ -148,13 +151,13 @@ def parseEdge(text: str, name: str) -> EdgeConfig:
         if certificate and bool(certificate.sha256) == bool(certificate.subject):
             parser.addMistake(("certificate", index), "[[certificate]] needs either a sha256 or a subject")
     parser.finish()
-    assert edge is not None and limits is not None and admin is not None and ssh is not None
+    assert edge is not None and limits is not None and admin is not None and ssh is not None and metrics is not None
     if listeners and not parser.hasKey("edge", "listen"):
         edge = evolve(edge, listen=())
     return evolve(
         edge, limits=limits, listeners=tuple(listeners), admin=admin,
         tokens=tuple(tokens), certificates=tuple(certificates), checkers=tuple(checkers),
-        routes=tuple(routes), dialects=dialects, ssh=ssh,
+        routes=tuple(routes), dialects=dialects, ssh=ssh, metrics=metrics,
     )
 
 
@@ -198,12 +201,15 @@ def parseAgent(text: str, name: str) -> AgentConfig:
     limits = parser.table(AgentLimits, "limits")
     edges = parser.tables(EdgeAddress, "edge")
     services = parser.tables(ServiceConfig, "service")
+    metrics = parser.table(AgentMetricsConfig, "metrics")
     parser.unique("edge", (edge and edge.url for edge in edges), "the same url")
     parser.unique("service", (service and service.name for service in services), "the same name")
     dialects = _dialects(parser, "agent")
     parser.finish()
-    assert agent is not None and limits is not None
-    return evolve(agent, limits=limits, edges=tuple(edges), services=tuple(services), dialects=dialects)
+    assert agent is not None and limits is not None and metrics is not None
+    return evolve(
+        agent, limits=limits, edges=tuple(edges), services=tuple(services), dialects=dialects, metrics=metrics
+    )
 
 
 def parse(text: str, name: str) -> EdgeConfig | AgentConfig:

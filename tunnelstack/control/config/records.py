@@ -221,6 +221,37 @@ class AdminConfig:
 
 DEFAULT_ADMIN = AdminConfig()
 
+PER_SERVICE = (
+    "adds metrics with the names of agents and services as labels; the size of a scrape then grows with their number"
+)
+
+
+@frozen(kw_only=True)
+class MetricsConfig:
+    """
+    C{[metrics]}: metrics for Prometheus, at C{/metrics} of the administration.  They need the extra C{metrics}.
+    """
+
+    enabled: bool = setting(False, "true counts requests and answers GET /metrics where [admin] listens")
+    perService: bool = setting(False, PER_SERVICE)
+
+
+@frozen(kw_only=True)
+class AgentMetricsConfig:
+    """
+    C{[metrics]} of an agent: metrics for Prometheus.  They need the extra C{metrics}.
+    """
+
+    listen: str = setting(
+        "", "an endpoint string for GET /metrics, which is not authenticated; a port alone is one of 127.0.0.1; empty is no "
+        "metrics", convert=loopbackEndpoint,
+    )
+    perService: bool = setting(False, PER_SERVICE)
+
+
+DEFAULT_METRICS = MetricsConfig()
+DEFAULT_AGENT_METRICS = AgentMetricsConfig()
+
 
 @frozen(kw_only=True)
 class Route:
@@ -348,6 +379,7 @@ class EdgeConfig:
     routes: tuple[Route, ...] = setting((), inFile=False)
     listeners: tuple[ListenerConfig, ...] = setting((), inFile=False)
     admin: AdminConfig = setting(DEFAULT_ADMIN, inFile=False)
+    metrics: MetricsConfig = setting(DEFAULT_METRICS, inFile=False)
     dialects: DialectTables = setting(factory=dict, inFile=False)
     ssh: SSHConfig = setting(DEFAULT_SSH, inFile=False)
     stateDirectory: str = setting("", inFile=False)
@@ -437,6 +469,7 @@ class AgentConfig:
     services: tuple[ServiceConfig, ...] = setting((), inFile=False)
     dialects: DialectTables = setting(factory=dict, inFile=False)
     limits: AgentLimits = setting(DEFAULT_AGENT_LIMITS, inFile=False)
+    metrics: AgentMetricsConfig = setting(DEFAULT_AGENT_METRICS, inFile=False)
     giveUpAfterSeconds: float = setting(
         0.0, "seconds without a connection to an edge after which the agent exits with code 69; 0 is no limit",
         check=atLeast(0), live=True,

@@ -14,9 +14,11 @@ from tunnelstack.control.config.records import (
     AdminConfig,
     AgentConfig,
     AgentLimits,
+    AgentMetricsConfig,
     EdgeAddress,
     EdgeConfig,
     Limits,
+    MetricsConfig,
     ServiceConfig,
 )
 from tunnelstack.settings.dialects import dialectPackages
@@ -49,13 +51,18 @@ class ReloadRules:
 
 RELOAD_RULES: Mapping[type, ReloadRules] = {
     EdgeConfig: ReloadRules(
-        tables={"": ("edge", EdgeConfig), "limits": ("limits", Limits), "admin": ("admin", AdminConfig)},
+        tables={
+            "": ("edge", EdgeConfig), "limits": ("limits", Limits), "admin": ("admin", AdminConfig),
+            "metrics": ("metrics", MetricsConfig),
+        },
         lists={"tokens": "agent", "certificates": "certificate", "checkers": "checker", "routes": "route"},
         kept={"listeners": "listener"},
         whole={"ssh": "[ssh]"},
     ),
     AgentConfig: ReloadRules(
-        tables={"": ("agent", AgentConfig), "limits": ("limits", AgentLimits)},
+        tables={
+            "": ("agent", AgentConfig), "limits": ("limits", AgentLimits), "metrics": ("metrics", AgentMetricsConfig),
+        },
         named={"services": ("service", ServiceConfig)},
         kept={"edges": "edge"},
         own=("instance",),

@@ -109,6 +109,7 @@ class Admission:
 
     @ivar connectionCount: how many connections are open.
     @ivar maxConnections: how many may be.
+    @ivar refused: connections that were closed at once, because too many came from their address.
     @ivar makeRoom: called when there are as many as allowed, and once a second as long as there are: closes connections that
         are of no use at the moment.
     """
@@ -132,6 +133,7 @@ class Admission:
             many visitors.
         """
         self.connectionCount = 0
+        self.refused = 0
         self._clock = clock
         self._isTrusted = isTrusted
         self._descriptors = descriptors
@@ -198,6 +200,7 @@ class Admission:
         key = rateLimitKey(address)
         if not key or self._isTrusted(address) or self._connectionRates.take(key, self._clock.seconds()):
             return True
+        self.refused += 1
         self.warnOnce(
             "newcomers", "too many new connections from {visitor}: further ones are closed at once", visitor=address
         )

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from tunnelstack.control.access_log import AccessRecord
+from tunnelstack.control.request_times import RequestTimes
 from tunnelstack.edge.listeners import EdgeListener
 from tunnelstack.edge.public.access_policy import AccessPolicy, PendingRequest, rateLimitExceeded
 from tunnelstack.edge.public.bandwidth import MeteredExchange, backlogExceeded
@@ -205,12 +206,15 @@ class RequestRouter:
             return far
 
         onFailure = partial(self._reportFailure, exchange)
+        times: RequestTimes | None = None if exchange.context is None else exchange.context.times
+        if times is not None:
+            times.requestRouted()
         if not buckets:
-            joined: IExchangeReceiver = forward(exchange, head, open, pages=site.pages, onFailure=onFailure)
+            joined: IExchangeReceiver = forward(exchange, head, open, pages=site.pages, onFailure=onFailure, observer=times)
             return joined
         metered = MeteredExchange(exchange, buckets, site.clock)
         return metered.meter(forward(
-            metered, head, open, pages=site.pages, onFailure=onFailure, throttled=True,
+            metered, head, open, pages=site.pages, onFailure=onFailure, throttled=True, observer=times,
         ))
 
     def _fields(
@@ -296,7 +300,7 @@ class RequestRouter:
         return AccessRecord(
             method=head.method.decode(), host=host.decode("latin-1"), target=self._site.loggedTarget(head),
             visitor=address, service=destination.key if destination is not None else "", trace=exchange.trace,
-            began=self._site.clock.seconds(),
+            times=RequestTimes(self._site.clock.seconds),
         )
 
     def _fail(self, exchange: IServerExchange, failed: ExchangeFailed) -> IExchangeReceiver:

@@ -204,5 +204,6 @@ class PublicServerFactory(ServerFactory):
         if access is not None and self.site.accessLog is not None:
             access.status = exchange.status or CLIENT_CLOSED
             access.octets = exchange.octets
-            access.seconds = self.site.clock.seconds() - access.began
+            if access.times is not None:
+                access.seconds = access.times.seconds
             self.site.accessLog(access)

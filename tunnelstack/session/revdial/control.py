@@ -121,6 +121,13 @@ class ControlSession(Protocol):
         return len(self.memory)
 
     @property
+    def streamsOpened(self) -> int:
+        """
+        How many streams have been opened.
+        """
+        return self.memory.opened
+
+    @property
     def octetsIn(self) -> int:
         """
         Octets of payload received.

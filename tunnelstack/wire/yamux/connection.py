@@ -163,7 +163,7 @@ class YamuxConnection:
         self._peer_went_away = self._went_away = False
         self._error: SessionError | None = None
         self.now = 0.0
-        self.octets_in = self.octets_out = self.held = 0
+        self.octets_in = self.octets_out = self.held = self.streams_opened = 0
         self.drained = self.refused = self.overruns = self.pongs_dropped = 0
 
     # Counters
@@ -250,6 +250,7 @@ class YamuxConnection:
         self._next_id += 2
         stream = self._streams[stream_id] = Stream(stream_id, is_local=True, now=now)
         self._local_streams += 1
+        self.streams_opened += 1
         self._unacknowledged[stream_id] = now + (self._limits.open_timeout or inf)
         self._slots_wanted = slots == 1
         self._send_queue.control(WINDOW_SYN, stream_id, self._initial_window(stream))
@@ -675,6 +676,7 @@ class YamuxConnection:
         self._overruns.forget(stream_id)
         stream = self._streams[stream_id] = Stream(stream_id, is_local=False, now=self.now)
         self._backlog += 1
+        self.streams_opened += 1
         events.append(StreamOpened(stream_id))
         return stream
 

@@ -1,0 +1,155 @@
+"""
+What is counted while a program works: plain integers and lists of integers, which metrics are read from.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum
+from typing import Protocol
+
+from tunnelstack.control.access_log import CLIENT_CLOSED, AccessRecord
+from tunnelstack.control.metrics.families import SECONDS_BOUNDS
+
+MAX_SERVICES = 10_000
+"""Services that are counted separately; the requests of further ones are counted together."""
+
+OTHERS = "_others"
+"""Stands for the services beyond L{MAX_SERVICES}.  No service has such a name."""
+
+CLASSES = ("closed", "1xx", "2xx", "3xx", "4xx", "5xx", "other")
+"""The classes of statuses, in the order of their counts."""
+
+OTHER = CLASSES.index("other")
+
+UNROUTED = "UNKNOWN"
+"""The name of the failure of a request for which no service was found: what its visitor names is no service."""
+
+
+class _FailureKind(Protocol):
+    """
+    The reason of an exchange that failed, as
+    L{FailureKind<tunnelstack.exchange.errors.FailureKind>} has it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+
+class Histogram:
+    """
+    Counts observations by size.
+
+    @ivar bounds: the upper bounds of the buckets but the last, which has none.
+    @ivar counts: the observations in each bucket.
+    @ivar total: the sum of all observations.
+    """
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """
+        Count an observation.
+        """
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def cumulative(self) -> Iterator[tuple[str, int]]:
+        """
+        @return: the upper bound of each bucket, and how many observations are not above it.
+        """
+        count = 0
+        for bound, observed in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
+            count += observed
+            yield bound, count
+
+
+class ServiceCounts:
+    """
+    The requests of one service.
+
+    @ivar byClass: by the class of their status, as in L{CLASSES}.
+    @ivar octets: of the bodies of responses.
+    """
+
+    __slots__ = ("byClass", "octets")
+
+    def __init__(self) -> None:
+        self.byClass = [0] * len(CLASSES)
+        self.octets = 0
+
+
+class ExchangeCounts:
+    """
+    Counts the requests that have ended: a
+    L{RequestObserver<tunnelstack.control.access_log.RequestObserver>}.
+
+    @ivar byClass: by the class of their status, as in L{CLASSES}.
+    @ivar octets: of the bodies of responses.
+    @ivar firstOctet: the time to the head of the response.
+    @ivar duration: the time to the end of the response.
+    @ivar failures: how many failed, by the reason.
+    @ivar services: the requests of each service; C{None} if they are not counted.
+    """
+
+    __slots__ = ("byClass", "duration", "failures", "firstOctet", "octets", "services")
+
+    def __init__(self, kinds: Iterable[_FailureKind], *, perService: bool) -> None:
+        """
+        @param kinds: the reasons for which an exchange can fail.
+        @param perService: whether to count the requests of each service.
+        """
+        self.byClass = [0] * len(CLASSES)
+        self.octets = 0
+        self.firstOctet = Histogram(SECONDS_BOUNDS)
+        self.duration = Histogram(SECONDS_BOUNDS)
+        self.failures = {kind.name.lower(): 0 for kind in kinds}
+        self.services: dict[str, ServiceCounts] | None = {} if perService else None
+
+    def __call__(self, access: AccessRecord) -> None:
+        """
+        Count a request.
+        """
+        status = access.status
+        kind = 0 if status == CLIENT_CLOSED else min(status // 100, OTHER)
+        self.byClass[kind] += 1
+        self.octets += access.octets
+        self.duration.observe(access.seconds)
+        times = access.times
+        if times is not None and times.first >= 0:
+            self.firstOctet.observe(times.first)
+        if access.failed is not None:
+            self._countFailure(access)
+        if self.services is not None:
+            self._countService(self.services, access, kind)
+
+    def _countFailure(self, access: AccessRecord) -> None:
+        code = _codeOf(access).lower()
+        if code in self.failures:
+            self.failures[code] += 1
+
+    def _countService(self, services: dict[str, ServiceCounts], access: AccessRecord, kind: int) -> None:
+        name = access.service
+        if not name or _codeOf(access) == UNROUTED:
+            return
+        counts = services.get(name)
+        if counts is None:
+            if len(services) >= MAX_SERVICES:
+                name = OTHERS
+            counts = services.setdefault(name, ServiceCounts())
+        counts.byClass[kind] += 1
+        counts.octets += access.octets
+
+
+def _codeOf(access: AccessRecord) -> str:
+    """
+    @return: the name of the reason for which an exchange failed; C{""} if it did not.
+    """
+    kind = getattr(access.failed, "kind", None)
+    return kind.name if isinstance(kind, Enum) else ""
