@@ -72,12 +72,13 @@ KEEPERS = {
 DISTRIBUTIONS = {
     "OpenSSL": "pyOpenSSL", "attrs": "attrs", "autobahn": "autobahn", "automat": "Automat", "cryptography": "cryptography",
     "h2": "h2", "hpack": "hpack", "service_identity": "service-identity", "twisted": "Twisted", "zope": "zope.interface",
+    "opentelemetry.sdk": "opentelemetry-sdk", "opentelemetry.exporter": "opentelemetry-exporter-otlp-proto-http",
 }  # fmt: skip
 #: Parts of Twisted that its extra of the same name is for.
 TWISTED_EXTRAS = {"conch"}
 
 #: Modules that are for those who have installed the extra of this name.
-OPTIONAL = {"reactor.uvloop": "uvloop", "control.metrics.text_format": "metrics"}
+OPTIONAL = {"reactor.uvloop": "uvloop", "control.metrics.text_format": "metrics", "control.tracing.otlp": "otel"}
 
 WITHOUT_TWISTED = """
 import sys
@@ -367,7 +368,8 @@ class PackageTests(SynchronousTestCase):
         extras.pop("dev")
         self.assertEqual(extras.keys(), set(OPTIONAL.values()))
         for module, extra in OPTIONAL.items():
-            roots = {part(name) for name in imports(dict(modules())[module])} - {"tunnelstack", *sys.stdlib_module_names}
+            foreign = [name for name in imports(dict(modules())[module]) if part(name) not in sys.stdlib_module_names]
+            roots = {root for name in foreign for root in (part(name), ".".join(name.split(".")[:2]))} - {"tunnelstack"}
             wanted = re.findall(r"^([\w.-]+)", extras[extra], re.MULTILINE)
             names = {DISTRIBUTIONS.get(root, root).lower() for root in roots}
             self.assertLessEqual({name.lower() for name in wanted}, names, extra)

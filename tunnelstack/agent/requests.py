@@ -25,6 +25,6 @@ def recordFromExchange(
         method=head.method.decode("latin-1"), host=exchange.host.decode("latin-1"),
         target=percent_encoded(head.target).decode(), visitor=visitor.decode("latin-1"), service=service, trace=exchange.trace,
         status=exchange.status or CLIENT_CLOSED, octets=exchange.octets, seconds=seconds,
-        times=times, failed=None if times is None else times.failed,
+        times=times, role="agent", failed=None if times is None else times.failed,
     )
 

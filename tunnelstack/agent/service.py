@@ -29,6 +29,7 @@ from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.config.reload import difference
 from tunnelstack.control.process.exit_status import CredentialRefused, FatalError
 from tunnelstack.control.secret_files import warnOfExposed
+from tunnelstack.control.tracing.service import TracingService
 from tunnelstack.dialect.native.dialler import (
     DiallingServiceStreams,
     ServiceStreams,
@@ -67,6 +68,7 @@ class AgentService(MultiService):
     @ivar budget: limits the memory that all sessions hold together.
     @ivar sessions: the sessions with edges.
     @ivar metrics: the metrics, or C{None} if the configuration has none.
+    @ivar tracing: the tracing, or C{None} if the configuration does not enable it.
     @ivar end: ends the agent for a reason, a L{FatalError}; see L{whenFailed}.
     @ivar openRequests: gives the records of the HTTP requests that have not ended, if there is a C{requestObserver}.
     @ivar revoked: called with a link, a kind, a name and a reason after an edge has withdrawn a grant.
@@ -105,7 +107,9 @@ class AgentService(MultiService):
             for handler in getPlugins(IStreamHandler):
                 self.handle(handler.name, handler)
         self._bounds = AgentBounds(config.limits)
-        self._configured = ConfiguredServices(reactor, self._publications, self.handlers, self._bounds)
+        self.tracing = TracingService(reactor, config.tracing, "agent") if config.tracing.enabled else None
+        tracer = None if self.tracing is None else self.tracing.tracer
+        self._configured = ConfiguredServices(reactor, self._publications, self.handlers, self._bounds, tracer)
         self._exitPolicy = ExitPolicy(reactor, config.giveUpAfterSeconds)
         self._exitPolicy.whenFailed().addCallback(self._failed)
         self.end = self._exitPolicy.fail
@@ -119,16 +123,18 @@ class AgentService(MultiService):
         self.metrics = AgentMetrics(self) if config.metrics.listen else None
         if self.metrics is not None:
             self.metrics.setServiceParent(self)
+        if self.tracing is not None:
+            self.tracing.setServiceParent(self)
         self.observeRequests(None)
 
     def observeRequests(self, observer: RequestObserver | None) -> None:
         """
         To be called before the service is started.
 
-        @param observer: called with the record of each HTTP request that has ended, beside the metrics.
+        @param observer: called with the record of each HTTP request that has ended, beside metrics and tracing.
         """
         counts = None if self.metrics is None else self.metrics.exchanges
-        self.requestObserver = together(counts, observer)
+        self.requestObserver = together(counts, None if self.tracing is None else self.tracing.requestEnded, observer)
 
     def _makeTargetStreams(self, config: AgentConfig) -> TargetStreams:
         """
@@ -345,4 +351,5 @@ def secretsOf(config: AgentConfig) -> list[str]:
     @return: the files of a configuration that hold a token or a private key.
     """
     edges = [path for edge in config.edges for path in (edge.tokenFile, edge.keyFile or edge.certificateFile)]
+    edges.append(config.tracing.headersFile)
     return edges + secretFiles(config.dialects) + [service.hostKeysFile for service in config.services]

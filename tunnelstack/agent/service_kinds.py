@@ -21,6 +21,7 @@ from tunnelstack.agent.target import Target
 from tunnelstack.control.access_log import AccessRecord, RequestObserver
 from tunnelstack.control.config.records import ServiceConfig
 from tunnelstack.control.request_times import RequestTimes
+from tunnelstack.control.tracing.tracer import Tracer
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange._server_exchange import ServerExchange
 from tunnelstack.exchange.bounds import ExchangeBounds
@@ -90,12 +91,14 @@ class ServiceContext:
     @ivar handlers: stream handlers by name, for services of the kind C{stream}.
     @ivar bounds: of exchanges.
     @ivar requestObserver: called with the record of each HTTP request that has ended.
+    @ivar tracer: gives each request its span; C{None} if requests are not traced.
     """
 
     reactor: IReactor
     handlers: Handlers
     bounds: AgentBounds
     requestObserver: RequestObserver | None = None
+    tracer: Tracer | None = None
 
 
 def buildService(context: ServiceContext, config: ServiceConfig) -> RunningService:
@@ -134,7 +137,9 @@ class ExchangeFactory(Factory):
 
     def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
         if self._requestObserver is not None:
-            exchange.context = RequestTimes(self._clock.seconds)
+            tracer = self._context.tracer
+            span = None if tracer is None else tracer.begin(head.fields, trusted=True)
+            exchange.context = RequestTimes(self._clock.seconds, span)
             self._open[exchange] = None
         return self.server.exchangeReceived(head, exchange)
 
@@ -186,7 +191,13 @@ def _http(context: ServiceContext, config: ServiceConfig) -> RunningService:
             times.failed = reason
         site.failed(exchange, reason)
 
-    server = Forwarder(pool.exchange, prepareRequest=site.prepareRequest, onFailure=failed, observerOf=timesOf)
+    def prepare(head: RequestHead, exchange: IServerExchange) -> RequestHead:
+        head, times = site.prepareRequest(head, exchange), timesOf(exchange)
+        if times is None or times.span is None:
+            return head
+        return RequestHead(head.method, head.target, times.span.written(head.fields), head.version, head.framing)
+
+    server = Forwarder(pool.exchange, prepareRequest=prepare, onFailure=failed, observerOf=timesOf)
     exchanges = ExchangeFactory(server, context, config.name)
     warning = UNVERIFIED.format(target=target.shown) if target.secure and config.insecureOrigin else ""
     return RunningService(

@@ -11,6 +11,7 @@ from tunnelstack.agent.edge_endpoint import makeEdgeEndpoint
 from tunnelstack.agent.metrics import metricsEndpoint
 from tunnelstack.agent.service_kinds import ServiceContext, buildService
 from tunnelstack.control.config.records import DEFAULT_AGENT_LIMITS, AgentConfig, EdgeAddress, ServiceConfig
+from tunnelstack.control.tracing.service import checkTracing
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
 from tunnelstack.records import EMBEDDED
@@ -23,8 +24,8 @@ def agentMistakes(reactor: IReactor, config: AgentConfig, named: bool = True) ->
     """
     services = [(f"service {each.name}: " if named else "", _serviceMistake(reactor, each)) for each in config.services]
     edges = [(f"edge {each.shown}: " if named else "", _edgeMistake(reactor, each)) for each in config.edges]
-    metrics = [("", _metricsMistake(reactor, config))]
-    return [part + sentence for part, sentence in services + edges + metrics if sentence]
+    others = [("", _observationMistake(reactor, config))]
+    return [part + sentence for part, sentence in services + edges + others if sentence]
 
 
 def _serviceMistake(reactor: IReactor, service: ServiceConfig) -> str:
@@ -41,10 +42,14 @@ def _serviceMistake(reactor: IReactor, service: ServiceConfig) -> str:
     return ""
 
 
-def _metricsMistake(reactor: IReactor, config: AgentConfig) -> str:
+def _observationMistake(reactor: IReactor, config: AgentConfig) -> str:
+    """
+    @return: what is wrong with metrics or tracing; C{""} if nothing is.
+    """
     try:
         if config.metrics.listen:
             metricsEndpoint(reactor, config.metrics)
+        checkTracing(config.tracing)
     except ConfigurationError as wrong:
         return str(wrong)
     return ""

@@ -51,6 +51,7 @@ Commands for operators of tunnel-edge and tunnel-agent.
   password USER                      make the entry by which a visitor logs in with a password
   certs ca|server|client             make an authority of your own, and certificates that it issues
 {dialects}  check FILE                         report every mistake in a configuration file
+  trace REQUEST_ID [LOG ...]         show where the time of a request went, from access logs
   doctor                             test the connection to the edge, and suggest remedies
   help COMMAND                       show the options of a command
       --version, -h, --help          also after a command
@@ -60,7 +61,7 @@ COMMANDS = {
     "demo": "tunnelstack.demo.command", "connect": "tunnelstack.commands.connect",
     "terminal": "tunnelstack.commands.terminal", "check": "tunnelstack.commands.check",
     "token": "tunnelstack.commands.token", "password": "tunnelstack.commands.password",
-    "certs": "tunnelstack.commands.certs", "doctor": "tunnelstack.doctor.command",
+    "certs": "tunnelstack.commands.certs", "doctor": "tunnelstack.doctor.command", "trace": "tunnelstack.commands.trace",
     **dict.fromkeys(("status", "agents", "routes", "streams", "reload"), "tunnelstack.commands.admin_client"),
 }  # fmt: skip
 """The module of each command, which has C{Options} and C{main}.  It is imported when the command is used."""

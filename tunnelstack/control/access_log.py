@@ -47,6 +47,7 @@ class AccessRecord:
     @ivar service: the service that the request was routed to; C{""} if there is none.
     @ivar trace: the request's identifier, the same on both sides.
     @ivar times: when its steps were done; C{None} where only C{seconds} is known.
+    @ivar role: the program that served it: C{"edge"} or C{"agent"}.
     @ivar status: of the response; C{0} if there was none, L{CLIENT_CLOSED} if the visitor closed the connection first.
     @ivar octets: of the response's body.
     @ivar seconds: from the request's head to the end of the response.
@@ -60,6 +61,7 @@ class AccessRecord:
     service: str
     trace: str
     times: RequestTimes | None = None
+    role: str = "edge"
     status: int = 0
     octets: int = 0
     seconds: float = 0.0
@@ -102,7 +104,8 @@ def formatJSON(access: AccessRecord, now: float) -> str:
     failed = "" if access.failed is None else f', "reason": {quoted(str(access.failed))}'
     steps = "" if access.times is None else _steps(access.times)
     return (
-        f'{{"time": "{time}", "level": "info", "logger": "tunnelstack.access", "request": {quoted(access.trace)}, '
+        f'{{"time": "{time}", "level": "info", "logger": "tunnelstack.access", "role": "{access.role}", '
+        f'"request": {quoted(access.trace)}, '
         f'"method": {quoted(access.method)}, "host": {quoted(access.host)}, "target": {quoted(access.target)}, '
         f'"status": {access.status}, "octets": {access.octets}, "seconds": {access.seconds:.6f}, {steps}'
         f'"service": {quoted(access.service)}, "visitor": {quoted(access.visitor)}{failed}}}\n'
@@ -111,9 +114,11 @@ def formatJSON(access: AccessRecord, now: float) -> str:
 
 def _steps(times: RequestTimes) -> str:
     """
-    @return: the steps of a request as members of a JSON object.
+    @return: the trace and the steps of a request, as members of a JSON object.
     """
-    steps = f'"first": {times.first:.6f}, ' if times.first >= 0 else ""
+    steps = "" if times.span is None else f'"trace": "{times.span.context.trace_id}", '
+    if times.first >= 0:
+        steps += f'"first": {times.first:.6f}, '
     for name, seconds in (("routed", times.routed), ("opened", times.opened), ("whole", times.whole)):
         if seconds >= LOGGED_SECONDS:
             steps += f'"{name}": {seconds:.6f}, '

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tunnelstack.control.tracing.tracer import RequestSpan
+
 NEVER = -1.0
 """Stands for the time of a step that has not been done, or took no time of its own."""
 
@@ -18,19 +20,21 @@ class RequestTimes:
     @ivar began: when the head was received, in seconds of the reactor's clock.
     @ivar routed: the edge has found the agent, and its policy allows the request.
     @ivar opened: there is a new connection for the request: a stream to the agent, or the agent's connection to the local
-        server.  It stays L{NEVER} if a connection was used again.
+        server.  It stays L{NEVER} if a connection was used again, or was there at once.
     @ivar whole: the body of the request has been received; L{NEVER} for a request without a body.
     @ivar first: the head of the response has been received.
     @ivar failed: why there is no complete response, or C{None}.
+    @ivar span: the span of the request, or C{None} if requests are not traced.
     """
 
-    __slots__ = ("_now", "began", "failed", "first", "opened", "routed", "whole")
+    __slots__ = ("_now", "began", "failed", "first", "opened", "routed", "span", "whole")
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], span: RequestSpan | None = None) -> None:
         """
         @param now: gives the seconds of the reactor's clock.
         """
         self._now = now
+        self.span = span
         self.began = now()
         self.routed = self.opened = self.whole = self.first = NEVER
         self.failed: Exception | None = None

@@ -97,7 +97,7 @@ class Options(BaseOptions):
         ["config", "c", None, "a configuration file (TOML)"],
         ["drain", None, None, "seconds that work under way has when the edge stops"],
         ["access-log", None, None, "the file of the access log"],
-        ["log-format", None, None, "text, json or auto"],
+        ["log-format", None, None, "the format of the log: text, json or auto"],
     ]
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
@@ -109,7 +109,7 @@ class Options(BaseOptions):
 
     def opt_listen(self, endpoint: str) -> None:
         """
-        Where to listen.
+        An endpoint to listen on; may be repeated.
         """
         self["listen"].append(endpoint)
 

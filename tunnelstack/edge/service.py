@@ -28,6 +28,7 @@ from tunnelstack.control.process.port_owner import portOwner
 from tunnelstack.control.registry import Registry
 from tunnelstack.control.remembered_names import NamesFile, RememberedNames
 from tunnelstack.control.secret_files import warnOfExposed
+from tunnelstack.control.tracing.service import TracingService
 from tunnelstack.dialect.native.protocol import PATH
 from tunnelstack.doors import DoorTable, HTTPDoor, ListenerDoor, OutboundDoor
 from tunnelstack.edge.admin import AdminService
@@ -73,6 +74,7 @@ class EdgeService(MultiService):
     @ivar credentials: the credentials of agents, or C{None} if another authenticator was given.
     @ivar admin: the administration interface.
     @ivar metrics: the metrics, or C{None} if the configuration does not enable them.
+    @ivar tracing: the tracing, or C{None} if the configuration does not enable it.
     @ivar ssh: the SSH gateway.
     @ivar dialects: the L{DialectSet}.
     @ivar outboundDoors: the L{OutboundDoor}s of all dialects.
@@ -153,10 +155,12 @@ class EdgeService(MultiService):
             recordOf=self.recordOf,
         )
         self.metrics = EdgeMetrics(self) if config.metrics.enabled else None
+        self.tracing = TracingService(reactor, config.tracing, "edge") if config.tracing.enabled else None
         self.observeRequests(None)
         self.admin = AdminService(self)
         self.registry.watch(self.public.site.gaps.nameChanged)
-        for part in (self.admin, self.metrics, self.ssh, self.memoryBudget, self.credentials, self._namesFile(config)):
+        observers = self.metrics, self.tracing
+        for part in (self.admin, *observers, self.ssh, self.memoryBudget, self.credentials, self._namesFile(config)):
             if part is not None:
                 part.setServiceParent(self)
         self._listening: list[IListeningPort] = []
@@ -189,10 +193,12 @@ class EdgeService(MultiService):
 
     def observeRequests(self, observer: RequestObserver | None) -> None:
         """
-        @param observer: called with the record of each request that has ended, beside the metrics.
+        @param observer: called with the record of each request that has ended, beside metrics and tracing.
         """
+        site, tracing = self.public.site, self.tracing
         counts = None if self.metrics is None else self.metrics.exchanges
-        self.public.site.accessLog = together(counts, observer)
+        site.accessLog = together(counts, None if tracing is None else tracing.requestEnded, observer)
+        site.tracer = None if tracing is None else tracing.tracer
 
     @property
     def certificateExpiries(self) -> dict[str, float]:
@@ -279,7 +285,7 @@ class EdgeService(MultiService):
         Log a warning for each private key of the edge that other users can read.
         """
         keys = [path for folder in self._folders for path in folder.keyFiles]
-        keys += secretFiles(self.config.dialects)
+        keys += [*secretFiles(self.config.dialects), self.config.tracing.headersFile]
         if self.config.ssh is not None:
             keys.append(self.config.ssh.hostKeysFile)
         warnOfExposed(self.log, keys)

@@ -14,6 +14,7 @@ from tunnelstack.control.auth.checkers import parseChecker
 from tunnelstack.control.auth.token_store import TokenStore
 from tunnelstack.control.config.records import EdgeConfig, ListenerConfig
 from tunnelstack.control.metrics.extra import requireExtra
+from tunnelstack.control.tracing.service import checkTracing
 from tunnelstack.edge.admin import adminEndpoint
 from tunnelstack.edge.listeners import NO_ENDPOINT, makeListener
 from tunnelstack.edge.public.access_policy import usersOf
@@ -45,6 +46,7 @@ def _checks(reactor: IReactor, config: EdgeConfig) -> Iterator[tuple[str, Callab
     yield "", partial(checkGateway, config.ssh)
     if config.metrics.enabled:
         yield "", requireExtra
+    yield "tracing", partial(checkTracing, config.tracing)
     for route in config.routes:
         yield f"route {route.host}", partial(usersOf, route)
     for checker in config.checkers:

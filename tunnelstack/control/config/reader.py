@@ -28,6 +28,7 @@ from tunnelstack.control.config.records import (
     ServiceConfig,
     SSHConfig,
     TokenRecord,
+    TracingConfig,
 )
 from tunnelstack.control.config.toml_lines import LineIndex, Path
 from tunnelstack.errors import ConfigurationError
@@ -44,12 +45,13 @@ EDGE_SECTIONS: Sections = {
     "edge": (EdgeConfig, False), "limits": (Limits, False), "admin": (AdminConfig, False), "agent": (TokenRecord, True),
     "certificate": (CertificateRecord, True), "checker": (CheckerRecord, True), "route": (Route, True),
     "listener": (ListenerConfig, True), "ssh": (SSHConfig, False), "metrics": (MetricsConfig, False),
+    "tracing": (TracingConfig, False),
 }
 """The tables of an edge's file without those of dialects: the class of their records, and whether there may be several."""
 
 AGENT_SECTIONS: Sections = {
     "agent": (AgentConfig, False), "limits": (AgentLimits, False), "edge": (EdgeAddress, True),
-    "service": (ServiceConfig, True), "metrics": (AgentMetricsConfig, False),
+    "service": (ServiceConfig, True), "metrics": (AgentMetricsConfig, False), "tracing": (TracingConfig, False),
 }
 """The tables of an agent's file without those of dialects."""
 
@@ -139,6 +141,7 @@ def parseEdge(text: str, name: str) -> EdgeConfig:
     listeners = parser.tables(ListenerConfig, "listener")
     ssh = parser.table(SSHConfig, "ssh")
     metrics = parser.table(MetricsConfig, "metrics")
+    tracing = parser.table(TracingConfig, "tracing")
     dialects = _dialects(parser, "edge")
     if ssh and (ssh.vouch or ssh.jumpUsers) and not ssh.authorizedKeysFile:
         parser.addMistake(("ssh",), "[ssh] vouch and jump_users need an authorized_keys_file")
@@ -151,13 +154,14 @@ def parseEdge(text: str, name: str) -> EdgeConfig:
         if certificate and bool(certificate.sha256) == bool(certificate.subject):
             parser.addMistake(("certificate", index), "[[certificate]] needs either a sha256 or a subject")
     parser.finish()
-    assert edge is not None and limits is not None and admin is not None and ssh is not None and metrics is not None
+    assert edge is not None and limits is not None and admin is not None and ssh is not None
+    assert metrics is not None and tracing is not None
     if listeners and not parser.hasKey("edge", "listen"):
         edge = evolve(edge, listen=())
     return evolve(
         edge, limits=limits, listeners=tuple(listeners), admin=admin,
         tokens=tuple(tokens), certificates=tuple(certificates), checkers=tuple(checkers),
-        routes=tuple(routes), dialects=dialects, ssh=ssh, metrics=metrics,
+        routes=tuple(routes), dialects=dialects, ssh=ssh, metrics=metrics, tracing=tracing,
     )
 
 
@@ -202,13 +206,14 @@ def parseAgent(text: str, name: str) -> AgentConfig:
     edges = parser.tables(EdgeAddress, "edge")
     services = parser.tables(ServiceConfig, "service")
     metrics = parser.table(AgentMetricsConfig, "metrics")
+    tracing = parser.table(TracingConfig, "tracing")
     parser.unique("edge", (edge and edge.url for edge in edges), "the same url")
     parser.unique("service", (service and service.name for service in services), "the same name")
     dialects = _dialects(parser, "agent")
     parser.finish()
-    assert agent is not None and limits is not None and metrics is not None
+    assert agent is not None and limits is not None and metrics is not None and tracing is not None
     return evolve(
-        agent, limits=limits, edges=tuple(edges), services=tuple(services), dialects=dialects, metrics=metrics
+        agent, limits=limits, edges=tuple(edges), services=tuple(services), dialects=dialects, metrics=metrics, tracing=tracing,
     )
 
 

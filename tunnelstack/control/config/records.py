@@ -249,6 +249,30 @@ class AgentMetricsConfig:
     perService: bool = setting(False, PER_SERVICE)
 
 
+@frozen(kw_only=True)
+class TracingConfig:
+    """
+    C{[tracing]}: traces by W3C Trace Context.
+    """
+
+    enabled: bool = setting(
+        False, "true gives each request a trace: that of its traceparent field, or a new one; access logs show it, and the "
+        "next server receives it; otherwise the field is passed on as it is",
+    )
+    sampleRatio: float = setting(
+        0.01, "the share of requests that are sampled, from 0 to 1, of those whose trace begins here or comes from a visitor; "
+        "trusted proxies, and the edge of an agent, decide for their requests themselves", check=atLeast(0, 1),
+    )
+    endpoint: str = setting(
+        "", "the URL to which spans of sampled requests are sent by OTLP over HTTP, such as http://localhost:4318/v1/traces; "
+        "empty sends none; this needs the extra otel", check=optional(isHTTPURL),
+    )
+    headersFile: str = setting(
+        "", "a file of header fields for these requests, such as credentials: lines of 'Name: value'"
+    )
+
+
+DEFAULT_TRACING = TracingConfig()
 DEFAULT_METRICS = MetricsConfig()
 DEFAULT_AGENT_METRICS = AgentMetricsConfig()
 
@@ -380,6 +404,7 @@ class EdgeConfig:
     listeners: tuple[ListenerConfig, ...] = setting((), inFile=False)
     admin: AdminConfig = setting(DEFAULT_ADMIN, inFile=False)
     metrics: MetricsConfig = setting(DEFAULT_METRICS, inFile=False)
+    tracing: TracingConfig = setting(DEFAULT_TRACING, inFile=False)
     dialects: DialectTables = setting(factory=dict, inFile=False)
     ssh: SSHConfig = setting(DEFAULT_SSH, inFile=False)
     stateDirectory: str = setting("", inFile=False)
@@ -470,6 +495,7 @@ class AgentConfig:
     dialects: DialectTables = setting(factory=dict, inFile=False)
     limits: AgentLimits = setting(DEFAULT_AGENT_LIMITS, inFile=False)
     metrics: AgentMetricsConfig = setting(DEFAULT_AGENT_METRICS, inFile=False)
+    tracing: TracingConfig = setting(DEFAULT_TRACING, inFile=False)
     giveUpAfterSeconds: float = setting(
         0.0, "seconds without a connection to an edge after which the agent exits with code 69; 0 is no limit",
         check=atLeast(0), live=True,

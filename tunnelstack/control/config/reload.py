@@ -20,6 +20,7 @@ from tunnelstack.control.config.records import (
     Limits,
     MetricsConfig,
     ServiceConfig,
+    TracingConfig,
 )
 from tunnelstack.settings.dialects import dialectPackages
 from tunnelstack.settings.setting import keyOf
@@ -53,7 +54,7 @@ RELOAD_RULES: Mapping[type, ReloadRules] = {
     EdgeConfig: ReloadRules(
         tables={
             "": ("edge", EdgeConfig), "limits": ("limits", Limits), "admin": ("admin", AdminConfig),
-            "metrics": ("metrics", MetricsConfig),
+            "metrics": ("metrics", MetricsConfig), "tracing": ("tracing", TracingConfig),
         },
         lists={"tokens": "agent", "certificates": "certificate", "checkers": "checker", "routes": "route"},
         kept={"listeners": "listener"},
@@ -62,6 +63,7 @@ RELOAD_RULES: Mapping[type, ReloadRules] = {
     AgentConfig: ReloadRules(
         tables={
             "": ("agent", AgentConfig), "limits": ("limits", AgentLimits), "metrics": ("metrics", AgentMetricsConfig),
+            "tracing": ("tracing", TracingConfig),
         },
         named={"services": ("service", ServiceConfig)},
         kept={"edges": "edge"},

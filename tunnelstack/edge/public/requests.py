@@ -189,6 +189,8 @@ class RequestRouter:
             fields = self._fields(exchange, head, host, destination, hops)
         except ExchangeFailed as loop:
             return self._fail(exchange, loop)
+        if site.tracer is not None and exchange.context is not None:
+            fields = exchange.context.times.span.written(fields)
         head = RequestHead(head.method, head.target, fields, framing=head.framing)
         return self._join(exchange, head, tunnel, destination, buckets)
 
@@ -297,10 +299,12 @@ class RequestRouter:
     def _accessRecord(
         self, exchange: IServerExchange, head: RequestHead, host: bytes, destination: Destination | None, address: str
     ) -> AccessRecord:
+        tracer = self._site.tracer
+        span = None if tracer is None else tracer.begin(head.fields, self._trusted)
         return AccessRecord(
             method=head.method.decode(), host=host.decode("latin-1"), target=self._site.loggedTarget(head),
             visitor=address, service=destination.key if destination is not None else "", trace=exchange.trace,
-            times=RequestTimes(self._site.clock.seconds),
+            times=RequestTimes(self._site.clock.seconds, span),
         )
 
     def _fail(self, exchange: IServerExchange, failed: ExchangeFailed) -> IExchangeReceiver:

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from tunnelstack.control.access_log import RequestObserver
 from tunnelstack.control.config.records import EdgeConfig
 from tunnelstack.control.remembered_names import LATELY_SECONDS
+from tunnelstack.control.tracing.tracer import Tracer
 from tunnelstack.doors import DoorTable
 from tunnelstack.edge.public.access_policy import AgentRateLimits
 from tunnelstack.edge.public.admission import Admission
@@ -57,6 +58,7 @@ class PublicSite:
     @ivar doors: the doors of agents.
     @ivar pages: makes error pages.
     @ivar accessLog: called with the record of each request that has ended, or C{None}.
+    @ivar tracer: gives each request its span; only with an C{accessLog}.
     @ivar securePort: the port at which visitors reach this edge by TLS.
     @ivar forwardedBy: which forwarding fields of trusted proxies are used, as C{forwarded_by} of the configuration.
     @ivar nextTrace: gives a new identifier for a request.
@@ -72,6 +74,7 @@ class PublicSite:
     doors: DoorTable = field(factory=DoorTable)
     pages: ErrorPages = errorPage
     accessLog: RequestObserver | None = None
+    tracer: Tracer | None = None
     securePort: int = 443
     forwardedBy: str = ""
     nextTrace: TraceIdentifiers = field(factory=TraceIdentifiers)
