@@ -36,11 +36,11 @@ class AgentOptions(BaseOptions):
     """
 
     optParameters = [
-        ["give-up-after", None, None, "seconds"],
-        ["config", "c", None, "a TOML file"],
+        ["give-up-after", None, None, "exit with code 69 after so many seconds without a session"],
+        ["config", "c", None, "the configuration file (TOML)"],
         ["access-log", None, None, "a file with one line for each request"],
-        ["log-format", None, None, "auto, text or json"],
-        ["metrics", None, None, "a port for metrics"],
+        ["log-format", None, None, "the format of the log: auto, text or json"],
+        ["metrics", None, None, "the port of 127.0.0.1 at which metrics are read"],
     ]
 
     def __init__(self, environ: Mapping[str, str]) -> None:

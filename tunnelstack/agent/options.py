@@ -70,8 +70,7 @@ Options                        Environment               Default
       --rewrite-host HOST                                unchanged    http: the Host field sent to the local server
       --first-octet SECONDS                              see docs     http: time for the local server to respond
       --insecure-origin                                               http: accept any certificate of a target at https:
-      --authorized-keys FILE                                          ssh: run a server in this process, for these keys
-      --passwords FILE                                                ssh: the same, for names and hashed passwords
+      --authorized-keys FILE, --passwords FILE                        ssh: run a server in this process, for these users
       --give-up-after SECONDS  TUNNELSTACK_GIVE_UP_AFTER never        exit with code 69 after SECONDS without a session
   -c, --config FILE            TUNNELSTACK_CONFIG                     a TOML file
       --access-log FILE                                  -            one line for each request; - is standard error

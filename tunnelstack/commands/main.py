@@ -53,6 +53,7 @@ Commands for operators of tunnel-edge and tunnel-agent.
 {dialects}  check FILE                         report every mistake in a configuration file
   trace REQUEST_ID [LOG ...]         show where the time of a request went, from access logs
   doctor                             test the connection to the edge, and suggest remedies
+  completions bash|zsh|fish          print the completions for a shell
   help COMMAND                       show the options of a command
       --version, -h, --help          also after a command
 """
@@ -62,6 +63,7 @@ COMMANDS = {
     "terminal": "tunnelstack.commands.terminal", "check": "tunnelstack.commands.check",
     "token": "tunnelstack.commands.token", "password": "tunnelstack.commands.password",
     "certs": "tunnelstack.commands.certs", "doctor": "tunnelstack.doctor.command", "trace": "tunnelstack.commands.trace",
+    "completions": "tunnelstack.commands.completions",
     **dict.fromkeys(("status", "agents", "routes", "streams", "reload"), "tunnelstack.commands.admin_client"),
 }  # fmt: skip
 """The module of each command, which has C{Options} and C{main}.  It is imported when the command is used."""

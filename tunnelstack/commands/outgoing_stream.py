@@ -59,7 +59,7 @@ class EdgeOptions(BaseOptions):
         ["token-file", None, "", "a file that holds the token"],
         ["ca-file", None, "", "a PEM file with the only authorities that are trusted for the edge"],
         ["config", "c", "", "the configuration file of an agent"],
-        ["give-up-after", None, str(GIVE_UP_SECONDS), "seconds"],
+        ["give-up-after", None, str(GIVE_UP_SECONDS), "exit with code 69 after so many seconds without a session"],
     ]
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:

@@ -76,10 +76,12 @@ class Options(BaseOptions):
     """
 
     helpText = HELP
-    optFlags = [["share", None, "several processes"]]
+    optFlags = [["share", None, "several processes may publish a name, and share its visitors"]]
     optParameters = [
-        ["expires-in", None, None, "a time"], ["out", "o", None, "a new file"], ["admin", None, None, "the socket"],
-    ]  # fmt: skip
+        ["expires-in", None, None, "the time after which the token expires, such as 90d, 12h or 30m"],
+        ["out", "o", None, "write the token to a new file with mode 0600"],
+        ["admin", None, None, "the socket of the running edge"],
+    ]
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +89,7 @@ class Options(BaseOptions):
 
     def opt_allow(self, right: str) -> None:
         """
-        Add a right.
+        A right of the agent; may be repeated.
         """
         self["allow"].append(right)
 
