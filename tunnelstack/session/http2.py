@@ -128,6 +128,13 @@ class HTTP2Session:
         return self._core.streams
 
     @property
+    def streamsOpened(self) -> int:
+        """
+        How many streams have been opened, by both sides.
+        """
+        return self._core.streams_opened
+
+    @property
     def octetsIn(self) -> int:
         """
         Octets of payload received.

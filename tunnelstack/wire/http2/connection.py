@@ -145,7 +145,7 @@ class HTTP2Machine:
         self._idle_since: float | None = None
         self._error: HTTP2Error | None = None
         self.now = 0.0
-        self.octets_in = self.octets_out = self.held = 0
+        self.octets_in = self.octets_out = self.held = self.streams_opened = 0
         self.peer_went_away = self.went_away = self.draining = False
         self._scan: dict[int, Callable[[int, int, bytes, list[HTTP2Event]], bytes | None]] = {
             frames.DATA: self._scan_data,
@@ -291,6 +291,7 @@ class HTTP2Machine:
         self._next_id += 2
         self._streams[stream_id] = HTTP2StreamState(stream_id, True, now)
         self._open += 1
+        self.streams_opened += 1
         return stream_id
 
     def send_head(self, stream_id: int, fields: Fields, end: bool = False) -> int:
@@ -854,6 +855,7 @@ class HTTP2Machine:
         self._floods.priorities.make_up(FRAMES_PER_STREAM)
         stream = self._streams[stream_id] = HTTP2StreamState(stream_id, False, self.now)
         self._open += 1
+        self.streams_opened += 1
         if list_size(fields) > self._limits.header_list:
             self._answer_too_large(stream)
             return
