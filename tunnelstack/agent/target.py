@@ -52,6 +52,12 @@ PROBE_SECONDS = 3.0
 """Seconds after which a probe fails."""
 
 
+class NotATarget(ConfigurationError):
+    """
+    Text that was given as a target names no local server.
+    """
+
+
 @frozen
 class _Place:
     """
@@ -88,7 +94,7 @@ class Target:
         @param kind: the kind of the service, C{http}, C{tcp}, C{udp} or C{ssh}: which URLs are accepted, and the port of a host
             without one.
         @param insecure: accept any certificate of a server at C{https:}.
-        @raise ConfigurationError: it is none of these.
+        @raise NotATarget: it is none of these.
         """
         self.text = text
         self._insecure = insecure
@@ -101,14 +107,14 @@ class Target:
     def endpoint(self, reactor: IReactor) -> IStreamClientEndpoint:
         """
         @return: an endpoint that connects to the server.
-        @raise ConfigurationError: the text is not an endpoint string.
+        @raise NotATarget: the text is not an endpoint string.
         """
         if self._place is not None:
             return self._placeEndpoint(reactor, self._place)
         try:
             return clientEndpoint(reactor, self.text)
         except ValueError as error:
-            raise ConfigurationError(
+            raise NotATarget(
                 f"{quoted(self.text)} is not a target: give a port, host:port, or an endpoint string, such as "
                 f"unix:/run/app.sock ({error})"
             ) from None
@@ -116,11 +122,11 @@ class Target:
     def datagramEndpoint(self, reactor: IReactor) -> UDPClientEndpoint:
         """
         @return: an endpoint that opens UDP sockets toward the server.
-        @raise ConfigurationError: the target is an endpoint string, which is for streams.
+        @raise NotATarget: the target is an endpoint string, which is for streams.
         """
         place = self._place
         if place is None:
-            raise ConfigurationError(f"{quoted(self.text)} is not a target for UDP: give a port, or host:port")
+            raise NotATarget(f"{quoted(self.text)} is not a target for UDP: give a port, or host:port")
         return UDPClientEndpoint(reactor, place.host, place.port)
 
     def _placeEndpoint(self, reactor: IReactor, place: _Place) -> IStreamClientEndpoint:
@@ -134,7 +140,7 @@ class Target:
 def _parse(text: str, kind: str) -> _Place | None:
     """
     @return: C{None} for an endpoint string.
-    @raise ConfigurationError: the target is a URL of another kind, or its port is missing or out of range, or it has a path.
+    @raise NotATarget: the target is a URL of another kind, or its port is missing or out of range, or it has a path.
     """
     url = URL.fullmatch(text)
     found = AUTHORITY.fullmatch(text if url is None else url["rest"])
@@ -150,9 +156,9 @@ def _parse(text: str, kind: str) -> _Place | None:
         scheme = url["scheme"].lower()
         implied, secure = _impliedPort(text, kind, scheme), scheme in SECURE
         if found is None or not (found["host"] or found["v6"] or found["port"]):
-            raise ConfigurationError(f"{quoted(text)} is not a target: it must be {scheme}://HOST:PORT, without a user")
+            raise NotATarget(f"{quoted(text)} is not a target: it must be {scheme}://HOST:PORT, without a user")
     if (found["path"] or "/") != "/":
-        raise ConfigurationError(f"{quoted(text)} is not a target: leave out the path, because a service is a whole server")
+        raise NotATarget(f"{quoted(text)} is not a target: leave out the path, because a service is a whole server")
     host = found["v6"] or found["host"] or ""
     if host in ("tcp", "udp") and url is None:         # tcp:3000, the endpoint string that people write for a port
         host = ""
@@ -172,26 +178,26 @@ def _isPlace(found: re.Match[str]) -> bool:
 
 def _impliedPort(text: str, kind: str, scheme: str) -> int:
     """
-    @raise ConfigurationError: URLs of this scheme are not for this kind of service.
+    @raise NotATarget: URLs of this scheme are not for this kind of service.
     """
     accepted = SCHEMES.get(kind, {})
     if scheme in accepted:
         return accepted[scheme]
     if scheme in HTTP_SCHEMES:
-        raise ConfigurationError(f"{quoted(text)} is a web server: publish it as the kind http, or write tcp:HOST:PORT")
+        raise NotATarget(f"{quoted(text)} is a web server: publish it as the kind http, or write tcp:HOST:PORT")
     others = " and ".join(f"{each}://" for each in accepted)
-    raise ConfigurationError(f"{quoted(text)} is not a target: a service of the kind {kind} takes {others}")
+    raise NotATarget(f"{quoted(text)} is not a target: a service of the kind {kind} takes {others}")
 
 
 def _port(text: str, given: str | None, implied: int) -> int:
     """
-    @raise ConfigurationError: no port is given or implied, or it is out of range.
+    @raise NotATarget: no port is given or implied, or it is out of range.
     """
     if not given and not implied:
-        raise ConfigurationError(f"{quoted(text)} is not a target: it has no port; write host:port")
+        raise NotATarget(f"{quoted(text)} is not a target: it has no port; write host:port")
     port = int(given) if given else implied
     if not 0 < port <= HIGHEST_PORT:
-        raise ConfigurationError(f"{quoted(text)} is not a target: the port must be from 1 to {HIGHEST_PORT}")
+        raise NotATarget(f"{quoted(text)} is not a target: the port must be from 1 to {HIGHEST_PORT}")
     return port
 
 

@@ -77,7 +77,7 @@ class EdgeOptions(BaseOptions):
                 self["edge"], self["token-file"], caFile=self["ca-file"], dev=bool(self["dev"]),
                 insecure=bool(self["insecure"]), agent=agent,
             ),
-            giveUpAfterSeconds=parseSeconds(self["give-up-after"], "give-up-after"), drainSeconds=1.0,
+            giveUpAfterSeconds=parseSeconds(self["give-up-after"], "--give-up-after"), drainSeconds=1.0,
         )
 
 
