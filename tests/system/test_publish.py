@@ -331,6 +331,35 @@ class ConnectTests(Stage):
         self.assertEqual((done.returncode, done.stdout), (69, b""))
         self.assertEqual(done.stderr, b"tunnelstack: nobody cannot be reached: no service nobody can be dialled at this edge\n")
 
+    def test_eachCauseHasASentenceAndACode(self) -> None:
+        """
+        The kind of M15: an unknown purpose, no SSH server and a right that is missing had one sentence, or a Python C{repr}.
+        """
+        self.startEdge()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            closed = server.getsockname()[1]
+        self.startAgent("tcp", str(closed), "--name", "db").hears("^db ")
+        made = subprocess.run(
+            [*self.command("tunnelstack"), "token", "new", "ada", "--allow", "dial:other"], env=self.environ,
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        stranger = {"TUNNELSTACK_EDGE": f"http://localhost:{self.port}", "TUNNELSTACK_TOKEN": made.stdout.strip()}
+        known, refused = self.environ, self.environ | stranger
+        for environ, arguments, code, sentence in (
+            (known, ("dev", "--purpose", "/demo/shout/1.0.0"), 76, "dev does not serve the purpose /demo/shout/1.0.0"),
+            (known, ("dev", "--purpose", "ssh"), 69, "dev cannot be reached: dev has no SSH server"),
+            (refused, ("db",), 77, "the token does not allow dial:db"),
+            (known, ("gone", "--purpose", "ssh"), 69, "gone cannot be reached: gone is not connected"),
+            (known, ("db",), 69, "db cannot be reached: the agent of db cannot connect to its server"),
+            (known, ("dev", "--purpose", "tcp:localhost:1"), 69,
+                "dev cannot be reached: dev cannot reach localhost:1, or does not allow it"),
+            (known, ("dev", "--purpose", "tcp:localhost:http"), 64, "'http' is not a port number"),
+        ):  # fmt: skip
+            self.environ = environ
+            done = self.connect(*arguments)
+            self.assertEqual((done.returncode, done.stdout), (code, b""), done.stderr)
+            self.assertEqual(done.stderr.decode(), f"tunnelstack: {sentence}\n")
+
     def test_connectFailsWithoutAnEdge(self) -> None:
         self.startEdge().end()
         self.environ |= {"TUNNELSTACK_EDGE": f"http://localhost:{self.port}", "TUNNELSTACK_TOKEN": newToken().token}

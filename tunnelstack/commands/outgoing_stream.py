@@ -19,11 +19,20 @@ from tunnelstack.agent.service import AgentService
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.config.sources import Sources
 from tunnelstack.control.options import BaseOptions, parseSeconds
-from tunnelstack.control.process.exit_status import INTERNAL_ERROR, STOPPED, FatalError, GaveUp, exitCode
+from tunnelstack.control.process.exit_status import (
+    INTERNAL_ERROR,
+    STOPPED,
+    CommandLineError,
+    CredentialRefused,
+    FatalError,
+    GaveUp,
+    WrongProtocol,
+    exitCode,
+)
 from tunnelstack.control.process.log_writer import finishAll, standardWriters
 from tunnelstack.control.process.reactor import runningReactor
 from tunnelstack.control.process.status_log import oneLine
-from tunnelstack.errors import TunnelError
+from tunnelstack.errors import Refused, TunnelError
 from tunnelstack.interfaces import IReactor
 from tunnelstack.wire.printable_text import LINE, printable, printable_lines
 
@@ -37,8 +46,14 @@ EDGE_HELP = """\
       --give-up-after SECONDS                            30           exit with code 69 after SECONDS without a session
       --version, --help
 
-Exit codes: 0 the stream ended, 64 usage, 69 not reached, 76 not an edge, 77 credential refused, 78 configuration.
+Exit codes: 0 the stream ended, 64 usage, 69 not reached, 76 not an edge, or the agent does not serve the purpose,
+  77 the token is refused or does not allow it, 78 configuration.
 """
+
+REFUSALS: Mapping[str, type[TunnelError]] = {
+    "not-allowed": CredentialRefused, "unsupported": WrongProtocol, "malformed": CommandLineError,
+}
+"""For codes of L{Refused}, the errors with which the process ends; L{GaveUp} for all others."""
 
 GIVE_UP_SECONDS = 30.0
 """How long to try to reach the edge, unless the command line has another time."""
@@ -132,9 +147,15 @@ class OutgoingStream:
         joined.addErrback(self._unexpectedError)
 
     def _refused(self, failure: Failure) -> None:
+        """
+        There is no stream.
+        """
         failure.trap(TunnelError)
         error = failure.value
-        if not isinstance(error, FatalError):
+        kind = REFUSALS.get(error.code) if isinstance(error, Refused) else None
+        if kind is not None:
+            error = kind(str(error))
+        elif not isinstance(error, FatalError):
             error = GaveUp(f"{self._name} cannot be reached: {error}")
         self._fail(error)
 
