@@ -11,7 +11,7 @@ from attrs import frozen
 from OpenSSL.SSL import Error as TLSError
 from twisted.internet.abstract import isIPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError, TimeoutError
+from twisted.internet.error import ConnectionRefusedError, DNSLookupError, TimeoutError
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
@@ -19,9 +19,10 @@ from twisted.python.failure import Failure
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
 from tunnelstack.transport.clientstring import clientEndpoint
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.host_endpoint import connectTimedOut, hostEndpoint, isLocalhost
 from tunnelstack.transport.secure import HandshakeLost, SecureEndpoint
-from tunnelstack.transport.tls import clientContext, errorText, unverifiedContext
+from tunnelstack.transport.tls import clientContext, unverifiedContext
 from tunnelstack.transport.udp import UDPClientEndpoint
 from tunnelstack.transport.verification import CertificateRejected
 from tunnelstack.wire.printable_text import quoted
@@ -211,13 +212,9 @@ def failureReason(failure: Failure) -> str:
         return "no answer"
     if failure.check(DNSLookupError):
         return "the host name cannot be resolved"
-    if failure.check(CertificateRejected, HandshakeLost):
-        return str(failure.value)
-    if isinstance(failure.value, TLSError):
-        return f"no TLS connection is possible: {errorText(failure.value)}"
-    if isinstance(failure.value, ConnectError) and failure.value.osError is not None:
-        return f"it cannot be reached: {failure.value}"
-    return f"it cannot be reached ({failure.type.__name__ if failure.type is not None else 'unknown'})"
+    if isinstance(failure.value, TLSError) and not failure.check(CertificateRejected, HandshakeLost):
+        return f"no TLS connection is possible: {errorText(failure)}"
+    return errorText(failure)
 
 
 def probe(endpoint: IStreamClientEndpoint, clock: IReactorTime) -> Deferred[str]:

@@ -34,6 +34,7 @@ from tunnelstack.control.process.reactor import runningReactor
 from tunnelstack.control.process.status_log import oneLine
 from tunnelstack.errors import Refused, TunnelError
 from tunnelstack.interfaces import IReactor
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.wire.printable_text import LINE, printable, printable_lines
 
 EDGE_HELP = """\
@@ -166,7 +167,7 @@ class OutgoingStream:
         if reason.check(ConnectionDone):
             self.stop(STOPPED)
         else:
-            self._fail(GaveUp(f"the stream was lost: {reason.getErrorMessage()}"))
+            self._fail(GaveUp(f"the stream was lost: {errorText(reason)}"))
 
     def _fail(self, error: BaseException) -> None:
         if not self._stopping:

@@ -173,9 +173,10 @@ def fromCommandLine(*kinds: type[ConfigurationError]) -> Iterator[None]:
     @param kinds: the errors; all by default.
     @raise CommandLineError: instead of them.
     """
+    caught = kinds or (ConfigurationError,)
     try:
         yield
-    except kinds or (ConfigurationError,) as wrong:
+    except caught as wrong:
         raise CommandLineError(str(wrong)) from wrong
 
 

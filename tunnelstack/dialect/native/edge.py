@@ -56,6 +56,7 @@ from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionLost, StreamResetError, UnsupportedPurpose
 from tunnelstack.stream.splice import Splice
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.peers import addressText
 from tunnelstack.wire.http1.head import RequestHead, values
 from tunnelstack.wire.jsonline import JSONObject
@@ -271,7 +272,7 @@ class _AgentSessionFactory(Factory):
     def ended(self, reason: Failure) -> None:
         # Without its control stream a session cannot be used, unless it is draining.
         if not self._controlledTunnel().draining and self.session.lostReason() is None:
-            self._abortSession(f"its control stream ended: {reason.getErrorMessage()}")
+            self._abortSession(f"its control stream ended: {errorText(reason)}")
 
     def _controlledTunnel(self) -> NativeTunnel:
         assert self._tunnel is not None       # made with the control stream

@@ -25,7 +25,6 @@ from tunnelstack.wire.negotiation.base import (
     Release,
 )
 
-
 CODE_LIMIT = 64
 """Characters of the longest code; the rest is dropped."""
 
