@@ -199,6 +199,27 @@ class EndpointTests(Stage):
         self.assertEqual(example.ends(), 0, example.said())
         self.assertEqual(example.out, ["b'hello, tunnel\\n'"])
 
+    def test_theExampleReportsThatThereIsNoEdge(self) -> None:
+        """
+        The kind of M10: a sample that logs nowhere prints nothing for as long as the edge is down.
+        """
+        example = self.program("python", str(ROOT / "docs" / "examples" / "echo.py"))
+        self.assertEqual((example.ends(), example.out), (1, []), example.said())
+        [line] = example.err
+        self.assertTrue(line.startswith("no edge is configured: use --edge URL"), line)
+
+    def test_theExampleWaitsForAnEdgeThatIsDown(self) -> None:
+        edge = self.startEdge()
+        edge.end()
+        token = str(self.home / ".local/state/tunnelstack/dev.token")
+        where = {"TUNNELSTACK_EDGE": f"http://localhost:{self.port}", "TUNNELSTACK_TOKEN_FILE": token}
+        example = self.program("python", str(ROOT / "docs" / "examples" / "echo.py"), **where)
+        [line] = until(lambda: list(example.err), example.said)
+        self.assertRegex(line, rf"no session with localhost:{self.port}: the connection was refused; retrying$")
+        self.startEdge(port=self.port)
+        self.assertEqual((example.ends(), example.out), (0, ["b'hello, tunnel\\n'"]), example.said())
+        self.assertNotIn("Traceback", example.said())
+
     def test_twistdConchListensThroughATunnel(self) -> None:
         self.startEdge()
         made = self.program("ckeygen", "-q", "-t", "ed25519", "-f", "ssh_host_ed25519_key", "--no-passphrase")

@@ -37,7 +37,7 @@ CONNECTION_TEXTS: Mapping[type[BaseException], str] = {
     TimeoutError: TIMEOUT,
     CancelledError: "it was cancelled",
 }
-"""For errors of Twisted that add nothing to their class.  Subclasses, such as ours, have sentences of their own."""
+"""For errors of Twisted that add nothing to their class.  Our subclasses have sentences of their own."""
 
 EOF = "unexpected eof while reading"
 
@@ -60,10 +60,10 @@ def errorText(error: BaseException | Failure | None) -> str:
     known = CONNECTION_TEXTS.get(type(error))
     if known is not None:
         return known
+    if isinstance(error, twisted.ConnectError) and type(error).__module__ == twisted.__name__:
+        return f"it cannot be reached: {error.args[0]}" if error.args and error.args[0] else "it cannot be reached"
     if isinstance(error, SysCallError) and error.args and isinstance(error.args[0], int):
         return os.strerror(error.args[0]) if error.args[0] > 0 else TLS_TEXTS[EOF]
     if isinstance(error, Error) and not isinstance(error, CertificateRejected) and error.args and error.args[0]:
         return "; ".join(TLS_TEXTS.get(str(reason[-1]), str(reason[-1])) for reason in error.args[0])
-    if isinstance(error, twisted.ConnectError) and error.args and error.args[0]:
-        return f"it cannot be reached: {error.args[0]}"
     return str(error) or type(error).__name__
