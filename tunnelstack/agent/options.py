@@ -76,6 +76,7 @@ Options                        Environment               Default
   -n, --name NAME              TUNNELSTACK_NAME          host name    the name to publish under
       --remote-port N                                    any free     tcp, udp: the port of the edge
       --rewrite-host HOST                                unchanged    http: the Host field sent to the local server
+      --rewrite-origin                                                http: put that host into Origin and Referer, too
       --first-octet SECONDS                              see docs     http: time for the local server to respond
       --insecure-origin                                               http: accept any certificate of a target at https:
       --authorized-keys FILE, --passwords FILE                        ssh: run a server in this process, for these users
@@ -86,8 +87,7 @@ Options                        Environment               Default
       --metrics PORT                                                  metrics for Prometheus at 127.0.0.1:PORT/metrics
       --version, --help
 
-Options override the environment, and the environment overrides the file.  A credential is never an argument.
-TUNNELSTACK_REACTOR selects another reactor than busypoll; twistd --help-reactors lists them.
+Options override the environment, and that the file.  TUNNELSTACK_REACTOR selects another reactor than busypoll.
 SIGTERM, or closing the terminal, drains and stops, a second SIGTERM stops at once; SIGHUP reads the file again.
 Exit codes: 0 stopped, 64 usage, 69 gave up, 70 bug, 76 not an edge, 77 credential or service refused, 78 configuration.
 """
@@ -115,6 +115,7 @@ class Options(AgentOptions):
         ["dev", None, "use the edge started on this machine with --dev"],
         ["insecure", None, "send the token to another machine over plain http:"],
         ["insecure-origin", None, "accept any certificate of a target at https:"],
+        ["rewrite-origin", None, "put the host of --rewrite-host into Origin and Referer as well"],
     ]
     optParameters = [
         ["edge", "e", None, "URL of the edge"],
@@ -188,7 +189,7 @@ class Options(AgentOptions):
             ("remote-port", ("tcp", "udp")), ("rewrite-host", ("http",)), ("first-octet", ("http",)),
             ("name", SERVICES),
             ("authorized-keys", ("ssh",)), ("passwords", ("ssh",)),
-            ("insecure-origin", ("http",)),
+            ("insecure-origin", ("http",)), ("rewrite-origin", ("http",)),
         ):  # fmt: skip
             if self[option] not in (None, 0) and kind not in wanted:
                 raise usage.UsageError(f"--{option} is for {' and '.join(wanted)}, not for {kind}")
@@ -275,8 +276,9 @@ class Options(AgentOptions):
             return ServiceConfig(
                 name=name, kind=kind, target=target, rewriteHost=self["rewrite-host"] or "",
                 firstOctetSeconds=parseSeconds(self["first-octet"] or "0", "--first-octet"),
-                insecureOrigin=bool(self["insecure-origin"]), authorizedKeysFile=keys, passwordsFile=passwords,
+                insecureOrigin=bool(self["insecure-origin"]), rewriteOrigin=bool(self["rewrite-origin"]),
                 remotePort=parsePort(self["remote-port"] or 0, "--remote-port"),
+                authorizedKeysFile=keys, passwordsFile=passwords,
             )
 
     def _name(self) -> str:

@@ -27,6 +27,7 @@ from tunnelstack.control.config.validators import (
 from tunnelstack.settings.setting import atLeast, each, matching, oneOf, setting
 from tunnelstack.settings.tables import DialectTables
 from tunnelstack.settings.validators import (
+    checkAuthority,
     checkDigest,
     checkHost,
     checkLabel,
@@ -466,7 +467,13 @@ class ServiceConfig:
         0.0, "kind http: seconds within which the local server's response must begin after an interim response (1xx); each "
         "of these starts first_octet_seconds again; 0 is 3 s less than the edge waits", check=atLeast(0, 86_400),
     )
-    rewriteHost: str = setting("", "kind http: the Host field for the local server, instead of the visitor's")
+    rewriteHost: str = setting(
+        "", "kind http: the Host field for the local server, instead of the visitor's", check=optional(checkAuthority)
+    )
+    rewriteOrigin: bool = setting(
+        False, "kind http, with rewrite_host: true puts that host into Origin and Referer as well, where they have the host of "
+        "the visitor's URL; requests of other sites keep theirs"
+    )
     insecureOrigin: bool = setting(
         False, "kind http, target at https: true accepts any certificate of the local server; whatever answers at its address "
         "then receives the requests of visitors"
