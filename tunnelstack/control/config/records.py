@@ -299,6 +299,11 @@ class Route:
         check=each(checkUser),
     )
     usersFile: str = setting("", "a file of such lines")
+    keepAuthorization: bool = setting(
+        False, "with users or users_file: true passes an Authorization field that has no password of these users on to the "
+        "application; a visitor is recognized by a cookie once it has authenticated, a program by the field "
+        "Tunnel-Authorization"
+    )
     realm: str = setting("", "the name of the site in the browser's request for the password; empty is the host")
     requestsPerSecond: float = setting(
         0.0, "requests per second; beyond, visitors receive 429; 0 is no limit", check=atLeast(0),
