@@ -34,6 +34,7 @@ from tunnelstack.control.process.reactor import runningReactor
 from tunnelstack.control.process.status_log import oneLine
 from tunnelstack.errors import Refused, TunnelError
 from tunnelstack.interfaces import IReactor
+from tunnelstack.stream.errors import StreamResetError
 from tunnelstack.transport.error_text import errorText
 from tunnelstack.wire.printable_text import LINE, printable, printable_lines
 
@@ -55,6 +56,9 @@ REFUSALS: Mapping[str, type[TunnelError]] = {
     "not-allowed": CredentialRefused, "unsupported": WrongProtocol, "malformed": CommandLineError,
 }
 """For codes of L{Refused}, the errors with which the process ends; L{GaveUp} for all others."""
+
+NO_SERVER = "its agent cannot connect to the server, or does not allow it"
+"""Why a stream is reset before it has begun: an agent does not tell."""
 
 GIVE_UP_SECONDS = 30.0
 """How long to try to reach the edge, unless the command line has another time."""
@@ -160,14 +164,20 @@ class OutgoingStream:
             error = GaveUp(f"{self._name} cannot be reached: {error}")
         self._fail(error)
 
-    def ended(self, reason: Failure) -> None:
+    def ended(self, reason: Failure, begun: bool = True) -> None:
         """
         The stream is over: stop.
+
+        @param begun: the other end has sent something.
         """
         if reason.check(ConnectionDone):
             self.stop(STOPPED)
+        elif not reason.check(StreamResetError):
+            self._fail(GaveUp(f"the connection to {self._name} was lost: {errorText(reason)}"))
+        elif begun:
+            self._fail(GaveUp(f"{self._name} reset the connection"))
         else:
-            self._fail(GaveUp(f"the stream was lost: {errorText(reason)}"))
+            self._fail(GaveUp(f"{self._name} cannot be reached: {NO_SERVER}"))
 
     def _fail(self, error: BaseException) -> None:
         if not self._stopping:

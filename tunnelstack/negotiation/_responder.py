@@ -150,7 +150,7 @@ class ResponderProtocol(NegotiationProtocol):
         self._dialling = None
         self.transport.resumeProducing()
         if reason.check(TunnelError, ConnectError, CancelledError):
-            self._reject(_peerReason(reason), reason.value.code if reason.check(Refused) else "")
+            self._reject(_peerReason(reason), reason.value.code if isinstance(reason.value, Refused) else "")
         else:
             self._handlerFailed(reason)
 
