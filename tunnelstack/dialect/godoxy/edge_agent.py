@@ -25,7 +25,7 @@ from tunnelstack.interfaces import IEdge
 from tunnelstack.records import Grant, Service
 from tunnelstack.session.direct import DirectSession
 from tunnelstack.stream.address import StreamAddress
-from tunnelstack.transport.tls import errorText
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.wire.printable_text import printable
 from tunnelstack.wire.records.godoxy_api import AgentInfo
 
@@ -382,7 +382,7 @@ class DialledAgent:
         It is tried again after the next examination.
         """
         service.announced = False
-        service.reason = failure.value.sentence if isinstance(failure.value, Denied) else failure.getErrorMessage()
+        service.reason = failure.value.sentence if isinstance(failure.value, Denied) else errorText(failure)
         self.log.error(
             "{service} of agent {agent} cannot be published: {reason}", service=service.settings.name,
             agent=self.settings.name, reason=service.reason,

@@ -10,8 +10,8 @@ from tunnelstack.errors import Unavailable
 from tunnelstack.exchange.fetch import FetchedResponse, fetch
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.traits import Timeouts
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.host_endpoint import connectTimedOut
-from tunnelstack.transport.tls import errorText
 from tunnelstack.wire.http1.head import DEFAULT_LIMITS, Fields, RequestHead
 from tunnelstack.wire.printable_text import printable
 from tunnelstack.wire.records.godoxy_api import (

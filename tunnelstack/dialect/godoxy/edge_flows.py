@@ -24,7 +24,7 @@ from tunnelstack.interfaces import (
     IDatagramProtocol,
     IDatagramTransport,
 )
-from tunnelstack.transport.tls import errorText
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.wire.records.godoxy import LONGEST_DATAGRAM, StreamHeader, encode_header
 
 KEPT_DATAGRAMS = 8

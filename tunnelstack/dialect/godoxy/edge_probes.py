@@ -25,7 +25,7 @@ from tunnelstack.interfaces import (
     IDatagramProtocol,
     IDatagramTransport,
 )
-from tunnelstack.transport.tls import errorText
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.wire.records.godoxy import PROBE, encode_header
 
 CLOSE_SECONDS = 2.0
