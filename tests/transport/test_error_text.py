@@ -33,6 +33,7 @@ class ErrorTextTests(SynchronousTestCase):
             (error.ConnectionDone(), "the connection was closed"),
             (error.ConnectionDone("Connection done"), "the connection was closed"),
             (error.ConnectionLost("Connection lost"), "the connection was lost"),
+            (error.ConnectionLost("cut"), "the connection was lost: cut"),
             (error.ConnectionAborted(), "the connection was aborted"),
             (error.ConnectionRefusedError(), "the connection was refused"),
             (error.ConnectionRefusedError(111, "Connection refused"), "the connection was refused"),
@@ -79,6 +80,7 @@ class ErrorTextTests(SynchronousTestCase):
         for reason, text in (
             (error.ConnectionDone(), "the session's connection was closed"),
             (error.ConnectionLost("Connection lost"), "the session's connection was lost"),
+            (error.ConnectionLost("cut"), "the session's connection was lost: cut"),
             (error.ConnectionAborted(), "the session's connection was lost: the connection was aborted"),
         ):
             self.assertEqual(str(connectionReason(Failure(reason))), text)

@@ -24,7 +24,7 @@ from tunnelstack.errors import PeerError
 from tunnelstack.interfaces import ISession
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionClosed, SessionLost
-from tunnelstack.transport.error_text import errorText
+from tunnelstack.transport.error_text import detailText, errorText
 from tunnelstack.transport.peers import addressText
 from tunnelstack.waiters import Waiters
 
@@ -250,6 +250,5 @@ def connectionReason(reason: Failure) -> SessionLost:
     """
     if reason.check(ConnectionDone):
         return SessionClosed("the session's connection was closed")
-    if type(reason.value) is ConnectionLost:
-        return SessionLost("the session's connection was lost")
-    return SessionLost(f"the session's connection was lost: {errorText(reason)}")
+    detail = detailText(reason.value) if type(reason.value) is ConnectionLost else errorText(reason)
+    return SessionLost("the session's connection was lost" + (f": {detail}" if detail else ""))

@@ -14,6 +14,7 @@ from OpenSSL.SSL import Error, SysCallError
 from twisted.internet import error as twisted
 from twisted.internet.defer import CancelledError
 from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 
 from tunnelstack.transport.verification import CertificateRejected
@@ -39,6 +40,8 @@ CONNECTION_TEXTS: Mapping[type[BaseException], str] = {
 }
 """For errors of Twisted that add nothing to their class.  Our subclasses have sentences of their own."""
 
+OWN_DETAILS = (*CONNECTION_DONE.args, *CONNECTION_LOST.args)
+
 EOF = "unexpected eof while reading"
 
 TLS_TEXTS = {
@@ -59,7 +62,8 @@ def errorText(error: BaseException | Failure | None) -> str:
     error = ConnectionError() if error is None else error
     known = CONNECTION_TEXTS.get(type(error))
     if known is not None:
-        return known
+        detail = detailText(error)
+        return f"{known}: {detail}" if detail else known
     if isinstance(error, twisted.ConnectError) and type(error).__module__ == twisted.__name__:
         return f"it cannot be reached: {error.args[0]}" if error.args and error.args[0] else "it cannot be reached"
     if isinstance(error, SysCallError) and error.args and isinstance(error.args[0], int):
@@ -67,3 +71,13 @@ def errorText(error: BaseException | Failure | None) -> str:
     if isinstance(error, Error) and not isinstance(error, CertificateRejected) and error.args and error.args[0]:
         return "; ".join(TLS_TEXTS.get(str(reason[-1]), str(reason[-1])) for reason in error.args[0])
     return str(error) or type(error).__name__
+
+
+def detailText(error: BaseException) -> str:
+    """
+    @return: what the end of a connection adds to its class; C{""} if it is one of Twisted's own, which add the same in other
+        words.
+    """
+    if not isinstance(error, twisted.ConnectionClosed) or not error.args or error.args[0] in OWN_DETAILS:
+        return ""
+    return str(error.args[0])
