@@ -27,7 +27,8 @@ Deadlines (L{Timeouts<tunnelstack.exchange.traits.Timeouts>})::
     IDLE        idle, at first head                     the pool's idleSeconds
     HEAD        head                                    first, once the request is sent
     BODY        idle, if its length is known; if not,   idle, if its length is known
-                head, until its first octet
+                head, until its first octet, unless
+                the peer takes trailers
     RESPONDING  ending, once the peer has ended;        -
                 idle, while it reads nothing of a
                 response whose length is known

@@ -30,7 +30,7 @@ from tunnelstack.wire.http1.head import RequestHead, ResponseHead
 
 CONTINUE = ResponseHead(100, b"Continue", [])
 
-OpenExchange = Callable[[IWholeResponseReceiver], IExchange]
+OpenExchange = Callable[[IExchangeReceiver], IExchange]
 """Begins an exchange: called with the receiver of the response.  Raises L{Unavailable<tunnelstack.errors.Unavailable>}."""
 
 OnFailure = Callable[[ExchangeFailed], object]

@@ -32,7 +32,7 @@ from tunnelstack.exchange._server_exchange import ServerExchange
 from tunnelstack.exchange.error_page import ErrorPages, errorPage, respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
-from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer
+from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer, IServerExchange
 from tunnelstack.records import TakenOverRequest
 from tunnelstack.transport.direct_write import Write
 from tunnelstack.wire.http1.framing import Framing, end_to_end
@@ -78,7 +78,7 @@ class HTTPServerProtocol(Protocol):
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         limits: HeadLimits = DEFAULT_LIMITS,
         doors: FindDoor | None = None,
-        done: Callable[[ServerExchange], object] | None = None,
+        done: Callable[[IServerExchange], object] | None = None,
     ) -> None:
         """
         @param server: answers the requests.
@@ -251,13 +251,14 @@ class HTTPServerProtocol(Protocol):
     def _bodyAwaited(self) -> None:
         """
         Set the deadline of a body of which nothing has arrived.  One of unknown length has the time of a head for its first
-        octet, unless we do not read it, or the peer waits for C{100 Continue}.
+        octet, unless we do not read it, or the peer waits for C{100 Continue}, or takes trailers: then it is a call, such as
+        one of gRPC, whose messages come when they like.
         """
         exchange, timer = self._exchange, self._connection.timer
         assert exchange is not None
         if exchange.framing.body >= 0 or exchange.framing.expect_continue:
             timer.set(self._timeouts.idle)
-        elif self._paused:
+        elif self._paused or exchange.framing.trailers:
             timer.clear()
         else:
             timer.set(self._timeouts.head)
@@ -434,6 +435,14 @@ class HTTPServerProtocol(Protocol):
             head=exchange.head, leftover=self._reader.take_buffer(),
             transport=self._connection.handOff(), certificate=exchange.certificate,
         )
+
+    def leave(self) -> IExchangeTransport:
+        """
+        Leave a connection on which nothing has arrived yet to another protocol.
+
+        @return: its transport.
+        """
+        return self._connection.handOff()
 
     def _detachExchange(self) -> None:
         """

@@ -86,9 +86,9 @@ class HTTP2Stream:
         "_deliveryScheduled",
         "_discarding",
         "_endReported",
+        "_endsWithHead",
         "_getHost",
         "_getPeer",
-        "_hasTrailers",
         "_headSent",
         "_heads",
         "_offset",
@@ -133,7 +133,7 @@ class HTTP2Stream:
         self.finishing = self.scheduled = self.readEnded = self.writeEnded = False
         self.heads = self.queued = 0
         self._heads: list[Fields] = []
-        self._headSent = self._hasTrailers = False
+        self._headSent = self._endsWithHead = False
         self._queue: list[bytes] = []
         self._offset = 0                      # octets of the first piece that are sent
         self._trailers: Fields = []           # the peer's, until they are delivered
@@ -169,6 +169,7 @@ class HTTP2Stream:
         self._headSent = True
         self._queueHead(list(fields))
         if endStream:
+            self._endsWithHead = True
             self.end()
 
     def _queueHead(self, fields: Fields) -> None:
@@ -207,7 +208,6 @@ class HTTP2Stream:
             return
         fields = list(trailers)
         if fields:
-            self._hasTrailers = True
             self._core.set_trailers(self.streamId, fields)
         self.finishing = True
         if not self.scheduled:
@@ -302,7 +302,8 @@ class HTTP2Stream:
 
     def sendHeads(self) -> int:
         """
-        Give the heads to the core: the last one with the end of our direction, if nothing else is to be sent.
+        Give the heads to the core: the last one with the end of our direction, if that was requested with it.  A head whose
+        body turned out to be empty ends by a frame of its own: servers of gRPC wait for that.
 
         @return: octets that they take.
         """
@@ -311,7 +312,7 @@ class HTTP2Stream:
         octets = 0
         last = len(heads) - 1
         for number, fields in enumerate(heads):
-            end = number == last and self.finishing and not self.queued and not self._hasTrailers
+            end = number == last and self._endsWithHead
             sent = self._core.send_head(self.streamId, fields, end)
             if sent < 0:
                 self.lost(Failure(NoFreeStream("the peer accepts fewer streams than before")))
