@@ -55,6 +55,7 @@ class House:
         self.edge = self.program("tunnel-edge", "--config", "edge.toml")
         self.edge.hears(r"^edge +ready ")
         self.ports = dict(zip(("http", "https"), listeningPorts(self.edge.process.pid), strict=True))
+        self.agents: list[Program] = []
         self.agent = self.startAgent()
 
     def _certificates(self) -> None:
@@ -67,24 +68,27 @@ class House:
         (self.folder / "root.pem").write_bytes(authority().certificate.to_cryptography().public_bytes(Encoding.PEM))
         self.trust = ssl.create_default_context(cafile=str(self.folder / "root.pem"))
 
-    def _write(self, name: str, services: dict[str, int]) -> None:
-        (self.folder / name).write_text(
-            "".join(f'[[service]]\nname = "{service}"\ntarget = "127.0.0.1:{port}"\n' for service, port in services.items())
-        )
+    def _write(self, name: str, services: dict[str, int], lines: str = "") -> None:
+        (self.folder / name).write_text("".join(
+            f'[[service]]\nname = "{service}"\ntarget = "127.0.0.1:{port}"\n{lines}' for service, port in services.items()
+        ))
 
     def program(self, name: str, *arguments: str) -> Program:
         return Program([str(BIN / name), *arguments], self.environ, str(self.folder))
 
-    def startAgent(self, services: dict[str, int] | None = None) -> Program:
+    def startAgent(self, services: dict[str, int] | None = None, lines: str = "") -> Program:
         """
         An agent of this edge; the first one publishes the two origins.
+
+        @param lines: further settings of each service.
         """
         file = "agent.toml" if services is None else f"{'-'.join(services)}.toml"
         if services is not None:
-            self._write(file, services)
+            self._write(file, services, lines)
         agent = self.program("tunnel-agent", "--edge", f"http://127.0.0.1:{self.ports['http']}", "--config", file, "start")
         for service in services or ("keeps", "closes"):
             agent.hears(rf"^{service} +http")
+        self.agents.append(agent)
         return agent
 
     def connect(self, scheme: str = "http", host: str = "keeps.tunnels.example") -> Talk:
@@ -99,7 +103,7 @@ class House:
         """
         End everything.
         """
-        for program in (getattr(self, "agent", None), getattr(self, "edge", None)):
+        for program in (*getattr(self, "agents", ()), getattr(self, "edge", None)):
             if program is not None and program.process.poll() is None:
                 program.process.send_signal(signal.SIGKILL)
                 program.process.wait(20)

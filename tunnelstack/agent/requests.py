@@ -4,7 +4,7 @@ The access records of requests that an agent serves.
 
 from __future__ import annotations
 
-from tunnelstack.control.access_log import CLIENT_CLOSED, AccessRecord
+from tunnelstack.control.access_log import CLIENT_CLOSED, AccessRecord, protocolText
 from tunnelstack.control.request_times import RequestTimes
 from tunnelstack.interfaces import IServerExchange
 from tunnelstack.wire.http1.target import percent_encoded
@@ -26,5 +26,6 @@ def recordFromExchange(
         target=percent_encoded(head.target).decode(), visitor=visitor.decode("latin-1"), service=service, trace=exchange.trace,
         status=exchange.status or CLIENT_CLOSED, octets=exchange.octets, seconds=seconds,
         times=times, role="agent", failed=None if times is None else times.failed,
+        protocol=protocolText(head.version),
     )
 

@@ -4,7 +4,6 @@ The kinds of services: each turns a service of a configuration into what is anno
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import time
@@ -16,6 +15,7 @@ from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
 from tunnelstack.agent.bounds import AgentBounds
+from tunnelstack.agent.origin_pool import originPool
 from tunnelstack.agent.requests import recordFromExchange
 from tunnelstack.agent.target import Target
 from tunnelstack.control.access_log import AccessRecord, RequestObserver
@@ -23,12 +23,10 @@ from tunnelstack.control.config.records import ServiceConfig
 from tunnelstack.control.request_times import RequestTimes
 from tunnelstack.control.tracing.tracer import Tracer
 from tunnelstack.errors import ConfigurationError
-from tunnelstack.exchange._server_exchange import ServerExchange
 from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.exchange.error_page import errorPage, respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.forward import Forwarder
-from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.handler.folder import Folder
 from tunnelstack.handler.folder_site import FolderSite
@@ -143,7 +141,7 @@ class ExchangeFactory(Factory):
             self._open[exchange] = None
         return self.server.exchangeReceived(head, exchange)
 
-    def _done(self, exchange: ServerExchange) -> None:
+    def _done(self, exchange: IServerExchange) -> None:
         assert self._requestObserver is not None
         self._open.pop(exchange, None)
         self._requestObserver(self._recordOf(exchange))
@@ -170,15 +168,11 @@ def timesOf(exchange: IServerExchange) -> RequestTimes | None:
 def _http(context: ServiceContext, config: ServiceConfig) -> RunningService:
     reactor = context.reactor
     target = Target(config.target, "http", insecure=config.insecureOrigin)
-    origin = f"{'https' if target.secure else 'http'}://{config.rewriteHost}" if config.rewriteOrigin else ""
-    site = LocalSite(target.authority or target.shown, host=config.rewriteHost, origin=origin)
-    if config.rewriteOrigin and not config.rewriteHost:
-        raise ConfigurationError("rewrite_origin needs rewrite_host, the host that Origin and Referer get")
+    site = LocalSite(target.authority or target.shown, host=config.rewriteHost)
     if config.insecureOrigin and not target.secure:
         raise ConfigurationError(f"insecure_origin is for a target at https:, not for {config.target}")
     endpoint = target.endpoint(reactor)
-    # Every connection of the pool belongs to a stream, so the bound of streams is that of connections.
-    pool = ExchangePool(endpoint, clock=reactor, explain=site.explain, maxConnections=sys.maxsize)
+    pool = originPool(reactor, target, config.http2, site.explain)
 
     def configure(bounds: ExchangeBounds) -> None:
         timeouts = bounds.serverTimeouts

@@ -52,6 +52,7 @@ class AccessRecord:
     @ivar octets: of the response's body.
     @ivar seconds: from the request's head to the end of the response.
     @ivar failed: why there was no complete response, or C{None}.
+    @ivar protocol: with which the request arrived, C{HTTP/1.1}, C{HTTP/1.0} or C{HTTP/2.0}.
     """
 
     method: str
@@ -66,6 +67,7 @@ class AccessRecord:
     octets: int = 0
     seconds: float = 0.0
     failed: Exception | None = None
+    protocol: str = "HTTP/1.1"
 
 
 RequestObserver = Callable[[AccessRecord], object]
@@ -85,6 +87,14 @@ def together(*observers: RequestObserver | None) -> RequestObserver | None:
             observer(access)
 
     return observe
+
+
+def protocolText(version: tuple[int, int]) -> str:
+    """
+    @param version: of the head of a request.
+    @return: the protocol as a record has it.
+    """
+    return f"HTTP/{version[0]}.{version[1]}"
 
 
 @lru_cache(maxsize=2)
@@ -107,6 +117,7 @@ def formatJSON(access: AccessRecord, now: float) -> str:
         f'{{"time": "{time}", "level": "info", "logger": "tunnelstack.access", "role": "{access.role}", '
         f'"request": {quoted(access.trace)}, '
         f'"method": {quoted(access.method)}, "host": {quoted(access.host)}, "target": {quoted(access.target)}, '
+        f'"protocol": {quoted(access.protocol)}, '
         f'"status": {access.status}, "octets": {access.octets}, "seconds": {access.seconds:.6f}, {steps}'
         f'"service": {quoted(access.service)}, "visitor": {quoted(access.visitor)}{failed}}}\n'
     ).replace("\x7f", "\\u007f")
@@ -130,8 +141,9 @@ def formatText(access: AccessRecord, now: float) -> str:
     @return: the request as one line of visible characters.
     """
     where = quoted(access.host + access.target)[1:-1]
+    protocol = "" if access.protocol == "HTTP/1.1" else f"{access.protocol}, "
     line = (
-        f"{'access':<9} {access.status} {quoted(access.method)[1:-1]} {where}   {access.octets} octets, "
+        f"{'access':<9} {access.status} {quoted(access.method)[1:-1]} {where}   {protocol}{access.octets} octets, "
         f"{access.seconds * 1000:.1f} ms, for {access.visitor or 'an unknown address'} (request {access.trace})"
     )
     return printable(line, LINE) + "\n"

@@ -19,9 +19,9 @@ from tunnelstack.control.config.records import ListenerConfig
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
 from tunnelstack.transport.certificates import CertificateFolder
-from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.haproxy import proxiedEndpoint
-from tunnelstack.transport.tls import loadCertificates
+from tunnelstack.transport.http2.alpn import ALPN_HTTP1, ALPN_HTTP2
+from tunnelstack.transport.tls import errorText, loadCertificates
 from tunnelstack.wire.printable_text import quoted
 
 PROXY_PREFIX, FOLDER = "haproxy:", "tls:"
@@ -46,6 +46,7 @@ class EdgeListener:
     @ivar proxied: the addresses of visitors come from a proxy, by the PROXY protocol.
     @ivar redirect: visitors are redirected to HTTPS.
     @ivar certificates: the folder of certificates for C{tls:FOLDER}, or C{None}.
+    @ivar h2c: visitors may use HTTP/2 without TLS.
     """
 
     text: str
@@ -54,14 +55,24 @@ class EdgeListener:
     proxied: bool = False
     redirect: bool = False
     certificates: CertificateFolder | None = None
+    h2c: bool = False
 
 
 UNKNOWN_LISTENER = EdgeListener(text="", endpoint=None)
 """The listener of a connection that was built without one, such as in a test."""
 
 
-def makeListener(reactor: IReactor, listener: ListenerConfig) -> EdgeListener:
+def isSecure(text: str) -> bool:
     """
+    @param text: an endpoint string.
+    @return: whether visitors use TLS there.
+    """
+    return text.removeprefix(PROXY_PREFIX).startswith(TLS_PREFIXES)
+
+
+def makeListener(reactor: IReactor, listener: ListenerConfig, http2: bool = True) -> EdgeListener:
+    """
+    @param http2: visitors may use HTTP/2.
     @raise ConfigurationError: the endpoint string or its options are invalid.
     """
     text = listener.endpoint
@@ -74,10 +85,12 @@ def makeListener(reactor: IReactor, listener: ListenerConfig) -> EdgeListener:
         raise ConfigurationError(f"{quoted(text)} cannot request certificates from clients: client_auth needs tls:FOLDER")
     if listener.redirect and secure:
         raise ConfigurationError(f"{quoted(text)} uses TLS already: redirect is for plain HTTP")
+    if listener.h2c and secure:
+        raise ConfigurationError(f"{quoted(text)} uses TLS, where HTTP/2 is negotiated: h2c is for plain HTTP")
     certificates: CertificateFolder | None = None
     try:
         if inner.startswith(FOLDER):
-            certificates, endpoint = _folderEndpoint(reactor, inner, listener, proxied)
+            certificates, endpoint = _folderEndpoint(reactor, inner, listener, proxied, http2)
         else:
             if listener.socket:
                 endpoint = _handedOver(reactor, listener)
@@ -88,7 +101,7 @@ def makeListener(reactor: IReactor, listener: ListenerConfig) -> EdgeListener:
         raise ConfigurationError(f"{quoted(text)} is not a valid endpoint: {error}") from None
     return EdgeListener(
         text=text, endpoint=endpoint, secure=secure, proxied=proxied, redirect=listener.redirect,
-        certificates=certificates,
+        certificates=certificates, h2c=listener.h2c and http2,
     )
 
 
@@ -118,7 +131,7 @@ def _checkPort(text: str) -> None:
 
 
 def _folderEndpoint(
-    reactor: IReactor, text: str, listener: ListenerConfig, proxied: bool
+    reactor: IReactor, text: str, listener: ListenerConfig, proxied: bool, http2: bool
 ) -> tuple[CertificateFolder, IStreamServerEndpoint]:
     """
     C{tls:FOLDER[:port=443][:interface=ADDRESS][:backlog=N]}
@@ -129,7 +142,7 @@ def _folderEndpoint(
         raise ConfigurationError(f"{quoted(text)} has no option {min(unknown)}; the options are {', '.join(FOLDER_OPTIONS)}")
     certificates = CertificateFolder(
         folder, reactor, clientCA=loadCertificates(listener.clientCa) if listener.clientCa else (),
-        clientAuth=listener.clientAuth or None,
+        clientAuth=listener.clientAuth or None, alpn=(ALPN_HTTP2, ALPN_HTTP1) if http2 else (ALPN_HTTP1,),
     )
     _checkPort(text)
     port, backlog = int(options.get("port", 443)), int(options.get("backlog", BACKLOG))

@@ -35,7 +35,7 @@ from tunnelstack.edge.admin import AdminService
 from tunnelstack.edge.agents import Agents
 from tunnelstack.edge.credentials import CredentialStore
 from tunnelstack.edge.dialects import DialectSet, configuredDialects
-from tunnelstack.edge.listeners import NO_ENDPOINT, EdgeListener, ListenerFactory, makeListener
+from tunnelstack.edge.listeners import NO_ENDPOINT, EdgeListener, ListenerFactory, isSecure, makeListener
 from tunnelstack.edge.metrics import EdgeMetrics
 from tunnelstack.edge.public.access_policy import AccessPolicy
 from tunnelstack.edge.public.admission import Admission
@@ -256,10 +256,11 @@ class EdgeService(MultiService):
         if self.credentials is not None:
             self.credentials.configure(self.config)
         yield self.admin.listen()
-        listeners = [ListenerConfig(endpoint=text) for text in self.config.listen]
+        http2 = self.config.http2
+        listeners = [ListenerConfig(endpoint=text, h2c=self.config.h2c and not isSecure(text)) for text in self.config.listen]
         # Before agents connect: some dialects send them the address of the SSH gateway.
         yield self.ssh.listen()
-        places = [makeListener(self.clock, listener) for listener in (*listeners, *self.config.listeners)]
+        places = [makeListener(self.clock, listener, http2) for listener in (*listeners, *self.config.listeners)]
         if not places:
             raise ConfigurationError(NO_ENDPOINT)
         for place in places:

@@ -15,11 +15,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelstack.interfaces import IServerExchange
+from tunnelstack.transport.http2.errors import HTTP2ConnectionLost
 from tunnelstack.transport.verification import CertificateRejected
 from tunnelstack.wire.http1.framing import without
 from tunnelstack.wire.http1.head import RequestHead
-from tunnelstack.wire.http1.origin import public_origin, replace_origin
 from tunnelstack.wire.http1.target import percent_encoded
+from tunnelstack.wire.http2.errors import NotHTTP2
 
 
 class FailedExchange(Protocol):
@@ -45,17 +46,14 @@ class LocalSite:
     log = Logger()
 
     def __init__(
-        self, target: str, *, host: str = "", origin: str = "", asked: Callable[[RequestHead], object] | None = None
+        self, target: str, *, host: str = "", asked: Callable[[RequestHead], object] | None = None
     ) -> None:
         """
         @param host: replaces the visitor's C{Host} field; C{""} leaves it unchanged.
-        @param origin: C{scheme://host[:port]}, which replaces the public origin in C{Origin} and C{Referer}; C{""} leaves them
-            unchanged.
         @param asked: called with the head of each request.
         """
         self.target = target
         self._host = host.encode()
-        self._origin = origin.encode()
         self._onRequest = asked
 
     def prepareRequest(self, head: RequestHead, exchange: IServerExchange) -> RequestHead:
@@ -69,11 +67,9 @@ class LocalSite:
             exchange.trace = trace.decode("latin-1")
         if self._onRequest is not None:
             self._onRequest(head)
-        if not (self._host or self._origin):
+        if not self._host:
             return head
-        fields = replace_origin(head.fields, public_origin(head.fields), self._origin) if self._origin else head.fields
-        if self._host:
-            fields = [(b"Host", self._host), *without(fields, b"host")]
+        fields = [(b"Host", self._host), *without(head.fields, b"host")]
         return RequestHead(head.method, head.target, fields, head.version, head.framing)
 
     def explain(self, reason: Failure) -> str:
@@ -86,6 +82,8 @@ class LocalSite:
             return f"The host name of {self.target} cannot be resolved by the agent."
         if reason.check(CertificateRejected):
             return f"The agent rejected the certificate of {self.target}."
+        if reason.check(NotHTTP2, HTTP2ConnectionLost):
+            return f"{self.target} does not speak HTTP/2."
         if reason.check(TimeoutError):
             return f"No answer from {self.target}."
         if reason.check(ConnectError):

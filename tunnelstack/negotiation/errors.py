@@ -14,10 +14,6 @@ class NegotiationRefused(Refused, ConnectionLost):
     The peer does not know what the stream was opened for, or refused it.
     """
 
-    def __init__(self, message: str = "", code: str = "", **details: object) -> None:
-        super().__init__(message, **details)
-        self.code = code
-
 
 class NegotiationTimeout(Unavailable, ConnectionLost):
     """

@@ -48,6 +48,7 @@ from tunnelstack.transport.half_close_tls import HalfCloseTLS
 from tunnelstack.transport.verification import (
     CLIENT_TRUST,
     SYSTEM_TRUST,
+    CertificateRejected,
     ClientVerifier,
     ServerName,
     ServerVerifier,
@@ -58,6 +59,12 @@ CLIENT_AUTH = ("request", "require")
 
 HANDSHAKES = 1024
 """Handshakes that a server has under way at once, unless it is told otherwise."""
+
+ERROR_TEXTS = {
+    "wrong version number": "the peer does not speak TLS",
+    "record layer failure": "the peer does not speak TLS",
+}
+"""Plainer words for what OpenSSL reports."""
 
 
 class NoApplicationProtocol(Error):
@@ -182,13 +189,15 @@ def clientContext(
     return ClientConnections(options, server)
 
 
-def unverifiedContext(name: str) -> IOpenSSLClientConnectionCreator:
+def unverifiedContext(name: str, *, alpn: Sequence[bytes] = ()) -> IOpenSSLClientConnectionCreator:
     """
     A context for clients that accept any certificate of a server, for servers of the operator's own where that is asked for.
 
     @param name: what SNI sends, if it is a DNS name.
+    @param alpn: what is offered, the best first.
     """
-    return ClientConnections(CertificateOptions(raiseMinimumTo=TLSVersion.TLSv1_2), ServerName(name))
+    options = CertificateOptions(raiseMinimumTo=TLSVersion.TLSv1_2, acceptableProtocols=list(alpn) or None)
+    return ClientConnections(options, ServerName(name))
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -234,6 +243,17 @@ class _TLSFactory(TLSMemoryBIOFactory):
     def buildProtocol(self, addr: IAddress | None) -> TLSMemoryBIOProtocol | None:  # type: ignore[override]
         protocol = self.wrappedFactory.buildProtocol(cast(IAddress, addr))
         return None if protocol is None else self.protocol(self, protocol)
+
+
+def errorText(error: BaseException | None) -> str:
+    """
+    Why something failed, in words; those of OpenSSL are replaced.
+
+    @param error: such as the C{value} of a C{Failure}, which has one whatever its type says.
+    """
+    if isinstance(error, Error) and not isinstance(error, CertificateRejected) and error.args and error.args[0]:
+        return "; ".join(ERROR_TEXTS.get(str(reason[-1]), str(reason[-1])) for reason in error.args[0])
+    return str(error) or type(error).__name__
 
 
 def kindOf(error: BaseException) -> object:

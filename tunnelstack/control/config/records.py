@@ -27,7 +27,6 @@ from tunnelstack.control.config.validators import (
 from tunnelstack.settings.setting import atLeast, each, matching, oneOf, setting
 from tunnelstack.settings.tables import DialectTables
 from tunnelstack.settings.validators import (
-    checkAuthority,
     checkDigest,
     checkHost,
     checkLabel,
@@ -95,6 +94,10 @@ class Limits:
         check=atLeast(1, 86_400), live=True,
     )
     sessionStreams: int = setting(1024, "streams that each side of a session may have open", check=atLeast(1, 1_000_000))
+    http2Streams: int = setting(
+        100, "simultaneous requests on one HTTP/2 connection of a visitor; further ones wait at the visitor",
+        check=atLeast(1, 10_000), live=True,
+    )
     visitors: int = setting(10_000, "simultaneous connections of visitors", check=atLeast(1), live=True)
     connectionsPerSecond: float = setting(
         50.0, "new connections per second from one address (IPv6: one /64), and as many in a burst; further ones are closed; "
@@ -299,11 +302,6 @@ class Route:
         check=each(checkUser),
     )
     usersFile: str = setting("", "a file of such lines")
-    keepAuthorization: bool = setting(
-        False, "with users or users_file: true passes an Authorization field that has no password of these users on to the "
-        "application; a visitor is recognized by a cookie once it has authenticated, a program by the field "
-        "Tunnel-Authorization"
-    )
     realm: str = setting("", "the name of the site in the browser's request for the password; empty is the host")
     requestsPerSecond: float = setting(
         0.0, "requests per second; beyond, visitors receive 429; 0 is no limit", check=atLeast(0),
@@ -332,6 +330,10 @@ class ListenerConfig:
         check=oneOf("", "request", "require"),
     )
     redirect: bool = setting(False, "redirect every visitor to https with 308; agents cannot connect here")
+    h2c: bool = setting(
+        False, "for plain HTTP: accept HTTP/2 without TLS as well, from clients that know of it beforehand, such as a proxy in "
+        "front"
+    )
     socket: str = setting("", inFile=False)
 
 
@@ -376,6 +378,12 @@ class EdgeConfig:
     listen: tuple[str, ...] = setting(
         (f"tcp:{DEV_PORT}",), "endpoint strings for visitors and agents, or ports; "
         "[[listener]] may be used as well, or instead", convert=listenEndpoints,
+    )
+    http2: bool = setting(
+        True, "offer HTTP/2 to visitors beside HTTP/1.1, at tls:FOLDER; false offers HTTP/1.1 only"
+    )
+    h2c: bool = setting(
+        False, "accept HTTP/2 without TLS at the endpoints of listen that have none, as h2c of [[listener]] does for one"
     )
     domain: str = setting("localhost", "a service NAME is published at NAME.domain", check=checkHost)
     publicUrl: str = setting(
@@ -472,13 +480,12 @@ class ServiceConfig:
         0.0, "kind http: seconds within which the local server's response must begin after an interim response (1xx); each "
         "of these starts first_octet_seconds again; 0 is 3 s less than the edge waits", check=atLeast(0, 86_400),
     )
-    rewriteHost: str = setting(
-        "", "kind http: the Host field for the local server, instead of the visitor's", check=optional(checkAuthority)
+    http2: str = setting(
+        "auto", "kind http: 'always' sends HTTP/2 to the local server, as servers of gRPC need it, and so does a target at "
+        "h2c:; 'never' sends HTTP/1.1; 'auto' sends HTTP/1.1, and to a target at https: what the server selects by ALPN",
+        check=oneOf("auto", "always", "never"),
     )
-    rewriteOrigin: bool = setting(
-        False, "kind http, with rewrite_host: true puts that host into Origin and Referer as well, where they have the host of "
-        "the visitor's URL; requests of other sites keep theirs"
-    )
+    rewriteHost: str = setting("", "kind http: the Host field for the local server, instead of the visitor's")
     insecureOrigin: bool = setting(
         False, "kind http, target at https: true accepts any certificate of the local server; whatever answers at its address "
         "then receives the requests of visitors"

@@ -22,7 +22,6 @@ from tunnelstack.errors import Denied, Refused
 from tunnelstack.exchange.whole_message import TEXT, WholeResponse
 from tunnelstack.interfaces import IAdminResources, IDoor, IEdge, IReloadableDialect, IServerExchange
 from tunnelstack.records import Grant, Service
-from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.peers import addressText
 from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.wire.http1.head import RequestHead
@@ -147,7 +146,7 @@ class AgentserverEdge:
     def _notTaken(self, failure: Failure, tunnel: SandboxTunnel) -> None:
         self.log.warn(
             "the agent of sandbox {sandbox} is not taken: {reason}", sandbox=tunnel.sandbox.name,
-            reason=errorText(failure),
+            reason=failure.getErrorMessage(),
         )
         tunnel.abort("it was not taken")
 

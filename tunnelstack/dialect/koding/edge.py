@@ -30,7 +30,6 @@ from tunnelstack.session.announced import AnnouncingSession
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.settings.files import readFile
 from tunnelstack.stream.address import StreamAddress
-from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.peers import addressText
 from tunnelstack.wire.http1.head import RequestHead
 from tunnelstack.wire.records.koding import (
@@ -259,7 +258,7 @@ class KodingEdge:
             self._opened[client].pop(port, None)          # tried again after the next change
             self.log.error(
                 "port {port} for {client} cannot be opened: {reason}", port=port.port, client=client,
-                reason=errorText(failure),
+                reason=failure.getErrorMessage(),
             )
 
     # Administration

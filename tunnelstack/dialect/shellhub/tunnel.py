@@ -25,7 +25,6 @@ from tunnelstack.records import HTTPPurpose, Principal, Purpose, SSHPurpose, TCP
 from tunnelstack.session.revdial.dialler import RevdialDialler
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.errors import SessionLost, UnsupportedPurpose
-from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.host_endpoint import connectTimedOut
 from tunnelstack.wire.records.shellhub import HANDSHAKE, HTTPProxy, SSHClose, SSHOpen, Target
 
@@ -114,7 +113,7 @@ class DeviceTunnel(SessionTunnel[DeviceSession]):
         failure.trap(Exception)
         self.log.debug(
             "device {device} was not told that SSH session {session} has ended: {reason}", device=self.device.agent,
-            session=uid, reason=errorText(failure),
+            session=uid, reason=failure.getErrorMessage(),
         )
 
     def abort(self, reason: TunnelError | str) -> None:

@@ -7,11 +7,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from heapq import nsmallest
 from operator import attrgetter
+from typing import Protocol as TypingProtocol
+from typing import TypedDict
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IHandshakeListener, IReactorTime, ITCPTransport, ITransport
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from tunnelstack.control.access_log import CLIENT_CLOSED, AccessRecord, RequestObserver
 from tunnelstack.control.auth.tokens import IToken
@@ -25,14 +28,16 @@ from tunnelstack.edge.public.routes import RouteTable
 from tunnelstack.edge.public.site import PublicSite, TunnelTable
 from tunnelstack.exchange.error_page import ErrorPages, errorPage
 from tunnelstack.exchange.errors import ExchangeFailed
-from tunnelstack.exchange.server import HTTPServerProtocol, ServerExchange
+from tunnelstack.exchange.server import FindDoor, HTTPServerProtocol
 from tunnelstack.exchange.traits import Timeouts
-from tunnelstack.interfaces import IExchangeServer
+from tunnelstack.interfaces import IExchangeServer, IServerExchange
 from tunnelstack.records import TakenOverRequest
+from tunnelstack.transport.http2.alpn import ALPN_HTTP2
 from tunnelstack.waiters import Waiters
 from tunnelstack.wire.http1.framing import Framing
 from tunnelstack.wire.http1.head import HeadLimits, RequestHead, ResponseHead
 from tunnelstack.wire.http1.target import path_of
+from tunnelstack.wire.http2.preface import match_preface
 
 MAX_OVERSHOOT = 128
 """
@@ -47,12 +52,62 @@ MIN_IDLE_SECONDS = 5.0
 _idleSince = attrgetter("idleSince")
 
 
+class ConnectionSettings(TypedDict):
+    """
+    What the connections of visitors have in common; see
+    L{HTTPServerProtocol<tunnelstack.exchange.server.HTTPServerProtocol>}.
+    """
+
+    clock: IReactorTime
+    pages: ErrorPages
+    timeouts: Timeouts
+    limits: HeadLimits
+    doors: FindDoor | None
+    done: Callable[[IServerExchange], object] | None
+
+
+class CountedConnection(TypingProtocol):
+    """
+    A connection of a visitor, by HTTP/1.1 or HTTP/2.
+    """
+
+    @property
+    def transport(self) -> ITransport: ...
+
+    @property
+    def idleSince(self) -> float:
+        """
+        Since when it is of no use at the moment, in seconds of the clock; infinite while it is in use.
+        """
+
+    def timedOut(self) -> None:
+        """
+        Close it, because others wait for its place.
+        """
+
+    def drain(self) -> object:
+        """
+        Close it after the exchanges that are under way.
+        """
+
+
+@implementer(IHandshakeListener)
 class VisitorConnection(HTTPServerProtocol):
     """
     A connection to the public port.  The factory counts it until it is lost or a door takes it over.
+
+    @ivar listener: the listener that accepted it.
     """
 
     owner: PublicServerFactory
+    listener: EdgeListener
+
+    def handshakeCompleted(self) -> None:
+        """
+        From TLS: the protocol is negotiated.
+        """
+        if getattr(self.transport, "negotiatedProtocol", None) == ALPN_HTTP2:
+            self.owner.useHTTP2(self)
 
     def connectionMade(self) -> None:
         self.owner.connectionOpened(self)
@@ -65,6 +120,23 @@ class VisitorConnection(HTTPServerProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
         self.owner.connectionClosed(self)
+
+
+class PriorKnowledgeConnection(VisitorConnection):
+    """
+    The same where HTTP/2 is accepted without TLS: the first octets show which protocol the visitor speaks.
+    """
+
+    _first = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self._first += data
+        isHTTP2 = match_preface(self._first)
+        if isHTTP2:
+            self.owner.useHTTP2(self, self._first)
+        elif isHTTP2 is not None:
+            self.dataReceived = super().dataReceived       # type: ignore[method-assign]
+            self.dataReceived(self._first)
 
 
 class PublicServerFactory(ServerFactory):
@@ -100,7 +172,7 @@ class PublicServerFactory(ServerFactory):
             clock=clock, registry=registry, admission=admission, rateLimits=AgentRateLimits(config.limits, recordOf),
             routes=routes, doors=doors, pages=pages, accessLog=accessLog,
         )
-        self.connections: set[VisitorConnection] = set()
+        self.connections: set[CountedConnection] = set()
         self._admission = admission
         admission.makeRoom = self.closeIdle
         self._doors = doors
@@ -113,6 +185,7 @@ class PublicServerFactory(ServerFactory):
         """
         limits = config.limits
         self._limits = HeadLimits(octets=limits.headOctets, fields=limits.headFields)
+        self._streams = limits.http2Streams
         self._timeouts = Timeouts(head=limits.headSeconds, first=limits.firstOctetSeconds, idle=limits.idleSeconds)
         self.site.configure(config, routes)
 
@@ -129,15 +202,44 @@ class PublicServerFactory(ServerFactory):
             return None
         if not (listener.proxied or admission.admit(getattr(address, "host", ""))):
             return None
-        site = self.site
-        connection = VisitorConnection(
-            RequestRouter(site, listener), clock=site.clock, pages=self._errorPage, timeouts=self._timeouts,
-            limits=self._limits, doors=None if listener.redirect else self._doorFor,
-            done=self._exchangeDone if site.accessLog is not None else None,
-        )
+        kind = PriorKnowledgeConnection if listener.h2c else VisitorConnection
+        connection = kind(RequestRouter(self.site, listener), **self._connectionSettings(listener))
         connection.factory = self
         connection.owner = self
+        connection.listener = listener
         return connection
+
+    def _connectionSettings(self, listener: EdgeListener) -> ConnectionSettings:
+        """
+        @return: what connections by HTTP/1.1 and HTTP/2 have in common.
+        """
+        site = self.site
+        return {
+            "clock": site.clock, "pages": self._errorPage, "timeouts": self._timeouts, "limits": self._limits,
+            "doors": None if listener.redirect else self._doorFor,
+            "done": self._exchangeDone if site.accessLog is not None else None,
+        }
+
+    def useHTTP2(self, visitor: VisitorConnection, octets: bytes = b"") -> None:
+        """
+        Serve a connection by HTTP/2 from now on.
+
+        @param visitor: its present protocol, to which nothing was delivered but C{octets}.
+        """
+        from tunnelstack.exchange.http2_server import HTTP2ServerConnection  # loads h2, which is slow
+
+        listener = visitor.listener
+        connection = HTTP2ServerConnection(
+            RequestRouter(self.site, listener), streams=self._streams, **self._connectionSettings(listener)
+        )
+        self.connections.remove(visitor)
+        self.connections.add(connection)
+        connection.protocol.whenLost().addCallback(lambda reason: self.connectionClosed(connection))
+        transport = visitor.leave()
+        setattr(transport, "wrappedProtocol" if hasattr(transport, "wrappedProtocol") else "protocol", connection.protocol)
+        connection.protocol.makeConnection(transport)
+        if octets:
+            connection.protocol.dataReceived(octets)
 
     def connectionOpened(self, connection: VisitorConnection) -> None:
         """
@@ -157,7 +259,7 @@ class PublicServerFactory(ServerFactory):
         for connection in nsmallest(len(self.connections) // 100 + 1, idle, key=_idleSince):
             connection.timedOut()
 
-    def connectionClosed(self, connection: VisitorConnection) -> None:
+    def connectionClosed(self, connection: CountedConnection) -> None:
         """
         Count a connection no longer: it is lost, or a door has taken it over.
         """
@@ -184,7 +286,7 @@ class PublicServerFactory(ServerFactory):
         Close every connection at once.
         """
         for connection in list(self.connections):
-            connection.transport.abortConnection()
+            ITCPTransport(connection.transport).abortConnection()
 
     def _doorFor(self, head: RequestHead, framing: Framing) -> IExchangeServer | None:
         """
@@ -199,7 +301,7 @@ class PublicServerFactory(ServerFactory):
     def _errorPage(self, failed: ExchangeFailed, trace: str) -> tuple[ResponseHead, bytes]:
         return self.site.pages(failed, trace or self.site.nextTrace())
 
-    def _exchangeDone(self, exchange: ServerExchange) -> None:
+    def _exchangeDone(self, exchange: IServerExchange) -> None:
         access: AccessRecord | None = exchange.context
         if access is not None and self.site.accessLog is not None:
             access.status = exchange.status or CLIENT_CLOSED
