@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.edge.test_edge_and_agent import SITE, Both
-from tunnelstack.control.config.records import ServiceConfig
+from tunnelstack.control.config.records import Route, ServiceConfig
 from tunnelstack.edge.public.requests import MAX_HOPS, REPLACED, WRITTEN, underscoreTwins
-from tunnelstack.wire.http1.cdn_loop import encode_hop, read_hops
+from tunnelstack.wire.http1.cdn_loop import encode_hop, extended, read_hops
 from tunnelstack.wire.http1.framing import HOST
 
 GOOD = (
@@ -112,6 +112,17 @@ class LoopTests(Both):
         (tunnel,) = both.edge.registry
         self.assertLessEqual(tunnel.session.streams, 2)
 
+    def test_aVisitorCannotHideTheLoop(self) -> None:
+        both = self.begin(
+            ServiceConfig(name="loop", target="8080", rewriteHost="www.example.net"), start=False,
+            edge={"routes": (Route(host="www.example.net", to="laptop/loop"),)},
+        )
+        both.start()
+        for value in (b'a"', b'a;b="', b'a;b="\\', b'a;b="x, y'):
+            self.assertEqual(self.get(value, host=b"www.example.net"), b"508", value)
+            (tunnel,) = both.edge.registry
+            self.assertLessEqual(tunnel.session.streams, 2)
+
     def test_anotherServiceOfTheSameEdge(self) -> None:
         self.begin(ServiceConfig(name="front", target="8080", rewriteHost="site.localhost"), SITE)
         self.assertEqual(self.get(host=b"front.localhost"), b"200")
@@ -142,6 +153,17 @@ class ParserTests(SynchronousTestCase):
     ), max_size=5))
     def test_whatIsWrittenIsRead(self, hops: list[tuple[bytes, bytes]]) -> None:
         self.assertEqual(read_hops([b", ".join(encode_hop(*hop) for hop in hops)]), hops)
+
+    @given(st.binary(max_size=30), st.sampled_from([b"site", b"laptop/site", b"device:80"]))
+    def test_whatAVisitorWroteHidesNoHop(self, value: bytes, service: bytes) -> None:
+        """
+        The kind of this fault: a quotation mark that a visitor leaves open, which takes in what edges add after it.
+        """
+        for passed in (value, value + b'"', value + b'a;b="', value + b'a;b="\\'):
+            for added in (encode_hop(b"other", b"of/others"), b'other; x=" , y"'):
+                sent = extended([passed], b"edge", service)
+                self.assertEqual(read_hops([sent])[-1], (b"edge", service))
+                self.assertEqual(read_hops([sent + b", " + added])[-2], (b"edge", service))
 
     @given(st.lists(st.text("ab;=\", \\").map(str.encode), max_size=3))
     def test_anythingIsRead(self, values: list[bytes]) -> None:

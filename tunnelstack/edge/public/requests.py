@@ -254,7 +254,7 @@ class RequestRouter:
         if (identifier, service) in edges or len(edges) + 1 >= MAX_HOPS:
             raise ExchangeFailed(FailureKind.LOOP, service=destination.key)
         fields = forwarding_fields(self._address.encode(), self._visitor.scheme.encode(), host, hops)
-        fields.append((cdn_loop.NAME, b", ".join([*passed, cdn_loop.encode_hop(identifier, service)])))
+        fields.append((cdn_loop.NAME, cdn_loop.extended(passed, identifier, service)))
         if sum(len(name) + len(value) + 4 for name, value in fields) > MAX_OWN_OCTETS:
             raise ExchangeFailed(FailureKind.MALFORMED, TOO_MANY_PROXIES, status=431)
         return fields
