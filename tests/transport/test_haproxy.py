@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tunnelstack.transport.haproxy import BARE, SIGNATURE, _HeaderEndpoint, proxiedEndpoint
+from tunnelstack.transport.haproxy import BARE, LONGEST_LINE, SIGNATURE, _HeaderEndpoint, proxiedEndpoint
 from tunnelstack.transport.peers import peerOf
 
 PROXY = IPv4Address("TCP", "192.0.2.99", 4000)
@@ -110,9 +110,34 @@ class HeaderTests(SynchronousTestCase):
     def test_whatIsNoHeaderIsClosedAtItsFirstOctetThatShowsIt(self) -> None:
         for octets in (
             b"GET", b"PROXX", b"PROXY\r", b"\r\n\r\nx", SIGNATURE + b"\x10\0\0\0", b"PROXY UNKNOW\r\n\r\n\r\n",
-            b"PROXY UNKNOWNX\r\n",
+            b"PROXY UNKNOWNX\r\n", b"PROXY UNKNOWN " + b"x" * 93,
         ):  # fmt: skip
             self.assertEqual(self.hears(octets), ("", b""), octets)
+
+    def test_aLineWithoutAddressesOfItsFamilyIsClosed(self) -> None:
+        """
+        The kind of this fault: Twisted's parser takes any words for addresses, and raises an error for any but ASCII, and for
+        words in place of ports; so a visitor had no address, or the log a traceback.
+        """
+        for line in (
+            b"PROXY TCP4 one two 1 2", b"PROXY TCP4 192.0.2.1 192.0.2.2 x 2", b"PROXY TCP4 192.0.2.1 192.0.2.2 1 y",
+            b"PROXY TCP4 \xff 192.0.2.2 1 2", b"PROXY TCP6 192.0.2.1 192.0.2.2 1 2", b"PROXY TCP4 ::1 ::1 1 2",
+            b"PROXY TCP4 192.0.2.1 ::1 1 2", b"PROXY TCP4 192.0.2.1 192.0.2.2 65536 2", b"PROXY TCP4 192.0.2.1 192.0.2.2 -1 2",
+            b"PROXY TCP4 192.0.2.1  192.0.2.2 1 2", b"PROXY TCP4 192.0.2.1 192.0.2.2 1",
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2 3", b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\n",
+            b"PROXY TCP4 [::1] ::1 1 2", b"PROXY TCP5 ::1 ::1 1 2",
+        ):  # fmt: skip
+            octets = line + b"\r\nGET / HTTP/1.1\r\n"
+            self.assertEqual(self.hears(octets), ("", b""), line)
+            self.assertEqual(self.hears(*[bytes([octet]) for octet in octets]), ("", b""), line)
+
+    def test_theLongestLine(self) -> None:
+        line = b"PROXY UNKNOWN " + b"x" * 91 + b"\r\n"
+        self.assertEqual(len(line), LONGEST_LINE)
+        for pieces in ((line + b"GET",), (line[:-1], b"\nGET"), (line[:60], line[60:], b"GET")):
+            self.assertEqual(self.hears(*pieces), (PROXY.host, b"GET"))
+        longer = line[:-2] + b"x\r\n"
+        self.assertEqual((self.hears(longer), self.hears(longer[:-1], b"\n")), (("", b""), ("", b"")))
 
     def test_nothingIsAddedToWhatFollows(self) -> None:
         protocol, _, served = self.connect()
