@@ -89,9 +89,18 @@ class DecoderTests(SynchronousTestCase):
         self.assertEqual(decoder._partial, b"")
 
     def test_sizesAreBounded(self) -> None:
-        decoder = ChunkedDecoder()
-        decoder.receive_data(b"1;" + b"a" * (LONGEST_LINE - 2))
-        self.assertRaises(BadMessage, decoder.receive_data, b"a")
+        """
+        The bound is the same for a line that arrives whole and for one that is cut.
+        """
+        for lenient, end in ((False, b"\r\n"), (True, b"\r\n"), (True, b"\n")):
+            line = b"1;" + b"a" * (LONGEST_LINE - 2 - len(end)) + end
+            for cut in (0, 1, 2, LONGEST_LINE - 1):
+                decoder = ChunkedDecoder(lenient=lenient)
+                self.assertEqual(decoder.receive_data(line[:cut]) + decoder.receive_data(line[cut:] + b"x"), b"x")
+                decoder = ChunkedDecoder(lenient=lenient)
+                longer = b"1;a" + line[2:]
+                decoder.receive_data(longer[:cut])
+                self.assertRaises(BadMessage, decoder.receive_data, longer[cut:])
 
     def test_trailersAreBounded(self) -> None:
         decoder = ChunkedDecoder(HeadLimits(octets=100, fields=2))

@@ -90,6 +90,14 @@ class LenientTests(SynchronousTestCase):
             for cut in (1, 2, 3, 7, len(octets)):
                 self.assertEqual(read(octets, cut), reading, (octets, cut))
 
+    def test_whatIsNoResponseIsRefusedAtOnce(self) -> None:
+        """
+        After empty lines that arrived alone, although no line has ended.
+        """
+        for octets in (b"\nSSH-2.0", b"\r\n\r\n<html", b"\nHTTQ", b"\r\nHTTP/2", b"\nHTTP/1 "):
+            for cut in (1, 2, len(octets)):
+                self.assertRaises(BadMessage, read, octets, cut)
+
     def test_noReading(self) -> None:
         for octets in NO_READING:
             for cut in (1, 5, len(octets)):

@@ -21,7 +21,7 @@ from tunnelstack.wire.http1.head import (
 )
 
 LENIENT_END = re.compile(rb"[^\r\n]\r?\n\r?\n")
-LONGEST_LINE = 1024        # octets of a chunk's size with its extensions
+LONGEST_LINE = 1024        # octets of a chunk's size with its extensions and its line end
 LAST_CHUNK = b"0\r\n\r\n"
 
 # Blanks after the size are not in the grammar, but have to be read before an extension (RFC 9112, 7.1.1), and some servers
@@ -91,7 +91,7 @@ class ChunkedDecoder:
                     raise BadMessage("a chunk is longer than its size")
                 position += 1
             else:
-                line = self._size.match(octets, position)
+                line = self._size.match(octets, position, position + LONGEST_LINE)
                 if line is None:
                     self._partial = self._partial_size(octets, position)
                     break
@@ -108,7 +108,7 @@ class ChunkedDecoder:
         """
         @return: what may become a chunk's size.
         """
-        if len(octets) - position > LONGEST_LINE or not PARTIAL_SIZE.match(octets, position):
+        if len(octets) - position >= LONGEST_LINE or not PARTIAL_SIZE.match(octets, position):
             raise BadMessage("the size of a chunk is malformed")
         return octets[position:]
 

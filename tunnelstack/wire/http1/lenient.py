@@ -24,21 +24,24 @@ from tunnelstack.wire.http1.head import (
 )
 
 END = re.compile(rb"[^\r\n]\r?\n\r?\n")
-START = b"HTTP/1."
+BEGINNING = re.compile(rb"[\r\n]*+(?:HTTP/1\.|(?:HTTP/1|HTTP/|HTTP|HTT|HT|H)?\Z)")
 
 
 def begins_like_a_response(octets: bytes) -> bool:
     """
     @return: whether this may become the head of a response, after empty lines.
     """
-    start = octets.lstrip(b"\r\n")[:len(START)]
-    return START.startswith(start)
+    return BEGINNING.match(octets) is not None
 
 
 def find_end_lenient(octets: bytes, searched: int, limits: HeadLimits) -> int:
     """
     As L{find_end_untrusted<tunnelstack.wire.http1.head.find_end_untrusted>}, where a line feed alone ends a line.
+
+    @raise BadMessage: too long, or nothing that could become a response.
     """
+    if not begins_like_a_response(octets):
+        raise BadMessage("this does not begin like an HTTP/1.1 response", 502)
     end = END.search(octets, max(0, searched - 4), limits.octets)
     if end is not None:
         return end.end()
