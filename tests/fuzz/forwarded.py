@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from tunnelstack.edge.public.requests import MAX_OWN_OCTETS
 from tunnelstack.wire.addresses import address_text
 from tunnelstack.wire.http1.forwarded import (
     BOTH,
@@ -28,6 +29,10 @@ SEEDS = [
     b'Ffor="\nFfor=unknown, for=_hidden',
     b"x1.1.1.1,[2001:db8::7]:80 , ::ffff:10.0.0.1\npwss\nFfor=[::1]",
     b"Ffor=1;for=2, ;;, x=1",
+]
+
+FOUND = [
+    b"x9," + b"10.0.2.9," * 253 + b"10.0.0.2",  # passed on with more pairs than the next edge would read
 ]
 
 
@@ -53,7 +58,8 @@ def kind(fields: Fields, by: str) -> Hashable:
         assert hop.address == address_text(hop.node.decode("latin-1")), hop
     assert all(trusts(hop.address) for hop in hops[1:]), hops
     written = forwarding_fields(b"10.9.9.9", b"http", b"edge.example", hops)
-    encode_fields(written)
+    if len(encode_fields(written)) > MAX_OWN_OCTETS:
+        return "too long"  # the edge refuses the request
     told = [hop for hop in hops if hop != Hop()]
     own = Hop(b"10.9.9.9", "10.9.9.9", b"http", b"edge.example")
     assert read_hops(written, ONLY_FORWARDED, trusts) == [*told, own], (hops, written)

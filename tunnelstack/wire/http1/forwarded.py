@@ -43,7 +43,11 @@ SECURE = frozenset((b"https", b"wss"))
 UNKNOWN = b"unknown"
 
 MOST = 256
-"""Members of a list that are read: the last ones of an X- field; a C{Forwarded} with more pairs cannot be read."""
+"""Members of an X- field that are read: the last ones."""
+
+MOST_PAIRS = 4096
+"""Pairs of a C{Forwarded} that is read; one with more cannot be read.  What an edge passes on has fewer, since it is bounded by
+C{MAX_OWN_OCTETS} of L{tunnelstack.edge.public.requests}."""
 
 TOKEN_ONLY = re.compile(TOKEN + rb"+\Z")
 _OBFUSCATED = re.compile(rb"(_[0-9A-Za-z._-]+)(?::[0-9A-Za-z._-]+)?\Z")
@@ -227,7 +231,7 @@ def _pairs(line: bytes) -> list[list[tuple[bytes, bytes]]] | None:
     """
     elements: list[list[tuple[bytes, bytes]]] = [[]]
     end = 0
-    for _ in range(MOST):
+    for _ in range(MOST_PAIRS):
         pair = _PAIR.match(line, end)
         if pair is None:
             return None
