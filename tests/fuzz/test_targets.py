@@ -4,6 +4,9 @@ Every fuzz target takes its seeds, what was once found, and a few hundred bent i
 
 from __future__ import annotations
 
+import ast
+import re
+from pathlib import Path
 from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,6 +14,29 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.fuzz.mutate import LIMIT, mutate
 from tests.fuzz.run import Finding, attempt, fuzz, targets
 from tunnelstack.errors import PeerError
+
+FOLDER = Path(__file__).parent
+ROOT = FOLDER.parent.parent
+WIRE = ROOT / "tunnelstack" / "wire"
+READS = re.compile(r"^ *def (?:\w+_untrusted|receive_data|feed|read_\w+|decode\w*)\(", re.MULTILINE)
+"""The names of functions that read octets of peers."""
+
+
+def importsOf(path: Path) -> set[str]:
+    """
+    The modules of C{wire/} and C{transport/} that a module imports.
+    """
+    nodes = ast.walk(ast.parse(path.read_text()))
+    names = {f"{node.module}.{each.name}" for node in nodes if isinstance(node, ast.ImportFrom) for each in node.names}
+    return {found for name in names for found in (name, name.rpartition(".")[0]) if pathOf(found).is_file()}
+
+
+def pathOf(name: str) -> Path:
+    """
+    The file of a module of C{tunnelstack.wire} or C{tunnelstack.transport}; a folder for any other name.
+    """
+    known = name.startswith(("tunnelstack.wire.", "tunnelstack.transport."))
+    return (ROOT / name.replace(".", "/")).with_suffix(".py") if known else ROOT
 
 
 def brittle(data: bytes) -> int:
@@ -34,6 +60,20 @@ class TargetTests(SynchronousTestCase):
                 answer = attempt(module.target, data)
                 if isinstance(answer, Finding):
                     self.fail(f"{name}: {data.hex()}\n{answer.error}")
+
+    def test_everyDecoderHasATarget(self) -> None:
+        """
+        A module of C{wire/} with a function that reads a peer's octets is imported by a target, or by a module that is.
+        """
+        imported = {name for path in FOLDER.glob("*.py") for name in importsOf(path)}
+        seen: set[str] = set()
+        while imported - seen:
+            name = (imported - seen).pop()
+            seen.add(name)
+            imported |= importsOf(pathOf(name))
+        modules = {str(path.relative_to(ROOT).with_suffix("")).replace("/", "."): path for path in WIRE.rglob("*.py")}
+        missing = {name for name, path in modules.items() if name not in seen and READS.search(path.read_text())}
+        self.assertEqual(missing, set())
 
     def test_bentInputsAreTaken(self) -> None:
         for name, module in targets().items():

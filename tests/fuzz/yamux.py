@@ -69,10 +69,9 @@ def frames() -> list[bytes]:
 
 SEEDS = [bytes([choice]) + data for data in frames() for choice in (0x0, 0x1, 0xE, 0xF, 0x1E)]
 
-# The same number opened, ended and opened again before the owner heard of any of it.
-FOUND = [bytes.fromhex("000001000100000001fffe000000000005000000010000006c")]
-
 FOUND = [
+    # The same number opened, ended and opened again before the owner heard of any of it.
+    bytes.fromhex("000001000100000001fffe000000000005000000010000006c"),
     # A stream reset by a rule and opened again in the same read: it was accepted twice.
     bytes.fromhex("0e0001000100000001fffffffe000100010000000100000000"),
     # The same, reset by the peer.
