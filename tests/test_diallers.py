@@ -144,7 +144,7 @@ class CertificateTests(SynchronousTestCase):
         self.assertRegex(str(error), kind.remedy, name)
         self.assertEqual(network.getDelayedCalls(), [], name)
 
-    def test_whatTheDoctorReports(self) -> None:
+    def test_theDoctorReportsTheCause(self) -> None:
         for name, kind in KINDS.items():
             network, server = self.listen(kind)
             edge = EdgeAddress(url=f"https://{bracketed(kind.host)}:{PORT}", token=SECRET)
@@ -164,7 +164,7 @@ class CertificateTests(SynchronousTestCase):
             self.assertIsNone(found["session"].good, name)
             self.assertEqual(server.received, b"", name)
 
-    def test_whatTheDoctorReportsOfAProxy(self) -> None:
+    def test_theDoctorReportsTheCauseOfAProxy(self) -> None:
         for name, kind in KINDS.items():
             if not kind.cause:
                 continue
@@ -181,7 +181,7 @@ class CertificateTests(SynchronousTestCase):
             self.assertNotIn("--ca-file", found["reach"].remedy)      # it is for the edge's certificate
             self.assertEqual(server.received, b"", name)
 
-    def test_whatAProbeReportsOfATarget(self) -> None:
+    def test_aProbeReportsTheCauseOfATarget(self) -> None:
         for name in ("good", "no names", "expired", "self-signed"):
             kind = KINDS[name]
             network, _ = self.listen(kind)

@@ -150,7 +150,7 @@ class ServerTests(Case):
         self.assertEqual(caller.got, b"hello")
         self.assertEqual({service.kind for service in self.server().services}, {"http", "stream"})
 
-    def test_asFarAsTheTokenAllows(self) -> None:
+    def test_aTokenForWebHostsIsEnough(self) -> None:
         """
         A token for web hosts alone is enough, and that it is for nothing else is no news.
         """

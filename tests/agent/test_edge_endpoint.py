@@ -100,7 +100,7 @@ class WayTests(SynchronousTestCase):
             edge = EdgeAddress(**({"url": "https://edge.example"} | wrong))
             self.assertRaises(ConfigurationError, makeEdgeEndpoint, Network(), edge)
 
-    def test_rootsAndACertificate(self) -> None:
+    def test_rootsAndACertificateAreUsed(self) -> None:
         root = authority()
         identity = root.identity("laptop.example")
         ours, roots = Path(self.mktemp()), Path(self.mktemp())

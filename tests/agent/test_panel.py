@@ -97,7 +97,7 @@ class PanelTests(SynchronousTestCase):
         self.assertEqual(self.shown()[:2], ["warning   nothing listens", "warning   still nothing"])
         self.assertEqual(len(self.shown()), 3)
 
-    def test_theLastRequests(self) -> None:
+    def test_theLastRequestsAreShown(self) -> None:
         self.up()
         for number in range(REQUESTS + 3):
             self.panel.requestDone(request(target=f"/{number}", status=502 if number == 5 else 200))
@@ -263,7 +263,7 @@ class PanelTests(SynchronousTestCase):
         st.tuples(st.just("message"), st.integers(0, 9)), st.tuples(st.just("resize"), st.integers(24, 120)),
         st.tuples(st.just("draw"), st.just(0)),
     ), max_size=40))  # fmt: skip
-    def test_messagesAboveAndOneDrawingBelow(self, steps: list[tuple[str, int]]) -> None:
+    def test_messagesStandAboveOneDrawing(self, steps: list[tuple[str, int]]) -> None:
         self.setUp()
         self.screen.resize(90, 80)
         messages = []
@@ -289,7 +289,7 @@ class PanelTests(SynchronousTestCase):
         expected = [text.rstrip() for text, _ in self.panel._lines(self.screen.rows, self.screen.columns)]
         self.assertEqual([*self.screen.scrollback, *shown], [*messages, *expected])
 
-    def test_onlyOnTerminals(self) -> None:
+    def test_thePanelNeedsATerminal(self) -> None:
         class Out:
             def __init__(self, tty: bool) -> None:
                 self.isatty = lambda: tty

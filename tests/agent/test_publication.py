@@ -126,7 +126,7 @@ class PublicationTests(SynchronousTestCase):
         self.assertEqual((self.forgotten, self.link.withdrawn), ([self.publication], [Service(name="site")]))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_whoDoesNotWaitAnyMore(self) -> None:
+    def test_aCancelledWaiterIsNotCalled(self) -> None:
         granted = self.publication.whenGranted()
         granted.cancel()
         self.failureResultOf(granted, CancelledError)

@@ -297,7 +297,7 @@ class SettingTests(Reloads):
         self.assertNoResult(ended)
         self.assertEqual(self.status("site"), b"200")
 
-    def test_whatWaitsForARestart(self) -> None:
+    def test_someSettingsNeedARestart(self) -> None:
         both = self.begin(SITE)
         edges = both.agent.config.edges
         self.assertEqual(

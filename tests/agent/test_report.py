@@ -18,7 +18,7 @@ class ReportTests(SynchronousTestCase):
     What SIGUSR2 asks for.
     """
 
-    def test_sessionsAndServices(self) -> None:
+    def test_sessionsAndServicesAreReported(self) -> None:
         both = EdgeAndAgent(ServiceConfig(name="site", target="3000"))
         both.start()
         before, up = self.reported(both), {"edge": "localhost:8080", "up": True, "streams": 1}

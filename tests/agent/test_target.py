@@ -27,7 +27,7 @@ class TargetTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = MemoryReactorClock()
 
-    def test_portsAndHosts(self) -> None:
+    def test_portsAndHostsBecomeEndpoints(self) -> None:
         for text, shown in (
             ("3000", "tcp:localhost:3000"),
             ("localhost:3000", "tcp:localhost:3000"),
@@ -64,7 +64,7 @@ class TargetTests(SynchronousTestCase):
             target.endpoint(self.reactor)
             self.assertEqual((target.shown, target.secure), (shown, shown.startswith("https:")), text)
 
-    def test_whatCannotBeMeant(self) -> None:
+    def test_invalidTargetsAreRejected(self) -> None:
         for kind, text, told in (
             ("http", "http://localhost/app", "leave out the path"), ("http", "localhost:3000/app", "leave out the path"),
             ("http", "http://localhost:3000?a", "leave out the path"), ("http", "http://a:b@localhost", "without a user"),

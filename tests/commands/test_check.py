@@ -121,7 +121,7 @@ class CheckTests(Case):
         self.assertEqual(code, 78)
         self.assertIn("unencrypted", told)
 
-    def test_mistakesOfTheFile(self) -> None:
+    def test_mistakesOfTheFileAreReported(self) -> None:
         code, told = self.check("[edge]\nlisen = []\n")
         self.assertEqual((code, told), (78, "tunnelstack: FILE:2: [edge] has no key lisen; did you mean listen?\n"))
 

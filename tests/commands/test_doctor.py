@@ -107,7 +107,7 @@ class DoctorTests(SynchronousTestCase):
             self.assertIn(f"seconds {says} the edge's", found["clock"].says)
             self.assertTrue(found["session"].good)
 
-    def test_TLSWithoutTLS(self) -> None:
+    def test_aPortWithoutTLSIsReported(self) -> None:
         self.listen(9000, Other)
         found = self.runChecks("https://localhost:9000")
         self.assertEqual(self.wrong(found), ["tls"])

@@ -225,7 +225,7 @@ class AgentTests(Case):
             self.assertEqual(agentTap.hostLabel(host), label)
         self.assertEqual(self.read("http", "1", TUNNELSTACK_NAME="named").services[0].name, "named")
 
-    def test_severalServicesOfAFile(self) -> None:
+    def test_aFileMayHaveSeveralServices(self) -> None:
         path = self.file('[[service]]\nname = "a"\ntarget = "1"\n[[service]]\nname = "b"\ntarget = "2"\n')
         self.assertEqual([service.name for service in self.read("start", "-c", path).services], ["a", "b"])
         self.assertEqual([service.name for service in self.read("http", "3", "-n", "c", "-c", path).services], ["c"])
@@ -292,7 +292,7 @@ class HelpTests(SynchronousTestCase):
             examples = [line for line in lines[:14] if line.startswith(("  tunnel", "  twistd", "  ssh", "  NAME"))]
             self.assertEqual(len(examples), 3, (options, examples))
 
-    def test_namesEveryOption(self) -> None:
+    def test_theHelpNamesEveryOption(self) -> None:
         for options in self.screens:
             shown = str(options())
             for name in options().longOpt:

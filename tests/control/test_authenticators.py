@@ -54,7 +54,7 @@ class CertificateTests(SynchronousTestCase):
                 CredentialUnknown,
             )
 
-    def test_certificatesOfAllThreeLibraries(self) -> None:
+    def test_certificatesOfAllThreeLibrariesHaveOneFingerprint(self) -> None:
         for certificate in (self.shown, Certificate(self.shown), self.shown.to_cryptography()):
             self.assertEqual(fingerprintOf(certificate), fingerprintOf(self.shown))
 
@@ -91,7 +91,7 @@ class EitherTests(SynchronousTestCase):
             self.assertEqual(found.agent, agent)
             self.assertTrue(self.either.isCurrent(found))
 
-    def test_whomNobodyKnows(self) -> None:
+    def test_anUnknownCredentialIsRejected(self) -> None:
         failure = self.failureResultOf(self.either.authenticate(Claim(dialect="native", token="x")), CredentialUnknown)
         self.assertIn("the token is unknown", str(failure.value))
         self.assertFalse(self.either.isCurrent(Principal(agent="a")))

@@ -33,7 +33,7 @@ class WordTests(SynchronousTestCase):
     def test_aKeyThatIsNotOurs(self) -> None:
         self.assertFalse(parseVouchRule("*@*").covers([], "root", "lab.bench"))
 
-    def test_whatIsNone(self) -> None:
+    def test_invalidRulesAreRejected(self) -> None:
         for text in ("", "root", "@lab.bench", "root@", "a b c@d", "alice@desk root"):
             with self.assertRaises(ConfigurationError):
                 parseVouchRule(text)

@@ -35,13 +35,13 @@ class OwnersTests(SynchronousTestCase):
         self.assertTrue(self.may("game"))
         self.assertTrue(self.may("ports"))
 
-    def test_whatAnotherWasGrantedByName(self) -> None:
+    def test_aNameThatIsGrantedToAnotherIsReserved(self) -> None:
         for name in ("app", "db-", "db-main", "web", "wob"):
             self.assertFalse(self.may(name), name)
         for name in ("apps", "ap", "db", "weeb", "wb"):
             self.assertTrue(self.may(name), name)
 
-    def test_namesOfAgents(self) -> None:
+    def test_theNameOfAnAgentIsItsOwn(self) -> None:
         self.assertFalse(self.may("laptop"))
         self.assertFalse(self.may("laptop", Principal(agent="ports", allow=("http:*", "tcp:*"))))
         self.assertTrue(self.may("laptop", Principal(agent="laptop", allow=("tcp:*",))))
@@ -58,7 +58,7 @@ class OwnersTests(SynchronousTestCase):
         self.owners.setCredentials([record("laptop", "http:*", "stream:**", "http:?*")])
         self.assertTrue(self.may("anything"))
 
-    def test_whatRoutesLeadTo(self) -> None:
+    def test_whatRoutesLeadToIsReserved(self) -> None:
         self.owners.setRoutes("example.net", [
             Route(host="shop.example.com", to="laptop/store"), Route(host="news.example.net", to="paper"),
             Route(host="*.example.net", to="laptop/rest"), Route(host="a.b.example.net", to="laptop/deep"),
@@ -72,7 +72,7 @@ class OwnersTests(SynchronousTestCase):
         self.assertFalse(self.may("home", Principal(agent="laptop", allow=("tcp:1",))))
         self.assertTrue(self.may("paper", Principal(agent="ports", allow=("tcp:1", "http:paper"))))
 
-    def test_whomACheckerKnows(self) -> None:
+    def test_namesOfCheckersAreReserved(self) -> None:
         self.owners.setCredentials([CheckerRecord(auth="file:x", allow=("http:team-*",))])
         self.assertFalse(self.may("team-1"))
         self.assertTrue(self.may("team-1", Principal(agent="alice", allow=("http:team-*", "tcp:1"))))
@@ -81,7 +81,7 @@ class OwnersTests(SynchronousTestCase):
         self.owners.setCredentials([])
         self.assertTrue(self.may("app"))
 
-    def test_veryManyCredentials(self) -> None:
+    def test_theOwnerIsFoundAmongVeryManyCredentials(self) -> None:
         """
         Five thousand agents come back at once: looking for the owner of a name does not look at all of them.
         """

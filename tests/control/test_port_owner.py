@@ -18,7 +18,7 @@ class HolderTests(SynchronousTestCase):
     A port of this very process, and ports of nobody.
     """
 
-    def test_namesTheProcess(self) -> None:
+    def test_theProcessThatHoldsThePortIsNamed(self) -> None:
         if not (PROC / "net" / "tcp").exists():
             raise SkipTest("this system does not say who holds a port")
         for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):

@@ -142,7 +142,7 @@ class EdgeFileTests(Reads, SynchronousTestCase):
             ["a.toml:4: [[agent]] has the same token_sha256 as the one on line 1"],
         )
 
-    def test_whatAFileMayNotSay(self) -> None:
+    def test_optionsOfTheCommandLineAreNoKeys(self) -> None:
         self.assertIn("has no key dev", self.mistakes("[edge]\ndev = true\n")[0])
         self.assertIn("has no key state_directory", self.mistakes('[edge]\nstate_directory = "/"\n')[0])
 
@@ -323,7 +323,7 @@ class LinesTests(SynchronousTestCase):
     The places of keys.
     """
 
-    def test_keysAndTables(self) -> None:
+    def test_keysAndTablesHaveLines(self) -> None:
         lines = LineIndex(AGENT)
         self.assertEqual(lines.lineOf(("agent", "give_up_after_seconds")), 2)
         self.assertEqual(lines.lineOf(("edge", 0, "token_file")), 6)

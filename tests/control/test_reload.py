@@ -40,7 +40,7 @@ class EdgeTests(SynchronousTestCase):
         found = difference(old, evolve(old, edges=(evolve(old.edges[0], token="rotated"),)))
         self.assertEqual(found.sentences("the agent"), ("nothing has changed",))
 
-    def test_whatCountsAtOnceAndWhatWaits(self) -> None:
+    def test_changesAreAppliedOrNeedARestart(self) -> None:
         old = EdgeConfig(routes=(Route(host="a.net", to="a"),))
         new = EdgeConfig(
             domain="example.net", drainSeconds=5.0, forwardedBy="both", limits=Limits(visitors=9, sessionStreams=7),
@@ -89,7 +89,7 @@ class AgentTests(SynchronousTestCase):
         found = difference(old, evolve(old, edges=(evolve(old.edges[0], token="rotated"),)))
         self.assertEqual(found.sentences("the agent"), ("nothing has changed",))
 
-    def test_whatCountsAtOnceAndWhatWaits(self) -> None:
+    def test_changesAreAppliedOrNeedARestart(self) -> None:
         old = AgentConfig(edges=(HOME,))
         device = DeviceSettings(url="https://hub.example", tenant=TENANT)
         new = AgentConfig(

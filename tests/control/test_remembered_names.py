@@ -51,7 +51,7 @@ class RememberedNamesTests(SynchronousTestCase):
         self.day += seconds
         self.clock.advance(seconds)
 
-    def test_aRestart(self) -> None:
+    def test_namesSurviveARestart(self) -> None:
         self.names.claimed(SITE, LAPTOP)
         self.names.released(SITE)
         self.file.stopService()
@@ -63,7 +63,7 @@ class RememberedNamesTests(SynchronousTestCase):
         self.assertFalse(self.names.wasHeld(("tcp", "site")))
         self.assertEqual((self.names.wasHeld(SITE, within=60), self.names.wasHeld(SITE, within=20)), (True, False))
 
-    def test_aKill(self) -> None:
+    def test_namesSurviveAKill(self) -> None:
         """
         The file is written a second after a change, and holds what is held still to be held each hour.
         """
@@ -95,7 +95,7 @@ class RememberedNamesTests(SynchronousTestCase):
         self.names.isLive = lambda agent: agent != "laptop"
         self.assertFalse(self.names.wasHeld(SITE))
 
-    def test_agentsWithoutCredentialsOfTheEdge(self) -> None:
+    def test_namesOfAgentsWithoutCredentialsAreNotWritten(self) -> None:
         """
         Devices are known by other means: they are remembered, but not in the file.
         """

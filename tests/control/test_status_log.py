@@ -42,7 +42,7 @@ class ObserverTests(SynchronousTestCase):
     def observe(self, kind: Any) -> None:
         self.publisher.addObserver(kind(self.written.append))
 
-    def test_aStatusLine(self) -> None:
+    def test_statusLinesShowWhatIsForPeople(self) -> None:
         self.observe(StatusLineObserver)
         self.log.info("up   edge={edge} rtt={rtt}ms", edge="localhost:8080", rtt=0.4, status="session")
         self.log.info("not for people", status_="x")
@@ -143,7 +143,7 @@ class ChoiceTests(SynchronousTestCase):
         self.assertEqual(self.kinds(self.pipe(), self.pipe()), [StatusLineObserver, JSONLogObserver])
         self.assertEqual(self.kinds(self.pipe(), self.pipe(), "text"), [StatusLineObserver, TextLogObserver])
 
-    def test_aProcessWithoutStandardOutput(self) -> None:
+    def test_aProcessWithoutStandardOutputHasObservers(self) -> None:
         self.assertEqual(self.kinds(None, self.pipe()), [StatusLineObserver, JSONLogObserver])
         self.assertEqual(self.kinds(self.pipe(), None), [StatusLineObserver, JSONLogObserver])
 

@@ -86,7 +86,7 @@ class NotifierTests(Systemd):
         Notifier(environ, 78).startWatchdog(clock)     # it was meant for another process
         self.assertEqual((self.heard(), clock.getDelayedCalls()), ([], []))
 
-    def test_theLifeOfAProcess(self) -> None:
+    def test_eachStepOfAProcessIsNotified(self) -> None:
         self.patch(ProcessLifecycle, "_watchSignals", lambda lifecycle: None)
         worker, reactor = Worker(), RecordingReactor()
         reactor.run()

@@ -44,7 +44,7 @@ class SiteTests(TestCase):
         self.assertIn(b"curl http://demo.localhost:8080/clock", body.replace(b" -N", b""))
         self.assertIn(b"<td>X-Odd<td>&lt;script&gt;", body)
 
-    def test_whatIsNotThere(self) -> None:
+    def test_otherPathsAreNotFound(self) -> None:
         for path in (b"/nothing", b"/octets/many", b"/octets/", b"/octets/1/2x"):
             self.assertIn(b" 404 ", self.ask(b"GET " + path + b" HTTP/1.1\r\nHost: a\r\n\r\n")[0])
 

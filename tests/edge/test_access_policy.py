@@ -56,7 +56,7 @@ class RuleTests(SynchronousTestCase):
             [False, True, True, False, False, False],
         )
 
-    def test_whoIsNamedNowhere(self) -> None:
+    def test_theOppositeOfTheLastRuleIsTheDefault(self) -> None:
         self.assertEqual(self.judged(["allow 10.0.0.0/8"], "192.0.2.1", ""), [False, False])
         self.assertEqual(self.judged(["deny 10.0.0.0/8"], "192.0.2.1", "10.1.1.1"), [True, False])
 
@@ -71,7 +71,7 @@ class RuleTests(SynchronousTestCase):
         for rule in ("deny ::ffff:10.0.0.5", "deny ::FFFF:a00:5", "deny ::ffff:10.0.0.0/125", "deny 10.0.0.5"):
             self.assertEqual(self.judged([rule], "10.0.0.5", "::ffff:10.0.0.5", "10.0.0.9"), [False, False, True], rule)
 
-    def test_whatIsNoRule(self) -> None:
+    def test_invalidRulesAreRejected(self) -> None:
         for wrong in ("allow", "permit all", "allow 10.0.0.5/8", "deny 300.1.1.1", "allow all "):
             with self.assertRaises(ConfigurationError):
                 Route(host="a.net", to="b", visitors=(wrong,))
@@ -86,7 +86,7 @@ class AddressTests(PublicCase):
         routes=(Route(host="app.localhost", to="app", visitors=("allow 192.0.2.0/24",)),), trustedProxies=("10.0.0.0/8",)
     )
 
-    def test_byTheAddressOfTheConnection(self) -> None:
+    def test_theAddressOfTheConnectionDecides(self) -> None:
         self.say(GET)
         self.assertEqual(self.answer(), OK)
         self.visitor = self.visit(IPv4Address("TCP", "198.51.100.1", 1))
@@ -239,7 +239,7 @@ class RedirectTests(PublicCase):
         heard = self.say(GET.replace(b"GET / ", b"GET /gr\xc3\xbc\xc3\x9fe?\xff "))
         self.assertIn(b"\r\nLocation: https://app.localhost/gr%C3%BC%C3%9Fe?%FF\r\n", heard)
 
-    def test_notBehindAProxyThatIsSecure(self) -> None:
+    def test_aSecureProxyIsNotRedirected(self) -> None:
         self.visitor = self.visit(IPv4Address("TCP", "10.0.0.1", 1))
         self.assertEqual(self.status(GET), 308)
         self.say(GET[:-2] + b"X-Forwarded-Proto: https\r\n\r\n")
@@ -304,7 +304,7 @@ class RateTests(PublicCase):
         self.say(GET)
         self.assertEqual(self.answer(), OK)
 
-    def test_asItsCredentialSays(self) -> None:
+    def test_theRateOfTheCredentialApplies(self) -> None:
         self.edge.records["abcd"] = TokenRecord(name="laptop", tokenSha256="ab" * 32, requestsPerSecond=1)
         self.say(GET)
         self.answer()
@@ -412,7 +412,7 @@ class BandwidthTests(PublicCase):
             self.edge.clock.advance(0.5)
         self.assertGreaterEqual(got, 20 * body)
 
-    def test_notForEverSoManyIsKept(self) -> None:
+    def test_delayedResponsesAreBounded(self) -> None:
         """
         Very many wait for the same moment, and all but the first are too late then.
         """

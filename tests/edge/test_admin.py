@@ -103,7 +103,7 @@ class AdminTests(SynchronousTestCase):
             self.assertEqual(self.ask("GET", "/routes", port=port)[1]["routes"][0]["agents"], ["laptop"])
             self.assertEqual(self.ask("GET", "/streams", port=port)[1]["streams"][0]["agent"], "laptop")
 
-    def test_agentsSinceWhen(self) -> None:
+    def test_theAgeOfASessionIsListed(self) -> None:
         self.network.passTime(12)
         [agent] = self.ask("GET", "/agents")[1]["agents"]
         self.assertEqual((agent["seconds"], agent["healthy"], agent["in_flight"]), (12.0, True, 0))
@@ -114,18 +114,18 @@ class AdminTests(SynchronousTestCase):
         self.assertEqual(self.ask("GET", "/ready"), (503, {"ready": False, "state": "draining"}))
         self.assertEqual(self.ask("GET", "/health")[0], 200)
 
-    def test_whereOneMayOnlyRead(self) -> None:
+    def test_theReadOnlyListenerRefusesChanges(self) -> None:
         for path in self.admin.postHandlers:
             status, said = self.ask("POST", path.decode(), b"{}", PORT + 1)
             self.assertEqual((status, "read-only" in said["error"]), (403, True), path)
 
-    def test_whatIsNotThere(self) -> None:
+    def test_otherPathsAndMethodsAreRejected(self) -> None:
         self.assertEqual(self.ask("GET", "/nothing")[0], 404)
         self.assertEqual(self.ask("POST", "/status")[0], 405)
         self.assertEqual(self.ask("GET", "/drain")[0], 405)
         self.assertEqual(self.ask("DELETE", "/agents")[0], 405)
 
-    def test_whatCannotBeDoneHere(self) -> None:
+    def test_actionsOfAProcessAreRefusedInAProgram(self) -> None:
         """
         An edge in a program of one's own has no process to stop, no file and no folder.
         """
@@ -134,7 +134,7 @@ class AdminTests(SynchronousTestCase):
         self.assertEqual(self.ask("POST", "/tokens/revoke", b'{"token": "a"}')[0], 409)
         self.assertEqual(self.ask("POST", "/tokens/reload"), (200, {"reloaded": True}))
 
-    def test_whatIsAskedBadly(self) -> None:
+    def test_malformedBodiesAreRejected(self) -> None:
         for body in (b"{", b"[]", b"\xff", b"{}", b'{"token": 1}'):
             self.assertEqual(self.ask("POST", "/tokens/revoke", body)[0], 400, body)
         self.assertEqual(self.ask("POST", "/tokens/revoke", b'"' + b"x" * MAX_BODY_OCTETS)[0], 413)

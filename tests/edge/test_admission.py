@@ -125,7 +125,7 @@ class AcceptTests(SynchronousTestCase):
         self.admission.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_newcomersOfOneAddress(self) -> None:
+    def test_newConnectionsOfOneAddressAreBounded(self) -> None:
         self.assertEqual([self.admission.admit("192.0.2.1") for _ in range(3)], [True, True, False])
         self.assertTrue(self.admission.admit("192.0.2.2"))
         self.assertEqual(len(self.said()), 1)

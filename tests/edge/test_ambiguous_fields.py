@@ -33,20 +33,20 @@ class HostTests(SynchronousTestCase):
     What is a host.
     """
 
-    def test_good(self) -> None:
+    def test_validHostsAreAccepted(self) -> None:
         for host in GOOD:
             self.assertTrue(HOST.match(host), host)
 
-    def test_bad(self) -> None:
+    def test_invalidHostsAreRejected(self) -> None:
         for host in BAD:
             self.assertFalse(HOST.match(host), host)
 
     @given(st.integers(0, 200_000))
-    def test_ports(self, port: int) -> None:
+    def test_portsEndAt65535(self, port: int) -> None:
         self.assertEqual(HOST.match(b"a:%d" % port) is not None, port <= 65_535)
 
     @given(st.binary(max_size=12))
-    def test_oneColonOutsideBrackets(self, octets: bytes) -> None:
+    def test_aHostHasOneColonOutsideBrackets(self, octets: bytes) -> None:
         if HOST.match(octets):
             name = octets.rpartition(b"]")[2]
             self.assertLessEqual(name.count(b":"), 1)
@@ -61,7 +61,7 @@ class TwinTests(Both):
     def status(self, octets: bytes) -> bytes:
         return self.both.visit(octets).got[9:12]
 
-    def test_hosts(self) -> None:
+    def test_ambiguousHostsAre400(self) -> None:
         self.begin(SITE)
         for host in (b"site.localhost:80:80", b"site.localhost:99999", b"site.localhost, x", b"u@site.localhost"):
             self.assertEqual(self.status(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % host), b"400", host)
@@ -79,7 +79,7 @@ class TwinTests(Both):
         self.assertNotIn(b"203.0.113.66", request)
         self.assertIn(b"X_Mine: yes\r\n", request)
 
-    def test_everyTwin(self) -> None:
+    def test_everyUnderscoreTwinIsKnown(self) -> None:
         self.assertEqual(underscoreTwins([b"a-b-c"]), {b"a_b_c", b"a_b-c", b"a-b_c"})
         for name in (b"x_forwarded_for", b"x-forwarded_proto", b"content_length", b"transfer_encoding", b"cdn_loop"):
             self.assertIn(name, REPLACED)
@@ -130,7 +130,7 @@ class LoopTests(Both):
         (line,) = [line for line in request.split(b"\r\n") if line.startswith(b"CDN-Loop: ")]
         self.assertEqual([service for _, service in read_hops([line[10:]])], [b"front", b"site"])
 
-    def test_theEighthHop(self) -> None:
+    def test_tooManyHopsAreALoop(self) -> None:
         self.begin(SITE)
         others = [b"edge%d" % number for number in range(MAX_HOPS - 2)]
         self.assertEqual(self.get(b", ".join(others)), b"200")

@@ -109,7 +109,7 @@ class ConformanceTests(Both):
         both.network.listenTCP(3001, self.server)
         both.start()
 
-    def test_requests(self) -> None:
+    def test_requestsAreForwardedAsThePageStates(self) -> None:
         found = rows("Requests of visitors", GET)
         self.assertGreater(len(found), 40)
         for row in found:
@@ -119,7 +119,7 @@ class ConformanceTests(Both):
             self.assertTrue(self.server.heard == b"" or not row.nothing, (row, self.server.heard))
             self.compare(row, self.server.heard)
 
-    def test_responses(self) -> None:
+    def test_responsesAreForwardedAsThePageStates(self) -> None:
         found = rows("Responses of servers", OK)
         self.assertGreater(len(found), 25)
         for row in found:

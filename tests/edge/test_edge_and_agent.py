@@ -299,7 +299,7 @@ class PortTests(Both):
         self.assertEqual(both.edge.agents.portOf("tcp", "raw"), port)
         self.assertEqual(both.visit(b"ping", port).got, b"ping")
 
-    def test_onlyPortsThatWereGranted(self) -> None:
+    def test_onlyGrantedPortsAreOpened(self) -> None:
         both = self.begin(allow=["tcp:2000-2001"])
         for port, granted in ((2002, 0), (2000, 2000), (0, 2001), (0, 0)):
             publication = both.agent.publish(Service(name=f"raw-{port}-{granted}", kind="tcp", port=port), just(Echo))
@@ -397,7 +397,7 @@ class DialTests(Both):
             failure = self.failureResultOf(self.dialled(to, purpose), Refused)
             self.assertIn(sentence, str(failure.value))
 
-    def test_onlyWhatWasGranted(self) -> None:
+    def test_onlyGrantedNamesAreDialled(self) -> None:
         both = self.begin(allow=["stream:*", "dial:db"])
         for name in ("db", "secret"):
             both.agent.publish(Service(name=name, kind="stream"), just(Echo))
@@ -416,7 +416,7 @@ class DialTests(Both):
         self.successResultOf(connected).transport.loseConnection()
         both.settle()
 
-    def test_butNotForEver(self) -> None:
+    def test_aDialFailsAfterItsTimeOut(self) -> None:
         both = self.begin(RAW, start=False)
         connected = both.agent.dial("raw").connect(just(Caller))
         both.network.passTime(31)
@@ -494,7 +494,7 @@ class NameTests(Both):
         both = self.begin(SITE)
         self.assertRaises(UsageError, both.agent.publish, Service(name="site"), just(Echo))
 
-    def test_whatTheTokenDoesNotAllow(self) -> None:
+    def test_otherNamesAreDenied(self) -> None:
         both = self.begin(allow=["http:mine-*"])
         for service in (Service(name="site"), Service(name="mine-1", kind="stream"), Service(name="mine-1", kind="tcp")):
             publication = both.agent.publish(service, just(Echo))

@@ -43,24 +43,24 @@ class GapTests(Both):
         self.comeBack()
         self.assertIn(b" 200 ", visitor.got)
 
-    def test_notForLong(self) -> None:
+    def test_aRequestWaitsForABoundedTime(self) -> None:
         visitor = self.visit()
         self.both.network.passTime(GAP_SECONDS + 0.1)
         self.assertIn(b" 503 ", visitor.got)
         self.assertIn(b"Retry-After: 5\r\n", visitor.got)
         self.assertEqual(self.both.edge.public.site.gaps._waiting, {})
 
-    def test_notForAServiceThatHasBeenAwayForLonger(self) -> None:
+    def test_aServiceThatHasBeenAwayForLongerIsNotWaitedFor(self) -> None:
         self.both.network.passTime(RECENT_SECONDS)
         self.assertIn(b" 503 ", self.visit().got)
 
-    def test_notForOtherRequests(self) -> None:
+    def test_otherRequestsDoNotWait(self) -> None:
         for fields in (b"", b"Accept: */*\r\n", b"Accept: text/event-stream, */*\r\n", b"Accept: text/html\r\n"):
             visitor = self.visit(GET % fields)
             self.assertIn(b" 503 ", visitor.got)
             self.assertIn(b"Retry-After: 5\r\n", visitor.got)
 
-    def test_notForAServiceThatNeverWas(self) -> None:
+    def test_anUnknownServiceIsNotWaitedFor(self) -> None:
         self.assertIn(b" 404 ", self.visit(EVENTS.replace(b"site", b"other")).got)
 
     def test_theVisitorGoes(self) -> None:
@@ -70,7 +70,7 @@ class GapTests(Both):
         self.comeBack()
         self.assertEqual(self.origin.requests, [])
 
-    def test_whoAcceptsOnlyEvents(self) -> None:
+    def test_onlyRequestsForEventsAloneAreRecognized(self) -> None:
         for method, accept, only in (
             (b"GET", [b"text/event-stream"], True), (b"GET", [b"Text/Event-Stream; q=1"], True), (b"GET", [], False),
             (b"POST", [b"text/event-stream"], False), (b"GET", [b"text/event-stream", b"text/html"], False),

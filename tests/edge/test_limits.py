@@ -84,7 +84,7 @@ class LimitTests(Both):
         self.after(visitor, 3.5)
         self.assertIsNotNone(visitor.lost)
 
-    def test_theFirstOctetOfAnAnswer(self) -> None:
+    def test_aLateFirstOctetIs504(self) -> None:
         visitor = self.limited(firstOctetSeconds=70).visit(GET)
         self.assertEqual(self.after(visitor, 66), b"")
         self.assertTrue(self.after(visitor, 2).startswith(b"HTTP/1.1 504 "), visitor.got)
@@ -101,14 +101,14 @@ class LimitTests(Both):
         self.assertEqual(self.after(visitor, 4), b"")
         self.assertTrue(self.after(visitor, 2).startswith(b"HTTP/1.1 408 "), visitor.got)
 
-    def test_aConnectionWithoutRequests(self) -> None:
+    def test_anIdleConnectionIsClosed(self) -> None:
         visitor = self.limited(idleSeconds=5).visit(GET.replace(b"site", b"other"))
         self.assertIn(b" 404 ", self.after(visitor, 4))
         self.assertIsNone(visitor.lost)
         self.after(visitor, 2)
         self.assertIsNotNone(visitor.lost)
 
-    def test_streamsOfASession(self) -> None:
+    def test_streamsOfASessionAreBounded(self) -> None:
         both = self.limited(sessionStreams=4)
         (tunnel,) = both.edge.registry
         visitors = [both.visit(GET) for _ in range(8)]
@@ -117,7 +117,7 @@ class LimitTests(Both):
         busy = [visitor for visitor in visitors if visitor.got.startswith(b"HTTP/1.1 503 ")]
         self.assertEqual(len(busy), 4)
 
-    def test_octetsOfASession(self) -> None:
+    def test_octetsOfASessionAreBounded(self) -> None:
         """
         Eight visitors stand still in front of 2 MB each: the session holds a first window for each and what it may above
         them, and nobody has to pay for it.
@@ -135,7 +135,7 @@ class LimitTests(Both):
         self.after(stalled[0], 100)
         self.assertEqual([visitor.lost for visitor in stalled], [None] * 8)
 
-    def test_octetsOfTheProcess(self) -> None:
+    def test_octetsOfTheProcessAreBounded(self) -> None:
         """
         Beyond them the visitors that stand still longest are cut off, and one that reads is not.
         """
@@ -174,7 +174,7 @@ class AgentLimitTests(Both):
         head = b"PUT / HTTP/1.1\r\nHost: site.localhost\r\nContent-Length: %d\r\n\r\n" % octets
         return self.both.visit(head + bytes(octets))
 
-    def test_octetsOfTheProcess(self) -> None:
+    def test_octetsOfTheProcessAreBounded(self) -> None:
         """
         Beyond them the uploads are reset that the local server has not read for longest.
         """
@@ -201,7 +201,7 @@ class AgentLimitTests(Both):
         both.agent.reload(evolve(both.agent.config, limits=AgentLimits(processOctets=7 << 20)))
         self.assertEqual(both.agent.budget.limit, 7 << 20)
 
-    def test_octetsOfASession(self) -> None:
+    def test_octetsOfASessionAreBounded(self) -> None:
         both = self.limited(sessionOctets=123_456)
         (link,) = both.agent.serviceLinks
         self.assertEqual(link.session.memory.growthLimit, 123_456)
@@ -275,7 +275,7 @@ class OneSourceTests(Both):
         """
         return self.status(b"GET /%d/%d HTTP/1.1\r\nHost: site.localhost\r\n\r\n" % (fields, octets))
 
-    def test_theDefaults(self) -> None:
+    def test_theDefaultsAreThoseOfThePage(self) -> None:
         """
         What is documented is what visitors may send: the fields of edge and agent are not counted.
         """
@@ -285,19 +285,19 @@ class OneSourceTests(Both):
         self.assertEqual([self.answer(120), self.answer(499), self.answer(500)], [b"200", b"200", b"502"])
         self.assertEqual([self.answer(0, 65_000), self.answer(0, 66_000)], [b"200", b"502"])
 
-    def test_headOctets(self) -> None:
+    def test_headOctetsApply(self) -> None:
         self.limited(headOctets=131_072)
         self.assertEqual([self.get(0, 130_000), self.get(0, 132_000)], [b"200", b"431"])
 
-    def test_headFields(self) -> None:
+    def test_headFieldsApply(self) -> None:
         self.limited(headFields=400)
         self.assertEqual([self.get(399), self.get(400)], [b"200", b"431"])
 
-    def test_smallHeads(self) -> None:
+    def test_headsMayBeLimitedFurther(self) -> None:
         self.limited(headOctets=2000, headFields=8)
         self.assertEqual([self.get(7), self.get(8), self.get(0, 1900), self.get(0, 2100)], [b"200", b"431", b"200", b"431"])
 
-    def test_theAgentsCeilingOfHeads(self) -> None:
+    def test_theAgentLimitsHeadsFurther(self) -> None:
         """
         The agent takes no more than its own file allows, and says so.
         """
@@ -308,7 +308,7 @@ class OneSourceTests(Both):
         self.assertIn("head_octets is 131072 at the edge and 40000 in [limits] of this agent", said)
         self.assertIn("head_fields is 400 at the edge and 120 in [limits] of this agent", said)
 
-    def test_headsOfAReload(self) -> None:
+    def test_aReloadOfTheEdgeChangesHeads(self) -> None:
         """
         A live setting reaches the agents that are connected.
         """
@@ -317,12 +317,12 @@ class OneSourceTests(Both):
         both.settle()
         self.assertEqual([self.get(299), self.get(300), self.get(0, 99_000)], [b"200", b"431", b"200"])
 
-    def test_headsOfAReloadOfTheAgent(self) -> None:
+    def test_aReloadOfTheAgentChangesHeads(self) -> None:
         both = self.limited(headFields=300)
         both.agent.reload(evolve(both.agent.config, limits=AgentLimits(headFields=110)))
         self.assertEqual([self.get(109), self.get(200)], [b"200", b"431"])
 
-    def test_responseHeads(self) -> None:
+    def test_responseHeadsApply(self) -> None:
         """
         What local servers may answer is a setting of the agent; the page has the cause and the name of the setting.
         """
@@ -338,12 +338,12 @@ class OneSourceTests(Both):
         both.agent.reload(evolve(both.agent.config, limits=AgentLimits(responseHeadFields=700)))
         self.assertEqual(self.answer(600), b"200")
 
-    def test_theEdgesCeilingOfResponseHeads(self) -> None:
+    def test_theEdgeLimitsResponseHeadsFurther(self) -> None:
         self.limited(responseHeadOctets=4000, responseHeadFields=20)
         self.assertEqual([self.answer(19), self.answer(20)], [b"200", b"502"])
         self.assertEqual([self.answer(0, 3900), self.answer(0, 4100)], [b"200", b"502"])
 
-    def test_headsForAFolder(self) -> None:
+    def test_headsForAFolderAreLimitedAlike(self) -> None:
         """
         The agent serves the files itself, within the same bounds.
         """
@@ -352,7 +352,7 @@ class OneSourceTests(Both):
         self.limited(site=ServiceConfig(name="site", kind="serve", target=str(folder)), headOctets=131_072, headFields=900)
         self.assertEqual([self.get(890), self.get(0, 60_000), self.get(901)], [b"404", b"404", b"431"])
 
-    def test_firstOctetSeconds(self) -> None:
+    def test_firstOctetSecondsApply(self) -> None:
         visitor = self.limited(Silent, firstOctetSeconds=200).visit(GET)
         self.both.network.passTime(196)
         self.assertEqual(visitor.got, b"")
@@ -360,14 +360,14 @@ class OneSourceTests(Both):
         self.assertIn(b" 504 ", visitor.got)
         self.assertEqual(self.warned().count("504 for GET / "), 1)      # the agent's; the edge would name the host
 
-    def test_firstOctetSecondsOfAService(self) -> None:
+    def test_firstOctetSecondsOfAServiceApply(self) -> None:
         visitor = self.limited(Silent, site=evolve(SITE, firstOctetSeconds=5.0)).visit(GET)
         self.both.network.passTime(4)
         self.assertEqual(visitor.got, b"")
         self.both.network.passTime(2)
         self.assertIn(b" 504 ", visitor.got)
 
-    def test_interimSeconds(self) -> None:
+    def test_interimSecondsApply(self) -> None:
         """
         A server that says 102 every 50 seconds is waited for as long as the edge's setting says.
         """
@@ -383,7 +383,7 @@ class OneSourceTests(Both):
             both.network.passTime(50)
         self.assertIn(b" 504 ", visitor.got)
 
-    def test_idleSeconds(self) -> None:
+    def test_idleSecondsApply(self) -> None:
         """
         An upload that pauses, and a connection without requests.
         """
@@ -397,13 +397,13 @@ class OneSourceTests(Both):
         self.assertIn(b" 408 ", visitor.got)
         self.assertIsNotNone(quiet.lost)
 
-    def test_theAgentsCeilingOfIdleSeconds(self) -> None:
+    def test_theAgentLimitsIdleSecondsFurther(self) -> None:
         put = b"PUT /0/0 HTTP/1.1\r\nHost: site.localhost\r\nContent-Length: 9\r\n\r\n123"
         visitor = self.limited(Hungry, idleSeconds=1000, agent={"idleSeconds": 20}).visit(put)
         self.both.network.passTime(30)
         self.assertIn(b" 408 ", visitor.got)
 
-    def test_sessionStreams(self) -> None:
+    def test_sessionStreamsApply(self) -> None:
         """
         The bound of the session is that of the edge's and of the agent's connections.  C{case_f03} has more than 1 024 of them,
         which this network is too slow for.
@@ -416,14 +416,14 @@ class OneSourceTests(Both):
         both.network.passTime(31)                 # nobody waits longer for a stream
         self.assertEqual([visitor.got[:12] for visitor in visitors if visitor.got], [b"HTTP/1.1 503"] * 2)
 
-    def test_theAgentsCeilingOfSessionStreams(self) -> None:
+    def test_theAgentLimitsSessionStreamsFurther(self) -> None:
         both = self.limited(Hungry, agent={"sessionStreams": 3})
         visitors = [both.visit(GET) for _ in range(5)]
         both.network.passTime(1)
         self.assertEqual(len(self.server.lost), 3)
         self.assertEqual(len([visitor for visitor in visitors if visitor.got]), 2)
 
-    def test_visitors(self) -> None:
+    def test_visitorsAreBounded(self) -> None:
         both = self.limited(visitors=3, connectionsPerSecond=0)
         for _ in range(3):
             both.visit()

@@ -84,7 +84,7 @@ class ListenerTests(TestCase):
         return f"{prefix}tls:{self.certificates}:port=0:interface=127.0.0.1"
 
     @inlineCallbacks
-    def test_httpsByName(self) -> Any:
+    def test_httpsListensByName(self) -> Any:
         write(self.certificates, "other.pem", "*.other.example")
         port, = self.start(ListenerConfig(endpoint=self.folder()))
         self.assertEqual(self.edge.url, f"https://localhost:{port}")
@@ -300,5 +300,5 @@ class ListenerTests(TestCase):
         error = self.assertRaises(ConfigurationError, makeListener, reactor, listener)
         self.assertIn("cannot use a socket from systemd", str(error))
 
-    def test_colonsInFolders(self) -> None:
+    def test_colonsInFoldersAreEscaped(self) -> None:
         self.assertEqual(splitOptions(r"C\:/certs:port=1:interface=\:\:"), ("C:/certs", {"port": "1", "interface": "::"}))

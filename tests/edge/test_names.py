@@ -72,7 +72,7 @@ class NameTests(Both):
         agent: str = tunnel.principal.agent
         return agent
 
-    def test_aNameOfOnesOwnOrOfNobody(self) -> None:
+    def test_anAgentMayTakeItsOwnNameAndAFreeOne(self) -> None:
         self.assertEqual(self.offered(self.guest, "game"), "")
         self.assertEqual(self.offered(self.guest, "mine"), "")
         self.assertEqual(self.to("game"), "guest")
@@ -116,7 +116,7 @@ class NameTests(Both):
         self.both.settle()
         self.assertEqual(self.to("later", "ssh"), "later")
 
-    def test_withoutPortsNoPortWhateverTheName(self) -> None:
+    def test_withoutPortsNoNameGetsAPort(self) -> None:
         poor = self.known("poor", "stream:mine-*", "http:poor")
         self.both.settle()
         for name in ("mine-1", "poor", "game"):

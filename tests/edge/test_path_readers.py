@@ -119,7 +119,7 @@ class PromiseTests(SynchronousTestCase):
             self.assertFalse(target.startswith((b"/admin/", b"/admin?")) or target == b"/admin", program)
             self.assertIsNone(routes.find(HOST, target), program)
 
-    def test_aHostAfterMoreThanTwoSlashes(self) -> None:
+    def test_aHostAfterMoreThanTwoSlashesIsNoWayAround(self) -> None:
         for target in (b"///x/admin", b"/\\/x/admin", b"////x/admin"):
             self.assertEqual(READERS["Node, URL"](target), b"/admin")
             self.check(target)

@@ -127,7 +127,7 @@ class BandwidthTests(Paced):
         both.network.passTime(10, 0.1)
         self.assertEqual(self.heard, MUCH)
 
-    def test_bothDirectionsAndAllVisitorsTogether(self) -> None:
+    def test_bothDirectionsAndAllVisitorsShareTheBandwidth(self) -> None:
         both = self.paced(Sink, agentOctetsPerSecond=RATE)
         callers = [self.connect() for _ in range(5)]
         for caller in callers:
@@ -135,7 +135,7 @@ class BandwidthTests(Paced):
         both.network.passTime(10, 0.1)
         self.assertPaced(self.heard, 10, len(callers))
 
-    def test_asTheTokenSays(self) -> None:
+    def test_theBandwidthOfTheTokenApplies(self) -> None:
         both = self.paced(Flood, rate={"octetsPerSecond": RATE}, agentOctetsPerSecond=100 * RATE)
         caller = self.connect()
         both.network.passTime(4, 0.1)
@@ -186,7 +186,7 @@ class BandwidthTests(Paced):
         both.network.passTime(4, 0.1)
         self.assertPaced(len(reader.got), 4)
 
-    def test_webAndRawVisitorsTogether(self) -> None:
+    def test_webAndRawVisitorsShareTheBandwidth(self) -> None:
         site = ServiceConfig(name="site", target="3000")
         both = self.begin(RAW, site, start=False, cut=READ, edge={"limits": Limits(agentOctetsPerSecond=RATE)})
         both.network.ports[4000].factory = just(Flood)
@@ -251,11 +251,11 @@ class RateTests(Paced):
         both.network.passTime(1)
         self.assertEqual(self.lost(3), [False, False, True])
 
-    def test_asTheTokenSays(self) -> None:
+    def test_theRateOfTheTokenApplies(self) -> None:
         self.paced(Sink, rate={"requestsPerSecond": 1}, agentRequestsPerSecond=100)
         self.assertEqual(self.lost(2), [False, True])
 
-    def test_requestsAndConnectionsTogether(self) -> None:
+    def test_requestsAndConnectionsShareTheRate(self) -> None:
         both = self.begin(RAW, ServiceConfig(name="site", target="3000"), edge={"limits": Limits(agentRequestsPerSecond=2)})
         self.assertIn(b" 200 ", both.get("site.localhost"))
         self.assertEqual(self.lost(2), [False, True])
@@ -267,7 +267,7 @@ class AddressTests(SynchronousTestCase):
     Who a visitor of a port is.
     """
 
-    def test_anAddressOfASocketForBothFamilies(self) -> None:
+    def test_aMappedAddressIsReportedAsIPv4(self) -> None:
         ports = Mock()
         _PortFactory(ports, "raw").buildProtocol(IPv6Address("TCP", "::ffff:192.0.2.1", 5))
         ports.connectVisitor.assert_called_once_with("raw", IPv4Address("TCP", "192.0.2.1", 5))

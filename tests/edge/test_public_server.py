@@ -205,22 +205,22 @@ class PageTests(PublicCase):
     What a visitor reads when there is no answer.
     """
 
-    def test_anUnknownHostIs404(self) -> None:
+    def test_anUnknownHostIsAnswered404(self) -> None:
         for host in (b"nobody.localhost", b"localhost", b"127.0.0.1:80", b"example.org"):
             self.assertEqual(self.status(GET.replace(b"app.localhost", host)), 404)
 
-    def test_aKnownServiceWithoutItsAgentIs503(self) -> None:
+    def test_aKnownServiceWithoutItsAgentIsAnswered503(self) -> None:
         self.edge.known.add("gone")
         heard = self.say(GET.replace(b"app.localhost", b"gone.localhost"))
         self.assertTrue(heard.startswith(b"HTTP/1.1 503 "))
         self.assertIn(b"\r\nRetry-After: ", heard)
         self.assertEqual(self.status(GET.replace(b"app.localhost", b"www.example.com")), 503)
 
-    def test_aBusyAgentIs503(self) -> None:
+    def test_aBusyAgentIsAnswered503(self) -> None:
         self.tunnel.busy = True
         self.assertEqual(self.status(GET), 503)
 
-    def test_aBrokenStreamIs502(self) -> None:
+    def test_aBrokenStreamIsAnswered502(self) -> None:
         self.say(GET)
         self.tunnel.agent.far[-1].transport.abortConnection()
         self.settle()
@@ -392,7 +392,7 @@ class TextTests(PublicCase):
             self.assertEqual(self.log.pop().visitor, text)
             self.assertEqual(self.tunnel.asked[-1][1].address.host, text)
 
-    def test_ofATrustedProxy(self) -> None:
+    def test_aTrustedProxyIsKnownInBothForms(self) -> None:
         for address in ("10.1.2.3", "::ffff:10.1.2.3"):
             self.assertTrue(self.factory.site.isTrusted(address))
         self.assertFalse(self.factory.site.isTrusted("192.0.2.1"))
@@ -414,7 +414,7 @@ class DoorTests(PublicCase):
         request.transport.protocol = agent = Talker()
         agent.makeConnection(request.transport)
 
-    def test_onHostsOfNobody(self) -> None:
+    def test_doorsAreOpenOnHostsWithoutARoute(self) -> None:
         for host in (b"localhost:8080", b"127.0.0.1", b"edge.example.org"):
             self.visitor = self.visit()
             self.say(b"GET /_tunnel/1?x HTTP/1.1\r\nHost: %b\r\n\r\n" % host)
@@ -449,7 +449,7 @@ class BoundTests(PublicCase):
             self.visit()
         self.assertIs(self.factory.buildProtocol(IPv4Address("TCP", "192.0.2.8", 1)), None)
 
-    def test_newcomersOfOneAddress(self) -> None:
+    def test_newConnectionsOfOneAddressAreBounded(self) -> None:
         one, other = (IPv4Address("TCP", f"192.0.2.{number}", 1) for number in (8, 9))
         built = [self.factory.buildProtocol(one) is not None for _ in range(60)]
         self.assertEqual(built, [True] * 50 + [False] * 10)
@@ -490,7 +490,7 @@ class StopTests(PublicCase):
         settle(wire)
         self.assertFalse(wire.far.connected)
 
-    def test_drainWithoutVisitors(self) -> None:
+    def test_drainWithoutVisitorsEndsAtOnce(self) -> None:
         self.visitor.transport.loseConnection()
         self.settle()
         self.successResultOf(self.factory.drain())

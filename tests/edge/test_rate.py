@@ -29,7 +29,7 @@ class RateTests(SynchronousTestCase):
         rate.take(0.0)
         self.assertEqual([rate.take(1e6) == 0 for _ in range(4)], [True, True, True, False])
 
-    def test_lessThanOneASecond(self) -> None:
+    def test_aRateMayBeLessThanOneASecond(self) -> None:
         rate = Rate(0.1)
         self.assertEqual(rate.take(5.0), 0.0)
         self.assertAlmostEqual(rate.take(5.0), 10.0)
@@ -97,7 +97,7 @@ class HouseholdTests(SynchronousTestCase):
     Whom an address stands for.
     """
 
-    def test_whoIsCounted(self) -> None:
+    def test_visitorsAreCountedByNetwork(self) -> None:
         self.assertEqual(rateLimitKey("192.0.2.1"), "192.0.2.1")
         self.assertEqual(rateLimitKey("::ffff:192.0.2.1"), "192.0.2.1")
         self.assertEqual(rateLimitKey("2001:db8::1"), rateLimitKey("2001:db8::ffff:1"))

@@ -47,7 +47,7 @@ class RouteTests(SynchronousTestCase):
             assert found is not None
             self.assertEqual((found.key, found.configured, found.purpose), ("myapp", False, HTTPPurpose(service="myapp")))
 
-    def test_hostsWithoutARoute(self) -> None:
+    def test_otherHostsHaveNoRoute(self) -> None:
         for host in (b"", b"example.net", b"a.b.example.net", b".example.net", b"example.com", b"192.0.2.1:80", b"[::1]:80",
                      b"agents.example.net", b"notexample.net", b"\xff"):
             self.assertIs(self.key(host), None, host)
@@ -129,7 +129,7 @@ class RouteTests(SynchronousTestCase):
         self.assertIsNotNone(table.find(b"b.net", b"/x/..;/x/%20"))
         self.assertIsNone(table.find(b"b.net", b"/x/../y"))
 
-    def test_oneServiceUnderTwoPolicies(self) -> None:
+    def test_oneServiceMayHaveTwoPolicies(self) -> None:
         routes = [Route(host="a.net", path="/x", to="site", visitors=("deny all",)), Route(host="a.net", to="site")]
         table = RouteTable("example.net", routes, policy=lambda route: AccessPolicy.of(route, None))
         for host in (b"a.net", b"site.example.net"):

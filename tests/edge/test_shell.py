@@ -69,7 +69,7 @@ class ShellTests(SynchronousTestCase):
         self.denied("not-allowed", principal("dial:other"), "lab.nobody", "ssh")
         self.denied("not-allowed", principal("dial:other"), "lab.bench", "tcp:localhost:80")
 
-    def test_aHostAndAPort(self) -> None:
+    def test_aHostAndAPortAreReached(self) -> None:
         may = principal("dial:lab.*")
         self.assertEqual(self.agents.reach(may, "lab.bench", "tcp:db:5432"), (self.bench, TCPPurpose(host="db", port=5432)))
         self.assertEqual(self.agents.reach(may, "lab.bench", "tcp:[::1]:80"), (self.bench, TCPPurpose(host="::1", port=80)))

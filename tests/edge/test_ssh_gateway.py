@@ -109,7 +109,7 @@ class NameTests(SynchronousTestCase):
     What people write before the last @.
     """
 
-    def test_aLoginNamesAUserAndADevice(self) -> None:
+    def test_aLoginHasAUserAndADevice(self) -> None:
         self.assertEqual(parseLogin("ada@lab.bench"), Login("ada", "lab.bench"))
         self.assertEqual(parseLogin("ada@example.com@lab.bench"), Login("ada@example.com", "lab.bench"))
         self.assertEqual(parseLogin("ada"), Login("ada", ""))
@@ -282,7 +282,7 @@ class SSHDoorStrangerTests(SSHDoorCase):
         self.endpoint = Refusing()
         self.assertEqual(self.tries(self.KNOWN), unknown)
 
-    def test_andOneThatGoesDuringTheLogin(self) -> None:
+    def test_aDeviceThatLeavesDuringTheLoginLooksUnknown(self) -> None:
         unknown = self.tries(self.UNKNOWN)
         self.server.limits = GatewayLimits(attempts=1)
         self.assertEqual(self.tries(self.KNOWN), unknown)
@@ -514,7 +514,7 @@ class SSHDoorJumpTests(SSHDoorCase):
         self.visitor.settle()
         return channel
 
-    def test_onlyThoseWhoMay(self) -> None:
+    def test_onlyAuthorizedUsersJump(self) -> None:
         self.assertFalse(self.enter(user="eve"))
         self.assertFalse(self.enter(key=OTHER_KEY))
         self.assertTrue(self.enter())

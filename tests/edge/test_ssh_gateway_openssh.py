@@ -156,14 +156,14 @@ class SSHDoorTests(ForwardingPromises, TestCase):
         self.assertEqual((done.code, done.out), (5, b"there\n"))
 
     @inlineCallbacks
-    def test_noShellForThoseWhoOnlyPass(self) -> Any:
+    def test_theGatewayItselfGivesNoShell(self) -> Any:
         done = yield self.openssh.ssh(self.port, "guest@127.0.0.1", "echo in", more=("LogLevel=INFO",))
         self.assertEqual((done.code, done.out), (255, b""))
         stranger = yield self.openssh.ssh(self.port, "eve@127.0.0.1", "echo in")
         self.assertEqual((stranger.code, stranger.out), (255, b""))
 
     @inlineCallbacks
-    def test_twentySessionsAtOnce(self) -> Any:
+    def test_twentySessionsRunAtOnce(self) -> Any:
         running = [self.ssh(f"read line; echo {number} $line", stdin=b"%d\n" % number) for number in range(20)]
         done = yield defer.gatherResults(running)
         self.assertEqual([one.out for one in done], [b"%d %d\n" % (number, number) for number in range(20)])

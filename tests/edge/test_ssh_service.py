@@ -74,7 +74,7 @@ class EntranceTests(SynchronousTestCase):
         self.assertNotEqual(address.port, 0)
         self.assertEqual(self.told(), f"edge.example:{address.port}")
 
-    def test_andNoneWhereThereIsNoDoor(self) -> None:
+    def test_withoutAGatewayNothingIsLogged(self) -> None:
         self.edge()
         self.assertEqual(self.told(), "")
 

@@ -197,7 +197,7 @@ class UDPTests(TestCase):
         self.assertIn("udp:PORTS", raised.exception.sentence)
 
     @asynchronous
-    async def test_onlyPortsThatWereGranted(self) -> None:
+    async def test_onlyGrantedPortsAreOpened(self) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind(("127.0.0.1", 0))
             free = probe.getsockname()[1]

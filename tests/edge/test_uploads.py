@@ -80,7 +80,7 @@ class UploadTests(Both):
         self.later(2)
         self.assertIn(b" 408 ", visitor.got)
 
-    def test_whoWaitsToBeAsked(self) -> None:
+    def test_aVisitorThatExpects100ContinueSendsNothing(self) -> None:
         """
         C{Expect: 100-continue}: the server decides when the body begins.
         """

@@ -83,7 +83,7 @@ class ChainTests(ChainCase):
     What a visitor sees of it: nothing.
     """
 
-    def test_requestsOnKeptConnections(self) -> None:
+    def test_connectionsAreKeptForFurtherRequests(self) -> None:
         self.start()
         for _ in range(4):
             self.assertEqual(self.say(GET), b"")
@@ -91,7 +91,7 @@ class ChainTests(ChainCase):
             self.assertEqual(self.answer(OK), OK)
         self.assertEqual((len(self.agent.wires), len(self.web.wires)), (1, 1))
 
-    def test_bodiesBothWays(self) -> None:
+    def test_bodiesPassBothWays(self) -> None:
         for cut in (None, 1, 3, 10):
             self.start(cut)
             self.say(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
@@ -149,7 +149,7 @@ class ChainTests(ChainCase):
         self.assertTrue(self.visitor.readEnded)
         self.assertEqual((self.remote.inFlight, self.local.inFlight), (0, 0))
 
-    def test_aRefusedUpgrade(self) -> None:
+    def test_aRefusedUpgradeKeepsTheConnection(self) -> None:
         self.start()
         self.say(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
         self.assertEqual(self.answer(OK), OK)
@@ -348,7 +348,7 @@ class OpenTests(SynchronousTestCase):
         wire.settle()
         return visitor.heard
 
-    def test_aBusyPoolIs503(self) -> None:
+    def test_aBusyPoolIsAnswered503(self) -> None:
         def open(receiver: Any) -> Any:
             raise Busy()
 
@@ -356,13 +356,13 @@ class OpenTests(SynchronousTestCase):
         self.assertTrue(heard.startswith(b"HTTP/1.1 503 "))
         self.assertIn(b"\r\nRetry-After: 1\r\n", heard)
 
-    def test_anUnavailableTunnelIs503(self) -> None:
+    def test_anUnavailableTunnelIsAnswered503(self) -> None:
         def open(receiver: Any) -> Any:
             raise UnsupportedPurpose("no HTTP here")
 
         self.assertTrue(self.ask(open).startswith(b"HTTP/1.1 503 "))
 
-    def test_whatCannotBeCarried(self) -> None:
+    def test_anUpgradeNeedsARawCarrier(self) -> None:
         small = Traits(streamed=False, largestBody=4, upgrade=False, informational=False)
         for request, status in (
             (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", b"501"),

@@ -94,7 +94,7 @@ class ExchangeTests(PoolCase):
         self.begin(head(b"POST", (b"Content-Length", b"5")), b"hello")
         self.assertTrue(self.answer().endswith(b"Content-Length: 5\r\n\r\nhello"))
 
-    def test_bodiesInChunks(self) -> None:
+    def test_bodiesAreSentAndReadInChunks(self) -> None:
         recorder = Recorder()
         exchange = self.pool.exchange(recorder)
         exchange.sendHead(head(b"POST", (b"Transfer-Encoding", b"chunked")))
@@ -152,7 +152,7 @@ class ExchangeTests(PoolCase):
             self.answer()
             self.assertEqual((len(recorder.interim), recorder.body, recorder.failure), (11, b"ok", None))
 
-    def test_manyInterimResponsesInAShortTime(self) -> None:
+    def test_manyInterimResponsesInAShortTimeAreAccepted(self) -> None:
         _, recorder = self.begin()
         for _ in range(60):
             self.later(1)
@@ -244,7 +244,7 @@ class ExchangeTests(PoolCase):
         self.assertEqual(recorder.failure.kind, FailureKind.GATEWAY_TIMEOUT)             # type: ignore[union-attr]
         self.assertIsNot(self.origin().lost, None)
 
-    def test_aStalledBody(self) -> None:
+    def test_aStalledBodyFailsTheExchange(self) -> None:
         _, recorder = self.begin()
         self.answer(OK[:-1])
         self.later(299)
@@ -421,7 +421,7 @@ class KeptTests(PoolCase):
         self.begin()
         self.assertEqual((self.origin(0).heard, self.origin(1).heard), (GET, b""))
 
-    def test_notAfterClose(self) -> None:
+    def test_aConnectionThatClosesIsNotKept(self) -> None:
         for octets in (
             b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
             b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
@@ -432,7 +432,7 @@ class KeptTests(PoolCase):
             self.assertEqual((recorder.trailers, self.pool.idle), ([], 0))
             self.assertIsNot(self.origin().lost or self.origin().readEnded or None, None)
 
-    def test_notBeforeTheRequestIsWhole(self) -> None:
+    def test_aConnectionWithAnUnfinishedRequestIsNotKept(self) -> None:
         recorder = Recorder()
         exchange = self.pool.exchange(recorder)
         exchange.sendHead(head(b"POST", (b"Content-Length", b"5")))
@@ -444,7 +444,7 @@ class KeptTests(PoolCase):
         exchange.end()
         self.assertEqual(self.pool.inFlight, 0)
 
-    def test_notForEver(self) -> None:
+    def test_anIdleConnectionIsClosed(self) -> None:
         self.begin()
         self.answer()
         self.later(49)
@@ -453,13 +453,13 @@ class KeptTests(PoolCase):
         self.assertEqual(self.pool.idle, 0)
         self.assertTrue(self.origin().readEnded)
 
-    def test_notWhenItSpeaksUnasked(self) -> None:
+    def test_aConnectionWithUnexpectedOctetsIsNotKept(self) -> None:
         self.begin()
         self.answer()
         self.answer(OK)
         self.assertEqual(self.pool.idle, 0)
 
-    def test_notWhenItHasGone(self) -> None:
+    def test_aLostConnectionIsNotKept(self) -> None:
         self.begin()
         self.answer()
         self.origin().transport.loseConnection()
@@ -507,7 +507,7 @@ class StaleTests(PoolCase):
         self.settle()
         self.assertEqual((recorder.failure.kind, len(self.wires.far)), (FailureKind.BROKEN, 2))    # type: ignore[union-attr]
 
-    def test_whoGivesUpMeanwhile(self) -> None:
+    def test_aCancelledExchangeIsNotRepeated(self) -> None:
         self.begin()
         self.answer()
         exchange, recorder = self.begin()
@@ -519,13 +519,13 @@ class StaleTests(PoolCase):
         self.settle()
         self.assertEqual((recorder.failure, self.pool.idle, self.origin(1).heard), (None, 1, b""))
 
-    def test_notWhatMayHaveHadAnEffect(self) -> None:
+    def test_requestsWithAnEffectAreNotRepeated(self) -> None:
         for request, body in ((head(b"POST"), b""), (head(b"PUT", (b"Content-Length", b"1")), b"x")):
             self.setUp()
             recorder = self.stale(request, body)
             self.assertEqual((recorder.failure.kind, len(self.wires.far)), (FailureKind.BROKEN, 1))    # type: ignore[union-attr]
 
-    def test_notAfterAnOctetOfTheResponse(self) -> None:
+    def test_noRequestIsRepeatedAfterAnOctetOfItsResponse(self) -> None:
         self.begin()
         self.answer()
         _, recorder = self.begin()
@@ -534,7 +534,7 @@ class StaleTests(PoolCase):
         self.settle()
         self.assertEqual((recorder.failure.kind, len(self.wires.far)), (FailureKind.BROKEN, 1))    # type: ignore[union-attr]
 
-    def test_notOnANewConnection(self) -> None:
+    def test_noRequestIsRepeatedOnANewConnection(self) -> None:
         _, recorder = self.begin()
         self.origin().transport.abortConnection()
         self.settle()
@@ -584,7 +584,7 @@ class ConnectTests(PoolCase):
         self.assertEqual(recorder.failure.sentence, "because of ConnectionRefusedError")    # type: ignore[union-attr]
         self.assertEqual(self.pool.inFlight, 0)
 
-    def test_notForEver(self) -> None:
+    def test_connectingHasATimeOut(self) -> None:
         self.wires.waiting = []
         _, recorder = self.begin()
         self.later(30)

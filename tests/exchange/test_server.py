@@ -419,7 +419,7 @@ class BodyTests(ServerCase):
         self.wire.settle()
         self.assertFalse(self.wire.far.connected)
 
-    def test_malformedChunksAre400(self) -> None:
+    def test_malformedChunksAreAnswered400(self) -> None:
         self.start()
         heard = self.say(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabX")
         self.assertIn(b"HTTP/1.1 400 ", heard)
@@ -651,7 +651,7 @@ class TimeTests(ServerCase):
         self.wire.settle()
         return self.visitor.take()
 
-    def test_aSlowHeadIs408(self) -> None:
+    def test_aSlowHeadIsAnswered408(self) -> None:
         self.start(timeouts=self.times)
         for octet in GET[:9]:
             self.say(bytes([octet]))
@@ -660,7 +660,7 @@ class TimeTests(ServerCase):
         self.assertIn(b"HTTP/1.1 408 ", self.later(1))
         self.assertTrue(self.closed())
 
-    def test_aSlowSecondHeadIs408(self) -> None:
+    def test_aSlowSecondHeadIsAnswered408(self) -> None:
         self.start(reply(), timeouts=self.times)
         self.say(GET)
         self.later(200)

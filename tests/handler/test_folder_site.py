@@ -117,7 +117,7 @@ class PublishedTests(SiteCase):
         assert entry is not None
         entry.close()
 
-    def test_whatIsNoFile(self) -> None:
+    def test_onlyRegularFilesAreServed(self) -> None:
         os.mkfifo(self.folder / "fifo")
         with socket.socket(socket.AF_UNIX) as server:
             here = os.open(".", os.O_RDONLY)
@@ -169,7 +169,7 @@ class PublishedTests(SiteCase):
             self.absent(target)
         self.assertEqual(self.ask(b"/a.txt")[0], 200)
 
-    def test_namesOfAnyOctets(self) -> None:
+    def test_namesMayHaveAnyOctets(self) -> None:
         for name in (b"gr\xc3\xbc\xc3\x9fe", b"\xff\xfe", b"a b", b"a:b", b"100%", b"a\\b", b"%2e", b"a\nb"):
             (Path(os.fsdecode(os.fsencode(self.folder) + b"/" + name))).write_bytes(b"found")
             encoded = b"".join(b"%%%02x" % octet for octet in name)
@@ -225,7 +225,7 @@ class FolderTests(SiteCase):
             location = self.ask(b"/" + encoded)[1][b"location"]
             self.assertRegex(location, rb"\A[0-9a-zA-Z%]+/\Z")
 
-    def test_whatIsListed(self) -> None:
+    def test_filesAndFoldersAreListed(self) -> None:
         os.mkfifo(self.folder / "fifo")
         (self.folder / "link").symlink_to("a.txt")
         (self.folder / "a:<b>").write_bytes(b"")
@@ -305,7 +305,7 @@ class ResponseTests(SiteCase):
         ):  # fmt: skip
             self.assertEqual(self.ask(b"/a.txt", fields + b"\r\n")[0], status, fields)
 
-    def test_theNotModifiedResponseNamesTheFile(self) -> None:
+    def test_theNotModifiedResponseHasTheTagOfTheFile(self) -> None:
         status, fields, body = self.ask(b"/a.txt", b"If-None-Match: *\r\n")
         self.assertEqual((status, fields[b"etag"], body), (304, self.TAG, b""))
         self.assertEqual(self.ask(b"/a.txt")[0], 200)

@@ -43,7 +43,7 @@ class LocalSiteTests(SynchronousTestCase):
         LocalSite("localhost:3000", asked=heard.append).prepareRequest(self.head, self.exchange())
         self.assertEqual(heard, [self.head])
 
-    def test_everyFailureNamesTheTarget(self) -> None:
+    def test_theTargetIsInEveryFailure(self) -> None:
         def rejected() -> Exception:
             return CertificateRejected("its certificate is for a.example", "replace it")
 

@@ -203,7 +203,7 @@ class SSHTests(ForwardingPromises, TestCase):
         self.assertIn(b"remote port forwarding failed", done.err)
 
     @inlineCallbacks
-    def test_twentySessionsAtOnce(self) -> Any:
+    def test_twentySessionsRunAtOnce(self) -> Any:
         running = [self.ssh(f"read line; echo {number} $line", stdin=b"%d\n" % number) for number in range(20)]
         done = yield defer.gatherResults(running)
         self.assertEqual([one.out for one in done], [b"%d %d\n" % (number, number) for number in range(20)])

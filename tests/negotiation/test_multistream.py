@@ -427,7 +427,7 @@ class FailureTests(NegotiationTestCase):
     What may go wrong at the opening end.
     """
 
-    def test_whatIsNoAnswer(self) -> None:
+    def test_malformedAnswersFailTheOpening(self) -> None:
         accepted = self.raw()
         for release in EVERY:
             for answer in (b"HTTP/1.1 400 Bad Request\r\n\r\n", HEADER + token(b"/other"), b"\xff\xff\xff"):
@@ -444,7 +444,7 @@ class FailureTests(NegotiationTestCase):
                 self.assertIsInstance(reason.value.__cause__, PeerError)
         self.assertClean()
 
-    def test_endInsteadOfAnAnswer(self) -> None:
+    def test_anEndInsteadOfAnAnswerFailsTheOpening(self) -> None:
         accepted = self.raw()
         for release in EVERY:
             connected = self.connect(HalfCollect, release=release)
@@ -488,7 +488,7 @@ class FailureTests(NegotiationTestCase):
         self.assertTrue(atOnce.reason.check(NegotiationTimeout))
         self.assertClean()
 
-    def test_cancelledWhileWaiting(self) -> None:
+    def test_aCancelledOpeningIsReset(self) -> None:
         accepted = self.raw()
         connected = self.connect()
         self.wire.settle()
@@ -793,7 +793,7 @@ class DiallingTests(NegotiationTestCase):
             self.failureResultOf(connected, error)
             self.assertClean()
 
-    def test_agreedBeforeItDialled(self) -> None:
+    def test_aStreamWaitsForItsHandlerToDial(self) -> None:
         """
         Where the negotiation asks nothing, the stream waits all the same.
         """

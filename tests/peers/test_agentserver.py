@@ -226,7 +226,7 @@ class EdgeWithGoAgentTests(AgentserverCase):
 
     @inBothModules
     @inlineCallbacks
-    def test_requestsAndBodies(self) -> Any:
+    def test_requestsAndBodiesArrive(self) -> Any:
         yield self.connect()
         visitor = yield self.ask("/hello?x=%20y", "demo1", "GET", b"", "X-A: <&>", "Cookie: a=1", "Cookie: b=2")
         self.assertTrue(visitor.got.startswith(b"HTTP/1.1 200 OK\r\n"), visitor.got)
@@ -314,7 +314,7 @@ class EdgeWithGoAgentTests(AgentserverCase):
 
     @inBothModules
     @inlineCallbacks
-    def test_largeBodiesWithBothWindows(self) -> Any:
+    def test_largeBodiesArriveWithBothWindows(self) -> Any:
         for window in (0, LARGE_WINDOW):
             yield self.connect(window=window)
             visitor = yield self.ask(f"/octets/{8 * MIB}")
@@ -352,7 +352,7 @@ class EdgeWithGoAgentTests(AgentserverCase):
 
     @inBothModules
     @inlineCallbacks
-    def test_aTerminal(self) -> Any:
+    def test_aTerminalIsOpenedAndResized(self) -> Any:
         number = yield self.connect()
         terminal = yield self.open()
         for message in (
@@ -402,7 +402,7 @@ class EdgeWithGoAgentTests(AgentserverCase):
 
     @inBothModules
     @inlineCallbacks
-    def test_refusals(self) -> Any:
+    def test_wrongCredentialsAreRefused(self) -> Any:
         for token, sandbox, status in (("wrong", "sbx-1", 401), (TOKEN, "sbx-9", 401), ("", "sbx-1", 400)):
             settings = {
                 "module": self.module, "url": f"http://127.0.0.1:{self.port}", "sandbox": sandbox, "token": token,
@@ -477,7 +477,7 @@ class AgentWithGoServerTests(AgentserverCase):
 
     @inBothModules
     @inlineCallbacks
-    def test_requestsAndBodies(self) -> Any:
+    def test_requestsAndBodiesArrive(self) -> Any:
         yield self.start()
         said = yield self.ask("/hello?x=%20y", headers={"X-A": "<&>", "Connection": "keep-alive"})
         self.assertEqual((said["status"], said["type"], said["body"]), (200, 1, b"GET /hello?x=%20y"))
@@ -541,7 +541,7 @@ class AgentWithGoServerTests(AgentserverCase):
 
     @inBothModules
     @inlineCallbacks
-    def test_largeBodiesWithBothWindows(self) -> Any:
+    def test_largeBodiesArriveWithBothWindows(self) -> Any:
         for window in (0, LARGE_WINDOW):
             yield self.start(window=window)
             said = yield self.ask(f"/octets/{8 * MIB}")
@@ -597,7 +597,7 @@ class AgentWithGoServerTests(AgentserverCase):
 
     @inBothModules
     @inlineCallbacks
-    def test_aTerminal(self) -> Any:
+    def test_aTerminalIsOpenedAndResized(self) -> Any:
         yield self.start(terminal=True, shell="/bin/sh")
         stream = (yield self.go.call("terminal", sandbox="sbx-1"))["stream"]
         yield self.go.call("write", number=stream, data=encode_data(b"stty size; echo by''e\r"))

@@ -1,8 +1,8 @@
 """
 koding/tunnel against its genuine server and client, github.com/koding/tunnel.
 
-The tests that are named after the functions of its own suite (C{tunnel_test.go}, C{websocket_test.go}) do what these do, with a
-genuine client and our edge, and with a genuine server and our agent.  What differs is in docs/protocols/koding-tunnel.md.
+Tests whose docstrings name a function of its own suite (C{tunnel_test.go}, C{websocket_test.go}) do as it does, with
+a genuine client and our edge, and with a genuine server and our agent.  docs/protocols/koding-tunnel.md has the differences.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class GenuineSuiteTests(TestCase):
     timeout = 360
 
     @inlineCallbacks
-    def test_kodingItself(self) -> Any:
+    def test_theGenuineSuitePasses(self) -> Any:
         program("koding")                    # skips where it cannot be built
         go = shutil.which("go") or ""
         for _ in range(3):
@@ -98,67 +98,97 @@ class Suite:
         self.public = yield self.openPort("http", local["port"])
 
     @inlineCallbacks
-    def test_MultipleRequest(self) -> Any:
+    def test_manyRequestsAreAnswered(self) -> Any:
+        """
+        C{TestMultipleRequest}.
+        """
         yield self.single()
         yield self.visit("get", self.port, HTTP, count=100)
 
     @inlineCallbacks
-    def test_MultipleLatencyRequest(self) -> Any:
+    def test_manyRequestsToASlowServerAreAnswered(self) -> Any:
+        """
+        C{TestMultipleLatencyRequest}.
+        """
         yield self.single(2.0)
         yield self.visit("get", self.port, HTTP, count=100)
 
     @inlineCallbacks
-    def test_SingleRequest(self) -> Any:
+    def test_aRequestIsAnswered(self) -> Any:
+        """
+        C{TestSingleRequest}.
+        """
         yield self.single()
         yield self.visit("get", self.port, HTTP, count=1)
 
     @inlineCallbacks
-    def test_SingleLatencyRequest(self) -> Any:
+    def test_aRequestToASlowServerIsAnswered(self) -> Any:
+        """
+        C{TestSingleLatencyRequest}.
+        """
         yield self.single(2.0)
         yield self.visit("get", self.port, HTTP, count=1)
 
     @inlineCallbacks
-    def test_NoLocalServer(self) -> Any:
+    def test_aClientWithoutItsServerAnswers503(self) -> Any:
+        """
+        C{TestNoLocalServer}.
+        """
         yield self.single()
         yield self.go.call("local-close", number=self.local["number"])
         said = yield self.visit("get", self.port, HTTP)
         self.assertEqual((said["status"], said["body"]), (503, "no local server"))
 
     @inlineCallbacks
-    def test_SingleTCP(self) -> Any:
+    def test_aConnectionOfTCPIsServed(self) -> Any:
+        """
+        C{TestSingleTCP}.
+        """
         yield self.singleTCP()
         yield self.visit("tcp", self.public, "")
 
     @inlineCallbacks
-    def test_MultipleTCP(self) -> Any:
+    def test_manyConnectionsOfTCPAreServed(self) -> Any:
+        """
+        C{TestMultipleTCP}.
+        """
         yield self.singleTCP()
         yield self.visit("tcp", self.public, "", count=100)
 
     @inlineCallbacks
-    def test_MultipleLatencyTCP(self) -> Any:
+    def test_manyConnectionsToASlowServerAreServed(self) -> Any:
+        """
+        C{TestMultipleLatencyTCP}.
+        """
         yield self.singleTCP(2.0)
         yield self.visit("tcp", self.public, "", count=100)
 
     @inlineCallbacks
-    def test_Websocket(self) -> Any:
+    def test_aWebSocketIsForwarded(self) -> Any:
+        """
+        C{TestWebsocket}.
+        """
         yield self.single()
         yield self.visit("websocket", self.port, HTTP, count=10)
 
     @inlineCallbacks
-    def test_LatencyWebsocket(self) -> Any:
+    def test_aWebSocketToASlowServerIsForwarded(self) -> Any:
+        """
+        C{TestLatencyWebsocket}.
+        """
         yield self.single(2.0)
         yield self.visit("websocket", self.port, HTTP, count=10)
 
     # Beyond the suite
 
     @inlineCallbacks
-    def test_bodiesInChunks(self) -> Any:
+    def test_bodiesArriveInChunks(self) -> Any:
         yield self.single()
         said = yield self.visit("post", self.port, HTTP, size=700_000, count=10)
         self.assertEqual(said["coding"], "chunked")
 
     @inlineCallbacks
-    def test_severalHostsWithCapitalsAndPorts(self) -> Any:
+    def test_hostsMayHaveCapitalsAndPorts(self) -> Any:
         yield self.begin({HTTP: "http", "two.test": "http", "three.test": "other"})
         for identifier in ("http", "other"):
             local = yield self.go.call("local-http")
@@ -180,7 +210,10 @@ class GenuineClientTests(Suite, OurEdge):
         return port
 
     @inlineCallbacks
-    def test_ReconnectClient(self) -> Any:
+    def test_aClientThatReconnectsIsServed(self) -> Any:
+        """
+        C{TestReconnectClient}.
+        """
         yield self.single()
         yield self.visit("get", self.port, HTTP, count=1)
         yield self.go.call("close", number=self.connected)
@@ -188,7 +221,10 @@ class GenuineClientTests(Suite, OurEdge):
         yield self.visit("get", self.port, HTTP, count=1)
 
     @inlineCallbacks
-    def test_NoClient(self) -> Any:
+    def test_theEndOfAClientIsReported(self) -> Any:
+        """
+        C{TestNoClient}.
+        """
         changes: list[StateChange] = []
         yield self.begin({HTTP: "http"})
         self.dialect.states.watch(changes.append)
@@ -208,7 +244,10 @@ class GenuineClientTests(Suite, OurEdge):
         self.assertIn("The agent of this site is not connected.", said["body"])
 
     @inlineCallbacks
-    def test_NoHost(self) -> Any:
+    def test_anUnknownClientIsRejected(self) -> Any:
+        """
+        C{TestNoHost}.
+        """
         changes: list[StateChange] = []
         yield self.begin({HTTP: "http"})
         self.dialect.states.watch(changes.append)
@@ -224,9 +263,9 @@ class GenuineClientTests(Suite, OurEdge):
         self.assertIn("no host has its identifier", str(changes[0].error))
 
     @inlineCallbacks
-    def test_MultipleStreamTCP(self) -> Any:
+    def test_severalPortsOfAClientAreServed(self) -> Any:
         """
-        Ports of all addresses and of one, for one client.
+        C{TestMultipleStreamTCP}: ports of all addresses and of one, for one client.
         """
         plain, one, two = freePort(), freePort(), freePort()
         yield self.begin({HTTP: "http"}, {plain: (HTTP, ""), one: (HTTP, "127.0.0.1"), two: (HTTP, "127.0.0.2")})
@@ -360,7 +399,10 @@ class GenuineServerTests(Suite, OurAgent):
         return said["port"]
 
     @inlineCallbacks
-    def test_ReconnectClient(self) -> Any:
+    def test_aClientThatReconnectsIsServed(self) -> Any:
+        """
+        C{TestReconnectClient}.
+        """
         yield self.single()
         yield self.visit("get", self.port, HTTP, count=1)
         yield self.connected.stopService()
@@ -368,7 +410,10 @@ class GenuineServerTests(Suite, OurAgent):
         yield self.visit("get", self.port, HTTP, count=1)
 
     @inlineCallbacks
-    def test_NoClient(self) -> Any:
+    def test_theEndOfAClientIsReported(self) -> Any:
+        """
+        C{TestNoClient}.
+        """
         yield self.begin({HTTP: "http"})
         agent = yield self.client("http", 1)
         changes: list[str] = []
@@ -386,7 +431,10 @@ class GenuineServerTests(Suite, OurAgent):
         self.assertEqual((said["status"], said["body"]), (502, "no client session established\n"))
 
     @inlineCallbacks
-    def test_NoHost(self) -> Any:
+    def test_anUnknownClientIsRejected(self) -> Any:
+        """
+        C{TestNoHost}.
+        """
         yield self.begin({HTTP: "http"})
         agent = yield self.client("unknown", 1, wait=False)
         error = yield agent.whenFailed()
@@ -395,9 +443,10 @@ class GenuineServerTests(Suite, OurAgent):
         self.assertEqual(said["states"], ["unknown ClientUnknown ClientClosed"])
 
     @inlineCallbacks
-    def test_MultipleStreamTCP(self) -> Any:
+    def test_severalPortsOfAClientAreServed(self) -> Any:
         """
-        Not together with HTTP: the genuine server confuses streams of several kinds that arrive at once (bug 3).
+        C{TestMultipleStreamTCP}, but not together with HTTP: the genuine server confuses streams of several kinds that arrive
+        at once (bug 3).
         """
         yield self.begin({HTTP: "http"})
         ports = []

@@ -89,7 +89,7 @@ class MultistreamWithGo(MeetsGo):
         yield self.isContent()
 
     @inlineCallbacks
-    def test_multistreamEverythingInOneWrite(self: Any) -> Any:
+    def test_multistreamEverythingMayComeInOneWrite(self: Any) -> Any:
         yield self.meet()
         yield self.ask("serve", protocols=HANDLERS)
         stream = yield self.propose(Collect(b"question"), b"/upper", release=Release.AT_ONCE)
@@ -99,7 +99,7 @@ class MultistreamWithGo(MeetsGo):
         yield self.isContent()
 
     @inlineCallbacks
-    def test_multistreamAnswerAndMuchDataTogether(self: Any) -> Any:
+    def test_multistreamAnswerMayCarryMuchData(self: Any) -> Any:
         yield self.meet()
         yield self.ask("serve", protocols=HANDLERS)
         stream = yield self.propose(Collect(b"3000000\n"), b"/source", release=Release.AT_ONCE)
@@ -120,7 +120,7 @@ class MultistreamWithGo(MeetsGo):
         yield self.session.ping()
 
     @inlineCallbacks
-    def test_multistreamManyOfOursAtOnce(self: Any) -> Any:
+    def test_multistreamManyOfOursArriveAtOnce(self: Any) -> Any:
         yield self.meet()
         yield self.ask("serve", protocols=HANDLERS)
         blocks = [os.urandom(2_000) for _ in range(600)]
@@ -293,7 +293,7 @@ class MultistreamWithGo(MeetsGo):
         yield self.isContent()
 
     @inlineCallbacks
-    def test_multistreamProposalInSingleOctets(self: Any) -> Any:
+    def test_multistreamProposalMayComeInSingleOctets(self: Any) -> Any:
         yield self.meet()
         yield self.respond({b"/echo": Echo})
         stream = (yield self.ask("open"))["stream"]

@@ -122,11 +122,11 @@ class PathReaderTests(SynchronousTestCase):
     def test_go(self) -> None:
         self.compare(self.started(str(program("paths"))), ["Go, path", "Go, files"])
 
-    def test_node(self) -> None:
+    def test_nodeReadsPathsAsItsModel(self) -> None:
         port = self.started(peer("node"), "-e", NODE)
         self.compare(port, ["Node, URL", "Node, URL, decoded"], unknown=r"[/\\]{2}")
 
-    def test_python(self) -> None:
+    def test_pythonReadsPathsAsItsModel(self) -> None:
         server = ThreadingHTTPServer(("127.0.0.1", 0), _PythonPaths)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
@@ -135,7 +135,7 @@ class PathReaderTests(SynchronousTestCase):
         self.addCleanup(server.shutdown)
         self.compare(server.server_port, ["Python, files", "Python, URL"], outside=r"[\x80-\xff]")
 
-    def test_nginx(self) -> None:
+    def test_nginxReadsPathsAsItsModel(self) -> None:
         binary, port, folder = peer("nginx"), freePort(), Path(self.mktemp()).absolute()
         (folder / "logs").mkdir(parents=True)
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")

@@ -164,7 +164,7 @@ class OurEdgeTests(TestCase):
         return self.fleet.endpointTo(TENANT, uid or self.uid, target).connect(Factory.forProtocol(Talker))
 
     @inlineCallbacks
-    def test_bootstrap(self) -> Steps:
+    def test_anAgentIsAuthorized(self) -> Steps:
         yield self.serve(settings=Settings(keep_alive=False))
         agents = Agents.start(self)
         said = yield agents.authorize(self.url)
@@ -200,10 +200,10 @@ class OurEdgeTests(TestCase):
         yield self.until(lambda: tunnel.session.streams == 7)
         self.assertGreaterEqual((yield tunnel.ping()), 0)
 
-    def test_sessionsV1(self) -> Any:
+    def test_sessionsOpenAndCloseInVersion1(self) -> Any:
         return self.sessions(1)
 
-    def test_sessionsV2(self) -> Any:
+    def test_sessionsOpenAndCloseInVersion2(self) -> Any:
         return self.sessions(2)
 
     @inlineCallbacks
@@ -223,10 +223,10 @@ class OurEdgeTests(TestCase):
         tunnel: Any = self.fleet.find(TENANT, self.uid)
         yield self.until(lambda: tunnel.session.streams == 0)
 
-    def test_proxyV1(self) -> Any:
+    def test_proxyStreamsReachLocalServersInVersion1(self) -> Any:
         return self.proxy(1)
 
-    def test_proxyV2(self) -> Any:
+    def test_proxyStreamsReachLocalServersInVersion2(self) -> Any:
         return self.proxy(2)
 
     @inlineCallbacks
@@ -264,10 +264,10 @@ class OurEdgeTests(TestCase):
         self.assertEqual(end.digest.hexdigest(), sent.hexdigest())
         end.transport.loseConnection()
 
-    def test_bulkV1(self) -> Any:
+    def test_bulkArrivesInVersion1(self) -> Any:
         return self.bulk(1)
 
-    def test_bulkV2(self) -> Any:
+    def test_bulkArrivesInVersion2(self) -> Any:
         return self.bulk(2)
 
     @inlineCallbacks
@@ -291,7 +291,7 @@ class OurEdgeTests(TestCase):
             yield self.assertFailure(self.dial(SSHOpen("s")), DeviceNotConnected)
 
     @inlineCallbacks
-    def test_aMixedFleet(self) -> Steps:
+    def test_agentsOfBothVersionsAnswerTheirOwnStreams(self) -> Steps:
         """
         50 of each version in the gate, 200 in the soak; each answers its own streams.
         """
@@ -374,10 +374,10 @@ class OurAgentTests(TestCase):
         yield conns[4].write(b"still")
         self.assertEqual((yield conns[4].read(5)), b"still")
 
-    def test_sessionsV1(self) -> Any:
+    def test_sessionsOpenAndCloseInVersion1(self) -> Any:
         return self.sessions(1)
 
-    def test_sessionsV2(self) -> Any:
+    def test_sessionsOpenAndCloseInVersion2(self) -> Any:
         return self.sessions(2)
 
     @inlineCallbacks
@@ -397,20 +397,20 @@ class OurAgentTests(TestCase):
         yield deferLater(reactor, 0.2)
         self.assertEqual(self.link.session.streams, 0)
 
-    def test_proxyV1(self) -> Any:
+    def test_proxyStreamsReachLocalServersInVersion1(self) -> Any:
         return self.proxy(1)
 
-    def test_proxyV2(self) -> Any:
+    def test_proxyStreamsReachLocalServersInVersion2(self) -> Any:
         return self.proxy(2)
 
-    def test_proxyOfOldServers(self) -> Any:
+    def test_proxyStreamsOfOldServersAreServed(self) -> Any:
         """
         They lose what they read behind our answer.
         """
         return self.proxy(2, drop_lf=True)
 
     @inlineCallbacks
-    def test_settings(self) -> Steps:
+    def test_settingsOfTheServerApply(self) -> Steps:
         yield self.meet(2, config={"yamux_enable_keep_alive": False, "yamux_max_stream_window_size": 524288})
         limits = self.link.session.limits
         self.assertEqual((limits.keepalive, limits.window), (0.0, 524288))
@@ -418,7 +418,7 @@ class OurAgentTests(TestCase):
         self.assertEqual((yield conn.read(len(GREETING))), GREETING)
 
     @inlineCallbacks
-    def test_unusableSettings(self) -> Steps:
+    def test_unusableSettingsAreIgnored(self) -> Steps:
         yield self.meet(2, config={"yamux_accept_backlog": 0})
         self.assertEqual(self.link.session.limits.backlog, 256)
 
@@ -442,7 +442,7 @@ class OurAgentTests(TestCase):
             self.assertEqual(found, [version])
 
     @inlineCallbacks
-    def test_bulk(self) -> Steps:
+    def test_bulkArrivesInBothVersions(self) -> Steps:
         for version in (1, 2):
             yield self.meet(version)
             port = yield self.listen()

@@ -42,7 +42,7 @@ class GoWithGoTests(TestCase):
         return error
 
     @inlineCallbacks
-    def test_bootstrap(self) -> Any:
+    def test_anAgentIsAuthorized(self) -> Any:
         """
         The digest is the same by cnf/structhash and by us.
         """
@@ -82,10 +82,10 @@ class GoWithGoTests(TestCase):
         yield conns[4].write(b"still")
         self.assertEqual((yield conns[4].read(5)), b"still")
 
-    def test_sessionsV1(self) -> Any:
+    def test_sessionsOpenAndCloseInVersion1(self) -> Any:
         return self.sessions(1)
 
-    def test_sessionsV2(self) -> Any:
+    def test_sessionsOpenAndCloseInVersion2(self) -> Any:
         return self.sessions(2)
 
     @inlineCallbacks
@@ -101,10 +101,10 @@ class GoWithGoTests(TestCase):
         yield self.agent.awaitSession("wrong")
         yield self.failing(conn.ssh("true", password="no"), "Other")
 
-    def test_loginV1(self) -> Any:
+    def test_loginsSucceedInVersion1(self) -> Any:
         return self.login(1)
 
-    def test_loginV2(self) -> Any:
+    def test_loginsSucceedInVersion2(self) -> Any:
         return self.login(2)
 
     @inlineCallbacks
@@ -122,10 +122,10 @@ class GoWithGoTests(TestCase):
         )
         self.assertIn("failed to dial" if version == 2 else "500 Internal Server Error", str(error))
 
-    def test_proxyV1(self) -> Any:
+    def test_proxyStreamsReachLocalServersInVersion1(self) -> Any:
         return self.proxy(1)
 
-    def test_proxyV2(self) -> Any:
+    def test_proxyStreamsReachLocalServersInVersion2(self) -> Any:
         return self.proxy(2)
 
     @inlineCallbacks
@@ -134,7 +134,7 @@ class GoWithGoTests(TestCase):
         yield self.failing(self.server.endpointTo(self.uid, "proxy", host="127.0.0.1", port=[8080]), "EOF")
 
     @inlineCallbacks
-    def test_aMuteAgent(self) -> Any:
+    def test_aStreamToAMuteAgentTimesOut(self) -> Any:
         for version in (1, 2):
             yield self.meet(version, ssh="mute")
             yield self.failing(self.server.endpointTo(self.uid, "proxy", host="127.0.0.1", port=1, within=0.5), "Timeout")
@@ -154,7 +154,7 @@ class GoWithGoTests(TestCase):
         self.assertNotIn("offline", {event["what"] for event in events})
 
     @inlineCallbacks
-    def test_pingsAndADeadPeer(self) -> Any:
+    def test_aPeerThatDoesNotAnswerPingsIsOffline(self) -> Any:
         yield self.meet(2, {"ping": 0.1, "pong": 0.5})
         yield self.server.awaitEvent(self.uid, "beat", 2)
         self.agents.peer.freeze()
@@ -165,7 +165,7 @@ class GoWithGoTests(TestCase):
         yield self.failing(self.server.endpointTo(self.uid, "open", session="x"), "NoConnection")
 
     @inlineCallbacks
-    def test_reconnection(self) -> Any:
+    def test_agentsReconnect(self) -> Any:
         for version in (1, 2):
             yield self.meet(version, retry=0.5)
             yield self.server.kick(self.uid)
@@ -175,7 +175,7 @@ class GoWithGoTests(TestCase):
             yield self.server.awaitDevice(self.uid, 0)
 
     @inlineCallbacks
-    def test_fleet(self) -> Any:
+    def test_manyAgentsAnswerTheirOwnStreams(self) -> Any:
         server = yield Server.start(self)
         agents = Agents.start(self)
         wanted = [(f"02:00:00:00:00:{number:02x}", 1 + number % 2) for number in range(20)]
@@ -216,8 +216,8 @@ class AgentdTests(TestCase):
         yield server.endpointTo(uid, "close", session="s1")
         yield conn.readToEnd()
 
-    def test_agentdV1(self) -> Any:
+    def test_theWholeAgentServesVersion1(self) -> Any:
         return self.meet(1)
 
-    def test_agentdV2(self) -> Any:
+    def test_theWholeAgentServesVersion2(self) -> Any:
         return self.meet(2)

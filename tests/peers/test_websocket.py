@@ -93,7 +93,7 @@ class WebSocketWithGo:
     # Octets
 
     @inlineCallbacks
-    def test_websocketEveryFormOfLength(self: Any) -> Any:
+    def test_websocketEveryFormOfLengthIsRead(self: Any) -> Any:
         collect = Collect()
         yield self.meet(collect)
         for size in SIZES:
@@ -107,13 +107,13 @@ class WebSocketWithGo:
             back = yield self.peer.call("read", stream=self.stream, count=size)
             self.assertEqual(back["data"], octets)
 
-    def test_websocketFragmentsOfOneOctet(self: Any) -> Any:
+    def test_websocketFragmentsOfOneOctetAreJoined(self: Any) -> Any:
         return self.arrives(os.urandom(5_000), fragment=1)
 
-    def test_websocketFragmentsOf125Octets(self: Any) -> Any:
+    def test_websocketFragmentsOf125OctetsAreJoined(self: Any) -> Any:
         return self.arrives(os.urandom(100_000), fragment=125)
 
-    def test_websocketFragmentsOf65536Octets(self: Any) -> Any:
+    def test_websocketFragmentsOf65536OctetsAreJoined(self: Any) -> Any:
         return self.arrives(os.urandom(400_000), fragment=65_536)
 
     def test_websocketCompressionThatIsOfferedIsNotUsed(self: Any) -> Any:
@@ -358,7 +358,7 @@ class WebSocketServerTests(WebSocketWithGo, TestCase):
     weDial = False
 
     @inlineCallbacks
-    def test_websocketOtherPathIs404(self: Any) -> Any:
+    def test_websocketOtherPathIsAnswered404(self: Any) -> Any:
         peer = GoPeer.start(self)
         port = yield awaitOne(self, "ws", Collect(), path="/_tunnel/1")
         dialling = peer.call("dial", carrier="ws", role="none", port=port, path="/other")

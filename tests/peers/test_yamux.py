@@ -116,7 +116,7 @@ class YamuxWithGo(MeetsGo):
         yield self.isContent()
 
     @inlineCallbacks
-    def test_yamuxThousandStreamsOfOurs(self: Any) -> Any:
+    def test_yamuxThousandStreamsOfOursArrive(self: Any) -> Any:
         yield self.meet()
         yield self.ask("serve", raw="echo")
         blocks = [os.urandom(3000) for _ in range(1000)]
@@ -302,7 +302,7 @@ class YamuxWithGo(MeetsGo):
     # Life signs
 
     @inlineCallbacks
-    def test_yamuxPingBothWays(self: Any) -> Any:
+    def test_yamuxPingsAreAnsweredBothWays(self: Any) -> Any:
         yield self.meet()
         trips = yield gatherResults([self.session.ping() for _ in range(20)])
         self.assertTrue(all(0 <= seconds < 5 for seconds in trips))

@@ -56,7 +56,7 @@ class ChoiceTests(SynchronousTestCase):
         self.assertEqual(said(EDGE), "BusyPollReactor")
         self.assertEqual(said(EDGE, TUNNELSTACK_REACTOR="poll"), "PollReactor")
 
-    def test_anyOfTwisted(self) -> None:
+    def test_anyReactorOfTwistedMayBeChosen(self) -> None:
         self.assertEqual(said(TUNNELSTACK_REACTOR="select"), "SelectReactor")
 
     @skipUnless(find_spec("uvloop"), "uvloop is not installed")

@@ -113,7 +113,7 @@ class BudgetTests(SynchronousTestCase):
             tunnel.open(PIECE - 4000 + 1000 * number)
             self.wait(2)
 
-    def test_whatIsCounted(self) -> None:
+    def test_heldOctetsAreCounted(self) -> None:
         self.one.open(PIECE)
         self.two.open(PIECE, PIECE)
         self.assertEqual(self.budget.held, 3 * COST)
@@ -257,7 +257,7 @@ class BudgetTests(SynchronousTestCase):
         for tunnel in (*self.tunnels, third):
             self.assertEqual((tunnel.session.memory.growthLimit, tunnel.session.scheduler.high), (8 * 1024 * 1024, HIGH))
 
-    def test_whatConnectionsOfReadersTook(self) -> None:
+    def test_unsentOctetsOfConnectionsAreCounted(self) -> None:
         slow, stuck = TCPConnection.__new__(TCPConnection), TCPConnection.__new__(TCPConnection)
         slow.dataBuffer, slow._tempDataLen = bytes(1000), 10
         stuck.dataBuffer, stuck._tempDataLen = bytes(CONNECTION), 5        # of which its paused stream counts the rest

@@ -94,7 +94,7 @@ class DiallerTests(Joined):
     The side that asks.
     """
 
-    def test_eachDialRequestsOneConnection(self) -> None:
+    def test_oneConnectionIsRequestedForEachDial(self) -> None:
         self.accept()
         first, second = self.open(), self.open()
         self.assertEqual(len(self.house.reached), 2)

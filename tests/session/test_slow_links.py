@@ -149,7 +149,7 @@ class SlowLinkTests(SynchronousTestCase):
             self.assertGreater(len(transfer.pings), 2 * ((seconds - trip) // 30) - 1)
             self.assertLess(max([0.0, *transfer.pings, *transfer.asking.trips]), trip)
 
-    def test_anHourOfBulkAt8kBAnd2SecondsOfDelay(self) -> None:
+    def test_anHourOfBulkAt8kBAnd2SecondsOfDelayPasses(self) -> None:
         self.check(Line(rate=8e3, delay=2.0, queue=16 * KIB), HOUR, 10.0, every=SOAK)     # a Go peer waits for 10 s
 
     def test_smallStreamsOvertakeBulk(self) -> None:
@@ -212,7 +212,7 @@ class DeadPeerTests(SynchronousTestCase):
             transfer.sessions.passTime(1.0)
         return transfer.clock.seconds() - began
 
-    def test_besideBulkWithinAPingAndAMinute(self) -> None:
+    def test_besideBulkItIsMissedWithinAPingAndAMinute(self) -> None:
         for rate in (8e3, 60e3):
             self.assertLessEqual(self.lostAfter(Transfer(Line(rate=rate, delay=0.2), True, True), 100.0), 91.0)
 
@@ -220,5 +220,5 @@ class DeadPeerTests(SynchronousTestCase):
         line = Line(rate=8e3, queue=100_000 * KIB, relay=True)
         self.assertLessEqual(self.lostAfter(Transfer(line, True, True), 100.0), 91.0)
 
-    def test_onAQuickLinkWithinAPingAndItsTimeOut(self) -> None:
+    def test_onAQuickLinkItIsMissedWithinAPingAndItsTimeOut(self) -> None:
         self.assertLessEqual(self.lostAfter(Transfer(Line(rate=1e6, delay=0.01), False, True, bulk=False), 100.0), 41.0)

@@ -17,7 +17,7 @@ class AddressTests(SynchronousTestCase):
     What protocols look at.
     """
 
-    def test_addressesProvideTheirInterface(self) -> None:
+    def test_addressesAreProvidersOfIAddress(self) -> None:
         verifyObject(IAddress, StreamAddress())
         verifyObject(IAddress, TunnelAddress(name="site"))
 
@@ -25,7 +25,7 @@ class AddressTests(SynchronousTestCase):
         address = StreamAddress(peer=IPv4Address("TCP", "192.0.2.7", 4711))
         self.assertEqual((address.host, address.port), ("192.0.2.7", 4711))
 
-    def test_whereThereAreNone(self) -> None:
+    def test_addressesMayHaveNoHostAndPort(self) -> None:
         for peer in (None, UNIXAddress(b"/run/it")):
             address = StreamAddress(peer=peer)
             self.assertEqual((address.host, address.port), ("", 0))

@@ -216,7 +216,7 @@ class TerminalTests(Sandboxes):
         until(over, lambda: self.shown)
         return int(self.process.returncode)
 
-    def test_aShellOfTheSizeOfTheWindow(self) -> None:
+    def test_theShellHasTheSizeOfTheWindow(self) -> None:
         self.open()
         self.shows(rb"[$#] ")
         self.type(b"stty size; echo term=$TERM\r")

@@ -72,7 +72,7 @@ class ReadingTests(Commands):
             self.assertEqual((done.returncode, done.stdout), (69, ""))
             self.assertRegex(done.stderr, r"^tunnelstack: no edge answers at .*/admin\.sock: No such file")
 
-    def test_whatARunningEdgeIsDoing(self) -> None:
+    def test_aRunningEdgeReportsItsState(self) -> None:
         self.edge('[[route]]\nhost = "www.example.net"\nto = "site"\n')
         token = self.good("token", "new", "desk", "--allow", "http:*").strip()
         self.agent(token, "http", "1", "--name", "site").hears(r"^site ")
@@ -134,7 +134,7 @@ class ReadingTests(Commands):
         connection.request("POST", "/drain")
         self.assertEqual(connection.getresponse().status, 403)
 
-    def test_wrongCommandLines(self) -> None:
+    def test_wrongCommandLinesAreUsageErrors(self) -> None:
         for arguments in (("status", "now"), ("agents", "--all"), ("nonsense",), ()):
             self.assertEqual(self.tunnelstack(*arguments).returncode, 64, arguments)
         self.assertEqual(self.tunnelstack("status", "--admin", "http://127.0.0.1:port").returncode, 64)
@@ -233,7 +233,7 @@ class TokenTests(Commands):
         self.assertEqual([process.wait(60) for process in running], [0] * 4)
         self.assertEqual(len(self.good("token", "list").splitlines()), 5)
 
-    def test_whatCannotBe(self) -> None:
+    def test_invalidArgumentsAreRejected(self) -> None:
         for code, *arguments in (
             (64,), (64, "make"), (64, "new"), (64, "new", "Two Words"), (64, "new", "a", "--allow", "everything"),
             (64, "new", "a", "--expires-in", "soon"), (64, "list", "all"), (64, "revoke"), (64, "revoke", "a", "--share"),
@@ -270,7 +270,7 @@ class LifeTests(Commands):
         edge.hears(r"^state +.*'visitors': 0")
         self.assertEqual(edge.end(), 0)
 
-    def test_drainedThroughTheSocket(self) -> None:
+    def test_anEdgeIsDrainedThroughTheSocket(self) -> None:
         edge = self.edge()
         self.assertEqual(adminRequest("GET", "/ready", str(self.state / "admin.sock"))["ready"], True)
         self.assertEqual(adminRequest("POST", "/drain", str(self.state / "admin.sock"), {})["draining"], True)
@@ -300,7 +300,7 @@ class DoctorTests(Commands):
     C{doctor}.
     """
 
-    def test_itsExitCodes(self) -> None:
+    def test_exitCodesTellTheResult(self) -> None:
         edge = self.startEdge()
         done = self.tunnelstack("doctor", "--dev", "--json")
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)

@@ -58,7 +58,7 @@ class Rows:
 
     # Connections
 
-    def test_keepAlive(self: Any) -> None:
+    def test_connectionsAreKeptAlive(self: Any) -> None:
         with self.visit() as talk:
             for _ in range(3):
                 head, body = self.ask(talk, "/length")
@@ -70,14 +70,14 @@ class Rows:
             self.assertEqual((body, head.field("connection")), (b"hello", "close"))
             self.assertTrue(talk.ended())
 
-    def test_pipelining(self: Any) -> None:
+    def test_pipelinedRequestsAreAnsweredInOrder(self: Any) -> None:
         with self.visit() as talk:
             post = self.request("/echo", "Content-Length: 3", method="POST") + b"two"
             talk.say(self.request("/length") + post + self.request("/chunked") + self.request("/length"))
             bodies = [talk.body(talk.head()) for _ in range(4)]
             self.assertEqual(bodies, [b"hello", b"two", b"hello world", b"hello"])
 
-    def test_anOldVisitor(self: Any) -> None:
+    def test_aVisitorOfHTTP10IsServed(self: Any) -> None:
         with self.visit() as talk:
             talk.say(self.request("/chunked", version="1.0"))
             head = talk.head()
@@ -86,13 +86,13 @@ class Rows:
 
     # Bodies
 
-    def test_bodiesOfKnownLength(self: Any) -> None:
+    def test_bodiesOfKnownLengthArrive(self: Any) -> None:
         body = bytes(range(256)) * 4096
         with self.visit() as talk:
             for part in (body, body[:1], body[:70_000]):
                 self.assertEqual(self.ask(talk, "/echo", body=part)[1], part)
 
-    def test_chunkedBothWays(self: Any) -> None:
+    def test_chunksPassBothWaysAtOnce(self: Any) -> None:
         """
         Each chunk comes back before the next is sent: nothing waits for the end.
         """
@@ -111,19 +111,19 @@ class Rows:
             talk.say(b"0\r\n\r\n")
             self.assertEqual(list(chunks), [])
 
-    def test_aBodyUntilTheClose(self: Any) -> None:
+    def test_aBodyUntilTheCloseArrives(self: Any) -> None:
         with self.visit() as talk:
             self.assertEqual(self.ask(talk, "/close")[1], b"until the end")
             self.assertEqual(self.ask(talk, "/length")[1], b"hello")
 
-    def test_trailers(self: Any) -> None:
+    def test_trailersArrive(self: Any) -> None:
         with self.visit() as talk:
             fields = "Transfer-Encoding: chunked", "TE: trailers", "Trailer: X-One"
             talk.say(self.request("/trailers", *fields, method="POST"), b"1\r\na\r\n0\r\nX-One: 1\r\n\r\n")
             self.assertEqual(talk.body(talk.head()), b"X-One: 1\r\n")
             self.assertEqual(talk.trailers, [b"X-Sum: 42"])
 
-    def test_largeBodies(self: Any) -> None:
+    def test_largeBodiesArrive(self: Any) -> None:
         with self.visit() as talk:
             talk.say(self.request(f"/large?{LARGE}"))
             digest, left = hashlib.sha256(), int(talk.head().field("content-length") or 0)
@@ -137,7 +137,7 @@ class Rows:
 
     # Heads
 
-    def test_head(self: Any) -> None:
+    def test_aResponseToHEADHasNoBody(self: Any) -> None:
         with self.visit() as talk:
             head, _ = self.ask(talk, "/head", method="HEAD")
             self.assertEqual((head.status, head.field("content-length")), (200, "1000"))
@@ -151,7 +151,7 @@ class Rows:
                 self.assertEqual((head.status, head.field("transfer-encoding")), (status, None))
                 self.assertEqual(self.ask(talk, "/length")[1], b"hello")
 
-    def test_earlyHints(self: Any) -> None:
+    def test_earlyHintsArrive(self: Any) -> None:
         with self.visit() as talk:
             talk.say(self.request("/hints"))
             heads = [talk.head() for _ in range(3)]
@@ -159,7 +159,7 @@ class Rows:
             self.assertEqual(heads[0].field("link"), "</a.css>; rel=preload")
             self.assertEqual(talk.body(heads[2]), b"hello")
 
-    def test_expect(self: Any) -> None:
+    def test_aBodyWaitsFor100Continue(self: Any) -> None:
         with self.visit() as talk:
             talk.say(self.request("/expect", "Expect: 100-continue", "Content-Length: 4", method="PUT"))
             self.assertEqual(talk.head().status, 100)
@@ -167,12 +167,12 @@ class Rows:
             talk.say(b"body")
             self.assertEqual(talk.body(talk.head()), b"body")
 
-    def test_expectRefused(self: Any) -> None:
+    def test_anExpectationMayBeRefused(self: Any) -> None:
         with self.visit() as talk:
             talk.say(self.request("/refuse", "Expect: 100-continue", "Content-Length: 4", method="PUT"))
             self.assertEqual(talk.head().status, 417)
 
-    def test_hopByHop(self: Any) -> None:
+    def test_hopByHopFieldsAreRemoved(self: Any) -> None:
         with self.visit() as talk:
             head, body = self.ask(
                 talk, "/fields", "Connection: keep-alive, X-Mine", "X-Mine: 1", "Keep-Alive: 5", "Proxy-Connection: x",
@@ -184,7 +184,7 @@ class Rows:
             self.assertEqual((asked.field("x-kept"), asked.field("upgrade-insecure-requests")), ("1", "1"))
             self.assertEqual((head.field("x-kept"), head.field("keep-alive")), ("yes", None))
 
-    def test_forwarded(self: Any) -> None:
+    def test_forwardedFieldsAreReplaced(self: Any) -> None:
         with self.visit() as talk:
             lies = "X-Forwarded-For: 6.6.6.6", "Forwarded: for=6.6.6.6", "X-Real-IP: 6.6.6.6"
             asked = Head(self.ask(talk, "/fields", *lies)[1])
@@ -198,7 +198,7 @@ class Rows:
 
     # Upgrades and streams of events
 
-    def test_upgradeBothDirectionsAtOnce(self: Any) -> None:
+    def test_anUpgradedConnectionPassesBothWays(self: Any) -> None:
         with self.visit() as talk:
             talk.say(self.request("/upgrade", "Connection: Upgrade", "Upgrade: raw"), b"early")
             head = talk.head()
@@ -213,12 +213,12 @@ class Rows:
                 talk.socket.shutdown(socket.SHUT_WR)
                 self.assertEqual(talk.rest(), b"!bye")
 
-    def test_upgradeRefused(self: Any) -> None:
+    def test_anUpgradeMayBeRefused(self: Any) -> None:
         with self.visit() as talk:
             self.assertEqual(self.ask(talk, "/upgrade", "Connection: Upgrade", "Upgrade: other")[1], b"no")
             self.assertEqual(self.ask(talk, "/length")[1], b"hello")
 
-    def test_webSocket(self: Any) -> None:
+    def test_aWebSocketIsForwarded(self: Any) -> None:
         uri = f"{'ws' if self.scheme == 'http' else 'wss'}://{self.host}/websocket"
         talk = self.visit()
         talk.socket.settimeout(None)
@@ -230,7 +230,7 @@ class Rows:
                 peer.send(said)
                 self.assertEqual(peer.recv(20), said)
 
-    def test_eventByEvent(self: Any) -> None:
+    def test_eventsArriveOneByOne(self: Any) -> None:
         """
         Event n is there before event n + 1 is made, and nothing is cut off between them, however long that takes.
         """
@@ -248,7 +248,7 @@ class Rows:
             self.origin.steps.put(b"")
             self.assertEqual(b"".join(read), b"")
 
-    def test_longPoll(self: Any) -> None:
+    def test_aLongPollIsAnswered(self: Any) -> None:
         with self.visit() as talk:
             talk.say(self.request("/poll"))
             self.assertEqual(self.origin.happened.get(timeout=20), "polled")
@@ -274,13 +274,13 @@ class Rows:
             self.assertEqual(talk.head().status, 400)
         self.assertEqual([head.first[1] for head in self.origin.heads if head.first[1] != "/echo"], [])
 
-    def test_aSlowHead(self: Any) -> None:
+    def test_aSlowHeadIsAnswered408(self: Any) -> None:
         with self.visit() as talk:
             talk.say(self.request("/length")[:30])
             self.assertEqual(talk.head().status, 408)
             self.assertTrue(talk.rest() is not None and talk.ended())
 
-    def test_aSlowBody(self: Any) -> None:
+    def test_aSlowBodyIsAnswered408(self: Any) -> None:
         with self.visit() as talk:
             talk.say(self.request("/echo", "Content-Length: 10", method="POST"), b"123")
             self.assertEqual(talk.head().status, 408)
@@ -316,7 +316,7 @@ class Rows:
                 talk.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.assertEqual(self.origin.happened.get(timeout=20), "gone")
 
-    def test_nobody(self: Any) -> None:
+    def test_anUnknownNameIsAnswered404(self: Any) -> None:
         self.host = f"nobody.{DOMAIN}"
         with self.visit() as talk:
             self.assertEqual(self.ask(talk, "/")[0].status, 404)

@@ -160,7 +160,7 @@ class OurDeviceTests(Devices):
         self.assertEqual((said.returncode, said.stdout), (69, ""))
         self.assertNotIn("Traceback", said.stderr)
 
-    def test_whatAFileCannotSay(self) -> None:
+    def test_mistakesOfAFileAreReported(self) -> None:
         path = self.home / "edge.toml"
         path.write_text(
             '[[tenant]]\nid = "x"\nnamespace = "lab"\n[ssh]\nvouch = true\nlistn = []\n[shellhub]\npolicy = "all"\n'
@@ -179,7 +179,7 @@ class NativeTests(Devices):
     C{tunnel-agent ssh}.
     """
 
-    def test_theAgentsOwnServer(self) -> None:
+    def test_theAgentsOwnServerIsReached(self) -> None:
         self.edge(ssh=f'authorized_keys_file = "{self.home}/keys"\njump_users = ["guest"]\n')
         self.startAgent("ssh", "--name", "desk", "--authorized-keys", str(self.home / "keys")).hears(r"^desk +tunnel:desk")
         done = self.through("desk", "echo in; exit 4")
@@ -205,7 +205,7 @@ class NativeTests(Devices):
             done = self.ssh("-p", str(self.door), "ada@desk@127.0.0.1", "echo in", **how)
             self.assertEqual((done.returncode, done.stdout), (code, out), done.stderr)
 
-    def test_whatAnAgentMayBeAskedToReach(self) -> None:
+    def test_anAgentReachesItsTargetsOnly(self) -> None:
         """
         The one target that its file names, and no other.
         """
@@ -224,7 +224,7 @@ class NativeTests(Devices):
             )  # fmt: skip
             self.assertEqual((done.returncode, done.stdout[:15]), (code, out), done.stderr)
 
-    def test_whatIsNotThere(self) -> None:
+    def test_absentNamesAreReported(self) -> None:
         self.edge()
         self.startAgent("http", "1", "--name", "site")
         for name, sentence in (("nobody", "nobody is not connected"), ("dev", "cannot carry this")):
@@ -262,7 +262,7 @@ class CommandTests(Devices):
     C{tunnelstack devices} where it cannot do what it is told.
     """
 
-    def test_sentencesAndCodes(self) -> None:
+    def test_mistakesHaveSentencesAndCodes(self) -> None:
         self.assertEqual(self.tunnelstack("devices").returncode, 69)
         self.edge()
         for arguments, code, sentence in (

@@ -75,7 +75,7 @@ class ClientTests(Stage):
         self.assertEqual(code, 69, told)
         self.assertIn("is in the configuration file", told)
 
-    def test_aMistakeOfTheCommandLine(self) -> None:
+    def test_aMistakeOfTheCommandLineIsAUsageError(self) -> None:
         for arguments in (("http",), ("htp", "3000"), ()):
             self.assertEqual(self.client("x", *arguments).ends(), 64)
         self.assertEqual(self.tunnelstack("koding", "add")[0], os.EX_USAGE)

@@ -261,7 +261,7 @@ class RefusalTests(Stage):
         refused = f"the edge at http://localhost:{self.port} refuses the token: The token is unknown to this edge"
         self.fails(agent, 77, rf"(?m)^error +{refused}\.$")
 
-    def test_nothingLeftToPublishIs77(self) -> None:
+    def test_nothingLeftToPublishEndsWith77(self) -> None:
         """
         The kind of M4: a refusal that cannot change ends a process that has nothing else to do.
         """
@@ -318,7 +318,7 @@ class RefusalTests(Stage):
         agent.hears("^error +no session with .* refuses the token.*; retrying")
         self.assertIsNone(agent.process.poll())
 
-    def test_noEdgeThereAndToldToGiveUpIs69(self) -> None:
+    def test_anAgentThatGivesUpEndsWith69(self) -> None:
         self.startEdge().end()
         edge = f"http://localhost:{self.port}"
         agent = self.agent("--dev", "--edge", edge, "http", "3000", "--give-up-after", "1")

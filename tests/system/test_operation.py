@@ -64,7 +64,7 @@ class LogTests(Stage):
         self.assertEqual(edge.end(), 0)
         self.assertNotIn("/two", (self.home / "old.log").read_text())
 
-    def test_evenIfTheConfigurationIsBroken(self) -> None:
+    def test_theLogIsReopenedDespiteABrokenConfiguration(self) -> None:
         log, config = self.home / "access.log", self.home / "edge.toml"
         config.write_text(f'[edge]\naccess_log = "{log}"\n')
         edge = self.startEdge("--config", str(config))

@@ -123,7 +123,7 @@ class ProxyTests(Stage):
             "tunnel-agent", "--edge", "https://edge.example", "http", str(self.origin()), "--name", "site", **environ
         )
 
-    def test_outThroughTLSWithAPassword(self) -> None:
+    def test_anAgentConnectsThroughAProxyWithTLSAndAPassword(self) -> None:
         proxy = self.begin()
         agent = self.agent(proxy)
         agent.hears(r"^session +up +edge=edge\.example ")

@@ -124,7 +124,7 @@ class AgentTests(Stage):
         asked = subprocess.run([*self.command("python"), "-c", RESOLVER, str(port)], capture_output=True, text=True, timeout=60)
         self.assertEqual(asked.stdout.split(), ["192.0.2.7"] * 20, asked.stderr)
 
-    def test_severalServicesOfAFile(self) -> None:
+    def test_aFileMayHaveSeveralServices(self) -> None:
         self.startEdge()
         port = self.origin()
         (self.home / "agent.toml").write_text(

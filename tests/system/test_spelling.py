@@ -37,7 +37,7 @@ class PlaceTests(Stage):
         edge = self.program("tunnel-edge", "--dev", "--listen", ":0")
         edge.hears(r"^edge +ready +http://localhost:(\d+)")
 
-    def test_aServerWithTLS(self) -> None:
+    def test_aServerWithTLSIsVerified(self) -> None:
         """
         It is verified, unless that is switched off, which is logged.
         """

@@ -291,7 +291,7 @@ class NewcomerTests(Strained):
 
     limits = LIMITS + "visitors = 20\n"
 
-    def test_asManyVisitorsAsThereMayBe(self) -> None:
+    def test_visitorsBeyondTheBoundWait(self) -> None:
         visitors = [self.house.connect() for _ in range(30)]
         until(lambda: self.warnings("visitors"), self.house.edge.said)
         for talk in visitors:

@@ -76,7 +76,7 @@ class PanelTests(TerminalStage):
     The kind of B2: a drawing is never larger than the window, so that the next one replaces it.
     """
 
-    def test_moreServicesThanRows(self) -> None:
+    def test_moreServicesThanRowsAreCounted(self) -> None:
         self.startEdge()
         path = self.home / "agent.toml"
         path.write_text("".join(f'[[service]]\nname = "site-{n}"\ntarget = "{self.origin()}"\n' for n in range(14)))

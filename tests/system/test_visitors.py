@@ -197,7 +197,7 @@ class BrowserTests(Foreign):
     Chromium.
     """
 
-    def test_aPageWithSixtyAssets(self) -> None:
+    def test_aPageWithSixtyAssetsIsLoaded(self) -> None:
         binary = peer("chromium", "chromium-browser", "google-chrome")
         assets = "".join(f'<img src="/{number}.svg" onload="one()">' for number in range(ASSETS))
         (self.folder / "index.html").write_text(

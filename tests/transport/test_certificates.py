@@ -91,7 +91,7 @@ class FolderTests(SynchronousTestCase):
         self.assertEqual(handshake(folder, "elsewhere.org"), "fallback.example.org")
         self.assertEqual(handshake(folder), "fallback.example.org")
 
-    def test_asCertbotMakesThem(self) -> None:
+    def test_foldersOfCertbotAreRead(self) -> None:
         live = self.path / "c.example.net"
         live.mkdir()
         chain, key = pem("c.example.net")

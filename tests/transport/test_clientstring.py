@@ -60,7 +60,7 @@ class SecureStringTests(SynchronousTestCase):
         self.network.settle()
         return connecting
 
-    def test_theRootsOfAFileOrOfAFolder(self) -> None:
+    def test_rootsAreReadFromAFileOrAFolder(self) -> None:
         folder = self.folder()
         self.file(self.root, folder)
         for roots in (self.file(self.root), folder):
@@ -72,7 +72,7 @@ class SecureStringTests(SynchronousTestCase):
         for path in (self.folder(), "/nowhere", self.file(b"nonsense")):
             self.assertRaises(ConfigurationError, clientEndpoint, self.network, f"tls:127.0.0.1:443:trustRoots={path}")
 
-    def test_aCertificateOfOurs(self) -> None:
+    def test_aCertificateIsSentToTheServer(self) -> None:
         ours = authority().identity("agent.example")
         text = f"tls:127.0.0.1:443:trustRoots={self.file(self.root)}:certificate={self.file(pem(ours))}"
         self.successResultOf(self.connect(text))
@@ -84,7 +84,7 @@ class SecureStringTests(SynchronousTestCase):
         self.successResultOf(self.connect(f"tls:edge.example:1:trustRoots={roots}:endpoint={below}"))
         self.failureResultOf(self.connect(f"tls:other.example:1:trustRoots={roots}:endpoint={below}"), CertificateRejected)
 
-    def test_anAddressOfOurs(self) -> None:
+    def test_anAddressMayBeBound(self) -> None:
         self.assertIsInstance(clientEndpoint(self.network, "tls:edge.example:443:bindAddress=127.0.0.1"), SecureEndpoint)
 
 

@@ -300,7 +300,7 @@ class RejectionTests(Ends):
         await self.rejected(port, clientOptions(ciphers="ECDHE-ECDSA-AES128-GCM-SHA256"), Error)
 
     @asynchronous
-    async def test_nobodyListening(self) -> None:
+    async def test_anEmptyPortRefusesTheConnection(self) -> None:
         port = await self.listen()
         await port.stopListening()
         self.ports.clear()
@@ -590,7 +590,7 @@ class NetworkTests(Ends):
         self.assertIsNone(self.applications.built[0].reason)
 
     @asynchronous
-    async def test_aHundredPeersAtOnce(self) -> None:
+    async def test_aHundredPeersConnectAtOnce(self) -> None:
         port = await self.listen()
         clients = await gatherResults([Deferred.fromCoroutine(self.connect(port)) for _ in range(100)])
         for number, client in enumerate(clients):

@@ -37,7 +37,7 @@ class HandOverTests(SynchronousTestCase):
             self.assertTrue(successor.reason.check(ConnectionDone))
             self.assertIsNone(pair.server.reason)
 
-    def test_handedOverInTheMiddleOfADelivery(self) -> None:
+    def test_aConnectionIsHandedOverInTheMiddleOfADelivery(self) -> None:
         successor = Collect()
 
         class First(Collect):

@@ -25,7 +25,7 @@ from tunnelstack.transport.host_endpoint import LocalhostEndpoint, hostEndpoint,
 
 
 class DialTests(TestCase):
-    def test_namesOfThisMachine(self) -> None:
+    def test_namesOfThisMachineAreRecognized(self) -> None:
         for name in ("localhost", "LOCALHOST.", "app.localhost", "a.b.Localhost"):
             self.assertTrue(isLocalhost(name))
         for name in ("localhost.example", "notlocalhost", "127.0.0.1", ""):

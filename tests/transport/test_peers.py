@@ -20,7 +20,7 @@ class CanonicalTests(SynchronousTestCase):
     """
 
     @given(ADDRESSES.flatmap(lambda address: st.tuples(spelt(address), st.just(address))), st.integers(0, 65_535))
-    def test_everySpelling(self, spelling: tuple[str, object], port: int) -> None:
+    def test_everyFormOfAnAddressIsTheSame(self, spelling: tuple[str, object], port: int) -> None:
         text, address = spelling
         known = expected(address)  # type: ignore[arg-type]
         kind = IPv4Address if known.version == 4 else IPv6Address
@@ -31,11 +31,11 @@ class CanonicalTests(SynchronousTestCase):
         for address in (UNIXAddress("/run/edge.sock"), IPv4Address("TCP", "nowhere", 1), None):
             self.assertIs(canonical(address), address)
 
-    def test_ofATransport(self) -> None:
+    def test_thePeerOfATransportIsCanonical(self) -> None:
         transport = StringTransport(peerAddress=IPv6Address("TCP", "::ffff:192.0.2.1", 7))
         self.assertEqual(peerOf(transport), IPv4Address("TCP", "192.0.2.1", 7))
 
-    def test_theTextOfAnAddress(self) -> None:
+    def test_addressesHaveOneText(self) -> None:
         for address, text in (
             (IPv4Address("TCP", "192.0.2.1", 7), "192.0.2.1:7"), (IPv6Address("TCP", "2001:db8::1", 7), "[2001:db8::1]:7"),
             (IPv6Address("TCP", "::ffff:192.0.2.1", 7), "192.0.2.1:7"), (UNIXAddress("/run/edge.sock"), "unix:/run/edge.sock"),

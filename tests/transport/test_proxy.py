@@ -57,11 +57,11 @@ class EndpointTests(SynchronousTestCase):
         self.between.transport.write(octets)
         self.network.settle()
 
-    def test_whatItIsAsked(self) -> None:
+    def test_aRequestOfCONNECTIsSent(self) -> None:
         self.connect()
         self.assertEqual(self.between.asked, b"CONNECT edge.example:443 HTTP/1.1\r\nHost: edge.example:443\r\n\r\n")
 
-    def test_addressesAndCredentials(self) -> None:
+    def test_addressesAndCredentialsAreEncoded(self) -> None:
         self.connect("http://anna:p%40ss%3A@localhost:3128/", "fd00::1")
         self.assertTrue(self.between.asked.startswith(b"CONNECT [fd00::1]:443 HTTP/1.1\r\n"))
         shown = self.between.asked.split(b"Proxy-Authorization: Basic ")[1].split(b"\r\n")[0]
@@ -104,7 +104,7 @@ class EndpointTests(SynchronousTestCase):
             self.network.settle()
             self.assertEqual(self.network.wires, [])
 
-    def test_whatIsNoProxy(self) -> None:
+    def test_otherServersAreRejected(self) -> None:
         for octets in (b"SSH-2.0-x\r\n\r\n", b"\x00" * 100 + b"\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: " + b"x" * 17_000):
             self.setUp()
             connected = self.connect()

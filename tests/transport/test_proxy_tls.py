@@ -191,7 +191,7 @@ class SecureProxyTests(TestCase):
         yield self.echo.lost
 
     @inlineCallbacks
-    def test_TLSWithTheServerWithinTLSWithTheProxy(self) -> Any:
+    def test_TLSWithTheServerPassesWithinTLSWithTheProxy(self) -> Any:
         """
         Much more than any buffer holds, both ways at once, arrives whole.
         """
@@ -260,7 +260,7 @@ class SecureProxyTests(TestCase):
         self.assertEqual(self.between.asked, [], "it was told nothing")
 
     @inlineCallbacks
-    def test_aProxyWithoutTLS(self) -> Any:
+    def test_aProxyWithoutTLSIsReported(self) -> Any:
         """
         Somebody wrote C{https:} where C{http:} was meant.
         """
@@ -272,7 +272,7 @@ class SecureProxyTests(TestCase):
         )
 
     @inlineCallbacks
-    def test_whatIsNoProxyInTLS(self) -> Any:
+    def test_anotherServerWithTLSIsRejected(self) -> Any:
         yield self.begin()
         self.between.protocol = Answer
         yield self.assertFailure(self.way().connect(quiet(Talk)), NotAProxy)

@@ -120,7 +120,7 @@ class SecureEndpointTests(SynchronousTestCase):
         self.assertIsNotNone(silent.reason)
         self.quiet()
 
-    def test_cancelledAtAnyTime(self) -> None:
+    def test_connectingMayBeCancelledAtAnyTime(self) -> None:
         """
         While TCP connects, during the handshake, and after it, when it is too late.
         """

@@ -119,7 +119,7 @@ class TrustTests(Handshake):
     def test_withoutTLSNobodyShowsAnything(self) -> None:
         self.assertIsNone(certificateFingerprint(Wire().near))
 
-    def test_choicesThatContradict(self) -> None:
+    def test_contradictingOptionsAreRejected(self) -> None:
         root = [authority().certificate]
         for options in ({"clientAuth": "require"}, {"clientCA": root}, {"clientCA": root, "clientAuth": "maybe"}):
             self.assertRaises(ConfigurationError, serverContext, edge(), **options)
@@ -175,7 +175,7 @@ class ALPNTests(Handshake):
         )
         return near, served
 
-    def test_whoServesWhom(self) -> None:
+    def test_theProtocolIsChosenInTheServersOrder(self) -> None:
         for offered, server in (
             ([], "http"),
             ([b"http/1.1"], "http"),

@@ -313,7 +313,7 @@ class AgainstRawClient(SynchronousTestCase):
         self.assertEqual(client.frames(), [(BINARY, True, b"last")])
         self.assertTrue(server.reason.check(ConnectionDone) and client.reason.check(ConnectionDone))
 
-    def test_whatAPeersCloseMeans(self) -> None:
+    def test_theCodeOfACloseBecomesAReason(self) -> None:
         for code, expected in ((1000, ConnectionDone), (1001, ConnectionDone), (None, ConnectionDone),
                                (1011, ClosedByPeer), (4001, ClosedByPeer)):
             wire, client, server = self.serve(1)
@@ -525,7 +525,7 @@ class RefusalTests(SynchronousTestCase):
 
 
 class TakeOverTests(SynchronousTestCase):
-    def test_aHeadThatSomebodyElseRead(self) -> None:
+    def test_aHeadThatWasReadElsewhereIsAnswered(self) -> None:
         wire, client, application = Wire(), Raw(), Collect()
         before = Raw()
         wire.connect(client, before)
@@ -649,11 +649,11 @@ class AgainstRawServer(SynchronousTestCase):
             self.assertEqual((error.status, error.reason, error.body), (status, "Some reason", "sorry\n"))
             self.assertEqual(error.headers["x-why"], "z")
 
-    def test_aRefusalInChunks(self) -> None:
+    def test_aRefusalMayComeInChunks(self) -> None:
         head = b"HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n"
         self.assertEqual(self.refused(head + b"3\r\nsor\r\n2;x=y\r\nry\r\n0\r\n\r\n").body, "sorry")
 
-    def test_aRefusalEndedByTheConnection(self) -> None:
+    def test_aRefusalMayEndWithTheConnection(self) -> None:
         wire, server, _client, outcome = self.ask(b"HTTP/1.0 502 \r\n\r\nbad gate\xff")
         self.assertNoResult(outcome)
         wire.far.loseConnection()
@@ -679,7 +679,7 @@ class AgainstRawServer(SynchronousTestCase):
         wire.settle()
         self.assertIs(self.successResultOf(outcome), client)
 
-    def test_whatIsNoWebSocketServer(self) -> None:
+    def test_otherServersAreRejected(self) -> None:
         switching = b"HTTP/1.1 101 Switching Protocols\r\n"
         upgrading = switching + b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
         for answer in (
@@ -698,7 +698,7 @@ class AgainstRawServer(SynchronousTestCase):
             error = self.refused(answer)
             self.assertIsInstance(error, UpgradeFailed, answer)
 
-    def test_whatNobodyOffered(self) -> None:
+    def test_whatWasNotOfferedIsRejected(self) -> None:
         for field in (b"Sec-WebSocket-Protocol: other", b"Sec-WebSocket-Extensions: permessage-deflate"):
             wire, server = Wire(), RawServer()
             proper = server.properAnswer
@@ -709,7 +709,7 @@ class AgainstRawServer(SynchronousTestCase):
             wire.settle()
             self.failureResultOf(outcome, UpgradeFailed)
 
-    def test_anEndInsteadOfAnAnswer(self) -> None:
+    def test_anEndInsteadOfAnAnswerFailsTheHandshake(self) -> None:
         wire, server, _client, outcome = self.ask(b"HTTP/1.1 1")
         wire.far.loseConnection()
         wire.settle()
@@ -793,11 +793,11 @@ class RedirectTests(SynchronousTestCase):
             wire.settle()
         return [server.request for server in requests], outcome, client
 
-    def test_notFollowedUnlessAsked(self) -> None:
+    def test_redirectsAreNotFollowedByDefault(self) -> None:
         _, outcome, _client = self.ask("ws://h/a", "/b")
         self.assertEqual(self.failureResultOf(outcome, UpgradeRefused).value.status, 307)
 
-    def test_followedWithTheSameHeaders(self) -> None:
+    def test_redirectsAreFollowedWithTheSameHeaders(self) -> None:
         requests, outcome, client = self.ask("ws://h/a", "/b", 308, redirects=1)
         self.assertIs(self.successResultOf(outcome), client)
         self.assertIn(b"GET /b HTTP/1.1", requests[1])
@@ -809,7 +809,7 @@ class RedirectTests(SynchronousTestCase):
         self.assertNotIn(b"secret", requests[1])
         self.assertIn(b"X-A: b", requests[1])
 
-    def test_neverOutOfTLS(self) -> None:
+    def test_redirectsNeverLeaveTLS(self) -> None:
         _, outcome, _client = self.ask("wss://h/a", "ws://h/b", redirects=5)
         self.failureResultOf(outcome, UpgradeRefused)
 

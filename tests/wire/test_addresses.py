@@ -51,7 +51,7 @@ class ReadTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertEqual(address_text(text), address)
 
-    def test_whatNamesNoAddress(self) -> None:
+    def test_whatIsNoAddressIsRejected(self) -> None:
         for text in (
             "", "unknown", "_hidden", "a.example", "192.0.2", "192.0.2.256", "0192.0.2.1", "192.0.2.1.", "192.0.2.1:", "1234",
             "192.0.2.1:123456", "192.0.2.1:-1", "192.0.2.1:80:80", "[192.0.2.1", "192.0.2.1]", "[]", "[2001:db8::1]80",
@@ -76,11 +76,11 @@ class NetworkTests(SynchronousTestCase):
         self.assertEqual(other in read_network(text, strict=False), other in ip_network(text, strict=False))
 
     @given(st.ip_addresses(v=4), st.integers(0, 32))
-    def test_ofCarriedAddresses(self, address: IPv4Address, prefix: int) -> None:
+    def test_networksOfMappedAddressesAreThoseOfIPv4(self, address: IPv4Address, prefix: int) -> None:
         carried = read_network(f"::ffff:{address}/{96 + prefix}", strict=False)
         self.assertEqual(carried, ip_network(f"{address}/{prefix}", strict=False))
 
-    def test_whatIsNone(self) -> None:
+    def test_invalidNetworksAreRejected(self) -> None:
         for text in ("", "10.0.0.1/8", "::ffff:10.0.0.1/104", "10.0.0.0/33", "a.example"):
             with self.assertRaises(ValueError):
                 read_network(text)

@@ -71,13 +71,13 @@ class DecoderTests(SynchronousTestCase):
     The lists.
     """
 
-    def test_bodiesAtEverySplit(self) -> None:
+    def test_bodiesAreReadAtEverySplit(self) -> None:
         for octets, (body, trailers, leftover) in BODIES.items():
             for first in range(len(octets) + 1):
                 self.assertEqual(decode(octets, [first]), (body, True, trailers, leftover), (octets, first))
             self.assertEqual(decode(octets, [1] * len(octets)), (body, True, trailers, leftover), octets)
 
-    def test_malformedAtEverySplit(self) -> None:
+    def test_malformedBodiesAreRejectedAtEverySplit(self) -> None:
         for octets in MALFORMED:
             for first in range(len(octets) + 1):
                 with self.assertRaises(BadMessage, msg=(octets, first)):

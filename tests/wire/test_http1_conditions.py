@@ -25,11 +25,11 @@ class DateTests(SynchronousTestCase):
     The three forms of a date.
     """
 
-    def test_theFormsOfTheRFC(self) -> None:
+    def test_theFormsOfTheRFCAreRead(self) -> None:
         for value in (b"Sun, 06 Nov 1994 08:49:37 GMT", b"Sunday, 06-Nov-94 08:49:37 GMT", b"Sun Nov  6 08:49:37 1994"):
             self.assertEqual(read_date(value), MODIFIED, value)
 
-    def test_whatIsNone(self) -> None:
+    def test_invalidDatesAreIgnored(self) -> None:
         for value in (
             b"", b"0", b"yesterday", b"Sun, 06 Nov 1994 08:49:37", b"Sun, 06 Nov 1994 08:49:37 +0200", b'"a"',
             b"Sun, 06 Nov 1994 08:49:37 GMT, x", b"Sun, 06 nov 1994 08:49:37 GMT",
@@ -64,7 +64,7 @@ class PreconditionTests(SynchronousTestCase):
         for value in (b'W/"a,b"', b'"a"', b"a,b", b'"a,b', b'"a,b" "x"', b"", b'w/"a,b"'):
             self.check(412, 412, (b"If-Match", value))
 
-    def test_ifUnmodifiedSince(self) -> None:
+    def test_ifUnmodifiedSinceIsEvaluated(self) -> None:
         for value, status in ((DATE, 0), (AFTER, 0), (BEFORE, 412), (b"nonsense", 0)):
             self.check(status, status, (b"If-Unmodified-Since", value))
         self.check(0, 412, (b"If-Match", b'"a,b"'), (b"If-Unmodified-Since", BEFORE))
@@ -75,7 +75,7 @@ class PreconditionTests(SynchronousTestCase):
         for value in (b'"a"', b"a,b", b""):
             self.check(0, 0, (b"If-None-Match", value))
 
-    def test_ifModifiedSince(self) -> None:
+    def test_ifModifiedSinceIsEvaluated(self) -> None:
         for value, status in ((DATE, 304), (AFTER, 304), (BEFORE, 0), (b"nonsense", 0)):
             self.check(status, status, (b"If-Modified-Since", value))
         self.check(0, 0, (b"If-None-Match", b'"x"'), (b"If-Modified-Since", DATE))

@@ -64,7 +64,7 @@ class IntroductionTests(SynchronousTestCase):
             (b"Forwarded", b"for=192.0.2.1;host=a.example;proto=https"),
         ])
 
-    def test_whatHasToBeQuoted(self) -> None:
+    def test_valuesAreQuotedWhereNeeded(self) -> None:
         self.assertEqual(
             forwarding_fields(b"2001:db8::1", b"http", b"a:80")[3],
             (b"Forwarded", b'for="[2001:db8::1]";host="a:80";proto=http'),
@@ -75,7 +75,7 @@ class IntroductionTests(SynchronousTestCase):
             (b"X-Forwarded-For", b"unknown"), (b"X-Forwarded-Proto", b"http"), (b"Forwarded", b"for=unknown;proto=http"),
         ])
 
-    def test_aVisitorOfATrustedProxy(self) -> None:
+    def test_hopsOfATrustedProxyArePassedOn(self) -> None:
         hops = [
             Hop(b"2001:db8::7", "2001:db8::7", b"https", b"outer", ((b"by", b"_a"), (b"x", b'"'))),
             Hop(b"10.0.0.2", "10.0.0.2"), Hop(),
@@ -210,7 +210,7 @@ class ForwardedTests(SynchronousTestCase):
             nodes = [hop.node for hop in read_hops(fields, by, lambda address: True)]
             self.assertEqual(nodes, [hop.node for hop in (*hops, own)])
 
-    def test_formsBesideTheGrammar(self) -> None:
+    def test_commonFormsBesideTheGrammarAreRead(self) -> None:
         for value, node in (
             (b"for=192.0.2.9:80", "192.0.2.9"), (b"for=[2001:db8::7]:80", "2001:db8::7"), (b"For=2001:db8::7", "2001:db8::7"),
             (b" ; for=192.0.2.9 ;", "192.0.2.9"), (b'for="_a:80"', "_a"), (b"for=UNKNOWN", "unknown"),
@@ -232,7 +232,7 @@ class ForwardedTests(SynchronousTestCase):
     def test_aProxyThatDoesNotWriteForWhom(self) -> None:
         self.assertEqual(read(forwarded(b"for=192.0.2.9, proto=https;by=_a")), [("", "https", "")])
 
-    def test_whatIsNoSchemeAndNoHost(self) -> None:
+    def test_invalidSchemesAndHostsAreIgnored(self) -> None:
         self.assertEqual(read(forwarded(b'for=192.0.2.9;proto="a b";host="a/b"')), [("192.0.2.9", "", "")])
 
 

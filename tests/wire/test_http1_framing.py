@@ -104,7 +104,7 @@ class EndToEndTests(SynchronousTestCase):
     def test_hopByHopFieldsNeedNoConnectionField(self) -> None:
         self.assertEqual(self.passed((b"Keep-Alive", b"timeout=5"), (b"Upgrade", b"websocket"), (b"TE", b"trailers")), [])
 
-    def test_whatConnectionCannotTakeAway(self) -> None:
+    def test_someFieldsAreKeptDespiteConnection(self) -> None:
         kept = ((b"Content-Length", b"1"), (b"Expect", b"100-continue"))
         self.assertEqual(self.passed((b"Connection", b"host, content-length, expect"), *kept), list(kept))
         self.assertEqual(end_to_end([(b"Host", b"a")], request((b"Connection", b"host"))), [(b"Host", b"a")])

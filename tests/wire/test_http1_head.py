@@ -241,11 +241,11 @@ class DifferentialTests(SynchronousTestCase):
         if head.method != b"CONNECT":
             self.assertEqual(framing.body, h11Body(octets), octets)
 
-    def test_whatWeTake(self) -> None:
+    def test_whatWeTakeOthersTakeAlike(self) -> None:
         for octets in (*REQUESTS.values(), *LOOSER.values()):
             self.judge(octets)
 
-    def test_whatItAloneRefuses(self) -> None:
+    def test_h11RefusesSomeThatWeTake(self) -> None:
         for name, octets in LOOSER.items():
             self.assertIs(h11Reads(octets), None, name)
 

@@ -85,7 +85,7 @@ class LenientTests(SynchronousTestCase):
     L{MessageReader.read_response} and chunks.
     """
 
-    def test_oneReading(self) -> None:
+    def test_messagesWithOneReadingAreRead(self) -> None:
         for octets, reading in ONE_READING.items():
             for cut in (1, 2, 3, 7, len(octets)):
                 self.assertEqual(read(octets, cut), reading, (octets, cut))

@@ -100,7 +100,7 @@ class WriterTests(SynchronousTestCase):
         writer.response_head(head, request)
         return writer
 
-    def test_howAResponseEnds(self) -> None:
+    def test_theEndOfAResponseIsChosen(self) -> None:
         length = [(b"Content-Length", b"3")]
         old = RequestHead(b"GET", b"/", [], (1, 0))
         for head, request, remaining, keep, bodyless in (

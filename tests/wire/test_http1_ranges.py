@@ -43,7 +43,7 @@ class RangeTests(SynchronousTestCase):
     Every form of the field: what it asks for exists, and is all that is sent.
     """
 
-    def test_theExamplesOfTheRFC(self) -> None:
+    def test_theExamplesOfTheRFCAreRead(self) -> None:
         for value, ranges in (
             (b"bytes=0-499", [range(500)]), (b"bytes=500-999", [range(500, 1000)]), (b"bytes=-500", [range(9500, 10000)]),
             (b"bytes=9500-", [range(9500, 10000)]), (b"bytes=0-0,-1", [range(1), range(9999, 10000)]),
@@ -84,7 +84,7 @@ class RangeTests(SynchronousTestCase):
         self.assertIsNone(read_ranges(b"bytes=" + b",".join([b"0-"] * 1000), 1000))
 
     @given(FIELDS, st.integers(1, 100))
-    def test_asTheModelReadsIt(self, field: bytes, length: int) -> None:
+    def test_rangesAreReadAsByTheModel(self, field: bytes, length: int) -> None:
         asked, given = model(field, length), read_ranges(field, length)
         if asked is None:
             self.assertIsNone(given)

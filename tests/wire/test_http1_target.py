@@ -52,7 +52,7 @@ class ReadingTests(SynchronousTestCase):
             self.assertIn(reading, read, path)
             self.assertIn(path, read)
 
-    def test_whatIsNoEscape(self) -> None:
+    def test_harmlessPathsAreNotReadAsOthers(self) -> None:
         for path in (b"/100%", b"/%zz", b"/%u12", b"/\xc3\xa4", b"/x/...", b"/a.b/.c", b"/x;"):
             self.assertNotIn(b"/", readings(path) or (b"/",), path)
 
@@ -73,7 +73,7 @@ class ReadingTests(SynchronousTestCase):
         if PLAIN.match(path) and b"?" not in path:
             self.assertEqual([(operation(path), folded(path)) for operation in OPERATIONS], [(path, path)] * len(OPERATIONS))
 
-    def test_whatIsPlain(self) -> None:
+    def test_plainTargetsAreRecognized(self) -> None:
         for target in (b"/", b"/a", b"/a/", b"/a/b-c_d~e/f.g.h", b"/a?b=%20//../\\", b"/@:$&'()*+,=!", b"/?", b"/a.b?.", b"/0"):
             self.assertTrue(PLAIN.match(target), target)
         for target in (

@@ -48,7 +48,7 @@ class ObjectTests(SynchronousTestCase):
         st.lists(st.dictionaries(texts, values, max_size=3), max_size=4), st.integers(1, 9),
         st.sampled_from([b"", b"\n", b" \r\n\t"]),
     )
-    def test_anyObjectsAtAnySplit(self, objects: list[dict[str, Any]], size: int, between: bytes) -> None:
+    def test_anyObjectsAreReadAtAnySplit(self, objects: list[dict[str, Any]], size: int, between: bytes) -> None:
         octets = between.join(json.dumps(value, ensure_ascii=False).encode() for value in objects)
         self.assertEqual(read(ObjectStreamReader(1 << 20), octets, size), objects)
 
@@ -71,7 +71,7 @@ class ObjectTests(SynchronousTestCase):
         self.assertEqual(read(reader, b" " * 5000 + b"{}" + b"\n" * 5000, 100), [{}])
         reader.receive_eof()
 
-    def test_anEndInsideAnObject(self) -> None:
+    def test_anEndInsideAnObjectIsAnError(self) -> None:
         reader = ObjectStreamReader()
         self.assertEqual(read(reader, b'{"a":', 2), [])
         self.assertRaises(ObjectTruncated, reader.receive_eof)

@@ -77,7 +77,7 @@ class LinesTests(SynchronousTestCase):
         reader.feed(b"four\n")
         self.assertEqual(reader.next_line(), b"four")
 
-    def test_endInsideALine(self) -> None:
+    def test_anEndInsideALineIsAnError(self) -> None:
         reader = LineReader()
         reader.feed(b"one\n")
         reader.next_line()
@@ -101,7 +101,7 @@ class DecodeTests(SynchronousTestCase):
         self.assertEqual(decode(b' {"a" : [1, 2.5, null, "\\u00e9"]}\r'), {"a": [1, 2.5, None, "\u00e9"]})
         self.assertEqual(decode(b'"\\ud83d\\ude00"'), "\U0001f600")
 
-    def test_whatIsNoJSON(self) -> None:
+    def test_malformedLinesAreRejected(self) -> None:
         for line in (
             b"", b" ", b"{", b"}", b'{"a"}', b"[1,]", b"{'a':1}", b"nul", b"1 2", b'{"a":1}{"b":2}', b"01", b"+1", b'"\t"',
             b"NaN", b"Infinity", b"-Infinity", b"[NaN]", b"1e999", b"-1e999", b"1" * 5000,
@@ -148,7 +148,7 @@ class EncodeTests(SynchronousTestCase):
     def test_linesAreCompact(self) -> None:
         self.assertEqual(encode({"b": [1, None, True], "a": "\u00e9\n<&>"}), '{"b":[1,null,true],"a":"é\\n<&>"}\n'.encode())
 
-    def test_whatCannotBeSaid(self) -> None:
+    def test_otherValuesAreNotEncoded(self) -> None:
         endless: list[object] = []
         endless.append(endless)
         for value in (float("nan"), float("inf"), b"octets", object(), {1, 2}, "\ud800", endless, {b"a": 1}):

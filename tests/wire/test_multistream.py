@@ -193,7 +193,7 @@ class InitiatorTests(SynchronousTestCase):
         self.assertEqual(ours.data_to_send(), [token(b"/a")])
         self.assertEqual(ours.receive_data(token(b"/a") + b"!"), [Agreed(b"/a", {}, b"!")])
 
-    def test_allNamesRefused(self) -> None:
+    def test_whenAllNamesAreRefusedItIsRejected(self) -> None:
         ours = MultistreamInitiator([b"/x", b"/y"])
         self.assertEqual(ours.receive_data(HEADER + NOT_AVAILABLE_TOKEN), [])
         (event,) = ours.receive_data(NOT_AVAILABLE_TOKEN)
@@ -202,7 +202,7 @@ class InitiatorTests(SynchronousTestCase):
     def test_aSingleNameMayBeBare(self) -> None:
         self.assertEqual(MultistreamInitiator(b"/a").data_to_send(), [octets("A01 A04")])
 
-    def test_earlyOctetsOnlyBehindTheOnlyName(self) -> None:
+    def test_earlyOctetsMayFollowASingleNameOnly(self) -> None:
         self.assertRaises(UsageError, MultistreamInitiator, [b"/a", b"/b"], release=Release.AT_ONCE)
         self.assertRaises(UsageError, MultistreamInitiator, [b"/a"], early=b"x")
         self.assertRaises(UsageError, MultistreamInitiator, [b"/a", b"/b"], early=b"x")
@@ -231,7 +231,7 @@ class InitiatorTests(SynchronousTestCase):
             self.assertEqual(ours.expire(1029.0), [])
             self.assertRaises(NegotiationExpired, ours.expire, 1030.0)
 
-    def test_noDeadlineOnceSettled(self) -> None:
+    def test_aSettledNegotiationHasNoDeadline(self) -> None:
         ours = MultistreamInitiator(b"/a", timeout=30)
         ours.begin(0.0)
         ours.receive_data(octets("A01 A04"))

@@ -67,7 +67,7 @@ class SenderTests(SynchronousTestCase):
         ):
             self.assertRaises(error, JSONInitiator(PARAMETERS, answers=OK_OR_REASON, limit=64).receive_data, answer)
 
-    def test_endBeforeTheAnswer(self) -> None:
+    def test_anEndBeforeTheAnswerIsAnError(self) -> None:
         ours = JSONInitiator(PARAMETERS, answers=OK_OR_REASON)
         ours.receive_data(b'{"ok"')
         self.assertRaises(NegotiationTruncated, ours.receive_eof)
@@ -110,7 +110,7 @@ class ReceiverTests(SynchronousTestCase):
         for line, error in ((b"[]\n", InvalidJSON), (b"{]\n", InvalidJSON), (b"x" * 17, LineTooLong)):
             self.assertRaises(error, JSONResponder(limit=16).receive_data, line)
 
-    def test_endTooEarly(self) -> None:
+    def test_anEarlyEndIsAnError(self) -> None:
         ours = JSONResponder(answers=OK_OR_REASON)
         ours.receive_data(b'{"vol')
         self.assertRaises(NegotiationTruncated, ours.receive_eof)
@@ -204,7 +204,7 @@ class ThenTests(SynchronousTestCase):
         self.assertEqual(ours.receive_data(HEADER + token(b"/bare") + b"{}\n"), [Agreed(b"/bare", {}, b"{}\n")])
         self.assertTrue(ours.settled)
 
-    def test_nameAskedFirst(self) -> None:
+    def test_theNameIsProposedFirst(self) -> None:
         ours = self.respond(ask=True)
         self.assertEqual(ours.receive_data(OPENING + LINE[:5]), [Proposed(NAME)])
         self.assertEqual(ours.receive_data(LINE[5:] + b"!"), [])
@@ -221,7 +221,7 @@ class ThenTests(SynchronousTestCase):
         ours.receive_eof()
         self.assertRaises(NegotiationTruncated, ours.accept)
 
-    def test_endBetweenTheTwo(self) -> None:
+    def test_anEndBetweenTheTwoIsAnError(self) -> None:
         ours = self.respond()
         ours.receive_data(OPENING)
         self.assertRaises(NegotiationTruncated, ours.receive_eof)
@@ -247,6 +247,6 @@ class ThenTests(SynchronousTestCase):
         self.assertEqual(ours.receive_data(b'{"ok":true}\nx'), [Agreed(NAME, {}, b"x")])
         self.assertEqual(ours.data_to_send(), [b'{"b":2}\n'])
 
-    def test_onlyPeerErrors(self) -> None:
+    def test_onlyPeerErrorsAreRaised(self) -> None:
         for data in (b"\x00", b"\x80\x00", HEADER + b"\x01x", OPENING + b"\xff\n"):
             self.assertRaises(PeerError, self.respond().receive_data, data)

@@ -126,12 +126,12 @@ class ReceiverTests(SynchronousTestCase):
         self.assertEqual(ours.data_to_send(), [b"no: nobody"])
         self.assertRaises(UsageError, ours.accept)
 
-    def test_whatTheApplicationIsToHaveFirst(self) -> None:
+    def test_theFirstOctetsAreHandedOver(self) -> None:
         ours = self.receiver(first=b"GET / ")
         ours.receive_data(REQUEST + b"HTTP")
         self.assertEqual(ours.accept()[0].leftover, b"GET / HTTP")  # type: ignore[attr-defined]
 
-    def test_whatIsNoRequest(self) -> None:
+    def test_malformedRequestsAreRejected(self) -> None:
         for octets in (b"\x00", b"GET / HTTP/2.0\r\n\r\n", b"GET / HTTP/1.1\r\nbad\r\n\r\n", b"G" * LIMITS.octets):
             self.assertRaises(BadMessage, self.receiver().receive_data, octets)
         ours = self.receiver()

@@ -80,16 +80,16 @@ class HeaderTests(SynchronousTestCase):
             self.assertEqual((octets[-4:].hex(), digest(octets)), (checksum, hashed), name)
             self.assertEqual(decode_header_untrusted(octets), header, name)
 
-    def test_lengthsOfPortsAndHosts(self) -> None:
+    def test_portsAndHostsMayHaveAnyLength(self) -> None:
         for header, checksum in CHECKSUMS.items():
             self.assertEqual(encode_header(header)[-4:].hex(), checksum)
             self.assertEqual(decode_header_untrusted(encode_header(header)), header)
 
-    def test_aWholeHeader(self) -> None:
+    def test_aWholeHeaderIsEncoded(self) -> None:
         text = "302e312e30000000" + "0b" + b"example.com".hex() + 244 * "00" + "03" + "3434330000" + "00" + "e89b2e09"
         self.assertEqual(OCTETS.hex(), text)
 
-    def test_invalidVectors(self) -> None:
+    def test_invalidVectorsAreRejected(self) -> None:
         version = b"0.2.0\0\0\0"
         for name, octets, hashed in (
             ("V7", OCTETS[:-1] + bytes([OCTETS[-1] ^ 1]), "850e043c5927162e"),
@@ -127,7 +127,7 @@ class HeaderTests(SynchronousTestCase):
     def test_onlyTheFirstFlagMakesAProbe(self) -> None:
         self.assertEqual([StreamHeader(flags=flags).isProbe for flags in (0, 1, 2, 3)], [False, True, False, True])
 
-    def test_ports(self) -> None:
+    def test_portsAreNumbersOrNames(self) -> None:
         for text, number in (("80", 80), ("65535", 65_535), ("http", 80), ("HTTPS", 443), ("00080", 80)):
             self.assertEqual(port_of(StreamHeader("a", text)), number)
         for text in ("", "0", "70000", "abc", "-1", "+80", "8 0", "\u0661"):
@@ -152,7 +152,7 @@ class NegotiationTests(SynchronousTestCase):
             HEADER_OCTETS, lambda head: (b"godoxy", {"host": decode_header_untrusted(head).host}), timeout=10.0
         )
 
-    def test_everySplit(self) -> None:
+    def test_aHeaderIsReadAtEverySplit(self) -> None:
         octets = OCTETS + b"payload"
         for split in range(len(octets) + 1):
             ours = self.responder()

@@ -43,12 +43,12 @@ class MessageTests(SynchronousTestCase):
             message for start in range(0, len(octets), size) for message in reader.receive_data(octets[start : start + size])
         ]
 
-    def test_recorded(self) -> None:
+    def test_theRecordedMessageIsReadAndWritten(self) -> None:
         self.assertEqual(bytes.fromhex(CONTROL_HTTP)[12:], MESSAGE)
         self.assertEqual(encode_control(ControlMessage(Transport.HTTP)), MESSAGE)
         self.assertEqual(self.read(MESSAGE), [ControlMessage(1, 0, 1)])
 
-    def test_everySplit(self) -> None:
+    def test_messagesAreReadAtEverySplit(self) -> None:
         octets = encode_control(ControlMessage(2, 7005)) + encode_control(ControlMessage(3, 8080))[:-1] + MESSAGE
         wanted = [ControlMessage(2, 7005), ControlMessage(3, 8080), ControlMessage(1)]
         for cut in range(len(octets) + 1):
@@ -56,7 +56,7 @@ class MessageTests(SynchronousTestCase):
             self.assertEqual(reader.receive_data(octets[:cut]) + reader.receive_data(octets[cut:]), wanted, cut)
         self.assertEqual(self.read(octets, 1), wanted)
 
-    def test_whatGoTakes(self) -> None:
+    def test_messagesThatGoAcceptsAreAccepted(self) -> None:
         for octets, message in (
             (b"{}", ControlMessage(0, 0, 0)),
             (b'{"unknown":[{}],"localPort":null}', ControlMessage(0, 0, 0)),
@@ -65,7 +65,7 @@ class MessageTests(SynchronousTestCase):
         ):
             self.assertEqual(self.read(octets), [message])
 
-    def test_whatGoDoesNotTake(self) -> None:
+    def test_messagesThatGoRejectsAreRejected(self) -> None:
         for value in (b'"80"', b"1.0", b"1e2", b"true", b"[]", b"{}", b"9223372036854775808"):
             self.assertRaises(BadControlMessage, self.read, b'{"localPort":%b}' % value)
         for octets in (b"[]", b"1", b"null", b"nonsense", b'{"action":1]'):
@@ -86,7 +86,7 @@ class HandshakeTests(SynchronousTestCase):
     The first octets of the control stream.
     """
 
-    def test_everySplit(self) -> None:
+    def test_theHandshakeIsReadAtEverySplit(self) -> None:
         octets = koding.HANDSHAKE_RESPONSE + MESSAGE
         for cut in range(len(octets) + 1):
             reader = HandshakeReader(koding.HANDSHAKE_RESPONSE)
@@ -105,7 +105,7 @@ class RequestTests(SynchronousTestCase):
     The request.
     """
 
-    def test_recorded(self) -> None:
+    def test_theRecordedRequestIsReadAndWritten(self) -> None:
         self.assertEqual(encode_connect("127.0.0.1:7002", "1234"), CONNECT)
         head = read_request_untrusted(CONNECT, find_end_untrusted(CONNECT))
         self.assertEqual((head.method, identifier_of(head)), (b"CONNECT", b"1234"))
@@ -124,7 +124,7 @@ class RequestTests(SynchronousTestCase):
     def test_noLineBreakGetsIntoARequest(self) -> None:
         self.assertRaises(UsageError, encode_connect, "h:1", "a\r\nX: y")
 
-    def test_refusalsWordForWord(self) -> None:
+    def test_refusalsHaveTheWordsOfTheGenuineServer(self) -> None:
         self.assertEqual(
             koding.unknown_identifier(b"1234"), b"no host associated for identifier 1234. please use server.AddHost()\n"
         )
@@ -138,11 +138,11 @@ class AnswerTests(SynchronousTestCase):
     The answer, as a client reads it.
     """
 
-    def test_recorded(self) -> None:
+    def test_theRecordedAnswerIsWritten(self) -> None:
         self.assertEqual(koding.BANNER, ANSWER)
         self.assertEqual(len(ANSWER), 34)
 
-    def test_acceptedAtEverySplit(self) -> None:
+    def test_acceptancesAreReadAtEverySplit(self) -> None:
         for answer in (
             ANSWER, b"HTTP/1.1 200 Connected to Tunnel\r\n\r\n",
             b"HTTP/1.0 200 Connected to Tunnel\r\nContent-Length: 0\r\nX: y\n\r\n",
@@ -155,7 +155,7 @@ class AnswerTests(SynchronousTestCase):
                 if first is None:
                     self.assertEqual(reader.receive_data(octets[cut:]), Accepted(b"\x00\x01"))
 
-    def test_rejectedAtEverySplit(self) -> None:
+    def test_rejectionsAreReadAtEverySplit(self) -> None:
         body = koding.unknown_identifier(b"1234")
         octets = b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
         for cut in range(len(octets) + 1):
@@ -167,13 +167,13 @@ class AnswerTests(SynchronousTestCase):
         self.assertFalse(Rejected(502, koding.already_connected(b"1234")).unknown)
         self.assertFalse(Rejected(405, koding.NOT_CONNECT).unknown)
 
-    def test_aBodyWithoutALengthOrLongerThanItsBound(self) -> None:
+    def test_theBodyOfARejectionIsCutAtItsBound(self) -> None:
         self.assertEqual(AnswerReader().receive_data(b"HTTP/1.1 404 Not Found\r\n\r\ngone"), Rejected(404, b"gone"))
         long = AnswerReader().receive_data(b"HTTP/1.1 502 X\r\nContent-Length: 9000\r\n\r\n" + b"x" * 9000)
         assert isinstance(long, Rejected)
         self.assertEqual(len(long.reason), koding.REASON_OCTETS)
 
-    def test_whatIsNoAnswerOfThisSystem(self) -> None:
+    def test_answersOfOtherServersAreRejected(self) -> None:
         for octets in (
             b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 connected to tunnel\n\n", b"HTTP/1.1 200\n\n",
             b"HTTP/1.1 101 Switching\r\n\r\n",
@@ -189,7 +189,7 @@ class AnswerTests(SynchronousTestCase):
             for _ in range(100):
                 reader.receive_data(b"HTTP/1.1 200 Connected to Tunnel\r\n" if not _ else b"X: " + b"y" * 1000 + b"\r\n")
 
-    def test_anEarlyEnd(self) -> None:
+    def test_anEarlyEndIsAnError(self) -> None:
         reader = AnswerReader()
         self.assertIsNone(reader.receive_data(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 10\r\n\r\nhalf"))
         self.assertEqual(reader.receive_eof(), Rejected(502, b"half"))

@@ -134,12 +134,12 @@ class VectorTests(SynchronousTestCase):
         client = rawClient(wire, WebSocketServerFactory(factory, clock=wire.clock).buildProtocol(None))
         return wire, client, inside
 
-    def test_J1_keyCheck(self) -> None:
+    def test_J1_theKeyIsAnswered(self) -> None:
         self.assertIn(KEY, REQUEST)
         self.upgraded()             # it asserts the answer
         self.assertEqual(ACCEPT, b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
 
-    def test_J2_maskedFrame(self) -> None:
+    def test_J2_theMaskedFrameIsRead(self) -> None:
         ack = bytes.fromhex(TRANSCRIPTS["J3"][2][1])
         self.assertEqual(frame(2, ack, mask=MASK), MASKED)
         wire, _, inside = self.upgraded()
@@ -147,13 +147,13 @@ class VectorTests(SynchronousTestCase):
         wire.settle()
         self.assertEqual(inside.got, ack)
 
-    def test_J3_SSHOpen(self) -> None:
+    def test_J3_anSSHStreamIsNegotiated(self) -> None:
         self.negotiated("J3", SESSION, b"SSH-2.0-Go\r\n")
 
-    def test_J4_SSHClose(self) -> None:
+    def test_J4_theEndOfAnSSHSessionIsNegotiated(self) -> None:
         self.negotiated("J4", END)
 
-    def test_J5_proxy(self) -> None:
+    def test_J5_aProxyStreamIsNegotiated(self) -> None:
         for size in range(1, 70):
             ours = server(PROXY)
             said = self.heard(ours, payloads("J5", AGENT), size)
@@ -165,7 +165,7 @@ class VectorTests(SynchronousTestCase):
             self.assertEqual(theirs.accept(), [Agreed(HTTP_PROXY, encode_target(PROXY))])
             self.assertEqual(b"".join(said[0] + theirs.data_to_send()), b"".join(payloads("J5", AGENT))[:-1])
 
-    def test_J6_proxyRefused(self) -> None:
+    def test_J6_aProxyStreamIsRefused(self) -> None:
         ours = server(PROXY)
         self.assertEqual(self.heard(ours, payloads("J6", AGENT), 7)[1], [Rejected(DIAL_FAILED)])
         theirs = agent()
@@ -173,13 +173,13 @@ class VectorTests(SynchronousTestCase):
         self.assertEqual(theirs.reject(DIAL_FAILED), [Rejected(DIAL_FAILED)])
         self.assertEqual(b"".join(said + theirs.data_to_send()), b"".join(payloads("J6", AGENT))[:-1])
 
-    def test_J7_unknownProtocol(self) -> None:
+    def test_J7_unknownProtocolsAreRefused(self) -> None:
         theirs = agent()
         said, events = self.heard(theirs, payloads("J7", SERVER), 5)
         self.assertEqual((b"".join(said), events), (b"".join(payloads("J7", AGENT)), []))
         self.assertEqual(theirs.receive_data(encode_object({"id": "x"})), [Agreed(SSH_OPEN, {"id": "x"})])
 
-    def test_J8_pings(self) -> None:
+    def test_J8_pingsAreAnswered(self) -> None:
         edge, device = YamuxConnection(True), YamuxConnection(False)
         for number, (who, text) in enumerate(TRANSCRIPTS["J8"]):
             if who == SERVER:
@@ -189,18 +189,18 @@ class VectorTests(SynchronousTestCase):
             self.assertEqual(said.hex(), text)
             other.receive_data(said)
 
-    def test_J9_controlAndSession(self) -> None:
+    def test_J9_controlLinesAndRequestMatch(self) -> None:
         self.assertEqual((len(KEEP_ALIVE), len(CONN_READY)), (25, 146))
         self.assertEqual(encode_line(CONN_READY_COMMAND, PATH), CONN_READY)
         self.requested("J9")
 
-    def test_J10_closeOfVersion1(self) -> None:
+    def test_J10_theRequestToCloseMatches(self) -> None:
         self.requested("J10")
 
-    def test_J11_proxyOfVersion1(self) -> None:
+    def test_J11_theRequestOfAProxyStreamMatches(self) -> None:
         self.requested("J11")
 
-    def test_J12_junk(self) -> None:
+    def test_J12_theJunkRequestMatches(self) -> None:
         """
         It is the request of J10 with another method: SSH takes it for a broken packet.
         """
@@ -281,12 +281,12 @@ class EnvelopeTests(SynchronousTestCase):
     The octets of objects.
     """
 
-    def test_asGoWritesThem(self) -> None:
+    def test_objectsAreWrittenAsByGo(self) -> None:
         said = encode_object({"port": "1", "id": "<&>", "host": "é"})
         self.assertEqual(said, '{"host":"é","id":"\\u003c\\u0026\\u003e","port":"1"}\n'.encode())
         self.assertEqual(REPLIES.encode({"status": "ok"}), b'{"status":"ok"}')
 
-    def test_asGoReadsThem(self) -> None:
+    def test_objectsAreReadAsByGo(self) -> None:
         """
         What Go's decoder makes of each, recorded with go1.26.
         """
@@ -370,7 +370,7 @@ class TargetTests(SynchronousTestCase):
     What is asked for, as members and back.
     """
 
-    def test_thereAndBack(self) -> None:
+    def test_targetsSurviveEncodingAndDecoding(self) -> None:
         for name, target in ASKED.items():
             self.assertEqual(decode_target_untrusted(name_of(target), encode_target(target)), target, name)
         self.assertEqual([name_of(target) for target in (SESSION, END, PROXY)], NAMES)
@@ -386,7 +386,7 @@ class TargetTests(SynchronousTestCase):
         for number in (0, -1, 65536):
             self.assertRaises(UsageError, asking, HTTPProxy("h", number))
 
-    def test_unknownName(self) -> None:
+    def test_anUnknownNameIsRejected(self) -> None:
         self.assertRaises(BadTarget, decode_target_untrusted, b"/x/1.0.0", {})
 
 

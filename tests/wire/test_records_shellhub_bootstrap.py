@@ -74,7 +74,7 @@ class BodyTests(SynchronousTestCase):
     What is said, and what is understood.
     """
 
-    def test_info(self) -> None:
+    def test_infoIsReadAndWritten(self) -> None:
         info = Info(version="v0.26.0", api="edge:80", ssh="edge:22")
         body = b'{"version":"v0.26.0","endpoints":{"api":"edge:80","ssh":"edge:22"}}'
         self.assertEqual(encode_info(info), body)
@@ -83,11 +83,11 @@ class BodyTests(SynchronousTestCase):
         for bad in (b"[]", b"", b'{"version":5}', b'{"endpoints":[]}', b'{"endpoints":{"ssh":22}}'):
             self.assertRaises(PeerError, decode_info_untrusted, bad)
 
-    def test_deviceAuth(self) -> None:
+    def test_deviceRequestsAreReadAndWritten(self) -> None:
         self.assertEqual(encode_device_auth(DEVICE), AUTH)
         self.assertEqual(decode_device_auth_untrusted(AUTH), DEVICE)
 
-    def test_whatADeviceMayLeaveOut(self) -> None:
+    def test_aDeviceMayLeaveFieldsOut(self) -> None:
         body = without(AUTH, "sessions", "hostname", "install_key", "info", other=[1])
         self.assertEqual(
             decode_device_auth_untrusted(body), DeviceAuth(public_key=PEM, tenant=TENANT, mac=MAC)
@@ -97,7 +97,7 @@ class BodyTests(SynchronousTestCase):
         bare = DeviceAuth(public_key="p", tenant="t", hostname="h")
         self.assertEqual(set(json.loads(encode_device_auth(bare))), {"info", "hostname", "public_key", "tenant_id"})
 
-    def test_badDevices(self) -> None:
+    def test_invalidDevicesAreRejected(self) -> None:
         for bad in (
             without(AUTH, "public_key"), without(AUTH, "tenant_id"), without(AUTH, tenant_id=""), without(AUTH, public_key=1),
             without(AUTH, "identity", "hostname"), without(AUTH, identity="x"), without(AUTH, identity={"mac": 1}),
@@ -106,7 +106,7 @@ class BodyTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertRaises(BadBody, decode_device_auth_untrusted, bad)
 
-    def test_deviceAnswer(self) -> None:
+    def test_deviceAnswersAreReadAndWritten(self) -> None:
         body = encode_device_answer(ANSWER)
         self.assertEqual(decode_device_answer_untrusted(body), ANSWER)
         self.assertEqual(list(json.loads(body)), ["uid", "token", "name", "namespace", "status", "config"])
@@ -116,7 +116,7 @@ class BodyTests(SynchronousTestCase):
         for bad in (without(body, "uid"), without(body, "token"), without(body, config=[1]), without(body, status=1)):
             self.assertRaises(BadBody, decode_device_answer_untrusted, bad)
 
-    def test_login(self) -> None:
+    def test_loginsAreReadAndWritten(self) -> None:
         data = encode_login("root", "b<x")
         self.assertEqual(data, '{"Username":"root","Namespace":"b\\u003cx"}')
         body = encode_ssh_auth(SSHAuth(fingerprint="aa:bb", data=data))
@@ -125,7 +125,7 @@ class BodyTests(SynchronousTestCase):
         self.assertEqual(decode_signature_untrusted(encode_signature("c2ln")), "c2ln")
         self.assertRaises(BadBody, decode_signature_untrusted, b"{}")
 
-    def test_refusal(self) -> None:
+    def test_refusalsAreWritten(self) -> None:
         self.assertEqual(encode_message("device is not accepted"), b'{"message":"device is not accepted"}')
 
     def test_secretsAreNotShown(self) -> None:
@@ -162,14 +162,14 @@ class SettingsTests(SynchronousTestCase):
         backlog=64, keep_alive=False, interval=20.0, write_timeout=10.0, window=524288, open_timeout=30.0, close_timeout=60.5,
     )  # fmt: skip
 
-    def test_numbersInAnyForm(self) -> None:
+    def test_numbersMayHaveAnyForm(self) -> None:
         self.assertEqual(read_settings_untrusted(self.full), self.settings)
         doubles = {name: value if isinstance(value, bool) else float(value) for name, value in self.full.items()}
         self.assertEqual(read_settings_untrusted(doubles), self.settings)
         exponent = json.loads('{"yamux_accept_backlog":6.4e1,"yamux_keep_alive_interval":2e10}')
         self.assertEqual(read_settings_untrusted(exponent), Settings(backlog=64, interval=20.0))
 
-    def test_thereAndBack(self) -> None:
+    def test_settingsSurviveEncodingAndDecoding(self) -> None:
         self.assertEqual(encode_settings(self.settings), self.full)
         self.assertEqual(encode_settings(DEFAULTS), {})
         self.assertEqual(read_settings_untrusted({}), DEFAULTS)

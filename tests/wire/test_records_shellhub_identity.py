@@ -59,19 +59,19 @@ class DigestTests(SynchronousTestCase):
     The vector of the page, and two more of cnf/structhash at e1b16c1.
     """
 
-    def test_vectors(self) -> None:
+    def test_digestsMatchTheirVectors(self) -> None:
         self.assertEqual(device_uid(MAC, PEM, TENANT), UID)
         self.assertEqual(device_uid('m"<é', "K\n", "T"), "659db45957deb96348b8b9e3dc705276e200b17f72ab9e2ca39af792a532c6f8")
 
-    def test_withoutAnIdentity(self) -> None:
+    def test_aDeviceMayHaveNoIdentity(self) -> None:
         self.assertEqual(device_uid(None, "K", "T"), "15c773bd925c32953c016429b1c6af8856d92c72248b8b94ed614121eb204b9f")
 
-    def test_form(self) -> None:
+    def test_onlyDigestsInLowerCaseAreUIDs(self) -> None:
         self.assertTrue(is_uid(UID))
         for text in ("", UID[1:], UID.upper(), UID + "\n", "g" * 64):
             self.assertFalse(is_uid(text))
 
-    def test_same(self) -> None:
+    def test_comparisonNeedsTheSameText(self) -> None:
         self.assertTrue(same(UID, UID))
         self.assertFalse(same(UID, UID[:-1] + "0"))
         self.assertFalse(same("é", "e"))
@@ -85,10 +85,10 @@ class TokenTests(SynchronousTestCase):
     def verify(self, token: str, now: float = NOW) -> Claims:
         return verify_token_untrusted(token, KEY.public_key(), now)
 
-    def test_thereAndBack(self) -> None:
+    def test_tokensSurviveSigningAndVerifying(self) -> None:
         self.assertEqual(self.verify(sign_token(CLAIMS, KEY)), CLAIMS)
 
-    def test_contents(self) -> None:
+    def test_tokensHaveTheMembersOfTheGenuineServer(self) -> None:
         """
         Members and their order as the genuine server has them; no end.
         """
@@ -172,13 +172,13 @@ class LoginTests(SynchronousTestCase):
     The signature that lets a user's key in.
     """
 
-    def test_fingerprint(self) -> None:
+    def test_theFingerprintIsThatOfSSHKeygen(self) -> None:
         """
         As C{ssh-keygen -l -E md5} writes it.
         """
         self.assertEqual(fingerprint(b""), "d4:1d:8c:d9:8f:00:b2:04:e9:80:09:98:ec:f8:42:7e")
 
-    def test_signature(self) -> None:
+    def test_onlyTheSignatureOfTheDataIsAccepted(self) -> None:
         signature = sign_login('{"Username":"root","Namespace":"é"}', KEY)
         self.assertTrue(verify_login_untrusted('{"Username":"root","Namespace":"é"}', signature, KEY.public_key()))
         for data, text, key in (

@@ -204,7 +204,7 @@ class DiallerTests(SynchronousTestCase):
             self.assertRaises(LineTooLong, dialler().receive_data, b" " + fits)
             self.assertRaises(LineTooLong, dialler().receive_data, b"x" * 1_000_000)
 
-    def test_garbageAndACutEnd(self) -> None:
+    def test_garbageAndACutEndAreErrors(self) -> None:
         self.assertRaises(InvalidJSON, dialler().receive_data, b"hello\n")
         ours = dialler()
         ours.receive_data(KEEP_ALIVE + b"{")

@@ -35,7 +35,7 @@ class SessionTests(SynchronousTestCase):
     Pings, Go Away, and the end of a session.
     """
 
-    def test_pongsInAnyOrder(self) -> None:
+    def test_pongsMayComeInAnyOrder(self) -> None:
         ours = client()
         first, second = ours.ping(), ours.ping()
         self.assertEqual((first, second), (0, 1))
@@ -107,12 +107,12 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual(ours.expire(1e9), [])
         self.assertEqual((ours.streams, ours.held, said(ours)), (0, 0, []))
 
-    def test_endOfOctetsBetweenFrames(self) -> None:
+    def test_anEndBetweenFramesIsNoError(self) -> None:
         ours = accepted()
         ours.receive_data(data(1, b"whole"))
         self.assertEqual(ours.receive_eof(), [])
 
-    def test_endOfOctetsInsideAFrame(self) -> None:
+    def test_anEndInsideAFrameIsAnError(self) -> None:
         for cut in range(1, 17):
             ours = accepted()
             ours.receive_data(data(1, b"whole")[:cut])
@@ -125,7 +125,7 @@ class TimeTests(SynchronousTestCase):
     Deadlines are told, kept, and moved by what is heard.
     """
 
-    def test_noTimersBeforeTheFirstCall(self) -> None:
+    def test_beforeTheFirstCallThereIsNoDeadline(self) -> None:
         self.assertIsNone(client().next_deadline())
 
     def test_aKeepaliveSendsPings(self) -> None:

@@ -82,7 +82,7 @@ class OpeningTests(SynchronousTestCase):
         for error in (StreamLimitReached, GoneAway, StreamsExhausted):
             self.assertTrue(issubclass(error, Unavailable))
 
-    def test_acceptedExactlyOnce(self) -> None:
+    def test_aStreamIsAcceptedExactlyOnce(self) -> None:
         ours = server()
         ours.receive_data(syn(1))
         ours.accept_stream(1)
@@ -92,13 +92,13 @@ class OpeningTests(SynchronousTestCase):
     def test_oursAreNotAccepted(self) -> None:
         self.assertRaises(UsageError, opened().accept_stream, 1)
 
-    def test_acceptedAfterThePeersEnd(self) -> None:
+    def test_aStreamIsAcceptedAfterThePeersEnd(self) -> None:
         ours = YamuxConnection(False, SessionLimits(window=MIB))
         ours.receive_data(syn(1) + frame(WINDOW, FIN, 1))
         ours.accept_stream(1)
         self.assertEqual(said(ours), [(WINDOW, ACK, 1, 0)])
 
-    def test_openingsOutOfOrder(self) -> None:
+    def test_openingsMayComeOutOfOrder(self) -> None:
         self.assertEqual(server().receive_data(syn(9) + syn(3)), [StreamOpened(9), StreamOpened(3)])
 
     def test_backlogHoldsSoMany(self) -> None:

@@ -321,7 +321,7 @@ class OverrunTests(SynchronousTestCase):
     def test_anAbsurdLengthEndsTheSessionAtItsHeader(self) -> None:
         self.assertRaises(WindowOverrun, accepted().receive_data, frame(DATA, 0, 1, 0xFFFFFFFF))
 
-    def test_forgottenAtThePeersEnd(self) -> None:
+    def test_aStreamIsForgottenAtThePeersEnd(self) -> None:
         for end in (frame(WINDOW, FIN, 1), frame(WINDOW, RST, 1), syn(1)):
             ours = self.overrun()
             ours.receive_data(end)

@@ -82,7 +82,7 @@ class SendingTests(SynchronousTestCase):
         ours.end_stream(1)
         self.assertEqual(said(ours), [])
 
-    def test_noPayloadAfterTheEnd(self) -> None:
+    def test_payloadAfterTheEndIsAnError(self) -> None:
         ours = opened()
         ours.end_stream(1)
         self.assertRaises(UsageError, ours.send_data, 1, b"late")

@@ -85,7 +85,7 @@ class VectorTests(SynchronousTestCase):
         self.assertEqual(ours.drained - before, meaning.drained, where)
         self.assertEqual(ours.streams, meaning.streams, where)
 
-    def test_goodFramesMeanWhatTheySay(self) -> None:
+    def test_goodFramesAreDecoded(self) -> None:
         for name, meaning in MEANINGS.items():
             for pieces in cuts(octets(GOLDEN[name]) + PAYLOADS.get(name, b"")):
                 self.receive(name, pieces, meaning)
@@ -95,7 +95,7 @@ class VectorTests(SynchronousTestCase):
             for pieces in cuts(data):
                 self.receive(name, pieces, meaning)
 
-    def test_weSayTheSameOctets(self) -> None:
+    def test_weSendTheSameOctets(self) -> None:
         for name, saying in SAYINGS.items():
             expected = octets(GOLDEN[name]) + PAYLOADS.get(name, b"")
             self.assertEqual(b"".join(saying().data_to_send()), expected, name)

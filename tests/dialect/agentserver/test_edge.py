@@ -227,7 +227,7 @@ class ExchangeTests(EdgeCase):
         self.assertEqual(visitor.got.lower().count(b"x-content-type-options"), 1)
         self.assertIn(b"X-Content-Type-Options: nosniff\r\n", visitor.got)
 
-    def test_aStatusOfZeroIs200(self) -> None:
+    def test_aStatusOfZeroIsSentAs200(self) -> None:
         visitor = self.proxy.get()
         self.stream().answer(b"ok", 0)
         self.settle()
@@ -386,7 +386,7 @@ class ControlTests(EdgeCase):
         self.agent.open(encode_typed_head(CONTROL, b"anything") + HEARTBEAT, end=True)
         self.assertEqual(len(self.proxy.documents), 1)
 
-    def test_aLongLifeOfHeartbeats(self) -> None:
+    def test_manyHeartbeatsAreAccepted(self) -> None:
         """
         A server that does not accept control streams breaks the session of a Go agent after 75 seconds.
         """
@@ -414,7 +414,7 @@ class ControlTests(EdgeCase):
         self.assertIsNotNone(long.reason)
         self.assertEqual(self.agent.lost, [])
 
-    def test_fewControlStreamsAtOnce(self) -> None:
+    def test_controlStreamsAreBounded(self) -> None:
         streams = [self.agent.open(encode_typed_head(CONTROL)) for _ in range(9)]
         self.assertEqual([stream.reason is None for stream in streams], [True] * 8 + [False])
 

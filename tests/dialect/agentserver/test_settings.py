@@ -43,14 +43,14 @@ terminal = true
 
 
 class FileTests(Reads, SynchronousTestCase):
-    def test_anEdgesFile(self) -> None:
+    def test_theTablesOfAnEdgeAreRead(self) -> None:
         edge = reader.parseEdge(EDGE, "edge.toml")
         self.assertEqual(edge.dialects, {"agentserver": {
             "agentserver": (EdgeSettings(bodyOctets=1000),), "agentserver.sandbox": (sandbox(),),
         }})
         self.assertEqual(reader.parseEdge("", "edge.toml").dialects, {})
 
-    def test_anAgentsFile(self) -> None:
+    def test_theTableOfAnAgentIsRead(self) -> None:
         agent = reader.parse(AGENT, "agent.toml")
         assert isinstance(agent, records.AgentConfig)
         self.assertEqual(agent.dialects["agentserver"]["agentserver"], (AgentSettings(

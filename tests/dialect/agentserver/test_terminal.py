@@ -264,7 +264,7 @@ class AgentEndTests(SynchronousTestCase):
         self.open()
         self.assertEqual((len(self.started), self.sizes), (1, [WindowSize(120, 40)]))
 
-    def test_whatIsTypedAndShown(self) -> None:
+    def test_inputAndOutputArePassedOn(self) -> None:
         stream = self.open()
         self.type(stream, TYPED, RESIZED, encode_data(b"\x00\x01"))
         self.assertEqual(self.program.transport.typed, b"ls\r\x00\x01")

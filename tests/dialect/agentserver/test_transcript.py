@@ -55,7 +55,7 @@ class ServerTests(SynchronousTestCase):
     What the agent sent, to our server role.
     """
 
-    def test_everySplit(self) -> None:
+    def test_theTranscriptIsReadAtEverySplit(self) -> None:
         for pieces in splits(said(A)):
             clock = Clock()
             wire, talker = Wire(clock), Talker()
@@ -82,7 +82,7 @@ class AgentTests(SynchronousTestCase):
     What the server sent, to our agent role.
     """
 
-    def test_everySplit(self) -> None:
+    def test_theTranscriptIsReadAtEverySplit(self) -> None:
         for pieces in splits(said(S)):
             clock = Clock()
             wire, talker = Wire(clock), Talker()

@@ -185,7 +185,7 @@ class TranscriptTests(AgentCase):
     What a genuine server sent, sent again; the frames that the client answers are those of the recording.
     """
 
-    def test_theHandshakeAtEverySplit(self) -> None:
+    def test_theHandshakeIsReadAtEverySplit(self) -> None:
         for cut in range(1, len(ANSWER) + 20):
             self.agent()
             self.shake(cut)
@@ -193,7 +193,7 @@ class TranscriptTests(AgentCase):
             self.events.clear()
             self.stop(self.service)
 
-    def test_conversationsAtEverySplit(self) -> None:
+    def test_transcriptsAreReadAtEverySplit(self) -> None:
         for name, lines in TRANSCRIPTS.items():
             turns = [(side, b"".join(octets(list(turn), side))) for side, turn in groupby(lines, lambda line: line[0])]
             longest = max(len(stream) for side, stream in turns if side == SERVER)
@@ -283,7 +283,7 @@ class StreamTests(AgentCase):
         self.send(server, bytes.fromhex(data(1, b'{"transportProtocol":9}')))
         self.assertEqual(self.frames(server), [bytes.fromhex(window(3, 1)), bytes.fromhex(window(3, 4))])
 
-    def test_noLocalServer(self) -> None:
+    def test_streamsWithoutALocalServerAreAnsweredAndEnded(self) -> None:
         server = self.connected()
         for transport, answer in ((1, UNAVAILABLE), (3, UNAVAILABLE), (2, b"")):
             self.ask(server, transport)
@@ -291,7 +291,7 @@ class StreamTests(AgentCase):
             self.assertEqual(b"".join(frame[12:] for frame in frames if frame[1] == 0), answer)
             self.assertEqual(frames[-1][3], 4)
 
-    def test_targetsByPort(self) -> None:
+    def test_thePortChoosesTheTarget(self) -> None:
         self.local(lambda data: b"", WEB)
         self.local(lambda data: b"", 3001)
         server = self.connected(http=("8081=3001", str(WEB)), tcp=("7005=3001",))
@@ -496,7 +496,7 @@ class LifeTests(AgentCase):
         self.network.passTime(11)
         self.assertEqual(len(self.servers), 2)
 
-    def test_states(self) -> None:
+    def test_statesAreReported(self) -> None:
         self.agent()
         changes: list[str] = []
         self.dialect.states.watch(lambda change: changes.append(change.current.name))

@@ -43,7 +43,7 @@ class EdgeCommandTests(KodingEdgeCase):
         for interface, command in zip((ICommand, IAgentCommand), COMMANDS, strict=True):
             verifyObject(interface, command)
 
-    def test_aHostForANewClient(self) -> None:
+    def test_aHostIsAddedForANewClient(self) -> None:
         self.begin()
         answer, identifier = self.run_("add", "new.test")
         self.assertEqual(len(identifier.strip()), 32)
@@ -56,7 +56,7 @@ class EdgeCommandTests(KodingEdgeCase):
         ])
         self.assertEqual(self.run_("revoke", "new.test")[1], "new.test is revoked\n")
 
-    def test_aHostForAKnownClientAndItsPort(self) -> None:
+    def test_aHostAndAPortAreAddedForAKnownClient(self) -> None:
         self.begin()
         path = Path(self.mktemp())
         path.write_text("1234\n")
@@ -70,7 +70,7 @@ class EdgeCommandTests(KodingEdgeCase):
         self.assertIn(("tcp:127.0.0.1:7005", "koding.app.test", "-", "command"), rows)
         self.assertEqual(self.run_("close", "7005", address="127.0.0.1")[1], "port 7005 is closed for koding.app.test\n")
 
-    def test_whatIsNotUnderstood(self) -> None:
+    def test_invalidArgumentsAreUsageErrors(self) -> None:
         for arguments, options in (
             (("ad", "x"), {}), (("add",), {}), (("revoke", "a", "b"), {}), (("open", "7005"), {}),
             (("open", "x", "a.test"), {}),
@@ -87,13 +87,13 @@ class AgentCommandTests(SynchronousTestCase):
 
     OPTIONS = {"edge": "https://t.example", "identifier-file": "id", "ca-file": None, "insecure": 0}
 
-    def test_targets(self) -> None:
+    def test_targetsAreArguments(self) -> None:
         tables = Client().parse(self.OPTIONS, ("http", "3000", "tcp", "2222=22", "http", "8081=localhost:3001"))
         self.assertEqual(tables, {"koding": (AgentSettings(
             url="https://t.example", identifierFile="id", http=("3000", "8081=localhost:3001"), tcp=("2222=22",),
         ),)})  # fmt: skip
 
-    def test_whatIsNotUnderstood(self) -> None:
+    def test_invalidArgumentsAreUsageErrors(self) -> None:
         for arguments in ((), ("http",), ("3000",), ("serve", "x"), ("http", "3000", "tcp")):
             self.assertRaises(usage.UsageError, Client().parse, self.OPTIONS, arguments)
         for missing in ("edge", "identifier-file"):
@@ -119,7 +119,7 @@ class SettingsTests(SynchronousTestCase):
     def wrong(self, text: str, parse: Any = parseEdge) -> str:
         return str(self.assertRaises(Mistakes, parse, text, "f.toml"))
 
-    def test_anEdgesFile(self) -> None:
+    def test_theTablesOfAnEdgeAreRead(self) -> None:
         digest = digestOf(b"x")
         config = parseEdge(
             f'[[koding.host]]\nhost = "a.test"\nidentifier_sha256 = "{digest}"\n'
@@ -129,7 +129,7 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual((tables["koding.host"][0].host, tables["koding.port"][0].port), ("a.test", 22))
         self.assertEqual(tables["koding"][0].openSeconds, 10.0)
 
-    def test_mistakesOfAnEdgesFile(self) -> None:
+    def test_mistakesOfAnEdgesFileAreReported(self) -> None:
         alone = self.wrong('[[koding.host]]\nhost = "a.test"\n')
         self.assertIn("needs either an identifier_file or an identifier_sha256", alone)
         for name in ("A.test", "a.test:80", "192.0.2.1", "a_b", ""):
@@ -141,7 +141,7 @@ class SettingsTests(SynchronousTestCase):
         other = ports + 'address = "127.0.0.1"\n' + ports + 'address = "127.0.0.2"\n'
         self.assertEqual(len(parseEdge(other, "f").dialects["koding"]["koding.port"]), 2)
 
-    def test_mistakesOfAnAgentsFile(self) -> None:
+    def test_mistakesOfAnAgentsFileAreReported(self) -> None:
         start = '[[koding]]\nurl = "http://localhost"\nidentifier_file = "x"\n'
         self.assertIn("serves nothing", self.wrong(start, parseAgent))
         self.assertIn("two targets for the same port", self.wrong(start + 'http = ["3000", "3001"]\n', parseAgent))
@@ -149,7 +149,7 @@ class SettingsTests(SynchronousTestCase):
         path = start.replace("localhost", "localhost/x") + 'http = ["1"]\n'
         self.assertIn("must not have a path", self.wrong(path, parseAgent))
 
-    def test_targets(self) -> None:
+    def test_aTargetMayBeginWithAPort(self) -> None:
         for text, wanted in (
             ("3000", (0, "3000")), ("8081=3000", (8081, "3000")), ("tcp:h:80:timeout=5", (0, "tcp:h:80:timeout=5")),
             ("80=unix:/a=b", (80, "unix:/a=b")),

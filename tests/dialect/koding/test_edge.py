@@ -89,7 +89,7 @@ class TranscriptTests(KodingEdgeCase):
         caller.got = b""
         return caller
 
-    def test_theHandshakeAtEverySplit(self) -> None:
+    def test_theHandshakeIsReadAtEverySplit(self) -> None:
         self.begin()
         for cut in range(len(CONNECT) + 1):
             self.shake(cut)
@@ -126,7 +126,7 @@ class TranscriptTests(KodingEdgeCase):
         }[name]
         self.assertTrue(visitor.got.endswith(wanted), (name, visitor.got))
 
-    def test_conversationsAtEverySplit(self) -> None:
+    def test_transcriptsAreReadAtEverySplit(self) -> None:
         for name, lines in TRANSCRIPTS.items():
             turns = [b"".join(octets(list(turn), CLIENT)) for _, turn in groupby(lines, lambda line: line[0])]
             for cut in range(1, max(map(len, turns)) + 1):
@@ -188,7 +188,7 @@ class EntryTests(KodingEdgeCase):
         self.assertIsNone(caller.lost)                     # the connection is kept
         return head.partition(b"\r\n")[0], body
 
-    def test_refusalsWordForWord(self) -> None:
+    def test_refusalsHaveTheWordsOfTheGenuineServer(self) -> None:
         self.begin()
         bad = b"HTTP/1.1 502 Bad Gateway"
         for method in (b"GET", b"POST"):
@@ -339,7 +339,7 @@ class RequestTests(KodingEdgeCase):
         ):
             self.assertEqual(portOf(name), port, name)
 
-    def test_manyHostsOfOneClientAndManyClients(self) -> None:
+    def test_aClientMayHaveManyHosts(self) -> None:
         self.begin(host(), host("b.test"), host("www.edge.test"), host("c.test", "5678"))
         one, other = self.connect(), self.connect("5678")
         for name in ("app.test", "b.test", "www.edge.test", "c.test"):
@@ -357,7 +357,7 @@ class RequestTests(KodingEdgeCase):
         for number, visitor in enumerate(visitors):
             self.assertTrue(visitor.got.endswith(b"\r\n\r\n/%d" % number))
 
-    def test_aRouteWithAPortNamesThePort(self) -> None:
+    def test_thePortOfARouteIsSentToTheClient(self) -> None:
         self.both = both = self.begin()
         both.edge.reload(both.edge.config.__class__(
             domain="edge.test", listen=("tcp:8080",), dialects=both.edge.config.dialects, tokens=both.edge.config.tokens,
@@ -415,7 +415,7 @@ class RequestTests(KodingEdgeCase):
         self.assertTrue(visitor.got.endswith(b"no"))
         self.assertIn("read ended", client.streams[0].told)
 
-    def test_aBodyUntilTheEndOfTheStream(self) -> None:
+    def test_aBodyMayLastUntilTheEndOfTheStream(self) -> None:
         self.begin()
         client = self.connect()
         visitor = self.get()
@@ -424,7 +424,7 @@ class RequestTests(KodingEdgeCase):
         self.both.settle()
         self.assertIn(b"all of it", visitor.got)
 
-    def test_theAnswerOfAClientWithoutAServer(self) -> None:
+    def test_theAnswerOfAClientWithoutAServerArrives(self) -> None:
         """
         It is sent before the request has arrived, and even before the stream is acknowledged.
         """
@@ -599,7 +599,7 @@ class PortTests(KodingEdgeCase):
         self.visit(b"ping", 7005)
         self.assertEqual(len(client.streams), 1)
 
-    def test_whatAClientCanBeAskedFor(self) -> None:
+    def test_otherPurposesAreUnsupported(self) -> None:
         self.begin()
         self.connect()
         tunnel = self.dialect.find("koding.app.test")
@@ -736,7 +736,7 @@ class AdministrationTests(KodingEdgeCase):
         self.visit(b"ping", 7005)
         self.assertEqual((len(one.streams), len(other.streams)), (1, 1))
 
-    def test_whatIsDenied(self) -> None:
+    def test_invalidRequestsAreDenied(self) -> None:
         self.begin(ports=[PortSettings(port=7005, host=HOST)])
         for asked, code in (
             ({"host": "app.test", "identifier": "x"}, "taken"), ({"host": "a_b", "identifier": "x"}, "malformed"),

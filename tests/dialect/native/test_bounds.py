@@ -51,7 +51,7 @@ class BoundsTests(SynchronousTestCase):
         self.assertEqual(decodeBounds(said), DEFAULT_BOUNDS)
 
     @given(bounds(), bounds())
-    def test_combinations(self, one: ExchangeBounds, other: ExchangeBounds) -> None:
+    def test_combinationsAreTheGreaterOfBoth(self, one: ExchangeBounds, other: ExchangeBounds) -> None:
         self.assertEqual(one.atLeast(other), other.atLeast(one))
         self.assertEqual(one.atLeast(one), one)
         for name, value in asdict(one.atLeast(other)).items():

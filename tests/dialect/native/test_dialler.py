@@ -99,7 +99,7 @@ class DialTests(Dialled):
     What an attempt comes to.
     """
 
-    def test_theFirstWords(self) -> None:
+    def test_theFirstMessagesAreExchanged(self) -> None:
         self.listen()
         dialled = self.dial()
         self.assertEqual(self.control.got, AGREED + b'{"version":"test","instance":"me"}\n')
@@ -152,7 +152,7 @@ class DialTests(Dialled):
             self.assertNotIn("secret", str(failure.value))
             self.network.ports[80].stopListening()
 
-    def test_whatSpeaksNoHTTP(self) -> None:
+    def test_aServerWithoutHTTPIsNoEdge(self) -> None:
         self.answer(b"SSH-2.0-OpenSSH_9.2\r\n")
         self.failureResultOf(self.dial(), NotAnEdge)
 

@@ -351,7 +351,7 @@ class ControlTests(Hostile):
         self.assertIsNone(self.both.edge.registry.pick("mine"))
 
     @given(st.lists(st.binary(max_size=200), max_size=5))
-    def test_anyOctetsOnTheControlStream(self, pieces: list[bytes]) -> None:
+    def test_anyOctetsOnTheControlStreamLeaveOtherAgentsAlone(self, pieces: list[bytes]) -> None:
         stranger = self.arrived()
         for piece in pieces:
             if not stranger.gone:
@@ -413,7 +413,7 @@ class StreamTests(Hostile):
         stranger.say({"id": 1, "do": "announce", "service": {"name": "mine", "kind": "http"}})
         return self.both.visit(b"GET / HTTP/1.1\r\nHost: mine.localhost\r\nConnection: close\r\n\r\n")
 
-    def test_agentsThatAnswerWrongly(self) -> None:
+    def test_agentsThatAnswerWronglyAreNotTrusted(self) -> None:
         agreed = HEADER + token(HTTP)
         for answer in (
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",              # without the name
@@ -453,12 +453,12 @@ class TunnelTests(Hostile):
         verifyObject(IDialect, NativeDialect())
         verifyObject(IEdge, self.both.edge.agents)
 
-    def test_whatItCannotCarry(self) -> None:
+    def test_otherPurposesAreUnsupported(self) -> None:
         (tunnel,) = self.both.edge.registry
         for purpose in (UDPPurpose(host="a", port=1), SSHPurpose(), HTTPPurpose(host="a", port=1)):
             self.assertRaises(UnsupportedPurpose, tunnel.endpointFor, purpose)
 
-    def test_aDevelopersProtocolFromTheEdge(self) -> None:
+    def test_theEdgeOpensADevelopersProtocol(self) -> None:
         seen: list[Any] = []
         handler = Factory()
         handler.noisy = False

@@ -143,7 +143,7 @@ class DeviceTests(SynchronousTestCase):
         self.assertNoResult(agent.whenFailed())
         self.assertEqual(sum("rejects this device" in line for line in self.told("critical")), 1)
 
-    def test_patience(self) -> None:
+    def test_anAgentGivesUpAfterItsTime(self) -> None:
         """
         It counts for devices as it does for edges.
         """

@@ -62,7 +62,7 @@ class Version2Tests(SynchronousTestCase):
 
     # SSH
 
-    def test_sshOpen(self) -> None:
+    def test_anSSHStreamIsOpened(self) -> None:
         near = self.successResultOf(self.dial(SSHOpen("sess-1")))
         self.hub.settle()
         self.assertEqual(near.got, b"SSH-2.0-Go\r\n")
@@ -100,7 +100,7 @@ class Version2Tests(SynchronousTestCase):
         self.assertEqual(sorted(sshd.got for sshd in self.device.sshd), sorted(b"for %d" % n for n in range(20)))
         self.assertEqual(len(self.device.streams.sessions), 20)
 
-    def test_sshClose(self) -> None:
+    def test_anSSHSessionIsClosedByItsName(self) -> None:
         near = self.successResultOf(self.dial(SSHOpen("sess-1")))
         other = self.successResultOf(self.dial(SSHOpen("sess-2")))
         tunnel: Any = self.hub.connections.find(TENANT, self.device.uid)
@@ -122,7 +122,7 @@ class Version2Tests(SynchronousTestCase):
         self.successResultOf(self.dial(SSHOpen("t")))
         self.assertEqual(list(self.device.streams.sessions), ["t"])
 
-    def test_aDeviceWithoutSSH(self) -> None:
+    def test_aDeviceWithoutSSHRefusesItsStreams(self) -> None:
         del self.device.streams.handlers[b"/ssh/open/1.0.0"]
         hub = Hub(self.cut)
         device = Device(hub, self.version, "02:42:ac:11:00:09")
@@ -137,7 +137,7 @@ class Version2Tests(SynchronousTestCase):
 
     # Proxies
 
-    def test_proxy(self) -> None:
+    def test_aProxyStreamReachesALocalServer(self) -> None:
         served = self.listen(Echo)
         near = self.successResultOf(self.dial(HTTPProxy("127.0.0.1", WEB, "req-1")))
         near.transport.write(b"GET / HTTP/1.1\r\n\r\n")
@@ -288,7 +288,7 @@ class Version2Tests(SynchronousTestCase):
         self.hub.settle()
         self.successResultOf(answer)
 
-    def test_drain(self) -> None:
+    def test_drainWaitsForStreams(self) -> None:
         near = self.successResultOf(self.dial(SSHOpen("s")))
         tunnel: Any = self.hub.connections.find(TENANT, self.device.uid)
         drained = tunnel.drain()
@@ -362,7 +362,7 @@ class Version1Tests(Version2Tests):
         self.assertEqual(self.device.sshd[0].got, b"still here")
         self.assertTrue(newer.up)
 
-    def test_aPickUpThatNobodyAskedFor(self) -> None:
+    def test_aPickUpThatWasNotRequestedIsRefused(self) -> None:
         path = "/ssh/revdial?revdial.dialer=" + "0" * 32 + "&uuid=11111111-2222-4333-8444-555555555555"
         for line in (f"GET {path}", "GET /ssh/revdial"):
             caller = self.hub.visit(request(line, "Connection: Upgrade", "Upgrade: websocket"))
@@ -441,7 +441,7 @@ class RouteTests(SynchronousTestCase):
     def get(self, host: str = "cam.example.net") -> bytes:
         return self.hub.visit(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()).got
 
-    def test_aDevicesPage(self) -> None:
+    def test_aPageOfADeviceIsForwarded(self) -> None:
         self.serve()
         self.assertIn(b" 503 ", self.get().splitlines()[0])
         for version in (1, 2):
@@ -458,7 +458,7 @@ class RouteTests(SynchronousTestCase):
             self.assertIn(b"HTTP/1.1 50", self.get())
             self.assertEqual(device.link.session.streams, 0)
 
-    def test_peopleWhoDial(self) -> None:
+    def test_principalsWithTheRightDialDevices(self) -> None:
         self.serve()
         everybody = Principal(agent="me", allow=("dial:dev.cam", "dial:dev.other"))
         for version in (1, 2):

@@ -60,12 +60,12 @@ class DoorTests(SynchronousTestCase):
         said = {name: value for name, value in {**AUTH, **changes}.items() if value is not None}
         return self.ask("POST /api/devices/auth", json.dumps(said).encode())
 
-    def test_info(self) -> None:
+    def test_infoHasVersionAndEndpoints(self) -> None:
         status, fields, said = self.ask("GET /info?agent_version=v0.26.0")
         self.assertEqual((status, fields["content-type"]), (200, "application/json"))
         self.assertEqual(said, {"version": "v0.26.0", "endpoints": {"api": "edge:80", "ssh": "edge:2222"}})
 
-    def test_auth(self) -> None:
+    def test_anAcceptedDeviceGetsAToken(self) -> None:
         status, fields, said = self.authorize()
         self.assertEqual((status, fields["content-type"]), (200, "application/json"))
         token = said.pop("token")
@@ -84,7 +84,7 @@ class DoorTests(SynchronousTestCase):
         self.hub = Hub(settings=Settings(keep_alive=False))
         self.assertEqual(self.authorize()[2]["config"], {"yamux_enable_keep_alive": False})
 
-    def test_whatCannotBeUnderstood(self) -> None:
+    def test_malformedRequestsAreRejected(self) -> None:
         for body in (b"", b"{", b"[]", b"{}", b'{"public_key":1}', json.dumps({**AUTH, "tenant_id": "x"}).encode()):
             status, _, said = self.ask("POST /api/devices/auth", body)
             self.assertEqual((status, list(said)), (400, ["message"]), body)
@@ -107,11 +107,11 @@ class DoorTests(SynchronousTestCase):
         caller.transport.loseConnection()
         self.hub.settle()
 
-    def test_bodiesInPieces(self) -> None:
+    def test_bodiesMayComeInPieces(self) -> None:
         self.hub = Hub(cut=3)
         self.assertEqual(self.authorize()[0], 200)
 
-    def test_tenants(self) -> None:
+    def test_onlyDevicesOfConfiguredTenantsAreRegistered(self) -> None:
         digest = sha256(b"open sesame").hexdigest()
         self.hub = Hub(automatic=False, tenants=(Tenant(id=TENANT, namespace="lab", installKeys=(digest,)),))
         stranger = self.authorize(tenant_id="11111111-2222-4333-8444-555555555555")
@@ -122,7 +122,7 @@ class DoorTests(SynchronousTestCase):
         self.assertEqual(self.authorize(install_key="open sesame")[2]["status"], "accepted")
         self.assertEqual(self.authorize()[2]["status"], "accepted")
 
-    def test_tooManyWaiting(self) -> None:
+    def test_tooManyPendingDevicesAreRefused(self) -> None:
         self.hub = Hub(automatic=False, tenants=(Tenant(id=TENANT, namespace="lab"),))
         for number in range(1000):
             self.hub.book.register(uid=f"{number:064x}", tenant=TENANT, hostname="", publicKey="")
@@ -142,12 +142,12 @@ class DoorTests(SynchronousTestCase):
         claims = {"uid": UID, "tenant": TENANT, "token": "jti", "issued": 0.0, **changes}
         return "Bearer " + sign_token(Claims(**claims), with_ or key())
 
-    def test_goodTokens(self) -> None:
+    def test_goodTokensOpenConnections(self) -> None:
         self.authorize()
         for path in ("/agent/connection", "/ssh/connection"):
             self.assertIn(b" 101 ", self.bind(self.signed(), path).splitlines()[0])
 
-    def test_noneAndBadTokens(self) -> None:
+    def test_missingAndBadTokensAreRefused(self) -> None:
         """
         Wrong, foreign, not yet valid, of somebody who is not known: an empty 401, before the upgrade.
         """
@@ -190,7 +190,7 @@ class DoorTests(SynchronousTestCase):
 
     # Keys of users
 
-    def test_vouching(self) -> None:
+    def test_aKeyIsAuthorizedOnceTheServerVouches(self) -> None:
         device = self.hub.device()
         user = key(3)
         blob = user.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -255,7 +255,7 @@ class DiallerTests(SynchronousTestCase):
         self.device = Device(hub, 2, "02:42:ac:11:00:02")
         return self.device.dialling()
 
-    def test_whatItMeans(self) -> None:
+    def test_responsesOfOtherServersAreErrors(self) -> None:
         for answers, kind in (
             ((answer(200, b"<html>", "text/html"),), NotAShellHubServer),
             ((answer(404),), NotAShellHubServer),
@@ -285,12 +285,12 @@ class DiallerTests(SynchronousTestCase):
                 device.streams, version=version,
             )
 
-    def test_pathsThatLeadElsewhere(self) -> None:
+    def test_pathsThatLeadElsewhereAreNotUsed(self) -> None:
         device = Device(Hub(), 1, "02")
         for path in ("@evil.example/x", ".evil.example", "http://evil.example/", "/a b"):
             self.assertRaises(NotAShellHubServer, device.dialler._pickUpEndpoint, path)
 
-    def test_settings(self) -> None:
+    def test_settingsBecomeLimits(self) -> None:
         ours = limitsFromSettings(Settings(backlog=7, keep_alive=False, window=1 << 20, write_timeout=3.0))
         self.assertEqual((ours.backlog, ours.keepalive, ours.window, ours.keepalive_timeout), (7, 0.0, 1 << 20, 3.0))
         self.assertEqual(limitsFromSettings(DEFAULTS).keepalive, 35.0)
@@ -300,7 +300,7 @@ class AllowedTests(SynchronousTestCase):
     def test_nothingUnlessItIsSaid(self) -> None:
         self.assertFalse(TargetAllowlist().has("127.0.0.1", 80))
 
-    def test_hostsAndPorts(self) -> None:
+    def test_hostsAndPortsAreCompared(self) -> None:
         allowed = TargetAllowlist(("localhost:80", "printer.lan:*", "[2001:db8::1]:443", "localhost:81"))
         for host, port in (
             ("127.0.0.1", 80), ("::1", 81), ("", 80), ("LOCALHOST", 80), ("printer.lan", 9100), ("2001:db8::1", 443),
@@ -309,6 +309,6 @@ class AllowedTests(SynchronousTestCase):
         for host, port in (("127.0.0.1", 82), ("printer", 80), ("2001:db8::1", 80), ("192.0.2.1", 80)):
             self.assertFalse(allowed.has(host, port), host)
 
-    def test_mistakes(self) -> None:
+    def test_invalidTargetsAreRejected(self) -> None:
         for text in ("80", ":80x", "host:", "host:0", "host:65536", "host:http"):
             self.assertRaises(ConfigurationError, TargetAllowlist, (text,))

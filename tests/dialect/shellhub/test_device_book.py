@@ -67,7 +67,7 @@ class BookTests(SynchronousTestCase):
         self.book.automatic = True
         self.assertEqual(self.ask(tenant="t2").agent, "dev.box")
 
-    def test_forgotten(self) -> None:
+    def test_aForgottenDeviceIsUnknown(self) -> None:
         self.ask()
         self.book.forget("lab.box")
         self.assertIsNone(self.book.find("t1", "a" * 64))
@@ -75,13 +75,13 @@ class BookTests(SynchronousTestCase):
         self.assertEqual([each.status for each in self.told], [REJECTED])
         self.assertEqual(self.assertRaises(Denied, self.book.accept, "lab.box").code, "unknown")
 
-    def test_severalBeginAlike(self) -> None:
+    def test_anAmbiguousPrefixIsRefused(self) -> None:
         self.ask(uid="c" * 63 + "1")
         self.ask(uid="c" * 63 + "2")
         self.assertIn("several", self.assertRaises(Denied, self.book.accept, "cccccccc").sentence)
         self.assertRaises(Denied, self.book.accept, "ccc")
 
-    def test_names(self) -> None:
+    def test_namesAreMadeOfHostnames(self) -> None:
         for number, (hostname, name) in enumerate((
             ("My Laptop.local", "my-laptop-local"), ("--", "000000000001"), ("", "000000000002"), ("x" * 90, "x" * 50),
             ("my_laptop.local", "my-laptop-local-00000000"),
@@ -89,14 +89,14 @@ class BookTests(SynchronousTestCase):
             uid = f"{number:012d}" + "0" * 52
             self.assertEqual(self.ask(uid=uid, hostname=hostname).name, name)
 
-    def test_bounds(self) -> None:
+    def test_pendingDevicesAreBounded(self) -> None:
         for number in range(MAX_PENDING):
             self.ask(uid=f"{number:064x}")
         self.assertEqual(self.assertRaises(Denied, self.ask).code, "limit")
         self.assertEqual(self.ask(installKey="open").status, ACCEPTED)
         self.assertEqual(self.assertRaises(Denied, self.ask, uid="b", about="x" * 5000).code, "malformed")
 
-    def test_kept(self) -> None:
+    def test_devicesAreWrittenToTheStateFolder(self) -> None:
         self.ask(about="Debian")
         self.assertIsNone(self.state.read(FILE))
         self.clock.advance(1)
@@ -113,7 +113,7 @@ class BookTests(SynchronousTestCase):
         self.assertEqual(len(self.again()), 1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_whatCannotBeRead(self) -> None:
+    def test_aMalformedFileIsAConfigurationError(self) -> None:
         for text in ("", "[]", '{"devices":[{}]}', '{"devices":[1]}'):
             self.state.write(FILE, text)
             self.assertIn(FILE, str(self.assertRaises(ConfigurationError, self.again)))
@@ -127,13 +127,13 @@ class BookTests(SynchronousTestCase):
 
 
 class KeyTests(SynchronousTestCase):
-    def test_madeOnceAndKept(self) -> None:
+    def test_theKeyIsMadeOnceAndKept(self) -> None:
         state = StateDirectory(Path(self.mktemp()))
         first = signingKey(state)
         self.assertEqual(first.private_numbers(), signingKey(state).private_numbers())
         self.assertEqual(state.path("signing.pem").stat().st_mode & 0o777, 0o600)
 
-    def test_whatIsNoGoodKey(self) -> None:
+    def test_weakAndMalformedKeysAreRejected(self) -> None:
         weak = generate_private_key(65537, 1024).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         for pem in ("", "nonsense", weak.decode()):
             self.assertIn("a file", str(self.assertRaises(ConfigurationError, parseSigningKey, pem, "a file")))

@@ -131,7 +131,7 @@ class BadPeerTests(Bad):
     Each gets its answer, and disturbs nobody.
     """
 
-    def test_controlLinesOfAMegabyte(self) -> None:
+    def test_controlLinesOfAMegabyteEndTheConnection(self) -> None:
         good, bad = self.hub.device(1, "02:00:00:00:00:01"), self.hub.device(1, "02:00:00:00:00:02")
         bad.link.session.transport.write(b"x" * 1_000_000)
         self.hub.settle()
@@ -139,7 +139,7 @@ class BadPeerTests(Bad):
         self.assertTrue(good.up)
         self.assertEqual(self.hub.gone, ["02-00-00-00-00-02"])
 
-    def test_envelopesWithNumbers(self) -> None:
+    def test_envelopesWithNumbersAreRefused(self) -> None:
         device = self.hub.device(2)
         for envelope in (b'{"host":"localhost","id":"r","port":9000}', b'{"id":1}', b"[]", b'"x"', b"{", b"x" * 5000):
             for name in (b"/http/proxy/1.0.0", b"/ssh/open/1.0.0"):

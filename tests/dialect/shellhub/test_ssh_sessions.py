@@ -224,7 +224,7 @@ class DoorTests(SessionCase):
             self.assertEqual(self.ask(line, json.dumps({"device": self.device.uid}).encode(), token)[0], 403)
         self.assertIsNone(near.reason)
 
-    def test_whatIsNoSuchRequest(self) -> None:
+    def test_otherRequestsAreRejected(self) -> None:
         near = self.open("s1")
         for line, body, status in (
             ("POST /api/sessions/s1", b"", 404), ("POST /api/sessions/s2/close", b"", 404), ("DELETE /api/sessions/", b"", 404),

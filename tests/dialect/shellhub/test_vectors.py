@@ -182,13 +182,13 @@ class YamuxVectorTests(SynchronousTestCase):
         self.assertEqual(str(failure.value), "failed to dial to the address and port")
         self.assertEqual(meaning(played.hear())[1], RST, "not FIN: genuine agents never end their half")
 
-    def test_J7_unknownNames(self) -> None:
+    def test_J7_unknownNamesAreRefused(self) -> None:
         """
         The agent's side alone: our edge asks for nothing that is not known.
         """
         self.serve("J7")
 
-    def test_J8_pings(self) -> None:
+    def test_J8_pingsAreAnswered(self) -> None:
         _, played = self.edge()
         for who, said in turns("J8"):
             if who == SERVER:
@@ -271,7 +271,7 @@ class Version1VectorTests(SynchronousTestCase):
     J9 to J11.
     """
 
-    def test_J9_controlLines(self) -> None:
+    def test_J9_controlLinesMatch(self) -> None:
         wire, raw = Wire(), Collect()
         dialler = RevdialDialler(
             PickUpTable(), "/ssh/revdial", clock=wire.clock, identifier=DIALLER, newTicket=lambda: TICKET,
@@ -331,7 +331,7 @@ class Version1VectorTests(SynchronousTestCase):
 
 
 class OtherVectorTests(SynchronousTestCase):
-    def test_J1_handshake(self) -> None:
+    def test_J1_theHandshakeMatches(self) -> None:
         for path in ("/agent/connection", "/ssh/connection"):
             hub = Hub()
             device = hub.device()
@@ -344,7 +344,7 @@ class OtherVectorTests(SynchronousTestCase):
             self.assertIn(b"Sec-WebSocket-Accept: " + ACCEPT, head)
             self.assertFalse(any(b"protocol" in line.lower() for line in head[1:]), "only if it was offered")
 
-    def test_J2_framing(self) -> None:
+    def test_J2_theMaskedFrameIsRead(self) -> None:
         self.assertEqual(parse(MASKED), [(2, True, bytes.fromhex("000100020000000100000000"))])
         _, kind, flags, stream, _ = HEADER.unpack(xor(MASK, MASKED[6:]))
         self.assertEqual((kind, flags, stream), (WINDOW, ACK, 1))
