@@ -13,7 +13,7 @@ from twisted.conch.error import ConchError
 from twisted.conch.ssh import connection
 from twisted.conch.ssh.common import NS
 from twisted.conch.ssh.filetransfer import FXF_READ, FileTransferClient
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
@@ -27,10 +27,10 @@ from tunnelstack.handler.ssh.connection import FlowControlledConnection
 from tunnelstack.handler.ssh.credentials import AuthorizedKeys, PasswordFile
 from tunnelstack.handler.ssh.forwarding import StreamChannel
 from tunnelstack.handler.ssh.host_keys import hostKeys
-from tunnelstack.handler.ssh.server import LocalSSH, SSHLimits, SSHSessions
+from tunnelstack.handler.ssh.server import SSHLimits
 from tunnelstack.handler.ssh.sftp import LARGEST_CHUNK
+from tunnelstack.handler.ssh.transport import ServerTransport
 from tunnelstack.settings.password_hash import makePasswordEntry
-from tunnelstack.stream.errors import TooManyStreams
 from tunnelstack.testing import CAPACITY, Wire, sessionPair
 
 PLAINTEXT_FAREWELL = b"DELETE /ssh/close/sess-1 HTTP/1.1\r\nHost: \r\nUser-Agent: Go-http-client/1.1\r\n\r\n"
@@ -474,7 +474,7 @@ class StreamTests(SynchronousTestCase):
         self.both = Pair(server, clock)
         self.both.login()
 
-    def test_bothWaysAndTheEnd(self) -> None:
+    def test_bothDirectionsAndTheEndPass(self) -> None:
         channel = self.both.channel(b"direct-tcpip")
         collected = channel.protocol
         channel.writeSequence([b"a", b"b"])
@@ -548,10 +548,10 @@ class TunnelTests(Case):
     def setUp(self) -> None:
         super().setUp()
         self.clock = Clock()
-        self.sessions = SSHSessions(makeServer(self.folder, self.clock))
+        self.accepted: list[ServerTransport] = []
+        server = makeServer(self.folder, self.clock)
         accepting = Factory()
-        accepting.buildProtocol = lambda address: self.successResultOf(  # type: ignore[method-assign]
-            self.sessions.open("one", address))
+        accepting.buildProtocol = lambda address: self.accept(server.connect(address))  # type: ignore[method-assign]
         self.wire, self.near, _ = sessionPair(accepting, clock=self.clock)
         reached = connectUpstream(self.near.connector, self.clock, 30, lambda banner: None)
         self.wire.settle()
@@ -560,7 +560,16 @@ class TunnelTests(Case):
         self.wire.settle()
         self.assertTrue(self.successResultOf(welcome))
 
-    def test_filesThroughATunnel(self) -> None:
+    def accept(self, connected: Deferred[Any]) -> ServerTransport:
+        self.accepted.append(self.successResultOf(connected))
+        return self.accepted[-1]
+
+    def assertBothSidesAreClosed(self) -> None:
+        self.assertTrue(self.client.closed)
+        self.assertIsNotNone(self.accepted[0].lost)
+        self.assertEqual(self.near.streams, 0)
+
+    def test_filesPassThroughATunnel(self) -> None:
         (self.folder / "big").write_bytes(os.urandom(2 << 20))
         channel, files = Opened(Collects()), FileTransferClient()
         channel.name = b"session"
@@ -577,100 +586,19 @@ class TunnelTests(Case):
         self.wire.settle()
         self.assertEqual(b"".join(map(self.successResultOf, asked)), (self.folder / "big").read_bytes())
 
-    def test_closedByName(self) -> None:
-        self.sessions.close("one")
+    def test_theServersSideMayCloseTheStream(self) -> None:
+        stream = self.accepted[0].transport
+        stream.unregisterProducer()
+        stream.loseConnection()
         self.wire.settle()
-        self.assertTrue(self.client.closed)
-        self.assertEqual(self.near.streams, 0)
+        self.assertBothSidesAreClosed()
 
-    def test_closedByTheClient(self) -> None:
+    def test_theClientMayCloseTheStream(self) -> None:
         self.client.close()
         self.wire.settle()
-        self.assertEqual((len(self.sessions), self.near.streams), (0, 0))
+        self.assertBothSidesAreClosed()
 
-    def test_aFarewell(self) -> None:
+    def test_aFarewellInPlaintextEndsTheConnection(self) -> None:
         self.client.protocol.transport.write(PLAINTEXT_FAREWELL)
         self.wire.settle()
-        self.assertEqual((len(self.sessions), self.near.streams), (0, 0))
-
-
-class SessionTests(Case):
-    """
-    The table of sessions.
-    """
-
-    def open(self, sessions: SSHSessions, id: str, clock: Clock) -> Wire:
-        wire = Wire(clock)
-        wire.connect(Collects(), self.successResultOf(sessions.open(id, None)))
-        wire.settle()
-        return wire
-
-    def test_closedByName(self) -> None:
-        clock = Clock()
-        sessions = SSHSessions(makeServer(self.folder, clock))
-        one, two = (self.open(sessions, id, clock) for id in ("one", "two"))
-        self.assertTrue(sessions.close("one"))
-        one.settle()
-        self.assertTrue(one.over)
-        self.assertFalse(two.over)
-        self.assertFalse(sessions.close("one"))
-        self.assertEqual(("one" in sessions, "two" in sessions), (False, True))
-
-    def test_forgottenWhenTheyEnd(self) -> None:
-        clock = Clock()
-        sessions = SSHSessions(makeServer(self.folder, clock))
-        self.open(sessions, "one", clock).drop()
-        self.assertEqual(len(sessions), 0)
-
-    def test_theSameNameTwice(self) -> None:
-        """
-        The newer stands, also when the older comes to its end.
-        """
-        clock = Clock()
-        sessions = SSHSessions(makeServer(self.folder, clock))
-        older = self.open(sessions, "one", clock)
-        newer = self.open(sessions, "one", clock)
-        older.settle()
-        self.assertTrue(older.over)
-        self.assertFalse(newer.over)
-        self.assertIn("one", sessions)
-
-    def test_tooMany(self) -> None:
-        clock = Clock()
-        sessions = SSHSessions(makeServer(self.folder, clock), limit=1)
-        self.open(sessions, "one", clock)
-        self.assertRaises(TooManyStreams, sessions.open, "two", None)
-
-    def test_oneThatIsStillConnected(self) -> None:
-        dialled: list[Deferred[Any]] = []
-
-        class Endpoint:
-            def connect(self, factory: Any) -> Deferred[Any]:
-                dialled.append(Deferred())
-                return dialled[-1]
-
-        sessions = SSHSessions(LocalSSH(Endpoint(), Clock()))  # type: ignore[arg-type]
-        opened = sessions.open("one", None)
-        self.assertTrue(sessions.close("one"))
-        self.failureResultOf(opened, CancelledError)
-
-    def test_theWayToALocalServer(self) -> None:
-        clock = Clock()
-        server = makeServer(self.folder, clock)
-        local = Wire(clock)
-
-        class Endpoint:
-            def connect(self, factory: Any) -> Deferred[Any]:
-                near = factory.buildProtocol(None)
-                local.connect(near, server.buildProtocol(None))
-                return inTurn(lambda: near)
-
-        sessions = SSHSessions(LocalSSH(Endpoint(), clock))  # type: ignore[arg-type]
-        wire = self.open(sessions, "one", clock)
-        local.settle()
-        wire.settle()
-        self.assertTrue(wire.near.protocol.got.startswith(b"SSH-2.0-tunnelstack\r\n"))
-        sessions.close("one")
-        wire.settle()
-        local.settle()
-        self.assertTrue(wire.over and local.over)
+        self.assertBothSidesAreClosed()

@@ -1,7 +1,7 @@
 """
-SSH servers for streams: an embedded server, or a connection to the SSH server of the machine; and the table of SSH sessions.
+The embedded SSH server for streams.
 
-The embedded server does not change users: after a login by the password file or a key, programs run as the agent's own user.
+It does not change users: after a login by the password file or a key, programs run as the agent's own user.
 It provides shells with terminals, commands, file transfers and forwarded connections (C{direct-tcpip}); it does not listen on
 behalf of clients.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 from struct import error as StructError
 
-from attrs import define, field, frozen, validators
+from attrs import field, frozen, validators
 from twisted.conch.error import ConchError
 from twisted.conch.ssh import _kex, connection, forwarding
 from twisted.conch.ssh.keys import Key
@@ -22,7 +22,6 @@ from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.handler.ssh.channel import FlowControlledChannel
@@ -36,13 +35,9 @@ from tunnelstack.handler.ssh.userauth import ATTEMPTS, UserAuthService
 from tunnelstack.handler.tcp import SpliceFactory
 from tunnelstack.interfaces import IDiallingHandler, IReactor
 from tunnelstack.stream.address import StreamAddress
-from tunnelstack.stream.errors import TooManyStreams
 from tunnelstack.stream.splice import Splice
 from tunnelstack.transport.peers import addressText
 from tunnelstack.wire.printable_text import printable
-
-SESSIONS = 1024
-"""Sessions of one table at the same time."""
 
 
 @frozen(kw_only=True)
@@ -135,16 +130,8 @@ class EmbeddedSSH(SSHFactory):
     def buildProtocol(self, addr: IAddress | None) -> ServerTransport:
         return self.serverTransport()
 
-    def connect(self, address: StreamAddress, ended: Callable[[], object] | None = None) -> Deferred[IProtocol]:
-        """
-        As in L{IDiallingHandler}.
-
-        @param ended: called when the connection is lost.
-        """
-        protocol = self.serverTransport()
-        if ended is not None:
-            protocol.whenClosed().addCallback(lambda sentence: ended())
-        return succeed(protocol)
+    def connect(self, address: StreamAddress) -> Deferred[IProtocol]:
+        return succeed(self.serverTransport())
 
     def _login(self, transport: ServerTransport) -> UserAuthService:
         def admitted(user: str, method: str) -> ServerConnection:
@@ -210,103 +197,3 @@ def connectedChannel(
     dialled = endpoint.connect(SpliceFactory(splice.far))
     return dialled.addCallback(
         lambda far: StreamChannel(splice.near, remoteWindow=window, remoteMaxPacket=largest))
-
-
-@implementer(IDiallingHandler)
-class LocalSSH:
-    """
-    An SSH server that runs on this machine: each stream is joined to a connection to it.
-    """
-
-    def __init__(self, endpoint: IStreamClientEndpoint, clock: IReactorTime) -> None:
-        self._endpoint = endpoint
-        self._clock = clock
-
-    def connect(self, address: StreamAddress, ended: Callable[[], object] | None = None) -> Deferred[IProtocol]:
-        """
-        As in L{IDiallingHandler}.
-
-        @param ended: called when the connection is lost.
-        """
-        splice = Splice(self._clock, None if ended is None else (lambda reason: ended()))
-        dialled = self._endpoint.connect(SpliceFactory(splice.far))
-        return dialled.addCallback(lambda far: splice.near)
-
-
-class SSHSessions:
-    """
-    Open SSH streams by the identifiers that their openers chose, so that one can be closed by a request on another stream.
-    """
-
-    log = Logger()
-
-    def __init__(self, server: EmbeddedSSH | LocalSSH, limit: int = SESSIONS) -> None:
-        """
-        @param server: the server to which streams are connected.
-        @param limit: sessions at the same time.
-        """
-        self._server = server
-        self._limit = limit
-        self._open: dict[str, _SSHStream] = {}
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def __contains__(self, id: object) -> bool:
-        return id in self._open
-
-    def open(self, id: str, address: StreamAddress) -> Deferred[IProtocol]:
-        """
-        Open a session.  A session with the same identifier is closed, because its opener has lost it.
-
-        @param address: the address of the stream.
-        @return: the protocol for the stream; fails as the server's endpoint does.
-        @raise TooManyStreams: the table is full.
-        """
-        self.close(id)
-        if len(self._open) >= self._limit:
-            raise TooManyStreams("there are too many SSH sessions")
-        session = self._open[id] = _SSHStream()
-
-        def forget() -> None:
-            if self._open.get(id) is session:
-                del self._open[id]
-
-        def reached(protocol: IProtocol) -> IProtocol:
-            session.protocol = protocol
-            return protocol
-
-        def failed(failure: Failure) -> Failure:
-            forget()
-            return failure
-
-        session.dialled = self._server.connect(address, forget).addCallbacks(reached, failed)
-        return session.dialled
-
-    def close(self, id: str) -> bool:
-        """
-        Close the stream of a session.
-
-        @return: whether there was such a session.
-        """
-        session = self._open.pop(id, None)
-        if session is None:
-            return False
-        self.log.info("SSH session {id} closed on request", id=id)
-        transport = getattr(session.protocol, "transport", None)
-        if session.protocol is None and session.dialled is not None:
-            session.dialled.cancel()
-        elif transport is not None:
-            transport.unregisterProducer()
-            transport.loseConnection()
-        return True
-
-
-@define
-class _SSHStream:
-    """
-    One session; C{protocol} is C{None} until the connection to the server is made.
-    """
-
-    protocol: IProtocol | None = None
-    dialled: Deferred[IProtocol] | None = None
