@@ -132,7 +132,7 @@ class GoServerTests(TestCase):
         if version == 1:
             session: Any = RevdialListener(self.reach, clock=reactor)
             path, limits = shellhub_v1.CONNECTION, STREAM_LIMITS
-            factory: Any = HTTPRequestFactory(self.device.handlers, lambda head: shellhub_v1.question(head, time))
+            factory: Any = HTTPRequestFactory(self.device.handlers, lambda head: shellhub_v1.stream_request(head, time()))
             self.addCleanup(session.abort)
         else:
             session, path, limits = ours(self, False), shellhub.CONNECTION, DEFAULT_LIMITS
@@ -162,10 +162,10 @@ class GoServerTests(TestCase):
         yield conns[4].write(b"still")
         self.assertEqual((yield conns[4].read(5)), b"still")
 
-    def test_sessionsV1(self) -> Any:
+    def test_sessionsOpenAndCloseInVersion1(self) -> Any:
         return self.sessions(1)
 
-    def test_sessionsV2(self) -> Any:
+    def test_sessionsOpenAndCloseInVersion2(self) -> Any:
         return self.sessions(2)
 
     @inlineCallbacks
@@ -183,10 +183,10 @@ class GoServerTests(TestCase):
         self.assertEqual(error.kind, "Refused")
         self.assertIn(DIAL_FAILED if version == 2 else shellhub_v1.CONNECT_FAILED, str(error))
 
-    def test_proxyV1(self) -> Any:
+    def test_proxyStreamsReachLocalServersInVersion1(self) -> Any:
         return self.proxy(1)
 
-    def test_proxyV2(self) -> Any:
+    def test_proxyStreamsReachLocalServersInVersion2(self) -> Any:
         return self.proxy(2)
 
 
@@ -271,10 +271,10 @@ class GoAgentTests(TestCase):
         ends[4].transport.write(b"still")
         yield ends[4].whenCount(len(GREETING) + 6)
 
-    def test_sessionsV1(self) -> Any:
+    def test_sessionsOpenAndCloseInVersion1(self) -> Any:
         return self.sessions(1)
 
-    def test_sessionsV2(self) -> Any:
+    def test_sessionsOpenAndCloseInVersion2(self) -> Any:
         return self.sessions(2)
 
     @inlineCallbacks
@@ -289,8 +289,8 @@ class GoAgentTests(TestCase):
         refused = yield self.assertFailure(self.dial(HTTPProxy("127.0.0.1", 1, "r"), Collect()), NegotiationRefused)
         self.assertIn(DIAL_FAILED if version == 2 else shellhub_v1.CONNECT_FAILED, str(refused))
 
-    def test_proxyV1(self) -> Any:
+    def test_proxyStreamsReachLocalServersInVersion1(self) -> Any:
         return self.proxy(1)
 
-    def test_proxyV2(self) -> Any:
+    def test_proxyStreamsReachLocalServersInVersion2(self) -> Any:
         return self.proxy(2)

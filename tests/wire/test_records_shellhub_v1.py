@@ -36,8 +36,8 @@ from tunnelstack.wire.records.shellhub_v1 import (
     encode_ask,
     encode_no,
     encode_yes,
-    question,
     refusal,
+    stream_request,
 )
 
 
@@ -171,12 +171,12 @@ class QuestionTests(SynchronousTestCase):
     """
 
     def asked(self, head: RequestHead) -> tuple[HTTPRequestResponder, Proposed]:
-        ours = HTTPRequestResponder(lambda head: question(head, lambda: NOW))
+        ours = HTTPRequestResponder(lambda head: stream_request(head, NOW))
         (event,) = ours.receive_data(encode_request(head))
         assert isinstance(event, Proposed)
         return ours, event
 
-    def test_inTheWordsOfVersion2(self) -> None:
+    def test_aHandlerReceivesWhatVersion2WouldSend(self) -> None:
         for target, request, _, answer, _ in REQUESTS.values():
             ours, asked = self.asked(requestOf(request))
             self.assertEqual(asked, Proposed(name_of(target), encode_target(target)))
@@ -200,15 +200,17 @@ class QuestionTests(SynchronousTestCase):
 
     def test_eachRefusalIsEncoded(self) -> None:
         proxy = line("CONNECT /http/proxy/h:80")
-        self.assertEqual(self.refused(proxy, DIAL_FAILED), encode_no(CONNECT_FAILED, NOW))
-        self.assertEqual(self.refused(proxy, "not allowed"), encode_no("not allowed", NOW))
+        for reason in (DIAL_FAILED, "not allowed"):
+            self.assertEqual(self.refused(proxy, reason), encode_no(CONNECT_FAILED, NOW))
+        self.assertEqual(self.refused(line("GET /ssh/http"), DIAL_FAILED), encode_no(CONNECT_FAILED, NOW))
+        self.assertEqual(self.refused(line("GET /ssh/s1"), "no SSH here"), encode_no("", NOW, 404))
         self.assertEqual(self.refused(line("CONNECT /http/proxy/h:x"), "x"), encode_no(INVALID_ADDRESS, NOW))
         self.assertEqual(self.refused(line("GET /what"), "x"), encode_no("", NOW, 404))
 
     def test_whatOneSideSaysTheOtherHears(self) -> None:
         asks = HTTPRequestInitiator(HTTP_PROXY, encode_ask(PROXY), refusal=refusal)
         asks.receive_data(b"")
-        answers = HTTPRequestResponder(lambda head: question(head, lambda: NOW))
+        answers = HTTPRequestResponder(lambda head: stream_request(head, NOW))
         answers.receive_data(b"".join(asks.data_to_send()))
         answers.reject(DIAL_FAILED)
         told = asks.receive_data(b"".join(answers.data_to_send()))

@@ -43,10 +43,9 @@ from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.transport.websocket.client import WebSocketClientEndpoint
 from tunnelstack.transport.websocket.errors import UpgradeRefused
-from tunnelstack.wire.http1.head import RequestHead, encode_request
+from tunnelstack.wire.http1.head import RequestHead
 from tunnelstack.wire.negotiation.http_request import StreamRequest
 from tunnelstack.wire.records import shellhub, shellhub_v1
-from tunnelstack.wire.records.shellhub import BadTarget, HTTPProxy
 from tunnelstack.wire.records.shellhub_settings import DEFAULTS, Settings, read_settings_untrusted
 from tunnelstack.wire.yamux.limits import DEFAULT_LIMITS, LARGEST_WINDOW, SessionLimits
 
@@ -193,8 +192,11 @@ class ShellHubDialler:
     def _sessionV1(self) -> RevdialListener:
         address = StreamAddress(key=self._url, dialect=NAME1)
         session = RevdialListener(self._pickUpEndpoint, clock=self._reactor, address=address)
-        session.listener.listen(HTTPRequestFactory(self._streams.handlers, self._negotiationFor))
+        session.listener.listen(HTTPRequestFactory(self._streams.handlers, self._streamRequest))
         return session
+
+    def _streamRequest(self, head: RequestHead) -> StreamRequest:
+        return shellhub_v1.stream_request(head, self._reactor.seconds())
 
     def _sessionV2(self) -> YamuxSession:
         session = YamuxSession(
@@ -224,36 +226,6 @@ class ShellHubDialler:
             return self._webSocketEndpoint(path)
         except ConfigurationError as invalid:
             raise NotAShellHubServer(str(invalid)) from None
-
-    def _negotiationFor(self, head: RequestHead) -> StreamRequest:
-        """
-        @return: what a request of version 1 is for.
-        """
-        now = self._reactor.seconds()
-        try:
-            target = shellhub_v1.decode_ask_untrusted(head)
-        except BadTarget:
-            return StreamRequest(b"", no=lambda _: shellhub_v1.encode_no(shellhub_v1.INVALID_ADDRESS, now))
-        if target is None:
-            return StreamRequest(b"", no=lambda _: shellhub_v1.encode_no("", now, 404))
-        if isinstance(target, shellhub_v1.HTTPForward):
-            return _forwardRequest(target, now)
-        status = 500 if isinstance(target, HTTPProxy) else 404
-        return StreamRequest(
-            shellhub.name_of(target), shellhub.encode_target(target), shellhub_v1.encode_yes(target, now),
-            lambda _: shellhub_v1.encode_no(shellhub_v1.CONNECT_FAILED, now, status),
-        )
-
-
-def _forwardRequest(target: shellhub_v1.HTTPForward, now: float) -> StreamRequest:
-    """
-    @return: what the request of a very old server is for: the web server of the device.
-    """
-    web = HTTPProxy("127.0.0.1", 80)
-    return StreamRequest(
-        shellhub.HTTP_PROXY, shellhub.encode_target(web), b"",
-        lambda _: shellhub_v1.encode_no(shellhub_v1.CONNECT_FAILED, now), encode_request(target.head),
-    )
 
 
 def limitsFromSettings(settings: Settings, sessionOctets: int = DEFAULT_LIMITS.session_octets) -> SessionLimits:

@@ -12,7 +12,6 @@ C{pkg/agent/pkg/tunnel/tunnel.go} of 0.17.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from email.utils import formatdate
 
 from attrs import evolve, frozen
@@ -23,7 +22,6 @@ from tunnelstack.wire.http1.target import OCTET
 from tunnelstack.wire.negotiation.http_request import StreamRequest
 from tunnelstack.wire.printable_text import quoted
 from tunnelstack.wire.records.shellhub import (
-    DIAL_FAILED,
     HTTP_PROXY,
     BadTarget,
     HTTPProxy,
@@ -154,29 +152,31 @@ def _date(now: float) -> tuple[bytes, bytes]:
     return b"Date", formatdate(now, usegmt=True).encode()
 
 
-def question(head: RequestHead, now: Callable[[], float]) -> StreamRequest:
+def stream_request(head: RequestHead, now: float) -> StreamRequest:
     """
-    @param now: returns seconds since 1970.
+    @param now: seconds since 1970.
     @return: a request in the terms of version 2, so that one handler serves both.
     """
     try:
         target = decode_ask_untrusted(head)
     except BadTarget:
-        return StreamRequest(b"", no=lambda reason: encode_no(INVALID_ADDRESS, now()))
+        return StreamRequest(b"", no=lambda _: encode_no(INVALID_ADDRESS, now))
     if target is None:
-        return StreamRequest(b"", no=lambda reason: encode_no(reason, now(), 404))
+        return StreamRequest(b"", no=lambda _: encode_no("", now, 404))
     if isinstance(target, HTTPForward):
-        port80 = encode_target(HTTPProxy("127.0.0.1", 80))
-        return StreamRequest(HTTP_PROXY, port80, no=lambda reason: _failure(reason, now()), first=encode_request(target.head))
-    yes = encode_yes(target, now())
-    return StreamRequest(name_of(target), encode_target(target), yes, lambda reason: _failure(reason, now()))
+        return _forward_request(target, now)
+    status = 500 if isinstance(target, HTTPProxy) else 404          # without a handler for SSH, its routes do not exist
+    return StreamRequest(
+        name_of(target), encode_target(target), encode_yes(target, now), lambda _: encode_no(CONNECT_FAILED, now, status),
+    )
 
 
-def _failure(reason: str, now: float) -> bytes:
+def _forward_request(target: HTTPForward, now: float) -> StreamRequest:
     """
-    @return: the response for a reason; each version has its own text for a failure to connect.
+    @return: what the request of a very old server is for: the web server of the device.
     """
-    return encode_no(CONNECT_FAILED if reason == DIAL_FAILED else reason, now)
+    web = encode_target(HTTPProxy("127.0.0.1", 80))
+    return StreamRequest(HTTP_PROXY, web, b"", lambda _: encode_no(CONNECT_FAILED, now), encode_request(target.head))
 
 
 def refusal(head: ResponseHead) -> str | None:
