@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IProducer, IPushProducer
 from zope.interface import implementer
 
 from tunnelstack.errors import Unavailable, UsageError
+from tunnelstack.exchange._request_producer import requestProducer
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import STREAMED, Traits
 from tunnelstack.interfaces import IExchange, IExchangeReceiver
@@ -81,17 +82,10 @@ class HeadFirstExchange:
             self._exchange.cancel(kind)
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """
-        As in L{IExchange}.
-
-        @raise UsageError: it is a pull producer.
-        """
-        if not streaming:
-            raise UsageError("requests are written by push producers")
         if self._exchange is not None:
             self._exchange.registerProducer(producer, streaming)
         else:
-            self._producer = producer     # type: ignore[assignment]
+            self._producer = requestProducer(producer, streaming, self._producer)
 
     def unregisterProducer(self) -> None:
         self._producer = None

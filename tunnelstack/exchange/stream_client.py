@@ -19,7 +19,7 @@ the head of a request, and a reader for the head of the response.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import (
@@ -36,6 +36,7 @@ from zope.interface import implementer
 
 from tunnelstack.errors import PeerError, UsageError
 from tunnelstack.exchange._connection import IExchangeTransport
+from tunnelstack.exchange._request_producer import requestProducer
 from tunnelstack.exchange._timeout import MovingTimeout
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts, Traits
@@ -415,19 +416,10 @@ class StreamClientExchange:
     # pressure on the request
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """
-        Register what writes the request.
-
-        @raise UsageError: it is a pull producer.
-        """
-        if not streaming:
-            raise UsageError("requests are written by push producers")
         if self.finished:
             producer.stopProducing()
             return
-        if self._producer is not None:
-            raise RuntimeError(f"cannot register {producer!r}: {self._producer!r} was never unregistered")
-        self._producer = cast(IPushProducer, producer)
+        self._producer = requestProducer(producer, streaming, self._producer)
         if not self._collecting and (self._transport is None or self._full):
             self._producer.pauseProducing()
 
