@@ -17,8 +17,8 @@ from zope.interface import implementer
 from tunnelstack.dialect.exponential_backoff import ExponentialBackoff
 from tunnelstack.dialect.http_entry import OneProtocol
 from tunnelstack.dialect.koding.control_client import (
+    ClientControlStream,
     ConnectRequest,
-    ControlClient,
     IdentifierRefused,
     NotAKodingServer,
 )
@@ -56,7 +56,7 @@ class ClientLink(SessionLink[OpeningSession]):
         @param streams: serves the streams that the server asks for.
         """
         super().__init__(session)
-        self.control = ControlClient(self._asked, self._controlEnded)
+        self.control = ClientControlStream(self._asked, self._controlEnded)
         self._streams = streams
         self._clock = clock
         session.listener.listen(streams)

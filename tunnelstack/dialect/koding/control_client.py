@@ -118,7 +118,7 @@ class ConnectRequest(Protocol):
             self.answered.errback(ServerBusy(str(wrong)))
 
 
-class ControlClient(Protocol):
+class ClientControlStream(Protocol):
     """
     The control stream of a session, whose every object asks for one stream.
     """
@@ -135,7 +135,7 @@ class ControlClient(Protocol):
         self._ended: Callable[[BaseException | None], object] | None = ended
         self._handshake: HandshakeReader | None = HandshakeReader(HANDSHAKE_RESPONSE)
         self._messages = ControlReader()
-        self.handshakeDone: Deferred[ControlClient] = Deferred(lambda _: None)
+        self.handshakeDone: Deferred[ClientControlStream] = Deferred(lambda _: None)
         """Fires after the handshake."""
 
     def connectionMade(self) -> None:

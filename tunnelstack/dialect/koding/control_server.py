@@ -26,7 +26,7 @@ from tunnelstack.wire.records.koding import (
 )
 
 
-class ControlServer(Protocol):
+class ServerControlStream(Protocol):
     """
     One control stream.  What a client sends after the handshake means nothing, but must be JSON objects.
     """
@@ -109,21 +109,21 @@ class ControlListener(Factory):
     log = Logger()
 
     def __init__(
-        self, control: ControlServer, clock: IReactorTime, seconds: float, late: Callable[[TunnelError], object]
+        self, control: ServerControlStream, clock: IReactorTime, seconds: float, late: Callable[[TunnelError], object]
     ) -> None:
         """
         @param seconds: within which the handshake must be done.
         @param late: called with the reason if it is not.
         """
-        self._control: ControlServer | None = control
+        self._control: ServerControlStream | None = control
         self._late = late
         self._timer: IDelayedCall | None = clock.callLater(seconds, self._expire, control)
 
-    def buildProtocol(self, address: Any) -> ControlServer | None:
+    def buildProtocol(self, address: Any) -> ServerControlStream | None:
         control, self._control = self._control, None
         return control
 
-    def _expire(self, control: ControlServer) -> None:
+    def _expire(self, control: ServerControlStream) -> None:
         self._timer = None
         if not control.up:
             self._late(BadHandshake("the client did not shake hands in time"))

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.dialect.http_entry import HTTPEntry, switchProtocol
-from tunnelstack.dialect.koding.control_server import ControlListener, ControlServer
+from tunnelstack.dialect.koding.control_server import ControlListener, ServerControlStream
 from tunnelstack.dialect.koding.host_store import Host, HostStore, Port, digestOf
 from tunnelstack.dialect.koding.settings import EdgeSettings, HostSettings, PortSettings
 from tunnelstack.dialect.koding.states import ClientState, ClientStates
@@ -307,7 +307,7 @@ class _ClientEntry:
         self._edge = dialect.edge
         self._peer = peer
         self._reason: BaseException | None = None
-        self._control = ControlServer(self._connected, self._controlEnded)
+        self._control = ServerControlStream(self._connected, self._controlEnded)
         self.session = session = AnnouncingSession(below, self._control.announce, self._edge.clock, seconds=seconds)
         self._listener = ControlListener(self._control, self._edge.clock, seconds, self._drop)
         session.listener.listen(self._listener)

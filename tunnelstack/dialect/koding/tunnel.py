@@ -12,7 +12,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.dialect.koding.control_server import ControlServer
+from tunnelstack.dialect.koding.control_server import ServerControlStream
 from tunnelstack.dialect.session_tunnel import SessionTunnel, explain
 from tunnelstack.errors import Denied
 from tunnelstack.exchange.bounds import ExchangeBounds
@@ -79,7 +79,7 @@ class ClientTunnel(SessionTunnel[AnnouncingSession]):
     """
 
     def __init__(
-        self, session: AnnouncingSession, control: ControlServer, principal: Principal, *, dialect: str, instance: str,
+        self, session: AnnouncingSession, control: ServerControlStream, principal: Principal, *, dialect: str, instance: str,
         clock: IReactorTime, bounds: ExchangeBounds,
     ) -> None:  # fmt: skip
         """
