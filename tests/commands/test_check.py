@@ -222,3 +222,13 @@ class StartTests(Case):
         services = '[[service]]\nname = "a"\ntarget = "0"\n[[service]]\nname = "b"\ntarget = "wxyz:1:2"\n'
         text = f'[[edge]]\nurl = "{EDGE}"\n{services}'
         self.assertEqual(len(self.both(text, cli.tunnelAgent, "start").splitlines()), 2)
+
+    def test_wrongArgumentsOfASubcommandAreReportedWithItsHelp(self) -> None:
+        for asked, arguments in (
+            ("tunnel-agent koding", ("koding", "--what")), ("tunnel-agent koding", ("koding",)),
+            ("tunnel-agent koding", ("--give-up-after", "5", "koding", "--what")), ("tunnel-agent", ("http",)),
+            ("tunnel-agent", ("--what",)), ("tunnel-agent", ("nonsense",)),
+        ):  # fmt: skip
+            code, err = self.start(cli.tunnelAgent, *arguments)
+            self.assertEqual(code, 64, arguments)
+            self.assertTrue(err.endswith(f"\nSee {asked} --help.\n"), err)

@@ -141,6 +141,7 @@ class Options(AgentOptions):
             return self.parseOptions([*rest[:1], "--help"])
         if name in (*SERVICES, "start") or name not in agentCommands():
             return super().parseOptions(given)
+        self.command = name
         self._subcommand = makeOptions(name, self._environ)
         self._subcommand.parseOptions(rest)
         self["log-format"] = self._subcommand["log-format"]

@@ -89,7 +89,7 @@ def tunnelEdge() -> int:
 
     @return: the exit code.
     """
-    return _reportErrors("tunnel-edge", lambda: _service("tunnelstack.edge.options", sys.argv[1:]))
+    return _service("tunnel-edge", "tunnelstack.edge.options", sys.argv[1:])
 
 
 def tunnelAgent() -> int:
@@ -98,7 +98,7 @@ def tunnelAgent() -> int:
 
     @return: the exit code.
     """
-    return _reportErrors("tunnel-agent", lambda: _service("tunnelstack.agent.options", sys.argv[1:]))
+    return _service("tunnel-agent", "tunnelstack.agent.options", sys.argv[1:])
 
 
 def main() -> int:
@@ -110,15 +110,19 @@ def main() -> int:
     return _reportErrors("tunnelstack", lambda: _command(sys.argv[1:]))
 
 
-def _service(module: str, arguments: Sequence[str]) -> int:
+def _service(program: str, module: str, arguments: Sequence[str]) -> int:
     optionsModule = import_module(module)
     options = optionsModule.Options()
-    options.parseOptions(arguments)
-    choice.install(os.environ)
-    reactor = runningReactor()
-    form = options.logFormat()
-    out, err = standardWriters(sys.stdout, sys.stderr, form)
-    return runReactor(reactor, optionsModule.makeLifecycle(reactor, options, out, err), out, err, form)
+
+    def run() -> int:
+        options.parseOptions(arguments)
+        choice.install(os.environ)
+        reactor = runningReactor()
+        form = options.logFormat()
+        out, err = standardWriters(sys.stdout, sys.stderr, form)
+        return runReactor(reactor, optionsModule.makeLifecycle(reactor, options, out, err), out, err, form)
+
+    return _reportErrors(program, run, options)
 
 
 def runReactor(reactor: IReactor, lifecycle: ProcessLifecycle, out: LogWriter, err: LogWriter, form: str = "auto") -> int:
@@ -202,14 +206,14 @@ def _command(arguments: Sequence[str]) -> int:
         code: int = module.main(options)
         return code
 
-    return _reportErrors("tunnelstack", run, f"tunnelstack {found.command}")
+    return _reportErrors("tunnelstack", run, options)
 
 
-def _reportErrors(program: str, run: Callable[[], int], asked: str = "") -> int:
+def _reportErrors(program: str, run: Callable[[], int], options: BaseOptions | None = None) -> int:
     """
     Call a function, and print an error as one sentence.
 
-    @param asked: the command whose C{--help} is named after a mistake on the command line; C{program} if empty.
+    @param options: the command line: its command is the one whose C{--help} is named after a mistake.
     @return: the exit code.
     """
     try:
@@ -220,7 +224,8 @@ def _reportErrors(program: str, run: Callable[[], int], asked: str = "") -> int:
         sentence, code = _formatError(wrong), USAGE
     except KeyboardInterrupt:
         return STOPPED
-    more = f"\nSee {asked or program} --help." if code == USAGE else ""
+    command = "" if options is None else options.command
+    more = f"\nSee {f'{program} {command}'.strip()} --help." if code == USAGE else ""
     print(f"{program}: {sentence}{more}", file=sys.stderr)  # noqa: T201
     return code
 

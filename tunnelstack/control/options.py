@@ -41,7 +41,7 @@ class BaseOptions(usage.Options):
 
     @cvar helpText: the text of C{--help}.
     @cvar takesText: whether the first argument can be any text, such as a name.  Otherwise C{help} stands for C{--help}.
-    @ivar command: the name of the command, for options that several commands share.
+    @ivar command: the name of the command that was given, if the program has several.
     """
 
     command = ""
