@@ -101,7 +101,7 @@ class Case(SynchronousTestCase):
         Every uplink that is left ends.
         """
         for sharedAgent in list(SharedAgent.shared.values()):
-            sharedAgent._stop()
+            sharedAgent.stop()
         self.whole.stop()
         self.assertEqual(SharedAgent.shared, {})
 
@@ -295,7 +295,7 @@ class StringTests(SynchronousTestCase):
         self.assertEqual([(service.kind, service.port) for service in server.services], [("tcp", 2000)])
         self.assertEqual(server.edges, (EdgeAddress(url="https://a.net", token="file-token", tokenFile=str(token)),))
         client = clientFromOptions(None, "db", purpose="/demo/shout/1.0.0", environ=self.environ, **said)
-        self.assertEqual((client._name, client._purpose), ("db", "/demo/shout/1.0.0"))
+        self.assertEqual((client.name, client.purpose), ("db", "/demo/shout/1.0.0"))
 
     def test_aTokenCrossesTheNetworkUnencryptedOnlyIfTheStringSaysSo(self) -> None:
         environ = self.environ | {"TUNNELSTACK_TOKEN": "t"}

@@ -110,7 +110,7 @@ class SharedAgent:
         self.users -= 1
         if not self.users and self._isShared():
             if not seconds:
-                return self._stop()
+                return self.stop()
             self._linger = self.reactor.callLater(seconds, self._lingerTimeout)
         return maybeDeferred(lambda: None)
 
@@ -125,9 +125,14 @@ class SharedAgent:
         if self.agent.streams:
             self._linger = self.reactor.callLater(LINGER, self._lingerTimeout)
         else:
-            self._stop()
+            self.stop()
 
-    def _stop(self) -> Deferred[None]:
+    def stop(self) -> Deferred[None]:
+        """
+        Stop the agent at once.
+
+        @return: fires when it has stopped.
+        """
         self._forget()
         self.reactor.removeSystemEventTrigger(self._trigger)
         return maybeDeferred(self.agent.stopService)
@@ -142,7 +147,7 @@ class SharedAgent:
         """
         if self._isShared():
             self.log.critical("{reason}", reason=str(why))
-            self._stop()
+            self.stop()
 
     def _forget(self) -> None:
         self._cancelLinger()
@@ -313,6 +318,8 @@ class TunnelClientEndpoint:
     Dials a published name through an edge.
 
     @ivar edges: the edges, with their tokens.
+    @ivar name: what is dialled.
+    @ivar purpose: what for.
     """
 
     def __init__(self, reactor: IReactor, edges: tuple[EdgeAddress, ...], name: str, purpose: str = "") -> None:
@@ -322,8 +329,8 @@ class TunnelClientEndpoint:
         """
         self._reactor = reactor
         self.edges = edges
-        self._name = name
-        self._purpose = purpose
+        self.name = name
+        self.purpose = purpose
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """
@@ -331,7 +338,7 @@ class TunnelClientEndpoint:
             L{Refused<tunnelstack.errors.Refused>} if the edge or the remote agent refuses.
         """
         sharedAgent = SharedAgent.acquire(self._reactor, self.edges)
-        dialled = sharedAgent.agent.dial(self._name, self._purpose).connect(protocolFactory)
+        dialled = sharedAgent.agent.dial(self.name, self.purpose).connect(protocolFactory)
         return dialled.addBoth(self._dialDone, sharedAgent)
 
     def _dialDone(self, result: R, sharedAgent: SharedAgent) -> R:

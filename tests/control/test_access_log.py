@@ -125,7 +125,7 @@ class LogTests(SynchronousTestCase):
         """
         Wait until all lines have been written.
         """
-        writer: Any = log._output
+        writer: Any = log.output
         log.flush()
         self.assertTrue(writer.drain(WAIT_SECONDS))
 
@@ -184,7 +184,7 @@ class LogTests(SynchronousTestCase):
         for form in ("json", "text"):
             log = accessLog(self.clock, "/dev/full", form, self.out, lambda: 0.0)
             assert log is not None
-            writer: Any = log._output
+            writer: Any = log.output
             log(request())
             self.drain(log)
             path = Path(self.mktemp())

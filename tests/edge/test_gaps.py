@@ -48,7 +48,7 @@ class GapTests(Both):
         self.both.network.passTime(GAP_SECONDS + 0.1)
         self.assertIn(b" 503 ", visitor.got)
         self.assertIn(b"Retry-After: 5\r\n", visitor.got)
-        self.assertEqual(self.both.edge.public.site.gaps._waiting, {})
+        self.assertEqual(len(self.both.edge.public.site.gaps), 0)
 
     def test_aServiceThatHasBeenAwayForLongerIsNotWaitedFor(self) -> None:
         self.both.network.passTime(RECENT_SECONDS)

@@ -79,7 +79,7 @@ class CredentialTests(Case):
             hashed.append(call)
             return inTurn(call, password)
 
-        book = PasswordFile(self.passwords(ENTRY)._path, count)
+        book = PasswordFile(self.passwords(ENTRY).path, count)
         self.assertFalse(self.successResultOf(book.check("eve", b"x")))
         self.assertEqual(len(hashed), 1)
 
@@ -100,7 +100,7 @@ class CredentialTests(Case):
 
     def test_aFileThatOthersMayWriteIsNotUsed(self) -> None:
         book = self.passwords(ENTRY)
-        book._path.chmod(0o622)
+        book.path.chmod(0o622)
         self.assertFalse(self.successResultOf(book.check("ada", b"lovelace")))
 
     def test_noFileIsNobody(self) -> None:

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 )
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.reachable import octetsOf
 from tunnelstack.errors import PeerError, Unavailable
 from tunnelstack.wire.yamux.connection import YamuxConnection
 from tunnelstack.wire.yamux.events import (
@@ -308,25 +309,28 @@ class TwoSessions(RuleBasedStateMachine):
     def windowsAddUp(self) -> None:
         for side, end in enumerate(self.ends):
             extra = 0
-            for stream_id, stream in end._streams.items():
+            for stream_id in end.stream_ids:
+                stream = end.stream(stream_id)
                 assert stream.allowance >= 0 and stream.credit >= 0 and stream.returnable >= 0
                 assert stream.held == self.halves[side][stream_id].owed
                 assert INITIAL <= stream.size <= LIMITS.max_window
                 assert len(stream.grants) <= 6
                 extra += stream.size - INITIAL
             assert extra == end.growth <= LIMITS.session_octets
-            assert end.held == sum(stream.held for stream in end._streams.values())
+            assert end.held == sum(end.stream(stream_id).held for stream_id in end.stream_ids)
 
     @invariant()
     def tablesAreBounded(self) -> None:
         for side, end in enumerate(self.ends):
             known = {stream_id for stream_id, half in self.halves[side].items() if not half.gone}
-            assert set(end._streams) <= known
+            streams = [end.stream(stream_id) for stream_id in end.stream_ids]
+            assert set(end.stream_ids) <= known
             assert end.streams <= 2 * LIMITS.max_streams
-            assert end._local_streams == sum(stream.is_local for stream in end._streams.values())
-            assert end._backlog == sum(not stream.accepted for stream in end._streams.values()) <= LIMITS.backlog
-            assert set(end._unacknowledged) <= set(end._streams) and len(end._unacknowledged) <= LIMITS.unacknowledged
-            assert set(end._send_queue.updates) <= set(end._streams)
+            ours = sum(stream.is_local for stream in streams)
+            assert end.unaccepted == sum(not stream.accepted for stream in streams) <= LIMITS.backlog
+            assert end.unacknowledged <= min(ours, LIMITS.unacknowledged)
+            if not self.away[0] and not self.away[1]:
+                assert end.open_slots == min(LIMITS.max_streams - ours, LIMITS.unacknowledged - end.unacknowledged)
             assert not end.overruns_followed and not end.overruns
 
     def teardown(self) -> None:
@@ -345,7 +349,7 @@ class TwoSessions(RuleBasedStateMachine):
                     quiet = False
                     self.arrive(side, len(self.link[side]))
         for side, end in enumerate(self.ends):
-            assert not end.streams and not end.held and not end._unacknowledged
+            assert not end.streams and not end.held and not end.unacknowledged
             assert end.data_to_send() == []
             for stream_id, half in self.halves[side].items():
                 other = self.halves[1 - side].get(stream_id)
@@ -404,7 +408,7 @@ class HostileTests(SynchronousTestCase):
             pass
         self.assertLessEqual(heard, len(data))
         self.assertLess(sum(map(len, ours.data_to_send())), len(data) + 24)
-        self.assertLess(len(ours._header), 12)
+        self.assertLess(octetsOf(ours), 12)
 
     def test_aLengthIsNotBelieved(self) -> None:
         ours = YamuxConnection(False, LIMITS)

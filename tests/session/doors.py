@@ -85,7 +85,7 @@ class House:
         self.wires: list[Wire] = []
         self.reached: list[str] = []
         self.dialler = RevdialDialler(self.pickUps, BASE, clock=self.clock, **options)
-        self.listener = RevdialListener(self.reach, clock=self.clock)
+        self.listener = RevdialListener(lambda path: self.reach(path), clock=self.clock)
 
     def joined(self) -> House:
         """

@@ -122,7 +122,7 @@ class DiallerTests(Joined):
 
             return Later()
 
-        self.far._reach = later
+        self.house.reach = later
         openings = [self.near.connector.connect(Factory.forProtocol(Collect)) for _ in range(3)]
         self.house.settle()
         for outcome, endpoint, factory in reversed(held):
@@ -157,7 +157,7 @@ class DiallerTests(Joined):
                 return Refused()
             return reach(path)
 
-        self.far._reach = sometimes
+        self.house.reach = sometimes
         first, second = self.connect(), self.connect()
         self.house.settle()
         self.assertIn("refused", self.failureResultOf(first, PickUpError).value.details["reason"])
@@ -415,7 +415,7 @@ class ListenerTests(Joined):
         def elsewhere(path: str) -> Any:
             raise PeerError("that is not on this edge")
 
-        self.far._reach = elsewhere
+        self.house.reach = elsewhere
         opening = self.connect()
         self.house.settle()
         self.assertEqual(self.failureResultOf(opening, PickUpError).value.details["reason"], "that is not on this edge")
@@ -431,7 +431,7 @@ class ListenerTests(Joined):
             def connect(self, factory: Any) -> Deferred[Any]:
                 return Deferred()
 
-        self.far._reach = lambda path: Never()
+        self.house.reach = lambda path: Never()
         said: list[tuple[str, str]] = []
         self.far._wire.report_failure = lambda path, reason: said.append((path, reason))
         self.connect().addErrback(lambda _: None)
@@ -449,7 +449,7 @@ class ListenerTests(Joined):
                 dialled.append(Deferred())
                 return dialled[0]
 
-        self.far._reach = lambda path: Never()
+        self.house.reach = lambda path: Never()
         self.connect().addErrback(lambda _: None)
         self.house.settle()
         self.house.wires[0].drop()

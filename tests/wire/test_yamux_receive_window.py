@@ -144,7 +144,7 @@ class ReceiveWindowTests(SynchronousTestCase):
             given = said(ours)
             answers = b"".join(frame(PING, ACK, 0, length) for kind, _, _, length in given if kind == PING)
             credit = sum(length for kind, _, _, length in given if kind == WINDOW)
-        return ours._streams[1].size
+        return ours.stream(1).size
 
     def test_aWindowGrowsToWhatItsWayHolds(self) -> None:
         for rate, round_trip, size in (
@@ -200,13 +200,13 @@ class ReceiveWindowTests(SynchronousTestCase):
         """
         The peer uses up its credit on a stream, and our application consumes all at once.
         """
-        credit = ours._streams[stream_id].allowance
+        credit = ours.stream(stream_id).allowance
         ours.receive_data(data(stream_id, bytes(credit)))
         ours.acknowledge(stream_id, credit)
         ours.data_to_send()
 
     def extras(self, ours: YamuxConnection) -> list[int]:
-        return [stream.size - 256 * KIB for stream in ours._streams.values()]
+        return [ours.stream(stream_id).size - 256 * KIB for stream_id in ours.stream_ids]
 
     def test_busyStreamsComeToShareTheBudget(self) -> None:
         for streams in (1, 2, 3, 7):
@@ -234,14 +234,14 @@ class ReceiveWindowTests(SynchronousTestCase):
         for stream_id in ids:
             for _ in range(10):
                 self.exhaust(ours, stream_id)
-            ours.receive_data(data(stream_id, bytes(ours._streams[stream_id].allowance)))
+            ours.receive_data(data(stream_id, bytes(ours.stream(stream_id).allowance)))
         self.assertEqual(self.extras(ours), [4 * MIB, 2 * MIB, MIB, MIB // 2])
 
     def test_growthIsTakenBackAsItIsConsumed(self) -> None:
         ours, (stream_id,) = self.several(1, 8 * MIB)
         for _ in range(10):
             self.exhaust(ours, stream_id)
-        stream = ours._streams[stream_id]
+        stream = ours.stream(stream_id)
         ours.receive_data(data(stream_id, bytes(stream.allowance)))
         ours.share_growth(0)
         given = 0
@@ -281,7 +281,7 @@ class ReceiveWindowTests(SynchronousTestCase):
 
     def test_windowIsTheSumOfItsParts(self) -> None:
         ours = accepted()
-        stream = ours._streams[1]
+        stream = ours.stream(1)
         for octets, consumed in ((100_000, 50_000), (100_000, 140_000), (62_144, 0), (1, 62_144)):
             ours.receive_data(data(1, bytes(octets)))
             ours.acknowledge(1, consumed)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.reachable import objectsOf
 from tests.wire.frames_yamux import data, frame, relay, said, syn
 from tests.wire.vectors_yamux import FILLED, KIB, MIB, accepted, client, opened, server
 from tunnelstack.errors import UsageError
@@ -278,13 +279,7 @@ class EndTests(SynchronousTestCase):
             relay(far, near)
             near.acknowledge(stream_id, 6)
         for ours in (near, far):
-            kept = [
-                ours._streams,
-                ours._unacknowledged,
-                ours._overruns,
-                ours._pings,
-                ours._send_queue.updates,
-                ours._send_queue.data,
-            ]
-            self.assertEqual([len(table) for table in kept], [0] * 6)
-            self.assertEqual((ours.streams, ours.held, ours._local_streams, ours._backlog), (0, 0, 0, 0))
+            self.assertEqual(ours.data_to_send(), [])
+            self.assertEqual((ours.streams, ours.held, ours.unaccepted, ours.unacknowledged), (0, 0, 0, 0))
+            self.assertEqual((ours.overruns_followed, ours.pings_unanswered, ours.open_slots), (0, 0, 256))
+            self.assertLess(objectsOf(ours), objectsOf(client()) + 20)

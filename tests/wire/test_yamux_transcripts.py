@@ -62,8 +62,8 @@ class TranscriptTests(SynchronousTestCase):
     def test_finishedStreamsAreForgotten(self) -> None:
         for name, role in (("T10", ">"), ("T11", ">"), ("T11", "<"), ("T8", ">")):
             ours = self.replayed(name, role)
-            for stream_id in list(ours._streams):
-                ours.acknowledge(stream_id, ours._streams[stream_id].held)
+            for stream_id in ours.stream_ids:
+                ours.acknowledge(stream_id, ours.stream(stream_id).held)
             self.assertEqual(ours.streams, 0, name)
             self.assertEqual(ours.held, 0, name)
             self.assertEqual(ours.data_to_send(), [], name)

@@ -165,6 +165,8 @@ class Output(Protocol):
 class AccessLog:
     """
     Writes a line for each record that it is called with.
+
+    @ivar output: where lines are written.
     """
 
     def __init__(
@@ -181,7 +183,7 @@ class AccessLog:
         @param reopen: called by L{reopen}, after all earlier lines were passed to C{output}.
         """
         self._clock = clock
-        self._output = output
+        self.output = output
         self._format = form
         self._now = now
         self._reopen = reopen
@@ -208,7 +210,7 @@ class AccessLog:
             timer.cancel()
         lines, self._lines = self._lines, []
         if lines:
-            self._output.write("".join(lines))
+            self.output.write("".join(lines))
 
     def reopen(self) -> None:
         """

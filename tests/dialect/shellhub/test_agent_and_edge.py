@@ -350,7 +350,7 @@ class Version1Tests(Version2Tests):
             def connect(self, factory: Any) -> Deferred[Any]:
                 return fail(ConnectionRefusedError())
 
-        self.device.link.session._reach = lambda path: Nowhere()
+        self.device.link.session.reach = lambda path: Nowhere()
         self.failureResultOf(self.dial(SSHOpen("s")), PickUpError)
 
     def test_sessionsOutliveTheirControlConnection(self) -> None:

@@ -50,7 +50,7 @@ class Bad(SynchronousTestCase):
 class BugTests(Bad):
     def test_B8_aPickUpFailureFailsItsOwnDial(self) -> None:
         device = self.hub.device(1)
-        device.link.session._reach = lambda path: _Never()
+        device.link.session.reach = lambda path: _Never()
         first, second = self.dial(device, SSHOpen("a")), self.dial(device, SSHOpen("b"))
         tunnel: Any = self.hub.connections.find(TENANT, device.uid)
         asked = tunnel.session.pending
@@ -81,8 +81,8 @@ class BugTests(Bad):
     def test_B10_whatNamesAPickUpCannotBeGuessedAndIsUsedOnce(self) -> None:
         device = self.hub.device(1)
         paths: list[str] = []
-        reach = device.link.session._reach
-        device.link.session._reach = lambda path: paths.append(path) or reach(path)
+        reach = device.link.session.reach
+        device.link.session.reach = lambda path: paths.append(path) or reach(path)
         for _ in range(2):
             self.successResultOf(self.dial(device, SSHOpen("s")))
         self.assertEqual(len(set(paths)), 2)
@@ -111,10 +111,10 @@ class BugTests(Bad):
             self.hub.network.passTime(2)
             self.assertIsNotNone(end.reason)
         device = self.hub.device(1)
-        device.link.session._reach, reach = (lambda path: _Never()), device.link.session._reach
+        device.link.session.reach, reach = (lambda path: _Never()), device.link.session.reach
         self.dial(device, SSHOpen("s")).addErrback(lambda _: None)
         self.assertEqual(device.link.session.streams, 0)
-        device.link.session._reach = reach
+        device.link.session.reach = reach
 
     def test_everyBugHasATest(self) -> None:
         said = "".join(

@@ -311,7 +311,7 @@ class Version1VectorTests(SynchronousTestCase):
             house = House()
             house.clock = hub.network  # type: ignore[assignment]
             session = device.dialler._sessionV1()
-            session._reach = house.reach
+            session.reach = house.reach
             raw = Collect()
             wire = Wire(clock=hub.network)
             server = Collect()

@@ -41,6 +41,12 @@ class ServiceGaps:
         self._clock = clock
         self._waiting: dict[str, list[Deferred[ExchangeFailed | None]]] = {}
 
+    def __len__(self) -> int:
+        """
+        How many wait.
+        """
+        return sum(map(len, self._waiting.values()))
+
     def wait(self, key: str) -> Deferred[ExchangeFailed | None]:
         """
         @return: fires with C{None} when an agent publishes the service, or with the failure to answer if that takes too long.

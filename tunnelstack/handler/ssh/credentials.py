@@ -54,13 +54,15 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 class PasswordFile:
     """
     A file of users and the hashes of their passwords.
+
+    @ivar path: the file.
     """
 
     def __init__(self, path: Path, inThread: Callable[..., Deferred[bool]] = deferToThread) -> None:
         """
         @param inThread: runs a slow call in a thread: C{inThread(call, *arguments)}.
         """
-        self._path = path
+        self.path = path
         self._inThread = inThread
 
     def users(self) -> dict[str, PasswordEntry]:
@@ -68,11 +70,11 @@ class PasswordFile:
         @return: all valid entries, by user.  Invalid lines are logged.
         """
         found = {}
-        for number, line in _lines(self._path):
+        for number, line in _lines(self.path):
             try:
                 entry = parsePasswordEntry(line)
             except ConfigurationError:
-                _log.warn("line {line} of {path} is not a password entry", line=number, path=str(self._path))
+                _log.warn("line {line} of {path} is not a password entry", line=number, path=str(self.path))
             else:
                 found[entry.user] = entry
         return found
@@ -92,23 +94,25 @@ class PasswordFile:
 class AuthorizedKeys:
     """
     A file of public keys.
+
+    @ivar path: the file.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
 
     def keys(self) -> Iterator[tuple[Key, str]]:
         """
         The keys of the file with their comments.  A line with options is skipped: to accept the key without its options would
         permit more than the operator intended.
         """
-        for number, line in _lines(self._path):
+        for number, line in _lines(self.path):
             try:
                 key = Key.fromString(line.encode(), type="public_openssh")
                 if not line.startswith(key.sshType().decode()):
                     raise BadKeyError("options")
             except (BadKeyError, StructError, ValueError, LookupError, NotBase64):
-                _log.warn("line {line} of {path} is not a usable key", line=number, path=str(self._path))
+                _log.warn("line {line} of {path} is not a usable key", line=number, path=str(self.path))
             else:
                 yield key, "".join(line.split(None, 2)[2:])
 

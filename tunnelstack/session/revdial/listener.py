@@ -34,6 +34,7 @@ class RevdialListener(ControlSession):
 
     @ivar connector: opens nothing: only the peer does.
     @ivar listener: takes the peer's streams.
+    @ivar reach: makes the endpoint of a pick-up from its path.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class RevdialListener(ControlSession):
         @param probe: as in L{ControlSession}.
         """
         self._wire = wire = ListenerLines()
-        self._reach = reach
+        self.reach = reach
         self._dialling: dict[str, Deferred[IProtocol]] = {}     # by path
         self._pickUps = pickUps = ArrivalListener(self)
         super().__init__(
@@ -70,7 +71,7 @@ class RevdialListener(ControlSession):
             self._reportFailure(path, "this side accepts no more streams")
             return
         try:
-            endpoint = self._reach(path)
+            endpoint = self.reach(path)
         except PeerError as strange:
             self._reportFailure(path, str(strange))
             return

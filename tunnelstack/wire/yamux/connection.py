@@ -176,6 +176,27 @@ class YamuxConnection:
         return len(self._streams)
 
     @property
+    def stream_ids(self) -> list[int]:
+        """
+        The numbers of those streams, oldest first.
+        """
+        return list(self._streams)
+
+    @property
+    def unaccepted(self) -> int:
+        """
+        Streams of the peer that the owner has not accepted yet.
+        """
+        return self._backlog
+
+    @property
+    def unacknowledged(self) -> int:
+        """
+        Streams of ours of which the peer has sent nothing yet.
+        """
+        return len(self._unacknowledged)
+
+    @property
     def open_slots(self) -> int:
         """
         How many streams can be opened now; never negative.
@@ -376,6 +397,13 @@ class YamuxConnection:
                 self._send_queue.updates[stream.stream_id] = stream
         elif stream.finished:
             self._remove(stream)
+
+    def stream(self, stream_id: int) -> Stream:
+        """
+        @return: the state of a stream, which callers may read and must not change.
+        @raise KeyError: the stream is gone.
+        """
+        return self._streams[stream_id]
 
     def unread(self, stream_id: int) -> tuple[int, float]:
         """
