@@ -205,7 +205,7 @@ class Berth:
 
 
 def checkHarbour(tables: Tables) -> None:
-    if len(tables.many("harbour.berth")) > 2:
+    if len(tables.many("harbour.berth", Berth)) > 2:
         tables.wrong(("harbour.berth", 2), "there are too many")
 
 

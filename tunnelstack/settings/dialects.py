@@ -14,7 +14,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from attrs import frozen
 from twisted.plugin import IPlugin, getPlugins
@@ -53,7 +53,7 @@ class DialectPackage:
         found: DialectSettings = import_module(f"{self.package}.settings").SETTINGS
         return found
 
-    def module(self, which: str) -> Any:
+    def module(self, which: str) -> ModuleType | None:
         """
         @param which: C{"edge"}, C{"agent"} or C{"commands"}.
         @return: the module; C{None} if the dialect has none.

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 from attrs import NOTHING, Attribute, Factory, field
 
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.wire.printable_text import quoted
 
-Check = Callable[[Any], None]
+Check = Callable[[object], None]
 
 
 def keyOf(attribute: str) -> str:
@@ -124,8 +124,8 @@ def each(check: Check) -> Check:
     @return: a check for every item of a tuple.
     """
 
-    def checkAll(values: Iterable[object]) -> None:
-        for value in values:
+    def checkAll(values: object) -> None:
+        for value in cast("Iterable[object]", values):
             check(value)
 
     return checkAll

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from attrs import AttrsInstance, Factory, evolve, fields, frozen, has
+
+R = TypeVar("R")
 
 Records = Mapping[str, tuple[Any, ...]]
 """The records of each table of one dialect.  Their classes are those of the dialect's own module C{settings}."""
@@ -35,16 +37,18 @@ class Tables:
         self.has = present
         self.wrong = wrong
 
-    def one(self, name: str) -> Any:
+    def one(self, name: str, kind: type[R]) -> R | None:
         """
+        @param kind: the class of its records.
         @return: the record of a table that may occur once; C{None} if it is missing or has a mistake.
         """
-        records = self._records.get(name, ())
+        records = self.many(name, kind)
         return records[0] if records else None
 
-    def many(self, name: str) -> tuple[Any, ...]:
+    def many(self, name: str, kind: type[R]) -> tuple[R | None, ...]:
         """
-        @return: the records of a table that may occur several times.
+        @param kind: the class of its records.
+        @return: the records of a table that may occur several times; C{None} for one that has a mistake.
         """
         return self._records.get(name, ())
 
@@ -108,25 +112,26 @@ class DialectSettings:
     agentPath: str = ""
 
 
-def withoutCreation(value: Any, folder: str) -> Any:
+def withoutCreation(value: R, folder: str) -> R:
     """
     @param value: a record, or records in tuples and mappings.
     @param folder: an empty folder.
     @return: the same, with a path in C{folder} for each file that does not exist and would be created.
     """
     if isinstance(value, tuple):
-        return tuple(withoutCreation(each, folder) for each in value)
+        return cast(R, tuple(withoutCreation(each, folder) for each in value))
     if isinstance(value, Mapping):
-        return {key: withoutCreation(each, folder) for key, each in value.items()}
+        return cast(R, {key: withoutCreation(each, folder) for key, each in value.items()})
     if not has(type(value)):
         return value
-    changed = {}
-    for attribute in fields(type(value)):
-        before = getattr(value, attribute.name)
+    record = cast(AttrsInstance, value)
+    changed: dict[str, object] = {}
+    for attribute in fields(type(record)):
+        before = getattr(record, attribute.name)
         if attribute.metadata.get("created"):
             after = before if not before or os.path.exists(before) else os.path.join(folder, os.path.basename(before))
         else:
             after = withoutCreation(before, folder)
         if after is not before:
             changed[attribute.name] = after
-    return evolve(value, **changed) if changed else value
+    return cast(R, evolve(record, **changed)) if changed else value         # type: ignore[misc]

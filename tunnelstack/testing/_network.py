@@ -132,7 +132,7 @@ class Network(Clock):
         self.wires: list[Wire] = []
         self._free = 40000
 
-    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> _Port:
+    def listenTCP(self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = "") -> _Port:
         if port in self.ports:
             raise CannotListenError(interface, port, OSError(EADDRINUSE, "the port is taken"))
         listening = _Port(self, IPv4Address("TCP", "127.0.0.1", port or self._another()), factory)

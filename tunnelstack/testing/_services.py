@@ -23,6 +23,7 @@ from tunnelstack.control.config.records import (
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.interfaces import IReactor
 from tunnelstack.testing._network import Network
+from tunnelstack.testing._transport import MemoryTransport
 
 
 class Caller(Protocol):
@@ -33,7 +34,7 @@ class Caller(Protocol):
     @ivar lost: the reason when the connection is lost, C{None} before.
     """
 
-    transport: Any
+    transport: MemoryTransport
 
     def __init__(self) -> None:
         self.got = b""

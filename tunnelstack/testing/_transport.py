@@ -12,7 +12,13 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IConsumer, IHalfCloseableProtocol, IPushProducer, ITCPTransport
+from twisted.internet.interfaces import (
+    IConsumer,
+    IHalfCloseableProtocol,
+    IProducer,
+    IPushProducer,
+    ITCPTransport,
+)
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -124,7 +130,7 @@ class MemoryTransport:
 
     # IConsumer: the writing half
 
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         if self.producer is not None:
             raise RuntimeError(f"cannot register {producer!r}: {self.producer!r} was never unregistered")
         if not self.connected:
@@ -134,7 +140,7 @@ class MemoryTransport:
         self._streaming = bool(streaming)
         self._producerPaused = False
         if not streaming:
-            producer.resumeProducing()
+            self.producer.resumeProducing()
 
     def unregisterProducer(self) -> None:
         self.producer = None

@@ -5,7 +5,6 @@ agentserver at the agent: this machine is a sandbox of a server, which opens str
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -27,10 +26,12 @@ from tunnelstack.errors import PeerError, Refused, Unavailable
 from tunnelstack.interfaces import IAgentDialect, IAgentHost, IClosableDialect
 from tunnelstack.negotiation.typed_head import TypedHeadFactory
 from tunnelstack.session.yamux import YamuxSession
+from tunnelstack.settings.tables import Records
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.transport.websocket.client import WebSocketClientEndpoint
 from tunnelstack.transport.websocket.errors import UpgradeFailed, UpgradeRefused
 from tunnelstack.transport.websocket.settings import WebSocketLimits
+from tunnelstack.wire.jsonline import JSONObject
 from tunnelstack.wire.records.agentserver import (
     HTTP_NAME,
     METADATA_LIMIT,
@@ -130,12 +131,12 @@ class AgentserverAgent:
             raise ServerBusy(f"{self.address} cannot accept an agent now", status=error.status) from None
         raise NotAnAgentserver(f"{self.address} has no place for agents of agentserver", status=error.status) from None
 
-    def up(self, link: SessionLink[YamuxSession]) -> Deferred[Mapping[str, Any]]:
+    def up(self, link: SessionLink[YamuxSession]) -> Deferred[JSONObject]:
         self._link = link
         Heartbeat(
             self._host.clock, link.session, lambda: encode_document(machineDocument()), self._settings.heartbeatSeconds
         )
-        facts: Mapping[str, Any] = {"sandbox": self._settings.sandbox}
+        facts: JSONObject = {"sandbox": self._settings.sandbox}
         return succeed(facts)
 
     def retire(self) -> None:
@@ -144,7 +145,7 @@ class AgentserverAgent:
     def close(self) -> None:
         self._terminals.close()
 
-    def report(self) -> Mapping[str, Any]:
+    def report(self) -> JSONObject:
         return {"up": self._link is not None, "sandbox": self._settings.sandbox}
 
 
@@ -158,7 +159,7 @@ def authorityOf(target: str) -> str:
     return text if HOST_AND_PORT.fullmatch(text) else "localhost"
 
 
-def makeDialects(host: IAgentHost, tables: Mapping[str, tuple[Any, ...]]) -> list[IAgentDialect]:
+def makeDialects(host: IAgentHost, tables: Records) -> list[IAgentDialect]:
     """
     Make one for each C{[[agentserver]]}.
 

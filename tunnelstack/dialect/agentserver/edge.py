@@ -26,6 +26,7 @@ from tunnelstack.transport.peers import addressText
 from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.wire.http1.head import RequestHead
 from tunnelstack.wire.http1.target import path_of, percent_encoded
+from tunnelstack.wire.jsonline import JSONObject
 from tunnelstack.wire.printable_text import printable
 from tunnelstack.wire.records.agentserver import PING, PONG, TUNNEL_PATH, MachineDocument
 
@@ -85,7 +86,7 @@ class AgentserverEdge:
         self._edge: IEdge
         sandboxes.watch(self._revoked)
         self.getHandlers: Mapping[bytes, Callable[[], object]] = {b"/sandboxes": self._list}
-        self.postHandlers: Mapping[bytes, Callable[[Mapping[str, Any]], object]] = {
+        self.postHandlers: Mapping[bytes, Callable[[JSONObject], object]] = {
             b"/sandboxes/add": self._add, b"/sandboxes/revoke": self._revoke,
         }
 
@@ -99,7 +100,7 @@ class AgentserverEdge:
         Nothing is kept but the sandboxes, which are written when they change.
         """
 
-    def prepareReload(self, tables: Mapping[str, Mapping[str, tuple[Any, ...]]]) -> Callable[[], object]:
+    def prepareReload(self, tables: DialectTables) -> Callable[[], object]:
         return self.sandboxes.prepare(tables.get(NAME, {}).get("agentserver.sandbox", ()))
 
     # The door
@@ -179,14 +180,14 @@ class AgentserverEdge:
     def _list(self) -> Record:
         return {"sandboxes": [self._record(sandbox) for sandbox in self.sandboxes.sandboxes]}
 
-    def _add(self, asked: Mapping[str, Any]) -> Record:
+    def _add(self, asked: JSONObject) -> Record:
         name = _text(asked, "name")
         if not name:
             raise Denied("malformed", 'the request must name a sandbox: {"name": "demo"}')
         sandbox, token = self.sandboxes.add(name, _text(asked, "id"), _text(asked, "token_sha256"))
         return {"sandbox": self._record(sandbox), "token": token}
 
-    def _revoke(self, asked: Mapping[str, Any]) -> Record:
+    def _revoke(self, asked: JSONObject) -> Record:
         which = _text(asked, "sandbox")
         if not which:
             raise Denied("malformed", 'the request must name a sandbox: {"sandbox": "ID or NAME"}')
@@ -217,7 +218,7 @@ def _tokenOf(query: bytes) -> str:
     return parameters.get("token", [""])[0]
 
 
-def _text(asked: Mapping[str, Any], member: str) -> str:
+def _text(asked: JSONObject, member: str) -> str:
     """
     @raise Denied: the member is not text.
     """
@@ -227,7 +228,7 @@ def _text(asked: Mapping[str, Any], member: str) -> str:
     return value
 
 
-def makeDialects(edge: IEdge, tables: Mapping[str, tuple[Any, ...]]) -> list[IReloadableDialect]:
+def makeDialects(edge: IEdge, tables: Records) -> list[IReloadableDialect]:
     """
     Make the dialect from the tables of a configuration file.
 

@@ -4,7 +4,6 @@ koding/tunnel at the agent: this machine is a client of a server, which asks it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,8 +29,10 @@ from tunnelstack.errors import PeerError, Refused
 from tunnelstack.interfaces import IAgentDialect, IAgentHost, IBackoff
 from tunnelstack.session.announced import OpeningSession
 from tunnelstack.session.yamux import YamuxSession
+from tunnelstack.settings.tables import Records
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.transport.host_endpoint import connectTimedOut
+from tunnelstack.wire.jsonline import JSONObject
 from tunnelstack.wire.records.koding import OPEN_SECONDS, ControlMessage
 
 RESPONSE_SECONDS = 30.0
@@ -178,11 +179,11 @@ class KodingAgent:
     def _enter(self, state: ClientState, reason: BaseException | None = None) -> None:
         self.states.change(self.address, state, reason)
 
-    def up(self, link: ClientLink) -> Deferred[Mapping[str, Any]]:
+    def up(self, link: ClientLink) -> Deferred[JSONObject]:
         self.link = link
         self._enter(ClientState.CONNECTED)
         link.whenLost().addCallback(lambda reason: self._lost(link, reason))
-        facts: Mapping[str, Any] = {}
+        facts: JSONObject = {}
         return succeed(facts)
 
     def _lost(self, link: ClientLink, reason: BaseException) -> None:
@@ -196,11 +197,11 @@ class KodingAgent:
     def retire(self) -> None:
         self.link = None
 
-    def report(self) -> Mapping[str, Any]:
+    def report(self) -> JSONObject:
         return {"up": self.link is not None, "state": str(self.states.state(self.address)), "streams": self._streams.open}
 
 
-def makeDialects(host: IAgentHost, tables: Mapping[str, tuple[Any, ...]]) -> list[IAgentDialect]:
+def makeDialects(host: IAgentHost, tables: Records) -> list[IAgentDialect]:
     """
     Make one for each C{[[koding]]}.
 

@@ -5,7 +5,6 @@ The server's end of a control stream: it answers the handshake, and asks the cli
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -119,7 +118,7 @@ class ControlListener(Factory):
         self._late = late
         self._timer: IDelayedCall | None = clock.callLater(seconds, self._expire, control)
 
-    def buildProtocol(self, address: Any) -> ServerControlStream | None:
+    def buildProtocol(self, address: object) -> ServerControlStream | None:
         control, self._control = self._control, None
         return control
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
 
 from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
@@ -29,9 +28,11 @@ from tunnelstack.records import Principal, Service
 from tunnelstack.session.announced import AnnouncingSession
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.settings.files import readFile
+from tunnelstack.settings.tables import DialectTables, Records
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.transport.peers import addressText
 from tunnelstack.wire.http1.head import RequestHead
+from tunnelstack.wire.jsonline import JSONObject
 from tunnelstack.wire.records.koding import (
     BANNER,
     CONTROL_PATH,
@@ -93,7 +94,7 @@ class KodingEdge:
         self._published: dict[str, str] = {}
         self._opened: dict[str, dict[Port, Service]] = {}    # by client: the ports that were asked for
         self.getHandlers: Mapping[bytes, Callable[[], Record]] = {b"/koding/hosts": self._list}
-        self.postHandlers: Mapping[bytes, Callable[[Mapping[str, Any]], Record]] = {
+        self.postHandlers: Mapping[bytes, Callable[[JSONObject], Record]] = {
             b"/koding/hosts/add": self._add,
             b"/koding/hosts/revoke": lambda asked: {"host": self._hostRecord(hosts.revoke(_text(asked, "host")))},
             b"/koding/ports/open": lambda asked: {"port": self._portRecord(hosts.open(*_port(asked)))},
@@ -120,7 +121,7 @@ class KodingEdge:
         As in L{IDialect}; changes are kept at once.
         """
 
-    def prepareReload(self, tables: Mapping[str, Mapping[str, tuple[Any, ...]]]) -> Callable[[], object]:
+    def prepareReload(self, tables: DialectTables) -> Callable[[], object]:
         """
         As in L{IReloadableDialect}.
         """
@@ -282,13 +283,13 @@ class KodingEdge:
             "configured": port.configured,
         }
 
-    def _add(self, asked: Mapping[str, Any]) -> Record:
+    def _add(self, asked: JSONObject) -> Record:
         identifier = _text(asked, "identifier").encode("utf-8")
         if len(identifier) > MAX_IDENTIFIER_OCTETS:
             raise Denied("malformed", f"the identifier has more than {MAX_IDENTIFIER_OCTETS} octets")
         return {"host": self._hostRecord(self.hosts.add(_text(asked, "host").lower(), digestOf(identifier)))}
 
-    def _closePort(self, asked: Mapping[str, Any]) -> Record:
+    def _closePort(self, asked: JSONObject) -> Record:
         return {"port": self._portRecord(self.hosts.close(_number(asked), str(asked.get("address") or "")))}
 
 
@@ -355,25 +356,25 @@ class _ClientEntry:
         self._dialect.left(self.tunnel, self._reason)
 
 
-def _text(asked: Mapping[str, Any], name: str) -> str:
+def _text(asked: JSONObject, name: str) -> str:
     value = asked.get(name)
     if not (isinstance(value, str) and value):
         raise Denied("malformed", f'the request must have "{name}" with a text')
     return value
 
 
-def _number(asked: Mapping[str, Any]) -> int:
+def _number(asked: JSONObject) -> int:
     value = asked.get("port")
     if type(value) is not int:
         raise Denied("malformed", 'the request must have "port" with a number')
     return value
 
 
-def _port(asked: Mapping[str, Any]) -> tuple[int, str, str]:
+def _port(asked: JSONObject) -> tuple[int, str, str]:
     return _number(asked), _text(asked, "host").lower(), str(asked.get("address") or "")
 
 
-def configured(tables: Mapping[str, tuple[Any, ...]]) -> tuple[list[Host], list[Port]]:
+def configured(tables: Records) -> tuple[list[Host], list[Port]]:
     """
     @param tables: the tables of the dialect.
     @return: the hosts and ports of a configuration file.
@@ -393,7 +394,7 @@ def _digest(host: HostSettings) -> str:
     return digestOf(readFile(host.identifierFile).strip().encode("utf-8"))
 
 
-def makeDialects(edge: IEdge, tables: Mapping[str, tuple[Any, ...]]) -> list[IReloadableDialect]:
+def makeDialects(edge: IEdge, tables: Records) -> list[IReloadableDialect]:
     """
     Make the dialect from the tables of a configuration file.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from hashlib import sha256
-from typing import Any
 
 from attrs import asdict, evolve, frozen
 from twisted.logger import Logger
@@ -275,7 +274,7 @@ class HostStore:
             self.log.error("hosts cannot be kept: {reason}", reason=str(unwritable))
 
 
-def _checked(check: Callable[[Any], None], value: str, what: str) -> None:
+def _checked(check: Callable[[object], None], value: str, what: str) -> None:
     """
     @raise Denied: a value is malformed.
     """

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
@@ -75,8 +75,8 @@ class LocalStreams(Factory):
         """
         return self._idle.wait() if self.requests else succeed(None)
 
-    def buildProtocol(self, address: Any) -> LocalStream:
-        return LocalStream(self, address)
+    def buildProtocol(self, address: object) -> LocalStream:
+        return LocalStream(self, cast(StreamAddress, address))
 
     def endpointFor(self, transport: int, port: int) -> IStreamClientEndpoint | None:
         """

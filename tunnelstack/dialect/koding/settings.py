@@ -5,7 +5,6 @@ The tables of koding/tunnel in configuration files.
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import frozen
@@ -16,7 +15,7 @@ from tunnelstack.settings.tables import DialectSettings, Table, Tables
 from tunnelstack.settings.validators import checkDigest, checkHost, isHTTPURL, optional
 
 
-def checkPublicHost(value: Any) -> None:
+def checkPublicHost(value: object) -> None:
     """
     A host name that visitors use.  It is not an address: clients send the address of the server as the host of their own
     request.
@@ -26,18 +25,18 @@ def checkPublicHost(value: Any) -> None:
         raise ConfigurationError(f"must be a name and not an address: {formatValue(value)}")
 
 
-def isIPAddress(text: str) -> bool:
+def isIPAddress(value: object) -> bool:
     """
-    @return: whether a text is an IP address.
+    @return: whether a value is a text with an IP address.
     """
     try:
-        ip_address(text)
+        ip_address(str(value))
     except ValueError:
         return False
     return True
 
 
-def checkIPAddress(value: Any) -> None:
+def checkIPAddress(value: object) -> None:
     """
     An address of this machine.
     """
@@ -59,11 +58,11 @@ def parseTarget(text: str) -> tuple[int, str]:
     return int(port), target
 
 
-def checkTargets(value: Any) -> None:
+def checkTargets(value: object) -> None:
     """
     A target as in L{parseTarget}.
     """
-    parseTarget(value)
+    parseTarget(str(value))
 
 
 @frozen(kw_only=True)
@@ -136,11 +135,11 @@ def checkEdge(tables: Tables) -> None:
     """
     Report hosts without one identifier, and ports that would be opened twice.
     """
-    for index, host in enumerate(tables.many("koding.host")):
+    for index, host in enumerate(tables.many("koding.host", HostSettings)):
         if host and bool(host.identifierFile) == bool(host.identifierSha256):
             tables.wrong(("koding.host", index), "[[koding.host]] needs either an identifier_file or an identifier_sha256")
     seen: dict[int, set[str]] = {}
-    for index, port in enumerate(tables.many("koding.port")):
+    for index, port in enumerate(tables.many("koding.port", PortSettings)):
         if port:
             addresses = seen.setdefault(port.port, set())
             if port.address in addresses or (addresses and "" in (port.address, *addresses)):
@@ -152,7 +151,7 @@ def checkAgent(tables: Tables) -> None:
     """
     Report a server that nothing is served to, two targets for one port, and a URL with a path.
     """
-    for index, agent in enumerate(tables.many("koding")):
+    for index, agent in enumerate(tables.many("koding", AgentSettings)):
         if not agent:
             continue
         if not (agent.http or agent.tcp):

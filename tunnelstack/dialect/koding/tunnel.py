@@ -4,8 +4,6 @@ The edge's end of a session with a client of koding/tunnel: every stream is anno
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.internet.task import deferLater
@@ -175,7 +173,7 @@ class ClientTunnel(SessionTunnel[AnnouncingSession]):
             late = self._clock.callLater(LEAVE_SECONDS, self.session.abort)
             self.session.whenLost().addCallback(lambda _: late.cancel() if late.active() else None)
 
-    def abort(self, reason: Any) -> None:
+    def abort(self, reason: object) -> None:
         """
         As in L{ITunnel}.  When the client has connected again, the session is closed in order.
         """

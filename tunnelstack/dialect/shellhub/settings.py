@@ -131,7 +131,7 @@ def checkEdge(tables: Tables) -> None:
     """
     Report C{[[tenant]]} without C{[shellhub]}, and install keys without the policy for them.
     """
-    shellhub, tenants = tables.one("shellhub"), tables.many("tenant")
+    shellhub, tenants = tables.one("shellhub", EdgeSettings), tables.many("tenant", TenantSettings)
     if tenants and not tables.has("shellhub"):
         tables.wrong(("tenant", 0), "[[tenant]] needs [shellhub]")
     for index, tenant in enumerate(tenants):
@@ -143,7 +143,7 @@ def checkAgent(tables: Tables) -> None:
     """
     Report keys, passwords and users without the embedded SSH server.
     """
-    for index, device in enumerate(tables.many("shellhub")):
+    for index, device in enumerate(tables.many("shellhub", DeviceSettings)):
         if device and device.ssh != EMBEDDED and (device.authorizedKeysFile or device.passwordsFile or device.users):
             tables.wrong(("shellhub", index), "[[shellhub]] may have keys, passwords and users only with ssh = \"embedded\"")
 
