@@ -65,11 +65,11 @@ KINDS = {
     "a URI only": Kind(lambda: authority().issue([x509.UniformResourceIdentifier(f"https://{HOST}")]), NONE, SAN),
     "the name only in the subject": Kind(
         lambda: authority().issue(None, subject=HOST),
-        f"its certificate has the name {HOST} only in its subject, where names do not count", SAN,
+        f"its certificate has the name {HOST} only in its subject, where names are not used", SAN,
     ),
     "the address only in the subject": Kind(
         lambda: authority().issue(None, subject=V4),
-        f"its certificate has the name {V4} only in its subject, where names do not count", f"IP:{V4}", V4,
+        f"its certificate has the name {V4} only in its subject, where names are not used", f"IP:{V4}", V4,
     ),
     "a malformed name": Kind(dns("*.localhost"), MALFORMED + r"\*\.localhost", SAN),
     "several malformed names": Kind(

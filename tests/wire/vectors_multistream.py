@@ -81,7 +81,7 @@ RESPONDER = {
 #: To an initiator that has proposed /a.
 INITIATOR = {
     "C01": Heard("A01 A04", "A01 A04", Agreed(b"/a")),
-    "C02": Heard("A01 A02", "A01 A04", Rejected("the peer knows none of the names that were proposed")),
+    "C02": Heard("A01 A02", "A01 A04", Rejected("the peer supports none of the names that were proposed")),
     "C03": Heard("A01 042f7a7a0a", "A01 A04", UnexpectedAnswer),
     "C04": Heard("0f2f6d756c746973747265616d2f390a A02", "A01 A04", WrongVersion),
     "C05": Heard("", "A01 A04", NegotiationTruncated, eof=True),

@@ -101,7 +101,7 @@ class Options(BaseOptions):
         ["port", "p", None, "the port for visitors and agents"],
         ["domain", "d", None, "the domain whose subdomains are the services"],
         ["config", "c", None, "a configuration file (TOML)"],
-        ["drain", None, None, "seconds that work under way has when the edge stops"],
+        ["drain", None, None, "seconds that work in progress may take when the edge stops"],
         ["access-log", None, None, "the file of the access log"],
         ["log-format", None, None, "the format of the log: text, json or auto"],
     ]

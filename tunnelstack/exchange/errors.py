@@ -28,7 +28,7 @@ class FailureKind(Enum):
     UNAUTHORIZED = (401, "Authentication required.")
     FORBIDDEN = (403, "Access from your address is not allowed.")
     RATE_LIMITED = (429, "There are too many requests for this site; try again in a moment.")
-    LOOP = (508, "The request has come back to where it was before.")
+    LOOP = (508, "The request was forwarded in a loop.")
     UNSUPPORTED = (501, "This site cannot carry such a request.")
     TOO_LARGE = (413, "The request is too large for this site.")
     MALFORMED = (400, "The request is malformed.")

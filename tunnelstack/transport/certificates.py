@@ -203,7 +203,7 @@ class CertificateFolder:
             for name in one.names:
                 self._byName.setdefault(name, one)
         if not first:
-            self.log.info("certificates read again: {files}", files=", ".join(loaded), status="certificates")
+            self.log.info("certificates reloaded: {files}", files=", ".join(loaded), status="certificates")
 
     def _load(self, file: str, chain: Path, key: Path) -> LoadedCertificate:
         identity = loadIdentity(str(chain), str(key))

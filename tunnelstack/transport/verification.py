@@ -195,7 +195,7 @@ class ServerVerifier:
         host = self._server.host
         if not names:
             if any(host.lower() == name.lower() for name in _commonNames(certificate)):
-                return f"its certificate has the name {host} only in its subject, where names do not count"
+                return f"its certificate has the name {host} only in its subject, where names are not used"
             return "its certificate contains no host names"
         if self._server.address is not None and any(name.value == host for name in names):
             return f"its certificate has {host} as a DNS name, not as an IP address"

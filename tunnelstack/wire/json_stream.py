@@ -109,7 +109,7 @@ class ObjectStreamReader:
         if not self._buffer:
             return False
         if self._buffer[:1] != b"{":
-            raise InvalidJSON("what comes is not a JSON object", octets=self._buffer[:16])
+            raise InvalidJSON("the octets are not a JSON object", octets=self._buffer[:16])
         self._at = self._depth = 1
         return True
 

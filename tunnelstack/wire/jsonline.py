@@ -109,7 +109,7 @@ def decode(line: bytes) -> Any:
         if b"\\u" in line:
             _ENCODER.encode(value).encode("utf-8")
     except (ValueError, RecursionError) as error:     # json's and UTF-8's errors are ValueErrors
-        raise InvalidJSON("a line is no JSON value", octets=len(line)) from error
+        raise InvalidJSON("a line is not a JSON value", octets=len(line)) from error
     return value
 
 
@@ -119,7 +119,7 @@ def decode_object(line: bytes) -> dict[str, Any]:
     """
     value = decode(line)
     if not isinstance(value, dict):
-        raise InvalidJSON("a line is no JSON object", seen=type(value).__name__)
+        raise InvalidJSON("a line is not a JSON object", seen=type(value).__name__)
     return value
 
 
@@ -131,7 +131,7 @@ def encode(value: Any) -> bytes:
     try:
         return _ENCODER.encode(value).encode("utf-8") + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
-        raise UsageError(f"JSON cannot hold it: {error}") from error
+        raise UsageError(f"it cannot be encoded as JSON: {error}") from error
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -144,12 +144,12 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _number(text: str) -> float:
     number = float(text)
     if not isfinite(number):
-        raise ValueError("a number is beyond a double")
+        raise ValueError("a number is out of range")
     return number
 
 
 def _reject_constant(text: str) -> float:
-    raise ValueError("NaN and infinities are no JSON")
+    raise ValueError("NaN and infinities are not JSON")
 
 
 def _check_depth(value: Any) -> None:

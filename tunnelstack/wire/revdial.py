@@ -113,7 +113,7 @@ def decode_line_untrusted(line: bytes) -> tuple[str, str, str]:
     said = (members.get(name) for name in ("command", "connPath", "err"))
     command, path, error = ("" if text is None else text for text in said)
     if not (isinstance(command, str) and isinstance(path, str) and isinstance(error, str)):
-        raise BadControlLine("a member of a control line is no string")
+        raise BadControlLine("a member of a control line is not a string")
     return command, path, error
 
 

@@ -141,7 +141,7 @@ Make this machine a sandbox of an agentserver, or of an edge with [agentserver].
   tunnel-agent agentserver 3000 --edge https://agents.example.net --sandbox sbx-1 --token-file sbx-1.token
         the web server on port 3000 of this machine
   tunnel-agent agentserver 3000 --edge https://agents.example.net --sandbox sbx-1 --token-file sbx-1.token --terminal
-        the same, and terminals: whoever may use them has the rights of this user
+        the same, and terminals: their users have the rights of this user
 
 Options                        Environment               Default
   -e, --edge URL               TUNNELSTACK_EDGE                       http(s)://host[:port][/base] of the server

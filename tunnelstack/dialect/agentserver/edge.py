@@ -149,7 +149,7 @@ class AgentserverEdge:
             "the agent of sandbox {sandbox} is not taken: {reason}", sandbox=tunnel.sandbox.name,
             reason=failure.getErrorMessage(),
         )
-        tunnel.abort("it was not taken")
+        tunnel.abort("the agent was refused")
 
     def _lost(self, reason: object, tunnel: SandboxTunnel) -> None:
         if self.tunnels.get(tunnel.sandbox.id) is tunnel:

@@ -67,11 +67,11 @@ def requestHead(metadata: RequestMetadata) -> RequestHead:
     """
     method = metadata.method.encode()
     if not _TOKEN.fullmatch(method):
-        raise BadMetadata("the method of a request is none")
+        raise BadMetadata("the method of a request is malformed")
     path = metadata.path if metadata.path.startswith("/") else f"/{metadata.path}"
     target = percent_encoded(path.encode()) if not path.isascii() else path.encode()
     if not _PATH.fullmatch(target):
-        raise BadPath("the path of a request is none")
+        raise BadPath("the path of a request is malformed")
     body = max(0, metadata.body_len)
     fields = _split(metadata.headers, _OF_ONE_CONNECTION | {b"host", b"content-length"})
     if body or any(name.lower() == "content-length" for name in metadata.headers):

@@ -54,7 +54,7 @@ def rejection(answer: Rejected) -> Exception:
     if answer.unknown:
         return IdentifierRefused("no host of the server has this identifier")
     if answer.status == 429 or answer.status >= 500:
-        return ServerBusy("the server does not take the client now", status=answer.status)
+        return ServerBusy("the server does not accept the client at the moment", status=answer.status)
     return NotAKodingServer("the server does not accept clients of koding/tunnel", status=answer.status)
 
 

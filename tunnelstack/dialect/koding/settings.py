@@ -85,7 +85,7 @@ class HostSettings:
 
     host: str = setting(says="the host name that visitors use, without a port", check=checkPublicHost)
     identifierFile: str = setting(
-        "", "a file that contains the client's identifier and nothing else; whoever knows it may serve the host",
+        "", "a file that contains the client's identifier and nothing else; every client that has it may serve the host",
         secretFile=True,
     )
     identifierSha256: str = setting("", "instead of a file: the SHA-256 of the identifier", check=optional(checkDigest))

@@ -130,7 +130,7 @@ class ClientTunnel(SessionTunnel[AnnouncingSession]):
         """
         self.refuseIfDraining()
         if purpose.service or purpose.host not in CLIENT_ITSELF:
-            raise UnsupportedPurpose("a client of this dialect has no services with names, and reaches itself alone")
+            raise UnsupportedPurpose("clients of this dialect have no named services, and connect only to their own targets")
 
         def open(head: RequestHead) -> IExchange:
             port = purpose.port or portOf(head.field(b"host") or b"")

@@ -94,7 +94,7 @@ class NativeAgent:
         if event == "drain":
             self.log.info("{edge} is about to stop", status="session", edge=self.address)
         elif event == "ended" and code == "replaced":
-            self._host.displaced(f"another process took the place of this one at {self.address}: {reason}")
+            self._host.displaced(f"another process has replaced this one at {self.address}: {reason}")
         elif event == "ended":
             self.log.warn("{edge} ends the session: {reason}", edge=self.address, reason=reason, code=printable(str(code), 64))
         elif event == "limits":

@@ -216,6 +216,6 @@ class Bootstrap:
             return messageResponse(400, "the request is invalid")
         key = self.vouchedKeys.find(auth.fingerprint, device.uid)
         if key is None:
-            self.log.warn("device {device} asked about a key that the edge does not vouch for", device=device.agent)
+            self.log.warn("device {device} requested a signature, and the edge does not vouch for the key", device=device.agent)
             return messageResponse(404, "public key not found")
         return jsonResponse(encode_signature(sign_login(auth.data, key)))

@@ -50,7 +50,7 @@ class SessionSettings:
         check=atLeast(LOWEST_WINDOW, LARGEST_WINDOW),
     )
     openTimeoutSeconds: float = setting(
-        75.0, "seconds within which a new stream must be acknowledged, on both sides; 0 waits for ever",
+        75.0, "seconds within which a new stream must be acknowledged, on both sides; 0 is no limit",
         check=atLeast(0, 86_400),
     )
     closeTimeoutSeconds: float = setting(

@@ -167,7 +167,7 @@ def _context(identity: TLSIdentity | None, ciphers: str) -> Context:
     try:
         context.set_cipher_list(ciphers.encode("ascii"))
     except (Error, ValueError):
-        raise ConfigurationError(f"OpenSSL knows no cipher in {quoted(ciphers)}") from None
+        raise ConfigurationError(f"OpenSSL has no cipher in {quoted(ciphers)}") from None
     if identity is not None:
         context.use_certificate(identity.certificate)
         context.use_privatekey(identity.key)

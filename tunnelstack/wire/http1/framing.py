@@ -101,7 +101,7 @@ def request_framing_untrusted(head: RequestHead) -> Framing:
     """
     framing = _framing(head, 0)
     if not framing.host and head.version == HTTP_1_1 and not any(name.lower() == b"host" for name, _ in head.fields):
-        raise BadMessage("a request of HTTP/1.1 has a Host")
+        raise BadMessage("a request of HTTP/1.1 needs a Host")
     return framing
 
 
@@ -139,7 +139,7 @@ def _framing(head: RequestHead | ResponseHead, default_body: int) -> Framing:
             if host is not None:
                 raise BadMessage("more than one Host")
             if not HOST.match(value):
-                raise BadMessage("the Host is no host")
+                raise BadMessage("the Host is malformed")
             framing.host = host = value
         elif kind == _CONNECTION:
             connection = value if connection is None else connection + b"," + value
@@ -168,7 +168,7 @@ def _body(length: bytes | None, coding: bytes | None, chunks: bool) -> int:
     if coding is None:
         assert length is not None
         if not length.isdigit() or len(length) > LENGTH_DIGITS:
-            raise BadMessage("the Content-Length is no number that makes sense")
+            raise BadMessage("the Content-Length is malformed")
         return int(length)
     if length is not None:
         raise BadMessage("both Content-Length and Transfer-Encoding")

@@ -158,7 +158,7 @@ def find_end_untrusted(octets: bytes, searched: int = 0, limits: HeadLimits = DE
     if octets and not MESSAGE_START.match(octets) and octets != b"\r":
         raise BadMessage("this does not begin like an HTTP/1.1 message")
     if BARE_LINE_END.search(octets, searched - 1 if searched else 0):
-        raise BadMessage("lines end in CR LF, and neither stands alone")
+        raise BadMessage("a line does not end in CR LF")
     return -1
 
 
@@ -208,7 +208,7 @@ def _fields(octets: bytes, start: int, end: int, limits: HeadLimits) -> Fields:
     """
     fields = FIELD.findall(octets, start, end)
     if octets.count(b"\r\n", start, end) != len(fields) + 2:     # a line that is no field
-        raise BadMessage("a line of the head is no field")
+        raise BadMessage("a line of the head is not a header field")
     if len(fields) > limits.fields:
         raise HeadTooLarge("the head has too many fields", "fields", limits.fields)
     if octets.find(b" \r\n", start, end) >= 0 or octets.find(b"\t\r\n", start, end) >= 0:

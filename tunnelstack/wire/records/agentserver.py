@@ -128,7 +128,7 @@ def _metadata(octets: bytes) -> dict[str, Any]:
     try:
         return decode_object(octets)
     except PeerError as error:
-        raise BadMetadata("the metadata of a stream are no JSON object", octets=len(octets)) from error
+        raise BadMetadata("the metadata of a stream is not a JSON object", octets=len(octets)) from error
 
 
 def _member(members: Mapping[str, Any], name: str, zero: V) -> V:

@@ -111,7 +111,7 @@ def encode_control(message: ControlMessage) -> bytes:
     @raise UsageError: a transport that would end a genuine client.
     """
     if message.transport not in tuple(Transport):
-        raise UsageError("a client ends for a transport that it does not know", transport=message.transport)
+        raise UsageError("a client ends when it receives an unknown transport", transport=message.transport)
     return b'{"action":%d,"transportProtocol":%d,"localPort":%d}\n' % (
         message.action, message.transport, message.local_port,
     )  # fmt: skip

@@ -260,7 +260,7 @@ class YamuxConnection:
         @raise StreamLimitReached: no slot is free; L{SlotsFreed} reports when one is.
         """
         if self._peer_went_away or self._went_away:
-            raise GoneAway("the session takes no new streams")
+            raise GoneAway("the session accepts no new streams")
         if self._next_id >= FIRST_UNUSABLE_ID:
             raise StreamsExhausted("the session has no stream numbers left")
         slots = self.open_slots

@@ -107,7 +107,7 @@ class MultistreamInitiator(Negotiation):
                 raise UnexpectedAnswer("the peer answered another name", proposed=self.name, seen=text[:64])
             if not self._others:
                 self.settled = True
-                return [Rejected("the peer knows none of the names that were proposed")]
+                return [Rejected("the peer supports none of the names that were proposed")]
             self._propose()
         self._buffer = buffer
         return []
