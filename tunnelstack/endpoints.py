@@ -48,8 +48,8 @@ LINGER = 10.0
 """Seconds that an agent is kept after its last user was a dialler, so that the next one need not wait for a new session."""
 
 DRAIN = 5.0
-"""Seconds that streams may go on when the process ends.  It is short, since a server on a TCP port would close its connections
-at once."""
+"""Seconds that streams may continue when the process ends.  It is short, since a server on a TCP port would close its
+connections at once."""
 
 
 @define(eq=False)
@@ -189,7 +189,7 @@ class TunnelServerEndpoint:
         Publish the name, and build a protocol for each visitor.
 
         @return: fires when the edge has confirmed the name for the first time.  It does not fail while the edge cannot be
-            reached.  It fails with L{Denied<tunnelstack.errors.Denied>} if the edge refuses the name for good, with
+            reached.  It fails with L{Denied<tunnelstack.errors.Denied>} if the edge refuses the name finally, with
             L{FatalError<tunnelstack.control.process.exit_status.FatalError>} if it refuses the agent, and with
             C{CannotListenError} if this process already publishes the name.  Cancelling it withdraws the name.
         """

@@ -1,7 +1,7 @@
 """
 The exceptions of tunnelstack, ordered by whose fault they are.
 
-L{PeerError} is the peer's fault, L{UsageError} the caller's, L{ConfigurationError} the operator's; L{Unavailable} is nobody's.
+L{PeerError} is the peer's fault, L{UsageError} the caller's, L{ConfigurationError} the operator's; L{Unavailable} is no one's.
 Code recognizes an error by its class and, for a peer's error, by its C{code}, never by its message.  This module imports no
 other of tunnelstack and no Twisted, so that C{wire} can use it; errors that are Twisted's as well are in
 L{tunnelstack.stream.errors}.

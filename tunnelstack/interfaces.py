@@ -212,7 +212,7 @@ class IDatagramTransport(Interface):
 
     def loseConnection() -> None:
         """
-        Close, and tell the peer.  Nothing is delivered after it.
+        Close, and notify the peer.  Nothing is delivered after it.
         """
 
     def abortConnection() -> None:
@@ -640,9 +640,9 @@ class IEdge(Interface):
 
     def publishHost(host: str, agent: str) -> None:
         """
-        Publish a host name for an agent, connected or not: requests for it ask the agent's tunnel for an L{HTTPPurpose
-        <tunnelstack.records.HTTPPurpose>} without a service and without a port.  A host that was published for another agent
-        is moved.  Routes of the configuration precede it.
+        Publish a host name for an agent, connected or not: requests for it open an exchange on the agent's tunnel for an
+        L{HTTPPurpose <tunnelstack.records.HTTPPurpose>} without a service and without a port.  A host that was published for
+        another agent is moved.  Routes of the configuration precede it.
 
         @param host: in lower case, without a port.
         @raise Denied: it is an address, or a host that the edge needs itself.
@@ -980,7 +980,8 @@ class ISubcommand(Interface):
 
 class ICommand(ISubcommand):
     """
-    A subcommand of C{tunnelstack} that asks a running edge.  It has C{--json} and C{--admin} beside its own options.
+    A subcommand of C{tunnelstack} that sends requests to a running edge.  It has C{--json} and C{--admin} beside its own
+    options.
     """
 
     def parse(options: Mapping[str, Any], arguments: Sequence[str]) -> object:

@@ -1,8 +1,8 @@
 """
 Frozen records that every module may use.
 
-A I{claim} is what a peer states about itself when it connects, a I{principal} is who it has proved to be, a I{purpose} is what
-a new stream is for.  Nothing here imports Twisted at run time, so that policy and protocols can share these records.
+A I{claim} is what a peer states about itself when it connects, a I{principal} is its authenticated identity, a I{purpose} is
+what a new stream is for.  Nothing here imports Twisted at run time, so that policy and protocols can share these records.
 """
 
 from __future__ import annotations
@@ -71,15 +71,15 @@ KINDS = ("http", "tcp", "udp", "stream", "ssh")
 @frozen(kw_only=True)
 class Service:
     """
-    What an agent offers, and asks an edge to publish.
+    What an agent offers, and requests an edge to publish.
 
     @ivar name: the service's name, one agent's on an edge; the agent may offer several kinds under it.
     @ivar kind: C{"http"} (web requests for a host), C{"tcp"} or C{"udp"} (a port of the edge), C{"stream"} (to be dialled
         through the edge) or C{"ssh"} (an SSH server, to be dialled or reached by the edge's SSH gateway).
-    @ivar port: kinds tcp and udp: the public port that is asked for; C{0} takes any that is allowed.
+    @ivar port: kinds tcp and udp: the requested public port; C{0} is any that is allowed.
     @ivar address: kinds tcp and udp: the address of the edge on which the port is opened; C{""} for that of the configuration.
     @ivar perVisitor: kind http: a stream for each visitor's connection, whose address is then the visitor's own; otherwise
-        streams are kept and serve whoever comes.
+        streams are kept and serve any visitor.
     """
 
     name: str
@@ -176,7 +176,7 @@ Purpose = HTTPPurpose | TCPPurpose | UDPPurpose | SSHPurpose | StreamPurpose | T
 @frozen(kw_only=True)
 class Visitor:
     """
-    On whose behalf a stream is opened, as far as the far side may know.
+    On whose behalf a stream is opened, as it is sent to the far side.
 
     @ivar address: the visitor's Twisted address, or C{None}.
     @ivar scheme: C{"http"}, C{"https"}, C{"tcp"} or C{"udp"}.

@@ -51,7 +51,7 @@ class Publication:
         """
         @param optional: if the token does not allow the service, this is logged as information and not as an error.
         @param onWithdrawn: called when the publication is withdrawn.
-        @param onRefused: called when an edge has refused the service for good.
+        @param onRefused: called when an edge has refused the service finally.
         """
         self.service = service
         self.handler = handler
@@ -77,7 +77,7 @@ class Publication:
 
     def refusal(self, links: Collection[IServiceLink]) -> str:
         """
-        @return: the reason, if the edges of all these sessions have refused the service for good; otherwise C{""}.
+        @return: the reason, if the edges of all these sessions have refused the service finally; otherwise C{""}.
         """
         reasons = [self._refusals.get(link, "") for link in links]
         return reasons[-1] if reasons and all(reasons) else ""
@@ -92,7 +92,7 @@ class Publication:
 
     def whenGranted(self) -> Deferred[Grant]:
         """
-        @return: fires once an edge has granted the service; fails with L{Denied} if an edge refuses it for good.  After other
+        @return: fires once an edge has granted the service; fails with L{Denied} if an edge refuses it finally.  After other
             refusals the service is announced again.
         """
         return self._waiting.wait() if self.grant is None else succeed(self.grant)

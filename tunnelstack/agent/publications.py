@@ -27,7 +27,7 @@ class Publications:
     ) -> None:
         """
         @param random: gives a number from 0 to 1, which varies the delays.
-        @param onRefused: called when an edge has refused a service for good.
+        @param onRefused: called when an edge has refused a service finally.
         """
         self.publications: list[Publication] = []
         self._clock = clock

@@ -238,7 +238,7 @@ class AgentService(MultiService):
 
     def _refused(self, publication: Publication) -> None:
         """
-        An edge has refused a service for good.  End if that leaves nothing to publish: every edge is connected and has refused
+        An edge has refused a service finally.  End if that leaves nothing to publish: every edge is connected and has refused
         every service, and the agent serves nothing else that its configuration names.
         """
         publications, links = self.publications, self.serviceLinks

@@ -26,7 +26,7 @@ and these transitions; an empty field means that the input cannot occur in that 
 What happens on the way:
 
   - to I{dialling}: an attempt is made; C{stop} cancels it, and a link that comes afterwards is aborted.
-  - to I{waiting}: a timer is started, and the observer is told the reason.
+  - to I{waiting}: a timer is started, and the observer receives the reason.
   - to I{draining}: the link is drained, and aborted if that takes longer than C{drainSeconds}.
   - to I{stopped}: the Deferreds of L{Uplink.stop} fire.
 
@@ -281,7 +281,7 @@ class Uplink:
 
     @ivar link: the session, while there is one.
     @ivar maxBackoff: the largest bound of the waits, in seconds.
-    @ivar drainSeconds: how long streams may go on after L{stop}, in seconds.
+    @ivar drainSeconds: how long streams may continue after L{stop}, in seconds.
     """
 
     log = Logger()

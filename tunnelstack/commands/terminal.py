@@ -196,7 +196,7 @@ class _Pressure:
 
     def stopProducing(self) -> None:
         """
-        The other transport is over; its protocol is told as well.
+        The other transport is closed; its protocol is called as well.
         """
 
 

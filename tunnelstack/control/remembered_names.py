@@ -1,5 +1,5 @@
 """
-The names that agents hold, or held lately: a visitor who asks for one is told to come back, and not that there is no such site.
+The names that agents hold, or held lately: a request for one is answered with 503 and C{Retry-After}, and not with 404.
 
 They are kept in the state folder, so that this is true after a restart of the edge as well, before its agents have come back.
 """
@@ -26,7 +26,7 @@ MOST = 10_000
 """Names that are remembered; those that were held longest ago are forgotten first."""
 
 LATELY_SECONDS = 7 * 86_400.0
-"""Seconds for which a name is remembered that nobody holds."""
+"""Seconds for which a name is remembered after it was released."""
 
 WRITE_SECONDS = 1.0
 """Seconds after a change until the file is written."""
@@ -82,7 +82,7 @@ class RememberedNames:
 
     def released(self, pair: Pair) -> None:
         """
-        Nobody holds the name any more.
+        The name is released.
         """
         name = self._names.get(pair)
         if name is not None:

@@ -225,7 +225,7 @@ class Demo:
 
     def ended(self, part: DemoProcess, code: int | None) -> None:
         """
-        A process has ended.  If it was not asked to, the others are stopped, too.
+        A process has ended.  If that was not requested, the others are stopped as well.
         """
         self.parts.remove(part)
         if not self._ending:

@@ -1,6 +1,6 @@
 """
 The site of the demo: a page that shows the request as the server received it, a clock as server-sent events, and bodies of any
-size.  It is an ordinary C{twisted.web} site, which knows nothing of tunnels.
+size.  It is an ordinary C{twisted.web} site, independent of tunnels.
 """
 
 from __future__ import annotations

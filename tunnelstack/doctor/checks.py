@@ -54,7 +54,7 @@ class Finding:
 
 class CheckFailed(TunnelError):
     """
-    A check failed, and knows the remedy.
+    A check failed; the error has the remedy.
     """
 
     def __init__(self, says: str, remedy: str, code: int = UNREACHABLE) -> None:

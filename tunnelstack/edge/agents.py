@@ -1,6 +1,6 @@
 """
 The edge as dialects see it (L{IEdge<tunnelstack.interfaces.IEdge>}): it authenticates agents, publishes their services and
-finds the tunnel for a dialler.  It knows no dialect by name.
+finds the tunnel for a dialler.  It names no dialect.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ MAX_SERVICES = 256
 """Names that one session may hold."""
 
 SSH = "ssh"
-"""The purpose of a dialler that wants an agent's SSH server, and the kind of such a service."""
+"""The purpose of a dialler that connects to an agent's SSH server, and the kind of such a service."""
 
 TERMINAL = "terminal"
-"""The purpose of a dialler that wants a terminal on an agent."""
+"""The purpose of a dialler that opens a terminal on an agent."""
 
 TCP = "tcp:"
 """The prefix of a purpose that is C{tcp:HOST:PORT}, an address which the agent can reach."""
@@ -58,7 +58,7 @@ UNNAMED_KINDS = (*PORT_KINDS, SSH)
 """Kinds of services that are granted without a name: the name is checked by L{NameOwnership}."""
 
 ALIVE_SECONDS = 5.0
-"""Seconds within which the holder of a name must answer a ping, when another process of its agent asks for it."""
+"""Seconds within which the holder of a name must answer a ping, when another process of its agent requests it."""
 
 
 @implementer(IEdge)

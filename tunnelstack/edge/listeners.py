@@ -38,7 +38,7 @@ BACKLOG = 512
 @frozen(kw_only=True)
 class EdgeListener:
     """
-    One endpoint of the public side, with what connections need to know about it.
+    One endpoint of the public side, with the settings of its connections.
 
     @ivar text: the endpoint string, as the operator wrote it.
     @ivar endpoint: the endpoint to listen on; C{None} for L{UNKNOWN_LISTENER}.

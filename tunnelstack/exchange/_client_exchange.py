@@ -24,7 +24,7 @@ IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"
 
 class ClientConnection(Protocol):
     """
-    What an exchange asks of the protocol that carries it.
+    What an exchange needs of the protocol that carries it.
     """
 
     transport: IExchangeTransport
@@ -38,7 +38,7 @@ class ClientConnection(Protocol):
 
     def pauseReading(self, paused: bool) -> None:
         """
-        Read no more of the response, or go on.
+        Pause or resume reading of the response.
         """
 
     def requestSent(self) -> None:

@@ -188,8 +188,8 @@ class ExchangeConnection:
         """
         End our direction.
 
-        @return: whether the peer's direction goes on.  If not, either the peer has ended it or the transport has no half-close,
-            and nothing was done.
+        @return: whether the peer's direction continues.  If not, either the peer has ended it or the transport has no
+            half-close, and nothing was done.
         """
         self.writeEnded = True
         if self.readEnded or not supportsHalfClose(self.transport):

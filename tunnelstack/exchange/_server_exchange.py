@@ -27,7 +27,7 @@ from tunnelstack.wire.http1.message import BodyLengthMismatch, MessageWriter, co
 
 class HTTPServerConnection(Protocol):
     """
-    What an exchange asks of the protocol that received it.
+    What an exchange needs of the protocol that received it.
 
     @ivar keepAlive: another request may follow.
     @ivar pages: makes error pages.
@@ -58,7 +58,7 @@ class HTTPServerConnection(Protocol):
 
     def pauseReading(self, paused: bool) -> None:
         """
-        Read no more of the request, or go on.
+        Pause or resume reading of the request.
         """
 
     def lendTransport(self, producer: IProducer) -> None:
@@ -108,7 +108,7 @@ class ServerExchange:
     One request that was received, to be answered.
 
     @ivar head: the request's head as received.
-    @ivar framing: what it says of the message.
+    @ivar framing: of the message.
     @ivar transport: the connection that it arrived on.
     @ivar receiver: receives the request's body.
     @ivar producer: the push producer of the response.

@@ -95,6 +95,6 @@ DEFAULT_BOUNDS = ExchangeBounds()
 
 def earlier(seconds: float) -> float:
     """
-    @return: a little less, so that who waits for so long is answered in time.
+    @return: a little less, so that a peer that waits for so long is answered in time.
     """
     return max(seconds - EARLIER, seconds * 0.75)

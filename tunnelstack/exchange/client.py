@@ -1,5 +1,5 @@
 """
-HTTP/1.1 as a client speaks it, over any transport that is kept: a stream to an agent, a connection to a local web server.
+The client's side of HTTP/1.1, over any transport that is kept: a stream to an agent, a connection to a local web server.
 
 One exchange at a time.  A connection whose last exchange was framed, whole and read goes back to its pool; any other is closed.
 The states of a connection are shown in L{tunnelstack.exchange._connection}.
@@ -202,7 +202,7 @@ class HTTPClientProtocol(Protocol):
         elif state is RAW:
             self._exchange.receiver.bodyReceived(data)                   # type: ignore[union-attr]
         elif state is IDLE:
-            self._close()                     # nothing was asked
+            self._close()                     # nothing was requested
         elif state is BODY:
             self._body(data)
 

@@ -1,5 +1,5 @@
 """
-HTTP/1.1 as a server speaks it, over any transport: a visitor's connection at the edge, a stream at the agent.
+The server's side of HTTP/1.1, over any transport: a visitor's connection at the edge, a stream at the agent.
 
 One exchange is under way at a time; a request that arrives earlier waits unread.  The states of a connection are shown in
 L{tunnelstack.exchange._connection}.
@@ -95,7 +95,7 @@ class HTTPServerProtocol(Protocol):
         self._reader = MessageReader(limits)
         self._exchange: ServerExchange | None = None
         self._looping = False
-        self._paused = False          # the exchange asks not to be given more of the request
+        self._paused = False          # the exchange has paused the request
         self._flowing = False         # some of the body has arrived
         self._quietSince = inf        # when the last piece of a body of unknown length arrived, or the last exchange ended
         self._atDoor = False
@@ -319,7 +319,7 @@ class HTTPServerProtocol(Protocol):
 
     def _updateReading(self) -> None:
         """
-        The transport is paused while the exchange asks for that, or another request waits.
+        The transport is paused while the exchange has paused it, or another request waits.
         """
         connection = self._connection
         paused = self._paused or (connection.state is RESPONDING and self._reader.buffer != b"")
@@ -362,7 +362,7 @@ class HTTPServerProtocol(Protocol):
             if exchange.producer is not None:
                 exchange.producer.resumeProducing()
 
-    # how an exchange goes on and ends, as it reports itself
+    # the progress and the end of an exchange, which it reports
 
     def upgraded(self) -> None:
         """
@@ -473,7 +473,7 @@ class HTTPServerProtocol(Protocol):
 
     def _drop(self, data: bytes) -> None:
         """
-        Read some more of a request that is answered.  As long as it flows it may go on, within a bound; octets that do not
+        Read some more of a request that is answered.  As long as it flows it may continue, within a bound; octets that do not
         belong to its body gain no time.
         """
         reader = self._reader
@@ -543,8 +543,8 @@ class HTTPServerProtocol(Protocol):
     @property
     def idleSince(self) -> float:
         """
-        When the peer was last heard that could go on and does not: a connection that is kept for another request, or a body of
-        unknown length that has paused.  In seconds of the clock; infinite for all others.
+        When the peer last sent something, if it could send and does not: a connection that is kept for another request, or a
+        body of unknown length that has paused.  In seconds of the clock; infinite for all others.
         """
         state = self._connection.state
         if state is IDLE or (state is BODY and self._flowing and not self._paused):
@@ -553,7 +553,7 @@ class HTTPServerProtocol(Protocol):
 
     def _failRequest(self, kind: FailureKind) -> None:
         """
-        The request will never be whole: tell its receiver, then answer if that is still possible.
+        The request will never be whole: call its receiver, then answer if that is still possible.
         """
         exchange = self._exchange
         assert exchange is not None

@@ -50,7 +50,7 @@ LARGEST_BODY = 64 * 1024 * 1024
 """Octets of the longest body of a request: peers may hold all of it."""
 
 LARGEST_COLLECTED = 1024 * 1024
-"""Octets of the longest body whose length the visitor does not say, and which is therefore held until it is complete."""
+"""Octets of the longest body whose length is not in its head, and which is therefore held until it is complete."""
 
 LARGEST_HELD = 16 * 1024 * 1024
 """Octets of all such bodies toward one peer."""
@@ -355,7 +355,7 @@ class StreamClientExchange:
             if self._sent:
                 self._close()
             else:
-                self._drop()                  # nobody reads the rest of the request
+                self._drop()                  # the rest of the request is not read
             self.receiver.ended(())
 
     def streamLost(self, reason: Failure) -> None:
@@ -500,7 +500,7 @@ class _RequestPressure:
 
     def stopProducing(self) -> None:
         """
-        The stream is over; its protocol is told as well.
+        The stream is closed; its protocol is called as well.
         """
 
 

@@ -192,7 +192,7 @@ class FolderSite:
 
     def _ranges(self, head: RequestHead, validators: Validators, length: int) -> list[range] | None:
         """
-        @return: as from L{read_ranges}; C{None} if the request asks for the whole file.
+        @return: as from L{read_ranges}; C{None} if the request is for the whole file.
         """
         asked = values(head.fields, b"range")
         if head.method != b"GET" or not asked or not range_applies(head, validators):

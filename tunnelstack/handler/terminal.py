@@ -72,7 +72,7 @@ class TerminalProgram(ProcessProtocol):
 
     def resize(self, size: WindowSize) -> None:
         """
-        Change the size of the window; the shell is told by SIGWINCH.
+        Change the size of the window; the shell receives SIGWINCH.
         """
         if self._master >= 0:
             fcntl.ioctl(self._master, termios.TIOCSWINSZ, pack("4H", size.rows, size.columns, 0, 0))

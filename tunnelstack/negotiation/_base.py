@@ -87,7 +87,7 @@ class NegotiationProtocol(ABC):
         """
         Call the negotiation, write what it sends, and handle its events.
 
-        @return: whether it goes on.
+        @return: whether it continues.
         """
         try:
             events = call(*arguments)

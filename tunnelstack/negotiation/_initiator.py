@@ -88,7 +88,7 @@ class InitiatorProtocol(NegotiationProtocol):
 
     def streamOpened(self, opened: object) -> Any:
         """
-        The connector's result: from now on the caller can be told of failures.
+        The connector's result: from now on failures are reported to the caller.
 
         @return: the application, a Deferred of it, or the failure.
         """
@@ -117,7 +117,7 @@ class InitiatorProtocol(NegotiationProtocol):
 
     def writeConnectionLost(self) -> None:
         """
-        An application that did not wait has ended our direction, and may want to know when that is done.
+        An application that did not wait has ended our direction, and is called when that is done.
         """
         application: object = self._application
         if IHalfCloseableProtocol.providedBy(application):
@@ -174,7 +174,7 @@ class InitiatorProtocol(NegotiationProtocol):
         """
         Connect the application.
 
-        @param early: the answer is yet to come, so that what arrives goes on to arrive here.
+        @param early: the answer is yet to come, so that later octets arrive here as well.
         @return: the application; C{None} if that failed, and the stream with it.
         """
         try:
@@ -186,7 +186,7 @@ class InitiatorProtocol(NegotiationProtocol):
                 self.transport.protocol = application
             application.makeConnection(self.transport)
         except Exception:
-            self.transport.protocol = self    # to tell it the true reason
+            self.transport.protocol = self    # to report the true reason
             self._fail(Failure())
             return None
         return application

@@ -84,7 +84,7 @@ class ResponderProtocol(NegotiationProtocol):
 
     def _proposalReceived(self, event: Proposed) -> None:
         """
-        The peer waits for an answer that only the handler knows.
+        The peer waits for an answer that the handler gives.
         """
         if self._application is None:
             self._serve(event)
@@ -123,7 +123,7 @@ class ResponderProtocol(NegotiationProtocol):
         elif self.transport.connected:
             self._advance(self._negotiation.accept)
         else:
-            self._handOver(Agreed(self._name), application)     # to be told that it is lost, and free what it holds
+            self._handOver(Agreed(self._name), application)     # to be called when it is lost, and free what it holds
 
     def _handOver(self, event: Agreed, application: IProtocol) -> None:
         self._sharedTimer.discard(self)
@@ -216,7 +216,7 @@ class ResponderProtocol(NegotiationProtocol):
 
 def _peerReason(reason: Failure) -> str:
     """
-    @return: what the peer may know of an error: the sentence, without its details.
+    @return: what is sent to the peer of an error: the sentence, without its details.
     """
     error = reason.value
     if isinstance(error, TunnelError):

@@ -11,7 +11,7 @@ from tunnelstack.errors import Refused, Unavailable
 
 class NegotiationRefused(Refused, ConnectionLost):
     """
-    The peer does not know what the stream was opened for, or refused it.
+    The peer does not support the purpose of the stream, or refused it.
     """
 
 

@@ -90,7 +90,7 @@ class MultistreamFactory(NegotiatingFactory):
 
     def forget(self, name: bytes) -> None:
         """
-        Serve streams of a name no longer; those there are go on.
+        Serve streams of a name no longer; open ones continue.
         """
         self._names.discard(name)
         self.handlers = {known: handler for known, handler in self.handlers.items() if known != name}

@@ -153,7 +153,7 @@ class StreamConnections(Generic[Connection]):
 
     def waiting(self) -> int:
         """
-        @return: octets that are held, and those that connections of readers have taken that do not go on.
+        @return: octets that are held, and those that connections of readers have buffered and do not send.
         """
         now, octets = self._clock.seconds(), 0
         for streamId, stream in self._open.items():

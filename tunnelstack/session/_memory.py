@@ -124,7 +124,7 @@ class SessionMemory:
         self._lifecycle = lifecycle
         self._resetStream = resetStream
         self._budget: MemoryBudget | None = None
-        self._reported = 0                     # octets that the budget knows of
+        self._reported = 0                     # octets that were reported to the budget
         self.resting = False
 
     @property

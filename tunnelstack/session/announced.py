@@ -1,8 +1,8 @@
 """
-Streams that are announced: the side that wants a stream asks for it, in octets of its own on another stream, and the peer
+Streams that are announced: one side requests a stream, in octets of its own on another stream, and the peer
 opens it.  The streams carry nothing that would match them to announcements, so the order in which they arrive does.
 
-L{AnnouncingSession} is the side that asks, and its connector looks like that of any session.  L{OpeningSession} is the side
+L{AnnouncingSession} is the side that requests, and its connector looks like that of any session.  L{OpeningSession} is the side
 that opens, and its listener looks like that of any session.
 
 Announcements and streams are paired first come, first served, in one queue::
@@ -11,7 +11,7 @@ Announcements and streams are paired first come, first served, in one queue::
        |
        | its time is over, or the caller has cancelled it
        v
-      late --stream arrives--> the stream is reset, or connects a call that asked for the same
+      late --stream arrives--> the stream is reset, or connects a call that requested the same
        |
        | LATE_SECONDS are over: the stream will never come
        v
@@ -19,7 +19,7 @@ Announcements and streams are paired first come, first served, in one queue::
 
 An announcement that is late keeps its place.  Otherwise its stream would be taken for that of the next one, and every later
 call would get the stream of another.  If a stream for it never comes at all, the next stream stands in its place, and that
-stream's own call would fail; so a call that asked for the same takes the stream, and the two change places.
+stream's own call would fail; so a call that requested the same takes the stream, and the two change places.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ MAX_ANNOUNCED = 1024
 """Announcements that may wait for streams, with those that are late; more fail at once."""
 
 OPEN_SECONDS = 10.0
-"""Seconds that a call waits for its stream, unless the session says otherwise."""
+"""Seconds that a call waits for its stream, unless the session has another limit."""
 
 LATE_SECONDS = 60.0
 """Seconds after which a stream that is late is not expected any more."""
@@ -105,7 +105,7 @@ class AnnouncingSession(proxyForInterface(ISession, "session")):  # type: ignore
     @property
     def connector(self) -> IStreamClientEndpoint:
         """
-        As in L{ISession}: announces nothing but that a stream is wanted.
+        As in L{ISession}: announces only that a stream is requested.
         """
         return self.connectorFor(None)
 
@@ -191,7 +191,7 @@ class AnnouncingSession(proxyForInterface(ISession, "session")):  # type: ignore
         """
         A stream has arrived in the place of one that is late.
 
-        @return: the first call that asked for the same, in whose place the late one now waits; C{None} if there is none.
+        @return: the first call that requested the same, in whose place the late one now waits; C{None} if there is none.
         """
         for position, entry in enumerate(self._queue):
             if entry.connected is not None and entry.announcement == late.announcement:
@@ -278,7 +278,7 @@ class _StreamFactory(Factory):
 class _PairedStream(Protocol):
     """
     Gives a stream that has arrived to the protocol of its call.  The result of the call is fired before octets that came with
-    the stream are delivered, since a peer may answer before it is asked.
+    the stream are delivered, since a peer may answer before the request.
     """
 
     transport: StreamTransport

@@ -188,7 +188,7 @@ class SessionLifecycle:
 
     def abort(self) -> None:
         """
-        L{drop} the session because this side wants it.
+        L{drop} the session on a request of this side.
         """
         self.drop(SessionLost("the session was aborted by this side"))
 
@@ -224,7 +224,7 @@ class SessionLifecycle:
         """
         The carrier is gone.  L{reportLost} is to follow, once nothing of the session is left.
 
-        @param reason: what it says of itself.
+        @param reason: why it was lost.
         @return: the reason that counts.
         """
         self.fail(reason)

@@ -4,7 +4,7 @@ everything that a reactor turn produced written at once.
 
 The session has components, each with one concern::
 
-    StreamScheduler    owner of the streams and producer of the carrier: who sends when
+    StreamScheduler    owner of the streams and producer of the carrier: the order of sending
     ClosingStreams     streams that their applications have closed
     SessionConnector   opens streams; calls that wait for a slot
     SessionListener    takes the peer's streams; streams that wait for a factory
@@ -137,7 +137,7 @@ class YamuxSession(Protocol):
 
     def limitStreams(self, most: int) -> None:
         """
-        Let each side have so many streams open from now on, because the peer has said how many it takes.
+        Let each side have so many streams open from now on, because the peer has sent how many it accepts.
         """
         self._core.limit_streams(most)
 
@@ -190,7 +190,7 @@ class YamuxSession(Protocol):
 
     def drain(self) -> Deferred[None]:
         """
-        As in L{ISession}; the peer is asked to open no more streams.
+        As in L{ISession}; the peer is sent a Go Away.
         """
         idle = self._lifecycle.whenIdle()
         self.goAway()
@@ -325,7 +325,7 @@ class YamuxSession(Protocol):
         Give as many events to streams as one turn may have, and leave the rest to a later one: what the first of very many
         events led to is then on its way while the last are handled.
 
-        @param turns: after how many turns to go on; a reactor that has just read makes its calls before it writes.
+        @param turns: after how many turns to continue; a reactor that has just read makes its calls before it writes.
         """
         self._dispatch(TURN)
         self.flush()
@@ -409,7 +409,7 @@ class YamuxSession(Protocol):
 
     def _expireCore(self) -> None:
         """
-        Handle what the core has to do by now, and ask it for its next deadline.
+        Handle what is due, and schedule the next deadline of the core.
         """
         for event in self._core.expire(self._clock.seconds()):
             self._deliver[event.__class__](event)

@@ -1,5 +1,5 @@
 """
-What somebody who misspelt a word has probably meant.
+The most similar word to a misspelt one.
 """
 
 from __future__ import annotations

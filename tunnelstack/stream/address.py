@@ -18,7 +18,7 @@ from tunnelstack.records import Principal
 @define
 class StreamAddress:
     """
-    One end of a stream: what a handler knows of a stream that is opened to it.  Treat it as immutable; it is not frozen because
+    One end of a stream: the facts about a stream that a handler receives.  Treat it as immutable; it is not frozen because
     one is made for every stream, and C{frozen} would double its cost.
 
     @ivar key: the tunnel it came through (C{agent/service}, or the agent's name), C{""} if unknown.

@@ -71,12 +71,12 @@ class StreamTransport:
         L{SharedTimer<tunnelstack.transport.shared_timer.SharedTimer>}.
     @ivar endsBothDirections: the far side ends both directions when one is ended: do not half-close while an answer is
         expected.
-    @ivar connected: C{False} from the moment the end is certain; the protocol is told on a later turn.
+    @ivar connected: C{False} from the moment the end is certain; the protocol is called on a later turn.
     @ivar disconnecting: C{True} once the application has closed the stream, while the queue is being sent.
     @ivar queued: octets that wait to be sent.
     @ivar finishing: the end of our direction follows the queue.
     @ivar scheduled: whether the owner has this stream in its schedule; only the owner sets it.
-    @ivar readEnded: the peer's FIN has arrived; the protocol may not have been told yet.
+    @ivar readEnded: the peer's FIN has arrived; the protocol may not have been called yet.
     @ivar writeEnded: our FIN was given to the session, after everything that was queued.
     @cvar heads: lists of fields that wait to be sent, of protocols that have them.
     """
@@ -265,7 +265,7 @@ class StreamTransport:
 
     def loseWriteConnection(self) -> None:
         """
-        End our direction once everything queued is sent; reading goes on.
+        End our direction once everything queued is sent; reading continues.
         """
         if self.connected and self._writing:
             self._endWriting()
@@ -424,7 +424,7 @@ class StreamTransport:
 
     def deliverEnd(self) -> None:
         """
-        The peer's FIN.  A paused application is told when it resumes, after what it has yet to read.
+        The peer's FIN.  A paused application is called when it resumes, after the data that it has yet to read.
         """
         self.readEnded = True
         if not self._undelivered and not self._paused and self.connected and not self.disconnecting:
@@ -614,7 +614,7 @@ class StreamTransport:
 
     def getTcpKeepAlive(self) -> bool:
         """
-        Always true: the session is kept alive.
+        Always true: the session sends pings.
         """
         return True
 

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 class DeadlineTimer:
     """
-    Goes off at the earliest moment that was asked for; what has a later deadline asks again then.
+    Fires at the earliest requested moment; callers with a later deadline schedule it again then.
     """
 
     def __init__(self, clock: IReactorTime, expired: Callable[[float], object]) -> None:

@@ -1,7 +1,7 @@
 """
 What a peer sent before its connection was lost.
 
-A server that answers early and closes leaves its response in our socket, and a reset behind it.  If the next thing that we do
+A server that answers early and closes leaves its response in our socket, and a reset after it.  If the next thing that we do
 with the connection is a write, that fails, and Twisted closes the socket with the response in it.
 """
 

@@ -77,7 +77,7 @@ class ProxyRejected(ProxyFailed):
 
 class NotAProxy(PeerError):
     """
-    The peer does not speak HTTP.
+    The peer does not use HTTP.
     """
 
 
@@ -147,7 +147,7 @@ class ProxyEndpoint:
         """
         @param host: a name, which the proxy resolves, or an address without brackets.
         @param timeout: seconds for the proxy's response, once it is connected.
-        @param endpoint: how to reach the proxy, instead of what its URL says; TLS is not added.
+        @param endpoint: how to reach the proxy, instead of the host of its URL; TLS is not added.
         @param contextFactory: TLS on the way to the proxy; unless given, the system's roots and the name in its URL.
         """
         self._reactor = reactor

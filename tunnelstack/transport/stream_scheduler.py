@@ -278,11 +278,11 @@ class StreamScheduler(Generic[StreamType]):
         self.onFlushed: Callable[[], object] | None = None
         self._readyStreams: deque[StreamType] = deque()
         self._pausedProducers: deque[StreamType] = deque()
-        self._endedStreams: list[StreamType] = []      # our end of them is with the core, and they do not know yet
+        self._endedStreams: list[StreamType] = []      # our end of them is with the core, and is not reported to them yet
         self._awaitingCredit: list[StreamType] = []    # a record of theirs waits for more credit than there is
         self._calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._flushIsDue = False                            # at the end of this turn
-        self._flushAgain = False              # another flush was asked for during this one
+        self._flushAgain = False              # another flush was requested during this one
         self._controlWhileFull = 0
         self._moreToSend = False              # something is left for a later turn
 
@@ -523,7 +523,7 @@ class StreamScheduler(Generic[StreamType]):
 
     def pauseProducing(self) -> None:
         """
-        The carrier takes no more: data stops, control goes on.
+        The carrier accepts no more: data stops, control continues.
         """
         self.full = True
         self._controlWhileFull = 0
@@ -541,7 +541,7 @@ class StreamScheduler(Generic[StreamType]):
 
     def stopProducing(self) -> None:
         """
-        The carrier is gone; C{connectionLost} says so as well.
+        The carrier is closed; C{connectionLost} follows.
         """
 
     # From the session

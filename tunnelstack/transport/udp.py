@@ -41,7 +41,7 @@ from tunnelstack.transport.host_endpoint import isLocalhost
 UDPAddress = IPv4Address | IPv6Address
 
 LARGEST_DATAGRAM = 65_536
-"""Octets that a socket is read for; Twisted reads 8 192 unless it is told, and the rest of a datagram would be lost."""
+"""Octets that a socket is read for; Twisted reads 8 192 by default, and the rest of a datagram would be lost."""
 
 LONGEST_PAYLOAD = 65_507
 """Octets of payload in the longest UDP datagram over IPv4."""
@@ -154,7 +154,7 @@ class UDPClient(DatagramProtocol):
 
     def connectionRefused(self) -> None:
         """
-        The peer's machine reports that nobody listens on the port.
+        The peer's machine reports that no program listens on the port.
         """
         self._finish(ConnectionRefusedError())
 

@@ -12,7 +12,7 @@ from tunnelstack.errors import PeerError
 from tunnelstack.wire.jsonline import InvalidJSON, decode_object
 
 LIMIT = 4096
-"""Octets of the longest object, unless its reader says otherwise."""
+"""Octets of the longest object, unless its reader has another limit."""
 
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _OUTSIDE = re.compile(rb'[^"{}\[\]]*')

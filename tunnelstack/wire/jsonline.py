@@ -38,7 +38,7 @@ class LineTruncated(PeerError):
 
 class InvalidJSON(PeerError):
     """
-    A line is no JSON value, or none that means the same to everybody.
+    A line is not a JSON value, or not one that all readers interpret alike.
     """
 
 

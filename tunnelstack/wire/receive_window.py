@@ -129,7 +129,7 @@ class ReceiveWindow:
         """
         The allowance is at the edge or below it: see whether the peer stopped there.
 
-        @param read: number of the present read.  Payload that is consumed in a later one than it came in says that the
+        @param read: number of the present read.  Payload that is consumed in a later one than it came in shows that the
             application was slow, not the window small.
         """
         grants = self.grants

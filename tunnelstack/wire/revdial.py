@@ -1,9 +1,9 @@
 """
-revdial's control connection: the side that is asked for connections, and the side that asks for them.
+revdial's control connection: the side that requests connections, and the side that makes them.
 
-Over one connection travel JSON lines; each connection that is wanted is asked for with a line, and comes as a connection of
-its own that names what it was asked for (the pick-up).  The I{dialler} asks; the I{listener} is behind NAT and picks up.
-Neither knows what the connections are, and each knows the time only from its caller.
+Over one connection travel JSON lines; each connection is requested with a line, and arrives as a connection of
+its own that names the request (the pick-up).  The I{dialler} requests; the I{listener} is behind NAT and picks up.
+Neither depends on what the connections are, and each has the time from its caller.
 
 Source: golang/build C{revdial/v2/revdial.go}, and its descendant over WebSocket.
 """
@@ -29,7 +29,7 @@ KEEPALIVE_TIMEOUT = 35.0
 """Seconds without one of them after which a listener gives its dialler up."""
 
 PICK_UP_TIMEOUT = 20.0
-"""Seconds that a pick-up may take, from the line that asks for it."""
+"""Seconds that a pick-up may take, from the line that requests it."""
 
 PENDING = 256
 """Connections that may be awaited, or picked up, at the same time."""
@@ -48,14 +48,14 @@ class BadControlLine(PeerError):
 
 class TooManyPickUps(Unavailable):
     """
-    No further connection can be asked for until one of those asked for has come.
+    No further connection can be requested until one of the requested ones has arrived.
     """
 
 
 @define
 class PickUpFailed:
     """
-    The listener could not pick up what was asked for.
+    The listener could not make the requested connection.
 
     @ivar ticket: what L{DiallerLines.dial} was given.
     @ivar reason: the listener's own words.
@@ -77,7 +77,7 @@ class PickUpExpired:
 @define
 class PickUpRequested:
     """
-    The dialler wants a connection.
+    The dialler requests a connection.
 
     @ivar path: where to connect to, as received: path and query.
     """
@@ -138,7 +138,7 @@ def read_pick_up_untrusted(path: str) -> tuple[str, str]:
 def pick_up_url(server: str, path: str) -> str:
     """
     @param server: the one that the control connection goes to, C{http://} or C{https://}, perhaps with a path.
-    @param path: what the dialler asked for.
+    @param path: of the dialler's request.
     @return: C{ws://} or C{wss://}; never another server, whatever the path looks like.
     """
     return f"ws{server.removeprefix('http').rstrip('/')}/{path.lstrip('/')}"
@@ -224,7 +224,7 @@ class DiallerLines(_ControlLines):
 
     def cancel(self, ticket: str) -> None:
         """
-        Nobody waits for it any more.
+        The connection is not expected any more.
         """
         self._pending.pop(ticket, None)
 
@@ -263,7 +263,7 @@ class DiallerLines(_ControlLines):
 
 class ListenerLines(_ControlLines):
     """
-    Is asked for connections.
+    The side that receives requests for connections.
     """
 
     def __init__(self) -> None:
@@ -298,13 +298,14 @@ class ListenerLines(_ControlLines):
 
     def picked_up(self, path: str) -> None:
         """
-        The connection that was asked for is there.
+        The requested connection has arrived.
         """
         self._requested.pop(path, None)
 
     def report_failure(self, path: str, reason: str) -> None:
         """
-        It could not be made: report that, once.  A dialler that is told twice may give up the connection of another request.
+        It could not be made: report that, once.  A dialler that receives two reports may give up the connection of another
+        request.
         """
         if path in self._requested:
             del self._requested[path]

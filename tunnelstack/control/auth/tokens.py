@@ -36,7 +36,7 @@ class CredentialUnknown(Refused):
 
 class CredentialExpired(Denied):
     """
-    The token is known, and has expired.  The agent may be told: it has proved that it has the token.
+    The token is known, and has expired.  The reason is sent to the agent, which has proved that it has the token.
     """
 
     def __init__(self, since: datetime, **details: object) -> None:

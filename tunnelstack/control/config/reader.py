@@ -59,7 +59,7 @@ TOKEN_SECTIONS: Sections = {"agent": (TokenRecord, True)}
 """The tables of the file with the tokens that were made for an edge."""
 
 OWN_TABLES = {"edge": "[edge] and [[agent]]", "agent": "[agent], [[edge]] and [[service]]"}
-"""The tables that tell the files of both roles apart, for messages."""
+"""The tables by which messages distinguish the files of both roles."""
 
 TYPE_NAMES = {
     str: "text in quotes", int: "a whole number", float: "a number", bool: "true or false",

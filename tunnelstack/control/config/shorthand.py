@@ -1,7 +1,7 @@
 """
 What people type for the URL of an edge and for an endpoint to listen on, in the form that the records of a configuration have.
 
-Both functions leave text unchanged that they do not know; the checks of the settings report it.
+Both functions leave other text unchanged; the checks of the settings report it.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ class LogWriter:
         octets = text.encode(self._encoding, "backslashreplace")
         with self._condition:
             gap = self._waiting[-1] if self._waiting and isinstance(self._waiting[-1], _Gap) else None
-            # Once lines are dropped, go on until half of the queue is free: one gap is better than many.
+            # Once lines are dropped, continue until half of the queue is free: one gap is better than many.
             if self._held + len(octets) <= (self._limit if gap is None else self._limit // 2):
                 self._held += len(octets)
                 self._append(octets)

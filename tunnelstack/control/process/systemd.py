@@ -1,5 +1,5 @@
 """
-Notification of systemd: the process is ready, reloads its configuration, is about to stop, or is still alive.
+Notification of systemd: the process is ready, reloads its configuration, is about to stop, or still works.
 
 Source: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3).
 """
@@ -72,7 +72,7 @@ class Notifier:
 
     def startWatchdog(self, clock: IReactorTime) -> Callable[[], None]:
         """
-        Report that the process is alive, twice as often as systemd requires.
+        Report that the process works, twice as often as systemd requires.
 
         @return: a function that stops the reports.
         """

@@ -3,7 +3,7 @@ The terminal that a process was started on, and whether it is still there.
 
 A process without a terminal, such as a daemon, is sent SIGHUP to read its configuration again.  A process with one is sent the
 same signal when the terminal is closed, and should end then, because the person who started it sees it no more.  The two are
-told apart by the controlling terminal: the kernel takes it away from all processes of a session when it is closed.
+distinguished by the controlling terminal: the kernel takes it away from all processes of a session when it is closed.
 """
 
 from __future__ import annotations

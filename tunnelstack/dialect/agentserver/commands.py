@@ -52,7 +52,7 @@ HEADINGS = ("SANDBOX", "ID", "CONNECTED", "HOST", "AGENT", "")
 @frozen
 class Request:
     """
-    What the command line asks for.
+    What the command line requests.
 
     @ivar verb: one of L{VERBS}.
     @ivar which: a name, or for C{revoke} an id.

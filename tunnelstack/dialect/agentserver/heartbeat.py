@@ -23,7 +23,7 @@ AGAIN_SECONDS = 1.0
 """Seconds after the first document until it is sent again: a genuine server may accept it before it listens for it."""
 
 MISSED = 3
-"""Heartbeats whose streams may be open at the same time, before the server is asked whether it is alive."""
+"""Heartbeats whose streams may be open at the same time, before a ping is sent."""
 
 ALIVE_SECONDS = 10.0
 """Seconds within which a server that ends no control stream must answer a yamux ping."""
@@ -51,7 +51,7 @@ class Heartbeat:
         self._seconds = seconds
         self._open: set[_DocumentProtocol] = set()
         self._call: IDelayedCall | None = None
-        self._asked = False                   # whether the server is alive
+        self._asked = False                   # a ping was sent
         self._endpoint = typedHeadEndpoint(session.connector, CONTROL_NAME, TypedHead(CONTROL))
         self._factory = Factory.forProtocol(lambda: _DocumentProtocol(self, self._document()))
         self._factory.noisy = False

@@ -29,7 +29,7 @@ from tunnelstack.wire.records.agentserver import decode_request_metadata_untrust
 DAY = 24 * 3600.0
 
 TIMEOUTS = Timeouts(first=DAY, interim=DAY)
-"""Of the local web server.  A genuine agent waits for ever: the server ends the stream when it waits no longer."""
+"""Of the local web server.  A genuine agent has no limit: the server ends the stream at its own."""
 
 BAD_METADATA, BAD_PATH, BAD_BODY, NO_SERVER = (
     (400, "invalid metadata"), (400, "invalid request path"), (502, "failed to read request body"),

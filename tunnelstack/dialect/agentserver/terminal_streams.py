@@ -1,8 +1,8 @@
 """
 The agent's end of terminal streams.
 
-As in genuine agents there is one shell, which goes on when its stream ends.  The next stream closes the former one, is sent the
-last output, and goes on with the same shell.
+As in genuine agents there is one shell, which continues when its stream ends.  The next stream closes the former one, is
+sent the last output, and continues with the same shell.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class TerminalStreams(Factory):
 
     def detach(self, stream: TerminalStreamProtocol) -> None:
         """
-        A stream is over.  The shell goes on.
+        A stream has ended.  The shell continues.
         """
         if stream is self._stream:
             self._stream = None
@@ -146,7 +146,7 @@ class TerminalStreams(Factory):
 @implementer(IPushProducer)
 class _ShellOutput:
     """
-    The shell as the producer of a stream, which goes on when the stream ends.
+    The shell as the producer of a stream; it continues when the stream ends.
     """
 
     def __init__(self, program: TerminalProgram) -> None:
@@ -155,7 +155,7 @@ class _ShellOutput:
 
     def stopProducing(self) -> None:
         """
-        The stream is over; its protocol is told as well.
+        The stream is closed; its protocol is called as well.
         """
 
 

@@ -1,5 +1,5 @@
 """
-koding/tunnel at the agent: this machine is a client of a server, which asks it for streams.
+koding/tunnel at the agent: this machine is a client of a server, which requests streams.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tunnelstack.wire.jsonline import JSONObject
 from tunnelstack.wire.records.koding import OPEN_SECONDS, ControlMessage
 
 RESPONSE_SECONDS = 30.0
-"""Seconds for a server to answer the request; a genuine client waits for ever."""
+"""Seconds for a server to answer the request; a genuine client has no limit."""
 
 FINISH_SECONDS = 10.0
 """Seconds that requests under way may take after the server has ended the control stream."""
@@ -54,7 +54,7 @@ class ClientLink(SessionLink[OpeningSession]):
 
     def __init__(self, session: OpeningSession, streams: LocalStreams, clock: IReactorTime) -> None:
         """
-        @param streams: serves the streams that the server asks for.
+        @param streams: serves the streams that the server requests.
         """
         super().__init__(session)
         self.control = ClientControlStream(self._asked, self._controlEnded)
@@ -92,8 +92,8 @@ class ClientLink(SessionLink[OpeningSession]):
     @inlineCallbacks
     def drain(self) -> Any:
         """
-        Finish the requests under way, and close the session.  The server cannot be asked to send no more requests, and it ends
-        all of them at the end of the control stream; so this is waited with until none is under way.
+        Finish the requests under way, and close the session.  The protocol has no message for a server to send no more
+        requests, and it ends all of them at the end of the control stream; so this is waited with until none is under way.
         """
         self.session.goAway()
         while self._streams.requests and self.session.lostReason() is None:

@@ -43,7 +43,7 @@ class ServerBusy(Unavailable):
 
 class NotAKodingServer(PeerError):
     """
-    The server does not speak this protocol.
+    The server uses another protocol.
     """
 
 
@@ -120,7 +120,7 @@ class ConnectRequest(Protocol):
 
 class ClientControlStream(Protocol):
     """
-    The control stream of a session, whose every object asks for one stream.
+    The control stream of a session, on which each object requests one stream.
     """
 
     transport: StreamTransport

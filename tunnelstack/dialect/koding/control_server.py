@@ -1,5 +1,5 @@
 """
-The server's end of a control stream: it answers the handshake, and asks the client for streams.
+The server's end of a control stream: it answers the handshake, and requests streams of the client.
 """
 
 from __future__ import annotations

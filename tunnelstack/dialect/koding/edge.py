@@ -92,7 +92,7 @@ class KodingEdge:
         self._settings = settings or EdgeSettings()
         self._tunnels: dict[str, ClientTunnel] = {}          # by the name of the client
         self._published: dict[str, str] = {}
-        self._opened: dict[str, dict[Port, Service]] = {}    # by client: the ports that were asked for
+        self._opened: dict[str, dict[Port, Service]] = {}    # by client: the requested ports
         self.getHandlers: Mapping[bytes, Callable[[], Record]] = {b"/koding/hosts": self._list}
         self.postHandlers: Mapping[bytes, Callable[[JSONObject], Record]] = {
             b"/koding/hosts/add": self._add,
@@ -336,7 +336,7 @@ class _ClientEntry:
 
     def _controlEnded(self, reason: BaseException | None) -> None:
         """
-        The client wants to leave, or has broken the rules.
+        The client has ended the session, or has broken the rules.
         """
         if reason is not None:
             self._drop(reason)

@@ -117,7 +117,7 @@ class HostStore:
     def clientOf(self, identifier: bytes) -> str | None:
         """
         @return: the name of the client with an identifier; C{None} if no host has it.  What is looked up is a digest, so the
-            time tells nothing of the identifiers that there are.
+            time depends on no identifier.
         """
         return self._names.get(digestOf(identifier))
 

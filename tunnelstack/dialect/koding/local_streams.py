@@ -37,7 +37,7 @@ Targets = Mapping[int, IStreamClientEndpoint]
 
 class LocalStreams(Factory):
     """
-    Builds the protocols of streams that a server has asked for.
+    Builds the protocols of streams that a server has requested.
 
     @ivar requests: streams for HTTP that are open.
     """

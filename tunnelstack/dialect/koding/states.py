@@ -16,7 +16,7 @@ from tunnelstack.waiters import Waiters
 
 class ClientState(IntEnum):
     """
-    Where a client is.  A server knows only L{UNKNOWN}, L{CONNECTED} and L{CLOSED}.
+    The state of a client.  A server uses only L{UNKNOWN}, L{CONNECTED} and L{CLOSED}.
 
     Source: koding/tunnel C{client.go}.
     """

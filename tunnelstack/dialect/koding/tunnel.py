@@ -25,7 +25,7 @@ from tunnelstack.wire.http1.head import RequestHead
 from tunnelstack.wire.records.koding import ControlMessage, Transport
 
 CLIENT_ITSELF = ("", "localhost", "127.0.0.1")
-"""Hosts that a client can be asked for: it is told a port alone."""
+"""Hosts of purposes that a client can serve: a message carries a port only."""
 
 LEAVE_SECONDS = 10.0
 """Seconds that requests under way may take on a session that this side closes in order."""
@@ -126,7 +126,7 @@ class ClientTunnel(SessionTunnel[AnnouncingSession]):
 
     def exchange(self, purpose: HTTPPurpose, receiver: IExchangeReceiver, visitor: Visitor | None = None) -> IExchange:
         """
-        As in L{ITunnel}.  The client is told the port of the purpose, or else that of the C{Host} of the request.
+        As in L{ITunnel}.  The client is sent the port of the purpose, or else that of the C{Host} of the request.
         """
         self.refuseIfDraining()
         if purpose.service or purpose.host not in CLIENT_ITSELF:
@@ -144,7 +144,7 @@ class ClientTunnel(SessionTunnel[AnnouncingSession]):
 
     def drain(self) -> Deferred[None]:
         """
-        As in L{ITunnel}.  The client is asked to leave when no request is under way: it opens no streams after it was asked.
+        As in L{ITunnel}.  The control stream is ended when no request is under way: the client opens no streams after that.
         """
         if self._lost:
             return succeed(None)
@@ -165,7 +165,7 @@ class ClientTunnel(SessionTunnel[AnnouncingSession]):
 
     def leave(self) -> None:
         """
-        Close the session in order.  Requests under way may go on for L{LEAVE_SECONDS}.
+        Close the session in order.  Requests under way may continue for L{LEAVE_SECONDS}.
         """
         self.draining = True
         if not self._lost:

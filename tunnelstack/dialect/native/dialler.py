@@ -89,7 +89,7 @@ class NativeLink(SessionLink[YamuxSession]):
     """
     An agent's end of a session with its edge.
 
-    @ivar agent: the name under which the edge knows this agent.
+    @ivar agent: the name of this agent at the edge.
     @ivar draining: no more work is accepted.
     """
 

@@ -61,7 +61,7 @@ class _VouchedKey:
 
 class VouchedKeys:
     """
-    The keys with which the gateway is about to log in at a device, whose agent asks the edge about them.
+    The keys with which the gateway is about to log in at a device, whose agent sends the edge a request about them.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -122,9 +122,9 @@ class Bootstrap:
     ) -> None:
         """
         @param key: signs the tokens of devices.
-        @param version: the version of ShellHub's server that agents are told.
-        @param api: the HTTP address of the edge that agents are told.
-        @param ssh: returns the address for SSH clients that agents are told, C{host:port}, or C{""}.
+        @param version: the version of ShellHub's server that agents are sent.
+        @param api: the HTTP address of the edge that agents are sent.
+        @param ssh: returns the address for SSH clients that agents are sent, C{host:port}, or C{""}.
         @param now: returns seconds since 1970; by default the clock's seconds.
         """
         self.devices = devices

@@ -30,7 +30,7 @@ from tunnelstack.wire.records.shellhub import Target
 from tunnelstack.wire.records.shellhub_bootstrap import ACCEPTED
 
 MAX_CONNECTS, CONNECT_WINDOW_SECONDS = 4, 20.0
-"""Connections that one device may make in so many seconds.  Two agents with one identity displace each other for ever."""
+"""Connections that one device may make in so many seconds.  Two agents with one identity replace each other without end."""
 
 SUBPROTOCOLS = ("binary",)
 """The subprotocols that a server accepts if a client offers any."""

@@ -55,7 +55,7 @@ REDIRECTS = 5
 
 class DeviceNotAccepted(Unavailable):
     """
-    The server knows the device, and has not accepted it yet.
+    The device is registered, and not accepted yet.
     """
 
 

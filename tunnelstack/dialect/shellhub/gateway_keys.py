@@ -21,7 +21,7 @@ MAX_KEYS = 1024
 
 class GatewayKeys:
     """
-    One key for each device, which is made when it is first needed.  The edge vouches for it when the device asks.
+    One key for each device, which is made when it is first needed.  The edge vouches for it on the device's request.
     """
 
     def __init__(

@@ -41,7 +41,7 @@ from tunnelstack.wire.records.shellhub_bootstrap import (
 from tunnelstack.wire.records.shellhub_identity import fingerprint, verify_login_untrusted
 
 VERSION = "v0.26.0"
-"""The version of ShellHub's agent that servers are told."""
+"""The version of ShellHub's agent that servers are sent."""
 
 DEVICE_INFO = DeviceInfo(version=VERSION, platform="native")
 

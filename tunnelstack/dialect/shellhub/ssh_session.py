@@ -1,5 +1,5 @@
 """
-An SSH session on a device, as the edge knows it: by an identifier, from the opening of its stream to the stream's end.
+An SSH session on a device: the edge keeps it by an identifier, from the opening of its stream to the stream's end.
 """
 
 from __future__ import annotations

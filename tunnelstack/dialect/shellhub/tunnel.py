@@ -91,7 +91,7 @@ class DeviceTunnel(SessionTunnel[DeviceSession]):
 
     def _sessionEnded(self, uid: str) -> None:
         """
-        The stream of a session is lost.  Genuine agents forget a session only when they are asked to close it.
+        The stream of a session is lost.  Genuine agents forget a session only when they are sent a request to close it.
         """
         if self.sshSessions.pop(uid, None) is not None and not self._lost:
             self._requestClose(uid).addErrback(self._closeFailed, uid)
@@ -119,7 +119,7 @@ class DeviceTunnel(SessionTunnel[DeviceSession]):
     def abort(self, reason: TunnelError | str) -> None:
         """
         Drop the session.  The agent is not sent the reason.  In version 1, where each stream has a connection of its own, the
-        streams of an agent that has connected again go on.
+        streams of an agent that has connected again continue.
         """
         self.draining = True
         if isinstance(self.session, RevdialDialler) and isinstance(reason, Denied) and reason.code == "replaced":

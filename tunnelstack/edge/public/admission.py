@@ -41,7 +41,7 @@ UNSENT_OPTION = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linu
 KEEPALIVE_OPTION = getattr(socket, "TCP_KEEPIDLE", None)
 
 KEEPALIVE_SECONDS = 120
-"""Seconds of silence after which the system asks whether a visitor is still there."""
+"""Seconds of silence after which the system sends a keepalive probe to a visitor."""
 
 REMEMBERED = 65_536
 """Addresses whose new connections are counted."""

@@ -1,7 +1,7 @@
 """
 Services whose agent has just gone, and the requests that wait for it.
 
-An event stream in a browser (C{EventSource}) connects again by itself when its connection ends, but gives up for ever at a
+An event stream in a browser (C{EventSource}) connects again by itself when its connection ends, but gives up finally at a
 response with an error.  So a request for nothing but an event stream waits while an agent starts again.
 """
 
@@ -24,7 +24,7 @@ EVENT_STREAM = b"text/event-stream"
 
 def acceptsOnlyEvents(head: RequestHead) -> bool:
     """
-    @return: whether a request is of a program that wants an event stream and nothing else.
+    @return: whether a request is of a program that accepts only an event stream.
     """
     accepted = [each for value in values(head.fields, b"accept") for each in value.split(b",")]
     return head.method == b"GET" and bool(accepted) and all(
@@ -63,7 +63,7 @@ class ServiceGaps:
         if held and kind == "http" and self._waiting:
             for key in [key for key in self._waiting if key.rpartition("/")[2] == name]:
                 for published in self._waiting.pop(key):
-                    self._clock.callLater(0, published.callback, None)      # once the agent is told
+                    self._clock.callLater(0, published.callback, None)      # after the agent was sent the grant
 
     def _expired(self, key: str, published: Deferred[ExchangeFailed | None]) -> None:
         waiting = self._waiting.get(key, [])

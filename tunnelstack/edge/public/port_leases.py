@@ -68,7 +68,7 @@ class PortLeases:
         """
         Open a port for a service.  If the service has one, that is used.
 
-        @param asked: the wanted port; C{0} for any.
+        @param asked: the requested port; C{0} for any.
         @param allowed: the ports that the agent may have.
         @param address: on which the port is opened; C{""} for the interface of all ports.
         @return: a C{Deferred} of the port; it fails with L{Denied}.
@@ -77,7 +77,7 @@ class PortLeases:
             raise Denied("not-allowed", f"the token does not allow {self._protocol}:{asked}", port=asked)
         if not allowed:
             raise Denied("not-allowed", f"the token allows no {self._protocol.upper()} port")
-        while self._closing:                  # the wanted port may be among those that are being closed
+        while self._closing:                  # the requested port may be among those that are being closed
             yield self._waiting.wait()
         present = self._open.get(name)
         if present is None:

@@ -73,7 +73,7 @@ class Bucket:
         """
         Count octets that have passed.
 
-        @param octets: C{0} only asks how long to wait.
+        @param octets: C{0} only returns how long to wait.
         @param now: in seconds, of any clock.
         @return: the seconds for which no more octets should pass.
         """

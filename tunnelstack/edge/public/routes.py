@@ -44,7 +44,7 @@ class Destination:
     @ivar key: the key of its tunnel in the registry: C{service}, C{agent/service}, or C{agent:port}.
     @ivar path: only requests whose path is this or lies below it.
     @ivar configured: it is a route of the configuration, so it exists even while no agent serves it.
-    @ivar purpose: what the tunnel is asked for.
+    @ivar purpose: of the stream that the tunnel opens.
     @ivar policy: the policy of the route; C{None} if every request is allowed.
     """
 

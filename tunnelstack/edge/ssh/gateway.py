@@ -169,7 +169,7 @@ class GatewayUserAuth:
         self._transport = transport
         self._login: Login | None = None
         self._device: UpstreamConnection | None = None
-        self._session = ""                       # by which the device and its dialect know the connection
+        self._session = ""                       # the connection's name at the device and its dialect
         self._banners: list[str] = []            # of the device, not forwarded yet
         self._delayedRefusal: IDelayedCall | None = None
         self.banner: Callable[[str], object]

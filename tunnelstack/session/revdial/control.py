@@ -166,7 +166,7 @@ class ControlSession(Protocol):
 
     def goAway(self, reason: int = 0) -> None:
         """
-        As in L{ISession}; the peer is not told, as the protocol has no message for it.
+        As in L{ISession}; the peer is not notified, as the protocol has no message for it.
         """
         self._goingAway = True
 
@@ -181,7 +181,7 @@ class ControlSession(Protocol):
 
     def close(self, reason: str) -> None:
         """
-        Close the control connection; streams go on.
+        Close the control connection; streams continue.
         """
         self._lifecycle.fail(SessionClosed(reason))
         self._lifecycle.close()
@@ -239,7 +239,7 @@ class ControlSession(Protocol):
             return
         for event in events:
             self._onEvent(event)
-        self._expire(self._clock.seconds())   # what was heard, was heard now
+        self._expire(self._clock.seconds())   # what was received, was received now
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
@@ -303,7 +303,7 @@ class ControlSession(Protocol):
 
 class ArrivalFactory(Factory):
     """
-    Builds the first protocol of a connection that is to be a stream, which lets its session know at once.
+    Builds the first protocol of a connection that is to be a stream, which calls its session at once.
     """
 
     noisy = False

@@ -1,5 +1,5 @@
 """
-A session each of whose streams is a WebSocket of its own, as the side knows it that asks for them.
+A session each of whose streams is a WebSocket of its own: the side that requests them.
 
 On the control connection the I{dialler}, the side that can be reached, asks for connections; the I{listener}, which is
 behind NAT, picks up: it connects to a door of the dialler's, and says in the request which question it answers.  What is asked,
@@ -48,13 +48,13 @@ STREAM_LIMITS = WebSocketLimits(message=LARGEST_RECORD, closeFrame=False)
 
 class PickUpError(Unavailable):
     """
-    The peer could not make the connection that was asked for.
+    The peer could not make the requested connection.
     """
 
 
 class PickUpTable:
     """
-    The diallers behind one door, by the identifiers that pick-ups name them by.
+    The diallers of one door, by the identifiers that pick-ups name them by.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class PickUpTable:
 
     def add(self, dialler: RevdialDialler) -> None:
         """
-        It has asked, or is about to.
+        It has requested a connection, or is about to.
         """
         self._diallers[dialler.identifier] = dialler
 
@@ -86,9 +86,9 @@ class PickUpTable:
 
 class RevdialDialler(ControlSession):
     """
-    The side that asks: the protocol of the control connection at the edge.
+    The side that requests: the protocol of the control connection at the edge.
 
-    @ivar connector: asks, and waits for the pick-up.  C{connect()} fails with L{PickUpError}, L{OpenTimeout},
+    @ivar connector: requests a connection, and waits for the pick-up.  C{connect()} fails with L{PickUpError}, L{OpenTimeout},
         C{TooManyStreams} or L{SessionLost}; a stream that comes after it was cancelled is closed.
     @ivar listener: gives nothing: the peer opens no streams.
     @ivar identifier: what pick-ups name it by.
@@ -107,9 +107,9 @@ class RevdialDialler(ControlSession):
     ) -> None:
         """
         @param pickUps: where the door looks.
-        @param base: path of the door, as the listener is to ask for it.
-        @param identifier: 32 hexadecimal digits nobody can guess; made here unless given.
-        @param newTicket: gives a name nobody can guess for each question.
+        @param base: path of the door, for the requests of the listener.
+        @param identifier: 32 hexadecimal digits that cannot be guessed; made here unless given.
+        @param newTicket: gives a name that cannot be guessed for each request.
         @param probe: as in L{ControlSession}; unless given, a stream is opened and closed again.
         """
         self.identifier = identifier or token_hex(16)
@@ -125,7 +125,7 @@ class RevdialDialler(ControlSession):
     @property
     def pending(self) -> list[str]:
         """
-        The tickets of the connections that were asked for and did not come yet, oldest first.
+        The tickets of the requested connections that have not arrived yet, oldest first.
         """
         return list(self._pending)
 
@@ -165,7 +165,7 @@ class RevdialDialler(ControlSession):
         self._wire.cancel(ticket)
 
     def _pickedUp(self, ticket: str, transport: WebSocketTransport) -> None:
-        if not self._wire.picked_up(ticket):  # somebody was faster, or it is too late
+        if not self._wire.picked_up(ticket):  # another connection was faster, or it is too late
             transport.abortConnection()
             return
         connected, factory = self._pending.pop(ticket)
@@ -183,7 +183,7 @@ class RevdialDialler(ControlSession):
         if not isinstance(event, (PickUpFailed, PickUpExpired)):
             return
         connected, _ = self._pending.pop(event.ticket, (None, None))
-        if connected is None:                 # given up by the caller, when it was told of another one
+        if connected is None:                 # cancelled by the caller, when another one was reported
             return
         if isinstance(event, PickUpFailed):
             connected.errback(PickUpError("the peer could not make the connection", reason=event.reason[:256]))
@@ -198,7 +198,7 @@ class RevdialDialler(ControlSession):
 
     def _probeStream(self) -> Deferred[float]:
         """
-        The round trip of a stream that nobody needs.
+        The round trip of a stream that is used for nothing else.
         """
         began = self._clock.seconds()
         opened = self.openStream(ArrivalFactory(lambda transport: transport.loseConnection()))

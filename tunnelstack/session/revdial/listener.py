@@ -1,5 +1,5 @@
 """
-A session each of whose streams is a WebSocket of its own, as the side knows it that is asked for them and picks up; see
+A session each of whose streams is a WebSocket of its own: the side that receives the requests and picks up; see
 L{tunnelstack.session.revdial.dialler}.
 """
 
@@ -30,7 +30,7 @@ from tunnelstack.wire.revdial import (
 
 class RevdialListener(ControlSession):
     """
-    The side that is asked: the protocol of the control connection at the agent.
+    The side that receives requests: the protocol of the control connection at the agent.
 
     @ivar connector: opens nothing: only the peer does.
     @ivar listener: takes the peer's streams.
@@ -46,7 +46,7 @@ class RevdialListener(ControlSession):
         probe: Probe | None = None,
     ) -> None:
         """
-        @param reach: from the path that was asked for, with its query, to an endpoint whose transports are
+        @param reach: from the requested path, with its query, to an endpoint whose transports are
             L{WebSocketTransport<tunnelstack.transport.websocket.transport.WebSocketTransport>}s; it raises a L{PeerError}
             for a path that leads elsewhere.
         @param probe: as in L{ControlSession}.

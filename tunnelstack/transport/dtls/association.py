@@ -38,7 +38,7 @@ class Association:
 
     def receiveUntrusted(self, datagram: bytes) -> list[bytes]:
         """
-        @param datagram: of the peer, or of anybody who uses its address: OpenSSL drops what is not authentic.
+        @param datagram: of the peer, or of any sender that uses its address: OpenSSL drops what is not authentic.
         @return: the datagrams of the peer's application in it.
         """
         self.connection.bio_write(datagram)
@@ -82,7 +82,7 @@ class Association:
         """
         Send an alert that this side has closed.
         """
-        with suppress(Error):                 # of a handshake that is not complete: there is nobody to send it to
+        with suppress(Error):                 # of a handshake that is not complete: there is no receiver
             self.connection.shutdown()
 
     def outgoing(self) -> list[bytes]:

@@ -40,7 +40,7 @@ class ChannelOwner(Protocol):
 
     def channelLost(self, channel: DTLSChannel, reason: Exception) -> None:
         """
-        The channel is over; its application, if it has one, is told next.
+        The channel is closed; its application, if it has one, is called next.
         """
 
 
@@ -86,7 +86,7 @@ class DTLSChannel:
 
     def start(self) -> None:
         """
-        Begin, or go on with, the handshake.
+        Begin or continue the handshake.
         """
         self._received(self.association.advance())
 

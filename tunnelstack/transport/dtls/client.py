@@ -112,7 +112,7 @@ class ClientPort(DatagramProtocol):
 
     def connectionRefused(self) -> None:
         """
-        The peer's machine reports that nobody listens on the port.
+        The peer's machine reports that no program listens on the port.
         """
         self._channel.fail(ConnectionRefusedError())
 

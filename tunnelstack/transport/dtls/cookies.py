@@ -1,5 +1,5 @@
 """
-Cookies, by which a server knows that a peer receives what is sent to its address, without keeping anything for it.
+Cookies, by which a server verifies that a peer receives what is sent to its address, without keeping anything for it.
 
 Source: RFC 6347, section 4.2.1.
 """

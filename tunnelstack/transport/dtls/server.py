@@ -235,7 +235,7 @@ class DTLSPort(DatagramProtocol):
 
     def close(self) -> None:
         """
-        Close all associations, and tell their peers.
+        Close all associations, and notify their peers.
         """
         for channel in list(self._hellos):
             channel.loseConnection()

@@ -2,8 +2,8 @@
 autobahn's parser of WebSocket frames: the only module that imports autobahn.
 
 Nothing else of autobahn is used.  Its opening handshake has a parser of HTTP heads of its own, and its timers, its closing
-handshake and its buffering of messages leave no room for the caller's clock, for one place that knows why a connection ended,
-and for octets that are delivered as they arrive.
+handshake and its buffering of messages leave no room for the caller's clock, for one place that has the reason of a
+connection's end, and for octets that are delivered as they arrive.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class FrameParser(_WebSocketProtocol):
     """
     Parses everything that RFC 6455 allows, and rejects the rest.
 
-    Append octets to C{data} and call C{processData} until it returns false or the listener wants no more.  autobahn's own
+    Append octets to C{data} and call C{processData} until it returns false or the listener accepts no more.  autobahn's own
     C{__init__} and C{_connectionMade} are not called: they make futures, timers and copies of some 30 options for each
     connection.  The class attributes are the options and the state that C{processData} reads.
 

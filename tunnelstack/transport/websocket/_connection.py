@@ -121,7 +121,7 @@ class WebSocketConnection(protocol.Protocol):
 
     def connectionMade(self) -> None:
         disableNagle(self.transport)
-        # Registered all the time, so that the pressure is known even where no application asks for it.
+        # Registered all the time, so that the pressure is known even without a producer of the application.
         self.transport.registerProducer(self, True)
         self._write = self.transport.write
         assert self._handshake is not None

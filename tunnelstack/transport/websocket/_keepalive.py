@@ -19,7 +19,7 @@ class KeepaliveListener(Protocol):
     What is kept alive.
 
     @ivar readPaused: nothing is read at the moment.
-    @ivar onPeerAlive: called each time that the peer was heard after a ping.
+    @ivar onPeerAlive: called each time that the peer has sent something after a ping.
     """
 
     readPaused: bool

@@ -148,7 +148,7 @@ class WebSocketClientEndpoint:
     C{connect} fires with the application's protocol once the WebSocket is open.  It fails with
 
       - L{UpgradeRefused}: the server answered with another status than 101;
-      - L{UpgradeFailed}: the peer does not speak HTTP, its C{Sec-WebSocket-Accept} is wrong, or it chose a subprotocol or
+      - L{UpgradeFailed}: the response is not HTTP, its C{Sec-WebSocket-Accept} is wrong, or it chose a subprotocol or
         an extension that was not offered;
       - Twisted's own errors of connecting, of TLS, and C{TimeoutError}.
 

@@ -142,7 +142,7 @@ class WebSocketServerFactory(ServerFactory):
         """
         @param path: the only path that is answered, without a query; C{None} for every path.
         @param clock: the global reactor unless given.
-        @param subprotocols: what the application speaks, the best first; the first that the client offers is chosen.
+        @param subprotocols: what the application supports, the best first; the first that the client offers is chosen.
         @param headers: further fields of the response.
         @param records: whole messages, text included, go to the protocol's C{recordReceived}.
         @raise UsageError: a header that cannot be sent.

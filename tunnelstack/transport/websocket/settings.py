@@ -18,7 +18,7 @@ class WebSocketLimits:
     @ivar keepalive: seconds between pings; C{0} sends none.
     @ivar keepaliveTimeout: seconds after a ping within which something must be received.
     @ivar pongOnly: only a pong counts: for peers that may still send after they have stopped reading.
-    @ivar closeFrame: whether C{loseConnection} sends Close 1000; some peers only know the end of the connection.
+    @ivar closeFrame: whether C{loseConnection} sends Close 1000; some peers only use the end of the connection.
     @ivar closeTimeout: seconds that the peer has to complete a close.
     @ivar flushTimeout: seconds that octets written before a close have to leave.
     @ivar handshakeTimeout: seconds that a client has to send its request (server only).

@@ -61,8 +61,8 @@ class WebSocketTransport:
     @ivar endsBothDirections: as of L{StreamTransport<tunnelstack.stream.transport.StreamTransport>}.
     @ivar octetsIn: octets of payload received.
     @ivar octetsOut: octets of payload sent.
-    @ivar onPeerAlive: called each time that the peer was heard after a ping; or C{None}.
-    @ivar onEnded: called when the WebSocket is over, after its protocol was told; or C{None}.
+    @ivar onPeerAlive: called each time that the peer has sent something after a ping; or C{None}.
+    @ivar onEnded: called when the WebSocket is closed, after its protocol was called; or C{None}.
     @ivar address: where the WebSocket is a stream of a session, the address of the session's other end; C{getPeer} gives its
         C{visitor}, or else the address itself.
     @ivar streamId: the stream's number then.
@@ -298,7 +298,7 @@ class WebSocketTransport:
     def unregisterProducer(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None and not self._streaming:
-            producer.pauseProducing()         # the adapter asks no more
+            producer.pauseProducing()         # the adapter calls it no more
         if self.disconnecting and self._writable:
             self._close()
 

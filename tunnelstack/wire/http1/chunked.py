@@ -114,7 +114,7 @@ class ChunkedDecoder:
 
     def _receive_trailers(self, octets: bytes) -> None:
         """
-        Behind the last chunk: fields until an empty line.
+        After the last chunk: fields until an empty line.
         """
         if octets.startswith(b"\r\n"):
             self.ended, self.leftover = True, octets[2:]

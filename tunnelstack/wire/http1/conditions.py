@@ -29,7 +29,7 @@ _DATE = re.compile(
 @frozen
 class Validators:
     """
-    What tells one state of a representation from another.
+    What distinguishes one state of a representation from another.
 
     @ivar tag: an entity tag with its quotes.
     @ivar modified: when it was modified last, in whole seconds since 1970.

@@ -1,5 +1,5 @@
 """
-For whom a request is passed on: C{X-Forwarded-For}, C{-Proto} and C{-Host}, and C{Forwarded}.
+The fields about the origin of a request that is passed on: C{X-Forwarded-For}, C{-Proto} and C{-Host}, and C{Forwarded}.
 
 What a visitor writes about itself is replaced.  Trusted proxies are extend_forwarding_fields: each added who connected to it,
 by which scheme and with which C{Host}.  The visitor is the last address that is not a trusted proxy's own; what stands before
@@ -38,7 +38,7 @@ EITHER, X_FORWARDED, ONLY_FORWARDED, BOTH = "", "x-forwarded", "forwarded", "bot
 """Which fields trusted proxies write; L{EITHER} is the X- fields where there are any, and C{Forwarded} otherwise."""
 
 SECURE = frozenset((b"https", b"wss"))
-"""Schemes of requests that nobody on the way could read; some proxies write C{wss} for a WebSocket."""
+"""Schemes of requests that no machine on the way could read; some proxies write C{wss} for a WebSocket."""
 
 UNKNOWN = b"unknown"
 
@@ -63,11 +63,11 @@ class Hop:
     """
     What one proxy wrote about the connection by which it received a request.
 
-    @ivar node: who connected: the text of an address, an obfuscated identifier (C{_hidden}) or C{unknown}; C{b""} if the proxy
-        did not write it.
+    @ivar node: the client of this hop: the text of an address, an obfuscated identifier (C{_hidden}) or C{unknown}; C{b""}
+        if the proxy did not write it.
     @ivar address: the same as the text of an IP address; C{""} if it is none.
     @ivar scheme: in lower case; C{b""} if it is not known.
-    @ivar host: the C{Host} that was asked for; C{b""} if it is not known.
+    @ivar host: the C{Host} of the request; C{b""} if it is not known.
     @ivar more: the other parameters of an element of C{Forwarded}: name and value.
     """
 
@@ -87,7 +87,7 @@ def read_hops(fields: Fields, by: str, isTrusted: IsTrusted) -> list[Hop]:
 
     @param by: which fields to believe: L{EITHER}, L{X_FORWARDED}, L{ONLY_FORWARDED} or L{BOTH}.
     @param isTrusted: whether an address is a trusted proxy's own.
-    @return: the visitor's hop and those of the proxies after it; none if the proxy passed nobody's request on but sent its own.
+    @return: the visitor's hop and those of the proxies after it; none if the proxy sent a request of its own.
     @raise BadMessage: both are to be extend_forwarding_fields and they contradict each other.
     """
     written = [] if by == ONLY_FORWARDED else _from_visitor(_x_fields(fields), isTrusted)
@@ -99,7 +99,7 @@ def read_hops(fields: Fields, by: str, isTrusted: IsTrusted) -> list[Hop]:
 
 def forwarding_fields(address: bytes, scheme: bytes, host: bytes, hops: Iterable[Hop] = ()) -> Fields:
     """
-    The fields that say for whom a request is passed on.
+    The fields about the origin of a request that is passed on.
 
     @param address: the IP address of the connection's other end; C{b""} if it has none.
     @param scheme: C{b"http"} or C{b"https"}.
@@ -153,7 +153,7 @@ def _named(hop: Hop) -> Hop:
 
 def _agreed(one: list[Hop], other: list[Hop]) -> list[Hop]:
     """
-    What both families say of the visitor, where one may say what the other does not.
+    What both families contain about the visitor, where one may contain what the other does not.
     """
     if other[0].node and not one[0].node:
         one, other = other, one
@@ -166,8 +166,8 @@ def _agreed(one: list[Hop], other: list[Hop]) -> list[Hop]:
 
 def _x_fields(fields: Fields) -> Iterator[Hop]:
     """
-    What the X- fields say, the last hop first, one for each address.  Each proxy added to the end of a list; where there are
-    fewer schemes or hosts than addresses, the first one counts for all connections before.
+    The content of the X- fields, the last hop first, one for each address.  Each proxy added to the end of a list; where
+    there are fewer schemes or hosts than addresses, the first one counts for all connections before.
     """
     lines: dict[bytes, list[bytes]] = {FOR: [], PROTO: [], HOST: []}
     for name, value in fields:
@@ -248,7 +248,7 @@ def _pairs(line: bytes) -> list[list[tuple[bytes, bytes]]] | None:
 
 def _hop(pairs: list[tuple[bytes, bytes]]) -> Hop:
     """
-    One element.  RFC 7239 forbids a parameter to occur twice; such an element says nothing.
+    One element.  RFC 7239 forbids a parameter to occur twice; such an element is ignored.
     """
     said = dict(pairs)
     if len(said) != len(pairs):

@@ -1,10 +1,10 @@
 """
-What a head says about the message and the connection: how long the body is, whether the connection is kept, which fields end
-here.
+What a head determines about the message and the connection: how long the body is, whether the connection is kept, which
+fields end here.
 
 Above the wire a head carries no field that concerns one connection only, with two exceptions that are marks rather than
 orders: C{Transfer-Encoding: chunked} (the body's length is not known), and C{Upgrade} (the connection may change its
-protocol).  L{end_to_end} takes the others away, and L{outgoing_framing} says what a connection has to add.
+protocol).  L{end_to_end} takes the others away, and L{outgoing_framing} returns what a connection has to add.
 
 Source: RFC 9112, sections 6 and 9; RFC 9110, sections 7.6.1 and 7.8.
 """
@@ -66,7 +66,7 @@ def _field_kind(name: bytes) -> int:
 @define
 class Framing:
     """
-    What a head says.
+    What a head determines.
 
     @ivar body: octets of the body, or L{CHUNKED}, or L{UNTIL_CLOSE}.
     @ivar keep_alive: the sender is ready to keep the connection.
@@ -88,7 +88,7 @@ class Framing:
     @property
     def options(self) -> tuple[bytes, ...]:
         """
-        What the C{Connection} of a head that says this has to name.
+        What the C{Connection} of such a head has to name.
         """
         if not (self.upgrade or self.trailers):
             return ()
@@ -123,7 +123,7 @@ def _framing(head: RequestHead | ResponseHead, default_body: int) -> Framing:
     """
     One pass over the fields.
 
-    @param default_body: what the body is when the head does not say.
+    @param default_body: what the body is when the head has no length.
     """
     keep_alive = head.version == HTTP_1_1
     framing = Framing(default_body, keep_alive)
@@ -223,7 +223,7 @@ def end_to_end(fields: Fields, framing: Framing) -> Fields:
 
 def outgoing_framing(head: RequestHead | ResponseHead) -> Framing:
     """
-    @return: what a head that is to be written says: C{body}, and the C{options} that C{Connection} has to name.
+    @return: the framing of a head that is to be written: C{body}, and the C{options} that C{Connection} has to name.
     """
     framing: Framing | None = head.framing
     return framing if framing is not None else _framing_from_fields(head)

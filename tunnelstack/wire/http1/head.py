@@ -1,7 +1,7 @@
 """
 HTTP/1.1 heads as octets: records, where a head ends, what is taken for one, and how one is written.
 
-The parser is strict: what two programs could read in two ways is refused, so that nobody can smuggle a request past us.  A
+The parser is strict: what two programs could read in two ways is refused, so that no request can be smuggled past us.  A
 head is one pass of a regular expression whose repetitions never give back what they took, hence linear in its octets.
 
 Source: RFC 9112, sections 2 to 5; RFC 9110, section 5.
@@ -103,8 +103,8 @@ class RequestHead:
     @ivar target: the request target as received.
     @ivar fields: (name, value) pairs in order, names as received.
     @ivar version: (major, minor).
-    @ivar framing: what the fields say of the body and of an upgrade, once somebody has read them: a
-        L{Framing<tunnelstack.wire.http1.framing.Framing>}.  Who changes those fields makes a new head.
+    @ivar framing: what the fields determine about the body and an upgrade, once they were read: a
+        L{Framing<tunnelstack.wire.http1.framing.Framing>}.  Code that changes those fields makes a new head.
     """
 
     method: bytes

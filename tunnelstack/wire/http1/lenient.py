@@ -83,7 +83,7 @@ def regular_lines(octets: bytes) -> bytes:
 
 def _settle_length(head: ResponseHead) -> None:
     """
-    Let a head say in one way how long its body is.
+    Give a head one length of its body.
     """
     codings = [coding for value in values(head.fields, b"transfer-encoding") for coding in tokens(value)]
     lengths = {length.strip(b"\t ") for value in values(head.fields, b"content-length") for length in value.split(b",")}

@@ -1,7 +1,7 @@
 """
 HTTP/1.1 messages as octets: one reader and one writer, for requests and for responses.
 
-Both know where a message ends: after a length, after the last chunk, or with the connection.  Neither knows a transport or a
+Both find where a message ends: after a length, after the last chunk, or with the connection.  Neither uses a transport or a
 clock.
 
 Source: RFC 9112, sections 6, 7 and 9.6.
@@ -215,7 +215,7 @@ class MessageWriter:
     @ivar remaining: octets of the body that are still to be written; L{CHUNKED} or L{UNTIL_CLOSE} where the head names no
         length.
     @ivar keep_alive: another message may follow on the connection.
-    @ivar bodyless: the response has no body, whatever its head says of one; it is dropped.
+    @ivar bodyless: the response has no body, whatever its head has about one; it is dropped.
     @ivar upgrade: the protocols that the head of a request offers.
     """
 
@@ -279,7 +279,7 @@ class MessageWriter:
         """
         @param octets: at least one.
         @return: what is sent of them.
-        @raise BodyLengthMismatch: the body is longer than the head says.
+        @raise BodyLengthMismatch: the body is longer than its length in the head.
         """
         remaining = self.remaining
         if self.bodyless:
@@ -296,7 +296,7 @@ class MessageWriter:
         """
         @param trailers: they are sent after a body in chunks, and dropped after any other.
         @return: what ends the message.
-        @raise BodyLengthMismatch: the body is shorter than the head says.
+        @raise BodyLengthMismatch: the body is shorter than its length in the head.
         """
         remaining = self.remaining
         if remaining > 0:

@@ -1,5 +1,5 @@
 """
-Byte ranges: the parts of a representation that a request asks for.
+Byte ranges: the parts of a representation that a request is for.
 
 Source: RFC 9110, sections 14.1.2, 14.2 and 14.4.
 """
@@ -26,7 +26,7 @@ def read_ranges(value: bytes, length: int) -> list[range] | None:
 
     @param length: octets of the representation.
     @return: the ranges; none if no range can be satisfied (416); C{None} if the field is to be ignored, because it is
-        malformed, has another unit, or asks for too many ranges or for everything.
+        malformed, has another unit, or is for too many ranges or for everything.
     """
     if not _RANGES.match(value):
         return None

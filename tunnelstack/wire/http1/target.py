@@ -1,7 +1,7 @@
 """
 Request targets: which octets they have, and every way in which a program that receives one may read its path.
 
-A target reaches a program that this package does not know: a web server, a framework, a file system.  Programs cut, fold and
+A target reaches another program: a web server, a framework, a file system.  Programs cut, fold and
 decode paths differently, and one path may name C{/admin} for one of them and something else for another.  A decision about a
 path is safe only if it is the same for every reading of the path.  L{readings} gives these: the results of the operations in
 C{OPERATIONS}, in any order and number, which include every order in which a known server applies them.  L{folded} is the last

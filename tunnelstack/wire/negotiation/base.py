@@ -50,7 +50,7 @@ class NegotiationEvent:
 @define
 class Agreed(NegotiationEvent):
     """
-    Both sides know what the stream is for; the negotiation is over.
+    Both sides have agreed on the purpose of the stream; the negotiation is over.
 
     @ivar name: the protocol's name, C{b""} where only parameters were exchanged.
     @ivar parameters: what the peer sent with it.

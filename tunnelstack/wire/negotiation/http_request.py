@@ -40,7 +40,7 @@ REASON = 512
 @frozen
 class StreamRequest:
     """
-    What a request asks for.
+    What a request is for.
 
     @ivar name: a name for it; C{b""} if it is not known, or cannot be meant.
     @ivar parameters: what it contains.
@@ -73,7 +73,7 @@ class HTTPRequestInitiator(Negotiation):
         timeout: float | None = None,
     ) -> None:
         """
-        @param name: what it is called here; the peer knows only the request.
+        @param name: what it is called here; the peer sends only the request.
         @param refusal: from the head of the answer to the reason why not, or C{None} for a yes; unless given, none is waited
             for.
         @param release: unless given, C{ON_REPLY} where there is an answer and C{AT_ONCE} where there is none.
@@ -185,7 +185,7 @@ class HTTPRequestResponder(Negotiation):
 
     def reject(self, reason: str) -> list[NegotiationEvent]:
         """
-        As in L{Negotiation}: for good.
+        As in L{Negotiation}: final.
         """
         self._out.append(self._take_proposal().no(reason))
         return [Rejected(reason)]

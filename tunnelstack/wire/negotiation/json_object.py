@@ -243,7 +243,7 @@ class JSONResponder(Negotiation):
 
     def reject(self, reason: str) -> list[NegotiationEvent]:
         """
-        As in L{Negotiation}: for good.
+        As in L{Negotiation}: final.
         """
         _, answers = self._take_proposal()
         self._out.append(self._codec.encode(answers.no(reason)))

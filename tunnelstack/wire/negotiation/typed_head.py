@@ -119,7 +119,7 @@ class TypedHeadInitiator(Negotiation):
 
     def __init__(self, name: bytes, head: TypedHead, *, own_frame: bool = False) -> None:
         """
-        @param name: what the purpose is called here; the peer knows the type only.
+        @param name: what the purpose is called here; the peer sends the type only.
         @param own_frame: the head travels in a frame of its own, for peers to whom frames matter.
         """
         super().__init__(Release.AT_ONCE, None)

@@ -38,7 +38,7 @@ PING, PONG = 20.0, 5.0
 """Seconds between the server's WebSocket pings, and within which a pong must arrive."""
 
 HEARTBEAT = 20.0
-"""Seconds between the documents in which an agent describes its machine, which keep the tunnel alive."""
+"""Seconds between the documents in which an agent describes its machine, which keep the tunnel open."""
 
 DOCUMENT_LIMIT = 1024 * 1024
 """Octets of the longest such document that is read (a genuine server has no limit)."""

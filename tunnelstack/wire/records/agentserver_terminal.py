@@ -63,8 +63,8 @@ class TypedInputReader:
     """
     Reads what a server sends to the terminal of an agent.
 
-    It knows of the boundaries of messages only what L{receive_data} is called with.  So it accepts what a genuine agent gets
-    wrong: a C{resize} that was cut, or that arrives in one piece with octets before or after it.
+    The only boundaries of messages that it has are those of the calls of L{receive_data}.  So it accepts what a genuine
+    agent gets wrong: a C{resize} that was cut, or that arrives in one piece with octets before or after it.
     """
 
     __slots__ = ("_control",)

@@ -93,10 +93,10 @@ class BadAnswer(PeerError):
 @frozen
 class ControlMessage:
     """
-    A server asks its client to open one stream.
+    A server requests that its client opens one stream.
 
     @ivar transport: one of L{Transport}; any number, if a server sent it.
-    @ivar local_port: the public port that is wanted; C{0} if it is not known.
+    @ivar local_port: the requested public port; C{0} if it is unknown.
     @ivar action: L{OPEN_STREAM}; clients ignore it.
     """
 

@@ -153,7 +153,7 @@ class ObjectReader:
 
     def _end(self) -> int:
         """
-        @return: the offset behind the object's last octet; C{-1} as long as it has not come.
+        @return: the offset after the object's last octet; C{-1} as long as it has not come.
         """
         buffer = self._buffer
         if not self._begun and not self._begins():

@@ -1,7 +1,7 @@
 """
 A yamux session as a machine: octets of the peer become events, calls of the owner become octets.
 
-Nothing here waits, sleeps, or knows a transport.  After any call the owner writes L{YamuxConnection.data_to_send} to the
+Nothing here waits, sleeps, or uses a transport.  After any call the owner writes L{YamuxConnection.data_to_send} to the
 transport; at L{YamuxConnection.next_deadline} it calls L{YamuxConnection.expire}.  Payload is delivered as it arrives and never
 collected; the only octets that are carried over from one read to the next are the beginning of a header.
 
@@ -29,8 +29,8 @@ A stream has two directions that end one by one::
     From every state: reset_stream, RST received, or a rule broken by the peer (payload beyond credit, credit beyond what can
     be counted) makes the stream gone at once.
 
-The states are not stored as such: each is told by the attributes of L{Stream<tunnelstack.wire.yamux.stream.Stream>}, and by the
-table that the stream is in as well::
+The states are not stored as such: each follows from the attributes of L{Stream<tunnelstack.wire.yamux.stream.Stream>}, and
+by the table that the stream is in as well::
 
     state          accepted  sendable  flowing  fin_sent  fin_received   counted in
     SYN_SENT       yes       yes       no       no        no             _unacknowledged, with its deadline
@@ -440,7 +440,7 @@ class YamuxConnection:
 
     def _measure_round_trip(self, stream: Stream) -> None:
         """
-        The peer has stopped for want of credit, and the window may grow if the way is long: measure it by a ping.  Nothing of
+        The peer has stopped for lack of credit, and the window may grow if the way is long: measure it by a ping.  Nothing of
         this stream is on the way now, so the answer does not wait for it.
         """
         pings = self._pings
@@ -451,7 +451,7 @@ class YamuxConnection:
     def ping_sent(self, now: float, ahead: float = 0.0) -> None:
         """
         The ping of the keepalive, which L{data_to_send} gave out, has left our buffers.  Only then the time for its answer
-        begins, and is longer by the time that what lies before it may need: by what the owner knows, what the last ping
+        begins, and is longer by the time that what lies before it may need: by what the owner reports, what the last ping
         needed, and what the streams need whose credit is used up.
 
         @param ahead: seconds that the carrier needs for what it has taken before.
@@ -469,7 +469,7 @@ class YamuxConnection:
 
     def alive(self) -> None:
         """
-        The owner does not read for now, so that it hears nothing does not mean that the peer is gone: count it as a sign of
+        The owner does not read for now, so missing data does not mean that the peer is lost: count it as a sign of
         life, and give the peer one by a ping.
         """
         self.keepalive.heard = True
@@ -694,7 +694,7 @@ class YamuxConnection:
             return None
         if (
             self._went_away
-            or stream_id in self._ended_this_read     # the owner could not tell its events from those of the former
+            or stream_id in self._ended_this_read     # the owner could not distinguish its events from those of the former
             or self._backlog >= self._limits.backlog
             or len(self._streams) - self._local_streams >= self._limits.max_streams
         ):

@@ -13,7 +13,7 @@ from tunnelstack.wire.yamux.frames import PROTOCOL_ERROR
 
 class SessionError(PeerError):
     """
-    The session cannot go on.  The Go Away that tells the peer is queued already where one is due.
+    The session cannot continue.  The Go Away for the peer is queued already where one is due.
 
     @ivar code: the reason as GOAWAY carries it.
     @ivar events: what happened before it in the same octets, oldest first: an owner may still deliver them.

@@ -1,5 +1,5 @@
 """
-What a yamux session tells its owner: small records, nouns in the past, without methods.
+What a yamux session reports to its owner: small records, nouns in the past, without methods.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class ResetReason(Enum):
     Why a stream was reset.
     """
 
-    PEER = auto()               # the peer said so
+    PEER = auto()               # the peer has reset it
     OVERRUN = auto()            # the peer sent more than its credit
     CREDIT_OVERFLOW = auto()    # the peer gave more credit than fits 32 bits
     OPEN_TIMEOUT = auto()       # the peer never answered our opening
@@ -105,7 +105,7 @@ class PongArrived(YamuxEvent):
 @define
 class PeerWentAway(YamuxEvent):
     """
-    The peer takes no new streams; those that are open go on.
+    The peer accepts no new streams; those that are open continue.
     """
 
     code: int = 0
@@ -114,5 +114,5 @@ class PeerWentAway(YamuxEvent):
 @define
 class KeepaliveLost(YamuxEvent):
     """
-    Nothing was heard since a keepalive ping, for as long as the limits allow.
+    Nothing was received since a keepalive ping, for as long as the limits allow.
     """

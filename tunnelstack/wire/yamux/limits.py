@@ -28,10 +28,10 @@ class SessionLimits:
     @ivar backlog: streams of the peer that may wait to be accepted.
     @ivar unacknowledged: streams of ours that may wait for the peer's first frame; every implementation takes 256.
     @ivar keepalive: seconds between pings; C{0} sends none.
-    @ivar keepalive_timeout: seconds after a ping within which something must be heard.
-    @ivar open_timeout: seconds within which the peer must send a first frame on a stream of ours; C{0} waits for ever.
+    @ivar keepalive_timeout: seconds after a ping within which something must be received.
+    @ivar open_timeout: seconds within which the peer must send a first frame on a stream of ours; C{0} is no limit.
     @ivar close_timeout: seconds that a peer may leave its direction open after a stream was closed here, before the stream is
-        reset; C{0} waits for ever.
+        reset; C{0} is no limit.
     @ivar pongs: answers to pings that may wait to be sent; later pings are dropped.
     @ivar refusals: resets on the peer's account that may wait to be sent; beyond, the session ends.
     """

@@ -1,6 +1,6 @@
 """
-What waits to leave a yamux session, and in which order: answers to pings, then control in the order it was said, then
-credit, then payload.  A stream's FIN stands behind its payload; everything else of a stream stands before it.
+What waits to leave a yamux session, and in which order: answers to pings, then control in the order it was queued, then
+credit, then payload.  A stream's FIN follows its payload; everything else of a stream precedes it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class SendQueue:
 
     def end(self, stream: Stream) -> None:
         """
-        FIN, behind the payload of the stream and never on it: a Go peer may lose payload that comes with a FIN.
+        FIN, after the payload of the stream and never on it: a Go peer may lose payload that comes with a FIN.
         """
         stream.flush = self.flushes
         self.data.append(pack_header(WINDOW_FIN, stream.stream_id, 0))

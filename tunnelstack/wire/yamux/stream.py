@@ -10,12 +10,12 @@ from tunnelstack.wire.yamux.frames import INITIAL_WINDOW
 
 class Stream(ReceiveWindow):
     """
-    A stream that the session knows.  It is its own receive window, to spare a lookup per frame.
+    A stream of the session.  It is its own receive window, to spare a lookup per frame.
 
     @ivar stream_id: its number.
     @ivar is_local: whether we opened it.
     @ivar accepted: ours, or the ACK for it is queued.
-    @ivar flowing: payload without flags may be delivered at once: the peer has been heard and has not ended it.
+    @ivar flowing: payload without flags may be delivered at once: the peer has sent a frame of it and has not ended it.
     @ivar sendable: accepted, and our FIN is not queued.
     @ivar credit: octets we may still send.
     @ivar fin_sent: our FIN is queued or sent.

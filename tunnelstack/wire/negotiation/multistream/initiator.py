@@ -50,7 +50,7 @@ class MultistreamInitiator(Negotiation):
     ) -> None:
         """
         @param names: one name, or several; each after the first costs a round trip.
-        @param release: C{AT_ONCE} with a single name only, and never where a peer that does not know the name could be led
+        @param release: C{AT_ONCE} with a single name only, and never where a peer without the name could be led
             astray: it reads what follows as further proposals.
         @param early: octets that follow the proposal in the same write; only with C{AT_ONCE}.
         @param timeout: seconds.
@@ -75,7 +75,7 @@ class MultistreamInitiator(Negotiation):
         """
         As in L{Negotiation}.
 
-        @raise WrongVersion: the peer speaks something else.
+        @raise WrongVersion: the peer uses another protocol.
         @raise UnexpectedAnswer: neither yes nor no.
         @raise BadMultistreamToken: no token at all; nor is a L{BadVarint<tunnelstack.wire.varint.BadVarint>}.
         """

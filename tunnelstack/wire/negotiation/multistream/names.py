@@ -1,5 +1,5 @@
 """
-The names that a multistream responder knows, found without reading a token where they come as usual.
+The names of a multistream responder, found without reading a token where they arrive in the usual form.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from tunnelstack.wire.negotiation.multistream.tokens import HEADER_SIZE, opening
 
 class NameTable:
     """
-    The names that a responder knows, with their answers made once; shared by all responders of a listener.
+    The names of a responder, with their answers made once; shared by all responders of a listener.
     """
 
     __slots__ = ("_echoes", "_match", "_starts")
@@ -21,7 +21,7 @@ class NameTable:
     ) -> None:
         """
         @param names: those that are accepted by the responder itself.
-        @param asked: those that are accepted by its owner, who is L{Proposed}.
+        @param asked: those that its owner accepts, after L{Proposed}.
         @param match: returns whether any other name is accepted.
         """
         self._echoes: dict[bytes, tuple[bytes, bytes, bool]] = {}
@@ -34,7 +34,7 @@ class NameTable:
 
     def add(self, name: bytes, ask: bool = False) -> None:
         """
-        Know a name, or change whether the owner is asked.
+        Add a name, or change whether the owner decides.
         """
         agreed = opening(name)
         self._echoes[name] = self._starts[agreed] = (name, agreed[HEADER_SIZE:], ask)
@@ -50,7 +50,7 @@ class NameTable:
         """
         The common case, by one look: C{octets} begin with the header and a known name of fewer than 127 octets.
 
-        @return: name, echo, and whether to ask.
+        @return: name, echo, and whether the owner decides.
         """
         if len(octets) <= HEADER_SIZE:
             return None
@@ -58,7 +58,7 @@ class NameTable:
 
     def find(self, name: bytes) -> tuple[bytes, bytes, bool] | None:
         """
-        @return: name, echo, and whether to ask; C{None} for a name that is not known.
+        @return: name, echo, and whether the owner decides; C{None} for an unknown name.
         """
         found = self._echoes.get(name)
         if found is None and self._match is not None and self._match(name):

@@ -40,7 +40,7 @@ class TooManyProposals(NegotiationError):
 
 class MultistreamResponder(Negotiation):
     """
-    Takes the first name that it knows.
+    Accepts the first name that it has.
 
     The header leaves at the first call of C{data_to_send}, whatever has arrived by then: together with the answer if that is
     ready, else at once, since a peer may wait for it.
@@ -66,7 +66,7 @@ class MultistreamResponder(Negotiation):
         timeout: float | None = None,
     ) -> None:
         """
-        @param names: a table, made once for many; or names, or a function that knows them.
+        @param names: a table, made once for many; or names, or a function that finds them.
         @param strict: refuse the stream with the first name that is not known (or that the owner refuses), and read nothing
             further, so that octets after it cannot be taken for a proposal.
         @param timeout: seconds.
@@ -96,7 +96,7 @@ class MultistreamResponder(Negotiation):
         """
         As in L{Negotiation}.
 
-        @raise WrongVersion: the peer speaks something else.
+        @raise WrongVersion: the peer uses another protocol.
         @raise TooManyProposals: it does not come to an end.
         @raise BadMultistreamToken: no token at all; nor is a L{BadVarint<tunnelstack.wire.varint.BadVarint>}.
         """
