@@ -2,6 +2,7 @@
 The words of the project: one meaning each, and no private ones.
 
 C{docs/contributing/glossary.md} has the words that are used; C{retired_words.txt} has those that once stood for them.
+C{docs/contributing/style.md} has the rules for prose.
 """
 
 from __future__ import annotations
@@ -47,6 +48,36 @@ def retired(identifier: str) -> bool:
     return identifier in RETIRED or any(word in RETIRED for word in words(identifier))
 
 
+OF_PEOPLE = re.compile(
+    r"\b([Ss]omebody|[Nn]obody|[Ee]verybody|[Ww]hoever|[Ww]hom|himself|herself|[Ss]ays|[Ss]aid|[Tt]ells|[Tt]old|[Ww]ants|wanted"
+    r"|[Kk]nows|[Hh]ears|[Hh]eard|knocks|knocked)\b"
+)
+"""Words for people, with which no sentence about a program is written."""
+
+
+def prose(page: Path) -> Iterator[str]:
+    """
+    The lines of a page outside of its code.
+    """
+    fenced = False
+    for line in page.read_text().splitlines():
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        elif not fenced and not line.startswith("    "):
+            yield re.sub(r"`[^`]*`", "", line)
+
+
+def messages(module: Path) -> Iterator[str]:
+    """
+    The strings of a module that have several words and are no docstrings.
+    """
+    tree = ast.parse(module.read_text(), str(module))
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings and " " in node.value:
+            yield node.value
+
+
 class WordTests(SynchronousTestCase):
     """
     Every identifier and file name of the package.
@@ -86,6 +117,33 @@ class WordTests(SynchronousTestCase):
             if re.search(r"![rsa]\}|%r|\brepr\(", line) and not re.search(r"RuntimeError|NewToken\(|C\{repr\}", line)
         ]
         self.assertEqual(wrong, [])
+
+    def test_programsDoNotSpeak(self) -> None:
+        """
+        In the documentation, in messages and in C{--help}: programs, peers and visitors send, report and require.
+        """
+        pages = [path for path in (ROOT / "docs").rglob("*.md") if path.name != "style.md"]
+        wrong = [
+            f"{path.relative_to(ROOT)}: {sentence}"
+            for path, sentences in (
+                *((page, prose(page)) for page in (*pages, ROOT / "README.md")),
+                *((module, messages(module)) for module in PACKAGE.rglob("*.py")),
+            )
+            for sentence in sentences
+            if OF_PEOPLE.search(sentence)
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_speakingProgramsAreFound(self) -> None:
+        for sentence in ("the edge says no", "Nobody reads it", "whoever has a token", "the agent told it"):
+            self.assertTrue(OF_PEOPLE.search(sentence), sentence)
+        for sentence in ("the edge sends a reset", "essays"):
+            self.assertFalse(OF_PEOPLE.search(sentence), sentence)
+        page = Path(self.mktemp())
+        page.write_text("One.\n```\nnobody\n```\n\n    nobody\nTwo `nobody`.\n")
+        self.assertEqual(list(prose(page)), ["One.", "", "Two ."])
+        page.write_text('"""\nIt says.\n"""\nname = "says"\nlog("it says {x}")\n')
+        self.assertEqual(list(messages(page)), ["it says {x}"])
 
     def test_aRetiredWordIsFound(self) -> None:
         for identifier in ("knock", "_knock", "lastKnock", "knock_path", "KNOCK", "letGo"):

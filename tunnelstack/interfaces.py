@@ -682,8 +682,8 @@ class IOutboundAgents(IService, Interface):
     def report() -> Iterable[Mapping[str, object]]:
         """
         @return: a record of each agent, as JSON can hold it: C{agent} (its name), C{address} (where it is dialled), C{state}
-            (a word, such as C{up} or C{down}), C{reason} (of the last failure; C{""} if there is none), and what else the
-            dialect knows.
+            (a word, such as C{up} or C{down}), C{reason} (of the last failure; C{""} if there is none), and further
+            members of the dialect.
         """
 
 

@@ -50,8 +50,8 @@ class Principal:
         C{tcp:20000-20010}, C{ssh}).
     @ivar share: several instances of the agent may hold the same name, in turns.
     @ivar token: the public identifier of the token that was shown (never its secret), or C{""}.
-    @ivar realm: whose rules it is under, where its dialect keeps its own accounts of agents; C{""} for an agent whose
-        credential the edge knows.
+    @ivar realm: whose rules it is under, where its dialect keeps its own accounts of agents; C{""} for an agent with a
+        credential of the edge.
     """
 
     agent: str

@@ -1,9 +1,9 @@
 """
 A session each of whose streams is a WebSocket of its own: the side that requests them.
 
-On the control connection the I{dialler}, the side that can be reached, asks for connections; the I{listener}, which is
-behind NAT, picks up: it connects to a door of the dialler's, and says in the request which question it answers.  What is asked,
-and how it is kept alive, is L{tunnelstack.wire.revdial}'s.  The streams of such a session survive it, and have no half-close.
+On the control connection the I{dialler}, the side that can be reached, requests connections; the I{listener}, which is
+behind NAT, picks up: it connects to a door of the dialler's, and names the request that it answers.  The messages and their
+deadlines are those of L{tunnelstack.wire.revdial}.  The streams of such a session survive it, and have no half-close.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class PickUpTable:
 
     def take(self, identifier: str, ticket: str) -> IProtocolFactory | None:
         """
-        @return: what is to be connected to a WebSocket that says that it was asked for; C{None} if nobody has, or the answer
+        @return: what is to be connected to a WebSocket that names a request; C{None} if there is no such request, or its answer
             has come already.
         """
         dialler = self._diallers.get(identifier)
