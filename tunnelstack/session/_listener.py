@@ -13,6 +13,7 @@ from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from tunnelstack.session._listening_port import SessionPort
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import StreamResetError
 from tunnelstack.stream.transport import StreamTransport
@@ -83,7 +84,7 @@ class SessionListener:
                 stream.resumeProducing()      # what it held follows on a later turn, unless its protocol pauses it
                 self._handToFactory(stream)
         self._session.scheduleFlush()
-        return succeed(_ListeningPort(self))
+        return succeed(SessionPort(self))
 
     @property
     def address(self) -> StreamAddress:
@@ -135,28 +136,6 @@ class SessionListener:
         except Exception:
             self._log.failure("a factory failed to build a protocol for a stream of {key}", key=stream.address.key)
             return None
-
-
-@implementer(IListeningPort)
-class _ListeningPort:
-    """
-    What L{SessionListener.listen} gives.
-    """
-
-    def __init__(self, listener: SessionListener) -> None:
-        self._listener = listener
-
-    def startListening(self) -> None:
-        """
-        It does already.
-        """
-
-    def stopListening(self) -> Deferred[None]:
-        self._listener.unlisten()
-        return succeed(None)
-
-    def getHost(self) -> StreamAddress:
-        return self._listener.address
 
 
 _UNCLAIMED = Protocol()

@@ -46,6 +46,7 @@ from zope.interface import implementer
 
 from tunnelstack.interfaces import ISession
 from tunnelstack.session._connector import fireConnected
+from tunnelstack.session._listening_port import SessionPort
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import OpenTimeout, SessionLost, TooManyStreams
 from tunnelstack.stream.transport import StreamTransport
@@ -306,7 +307,7 @@ class _UnannouncedListener:
         if self._factory is not None:
             return fail(CannotListenError("session", self.address, "its streams have a factory already"))
         self._factory = protocolFactory
-        return succeed(_ListeningPort(self))
+        return succeed(SessionPort(self))
 
     def unlisten(self) -> None:
         """
@@ -319,28 +320,6 @@ class _UnannouncedListener:
         @return: the protocol of a stream; C{None} resets it.
         """
         return None if self._factory is None else self._factory.buildProtocol(address)
-
-
-@implementer(IListeningPort)
-class _ListeningPort:
-    """
-    What the C{listen} of the listeners of this module gives.
-    """
-
-    def __init__(self, listener: _UnannouncedListener | _OpeningListener) -> None:
-        self._listener = listener
-
-    def startListening(self) -> None:
-        """
-        It does already.
-        """
-
-    def stopListening(self) -> Deferred[None]:
-        self._listener.unlisten()
-        return succeed(None)
-
-    def getHost(self) -> StreamAddress:
-        return self._listener.address
 
 
 class OpeningSession(proxyForInterface(ISession, "session")):  # type: ignore[misc]
@@ -394,7 +373,7 @@ class _OpeningListener:
         waiting, self._waiting = self._waiting, deque()
         for parameters, opened in waiting:
             self.open(parameters).chainDeferred(opened)
-        return succeed(_ListeningPort(self))
+        return succeed(SessionPort(self))
 
     def unlisten(self) -> None:
         """
