@@ -133,6 +133,20 @@ class PageTests(SynchronousTestCase):
         entries = re.findall(r"^[a-z-]+/[a-z0-9-]+$", (docs / "contents.md").read_text(), re.MULTILINE)
         self.assertEqual({f"{entry}.md" for entry in entries}, wanted)
 
+    def test_filesAndClassesThatPagesNameExist(self) -> None:
+        """
+        The pages that lead through the package.
+        """
+        package = ROOT / "tunnelstack"
+        source = "\n".join(path.read_text() for path in package.rglob("*.py"))
+        names = set(re.findall(r"\w+", source))
+        for page in ("architecture", "life-of-a-request"):
+            words = set(re.findall(r"`([^`\n]+)`", (ROOT / "docs" / "topics" / f"{page}.md").read_text()))
+            files = [word.removeprefix("tunnelstack/") for word in words if re.fullmatch(r"[a-z_0-9/]+\.py", word)]
+            self.assertEqual([file for file in files if not ((package / file).exists() or (ROOT / file).exists())], [], page)
+            classes = {part for word in words if re.fullmatch(r"[A-Z]\w*(\.\w+)*", word) for part in word.split(".")}
+            self.assertEqual(classes - names, set(), page)
+
     def test_theYamuxPageHasEveryVector(self) -> None:
         page = (ROOT / "docs" / "protocols" / "yamux.md").read_text()
         rows = dict(re.findall(r"^\| ([VX]\d\d) \| (.*?) \|", page, re.MULTILINE))

@@ -59,8 +59,8 @@ SEEN_FROM = {
     "testing": set(),
 }
 
-SYSTEMS = re.compile("shellhub|koding|ktunnel|agentserver|sandbox|godoxy|jetty|devicebook", re.IGNORECASE)
 #: What must not be named outside the folder of a dialect and its records: the systems, and what only they have.
+SYSTEMS = re.compile("shellhub|koding|ktunnel|agentserver|sandbox|godoxy|jetty|devicebook", re.IGNORECASE)
 
 #: Libraries that one module alone may import, so that they can be replaced there.
 KEEPERS = {
