@@ -50,6 +50,7 @@ from twisted.python.failure import Failure
 
 from tunnelstack.errors import PeerError, Refused
 from tunnelstack.interfaces import IBackoff, ILink
+from tunnelstack.waiters import Waiters
 
 FIRST_BACKOFF_SECONDS = 1.0
 """The bound of the first wait."""
@@ -113,7 +114,7 @@ class _Core:
     timer: IDelayedCall | None = None
     failures: int = 0
     upSince: float = 0.0
-    stopped: list[Deferred[None]] = field(factory=list)
+    stopped: Waiters[None] = field(factory=Waiters)
 
     def dial(self) -> None:
         """
@@ -230,7 +231,7 @@ def _drain(inputs: _Inputs, core: _Core) -> None:
 def _drained(inputs: _Inputs, core: _Core, reason: BaseException) -> None:
     core.link = None
     core.cancelTimer()
-    _fireStopped(core)
+    core.stopped.fire(None)
 
 
 @_dialling.upon(_Inputs.stop).to(_stopped)
@@ -238,23 +239,23 @@ def _cancelDialling(inputs: _Inputs, core: _Core) -> None:
     attempt, core.attempt = core.attempt, None
     if attempt is not None:
         attempt.cancel()
-    _fireStopped(core)
+    core.stopped.fire(None)
 
 
 @_waiting.upon(_Inputs.stop).to(_stopped)
 def _cancelWaiting(inputs: _Inputs, core: _Core) -> None:
     core.cancelTimer()
-    _fireStopped(core)
+    core.stopped.fire(None)
 
 
 @_idle.upon(_Inputs.stop).to(_stopped)
 def _stopIdle(inputs: _Inputs, core: _Core) -> None:
-    _fireStopped(core)
+    core.stopped.fire(None)
 
 
 @_stopped.upon(_Inputs.stop).loop()
 def _stoppedAlready(inputs: _Inputs, core: _Core) -> None:
-    _fireStopped(core)
+    core.stopped.fire(None)
 
 
 @_stopped.upon(_Inputs.connected).loop()
@@ -267,12 +268,6 @@ _stopped.upon(_Inputs.failed).loop().returns(None)
 _stopped.upon(_Inputs.lost).loop().returns(None)
 
 _build = _builder.build()
-
-
-def _fireStopped(core: _Core) -> None:
-    waiting, core.stopped = core.stopped, []
-    for stopped in waiting:
-        stopped.callback(None)
 
 
 class Uplink:
@@ -329,7 +324,6 @@ class Uplink:
 
         @return: fires when the session is closed.
         """
-        stopped: Deferred[None] = Deferred()
-        self._core.stopped.append(stopped)
+        stopped = self._core.stopped.wait()
         self._machine.stop()
         return stopped
