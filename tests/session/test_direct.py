@@ -349,7 +349,7 @@ class EndTests(Joined):
         self.assertIsInstance(self.successResultOf(self.near.whenLost()), SessionClosed)
         self.assertEqual(self.near.streams, 0)
 
-    def test_drainingTwiceAndWithoutStreams(self) -> None:
+    def test_drainMayBeCalledTwiceAndWithoutStreams(self) -> None:
         self.successResultOf(self.near.drain())
         self.successResultOf(self.near.drain())
 

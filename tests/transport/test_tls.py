@@ -254,7 +254,7 @@ class ClientCertificateTests(Handshake):
     Why a server rejects the certificate of a client.
     """
 
-    def test_theCauseAndTheRemedy(self) -> None:
+    def test_causeAndRemedyAreReported(self) -> None:
         name = [general("agent.example")]
         for identity, cause, remedy in (
             (authority().issue(name, days=(-9, -2)), "its certificate has expired, on ", "renew it on the client"),

@@ -1,6 +1,7 @@
 """
-What writes the request of an exchange on the client's side, where the exchange is not the usual one over HTTP/1.1: that checks its
-producer itself, to spare a call for each request.
+What writes the request of an exchange on the client's side.
+
+The usual exchange, over HTTP/1.1, checks its producer itself, which spares it a call for each request.
 """
 
 from __future__ import annotations
