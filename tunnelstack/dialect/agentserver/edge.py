@@ -22,6 +22,7 @@ from tunnelstack.errors import Denied, Refused
 from tunnelstack.exchange.whole_message import TEXT, WholeResponse
 from tunnelstack.interfaces import IAdminResources, IDoor, IEdge, IReloadableDialect, IServerExchange
 from tunnelstack.records import Grant, Service
+from tunnelstack.settings.tables import DialectTables, Records
 from tunnelstack.transport.peers import addressText
 from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.wire.http1.head import RequestHead
