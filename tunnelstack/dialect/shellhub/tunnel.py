@@ -112,7 +112,7 @@ class DeviceTunnel(SessionTunnel[DeviceSession]):
     def _closeFailed(self, failure: Failure, uid: str) -> None:
         failure.trap(Exception)
         self.log.debug(
-            "device {device} was not told that SSH session {session} has ended: {reason}", device=self.device.agent,
+            "device {device} was not notified of the end of SSH session {session}: {reason}", device=self.device.agent,
             session=uid, reason=failure.getErrorMessage(),
         )
 
