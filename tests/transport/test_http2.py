@@ -4,6 +4,9 @@ HTTP/2 connections over a wire: both roles of ours with each other, at any chunk
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.interfaces import IConsumer, IPushProducer
@@ -23,6 +26,7 @@ from tunnelstack.wire.http2 import frames
 from tunnelstack.wire.http2.codes import ErrorCode
 from tunnelstack.wire.http2.limits import HTTP2Limits
 
+EXAMPLE = Path(__file__).resolve().parent.parent.parent / "docs" / "examples" / "http2.py"
 KIB = 1024
 MIB = 1024 * KIB
 WINDOW = 256 * KIB
@@ -468,6 +472,15 @@ class PressureTests(Pair):
         self.wire.settle()
         self.assertEqual(other.told[-1], "closed")
 
+    def test_headsThatFillABatchDoNotStopTheirBodies(self) -> None:
+        pairs = [self.exchange() for _ in range(100)]
+        for number, (_, far) in enumerate(pairs):
+            far.stream.sendHeaders([*OK, (b"x-%d" % number, bytes(1500 + number).replace(b"\0", b"x"))])
+            far.stream.write(b"x" * 40 * KIB)
+            far.stream.end()
+        self.wire.settle()
+        self.assertEqual({(len(near.body), near.told[-1]) for near, _ in pairs}, {(40 * KIB, "closed")})
+
     def test_streamsTakeTurns(self) -> None:
         pairs = [self.exchange() for _ in range(4)]
         for _, far in pairs:
@@ -588,3 +601,14 @@ class ClientTests(SynchronousTestCase):
         self.assertTrue(client.peerAllowsConnectProtocol)
         wire, client, _ = rawServer()
         self.assertFalse(client.peerAllowsConnectProtocol)
+
+
+class ExampleTests(SynchronousTestCase):
+    """
+    The program of C{docs/howto/use-http2.md}.
+    """
+
+    def test_theExampleRuns(self) -> None:
+        ran = subprocess.run([sys.executable, str(EXAMPLE)], capture_output=True, text=True, timeout=60)
+        lines = [f"200 {word} [(b'shouted-octets', b'5')]\n" for word in ("HELLO", "WORLD")]
+        self.assertEqual((ran.stdout, ran.returncode), ("".join(lines), 0), ran.stderr)

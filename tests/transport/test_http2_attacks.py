@@ -353,6 +353,16 @@ class BrokenTests(SynchronousTestCase):
             self.assertEqual(accepted[0].told[-1].code, code)
             self.assertEqual(accepted[1].told, [("head", GET, True), ("ended", [])])
 
+    def test_aMistakeOnAStreamThatIsOverIsReported(self) -> None:
+        wire, peer, _, accepted = rawClient()
+        peer.request(1)
+        wire.settle()
+        accepted[0].stream.sendHeaders(OK, endStream=True)
+        wire.settle()
+        peer.send(frames.PRIORITY, 0, 1, bytes(4))
+        wire.settle()
+        self.assertEqual((peer.resets, peer.goAway), ([(1, ErrorCode.FRAME_SIZE_ERROR)], None))
+
     def test_whatIsNotHTTP2IsDropped(self) -> None:
         for octets in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00", PREFACE + frame(frames.PING, 0, 0, bytes(8))):
             wire, accepted = Wire(), []

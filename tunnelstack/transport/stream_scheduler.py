@@ -452,6 +452,9 @@ class StreamScheduler(Generic[StreamType]):
             stream = ready.popleft()
             if stream.heads:
                 room -= stream.sendHeads()
+                if room < SMALLEST_TURN and stream.queued:
+                    ready.appendleft(stream)     # its data begins the next batch
+                    return
             if stream.queued:
                 credit = core.credit(stream.streamId)
                 if credit <= 0:

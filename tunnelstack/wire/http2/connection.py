@@ -53,7 +53,7 @@ from tunnelstack.wire.http2.events import (
 )
 from tunnelstack.wire.http2.field_codec import FieldDecoder, FieldEncoder
 from tunnelstack.wire.http2.fields import Malformed, check_request, check_response, check_trailers, list_size
-from tunnelstack.wire.http2.floods import FRAMES_PER_DATA, FRAMES_PER_STREAM, FloodGuard
+from tunnelstack.wire.http2.floods import FRAMES_PER_STREAM, OCTETS_PER_UPDATE, UPDATES_PER_DATA, FloodGuard
 from tunnelstack.wire.http2.frames import (
     ACK,
     END_HEADERS,
@@ -355,7 +355,7 @@ class HTTP2Machine:
         self._unsent = stream_id, data[at:] if at else data
         stream.sent_at = self.now
         self.octets_out += len(data)
-        self._floods.window_updates.make_up(FRAMES_PER_DATA)
+        self._floods.window_updates.make_up(UPDATES_PER_DATA + len(data) // OCTETS_PER_UPDATE)
         return len(data)
 
     def _flush_unsent(self, end: bool = False) -> None:
@@ -835,9 +835,11 @@ class HTTP2Machine:
             raise HTTP2Error(why, code, stream=stream_id)
         self._count_reset(stream_id)
         stream = self._streams.get(stream_id)
-        if stream is not None:
-            self._discard(stream)
-            events.append(StreamAborted(stream_id, code, False, False, why))
+        if stream is None:                    # over, and h2 would not reset it again
+            self._queue(frames.pack_reset(stream_id, code))
+            return
+        self._discard(stream)
+        events.append(StreamAborted(stream_id, code, False, False, why))
         self._reset(stream_id, code)
 
     def _count_reset(self, stream_id: int) -> None:

@@ -106,6 +106,13 @@ def pack_window_update(stream_id: int, octets: int) -> bytes:
     return pack_header(4, WINDOW_UPDATE, 0, stream_id) + octets.to_bytes(4, "big")
 
 
+def pack_reset(stream_id: int, code: int) -> bytes:
+    """
+    @return: an RST_STREAM frame.
+    """
+    return pack_header(4, RST_STREAM, 0, stream_id) + code.to_bytes(4, "big")
+
+
 def set_flags(frame: bytes, flags: int) -> bytes:
     """
     @return: the frame with more flags.

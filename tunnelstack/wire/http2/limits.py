@@ -43,7 +43,8 @@ class HTTP2Limits:
     @ivar pings: PING frames.
     @ivar settings: SETTINGS frames.
     @ivar empty_frames: DATA frames without payload that do not end a stream.
-    @ivar window_updates: WINDOW_UPDATE frames.  Each DATA frame that is sent makes up for four.
+    @ivar window_updates: WINDOW_UPDATE frames.  Each DATA frame that is sent makes up for four, and for one more for each
+        512 octets.
     @ivar priorities: PRIORITY frames and frames of unknown kinds.  Each stream that is opened makes up for four.
     @ivar flood_seconds: seconds in which what floods have used up of these limits is forgotten.
     @ivar preface_timeout: seconds until the peer must have sent its preface and its SETTINGS.
