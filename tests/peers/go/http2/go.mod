@@ -1,0 +1,3 @@
+module tunnelstack.test/peers/http2
+
+go 1.24
