@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.control.test_access_log import request
 from tunnelstack.control.access_log import CLIENT_CLOSED, together
-from tunnelstack.control.metrics import counts, families
+from tunnelstack.control.metrics import counts, families, text_format
 from tunnelstack.control.metrics.counts import CLASSES, OTHERS, ExchangeCounts, Histogram
 from tunnelstack.control.metrics.extra import requireExtra
 from tunnelstack.control.metrics.families import (
@@ -31,7 +31,11 @@ from tunnelstack.control.metrics.families import (
 )
 from tunnelstack.control.metrics.reactor_lag import ReactorLag
 from tunnelstack.control.metrics.samples import Samples, exchanges, histogram, labelled, services, single
-from tunnelstack.control.metrics.text_format import PIECE_OCTETS, SLICE_SAMPLES, SampleCollector
+from tunnelstack.control.metrics.text_format import (
+    PIECE_OCTETS,
+    SLICE_SAMPLES,
+    SampleCollector,
+)
 from tunnelstack.control.request_times import RequestTimes
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
@@ -238,11 +242,27 @@ class TextTests(SynchronousTestCase):
         self.assertEqual(read["tunnelstack_agents"], number)
 
     def test_samplesAreMadeWhenTheirPieceIs(self) -> None:
-        pieces = SampleCollector(lambda: [labelled(families.AGENT_STREAMS, self.agents(100_000))]).pieces()
+        several = [labelled(families.AGENT_STREAMS, self.agents(100_000))]
+        pieces = SampleCollector(lambda: several, lambda: 0.0).pieces()
         for _ in range(5):
             before = self.made
             self.assertGreaterEqual(len(next(pieces)), PIECE_OCTETS)
             self.assertLess(self.made - before, 10 * SLICE_SAMPLES)
+
+    def test_aPieceTakesLittleTime(self) -> None:
+        self.patch(text_format, "PIECE_SECONDS", 4)
+        clock = Clock()
+
+        def slow() -> Iterator[Samples]:
+            for _ in range(20):
+                clock.advance(1)
+                yield single(families.AGENTS, 1)
+
+        pieces = SampleCollector(slow, clock.seconds).pieces()
+        taken = []
+        for _ in pieces:
+            taken.append(clock.seconds() - sum(taken))
+        self.assertEqual((len(taken), max(taken)), (6, 4))
 
     def test_nothingIsPieceOfNothing(self) -> None:
         text = textOf(labelled(families.AGENT_STREAMS, []))

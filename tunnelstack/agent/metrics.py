@@ -32,6 +32,7 @@ from tunnelstack.exchange.whole_message import WholeMessageServer, WholeRequest,
 from tunnelstack.interfaces import IReactor
 from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.session.totals import SessionTotals
+from tunnelstack.transport.peers import addressText
 from tunnelstack.transport.tls import errorText, loadCertificates
 from tunnelstack.wire.printable_text import quoted
 
@@ -107,9 +108,12 @@ class AgentMetrics(ReactorLag):
         self._endpoint.listen(factory).addCallbacks(self._listening, self._notListening)
 
     def _listening(self, port: IListeningPort) -> None:
-        self._port = port
         if not self.running:
             port.stopListening()
+            return
+        self._port = port
+        where = addressText(port.getHost())
+        self.log.info("http://{where}{path}", where=where, path=PATH.decode(), status="metrics")
 
     def _notListening(self, failure: Failure) -> None:
         error: BaseException = failure.value or OSError()

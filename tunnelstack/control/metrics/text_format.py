@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
+from time import perf_counter
 
 from attrs import frozen
 from prometheus_client import CONTENT_TYPE_LATEST, Metric, ProcessCollector, generate_latest
@@ -19,11 +20,14 @@ from tunnelstack.control.metrics.samples import Sample, Samples
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST.encode("ascii")
 
-SLICE_SAMPLES = 256
-"""Samples of one piece: one takes about 5 µs, so that a piece is far below 10 ms."""
+SLICE_SAMPLES = 128
+"""Samples that are formatted at once: one takes about 5 µs."""
 
 PIECE_OCTETS = 32 * 1024
 """Octets above which pieces are not joined."""
+
+PIECE_SECONDS = 0.003
+"""Seconds after which pieces are not joined."""
 
 
 @frozen(eq=False)
@@ -32,9 +36,11 @@ class SampleCollector(Collector):
     Reads samples when it is asked to: a custom collector, which may be registered with a C{CollectorRegistry} as well.
 
     @ivar read: gives the samples of this moment.
+    @ivar now: gives the time, in seconds.
     """
 
     read: Callable[[], Iterable[Samples]]
+    now: Callable[[], float] = perf_counter
 
     def collect(self) -> Iterator[Metric]:
         """
@@ -47,12 +53,12 @@ class SampleCollector(Collector):
         """
         @return: the text, with the process's own metrics at the end.
         """
-        joined = b""
+        joined, began = b"", self.now()
         for piece in chain(self._texts(), self._process()):
             joined += piece
-            if len(joined) >= PIECE_OCTETS:
+            if len(joined) >= PIECE_OCTETS or self.now() - began >= PIECE_SECONDS:
                 yield joined
-                joined = b""
+                joined, began = b"", self.now()
         if joined:
             yield joined
 
