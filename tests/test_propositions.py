@@ -30,7 +30,7 @@ AUXILIARIES = wordList(
 OTHER_VERBS = wordList(
     """
     accept acknowledge agree appear apply arrive ask become begin belong came change check claim come concern connect
-    cost count cut delay dial die differ displace end ended extend fail fall fill find finish fire fit follow gave
+    cost count cut delay dial die differ displace end ended extend fail fall fill find finish fire fit flow follow gave
     give go hold import interleave jump keep know lead leave left let limit live look lose match mean meet mirror miss
     name need open outlive overtake own pass pause point precede provide put reach read reconnect refuse reject
     replace request reset return rise run say see send share stand stay stop succeed survive take tell travel type

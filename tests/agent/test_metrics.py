@@ -75,7 +75,7 @@ class AgentMetricsTests(SynchronousTestCase):
         self.both.network.passTime(60)
         self.assertGreaterEqual(self.scrape()["tunnelstack_uplink_failures_total{localhost:8080}"], 1)
 
-    def test_otherPathsAndMethods(self) -> None:
+    def test_otherPathsAndMethodsAreRejected(self) -> None:
         self.assertIn(" 404 ", self.ask("/")[0])
         self.assertIn(" 405 ", self.ask(method="DELETE")[0])
         self.assertEqual(self.ask(method="HEAD")[1], "")

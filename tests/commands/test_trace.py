@@ -98,7 +98,7 @@ class TraceTests(Shown):
     def test_whatCollectsLogsMayPutWordsBefore(self) -> None:
         self.assertIn("tunnel", self.show(stdin=f"Jan 1 host tunnel-edge[1]: {EDGE}2027 {AGENT}"))
 
-    def test_forPrograms(self) -> None:
+    def test_programsReadOneObject(self) -> None:
         said = json.loads(self.show(self.file(EDGE), self.file(AGENT), json=True))
         self.assertEqual((said["request"], said["missing"], said["sides"][0]["role"]), (ID, [], "edge"))
         self.assertAlmostEqual(said["tunnel_seconds"], 0.009)

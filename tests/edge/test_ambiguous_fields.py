@@ -123,7 +123,7 @@ class LoopTests(Both):
             (tunnel,) = both.edge.registry
             self.assertLessEqual(tunnel.session.streams, 2)
 
-    def test_anotherServiceOfTheSameEdge(self) -> None:
+    def test_aServiceMayForwardToAnotherOfTheSameEdge(self) -> None:
         self.begin(ServiceConfig(name="front", target="8080", rewriteHost="site.localhost"), SITE)
         self.assertEqual(self.get(host=b"front.localhost"), b"200")
         (request,) = self.origin.requests

@@ -74,7 +74,7 @@ class VisitTests(HTTP2Case):
     Requests.
     """
 
-    def test_aPage(self) -> None:
+    def test_aPageIsServed(self) -> None:
         self.begin(SITE)
         visitor = self.visitor()
         for _ in range(3):
@@ -113,11 +113,11 @@ class VisitTests(HTTP2Case):
                          [("HTTP/2.0", 200, 13), ("HTTP/1.1", 200, 13)])
         self.assertEqual((self.log[0].host, self.log[0].target, self.log[0].visitor), ("site.localhost", "/b?c", "127.0.0.1"))
 
-    def test_otherHosts(self) -> None:
+    def test_otherHostsAreAnswered404(self) -> None:
         self.begin(SITE)
         self.assertEqual(self.ask(to(GET, b"other.localhost"))[1].status, b"404")
 
-    def test_rulesOfRoutes(self) -> None:
+    def test_rulesOfRoutesApply(self) -> None:
         self.begin(SITE, edge={"routes": (
             Route(host="www.example.net", to="site", visitors=("deny all",)),
             Route(host="slow.example.net", to="site", requestsPerSecond=1),
@@ -132,7 +132,7 @@ class VisitTests(HTTP2Case):
         self.assertEqual(self.ask(to([*GET, (b"x", b"y" * 1024)]))[1].status, b"431")
         self.assertEqual(self.ask(to([*GET, *[(b"x", b"y")] * 8]))[1].status, b"431")
 
-    def test_aBody(self) -> None:
+    def test_aBodyIsForwarded(self) -> None:
         self.begin(CALLS)
         self.calls.answer = None
         stream, caught = self.ask(to([*POST, (b"te", b"trailers")], b"calls.localhost"), False)
@@ -191,7 +191,7 @@ class RefusalTests(HTTP2Case):
     Dubious requests do not reach an agent.
     """
 
-    def test_bad(self) -> None:
+    def test_invalidRequestsAreRejected(self) -> None:
         self.begin(SITE)
         visitor = self.visitor()
         for name, (fields, ended, status) in BAD.items():
@@ -202,7 +202,7 @@ class RefusalTests(HTTP2Case):
         self.assertEqual(self.ask(to(GET), visitor=visitor)[1].status, b"200")
         self.assertEqual(len(self.origin.requests), 1)
 
-    def test_smuggled(self) -> None:
+    def test_nothingIsSmuggled(self) -> None:
         """
         What the server receives is one request, with the fields that were meant.
         """
@@ -265,7 +265,7 @@ class WebSocketTests(HTTP2Case):
         self.assertEqual((body.trailers, caught.trailers, caught.failure), ([], [], None))
         self.assertEqual(self.log[-1].status, 101)
 
-    def test_aWrongAnswer(self) -> None:
+    def test_aWrongAnswerIsReportedAs502(self) -> None:
         self.begin(SITE)
         _, caught = self.ask(to(CONNECT), False)
         self.assertEqual(caught.status, b"502")
@@ -293,7 +293,7 @@ class LifeTests(HTTP2Case):
         both.settle()
         self.assertIsNotNone(visitor.lostReason)
 
-    def test_drain(self) -> None:
+    def test_drainWaitsForStreams(self) -> None:
         both = self.begin(CALLS)
         self.calls.answer = None
         visitor = self.visitor()

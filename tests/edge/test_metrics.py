@@ -69,7 +69,7 @@ class EdgeMetricsTests(Scraped):
         optional = {"tunnelstack_agent_denials_total", "tunnelstack_certificate_expiry_timestamp_seconds"}
         self.assertEqual({name for name in names if name.startswith("tunnelstack_")}, wanted - optional)
 
-    def test_sessionsAndStreams(self) -> None:
+    def test_sessionsAndStreamsAreCounted(self) -> None:
         self.start(ENABLED)
         read = self.scrape()
         self.assertEqual((read["tunnelstack_sessions"], read["tunnelstack_agents"], read["tunnelstack_ready"]), (1, 1, 1))
@@ -105,7 +105,7 @@ class EdgeMetricsTests(Scraped):
         self.assertNotIn("site", self.ask()[1])
         self.assertNotIn("laptop", self.ask()[1])
 
-    def test_eachServiceAndAgentIfAsked(self) -> None:
+    def test_eachServiceAndAgentIsCountedIfConfigured(self) -> None:
         self.start(PER)
         self.visit()
         self.visit("made-up.localhost")

@@ -196,7 +196,7 @@ class ConnectionTests(PoolCase):
         self.pass_(TIMEOUTS.connect + 1)
         self.assertEqual(self.kind(receiver), FailureKind.BUSY)
 
-    def test_noConnection(self) -> None:
+    def test_withoutAConnectionTheExchangeFails(self) -> None:
         self.wires.refuse = True
         _, receiver = self.ask()
         self.assertEqual(self.kind(receiver), FailureKind.UNREACHABLE)
@@ -228,7 +228,7 @@ class ConnectionTests(PoolCase):
         asked, = self.asked
         self.assertEqual((asked.body, asked.trailers), (b"hello world", [(b"x-sum", b"1")]))
 
-    def test_drain(self) -> None:
+    def test_drainWaitsForExchanges(self) -> None:
         _, receiver = self.ask()
         drained = self.pool.drain()
         self.assertNoResult(drained)
@@ -239,10 +239,10 @@ class ConnectionTests(PoolCase):
         self.assertEqual(receiver.body, b"ok")
         self.assertIsNotNone(self.connections[0].lostReason)
 
-    def test_drainWithoutExchanges(self) -> None:
+    def test_drainWithoutExchangesEndsAtOnce(self) -> None:
         self.successResultOf(self.pool.drain())
 
-    def test_close(self) -> None:
+    def test_closeFailsWhatWaits(self) -> None:
         _, receiver = self.ask()
         for _ in range(4):
             _, waiting = self.ask()
@@ -257,7 +257,7 @@ class RepeatTests(PoolCase):
     Requests that the server has not processed are sent once more.
     """
 
-    def test_aRefusedStream(self) -> None:
+    def test_aRefusedStreamIsRepeated(self) -> None:
         exchange, receiver = self.ask(RequestHead(b"POST", b"/", [HOST, (b"Content-Length", b"5")]), False)
         exchange.write(b"hello")
         exchange.end()
@@ -269,7 +269,7 @@ class RepeatTests(PoolCase):
         self.settle()
         self.assertEqual((receiver.body, receiver.failure), (b"ok", None))
 
-    def test_notForever(self) -> None:
+    def test_aRequestIsRepeatedAFewTimesOnly(self) -> None:
         _, receiver = self.ask()
         for number in range(TRIES):
             self.assertEqual(len(self.asked), number + 1)
@@ -285,7 +285,7 @@ class RepeatTests(PoolCase):
             self.assertEqual(self.kind(receiver), FailureKind.BROKEN)
         self.assertEqual(len(self.asked), 2)
 
-    def test_notALongBody(self) -> None:
+    def test_aLongBodyIsNotRepeated(self) -> None:
         exchange, receiver = self.ask(chunks(), False)
         exchange.write(bytes(65_537))
         exchange.end()
@@ -344,7 +344,7 @@ class ResponseTests(PoolCase):
         self.settle()
         self.assertEqual(self.kind(receiver), FailureKind.RESPONSE_TOO_LARGE)
 
-    def test_tooManyInterimResponses(self) -> None:
+    def test_tooManyInterimResponsesFailTheExchange(self) -> None:
         _, receiver = self.ask()
         for _ in range(33):
             self.asked[0].stream.sendInformational([(b":status", b"150")])
@@ -358,7 +358,7 @@ class DeadlineTests(PoolCase):
     The deadlines of HTTP/1.1.
     """
 
-    def test_noResponse(self) -> None:
+    def test_withoutAResponseTheExchangeFails(self) -> None:
         _, receiver = self.ask()
         self.pass_(9)
         self.assertIsNone(receiver.failure)
@@ -436,14 +436,14 @@ class WebSocketTests(PoolCase):
         self.settle()
         self.assertEqual((receiver.trailers, exchange.finished, self.pool.inFlight), ([], True, 0))
 
-    def test_aRefusal(self) -> None:
+    def test_aRefusalIsPassedOn(self) -> None:
         _, receiver = self.ask(upgrade())
         self.asked[0].answer(b"404")
         self.settle()
         self.assertEqual((receiver.heads[0].status, receiver.body, receiver.trailers), (404, b"ok", []))
         self.assertEqual(self.connections[0].streams, 0)
 
-    def test_aServerWithoutThem(self) -> None:
+    def test_aServerWithoutThemIsNotSentAny(self) -> None:
         self.limits = HTTP2Limits(connect_protocol=False)
         _, receiver = self.ask(upgrade())
         self.assertEqual((self.kind(receiver), self.asked), (FailureKind.UNSUPPORTED, []))
@@ -489,7 +489,7 @@ class NegotiatedTests(SynchronousTestCase):
         exchange.end()
         return receiver
 
-    def test_HTTP2(self) -> None:
+    def test_HTTP2IsUsedIfSelected(self) -> None:
         receivers = [self.ask() for _ in range(3)]
         self.settle()
         receivers.append(self.ask())
@@ -498,7 +498,7 @@ class NegotiatedTests(SynchronousTestCase):
         self.assertEqual([head.version for head, _, _ in self.server.asked], [(2, 0)] * 4)
         self.assertEqual((len(self.tls.wires), len(self.http1.wires), len(self.http2.wires)), (1, 0, 0))
 
-    def test_HTTP1(self) -> None:
+    def test_HTTP1IsUsedOtherwise(self) -> None:
         for selected in (b"http/1.1", None):
             self.selected = selected
             self.setUp()
@@ -522,7 +522,7 @@ class NegotiatedTests(SynchronousTestCase):
         self.assertEqual((receiver.body, len(self.tls.wires)), (b"ok", 2))
         self.assertEqual(self.server.asked[-1][0].version, (1, 1))
 
-    def test_noConnection(self) -> None:
+    def test_withoutAConnectionTheExchangeFails(self) -> None:
         self.tls.refuse = True
         receivers = [self.ask(), self.ask()]
         for receiver in receivers:
@@ -543,7 +543,7 @@ class NegotiatedTests(SynchronousTestCase):
         self.settle()
         self.assertEqual(receiver.body, b"ok")
 
-    def test_drain(self) -> None:
+    def test_drainWaitsForExchanges(self) -> None:
         self.server.answer = None
         receiver = self.ask()
         drained = self.pool.drain()
@@ -555,7 +555,7 @@ class NegotiatedTests(SynchronousTestCase):
         self.assertEqual(receiver.body, b"ok")
         self.assertRaises(Busy, self.pool.exchange, Recorder())
 
-    def test_close(self) -> None:
+    def test_closeFailsWhatWaits(self) -> None:
         self.tls.waiting = []
         receiver = self.ask()
         self.pool.close()

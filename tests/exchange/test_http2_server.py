@@ -185,7 +185,7 @@ class RequestTests(ServerCase):
         self.wire.settle()
         self.assertEqual(caught.failure.code, ErrorCode.HTTP_1_1_REQUIRED)
 
-    def test_interimResponses(self) -> None:
+    def test_interimResponsesAreSent(self) -> None:
         self.start()
         _, caught = self.ask()
         exchange = self.asked()[1]
@@ -247,7 +247,7 @@ class EndTests(ServerCase):
         self.assertEqual(caught.status, b"200")
         self.successResultOf(drained)
 
-    def test_idleSinceTheLastExchange(self) -> None:
+    def test_aConnectionIsIdleSinceTheLastExchange(self) -> None:
         self.start()
         self.clock.advance(3)
         self.ask()

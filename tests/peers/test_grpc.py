@@ -102,7 +102,7 @@ class Calls:
     name = "python"
     client: Any
 
-    def test_unary(self: Any) -> None:
+    def test_aUnaryCallIsAnswered(self: Any) -> None:
         for scheme in ("https", "http"):
             answer, call = self.client(self.name, scheme).unary.with_call(b"hello", metadata=[("x-sent", "yes")], timeout=20)
             self.assertEqual(answer, b"hello")
@@ -116,7 +116,7 @@ class Calls:
         self.assertEqual(raised.exception.details(), "no such thing")
         self.assertEqual(dict(raised.exception.trailing_metadata())["x-reason"], "asked for")
 
-    def test_anUnknownMethod(self: Any) -> None:
+    def test_anUnknownMethodIsUnimplemented(self: Any) -> None:
         with self.assertRaises(grpc.RpcError) as raised:
             self.client(self.name).channel.unary_unary("/tunnelstack.test.Calls/Other")(b"", timeout=20)
         self.assertEqual(raised.exception.code(), grpc.StatusCode.UNIMPLEMENTED)
@@ -132,20 +132,20 @@ class Calls:
         self.assertEqual(raised.exception.code(), grpc.StatusCode.DEADLINE_EXCEEDED)
         self.assertTrue(self.awaitCancelled())
 
-    def test_clientStream(self: Any) -> None:
+    def test_aStreamOfTheClientArrives(self: Any) -> None:
         messages = [pattern(number, 1000) for number in range(50)]
         answer = self.client(self.name).clientStream(iter(messages), timeout=20)
         self.assertEqual(answer.decode(), f"50 {sha256(b''.join(messages)).hexdigest()}")
 
-    def test_aStreamOfNothing(self: Any) -> None:
+    def test_anEmptyStreamArrives(self: Any) -> None:
         self.assertEqual(self.client(self.name).clientStream(iter(()), timeout=20).partition(b" ")[0], b"0")
         self.assertEqual(list(self.client(self.name).serverStream(b"0 0", timeout=20)), [])
 
-    def test_serverStream(self: Any) -> None:
+    def test_aStreamOfTheServerArrives(self: Any) -> None:
         messages = list(self.client(self.name).serverStream(b"50 1000", timeout=20))
         self.assertEqual(messages, [pattern(number, 1000) for number in range(50)])
 
-    def test_bothStreams(self: Any) -> None:
+    def test_bothStreamsPassAtOnce(self: Any) -> None:
         """
         Each message comes back before the next is sent.
         """
@@ -170,7 +170,7 @@ class Calls:
         call.cancel()
         self.assertTrue(self.awaitCancelled())
 
-    def test_manyAtOnce(self: Any) -> None:
+    def test_manyCallsAreAnsweredAtOnce(self: Any) -> None:
         answers = self.client(self.name).many(CALLS)
         self.assertEqual(answers, [b"call %d" % number for number in range(CALLS)])
 
@@ -274,7 +274,7 @@ class GoClientTests(GRPCCase):
                 self.go.call("dial", address=self.address(scheme), authority=f"{name}.{DOMAIN}", root=root)
                 yield name, scheme
 
-    def test_fourKindsOfCall(self) -> None:
+    def test_fourKindsOfCallAreAnswered(self) -> None:
         for column in self.columns():
             said = self.go.call("unary", text="hello", seconds=20)
             self.assertTrue(said["ok"], (column, said))
@@ -287,24 +287,24 @@ class GoClientTests(GRPCCase):
             said = self.go.call("bidi", count=30, size=1000, seconds=20)
             self.assertTrue(said["ok"], (column, said))
 
-    def test_failures(self) -> None:
+    def test_failuresArrive(self) -> None:
         for column in self.columns():
             said = self.go.call("unary", text="fail:no such thing", seconds=20)
             found = said["kind"], said["error"], said["reason"]
             self.assertEqual(found, ("NotFound", "no such thing", ["asked for"]), column)
 
-    def test_deadlines(self) -> None:
+    def test_deadlinesArrive(self) -> None:
         for column in self.columns():
             left = int(self.go.call("unary", text="deadline", seconds=30)["text"])
             self.assertTrue(20_000 < left <= 30_000, (column, left))
 
-    def test_cancel(self) -> None:
+    def test_aCallIsCancelled(self) -> None:
         for column in self.columns():
             said = self.go.call("hang", seconds=20)
             self.assertEqual(said.get("code"), "Canceled", (column, said))
         self.assertTrue(self.service.awaitCancelled(2))
 
-    def test_manyAtOnce(self) -> None:
+    def test_manyCallsAreAnsweredAtOnce(self) -> None:
         for column in self.columns():
             said = self.go.call("many", count=CALLS, seconds=120)
             self.assertEqual((said["ok"], said.get("good")), (True, CALLS), (column, said))

@@ -62,7 +62,7 @@ class CurlTests(HTTP2Case):
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stdout
 
-    def test_pages(self) -> None:
+    def test_pagesAreServed(self) -> None:
         for scheme in ("https", "http"):
             self.assertEqual(self.curl(scheme, "/length"), b"hello\n2 200")
             self.assertEqual(self.curl(scheme, "/chunked"), b"hello world\n2 200")
@@ -71,7 +71,7 @@ class CurlTests(HTTP2Case):
             self.assertEqual(self.curl(scheme, "/none"), b"\n2 204")
             self.assertIn(b"content-length: 1000", self.curl(scheme, "/head", "--head"))
 
-    def test_bodies(self) -> None:
+    def test_bodiesArrive(self) -> None:
         body = bytes(range(256)) * 4096
         (self.folder / "body").write_bytes(body)
         for scheme in ("https", "http"):
@@ -80,7 +80,7 @@ class CurlTests(HTTP2Case):
             through = self.curl(scheme, "/through", "-T", str(self.folder / "body"), "-H", "Content-Length:")
             self.assertEqual(through[-6:], b"\n2 200")
 
-    def test_largeBodies(self) -> None:
+    def test_largeBodiesArrive(self) -> None:
         large = self.curl("https", f"/large?{LARGE}")
         self.assertEqual(hashlib.sha256(large[:-6]).digest(), hashlib.sha256(bytes(range(256)) * (LARGE // 256)).digest())
         body = bytes(range(255, -1, -1)) * (LARGE // 256)
@@ -88,12 +88,12 @@ class CurlTests(HTTP2Case):
         swallowed = self.curl("https", "/swallow", "--data-binary", f"@{self.folder}/body")
         self.assertEqual(swallowed[:-6].decode(), hashlib.sha256(body).hexdigest())
 
-    def test_expect(self) -> None:
+    def test_aBodyWaitsFor100Continue(self) -> None:
         answer = self.curl("https", "/expect", "-H", "Expect: 100-continue", "-d", "hello", "-i")
         self.assertTrue(answer.startswith(b"HTTP/2 100"), answer)
         self.assertTrue(answer.endswith(b"hello\n2 200"), answer)
 
-    def test_hints(self) -> None:
+    def test_earlyHintsArrive(self) -> None:
         answer = self.curl("https", "/hints", "-i")
         self.assertEqual(answer.count(b"HTTP/2 103"), 2)
 
@@ -106,7 +106,7 @@ class CurlTests(HTTP2Case):
         )  # fmt: skip
         self.assertNotEqual(done.returncode, 0)
 
-    def test_theAccessLog(self) -> None:
+    def test_theAccessLogHasTheProtocol(self) -> None:
         self.curl("https", "/length?logged")
         until(lambda: self.accessLines(target="/length?logged", protocol="HTTP/2.0", status=200), self.house.edge.said)
 
@@ -125,7 +125,7 @@ class LoadTests(HTTP2Case):
     h2load: many streams on few connections.
     """
 
-    def test_h2load(self) -> None:
+    def test_h2loadIsServed(self) -> None:
         for scheme in ("https", "http"):
             done = subprocess.run(
                 [peer("h2load"), "-n", str(REQUESTS), "-c", "2", "-m", "32", "-t", "1",
@@ -141,7 +141,7 @@ class NginxTests(HTTP2Case):
     nginx, which speaks HTTP/2 to visitors, and to the edge for gRPC.
     """
 
-    def test_nginxInFront(self) -> None:
+    def test_nginxMayBeInFront(self) -> None:
         port = freePort()
         self.nginx(
             f"server {{ listen 127.0.0.1:{port} http2; location / {{ proxy_pass http://127.0.0.1:{self.house.ports['http']}; "
@@ -222,7 +222,7 @@ class BrowserTests(HTTP2Case):
         assert title is not None
         return title[1]
 
-    def test_aPageWithSixtyAssets(self) -> None:
+    def test_aPageWithSixtyAssetsIsLoaded(self) -> None:
         assets = "".join(f'<img src="/{number}.svg" onload="one()">' for number in range(ASSETS))
         (self.folder / "index.html").write_text(PAGE + assets + "</body>")
         for number in range(ASSETS):
@@ -239,7 +239,7 @@ class BrowserTests(HTTP2Case):
         ports = {line["visitor"] for line in self.accessLines(host=f"browser.{DOMAIN}:{self.house.ports['https']}")}
         self.assertEqual(ports, {"127.0.0.1"})
 
-    def test_aWebSocketAndAnEventStream(self) -> None:
+    def test_aWebSocketAndAnEventStreamShareAConnection(self) -> None:
         """
         Both on the connection of the page.
         """

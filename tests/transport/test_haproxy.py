@@ -131,7 +131,7 @@ class HeaderTests(SynchronousTestCase):
             self.assertEqual(self.hears(octets), ("", b""), line)
             self.assertEqual(self.hears(*[bytes([octet]) for octet in octets]), ("", b""), line)
 
-    def test_theLongestLine(self) -> None:
+    def test_theLongestLineIsRead(self) -> None:
         line = b"PROXY UNKNOWN " + b"x" * 91 + b"\r\n"
         self.assertEqual(len(line), LONGEST_LINE)
         for pieces in ((line + b"GET",), (line[:-1], b"\nGET"), (line[:60], line[60:], b"GET")):

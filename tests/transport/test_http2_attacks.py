@@ -89,7 +89,7 @@ class FloodTests(SynchronousTestCase):
             self.peer.send(frames.WINDOW_UPDATE, 0, stream, bytes(4))
         self.flood(b"", 0)
 
-    def test_malformedRequests(self) -> None:
+    def test_malformedRequestsEndTheConnection(self) -> None:
         for number in range(400):
             self.peer.request(2 * number + 1, [*GET, (b"connection", b"close")])
         self.flood(b"", 0)
@@ -105,13 +105,13 @@ class FloodTests(SynchronousTestCase):
     def test_pingsAtIntervalsAreNoAttack(self) -> None:
         self.slowly(frame(frames.PING, 0, 0, bytes(8)), 300, 0.2)
 
-    def test_settings(self) -> None:
+    def test_floodsOfSettingsEndTheConnection(self) -> None:
         self.flood(frame(frames.SETTINGS, 0, 0, (4).to_bytes(2, "big") + (70_000).to_bytes(4, "big")), 100)
 
     def test_acknowledgementsOfSettingsThatWereNotSent(self) -> None:
         self.flood(frame(frames.SETTINGS, frames.ACK), 100)
 
-    def test_emptyData(self) -> None:
+    def test_floodsOfEmptyDataEndTheConnection(self) -> None:
         self.peer.request(1, POST, end=False)
         self.flood(frame(frames.DATA, 0, 1), 200)
 
@@ -129,7 +129,7 @@ class FloodTests(SynchronousTestCase):
     def test_priorities(self) -> None:
         self.flood(frame(frames.PRIORITY, 0, 1, bytes(5)), 300)
 
-    def test_framesOfUnknownKinds(self) -> None:
+    def test_floodsOfUnknownFramesEndTheConnection(self) -> None:
         self.flood(frame(0xFA, 0, 0, b"grease"), 300)
 
     def test_continuations(self) -> None:
@@ -306,7 +306,7 @@ class BrokenTests(SynchronousTestCase):
         self.assertEqual(peer.goAway, (1, code), octets)
         self.assertIsNotNone(peer.lost)
 
-    def test_framesInTheWrongPlaceOrOfTheWrongSize(self) -> None:
+    def test_framesInTheWrongPlaceOrOfTheWrongSizeAreErrors(self) -> None:
         for octets, code in (
             (frame(frames.DATA, 0, 0, b"x"), ErrorCode.PROTOCOL_ERROR),
             (frame(frames.DATA, 0, 5, b"x"), ErrorCode.PROTOCOL_ERROR),

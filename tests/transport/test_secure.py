@@ -86,7 +86,7 @@ class SecureEndpointTests(SynchronousTestCase):
         self.assertEqual(self.server.got, b"")
         self.quiet()
 
-    def test_aServerWithoutTLS(self) -> None:
+    def test_aServerWithoutTLSIsRejected(self) -> None:
         class Banner(Protocol):
             def connectionMade(self) -> None:
                 self.transport.write(b"SSH-2.0-x\r\n")  # type: ignore[union-attr]

@@ -98,7 +98,7 @@ class LenientTests(SynchronousTestCase):
             for cut in (1, 2, len(octets)):
                 self.assertRaises(BadMessage, read, octets, cut)
 
-    def test_noReading(self) -> None:
+    def test_messagesWithoutAReadingAreRejected(self) -> None:
         for octets in NO_READING:
             for cut in (1, 5, len(octets)):
                 self.assertRaises(BadMessage, read, octets, cut)

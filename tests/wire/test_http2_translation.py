@@ -62,12 +62,12 @@ class RequestTests(SynchronousTestCase):
             return bad.status
         return 0
 
-    def test_good(self) -> None:
+    def test_validRequestsAreTranslated(self) -> None:
         for name, (fields, ended) in GOOD.items():
             self.assertEqual(self.status(fields, ended), 0, name)
             check_one_reading(read(fields, ended))
 
-    def test_bad(self) -> None:
+    def test_invalidOnesAreRejected(self) -> None:
         for name, (fields, ended, status) in BAD.items():
             self.assertEqual(self.status(fields, ended), status, name)
 
@@ -77,7 +77,7 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual(head.fields, [(b"Host", b"a.example"), (b"accept", b"*/*")])
         self.assertEqual(head.framing, Framing(0, True, b"a.example"))
 
-    def test_theLengthOfTheBody(self) -> None:
+    def test_theLengthOfTheBodyIsFound(self) -> None:
         for fields, ended, body in (
             (POST, False, CHUNKED), (POST, True, 0), ([*POST, (b"content-length", b"7")], False, 7),
             ([*POST, (b"content-length", b"0")], False, 0),
@@ -158,7 +158,7 @@ class WebSocketTests(SynchronousTestCase):
         self.assertEqual([value for name, value in head.fields if name.lower() == b"sec-websocket-key"], [KEY])
         self.assertIsNone(head.field(b"sec-websocket-accept"))
 
-    def test_theAnswerOfTheKey(self) -> None:
+    def test_theKeyIsAnswered(self) -> None:
         self.assertEqual(accept_for(KEY), ACCEPT)
         self.assertNotEqual(random_key(), random_key())
 
@@ -235,7 +235,7 @@ class ResponseTests(SynchronousTestCase):
         request = RequestHead(method, b"/", [(b"Host", b"a")])
         return response_from_http2([(b":status", b"200"), *fields], request, ended)
 
-    def test_theLengthOfTheBody(self) -> None:
+    def test_theLengthOfTheBodyIsFound(self) -> None:
         self.assertEqual(self.response().framing.body, CHUNKED)
         self.assertEqual(self.response().fields, [(b"Transfer-Encoding", b"chunked")])
         self.assertEqual(self.response((b"content-length", b"7")).framing.body, 7)
@@ -245,12 +245,12 @@ class ResponseTests(SynchronousTestCase):
         self.assertEqual((head.framing.body, head.fields), (0, [(b"content-length", b"7")]))
         self.assertEqual(self.response(ended=True, method=b"HEAD").fields, [])
 
-    def test_statusesWithoutBody(self) -> None:
+    def test_someStatusesHaveNoBody(self) -> None:
         for status in (b"204", b"304"):
             head = response_from_http2([(b":status", status)], RequestHead(b"GET", b"/"), True)
             self.assertEqual((head.framing.body, head.fields), (0, []))
 
-    def test_interimResponses(self) -> None:
+    def test_interimResponsesAreTranslated(self) -> None:
         head = response_from_http2([(b":status", b"103"), (b"link", b"x")], RequestHead(b"GET", b"/"), False)
         self.assertEqual((head.status, head.reason, head.fields), (103, b"Early Hints", [(b"link", b"x")]))
 
@@ -259,7 +259,7 @@ class ResponseTests(SynchronousTestCase):
         self.assertEqual(head.fields, [(b"x", b"y"), (b"Transfer-Encoding", b"chunked")])
         self.assertEqual(self.response((b"content-length", b"3"), (b"content-length", b"3")).framing.body, 3)
 
-    def test_bad(self) -> None:
+    def test_invalidOnesAreRejected(self) -> None:
         request = RequestHead(b"GET", b"/")
         bad: list[tuple[Any, bool]] = [
             ([], False), ([(b":status", b"20")], False), ([(b":status", b"2000")], False), ([(b":status", b"099")], False),
@@ -313,7 +313,7 @@ class TrailerTests(SynchronousTestCase):
         upper = [(name.title(), value) for name, value in fields]
         self.assertEqual(trailers_to_http2(upper), [(b"x-sum", b"1"), (b"grpc-status", b"0")])
 
-    def test_bad(self) -> None:
+    def test_invalidOnesAreRejected(self) -> None:
         for field in (
             (b":status", b"200"), (b"X", b"y"), (b"x", b"a\r\nb"), (b"connection", b"close"),
             (b"transfer-encoding", b"chunked"), (b"", b"x"), (b"x", b" y"),
@@ -344,7 +344,7 @@ class AnyFieldsTests(SynchronousTestCase):
     """
 
     @given(st.lists(st.tuples(NAMES, VALUES), max_size=8), st.booleans(), st.booleans())
-    def test_requests(self, fields: Fields, plain: bool, ended: bool) -> None:
+    def test_requestsHaveOneReading(self, fields: Fields, plain: bool, ended: bool) -> None:
         try:
             head = read([*GET, *fields] if plain else fields, ended)
         except BadMessage:
@@ -352,7 +352,7 @@ class AnyFieldsTests(SynchronousTestCase):
         check_one_reading(head)
 
     @given(st.lists(st.tuples(NAMES, VALUES), max_size=5), st.booleans(), st.sampled_from([b"GET", b"HEAD"]))
-    def test_responses(self, fields: Fields, ended: bool, method: bytes) -> None:
+    def test_responsesHaveOneReading(self, fields: Fields, ended: bool, method: bytes) -> None:
         request = RequestHead(method, b"/", [(b"Host", b"a")])
         try:
             head = response_from_http2([(b":status", b"200"), *fields], request, ended)

@@ -28,7 +28,7 @@ INFO = b'{"version":"v0.31.0","name":"nas","runtime":"docker"}\n'
 
 
 class InfoTests(SynchronousTestCase):
-    def test_aGenuineAnswer(self) -> None:
+    def test_aGenuineAnswerIsRead(self) -> None:
         info = AgentInfo(name="nas", version="v0.31.0", runtime="docker")
         self.assertEqual(decode_info_untrusted(INFO), info)
 
@@ -72,14 +72,14 @@ class ProxyTests(SynchronousTestCase):
     Sections 7 and 8.3 of the description of the wire.
     """
 
-    def test_versions(self) -> None:
+    def test_versionsAreRead(self) -> None:
         for text, version in (
             ("v0.31.0", (0, 31, 0)), ("v1.2.3-rc1", (1, 2, 3)), ("0.31.0", (0, 0, 0)), ("", (0, 0, 0)), ("v1.2", (0, 0, 0)),
             ("v1.2.3 x", (0, 0, 0)), ("v" + "9" * 40 + ".0.0", (0, 0, 0)),
         ):  # fmt: skip
             self.assertEqual(read_version(text), version, text)
 
-    def test_theFieldsOfLaterAgents(self) -> None:
+    def test_laterAgentsGetTheirFields(self) -> None:
         target = ProxyTarget(scheme="https", host="127.0.0.1:8443", insecure=True, server_name="wiki", response_seconds=1.5)
         names, values = zip(*proxy_fields(target, (0, 18, 7)), strict=True)
         self.assertEqual(names, (b"X-Proxy-Scheme", b"X-Proxy-Host", b"X-Proxy-Config"))
@@ -96,7 +96,7 @@ class ProxyTests(SynchronousTestCase):
             b'{"no_tls_verify":false,"response_header_timeout":0,"max_conns_per_host":0,"disable_compression":false}',
         )
 
-    def test_theFieldsOfEarlierAgents(self) -> None:
+    def test_earlierAgentsGetTheirFields(self) -> None:
         target = ProxyTarget(scheme="https", host="a:1", insecure=True, response_seconds=7.0)
         for version in ((0, 18, 6), (0, 0, 0)):
             self.assertEqual(proxy_fields(target, version), [

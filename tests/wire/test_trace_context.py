@@ -26,7 +26,7 @@ class ReadTests(SynchronousTestCase):
     What is accepted.
     """
 
-    def test_theExampleOfTheRecommendation(self) -> None:
+    def test_theExampleOfTheRecommendationIsRead(self) -> None:
         self.assertEqual(read(GOOD), TraceContext(TRACE, SPAN, True))
         self.assertEqual(read(f"00-{TRACE}-{SPAN}-00"), TraceContext(TRACE, SPAN, False))
 

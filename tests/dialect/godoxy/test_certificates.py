@@ -60,7 +60,7 @@ class ArchiveTests(SynchronousTestCase):
                     archive.writestr(name, octets)
         return path
 
-    def test_aGenuineArchive(self) -> None:
+    def test_aGenuineArchiveIsRead(self) -> None:
         found = readArchive(self.archive())
         self.assertEqual([each.digest("sha256") for each in found.authorities], [authority().certificate.digest("sha256")])
         self.assertEqual(found.identity.certificate.digest("sha256"), self.identity.certificate.digest("sha256"))
@@ -116,7 +116,7 @@ class ArchiveTests(SynchronousTestCase):
         for address in ("../x:1", "a/b:1", "a\\b:1", "a..b:1", "a\0:1"):
             self.assertRaises(ConfigurationError, archiveName, address)
 
-    def test_files(self) -> None:
+    def test_filesAreRead(self) -> None:
         folder = Path(self.mktemp())
         folder.mkdir()
         for name, octets in self.members.items():
@@ -132,7 +132,7 @@ class PairTests(SynchronousTestCase):
     The variables of an agent.
     """
 
-    def test_aPair(self) -> None:
+    def test_aPairIsWrittenAndRead(self) -> None:
         identity = authority().identity("godoxy.agent")
         text = writePair(certificatePEM(identity), keyPEM(identity))
         self.assertEqual(text.count(";"), 1)
