@@ -147,7 +147,7 @@ class AgentserverEdge:
 
     def _notTaken(self, failure: Failure, tunnel: SandboxTunnel) -> None:
         self.log.warn(
-            "the agent of sandbox {sandbox} is not taken: {reason}", sandbox=tunnel.sandbox.name,
+            "agent of sandbox {sandbox} refused: {reason}", sandbox=tunnel.sandbox.name,
             reason=failure.getErrorMessage(),
         )
         tunnel.abort("the agent was refused")

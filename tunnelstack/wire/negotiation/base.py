@@ -192,7 +192,7 @@ class Negotiation(ABC):
         """
         Refuse what was L{Proposed}.
 
-        @return: L{Rejected}, or nothing where the peer may go on and propose something else.
+        @return: L{Rejected}, or nothing where the peer may propose something else.
         @raise UsageError: nothing was proposed.
         """
         raise UsageError("nothing was proposed")
