@@ -79,7 +79,11 @@ class ConfigurationError(TunnelError):
 class Refused(Unavailable):
     """
     The peer refused a request, as its protocol provides: it did not accept a credential, or did not grant a name or a right.
+
+    @ivar code: why, as a word for programs, see L{Denied}; C{""} if the protocol has none.
     """
+
+    code: str = ""
 
 
 class Denied(Refused):

@@ -11,6 +11,7 @@ import sys
 
 from twisted.internet import defer, task
 
+from tunnelstack.errors import TunnelError
 from tunnelstack.transport.dtls.strings import clientFromString, serverFromString
 
 SERVER = "dtls:0:certificate=certs/server-localhost.pem:privateKey=certs/server-localhost.key:clientCA=certs/ca.pem"
@@ -51,13 +52,20 @@ class Factory:
         return self.protocol()
 
 
-async def main(reactor):
+async def talk(reactor):
     port = await serverFromString(reactor, SERVER).listen(Factory(Echo))
     client = clientFromString(reactor, CLIENT.format(port=port.getHost().port))
     question = await client.connect(Factory(Question))
     print(await question.answer)
     question.transport.loseConnection()
     await port.stopListening()
+
+
+async def main(reactor):
+    try:
+        await talk(reactor)
+    except TunnelError as error:                # such as a certificate that does not exist
+        sys.exit(str(error))
 
 
 task.react(main)

@@ -80,6 +80,13 @@ class PanelTests(SynchronousTestCase):
         self.up(rtt="2ms")
         self.assertEqual(self.shown(), ["session   up   edge=a.net rtt=2ms", wanted[1]])
 
+    def test_theStatusOfAResponseIsNoWord(self) -> None:
+        """
+        The kind: a field with two meanings.  The status of a response stood as the first word of its line: "503       503 for".
+        """
+        self.log.warn("{status} for {method} {path}: nothing listens", status=503, method="GET", path="/")
+        self.assertEqual(self.shown(), ["warning   503 for GET /: nothing listens"])
+
     def test_aServiceThatIsWithdrawnGoes(self) -> None:
         publication = Publication(Service(name="site"), None, self.clock)
         publication.log = self.log

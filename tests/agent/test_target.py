@@ -9,7 +9,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint
-from twisted.internet.error import ConnectionRefusedError, DNSLookupError, TimeoutError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectionLost,
+    ConnectionRefusedError,
+    DNSLookupError,
+    TimeoutError,
+)
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -139,6 +145,7 @@ class WhyTests(SynchronousTestCase):
         for error, words in (
             (ConnectionRefusedError(), "nothing listens"), (TimeoutError(), "no answer"),
             (DNSLookupError(), "the host name cannot be resolved"),
-            (ZeroDivisionError(), "it cannot be reached (ZeroDivisionError)"),
+            (ConnectError(101, "Network is unreachable"), "it cannot be reached: Network is unreachable"),
+            (ConnectionLost(), "the connection was lost"),
         ):  # fmt: skip
             self.assertEqual(failureReason(Failure(error)), words)

@@ -170,7 +170,7 @@ class EdgeTests(Case):
         ):  # fmt: skip
             self.refused(usage.UsageError, *arguments)
         told = self.refused(ConfigurationError, "--domain", "not a name")
-        self.assertTrue(told.startswith("domain must be a host name"), told)
+        self.assertTrue(told.startswith("--domain must be a host name"), told)
         self.refused(usage.UsageError, "--domain", "not a name")      # which is what twistd shows without a traceback
 
 

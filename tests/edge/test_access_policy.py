@@ -27,6 +27,7 @@ from tunnelstack.edge.public.access_policy import (
     parseAddressRule,
 )
 from tunnelstack.edge.public.bandwidth import MAX_DELAYED
+from tunnelstack.edge.public.visitor_cookies import LIFETIME
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.settings.password_hash import PasswordEntry, makePasswordEntry
 
@@ -199,6 +200,164 @@ class NameTests(PublicCase):
         self.say(shows("alice", "hunter2"))
         self.assertIn("wrong password for alice", "".join(str(formatEvent(event)) for event in events))
         self.assertNotIn("hunter2", repr(events))
+
+
+def coded(name: str, password: str) -> bytes:
+    """
+    A name and a password, as fields have them.
+    """
+    return b"Basic " + b64encode(f"{name}:{password}".encode())
+
+
+RIGHT, WRONG = coded("alice", "secret: with a colon"), coded("alice", "of the application")
+BEARER = b"Bearer of.the.application"
+
+
+class KeptAuthorizationTests(PublicCase):
+    """
+    The kind of B8: a field that edge and application both use.  A route with passwords took C{Authorization} away from the
+    application, and answered C{Bearer} with 401.
+    """
+
+    config = EdgeConfig(
+        routes=(
+            Route(host="app.localhost", to="app", users=(ALICE,), keepAuthorization=True),
+            Route(host="app.localhost", path="/b", to="app", users=(ALICE,), keepAuthorization=True),
+        ),
+        trustedProxies=("10.0.0.0/8",),
+    )
+
+    def request(self, *fields: bytes, target: bytes = b"/") -> bytes:
+        return self.say(GET.replace(b" / ", b" %b " % target)[:-2] + b"".join(field + b"\r\n" for field in fields) + b"\r\n")
+
+    def cookie(self, *fields: bytes, target: bytes = b"/") -> bytes:
+        """
+        Authenticate as a browser does.
+
+        @return: the whole value of C{Set-Cookie}; C{b""} if there is none.
+        """
+        self.assertEqual(self.request(b"Authorization: " + RIGHT, *fields, target=target), b"")
+        self.assertIsNone(self.asked().field(b"authorization"))
+        heard = self.answer()
+        self.assertTrue(heard.startswith(b"HTTP/1.1 200 "), heard)
+        return heard.partition(b"Set-Cookie: ")[2].partition(b"\r\n")[0]
+
+    def pair(self, cookie: bytes) -> bytes:
+        return cookie.partition(b";")[0]
+
+    def reaches(self, *fields: bytes) -> Any:
+        """
+        @return: the head with which a request reached the agent.
+        """
+        self.assertEqual(self.request(*fields), b"")
+        head = self.asked()
+        self.assertTrue(self.answer().endswith(b"\r\n\r\nok"))
+        return head
+
+    def test_aBrowserThatHasAuthenticatedMaySendWhatTheApplicationWants(self) -> None:
+        cookie = self.pair(self.cookie())
+        for value in (BEARER, coded("bob", "of the application"), WRONG, b"Digest x"):
+            head = self.reaches(b"Authorization: " + value, b"Cookie: a=1; %b; b=2" % cookie)
+            self.assertEqual((head.field(b"authorization"), head.field(b"cookie")), (value, b"a=1; b=2"))
+        self.assertIsNone(self.reaches(b"Cookie: " + cookie).field(b"cookie"))
+
+    def test_thePasswordOfTheEdgeNeverReachesTheApplication(self) -> None:
+        cookie = self.pair(self.cookie())
+        for fields in (
+            (b"Authorization: " + RIGHT, b"Cookie: " + cookie), (b"Tunnel-Authorization: " + RIGHT, b"Authorization: " + RIGHT),
+            (b"Tunnel-Authorization: " + RIGHT, b"Tunnel_Authorization: " + RIGHT),
+            (b"Cookie: " + cookie, b"Authorization: " + RIGHT, b"Authorization: " + BEARER),
+        ):  # fmt: skip
+            for fresh in (False, True):
+                if fresh:                     # after a reload, which forgets the passwords that were verified
+                    self.reload()
+                sent = b"".join(b"%b: %b\r\n" % field for field in self.reaches(*fields).fields)
+                self.assertNotIn(RIGHT, sent)
+                self.assertNotIn(cookie, sent)
+
+    def reload(self) -> None:
+        self.edge.routes = type(self.edge)(self.config).routes
+        self.factory.configure(self.config, self.edge.routes)
+        self.visitor = self.visit()
+
+    def test_withoutACookieAPasswordIsAskedFor(self) -> None:
+        for fields in (
+            (), (b"Authorization: " + BEARER,), (b"Authorization: " + WRONG,), (b"Cookie: tunnelstack-visitor=",),
+            (b"Cookie: tunnelstack-visitor=a.b.c", b"Authorization: " + BEARER), (b"Tunnel-Authorization: " + BEARER,),
+            (b"Tunnel-Authorization: " + RIGHT, b"Tunnel-Authorization: " + RIGHT),
+        ):  # fmt: skip
+            heard = self.request(*fields)
+            self.assertTrue(heard.startswith(b"HTTP/1.1 401 "), heard)
+            self.assertNotIn(b"Set-Cookie", heard)
+
+    def test_aProgramHasAFieldOfItsOwn(self) -> None:
+        for value in (BEARER, coded("bob", "x"), WRONG):
+            head = self.reaches(b"Tunnel-Authorization: " + RIGHT, b"Authorization: " + value)
+            self.assertEqual((head.field(b"authorization"), head.field(b"tunnel-authorization")), (value, None))
+        heard = self.request(b"Tunnel-Authorization: " + WRONG, b"Authorization: " + BEARER)
+        self.assertTrue(heard.startswith(b"HTTP/1.1 401 "), heard)
+
+    def test_aCookieIsForOneRouteUntilItExpires(self) -> None:
+        cookie = self.pair(self.cookie())
+        self.assertTrue(self.request(b"Cookie: " + cookie, target=b"/b").startswith(b"HTTP/1.1 401 "))
+        below = self.cookie(target=b"/b/c")
+        self.assertIn(b"; Path=/b; HttpOnly; SameSite=Strict", below)
+        self.assertEqual(self.request(b"Cookie: %b; %b" % (self.pair(below), cookie), target=b"/b"), b"")
+        self.answer()
+        self.edge.clock.advance(LIFETIME - 1)
+        self.visitor = self.visit()
+        self.reaches(b"Cookie: " + cookie)
+        self.edge.clock.advance(2)
+        self.visitor = self.visit()
+        self.assertTrue(self.request(b"Cookie: " + cookie).startswith(b"HTTP/1.1 401 "))
+
+    def test_aCookieThatWasChangedIsNone(self) -> None:
+        cookie = self.pair(self.cookie())
+        name, _, value = cookie.partition(b"=")
+        expires, user, code = value.split(b".")
+        for changed in (
+            b"%d.%b.%b" % (int(expires) + 1, user, code), b"%b.%b.%b" % (expires, b64encode(b"bob"), code),
+            b"%b.%b.%b0" % (expires, user, code[:-1] if code[-1:] != b"0" else code), b"%b.%b." % (expires, user),
+            b".".join((expires, user)), expires + b".\xff." + code, b"9" * 5000 + b"." + user + b"." + code,
+            b"-1.%b.%b" % (user, code), "٩.".encode() + user + b"." + code,
+        ):  # fmt: skip
+            heard = self.request(b"Cookie: %b=%b" % (name, changed))
+            self.assertTrue(heard.startswith(b"HTTP/1.1 401 "), (changed, heard))
+
+    def test_aCookieOutlivesAReloadButNotItsPassword(self) -> None:
+        cookie = self.pair(self.cookie())
+        self.reload()
+        self.reaches(b"Cookie: " + cookie)
+        changed = makePasswordEntry("alice", "secret: with a colon", ln=10)           # with another salt
+        self.config = evolve(self.config, routes=(evolve(self.config.routes[0], users=(changed,)),))
+        self.reload()
+        self.assertTrue(self.request(b"Cookie: " + cookie).startswith(b"HTTP/1.1 401 "))
+
+    def test_itIsReplacedInTheSecondHalfOfItsLife(self) -> None:
+        cookie = self.pair(self.cookie())
+        self.assertEqual(self.cookie(b"Cookie: " + cookie), b"")
+        self.edge.clock.advance(LIFETIME / 2 + 1)
+        self.visitor = self.visit()
+        self.assertNotIn(self.pair(self.cookie(b"Cookie: " + cookie)), (b"", cookie))
+
+    def test_overTLSItIsSecure(self) -> None:
+        self.assertNotIn(b"Secure", self.cookie())
+        self.visitor = self.visit(IPv4Address("TCP", "10.0.0.1", 1))
+        self.assertIn(b"; Secure", self.cookie(b"X-Forwarded-Proto: https"))
+
+    def test_passwordsOfTheApplicationAreHashedOnce(self) -> None:
+        """
+        The name of a user of the route with another password: it is the application's, and costs one hash.
+        """
+        cookie = self.pair(self.cookie())
+        with mock.patch.object(PasswordEntry, "verify", autospec=True, return_value=False) as fits:
+            for _ in range(5):
+                self.reaches(b"Cookie: " + cookie, b"Authorization: " + WRONG)
+        self.assertEqual(fits.call_count, 1)
+
+    def test_itIsForRoutesWithUsers(self) -> None:
+        with self.assertRaisesRegex(ConfigurationError, "keep_authorization is for a route with users"):
+            AccessPolicy(Route(host="a.net", to="b", keepAuthorization=True), None)
 
 
 class FileTests(SynchronousTestCase):

@@ -38,6 +38,24 @@ class LocalSiteTests(SynchronousTestCase):
         self.assertEqual(head.fields, [(b"Host", b"inner"), (b"X-Request-Id", b"t-1")])
         self.assertEqual(self.head.field(b"host"), b"a")
 
+    def test_theOriginMayBeRewrittenWithTheHost(self) -> None:
+        """
+        The kind: a server that compares C{Origin} with C{Host}.  It must find both the same, and a foreign origin foreign.
+        """
+        site = LocalSite("localhost:3000", host="inner:1", origin="http://inner:1")
+        for origin, sent in (
+            (b"https://app.example", b"http://inner:1"), (b"https://evil.example", b"https://evil.example"),
+            (b"null", b"null"),
+        ):
+            fields = [
+                (b"Host", b"app.example"), (b"Origin", origin), (b"Referer", origin + b"/a?b"),
+                (b"X-Forwarded-Proto", b"https"), (b"X-Forwarded-Host", b"app.example"),
+            ]
+            head = site.prepareRequest(RequestHead(b"GET", b"/a", fields), self.exchange())
+            self.assertEqual(
+                head.fields, [(b"Host", b"inner:1"), (b"Origin", sent), (b"Referer", sent + b"/a?b"), *fields[3:]]
+            )
+
     def test_requestsAreHeard(self) -> None:
         heard: list[RequestHead] = []
         LocalSite("localhost:3000", asked=heard.append).prepareRequest(self.head, self.exchange())

@@ -55,15 +55,16 @@ class GoPeerGone(Exception):
     """
 
 
-def program(system: str) -> Path:
+def program(system: str, package: str = ".") -> Path:
     """
     The executable of C{tests/peers/go/<system>}, built if its sources have changed.
 
+    @param package: the folder of its main package, from that of the module.
     @raise SkipTest: there is no Go, or the build failed, and nobody requires the peers.
     """
     if system not in _unavailable:
         try:
-            return _built(PROGRAMS / system)
+            return _built(PROGRAMS / system, package)
         except (OSError, subprocess.SubprocessError) as problem:
             _unavailable[system] = _reason(system, problem)
     if os.environ.get("TUNNELSTACK_REQUIRE_PEERS") == "1":
@@ -77,12 +78,13 @@ def _reason(system: str, problem: Exception) -> str:
     return f"no genuine Go peer for {system}: " + " / ".join(lines[-2:])
 
 
-def _built(sources: Path) -> Path:
+def _built(sources: Path, package: str) -> Path:
     digest = hashlib.sha256()
-    for source in sorted([*sources.glob("*.go"), sources / "go.mod", sources / "go.sum"]):
+    for source in sorted([*sources.rglob("*.go"), sources / "go.mod", sources / "go.sum"]):
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     folder = sources / "bin"
-    executable = folder / f"peer-{digest.hexdigest()[:16]}"
+    name = "peer" if package == "." else Path(package).name
+    executable = folder / f"{name}-{digest.hexdigest()[:16]}"
     if executable.exists():
         return executable
     go = shutil.which("go")
@@ -92,10 +94,10 @@ def _built(sources: Path) -> Path:
     with open(folder / "lock", "w") as lock:  # test runs side by side build once
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not executable.exists():
-            for old in folder.glob("peer-*"):
+            for old in folder.glob(f"{name}-*"):
                 old.unlink()
             fresh = folder / "building"
-            command = [go, "build", "-trimpath", "-o", str(fresh), "."]
+            command = [go, "build", "-trimpath", "-o", str(fresh), package if package == "." else f"./{package}"]
             subprocess.run(command, cwd=sources, check=True, capture_output=True, text=True, timeout=BUILD_TIMEOUT)
             fresh.rename(executable)
     return executable
@@ -124,11 +126,13 @@ class GoPeer(ProcessProtocol):
         self._ended: Deferred[None] = Deferred()
 
     @classmethod
-    def start(cls, case: TestCase, system: str = "yamux") -> GoPeer:
+    def start(cls, case: TestCase, system: str = "yamux", package: str = ".") -> GoPeer:
         """
         Start the program of C{tests/peers/go/<system>} for one test.
+
+        @param package: as of L{program}.
         """
-        executable = str(program(system))
+        executable = str(program(system, package))
         peer = cls()
         life = "1800s" if os.environ.get("TUNNELSTACK_SOAK") == "1" else "300s"
         reactor.spawnProcess(peer, executable, [executable, "-life", life], env={})

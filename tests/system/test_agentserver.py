@@ -257,4 +257,4 @@ class TerminalTests(Sandboxes):
         self.shown = b""
         self.addCleanup(self.end, self.process, self.master)
         self.shows(b"the token does not allow terminal:demo")
-        self.assertEqual(self.ends(), 69)
+        self.assertEqual(self.ends(), 77)

@@ -315,4 +315,6 @@ class DoctorTests(Commands):
         self.assertEqual(done.returncode, 69)
         self.assertRegex(done.stdout, r"(?m)^reach +WRONG .*\n +check whether the edge runs")
         self.assertEqual(self.tunnelstack("doctor", "now").returncode, 64)
-        self.assertEqual(self.tunnelstack("doctor", "--edge", "nowhere").returncode, 78)
+        self.assertEqual(self.tunnelstack("doctor", "--edge", "ftp://a.net").returncode, 64)
+        self.assertEqual(self.tunnelstack("doctor", TUNNELSTACK_EDGE="ftp://a.net").returncode, 78)
+        self.assertEqual(self.tunnelstack("doctor", "--edge", "nowhere").returncode, 78)      # there is no token for it

@@ -227,7 +227,7 @@ class NativeTests(Devices):
     def test_absentNamesAreReported(self) -> None:
         self.edge()
         self.startAgent("http", "1", "--name", "site")
-        for name, sentence in (("nobody", "nobody is not connected"), ("dev", "cannot carry this")):
+        for name, sentence in (("nobody", "nobody is not connected"), ("dev", "dev cannot be reached: dev has no SSH server")):
             done = self.tunnelstack("connect", "--dev", name, "--purpose", "ssh")
             self.assertEqual(done.returncode, 69, done.stderr)
             self.assertIn(sentence, done.stderr)

@@ -371,6 +371,37 @@ class RefusalTests(Stage):
         for arguments in (("what",), ("--port", "x"), ("--port", "1", "--listen", "tcp:2")):
             self.fails(self.program("tunnel-edge", *arguments), 64, "tunnel-edge --help")
 
+    def test_theSameValueIs64AsAnOptionAnd78AsAVariable(self) -> None:
+        """
+        The kind: a value is checked by one function, wherever it comes from; the exit code depends on who gave it.
+        """
+        for option, variable, value, sentence in (
+            ("--port", "TUNNELSTACK_PORT", "99999", "must be a port from 0 to 65535"),
+            ("--domain", "TUNNELSTACK_DOMAIN", "not a name", "must be a host name"),
+            ("--log-format", "TUNNELSTACK_LOG_FORMAT", "xml", "must be one of "),
+        ):  # fmt: skip
+            self.fails(self.program("tunnel-edge", option, value), 64, f"tunnel-edge: {option} {sentence}")
+            self.fails(self.program("tunnel-edge", **{variable: value}), 78, f"tunnel-edge: {variable} {sentence}")
+        token = {"TUNNELSTACK_TOKEN": "t", "TUNNELSTACK_EDGE": "https://a.net"}
+        for option, variable, value, sentence in (
+            ("--edge", "TUNNELSTACK_EDGE", "ftp://a.net", "must be a URL such as"),
+            ("--name", "TUNNELSTACK_NAME", "Not A Name", "must be a name of up to 63 letters"),
+            ("--give-up-after", "TUNNELSTACK_GIVE_UP_AFTER", "soon", "must be a number of seconds"),
+        ):  # fmt: skip
+            typed = self.agent("http", "3000", option, value, **token)
+            self.fails(typed, 64, f"tunnel-agent: {option} {sentence}")
+            self.fails(self.agent("http", "3000", **{**token, variable: value}), 78, f"tunnel-agent: {variable} {sentence}")
+
+    def test_aTargetThatCannotBeUsedIs64OnTheCommandLineAnd78InAFile(self) -> None:
+        token = {"TUNNELSTACK_TOKEN": "t", "TUNNELSTACK_EDGE": "https://a.net"}
+        self.fails(self.agent("tcp", "localhost", **token), 64, "it has no port")
+        (self.home / "agent.toml").write_text('[[service]]\nname = "a"\nkind = "tcp"\ntarget = "localhost"\n')
+        self.fails(self.agent("--config", "agent.toml", "start", **token), 78, "agent.toml: service a: .*it has no port")
+        (self.home / "identifier").write_text("1234")
+        koding = ("koding", "--identifier-file", "identifier", "--edge")
+        self.fails(self.agent(*koding, "https://a.net", "http", "localhost/a"), 64, "leave out the path")
+        self.fails(self.agent(*koding, "http://a.net", "http", "3000"), 64, "unencrypted.*--insecure")
+
     def test_aWrongConfigurationEndsWith78(self) -> None:
         (self.home / "edge.toml").write_text("[edge]\nlisten = []\ndomian = 'a.net'\n")
         edge = self.program("tunnel-edge", "--config", "edge.toml")
@@ -379,7 +410,8 @@ class RefusalTests(Stage):
             (("--listen", "nonsense"), "'nonsense' is not a valid endpoint"),
             (("--listen", "tcp:no-such-service"), "is not a valid endpoint"),
         ):
-            self.fails(self.program("tunnel-edge", *arguments), 78, sentence)
+            self.fails(self.program("tunnel-edge", *arguments), 64, sentence)
+            self.fails(self.program("tunnel-edge", TUNNELSTACK_LISTEN=arguments[1]), 78, sentence)
 
     def test_aTakenPortEndsWith75(self) -> None:
         self.startEdge()

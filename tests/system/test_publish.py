@@ -199,6 +199,27 @@ class EndpointTests(Stage):
         self.assertEqual(example.ends(), 0, example.said())
         self.assertEqual(example.out, ["b'hello, tunnel\\n'"])
 
+    def test_theExampleReportsThatThereIsNoEdge(self) -> None:
+        """
+        The kind of M10: a sample that logs nowhere prints nothing for as long as the edge is down.
+        """
+        example = self.program("python", str(ROOT / "docs" / "examples" / "echo.py"))
+        self.assertEqual((example.ends(), example.out), (1, []), example.said())
+        [line] = example.err
+        self.assertTrue(line.startswith("the endpoint string tunnel:echo: no edge is configured: "), line)
+
+    def test_theExampleWaitsForAnEdgeThatIsDown(self) -> None:
+        edge = self.startEdge()
+        edge.end()
+        token = str(self.home / ".local/state/tunnelstack/dev.token")
+        where = {"TUNNELSTACK_EDGE": f"http://localhost:{self.port}", "TUNNELSTACK_TOKEN_FILE": token}
+        example = self.program("python", str(ROOT / "docs" / "examples" / "echo.py"), **where)
+        [line] = until(lambda: list(example.err), example.said)
+        self.assertRegex(line, rf"no session with localhost:{self.port}: the connection was refused; retrying$")
+        self.startEdge(port=self.port)
+        self.assertEqual((example.ends(), example.out), (0, ["b'hello, tunnel\\n'"]), example.said())
+        self.assertNotIn("Traceback", example.said())
+
     def test_twistdConchListensThroughATunnel(self) -> None:
         self.startEdge()
         made = self.program("ckeygen", "-q", "-t", "ed25519", "-f", "ssh_host_ed25519_key", "--no-passphrase")
@@ -330,6 +351,34 @@ class ConnectTests(Stage):
         done = self.connect("nobody")
         self.assertEqual((done.returncode, done.stdout), (69, b""))
         self.assertEqual(done.stderr, b"tunnelstack: nobody cannot be reached: no service nobody can be dialled at this edge\n")
+
+    def test_eachCauseHasASentenceAndACode(self) -> None:
+        """
+        The kind of M15: an unknown purpose, no SSH server and a right that is missing had one sentence, or a Python C{repr}.
+        """
+        self.startEdge()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            closed = server.getsockname()[1]
+        self.startAgent("tcp", str(closed), "--name", "db").hears("^db ")
+        made = subprocess.run(
+            [*self.command("tunnelstack"), "token", "new", "ada", "--allow", "dial:other"], env=self.environ,
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        stranger = {"TUNNELSTACK_EDGE": f"http://localhost:{self.port}", "TUNNELSTACK_TOKEN": made.stdout.strip()}
+        known, refused = self.environ, self.environ | stranger
+        unreached = "cannot be reached: its agent cannot connect to the server, or does not allow it"
+        for environ, arguments, code, sentence in (
+            (known, ("dev", "--purpose", "/demo/shout/1.0.0"), 76, "dev does not serve the purpose /demo/shout/1.0.0"),
+            (known, ("dev", "--purpose", "ssh"), 69, "dev cannot be reached: dev has no SSH server"),
+            (refused, ("db",), 77, "the token does not allow dial:db"),
+            (known, ("gone", "--purpose", "ssh"), 69, "gone cannot be reached: gone is not connected"),
+            (known, ("db",), 69, f"db {unreached}"), (known, ("dev", "--purpose", "tcp:localhost:1"), 69, f"dev {unreached}"),
+            (known, ("dev", "--purpose", "tcp:localhost:http"), 64, "'http' is not a port number"),
+        ):  # fmt: skip
+            self.environ = environ
+            done = self.connect(*arguments)
+            self.assertEqual((done.returncode, done.stdout), (code, b""), done.stderr)
+            self.assertEqual(done.stderr.decode(), f"tunnelstack: {sentence}\n")
 
     def test_connectFailsWithoutAnEdge(self) -> None:
         self.startEdge().end()

@@ -80,6 +80,6 @@ class PlaceTests(Stage):
             done = subprocess.run(
                 [*self.command("tunnel-agent"), *arguments], env=environ, capture_output=True, text=True, timeout=60
             )
-            self.assertEqual((done.returncode, done.stdout), (78, ""), done.stderr)
-            self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+            self.assertEqual((done.returncode, done.stdout), (64, ""), done.stderr)
+            self.assertEqual(done.stderr.count("\n"), 2, done.stderr)      # the sentence, and whose --help has more
             self.assertIn(told, done.stderr)

@@ -103,3 +103,12 @@ class StringTests(TestCase):
             [sys.executable, str(EXAMPLE)], cwd=self.folder, capture_output=True, text=True, timeout=60,
         )
         self.assertEqual((ran.stdout, ran.returncode), ("b'is anybody there?'\n", 0), ran.stderr)
+
+    def test_theExampleReportsAMissingFile(self) -> None:
+        elsewhere = Path(self.mktemp())
+        elsewhere.mkdir()
+        ran = subprocess.run(
+            [sys.executable, str(EXAMPLE)], cwd=elsewhere, capture_output=True, text=True, timeout=60,
+        )
+        self.assertEqual((ran.stdout, ran.returncode, ran.stderr.count("\n")), ("", 1, 1), ran.stderr)
+        self.assertIn("certs/", ran.stderr)

@@ -19,7 +19,7 @@ from tests.transport.rawpeer import Raw
 from tests.transport.test_websocket import factoryOf
 from tunnelstack.testing import Network
 from tunnelstack.transport.host_endpoint import hostEndpoint
-from tunnelstack.transport.secure import HandshakeLost, SecureEndpoint, _Attempt
+from tunnelstack.transport.secure import HandshakeLost, ProtocolNotSelected, SecureEndpoint, _Attempt
 from tunnelstack.transport.tls import clientContext, serverContext
 
 
@@ -45,10 +45,13 @@ class SecureEndpointTests(SynchronousTestCase):
         secure = TLSMemoryBIOFactory(serverContext(edge(), alpn=[b"x/1"]), False, factoryOf(self.server), self.network)
         self.network.listenTCP(443, secure)
 
-    def connect(self, factory: Any = None, *, port: int = 443, name: str = "edge.example", timeout: float = 7) -> Deferred[Any]:
+    def connect(
+        self, factory: Any = None, *, port: int = 443, name: str = "edge.example", timeout: float = 7,
+        offered: tuple[bytes, ...] = (b"x/1",), alpn: bytes | None = None,
+    ) -> Deferred[Any]:  # fmt: skip
         below = hostEndpoint(self.network, "127.0.0.1", port)
-        context = clientContext(name, ca=[authority().certificate], alpn=[b"x/1"])
-        endpoint = SecureEndpoint(self.network, name, below, context, timeout)
+        context = clientContext(name, ca=[authority().certificate], alpn=offered)
+        endpoint = SecureEndpoint(self.network, name, below, context, timeout, alpn=alpn)
         return endpoint.connect(factoryOf(Raw()) if factory is None else factory)
 
     def quiet(self) -> None:
@@ -85,6 +88,20 @@ class SecureEndpointTests(SynchronousTestCase):
         self.assertIn("not for other.example", str(self.failureResultOf(connecting, Error).value))
         self.assertEqual(self.server.got, b"")
         self.quiet()
+
+    def test_aServerThatSelectsAnotherProtocolIsRejected(self) -> None:
+        protocol = self.settled(self.connect(alpn=b"x/1"))
+        protocol.transport.loseConnection()
+        self.network.settle()
+        for offered, told in (((), "has selected no protocol instead of 'x/1'"), ((b"x/1",), "has selected 'x/1' instead")):
+            connecting = self.connect(Factory.forProtocol(self.fail), offered=offered, alpn=b"x/1" if not offered else b"y")
+            self.network.settle()
+            self.assertIn(told, str(self.failureResultOf(connecting, ProtocolNotSelected).value))
+        self.quiet()
+
+    def settled(self, connecting: Deferred[Any]) -> Any:
+        self.network.settle()
+        return self.successResultOf(connecting)
 
     def test_aServerWithoutTLSIsRejected(self) -> None:
         class Banner(Protocol):

@@ -8,6 +8,7 @@ import socket
 from typing import Any
 from unittest import SkipTest
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.tcp import Connection
 from twisted.protocols.tls import TLSMemoryBIOProtocol
@@ -16,7 +17,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.transport.test_direct_write import _Producer, _Reactor
 from tunnelstack.testing import Wire
 from tunnelstack.transport.direct_write import immediateWrite
-from tunnelstack.transport.send_buffer import NOTSENT_LOWAT, SendBuffer, SocketBuffer, sendBuffer
+from tunnelstack.transport.send_buffer import (
+    NOTSENT_LOWAT,
+    TWISTED_BUFFER,
+    SendBuffer,
+    SocketBuffer,
+    sendBuffer,
+)
 
 KIB = 1024
 
@@ -66,6 +73,54 @@ class SocketBufferTests(SynchronousTestCase):
         self.fill()
         waiting = len(self.transport.dataBuffer) + self.transport._tempDataLen
         self.assertTrue(0 < waiting <= 4 * KIB, waiting)
+
+    def test_bothWaysToWriteAskWhetherTheBufferIsFull(self) -> None:
+        """
+        C{SocketBuffer} replaces a private method of Twisted.  If this fails, Twisted pauses producers in another way now.
+        """
+        self.assertEqual(self.transport._isSendBufferFull.__func__, FileDescriptor._isSendBufferFull)
+        self.assertIs(self.transport.bufferSize, FileDescriptor.bufferSize)
+        self.assertEqual(self.transport.bufferSize, TWISTED_BUFFER)
+        for write in (self.transport.write, lambda octets: self.transport.writeSequence([octets])):
+            asked: list[bool] = []
+            self.transport._isSendBufferFull = lambda asked=asked: asked.append(True) or True
+            self.producer.paused = False
+            write(b"x")
+            self.assertEqual((asked, self.producer.paused), ([True], True))
+
+    def test_theBoundOfTwistedIsKeptUnlessThereIsAnother(self) -> None:
+        sendBuffer(self.transport)
+        full = self.transport._isSendBufferFull
+        self.transport._tempDataLen = 1
+        self.assertTrue(full())
+        over = SocketBuffer(self.transport, False)
+        self.transport._tempDataLen = TWISTED_BUFFER
+        self.assertEqual(self.transport._isSendBufferFull(), FileDescriptor._isSendBufferFull(self.transport))
+        self.transport._tempDataLen += 1
+        self.assertTrue(self.transport._isSendBufferFull() and FileDescriptor._isSendBufferFull(self.transport))
+        self.transport._tempDataLen = 100
+        over.bound(99, 16 * KIB)
+        self.assertTrue(self.transport._isSendBufferFull())
+        over.bound(100, 16 * KIB)
+        self.assertFalse(self.transport._isSendBufferFull())
+        self.transport._tempDataLen = 0
+
+    def test_theSizeOfTheBufferIsThatOfReadsAsWell(self) -> None:
+        """
+        Once it is not, C{bufferSize} can be set instead of the private method.
+        """
+        read: list[int] = []
+
+        class Reading:
+            def recv(self, octets: int) -> bytes:
+                read.append(octets)
+                return b""
+
+        self.transport.socket, kept = Reading(), self.transport.socket
+        self.transport.bufferSize = 1
+        self.transport.doRead()
+        self.transport.socket = kept
+        self.assertEqual(read, [1])
 
     def test_theKernelKeepsLittleUnsent(self) -> None:
         if NOTSENT_LOWAT is None:

@@ -20,7 +20,8 @@ from tests.transport.kinds import HOST, KINDS
 from tests.transport.rawpeer import Raw
 from tests.transport.test_websocket import factoryOf
 from tunnelstack.testing import Wire
-from tunnelstack.transport.tls import clientContext, errorText, serverContext
+from tunnelstack.transport.error_text import errorText
+from tunnelstack.transport.tls import clientContext, serverContext
 from tunnelstack.transport.verification import CertificateRejected, ServerName, ServerVerifier
 
 

@@ -11,7 +11,7 @@ from attrs import evolve
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.config.shorthand import loopbackEndpoint
 from tunnelstack.control.config.sources import CA_FILE, CONFIG, EDGE, TOKEN_FILE, Sources, readEdgeURL
-from tunnelstack.control.options import BaseOptions, parseSeconds
+from tunnelstack.control.options import BaseOptions, fromCommandLine, parseSeconds
 from tunnelstack.control.subcommands import agentCommands, optionsClass
 from tunnelstack.interfaces import IAgentCommand
 
@@ -61,9 +61,10 @@ class AgentOptions(BaseOptions):
         @raise ConfigurationError: the file cannot be used.
         """
         agent = Sources(self._environ).readAgentFile(self.file) if self.file else AgentConfig()
+        source = "--give-up-after" if self["give-up-after"] else GIVE_UP_AFTER
         giveUpSeconds = self["give-up-after"] or self._environ.get(GIVE_UP_AFTER)
         if giveUpSeconds:
-            agent = evolve(agent, giveUpAfterSeconds=parseSeconds(giveUpSeconds, "give-up-after"))
+            agent = evolve(agent, giveUpAfterSeconds=parseSeconds(giveUpSeconds, source))
         if self["metrics"]:
             agent = evolve(agent, metrics=evolve(agent.metrics, listen=loopbackEndpoint(self["metrics"])))
         return agent if self["access-log"] is None else evolve(agent, accessLog=self["access-log"])
@@ -98,7 +99,9 @@ class AgentCommandOptions(AgentOptions):
 
         @raise ConfigurationError: the configuration cannot be used.
         """
-        tables = self.subcommand.parse(self._withEnvironment(), self._arguments)
+        options = self._withEnvironment()
+        with fromCommandLine():
+            tables = self.subcommand.parse(options, self._arguments)
         return evolve(self.readFile(), services=(), edges=(), dialects={self.dialect: tables})
 
     def _withEnvironment(self) -> Mapping[str, object]:

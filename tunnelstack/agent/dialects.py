@@ -19,10 +19,9 @@ from tunnelstack.agent.target import Target
 from tunnelstack.control.access_log import RequestObserver
 from tunnelstack.control.config.proxy_env import proxyFor
 from tunnelstack.control.config.records import AgentConfig, EdgeAddress
-from tunnelstack.control.config.sources import Sources, isConfidential, readToken
+from tunnelstack.control.config.sources import Sources, Unencrypted, isConfidential, readToken
 from tunnelstack.control.process.exit_status import FatalError, TemporaryFailure
 from tunnelstack.control.secret_files import TokenFile
-from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import (
     Handler,
     IAgentDialect,
@@ -39,7 +38,8 @@ if TYPE_CHECKING:
     from twisted.conch.ssh.keys import Key
 
 PLAIN = (
-    "the credentials for {url} would cross the network unencrypted: use an https: URL, or set insecure = true to allow it"
+    "the credentials for {url} would cross the network unencrypted: use an https: URL, or allow it with --insecure or with "
+    "insecure = true"
 )
 
 HOST_KEYS = "ssh_server_keys"
@@ -117,7 +117,7 @@ class AgentHost:
             return makeEdgeEndpoint(self.clock, address).endpoint
         proxy = address.proxy or proxyFor(address.url, self._environ)
         if not (address.insecure or isConfidential(address.url, proxy)):
-            raise ConfigurationError(PLAIN.format(url=address.url))
+            raise Unencrypted(PLAIN.format(url=address.url))
         edge = EdgeAddress(url=address.url, caFile=address.caFile, proxy=proxy)
         return makeEdgeEndpoint(self.clock, edge, TABLE_TRUST).endpoint
 

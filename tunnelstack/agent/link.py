@@ -16,7 +16,8 @@ from tunnelstack.control.process.exit_status import CredentialRefused, WrongProt
 from tunnelstack.interfaces import IAgentDialect, IBackoff, ILink
 from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.session.totals import SessionTotals
-from tunnelstack.transport.tls import errorText, kindOf
+from tunnelstack.transport.error_text import errorText
+from tunnelstack.transport.tls import kindOf
 
 
 class AgentLink:

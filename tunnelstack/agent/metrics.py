@@ -32,8 +32,9 @@ from tunnelstack.exchange.whole_message import WholeMessageServer, WholeRequest,
 from tunnelstack.interfaces import IReactor
 from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.session.totals import SessionTotals
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.peers import addressText
-from tunnelstack.transport.tls import errorText, loadCertificates
+from tunnelstack.transport.tls import loadCertificates
 from tunnelstack.wire.printable_text import quoted
 
 MAX_CONNECTIONS = 16

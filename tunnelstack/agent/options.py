@@ -12,23 +12,30 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 
 from attrs import evolve
 from twisted.logger import Logger
 from twisted.python import usage
 
-from tunnelstack.agent.dialect_command import AgentCommandOptions, AgentOptions, makeOptions
+from tunnelstack.agent.dialect_command import NAME, AgentCommandOptions, AgentOptions, makeOptions
 from tunnelstack.agent.dialects import HOST_KEYS
 from tunnelstack.agent.panel import Panel, canRedraw
 from tunnelstack.agent.service import AgentService
-from tunnelstack.agent.target import Target
-from tunnelstack.agent.validation import agentMistakes
+from tunnelstack.agent.target import NotATarget, Target
+from tunnelstack.agent.validation import agentMistakes, otherMistakes, serviceMistakes
 from tunnelstack.control.access_log import Output, accessLog, together
 from tunnelstack.control.config.records import AgentConfig, ServiceConfig
-from tunnelstack.control.config.sources import Sources
-from tunnelstack.control.options import parsePort, parseSeconds, refuseCredentials, refuseMistakes
+from tunnelstack.control.config.sources import Sources, Unencrypted
+from tunnelstack.control.options import (
+    checkValue,
+    fromCommandLine,
+    parsePort,
+    parseSeconds,
+    refuseCredentials,
+    refuseMistakes,
+)
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
 from tunnelstack.control.process.log_writer import LogWriter
 from tunnelstack.control.process.reactor import runningReactor
@@ -40,6 +47,7 @@ from tunnelstack.interfaces import IReactor
 from tunnelstack.records import EMBEDDED
 from tunnelstack.settings.setting import formatValue
 from tunnelstack.settings.suggestion import didYouMean
+from tunnelstack.settings.validators import checkLabel
 
 HELP = """
 Usage: tunnel-agent [options] http|tcp|udp|serve|ssh|start [TARGET] [options]
@@ -68,6 +76,7 @@ Options                        Environment               Default
   -n, --name NAME              TUNNELSTACK_NAME          host name    the name to publish under
       --remote-port N                                    any free     tcp, udp: the port of the edge
       --rewrite-host HOST                                unchanged    http: the Host field sent to the local server
+      --rewrite-origin                                                http: put that host into Origin and Referer, too
       --first-octet SECONDS                              see docs     http: time for the local server to respond
       --http2, --insecure-origin                                      http: send HTTP/2, as for gRPC; accept any certificate
       --authorized-keys FILE, --passwords FILE                        ssh: run a server in this process, for these users
@@ -78,8 +87,7 @@ Options                        Environment               Default
       --metrics PORT                                                  metrics for Prometheus at 127.0.0.1:PORT/metrics
       --version, --help
 
-Options override the environment, and the environment overrides the file.  A credential is never an argument.
-TUNNELSTACK_REACTOR selects another reactor than busypoll; twistd --help-reactors lists them.
+Options override the environment, and that the file.  TUNNELSTACK_REACTOR selects another reactor than busypoll.
 SIGTERM, or closing the terminal, drains and stops, a second SIGTERM stops at once; SIGHUP reads the file again.
 Exit codes: 0 stopped, 64 usage, 69 gave up, 70 bug, 76 not an edge, 77 credential or service refused, 78 configuration.
 """
@@ -108,6 +116,7 @@ class Options(AgentOptions):
         ["insecure", None, "send the token to another machine over plain http:"],
         ["insecure-origin", None, "accept any certificate of a target at https:"],
         ["http2", None, "send HTTP/2 to the local server"],
+        ["rewrite-origin", None, "put the host of --rewrite-host into Origin and Referer as well"],
     ]
     optParameters = [
         ["edge", "e", None, "URL of the edge"],
@@ -182,7 +191,7 @@ class Options(AgentOptions):
             ("remote-port", ("tcp", "udp")), ("rewrite-host", ("http",)), ("first-octet", ("http",)),
             ("name", SERVICES),
             ("authorized-keys", ("ssh",)), ("passwords", ("ssh",)),
-            ("insecure-origin", ("http",)), ("http2", ("http",)),
+            ("insecure-origin", ("http",)), ("rewrite-origin", ("http",)), ("http2", ("http",)),
         ):  # fmt: skip
             if self[option] not in (None, 0) and kind not in wanted:
                 raise usage.UsageError(f"--{option} is for {' and '.join(wanted)}, not for {kind}")
@@ -227,9 +236,22 @@ class Options(AgentOptions):
         @return: the same.
         @raise ConfigurationError: the agent cannot be started with it; the message has a line for each mistake.
         """
-        named = self._service is None
-        refuseMistakes(self.file if named else "", agentMistakes(reactor, config, named))
+        if self._service is None:
+            refuseMistakes(self.file, agentMistakes(reactor, config))
+            return config
+        services, others = serviceMistakes(reactor, config.services, False), otherMistakes(reactor, config, False)
+        with fromCommandLine() if services else nullcontext():
+            refuseMistakes("", services + others)
         return config
+
+    def agent(self, reactor: IReactor) -> AgentService:
+        """
+        @return: the agent of this command line.
+        @raise ConfigurationError: as from L{checked}, and if the table of a dialect cannot be used.
+        """
+        config = self.checked(reactor, self.config)
+        with nullcontext() if self._subcommand is None else fromCommandLine(NotATarget, Unencrypted):
+            return AgentService(reactor, config)
 
     def _stateFile(self, path: str, name: str) -> str:
         """
@@ -246,19 +268,32 @@ class Options(AgentOptions):
         return evolve(service, hostKeysFile=self._stateFile(service.hostKeysFile, HOST_KEYS))
 
     def _fromArguments(self, kind: str, target: str) -> ServiceConfig:
-        name = self["name"] or self._environ.get("TUNNELSTACK_NAME") or hostLabel(socket.gethostname())
         keys, passwords = self["authorized-keys"] or "", self["passwords"] or ""
         if kind == "ssh":
             if target and (keys or passwords):
                 raise usage.UsageError("--authorized-keys and --passwords start a server in this process: give no target")
             target = target or (EMBEDDED if keys or passwords else SSHD)
-        return ServiceConfig(
-            name=name, kind=kind, target=target, rewriteHost=self["rewrite-host"] or "",
-            firstOctetSeconds=parseSeconds(self["first-octet"] or "0", "first-octet"),
-            insecureOrigin=bool(self["insecure-origin"]), http2="always" if self["http2"] else "auto",
-            authorizedKeysFile=keys, passwordsFile=passwords,
-            remotePort=parsePort(self["remote-port"] or 0, "remote-port"),
-        )
+        name = self._name()
+        with fromCommandLine():
+            return ServiceConfig(
+                name=name, kind=kind, target=target, rewriteHost=self["rewrite-host"] or "",
+                firstOctetSeconds=parseSeconds(self["first-octet"] or "0", "--first-octet"),
+                insecureOrigin=bool(self["insecure-origin"]), rewriteOrigin=bool(self["rewrite-origin"]),
+                http2="always" if self["http2"] else "auto",
+                remotePort=parsePort(self["remote-port"] or 0, "--remote-port"),
+                authorizedKeysFile=keys, passwordsFile=passwords,
+            )
+
+    def _name(self) -> str:
+        """
+        @return: the name to publish under.
+        @raise ConfigurationError: the one that is given is not a name.
+        """
+        for source, name in (("--name", self["name"]), (NAME, self._environ.get(NAME))):
+            if name:
+                checkValue(source, checkLabel, name)
+                return str(name)
+        return hostLabel(socket.gethostname())
 
 
 def _suggestion(arguments: Sequence[str], known: Sequence[str]) -> str:
@@ -299,7 +334,7 @@ def makeLifecycle(reactor: IReactor, options: Options, out: LogWriter | None, er
     @param out: standard output, for the panel if it is a terminal; C{None} under C{twistd}, which owns it.
     @param err: standard error, for the access log.
     """
-    agent = AgentService(reactor, options.checked(reactor, options.config))
+    agent = options.agent(reactor)
     form, where = options.logFormat(), options.config.accessLog
     panel = _panel(reactor, agent, out) if out is not None and form == "auto" and canRedraw(out, os.environ) else None
     if panel is not None and where == "-" and err.isatty():

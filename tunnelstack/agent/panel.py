@@ -15,7 +15,14 @@ from zope.interface import implementer
 
 from tunnelstack.agent.panel_layout import Line, columnsOf, cut, limited, rowsOf
 from tunnelstack.control.access_log import AccessRecord, Output
-from tunnelstack.control.process.status_log import COLUMN, LEVEL_NAMES, isStatus, oneLine, withTraceback
+from tunnelstack.control.process.status_log import (
+    COLUMN,
+    LEVEL_NAMES,
+    isStatus,
+    oneLine,
+    statusWord,
+    withTraceback,
+)
 from tunnelstack.wire.printable_text import LINE, printable
 
 REQUESTS = 6
@@ -101,7 +108,7 @@ class Panel:
             self._unpublished[str(event["unpublished"])] = text
             self._services.pop(str(event["unpublished"]), None)
         else:
-            self._appendMessage(str(event.get("status") or LEVEL_NAMES[event["log_level"]]), text)
+            self._appendMessage(statusWord(event) or LEVEL_NAMES[event["log_level"]], text)
         self._scheduleDraw()
 
     def _serviceChanged(self, name: str, text: str) -> None:

@@ -168,7 +168,10 @@ def timesOf(exchange: IServerExchange) -> RequestTimes | None:
 def _http(context: ServiceContext, config: ServiceConfig) -> RunningService:
     reactor = context.reactor
     target = Target(config.target, "http", insecure=config.insecureOrigin)
-    site = LocalSite(target.authority or target.shown, host=config.rewriteHost)
+    origin = f"{'https' if target.secure else 'http'}://{config.rewriteHost}" if config.rewriteOrigin else ""
+    site = LocalSite(target.authority or target.shown, host=config.rewriteHost, origin=origin)
+    if config.rewriteOrigin and not config.rewriteHost:
+        raise ConfigurationError("rewrite_origin needs rewrite_host, the host that Origin and Referer get")
     if config.insecureOrigin and not target.secure:
         raise ConfigurationError(f"insecure_origin is for a target at https:, not for {config.target}")
     endpoint = target.endpoint(reactor)

@@ -11,7 +11,7 @@ from attrs import frozen
 from OpenSSL.SSL import Error as TLSError
 from twisted.internet.abstract import isIPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError, TimeoutError
+from twisted.internet.error import ConnectionRefusedError, DNSLookupError, TimeoutError
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
@@ -19,9 +19,10 @@ from twisted.python.failure import Failure
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
 from tunnelstack.transport.clientstring import clientEndpoint
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.host_endpoint import connectTimedOut, hostEndpoint, isLocalhost
 from tunnelstack.transport.secure import HandshakeLost, SecureEndpoint
-from tunnelstack.transport.tls import clientContext, errorText, unverifiedContext
+from tunnelstack.transport.tls import clientContext, unverifiedContext
 from tunnelstack.transport.udp import UDPClientEndpoint
 from tunnelstack.transport.verification import CertificateRejected
 from tunnelstack.wire.printable_text import quoted
@@ -53,6 +54,12 @@ TRUST = "trustRoots=FILE, with the target written as tls:HOST:PORT:trustRoots=FI
 
 PROBE_SECONDS = 3.0
 """Seconds after which a probe fails."""
+
+
+class NotATarget(ConfigurationError):
+    """
+    Text that was given as a target names no local server.
+    """
 
 
 @frozen
@@ -94,7 +101,7 @@ class Target:
         @param kind: the kind of the service, C{http}, C{tcp}, C{udp} or C{ssh}: which URLs are accepted, and the port of a host
             without one.
         @param insecure: accept any certificate of a server at C{https:}.
-        @raise ConfigurationError: it is none of these.
+        @raise NotATarget: it is none of these.
         """
         self.text = text
         self._insecure = insecure
@@ -109,14 +116,14 @@ class Target:
         """
         @param alpn: the protocols that a server at C{https:} is offered, the best first.
         @return: an endpoint that connects to the server.
-        @raise ConfigurationError: the text is not an endpoint string.
+        @raise NotATarget: the text is not an endpoint string.
         """
         if self._place is not None:
             return self._placeEndpoint(reactor, self._place, alpn)
         try:
             return clientEndpoint(reactor, self.text)
         except ValueError as error:
-            raise ConfigurationError(
+            raise NotATarget(
                 f"{quoted(self.text)} is not a target: give a port, host:port, or an endpoint string, such as "
                 f"unix:/run/app.sock ({error})"
             ) from None
@@ -124,11 +131,11 @@ class Target:
     def datagramEndpoint(self, reactor: IReactor) -> UDPClientEndpoint:
         """
         @return: an endpoint that opens UDP sockets toward the server.
-        @raise ConfigurationError: the target is an endpoint string, which is for streams.
+        @raise NotATarget: the target is an endpoint string, which is for streams.
         """
         place = self._place
         if place is None:
-            raise ConfigurationError(f"{quoted(self.text)} is not a target for UDP: give a port, or host:port")
+            raise NotATarget(f"{quoted(self.text)} is not a target for UDP: give a port, or host:port")
         return UDPClientEndpoint(reactor, place.host, place.port)
 
     def _placeEndpoint(self, reactor: IReactor, place: _Place, alpn: Sequence[bytes]) -> IStreamClientEndpoint:
@@ -145,7 +152,7 @@ class Target:
 def _parse(text: str, kind: str) -> _Place | None:
     """
     @return: C{None} for an endpoint string.
-    @raise ConfigurationError: the target is a URL of another kind, or its port is missing or out of range, or it has a path.
+    @raise NotATarget: the target is a URL of another kind, or its port is missing or out of range, or it has a path.
     """
     url = URL.fullmatch(text)
     found = AUTHORITY.fullmatch(text if url is None else url["rest"])
@@ -161,9 +168,9 @@ def _parse(text: str, kind: str) -> _Place | None:
         scheme = url["scheme"].lower()
         implied, secure, h2c = _impliedPort(text, kind, scheme), scheme in SECURE, scheme == H2C
         if found is None or not (found["host"] or found["v6"] or found["port"]):
-            raise ConfigurationError(f"{quoted(text)} is not a target: it must be {scheme}://HOST:PORT, without a user")
+            raise NotATarget(f"{quoted(text)} is not a target: it must be {scheme}://HOST:PORT, without a user")
     if (found["path"] or "/") != "/":
-        raise ConfigurationError(f"{quoted(text)} is not a target: leave out the path, because a service is a whole server")
+        raise NotATarget(f"{quoted(text)} is not a target: leave out the path, because a service is a whole server")
     host = found["v6"] or found["host"] or ""
     if host in ("tcp", "udp") and url is None:         # tcp:3000, the endpoint string that people write for a port
         host = ""
@@ -183,26 +190,26 @@ def _isPlace(found: re.Match[str]) -> bool:
 
 def _impliedPort(text: str, kind: str, scheme: str) -> int:
     """
-    @raise ConfigurationError: URLs of this scheme are not for this kind of service.
+    @raise NotATarget: URLs of this scheme are not for this kind of service.
     """
     accepted = SCHEMES.get(kind, {})
     if scheme in accepted:
         return accepted[scheme]
     if scheme in HTTP_SCHEMES:
-        raise ConfigurationError(f"{quoted(text)} is a web server: publish it as the kind http, or write tcp:HOST:PORT")
+        raise NotATarget(f"{quoted(text)} is a web server: publish it as the kind http, or write tcp:HOST:PORT")
     others = " and ".join(f"{each}://" for each in accepted)
-    raise ConfigurationError(f"{quoted(text)} is not a target: a service of the kind {kind} takes {others}")
+    raise NotATarget(f"{quoted(text)} is not a target: a service of the kind {kind} takes {others}")
 
 
 def _port(text: str, given: str | None, implied: int) -> int:
     """
-    @raise ConfigurationError: no port is given or implied, or it is out of range.
+    @raise NotATarget: no port is given or implied, or it is out of range.
     """
     if not given and not implied:
-        raise ConfigurationError(f"{quoted(text)} is not a target: it has no port; write host:port")
+        raise NotATarget(f"{quoted(text)} is not a target: it has no port; write host:port")
     port = int(given) if given else implied
     if not 0 < port <= HIGHEST_PORT:
-        raise ConfigurationError(f"{quoted(text)} is not a target: the port must be from 1 to {HIGHEST_PORT}")
+        raise NotATarget(f"{quoted(text)} is not a target: the port must be from 1 to {HIGHEST_PORT}")
     return port
 
 
@@ -216,13 +223,9 @@ def failureReason(failure: Failure) -> str:
         return "no answer"
     if failure.check(DNSLookupError):
         return "the host name cannot be resolved"
-    if failure.check(CertificateRejected, HandshakeLost):
-        return str(failure.value)
-    if isinstance(failure.value, TLSError):
-        return f"no TLS connection is possible: {errorText(failure.value)}"
-    if isinstance(failure.value, ConnectError) and failure.value.osError is not None:
-        return f"it cannot be reached: {failure.value}"
-    return f"it cannot be reached ({failure.type.__name__ if failure.type is not None else 'unknown'})"
+    if isinstance(failure.value, TLSError) and not failure.check(CertificateRejected, HandshakeLost):
+        return f"no TLS connection is possible: {errorText(failure)}"
+    return errorText(failure)
 
 
 def probe(endpoint: IStreamClientEndpoint, clock: IReactorTime) -> Deferred[str]:

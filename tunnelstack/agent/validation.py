@@ -6,6 +6,8 @@ The same functions are called when an agent starts, so what is found here is wha
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tunnelstack.agent.bounds import AgentBounds
 from tunnelstack.agent.edge_endpoint import makeEdgeEndpoint
 from tunnelstack.agent.metrics import metricsEndpoint
@@ -22,10 +24,24 @@ def agentMistakes(reactor: IReactor, config: AgentConfig, named: bool = True) ->
     @param named: whether sentences begin with the name of the service or edge.
     @return: a sentence for each mistake.
     """
-    services = [(f"service {each.name}: " if named else "", _serviceMistake(reactor, each)) for each in config.services]
+    return serviceMistakes(reactor, config.services, named) + otherMistakes(reactor, config, named)
+
+
+def serviceMistakes(reactor: IReactor, services: Iterable[ServiceConfig], named: bool = True) -> list[str]:
+    """
+    As L{agentMistakes}, of services.
+    """
+    found = [(f"service {each.name}: " if named else "", _serviceMistake(reactor, each)) for each in services]
+    return [part + sentence for part, sentence in found if sentence]
+
+
+def otherMistakes(reactor: IReactor, config: AgentConfig, named: bool = True) -> list[str]:
+    """
+    As L{agentMistakes}, of anything else.
+    """
     edges = [(f"edge {each.shown}: " if named else "", _edgeMistake(reactor, each)) for each in config.edges]
     others = [("", _observationMistake(reactor, config))]
-    return [part + sentence for part, sentence in services + edges + others if sentence]
+    return [part + sentence for part, sentence in edges + others if sentence]
 
 
 def _serviceMistake(reactor: IReactor, service: ServiceConfig) -> str:

@@ -112,7 +112,7 @@ def start(reactor: IReactor, stream: OutgoingStream) -> None:
     """
     Join standard input and output with the stream.
     """
-    splice = Splice(reactor, stream.ended)
+    splice = Splice(reactor, lambda reason: stream.ended(reason, begun=splice.far.octets > 0))
     far = Factory.forProtocol(lambda: splice.far)
     far.noisy = False
     stream.open(far, lambda: StdioTransport(splice.near, reactor=reactor))

@@ -19,12 +19,23 @@ from tunnelstack.agent.service import AgentService
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.config.sources import Sources
 from tunnelstack.control.options import BaseOptions, parseSeconds
-from tunnelstack.control.process.exit_status import INTERNAL_ERROR, STOPPED, FatalError, GaveUp, exitCode
+from tunnelstack.control.process.exit_status import (
+    INTERNAL_ERROR,
+    STOPPED,
+    CommandLineError,
+    CredentialRefused,
+    FatalError,
+    GaveUp,
+    WrongProtocol,
+    exitCode,
+)
 from tunnelstack.control.process.log_writer import finishAll, standardWriters
 from tunnelstack.control.process.reactor import runningReactor
 from tunnelstack.control.process.status_log import oneLine
-from tunnelstack.errors import TunnelError
+from tunnelstack.errors import Refused, TunnelError
 from tunnelstack.interfaces import IReactor
+from tunnelstack.stream.errors import StreamResetError
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.wire.printable_text import LINE, printable, printable_lines
 
 EDGE_HELP = """\
@@ -37,8 +48,17 @@ EDGE_HELP = """\
       --give-up-after SECONDS                            30           exit with code 69 after SECONDS without a session
       --version, --help
 
-Exit codes: 0 the stream ended, 64 usage, 69 not reached, 76 not an edge, 77 credential refused, 78 configuration.
+Exit codes: 0 the stream ended, 64 usage, 69 not reached, 76 not an edge, or the agent does not serve the purpose,
+  77 the token is refused or does not allow it, 78 configuration.
 """
+
+REFUSALS: Mapping[str, type[TunnelError]] = {
+    "not-allowed": CredentialRefused, "unsupported": WrongProtocol, "malformed": CommandLineError,
+}
+"""For codes of L{Refused}, the errors with which the process ends; L{GaveUp} for all others."""
+
+NO_SERVER = "its agent cannot connect to the server, or does not allow it"
+"""Why a stream is reset before it has begun: an agent does not tell."""
 
 GIVE_UP_SECONDS = 30.0
 """How long to try to reach the edge, unless the command line has another time."""
@@ -77,7 +97,7 @@ class EdgeOptions(BaseOptions):
                 self["edge"], self["token-file"], caFile=self["ca-file"], dev=bool(self["dev"]),
                 insecure=bool(self["insecure"]), agent=agent,
             ),
-            giveUpAfterSeconds=parseSeconds(self["give-up-after"], "give-up-after"), drainSeconds=1.0,
+            giveUpAfterSeconds=parseSeconds(self["give-up-after"], "--give-up-after"), drainSeconds=1.0,
         )
 
 
@@ -132,20 +152,32 @@ class OutgoingStream:
         joined.addErrback(self._unexpectedError)
 
     def _refused(self, failure: Failure) -> None:
+        """
+        There is no stream.
+        """
         failure.trap(TunnelError)
         error = failure.value
-        if not isinstance(error, FatalError):
+        kind = REFUSALS.get(error.code) if isinstance(error, Refused) else None
+        if kind is not None:
+            error = kind(str(error))
+        elif not isinstance(error, FatalError):
             error = GaveUp(f"{self._name} cannot be reached: {error}")
         self._fail(error)
 
-    def ended(self, reason: Failure) -> None:
+    def ended(self, reason: Failure, begun: bool = True) -> None:
         """
         The stream is over: stop.
+
+        @param begun: the other end has sent something.
         """
         if reason.check(ConnectionDone):
             self.stop(STOPPED)
+        elif not reason.check(StreamResetError):
+            self._fail(GaveUp(f"the connection to {self._name} was lost: {errorText(reason)}"))
+        elif begun:
+            self._fail(GaveUp(f"{self._name} reset the connection"))
         else:
-            self._fail(GaveUp(f"the stream was lost: {reason.getErrorMessage()}"))
+            self._fail(GaveUp(f"{self._name} cannot be reached: {NO_SERVER}"))
 
     def _fail(self, error: BaseException) -> None:
         if not self._stopping:

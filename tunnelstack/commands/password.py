@@ -9,7 +9,7 @@ from getpass import getpass
 
 from twisted.python import usage
 
-from tunnelstack.control.options import BaseOptions
+from tunnelstack.control.options import BaseOptions, fromCommandLine
 from tunnelstack.control.process.exit_status import STOPPED
 from tunnelstack.settings.password_hash import makePasswordEntry
 
@@ -24,7 +24,7 @@ of an agent's embedded SSH server.
   tunnelstack password alice < password.txt
 
 The password itself is never an argument and is not stored.
-Exit codes: 0 printed, 64 usage, 78 invalid user name.
+Exit codes: 0 printed, 64 usage.
 """
 
 
@@ -51,5 +51,7 @@ def main(options: Options) -> int:
     password = getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
     if not password:
         raise usage.UsageError("the password is empty")
-    print(makePasswordEntry(options.user, password))  # noqa: T201
+    with fromCommandLine():
+        entry = makePasswordEntry(options.user, password)
+    print(entry)  # noqa: T201
     return STOPPED

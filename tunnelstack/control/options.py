@@ -11,14 +11,18 @@ import getopt
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
+from math import isfinite
 from typing import ClassVar
 
 from twisted.python import usage
 
+from tunnelstack.control.process.exit_status import CommandLineError
 from tunnelstack.control.process.status_log import FORMATS
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.setting import Check
 from tunnelstack.settings.suggestion import didYouMean
 from tunnelstack.wire.printable_text import quoted
 
@@ -26,12 +30,13 @@ CREDENTIAL = (
     "a credential must not be an argument, because every user of this machine can read the arguments of its programs: "
     "set TUNNELSTACK_TOKEN, or name a file with --token-file"
 )
+LOG_FORMAT = "TUNNELSTACK_LOG_FORMAT"
 TOKEN_FORM = re.compile(r"ts_[0-9A-Za-z]{4,32}_[0-9A-Za-z_-]+")
 
 
 class Misconfigured(ConfigurationError, usage.UsageError):
     """
-    A mistake in the configuration, found while a command line is parsed.  C{twistd} reports it like a wrong option.
+    A mistake in a file or in the environment, found while a command line is parsed.  C{twistd} reports it like a wrong option.
     """
 
 
@@ -67,12 +72,13 @@ class BaseOptions(usage.Options):
     def logFormat(self, environ: Mapping[str, str] | None = None) -> str:
         """
         @return: the format of the log, from C{--log-format} or the environment.
-        @raise UsageError: there is no such format.
+        @raise ConfigurationError: there is no such format.
         """
         environ = os.environ if environ is None else environ
-        given = str(self["log-format"] or environ.get("TUNNELSTACK_LOG_FORMAT") or "auto")
+        source = "--log-format" if self["log-format"] else LOG_FORMAT
+        given = str(self["log-format"] or environ.get(LOG_FORMAT) or "auto")
         if given not in FORMATS:
-            raise usage.UsageError(f"--log-format must be one of {', '.join(FORMATS)}, not {quoted(given)}")
+            raise wrongValue(source, f"must be one of {', '.join(FORMATS)}, not {quoted(given)}")
         return given
 
     def opt_token(self, value: str) -> None:
@@ -138,20 +144,61 @@ def refuseMistakes(path: str, mistakes: Iterable[str]) -> None:
         raise ConfigurationError("\n".join(lines))
 
 
-def parsePort(text: str | int, option: str) -> int:
+def wrongValue(source: str, sentence: str) -> ConfigurationError:
     """
-    @raise UsageError: C{text} is not a port number.
+    @param source: the option (C{"--port"}) or the variable that the value comes from.
+    @param sentence: what is wrong, beginning with a verb ("must be ...").
+    @return: an error whose exit code depends on the source.
+    """
+    kind = CommandLineError if source.startswith("--") else ConfigurationError
+    return kind(f"{source} {sentence}")
+
+
+def checkValue(source: str, check: Check, value: object) -> None:
+    """
+    @param source: as in L{wrongValue}.
+    @raise ConfigurationError: the check rejects the value.
+    """
+    try:
+        check(value)
+    except ConfigurationError as wrong:
+        raise wrongValue(source, str(wrong)) from None
+
+
+@contextmanager
+def fromCommandLine(*kinds: type[ConfigurationError]) -> Iterator[None]:
+    """
+    For code that reads only what options and arguments have given: its errors are those of the command line.
+
+    @param kinds: the errors; all by default.
+    @raise CommandLineError: instead of them.
+    """
+    caught = kinds or (ConfigurationError,)
+    try:
+        yield
+    except caught as wrong:
+        raise CommandLineError(str(wrong)) from wrong
+
+
+def parsePort(text: str | int, source: str) -> int:
+    """
+    @param source: as in L{wrongValue}.
+    @raise ConfigurationError: C{text} is not a port number.
     """
     if not (str(text).isascii() and str(text).isdecimal() and int(text) <= 65_535):
-        raise usage.UsageError(f"--{option} must be a port from 0 to 65535, not {quoted(str(text))}")
+        raise wrongValue(source, f"must be a port from 0 to 65535, not {quoted(str(text))}")
     return int(text)
 
 
-def parseSeconds(text: str, option: str) -> float:
+def parseSeconds(text: str, source: str) -> float:
     """
-    @raise UsageError: C{text} is not a number.
+    @param source: as in L{wrongValue}.
+    @raise ConfigurationError: C{text} is not a finite number of at least 0.
     """
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
-        raise usage.UsageError(f"--{option} must be a number of seconds, not {quoted(text)}") from None
+        seconds = -1
+    if not (isfinite(seconds) and seconds >= 0):
+        raise wrongValue(source, f"must be a number of seconds, not {quoted(text)}")
+    return seconds

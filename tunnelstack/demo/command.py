@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from tunnelstack.control.config.dev_edge import readDevEdge
 from tunnelstack.control.config.records import DEV_PORT
 from tunnelstack.control.config.sources import Sources
-from tunnelstack.control.options import BaseOptions, parsePort
+from tunnelstack.control.options import BaseOptions, parsePort, wrongValue
 from tunnelstack.control.process.exit_status import STOPPED
 from tunnelstack.control.process.log_writer import finishAll, standardWriters
 from tunnelstack.control.process.reactor import runningReactor
@@ -72,6 +72,10 @@ STRINGS = "  twistd -n --pidfile= web --path . --listen tunnel:files\n"
 """In the banner, unless tunnel: endpoints find another edge."""
 
 
+PORT = "DEMO_PORT"
+"""The variable of the environment that stands for C{--port}."""
+
+
 class Options(BaseOptions):
     """
     The command line.
@@ -95,9 +99,10 @@ class Options(BaseOptions):
         """
         Choose the port.
         """
-        self.port = parsePort(self["port"] or self.environ.get("DEMO_PORT") or DEV_PORT, "port")
+        source = "--port" if self["port"] else PORT
+        self.port = parsePort(self["port"] or self.environ.get(PORT) or DEV_PORT, source)
         if not self.port:
-            raise usage.UsageError("--port must be a port from 1 to 65535")
+            raise wrongValue(source, "must be a port from 1 to 65535, not 0")
 
 
 class LineSplitter:

@@ -22,9 +22,9 @@ from tunnelstack.doctor.probe import ProbeProtocol
 from tunnelstack.doctor.remedies import UNREACHABLE, explain
 from tunnelstack.errors import TunnelError
 from tunnelstack.interfaces import IReactor
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.host_endpoint import isLocalhost
 from tunnelstack.transport.secure import HandshakeLost
-from tunnelstack.transport.tls import errorText
 from tunnelstack.transport.verification import CertificateRejected
 
 SECONDS = 15.0

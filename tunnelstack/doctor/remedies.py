@@ -8,8 +8,8 @@ from twisted.internet.error import ConnectionRefusedError, DNSLookupError, Timeo
 
 from tunnelstack.dialect.native.dialler import EdgeBusy, NotAnEdge, TokenRefused
 from tunnelstack.errors import Denied
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.proxy import ProxyFailed, ProxyRefused, ProxyRejected
-from tunnelstack.transport.tls import errorText
 
 UNREACHABLE, NO_EDGE, REFUSED = 69, 76, 77     # exit codes
 

@@ -19,9 +19,10 @@ from tunnelstack.control.config.records import ListenerConfig
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
 from tunnelstack.transport.certificates import CertificateFolder
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.haproxy import proxiedEndpoint
 from tunnelstack.transport.http2.alpn import ALPN_HTTP1, ALPN_HTTP2
-from tunnelstack.transport.tls import errorText, loadCertificates
+from tunnelstack.transport.tls import loadCertificates
 from tunnelstack.wire.printable_text import quoted
 
 PROXY_PREFIX, FOLDER = "haproxy:", "tls:"

@@ -21,7 +21,14 @@ from tunnelstack.control.config.reader import parseEdge
 from tunnelstack.control.config.records import DEV_PORT, EdgeConfig, ListenerConfig, TokenRecord
 from tunnelstack.control.config.shorthand import isPort
 from tunnelstack.control.config.sources import CONFIG, Sources
-from tunnelstack.control.options import BaseOptions, parsePort, parseSeconds, refuseMistakes
+from tunnelstack.control.options import (
+    BaseOptions,
+    checkValue,
+    fromCommandLine,
+    parsePort,
+    parseSeconds,
+    refuseMistakes,
+)
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
 from tunnelstack.control.process.log_writer import LogWriter
 from tunnelstack.control.process.reactor import runningReactor
@@ -30,13 +37,14 @@ from tunnelstack.control.process.twistd import TwistdLog, exitWith
 from tunnelstack.edge.dev_file import DevEdgeFile
 from tunnelstack.edge.public.admission import raiseDescriptors
 from tunnelstack.edge.service import EdgeService
-from tunnelstack.edge.validation import edgeMistakes
+from tunnelstack.edge.validation import listenMistakes, otherMistakes
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
 from tunnelstack.settings.dialects import developmentTables
 from tunnelstack.settings.files import readFile
 from tunnelstack.settings.setting import formatValue
 from tunnelstack.settings.state_dir import StateDirectory
+from tunnelstack.settings.validators import checkHost
 
 HELP = """
 Usage: tunnel-edge [options]
@@ -70,6 +78,8 @@ SIGHUP, or "tunnelstack reload", reads the configuration again; sessions stay co
 When the terminal is closed on which it was started, the edge stops as after SIGTERM.
 Exit codes: 0 stopped, 64 usage, 70 bug, 75 port in use, 78 configuration.
 """
+
+PORT, DOMAIN = "TUNNELSTACK_PORT", "TUNNELSTACK_DOMAIN"
 
 UNMATCHED = (
     "the number of sockets from systemd (LISTEN_FDS: {sockets}) differs from the number of listeners in the configuration "
@@ -153,9 +163,9 @@ class Options(BaseOptions):
         config = parseEdge(readFile(path), path) if path else EdgeConfig()
         listen = self._listen()
         config = evolve(config, listen=listen, listeners=()) if listen else self._handedOver(config)
-        domain = self["domain"] or self._environ.get("TUNNELSTACK_DOMAIN", "")
+        domain = self._domain()
         if domain:
-            config = evolve(config, domain=domain.lower().rstrip("."))
+            config = evolve(config, domain=domain)
         if self["h2c"] and self["no-http2"]:
             raise usage.UsageError("--h2c and --no-http2 cannot be used together")
         if self["h2c"]:
@@ -163,7 +173,8 @@ class Options(BaseOptions):
         if self["no-http2"]:
             config = evolve(config, http2=False)
         if self["drain"] is not None:
-            config = evolve(config, drainSeconds=parseSeconds(self["drain"], "drain"))
+            with fromCommandLine():
+                config = evolve(config, drainSeconds=parseSeconds(self["drain"], "--drain"))
         if self["access-log"] is not None:
             config = evolve(config, accessLog=self["access-log"])
         config = evolve(config, stateDirectory=str(sources.state.folder), dev=bool(self["dev"]))
@@ -175,7 +186,11 @@ class Options(BaseOptions):
         @return: the same.
         @raise ConfigurationError: the edge cannot be started with it; the message has a line for each mistake.
         """
-        refuseMistakes(self.file, edgeMistakes(reactor, config))
+        listen, others = listenMistakes(reactor, config), otherMistakes(reactor, config)
+        if listen and self["listen"]:         # they are of the command line, and not of the file
+            with fromCommandLine():
+                refuseMistakes("", listen)
+        refuseMistakes(self.file, listen + others)
         return config
 
     def _handedOver(self, config: EdgeConfig) -> EdgeConfig:
@@ -214,18 +229,30 @@ class Options(BaseOptions):
         port = self["port"]
         if port is None and self._environ.get("TUNNELSTACK_LISTEN"):
             return tuple(self._environ["TUNNELSTACK_LISTEN"].split())
+        source = "--port" if port is not None else PORT
         if port is None:
-            port = self._environ.get("TUNNELSTACK_PORT") or (str(DEV_PORT) if self["dev"] else None)
+            port = self._environ.get(PORT) or (str(DEV_PORT) if self["dev"] else None)
         if port is None:
             return ()
-        chosen = parsePort(port, "port")
+        chosen = parsePort(port, source)
         return loopback(chosen) if self["dev"] else (f"tcp:{chosen}",)
+
+    def _domain(self) -> str:
+        """
+        @return: the domain given by option or environment; C{""} if there is none.
+        @raise ConfigurationError: it is not a host name.
+        """
+        source = "--domain" if self["domain"] else DOMAIN
+        domain = str(self["domain"] or self._environ.get(DOMAIN, "")).lower().rstrip(".")
+        if domain:
+            checkValue(source, checkHost, domain)
+        return domain
 
     def _forListening(self, text: str) -> tuple[str, ...]:
         """
         The endpoints of one C{--listen}.  With C{--dev} a port alone is one of loopback, as with C{--port}.
         """
-        return loopback(parsePort(text.lstrip(":"), "listen")) if self["dev"] and isPort(text) else (text,)
+        return loopback(parsePort(text.lstrip(":"), "--listen")) if self["dev"] and isPort(text) else (text,)
 
     def _forDevelopment(self, config: EdgeConfig, sources: Sources) -> EdgeConfig:
         """

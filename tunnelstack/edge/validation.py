@@ -24,9 +24,20 @@ from tunnelstack.interfaces import IReactor
 from tunnelstack.settings.state_dir import StateDirectory
 
 
-def edgeMistakes(reactor: IReactor, config: EdgeConfig) -> list[str]:
+def listenMistakes(reactor: IReactor, config: EdgeConfig) -> list[str]:
     """
-    @return: a sentence for each mistake.
+    @return: a sentence for each mistake in the endpoints where visitors and agents connect.
+    """
+    listeners = [*(ListenerConfig(endpoint=text) for text in config.listen), *config.listeners]
+    if not listeners:
+        return [NO_ENDPOINT]
+    found = [_mistake("listen", partial(makeListener, reactor, listener)) for listener in listeners]
+    return list(filter(None, found))
+
+
+def otherMistakes(reactor: IReactor, config: EdgeConfig) -> list[str]:
+    """
+    @return: a sentence for each mistake in anything else.
     """
     return [sentence for part, check in _checks(reactor, config) if (sentence := _mistake(part, check))]
 
@@ -35,13 +46,8 @@ def _checks(reactor: IReactor, config: EdgeConfig) -> Iterator[tuple[str, Callab
     """
     @return: a name for each part of the configuration, and a function that raises L{ConfigurationError} if it is wrong.
     """
-    listeners = [*(ListenerConfig(endpoint=text) for text in config.listen), *config.listeners]
     if config.h2c and not config.http2:
         yield "", _noHTTP2
-    if not listeners:
-        yield "", _noEndpoint
-    for listener in listeners:
-        yield "listen", partial(makeListener, reactor, listener)
     yield "", partial(adminEndpoint, reactor, config.admin)
     for text in config.ssh.listen:
         yield "", partial(gatewayEndpoint, reactor, text)
@@ -55,10 +61,6 @@ def _checks(reactor: IReactor, config: EdgeConfig) -> Iterator[tuple[str, Callab
         yield "", partial(parseChecker, checker.auth)
     if config.stateDirectory:
         yield "", TokenStore(StateDirectory(Path(config.stateDirectory))).read
-
-
-def _noEndpoint() -> None:
-    raise ConfigurationError(NO_ENDPOINT)
 
 
 def _noHTTP2() -> None:

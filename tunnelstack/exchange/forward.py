@@ -30,7 +30,7 @@ from tunnelstack.wire.http1.head import RequestHead, ResponseHead
 
 CONTINUE = ResponseHead(100, b"Continue", [])
 
-OpenExchange = Callable[[IExchangeReceiver], IExchange]
+OpenExchange = Callable[[IWholeResponseReceiver], IExchange]
 """Begins an exchange: called with the receiver of the response.  Raises L{Unavailable<tunnelstack.errors.Unavailable>}."""
 
 OnFailure = Callable[[ExchangeFailed], object]

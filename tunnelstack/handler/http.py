@@ -19,6 +19,7 @@ from tunnelstack.transport.http2.errors import HTTP2ConnectionLost
 from tunnelstack.transport.verification import CertificateRejected
 from tunnelstack.wire.http1.framing import without
 from tunnelstack.wire.http1.head import RequestHead
+from tunnelstack.wire.http1.origin import public_origin, replace_origin
 from tunnelstack.wire.http1.target import percent_encoded
 from tunnelstack.wire.http2.errors import NotHTTP2
 
@@ -46,14 +47,17 @@ class LocalSite:
     log = Logger()
 
     def __init__(
-        self, target: str, *, host: str = "", asked: Callable[[RequestHead], object] | None = None
+        self, target: str, *, host: str = "", origin: str = "", asked: Callable[[RequestHead], object] | None = None
     ) -> None:
         """
         @param host: replaces the visitor's C{Host} field; C{""} leaves it unchanged.
+        @param origin: C{scheme://host[:port]}, which replaces the public origin in C{Origin} and C{Referer}; C{""} leaves them
+            unchanged.
         @param asked: called with the head of each request.
         """
         self.target = target
         self._host = host.encode()
+        self._origin = origin.encode()
         self._onRequest = asked
 
     def prepareRequest(self, head: RequestHead, exchange: IServerExchange) -> RequestHead:
@@ -67,9 +71,11 @@ class LocalSite:
             exchange.trace = trace.decode("latin-1")
         if self._onRequest is not None:
             self._onRequest(head)
-        if not self._host:
+        if not (self._host or self._origin):
             return head
-        fields = [(b"Host", self._host), *without(head.fields, b"host")]
+        fields = replace_origin(head.fields, public_origin(head.fields), self._origin) if self._origin else head.fields
+        if self._host:
+            fields = [(b"Host", self._host), *without(fields, b"host")]
         return RequestHead(head.method, head.target, fields, head.version, head.framing)
 
     def explain(self, reason: Failure) -> str:

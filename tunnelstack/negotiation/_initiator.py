@@ -144,8 +144,10 @@ class InitiatorProtocol(NegotiationProtocol):
     # What the negotiation comes to
 
     def _eventReceived(self, event: NegotiationEvent) -> None:
-        if not isinstance(event, Agreed):
-            self._fail(NegotiationRefused(event.reason if isinstance(event, Rejected) else "the peer accepted nothing"))
+        if isinstance(event, Rejected):
+            self._fail(NegotiationRefused(event.reason, event.code))
+        elif not isinstance(event, Agreed):
+            self._fail(NegotiationRefused("the peer accepted nothing"))
         elif self._negotiation.release is Release.ON_FIRST_OCTET and not event.leftover:
             self._agreed = event
         else:

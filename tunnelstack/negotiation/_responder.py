@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.errors import PeerError, TunnelError
+from tunnelstack.errors import PeerError, Refused, TunnelError
 from tunnelstack.interfaces import Handler, IDiallingHandler
 from tunnelstack.negotiation._base import NegotiationProtocol, withProtocolName
 from tunnelstack.negotiation._leftover import filterLeftover
@@ -150,7 +150,7 @@ class ResponderProtocol(NegotiationProtocol):
         self._dialling = None
         self.transport.resumeProducing()
         if reason.check(TunnelError, ConnectError, CancelledError):
-            self._reject(_peerReason(reason))
+            self._reject(_peerReason(reason), reason.value.code if isinstance(reason.value, Refused) else "")
         else:
             self._handlerFailed(reason)
 
@@ -161,7 +161,7 @@ class ResponderProtocol(NegotiationProtocol):
 
     # No
 
-    def _reject(self, reason: str) -> None:
+    def _reject(self, reason: str, code: str = "") -> None:
         """
         Refuse the stream, unless it is too late for that.  A peer that is sent a reason can read it to the end.
         """
@@ -171,7 +171,7 @@ class ResponderProtocol(NegotiationProtocol):
             self._reset(reason)
             return
         try:
-            events = self._negotiation.reject(reason)
+            events = self._negotiation.reject(reason, code)
         except PeerError as broken:
             self._negotiationFailed(broken)
             return

@@ -14,6 +14,10 @@ class NegotiationRefused(Refused, ConnectionLost):
     The peer does not support the purpose of the stream, or refused it.
     """
 
+    def __init__(self, message: str = "", code: str = "", **details: object) -> None:
+        super().__init__(message, **details)
+        self.code = code
+
 
 class NegotiationTimeout(Unavailable, ConnectionLost):
     """

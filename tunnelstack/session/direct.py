@@ -42,8 +42,8 @@ from tunnelstack.stream.errors import (
 )
 from tunnelstack.stream.transport import StreamTransport
 from tunnelstack.transport.deadline_timer import DeadlineTimer
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.peers import addressText, peerOf
-from tunnelstack.transport.tls import errorText
 
 REPORT_SECONDS = 60.0
 """Seconds within which it is reported once that connections are not accepted."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -24,6 +24,7 @@ from tunnelstack.errors import PeerError
 from tunnelstack.interfaces import ISession
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionClosed, SessionLost
+from tunnelstack.transport.error_text import detailText, errorText
 from tunnelstack.transport.peers import addressText
 from tunnelstack.waiters import Waiters
 
@@ -249,4 +250,5 @@ def connectionReason(reason: Failure) -> SessionLost:
     """
     if reason.check(ConnectionDone):
         return SessionClosed("the session's connection was closed")
-    return SessionLost(f"the session's connection was lost: {reason.getErrorMessage()}")
+    detail = detailText(reason.value) if type(reason.value) is ConnectionLost else errorText(reason)
+    return SessionLost("the session's connection was lost" + (f": {detail}" if detail else ""))

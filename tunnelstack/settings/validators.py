@@ -20,6 +20,9 @@ checkLabel = matching(LABEL, "a name of up to 63 letters a-z, digits and inner h
 """The form of a service's name, which becomes a label of a host name."""
 
 checkHost = matching(HOST, "a host name in lower case, without a port")
+checkAuthority = matching(r"[0-9A-Za-z._:\[\]-]+", "a host, with its port if need be")
+"""The form of a C{Host} field."""
+
 checkPath = matching(r"/[!\"$->@-~]*", "a path that begins with '/', without '?' and '#'")
 checkDigest = matching(r"[0-9a-fA-F]{64}", "a SHA-256 in 64 hexadecimal digits")
 

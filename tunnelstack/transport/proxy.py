@@ -27,9 +27,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import ConfigurationError, PeerError, Refused, Unavailable
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.host_endpoint import hostEndpoint
 from tunnelstack.transport.secure import HandshakeLost, SecureEndpoint
-from tunnelstack.transport.tls import errorText
 from tunnelstack.transport.verification import CertificateRejected
 from tunnelstack.wire.http1.head import HeadLimits, find_end_untrusted, read_response_untrusted
 

@@ -22,11 +22,18 @@ from zope.interface import implementer
 
 from tunnelstack.errors import Unavailable
 from tunnelstack.transport.tls import HandshakeProtocol, clientContext, tlsFactory
+from tunnelstack.wire.printable_text import quoted
 
 
 class HandshakeLost(Unavailable):
     """
     The server closed the connection during the TLS handshake.
+    """
+
+
+class ProtocolNotSelected(Unavailable):
+    """
+    The server has selected another protocol by ALPN than the one that is needed, or none.
     """
 
 
@@ -37,7 +44,7 @@ class SecureEndpoint:
 
     The protocol is built, and C{connect} fires, once the handshake is complete: nothing of the protocol is sent on a connection
     that did not verify.  C{connect} fails with L{CertificateRejected<tunnelstack.transport.verification.CertificateRejected>},
-    L{HandshakeLost}, another error of OpenSSL, C{TimeoutError}, or as the endpoint below does.
+    L{HandshakeLost}, L{ProtocolNotSelected}, another error of OpenSSL, C{TimeoutError}, or as the endpoint below does.
     """
 
     def __init__(
@@ -47,12 +54,14 @@ class SecureEndpoint:
         below: IStreamClientEndpoint,
         context: IOpenSSLClientConnectionCreator | None = None,
         timeout: float = 30.0,
+        alpn: bytes | None = None,
         halfClose: bool = False,
     ) -> None:
         """
         @param host: what the server's certificate must be for, unless C{context} is given.
         @param context: from L{clientContext}; unless given, that for C{host} and the system's roots.
         @param timeout: seconds for the handshake.
+        @param alpn: the protocol that the server must have selected; C{None} accepts any, and none.
         @param halfClose: let one direction end before the other, see
             L{HalfCloseTLS<tunnelstack.transport.half_close_tls.HalfCloseTLS>}.
         """
@@ -62,9 +71,10 @@ class SecureEndpoint:
         self._below = below
         self._context = context
         self._timeout = timeout
+        self._alpn = alpn
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        attempt = _Attempt(protocolFactory, self._clock, self._timeout)
+        attempt = _Attempt(protocolFactory, self._clock, self._timeout, self._alpn)
         context = self._context or clientContext(self._host)
         attempt.connecting = self._below.connect(tlsFactory(context, True, attempt, self._clock, self._halfClose))
         attempt.connecting.addErrback(attempt.failed)
@@ -78,12 +88,15 @@ class _Attempt(Factory):
 
     noisy = False
 
-    def __init__(self, application: IProtocolFactory, clock: IReactorTime, timeout: float) -> None:
+    def __init__(
+        self, application: IProtocolFactory, clock: IReactorTime, timeout: float, alpn: bytes | None = None
+    ) -> None:
         self.application = application
         self.connecting: Deferred[IProtocol]
         self.outcome: Deferred[IProtocol] = Deferred(self._cancelled)
         self._clock = clock
         self._timeout = timeout
+        self._alpn = alpn
         self._handshake: HandshakeProtocol | None = None
 
     def doStart(self) -> None:
@@ -93,11 +106,17 @@ class _Attempt(Factory):
         self.application.doStop()
 
     def buildProtocol(self, address: IAddress | None) -> HandshakeProtocol:
-        self._handshake = HandshakeProtocol(self._clock, self._timeout, lambda connection: self._build(address), self._ended)
+        self._handshake = HandshakeProtocol(
+            self._clock, self._timeout, lambda connection: self._build(address, connection.negotiatedProtocol), self._ended
+        )
         return self._handshake
 
-    def _build(self, address: IAddress | None) -> IProtocol | None:
+    def _build(self, address: IAddress | None, selected: bytes | None) -> IProtocol | None:
         if self.outcome.called:                # cancelled
+            return None
+        if self._alpn is not None and selected != self._alpn:
+            what = "no protocol" if not selected else quoted(selected)
+            self.failed(Failure(ProtocolNotSelected(f"the server has selected {what} instead of {quoted(self._alpn)} by ALPN")))
             return None
         try:
             protocol = self.application.buildProtocol(cast(IAddress, address))

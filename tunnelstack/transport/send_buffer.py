@@ -75,6 +75,8 @@ class SocketBuffer(SendBuffer):
         self._immediate = immediate
         self._most = 0 if immediate else TWISTED_BUFFER
         self._bound = 0
+        # Twisted has no public way to choose when its producer is paused: C{bufferSize}, which it compares with, is also the
+        # size of each read, and cannot be 0.  A test notices when Twisted no longer asks this method, or reads without it.
         connection._isSendBufferFull = lambda: connection._tempDataLen + len(connection.dataBuffer) > self._most
 
     def unacknowledged(self) -> int:

@@ -48,7 +48,6 @@ from tunnelstack.transport.half_close_tls import HalfCloseTLS
 from tunnelstack.transport.verification import (
     CLIENT_TRUST,
     SYSTEM_TRUST,
-    CertificateRejected,
     ClientVerifier,
     ServerName,
     ServerVerifier,
@@ -59,12 +58,6 @@ CLIENT_AUTH = ("request", "require")
 
 HANDSHAKES = 1024
 """Handshakes that a server has under way at once, unless it is told otherwise."""
-
-ERROR_TEXTS = {
-    "wrong version number": "the peer does not speak TLS",
-    "record layer failure": "the peer does not speak TLS",
-}
-"""Plainer words for what OpenSSL reports."""
 
 
 class NoApplicationProtocol(Error):
@@ -243,17 +236,6 @@ class _TLSFactory(TLSMemoryBIOFactory):
     def buildProtocol(self, addr: IAddress | None) -> TLSMemoryBIOProtocol | None:  # type: ignore[override]
         protocol = self.wrappedFactory.buildProtocol(cast(IAddress, addr))
         return None if protocol is None else self.protocol(self, protocol)
-
-
-def errorText(error: BaseException | None) -> str:
-    """
-    Why something failed, in words; those of OpenSSL are replaced.
-
-    @param error: such as the C{value} of a C{Failure}, which has one whatever its type says.
-    """
-    if isinstance(error, Error) and not isinstance(error, CertificateRejected) and error.args and error.args[0]:
-        return "; ".join(ERROR_TEXTS.get(str(reason[-1]), str(reason[-1])) for reason in error.args[0])
-    return str(error) or type(error).__name__
 
 
 def kindOf(error: BaseException) -> object:

@@ -27,6 +27,7 @@ from tunnelstack.control.config.validators import (
 from tunnelstack.settings.setting import atLeast, each, matching, oneOf, setting
 from tunnelstack.settings.tables import DialectTables
 from tunnelstack.settings.validators import (
+    checkAuthority,
     checkDigest,
     checkHost,
     checkLabel,
@@ -302,6 +303,11 @@ class Route:
         check=each(checkUser),
     )
     usersFile: str = setting("", "a file of such lines")
+    keepAuthorization: bool = setting(
+        False, "with users or users_file: true passes an Authorization field that has no password of these users on to the "
+        "application; a visitor is recognized by a cookie once it has authenticated, a program by the field "
+        "Tunnel-Authorization"
+    )
     realm: str = setting("", "the name of the site in the browser's request for the password; empty is the host")
     requestsPerSecond: float = setting(
         0.0, "requests per second; beyond, visitors receive 429; 0 is no limit", check=atLeast(0),
@@ -485,7 +491,13 @@ class ServiceConfig:
         "h2c:; 'never' sends HTTP/1.1; 'auto' sends HTTP/1.1, and to a target at https: what the server selects by ALPN",
         check=oneOf("auto", "always", "never"),
     )
-    rewriteHost: str = setting("", "kind http: the Host field for the local server, instead of the visitor's")
+    rewriteHost: str = setting(
+        "", "kind http: the Host field for the local server, instead of the visitor's", check=optional(checkAuthority)
+    )
+    rewriteOrigin: bool = setting(
+        False, "kind http, with rewrite_host: true puts that host into Origin and Referer as well, where they have the host of "
+        "the visitor's URL; requests of other sites keep theirs"
+    )
     insecureOrigin: bool = setting(
         False, "kind http, target at https: true accepts any certificate of the local server; whatever answers at its address "
         "then receives the requests of visitors"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from string import Template
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from tunnelstack.control.config.proxy_env import isThisMachine, proxyFor
 from tunnelstack.control.config.reader import parseAgent
 from tunnelstack.control.config.records import AgentConfig, EdgeAddress
 from tunnelstack.control.config.shorthand import edgeURL
+from tunnelstack.control.options import checkValue, fromCommandLine
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.settings.files import readFile
 from tunnelstack.settings.state_dir import StateDirectory, stateDirectoryPath
@@ -41,6 +43,12 @@ PLAIN = (
     "--insecure or with insecure = true in [[edge]]"
 )
 NO_TOKEN = "no token for {url} is configured: set TUNNELSTACK_TOKEN, or name a file with --token-file"
+
+
+class Unencrypted(ConfigurationError):
+    """
+    A credential would be sent over the network unencrypted.
+    """
 
 
 class NotConfigured(ConfigurationError):
@@ -104,14 +112,15 @@ class Sources:
             candidates = tuple(edge for edge in known if sameEdge(edge.url, named)) or (EdgeAddress(url=named),)
         else:
             candidates = (self._devEdge(),)
-        return tuple(self._withCredentials(edge, tokenFile, caFile, dev, insecure) for edge in candidates)
+        with fromCommandLine(Unencrypted) if url else nullcontext():
+            return tuple(self._withCredentials(edge, tokenFile, caFile, dev, insecure) for edge in candidates)
 
     def _withCredentials(self, edge: EdgeAddress, tokenFile: str, caFile: str, dev: bool, insecure: bool) -> EdgeAddress:
         token, path = self._token(edge, tokenFile, dev)
         if not (token or edge.certificateFile):
             raise NotConfigured(NO_TOKEN.format(url=edge.url))
         if token and not (insecure or edge.insecure or isConfidential(edge.url, edge.proxy)):
-            raise ConfigurationError(PLAIN.format(url=edge.url))
+            raise Unencrypted(PLAIN.format(url=edge.url))
         if not (caFile or dev) and edge.url.lower().startswith("https:"):
             caFile = self.environ.get(CA_FILE, "")
         return evolve(
@@ -194,12 +203,10 @@ class Sources:
 def readEdgeURL(text: str, source: str) -> str:
     """
     @return: the URL of an edge, see L{edgeURL}.
-    @raise ConfigurationError: the text is not one; the message names C{source}.
+    @param source: as in L{wrongValue<tunnelstack.control.options.wrongValue>}.
+    @raise ConfigurationError: the text is not one.
     """
-    try:
-        isHTTPURL(url := edgeURL(text))
-    except ConfigurationError as mistake:
-        raise ConfigurationError(f"{source} {mistake}") from None
+    checkValue(source, isHTTPURL, url := edgeURL(text))
     return url
 
 

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from twisted.python import usage
+
 from tunnelstack.errors import ConfigurationError, TunnelError
 
 STOPPED = 0
 """The process stopped on request."""
 
 USAGE = 64
-"""The command line is wrong."""
+"""The command line is wrong: an option or an argument is missing, unknown or of the wrong form."""
 
 INTERNAL_ERROR = 70
 """A defect of tunnelstack."""
 
 CONFIGURATION = 78
-"""The configuration is wrong."""
+"""The configuration is wrong: a file, or a variable of the environment."""
 
 
 class FatalError(TunnelError):
@@ -66,10 +68,19 @@ class CredentialRefused(FatalError):
     code = 77
 
 
+class CommandLineError(ConfigurationError, usage.UsageError):
+    """
+    An option or an argument has a value that cannot be used.  A value of a file or of the environment is a plain
+    L{ConfigurationError}, even if the same function finds it.
+    """
+
+
 def exitCode(error: BaseException) -> int:
     """
     @return: the exit code of a process that ends with this error.
     """
     if isinstance(error, FatalError):
         return error.code
+    if isinstance(error, CommandLineError):
+        return USAGE
     return CONFIGURATION if isinstance(error, ConfigurationError) else INTERNAL_ERROR

@@ -26,10 +26,10 @@ def isStatus(event: LogEvent) -> bool:
     """
     @return: whether the event is a status line.
     """
-    return "log_failure" not in event and bool(_statusWord(event) or (_isOurs(event) and event["log_level"] in LEVEL_NAMES))
+    return "log_failure" not in event and bool(statusWord(event) or (_isOurs(event) and event["log_level"] in LEVEL_NAMES))
 
 
-def _statusWord(event: LogEvent) -> str:
+def statusWord(event: LogEvent) -> str:
     """
     @return: the first word of a status line; C{""} for other events, such as one with the C{status} of a response, a number.
     """
@@ -52,7 +52,7 @@ class StatusLineObserver:
 
     def __call__(self, event: LogEvent) -> None:
         if isStatus(event):
-            word = _statusWord(event) or LEVEL_NAMES[event["log_level"]]
+            word = statusWord(event) or LEVEL_NAMES[event["log_level"]]
             self._write(f"{word:<{COLUMN - 1}} {oneLine(event)}\n")
 
 

@@ -103,7 +103,7 @@ class AgentserverAgent:
         )
         web = HTTPStreams(
             host.clock, settings.target, self._target, settings.rewriteHost or authorityOf(settings.target),
-            partial(host.exchangeEnded, settings.sandbox),
+            partial(host.exchangeEnded, settings.sandbox), rewriteOrigin=settings.rewriteOrigin,
         )
         session.whenLost().addCallback(lambda _: web.close())
         session.listener.listen(

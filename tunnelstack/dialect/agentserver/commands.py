@@ -150,6 +150,7 @@ Options                        Environment               Default
       --terminal                                         off          let the server open terminals
       --shell PATH                                       the user's   the shell of terminals
       --rewrite-host HOST                                the target   the Host field sent to the web server
+      --rewrite-origin                                                put that host into Origin and Referer, too
       --heartbeat SECONDS                                20           the time between two reports of this machine
       --ca-file FILE           TUNNELSTACK_CA_FILE       system's     PEM file: the only authorities to trust
       --insecure                                                      send the token to another machine over plain http:
@@ -168,6 +169,7 @@ class SandboxAgent:
     helpText = AGENT_HELP
     optFlags = (
         ("terminal", None, "let the server open terminals"),
+        ("rewrite-origin", None, "put the Host field into Origin and Referer as well"),
         ("insecure", None, "send the token to another machine over plain http:"),
     )
     optParameters = (
@@ -194,6 +196,7 @@ class SandboxAgent:
         settings = AgentSettings(
             url=options["edge"], sandbox=options["sandbox"], tokenFile=options["token-file"],
             target=arguments[0] if arguments else "", rewriteHost=options["rewrite-host"] or "", terminal=terminal,
+            rewriteOrigin=bool(options["rewrite-origin"]),
             shell=options["shell"] or "", heartbeatSeconds=_seconds(options["heartbeat"]), caFile=options["ca-file"] or "",
             insecure=bool(options["insecure"]),
         )

@@ -23,6 +23,7 @@ from tunnelstack.exchange.whole_message import TEXT, WholeResponse
 from tunnelstack.interfaces import IAdminResources, IDoor, IEdge, IReloadableDialect, IServerExchange
 from tunnelstack.records import Grant, Service
 from tunnelstack.settings.tables import DialectTables, Records
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.peers import addressText
 from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.wire.http1.head import RequestHead
@@ -148,7 +149,7 @@ class AgentserverEdge:
     def _notTaken(self, failure: Failure, tunnel: SandboxTunnel) -> None:
         self.log.warn(
             "agent of sandbox {sandbox} refused: {reason}", sandbox=tunnel.sandbox.name,
-            reason=failure.getErrorMessage(),
+            reason=errorText(failure),
         )
         tunnel.abort("the agent was refused")
 

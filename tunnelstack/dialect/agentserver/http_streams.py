@@ -63,16 +63,19 @@ class HTTPStreams(Factory):
 
     def __init__(
         self, clock: IReactorTime, target: str, endpoint: IStreamClientEndpoint | None, host: str,
-        ended: Callable[[IServerExchange, float], object],
+        ended: Callable[[IServerExchange, float], object], *, rewriteOrigin: bool = False,
     ) -> None:
         """
         @param target: the web server, as the operator wrote it.
         @param endpoint: connects to it; C{None} if there is none.
         @param host: the C{Host} of the requests.
         @param ended: called with each exchange that is over, and the seconds that it took.
+        @param rewriteOrigin: put C{host} into C{Origin} and C{Referer} as well.  The server must send C{X-Forwarded-Host} with
+            the visitor's, as edges do.
         """
         self._clock = clock
-        self._site = LocalSite(target)
+        scheme = "https" if target.startswith("https:") else "http"
+        self._site = LocalSite(target, origin=f"{scheme}://{host}" if rewriteOrigin else "")
         self._host = host.encode()
         self._ended = ended
         self._server: Forwarder | None = None

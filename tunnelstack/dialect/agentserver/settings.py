@@ -8,7 +8,7 @@ from attrs import frozen
 
 from tunnelstack.settings.setting import atLeast, matching, setting
 from tunnelstack.settings.tables import DialectSettings, Table
-from tunnelstack.settings.validators import checkDigest, checkLabel, isHTTPURL, optional
+from tunnelstack.settings.validators import checkAuthority, checkDigest, checkLabel, isHTTPURL, optional
 
 MEBIBYTE = 1024 * 1024
 
@@ -56,7 +56,10 @@ class AgentSettings:
     )
     rewriteHost: str = setting(
         "", "the Host field sent to the local server, as the protocol carries none; empty is the host and port of target",
-        check=optional(matching(r"[0-9A-Za-z._:\[\]-]+", "a host, with its port if need be")),
+        check=optional(checkAuthority),
+    )
+    rewriteOrigin: bool = setting(
+        False, "true puts that host into Origin and Referer as well, where they have the host of the visitor's URL"
     )
     terminal: bool = setting(
         False, "true lets the server open a terminal: a shell with the rights of the agent's user"

@@ -31,6 +31,7 @@ from tunnelstack.session.announced import OpeningSession
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.settings.tables import Records
 from tunnelstack.stream.address import StreamAddress
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.host_endpoint import connectTimedOut
 from tunnelstack.wire.jsonline import JSONObject
 from tunnelstack.wire.records.koding import OPEN_SECONDS, ControlMessage
@@ -68,7 +69,7 @@ class ClientLink(SessionLink[OpeningSession]):
         """
         opened = self.session.openStream({"transport": message.transport, "port": message.local_port})
         opened.addErrback(
-            lambda failure: self.log.warn("a stream could not be opened: {reason}", reason=failure.getErrorMessage())
+            lambda failure: self.log.warn("a stream could not be opened: {reason}", reason=errorText(failure))
         )
 
     def _controlEnded(self, reason: BaseException | None) -> None:

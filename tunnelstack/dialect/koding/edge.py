@@ -30,6 +30,7 @@ from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.settings.files import readFile
 from tunnelstack.settings.tables import DialectTables, Records
 from tunnelstack.stream.address import StreamAddress
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.peers import addressText
 from tunnelstack.wire.http1.head import RequestHead
 from tunnelstack.wire.jsonline import JSONObject
@@ -259,7 +260,7 @@ class KodingEdge:
             self._opened[client].pop(port, None)          # tried again after the next change
             self.log.error(
                 "port {port} for {client} cannot be opened: {reason}", port=port.port, client=client,
-                reason=failure.getErrorMessage(),
+                reason=errorText(failure),
             )
 
     # Administration

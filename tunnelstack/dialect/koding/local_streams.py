@@ -18,8 +18,8 @@ from tunnelstack.handler.tcp import SpliceFactory
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.splice import Splice, SpliceEnd
 from tunnelstack.stream.transport import StreamTransport
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.host_endpoint import connectTimedOut
-from tunnelstack.transport.tls import errorText
 from tunnelstack.waiters import Waiters
 from tunnelstack.wire.http1.final_response import FinalResponseFilter
 from tunnelstack.wire.records.koding import DIAL_SECONDS, NO_LOCAL_SERVER, Transport
@@ -172,7 +172,7 @@ class LocalStream(Protocol):
     def _unreachable(self, failure: Failure) -> None:
         self._dialling = None
         if self._opened:
-            self._refuse(errorText(failure.value or ConnectionError()))
+            self._refuse(errorText(failure))
 
     def _refuse(self, reason: str) -> None:
         """

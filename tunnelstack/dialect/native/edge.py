@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from secrets import token_hex
+from typing import NoReturn
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
@@ -40,11 +41,22 @@ from tunnelstack.exchange.whole_message import WholeResponse, textResponse
 from tunnelstack.handler.tcp import SpliceFactory
 from tunnelstack.interfaces import Handler, IDialect, IDiallingHandler, IEdge, IServerExchange
 from tunnelstack.negotiation.multistream import MultistreamFactory
-from tunnelstack.records import Claim, Grant, Principal, Service
+from tunnelstack.records import (
+    Claim,
+    Grant,
+    Principal,
+    Purpose,
+    Service,
+    SSHPurpose,
+    StreamPurpose,
+    TCPPurpose,
+    TerminalPurpose,
+)
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.address import StreamAddress
-from tunnelstack.stream.errors import SessionLost
+from tunnelstack.stream.errors import SessionLost, StreamResetError, UnsupportedPurpose
 from tunnelstack.stream.splice import Splice
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.peers import addressText
 from tunnelstack.wire.http1.head import RequestHead, values
 from tunnelstack.wire.jsonline import JSONObject
@@ -260,7 +272,7 @@ class _AgentSessionFactory(Factory):
     def ended(self, reason: Failure) -> None:
         # Without its control stream a session cannot be used, unless it is draining.
         if not self._controlledTunnel().draining and self.session.lostReason() is None:
-            self._abortSession(f"its control stream ended: {reason.getErrorMessage()}")
+            self._abortSession(f"its control stream ended: {errorText(reason)}")
 
     def _controlledTunnel(self) -> NativeTunnel:
         assert self._tunnel is not None       # made with the control stream
@@ -303,6 +315,35 @@ class _DialHandler:
             raise Denied("malformed", "the target or the purpose is missing or too long")
         tunnel, wanted = self._edge.reach(self._principal, to, purpose)
         splice = Splice(self._edge.clock)
-        dialled: Deferred[IProtocol] = tunnel.endpointFor(wanted, wait=True).connect(SpliceFactory(splice.far))
-        return dialled.addCallback(lambda _: splice.near)
+        try:
+            endpoint = tunnel.endpointFor(wanted, wait=True)
+        except UnsupportedPurpose:
+            raise _notServed(to, wanted) from None
+        dialled: Deferred[IProtocol] = endpoint.connect(SpliceFactory(splice.far))
+        return dialled.addCallbacks(lambda _: splice.near, _farRefusal, errbackArgs=(to, wanted))
+
+
+def _farRefusal(failure: Failure, to: str, wanted: Purpose) -> NoReturn:
+    """
+    Raise what the dialler is sent when the far agent did not accept its stream.  Agents of this dialect give no reason.
+    """
+    if failure.check(StreamResetError):
+        raise _notServed(to, wanted)
+    failure.raiseException()
+
+
+def _notServed(to: str, wanted: Purpose) -> Denied:
+    """
+    @return: why an agent that is connected does not serve a purpose.
+    """
+    match wanted:
+        case SSHPurpose():
+            return Denied("absent", f"{to} has no SSH server")
+        case TerminalPurpose():
+            return Denied("absent", f"{to} has no terminals")
+        case StreamPurpose(name=name):
+            return Denied("unsupported", f"{to} does not serve the purpose {name.decode()}")
+        case TCPPurpose(host=host, port=port) if port:
+            return Denied("absent", f"{to} cannot reach {host}:{port}, or does not allow it")
+    return Denied("absent", f"the agent of {to} cannot connect to its server")
 

@@ -23,6 +23,7 @@ from tunnelstack.exchange.whole_message import WholeResponse
 from tunnelstack.interfaces import IEdge, IServerExchange
 from tunnelstack.session.revdial.dialler import PickUpTable
 from tunnelstack.stream.errors import SessionLost
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.peers import addressText
 from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.wire.http1.head import RequestHead
@@ -132,7 +133,7 @@ class DeviceConnections:
         failure.trap(RequestRefused)
         assert isinstance(failure.value, RequestRefused)
         self.log.warn(
-            "agent at {peer} refused: {reason}", peer=addressText(exchange.peer), reason=failure.getErrorMessage()
+            "agent at {peer} refused: {reason}", peer=addressText(exchange.peer), reason=errorText(failure)
         )
         return failure.value.response
 

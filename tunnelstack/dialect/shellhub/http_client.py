@@ -13,9 +13,9 @@ from twisted.python.failure import Failure
 from tunnelstack.exchange.fetch import FetchedResponse, fetch
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.traits import Timeouts
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.host_endpoint import connectTimedOut, hostEndpoint
 from tunnelstack.transport.secure import SecureEndpoint
-from tunnelstack.transport.tls import errorText
 from tunnelstack.wire.http1.head import Fields, RequestHead
 from tunnelstack.wire.records.shellhub_bootstrap import BODY
 
@@ -83,4 +83,4 @@ class APIClient:
 
 
 def _withCause(failure: Failure) -> str:
-    return errorText(failure.value) if failure.value is not None else ""
+    return errorText(failure) if failure.value is not None else ""

@@ -20,6 +20,7 @@ from tunnelstack.errors import PeerError, Refused, Unavailable
 from tunnelstack.exchange.fetch import FetchedResponse
 from tunnelstack.interfaces import ISession
 from tunnelstack.stream.errors import SessionLost
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.wire.printable_text import printable
 from tunnelstack.wire.records.shellhub_bootstrap import (
     DEVICE_AUTH,
@@ -217,7 +218,7 @@ class _Renewal:
     def _failed(self, failure: Failure) -> None:
         if not self._stopped:
             self._registration.log.warn(
-                "renewal of the device's token failed: {reason}", reason=failure.getErrorMessage(),
+                "renewal of the device's token failed: {reason}", reason=errorText(failure),
             )
 
     def _stop(self, reason: SessionLost) -> SessionLost:

@@ -13,6 +13,7 @@ from tunnelstack.dialect.shellhub.connections import DeviceConnections
 from tunnelstack.dialect.shellhub.http_server import RequestRefused, Response, Route, messageResponse
 from tunnelstack.errors import PeerError
 from tunnelstack.exchange.whole_message import WholeRequest, WholeResponse
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.wire.records.shellhub_bootstrap import HEALTH, SESSIONS, decode_close_untrusted
 
 NOT_FOUND = "session not found"
@@ -72,7 +73,7 @@ class SessionRoutes:
         return closed
 
     def _failed(self, failure: Failure) -> WholeResponse:
-        self._connections.log.warn("a session could not be closed: {reason}", reason=failure.getErrorMessage())
+        self._connections.log.warn("a session could not be closed: {reason}", reason=errorText(failure))
         return messageResponse(502, "the device could not be reached")
 
 

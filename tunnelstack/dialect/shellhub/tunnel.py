@@ -25,6 +25,7 @@ from tunnelstack.records import HTTPPurpose, Principal, Purpose, SSHPurpose, TCP
 from tunnelstack.session.revdial.dialler import RevdialDialler
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.errors import SessionLost, UnsupportedPurpose
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.host_endpoint import connectTimedOut
 from tunnelstack.wire.records.shellhub import HANDSHAKE, HTTPProxy, SSHClose, SSHOpen, Target
 
@@ -113,7 +114,7 @@ class DeviceTunnel(SessionTunnel[DeviceSession]):
         failure.trap(Exception)
         self.log.debug(
             "device {device} was not notified of the end of SSH session {session}: {reason}", device=self.device.agent,
-            session=uid, reason=failure.getErrorMessage(),
+            session=uid, reason=errorText(failure),
         )
 
     def abort(self, reason: TunnelError | str) -> None:

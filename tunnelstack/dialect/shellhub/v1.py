@@ -23,6 +23,7 @@ from tunnelstack.negotiation.http_request import requestEndpoint
 from tunnelstack.records import Principal
 from tunnelstack.session.revdial.dialler import STREAM_LIMITS, RevdialDialler
 from tunnelstack.stream.address import StreamAddress
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.peers import addressText
 from tunnelstack.transport.websocket.settings import WebSocketLimits
 from tunnelstack.wire.http1.head import RequestHead
@@ -105,7 +106,7 @@ class ShellHubV1:
 
     def _notPickedUp(self, failure: Failure, exchange: IServerExchange) -> WholeResponse:
         self.connections.log.warn(
-            "pick-up from {peer} refused: {reason}", peer=addressText(exchange.peer), reason=failure.getErrorMessage()
+            "pick-up from {peer} refused: {reason}", peer=addressText(exchange.peer), reason=errorText(failure)
         )
         return WholeResponse(400, UNKNOWN_DIALLER, TEXT, ((b"X-Content-Type-Options", b"nosniff"),))
 

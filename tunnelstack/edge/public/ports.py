@@ -24,8 +24,8 @@ from tunnelstack.handler.tcp import SpliceFactory
 from tunnelstack.interfaces import IReactor
 from tunnelstack.records import Principal, TCPPurpose, Visitor
 from tunnelstack.stream.splice import Splice, SpliceEnd
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.peers import addressText, canonical
-from tunnelstack.transport.tls import errorText
 
 
 class Ports:
@@ -124,7 +124,7 @@ class Ports:
         for failure in failures:
             self.log.warn(
                 "no stream for a connection to {service} (connection {trace}): {reason}", service=name, trace=trace,
-                reason=errorText(failure.value),
+                reason=errorText(failure),
             )
             splice.close()
 
@@ -137,7 +137,7 @@ class Ports:
         self.log.info(
             "a connection to {service} has ended (connection {trace}): {octetsIn} octets in, {octetsOut} out",
             service=name, trace=trace, octetsIn=splice.near.octets, octetsOut=splice.far.octets,
-            seconds=self._reactor.seconds() - began, reason=errorText(reason.value),
+            seconds=self._reactor.seconds() - began, reason=errorText(reason),
         )
 
 

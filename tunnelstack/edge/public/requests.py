@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache, partial
 from itertools import product
 
+from attrs import evolve
 from twisted.internet.interfaces import ISSLTransport, ITransport
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -25,11 +26,19 @@ from tunnelstack.edge.public.gaps import RECENT_SECONDS, acceptsOnlyEvents
 from tunnelstack.edge.public.rate import Bucket
 from tunnelstack.edge.public.routes import Destination, normalizedHost
 from tunnelstack.edge.public.site import PublicSite
+from tunnelstack.edge.public.visitor_cookies import CookieSetter
 from tunnelstack.exchange.bounds import OWN_OCTETS
 from tunnelstack.exchange.error_page import respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.forward import NULL_RECEIVER, forward
-from tunnelstack.interfaces import IExchange, IExchangeReceiver, IExchangeServer, IServerExchange, ITunnel
+from tunnelstack.interfaces import (
+    IExchange,
+    IExchangeReceiver,
+    IExchangeServer,
+    IServerExchange,
+    ITunnel,
+    IWholeResponseReceiver,
+)
 from tunnelstack.records import Visitor
 from tunnelstack.transport.peers import peerOf
 from tunnelstack.wire.addresses import address_text
@@ -72,9 +81,6 @@ HYPHEN = ord("-")
 
 REPLACED = WRITTEN | underscoreTwins(WRITTEN | FRAMING)
 """Fields of a request that do not go to the agent as they came."""
-
-REPLACED_WITH_CREDENTIALS = REPLACED | {b"authorization"}
-"""The same where the edge itself has authenticated the visitor, whose password is not for the agent."""
 
 TRACE = re.compile(rb"[0-9A-Za-z._:-]{1,64}\Z")
 """Identifiers that are accepted from trusted proxies: they appear in logs and header fields."""
@@ -150,27 +156,36 @@ class RequestRouter:
         policy: AccessPolicy, address: str,
     ) -> IExchangeReceiver:
         decision = policy.check(head, address, self._site.clock.seconds())
-        if decision is None:
-            return self._forward(exchange, head, host, destination, hops)
         if isinstance(decision, ExchangeFailed):
             return self._fail(exchange, decision)
-        return PendingRequest(
-            exchange, decision, lambda: self._forward(exchange, head, host, destination, hops),
-            lambda failed: self._fail(exchange, failed),
-        )
+
+        def allow() -> IExchangeReceiver:
+            if not policy.authenticates:
+                return self._forward(exchange, head, host, destination, hops)
+            assert self._visitor is not None
+            admitted = policy.admit(head, _isSecure(self._visitor, hops))
+            rest = evolve(head, fields=admitted.fields)
+            return self._forward(exchange, rest, host, destination, hops, admitted.cookie)
+
+        if decision is None:
+            return allow()
+        return PendingRequest(exchange, decision, allow, lambda failed: self._fail(exchange, failed))
 
     def _forward(
-        self, exchange: IServerExchange, head: RequestHead, host: bytes, destination: Destination, hops: Sequence[Hop]
+        self, exchange: IServerExchange, head: RequestHead, host: bytes, destination: Destination, hops: Sequence[Hop],
+        cookie: bytes = b"",
     ) -> IExchangeReceiver:
         """
         Forward a request that its route allows, if the agent is connected and within its limits.
+
+        @param cookie: the value of C{Set-Cookie} that the response gets; C{b""} for none.
         """
         site, key, policy = self._site, destination.key, destination.policy
         tunnel = site.registry.pick(key)
         if tunnel is None:
             if acceptsOnlyEvents(head) and site.registry.isKnown(key, within=RECENT_SECONDS):
                 return PendingRequest(
-                    exchange, site.gaps.wait(key), lambda: self._forward(exchange, head, host, destination, hops),
+                    exchange, site.gaps.wait(key), lambda: self._forward(exchange, head, host, destination, hops, cookie),
                     lambda failed: self._fail(exchange, failed),
                 )
             known = destination.configured or site.registry.isKnown(key)
@@ -192,18 +207,20 @@ class RequestRouter:
         if site.tracer is not None and exchange.context is not None:
             fields = exchange.context.times.span.written(fields)
         head = RequestHead(head.method, head.target, fields, framing=head.framing)
-        return self._join(exchange, head, tunnel, destination, buckets)
+        return self._join(exchange, head, tunnel, destination, buckets, cookie)
 
     def _join(
         self, exchange: IServerExchange, head: RequestHead, tunnel: ITunnel, destination: Destination,
-        buckets: tuple[Bucket, ...],
+        buckets: tuple[Bucket, ...], cookie: bytes,
     ) -> IExchangeReceiver:
         """
         Join the exchange with one toward the agent, through C{buckets} if there are any.
         """
         site, visitor = self._site, self._visitor
 
-        def open(receiver: IExchangeReceiver) -> IExchange:
+        def open(receiver: IWholeResponseReceiver) -> IExchange:
+            if cookie:
+                receiver = CookieSetter(receiver, cookie)
             far: IExchange = tunnel.exchange(destination.purpose, receiver, visitor)
             return far
 
@@ -230,9 +247,7 @@ class RequestRouter:
         if host != self._host or destination is not self._destination:
             self._host, self._destination = host, destination
             self._forwardedFields = self._forwarding(host, destination, (), ())
-        policy = destination.policy
-        replaced = REPLACED if policy is None or not policy.authenticates else REPLACED_WITH_CREDENTIALS
-        fields = [field for field in head.fields if field[0].lower() not in replaced]
+        fields = [field for field in head.fields if field[0].lower() not in REPLACED]
         if hops or len(fields) < len(head.fields):
             fields += self._forwarding(host, destination, hops, values(head.fields, LOOP))
         else:

@@ -28,8 +28,8 @@ from tunnelstack.errors import Unavailable
 from tunnelstack.interfaces import IDatagramTransport, IReactor
 from tunnelstack.records import Principal, UDPPurpose, Visitor
 from tunnelstack.transport.datagram_splice import DatagramSplice, DatagramSpliceFactory
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.peers import addressText, canonical
-from tunnelstack.transport.tls import errorText
 from tunnelstack.transport.udp import LARGEST_DATAGRAM, LONGEST_PAYLOAD, udpAddress
 
 UNANSWERED_SECONDS = 10.0
@@ -146,7 +146,7 @@ class UDPPorts:
             "a flow to {service} has ended (flow {trace}): {octetsIn} octets in {datagramsIn} datagrams in, {octetsOut} in "
             "{datagramsOut} out", service=flow.service, trace=flow.trace, octetsIn=near.octets, octetsOut=far.octets,
             datagramsIn=near.datagrams, datagramsOut=far.datagrams, visitor=addressText(flow.getPeer()),
-            seconds=self.now() - flow.began, reason=errorText(reason.value),
+            seconds=self.now() - flow.began, reason=errorText(reason),
         )
 
 

@@ -32,6 +32,7 @@ from tunnelstack.handler.ssh.connection import FlowControlledConnection
 from tunnelstack.handler.ssh.server import SSHFactory, SSHLimits
 from tunnelstack.handler.ssh.transport import ServerTransport
 from tunnelstack.handler.ssh.userauth import UserAuthPolicy, UserAuthService
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.peers import addressText
 from tunnelstack.wire.printable_text import printable
 
@@ -246,7 +247,7 @@ class GatewayUserAuth:
         self._gateway.log.info(
             "SSH gateway: login of {user} from {peer} to {device} failed: {reason}", user=printable(login.user, 64),
             device=printable(login.device, 128), peer=addressText(self._transport.transport.getPeer()),
-            reason=failure.getErrorMessage(),
+            reason=errorText(failure),
         )
         return False
 

@@ -20,6 +20,7 @@ from tunnelstack.errors import Unavailable
 from tunnelstack.handler.ssh.connection import FlowControlledConnection
 from tunnelstack.handler.ssh.transport import ClientTransport
 from tunnelstack.handler.tcp import SpliceFactory
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.waiters import Waiters
 from tunnelstack.wire.printable_text import printable_lines
 
@@ -182,7 +183,7 @@ def connectUpstream(
 
 
 def _unreachable(failure: Failure) -> Failure:
-    log.info("the SSH server of a device cannot be reached: {reason}", reason=failure.getErrorMessage())
+    log.info("the SSH server of a device cannot be reached: {reason}", reason=errorText(failure))
     if failure.check(DeviceUnreachable):
         return failure
     if failure.check(DeferredTimeout, CancelledError):

@@ -20,6 +20,7 @@ from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer, provider
 
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.waiters import Waiters
 from tunnelstack.wire.printable_text import printable
 
@@ -189,7 +190,7 @@ class _BoundedTransport(transport.SSHTransportBase):
         service, self.service = self.service, None
         if service is not None:
             service.serviceStopped()
-        self.sentence = self.sentence or str(reason.value)
+        self.sentence = self.sentence or errorText(reason)
         self._closedWaiters.fire(self.sentence)
 
     def whenClosed(self) -> Deferred[str]:

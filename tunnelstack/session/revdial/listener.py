@@ -17,6 +17,7 @@ from tunnelstack.session._connection_listener import ArrivalListener
 from tunnelstack.session.revdial.control import ArrivalFactory, ControlSession, Probe
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionLost, UnsupportedPurpose
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.host_endpoint import connectTimedOut
 from tunnelstack.transport.websocket.transport import WebSocketTransport
 from tunnelstack.wire.revdial import (
@@ -83,7 +84,7 @@ class RevdialListener(ControlSession):
     def _dialled(self, result: IProtocol | Failure, path: str) -> None:
         self._dialling.pop(path, None)
         if isinstance(result, Failure):
-            self._reportFailure(path, result.getErrorMessage())
+            self._reportFailure(path, errorText(result))
 
     def _reportFailure(self, path: str, reason: str) -> None:
         self._wire.report_failure(path, reason)

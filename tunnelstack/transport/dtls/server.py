@@ -27,8 +27,8 @@ from tunnelstack.transport.dtls.channel import DTLSChannel
 from tunnelstack.transport.dtls.cookies import CookieAddress, CookieSecrets, PeerCookies
 from tunnelstack.transport.dtls.limits import DTLSLimits
 from tunnelstack.transport.dtls.options import Connections
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.peers import addressText
-from tunnelstack.transport.tls import errorText
 from tunnelstack.transport.udp import LARGEST_DATAGRAM, udpAddress
 from tunnelstack.wire.dtls import (
     client_random,

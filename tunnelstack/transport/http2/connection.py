@@ -24,6 +24,7 @@ from tunnelstack.errors import UsageError
 from tunnelstack.interfaces import IHTTP2Receiver
 from tunnelstack.transport.deadline_timer import DeadlineTimer
 from tunnelstack.transport.direct_write import disableNagle, immediateWrite
+from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.http2.errors import (
     ConnectionClosing,
     HTTP2ConnectionLost,
@@ -422,7 +423,7 @@ class HTTP2Connection(Protocol):
             except HTTP2Error as cut:
                 return HTTP2ConnectionLost(str(cut), ErrorCode.PROTOCOL_ERROR, byPeer=True)
             return HTTP2ConnectionLost("the connection was closed by the peer", byPeer=True)
-        return HTTP2ConnectionLost(f"the connection was lost: {reason.getErrorMessage()}", byPeer=True)
+        return HTTP2ConnectionLost(f"the HTTP/2 connection was lost: {errorText(reason)}", byPeer=True)
 
     def _protocolFailed(self, broken: HTTP2Error) -> None:
         """

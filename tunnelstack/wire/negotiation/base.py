@@ -69,9 +69,12 @@ class Agreed(NegotiationEvent):
 class Rejected(NegotiationEvent):
     """
     One side has refused, in the way of the protocol; the negotiation is over, and the stream with it.
+
+    @ivar code: why, as a word for programs; C{""} if the protocol has none, or the peer sent none.
     """
 
     reason: str
+    code: str = ""
 
 
 @define
@@ -188,10 +191,11 @@ class Negotiation(ABC):
         """
         raise UsageError("nothing was proposed")
 
-    def reject(self, reason: str) -> list[NegotiationEvent]:
+    def reject(self, reason: str, code: str = "") -> list[NegotiationEvent]:
         """
         Refuse what was L{Proposed}.
 
+        @param code: as of L{Rejected}; it is sent if the protocol has a place for it.
         @return: L{Rejected}, or nothing where the peer may propose something else.
         @raise UsageError: nothing was proposed.
         """
@@ -285,11 +289,11 @@ class NegotiationSequence(Negotiation):
         """
         return self._advance(self._current.accept(parameters))
 
-    def reject(self, reason: str) -> list[NegotiationEvent]:
+    def reject(self, reason: str, code: str = "") -> list[NegotiationEvent]:
         """
         As in L{Negotiation}.
         """
-        return self._advance(self._current.reject(reason))
+        return self._advance(self._current.reject(reason, code))
 
     def next_deadline(self) -> float | None:
         """

@@ -183,7 +183,7 @@ class HTTPRequestResponder(Negotiation):
             self._out.append(request.yes)
         return [Agreed(request.name, request.parameters, request.first + self._buffered.joined())]
 
-    def reject(self, reason: str) -> list[NegotiationEvent]:
+    def reject(self, reason: str, code: str = "") -> list[NegotiationEvent]:
         """
         As in L{Negotiation}: final.
         """

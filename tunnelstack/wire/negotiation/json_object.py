@@ -25,6 +25,9 @@ from tunnelstack.wire.negotiation.base import (
     Release,
 )
 
+CODE_LIMIT = 64
+"""Characters of the longest code; the rest is dropped."""
+
 
 class JSONReader(Protocol):
     """
@@ -96,29 +99,33 @@ class AnswerFormat:
     The forms of an answer that accepts and of one that refuses.
 
     @ivar yes: from what the owner accepted with to the line's object.
-    @ivar no: from the reason to the line's object.
-    @ivar refusal: from the object of an answer to the reason why not, or C{None} for a yes; it raises a C{PeerError} for
-        an object that is neither.
+    @ivar no: from the reason and its code to the line's object.
+    @ivar refusal: from the object of an answer to the refusal, or C{None} for a yes; it raises a C{PeerError} for an object
+        that is neither.
     """
 
     yes: Callable[[Parameters], Parameters]
-    no: Callable[[str], Parameters]
-    refusal: Callable[[Parameters], str | None]
+    no: Callable[[str, str], Parameters]
+    refusal: Callable[[Parameters], Rejected | None]
 
 
-def _refusal(answer: Parameters) -> str | None:
+def _no(reason: str, code: str) -> Parameters:
+    return {"ok": False, "code": code, "reason": reason} if code else {"ok": False, "reason": reason}
+
+
+def _refusal(answer: Parameters) -> Rejected | None:
     match answer:
         case {"ok": True}:
             return None
+        case {"ok": False, "reason": str(reason), "code": str(code)}:
+            return Rejected(reason, code[:CODE_LIMIT])
         case {"ok": False, "reason": str(reason)}:
-            return reason
+            return Rejected(reason)
     raise NegotiationError("an answer is neither yes nor no", members=sorted(answer)[:8])
 
 
-OK_OR_REASON = AnswerFormat(
-    lambda parameters: {**parameters, "ok": True}, lambda reason: {"ok": False, "reason": reason}, _refusal
-)
-"""C{{"ok":true}}, with further members, or C{{"ok":false,"reason":"..."}}."""
+OK_OR_REASON = AnswerFormat(lambda parameters: {**parameters, "ok": True}, _no, _refusal)
+"""C{{"ok":true}}, with further members, or C{{"ok":false,"reason":"..."}}, perhaps with a C{code}."""
 
 
 class JSONInitiator(Negotiation):
@@ -170,10 +177,10 @@ class JSONInitiator(Negotiation):
         answer = self._reader.next_object()
         if answer is None:
             return []
-        reason = self._answers.refusal(answer)
+        rejected = self._answers.refusal(answer)
         self.settled = True
-        if reason is not None:
-            return [Rejected(reason)]
+        if rejected is not None:
+            return [rejected]
         return [self._codec.agreed(answer, self._reader.take_leftover())]
 
 
@@ -241,13 +248,13 @@ class JSONResponder(Negotiation):
         self._out.append(self._codec.encode(answers.yes(parameters or {})))
         return [self._codec.agreed(asked, self._buffered.joined())]
 
-    def reject(self, reason: str) -> list[NegotiationEvent]:
+    def reject(self, reason: str, code: str = "") -> list[NegotiationEvent]:
         """
         As in L{Negotiation}: final.
         """
         _, answers = self._take_proposal()
-        self._out.append(self._codec.encode(answers.no(reason)))
-        return [Rejected(reason)]
+        self._out.append(self._codec.encode(answers.no(reason, code)))
+        return [Rejected(reason, code)]
 
     def _take_proposal(self) -> tuple[Parameters, AnswerFormat]:
         if self._proposed is None or self._answers is None:

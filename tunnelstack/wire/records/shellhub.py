@@ -19,7 +19,7 @@ from attrs import frozen
 from tunnelstack.errors import PeerError, UsageError
 from tunnelstack.wire.go_json import encode_strings
 from tunnelstack.wire.jsonline import InvalidJSON, decode_object
-from tunnelstack.wire.negotiation.base import Release
+from tunnelstack.wire.negotiation.base import Rejected, Release
 from tunnelstack.wire.negotiation.json_object import AnswerFormat, JSONInitiator, JSONResponder, ObjectCodec
 
 SSH_OPEN, SSH_CLOSE, HTTP_PROXY = b"/ssh/open/1.0.0", b"/ssh/close/1.0.0", b"/http/proxy/1.0.0"
@@ -220,13 +220,13 @@ def encode_object(members: Mapping[str, str]) -> bytes:
     return encode_strings(members) + b"\n"
 
 
-def _refusal(answer: Mapping[str, Any]) -> str | None:
+def _refusal(answer: Mapping[str, Any]) -> Rejected | None:
     """
-    @return: the reason of a refusal; C{None} for success.  Agents send C{error}, the genuine server reads C{message}.
+    @return: the refusal; C{None} for success.  Agents send C{error}, the genuine server reads C{message}.
     """
     if answer.get("status") == "ok":
         return None
-    return answer.get("message") or answer.get("error") or answer.get("status") or "no reason given"
+    return Rejected(answer.get("message") or answer.get("error") or answer.get("status") or "no reason given")
 
 
 ENVELOPES = ObjectCodec(encode_object, ObjectReader, leftover_filter, own_frame=True)
@@ -235,7 +235,7 @@ ENVELOPES = ObjectCodec(encode_object, ObjectReader, leftover_filter, own_frame=
 REPLIES = ObjectCodec(encode_strings, ObjectReader, leftover_filter, own_frame=True)
 """The format of a device's answers: without a line feed, which servers since 0.27.0-rc.6 pass on as data."""
 
-ANSWERS = AnswerFormat(lambda parameters: {"status": "ok"}, lambda reason: {"error": reason}, _refusal)
+ANSWERS = AnswerFormat(lambda parameters: {"status": "ok"}, lambda reason, code: {"error": reason}, _refusal)
 """C{{"status":"ok"}} or C{{"error":"..."}}."""
 
 

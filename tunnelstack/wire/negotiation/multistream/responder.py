@@ -133,7 +133,7 @@ class MultistreamResponder(Negotiation):
         self._out.append(echo)
         return self._accepted(name, self._buffered.joined())
 
-    def reject(self, reason: str) -> list[NegotiationEvent]:
+    def reject(self, reason: str, code: str = "") -> list[NegotiationEvent]:
         """
         As in L{Negotiation}: C{na}, and the peer may propose another; where strict, the end.
         """
