@@ -201,10 +201,12 @@ class Sessions:
         self.probes = 0
         self.hanging = False
         self.cancelled = 0
+        self.connecting: list[Deferred[Any]] = []
 
     def connect(self, factory: IDatagramFactory) -> Deferred[Any]:
         if self.hanging:
-            return Deferred(self._cancelled)
+            self.connecting.append(Deferred(self._cancelled))
+            return self.connecting[-1]
         if self.failure is not None:
             return fail(self.failure)
         protocol = factory.buildProtocol(AGENT)

@@ -8,6 +8,7 @@ import json
 from itertools import pairwise
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.protocol import Factory
@@ -26,9 +27,12 @@ from tests.dialect.godoxy.edge_support import (
 )
 from tests.transport.certificates import Authority
 from tests.transport.datagrams import Collector, CollectorFactory
+from tunnelstack.dialect.godoxy import edge_store
 from tunnelstack.dialect.godoxy.certificates import Credentials
 from tunnelstack.dialect.godoxy.edge_agent import DOWN, LIMITED, UP
 from tunnelstack.dialect.godoxy.edge_flows import KEPT_DATAGRAMS, KEPT_OCTETS, SessionFailed
+from tunnelstack.dialect.godoxy.edge_tunnel import HANDSHAKES
+from tunnelstack.errors import ConfigurationError, Denied
 from tunnelstack.exchange.whole_message import JSON, WholeRequest, WholeResponse
 from tunnelstack.interfaces import IAdminResources, IOutboundAgents, IReloadableDialect, ITunnel
 from tunnelstack.records import HTTPPurpose, SSHPurpose, TCPPurpose, UDPPurpose
@@ -470,6 +474,18 @@ class FlowTests(GodoxyEdgeCase):
         client.transport.loseConnection()
         self.assertTrue(self.dtls.opened[3].closed)
 
+    def test_handshakesAreBounded(self) -> None:
+        self.begin()
+        self.dtls.hanging = True
+        for number in range(2 * HANDSHAKES):
+            self.send(b"x", (f"192.0.2.{number}", 5000))
+        self.assertEqual(len(self.dtls.connecting), HANDSHAKES)
+        for connecting in self.dtls.connecting:
+            connecting.errback(ConnectionAborted())
+        self.dtls.hanging = False
+        self.send(b"x")
+        self.assertEqual((len(self.dtls.opened), self.report()["flows"]), (1, 1))
+
     def test_datagramsOfTheWrongSizeAreDropped(self) -> None:
         self.begin()
         client = self.connect()
@@ -483,6 +499,7 @@ class FlowTests(GodoxyEdgeCase):
         client.reason.trap(ConnectionAborted)
         client.transport.write(b"late")
         client.transport.loseConnection()
+        self.assertEqual(self.report()["datagrams_dropped"], 2)
 
     def test_aFlowThatIsClosedWhileItsSessionIsReplaced(self) -> None:
         self.begin()
@@ -594,6 +611,32 @@ class ChangeTests(GodoxyEdgeCase):
         self.network.passTime(3)
         self.successResultOf(stopping)
         self.assertEqual(self.network.udp, {})
+
+    def test_certificatesThatCannotBeUsedChangeNothing(self) -> None:
+        AgentDouble(self.network)
+        self.begin(web())
+        tunnel = self.agent().tunnel
+
+        def unusable(agent: Any, archives: str) -> Any:
+            raise ConfigurationError("it cannot be read")
+
+        self.patch(edge_store, "credentialsOf", unusable)
+        self.assertRaises(ConfigurationError, self.reload, web(), tcp())
+        self.assertIs(self.agent().tunnel, tunnel)
+        self.assertEqual([each["name"] for each in self.report()["services"]], ["wiki"])
+
+    def test_anAgentWhoseNameIsTaken(self) -> None:
+        AgentDouble(self.network)
+        AgentDouble(self.network, 8891)
+        self.begin(agents=("nas", "shed"))
+        taken, other = self.agent().tunnel, self.agent("shed").tunnel
+        assert taken is not None and other is not None
+        other.abort("gone")
+        other.principal = evolve(other.principal, agent="nas", realm="another")
+        self.network.settle()
+        self.assertRaises(Denied, self.edge.agents.arrived, other)
+        self.network.passTime(40)
+        self.assertEqual(self.report("shed")["state"], UP)
 
     def test_administration(self) -> None:
         AgentDouble(self.network)

@@ -35,6 +35,9 @@ CONNECTING, UP, LIMITED, DOWN, STOPPED = "connecting", "up", "limited", "down", 
 AGAIN_SECONDS = 5.0
 """Seconds until an agent that has not answered once is examined again, if the interval is not shorter."""
 
+SPREAD = 0.1
+"""The share of the interval by which two examinations are at most nearer or farther, so that those of all agents spread out."""
+
 CHECKS = 4
 """Services whose health is examined at the same time."""
 
@@ -100,6 +103,7 @@ class DialledAgent:
         self._dialler = dialler
         self._api = AgentAPI(dialler.https, edge.clock, timing.probeSeconds, settings.serverName)
         self._services = {each.name: PublishedService(each) for each in services}
+        self._random = random
         self._backoff = ExponentialBackoff(random, first=1.0)
         self._state = CONNECTING
         self._reason = ""
@@ -172,7 +176,8 @@ class DialledAgent:
             "reported_name": info.name, "version": info.version, "runtime": info.runtime,
             "tcp_streams": tunnel is not None and tunnel.streams.works,
             "udp_streams": tunnel is not None and tunnel.datagrams.works,
-            "flows": 0 if tunnel is None else tunnel.flows,
+            "flows": 0 if tunnel is None else tunnel.flows.flows,
+            "datagrams_dropped": 0 if tunnel is None else tunnel.flows.dropped,
             "examined_seconds": None if examined is None else round(self._edge.clock.seconds() - examined, 3),
             "services": [_serviceRecord(each) for each in self._services.values()],
         }
@@ -220,7 +225,7 @@ class DialledAgent:
             except Exception as error:
                 wait = self._missed(error)
             else:
-                wait = self.timing.healthSeconds
+                wait = self.timing.healthSeconds * (1 - SPREAD + 2 * SPREAD * self._random())
             await deferLater(self._edge.clock, wait)
 
     def _died(self, failure: Failure) -> None:

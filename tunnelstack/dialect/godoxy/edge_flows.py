@@ -8,9 +8,9 @@ then.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NoReturn, cast
 
+from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone, NoProtocol
 from twisted.internet.interfaces import IAddress
@@ -32,6 +32,21 @@ KEPT_DATAGRAMS = 8
 
 KEPT_OCTETS = 16 * 1024
 """Octets of them."""
+
+
+@define
+class FlowCounts:
+    """
+    The flows to one agent.
+
+    @ivar flows: how many are open.
+    @ivar handshakes: how many sessions are in their handshake.
+    @ivar dropped: datagrams that were not sent, of flows that are over.
+    """
+
+    flows: int = 0
+    handshakes: int = 0
+    dropped: int = 0
 
 
 class ClosedByAgent(Unavailable):
@@ -62,24 +77,23 @@ class DestinationEndpoint:
     Connects protocols of datagrams to one destination.
     """
 
-    def __init__(self, sessions: IDatagramClientEndpoint, host: str, port: int, opened: Callable[[int], object]) -> None:
+    def __init__(self, sessions: IDatagramClientEndpoint, host: str, port: int, counts: FlowCounts) -> None:
         """
         @param sessions: connects to the agent by DTLS.
         @param host: the destination, as the agent resolves it.
-        @param opened: called with 1 when a flow begins, and with -1 when it ends.
+        @param counts: of the agent.
         """
         self._sessions = sessions
         self._header = encode_header(StreamHeader(host, str(port)))
         self._where = f"{host}:{port}"
-        self._opened = opened
+        self._counts = counts
 
     def connect(self, factory: IDatagramFactory) -> Deferred[IDatagramProtocol]:
         """
         @return: as in L{IDatagramClientEndpoint}; it fails with L{SessionFailed}, or with C{NoProtocol}.
         """
-        flow = _Flow(self._sessions, self._header, self._where, factory, self._opened)
-        connecting = self._sessions.connect(flow)
-        return connecting.addCallbacks(lambda _: cast(IDatagramProtocol, flow.application), _sessionFailed)
+        flow = _Flow(self._sessions, self._header, self._where, factory, self._counts)
+        return flow.connect().addCallback(lambda _: cast(IDatagramProtocol, flow.application))
 
 
 @implementer(IDatagramTransport, IDatagramProtocol, IDatagramFactory)
@@ -91,22 +105,36 @@ class _Flow:
     longest = LONGEST_DATAGRAM
 
     def __init__(
-        self, sessions: IDatagramClientEndpoint, header: bytes, where: str, factory: IDatagramFactory,
-        opened: Callable[[int], object],
-    ) -> None:  # fmt: skip
+        self, sessions: IDatagramClientEndpoint, header: bytes, where: str, factory: IDatagramFactory, counts: FlowCounts
+    ) -> None:
         self.application: IDatagramProtocol | None = None
         self.dropped = 0
         self._sessions = sessions
         self._header = header
         self._where = where
         self._factory = factory
-        self._opened = opened
+        self._counts = counts
         self._session: IDatagramTransport | None = None
         self._addresses: tuple[IAddress, IAddress]
         self._kept: list[bytes] | None = []           # what was sent so far; None once there was an answer
         self._replaced = False
         self._replacing: Deferred[IDatagramProtocol] | None = None
         self._over = False
+
+    def connect(self) -> Deferred[IDatagramProtocol]:
+        """
+        Connect a session.
+
+        @return: as from the endpoint of the sessions; it fails as L{DestinationEndpoint.connect} does.
+        """
+        counts = self._counts
+        counts.handshakes += 1
+
+        def ended(result: IDatagramProtocol | Failure) -> IDatagramProtocol | Failure:
+            counts.handshakes -= 1
+            return result
+
+        return self._sessions.connect(self).addBoth(ended).addErrback(_sessionFailed)
 
     # What the endpoint of the sessions calls
 
@@ -126,7 +154,7 @@ class _Flow:
         for datagram in self._kept or ():
             transport.write(datagram)
         if first and self.application is not None:
-            self._opened(1)
+            self._counts.flows += 1
             self.application.makeConnection(self)
 
     def datagramReceived(self, datagram: bytes) -> None:
@@ -146,8 +174,8 @@ class _Flow:
             )))  # fmt: skip
         else:
             self._replaced = True
-            self._replacing = self._sessions.connect(self)
-            self._replacing.addErrback(_sessionFailed).addErrback(self._end)
+            self._replacing = self.connect()
+            self._replacing.addErrback(self._end)
 
     # What the application calls
 
@@ -195,7 +223,8 @@ class _Flow:
             return
         self._over = True
         self._kept = None
-        self._opened(-1)
+        self._counts.flows -= 1
+        self._counts.dropped += self.dropped
         if self.application is not None:
             self.application.connectionLost(reason)
 

@@ -13,11 +13,12 @@ from twisted.python.failure import Failure
 
 from tunnelstack.dialect.godoxy.edge_api import AgentAPI
 from tunnelstack.dialect.godoxy.edge_dialler import AgentDialler
-from tunnelstack.dialect.godoxy.edge_flows import DestinationEndpoint
+from tunnelstack.dialect.godoxy.edge_flows import DestinationEndpoint, FlowCounts
 from tunnelstack.dialect.godoxy.edge_proxy import proxyHead, proxyTarget
 from tunnelstack.dialect.godoxy.edge_settings import ServiceSettings, parseAddress
 from tunnelstack.dialect.session_tunnel import SessionTunnel
 from tunnelstack.exchange.bounds import ExchangeBounds
+from tunnelstack.exchange.errors import Busy
 from tunnelstack.exchange.head_first import HeadFirstExchange
 from tunnelstack.interfaces import IDatagramClientEndpoint, IExchange, IExchangeReceiver, ISession
 from tunnelstack.negotiation.endpoint import NegotiatingEndpoint
@@ -35,6 +36,10 @@ REALM = "godoxy"
 
 MISSES = 2
 """Failed probes in a row after which what worked before counts as lost."""
+
+HANDSHAKES = 64
+"""DTLS handshakes with one agent that may be under way.  The addresses of visitors may be forged, and each new one costs a
+handshake of both sides; what comes meanwhile from further visitors is dropped."""
 
 MACHINE = "127.0.0.1"
 """The agent's own machine."""
@@ -70,7 +75,7 @@ class DialledTunnel(SessionTunnel[ISession]):
     @ivar services: what is published of the agent, by name.
     @ivar streams: whether it carries streams over TLS.
     @ivar datagrams: whether it carries datagrams over DTLS.
-    @ivar flows: how many flows of datagrams are open.
+    @ivar flows: counts the flows of datagrams.
     """
 
     def __init__(
@@ -97,7 +102,7 @@ class DialledTunnel(SessionTunnel[ISession]):
         self.services: dict[str, ServiceSettings] = {}
         self.streams = Capability()
         self.datagrams = Capability()
-        self.flows = 0
+        self.flows = FlowCounts()
         self._dialler = dialler
         self._api = api
         self._proxy = self._pools[HTTPPurpose()] = self.makePool(dialler.https)
@@ -111,7 +116,7 @@ class DialledTunnel(SessionTunnel[ISession]):
 
     @property
     def inFlight(self) -> int:
-        return self.session.streams + self.flows + self._proxy.inFlight
+        return self.session.streams + self.flows.flows + self._proxy.inFlight
 
     def configure(self, bounds: ExchangeBounds) -> None:
         """
@@ -135,8 +140,10 @@ class DialledTunnel(SessionTunnel[ISession]):
         self.refuseIfDraining()
         if not self.datagrams.works:
             raise UnsupportedPurpose("the agent does not carry datagrams", reason=self.datagrams.reason)
+        if self.flows.handshakes >= HANDSHAKES:
+            raise Busy()
         host, port = self._destination(purpose, "udp")
-        return DestinationEndpoint(self._dialler.datagrams, host, port, self._flowsChanged)
+        return DestinationEndpoint(self._dialler.datagrams, host, port, self.flows)
 
     def _destination(self, purpose: TCPPurpose | UDPPurpose, kind: str) -> tuple[str, int]:
         """
@@ -149,9 +156,6 @@ class DialledTunnel(SessionTunnel[ISession]):
         if service is None or service.kind != kind:
             raise UnsupportedPurpose(f"the agent has no {kind} service of this name", service=purpose.service)
         return parseAddress(service.target)
-
-    def _flowsChanged(self, change: int) -> None:
-        self.flows += change
 
     # Exchanges
 
