@@ -161,14 +161,15 @@ def checkEdge(tables: Tables) -> None:
     """
     Report agents without certificates, and services without an agent, with a target of another kind, or with a taken port.
     """
-    one = tables.one("godoxy")
+    one = tables.one("godoxy", EdgeSettings)
     archives = one is not None and bool(one.archives)
-    agents = {agent.name for agent in tables.many("godoxy.agent") if agent}
-    for index, agent in enumerate(tables.many("godoxy.agent")):
+    given = tables.many("godoxy.agent", DialledAgentSettings)
+    agents = {agent.name for agent in given if agent}
+    for index, agent in enumerate(given):
         if agent:
             _checkAgent(tables, index, agent, archives)
     taken: set[tuple[str, int, str]] = set()
-    for index, service in enumerate(tables.many("godoxy.service")):
+    for index, service in enumerate(tables.many("godoxy.service", ServiceSettings)):
         if not service:
             continue
         place = ("godoxy.service", index)
@@ -176,7 +177,7 @@ def checkEdge(tables: Tables) -> None:
             checkService(service)
         except ConfigurationError as wrong:
             tables.wrong(place, str(wrong))
-        if service.agent not in agents:
+        if service.agent not in agents and None not in given:
             tables.wrong(place, f"[[godoxy.service]] is of the agent {formatValue(service.agent)}, not a [[godoxy.agent]]")
         port = (service.kind, service.port, service.address)
         if service.port and port in taken:
