@@ -115,6 +115,16 @@ class PageTests(SynchronousTestCase):
         self.assertGreater(len(links), 10)
         self.assertEqual([link for link in links if not (ROOT / link).exists()], [])
 
+    def test_theMessagesOfTroubleshootingExist(self) -> None:
+        """
+        Each message in quotes that the page explains is in the source, word for word.
+        """
+        source = "\n".join(path.read_text() for path in (ROOT / "tunnelstack").rglob("*.py"))
+        page = (ROOT / "docs" / "howto" / "troubleshooting.md").read_text()
+        messages = re.findall(r'^\| (?:\d+ )?"([^"]+)" \|', page, re.MULTILINE)
+        self.assertGreater(len(messages), 20)
+        self.assertEqual([message for message in messages if message not in source], [])
+
     def test_pagesAreCompleteWithoutSphinx(self) -> None:
         """
         The kind: what only Sphinx resolves is missing where a repository shows its pages.
