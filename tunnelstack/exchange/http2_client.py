@@ -20,12 +20,13 @@ A request that the server has certainly not processed is sent once more: it was 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, cast
+from typing import Protocol
 
 from twisted.internet.interfaces import IProducer, IPushProducer
 from zope.interface import implementer
 
 from tunnelstack.errors import UsageError
+from tunnelstack.exchange._request_producer import requestProducer
 from tunnelstack.exchange.client import INTERIM, REPEATED
 from tunnelstack.exchange.errors import Busy, ExchangeFailed, FailureKind, unreadableResponse
 from tunnelstack.exchange.traits import STREAMED, Timeouts, Traits
@@ -394,14 +395,10 @@ class HTTP2ClientExchange:
 
         @raise UsageError: it is a pull producer.
         """
-        if not streaming:
-            raise UsageError("requests are written by push producers")
         if self.finished:
             producer.stopProducing()
             return
-        if self._producer is not None:
-            raise RuntimeError(f"cannot register {producer!r}: {self._producer!r} was never unregistered")
-        self._producer = cast(IPushProducer, producer)
+        self._producer = requestProducer(producer, streaming, self._producer)
         if self._stream is None:
             self._producer.pauseProducing()
         else:

@@ -5,12 +5,12 @@ An exchange that begins before it is known what carries it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import cast
 
 from twisted.internet.interfaces import IProducer, IPushProducer
 from zope.interface import implementer
 
 from tunnelstack.errors import Unavailable, UsageError
+from tunnelstack.exchange._request_producer import requestProducer
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import STREAMED, Traits
 from tunnelstack.interfaces import IExchange, IExchangeReceiver
@@ -110,19 +110,12 @@ class PendingExchange:
             self._exchange.cancel(kind)
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """
-        As in L{IExchange}.
-
-        @raise UsageError: it is a pull producer.
-        """
-        if not streaming:
-            raise UsageError("requests are written by push producers")
         if self._exchange is not None:
             self._exchange.registerProducer(producer, streaming)
         elif self.finished:
             producer.stopProducing()
         else:
-            self._producer = cast(IPushProducer, producer)
+            self._producer = requestProducer(producer, streaming, self._producer)
             self._producer.pauseProducing()
 
     def unregisterProducer(self) -> None:

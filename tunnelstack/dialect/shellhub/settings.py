@@ -55,7 +55,7 @@ class SessionSettings:
     )
     closeTimeoutSeconds: float = setting(
         300.0, "seconds after which a stream that was closed on one side is reset if the other does not close it, on both "
-        "sides; 0 waits for ever", check=atLeast(0, 86_400),
+        "sides; 0 is no limit", check=atLeast(0, 86_400),
     )
 
     def encoded(self) -> Settings:
