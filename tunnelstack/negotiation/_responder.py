@@ -4,7 +4,7 @@ The accepting end of a negotiation: the protocol of a stream from its arrival un
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -16,11 +16,14 @@ from zope.interface import implementer
 
 from tunnelstack.errors import PeerError, Refused, TunnelError
 from tunnelstack.interfaces import Handler, IDiallingHandler
-from tunnelstack.negotiation._base import NegotiationProtocol, withProtocolName
+from tunnelstack.negotiation._base import NegotiatedStream, NegotiationProtocol, withProtocolName
 from tunnelstack.negotiation._leftover import filterLeftover
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.wire.negotiation import base
 from tunnelstack.wire.negotiation.base import Agreed, Negotiation, NegotiationEvent, Proposed
+
+Refuse = Callable[[NegotiatedStream, str], object]
+"""Closes a stream, for a reason."""
 
 FAILED = "the handler failed"
 """What the peer is sent about a defect of this program."""
@@ -32,12 +35,18 @@ class ResponderProtocol(NegotiationProtocol):
     One arrival.
     """
 
-    __slots__ = ("_agreed", "_application", "_dialling", "_handlers", "_name")
+    __slots__ = ("_agreed", "_application", "_dialling", "_handlers", "_name", "_onRefusal")
 
     _log = Logger()
 
-    def __init__(self, negotiation: Negotiation, handlers: Mapping[bytes, Handler], timeout: float) -> None:
+    def __init__(
+        self, negotiation: Negotiation, handlers: Mapping[bytes, Handler], timeout: float, onRefusal: Refuse | None = None
+    ) -> None:
+        """
+        @param onRefusal: as of L{NegotiatingFactory<tunnelstack.negotiation.endpoint.NegotiatingFactory>}.
+        """
         super().__init__(negotiation, timeout)
+        self._onRefusal = onRefusal
         self._handlers = handlers
         self._name = b""
         self._application: IProtocol | None = None         # what is to have the stream once the peer has its answer
@@ -207,10 +216,13 @@ class ResponderProtocol(NegotiationProtocol):
         self.transport.loseConnection()
 
     def _reset(self, why: str) -> None:
+        self._sharedTimer.discard(self)
+        if self._onRefusal is not None:
+            self._onRefusal(self.transport, why)
+            return
         self._log.debug(
             "stream {stream} of {key} reset: {why}", stream=self.transport.streamId, key=self.transport.address.key, why=why,
         )
-        self._sharedTimer.discard(self)
         self.transport.abortConnection()
 
 

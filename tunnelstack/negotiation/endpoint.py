@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from tunnelstack.interfaces import Handler
 from tunnelstack.negotiation._initiator import InitiatorProtocol
-from tunnelstack.negotiation._responder import ResponderProtocol
+from tunnelstack.negotiation._responder import Refuse, ResponderProtocol
 from tunnelstack.wire.negotiation.base import Negotiation
 
 TIMEOUT = 30.0
@@ -79,18 +79,22 @@ class NegotiatingFactory(Factory):
 
     def __init__(
         self, handlers: Mapping[bytes, Handler], timeout: float = TIMEOUT, *, makeNegotiation: Callable[[], Negotiation],
+        onRefusal: Refuse | None = None,
     ) -> None:
         """
         @param handlers: by name, looked up when a stream has come to it.
         @param timeout: seconds for all of a negotiation, a handler's dialling included.
         @param makeNegotiation: returns the responder's side of a negotiation.
+        @param onRefusal: called with the transport and the reason instead of resetting a stream to whose peer no answer can be
+            sent; it is to close the stream.
         """
         self.handlers = handlers
         self._makeNegotiation = makeNegotiation
         self._timeout = timeout
+        self._onRefusal = onRefusal
 
     def buildProtocol(self, addr: object) -> Any:
         """
         As in L{IProtocolFactory}: the responder's end of one stream.
         """
-        return ResponderProtocol(self._makeNegotiation(), self.handlers, self._timeout)
+        return ResponderProtocol(self._makeNegotiation(), self.handlers, self._timeout, self._onRefusal)
