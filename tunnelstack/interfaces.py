@@ -935,6 +935,33 @@ class IBackoff(Interface):
         """
 
 
+class IListeningService(IService, Interface):
+    """
+    What an agent listens with, in systems whose edges dial the agents.  The agent starts it, and drains it before it is
+    stopped.
+    """
+
+    description: str = Attribute("Where it listens, for logs.")
+    session: ISession = Attribute("Its streams, whose memory counts for that of the agent.")
+
+    def whenListening() -> Deferred[None]:
+        """
+        @return: a C{Deferred} that fires once it listens; it fails with C{CannotListenError} if it cannot.
+        """
+
+    def drain() -> Deferred[Any]:
+        """
+        Accept no more connections.
+
+        @return: a C{Deferred} that fires when the work under way is finished.
+        """
+
+    def report() -> Mapping[str, Any]:
+        """
+        @return: its state, as JSON can hold it.
+        """
+
+
 class IAdminResources(Interface):
     """
     Resources that a dialect adds to the administration of an edge.

@@ -27,6 +27,7 @@ from tunnelstack.interfaces import (
     IAgentDialect,
     IAgentHost,
     IDiallingHandler,
+    IListeningService,
     IReactor,
     IServerExchange,
     IServiceLink,
@@ -165,7 +166,23 @@ def configuredDialects(host: IAgentHost, config: AgentConfig) -> list[IAgentDial
     found: list[IAgentDialect] = []
     for package in dialectPackages():
         if package.settings.always or package.name in config.dialects:
-            module = package.module("agent")
-            if module is not None:
-                found += module.makeDialects(host, config.dialects.get(package.name, {}))
+            makeDialects = getattr(package.module("agent"), "makeDialects", None)
+            if makeDialects is not None:
+                found += makeDialects(host, config.dialects.get(package.name, {}))
+    return found
+
+
+def listeningServices(host: IAgentHost, config: AgentConfig) -> list[IListeningService]:
+    """
+    Make the services of dialects whose edges dial the agents.
+
+    @return: the services, which do not listen yet.
+    @raise ConfigurationError: a file that a table names cannot be used.
+    """
+    found: list[IListeningService] = []
+    for package in dialectPackages():
+        if package.name in config.dialects:
+            makeServices = getattr(package.module("agent"), "makeServices", None)
+            if makeServices is not None:
+                found += makeServices(host, config.dialects[package.name])
     return found

@@ -6,17 +6,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from random import random
+from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, DeferredList, fail, gatherResults, maybeDeferred, succeed
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.agent.bounds import AgentBounds
 from tunnelstack.agent.configured_services import ConfiguredServices
-from tunnelstack.agent.dialects import AgentHost, configuredDialects
+from tunnelstack.agent.dialects import AgentHost, configuredDialects, listeningServices
 from tunnelstack.agent.dialler import DialEndpoint
 from tunnelstack.agent.exit_policy import ExitPolicy
 from tunnelstack.agent.link import AgentLink
@@ -27,7 +30,8 @@ from tunnelstack.control.access_log import RequestObserver, together
 from tunnelstack.control.config.dev_edge import isStale
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.config.reload import difference
-from tunnelstack.control.process.exit_status import CredentialRefused, FatalError
+from tunnelstack.control.process.exit_status import CannotListen, CredentialRefused, FatalError
+from tunnelstack.control.process.listen_failure import listenFailure
 from tunnelstack.control.secret_files import warnOfExposed
 from tunnelstack.control.tracing.service import TracingService
 from tunnelstack.dialect.native.dialler import (
@@ -42,6 +46,7 @@ from tunnelstack.handler.tcp import TCPHandler
 from tunnelstack.interfaces import (
     Handler,
     IClosableDialect,
+    IListeningService,
     IProcessService,
     IReactor,
     IServiceLink,
@@ -63,10 +68,11 @@ class AgentService(MultiService):
     @ivar config: the L{AgentConfig}.
     @ivar handlers: stream handlers, by the name of their protocol.
     @ivar links: an L{AgentLink} for each edge.
+    @ivar listeners: what listens for edges that dial this agent.
     @ivar serviceLinks: the sessions with edges at which services can be announced.
     @ivar requestObserver: called with the record of each HTTP request that has ended, or C{None}; see L{observeRequests}.
     @ivar budget: limits the memory that all sessions hold together.
-    @ivar sessions: the sessions with edges.
+    @ivar sessions: the sessions with edges, those of listeners included.
     @ivar metrics: the metrics, or C{None} if the configuration has none.
     @ivar tracing: the tracing, or C{None} if the configuration does not enable it.
     @ivar end: ends the agent for a reason, a L{FatalError}; see L{whenFailed}.
@@ -116,7 +122,11 @@ class AgentService(MultiService):
         self.openRequests = self._configured.openRequests
         self.revoked = self._publications.revoked
         self._waiting: Waiters[IServiceLink] = Waiters()
-        dialects = configuredDialects(AgentHost(self, random, environ), config)
+        host = AgentHost(self, random, environ)
+        dialects = configuredDialects(host, config)
+        self.listeners = listeningServices(host, config)
+        for listener in self.listeners:
+            listener.setServiceParent(self)
         self.links = [
             AgentLink(reactor, dialect, config, self._exitPolicy, self.budget, random, self.sessions) for dialect in dialects
         ]
@@ -262,6 +272,25 @@ class AgentService(MultiService):
         self._exitPolicy.start()
         for link in self.links:
             link.uplink.start()
+        for listener in self.listeners:
+            self.budget.join(listener.session)
+            self.sessions.join(listener.session)
+            listener.whenListening().addCallbacks(self._listening, self._notListening, (listener,), {}, (listener,))
+
+    def _listening(self, _: None, listener: IListeningService) -> None:
+        self.log.info("listening at {where}", where=listener.description, status="listen")
+
+    def _notListening(self, failure: Failure, listener: IListeningService) -> None:
+        """
+        End: nothing else would report that edges cannot reach this agent.
+        """
+        error = failure.value
+        if isinstance(error, CannotListenError):
+            why = listenFailure(error, "use another port")
+            self.end(why if isinstance(why, FatalError) else CannotListen(str(why)))
+        else:
+            self.log.failure("the agent does not listen at {where}", failure=failure, where=listener.description)
+            self.end(CannotListen(f"the agent does not listen at {listener.description}; the cause is in the log"))
 
     def stopService(self) -> Deferred[None]:
         """
@@ -271,12 +300,20 @@ class AgentService(MultiService):
 
     async def _stop(self) -> None:
         self._exitPolicy.stop()
-        await self._stopUplinks()
+        draining: list[Deferred[Any]] = [self._stopUplinks(), *map(self._drain, self.listeners)]
+        await DeferredList(draining, consumeErrors=True)
         for link in self.links:
             if IClosableDialect.providedBy(link.dialect):
                 IClosableDialect(link.dialect).close()
         self._configured.close()
         await maybeDeferred(super().stopService)
+
+    def _drain(self, listener: IListeningService) -> Deferred[object]:
+        """
+        Let the work of a listener finish, for at most C{drainSeconds} of the configuration.
+        """
+        drained: Deferred[object] = listener.drain()
+        return drained.addTimeout(self.config.drainSeconds, self.clock)
 
     def _stopUplinks(self) -> Deferred[list[tuple[bool, None]]]:
         """
@@ -319,6 +356,8 @@ class AgentService(MultiService):
         """
         for link in self.links:
             self.log.info("{report}", report=link.report(), status="state")
+        for listener in self.listeners:
+            self.log.info("{report}", report={"listens": listener.description, **listener.report()}, status="state")
         for publication in self.publications:
             grant, service = publication.grant, publication.service
             state: dict[str, object] = {"service": f"{service.kind}:{service.name}", "granted": grant is not None}
@@ -330,9 +369,15 @@ class AgentService(MultiService):
 
     def whenReady(self) -> Deferred[object]:
         """
-        @return: fires at once: an agent is ready as soon as it tries to connect.
+        @return: fires when all listeners listen, and at once if there are none: an agent is ready as soon as it tries to
+            connect.  It never fires if one cannot listen.
         """
-        return succeed(None)
+        if not self.listeners:
+            return succeed(None)
+        ready: Deferred[object] = Deferred()
+        waiting = gatherResults([listener.whenListening() for listener in self.listeners], consumeErrors=True)
+        waiting.addCallbacks(ready.callback, lambda failure: None)      # the failure is reported by _notListening
+        return ready
 
     def whenFailed(self) -> Deferred[FatalError]:
         """

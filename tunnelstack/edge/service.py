@@ -5,7 +5,6 @@ The edge as one service: it listens, accepts agents and visitors, and drains whe
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from errno import EADDRINUSE
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,8 +22,8 @@ from tunnelstack.control.auth.name_ownership import NameOwnership
 from tunnelstack.control.auth.tokens import IToken
 from tunnelstack.control.config.records import EdgeConfig, Limits, ListenerConfig
 from tunnelstack.control.config.reload import difference
-from tunnelstack.control.process.exit_status import FatalError, TemporaryFailure
-from tunnelstack.control.process.port_owner import portOwner
+from tunnelstack.control.process.exit_status import FatalError
+from tunnelstack.control.process.listen_failure import listenFailure
 from tunnelstack.control.registry import Registry
 from tunnelstack.control.remembered_names import NamesFile, RememberedNames
 from tunnelstack.control.secret_files import warnOfExposed
@@ -324,7 +323,7 @@ class EdgeService(MultiService):
     def _startFailed(self, failure: Failure) -> None:
         error = failure.value
         if isinstance(error, CannotListenError):
-            self._fail(_listenError(error))
+            self._fail(listenFailure(error, "use another port (--port, --listen)"))
         elif isinstance(error, ConfigurationError):
             self._fail(error)
         else:
@@ -419,18 +418,4 @@ def exchangeBounds(limits: Limits) -> ExchangeBounds:
         headOctets=limits.headOctets, headFields=limits.headFields, responseHeadOctets=limits.responseHeadOctets,
         responseHeadFields=limits.responseHeadFields, firstOctetSeconds=limits.firstOctetSeconds,
         interimSeconds=limits.interimSeconds, idleSeconds=limits.idleSeconds, streams=limits.sessionStreams,
-    )
-
-
-def _listenError(error: CannotListenError) -> FatalError | ConfigurationError:
-    """
-    @return: why an address cannot be listened on, with the process that uses it if that can be found.
-    """
-    reason = error.socketError
-    what = f"port {error.port}" if isinstance(error.port, int) else str(error.port)
-    if getattr(reason, "errno", None) != EADDRINUSE:
-        return ConfigurationError(f"cannot listen on {what}: {getattr(reason, 'strerror', None) or reason}")
-    holder = portOwner(error.port) if isinstance(error.port, int) else ""
-    return TemporaryFailure(
-        f"{what} is taken{f' by {holder}' if holder else ''}: stop that process, or use another port (--port, --listen)"
     )

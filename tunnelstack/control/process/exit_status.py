@@ -52,6 +52,14 @@ class TemporaryFailure(FatalError):
     code = 75
 
 
+class CannotListen(FatalError):
+    """
+    The address on which the process is to listen cannot be used.
+    """
+
+    code = CONFIGURATION
+
+
 class WrongProtocol(FatalError):
     """
     The server is not an edge, or an edge of an incompatible version.
