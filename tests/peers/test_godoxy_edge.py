@@ -292,7 +292,7 @@ class AgentTests(EdgeCase):
         self.assertEqual(self.report()["state"], "up")
 
     @asynchronous
-    async def test_certificatesOfOurCommand(self) -> None:
+    async def test_certificatesOfOurCommandAreAccepted(self) -> None:
         """
         As an agent has them in its environment, and the edge as an archive.
         """
@@ -310,7 +310,7 @@ class AgentTests(EdgeCase):
         await self.until(lambda: self.report()["tcp_streams"] and self.report()["udp_streams"])
 
     @asynchronous
-    async def test_aWebSocketThroughTheAgent(self) -> None:
+    async def test_aWebSocketPassesThroughTheAgent(self) -> None:
         started = await self.agent()
         await self.begin(
             started["port"], ServiceSettings(name="chat", agent="nas", target=f"127.0.0.1:{await self.tcp(Upgrading)}")
@@ -326,7 +326,7 @@ class AgentTests(EdgeCase):
         await self.until(lambda: visitor.got.endswith(b"hello"))
 
     @asynchronous
-    async def test_anAgentBeforeTheFieldsOfToday(self) -> None:
+    async def test_anAgentBeforeTheFieldsOfTodayIsServed(self) -> None:
         started = await self.agent(version="v0.18.6")
         page = await self.tcp(Page)
         await self.begin(started["port"], ServiceSettings(name="wiki", agent="nas", target=f"127.0.0.1:{page}"))
@@ -424,7 +424,7 @@ class LimitedAgentTests(EdgeCase):
             self.assertIn(b"200 OK", await self.get("wiki.edge.test"))
 
     @asynchronous
-    async def test_anAgentBeforeStreams(self) -> None:
+    async def test_anAgentBeforeStreamsServesRequestsOnly(self) -> None:
         started = await self.agent(old=True, version="v0.17.0", runtime="")
         page = await self.tcp(Page)
         await self.begin(
@@ -529,7 +529,7 @@ class EndToEndTests(EdgeCase):
         return visitor.octets * 8 / SECONDS / 1e6, len(visitor.got) / sent
 
     @asynchronous
-    async def test_throughputBesidePlainUDP(self) -> None:
+    async def test_throughputIsReportedBesidePlainUDP(self) -> None:
         target = self.udp(EchoPort())
         started = await self.agent()
         await self.begin(
@@ -543,7 +543,7 @@ class EndToEndTests(EdgeCase):
         self.assertGreater(share, 0.5)
 
     @asynchronous
-    async def test_handshakesEachSecond(self) -> None:
+    async def test_handshakesAreCounted(self) -> None:
         started = await self.agent()
         await self.begin(started["port"])
         dialler = AgentDialler(cast(IReactor, reactor), self.dialect.store.agents["nas"].settings, edgeCredentials())

@@ -46,7 +46,7 @@ class ConnectionTests(GodoxyEdgeCase):
     From the first attempt to the loss of an agent.
     """
 
-    def test_whatIsPromised(self) -> None:
+    def test_objectsProvideTheirInterfaces(self) -> None:
         AgentDouble(self.network)
         self.begin()
         verifyObject(IReloadableDialect, self.dialect)
@@ -155,23 +155,23 @@ class CertificateTests(GodoxyEdgeCase):
         report = self.report()
         return report["state"], report["reason"]
 
-    def test_anExpiredCertificate(self) -> None:
+    def test_anExpiredCertificateIsRejected(self) -> None:
         state, reason = self.stateWith(serverIdentity(days=(-2, -1)))
         self.assertEqual(state, DOWN)
         self.assertIn("its certificate has expired", reason)
 
-    def test_aSelfSignedCertificate(self) -> None:
+    def test_aSelfSignedCertificateIsRejected(self) -> None:
         state, reason = self.stateWith(serverIdentity(ownRoot=True))
         self.assertEqual(state, DOWN)
         self.assertIn("its certificate is self-signed", reason)
         self.assertIn("[[godoxy.agent]]", reason)
 
-    def test_aCertificateOfAnotherAuthority(self) -> None:
+    def test_aCertificateOfAnotherAuthorityIsRejected(self) -> None:
         state, reason = self.stateWith(Authority("stranger").identity("godoxy.agent"))
         self.assertEqual(state, DOWN)
         self.assertIn("an authority that is not trusted here", reason)
 
-    def test_aCertificateForAnotherName(self) -> None:
+    def test_aCertificateForAnotherNameIsRejected(self) -> None:
         state, reason = self.stateWith(serverIdentity("other.agent"))
         self.assertEqual(state, DOWN)
         self.assertIn("its certificate is for other.agent, not for godoxy.agent", reason)
@@ -230,7 +230,7 @@ class CapabilityTests(GodoxyEdgeCase):
         self.assertFalse(self.report()["udp_streams"])
         self.assertNotIn(5353, self.network.udp)
 
-    def test_anOldAgent(self) -> None:
+    def test_anOldAgentServesRequestsOnly(self) -> None:
         agent = AgentDouble(self.network)
         agent.answers = {"/name": WholeResponse(200, b"box\n"), "/version": WholeResponse(200, b"v0.18.0")}
         self.begin(web(), tcp())
@@ -243,7 +243,7 @@ class CapabilityTests(GodoxyEdgeCase):
         self.assertEqual(head.field(b"x-proxy-https"), b"false")
         self.assertIsNone(head.field(b"x-proxy-config"))
 
-    def test_anOldAgentOfAnUnknownRuntime(self) -> None:
+    def test_anOldAgentOfAnUnknownRuntimeIsRejected(self) -> None:
         agent = AgentDouble(self.network)
         agent.answers = {
             "/name": WholeResponse(200, b"box"), "/version": WholeResponse(200, b"v1"), "/runtime": WholeResponse(200, b"jail"),
@@ -254,7 +254,7 @@ class CapabilityTests(GodoxyEdgeCase):
         self.network.passTime(5)
         self.assertIn("answers 404 to a request for its name", self.report()["reason"])
 
-    def test_theHealthOfServices(self) -> None:
+    def test_theHealthOfServicesIsReported(self) -> None:
         agent = AgentDouble(self.network)
         agent.answers["/health"] = WholeResponse(200, b'{"healthy":false,"detail":"refused","latency":0}', JSON)
         self.begin(web())
@@ -314,7 +314,7 @@ class ExchangeTests(GodoxyEdgeCase):
         got = self.visit(b"OPTIONS * HTTP/1.1\r\nHost: wiki.edge.test\r\nConnection: close\r\n\r\n").got
         self.assertIn(b" 501 ", got.partition(b"\r\n")[0])
 
-    def test_aRouteToAPortOfTheAgent(self) -> None:
+    def test_aRouteMayLeadToAPortOfTheAgent(self) -> None:
         self.begin()
         tunnel = self.agent().tunnel
         assert tunnel is not None
@@ -638,7 +638,7 @@ class ChangeTests(GodoxyEdgeCase):
         self.network.passTime(40)
         self.assertEqual(self.report("shed")["state"], UP)
 
-    def test_administration(self) -> None:
+    def test_theAdministrationShowsAgentsAndServices(self) -> None:
         AgentDouble(self.network)
         self.begin(tcp())
         listed = self.dialect.getHandlers[b"/godoxy"]()

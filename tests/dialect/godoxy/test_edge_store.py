@@ -67,7 +67,7 @@ def makeArchive(path: str) -> str:
 
 
 class FileTests(SynchronousTestCase):
-    def test_anEdgesFile(self) -> None:
+    def test_anEdgesFileIsRead(self) -> None:
         self.assertEqual(parseEdge(EDGE, "edge.toml").dialects["godoxy"], {
             "godoxy": (EdgeSettings(healthSeconds=10),),
             "godoxy.agent": (DialledAgentSettings(name="nas", address="nas.example.net:8890", archive="nas.zip"),),
@@ -99,7 +99,7 @@ class FileTests(SynchronousTestCase):
             mistakes = self.assertRaises(Mistakes, parseEdge, EDGE.replace(before, after), "edge.toml")
             self.assertIn(told, str(mistakes), after)
 
-    def test_targetsAndAddresses(self) -> None:
+    def test_targetsAndAddressesAreParsed(self) -> None:
         self.assertEqual(parseAddress("[fe80::1%eth0]:22"), ("fe80::1%eth0", 22))
         for text, found in (
             ("127.0.0.1:3000", ("http", "127.0.0.1:3000")), ("https://wiki", ("https", "wiki:443")),
@@ -235,7 +235,7 @@ class CommandTests(GodoxyEdgeCase):
         self.assertLessEqual(max(map(len, HELP.splitlines())), 120)
         self.assertLessEqual(len(HELP.strip().splitlines()), 42)
 
-    def test_agentsAndServicesOfCommands(self) -> None:
+    def test_agentsAndServicesAreAddedByCommands(self) -> None:
         AgentDouble(self.network)
         self.begin(agents=())
         self.assertEqual(
@@ -278,7 +278,7 @@ class CommandTests(GodoxyEdgeCase):
         (agent,) = self.run_()[0]["agents"]
         self.assertEqual((agent["state"], agent["reason"]), ("down", "it has vanished"))
 
-    def test_wrongCommandLines(self) -> None:
+    def test_wrongCommandLinesAreRejected(self) -> None:
         for arguments, options, told in (
             (("ad",), {}, "no verb 'ad'; did you mean add?"), (("add", "nas"), {}, "takes a name and an address"),
             (("list", "x"), {}, "takes nothing"), (("remove", "a"), {"archive": "x"}, "--archive is for godoxy add"),
