@@ -15,7 +15,7 @@ from tunnelstack.control.config.reader import parseEdge
 from tunnelstack.control.config.records import EdgeConfig, MetricsConfig, ServiceConfig
 from tunnelstack.control.metrics.families import EDGE, FAMILIES, PER_SERVICE
 from tunnelstack.edge.admin import AdminFactory
-from tunnelstack.edge.validation import edgeMistakes
+from tunnelstack.edge.validation import otherMistakes
 from tunnelstack.errors import Refused
 from tunnelstack.records import Claim, Service
 from tunnelstack.testing import EdgeAndAgent
@@ -148,7 +148,7 @@ class AccessTests(Scraped):
         head, body = self.ask()
         self.assertIn(" 404 ", head)
         self.assertIn("set enabled = true in [metrics]", body)
-        self.assertIsNone(self.both.edge.public.site.accessLog, "nothing is counted")
+        self.assertIsNone(self.both.edge.public.site.counts, "nothing is counted")
 
     def test_onlyGETIsAnswered(self) -> None:
         self.start(ENABLED)
@@ -164,9 +164,9 @@ class AccessTests(Scraped):
     def test_withoutTheExtraTheEdgeIsNotStarted(self) -> None:
         config = EdgeConfig(metrics=MetricsConfig(enabled=True))
         network: Any = EdgeAndAgent().network
-        self.assertEqual(edgeMistakes(network, config), [])
+        self.assertEqual(otherMistakes(network, config), [])
         with patch("tunnelstack.control.metrics.extra.find_spec", lambda name: None):
-            [mistake] = edgeMistakes(network, config)
+            [mistake] = otherMistakes(network, config)
         self.assertIn("tunnelstack[metrics]", mistake)
 
     def test_theFileHasTheTable(self) -> None:

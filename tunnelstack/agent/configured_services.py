@@ -17,6 +17,7 @@ from tunnelstack.agent.service_kinds import ExchangeFactory, RunningService, Ser
 from tunnelstack.agent.target import probe
 from tunnelstack.control.access_log import AccessRecord, RequestObserver
 from tunnelstack.control.config.records import ServiceConfig
+from tunnelstack.control.metrics.counts import ExchangeCounts
 from tunnelstack.control.tracing.tracer import Tracer
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import Handler, IReactor
@@ -40,18 +41,20 @@ class ConfiguredServices:
 
     def __init__(
         self, reactor: IReactor, publications: Publications, handlers: Mapping[bytes, Handler], bounds: AgentBounds,
-        tracer: Tracer | None = None,
+        tracer: Tracer | None = None, counts: ExchangeCounts | None = None,
     ) -> None:
         """
         @param handlers: stream handlers by name, for services of the kind C{stream}.
         @param bounds: of exchanges; call L{boundsChanged} when they change.
         @param tracer: gives each request its span, if requests are traced.
+        @param counts: counts the requests that have ended, if there are metrics.
         """
         self._reactor = reactor
         self._publications = publications
         self._handlers = handlers
         self._bounds = bounds
         self._tracer = tracer
+        self._counts = counts
         self._entries: dict[str, _PublishedService] = {}
         self._draining: list[RunningService] = []
 
@@ -108,7 +111,7 @@ class ConfiguredServices:
         """
         Make all of them, or none.
         """
-        context = ServiceContext(self._reactor, self._handlers, self._bounds, requestObserver, self._tracer)
+        context = ServiceContext(self._reactor, self._handlers, self._bounds, requestObserver, self._tracer, self._counts)
         made: list[tuple[ServiceConfig, RunningService]] = []
         try:
             for config in configs:

@@ -70,7 +70,8 @@ class AgentService(MultiService):
     @ivar links: an L{AgentLink} for each edge.
     @ivar listeners: what listens for edges that dial this agent.
     @ivar serviceLinks: the sessions with edges at which services can be announced.
-    @ivar requestObserver: called with the record of each HTTP request that has ended, or C{None}; see L{observeRequests}.
+    @ivar requestObserver: called with the record of each HTTP request that dialects serve and that has ended, or C{None}; see
+        L{observeRequests}.
     @ivar budget: limits the memory that all sessions hold together.
     @ivar sessions: the sessions with edges, those of listeners included.
     @ivar metrics: the metrics, or C{None} if the configuration has none.
@@ -115,7 +116,9 @@ class AgentService(MultiService):
         self._bounds = AgentBounds(config.limits)
         self.tracing = TracingService(reactor, config.tracing, "agent") if config.tracing.enabled else None
         tracer = None if self.tracing is None else self.tracing.tracer
-        self._configured = ConfiguredServices(reactor, self._publications, self.handlers, self._bounds, tracer)
+        self.metrics = AgentMetrics(self) if config.metrics.listen else None
+        counts = None if self.metrics is None else self.metrics.exchanges
+        self._configured = ConfiguredServices(reactor, self._publications, self.handlers, self._bounds, tracer, counts)
         self._exitPolicy = ExitPolicy(reactor, config.giveUpAfterSeconds)
         self._exitPolicy.whenFailed().addCallback(self._failed)
         self.end = self._exitPolicy.fail
@@ -130,7 +133,6 @@ class AgentService(MultiService):
         self.links = [
             AgentLink(reactor, dialect, config, self._exitPolicy, self.budget, random, self.sessions) for dialect in dialects
         ]
-        self.metrics = AgentMetrics(self) if config.metrics.listen else None
         if self.metrics is not None:
             self.metrics.setServiceParent(self)
         if self.tracing is not None:
@@ -143,8 +145,8 @@ class AgentService(MultiService):
 
         @param observer: called with the record of each HTTP request that has ended, beside metrics and tracing.
         """
-        counts = None if self.metrics is None else self.metrics.exchanges
-        self.requestObserver = together(counts, None if self.tracing is None else self.tracing.requestEnded, observer)
+        self._recordObserver = together(None if self.tracing is None else self.tracing.requestEnded, observer)
+        self.requestObserver = together(None if self.metrics is None else self.metrics.exchanges, self._recordObserver)
 
     def _makeTargetStreams(self, config: AgentConfig) -> TargetStreams:
         """
@@ -268,7 +270,7 @@ class AgentService(MultiService):
         warnOfExposed(self.log, secretsOf(self.config))
         for edge in filter(isStale, self.config.edges):
             self.log.warn("{url}, the edge started with --dev, has ended: start tunnel-edge --dev again", url=edge.url)
-        self._configured.update(self.config.services, self.requestObserver)
+        self._configured.update(self.config.services, self._recordObserver)
         self._exitPolicy.start()
         for link in self.links:
             link.uplink.start()
@@ -334,7 +336,7 @@ class AgentService(MultiService):
         """
         found = difference(self.config, config)
         before, after = self.config, found.config
-        self._configured.update(after.services, self.requestObserver)
+        self._configured.update(after.services, self._recordObserver)
         self.config = after
         warnOfExposed(self.log, secretsOf(after))
         if after.targets != before.targets:

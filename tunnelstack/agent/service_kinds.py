@@ -18,8 +18,9 @@ from tunnelstack.agent.bounds import AgentBounds
 from tunnelstack.agent.origin_pool import originPool
 from tunnelstack.agent.requests import recordFromExchange
 from tunnelstack.agent.target import Target
-from tunnelstack.control.access_log import AccessRecord, RequestObserver
+from tunnelstack.control.access_log import CLIENT_CLOSED, AccessRecord, RequestObserver
 from tunnelstack.control.config.records import ServiceConfig
+from tunnelstack.control.metrics.counts import ExchangeCounts
 from tunnelstack.control.request_times import RequestTimes
 from tunnelstack.control.tracing.tracer import Tracer
 from tunnelstack.errors import ConfigurationError
@@ -90,6 +91,7 @@ class ServiceContext:
     @ivar bounds: of exchanges.
     @ivar requestObserver: called with the record of each HTTP request that has ended.
     @ivar tracer: gives each request its span; C{None} if requests are not traced.
+    @ivar counts: counts the requests that have ended, or C{None}.
     """
 
     reactor: IReactor
@@ -97,6 +99,14 @@ class ServiceContext:
     bounds: AgentBounds
     requestObserver: RequestObserver | None = None
     tracer: Tracer | None = None
+    counts: ExchangeCounts | None = None
+
+    @property
+    def isObserved(self) -> bool:
+        """
+        Whether something is done with requests that have ended.
+        """
+        return self.requestObserver is not None or self.counts is not None
 
 
 def buildService(context: ServiceContext, config: ServiceConfig) -> RunningService:
@@ -124,27 +134,34 @@ class ExchangeFactory(Factory):
         self._clock = context.reactor
         self._name = name
         self._requestObserver = context.requestObserver
+        self._counts = context.counts
+        self._isObserved = context.isObserved
         self._open: dict[IServerExchange, None] = {}     # in order; kept only if requests are observed
 
     def buildProtocol(self, address: object) -> HTTPServerProtocol:
         bounds = self._context.bounds.bounds
-        done = None if self._requestObserver is None else self._done
+        done = self._done if self._isObserved else None
         return HTTPServerProtocol(
             self, clock=self._clock, done=done, limits=bounds.requestLimits, timeouts=bounds.streamTimeouts
         )
 
     def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
-        if self._requestObserver is not None:
+        if self._isObserved:
             tracer = self._context.tracer
             span = None if tracer is None else tracer.begin(head.fields, trusted=True)
             exchange.context = RequestTimes(self._clock.seconds, span)
-            self._open[exchange] = None
+            if self._requestObserver is not None:
+                self._open[exchange] = None
         return self.server.exchangeReceived(head, exchange)
 
     def _done(self, exchange: IServerExchange) -> None:
-        assert self._requestObserver is not None
-        self._open.pop(exchange, None)
-        self._requestObserver(self._recordOf(exchange))
+        times = timesOf(exchange)
+        if self._counts is not None and times is not None:
+            status = exchange.status or CLIENT_CLOSED
+            self._counts.count(status, exchange.octets, times.seconds, times.first, times.failed, self._name)
+        if self._requestObserver is not None:
+            self._open.pop(exchange, None)
+            self._requestObserver(self._recordOf(exchange))
 
     def _recordOf(self, exchange: IServerExchange) -> AccessRecord:
         times = timesOf(exchange)
@@ -197,7 +214,10 @@ def _http(context: ServiceContext, config: ServiceConfig) -> RunningService:
             return head
         return RequestHead(head.method, head.target, times.span.written(head.fields), head.version, head.framing)
 
-    server = Forwarder(pool.exchange, prepareRequest=prepare, onFailure=failed, observerOf=timesOf)
+    server = Forwarder(
+        pool.exchange, prepareRequest=site.prepareRequest if context.tracer is None else prepare, onFailure=failed,
+        observerOf=timesOf if context.isObserved else None,
+    )
     exchanges = ExchangeFactory(server, context, config.name)
     warning = UNVERIFIED.format(target=target.shown) if target.secure and config.insecureOrigin else ""
     return RunningService(

@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from tunnelstack.control.process.log_writer import Descriptor, LogWriter, jsonReport, textReport
 from tunnelstack.control.request_times import RequestTimes
+from tunnelstack.control.tracing.tracer import RequestSpan
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.wire.printable_text import LINE, printable
 
@@ -68,6 +69,22 @@ class AccessRecord:
     seconds: float = 0.0
     failed: Exception | None = None
     protocol: str = "HTTP/1.1"
+
+
+class ObservedRequest(RequestTimes):
+    """
+    The steps of a request on an edge, with what is known of it otherwise.
+
+    @ivar service: the service that it was routed to; C{""} if there is none, or nothing needs it.
+    @ivar record: for the access log; C{None} if there is none.
+    """
+
+    __slots__ = ("record", "service")
+
+    def __init__(self, now: Callable[[], float], span: RequestSpan | None = None) -> None:
+        super().__init__(now, span)
+        self.service = ""
+        self.record: AccessRecord | None = None
 
 
 RequestObserver = Callable[[AccessRecord], object]

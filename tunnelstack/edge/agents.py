@@ -232,8 +232,9 @@ class Agents:
         return self._publish(tunnel, service)
 
     def _countDenial(self, failure: Failure) -> Failure:
-        if failure.check(Refused):
-            code = getattr(failure.value, "code", "refused")
+        reason = failure.value
+        if isinstance(reason, Refused):
+            code = reason.code or "refused"
             self.denials[code] = self.denials.get(code, 0) + 1
         return failure
 

@@ -195,8 +195,8 @@ class EdgeService(MultiService):
         @param observer: called with the record of each request that has ended, beside metrics and tracing.
         """
         site, tracing = self.public.site, self.tracing
-        counts = None if self.metrics is None else self.metrics.exchanges
-        site.accessLog = together(counts, None if tracing is None else tracing.requestEnded, observer)
+        site.counts = None if self.metrics is None else self.metrics.exchanges
+        site.accessLog = together(None if tracing is None else tracing.requestEnded, observer)
         site.tracer = None if tracing is None else tracing.tracer
 
     @property

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from tunnelstack.control.access_log import CLIENT_CLOSED, AccessRecord
 from tunnelstack.control.metrics.families import SECONDS_BOUNDS
+from tunnelstack.control.request_times import NEVER
 
 MAX_SERVICES = 10_000
 """Services that are counted separately; the requests of further ones are counted together."""
@@ -87,8 +88,7 @@ class ServiceCounts:
 
 class ExchangeCounts:
     """
-    Counts the requests that have ended: a
-    L{RequestObserver<tunnelstack.control.access_log.RequestObserver>}.
+    Counts the requests that have ended.
 
     @ivar byClass: by the class of their status, as in L{CLASSES}.
     @ivar octets: of the bodies of responses.
@@ -114,42 +114,54 @@ class ExchangeCounts:
 
     def __call__(self, access: AccessRecord) -> None:
         """
-        Count a request.
+        Count the request of a record: a L{RequestObserver<tunnelstack.control.access_log.RequestObserver>}.
         """
-        status = access.status
+        first = NEVER if access.times is None else access.times.first
+        self.count(access.status, access.octets, access.seconds, first, access.failed, access.service)
+
+    def count(
+        self, status: int, octets: int, seconds: float, first: float = NEVER, failed: Exception | None = None, service: str = ""
+    ) -> None:
+        """
+        Count a request.  This is called for each, so it makes few calls itself.
+
+        @param seconds: to the end of the response.
+        @param first: seconds to the head of the response.
+        @param failed: why there is no complete response.
+        """
         kind = 0 if status == CLIENT_CLOSED else min(status // 100, OTHER)
         self.byClass[kind] += 1
-        self.octets += access.octets
-        self.duration.observe(access.seconds)
-        times = access.times
-        if times is not None and times.first >= 0:
-            self.firstOctet.observe(times.first)
-        if access.failed is not None:
-            self._countFailure(access)
-        if self.services is not None:
-            self._countService(self.services, access, kind)
+        self.octets += octets
+        duration = self.duration
+        duration.counts[bisect_left(SECONDS_BOUNDS, seconds)] += 1
+        duration.total += seconds
+        if first >= 0:
+            begun = self.firstOctet
+            begun.counts[bisect_left(SECONDS_BOUNDS, first)] += 1
+            begun.total += first
+        if failed is not None:
+            self._countFailure(failed)
+        if self.services is not None and service and _codeOf(failed) != UNROUTED:
+            self._countService(self.services, service, octets, kind)
 
-    def _countFailure(self, access: AccessRecord) -> None:
-        code = _codeOf(access).lower()
+    def _countFailure(self, failed: Exception) -> None:
+        code = _codeOf(failed).lower()
         if code in self.failures:
             self.failures[code] += 1
 
-    def _countService(self, services: dict[str, ServiceCounts], access: AccessRecord, kind: int) -> None:
-        name = access.service
-        if not name or _codeOf(access) == UNROUTED:
-            return
+    def _countService(self, services: dict[str, ServiceCounts], name: str, octets: int, kind: int) -> None:
         counts = services.get(name)
         if counts is None:
             if len(services) >= MAX_SERVICES:
                 name = OTHERS
             counts = services.setdefault(name, ServiceCounts())
         counts.byClass[kind] += 1
-        counts.octets += access.octets
+        counts.octets += octets
 
 
-def _codeOf(access: AccessRecord) -> str:
+def _codeOf(failed: Exception | None) -> str:
     """
     @return: the name of the reason for which an exchange failed; C{""} if it did not.
     """
-    kind = getattr(access.failed, "kind", None)
+    kind = getattr(failed, "kind", None)
     return kind.name if isinstance(kind, Enum) else ""

@@ -17,8 +17,7 @@ from twisted.internet.interfaces import ISSLTransport, ITransport
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from tunnelstack.control.access_log import AccessRecord, protocolText
-from tunnelstack.control.request_times import RequestTimes
+from tunnelstack.control.access_log import AccessRecord, ObservedRequest, protocolText
 from tunnelstack.edge.listeners import EdgeListener
 from tunnelstack.edge.public.access_policy import AccessPolicy, PendingRequest, rateLimitExceeded
 from tunnelstack.edge.public.bandwidth import MeteredExchange, backlogExceeded
@@ -139,7 +138,11 @@ class RequestRouter:
         address = hops[0].address if hops else self._address
         destination = site.routes.find(host, head.target)
         if site.accessLog is not None:
-            exchange.context = self._accessRecord(exchange, head, host, destination, address)
+            exchange.context = self._recorded(exchange, head, host, destination, address)
+        elif site.counts is not None:
+            exchange.context = request = ObservedRequest(site.clock.seconds)
+            if site.counts.services is not None and destination is not None:
+                request.service = destination.key
         if self._rateLimited:
             return self._fail(exchange, ExchangeFailed(FailureKind.RATE_LIMITED, retryAfter=1))
         policy = None if destination is None else destination.policy
@@ -205,7 +208,7 @@ class RequestRouter:
         except ExchangeFailed as loop:
             return self._fail(exchange, loop)
         if site.tracer is not None and exchange.context is not None:
-            fields = exchange.context.times.span.written(fields)
+            fields = exchange.context.span.written(fields)
         head = RequestHead(head.method, head.target, fields, framing=head.framing)
         return self._join(exchange, head, tunnel, destination, buckets, cookie)
 
@@ -225,15 +228,15 @@ class RequestRouter:
             return far
 
         onFailure = partial(self._reportFailure, exchange)
-        times: RequestTimes | None = None if exchange.context is None else exchange.context.times
-        if times is not None:
-            times.requestRouted()
+        request: ObservedRequest | None = exchange.context
+        if request is not None and request.record is not None:
+            request.requestRouted()
         if not buckets:
-            joined: IExchangeReceiver = forward(exchange, head, open, pages=site.pages, onFailure=onFailure, observer=times)
+            joined: IExchangeReceiver = forward(exchange, head, open, pages=site.pages, onFailure=onFailure, observer=request)
             return joined
         metered = MeteredExchange(exchange, buckets, site.clock)
         return metered.meter(forward(
-            metered, head, open, pages=site.pages, onFailure=onFailure, throttled=True, observer=times,
+            metered, head, open, pages=site.pages, onFailure=onFailure, throttled=True, observer=request,
         ))
 
     def _fields(
@@ -311,17 +314,22 @@ class RequestRouter:
         self._visitor = visitor = Visitor(address=peer, scheme=scheme, trace=self._site.nextTrace())
         return visitor
 
-    def _accessRecord(
+    def _recorded(
         self, exchange: IServerExchange, head: RequestHead, host: bytes, destination: Destination | None, address: str
-    ) -> AccessRecord:
+    ) -> ObservedRequest:
+        """
+        @return: a request with a record for the access log.
+        """
         tracer = self._site.tracer
         span = None if tracer is None else tracer.begin(head.fields, self._trusted)
-        return AccessRecord(
+        request = ObservedRequest(self._site.clock.seconds, span)
+        request.service = destination.key if destination is not None else ""
+        request.record = AccessRecord(
             method=head.method.decode(), host=host.decode("latin-1"), target=self._site.loggedTarget(head),
-            visitor=address, service=destination.key if destination is not None else "", trace=exchange.trace,
-            times=RequestTimes(self._site.clock.seconds, span),
+            visitor=address, service=request.service, trace=exchange.trace, times=request,
             protocol=protocolText(head.version),
         )
+        return request
 
     def _fail(self, exchange: IServerExchange, failed: ExchangeFailed) -> IExchangeReceiver:
         self._reportFailure(exchange, failed)

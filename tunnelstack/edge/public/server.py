@@ -16,7 +16,7 @@ from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.control.access_log import CLIENT_CLOSED, AccessRecord, RequestObserver
+from tunnelstack.control.access_log import CLIENT_CLOSED, ObservedRequest, RequestObserver
 from tunnelstack.control.auth.tokens import IToken
 from tunnelstack.control.config.records import EdgeConfig
 from tunnelstack.doors import DoorTable
@@ -217,7 +217,7 @@ class PublicServerFactory(ServerFactory):
         return {
             "clock": site.clock, "pages": self._errorPage, "timeouts": self._timeouts, "limits": self._limits,
             "doors": None if listener.redirect else self._doorFor,
-            "done": self._exchangeDone if site.accessLog is not None else None,
+            "done": self._exchangeDone if site.accessLog is not None or site.counts is not None else None,
         }
 
     def useHTTP2(self, visitor: VisitorConnection, octets: bytes = b"") -> None:
@@ -302,10 +302,13 @@ class PublicServerFactory(ServerFactory):
         return self.site.pages(failed, trace or self.site.nextTrace())
 
     def _exchangeDone(self, exchange: IServerExchange) -> None:
-        access: AccessRecord | None = exchange.context
-        if access is not None and self.site.accessLog is not None:
-            access.status = exchange.status or CLIENT_CLOSED
-            access.octets = exchange.octets
-            if access.times is not None:
-                access.seconds = access.times.seconds
-            self.site.accessLog(access)
+        request: ObservedRequest | None = exchange.context
+        if request is None:
+            return
+        site, status, octets, seconds = self.site, exchange.status or CLIENT_CLOSED, exchange.octets, request.seconds
+        if site.counts is not None:
+            site.counts.count(status, octets, seconds, request.first, request.failed, request.service)
+        access = request.record
+        if access is not None and site.accessLog is not None:
+            access.status, access.octets, access.seconds, access.failed = status, octets, seconds, request.failed
+            site.accessLog(access)

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from tunnelstack.control.access_log import RequestObserver
 from tunnelstack.control.config.records import EdgeConfig
+from tunnelstack.control.metrics.counts import ExchangeCounts
 from tunnelstack.control.remembered_names import LATELY_SECONDS
 from tunnelstack.control.tracing.tracer import Tracer
 from tunnelstack.doors import DoorTable
@@ -58,6 +59,7 @@ class PublicSite:
     @ivar doors: the doors of agents.
     @ivar pages: makes error pages.
     @ivar accessLog: called with the record of each request that has ended, or C{None}.
+    @ivar counts: counts the requests that have ended, or C{None}.
     @ivar tracer: gives each request its span; only with an C{accessLog}.
     @ivar securePort: the port at which visitors reach this edge by TLS.
     @ivar forwardedBy: which forwarding fields of trusted proxies are used, as C{forwarded_by} of the configuration.
@@ -74,6 +76,7 @@ class PublicSite:
     doors: DoorTable = field(factory=DoorTable)
     pages: ErrorPages = errorPage
     accessLog: RequestObserver | None = None
+    counts: ExchangeCounts | None = None
     tracer: Tracer | None = None
     securePort: int = 443
     forwardedBy: str = ""
