@@ -1,5 +1,5 @@
 """
-Which protocol an agent speaks to a local web server, and the pool of connections for it.
+The protocol between an agent and a local web server, and the pool of connections for it.
 """
 
 from __future__ import annotations

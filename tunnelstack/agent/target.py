@@ -35,7 +35,7 @@ SCHEMES: Mapping[str, Mapping[str, int]] = {
 
 SECURE = ("https", "wss")
 H2C = "h2c"
-"""The scheme of a web server that speaks HTTP/2 without TLS."""
+"""The scheme of a web server with HTTP/2 without TLS."""
 
 IMPLIED_PORTS = {"http": 80, "ssh": 22}
 """For each kind of service, the port of a target that is only a host."""
@@ -68,7 +68,7 @@ class _Place:
     The host and port of a target.
 
     @ivar secure: connections to it use TLS.
-    @ivar h2c: it speaks HTTP/2 without TLS.
+    @ivar h2c: it uses HTTP/2 without TLS.
     """
 
     host: str
@@ -92,7 +92,7 @@ class Target:
     @ivar shown: the target as status lines show it, such as C{tcp:localhost:3000}.
     @ivar authority: host and port in the form of the C{Host} field; C{""} where the endpoint has neither.
     @ivar secure: connections to it use TLS, because it is a URL at C{https:}.
-    @ivar h2c: it speaks HTTP/2 without TLS, because it is a URL at C{h2c:}.
+    @ivar h2c: it uses HTTP/2 without TLS, because it is a URL at C{h2c:}.
     """
 
     def __init__(self, text: str, kind: str = "tcp", *, insecure: bool = False) -> None:

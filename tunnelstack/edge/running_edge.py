@@ -35,7 +35,7 @@ class HasAddresses(Protocol):
 
 class HasMetrics(Protocol):
     """
-    The part that knows the metrics.
+    The part that has the metrics.
     """
 
     def response(self) -> PiecewiseResponse: ...

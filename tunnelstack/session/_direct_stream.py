@@ -118,7 +118,7 @@ class DirectStream(Protocol):
 
     def writeConnectionLost(self) -> None:
         """
-        The stream was told when its end was written.
+        The stream was called when its end was written.
         """
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

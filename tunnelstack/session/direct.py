@@ -1,5 +1,5 @@
 """
-A session each of whose streams is a connection of its own, made by either side without being asked: a TLS connection for each
+A session each of whose streams is a connection of its own, made by either side without a request: a TLS connection for each
 stream, for example.
 
 There is nothing between the streams: no control connection, no session on the wire.  So the session is up at once, is lost only
@@ -168,7 +168,7 @@ class DirectSession:
 
     def close(self, reason: str) -> None:
         """
-        Open and accept no more streams; those that are open go on.
+        Open and accept no more streams; those that are open continue.
         """
         self._end(SessionClosed(reason))
 

@@ -214,7 +214,7 @@ class HTTP2Session:
 
     def connectionMade(self) -> None:
         """
-        The connection was told.
+        The connection was notified.
         """
 
     def dataReceived(self, data: bytes) -> None:
@@ -266,7 +266,7 @@ class HTTP2Session:
 
     def addStream(self, streamId: int, protocol: IProtocol) -> HTTP2StreamTransport:
         """
-        @return: the transport of a stream that the core knows.
+        @return: the transport of a stream of the core.
         """
         address = self.address
         if streamId in self._requests:

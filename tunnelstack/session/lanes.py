@@ -42,7 +42,7 @@ from tunnelstack.stream.errors import OpenTimeout, SessionLost, TooManyStreams
 from tunnelstack.stream.transport import StreamTransport
 
 LANE_SECONDS = 2.0
-"""Seconds that a call waits for an idle lane, unless the session says otherwise."""
+"""Seconds that a call waits for an idle lane, unless the session has another limit."""
 
 IDLE_LANES = 4
 """Lanes that are kept idle."""
@@ -75,7 +75,7 @@ class _Call:
 @implementer(IHalfCloseableProtocol)
 class _IdleLane(Protocol):
     """
-    A lane that nobody uses.
+    A lane that is not used.
     """
 
     transport: StreamTransport
@@ -88,7 +88,7 @@ class _IdleLane(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        The peer is not to speak first.
+        The peer must not send first.
         """
         self.transport.abortConnection()
 
@@ -111,7 +111,7 @@ class LaneSession(proxyForInterface(ISession, "session")):  # type: ignore[misc]
     The side of a session that uses lanes.
 
     @ivar session: the session below.
-    @ivar onDemand: called with the number of lanes that calls wait for, where the peer can be asked for more.
+    @ivar onDemand: called with the number of lanes that calls wait for, where the peer can be sent a request for more.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class LaneSession(proxyForInterface(ISession, "session")):  # type: ignore[misc]
         """
         @param session: an L{ISession} whose listener has no factory.
         @param seconds: how long a call waits for an idle lane.
-        @param isLane: tells lanes from other streams that the peer opens.
+        @param isLane: distinguishes lanes from other streams that the peer opens.
         """
         super().__init__(session)
         self._clock = clock

@@ -52,7 +52,7 @@ class HalfCloseTLS(TLSMemoryBIOProtocol):
 
     def loseWriteConnection(self) -> None:
         """
-        Send C{close_notify} after what was written; reading goes on.
+        Send C{close_notify} after what was written; reading continues.
         """
         if self._writeEnded or self.disconnecting or not self.connected:
             return

@@ -56,7 +56,7 @@ class SendBuffer:
         """
         Keep both buffers short.
 
-        @param batch: octets that may wait in Twisted's buffer before its producer is paused.  Whoever writes at once
+        @param batch: octets that may wait in Twisted's buffer before its producer is paused.  A caller that writes at once
             (L{immediateWrite<tunnelstack.transport.direct_write.immediateWrite>}) is paused as soon as any wait.
         @param unsent: octets that the kernel may keep unsent.
         """

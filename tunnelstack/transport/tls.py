@@ -57,7 +57,7 @@ from tunnelstack.wire.printable_text import quoted
 CLIENT_AUTH = ("request", "require")
 
 HANDSHAKES = 1024
-"""Handshakes that a server has under way at once, unless it is told otherwise."""
+"""Handshakes that a server has under way at once, by default."""
 
 
 class NoApplicationProtocol(Error):
@@ -184,7 +184,7 @@ def clientContext(
 
 def unverifiedContext(name: str, *, alpn: Sequence[bytes] = ()) -> IOpenSSLClientConnectionCreator:
     """
-    A context for clients that accept any certificate of a server, for servers of the operator's own where that is asked for.
+    A context for clients that accept any certificate of a server, for servers of the operator's own where that is configured.
 
     @param name: what SNI sends, if it is a DNS name.
     @param alpn: what is offered, the best first.

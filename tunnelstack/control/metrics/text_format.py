@@ -33,7 +33,7 @@ PIECE_SECONDS = 0.003
 @frozen(eq=False)
 class SampleCollector(Collector):
     """
-    Reads samples when it is asked to: a custom collector, which may be registered with a C{CollectorRegistry} as well.
+    Reads samples on request: a custom collector, which may be registered with a C{CollectorRegistry} as well.
 
     @ivar read: gives the samples of this moment.
     @ivar now: gives the time, in seconds.

@@ -47,7 +47,7 @@ class Steps:
 def layersOf(role: str, steps: Steps) -> Iterator[Layer]:
     """
     @param role: L{EDGE} or L{AGENT}.
-    @return: the layers, in the order in which they begin.  A request may be read while others go on.
+    @return: the layers, in the order in which they begin.  A request may be read during other layers.
     """
     routed, opened = max(steps.routed, 0.0), max(steps.opened, steps.routed, 0.0)
     if steps.routed >= 0:

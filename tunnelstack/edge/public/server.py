@@ -124,7 +124,7 @@ class VisitorConnection(HTTPServerProtocol):
 
 class PriorKnowledgeConnection(VisitorConnection):
     """
-    The same where HTTP/2 is accepted without TLS: the first octets show which protocol the visitor speaks.
+    The same where HTTP/2 is accepted without TLS: the first octets show which protocol the visitor uses.
     """
 
     _first = b""

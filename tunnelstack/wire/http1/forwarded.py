@@ -1,8 +1,8 @@
 """
 The fields about the origin of a request that is passed on: C{X-Forwarded-For}, C{-Proto} and C{-Host}, and C{Forwarded}.
 
-What a visitor writes about itself is replaced.  Trusted proxies are extend_forwarding_fields: each added who connected to it,
-by which scheme and with which C{Host}.  The visitor is the last address that is not a trusted proxy's own; what stands before
+What a visitor writes about itself is replaced.  The fields of trusted proxies are used: each has added the address of its client,
+the scheme and the C{Host}.  The visitor is the last address that is not a trusted proxy's own; what stands before
 it is the visitor's claim, and is left out.
 
 Source: RFC 7239; the X- fields as nginx, Go and twisted.web read them.
@@ -88,7 +88,7 @@ def read_hops(fields: Fields, by: str, isTrusted: IsTrusted) -> list[Hop]:
     @param by: which fields to believe: L{EITHER}, L{X_FORWARDED}, L{ONLY_FORWARDED} or L{BOTH}.
     @param isTrusted: whether an address is a trusted proxy's own.
     @return: the visitor's hop and those of the proxies after it; none if the proxy sent a request of its own.
-    @raise BadMessage: both are to be extend_forwarding_fields and they contradict each other.
+    @raise BadMessage: both families are used and they contradict each other.
     """
     written = [] if by == ONLY_FORWARDED else _from_visitor(_x_fields(fields), isTrusted)
     if by == X_FORWARDED or (written and by == EITHER):
