@@ -14,6 +14,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import propositions
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "tunnelstack"
 RETIRED = frozenset((Path(__file__).parent / "retired_words.txt").read_text().split())
@@ -76,6 +78,28 @@ def messages(module: Path) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings and " " in node.value:
             yield node.value
+
+
+class TestNameTests(SynchronousTestCase):
+    """
+    The names of all tests, see L{tests.propositions}.
+    """
+
+    def test_everyNameHasAVerb(self) -> None:
+        tests = Path(__file__).parent
+        wrong = [
+            f"{path.relative_to(tests)}: {name}"
+            for path in sorted(tests.rglob("*.py"))
+            for name in propositions.names(path)
+            if not propositions.isProposition(name) and name not in propositions.OF_TWISTED
+        ]
+        self.assertEqual(wrong, [], "fragments, or words that tests/propositions.py does not have")
+
+    def test_fragmentsAreFound(self) -> None:
+        for name in ("test_trailers", "test_bad", "test_theLastRequests", "test_whatIsNone", "test_notForEver"):
+            self.assertFalse(propositions.isProposition(name), name)
+        for name in ("test_aClosedStreamRefusesWrites", "test_trailersArrive", "test_whatIsNoneIsRejected", "test_itMayWait"):
+            self.assertTrue(propositions.isProposition(name), name)
 
 
 class WordTests(SynchronousTestCase):

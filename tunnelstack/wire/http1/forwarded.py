@@ -1,8 +1,8 @@
 """
 The fields about the origin of a request that is passed on: C{X-Forwarded-For}, C{-Proto} and C{-Host}, and C{Forwarded}.
 
-What a visitor writes about itself is replaced.  The fields of trusted proxies are used: each has added the address of its client,
-the scheme and the C{Host}.  The visitor is the last address that is not a trusted proxy's own; what stands before
+What a visitor writes about itself is replaced.  The fields of trusted proxies are used: each has added the address of its
+client, the scheme and the C{Host}.  The visitor is the last address that is not a trusted proxy's own; what stands before
 it is the visitor's claim, and is left out.
 
 Source: RFC 7239; the X- fields as nginx, Go and twisted.web read them.

@@ -1,7 +1,7 @@
 """
-The names of tests are propositions: each has a verb.
+Whether the names of tests are propositions: each has a verb (L{tests.test_words}).
 
-A name that fails here is a fragment (C{test_trailers}), or has a verb or a plural that the lists below do not have yet.
+A name that fails is a fragment (C{test_trailers}), or has a verb or a plural that the lists below do not have yet.
 """
 
 from __future__ import annotations
@@ -10,10 +10,6 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
-
-from twisted.trial.unittest import SynchronousTestCase
-
-TESTS = Path(__file__).resolve().parent
 
 
 def wordList(text: str) -> frozenset[str]:
@@ -29,12 +25,15 @@ AUXILIARIES = wordList(
 
 OTHER_VERBS = wordList(
     """
-    accept acknowledge agree appear apply arrive ask become begin belong came change check claim come concern connect
-    cost count cut delay dial die differ displace end ended extend fail fall fill find finish fire fit flow follow gave
-    give go hold import interleave jump keep know lead leave left let limit live look lose match mean meet mirror miss
-    name need open outlive overtake own pass pause point precede provide put reach read reconnect refuse reject
-    replace request reset return rise run say see send share stand stay stop succeed survive take tell travel type
-    understood use verify wait want went win work wrap wrote yield
+    accept acknowledge add agree allow appear apply arrive ask become begin belong came change check claim close
+    combine come concern connect contain cost count create cut delay deny depend dial die differ displace drain drop
+    encode end ended escape exceed exist expect expire extend fail fall fill find finish fire fit flow follow forward
+    gave give go grow hold ignore import include interleave interrupt jump keep know lead leave left let limit listen
+    live look lose make match mean meet mirror miss move name need notify occur open outlive overtake own parse pass
+    pause point poll precede provide publish put raise reach read receive reconnect refuse register reject remove
+    repeat replace request require reset resolve restart retry return reuse rise run say see select send serve share
+    show shrink skip split stand start stay stop store succeed support survive switch take tell travel trust try turn
+    type understood update use verify wait wake want warn went win work wrap write wrote yield
     """
 )
 """Verbs in the form that follows a plural, and in the past, as the names of our tests have them."""
@@ -103,24 +102,3 @@ def names(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(), str(path))):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name.startswith("test_"):
             yield node.name
-
-
-class PropositionTests(SynchronousTestCase):
-    """
-    Every test of the project.
-    """
-
-    def test_everyNameHasAVerb(self) -> None:
-        wrong = [
-            f"{path.relative_to(TESTS)}: {name}"
-            for path in sorted(TESTS.rglob("*.py"))
-            for name in names(path)
-            if not isProposition(name) and name not in OF_TWISTED
-        ]
-        self.assertEqual(wrong, [])
-
-    def test_fragmentsAreFound(self) -> None:
-        for name in ("test_trailers", "test_bad", "test_theLastRequests", "test_whatIsNone", "test_notForEver"):
-            self.assertFalse(isProposition(name), name)
-        for name in ("test_aClosedStreamRefusesWrites", "test_trailersArrive", "test_whatIsNoneIsRejected", "test_itMayWait"):
-            self.assertTrue(isProposition(name), name)
