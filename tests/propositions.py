@@ -47,7 +47,7 @@ PLURAL_NOUNS = wordList(
     contradictions controls conversations cookies credentials datagrams dates deadlines defaults defects descriptors
     details developers devices dialects digests directions docstrings documents doors duplicates edges endpoints
     entries envelopes errors events examples exchanges expectations expressions factories failures families fields
-    files findings flags flows folders forms fragments frames gaps globs grants halves handlers handshakes hashes
+    files findings flags flows folders forms fragments frames gaps globs halves handlers handshakes hashes
     headers heads heartbeats hellos hints hops hostnames hosts https identifiers imports initiators inputs interfaces
     intervals irregularities jobs keys kinds leftovers lengths letters libraries lines links listeners logins meanings
     measurements members messages methods milliseconds misses mistakes modules neighbours networks newcomers nobodys

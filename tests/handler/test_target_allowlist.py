@@ -30,6 +30,6 @@ class NetworkTests(SynchronousTestCase):
             self.assertFalse(allowed.has(host, 80), host)
         self.assertTrue(allowed.has("8.8.8.8", 53))
 
-    def test_malformedNetworks(self) -> None:
+    def test_malformedNetworksAreRejected(self) -> None:
         for target in ("10.1.0.0/33:*", "10.1.2.3/16:80", "a/8:80", "10.1.0.0/16", "10.1.0.0/16:0"):
             self.assertRaises(ConfigurationError, TargetAllowlist, (target,))

@@ -408,7 +408,7 @@ class HostileTests(SynchronousTestCase):
             pass
         self.assertLessEqual(heard, len(data))
         self.assertLess(sum(map(len, ours.data_to_send())), len(data) + 24)
-        self.assertLess(octetsOf(ours), 12)
+        self.assertLessEqual(octetsOf(ours), 12)
 
     def test_aLengthIsNotBelieved(self) -> None:
         ours = YamuxConnection(False, LIMITS)

@@ -255,7 +255,7 @@ class StreamTests(AgentCase):
         self.assertEqual(self.lines, [])
 
     @asynchronous
-    async def test_everyCorruptedOctetOfTheHeader(self) -> None:
+    async def test_everyCorruptedOctetOfTheHeaderIsRefused(self) -> None:
         good = encode_header(StreamHeader("127.0.0.1", str(self.tcp.getHost().port)))
         for at in range(0, HEADER_OCTETS, 1 if SOAK else 25):
             await self.ended(await self.stream(raw=good[:at] + bytes([good[at] ^ 0x80]) + good[at + 1 :]))
@@ -371,7 +371,7 @@ class FlowTests(AgentCase):
         self.assertIn("is closed", self.lines[0])
 
     @asynchronous
-    async def test_manyPeersAtOnce(self) -> None:
+    async def test_manyPeersAreServedAtOnce(self) -> None:
         count = 1000 if SOAK else 100
         given = self.parameters(self.udp.getHost().port, count=count, seconds=60)
         answer = await self.go.call("many", timeout=110, **given)

@@ -46,7 +46,7 @@ class ServerTests(SynchronousTestCase):
     The web server that a request names.
     """
 
-    def test_theNewerFields(self) -> None:
+    def test_theNewerFieldsAreRead(self) -> None:
         for fields, server in (
             (newer(), ProxiedServer(scheme="http", host="a", port=1, server_name="a")),
             (newer("https", "a"), ProxiedServer(scheme="https", host="a", port=443, server_name="a")),
@@ -66,7 +66,7 @@ class ServerTests(SynchronousTestCase):
         for fields in (newer()[:2], newer()[1:]):
             self.assertRaises(BadProxyRequest, decode_proxied_server_untrusted, fields)
 
-    def test_theOlderFields(self) -> None:
+    def test_theOlderFieldsAreRead(self) -> None:
         for https, verify, seconds, server in (
             (b"true", b"1", b"5", ProxiedServer(
                 scheme="https", host="a", port=443, insecure=True, server_name="a", response_seconds=5.0)),
@@ -90,7 +90,7 @@ class ServerTests(SynchronousTestCase):
         self.assertEqual(decode_proxied_server_untrusted(newer(ssl_protocols=["tlsv1.0", "tlsv1.3"])).unsupported, ())
         self.assertEqual(decode_proxied_server_untrusted(newer(ssl_protocols={})).unsupported, ())
 
-    def test_authorities(self) -> None:
+    def test_authoritiesAreRead(self) -> None:
         self.assertEqual(read_authority("[fe80::1%eth0]:1", 0), ("fe80::1%eth0", 1))
         for text in ("", "a b", "a:b", "a/b", "a@b", "::1", "a:0", "a:65536", "[a", "a\r\nb", "a:80:80"):
             self.assertRaises(BadProxyRequest, read_authority, text, 80)
@@ -149,7 +149,7 @@ class HealthTests(SynchronousTestCase):
         info = decode_info_untrusted(encode_agent_info("v0.31.0", "a", "podman", udp=False))
         self.assertEqual(info, AgentInfo(name="a", version="v0.31.0", runtime="podman"))
 
-    def test_theAgentItself(self) -> None:
+    def test_theAgentDescribesItself(self) -> None:
         self.assertEqual(
             encode_agent_info("v1.2.3", "a", "docker", udp=True),
             b'{"version":"v1.2.3","name":"a","runtime":"docker","supports_tcp_stream":true,"supports_udp_stream":true}\n',

@@ -167,17 +167,17 @@ class RefusalTests(AgentCase):
         self.lines.clear()
         return line
 
-    def test_aWrongVersion(self) -> None:
+    def test_aWrongVersionIsRefused(self) -> None:
         octets = encode_header(TARGET).replace(b"0.1.0", b"0.2.0")
         line = self.refused(octets)
         self.assertRegex(line, r"a stream from 127\.0\.0\.1:\d+ is closed: the version of the header is not 0\.1\.0")
 
-    def test_aLengthBeyondItsField(self) -> None:
+    def test_aLengthBeyondItsFieldIsRefused(self) -> None:
         octets = bytearray(encode_header(TARGET))
         octets[264] = 6
         self.assertIn("longer than its field", self.refused(bytes(octets)))
 
-    def test_everyCorruptedOctet(self) -> None:
+    def test_everyCorruptedOctetIsRefused(self) -> None:
         octets = encode_header(TARGET)
         for at in range(0, HEADER_OCTETS, 13):
             corrupted = bytearray(octets)
@@ -188,7 +188,7 @@ class RefusalTests(AgentCase):
         for port in ("abc", "70000", "0", ""):
             self.assertIn("is not a port", self.refused(StreamHeader("127.0.0.1", port)))
 
-    def test_whatWasNotGranted(self) -> None:
+    def test_otherTargetsAreRefused(self) -> None:
         for header, text in (
             (StreamHeader("127.0.0.1", "3001"), "127.0.0.1:3001"), (StreamHeader("10.0.0.1", "3000"), "10.0.0.1:3000"),
             (StreamHeader("fe80::1%eth0", "22"), "[fe80::1%eth0]:22"), (StreamHeader("db.example", "5432"), "db.example:5432"),
@@ -294,21 +294,21 @@ class CertificateTests(AgentCase):
         self.assertRegex(line, r"^TLS handshake with 127\.0\.0\.1:\d+ failed: ")
         return line
 
-    def test_certificatesOfClientsOnly(self) -> None:
+    def test_onlyCertificatesOfClientsAreAccepted(self) -> None:
         line = self.rejected(identityOf(serverPEM()))
         self.assertIn("its certificate is not issued for this purpose", line)
         self.assertIn("clientAuth", line)
 
-    def test_anotherAuthority(self) -> None:
+    def test_anotherAuthorityIsRejected(self) -> None:
         stranger = identityOf(issue(makeAuthority("stranger", 1), "client", ["edge"], 1))
         line = self.rejected(stranger)
         self.assertIn('issued by "stranger", an authority that is not trusted here', line)
         self.assertIn("ca_file in [[godoxy]]", line)
 
-    def test_selfSigned(self) -> None:
+    def test_aSelfSignedCertificateIsRejected(self) -> None:
         self.assertIn("self-signed", self.rejected(Authority().issue(None, ownRoot=True)))
 
-    def test_expired(self) -> None:
+    def test_anExpiredCertificateIsRejected(self) -> None:
         authority = Authority()
         self.stop()
         self.network.ports.pop(PORT, None)

@@ -124,7 +124,7 @@ class HealthTests(APICase):
         self.assertIsInstance(found["latency"], int)
         return found
 
-    def test_webServers(self) -> None:
+    def test_webServersAreChecked(self) -> None:
         for status, healthy in ((200, True), (404, True), (401, True), (500, False), (503, False)):
             self.origin.answer = b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status
             found = self.health("scheme=http&host=127.0.0.1:8000&path=/status%3Fx%3D1%20%0d%0aX:y&timeout=2000")
@@ -204,14 +204,14 @@ class ProxyTests(APICase):
         self.assertIn("X-Forwarded-Proto: http\r\n", asked)
         self.assertEqual(asked.lower().count("x-forwarded-"), 3)
 
-    def test_theWholeConfigurationAndTheOlderFields(self) -> None:
+    def test_theWholeConfigurationAndTheOlderFieldsAreRead(self) -> None:
         whole = {"no_tls_verify": False, "response_header_timeout": 0, "max_conns_per_host": 0, "disable_compression": False}
         self.assertEqual(self.forward("/", *self.newer(config=b64encode(json.dumps(whole).encode()).decode()))[0], 200)
         older = ("X-Proxy-Host: 127.0.0.1:8000", "X-Proxy-Https: false", "X-Proxy-Skip-Tls-Verify: x")
         self.assertEqual(self.forward("", *older, "X-Proxy-Response-Header-Timeout: soon")[0], 200)
         self.assertTrue(self.origin.asked[1].startswith(b"GET / HTTP/1.1\r\n"))
 
-    def test_wrongFields(self) -> None:
+    def test_wrongFieldsAreRejected(self) -> None:
         for fields in (
             self.newer(config="%%%"), self.newer(config=""), self.newer(config=b64encode(b"[]").decode()), self.newer(host=""),
             self.newer(scheme="ftp"), self.newer(host="a b"), self.newer(config=b64encode(b'{"no_tls_verify":1}').decode()),
@@ -231,7 +231,7 @@ class ProxyTests(APICase):
         ):
             self.assertEqual(self.forward("/", *fields)[0], status)
 
-    def test_whatWasNotGranted(self) -> None:
+    def test_otherTargetsAreRefused(self) -> None:
         status, _, body = self.forward("/", *self.newer(host="127.0.0.1:9000"))
         self.assertEqual((status, body), (403, b"127.0.0.1:9000 is not among the targets of this agent\n"))
         self.assertIn("is not among the targets", self.lines[0])

@@ -139,7 +139,7 @@ class FlowTests(SynchronousTestCase):
         self.assertTrue(self.edge.closed)
         self.assertEqual(len(self.lines), 1)
 
-    def test_everyBadHeader(self) -> None:
+    def test_everyBadHeaderIsRefused(self) -> None:
         for header in (
             HEADER[:-1] + b"\0", HEADER.replace(b"0.1.0", b"0.2.0"), encode_header(StreamHeader("127.0.0.1", "abc")),
             encode_header(StreamHeader("127.0.0.1", "5354")), encode_header(StreamHeader("192.0.2.9", "5353")),
