@@ -75,10 +75,9 @@ Options                        Environment               Default
       --ca-file FILE           TUNNELSTACK_CA_FILE       system's     PEM file: the only authorities to trust
   -n, --name NAME              TUNNELSTACK_NAME          host name    the name to publish under
       --remote-port N                                    any free     tcp, udp: the port of the edge
-      --rewrite-host HOST                                unchanged    http: the Host field sent to the local server
-      --rewrite-origin                                                http: put that host into Origin and Referer, too
+      --rewrite-host HOST, --rewrite-origin              unchanged    http: Host, and Origin too, for the local server
       --first-octet SECONDS                              see docs     http: time for the local server to respond
-      --http2, --insecure-origin                                      http: send HTTP/2, as for gRPC; accept any certificate
+      --http2, --insecure-origin                                      http: send HTTP/2 (gRPC); accept any certificate
       --authorized-keys FILE, --passwords FILE                        ssh: run a server in this process, for these users
       --give-up-after SECONDS  TUNNELSTACK_GIVE_UP_AFTER never        exit with code 69 after SECONDS without a session
   -c, --config FILE            TUNNELSTACK_CONFIG                     a TOML file

@@ -48,8 +48,7 @@ EDGE_HELP = """\
       --give-up-after SECONDS                            30           exit with code 69 after SECONDS without a session
       --version, --help
 
-Exit codes: 0 the stream ended, 64 usage, 69 not reached, 76 not an edge, or the agent does not serve the purpose,
-  77 the token is refused or does not allow it, 78 configuration.
+Exit codes: 0 ended, 64 usage, 69 not reached, 76 not an edge or unknown purpose, 77 not allowed, 78 configuration.
 """
 
 REFUSALS: Mapping[str, type[TunnelError]] = {

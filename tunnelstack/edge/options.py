@@ -64,8 +64,8 @@ Options                  Environment             Default
   -l, --listen ENDPOINT  TUNNELSTACK_LISTEN      8080      where to listen, such as tls:certs:port=443; may be repeated
   -d, --domain NAME      TUNNELSTACK_DOMAIN      localhost the domain whose subdomains are the services
   -c, --config FILE      TUNNELSTACK_CONFIG                a configuration file (TOML)
-      --h2c                                                accept HTTP/2 without TLS too, from clients that begin with it
-      --no-http2                                           offer HTTP/1.1 only; HTTP/2 is offered by TLS (ALPN) otherwise
+      --h2c                                                accept HTTP/2 without TLS, if a client begins with it
+      --no-http2                                           offer HTTP/1.1 only; by default TLS offers HTTP/2 too
       --drain SECONDS                            30        the time that work under way has when the edge stops
       --access-log FILE                          -         one line for each request; - is standard error, '' is none
       --log-format FORM  TUNNELSTACK_LOG_FORMAT  auto      text, json or auto; auto is text on a terminal

@@ -63,7 +63,7 @@ def errorText(error: BaseException | Failure | None) -> str:
     known = CONNECTION_TEXTS.get(type(error))
     if known is not None:
         detail = detailText(error)
-        return f"{known}: {detail}" if detail else known
+        return f"{known}: {detail}" if detail and isinstance(error, twisted.ConnectionClosed) else detail or known
     if isinstance(error, twisted.ConnectError) and type(error).__module__ == twisted.__name__:
         return f"it cannot be reached: {error.args[0]}" if error.args and error.args[0] else "it cannot be reached"
     if isinstance(error, SysCallError) and error.args and isinstance(error.args[0], int):
@@ -75,9 +75,12 @@ def errorText(error: BaseException | Failure | None) -> str:
 
 def detailText(error: BaseException) -> str:
     """
-    @return: what the end of a connection adds to its class; C{""} if it is one of Twisted's own, which add the same in other
-        words.
+    @param error: of a class in L{CONNECTION_TEXTS}.
+    @return: what it adds to its class; C{""} if nothing, or only what Twisted or the system says in other words.
     """
-    if not isinstance(error, twisted.ConnectionClosed) or not error.args or error.args[0] in OWN_DETAILS:
-        return ""
-    return str(error.args[0])
+    detail = error.args[0] if error.args else ""
+    if isinstance(error, (DeferredTimeout, TimeoutError)) and isinstance(detail, (int, float)):
+        return f"there was no answer within {detail:g} seconds"
+    worded = isinstance(error, (twisted.ConnectionClosed, twisted.TimeoutError, DeferredTimeout, TimeoutError))
+    system = getattr(error, "osError", None) is not None or detail in OWN_DETAILS
+    return str(detail) if worded and not system else ""

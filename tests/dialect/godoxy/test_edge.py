@@ -132,7 +132,7 @@ class ConnectionTests(GodoxyEdgeCase):
         agent.answers["/info"] = lambda request: Deferred()
         self.network.passTime(50)
         self.assertEqual(self.report()["state"], DOWN)
-        self.assertIn("no answer in time", self.report()["reason"])
+        self.assertIn("5 seconds", self.report()["reason"])
 
     def test_nonsenseIsAReason(self) -> None:
         agent = AgentDouble(self.network)
