@@ -296,7 +296,7 @@ class YamuxSession(Protocol):
         except Exception:
             self.scheduler.reset(streamId)
             raise
-        stream = self.addStream(streamId, protocol)
+        stream = self._streams[streamId] = StreamTransport(self.scheduler, streamId, self.address, protocol)
         if not self._timer.armed:
             self._expireCore()
         self.scheduleFlush()

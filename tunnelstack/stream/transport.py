@@ -503,17 +503,8 @@ class StreamTransport:
 
     # A change of protocol
 
-    def handOver(self, protocol: IProtocol, leftover: bytes = b"") -> None:
-        """
-        See L{tunnelstack.transport.handover.handOver}.
-        """
-        handover.handOver(self, protocol, leftover)
-
-    def redeliver(self, leftover: bytes) -> None:
-        """
-        See L{tunnelstack.transport.handover.redeliver}.
-        """
-        handover.redeliver(self, leftover)
+    handOver = handover.handOver
+    redeliver = handover.redeliver
 
     @property
     def deliveryBlocked(self) -> bool:

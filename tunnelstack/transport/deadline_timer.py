@@ -13,6 +13,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 class DeadlineTimer:
     """
     Fires at the earliest requested moment; callers with a later deadline schedule it again then.
+
+    @ivar armed: whether it will go off.
     """
 
     def __init__(self, clock: IReactorTime, expired: Callable[[float], object]) -> None:
@@ -23,13 +25,7 @@ class DeadlineTimer:
         self._expired = expired
         self._call: IDelayedCall | None = None
         self._at = inf                        # when it goes off
-
-    @property
-    def armed(self) -> bool:
-        """
-        Whether it will go off.
-        """
-        return self._call is not None
+        self.armed = False
 
     def schedule(self, at: float) -> None:
         """
@@ -42,17 +38,20 @@ class DeadlineTimer:
         if self._call is not None:
             self._call.cancel()               # reset() to an earlier time would search all delayed calls of the reactor
         self._call = self._clock.callLater(delay, self._fire)
+        self.armed = True
 
     def stop(self) -> None:
         """
         Never go off again.
         """
         self._at = -inf
+        self.armed = False
         call, self._call = self._call, None
         if call is not None:
             call.cancel()
 
     def _fire(self) -> None:
         self._call = None
+        self.armed = False
         self._at = inf
         self._expired(self._clock.seconds())

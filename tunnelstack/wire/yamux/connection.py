@@ -701,7 +701,8 @@ class YamuxConnection:
             self.refused += 1
             self._queue_counted_reset(stream_id)
             return None
-        self._overruns.forget(stream_id)
+        if self._overruns.left:               # hardly ever, so that it costs no call
+            self._overruns.forget(stream_id)
         stream = self._streams[stream_id] = Stream(stream_id, is_local=False, now=self.now)
         self._backlog += 1
         self.streams_opened += 1

@@ -13,15 +13,17 @@ class OverrunTable:
     """
     A Go peer may have one window more on its way when its stream is reset for an overrun, not two: payload beyond that ends
     the session.
+
+    @ivar left: for each stream, the octets that may still arrive.
     """
 
-    __slots__ = ("_left",)
+    __slots__ = ("left",)
 
     def __init__(self) -> None:
-        self._left: dict[int, int] = {}     # stream -> octets that may still arrive
+        self.left: dict[int, int] = {}
 
     def __len__(self) -> int:
-        return len(self._left)
+        return len(self.left)
 
     def add(self, stream_id: int, window: int) -> None:
         """
@@ -29,9 +31,9 @@ class OverrunTable:
 
         @param window: octets of its window, hence octets that may still arrive.
         """
-        if len(self._left) >= OVERRUNS_REMEMBERED:
-            del self._left[next(iter(self._left))]
-        self._left[stream_id] = window
+        if len(self.left) >= OVERRUNS_REMEMBERED:
+            del self.left[next(iter(self.left))]
+        self.left[stream_id] = window
 
     def count(self, stream_id: int, octets: int) -> None:
         """
@@ -39,21 +41,21 @@ class OverrunTable:
 
         @raise WindowOverrun: more than may still arrive.
         """
-        left = self._left.get(stream_id)
+        left = self.left.get(stream_id)
         if left is None:
             return
         if octets > left:
             raise WindowOverrun("payload far beyond credit", stream=stream_id, octets=octets, tolerated=left)
-        self._left[stream_id] = left - octets
+        self.left[stream_id] = left - octets
 
     def forget(self, stream_id: int) -> None:
         """
         The peer has ended the stream, or opens it anew.
         """
-        self._left.pop(stream_id, None)
+        self.left.pop(stream_id, None)
 
     def clear(self) -> None:
         """
         The session is over.
         """
-        self._left.clear()
+        self.left.clear()
