@@ -86,7 +86,7 @@ Options                        Environment               Default
       --metrics PORT                                                  metrics for Prometheus at 127.0.0.1:PORT/metrics
       --version, --help
 
-Options override the environment, and that the file.  TUNNELSTACK_REACTOR selects another reactor than busypoll.
+Options override the environment, which overrides the file.  TUNNELSTACK_REACTOR selects another reactor than busypoll.
 SIGTERM, or closing the terminal, drains and stops, a second SIGTERM stops at once; SIGHUP reads the file again.
 Exit codes: 0 stopped, 64 usage, 69 gave up, 70 bug, 76 not an edge, 77 credential or service refused, 78 configuration.
 """

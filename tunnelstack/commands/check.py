@@ -41,7 +41,7 @@ key, and whatever else would keep an edge or agent from starting with it here.
   tunnelstack check agent.toml && systemctl reload tunnel-agent
   tunnelstack check "$TUNNELSTACK_CONFIG"
 
-The environment is used as at a start.  Ports that are in use are not noticed.
+The environment is used as at a start.  Ports that are in use are not detected.
 Exit codes: 0 the file can be used, 64 usage, 78 it has mistakes.
 """
 

@@ -32,7 +32,7 @@ The sandboxes of agentserver that a running edge accepts, see [agentserver] of i
   tunnelstack sandbox add demo --id sbx-1 --token-file demo.token
         the same for a sandbox that has both already, so that its agent needs no change but the URL of the server
   tunnelstack sandbox revoke demo
-        accept it no longer, and close its connection; by name or by sandbox_id
+        no longer accept it, and close its connection; by name or by sandbox_id
 
 Options                 Environment        Default
       --id ID                              a new one    add: the sandbox_id

@@ -32,9 +32,9 @@ The agents of GoDoxy that a running edge dials, and the services that it publish
   tunnelstack godoxy publish game nas tcp 192.168.1.5:25565 --port 25565
         opens a TCP port of the edge; with udp, a UDP port
   tunnelstack godoxy withdraw game
-        publishes a service no more
+        no longer publishes a service
   tunnelstack godoxy remove nas
-        dials an agent no more, and forgets its services
+        no longer dials an agent, and removes its services
 
 Agents and services of the configuration file are changed there, followed by SIGHUP.
 
