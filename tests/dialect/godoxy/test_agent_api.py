@@ -12,6 +12,9 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
 from tests.dialect.godoxy.agent_support import AgentCase
+from tunnelstack.exchange.http2_server import HTTP2ServerConnection
+from tunnelstack.exchange.whole_message import WholeMessageServer, WholeRequest, WholeResponse
+from tunnelstack.wire.http1.head import RequestHead
 from tunnelstack.wire.records.godoxy import ALPN
 
 CONFIG = b64encode(b"{}").decode()
@@ -225,11 +228,29 @@ class ProxyTests(APICase):
 
     def test_whatThisAgentDoesNotDo(self) -> None:
         for status, fields in (
-            (501, self.newer(scheme="h2c")),
             (500, self.newer(config=b64encode(b'{"ssl_certificate":"/etc/key.pem"}').decode())),
             (500, self.newer(config=b64encode(b'{"ssl_protocols":["tlsv1.0"]}').decode())),
         ):
             self.assertEqual(self.forward("/", *fields)[0], status)
+
+    def test_requestsAreForwardedByHTTP2(self) -> None:
+        heads: list[RequestHead] = []
+
+        def respond(request: WholeRequest) -> WholeResponse:
+            heads.append(request.head)
+            return WholeResponse(200, b"over HTTP/2", fields=((b"Server", b"nginx"),))
+
+        server = WholeMessageServer(respond, clock=self.network, bodyOctets=100)
+        factory = Factory()
+        factory.buildProtocol = lambda address: (  # type: ignore[method-assign, assignment]
+            HTTP2ServerConnection(server, clock=self.network).protocol
+        )
+        self.network.listenTCP(8001, factory)
+        status, fields, body = self.forward("/a?b", *self.newer("h2c", "127.0.0.1:8001"), host="app.example.net")
+        self.assertEqual((status, body), (200, b"over HTTP/2"))
+        self.assertNotIn("server", fields)
+        (head,) = heads
+        self.assertEqual((head.target, head.field(b"host")), (b"/a?b", b"app.example.net"))
 
     def test_otherTargetsAreRefused(self) -> None:
         status, _, body = self.forward("/", *self.newer(host="127.0.0.1:9000"))

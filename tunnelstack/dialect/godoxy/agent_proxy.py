@@ -85,8 +85,6 @@ class ProxyServer:
         if server.unsupported:
             keys = ", ".join(server.unsupported)
             raise ExchangeFailed(FailureKind.UNSUPPORTED, f"This agent does not support {keys} of X-Proxy-Config.", status=500)
-        if server.scheme == "h2c":
-            raise ExchangeFailed(FailureKind.UNSUPPORTED, "This agent does not speak HTTP/2 to web servers.")
         return server
 
     def _refuse(self, exchange: IServerExchange, status: int, sentence: str) -> IExchangeReceiver:

@@ -5,6 +5,7 @@ The web servers that an agent forwards requests to: endpoints to them, and the p
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import TYPE_CHECKING, Union
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, gatherResults
@@ -20,6 +21,11 @@ from tunnelstack.transport.tls import clientContext, unverifiedContext
 from tunnelstack.wire.records.godoxy import DIAL_SECONDS
 from tunnelstack.wire.records.godoxy_proxy import ProxiedServer
 
+if TYPE_CHECKING:
+    from tunnelstack.exchange.http2_pool import HTTP2ExchangePool
+
+Pool = Union[ExchangePool, "HTTP2ExchangePool"]
+
 POOLS = 64
 """How many servers have connections that are kept, as at a genuine agent."""
 
@@ -34,7 +40,7 @@ def serverEndpoint(
 ) -> IStreamClientEndpoint:
     """
     @param seconds: for the connection, and for the handshake of TLS.
-    @return: an endpoint to a web server at http or https.
+    @return: an endpoint to a web server.
     @raise Denied: it was not granted.
     """
     below = destinations.endpoint(server.host, server.port, seconds)
@@ -52,12 +58,12 @@ class ServerPools:
     def __init__(self, reactor: IReactor, destinations: Destinations) -> None:
         self._reactor = reactor
         self._destinations = destinations
-        self._pools: OrderedDict[ProxiedServer, ExchangePool] = OrderedDict()
+        self._pools: OrderedDict[ProxiedServer, Pool] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._pools)
 
-    def poolFor(self, server: ProxiedServer) -> ExchangePool:
+    def poolFor(self, server: ProxiedServer) -> Pool:
         """
         @return: the connections to a server.
         @raise Denied: it was not granted.
@@ -70,10 +76,15 @@ class ServerPools:
         self._pools.move_to_end(server)
         return pool
 
-    def _makePool(self, server: ProxiedServer) -> ExchangePool:
+    def _makePool(self, server: ProxiedServer) -> Pool:
+        endpoint = serverEndpoint(self._reactor, self._destinations, server)
+        timeouts = evolve(DEFAULT_TIMEOUTS, first=server.response_seconds)
+        if server.scheme == "h2c":
+            from tunnelstack.exchange.http2_pool import HTTP2ExchangePool  # loads h2, which is slow
+
+            return HTTP2ExchangePool(endpoint, clock=self._reactor, explain=_explain, timeouts=timeouts)
         return ExchangePool(
-            serverEndpoint(self._reactor, self._destinations, server), clock=self._reactor, explain=_explain,
-            timeouts=evolve(DEFAULT_TIMEOUTS, first=server.response_seconds),
+            endpoint, clock=self._reactor, explain=_explain, timeouts=timeouts,
             maxConnections=min(server.connections or CONNECTIONS, CONNECTIONS),
         )
 
