@@ -4,6 +4,8 @@ One edge with the agents of every dialect at the same time: each serves its own 
 
 from __future__ import annotations
 
+import socket
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler
@@ -13,7 +15,7 @@ from tests.system.stage import Hello, Program, Stage
 TENANT = "00000000-0000-4000-0000-000000000000"
 IDENTIFIER, TOKEN = "identifier-of-the-client", "token-of-the-sandbox"
 
-NAMES = ("native", "device1", "device2", "client", "sandbox")
+NAMES = ("native", "device1", "device2", "client", "sandbox", "dialled")
 
 
 def named(name: str) -> type[BaseHTTPRequestHandler]:
@@ -51,6 +53,8 @@ class AllAtOnceTests(Stage):
             f'[shellhub]\npolicy = "automatic"\n[[tenant]]\nid = "{TENANT}"\nnamespace = "lab"\n{devices}'
             f'[koding]\n[[koding.host]]\nhost = "client.localhost"\nidentifier_sha256 = "{digests[IDENTIFIER]}"\n'
             f'[agentserver]\n[[agentserver.sandbox]]\nid = "sbx-1"\nname = "sandbox"\ntoken_sha256 = "{digests[TOKEN]}"\n'
+            f'[godoxy]\n[[godoxy.agent]]\nname = "box"\naddress = "127.0.0.1:{self.listens()}"\narchive = "edge.zip"\n'
+            f'[[godoxy.service]]\nname = "dialled"\nagent = "box"\ntarget = "127.0.0.1:{self.origins["dialled"]}"\n'
         ))
         self.edge = self.startEdge("--config", config)
         url = f"http://127.0.0.1:{self.port}"
@@ -65,11 +69,32 @@ class AllAtOnceTests(Stage):
                 "--token-file", self.write("token", TOKEN),
             ),
         }
+        agents["dialled"] = self.program(
+            "tunnel-agent", "godoxy", "--ca-file", "certs/ca.pem", "--certificate-file", "certs/server-godoxy.agent.pem",
+            "--key-file", "certs/server-godoxy.agent.key", "--port", str(self.agentPort), "--address", "127.0.0.1",
+            f"127.0.0.1:{self.origins['dialled']}",
+        )  # fmt: skip
         for version in (1, 2):
             agents[f"device{version}"] = self.device(url, version)
         for name in NAMES:
             self.assertEqual(self.sees(name).body, f"{name} /".encode())
         return agents
+
+    def listens(self) -> int:
+        """
+        Make the certificates of an agent that listens, and of the edge that dials it.
+
+        @return: a port for the agent.
+        """
+        for arguments in (("ca",), ("server", "godoxy.agent"), ("client", "edge", "--archive", "edge.zip")):
+            subprocess.run(
+                [*self.command("tunnelstack"), "certs", *arguments], env=self.environ, cwd=self.home, check=True,
+                capture_output=True, timeout=60,
+            )
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.agentPort = int(probe.getsockname()[1])
+        return self.agentPort
 
     def device(self, url: str, version: int) -> Program:
         state = self.home / f"box{version}"
