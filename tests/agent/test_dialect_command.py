@@ -18,7 +18,6 @@ from tunnelstack.agent import dialect_command
 from tunnelstack.agent import options as agentOptions
 from tunnelstack.agent.dialect_command import COMMON_HELP
 from tunnelstack.control import subcommands
-from tunnelstack.control.config import shorthand
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IAgentCommand
@@ -60,7 +59,6 @@ class FerryTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        self.patch(shorthand, "dialectPackages", tuple)       # the first call would look for plugins on this machine
         self.patch(agentOptions, "agentCommands", lambda: {"ferry": ("ships", Ferry())})
         self.patch(dialect_command, "agentCommands", lambda: {"ferry": ("ships", Ferry())})
 

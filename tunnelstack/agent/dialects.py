@@ -39,8 +39,7 @@ if TYPE_CHECKING:
     from twisted.conch.ssh.keys import Key
 
 PLAIN = (
-    "the credentials for {url} would cross the network unencrypted: use an https: URL, or allow it with --insecure or with "
-    "insecure = true"
+    "the credentials for {url} would cross the network unencrypted: use an https: URL, or --insecure (insecure = true)"
 )
 
 HOST_KEYS = "ssh_server_keys"
