@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.address import IPv4Address
 from twisted.internet.protocol import Factory
 from twisted.trial.unittest import SynchronousTestCase
@@ -17,11 +18,12 @@ from tests.wire.heads_http2 import BAD, CONNECT, GET, KEY, POST, changed, smuggl
 from tunnelstack.control.access_log import AccessRecord
 from tunnelstack.control.config.records import EdgeConfig, Limits, ListenerConfig, Route, ServiceConfig
 from tunnelstack.edge.listeners import makeListener
-from tunnelstack.edge.validation import edgeMistakes
+from tunnelstack.edge.validation import otherMistakes
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.http2_server import HTTP2ServerConnection
 from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.transport.http2.connection import HTTP2Connection
+from tunnelstack.transport.http2.errors import NoFreeStream
 from tunnelstack.wire.http1.head import Fields, find_end_untrusted, read_request_untrusted
 from tunnelstack.wire.http2.codes import ErrorCode
 from tunnelstack.wire.http2.preface import PREFACE
@@ -284,6 +286,29 @@ class LifeTests(HTTP2Case):
         both.settle()
         self.assertEqual((len(both.edge.public.connections), both.edge.admission.connectionCount), (0, 0))
 
+    def test_theirStreamsAreBounded(self) -> None:
+        both = self.begin(CALLS, edge={"limits": Limits(http2Streams=3)})
+        self.calls.answer = None
+        visitor = self.visitor()
+        for _ in range(3):
+            self.ask(to(GET, b"calls.localhost"), visitor=visitor)
+        self.assertEqual((visitor.openSlots, len(self.calls.asked)), (0, 3))
+        self.assertRaises(NoFreeStream, self.ask, to(GET), True, visitor)
+        both.edge.reload(evolve(both.edge.config, limits=Limits(http2Streams=5)))
+        self.assertEqual(self.visitor().openSlots, 5)
+
+    def test_whatTheyHoldCountsInTheBudgetOfTheProcess(self) -> None:
+        both = self.begin(CALLS)
+        self.calls.answer = lambda head, exchange: exchange.pauseProducing()
+        stream, _ = self.ask(to(POST, b"calls.localhost"), False)
+        stream.write(bytes(4 << 20))
+        both.settle()
+        self.assertGreater(both.edge.memoryBudget.held, 256 * 1024)
+        stream.reset()
+        both.settle()
+        both.network.passTime(2)
+        self.assertEqual(both.edge.memoryBudget.held, 0)
+
     def test_idleOnesMakeRoom(self) -> None:
         both = self.begin(SITE)
         visitor = self.visitor()
@@ -328,8 +353,8 @@ class ConfigurationTests(SynchronousTestCase):
             makeListener(None, listener)                                  # type: ignore[arg-type]
         self.assertIn("h2c is for plain HTTP", str(wrong.exception))
 
-    def test_bothSwitches(self) -> None:
+    def test_bothSwitchesContradictEachOther(self) -> None:
         from twisted.internet import reactor
 
-        mistakes = edgeMistakes(reactor, EdgeConfig(http2=False, h2c=True))      # type: ignore[arg-type]
+        mistakes = otherMistakes(reactor, EdgeConfig(http2=False, h2c=True))      # type: ignore[arg-type]
         self.assertEqual(mistakes, ["h2c of [edge] accepts HTTP/2, which http2 = false does not"])

@@ -15,7 +15,7 @@ from zope.interface import implementer
 from tests.exchange.doubles import Producer, Recorder, Server, Wires, reply, settle
 from tunnelstack.exchange.errors import Busy, FailureKind
 from tunnelstack.exchange.http2_client import TRIES
-from tunnelstack.exchange.http2_pool import HTTP2ExchangePool
+from tunnelstack.exchange.http2_pool import CLOGGED_OCTETS, HTTP2ExchangePool
 from tunnelstack.exchange.negotiated_pool import NegotiatedPool
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.server import HTTPServerProtocol
@@ -25,7 +25,7 @@ from tunnelstack.transport.http2.connection import HTTP2Connection
 from tunnelstack.wire.http1.framing import Framing
 from tunnelstack.wire.http1.head import Fields, HeadLimits, RequestHead, ResponseHead
 from tunnelstack.wire.http2.codes import ErrorCode
-from tunnelstack.wire.http2.limits import HTTP2Limits
+from tunnelstack.wire.http2.limits import WINDOW, HTTP2Limits
 from tunnelstack.wire.http2.websocket import ACCEPT, accept_for
 
 HOST = (b"Host", b"a.example")
@@ -250,6 +250,52 @@ class ConnectionTests(PoolCase):
         self.settle()
         self.assertEqual((self.kind(receiver), self.kind(waiting)), (FailureKind.BROKEN, FailureKind.STOPPED))
         self.assertEqual(self.pool.inFlight, 0)
+
+
+class SlowReaderTests(PoolCase):
+    """
+    Exchanges whose receivers do not read.
+    """
+
+    limits = HTTP2Limits()
+
+    def clog(self) -> None:
+        """
+        Use up what a connection may hold before others avoid it.
+        """
+        number = len(self.connections)
+        for _ in range(CLOGGED_OCTETS // WINDOW + 1):
+            exchange, _ = self.ask()
+            exchange.pauseProducing()
+            self.asked[-1].stream.sendHeaders([(b":status", b"200")])
+            self.asked[-1].stream.write(bytes(2 * WINDOW))
+            self.settle()
+        self.assertEqual(len(self.connections), max(1, number))
+
+    def test_othersUseAnotherConnection(self) -> None:
+        self.clog()
+        _, receiver = self.ask()
+        self.assertEqual(len(self.connections), 2)
+        self.asked[-1].answer()
+        self.settle()
+        self.assertEqual(receiver.body, b"ok")
+
+    def test_withoutAnotherTheyUseTheSame(self) -> None:
+        self.clog()
+        self.wires.refuse = True
+        _, receiver = self.ask()
+        self.asked[-1].answer()
+        self.settle()
+        self.assertEqual((receiver.body, len(self.connections)), (b"ok", 1))
+
+    def test_theLastConnectionIsUsedInAnyCase(self) -> None:
+        self.clog()
+        self.ask()
+        self.clog()
+        _, receiver = self.ask()
+        self.asked[-1].answer()
+        self.settle()
+        self.assertEqual((receiver.body, len(self.connections)), (b"ok", 2))
 
 
 class RepeatTests(PoolCase):

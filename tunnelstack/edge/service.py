@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from twisted.application.service import MultiService
@@ -47,15 +47,18 @@ from tunnelstack.edge.ssh.service import SSHGatewayService
 from tunnelstack.edge.status import agentsOf, outboundAgentsOf, statusOf
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.bounds import ExchangeBounds
-from tunnelstack.interfaces import IAuthenticator, IDialect, IProcessService, IReactor, ITunnel
+from tunnelstack.interfaces import IAuthenticator, IDialect, IProcessService, IReactor, ISession, ITunnel
 from tunnelstack.records import Grant
 from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.settings.state_dir import StateDirectory
 from tunnelstack.settings.tables import secretFiles
 from tunnelstack.transport.certificates import CertificateFolder
-from tunnelstack.transport.peers import portOf
+from tunnelstack.transport.peers import addressText, portOf
 from tunnelstack.waiters import Waiters
 from tunnelstack.wire.yamux.limits import SessionLimits
+
+if TYPE_CHECKING:
+    from tunnelstack.transport.http2.connection import HTTP2Connection
 
 
 @implementer(IProcessService)
@@ -156,6 +159,7 @@ class EdgeService(MultiService):
         self.metrics = EdgeMetrics(self) if config.metrics.enabled else None
         self.tracing = TracingService(reactor, config.tracing, "edge") if config.tracing.enabled else None
         self.observeRequests(None)
+        self.public.onHTTP2 = self._joinBudget
         self.admin = AdminService(self)
         self.registry.watch(self.public.site.gaps.nameChanged)
         observers = self.metrics, self.tracing
@@ -169,6 +173,15 @@ class EdgeService(MultiService):
         self._readyWaiters: Waiters[str] = Waiters()
         self._failureWaiters: Waiters[FatalError | ConfigurationError] = Waiters()
         self._fatalError: FatalError | ConfigurationError | None = None
+
+    def _joinBudget(self, connection: HTTP2Connection) -> None:
+        """
+        Count what a connection of a visitor holds.
+        """
+        from tunnelstack.session.http2_memory import HTTP2ConnectionMemory  # loads h2, which is slow
+
+        memory = HTTP2ConnectionMemory(connection, f"visitor {addressText(connection.getPeer())}")
+        self.memoryBudget.join(cast(ISession, memory))
 
     def _namesFile(self, config: EdgeConfig) -> NamesFile | None:
         if not config.stateDirectory:

@@ -34,6 +34,15 @@ STREAMS_EXPECTED = 100
 HEADER_LIST = 1024 * 1024
 """Octets of a response's fields that a connection accepts; what is used of them is bounded by C{limits}."""
 
+CONNECTION_WINDOW = 4 * 1024 * 1024
+"""Octets that a server may have on the way to us, on all streams of a connection together."""
+
+HELD_OCTETS = 8 * 1024 * 1024
+"""Octets of bodies that nobody reads, above which a connection gets no more credit."""
+
+CLOGGED_OCTETS = HELD_OCTETS // 4
+"""Octets of such bodies, above which exchanges begin on another connection: slow visitors do not slow down others."""
+
 NO_WEBSOCKETS = "The web server of this site accepts no WebSockets by HTTP/2."
 
 
@@ -75,7 +84,8 @@ class HTTP2ExchangePool:
         self.limits = limits
         self.timer = SharedTimer(clock)
         self.connectionLimits = HTTP2Limits(
-            keepalive=0.0, idle_timeout=idleSeconds, header_list=HEADER_LIST, connect_protocol=False
+            keepalive=0.0, idle_timeout=idleSeconds, header_list=HEADER_LIST, connect_protocol=False,
+            connection_window=CONNECTION_WINDOW, held_octets=HELD_OCTETS,
         )
         self._endpoint = HTTP2ClientEndpoint(clock, endpoint, self.connectionLimits)
         self._clock = clock
@@ -145,13 +155,15 @@ class HTTP2ExchangePool:
         if self._waiting or not self._begin(exchange):
             self._waiting[exchange] = None
             self._dialMore()
+            self._serveWaiting()
 
-    def _begin(self, exchange: HTTP2ClientExchange) -> bool:
+    def _begin(self, exchange: HTTP2ClientExchange, clogged: bool = False) -> bool:
         """
+        @param clogged: use connections as well that hold much for exchanges whose receivers do not read.
         @return: whether the exchange has a stream, or has failed.
         """
         for connection in self._connections:
-            if connection.openSlots <= 0:
+            if connection.openSlots <= 0 or (connection.held > CLOGGED_OCTETS and not clogged):
                 continue
             if exchange.head is not None and opens_websocket(exchange.head) and not connection.peerAllowsConnectProtocol:
                 exchange.fail(ExchangeFailed(FailureKind.UNSUPPORTED, NO_WEBSOCKETS))
@@ -189,7 +201,9 @@ class HTTP2ExchangePool:
         if not isinstance(result, Failure):
             self.adopt(result)
             return
-        if not self._connections and not self._dialling:
+        if self._connections:
+            self._serve(True)
+        elif not self._dialling:
             self._failWaiting(result)
 
     def _dialBroke(self, failure: Failure) -> None:
@@ -222,9 +236,13 @@ class HTTP2ExchangePool:
         """
         for connection in [connection for connection in self._connections if connection.isGoingAway]:
             del self._connections[connection]  # it is open until its last exchange has ended
-        while self._waiting and self._begin(exchange := next(iter(self._waiting))):
-            self._waiting.pop(exchange, None)
+        clogged = len(self._connections) + self._dialling >= self._maxConnections
+        self._serve(clogged)
         self._dialMore()
+
+    def _serve(self, clogged: bool) -> None:
+        while self._waiting and self._begin(exchange := next(iter(self._waiting)), clogged):
+            self._waiting.pop(exchange, None)
 
     def _lost(self, connection: HTTP2Connection) -> None:
         self._connections.pop(connection, None)

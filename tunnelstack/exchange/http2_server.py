@@ -47,6 +47,12 @@ FindDoor = Callable[[RequestHead, Framing], IExchangeServer | None]
 STREAMS = 100
 """Exchanges of one connection at a time."""
 
+CONNECTION_WINDOW = 1024 * 1024
+"""Octets that a visitor may have on the way to us, on all streams together: 10 MB/s where a round trip takes 100 ms."""
+
+HELD_OCTETS = 1024 * 1024
+"""Octets of bodies that nobody reads, above which a connection gets no more credit: four windows of a stream."""
+
 FIELD_OVERHEAD = 32
 """Octets that HTTP/2 counts for each field beside its name and value."""
 
@@ -97,6 +103,7 @@ class HTTP2ServerConnection:
             False, clock=clock, accept=self._accept, limits=HTTP2Limits(
                 streams=streams, header_list=max(4096, limits.octets + FIELD_OVERHEAD * limits.fields),
                 preface_timeout=timeouts.head, idle_timeout=timeouts.idle, keepalive=0.0,
+                connection_window=CONNECTION_WINDOW, held_octets=HELD_OCTETS, max_window=CONNECTION_WINDOW,
             ),
         )
         self.protocol.whenLost().addCallback(self._lost)

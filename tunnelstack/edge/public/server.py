@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from heapq import nsmallest
 from operator import attrgetter
+from typing import TYPE_CHECKING, TypedDict
 from typing import Protocol as TypingProtocol
-from typing import TypedDict
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IHandshakeListener, IReactorTime, ITCPTransport, ITransport
@@ -38,6 +38,9 @@ from tunnelstack.wire.http1.framing import Framing
 from tunnelstack.wire.http1.head import HeadLimits, RequestHead, ResponseHead
 from tunnelstack.wire.http1.target import path_of
 from tunnelstack.wire.http2.preface import match_preface
+
+if TYPE_CHECKING:
+    from tunnelstack.transport.http2.connection import HTTP2Connection
 
 MAX_OVERSHOOT = 128
 """
@@ -145,6 +148,7 @@ class PublicServerFactory(ServerFactory):
 
     @ivar site: what their requests share.
     @ivar connections: those that are open.
+    @ivar onHTTP2: called with each connection that uses HTTP/2 from now on.
     """
 
     noisy = False
@@ -173,6 +177,7 @@ class PublicServerFactory(ServerFactory):
             routes=routes, doors=doors, pages=pages, accessLog=accessLog,
         )
         self.connections: set[CountedConnection] = set()
+        self.onHTTP2: Callable[[HTTP2Connection], object] = lambda connection: None
         self._admission = admission
         admission.makeRoom = self.closeIdle
         self._doors = doors
@@ -238,6 +243,7 @@ class PublicServerFactory(ServerFactory):
         transport = visitor.leave()
         setattr(transport, "wrappedProtocol" if hasattr(transport, "wrappedProtocol") else "protocol", connection.protocol)
         connection.protocol.makeConnection(transport)
+        self.onHTTP2(connection.protocol)
         if octets:
             connection.protocol.dataReceived(octets)
 
