@@ -143,6 +143,9 @@ def main() -> int:
         if WORKS[name].needsGo and not present[0].go:
             print(f"{name:18}left out: its origin and its visitors are Go programs", flush=True)
             continue
+        if not WORKS[name].needs():
+            print(f"{name:18}left out: a program that it needs is not installed", flush=True)
+            continue
         rounds, wrong = measure(name, present, scale)
         for figure in WORKS[name].figures:
             results.append(row(figure, rounds, wrong))

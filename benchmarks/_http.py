@@ -64,19 +64,22 @@ def _go(go: str, origin: str, pooled: bool) -> Iterator[Chain]:
 
 
 @contextmanager
-def _ours(side: Side, origin: str, log: Sequence[str] = QUIET, observed: bool = False) -> Iterator[Chain]:
+def _ours(
+    side: Side, origin: str, log: Sequence[str] = QUIET, observed: bool = False, options: Sequence[str] = ()
+) -> Iterator[Chain]:
     """
     C{tunnel-edge} and C{tunnel-agent}, with a state folder of their own.
 
     @param log: the options that say where the access log goes.
     @param observed: both have metrics, and those of the edge are scraped once a second.
+    @param options: further options of the edge.
     """
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "edge.toml")
         config.write_text(METRICS if observed else "")
         environment = {**os.environ, "STATE_DIRECTORY": folder}
         program = python("benchmarks.ours.console", side.name)
-        with Part([*program, "edge", "--dev", "--port", "0", "--config", str(config), *log], environment) as edge:
+        with Part([*program, "edge", "--dev", "--port", "0", "--config", str(config), *log, *options], environment) as edge:
             address = f"127.0.0.1:{portOf(edge.line())}"
             service = ["http", origin, "--name", HOST.partition(".")[0]]
             metrics = ["--metrics", "0"] if observed else []
@@ -98,14 +101,16 @@ def portOf(status: str) -> str:
 
 @contextmanager
 def chain(
-    side: Side, pooled: bool = True, log: Sequence[str] = QUIET, observed: bool = False
+    side: Side, pooled: bool = True, log: Sequence[str] = QUIET, observed: bool = False, edge: Sequence[str] = ()
 ) -> Iterator[Chain]:
     """
     An origin with edge and agent of one side before it, up and tried.
+
+    @param edge: further options of our edge.
     """
     with Part([side.go, "origin"]) as origin:
         to = f"127.0.0.1:{origin.says()['port']}"
-        with _go(side.go, to, pooled) if side.name == "go" else _ours(side, to, log, observed) as tunnel:
+        with _go(side.go, to, pooled) if side.name == "go" else _ours(side, to, log, observed, edge) as tunnel:
             _untilServed(side, tunnel.address)
             yield tunnel
 

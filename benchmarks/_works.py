@@ -12,7 +12,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from benchmarks import _agents, _calls, _http, _processes
+from benchmarks import _agents, _calls, _http, _http2, _processes
 from benchmarks._parts import Part
 from benchmarks._secrets import selfSigned
 from benchmarks._sides import MB, Figures, Scale, Side
@@ -43,12 +43,14 @@ class Work:
 
     @ivar needsGo: its origin and its visitors are Go programs, whichever side is measured.
     @ivar alone: there is no Go twin.
+    @ivar needs: whether the programs of others that it needs are installed.
     """
 
     figures: tuple[Figure, ...]
     run: Callable[[Side, Scale], Figures]
     needsGo: bool = False
     alone: bool = False
+    needs: Callable[[], bool] = lambda: True
 
 
 @contextmanager
@@ -149,6 +151,13 @@ WORKS: dict[str, Work] = {
         _agents.scrapes,
         alone=True,
     ),
+    "h2-keep": Work(
+        (Figure("h2-keep", "requests/s", "more", 0.4), Figure("h2-keep-cpu", "s/10 000", "less", None)),
+        _http2.keep,
+        needsGo=True,
+        needs=_http2.available,
+    ),
+    "h2-big": Work((Figure("h2-big", "MB/s", "more", 0.7),), _http2.big, needsGo=True, needs=_http2.available),
     "storm": Work(
         (Figure("storm", "ms an agent", "less", 1.2, True), Figure("storm-slope", "log-log", "less", 1.1, True)),
         _agents.storm,

@@ -99,7 +99,10 @@ func edgePart(arguments []string) error {
 		known.mutex.Unlock()
 	})
 	say(map[string]any{"port": socket.Addr().(*net.TCPAddr).Port})
-	go func() { _ = http.Serve(socket, handler) }()
+	server := &http.Server{Handler: handler, Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true) // by prior knowledge
+	go func() { _ = server.Serve(socket) }()
 	untilStdinEnds()
 	return nil
 }
