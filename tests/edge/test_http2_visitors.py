@@ -134,6 +134,11 @@ class VisitTests(HTTP2Case):
         self.assertEqual(self.ask(to([*GET, (b"x", b"y" * 1024)]))[1].status, b"431")
         self.assertEqual(self.ask(to([*GET, *[(b"x", b"y")] * 8]))[1].status, b"431")
 
+    def test_streamsOfAConnectionAreBounded(self) -> None:
+        for streams in (7, 200):
+            self.begin(SITE, edge={"limits": Limits(http2Streams=streams)})
+            self.assertEqual(self.visitor().openSlots, streams)
+
     def test_aBodyIsForwarded(self) -> None:
         self.begin(CALLS)
         self.calls.answer = None
