@@ -14,7 +14,9 @@ SEEDS = [
     b'{"healthy":true,"detail":"","latency":1500000000}',
     b'{"healthy":false,"detail":"dial tcp: refused","latency":1.5e9}',
 ]
-FOUND: list[bytes] = []
+FOUND = [
+    b'{"healthy":true,"latency":1' + b"0" * 400 + b"}",  # no float is as large
+]
 
 
 def target(data: bytes) -> Hashable:

@@ -25,6 +25,7 @@ from tunnelstack.wire.http1.message import MessageReader
 FOUND = [
     b"\x0a\x0aP",  # after an empty line that arrived alone, anything was waited for
     b"\0HTTP/1.1 200\nTransfer-Encoding:chunked\n\n5 " + b";" * 1023 + b"\n",  # too long a line only where it was cut
+    b"\0HTTP/1.1 200\nTransfer-Encoding:chunked\n\n0\n\5\n",  # no trailer, and refused only where it was cut
 ]
 
 LIMITS = HeadLimits(octets=4096, fields=20)

@@ -98,6 +98,12 @@ class LenientTests(SynchronousTestCase):
             for cut in (1, 2, len(octets)):
                 self.assertRaises(BadMessage, read, octets, cut)
 
+    def test_trailersThatAreNoneAreRefusedAtOnce(self) -> None:
+        head = b"HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n0\n"
+        for octets in (b"\5\n", b":\n", b" a: b\n", b"\rX", b"\5"):
+            for cut in (1, 2, 1000):
+                self.assertRaises(BadMessage, read, head + octets, cut)
+
     def test_messagesWithoutAReadingAreRejected(self) -> None:
         for octets in NO_READING:
             for cut in (1, 5, len(octets)):

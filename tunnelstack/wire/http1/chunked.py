@@ -12,6 +12,7 @@ from tunnelstack.wire.http1.head import (
     BARE_LINE_END,
     DEFAULT_LIMITS,
     FIELD_CONTENT,
+    MESSAGE_START,
     BadMessage,
     Fields,
     HeadLimits,
@@ -140,6 +141,8 @@ class ChunkedDecoder:
             self._end(read_fields_untrusted(lines + b"\r\n\r\n", self._limits), octets[end.end():])
         elif len(octets) >= self._limits.octets:
             raise BadMessage("the trailers are too long", 431, limit=self._limits.octets)
+        elif not MESSAGE_START.match(octets):
+            raise BadMessage("a line of the trailers is no field")
         else:
             self._partial = octets
 

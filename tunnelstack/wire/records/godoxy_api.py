@@ -40,6 +40,9 @@ SCHEMES = ("http", "https", "h2c")
 RUNTIMES = ("docker", "podman")
 
 NANOSECOND = 1e-9
+
+LARGEST_INTEGER = (1 << 63) - 1
+"""Of Go's C{time.Duration}; a number in JSON may be larger than any C{float}."""
 """Durations are whole nanoseconds."""
 
 ANSWER_OCTETS = 64 * 1024
@@ -108,7 +111,7 @@ def decode_health_untrusted(body: bytes) -> HealthResult:
     """
     members = _object(body)
     healthy, latency = members.get("healthy"), members.get("latency", 0)
-    if not isinstance(healthy, bool) or type(latency) not in (int, float):
+    if not isinstance(healthy, bool) or type(latency) not in (int, float) or abs(latency) > LARGEST_INTEGER:
         raise BadAnswer("the answer about the health of a service has other members")
     return HealthResult(healthy=healthy, detail=_text(members, "detail"), latency=latency * NANOSECOND)
 
