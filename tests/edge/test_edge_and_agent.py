@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from tests.changed_settings import changes
 from tunnelstack.control.config.records import ServiceConfig
 from tunnelstack.control.process.exit_status import CredentialRefused, GaveUp, TemporaryFailure, WrongProtocol
 from tunnelstack.errors import Denied, Refused, UsageError
@@ -564,6 +565,7 @@ class LifeTests(Both):
         self.assertTrue(caller.got.endswith(b"ok"), caller.got)
         self.successResultOf(stopped)
 
+    @changes("agent [agent] drain_seconds")
     def test_aDrainHasADeadline(self) -> None:
         both = self.begin(RAW, agent={"drainSeconds": 10.0})
         caller = both.visit(b"ping", 2000)
@@ -577,6 +579,7 @@ class LifeTests(Both):
         self.successResultOf(stopped)
         self.assertIsNotNone(caller.lost)
 
+    @changes("edge [edge] drain_seconds")
     def test_soHasTheEdges(self) -> None:
         both = self.begin(RAW, edge={"drainSeconds": 10.0})
         caller = both.visit(b"ping", 2000)
@@ -629,6 +632,7 @@ class LifeTests(Both):
             both.settle()
             self.assertIsInstance(self.successResultOf(ended), WrongProtocol)
 
+    @changes("agent [agent] give_up_after_seconds")
     def test_patienceMayEnd(self) -> None:
         both = self.begin(SITE, start=False, agent={"giveUpAfterSeconds": 90.0})
         ended = both.agent.whenFailed()

@@ -7,10 +7,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve, fields
+from attrs import evolve
 from twisted.internet.protocol import Protocol
 from twisted.logger import formatEvent
 
+from tests.changed_settings import changes
 from tests.edge.test_edge_and_agent import Both, just
 from tunnelstack.control.config.records import AgentLimits, Limits, ServiceConfig
 from tunnelstack.testing import Caller, EdgeAndAgent
@@ -66,6 +67,7 @@ class LimitTests(Both):
         self.both.network.passTime(seconds)
         return visitor.got
 
+    @changes("edge [limits] head_seconds")
     def test_aHeadHasItsTime(self) -> None:
         visitor = self.limited(headSeconds=3).visit(GET[:20])
         self.assertEqual(self.after(visitor, 2), b"")
@@ -135,6 +137,7 @@ class LimitTests(Both):
         self.after(stalled[0], 100)
         self.assertEqual([visitor.lost for visitor in stalled], [None] * 8)
 
+    @changes("edge [limits] process_octets")
     def test_octetsOfTheProcessAreBounded(self) -> None:
         """
         Beyond them the visitors that stand still longest are cut off, and one that reads is not.
@@ -174,6 +177,7 @@ class AgentLimitTests(Both):
         head = b"PUT / HTTP/1.1\r\nHost: site.localhost\r\nContent-Length: %d\r\n\r\n" % octets
         return self.both.visit(head + bytes(octets))
 
+    @changes("agent [limits] process_octets")
     def test_octetsOfTheProcessAreBounded(self) -> None:
         """
         Beyond them the uploads are reset that the local server has not read for longest.
@@ -285,10 +289,12 @@ class OneSourceTests(Both):
         self.assertEqual([self.answer(120), self.answer(499), self.answer(500)], [b"200", b"200", b"502"])
         self.assertEqual([self.answer(0, 65_000), self.answer(0, 66_000)], [b"200", b"502"])
 
+    @changes("edge [limits] head_octets")
     def test_headOctetsApply(self) -> None:
         self.limited(headOctets=131_072)
         self.assertEqual([self.get(0, 130_000), self.get(0, 132_000)], [b"200", b"431"])
 
+    @changes("edge [limits] head_fields")
     def test_headFieldsApply(self) -> None:
         self.limited(headFields=400)
         self.assertEqual([self.get(399), self.get(400)], [b"200", b"431"])
@@ -297,6 +303,7 @@ class OneSourceTests(Both):
         self.limited(headOctets=2000, headFields=8)
         self.assertEqual([self.get(7), self.get(8), self.get(0, 1900), self.get(0, 2100)], [b"200", b"431", b"200", b"431"])
 
+    @changes("agent [limits] head_octets", "agent [limits] head_fields")
     def test_theAgentLimitsHeadsFurther(self) -> None:
         """
         The agent takes no more than its own file allows, and says so.
@@ -322,6 +329,7 @@ class OneSourceTests(Both):
         both.agent.reload(evolve(both.agent.config, limits=AgentLimits(headFields=110)))
         self.assertEqual([self.get(109), self.get(200)], [b"200", b"431"])
 
+    @changes("agent [limits] response_head_octets", "agent [limits] response_head_fields")
     def test_responseHeadsApply(self) -> None:
         """
         What local servers may answer is a setting of the agent; the page has the cause and the name of the setting.
@@ -338,6 +346,7 @@ class OneSourceTests(Both):
         both.agent.reload(evolve(both.agent.config, limits=AgentLimits(responseHeadFields=700)))
         self.assertEqual(self.answer(600), b"200")
 
+    @changes("edge [limits] response_head_octets", "edge [limits] response_head_fields")
     def test_theEdgeLimitsResponseHeadsFurther(self) -> None:
         self.limited(responseHeadOctets=4000, responseHeadFields=20)
         self.assertEqual([self.answer(19), self.answer(20)], [b"200", b"502"])
@@ -352,6 +361,7 @@ class OneSourceTests(Both):
         self.limited(site=ServiceConfig(name="site", kind="serve", target=str(folder)), headOctets=131_072, headFields=900)
         self.assertEqual([self.get(890), self.get(0, 60_000), self.get(901)], [b"404", b"404", b"431"])
 
+    @changes("edge [limits] first_octet_seconds")
     def test_firstOctetSecondsApply(self) -> None:
         visitor = self.limited(Silent, firstOctetSeconds=200).visit(GET)
         self.both.network.passTime(196)
@@ -360,6 +370,7 @@ class OneSourceTests(Both):
         self.assertIn(b" 504 ", visitor.got)
         self.assertEqual(self.warned().count("504 for GET / "), 1)      # the agent's; the edge would name the host
 
+    @changes("agent [[service]] first_octet_seconds")
     def test_firstOctetSecondsOfAServiceApply(self) -> None:
         visitor = self.limited(Silent, site=evolve(SITE, firstOctetSeconds=5.0)).visit(GET)
         self.both.network.passTime(4)
@@ -367,6 +378,7 @@ class OneSourceTests(Both):
         self.both.network.passTime(2)
         self.assertIn(b" 504 ", visitor.got)
 
+    @changes("edge [limits] interim_seconds")
     def test_interimSecondsApply(self) -> None:
         """
         A server that says 102 every 50 seconds is waited for as long as the edge's setting says.
@@ -383,6 +395,7 @@ class OneSourceTests(Both):
             both.network.passTime(50)
         self.assertIn(b" 504 ", visitor.got)
 
+    @changes("edge [limits] idle_seconds")
     def test_idleSecondsApply(self) -> None:
         """
         An upload that pauses, and a connection without requests.
@@ -397,12 +410,14 @@ class OneSourceTests(Both):
         self.assertIn(b" 408 ", visitor.got)
         self.assertIsNotNone(quiet.lost)
 
+    @changes("agent [limits] idle_seconds")
     def test_theAgentLimitsIdleSecondsFurther(self) -> None:
         put = b"PUT /0/0 HTTP/1.1\r\nHost: site.localhost\r\nContent-Length: 9\r\n\r\n123"
         visitor = self.limited(Hungry, idleSeconds=1000, agent={"idleSeconds": 20}).visit(put)
         self.both.network.passTime(30)
         self.assertIn(b" 408 ", visitor.got)
 
+    @changes("edge [limits] session_streams")
     def test_sessionStreamsApply(self) -> None:
         """
         The bound of the session is that of the edge's and of the agent's connections.  C{case_f03} has more than 1 024 of them,
@@ -416,6 +431,7 @@ class OneSourceTests(Both):
         both.network.passTime(31)                 # nobody waits longer for a stream
         self.assertEqual([visitor.got[:12] for visitor in visitors if visitor.got], [b"HTTP/1.1 503"] * 2)
 
+    @changes("agent [limits] session_streams")
     def test_theAgentLimitsSessionStreamsFurther(self) -> None:
         both = self.limited(Hungry, agent={"sessionStreams": 3})
         visitors = [both.visit(GET) for _ in range(5)]
@@ -429,14 +445,12 @@ class OneSourceTests(Both):
             both.visit()
         self.assertTrue(both.edge.admission.paused)
 
-    def test_everyLimitIsTested(self) -> None:
-        """
-        A new limit needs a test of its effect: its name stands in this module, or in another one of the tests.
-        """
-        tests = "".join(path.read_text() for path in Path(__file__).parent.parent.rglob("test_*.py"))
-        names = {attribute.name for record in (Limits, AgentLimits) for attribute in fields(record)}
-        self.assertEqual({name for name in names - UNUSED if name not in tests}, set())
-
-
-UNUSED = {"bufferedBodyOctets"}
-"""Limits for dialects that nobody has written yet."""
+    @changes("agent [[service]] interim_seconds")
+    def test_interimSecondsOfAServiceApply(self) -> None:
+        both = self.limited(Hungry, site=evolve(SITE, interimSeconds=100.0))
+        visitor = both.visit(GET)
+        (server,) = self.server.lost
+        for seconds in range(0, 150, 30):
+            self.assertEqual(b" 504 " in visitor.got, seconds > 100, seconds)
+            server.transport.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+            both.network.passTime(30)

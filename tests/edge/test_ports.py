@@ -15,6 +15,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from tests.changed_settings import changes
 from tests.edge.test_edge_and_agent import Both, HalfCaller, Last, just
 from tunnelstack.agent.service import AgentService
 from tunnelstack.control.auth.tokens import newToken
@@ -108,6 +109,7 @@ class BandwidthTests(Paced):
         self.assertLessEqual(passed, self.allowed(seconds, visitors))
         self.assertGreaterEqual(passed, 0.9 * RATE * seconds)
 
+    @changes("edge [limits] agent_octets_per_second")
     def test_trafficTowardTheVisitorIsThrottled(self) -> None:
         both = self.paced(Flood, agentOctetsPerSecond=RATE)
         caller = self.connect()
@@ -135,6 +137,7 @@ class BandwidthTests(Paced):
         both.network.passTime(10, 0.1)
         self.assertPaced(self.heard, 10, len(callers))
 
+    @changes("edge [[agent]] octets_per_second")
     def test_theBandwidthOfTheTokenApplies(self) -> None:
         both = self.paced(Flood, rate={"octetsPerSecond": RATE}, agentOctetsPerSecond=100 * RATE)
         caller = self.connect()
@@ -251,10 +254,12 @@ class RateTests(Paced):
         both.network.passTime(1)
         self.assertEqual(self.lost(3), [False, False, True])
 
+    @changes("edge [[agent]] requests_per_second")
     def test_theRateOfTheTokenApplies(self) -> None:
         self.paced(Sink, rate={"requestsPerSecond": 1}, agentRequestsPerSecond=100)
         self.assertEqual(self.lost(2), [False, True])
 
+    @changes("edge [limits] agent_requests_per_second")
     def test_requestsAndConnectionsShareTheRate(self) -> None:
         both = self.begin(RAW, ServiceConfig(name="site", target="3000"), edge={"limits": Limits(agentRequestsPerSecond=2)})
         self.assertIn(b" 200 ", both.get("site.localhost"))

@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.changed_settings import changes
 from tunnelstack.control.access_log import AccessRecord
 from tunnelstack.control.config.records import ServiceConfig, TracingConfig
 from tunnelstack.testing import EdgeAndAgent
@@ -48,12 +49,12 @@ class TracingTests(SynchronousTestCase):
         both.edge.observeRequests(self.records["edge"].append)
         both.agent.observeRequests(self.records["agent"].append)
         both.start()
-        self.addCleanup(self.end)
+        self.addCleanup(self.end, both)
 
-    def end(self) -> None:
-        for service in (self.both.agent, self.both.edge):
+    def end(self, both: EdgeAndAgent) -> None:
+        for service in (both.agent, both.edge):
             service.stopService()
-            self.both.network.passTime(40)
+            both.network.passTime(40)
 
     def visit(self, fields: str = "") -> TraceContext | None:
         """
@@ -75,6 +76,17 @@ class TracingTests(SynchronousTestCase):
         self.assertIsNone(self.visit())
         self.assertIsNone(self.traceOf("edge"))
 
+    @changes("agent [tracing] sample_ratio")
+    def test_anAgentAloneSamplesItsShare(self) -> None:
+        sampled = []
+        for ratio in (0.0, 1.0):
+            self.start(None, TracingConfig(enabled=True, sampleRatio=ratio))
+            sent = self.visit()
+            assert sent is not None
+            sampled.append(sent.sampled)
+        self.assertEqual(sampled, [False, True])
+
+    @changes("edge [tracing] sample_ratio")
     def test_bothSidesAreInOneTrace(self) -> None:
         every = TracingConfig(enabled=True, sampleRatio=1.0)
         self.start(every, TracingConfig(enabled=True, sampleRatio=0.0))

@@ -14,6 +14,7 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from tests.changed_settings import changes
 from tests.transport.test_dtls import asynchronous
 from tunnelstack.agent.service import AgentService
 from tunnelstack.control.auth.tokens import newToken
@@ -145,6 +146,7 @@ class UDPTests(TestCase):
             self.assertEqual(client.received, [str(number).encode()])
         self.assertEqual(len(self.server.peers), 20)
 
+    @changes("edge [limits] udp_idle_seconds")
     @asynchronous
     async def test_anIdleFlowIsClosedAndTheNextDatagramOpensAnother(self) -> None:
         client = self.client(await self.granted(udpIdleSeconds=1.0))
@@ -165,6 +167,7 @@ class UDPTests(TestCase):
             await deferLater(reactor, 0.02)
         self.fail(f"{self.edge.agents.udpPorts.flows} flows, {self.agent.streams} streams")
 
+    @changes("edge [limits] udp_flows")
     @asynchronous
     async def test_beyondTheBoundDatagramsAreDropped(self) -> None:
         port = await self.granted(udpFlows=2)

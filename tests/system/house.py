@@ -32,13 +32,15 @@ class House:
     """
     The programs, and how to visit them.
 
-    @param limits: lines of C{[limits]}; and C{edge}: further ones of C{[edge]}; and C{routes}: what else the edge is told.
+    @param limits: lines of C{[limits]}; and C{edge}: further ones of C{[edge]}; and C{routes}: what else the edge is told; and
+        C{agentLimits}: lines of C{[limits]} of the agents.
     @ivar origins: by whether they keep connections.
     @ivar ports: by scheme.
     """
 
-    def __init__(self, limits: str = LIMITS, routes: str = "", edge: str = "") -> None:
+    def __init__(self, limits: str = LIMITS, routes: str = "", edge: str = "", agentLimits: str = "") -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="tunnelstack-"))
+        self._agentLimits = agentLimits
         atexit.register(self.close)
         self.origins = {keeps: Origin(keeps) for keeps in (True, False)}
         token = newToken()
@@ -69,9 +71,10 @@ class House:
         self.trust = ssl.create_default_context(cafile=str(self.folder / "root.pem"))
 
     def _write(self, name: str, services: dict[str, int], lines: str = "") -> None:
-        (self.folder / name).write_text("".join(
+        tables = (
             f'[[service]]\nname = "{service}"\ntarget = "127.0.0.1:{port}"\n{lines}' for service, port in services.items()
-        ))
+        )
+        (self.folder / name).write_text(f"[limits]\n{self._agentLimits}" + "".join(tables))
 
     def program(self, name: str, *arguments: str) -> Program:
         return Program([str(BIN / name), *arguments], self.environ, str(self.folder))

@@ -147,11 +147,13 @@ class Origin:
         self.heads: list[Head] = []
         self.steps: Queue[bytes] = Queue()
         self.happened: Queue[str] = Queue()
+        self._closed = threading.Event()
         self._listening = socket.create_server(("127.0.0.1", port), backlog=256)
         self.port = int(self._listening.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
+        self._closed.set()
         self._listening.close()
 
     def _accept(self) -> None:
@@ -309,6 +311,14 @@ class Origin:
             digest.update(data)
             left -= len(data)
         self.answer(talk, digest.hexdigest().encode())
+
+    def on_deaf(self, talk: Talk, head: Head) -> bool:
+        """
+        Read nothing of the body.
+        """
+        talk.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._closed.wait()
+        return False
 
     def on_break(self, talk: Talk, head: Head) -> bool:
         return False

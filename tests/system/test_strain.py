@@ -21,9 +21,11 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.changed_settings import changes
 from tests.system.house import DOMAIN, LIMITS, House, descriptors, memory
 from tests.system.origin import Talk
 from tests.system.stage import ROOT, Program, until
+from tunnelstack.session.budget import CONNECTION
 
 SOAK = os.environ.get("TUNNELSTACK_SOAK") == "1"
 MEBIBYTE = 1024 * 1024
@@ -80,10 +82,10 @@ class Strained(SynchronousTestCase):
     """
 
     limits = LIMITS
-    edge = ""
+    edge = agentLimits = ""
 
     def setUp(self) -> None:
-        self.house = House(self.limits, edge=self.edge)
+        self.house = House(self.limits, edge=self.edge, agentLimits=self.agentLimits)
         self.addCleanup(self.house.close)
 
     def served(self, host: str = f"keeps.{DOMAIN}") -> float:
@@ -204,8 +206,66 @@ class BoundTests(DialectSet):
         self.assertEqual(slow.problem, "")
         self.assertGreater(slow.got, 100_000)
         self.assertTrue(any("were reset" in line for line in self.warnings("process")))
-        connections = STALLED * 80 * 1024     # what they take before their streams are paused
-        self.assertLess(peak.grown[0], 1.25 * self.octets + connections, f"{peak.grown[0] // 1024} KiB")
+        self.assertLess(peak.grown[0], documentedBound(self.octets, STALLED + 2), f"{peak.grown[0] // 1024} KiB")
+
+
+def documentedBound(processOctets: int, connections: int) -> float:
+    """
+    The resident octets of a process above those that it has when it is idle (docs/topics/limits.md, "When memory is short").
+    """
+    return 1.25 * processOctets + connections * CONNECTION
+
+
+class AgentBoundTests(Strained):
+    """
+    The same at the other end: uploads to a local server that does not read.
+    """
+
+    octets = (64 if SOAK else 24) * MEBIBYTE
+    limits = DialectSet.limits
+    agentLimits = f"process_octets = {octets}\n"
+
+    def test_theBoundHoldsAndWhoIsReadIsServed(self) -> None:
+        self.served()
+        with Peak(self.house.agent) as peak, Uploads(self.house, STALLED) as uploads:
+            until(lambda: self.house.agent.logged(status="limit", why="process"), lambda: peak.grown, 60)
+            time.sleep(3)
+            self.served()                                 # once those that stand still are reset, which may take ten seconds
+            self.assertGreater(uploads.sent, self.octets)
+        self.assertLess(peak.grown[0], documentedBound(self.octets, STALLED + 2), f"{peak.grown[0] // 1024} KiB")
+
+
+class Uploads:
+    """
+    Visitors that upload as much as is taken from them, to a server that reads none of it.
+
+    @ivar sent: octets.
+    """
+
+    def __init__(self, house: House, visitors: int) -> None:
+        self._talks = [house.connect() for _ in range(visitors)]
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._push)
+        self.sent = 0
+        for talk in self._talks:
+            talk.say(request("/deaf", f"Content-Length: {100 * MEBIBYTE}", method="PUT"))
+            talk.socket.setblocking(False)
+
+    def __enter__(self) -> Uploads:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._over.set()
+        self._thread.join(30)
+        for talk in self._talks:
+            talk.socket.close()
+
+    def _push(self) -> None:
+        while not self._over.wait(0.01):
+            for talk in self._talks:
+                with contextlib.suppress(OSError):        # it takes nothing now, or was reset
+                    self.sent += talk.socket.send(bytes(65536))
 
 
 class Slow:
@@ -291,6 +351,7 @@ class NewcomerTests(Strained):
 
     limits = LIMITS + "visitors = 20\n"
 
+    @changes("edge [limits] visitors")
     def test_visitorsBeyondTheBoundWait(self) -> None:
         visitors = [self.house.connect() for _ in range(30)]
         until(lambda: self.warnings("visitors"), self.house.edge.said)

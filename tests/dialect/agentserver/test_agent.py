@@ -12,6 +12,7 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from tests.changed_settings import changes
 from tests.dialect.agentserver.support import PORT, TOKEN, Proxy, Stream, sandbox
 from tests.exchange.doubles import Server, Talker
 from tunnelstack.agent.service import AgentService
@@ -158,6 +159,21 @@ class AgentCase(SynchronousTestCase):
         self.logged: list[dict[str, Any]] = []
         globalLogPublisher.addObserver(self.logged.append)
         self.addCleanup(globalLogPublisher.removeObserver, self.logged.append)
+
+
+class HeartbeatTests(AgentCase):
+    """
+    Documents that an edge of ours receives.
+    """
+
+    @changes("agent [[agentserver]] heartbeat_seconds")
+    def test_heartbeatSecondsApply(self) -> None:
+        for seconds, documents in ((20.0, 6), (5.0, 21)):
+            proxy = Proxy()
+            self.addCleanup(proxy.stop)
+            self.startAgent(proxy.network, heartbeatSeconds=seconds)
+            proxy.network.passTime(100)
+            self.assertIn(len(proxy.documents), (documents, documents + 1))
 
 
 class RequestTests(AgentCase):

@@ -11,6 +11,7 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from tests.changed_settings import changes
 from tests.dialect.agentserver.support import HEARTBEAT, PORT, Agent, Proxy, digest, sandbox
 from tests.exchange.doubles import Recorder
 from tunnelstack.agent.service import AgentService
@@ -198,6 +199,7 @@ class ExchangeTests(EdgeCase):
         self.assertEqual(visitor.got, b"HTTP/1.1 100 Continue\r\n\r\n")
         self.assertNotIn("Expect", self.stream().request.headers)
 
+    @changes("edge [agentserver] body_octets", "edge [agentserver] chunked_octets")
     def test_bodiesHaveBounds(self) -> None:
         self.proxy = Proxy(settings=EdgeSettings(bodyOctets=10, chunkedOctets=4))
         self.agent = Agent(self.proxy).connect()

@@ -13,6 +13,7 @@ from twisted.internet.error import CannotListenError, ConnectionDone, Connection
 from twisted.internet.protocol import Protocol
 from zope.interface.verify import verifyObject
 
+from tests.changed_settings import changes
 from tests.dialect.godoxy.agent_support import (
     PORT,
     AgentCase,
@@ -355,6 +356,7 @@ class LimitTests(AgentCase):
     Bounds.
     """
 
+    @changes("agent [[godoxy]] streams")
     def test_moreStreamsThanTheLimitAreClosed(self) -> None:
         self.start(streams=2)
         first, _second = self.open(TARGET), self.open(TARGET)

@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
+from tests.changed_settings import changes
 from tests.dialect.godoxy.agent_support import AgentCase
 from tunnelstack.exchange.http2_server import HTTP2ServerConnection
 from tunnelstack.exchange.whole_message import WholeMessageServer, WholeRequest, WholeResponse
@@ -101,6 +102,7 @@ class InfoTests(APICase):
         self.failureResultOf(self.connect((b"h2",)))
         self.assertIn("the client offers only", self.lines[0])
 
+    @changes("agent [[godoxy]] requests")
     def test_connectionsAreBounded(self) -> None:
         self.start(requests=1)
         first = self.successResultOf(self.connect(()))

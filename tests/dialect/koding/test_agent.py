@@ -17,6 +17,7 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.changed_settings import changes
 from tests.wire.vectors_koding import (
     ANSWER,
     CLIENT,
@@ -369,6 +370,7 @@ class StreamTests(AgentCase):
         self.assertIsNotNone(self.locals[0].lost)
         self.assertEqual(self.dialect.report()["streams"], 0)
 
+    @changes("agent [[koding]] idle_seconds")
     def test_aConnectionOnWhichNothingPassesIsClosed(self) -> None:
         """
         Bug 2: a genuine server does not report that its visitor has left.

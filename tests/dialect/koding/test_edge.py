@@ -11,6 +11,7 @@ from unittest import mock
 
 from twisted.internet.address import IPv4Address
 
+from tests.changed_settings import changes
 from tests.dialect.koding.support import Client, KodingEdgeCase, host
 from tests.wire.vectors_koding import (
     ANSWER,
@@ -259,6 +260,7 @@ class EntryTests(KodingEdgeCase):
             self.assertFalse(self.both.edge.registry.hasAgent("koding.app.test"))
             self.end()
 
+    @changes("edge [koding] open_seconds")
     def test_noHandshakeInTimeEndsTheSession(self) -> None:
         self.begin(openSeconds=3.0)
         client = Client(self.both, handshake=b"")

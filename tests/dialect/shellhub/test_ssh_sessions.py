@@ -14,6 +14,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.changed_settings import changes
 from tests.dialect.shellhub.support import TENANT, Device, Hub, key, request
 from tests.promises.streams import Collect, HalfCollect
 from tunnelstack.dialect.shellhub.settings import SessionSettings
@@ -276,6 +277,7 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(answer.config, {})
         self.assertEqual(SessionSettings().encoded(), Hub().bootstrap.settings)
 
+    @changes("edge [shellhub.session] close_timeout_seconds")
     def test_aStreamThatTheAgentLeavesOpenIsResetInTime(self) -> None:
         """
         B3 and B7: a genuine agent never ends some streams; the edge resets them after the close timeout.
@@ -308,6 +310,100 @@ class SettingsTests(SynchronousTestCase):
         hub.network.passTime(32)                # streams are looked at every 30 seconds
         self.assertEqual(tunnel.session.streams, 0)
         self.assertIsNotNone(deaf[0].reason)
+
+
+class SettingEffectTests(SynchronousTestCase):
+    """
+    What becomes different when a number of C{[shellhub.session]} is changed.
+    """
+
+    def connected(self, **settings: Any) -> Device:
+        """
+        A device, and the sessions at both ends.
+        """
+        self.hub = Hub(settings=SessionSettings(**settings).encoded())
+        device = self.hub.device()
+        self.tunnel: Any = self.hub.connections.find(TENANT, device.uid)
+        return device
+
+    def silence(self) -> None:
+        """
+        From now on nothing passes, and nobody is told.
+        """
+        for wire in self.hub.network.wires:
+            self.patch(wire, "_carry", lambda receiver: False)
+
+    def lostAfter(self, **settings: Any) -> float:
+        """
+        Seconds from the last octet that passes until the device has lost its session.
+        """
+        device = self.connected(**settings)
+        self.silence()
+        began = self.hub.network.seconds()
+        while device.up:
+            self.hub.network.passTime(1)
+            self.assertLess(self.hub.network.seconds(), began + 300)
+        return self.hub.network.seconds() - began
+
+    @changes("edge [shellhub.session] keepalive_seconds", "edge [shellhub.session] ping_timeout_seconds")
+    def test_pings(self) -> None:
+        self.assertEqual(self.lostAfter(), 50)
+        self.assertEqual(self.lostAfter(keepaliveSeconds=10.0), 25)
+        self.assertEqual(self.lostAfter(pingTimeoutSeconds=4.0), 39)
+
+    def dial(self, number: int) -> list[Any]:
+        """
+        Open so many SSH sessions at once.
+
+        @return: the protocols, or failures.
+        """
+        found: list[Any] = []
+        for each in range(number):
+            self.tunnel.endpointFor(SSHPurpose(f"s{each}")).connect(Factory.forProtocol(Collect)).addBoth(found.append)
+        return found
+
+    @changes("edge [shellhub.session] backlog")
+    def test_theBacklogApplies(self) -> None:
+        """
+        Streams that arrive together wait to be accepted.
+        """
+        for backlog, opened in ((256, 9), (4, 4)):
+            self.connected(backlog=backlog)
+            found = self.dial(9)
+            self.hub.settle()
+            self.assertEqual(sum(isinstance(each, Collect) and each.reason is None for each in found), opened)
+
+    @changes("edge [shellhub.session] window_octets")
+    def test_windowOctetsApply(self) -> None:
+        """
+        A server on the device that does not read is sent a window.
+        """
+        for window in (262_144, 1 << 20):
+            device = self.connected(windowOctets=window)
+            found = self.dial(1)
+            self.hub.settle()
+            (near,) = found
+            device.sshd[0].transport.pauseProducing()  # type: ignore[union-attr]
+            before = device.link.session.held
+            near.transport.write(bytes(4 << 20))
+            self.hub.settle()
+            self.assertGreater(device.link.session.held - before, 0.9 * window)
+            self.assertLessEqual(device.link.session.held, window)
+
+    @changes("edge [shellhub.session] open_timeout_seconds")
+    def test_openTimeoutSecondsApply(self) -> None:
+        """
+        The opening of an SSH session takes 30 seconds at most, whatever is set.
+        """
+        for seconds in (5, 20):
+            self.connected(keepalive=False, openTimeoutSeconds=float(seconds))
+            self.silence()
+            self.dial(1)
+            began = self.hub.network.seconds()
+            while self.tunnel.session.streams:
+                self.hub.network.passTime(1)
+                self.assertLess(self.hub.network.seconds(), began + 300)
+            self.assertEqual(self.hub.network.seconds() - began, seconds)
 
 
 class SessionProtocolTests(SynchronousTestCase):

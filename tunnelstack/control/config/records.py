@@ -112,10 +112,6 @@ class Limits:
         0, "octets per second of visitors' bodies and TCP connections to and from one agent, unless its [[agent]] has its "
         "own limit; faster traffic is delayed; 0 is no limit", check=atLeast(0), live=True,
     )
-    bufferedBodyOctets: int = setting(
-        10 * MEBIBYTE, "octets of a body that an agent's protocol cannot stream; beyond, the visitor receives 413",
-        check=atLeast(0),
-    )
     sessionOctets: int = setting(8 * MEBIBYTE, SESSION_OCTETS, check=atLeast(0))
     processOctets: int = setting(1024 * MEBIBYTE, PROCESS_OCTETS, check=atLeast(MEBIBYTE), live=True)
 
