@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tunnelstack.errors import PeerError
 from tunnelstack.wire.http1.head import Fields
 from tunnelstack.wire.records.godoxy_api import (
     AgentInfo,
@@ -79,9 +80,15 @@ class ServerTests(SynchronousTestCase):
             self.assertEqual(decode_proxied_server_untrusted(fields), server)
 
     def test_timesHaveBounds(self) -> None:
-        for nanoseconds, seconds in ((0, RESPONSE_SECONDS), (-5, RESPONSE_SECONDS), (10**30, LONGEST_RESPONSE_SECONDS)):
+        for nanoseconds, seconds in ((0, RESPONSE_SECONDS), (-5, RESPONSE_SECONDS), (10**30, LONGEST_RESPONSE_SECONDS),
+            (10**400, LONGEST_RESPONSE_SECONDS), (-(10**400), RESPONSE_SECONDS),      # no float is as large
+        ):
             server = decode_proxied_server_untrusted(newer(response_header_timeout=nanoseconds))
             self.assertEqual(server.response_seconds, seconds)
+
+    def test_aLatencyThatNoFloatHoldsIsRejected(self) -> None:
+        for number in (1 << 63, -(1 << 63), 10**400):
+            self.assertRaises(PeerError, decode_health_untrusted, b'{"healthy":true,"latency":%d}' % number)
 
     def test_whatCannotBeDoneIsNamed(self) -> None:
         config = {"ssl_certificate": "/a", "ssl_trusted_certificate": "/b", "ssl_protocols": ["tlsv1.1"]}

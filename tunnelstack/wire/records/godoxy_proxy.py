@@ -23,7 +23,7 @@ from tunnelstack.errors import PeerError
 from tunnelstack.wire.go_json import encode_string
 from tunnelstack.wire.http1.head import Fields, first
 from tunnelstack.wire.jsonline import decode_object
-from tunnelstack.wire.records.godoxy_api import NANOSECOND, SCHEMES
+from tunnelstack.wire.records.godoxy_api import LARGEST_INTEGER, NANOSECOND, SCHEMES
 
 DEFAULT_PORTS = {"http": 80, "https": 443, "h2c": 80}
 
@@ -156,7 +156,7 @@ def _number(config: dict[str, Any], key: str) -> int:
     value = config.get(key, 0)
     if type(value) is not int:
         raise BadProxyRequest(f"{key} is not a whole number")
-    return value
+    return max(-LARGEST_INTEGER, min(value, LARGEST_INTEGER))
 
 
 def _boolean(config: dict[str, Any], key: str) -> bool:
