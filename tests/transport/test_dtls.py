@@ -426,6 +426,13 @@ class StrangerTests(Ends):
         await self.connect(port)
 
     @asynchronous
+    async def test_theKernelKeepsMoreThanForOnePeer(self) -> None:
+        port = await self.listen()
+        with socket.socket(type=socket.SOCK_DGRAM) as usual:
+            few = usual.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        self.assertGreaterEqual(port._port.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF), few)
+
+    @asynchronous
     async def test_theAnswerIsNoLongerThanTheHello(self) -> None:
         port = await self.listen()
         stranger = self.socket()

@@ -4,6 +4,8 @@ UDP with one peer: a client endpoint for protocols of datagrams.
 
 from __future__ import annotations
 
+import socket
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -45,6 +47,23 @@ LARGEST_DATAGRAM = 65_536
 
 LONGEST_PAYLOAD = 65_507
 """Octets of payload in the longest UDP datagram over IPv4."""
+
+
+RECEIVE_BUFFER = 4 * 1024 * 1024
+"""Octets that the kernel is asked to keep for a port that serves many peers.  It is the most that many systems allow."""
+
+
+def enlargeReceiveBuffer(port: object) -> None:
+    """
+    Ask the kernel to keep more of what arrives while the reactor does something else.  Without it, a burst of some hundred
+    handshakes loses datagrams.  The kernel gives as much as it allows.
+
+    @param port: of a reactor; nothing happens if it has no socket.
+    """
+    descriptor = getattr(port, "socket", None)
+    if descriptor is not None:
+        with suppress(OSError):
+            descriptor.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
 
 
 def udpAddress(address: tuple[str, int]) -> UDPAddress:

@@ -29,7 +29,7 @@ from tunnelstack.transport.dtls.limits import DTLSLimits
 from tunnelstack.transport.dtls.options import Connections
 from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.peers import addressText
-from tunnelstack.transport.udp import LARGEST_DATAGRAM, udpAddress
+from tunnelstack.transport.udp import LARGEST_DATAGRAM, enlargeReceiveBuffer, udpAddress
 from tunnelstack.wire.dtls import (
     client_random,
     is_client_hello_untrusted,
@@ -256,6 +256,7 @@ class DTLSListeningPort:
     def __init__(self, reactor: IReactor, port: int, interface: str, protocol: DTLSPort) -> None:
         self.protocol = protocol
         self._port = reactor.listenUDP(port, protocol, interface, maxPacketSize=LARGEST_DATAGRAM)
+        enlargeReceiveBuffer(self._port)
 
     def startListening(self) -> None:
         self._port.startListening()

@@ -154,7 +154,7 @@ func many(d *struct {
 	began := time.Now()
 	errs, echoed, finish := make(chan error, d.Count), make(chan bool, d.Count), make(chan bool)
 	for number := range d.Count {
-		go func() { errs <- one(&d.dial, byte(number), echoed, finish) }()
+		go func() { errs <- persistent(&d.dial, byte(number), echoed, finish) }()
 	}
 	good, bad := 0, ""
 	for range d.Count {
@@ -168,6 +168,16 @@ func many(d *struct {
 	seconds := time.Since(began).Seconds()
 	close(finish)
 	return driver.Reply{"good": good, "bad": bad, "seconds": seconds}, nil
+}
+
+// persistent begins a new session if one ends before anything has come back: nothing protects a header that is lost.
+func persistent(d *dial, number byte, echoed chan<- bool, finish <-chan bool) error {
+	for range 2 {
+		if err := one(d, number, echoed, finish); driver.Kind(err) != "EOF" {
+			return err
+		}
+	}
+	return one(d, number, echoed, finish)
 }
 
 func one(d *dial, number byte, echoed chan<- bool, finish <-chan bool) error {
