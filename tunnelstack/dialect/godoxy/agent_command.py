@@ -17,8 +17,8 @@ from tunnelstack.settings.setting import formatValue
 HELP = """
 Usage: tunnel-agent godoxy --ca-file FILE --certificate-file FILE [--key-file FILE] [TARGET ...]
 
-Listen for main programs of GoDoxy, or for edges with [[godoxy.agent]].  Each that has a certificate of the authority may
-connect to the targets, and to nothing else.
+Listen for main programs of GoDoxy, or for edges with [[godoxy.agent]].  Each that has a certificate of the authority
+may connect to the targets, and to nothing else.
 
   tunnel-agent godoxy --ca-file certs/ca.pem --certificate-file certs/server-godoxy.agent.pem \\
         --key-file certs/server-godoxy.agent.key localhost:3000 "172.17.0.0/16:*"
@@ -33,7 +33,7 @@ Options                                                Default
       --address IP             where it listens        every IPv4 address; :: is every address
       --name NAME              what it reports         the name of this machine
       --ca-file FILE                                   PEM file: the authority of the edges' certificates
-      --certificate-file FILE                          PEM file: the certificate of this agent, for the name godoxy.agent
+      --certificate-file FILE                          PEM file: the agent's certificate, for the name godoxy.agent
       --key-file FILE                                  PEM file: its key; it may be in the file of the certificate
       --docker-socket PATH     give access, GET only   none
       --no-datagrams           do not listen on UDP

@@ -12,7 +12,7 @@ from attrs import frozen
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.settings.setting import atLeast, each, formatValue, oneOf, setting
 from tunnelstack.settings.tables import Table, Tables
-from tunnelstack.settings.validators import checkTarget, optional
+from tunnelstack.settings.validators import checkNetwork, checkTarget, optional
 from tunnelstack.wire.records.godoxy_api import RUNTIMES
 
 DEFAULT_PORT = 8890
@@ -29,6 +29,16 @@ def checkInterface(value: Any) -> None:
         ip_address(value)
     except ValueError:
         raise ConfigurationError(f"must be an IP address, not {formatValue(value)}") from None
+
+
+def checkDestination(value: Any) -> None:
+    """
+    C{host:port}, where the host may be a network, or C{host:*}.
+    """
+    checkTarget(value)
+    host = value.rpartition(":")[0].removeprefix("[").removesuffix("]")
+    if "/" in host:
+        checkNetwork(host)
 
 
 @frozen(kw_only=True)
@@ -55,7 +65,7 @@ class AgentSettings:
     keyFile: str = setting("", "a PEM file with its key; empty if it is in certificate_file", secretFile=True)
     targets: tuple[str, ...] = setting(
         (), "what streams, datagrams, forwarded requests and examinations of health may reach: host:port, or host:* for every "
-        "port; the host may be a network such as 172.17.0.0/16; nothing else is allowed", check=each(checkTarget),
+        "port; the host may be a network such as 172.17.0.0/16; nothing else is allowed", check=each(checkDestination),
     )
     datagrams: bool = setting(True, "false does not listen on UDP")
     dockerSocket: str = setting(
