@@ -71,7 +71,7 @@ def _ours(
     C{tunnel-edge} and C{tunnel-agent}, with a state folder of their own.
 
     @param log: the options that say where the access log goes.
-    @param observed: both have metrics, and those of the edge are scraped once a second.
+    @param observed: both have metrics, and those of the edge are scraped.
     @param options: further options of the edge.
     """
     with tempfile.TemporaryDirectory() as folder:

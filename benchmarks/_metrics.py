@@ -9,21 +9,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
+SCRAPE_SECONDS = 15.0
+"""Seconds from one scrape to the next, as is usual."""
+
 METRICS = "[metrics]\nenabled = true\n"
 
 
 @contextmanager
 def scraped(folder: str) -> Iterator[None]:
     """
-    Scrape an edge once a second, as long as the block runs.
+    Scrape an edge, the first time at once, as long as the block runs.
 
     @param folder: its state folder.
     """
     over = Event()
 
     def scrapeOften() -> None:
-        while not over.wait(1.0):
+        while True:
             scrape(folder)
+            if over.wait(SCRAPE_SECONDS):
+                return
 
     thread = Thread(target=scrapeOften, daemon=True)
     thread.start()

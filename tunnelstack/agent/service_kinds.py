@@ -155,23 +155,27 @@ class ExchangeFactory(Factory):
         return self.server.exchangeReceived(head, exchange)
 
     def _done(self, exchange: IServerExchange) -> None:
-        times = timesOf(exchange)
-        if self._counts is not None and times is not None:
+        times: RequestTimes | None = exchange.context
+        if times is None:
+            return
+        seconds = times.ended()
+        if self._counts is not None:
             status = exchange.status or CLIENT_CLOSED
-            self._counts.count(status, exchange.octets, times.seconds, times.first, times.failed, self._name)
+            self._counts.count(status, exchange.octets, seconds, times.first, times.failed, self._name)
         if self._requestObserver is not None:
             self._open.pop(exchange, None)
-            self._requestObserver(self._recordOf(exchange))
-
-    def _recordOf(self, exchange: IServerExchange) -> AccessRecord:
-        times = timesOf(exchange)
-        return recordFromExchange(self._name, exchange, 0.0 if times is None else times.seconds, times)
+            self._requestObserver(recordFromExchange(self._name, exchange, seconds, times))
 
     def openRequests(self) -> list[AccessRecord]:
         """
         @return: the requests that have not ended, the oldest first; their status is C{0} before the response begins.
         """
-        return [evolve(self._recordOf(exchange), status=exchange.status) for exchange in self._open]
+        return [self._openRecord(exchange) for exchange in self._open]
+
+    def _openRecord(self, exchange: IServerExchange) -> AccessRecord:
+        times = timesOf(exchange)
+        seconds = 0.0 if times is None else times.seconds
+        return evolve(recordFromExchange(self._name, exchange, seconds, times), status=exchange.status)
 
 
 def timesOf(exchange: IServerExchange) -> RequestTimes | None:

@@ -20,7 +20,6 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from tunnelstack.control.process.log_writer import Descriptor, LogWriter, jsonReport, textReport
 from tunnelstack.control.request_times import RequestTimes
-from tunnelstack.control.tracing.tracer import RequestSpan
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.wire.printable_text import LINE, printable
 
@@ -79,12 +78,8 @@ class ObservedRequest(RequestTimes):
     @ivar record: for the access log; C{None} if there is none.
     """
 
-    __slots__ = ("record", "service")
-
-    def __init__(self, now: Callable[[], float], span: RequestSpan | None = None) -> None:
-        super().__init__(now, span)
-        self.service = ""
-        self.record: AccessRecord | None = None
+    service = ""
+    record: AccessRecord | None = None
 
 
 RequestObserver = Callable[[AccessRecord], object]

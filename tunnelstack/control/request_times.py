@@ -23,21 +23,25 @@ class RequestTimes:
         server.  It stays L{NEVER} if a connection was used again, or was there at once.
     @ivar whole: the body of the request has been received; L{NEVER} for a request without a body.
     @ivar first: the head of the response has been received.
+    @ivar answeredAtOnce: the whole response was received at once, just before the request ended.
     @ivar failed: why there is no complete response, or C{None}.
     @ivar span: the span of the request, or C{None} if requests are not traced.
     """
 
-    __slots__ = ("_now", "began", "failed", "first", "opened", "routed", "span", "whole")
+    # There is one for each request, most of which have few of these values: defaults in the class cost nothing.
+    routed = opened = whole = first = NEVER
+    answeredAtOnce = False
+    failed: Exception | None = None
+    span: RequestSpan | None = None
 
     def __init__(self, now: Callable[[], float], span: RequestSpan | None = None) -> None:
         """
         @param now: gives the seconds of the reactor's clock.
         """
         self._now = now
-        self.span = span
         self.began = now()
-        self.routed = self.opened = self.whole = self.first = NEVER
-        self.failed: Exception | None = None
+        if span is not None:
+            self.span = span
 
     @property
     def seconds(self) -> float:
@@ -45,6 +49,17 @@ class RequestTimes:
         Seconds since the head was received.
         """
         return self._now() - self.began
+
+    def ended(self) -> float:
+        """
+        The response has ended.
+
+        @return: seconds since the head was received.
+        """
+        seconds = self._now() - self.began
+        if self.answeredAtOnce:
+            self.first = seconds
+        return seconds
 
     def requestRouted(self) -> None:
         """

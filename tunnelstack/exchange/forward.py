@@ -40,7 +40,11 @@ OnFailure = Callable[[ExchangeFailed], object]
 class ForwardObserver(Protocol):
     """
     Is called at the steps of an exchange that is forwarded.
+
+    @ivar answeredAtOnce: set if the whole response was received by one call; C{responseBegun} is not called then.
     """
+
+    answeredAtOnce: bool
 
     def connectionOpened(self) -> None:
         """
@@ -103,7 +107,7 @@ class ResponseForwarder:
     def responseReceived(self, head: ResponseHead, octets: bytes) -> None:
         self._sent = True
         if self._observer is not None:
-            self._observer.responseBegun()
+            self._observer.answeredAtOnce = True
         self._near.respond(head, octets)
 
     def failed(self, reason: ExchangeFailed) -> None:

@@ -24,6 +24,9 @@ CLASSES = ("closed", "1xx", "2xx", "3xx", "4xx", "5xx", "other")
 
 OTHER = CLASSES.index("other")
 
+CLASS_OF = bytes(min(status // 100, OTHER) if status != CLIENT_CLOSED else 0 for status in range(1000))
+"""The place in L{CLASSES} of each status."""
+
 UNROUTED = "UNKNOWN"
 """The name of the failure of a request for which no service was found: what its visitor names is no service."""
 
@@ -129,16 +132,17 @@ class ExchangeCounts:
         @param first: seconds to the head of the response.
         @param failed: why there is no complete response.
         """
-        kind = 0 if status == CLIENT_CLOSED else min(status // 100, OTHER)
+        kind = CLASS_OF[status] if status < 1000 else OTHER
         self.byClass[kind] += 1
         self.octets += octets
-        duration = self.duration
-        duration.counts[bisect_left(SECONDS_BOUNDS, seconds)] += 1
-        duration.total += seconds
+        bucket = bisect_left(SECONDS_BOUNDS, seconds)
+        observed = self.duration
+        observed.counts[bucket] += 1
+        observed.total += seconds
         if first >= 0:
-            begun = self.firstOctet
-            begun.counts[bisect_left(SECONDS_BOUNDS, first)] += 1
-            begun.total += first
+            observed = self.firstOctet
+            observed.counts[bucket if first == seconds else bisect_left(SECONDS_BOUNDS, first)] += 1
+            observed.total += first
         if failed is not None:
             self._countFailure(failed)
         if self.services is not None and service and _codeOf(failed) != UNROUTED:
