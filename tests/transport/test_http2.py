@@ -585,6 +585,31 @@ class ClientTests(SynchronousTestCase):
             self.assertEqual(receiver.told[-1].code, ErrorCode.PROTOCOL_ERROR)
             self.assertEqual(other.told[-1], "closed")
 
+    def test_interimResponsesToAStreamThatWasResetHarmNobody(self) -> None:
+        wire, client, peer = rawServer()
+        receiver, other = Remember(), Remember()
+        stream = client.openStream(GET, receiver, True)
+        client.openStream(GET, other, True)
+        wire.settle()
+        stream.reset()
+        for stream_id in (1, 3):
+            peer.send(frames.HEADERS, frames.END_HEADERS, stream_id, peer.encoder.encode([(b":status", b"103")]))
+        peer.send(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 3, peer.encoder.encode(OK))
+        wire.settle()
+        self.assertEqual([told[0] for told in other.told[:2]], ["informational", "head"])
+        self.assertIsNone(peer.goAway)
+
+    def test_anInterimResponseAfterTheFinalOneFailsItsStream(self) -> None:
+        wire, client, peer = rawServer()
+        receiver = Remember()
+        client.openStream(GET, receiver, True)
+        wire.settle()
+        for status in (b"200", b"103"):
+            peer.send(frames.HEADERS, frames.END_HEADERS, 1, peer.encoder.encode([(b":status", status)]))
+        wire.settle()
+        self.assertEqual(receiver.told[-1].code, ErrorCode.PROTOCOL_ERROR)
+        self.assertIsNone(peer.goAway)
+
     def test_aResponseToHEADMayAnnounceALength(self) -> None:
         wire, client, peer = rawServer()
         receiver = Remember()
@@ -601,6 +626,20 @@ class ClientTests(SynchronousTestCase):
         self.assertTrue(client.peerAllowsConnectProtocol)
         wire, client, _ = rawServer()
         self.assertFalse(client.peerAllowsConnectProtocol)
+
+
+class ImportTests(SynchronousTestCase):
+    """
+    What programs load.
+    """
+
+    def test_programsThatDoNotUseHTTP2DoNotLoadIt(self) -> None:
+        program = (
+            "import sys, tunnelstack.agent.service, tunnelstack.commands.scripts, tunnelstack.edge.service\n"
+            "print(*sorted({name.partition('.')[0] for name in sys.modules} & {'h2', 'hpack', 'hyperframe'}))"
+        )
+        ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+        self.assertEqual((ran.stdout, ran.returncode), ("\n", 0), ran.stderr)
 
 
 class ExampleTests(SynchronousTestCase):

@@ -7,9 +7,11 @@ users, or does in a way that costs the connection where a stream would do::
     octets -> FrameScanner -> the frame is checked and counted -> h2 -> the event is checked -> events
               L{frames}       L{floods}, here                          L{fields}, here
 
-GOAWAY passes by C{h2}, whose machine is closed by one in either direction, so that the frames that follow raise an exception
-(release 4.4.1; issues 1181 and 1199 of its project).  PRIORITY frames, frames of unknown kinds and unknown settings are counted
-and dropped.  Lists of fields pass by it as well, see L{field_codec<tunnelstack.wire.http2.field_codec>}.
+DATA frames pass by C{h2}, which would copy each several times and write it out in hexadecimal for a log that there is not; it
+gets to know their ends.  GOAWAY passes by it, because its machine is closed by one in either direction, so that the frames that
+follow raise an exception (release 4.4.1; issues 1181 and 1199 of its project).  PRIORITY frames, frames of unknown kinds and
+unknown settings are counted and dropped.  Lists of fields pass by it as well, see
+L{field_codec<tunnelstack.wire.http2.field_codec>}.
 
 Credit for a stream is returned when its payload was consumed, and its window grows, as those of yamux do
 (L{tunnelstack.wire.receive_window}).  Credit for the connection is returned when payload arrives, unless too much is held for
@@ -132,7 +134,8 @@ class HTTP2Machine:
         self._pings = PingTable()
         self.keepalive = Keepalive(limits.keepalive, limits.keepalive_timeout)
         self._out: list[bytes] = []
-        self._unsent: tuple[int, bytes] | None = None       # the last DATA frame, which may yet end its stream
+        self._last_data = 0                   # the stream of the last DATA frame in it, which may yet end the stream,
+        self._last_data_at = 0                # and where its header is
         self._reads = 0
         self._settings_seen = False
         self._block_stream = 0                # the stream of a list of fields that is not complete
@@ -163,7 +166,6 @@ class HTTP2Machine:
             h2events.ResponseReceived: self._response_received,
             h2events.InformationalResponseReceived: self._informational_received,
             h2events.TrailersReceived: self._trailers_received,
-            h2events.DataReceived: self._data_received,
             h2events.StreamEnded: self._stream_ended,
             h2events.StreamReset: self._stream_reset,
             h2events.WindowUpdated: self._window_updated,
@@ -304,7 +306,6 @@ class HTTP2Machine:
         stream = self._streams.get(stream_id)
         if stream is None or stream.end_sent:
             return 0
-        self._flush_unsent()
         informational = not self.client and fields[0][1][:1] == b"1"
         try:
             self._h2.send_headers(stream_id, self._encoder.prepare(fields, informational), end)
@@ -329,8 +330,8 @@ class HTTP2Machine:
         stream = self._streams.get(stream_id)
         if stream is None or stream.end_sent or not stream.opened:
             return 0
-        self._flush_unsent()
-        credit = self._h2.local_flow_control_window(stream_id)
+        h2 = self._h2
+        credit = min(h2.outbound_flow_control_window, h2.streams[stream_id].outbound_flow_control_window)
         if credit > 0:
             return credit
         self._blocked[stream_id] = None
@@ -346,22 +347,20 @@ class HTTP2Machine:
         stream = self._streams.get(stream_id)
         if stream is None or stream.end_sent:
             return 0
-        self._flush_unsent()
+        h2, octets = self._h2, len(data)
+        self._collect()
         most = self.max_frame
-        at = 0
-        while len(data) - at > most:          # a record
-            self._h2.send_data(stream_id, data[at:at + most])
-            at += most
-        self._unsent = stream_id, data[at:] if at else data
+        while len(data) > most:               # a record
+            self._out += (frames.pack_header(most, frames.DATA, 0, stream_id), data[:most])
+            data = data[most:]
+        self._last_data, self._last_data_at = stream_id, len(self._out)
+        self._out += (frames.pack_header(len(data), frames.DATA, 0, stream_id), data)
+        h2.outbound_flow_control_window -= octets
+        h2.streams[stream_id].outbound_flow_control_window -= octets
         stream.sent_at = self.now
-        self.octets_out += len(data)
-        self._floods.window_updates.make_up(UPDATES_PER_DATA + len(data) // OCTETS_PER_UPDATE)
-        return len(data)
-
-    def _flush_unsent(self, end: bool = False) -> None:
-        if self._unsent is not None:
-            (stream_id, data), self._unsent = self._unsent, None
-            self._h2.send_data(stream_id, data, end)
+        self.octets_out += octets
+        self._floods.window_updates.make_up(UPDATES_PER_DATA + octets // OCTETS_PER_UPDATE)
+        return octets
 
     def set_trailers(self, stream_id: int, fields: Fields) -> None:
         """
@@ -379,13 +378,13 @@ class HTTP2Machine:
         if stream is None or stream.end_sent:
             return
         if stream.own_trailers:
-            self._flush_unsent()
             self._h2.send_headers(stream_id, self._encoder.prepare(stream.own_trailers, False), True)
-        elif self._unsent is not None and self._unsent[0] == stream_id:
-            self._flush_unsent(True)
         else:
-            self._flush_unsent()
+            self._collect()
             self._h2.end_stream(stream_id)
+            if self._last_data == stream_id:  # with the last octets, not by a frame of its own
+                self._h2.clear_outbound_data_buffer()
+                self._out[self._last_data_at] = frames.set_flags(self._out[self._last_data_at], END_STREAM)
         self._end_sent(stream)
 
     def _end_sent(self, stream: HTTP2StreamState) -> None:
@@ -401,9 +400,6 @@ class HTTP2Machine:
         stream = self._streams.get(stream_id)
         if stream is None:
             return
-        if self._unsent is not None and self._unsent[0] == stream_id:
-            self._unsent = None
-        self._flush_unsent()
         over, opened = stream.over, stream.opened
         self._discard(stream)
         if opened and not over:
@@ -570,11 +566,11 @@ class HTTP2Machine:
         """
         @return: octets for the transport, in order; empty when there is nothing to send.
         """
-        self._flush_unsent()
         if self._error is None:
             self._return_credit()
         self._collect()
         out, self._out = self._out, []
+        self._last_data = 0
         return out
 
     def _return_credit(self) -> None:
@@ -582,11 +578,11 @@ class HTTP2Machine:
         returnable = limits.connection_window - self._allowance
         if returnable >= limits.connection_window // 2 and self.held <= limits.held_octets:
             self._allowance += returnable
-            self._h2.increment_flow_control_window(returnable)
+            self._queue(frames.pack_window_update(0, returnable))
         if self._updates:
             for stream_id, stream in self._updates.items():
                 if octets := stream.grant(limits.max_window, self._budget, self.now, self._pings.smallest):
-                    self._h2.increment_flow_control_window(octets, stream_id)
+                    self._queue(frames.pack_window_update(stream_id, octets))
             self._updates.clear()
 
     def _collect(self) -> None:
@@ -595,7 +591,6 @@ class HTTP2Machine:
             self._out.append(octets)
 
     def _queue(self, frame: bytes) -> None:
-        self._flush_unsent()
         self._collect()
         self._out.append(frame)
 
@@ -660,7 +655,6 @@ class HTTP2Machine:
             raise self._error
         self.keepalive.heard = True
         self._reads += 1
-        self._flush_unsent()
         self._collect()
         events: list[HTTP2Event] = []
         try:
@@ -723,7 +717,6 @@ class HTTP2Machine:
         self._error = error
         self.held = self._open = 0
         self.went_away = True
-        self._unsent = None
         self._streams.clear()
         self._blocked.clear()
         self._updates.clear()
@@ -734,19 +727,38 @@ class HTTP2Machine:
 
     # Frames before h2: what is returned goes on to it
 
-    def _scan_data(self, flags: int, stream_id: int, frame: bytes, events: list[HTTP2Event]) -> bytes:
-        if not flags & END_STREAM:
-            padding = 1 + frame[HEADER_SIZE] if flags & PADDED and len(frame) > HEADER_SIZE else 0
-            if len(frame) - HEADER_SIZE <= padding:
-                self._floods.empty_frames.count(self.now)
-        return frame
+    def _scan_data(self, flags: int, stream_id: int, frame: bytes, events: list[HTTP2Event]) -> bytes | None:
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.end_received or not (stream.answered or not self.client):
+            return frame                      # it is an error, or was sent before our reset arrived
+        octets = len(frame) - HEADER_SIZE
+        data = frame[HEADER_SIZE:] if not flags & PADDED else self._without_padding(frame)
+        if octets > self._allowance:
+            raise HTTP2Error("more than the window of the connection", ErrorCode.FLOW_CONTROL_ERROR)
+        self._allowance -= octets
+        if octets > stream.allowance:
+            self._stream_error(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "more than the window of the stream", events)
+            return None
+        if not data and not flags & END_STREAM:
+            self._floods.empty_frames.count(self.now)
+        self._data_received(stream, octets, data, events)
+        return frames.pack_header(0, frames.DATA, END_STREAM, stream_id) if flags & END_STREAM else None
+
+    @staticmethod
+    def _without_padding(frame: bytes) -> bytes:
+        padding = frame[HEADER_SIZE] if len(frame) > HEADER_SIZE else 0
+        if padding + 1 > len(frame) - HEADER_SIZE:
+            raise HTTP2Error("a frame that is shorter than its padding")
+        return frame[HEADER_SIZE + 1:len(frame) - padding]
 
     def _scan_headers(self, flags: int, stream_id: int, frame: bytes, events: list[HTTP2Event]) -> bytes:
         self._block_size, self._block_frames = 0, 0
         self._count_block(frame, 2 * self._limits.header_list)
         self._block_stream = 0 if flags & END_HEADERS else stream_id
         stream = self._streams.get(stream_id)
-        self._bad_trailers = stream is not None and stream.answered_by_peer(self.client) and not flags & END_STREAM
+        answered = stream is not None and stream.answered_by_peer(self.client)
+        self._decoder.informational = self.client and stream is not None and not answered
+        self._bad_trailers = answered and not flags & END_STREAM
         # h2 would close the connection
         return frames.set_flags(frame, END_STREAM) if self._bad_trailers else frame
 
@@ -928,24 +940,24 @@ class HTTP2Machine:
             return
         self._streams[event.stream_id].trailers = fields
 
-    def _data_received(self, event: h2events.DataReceived, events: list[HTTP2Event]) -> None:
-        octets, data = event.flow_controlled_length or 0, event.data or b""
-        self._allowance -= octets
-        stream = self._streams[event.stream_id]
+    def _data_received(self, stream: HTTP2StreamState, octets: int, data: bytes, events: list[HTTP2Event]) -> None:
+        """
+        @param octets: of the frame, with its padding.
+        """
         stream.allowance -= octets
         stream.read = self._reads
         stream.received += len(data)
         self.held += octets
         if stream.length is not None and stream.received > stream.length:
             self._stream_error(
-                event.stream_id, ErrorCode.PROTOCOL_ERROR, "a body that is longer than its Content-Length", events)
+                stream.stream_id, ErrorCode.PROTOCOL_ERROR, "a body that is longer than its Content-Length", events)
             return
         padding = octets - len(data)
         self.octets_in += len(data)
         if data:
-            events.append(BodyArrived(event.stream_id, data))
+            events.append(BodyArrived(stream.stream_id, data))
         if padding:
-            self.acknowledge(event.stream_id, padding)
+            self.acknowledge(stream.stream_id, padding)
 
     def _stream_ended(self, event: h2events.StreamEnded, events: list[HTTP2Event]) -> None:
         stream = self._streams.get(event.stream_id)

@@ -27,6 +27,10 @@ Source: RFC 7541, section 7.1.3.  A cookie is indexed if it is long."""
 LONG_COOKIE = 20
 """Octets of a cookie that cannot be guessed piece by piece."""
 
+INDEXES = 127
+"""Indexes that one octet can hold."""
+
+_INDEXED = [bytes((0x80 | index,)) for index in range(INDEXES)]
 _REQUEST = [(b":method", b"GET")]
 _INFORMATIONAL = [(b":status", b"100")]
 
@@ -36,10 +40,13 @@ class FieldDecoder(Decoder):
     Decodes lists of fields, and keeps the last one.
 
     @ivar fields: the list that was decoded last.
+    @ivar informational: the next list may be that of an interim response.  C{h2} closes the connection for one that arrives
+        when the stream was reset.
     @ivar error_code: the L{ErrorCode} of an error that C{decode} has raised; C{None} if it has raised none.
     """
 
     fields: Fields
+    informational = False
     error_code: int | None = None
 
     def decode(self, data: bytes, raw: bool = False) -> Iterable[tuple[bytes, bytes]]:     # type: ignore[override]
@@ -54,7 +61,7 @@ class FieldDecoder(Decoder):
         except (HPACKError, IndexError):
             self.error_code = ErrorCode.COMPRESSION_ERROR
             raise
-        for name, value in fields:
+        for name, value in fields if self.informational else ():
             if name == b":status" and value[:1] == b"1":
                 return _INFORMATIONAL
             if name[:1] != b":":
@@ -87,7 +94,12 @@ class FieldEncoder(Encoder):
         if self.header_table.resized:
             pieces.append(self._encode_table_size_change())
             self.header_table.resized = False
+        search = self.header_table.search
         for name, value in self._fields:
+            found = search(name, value)
+            if found is not None and found[2] is not None and found[0] < INDEXES:
+                pieces.append(_INDEXED[found[0]])
+                continue
             secret = name in NEVER_INDEXED and not (name == b"cookie" and len(value) >= LONG_COOKIE)
             pieces.append(self.add((name, value), secret, huffman))
         self._fields = ()
