@@ -339,6 +339,9 @@ class OneSourceTests(Both):
         self.assertEqual([self.answer(0, 199_000), self.answer(0, 201_000)], [b"200", b"502"])
         page = self.both.visit(b"GET /0/201000 HTTP/1.1\r\nHost: site.localhost\r\n\r\n").got
         self.assertIn(b"response has more than 200000 octets; see response_head_octets in [limits] of the agent", page)
+        said = "\n".join(str(formatEvent(event)) for event in self.events)
+        self.assertIn("502 for GET /0/201000", said)
+        self.assertIn("has more than 200000 octets; see response_head_octets in [limits] of the agent", said)
 
     def test_responseHeadsAreLive(self) -> None:
         both = self.limited()

@@ -134,6 +134,17 @@ class HostKeyTests(Case):
         path.chmod(0o640)
         self.assertRaises(ConfigurationError, hostKeys, path)
 
+    def test_theFolderOfHostKeysIsMadeForItsUserAlone(self) -> None:
+        """
+        The kind of H3: a file that is made in a folder which the first start does not find.
+        """
+        before = os.umask(0)
+        self.addCleanup(os.umask, before)
+        path = self.folder / "state" / "tunnelstack" / "host_keys"
+        made = hostKeys(path)
+        self.assertEqual(path.parent.stat().st_mode & 0o777, 0o700)
+        self.assertEqual([key.fingerprint() for key in hostKeys(path)], [key.fingerprint() for key in made])
+
     def test_whatIsNoKeyIsSaid(self) -> None:
         path = self.folder / "host_keys"
         for text in ("", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n"):

@@ -95,7 +95,7 @@ class PackageTests(TestCase):
             [line.partition(",")[0] for line in metadata.get_all("Project-URL", [])],
             ["Documentation", "Changes", "Source", "Issues"],
         )
-        self.assertEqual(set(metadata.get_all("Provides-Extra", [])), {"uvloop", "dev"})
+        self.assertEqual(set(metadata.get_all("Provides-Extra", [])), {"uvloop", "metrics", "otel", "dev"})
         self.assertNotIn("](docs/", metadata.get_payload())
 
     def test_theWheelHoldsNothingElse(self) -> None:
