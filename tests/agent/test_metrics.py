@@ -4,16 +4,20 @@ The metrics of an agent, scraped from its own port.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet.protocol import Factory
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.control.test_metrics import values
+from tests.transport.certificates import authority
+from tunnelstack.agent.metrics import certificateExpiries
 from tunnelstack.agent.options import Options
 from tunnelstack.agent.validation import agentMistakes
 from tunnelstack.control.config.reader import parseAgent
-from tunnelstack.control.config.records import AgentConfig, AgentMetricsConfig, ServiceConfig
+from tunnelstack.control.config.records import AgentConfig, AgentMetricsConfig, EdgeAddress, ServiceConfig
 from tunnelstack.control.metrics.families import AGENT, FAMILIES, PER_SERVICE
 from tunnelstack.testing import EdgeAndAgent
 
@@ -120,3 +124,12 @@ class ConfigurationTests(SynchronousTestCase):
         network: Any = EdgeAndAgent().network
         [mistake] = agentMistakes(network, AgentConfig(metrics=AgentMetricsConfig(listen="nowhere")))
         self.assertTrue(mistake.startswith("[metrics] listen: 'nowhere' is not a valid endpoint"), mistake)
+
+    def test_theCertificatesOfTheAgentAreThere(self) -> None:
+        path = Path(self.mktemp())
+        certificate = authority().identity("laptop").certificate.to_cryptography()
+        path.write_bytes(certificate.public_bytes(Encoding.PEM))
+        edges = EdgeAddress(url="https://one.example", certificateFile=str(path)), EdgeAddress(url="https://two.example")
+        self.assertEqual(
+            certificateExpiries(AgentConfig(edges=edges)), {str(path): certificate.not_valid_after_utc.timestamp()}
+        )

@@ -154,3 +154,21 @@ class FolderTests(SynchronousTestCase):
         self.clock.advance(1)
         folder.refresh()
         self.assertIsNot(server.get_context(), folder.find("a.example.net").context)
+
+
+class ExpiryTests(SynchronousTestCase):
+    """
+    When certificates expire, for metrics.
+    """
+
+    def test_eachFileHasATime(self) -> None:
+        folder = Path(self.mktemp())
+        write(folder, "default.pem", "one.example")
+        clock = Clock()
+        loaded = CertificateFolder(str(folder), clock)
+        [(path, expires)] = loaded.expiries().items()
+        self.assertEqual(path, str(folder / "default.pem"))
+        self.assertGreater(expires, time.time())
+        write(folder, "two.pem", "two.example")
+        clock.advance(2)
+        self.assertEqual(set(loaded.expiries()), {str(folder / name) for name in ("default.pem", "two.pem")})

@@ -5,6 +5,7 @@ The kinds of services: each turns a service of a configuration into what is anno
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from pathlib import Path
 from time import time
 
@@ -158,7 +159,9 @@ class ExchangeFactory(Factory):
         times: RequestTimes | None = exchange.context
         if times is None:
             return
-        seconds = times.ended()
+        seconds = self._clock.seconds() - times.began
+        if times.answeredAtOnce:
+            times.first = seconds
         if self._counts is not None:
             status = exchange.status or CLIENT_CLOSED
             self._counts.count(status, exchange.octets, seconds, times.first, times.failed, self._name)
@@ -220,7 +223,7 @@ def _http(context: ServiceContext, config: ServiceConfig) -> RunningService:
 
     server = Forwarder(
         pool.exchange, prepareRequest=site.prepareRequest if context.tracer is None else prepare, onFailure=failed,
-        observerOf=timesOf if context.isObserved else None,
+        observerOf=attrgetter("context") if context.isObserved else None,      # as timesOf, without a call of Python
     )
     exchanges = ExchangeFactory(server, context, config.name)
     warning = UNVERIFIED.format(target=target.shown) if target.secure and config.insecureOrigin else ""

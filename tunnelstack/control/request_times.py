@@ -23,7 +23,7 @@ class RequestTimes:
         server.  It stays L{NEVER} if a connection was used again, or was there at once.
     @ivar whole: the body of the request has been received; L{NEVER} for a request without a body.
     @ivar first: the head of the response has been received.
-    @ivar answeredAtOnce: the whole response was received at once, just before the request ended.
+    @ivar answeredAtOnce: the whole response was received at once, just before the request ended; C{first} is not set then.
     @ivar failed: why there is no complete response, or C{None}.
     @ivar span: the span of the request, or C{None} if requests are not traced.
     """
@@ -49,17 +49,6 @@ class RequestTimes:
         Seconds since the head was received.
         """
         return self._now() - self.began
-
-    def ended(self) -> float:
-        """
-        The response has ended.
-
-        @return: seconds since the head was received.
-        """
-        seconds = self._now() - self.began
-        if self.answeredAtOnce:
-            self.first = seconds
-        return seconds
 
     def requestRouted(self) -> None:
         """

@@ -311,7 +311,10 @@ class PublicServerFactory(ServerFactory):
         request: ObservedRequest | None = exchange.context
         if request is None:
             return
-        site, status, octets, seconds = self.site, exchange.status or CLIENT_CLOSED, exchange.octets, request.ended()
+        site, status, octets = self.site, exchange.status or CLIENT_CLOSED, exchange.octets
+        seconds = site.clock.seconds() - request.began
+        if request.answeredAtOnce:
+            request.first = seconds
         if site.counts is not None:
             site.counts.count(status, octets, seconds, request.first, request.failed, request.service)
         access = request.record
