@@ -105,6 +105,21 @@ class FloodTests(SynchronousTestCase):
     def test_pingsAtIntervalsAreNoAttack(self) -> None:
         self.slowly(frame(frames.PING, 0, 0, bytes(8)), 300, 0.2)
 
+    def test_pingsForWhatWasSentAreNoAttack(self) -> None:
+        """
+        gRPC sends one whenever it has received something, to measure the way.
+        """
+        self.peer.request(1, end=False)
+        self.wire.settle()
+        stream = self.accepted[0].stream
+        stream.sendHeaders(OK)
+        for _ in range(500):
+            stream.write(bytes(100))
+            self.wire.settle()
+            self.peer.transport.write(frame(frames.PING, 0, 0, bytes(8)))
+        self.wire.settle()
+        self.assertIsNone(self.peer.goAway)
+
     def test_floodsOfSettingsEndTheConnection(self) -> None:
         self.flood(frame(frames.SETTINGS, 0, 0, (4).to_bytes(2, "big") + (70_000).to_bytes(4, "big")), 100)
 

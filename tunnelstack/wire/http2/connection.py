@@ -55,7 +55,13 @@ from tunnelstack.wire.http2.events import (
 )
 from tunnelstack.wire.http2.field_codec import FieldDecoder, FieldEncoder
 from tunnelstack.wire.http2.fields import Malformed, check_request, check_response, check_trailers, list_size
-from tunnelstack.wire.http2.floods import FRAMES_PER_STREAM, OCTETS_PER_UPDATE, UPDATES_PER_DATA, FloodGuard
+from tunnelstack.wire.http2.floods import (
+    FRAMES_PER_STREAM,
+    OCTETS_PER_UPDATE,
+    PINGS_PER_DATA,
+    UPDATES_PER_DATA,
+    FloodGuard,
+)
 from tunnelstack.wire.http2.frames import (
     ACK,
     END_HEADERS,
@@ -360,6 +366,7 @@ class HTTP2Machine:
         stream.sent_at = self.now
         self.octets_out += octets
         self._floods.window_updates.make_up(UPDATES_PER_DATA + octets // OCTETS_PER_UPDATE)
+        self._floods.pings.make_up(PINGS_PER_DATA)
         return octets
 
     def set_trailers(self, stream_id: int, fields: Fields) -> None:

@@ -18,6 +18,9 @@ OCTETS_PER_UPDATE = 512
 UPDATES_PER_DATA = 4
 """WINDOW_UPDATE frames that one DATA frame may need beside these."""
 
+PINGS_PER_DATA = 1
+"""PING frames that one DATA frame may need: gRPC measures how fast its peer sends by a ping for what it has received."""
+
 UPDATES_NEEDED = 100_000
 """How many may be needed at most that have not come yet: for some 50 MiB."""
 

@@ -40,7 +40,7 @@ class HTTP2Limits:
     @ivar continuations: CONTINUATION frames of one list of fields.
     @ivar resets: resets of streams that were not answered yet, by the peer or on its account: the rapid reset attack.  A stream
         that ends in an orderly way makes up for one.
-    @ivar pings: PING frames.
+    @ivar pings: PING frames.  Each DATA frame that is sent makes up for one.
     @ivar settings: SETTINGS frames.
     @ivar empty_frames: DATA frames without payload that do not end a stream.
     @ivar window_updates: WINDOW_UPDATE frames.  Each DATA frame that is sent makes up for four, and for one more for each
