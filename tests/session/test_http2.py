@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.promises.streams import HalfCollect, StreamPromises
 from tests.transport.http2 import OK, POST, RawPeer
+from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.session.http2 import HTTP2Session, StreamHeads
 from tunnelstack.stream.errors import SessionClosed, SessionLost, StreamResetError
 from tunnelstack.testing import Wire
@@ -163,3 +164,21 @@ class SessionTests(SynchronousTestCase):
         self.wire.drop()
         self.failureResultOf(answer, SessionLost)
         self.failureResultOf(self.near.ping(), SessionLost)
+
+    def test_theBudgetOfTheProcessSeesWhatIsHeld(self) -> None:
+        self.join()
+        self.listen()
+        budget = MemoryBudget(self.wire.clock, 64 * 1024 * 1024)
+        budget.join(self.far)
+        near = self.open()
+        self.wire.settle()
+        self.accepted[0].transport.pauseProducing()
+        near.transport.write(bytes(200_000))
+        self.wire.settle()
+        self.assertGreaterEqual(budget.held, 200_000)
+        self.accepted[0].transport.resumeProducing()
+        self.wire.settle()
+        self.assertEqual((len(self.accepted[0].got), budget.held), (200_000, 0))
+        self.wire.drop()
+        self.wire.settle()
+        self.assertEqual(budget.held, 0)

@@ -39,7 +39,8 @@ class HTTP2ClientEndpoint:
     def connect(self) -> Deferred[HTTP2Connection]:
         """
         @return: fires with the connection once the server's SETTINGS have arrived, and fails with L{HTTP2ConnectionLost} if it
-            is lost before, or with L{NotHTTP2} if TLS has selected another protocol.  It can be cancelled.
+            is lost before, or with L{NotHTTP2} if TLS has selected another protocol or the server answers with something else.
+            It can be cancelled.
         """
         attempt = _Attempt(HTTP2Connection(True, clock=self._clock, limits=self._limits))
         attempt.begin(self._wrapped)
@@ -67,8 +68,8 @@ class _Attempt:
 
     def _connected(self, protocol: object) -> None:
         self._connecting = None
-        transport = self._connection.transport
-        selected = getattr(transport, "negotiatedProtocol", ALPN_HTTP2)
+        # C{None} without TLS, and before its handshake is complete
+        selected = getattr(self._connection.transport, "negotiatedProtocol", None)
         if selected not in (ALPN_HTTP2, None):
             self._connection.abort()
             self.outcome.errback(NotHTTP2("TLS has selected another protocol", selected=selected))
@@ -82,7 +83,8 @@ class _Attempt:
 
     def _lost(self, reason: HTTP2ConnectionLost) -> HTTP2ConnectionLost:
         if not self.outcome.called:
-            self.outcome.errback(reason)
+            cause = reason.__cause__
+            self.outcome.errback(cause if isinstance(cause, NotHTTP2) else reason)
         return reason
 
     def _cancelled(self, outcome: Deferred[HTTP2Connection]) -> None:

@@ -136,6 +136,7 @@ class FrameScanner:
         """
         self._preface_left = PREFACE if server else b""
         self._max_frame = max_frame
+        self._first = True                    # the first frame is to come, which is SETTINGS
         self._rest = bytearray()              # the beginning of a frame that was cut
         self._needed = HEADER_SIZE            # octets of it until more can be told
 
@@ -156,7 +157,7 @@ class FrameScanner:
     def frames(self, data: bytes) -> Iterator[Frame]:
         """
         @param data: what was received, cut anywhere; all of it is to be consumed before the next call.
-        @raise NotHTTP2: it does not begin with the preface.
+        @raise NotHTTP2: it does not begin with the preface, and SETTINGS.
         @raise HTTP2Error: a frame is too large; this is raised for its header.
         """
         if self._preface_left:
@@ -171,12 +172,15 @@ class FrameScanner:
         while end - at >= HEADER_SIZE:
             high, low, kind, flags, stream_id = _header.unpack_from(data, at)
             length = high << 8 | low
+            if self._first and kind != SETTINGS:
+                raise NotHTTP2("the peer does not speak HTTP/2")
             if length > self._max_frame:
                 raise HTTP2Error("a frame that is too large", ErrorCode.FRAME_SIZE_ERROR, octets=length, most=self._max_frame)
             size = HEADER_SIZE + length
             if end - at < size:
                 self._needed = size
                 break
+            self._first = False
             yield kind, flags, stream_id & LARGEST_ID, data[at:at + size]
             at += size
         else:
