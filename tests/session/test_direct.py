@@ -186,6 +186,13 @@ class DialTests(Joined):
         self.assertEqual(self.accepted[0].transport.address.peer, self.place.wires[0].near.getHost())
         self.assertEqual(first.transport.address.key, "agent")
 
+    def test_connectionsAreKeptAlive(self) -> None:
+        self.accept()
+        self.open()
+        (wire,) = self.place.wires
+        for end in (wire.near, wire.far):
+            self.assertTrue(end.getTcpNoDelay() and end.getTcpKeepAlive())
+
     def test_theSessionIsUpAtOnce(self) -> None:
         self.assertIs(self.successResultOf(self.near.whenUp()), self.near)
         self.assertIsNone(self.near.lostReason())
@@ -446,6 +453,17 @@ class EndTests(Joined):
         self.place.clock.advance(0)
         self.assertTrue(far.reason.check(StreamResetError))
         self.assertEqual(self.far.streams, 0)
+
+    def test_nothingIsDeliveredWhileTheQueueIsSent(self) -> None:
+        near = self.open()
+        far = self.accepted[0]
+        far.transport.pauseProducing()
+        near.transport.write(bytes(4 * WINDOW))
+        near.transport.loseConnection()
+        far.transport.write(b"unwanted")
+        self.place.settle()
+        self.assertTrue(near.transport.connected)
+        self.assertEqual(near.got, b"")
 
     def test_octetsAreCounted(self) -> None:
         near = self.open()

@@ -92,9 +92,9 @@ class DirectStream(Protocol):
     # The protocol of the connection
 
     def connectionMade(self) -> None:
-        setNoDelay = getattr(self.transport, "setTcpNoDelay", None)
-        if setNoDelay is not None:            # what is written is collected already
-            setNoDelay(True)
+        if getattr(self.transport, "setTcpNoDelay", None) is not None:      # not on a Unix socket
+            self.transport.setTcpNoDelay(True)      # what is written is collected already
+            self.transport.setTcpKeepAlive(True)    # nothing else notices that a silent peer is gone
         self._register(self)
         self.stream = StreamTransport(self, self.streamId, self.address, _UNCLAIMED)
         self.stream.endsBothDirections = not supportsHalfClose(self.transport)
