@@ -6,19 +6,20 @@ others like it.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from base64 import b64encode
 
-from tests.cases.tunnel import VISITOR_RULES, Tunnel, echoHead, serve, status
+from tests.cases.tunnel import BIN, VISITOR_RULES, Tunnel, echoHead, serve, status
 
-TOML = f"""
+TOML = """
 [edge]
 trusted_proxies = ["127.0.0.1/32"]
-{VISITOR_RULES}
+{rules}
 [[route]]
 host = "password.example.net"
 to = "site"
-users = ["alice:$scrypt$ln=10,r=8,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]
+users = ["{user}"]
 """
 
 ADDRESS = (
@@ -30,7 +31,9 @@ NONE = ("unknown", "_hidden", "203.0.113.66.", "0203.0.113.66", "203.0.113", "so
 
 def main() -> int:
     wrong = 0
-    with Tunnel(TOML) as tunnel:
+    command = [BIN / "tunnelstack", "password", "alice"]
+    made = subprocess.run(command, input="secret\n", capture_output=True, text=True, check=True)
+    with Tunnel(TOML.format(rules=VISITOR_RULES, user=made.stdout.strip())) as tunnel:
         tunnel.startAgent("http", serve(echoHead), name="site")
 
         def ask(host: str, form: str, *more: bytes) -> str:

@@ -69,11 +69,22 @@ def listeners(folder: Path) -> dict[str, tuple[int, str]]:
     return found
 
 
-def doctor(tunnel: Tunnel, port: int, ca: Path) -> tuple[bool, str]:
+def config(tunnel: Tunnel, name: str, port: int, ca: Path) -> str:
+    """
+    The configuration file of an agent with one service.
+    """
+    path = tunnel.folder / f"{name}.toml"
+    path.write_text(
+        f'[[edge]]\nurl = "https://localhost:{port}"\nca_file = "{ca}"\n[[service]]\nname = "{name}"\ntarget = "1"\n'
+    )
+    return str(path)
+
+
+def doctor(tunnel: Tunnel, file: str) -> tuple[bool, str]:
     """
     What C{tunnelstack doctor} finds of TLS: whether it is good, and its sentences.
     """
-    command = [str(BIN / "tunnelstack"), "doctor", "--json", "--edge", f"https://localhost:{port}", "--ca-file", str(ca)]
+    command = [str(BIN / "tunnelstack"), "doctor", "--json", "--config", file]
     environ = tunnel.environ | {"TUNNELSTACK_TOKEN": tunnel.token}
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
     checks = {check["check"]: check for check in json.loads(done.stdout)["checks"]} if done.stdout else {}
@@ -94,13 +105,12 @@ def main() -> int:
         with Tunnel("", *(endpoint for _, endpoint in ports.values())) as tunnel:
             for name, (port, _) in ports.items():
                 tunnel.start(
-                    name, "tunnel-agent", "--edge", f"https://localhost:{port}", "--ca-file", str(ca), "http", "1",
-                    "--name", name, TUNNELSTACK_TOKEN=tunnel.token,
+                    name, "tunnel-agent", "--config", config(tunnel, name, port, ca), "start", TUNNELSTACK_TOKEN=tunnel.token,
                 )  # fmt: skip
             for name, cause in CAUSES.items():
                 waitUntil(lambda name=name: re.search("no session with| -> ", tunnel.log(name)))
                 accepted = " -> " in tunnel.log(name)
-                sound, report = doctor(tunnel, ports[name][0], ca)
+                sound, report = doctor(tunnel, str(tunnel.folder / f"{name}.toml"))
                 reported = cause in tunnel.log(name) and cause in report and "Traceback" not in tunnel.log(name)
                 verdict = "as it should" if accepted == sound == (not cause) and reported else "FAULT"
                 print(f"{name:<11} session={accepted!s:<5} doctor={sound!s:<5} {verdict}: {report}")

@@ -1,5 +1,5 @@
 """
-A relay that lets octets through slowly in one direction: what a mobile or DSL uplink is to TCP.
+A relay that lets octets through slowly: what a mobile or DSL uplink is to TCP.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ class SlowRelay:
     @ivar port: where it listens.
     """
 
-    def __init__(self, target: int, rate: float, upward: bool, buffer: int = 131072) -> None:
+    def __init__(self, target: int, rate: float, upward: bool = False, downward: bool = False, buffer: int = 131072) -> None:
         """
         @param target: a port on loopback.
         @param rate: octets a second.
-        @param upward: whether the direction to the target is the slow one, or the other.
+        @param upward: whether the direction to the target is slow;
+        @param downward: and the other one.
         @param buffer: octets of the receive buffer; Linux doubles them.
         """
         self._target = target
         self._rate = rate
-        self._upward = upward
+        self._upward, self._downward = upward, downward
         self._buffer = buffer
         self._door = socket.socket()
         self._slow(self._door)
@@ -50,7 +51,7 @@ class SlowRelay:
             far = socket.socket()
             self._slow(far)
             far.connect(("127.0.0.1", self._target))
-            for source, sink, slow in ((near, far, self._upward), (far, near, not self._upward)):
+            for source, sink, slow in ((near, far, self._upward), (far, near, self._downward)):
                 threading.Thread(target=self._copy, args=(source, sink, slow), daemon=True).start()
 
     def _copy(self, source: socket.socket, sink: socket.socket, slow: bool) -> None:

@@ -22,7 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-BIN = Path(sys.executable).parent
+BIN = Path(os.environ.get("TUNNELSTACK_BIN") or Path(sys.executable).parent)
+"""The folder of the commands, which may be those of another version."""
 
 VISITOR_RULES = """
 [[route]]
