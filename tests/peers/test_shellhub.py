@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from hashlib import sha256
 from typing import Any
 
@@ -314,7 +314,12 @@ class OurAgentTests(TestCase):
     timeout = 90
 
     @inlineCallbacks
-    def meet(self, version: int, allow: tuple[str, ...] = ("127.0.0.1:*",), **behaviour: Any) -> Steps:
+    def meet(
+        self, version: int, allow: tuple[str, ...] = ("127.0.0.1:*",), through: Callable[[str], str] = str, **behaviour: Any
+    ) -> Steps:
+        """
+        @param through: from the URL of the server to the one that the agent dials.
+        """
         self.server = yield Server.start(self, **behaviour)
         self.sshd: list[Greeting] = []
         self.streams = DeviceStreams(
@@ -322,7 +327,7 @@ class OurAgentTests(TestCase):
             port: hostEndpoint(reactor, host, port),
         )  # fmt: skip
         identity = DeviceIdentity(key=newKey(), tenant=TENANT, mac=MAC, hostname="box")
-        self.dialler = ShellHubDialler(reactor, self.server.url, identity, self.streams, version=version)
+        self.dialler = ShellHubDialler(reactor, through(self.server.url), identity, self.streams, version=version)
         self.link = yield self.dialler.dial()
         self.addCleanup(self._leave)
         self.uid = self.dialler.registration.answer.uid
