@@ -1031,7 +1031,7 @@ class IAgentCommand(ISubcommand):
     """
     A subcommand of C{tunnel-agent}: it takes from the command line what the dialect's tables have in a file.
 
-    It has C{--config} (of the file, only C{[agent]} and C{[limits]} are used), C{--give-up-after}, C{--access-log} and
+    It has C{--config} (edges, services and dialects of the file are not used), C{--give-up-after}, C{--access-log} and
     C{--log-format} beside its own options; the kit adds them to C{helpText}.
     """
 

@@ -123,6 +123,13 @@ class TraceTests(Shown):
     def test_anIdentifierIsNeeded(self) -> None:
         self.assertRaises(usage.UsageError, Options().parseOptions, [])
 
+    def test_aTerminalIsNoLog(self) -> None:
+        terminal = io.StringIO()
+        terminal.isatty = lambda: True        # type: ignore[method-assign]
+        self.patch(trace.sys, "stdin", terminal)
+        error = self.assertRaises(usage.UsageError, Options().parseOptions, [ID])
+        self.assertIn("give their paths", str(error))
+
 
 class BadLogTests(Shown):
     """

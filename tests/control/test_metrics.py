@@ -5,6 +5,8 @@ Metrics: what is counted, and the text that is made of it.
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from typing import Any
@@ -303,3 +305,11 @@ class ExtraTests(SynchronousTestCase):
             error = self.assertRaises(ConfigurationError, requireExtra)
         self.assertIn("pip install 'tunnelstack[metrics]'", str(error))
         requireExtra()
+
+    def test_edgesAndAgentsWithoutObservationNeedNoExtra(self) -> None:
+        script = (
+            "import sys\nsys.modules.update(dict.fromkeys(['prometheus_client', 'opentelemetry']))\n"
+            "import tunnelstack.edge.service, tunnelstack.agent.service, tunnelstack.commands.main"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))

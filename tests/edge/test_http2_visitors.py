@@ -16,7 +16,15 @@ from tests.exchange.doubles import Server, reply
 from tests.exchange.test_http2_server import Caught
 from tests.wire.heads_http2 import BAD, CONNECT, GET, KEY, POST, changed, smuggled
 from tunnelstack.control.access_log import AccessRecord
-from tunnelstack.control.config.records import EdgeConfig, Limits, ListenerConfig, Route, ServiceConfig
+from tunnelstack.control.config.records import (
+    EdgeConfig,
+    Limits,
+    ListenerConfig,
+    MetricsConfig,
+    Route,
+    ServiceConfig,
+)
+from tunnelstack.control.metrics.counts import CLASSES
 from tunnelstack.edge.listeners import makeListener
 from tunnelstack.edge.validation import otherMistakes
 from tunnelstack.errors import ConfigurationError
@@ -114,6 +122,14 @@ class VisitTests(HTTP2Case):
         self.assertEqual([(record.protocol, record.status, record.octets) for record in self.log],
                          [("HTTP/2.0", 200, 13), ("HTTP/1.1", 200, 13)])
         self.assertEqual((self.log[0].host, self.log[0].target, self.log[0].visitor), ("site.localhost", "/b?c", "127.0.0.1"))
+
+    def test_metricsCountThem(self) -> None:
+        both = self.begin(SITE, edge={"metrics": MetricsConfig(enabled=True)})
+        self.ask(to(GET))
+        self.ask(to(GET, b"other.localhost"))
+        counts = both.edge.metrics.exchanges
+        self.assertEqual(dict(zip(CLASSES, counts.byClass, strict=True))["2xx"], 1)
+        self.assertEqual((counts.failures["unknown"], sum(counts.firstOctet.counts), sum(counts.duration.counts)), (1, 1, 2))
 
     def test_otherHostsAreAnswered404(self) -> None:
         self.begin(SITE)

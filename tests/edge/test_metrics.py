@@ -16,7 +16,7 @@ from tunnelstack.control.config.records import EdgeConfig, MetricsConfig, Servic
 from tunnelstack.control.metrics.families import EDGE, FAMILIES, PER_SERVICE
 from tunnelstack.edge.admin import AdminFactory
 from tunnelstack.edge.validation import otherMistakes
-from tunnelstack.errors import Refused
+from tunnelstack.errors import Denied, Refused
 from tunnelstack.records import Claim, Service
 from tunnelstack.testing import EdgeAndAgent
 
@@ -119,11 +119,16 @@ class EdgeMetricsTests(Scraped):
         agents = self.both.edge.agents
         [tunnel] = self.both.edge.registry
         self.failureResultOf(agents.announce(tunnel, Service(name="site", kind="ssh")))
+        self.assertRaises(Denied, agents.reach, tunnel.principal, "nobody", "ssh")
+        agents.stopping = True
+        self.assertRaises(Denied, agents.arrived, tunnel)
         agents.authenticator.authenticate = lambda claim: fail(Refused("who is it?"))      # type: ignore[method-assign]
         self.failureResultOf(agents.authenticate(Claim(dialect="native")), Refused)
         read = self.scrape()
         self.assertEqual(read["tunnelstack_agent_denials_total{not-allowed}"], 1)
         self.assertEqual(read["tunnelstack_agent_denials_total{refused}"], 1)
+        self.assertEqual(read["tunnelstack_agent_denials_total{absent}"], 1)
+        self.assertEqual(read["tunnelstack_agent_denials_total{stopping}"], 1)
 
     def test_theAccessLogIsWrittenAsWell(self) -> None:
         self.start(ENABLED)

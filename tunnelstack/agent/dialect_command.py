@@ -22,7 +22,7 @@ ENVIRONMENT = {"edge": EDGE, "token-file": TOKEN_FILE, "ca-file": CA_FILE, "name
 
 COMMON_HELP = """
       --give-up-after SECONDS  TUNNELSTACK_GIVE_UP_AFTER never        exit with code 69 after SECONDS without a session
-  -c, --config FILE            TUNNELSTACK_CONFIG                     a TOML file: its [agent], [limits] and [metrics]
+  -c, --config FILE            TUNNELSTACK_CONFIG                     a TOML file, without its edges and services
       --access-log FILE                                  -            one line for each request; - is standard error
       --log-format FORM        TUNNELSTACK_LOG_FORMAT    auto         text or json; auto is text on a terminal
       --metrics PORT                                                  metrics for Prometheus at 127.0.0.1:PORT/metrics

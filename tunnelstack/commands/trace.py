@@ -89,6 +89,8 @@ class Options(BaseOptions):
         """
         if not arguments:
             raise usage.UsageError("trace takes the identifier of a request, and the paths of access logs")
+        if len(arguments) == 1 and sys.stdin.isatty():
+            raise usage.UsageError("trace reads access logs: give their paths, or send a log to standard input")
         self.request, self.logs = arguments[0], arguments[1:] or ("-",)
 
 

@@ -5,7 +5,8 @@ finds the tunnel for a dialler.  It names no dialect.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, maybeDeferred, succeed
@@ -156,6 +157,14 @@ class Agents:
         """
         As in L{IEdge}.
         """
+        with self._denialsCounted():
+            self._verifyArrival(tunnel)
+        self._add(tunnel)
+
+    def _verifyArrival(self, tunnel: ITunnel) -> None:
+        """
+        @raise Denied: the tunnel cannot be used.
+        """
         if self.stopping:
             raise Denied("stopping", "this edge is about to stop")
         # The credential may have been revoked between the authentication and now.
@@ -165,6 +174,8 @@ class Agents:
         present = self.registry.agent(tunnel.principal.agent)
         if present is not None and present.principal.realm != tunnel.principal.realm:
             raise Denied("taken", f"{tunnel.principal.agent} is the name of an agent of another system")
+
+    def _add(self, tunnel: ITunnel) -> None:
         for old in self.registry.add(tunnel):
             self._log("replaced", old, "the same process has connected again")
             old.abort(Denied("replaced", "this agent has connected again"))
@@ -232,11 +243,21 @@ class Agents:
         return self._publish(tunnel, service)
 
     def _countDenial(self, failure: Failure) -> Failure:
-        reason = failure.value
-        if isinstance(reason, Refused):
-            code = reason.code or "refused"
-            self.denials[code] = self.denials.get(code, 0) + 1
+        if isinstance(failure.value, Refused):
+            self._denied(failure.value)
         return failure
+
+    @contextmanager
+    def _denialsCounted(self) -> Iterator[None]:
+        try:
+            yield
+        except Refused as reason:
+            self._denied(reason)
+            raise
+
+    def _denied(self, reason: Refused) -> None:
+        code = reason.code or "refused"
+        self.denials[code] = self.denials.get(code, 0) + 1
 
     def _checkAllowed(self, tunnel: ITunnel, service: Service) -> None:
         """
@@ -333,6 +354,10 @@ class Agents:
         """
         As in L{IEdge}.
         """
+        with self._denialsCounted():
+            return self._reach(principal, to, purpose)
+
+    def _reach(self, principal: Principal, to: str, purpose: str) -> tuple[ITunnel, Purpose]:
         rights = permissionsOf(principal)
         if purpose == SSH:
             tunnel = self._sshHolder(to)
