@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.promises.streams import Producer
+from tests.promises.streams import Producer, Pull
 from tests.transport.http2 import GET, OK, POST, Remember, http2Pair, rawClient, rawServer
 from tunnelstack.errors import UsageError
 from tunnelstack.transport.http2.errors import (
@@ -471,6 +471,32 @@ class PressureTests(Pair):
         far.stream.sendHeaders(OK, endStream=True)
         self.wire.settle()
         self.assertEqual(other.told[-1], "closed")
+
+    def test_streamsShareTheWindowOfTheConnection(self) -> None:
+        wire, peer, _, accepted = rawClient()
+        peer.send(frames.SETTINGS, 0, 0, b"\x00\x04\x00\x10\x00\x00")
+        for number in range(8):
+            peer.request(2 * number + 1)
+        wire.settle()
+        for far in accepted:
+            far.stream.sendHeaders(OK)
+            far.stream.write(b"x" * 200 * KIB)
+        wire.settle()
+        for _ in range(16):
+            peer.send(frames.WINDOW_UPDATE, 0, 0, (16 * KIB).to_bytes(4, "big"))
+            wire.settle()
+        got = [200 * KIB - far.stream.queued for far in accepted]
+        self.assertEqual(sum(got), 65535 + 16 * 16 * KIB)
+        self.assertLessEqual(max(got) - min(got), 32 * KIB)
+
+    def test_aPullProducerIsAskedAsItsOctetsAreSent(self) -> None:
+        near, far = self.exchange(POST, endStream=False)
+        pull = Pull(near.stream, [b"one", b"two", b"three"])
+        near.stream.registerProducer(pull, False)
+        self.wire.settle()
+        near.stream.end()
+        self.wire.settle()
+        self.assertEqual((far.body, pull.asked), (b"onetwothree", 4 * ["resume"]))
 
     def test_headsThatFillABatchDoNotStopTheirBodies(self) -> None:
         pairs = [self.exchange() for _ in range(100)]

@@ -709,6 +709,7 @@ class HTTP2Machine:
         try:
             happened = self._h2.receive_data(frame)
         except ProtocolError as error:
+            self._out.append(self._h2.data_to_send()[:-frames.GOAWAY_SIZE])     # without the GOAWAY of h2
             code = self._decoder.error_code or int(error.error_code)
             raise HTTP2Error("a frame that is not allowed", code, kind=kind, stream=stream_id, cause=error) from error
         for event in happened:
@@ -728,7 +729,7 @@ class HTTP2Machine:
         self._blocked.clear()
         self._updates.clear()
         self._preface_due = self._settings_due = self._final_due = inf
-        self._h2.clear_outbound_data_buffer()
+        self._collect()
         last = 0 if self.client else self._h2.highest_inbound_stream_id
         self._out.append(frames.pack_go_away(last, error.code, str(error.args[0]).encode("ascii", "replace")))
 

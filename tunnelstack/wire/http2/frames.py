@@ -46,6 +46,9 @@ KNOWN_SETTINGS = frozenset({
 
 HEADER_SIZE = 9
 LARGEST_ID = 0x7FFF_FFFF
+GOAWAY_SIZE = HEADER_SIZE + 8
+"""Octets of a GOAWAY frame without debug data."""
+
 SETTING_SIZE = 6
 PRIORITY_SIZE = 5
 
