@@ -202,6 +202,14 @@ class FlowTests(SynchronousTestCase):
         self.assertEqual(self.destinations.cancelled, 1)
         self.assertEqual(self.lines, [])
 
+    def test_aDrainAcceptsNoMoreFlows(self) -> None:
+        self.flow.datagramReceived(HEADER)
+        server = self.destinations.reach()
+        self.owner.drain()
+        self.assertIsNone(self.owner.buildProtocol(EDGE))
+        self.flow.datagramReceived(b"question")
+        self.assertEqual(server.written, [b"question"])
+
     def test_aSocketThatComesTooLateIsClosed(self) -> None:
         self.flow.datagramReceived(HEADER)
         opened, factory = self.destinations.calls[0]

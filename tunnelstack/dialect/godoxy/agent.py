@@ -141,6 +141,7 @@ class GoDoxyAgent(Service):
         return DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
 
     def drain(self) -> Deferred[Any]:
+        self._datagrams.drain()
         return DeferredList(
             [self._closePorts(), self.session.drain(), self._connections.drain(), self._api.proxy.pools.drain()],
             consumeErrors=True,

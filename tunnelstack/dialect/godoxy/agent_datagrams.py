@@ -41,11 +41,18 @@ class EdgeDatagrams:
     def __init__(self, clock: IReactorTime, destinations: Destinations) -> None:
         self.dropped = 0
         self.flows = 0
+        self._draining = False
         self._clock = clock
         self._destinations = destinations
 
-    def buildProtocol(self, address: IAddress | None) -> IDatagramProtocol:
-        return DatagramFlow(self, self._clock, self._destinations)
+    def buildProtocol(self, address: IAddress | None) -> IDatagramProtocol | None:
+        return None if self._draining else DatagramFlow(self, self._clock, self._destinations)
+
+    def drain(self) -> None:
+        """
+        Accept no more flows.  Those that there are end with the service, since no datagram is known to be the last of its flow.
+        """
+        self._draining = True
 
 
 @implementer(IDatagramProtocol)
