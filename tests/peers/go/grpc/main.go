@@ -38,9 +38,12 @@ const service = "/tunnelstack.test.Calls/"
 // octets passes messages on unchanged.
 type octets struct{}
 
-func (octets) Marshal(v any) ([]byte, error)      { return *v.(*[]byte), nil }
-func (octets) Unmarshal(data []byte, v any) error { *v.(*[]byte) = append([]byte(nil), data...); return nil }
-func (octets) Name() string                       { return "proto" }
+func (octets) Marshal(v any) ([]byte, error) { return *v.(*[]byte), nil }
+func (octets) Unmarshal(data []byte, v any) error {
+	*v.(*[]byte) = append([]byte(nil), data...)
+	return nil
+}
+func (octets) Name() string { return "proto" }
 
 var cancelled atomic.Int64
 
@@ -171,14 +174,14 @@ func pattern(number, size int) []byte {
 // Commands
 
 type command struct {
-	ID        int    `json:"id"`
-	Do        string `json:"do"`
-	Address   string `json:"address"`
-	Authority string `json:"authority"`
-	Root      string `json:"root"`
-	Text      string `json:"text"`
-	Count     int    `json:"count"`
-	Size      int    `json:"size"`
+	ID        int     `json:"id"`
+	Do        string  `json:"do"`
+	Address   string  `json:"address"`
+	Authority string  `json:"authority"`
+	Root      string  `json:"root"`
+	Text      string  `json:"text"`
+	Count     int     `json:"count"`
+	Size      int     `json:"size"`
 	Seconds   float64 `json:"seconds"`
 }
 
