@@ -120,6 +120,29 @@ class FloodTests(SynchronousTestCase):
         self.wire.settle()
         self.assertIsNone(self.peer.goAway)
 
+    def test_answersToPingsAreNoAttack(self) -> None:
+        for _ in range(300):
+            self.server.ping()
+            self.wire.settle()
+            for _, _, opaque in self.peer.of(frames.PING)[-1:]:
+                self.peer.transport.write(frame(frames.PING, frames.ACK, 0, opaque))
+            self.wire.settle()
+        self.assertIsNone(self.peer.goAway)
+
+    def test_windowUpdatesOfNewStreamsAreNoAttack(self) -> None:
+        """
+        gRPC sends some for each stream that it opens.
+        """
+        for number in range(1500):
+            stream = 2 * number + 1
+            self.peer.request(stream, end=True)
+            self.peer.transport.write(frame(frames.WINDOW_UPDATE, 0, stream, (1000).to_bytes(4, "big")))
+            self.wire.settle()
+            receiver = self.accepted[-1]
+            receiver.stream.sendHeaders(OK, True)
+            self.wire.settle()
+        self.assertIsNone(self.peer.goAway)
+
     def test_floodsOfSettingsEndTheConnection(self) -> None:
         self.flood(frame(frames.SETTINGS, 0, 0, (4).to_bytes(2, "big") + (70_000).to_bytes(4, "big")), 100)
 

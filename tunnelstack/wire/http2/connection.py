@@ -521,6 +521,7 @@ class HTTP2Machine:
 
     def _queue_ping(self) -> int:
         opaque = self._pings.take_opaque(self.now)
+        self._floods.pings.make_up(1)         # for its answer
         self._h2.ping(opaque.to_bytes(8, "big"))
         return opaque
 
@@ -875,6 +876,7 @@ class HTTP2Machine:
             self._reset(stream_id, ErrorCode.REFUSED_STREAM)
             return
         self._floods.priorities.make_up(FRAMES_PER_STREAM)
+        self._floods.window_updates.make_up(FRAMES_PER_STREAM)
         stream = self._streams[stream_id] = HTTP2StreamState(stream_id, False, self.now)
         self._open += 1
         self.streams_opened += 1

@@ -25,7 +25,7 @@ UPDATES_NEEDED = 100_000
 """How many may be needed at most that have not come yet: for some 50 MiB."""
 
 FRAMES_PER_STREAM = 4
-"""PRIORITY frames that one stream may need."""
+"""PRIORITY frames that one stream may need, and WINDOW_UPDATE frames: gRPC sends some as soon as it has opened a stream."""
 
 
 class Flood:
