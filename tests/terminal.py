@@ -75,6 +75,12 @@ class TerminalWindow:
         with self._lock:
             return "\n".join(self.screen.lines())
 
+    def type(self, text: str) -> None:
+        """
+        Type text on the keyboard.
+        """
+        os.write(self._master, text.encode())
+
     def resize(self, rows: int, columns: int) -> None:
         """
         Give the window another size; the kernel sends SIGWINCH.

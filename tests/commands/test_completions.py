@@ -5,6 +5,7 @@ Completions of command lines, tried in the shells that are installed.
 from __future__ import annotations
 
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ from pathlib import Path
 from twisted.python import usage
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from tests.system.stage import until
+from tests.terminal import TerminalWindow
 from tunnelstack.agent.options import SERVICES
 from tunnelstack.commands import completions, main
 from tunnelstack.commands.command_lines import (
@@ -183,6 +186,25 @@ class ShellTests(SynchronousTestCase):
         source = ZSH.format(script=self.scriptOf("zsh"))
         self.assertEqual(self.start("zsh", "-f", source=source).strip(), "_tunnelstack_programs")
         self.start("zsh", "-n", str(self.scriptOf("zsh")))
+
+    def test_zshCompletesOnATerminal(self) -> None:
+        zsh = shutil.which("zsh")
+        if zsh is None:
+            raise SkipTest("zsh is not installed")
+        environ = {**os.environ, "PS1": "> ", "HOME": str(self.folder.absolute())}
+        window = TerminalWindow([zsh, "-f", "-i"], environ, str(self.folder), columns=120)
+        self.addCleanup(window.drop)
+        window.type(f"autoload -U compinit && compinit -D -u; . {self.scriptOf('zsh')}; unsetopt beep; clear; print rea''dy\n")
+        until(lambda: "ready" in window.text(), window.text)
+        for typed, shown in (
+            ("tunnelstack tok", "tunnelstack token "), ("tunnel-agent ser", "tunnel-agent serve "),
+            ("tunnelstack token --al", "tunnelstack token --allow="), ("tunnelstack token n", "tunnelstack token new "),
+            ("tunnel-edge --log-format j", "tunnel-edge --log-format json "),
+            ("tunnelstack check ed", "tunnelstack check edge.toml"),
+        ):  # fmt: skip
+            window.type(f"{typed}\t")
+            until(lambda shown=shown: shown.rstrip() in window.text(), window.text)
+            window.type("\x15")
 
     def test_fishCompletes(self) -> None:
         self.start("fish", "--no-execute", str(self.scriptOf("fish")))
