@@ -364,6 +364,25 @@ class AgentTests(EdgeCase):
             self.assertEqual(self.report()["state"], "up")
 
     @asynchronous
+    async def test_aVisitorThatLeavesFreesItsStream(self) -> None:
+        """
+        The agent keeps the connection, as the destination does.
+        """
+        started = await self.agent()
+        echo = await self.tcp(EchoServer)
+        await self.begin(
+            started["port"], ServiceSettings(name="echo", agent="nas", kind="tcp", target=f"127.0.0.1:{echo}"),
+            endingSeconds=0.5,
+        )
+        visitor = await self.visit(await self.published("echo"), b"x")
+        await self.until(lambda: visitor.got == b"x")
+        tunnel = self.dialect.agents.agents["nas"].tunnel
+        assert tunnel is not None
+        self.assertEqual(tunnel.session.streams, 1)
+        visitor.transport.loseConnection()
+        await self.until(lambda: not tunnel.session.streams)
+
+    @asynchronous
     async def test_anAgentThatStartsAgainIsFoundAgain(self) -> None:
         started = await self.agent()
         echo = await self.tcp(EchoServer)

@@ -392,6 +392,36 @@ class EndTests(Joined):
         self.assertEqual((self.near.streams, self.far.streams), (0, 0))
         self.assertTrue(self.accepted[0].reason.check(ConnectionLost))
 
+    def test_aPeerThatDoesNotNoticeAnEndIsTakenToHaveEnded(self) -> None:
+        self.join(limits=evolve(LIMITS, endingTimeout=3.0))
+        self.accept(HalfCollect)
+        near = self.open(HalfCollect)
+        near.transport.loseWriteConnection()
+        self.place.pass_(2)
+        self.accepted[0].transport.write(b"late")
+        self.place.pass_(4)
+        self.assertEqual((near.got, "read ended" in near.told), (b"late", False))
+        self.place.pass_(3)
+        self.assertIn("read ended", near.told)
+        self.place.pass_(6)
+        self.assertEqual(self.near.streams, 0)
+        self.assertEqual(self.place.clock.getDelayedCalls(), [])
+
+    def test_aStreamThatIsNotReadIsNotTakenToHaveEnded(self) -> None:
+        self.join(limits=evolve(LIMITS, endingTimeout=3.0))
+        self.accept(HalfCollect)
+        near = self.open(HalfCollect)
+        near.transport.pauseProducing()
+        near.transport.loseWriteConnection()
+        self.place.pass_(10)
+        self.assertNotIn("read ended", near.told)
+        near.transport.resumeProducing()
+        self.accepted[0].transport.loseConnection()
+        self.place.pass_(1)
+        self.assertIn("read ended", near.told)
+        self.place.pass_(6)
+        self.assertEqual(self.place.clock.getDelayedCalls(), [])
+
     def test_aPeerThatReadsNothingIsReset(self) -> None:
         near = self.open()
         self.accepted[0].transport.pauseProducing()

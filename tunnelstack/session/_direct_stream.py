@@ -49,10 +49,11 @@ class DirectStream(Protocol):
 
     def __init__(
         self, clock: IReactorTime, closeTimeout: float, register: Callable[[DirectStream], object],
-        arrived: Callable[[DirectStream], object],
+        arrived: Callable[[DirectStream], object], endingTimeout: float = 0.0,
     ) -> None:
         """
         @param closeTimeout: seconds without progress, after the application has closed the stream, until it is reset.
+        @param endingTimeout: as in L{DirectLimits<tunnelstack.session.direct.DirectLimits>}.
         @param register: called first: is to set C{streamId}, C{address} and C{onEnded}.
         @param arrived: called once there is a C{stream}, to hand it to an application.
         """
@@ -63,6 +64,9 @@ class DirectStream(Protocol):
         self.sharedTimer = SharedTimer(clock)
         self._clock = clock
         self._closeTimeout = closeTimeout
+        self._endingTimeout = endingTimeout
+        self._endingTimer: IDelayedCall | None = None
+        self._received = 0                    # octets, when that timer was started
         self._register = register
         self._arrived = arrived
         self._paused = 0
@@ -112,6 +116,7 @@ class DirectStream(Protocol):
             self._reset("the peer continued to send after the close")
 
     def readConnectionLost(self) -> None:
+        self._stopEndingTimer()
         if not self.stream.readEnded:
             self.stream.deliverEnd()
             self._closeEnded()
@@ -122,6 +127,7 @@ class DirectStream(Protocol):
         """
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._stopEndingTimer()
         self._gone = True
         self.full = False
         self.sharedTimer.stop()
@@ -231,6 +237,7 @@ class DirectStream(Protocol):
             self.transport.loseConnection()
         else:
             self.transport.loseWriteConnection()
+            self._startEndingTimer()
         stream.endSent()
         self._closeEnded()
 
@@ -244,6 +251,26 @@ class DirectStream(Protocol):
             self.transport.unregisterProducer()
             self.transport.loseConnection()
             self._startCloseTimer()
+
+    def _startEndingTimer(self) -> None:
+        if self._endingTimeout and not (self.stream.readEnded or self._gone):
+            self._received = self.octetsIn
+            self._endingTimer = self._clock.callLater(self._endingTimeout, self._endingTimedOut)
+
+    def _stopEndingTimer(self) -> None:
+        timer, self._endingTimer = self._endingTimer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _endingTimedOut(self) -> None:
+        """
+        The peer has sent nothing after our end: it is taken to have ended, too, unless it was not read.
+        """
+        self._endingTimer = None
+        if self.octetsIn != self._received or self._paused:
+            self._startEndingTimer()
+        else:
+            self.readConnectionLost()
 
     def _startCloseTimer(self) -> None:
         if self._closeTimer is None and not self._over:

@@ -65,6 +65,8 @@ class DirectLimits:
     @ivar waitSeconds: how long one of them waits.
     @ivar dialSeconds: seconds in which a connection must be made, handshake included.
     @ivar closeTimeout: seconds without progress, after a stream was closed, until its connection is reset.
+    @ivar endingTimeout: seconds without an octet of the peer, after our direction of a stream has ended, until the direction
+        of the peer counts as ended; 0 waits for its end.  It is for peers that do not notice the end of one direction.
     """
 
     streams: int = 1024
@@ -72,6 +74,7 @@ class DirectLimits:
     waitSeconds: float = SLOT_SECONDS
     dialSeconds: float = 10.0
     closeTimeout: float = 30.0
+    endingTimeout: float = 0.0
 
 
 DEFAULT_LIMITS = DirectLimits()
@@ -369,7 +372,8 @@ class _Opening(Factory):
         self._application = application
 
     def buildProtocol(self, address: IAddress | None) -> DirectStream:
-        return DirectStream(self._clock, self._session.limits.closeTimeout, self._register, self._connected)
+        limits = self._session.limits
+        return DirectStream(self._clock, limits.closeTimeout, self._register, self._connected, limits.endingTimeout)
 
     def _register(self, direct: DirectStream) -> None:
         self.registered = True
@@ -408,7 +412,8 @@ class _Acceptor(Factory):
         if not session.listener.hasRoom(0) or not self._slots.tryTake():
             self._report(address)
             return None
-        return DirectStream(self._clock, session.limits.closeTimeout, self._register, self._arrived)
+        limits = session.limits
+        return DirectStream(self._clock, limits.closeTimeout, self._register, self._arrived, limits.endingTimeout)
 
     def _register(self, direct: DirectStream) -> None:
         session = self._session

@@ -286,12 +286,12 @@ class GodoxyEdgeCase(SynchronousTestCase):
         self.patch(store, "credentialsOf", lambda agent, archives: self.own)
 
     def tables(
-        self, *services: ServiceSettings, agents: tuple[str, ...] = ("nas",), **timing: Any
+        self, *services: ServiceSettings, agents: tuple[str, ...] = ("nas",), archive: str = "x.zip", **timing: Any
     ) -> dict[str, tuple[Any, ...]]:
         return {
             "godoxy": (EdgeSettings(**timing),),
             "godoxy.agent": tuple(
-                DialledAgentSettings(name=name, address=f"127.0.0.1:{8890 + number}", archive="x.zip")
+                DialledAgentSettings(name=name, address=f"127.0.0.1:{8890 + number}", archive=archive)
                 for number, name in enumerate(agents)
             ),
             "godoxy.service": services,

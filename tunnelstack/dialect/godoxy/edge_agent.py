@@ -23,7 +23,7 @@ from tunnelstack.errors import Denied
 from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.interfaces import IEdge
 from tunnelstack.records import Grant, Service
-from tunnelstack.session.direct import DirectSession
+from tunnelstack.session.direct import DirectLimits, DirectSession
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.transport.error_text import errorText
 from tunnelstack.wire.printable_text import printable
@@ -37,6 +37,10 @@ AGAIN_SECONDS = 5.0
 
 SPREAD = 0.1
 """The share of the interval by which two examinations are at most nearer or farther, so that those of all agents spread out."""
+
+CLOSE_SECONDS = 5.0
+"""Seconds without progress, after a visitor has left, until its stream is reset.  Genuine agents do not answer a close before
+the destination has closed, too, and as many streams as are being closed cannot be opened."""
 
 CHECKS = 4
 """Services whose health is examined at the same time."""
@@ -272,7 +276,10 @@ class DialledAgent:
     def _arrive(self, info: AgentInfo) -> None:
         name, edge = self.settings.name, self._edge
         address = StreamAddress(key=name, dialect=NAME, peer=self._dialler.address)
-        session = DirectSession(edge.clock, self._dialler.streams, address=address)
+        limits = DirectLimits(
+            streams=edge.bounds.streams, closeTimeout=CLOSE_SECONDS, endingTimeout=self.timing.endingSeconds
+        )
+        session = DirectSession(edge.clock, self._dialler.streams, address=address, limits=limits)
         tunnel = DialledTunnel(name, session, self._dialler, self._api, info, clock=edge.clock, bounds=edge.bounds)
         edge.arrived(tunnel)
         self.tunnel = tunnel

@@ -92,6 +92,13 @@ class EdgeSettings:
     )
 
 
+    endingSeconds: float = setting(
+        10.0, "kind tcp: seconds without an octet of the server, after a visitor has ended its direction, until the connection "
+        "is closed; genuine agents do not pass on the end of a direction; 0 waits for the server",
+        check=atLeast(0, 3600), live=True,
+    )
+
+
 @frozen(kw_only=True)
 class DialledAgentSettings:
     """
