@@ -12,7 +12,7 @@ import signal
 import socket
 import ssl
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -70,19 +70,21 @@ class House:
         (self.folder / "root.pem").write_bytes(authority().certificate.to_cryptography().public_bytes(Encoding.PEM))
         self.trust = ssl.create_default_context(cafile=str(self.folder / "root.pem"))
 
-    def _write(self, name: str, services: dict[str, int], lines: str = "") -> None:
+    def _write(self, name: str, services: Mapping[str, int | str], lines: str = "") -> None:
         tables = (
-            f'[[service]]\nname = "{service}"\ntarget = "127.0.0.1:{port}"\n{lines}' for service, port in services.items()
+            f'[[service]]\nname = "{service}"\ntarget = "{at if isinstance(at, str) else f"127.0.0.1:{at}"}"\n{lines}'
+            for service, at in services.items()
         )
         (self.folder / name).write_text(f"[limits]\n{self._agentLimits}" + "".join(tables))
 
     def program(self, name: str, *arguments: str) -> Program:
         return Program([str(BIN / name), *arguments], self.environ, str(self.folder))
 
-    def startAgent(self, services: dict[str, int] | None = None, lines: str = "") -> Program:
+    def startAgent(self, services: Mapping[str, int | str] | None = None, lines: str = "") -> Program:
         """
         An agent of this edge; the first one publishes the two origins.
 
+        @param services: by name, the port of each on this machine, or another target.
         @param lines: further settings of each service.
         """
         file = "agent.toml" if services is None else f"{'-'.join(services)}.toml"

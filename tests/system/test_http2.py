@@ -175,6 +175,42 @@ class NginxTests(HTTP2Case):
         self.assertEqual(len(list(client.serverStream(b"20 1000", timeout=20))), 20)
 
 
+class NginxBehindTests(HTTP2Case):
+    """
+    nginx as the local server, which selects the protocol by ALPN.
+    """
+
+    def answers(self, name: str, lines: str) -> set[str]:
+        """
+        The versions by which nginx was asked.
+        """
+        port = freePort()
+        certificate = self.house.folder / "certs" / "default.pem"
+        self.nginx(
+            f"server {{ listen 127.0.0.1:{port} ssl http2; ssl_certificate {certificate}; ssl_certificate_key {certificate};\n"
+            "location / { default_type text/plain; return 200 $server_protocol; } }"
+        )
+        self.listens(port)
+        agent = self.house.startAgent({name: f"https://localhost:{port}"}, "insecure_origin = true\n" + lines)
+        self.addCleanup(agent.drop)
+        asked = [self.house.connect("http", f"{name}.{DOMAIN}") for _ in range(3)]
+        found = set()
+        for talk in asked:
+            with talk:
+                talk.say(f"GET / HTTP/1.1\r\nHost: {name}.{DOMAIN}\r\n\r\n".encode())
+                found.add(talk.body(talk.head()).decode())
+        return found
+
+    def test_HTTP2IsSelected(self) -> None:
+        self.assertEqual(self.answers("auto", ""), {"HTTP/2.0"})
+
+    def test_HTTP2MayBeTurnedOff(self) -> None:
+        self.assertEqual(self.answers("never", 'http2 = "never"\n'), {"HTTP/1.1"})
+
+    def test_HTTP2MayBeRequired(self) -> None:
+        self.assertEqual(self.answers("always", 'http2 = "always"\n'), {"HTTP/2.0"})
+
+
 PAGE = """<!doctype html><title>waiting</title><script>
 const wanted = %d;
 let seen = 0, said = [];
