@@ -949,6 +949,14 @@ class IListeningService(IService, Interface):
         @return: a C{Deferred} that fires once it listens; it fails with C{CannotListenError} if it cannot.
         """
 
+    def prepareReload() -> Callable[[], object]:
+        """
+        The configuration is read again: read the files that it names, such as certificates, and change nothing yet.
+
+        @return: a function that uses them from now on.
+        @raise ConfigurationError: one cannot be used.
+        """
+
     def drain() -> Deferred[Any]:
         """
         Accept no more connections.

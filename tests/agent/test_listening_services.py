@@ -105,5 +105,19 @@ class ListeningTests(SynchronousTestCase):
         self.addCleanup(agent.stopService)
         self.assertIn(agent.listeners[0].session.memory, agent.budget._members)
 
+    def test_aReloadReadsTheFilesAgain(self) -> None:
+        agent = self.agent()
+        agent.startService()
+        self.addCleanup(agent.stopService)
+        (listener,) = agent.listeners
+        certificates: Any = listener._certificates  # type: ignore[attr-defined]
+        before = certificates.contexts
+        agent.reload(agent.config)
+        self.assertIsNot(certificates.contexts, before)
+        before = certificates.contexts
+        Path(self.files["caFile"]).write_text("nothing")
+        self.assertRaises(ConfigurationError, agent.reload, agent.config)
+        self.assertIs(certificates.contexts, before)
+
     def test_filesThatCannotBeUsedAreErrorsOfTheStart(self) -> None:
         self.assertRaises(ConfigurationError, self.agent, caFile="/nowhere")

@@ -344,7 +344,7 @@ def makeLifecycle(reactor: IReactor, options: Options, out: LogWriter | None, er
     def reload() -> tuple[str, ...]:
         if requests is not None:
             requests.reopen()
-        if options.file:
+        if options.file or agent.listeners:
             return agent.reload(options.checked(reactor, options.read()))
         log.info("no configuration file to read again", status="reload")
         return ()

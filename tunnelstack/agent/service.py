@@ -336,7 +336,10 @@ class AgentService(MultiService):
         """
         found = difference(self.config, config)
         before, after = self.config, found.config
+        reloads = [listener.prepareReload() for listener in self.listeners]
         self._configured.update(after.services, self._recordObserver)
+        for reload in reloads:
+            reload()
         self.config = after
         warnOfExposed(self.log, secretsOf(after))
         if after.targets != before.targets:

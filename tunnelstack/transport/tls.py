@@ -27,6 +27,7 @@ from twisted.internet.interfaces import (
     IDelayedCall,
     IHandshakeListener,
     IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
     IProtocol,
     IProtocolFactory,
     IReactorTime,
@@ -214,8 +215,8 @@ class ClientConnections:
 
 
 def tlsFactory(
-    context: CertificateOptions | IOpenSSLClientConnectionCreator, client: bool, factory: IProtocolFactory, clock: IReactorTime,
-    halfClose: bool = False,
+    context: CertificateOptions | IOpenSSLClientConnectionCreator | IOpenSSLServerConnectionCreator, client: bool,
+    factory: IProtocolFactory, clock: IReactorTime, halfClose: bool = False,
 ) -> TLSMemoryBIOFactory:
     """
     @param client: whether this side begins the handshake.
@@ -347,7 +348,9 @@ class ALPNFactory(ServerFactory):
         self._mostHandshakes = mostHandshakes
         self._onFailure = onFailure
 
-    def wrap(self, context: CertificateOptions, halfClose: bool = False) -> TLSMemoryBIOFactory:
+    def wrap(
+        self, context: CertificateOptions | IOpenSSLServerConnectionCreator, halfClose: bool = False
+    ) -> TLSMemoryBIOFactory:
         """
         The factory to listen with.
 

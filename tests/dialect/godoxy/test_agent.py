@@ -36,6 +36,7 @@ from tunnelstack.wire.records.godoxy import (
     HEADER_OCTETS,
     HEADER_SECONDS,
     PROBE,
+    SERVER_NAME,
     StreamHeader,
     encode_header,
 )
@@ -411,6 +412,22 @@ class ServiceTests(AgentCase):
         for wrong in ({"caFile": "/nowhere"}, {"keyFile": other["keyFile"]}, {"certificateFile": "/nowhere"}):
             settings = AgentSettings(datagrams=False, **{**self.files, **wrong})  # type: ignore[arg-type]
             self.assertRaises(ConfigurationError, makeServices, Host(Network()), {"godoxy": (settings,)})
+
+    def test_certificatesAreReadAgain(self) -> None:
+        agent = self.start()
+        before = self.open(TARGET)
+        old = before.transport.getPeerCertificate().get_serial_number()
+        Path(self.files["keyFile"]).write_text("no key")
+        self.assertRaises(ConfigurationError, agent.prepareReload)
+        self.assertEqual(self.open(TARGET).transport.getPeerCertificate().get_serial_number(), old)
+        writeCertificates(Path(self.files["keyFile"]).parent, issue(authorityPEM(), "server", [SERVER_NAME], 1))
+        reload = agent.prepareReload()
+        self.assertEqual(self.open(TARGET).transport.getPeerCertificate().get_serial_number(), old)
+        reload()
+        self.assertNotEqual(self.open(TARGET).transport.getPeerCertificate().get_serial_number(), old)
+        before.transport.write(b"still here")
+        self.network.settle()
+        self.assertEqual(self.server.ends[0].got, b"still here")
 
     def test_theNameIsThatOfTheMachineUnlessGiven(self) -> None:
         self.assertIn(b'"name":"rack"', self.start(name="rack")._api._info)

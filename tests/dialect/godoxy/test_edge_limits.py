@@ -43,7 +43,7 @@ class EdgeLimitTests(GodoxyEdgeCase):
             self.assertNotIn("time", self.report()["reason"])
             self.network.passTime(1, 0.5)
             self.assertEqual(self.report()["state"], DOWN)
-            self.assertIn("no answer in time", self.report()["reason"])
+            self.assertIn("no connection after", self.report()["reason"])
             self.end()
             double.stop()
 

@@ -8,7 +8,7 @@ sides need a certificate of the deployment's authority.
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.application.service import Service
@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.dialect.godoxy.agent_api import NAME, AgentAPI, APIConnections
+from tunnelstack.dialect.godoxy.agent_certificates import HTTP, AgentCertificates, readContexts
 from tunnelstack.dialect.godoxy.agent_datagrams import EdgeDatagrams
 from tunnelstack.dialect.godoxy.agent_destinations import Destinations
 from tunnelstack.dialect.godoxy.agent_settings import AgentSettings
@@ -27,23 +28,17 @@ from tunnelstack.interfaces import IAgentHost, IListeningService
 from tunnelstack.session.direct import DirectLimits, DirectSession
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.transport.dtls.limits import DTLSLimits
-from tunnelstack.transport.dtls.options import DTLSServerOptions
 from tunnelstack.transport.dtls.server import DTLSListeningPort, DTLSServerEndpoint
 from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.peers import addressText
-from tunnelstack.transport.tls import ALPNFactory, loadCertificates, loadIdentity, serverContext
+from tunnelstack.transport.tls import ALPNFactory
 from tunnelstack.waiters import Waiters
-from tunnelstack.wire.records.godoxy import ALPN, CIPHERS, LONGEST_DATAGRAM
-
-HTTP = b"http/1.1"
+from tunnelstack.wire.records.godoxy import ALPN, LONGEST_DATAGRAM
 
 HANDSHAKE_SECONDS = 10.0
 """Seconds for a handshake; a genuine agent waits for ever."""
 
 BACKLOG = 128
-
-TRUST = "ca_file in [[godoxy]]"
-"""What an operator sets to trust another authority."""
 
 STREAM_CLOSE_SECONDS = 30.0
 """Seconds for the other side to end a stream that one side has closed; a genuine edge never does that by itself."""
@@ -68,12 +63,7 @@ class GoDoxyAgent(Service):
         self._settings = settings
         where = f"[{settings.address}]" if ":" in settings.address else settings.address or "*"
         self.description = f"{where}:{settings.port}"
-        identity = loadIdentity(settings.certificateFile, settings.keyFile or None)
-        authorities = loadCertificates(settings.caFile)
-        self._tls = serverContext(identity, alpn=[HTTP, ALPN], clientCA=authorities, clientAuth="require", trust=TRUST)
-        self._dtls = DTLSServerOptions(
-            identity, clientCA=authorities, clientAuth="require", ciphers=CIPHERS, trust=TRUST
-        )
+        self._certificates = AgentCertificates(readContexts(settings))
         destinations = Destinations(host.clock, settings.targets)
         address = StreamAddress(key=self.description, dialect=NAME)
         limits = DirectLimits(streams=settings.streams, closeTimeout=STREAM_CLOSE_SECONDS)
@@ -101,7 +91,7 @@ class GoDoxyAgent(Service):
         settings, clock = self._settings, self._host.clock
         protocols = {None: self._connections, HTTP: self._connections, ALPN: self.session.acceptor}
         connections = ALPNFactory(protocols, clock, HANDSHAKE_SECONDS, onFailure=self._handshakeFailed)
-        secure: Any = connections.wrap(self._tls, halfClose=True)
+        secure: Any = connections.wrap(self._certificates, halfClose=True)
         self._ports.append(clock.listenTCP(settings.port, secure, BACKLOG, settings.address))
         if not settings.datagrams:
             return None
@@ -109,7 +99,7 @@ class GoDoxyAgent(Service):
             handshakeSeconds=HANDSHAKE_SECONDS, idleSeconds=settings.flowIdleSeconds, payloadOctets=LONGEST_DATAGRAM,
             associations=settings.flows, handshakes=settings.flows,
         )
-        endpoint = DTLSServerEndpoint(clock, settings.port, self._dtls, interface=settings.address, limits=limits)
+        endpoint = DTLSServerEndpoint(clock, settings.port, self._certificates, interface=settings.address, limits=limits)
         return endpoint.listen(self._datagrams).addCallback(self._udpListens)
 
     def _udpListens(self, port: DTLSListeningPort) -> None:
@@ -133,6 +123,14 @@ class GoDoxyAgent(Service):
 
     def _handshakeFailed(self, address: IAddress | None, reason: Failure) -> None:
         self.log.info("TLS handshake with {peer} failed: {reason}", peer=addressText(address), reason=errorText(reason))
+
+    def prepareReload(self) -> Callable[[], object]:
+        contexts = readContexts(self._settings)
+
+        def use() -> None:
+            self._certificates.contexts = contexts
+
+        return use
 
     # Stopping
 
