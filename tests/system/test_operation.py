@@ -86,7 +86,7 @@ class LogTests(Stage):
             [BIN / "tunnel-edge", "--dev", "--port", "0"], env=self.environ | {"TUNNELSTACK_LOG_FORMAT": "xml"}, timeout=60,
             capture_output=True, text=True,
         )  # fmt: skip
-        self.assertEqual(done.returncode, 64, done.stderr)
+        self.assertEqual(done.returncode, 78, done.stderr)
 
 
 class UnreadTests(Stage):
