@@ -7,12 +7,17 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import socket
 import subprocess
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.system.house import DOMAIN, House
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+
+from tests.system.house import DOMAIN, House, memory
 from tests.system.origin import Head, Origin, Talk
 from tests.system.stage import Program, until
 from tests.system.test_visitors import ASSETS, HOST, Foreign, freePort, peer
@@ -20,6 +25,9 @@ from tests.system.test_visitors import ASSETS, HOST, Foreign, freePort, peer
 SOAK = os.environ.get("TUNNELSTACK_SOAK") == "1"
 REQUESTS = 20_000 if SOAK else 500
 LARGE = 20 * 1024 * 1024
+STREAMS = 100
+WINDOWS = 512 * 1024
+"""Octets that one stream may cost in one process: a window of the session, and what waits for the visitor."""
 
 
 @cache
@@ -134,6 +142,73 @@ class LoadTests(HTTP2Case):
             )  # fmt: skip
             self.assertIn(f"{REQUESTS} succeeded, 0 failed, 0 errored, 0 timeout", done.stdout, done.stderr)
             self.assertIn(f"status codes: {REQUESTS} 2xx", done.stdout)
+
+
+class HostileTests(HTTP2Case):
+    """
+    Visitors that take without reading, and send without being read, on 100 streams each.
+    """
+
+    def stall(self, *fields: tuple[str, str], body: bytes = b"") -> socket.socket:
+        """
+        Open as many streams as the edge allows, and read nothing but its SETTINGS.
+        """
+        machine = H2Connection(H2Configuration(client_side=True))
+        machine.initiate_connection()
+        visitor = socket.create_connection(("127.0.0.1", self.house.ports["http"]), 20)
+        self.addCleanup(visitor.close)
+        visitor.sendall(machine.data_to_send())
+        while machine.max_outbound_frame_size and not machine.remote_settings.max_concurrent_streams <= STREAMS:
+            machine.receive_data(visitor.recv(65536))
+        for number in range(STREAMS):
+            head = [(":scheme", "http"), (":authority", HOST), *fields]
+            machine.send_headers(2 * number + 1, head, end_stream=not body)
+            if body:
+                credit = min(len(body), machine.local_flow_control_window(2 * number + 1))
+                for start in range(0, credit, 16384):
+                    machine.send_data(2 * number + 1, body[start:min(start + 16384, credit)])
+        visitor.settimeout(5)
+        visitor.sendall(machine.data_to_send())
+        return visitor
+
+    def grows(self) -> dict[str, int]:
+        """
+        Octets by which edge and agent have grown since the last call, once they grow no more.
+        """
+        programs = {"edge": self.house.edge, "agent": self.house.agent}
+        before = getattr(self, "_before", {name: memory(program.process.pid) for name, program in programs.items()})
+        last: dict[str, int] = {}
+
+        def settled() -> bool:
+            nonlocal last
+            time.sleep(0.3)
+            earlier, last = last, {name: memory(program.process.pid) for name, program in programs.items()}
+            return bool(earlier) and all(last[name] - earlier[name] < 1 << 20 for name in last)
+
+        until(settled)
+        self._before = last
+        return {name: last[name] - before[name] for name in last}
+
+    def othersAreServed(self) -> None:
+        with self.house.connect("http", HOST) as talk:
+            talk.say(f"GET /length HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+            self.assertEqual(talk.body(talk.head()), b"hello")
+
+    def test_streamsThatAreNotReadCostTheirWindows(self) -> None:
+        self.grows()
+        self.stall((":method", "GET"), (":path", f"/large?{LARGE}"))
+        grown = self.grows()
+        for name, octets in grown.items():
+            self.assertLess(octets, STREAMS * WINDOWS, (name, grown))
+        self.othersAreServed()
+
+    def test_uploadsThatAreNotReadCostTheirWindows(self) -> None:
+        self.grows()
+        self.stall((":method", "POST"), (":path", "/silent"), body=bytes(1 << 20))
+        grown = self.grows()
+        for name, octets in grown.items():
+            self.assertLess(octets, STREAMS * WINDOWS, (name, grown))
+        self.othersAreServed()
 
 
 class NginxTests(HTTP2Case):
