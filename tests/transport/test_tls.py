@@ -10,6 +10,7 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from OpenSSL.crypto import FILETYPE_PEM, X509, dump_certificate
 from OpenSSL.SSL import TLS1_1_VERSION, Error
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory
@@ -247,6 +248,24 @@ class ALPNTests(Handshake):
             wire.settle()
         self.assertEqual(router.handshakes, 0)
         self.assertIsNotNone(accepting.buildProtocol(None))
+
+
+    def test_oneAddressDoesNotTakeThePlacesOfOthers(self) -> None:
+        router = ALPNFactory({None: factoryOf(Raw())}, Clock(), mostHandshakes=5, mostOfOne=2)
+        accepting = router.wrap(serverContext(edge()))
+
+        def accepted(host: str) -> bool:
+            address = (IPv6Address if ":" in host else IPv4Address)("TCP", host, 1)
+            protocol = accepting.buildProtocol(address)
+            if protocol is not None:
+                Wire(clock=router.clock).connect(Raw(), protocol)  # type: ignore[arg-type]
+            return protocol is not None
+
+        self.assertEqual([accepted("192.0.2.1") for _ in range(3)], [True, True, False])
+        self.assertEqual([accepted(f"2001:db8:0:1::{last}") for last in range(3)], [True, True, False])
+        self.assertEqual([accepted("2001:db8:0:2::1"), accepted("2001:db8:0:3::1")], [True, False])
+        router.clock.advance(10)  # type: ignore[attr-defined]
+        self.assertTrue(accepted("192.0.2.1"))
 
 
 class ClientCertificateTests(Handshake):

@@ -6,6 +6,7 @@ At least TLS 1.2, no session tickets, no compression: Twisted's defaults are kep
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -53,12 +54,16 @@ from tunnelstack.transport.verification import (
     ServerName,
     ServerVerifier,
 )
+from tunnelstack.wire.addresses import read_address
 from tunnelstack.wire.printable_text import quoted
 
 CLIENT_AUTH = ("request", "require")
 
 HANDSHAKES = 1024
 """Handshakes that a server has under way at once, by default."""
+
+HANDSHAKES_OF_ONE = 256
+"""How many of them may be of one address, by default."""
 
 
 class NoApplicationProtocol(Error):
@@ -335,10 +340,12 @@ class ALPNFactory(ServerFactory):
 
     def __init__(
         self, protocols: Mapping[bytes | None, IProtocolFactory], clock: IReactorTime, handshakeTimeout: float = 10.0,
-        *, mostHandshakes: int = HANDSHAKES, onFailure: Callable[[IAddress | None, Failure], object] | None = None,
+        *, mostHandshakes: int = HANDSHAKES, mostOfOne: int = HANDSHAKES_OF_ONE,
+        onFailure: Callable[[IAddress | None, Failure], object] | None = None,
     ) -> None:
         """
         @param mostHandshakes: how many may be under way; further connections are closed.
+        @param mostOfOne: how many of them may be of one address (IPv6: one /64).
         @param onFailure: called with the address of a client whose handshake has failed, and the reason.
         """
         self.protocols = dict(protocols)
@@ -346,6 +353,8 @@ class ALPNFactory(ServerFactory):
         self.handshakeTimeout = handshakeTimeout
         self.handshakes = 0
         self._mostHandshakes = mostHandshakes
+        self._mostOfOne = mostOfOne
+        self._byOrigin: Counter[str] = Counter()
         self._onFailure = onFailure
 
     def wrap(
@@ -373,15 +382,17 @@ class ALPNFactory(ServerFactory):
         """
         @return: C{None} closes the connection: there are too many handshakes.
         """
-        if self.handshakes >= self._mostHandshakes:
+        origin = _origin(address)
+        if self.handshakes >= self._mostHandshakes or (origin and self._byOrigin[origin] >= self._mostOfOne):
             return None
-        self.handshakes += 1
+        self._count(origin, 1)
         pending = True
 
         def over() -> bool:
             nonlocal pending
             was, pending = pending, False
-            self.handshakes -= was
+            if was:
+                self._count(origin, -1)
             return was
 
         def build(connection: TLSMemoryBIOProtocol) -> IProtocol | None:
@@ -394,6 +405,22 @@ class ALPNFactory(ServerFactory):
                 self._onFailure(address, outcome)
 
         return HandshakeProtocol(self.clock, self.handshakeTimeout, build, ended)
+
+    def _count(self, origin: str, change: int) -> None:
+        self.handshakes += change
+        self._byOrigin[origin] += change
+        if not self._byOrigin[origin]:
+            del self._byOrigin[origin]
+
+
+def _origin(address: IAddress | None) -> str:
+    """
+    @return: the host of an address, of an IPv6 address the first 64 bits; C{""} if it has none.
+    """
+    host = read_address(str(getattr(address, "host", "")))
+    if host is None:
+        return ""
+    return str(host) if host.version == 4 else host.packed[:8].hex()
 
 
 def _selectALPN(context: Context, ours: tuple[bytes, ...]) -> None:
