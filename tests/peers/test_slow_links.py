@@ -27,6 +27,10 @@ RATE = 60_000
 OCTETS = 75 * RATE
 """Octets of each transfer: of two pings of Go and more."""
 
+QUEUE = 32_768
+"""Octets of the relay's receive buffers, which Linux doubles: a second of the link.  Both directions are full, and a ping waits
+in both."""
+
 PATIENCE = 10.0
 """Seconds in which Go's default configuration has its ping answered."""
 
@@ -48,11 +52,11 @@ class SlowLinkWithGo(MeetsGo):
         config.update(carrier=self.carrier, role="server" if self.client else "client")
         if self.weDial:
             port = (yield self.peer.call("listen", **config))["port"]
-            yield reach(self.carrier, SlowRelay(port, RATE, upward=True, downward=True).port, self.session)
+            yield reach(self.carrier, SlowRelay(port, RATE, upward=True, downward=True, buffer=QUEUE).port, self.session)
             self.there = (yield self.peer.call("arrived"))["session"]
         else:
             port = yield awaitOne(self, self.carrier, self.session)
-            relay = SlowRelay(port, RATE, upward=True, downward=True)
+            relay = SlowRelay(port, RATE, upward=True, downward=True, buffer=QUEUE)
             self.there = (yield self.peer.call("dial", port=relay.port, **config))["session"]
             yield self.session.whenUp()
 
@@ -127,7 +131,7 @@ class SlowDeviceTests(TestCase):
         if not SOAK:
             raise SkipTest("takes minutes: TUNNELSTACK_SOAK=1 runs it")
         yield self.serve()
-        relay = SlowRelay(self.edge.addresses[0].port, RATE, upward=True, downward=True)
+        relay = SlowRelay(self.edge.addresses[0].port, RATE, upward=True, downward=True, buffer=QUEUE)
         self.agents = Agents.start(self)
         authorized, agent = yield self.agents.join(f"http://127.0.0.1:{relay.port}", 2)
         yield self.until(lambda: self.fleet.find(TENANT, authorized.uid))
@@ -165,5 +169,5 @@ class SlowServerTests(TestCase):
         """
         The URL of a relay to the server of this URL.
         """
-        relay = SlowRelay(int(url.rpartition(":")[2]), RATE, upward=True, downward=True)
+        relay = SlowRelay(int(url.rpartition(":")[2]), RATE, upward=True, downward=True, buffer=QUEUE)
         return f"http://127.0.0.1:{relay.port}"
