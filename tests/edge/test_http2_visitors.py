@@ -330,6 +330,22 @@ class LifeTests(HTTP2Case):
         both.network.passTime(2)
         self.assertEqual(both.edge.memoryBudget.held, 0)
 
+    def test_whatAServerSendsCountsInTheBudgetOfTheAgent(self) -> None:
+        both = self.begin(CALLS)
+        self.calls.answer = None
+        stream, _ = self.ask(to(GET, b"calls.localhost"))
+        stream.pauseProducing()
+        exchange = self.calls.asked[0][1]
+        exchange.sendHead(reply_head())
+        exchange.write(bytes(4 << 20))
+        both.settle()
+        both.network.passTime(2)
+        self.assertGreater(both.agent.budget.held, 256 * 1024)
+        stream.reset()
+        both.settle()
+        both.network.passTime(2)
+        self.assertEqual(both.agent.budget.held, 0)
+
     def test_idleOnesMakeRoom(self) -> None:
         both = self.begin(SITE)
         visitor = self.visitor()

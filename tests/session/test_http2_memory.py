@@ -4,7 +4,7 @@ What connections of visitors hold, in the budget of the process.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -12,7 +12,6 @@ from tests.exchange.doubles import Server
 from tests.exchange.test_http2_server import Caught
 from tests.wire.heads_http2 import POST
 from tunnelstack.exchange.http2_server import CONNECTION_WINDOW, HELD_OCTETS, HTTP2ServerConnection
-from tunnelstack.interfaces import ISession
 from tunnelstack.session.budget import CONNECTION, STALE_SECONDS, MemoryBudget
 from tunnelstack.session.http2_memory import HTTP2ConnectionMemory
 from tunnelstack.testing import Wire
@@ -38,7 +37,7 @@ class BudgetTests(SynchronousTestCase):
         self.connection = HTTP2ServerConnection(self.server, clock=self.clock)
         self.wire.connect(self.visitor, self.connection.protocol)
         self.wire.settle()
-        self.budget.join(cast(ISession, HTTP2ConnectionMemory(self.connection.protocol, "visitor 192.0.2.1")))
+        HTTP2ConnectionMemory(self.connection.protocol, "visitor 192.0.2.1").join(self.budget)
 
     def upload(self, octets: int) -> tuple[Any, Caught]:
         caught = Caught()

@@ -22,6 +22,7 @@ from tunnelstack.control.tracing.tracer import Tracer
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import Handler, IReactor
 from tunnelstack.records import Service
+from tunnelstack.session.budget import MemoryBudget
 
 
 @define
@@ -41,14 +42,16 @@ class ConfiguredServices:
 
     def __init__(
         self, reactor: IReactor, publications: Publications, handlers: Mapping[bytes, Handler], bounds: AgentBounds,
-        tracer: Tracer | None = None, counts: ExchangeCounts | None = None,
+        tracer: Tracer | None = None, counts: ExchangeCounts | None = None, budget: MemoryBudget | None = None,
     ) -> None:
         """
         @param handlers: stream handlers by name, for services of the kind C{stream}.
         @param bounds: of exchanges; call L{boundsChanged} when they change.
         @param tracer: gives each request its span, if requests are traced.
         @param counts: counts the requests that have ended, if there are metrics.
+        @param budget: limits what connections with local servers hold.
         """
+        self._budget = budget
         self._reactor = reactor
         self._publications = publications
         self._handlers = handlers
@@ -111,7 +114,9 @@ class ConfiguredServices:
         """
         Make all of them, or none.
         """
-        context = ServiceContext(self._reactor, self._handlers, self._bounds, requestObserver, self._tracer, self._counts)
+        context = ServiceContext(
+            self._reactor, self._handlers, self._bounds, requestObserver, self._tracer, self._counts, self._budget
+        )
         made: list[tuple[ServiceConfig, RunningService]] = []
         try:
             for config in configs:

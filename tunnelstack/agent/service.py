@@ -118,7 +118,9 @@ class AgentService(MultiService):
         tracer = None if self.tracing is None else self.tracing.tracer
         self.metrics = AgentMetrics(self) if config.metrics.listen else None
         counts = None if self.metrics is None else self.metrics.exchanges
-        self._configured = ConfiguredServices(reactor, self._publications, self.handlers, self._bounds, tracer, counts)
+        self._configured = ConfiguredServices(
+            reactor, self._publications, self.handlers, self._bounds, tracer, counts, self.budget
+        )
         self._exitPolicy = ExitPolicy(reactor, config.giveUpAfterSeconds)
         self._exitPolicy.whenFailed().addCallback(self._failed)
         self.end = self._exitPolicy.fail

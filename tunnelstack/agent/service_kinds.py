@@ -44,6 +44,7 @@ from tunnelstack.interfaces import (
     IServerExchange,
 )
 from tunnelstack.records import EMBEDDED, Service
+from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.wire.http1.head import Fields, HeadLimits, RequestHead
 
@@ -93,6 +94,7 @@ class ServiceContext:
     @ivar requestObserver: called with the record of each HTTP request that has ended.
     @ivar tracer: gives each request its span; C{None} if requests are not traced.
     @ivar counts: counts the requests that have ended, or C{None}.
+    @ivar budget: limits what the connections with local servers hold, as far as they use HTTP/2.
     """
 
     reactor: IReactor
@@ -101,6 +103,7 @@ class ServiceContext:
     requestObserver: RequestObserver | None = None
     tracer: Tracer | None = None
     counts: ExchangeCounts | None = None
+    budget: MemoryBudget | None = None
 
     @property
     def isObserved(self) -> bool:
@@ -199,7 +202,7 @@ def _http(context: ServiceContext, config: ServiceConfig) -> RunningService:
     if config.insecureOrigin and not target.secure:
         raise ConfigurationError(f"insecure_origin is for a target at https:, not for {config.target}")
     endpoint = target.endpoint(reactor)
-    pool = originPool(reactor, target, config.http2, site.explain)
+    pool = originPool(reactor, target, config.http2, site.explain, context.budget)
 
     def configure(bounds: ExchangeBounds) -> None:
         timeouts = bounds.serverTimeouts

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from twisted.application.service import MultiService
@@ -47,7 +47,7 @@ from tunnelstack.edge.ssh.service import SSHGatewayService
 from tunnelstack.edge.status import agentsOf, outboundAgentsOf, statusOf
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.bounds import ExchangeBounds
-from tunnelstack.interfaces import IAuthenticator, IDialect, IProcessService, IReactor, ISession, ITunnel
+from tunnelstack.interfaces import IAuthenticator, IDialect, IProcessService, IReactor, ITunnel
 from tunnelstack.records import Grant
 from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.settings.state_dir import StateDirectory
@@ -180,8 +180,7 @@ class EdgeService(MultiService):
         """
         from tunnelstack.session.http2_memory import HTTP2ConnectionMemory  # loads h2, which is slow
 
-        memory = HTTP2ConnectionMemory(connection, f"visitor {addressText(connection.getPeer())}")
-        self.memoryBudget.join(cast(ISession, memory))
+        HTTP2ConnectionMemory(connection, f"visitor {addressText(connection.getPeer())}").join(self.memoryBudget)
 
     def _namesFile(self, config: EdgeConfig) -> NamesFile | None:
         if not config.stateDirectory:

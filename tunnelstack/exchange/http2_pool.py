@@ -70,6 +70,7 @@ class HTTP2ExchangePool:
         maxConnections: int = 64,
         maxWaiting: int = 4096,
         explain: Callable[[Failure], str] | None = None,
+        connected: Callable[[HTTP2Connection], object] = lambda connection: None,
     ) -> None:
         """
         @param endpoint: connects to a server that speaks HTTP/2; where it uses TLS, it offers that by ALPN.
@@ -78,6 +79,7 @@ class HTTP2ExchangePool:
         @param maxConnections: the most connections.
         @param maxWaiting: the most exchanges that wait for a stream; beyond them, L{exchange} raises L{Busy}.
         @param explain: returns a sentence for the visitor about a failure to connect.
+        @param connected: called with each connection that is up.
         """
         self.scheme = scheme
         self.timeouts = timeouts
@@ -92,6 +94,7 @@ class HTTP2ExchangePool:
         self._maxConnections = maxConnections
         self._maxWaiting = maxWaiting
         self._explain = explain
+        self._connected = connected
         self._connections: dict[HTTP2Connection, None] = {}     # those that open streams
         self._open: set[HTTP2Connection] = set()                 # the same, and those that are going away
         self._waiting: dict[HTTP2ClientExchange, None] = {}     # in order
@@ -226,6 +229,7 @@ class HTTP2ExchangePool:
             return
         self._connections[connection] = None
         self._open.add(connection)
+        self._connected(connection)
         connection.onSlotsChanged = self._serveWaiting
         connection.whenLost().addCallback(lambda reason: self._lost(connection))
         self._serveWaiting()

@@ -1,8 +1,8 @@
 """
 What an HTTP/2 connection holds whose streams are exchanges, for the budget of the process (L{tunnelstack.session.budget}).
 
-Such a connection is not a session.  What its visitor sends is held while the receiver of the request does not read, as in a
-session, so it counts in the same budget.
+Such a connection is not a session.  What its visitor or its local server sends is held while the receiver does not read, as in
+a session, so it counts in the same budget.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from typing import cast
 
 from twisted.python.failure import Failure
 
+from tunnelstack.interfaces import ISession
 from tunnelstack.session._memory import SessionMemory
+from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import StreamResetError
 from tunnelstack.stream.transport import StreamTransport
@@ -37,6 +39,12 @@ class HTTP2ConnectionMemory:
             connection.scheduler, self, self._resetStream,
         )
         connection.whenLost().addCallback(self._lost)
+
+    def join(self, budget: MemoryBudget) -> None:
+        """
+        Count in a budget from now on, until the connection is lost.
+        """
+        budget.join(cast(ISession, self))
 
     def lostReason(self) -> HTTP2ConnectionLost | None:
         """
@@ -66,10 +74,11 @@ class HTTP2ConnectionMemory:
             self._connection.transport.resumeProducing()
 
     def _resetStream(self, transport: StreamTransport, reason: StreamResetError) -> None:
-        stream = cast(HTTP2Stream, transport)
-        self._connection.core.reset_stream(stream.streamId, ErrorCode.ENHANCE_YOUR_CALM)
-        self._connection.scheduler.scheduleFlush()
-        stream.lost(Failure(HTTP2StreamReset(str(reason), ErrorCode.ENHANCE_YOUR_CALM)))
+        stream, connection = cast(HTTP2Stream, transport), self._connection
+        code = ErrorCode.CANCEL if connection.client else ErrorCode.ENHANCE_YOUR_CALM
+        connection.core.reset_stream(stream.streamId, code)
+        connection.scheduler.scheduleFlush()
+        stream.lost(Failure(HTTP2StreamReset(str(reason), code)))
 
     def _lost(self, reason: object) -> None:
         self.memory.leave()
