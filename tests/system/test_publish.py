@@ -5,9 +5,11 @@ What people publish, with the programs they start: each from the command line to
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import socket
 import subprocess
+import urllib.request
 
 from twisted.trial.unittest import SkipTest
 from websockets.sync.client import connect
@@ -90,6 +92,17 @@ class AgentTests(Stage):
         self.assertEqual(self.visit("myapp", "/a?b=c").body, b"GET /a?b=c\n")
         body = bytes(range(256)) * 4096
         self.assertEqual(self.visit("myapp", method="POST", body=body).body, body)
+
+    def test_theApexOfADevelopmentEdgeShowsALinkToIt(self) -> None:
+        self.startEdge()
+        agent = self.startAgent("http", str(self.origin()), "--name", "myapp")
+        agent.hears("^myapp +http")
+        url = f"http://localhost:{self.port}/"
+        with urllib.request.urlopen(url, timeout=20) as page:
+            self.assertIn(f'<a href="http://myapp.localhost:{self.port}/">myapp</a>', page.read().decode())
+        asked = urllib.request.Request(url, headers={"Accept": "application/json"})
+        with urllib.request.urlopen(asked, timeout=20) as page:
+            self.assertEqual([each["name"] for each in json.load(page)["services"]], ["myapp"])
 
     def test_aFolderIsPublished(self) -> None:
         self.startEdge()

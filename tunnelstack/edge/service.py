@@ -43,6 +43,7 @@ from tunnelstack.edge.public.ports import Ports
 from tunnelstack.edge.public.routes import RouteTable
 from tunnelstack.edge.public.server import PublicServerFactory
 from tunnelstack.edge.public.udp_ports import UDPPorts
+from tunnelstack.edge.service_index import ServiceIndex
 from tunnelstack.edge.ssh.service import SSHGatewayService
 from tunnelstack.edge.status import agentsOf, outboundAgentsOf, statusOf
 from tunnelstack.errors import ConfigurationError
@@ -159,6 +160,8 @@ class EdgeService(MultiService):
         self.metrics = EdgeMetrics(self) if config.metrics.enabled else None
         self.tracing = TracingService(reactor, config.tracing, "edge") if config.tracing.enabled else None
         self.observeRequests(None)
+        if config.dev:
+            self.public.site.index = ServiceIndex(self)
         self.public.onHTTP2 = self._joinBudget
         self.admin = AdminService(self)
         self.registry.watch(self.public.site.gaps.nameChanged)

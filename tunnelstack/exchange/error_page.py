@@ -9,6 +9,7 @@ from email.utils import formatdate
 from html import escape
 
 from tunnelstack.exchange.errors import ExchangeFailed
+from tunnelstack.exchange.html_page import HTML, htmlPage
 from tunnelstack.interfaces import IResponseExchange
 from tunnelstack.wire.http1.head import Fields, ResponseHead
 
@@ -45,31 +46,14 @@ def errorPageHead(failed: ExchangeFailed, trace: str, kind: bytes, octets: int) 
     return ResponseHead(failed.status, REASONS.get(failed.status, b"Error"), fields)
 
 
-PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><title>{status} {reason}</title>
-<style>body {{ font: 1.1em/1.5 sans-serif; max-width: 34em; margin: 15vh auto; padding: 0 1em; color: #333 }}
-small {{ color: #888 }}</style></head>
-<body>
-<h1>{status} {reason}</h1>
-<p>{sentence}</p>
-{request}</body>
-</html>
-"""
-
-
 def errorPage(failed: ExchangeFailed, trace: str) -> tuple[ResponseHead, bytes]:
     """
     Make a page with the status, one sentence, and the request's identifier.
     """
-    body = PAGE.format(
-        status=failed.status,
-        reason=REASONS.get(failed.status, b"Error").decode(),
-        sentence=escape(failed.sentence),
-        request=f"<p><small>Request {escape(trace)}</small></p>\n" if trace else "",
-    ).encode()
-    return errorPageHead(failed, trace, b"text/html; charset=utf-8", len(body)), body
+    reason = REASONS.get(failed.status, b"Error").decode()
+    request = f"<p><small>Request {escape(trace)}</small></p>\n" if trace else ""
+    body = htmlPage(f"{failed.status} {reason}", f"<p>{escape(failed.sentence)}</p>\n{request}")
+    return errorPageHead(failed, trace, HTML, len(body)), body
 
 
 def respondWithPage(exchange: IResponseExchange, pages: ErrorPages, failed: ExchangeFailed, trace: str = "") -> None:

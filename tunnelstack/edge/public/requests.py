@@ -149,6 +149,8 @@ class RequestRouter:
         if (self._listener.redirect or (policy is not None and policy.redirect)) and not _isSecure(visitor, hops):
             return self._redirect(exchange, host, head.target)
         if destination is None:
+            if site.index is not None and site.index.serves(head, host, self._address):
+                return site.index.exchangeReceived(head, exchange)
             return self._fail(exchange, ExchangeFailed(FailureKind.UNKNOWN))
         if policy is not None:
             return self._forwardIfAllowed(exchange, head, host, destination, hops, policy, address)

@@ -22,7 +22,7 @@ from tunnelstack.edge.public.gaps import ServiceGaps
 from tunnelstack.edge.public.routes import RouteTable
 from tunnelstack.edge.public.traces import TraceIdentifiers
 from tunnelstack.exchange.error_page import ErrorPages, errorPage
-from tunnelstack.interfaces import ITunnel
+from tunnelstack.interfaces import IExchangeReceiver, IServerExchange, ITunnel
 from tunnelstack.wire.addresses import IPNetwork, read_address, read_network
 from tunnelstack.wire.http1.head import RequestHead
 from tunnelstack.wire.http1.target import path_of, percent_encoded
@@ -42,6 +42,25 @@ class TunnelTable(Protocol):
         """
         @param within: seconds.
         @return: whether a tunnel holds C{key}, or held it that recently.
+        """
+
+
+class IndexPage(Protocol):
+    """
+    The page of a host of the edge's own, such as a L{ServiceIndex<tunnelstack.edge.service_index.ServiceIndex>}.
+    """
+
+    def serves(self, head: RequestHead, host: bytes, peer: str) -> bool:
+        """
+        @param head: of a request that has no route.
+        @param host: the host that it is for.
+        @param peer: the address of the client.
+        @return: whether the page is the response.
+        """
+
+    def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
+        """
+        As of L{IExchangeServer<tunnelstack.interfaces.IExchangeServer>}.
         """
 
 
@@ -65,6 +84,7 @@ class PublicSite:
     @ivar forwardedBy: which forwarding fields of trusted proxies are used, as C{forwarded_by} of the configuration.
     @ivar nextTrace: gives a new identifier for a request.
     @ivar gaps: the requests that wait for an agent to come back.
+    @ivar index: the page of the edge's own host; C{None} if it has none.
     @ivar loopIdentifier: of this edge, in C{CDN-Loop}.
     """
 
@@ -82,6 +102,7 @@ class PublicSite:
     forwardedBy: str = ""
     nextTrace: TraceIdentifiers = field(factory=TraceIdentifiers)
     gaps: ServiceGaps = field(init=False)
+    index: IndexPage | None = None
     loopIdentifier: bytes = field(factory=lambda: b"tunnelstack-" + token_hex(4).encode())
     _trustedProxies: tuple[IPNetwork, ...] = ()
 
