@@ -19,6 +19,7 @@ from twisted.names import client, dns, server
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
+from tests.changed_settings import changes
 from tests.peers._go import GoPeer
 from tests.transport.certificates import CLIENT, SERVER, Authority, authority, general
 from tests.transport.datagrams import CollectorFactory
@@ -363,6 +364,7 @@ class AgentTests(EdgeCase):
             self.assertTrue(self.service("echo")["healthy"])
             self.assertEqual(self.report()["state"], "up")
 
+    @changes("edge [godoxy] ending_seconds")
     @asynchronous
     async def test_aVisitorThatLeavesFreesItsStream(self) -> None:
         """
