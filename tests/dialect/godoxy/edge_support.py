@@ -13,6 +13,7 @@ from typing import Any, cast
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -59,9 +60,10 @@ def credentials() -> Credentials:
     return Credentials((authority().certificate,), identity)
 
 
+@implementer(IHalfCloseableProtocol)
 class StreamEnd(Protocol):
     """
-    The agent's end of a stream.
+    The agent's end of a stream.  As with a genuine agent, the end of the edge's direction has no effect.
 
     @ivar got: what arrived after the header.
     """
@@ -85,6 +87,12 @@ class StreamEnd(Protocol):
                     self.transport.loseConnection()
             else:
                 self.agent.streams.append(self)
+
+    def readConnectionLost(self) -> None:
+        pass
+
+    def writeConnectionLost(self) -> None:
+        pass
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.lost = reason
@@ -121,7 +129,7 @@ class AgentDouble:
         self.context = serverContext(
             identity or serverIdentity(), alpn=list(alpn), clientCA=[authority().certificate], clientAuth="require"
         )
-        self.listening = network.listenTCP(port, factory.wrap(self.context))
+        self.listening = network.listenTCP(port, factory.wrap(self.context, halfClose=True))
 
     def respond(self, request: WholeRequest) -> Any:
         self.requests.append(request)

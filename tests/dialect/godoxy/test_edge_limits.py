@@ -10,7 +10,7 @@ from base64 import b64decode
 from twisted.internet.defer import Deferred
 
 from tests.changed_settings import changes
-from tests.dialect.godoxy.edge_support import AgentDouble, GodoxyEdgeCase, web
+from tests.dialect.godoxy.edge_support import AgentDouble, GodoxyEdgeCase, tcp, web
 from tunnelstack.dialect.godoxy.edge_agent import DOWN, UP
 
 
@@ -40,10 +40,10 @@ class EdgeLimitTests(GodoxyEdgeCase):
             double.answers["/info"] = lambda request: Deferred()
             self.begin(web(), probeSeconds=seconds)
             self.network.passTime(seconds - 0.5, 0.5)
-            self.assertNotIn("time", self.report()["reason"])
+            self.assertEqual(self.report()["reason"], "")
             self.network.passTime(1, 0.5)
             self.assertEqual(self.report()["state"], DOWN)
-            self.assertIn("no connection after", self.report()["reason"])
+            self.assertIn(f"not answered within {seconds:g} seconds", self.report()["reason"])
             self.end()
             double.stop()
 
@@ -62,3 +62,16 @@ class EdgeLimitTests(GodoxyEdgeCase):
             self.assertEqual(json.loads(b64decode(config)).get("response_header_timeout", 0), seconds * 10**9)
             self.end()
             double.stop()
+
+    @changes("edge [godoxy] ending_seconds")
+    def test_aVisitorThatHasEndedWaitsSoLongForOctets(self) -> None:
+        agent = AgentDouble(self.network)
+        self.begin(tcp(), endingSeconds=20.0)
+        visitor = self.visit(b"x", 25565)
+        visitor.transport.loseWriteConnection()
+        self.network.passTime(15)
+        agent.streams[0].transport.write(b"late")
+        self.network.passTime(19)
+        self.assertEqual((visitor.got, visitor.lost), (b"late", None))
+        self.network.passTime(22)
+        self.assertIsNotNone(visitor.lost)

@@ -5,13 +5,13 @@ The edge's client of an agent's HTTPS API.
 from __future__ import annotations
 
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.python.failure import Failure
 
 from tunnelstack.errors import Unavailable
-from tunnelstack.exchange.fetch import FetchedResponse, fetch
+from tunnelstack.exchange.fetch import FetchedResponse, NoResponse, fetch
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.transport.error_text import errorText
-from tunnelstack.transport.host_endpoint import connectTimedOut
 from tunnelstack.wire.http1.head import DEFAULT_LIMITS, Fields, RequestHead
 from tunnelstack.wire.printable_text import printable
 from tunnelstack.wire.records.godoxy_api import (
@@ -126,7 +126,16 @@ class AgentAPI:
     async def _get(self, target: bytes, seconds: float = 0.0) -> FetchedResponse:
         head = RequestHead(b"GET", target, list(self._fields))
         answer = fetch(self._pool.exchange, head, bodyOctets=ANSWER_OCTETS)
-        return await answer.addTimeout(seconds or self._seconds, self._clock, connectTimedOut)
+        return await answer.addTimeout(seconds or self._seconds, self._clock, _timedOut)
+
+
+def _timedOut(result: FetchedResponse | Failure, seconds: float) -> FetchedResponse:
+    """
+    @raise NoResponse: instead of the error of a request that was cancelled.
+    """
+    if isinstance(result, Failure):
+        raise NoResponse(f"the agent has not answered within {seconds:g} seconds")
+    return result
 
 
 def _excerpt(response: FetchedResponse) -> str:
