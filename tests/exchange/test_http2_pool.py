@@ -535,6 +535,24 @@ class NegotiatedTests(SynchronousTestCase):
         exchange.end()
         return receiver
 
+    def test_aWebSocketUsesHTTP1WhereTheServerHasNoneByHTTP2(self) -> None:
+        self.tls.build = lambda: HTTP2Connection(
+            False, clock=self.clock, limits=HTTP2Limits(connect_protocol=False), accept=Asked
+        )
+        receiver = self.ask(upgrade())
+        self.settle()
+        self.assertEqual((len(self.tls.wires), len(self.http1.wires), len(self.http2.wires)), (1, 1, 0))
+        head, _, _ = self.server.asked[0]
+        self.assertEqual((head.version, head.framing.upgrade), ((1, 1), b"websocket"))
+        self.assertEqual(receiver.body, b"ok")
+
+    def test_aWebSocketUsesHTTP2WhereTheServerHasOne(self) -> None:
+        self.server.answer = None
+        self.ask(upgrade())
+        self.settle()
+        head, _, _ = self.server.asked[0]
+        self.assertEqual((head.version, head.framing.upgrade, len(self.http1.wires)), ((2, 0), b"websocket", 0))
+
     def test_HTTP2IsUsedIfSelected(self) -> None:
         receivers = [self.ask() for _ in range(3)]
         self.settle()
