@@ -25,6 +25,7 @@ from tunnelstack.agent.panel import (
     canRedraw,
 )
 from tunnelstack.agent.publication import Publication
+from tunnelstack.control.process.line_times import noTime, timeOfDay
 from tunnelstack.records import Service
 
 
@@ -52,6 +53,7 @@ class PanelTests(SynchronousTestCase):
         self.log = Logger("tunnelstack.test", observer=self.panel)
 
     def make(self, **options: Any) -> Panel:
+        options.setdefault("lineTime", noTime)
         return Panel(self.clock, self.screen.write, lambda: (self.screen.rows, self.screen.columns), **options)
 
     def shown(self) -> list[str]:
@@ -103,6 +105,17 @@ class PanelTests(SynchronousTestCase):
         self.log.warn("still nothing")
         self.assertEqual(self.shown()[:2], ["warning   nothing listens", "warning   still nothing"])
         self.assertEqual(len(self.shown()), 3)
+
+    def test_whatStandsAboveBeginsWithItsTime(self) -> None:
+        self.log = Logger("tunnelstack.test", observer=self.make(lineTime=timeOfDay))
+        self.up()
+        self.log.warn("nothing listens")
+        self.log.failure("failed", Failure(ValueError("a defect")))
+        above = self.shown()
+        self.assertRegex(above[0], r"^\d\d:\d\d:\d\d warning   nothing listens$")
+        self.assertRegex(above[1], r"^\d\d:\d\d:\d\d error     ")
+        self.assertTrue(above[2].startswith("          "), "a traceback belongs to its first line")
+        self.assertEqual(above[-1], "session   up   edge=a.net rtt=1ms")
 
     def test_theLastRequestsAreShown(self) -> None:
         self.up()

@@ -22,6 +22,7 @@ from tunnelstack.control.access_log import (
     formatText,
 )
 from tunnelstack.control.process import log_writer
+from tunnelstack.control.process.line_times import timeOfDay
 from tunnelstack.errors import ConfigurationError
 
 
@@ -53,6 +54,10 @@ class Output:
         return False
 
 
+DATE = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+"""The time of a line in a file."""
+
+
 class FormTests(SynchronousTestCase):
     """
     Lines.
@@ -77,8 +82,12 @@ class FormTests(SynchronousTestCase):
     def test_aLineOfTextIsVisible(self) -> None:
         line = formatText(request(target="/\x1b[31m"), 0)
         self.assertEqual(
-            line, "access    200 GET site.example/\\u001b[31m   12 octets, 2.5 ms, for 192.0.2.1 (request t-1)\n"
+            line, "1970-01-01T00:00:00.000Z access    200 GET site.example/\\u001b[31m   12 octets, 2.5 ms, "
+            "for 192.0.2.1 (request t-1)\n",
         )
+
+    def test_aLineOnATerminalBeginsWithTheTimeOfDay(self) -> None:
+        self.assertRegex(formatText(request(), 7.0, timeOfDay), r"^\d\d:\d\d:07 access    200 ")
 
     def test_noPartOfATextLineIsMoreThanVisible(self) -> None:
         evil = "x\x1b[2J\u202e\n\x9b\x7f"
@@ -197,4 +206,4 @@ class LogTests(SynchronousTestCase):
                 self.assertEqual((json.loads(report)["message"], json.loads(report)["dropped"]), (sentence, 1))
                 self.assertEqual(json.loads(line)["request"], "t-1")
             else:
-                self.assertEqual(report, f"warning   {sentence}")
+                self.assertRegex(report, rf"^{DATE} warning   {sentence}$")

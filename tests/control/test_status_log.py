@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from twisted.logger import Logger, LogLevel, LogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.control.process.log_writer import standardWriters
+from tests.control.test_access_log import DATE
+from tunnelstack.control.process.line_times import dateAndTime, timeOfDay
+from tunnelstack.control.process.log_writer import finishAll, standardWriters
 from tunnelstack.control.process.status_log import (
     COLUMN,
     JSONLogObserver,
@@ -26,6 +29,34 @@ from tunnelstack.wire.printable_text import LINE
 
 EVIL = "\x1b[2J\u202e\nsite      http://bank.example\x7f"
 """What a peer might send as a reason."""
+
+
+DAY = r"\d\d:\d\d:\d\d"
+"""The time of a line on a terminal."""
+
+
+class TimeTests(SynchronousTestCase):
+    """
+    The beginning of a line.
+    """
+
+    def test_linesOfFilesAreSortedByTheirTime(self) -> None:
+        times = [0.0, 0.0009, 0.001, 59.9999, 60.0, 951_782_400.0, 1_795_945_992.345, 4_102_444_800.0]
+        begun = [dateAndTime(each) for each in times]
+        self.assertEqual(begun, sorted(begun))
+        self.assertEqual(begun[-2], "2026-11-29T09:53:12.345Z ")
+
+    def test_aTerminalShowsItsOwnZone(self) -> None:
+        before = os.environ.get("TZ")
+        self.addCleanup(self.setZone, before)
+        self.setZone("XYZ-03:30")
+        self.assertEqual(timeOfDay(1_795_945_000.9), "13:06:40 ")
+
+    def setZone(self, zone: str | None) -> None:
+        os.environ.pop("TZ", None)
+        if zone is not None:
+            os.environ["TZ"] = zone
+        time.tzset()
 
 
 class ObserverTests(SynchronousTestCase):
@@ -108,6 +139,25 @@ class ObserverTests(SynchronousTestCase):
         self.assertRegex(first["time"], r"^\d{4}-\d\d-\d\dT.*\+00:00$")
         self.assertIn("ZeroDivisionError: seven", second["traceback"])
 
+    def test_aLineBeginsWithItsTime(self) -> None:
+        for kind in (StatusLineObserver, TextLogObserver):
+            observer = kind(self.written.append, dateAndTime)
+            self.publisher.addObserver(lambda event, observer=observer: observer({**event, "log_time": event["at"]}))
+        self.log.info("up", status="session", at=1.25)
+        self.log.failure("broken", Failure(ZeroDivisionError("seven")), at=2.0)
+        status, failed = self.written
+        self.assertEqual(status, "1970-01-01T00:00:01.250Z session   up\n")
+        self.assertTrue(failed.startswith("1970-01-01T00:00:02.000Z error     "), failed)
+        for line in failed.splitlines()[1:]:
+            self.assertTrue(line.startswith(" " * COLUMN), "the lines of a traceback belong to the first")
+
+    def test_aWholeLogHasTheStatusLinesAsWell(self) -> None:
+        self.publisher.addObserver(TextLogObserver(self.written.append, statusLines=True))
+        self.log.info("up", status="session")
+        self.log.warn("ours")
+        self.other.warn("theirs")
+        self.assertEqual([line[:10].rstrip() for line in self.written], ["session", "warning", "warning"])
+
     def test_aLineIsALine(self) -> None:
         self.observe(JSONLogObserver)
         self.log.info("{said}", said='two\nlines "quoted"')
@@ -146,6 +196,47 @@ class ChoiceTests(SynchronousTestCase):
     def test_aProcessWithoutStandardOutputHasObservers(self) -> None:
         self.assertEqual(self.kinds(None, self.pipe()), [StatusLineObserver, JSONLogObserver])
         self.assertEqual(self.kinds(self.pipe(), None), [StatusLineObserver, JSONLogObserver])
+
+    def written(self, out: Any, err: Any, form: str) -> None:
+        """
+        Write one status line and one warning of another package.
+        """
+        publisher = LogPublisher(*makeObservers(*standardWriters(out, err, form), form))
+        Logger("tunnelstack.agent", observer=publisher).info("up", status="session")
+        Logger("twisted.web", observer=publisher).warn("theirs")
+        finishAll(5.0)
+
+    def test_aTerminalShowsTheTimeOfDay(self) -> None:
+        near, far = pty.openpty()
+        self.addCleanup(os.close, near)
+        terminal = self.open(far)
+        self.written(terminal, terminal, "auto")
+        self.assertRegex(os.read(near, 4096).decode(), rf"^{DAY} session   up\r\n{DAY} warning   .*theirs\r\n$")
+
+    def test_statusLinesOnAPipeHaveNoTimeAndTheLogHasAll(self) -> None:
+        """
+        The first word of a line on standard output is for programs.
+        """
+        paths = Path(self.mktemp()), Path(self.mktemp())
+        with paths[0].open("w") as out, paths[1].open("w") as err:
+            self.written(out, err, "text")
+        self.assertEqual(paths[0].read_text(), "session   up\n")
+        self.assertRegex(paths[1].read_text(), rf"^{DATE} session   up\n{DATE} warning   .*theirs\n$")
+
+    def test_aTextLogInOneFileHasEachEventOnceWithItsTime(self) -> None:
+        path = Path(self.mktemp())
+        with path.open("w") as out, path.open("a") as err:
+            self.written(out, err, "text")
+        self.assertRegex(path.read_text(), rf"^{DATE} session   up\n{DATE} warning   .*theirs\n$")
+
+    def test_aTerminalForTheLogAloneShowsAllOfIt(self) -> None:
+        near, far = pty.openpty()
+        self.addCleanup(os.close, near)
+        path = Path(self.mktemp())
+        with path.open("w") as out:
+            self.written(out, self.open(far), "auto")
+        self.assertEqual(path.read_text(), "session   up\n")
+        self.assertRegex(os.read(near, 4096).decode(), rf"^{DAY} session   up\r\n{DAY} warning   .*theirs\r\n$")
 
     def test_inOneFileEachEventIsThereOnce(self) -> None:
         path = Path(self.mktemp())

@@ -18,6 +18,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tests.control.test_access_log import DATE
 from tests.system.stage import BIN, Stage, until
 from tests.transport.certificates import Authority, authority
 
@@ -81,7 +82,7 @@ class LogTests(Stage):
     def test_eachFormatOfTheLogIsWritten(self) -> None:
         edge = self.startEdge("--log-format", "text")
         self.visit("nobody", "/\x7f".replace("\x7f", "x"))
-        until(lambda: any(re.match(r"access +404 GET nobody\.localhost:\d+/x ", line) for line in edge.err), edge.said)
+        until(lambda: any(re.match(rf"{DATE} access +404 GET nobody\.localhost:\d+/x ", line) for line in edge.err), edge.said)
         done = subprocess.run(
             [BIN / "tunnel-edge", "--dev", "--port", "0"], env=self.environ | {"TUNNELSTACK_LOG_FORMAT": "xml"}, timeout=60,
             capture_output=True, text=True,

@@ -6,6 +6,7 @@ written instead, one for each change.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
@@ -15,6 +16,7 @@ from zope.interface import implementer
 
 from tunnelstack.agent.panel_layout import Line, columnsOf, cut, limited, rowsOf
 from tunnelstack.control.access_log import AccessRecord, Output
+from tunnelstack.control.process.line_times import LineTime, timeOfDay
 from tunnelstack.control.process.status_log import (
     COLUMN,
     LEVEL_NAMES,
@@ -68,6 +70,7 @@ class Panel:
         colours: bool = True,
         pending: Callable[[], bool] = lambda: False,
         openRequests: Callable[[], Iterable[AccessRecord]] | None = None,
+        lineTime: LineTime = timeOfDay,
     ) -> None:
         """
         @param write: writes text to the terminal.
@@ -75,6 +78,7 @@ class Panel:
         @param colours: whether to use colours.
         @param pending: whether the terminal has not taken all of the text that was written.
         @param openRequests: gives the requests that have not ended, the oldest first; called every L{POLL_SECONDS}.
+        @param lineTime: gives the beginning of lines of the log.
         """
         self._clock = clock
         self._write = write
@@ -87,6 +91,7 @@ class Panel:
         self._above: deque[str] = deque()
         self._leftOut = 0
         self._pending = pending
+        self._time = lineTime
         self._openRequests = openRequests
         self._drawn: list[Line] = []
         self._timer: IDelayedCall | None = None
@@ -96,7 +101,7 @@ class Panel:
     def __call__(self, event: LogEvent) -> None:
         if not isStatus(event):
             if event["log_level"] in LEVEL_NAMES:
-                self._appendMessage(LEVEL_NAMES[event["log_level"]], withTraceback(event))
+                self._appendMessage(LEVEL_NAMES[event["log_level"]], withTraceback(event), event["log_time"])
             return
         text = oneLine(event)
         if "edge" in event and (event.get("status") == "session" or "session with" in event["log_format"]):
@@ -108,7 +113,7 @@ class Panel:
             self._unpublished[str(event["unpublished"])] = text
             self._services.pop(str(event["unpublished"]), None)
         else:
-            self._appendMessage(statusWord(event) or LEVEL_NAMES[event["log_level"]], text)
+            self._appendMessage(statusWord(event) or LEVEL_NAMES[event["log_level"]], text, event["log_time"])
         self._scheduleDraw()
 
     def _serviceChanged(self, name: str, text: str) -> None:
@@ -142,8 +147,8 @@ class Panel:
         if self._lines(*self._size()) != self._drawn:
             self._scheduleDraw()
 
-    def _appendMessage(self, word: str, text: str) -> None:
-        self._above += _labelled(word, text).split("\n")[:40]
+    def _appendMessage(self, word: str, text: str, seconds: float) -> None:
+        self._above += f"{self._time(seconds)}{_labelled(word, text)}".split("\n")[:40]
         while len(self._above) > ABOVE_LINES:
             self._above.popleft()
             self._leftOut += 1
@@ -168,7 +173,8 @@ class Panel:
         lines = self._lines(rows, columns)
         above, self._above = self._above, deque()
         if self._leftOut:
-            above.appendleft(_labelled("warning", f"{self._leftOut} lines were dropped here: the terminal was stopped"))
+            dropped = _labelled("warning", f"{self._leftOut} lines were dropped here: the terminal was stopped")
+            above.appendleft(self._time(time.time()) + dropped)
             self._leftOut = 0
         self._write(
             self._erase(rows, columns) + "".join(f"{printable(line, LINE)}\n" for line in above)

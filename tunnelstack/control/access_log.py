@@ -10,15 +10,15 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
-from functools import lru_cache
+from functools import partial
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Protocol
 
 from attrs import define
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from tunnelstack.control.process.log_writer import Descriptor, LogWriter, jsonReport, textReport
+from tunnelstack.control.process.line_times import LineTime, dateAndTime, lineTime, utcSecond
+from tunnelstack.control.process.log_writer import Descriptor, LogWriter, jsonReport, timedReport
 from tunnelstack.control.request_times import RequestTimes
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.wire.printable_text import LINE, printable
@@ -109,20 +109,12 @@ def protocolText(version: tuple[int, int]) -> str:
     return f"HTTP/{version[0]}.{version[1]}"
 
 
-@lru_cache(maxsize=2)
-def _second(second: int) -> str:
-    """
-    @return: a time without its fraction.  Cached, because most requests end in the same second as the one before.
-    """
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
 def formatJSON(access: AccessRecord, now: float) -> str:
     """
     @return: the request as a JSON object, with the same members for time, level and logger as the log.
     """
     second, milliseconds = divmod(int(now * 1000), 1000)
-    time = f"{_second(second)}.{milliseconds:03d}+00:00"
+    time = f"{utcSecond(second)}.{milliseconds:03d}+00:00"
     failed = "" if access.failed is None else f', "reason": {quoted(str(access.failed))}'
     steps = "" if access.times is None else _steps(access.times)
     return (
@@ -148,8 +140,9 @@ def _steps(times: RequestTimes) -> str:
     return steps
 
 
-def formatText(access: AccessRecord, now: float) -> str:
+def formatText(access: AccessRecord, now: float, time: LineTime = dateAndTime) -> str:
     """
+    @param time: gives the beginning of the line.
     @return: the request as one line of visible characters.
     """
     where = quoted(access.host + access.target)[1:-1]
@@ -158,7 +151,7 @@ def formatText(access: AccessRecord, now: float) -> str:
         f"{'access':<9} {access.status} {quoted(access.method)[1:-1]} {where}   {protocol}{access.octets} octets, "
         f"{access.seconds * 1000:.1f} ms, for {access.visitor or 'an unknown address'} (request {access.trace})"
     )
-    return printable(line, LINE) + "\n"
+    return f"{time(now)}{printable(line, LINE)}\n"
 
 
 class Output(Protocol):
@@ -259,8 +252,9 @@ def accessLog(clock: IReactorTime, where: str, form: str, standard: Output, now:
     if not where:
         return None
     text = form == "text" or (form == "auto" and where == "-" and standard.isatty())
-    shape = formatText if text else formatJSON
+    time = lineTime(where == "-" and standard.isatty())
+    shape = partial(formatText, time=time) if text else formatJSON
     if where == "-":
         return AccessLog(clock, standard, shape, now)
-    writer = LogWriter(openToAppend(where), textReport if text else jsonReport)
+    writer = LogWriter(openToAppend(where), timedReport(time) if text else jsonReport)
     return AccessLog(clock, writer, shape, now, lambda: writer.replace(openToAppend(where)))

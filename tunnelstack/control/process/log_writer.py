@@ -22,6 +22,8 @@ from weakref import WeakSet
 
 from attrs import define
 
+from tunnelstack.control.process.line_times import LineTime, lineTime, timeOfDay
+
 QUEUE_OCTETS = 4 << 20
 """Bound of the queue of one writer: more than a second of a busy access log."""
 
@@ -338,6 +340,14 @@ def textReport(lines: int, reason: str) -> str:
     return f"{'warning':<9} {_sentence(lines, reason)}\n"
 
 
+def timedReport(begin: LineTime) -> Callable[[int, str], str]:
+    """
+    @param begin: gives the beginning of a line.
+    @return: makes such a report with the time.
+    """
+    return lambda lines, reason: begin(time.time()) + textReport(lines, reason)
+
+
 def jsonReport(lines: int, reason: str) -> str:
     """
     @return: a report of dropped lines as a JSON object.
@@ -364,10 +374,12 @@ def standardWriters(out: IO[str] | None, err: IO[str] | None, form: str = "auto"
     """
     first, second = _number(out), _number(err)
     text = form == "text" or (form == "auto" and os.isatty(second))
-    errors = LogWriter(Descriptor(second), textReport if text else jsonReport, encoding=_encoding(err))
+    report = timedReport(lineTime(os.isatty(second))) if text else jsonReport
+    errors = LogWriter(Descriptor(second), report, encoding=_encoding(err))
     if os.path.sameopenfile(first, second):
         return errors, errors
-    return LogWriter(Descriptor(first), textReport, encoding=_encoding(out)), errors
+    status = timedReport(timeOfDay) if os.isatty(first) else textReport
+    return LogWriter(Descriptor(first), status, encoding=_encoding(out)), errors
 
 
 def _number(stream: IO[str] | None) -> int:

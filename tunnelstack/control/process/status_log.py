@@ -1,7 +1,8 @@
 """
 The output of a running process for people and programs: status lines, one for each change of state, and the log.
 
-An event with the field C{status}, a short word, is a status line.  So is every warning.
+An event with the field C{status}, a short word, is a status line.  So is every warning.  Lines of a log begin with their
+L{time<tunnelstack.control.process.line_times>}.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, formatEvent
 from zope.interface import implementer
 
+from tunnelstack.control.process.line_times import LineTime, lineTime, noTime, timeOfDay
 from tunnelstack.control.process.log_writer import LogWriter
 from tunnelstack.wire.printable_text import LINE, printable, printable_lines
 
@@ -47,27 +49,54 @@ class StatusLineObserver:
     Writes status lines as text.
     """
 
-    def __init__(self, write: Callable[[str], object]) -> None:
+    def __init__(self, write: Callable[[str], object], time: LineTime = noTime) -> None:
+        """
+        @param time: gives the beginning of each line.
+        """
         self._write = write
+        self._time = time
 
     def __call__(self, event: LogEvent) -> None:
         if isStatus(event):
-            word = statusWord(event) or LEVEL_NAMES[event["log_level"]]
-            self._write(f"{word:<{COLUMN - 1}} {oneLine(event)}\n")
+            self._write(f"{self._time(event['log_time'])}{statusLine(event)}\n")
 
 
 @implementer(ILogObserver)
 class TextLogObserver:
     """
-    Writes the warnings and errors that are not status lines, with tracebacks, for a terminal that shows status lines.
+    Writes a log for people: warnings and errors, with tracebacks, and the status lines unless another output that is read
+    together with this one shows them.
     """
 
-    def __init__(self, write: Callable[[str], object]) -> None:
+    def __init__(self, write: Callable[[str], object], time: LineTime = noTime, *, statusLines: bool = False) -> None:
+        """
+        @param time: gives the beginning of the first line of each event.
+        @param statusLines: whether to write status lines, too.
+        """
         self._write = write
+        self._time = time
+        self._statusLines = statusLines
 
     def __call__(self, event: LogEvent) -> None:
-        if not isStatus(event) and event["log_level"] in LEVEL_NAMES:
-            self._write(f"{LEVEL_NAMES[event['log_level']]:<{COLUMN - 1}} {withTraceback(event)}\n")
+        if not isStatus(event):
+            if event["log_level"] in LEVEL_NAMES:
+                self._write(f"{self._time(event['log_time'])}{logLines(event)}\n")
+        elif self._statusLines:
+            self._write(f"{self._time(event['log_time'])}{statusLine(event)}\n")
+
+
+def statusLine(event: LogEvent) -> str:
+    """
+    @return: an event for which L{isStatus} is true, as one line: its word, and its message.
+    """
+    return f"{statusWord(event) or LEVEL_NAMES[event['log_level']]:<{COLUMN - 1}} {oneLine(event)}"
+
+
+def logLines(event: LogEvent) -> str:
+    """
+    @return: a warning or an error: its word, its message, and its traceback.
+    """
+    return f"{LEVEL_NAMES[event['log_level']]:<{COLUMN - 1}} {withTraceback(event)}"
 
 
 def oneLine(event: LogEvent) -> str:
@@ -121,16 +150,20 @@ FORMATS = ("auto", "text", "json")
 
 def makeObservers(out: LogWriter, err: LogWriter, form: str = "auto", lines: ILogObserver | None = None) -> list[ILogObserver]:
     """
-    Make the log observers of a process: status lines go to C{out}, the log to C{err}.  If both are the same writer, each
-    event is written once.
+    Make the log observers of a process: status lines go to C{out}, the log to C{err}.  If both are the same writer, or both
+    are terminals, each event is written once.
 
     @param form: one of C{FORMATS}.
     @param lines: shows status lines instead of C{out}.
     """
     if lines is not None:
         return [lines] if err.isatty() else [lines, JSONLogObserver(err.write)]
-    if form == "text" or (form == "auto" and err.isatty()):
-        return [StatusLineObserver(out.write), TextLogObserver(err.write)]
+    text = form == "text" or (form == "auto" and err.isatty())
     if out is err:
-        return [JSONLogObserver(err.write)]
-    return [StatusLineObserver(out.write), JSONLogObserver(err.write)]
+        time = lineTime(err.isatty())
+        return [StatusLineObserver(err.write, time), TextLogObserver(err.write, time)] if text else [JSONLogObserver(err.write)]
+    status = StatusLineObserver(out.write, timeOfDay if out.isatty() else noTime)
+    if not text:
+        return [status, JSONLogObserver(err.write)]
+    both = out.isatty() and err.isatty()
+    return [status, TextLogObserver(err.write, lineTime(err.isatty()), statusLines=not both)]
