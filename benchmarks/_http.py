@@ -65,7 +65,8 @@ def _go(go: str, origin: str, pooled: bool) -> Iterator[Chain]:
 
 @contextmanager
 def _ours(
-    side: Side, origin: str, log: Sequence[str] = QUIET, observed: bool = False, options: Sequence[str] = ()
+    side: Side, origin: str, log: Sequence[str] = QUIET, observed: bool = False, options: Sequence[str] = (),
+    inspected: bool = False,
 ) -> Iterator[Chain]:
     """
     C{tunnel-edge} and C{tunnel-agent}, with a state folder of their own.
@@ -73,6 +74,7 @@ def _ours(
     @param log: the options that say where the access log goes.
     @param observed: both have metrics, and those of the edge are scraped.
     @param options: further options of the edge.
+    @param inspected: the agent has an inspector.
     """
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "edge.toml")
@@ -82,7 +84,7 @@ def _ours(
         with Part([*program, "edge", "--dev", "--port", "0", "--config", str(config), *log, *options], environment) as edge:
             address = f"127.0.0.1:{portOf(edge.line())}"
             service = ["http", origin, "--name", HOST.partition(".")[0]]
-            metrics = ["--metrics", "0"] if observed else []
+            metrics = [*(["--metrics", "0"] if observed else ()), *(["--inspect"] if inspected else ())]
             with Part([*program, "agent", "--dev", *log, *metrics, *service], environment) as agent:
                 agent.line()
                 with scraped(folder) if observed else nullcontext():
@@ -101,7 +103,8 @@ def portOf(status: str) -> str:
 
 @contextmanager
 def chain(
-    side: Side, pooled: bool = True, log: Sequence[str] = QUIET, observed: bool = False, edge: Sequence[str] = ()
+    side: Side, pooled: bool = True, log: Sequence[str] = QUIET, observed: bool = False, edge: Sequence[str] = (),
+    inspected: bool = False,
 ) -> Iterator[Chain]:
     """
     An origin with edge and agent of one side before it, up and tried.
@@ -110,7 +113,9 @@ def chain(
     """
     with Part([side.go, "origin"]) as origin:
         to = f"127.0.0.1:{origin.says()['port']}"
-        with _go(side.go, to, pooled) if side.name == "go" else _ours(side, to, log, observed, edge) as tunnel:
+        with _go(side.go, to, pooled) if side.name == "go" else _ours(
+            side, to, log, observed, edge, inspected
+        ) as tunnel:
             _untilServed(side, tunnel.address)
             yield tunnel
 
@@ -195,6 +200,19 @@ def observed(side: Side, scale: Scale) -> Figures:
         "http-keep-observed": measured["rate"] / plain["rate"],
         "http-keep-observed-cpu": measured["processor"] / plain["processor"],
     }
+
+
+def inspected(side: Side, scale: Scale) -> Figures:
+    """
+    As L{keep}, with the inspector of the agent, as a share of the rate without.
+    """
+    if side.name == "go":
+        return {"http-keep-inspected": 1.0}                       # the Go twin has no inspector: the mark is our own rate
+    with chain(side) as tunnel:
+        plain = _busy(side, tunnel, scale)
+    with chain(side, inspected=True) as tunnel:
+        watched = _busy(side, tunnel, scale)
+    return {"http-keep-inspected": watched["rate"] / plain["rate"]}
 
 
 def new(side: Side, scale: Scale) -> Figures:

@@ -135,6 +135,9 @@ WORKS: dict[str, Work] = {
         ),
         _http.observed, needsGo=True, alone=True,
     ),
+    "http-keep-inspected": Work(
+        (Figure("http-keep-inspected", "share", "more", 0.75, True),), _http.inspected, needsGo=True, alone=True,
+    ),
     "http-new": Work(
         (Figure("http-new", "requests/s", "more", 1.0), Figure("http-new-cpu", "s/10 000", "less", 1.0)),
         _http.new,

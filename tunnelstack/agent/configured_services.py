@@ -11,6 +11,7 @@ from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 
 from tunnelstack.agent.bounds import AgentBounds
+from tunnelstack.agent.inspector.recorder import RequestRecorder
 from tunnelstack.agent.publication import Publication
 from tunnelstack.agent.publications import Publications
 from tunnelstack.agent.service_kinds import ExchangeFactory, RunningService, ServiceContext, buildService
@@ -20,7 +21,7 @@ from tunnelstack.control.config.records import ServiceConfig
 from tunnelstack.control.metrics.counts import ExchangeCounts
 from tunnelstack.control.tracing.tracer import Tracer
 from tunnelstack.errors import ConfigurationError
-from tunnelstack.interfaces import Handler, IReactor
+from tunnelstack.interfaces import Handler, IExchangeServer, IReactor
 from tunnelstack.records import Service
 from tunnelstack.session.budget import MemoryBudget
 
@@ -43,6 +44,7 @@ class ConfiguredServices:
     def __init__(
         self, reactor: IReactor, publications: Publications, handlers: Mapping[bytes, Handler], bounds: AgentBounds,
         tracer: Tracer | None = None, counts: ExchangeCounts | None = None, budget: MemoryBudget | None = None,
+        recorder: RequestRecorder | None = None,
     ) -> None:
         """
         @param handlers: stream handlers by name, for services of the kind C{stream}.
@@ -50,6 +52,7 @@ class ConfiguredServices:
         @param tracer: gives each request its span, if requests are traced.
         @param counts: counts the requests that have ended, if there are metrics.
         @param budget: limits what connections with local servers hold.
+        @param recorder: keeps requests, if there is an inspector.
         """
         self._budget = budget
         self._reactor = reactor
@@ -58,6 +61,7 @@ class ConfiguredServices:
         self._bounds = bounds
         self._tracer = tracer
         self._counts = counts
+        self._recorder = recorder
         self._entries: dict[str, _PublishedService] = {}
         self._draining: list[RunningService] = []
 
@@ -97,6 +101,14 @@ class ConfiguredServices:
         """
         return [entry.publication for entry in self._entries.values()]
 
+    def exchangeServer(self, name: str) -> IExchangeServer | None:
+        """
+        @return: the server of the requests of a service; C{None} if it is not published, or is no HTTP service.
+        """
+        entry = self._entries.get(name)
+        handler = None if entry is None else entry.publication.handler
+        return handler.server if isinstance(handler, ExchangeFactory) else None
+
     def openRequests(self) -> list[AccessRecord]:
         """
         @return: the requests that have not ended, if requests are observed.
@@ -115,7 +127,8 @@ class ConfiguredServices:
         Make all of them, or none.
         """
         context = ServiceContext(
-            self._reactor, self._handlers, self._bounds, requestObserver, self._tracer, self._counts, self._budget
+            self._reactor, self._handlers, self._bounds, requestObserver, self._tracer, self._counts, self._budget,
+            self._recorder,
         )
         made: list[tuple[ServiceConfig, RunningService]] = []
         try:

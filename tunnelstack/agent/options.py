@@ -83,7 +83,7 @@ Options                        Environment               Default
   -c, --config FILE            TUNNELSTACK_CONFIG                     a TOML file
       --access-log FILE                                  -            one line for each request; - is standard error
       --log-format FORM        TUNNELSTACK_LOG_FORMAT    auto         text or json; auto is text on a terminal
-      --metrics PORT                                                  metrics for Prometheus at 127.0.0.1:PORT/metrics
+      --metrics PORT, --inspect                                       Prometheus at 127.0.0.1:PORT; inspector at :4747
       --version, --help
 
 Options override the environment, which overrides the file.  TUNNELSTACK_REACTOR selects another reactor than busypoll.
@@ -111,6 +111,7 @@ class Options(AgentOptions):
     """
 
     optFlags = [
+        ["inspect", None, "show the last requests at http://127.0.0.1:4747/"],
         ["dev", None, "use the edge started on this machine with --dev"],
         ["insecure", None, "send the token to another machine over plain http:"],
         ["insecure-origin", None, "accept any certificate of a target at https:"],
@@ -219,6 +220,8 @@ class Options(AgentOptions):
             return self._subcommand.read()
         sources = Sources(self._environ)
         agent = self.readFile()
+        if self["inspect"]:
+            agent = evolve(agent, inspect=evolve(agent.inspect, enabled=True))
         services = (self._fromArguments(*self._service),) if self._service else agent.services
         if not (services or agent.dialects):
             raise ConfigurationError("nothing to publish: the configuration file has no [[service]]")

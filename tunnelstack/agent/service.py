@@ -4,6 +4,7 @@ The agent as a Twisted service: it keeps a session with each of its edges, publi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from random import random
 from typing import Any
@@ -22,6 +23,7 @@ from tunnelstack.agent.configured_services import ConfiguredServices
 from tunnelstack.agent.dialects import AgentHost, configuredDialects, listeningServices
 from tunnelstack.agent.dialler import DialEndpoint
 from tunnelstack.agent.exit_policy import ExitPolicy
+from tunnelstack.agent.inspector.service import Inspector
 from tunnelstack.agent.link import AgentLink
 from tunnelstack.agent.metrics import AgentMetrics
 from tunnelstack.agent.publication import Publication
@@ -46,6 +48,7 @@ from tunnelstack.handler.tcp import TCPHandler
 from tunnelstack.interfaces import (
     Handler,
     IClosableDialect,
+    IExchangeServer,
     IListeningService,
     IProcessService,
     IReactor,
@@ -75,6 +78,7 @@ class AgentService(MultiService):
     @ivar budget: limits the memory that all sessions hold together.
     @ivar sessions: the sessions with edges, those of listeners included.
     @ivar metrics: the metrics, or C{None} if the configuration has none.
+    @ivar inspector: the inspector, or C{None} if the configuration does not enable it.
     @ivar tracing: the tracing, or C{None} if the configuration does not enable it.
     @ivar end: ends the agent for a reason, a L{FatalError}; see L{whenFailed}.
     @ivar openRequests: gives the records of the HTTP requests that have not ended, if there is a C{requestObserver}.
@@ -118,8 +122,11 @@ class AgentService(MultiService):
         tracer = None if self.tracing is None else self.tracing.tracer
         self.metrics = AgentMetrics(self) if config.metrics.listen else None
         counts = None if self.metrics is None else self.metrics.exchanges
+        environ = os.environ if environ is None else environ
+        self.inspector = Inspector(reactor, config.inspect, self._exchangeServer, environ) if config.inspect.enabled else None
         self._configured = ConfiguredServices(
-            reactor, self._publications, self.handlers, self._bounds, tracer, counts, self.budget
+            reactor, self._publications, self.handlers, self._bounds, tracer, counts, self.budget,
+            None if self.inspector is None else self.inspector.recorder,
         )
         self._exitPolicy = ExitPolicy(reactor, config.giveUpAfterSeconds)
         self._exitPolicy.whenFailed().addCallback(self._failed)
@@ -137,6 +144,8 @@ class AgentService(MultiService):
         ]
         if self.metrics is not None:
             self.metrics.setServiceParent(self)
+        if self.inspector is not None:
+            self.inspector.setServiceParent(self)
         if self.tracing is not None:
             self.tracing.setServiceParent(self)
         self.observeRequests(None)
@@ -159,6 +168,9 @@ class AgentService(MultiService):
             services, TargetAllowlist(config.targets),
             lambda host, port: TCPHandler(hostEndpoint(self.clock, host, port), self.clock),
         )
+
+    def _exchangeServer(self, name: str) -> IExchangeServer | None:
+        return self._configured.exchangeServer(name)
 
     # What is served
 
@@ -403,5 +415,5 @@ def secretsOf(config: AgentConfig) -> list[str]:
     @return: the files of a configuration that hold a token or a private key.
     """
     edges = [path for edge in config.edges for path in (edge.tokenFile, edge.keyFile or edge.certificateFile)]
-    edges.append(config.tracing.headersFile)
+    edges += [config.tracing.headersFile, config.inspect.tokenFile]
     return edges + secretFiles(config.dialects) + [service.hostKeysFile for service in config.services]

@@ -16,6 +16,8 @@ from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
 from tunnelstack.agent.bounds import AgentBounds
+from tunnelstack.agent.inspector.capture import CapturingServer
+from tunnelstack.agent.inspector.recorder import RequestRecorder
 from tunnelstack.agent.origin_pool import originPool
 from tunnelstack.agent.requests import recordFromExchange
 from tunnelstack.agent.target import Target
@@ -95,6 +97,7 @@ class ServiceContext:
     @ivar tracer: gives each request its span; C{None} if requests are not traced.
     @ivar counts: counts the requests that have ended, or C{None}.
     @ivar budget: limits what the connections with local servers hold, as far as they use HTTP/2.
+    @ivar recorder: keeps requests for the inspector, or C{None}.
     """
 
     reactor: IReactor
@@ -104,13 +107,14 @@ class ServiceContext:
     tracer: Tracer | None = None
     counts: ExchangeCounts | None = None
     budget: MemoryBudget | None = None
+    recorder: RequestRecorder | None = None
 
     @property
     def isObserved(self) -> bool:
         """
         Whether something is done with requests that have ended.
         """
-        return self.requestObserver is not None or self.counts is not None
+        return self.requestObserver is not None or self.counts is not None or self.recorder is not None
 
 
 def buildService(context: ServiceContext, config: ServiceConfig) -> RunningService:
@@ -133,7 +137,8 @@ class ExchangeFactory(Factory):
     noisy = False
 
     def __init__(self, server: IExchangeServer, context: ServiceContext, name: str) -> None:
-        self.server = server
+        self._recorder = recorder = context.recorder
+        self.server = server if recorder is None else CapturingServer(server, recorder, name)
         self._context = context
         self._clock = context.reactor
         self._name = name
@@ -168,6 +173,8 @@ class ExchangeFactory(Factory):
         if self._counts is not None:
             status = exchange.status or CLIENT_CLOSED
             self._counts.count(status, exchange.octets, seconds, times.first, times.failed, self._name)
+        if self._recorder is not None:
+            self._recorder.ended(exchange, seconds)
         if self._requestObserver is not None:
             self._open.pop(exchange, None)
             self._requestObserver(recordFromExchange(self._name, exchange, seconds, times))

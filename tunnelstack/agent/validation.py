@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from tunnelstack.agent.bounds import AgentBounds
 from tunnelstack.agent.edge_endpoint import makeEdgeEndpoint
+from tunnelstack.agent.inspector.service import checkInspector
 from tunnelstack.agent.metrics import metricsEndpoint
 from tunnelstack.agent.service_kinds import ServiceContext, buildService
 from tunnelstack.control.config.records import DEFAULT_AGENT_LIMITS, AgentConfig, EdgeAddress, ServiceConfig
@@ -60,11 +61,13 @@ def _serviceMistake(reactor: IReactor, service: ServiceConfig) -> str:
 
 def _observationMistake(reactor: IReactor, config: AgentConfig) -> str:
     """
-    @return: what is wrong with metrics or tracing; C{""} if nothing is.
+    @return: what is wrong with metrics, the inspector or tracing; C{""} if nothing is.
     """
     try:
         if config.metrics.listen:
             metricsEndpoint(reactor, config.metrics)
+        if config.inspect.enabled:
+            checkInspector(reactor, config.inspect)
         checkTracing(config.tracing)
     except ConfigurationError as wrong:
         return str(wrong)

@@ -53,6 +53,7 @@ SUMMARIES = {
     "streams": "list the streams of a running edge", "reload": "make a running edge read its configuration again",
     "token": "manage the credentials of agents", "password": "make the entry of a user with a password",
     "certs": "make an authority and certificates", "check": "report every mistake in a configuration file",
+    "requests": "list the last requests of an agent", "replay": "send a request to the local server again",
     "trace": "show where the time of a request went", "doctor": "test the connection to the edge",
     "completions": "print the completions for a shell",
 }  # fmt: skip

@@ -51,6 +51,7 @@ Commands for operators of tunnel-edge and tunnel-agent.
   password USER                      make the entry by which a visitor logs in with a password
   certs ca|server|client             make an authority of your own, and certificates that it issues
 {dialects}  check FILE                         report every mistake in a configuration file
+  requests, replay ID                list the last requests of an agent, send one again (tunnel-agent --inspect)
   trace REQUEST_ID [LOG ...]         show where the time of a request went, from access logs
   doctor                             test the connection to the edge, and suggest remedies
   completions bash|zsh|fish          print the completions for a shell
@@ -64,6 +65,7 @@ COMMANDS = {
     "token": "tunnelstack.commands.token", "password": "tunnelstack.commands.password",
     "certs": "tunnelstack.commands.certs", "doctor": "tunnelstack.doctor.command", "trace": "tunnelstack.commands.trace",
     "completions": "tunnelstack.commands.completions",
+    **dict.fromkeys(("requests", "replay"), "tunnelstack.commands.inspector_client"),
     **dict.fromkeys(("status", "agents", "routes", "streams", "reload"), "tunnelstack.commands.admin_client"),
 }  # fmt: skip
 """The module of each command, which has C{Options} and C{main}.  It is imported when the command is used."""

@@ -21,6 +21,7 @@ from tunnelstack.control.config.records import (
     CheckerRecord,
     EdgeAddress,
     EdgeConfig,
+    InspectConfig,
     Limits,
     ListenerConfig,
     MetricsConfig,
@@ -52,6 +53,7 @@ EDGE_SECTIONS: Sections = {
 AGENT_SECTIONS: Sections = {
     "agent": (AgentConfig, False), "limits": (AgentLimits, False), "edge": (EdgeAddress, True),
     "service": (ServiceConfig, True), "metrics": (AgentMetricsConfig, False), "tracing": (TracingConfig, False),
+    "inspect": (InspectConfig, False),
 }
 """The tables of an agent's file without those of dialects."""
 
@@ -206,14 +208,17 @@ def parseAgent(text: str, name: str) -> AgentConfig:
     edges = parser.tables(EdgeAddress, "edge")
     services = parser.tables(ServiceConfig, "service")
     metrics = parser.table(AgentMetricsConfig, "metrics")
+    inspect = parser.table(InspectConfig, "inspect")
     tracing = parser.table(TracingConfig, "tracing")
     parser.unique("edge", (edge and edge.url for edge in edges), "the same url")
     parser.unique("service", (service and service.name for service in services), "the same name")
     dialects = _dialects(parser, "agent")
     parser.finish()
     assert agent is not None and limits is not None and metrics is not None and tracing is not None
+    assert inspect is not None
     return evolve(
         agent, limits=limits, edges=tuple(edges), services=tuple(services), dialects=dialects, metrics=metrics, tracing=tracing,
+        inspect=inspect,
     )
 
 

@@ -251,6 +251,39 @@ class AgentMetricsConfig:
 
 
 @frozen(kw_only=True)
+class InspectConfig:
+    """
+    C{[inspect]} of an agent: the inspector, a web page with the last requests of http services and folders.
+    """
+
+    enabled: bool = setting(False, "true keeps the last requests, and serves the inspector")
+    listen: str = setting(
+        "tcp:4747:interface=127.0.0.1", "an endpoint string for the inspector; a port alone is one of 127.0.0.1; anywhere else "
+        "than on loopback it needs a token", convert=loopbackEndpoint,
+    )
+    requests: int = setting(500, "requests that are kept; the oldest that have ended are forgotten first",
+        check=atLeast(1, 10_000))
+    octets: int = setting(
+        32 * MEBIBYTE, "octets of heads, bodies and messages that are kept together", check=atLeast(MEBIBYTE, 4096 * MEBIBYTE),
+    )
+    bodyOctets: int = setting(
+        256 * 1024, "octets that are kept of each body and of each WebSocket message, so that a long one does not displace all "
+        "others", check=atLeast(1, 64 * MEBIBYTE),
+    )
+    bodies: bool = setting(True, "false keeps no bodies and no content of messages")
+    reveal: bool = setting(
+        False, "true shows the values of Authorization, Cookie and other fields with credentials, which are hidden otherwise"
+    )
+    tokenFile: str = setting(
+        "", "a file with the token of the inspector, which is then needed on loopback as well; elsewhere, empty is the file "
+        "inspector.token in the state folder, created if it does not exist"
+    )
+
+
+DEFAULT_INSPECT = InspectConfig()
+
+
+@frozen(kw_only=True)
 class TracingConfig:
     """
     C{[tracing]}: traces by W3C Trace Context.
@@ -522,6 +555,7 @@ class AgentConfig:
     dialects: DialectTables = setting(factory=dict, inFile=False)
     limits: AgentLimits = setting(DEFAULT_AGENT_LIMITS, inFile=False)
     metrics: AgentMetricsConfig = setting(DEFAULT_AGENT_METRICS, inFile=False)
+    inspect: InspectConfig = setting(DEFAULT_INSPECT, inFile=False)
     tracing: TracingConfig = setting(DEFAULT_TRACING, inFile=False)
     giveUpAfterSeconds: float = setting(
         0.0, "seconds without a connection to an edge after which the agent exits with code 69; 0 is no limit",

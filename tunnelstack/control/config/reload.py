@@ -17,6 +17,7 @@ from tunnelstack.control.config.records import (
     AgentMetricsConfig,
     EdgeAddress,
     EdgeConfig,
+    InspectConfig,
     Limits,
     MetricsConfig,
     ServiceConfig,
@@ -63,7 +64,7 @@ RELOAD_RULES: Mapping[type, ReloadRules] = {
     AgentConfig: ReloadRules(
         tables={
             "": ("agent", AgentConfig), "limits": ("limits", AgentLimits), "metrics": ("metrics", AgentMetricsConfig),
-            "tracing": ("tracing", TracingConfig),
+            "tracing": ("tracing", TracingConfig), "inspect": ("inspect", InspectConfig),
         },
         named={"services": ("service", ServiceConfig)},
         kept={"edges": "edge"},
