@@ -35,8 +35,10 @@ LONGEST_LINE = 107
 
 HIGHEST_PORT = 65_535
 
+_WORD = rb"([^\r\n ]++)"
+_PORT = rb"([0-9]{1,5})"
 _LINE = re.compile(
-    rb"PROXY (?:UNKNOWN(?: [^\r\n]*+)?|TCP([46]) ([^\r\n ]++) ([^\r\n ]++) ([0-9]{1,5}) ([0-9]{1,5}))\r\n"
+    rb"PROXY (?:UNKNOWN(?: [^\r\n]*+)?|TCP([46]) " + b" ".join((_WORD, _WORD, _PORT, _PORT)) + rb")\r\n"
 )
 
 

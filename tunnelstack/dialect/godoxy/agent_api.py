@@ -1,15 +1,12 @@
 """
-The HTTPS API of an agent.
+The HTTPS API of an agent::
 
-    ==============================  ==================================================
     path                            answer
-    ==============================  ==================================================
     /godoxy/agent/info              name, version, runtime, and which streams it takes
-    /godoxy/agent/health            the health of a server, see L{agent_health}
+    /godoxy/agent/health            the health of a server, see agent_health
     /godoxy/agent/system_info       204: this agent collects no statistics
     /godoxy/agent/proxy/http/...    of the web server that the request names
     all others                      of the socket of Docker, if there is one
-    ==============================  ==================================================
 
 Source: godoxy C{agent/pkg/handler/handler.go}, v0.31.0.
 """

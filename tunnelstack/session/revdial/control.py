@@ -315,9 +315,6 @@ class ArrivalFactory(Factory):
         self._arrived = arrived
 
     def buildProtocol(self, address: object) -> Protocol:
-        """
-        As in L{IProtocolFactory}.
-        """
         return _ArrivalProtocol(self._arrived)
 
 

@@ -24,7 +24,8 @@ from tunnelstack.wire.http1.head import (
 )
 
 END = re.compile(rb"[^\r\n]\r?\n\r?\n")
-BEGINNING = re.compile(rb"[\r\n]*+(?:HTTP/1\.|(?:HTTP/1|HTTP/|HTTP|HTT|HT|H)?\Z)")
+_LINE_ENDS = rb"[\r\n]*+"
+BEGINNING = re.compile(_LINE_ENDS + rb"(?:HTTP/1\.|(?:HTTP/1|HTTP/|HTTP|HTT|HT|H)?\Z)")
 
 
 def begins_like_a_response(octets: bytes) -> bool:

@@ -17,7 +17,8 @@ from tunnelstack.wire.http1.head import Fields, values
 
 NAMES = (b"origin", b"referer")
 
-_ORIGIN = re.compile(rb"(https?)://([^/?#\\@]++)", re.IGNORECASE)
+_AUTHORITY = rb"([^/?#\\@]++)"
+_ORIGIN = re.compile(rb"(https?)://" + _AUTHORITY, re.IGNORECASE)
 _DEFAULT_PORT = {b"http": b":80", b"https": b":443"}
 
 

@@ -16,8 +16,8 @@ from tunnelstack.wire.http1.chunked import FORBIDDEN_TRAILERS
 from tunnelstack.wire.http1.framing import LENGTH_DIGITS
 from tunnelstack.wire.http1.head import BadMessage, Fields, HeadLimits, HeadTooLarge
 
-NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]++\Z")
-VALUE = re.compile(rb"[\t -~\x80-\xff]*+\Z")
+NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]" + rb"++\Z")
+VALUE = re.compile(rb"[\t -~\x80-\xff]" + rb"*+\Z")
 BLANKS = b"\t "
 
 ORDINARY, PSEUDO, CONNECTION, TE, COOKIE, HOST, LENGTH, EXPECT, DROPPED, WEBSOCKET = range(10)
