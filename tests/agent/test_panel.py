@@ -4,6 +4,7 @@ What an agent shows on a terminal.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from hypothesis import given
@@ -24,9 +25,13 @@ from tunnelstack.agent.panel import (
     Panel,
     canRedraw,
 )
+from tunnelstack.agent.panel_state import LinkState, ServiceState
 from tunnelstack.agent.publication import Publication
+from tunnelstack.control.access_log import AccessRecord
 from tunnelstack.control.process.line_times import noTime, timeOfDay
+from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.records import Service
+from tunnelstack.wire.printable_text import CUT
 
 
 class Window(Screen):
@@ -39,6 +44,31 @@ class Window(Screen):
     def write(self, text: str) -> None:
         self.raw += text
         super().write(text)
+
+
+class State:
+    """
+    The state of an agent, as a test sets it.
+    """
+
+    def __init__(self, openRequests: Callable[[], Iterable[AccessRecord]] = list) -> None:
+        self.openRequests = openRequests
+        self.linkStates: list[LinkState] = []
+        self.serviceStates: list[ServiceState] = []
+        self.carried = (0, 0)
+        self.measured = 0
+
+    def links(self) -> list[LinkState]:
+        return self.linkStates
+
+    def services(self) -> list[ServiceState]:
+        return self.serviceStates
+
+    def octets(self) -> tuple[int, int]:
+        return self.carried
+
+    def measure(self) -> None:
+        self.measured += 1
 
 
 class PanelTests(SynchronousTestCase):
@@ -218,22 +248,22 @@ class PanelTests(SynchronousTestCase):
         The kind of B2: what is open is visible before it ends, whatever kind of exchange it is.
         """
         opened: list[Any] = []
-        self.panel = self.make(openRequests=lambda: opened)
+        self.panel = self.make(state=State(lambda: opened))
         self.clock.advance(POLL_SECONDS)
-        self.assertEqual(self.shown(), [])
+        self.assertEqual(len(self.shown()), 1)
         opened += [request(target="/ws", status=101, seconds=12.4), request(status=0, seconds=OPEN_SECONDS - 0.1)]
         self.clock.advance(POLL_SECONDS)
-        self.assertEqual(self.shown()[1:], [f"{'site      GET    /ws':<60}  101    open 12 s"])
+        self.assertEqual(self.shown()[2:], [f"{'site      GET    /ws':<60}  101    open 12 s"])
         opened[1] = request(target="/slow", status=0, seconds=3.0)
         self.panel.requestDone(request())
-        self.assertRegex(self.shown()[2], r"^site      GET    /slow +---     open 3 s$")
-        self.assertEqual(len(self.screen.lines()), 5)
+        self.assertRegex(self.shown()[3], r"^site      GET    /slow +---     open 3 s$")
+        self.assertEqual(len(self.screen.lines()), 6)
         opened.clear()
         self.clock.advance(POLL_SECONDS)
-        self.assertEqual(len(self.shown()), 2)
+        self.assertEqual(len(self.shown()), 3)
 
     def test_whatDoesNotChangeIsNotDrawn(self) -> None:
-        self.panel = self.make(openRequests=list)
+        self.panel = self.make(state=State())
         self.log = Logger("tunnelstack.test", observer=self.panel)
         self.up()
         self.shown()
@@ -244,7 +274,7 @@ class PanelTests(SynchronousTestCase):
     def test_neverMoreRowsThanTheTerminalHas(self) -> None:
         for rows in range(1, 40):
             self.screen = Window(rows, 80)
-            self.panel = self.make(openRequests=lambda: [request(target="/open", seconds=5.0)] * 9)
+            self.panel = self.make(state=State(lambda: [request(target="/open", seconds=5.0)] * 9))
             self.log = Logger("tunnelstack.test", observer=self.panel)
             for number in range(5):
                 self.up(edge=f"{number}.net")
@@ -308,6 +338,131 @@ class PanelTests(SynchronousTestCase):
         shown = self.shown()
         expected = [text.rstrip() for text, _ in self.panel._lines(self.screen.rows, self.screen.columns)]
         self.assertEqual([*self.screen.scrollback, *shown], [*messages, *expected])
+
+    def follow(self, *links: LinkState, services: Iterable[ServiceState] = (), **options: Any) -> State:
+        """
+        Make a panel of an agent with this state.
+        """
+        state = State()
+        state.linkStates, state.serviceStates = list(links), list(services)
+        self.panel = self.make(state=state, **options)
+        self.log = Logger("tunnelstack.test", observer=self.panel)
+        self.panel.resized()
+        return state
+
+    def poll(self) -> list[str]:
+        self.clock.advance(POLL_SECONDS)
+        return self.shown()
+
+    def test_theRoundTripIsTheLastOneMeasured(self) -> None:
+        state = self.follow(LinkState("a.net", True))
+        self.up(rtt="9.0ms")
+        self.assertEqual(self.shown()[0], "session   up   edge=a.net rtt=9.0ms")
+        state.linkStates = [LinkState("a.net", True, rtt=0.0123)]
+        self.assertEqual(self.poll()[0], "session   up   edge=a.net rtt=12.3ms")
+        self.assertGreater(state.measured, 0)
+
+    def test_aLostSessionShowsWhenItIsDialledAgain(self) -> None:
+        state = self.follow(LinkState("a.net", False, dialling=True))
+        self.assertEqual(self.shown()[0], "session   connecting   no session with a.net")
+        state.linkStates = [LinkState("a.net", True)]
+        self.assertEqual(self.poll()[0], "session   up   edge=a.net")
+        self.up()
+        self.log.warn("session with {edge} lost: {reason}; reconnecting", edge="a.net", reason="it broke")
+        for link, text in (
+            (LinkState("a.net", False, retry=4.2), "retry in 5 s   session with a.net lost: it broke; reconnecting"),
+            (LinkState("a.net", False, retry=3.2), "retry in 4 s   session with a.net lost: it broke; reconnecting"),
+            (LinkState("a.net", False, dialling=True), "connecting   session with a.net lost: it broke; reconnecting"),
+            (LinkState("a.net", True), "up   edge=a.net"),
+            (LinkState("a.net", False), "closed   session with a.net lost: it broke; reconnecting"),
+        ):  # fmt: skip
+            state.linkStates = [link]
+            self.assertEqual(self.poll()[0], f"session   {text}")
+
+    def test_eachEdgeHasItsLine(self) -> None:
+        self.follow(LinkState("a.net", True), LinkState("b.net", False, retry=1.0))
+        self.up("a.net")
+        self.assertEqual(
+            self.shown()[:2], ["session   up   edge=a.net rtt=1ms", "session   retry in 1 s   no session with b.net"]
+        )
+
+    def test_servicesHaveTheirStateWhileThereIsNoSession(self) -> None:
+        """
+        What was published before the session was lost is not published now.
+        """
+        state = self.follow(LinkState("a.net", False), services=[ServiceState("site-0", "3000", False)])
+        self.assertEqual(self.shown()[1], "site-0    waiting   3000")
+        self.publish(0)
+        state.serviceStates = [ServiceState("site-0", "3000", True)]
+        self.assertEqual(self.poll()[1], "site-0    http://0 -> 3000")
+        self.assertIn("\x1b[32msite-0 ", self.screen.raw)
+        state.serviceStates = [ServiceState("site-0", "3000", False)]
+        self.assertEqual(self.poll()[1], "site-0    waiting   http://0 -> 3000")
+        self.assertIn("\x1b[33msite-0    waiting", self.screen.raw)
+
+    def test_aRefusedServiceStaysInRed(self) -> None:
+        self.follow(services=[ServiceState("good", "1", True), ServiceState("bad", "2", False, "the token does not allow it")])
+        self.assertEqual(self.shown()[:2], ["bad       the token does not allow it", "good      1"])
+        self.assertIn("\x1b[31mbad ", self.screen.raw)
+
+    def test_aServiceWhoseServerDoesNotAnswerIsDown(self) -> None:
+        self.follow(services=[ServiceState("site", "3000", True)])
+        self.panel.requestDone(request(status=503, failed=ExchangeFailed(FailureKind.UNREACHABLE, "nothing listens")))
+        self.assertEqual(self.shown()[0], "site      down   nothing listens   3000")
+        self.assertIn("\x1b[31msite      down", self.screen.raw)
+        self.panel.requestDone(request(status=502, failed=ExchangeFailed(FailureKind.BROKEN)))
+        self.assertEqual(self.shown()[0], "site      3000")
+
+    def test_totalsRatesAndQuantilesAreShown(self) -> None:
+        state = self.follow()
+        self.screen.resize(40, 120)
+        self.assertEqual(self.shown(), ["requests  0   0.0/s   in 0 B, 0 B/s   out 0 B, 0 B/s"])
+        for number in range(1, 21):
+            self.panel.requestDone(request(seconds=number / 1000, status=503 if number == 1 else 200))
+        state.carried = (150_000, 2_500_000)
+        self.clock.pump([POLL_SECONDS] * 3)
+        self.assertEqual(
+            self.shown()[0],
+            "requests  20   1 failed   6.5/s   p50 10.0 ms   p90 18.0 ms   in 150 kB, 48.4 kB/s   out 2.5 MB, 806 kB/s",
+        )
+        self.clock.pump([POLL_SECONDS] * 12)
+        self.assertIn("   0.0/s   p50 10.0 ms", self.shown()[0])
+        self.screen.resize(40, 40)
+        self.panel.resized()
+        self.assertEqual(self.shown()[0], "requests  20   1 failed   0.0/s")
+
+    def test_requestsHaveTheirTime(self) -> None:
+        self.panel = self.make(lineTime=timeOfDay)
+        self.panel.requestDone(request())
+        self.assertRegex(self.shown()[1], r"^\d\d:\d\d:\d\d site      GET    /.* 200 +2\.5 ms$")
+
+    def test_twentyColumnsAreEnough(self) -> None:
+        for columns in range(1, 60):
+            self.screen = Window(12, columns)
+            self.follow(
+                LinkState("a.example.net", False, retry=5.0), services=[ServiceState("site", "3000", True)], lineTime=timeOfDay
+            )
+            self.panel.requestDone(request(target="/long/path", status=404))
+            shown = self.shown()
+            self.assertEqual(len(self.screen.scrollback), 0, columns)
+            self.assertLess(max(map(len, shown)), max(2, columns), shown)
+            if columns == 20:
+                self.assertEqual(shown, [
+                    f"retry in 5 s   no {CUT}", "site      3000", "requests  1   0.0/s", "", f"GET /lo{CUT} 404 2.5 ms",
+                ])  # fmt: skip
+
+    def test_aTerminalWithoutUTF8GetsNoOtherCharacter(self) -> None:
+        for encoding in ("ascii", "latin-1"):
+            self.screen = Window(20, 60)
+            self.follow(LinkState("a.net", True), encoding=encoding)
+            self.up(edge="\N{CJK UNIFIED IDEOGRAPH-4E2D}" + "x" * 100)
+            self.log.warn("\N{SNOWMAN}" * 200)
+            self.panel.requestDone(request(target="/" + "y" * 100))
+            shown = self.shown()
+            self.screen.raw.encode(encoding)
+            self.assertLess(max(map(len, shown[-4:])), 60)
+            self.assertRegex("\n".join(shown), r"\nsession   up   edge=\\u4e2dxxx+\.\.\.\n")
+            self.assertRegex(shown[-1], r"yyy\.\.\.  200 +2\.5 ms$")
 
     def test_thePanelNeedsATerminal(self) -> None:
         class Out:

@@ -6,6 +6,7 @@ The kind of H1: a program that was started on a terminal serves the public as lo
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Sequence
 
@@ -94,6 +95,37 @@ class PanelTests(TerminalStage):
         agent.resize(80, 30)
         until(lambda: agent.text().count("\N{HORIZONTAL ELLIPSIS}\n") > 14, agent.text)
         self.assertEqual((agent.text().count("session "), agent.screen.scrollback), (1, []))
+
+
+    def test_thePanelFollowsItsSessionAndItsServer(self) -> None:
+        edge = self.startEdge()
+        agent = self.window("tunnel-agent", "--dev", "http", str(self.origin()), "--name", "myapp", columns=110)
+        until(lambda: re.search(r"^session +up   edge=localhost", agent.text(), re.MULTILINE), agent.text)
+        until(lambda: re.search(r"^myapp +http://myapp", agent.text(), re.MULTILINE), agent.text)
+        self.sees("myapp", path="/seen")
+        until(lambda: re.search(r"^\d\d:\d\d:\d\d myapp +GET +/seen +200 ", agent.text(), re.MULTILINE), agent.text)
+        until(lambda: re.search(r"^requests +1 .* p50 .* p90 .*in .*out ", agent.text(), re.MULTILINE), agent.text)
+        self.stopOrigin()
+        self.sees("myapp", 503)
+        until(lambda: re.search(r"^myapp +down +\d\d:\d\d:\d\d ", agent.text(), re.MULTILINE), agent.text)
+        self.assertEqual(edge.end(), 0)
+        until(lambda: re.search(r"^session +retry in \d+ s ", agent.text(), re.MULTILINE), agent.text)
+        until(lambda: re.search(r"^myapp +waiting ", agent.text(), re.MULTILINE), agent.text)
+        self.startEdge(port=self.port)
+        until(lambda: re.search(r"^session +up   edge=localhost", agent.text(), re.MULTILINE), agent.text, 60)
+        until(lambda: re.search(r"^myapp +http://myapp", agent.text(), re.MULTILINE), agent.text)
+        self.assertEqual(agent.text().count("session "), 1)
+
+    def test_aPanelOfTwentyColumnsWithoutUTF8IsReadable(self) -> None:
+        self.startEdge()
+        self.environ |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        agent = self.window("tunnel-agent", "--dev", "http", str(self.origin()), "--name", "myapp", columns=20, rows=10)
+        until(lambda: re.search(r"^myapp +http:/\.\.\.$", agent.text(), re.MULTILINE), agent.text)
+        self.sees("myapp", path="/long/path")
+        until(lambda: re.search(r"^GET /\S*\.\.\. 200 \d", agent.text(), re.MULTILINE), agent.text)
+        self.assertTrue(agent.output.isascii())
+        self.assertLess(max(map(len, agent.text().split("\n"))), 20)
+        self.assertEqual(agent.screen.scrollback, [])
 
 
 class ReloadCommandTests(Stage):

@@ -22,6 +22,7 @@ from twisted.python import usage
 from tunnelstack.agent.dialect_command import NAME, AgentCommandOptions, AgentOptions, makeOptions
 from tunnelstack.agent.dialects import HOST_KEYS
 from tunnelstack.agent.panel import Panel, canRedraw
+from tunnelstack.agent.panel_state import AgentState
 from tunnelstack.agent.service import AgentService
 from tunnelstack.agent.target import NotATarget, Target
 from tunnelstack.agent.validation import agentMistakes, otherMistakes, serviceMistakes
@@ -376,7 +377,7 @@ def _panel(reactor: IReactor, agent: AgentService, out: LogWriter) -> Panel:
     """
     panel = Panel(
         reactor, out.write, terminalSize, colours=not os.environ.get("NO_COLOR"), pending=lambda: out.pending,
-        openRequests=agent.openRequests,
+        state=AgentState(agent), encoding=out.encoding,
     )
     resized = partial(reactor.callFromThread, panel.resized)
     reactor.callWhenRunning(lambda: signal.signal(signal.SIGWINCH, lambda number, frame: resized()))

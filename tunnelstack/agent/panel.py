@@ -1,20 +1,27 @@
 """
 The panel of an agent on a terminal: a few lines that are redrawn in place, and above them the log.  The lines are sessions,
-published services, requests that are open, and the last requests.  Where standard output is not a terminal, status lines are
+services, figures, requests that are open, and the last requests.  Where standard output is not a terminal, status lines are
 written instead, one for each change.
+
+The texts of sessions and services are those of log events.  What changes without an event is read from the agent: which of them
+are up, the round trips, and the time of the next attempt.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import ceil
+from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import ILogObserver, LogEvent, LogLevel
 from zope.interface import implementer
 
-from tunnelstack.agent.panel_layout import Line, columnsOf, cut, limited, rowsOf
+from tunnelstack.agent.panel_figures import Figures
+from tunnelstack.agent.panel_layout import Line, columnsOf, cut, cutMark, encodable, fitting, limited, rowsOf
+from tunnelstack.agent.panel_state import LinkState, ServiceState
 from tunnelstack.control.access_log import AccessRecord, Output
 from tunnelstack.control.process.line_times import LineTime, timeOfDay
 from tunnelstack.control.process.status_log import (
@@ -25,6 +32,7 @@ from tunnelstack.control.process.status_log import (
     statusWord,
     withTraceback,
 )
+from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.wire.printable_text import LINE, printable
 
 REQUESTS = 6
@@ -34,7 +42,16 @@ OPEN_SECONDS = 1.0
 """Seconds after which a request that has not ended is shown."""
 
 POLL_SECONDS = 1.0
-"""Seconds from one look at the open requests to the next."""
+"""Seconds from one look at the agent to the next."""
+
+NARROW = 50
+"""Columns of a terminal below which a request is shown without its time and its service."""
+
+VERY_NARROW = 24
+"""Columns below which a session is shown without its first word."""
+
+REQUEST_COLUMNS = 60
+"""Columns of service, method and target of requests whose text is shorter."""
 
 ABOVE_LINES = 1000
 """How many lines of the log may wait while the terminal takes no text; the oldest are dropped."""
@@ -42,8 +59,24 @@ ABOVE_LINES = 1000
 DRAW_SECONDS = 0.1
 """The least time between two drawings, in seconds."""
 
-NO_COLOURS = {"good": "", "bad": "", "dim": "", "": ""}
-COLOURS = {"good": "\x1b[32m", "bad": "\x1b[31m", "dim": "\x1b[2m", "": "\x1b[0m"}
+COLOURS = {"good": "\x1b[32m", "wait": "\x1b[33m", "bad": "\x1b[31m", "dim": "\x1b[2m", "": "\x1b[0m"}
+NO_COLOURS = dict.fromkeys(COLOURS, "")
+
+
+class PanelState(Protocol):
+    """
+    What a panel reads of its agent, such as an L{AgentState<tunnelstack.agent.panel_state.AgentState>}.
+    """
+
+    def links(self) -> Sequence[LinkState]: ...
+
+    def services(self) -> Sequence[ServiceState]: ...
+
+    def openRequests(self) -> Iterable[AccessRecord]: ...
+
+    def octets(self) -> tuple[int, int]: ...
+
+    def measure(self) -> None: ...
 
 
 def canRedraw(out: Output, environ: Mapping[str, str]) -> bool:
@@ -69,7 +102,8 @@ class Panel:
         *,
         colours: bool = True,
         pending: Callable[[], bool] = lambda: False,
-        openRequests: Callable[[], Iterable[AccessRecord]] | None = None,
+        state: PanelState | None = None,
+        encoding: str = "utf-8",
         lineTime: LineTime = timeOfDay,
     ) -> None:
         """
@@ -77,26 +111,31 @@ class Panel:
         @param size: gives the present rows and columns of the terminal.
         @param colours: whether to use colours.
         @param pending: whether the terminal has not taken all of the text that was written.
-        @param openRequests: gives the requests that have not ended, the oldest first; called every L{POLL_SECONDS}.
-        @param lineTime: gives the beginning of lines of the log.
+        @param state: gives the state of the agent; read every L{POLL_SECONDS}.
+        @param encoding: of the terminal.
+        @param lineTime: gives the beginning of lines of the log and of requests.
         """
         self._clock = clock
         self._write = write
         self._size = size
         self._colours = COLOURS if colours else NO_COLOURS
-        self._sessions: dict[str, Line] = {}                   # by edge
+        self._sessions: dict[str, LogEvent] = {}               # the last event, by edge
         self._services: dict[str, str] = {}
         self._unpublished: dict[str, str] = {}
-        self._requests: deque[AccessRecord] = deque(maxlen=REQUESTS)
+        self._down: dict[str, tuple[float, str]] = {}          # services whose local server did not answer: when, and why
+        self._requests: deque[tuple[float, AccessRecord]] = deque(maxlen=REQUESTS)     # with when they ended
+        self._figures = Figures()
         self._above: deque[str] = deque()
         self._leftOut = 0
         self._pending = pending
         self._time = lineTime
-        self._openRequests = openRequests
+        self._state = state
+        self._encoding, self._cutMark = encoding, cutMark(encoding)
         self._drawn: list[Line] = []
         self._timer: IDelayedCall | None = None
-        if openRequests is not None:
-            clock.callLater(POLL_SECONDS, self._poll)
+        if state is not None:
+            self._figures.sample(clock.seconds(), *state.octets())
+            clock.callLater(POLL_SECONDS, self._poll, state)
 
     def __call__(self, event: LogEvent) -> None:
         if not isStatus(event):
@@ -105,8 +144,7 @@ class Panel:
             return
         text = oneLine(event)
         if "edge" in event and (event.get("status") == "session" or "session with" in event["log_format"]):
-            good = event["log_level"] is LogLevel.info
-            self._sessions[str(event["edge"])] = (_labelled("session", text), "good" if good else "bad")
+            self._sessions[str(event["edge"])] = event
         elif "where" in event and "target" in event:
             self._serviceChanged(str(event["status"]), text if event["where"] else "")
         elif "unpublished" in event and event["log_level"] is not LogLevel.info:
@@ -121,6 +159,7 @@ class Panel:
         A service was published, or withdrawn if there is no text.
         """
         self._unpublished.pop(name, None)
+        self._down.pop(name, None)
         if text:
             self._services[name] = text
         else:
@@ -130,7 +169,13 @@ class Panel:
         """
         Show a request that has ended.
         """
-        self._requests.append(access)
+        now = time.time()
+        self._requests.append((now, access))
+        self._figures.requestDone(access)
+        if isinstance(access.failed, ExchangeFailed) and access.failed.kind is FailureKind.UNREACHABLE:
+            self._down[access.service] = now, access.failed.sentence
+        else:
+            self._down.pop(access.service, None)
         self._scheduleDraw()
 
     def resized(self) -> None:
@@ -139,11 +184,13 @@ class Panel:
         """
         self._scheduleDraw()
 
-    def _poll(self) -> None:
+    def _poll(self, state: PanelState) -> None:
         """
-        Draw if the open requests have changed.
+        Draw if the state has changed.
         """
-        self._clock.callLater(POLL_SECONDS, self._poll)
+        self._clock.callLater(POLL_SECONDS, self._poll, state)
+        state.measure()
+        self._figures.sample(self._clock.seconds(), *state.octets())
         if self._lines(*self._size()) != self._drawn:
             self._scheduleDraw()
 
@@ -177,7 +224,7 @@ class Panel:
             above.appendleft(self._time(time.time()) + dropped)
             self._leftOut = 0
         self._write(
-            self._erase(rows, columns) + "".join(f"{printable(line, LINE)}\n" for line in above)
+            self._erase(rows, columns) + "".join(f"{self._visible(line)}\n" for line in above)
             + "".join(f"{self._coloured(line)}\n" for line in lines)
         )
         self._drawn = lines
@@ -199,49 +246,111 @@ class Panel:
         The lines of a drawing: as many as fit above the row of the cursor.
         """
         room, width = max(1, rows - 1), max(1, columns - 1)
-        waiting, recent = self._open(width), [self._finished(access, width) for access in self._requests]
-        lines = limited(list(self._sessions.values()), max(1, room // 3), "sessions")
+        waiting, recent = self._open(width), [self._finished(at, access, width) for at, access in self._requests]
+        lines = limited(self._sessionLines(width), max(1, room // 3), "sessions")
         room -= len(lines)
+        figures = self._figureLines(width)[: max(0, room - 1)]
         reserved = min(len(waiting) + len(recent) + 1, room // 3) if waiting or recent else 0
-        lines += limited(self._serviceLines(), room - reserved, "services")
+        lines += limited(self._serviceLines(), room - reserved - len(figures), "services") + figures
         room = max(1, rows - 1) - len(lines) - 1
         if room > 0 and (waiting or recent):
             shown = limited(waiting, max(1, room - min(len(recent), room // 2)), "open requests")
             last = recent[len(recent) - min(len(recent), room - len(shown)) :]
             lines += [("", ""), *shown, *last]
-        return [(cut(printable(text, LINE), width), mark) for text, mark in lines]
+        return [(cut(self._visible(text), width, self._cutMark), mark) for text, mark in lines]
+
+    def _visible(self, text: str) -> str:
+        return encodable(printable(text, LINE), self._encoding)
+
+    def _sessionLines(self, width: int) -> list[Line]:
+        """
+        A line for each edge.
+        """
+        links = {} if self._state is None else {link.edge: link for link in self._state.links()}
+        lines = [_sessionLine(edge, self._sessions.get(edge), links.get(edge)) for edge in {**links, **self._sessions}]
+        return lines if width < VERY_NARROW else [(_labelled("session", text), mark) for text, mark in lines]
 
     def _serviceLines(self) -> list[Line]:
         """
-        The services, those that no edge publishes first.
+        The services, those that visitors do not reach first.
         """
-        bad = [(_labelled(name, text), "bad") for name, text in self._unpublished.items()]
-        return [*bad, *((_labelled(name, text), "") for name, text in self._services.items())]
+        states: dict[str, ServiceState] = {}
+        for state in () if self._state is None else self._state.services():
+            if state.name not in states or state.published:     # a name may be used for services of several kinds
+                states[state.name] = state
+        names = dict.fromkeys([*self._unpublished, *self._services, *states])
+        lines = [self._serviceLine(name, states.get(name)) for name in names]
+        return sorted(lines, key=lambda line: line[1] != "bad")
+
+    def _serviceLine(self, name: str, state: ServiceState | None) -> Line:
+        """
+        One service: refused, waiting for a session, down, or published.
+        """
+        if name in self._unpublished:
+            return _labelled(name, self._unpublished[name]), "bad"
+        text = self._services.get(name) or (state.target if state is not None else "")
+        if state is not None and not state.published:
+            return (_labelled(name, state.refused), "bad") if state.refused else (_labelled(name, f"waiting   {text}"), "wait")
+        if name in self._down:
+            at, reason = self._down[name]
+            return _labelled(name, f"down   {self._time(at)}{reason}   {text}"), "bad"
+        return _labelled(name, text), "good"
+
+    def _figureLines(self, width: int) -> list[Line]:
+        """
+        The totals and rates, as far as they fit.
+        """
+        pieces = self._figures.pieces()
+        return [(_labelled("requests", fitting(pieces, width - COLUMN)), "")] if pieces else []
 
     def _open(self, width: int) -> list[Line]:
         """
         The requests that have been open for some time, such as WebSockets and long downloads.
         """
-        requests = () if self._openRequests is None else self._openRequests()
+        requests = () if self._state is None else self._state.openRequests()
+        now = time.time()
         return [
-            (_request(access, f"open {access.seconds:.0f} s", width), "good")
+            (self._request(now - access.seconds, access, f"open {access.seconds:.0f} s", width), "good")
             for access in requests
             if access.seconds >= OPEN_SECONDS
         ]
 
-    def _finished(self, access: AccessRecord, width: int) -> Line:
-        text = _request(access, f"{access.seconds * 1000:.1f} ms", width)
+    def _finished(self, at: float, access: AccessRecord, width: int) -> Line:
+        text = self._request(at, access, f"{access.seconds * 1000:.1f} ms", width)
         return text, "bad" if access.status >= 500 else "dim"
+
+    def _request(self, at: float, access: AccessRecord, duration: str, width: int) -> str:
+        """
+        A request in at most C{width} columns; its target is cut first.
+        """
+        if width < NARROW:
+            when, end, request = "", f" {access.status or '---'} {duration}", f"{access.method} {access.target}"
+        else:
+            when, end = self._time(at), f"  {access.status or '---'}  {duration:>11}"
+            request = _labelled(access.service, f"{access.method:<6} {access.target}")
+        room = max(0, width - len(when) - len(end))
+        return when + cut(self._visible(request), room, self._cutMark).ljust(min(room, REQUEST_COLUMNS)) + end
+
+
+def _sessionLine(edge: str, event: LogEvent | None, link: LinkState | None) -> Line:
+    """
+    @param event: the last one of this session; C{None} if there was none.
+    @param link: its state; C{None} if it is not known.
+    @return: the line without its first word.
+    """
+    good = event is not None and event["log_level"] is LogLevel.info
+    if event is not None and (link is None or (link.up and good)):
+        shown = {**event, "rtt": f"{link.rtt * 1000:.1f}ms"} if link is not None and link.rtt is not None else event
+        return oneLine(shown), "good" if good else "bad"
+    if link is None or link.up:
+        return f"up   edge={edge}", "good"
+    reason = oneLine(event) if event is not None and not good else f"no session with {edge}"
+    if link.retry is not None:
+        return f"retry in {ceil(link.retry)} s   {reason}", "bad"
+    if link.dialling:
+        return f"connecting   {reason}", "wait" if event is None else "bad"
+    return f"closed   {reason}", "dim"
 
 
 def _labelled(word: str, text: str) -> str:
     return f"{word:<{COLUMN - 1}} {text}"
-
-
-def _request(access: AccessRecord, duration: str, width: int) -> str:
-    """
-    A request in at most C{width} columns; its target is cut first.
-    """
-    end = f"  {access.status or '---'}  {duration:>11}"
-    request = cut(printable(_labelled(access.service, f"{access.method:<6} {access.target}")), max(0, width - len(end)))
-    return request.ljust(min(width - len(end), 60)) + end

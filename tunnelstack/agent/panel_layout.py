@@ -12,7 +12,7 @@ from unicodedata import combining, east_asian_width
 from tunnelstack.wire.printable_text import CUT
 
 Line = tuple[str, str]
-"""A text of visible characters, and its mark: C{"good"}, C{"bad"}, C{"dim"} or C{""}."""
+"""A text of visible characters, and its mark: C{"good"}, C{"wait"}, C{"bad"}, C{"dim"} or C{""}."""
 
 
 def columnsOf(text: str) -> int:
@@ -31,20 +31,59 @@ def _columns(character: str) -> int:
     return 2 if east_asian_width(character) in "WF" else 1
 
 
-def cut(text: str, columns: int) -> str:
+def encodable(text: str, encoding: str) -> str:
     """
-    @return: the text, or as much of it as fits into some columns with a mark where it was cut.
+    @param text: visible characters.
+    @return: the text as a terminal with that encoding can show it: other characters are escapes, and C{...} is the mark of a
+        cut.
+    """
+    if text.isascii():
+        return text
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.replace(CUT, cutMark(encoding)).encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
+
+def cutMark(encoding: str) -> str:
+    """
+    @return: the mark where a text was cut.
+    """
+    try:
+        CUT.encode(encoding)
+    except UnicodeEncodeError:
+        return "..."
+    return CUT
+
+
+def fitting(pieces: Sequence[str], columns: int, between: str = "   ") -> str:
+    """
+    @return: as many of the first pieces as fit into some columns, but at least one.
+    """
+    text = "".join(pieces[:1])
+    for piece in pieces[1:]:
+        if columnsOf(text) + len(between) + columnsOf(piece) > columns:
+            break
+        text += between + piece
+    return text
+
+
+def cut(text: str, columns: int, mark: str = CUT) -> str:
+    """
+    @param mark: where it is cut.
+    @return: the text, or as much of it as fits into some columns with a mark.
     """
     if columnsOf(text) <= columns:
         return text
-    room = columns - columnsOf(CUT)
+    room = columns - columnsOf(mark)
     kept = ""
     for character in text:
         room -= _columns(character)
         if room < 0:
             break
         kept += character
-    return kept + CUT if columns > 0 else ""
+    return (kept + mark)[:max(0, columns)]
 
 
 def rowsOf(columns: int, width: int) -> int:

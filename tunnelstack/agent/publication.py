@@ -32,6 +32,7 @@ class Publication:
     @ivar service: the L{Service}.
     @ivar handler: an C{IProtocolFactory}, or an L{IDiallingHandler<tunnelstack.interfaces.IDiallingHandler>}.
     @ivar shown: the target as status lines show it, or C{""}.
+    @ivar optional: a refusal is no mistake, because the token may lack the right.
     """
 
     log = Logger()
@@ -56,7 +57,7 @@ class Publication:
         self.service = service
         self.handler = handler
         self.shown = shown
-        self._optional = optional
+        self.optional = optional
         self._clock = clock
         self._onWithdrawn = onWithdrawn
         self._onRefused = onRefused
@@ -147,7 +148,7 @@ class Publication:
         error = failure.value
         code, sentence = (error.code, error.sentence) if isinstance(error, Denied) else ("", str(error))
         if code in FINAL_CODES:
-            log = self.log.info if self._optional and code == "not-allowed" else self.log.critical
+            log = self.log.info if self.optional and code == "not-allowed" else self.log.critical
             self._logOnce(log, "the edge does not publish {service}: {reason}", sentence)
             self._refusals[link] = sentence
             self._waiting.fail(failure)

@@ -312,6 +312,21 @@ class Uplink:
     def link(self) -> ILink | None:
         return self._core.link
 
+    @property
+    def isDialling(self) -> bool:
+        """
+        Whether an attempt to connect is under way.
+        """
+        return self._core.attempt is not None
+
+    @property
+    def nextAttempt(self) -> float | None:
+        """
+        When the next attempt to connect is made, in seconds of the clock; C{None} unless the uplink waits for it.
+        """
+        timer = self._core.timer
+        return timer.getTime() if timer is not None and timer.active() and self._core.link is None else None
+
     def start(self) -> None:
         """
         Dial now, and after every loss.

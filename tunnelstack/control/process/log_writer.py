@@ -91,6 +91,8 @@ class LogWriter:
     Writes text in order, from a thread of its own.  The thread starts with the first text, unless C{delayStart} is set.
 
     C{write} may be called from any thread.  It neither blocks nor raises an exception.
+
+    @ivar encoding: of the text.
     """
 
     def __init__(
@@ -110,7 +112,7 @@ class LogWriter:
         self._target = target
         self._replacement: OutputFile | None = None
         self._form = report
-        self._encoding = encoding
+        self.encoding = encoding
         self._limit = limit
         self._deadline: float | None = None
         self._keep = delayStart
@@ -143,7 +145,7 @@ class LogWriter:
         Queue whole lines, or drop them if the queue is full.  After L{finish}, wait until they are written or its deadline
         passes.
         """
-        octets = text.encode(self._encoding, "backslashreplace")
+        octets = text.encode(self.encoding, "backslashreplace")
         with self._condition:
             gap = self._waiting[-1] if self._waiting and isinstance(self._waiting[-1], _Gap) else None
             # Once lines are dropped, continue until half of the queue is free: one gap is better than many.
@@ -276,7 +278,7 @@ class LogWriter:
         @return: whether there is nothing left to report.
         """
         if self._lost:
-            text = self._form(self._lost, self._reason).encode(self._encoding, "backslashreplace")
+            text = self._form(self._lost, self._reason).encode(self.encoding, "backslashreplace")
             if self._output(b"\n" + text if self._cut else text):
                 return False
             self._lost = 0
