@@ -143,3 +143,36 @@ class TraceTests(Stage):
             {(service, name) for service, name, _ in Collector.spans if name in ("GET", "wait for the response")},
             {(service, name) for service in ("tunnel-edge", "tunnel-agent") for name in ("GET", "wait for the response")},
         )
+
+
+class InspectorTests(Stage):
+    """
+    The inspector of an agent, used as its users do.
+    """
+
+    def tool(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [*self.command("tunnelstack"), *arguments, "--inspector", self.url]
+        return subprocess.run(command, env=self.environ, capture_output=True, text=True, timeout=60)
+
+    def startInspected(self) -> None:
+        config = self.home / "agent.toml"
+        config.write_text('[inspect]\nlisten = "0"\n')
+        self.edge = self.startEdge()
+        self.agent = self.startAgent("http", str(self.origin()), "--name", "site", "--inspect", "--config", str(config))
+        self.url = self.agent.hears(r"inspect +(http://127\.0\.0\.1:\d+)/$")[1]
+        self.agent.hears(r"site +http:")
+
+    def test_requestsAreListedAndReplayed(self) -> None:
+        self.startInspected()
+        self.assertEqual(self.visit("site", "/here").status, 200)
+        [request] = json.loads(self.tool("requests", "--json").stdout)["requests"]
+        self.assertEqual((request["target"], request["status"], request["service"]), ("/here", 200, "site"))
+        replayed = self.tool("replay", str(request["id"]))
+        self.assertIn(f"replays request {request['id']}: 200, ", replayed.stdout, replayed.stderr)
+        self.assertEqual(len(self.tool("requests").stdout.splitlines()), 3)
+        missing = self.tool("replay", "99")
+        self.assertEqual((missing.returncode, missing.stdout), (69, ""))
+        self.assertEqual((self.agent.end(), self.edge.end()), (0, 0))
+        away = self.tool("requests")
+        self.assertEqual(away.returncode, 69)
+        self.assertIn("start the agent with --inspect", away.stderr)
