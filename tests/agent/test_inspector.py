@@ -76,6 +76,16 @@ class RecordingTests(InspectedTestCase):
         response = self.json("/api/requests/2")["response"]
         self.assertEqual((response["text"], response["why"]), (None, "the coding br is not decoded"))
 
+    def test_aBodyThatExpandsIsDecodedInPart(self) -> None:
+        self.origin.answer = respond(gzip.compress(bytes(64 * 2**20)), fields=[(b"Content-Encoding", b"gzip")])
+        self.visit()
+        response = self.json("/api/requests/1")["response"]
+        self.assertEqual(len(response["text"]), 4 * 2**20)
+        self.assertIn("octets are decoded", response["why"])
+        self.origin.answer = respond(b"not packed", fields=[(b"Content-Encoding", b"gzip")])
+        self.visit()
+        self.assertEqual(self.json("/api/requests/2")["response"]["why"], "the body is not gzip")
+
     def test_credentialsAreRedacted(self) -> None:
         self.origin.answer = respond(fields=[(b"Set-Cookie", b"id=secret")])
         self.visit(fields="Authorization: Basic secret\r\nCookie: a=secret\r\nX-Api-Key: secret\r\n")
@@ -426,6 +436,20 @@ class ReplayTests(InspectedTestCase):
         self.both.network.passTime(REPLAY_SECONDS + 1)
         self.assertEqual(self.json(f"/api/requests/{again}")["state"], "failed")
         self.assertIsNone(self.inspector._replayer._running or None)
+
+    def test_aBodyThatIsNotWholeIsNotReplayed(self) -> None:
+        self.both.visit(b"POST / HTTP/1.1\r\nHost: site.localhost\r\nContent-Length: 10\r\n\r\nhalf")
+        self.assertIn("whole", self.json("/api/requests/2/replay", "POST", {}, status=409)["error"])
+        self.json("/api/requests/2/replay", "POST", {"body": "another"})
+        self.both.settle()
+        self.assertEqual(self.origin.received[-1].body, b"another")
+
+    def test_anOpenRequestIsReplayedIfItsBodyIsThere(self) -> None:
+        self.origin.answer = lambda received: None
+        self.visit("/slow", "POST", body=b"whole")
+        self.json("/api/requests/2/replay", "POST", {})
+        self.both.settle()
+        self.assertEqual(self.origin.received[-1].body, b"whole")
 
     def test_replaysAreBounded(self) -> None:
         self.origin.answer = lambda received: None

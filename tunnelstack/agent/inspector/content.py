@@ -70,8 +70,8 @@ def contentOf(fields: Fields, body: RecordedBody) -> Content:
     @param fields: of the body's message.
     """
     kind, charset = mediaType(fields)
-    octets, why = _decoded(first(fields, b"content-encoding") or b"", bytes(body.kept))
-    text = None if why else asText(kind, charset, octets)
+    octets, isDecoded, why = _decoded(first(fields, b"content-encoding") or b"", bytes(body.kept))
+    text = asText(kind, charset, octets) if isDecoded else None
     return Content(kind, octets, text, body.why or why)
 
 
@@ -90,19 +90,21 @@ def asText(kind: str, charset: str, octets: bytes) -> str | None:
     return None if not kind and "\0" in text else text
 
 
-def _decoded(coding: bytes, octets: bytes) -> tuple[bytes, str]:
+def _decoded(coding: bytes, octets: bytes) -> tuple[bytes, bool, str]:
     """
-    @return: the octets without their coding, and why they still have it.
+    @return: the octets without their coding, whether they have none now, and why they still have it or are not all.
     """
     coding = coding.strip().lower()
     if coding in (b"", b"identity") or not octets:
-        return octets, ""
+        return octets, True, ""
     bits = CODINGS.get(coding)
     if bits is None:
-        return octets, f"the coding {textOf(coding)[:40]} is not decoded"
+        return octets, False, f"the coding {textOf(coding)[:40]} is not decoded"
     for each in (bits, -zlib.MAX_WBITS) if coding == b"deflate" else (bits,):      # some servers send no header
         try:
-            return zlib.decompressobj(each).decompress(octets, DECODED_OCTETS), ""
+            decoder = zlib.decompressobj(each)
+            decoded = decoder.decompress(octets, DECODED_OCTETS)
         except zlib.error:
-            pass
-    return octets, f"the body is not {textOf(coding)}"
+            continue
+        return decoded, True, f"only {DECODED_OCTETS} octets are decoded" if decoder.unconsumed_tail else ""
+    return octets, False, f"the body is not {textOf(coding)}"

@@ -138,7 +138,7 @@ def replayedHead(request: RecordedRequest, edited: Edited) -> tuple[RequestHead,
         raise CannotReplay("a WebSocket connection cannot be replayed")
     if head.method == b"CONNECT" or edited.method == b"CONNECT":
         raise CannotReplay("CONNECT cannot be replayed")
-    if edited.body is None and (recorded.cut or (request.seconds is None and _hasBody(head))):
+    if edited.body is None and not _isWhole(request):
         raise CannotReplay("the body of the request was not kept whole")
     body = bytes(recorded.kept) if edited.body is None else edited.body
     fields = head.fields if edited.fields is None else _fields(edited.fields, head.fields)
@@ -153,6 +153,17 @@ def replayedHead(request: RecordedRequest, edited: Edited) -> tuple[RequestHead,
     except BadMessage as bad:
         raise CannotReplay(f"the request is malformed: {bad}") from None
     return made, body
+
+
+def _isWhole(request: RecordedRequest) -> bool:
+    """
+    @return: whether all of the request's body is kept.
+    """
+    head, body = request.head, request.requestBody
+    length = head.field(b"content-length")
+    if length is not None:
+        return not body.cut and body.octets == int(length)
+    return not body.cut and (request.seconds is not None or request.times.whole >= 0 or not _hasBody(head))
 
 
 def _hasBody(head: RequestHead) -> bool:

@@ -4,6 +4,7 @@ The inspector of an agent as a service: it keeps the last requests, and listens 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from secrets import token_urlsafe
@@ -59,13 +60,17 @@ def inspectorEndpoint(reactor: IReactor, config: InspectConfig) -> IStreamServer
     return endpoint
 
 
-def checkInspector(reactor: IReactor, config: InspectConfig) -> None:
+def checkInspector(reactor: IReactor, config: InspectConfig, environ: Mapping[str, str] = os.environ) -> None:
     """
-    @raise ConfigurationError: the endpoint string is invalid, or the token file cannot be used.
+    Check a configuration, and create nothing.
+
+    @raise ConfigurationError: the endpoint string is invalid, the token file cannot be used, or there is no folder for one.
     """
     inspectorEndpoint(reactor, config)
     if config.tokenFile:
         readToken(config.tokenFile)
+    elif not isLoopback(config.listen):
+        Sources(environ).state.read(TOKEN_NAME)
 
 
 def inspectorToken(config: InspectConfig, environ: Mapping[str, str]) -> TokenFile | None:
