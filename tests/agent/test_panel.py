@@ -413,6 +413,29 @@ class PanelTests(SynchronousTestCase):
         self.panel.requestDone(request(status=502, failed=ExchangeFailed(FailureKind.BROKEN)))
         self.assertEqual(self.shown()[0], "site      3000")
 
+    def test_aServiceWhoseServerIsNotThereAtTheStartIsDown(self) -> None:
+        self.follow(services=[ServiceState("site-0", "3000", True)])
+        warning = "nothing listens on {target} yet; {then}"
+        self.log.warn(warning, target="localhost:3000", then="so", service="site-0", down=True)
+        self.publish(0)
+        wanted = ["warning   nothing listens on localhost:3000 yet; so",
+                  "site-0    down   nothing listens on localhost:3000 yet   http://0 -> 3000"]  # fmt: skip
+        self.assertEqual(self.shown()[:2], wanted)
+        self.panel.requestDone(request(service="site-0"))
+        self.assertEqual(self.shown()[1], "site-0    http://0 -> 3000")
+
+    def test_anotherTargetIsNotDownUntilItIsTried(self) -> None:
+        self.follow(services=[ServiceState("site-0", "3000", True)])
+        self.publish(0)
+        self.panel.requestDone(
+            request(service="site-0", status=503, failed=ExchangeFailed(FailureKind.UNREACHABLE, "nothing listens"))
+        )
+        self.assertIn("down", self.shown()[0])
+        self.publish(0)
+        self.assertIn("down", self.shown()[0], "after a new session it is the same server")
+        self.log.info("{where} -> {target}", status="site-0", where="http://0", target="4000")
+        self.assertEqual(self.shown()[0], "site-0    http://0 -> 4000")
+
     def test_totalsRatesAndQuantilesAreShown(self) -> None:
         state = self.follow()
         self.screen.resize(40, 120)

@@ -113,8 +113,15 @@ class PanelTests(TerminalStage):
         until(lambda: re.search(r"^myapp +waiting ", agent.text(), re.MULTILINE), agent.text)
         self.startEdge(port=self.port)
         until(lambda: re.search(r"^session +up   edge=localhost", agent.text(), re.MULTILINE), agent.text, 60)
-        until(lambda: re.search(r"^myapp +http://myapp", agent.text(), re.MULTILINE), agent.text)
+        until(lambda: re.search(r"^myapp +down .* http://myapp", agent.text(), re.MULTILINE), agent.text)
         self.assertEqual(agent.text().count("session "), 1)
+
+    def test_aServerThatIsNotThereAtTheStartIsDown(self) -> None:
+        self.startEdge()
+        agent = self.window("tunnel-agent", "--dev", "http", str(freePort()), "--name", "myapp", columns=110)
+        down = r"^myapp +down +\d\d:\d\d:\d\d nothing listens .*http://myapp"
+        until(lambda: re.search(down, agent.text(), re.MULTILINE), agent.text)
+        until(lambda: re.search(r"^\d\d:\d\d:\d\d warning +nothing listens on ", agent.text(), re.MULTILINE), agent.text)
 
     def test_aPanelOfTwentyColumnsWithoutUTF8IsReadable(self) -> None:
         self.startEdge()

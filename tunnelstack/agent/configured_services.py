@@ -183,12 +183,8 @@ class ConfiguredServices:
         if why:
             then = "visitors get 503 with an explanation" if service.kind == "http" else "connections are closed at once"
             where = shown.removeprefix("tcp:")
-            if why == "nothing listens":
-                self.log.warn("nothing listens on {target} yet; {then}", target=where, then=then, service=service.name)
-            else:
-                self.log.warn(
-                    "cannot connect to {target}: {why}; {then}", target=where, why=why, then=then, service=service.name
-                )
+            text = "nothing listens on {target} yet" if why == "nothing listens" else "cannot connect to {target}: {why}"
+            self.log.warn(text + "; {then}", target=where, why=why, then=then, service=service.name, down=True)
 
     def close(self) -> None:
         """

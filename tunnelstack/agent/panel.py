@@ -151,6 +151,8 @@ class Panel:
             self._unpublished[str(event["unpublished"])] = text
             self._services.pop(str(event["unpublished"]), None)
         else:
+            if event.get("down") is True:
+                self._down[str(event["service"])] = event["log_time"], text.partition(";")[0]
             self._appendMessage(statusWord(event) or LEVEL_NAMES[event["log_level"]], text, event["log_time"])
         self._scheduleDraw()
 
@@ -159,7 +161,8 @@ class Panel:
         A service was published, or withdrawn if there is no text.
         """
         self._unpublished.pop(name, None)
-        self._down.pop(name, None)
+        if self._services.get(name, text) != text:     # another target
+            self._down.pop(name, None)
         if text:
             self._services[name] = text
         else:
