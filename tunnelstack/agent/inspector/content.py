@@ -37,12 +37,14 @@ class Content:
     @ivar octets: what is kept, without its coding.
     @ivar text: the same as text; C{None} if it is not text.
     @ivar why: why it is not complete or still coded; C{""} otherwise.
+    @ivar isShown: something is kept, without its coding.
     """
 
     type: str
     octets: bytes
     text: str | None
     why: str
+    isShown: bool = True
 
     @property
     def body64(self) -> str | None:
@@ -72,7 +74,7 @@ def contentOf(fields: Fields, body: RecordedBody) -> Content:
     kind, charset = mediaType(fields)
     octets, isDecoded, why = _decoded(first(fields, b"content-encoding") or b"", bytes(body.kept))
     text = asText(kind, charset, octets) if isDecoded else None
-    return Content(kind, octets, text, body.why or why)
+    return Content(kind, octets, text, body.why or why, isDecoded and bool(octets))
 
 
 def asText(kind: str, charset: str, octets: bytes) -> str | None:

@@ -74,7 +74,7 @@ class Edited:
 
 def readEdited(value: object, request: RecordedRequest) -> Edited:
     """
-    @param value: from JSON.
+    @param value: from JSON.  A body that is as it is shown is the one that was received, with its coding and line ends.
     @raise CannotReplay: it is not an edited request.
     """
     if not isinstance(value, dict):
@@ -115,10 +115,12 @@ def _body(value: dict[str, object], request: RecordedRequest) -> bytes | None:
     text, encoded = value.get("body"), value.get("body64")
     if text is not None and encoded is not None:
         raise CannotReplay("the request must have body or body64, not both")
+    shown = contentOf(request.head.fields, request.requestBody)
     if isinstance(text, str):
-        shown = contentOf(request.head.fields, request.requestBody)
-        return None if text == shown.text and not request.requestBody.cut else _encoded(text)
+        return None if shown.text is not None and _lines(text) == _lines(shown.text) else _encoded(text)
     if isinstance(encoded, str):
+        if encoded == shown.body64:
+            return None
         try:
             return b64decode(encoded, validate=True)
         except (Base64Error, ValueError):
@@ -126,6 +128,13 @@ def _body(value: dict[str, object], request: RecordedRequest) -> bytes | None:
     if text is not None or encoded is not None:
         raise CannotReplay("body and body64 must be text")
     return None
+
+
+def _lines(text: str) -> str:
+    """
+    @return: a text with the line ends that a form on a page has.
+    """
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def replayedHead(request: RecordedRequest, edited: Edited) -> tuple[RequestHead, bytes]:

@@ -82,7 +82,7 @@ def _message(line: str, fields: Fields, body: RecordedBody, reveal: bool) -> JSO
     return {
         "line": line, "fields": [list(field) for field in shownFields(fields, reveal)], "octets": body.octets,
         "kept": len(body.kept), "text": content.text, "body64": content.body64, "type": content.type, "cut": body.cut,
-        "why": content.why, "coding": textOf(first(fields, b"content-encoding") or b""),
+        "why": "" if content.isShown else content.why, "coding": textOf(first(fields, b"content-encoding") or b""),
     }  # fmt: skip
 
 
