@@ -5,6 +5,7 @@ Every command line of the documentation is run on an empty home, or is marked as
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import random
 import re
@@ -12,6 +13,7 @@ import shlex
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -76,6 +78,15 @@ def _isCommand(line: str, language: str | None) -> bool:
     if line.lstrip().startswith("# "):
         return language == ""           # elsewhere it is a comment or a heading
     return language is not None or line.startswith("    ")
+
+
+def commandsInProse(page: str) -> Iterator[str]:
+    """
+    @return: the commands of ours that stand in sentences; some of them are shortened.
+    """
+    prose = re.sub(r"(?ms)^ *```.*?^ *```$", "", (ROOT / page).read_text())
+    for found in re.finditer(rf"`((?:tunnelstack|{'|'.join(PROGRAMS)}) [^`]+)`", prose):
+        yield " ".join(found[1].split())
 
 
 def withoutComment(command: str) -> str:
@@ -159,6 +170,8 @@ def mistakeIn(command: str) -> str | None:
         options.parseOptions(arguments)
     except Misconfigured:
         return None             # a file or a token that is not here; the command line has been read
+    except SystemExit:
+        return None             # --help or --version
     except usage.UsageError as wrong:
         return str(wrong)
     return None
@@ -196,6 +209,16 @@ class TableTests(SynchronousTestCase):
         self.assertGreater(len(parsed), 8)
         wrong = [(command, mistake) for command in parsed if (mistake := mistakeIn(command))]
         self.assertEqual(wrong, [])
+
+    def test_proseHasNoOptionsAndCommandsThatDoNotExist(self) -> None:
+        """
+        Arguments may be missing there.
+        """
+        self.patch(sys, "stdout", io.StringIO())            # "--help" and "--version" are printed
+        found = [(page, command) for page in pages() for command in commandsInProse(page)]
+        self.assertGreater(len(found), 60)
+        mistakes = [(page, command, mistakeIn(command)) for page, command in found]
+        self.assertEqual([each for each in mistakes if re.search("not recognized|unknown command", each[2] or "")], [])
 
     def test_wrongOptionsAndCommandsAreFound(self) -> None:
         for command in (
