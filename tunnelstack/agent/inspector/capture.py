@@ -19,6 +19,7 @@ from tunnelstack.agent.inspector.recorder import RequestRecorder
 from tunnelstack.exchange.errors import FailureKind
 from tunnelstack.exchange.traits import Traits
 from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer, IServerExchange
+from tunnelstack.records import TakenOverRequest
 from tunnelstack.wire.http1.framing import Framing
 from tunnelstack.wire.http1.head import RequestHead, ResponseHead
 
@@ -63,10 +64,7 @@ class CapturedExchange:
     @ivar messages: records messages or events, if the response has them.
     """
 
-    __slots__ = (
-        "_exchange", "_recorder", "_request", "_silent", "head", "informational", "messages", "onRequest", "pauseProducing",
-        "registerProducer", "resumeProducing", "stopProducing", "traits", "unregisterProducer",
-    )  # fmt: skip
+    __slots__ = ("_exchange", "_recorder", "_request", "_silent", "head", "messages", "traits")
 
     traits: Traits
 
@@ -78,13 +76,6 @@ class CapturedExchange:
         self.messages: WebSocketLog | EventLog | None = None
         self.head: RequestHead = exchange.head
         self.traits = exchange.traits
-        self.informational = exchange.informational
-        self.onRequest = exchange.onRequest
-        self.pauseProducing = exchange.pauseProducing
-        self.resumeProducing = exchange.resumeProducing
-        self.stopProducing = exchange.stopProducing           # type: ignore[attr-defined]   # it is a push producer as well
-        self.registerProducer = exchange.registerProducer
-        self.unregisterProducer = exchange.unregisterProducer
 
     def sendHead(self, head: ResponseHead) -> None:
         self._headSent(head)
@@ -129,7 +120,28 @@ class CapturedExchange:
         self._request.failure = kind.sentence
         self._exchange.cancel(kind)
 
-    # as the exchange has it
+    # as the exchange has it: methods, because bound ones would be kept until a garbage collection
+
+    def informational(self, head: ResponseHead) -> None:
+        self._exchange.informational(head)
+
+    def onRequest(self) -> TakenOverRequest:
+        return self._exchange.onRequest()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self._exchange.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        self._exchange.unregisterProducer()
+
+    def pauseProducing(self) -> None:
+        self._exchange.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._exchange.resumeProducing()
+
+    def stopProducing(self) -> None:
+        self._exchange.stopProducing()        # type: ignore[attr-defined]   # it is a push producer as well
 
     @property
     def trace(self) -> str:
