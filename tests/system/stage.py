@@ -205,14 +205,15 @@ class Stage(TestCase):
     # Visitors
 
     def visit(
-        self, name: str, path: str = "/", *, method: str = "GET", body: bytes | None = None, port: int = 0, seconds: float = 20
+        self, name: str, path: str = "/", *, method: str = "GET", body: bytes | None = None, port: int = 0, seconds: float = 20,
+        headers: dict[str, str] | None = None,
     ) -> Answer:
         """
         Ask for a page of a service.
         """
         connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=seconds)
         try:
-            connection.request(method, path, body, {"Host": f"{name}.localhost:{port or self.port}"})
+            connection.request(method, path, body, {"Host": f"{name}.localhost:{port or self.port}", **(headers or {})})
             return Answer(connection.getresponse())
         finally:
             connection.close()
