@@ -66,3 +66,12 @@ class HelpTests(Stage):
             self.assertEqual((code, out), (64, ""), line)
             self.assertIn(told, err, line)
             self.assertEqual(err.count("\n"), 2, err)      # the sentence, and whose --help says more
+
+    def test_aKnownOptionIsNotCorrected(self) -> None:
+        for line, told in (
+            ("tunnel-edge --listen", "option --listen requires argument\n"),
+            ("tunnel-edge --h2c=yes", "option --h2c must not have an argument\n"),
+        ):  # fmt: skip
+            code, out, err = self.run_(line)
+            self.assertEqual((code, out), (64, ""), line)
+            self.assertIn(told, err, line)

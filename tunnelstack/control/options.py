@@ -119,10 +119,11 @@ class BaseOptions(usage.Options):
 
     def _unknownOption(self, wrong: getopt.GetoptError) -> usage.UsageError:
         """
-        @return: the error, which offers the most similar option.
+        @return: the error, which offers the most similar option in place of an unknown one.
         """
         known = [f"--{name.rstrip('=')}" for name in self.longOpt if name != "token="]
-        return usage.UsageError(f"{wrong}{didYouMean(f'--{wrong.opt}', known) if len(wrong.opt) > 1 else ''}")
+        given = f"--{wrong.opt}"
+        return usage.UsageError(f"{wrong}{didYouMean(given, known) if len(wrong.opt) > 1 and given not in known else ''}")
 
 
 def refuseCredentials(arguments: Iterable[str]) -> None:
