@@ -117,13 +117,17 @@ class PageTests(SynchronousTestCase):
 
     def test_theMessagesOfTroubleshootingExist(self) -> None:
         """
-        Each message in quotes that the page explains is in the source, word for word.
+        Each message in quotes that the page explains is in the source, word for word, apart from the names of its values.
         """
-        source = "\n".join(path.read_text() for path in (ROOT / "tunnelstack").rglob("*.py"))
+
+        def withoutNames(text: str) -> str:
+            return re.sub(r'\{[^{}"\n]*\}', "{}", text)
+
+        source = withoutNames("\n".join(path.read_text() for path in (ROOT / "tunnelstack").rglob("*.py")))
         page = (ROOT / "docs" / "howto" / "troubleshooting.md").read_text()
         messages = re.findall(r'^\| (?:\d+ )?"([^"]+)" \|', page, re.MULTILINE)
         self.assertGreater(len(messages), 20)
-        self.assertEqual([message for message in messages if message not in source], [])
+        self.assertEqual([message for message in messages if withoutNames(message) not in source], [])
 
     def test_pagesAreCompleteWithoutSphinx(self) -> None:
         """
