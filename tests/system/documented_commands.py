@@ -290,7 +290,7 @@ SCENES = (
         Ends("tunnelstack godoxy remove shed"),
     ), edge="[godoxy]\n", replaced=(("shed.example.net", "127.0.0.1"), ("--port 25565", "--port {port}"))),
     Scene("docs/protocols/koding-tunnel.md", (
-        Ends("tunnelstack koding add new.example.net", r"^\w{32}\n"),
+        Ends("tunnelstack koding add new.example.net", r"^[\w-]{32}\n"),
         Ends("tunnelstack koding add www.new.example.net --identifier-file new.identifier",
              before="printf 0123456789abcdef0123456789abcdef > new.identifier; chmod 600 new.identifier"),
         Ends("tunnelstack koding open 2222 new.example.net"),
