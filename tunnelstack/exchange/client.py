@@ -26,6 +26,7 @@ from tunnelstack.exchange._connection import (
     IExchangeTransport,
 )
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind, unreadableResponse
+from tunnelstack.exchange.forward import NULL_RECEIVER
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
 from tunnelstack.interfaces import IExchangeReceiver, IWholeResponseReceiver
 from tunnelstack.transport.direct_write import Write
@@ -255,6 +256,7 @@ class HTTPClientProtocol(Protocol):
         if len(reader.buffer) == framing.body and IWholeResponseReceiver.providedBy(receiver):
             octets, reader.buffer = reader.buffer, b""
             self._responseComplete(exchange)
+            exchange.receiver = NULL_RECEIVER         # the exchanges of a request refer to each other: leave no cycle
             receiver.responseReceived(self._endToEndHead(head, framing) if framing.hop_by_hop else head, octets)
             return
         connection = self._connection
