@@ -21,7 +21,8 @@ HOP_BY_HOP = frozenset({
 LOCATIONS = frozenset({b"location", b"x-inertia-location"})
 """Headers whose value is the URL of a redirect."""
 
-_REFRESH = re.compile(r"(\s*+[0-9.]*+\s*+[;,]\s*+url\s*+=\s*+)(.*)", re.IGNORECASE | re.DOTALL)
+_BLANKS = r"\s*+"
+_REFRESH = re.compile(_BLANKS.join(("(", "[0-9.]*+", "[;,]", "url", "=", ")(.*)")), re.IGNORECASE | re.DOTALL)
 
 
 def request_to_upstream(headers: Headers, host: str, port: int, public_host: str, *, keep_coding: bool = False) -> Headers:
