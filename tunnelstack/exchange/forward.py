@@ -157,7 +157,7 @@ class RequestForwarder:
 @implementer(IExchangeReceiver)
 class NullReceiver:
     """
-    Discards the rest of a request that has been answered.
+    Discards what is left of a message: of a request that has been answered, or of an exchange whose response is complete.
     """
 
     def headReceived(self, head: object) -> None:
