@@ -638,6 +638,18 @@ class IEdge(Interface):
         @return: a C{Deferred} that fires when visitors can no longer reach it.
         """
 
+    def checkService(principal: Principal, service: Service) -> None:
+        """
+        Check whether an agent could announce a service now, and announce nothing.
+
+        @raise Denied: its rights do not allow that, or the name belongs to another agent.
+        """
+
+    def addressOf(name: str) -> Grant:
+        """
+        @return: the public address of the web service C{name}, whether or not it is published.
+        """
+
     def publishHost(host: str, agent: str) -> None:
         """
         Publish a host name for an agent, connected or not: requests for it open an exchange on the agent's tunnel for an

@@ -8,12 +8,14 @@ import json
 from typing import Any, cast
 
 from twisted.application.service import Service
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from tunnelstack.commands.admin_client import FORMATTERS
 from tunnelstack.control.config.records import EdgeConfig, ServiceConfig
-from tunnelstack.doors import OutboundDoor
+from tunnelstack.doors import ListenerDoor, OutboundDoor
 from tunnelstack.edge.admin import MAX_BODY_OCTETS, MAX_CONNECTIONS, AdminFactory
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.errors import ConfigurationError
@@ -47,6 +49,44 @@ class Dialling:
 
     def close(self) -> None:
         pass
+
+
+@implementer(IDialect)
+class Listening:
+    """
+    A dialect with a port of its own.
+    """
+
+    name = "listening"
+    url = ""
+
+    def doors(self, edge: IEdge) -> list[ListenerDoor]:
+        network = cast(Network, edge.clock)
+        self.factory = ServerFactory.forProtocol(Protocol)
+        door = ListenerDoor(
+            endpoint=TCP4ServerEndpoint(network, 9000), factory=self.factory, description="agents at port 9000"
+        )
+        self.factory.doStart = lambda: setattr(self, "url", edge.addressOf("x").url)  # type: ignore[method-assign]
+        return [door]
+
+    def close(self) -> None:
+        pass
+
+
+class ListenerTests(SynchronousTestCase):
+    """
+    A port of a dialect's own.
+    """
+
+    def test_itIsOpenBesideThePublicPort(self) -> None:
+        dialect, network = Listening(), Network()
+        edge = EdgeService(cast(IReactor, network), EdgeConfig(listen=("tcp:8080",)), dialects=[dialect])
+        ready = edge.whenReady()
+        edge.startService()
+        self.assertEqual(self.successResultOf(ready), "http://localhost:8080")
+        self.assertEqual((sorted(network.ports), edge.state), ([8080, 9000], "ready"))
+        self.assertEqual(dialect.url, "http://x.localhost:8080", "a dialect can tell its agents the public address")
+        edge.stopService()
 
 
 class OutboundTests(SynchronousTestCase):

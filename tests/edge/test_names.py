@@ -116,6 +116,27 @@ class NameTests(Both):
         self.both.settle()
         self.assertEqual(self.to("later", "ssh"), "later")
 
+    def test_aServiceCanBeCheckedBeforeItIsAnnounced(self) -> None:
+        guest = next(tunnel.principal for tunnel in self.both.edge.registry if tunnel.principal.agent == "guest")
+        laptop = next(tunnel.principal for tunnel in self.both.edge.registry if tunnel.principal.agent == "laptop")
+        self.assertEqual(self.offered(self.laptop, "free"), "")
+
+        def checked(principal: Principal, **service: Any) -> str:
+            try:
+                self.both.edge.agents.checkService(principal, Service(**service))
+            except Denied as denied:
+                return denied.code
+            return ""
+
+        self.assertEqual(checked(laptop, name="app"), "")
+        self.assertEqual(checked(guest, name="app"), "not-allowed")
+        self.assertEqual(checked(guest, name="game", kind="tcp", port=3001), "")
+        self.assertEqual(checked(guest, name="game", kind="tcp", port=2001), "not-allowed")
+        self.assertEqual(checked(guest, name="game", kind="udp"), "not-allowed")
+        self.assertEqual(checked(guest, name="free", kind="tcp"), "taken")
+        self.assertEqual(checked(laptop, name="free", kind="tcp"), "")
+        self.assertEqual(self.both.edge.agents.addressOf("app").url, "http://app.localhost:8080")
+
     def test_withoutPortsNoNameGetsAPort(self) -> None:
         poor = self.known("poor", "stream:mine-*", "http:poor")
         self.both.settle()

@@ -135,15 +135,21 @@ class Registry:
         """
         mine = tunnel.principal
         for every in KINDS:
-            for other in self._holders.get((every, name), ()):
-                if other.principal.agent != mine.agent:
-                    return other
+            foreign = self.foreignHolder(every, name, mine.agent)
+            if foreign is not None:
+                return foreign
         for other in self._holders.get((kind, name), ()):
             # A tunnel that drains gets no more requests, so it does not keep others from the name.
             compatible = (other.principal.share and mine.share) or not other.healthy
             if other is not tunnel and not compatible:
                 return other
         return None
+
+    def foreignHolder(self, kind: str, name: str, agent: str) -> ITunnel | None:
+        """
+        @return: a holder of a name that is not the agent C{agent}, or C{None}.
+        """
+        return next((each for each in self._holders.get((kind, name), ()) if each.principal.agent != agent), None)
 
     def withdraw(self, kind: str, name: str, tunnel: ITunnel) -> bool:
         """

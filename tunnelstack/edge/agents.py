@@ -25,6 +25,7 @@ from tunnelstack.errors import Denied, Refused
 from tunnelstack.exchange.bounds import DEFAULT_BOUNDS, ExchangeBounds
 from tunnelstack.interfaces import IAuthenticator, IEdge, IReactor, ITunnel
 from tunnelstack.records import (
+    KINDS,
     Claim,
     Grant,
     Principal,
@@ -264,7 +265,27 @@ class Agents:
         @raise Denied: the token does not allow the service, the name belongs to another agent, or the session holds
             L{MAX_SERVICES} names.
         """
-        rights, name = permissionsOf(tunnel.principal), service.name
+        self._checkRights(tunnel.principal, service)
+        if len(self.registry.names(tunnel)) >= MAX_SERVICES:
+            raise Denied("limit", f"one session holds at most {MAX_SERVICES} names")
+
+    def checkService(self, principal: Principal, service: Service) -> None:
+        """
+        As in L{IEdge}.
+        """
+        self._checkRights(principal, service)
+        rights = permissionsOf(principal)
+        ports = {"tcp": rights.tcp, "udp": rights.udp}.get(service.kind, ())
+        if service.port and not any(service.port in allowed for allowed in ports):
+            raise Denied("not-allowed", f"the token does not allow {service.kind}:{service.port}", port=service.port)
+        if any(self.registry.foreignHolder(kind, service.name, principal.agent) for kind in KINDS):
+            raise Denied("taken", f"{service.name} is held by another agent", name=service.name)
+
+    def _checkRights(self, principal: Principal, service: Service) -> None:
+        """
+        @raise Denied: the rights do not include the service, or the name belongs to another agent.
+        """
+        rights, name = permissionsOf(principal), service.name
         if self.stopping:
             raise Denied("stopping", "this edge is about to stop")
         allowed = {
@@ -273,19 +294,17 @@ class Agents:
         }
         if not allowed.get(service.kind, False):
             right = {SSH: SSH, "tcp": "tcp:PORTS", "udp": "udp:PORTS"}.get(service.kind, f"{service.kind}:{name}")
-            self._deny(tunnel, service, right)
+            self._deny(principal, service, right)
         if service.kind in UNNAMED_KINDS:
-            if not self._owners.mayUse(tunnel.principal, name):
-                self._deny(tunnel, service, f"the name {name}, which is reserved or belongs to another credential")
-            if self.registry.hasAgent(name) and name != tunnel.principal.agent:
+            if not self._owners.mayUse(principal, name):
+                self._deny(principal, service, f"the name {name}, which is reserved or belongs to another credential")
+            if self.registry.hasAgent(name) and name != principal.agent:
                 raise Denied("taken", f"{name} is the name of another agent", name=name)
-        if len(self.registry.names(tunnel)) >= MAX_SERVICES:
-            raise Denied("limit", f"one session holds at most {MAX_SERVICES} names")
 
-    def _deny(self, tunnel: ITunnel, service: Service, right: str) -> NoReturn:
+    def _deny(self, principal: Principal, service: Service, right: str) -> NoReturn:
         self.log.warn(
-            "agent {agent} may not announce {kind} {service}", agent=tunnel.principal.agent, kind=service.kind,
-            service=service.name, token=tunnel.principal.token,
+            "agent {agent} may not announce {kind} {service}", agent=principal.agent, kind=service.kind,
+            service=service.name, token=principal.token,
         )
         raise Denied("not-allowed", f"the token does not allow {right}")
 
@@ -335,6 +354,12 @@ class Agents:
         """
         self.registry.withdraw(service.kind, service.name, tunnel)
         return succeed(None)
+
+    def addressOf(self, name: str) -> Grant:
+        """
+        As in L{IEdge}.
+        """
+        return self._grantFor(name)
 
     def publishHost(self, host: str, agent: str) -> None:
         """

@@ -284,10 +284,10 @@ class EdgeService(MultiService):
             self.admission.addPort(port)
         self._folders = [place.certificates for place in places if place.certificates is not None]
         self._warnOfExposed()
+        self._setPublicAddress(places)         # before agents connect, which some dialects tell it
         for door in self._listenerDoors:
             self._listening.append((yield door.endpoint.listen(door.factory)))
             self.log.info("ready    {where}", status="door", where=door.description)
-        self._setPublicAddress(places)
         self._isListening = True
         self._readyWaiters.fire(self._url(self._scheme))
         self.log.info(
