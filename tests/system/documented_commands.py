@@ -44,11 +44,13 @@ class Stays:
 
     @ivar prints: the pattern of a line, for which the scene waits.  If it is empty, a later line shows that the program works.
     @ivar before: what is done first, as a shell script.
+    @ivar ends: the command of an earlier line, whose program is ended first, as the page tells its reader.
     """
 
     command: str
     prints: str = ""
     before: str = ""
+    ends: str = ""
 
 
 @define(frozen=True)
@@ -314,7 +316,7 @@ SCENES = (
         Stays("tunnel-agent --config agent.toml start", UP + " *edge=localhost:[0-9]+ dialect=porter rtt="),
         Answers("curl http://desk.localhost:8080/", "GET /"),
         Stays("tunnel-agent porter 3000 --edge http://localhost:8080 --token-file desk.token",
-              UP + " *edge=localhost:[0-9]+ dialect=porter rtt="),
+              UP + " *edge=localhost:[0-9]+ dialect=porter rtt=", ends="tunnel-agent --config agent.toml start"),
     ), served=True, before="""mkdir docs; ln -s $ROOT/docs/examples docs/examples
 echo '[porter]' > edge.toml
 cat > agent.toml <<END

@@ -250,6 +250,7 @@ class SceneTests(Stage):
         self.home = Path(tempfile.mkdtemp())        # short: the path of a Unix socket has few octets
         self.addCleanup(shutil.rmtree, self.home)
         self.ports = [self.freePort() for _ in range(3)]
+        self.programs: dict[str, Program] = {}
         self.environ |= {
             "HOME": str(self.home), "PATH": f"{BIN}{os.pathsep}{self.environ['PATH']}", "ROOT": str(ROOT),
             "TUNNELSTACK_PORT": str(self.ports[0]),
@@ -320,7 +321,9 @@ class SceneTests(Stage):
             self.answers(lasting + command, line.prints)
         elif isinstance(line, Stays):
             self.shell(self.filled(line.before))
-            self.stays(f"{lasting}exec {command}", line.prints)
+            if line.ends:
+                self.programs[line.ends].end()
+            self.programs[line.command] = self.stays(f"{lasting}exec {command}", line.prints)
 
     def answers(self, script: str, pattern: str) -> None:
         """
@@ -338,14 +341,15 @@ class SceneTests(Stage):
 
         until(succeeds, lambda: (script, seen[-3:]))
 
-    def stays(self, script: str, pattern: str) -> None:
+    def stays(self, script: str, pattern: str) -> Program:
         """
-        Start a command that runs until the test ends.
+        Start a command that runs until the test ends it.
         """
         program = Program(["bash", "-c", script], self.environ, str(self.home))
         self.addCleanup(program.drop)
         if pattern:
             program.hears(pattern)
+        return program
 
     def requirePrograms(self, lines: Iterable[Line]) -> None:
         """
