@@ -325,6 +325,12 @@ class ISession(Interface):
         @return: a C{Deferred} that fires with the session once it is connected.
         """
 
+    def whenGoingAway() -> Deferred[None]:
+        """
+        @return: a C{Deferred} that fires when the peer has announced that it accepts no more streams, or when the session is
+            lost: streams that are kept for later use are to be closed, so that the peer does not wait for them.
+        """
+
     def whenLost() -> Deferred[SessionLost]:
         """
         @return: a C{Deferred} that fires with the reason, as a result and not as an error, when the session is lost.

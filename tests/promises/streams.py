@@ -116,12 +116,14 @@ class StreamPromises:
     @cvar abortSeen: the peer can tell an abort from an end.
     @cvar lateData: what the peer sends to a stream that its application has closed is absorbed.
     @cvar shared: all streams share the session's connection, and are lost with it.
+    @cvar announcesEnd: a session that goes away tells its peer.
     """
 
     halfClose = True
     abortSeen = True
     lateData = True
     shared = True
+    announcesEnd = True
 
     def connectSessions(self) -> None:
         raise NotImplementedError
@@ -192,6 +194,35 @@ class StreamPromises:
         from attrs import evolve
         near.transport.address = evolve(near.transport.address, visitor=visitor)
         self.assertEqual(near.transport.getPeer(), visitor)
+
+    # The end of the session
+
+    def test_thePeerOfASessionThatDrainsIsTold(self) -> None:
+        near, far = self.open()
+        before = self.near.whenGoingAway()
+        drained = self.far.drain()
+        self.settle()
+        for told in (before, self.near.whenGoingAway()):
+            if self.announcesEnd:
+                self.assertIs(self.successResultOf(told), None)
+            else:
+                self.assertNoResult(told)
+        near.transport.write(b"still")
+        self.settle()
+        self.assertTrue(far.got.endswith(b"still"))
+        self.assertNoResult(drained)
+        near.transport.loseConnection()
+        far.transport.loseConnection()
+        self.settle()
+        self.assertIs(self.successResultOf(drained), None)
+
+    def test_theLossOfASessionIsAnEndToo(self) -> None:
+        before = self.near.whenGoingAway()
+        self.assertNoResult(before)
+        self.near.abort()
+        self.settle()
+        for told in (before, self.near.whenGoingAway()):
+            self.assertIs(self.successResultOf(told), None)
 
     # Octets
 

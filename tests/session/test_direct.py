@@ -108,7 +108,7 @@ class TLSTests(StreamPromises, SynchronousTestCase):
     """
 
     cut: int | None = None
-    shared = False
+    shared = announcesEnd = False
 
     def connectSessions(self) -> None:
         self.place = Place(self.cut)

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.promises.streams import Collect, HalfCollect, StreamPromises
 from tunnelstack.session.http2 import HTTP2Session
 from tunnelstack.session.lanes import FIRST_DELAY, LANE_SECONDS, LOSSES, LaneKeepingSession, LaneSession
-from tunnelstack.stream.errors import OpenTimeout, SessionLost, StreamResetError
+from tunnelstack.stream.errors import OpenTimeout, SessionClosed, SessionLost, StreamResetError
 from tunnelstack.testing import Wire
 
 
@@ -62,6 +62,42 @@ class WholeTests(StreamPromises, SynchronousTestCase):
         taken = self.accepted[-1]
         taken.pieces.clear()
         return user, taken
+
+
+    def drainIdle(self, drains: Any) -> None:
+        """
+        Drain one side while all lanes are idle.
+        """
+        self.assertEqual(self.near.idle, 4)
+        drained = drains.drain()
+        self.settle()
+        self.successResultOf(drained)
+        self.failureResultOf(self.near.connector.connect(Factory.forProtocol(HalfCollect)), SessionLost)
+        self.assertEqual(self.wire.clock.getDelayedCalls(), [])
+
+    def test_idleLanesHoldUpNoDrainOfTheirUser(self) -> None:
+        self.drainIdle(self.near)
+
+    def test_idleLanesHoldUpNoDrainOfTheirKeeper(self) -> None:
+        self.drainIdle(self.far)
+
+    def test_aCallThatWaitsFailsWhenTheKeeperGoesAway(self) -> None:
+        for _ in range(4):
+            self.near.connector.connect(Factory.forProtocol(HalfCollect))
+        waiting = self.near.connector.connect(Factory.forProtocol(HalfCollect))
+        self.assertNoResult(waiting)
+        self.far.goAway()
+        self.settle()
+        self.failureResultOf(waiting, SessionClosed)
+
+    def test_aLaneIsClosedWhenItsUserIsDoneAfterTheEnd(self) -> None:
+        near, far = self.open()
+        self.far.goAway()
+        self.settle()
+        self.near.release(near.transport)
+        far.transport.loseConnection()
+        self.settle()
+        self.assertEqual((self.near.idle, self.near.session.streams), (0, 0))
 
 
 class CutTests(WholeTests):

@@ -39,7 +39,7 @@ class WholeTests(StreamPromises, SynchronousTestCase):
     """
 
     cut: int | None = None
-    halfClose = abortSeen = lateData = shared = False
+    halfClose = abortSeen = lateData = shared = announcesEnd = False
 
     def connectSessions(self) -> None:
         self.house = House(self.cut).joined()

@@ -84,6 +84,7 @@ class SessionTunnel(Generic[S]):
         self._explain = explain
         self._lost = False
         self._pools: dict[Hashable, ExchangePool] = {}      # by purpose
+        session.whenGoingAway().addCallback(self._agentGoingAway)
         session.whenLost().addCallback(self._sessionLost)
 
     @property
@@ -146,6 +147,13 @@ class SessionTunnel(Generic[S]):
         @return: fires when no exchange is under way.
         """
         return gatherResults([pool.drain() for pool in self._pools.values()])
+
+    def _agentGoingAway(self, _: None) -> None:
+        """
+        The agent accepts no more streams, and waits for the end of those that are open.
+        """
+        if self.healthy:
+            self.drain()
 
     def abort(self, reason: TunnelError | str) -> None:
         """

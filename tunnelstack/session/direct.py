@@ -183,6 +183,12 @@ class DirectSession:
     def whenUp(self) -> Deferred[ISession]:
         return self._lifecycle.whenUp()
 
+    def whenGoingAway(self) -> Deferred[None]:
+        """
+        As in L{ISession}; connections cannot carry an announcement, so it fires when the session is lost.
+        """
+        return self._lifecycle.whenGoingAway()
+
     def whenLost(self) -> Deferred[SessionLost]:
         return self._lifecycle.whenLost()
 

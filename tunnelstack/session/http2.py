@@ -194,6 +194,12 @@ class HTTP2Session:
         up: Deferred[ISession] = self.connection.whenUp().addCallback(lambda _: self)
         return up
 
+    def whenGoingAway(self) -> Deferred[None]:
+        """
+        As in L{ISession}.
+        """
+        return self.connection.whenGoingAway()
+
     def whenLost(self) -> Deferred[SessionLost]:
         """
         As in L{ISession}.

@@ -38,7 +38,7 @@ from zope.interface import implementer
 from tunnelstack.interfaces import ISession
 from tunnelstack.session._connector import WAITING_CONNECTS, fireConnected
 from tunnelstack.stream.address import StreamAddress
-from tunnelstack.stream.errors import OpenTimeout, SessionLost, TooManyStreams
+from tunnelstack.stream.errors import OpenTimeout, SessionClosed, SessionLost, TooManyStreams
 from tunnelstack.stream.transport import StreamTransport
 
 LANE_SECONDS = 2.0
@@ -132,8 +132,10 @@ class LaneSession(proxyForInterface(ISession, "session")):  # type: ignore[misc]
         self._timer: IDelayedCall | None = None
         self._others = _FactoryListener(session.address)
         self._connector = _LaneConnector(self._connect)
+        self._goingAway = False
         self.onDemand: Callable[[int], object] | None = None
         session.listener.listen(_BuildingFactory(self._arrived))
+        session.whenGoingAway().addCallback(lambda _: self._stop("the peer opens no more lanes"))
         session.whenLost().addCallback(self._sessionLost)
 
     @property
@@ -172,6 +174,31 @@ class LaneSession(proxyForInterface(ISession, "session")):  # type: ignore[misc]
         """
         return len(self._calls)
 
+    def goAway(self, reason: int = 0) -> None:
+        """
+        As in L{ISession}; lanes that are idle are closed.
+        """
+        self._stop("this side uses no more lanes")
+        self.session.goAway(reason)
+
+    def drain(self) -> Deferred[None]:
+        """
+        As in L{ISession}; lanes that are idle are closed.
+        """
+        self._stop("this side uses no more lanes")
+        drained: Deferred[None] = self.session.drain()
+        return drained
+
+    def _stop(self, why: str) -> None:
+        """
+        Neither side is to wait for lanes that nobody uses.
+        """
+        self._goingAway = True
+        self._failCalls(SessionClosed(why))
+        idle, self._idle = self._idle, {}
+        for lane in idle:
+            lane.transport.loseConnection()
+
     def release(self, transport: StreamTransport) -> None:
         """
         The user of a lane needs it no more, and has left nothing on it: it is idle again.
@@ -186,6 +213,9 @@ class LaneSession(proxyForInterface(ISession, "session")):  # type: ignore[misc]
         """
         From a lane: it can be used.
         """
+        if self._goingAway:
+            lane.transport.loseConnection()
+            return
         self._idle[lane] = None
         while self._calls and self._idle:
             call = self._calls.popleft()
@@ -200,6 +230,8 @@ class LaneSession(proxyForInterface(ISession, "session")):  # type: ignore[misc]
     def _connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         if (gone := self.session.lostReason()) is not None:
             return fail(gone)
+        if self._goingAway:
+            return fail(SessionClosed("the session takes no more streams"))
         if len(self._calls) >= WAITING_CONNECTS:
             return fail(TooManyStreams("too many calls wait for lanes", waiting=len(self._calls)))
         connected: Deferred[IProtocol] = Deferred(self._cancelled)
@@ -242,13 +274,16 @@ class LaneSession(proxyForInterface(ISession, "session")):  # type: ignore[misc]
             self._timer = self._clock.callLater(self._calls[0].deadline - now, self._expire)
 
     def _sessionLost(self, reason: SessionLost) -> SessionLost:
+        self._failCalls(reason)
+        return reason
+
+    def _failCalls(self, reason: SessionLost) -> None:
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
         calls, self._calls = self._calls, deque()
         for call in calls:
             call.connected.errback(reason)
-        return reason
 
 
 @implementer(IHalfCloseableProtocol)
@@ -303,9 +338,11 @@ class LaneKeepingSession(proxyForInterface(ISession, "session")):  # type: ignor
         self._opening = 0
         self._losses: deque[float] = deque(maxlen=LOSSES + 1)     # when idle lanes were lost
         self._delay = 0.0
+        self._goingAway = False
         self._timer: IDelayedCall | None = None
         self._listener = _FactoryListener(session.address, self._fill)
         self.idle = 0
+        session.whenGoingAway().addCallback(lambda _: self._stop())
         session.whenLost().addCallback(self._sessionLost)
 
     @property
@@ -321,6 +358,27 @@ class LaneKeepingSession(proxyForInterface(ISession, "session")):  # type: ignor
         As in L{ISession}; lanes that are idle do not count.
         """
         return int(self.session.streams) - self.idle
+
+    def goAway(self, reason: int = 0) -> None:
+        """
+        As in L{ISession}; no more lanes are opened, and the peer closes those that are idle.
+        """
+        self._stop()
+        self.session.goAway(reason)
+
+    def drain(self) -> Deferred[None]:
+        """
+        As in L{ISession}; no more lanes are opened, and the peer closes those that are idle.
+        """
+        self._stop()
+        drained: Deferred[None] = self.session.drain()
+        return drained
+
+    def _stop(self) -> None:
+        self._goingAway = True
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
 
     def demand(self, count: int) -> None:
         """
@@ -340,7 +398,7 @@ class LaneKeepingSession(proxyForInterface(ISession, "session")):  # type: ignor
         Open lanes, as far as there may be more streams; the rest later.
         """
         for _ in range(min(wanted, self._most - self.session.streams)):
-            if self.session.lostReason() is not None:
+            if self._goingAway or self.session.lostReason() is not None:
                 return
             self._opening += 1
             opening: Deferred[IProtocol] = self.session.connector.connect(_BuildingFactory(lambda address: _KeptLane(self)))
@@ -387,7 +445,7 @@ class LaneKeepingSession(proxyForInterface(ISession, "session")):  # type: ignor
             self._fill()
 
     def _later(self) -> None:
-        if self._timer is None and self.session.lostReason() is None:
+        if self._timer is None and not self._goingAway and self.session.lostReason() is None:
             self._delay = min(LONGEST_DELAY, 2 * self._delay) or FIRST_DELAY
             self._timer = self._clock.callLater(self._delay, self._again)
 
@@ -396,9 +454,7 @@ class LaneKeepingSession(proxyForInterface(ISession, "session")):  # type: ignor
         self._fill()
 
     def _sessionLost(self, reason: SessionLost) -> SessionLost:
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
+        self._stop()
         return reason
 
 

@@ -107,8 +107,9 @@ class SessionLifecycle:
         self._closed = False
         self._waitingUp: Waiters[ISession] = Waiters()
         self._waitingIdle: Waiters[None] = Waiters()
+        self._waitingAway: Waiters[None] = Waiters()
         self._waitingLost: Waiters[SessionLost] = Waiters()
-        self.up = self.isLost = self.draining = False
+        self.up = self.isLost = self.draining = self._peerWentAway = False
         self.reason: SessionLost | None = None
 
     # To wait for
@@ -118,6 +119,12 @@ class SessionLifecycle:
         @return: fires with the session once it is connected.
         """
         return succeed(self._session) if self.up else self._waitingUp.wait()
+
+    def whenGoingAway(self) -> Deferred[None]:
+        """
+        @return: fires once the peer accepts no more streams, or the session is lost.
+        """
+        return succeed(None) if self._peerWentAway or self.isLost else self._waitingAway.wait()
 
     def whenLost(self) -> Deferred[SessionLost]:
         """
@@ -145,6 +152,13 @@ class SessionLifecycle:
         self._carrier = carrier
         self.up = True
         self._waitingUp.fire(self._session)
+
+    def peerWentAway(self) -> None:
+        """
+        The peer has announced that it accepts no more streams.
+        """
+        self._peerWentAway = True
+        self._waitingAway.fire(None)
 
     def checkIdle(self) -> None:
         """
@@ -242,6 +256,7 @@ class SessionLifecycle:
         self.checkIdle()
         if self.reason is not None:
             self._waitingLost.fire(self.reason)
+        self._waitingAway.fire(None)
 
 
 def connectionReason(reason: Failure) -> SessionLost:

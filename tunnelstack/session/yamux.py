@@ -209,6 +209,12 @@ class YamuxSession(Protocol):
         """
         return self._lifecycle.whenUp()
 
+    def whenGoingAway(self) -> Deferred[None]:
+        """
+        As in L{ISession}.
+        """
+        return self._lifecycle.whenGoingAway()
+
     def whenLost(self) -> Deferred[SessionLost]:
         """
         As in L{ISession}.
@@ -392,6 +398,7 @@ class YamuxSession(Protocol):
 
     def _peerWentAway(self, event: events.PeerWentAway) -> None:
         self.connector.fail(SessionClosed("the peer accepts no more streams"))
+        self._lifecycle.peerWentAway()
 
     def _keepaliveLost(self, event: events.KeepaliveLost) -> None:
         self._lifecycle.drop(SessionLost("the peer did not answer a ping in time"))

@@ -200,6 +200,12 @@ class ControlSession(Protocol):
         """
         return self._lifecycle.whenUp()
 
+    def whenGoingAway(self) -> Deferred[None]:
+        """
+        As in L{ISession}; the protocol has no message for it, so it fires when the session is lost.
+        """
+        return self._lifecycle.whenGoingAway()
+
     def whenLost(self) -> Deferred[SessionLost]:
         """
         As in L{ISession}.

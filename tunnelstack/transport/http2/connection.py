@@ -139,6 +139,7 @@ class HTTP2Connection(Protocol):
         self._up = self.isLost = self._closed = self._slotsReported = False
         self._closeTimer: IDelayedCall | None = None
         self._waitingUp: Waiters[HTTP2Connection] = Waiters()
+        self._waitingAway: Waiters[None] = Waiters()
         self._waitingLost: Waiters[HTTP2ConnectionLost] = Waiters()
         self._waitingDrained: Waiters[None] = Waiters()
         self._draining = False
@@ -286,6 +287,12 @@ class HTTP2Connection(Protocol):
         """
         return succeed(self) if self._up else self._waitingUp.wait()
 
+    def whenGoingAway(self) -> Deferred[None]:
+        """
+        @return: fires once the peer has announced the end of the connection, or the connection is lost.
+        """
+        return succeed(None) if self.core.peer_went_away or self.isLost else self._waitingAway.wait()
+
     def whenLost(self) -> Deferred[HTTP2ConnectionLost]:
         """
         @return: fires once the connection is lost, with the reason as a result and not as an error.
@@ -415,6 +422,7 @@ class HTTP2Connection(Protocol):
         self._reportSlots()
         self._waitingDrained.fire(None)
         self._waitingLost.fire(self.lostReason)
+        self._waitingAway.fire(None)
 
     def _lostFrom(self, reason: Failure) -> HTTP2ConnectionLost:
         if reason.check(ConnectionDone):
@@ -564,6 +572,7 @@ class HTTP2Connection(Protocol):
         if self.client:
             self.goAway()
         self._reportSlots()
+        self._waitingAway.fire(None)
 
     def _connectionExpired(self, event: events.ConnectionExpired) -> None:
         self._sendLast(HTTP2ConnectionLost(event.why, event.code, byPeer=True))
