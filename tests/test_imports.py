@@ -62,6 +62,11 @@ SEEN_FROM = {
 #: What must not be named outside the folder of a dialect and its records: the systems, and what only they have.
 SYSTEMS = re.compile("shellhub|koding|ktunnel|agentserver|sandbox|godoxy|jetty|devicebook", re.IGNORECASE)
 
+#: What carries streams and exchanges, and what routing, limits and health therefore do not know.
+CARRIERS = re.compile("yamux|revdial|multistream|grpc|typed_?head", re.IGNORECASE)
+#: The limits of all sessions are where those of the first kind were.
+SESSION_LIMITS = "tunnelstack.wire.yamux.limits"
+
 #: Libraries that one module alone may import, so that they can be replaced there.
 KEEPERS = {
     "autobahn": "transport.websocket._autobahn", "txaio": "transport.websocket._autobahn",
@@ -160,9 +165,9 @@ def circles(graph: Mapping[str, Collection[str]]) -> list[list[str]]:
     return [list(group) for group in sorted(groups)]
 
 
-def systemNames(path: Path) -> Iterator[str]:
+def names(path: Path, wanted: re.Pattern[str]) -> Iterator[str]:
     """
-    Where a module names a system in an identifier, an import or a string that is no docstring.
+    Where a module names what is wanted in an identifier, an import or a string that is no docstring.
     """
     tree = ast.parse(path.read_text(), str(path))
     docstrings = {
@@ -170,7 +175,7 @@ def systemNames(path: Path) -> Iterator[str]:
     }
     for node in ast.walk(tree):
         for word in (*_words(node), *([node.value] if isinstance(node, ast.Constant) and id(node) not in docstrings else ())):
-            if isinstance(word, str) and SYSTEMS.search(word):
+            if isinstance(word, str) and wanted.search(word):
                 yield word
 
 
@@ -290,7 +295,20 @@ class DialectTests(SynchronousTestCase):
             f"{module}: {named}"
             for module, path in modules()
             if not module.startswith(free)
-            for named in systemNames(path)
+            for named in names(path, SYSTEMS)
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_noCarrierIsNamedWhereExchangesAreDirected(self) -> None:
+        """
+        Routing, limits and health see exchanges and tunnels by their interfaces: a carrier can be replaced without them.
+        """
+        wrong = [
+            f"{module}: {named}"
+            for module, path in modules()
+            if module.startswith(("edge.", "exchange.", "handler.", "control.registry"))
+            for named in names(path, CARRIERS)
+            if named != SESSION_LIMITS
         ]
         self.assertEqual(wrong, [])
 

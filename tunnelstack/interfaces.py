@@ -380,6 +380,9 @@ class IExchangeReceiver(Interface):
 
     The calls are, in this order: any number of C{informational}, C{headReceived} (responses only), any number of
     C{bodyReceived}, and C{ended}.  C{failed} can come instead of any of them, and is the last call then.
+
+    A request that offers another protocol has no body, and C{ended} is called as for any other.  If it is answered by a C{101},
+    C{bodyReceived} is called with the raw octets after that, and C{ended} once more when there are no more of them.
     """
 
     def informational(head: ResponseHead) -> None:

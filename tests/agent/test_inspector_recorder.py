@@ -125,7 +125,7 @@ class RecordedExchangeTests(ExchangePromises, SynchronousTestCase):
     cut: int | None = None
 
     def connectExchanges(self) -> None:
-        clock = Clock()
+        self.clock = clock = Clock()
         self.server = Server()
         recorder = RequestRecorder(InspectConfig(enabled=True, bodyOctets=10), lambda: 0.0)
         server: Any = _Recorded(CapturingServer(self.server, recorder, "site"))

@@ -11,7 +11,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.exchange.doubles import Server, Wires, settle
 from tests.promises.exchanges import ExchangePromises
-from tunnelstack.errors import UsageError
 from tunnelstack.exchange.forward import Forwarder
 from tunnelstack.exchange.http2_pool import HTTP2ExchangePool
 from tunnelstack.exchange.http2_server import HTTP2ServerConnection
@@ -47,38 +46,6 @@ class HTTP2Tests(ExchangePromises, SynchronousTestCase):
 
     def http1(self, server: Any) -> Wires:
         return Wires(self.clock, lambda: HTTPServerProtocol(server, clock=self.clock), self.cut)
-
-    def test_trailersArriveBothWays(self) -> None:
-        exchange, receiver = self.ask(b"POST", (b"Transfer-Encoding", b"chunked"), (b"TE", b"trailers"))
-        exchange.write(b"hello")
-        exchange.end([(b"X-Sum", b"1")])
-        self.settle()
-        head, server, body = self.server.asked[-1]
-        self.assertEqual([(name.lower(), value) for name, value in body.trailers], [(b"x-sum", b"1")])
-        self.assertEqual(head.field(b"te"), b"trailers")
-        self.ok(server)
-        server.write(b"ok")
-        server.end([(b"Grpc-Status", b"0")])
-        self.settle()
-        self.assertEqual([(name.lower(), value) for name, value in receiver.trailers or ()], [(b"grpc-status", b"0")])
-
-    def test_bothDirectionsFlowAtOnce(self) -> None:
-        exchange, receiver = self.ask(b"POST", (b"Transfer-Encoding", b"chunked"))
-        self.settle()
-        _, server, body = self.server.asked[-1]
-        self.ok(server)
-        for number in range(5):
-            exchange.write(b"%d" % number)
-            self.settle()
-            self.assertTrue(body.body.endswith(b"%d" % number))
-            server.write(b"<%d>" % number)
-            self.settle()
-            self.assertTrue(receiver.body.endswith(b"<%d>" % number))
-        exchange.end()
-        self.settle()
-        server.end()
-        self.settle()
-        self.assertEqual((body.trailers, receiver.trailers, receiver.failure), ([], [], None))
 
 
 class CutHTTP2Tests(HTTP2Tests):
@@ -120,38 +87,12 @@ class PendingTests(HTTP2Tests):
         """
 
 
-class Forwarding:
-    """
-    Somebody is in between, who answers with a page if the response breaks before its head has passed.
-    """
-
-    def wasBroken(self: Any, receiver: Any) -> None:
-        self.assertTrue(receiver.failure is not None or receiver.heads[0].status == 502, receiver)
-
-    def test_aBodyLongerThanItsLengthIsADefect(self: Any) -> None:
-        exchange, receiver = self.ask(b"POST", (b"Content-Length", b"2"))
-        self.assertRaises(UsageError, exchange.write, b"three")
-        self.settle()
-        self.assertIsNone(receiver.failure)
-        _, receiver, server = self.get()
-        self.ok(server, (b"Content-Length", b"2"))
-        self.assertRaises(UsageError, server.write, b"three")
-        self.settle()
-        self.wasBroken(receiver)
-
-    def test_aResponseThatEndsTooEarlyIsAFailure(self: Any) -> None:
-        _, receiver, server = self.get()
-        self.ok(server, (b"Content-Length", b"10"))
-        server.write(b"half")
-        server.end()
-        self.settle()
-        self.wasBroken(receiver)
-
-
-class HTTP1BehindTests(Forwarding, HTTP2Tests):
+class HTTP1BehindTests(HTTP2Tests):
     """
     A visitor of HTTP/2, and a server of HTTP/1.1.
     """
+
+    between = True
 
     def connectExchanges(self) -> None:
         super().connectExchanges()
@@ -177,10 +118,12 @@ class HTTP1InFrontTests(HTTP1BehindTests):
         self.open = ExchangePool(self.wires, clock=self.clock).exchange
 
 
-class HTTP1BetweenTests(Forwarding, HTTP2Tests):
+class HTTP1BetweenTests(HTTP2Tests):
     """
     As edge and agent: HTTP/2 on both sides, HTTP/1.1 between them.
     """
+
+    between = True
 
     def connectExchanges(self) -> None:
         super().connectExchanges()

@@ -44,7 +44,7 @@ class HTTP1Tests(ExchangePromises, SynchronousTestCase):
     cut: int | None = None
 
     def connectExchanges(self) -> None:
-        clock = Clock()
+        self.clock = clock = Clock()
         self.server = Server()
         wires = Wires(clock, lambda: HTTPServerProtocol(self.server, clock=clock), self.cut)
         self.open = ExchangePool(wires, clock=clock).exchange
@@ -96,10 +96,6 @@ class StreamTests(ExchangePromises, SynchronousTestCase):
 
     def countEnded(self) -> None:
         self.ended += 1
-
-    def passTime(self, seconds: float) -> None:
-        self.clock.advance(seconds)
-        self.settle()
 
     def raw(self, octets: bytes) -> tuple[Recorder, Any]:
         """

@@ -17,6 +17,7 @@ from tunnelstack.errors import TunnelError
 from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.exchange.errors import Busy
 from tunnelstack.exchange.pool import ExchangePool
+from tunnelstack.exchange.traits import STREAMED, Traits
 from tunnelstack.interfaces import IDatagramClientEndpoint, IExchange, IExchangeReceiver, ISession, ITunnel
 from tunnelstack.records import HTTPPurpose, Principal, Purpose, UDPPurpose, Visitor
 from tunnelstack.stream.datagrams import DatagramStreamEndpoint
@@ -64,6 +65,7 @@ class SessionTunnel(Generic[S]):
         clock: IReactorTime,
         bounds: ExchangeBounds,
         explain: Callable[[Failure], str] = explain,
+        traits: Traits = STREAMED,
     ) -> None:
         """
         @param dialect: the name of the dialect in logs and status.
@@ -71,6 +73,7 @@ class SessionTunnel(Generic[S]):
         @param endpointFor: opens streams on the session.
         @param bounds: of exchanges.
         @param explain: returns a sentence for a visitor about a stream that could not be opened.
+        @param traits: what exchanges can do whose streams the pools keep.
         """
         self.session = session
         self.principal = principal
@@ -82,6 +85,7 @@ class SessionTunnel(Generic[S]):
         self._clock = clock
         self._bounds = bounds
         self._explain = explain
+        self._traits = traits
         self._lost = False
         self._pools: dict[Hashable, ExchangePool] = {}      # by purpose
         session.whenGoingAway().addCallback(self._agentGoingAway)
@@ -127,6 +131,7 @@ class SessionTunnel(Generic[S]):
         return ExchangePool(
             endpoint, clock=self._clock, timeouts=self._bounds.timeouts, limits=self._bounds.responseLimits,
             idleSeconds=idleSeconds, maxConnections=self._bounds.streams, explain=self._explain,
+            traits=self._traits,
         )
 
     def ping(self) -> Deferred[float]:

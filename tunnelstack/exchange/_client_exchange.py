@@ -63,6 +63,7 @@ class ClientExchange:
     One request to be sent; it may begin before there is a connection.
 
     @ivar receiver: receives the response.
+    @ivar traits: what the connection can do.
     @ivar method: of the request.
     @ivar upgrade: the request offers another protocol.
     @ivar sent: the request is whole.
@@ -86,12 +87,14 @@ class ClientExchange:
         "raw",
         "receiver",
         "sent",
+        "traits",
         "upgrade",
     )  # fmt: skip
 
-    traits: Traits = STREAMED
-
-    def __init__(self, receiver: IExchangeReceiver, connection: ClientConnection | None = None) -> None:
+    def __init__(
+        self, receiver: IExchangeReceiver, connection: ClientConnection | None = None, traits: Traits = STREAMED
+    ) -> None:
+        self.traits = traits
         self._connection = connection
         self._writer = MessageWriter()
         self.receiver = receiver

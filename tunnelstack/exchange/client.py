@@ -27,7 +27,7 @@ from tunnelstack.exchange._connection import (
 )
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind, unreadableResponse
 from tunnelstack.exchange.forward import NULL_RECEIVER
-from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
+from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts, Traits
 from tunnelstack.interfaces import IExchangeReceiver, IWholeResponseReceiver
 from tunnelstack.transport.direct_write import Write
 from tunnelstack.transport.last_octets import readBeforeLoss
@@ -45,6 +45,8 @@ class ConnectionPool(TypingProtocol):
     """
     Keeps connections for the next exchange.
     """
+
+    traits: Traits
 
     def connectionOpened(self, connection: HTTPClientProtocol) -> None:
         """
@@ -125,7 +127,7 @@ class HTTPClientProtocol(Protocol):
         """
         Begin an exchange on this connection, which must have none.
         """
-        exchange = ClientExchange(receiver, self)
+        exchange = ClientExchange(receiver, self, self._pool.traits)
         self.take(exchange)
         return exchange
 

@@ -33,7 +33,6 @@ class ExchangePool:
     @ivar traits: what its exchanges can do.
     """
 
-    traits: Traits = STREAMED
     log = Logger()
 
     def __init__(
@@ -47,6 +46,7 @@ class ExchangePool:
         maxIdle: int = 128,
         maxConnections: int = 1024,
         explain: Callable[[Failure], str] | None = None,
+        traits: Traits = STREAMED,
     ) -> None:
         """
         @param idleSeconds: how long a connection stays open between exchanges.
@@ -54,6 +54,7 @@ class ExchangePool:
         @param maxConnections: the most connections in all; beyond them, L{exchange} raises L{Busy}.
         @param explain: returns a sentence for the visitor about a failure to connect.
         """
+        self.traits = traits
         self._endpoint = endpoint
         self._clock = clock
         self._timeouts = timeouts
@@ -105,7 +106,7 @@ class ExchangePool:
             return self._idle.popitem()[0].exchange(receiver)
         if self._closing or len(self._open) + self._dialling >= self._maxConnections:
             raise Busy()
-        exchange = ClientExchange(receiver)
+        exchange = ClientExchange(receiver, traits=self.traits)
         self._dial(exchange)
         return exchange
 

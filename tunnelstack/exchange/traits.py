@@ -14,6 +14,8 @@ class Traits:
 
     @ivar streamed: the body of a request is sent as it is written, and not only when it is complete.
     @ivar largestBody: if it is not streamed, the octets of the largest request body.
+    @ivar repeated: several header fields of one name stay several, and each keeps its value.
+    @ivar binary: values of header fields may have octets that are not UTF-8.
     @ivar trailers: trailer fields are carried.
     @ivar informational: interim responses and C{Expect: 100-continue} are carried.
     @ivar upgrade: after a C{101} both directions are raw octets.
@@ -22,6 +24,8 @@ class Traits:
 
     streamed: bool = True
     largestBody: int = 10 * 1024 * 1024
+    repeated: bool = True
+    binary: bool = True
     trailers: bool = True
     informational: bool = True
     upgrade: bool = True

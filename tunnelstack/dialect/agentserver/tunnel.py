@@ -80,7 +80,7 @@ class SandboxTunnel(SessionTunnel[YamuxSession]):
         self.sandbox = sandbox
         self.document: MachineDocument | None = None
         self._received = received
-        self._traits = evolve(ONE_STREAM, largestBody=settings.bodyOctets)
+        self._traits = evolve(ONE_STREAM, largestBody=settings.bodyOctets, repeated=False, binary=False)
         self._chunkedOctets = settings.chunkedOctets
         self._bodies = HeldBodies()
         documents = DocumentStreams(sandbox.name, self._documentReceived)

@@ -20,10 +20,11 @@ from tunnelstack.dialect.session_tunnel import SessionTunnel
 from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.exchange.errors import Busy
 from tunnelstack.exchange.head_first import HeadFirstExchange
+from tunnelstack.exchange.traits import Traits
 from tunnelstack.interfaces import IDatagramClientEndpoint, IExchange, IExchangeReceiver, ISession
 from tunnelstack.negotiation.endpoint import NegotiatingEndpoint
 from tunnelstack.records import HTTPPurpose, Principal, Purpose, TCPPurpose, UDPPurpose, Visitor
-from tunnelstack.stream.errors import UnsupportedPurpose
+from tunnelstack.stream.errors import SessionLost, UnsupportedPurpose
 from tunnelstack.wire.http1.head import RequestHead
 from tunnelstack.wire.negotiation.fixed_head import FixedHeadInitiator
 from tunnelstack.wire.records.godoxy import StreamHeader, encode_header
@@ -36,6 +37,9 @@ REALM = "godoxy"
 
 MISSES = 2
 """Failed probes in a row after which what worked before counts as lost."""
+
+TRAITS = Traits(halfClose=False)
+"""Of exchanges through the agent's API: its connections are TLS, whose end is the end of both directions."""
 
 HANDSHAKES = 64
 """DTLS handshakes with one agent that may be under way.  The addresses of visitors may be forged, and each new one costs a
@@ -165,7 +169,7 @@ class DialledTunnel(SessionTunnel[ISession]):
         """
         self.refuseIfDraining()
         prepare = partial(self._prepare, self._target(purpose))
-        return HeadFirstExchange(receiver, lambda head: self._proxy.exchange(receiver), prepare=prepare)
+        return HeadFirstExchange(receiver, lambda head: self._proxy.exchange(receiver), TRAITS, prepare)
 
     def _prepare(self, target: ProxyTarget, head: RequestHead) -> RequestHead:
         return proxyHead(head, target, read_version(self.info.version))
@@ -178,6 +182,10 @@ class DialledTunnel(SessionTunnel[ISession]):
         if service is None or service.kind != "http":
             raise UnsupportedPurpose("the agent has no web service of this name", service=purpose.service)
         return proxyTarget(service)
+
+    def _sessionLost(self, reason: SessionLost) -> SessionLost:
+        self._proxy.close()
+        return super()._sessionLost(reason)
 
     def ping(self) -> Deferred[float]:
         """

@@ -16,6 +16,7 @@ from tunnelstack.errors import Denied
 from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.exchange.head_first import HeadFirstExchange
 from tunnelstack.exchange.pool import ExchangePool
+from tunnelstack.exchange.traits import Traits
 from tunnelstack.interfaces import IExchange, IExchangeReceiver
 from tunnelstack.records import HTTPPurpose, Principal, Purpose, TCPPurpose, Visitor
 from tunnelstack.session.announced import AnnouncingSession
@@ -26,6 +27,9 @@ from tunnelstack.wire.records.koding import ControlMessage, Transport
 
 CLIENT_ITSELF = ("", "localhost", "127.0.0.1")
 """Hosts of purposes that a client can serve: a message carries a port only."""
+
+TRAITS = Traits(informational=False)
+"""Agents leave interim responses out, which a genuine server takes for final ones."""
 
 LEAVE_SECONDS = 10.0
 """Seconds that requests under way may take on a session that this side closes in order."""
@@ -138,7 +142,7 @@ class ClientTunnel(SessionTunnel[AnnouncingSession]):
             exchange: IExchange = self._pool.exchange(receiver)
             return exchange
 
-        return HeadFirstExchange(receiver, open)
+        return HeadFirstExchange(receiver, open, TRAITS)
 
     # The end
 

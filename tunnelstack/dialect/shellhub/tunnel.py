@@ -20,6 +20,7 @@ from tunnelstack.dialect.shellhub.device_book import Device
 from tunnelstack.dialect.shellhub.ssh_session import DeviceSSHSession, SessionProtocol, Stream
 from tunnelstack.errors import Denied, TunnelError
 from tunnelstack.exchange.bounds import ExchangeBounds
+from tunnelstack.exchange.traits import Traits
 from tunnelstack.negotiation.errors import NegotiationRefused
 from tunnelstack.records import HTTPPurpose, Principal, Purpose, SSHPurpose, TCPPurpose, Visitor
 from tunnelstack.session.revdial.dialler import RevdialDialler
@@ -31,6 +32,9 @@ from tunnelstack.wire.records.shellhub import HANDSHAKE, HTTPProxy, SSHClose, SS
 
 LOCALHOST = "127.0.0.1"
 """The device itself, as its agent dials it."""
+
+TRAITS = Traits(halfClose=False)
+"""Of streams to devices: an end is the end of both directions."""
 
 DeviceSession = YamuxSession | RevdialDialler
 """A session of either version of the transport."""
@@ -61,7 +65,7 @@ class DeviceTunnel(SessionTunnel[DeviceSession]):
         """
         super().__init__(
             session, Principal(agent=device.agent, realm=device.tenant), dialect=dialect, instance=device.uid,
-            endpointFor=self._open, clock=clock, bounds=bounds, explain=_explain,
+            endpointFor=self._open, clock=clock, bounds=bounds, explain=_explain, traits=TRAITS,
         )
         self.device = device
         self.sshSessions: dict[str, DeviceSSHSession] = {}
