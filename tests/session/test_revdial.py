@@ -39,7 +39,7 @@ class WholeTests(StreamPromises, SynchronousTestCase):
     """
 
     cut: int | None = None
-    halfClose = abortSeen = lateData = shared = announcesEnd = False
+    halfClose = abortSeen = lateData = shared = False
 
     def connectSessions(self) -> None:
         self.house = House(self.cut).joined()
@@ -456,14 +456,57 @@ class ListenerTests(Joined):
         self.assertTrue(dialled[0].called)
         self.assertEqual(self.house.clock.getDelayedCalls(), [])
 
-    def test_aDrainingListenerPicksNothingUp(self) -> None:
+    def test_aListenerThatGoesAwayPicksNothingUp(self) -> None:
+        self.accept()
+        self.far.goAway()
+        opening = self.connect()
+        self.house.settle()
+        self.failureResultOf(opening, PickUpError)
+
+    def test_aListenerThatDrainsDisconnectsAndItsStreamsSurvive(self) -> None:
         self.accept()
         near = self.open()
         drained = self.far.drain()
         opening = self.connect()
         self.house.settle()
-        self.failureResultOf(opening, PickUpError)
+        self.failureResultOf(opening, SessionLost)
+        self.assertIsInstance(self.successResultOf(self.near.whenLost()), SessionLost)
+        self.successResultOf(self.near.whenGoingAway())
+        near.transport.write(b"still")
+        self.house.settle()
+        self.assertEqual(self.accepted[0].got, b"still")
+        self.assertNoResult(drained)
         near.transport.loseConnection()
         self.house.settle()
         self.successResultOf(drained)
         self.assertTrue(near.reason.check(ConnectionDone))
+        self.successResultOf(self.far.drain())
+
+    def test_aListenerThatDrainsMakesTheConnectionsThatWereRequested(self) -> None:
+        self.accept()
+        reach: Any = self.house.reach
+        held: list[Any] = []
+
+        class Late:
+            def __init__(self, path: str) -> None:
+                self.path = path
+
+            def connect(self, factory: Any) -> Any:
+                held.append((self.path, factory, Deferred()))
+                return held[-1][2]
+
+        self.house.reach = Late  # type: ignore[assignment, method-assign]
+        opening = self.connect()
+        self.house.settle()
+        drained = self.far.drain()
+        self.house.settle()
+        self.assertNoResult(self.near.whenLost())
+        path, factory, dialled = held[0]
+        reach(path).connect(factory).chainDeferred(dialled)
+        self.house.settle()
+        near = self.successResultOf(opening)
+        self.successResultOf(self.near.whenLost())
+        self.assertNoResult(drained)
+        near.transport.loseConnection()
+        self.house.settle()
+        self.successResultOf(drained)

@@ -134,6 +134,9 @@ class EndTests(Stage):
         self.write("agent.toml", DEVICE.format(port=self.port, tenant=TENANT, version=version, web=self.web))
         self.bothEnds("start")
 
+    def test_aDeviceOfVersionOneEnds(self) -> None:
+        self.device(1)
+
     def test_aDeviceOfVersionTwoEnds(self) -> None:
         self.device(2)
 

@@ -178,5 +178,6 @@ class SessionTunnel(Generic[S]):
 
     def _sessionLost(self, reason: SessionLost) -> SessionLost:
         self._lost = True
+        self.drainPools()                     # streams may survive the session
         self._pools.clear()
         return reason

@@ -41,6 +41,7 @@ from tunnelstack.session.revdial.dialler import STREAM_LIMITS
 from tunnelstack.session.revdial.listener import RevdialListener
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.address import StreamAddress
+from tunnelstack.stream.errors import SessionLost
 from tunnelstack.transport.websocket.client import WebSocketClientEndpoint
 from tunnelstack.transport.websocket.errors import UpgradeRefused
 from tunnelstack.wire.http1.head import RequestHead
@@ -77,6 +78,7 @@ class DeviceLink(SessionLink[AgentSession]):
     def __init__(self, session: AgentSession, registration: Registration) -> None:
         super().__init__(session)
         self._registration = registration
+        self._draining = False
 
     @property
     def agent(self) -> str:
@@ -84,6 +86,24 @@ class DeviceLink(SessionLink[AgentSession]):
         The name that the server gave the device, C{namespace.name}.
         """
         return self._registration.name
+
+    def drain(self) -> Deferred[None]:
+        """
+        As in L{ILink<tunnelstack.interfaces.ILink>}.  In version 1 the session is lost at once, and its streams survive it.
+        """
+        self._draining = True
+        return super().drain()
+
+    def whenLost(self) -> Deferred[SessionLost]:
+        """
+        As in L{ILink<tunnelstack.interfaces.ILink>}; of a link that drains, when the last stream is done as well.
+        """
+        return super().whenLost().addCallback(self._lost)
+
+    def _lost(self, reason: SessionLost) -> SessionLost | Deferred[SessionLost]:
+        if self._draining and isinstance(self.session, RevdialListener):
+            return self.session.whenNoStreamIsLeft().addCallback(lambda _: reason)
+        return reason
 
 
 class ShellHubDialler:

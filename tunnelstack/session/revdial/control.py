@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from typing import Protocol as TypingProtocol
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import (
     IDelayedCall,
     IProtocol,
@@ -31,6 +31,7 @@ from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionClosed, SessionLost, UnsupportedPurpose
 from tunnelstack.transport.deadline_timer import DeadlineTimer
 from tunnelstack.transport.websocket.transport import WebSocketTransport
+from tunnelstack.waiters import Waiters
 from tunnelstack.wire.revdial import RevdialEvent
 
 WRITE_SECONDS = 10.0
@@ -107,7 +108,8 @@ class ControlSession(Protocol):
         self._onLost = onLost
         self._lifecycle = SessionLifecycle(self, clock, self._isIdle, self._closeIdle)
         self._timer = DeadlineTimer(clock, self._expire)
-        self.memory: StreamConnections[WebSocketTransport] = StreamConnections(clock, self._lifecycle.checkIdle)
+        self.memory: StreamConnections[WebSocketTransport] = StreamConnections(clock, self._streamDone)
+        self._waitingLeft: Waiters[None] = Waiters()
         self._goingAway = False
         self._writeTimer: IDelayedCall | None = None
 
@@ -212,6 +214,20 @@ class ControlSession(Protocol):
         """
         return self._lifecycle.whenLost()
 
+    def whenNoStreamIsLeft(self) -> Deferred[None]:
+        """
+        @return: fires when the session is lost and the last of its streams, which survive it, is done.
+        """
+        return succeed(None) if self._nothingIsLeft() else self._waitingLeft.wait()
+
+    def _nothingIsLeft(self) -> bool:
+        return self._lifecycle.isLost and self._isIdle()
+
+    def _streamDone(self) -> None:
+        self._lifecycle.checkIdle()
+        if self._nothingIsLeft():
+            self._waitingLeft.fire(None)
+
     def lostReason(self) -> SessionLost | None:
         """
         As in L{ISession}.
@@ -257,6 +273,8 @@ class ControlSession(Protocol):
         self._onLost(lost)
         self._lifecycle.reportLost()
         self.memory.sessionLost()
+        if self._nothingIsLeft():
+            self._waitingLeft.fire(None)
 
     def _isIdle(self) -> bool:
         return not self.memory

@@ -55,11 +55,31 @@ class RevdialListener(ControlSession):
         self._wire = wire = ListenerLines()
         self.reach = reach
         self._dialling: dict[str, Deferred[IProtocol]] = {}     # by path
+        self._draining = False
         self._pickUps = pickUps = ArrivalListener(self)
         super().__init__(
             wire, clock, address, probe, connector=_NullConnector(), listener=pickUps,
             onEvent=self._eventReceived, onLost=self._controlLost,
         )
+
+    def drain(self) -> Deferred[None]:
+        """
+        As in L{ISession<tunnelstack.interfaces.ISession>}, but the control connection is closed first: nothing else tells the
+        peer that this side accepts no more streams.
+
+        @return: fires when the last stream is done as well.
+        """
+        self.goAway()
+        self._draining = True
+        self._closeIfNoneIsDialled()
+        return self.whenNoStreamIsLeft()
+
+    def _closeIfNoneIsDialled(self) -> None:
+        """
+        The connections that the peer has requested are made first.
+        """
+        if self._draining and not self._dialling:
+            self.close("the session was drained by this side")
 
     def _eventReceived(self, event: RevdialEvent) -> None:
         if isinstance(event, PickUpRequested):
@@ -85,6 +105,7 @@ class RevdialListener(ControlSession):
         self._dialling.pop(path, None)
         if isinstance(result, Failure):
             self._reportFailure(path, errorText(result))
+        self._closeIfNoneIsDialled()
 
     def _reportFailure(self, path: str, reason: str) -> None:
         self._wire.report_failure(path, reason)
