@@ -1,5 +1,5 @@
 """
-Where the carriers of the dialect and all else of it meet: what an agent says when it registers, what an edge answers, and
+Where the carriers of the dialect and all else of it meet: what an agent sends when it registers, what an edge answers, and
 what an agent serves requests with.
 
 A carrier reads and writes these records in its own form.  It decides nothing: the edge's L{IRegistrar} does.
@@ -70,13 +70,13 @@ SENTENCES = {
 @frozen(kw_only=True)
 class Registration:
     """
-    What an agent says when it registers.
+    What an agent sends when it registers.
 
     @ivar agentToken: a secret.
     @ivar transport: the carrier, C{"websocket"} or C{"grpc"}.
     @ivar capabilities: C{None} if it announces none, as a stock agent.
     @ivar agentVersion: for logs.
-    @ivar instance: the random name of the agent's process; C{""} if it says none.
+    @ivar instance: the random name of the agent's process; C{""} if it has none.
     @ivar peer: where it connects from.
     """
 
@@ -99,6 +99,8 @@ class Acceptance:
     @ivar protocol: one of L{PROTOCOLS}.
     @ivar principal: the agent, as the edge knows it: the C{principal} of the carrier's tunnel, whose C{key} is its C{agent}.
     @ivar instance: the C{instance} of the carrier's tunnel.  An older tunnel of the same agent and instance is replaced.
+    @ivar process: the C{instance} of the agent's L{Registration}.
+    @ivar transport: the carrier.
     @ivar grpc: where an agent that has come by WebSocket may come by gRPC; C{None} if it shall not.
     """
 
@@ -110,6 +112,8 @@ class Acceptance:
     protocol: str
     principal: Principal
     instance: str
+    process: str = ""
+    transport: str = ""
     grpc: GRPCHint | None = None
 
 

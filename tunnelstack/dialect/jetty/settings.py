@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from tunnelstack.errors import ConfigurationError
-from tunnelstack.settings.setting import each, formatValue, matching, oneOf, setting
+from tunnelstack.settings.setting import atLeast, each, formatValue, matching, oneOf, setting
 from tunnelstack.settings.tables import DialectSettings
 from tunnelstack.settings.validators import LABEL, checkAuthority, checkLabel, checkPath, isHTTPURL, optional
 
@@ -82,12 +82,27 @@ class EdgeSettings:
         "", "grpc(s)://host:port under which agents reach it; empty is made of public_url and grpc_listen",
         check=optional(isGRPCURL),
     )
+    edgeSecretFile: str = setting(
+        "", "a file with the secret of other edges that verify tokens of agents here; without one they cannot", secretFile=True
+    )
     edgeId: str = setting("", "the name of this edge in its answers; empty is the host of public_url")
     agents: str = setting(
         POOL, "pool: agents of one tunnel share it, as far as their token allows that (share); replace: a new one takes the "
         "place of the former", check=oneOf(POOL, REPLACE),
     )
     region: str = setting("", "the region of this edge, which agents show")
+
+
+@frozen(kw_only=True)
+class RolloutSettings:
+    """
+    C{[jetty.rollout]}: for how many tunnels gRPC is offered, if the edge listens for it.
+    """
+
+    grpcPercent: int = setting(
+        100, "percentage of tunnels, chosen by a hash of their identifiers, so always the same ones; 0 is none",
+        check=atLeast(0, 100),
+    )
 
 
 @frozen(kw_only=True)

@@ -1,0 +1,98 @@
+"""
+The bodies of the API of Jetty's control plane.
+"""
+
+from __future__ import annotations
+
+import json
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tunnelstack.wire.jsonline import encode
+from tunnelstack.wire.records.jetty_bridge import (
+    AttachTunnel,
+    BadBody,
+    CreateTunnel,
+    EdgeRegion,
+    Heartbeat,
+    RoutingRule,
+    Tunnel,
+    encode_attach,
+    encode_create,
+    encode_heartbeat,
+    read_attach_untrusted,
+    read_create_untrusted,
+    read_error_untrusted,
+    read_heartbeat_untrusted,
+    read_regions_untrusted,
+    read_sample_untrusted,
+    read_tunnel_untrusted,
+    read_tunnels_untrusted,
+    tunnel_members,
+)
+
+
+class RequestTests(SynchronousTestCase):
+    def test_whatIsWrittenIsRead(self) -> None:
+        rules = (
+            RoutingRule(match_type="path_prefix", path_prefix="/a", local_host="x", local_port=1),
+            RoutingRule(match_type="header", header_name="x", header_value="y", local_host="127.0.0.1", local_port=2),
+        )
+        create = CreateTunnel(
+            local_host="app.test", local_port=80, subdomain="demo", server="web", protocol="tcp", expires_in=5,
+            routing_rules=rules,
+        )
+        self.assertEqual(read_create_untrusted(encode_create(create)), create)
+        attach = AttachTunnel(local_host="app.test", local_port=80)
+        self.assertEqual(read_attach_untrusted(encode_attach(attach)), attach)
+        self.assertEqual(json.loads(encode_attach(attach)), {"local_host": "app.test", "local_port": 80, "server": None})
+
+    def test_onlyWhatIsSaidIsWritten(self) -> None:
+        self.assertEqual(encode_create(CreateTunnel(local_host="a", local_port=1)), b'{"local_host":"a","local_port":1}\n')
+        self.assertEqual((encode_heartbeat(Heartbeat()), encode_heartbeat(Heartbeat(requests=2))), (b"", b'{"requests":2}\n'))
+        self.assertEqual(read_heartbeat_untrusted(b""), Heartbeat())
+
+    def test_numbersMayBeTexts(self) -> None:
+        self.assertEqual(read_attach_untrusted(b'{"local_host":"a","local_port":"80"}').local_port, 80)
+        for wrong in (b'"-1"', b'"8 0"', b"1.5", b"true", b'"\\u0661"', b"null"):
+            self.assertRaises(BadBody, read_attach_untrusted, b'{"local_host":"a","local_port":' + wrong + b"}")
+
+    def test_headersMayBeAnEmptyList(self) -> None:
+        body = b'{"method":"GET","path":"/","status":200,"headers":%s}'
+        self.assertEqual(read_sample_untrusted(body % b"[]").headers, ())
+        self.assertEqual(read_sample_untrusted(body % b'{"A":["1","2",3]}').headers, (("A", "1, 2"),))
+        self.assertRaises(BadBody, read_sample_untrusted, body % b"[1]")
+
+
+class ResponseTests(SynchronousTestCase):
+    def test_aTunnelIsRead(self) -> None:
+        tunnel = Tunnel(
+            id="01J8ZC4T5Q6R7S8T9V0WXYZABC", subdomain="demo", public_url="https://demo.t.example", local_target="a:1",
+            server="web", agent_token="at_1", websocket_url="wss://t.example/agent", grpc_url="grpcs://t.example:8091",
+            transports=("grpc", "websocket"), protocol="tcp", assigned_port=2000, public_endpoint="tcp://t.example:2000",
+        )
+        members = tunnel_members(tunnel)
+        self.assertEqual(read_tunnel_untrusted(encode({"data": members})), tunnel)
+        self.assertEqual(read_tunnels_untrusted(encode({"data": [members], "meta": {}})), [tunnel])
+        self.assertNotIn("at_1", repr(tunnel))
+
+    def test_aGenuineTunnelHasFewerMembers(self) -> None:
+        body = {"data": {"id": "01J", "agent_token": "a", "edge": {"websocket_url": "wss://a/agent"}, "limits": [1]}}
+        tunnel = Tunnel(id="01J", subdomain="", status="", agent_token="a", websocket_url="wss://a/agent")
+        self.assertEqual(read_tunnel_untrusted(encode(body)), tunnel)
+        for wrong in (b"{}", b'{"data":[]}', b'{"data":{"id":""}}', b"not json", b'{"data":{"id":"a","edge":[1]}}'):
+            self.assertRaises(BadBody, read_tunnel_untrusted, wrong)
+
+    def test_edgesAreRead(self) -> None:
+        body = b'{"edges":[{"url":"wss://us.example/agent","region":"us","location":"x"},{"url":"wss://eu.example/agent"}]}'
+        self.assertEqual(read_regions_untrusted(body), [
+            EdgeRegion(url="wss://us.example/agent", region="us", location="x"), EdgeRegion(url="wss://eu.example/agent"),
+        ])
+        self.assertRaises(BadBody, read_regions_untrusted, b'{"edges":[{}]}')
+
+    def test_errorsHaveAMessageAndAHint(self) -> None:
+        for body, text in (
+            (b'{"message":"no","hint":"pay"}', "no (pay)"), (b'{"message":"no"}', "no"), (b'{"hint":"pay"}', "pay"),
+            (b"<html>", ""), (b'{"message":5}', ""), (b"", ""),
+        ):
+            self.assertEqual(read_error_untrusted(body), text)
