@@ -93,6 +93,7 @@ class IStreamOwner(Interface):
 
     high: int = Attribute("The octets in a stream's send queue above which its producer must pause.")
     paused: int = Attribute("The number of streams whose applications do not read.  The streams count it.")
+    eager: bool = Attribute("Whether C{flushEarly} would send something now.")
 
     def streamReady(stream: Any) -> None:
         """

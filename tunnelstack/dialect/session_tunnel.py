@@ -109,7 +109,8 @@ class SessionTunnel(Generic[S]):
         return DatagramStreamEndpoint(self.endpointFor(purpose, visitor))
 
     def exchange(self, purpose: HTTPPurpose, receiver: IExchangeReceiver, visitor: Visitor | None = None) -> IExchange:
-        self.refuseIfDraining()
+        if self.draining:
+            self.refuseIfDraining()
         pool = self._pools.get(purpose)
         if pool is None:
             pool = self._pools[purpose] = self.makePool(self.endpointFor(purpose))

@@ -16,7 +16,7 @@ from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import STREAMED, Traits
 from tunnelstack.interfaces import IExchange, IExchangeReceiver
 from tunnelstack.transport.direct_write import Write
-from tunnelstack.wire.http1.head import RequestHead
+from tunnelstack.wire.http1.head import RequestHead, encode_request
 from tunnelstack.wire.http1.message import BodyLengthMismatch, MessageWriter
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
@@ -96,7 +96,7 @@ class ClientExchange:
     ) -> None:
         self.traits = traits
         self._connection = connection
-        self._writer = MessageWriter()
+        self._writer: MessageWriter | None = None     # made with the head of a request that has a body or offers a protocol
         self.receiver = receiver
         self.producer: IPushProducer | None = None
         self.onOpened: Callable[[], object] | None = None
@@ -148,11 +148,17 @@ class ClientExchange:
         if self.method:
             raise UsageError("the head of a request is sent once")
         self.method = head.method
-        writer = self._writer
+        framing, connection = head.framing, self._connection
+        if framing is not None and not (framing.body or framing.upgrade or framing.trailers):
+            octets = encode_request(head)
+            self._queue.append(octets)
+            if connection is not None:
+                connection.send(octets)
+            return
+        self._writer = writer = MessageWriter()
         octets = writer.request_head(head)
         self.upgrade = writer.upgrade != b""
         self._queue.append(octets)
-        connection = self._connection
         if connection is not None:
             (connection.transport.write if writer.remaining else connection.send)(octets)
 
@@ -165,7 +171,7 @@ class ClientExchange:
         if self.finished or not octets:
             return
         try:
-            octets = self._writer.body(octets)
+            octets = (self._writer or MessageWriter()).body(octets)
         except BodyLengthMismatch:
             self.cancel(FailureKind.BROKEN)
             raise
@@ -192,13 +198,14 @@ class ClientExchange:
             if connection is not None:
                 connection.endRaw()
             return
-        try:
-            octets = self._writer.end(trailers)
-        except BodyLengthMismatch:
-            self.cancel(FailureKind.BROKEN)
-            return
-        if octets:
-            self._pass(octets)
+        if self._writer is not None:
+            try:
+                octets = self._writer.end(trailers)
+            except BodyLengthMismatch:
+                self.cancel(FailureKind.BROKEN)
+                return
+            if octets:
+                self._pass(octets)
         self.sent = True
         if connection is not None:
             connection.requestSent()
@@ -208,7 +215,8 @@ class ClientExchange:
         From the connection: both directions are raw octets now.
         """
         self.raw = True
-        self._writer.switch()
+        if self._writer is not None:
+            self._writer.switch()
 
     def cancel(self, kind: FailureKind) -> None:
         """

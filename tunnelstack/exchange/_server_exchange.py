@@ -230,11 +230,11 @@ class ServerExchange:
 
         @raise UsageError: as from L{sendHead} and L{write}.
         """
-        framing = outgoing_framing(head)
+        framing = head.framing or outgoing_framing(head)
         status = head.status
         if (
-            self.finished or self.status or framing.body != len(octets) or framing.options or self._pullProducer
-            or status < 200 or status == 204 or status == 304 or self.head.method == b"HEAD"
+            self.finished or self.status or framing.body != len(octets) or framing.upgrade or framing.trailers
+            or status < 200 or status == 204 or status == 304 or self._pullProducer or self.head.method == b"HEAD"
         ):
             self.sendHead(head)
             self.write(octets)
@@ -244,7 +244,9 @@ class ServerExchange:
         self.octets = len(octets)
         self.finished = True
         connection = self._connection
-        if not self._keepAlive() or self.head.version != HTTP_1_1:
+        if self.framing.body and connection.unread:           # the rest of the request may never come
+            connection.keepAlive = False
+        if not connection.keepAlive or self.head.version != HTTP_1_1:
             fields = connection_fields(head.fields, (), self.head, connection.keepAlive)
             head = ResponseHead(status, head.reason, fields)
         connection.send(encode_response(head) + octets)

@@ -16,7 +16,7 @@ class MovingTimeout:
     Calls C{expired} when the deadline has passed.  When the deadline moves to a later time, its one delayed call is not moved:
     it checks the deadline when it is due, and is scheduled again if necessary.
 
-    @ivar deadline: in seconds of the clock; L{NEVER} while there is none.
+    @ivar deadline: in seconds of the clock; L{NEVER} while there is none.  To set it to that removes the deadline.
     """
 
     __slots__ = ("_call", "_clock", "_due", "_expired", "deadline")

@@ -25,11 +25,13 @@ from tunnelstack.exchange._connection import (
     ExchangeConnection,
     IExchangeTransport,
 )
+from tunnelstack.exchange._timeout import NEVER
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind, unreadableResponse
 from tunnelstack.exchange.forward import NULL_RECEIVER
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts, Traits
-from tunnelstack.interfaces import IExchangeReceiver, IWholeResponseReceiver
+from tunnelstack.interfaces import IWholeResponseReceiver
 from tunnelstack.transport.direct_write import Write
+from tunnelstack.transport.endpoint_wrapper import leaveWrapper
 from tunnelstack.transport.last_octets import readBeforeLoss
 from tunnelstack.wire.http1.framing import Framing, end_to_end
 from tunnelstack.wire.http1.head import DEFAULT_LIMITS, BadMessage, HeadLimits, ResponseHead
@@ -121,19 +123,12 @@ class HTTPClientProtocol(Protocol):
         self._pool.connectionOpened(self)
         self._connection.open(self.transport)
         readBeforeLoss(self.transport)
+        leaveWrapper(self.transport, self)
         self.send = self._connection.send
-
-    def exchange(self, receiver: IExchangeReceiver) -> ClientExchange:
-        """
-        Begin an exchange on this connection, which must have none.
-        """
-        exchange = ClientExchange(receiver, self, self._pool.traits)
-        self.take(exchange)
-        return exchange
 
     def take(self, exchange: ClientExchange) -> None:
         """
-        Carry an exchange from now on.
+        Carry an exchange from now on.  There must be none.
         """
         connection = self._connection
         self._exchange = exchange
@@ -142,7 +137,7 @@ class HTTPClientProtocol(Protocol):
         self._answered = False
         self._finalBefore = None
         self.uses += 1
-        connection.timer.clear()
+        connection.timer.deadline = NEVER
         if exchange.paused:
             self.pauseReading(True)
 
@@ -196,10 +191,17 @@ class HTTPClientProtocol(Protocol):
         """
         state = self._connection.state
         if state is HEAD:
-            reader = self._reader
+            exchange, reader = self._exchange, self._reader
+            assert exchange is not None
             reader.buffer = reader.buffer + data if reader.buffer else data      # as receive() does; a call costs 1 %
             try:
-                self._headReceived()
+                while reader.buffer and (head := reader.read_response(exchange.method)) is not None:
+                    if head.status >= 200 or head.status == 101:
+                        self._finalHead(exchange, head)
+                        return
+                    self._interimReceived(exchange, head)
+                    if self._exchange is not exchange:
+                        return
             except BadMessage as bad:
                 self._break(unreadableResponse(bad))
         elif state is RAW:
@@ -209,26 +211,11 @@ class HTTPClientProtocol(Protocol):
         elif state is BODY:
             self._body(data)
 
-    def _headReceived(self) -> None:
-        """
-        Read heads until the final one.
-        """
-        exchange, reader = self._exchange, self._reader
-        assert exchange is not None
-        while reader.buffer and (head := reader.read_response(exchange.method)) is not None:
-            if head.status >= 200 or head.status == 101:
-                self._finalHead(exchange, head)
-                return
-            self._interimReceived(exchange, head.status)
-            exchange.receiver.informational(self._endToEndHead(head, head.framing))
-            if self._exchange is not exchange:
-                return
-
-    def _interimReceived(self, exchange: ClientExchange, status: int) -> None:
+    def _interimReceived(self, exchange: ClientExchange, head: ResponseHead) -> None:
         """
         An interim response shows that the server works: the final one is waited for as long again, within a bound.
         """
-        self._interim += status not in REPEATED
+        self._interim += head.status not in REPEATED
         if self._interim > INTERIM:
             raise BadMessage("too many interim responses")
         self._answered = True
@@ -237,6 +224,7 @@ class HTTPClientProtocol(Protocol):
             if self._finalBefore is None:
                 self._finalBefore = now + self._timeouts.interim
             self._connection.timer.set(max(0.0, min(self._timeouts.first, self._finalBefore - now)))
+        exchange.receiver.informational(self._endToEndHead(head, head.framing))
 
     def _endToEndHead(self, head: ResponseHead, framing: Framing) -> ResponseHead:
         """
@@ -307,8 +295,11 @@ class HTTPClientProtocol(Protocol):
         """
         The response is whole.  The connection goes back before the receiver is called, so that the next request finds it.
         """
-        self._detachExchange()
         connection = self._connection
+        self._exchange = None                 # as _detachExchange does
+        if connection.readPaused:
+            self.pauseReading(False)
+        exchange.finished = True
         if not exchange.sent:
             self._reset()                     # the rest of the request is of no use any more
         elif self._keepAlive and not connection.readEnded and not self._reader.buffer:

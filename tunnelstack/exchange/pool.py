@@ -103,7 +103,10 @@ class ExchangePool:
         @raise Busy: there are C{maxConnections} already, or the pool is being closed.
         """
         if self._idle:
-            return self._idle.popitem()[0].exchange(receiver)
+            connection = self._idle.popitem()[0]
+            exchange = ClientExchange(receiver, connection, self.traits)
+            connection.take(exchange)
+            return exchange
         if self._closing or len(self._open) + self._dialling >= self._maxConnections:
             raise Busy()
         exchange = ClientExchange(receiver, traits=self.traits)

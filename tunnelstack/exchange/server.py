@@ -29,6 +29,7 @@ from tunnelstack.exchange._connection import (
     IExchangeTransport,
 )
 from tunnelstack.exchange._server_exchange import ServerExchange
+from tunnelstack.exchange._timeout import NEVER
 from tunnelstack.exchange.error_page import ErrorPages, errorPage, respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
@@ -145,12 +146,13 @@ class HTTPServerProtocol(Protocol):
         if state is IDLE or state is HEAD:
             reader = self._reader
             reader.buffer = reader.buffer + data if reader.buffer else data      # as receive() does; a call costs 1 %
-            self._loop()
+            if not self._looping:
+                self._loop()
         elif state is RAW:
             self._exchange.receiver.bodyReceived(data)                   # type: ignore[union-attr]
         elif state is BODY:
             self._body(data)
-            if self._connection.state is IDLE and self._reader.buffer:
+            if self._connection.state is IDLE and self._reader.buffer and not self._looping:
                 self._loop()
         elif state is RESPONDING:
             self._reader.receive(data)
@@ -160,41 +162,29 @@ class HTTPServerProtocol(Protocol):
 
     def _loop(self) -> None:
         """
-        Begin exchanges as long as there are heads, and each is answered at once.  Never enters itself.
+        Begin exchanges as long as there are heads, and each is answered at once.
         """
-        if self._looping:
-            return
+        reader, connection = self._reader, self._connection
         self._looping = True
         try:
-            while self._reader.buffer and self._connection.state in (IDLE, HEAD) and self._begin():
-                pass
+            while reader.buffer and ((state := connection.state) is IDLE or state is HEAD):
+                try:
+                    head = reader.read_request()
+                except BadMessage as bad:
+                    self._rejectMalformed(bad)
+                    break
+                if head is None:
+                    self._headBegun()
+                    break
+                server = self._server
+                if self._doors is not None and (door := self._doors(head, head.framing)) is not None:
+                    server = door
+                    self._atDoor = True
+                self._serve(server, head)
         finally:
             self._looping = False
-        self._updateReading()
-
-    def _begin(self) -> bool:
-        """
-        Read one head from the buffer, and serve the request.
-
-        @return: whether there was a whole one.
-        """
-        reader = self._reader
-        try:
-            head = reader.read_request()
-        except BadMessage as bad:
-            self._rejectMalformed(bad)
-            return False
-        if head is None:
-            self._headBegun()
-            return False
-        server = self._server
-        if self._doors is not None:
-            door = self._doors(head, head.framing)
-            if door is not None:
-                server = door
-                self._atDoor = True
-        self._serve(server, head)
-        return True
+        if self._paused or reader.buffer or connection.readPaused:
+            self._updateReading()
 
     def _headBegun(self) -> None:
         """
@@ -216,7 +206,7 @@ class HTTPServerProtocol(Protocol):
         body = framing.body
         if not body:
             connection.state = RESPONDING
-            connection.timer.clear()
+            connection.timer.deadline = NEVER
         else:
             connection.state = BODY
             self._flowing = False
@@ -406,7 +396,11 @@ class HTTPServerProtocol(Protocol):
         """
         connection = self._connection
         unread = connection.state is BODY
-        self._detachExchange()
+        self._exchange = None                 # as _detachExchange does
+        self._paused = self._atDoor = False
+        exchange.finished = True
+        if self._done is not None:
+            self._done(exchange)
         if unread and not exchange.untilClose:
             self._discard()
         elif unread or not self.keepAlive:
@@ -415,7 +409,7 @@ class HTTPServerProtocol(Protocol):
             connection.state = IDLE
             connection.timer.set(self._timeouts.idle)
             self._quietSince = connection.timer.deadline - self._timeouts.idle
-            if self._reader.buffer or connection.readPaused:
+            if (self._reader.buffer or connection.readPaused) and not self._looping:
                 self._loop()
 
     def abort(self) -> None:

@@ -6,9 +6,10 @@ its caches are cold.  A peer that has just received an answer often sends its ne
 reactor polls without sleeping for up to L{SPIN_SECONDS} seconds before it waits.  If polling finds nothing it is soon done
 rarely, so that an idle program uses no more processor time than with the epoll reactor.
 
-It differs from Twisted's reactor in two more things that cost time with each event.  What happens at a descriptor is not
+It differs from Twisted's reactor in three more things that cost time with each event.  What happens at a descriptor is not
 wrapped in a context of C{twisted.python.log}, so messages of the old logging system do not contain the name of the
-connection.  And it can call something at the end of a turn (L{BusyPollReactor.callAtTurnEnd}) without a delayed call.
+connection.  Delayed calls and calls of threads are looked at only when there is one.  And it can call something at the end of
+a turn (L{BusyPollReactor.callAtTurnEnd}) without a delayed call.
 
 Source: Linux polls in the same way for an idle virtual processor (C{drivers/cpuidle/governors/haltpoll.c}, from which
 L{SPIN_SECONDS} is taken; it shortens the polling where this reactor polls more rarely) and for a socket
@@ -23,10 +24,8 @@ from time import monotonic
 
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionFdescWentAway
-from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.main import installReactor
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 SPIN_SECONDS = 200e-6
 """Seconds of polling before a wait."""
@@ -40,9 +39,17 @@ LONGEST_WAIT = 2147483
 NO_DESCRIPTOR = ConnectionFdescWentAway("the file descriptor was closed")
 
 
+MANY_CANCELLED = 50
+"""Cancelled delayed calls from which on C{runUntilCurrent} of Twisted's reactor discards them."""
+
+
 class BusyPollReactor(EPollReactor):
     """
     The epoll reactor with polling.  The more often polling was vain, the more waits go without it.
+
+    @ivar callAtTurnEnd: calls its argument once, without arguments, after the events and the delayed calls of this turn, before
+        the reactor waits.  If it is requested by such a call, it is called at the end of the next turn.  It cannot be
+        cancelled.
     """
 
     _log = Logger()
@@ -51,14 +58,8 @@ class BusyPollReactor(EPollReactor):
 
     def __init__(self) -> None:
         self._turnEnds: list[Callable[[], object]] = []
+        self.callAtTurnEnd = self._turnEnds.append
         super().__init__()
-
-    def callAtTurnEnd(self, call: Callable[[], object]) -> None:
-        """
-        Call C{call} once, after the events and the delayed calls of this turn, before the reactor waits.  If it is requested by
-        such a call, it is called at the end of the next turn.  It cannot be cancelled.
-        """
-        self._turnEnds.append(call)
 
     def mainLoop(self) -> None:
         """
@@ -67,7 +68,12 @@ class BusyPollReactor(EPollReactor):
         while self._started:
             try:
                 while self._started:
-                    self.runUntilCurrent()
+                    pending = self._pendingTimedCalls
+                    if (
+                        self._newTimedCalls or self.threadCallQueue or self._justStopped
+                        or (pending and pending[0].time <= self.seconds()) or self._cancellations > MANY_CANCELLED
+                    ):
+                        self.runUntilCurrent()
                     timeout = self.timeout()
                     self.doPoll(timeout if self.running else 0)
             except BaseException:
@@ -79,21 +85,19 @@ class BusyPollReactor(EPollReactor):
         As in Twisted's reactor, which calls it once in a turn, after the delayed calls.
         """
         if self._turnEnds:
-            self._endTurn()
+            calls = self._turnEnds.copy()
+            self._turnEnds.clear()
+            for call in calls:
+                try:
+                    call()
+                except Exception:
+                    self._log.failure("a call at the end of a turn failed")
             if self._turnEnds:
                 return 0
         pending = self._pendingTimedCalls
         if self._newTimedCalls or not pending:
             return super().timeout()
         return max(0, min(LONGEST_WAIT, pending[0].time - self.seconds()))
-
-    def _endTurn(self) -> None:
-        calls, self._turnEnds = self._turnEnds, []
-        for call in calls:
-            try:
-                call()
-            except Exception:
-                self._log.failure("a call at the end of a turn failed")
 
     def doPoll(self, timeout: float | None) -> None:
         """
@@ -118,27 +122,20 @@ class BusyPollReactor(EPollReactor):
             if selectable is None:            # an event before this one has closed it
                 continue
             try:
-                if event == EPOLLIN:
-                    self._read(selectable)
-                else:
+                if event != EPOLLIN:
                     self._doReadOrWrite(selectable, descriptor, event)
+                    continue
+                try:                          # what C{_doReadOrWrite} does with the event that nearly all are
+                    why = selectable.doRead() if selectable.fileno() != -1 else NO_DESCRIPTOR
+                except BaseException as problem:
+                    self._log.failure("a descriptor failed to read, and is closed")
+                    why = problem
+                if why:
+                    self._disconnectSelectable(selectable, why, True)
             except BaseException:
                 self._log.failure("a descriptor failed to close")
 
     doIteration = doPoll
-
-    def _read(self, selectable: IReadDescriptor) -> None:
-        """
-        As C{_doReadOrWrite}, for the event that nearly all are.
-        """
-        why: BaseException | Failure | None
-        try:
-            why = selectable.doRead() if selectable.fileno() != -1 else NO_DESCRIPTOR
-        except BaseException as problem:
-            self._log.failure("a descriptor failed to read, and is closed")
-            why = problem
-        if why:
-            self._disconnectSelectable(selectable, why, True)
 
     def _spin(self, seconds: float, most: int) -> list[tuple[int, int]]:
         """

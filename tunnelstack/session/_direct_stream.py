@@ -182,6 +182,8 @@ class DirectStream(Protocol):
             if not self.full and self._flushCall is None:
                 self._flushCall = self._clock.callLater(0, self._flush)
 
+    eager = True                              # whatever is written is all that is to come
+
     def flushEarly(self) -> None:
         if self.stream.scheduled and not self.full:
             self._flush()

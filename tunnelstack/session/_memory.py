@@ -66,7 +66,11 @@ class MemoryScheduler(Protocol):
 
     high: int
     paused: int
-    onFlushed: Callable[[], object] | None
+
+    def watchHeld(self, call: Callable[[], object] | None) -> None:
+        """
+        Call C{call} after each flush that finds another amount held, or other streams paused, than the one before it.
+        """
 
     def scheduleFlush(self) -> None:
         """
@@ -153,14 +157,14 @@ class SessionMemory:
         As in L{BudgetMember<tunnelstack.session.budget.BudgetMember>}.
         """
         self._budget = budget
-        self._scheduler.onFlushed = self.count
+        self._scheduler.watchHeld(self.count)
 
     def leave(self) -> None:
         """
         The session is lost.
         """
         budget, self._budget = self._budget, None
-        self._scheduler.onFlushed = None
+        self._scheduler.watchHeld(None)
         if budget is not None:
             budget.leave(self, self._reported)
 

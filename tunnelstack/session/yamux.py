@@ -43,6 +43,7 @@ from tunnelstack.transport.stream_scheduler import StreamScheduler
 from tunnelstack.wire.yamux import events
 from tunnelstack.wire.yamux.connection import YamuxConnection
 from tunnelstack.wire.yamux.errors import GoneAway, SessionError, StreamLimitReached, StreamsExhausted
+from tunnelstack.wire.yamux.events import DataArrived
 from tunnelstack.wire.yamux.limits import DEFAULT_LIMITS, SessionLimits
 
 TURN = 64
@@ -101,7 +102,6 @@ class YamuxSession(Protocol):
         self.scheduleFlush = self.scheduler.scheduleFlush
         self.acceptStream = core.accept_stream
         self._deliver: dict[type[events.YamuxEvent], Callable[[Any], object]] = {
-            events.DataArrived: self._data,
             events.StreamOpened: self.listener.opened,
             events.StreamEnded: self._streamEnded,
             events.StreamReset: self._streamReset,
@@ -256,7 +256,10 @@ class YamuxSession(Protocol):
             self._protocolFailed(broken)
             self.flush()
         else:
-            self._dispatchSome(2)
+            self._dispatch(TURN)
+            self.scheduler.flush()
+            if self._events:                  # a reactor that has just read makes its calls before it writes
+                self._clock.callLater(0, self._dispatchRest, 1)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
@@ -326,23 +329,20 @@ class YamuxSession(Protocol):
 
     # Events, by turns
 
-    def _dispatchSome(self, turns: int = 1) -> None:
+    def _dispatchRest(self, turns: int) -> None:
         """
         Give as many events to streams as one turn may have, and leave the rest to a later one: what the first of very many
         events led to is then on its way while the last are handled.
 
-        @param turns: after how many turns to continue; a reactor that has just read makes its calls before it writes.
+        @param turns: how many turns later to begin.
         """
-        self._dispatch(TURN)
-        self.flush()
-        if self._events:
-            self._clock.callLater(0, self._dispatchRest, turns - 1)
-
-    def _dispatchRest(self, turns: int) -> None:
         if turns:
             self._clock.callLater(0, self._dispatchRest, turns - 1)
         elif self._events:
-            self._dispatchSome()
+            self._dispatch(TURN)
+            self.flush()
+            if self._events:
+                self._clock.callLater(0, self._dispatchRest, 0)
 
     def _dispatch(self, most: int) -> None:
         """
@@ -355,20 +355,21 @@ class YamuxSession(Protocol):
             events, self._events = events[:most], events[most:]
         else:
             self._events = []
-        deliver, scheduler = self._deliver, self.scheduler
+        deliver, scheduler, streams = self._deliver, self.scheduler, self._streams
         scheduler.inFlush = True
         try:
             for event in events:
-                deliver[event.__class__](event)
+                if type(event) is DataArrived:
+                    streamId, data = event
+                    stream = streams.get(streamId)
+                    if stream is not None and not stream.disconnecting:
+                        stream.deliverData(data)
+                    else:
+                        self._closing.absorb(streamId, len(data))
+                else:
+                    deliver[event.__class__](event)
         finally:
             scheduler.inFlush = False
-
-    def _data(self, event: events.DataArrived) -> None:
-        stream = self._streams.get(event.stream_id)
-        if stream is not None and not stream.disconnecting:
-            stream.deliverData(event.data)
-        else:
-            self._closing.absorb(event.stream_id, len(event.data))
 
     def _streamEnded(self, event: events.StreamEnded) -> None:
         self._closing.endReceived(event.stream_id)

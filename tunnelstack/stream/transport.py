@@ -156,9 +156,10 @@ class StreamTransport:
             return
         self._queue.append(data)
         self.queued += len(data)
+        owner = self._owner
         if not self.scheduled:
-            self._owner.streamReady(self)
-        if self._producer is not None and not self._producerPaused:
+            owner.streamReady(self)
+        if self._producer is not None and not self._producerPaused and (self.queued > owner.high or owner.full):
             self._pauseProducer()
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
@@ -248,7 +249,8 @@ class StreamTransport:
 
     def _writeEarly(self, data: bytes) -> None:
         self.write(data)
-        self._owner.flushEarly()
+        if self._owner.eager:
+            self._owner.flushEarly()
 
     # ITransport: the end of writing
 

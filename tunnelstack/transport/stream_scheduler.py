@@ -57,10 +57,12 @@ class SendingCore(Protocol):
 
     @ivar now: the time of what happens next, in seconds of the clock; the scheduler sets it.
     @ivar octets_out: octets of payload taken.
+    @ivar held: octets of payload delivered and not acknowledged.
     """
 
     now: float
     octets_out: int
+    held: int
 
     @property
     def keepalive(self) -> Keepalive:
@@ -238,7 +240,7 @@ class StreamScheduler(Generic[StreamType]):
     @ivar inFlush: a flush is under way or follows anyway, so that nothing needs a turn of its own.
     @ivar sending: the session is connected, and not lost.
     @ivar closing: the streams that their applications have closed.
-    @ivar onFlushed: called after each flush, or C{None}.
+    @ivar eager: so many streams are ready that L{flushEarly} sends.
     """
 
     def __init__(
@@ -269,13 +271,14 @@ class StreamScheduler(Generic[StreamType]):
         self._keepalive = core.keepalive
         self.acknowledge = core.acknowledge
         self.sharedTimer = SharedTimer(clock)
-        self.full = self.inFlush = self.sending = False
+        self.full = self.inFlush = self.sending = self.eager = False
         self.rate = SendRate()
         self._buffer = SendBuffer()
         self.high = HIGH
         self.paused = 0
         self._write: Write = _nowhere
-        self.onFlushed: Callable[[], object] | None = None
+        self._onHeldChanged: Callable[[], object] | None = None
+        self._held = self._pausedStreams = 0  # when C{_onHeldChanged} was called last
         self._readyStreams: deque[StreamType] = deque()
         self._pausedProducers: deque[StreamType] = deque()
         self._endedStreams: list[StreamType] = []      # our end of them is with the core, and is not reported to them yet
@@ -293,7 +296,9 @@ class StreamScheduler(Generic[StreamType]):
         As in L{IStreamOwner}.
         """
         stream.scheduled = True
-        self._readyStreams.append(stream)
+        ready = self._readyStreams
+        ready.append(stream)
+        self.eager = len(ready) >= EARLY_FLUSH_STREAMS
         if not self._flushIsDue and not self.inFlush:
             self._flushIsDue = True
             self._atTurnEnd(self._onTurn)
@@ -395,8 +400,16 @@ class StreamScheduler(Generic[StreamType]):
             self.rate.idle_at = self._core.now
         if self._keepalive.unsent and not self.full:
             self._onPingSent()
-        if self.onFlushed is not None:
-            self.onFlushed()
+        if self._onHeldChanged is not None and (self._core.held != self._held or self.paused != self._pausedStreams):
+            self._held, self._pausedStreams = self._core.held, self.paused
+            self._onHeldChanged()
+
+    def watchHeld(self, call: Callable[[], object] | None) -> None:
+        """
+        Call C{call} after each flush that finds another amount held, or other streams paused, than the one before it.
+        """
+        self._onHeldChanged = call
+        self._held = -1
 
     def _makeCalls(self) -> None:
         while self._calls:

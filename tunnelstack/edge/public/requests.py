@@ -29,7 +29,7 @@ from tunnelstack.edge.public.visitor_cookies import CookieSetter
 from tunnelstack.exchange.bounds import OWN_OCTETS
 from tunnelstack.exchange.error_page import respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
-from tunnelstack.exchange.forward import NULL_RECEIVER, forward
+from tunnelstack.exchange.forward import NULL_RECEIVER, OpenExchange, forward
 from tunnelstack.interfaces import (
     IExchange,
     IExchangeReceiver,
@@ -125,7 +125,7 @@ class RequestRouter:
     def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
         site = self._site
         visitor = self._visitor or self._identifyVisitor(exchange.transport)
-        exchange.trace = self._trace(head)
+        exchange.trace = self._trace(head) if self._trusted else site.nextTrace()
         host = exchange.framing.host
         hops: Sequence[Hop] = ()
         try:
@@ -223,12 +223,9 @@ class RequestRouter:
         """
         site, visitor = self._site, self._visitor
 
-        def open(receiver: IWholeResponseReceiver) -> IExchange:
-            if cookie:
-                receiver = CookieSetter(receiver, cookie)
-            far: IExchange = tunnel.exchange(destination.purpose, receiver, visitor)
-            return far
-
+        open: OpenExchange = partial(tunnel.exchange, destination.purpose, visitor=visitor)
+        if cookie:
+            open = partial(_openWithCookie, open, cookie)
         onFailure = partial(self._reportFailure, exchange)
         request: ObservedRequest | None = exchange.context
         if request is not None and request.record is not None:
@@ -252,11 +249,15 @@ class RequestRouter:
         if host != self._host or destination is not self._destination:
             self._host, self._destination = host, destination
             self._forwardedFields = self._forwarding(host, destination, (), ())
-        fields = [field for field in head.fields if field[0].lower() not in REPLACED]
-        if hops or len(fields) < len(head.fields):
-            fields += self._forwarding(host, destination, hops, values(head.fields, LOOP))
+        fields = head.fields
+        for name, _ in fields:
+            if name.lower() in REPLACED:
+                fields = [field for field in fields if field[0].lower() not in REPLACED]
+                break
+        if hops or fields is not head.fields:
+            fields = fields + self._forwarding(host, destination, hops, values(head.fields, LOOP))
         else:
-            fields += self._forwardedFields
+            fields = fields + self._forwardedFields
         fields.append((b"X-Request-Id", exchange.trace.encode()))
         return fields
 
@@ -295,12 +296,11 @@ class RequestRouter:
 
     def _trace(self, head: RequestHead) -> str:
         """
-        The request's identifier: that of a trusted proxy if it sends one, or else a new one.
+        The identifier of a request from a trusted proxy: that of the proxy if it sends one, or else a new one.
         """
-        if self._trusted:
-            given = head.field(b"x-request-id")
-            if given is not None and TRACE.match(given):
-                return given.decode()
+        given = head.field(b"x-request-id")
+        if given is not None and TRACE.match(given):
+            return given.decode()
         return self._site.nextTrace()
 
     def _identifyVisitor(self, transport: ITransport) -> Visitor:
@@ -352,6 +352,10 @@ class RequestRouter:
                 host=printable(exchange.framing.host.decode("latin-1")), target=self._site.loggedTarget(exchange.head),
                 trace=exchange.trace, visitor=self._address, failed=failed,
             )
+
+
+def _openWithCookie(open: OpenExchange, cookie: bytes, receiver: IWholeResponseReceiver) -> IExchange:
+    return open(CookieSetter(receiver, cookie))
 
 
 @lru_cache(REMEMBERED)

@@ -36,7 +36,6 @@ from tunnelstack.transport.http2.alpn import ALPN_HTTP2
 from tunnelstack.waiters import Waiters
 from tunnelstack.wire.http1.framing import Framing
 from tunnelstack.wire.http1.head import HeadLimits, RequestHead, ResponseHead
-from tunnelstack.wire.http1.target import path_of
 from tunnelstack.wire.http2.preface import match_preface
 
 if TYPE_CHECKING:
@@ -298,7 +297,7 @@ class PublicServerFactory(ServerFactory):
         """
         @return: the server of a request at a door; C{None} for other requests.
         """
-        door = self._doors.find(head.method, path_of(head.target))
+        door = self._doors.find(head.method, head.target.partition(b"?")[0])      # as path_of() does
         if door is None or self.site.routes.hasRoute(framing.host):
             return None
         server: IExchangeServer = door.server

@@ -15,6 +15,7 @@ from twisted.internet import protocol
 from twisted.python.failure import Failure
 
 from tunnelstack.transport.direct_write import Write, disableNagle, immediateWrite
+from tunnelstack.transport.endpoint_wrapper import leaveWrapper
 from tunnelstack.transport.websocket._autobahn import FrameParser, xor
 from tunnelstack.transport.websocket._frames import (
     BINARY,
@@ -121,6 +122,7 @@ class WebSocketConnection(protocol.Protocol):
 
     def connectionMade(self) -> None:
         disableNagle(self.transport)
+        leaveWrapper(self.transport, self)
         # Registered all the time, so that the pressure is known even without a producer of the application.
         self.transport.registerProducer(self, True)
         self._write = self.transport.write
@@ -131,8 +133,13 @@ class WebSocketConnection(protocol.Protocol):
         self.dataSeen = True
         if self.state == OPEN:
             parser = self._parser
-            parser.data = parser.data + data if parser.data else data
-            self.consume()
+            if parser.data or parser.current_frame is not None or parser.inside_message or self._listener.readPaused:
+                parser.data += data
+            else:
+                parser.data = data
+                self._takeWholeFrames()       # at once, as consume() would
+            if parser.data or self._pong is not None:
+                self.consume()
         elif self._handshake is not None and self.state == CONNECTING:
             self._handshake.dataReceived(data)
 

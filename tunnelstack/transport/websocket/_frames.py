@@ -5,7 +5,7 @@ The frames of RFC 6455 as numbers and octets.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from itertools import chain, count
 from struct import Struct
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10     # opcodes
@@ -17,17 +17,13 @@ CLOSE_PROTOCOL, CLOSE_TEXT, CLOSE_PAYLOAD, CLOSE_SIZE = 1002, 1003, 1007, 1009
 RESERVED_CODES = frozenset((1004, 1005, 1006, 1015))   # never in a Close frame
 
 
-def _keys() -> Iterator[bytes]:
-    """
-    Unpredictable masking keys (RFC 6455, section 5.3), without a system call for each.
-    """
-    while True:
-        pool = os.urandom(4096)
-        for at in range(0, 4096, 4):
-            yield pool[at : at + 4]
+KEYS = 1024
+"""Masking keys that are made at once."""
 
+_pools = (map(bytes, zip(*[iter(os.urandom(4 * KEYS))] * 4, strict=True)) for _ in count())
 
-nextKey = _keys().__next__
+nextKey = chain.from_iterable(_pools).__next__
+"""Gives unpredictable masking keys (RFC 6455, section 5.3), without a system call for each."""
 
 
 def validCode(code: int) -> bool:

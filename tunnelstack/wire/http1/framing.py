@@ -99,10 +99,7 @@ def request_framing_untrusted(head: RequestHead) -> Framing:
     """
     @raise BadMessage: not exactly one C{Host}, or a length that two programs could read in two ways.
     """
-    framing = _framing(head, 0)
-    if not framing.host and head.version == HTTP_1_1 and not any(name.lower() == b"host" for name, _ in head.fields):
-        raise BadMessage("a request of HTTP/1.1 needs a Host")
-    return framing
+    return framing_untrusted(head)
 
 
 def response_framing_untrusted(head: ResponseHead, method: bytes) -> Framing:
@@ -110,23 +107,18 @@ def response_framing_untrusted(head: ResponseHead, method: bytes) -> Framing:
     @param method: of the request that it answers.
     @raise BadMessage: a length that two programs could read in two ways.
     """
-    framing = _framing(head, UNTIL_CLOSE)
-    status = head.status
-    if status < 200 or status == 204 or status == 304 or method == b"HEAD":
-        framing.body = 0
-    elif framing.body == UNTIL_CLOSE:
-        framing.keep_alive = False
-    return framing
+    return framing_untrusted(head, method)
 
 
-def _framing(head: RequestHead | ResponseHead, default_body: int) -> Framing:
+def framing_untrusted(head: RequestHead | ResponseHead, method: bytes = b"") -> Framing:
     """
     One pass over the fields.
 
-    @param default_body: what the body is when the head has no length.
+    @param method: where it is the head of a response, the method of the request that it answers.
+    @raise BadMessage: a request without a C{Host}, or with two, or a length that two programs could read in two ways.
     """
     keep_alive = head.version == HTTP_1_1
-    framing = Framing(default_body, keep_alive)
+    framing = Framing(0, keep_alive)
     length = coding = host = connection = upgrade = None
     seen = _field_kinds
     for name, value in head.fields:
@@ -157,10 +149,22 @@ def _framing(head: RequestHead | ResponseHead, default_body: int) -> Framing:
             upgrade = value if upgrade is None else upgrade + b"," + value
         else:
             framing.hop_by_hop = HOP_BY_HOP
-    if length is not None or coding is not None:
+    if length is not None and coding is None and length.isdigit() and len(length) <= LENGTH_DIGITS:
+        framing.body = int(length)
+    elif length is not None or coding is not None:
         framing.body = _body(length, coding, keep_alive)
     if connection is not None or upgrade is not None or framing.hop_by_hop:
         _connection(framing, head, connection or b"", upgrade or b"")
+    if isinstance(head, RequestHead):
+        if host is None and keep_alive:
+            raise BadMessage("a request of HTTP/1.1 needs a Host")
+        return framing
+    status = head.status
+    if status < 200 or status == 204 or status == 304 or method == b"HEAD":
+        framing.body = 0
+    elif length is None and coding is None:
+        framing.body = UNTIL_CLOSE
+        framing.keep_alive = False
     return framing
 
 

@@ -91,7 +91,10 @@ def _first_field(head: RequestHead | ResponseHead, name: bytes) -> bytes | None:
     @param name: in lower case.
     @return: the value of the first field of that name.
     """
-    return first(head.fields, name)
+    for known, value in head.fields:          # as first() does; every request looks for a field or two
+        if known.lower() == name:
+            return value
+    return None
 
 
 @define
@@ -222,8 +225,12 @@ def encode_request(head: RequestHead) -> bytes:
 
     @raise UsageError: a line break where none may be.
     """
-    line = b"%b %b HTTP/1.1\r\n" % (head.method, head.target)
-    return _encode(line, head.fields)
+    fields = head.fields
+    octets = b"%b %b HTTP/1.1\r\n%b\r\n\r\n" % (head.method, head.target, b"\r\n".join(map(b": ".join, fields)))
+    lines = len(fields) + 2
+    if octets.count(b"\n") != lines or octets.count(b"\r") != lines or not fields:
+        return _encode(b"%b %b HTTP/1.1\r\n" % (head.method, head.target), fields)
+    return octets
 
 
 def encode_response(head: ResponseHead) -> bytes:
@@ -232,7 +239,12 @@ def encode_response(head: ResponseHead) -> bytes:
 
     @raise UsageError: a line break where none may be.
     """
-    return _encode(b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason), head.fields)
+    fields = head.fields
+    octets = b"HTTP/1.1 %d %b\r\n%b\r\n\r\n" % (head.status, head.reason, b"\r\n".join(map(b": ".join, fields)))
+    lines = len(fields) + 2
+    if octets.count(b"\n") != lines or octets.count(b"\r") != lines or not fields:
+        return _encode(b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason), fields)
+    return octets
 
 
 def encode_fields(fields: Fields) -> bytes:

@@ -16,9 +16,8 @@ from tunnelstack.wire.http1.chunked import ChunkedDecoder, encode_chunk, encode_
 from tunnelstack.wire.http1.framing import (
     CHUNKED,
     UNTIL_CLOSE,
+    framing_untrusted,
     outgoing_framing,
-    request_framing_untrusted,
-    response_framing_untrusted,
     without,
 )
 from tunnelstack.wire.http1.head import (
@@ -106,13 +105,20 @@ class MessageReader:
         octets = self.buffer
         if octets.startswith(b"\r\n"):
             octets = self._skip_empty_lines()
-        end = find_end_untrusted(octets, self._searched, self._limits) if octets else -1
-        if end < 0:
+        limits, searched = self._limits, self._searched
+        # most heads are whole, and most messages have neither chunks nor trailers: what is done for those stands here
+        end = octets.find(b"\r\n\r\n", searched - 3 if searched > 3 else 0, limits.octets) + 4
+        if end < 4 and (not octets or find_end_untrusted(octets, searched, limits) < 0):
             self._searched = len(octets)
             return None
-        head = read_request_untrusted(octets, end, self._limits)
-        head.framing = framing = request_framing_untrusted(head)
-        self._begin(octets, end, framing.body)
+        head = read_request_untrusted(octets, end, limits)
+        head.framing = framing = framing_untrusted(head)
+        self._searched = 0
+        self.buffer = octets[end:]
+        self.remaining = body = framing.body
+        self.ended = not body
+        if body == CHUNKED or self.trailers:
+            self._prepare(body)
         return head
 
     def read_response(self, method: bytes) -> ResponseHead | None:
@@ -123,23 +129,28 @@ class MessageReader:
         @return: the head with its C{framing}; C{None} if it is not whole.
         @raise BadMessage: it is not the head of a response.
         """
-        octets = self.buffer
+        octets, limits, searched = self.buffer, self._limits, self._searched
         if self.irregular:
             return self._read_irregular_response(method)
         try:
-            end = find_end_untrusted(octets, self._searched, self._limits)
-            if end < 0:
+            end = octets.find(b"\r\n\r\n", searched - 3 if searched > 3 else 0, limits.octets) + 4
+            if end < 4 and find_end_untrusted(octets, searched, limits) < 0:
                 self._searched = len(octets)
                 return None
-            head = read_response_untrusted(octets, end, self._limits)
-            head.framing = framing = response_framing_untrusted(head, method)
+            head = read_response_untrusted(octets, end, limits)
+            head.framing = framing = framing_untrusted(head, method)
         except BadMessage:
             if not begins_like_a_response(octets):
                 raise
             self.irregular = True
             self._searched = 0
             return self._read_irregular_response(method)
-        self._begin(octets, end, framing.body)
+        self._searched = 0
+        self.buffer = octets[end:]
+        self.remaining = body = framing.body
+        self.ended = not body
+        if body == CHUNKED or self.trailers:
+            self._prepare(body)
         return head
 
     def _read_irregular_response(self, method: bytes) -> ResponseHead | None:
@@ -149,7 +160,11 @@ class MessageReader:
             self._searched = len(octets)
             return None
         head = read_response_lenient(octets, end, method, self._limits)
-        self._begin(octets, end, head.framing.body)
+        self._searched = 0
+        self.buffer = octets[end:]
+        self.remaining = body = head.framing.body
+        self.ended = not body
+        self._prepare(body)
         return head
 
     def _skip_empty_lines(self) -> bytes:
@@ -160,14 +175,10 @@ class MessageReader:
         self._searched = 0
         return octets
 
-    def _begin(self, octets: bytes, end: int, body: int) -> None:
+    def _prepare(self, body: int) -> None:
         """
-        A message with such a body has begun, and C{end} octets of the buffer are read.
+        A message with such a body has begun.
         """
-        self._searched = 0
-        self.buffer = octets[end:]
-        self.remaining = body
-        self.ended = not body
         if body == CHUNKED:
             self._chunks = ChunkedDecoder(self._limits, lenient=self._lenient)
         if self.trailers:

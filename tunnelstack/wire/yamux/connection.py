@@ -83,6 +83,7 @@ from tunnelstack.wire.yamux.events import (
     StreamOpened,
     StreamReset,
     YamuxEvent,
+    new_data,
 )
 from tunnelstack.wire.yamux.frames import (
     ACK,
@@ -217,7 +218,8 @@ class YamuxConnection:
         """
         Octets of control that wait; far above 64 KiB the peer is not reading.
         """
-        return self._send_queue.control_octets
+        queue = self._send_queue
+        return HEADER_SIZE * (len(queue.pongs) + len(queue.frames) + len(queue.updates))
 
     @property
     def growth(self) -> int:
@@ -504,7 +506,14 @@ class YamuxConnection:
         """
         @return: octets for the transport, in order: control first, then payload; empty when there is nothing to send.
         """
-        return self._send_queue.take(self._limits.max_window, self._budget, self.now, self._pings.smallest)
+        queue = self._send_queue
+        data = queue.data
+        if data:
+            queue.data = []
+            queue.flushes += 1
+        if queue.frames or queue.updates or queue.pongs:
+            return queue.take_control(self._limits.max_window, self._budget, self.now, self._pings.smallest) + data
+        return data
 
     def next_deadline(self) -> float | None:
         """
@@ -626,7 +635,7 @@ class YamuxConnection:
                         stream.allowance -= length
                         stream.read = read
                         arrived += length
-                        append(DataArrived(stream_id, data[at : at + length]))
+                        append(new_data(DataArrived, (stream_id, data[at : at + length])))
                         at += length
                         continue
                     if word == WINDOW_FIN and not length:

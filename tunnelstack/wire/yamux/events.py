@@ -4,7 +4,9 @@ What a yamux session reports to its owner: small records, nouns in the past, wit
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum, auto
+from typing import NamedTuple
 
 from attrs import define
 
@@ -40,16 +42,18 @@ class StreamOpened(YamuxEvent):
     stream_id: int
 
 
-@define
-class DataArrived(YamuxEvent):
+class DataArrived(NamedTuple("DataArrived", [("stream_id", int), ("data", bytes)]), YamuxEvent):
     """
-    Payload, in order; a frame's payload may come in several of these.
+    Payload, in order; a frame's payload may come in several of these.  It is a tuple, because nothing else is made as often.
 
     @ivar data: never empty; the owner owes an C{acknowledge} for it.
     """
 
-    stream_id: int
-    data: bytes
+    __slots__ = ()
+
+
+new_data: Callable[[type[DataArrived], tuple[int, bytes]], DataArrived] = tuple.__new__
+"""Makes a L{DataArrived} without a call of a Python function."""
 
 
 @define

@@ -8,7 +8,6 @@ from __future__ import annotations
 from tunnelstack.wire.receive_window import CreditBudget
 from tunnelstack.wire.yamux.frames import (
     DATA,
-    HEADER_SIZE,
     PING_REPLY,
     WINDOW_FIN,
     WINDOW_PLAIN,
@@ -23,35 +22,30 @@ class SendQueue:
     """
     The queues of one session.
 
+    @ivar frames: control that waits.
+    @ivar pongs: answers to pings that wait.
     @ivar data: headers and payloads in turn, and FINs.
     @ivar flushes: how often payload has left; the number of the flush to come.
     @ivar updates: streams that have credit to give back, at most one WINDOW for each.
     @ivar resets: RST frames on the peer's account that wait.
     """
 
-    __slots__ = ("_control", "_pongs", "_pongs_limit", "data", "flushes", "resets", "updates")
+    __slots__ = ("_pongs_limit", "data", "flushes", "frames", "pongs", "resets", "updates")
 
     def __init__(self, pongs: int) -> None:
-        self._pongs: list[bytes] = []
+        self.pongs: list[bytes] = []
         self._pongs_limit = pongs
-        self._control: list[bytes] = []
+        self.frames: list[bytes] = []
         self.updates: dict[int, Stream] = {}
         self.data: list[bytes] = []
         self.flushes = 0
         self.resets = 0
 
-    @property
-    def control_octets(self) -> int:
-        """
-        Octets that wait, payload and FIN not counted.
-        """
-        return HEADER_SIZE * (len(self._pongs) + len(self._control) + len(self.updates))
-
     def control(self, word: int, stream_id: int, length: int) -> None:
         """
         Say something that does not wait for payload.
         """
-        self._control.append(pack_header(word, stream_id, length))
+        self.frames.append(pack_header(word, stream_id, length))
 
     def pong(self, opaque: int) -> bool:
         """
@@ -59,9 +53,9 @@ class SendQueue:
 
         @return: C{False} when too many answers wait already.
         """
-        if len(self._pongs) >= self._pongs_limit:
+        if len(self.pongs) >= self._pongs_limit:
             return False
-        self._pongs.append(pack_header(PING_REPLY, 0, opaque))
+        self.pongs.append(pack_header(PING_REPLY, 0, opaque))
         return True
 
     def end(self, stream: Stream) -> None:
@@ -99,24 +93,17 @@ class SendQueue:
                 kept += frame
         self.data = kept
 
-    def take(self, highest: int, budget: CreditBudget, now: float, round_trip: float) -> list[bytes]:
+    def take_control(self, highest: int, budget: CreditBudget, now: float, round_trip: float) -> list[bytes]:
         """
         The parameters are those of L{ReceiveWindow.grant<tunnelstack.wire.receive_window.ReceiveWindow.grant>}.
 
-        @return: everything that waits, in order; nothing of it waits afterwards.
+        @return: control and credit that wait, in order; none of them waits afterwards.
         """
-        data = self.data
-        if data:
-            self.data = []
-            self.flushes += 1
-        if not (self._control or self.updates or self._pongs):
-            return data
-        pieces = self._pongs + self._control
+        pieces = self.pongs + self.frames
         for stream_id, stream in self.updates.items():
             if octets := stream.grant(highest, budget, now, round_trip):
                 pieces.append(pack_header(WINDOW_PLAIN, stream_id, octets))
-        pieces += data
-        self._pongs, self._control = [], []
+        self.pongs, self.frames = [], []
         self.updates.clear()
         self.resets = 0
         return pieces
