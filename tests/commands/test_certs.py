@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile
@@ -103,6 +105,18 @@ class FileTests(Folder, SynchronousTestCase):
         self.certs("ca")
         self.certs("client", "../../x")
         self.assertTrue(os.path.exists(self.path("client-.._.._x.pem")))
+
+    def test_aWildcardThatClientsRejectIsReported(self) -> None:
+        self.certs("ca")
+        for number, (name, rejected) in enumerate((
+            ("*.localhost", True), ("*.net.", True), ("*.tunnels.localhost", False), ("localhost", False), ("*a.net", False),
+        )):  # fmt: skip
+            with redirect_stderr(StringIO()) as told:
+                self.certs("server", f"{number}.example", name)
+            self.assertEqual(f"such as curl and gRPC, reject '{name}'" in told.getvalue(), rejected, name)
+        with redirect_stderr(StringIO()) as told:
+            self.certs("client", "edge", "*.localhost")
+        self.assertNotIn("warning", told.getvalue())
 
     def test_namesThatNoCertificateCanHave(self) -> None:
         self.certs("ca")

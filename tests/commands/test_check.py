@@ -105,6 +105,17 @@ class CheckTests(Case):
             (0, "FILE: good, an agent; services: 1, edges: 1\n"),
         )
 
+    def test_theTablesOfDialectsAreCounted(self) -> None:
+        host = '[[koding.host]]\nhost = "{}.a.net"\nidentifier_sha256 = "' + "0" * 64 + '"\n'
+        self.assertEqual(
+            self.check('[edge]\nlisten = ["tcp:80"]\ndomain = "a.net"\n[koding]\n' + host.format("b") + host.format("c")),
+            (0, "FILE: good, an edge for a.net; tokens: 0, routes: 0, koding: 1, koding.host: 2\n"),
+        )
+        self.assertEqual(
+            self.check(f'[[agentserver]]\nurl = "https://a.net"\nsandbox = "b"\ntoken_file = "{self.token}"\n'),
+            (0, "FILE: good, an agent; services: 0, edges: 0, agentserver: 1\n"),
+        )
+
     def test_whatOnlyTheEnvironmentLacksIsNoMistakeOfTheFile(self) -> None:
         """
         A token may come from a unit of systemd, for example.

@@ -239,7 +239,7 @@ class AgentTests(Case):
         for arguments in (
             (), ("ftp", "1"), ("http",), ("http", "1", "2"), ("start", "1"), ("serve", ".", "--remote-port", "1"),
             ("start", "--name", "a"), ("tcp", "1", "--rewrite-host", "a"), ("http", "1", "--remote-port", "2"),
-            ("tcp", "1", "--insecure-origin"),
+            ("tcp", "1", "--insecure-origin"), ("http", "1", "--rewrite-origin"),
         ):  # fmt: skip
             self.refused(usage.UsageError, *arguments)
         for arguments, told in (

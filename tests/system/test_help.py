@@ -4,6 +4,7 @@ Help, and what is offered for a misspelt word, as whole programs print them on a
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 from tests.system.stage import Stage
@@ -66,6 +67,21 @@ class HelpTests(Stage):
             self.assertEqual((code, out), (64, ""), line)
             self.assertIn(told, err, line)
             self.assertEqual(err.count("\n"), 2, err)      # the sentence, and whose --help says more
+
+    def test_onlySimilarOptionsAreOffered(self) -> None:
+        code, out, err = self.run_("tunnel-edge --frob")
+        self.assertEqual((code, out, err), (64, "", "tunnel-edge: option --frob not recognized\nSee tunnel-edge --help.\n"))
+
+    def test_subcommandsOfDialectsStandInLineWithTheOthers(self) -> None:
+        for line, first, dialects in (
+            ("tunnelstack --help", r"  token new\S+ +", r"  (?:sandbox|godoxy|koding|devices) list\S+ "),
+            ("tunnel-agent --help", r"  ssh \[TARGET\] +", r"  (?:agentserver|godoxy|koding) "),
+        ):
+            _, out, _ = self.run_(line)
+            (column,) = {len(found) for found in re.findall(f"(?m)^{first}(?=an |manage )", out)}
+            shown = [each for each in out.splitlines() if re.match(dialects, each)]
+            self.assertGreater(len(shown), 2, out)
+            self.assertEqual([each for each in shown if not re.fullmatch(r".* \S", each[:column + 1])], [], out)
 
     def test_aKnownOptionIsNotCorrected(self) -> None:
         for line, told in (

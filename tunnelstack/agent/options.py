@@ -62,11 +62,11 @@ The private side of tunnels: publishes local servers through an edge.
   tunnel-agent --config agent.toml start
         several services at several edges
 
-  http TARGET    a web server, at a host name             TARGET is a port, host:port, a URL (https://localhost:8443),
-  tcp|udp TARGET any other server, at a port of the edge  or an endpoint string (unix:/run/app.sock).
-  serve DIR      the files of a folder, as a web site
-  ssh [TARGET]   an SSH server: the one on port 22 by default, or one in this process (see --authorized-keys)
-  start          the services of the configuration file
+  http TARGET          a web server, at a host name             TARGET is a port, host:port, a URL (https://host:8443),
+  tcp|udp TARGET       any other server, at a port of the edge  or an endpoint string (unix:/run/app.sock).
+  serve DIR            the files of a folder, as a web site
+  ssh [TARGET]         an SSH server: the one on port 22 by default, or one in this process (see --authorized-keys)
+  start                the services of the configuration file
 {dialects}
 Options                        Environment               Default
       --dev                                                           use the edge started on this machine with --dev
@@ -138,7 +138,7 @@ class Options(AgentOptions):
 
     def __str__(self) -> str:
         commands = {name: command for name, (_, command) in agentCommands().items()}
-        return HELP.strip("\n").format(dialects=formatSubcommands(commands, 14))
+        return HELP.strip("\n").format(dialects=formatSubcommands(commands, 20))
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """
@@ -196,6 +196,8 @@ class Options(AgentOptions):
         ):  # fmt: skip
             if self[option] not in (None, 0) and kind not in wanted:
                 raise usage.UsageError(f"--{option} is for {' and '.join(wanted)}, not for {kind}")
+        if self["rewrite-origin"] and not self["rewrite-host"]:
+            raise usage.UsageError("--rewrite-origin needs --rewrite-host HOST, the host that Origin and Referer get")
         self.config = self.read()
 
     @property

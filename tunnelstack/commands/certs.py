@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from zipfile import ZIP_STORED, ZipFile
 
@@ -97,6 +98,8 @@ def main(options: Options) -> int:
         _writePair(folder, "ca", made)
         return STOPPED
     authority = _readAuthority(folder)
+    if options.kind == "server":
+        _warnOfWildcards(options.names)
     made = issue(authority, options.kind, options.names, options.days)
     archive = options["archive"]
     if archive and os.path.lexists(archive):
@@ -105,6 +108,19 @@ def main(options: Options) -> int:
     if archive:
         _writeArchive(archive, authority, made)
     return STOPPED
+
+
+def _warnOfWildcards(names: Iterable[str]) -> None:
+    """
+    Warn of wildcards for all names below a top-level domain.
+    """
+    for name in names:
+        star, _, domain = name.partition(".")
+        if star == "*" and "." not in domain.removesuffix("."):
+            _note(
+                f"warning: many clients, such as curl and gRPC, reject {quoted(name)}, because {domain} is a top-level domain; "
+                f"list the names instead, or use names below another one, such as *.tunnels.{domain}"
+            )
 
 
 def _readAuthority(folder: Path) -> IssuedCertificate:

@@ -98,8 +98,12 @@ def summary(config: EdgeConfig | AgentConfig) -> str:
     Describe a configuration in a few words.
     """
     if isinstance(config, EdgeConfig):
-        return f"an edge for {config.domain}; tokens: {len(config.tokens)}, routes: {len(config.routes)}"
-    return f"an agent; services: {len(config.services)}, edges: {len(config.edges)}"
+        what, counts = f"an edge for {config.domain}", {"tokens": len(config.tokens), "routes": len(config.routes)}
+    else:
+        what, counts = "an agent", {"services": len(config.services), "edges": len(config.edges)}
+    for tables in config.dialects.values():
+        counts |= {name: len(records) for name, records in tables.items() if records}
+    return f"{what}; {', '.join(f'{name}: {count}' for name, count in counts.items())}"
 
 
 def checkEdge(reactor: IReactor, path: str, environ: Mapping[str, str]) -> list[str]:

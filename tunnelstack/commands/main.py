@@ -42,21 +42,21 @@ Commands for operators of tunnel-edge and tunnel-agent.
   tunnelstack status
         shows what the edge on this machine is doing
 
-  demo [--port N]                    run a demonstration on one machine; the port is DEMO_PORT, or 8080
-  connect NAME [--purpose PURPOSE]   connect standard input and output to the service NAME
-  terminal NAME                      open a terminal on the agent NAME
-  status, agents, routes, streams    show what a running edge is doing; --json for programs
-  reload                             make a running edge read its configuration again
-  token new|list|revoke              manage the credentials of agents
-  password USER                      make the entry by which a visitor logs in with a password
-  certs ca|server|client             make an authority of your own, and certificates that it issues
-{dialects}  check FILE                         report every mistake in a configuration file
-  requests, replay ID                list the last requests of an agent, send one again (tunnel-agent --inspect)
-  trace REQUEST_ID [LOG ...]         show where the time of a request went, from access logs
-  doctor                             test the connection to the edge, and suggest remedies
-  completions bash|zsh|fish          print the completions for a shell
-  help COMMAND                       show the options of a command
-      --version, -h, --help          also after a command
+  demo [--port N]                           run a demonstration on one machine; the port is DEMO_PORT, or 8080
+  connect NAME [--purpose PURPOSE]          connect standard input and output to the service NAME
+  terminal NAME                             open a terminal on the agent NAME
+  status, agents, routes, streams           show what a running edge is doing; --json for programs
+  reload                                    make a running edge read its configuration again
+  token new|list|revoke                     manage the credentials of agents
+  password USER                             make the entry by which a visitor logs in with a password
+  certs ca|server|client                    make an authority of your own, and certificates that it issues
+{dialects}  check FILE                                report every mistake in a configuration file
+  requests, replay ID                       list the last requests of an agent, send one again (tunnel-agent --inspect)
+  trace REQUEST_ID [LOG ...]                show where the time of a request went, from access logs
+  doctor                                    test the connection to the edge, and suggest remedies
+  completions bash|zsh|fish                 print the completions for a shell
+  help COMMAND                              show the options of a command
+      --version, -h, --help                 also after a command
 """
 
 COMMANDS = {
@@ -181,7 +181,7 @@ class Commands(BaseOptions):
         self.command, self.rest = arguments[0], arguments[1:]
 
     def __str__(self) -> str:
-        return HELP.strip("\n").format(dialects=formatSubcommands(edgeCommands(), 34))
+        return HELP.strip("\n").format(dialects=formatSubcommands(edgeCommands(), 41))
 
 
 def _suggestion(word: str) -> str:

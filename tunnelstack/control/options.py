@@ -23,7 +23,7 @@ from tunnelstack.control.process.exit_status import CommandLineError
 from tunnelstack.control.process.status_log import FORMATS
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.settings.setting import Check
-from tunnelstack.settings.suggestion import didYouMean
+from tunnelstack.settings.suggestion import closest
 from tunnelstack.wire.printable_text import quoted
 
 CREDENTIAL = (
@@ -121,9 +121,9 @@ class BaseOptions(usage.Options):
         """
         @return: the error, which offers the most similar option in place of an unknown one.
         """
-        known = [f"--{name.rstrip('=')}" for name in self.longOpt if name != "token="]
-        given = f"--{wrong.opt}"
-        return usage.UsageError(f"{wrong}{didYouMean(given, known) if len(wrong.opt) > 1 and given not in known else ''}")
+        known = [name.rstrip("=") for name in self.longOpt if name != "token="]
+        found = closest(wrong.opt, known) if len(wrong.opt) > 1 and wrong.opt not in known else ""
+        return usage.UsageError(f"{wrong}; did you mean --{found}?" if found else str(wrong))
 
 
 def refuseCredentials(arguments: Iterable[str]) -> None:

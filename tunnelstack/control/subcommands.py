@@ -57,6 +57,10 @@ def optionsClass(base: type[BASE], command: ISubcommand) -> type[BASE]:
 
 def formatSubcommands(commands: Mapping[str, ISubcommand], width: int) -> str:
     """
+    @param width: columns of the usages in the text around them; the summary of a longer usage has a line of its own.
     @return: a line for each subcommand, for C{--help} of the program.
     """
-    return "".join(f"  {command.usage:<{width}} {command.summary}\n" for command in commands.values())
+    return "".join(
+        f"  {command.usage:<{width}}{chr(10) + ' ' * (width + 2) if len(command.usage) > width else ''} {command.summary}\n"
+        for command in commands.values()
+    )
