@@ -40,8 +40,8 @@ EDGE = """
 ## An edge's file
 
 An edge reads its file again at SIGHUP and applies the differences; sessions stay connected. Settings marked *live*, and
-`[[agent]]`, `[[certificate]]`, `[[checker]]` and `[[route]]`, apply from then on. Other changes need a restart, which the log
-reports.
+`[[agent]]`, `[[certificate]]`, `[[checker]]`, `[[route]]` and `[[health]]`, apply from then on. Other changes need a restart,
+which the log reports.
 """
 
 AGENT = """

@@ -236,7 +236,7 @@ def _agents(said: JSONObject) -> str:
                 each["agent"], formatDuration(each["seconds"]), each["peer"], each["credential"],
                 " ".join(each["services"]) or "-",
                 each["streams"], formatOctets(each["octets_in"]), formatOctets(each["octets_out"]),
-                "" if each["healthy"] else "draining",
+                _condition(each),
             )
             for each in said["agents"]
         ],
@@ -247,15 +247,28 @@ def _agents(said: JSONObject) -> str:
     return f"{connected}\n{formatTable(('DIALLED', 'ADDRESS', 'STATE', ''), rows)}"
 
 
+def _condition(agent: JSONObject) -> str:
+    if not agent["healthy"]:
+        return "draining"
+    out = [f"{key}: {reason}" for key, reason in agent.get("out_of_service", {}).items()]
+    return f"out of service: {'; '.join(out)}" if out else ""
+
+
 def _routes(said: JSONObject) -> str:
     return formatTable(
         ("PUBLIC", "TO", "AGENTS", ""),
         [
             (each["public"], f"{each['kind']}:{each['to']}", " ".join(each["agents"]) or "not connected",
-             "configured" if each["configured"] else "")
+             _notes(each))
             for each in said["routes"]
         ],
     )  # fmt: skip
+
+
+def _notes(route: JSONObject) -> str:
+    out = route.get("out_of_service")
+    notes = ["configured"] if route["configured"] else []
+    return ", ".join([*notes, f"out of service: {' '.join(out)}"] if out else notes)
 
 
 def _streams(said: JSONObject) -> str:

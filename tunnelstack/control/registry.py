@@ -4,6 +4,8 @@ The tunnels of an edge, and the names that each of them holds.
 A name belongs to one agent, for all kinds of services.  Of each kind it has one holder.  Other processes of the same agent may
 hold it as well if their tokens have C{share}; then the healthy holders are used in turns.  A process that connects again
 replaces its earlier tunnel.
+
+A tunnel may be left out for one web service, although it is healthy: its web server does not answer as it should.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ class Registry:
         self._tunnels: dict[str, list[ITunnel]] = {}                       # agent's name -> its tunnels, the oldest first
         self._holders: dict[tuple[str, str], list[ITunnel]] = {}           # (kind, key) -> tunnels, the next one first
         self._names: dict[int, set[tuple[str, str]]] = {}              # id of a tunnel -> the names it holds
+        self._leftOut: set[tuple[int, str]] = set()                        # the id of a tunnel, and a name or C{agent:port}
         self._watchers: list[Watcher] = []
 
     def __len__(self) -> int:
@@ -80,14 +83,20 @@ class Registry:
         self._tunnels[agent].remove(tunnel)
         if not self._tunnels[agent]:
             del self._tunnels[agent]
+        if self._leftOut:
+            self._leftOut = {pair for pair in self._leftOut if pair[0] != id(tunnel)}
         return free
 
-    def agent(self, name: str) -> ITunnel | None:
+    def agent(self, name: str, key: str = "") -> ITunnel | None:
         """
+        @param key: C{agent:port} if it is for a request; a tunnel that is left out for that is not returned.
         @return: the newest healthy tunnel of an agent, or C{None}.  One that holds names is preferred: other processes may only
             dial.
         """
-        healthy = [tunnel for tunnel in reversed(self._tunnels.get(name, ())) if tunnel.healthy]
+        healthy = [
+            tunnel for tunnel in reversed(self._tunnels.get(name, ()))
+            if tunnel.healthy and (id(tunnel), key) not in self._leftOut
+        ]
         return next((tunnel for tunnel in healthy if self._names[id(tunnel)]), healthy[0] if healthy else None)
 
     def hasAgent(self, name: str) -> bool:
@@ -181,7 +190,9 @@ class Registry:
         holders = self._holders.get((kind, key))
         if holders is None:
             agent, colon, _ = key.rpartition(":")
-            return self.agent(agent) if colon else None
+            return self.agent(agent, key) if colon else None
+        if self._leftOut and kind == "http":
+            return self._pickOthers(key, holders)
         if len(holders) == 1:
             return holders[0] if holders[0].healthy else None
         for position, tunnel in enumerate(holders):
@@ -189,6 +200,43 @@ class Registry:
                 holders.append(holders.pop(position))
                 return tunnel
         return None
+
+    def _pickOthers(self, key: str, holders: list[ITunnel]) -> ITunnel | None:
+        """
+        As L{pick}, without those that are left out.
+        """
+        name = key.rpartition("/")[2]
+        for position, tunnel in enumerate(holders):
+            if tunnel.healthy and (id(tunnel), name) not in self._leftOut:
+                holders.append(holders.pop(position))
+                return tunnel
+        return None
+
+    def leaveOut(self, key: str, tunnel: ITunnel) -> None:
+        """
+        Pick a tunnel no more for a web service, until L{useAgain}.
+
+        @param key: the service's name, or C{agent:port}.
+        """
+        if self.hasTunnel(tunnel):
+            self._leftOut.add((id(tunnel), key))
+
+    def useAgain(self, key: str, tunnel: ITunnel) -> None:
+        """
+        The opposite of L{leaveOut}.
+        """
+        self._leftOut.discard((id(tunnel), key))
+
+    def holds(self, tunnel: ITunnel, key: str) -> bool:
+        """
+        @param key: as in L{pick}.
+        @return: whether requests for a web service can go to a tunnel, healthy or not.
+        """
+        holders = self._holders.get(("http", key))
+        if holders is None:
+            agent, colon, _ = key.rpartition(":")
+            return bool(colon) and tunnel.principal.agent == agent
+        return tunnel in holders
 
     def isHeld(self, key: str, kind: str = "http") -> bool:
         """

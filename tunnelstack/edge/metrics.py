@@ -68,6 +68,8 @@ class EdgeMetrics(ReactorLag):
         kinds = Counter(kind for kind, _ in edge.registry.held())
         yield single(families.AGENTS, len({tunnel.principal.agent for tunnel in tunnels}))
         yield labelled(families.SERVICES, [((kind,), count) for kind, count in sorted(kinds.items())])
+        yield single(families.OUT_OF_SERVICE, edge.health.out)
+        yield labelled(families.HEALTH_CHECKS, [((result,), count) for result, count in edge.health.results.items()])
         yield labelled(families.DENIALS, [((code,), count) for code, count in sorted(edge.agents.denials.items())])
 
     def _visitors(self) -> Iterator[Samples]:

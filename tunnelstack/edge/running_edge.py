@@ -19,7 +19,7 @@ from tunnelstack.edge.public.admission import Admission
 from tunnelstack.edge.public.hosts import PublishedHosts
 from tunnelstack.edge.public.server import PublicServerFactory
 from tunnelstack.exchange.piecewise_response import PiecewiseResponse
-from tunnelstack.interfaces import IReactor
+from tunnelstack.interfaces import IReactor, ITunnel
 from tunnelstack.records import Grant
 from tunnelstack.session.budget import MemoryBudget
 
@@ -41,6 +41,20 @@ class HasMetrics(Protocol):
     def response(self) -> PiecewiseResponse: ...
 
 
+class HasHealth(Protocol):
+    """
+    The part that has the results of health checks.
+    """
+
+    @property
+    def out(self) -> int: ...
+
+    @property
+    def results(self) -> Mapping[str, int]: ...
+
+    def reasons(self, tunnel: ITunnel) -> Mapping[str, str]: ...
+
+
 class RunningEdge(Protocol):
     """
     An edge, as its parts see it.
@@ -58,6 +72,9 @@ class RunningEdge(Protocol):
     memoryBudget: MemoryBudget
     outboundDoors: list[OutboundDoor]
     startedAt: float
+
+    @property
+    def health(self) -> HasHealth: ...
 
     @property
     def certificateExpiries(self) -> Mapping[str, float]: ...

@@ -34,6 +34,7 @@ from tunnelstack.edge.admin import AdminService
 from tunnelstack.edge.agents import Agents
 from tunnelstack.edge.credentials import CredentialStore
 from tunnelstack.edge.dialects import DialectSet, configuredDialects
+from tunnelstack.edge.health import HealthChecks
 from tunnelstack.edge.listeners import NO_ENDPOINT, EdgeListener, ListenerFactory, isSecure, makeListener
 from tunnelstack.edge.metrics import EdgeMetrics
 from tunnelstack.edge.public.access_policy import AccessPolicy
@@ -76,6 +77,7 @@ class EdgeService(MultiService):
     @ivar doors: the L{HTTPDoor}s of all dialects.
     @ivar credentials: the credentials of agents, or C{None} if another authenticator was given.
     @ivar admin: the administration interface.
+    @ivar health: the health checks.
     @ivar metrics: the metrics, or C{None} if the configuration does not enable them.
     @ivar tracing: the tracing, or C{None} if the configuration does not enable it.
     @ivar ssh: the SSH gateway.
@@ -90,6 +92,7 @@ class EdgeService(MultiService):
     log = Logger()
     public: PublicServerFactory
     admin: AdminService
+    health: HealthChecks
 
     def __init__(
         self,
@@ -163,10 +166,13 @@ class EdgeService(MultiService):
         if config.dev:
             self.public.site.index = ServiceIndex(self)
         self.public.onHTTP2 = self._joinBudget
+        self.health = HealthChecks(self, config.health)
+        self.public.site.outOfService = self.health.outOfService
         self.admin = AdminService(self)
         self.registry.watch(self.public.site.gaps.nameChanged)
         observers = self.metrics, self.tracing
-        for part in (self.admin, *observers, self.ssh, self.memoryBudget, self.credentials, self._namesFile(config)):
+        parts = self.admin, self.health, *observers, self.ssh, self.memoryBudget, self.credentials, self._namesFile(config)
+        for part in parts:
             if part is not None:
                 part.setServiceParent(self)
         self._listening: list[IListeningPort] = []
@@ -375,6 +381,7 @@ class EdgeService(MultiService):
         self.owners.setRoutes(found.config.domain, found.config.routes)
         self.public.configure(found.config, routes)
         reloadDialects()
+        self.health.configure(found.config.health)
         limits = found.config.limits
         self.admission.configure(limits.visitors, limits.connectionsPerSecond)
         self.memoryBudget.limit = limits.processOctets

@@ -36,6 +36,7 @@ def statusOf(edge: RunningEdge) -> Record:
         "agents": len({tunnel.principal.agent for tunnel in tunnels}),
         "sessions": len(tunnels),
         "services": len({pair for tunnel in tunnels for pair in edge.registry.names(tunnel)}),
+        "out_of_service": edge.health.out,
         "streams": sum(session.streams for session in sessions),
         "visitors": len(edge.public.connections) + edge.agents.ports.connections,
         "udp_flows": edge.agents.udpPorts.flows,
@@ -72,6 +73,7 @@ def _agent(edge: RunningEdge, tunnel: ITunnel) -> Record:
         "healthy": tunnel.healthy,
         "seconds": None if since is None else round(edge.clock.seconds() - since, 3),
         "services": [f"{kind}:{name}" for kind, name in edge.registry.names(tunnel)],
+        "out_of_service": dict(edge.health.reasons(tunnel)),
         "in_flight": tunnel.inFlight,
         "streams": 0 if session is None else session.streams,
         "octets_in": 0 if session is None else session.octetsIn,
@@ -86,18 +88,18 @@ def routesOf(edge: RunningEdge) -> list[Record]:
     """
     configured = [
         {"kind": "http", "public": route.host + (route.path if route.path != "/" else ""), "to": route.to, "configured": True,
-         "agents": _holders(edge, "http", route.to)}
+         "agents": _holders(edge, "http", route.to), "out_of_service": _leftOut(edge, "http", route.to)}
         for route in edge.config.routes
     ]  # fmt: skip
     published = [
         {"kind": "http", "public": host, "to": agent, "configured": False,
-         "agents": [agent] if edge.registry.hasAgent(agent) else []}
+         "agents": [agent] if edge.registry.hasAgent(agent) else [], "out_of_service": _leftOut(edge, "http", f"{agent}:0")}
         for host, agent in edge.hosts
     ]  # fmt: skip
     held = sorted({pair for tunnel in edge.registry for pair in edge.registry.names(tunnel)})
     return configured + published + [
         {"kind": kind, "public": _public(edge, kind, name), "to": name, "configured": False,
-         "agents": _holders(edge, kind, name)}
+         "agents": _holders(edge, kind, name), "out_of_service": _leftOut(edge, kind, name)}
         for kind, name in held
     ]  # fmt: skip
 
@@ -118,6 +120,18 @@ def _holders(edge: RunningEdge, kind: str, key: str) -> list[str]:
             if (kind, name) in edge.registry.names(tunnel) and agent in ("", tunnel.principal.agent)
         }
     )  # fmt: skip
+
+
+def _leftOut(edge: RunningEdge, kind: str, key: str) -> list[str]:
+    """
+    The agents that get no requests for a key, because their health checks failed.
+    """
+    if kind != "http" or not edge.health.out:
+        return []
+    return sorted({
+        tunnel.principal.agent for tunnel in edge.registry
+        if edge.registry.holds(tunnel, key) and key.rpartition("/")[2] in edge.health.reasons(tunnel)
+    })  # fmt: skip
 
 
 def streamsOf(edge: RunningEdge) -> list[Record]:

@@ -32,6 +32,7 @@ from tunnelstack.control.config.records import (
     TracingConfig,
 )
 from tunnelstack.control.config.toml_lines import LineIndex, Path
+from tunnelstack.control.config.upkeep import HealthCheck
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.settings.dialects import dialectPackages
 from tunnelstack.settings.setting import formatValue, keyOf
@@ -45,6 +46,7 @@ Sections = Mapping[str, tuple[type, bool]]
 EDGE_SECTIONS: Sections = {
     "edge": (EdgeConfig, False), "limits": (Limits, False), "admin": (AdminConfig, False), "agent": (TokenRecord, True),
     "certificate": (CertificateRecord, True), "checker": (CheckerRecord, True), "route": (Route, True),
+    "health": (HealthCheck, True),
     "listener": (ListenerConfig, True), "ssh": (SSHConfig, False), "metrics": (MetricsConfig, False),
     "tracing": (TracingConfig, False),
 }
@@ -140,6 +142,7 @@ def parseEdge(text: str, name: str) -> EdgeConfig:
     certificates = parser.tables(CertificateRecord, "certificate")
     checkers = parser.tables(CheckerRecord, "checker")
     routes = parser.tables(Route, "route")
+    health = parser.tables(HealthCheck, "health")
     listeners = parser.tables(ListenerConfig, "listener")
     ssh = parser.table(SSHConfig, "ssh")
     metrics = parser.table(MetricsConfig, "metrics")
@@ -149,6 +152,7 @@ def parseEdge(text: str, name: str) -> EdgeConfig:
         parser.addMistake(("ssh",), "[ssh] vouch and jump_users need an authorized_keys_file")
     parser.unique("agent", (token and token.tokenSha256.lower() for token in tokens), "the same token_sha256")
     parser.unique("route", (route and (route.host, route.path) for route in routes), "the same host and path")
+    parser.unique("health", (check and check.to for check in health), "the same to")
     for index, listener in enumerate(listeners):
         if listener and bool(listener.clientCa) != bool(listener.clientAuth):
             parser.addMistake(("listener", index), "[[listener]] needs client_ca and client_auth together, or neither")
@@ -163,7 +167,7 @@ def parseEdge(text: str, name: str) -> EdgeConfig:
     return evolve(
         edge, limits=limits, listeners=tuple(listeners), admin=admin,
         tokens=tuple(tokens), certificates=tuple(certificates), checkers=tuple(checkers),
-        routes=tuple(routes), dialects=dialects, ssh=ssh, metrics=metrics, tracing=tracing,
+        routes=tuple(routes), health=tuple(health), dialects=dialects, ssh=ssh, metrics=metrics, tracing=tracing,
     )
 
 

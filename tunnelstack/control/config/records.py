@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from tunnelstack.control.config.shorthand import edgeURL, listenEndpoint, listenEndpoints, loopbackEndpoint
+from tunnelstack.control.config.upkeep import HealthCheck
 from tunnelstack.control.config.validators import (
     checkHostPattern,
     checkIdentifier,
@@ -450,6 +451,7 @@ class EdgeConfig:
     certificates: tuple[CertificateRecord, ...] = setting((), inFile=False)
     checkers: tuple[CheckerRecord, ...] = setting((), inFile=False)
     routes: tuple[Route, ...] = setting((), inFile=False)
+    health: tuple[HealthCheck, ...] = setting((), inFile=False)
     listeners: tuple[ListenerConfig, ...] = setting((), inFile=False)
     admin: AdminConfig = setting(DEFAULT_ADMIN, inFile=False)
     metrics: MetricsConfig = setting(DEFAULT_METRICS, inFile=False)

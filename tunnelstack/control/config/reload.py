@@ -57,7 +57,7 @@ RELOAD_RULES: Mapping[type, ReloadRules] = {
             "": ("edge", EdgeConfig), "limits": ("limits", Limits), "admin": ("admin", AdminConfig),
             "metrics": ("metrics", MetricsConfig), "tracing": ("tracing", TracingConfig),
         },
-        lists={"tokens": "agent", "certificates": "certificate", "checkers": "checker", "routes": "route"},
+        lists={"tokens": "agent", "certificates": "certificate", "checkers": "checker", "routes": "route", "health": "health"},
         kept={"listeners": "listener"},
         whole={"ssh": "[ssh]"},
     ),

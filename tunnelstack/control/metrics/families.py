@@ -93,6 +93,13 @@ REFUSALS = _family(
 
 AGENTS = _family("agents", GAUGE, "Agents with at least one session.", roles=(EDGE,))
 SERVICES = _family("services", GAUGE, "Services that agents publish, by kind.", "kind", roles=(EDGE,))
+OUT_OF_SERVICE = _family(
+    "services_out_of_service", GAUGE, "Services of sessions that get no requests, because their health checks failed.",
+    roles=(EDGE,),
+)
+HEALTH_CHECKS = _family(
+    "health_checks", COUNTER, "Requests of health checks, by result: success or failure.", "result", roles=(EDGE,)
+)
 DENIALS = _family(
     "agent_denials", COUNTER, "Requests of agents that were denied, by code: not-allowed, taken, unknown, refused and so on.",
     "code", roles=(EDGE,),
@@ -137,8 +144,8 @@ PER_SERVICE = (SERVICE_EXCHANGES, SERVICE_RESPONSE_BYTES, AGENT_SESSIONS, AGENT_
 FAMILIES = (
     BUILD, READY, SESSIONS, SESSIONS_OPENED, SESSIONS_LOST, STREAMS, STREAMS_OPENED, RECEIVED, SENT, QUEUED, HELD, CREDIT,
     BUDGET_HELD, BUDGET_LIMIT, BUDGET_RESETS, EXCHANGES, RESPONSE_BYTES, FIRST_OCTET, DURATION, REFUSALS, AGENTS, SERVICES,
-    DENIALS, VISITORS, VISITORS_LIMIT, VISITORS_REFUSED, LISTENERS_PAUSED, UDP_FLOWS, UDP_DROPPED, UPLINK_UP, RECONNECTS,
-    CONNECT_FAILURES, PUBLISHED, UNPUBLISHED, CERTIFICATE, LAG,
+    OUT_OF_SERVICE, HEALTH_CHECKS, DENIALS, VISITORS, VISITORS_LIMIT, VISITORS_REFUSED, LISTENERS_PAUSED, UDP_FLOWS,
+    UDP_DROPPED, UPLINK_UP, RECONNECTS, CONNECT_FAILURES, PUBLISHED, UNPUBLISHED, CERTIFICATE, LAG,
 )  # fmt: skip
 """All others."""
 

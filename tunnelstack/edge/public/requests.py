@@ -188,6 +188,9 @@ class RequestRouter:
         site, key, policy = self._site, destination.key, destination.policy
         tunnel = site.registry.pick(key)
         if tunnel is None:
+            out = site.outOfService(key)
+            if out is not None:
+                return self._fail(exchange, out)
             if acceptsOnlyEvents(head) and site.registry.isKnown(key, within=RECENT_SECONDS):
                 return PendingRequest(
                     exchange, site.gaps.wait(key), lambda: self._forward(exchange, head, host, destination, hops, cookie),

@@ -227,7 +227,7 @@ class RouteTable:
         found = [self._exact.get(host, [])]
         agent = self._hosts.find(host)
         if agent is not None:
-            found.append([Destination(f"{agent}:0", b"/", True, HTTPPurpose())])
+            found.append([_destination(f"{agent}:0", b"/", True)])
         dot = host.find(".")
         while dot >= 0:
             found.append(self._wild.get(host[dot:], []))
@@ -238,10 +238,19 @@ class RouteTable:
         return found
 
 
+def purposeOf(key: str) -> HTTPPurpose:
+    """
+    @param key: of a tunnel in the registry, as in L{Destination}.
+    @return: the purpose of the exchanges that are for it.
+    """
+    agent, _, port = key.rpartition(":")
+    if not agent:
+        return HTTPPurpose(service=key.rpartition("/")[2])
+    return HTTPPurpose(host="127.0.0.1", port=int(port)) if int(port) else HTTPPurpose()
+
+
 def _destination(to: str, path: bytes, configured: bool, policy: AccessPolicy | None = None) -> Destination:
-    agent, _, port = to.rpartition(":")
-    purpose = HTTPPurpose(host="127.0.0.1", port=int(port)) if agent else HTTPPurpose(service=to.rpartition("/")[2])
-    return Destination(to, path, configured, purpose, policy)
+    return Destination(to, path, configured, purposeOf(to), policy)
 
 
 def _first(rules: Iterable[PathRule], target: bytes) -> Destination | None:

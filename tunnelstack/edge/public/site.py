@@ -4,6 +4,7 @@ What the requests of all connections to the public port have in common.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from secrets import token_hex
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from tunnelstack.edge.public.gaps import ServiceGaps
 from tunnelstack.edge.public.routes import RouteTable
 from tunnelstack.edge.public.traces import TraceIdentifiers
 from tunnelstack.exchange.error_page import ErrorPages, errorPage
+from tunnelstack.exchange.errors import ExchangeFailed
 from tunnelstack.interfaces import IExchangeReceiver, IServerExchange, ITunnel
 from tunnelstack.wire.addresses import IPNetwork, read_address, read_network
 from tunnelstack.wire.http1.head import RequestHead
@@ -83,6 +85,8 @@ class PublicSite:
     @ivar securePort: the port at which visitors reach this edge by TLS.
     @ivar forwardedBy: which forwarding fields of trusted proxies are used, as C{forwarded_by} of the configuration.
     @ivar nextTrace: gives a new identifier for a request.
+    @ivar outOfService: called with the key of a service for which there is no tunnel; returns what the visitor is answered if
+        its agents are connected and left out, or C{None}.
     @ivar gaps: the requests that wait for an agent to come back.
     @ivar index: the page of the edge's own host; C{None} if it has none.
     @ivar loopIdentifier: of this edge, in C{CDN-Loop}.
@@ -101,6 +105,7 @@ class PublicSite:
     securePort: int = 443
     forwardedBy: str = ""
     nextTrace: TraceIdentifiers = field(factory=TraceIdentifiers)
+    outOfService: Callable[[str], ExchangeFailed | None] = lambda key: None
     gaps: ServiceGaps = field(init=False)
     index: IndexPage | None = None
     loopIdentifier: bytes = field(factory=lambda: b"tunnelstack-" + token_hex(4).encode())

@@ -1,0 +1,70 @@
+"""
+The records of an edge's configuration by which an operator looks after services: health checks, and samples of requests.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from tunnelstack.control.config.validators import checkRouteTarget
+from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.setting import atLeast, each, matching, setting
+from tunnelstack.settings.validators import checkAuthority, optional
+
+checkStatusForm = matching(r"[1-5][0-9]{2}(-[1-5][0-9]{2})?", "a status such as 204, or a range such as 200-399")
+
+
+checkTarget = matching(
+    r"/[!-\"$-~]*", "a path that begins with '/', with its query if it has one, in ASCII without spaces and '#'"
+)
+
+
+def statusRange(text: str) -> range:
+    """
+    @param text: a status, or the first and the last of several with a hyphen between them.
+    @return: the statuses.
+    """
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+def checkStatuses(value: object) -> None:
+    """
+    A status, or a range of statuses that is not empty.
+    """
+    checkStatusForm(value)
+    if not statusRange(str(value)):
+        raise ConfigurationError(f"must be a range whose first status is not after its last one: {value}")
+
+
+@frozen(kw_only=True)
+class HealthCheck:
+    """
+    C{[[health]]}: requests by which the edge examines a service through each of its agents.  An agent that fails gets no
+    requests of visitors for the service until it succeeds again.
+    """
+
+    to: str = setting(
+        says="the service, agent/service for the service of one agent only, or device:port for a web server that a device can "
+        "reach; the name of an agent is the site of an agent that publishes hosts", check=checkRouteTarget,
+    )
+    path: str = setting("/", "the path of the requests, with its query", check=checkTarget)
+    host: str = setting(
+        "", "the Host field of the requests; empty is the public host of the service", check=optional(checkAuthority)
+    )
+    intervalSeconds: float = setting(
+        30.0, "seconds from one request to the next one through the same agent", check=atLeast(1, 3600),
+    )
+    timeoutSeconds: float = setting(5.0, "seconds within which the response must begin", check=atLeast(1, 300))
+    failures: int = setting(3, "requests that fail in a row before the agent is left out", check=atLeast(1, 100))
+    successes: int = setting(2, "requests that succeed in a row before it is used again", check=atLeast(1, 100))
+    statuses: tuple[str, ...] = setting(
+        ("200-399",), "the statuses that are a success, such as \"204\" or \"200-399\"; others are failures, as is no "
+        "response", check=each(checkStatuses),
+    )
+
+    def isSuccess(self, status: int) -> bool:
+        """
+        @param status: of a response.
+        """
+        return any(status in statusRange(text) for text in self.statuses)
