@@ -50,6 +50,7 @@ from tunnelstack.settings.state_dir import StateDirectory
 from tunnelstack.settings.tables import DialectTables
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionLost
+from tunnelstack.wire.grpc import CallResult
 from tunnelstack.wire.http1.framing import Framing
 from tunnelstack.wire.http1.head import RequestHead, ResponseHead
 from tunnelstack.wire.yamux.limits import SessionLimits
@@ -181,6 +182,39 @@ class IHTTP2Receiver(Interface):
         """
         The stream was reset, or the connection is lost.  C{reason} is an
         L{HTTP2StreamFailed<tunnelstack.transport.http2.errors.HTTP2StreamFailed>}.
+        """
+
+
+class ICallReceiver(Interface):
+    """
+    Receives what the peer sends in one call of gRPC.  None of the methods is called from inside a call to the
+    L{GRPCCall<tunnelstack.transport.grpc_call.GRPCCall>}.
+    """
+
+    def answered(fields: Sequence[tuple[bytes, bytes]]) -> None:
+        """
+        At a client: the server has accepted the call.
+
+        @param fields: its metadata, and other fields of the head.
+        """
+
+    def messageReceived(message: bytes) -> None:
+        """
+        A message, without its prefix.
+        """
+
+    def halfClosed() -> None:
+        """
+        At a server: the client sends no more messages.
+        """
+
+    def ended(result: CallResult, reason: Exception | None) -> None:
+        """
+        The call is over.  This is the last call, and it is not made when this side has ended or reset the call itself.
+
+        @param reason: why the stream failed, an
+            L{HTTP2StreamFailed<tunnelstack.transport.http2.errors.HTTP2StreamFailed>} or a
+            L{BadCall<tunnelstack.wire.grpc.BadCall>}; C{None} if the result is the server's.
         """
 
 

@@ -5,6 +5,7 @@ Bent octets for what a Jetty peer sends over gRPC: messages with their prefixes,
 from __future__ import annotations
 
 from collections.abc import Hashable
+from contextlib import suppress
 
 from tests.wire.vectors_jetty import LANE_REQUEST, LANE_RESPONSE, VECTORS
 from tunnelstack.errors import PeerError
@@ -17,13 +18,21 @@ from tunnelstack.wire.grpc import (
     read_result_untrusted,
     read_timeout_untrusted,
 )
+from tunnelstack.wire.http1.head import DEFAULT_LIMITS, encode_request, encode_response
 from tunnelstack.wire.protobuf import decode_message_untrusted, encode_message
+from tunnelstack.wire.records.jetty_chunks import (
+    BadChunk,
+    MessageChunks,
+    read_request_untrusted,
+    read_response_untrusted,
+    read_trailers_untrusted,
+    request_record,
+)
 from tunnelstack.wire.records.jetty_grpc import (
     HTTPChunk,
     RawChunk,
     RegisterRequest,
     RegisterResponse,
-    read_headers_untrusted,
 )
 
 KINDS: tuple[type[object], ...] = (RegisterRequest, RegisterResponse, HTTPChunk, RawChunk)
@@ -69,12 +78,27 @@ def message(kind: type[object], data: bytes) -> str:
     except PeerError as error:
         return error.__class__.__name__
     assert decode_message_untrusted(kind, encode_message(found)) == found
-    if isinstance(found, HTTPChunk):
-        try:
-            read_headers_untrusted(found.trailers)
-        except PeerError:
-            return "headers"
-    return kind.__name__
+    return chunk(found) if isinstance(found, HTTPChunk) else kind.__name__
+
+
+def chunk(found: HTTPChunk) -> str:
+    """
+    Whether a message may begin with this chunk, and has headers of HTTP.
+    """
+    try:
+        for response in (False, True):
+            with suppress(BadChunk):
+                MessageChunks(response).receive(found)
+        read_trailers_untrusted(found.trailers)
+        if found.request is not None:
+            head = read_request_untrusted(found.request, found.end)
+            encode_request(head)
+            request_record(head)
+        if found.response is not None:
+            encode_response(read_response_untrusted(found.response, found.end, b"GET", DEFAULT_LIMITS))
+    except PeerError as error:
+        return error.__class__.__name__
+    return "chunk"
 
 
 def texts(data: bytes) -> Hashable:

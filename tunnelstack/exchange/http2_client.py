@@ -32,7 +32,7 @@ from tunnelstack.exchange.errors import Busy, ExchangeFailed, FailureKind, unrea
 from tunnelstack.exchange.traits import STREAMED, Timeouts, Traits
 from tunnelstack.interfaces import IExchange, IExchangeReceiver, IHTTP2Receiver, IWholeResponseReceiver
 from tunnelstack.transport.http2.errors import HTTP2StreamFailed
-from tunnelstack.transport.http2.stream import HTTP2Stream
+from tunnelstack.transport.http2.stream import HTTP2Stream, OpensStreams
 from tunnelstack.transport.shared_timer import SharedTimer
 from tunnelstack.wire.http1.framing import outgoing_framing
 from tunnelstack.wire.http1.head import BadMessage, Fields, HeadLimits, RequestHead, ResponseHead
@@ -50,17 +50,6 @@ TRIES = 3
 """How often a request is sent that the server has not processed."""
 
 NO_STREAM = "The web server of this site accepts no more requests at the moment."
-
-
-class OpensStreams(Protocol):
-    """
-    A connection, such as an L{HTTP2Connection<tunnelstack.transport.http2.connection.HTTP2Connection>}.
-    """
-
-    def openStream(self, fields: Fields, receiver: IHTTP2Receiver, endStream: bool = False) -> HTTP2Stream:
-        """
-        Open a stream.
-        """
 
 
 class StreamPool(Protocol):

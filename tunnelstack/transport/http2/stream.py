@@ -16,7 +16,7 @@ The stream is over when both have ended (C{closed}), on a reset from either side
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import cast
+from typing import Protocol, cast
 
 from twisted.internet.interfaces import IAddress, IConsumer, IProducer, IPushProducer
 from twisted.internet.protocol import connectionDone
@@ -250,6 +250,12 @@ class HTTP2Stream:
         Whether both directions have ended, or the stream was reset.
         """
         return not self.connected
+
+    def callNextTurn(self, call: Callable[..., object], *arguments: object) -> None:
+        """
+        Call a function of the application on a later turn of the reactor.
+        """
+        self._owner.callNextTurn(self._call, call, *arguments)
 
     # IConsumer
 
@@ -567,3 +573,16 @@ class HTTP2Stream:
         @return: the address of this end of the connection.
         """
         return self._getHost()
+
+
+class OpensStreams(Protocol):
+    """
+    A connection, such as an L{HTTP2Connection<tunnelstack.transport.http2.connection.HTTP2Connection>}.
+    """
+
+    def openStream(
+        self, fields: Iterable[tuple[bytes, bytes]], receiver: IHTTP2Receiver, endStream: bool = False
+    ) -> HTTP2Stream:
+        """
+        Open a stream.
+        """
