@@ -788,11 +788,12 @@ class IAgentHost(Interface):
     instance: str = Attribute("The random name of this process.")
     handlers: Mapping[bytes, Handler] = Attribute("Handlers by the names of their stream protocols.")
 
-    def edgeEndpoint(address: Any) -> IStreamClientEndpoint:
+    def edgeEndpoint(address: Any, alpn: Sequence[bytes] = ()) -> IStreamClientEndpoint:
         """
         Make an endpoint to an edge: with its URL, its proxy and the certificates that are configured.
 
         @param address: a record with C{url}, C{caFile}, C{proxy} and C{insecure}, or one of L{edges}.
+        @param alpn: the protocols that an edge at C{https:} is offered, the best first.
         @return: an endpoint, TLS included.
         @raise ConfigurationError: a file or the proxy's URL cannot be used.
         """
@@ -967,9 +968,11 @@ class IClosableDialect(Interface):
     What outlives the sessions of an agent, such as a program.  An L{IAgentDialect} may provide it.
     """
 
-    def close() -> None:
+    def close() -> Deferred[Any] | None:
         """
         The agent has stopped, and its sessions are closed: end it.
+
+        @return: C{None}, or a C{Deferred} that the end of the agent waits for, within a bound.
         """
 
 

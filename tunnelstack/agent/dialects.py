@@ -112,14 +112,14 @@ class AgentHost:
         self._end = agent.end
         self._environ = os.environ if environ is None else environ
 
-    def edgeEndpoint(self, address: EdgeURL) -> IStreamClientEndpoint:
+    def edgeEndpoint(self, address: EdgeURL, alpn: Sequence[bytes] = ()) -> IStreamClientEndpoint:
         if isinstance(address, EdgeAddress):
-            return makeEdgeEndpoint(self.clock, address).endpoint
+            return makeEdgeEndpoint(self.clock, address, alpn=alpn).endpoint
         proxy = address.proxy or proxyFor(address.url, self._environ)
         if not (address.insecure or isConfidential(address.url, proxy)):
             raise Unencrypted(PLAIN.format(url=address.url))
         edge = EdgeAddress(url=address.url, caFile=address.caFile, proxy=proxy)
-        return makeEdgeEndpoint(self.clock, edge, TABLE_TRUST).endpoint
+        return makeEdgeEndpoint(self.clock, edge, TABLE_TRUST, alpn).endpoint
 
     def token(self, edge: EdgeAddress) -> Callable[[], str]:
         return TokenFile(edge.tokenFile, edge.token)

@@ -4,6 +4,7 @@ How an edge is dialled: directly or through a proxy, and which certificates both
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from attrs import frozen
@@ -53,9 +54,12 @@ class EdgeEndpoint:
         return SecureEndpoint(self.clock, self.host, self.transportEndpoint, self.contextFactory)
 
 
-def makeEdgeEndpoint(reactor: IReactor, edge: EdgeAddress, trust: str = EDGE_TRUST) -> EdgeEndpoint:
+def makeEdgeEndpoint(
+    reactor: IReactor, edge: EdgeAddress, trust: str = EDGE_TRUST, alpn: Sequence[bytes] = ()
+) -> EdgeEndpoint:
     """
     @param trust: the setting by which an operator trusts another authority, for errors about certificates.
+    @param alpn: the protocols that an edge at C{https:} is offered, the best first.
     @raise ConfigurationError: a file or the proxy's URL cannot be used.
     """
     parts = urlsplit(edge.url)
@@ -67,14 +71,16 @@ def makeEdgeEndpoint(reactor: IReactor, edge: EdgeAddress, trust: str = EDGE_TRU
         transportEndpoint = hostEndpoint(reactor, host, port)
     else:
         transportEndpoint = ProxyEndpoint(reactor, proxy, host, port)
-    return EdgeEndpoint(reactor, host, port, secure, proxy, transportEndpoint, _context(edge, host, secure, trust))
+    return EdgeEndpoint(reactor, host, port, secure, proxy, transportEndpoint, _context(edge, host, secure, trust, alpn))
 
 
-def _context(edge: EdgeAddress, host: str, secure: bool, trust: str) -> IOpenSSLClientConnectionCreator | None:
+def _context(
+    edge: EdgeAddress, host: str, secure: bool, trust: str, alpn: Sequence[bytes]
+) -> IOpenSSLClientConnectionCreator | None:
     if not secure:
         if edge.caFile or edge.certificateFile:
             raise ConfigurationError(f"ca_file and certificate_file need an edge at https:, not {edge.url}")
         return None
     identity = loadIdentity(edge.certificateFile, edge.keyFile or None) if edge.certificateFile else None
     ca = loadCertificates(edge.caFile) if edge.caFile else ()
-    return clientContext(host, ca=ca, identity=identity, trust=trust)
+    return clientContext(host, ca=ca, identity=identity, trust=trust, alpn=alpn)

@@ -62,6 +62,9 @@ from tunnelstack.settings.tables import secretFiles
 from tunnelstack.transport.host_endpoint import hostEndpoint
 from tunnelstack.waiters import Waiters
 
+CLOSE_SECONDS = 10.0
+"""Seconds for what dialects do at the end of an agent."""
+
 
 @implementer(IProcessService)
 class AgentService(MultiService):
@@ -318,9 +321,9 @@ class AgentService(MultiService):
         self._exitPolicy.stop()
         draining: list[Deferred[Any]] = [self._stopUplinks(), *map(self._drain, self.listeners)]
         await DeferredList(draining, consumeErrors=True)
-        for link in self.links:
-            if IClosableDialect.providedBy(link.dialect):
-                IClosableDialect(link.dialect).close()
+        closable = [link.dialect for link in self.links if IClosableDialect.providedBy(link.dialect)]
+        closing = [maybeDeferred(IClosableDialect(dialect).close) for dialect in closable]
+        await DeferredList([each.addTimeout(CLOSE_SECONDS, self.clock) for each in closing], consumeErrors=True)
         self._configured.close()
         await maybeDeferred(super().stopService)
 

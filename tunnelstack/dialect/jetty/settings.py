@@ -12,7 +12,7 @@ from attrs import frozen
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.settings.setting import atLeast, each, formatValue, matching, oneOf, setting
 from tunnelstack.settings.tables import DialectSettings
-from tunnelstack.settings.validators import LABEL, checkAuthority, checkLabel, checkPath, isHTTPURL, optional
+from tunnelstack.settings.validators import LABEL, checkLabel, checkPath, isHTTPURL, optional
 
 WEBSOCKET, GRPC, AUTO = "websocket", "grpc", "auto"
 
@@ -59,6 +59,28 @@ def checkRoute(value: object) -> None:
     A route as in L{parseRoute}.
     """
     parseRoute(str(value))
+
+
+TARGET = re.compile(r"(?:([0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\]):)?([0-9]{1,5})")
+
+
+def parseTarget(text: str) -> tuple[str, int]:
+    """
+    @param text: C{"PORT"} or C{"HOST:PORT"}.
+    @return: the host and the port.
+    @raise ConfigurationError: it has neither form.
+    """
+    found = TARGET.fullmatch(text.removeprefix(":"))
+    if found is None or not 0 < int(found[2]) < 65_536:
+        raise ConfigurationError(f"must be a port or HOST:PORT, not {formatValue(text)}")
+    return (found[1] or "localhost").strip("[]"), int(found[2])
+
+
+def checkTarget(value: object) -> None:
+    """
+    A target as in L{parseTarget}.
+    """
+    parseTarget(str(value))
 
 
 @frozen(kw_only=True)
@@ -113,7 +135,7 @@ class AgentSettings:
 
     url: str = setting(says="http(s)://host[:port] of the service, below which its API is", check=isHTTPURL)
     tokenFile: str = setting(says="a file that contains the token and nothing else", secretFile=True)
-    target: str = setting(says="the local server: a port or host:port", check=checkAuthority)
+    target: str = setting(says="the local server: a port or host:port", check=checkTarget)
     subdomain: str = setting("", "the name of the tunnel; empty is one that the service chooses", check=optional(checkLabel))
     protocol: str = setting("http", "http, tcp or udp", check=oneOf("http", "tcp", "udp"))
     transport: str = setting(
@@ -124,6 +146,9 @@ class AgentSettings:
     deleteOnExit: bool = setting(False, "true deletes the tunnel when the agent ends")
     healthPath: str = setting("/", "a path of the local web server that is requested before the start", check=checkPath)
     healthCheck: bool = setting(True, "false starts without that request")
+    connectSeconds: float = setting(
+        10.0, "seconds within which a local server must accept a connection", check=atLeast(1, 120)
+    )
     routes: tuple[str, ...] = setting(
         (), "other local servers by the beginning of the path: PATH=PORT or PATH=HOST:PORT", check=each(checkRoute)
     )
@@ -134,6 +159,10 @@ class AgentSettings:
     rewriteLocation: bool = setting(True, "redirects to the local server become redirects to the public host")
     rewriteHosts: tuple[str, ...] = setting((), "further names of the local server that are rewritten")
     rewriteBody: bool = setting(False, "true rewrites URLs of the local server in HTML and scripts as well")
+    rewriteBodyOctets: int = setting(
+        4 * 1024 * 1024, "rewrite_body: octets of the longest body, which the agent holds; longer ones are sent unchanged",
+        check=atLeast(0),
+    )
     caFile: str = setting("", "a PEM file with the only trusted roots; empty trusts those of the system")
     proxy: str = setting("", "as in [[edge]]", secret=True)
     insecure: bool = setting(False, "true allows the token to be sent to a service at http: on another machine")
