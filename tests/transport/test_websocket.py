@@ -839,6 +839,34 @@ class PairTests(SynchronousTestCase):
         self.assertTrue(pair.client.reason.check(ConnectionDone) and pair.server.reason.check(ConnectionDone))
         self.assertEqual(pair.wire.clock.getDelayedCalls(), [])
 
+    def test_aCloseCarriesACodeAndAReason(self) -> None:
+        pair = Pair()
+        pair.server.transport.loseConnection(1008, "no such agent: \u00e9" + "\u20ac" * 60)
+        pair.wire.settle()
+        self.assertTrue(pair.client.reason.check(ClosedByPeer))
+        self.assertEqual(pair.client.reason.value.code, 1008)
+        reason = pair.client.reason.value.reason
+        self.assertTrue(reason.startswith("no such agent: \u00e9\u20ac"), reason)
+        self.assertLessEqual(len(reason.encode()), 123)
+        self.assertTrue(pair.server.reason.check(ConnectionDone))
+
+    def test_aPingIsAnsweredWithItsPayload(self) -> None:
+        pair = Pair()
+        pongs: list[bytes] = []
+        transport = pair.server.transport
+        transport.onPong = pongs.append
+        transport.takeDataSeen()
+        self.assertFalse(transport.takeDataSeen())
+        transport.ping(b"7")
+        pair.wire.settle()
+        self.assertEqual(pongs, [b"7"])
+        self.assertTrue(transport.takeDataSeen())
+        self.assertFalse(transport.takeDataSeen())
+        transport.loseConnection()
+        transport.ping(b"8")
+        pair.wire.settle()
+        self.assertEqual(pongs, [b"7"])
+
     def test_closeWhileTheApplicationDoesNotRead(self) -> None:
         pair = Pair()
         pair.client.transport.pauseProducing()

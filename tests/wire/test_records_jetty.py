@@ -210,6 +210,18 @@ class CapabilityTests(SynchronousTestCase):
         self.assertEqual(decoded({**REQUEST, "upgrade": "websocket"}), HTTPRequest(request_id="a", method="GET"))
         self.assertEqual(decoded({**REQUEST, "upgrade": "websocket"}, ALL), frame)
 
+    def test_aStreamedRequestThatWasNotAgreedIsNeitherSentNorRead(self) -> None:
+        frame = HTTPRequest(request_id="a", method="GET", streamed=True)
+        self.assertRaises(UsageError, encode_frame, frame)
+        self.assertEqual(decoded({**REQUEST, "streamed": True}), HTTPRequest(request_id="a", method="GET"))
+        self.assertEqual(decoded({**REQUEST, "streamed": True}, ALL), frame)
+        self.assertIn(b'"streamed":true', encode_frame(frame, ALL))
+        self.assertNotIn(b"streamed", encode_frame(HTTPRequest(request_id="a", method="GET"), ALL))
+
+    def test_theInstanceOfAnAgentIsCarried(self) -> None:
+        frame = Register(tunnel_id="t", agent_token="k", instance_id="i-1")
+        self.assertEqual(decode_frame_untrusted(encode_frame(frame)), frame)
+
     def test_whatBothHaveIsAgreed(self) -> None:
         self.assertIsNone(common_capabilities(None))
         self.assertEqual(common_capabilities(["x/1", "cancel/1", "stream-resp/1"]), ("stream-resp/1", "cancel/1"))

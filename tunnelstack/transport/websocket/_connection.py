@@ -70,6 +70,7 @@ class FrameListener(ConnectionListener, typing.Protocol):
 
     def octetsReceived(self, octets: bytes) -> None: ...
     def messageEnded(self, text: bool) -> None: ...
+    def pongReceived(self, payload: bytes) -> None: ...
     def closeReceived(self, code: int | None, reason: str) -> None: ...
     def protocolViolated(self, code: int, reason: str) -> None: ...
 
@@ -257,13 +258,14 @@ class WebSocketConnection(protocol.Protocol):
             payload = xor(key, payload)
         self._write(head + payload)
 
-    def close(self, code: int | None) -> None:
+    def close(self, code: int | None, reason: bytes = b"") -> None:
         """
         Send a Close frame; frames of the peer are still read.
 
         @param code: C{None} sends an empty one.
+        @param reason: UTF-8, at most L{LONGEST_REASON<tunnelstack.transport.websocket._frames.LONGEST_REASON>} octets.
         """
-        self.sendFrame(CLOSE, b"" if code is None else code.to_bytes(2, "big"))
+        self.sendFrame(CLOSE, b"" if code is None else code.to_bytes(2, "big") + reason)
 
     def flushAndClose(self) -> None:
         """
@@ -308,11 +310,12 @@ class WebSocketConnection(protocol.Protocol):
     def pingReceived(self, payload: bytes) -> None:
         self._pong = payload
 
-    def pongReceived(self) -> None:
+    def pongReceived(self, payload: bytes) -> None:
         """
         Any pong counts, whatever ping it answers: the peer reads and answers.
         """
         self.pongSeen = True
+        self._listener.pongReceived(payload)
 
     def closeReceived(self, code: int | None, reason: bytes) -> None:
         if code is not None and not validCode(code):

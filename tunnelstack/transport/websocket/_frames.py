@@ -14,6 +14,9 @@ MASKED = 0x80                                        # in the octet of the lengt
 SHORT, LONG = Struct("!BBH"), Struct("!BBQ")         # heads of frames from 126 and from 65536 octets
 NORMAL, GOING_AWAY = 1000, 1001                      # close codes of an orderly end
 CLOSE_PROTOCOL, CLOSE_TEXT, CLOSE_PAYLOAD, CLOSE_SIZE = 1002, 1003, 1007, 1009
+LONGEST_REASON = 123
+"""Octets of the text in a Close frame: a control frame has 125 at most (RFC 6455, section 5.5)."""
+
 RESERVED_CODES = frozenset((1004, 1005, 1006, 1015))   # never in a Close frame
 
 

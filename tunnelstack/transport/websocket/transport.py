@@ -37,7 +37,7 @@ from tunnelstack.transport.pull_producer import pushProducer
 from tunnelstack.transport.send_buffer import SendBuffer, sendBuffer
 from tunnelstack.transport.shared_timer import SharedTimer
 from tunnelstack.transport.websocket._connection import WebSocketConnection
-from tunnelstack.transport.websocket._frames import BINARY, GOING_AWAY, NORMAL, TEXT
+from tunnelstack.transport.websocket._frames import BINARY, GOING_AWAY, LONGEST_REASON, NORMAL, PING, TEXT
 from tunnelstack.transport.websocket._keepalive import WebSocketKeepalive
 from tunnelstack.transport.websocket.errors import ClosedByPeer, KeepaliveTimeout, WebSocketProtocolError
 from tunnelstack.transport.websocket.settings import WebSocketLimits
@@ -61,6 +61,8 @@ class WebSocketTransport:
     @ivar endsBothDirections: as of L{StreamTransport<tunnelstack.stream.transport.StreamTransport>}.
     @ivar octetsIn: octets of payload received.
     @ivar octetsOut: octets of payload sent.
+    @ivar full: the network takes no more for now.
+    @ivar onPong: called with the payload of each pong of the peer; or C{None}.
     @ivar onPeerAlive: called each time that the peer has sent something after a ping; or C{None}.
     @ivar onEnded: called when the WebSocket is closed, after its protocol was called; or C{None}.
     @ivar address: where the WebSocket is a stream of a session, the address of the session's other end; C{getPeer} gives its
@@ -69,6 +71,7 @@ class WebSocketTransport:
     """
 
     endsBothDirections = True
+    onPong: Callable[[bytes], object] | None = None
     onPeerAlive: Callable[[], object] | None = None
     onEnded: Callable[[], object] | None = None
 
@@ -106,7 +109,8 @@ class WebSocketTransport:
         self._keepalive: WebSocketKeepalive | None = None
         self._sharedTimer: SharedTimer | None = None
         self._lostReason: Failure | None = None
-        self._closeSent = False              # a Close frame of our own accord, not an answer
+        self._closeCode, self._closeReason = NORMAL, b""     # of the Close frame that we send of our own accord
+        self._closeSent = False              # it was sent; an answer to the peer's does not count
         self._closeTimer: IDelayedCall | None = None
 
     def begin(self, connection: WebSocketConnection, protocol: IProtocol) -> None:
@@ -183,9 +187,37 @@ class WebSocketTransport:
             self.octetsOut += len(octets)
             self._connection.sendFrame(TEXT if text else BINARY, octets)
 
-    def loseConnection(self) -> None:
+    def ping(self, payload: bytes) -> None:
+        """
+        Send a ping, which the peer answers.
+
+        @param payload: at most 125 octets.
+        """
+        if self._writable:
+            self._connection.sendFrame(PING, payload)
+
+    def takeDataSeen(self) -> bool:
+        """
+        @return: whether the peer has sent anything since the last call.  For those that have no C{keepalive} in their limits.
+        """
+        seen, self._connection.dataSeen = self._connection.dataSeen, False
+        return seen
+
+    @property
+    def full(self) -> bool:
+        return self._connection.full
+
+    def loseConnection(self, code: int = NORMAL, reason: str = "") -> None:
+        """
+        As in C{ITransport}.
+
+        @param code: of the Close frame.
+        @param reason: the text in it, which is cut to what fits.
+        """
         if self.connected and not self.disconnecting:
             self.disconnecting = True
+            self._closeCode = code
+            self._closeReason = reason.encode()[:LONGEST_REASON].decode("utf-8", "ignore").encode()
             if self._producer is None:
                 self._close()
 
@@ -335,6 +367,10 @@ class WebSocketTransport:
             self.octetsIn += len(record)
             self.protocol.recordReceived(record, text)
 
+    def pongReceived(self, payload: bytes) -> None:
+        if self.onPong is not None:
+            self.onPong(payload)
+
     def closeReceived(self, code: int | None, reason: str) -> None:
         if not self._closeSent:
             self._connection.close(code)
@@ -377,7 +413,7 @@ class WebSocketTransport:
             self._connection.flushAndClose()
             return
         self._closeSent = True
-        self._connection.close(NORMAL)
+        self._connection.close(self._closeCode, self._closeReason)
         if self.readPaused:                   # the peer's Close frame comes after what was not read
             self.resumeProducing()
 

@@ -78,6 +78,7 @@ class Register:
     @ivar protocol_version: 0 of a stock agent.
     @ivar capabilities: C{None} of a stock agent.
     @ivar transports: the carriers that the agent has.
+    @ivar instance_id: the random name of the agent's process.
     """
 
     tunnel_id: str
@@ -86,6 +87,7 @@ class Register:
     agent_version: str = ""
     capabilities: tuple[str, ...] | None = None
     transports: tuple[str, ...] = ()
+    instance_id: str = ""
 
 
 @frozen(kw_only=True)
@@ -146,7 +148,8 @@ class HTTPRequest:
     @ivar path: as received, begins with a slash.
     @ivar query: as received, without the question mark.
     @ivar headers: C{Host} may be missing.
-    @ivar body: the whole body, unless chunks follow.
+    @ivar body: the whole body; of one that is streamed, its beginning.
+    @ivar streamed: chunks and an end follow.
     @ivar upgrade: the protocol to which the visitor asks to change.
     """
 
@@ -156,6 +159,7 @@ class HTTPRequest:
     query: str = ""
     headers: Headers = ()
     body: bytes = b""
+    streamed: bool = False
     upgrade: str = ""
     upstream_host: str = ""
     upstream_port: int = 0

@@ -282,6 +282,7 @@ _SECRET = _Kind(_text_of(LONGEST_TEXT, 1), _same)
 _OCTETS = _Kind(_read_base64, _write_base64)
 _TEXTS = _Kind(_read_texts, _write_texts)
 _HEADERS = _Kind(_read_headers, _write_headers)
+_FLAG = _Kind(_read_flag, _same)
 _STATUS = _Kind(_number_of(100, 599), _same)
 _PORT = _Kind(_number_of(0, 65_535), _same)
 _MILLISECONDS = _Kind(_number_of(0, _LARGEST_MILLISECONDS), _same)
@@ -300,7 +301,7 @@ _FRAMES: dict[str, tuple[type[Frame], tuple[_Member, ...]]] = {
     "register": (Register, (
         _Member("tunnel_id", _IDENTIFIER, required=True), _Member("agent_token", _SECRET, required=True),
         _Member("protocol_version", _MILLISECONDS, always=False), _Member("agent_version", _TEXT, always=False),
-        _CAPABILITIES, _Member("transports", _TEXTS, always=False),
+        _CAPABILITIES, _Member("transports", _TEXTS, always=False), _Member("instance_id", _TEXT, always=False),
     )),
     "registered": (Registered, (
         _CAPABILITIES, _Member("session_id", _TEXT, always=False),
@@ -312,6 +313,7 @@ _FRAMES: dict[str, tuple[type[Frame], tuple[_Member, ...]]] = {
     "http_request": (HTTPRequest, (
         _REQUEST_ID, _Member("method", _Kind(_matching(_METHOD, upper=True), _same), required=True),
         _Member("path", _Kind(_read_path, _same)), _Member("query", _Kind(_matching(_QUERY), _same)), _HEADERS_MEMBER, _BODY,
+        _Member("streamed", _FLAG, always=False, capability=STREAM_REQUEST),
         _Member("upgrade", _TEXT, always=False, capability=UPGRADE), _Member("upstream_host", _TEXT, always=False),
         _Member("upstream_port", _PORT, always=False), _TRACE,
     )),
@@ -327,7 +329,7 @@ _FRAMES: dict[str, tuple[type[Frame], tuple[_Member, ...]]] = {
     "tcp_close": (TCPClose, (_CONNECTION_ID, _Member("reason", _TEXT, always=False))),
     "udp_data": (UDPData, (_CONNECTION_ID, _Member("remote_addr", _TEXT), _DATA)),
     "drain": (DrainNotice, (
-        _Member("grace_ms", _MILLISECONDS), _REASON, _Member("reconnect", _Kind(_read_flag, _same)),
+        _Member("grace_ms", _MILLISECONDS), _REASON, _Member("reconnect", _FLAG),
     )),
 }  # fmt: skip
 
