@@ -20,7 +20,7 @@ help:
 	@echo 'make fuzz    fuzz every decoder for a minute'
 	@echo 'make lint    run ruff        make types   run mypy'
 	@echo 'make docs    build the documentation with Sphinx and pydoctor, into docs/_build/'
-	@echo 'make bench   compare with genuine Go programs (QUICK=1, ONLY=ids, JSON=path)'
+	@echo 'make bench   compare with genuine Go programs (QUICK, ONLY, PEERS, JSON ...: docs/howto/benchmarks.md)'
 	@echo 'make venv    make $(VENV) with the package, its test tools and tox'
 	@echo 'make clean   remove what these targets made'
 
@@ -42,7 +42,8 @@ trial peers soak types docs fuzz lint: $(INSTALLED)
 	$(TOX) -q -e $@
 
 bench: $(INSTALLED)
-	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(JSON),--json $(JSON))
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(PEERS),--peers) $(if $(JSON),--json $(JSON)) $(if $(RESUME),--resume) $(if $(PLOT),--plot $(PLOT))
 
 clean:
 	rm -rf $(VENV) .tox .mypy_cache .ruff_cache .hypothesis _trial_temp* docs/_build build dist *.egg-info

@@ -12,13 +12,13 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from time import monotonic
 
-from benchmarks._http import TOKEN, portOf
+from benchmarks._chain import TOKEN, portOf
 from benchmarks._metrics import METRICS, scrape
 from benchmarks._parts import Part, python
 from benchmarks._sides import Figures, Scale, Side
 from tunnelstack.control.auth.tokens import newToken
 
-SCRAPED = 1000          # agents of an edge whose metrics are scraped
+SCRAPES = 10            # of which the quickest counts
 
 CONNECTED = 120.0       # seconds within which all agents of a group must have connected
 
@@ -42,8 +42,8 @@ def _arrival(command: list[str]) -> Iterator[Part]:
 
 @contextmanager
 def _goEdge(side: Side, groups: Sequence[int]) -> Iterator[tuple[Part, Come]]:
-    with Part([side.go, "edge", f"--token={TOKEN}"]) as edge:
-        agent = [side.go, "agent", f"--edge=127.0.0.1:{edge.says()['port']}", f"--token={TOKEN}", "--origin=none"]
+    with Part(side.twin("edge", f"--token={TOKEN}")) as edge:
+        agent = side.twin("agent", f"--edge=127.0.0.1:{edge.says()['port']}", f"--token={TOKEN}", "--origin=none")
         yield edge, lambda group: _arrival([*agent, f"--host=group{group}.localhost", f"--count={groups[group]}"])
 
 
@@ -69,23 +69,23 @@ def ourEdge(
             ]
         config.write_text(CONFIG + settings + "".join(records))
         program = python("benchmarks.ours.console", side.name, "edge", "--config", str(config))
-        with Part(program, {**os.environ, "STATE_DIRECTORY": folder}) as edge:
+        with Part(program, {**os.environ, "STATE_DIRECTORY": folder}, reads=False) as edge:
             url = f"http://127.0.0.1:{portOf(edge.line())}"
             yield edge, lambda group: _arrival(python("benchmarks.ours.agents", url, str(Path(folder, f"group{group}"))))
 
 
-def _edge(side: Side, *groups: int) -> AbstractContextManager[tuple[Part, Come]]:
+def edgeOf(side: Side, *groups: int) -> AbstractContextManager[tuple[Part, Come]]:
     """
     An edge, and the way to let groups of so many agents connect.
     """
-    return (_goEdge if side.name == "go" else ourEdge)(side, groups)
+    return (_goEdge if side.isGo else ourEdge)(side, groups)
 
 
 def idle(side: Side, scale: Scale) -> Figures:
     """
     What an agent that is connected and has nothing to do costs the edge, in octets of resident memory.
     """
-    with _edge(side, scale.agents // 10, scale.agents) as (edge, come), come(0):
+    with edgeOf(side, max(1, scale.agents // 10), scale.agents) as (edge, come), come(0):
         before = edge.memory()
         with come(1):
             return {"idle-agents": (edge.memory() - before) / scale.agents}
@@ -96,13 +96,13 @@ def storm(side: Side, scale: Scale) -> Figures:
     Processor time of the edge for each of many agents that connect, and how that grows with their number: the slope on
     logarithmic axes.
     """
-    few, many = max(50, scale.agents // 20), scale.agents
+    few, many = scale.storm
     small, large = _arrivalTime(side, few), _arrivalTime(side, many)
     return {"storm": large / many * 1e3, "storm-slope": math.log(large / small) / math.log(many / few)}
 
 
 def _arrivalTime(side: Side, agents: int) -> float:
-    with _edge(side, agents) as (edge, come):
+    with edgeOf(side, agents) as (edge, come):
         before = edge.processorTime()
         with come(0):
             return edge.processorTime() - before
@@ -110,13 +110,15 @@ def _arrivalTime(side: Side, agents: int) -> float:
 
 def scrapes(side: Side, scale: Scale) -> Figures:
     """
-    How long a scrape of an edge with L{SCRAPED} agents takes, in milliseconds: without and with their names.
+    How long a scrape of an edge with a thousand agents takes (fewer on a smaller scale), in milliseconds: without and with
+    their names.
     """
+    agents = min(1000, scale.agents)
     figures = {}
     for figure, settings in (("scrape", METRICS), ("scrape-per-service", f"{METRICS}per_service = true\n")):
-        with tempfile.TemporaryDirectory() as folder, ourEdge(side, [SCRAPED], settings, folder) as (_, come), come(0):
+        with tempfile.TemporaryDirectory() as folder, ourEdge(side, [agents], settings, folder) as (_, come), come(0):
             took = []
-            for _ in range(10):
+            for _ in range(SCRAPES):
                 began = monotonic()
                 scrape(folder)
                 took.append(monotonic() - began)

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 
-from benchmarks._http import BIG, HOST, Chain, chain
+from benchmarks._chain import HOST, Chain, Wanted, chain
 from benchmarks._parts import PartFailed
 from benchmarks._sides import MB, Figures, Scale, Side
 
@@ -45,19 +45,22 @@ def keep(side: Side, scale: Scale) -> Figures:
     """
     Small requests on one connection, L{STREAMS} at a time.
     """
-    with chain(side, edge=("--h2c",)) as tunnel:
+    with chain(side, Wanted(edge=("--h2c",))) as tunnel:
         streams = f"--max-concurrent-streams={STREAMS}"
         _load(tunnel, "/", streams, f"--requests={STREAMS * 10}")
         before = tunnel.processorTime()
         count, seconds = _load(tunnel, "/", streams, f"--requests={scale.counted * 10}")
         processor = tunnel.processorTime() - before
-    return {"h2-keep": count / seconds, "h2-keep-cpu": processor / count * 10_000}
+    return {"h2-keep": count / seconds, "h2-keep-cpu": processor / count * 1e6}
 
 
 def big(side: Side, scale: Scale) -> Figures:
     """
     One large download.
     """
-    with chain(side, edge=("--h2c",)) as tunnel:
-        _, seconds = _load(tunnel, f"/octets?count={BIG}", "--requests=1", "--window-bits=24", "--connection-window-bits=24")
-    return {"h2-big": BIG / seconds / MB}
+    with chain(side, Wanted(edge=("--h2c",))) as tunnel:
+        before = tunnel.processorTime()
+        windows = "--window-bits=24", "--connection-window-bits=24"
+        _, seconds = _load(tunnel, f"/octets?count={scale.big}", "--requests=1", *windows)
+        processor = tunnel.processorTime() - before
+    return {"h2-big": scale.big / seconds / MB, "h2-big-cpu": processor / scale.big * 1e9}

@@ -10,13 +10,12 @@ import sys
 import tempfile
 from time import perf_counter
 
+from benchmarks._chain import chain
 from benchmarks._parts import Part, python
 from benchmarks._sides import MIB, Figures, Scale, Side
 
 BASE = "from twisted.internet import reactor, ssl; import autobahn.twisted.websocket"
 """What every program of this kind imports: the processes are measured above it."""
-
-STARTS = 3      # starts of each, of which the median counts
 
 
 def idleProcess(side: Side, scale: Scale) -> Figures:
@@ -24,14 +23,14 @@ def idleProcess(side: Side, scale: Scale) -> Figures:
     Resident memory of an edge and of an agent that have nothing to do, and the time until they are ready, above those of an
     interpreter with L{BASE}.
     """
-    base = [_started([sys.executable, "-c", f"{BASE}; print(flush=True); input()"], {}) for _ in range(STARTS)]
+    base = [_started([sys.executable, "-c", f"{BASE}; print(flush=True); input()"], {}) for _ in range(scale.starts)]
     memory, ready = (statistics.median(figures) for figures in zip(*base, strict=True))
     edges, agents = [], []
-    for _ in range(STARTS):
+    for _ in range(scale.starts):
         with tempfile.TemporaryDirectory() as folder:
             program, environment = python("benchmarks.ours.console", side.name), {"STATE_DIRECTORY": folder}
             began = perf_counter()
-            with Part([*program, "edge", "--dev", "--port", "0"], {**os.environ, **environment}) as edge:
+            with Part([*program, "edge", "--dev", "--port", "0"], {**os.environ, **environment}, reads=False) as edge:
                 edge.line()
                 edges.append((edge.memory(), perf_counter() - began))
                 agents.append(_started([*program, "agent", "--dev", "http", "9"], environment))
@@ -43,11 +42,19 @@ def idleProcess(side: Side, scale: Scale) -> Figures:
     return figures
 
 
+def resident(side: Side, scale: Scale) -> Figures:
+    """
+    Resident memory of an edge and of an agent that have served one request.
+    """
+    with chain(side) as tunnel:
+        return {"resident-edge": tunnel.edge.memory() / MIB, "resident-agent": tunnel.agent.memory() / MIB}
+
+
 def _started(command: list[str], environment: dict[str, str]) -> tuple[int, float]:
     """
     @return: octets of resident memory once it has printed a line, and seconds until then.
     """
     began = perf_counter()
-    with Part(command, {**os.environ, **environment}) as part:
+    with Part(command, {**os.environ, **environment}, reads=False) as part:
         part.line()
         return part.memory(), perf_counter() - began

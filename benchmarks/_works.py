@@ -4,18 +4,18 @@ What is measured: each benchmark runs one side once, from fresh processes, and g
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from attrs import frozen
 
-from benchmarks import _agents, _calls, _http, _http2, _processes
-from benchmarks._parts import Part
-from benchmarks._secrets import selfSigned
-from benchmarks._sides import MB, Figures, Scale, Side
+from benchmarks import _agents, _calls, _curves, _http, _http2, _ports, _processes, _sessions, _shares
+from benchmarks._sides import DEFAULT, Figures, Scale, Side
+
+EVERYONE = frozenset({"go", "tuned", "epoll", "uvloop"})
+TWIN = frozenset({"go"})
+TWINS = frozenset({"go", "tuned"})
+ALONE: frozenset[str] = frozenset()
 
 
 @frozen
@@ -23,17 +23,17 @@ class Figure:
     """
     One row of the table.
 
-    @ivar id: the benchmark's name, as it is asked for and printed.
-    @ivar better: C{"more"} or C{"less"}; the ratio is ours/Go in both cases.
-    @ivar mark: the ratio that a first good version shows; C{None} if there is none.
-    @ivar absolute: the mark is for our own figure, and not for the ratio.
+    @ivar id: the figure's name.
+    @ivar better: C{"more"} or C{"less"}; a ratio is ours/theirs in both cases.
+    @ivar mark: what a first good version shows; C{None} if there is none.
+    @ivar of: what has to reach the mark: our ratio to a side of that name, or, if it is empty, our own figure.
     """
 
     id: str
     unit: str
     better: str
-    mark: float | None
-    absolute: bool = False
+    mark: float | None = None
+    of: str = "go"
 
 
 @frozen
@@ -41,149 +41,205 @@ class Work:
     """
     A benchmark: what it shows and how one side is run.
 
+    @ivar figures: its rows.
+    @ivar points: rows of a curve: there is one for each number, which follows the id.
+    @ivar who: the sides that take part beside our default one.
+    @ivar kind: as what our peers publish the origin; empty if they do not take part.
     @ivar needsGo: its origin and its visitors are Go programs, whichever side is measured.
-    @ivar alone: there is no Go twin.
     @ivar needs: whether the programs of others that it needs are installed.
+    @ivar once: one round is enough, since noise hardly changes the figures, or each has many windows of its own.
     """
 
     figures: tuple[Figure, ...]
     run: Callable[[Side, Scale], Figures]
+    points: tuple[Figure, ...] = ()
+    who: frozenset[str] = EVERYONE
+    kind: str = ""
     needsGo: bool = False
-    alone: bool = False
     needs: Callable[[], bool] = lambda: True
+    once: bool = False
+
+    def takes(self, side: Side, kinds: frozenset[str]) -> bool:
+        """
+        Whether a side has its turn.
+
+        @param kinds: what the side can publish, if it is a peer.
+        """
+        return side.name == DEFAULT or side.name in self.who or self.kind in kinds
+
+    def rows(self, ids: set[str]) -> list[Figure]:
+        """
+        The rows of a run.
+
+        @param ids: the figures that there are.
+        """
+        numbered = [
+            Figure(name, point.unit, point.better, point.mark, point.of)
+            for point in self.points
+            for name in sorted((one for one in ids if _isPoint(one, point.id)), key=_number)
+        ]
+        return [figure for figure in self.figures if figure.id in ids] + numbered
 
 
-@contextmanager
-def _certified(carrier: str) -> Iterator[dict[str, str]]:
+def _isPoint(name: str, curve: str) -> bool:
+    return name.rpartition("-")[0] == curve and name.rpartition("-")[2].isdigit()
+
+
+def _number(name: str) -> int:
+    return int(name.rpartition("-")[2])
+
+
+def _cost(name: str, unit: str, mark: float | None = None) -> Figure:
     """
-    The options of a TLS server, if the carrier needs them.
+    The row of the processor time that belongs to another row.
     """
-    if carrier != "wss":
-        yield {}
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        certificate, key = selfSigned(Path(folder))
-        yield {"certificate": str(certificate), "key": str(key)}
+    return Figure(f"{name}-cpu", unit, "less", mark)
 
 
-def _session(side: Side, carrier: str, timeout: float, **work: object) -> dict[str, float]:
-    """
-    A server and a client of one side; the client works, and says what it measured.
-    """
-    with _certified(carrier) as tls, Part(side.command("server", carrier=carrier, **tls)) as server:
-        address = f"127.0.0.1:{server.says()['port']}"
-        trusted = tls.get("certificate")
-        with Part(side.command("client", carrier=carrier, address=address, certificate=trusted, **work)) as client:
-            return client.says(timeout)
+def _bulk(carrier: str, mark: float) -> Work:
+    name = f"bulk-{carrier}"
+    return Work((Figure(name, "MB/s", "more", mark), _cost(name, "s/GB")), partial(_sessions.bulk, carrier))
 
 
-def _bulk(carrier: str, side: Side, scale: Scale) -> Figures:
-    result = _session(side, carrier, 120, work="bulk", octets=scale.bulk)
-    return {f"bulk-{carrier}": scale.bulk / result["seconds"] / MB}
+def _churn(parallel: int, mark: float) -> Work:
+    name = f"churn-{parallel}"
+    return Work((Figure(name, "streams/s", "more", mark), _cost(name, "us")), partial(_sessions.churn, parallel))
 
 
-def _rpc(side: Side, scale: Scale) -> Figures:
-    result = _session(side, "ws", 30, work="rpc", duration=f"{scale.seconds}s")
-    return {"rpc-ws": result["p50"] * 1e6, "rpc-ws-p99": result["p99"] * 1e6}
+def _share(name: str, mark: float, run: Callable[[Side, Scale], Figures]) -> Work:
+    figures = Figure(name, "% less", "less", mark, ""), Figure(f"{name}-cpu", "% more", "less", mark, "")
+    return Work(figures, run, who=ALONE, needsGo=True)
 
 
-def _beside(side: Side, scale: Scale) -> Figures:
-    result = _session(side, "ws", 30, work="beside", duration=f"{scale.seconds}s")
-    return {"beside-bulk": result["p99"] * 1e6, "beside-bulk-rate": result["octets"] / scale.seconds / MB}
-
-
-def _churn(parallel: int, side: Side, scale: Scale) -> Figures:
-    result = _session(side, "ws", 30, work="churn", parallel=parallel, duration=f"{scale.seconds}s")
-    return {f"churn-{parallel}": result["count"] / result["seconds"]}
-
-
-def _idleStreams(side: Side, scale: Scale) -> Figures:
-    with Part(side.command("server", carrier="ws")) as server:
-        address = f"127.0.0.1:{server.says()['port']}"
-        few = scale.streams // 10
-        memory = []
-        for count in few, few + scale.streams:      # the difference leaves out what a first session costs
-            with Part(side.command("client", carrier="ws", address=address, work="idle", count=count)) as client:
-                client.says(60)
-                memory.append(server.memory())
-    return {"idle-streams": (memory[1] - memory[0]) / scale.streams}
+def _growth(*names: str, mark: float = 1.1) -> tuple[Figure, ...]:
+    return tuple(Figure(f"{name}-slope", "log-log", "less", mark, "") for name in names)
 
 
 WORKS: dict[str, Work] = {
-    "bulk-tcp": Work((Figure("bulk-tcp", "MB/s", "more", 1.1),), partial(_bulk, "tcp")),
-    "bulk-ws": Work((Figure("bulk-ws", "MB/s", "more", 1.3),), partial(_bulk, "ws")),
-    "bulk-wss": Work((Figure("bulk-wss", "MB/s", "more", 1.0),), partial(_bulk, "wss")),
-    "rpc-ws": Work((Figure("rpc-ws", "us p50", "less", 1.1), Figure("rpc-ws-p99", "us p99", "less", 1.1)), _rpc),
-    "beside-bulk": Work((Figure("beside-bulk", "us p99", "less", 0.5),), _beside),
-    "churn-1": Work((Figure("churn-1", "streams/s", "more", 1.8),), partial(_churn, 1)),
-    "churn-64": Work((Figure("churn-64", "streams/s", "more", 4.0),), partial(_churn, 64)),
+    "bulk-tcp": _bulk("tcp", 1.1),
+    "bulk-ws": _bulk("ws", 1.3),
+    "bulk-wss": _bulk("wss", 1.0),
+    "rpc-ws": Work(
+        (Figure("rpc-ws", "us p50", "less", 1.1), Figure("rpc-ws-p99", "us p99", "less", 1.1), _cost("rpc-ws", "us")),
+        _sessions.rpc,
+    ),
+    "beside-bulk": Work(
+        (
+            Figure("beside-bulk", "us p99", "less", 0.7), Figure("beside-bulk-p50", "us p50", "less"),
+            Figure("beside-bulk-rate", "MB/s", "more"), _cost("beside-bulk-rate", "s/GB"),
+        ),
+        _sessions.beside,
+    ),
+    "churn-1": _churn(1, 1.8),
+    "churn-64": _churn(64, 4.0),
     "http-keep": Work(
         (
-            Figure("http-keep", "requests/s", "more", 1.0), Figure("http-keep-unpooled", "requests/s", "more", 3.0),
-            Figure("http-keep-cpu", "s/10 000", "less", 1.0), Figure("http-keep-p99", "ms p99", "less", 1.2),
+            Figure("http-keep", "requests/s", "more", 1.0), _cost("http-keep", "us", 1.0),
+            Figure("http-keep-p50", "ms p50", "less"), Figure("http-keep-p99", "ms p99", "less", 1.2),
+            Figure("http-unpooled", "requests/s", "more", 3.0), _cost("http-unpooled", "us"),
         ),
-        _http.keep,
-        needsGo=True,
-    ),
-    "http-keep-logged": Work(
-        (Figure("http-keep-logged", "share", "more", 0.92, True),), _http.logged, needsGo=True, alone=True,
-    ),
-    "http-keep-observed": Work(
-        (
-            Figure("http-keep-observed", "share", "more", 0.98, True),
-            Figure("http-keep-observed-cpu", "share", "less", 1.02, True),
-        ),
-        _http.observed, needsGo=True, alone=True,
-    ),
-    "http-keep-inspected": Work(
-        (Figure("http-keep-inspected", "share", "more", 0.75, True),), _http.inspected, needsGo=True, alone=True,
+        _http.keep, kind="http", needsGo=True,
     ),
     "http-new": Work(
-        (Figure("http-new", "requests/s", "more", 1.0), Figure("http-new-cpu", "s/10 000", "less", 1.0)),
-        _http.new,
-        needsGo=True,
+        (Figure("http-new", "requests/s", "more", 1.0), _cost("http-new", "us", 1.0)), _http.new, kind="http", needsGo=True,
     ),
-    "http-one": Work((Figure("http-one", "us p50", "less", 1.0),), _http.one, needsGo=True),
+    "http-one": Work(
+        (Figure("http-one", "us p50", "less", 1.0), Figure("http-one-p99", "us p99", "less"), _cost("http-one", "us")),
+        _http.one, kind="http", needsGo=True,
+    ),
     "http-big": Work(
-        (Figure("http-big", "MB/s", "more", 1.0), Figure("http-big-upload", "MB/s", "more", 1.0)),
-        _http.big,
-        needsGo=True,
+        (
+            Figure("http-big", "MB/s", "more", 1.0), _cost("http-big", "s/GB"),
+            Figure("http-big-upload", "MB/s", "more", 1.0), _cost("http-big-upload", "s/GB"),
+        ),
+        _http.big, kind="http", needsGo=True,
     ),
-    "scrape": Work(
-        (Figure("scrape", "ms", "less", 50, True), Figure("scrape-per-service", "ms", "less", None)),
-        _agents.scrapes,
-        alone=True,
+    "tcp-echo": Work(
+        (
+            Figure("tcp-echo", "us p50", "less", 1.0, "frp"), Figure("tcp-echo-p99", "us p99", "less"),
+            _cost("tcp-echo", "us"),
+        ),
+        _ports.echo, kind="tcp", needsGo=True,
+    ),
+    "tcp-small": Work(
+        (
+            Figure("tcp-small", "requests/s", "more", 1.0, "frp"), _cost("tcp-small", "us"),
+            Figure("tcp-small-p99", "ms p99", "less"),
+        ),
+        _ports.small, kind="tcp", needsGo=True,
+    ),
+    "udp-echo": Work(
+        (
+            Figure("udp-echo", "datagrams/s", "more"), _cost("udp-echo", "us"),
+            Figure("udp-echo-lost", "%", "less", None, ""),
+        ),
+        _ports.datagrams, kind="udp", needsGo=True,
     ),
     "h2-keep": Work(
-        (Figure("h2-keep", "requests/s", "more", 0.4), Figure("h2-keep-cpu", "s/10 000", "less", None)),
-        _http2.keep,
-        needsGo=True,
-        needs=_http2.available,
+        (Figure("h2-keep", "requests/s", "more", 0.4), _cost("h2-keep", "us")),
+        _http2.keep, needsGo=True, needs=_http2.available,
     ),
-    "h2-big": Work((Figure("h2-big", "MB/s", "more", 0.7),), _http2.big, needsGo=True, needs=_http2.available),
+    "h2-big": Work(
+        (Figure("h2-big", "MB/s", "more", 0.7), _cost("h2-big", "s/GB")),
+        _http2.big, needsGo=True, needs=_http2.available,
+    ),
+    "http-keep-logged": _share("http-keep-logged", 8, _shares.logged),
+    "http-keep-observed": _share("http-keep-observed", 2, _shares.observed),
+    "http-keep-inspected": _share("http-keep-inspected", 25, _shares.inspected),
+    "scrape": Work(
+        (Figure("scrape", "ms", "less", 50, ""), Figure("scrape-per-service", "ms", "less", None, "")),
+        _agents.scrapes, who=ALONE, once=True,
+    ),
     "storm": Work(
-        (Figure("storm", "ms an agent", "less", 1.2, True), Figure("storm-slope", "log-log", "less", 1.1, True)),
-        _agents.storm,
+        (Figure("storm", "ms an agent", "less", 1.2, ""), Figure("storm-slope", "log-log", "less", 1.1, "")),
+        _agents.storm, who=TWIN,
     ),
-    "idle-agents": Work((Figure("idle-agents", "octets", "less", 0.7),), _agents.idle),
-    "idle-streams": Work((Figure("idle-streams", "octets", "less", 2.0),), _idleStreams),
+    "idle-agents": Work((Figure("idle-agents", "octets", "less", 0.7),), _agents.idle, who=TWIN),
+    "idle-streams": Work((Figure("idle-streams", "octets", "less", 2.0),), _sessions.idleStreams, who=TWIN),
     "idle-process": Work(
         (
-            Figure("idle-edge", "MiB", "less", 6.0, True), Figure("idle-agent", "MiB", "less", 6.0, True),
-            Figure("ready-edge", "s", "less", 0.1, True), Figure("ready-agent", "s", "less", 0.1, True),
+            Figure("idle-edge", "MiB", "less", 6.0, ""), Figure("idle-agent", "MiB", "less", 6.0, ""),
+            Figure("ready-edge", "s", "less", 0.1, ""), Figure("ready-agent", "s", "less", 0.1, ""),
         ),
-        _processes.idleProcess,
-        alone=True,
+        _processes.idleProcess, who=ALONE,
+    ),
+    "resident": Work(
+        (Figure("resident-edge", "MiB", "less"), Figure("resident-agent", "MiB", "less")),
+        _processes.resident, who=TWINS, kind="http", needsGo=True, once=True,
     ),
     "calls": Work(
-        (Figure("calls-warm", "calls", "less", 130, True), Figure("calls-cold", "calls", "less", 280, True)),
-        _calls.requests,
-        needsGo=True,
-        alone=True,
+        (
+            Figure("calls-warm", "calls", "less", 130, ""), Figure("calls-cold", "calls", "less", 280, ""),
+            Figure("calls-logged", "calls more", "less", None, ""), Figure("calls-observed", "calls more", "less", None, ""),
+            Figure("calls-inspected", "calls more", "less", None, ""),
+        ),
+        _calls.requests, who=ALONE, needsGo=True, once=True,
     ),
     "calls-streams": Work(
-        (Figure("calls-stream", "calls", "less", None), Figure("calls-frame", "calls", "less", None)),
-        _calls.streams,
-        alone=True,
+        (Figure("calls-stream", "calls", "less", None, ""), Figure("calls-frame", "calls", "less", None, "")),
+        _calls.streams, who=ALONE, once=True,
     ),
-}
+    "curve-streams-idle": Work(
+        _growth("curve-streams-opened", "curve-streams-memory", "curve-streams-beside"),
+        _curves.idleStreams,
+        (
+            Figure("curve-streams-opened", "us each", "less"), Figure("curve-streams-memory", "octets each", "less"),
+            Figure("curve-streams-beside", "us", "less"),
+        ),
+        who=TWINS, once=True,
+    ),
+    "curve-streams-busy": Work(
+        _growth("curve-streams-busy"), _curves.busyStreams, (Figure("curve-streams-busy", "us each", "less"),),
+        who=TWINS, once=True,
+    ),
+    "curve-agents": Work(
+        _growth("curve-agents", "curve-agents-memory"), _curves.agents,
+        (Figure("curve-agents", "ms each", "less"), Figure("curve-agents-memory", "octets each", "less")),
+        who=TWIN, once=True,
+    ),
+    "curve-visitors": Work(
+        _growth("curve-visitors"), _curves.visitors,
+        (Figure("curve-visitors", "us each", "less"), Figure("curve-visitors-p50", "ms p50", "less")),
+        who=TWINS, needsGo=True, once=True,
+    ),
+}  # fmt: skip

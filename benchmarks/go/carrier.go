@@ -52,10 +52,14 @@ func (c *webSocketConn) Write(from []byte) (int, error) {
 
 // reach dials a carrier: tcp, ws, or wss with the server's own certificate as the only root.
 func reach(carrier, address, path, certificate string, header http.Header) (io.ReadWriteCloser, error) {
-	dialer, scheme := websocket.Dialer{}, "ws"
+	dialer, scheme := newDialer(), "ws"
 	switch carrier {
 	case "tcp":
-		return net.Dial("tcp", address)
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			return nil, err
+		}
+		return carried(conn), nil
 	case "ws":
 	case "wss":
 		roots := x509.NewCertPool()
@@ -72,7 +76,7 @@ func reach(carrier, address, path, certificate string, header http.Header) (io.R
 	if err != nil {
 		return nil, err
 	}
-	return &webSocketConn{Conn: conn}, nil
+	return carried(&webSocketConn{Conn: conn}), nil
 }
 
 // await listens, says the port, and gives each carrier to taken on a goroutine of its own.
@@ -82,10 +86,10 @@ func await(carrier, certificate, key string, taken func(io.ReadWriteCloser)) err
 		return err
 	}
 	say(map[string]any{"port": socket.Addr().(*net.TCPAddr).Port})
-	upgrader := websocket.Upgrader{}
+	upgrader := newUpgrader()
 	upgrade := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if conn, err := upgrader.Upgrade(w, r, nil); err == nil {
-			taken(&webSocketConn{Conn: conn})
+			taken(carried(&webSocketConn{Conn: conn}))
 		}
 	})
 	switch carrier {
@@ -95,7 +99,7 @@ func await(carrier, certificate, key string, taken func(io.ReadWriteCloser)) err
 			if err != nil {
 				return err
 			}
-			go taken(conn)
+			go taken(carried(conn))
 		}
 	case "ws":
 		return http.Serve(socket, upgrade)

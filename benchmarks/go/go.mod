@@ -1,6 +1,6 @@
 module tunnelstack.test/benchmarks
 
-go 1.23
+go 1.24
 
 require (
 	github.com/gorilla/websocket v1.5.3

@@ -1,5 +1,5 @@
 // Program bench is the Go twin of every benchmark: hashicorp/yamux, gorilla/websocket, go-multistream and net/http in their
-// default configurations, and the origin and the load generator that both sides share.
+// default configurations, and the origin and the load generator that all sides share.
 //
 // A part that listens prints {"port": N} and runs until its stdin ends; a part that works prints one line of JSON and exits.
 package main
@@ -10,10 +10,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 	"time"
 )
 
-const life = 300 * time.Second // no part outlives this
+const life = 600 * time.Second // no part outlives this
 
 var parts = map[string]func(arguments []string) error{
 	"server": serverPart,
@@ -32,6 +33,15 @@ func say(what map[string]any) {
 	fmt.Println(string(line))
 }
 
+// processorTime is how many seconds of processor time, user and system, this process has used.
+func processorTime() float64 {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		panic(err)
+	}
+	return float64(used.Utime.Nano()+used.Stime.Nano()) / 1e9
+}
+
 // untilStdinEnds is how a part that listens is told to go.
 func untilStdinEnds() {
 	_, _ = io.Copy(io.Discard, os.Stdin)
@@ -40,6 +50,7 @@ func untilStdinEnds() {
 // options reads the command line of a part.
 func options(part string, arguments []string, declare func(*flag.FlagSet)) {
 	flags := flag.NewFlagSet(part, flag.ExitOnError)
+	flags.BoolVar(&tuned, "tuned", false, "join writes, and keep large buffers")
 	declare(flags)
 	_ = flags.Parse(arguments)
 }

@@ -18,7 +18,10 @@ import (
 	multistream "github.com/multiformats/go-multistream"
 )
 
-const question = 64 // octets of an echo
+const (
+	question = 64                     // octets of an echo
+	pause    = 300 * time.Millisecond // between two phases, so that whoever measures can read what the first one used
+)
 
 var errDiffers = errors.New("what came back is not what was sent")
 
@@ -36,7 +39,7 @@ func serverPart(arguments []string) error {
 	mux.AddHandler("/hold", func(_ string, stream io.ReadWriteCloser) error { return hold(stream) })
 	go func() {
 		err := await(carrier, certificate, key, func(conn io.ReadWriteCloser) {
-			session, err := yamux.Server(conn, nil)
+			session, err := yamux.Server(conn, sessionConfig())
 			if err != nil {
 				return
 			}
@@ -108,27 +111,29 @@ func openStream(session *yamux.Session, protocol string) (*yamux.Stream, error) 
 // clientPart does one piece of work over one session and says what it measured.
 func clientPart(arguments []string) error {
 	var carrier, address, certificate, work string
-	var octets, parallel, count int
+	var octets, parallel, count, questions int
 	var duration time.Duration
 	options("client", arguments, func(f *flag.FlagSet) {
 		f.StringVar(&carrier, "carrier", "tcp", "tcp, ws or wss")
 		f.StringVar(&address, "address", "", "host:port of the server")
 		f.StringVar(&certificate, "certificate", "", "PEM, for wss")
-		f.StringVar(&work, "work", "bulk", "bulk, rpc, beside, churn or idle")
+		f.StringVar(&work, "work", "bulk", "bulk, rpc, beside, churn or many")
 		f.IntVar(&octets, "octets", 0, "of bulk")
-		f.IntVar(&parallel, "parallel", 1, "streams at a time, of churn")
-		f.IntVar(&count, "count", 0, "streams, of idle")
+		f.IntVar(&parallel, "parallel", 1, "streams at a time, of churn; streams that ask, of many")
+		f.IntVar(&count, "count", 0, "streams, of many")
+		f.IntVar(&questions, "questions", 0, "of all streams together, of many")
 		f.DurationVar(&duration, "duration", time.Second, "of rpc, beside and churn")
 	})
 	conn, err := reach(carrier, address, "/", certificate, nil)
 	if err != nil {
 		return err
 	}
-	session, err := yamux.Client(conn, nil)
+	session, err := yamux.Client(conn, sessionConfig())
 	if err != nil {
 		return err
 	}
 	var result map[string]any
+	before := processorTime()
 	switch work {
 	case "bulk":
 		result, err = bulk(session, octets)
@@ -138,18 +143,16 @@ func clientPart(arguments []string) error {
 		result, err = besideBulk(session, duration)
 	case "churn":
 		result, err = churn(session, parallel, duration)
-	case "idle":
-		result, err = idle(session, count)
+	case "many":
+		return many(session, count, parallel, questions)
 	default:
 		err = fmt.Errorf("there is no work %q", work)
 	}
 	if err != nil {
 		return err
 	}
+	result["processor"] = processorTime() - before
 	say(result)
-	if work == "idle" {
-		untilStdinEnds()
-	}
 	return nil
 }
 
@@ -235,10 +238,12 @@ func besideBulk(session *yamux.Session, duration time.Duration) (map[string]any,
 		}
 		saturated <- stream.Close()
 	}()
+	start := time.Now()
 	result, err := rpc(session, duration)
 	if err != nil {
 		return nil, err
 	}
+	took := time.Since(start).Seconds()
 	stop.Store(true)
 	if err := <-saturated; err != nil {
 		return nil, err
@@ -250,7 +255,7 @@ func besideBulk(session *yamux.Session, duration time.Duration) (map[string]any,
 	if strings.TrimSpace(string(answer)) != fmt.Sprint(written) {
 		return nil, errDiffers
 	}
-	result["octets"] = written
+	result["octets"], result["seconds"] = written, took
 	return result, nil
 }
 
@@ -300,17 +305,51 @@ func once(session *yamux.Session, piece, back []byte) error {
 	return stream.Close()
 }
 
-// idle opens streams and leaves them; every one has had its answer once.
-func idle(session *yamux.Session, count int) (map[string]any, error) {
+// many opens streams, each of which has its answer once, and says so.  Then some of them ask so many questions, and all stay.
+func many(session *yamux.Session, count, parallel, questions int) error {
+	before := processorTime()
 	piece, back := make([]byte, question), make([]byte, question)
+	var streams []io.ReadWriter
 	for range count {
 		stream, err := openStream(session, "/hold")
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if err := asked(stream, piece, back); err != nil {
-			return nil, err
+			return err
+		}
+		streams = append(streams, stream)
+	}
+	say(map[string]any{"streams": count, "processor": processorTime() - before})
+	if questions > 0 {
+		time.Sleep(pause)
+		before, start := processorTime(), time.Now()
+		if err := askTogether(streams[:parallel], questions); err != nil {
+			return err
+		}
+		say(map[string]any{"seconds": time.Since(start).Seconds(), "processor": processorTime() - before})
+	}
+	untilStdinEnds()
+	return nil
+}
+
+// askTogether lets all streams ask at the same time, each its share of the questions.
+func askTogether(streams []io.ReadWriter, questions int) error {
+	failures := make(chan error, len(streams))
+	for _, stream := range streams {
+		go func() {
+			piece, back := make([]byte, question), make([]byte, question)
+			var err error
+			for left := questions / len(streams); left > 0 && err == nil; left-- {
+				err = asked(stream, piece, back)
+			}
+			failures <- err
+		}()
+	}
+	for range streams {
+		if err := <-failures; err != nil {
+			return err
 		}
 	}
-	return map[string]any{"streams": count}, nil
+	return nil
 }

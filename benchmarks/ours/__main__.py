@@ -9,7 +9,7 @@ import argparse
 from benchmarks.ours.counting import CallCounter
 from tunnelstack.reactor.choice import VARIABLE, install
 
-LIFE = 300.0  # seconds; no process outlives this
+LIFE = 600.0  # seconds; no process outlives this
 
 
 def options() -> argparse.Namespace:
@@ -25,10 +25,11 @@ def options() -> argparse.Namespace:
         part.add_argument("--certificate", help="PEM, for wss")
     server.add_argument("--key", help="PEM, for wss")
     client.add_argument("--address", required=True, help="host:port of the server")
-    client.add_argument("--work", choices=["bulk", "rpc", "beside", "churn", "idle"], required=True)
+    client.add_argument("--work", choices=["bulk", "rpc", "beside", "churn", "many"], required=True)
     client.add_argument("--octets", type=int, default=0, help="of bulk")
-    client.add_argument("--parallel", type=int, default=1, help="streams at a time, of churn")
-    client.add_argument("--count", type=int, default=0, help="streams, of idle")
+    client.add_argument("--parallel", type=int, default=1, help="streams at a time, of churn; streams that ask, of many")
+    client.add_argument("--count", type=int, default=0, help="streams, of many")
+    client.add_argument("--questions", type=int, default=0, help="of all streams together, of many")
     client.add_argument("--duration", default="1s", help="seconds and an s, of rpc, beside and churn")
     client.add_argument("--counted", help="if given, the calls of Python functions are counted")
     return parser.parse_args()

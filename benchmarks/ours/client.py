@@ -8,12 +8,11 @@ import json
 import os
 from argparse import Namespace
 from collections.abc import Callable
-from functools import partial
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IStreamClientEndpoint
@@ -32,6 +31,7 @@ from tunnelstack.wire.negotiation.base import Release
 
 BLOCK = 64 * 1024   # octets of one write of a bulk transfer
 QUESTION = 64       # octets of an echo
+PAUSE = 0.3         # seconds between two phases, so that whoever measures can read what the first one used
 
 
 @frozen
@@ -186,10 +186,10 @@ class Asking(Ending):
 
 class Once(Protocol):
     """
-    Asks once, and closes if it is told to.
+    Asks once, and closes.
     """
 
-    def __init__(self, piece: bytes, answered: Callable[[], object], failed: Callable[[Any], object], close: bool) -> None:
+    def __init__(self, piece: bytes, answered: Callable[[], object], failed: Callable[[Any], object]) -> None:
         """
         @param answered: called with the answer.
         @param failed: called with an exception or a failure instead.
@@ -198,7 +198,6 @@ class Once(Protocol):
         self._back = b""
         self._answered = answered
         self._failed = failed
-        self._close = close
         self._waits = True
 
     def connectionMade(self) -> None:
@@ -212,13 +211,55 @@ class Once(Protocol):
         if self._back != self._piece:
             self._failed(Differs())
             return
-        if self._close:
-            self.transport.loseConnection()
+        self.transport.loseConnection()
         self._answered()
 
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
         if self._waits:
             self._failed(reason)
+
+
+class Staying(Protocol):
+    """
+    A stream that stays, and asks so many questions when it is told to.
+    """
+
+    def __init__(self, piece: bytes) -> None:
+        self._piece = piece
+        self._back = b""
+        self._left = 0
+        self._done: Deferred[None] | None = None
+
+    def ask(self, count: int) -> Deferred[None]:
+        """
+        @return: fires with the last answer.
+        """
+        self._left = count
+        self._done = done = Deferred()
+        self.transport.write(self._piece)
+        return done
+
+    def dataReceived(self, data: bytes) -> None:
+        self._back += data
+        if len(self._back) < QUESTION:
+            return
+        if self._back != self._piece:
+            self._end(Differs())
+            return
+        self._back = b""
+        self._left -= 1
+        if self._left:
+            self.transport.write(self._piece)
+        else:
+            self._end(None)
+
+    def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
+        self._end(reason)
+
+    def _end(self, result: Any) -> None:
+        done, self._done = self._done, None
+        if done is not None:
+            done.callback(result)
 
 
 async def bulk(work: Work, chosen: Namespace) -> dict[str, Any]:
@@ -251,10 +292,12 @@ async def beside(work: Work, chosen: Namespace) -> dict[str, Any]:
     saturated = Bulk(None)
     await work.to(b"/sink").connect(quiet(lambda: saturated))
     saturated.resumeProducing()
+    start = perf_counter()
     result = await rpc(work, chosen)
+    seconds = perf_counter() - start
     saturated.enough()
     await saturated.done
-    return {**result, "octets": saturated.written}
+    return {**result, "octets": saturated.written, "seconds": seconds}
 
 
 async def churn(work: Work, chosen: Namespace) -> dict[str, Any]:
@@ -281,7 +324,7 @@ async def churn(work: Work, chosen: Namespace) -> dict[str, Any]:
         if not finished.called:
             finished.errback(reason)
 
-    factory = quiet(lambda: Once(piece, following, failed, True))
+    factory = quiet(lambda: Once(piece, following, failed))
     for _ in range(chosen.parallel):
         echo.connect(factory).addErrback(failed)
     await finished
@@ -290,16 +333,26 @@ async def churn(work: Work, chosen: Namespace) -> dict[str, Any]:
     return {"count": count, "seconds": perf_counter() - start}
 
 
-async def idle(work: Work, chosen: Namespace) -> dict[str, Any]:
+async def many(work: Work, chosen: Namespace) -> dict[str, Any]:
     """
-    Streams that have had their answer once, and stay.
+    Open streams, each of which has its answer once, and say so.  Then some of them ask so many questions, and all stay.
     """
-    hold, piece = work.to(b"/hold"), os.urandom(QUESTION)
+    hold, piece, streams = work.to(b"/hold"), os.urandom(QUESTION), []
+    before = process_time()
     for _ in range(chosen.count):
-        asked: Deferred[None] = Deferred()
-        await hold.connect(quiet(lambda asked=asked: Once(piece, partial(asked.callback, None), asked.errback, False)))
-        await asked
-    return {"streams": chosen.count}
+        stream = Staying(piece)
+        await hold.connect(quiet(lambda stream=stream: stream))
+        await stream.ask(1)
+        streams.append(stream)
+    opened = {"streams": chosen.count, "processor": process_time() - before}
+    if not chosen.questions:
+        return opened
+    print(json.dumps(opened), flush=True)
+    await deferLater(work.reactor, PAUSE)
+    asking = streams[:chosen.parallel]
+    before, start = process_time(), perf_counter()
+    await gatherResults([stream.ask(chosen.questions // chosen.parallel) for stream in asking])
+    return {"seconds": perf_counter() - start, "processor": process_time() - before}
 
 
 def _carrier(reactor: Any, chosen: Namespace) -> IStreamClientEndpoint:
@@ -312,7 +365,7 @@ def _carrier(reactor: Any, chosen: Namespace) -> IStreamClientEndpoint:
     return WebSocketClientEndpoint(reactor, f"wss://{chosen.address}/", contextFactory=context)
 
 
-WORKS = {"bulk": bulk, "rpc": rpc, "beside": beside, "churn": churn, "idle": idle}
+WORKS = {"bulk": bulk, "rpc": rpc, "beside": beside, "churn": churn, "many": many}
 
 
 async def main(reactor: Any, chosen: Namespace) -> None:
@@ -325,10 +378,12 @@ async def main(reactor: Any, chosen: Namespace) -> None:
     counter = CallCounter()
     if chosen.counted:
         counter.begin()
+    before = process_time()
     result = await WORKS[chosen.work](Work(reactor, session), chosen)
+    result.setdefault("processor", process_time() - before)
     if chosen.counted:
         counter.end()
         result["calls"] = counter.calls
     print(json.dumps(result), flush=True)
-    if chosen.work == "idle":
+    if chosen.work == "many":
         await untilStdinEnds(reactor)
