@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import Counter
 from hashlib import sha256
-from typing import Any
 
 from attrs import evolve
 from twisted.internet.interfaces import IAddress, IProtocolFactory
@@ -31,6 +30,7 @@ from tunnelstack.wire.records.jetty_grpc import (
     DEFAULT_LIMITS,
     EDGE_ID,
     FORWARD_HTTP_PATH,
+    FORWARD_RAW_PATH,
     PROTOCOL_VERSION,
     REGISTER_PATH,
     SESSION_ID,
@@ -160,7 +160,8 @@ class _AgentConnection:
         self._agents = agents
         server = GRPCServer(agents.clock, {
             REGISTER_PATH: Method(begin=self._register, limit=LONGEST_REGISTRATION),
-            FORWARD_HTTP_PATH: Method(begin=self._lane),
+            FORWARD_HTTP_PATH: Method(begin=self._httpLane),
+            FORWARD_RAW_PATH: Method(begin=self._rawLane),
         })  # fmt: skip
         self.connection = HTTP2Connection(False, clock=agents.clock, limits=limits, accept=server.accept)
 
@@ -174,20 +175,33 @@ class _AgentConnection:
         made: ICallReceiver = RegisterCall(self, call, fields, canonical(self.connection.getPeer()))
         return made
 
-    def _lane(self, call: GRPCCall, fields: Fields) -> ICallReceiver:
+    def _tunnelOf(self, call: GRPCCall, fields: Fields) -> GRPCTunnel | None:
+        """
+        Accept a lane.
+
+        @return: its tunnel; C{None} if it was refused.
+        """
         tunnel = self._agents.find(self.connection, first(list(fields), SESSION_ID) or b"")
         refusal = UNKNOWN_SESSION if tunnel is None else tunnel.refusal()
         if tunnel is None or refusal is not None:
             call.finish(refusal or UNKNOWN_SESSION)
-            return NO_CALL
+            return None
         call.accept([
             (EDGE_ID, tunnel.acceptance.edgeId.encode()), (VERSION_FIELD, b"%d" % PROTOCOL_VERSION),
         ])  # fmt: skip
-        lane: Any = EdgeLane(call, tunnel)
-        call.receiver = lane
+        return tunnel
+
+    def _httpLane(self, call: GRPCCall, fields: Fields) -> ICallReceiver:
+        tunnel = self._tunnelOf(call, fields)
+        if tunnel is None:
+            return NO_CALL
+        lane = EdgeLane(call, tunnel)
         tunnel.addLane(lane)
-        receiver: ICallReceiver = lane
-        return receiver
+        return lane
+
+    def _rawLane(self, call: GRPCCall, fields: Fields) -> ICallReceiver:
+        tunnel = self._tunnelOf(call, fields)
+        return NO_CALL if tunnel is None else tunnel.addRawLane(call)
 
 
 def _hashed(secret: bytes) -> bytes:

@@ -5,6 +5,7 @@ The agent's end of a session by gRPC: the call C{Register} while it is open, and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -13,12 +14,13 @@ from zope.interface import implementer
 
 from tunnelstack.dialect.jetty.failure_page import failurePage
 from tunnelstack.dialect.jetty.grpc_agent_lane import AgentLane
+from tunnelstack.dialect.jetty.grpc_raw_agent import AgentRawLane
 from tunnelstack.dialect.jetty.register_pings import RegisterPings
 from tunnelstack.dialect.jetty.registration import NAME, RegistrationAnswer, Upstream
 from tunnelstack.exchange.bounds import DEFAULT_BOUNDS
 from tunnelstack.exchange.error_page import ErrorPages
 from tunnelstack.exchange.traits import Traits
-from tunnelstack.interfaces import ICallReceiver, IExchangeServer, ILink
+from tunnelstack.interfaces import ICallReceiver, IDatagramClientEndpoint, IExchangeServer, ILink, IReactor
 from tunnelstack.session.http2_calls import CallSession
 from tunnelstack.session.lane_pool import LaneCounts, LaneKeeper
 from tunnelstack.stream.address import StreamAddress
@@ -28,6 +30,7 @@ from tunnelstack.transport.http2.connection import HTTP2Connection
 from tunnelstack.transport.http2.errors import HTTP2ConnectionLost, HTTP2StreamFailed
 from tunnelstack.transport.peers import canonical
 from tunnelstack.transport.shared_timer import SharedTimer
+from tunnelstack.transport.udp import UDPClientEndpoint
 from tunnelstack.waiters import Waiters
 from tunnelstack.wire.grpc import CallResult, Status
 from tunnelstack.wire.http2.codes import ErrorCode
@@ -36,6 +39,7 @@ from tunnelstack.wire.protobuf import BadProtobuf, decode_message_untrusted, enc
 from tunnelstack.wire.records.jetty_grpc import (
     DEFAULT_LIMITS,
     FORWARD_HTTP_PATH,
+    FORWARD_RAW_PATH,
     LONGEST_CHUNK,
     REUSE,
     SESSION_ID,
@@ -53,6 +57,8 @@ from tunnelstack.wire.records.jetty_grpc import (
 
 Fields = Sequence[tuple[bytes, bytes]]
 OpenCall = Callable[[HTTP2Connection, bytes, ICallReceiver, Fields], GRPCCall]
+
+Lane = AgentLane | AgentRawLane
 
 MOST_LANES = 1024
 """Lanes that an edge may grant; more are not opened."""
@@ -104,8 +110,13 @@ class GRPCLink:
         self._upstream = upstream
         self._opening = opening
         self._slowDown = slowDown
-        self._busy: set[AgentLane] = set()
-        self._lanes: LaneKeeper[AgentLane] = LaneKeeper(clock, _countsOf(limits), self._openLane, AgentLane.retire)
+        self.clock = clock
+        self.tcp = upstream.tcp
+        self.udp: IDatagramClientEndpoint | None = None
+        if upstream.udp is not None:
+            self.udp = UDPClientEndpoint(cast(IReactor, clock), *upstream.udp)
+        self._busy: set[Lane] = set()
+        self._lanes: LaneKeeper[Lane] = LaneKeeper(clock, _countsOf(limits), self._openLane, lambda lane: lane.retire())
         self._pings = RegisterPings(clock, lambda nonce: self._send(Ping(nonce=nonce)), self._registerLost)
         self._lost: SessionLost | None = None
         self._waitingLost: Waiters[SessionLost] = Waiters()
@@ -228,9 +239,11 @@ class GRPCLink:
     # Lanes
 
     def _openLane(self) -> bool:
-        lane = AgentLane(self)
+        raw = self.tcp is not None or self.udp is not None
+        lane: Lane = AgentRawLane(self) if raw else AgentLane(self)
+        path = FORWARD_RAW_PATH if raw else FORWARD_HTTP_PATH
         try:
-            lane.call = self._opening(self._connection, FORWARD_HTTP_PATH, lane, [(SESSION_ID, self._sessionId)])
+            lane.call = self._opening(self._connection, path, lane, [(SESSION_ID, self._sessionId)])
         except HTTP2StreamFailed:
             return False
         return True
@@ -256,27 +269,27 @@ class GRPCLink:
         """
         return self._upstream.serverFor(target)
 
-    def laneOpened(self, lane: AgentLane) -> None:
+    def laneOpened(self, lane: Lane) -> None:
         """
         From a lane: the edge has accepted it.
         """
         self._lanes.opened(lane)
 
-    def laneUsed(self, lane: AgentLane) -> None:
+    def laneUsed(self, lane: Lane) -> None:
         """
         From a lane: a request has arrived.
         """
         self._busy.add(lane)
         self._lanes.used(lane)
 
-    def laneIdle(self, lane: AgentLane) -> None:
+    def laneIdle(self, lane: Lane) -> None:
         """
         From a lane: it can be used again.
         """
         self._busy.discard(lane)
         self._lanes.unused(lane)
 
-    def laneOver(self, lane: AgentLane, opened: bool, result: CallResult) -> None:
+    def laneOver(self, lane: Lane, opened: bool, result: CallResult) -> None:
         """
         From a lane: it has ended.
         """

@@ -30,6 +30,7 @@ from zope.interface import implementer
 from tunnelstack.dialect.jetty.grpc_tunnel import GRPCTunnel
 from tunnelstack.dialect.jetty.register_pings import RegisterPings
 from tunnelstack.dialect.jetty.registration import (
+    STATUS,
     Acceptance,
     IRegistrar,
     Registration,
@@ -78,7 +79,7 @@ LONGEST_REGISTRATION = 64 * 1024
 """Octets of the longest message of C{Register}: it may come from a stranger."""
 
 CLOSE_CODES = {"replaced": REPLACED, "stopping": DRAINING}
-"""Codes for which the edge ends a session, as Jetty has them; the others are C{forbidden}."""
+"""Codes of L{Denied<tunnelstack.errors.Denied>} as Jetty has them; the others are C{forbidden}."""
 
 
 class Door(Protocol):
@@ -316,7 +317,7 @@ class RegisterCall:
         if not code:
             self._call.finish()
         else:
-            refused = RegistrationRefused(CLOSE_CODES.get(code, FORBIDDEN), reason)
+            refused = RegistrationRefused(code if code in STATUS else CLOSE_CODES.get(code, FORBIDDEN), reason)
             self._send(ErrorInfo(code=refused.code, message=reason))
             self._call.finish(CallResult(refused.grpcStatus, reason))
         self._pings.stop(SessionClosed(reason))

@@ -15,21 +15,24 @@ from zope.interface import implementer
 
 from tunnelstack.dialect.jetty.grpc_edge_lane import EdgeLane
 from tunnelstack.dialect.jetty.grpc_exchange import GRPCExchange
-from tunnelstack.dialect.jetty.registration import HTTP, NAME, Acceptance
+from tunnelstack.dialect.jetty.grpc_raw_edge import RawLanes
+from tunnelstack.dialect.jetty.registration import HTTP, NAME, TCP, UDP, Acceptance
 from tunnelstack.errors import TunnelError
 from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.exchange.errors import Busy
 from tunnelstack.exchange.traits import Timeouts, Traits
 from tunnelstack.interfaces import (
+    ICallReceiver,
     IDatagramClientEndpoint,
     IExchange,
     IExchangeReceiver,
     ISession,
     ITunnel,
 )
-from tunnelstack.records import HTTPPurpose, Purpose, UDPPurpose, Visitor
+from tunnelstack.records import HTTPPurpose, Purpose, TCPPurpose, UDPPurpose, Visitor
 from tunnelstack.session.lane_pool import IdleLanes
 from tunnelstack.stream.errors import SessionClosed, SessionLost, UnsupportedPurpose
+from tunnelstack.transport.grpc_call import GRPCCall
 from tunnelstack.transport.peers import addressText
 from tunnelstack.transport.shared_timer import SharedTimer
 from tunnelstack.waiters import Waiters
@@ -38,6 +41,7 @@ from tunnelstack.wire.http1.head import HeadLimits
 from tunnelstack.wire.printable_text import printable
 from tunnelstack.wire.records.jetty_grpc import (
     LONGEST_CHUNK,
+    RAW,
     REUSE,
     TRAILERS_CAPABILITY,
     UPGRADE,
@@ -130,12 +134,13 @@ class GRPCTunnel:
         self._lanes: set[EdgeLane] = set()
         self._demanded = 0                    # lanes that the agent was asked for, and that have not come
         self._exchanges: set[GRPCExchange] = set()
+        self.raw = RawLanes(clock, self, session.address)
         self._lost: SessionLost | None = None
         self._unary = False
         self._timer: IDelayedCall | None = None
         self._waitingLost: Waiters[SessionLost] = Waiters()
         self._drained: Waiters[None] = Waiters()
-        session.whenGoingAway().addCallback(lambda _: self.agentDrains())
+        session.whenGoingAway().addCallback(self._agentGoingAway)
 
     # ITunnel
 
@@ -145,13 +150,26 @@ class GRPCTunnel:
 
     @property
     def inFlight(self) -> int:
-        return len(self._exchanges)
+        return len(self._exchanges) + self.raw.inFlight
 
     def endpointFor(self, purpose: Purpose, visitor: Visitor | None = None, *, wait: bool = False) -> IStreamClientEndpoint:
-        raise UnsupportedPurpose("the agent does not carry this", purpose=type(purpose).__name__)
+        self._refuseIfDraining()
+        if not isinstance(purpose, TCPPurpose):
+            raise UnsupportedPurpose(f"the dialect {NAME} cannot carry this", purpose=type(purpose).__name__)
+        self._checkRaw(TCP, purpose)
+        return self.raw.endpointFor(visitor)
+
+    def _checkRaw(self, protocol: str, purpose: TCPPurpose | UDPPurpose) -> None:
+        """
+        @raise UnsupportedPurpose: the tunnel is for something else.
+        """
+        if self.acceptance.protocol != protocol or RAW not in self.capabilities or purpose.host or purpose.port:
+            raise UnsupportedPurpose("the tunnel does not carry this", protocol=protocol)
 
     def datagramEndpointFor(self, purpose: UDPPurpose, visitor: Visitor | None = None) -> IDatagramClientEndpoint:
-        raise UnsupportedPurpose("the agent does not carry this", purpose=type(purpose).__name__)
+        self._refuseIfDraining()
+        self._checkRaw(UDP, purpose)
+        return self.raw.datagramEndpointFor(visitor)
 
     def exchange(self, purpose: HTTPPurpose, receiver: IExchangeReceiver, visitor: Visitor | None = None) -> IExchange:
         """
@@ -190,6 +208,13 @@ class GRPCTunnel:
             self._clock.callLater(0, self._checkDrained)
         return self._drained.wait()
 
+    def _agentGoingAway(self, result: object) -> None:
+        """
+        The connection takes no more calls.  Without C{Register} on it, that means nothing: lanes may come by others.
+        """
+        if not self._unary:
+            self.agentDrains()
+
     def agentDrains(self) -> None:
         """
         The agent accepts no more work.
@@ -220,7 +245,7 @@ class GRPCTunnel:
         """
         if self._lost:
             return CallResult(Status.FAILED_PRECONDITION, "unknown session")
-        if len(self._lanes) >= self.mostLanes:
+        if len(self._lanes) + len(self.raw) >= self.mostLanes:
             return CallResult(Status.RESOURCE_EXHAUSTED, "the session has as many lanes as it may have")
         return None
 
@@ -232,6 +257,24 @@ class GRPCTunnel:
         self._stopTimer()
         self._demanded = max(0, self._demanded - 1)
         self.laneIdle(lane)
+
+    def addRawLane(self, call: GRPCCall) -> ICallReceiver:
+        """
+        The agent has opened a lane for connections.
+
+        @return: its receiver.
+        """
+        self._stopTimer()
+        receiver = self.raw.add(call)
+        if self.retiresLanes:
+            self.raw.retireIdle()
+        return receiver
+
+    def rawLaneOver(self) -> None:
+        """
+        From a lane for connections: it has ended.
+        """
+        self._laneGone()
 
     @property
     def retiresLanes(self) -> bool:
@@ -260,7 +303,7 @@ class GRPCTunnel:
     def _laneGone(self) -> None:
         if self._unary:
             self._awaitLane()
-        if self._lost is not None and not self._lanes:
+        if self._lost is not None and not self._lanes and not len(self.raw):
             self._stopTimer()
             self.timer.stop()
         self._checkDrained()
@@ -272,6 +315,12 @@ class GRPCTunnel:
         if missing > 0:
             self._demanded += missing
             self._control.demand(missing)
+
+    def demandLanes(self, count: int) -> None:
+        """
+        From the lanes for connections: so many are missing.
+        """
+        self._control.demand(count)
 
     @property
     def timeouts(self) -> Timeouts:
@@ -310,7 +359,7 @@ class GRPCTunnel:
         self._awaitLane()
 
     def _awaitLane(self) -> None:
-        if not self._lanes and self._timer is None and self._lost is None:
+        if not self._lanes and not len(self.raw) and self._timer is None and self._lost is None:
             lost = SessionLost("the agent has no lane open")
             self._timer = self._clock.callLater(LONELY_SECONDS, self._timerFired, self.sessionOver, lost)
 
@@ -324,8 +373,9 @@ class GRPCTunnel:
         self._stopTimer()
         self._onOver(self)
         self._idle.fail(reason)
+        self.raw.fail(reason)
         self._retireIdle()
-        if self._lanes:
+        if self._lanes or len(self.raw):
             self._timer = self._clock.callLater(FINISH_SECONDS, self._timerFired, self._resetAll)
         else:
             self.timer.stop()
@@ -344,11 +394,13 @@ class GRPCTunnel:
     def _retireIdle(self) -> None:
         for lane in self._idle.lanes():
             lane.retire()
+        self.raw.retireIdle()
 
     def _resetAll(self) -> None:
         self._stopTimer()
         for lane in list(self._lanes):
             lane.end()
+        self.raw.reset()
 
     def _checkDrained(self) -> None:
         if not self.draining or self.inFlight or self._idle.waiting:
