@@ -29,6 +29,7 @@ FLOORS = {
     "exchange": 4,
     "handler": 4,
     "dialect": 5,
+    "pages": 5,
     "edge": 6,
     "agent": 6,
     "endpoints": 7,

@@ -17,16 +17,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.agent.inspected import PORT, InspectedTestCase, Received, respond
 from tests.changed_settings import changes
 from tests.wire.test_websocket_messages import BINARY, TEXT, Deflater, frame
-from tunnelstack.agent.inspector.change_stream import MOST_WAITING, STALLED_SECONDS
 from tunnelstack.agent.inspector.recorded_request import RecordedMessage
 from tunnelstack.agent.inspector.recorder import MOST_MESSAGES
 from tunnelstack.agent.inspector.redaction import REDACTED, isSecret
 from tunnelstack.agent.inspector.replay import REPLAY_SECONDS
-from tunnelstack.agent.inspector.resources import MOST_STREAMS
+from tunnelstack.agent.inspector.request_events import MOST_WAITING
 from tunnelstack.agent.options import Options
 from tunnelstack.agent.validation import agentMistakes
 from tunnelstack.control.config.reader import Mistakes, parseAgent
 from tunnelstack.control.config.records import AgentConfig, InspectConfig, ServiceConfig
+from tunnelstack.pages.event_stream import MOST_STREAMS, STALLED_SECONDS
 from tunnelstack.testing import Caller, EdgeAndAgent
 from tunnelstack.wire.http1.head import ResponseHead
 
@@ -571,13 +571,11 @@ class ResourceTests(InspectedTestCase):
                 self.assertIn(wanted, head, path)
 
     def test_filesOfThePageAreServed(self) -> None:
-        from tunnelstack.agent.inspector import resources
-
         folder = Path(self.mktemp())
         folder.mkdir()
         (folder / "index.html").write_text("<!DOCTYPE html>")
         (folder / "inspector.js").write_text("1")
-        self.patch(resources, "STATIC", folder)
+        self.patch(self.inspector._resources._files, "folders", (folder,))
         self.assertEqual(self.ask("/")[2], b"<!DOCTYPE html>")
         self.assertIn("text/javascript", self.ask("/inspector.js")[1])
 
@@ -611,22 +609,23 @@ class EventTests(InspectedTestCase):
 
     def test_aReaderThatNeverReadsIsReset(self) -> None:
         page = self.follow()
-        [stream] = self.inspector._resources._streams
+        [stream] = self.inspector._resources._streams._open
         page.transport.pauseProducing()
         stream.pauseProducing()
+        [changed] = self.recorder.onChange
         for number in range(MOST_WAITING + 500):
             self.recorder.requests.clear()
-            self.visit(f"/{number}") if number < 20 else stream.changed(_numbered(self.recorder, number))
-        self.assertLess(len(stream._waiting), MOST_WAITING + 1)
+            self.visit(f"/{number}") if number < 20 else changed(_numbered(self.recorder, number))
+        self.assertLess(len(stream._events), MOST_WAITING + 1)      # type: ignore[arg-type]
         self.both.network.passTime(STALLED_SECONDS + 1)
-        self.assertEqual(self.inspector._resources._streams, [])
-        self.assertEqual(self.recorder.onChange, [])
+        self.assertEqual(len(self.inspector._resources._streams), 0)
+        self.assertEqual((self.recorder.onChange, self.recorder.onForget), ([], []))
 
     def test_aReaderThatLeavesIsForgotten(self) -> None:
         page = self.follow()
         page.transport.abortConnection()
         self.both.settle()
-        self.assertEqual(self.inspector._resources._streams, [])
+        self.assertEqual(len(self.inspector._resources._streams), 0)
 
     def test_aQuietStreamIsKeptAlive(self) -> None:
         page = self.follow()

@@ -11,7 +11,7 @@ from codecs import getincrementaldecoder
 from attrs import frozen
 
 from tunnelstack.agent.inspector.recorded_request import RecordedBody
-from tunnelstack.agent.inspector.redaction import textOf
+from tunnelstack.pages.json_octets import textOf
 from tunnelstack.wire.http1.head import Fields, first
 
 DECODED_OCTETS = 4 * 1024 * 1024

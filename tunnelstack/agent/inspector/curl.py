@@ -10,7 +10,8 @@ import re
 from shlex import quote
 
 from tunnelstack.agent.inspector.recorded_request import RecordedRequest
-from tunnelstack.agent.inspector.redaction import shownFields, textOf
+from tunnelstack.agent.inspector.redaction import shownFields
+from tunnelstack.pages.json_octets import textOf
 
 LEFT_OUT = frozenset((
     "host", "content-length", "transfer-encoding", "connection", "upgrade", "expect", "te", "trailer", "x-request-id",

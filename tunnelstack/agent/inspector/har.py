@@ -13,8 +13,8 @@ from urllib.parse import parse_qsl
 
 from tunnelstack.agent.inspector.content import Content, contentOf
 from tunnelstack.agent.inspector.recorded_request import SERVER, WEBSOCKET, RecordedRequest
-from tunnelstack.agent.inspector.redaction import shownFields, textOf
-from tunnelstack.agent.inspector.report import JSONObject, JSONValue, asOctets
+from tunnelstack.agent.inspector.redaction import shownFields
+from tunnelstack.pages.json_octets import JSONObject, JSONValue, asOctets, textOf
 from tunnelstack.wire.http1.head import Fields
 
 WEBSOCKET_OPCODES = {"text": 1, "binary": 2, "close": 8, "ping": 9, "pong": 10}

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 
+from tunnelstack.pages.json_octets import textOf
 from tunnelstack.wire.http1.head import Fields
 
 REDACTED = "\N{BULLET}" * 4
@@ -25,16 +26,6 @@ def isSecret(name: bytes) -> bool:
     @return: whether a field of this name has credentials.
     """
     return SECRET.fullmatch(name) is not None
-
-
-def textOf(octets: bytes) -> str:
-    """
-    @return: a part of a head as text.
-    """
-    try:
-        return octets.decode()
-    except UnicodeDecodeError:
-        return octets.decode("latin-1")
 
 
 def shownFields(fields: Fields, reveal: bool) -> list[list[str]]:

@@ -21,12 +21,13 @@ from tunnelstack.agent.inspector.capture import CapturingServer
 from tunnelstack.agent.inspector.content import contentOf
 from tunnelstack.agent.inspector.recorded_request import HTTP, RecordedRequest
 from tunnelstack.agent.inspector.recorder import RequestRecorder
-from tunnelstack.agent.inspector.redaction import REDACTED, isSecret, textOf
+from tunnelstack.agent.inspector.redaction import REDACTED, isSecret
 from tunnelstack.control.request_times import RequestTimes
 from tunnelstack.errors import UsageError
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import STREAMED, Traits
 from tunnelstack.interfaces import IExchangeReceiver, IServerExchange
+from tunnelstack.pages.json_octets import textOf
 from tunnelstack.records import TakenOverRequest
 from tunnelstack.wire.http1.framing import Framing, request_framing_untrusted
 from tunnelstack.wire.http1.head import FIELD_CONTENT, TOKEN, BadMessage, Fields, RequestHead, ResponseHead

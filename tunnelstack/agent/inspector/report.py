@@ -4,24 +4,13 @@ Requests as JSON, for the page and for programs.
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
-from collections.abc import Sequence
 
 from tunnelstack.agent.inspector.content import contentOf, mediaType
 from tunnelstack.agent.inspector.recorded_request import RecordedBody, RecordedMessage, RecordedRequest
-from tunnelstack.agent.inspector.redaction import shownFields, textOf
+from tunnelstack.agent.inspector.redaction import shownFields
+from tunnelstack.pages.json_octets import JSONObject, JSONValue, textOf
 from tunnelstack.wire.http1.head import Fields, ResponseHead, first
-
-JSONValue = str | int | float | bool | None | Sequence["JSONValue"] | dict[str, "JSONValue"]
-JSONObject = dict[str, JSONValue]
-
-
-def asOctets(value: JSONValue) -> bytes:
-    """
-    @return: JSON in ASCII.
-    """
-    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def summaryOf(request: RecordedRequest) -> JSONObject:

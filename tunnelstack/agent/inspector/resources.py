@@ -12,65 +12,29 @@ from urllib.parse import parse_qs
 from twisted.internet.interfaces import IReactorTime
 
 from tunnelstack.agent.inspector.access import Access
-from tunnelstack.agent.inspector.change_stream import ChangeStream
 from tunnelstack.agent.inspector.content import contentOf
 from tunnelstack.agent.inspector.curl import curlCommand
 from tunnelstack.agent.inspector.har import harPieces
 from tunnelstack.agent.inspector.recorded_request import RecordedBody, RecordedRequest
 from tunnelstack.agent.inspector.recorder import RequestRecorder
-from tunnelstack.agent.inspector.redaction import textOf
 from tunnelstack.agent.inspector.replay import CannotReplay, Replayer, readEdited
-from tunnelstack.agent.inspector.report import JSONValue, asOctets, detailOf, summaryOf
+from tunnelstack.agent.inspector.report import detailOf, summaryOf
+from tunnelstack.agent.inspector.request_events import RequestEvents
 from tunnelstack.exchange.piecewise_response import PiecewiseResponse
 from tunnelstack.exchange.whole_message import JSON, WholeRequest, WholeResponse
+from tunnelstack.pages.event_stream import EventStream, EventStreams
+from tunnelstack.pages.json_octets import JSONValue, asOctets, textOf
+from tunnelstack.pages.resources import FIELDS, PAGE_FIELDS, PageFiles, Refusal, refusal
 from tunnelstack.wire.http1.head import Fields
 
 STATIC = Path(__file__).resolve().parent / "static"
 
-TYPES = {
-    ".html": b"text/html; charset=utf-8", ".css": b"text/css; charset=utf-8", ".js": b"text/javascript; charset=utf-8",
-    ".svg": b"image/svg+xml", ".png": b"image/png", ".ico": b"image/x-icon",
-}  # fmt: skip
-
-FILE = re.compile(rb"/([a-z0-9][a-z0-9_-]*\.[a-z]+)")
-
-MOST_STREAMS = 8
-"""Pages that follow the list at the same time."""
-
-PAGE_POLICY = (
-    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
-    b"frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 BODY_POLICY = b"sandbox; default-src 'none'; frame-ancestors 'none'"
 """For octets of other sites."""
 
-FIELDS = (
-    (b"X-Content-Type-Options", b"nosniff"), (b"X-Frame-Options", b"DENY"), (b"Referrer-Policy", b"no-referrer"),
-    (b"Cache-Control", b"no-store"), (b"Cross-Origin-Resource-Policy", b"same-origin"),
-    (b"Cross-Origin-Opener-Policy", b"same-origin"),
-)  # fmt: skip
-
-PAGE_FIELDS: tuple[tuple[bytes, bytes], ...] = ((b"Content-Security-Policy", PAGE_POLICY), *FIELDS)
 BODY_FIELDS: tuple[tuple[bytes, bytes], ...] = ((b"Content-Security-Policy", BODY_POLICY), *FIELDS)
 
-Response = WholeResponse | PiecewiseResponse | ChangeStream
-
-
-class Refusal(Exception):
-    """
-    A request that is answered with an error.
-    """
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
-
-
-def refusal(status: int, sentence: str) -> WholeResponse:
-    """
-    @return: an error as JSON.
-    """
-    return WholeResponse(status, asOctets({"error": sentence}) + b"\n", JSON, PAGE_FIELDS)
+Response = WholeResponse | PiecewiseResponse | EventStream
 
 
 class InspectorResources:
@@ -91,15 +55,14 @@ class InspectorResources:
         self._access = access
         self._reveal = reveal
         self._version = version
-        self._streams: list[ChangeStream] = []
-        recorder.onForget.append(self._forgotten)
+        self._files = PageFiles(STATIC)
+        self._streams = EventStreams(clock)
 
     def stop(self) -> None:
         """
         End all streams.
         """
-        for stream in list(self._streams):
-            stream.end()
+        self._streams.end()
 
     def respond(self, request: WholeRequest) -> Response:
         """
@@ -129,19 +92,13 @@ class InspectorResources:
     # the page
 
     def _file(self, request: WholeRequest) -> WholeResponse:
-        path = request.path
-        if path == b"/" and self._access.tokenInQuery(request.head):
-            return WholeResponse(303, b"", fields=(
-                (b"Location", b"/"), (b"Set-Cookie", self._access.cookie()), *PAGE_FIELDS,
-            ))  # fmt: skip
-        name = FILE.fullmatch(b"/index.html" if path == b"/" else path)
-        kind = None if name is None else TYPES.get(Path(textOf(name[1])).suffix)
-        if name is None or kind is None:
+        token = self._access.token
+        if token is not None and token.inQuery(request.head):
+            return WholeResponse(303, b"", fields=((b"Location", b"/"), (b"Set-Cookie", token.cookie()), *PAGE_FIELDS))
+        found = self._files.find(request.path)
+        if found is None:
             raise Refusal(404, "there is no such resource")
-        try:
-            return WholeResponse(200, (STATIC / textOf(name[1])).read_bytes(), kind, PAGE_FIELDS)
-        except OSError:
-            raise Refusal(404, "there is no such resource") from None
+        return found
 
     # the API
 
@@ -209,22 +166,25 @@ class InspectorResources:
             harPieces(requests, self._reveal, self._version), JSON, self._clock, fields=fields
         )
 
-    def _events(self) -> ChangeStream:
-        if len(self._streams) >= MOST_STREAMS:
-            raise Refusal(503, "too many pages follow the list")
-        stream = ChangeStream(self._clock, list(PAGE_FIELDS), self._streamClosed)
-        self._streams.append(stream)
-        self._recorder.onChange.append(stream.changed)
+    def _events(self) -> EventStream:
+        recorder, events = self._recorder, RequestEvents()
+
+        def changed(request: RecordedRequest) -> None:
+            events.changed(request)
+            stream.wake()
+
+        def forgotten() -> None:
+            events.reset()
+            stream.wake()
+
+        def closed() -> None:
+            recorder.onChange.remove(changed)
+            recorder.onForget.remove(forgotten)
+
+        stream = self._streams.open(events, closed)
+        recorder.onChange.append(changed)
+        recorder.onForget.append(forgotten)
         return stream
-
-    def _streamClosed(self, stream: ChangeStream) -> None:
-        if stream in self._streams:
-            self._streams.remove(stream)
-            self._recorder.onChange.remove(stream.changed)
-
-    def _forgotten(self) -> None:
-        for stream in list(self._streams):
-            stream.reset()
 
 
 def _read(method: bytes) -> None:
@@ -233,5 +193,3 @@ def _read(method: bytes) -> None:
     """
     if method not in (b"GET", b"HEAD"):
         raise Refusal(405, "use GET")
-
-

@@ -17,23 +17,22 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from tunnelstack.agent.inspector.access import Access, isLoopback
+from tunnelstack.agent.inspector.access import COOKIE, Access
 from tunnelstack.agent.inspector.recorder import RequestRecorder
 from tunnelstack.agent.inspector.replay import Replayer
-from tunnelstack.agent.inspector.resources import InspectorResources, refusal
+from tunnelstack.agent.inspector.resources import InspectorResources
 from tunnelstack.control.config.records import InspectConfig
 from tunnelstack.control.config.sources import Sources, readToken
 from tunnelstack.control.secret_files import TokenFile
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.bounded_factory import BoundedHTTPFactory
-from tunnelstack.exchange.forward import NULL_RECEIVER
 from tunnelstack.exchange.whole_message import WholeMessageServer
-from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer, IReactor, IServerExchange
+from tunnelstack.interfaces import IReactor
+from tunnelstack.pages.access import PageToken, isLoopback
+from tunnelstack.pages.resources import AccessServer, refusal
 from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.peers import addressText
-from tunnelstack.wire.http1.head import RequestHead
 from tunnelstack.wire.printable_text import quoted
 
 MAX_CONNECTIONS = 32
@@ -89,24 +88,6 @@ def inspectorToken(config: InspectConfig, environ: Mapping[str, str]) -> TokenFi
     return TokenFile(path, readToken(path))
 
 
-@implementer(IExchangeServer)
-class AccessServer:
-    """
-    Refuses requests by their heads, before any of their bodies is read.
-    """
-
-    def __init__(self, access: Access, server: IExchangeServer) -> None:
-        self._access = access
-        self._server = server
-
-    def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
-        refused = self._access.refusal(head)
-        if refused is None:
-            return self._server.exchangeReceived(head, exchange)
-        refusal(*refused).send(exchange)
-        return NULL_RECEIVER
-
-
 class Inspector(Service):
     """
     The inspector of one agent.
@@ -135,12 +116,12 @@ class Inspector(Service):
         self._port: IListeningPort | None = None
         self.recorder = RequestRecorder(config, time)
         self._replayer = Replayer(reactor, self.recorder, serverOf)
-        access = Access(token)
+        access = Access(None if token is None else PageToken(token, COOKIE))
         self._resources = InspectorResources(
             reactor, self.recorder, self._replayer, access, config.reveal, version("tunnelstack")
         )
         server = WholeMessageServer(self._resources.respond, clock=reactor, bodyOctets=EDITED_OCTETS, refuse=refusal)
-        self._factory = BoundedHTTPFactory(AccessServer(access, server), reactor, MAX_CONNECTIONS)
+        self._factory = BoundedHTTPFactory(AccessServer(access.refusal, server), reactor, MAX_CONNECTIONS)
 
     @property
     def addresses(self) -> list[IAddress]:

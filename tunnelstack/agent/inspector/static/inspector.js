@@ -1,44 +1,14 @@
 "use strict";
 
-// The page of the inspector.  Everything that peers sent reaches the document by textContent or as an attribute of an element that was
-// made here, never as HTML; an HTML body is shown in a frame without any rights.
+// The page of the inspector.  An HTML body is shown in a frame without any rights.
 
-const byId = (id) => document.getElementById(id);
 const requests = new Map();          // summaries by id
 let fields = new Map();              // field lines of requests whose details were read, by id
 let order = [];                      // ids, the newest first
 let selected = null;
 let detail = null;
 
-function make(name, properties = {}, ...children) {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(properties)) {
-    if (key in element) element[key] = value; else element.setAttribute(key, value);
-  }
-  element.append(...children.filter((child) => child !== null && child !== undefined));
-  return element;
-}
-
-function notify(text) {
-  byId("notice").textContent = text;
-  clearTimeout(notify.timer);
-  notify.timer = setTimeout(() => { byId("notice").textContent = ""; }, 4000);
-}
-
-async function call(path, options = {}) {
-  const headers = { ...(options.headers || {}) };
-  if (options.method && options.method !== "GET") headers["X-Tunnelstack"] = "1";
-  const response = await fetch(path, { ...options, headers });
-  if (!response.ok) {
-    const problem = await response.json().catch(() => ({ error: response.statusText }));
-    throw new Error(problem.error || response.statusText);
-  }
-  return response;
-}
-
 // The list
-
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 
 function statusClass(summary) {
   if (summary.state === "failed") return "bad";
@@ -50,18 +20,6 @@ function statusClass(summary) {
 function statusText(summary) {
   if (summary.status) return String(summary.status);
   return summary.state === "failed" ? "failed" : "open";
-}
-
-function milliseconds(seconds) {
-  if (seconds === null || seconds === undefined) return "";
-  const value = seconds * 1000;
-  return value < 10 ? value.toFixed(1) : String(Math.round(value));
-}
-
-function octets(count) {
-  if (count < 1024) return String(count);
-  if (count < 1024 * 1024) return (count / 1024).toFixed(1) + " Ki";
-  return (count / 1024 / 1024).toFixed(1) + " Mi";
 }
 
 function fillRow(row, summary) {
@@ -402,20 +360,9 @@ function pressed(event) {
 // Live
 
 function listen() {
-  const source = new EventSource("/api/events");
-  source.addEventListener("open", () => {
-    byId("connection").textContent = "live";
-    byId("connection").classList.remove("lost");
-    readList().catch((problem) => notify(problem.message));
-  });
-  source.addEventListener("error", () => {
-    byId("connection").textContent = "the agent does not answer; trying again";
-    byId("connection").classList.add("lost");
-  });
-  source.addEventListener("request", (event) => received(JSON.parse(event.data)));
-  source.addEventListener("forgotten", () => {
-    fields = new Map();
-    readList().catch((problem) => notify(problem.message));
+  follow("/api/events", "the agent does not answer; trying again", () => readList(), {
+    request: received,
+    forgotten: () => { fields = new Map(); return readList(); },
   });
 }
 

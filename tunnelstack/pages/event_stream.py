@@ -1,53 +1,63 @@
 """
-The stream of events by which a page follows the list.
+Streams of server-sent events by which pages follow what changes.
 
-What waits for a slow reader is the set of requests that have changed, and not their summaries; so it is as bounded as the list.
+What waits for a slow reader is kept by the source of the events, which bounds it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from zope.interface import implementer
 
-from tunnelstack.agent.inspector.recorded_request import RecordedRequest
-from tunnelstack.agent.inspector.report import asOctets, summaryOf
 from tunnelstack.exchange.errors import FailureKind
 from tunnelstack.interfaces import IServerExchange
-from tunnelstack.wire.http1.head import Fields, ResponseHead
+from tunnelstack.pages.resources import PAGE_FIELDS, Refusal
+from tunnelstack.wire.http1.head import ResponseHead
 
 COLLECT_SECONDS = 0.1
 """Seconds for which changes are collected."""
-
-MOST_EVENTS = 100
-"""Events that are written at once."""
-
-MOST_WAITING = 2000
-"""Requests that wait for a reader.  Beyond, it is sent C{forgotten}, and reads the list again."""
 
 KEEPALIVE_SECONDS = 15.0
 STALLED_SECONDS = 60.0
 """Seconds after which a stream is reset whose reader reads nothing."""
 
+MOST_STREAMS = 8
+"""Pages that follow at the same time."""
+
+
+class Events(Protocol):
+    """
+    What waits for one reader.
+    """
+
+    def take(self) -> bytes:
+        """
+        @return: the events that are to be written now; C{b""} if there are none.  They wait no longer.
+        """
+
+    def waiting(self) -> bool:
+        """
+        @return: whether there are events that wait.
+        """
+
 
 @implementer(IPushProducer)
-class ChangeStream:
+class EventStream:
     """
     One stream to one reader.  It is sent as a L{WholeResponse<tunnelstack.exchange.whole_message.WholeResponse>} is.
     """
 
-    def __init__(self, clock: IReactorTime, fields: Fields, closed: Callable[[ChangeStream], object]) -> None:
+    def __init__(self, clock: IReactorTime, events: Events, closed: Callable[[EventStream], object]) -> None:
         """
-        @param fields: further header fields.
         @param closed: called when it is closed.
         """
         self._clock = clock
-        self._fields = fields
+        self._events = events
         self._closed = closed
         self._exchange: IServerExchange | None = None
-        self._waiting: dict[int, RecordedRequest] = {}
-        self._reset = False
         self._paused = False
         self._timer: IDelayedCall | None = None
         self._keepalive: IDelayedCall | None = None
@@ -56,8 +66,7 @@ class ChangeStream:
         """
         Answer an exchange of which no head was sent.
         """
-        fields = [(b"Content-Type", b"text/event-stream"), *self._fields]
-        exchange.sendHead(ResponseHead(200, b"OK", fields))
+        exchange.sendHead(ResponseHead(200, b"OK", [(b"Content-Type", b"text/event-stream"), *PAGE_FIELDS]))
         if exchange.head.method == b"HEAD":
             self.stopProducing()
             exchange.end()
@@ -66,26 +75,13 @@ class ChangeStream:
         exchange.registerProducer(self, True)
         exchange.write(b"retry: 2000\n\n")
         self._keepAlive()
+        self.wake()
 
-    def changed(self, request: RecordedRequest) -> None:
+    def wake(self) -> None:
         """
-        A request has begun, has a response, or has ended.
+        There may be events: write them soon.
         """
-        self._waiting[request.id] = request
-        if len(self._waiting) > MOST_WAITING:
-            self.reset()
-        self._schedule()
-
-    def reset(self) -> None:
-        """
-        Requests were forgotten: the reader shall read the list again.
-        """
-        self._waiting.clear()
-        self._reset = True
-        self._schedule()
-
-    def _schedule(self) -> None:
-        if self._timer is None and self._exchange is not None and not self._paused:
+        if self._timer is None and self._exchange is not None and not self._paused and self._events.waiting():
             self._timer = self._clock.callLater(COLLECT_SECONDS, self._flush)
 
     def _flush(self) -> None:
@@ -93,16 +89,10 @@ class ChangeStream:
         exchange = self._exchange
         if exchange is None or self._paused:
             return
-        pieces = [b"event: forgotten\ndata: {}\n\n"] if self._reset else []
-        self._reset = False
-        for request in [*self._waiting.values()][:MOST_EVENTS]:
-            del self._waiting[request.id]
-            if not request.forgotten:
-                pieces.append(b"event: request\ndata: " + asOctets(summaryOf(request)) + b"\n\n")
-        if pieces:
-            exchange.write(b"".join(pieces))
-        if self._waiting:
-            self._schedule()
+        octets = self._events.take()
+        if octets:
+            exchange.write(octets)
+        self.wake()
 
     def _keepAlive(self) -> None:
         if self._exchange is not None and not self._paused:
@@ -127,8 +117,7 @@ class ChangeStream:
         self._paused = False
         self._cancelTimers()
         self._keepalive = self._clock.callLater(KEEPALIVE_SECONDS, self._keepAlive)
-        if self._waiting or self._reset:
-            self._schedule()
+        self.wake()
 
     def stopProducing(self) -> None:
         """
@@ -136,7 +125,6 @@ class ChangeStream:
         """
         self._exchange = None
         self._cancelTimers()
-        self._waiting.clear()
         self._closed(self)
 
     def end(self) -> None:
@@ -153,3 +141,39 @@ class ChangeStream:
             if timer is not None and timer.active():
                 timer.cancel()
         self._timer = self._keepalive = None
+
+
+class EventStreams:
+    """
+    The streams to all readers of one page: at most L{MOST_STREAMS}.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._open: dict[EventStream, Callable[[], object]] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def open(self, events: Events, closed: Callable[[], object]) -> EventStream:
+        """
+        @param closed: called when the stream is closed.
+        @raise Refusal: there are as many as allowed.
+        """
+        if len(self._open) >= MOST_STREAMS:
+            raise Refusal(503, "too many pages follow at the same time; close one")
+        stream = EventStream(self._clock, events, self._streamClosed)
+        self._open[stream] = closed
+        return stream
+
+    def _streamClosed(self, stream: EventStream) -> None:
+        closed = self._open.pop(stream, None)
+        if closed is not None:
+            closed()
+
+    def end(self) -> None:
+        """
+        End all streams.
+        """
+        for stream in list(self._open):
+            stream.end()
