@@ -16,8 +16,11 @@ from zope.interface import implementer
 from tunnelstack.commands.admin_client import FORMATTERS
 from tunnelstack.control.config.records import EdgeConfig, ServiceConfig
 from tunnelstack.doors import ListenerDoor, OutboundDoor
-from tunnelstack.edge.admin import MAX_BODY_OCTETS, MAX_CONNECTIONS, AdminFactory
+from tunnelstack.edge.admin_access import AdminAccess
+from tunnelstack.edge.admin_answers import MAX_BODY_OCTETS, MAX_CONNECTIONS, AdminFactory
+from tunnelstack.edge.list_query import ALL
 from tunnelstack.edge.service import EdgeService
+from tunnelstack.edge.slices import toEnd
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IDialect, IEdge, IOutboundAgents, IReactor
 from tunnelstack.testing import Caller, EdgeAndAgent, Network
@@ -100,9 +103,9 @@ class OutboundTests(SynchronousTestCase):
         self.assertFalse(dialect.dialled.running)
         edge.startService()
         self.assertTrue(dialect.dialled.running)
-        status, said = edge.admin.getHandlers[b"/agents"]()
+        said = toEnd(edge.admin.listHandlers[b"/agents"](ALL))
         shown = {"door": "agents at 10.0.0.0/24", "agent": "shed", "address": "10.0.0.9:8890", "state": "down"}
-        self.assertEqual((status, said["agents"], said["outbound"]), (200, [], [shown | {"reason": "nothing listens"}]))
+        self.assertEqual((said["agents"], said["outbound"]), ([], [shown | {"reason": "nothing listens"}]))
         self.assertIn(
             "\n\nDIALLED  ADDRESS        STATE\nshed     10.0.0.9:8890  down   nothing listens\n", FORMATTERS["agents"](said)
         )
@@ -121,7 +124,7 @@ class AdminTests(SynchronousTestCase):
         self.both.start()
         self.admin = self.both.edge.admin
         for port, writable in ((PORT, True), (PORT + 1, False)):
-            self.network.listenTCP(port, AdminFactory(self.network, self.admin, writable=writable))
+            self.network.listenTCP(port, AdminFactory(self.network, self.admin, AdminAccess(writable=writable)))
         self.addCleanup(self.end)
 
     def end(self) -> None:

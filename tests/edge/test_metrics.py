@@ -14,7 +14,8 @@ from tests.control.test_metrics import values
 from tunnelstack.control.config.reader import parseEdge
 from tunnelstack.control.config.records import EdgeConfig, MetricsConfig, ServiceConfig
 from tunnelstack.control.metrics.families import EDGE, FAMILIES, PER_SERVICE
-from tunnelstack.edge.admin import AdminFactory
+from tunnelstack.edge.admin_access import AdminAccess
+from tunnelstack.edge.admin_answers import AdminFactory
 from tunnelstack.edge.validation import otherMistakes
 from tunnelstack.errors import Denied, Refused
 from tunnelstack.records import Claim, Service
@@ -33,7 +34,7 @@ class Scraped(SynchronousTestCase):
     def start(self, settings: dict[str, Any] | None = None) -> None:
         self.both = both = EdgeAndAgent(ServiceConfig(name="site", target="3000"), edge=settings)
         both.start()
-        both.network.listenTCP(PORT, AdminFactory(both.network, both.edge.admin, writable=False))
+        both.network.listenTCP(PORT, AdminFactory(both.network, both.edge.admin, AdminAccess()))
         self.addCleanup(self.end)
 
     def end(self) -> None:

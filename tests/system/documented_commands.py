@@ -116,6 +116,15 @@ targets = ["127.0.0.1:3000", "192.168.1.1:53"]
 END
 """
 
+EDGE_WITH_DASHBOARD = """cat > edge.toml <<END
+[edge]
+listen = ["tcp:{port}"]
+[admin]
+listen = "{other}"
+token_file = "{home}/admin.token"
+END
+"""
+
 EDGE_OF_GODOXY = """cat > edge.toml <<END
 [godoxy]
 [[godoxy.agent]]
@@ -268,6 +277,13 @@ SCENES = (
     Scene("docs/howto/use-http2.md", (
         Ends("python http2.py", r"200 HELLO \[\(b'shouted-octets', b'5'\)\]\n200 WORLD \[\(b'shouted-octets', b'5'\)\]"),
     ), before=EXAMPLES),
+    Scene("docs/howto/use-the-dashboard.md", (
+        Ends("(umask 077; openssl rand -hex 24 > /etc/tunnelstack/admin.token)"),
+        Stays("tunnel-edge --config /etc/tunnelstack/edge.toml", READY, before=EDGE_WITH_DASHBOARD),
+        NotRun("ssh -N -L 9000:127.0.0.1:9000 edge.example.net", MACHINE),
+        Ends("""curl -H "Authorization: Bearer $(cat admin.token)" -d '{"session": 3}' http://localhost:9000/agents/drain""",
+             "there is no session 3"),
+    ), replaced=(("/etc/tunnelstack", "{home}"), ("localhost:9000", "127.0.0.1:{other}"))),
     Scene("docs/howto/write-a-handler.md", (
         NotRun("tunnelstack connect laptop --purpose /demo/shout/1.0.0", MACHINE),
     )),
@@ -335,5 +351,5 @@ END
     ), before=SITE),
 )  # fmt: skip
 
-MARKED = 27
+MARKED = 28
 """How many command lines are not run.  Whoever changes the number gives the reason in the change."""

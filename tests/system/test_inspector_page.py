@@ -1,22 +1,15 @@
 """
-The page of the inspector in a real browser.  Its screenshots are kept where C{TUNNELSTACK_ARTEFACTS} names a folder.
+The page of the inspector in a real browser.
 """
 
 from __future__ import annotations
 
-import os
 import urllib.request
 from base64 import b64decode
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-from twisted.trial.unittest import SkipTest
-
-from tests.system.browser import Browser, browserPath
-from tests.system.stage import Stage
-
-REQUIRED = os.environ.get("TUNNELSTACK_REQUIRE_PEERS") == "1"
-ARTEFACTS = os.environ.get("TUNNELSTACK_ARTEFACTS", "")
+from tests.system.page_stage import PageStage
 
 MARKUP = b"<h1>Hello</h1><script>document.title = 'taken over'</script><img src=x onerror=\"document.title='taken over'\">"
 
@@ -55,17 +48,14 @@ class Site(BaseHTTPRequestHandler):
         """
 
 
-class InspectorPageTests(Stage):
+class InspectorPageTests(PageStage):
     """
     An edge, an agent with its inspector, a site and a visitor.
     """
 
+    artefact = "inspector"
+
     def setUp(self) -> None:
-        path = browserPath()
-        if path is None:
-            if REQUIRED:
-                self.fail("chromium is not installed")
-            raise SkipTest("chromium is not installed")
         super().setUp()
         Site.received.clear()
         port = self.origin(Site)
@@ -80,14 +70,7 @@ class InspectorPageTests(Stage):
         )
         agent.hears(r"^app +http")
         self.address = agent.hears(r"http://127\.0\.0\.1:\d+").group()
-        self.browser = Browser(path)
-        self.addCleanup(self.browser.close)
-        self.browser.open(self.address)
-        self.browser.wait("document.querySelector('#connection').textContent === 'live'")
-
-    def tearDown(self) -> None:
-        if ARTEFACTS:
-            self.browser.screenshot(Path(ARTEFACTS, f"inspector-{self._testMethodName}.png"))
+        self.openLive(self.address)
 
     def get(self, path: str, body: bytes | None = None, status: int = 200) -> None:
         """

@@ -254,6 +254,23 @@ class Registry:
         agent, _, name = key.rpartition("/")
         return self.remembered.wasHeld((kind, name), agent, within)
 
+    def holders(self, kind: str, key: str) -> tuple[ITunnel, ...]:
+        """
+        @param key: as of L{pick}.
+        @return: the tunnels that it can mean, healthy or not.
+        """
+        holders = self._holders.get((kind, key))
+        if holders is None:
+            agent, colon, _ = key.rpartition(":")
+            holders = self._tunnels.get(agent, []) if colon else []
+        return tuple(holders)
+
+    def tunnels(self, agent: str) -> tuple[ITunnel, ...]:
+        """
+        @return: the tunnels of an agent, the oldest first.
+        """
+        return tuple(self._tunnels.get(agent, ()))
+
     def names(self, tunnel: ITunnel) -> list[tuple[str, str]]:
         """
         @return: the (kind, name) pairs that a tunnel holds, in order.

@@ -1,76 +1,54 @@
 """
-The administration interface of an edge: HTTP with JSON, for operators and their programs.
+The administration interface of an edge: HTTP with JSON, for operators and their programs, and the dashboard.
 
 The Unix socket in the state folder, which only the edge's own user can open, may read and change.  The address that C{[admin]}
-of the configuration names is read-only, because it has no authentication.
+of the configuration names may read, because it has no authentication; with the token of C{[admin]} it may change as well.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import (
-    IAddress,
-    IDelayedCall,
-    IListeningPort,
-    IReactorTime,
-    IStreamServerEndpoint,
-)
+from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from tunnelstack.control.config.records import AdminConfig
+from tunnelstack.control.config.sources import readToken
+from tunnelstack.control.secret_files import TokenFile
+from tunnelstack.edge import dashboard
+from tunnelstack.edge.admin_access import AdminAccess
+from tunnelstack.edge.admin_answers import (
+    AdminError,
+    AdminFactory,
+    Answer,
+    JSONObject,
+    ListHandler,
+    PostHandler,
+)
+from tunnelstack.edge.dashboard.feed import StatusFeed
+from tunnelstack.edge.list_query import ListQuery
 from tunnelstack.edge.listeners import endpointOf
 from tunnelstack.edge.running_edge import RunningEdge
-from tunnelstack.edge.status import agentsOf, outboundAgentsOf, routesOf, statusOf, streamsOf
-from tunnelstack.errors import Denied, TunnelError
-from tunnelstack.exchange.bounded_factory import BoundedHTTPFactory
-from tunnelstack.exchange.piecewise_response import PiecewiseResponse
-from tunnelstack.exchange.whole_message import JSON, WholeMessageServer, WholeRequest, WholeResponse
+from tunnelstack.edge.slices import SlicedWork, Steps
+from tunnelstack.edge.status import Record, agentSteps, routeSteps, statusSteps
+from tunnelstack.edge.stream_report import snapshotSteps, streamSteps
 from tunnelstack.interfaces import IReactor
+from tunnelstack.pages.event_stream import EventStream
+from tunnelstack.pages.resources import PageFiles
 from tunnelstack.settings.state_dir import ADMIN_SOCKET, socketPath
 from tunnelstack.waiters import Waiters
-
-MAX_CONNECTIONS = 64
-"""Connections of one listener at the same time."""
-
-MAX_BODY_OCTETS = 4096
-"""Octets of a request's body; no command needs more."""
 
 RETRY_SECONDS = 2.0
 """Seconds until an edge tries again to listen on the socket that another edge holds."""
 
-DENIED = {"unknown": 404, "malformed": 400}
-"""HTTP status for the code of a L{Denied}; 409 for the others."""
-
-Answer = tuple[int, object] | PiecewiseResponse
-"""HTTP status, and the value that is encoded as JSON; or a response of another kind."""
-
 NO_METRICS = "this edge has no metrics: set enabled = true in [metrics], and restart it"
-
-JSONObject = Mapping[str, Any]
-
-PostHandler = Callable[[JSONObject], object]
-"""Answers a POST request: gives a value that is encoded as JSON, or a C{Deferred} of one."""
-
-
-class AdminError(TunnelError):
-    """
-    A request is answered with an error.
-
-    @ivar status: the HTTP status.
-    """
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
 
 
 def adminEndpoint(reactor: IReactor, config: AdminConfig) -> IStreamServerEndpoint | None:
@@ -81,6 +59,15 @@ def adminEndpoint(reactor: IReactor, config: AdminConfig) -> IStreamServerEndpoi
     return endpointOf(reactor, config.listen, "[admin] listen: ") if config.listen else None
 
 
+def publicAccess(config: AdminConfig) -> AdminAccess:
+    """
+    @return: who may use the configured listener.
+    @raise ConfigurationError: the token cannot be read.
+    """
+    token = TokenFile(config.tokenFile, readToken(config.tokenFile)) if config.tokenFile else None
+    return AdminAccess(token, config.hosts)
+
+
 class AdminService(Service):
     """
     The administration interface of one edge.
@@ -89,6 +76,9 @@ class AdminService(Service):
     @ivar reload: called to read the configuration again; set by the owner of the process.  Returns the sentences of
         L{EdgeService.reload<tunnelstack.edge.service.EdgeService.reload>}, or a C{Deferred} of them.
     @ivar getHandlers: functions without arguments that answer GET requests, by path.
+    @ivar listHandlers: functions that answer GET requests for a part of a list, by path.
+    @ivar files: the files of the dashboard.
+    @ivar work: reads lists and snapshots.
     @ivar postHandlers: functions of a decoded JSON object that answer POST requests, by path.
     """
 
@@ -101,23 +91,30 @@ class AdminService(Service):
         self._folder = -1
         self._retry: IDelayedCall | None = None
         self._owned: Waiters[None] = Waiters()
+        self.work = SlicedWork(edge.clock)
+        self.files = PageFiles(Path(dashboard.__file__).resolve().parent / "static")
+        self._feed = StatusFeed(edge.clock, self.work, partial(snapshotSteps, edge))
         self.stop: Callable[[], object] | None = None
         self.reload: Callable[[], Iterable[str] | Deferred[Iterable[str]]] | None = None
         self.getHandlers: Mapping[bytes, Callable[[], Answer]] = {
             b"/health": lambda: (200, {"healthy": True}),
             b"/ready": self._ready,
-            b"/status": lambda: (200, statusOf(edge)),
-            b"/agents": lambda: (200, {"agents": agentsOf(edge), "outbound": outboundAgentsOf(edge)}),
-            b"/routes": lambda: (200, {"routes": routesOf(edge)}),
-            b"/streams": lambda: (200, {"streams": streamsOf(edge)}),
             b"/metrics": self._metrics,
             **{path: _ok(read) for path, read in edge.dialects.getHandlers.items()},
+        }
+        self.listHandlers: Mapping[bytes, ListHandler] = {
+            b"/status": lambda query: statusSteps(edge),
+            b"/agents": self._agents,
+            b"/routes": partial(routeSteps, edge),
+            b"/streams": partial(streamSteps, edge),
         }
         self.postHandlers: Mapping[bytes, PostHandler] = {
             b"/tokens/reload": self._reloadTokens,
             b"/tokens/revoke": self._revoke,
             b"/reload": self._reload,
             b"/drain": self._drain,
+            b"/agents/drain": self._drainAgent,
+            b"/agents/disconnect": self._disconnectAgent,
             **edge.dialects.postHandlers,
         }
 
@@ -126,7 +123,7 @@ class AdminService(Service):
     @property
     def addresses(self) -> list[IAddress]:
         """
-        The addresses of the read-only listeners.
+        The addresses of the configured listeners.
         """
         return [port.getHost() for port in self._public]
 
@@ -135,11 +132,13 @@ class AdminService(Service):
         """
         Listen on the configured address and on the socket in the state folder.
 
-        @return: a C{Deferred}; it fails with L{ConfigurationError} if the configured endpoint is invalid.
+        @return: a C{Deferred}; it fails with L{ConfigurationError} if the configured endpoint is invalid, or there is no token
+            in the file.
         """
         endpoint = adminEndpoint(self._edge.clock, self._edge.config.admin)
         if endpoint is not None:
-            self._public.append((yield endpoint.listen(AdminFactory(self._edge.clock, self, writable=False))))
+            factory = AdminFactory(self._edge.clock, self, publicAccess(self._edge.config.admin))
+            self._public.append((yield endpoint.listen(factory)))
         if self._edge.config.stateDirectory:
             self._listenInFolder(Path(self._edge.config.stateDirectory))
 
@@ -172,7 +171,7 @@ class AdminService(Service):
 
         @raise CannotListenError: another edge holds it, or it cannot be made.
         """
-        factory = AdminFactory(self._edge.clock, self, writable=True)
+        factory = AdminFactory(self._edge.clock, self, AdminAccess(writable=True))
         self._listening.append(self._edge.clock.listenUNIX(path, factory, mode=0o600, wantPID=True))
         self._owned.fire(None)
 
@@ -197,6 +196,7 @@ class AdminService(Service):
     @inlineCallbacks
     def stopService(self) -> Generator[Any, Any, None]:
         yield super().stopService()
+        self._feed.end()
         retry, self._retry = self._retry, None
         if retry is not None:
             retry.cancel()
@@ -208,6 +208,23 @@ class AdminService(Service):
             self._folder = -1
 
     # Reading
+
+    def follow(self) -> EventStream:
+        """
+        @return: the stream of events for one more page.
+        @raise Refusal: too many pages are open.
+        """
+        return self._feed.follow()
+
+    def _agents(self, query: ListQuery) -> Steps[Record]:
+        """
+        As L{agentSteps}; the round trips to the agents of a part of the list are measured as well.
+        """
+        found = yield from agentSteps(self._edge, query)
+        if query.limit is not None:
+            presences, shown = self._edge.agents.presences, {agent["session"] for agent in found["agents"]}
+            self._edge.roundTrips.measure([each for each in presences if each.number in shown], presences)
+        return found
 
     def _ready(self) -> Answer:
         state = self._edge.state
@@ -251,94 +268,21 @@ class AdminService(Service):
         self._edge.clock.callLater(0, self.stop)       # after the response was written
         return {"draining": True, "seconds": self._edge.config.drainSeconds}
 
+    def _drainAgent(self, arguments: JSONObject) -> object:
+        self._edge.agents.drain(_session(arguments))
+        return {"draining": True}
 
-class AdminFactory(BoundedHTTPFactory):
-    """
-    Builds the connections of one listener, at most L{MAX_CONNECTIONS} at the same time.
-    """
-
-    def __init__(self, clock: IReactorTime, admin: AdminService, *, writable: bool) -> None:
-        """
-        @param writable: whether requests of this listener may change something.
-        """
-        server = WholeMessageServer(
-            _Answers(admin, writable).respond, clock=clock, bodyOctets=MAX_BODY_OCTETS, refuse=_refusal
-        )
-        super().__init__(server, clock, MAX_CONNECTIONS)
+    def _disconnectAgent(self, arguments: JSONObject) -> object:
+        self._edge.agents.disconnect(_session(arguments))
+        return {"disconnected": True}
 
 
-class _Answers:
-    """
-    Answers the requests of one listener.
-    """
-
-    def __init__(self, admin: AdminService, writable: bool) -> None:
-        self._admin = admin
-        self._writable = writable
-
-    def respond(self, request: WholeRequest) -> Deferred[WholeResponse | PiecewiseResponse]:
-        """
-        @return: the response to one request; the C{Deferred} never fails.
-        """
-        answer: Deferred[Answer] = maybeDeferred(self._find, request)
-        return answer.addErrback(self._refused).addCallback(_response)
-
-    def _find(self, request: WholeRequest) -> Any:
-        path, method = request.path, request.head.method
-        if method in (b"GET", b"HEAD"):
-            read = self._admin.getHandlers.get(path)
-            if read is not None:
-                return read()
-        elif method == b"POST" and self._writable:
-            change = self._admin.postHandlers.get(path)
-            if change is not None:
-                return maybeDeferred(change, _decodeObject(request.body)).addCallback(lambda done: (200, done))
-        if path in self._admin.getHandlers:
-            raise AdminError(405, "use GET")
-        if path in self._admin.postHandlers:
-            raise AdminError(
-                *(
-                    (405, "use POST")
-                    if self._writable
-                    else (403, "this address is read-only; use the Unix socket")
-                )
-            )
-        known = ", ".join(path.decode() for path in self._admin.getHandlers)
-        raise AdminError(404, f"there is no such resource; the resources are {known}")
-
-    def _refused(self, failure: Failure) -> Answer:
-        error = failure.value
-        if isinstance(error, AdminError):
-            return error.status, {"error": str(error)}
-        if isinstance(error, Denied):
-            return DENIED.get(error.code, 409), {"error": error.sentence}
-        if isinstance(error, TunnelError):
-            return 409, {"error": str(error)}
-        self._admin.log.failure("an administration request failed", failure=failure)
-        return 500, {"error": "internal error; the cause is in the log of the edge"}
+def _session(arguments: JSONObject) -> int:
+    number = arguments.get("session")
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise AdminError(400, 'the session is missing: send {"session": NUMBER}, with a number of GET /agents')
+    return number
 
 
 def _ok(read: Callable[[], object]) -> Callable[[], Answer]:
     return lambda: (200, read())
-
-
-def _decodeObject(body: bytes) -> JSONObject:
-    try:
-        value = json.loads(body or b"{}")
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise AdminError(400, "the body is not a JSON object")
-    return value
-
-
-def _response(answer: Answer) -> WholeResponse | PiecewiseResponse:
-    return answer if isinstance(answer, PiecewiseResponse) else _jsonResponse(*answer)
-
-
-def _jsonResponse(status: int, value: object) -> WholeResponse:
-    return WholeResponse(status, json.dumps(value).encode() + b"\n", JSON, ((b"Cache-Control", b"no-store"),))
-
-
-def _refusal(status: int, sentence: str) -> WholeResponse:
-    return _jsonResponse(status, {"error": sentence})

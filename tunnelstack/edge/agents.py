@@ -17,6 +17,7 @@ from zope.interface import implementer
 from tunnelstack.control.auth.name_ownership import NameOwnership
 from tunnelstack.control.auth.permissions import Permissions, permissionsOf
 from tunnelstack.control.registry import Registry
+from tunnelstack.edge.presences import Presences
 from tunnelstack.edge.public.hosts import PublishedHosts
 from tunnelstack.edge.public.port_leases import PORT_KINDS
 from tunnelstack.edge.public.ports import Ports
@@ -72,6 +73,7 @@ class Agents:
     @ivar ports: the TCP ports of services.
     @ivar udpPorts: the UDP ports of services.
     @ivar sessions: the sessions of agents.
+    @ivar presences: the numbers and times of sessions, and those that have ended lately.
     @ivar denials: how many requests of agents were denied, by code; C{"refused"} is a credential that was not accepted.
     """
 
@@ -124,7 +126,7 @@ class Agents:
         self._budget = budget
         self.sessions = SessionTotals()
         self.denials: dict[str, int] = {}
-        self._connectedAt: dict[int, float] = {}            # by the id of a tunnel
+        self.presences = Presences(clock)
         self._boundsWatchers: list[Callable[[ExchangeBounds], object]] = []
         registry.watch(self._nameChanged)
 
@@ -178,10 +180,10 @@ class Agents:
 
     def _add(self, tunnel: ITunnel) -> None:
         for old in self.registry.add(tunnel):
-            self._log("replaced", old, "the same process has connected again")
+            self._ended("replaced", old, "the same process has connected again")
             old.abort(Denied("replaced", "this agent has connected again"))
         self._log("connected", tunnel)
-        self._connectedAt[id(tunnel)] = self.clock.seconds()
+        self.presences.arrived(tunnel)
         session = getattr(tunnel, "session", None)
         if session is not None:
             self.sessions.join(session)
@@ -196,18 +198,52 @@ class Agents:
         """
         return self._leases[kind].port(name)
 
-    def connectedAt(self, tunnel: ITunnel) -> float | None:
-        """
-        @return: when a tunnel arrived, in seconds of the clock; C{None} if it is not connected.
-        """
-        return self._connectedAt.get(id(tunnel))
-
     def _lost(self, reason: T, tunnel: ITunnel) -> T:
-        self._connectedAt.pop(id(tunnel), None)
         if self.registry.hasTunnel(tunnel):
-            self.registry.remove(tunnel)
-            self._log("disconnected", tunnel, str(reason))
+            self._remove("disconnected", tunnel, str(reason))
+        self.presences.ended(tunnel, str(reason))
         return reason
+
+    def _remove(self, what: str, tunnel: ITunnel, reason: str) -> None:
+        self.registry.remove(tunnel)
+        self._ended(what, tunnel, reason)
+
+    def _ended(self, what: str, tunnel: ITunnel, reason: str) -> None:
+        """
+        A tunnel is not in the registry any more.
+        """
+        self._log(what, tunnel, reason)
+        self.presences.ended(tunnel, reason)
+
+    # On request of an operator
+
+    def _session(self, number: int) -> ITunnel:
+        tunnel = self.presences.find(number)
+        if tunnel is None:
+            raise Denied("unknown", f"there is no session {number}, or it has ended")
+        return tunnel
+
+    def drain(self, number: int) -> None:
+        """
+        Send a tunnel no more work, and let it end when the work under way is finished.
+
+        @param number: of a L{Presence<tunnelstack.edge.presences.Presence>}.
+        @raise Denied: C{unknown}: there is no such session.
+        """
+        tunnel = self._session(number)
+        self._log("drains", tunnel, "an operator has requested it")
+        tunnel.drain().addErrback(lambda failure: self.log.failure("a session could not be drained", failure=failure))
+
+    def disconnect(self, number: int) -> None:
+        """
+        End a tunnel at once.  Its names are free at once; its agent may connect again.
+
+        @param number: of a L{Presence<tunnelstack.edge.presences.Presence>}.
+        @raise Denied: C{unknown}: there is no such session.
+        """
+        tunnel = self._session(number)
+        self._remove("disconnected", tunnel, "an operator has requested it")
+        tunnel.abort("an operator has disconnected this agent")
 
     def _log(self, what: str, tunnel: ITunnel, reason: str = "") -> None:
         self.log.info(
@@ -317,8 +353,7 @@ class Agents:
 
         def drop(failure: Failure) -> None:
             if self.registry.hasTunnel(holder):
-                self.registry.remove(holder)
-                self._log("dropped", holder, "it did not answer, and another process of the same agent requested its name")
+                self._remove("dropped", holder, "it did not answer, and another process of the same agent requested its name")
                 holder.abort(Denied("replaced", "this process did not answer, and another process of the agent took its names"))
 
         return pong.addErrback(drop)

@@ -313,7 +313,11 @@ def makeLifecycle(reactor: IReactor, options: Options, out: LogWriter | None, er
     def reload() -> tuple[str, ...]:
         if requests is not None:              # log rotation needs this even if the configuration file is invalid
             requests.reopen()
-        return edge.reload(options.checked(reactor, options.read()))
+        try:
+            return edge.reload(options.checked(reactor, options.read()))
+        except ConfigurationError as wrong:
+            edge.reloadFailed(str(wrong))
+            raise
 
     lifecycle = ProcessLifecycle(reactor, edge, reload=reload, report=edge.report, notifier=Notifier(os.environ))
     if options.config.dev:

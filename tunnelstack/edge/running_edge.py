@@ -15,9 +15,11 @@ from tunnelstack.doors import OutboundDoor
 from tunnelstack.edge.agents import Agents
 from tunnelstack.edge.credentials import CredentialStore
 from tunnelstack.edge.dialects import DialectSet
+from tunnelstack.edge.last_reload import LastReload
 from tunnelstack.edge.public.admission import Admission
 from tunnelstack.edge.public.hosts import PublishedHosts
 from tunnelstack.edge.public.server import PublicServerFactory
+from tunnelstack.edge.round_trips import RoundTrips
 from tunnelstack.exchange.piecewise_response import PiecewiseResponse
 from tunnelstack.interfaces import IReactor, ITunnel
 from tunnelstack.records import Grant
@@ -72,6 +74,8 @@ class RunningEdge(Protocol):
     memoryBudget: MemoryBudget
     outboundDoors: list[OutboundDoor]
     startedAt: float
+    lastReload: LastReload | None
+    roundTrips: RoundTrips
 
     @property
     def health(self) -> HasHealth: ...

@@ -35,6 +35,7 @@ from tunnelstack.edge.agents import Agents
 from tunnelstack.edge.credentials import CredentialStore
 from tunnelstack.edge.dialects import DialectSet, configuredDialects
 from tunnelstack.edge.health import HealthChecks
+from tunnelstack.edge.last_reload import LastReload
 from tunnelstack.edge.listeners import NO_ENDPOINT, EdgeListener, ListenerFactory, isSecure, makeListener
 from tunnelstack.edge.metrics import EdgeMetrics
 from tunnelstack.edge.public.access_policy import AccessPolicy
@@ -44,6 +45,7 @@ from tunnelstack.edge.public.ports import Ports
 from tunnelstack.edge.public.routes import RouteTable
 from tunnelstack.edge.public.server import PublicServerFactory
 from tunnelstack.edge.public.udp_ports import UDPPorts
+from tunnelstack.edge.round_trips import RoundTrips
 from tunnelstack.edge.service_index import ServiceIndex
 from tunnelstack.edge.ssh.service import SSHGatewayService
 from tunnelstack.edge.status import agentsOf, outboundAgentsOf, statusOf
@@ -84,6 +86,8 @@ class EdgeService(MultiService):
     @ivar dialects: the L{DialectSet}.
     @ivar outboundDoors: the L{OutboundDoor}s of all dialects.
     @ivar startedAt: when the edge was made, in seconds of its clock.
+    @ivar lastReload: the result of the last reload, if there was one.
+    @ivar roundTrips: the round trips to agents that somebody has looked at.
     @ivar agents: the L{IEdge<tunnelstack.interfaces.IEdge>} that dialects use.
     @ivar memoryBudget: the memory that all sessions share.
     @ivar public: the factory of the public port.
@@ -123,6 +127,8 @@ class EdgeService(MultiService):
             reactor, limits.processOctets, lambda: [visitor.transport for visitor in self.public.connections],
         )
         self.startedAt = reactor.seconds()
+        self.lastReload: LastReload | None = None
+        self.roundTrips = RoundTrips(reactor)
         self.credentials: CredentialStore | None = None
         known = None
         if authenticator is None:
@@ -306,7 +312,7 @@ class EdgeService(MultiService):
         Log a warning for each private key of the edge that other users can read.
         """
         keys = [path for folder in self._folders for path in folder.keyFiles]
-        keys += [*secretFiles(self.config.dialects), self.config.tracing.headersFile]
+        keys += [*secretFiles(self.config.dialects), self.config.tracing.headersFile, self.config.admin.tokenFile]
         if self.config.ssh is not None:
             keys.append(self.config.ssh.hostKeysFile)
         warnOfExposed(self.log, keys)
@@ -388,9 +394,16 @@ class EdgeService(MultiService):
         self.agents.setBounds(exchangeBounds(limits))
         self.agents.udpPorts.maxFlows, self.agents.udpPorts.idleSeconds = limits.udpFlows, limits.udpIdleSeconds
         sentences = found.sentences("the edge")
+        self.lastReload = LastReload(self.clock.seconds(), sentences)
         for sentence in sentences:
             self.log.info("{what}", what=sentence, status="reload")
         return sentences
+
+    def reloadFailed(self, reason: str) -> None:
+        """
+        Remember that the new configuration cannot be used.
+        """
+        self.lastReload = LastReload(self.clock.seconds(), error=reason)
 
     def report(self) -> None:
         """

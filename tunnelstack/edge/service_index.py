@@ -123,14 +123,7 @@ def _agents(edge: RunningEdge, kind: str, key: str) -> tuple[str, ...]:
     @param key: as of a route: C{service}, C{agent/service}, or C{agent:port}.
     @return: the agents that serve it at the moment.
     """
-    agent, colon, _ = key.rpartition(":")
-    if colon:
-        return (agent,) if edge.registry.agent(agent) is not None else ()
-    only, _, name = key.rpartition("/")
-    return tuple(sorted({
-        tunnel.principal.agent for tunnel in edge.registry
-        if tunnel.healthy and only in ("", tunnel.principal.agent) and (kind, name) in edge.registry.names(tunnel)
-    }))  # fmt: skip
+    return tuple(sorted({tunnel.principal.agent for tunnel in edge.registry.holders(kind, key) if tunnel.healthy}))
 
 
 @implementer(IExchangeServer)

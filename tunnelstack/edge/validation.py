@@ -15,7 +15,7 @@ from tunnelstack.control.auth.token_store import TokenStore
 from tunnelstack.control.config.records import EdgeConfig, ListenerConfig
 from tunnelstack.control.metrics.extra import requireExtra
 from tunnelstack.control.tracing.service import checkTracing
-from tunnelstack.edge.admin import adminEndpoint
+from tunnelstack.edge.admin import adminEndpoint, publicAccess
 from tunnelstack.edge.listeners import NO_ENDPOINT, makeListener
 from tunnelstack.edge.public.access_policy import usersOf
 from tunnelstack.edge.ssh.service import checkGateway, gatewayEndpoint
@@ -49,6 +49,7 @@ def _checks(reactor: IReactor, config: EdgeConfig) -> Iterator[tuple[str, Callab
     if config.h2c and not config.http2:
         yield "", _noHTTP2
     yield "", partial(adminEndpoint, reactor, config.admin)
+    yield "admin", partial(publicAccess, config.admin)
     for text in config.ssh.listen:
         yield "", partial(gatewayEndpoint, reactor, text)
     yield "", partial(checkGateway, config.ssh)

@@ -37,7 +37,7 @@ def isLoopback(listen: str) -> bool:
     return LOOPBACK.fullmatch(listen) is not None
 
 
-def hostOf(head: RequestHead) -> str:
+def hostField(head: RequestHead) -> str:
     """
     @return: the field C{Host}, with its port, in lower case.
     """
@@ -73,7 +73,7 @@ def isOtherOrigin(head: RequestHead) -> bool:
     """
     @return: whether a request has the origin of another site.
     """
-    host, origin = hostOf(head), head.field(b"origin")
+    host, origin = hostField(head), head.field(b"origin")
     return origin is not None and textOf(origin).lower() not in (f"http://{host}", f"https://{host}")
 
 

@@ -18,7 +18,7 @@ from tests.promises.streams import Collect, HalfCollect
 from tunnelstack.control.config.records import Route
 from tunnelstack.dialect.shellhub.connections import MAX_CONNECTS, DeviceNotConnected
 from tunnelstack.dialect.shellhub.dialler import DeviceNotAccepted, ServerBusy
-from tunnelstack.edge.status import streamsOf
+from tunnelstack.edge.stream_report import streamsOf
 from tunnelstack.errors import Denied, UsageError
 from tunnelstack.exchange.errors import Busy
 from tunnelstack.interfaces import ITunnel

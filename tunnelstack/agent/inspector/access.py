@@ -10,7 +10,7 @@ from tunnelstack.pages.access import (
     WRITING_HEADER,
     PageToken,
     Refused,
-    hostOf,
+    hostField,
     isLoopbackHost,
     isOfOtherSite,
     isOtherOrigin,
@@ -37,7 +37,7 @@ class Access:
         """
         @return: why a request is refused; C{None} if it is allowed.
         """
-        if self.token is None and not isLoopbackHost(hostOf(head)):
+        if self.token is None and not isLoopbackHost(hostField(head)):
             return OTHER_HOST
         if isOtherOrigin(head) or (head.target.startswith(b"/api/") and isOfOtherSite(head)):
             return OTHER_SITE

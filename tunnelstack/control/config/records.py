@@ -212,12 +212,21 @@ class CheckerRecord:
 @frozen(kw_only=True)
 class AdminConfig:
     """
-    C{[admin]}: administration of the edge, in addition to the socket in the state folder, which only its own user can use.
+    C{[admin]}: administration of the edge, and its dashboard, in addition to the socket in the state folder, which only the
+    edge's own user can use.
     """
 
     listen: str = setting(
-        "", "an endpoint string for read-only administration without authentication (health, status, agents, routes, streams); "
-        "a port alone is one of 127.0.0.1", convert=loopbackEndpoint,
+        "", "an endpoint string for the dashboard and the administration, which are readable without authentication there; a "
+        "port alone is one of 127.0.0.1", convert=loopbackEndpoint,
+    )
+    tokenFile: str = setting(
+        "", "a file with a token, with which listen allows as much as the socket: to drain and disconnect agents, to reload, "
+        "to stop; empty is read-only", secretFile=True,
+    )
+    hosts: tuple[str, ...] = setting(
+        (), "names with dots that URLs of listen may have, such as admin.example.net; addresses, localhost and names without "
+        "dots need no entry", check=each(checkHost),
     )
 
 

@@ -44,7 +44,8 @@ function milliseconds(seconds) {
 function octets(count) {
   if (count < 1024) return String(count);
   if (count < 1024 * 1024) return (count / 1024).toFixed(1) + " Ki";
-  return (count / 1024 / 1024).toFixed(1) + " Mi";
+  if (count < 1024 ** 3) return (count / 1024 ** 2).toFixed(1) + " Mi";
+  return (count / 1024 ** 3).toFixed(1) + " Gi";
 }
 
 // Live
