@@ -55,7 +55,7 @@ class Ends(TestCase):
         return error
 
     @inlineCallbacks
-    def until(self, condition: Any, seconds: float = 10.0) -> Any:
+    def until(self, condition: Any, seconds: float = 30.0) -> Any:
         end = reactor.seconds() + seconds
         while not condition():
             self.assertLess(reactor.seconds(), end, "it did not happen in time")

@@ -310,7 +310,7 @@ class MeetsGo:
     carrier: str
     client: bool
     weDial: bool
-    timeout = 1500 if SOAK else 40
+    timeout = 1500 if SOAK else 120
 
     @inlineCallbacks
     def meet(self: Any, limits: SessionLimits | None = None, **config: Any) -> Any:

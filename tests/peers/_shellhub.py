@@ -65,13 +65,13 @@ class Conn:
     def _call(self, do: str, **parameters: Any) -> Deferred[dict[str, Any]]:
         return self._peer.call(do, conn=self._number, **parameters)
 
-    def read(self, count: int, within: float = 10) -> Deferred[bytes]:
+    def read(self, count: int, within: float = 30) -> Deferred[bytes]:
         """
         @return: exactly so many octets, or those up to the end.
         """
         return self._call("read", count=count, within=within).addCallback(lambda said: said["data"])
 
-    def readToEnd(self, within: float = 10) -> Deferred[tuple[bytes, str]]:
+    def readToEnd(self, within: float = 30) -> Deferred[tuple[bytes, str]]:
         """
         @return: what came, and what ended it (C{"EOF"}, C{"Timeout"}, ...).
         """
@@ -149,7 +149,7 @@ class Server:
         """
         return self.peer.call("devices").addCallback(lambda said: said["devices"])
 
-    def awaitDevice(self, uid: str, count: int = 1, *, version: int = 0, within: float = 10) -> Deferred[list[int]]:
+    def awaitDevice(self, uid: str, count: int = 1, *, version: int = 0, within: float = 30) -> Deferred[list[int]]:
         """
         @param count: of its connections; C{0} waits until it is gone.
         @param version: that the newest of them speaks; C{0} is any.
@@ -165,7 +165,7 @@ class Server:
         """
         return self.peer.call("events").addCallback(lambda said: said["events"])
 
-    def awaitEvent(self, uid: str, what: str, count: int = 1, within: float = 10) -> Deferred[int]:
+    def awaitEvent(self, uid: str, what: str, count: int = 1, within: float = 30) -> Deferred[int]:
         """
         @param count: how often it must have happened to the device, in all.
         @return: how often it has.
@@ -180,7 +180,7 @@ class Server:
         return self.peer.call("kick", tenant=tenant, uid=uid)
 
     def endpointTo(
-        self, uid: str, target: str = "", *, tenant: str = TENANT, within: float = 10, **parameters: Any,
+        self, uid: str, target: str = "", *, tenant: str = TENANT, within: float = 30, **parameters: Any,
     ) -> Deferred[Conn]:
         """
         @param target: C{"open"} and C{"close"} with C{session}, C{"proxy"} with C{request}, C{host} and C{port}, or nothing for
@@ -212,7 +212,7 @@ class Agent:
         """
         Fires once the agent has read what it was asked for: octets that come earlier are lost (bug B1).
         """
-        for _ in range(200):
+        for _ in range(1500):
             state = yield self.state()
             if session in state["sessions"]:
                 return

@@ -77,7 +77,7 @@ class PionClientTests(Ends):
         conn = (await self.dial(peer, port.getHost().port))["conn"]
         for size in (1, 64, 1163, 1200, LONGEST_OF_PION):
             await peer.call("send", conn=conn, data=bytes(size))
-            self.assertEqual(len((await peer.call("receive", conn=conn, seconds=5))["data"]), size)
+            self.assertEqual(len((await peer.call("receive", conn=conn, seconds=30))["data"]), size)
         server = self.applications.built[0]
         self.assertEqual(server.transport.association.connection.get_cipher_name(), OPENSSL_ECDSA_AES128)
         await peer.call("close", conn=conn)
@@ -122,7 +122,7 @@ class PionClientTests(Ends):
         server = await self.applications.whenBuilt()
         server.transport.loseConnection()
         with self.assertRaises(GoError) as raised:
-            await peer.call("receive", conn=conn, seconds=5)
+            await peer.call("receive", conn=conn, seconds=30)
         self.assertNotEqual(raised.exception.kind, "Timeout")
 
 
@@ -236,7 +236,7 @@ class OpenSSLTests(Ends):
         return program
 
     async def until(self, program: OpenSSL, text: bytes) -> None:
-        for _ in range(200):
+        for _ in range(600):
             if text in program.output:
                 return
             await deferLater(reactor, 0.05)

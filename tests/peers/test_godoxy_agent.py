@@ -148,7 +148,7 @@ class AgentCase(TestCase):
         return conn
 
     async def until(self, condition: Any) -> None:
-        for _ in range(400):
+        for _ in range(3000):
             if condition():
                 return
             await deferLater(reactor, 0.01)
@@ -158,7 +158,7 @@ class AgentCase(TestCase):
         """
         The agent closes a stream in an orderly way.
         """
-        answer = await self.go.call("receive", conn=conn, seconds=5, least=1 << 20)
+        answer = await self.go.call("receive", conn=conn, seconds=30, least=1 << 20)
         self.assertEqual((answer["data"], answer["ended"]), (data, "EOF"))
         await self.go.call("close", conn=conn)
 
@@ -203,9 +203,9 @@ class StreamTests(AgentCase):
             answer = await self.go.call("tcp", **self.parameters(self.tcp.getHost().port, version=version, data=b"now and "))
             self.assertEqual((answer["alpn"], answer["version"]), (ALPN.decode(), version))
             conn = answer["conn"]
-            self.assertEqual((await self.go.call("receive", conn=conn, seconds=5))["data"], b"now and ")
+            self.assertEqual((await self.go.call("receive", conn=conn, seconds=30))["data"], b"now and ")
             await self.go.call("send", conn=conn, data=b"then")
-            self.assertEqual((await self.go.call("receive", conn=conn, seconds=5))["data"], b"then")
+            self.assertEqual((await self.go.call("receive", conn=conn, seconds=30))["data"], b"then")
             await self.go.call("close", conn=conn)
         await self.until(lambda: self.agent.session.streams == 0)
         self.assertEqual(self.lines, [])
@@ -322,7 +322,7 @@ class FlowTests(AgentCase):
 
     async def echoed(self, conn: int, data: bytes) -> bytes:
         await self.go.call("send", conn=conn, data=data)
-        answer: bytes = (await self.go.call("receive", conn=conn, seconds=5))["data"]
+        answer: bytes = (await self.go.call("receive", conn=conn, seconds=30))["data"]
         return answer
 
     @asynchronous

@@ -40,8 +40,8 @@ from tunnelstack.wire.records.godoxy import LONGEST_DATAGRAM, SERVER_NAME
 reactor: Any = installed
 
 SOAK = os.environ.get("TUNNELSTACK_SOAK") == "1"
-QUERIES = 200 if SOAK else 40
-HANDSHAKES = 500 if SOAK else 60
+QUERIES = 200 if SOAK else 120
+HANDSHAKES = 500 if SOAK else 120
 SECONDS = 5.0 if SOAK else 1.0
 
 
@@ -212,7 +212,7 @@ class EdgeCase(TestCase):
         port: int = self.service(name)["port"]
         return port
 
-    async def until(self, condition: Any, seconds: float = 20.0) -> None:
+    async def until(self, condition: Any, seconds: float = 30.0) -> None:
         end = reactor.seconds() + seconds
         while not condition():
             self.assertLess(reactor.seconds(), end, f"it did not happen in time: {self.report()}")

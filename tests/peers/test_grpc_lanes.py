@@ -113,7 +113,7 @@ class LaneTests(TestCase):
     grpcio opens streams, and our server uses them.
     """
 
-    timeout = 60
+    timeout = 120
 
     @inlineCallbacks
     def serve(self: Any) -> Any:

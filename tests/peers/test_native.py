@@ -60,7 +60,7 @@ class NativeWithGo(TestCase):
     A stranger's agent.
     """
 
-    timeout = 60
+    timeout = 120
 
     @inlineCallbacks
     def setUp(self) -> Any:

@@ -125,7 +125,7 @@ class OurEdgeTests(TestCase):
     Genuine agents at our edge.
     """
 
-    timeout = 90
+    timeout = 120
 
     @inlineCallbacks
     def serve(self, **settings: Any) -> Steps:
@@ -311,7 +311,7 @@ class OurAgentTests(TestCase):
     Our agent at a genuine server.
     """
 
-    timeout = 90
+    timeout = 120
 
     @inlineCallbacks
     def meet(

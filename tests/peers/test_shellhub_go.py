@@ -24,7 +24,7 @@ class GoWithGoTests(TestCase):
     Genuine server, genuine agents, in two programs.
     """
 
-    timeout = 60
+    timeout = 120
 
     @inlineCallbacks
     def meet(self, version: int, behaviour: dict[str, Any] | None = None, **agent: Any) -> Any:
@@ -192,7 +192,7 @@ class AgentdTests(TestCase):
     ShellHub's own agent, whole, with the Go server.
     """
 
-    timeout = 60
+    timeout = 120
 
     @inlineCallbacks
     def meet(self, version: int) -> Any:

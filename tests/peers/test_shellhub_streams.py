@@ -121,7 +121,7 @@ class GoServerTests(TestCase):
     Our device, with the Go server.
     """
 
-    timeout = 40
+    timeout = 120
 
     @inlineCallbacks
     def join(self, version: int) -> Any:
@@ -219,7 +219,7 @@ class GoAgentTests(TestCase):
     Our edge, with Go agents.
     """
 
-    timeout = 40
+    timeout = 120
 
     @inlineCallbacks
     def join(self, version: int) -> Any:

@@ -48,7 +48,7 @@ class WebSocketWithGo:
     """
 
     weDial: bool
-    timeout = 1500 if SOAK else 60
+    timeout = 1500 if SOAK else 120
 
     @inlineCallbacks
     def meet(self: Any, protocol: Any, ours: dict[str, Any] | None = None, **config: Any) -> Any:

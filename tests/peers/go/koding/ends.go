@@ -46,7 +46,7 @@ type hosting struct {
 	Host       string  `json:"host"`
 	Identifier string  `json:"identifier"`
 	IP         string  `json:"ip"`
-	Within     float64 `json:"within"` // seconds; 10 where it is left out
+	Within     float64 `json:"within"` // seconds; 30 where it is left out
 }
 
 func addHost(p *peer, asked hosting) (reply, error) {
@@ -93,7 +93,7 @@ func fired(on func(string, func() error), asked hosting) (reply, error) {
 
 func seconds(value float64) time.Duration {
 	if value == 0 {
-		value = 10
+		value = 30
 	}
 	return time.Duration(value * float64(time.Second))
 }

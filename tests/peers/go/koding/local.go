@@ -46,7 +46,10 @@ func localHTTP(p *peer, asked local) (reply, error) {
 		for number := range 3 {
 			fmt.Fprintf(w, "data: %d\n\n", number)
 			w.(http.Flusher).Flush()
-			time.Sleep(300 * time.Millisecond)
+			select {
+			case <-p.events:
+			case <-r.Context().Done():
+			}
 		}
 	})
 	mux.HandleFunc("/hints", func(w http.ResponseWriter, r *http.Request) {

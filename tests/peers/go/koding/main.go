@@ -71,6 +71,7 @@ type peer struct {
 	changes map[int]*recorder // of clients; 0 is the server
 	clients map[int]*tunnel.Client
 	locals  map[int]net.Listener
+	events  chan struct{} // a visitor has read an event of a local server
 }
 
 func (p *peer) answer(id int, said reply, err error) {
@@ -136,7 +137,7 @@ func main() {
 	})
 	p := &peer{
 		out: json.NewEncoder(os.Stdout), changes: map[int]*recorder{}, clients: map[int]*tunnel.Client{},
-		locals: map[int]net.Listener{},
+		locals: map[int]net.Listener{}, events: make(chan struct{}),
 	}
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(make([]byte, 64<<10), longestLine)

@@ -15,6 +15,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cnf/structhash"
@@ -79,6 +80,7 @@ type server struct {
 	events  []event
 	key     *rsa.PrivateKey
 	address string
+	pickUps atomic.Int64 // requests of connections that devices made for dials of version 1
 }
 
 func (s *server) note(e event) {
@@ -312,7 +314,11 @@ func serve(p *peer, how behaviour) (reply, error) {
 	mux.HandleFunc("POST /api/auth/ssh", s.vouch)
 	mux.HandleFunc("GET /ssh/connection", s.connection(1))
 	mux.HandleFunc("GET /agent/connection", s.connection(2))
-	mux.Handle("/ssh/revdial", revdial.ConnHandler(upgrader))
+	genuine := revdial.ConnHandler(upgrader)
+	mux.HandleFunc("/ssh/revdial", func(w http.ResponseWriter, r *http.Request) {
+		s.pickUps.Add(1)
+		genuine.ServeHTTP(w, r)
+	})
 	go func() { _ = http.Serve(port, mux) }()
 	p.mutex.Lock()
 	p.server = s
@@ -471,6 +477,33 @@ func kick(p *peer, how device) (reply, error) {
 	return reply{"count": len(bound)}, nil
 }
 
+// dialV1 dials, and again if a pick-up came and was lost: the genuine dialler makes the place of a pick-up after it has requested
+// it, and one that comes in between finds none.  A pick-up that does not come is waited for as long as the caller waits.
+func (s *server) dialV1(ctx context.Context, dialer *revdial.Dialer) (net.Conn, error) {
+	for {
+		attempt, stop := context.WithCancel(ctx)
+		go s.stopIfLost(attempt, stop, s.pickUps.Load())
+		conn, err := dialer.Dial(attempt)
+		again := err != nil && attempt.Err() != nil && ctx.Err() == nil
+		stop()
+		if !again {
+			return conn, err
+		}
+	}
+}
+
+// stopIfLost ends an attempt that still waits when a pick-up came long enough ago.
+func (s *server) stopIfLost(attempt context.Context, stop context.CancelFunc, before int64) {
+	for s.pickUps.Load() == before && attempt.Err() == nil {
+		time.Sleep(10 * time.Millisecond)
+	}
+	select {
+	case <-attempt.Done():
+	case <-time.After(3 * time.Second):
+		stop()
+	}
+}
+
 // open gives a bare connection to a device.
 func (s *server) open(ctx context.Context, key string) (net.Conn, int, error) {
 	b, err := s.newest(key)
@@ -478,7 +511,7 @@ func (s *server) open(ctx context.Context, key string) (net.Conn, int, error) {
 		return nil, 0, err
 	}
 	if b.dialer != nil {
-		conn, err := b.dialer.Dial(ctx)
+		conn, err := s.dialV1(ctx, b.dialer)
 		return conn, 1, err
 	}
 	type opened struct {
