@@ -12,7 +12,8 @@ import socket
 import sys
 import time
 
-from tests.cases.tunnel import Tunnel, echoHead, freePort, serve, status
+from tests.cases.tunnel import Tunnel, echoHead, serve, status
+from tests.ports import freePort
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: site.localhost\r\nConnection: close\r\n\r\n"
 

@@ -10,7 +10,8 @@ import socket
 import struct
 import sys
 
-from tests.cases.tunnel import Tunnel, echoHead, freePort, serve, waitUntil
+from tests.cases.tunnel import Tunnel, echoHead, serve, waitUntil
+from tests.ports import freePort
 
 REQUEST = b"GET /%d HTTP/1.1\r\nHost: site.localhost\r\nConnection: close\r\n\r\n"
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"

@@ -13,7 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.cases.tunnel import BIN, Tunnel, echoHead, freePort, serve, status, waitUntil
+from tests.cases.tunnel import BIN, Tunnel, echoHead, serve, status, waitUntil
+from tests.ports import freePort
 from tests.terminal import TerminalWindow
 
 SECONDS = 20.0

@@ -11,7 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.cases.tunnel import Tunnel, echoHead, freePort, serve, status, waitUntil
+from tests.cases.tunnel import Tunnel, echoHead, serve, status, waitUntil
+from tests.ports import freePort
 
 
 def named(tunnel: Tunnel) -> int:

@@ -10,7 +10,8 @@ import struct
 import subprocess
 import sys
 
-from tests.cases.tunnel import BIN, Tunnel, freePort, serve, waitUntil
+from tests.cases.tunnel import BIN, Tunnel, serve, waitUntil
+from tests.ports import freePort
 
 MISTAKES = (
     ("tunnel-agent", "--edge", "ftp://a.example", "http", "3000"), ("tunnel-agent", "--dev", "tcp", "localhost"),

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import sys
 
-from tests.cases.tunnel import Tunnel, echoHead, freePort, serve, status, waitUntil
+from tests.cases.tunnel import Tunnel, echoHead, serve, status, waitUntil
+from tests.ports import freePort
 
 
 def main() -> int:

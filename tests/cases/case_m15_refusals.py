@@ -8,7 +8,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.cases.tunnel import BIN, Tunnel, freePort
+from tests.cases.tunnel import BIN, Tunnel
+from tests.ports import freePort
 
 
 def main() -> int:

@@ -15,7 +15,8 @@ import subprocess
 import sys
 import time
 
-from tests.cases.tunnel import Tunnel, freePort, status
+from tests.cases.tunnel import Tunnel, status
+from tests.ports import freePort
 
 TARGET = b"/" + b"x" * 8000
 VISITS = 600

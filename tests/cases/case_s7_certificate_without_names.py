@@ -17,7 +17,8 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.cases.tunnel import BIN, Tunnel, freePort, waitUntil
+from tests.cases.tunnel import BIN, Tunnel, waitUntil
+from tests.ports import freePort
 from tests.transport.certificates import authority
 from tunnelstack.transport.tls import TLSIdentity
 

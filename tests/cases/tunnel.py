@@ -22,6 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from tests.ports import freePort
+
 BIN = Path(os.environ.get("TUNNELSTACK_BIN") or Path(sys.executable).parent)
 """The folder of the commands, which may be those of another version."""
 
@@ -37,14 +39,6 @@ to = "site"
 visitors = ["allow 203.0.113.0/24"]
 """
 """Two hosts of the service C{site}: one denies a visitor, and one allows its network only."""
-
-
-def freePort() -> int:
-    """
-    A port of the loopback interface on which nothing listens at the moment.
-    """
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def waitUntil(true: Callable[[], object], seconds: float = 20) -> bool:

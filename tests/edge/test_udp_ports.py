@@ -4,7 +4,6 @@ UDP services on a whole edge and agent, over real sockets.
 
 from __future__ import annotations
 
-import socket
 from typing import Any
 
 from attrs import evolve
@@ -15,6 +14,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.changed_settings import changes
+from tests.ports import freePort
 from tests.transport.test_dtls import asynchronous
 from tunnelstack.agent.service import AgentService
 from tunnelstack.control.auth.tokens import newToken
@@ -201,9 +201,7 @@ class UDPTests(TestCase):
 
     @asynchronous
     async def test_onlyGrantedPortsAreOpened(self) -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind(("127.0.0.1", 0))
-            free = probe.getsockname()[1]
+        free = freePort()
         await self.begin((f"udp:{free}",))
         self.assertEqual((await self.publication.whenGranted()).port, free)
         other = self.agent.publish(Service(name="other", kind="udp", port=free + 1), self.publication.handler)
@@ -239,9 +237,7 @@ class UDPTests(TestCase):
     @asynchronous
     async def test_aServerThatIsNotThereCostsItsFlow(self) -> None:
         await self.begin()
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind(("127.0.0.1", 0))
-            nobody = probe.getsockname()[1]
+        nobody = freePort()
         config = self.agent.config
         self.agent.reload(evolve(config, services=(evolve(config.services[0], target=f"127.0.0.1:{nobody}"),)))
         port = (await self.agent.publications[0].whenGranted()).port

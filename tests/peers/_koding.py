@@ -23,17 +23,6 @@ from tunnelstack.dialect.koding.settings import AgentSettings, EdgeSettings, Hos
 from tunnelstack.edge.service import EdgeService
 
 
-def freePort() -> int:
-    """
-    A port that was free a moment ago.
-    """
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Ends(TestCase):
     """
     A Go program that has local servers and visitors, and one end.
@@ -115,11 +104,12 @@ class OurAgent(Ends):
     """
 
     @inlineCallbacks
-    def begin(self, hosts: dict[str, str]) -> Any:
+    def begin(self, hosts: dict[str, str], port: int = 0) -> Any:
         """
         @param hosts: identifiers of hosts.
+        @param port: of the server.
         """
-        said = yield self.go.call("serve", hosts=hosts)
+        said = yield self.go.call("serve", hosts=hosts, port=port)
         self.port = said["port"]
 
     @inlineCallbacks

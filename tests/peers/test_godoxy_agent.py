@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from tests.dialect.godoxy.agent_support import (
     writeCertificates,
 )
 from tests.peers._go import GoError, GoPeer
+from tests.ports import freePort
 from tests.transport.certificates import Authority
 from tests.transport.datagrams import Relay, unreliable
 from tests.transport.test_dtls import asynchronous
@@ -71,21 +71,6 @@ class Echo(DatagramProtocol):
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         self.transport.write(datagram, addr)  # type: ignore[union-attr]
-
-
-def freePort() -> int:
-    """
-    @return: a number that is free for TCP and for UDP.
-    """
-    while True:
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind(("127.0.0.1", 0))
-            try:
-                udp.bind(tcp.getsockname())
-            except OSError:
-                continue
-            port: int = tcp.getsockname()[1]
-            return port
 
 
 def certificates(issued: IssuedCertificate | None, authority: IssuedCertificate | None = None) -> dict[str, str]:

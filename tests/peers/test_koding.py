@@ -20,8 +20,9 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
 from tests.peers._go import PROGRAMS, GoPeer, program
-from tests.peers._koding import OurAgent, OurEdge, freePort
+from tests.peers._koding import OurAgent, OurEdge
 from tests.peers._ours import pause
+from tests.ports import freePort
 from tunnelstack.dialect.koding.settings import HostSettings
 from tunnelstack.dialect.koding.states import ClientState, StateChange
 
@@ -357,20 +358,22 @@ class GenuineClientTests(Suite, OurEdge):
         """
         The client stands still, so its streams come late; the genuine server would fail every request from then on.
         """
-        yield self.begin({HTTP: "http"}, openSeconds=0.7)
+        yield self.begin({HTTP: "http"}, openSeconds=3.0)
         local = yield self.go.call("local-http")
         still = GoPeer.start(self, "koding")
         yield still.call(
             "client", identifier="http", server=f"127.0.0.1:{self.port}", http=f"127.0.0.1:{local['port']}"
         )
         yield self.visit("get", self.port, HTTP, count=5)
+        (tunnel,) = self.edge.registry
         for _ in range(2):
+            announced = tunnel.session.streamsOpened + 1 + 20
             still.freeze()
             said = yield self.visit("get", self.port, HTTP)
             self.assertEqual(said["status"], 503)
             still.thaw()
             yield self.visit("get", self.port, HTTP, count=20)
-            yield pause(0.3)                   # until the stream that was late has come, too
+            yield self.until(lambda count=announced: tunnel.session.streamsOpened == count)     # the late one has come, too
 
     @inlineCallbacks
     def test_theVisitorThatLeavesIsPassedOn(self) -> Any:
@@ -472,7 +475,7 @@ class GenuineServerTests(Suite, OurAgent):
     def test_aKilledServerIsDialledUntilItIsBack(self) -> Any:
         listening: Any = reactor.listenTCP(0, Factory.forProtocol(Page), interface="127.0.0.1")
         self.addCleanup(listening.stopListening)
-        yield self.begin({HTTP: "http"})
+        yield self.begin({HTTP: "http"}, freePort())
         yield self.client("http", listening.getHost().port)
         yield self.go.kill()
         yield pause(0.8)

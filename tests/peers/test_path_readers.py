@@ -20,8 +20,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.edge.path_readers import READERS, SEGMENTS, SEPARATORS
 from tests.peers._go import program
+from tests.ports import freePort
 from tests.system.stage import until
-from tests.system.test_visitors import freePort, peer
+from tests.system.test_visitors import peer
 
 NODE = """
 const hex = text => Buffer.from(text, "utf8").toString("hex");

@@ -24,6 +24,8 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
+from tests.ports import freePort
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 BIN = Path(sys.executable).parent
 
@@ -188,9 +190,9 @@ class Stage(TestCase):
 
     def startEdge(self, *arguments: str, port: int = 0, **environ: str) -> Program:
         """
-        Start an edge for this machine, and wait for it; C{self.port} is where it listens.
+        Start an edge for this machine, and wait for it; C{self.port} is where it listens, and may listen again.
         """
-        edge = self.program("tunnel-edge", "--dev", "--port", str(port), *arguments, **environ)
+        edge = self.program("tunnel-edge", "--dev", "--port", str(port or freePort()), *arguments, **environ)
         self.port = int(edge.hears(r"^edge +ready +http://localhost:(\d+)")[1])
         return edge
 
@@ -238,9 +240,9 @@ class Stage(TestCase):
         """
         Start a web server of the standard library.
 
-        @return: its port.
+        @return: its port, where another may be started when it is gone.
         """
-        server = Origin(("127.0.0.1", port), handler or Hello)
+        server = Origin(("127.0.0.1", port or freePort()), handler or Hello)
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
 

@@ -11,15 +11,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest
 
+from tests.ports import freePort
 from tests.system.stage import Program, Stage, until
-
-
-def freePort() -> int:
-    """
-    @return: a port that nobody has at this moment.
-    """
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class DemoTests(Stage):

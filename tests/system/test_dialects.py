@@ -4,12 +4,12 @@ One edge with the agents of every dialect at the same time: each serves its own 
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler
 
+from tests.ports import freePort
 from tests.system.stage import Hello, Program, Stage
 
 TENANT = "00000000-0000-4000-0000-000000000000"
@@ -91,9 +91,7 @@ class AllAtOnceTests(Stage):
                 [*self.command("tunnelstack"), "certs", *arguments], env=self.environ, cwd=self.home, check=True,
                 capture_output=True, timeout=60,
             )
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.agentPort = int(probe.getsockname()[1])
+        self.agentPort = freePort()
         return self.agentPort
 
     def device(self, url: str, version: int) -> Program:

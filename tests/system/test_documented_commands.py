@@ -4,14 +4,11 @@ Every command line of the documentation is run on an empty home, or is marked as
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
-import random
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +21,7 @@ from attrs import define
 from twisted.python import usage
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from tests.ports import freePort
 from tests.system.documented_commands import MARKED, SCENES, Answers, Ends, Lasts, Line, NotRun, Scene, Stays
 from tests.system.stage import BIN, ROOT, Program, Stage, until
 from tunnelstack.commands import dialect_command, main
@@ -249,22 +247,13 @@ class SceneTests(Stage):
         super().setUp()
         self.home = Path(tempfile.mkdtemp())        # short: the path of a Unix socket has few octets
         self.addCleanup(shutil.rmtree, self.home)
-        self.ports = [self.freePort() for _ in range(3)]
+        self.ports = [freePort() for _ in range(3)]
         self.programs: dict[str, Program] = {}
         self.environ |= {
             "HOME": str(self.home), "PATH": f"{BIN}{os.pathsep}{self.environ['PATH']}", "ROOT": str(ROOT),
             "TUNNELSTACK_PORT": str(self.ports[0]),
             "AGENT_CA_CERT": "Y2E=;a2V5", "AGENT_SSL_CERT": "YWdlbnQ=;a2V5",
         }  # fmt: skip
-
-    def freePort(self) -> int:
-        """
-        @return: a port that nobody has at this moment, and that no system gives to a program which asks for any.
-        """
-        while True:
-            port = random.randrange(10_000, 32_000)
-            with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-                return port
 
     def filled(self, text: str) -> str:
         """

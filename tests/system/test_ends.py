@@ -8,10 +8,10 @@ from __future__ import annotations
 import http.client
 import os
 import signal
-import socket
 import threading
 from hashlib import sha256
 
+from tests.ports import freePort
 from tests.system.stage import ROOT, Hello, Program, Stage
 
 TENANT = "00000000-0000-4000-0000-000000000000"
@@ -143,9 +143,7 @@ class EndTests(Stage):
     def test_aGodoxyAgentEnds(self) -> None:
         for arguments in (("ca",), ("server", "godoxy.agent"), ("client", "edge", "--archive", "edge.zip")):
             self.assertEqual(self.program("tunnelstack", "certs", *arguments).ends(), 0)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
+        port = str(freePort())
         self.edge("[godoxy]\nhealth_seconds = 1\nprobe_seconds = 2\n")
         for words in (("add", "nas", f"127.0.0.1:{port}", "--archive", "edge.zip"),
                       ("publish", "demo", "nas", "http", f"127.0.0.1:{self.web}")):

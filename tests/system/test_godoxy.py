@@ -11,6 +11,7 @@ import subprocess
 import threading
 from typing import Any
 
+from tests.ports import freePort
 from tests.system.stage import Program, Stage, until
 
 PATIENCE_SECONDS = 10.0
@@ -23,9 +24,7 @@ class DialledAgentTests(Stage):
         super().setUp()
         for arguments in (("ca",), ("server", "godoxy.agent"), ("client", "edge", "--archive", "edge.zip")):
             self.run_("tunnelstack", "certs", *arguments)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.agentPort = probe.getsockname()[1]
+        self.agentPort = freePort()
 
     def run_(self, name: str, *arguments: str, code: int = 0) -> str:
         done = subprocess.run(

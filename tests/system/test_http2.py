@@ -17,10 +17,11 @@ from typing import Any
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 
+from tests.ports import freePort
 from tests.system.house import DOMAIN, House, memory
 from tests.system.origin import Head, Origin, Talk
 from tests.system.stage import Program, until
-from tests.system.test_visitors import ASSETS, HOST, Foreign, freePort, peer
+from tests.system.test_visitors import ASSETS, HOST, Foreign, peer
 
 SOAK = os.environ.get("TUNNELSTACK_SOAK") == "1"
 REQUESTS = 20_000 if SOAK else 500

@@ -14,6 +14,7 @@ import urllib.request
 from twisted.trial.unittest import SkipTest
 from websockets.sync.client import connect
 
+from tests.ports import freePort
 from tests.system.stage import ROOT, Stage, until
 from tunnelstack.control.auth.tokens import newToken
 
@@ -370,9 +371,7 @@ class ConnectTests(Stage):
         The kind of M15: an unknown purpose, no SSH server and a right that is missing had one sentence, or a Python C{repr}.
         """
         self.startEdge()
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            closed = server.getsockname()[1]
-        self.startAgent("tcp", str(closed), "--name", "db").hears("^db ")
+        self.startAgent("tcp", str(freePort()), "--name", "db").hears("^db ")
         made = subprocess.run(
             [*self.command("tunnelstack"), "token", "new", "ada", "--allow", "dial:other"], env=self.environ,
             capture_output=True, text=True, timeout=60, check=True,

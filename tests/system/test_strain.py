@@ -22,6 +22,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.changed_settings import changes
+from tests.ports import freePort
 from tests.system.house import DOMAIN, LIMITS, House, descriptors, memory
 from tests.system.origin import Talk
 from tests.system.stage import ROOT, Program, until
@@ -442,7 +443,7 @@ class KilledTests(Strained):
 
     def setUp(self) -> None:
         super().setUp()
-        self.origin = self.startOrigin("0")
+        self.origin = self.startOrigin(str(freePort()))
         self.port = self.origin.hears(r"^(\d+)$")[1]
         self.addCleanup(lambda: self.origin.drop())
         self.house.agent.drop()

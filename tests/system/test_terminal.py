@@ -10,8 +10,8 @@ import re
 import signal
 from collections.abc import Sequence
 
+from tests.ports import freePort
 from tests.system.stage import Stage, until
-from tests.system.test_demo import freePort
 from tests.terminal import TerminalWindow
 
 

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.ports import freePort
 from tests.system.stage import BIN, Stage, until
 
 
@@ -38,8 +39,7 @@ class TwistdStage(Stage):
 
         @return: its process identifier.
         """
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = freePort()
         pidfile = self.home / "edge.pid"
         edge = ("tunnel-edge", "--dev", "--port", str(self.port), "--access-log", access)
         self.twistd(f"--pidfile={pidfile}", *arguments, *edge)

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from tests.ports import freePort
 from tests.system.house import DOMAIN, House, house
 from tests.system.stage import Program, until
 
@@ -35,14 +36,6 @@ def peer(*names: str) -> str:
     if os.environ.get("TUNNELSTACK_REQUIRE_PEERS") == "1":
         raise AssertionError(f"{names[0]} is required here and was not found")
     raise SkipTest(f"{names[0]} is not installed on this machine")
-
-
-def freePort() -> int:
-    """
-    A port that nobody listens on at the moment.
-    """
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class Foreign(SynchronousTestCase):

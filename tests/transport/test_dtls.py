@@ -27,6 +27,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
+from tests.ports import freePort
 from tests.transport.certificates import CLIENT, SERVER, Authority, authority, general
 from tests.transport.datagrams import Collector, CollectorFactory, Relay, unreliable
 from tests.wire.test_dtls import HELLO
@@ -304,11 +305,7 @@ class RejectionTests(Ends):
         port = await self.listen()
         await port.stopListening()
         self.ports.clear()
-        number = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        number.bind(("127.0.0.1", 0))
-        free = number.getsockname()[1]
-        number.close()
-        await self.rejected(free, clientOptions(), ConnectionRefusedError)
+        await self.rejected(freePort(), clientOptions(), ConnectionRefusedError)
 
     @asynchronous
     async def test_aSilentPeerIsGivenUp(self) -> None:
