@@ -15,6 +15,7 @@ from zope.interface.verify import verifyObject
 from tests.dialect.jetty.websocket_support import CAPABLE, REGISTRATION, URL, Host, StrangeEdge
 from tests.exchange.doubles import Producer, reply
 from tunnelstack.dialect.jetty.registration import (
+    EdgeDrains,
     RegistrationRefused,
     TransportUnavailable,
     Upstream,
@@ -465,6 +466,18 @@ class UpgradeTests(SynchronousTestCase):
         self.edge.settle()
         self.assertEqual((self.edge.take()[-1]["type"], self.exchange.finished), ("http_response_end", True))
 
+    def test_anAnswerMayComeAtOnce(self) -> None:
+        self.edge.server.answer = lambda head, exchange: exchange.sendHead(
+            ResponseHead(101, b"", [(b"Upgrade", b"websocket")])
+        )
+        self.edge.send(request("b", upgrade="websocket"))
+        _, exchange, body = self.edge.server.asked[1]
+        exchange.end()
+        self.assertEqual((body.trailers, exchange.finished), ([], False))
+        body.trailers = None
+        self.edge.send({"type": "http_request_end", "request_id": "b"})
+        self.assertTrue(exchange.finished)
+
     def test_aRefusalIsAnOrdinaryResponse(self) -> None:
         self.exchange.respond(ResponseHead(403, b"", [(b"Content-Length", b"2")]), b"no")
         self.edge.settle()
@@ -626,11 +639,22 @@ class LivenessTests(SynchronousTestCase):
 
     def test_anEdgeThatDrainsIsNoticed(self) -> None:
         edge = StrangeEdge(registered=CAPABLE)
-        noticed: list[None] = []
-        edge.link.session.whenGoingAway().addCallback(noticed.append)
+        edge.send(request())
+        lost: list[Any] = []
+        edge.link.whenLost().addCallback(lost.append)
         for _ in range(2):
-            edge.send({"type": "drain", "grace_ms": 1000, "reason": "deploy", "reconnect": True})
-        self.assertEqual((noticed, edge.link.session.peerDraining, edge.lost), ([None], True, None))
+            edge.send({"type": "drain", "grace_ms": 1000, "reason": "deploy\n", "reconnect": True})
+        self.assertEqual([(type(each), str(each)) for each in lost], [(EdgeDrains, "deploy\\n")])
+        edge.link.whenLost().addCallback(lost.append)
+        self.assertEqual((len(lost), edge.link.session.peerDraining, edge.lost), (2, True, None))
+        edge.server.asked[0][1].respond(ResponseHead(204, b"", []), b"")
+        edge.settle()
+        self.assertEqual([frame["type"] for frame in edge.take()], ["http_response"])
+
+    def test_anEdgeThatEndsForGoodIsNotLostBefore(self) -> None:
+        edge = StrangeEdge(registered=CAPABLE)
+        edge.send({"type": "drain", "grace_ms": 1000, "reason": "", "reconnect": False})
+        self.assertNoResult(edge.link.whenLost())
 
     def test_anAbortEndsTheSessionAtOnce(self) -> None:
         edge = StrangeEdge(registered=CAPABLE)

@@ -16,7 +16,7 @@ from tunnelstack.dialect.jetty.failure_page import failurePage
 from tunnelstack.dialect.jetty.grpc_agent_lane import AgentLane
 from tunnelstack.dialect.jetty.grpc_raw_agent import AgentRawLane
 from tunnelstack.dialect.jetty.register_pings import RegisterPings
-from tunnelstack.dialect.jetty.registration import NAME, RegistrationAnswer, Upstream
+from tunnelstack.dialect.jetty.registration import NAME, EdgeDrains, RegistrationAnswer, Upstream
 from tunnelstack.exchange.bounds import DEFAULT_BOUNDS
 from tunnelstack.exchange.error_page import ErrorPages
 from tunnelstack.exchange.traits import Traits
@@ -64,12 +64,6 @@ MOST_LANES = 1024
 """Lanes that an edge may grant; more are not opened."""
 
 DRAIN_MS = 30_000
-
-
-class EdgeDrains(SessionClosed):
-    """
-    The edge is about to stop, and asks its agents to connect elsewhere.
-    """
 
 
 @implementer(ILink, ICallReceiver)

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from tunnelstack.errors import Refused, TunnelError, Unavailable
 from tunnelstack.interfaces import IExchangeServer, ITunnel
 from tunnelstack.records import Principal
+from tunnelstack.stream.errors import SessionClosed
 from tunnelstack.wire.grpc import Status
 from tunnelstack.wire.records.jetty import (
     BAD_REGISTER,
@@ -149,6 +150,12 @@ class RegistrationRefused(Refused):
 class TransportUnavailable(Unavailable):
     """
     A carrier cannot be used with this edge, and another one may.
+    """
+
+
+class EdgeDrains(SessionClosed):
+    """
+    The edge is about to stop, and asks its agents to connect elsewhere.
     """
 
 

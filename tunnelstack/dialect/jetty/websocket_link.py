@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -15,6 +15,7 @@ from zope.interface import implementer
 from tunnelstack.dialect.http_entry import OneProtocol
 from tunnelstack.dialect.jetty.registration import (
     NAME,
+    EdgeDrains,
     Registration,
     RegistrationAnswer,
     RegistrationRefused,
@@ -38,6 +39,7 @@ from tunnelstack.stream.errors import SessionLost
 from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.udp import UDPClientEndpoint
 from tunnelstack.transport.websocket.client import WebSocketClientEndpoint
+from tunnelstack.waiters import Waiters
 from tunnelstack.wire.http1.head import BadMessage
 from tunnelstack.wire.printable_text import printable
 from tunnelstack.wire.records.jetty import (
@@ -194,6 +196,9 @@ class WebSocketLink:
     """
     A registered session with an edge.
 
+    It counts as lost when the edge announces its end, so that the agent connects elsewhere; requests that are under way are
+    completed, and the edge closes the session after the last one.
+
     @ivar registered: what the edge has answered.
     @ivar requests: those of the edge.
     """
@@ -202,6 +207,8 @@ class WebSocketLink:
         self, host: IAgentHost, channel: FrameChannel, upstream: Upstream, answer: RegistrationAnswer
     ) -> None:
         self.registered = answer
+        self._lost: SessionLost | None = None
+        self._waitingLost: Waiters[SessionLost] = Waiters()
         self.bounds: ExchangeBounds = DEFAULT_BOUNDS
         clock = host.clock
         channel.capabilities = frozenset(answer.capabilities or ())
@@ -220,9 +227,25 @@ class WebSocketLink:
         udp = None if upstream.udp is None else UDPClientEndpoint(clock, *upstream.udp)
         requests.datagrams = AgentFlows(session, udp)
         session.sendPing()
+        session.whenLost().addCallback(self._end)
+        session.whenGoingAway().addCallback(self._edgeGoingAway)
 
     def whenLost(self) -> Deferred[SessionLost]:
-        return self.session.whenLost()
+        return succeed(self._lost) if self._lost is not None else self._waitingLost.wait()
+
+    def _edgeGoingAway(self, result: None) -> None:
+        """
+        The edge has announced its end, or is lost.
+        """
+        notice = self.session.peerNotice
+        if self.session.peerDraining and notice.reconnect:
+            self._end(EdgeDrains(printable(notice.reason, 200) or "the edge is about to stop"))
+
+    def _end(self, reason: SessionLost) -> SessionLost:
+        if self._lost is None:
+            self._lost = reason
+            self._waitingLost.fire(reason)
+        return reason
 
     def drain(self) -> Deferred[None]:
         """

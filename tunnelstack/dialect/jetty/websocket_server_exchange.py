@@ -119,6 +119,7 @@ class AgentExchange:
         self._pull = False
         # the request
         self._bodyFollows = frame.streamed
+        self._requestEnded = False            # as far as the receiver was called
         self._unread: deque[bytes | None] = deque()       # waits for the receiver; None is the end
         self._deliveryScheduled = False
 
@@ -196,7 +197,8 @@ class AgentExchange:
         if event is not None:
             receiver.bodyReceived(event)
             return
-        self._rawReceived = self._raw
+        self._rawReceived = self._requestEnded and self._raw
+        self._requestEnded = True
         receiver.ended(())
         self._checkRawEnd()
 

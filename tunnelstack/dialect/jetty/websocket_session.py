@@ -122,7 +122,7 @@ class JSONSession:
     @ivar members: the exchanges and the connections; the memory of the session.
     @ivar flows: how many flows of datagrams there are.
     @ivar draining: no more work is begun.
-    @ivar peerDraining: the peer has announced its end.
+    @ivar peerDraining: the peer has announced its end, by C{peerNotice}.
     """
 
     connector: IStreamClientEndpoint
@@ -142,6 +142,7 @@ class JSONSession:
         self.address = address
         self.flows = 0
         self.draining = self.peerDraining = False
+        self.peerNotice = DrainNotice()
         self._role = role
         self._handlers: dict[type[Frame], Callable[[Any], object]] = {DrainNotice: self._drainReceived}
         self._paused = False                  # the WebSocket is not read
@@ -326,6 +327,7 @@ class JSONSession:
     def _drainReceived(self, notice: DrainNotice) -> None:
         if not self.peerDraining:
             self.peerDraining = True
+            self.peerNotice = notice
             self._lifecycle.peerWentAway()
 
     def drain(self) -> Deferred[None]:
