@@ -19,7 +19,6 @@ from tests.changed_settings import changes
 from tests.wire.test_websocket_messages import BINARY, TEXT, Deflater, frame
 from tunnelstack.agent.inspector.recorded_request import RecordedMessage
 from tunnelstack.agent.inspector.recorder import MOST_MESSAGES
-from tunnelstack.agent.inspector.redaction import REDACTED, isSecret
 from tunnelstack.agent.inspector.replay import REPLAY_SECONDS
 from tunnelstack.agent.inspector.request_events import MOST_WAITING
 from tunnelstack.agent.options import Options
@@ -29,6 +28,7 @@ from tunnelstack.control.config.records import AgentConfig, InspectConfig, Servi
 from tunnelstack.pages.event_stream import MOST_STREAMS, STALLED_SECONDS
 from tunnelstack.testing import Caller, EdgeAndAgent
 from tunnelstack.wire.http1.head import ResponseHead
+from tunnelstack.wire.http1.redaction import REDACTED, is_secret
 
 
 class RecordingTests(InspectedTestCase):
@@ -768,6 +768,6 @@ class ConfigurationTests(SynchronousTestCase):
             b"X-Amz-Security-Token", b"X-Goog-IAP-JWT-Assertion", b"X-Hub-Signature-256",
             b"X-Vault-Token", b"X-Access-Key", b"Private-Token", b"X-Client-Secret",
         ):  # fmt: skip
-            self.assertTrue(isSecret(name), name)
+            self.assertTrue(is_secret(name), name)
         for name in (b"Host", b"Content-Type", b"WWW-Authenticate", b"Accept", b"Sec-WebSocket-Key", b"Author", b"ETag"):
-            self.assertFalse(isSecret(name), name)
+            self.assertFalse(is_secret(name), name)

@@ -49,6 +49,10 @@ class OutputTests(SynchronousTestCase):
         self.assertOneLineEach(admin_client.formatTable(*rows), 2)
 
     def test_eachFieldOfTheStatusIsOneLine(self) -> None:
+        samples = [{"time": 0.0, "status": 200, "octets_in": 1, "octets_out": 2, "seconds": 0.5} | dict.fromkeys(
+            ("service", "method", "path", "query"), EVIL
+        )]
+        self.assertOneLineEach(admin_client.FORMATTERS["samples"]({"samples": samples}), 2)
         said = dict.fromkeys(("state", "url", "version", "pid", "agents", "sessions", "services", "streams", "visitors"), EVIL)
         said |= {"listening": [EVIL], "uptime_seconds": None, "octets_in": 0, "octets_out": 0}    # type: ignore[dict-item]
         self.assertOneLineEach(admin_client.FORMATTERS["status"](said), 7)

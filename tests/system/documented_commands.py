@@ -262,6 +262,7 @@ SCENES = (
         Ends("tunnelstack status", READY),
         Ends("tunnelstack agents", "AGENT"),
         Ends("tunnelstack routes --json | jq -r '.routes[].public'", "www.example.net"),
+        Ends("tunnelstack samples", "no requests"),
         Ends("curl --unix-socket ~/.local/state/tunnelstack/admin.sock http://edge/status", '"state"'),
     ), edge='[[route]]\nhost = "www.example.net"\nto = "site"\n'),
     Scene("docs/howto/trace-requests.md", (

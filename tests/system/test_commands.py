@@ -67,7 +67,7 @@ class ReadingTests(Commands):
     """
 
     def test_withoutAnEdgeCommandsFail(self) -> None:
-        for command in ("status", "agents", "routes", "streams"):
+        for command in ("status", "agents", "routes", "streams", "samples"):
             done = self.tunnelstack(command)
             self.assertEqual((done.returncode, done.stdout), (69, ""))
             self.assertRegex(done.stderr, r"^tunnelstack: no edge answers at .*/admin\.sock: No such file")

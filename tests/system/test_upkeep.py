@@ -1,5 +1,5 @@
 """
-How an operator looks after services, with whole programs: health checks.
+How an operator looks after services, with whole programs: health checks, and samples of requests.
 """
 
 from __future__ import annotations
@@ -73,3 +73,23 @@ class HealthTests(Commands):
         good.status = bad.status = 200
         until(lambda: self.agents() == [{}, {}])
         self.assertEqual(self.reached(), {b"good", b"bad"})
+
+
+class SampleTests(Commands):
+    """
+    The last requests, as an operator sees them.
+    """
+
+    def test_requestsAreListed(self) -> None:
+        self.edge("[samples]\nrequests = 2\n")
+        token = self.good("token", "new", "desk", "--allow", "http:*").strip()
+        self.assertIn("no requests", self.good("samples"))
+        self.agent(token, "http", str(self.origin()), "--name", "site").hears(r"^site ")
+        for number in range(3):
+            self.visit("site", f"/page{number}?password=top", headers={"Authorization": "Basic top"})
+        listed = self.good("samples").splitlines()
+        self.assertEqual([line.split()[3].partition("?")[0] for line in listed[1:]], ["/page2", "/page1"])
+        said = self.good("samples", "--json")
+        (sample, _) = json.loads(said)["samples"]
+        self.assertEqual((sample["service"], sample["status"], sample["octets_out"]), ("site", 200, 24))
+        self.assertNotIn("top", said)

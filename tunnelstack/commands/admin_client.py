@@ -1,6 +1,6 @@
 """
-The commands C{tunnelstack status}, C{agents}, C{routes} and C{streams}, which show what a running edge is doing, as text or as
-JSON, and C{reload}, which makes it read its configuration again.
+The commands C{tunnelstack status}, C{agents}, C{routes}, C{streams} and C{samples}, which show what a running edge is doing, as
+text or as JSON, and C{reload}, which makes it read its configuration again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from tunnelstack.settings.state_dir import ADMIN_SOCKET, socketPath
 from tunnelstack.wire.printable_text import LINE, printable, quoted
 
 HELP = """
-Usage: tunnelstack status|agents|routes|streams|reload [--json] [--admin PATH|URL]
+Usage: tunnelstack status|agents|routes|streams|samples|reload [--json] [--admin PATH|URL]
 
 Show what a running edge is doing, or make it read its configuration again.
 
@@ -281,10 +282,22 @@ def _streams(said: JSONObject) -> str:
     )
 
 
+def _samples(said: JSONObject) -> str:
+    return formatTable(
+        ("TIME", "SERVICE", "REQUEST", "STATUS", "IN", "OUT", "MS"),
+        [
+            (datetime.fromtimestamp(each["time"]).strftime("%H:%M:%S"), each["service"],
+             f"{each['method']} {each['path']}{'?' * bool(each['query'])}{each['query']}", each["status"],
+             formatOctets(each["octets_in"]), formatOctets(each["octets_out"]), f"{each['seconds'] * 1000:.1f}")
+            for each in said["samples"]
+        ],
+    ) if said["samples"] else "no requests: an edge keeps the last requests of each service with requests = N in [samples]\n"
+
+
 def _reloaded(said: JSONObject) -> str:
     return "".join(f"{printable(sentence, LINE)}\n" for sentence in said["changed"] or ("nothing has changed",))
 
 
 FORMATTERS: dict[str, Callable[[JSONObject], str]] = {
-    "status": _status, "agents": _agents, "routes": _routes, "streams": _streams, "reload": _reloaded,
+    "status": _status, "agents": _agents, "routes": _routes, "streams": _streams, "samples": _samples, "reload": _reloaded,
 }  # fmt: skip

@@ -45,7 +45,7 @@ Commands for operators of tunnel-edge and tunnel-agent.
   demo [--port N]                           run a demonstration on one machine; the port is DEMO_PORT, or 8080
   connect NAME [--purpose PURPOSE]          connect standard input and output to the service NAME
   terminal NAME                             open a terminal on the agent NAME
-  status, agents, routes, streams           show what a running edge is doing; --json for programs
+  status, agents, routes, streams, samples  show what a running edge is doing; --json for programs
   reload                                    make a running edge read its configuration again
   token new|list|revoke                     manage the credentials of agents
   password USER                             make the entry by which a visitor logs in with a password
@@ -66,7 +66,7 @@ COMMANDS = {
     "certs": "tunnelstack.commands.certs", "doctor": "tunnelstack.doctor.command", "trace": "tunnelstack.commands.trace",
     "completions": "tunnelstack.commands.completions",
     **dict.fromkeys(("requests", "replay"), "tunnelstack.commands.inspector_client"),
-    **dict.fromkeys(("status", "agents", "routes", "streams", "reload"), "tunnelstack.commands.admin_client"),
+    **dict.fromkeys(("status", "agents", "routes", "streams", "samples", "reload"), "tunnelstack.commands.admin_client"),
 }  # fmt: skip
 """The module of each command, which has C{Options} and C{main}.  It is imported when the command is used."""
 

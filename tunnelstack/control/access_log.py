@@ -21,6 +21,7 @@ from tunnelstack.control.process.line_times import LineTime, dateAndTime, lineTi
 from tunnelstack.control.process.log_writer import Descriptor, LogWriter, jsonReport, timedReport
 from tunnelstack.control.request_times import RequestTimes
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.interfaces import IExchangeReceiver
 from tunnelstack.wire.printable_text import LINE, printable
 
 FLUSH_SECONDS = 0.2
@@ -70,16 +71,36 @@ class AccessRecord:
     protocol: str = "HTTP/1.1"
 
 
+class SampledRequest(Protocol):
+    """
+    A request of which a sample is kept when it has ended.
+    """
+
+    def ended(self, status: int, octets: int, seconds: float) -> None:
+        """
+        @param status: of the response.
+        @param octets: of its body.
+        @param seconds: from the head of the request to the end of the response.
+        """
+
+    def counting(self, receiver: IExchangeReceiver) -> IExchangeReceiver:
+        """
+        @return: a receiver of the request's body that counts it.
+        """
+
+
 class ObservedRequest(RequestTimes):
     """
     The steps of a request on an edge, with what is known of it otherwise.
 
     @ivar service: the service that it was routed to; C{""} if there is none, or nothing needs it.
     @ivar record: for the access log; C{None} if there is none.
+    @ivar sample: of the request; C{None} if none is kept.
     """
 
     service = ""
     record: AccessRecord | None = None
+    sample: SampledRequest | None = None
 
 
 RequestObserver = Callable[[AccessRecord], object]

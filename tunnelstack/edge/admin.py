@@ -36,6 +36,7 @@ from tunnelstack.edge.dashboard.feed import StatusFeed
 from tunnelstack.edge.list_query import ListQuery
 from tunnelstack.edge.listeners import endpointOf
 from tunnelstack.edge.running_edge import RunningEdge
+from tunnelstack.edge.sample_report import sampleSteps
 from tunnelstack.edge.slices import SlicedWork, Steps
 from tunnelstack.edge.status import Record, agentSteps, routeSteps, statusSteps
 from tunnelstack.edge.stream_report import snapshotSteps, streamSteps
@@ -107,6 +108,7 @@ class AdminService(Service):
             b"/agents": self._agents,
             b"/routes": partial(routeSteps, edge),
             b"/streams": partial(streamSteps, edge),
+            b"/samples": lambda query: sampleSteps(edge.public.site.samples, query),
         }
         self.postHandlers: Mapping[bytes, PostHandler] = {
             b"/tokens/reload": self._reloadTokens,

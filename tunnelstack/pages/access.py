@@ -14,8 +14,8 @@ from hashlib import sha256
 from ipaddress import ip_address
 from urllib.parse import parse_qs, urlsplit
 
-from tunnelstack.pages.json_octets import textOf
 from tunnelstack.wire.http1.head import RequestHead
+from tunnelstack.wire.http1.redaction import text_of
 
 LOOPBACK = re.compile(r"tcp6?:[0-9]+:(?:.*:)?interface=(?:127(?:\.[0-9]+){3}|localhost|\\:\\:1)(?::.*)?")
 
@@ -41,7 +41,7 @@ def hostField(head: RequestHead) -> str:
     """
     @return: the field C{Host}, with its port, in lower case.
     """
-    return textOf(head.field(b"host") or b"").lower()
+    return text_of(head.field(b"host") or b"").lower()
 
 
 def hostName(host: str) -> str:
@@ -74,7 +74,7 @@ def isOtherOrigin(head: RequestHead) -> bool:
     @return: whether a request has the origin of another site.
     """
     host, origin = hostField(head), head.field(b"origin")
-    return origin is not None and textOf(origin).lower() not in (f"http://{host}", f"https://{host}")
+    return origin is not None and text_of(origin).lower() not in (f"http://{host}", f"https://{host}")
 
 
 def isOfOtherSite(head: RequestHead) -> bool:
@@ -118,7 +118,7 @@ class PageToken:
         path, _, query = head.target.partition(b"?")
         if path != b"/" or query.count(b"&") >= 16:
             return False
-        given = parse_qs(textOf(query), max_num_fields=16).get("token", [""])[0]
+        given = parse_qs(text_of(query), max_num_fields=16).get("token", [""])[0]
         return self._isToken(given.encode("utf-8", "replace"))
 
     def cookie(self) -> bytes:

@@ -1,5 +1,5 @@
 """
-JSON, for pages and for programs, and the octets of heads as its text.
+JSON, for pages and for programs.
 """
 
 from __future__ import annotations
@@ -16,13 +16,3 @@ def asOctets(value: object) -> bytes:
     @return: JSON in ASCII.
     """
     return json.dumps(value, separators=(",", ":")).encode()
-
-
-def textOf(octets: bytes) -> str:
-    """
-    @return: a part of a head as text.
-    """
-    try:
-        return octets.decode()
-    except UnicodeDecodeError:
-        return octets.decode("latin-1")

@@ -14,8 +14,9 @@ from tunnelstack.exchange.forward import NULL_RECEIVER
 from tunnelstack.exchange.whole_message import JSON, WholeResponse
 from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer, IServerExchange
 from tunnelstack.pages.access import Refused
-from tunnelstack.pages.json_octets import asOctets, textOf
+from tunnelstack.pages.json_octets import asOctets
 from tunnelstack.wire.http1.head import RequestHead
+from tunnelstack.wire.http1.redaction import text_of
 
 SHARED = Path(__file__).resolve().parent / "static"
 """The files that all pages use."""
@@ -75,12 +76,12 @@ class PageFiles:
         @return: the response with a file; C{None} if there is none of that name.
         """
         name = FILE.fullmatch(b"/index.html" if path == b"/" else path)
-        kind = None if name is None else TYPES.get(Path(textOf(name[1])).suffix)
+        kind = None if name is None else TYPES.get(Path(text_of(name[1])).suffix)
         if name is None or kind is None:
             return None
         for folder in self.folders:
             try:
-                return WholeResponse(200, (folder / textOf(name[1])).read_bytes(), kind, PAGE_FIELDS)
+                return WholeResponse(200, (folder / text_of(name[1])).read_bytes(), kind, PAGE_FIELDS)
             except OSError:
                 continue
         return None

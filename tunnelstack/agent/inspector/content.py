@@ -11,8 +11,8 @@ from codecs import getincrementaldecoder
 from attrs import frozen
 
 from tunnelstack.agent.inspector.recorded_request import RecordedBody
-from tunnelstack.pages.json_octets import textOf
 from tunnelstack.wire.http1.head import Fields, first
+from tunnelstack.wire.http1.redaction import text_of
 
 DECODED_OCTETS = 4 * 1024 * 1024
 """Octets of one body without its coding."""
@@ -58,7 +58,7 @@ def mediaType(fields: Fields) -> tuple[str, str]:
     """
     @return: the media type in lower case, and its charset.
     """
-    kind, _, parameters = textOf(first(fields, b"content-type") or b"").lower().partition(";")
+    kind, _, parameters = text_of(first(fields, b"content-type") or b"").lower().partition(";")
     charset = ""
     for parameter in parameters.split(";"):
         name, _, value = parameter.partition("=")
@@ -101,7 +101,7 @@ def _decoded(coding: bytes, octets: bytes) -> tuple[bytes, bool, str]:
         return octets, True, ""
     bits = CODINGS.get(coding)
     if bits is None:
-        return octets, False, f"the coding {textOf(coding)[:40]} is not decoded"
+        return octets, False, f"the coding {text_of(coding)[:40]} is not decoded"
     for each in (bits, -zlib.MAX_WBITS) if coding == b"deflate" else (bits,):      # some servers send no header
         try:
             decoder = zlib.decompressobj(each)
@@ -109,4 +109,4 @@ def _decoded(coding: bytes, octets: bytes) -> tuple[bytes, bool, str]:
         except zlib.error:
             continue
         return decoded, True, f"only {DECODED_OCTETS} octets are decoded" if decoder.unconsumed_tail else ""
-    return octets, False, f"the body is not {textOf(coding)}"
+    return octets, False, f"the body is not {text_of(coding)}"

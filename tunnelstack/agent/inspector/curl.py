@@ -10,8 +10,7 @@ import re
 from shlex import quote
 
 from tunnelstack.agent.inspector.recorded_request import RecordedRequest
-from tunnelstack.agent.inspector.redaction import shownFields
-from tunnelstack.pages.json_octets import textOf
+from tunnelstack.wire.http1.redaction import NONE, STANDARD, shown_fields, text_of
 
 LEFT_OUT = frozenset((
     "host", "content-length", "transfer-encoding", "connection", "upgrade", "expect", "te", "trailer", "x-request-id",
@@ -32,14 +31,14 @@ def curlCommand(request: RecordedRequest, reveal: bool) -> str:
     @return: a command of several lines.
     """
     head = request.head
-    host = textOf(head.field(b"host") or b"localhost")
-    target = textOf(head.target)
+    host = text_of(head.field(b"host") or b"localhost")
+    target = text_of(head.target)
     scheme = "https" if head.field(b"x-forwarded-proto") == b"https" else "http"
     url = target if target.lower().startswith(("http://", "https://")) else f"{scheme}://{host}{target}"
-    method = textOf(head.method)
+    method = text_of(head.method)
     words = [f"--request {quote(method)}"] if method != "HEAD" else ["--head"]
     words.append(f"--globoff --path-as-is --url {quote(url)}")
-    for name, value in shownFields(head.fields, reveal):
+    for name, value in shown_fields(head.fields, NONE if reveal else STANDARD):
         if name.lower() not in LEFT_OUT:
             words.append(f"--header {quote(f'{name}: {value}' if value else f'{name};')}")
     if head.field(b"accept-encoding") is not None:

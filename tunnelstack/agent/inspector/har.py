@@ -13,9 +13,9 @@ from urllib.parse import parse_qsl
 
 from tunnelstack.agent.inspector.content import Content, contentOf
 from tunnelstack.agent.inspector.recorded_request import SERVER, WEBSOCKET, RecordedRequest
-from tunnelstack.agent.inspector.redaction import shownFields
-from tunnelstack.pages.json_octets import JSONObject, JSONValue, asOctets, textOf
+from tunnelstack.pages.json_octets import JSONObject, JSONValue, asOctets
 from tunnelstack.wire.http1.head import Fields
+from tunnelstack.wire.http1.redaction import NONE, STANDARD, shown_fields, text_of
 
 WEBSOCKET_OPCODES = {"text": 1, "binary": 2, "close": 8, "ping": 9, "pong": 10}
 
@@ -64,17 +64,17 @@ def _milliseconds(seconds: float) -> float:
 
 
 def _pairs(fields: Fields, reveal: bool) -> list[JSONValue]:
-    return [{"name": name, "value": value} for name, value in shownFields(fields, reveal)]
+    return [{"name": name, "value": value} for name, value in shown_fields(fields, NONE if reveal else STANDARD)]
 
 
 def _request(request: RecordedRequest, reveal: bool) -> JSONObject:
     head = request.head
     scheme = "https" if head.field(b"x-forwarded-proto") == b"https" else "http"
-    target = textOf(head.target)
-    url = target if "://" in target.partition("?")[0] else f"{scheme}://{textOf(head.field(b'host') or b'')}{target}"
+    target = text_of(head.target)
+    url = target if "://" in target.partition("?")[0] else f"{scheme}://{text_of(head.field(b'host') or b'')}{target}"
     query = target.partition("?")[2]
     made: JSONObject = {
-        "method": textOf(head.method), "url": url, "httpVersion": f"HTTP/{head.version[0]}.{head.version[1]}",
+        "method": text_of(head.method), "url": url, "httpVersion": f"HTTP/{head.version[0]}.{head.version[1]}",
         "cookies": [], "headers": _pairs(head.fields, reveal), "headersSize": -1, "bodySize": request.requestBody.octets,
         "queryString": [{"name": name, "value": value} for name, value in parse_qsl(query, keep_blank_values=True)],
     }  # fmt: skip
@@ -93,9 +93,9 @@ def _response(request: RecordedRequest, reveal: bool) -> JSONObject:
         }  # fmt: skip
     content = contentOf(head.fields, request.responseBody)
     return {
-        "status": head.status, "statusText": textOf(head.reason), "httpVersion": f"HTTP/{head.version[0]}.{head.version[1]}",
+        "status": head.status, "statusText": text_of(head.reason), "httpVersion": f"HTTP/{head.version[0]}.{head.version[1]}",
         "cookies": [], "headers": _pairs(head.fields, reveal), "headersSize": -1, "bodySize": request.responseBody.octets,
-        "redirectURL": textOf(head.field(b"location") or b""),
+        "redirectURL": text_of(head.field(b"location") or b""),
         "content": {"size": request.responseBody.octets, "mimeType": content.type, **_text(content)},
     }  # fmt: skip
 

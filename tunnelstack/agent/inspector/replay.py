@@ -21,16 +21,15 @@ from tunnelstack.agent.inspector.capture import CapturingServer
 from tunnelstack.agent.inspector.content import contentOf
 from tunnelstack.agent.inspector.recorded_request import HTTP, RecordedRequest
 from tunnelstack.agent.inspector.recorder import RequestRecorder
-from tunnelstack.agent.inspector.redaction import REDACTED, isSecret
 from tunnelstack.control.request_times import RequestTimes
 from tunnelstack.errors import UsageError
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.traits import STREAMED, Traits
 from tunnelstack.interfaces import IExchangeReceiver, IServerExchange
-from tunnelstack.pages.json_octets import textOf
 from tunnelstack.records import TakenOverRequest
 from tunnelstack.wire.http1.framing import Framing, request_framing_untrusted
 from tunnelstack.wire.http1.head import FIELD_CONTENT, TOKEN, BadMessage, Fields, RequestHead, ResponseHead
+from tunnelstack.wire.http1.redaction import REDACTED, is_secret, text_of
 from tunnelstack.wire.http1.target import OCTET
 
 REPLAY_SECONDS = 120.0
@@ -186,8 +185,8 @@ def _fields(edited: list[tuple[str, str]], recorded: Fields) -> Fields:
     """
     received: dict[tuple[str, str], list[bytes]] = {}
     for field, octets in recorded:
-        for shown in (textOf(octets), *((REDACTED,) if isSecret(field) else ())):
-            received.setdefault((textOf(field).lower(), shown), []).append(octets)
+        for shown in (text_of(octets), *((REDACTED,) if is_secret(field) else ())):
+            received.setdefault((text_of(field).lower(), shown), []).append(octets)
     made: Fields = []
     for name, value in edited:
         known = received.get((name.lower(), value))

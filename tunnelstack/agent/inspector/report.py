@@ -8,9 +8,9 @@ from base64 import b64encode
 
 from tunnelstack.agent.inspector.content import contentOf, mediaType
 from tunnelstack.agent.inspector.recorded_request import RecordedBody, RecordedMessage, RecordedRequest
-from tunnelstack.agent.inspector.redaction import shownFields
-from tunnelstack.pages.json_octets import JSONObject, JSONValue, textOf
+from tunnelstack.pages.json_octets import JSONObject, JSONValue
 from tunnelstack.wire.http1.head import Fields, ResponseHead, first
+from tunnelstack.wire.http1.redaction import NONE, STANDARD, shown_fields, text_of
 
 
 def summaryOf(request: RecordedRequest) -> JSONObject:
@@ -18,11 +18,11 @@ def summaryOf(request: RecordedRequest) -> JSONObject:
     @return: a request in the list.
     """
     head, response, times = request.head, request.response, request.times
-    visitor = textOf(head.field(b"x-forwarded-for") or b"").partition(",")[0].strip()
+    visitor = text_of(head.field(b"x-forwarded-for") or b"").partition(",")[0].strip()
     return {
-        "id": request.id, "began": round(request.began, 6), "method": textOf(head.method), "target": textOf(head.target),
-        "host": textOf(head.field(b"host") or b""), "service": request.service,
-        "trace": textOf(head.field(b"x-request-id") or b""), "visitor": visitor, "status": request.status,
+        "id": request.id, "began": round(request.began, 6), "method": text_of(head.method), "target": text_of(head.target),
+        "host": text_of(head.field(b"host") or b""), "service": request.service,
+        "trace": text_of(head.field(b"x-request-id") or b""), "visitor": visitor, "status": request.status,
         "state": request.state, "kind": request.kind, "type": "" if response is None else mediaType(response.fields)[0],
         "sent": request.responseBody.octets, "received": request.requestBody.octets,
         "seconds": None if request.seconds is None else round(request.seconds, 6),
@@ -48,7 +48,7 @@ def detailOf(request: RecordedRequest, reveal: bool) -> JSONObject:
     @return: all that is kept of a request.
     """
     head, response = request.head, request.response
-    line = f"{textOf(head.method)} {textOf(head.target)} HTTP/{head.version[0]}.{head.version[1]}"
+    line = f"{text_of(head.method)} {text_of(head.target)} HTTP/{head.version[0]}.{head.version[1]}"
     return {
         **summaryOf(request), "failure": request.failure, "steps": stepsOf(request),
         "request": _message(line, head.fields, request.requestBody, reveal),
@@ -63,15 +63,16 @@ def statusLine(head: ResponseHead) -> str:
     """
     @return: the first line of a response.
     """
-    return f"HTTP/{head.version[0]}.{head.version[1]} {head.status} {textOf(head.reason)}".rstrip()
+    return f"HTTP/{head.version[0]}.{head.version[1]} {head.status} {text_of(head.reason)}".rstrip()
 
 
 def _message(line: str, fields: Fields, body: RecordedBody, reveal: bool) -> JSONObject:
     content = contentOf(fields, body)
+    shown = shown_fields(fields, NONE if reveal else STANDARD)
     return {
-        "line": line, "fields": [list(field) for field in shownFields(fields, reveal)], "octets": body.octets,
+        "line": line, "fields": [list(field) for field in shown], "octets": body.octets,
         "kept": len(body.kept), "text": content.text, "body64": content.body64, "type": content.type, "cut": body.cut,
-        "why": "" if content.isShown else content.why, "coding": textOf(first(fields, b"content-encoding") or b""),
+        "why": "" if content.isShown else content.why, "coding": text_of(first(fields, b"content-encoding") or b""),
     }  # fmt: skip
 
 

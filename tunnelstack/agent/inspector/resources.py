@@ -23,9 +23,10 @@ from tunnelstack.agent.inspector.request_events import RequestEvents
 from tunnelstack.exchange.piecewise_response import PiecewiseResponse
 from tunnelstack.exchange.whole_message import JSON, WholeRequest, WholeResponse
 from tunnelstack.pages.event_stream import EventStream, EventStreams
-from tunnelstack.pages.json_octets import JSONValue, asOctets, textOf
+from tunnelstack.pages.json_octets import JSONValue, asOctets
 from tunnelstack.pages.resources import FIELDS, PAGE_FIELDS, PageFiles, Refusal, refusal
 from tunnelstack.wire.http1.head import Fields
+from tunnelstack.wire.http1.redaction import text_of
 
 STATIC = Path(__file__).resolve().parent / "static"
 
@@ -159,7 +160,7 @@ class InspectorResources:
             raise Refusal(409, str(wrong)) from None
 
     def _har(self, target: bytes) -> PiecewiseResponse:
-        wanted = parse_qs(textOf(target.partition(b"?")[2])).get("id", [])
+        wanted = parse_qs(text_of(target.partition(b"?")[2])).get("id", [])
         requests = [self._find(each.encode()) for each in wanted] if wanted else [*self._recorder.requests.values()]
         fields = ((b"Content-Disposition", b'attachment; filename="requests.har"'), *PAGE_FIELDS)
         return PiecewiseResponse(

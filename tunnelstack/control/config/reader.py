@@ -32,7 +32,7 @@ from tunnelstack.control.config.records import (
     TracingConfig,
 )
 from tunnelstack.control.config.toml_lines import LineIndex, Path
-from tunnelstack.control.config.upkeep import HealthCheck
+from tunnelstack.control.config.upkeep import HealthCheck, SamplesConfig
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.settings.dialects import dialectPackages
 from tunnelstack.settings.setting import formatValue, keyOf
@@ -46,7 +46,7 @@ Sections = Mapping[str, tuple[type, bool]]
 EDGE_SECTIONS: Sections = {
     "edge": (EdgeConfig, False), "limits": (Limits, False), "admin": (AdminConfig, False), "agent": (TokenRecord, True),
     "certificate": (CertificateRecord, True), "checker": (CheckerRecord, True), "route": (Route, True),
-    "health": (HealthCheck, True),
+    "health": (HealthCheck, True), "samples": (SamplesConfig, False),
     "listener": (ListenerConfig, True), "ssh": (SSHConfig, False), "metrics": (MetricsConfig, False),
     "tracing": (TracingConfig, False),
 }
@@ -142,6 +142,7 @@ def parseEdge(text: str, name: str) -> EdgeConfig:
     certificates = parser.tables(CertificateRecord, "certificate")
     checkers = parser.tables(CheckerRecord, "checker")
     routes = parser.tables(Route, "route")
+    samples = parser.table(SamplesConfig, "samples")
     health = parser.tables(HealthCheck, "health")
     listeners = parser.tables(ListenerConfig, "listener")
     ssh = parser.table(SSHConfig, "ssh")
@@ -161,13 +162,14 @@ def parseEdge(text: str, name: str) -> EdgeConfig:
             parser.addMistake(("certificate", index), "[[certificate]] needs either a sha256 or a subject")
     parser.finish()
     assert edge is not None and limits is not None and admin is not None and ssh is not None
-    assert metrics is not None and tracing is not None
+    assert metrics is not None and tracing is not None and samples is not None
     if listeners and not parser.hasKey("edge", "listen"):
         edge = evolve(edge, listen=())
     return evolve(
         edge, limits=limits, listeners=tuple(listeners), admin=admin,
         tokens=tuple(tokens), certificates=tuple(certificates), checkers=tuple(checkers),
         routes=tuple(routes), health=tuple(health), dialects=dialects, ssh=ssh, metrics=metrics, tracing=tracing,
+        samples=samples,
     )
 
 

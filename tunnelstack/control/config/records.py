@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from tunnelstack.control.config.shorthand import edgeURL, listenEndpoint, listenEndpoints, loopbackEndpoint
-from tunnelstack.control.config.upkeep import HealthCheck
+from tunnelstack.control.config.upkeep import DEFAULT_SAMPLES, HealthCheck, SamplesConfig
 from tunnelstack.control.config.validators import (
     checkHostPattern,
     checkIdentifier,
@@ -461,6 +461,7 @@ class EdgeConfig:
     checkers: tuple[CheckerRecord, ...] = setting((), inFile=False)
     routes: tuple[Route, ...] = setting((), inFile=False)
     health: tuple[HealthCheck, ...] = setting((), inFile=False)
+    samples: SamplesConfig = setting(DEFAULT_SAMPLES, inFile=False)
     listeners: tuple[ListenerConfig, ...] = setting((), inFile=False)
     admin: AdminConfig = setting(DEFAULT_ADMIN, inFile=False)
     metrics: MetricsConfig = setting(DEFAULT_METRICS, inFile=False)

@@ -23,6 +23,7 @@ from tunnelstack.control.config.records import (
     ServiceConfig,
     TracingConfig,
 )
+from tunnelstack.control.config.upkeep import SamplesConfig
 from tunnelstack.settings.dialects import dialectPackages
 from tunnelstack.settings.setting import keyOf
 from tunnelstack.settings.tables import DialectTables
@@ -56,6 +57,7 @@ RELOAD_RULES: Mapping[type, ReloadRules] = {
         tables={
             "": ("edge", EdgeConfig), "limits": ("limits", Limits), "admin": ("admin", AdminConfig),
             "metrics": ("metrics", MetricsConfig), "tracing": ("tracing", TracingConfig),
+            "samples": ("samples", SamplesConfig),
         },
         lists={"tokens": "agent", "certificates": "certificate", "checkers": "checker", "routes": "route", "health": "health"},
         kept={"listeners": "listener"},

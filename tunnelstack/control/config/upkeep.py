@@ -8,8 +8,9 @@ from attrs import frozen
 
 from tunnelstack.control.config.validators import checkRouteTarget
 from tunnelstack.errors import ConfigurationError
-from tunnelstack.settings.setting import atLeast, each, matching, setting
+from tunnelstack.settings.setting import atLeast, each, matching, oneOf, setting
 from tunnelstack.settings.validators import checkAuthority, optional
+from tunnelstack.wire.http1.redaction import STANDARD, TIERS
 
 checkStatusForm = matching(r"[1-5][0-9]{2}(-[1-5][0-9]{2})?", "a status such as 204, or a range such as 200-399")
 
@@ -68,3 +69,23 @@ class HealthCheck:
         @param status: of a response.
         """
         return any(status in statusRange(text) for text in self.statuses)
+
+
+@frozen(kw_only=True)
+class SamplesConfig:
+    """
+    C{[samples]}: the last requests of each service, which C{tunnelstack samples} and C{/samples} of the administration show,
+    without their bodies.
+    """
+
+    requests: int = setting(
+        0, "requests that are kept of each service; 0 keeps none", check=atLeast(0, 1000), live=True
+    )
+    redaction: str = setting(
+        STANDARD, "what is not kept: 'standard' leaves out the values of fields and of parameters of queries that contain "
+        "credentials, such as Authorization, Cookie and token; 'strict' also those that tell who the visitor is, such as "
+        "X-Forwarded-For and User-Agent, and all values of queries; 'none' keeps everything", check=oneOf(*TIERS), live=True,
+    )
+
+
+DEFAULT_SAMPLES = SamplesConfig()

@@ -143,6 +143,8 @@ class RequestRouter:
             exchange.context = request = ObservedRequest(site.clock.seconds)
             if site.counts.services is not None and destination is not None:
                 request.service = destination.key
+        if destination is not None and site.samples.enabled:
+            self._sample(exchange, head, destination)
         if self._rateLimited:
             return self._fail(exchange, ExchangeFailed(FailureKind.RATE_LIMITED, retryAfter=1))
         policy = None if destination is None else destination.policy
@@ -233,13 +235,15 @@ class RequestRouter:
         request: ObservedRequest | None = exchange.context
         if request is not None and request.record is not None:
             request.requestRouted()
+        joined: IExchangeReceiver
         if not buckets:
-            joined: IExchangeReceiver = forward(exchange, head, open, pages=site.pages, onFailure=onFailure, observer=request)
-            return joined
-        metered = MeteredExchange(exchange, buckets, site.clock)
-        return metered.meter(forward(
-            metered, head, open, pages=site.pages, onFailure=onFailure, throttled=True, observer=request,
-        ))
+            joined = forward(exchange, head, open, pages=site.pages, onFailure=onFailure, observer=request)
+        else:
+            metered = MeteredExchange(exchange, buckets, site.clock)
+            joined = metered.meter(forward(
+                metered, head, open, pages=site.pages, onFailure=onFailure, throttled=True, observer=request,
+            ))
+        return joined if request is None or request.sample is None else request.sample.counting(joined)
 
     def _fields(
         self, exchange: IServerExchange, head: RequestHead, host: bytes, destination: Destination, hops: Sequence[Hop]
@@ -335,6 +339,14 @@ class RequestRouter:
             protocol=protocolText(head.version),
         )
         return request
+
+    def _sample(self, exchange: IServerExchange, head: RequestHead, destination: Destination) -> None:
+        """
+        Keep a sample of a request when it has ended.
+        """
+        if exchange.context is None:
+            exchange.context = ObservedRequest(self._site.clock.seconds)
+        self._site.samples.begin(exchange.context, head, destination.key, exchange.trace)
 
     def _fail(self, exchange: IServerExchange, failed: ExchangeFailed) -> IExchangeReceiver:
         self._reportFailure(exchange, failed)

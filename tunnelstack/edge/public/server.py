@@ -221,7 +221,7 @@ class PublicServerFactory(ServerFactory):
         return {
             "clock": site.clock, "pages": self._errorPage, "timeouts": self._timeouts, "limits": self._limits,
             "doors": None if listener.redirect else self._doorFor,
-            "done": self._exchangeDone if site.accessLog is not None or site.counts is not None else None,
+            "done": self._exchangeDone,
         }
 
     def useHTTP2(self, visitor: VisitorConnection, octets: bytes = b"") -> None:
@@ -316,6 +316,8 @@ class PublicServerFactory(ServerFactory):
             request.first = seconds
         if site.counts is not None:
             site.counts.count(status, octets, seconds, request.first, request.failed, request.service)
+        if request.sample is not None:
+            request.sample.ended(status, octets, seconds)
         access = request.record
         if access is not None and site.accessLog is not None:
             access.status, access.octets, access.seconds, access.failed = status, octets, seconds, request.failed

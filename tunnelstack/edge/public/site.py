@@ -4,6 +4,7 @@ What the requests of all connections to the public port have in common.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from secrets import token_hex
 from typing import Protocol
@@ -21,6 +22,7 @@ from tunnelstack.edge.public.access_policy import AgentRateLimits
 from tunnelstack.edge.public.admission import Admission
 from tunnelstack.edge.public.gaps import ServiceGaps
 from tunnelstack.edge.public.routes import RouteTable
+from tunnelstack.edge.public.samples import RequestSamples
 from tunnelstack.edge.public.traces import TraceIdentifiers
 from tunnelstack.exchange.error_page import ErrorPages, errorPage
 from tunnelstack.exchange.errors import ExchangeFailed
@@ -87,6 +89,7 @@ class PublicSite:
     @ivar nextTrace: gives a new identifier for a request.
     @ivar outOfService: called with the key of a service for which there is no tunnel; returns what the visitor is answered if
         its agents are connected and left out, or C{None}.
+    @ivar samples: the samples of requests.
     @ivar gaps: the requests that wait for an agent to come back.
     @ivar index: the page of the edge's own host; C{None} if it has none.
     @ivar loopIdentifier: of this edge, in C{CDN-Loop}.
@@ -106,6 +109,7 @@ class PublicSite:
     forwardedBy: str = ""
     nextTrace: TraceIdentifiers = field(factory=TraceIdentifiers)
     outOfService: Callable[[str], ExchangeFailed | None] = lambda key: None
+    samples: RequestSamples = field(factory=lambda: RequestSamples(time.time))
     gaps: ServiceGaps = field(init=False)
     index: IndexPage | None = None
     loopIdentifier: bytes = field(factory=lambda: b"tunnelstack-" + token_hex(4).encode())
@@ -121,6 +125,7 @@ class PublicSite:
         self.routes = routes
         self.rateLimits.configure(config.limits)
         self.forwardedBy = config.forwardedBy
+        self.samples.configure(config.samples)
         self._trustedProxies = tuple(read_network(network, strict=False) for network in config.trustedProxies)
 
     def loggedTarget(self, head: RequestHead) -> str:
