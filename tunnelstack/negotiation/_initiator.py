@@ -43,7 +43,9 @@ class InitiatorProtocol(NegotiationProtocol):
     __slots__ = ("_agreed", "_application", "_connected", "_factory", "_lost", "early")
 
     def __init__(self, negotiation: Negotiation, factory: IProtocolFactory, timeout: float) -> None:
-        super().__init__(negotiation, timeout)
+        self._negotiation = negotiation       # as the base class does; one is made for every stream
+        self._timeout = timeout
+        self._deadline = 0.0
         self._factory = factory
         self._application: IProtocol | None = None
         self.early: IProtocol | None = None
@@ -168,7 +170,8 @@ class InitiatorProtocol(NegotiationProtocol):
             if self._connected is not None:
                 connected, self._connected = self._connected, None
                 connected.callback(application)
-        filterLeftover(stream, event)
+        if event.leftover_filter is not None:
+            filterLeftover(stream, event)
         if leftover:
             stream.redeliver(leftover)
 

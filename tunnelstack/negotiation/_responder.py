@@ -45,7 +45,9 @@ class ResponderProtocol(NegotiationProtocol):
         """
         @param onRefusal: as of L{NegotiatingFactory<tunnelstack.negotiation.endpoint.NegotiatingFactory>}.
         """
-        super().__init__(negotiation, timeout)
+        self._negotiation = negotiation       # as the base class does; one is made for every stream
+        self._timeout = timeout
+        self._deadline = 0.0
         self._onRefusal = onRefusal
         self._handlers = handlers
         self._name = b""
@@ -141,7 +143,8 @@ class ResponderProtocol(NegotiationProtocol):
         except Exception:
             self._handlerFailed(Failure())
         else:
-            filterLeftover(self.transport, event)
+            if event.leftover_filter is not None:
+                filterLeftover(self.transport, event)
 
     # Handlers that dial first
 

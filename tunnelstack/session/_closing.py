@@ -57,6 +57,8 @@ class ClosingCore(Protocol):
 class ClosingStreams:
     """
     The streams of a session that were closed on this side and are not over.  It is true while there are any.
+
+    @ivar table: these streams, by number.
     """
 
     def __init__(
@@ -76,10 +78,10 @@ class ClosingStreams:
         self._streamDone = streamDone
         self._closeTimeout = closeTimeout
         self._interval = min(ABSORB_SECONDS, closeTimeout or ABSORB_SECONDS)      # between two looks at a stream
-        self._closing: dict[int, _ClosingStream] = {}
+        self.table: dict[int, _ClosingStream] = {}
 
     def __len__(self) -> int:
-        return len(self._closing)
+        return len(self.table)
 
     def add(self, streamId: int, ended: bool) -> _ClosingStream:
         """
@@ -88,18 +90,19 @@ class ClosingStreams:
         @param ended: our end has been sent.
         """
         now = self._clock.seconds()
-        self._closing[streamId] = closing = _ClosingStream(now, ended)
-        self._timer.schedule(now + self._interval)
+        self.table[streamId] = closing = _ClosingStream(now, ended)
+        if now + self._interval < self._timer.at:
+            self._timer.schedule(now + self._interval)
         return closing
 
     def endSent(self, stream: StreamTransport) -> None:
         """
         Our end of a stream has been sent.
         """
-        closing = self._closing.get(stream.streamId)
+        closing = self.table.get(stream.streamId)
         if closing is not None:
             if stream.readEnded:
-                del self._closing[stream.streamId]
+                del self.table[stream.streamId]
             closing.ended = True
         elif stream.connected and stream.disconnecting and not stream.readEnded:
             self.add(stream.streamId, True)
@@ -108,15 +111,15 @@ class ClosingStreams:
         """
         The peer has ended its direction.
         """
-        closing = self._closing.get(streamId)
+        closing = self.table.get(streamId)
         if closing is not None and closing.ended:
-            del self._closing[streamId]
+            del self.table[streamId]
 
     def absorb(self, streamId: int, octets: int) -> None:
         """
         Data for a stream that its application has closed: credited, so that an honest peer can finish, within bounds.
         """
-        closing = self._closing.get(streamId)
+        closing = self.table.get(streamId)
         if closing is None:
             if streamId not in self._streams:
                 return
@@ -131,7 +134,7 @@ class ClosingStreams:
         """
         Reset streams whose queue was not flushed in time, or that the peer left open for too long.
         """
-        for streamId, closing in list(self._closing.items()):
+        for streamId, closing in list(self.table.items()):
             age = now - closing.since
             if age < self._interval:
                 self._timer.schedule(closing.since + self._interval)
@@ -139,23 +142,23 @@ class ClosingStreams:
             limit = self._closeTimeout if closing.ended else ABSORB_SECONDS
             if 0 < limit <= age:
                 self._reset(streamId, "the peer did not close the stream in time")
-        if self._closing:
+        if self.table:
             self._timer.schedule(now + self._interval)
 
     def forget(self, streamId: int) -> None:
         """
         The stream was reset by either side.
         """
-        self._closing.pop(streamId, None)
+        self.table.pop(streamId, None)
 
     def clear(self) -> None:
         """
         The session is lost.
         """
-        self._closing.clear()
+        self.table.clear()
 
     def _reset(self, streamId: int, why: str) -> None:
-        del self._closing[streamId]
+        del self.table[streamId]
         self._core.reset_stream(streamId)
         stream = self._streams.get(streamId)
         if stream is not None:

@@ -49,7 +49,7 @@ class SessionConnector:
     """
     The connector of a session.
 
-    @ivar waiting: whether calls wait for a slot.
+    @ivar waiting: the calls that wait for a slot, each with its factory and its deadline.
     """
 
     def __init__(self, clock: IReactorTime, timer: DeadlineTimer, session: StreamOpener) -> None:
@@ -59,11 +59,7 @@ class SessionConnector:
         self._clock = clock
         self._timer = timer
         self._session = session
-        self._calls: deque[tuple[Deferred[IProtocol], IProtocolFactory, float]] = deque()
-
-    @property
-    def waiting(self) -> bool:
-        return bool(self._calls)
+        self.waiting: deque[tuple[Deferred[IProtocol], IProtocolFactory, float]] = deque()
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """
@@ -74,7 +70,7 @@ class SessionConnector:
         gone = self._session.lostReason()
         if gone is not None:
             return fail(gone)
-        if self._calls:
+        if self.waiting:
             return self._wait(protocolFactory)
         try:
             return succeed(self._session.openStream(protocolFactory))
@@ -84,27 +80,27 @@ class SessionConnector:
             return fail()
 
     def _wait(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        if len(self._calls) >= WAITING_CONNECTS:
-            return fail(TooManyStreams("no stream can be opened now", waiting=len(self._calls)))
+        if len(self.waiting) >= WAITING_CONNECTS:
+            return fail(TooManyStreams("no stream can be opened now", waiting=len(self.waiting)))
         connected: Deferred[IProtocol] = Deferred(self._cancelled)
         deadline = self._clock.seconds() + SLOT_SECONDS
-        self._calls.append((connected, factory, deadline))
+        self.waiting.append((connected, factory, deadline))
         self._timer.schedule(deadline)
         return connected
 
     def _cancelled(self, connected: Deferred[IProtocol]) -> None:
-        self._calls = deque(call for call in self._calls if call[0] is not connected)
+        self.waiting = deque(call for call in self.waiting if call[0] is not connected)
 
     def slotsFreed(self) -> None:
         """
         Open what waits, as far as there are slots.
         """
-        while self._calls and self._session.lostReason() is None:
-            connected, factory, deadline = self._calls.popleft()
+        while self.waiting and self._session.lostReason() is None:
+            connected, factory, deadline = self.waiting.popleft()
             try:
                 protocol = self._session.openStream(factory)
             except NoFreeSlot:
-                self._calls.appendleft((connected, factory, deadline))
+                self.waiting.appendleft((connected, factory, deadline))
                 return
             except Exception:
                 if not connected.called:
@@ -116,17 +112,17 @@ class SessionConnector:
         """
         Fail the calls that have waited long enough.
         """
-        while self._calls and self._calls[0][2] <= now:
-            connected, *_ = self._calls.popleft()
+        while self.waiting and self.waiting[0][2] <= now:
+            connected, *_ = self.waiting.popleft()
             connected.errback(OpenTimeout("no stream could be opened in time"))
-        if self._calls:
-            self._timer.schedule(self._calls[0][2])
+        if self.waiting:
+            self._timer.schedule(self.waiting[0][2])
 
     def fail(self, reason: Exception) -> None:
         """
         Fail every call: there will be no slots.
         """
-        calls, self._calls = self._calls, deque()
+        calls, self.waiting = self.waiting, deque()
         for connected, *_ in calls:
             connected.errback(reason)
 

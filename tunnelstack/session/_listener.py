@@ -118,7 +118,12 @@ class SessionListener:
         self._unclaimed.pop(streamId, None)
 
     def _handToFactory(self, stream: StreamTransport) -> None:
-        protocol = self._buildProtocol(stream)
+        assert self._factory is not None
+        try:
+            protocol = self._factory.buildProtocol(stream.address)
+        except Exception:
+            self._log.failure("a factory failed to build a protocol for a stream of {key}", key=stream.address.key)
+            protocol = None
         if protocol is None:
             self._session.resetStream(stream, StreamResetError("no application for the stream"))
             return
@@ -128,14 +133,6 @@ class SessionListener:
         except Exception:
             self._log.failure("a protocol failed when connected to a stream of {key}", key=stream.address.key)
             stream.abortConnection()
-
-    def _buildProtocol(self, stream: StreamTransport) -> IProtocol | None:
-        assert self._factory is not None
-        try:
-            return self._factory.buildProtocol(stream.address)
-        except Exception:
-            self._log.failure("a factory failed to build a protocol for a stream of {key}", key=stream.address.key)
-            return None
 
 
 _UNCLAIMED = Protocol()

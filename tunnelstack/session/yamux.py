@@ -372,7 +372,8 @@ class YamuxSession(Protocol):
             scheduler.inFlush = False
 
     def _streamEnded(self, event: events.StreamEnded) -> None:
-        self._closing.endReceived(event.stream_id)
+        if event.stream_id in self._closing.table:
+            self._closing.endReceived(event.stream_id)
         stream = self._streams.get(event.stream_id)
         if stream is not None:
             stream.deliverEnd()

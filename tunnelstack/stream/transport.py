@@ -261,7 +261,9 @@ class StreamTransport:
         if self.disconnecting or not self.connected:
             return
         self.disconnecting = True
-        self._discardUnread()
+        # nothing to do where nothing waits in either direction: our FIN is about to leave
+        if self.queued or self._undelivered or self._producer or (self.writeEnded and not self.readEnded):
+            self._discardUnread()
         if self._producer is None or not self._writing:     # after a half-close it produces for nothing
             self._endWriting()
 
@@ -450,8 +452,9 @@ class StreamTransport:
         """
         if not self.connected:
             return
-        self.connected = False
-        self._discard()
+        self.connected = self._writing = False
+        self._queue.clear()
+        self.queued = self._offset = self._records = 0
         self._undelivered.clear()
         if self._paused:
             self._paused = False
@@ -494,14 +497,6 @@ class StreamTransport:
         if self.connected:
             self._owner.reset(self.streamId)
             self.lost(reason)
-
-    def _discard(self) -> None:
-        """
-        Nothing more will be sent.
-        """
-        self._writing = False
-        self._queue.clear()
-        self.queued = self._offset = self._records = 0
 
     # A change of protocol
 
@@ -566,8 +561,6 @@ class StreamTransport:
         """
         Nothing more is delivered; the session absorbs what still arrives.
         """
-        if (self.readEnded or not self.writeEnded) and not (self.queued or self._undelivered or self._producer):
-            return                            # nothing waits in either direction: our FIN is about to leave
         unread = 0
         if self._undelivered:
             unread = self.held - self._acknowledged

@@ -15,6 +15,7 @@ class DeadlineTimer:
     Fires at the earliest requested moment; callers with a later deadline schedule it again then.
 
     @ivar armed: whether it will go off.
+    @ivar at: when, in seconds of the clock; infinite while it is not armed.
     """
 
     def __init__(self, clock: IReactorTime, expired: Callable[[float], object]) -> None:
@@ -24,16 +25,16 @@ class DeadlineTimer:
         self._clock = clock
         self._expired = expired
         self._call: IDelayedCall | None = None
-        self._at = inf                        # when it goes off
+        self.at = inf
         self.armed = False
 
     def schedule(self, at: float) -> None:
         """
         Go off at C{at} (seconds of the clock) at the latest.
         """
-        if at >= self._at:
+        if at >= self.at:
             return
-        self._at = at
+        self.at = at
         delay = max(0.0, at - self._clock.seconds())
         if self._call is not None:
             self._call.cancel()               # reset() to an earlier time would search all delayed calls of the reactor
@@ -44,7 +45,7 @@ class DeadlineTimer:
         """
         Never go off again.
         """
-        self._at = -inf
+        self.at = -inf
         self.armed = False
         call, self._call = self._call, None
         if call is not None:
@@ -53,5 +54,5 @@ class DeadlineTimer:
     def _fire(self) -> None:
         self._call = None
         self.armed = False
-        self._at = inf
+        self.at = inf
         self._expired(self._clock.seconds())

@@ -487,8 +487,9 @@ class StreamScheduler(Generic[StreamType]):
                     ready.append(stream)
                     continue
             stream.scheduled = False
-            if stream.finishing:
-                self._end(stream)
+            if stream.finishing and stream.connected:     # as _end does
+                core.end_stream(stream.streamId)
+                self._endedStreams.append(stream)
 
     def _takeRecord(self, stream: StreamType, credit: int, room: int) -> bytes:
         """

@@ -276,7 +276,8 @@ class YamuxConnection:
         self.streams_opened += 1
         self._unacknowledged[stream_id] = now + (self._limits.open_timeout or inf)
         self._slots_wanted = slots == 1
-        self._send_queue.control(WINDOW_SYN, stream_id, self._initial_window(stream))
+        delta = self._initial_window(stream) if self._limits.window > INITIAL_WINDOW else 0
+        self._send_queue.frames.append(pack_header(WINDOW_SYN, stream_id, delta))
         return stream_id
 
     def accept_stream(self, stream_id: int) -> None:
@@ -293,15 +294,15 @@ class YamuxConnection:
         stream.accepted = True
         stream.sendable = not stream.fin_sent
         self._backlog -= 1
-        delta = 0 if stream.fin_received else self._initial_window(stream)
-        self._send_queue.control(WINDOW_ACK, stream_id, delta)
+        delta = 0
+        if (stream.returnable or self._limits.window > INITIAL_WINDOW) and not stream.fin_received:
+            delta = self._initial_window(stream)
+        self._send_queue.frames.append(pack_header(WINDOW_ACK, stream_id, delta))
 
     def _initial_window(self, stream: Stream) -> int:
         """
         The octets of credit that our first frame on a stream carries.
         """
-        if self._limits.window <= INITIAL_WINDOW and not stream.returnable:
-            return 0
         stream.grow(self._limits.window, self._budget)
         return stream.grant(self._limits.max_window, self._budget, self.now, self._pings.smallest)
 
@@ -351,8 +352,11 @@ class YamuxConnection:
             raise UsageError("end of a stream that was not accepted", stream=stream_id)
         stream.fin_sent = True
         stream.sendable = False
-        self._send_queue.end(stream)
-        if stream.fin_received and stream.finished:
+        queue = self._send_queue
+        stream.flush = queue.flushes
+        # after the payload of the stream and never on it: a Go peer may lose payload that comes with a FIN
+        queue.data.append(pack_header(WINDOW_FIN, stream_id, 0))
+        if stream.fin_received and stream.size == stream.allowance + stream.returnable:
             self._remove(stream)
 
     def reset_stream(self, stream_id: int) -> None:
@@ -778,7 +782,7 @@ class YamuxConnection:
             stream.read = self._reads
             self.octets_in += octets
             self.held += octets
-            events.append(DataArrived(stream.stream_id, data[at : at + octets]))
+            events.append(new_data(DataArrived, (stream.stream_id, data[at : at + octets])))
         if not self._payload_left:
             self._payload_stream = None
             if self._payload_fin and stream is not None:
@@ -790,10 +794,10 @@ class YamuxConnection:
             return
         stream.fin_received = True
         stream.flowing = False
-        stream.close()
+        stream.step = unread = stream.size - stream.allowance     # something is due when all is consumed
         self._send_queue.updates.pop(stream.stream_id, None)
         events.append(StreamEnded(stream.stream_id))
-        if stream.fin_sent and stream.finished:
+        if stream.fin_sent and unread == stream.returnable:
             self._remove(stream)
 
     def _ping(self, flags: int, opaque: int, events: list[YamuxEvent]) -> None:
@@ -846,7 +850,7 @@ class YamuxConnection:
         else:
             self._ended_this_read.add(stream_id)
             self._backlog -= not stream.accepted
-        stream.release(self._budget)
+        self._budget.spent -= stream.size - INITIAL_WINDOW
         if self._payload_stream is stream:
             self._payload_stream = None
 

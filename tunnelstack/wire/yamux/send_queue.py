@@ -9,7 +9,6 @@ from tunnelstack.wire.receive_window import CreditBudget
 from tunnelstack.wire.yamux.frames import (
     DATA,
     PING_REPLY,
-    WINDOW_FIN,
     WINDOW_PLAIN,
     WINDOW_RST,
     pack_header,
@@ -57,13 +56,6 @@ class SendQueue:
             return False
         self.pongs.append(pack_header(PING_REPLY, 0, opaque))
         return True
-
-    def end(self, stream: Stream) -> None:
-        """
-        FIN, after the payload of the stream and never on it: a Go peer may lose payload that comes with a FIN.
-        """
-        stream.flush = self.flushes
-        self.data.append(pack_header(WINDOW_FIN, stream.stream_id, 0))
 
     def reset(self, stream_id: int) -> None:
         """

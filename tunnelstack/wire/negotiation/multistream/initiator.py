@@ -79,7 +79,8 @@ class MultistreamInitiator(Negotiation):
         @raise UnexpectedAnswer: neither yes nor no.
         @raise BadMultistreamToken: no token at all; nor is a L{BadVarint<tunnelstack.wire.varint.BadVarint>}.
         """
-        self._check_open()
+        if self.settled:
+            self._check_open()
         if not octets:
             return []
         buffer = self._buffer + octets if self._buffer else octets

@@ -100,7 +100,8 @@ class MultistreamResponder(Negotiation):
         @raise TooManyProposals: it does not come to an end.
         @raise BadMultistreamToken: no token at all; nor is a L{BadVarint<tunnelstack.wire.varint.BadVarint>}.
         """
-        self._check_open()
+        if self.settled:
+            self._check_open()
         if self._proposed is not None:
             self._buffered.add(octets)
             return []
@@ -131,7 +132,8 @@ class MultistreamResponder(Negotiation):
             raise UsageError("a multistream answer carries no parameters")
         name, echo = self._take_proposal()
         self._out.append(echo)
-        return self._accepted(name, self._buffered.joined())
+        self.settled = True
+        return [Agreed(name, {}, self._buffered.joined())]
 
     def reject(self, reason: str, code: str = "") -> list[NegotiationEvent]:
         """
@@ -184,9 +186,6 @@ class MultistreamResponder(Negotiation):
             self._buffered = ReceiveBuffer(leftover)
             return [Proposed(name)]
         self._out.append(echo)
-        return self._accepted(name, leftover)
-
-    def _accepted(self, name: bytes, leftover: bytes) -> list[NegotiationEvent]:
         self.settled = True
         return [Agreed(name, {}, leftover)]
 
