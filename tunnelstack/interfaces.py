@@ -694,6 +694,17 @@ class IEdge(Interface):
         @return: the public address of the web service C{name}, whether or not it is published.
         """
 
+    def expect(principal: Principal, service: Service) -> None:
+        """
+        Expect an agent, connected or not, to publish a service: a request for it while the agent is not connected is answered
+        with 503, as for a service that was published before, and not with 404.
+        """
+
+    def expectNoMore(principal: Principal, service: Service) -> None:
+        """
+        Do not expect it any more.  An agent that publishes it goes on.
+        """
+
     def publishHost(host: str, agent: str) -> None:
         """
         Publish a host name for an agent, connected or not: requests for it open an exchange on the agent's tunnel for an

@@ -63,6 +63,19 @@ class RememberedNamesTests(SynchronousTestCase):
         self.assertFalse(self.names.wasHeld(("tcp", "site")))
         self.assertEqual((self.names.wasHeld(SITE, within=60), self.names.wasHeld(SITE, within=20)), (True, False))
 
+    def test_aNameIsExpectedUntilItIsForgotten(self) -> None:
+        self.names.expect(SITE, LAPTOP)
+        self.later(2 * LATELY_SECONDS)
+        self.assertTrue(self.names.wasHeld(SITE))
+        self.names.forget(SITE, "desktop")
+        self.assertTrue(self.names.wasHeld(SITE))
+        self.names.claimed(SITE, Principal(agent="desktop"))
+        self.names.expect(SITE, LAPTOP)
+        self.assertTrue(self.names.wasHeld(SITE, "desktop"), "one that holds it precedes one that is expected")
+        self.names.forget(SITE, "desktop")
+        self.names.forget(SITE, "desktop")
+        self.assertFalse(self.names.wasHeld(SITE))
+
     def test_namesSurviveAKill(self) -> None:
         """
         The file is written a second after a change, and holds what is held still to be held each hour.

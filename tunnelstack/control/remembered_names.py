@@ -44,7 +44,7 @@ class RememberedName:
     @ivar agent: the last holder.
     @ivar realm: of the holder; C{""} if it has a credential of the edge.
     @ivar heldAt: when the name was last known to be held, in seconds of the clock.
-    @ivar held: whether it is held now.
+    @ivar held: whether it is held now, or as soon as its agent is connected.
     """
 
     agent: str
@@ -87,6 +87,23 @@ class RememberedNames:
         name = self._names.get(pair)
         if name is not None:
             name.held, name.heldAt = False, self._now()
+            self.onChange()
+
+    def expect(self, pair: Pair, principal: Principal) -> None:
+        """
+        An agent is to hold the name as soon as it is connected.
+        """
+        known = self._names.get(pair)
+        if known is None or not known.held:
+            self.restore(pair, RememberedName(principal.agent, principal.realm, self._now()))
+
+    def forget(self, pair: Pair, agent: str) -> None:
+        """
+        The agent does not hold the name, and will not.
+        """
+        known = self._names.get(pair)
+        if known is not None and known.agent == agent:
+            del self._names[pair]
             self.onChange()
 
     def restore(self, pair: Pair, name: RememberedName) -> None:

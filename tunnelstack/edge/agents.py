@@ -396,6 +396,19 @@ class Agents:
         """
         return self._grantFor(name)
 
+    def expect(self, principal: Principal, service: Service) -> None:
+        """
+        As in L{IEdge}.
+        """
+        self.registry.remembered.expect((service.kind, service.name), principal)
+
+    def expectNoMore(self, principal: Principal, service: Service) -> None:
+        """
+        As in L{IEdge}.
+        """
+        if not self.registry.isHeld(service.name, service.kind):
+            self.registry.remembered.forget((service.kind, service.name), principal.agent)
+
     def publishHost(self, host: str, agent: str) -> None:
         """
         As in L{IEdge}.

@@ -32,6 +32,8 @@ from tunnelstack.dialect.godoxy.certificates import Credentials
 from tunnelstack.dialect.godoxy.edge_agent import DOWN, LIMITED, UP
 from tunnelstack.dialect.godoxy.edge_flows import KEPT_DATAGRAMS, KEPT_OCTETS, SessionFailed
 from tunnelstack.dialect.godoxy.edge_tunnel import HANDSHAKES
+from tunnelstack.edge.list_query import ALL
+from tunnelstack.edge.slices import toEnd
 from tunnelstack.errors import ConfigurationError, Denied
 from tunnelstack.exchange.whole_message import JSON, WholeRequest, WholeResponse
 from tunnelstack.interfaces import IAdminResources, IOutboundAgents, IReloadableDialect, ITunnel
@@ -74,14 +76,15 @@ class ConnectionTests(GodoxyEdgeCase):
             b"scheme=udp&host=%5B%3A%3A1%5D%3A53&timeout=5000",
         ])  # fmt: skip
         self.assertEqual(agent.asked("/info")[0].head.field(b"host"), b"godoxy.agent")
-        (shown,) = self.edge.admin.getHandlers[b"/agents"]()[1]["outbound"]
+        (shown,) = toEnd(self.edge.admin.listHandlers[b"/agents"](ALL))["outbound"]
         self.assertEqual(shown["state"], UP)
 
     def test_anAgentThatDoesNotListenIsDialledAgain(self) -> None:
         self.begin(web())
         self.assertEqual(self.report()["state"], DOWN)
         self.assertIn("the connection was refused", self.report()["reason"])
-        self.assertIn(b" 404 ", self.get("wiki.edge.test"))
+        self.assertIn(b" 503 ", self.get("wiki.edge.test"))
+        self.assertIn(b" 404 ", self.get("other.edge.test"))
         AgentDouble(self.network)
         self.network.passTime(2)
         self.assertEqual(self.report()["state"], UP)
@@ -554,6 +557,20 @@ class ChangeTests(GodoxyEdgeCase):
         self.assertIsNone(visitor.lost)
         self.assertEqual(second.probes, 1)
         visitor.transport.abortConnection()
+
+    def test_aServiceIsExpectedUntilItIsRemoved(self) -> None:
+        self.begin(web(), web(name="blog"))
+        self.reload(web())
+        for name, status in (("wiki", b" 503 "), ("blog", b" 404 ")):
+            self.assertIn(status, self.get(f"{name}.edge.test"), name)
+        self.reload(web(name="blog"), agents=("nas", "shed"))
+        for name, status in (("wiki", b" 404 "), ("blog", b" 503 ")):
+            self.assertIn(status, self.get(f"{name}.edge.test"), name)
+        AgentDouble(self.network)
+        self.network.passTime(30)
+        self.assertEqual(self.report()["state"], UP)
+        self.reload(agents=())
+        self.assertIn(b" 404 ", self.get("blog.edge.test"))
 
     def test_servicesComeAndGo(self) -> None:
         AgentDouble(self.network)

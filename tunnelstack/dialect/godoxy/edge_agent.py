@@ -18,7 +18,7 @@ from tunnelstack.dialect.godoxy.edge_dialler import AgentDialler
 from tunnelstack.dialect.godoxy.edge_probes import ProbeFailed, probeDatagrams, probeStreams
 from tunnelstack.dialect.godoxy.edge_proxy import proxyTarget
 from tunnelstack.dialect.godoxy.edge_settings import DialledAgentSettings, EdgeSettings, ServiceSettings
-from tunnelstack.dialect.godoxy.edge_tunnel import MISSES, NAME, Capability, DialledTunnel
+from tunnelstack.dialect.godoxy.edge_tunnel import MISSES, NAME, Capability, DialledTunnel, principalFor
 from tunnelstack.errors import Denied
 from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.interfaces import IEdge
@@ -104,9 +104,10 @@ class DialledAgent:
         self.tunnel: DialledTunnel | None = None
         self.timing = timing
         self._edge = edge
+        self._principal = principalFor(settings.name)
         self._dialler = dialler
         self._api = AgentAPI(dialler.https, edge.clock, timing.probeSeconds, settings.serverName)
-        self._services = {each.name: PublishedService(each) for each in services}
+        self._services: dict[str, PublishedService] = {}
         self._random = random
         self._backoff = ExponentialBackoff(random, first=1.0)
         self._state = CONNECTING
@@ -114,6 +115,7 @@ class DialledAgent:
         self._misses = 0
         self._examinedAt: float | None = None
         self._living: Deferred[None] | None = None
+        self.setServices(services)
 
     # From its owner
 
@@ -135,11 +137,10 @@ class DialledAgent:
         if living is not None:
             living.cancel()
         self._api.close()
-        tunnel = self.tunnel
-        if tunnel is None:
-            return succeed(None)
-        self._withdrawAll(tunnel)
-        return tunnel.drain()
+        for service in self._services.values():
+            self._withdraw(service)
+            self._edge.expectNoMore(self._principal, service.record)
+        return succeed(None) if self.tunnel is None else self.tunnel.drain()
 
     def abort(self, reason: str) -> None:
         """
@@ -156,9 +157,12 @@ class DialledAgent:
         for name, known in list(self._services.items()):
             if wanted.get(name) != known.settings:
                 self._withdraw(known)
+                self._edge.expectNoMore(self._principal, known.record)
                 del self._services[name]
         for name, settings in wanted.items():
-            self._services.setdefault(name, PublishedService(settings))
+            if name not in self._services:
+                service = self._services[name] = PublishedService(settings)
+                self._edge.expect(self._principal, service.record)
         self._publish()
 
     def configure(self, bounds: ExchangeBounds) -> None:
@@ -406,10 +410,6 @@ class DialledAgent:
             service.announced, service.port, service.healthy = False, 0, None
             tunnel.services.pop(service.settings.name, None)
             self._edge.withdraw(tunnel, service.record)
-
-    def _withdrawAll(self, tunnel: DialledTunnel) -> None:
-        for service in self._services.values():
-            self._withdraw(service)
 
 
 def _serviceRecord(service: PublishedService) -> Record:

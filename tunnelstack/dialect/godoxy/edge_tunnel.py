@@ -71,6 +71,13 @@ class Capability:
             self.works, self.reason = not reason, reason
 
 
+def principalFor(agent: str) -> Principal:
+    """
+    @param agent: its name on the edge.
+    """
+    return Principal(agent=agent, allow=("http:*", "tcp:*", "udp:*"), realm=REALM)
+
+
 class DialledTunnel(SessionTunnel[ISession]):
     """
     A tunnel to one agent.
@@ -97,9 +104,8 @@ class DialledTunnel(SessionTunnel[ISession]):
         @param name: of the agent on the edge.
         @param session: opens streams to the agent.
         """
-        principal = Principal(agent=name, allow=("http:*", "tcp:*", "udp:*"), realm=REALM)
         super().__init__(
-            session, principal, dialect=NAME, instance="", endpointFor=self._open, clock=clock, bounds=bounds,
+            session, principalFor(name), dialect=NAME, instance="", endpointFor=self._open, clock=clock, bounds=bounds,
             explain=_explain,
         )
         self.info = info
