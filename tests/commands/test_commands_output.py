@@ -42,7 +42,9 @@ class OutputTests(SynchronousTestCase):
 
     def test_aRowOfATableIsOneLineOfVisibleCharacters(self) -> None:
         self.assertOneLineEach(admin_client.formatTable(("A", "B"), [(EVIL, 1), ("x", EVIL)]), 3)
-        stream = {"agent": "a", "stream": 1, "protocol": EVIL, "service": EVIL, "queued": 0}
+        stream = {"agent": "a", "stream": 1, "protocol": EVIL, "service": EVIL, "queued": 0} | {
+            "visitor": EVIL, "unread": 0, "slow": EVIL, "still": 2.0,
+        }  # fmt: skip
         self.assertOneLineEach(admin_client.FORMATTERS["streams"]({"streams": [stream]}), 2)
         device = {"device": "lab.a", "status": "pending", "connected": "", "uid": "3f", "about": EVIL}
         _, rows = Devices().run(Request(), lambda method, path: {"devices": [device]})

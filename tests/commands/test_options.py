@@ -129,6 +129,12 @@ class EdgeTests(Case):
         self.assertEqual((edge.listen, edge.domain, edge.drainSeconds), (("tcp:4", "tcp:5"), "flag.net", 1.5))
         self.assertEqual(self.read("--port", "9", **environ).listen, ("tcp:9",))
 
+    def test_theDashboardIsOnLoopback(self) -> None:
+        path = self.file('[edge]\n[admin]\nlisten = "tcp:9"\nhosts = ["a.example"]\n')
+        admin = self.read("--dashboard", "9000", TUNNELSTACK_CONFIG=path).admin
+        self.assertEqual((admin.listen, admin.hosts), ("tcp:9000:interface=127.0.0.1", ("a.example",)))
+        self.assertEqual(self.read(TUNNELSTACK_CONFIG=path).admin.listen, "tcp:9")
+
     def test_devIsForThisMachineAlone(self) -> None:
         edge = self.read("--dev", "--port", "9000")
         self.assertEqual(edge.listen[0], LOOPBACK)
@@ -167,6 +173,7 @@ class EdgeTests(Case):
     def test_wrongOptionsAreRejected(self) -> None:
         for arguments in (
             ("x",), ("--port", "65536"), ("--port", "-1"), ("--drain", "x"), ("--port", "1", "--listen", "tcp:2"),
+            ("--dashboard", "tcp:9000"),
         ):  # fmt: skip
             self.refused(usage.UsageError, *arguments)
         told = self.refused(ConfigurationError, "--domain", "not a name")

@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -333,6 +334,18 @@ class StreamTests(DashboardTestCase):
         self.assertEqual(self.json("/streams?filter=visitor")["count"], 1)
         streams[0].resumeProducing()
         self.assertEqual(self.json("/streams?slow=1")["count"], 0)
+
+
+    def test_aRequestOnAStreamHasItsHostAndItsVisitor(self) -> None:
+        connected: list[Protocol] = []
+        factory = Factory.forProtocol(Protocol)
+        factory.buildProtocol = lambda address: connected.append(Protocol()) or connected[-1]    # type: ignore
+        self.network.listenTCP(3000, factory)
+        self.both.visit(b"GET /secret?token=x HTTP/1.1\r\nHost: site.localhost\r\n\r\n")
+        answer = self.json("/streams?filter=site.localhost")
+        self.assertEqual((answer["count"], answer["streams"][0]["service"]), (1, "site.localhost"))
+        self.assertTrue(answer["streams"][0]["visitor"].startswith("127.0.0.1:"))
+        self.assertNotIn("secret", json.dumps(answer))
 
 
 class SliceTests(SynchronousTestCase):

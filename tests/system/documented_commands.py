@@ -279,6 +279,9 @@ SCENES = (
         Ends("python http2.py", r"200 HELLO \[\(b'shouted-octets', b'5'\)\]\n200 WORLD \[\(b'shouted-octets', b'5'\)\]"),
     ), before=EXAMPLES),
     Scene("docs/howto/use-the-dashboard.md", (
+        Stays("tunnel-edge --dev --dashboard 9000", r"^dashboard +http://127\.0\.0\.1:\d+/"),
+    ), replaced=(("--dev", "--dev --port {port}"), ("9000", "{other}"))),
+    Scene("docs/howto/use-the-dashboard.md", (
         Ends("(umask 077; openssl rand -hex 24 > /etc/tunnelstack/admin.token)"),
         Stays("tunnel-edge --config /etc/tunnelstack/edge.toml", READY, before=EDGE_WITH_DASHBOARD),
         NotRun("ssh -N -L 9000:127.0.0.1:9000 edge.example.net", MACHINE),

@@ -9,9 +9,9 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
@@ -225,16 +225,34 @@ def _status(said: JSONObject) -> str:
         ("streams", said["streams"]),
         ("visitors", said["visitors"]),
         ("traffic", f"{formatOctets(said['octets_in'])} from agents, {formatOctets(said['octets_out'])} to them"),
+        *_limits(said),
     ]
-    return "".join(f"{name:<10} {printable(str(value), LINE)}\n" for name, value in rows)
+    return "".join(f"{name:<11} {printable(str(value), LINE)}\n" for name, value in rows)
+
+
+def _limits(said: JSONObject) -> Iterator[tuple[str, str]]:
+    """
+    What needs attention: limits that are reached, refusals, certificates, and a reload that failed.
+    """
+    full = [each["key"] for each in said.get("limits", ()) if each["full"]]
+    if full:
+        yield "reached", f"the limits {', '.join(full)}"
+    if said.get("denials"):
+        yield "refused", ", ".join(f"{code} {count}" for code, count in said["denials"].items())
+    for each in said.get("certificates", ()):
+        yield "certificate", f"{each['file']} expires {datetime.fromtimestamp(each['expires'], UTC):%Y-%m-%d}"
+    last = said.get("reload")
+    if last:
+        ago = formatDuration(last["seconds"])
+        yield "reloaded", f"{ago} ago" if not last["error"] else f"not {ago} ago: {'; '.join(last['error'].splitlines())}"
 
 
 def _agents(said: JSONObject) -> str:
     connected = formatTable(
-        ("AGENT", "FOR", "PEER", "CREDENTIAL", "SERVICES", "STREAMS", "IN", "OUT", ""),
+        ("AGENT", "SESSION", "FOR", "PEER", "CREDENTIAL", "SERVICES", "STREAMS", "IN", "OUT", ""),
         [
             (
-                each["agent"], formatDuration(each["seconds"]), each["peer"], each["credential"],
+                each["agent"], each["session"] or "-", formatDuration(each["seconds"]), each["peer"], each["credential"],
                 " ".join(each["services"]) or "-",
                 each["streams"], formatOctets(each["octets_in"]), formatOctets(each["octets_out"]),
                 _condition(each),
@@ -269,14 +287,17 @@ def _routes(said: JSONObject) -> str:
 def _notes(route: JSONObject) -> str:
     out = route.get("out_of_service")
     notes = ["configured"] if route["configured"] else []
+    if route["state"] == "draining":
+        notes.append("draining")
     return ", ".join([*notes, f"out of service: {' '.join(out)}"] if out else notes)
 
 
 def _streams(said: JSONObject) -> str:
     return formatTable(
-        ("AGENT", "STREAM", "PROTOCOL", "SERVICE", "QUEUED"),
+        ("AGENT", "STREAM", "PROTOCOL", "SERVICE", "VISITOR", "QUEUED", "UNREAD", "WAITS FOR"),
         [
-            (each["agent"], each["stream"], each["protocol"] or "-", each["service"] or "-", formatOctets(each["queued"]))
+            (each["agent"], each["stream"], each["protocol"] or "-", each["service"] or "-", each["visitor"] or "-",
+             formatOctets(each["queued"]), formatOctets(each["unread"]), _waitsFor(each))
             for each in said["streams"]
         ],
     )
@@ -292,6 +313,11 @@ def _samples(said: JSONObject) -> str:
             for each in said["samples"]
         ],
     ) if said["samples"] else "no requests: an edge keeps the last requests of each service with requests = N in [samples]\n"
+
+
+def _waitsFor(stream: JSONObject) -> str:
+    still = stream["still"]
+    return stream["slow"] + ("" if still is None else f" {formatDuration(still)}")
 
 
 def _reloaded(said: JSONObject) -> str:

@@ -34,7 +34,7 @@ from tunnelstack.edge.admin_answers import (
 )
 from tunnelstack.edge.dashboard.feed import StatusFeed
 from tunnelstack.edge.list_query import ListQuery
-from tunnelstack.edge.listeners import endpointOf
+from tunnelstack.edge.listeners import endpointOf, isSecure
 from tunnelstack.edge.running_edge import RunningEdge
 from tunnelstack.edge.sample_report import sampleSteps
 from tunnelstack.edge.slices import SlicedWork, Steps
@@ -44,6 +44,7 @@ from tunnelstack.interfaces import IReactor
 from tunnelstack.pages.event_stream import EventStream
 from tunnelstack.pages.resources import PageFiles
 from tunnelstack.settings.state_dir import ADMIN_SOCKET, socketPath
+from tunnelstack.transport.peers import addressText
 from tunnelstack.waiters import Waiters
 
 RETRY_SECONDS = 2.0
@@ -140,7 +141,10 @@ class AdminService(Service):
         endpoint = adminEndpoint(self._edge.clock, self._edge.config.admin)
         if endpoint is not None:
             factory = AdminFactory(self._edge.clock, self, publicAccess(self._edge.config.admin))
-            self._public.append((yield endpoint.listen(factory)))
+            port = yield endpoint.listen(factory)
+            self._public.append(port)
+            scheme = "https" if isSecure(self._edge.config.admin.listen) else "http"
+            self.log.info("{scheme}://{where}/", scheme=scheme, where=addressText(port.getHost()), status="dashboard")
         if self._edge.config.stateDirectory:
             self._listenInFolder(Path(self._edge.config.stateDirectory))
 

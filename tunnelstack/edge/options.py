@@ -66,6 +66,7 @@ Options                  Environment             Default
   -c, --config FILE      TUNNELSTACK_CONFIG                a configuration file (TOML)
       --h2c                                                accept HTTP/2 without TLS, if a client begins with it
       --no-http2                                           offer HTTP/1.1 only; by default TLS offers HTTP/2 too
+      --dashboard PORT                                     show agents, services and streams at http://127.0.0.1:PORT/
       --drain SECONDS                            30        the time that work under way has when the edge stops
       --access-log FILE                          -         one line for each request; - is standard error, '' is none
       --log-format FORM  TUNNELSTACK_LOG_FORMAT  auto      text, json or auto; auto is text on a terminal
@@ -111,6 +112,7 @@ class Options(BaseOptions):
         ["port", "p", None, "the port for visitors and agents"],
         ["domain", "d", None, "the domain whose subdomains are the services"],
         ["config", "c", None, "a configuration file (TOML)"],
+        ["dashboard", None, None, "the port of the dashboard, on loopback"],
         ["drain", None, None, "seconds that work in progress may take when the edge stops"],
         ["access-log", None, None, "the file of the access log"],
         ["log-format", None, None, "the format of the log: text, json or auto"],
@@ -175,6 +177,9 @@ class Options(BaseOptions):
         if self["drain"] is not None:
             with fromCommandLine():
                 config = evolve(config, drainSeconds=parseSeconds(self["drain"], "--drain"))
+        if self["dashboard"] is not None:
+            place = f"tcp:{parsePort(self['dashboard'], '--dashboard')}:interface=127.0.0.1"
+            config = evolve(config, admin=evolve(config.admin, listen=place))
         if self["access-log"] is not None:
             config = evolve(config, accessLog=self["access-log"])
         config = evolve(config, stateDirectory=str(sources.state.folder), dev=bool(self["dev"]))

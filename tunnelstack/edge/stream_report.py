@@ -13,7 +13,7 @@ from tunnelstack.edge.list_query import ALL, ListQuery
 from tunnelstack.edge.running_edge import RunningEdge
 from tunnelstack.edge.slices import STEP, Steps, toEnd
 from tunnelstack.edge.status import Record, sessionOf, statusSteps
-from tunnelstack.interfaces import ISession, ITunnel
+from tunnelstack.interfaces import IServerExchange, ISession, ITunnel
 from tunnelstack.session.budget import SMALLEST
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.transport.peers import addressText
@@ -127,32 +127,47 @@ def _queued(stream: object) -> int:
 
 
 def _words(found: _Found) -> Sequence[str]:
-    address = found.stream.address
-    return found.tunnel.principal.agent, _protocol(address), _service(address), _visitor(address), found.slow
+    address, served = found.stream.address, servedOn(found.stream)
+    return (
+        found.tunnel.principal.agent, _protocol(address), _service(address, served), _visitor(address, served), found.slow,
+    )  # fmt: skip
+
+
+def servedOn(stream: object) -> IServerExchange | None:
+    """
+    @return: the request of a visitor that a stream carries at the moment; C{None} if it carries none, or anything else.
+    """
+    served = getattr(getattr(getattr(stream, "protocol", None), "receiver", None), "served", None)
+    return served if IServerExchange.providedBy(served) else None
 
 
 def _protocol(address: StreamAddress) -> str:
     return address.protocol.decode("latin-1")
 
 
-def _service(address: StreamAddress) -> str:
-    return printable(str(address.parameters.get("service", "")))
+def _service(address: StreamAddress, served: IServerExchange | None) -> str:
+    """
+    The service, or the host of the request.  Its path is not shown, because it may contain a secret.
+    """
+    host = "" if served is None else served.host.decode("latin-1")
+    return printable(str(address.parameters.get("service", "")) or host)
 
 
-def _visitor(address: StreamAddress) -> str:
-    return "" if address.visitor is None else addressText(address.visitor)
+def _visitor(address: StreamAddress, served: IServerExchange | None) -> str:
+    visitor = address.visitor if served is None else served.peer
+    return "" if visitor is None else addressText(visitor)
 
 
 def _record(edge: RunningEdge, found: _Found) -> dict[str, Any]:
-    stream = found.stream
+    stream, served = found.stream, servedOn(found.stream)
     address, present = stream.address, edge.agents.presences.of(found.tunnel)
     return {
         "agent": found.tunnel.principal.agent,
         "session": None if present is None else present.number,
         "stream": stream.streamId,
         "protocol": _protocol(address),
-        "service": _service(address),
-        "visitor": _visitor(address),
+        "service": _service(address, served),
+        "visitor": _visitor(address, served),
         "queued": _queued(stream),
         "unread": getattr(stream, "held", 0),
         "slow": found.slow,

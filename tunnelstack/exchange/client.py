@@ -29,7 +29,7 @@ from tunnelstack.exchange._timeout import NEVER
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind, unreadableResponse
 from tunnelstack.exchange.forward import NULL_RECEIVER
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts, Traits
-from tunnelstack.interfaces import IWholeResponseReceiver
+from tunnelstack.interfaces import IExchangeReceiver, IWholeResponseReceiver
 from tunnelstack.transport.direct_write import Write
 from tunnelstack.transport.endpoint_wrapper import leaveWrapper
 from tunnelstack.transport.last_octets import readBeforeLoss
@@ -115,6 +115,13 @@ class HTTPClientProtocol(Protocol):
         The transport accepts no more for now.
         """
         return self._connection.full
+
+    @property
+    def receiver(self) -> IExchangeReceiver | None:
+        """
+        The receiver of the present exchange; C{None} between exchanges.
+        """
+        return None if self._exchange is None else self._exchange.receiver
 
     def connectionMade(self) -> None:
         """

@@ -89,6 +89,13 @@ class ResponseForwarder:
         self.bodyReceived = near.write
         self.ended = near.end
 
+    @property
+    def served(self) -> IResponseExchange:
+        """
+        The exchange that the response is sent to.
+        """
+        return self._near
+
     def register(self) -> None:
         """
         Let the exchange with the visitor pause the response.
