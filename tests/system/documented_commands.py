@@ -311,6 +311,12 @@ SCENES = (
         Ends("tunnelstack godoxy withdraw game"),
         Ends("tunnelstack godoxy remove shed"),
     ), edge="[godoxy]\n", replaced=(("shed.example.net", "127.0.0.1"), ("--port 25565", "--port {port}"))),
+    Scene("docs/protocols/jetty.md", (
+        Ends("tunnelstack token new laptop --allow 'http:*' --out laptop.token"),
+        Ends("tunnelstack jetty add shop --owner laptop", r"shop is reserved for laptop: http://shop\.localhost"),
+        Ends("tunnelstack jetty", "TUNNEL +OWNER +TARGET +AGENTS +URL +ID"),
+        Ends("tunnelstack jetty remove shop", "is removed"),
+    ), edge="[jetty]\n"),
     Scene("docs/protocols/koding-tunnel.md", (
         Ends("tunnelstack koding add new.example.net", r"^[\w-]{32}\n"),
         Ends("tunnelstack koding add www.new.example.net --identifier-file new.identifier",

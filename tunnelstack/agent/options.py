@@ -72,7 +72,6 @@ Options                        Environment               Default
       --dev                                                           use the edge started on this machine with --dev
   -e, --edge URL               TUNNELSTACK_EDGE          --dev        http(s)://host[:port]
       --token-file FILE        TUNNELSTACK_TOKEN_FILE                 a file with the token (or set TUNNELSTACK_TOKEN)
-      --insecure                                                      send the token to another machine over plain http:
       --ca-file FILE           TUNNELSTACK_CA_FILE       system's     PEM file: the only authorities to trust
   -n, --name NAME              TUNNELSTACK_NAME          host name    the name to publish under
       --remote-port N                                    any free     tcp, udp: the port of the edge
@@ -85,7 +84,7 @@ Options                        Environment               Default
       --access-log FILE                                  -            one line for each request; - is standard error
       --log-format FORM        TUNNELSTACK_LOG_FORMAT    auto         text or json; auto is text on a terminal
       --metrics PORT, --inspect                                       Prometheus at 127.0.0.1:PORT; inspector at :4747
-      --version, --help
+      --insecure, --version, --help                                   --insecure: send the token over plain http:
 
 Options override the environment, which overrides the file.  TUNNELSTACK_REACTOR selects another reactor than busypoll.
 SIGTERM, or closing the terminal, drains and stops, a second SIGTERM stops at once; SIGHUP reads the file again.

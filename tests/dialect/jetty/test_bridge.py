@@ -12,6 +12,7 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from tests.changed_settings import changes
 from tests.dialect.jetty.support import NOW, Place
 from tunnelstack.dialect.jetty.sample_log import MOST_OF_TUNNEL
 from tunnelstack.dialect.jetty.settings import GRPC, EdgeSettings, RolloutSettings
@@ -341,6 +342,7 @@ class AddressTests(BridgeCase):
         edge = self.edgeOf(EdgeSettings(transportMode=GRPC), publicUrl="https://tunnels.example.net")
         self.assertEqual(edge, {"websocket_url": "wss://tunnels.example.net/agent", "transports": ["websocket"]})
 
+    @changes("edge [jetty.rollout] grpc_percent")
     def test_onlyAShareOfTheTunnelsIsToldOfGRPC(self) -> None:
         for percent, low, high in ((0, 0, 0), (30, 1, 59), (100, 60, 60)):
             place = self.open(EdgeSettings(transportMode=GRPC), percent=percent)

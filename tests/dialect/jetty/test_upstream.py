@@ -10,6 +10,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.protocol import Factory
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.changed_settings import changes
 from tests.exchange.doubles import Server
 from tunnelstack.dialect.jetty.registration import UpstreamRefused
 from tunnelstack.dialect.jetty.settings import AgentSettings
@@ -179,6 +180,7 @@ class ResponseTests(UpstreamCase):
         self.assertEqual(servers.counts.take(), Heartbeat())
         self.assertEqual(self.ended, [(200, 2.0), (0, 0.0)])
 
+    @changes("agent [[jetty]] connect_seconds")
     def test_aConnectionHasItsTime(self) -> None:
         self.use(connectSeconds=2.0, target="192.0.2.1:80")
         self.network.connectTCP = Unreachable  # type: ignore[method-assign,assignment,misc]
@@ -248,6 +250,7 @@ class BodyTests(UpstreamCase):
             self.respond(*fields, status=status, body=self.PAGE)
             self.assertTrue(caller.got.endswith(self.PAGE), caller.got)
 
+    @changes("agent [[jetty]] rewrite_body_octets")
     def test_longBodiesPass(self) -> None:
         page = self.PAGE + b" " * 1000
         caller = self.send()

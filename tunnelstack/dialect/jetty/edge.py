@@ -12,15 +12,19 @@ from zope.interface import implementer
 
 from tunnelstack.dialect.jetty.addresses import Addresses
 from tunnelstack.dialect.jetty.bridge import Activity, Bridge
+from tunnelstack.dialect.jetty.grpc_door import grpcDoor
 from tunnelstack.dialect.jetty.registrar import EdgeRegistrar
 from tunnelstack.dialect.jetty.registration import HTTP, NAME, PROTOCOLS
 from tunnelstack.dialect.jetty.settings import EdgeSettings, RolloutSettings
 from tunnelstack.dialect.jetty.tunnel_store import StoredTunnel, TunnelStore
+from tunnelstack.dialect.jetty.websocket_agents import WebSocketAgents
+from tunnelstack.doors import HTTPDoor
 from tunnelstack.errors import Denied
 from tunnelstack.interfaces import IAdminResources, IDoor, IEdge, IReloadableDialect
 from tunnelstack.settings.files import readFile
 from tunnelstack.settings.tables import DialectTables, Records
 from tunnelstack.wire.jsonline import JSONObject
+from tunnelstack.wire.records.jetty import AGENT_PATH
 
 Record = dict[str, Any]
 
@@ -60,7 +64,13 @@ class JettyEdge:
         self._addresses = addresses = Addresses(edge, self._settings, self._rollout.grpcPercent)
         self.registrar = EdgeRegistrar(edge, self.tunnels, addresses, self._settings)
         self.bridge = Bridge(edge, self.tunnels, addresses, self._settings, self._secret, self.registrar.agentsOf)
-        return [*self.bridge.doors()]
+        doors: list[IDoor] = [*self.bridge.doors()]
+        if not self._settings.noWebsocket:
+            agents = WebSocketAgents(edge, self.registrar)
+            doors.append(HTTPDoor(path=AGENT_PATH.encode(), method=b"GET", server=agents))
+        if addresses.grpcListen:
+            doors.append(grpcDoor(edge, self.registrar, addresses.grpcListen, self._settings.grpcCertificates))
+        return doors
 
     def close(self) -> None:
         self.tunnels.flush()

@@ -92,18 +92,18 @@ class GRPCServerExchange:
     """
 
     __slots__ = (
-        "_bodyless", "_lane", "_owner", "_paused", "_rawEnded", "_remaining", "_requestEnded", "_seconds", "context",
-        "finished", "framing", "head", "octets", "peer", "raw", "receiver", "status", "trace", "traits",
+        "_bodyless", "_identifier", "_lane", "_owner", "_paused", "_rawEnded", "_remaining", "_requestEnded", "_seconds",
+        "context", "finished", "framing", "head", "octets", "peer", "raw", "receiver", "status", "trace", "traits",
     )  # fmt: skip
 
     certificate = None
     context: Any
 
     def __init__(
-        self, owner: ExchangeOwner, lane: ExchangeLane, head: RequestHead, trace: str, peer: IAddress, seconds: float
+        self, owner: ExchangeOwner, lane: ExchangeLane, head: RequestHead, identifier: str, peer: IAddress, seconds: float
     ) -> None:
         """
-        @param trace: identifies the request in logs.
+        @param identifier: of the request, which the edge has chosen.
         @param peer: the visitor's address.
         @param seconds: for the response to begin; 0: no limit.
         """
@@ -114,7 +114,7 @@ class GRPCServerExchange:
         self.head = head
         self.framing = framing
         self.peer = peer
-        self.trace = trace
+        self.trace = self._identifier = identifier
         self.receiver: IExchangeReceiver | None = None
         self.context = None
         self.status = 0
@@ -234,7 +234,7 @@ class GRPCServerExchange:
         self._sendHead(head)
 
     def _sendHead(self, head: ResponseHead) -> None:
-        self._send(HTTPChunk(request_id=self.trace, type=HEADERS, response=response_record(head)))
+        self._send(HTTPChunk(request_id=self._identifier, type=HEADERS, response=response_record(head)))
 
     def _send(self, chunk: HTTPChunk) -> None:
         self._lane.call.send(encode_message(chunk))
@@ -301,7 +301,7 @@ class GRPCServerExchange:
             self._lane.reset()
             return
         error = ErrorInfo(code=ABORT_CODES.get(kind, "upstream_failed"), message=kind.sentence)
-        self._send(HTTPChunk(request_id=self.trace, type=ABORT, end=True, abort=error))
+        self._send(HTTPChunk(request_id=self._identifier, type=ABORT, end=True, abort=error))
         self._lane.abandon()
 
     def _finish(self) -> None:

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.settings.setting import atLeast, each, formatValue, matching, oneOf, setting
-from tunnelstack.settings.tables import DialectSettings
+from tunnelstack.settings.tables import DialectSettings, Table, Tables
 from tunnelstack.settings.validators import LABEL, checkLabel, checkPath, isHTTPURL, optional
 
 WEBSOCKET, GRPC, AUTO = "websocket", "grpc", "auto"
@@ -168,4 +168,26 @@ class AgentSettings:
     insecure: bool = setting(False, "true allows the token to be sent to a service at http: on another machine")
 
 
-SETTINGS = DialectSettings()
+def checkEdge(tables: Tables) -> None:
+    """
+    Report an edge that no agent could reach, and settings of a listener that there is not.
+    """
+    settings = tables.one("jetty", EdgeSettings)
+    if settings is None:
+        return
+    listens = settings.transportMode == GRPC or settings.grpcListen
+    if settings.noWebsocket and not listens:
+        tables.wrong(("jetty",), '[jetty] refuses every agent: no_websocket needs transport_mode = "grpc"')
+    if (settings.grpcCertificates or settings.grpcUrl) and not listens:
+        tables.wrong(("jetty",), 'grpc_certificates and grpc_url need transport_mode = "grpc"')
+
+
+def _place(agent: AgentSettings) -> tuple[str, ...]:
+    return agent.url, agent.target, agent.protocol, agent.subdomain
+
+
+SETTINGS = DialectSettings(
+    edge={"jetty": Table(EdgeSettings), "jetty.rollout": Table(RolloutSettings, live=True)},
+    agent={"jetty": Table(AgentSettings, many=True, unique={"url, target, protocol and subdomain": _place})},
+    checkEdge=checkEdge,
+)

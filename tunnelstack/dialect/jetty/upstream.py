@@ -12,9 +12,9 @@ from attrs import define, frozen
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from zope.interface import implementer
 
+from tunnelstack.dialect.jetty.failure_page import failurePage
 from tunnelstack.dialect.jetty.registration import UpstreamRefused
 from tunnelstack.dialect.jetty.settings import AgentSettings, parseRoute, parseTarget
-from tunnelstack.exchange.error_page import errorPageHead
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.forward import forward
 from tunnelstack.exchange.pool import ExchangePool
@@ -383,11 +383,9 @@ def localFailurePage(failed: ExchangeFailed, trace: str) -> tuple[ResponseHead, 
     """
     As L{ErrorPages<tunnelstack.exchange.error_page.ErrorPages>}: a text, with the status of the public agent.
     """
-    shown = failed
     if failed.kind is FailureKind.UNREACHABLE:
-        shown = ExchangeFailed(failed.kind, failed.sentence, status=502)
-    body = failed.sentence.encode()
-    return errorPageHead(shown, trace, b"text/plain; charset=utf-8", len(body)), body
+        failed = ExchangeFailed(failed.kind, failed.sentence, status=502)
+    return failurePage(failed, trace)
 
 
 def _kindOf(head: ResponseHead) -> str:
