@@ -4,13 +4,18 @@ Whether newcomers are let in.
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
+from twisted.internet import tcp
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactor
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.edge.public.admission import (
+    ACCEPTS,
     RESERVED_DESCRIPTORS,
     Admission,
     maxDescriptors,
@@ -54,6 +59,21 @@ class AcceptTests(SynchronousTestCase):
 
     def said(self) -> list[str]:
         return [str(formatEvent(event)) for event in self.events if event.get("status") == "limit"]
+
+    def test_aPortAcceptsABoundedNumberInATurn(self) -> None:
+        accepted: list[Any] = []
+        factory: Any = Factory()
+        factory.buildProtocol = accepted.append
+        port: Any = tcp.Port(0, factory, interface="127.0.0.1", backlog=200, reactor=MemoryReactor())
+        port.startListening()
+        self.addCleanup(port.socket.close)
+        self.admission.addPort(port)
+        for _ in range(150):
+            caller = socket.create_connection(("127.0.0.1", port.getHost().port))
+            self.addCleanup(caller.close)
+        for turn in range(1, 4):
+            port.doRead()
+            self.assertEqual(len(accepted), ACCEPTS * turn)
 
     def test_theLastOneClosesTheDoor(self) -> None:
         for _ in range(2):

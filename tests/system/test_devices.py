@@ -86,7 +86,7 @@ class Devices(Stage):
         words = [word for name, value in said.items() for word in ("-o", f"{name}={value}")]
         return subprocess.run(
             ["ssh", "-F", "none", *words, *arguments], env=self.environ, cwd=self.home, input=stdin, capture_output=True,
-            timeout=60,
+            timeout=180,
         )
 
     def through(self, name: str, *command: str, user: str = USER, **how: Any) -> subprocess.CompletedProcess[bytes]:

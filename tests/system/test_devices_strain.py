@@ -28,6 +28,7 @@ from tests.system.test_devices import USER, Devices
 
 MIB = 1 << 20
 SOAK = os.environ.get("TUNNELSTACK_SOAK") == "1"
+STARTING_SECONDS = 120.0  # until sixty programs of SSH have started
 PER_DEVICE = 200  # KiB of the edge's memory, generously
 
 
@@ -36,7 +37,7 @@ class Strain(Devices):
     An edge that takes every device and vouches for one key.
     """
 
-    timeout = 240
+    timeout = 400
 
     def open(self) -> Program:
         """
@@ -71,10 +72,10 @@ class Strain(Devices):
         """
         here = Path(self.mktemp()).absolute()
         here.mkdir(parents=True)
-        waits = f"for i in $(seq 200); do test -e {here}/go && break; sleep 0.2; done"
+        waits = f"for i in $(seq 600); do test -e {here}/go && break; sleep 0.2; done"
         with ThreadPoolExecutor(count) as pool:
             runs = [pool.submit(run, n, f"touch {here}/{n}; {waits}; echo number {n}") for n in range(count)]
-            until(lambda: len(list(here.iterdir())) == count, lambda: sorted(here.iterdir()))
+            until(lambda: len(list(here.iterdir())) == count, lambda: sorted(here.iterdir()), STARTING_SECONDS)
             (here / "go").touch()
             for number, done in enumerate(each.result() for each in runs):
                 self.assertEqual((done.returncode, done.stdout), (0, b"number %d\n" % number), done.stderr)

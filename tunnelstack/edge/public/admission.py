@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from twisted.internet.interfaces import IDelayedCall, IListeningPort, IPushProducer, IReactorTime
+from twisted.internet.tcp import Port
 from twisted.logger import Logger
 
 from tunnelstack.edge.public.rate import KeyedRates, rateLimitKey
@@ -26,6 +27,12 @@ except ImportError:                           # Windows has no such limit
 
 RESERVED_DESCRIPTORS = 64
 """File descriptors that visitors do not get: for agents' ports, certificates, logs, and whatever else the process opens."""
+
+ACCEPTS = 32
+"""
+Connections that one port accepts in a turn of the reactor.  A port that pauses ends its turn first, and Twisted's ports accept
+20 more in each turn than in the one before while as many come, so that they would use what is reserved.
+"""
 
 CHECK_SECONDS = 1.0
 """Seconds between two checks for free file descriptors, while there are none."""
@@ -103,6 +110,19 @@ def nextDescriptor() -> int:
     return descriptor
 
 
+def _boundAccepts(port: Port) -> None:
+    """
+    Let a port accept at most L{ACCEPTS} connections in each turn.
+    """
+    accept = port.doRead
+
+    def doRead() -> object:
+        port.numberAccepts = min(port.numberAccepts, ACCEPTS)
+        return accept()
+
+    port.doRead = doRead  # type: ignore[method-assign]
+
+
 class Admission:
     """
     Counts the connections of visitors, and pauses the listening ports of an edge.
@@ -168,6 +188,8 @@ class Admission:
         """
         Pause this listening port together with the others.
         """
+        if isinstance(port, Port):
+            _boundAccepts(port)
         pausable = cast(IPushProducer, port)      # Twisted's ports are, although C{IListeningPort} does not have it
         self._ports.add(pausable)
         if self._paused:
