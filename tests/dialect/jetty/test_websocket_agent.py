@@ -235,6 +235,22 @@ class RequestTests(SynchronousTestCase):
         head, _, _ = self.serve(request("b", trace_parent=trace, headers={"Host": "a", "traceparent": "own"}))
         self.assertEqual(head.field(b"traceparent"), b"own")
 
+    def test_noFieldCanBeSmuggledIn(self) -> None:
+        head, _, _ = self.serve(request(trace_parent="00\r\nX-Evil: 1"))
+        self.assertIsNone(head.field(b"traceparent"))
+        for upgrade in ("websocket\r\nX-Evil: 1", "\u20ac", " "):
+            self.edge.send(request("b", upgrade=upgrade))
+            self.assertEqual(self.only()["status"], 502)
+        self.assertEqual(len(self.edge.server.asked), 1)
+
+    def test_anEdgeThatTakesNoAnswersIsGivenUp(self) -> None:
+        self.edge.transport.pauseProducing()
+        requests = self.edge.link.requests
+        for _ in range(800):
+            requests._refuse("a", 502, "x" * 65_536)      # as for bad requests, of which the edge sends as many as it likes
+        self.edge.settle()
+        self.assertTrue(self.edge.link.whenLost().called)
+
     def test_aShortResponseIsOneFrame(self) -> None:
         self.edge.server.answer = lambda head, exchange: exchange.respond(
             ResponseHead(200, b"OK", [

@@ -540,6 +540,11 @@ class ResponseTests(SynchronousTestCase):
         self.agent.send(response(body=b"four", Content_Length="99", Transfer_Encoding="chunked", Connection="close"))
         self.assertEqual(asked.receiver.heads[0].fields, [(b"Content-Length", b"4")])
 
+    def test_whatConcernsTheConnectionOfTheAgentIsDropped(self) -> None:
+        asked = self.get()
+        self.agent.send(response(Connection="X-Gone, close", X_Gone="1", Upgrade="h2c", Keep_Alive="5", X_Kept="1"))
+        self.assertEqual(asked.receiver.heads[0].fields, [(b"X-Kept", b"1"), (b"Content-Length", b"0")])
+
     def test_interimResponsesAreDropped(self) -> None:
         asked = self.get()
         self.agent.send(response(status=103), start(status=100), response(status=204, body=b"none"))
@@ -680,6 +685,23 @@ class StreamedRequestTests(SynchronousTestCase):
         self.assertEqual(producer.said[-1], "resume")
         self.assertTrue(self.door.tunnel.healthy)
 
+    def test_wholeBodiesAreNotQueuedForAnAgentThatDoesNotRead(self) -> None:
+        agent = Stranger(self.door, capabilities=(CANCEL,))
+        agent.transport.pauseProducing()
+        receivers = [Recorder() for _ in range(5)]
+        exchanges = [self.door.open(receiver) for receiver in receivers]
+        for exchange in exchanges:
+            exchange.sendHead(RequestHead(b"POST", b"/", [HOST, (b"Transfer-Encoding", b"chunked")]))
+            exchange.write(bytes(9 * 1024 * 1024))
+            exchange.end()
+        self.assertLess(self.door.tunnel.session.channel.queued, 26 * 1024 * 1024)
+        self.assertLessEqual(self.door.tunnel.requests.bodies.octets, 16 * 1024 * 1024)
+        self.assertIsInstance(receivers[4].failure, Busy)
+        self.assertIsNone(receivers[3].failure)
+        agent.transport.resumeProducing()
+        self.door.settle()
+        self.assertEqual([frame["request_id"] for frame in agent.take()], ["r1", "r2", "r3", "r4"])
+
     def test_aRequestToAnAgentThatDoesNotReadIsGivenUp(self) -> None:
         receiver = Recorder()
         exchange, producer = self.door.open(receiver), Producer()
@@ -713,11 +735,12 @@ class ReadingTests(SynchronousTestCase):
 
     def test_aReaderAloneStopsTheAgent(self) -> None:
         self.slow.exchange.pauseProducing()
-        self.assertTrue(self.paused)
+        self.assertFalse(self.paused)
         for _ in range(100):
             self.agent.send(chunk(bytes(32 * 1024)))
+        self.assertTrue(self.paused)
         self.assertEqual(len(self.slow.receiver.body), 1)
-        self.assertLess(self.door.tunnel.session.held, 64 * 1024)
+        self.assertLess(self.door.tunnel.session.held, 1100 * 1024)
         self.slow.exchange.resumeProducing()
         self.door.settle()
         self.assertEqual(len(self.slow.receiver.body), 1 + 100 * 32 * 1024)
@@ -735,7 +758,7 @@ class ReadingTests(SynchronousTestCase):
         self.assertEqual(len(self.slow.receiver.body), 1 + 100 * 32 * 1024)
 
     def test_aFurtherRequestResumesReading(self) -> None:
-        self.slow.exchange.pauseProducing()
+        self.stop()
         other = self.door.ask()
         self.assertFalse(self.paused)
         self.agent.send(response("r2", body=b"fast"))
@@ -762,14 +785,22 @@ class ReadingTests(SynchronousTestCase):
         self.assertTrue(any(reader.receiver.failure for reader in readers))
         self.assertFalse(all(reader.receiver.failure for reader in readers))
 
-    def test_aPausedSessionIsNotSilent(self) -> None:
+    def stop(self) -> None:
+        """
+        Let the session be read no more.
+        """
         self.slow.exchange.pauseProducing()
+        self.agent.send(chunk(bytes(1024 * 1024)))
+        self.assertTrue(self.paused)
+
+    def test_aPausedSessionIsNotSilent(self) -> None:
+        self.stop()
         self.door.passTime(200)
         self.assertIsNone(self.slow.receiver.failure)
         self.assertTrue(self.door.tunnel.healthy)
 
     def test_aPingIsMeasuredNevertheless(self) -> None:
-        self.slow.exchange.pauseProducing()
+        self.stop()
         trips: list[float] = []
         self.door.tunnel.ping().addCallback(trips.append)
         self.door.tunnel.ping().addCallback(trips.append)

@@ -147,8 +147,10 @@ class EdgeConnectionTests(SynchronousTestCase):
         self.connect()
         stream, = self.door.tunnel.session.transports()
         stream.pauseProducing()
+        self.agent.send(data(bytes(1024 * 1024), self.identifier))
         self.assertTrue(self.door.tunnel.session.channel.transport.readPaused)
         stream.resumeProducing()
+        self.door.settle()
         self.assertFalse(self.door.tunnel.session.channel.transport.readPaused)
 
     def test_anAgentThatDoesNotReadPausesTheVisitors(self) -> None:

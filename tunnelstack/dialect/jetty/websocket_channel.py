@@ -36,6 +36,9 @@ NORMAL, GOING_AWAY, NOT_JSON, POLICY, TOO_BIG, INTERNAL = 1000, 1001, 1003, 1008
 MOST_INVALID = 3
 """Messages that are no JSON, after which an edge closes."""
 
+MOST_QUEUED_OCTETS = 64 * 1024 * 1024
+"""Octets that wait for a peer that does not read, beyond which it is given up: it makes us answer without taking answers."""
+
 FIRST_MESSAGE = 64 * 1024
 """Octets of the longest message that is accepted before the agent is verified."""
 
@@ -214,6 +217,9 @@ class FrameChannel(Protocol):
         if self.full:
             self._queue.append(octets)
             self.queued += len(octets)
+            if self.queued > MOST_QUEUED_OCTETS:
+                self.close(POLICY)
+                self.transport.abortConnection()
         else:
             self._write(octets)
 

@@ -443,6 +443,8 @@ class EdgeExchange:
             if isinstance(event, bytes):
                 self.held -= len(event)
             self._pass(event)
+        if not self.finished:
+            self._owner.session.checkReading()
 
     def _armIdle(self) -> None:
         """

@@ -6,6 +6,7 @@ Source: shaferllc/jetty-client at e3a56e59.  What a peer that has announced capa
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind, unreadableResponse
@@ -15,6 +16,7 @@ from tunnelstack.wire.http1.framing import (
     outgoing_framing,
     request_framing_untrusted,
     response_framing_untrusted,
+    tokens,
     without,
 )
 from tunnelstack.wire.http1.head import (
@@ -33,6 +35,12 @@ HOST, LENGTH, CODING, UPGRADE_FIELD, TRACE = b"host", b"content-length", b"trans
 
 RESERVED = b"x-jetty-"
 """How the names of fields begin that only edges may send to one another."""
+
+PROTOCOLS = re.compile("[!-~]+(, [!-~]+)*")
+"""What C{Upgrade} offers."""
+
+TRACE_VALUE = re.compile("[!-~]{1,512}")
+"""The value of C{traceparent}; anything else is dropped."""
 
 BODY_METHODS = frozenset((b"POST", b"PUT", b"PATCH"))
 """Methods whose requests have a length even if they have no body."""
@@ -82,15 +90,17 @@ def requestHead(frame: HTTPRequest, publicHost: str) -> RequestHead:
     if not any(name.lower() == HOST for name, _ in fields):
         fields.insert(0, (b"Host", publicHost.encode("ascii", "replace")))
     if frame.upgrade:
+        if not PROTOCOLS.fullmatch(frame.upgrade):
+            raise BadMessage("invalid upgrade")
         fields = without(fields, b"connection", UPGRADE_FIELD)
-        fields += [(b"Connection", b"Upgrade"), (b"Upgrade", frame.upgrade.encode("latin-1", "replace"))]
+        fields += [(b"Connection", b"Upgrade"), (b"Upgrade", frame.upgrade.encode("ascii"))]
     if frame.streamed:
         if not any(name.lower() == LENGTH for name, _ in fields):
             fields.append((b"Transfer-Encoding", b"chunked"))
     elif frame.body or method in BODY_METHODS:
         fields.append((b"Content-Length", b"%d" % len(frame.body)))
-    if frame.trace_parent and not any(name.lower() == TRACE for name, _ in fields):
-        fields.append((b"traceparent", frame.trace_parent.encode("latin-1", "replace")))
+    if TRACE_VALUE.fullmatch(frame.trace_parent) and not any(name.lower() == TRACE for name, _ in fields):
+        fields.append((b"traceparent", frame.trace_parent.encode("ascii")))
     target = f"{frame.path}?{frame.query}" if frame.query else frame.path
     head = RequestHead(method, target.encode("ascii"), fields)
     framing = request_framing_untrusted(head)
@@ -111,7 +121,7 @@ def responseHead(
     @raise ExchangeFailed: it cannot be passed on.
     """
     bodyless = status in (204, 304) or method == b"HEAD"
-    fields: Fields = [(name, value) for name, value in headers if name.lower() not in HOP_BY_HOP]
+    fields = without(_endToEnd(headers), UPGRADE_FIELD)
     if octets is not None and not (bodyless and not octets):
         fields = without(fields, LENGTH)
         if status not in (204, 304):
@@ -131,15 +141,21 @@ def upgradedHead(headers: Headers, limits: HeadLimits) -> ResponseHead:
 
     @raise ExchangeFailed: it cannot be passed on.
     """
-    fields = [
-        (name, value) for name, value in headers
-        if (lower := name.lower()) == UPGRADE_FIELD or (lower not in HOP_BY_HOP and lower != LENGTH)
-    ]  # fmt: skip
+    fields = without(_endToEnd(headers), LENGTH)
     try:
         _checkSize(fields, limits)
     except BadMessage as bad:
         raise unreadableResponse(bad) from None
     return ResponseHead(101, phraseOf(101), fields)
+
+
+def _endToEnd(headers: Headers) -> Fields:
+    """
+    @return: the fields of a response that do not concern the connection of its agent; C{Upgrade} stays.
+    """
+    named = {each for name, value in headers if name.lower() == b"connection" for each in tokens(value)}
+    dropped = (HOP_BY_HOP | named) - {UPGRADE_FIELD}
+    return [(name, value) for name, value in headers if name.lower() not in dropped]
 
 
 def _checkSize(fields: Fields, limits: HeadLimits) -> None:

@@ -177,6 +177,11 @@ class AgentRequests:
         if self._cancels:
             self.session.channel.send(Cancel(request_id=exchange.identifier, reason=kind.name.lower()))
 
+    def writesResumed(self) -> None:
+        """
+        Nothing waits but what the exchanges have.
+        """
+
     def expire(self, now: float) -> None:
         """
         There is nothing to do.

@@ -223,6 +223,8 @@ class AgentExchange:
             if event is not None:
                 self.held -= len(event)
             self._pass(event)
+        if not self.finished:
+            self._owner.session.checkReading()
 
     def stopProducing(self) -> None:
         """

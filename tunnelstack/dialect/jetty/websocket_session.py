@@ -27,6 +27,10 @@ from tunnelstack.transport.shared_timer import SharedTimer
 from tunnelstack.wire.records.jetty import DRAIN, STOCK_IDLE_SECONDS, DrainNotice, Frame
 from tunnelstack.wire.records.jetty_frames import BadFrame
 
+UNREAD_OCTETS = 1024 * 1024
+"""Octets that are held for the only reader of a session before the WebSocket is not read.  Until then this side sees what else
+comes, such as a further request."""
+
 HELD_OCTETS = 8 * 1024 * 1024
 """Octets that are held for one reader that does not read, while there are others."""
 
@@ -100,6 +104,11 @@ class Role(Protocol):
         A frame of which a member is wrong.
         """
 
+    def writesResumed(self) -> None:
+        """
+        The WebSocket takes more again, before the members can send.
+        """
+
     def expire(self, now: float) -> None:
         """
         Called every few seconds.
@@ -146,6 +155,7 @@ class JSONSession:
         self._role = role
         self._handlers: dict[type[Frame], Callable[[Any], object]] = {DrainNotice: self._drainReceived}
         self._paused = False                  # the WebSocket is not read
+        self._turn = 0                        # of members that send
         self.members: StreamConnections[Member] = StreamConnections(clock, self._memberDone)
         self.memory = self.members
         self.listener = ArrivalListener(self)
@@ -204,11 +214,15 @@ class JSONSession:
 
     def writesResumed(self) -> None:
         """
-        The one that has sent least since then is the first.
+        In turns: the first is the one after the last that could send.
         """
-        for member in sorted(self.members.all(), key=lambda each: each.octetsOut):
+        self._role.writesResumed()
+        members = self.members.all()
+        start = self._turn % len(members) if members else 0
+        for member in members[start:] + members[:start]:
             if self.channel.full:
                 break
+            self._turn += 1
             member.writesResumed()
 
     def channelLost(self, reason: Failure) -> None:
@@ -240,16 +254,23 @@ class JSONSession:
         """
         if self.isLost or self._lifecycle.isLost:
             return
-        members = self.members
-        pause = len(members) == 1 and not self.flows and not self._liveness.measuring and members.all()[0].readPaused
+        pause = len(self.members) == 1 and not (self.flows or self._liveness.measuring) and self._isBlocked()
         if pause != self._paused:
             self._paused = pause
             (self.channel.transport.pauseProducing if pause else self.channel.transport.resumeProducing)()
 
+    def _isBlocked(self) -> bool:
+        """
+        Whether so much is held for the only member that no more shall come.
+        """
+        member, = self.members.all()
+        return member.readPaused and member.held >= UNREAD_OCTETS
+
     def checkHeld(self, member: Member) -> None:
         """
-        More is held for a member than before: give one up if it is too much.
+        More is held for a member than before: read no more, or give one up if it is too much.
         """
+        self.checkReading()
         if member.held > HELD_OCTETS:
             member.abortConnection()
         elif self.held > ALL_HELD_OCTETS:

@@ -16,7 +16,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.dialect.jetty.websocket_session import JSONSession
+from tunnelstack.dialect.jetty.websocket_session import QUEUED_OCTETS, JSONSession
 from tunnelstack.handler.tcp import SpliceFactory
 from tunnelstack.interfaces import IStreamOwner
 from tunnelstack.stream.address import StreamAddress
@@ -182,6 +182,7 @@ class RawStream:
             self._flush()
 
     def acknowledge(self, streamId: int, octets: int) -> None:
+        self._streams.session.checkReading()
         if self._closed and not self.stream.held:
             self.callNextTurn(self._endIfRead)
 
@@ -312,7 +313,7 @@ class RawStreams:
             return fail(gone)
         if session.draining or session.peerDraining:
             return fail(SessionClosed("the agent is about to stop"))
-        if session.streams >= MOST_CONNECTIONS:
+        if session.streams >= MOST_CONNECTIONS or session.channel.queued > QUEUED_OCTETS:
             return fail(TooManyStreams("too many connections to the agent", connections=session.streams))
         try:
             protocol = protocolFactory.buildProtocol(session.address)

@@ -138,9 +138,11 @@ class EdgeRequests:
 
     def _sendNext(self) -> None:
         """
-        Send the requests whose turn has come.
+        Send the requests whose turn has come.  Their bodies are bounded while they wait, and not once they are in the queue of
+        an agent that does not read.
         """
-        while (exchange := self.table.takeNext()) is not None:
+        channel = self.session.channel
+        while channel.queued <= QUEUED_OCTETS and (exchange := self.table.takeNext()) is not None:
             exchange.sendRequest()
 
     # From the session
@@ -195,6 +197,12 @@ class EdgeRequests:
                 self._sendNext()
         else:
             self.streams.badFrameReceived(bad)
+
+    def writesResumed(self) -> None:
+        """
+        The agent reads again.
+        """
+        self._sendNext()
 
     def expire(self, now: float) -> None:
         """
