@@ -19,6 +19,7 @@ from tunnelstack.dialect.jetty.registration import Registration, Upstream
 from tunnelstack.dialect.jetty.websocket_agents import Arrival, WebSocketAgents
 from tunnelstack.dialect.jetty.websocket_channel import LIMITS
 from tunnelstack.dialect.jetty.websocket_link import connectWebSocket
+from tunnelstack.dialect.jetty.websocket_tunnel import WebSocketTunnel
 from tunnelstack.exchange.bounds import DEFAULT_BOUNDS
 from tunnelstack.exchange.errors import FailureKind
 from tunnelstack.exchange.forward import Forwarder
@@ -28,6 +29,24 @@ from tunnelstack.transport.host_endpoint import hostEndpoint
 from tunnelstack.transport.websocket.server import WebSocketServerFactory
 
 STOCK = evolve(REGISTRATION, capabilities=None)
+
+
+def tunnelOver(network: Network, port: int, registration: Registration) -> WebSocketTunnel:
+    """
+    Join an edge and an agent over a network.
+
+    @param port: of the edge, for agents.
+    @return: the edge's tunnel to the agent, which has its web server at port L{WEB}.
+    """
+    registrar = Registrar()
+    agents = WebSocketAgents(FakeEdge(network, DEFAULT_BOUNDS), registrar)     # type: ignore[arg-type]
+    network.listenTCP(port, _Door(agents))
+    pool = ExchangePool(hostEndpoint(network, "127.0.0.1", WEB, 30.0), clock=network)     # type: ignore[arg-type]
+    upstream = Upstream(serverFor=lambda where: Forwarder(pool.exchange))
+    endpoint = hostEndpoint(network, "127.0.0.1", port, 30.0)     # type: ignore[arg-type]
+    connectWebSocket(Host(network), URL, endpoint, registration, upstream)     # type: ignore[arg-type]
+    network.settle()
+    return registrar.tunnels[0]
 
 
 class DirectTests(ExchangePromises, SynchronousTestCase):
@@ -59,16 +78,7 @@ class WebSocketTests(TunnelPromises, SynchronousTestCase):
 
     def connectTunnel(self) -> Any:
         self.useNetwork(Network(self.cut))
-        network = self.network
-        registrar = Registrar()
-        agents = WebSocketAgents(FakeEdge(network, DEFAULT_BOUNDS), registrar)     # type: ignore[arg-type]
-        network.listenTCP(self.edgePort, _Door(agents))
-        pool = ExchangePool(hostEndpoint(network, "127.0.0.1", WEB, 30.0), clock=network)     # type: ignore[arg-type]
-        upstream = Upstream(serverFor=lambda where: Forwarder(pool.exchange))
-        endpoint = hostEndpoint(network, "127.0.0.1", self.edgePort, 30.0)     # type: ignore[arg-type]
-        connectWebSocket(Host(network), URL, endpoint, self.registration, upstream)     # type: ignore[arg-type]
-        self.settle()
-        return registrar.tunnels[0]
+        return tunnelOver(self.network, self.edgePort, self.registration)
 
 
 class CutWebSocketTests(WebSocketTests):
