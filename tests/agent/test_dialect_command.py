@@ -120,7 +120,7 @@ class FerryTests(SynchronousTestCase):
     def test_helpEndsWithTheCommonOptions(self) -> None:
         shown = str(agentOptions.makeOptions("ferry", {}))
         self.assertEqual(shown, "Usage: tunnel-agent ferry PORT" + COMMON_HELP.rstrip("\n"))
-        self.assertIn("  ferry PORT     a made-up system\n", str(agentOptions.Options({})))
+        self.assertIn("  ferry PORT           a made-up system\n", str(agentOptions.Options({})))
 
 
 class Package:
