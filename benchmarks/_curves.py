@@ -8,7 +8,8 @@ one of many costs as much as one of few.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from benchmarks._agents import edgeOf
@@ -17,7 +18,7 @@ from benchmarks._parts import Part
 from benchmarks._sides import Figures, Scale, Side
 
 ENOUGH = 100
-"""Below so many, memory is that of the process, and not of what is counted."""
+"""So many come before all others and stay, so that what the process needs once is not counted."""
 
 
 def slope(points: Mapping[int, float]) -> float:
@@ -36,22 +37,34 @@ def _curve(name: str, points: Mapping[int, float], least: int = 0) -> Figures:
     return {**{f"{name}-{count}": cost for count, cost in points.items()}, f"{name}-slope": slope(counting)}
 
 
+@contextmanager
+def _serverWithStreams(side: Side, count: int) -> Iterator[tuple[Part, str]]:
+    """
+    A server that has a session with so many idle streams, and its address.
+    """
+    with Part(side.command("server", carrier="ws")) as server:
+        address = f"127.0.0.1:{server.says()['port']}"
+        with Part(side.command("client", carrier="ws", address=address, work="many", count=count)) as client:
+            client.says(60)
+            yield server, address
+
+
 def idleStreams(side: Side, scale: Scale) -> Figures:
     """
     Streams of one session that have nothing to do: processor time of both sides until each has had one answer, in microseconds;
     memory of the server; and what a question costs its sender on one more stream beside them.
     """
     opened, memory, asked = {}, {}, {}
+    questions = scale.questions // 4
     for count in scale.manyStreams:
-        with Part(side.command("server", carrier="ws")) as server:
-            address = f"127.0.0.1:{server.says()['port']}"
-            options = {"work": "many", "count": count, "parallel": 1, "questions": scale.questions // 4}
+        with _serverWithStreams(side, min(ENOUGH, max(scale.manyStreams))) as (server, address):
+            options = {"work": "many", "count": count, "parallel": 1, "questions": questions}
             before, memoryBefore = server.processorTime(), server.memory()
             with Part(side.command("client", carrier="ws", address=address, **options)) as client:
                 processor = client.says(120)["processor"]
                 opened[count] = (processor + server.processorTime() - before) / count * 1e6
                 memory[count] = max(1, server.memory() - memoryBefore) / count
-                asked[count] = client.says(120)["processor"] / (scale.questions // 4) * 1e6
+                asked[count] = client.says(120)["processor"] / questions * 1e6
     return {
         **_curve("curve-streams-opened", opened), **_curve("curve-streams-memory", memory, ENOUGH),
         **_curve("curve-streams-beside", asked),
@@ -84,9 +97,9 @@ def agents(side: Side, scale: Scale) -> Figures:
     """
     arrived, memory = {}, {}
     for count in scale.manyAgents:
-        with edgeOf(side, count) as (edge, come):
+        with edgeOf(side, min(ENOUGH, max(scale.manyAgents)), count) as (edge, come), come(0):
             before, memoryBefore = edge.processorTime(), edge.memory()
-            with come(0):
+            with come(1):
                 arrived[count] = (edge.processorTime() - before) / count * 1e3
                 memory[count] = max(1, edge.memory() - memoryBefore) / count
     return {**_curve("curve-agents", arrived), **_curve("curve-agents-memory", memory, ENOUGH)}

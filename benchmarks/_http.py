@@ -22,8 +22,8 @@ def busy(side: Side, tunnel: Chain, scale: Scale, **options: object) -> dict[str
 
 def keep(side: Side, scale: Scale) -> Figures:
     """
-    Small requests of visitors that keep their connections.  The default Go twin also has its turn with a stream for each
-    request; ours has one way, which is compared with both.
+    Small requests of visitors that keep their connections.  The default Go twin also has a turn with a stream for each request;
+    ours has one way, which is compared with both.
     """
     with chain(side) as tunnel:
         result = busy(side, tunnel, scale)
@@ -34,7 +34,7 @@ def keep(side: Side, scale: Scale) -> Figures:
     if side.name == "go":
         with chain(side, Wanted(pooled=False)) as tunnel:
             result = busy(side, tunnel, scale)
-    if side.isGo or side.isOurs:
+    if side.name == "go" or side.isOurs:
         figures |= {"http-unpooled": result["rate"], "http-unpooled-cpu": result["processor"] * 1e6}
     return figures
 

@@ -5,6 +5,7 @@ What a run has measured: its rounds, the rows that follow from them, and the fil
 from __future__ import annotations
 
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -35,6 +36,7 @@ def about(scale: Scale, rounds: int, programs: Sequence[str]) -> dict[str, Any]:
         "scale": scale.name,
         "rounds": rounds,
         "processors": f"{_processors()} of {_model()}",
+        "load": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "libraries": ", ".join(f"{name} {version(name)}" for name in ("Twisted", "autobahn")),

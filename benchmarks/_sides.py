@@ -105,7 +105,7 @@ SCALES = {
     scale.name: scale for scale in (
         Scale(
             name="full", rounds=3, seconds=2.0, bulk=1024 * MIB, big=100 * MIB, streams=10_000, agents=2_000,
-            storm=(100, 2_200), counted=2_000, pairs=10, window=0.5, starts=3, questions=40_000,
+            storm=(100, 2_200), counted=2_000, pairs=20, window=0.3, starts=3, questions=40_000,
             manyStreams=(10, 100, 1_000, 10_000), manyAgents=(10, 100, 1_000, 5_000), manyVisitors=(1, 10, 100, 1_000),
         ),
         Scale(

@@ -39,11 +39,18 @@ QUICK = """
 **This was a quick run: small sizes, and one round. Its ratios are rough, and its verdicts are provisional.**
 """
 
+BUSY = """
+**Other programs ran on the machine. Its figures depend on them; processor time and calls do so least.**
+"""
+
+QUIET = 1.0
+"""The load average of a machine on which nothing else runs is less."""
+
 ABOUT = """
 | | |
 |---|---|
 | date, commit | {date}, {commit} |
-| machine | {processors}, {system} |
+| machine | {processors}, {system}; load average before the run: {load} |
 | ours | {python}, {libraries}, reactor `busypoll` |
 | Go | {go} |
 | others | {others} |
@@ -172,10 +179,10 @@ def summary(rows: Sequence[Row]) -> str:
 
 def failures(rows: Iterable[Row]) -> str:
     """
-    Benchmarks that could not be run.
+    What could not be run.
     """
     wrong = {row["work"]: row["error"].splitlines()[0] for row in rows if "error" in row}
-    return "".join(f"\n`{name}` failed: {reason}\n" for name, reason in wrong.items())
+    return "".join(f"\n`{name}` failed for {reason}\n" for name, reason in wrong.items())
 
 
 def page(result: Result) -> str:
@@ -185,7 +192,8 @@ def page(result: Result) -> str:
     about, rows = result["about"], [row for row in result["results"] if "sides" in row]
     minutes = sum(work["seconds"] for work in result["works"].values()) / 60
     others = ", ".join(about["peers"]) or "not measured"
-    parts = [PREFACE, QUICK if about["scale"] != "full" else "", ABOUT.format(**about, others=others, minutes=minutes)]
+    parts = [PREFACE, QUICK if about["scale"] != "full" else "", BUSY if about["load"] > QUIET else ""]
+    parts += [ABOUT.format(**about, others=others, minutes=minutes)]
     parts += [summary(rows), failures(result["results"]), RATIOS]
     for title, _ in SECTIONS:
         mine = [row for row in rows if section(row["id"]) == title]

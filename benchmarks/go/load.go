@@ -9,6 +9,8 @@ import (
 	"time"
 )
 
+const patience = 10 * time.Second // for the answer of a connection that is used once
+
 // asking is one visitor: each call is a question whose answer was checked.
 type asking interface{ ask() error }
 
@@ -42,6 +44,9 @@ func loadPart(arguments []string) error {
 		request, expect := requestOf(host, fresh, download, upload)
 		begin = func() (asking, func(), error) {
 			v := &visitor{address: address, request: request, body: upload, expect: expect}
+			if fresh {
+				v.patience = patience
+			}
 			err := v.connect()
 			if err != nil {
 				return nil, nil, err

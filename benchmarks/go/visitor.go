@@ -8,21 +8,27 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"time"
 )
 
 // visitor is a raw HTTP/1.1 client: one connection, one request at a time.
 type visitor struct {
-	address string
-	request []byte
-	body    int // octets that follow the head
-	expect  int // octets of the response's body; -1 is the count of what was sent
-	conn    net.Conn
-	reader  *bufio.Reader
+	address  string
+	request  []byte
+	body     int           // octets that follow the head
+	expect   int           // octets of the response's body; -1 is the count of what was sent
+	patience time.Duration // of a connection, if it is not 0
+	conn     net.Conn
+	reader   *bufio.Reader
 }
 
 func (v *visitor) connect() (err error) {
-	if v.conn, err = net.Dial("tcp", v.address); err == nil {
-		v.reader = bufio.NewReaderSize(v.conn, block)
+	if v.conn, err = net.Dial("tcp", v.address); err != nil {
+		return err
+	}
+	v.reader = bufio.NewReaderSize(v.conn, block)
+	if v.patience > 0 {
+		err = v.conn.SetDeadline(time.Now().Add(v.patience))
 	}
 	return err
 }

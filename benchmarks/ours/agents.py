@@ -7,6 +7,7 @@ Each has a session and a service of its own, as C{tunnel-agent} would; only the 
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ def _agent(reactor: Any, url: str, token: str) -> Any:
 
 
 if __name__ == "__main__":
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     install({VARIABLE: "epoll"})
     from twisted.internet import reactor
     from twisted.internet.defer import Deferred
