@@ -49,7 +49,7 @@ def keep(side: Side, scale: Scale) -> Figures:
         streams = f"--max-concurrent-streams={STREAMS}"
         _load(tunnel, "/", streams, f"--requests={STREAMS * 10}")
         before = tunnel.processorTime()
-        count, seconds = _load(tunnel, "/", streams, f"--requests={scale.counted * 10}")
+        count, seconds = _load(tunnel, "/", streams, f"--requests={scale.counted * 5}")
         processor = tunnel.processorTime() - before
     return {"h2-keep": count / seconds, "h2-keep-cpu": processor / count * 1e6}
 

@@ -46,16 +46,20 @@ class Part:
     @ivar name: the beginning of its command line.
     """
 
-    def __init__(self, command: list[str], environment: dict[str, str] | None = None, reads: bool = True) -> None:
+    def __init__(
+        self, command: list[str], environment: dict[str, str] | None = None, reads: bool = True, speaks: bool = True
+    ) -> None:
         """
         @param reads: it reads its stdin, and ends by itself.
+        @param speaks: its stdout has lines to read; otherwise they are thrown away.
         """
         self.name = " ".join([Path(command[0]).name, *command[1:5]])
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the part
         self._rest = b""
         self._reads = reads
+        output = subprocess.PIPE if speaks else subprocess.DEVNULL
         self._process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
+            command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=self._errors
         )
 
     def __enter__(self) -> Part:
@@ -142,14 +146,15 @@ class Part:
         """
         End it.
         """
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
         self._process.stdin.close()
         try:
             self._process.wait(timeout=END_TIMEOUT if self._reads else 0)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._process.stdout.close()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
         self._errors.close()
 
 

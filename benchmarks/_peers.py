@@ -8,6 +8,7 @@ twice: without TLS, as all others that can, and with it.  chisel and bore carry 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -121,6 +122,13 @@ def _untilListening(part: Part, port: int) -> None:
             sleep(0.05)
 
 
+def _part(command: list[str]) -> Part:
+    """
+    A program that logs nothing for a connection, as ours and the Go twins do not.
+    """
+    return Part(command, {**os.environ, "RUST_LOG": "error"}, reads=False, speaks=False)
+
+
 FRPS = """\
 bindAddr = "127.0.0.1"
 bindPort = {port}
@@ -152,28 +160,28 @@ def _frp(tls: bool, origin: str, kind: str, host: str) -> Running:
         published = f'customDomains = ["{host}"]\n' if kind == "http" else f"remotePort = {public}\n"
         local = origin.rpartition(":")[2]
         client.write_text(FRPC.format(port=port, tls=str(tls).lower(), kind=kind, origin=local) + published)
-        with Part([str(programs / "frps"), "-c", str(server)], reads=False) as edge:
+        with _part([str(programs / "frps"), "-c", str(server)]) as edge:
             _untilListening(edge, port)
-            with Part([str(programs / "frpc"), "-c", str(client)], reads=False) as agent:
+            with _part([str(programs / "frpc"), "-c", str(client)]) as agent:
                 yield f"127.0.0.1:{http if kind == 'http' else public}", edge, agent
 
 
 @contextmanager
 def _chisel(origin: str, kind: str, host: str) -> Running:
     program, port, public = str(PEERS["chisel"].folder / "chisel"), _freePort(), _freePort(kind)
-    with Part([program, "server", "--host", "127.0.0.1", "--port", str(port), "--reverse"], reads=False) as edge:
+    with _part([program, "server", "--host", "127.0.0.1", "--port", str(port), "--reverse"]) as edge:
         _untilListening(edge, port)
         tunnel = f"R:127.0.0.1:{public}:{origin}{'/udp' if kind == 'udp' else ''}"
-        with Part([program, "client", f"http://127.0.0.1:{port}", tunnel], reads=False) as agent:
+        with _part([program, "client", f"http://127.0.0.1:{port}", tunnel]) as agent:
             yield f"127.0.0.1:{public}", edge, agent
 
 
 @contextmanager
 def _bore(origin: str, kind: str, host: str) -> Running:
     program, public = str(PEERS["bore"].folder / "bore"), str(_freePort())
-    with Part([program, "server", "--bind-addr", "127.0.0.1"], reads=False) as edge:
+    with _part([program, "server", "--bind-addr", "127.0.0.1"]) as edge:
         _untilListening(edge, BORE_PORT)
-        with Part([program, "local", origin.rpartition(":")[2], "--to", "127.0.0.1", "--port", public], reads=False) as agent:
+        with _part([program, "local", origin.rpartition(":")[2], "--to", "127.0.0.1", "--port", public]) as agent:
             yield f"127.0.0.1:{public}", edge, agent
 
 

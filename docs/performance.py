@@ -11,7 +11,7 @@ an argument the page is made from there.  A test fails when the page and the kep
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks._parts import ROOT
@@ -99,6 +99,9 @@ REACTORS_TEXT = """
 Ours on each [reactor](reactors.md). `uvloop` has one round only.
 """
 
+WORSE = 1.05
+"""By less a reactor is neither better nor worse than another: that much is chance."""
+
 
 def section(name: str) -> str:
     """
@@ -159,12 +162,28 @@ def alone(rows: Iterable[Row]) -> str:
     return table(["", "ours", "", "first mark"], lines)
 
 
-def columns(rows: Iterable[Row], sides: Sequence[str]) -> str:
+def columns(rows: Iterable[Row], sides: Sequence[str], other: str) -> str:
     """
     The figures of some sides.
+
+    @param other: the side with which ours is compared.
     """
-    lines = [[f"`{row['id']}`", row["unit"], *(cell(row["sides"].get(side)) for side in sides)] for row in rows]
-    return table(["", "", *(f"`{side}`" for side in sides)], lines)
+    lines = [
+        [f"`{row['id']}`", row["unit"], *(cell(row["sides"].get(side)) for side in sides), ratio(row, other)] for row in rows
+    ]
+    return table(["", "", *(f"`{side}`" for side in sides), f"ours/`{other}`"], lines)
+
+
+def lost(rows: Iterable[Row]) -> str:
+    """
+    The rows in which the reactor of the commands is worse than that of Twisted.
+    """
+    worse = [
+        f"`{row['id']}`" for row in rows
+        if (found := row["ratios"].get("epoll")) and (1 / found if row["better"] == "more" else found) > WORSE
+    ]  # fmt: skip
+    named = ", ".join(worse) or "none"
+    return f"\nRows in which `epoll` is better than `{DEFAULT}` by more than {(WORSE - 1) * 100:.0f} %: {named}.\n"
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -201,14 +220,11 @@ def page(result: Result) -> str:
         parts += [f"\n## {title}\n\n", (compared if twins else alone)(mine)] if mine else []
     growing = [row for row in rows if row["id"].startswith("curve-")]
     parts += [CURVES, "\n", compared(growing)] if growing else []
-    parts += _beside(rows, PEERS_TEXT, lambda row: [side for side in PEERS if side in row["sides"]], [DEFAULT, *GO, *PEERS])
-    parts += _beside(rows, REACTORS_TEXT, lambda row: ["epoll"] if "epoll" in row["sides"] else [], REACTORS)
+    beside = [row for row in rows if any(side in row["sides"] for side in PEERS)]
+    parts += [PEERS_TEXT, "\n", columns(beside, [DEFAULT, *GO, *PEERS], "frp")] if beside else []
+    reacting = [row for row in rows if "epoll" in row["sides"]]
+    parts += [REACTORS_TEXT, lost(reacting), "\n", columns(reacting, REACTORS, "epoll")] if reacting else []
     return "".join(parts)
-
-
-def _beside(rows: Iterable[Row], text: str, having: Callable[[Row], list[str]], sides: Sequence[str]) -> list[str]:
-    mine = [row for row in rows if having(row)]
-    return [text, "\n", columns(mine, sides)] if mine else []
 
 
 def main(files: Sequence[str]) -> None:

@@ -12,14 +12,19 @@ import math
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks import __main__ as program
+from benchmarks import _shares
+from benchmarks._chain import Chain
 from benchmarks._curves import slope
 from benchmarks._parts import build
 from benchmarks._results import merged, reached, read, rowsOf, write
@@ -165,6 +170,32 @@ class ResultTests(SynchronousTestCase):
         self.assertAlmostEqual(slope({10: 1.0, 1_000: 100.0}), 2.0)
 
 
+class ShareTests(SynchronousTestCase):
+    """
+    What a part costs that can be switched on.
+    """
+
+    def test_theCostIsTheMedianOfPairsInBothOrders(self) -> None:
+        turns: list[str] = []
+        rates = iter((100.0, 90.0, 45.0, 50.0, 10.0, 1.0))      # the machine becomes slower, and is disturbed in the end
+
+        @contextmanager
+        def chain(side: object, wanted: object = None) -> Iterator[Chain]:
+            yield Chain("plain" if wanted is None else "other", None, None)
+
+        def measured(side: object, tunnel: Chain, *_: object, **__: object) -> dict[str, float]:
+            turns.append(tunnel.address)
+            return {"rate": next(rates), "processor": 1.0 if tunnel.address == "plain" else 1.2}
+
+        self.patch(_shares, "chain", chain)
+        self.patch(_shares, "measured", measured)
+        self.patch(_shares, "visit", lambda *_, **__: None)
+        figures = _shares.observed(Side(DEFAULT, ""), evolve(SMALLEST, pairs=3))
+        self.assertEqual(turns, ["plain", "other", "other", "plain", "plain", "other"])
+        self.assertAlmostEqual(figures["http-keep-observed"], 10.0)
+        self.assertAlmostEqual(figures["http-keep-observed-cpu"], 20.0)
+
+
 class PageTests(SynchronousTestCase):
     """
     docs/topics/performance.md.
@@ -186,6 +217,13 @@ class PageTests(SynchronousTestCase):
             for figure in work.figures:
                 if not figure.id.startswith("curve-"):
                     self.assertIn(self.script.section(figure.id), titles, figure.id)
+
+    def test_rowsThatTheReactorLosesAreNamed(self) -> None:
+        def rows(name: str, better: float) -> list[dict[str, Any]]:
+            return rowsOf("http-keep" if "http" in name else name, {DEFAULT: [{name: 100.0}], "epoll": [{name: better}]}, "")
+
+        text = self.script.lost([*rows("churn-1", 104.0), *rows("churn-64", 110.0), *rows("http-keep-cpu", 90.0)])
+        self.assertIn(": `churn-64`, `http-keep-cpu`.", text)
 
     def test_aFailureIsOnThePage(self) -> None:
         failed = {**result("churn-1", 2.0), "results": rowsOf("churn-1", {}, "busypoll: gone\nlast words")}
