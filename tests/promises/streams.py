@@ -25,7 +25,7 @@ from zope.interface.verify import verifyObject
 
 from tunnelstack.errors import UsageError
 from tunnelstack.interfaces import IRecordTransport, ISession
-from tunnelstack.stream.errors import SessionLost
+from tunnelstack.stream.errors import SessionLost, UnsupportedPurpose
 
 WINDOW = 256 * 1024
 
@@ -215,6 +215,17 @@ class StreamPromises:
         far.transport.loseConnection()
         self.settle()
         self.assertIs(self.successResultOf(drained), None)
+
+    def test_everyPingIsAnswered(self) -> None:
+        answers = [self.near.ping() for _ in range(100)]
+        if not answers[0].called:
+            self.settle()
+            for answer in answers:
+                self.assertGreaterEqual(self.successResultOf(answer), 0)
+        else:
+            self.failureResultOf(answers[0], UnsupportedPurpose)
+            for answer in answers[1:]:
+                self.failureResultOf(answer)
 
     def test_theLossOfASessionIsAnEndToo(self) -> None:
         before = self.near.whenGoingAway()

@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire.frames_yamux import data, frame, said, syn
 from tests.wire.vectors_yamux import KIB, MIB, accepted, client, opened, server
+from tunnelstack.wire.keepalive import PingTable
 from tunnelstack.wire.yamux.connection import YamuxConnection
 from tunnelstack.wire.yamux.errors import (
     GoneAway,
@@ -49,6 +50,18 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual(ours.pings_unanswered, 32)
         self.assertEqual(ours.receive_data(frame(PING, ACK, 0, 1)), [])
         self.assertEqual(ours.receive_data(frame(PING, ACK, 0, 999)), [PongArrived(999)])
+
+    def test_pingsThatTheOwnerWaitsForAreForgottenLast(self) -> None:
+        pings = PingTable()
+        awaited = [pings.take_opaque(0.0) for _ in range(16)]
+        for opaque in awaited:
+            pings.expect(opaque)
+        for _ in range(100):
+            pings.take_opaque(0.0)
+        self.assertEqual([pings.answered(opaque, 1.0) for opaque in awaited], [True] * 16)
+        for _ in range(100):
+            pings.expect(pings.take_opaque(2.0))
+        self.assertEqual(len(pings), 32)
 
     def test_pongsAreCapped(self) -> None:
         ours = server()

@@ -38,6 +38,7 @@ from tunnelstack.stream.errors import SessionClosed, SessionLost, StreamResetErr
 from tunnelstack.stream.transport import StreamTransport
 from tunnelstack.transport.deadline_timer import DeadlineTimer
 from tunnelstack.transport.direct_write import disableNagle, immediateWrite
+from tunnelstack.transport.pending_pings import PendingPings
 from tunnelstack.transport.send_buffer import sendBuffer
 from tunnelstack.transport.stream_scheduler import StreamScheduler
 from tunnelstack.wire.yamux import events
@@ -83,7 +84,7 @@ class YamuxSession(Protocol):
         self._core = core = YamuxConnection(client, limits)
         self._streams: dict[int, StreamTransport] = {}
         self._events: list[events.YamuxEvent] = []      # from the core, yet to be given to streams
-        self._pings: dict[int, tuple[Deferred[float], float]] = {}      # by opaque value, with when it was sent
+        self._pings = PendingPings()
         self._lifecycle = SessionLifecycle(self, clock, self._isIdle, self._closeIdle)
         self._timer = DeadlineTimer(clock, self._expire)
         self._closing = ClosingStreams(
@@ -174,9 +175,8 @@ class YamuxSession(Protocol):
         """
         if (gone := self.lostReason()) is not None:
             return fail(gone)
-        answer: Deferred[float] = Deferred()
         self._core.now = self._clock.seconds()
-        self._pings[self._core.ping()] = (answer, self._core.now)
+        answer = self._pings.wait(self._core.ping, self._core.now)
         self.scheduleFlush()
         return answer
 
@@ -269,9 +269,7 @@ class YamuxSession(Protocol):
         lost = self._lifecycle.lost(self._lostFrom(reason))
         self._loseStreams(lost)
         self.connector.fail(lost)
-        pings, self._pings = self._pings, {}
-        for answer, _ in pings.values():
-            answer.errback(lost)
+        self._pings.fail(lost)
         self._lifecycle.reportLost()
 
     def _lostFrom(self, reason: Failure) -> SessionLost:
@@ -394,9 +392,7 @@ class YamuxSession(Protocol):
             self.scheduler.streamReady(stream)
 
     def _pong(self, event: events.PongArrived) -> None:
-        answer, sent = self._pings.pop(event.opaque, (None, 0.0))
-        if answer is not None:
-            answer.callback(self._clock.seconds() - sent)
+        self._pings.answered(event.opaque, self._clock.seconds())
 
     def _peerWentAway(self, event: events.PeerWentAway) -> None:
         self.connector.fail(SessionClosed("the peer accepts no more streams"))

@@ -146,6 +146,7 @@ class EdgeAndAgent:
         stopping = [service.stopService() for service in (self.agent, self.edge) if service.running]
         for _ in range(120):
             if all(stopped is None or stopped.called for stopped in stopping):
+                self.settle()                 # connections that were closed last are closed at both ends
                 return
             self.network.passTime(1)
         raise AssertionError("edge and agent did not stop in two minutes")

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from math import inf
 
-PINGS_REMEMBERED = 32       # pings that may be unanswered before the oldest is forgotten
+PINGS_REMEMBERED = 32
+"""Pings that may be unanswered.  Then one is forgotten: the oldest for whose answer the owner does not wait."""
 
 MOST_SECONDS = 60.0
 """Seconds after a ping was due within which something must be received, however slow the carrier is."""
@@ -118,7 +119,7 @@ class PingTable:
         opaque = self.next_opaque
         self.next_opaque = (opaque + 1) & 0xFFFF_FFFF
         if len(self._sent) >= PINGS_REMEMBERED:
-            oldest = next(iter(self._sent))
+            oldest = next((each for each in self._sent if each not in self._expected), next(iter(self._sent)))
             del self._sent[oldest]
             self._expected.discard(oldest)
         self._sent[opaque] = self.last = now

@@ -33,6 +33,7 @@ from tunnelstack.transport.http2.errors import (
 )
 from tunnelstack.transport.http2.stream import HTTP2Stream
 from tunnelstack.transport.peers import addressText
+from tunnelstack.transport.pending_pings import PendingPings
 from tunnelstack.transport.send_buffer import sendBuffer
 from tunnelstack.transport.stream_scheduler import ScheduledStream, StreamScheduler
 from tunnelstack.waiters import Waiters
@@ -134,7 +135,7 @@ class HTTP2Connection(Protocol):
         self.core = core = HTTP2Machine(client, limits)
         self.streamTable: dict[int, ReceivingStream] = {}
         self._events: list[events.HTTP2Event] = []      # from the core, yet to be given to streams
-        self._pings: dict[int, tuple[Deferred[float], float]] = {}      # by opaque value, with when it was sent
+        self._pings = PendingPings()
         self._timer = DeadlineTimer(clock, self._expire)
         self._up = self.isLost = self._closed = self._slotsReported = False
         self._closeTimer: IDelayedCall | None = None
@@ -307,9 +308,8 @@ class HTTP2Connection(Protocol):
         """
         if self.lostReason is not None:
             return fail(self.lostReason)
-        answer: Deferred[float] = Deferred()
         self.core.now = self._clock.seconds()
-        self._pings[self.core.ping()] = (answer, self.core.now)
+        answer = self._pings.wait(self.core.ping, self.core.now)
         self.scheduler.scheduleFlush()
         return answer
 
@@ -416,9 +416,7 @@ class HTTP2Connection(Protocol):
         if timer is not None and timer.active():
             timer.cancel()
         self._loseStreams(self.lostReason)
-        pings, self._pings = self._pings, {}
-        for answer, _ in pings.values():
-            answer.errback(self.lostReason)
+        self._pings.fail(self.lostReason)
         self._reportSlots()
         self._waitingDrained.fire(None)
         self._waitingLost.fire(self.lostReason)
@@ -559,9 +557,7 @@ class HTTP2Connection(Protocol):
         self._waitingUp.fire(self)
 
     def _pingAnswered(self, event: events.PingAnswered) -> None:
-        answer, sent = self._pings.pop(event.opaque, (None, 0.0))
-        if answer is not None:
-            answer.callback(self._clock.seconds() - sent)
+        self._pings.answered(event.opaque, self._clock.seconds())
 
     def _goAwayArrived(self, event: events.GoAwayArrived) -> None:
         if event.code != ErrorCode.NO_ERROR:
