@@ -618,7 +618,7 @@ class LivenessTests(SynchronousTestCase):
         done: list[Any] = []
         edge.link.drain().addCallback(done.append)
         edge.settle()
-        self.assertEqual(edge.take(), [{"type": "drain", "grace_ms": 30_000, "reason": "", "reconnect": True}])
+        self.assertEqual(edge.take(), [{"type": "drain", "grace_ms": 30_000, "reason": "", "reconnect": False}])
         edge.send(request("late"))
         for _, exchange, _ in edge.server.asked:
             exchange.respond(ResponseHead(204, b"", []), b"")
@@ -671,6 +671,17 @@ class LivenessTests(SynchronousTestCase):
         edge = StrangeEdge(registered=CAPABLE)
         edge.send({"type": "drain", "grace_ms": 1000, "reason": "", "reconnect": False})
         self.assertNoResult(edge.link.whenLost())
+
+    def test_anErrorEndsTheSessionWithItsCode(self) -> None:
+        edge = StrangeEdge(registered=CAPABLE)
+        edge.send(request())
+        edge.send({"type": "error", "message": "this agent has connected again", "code": "replaced"})
+        lost = self.successResultOf(edge.link.whenLost())
+        cause = lost.__cause__
+        self.assertIsInstance(cause, RegistrationRefused)
+        self.assertEqual((cause.code, cause.sentence), ("replaced", "this agent has connected again"))
+        self.assertTrue(edge.server.asked[0][1].finished)
+        self.assertIsNotNone(edge.lost)
 
     def test_anAbortEndsTheSessionAtOnce(self) -> None:
         edge = StrangeEdge(registered=CAPABLE)

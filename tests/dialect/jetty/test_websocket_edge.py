@@ -850,6 +850,7 @@ class EndTests(SynchronousTestCase):
         asked = self.door.ask()
         agent.take()
         done: list[Any] = []
+        self.door.edge.stopping = True
         self.door.tunnel.drain().addCallback(done.append)
         self.door.settle()
         self.assertEqual(agent.take(), [{"type": "drain", "grace_ms": 30_000, "reason": "", "reconnect": True}])
@@ -858,6 +859,14 @@ class EndTests(SynchronousTestCase):
         agent.send(response(body=b"ok"))
         self.assertEqual((asked.receiver.body, done), (b"ok", [None]))
         self.assertIsNotNone(agent.lost)
+
+    def test_aTunnelThatIsReplacedDoesNotSendItsAgentAway(self) -> None:
+        agent = Stranger(self.door, capabilities=(DRAIN,))
+        self.door.ask()
+        agent.take()
+        self.door.tunnel.drain()
+        self.door.settle()
+        self.assertEqual(agent.take(), [{"type": "drain", "grace_ms": 30_000, "reason": "", "reconnect": False}])
 
     def test_anAgentMayDrain(self) -> None:
         agent = Stranger(self.door, capabilities=(DRAIN,))

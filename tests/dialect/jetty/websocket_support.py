@@ -153,7 +153,9 @@ class Door:
         self.registrar = Registrar(acceptance)
         self.ids: list[str] = []
         self._numbers = count(1)
-        tunnels = TunnelSettings(clock=self.clock, bounds=lambda: self.edge.bounds, identifier=self._identifier)
+        tunnels = TunnelSettings(
+            clock=self.clock, bounds=lambda: self.edge.bounds, stopping=lambda: self.edge.stopping, identifier=self._identifier
+        )
         self.agents = WebSocketAgents(self.edge, self.registrar, tunnels)  # type: ignore[arg-type]
         self.wires: list[Wire] = []
 

@@ -65,7 +65,9 @@ class WebSocketAgents:
         """
         self.edge = edge
         self.registrar = registrar
-        self.tunnels = tunnels or TunnelSettings(clock=edge.clock, bounds=lambda: edge.bounds)
+        self.tunnels = tunnels or TunnelSettings(
+            clock=edge.clock, bounds=lambda: edge.bounds, stopping=lambda: edge.stopping
+        )
         self.registered = self.refused = 0
         self._entry: HTTPEntry[None] = HTTPEntry(edge.clock, lambda head, exchange: None, self._enter, self._notEntered)
 

@@ -260,7 +260,7 @@ class EdgeExchange:
             self._sendChunks(body)
         else:
             self.octetsOut += len(body)
-            self._channel.send(evolve(self._frame, body=body))
+            self._channel.send(evolve(self._frame, body=body) if body else self._frame)
         self._timer.clear()
         if self._sent:
             self._endRequest()

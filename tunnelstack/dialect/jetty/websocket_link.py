@@ -76,6 +76,14 @@ LINGER_SECONDS = 5.0
 BUSY_TEXT = "agent busy"
 
 
+def refusalOf(frame: RegistrationError) -> RegistrationRefused:
+    """
+    @return: why the edge does not accept the agent, or not any more.
+    """
+    code = frame.code or (VERIFY_REJECTED if frame.is_about_token else "")
+    return RegistrationRefused(printable(code, 64), printable(frame.message, 500))
+
+
 class AgentRequests:
     """
     The requests of an edge, and the L{Role<tunnelstack.dialect.jetty.websocket_session.Role>} of the agent.
@@ -118,6 +126,8 @@ class AgentRequests:
             case Cancel():
                 if (exchange := self._find(frame.request_id)) is not None:
                     exchange.requestFailed(ExchangeFailed(FailureKind.CLIENT_CLOSED))
+            case RegistrationError():
+                self.session.endedByPeer(refusalOf(frame))
             case _:
                 self.session.channel.ignored += 1
 
@@ -301,8 +311,7 @@ class _Registering:
             case Registered():
                 self._accepted(frame)
             case RegistrationError():
-                code = frame.code or (VERIFY_REJECTED if frame.is_about_token else "")
-                self._fail(RegistrationRefused(printable(code, 64), printable(frame.message, 500)))
+                self._fail(refusalOf(frame))
             case _:
                 self._fail(TransportUnavailable("the edge does not answer the registration"))
 

@@ -15,7 +15,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClien
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.dialect.jetty.websocket_channel import GOING_AWAY, FrameChannel, Liveness
+from tunnelstack.dialect.jetty.websocket_channel import GOING_AWAY, NORMAL, FrameChannel, Liveness
+from tunnelstack.errors import TunnelError
 from tunnelstack.interfaces import ISession
 from tunnelstack.session._connection_listener import ArrivalListener
 from tunnelstack.session._connections import StreamConnections
@@ -138,12 +139,13 @@ class JSONSession:
 
     def __init__(
         self, clock: IReactorTime, channel: FrameChannel, address: StreamAddress, role: Role, *, pingSeconds: float,
-        silentSeconds: float = STOCK_IDLE_SECONDS, lingerSeconds: float = 0.0,
+        silentSeconds: float = STOCK_IDLE_SECONDS, lingerSeconds: float = 0.0, reconnect: Callable[[], bool] = lambda: False,
     ) -> None:
         """
         @param channel: is open.
         @param pingSeconds: between pings.
         @param silentSeconds: as C{silent} of L{Liveness}.
+        @param reconnect: whether a notice of the end requests of the peer that it connects elsewhere.
         @param lingerSeconds: how long the peer, which was notified, has to close an idle session that drains.
         """
         self.clock = clock
@@ -162,6 +164,7 @@ class JSONSession:
         self.sharedTimer = SharedTimer(clock)
         self._lifecycle = SessionLifecycle(self, clock, self._isIdle, self._closeIdle)
         self._lingerSeconds = lingerSeconds
+        self._reconnect = reconnect
         self._linger: IDelayedCall | None = None
         self._liveness = Liveness(
             clock, channel.transport, interval=pingSeconds, silent=silentSeconds, lost=self._silent, expire=role.expire,
@@ -343,7 +346,7 @@ class JSONSession:
         Send a notice to the peer, if it has agreed to that.
         """
         if DRAIN in self.channel.capabilities and not self.peerDraining:
-            self.channel.send(DrainNotice(grace_ms=DRAIN_MILLISECONDS, reason="", reconnect=True))
+            self.channel.send(DrainNotice(grace_ms=DRAIN_MILLISECONDS, reason="", reconnect=self._reconnect()))
 
     def _drainReceived(self, notice: DrainNotice) -> None:
         if not self.peerDraining:
@@ -387,6 +390,15 @@ class JSONSession:
         The peer is not accepted: nothing is sent or received any more.  The channel is still to be closed.
         """
         self._end(SessionLost(f"the peer was refused: {reason}"))
+
+    def endedByPeer(self, error: TunnelError) -> None:
+        """
+        The peer has sent why it ends the session, and closes.
+        """
+        lost = SessionLost(f"the peer has ended the session: {error}")
+        lost.__cause__ = error
+        self._end(lost)
+        self.channel.close(NORMAL)
 
     def _end(self, reason: SessionLost) -> None:
         self._lifecycle.fail(reason)

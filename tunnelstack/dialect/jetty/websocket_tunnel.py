@@ -60,11 +60,14 @@ class TunnelSettings:
     What a tunnel needs of its edge.
 
     @ivar bounds: gives the bounds of exchanges at present.
+    @ivar stopping: whether the edge stops: only then does a notice of the end request that the agent connects elsewhere.
+        A single tunnel that ends has a successor.
     @ivar identifier: makes identifiers of requests.
     """
 
     clock: IReactorTime
     bounds: Callable[[], ExchangeBounds]
+    stopping: Callable[[], bool] = lambda: False
     identifier: Callable[[], str] = lambda: token_hex(16)
 
 
@@ -248,7 +251,7 @@ class WebSocketTunnel:
         address = StreamAddress(key=self.key, principal=self.principal, dialect=NAME, peer=peer)
         self.session = session = JSONSession(
             settings.clock, channel, address, requests, pingSeconds=PING_SECONDS,
-            silentSeconds=STOCK_IDLE_SECONDS if stock else IDLE_SECONDS,
+            silentSeconds=STOCK_IDLE_SECONDS if stock else IDLE_SECONDS, reconnect=settings.stopping,
         )
         session.whenGoingAway().addCallback(self._agentGoingAway)
         requests.session = session

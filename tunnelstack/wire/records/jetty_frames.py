@@ -241,7 +241,10 @@ def _header(name: str, value: object) -> tuple[bytes, bytes]:
     """
     if not isinstance(value, str) or len(value) > HEADER_OCTETS:
         raise ValueError("a header is not a text, or too long")
-    octets = value.encode("utf-8" if any(each > "\xff" for each in value) else "latin-1")
+    try:
+        octets = value.encode("latin-1")
+    except UnicodeEncodeError:
+        octets = value.encode("utf-8")
     if not _NAME.fullmatch(name) or not _VALUE.fullmatch(octets):
         raise ValueError("a header has a character that is not allowed")
     return name.encode("ascii"), octets
