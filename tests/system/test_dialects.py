@@ -11,11 +11,15 @@ from http.server import BaseHTTPRequestHandler
 
 from tests.ports import freePort
 from tests.system.stage import Hello, Program, Stage
+from tunnelstack.control.auth.tokens import newToken
 
 TENANT = "00000000-0000-4000-0000-000000000000"
 IDENTIFIER, TOKEN = "identifier-of-the-client", "token-of-the-sandbox"
 
-NAMES = ("native", "device1", "device2", "client", "sandbox", "dialled")
+NAMES = ("native", "device1", "device2", "client", "sandbox", "dialled", "websocket", "grpc")
+
+CARRIERS = ("websocket", "grpc")
+"""Of Jetty."""
 
 
 def named(name: str) -> type[BaseHTTPRequestHandler]:
@@ -49,7 +53,14 @@ class AllAtOnceTests(Stage):
             f'[[route]]\nhost = "device{version}.localhost"\nto = "lab.box{version}:{self.origins[f"device{version}"]}"\n'
             for version in (1, 2)
         )
+        owners = {carrier: newToken() for carrier in CARRIERS}
+        tokens = "".join(
+            f'[[agent]]\nname = "owner-{name}"\ntoken_sha256 = "{token.tokenSha256}"\nid = "{token.id}"\n'
+            f'allow = ["http:{name}"]\n'
+            for name, token in owners.items()
+        )
         config = self.write("edge.toml", (
+            f'[jetty]\ntransport_mode = "grpc"\ngrpc_listen = "tcp:{freePort()}:interface=127.0.0.1"\n{tokens}'
             f'[shellhub]\npolicy = "automatic"\n[[tenant]]\nid = "{TENANT}"\nnamespace = "lab"\n{devices}'
             f'[koding]\n[[koding.host]]\nhost = "client.localhost"\nidentifier_sha256 = "{digests[IDENTIFIER]}"\n'
             f'[agentserver]\n[[agentserver.sandbox]]\nid = "sbx-1"\nname = "sandbox"\ntoken_sha256 = "{digests[TOKEN]}"\n'
@@ -74,6 +85,11 @@ class AllAtOnceTests(Stage):
             "--key-file", "certs/server-godoxy.agent.key", "--port", str(self.agentPort), "--address", "127.0.0.1",
             f"127.0.0.1:{self.origins['dialled']}",
         )  # fmt: skip
+        for carrier, token in owners.items():
+            agents[carrier] = self.program(
+                "tunnel-agent", "jetty", str(self.origins[carrier]), "--edge", url, "--name", carrier, "--transport", carrier,
+                "--token-file", self.write(f"{carrier}.token", token.token),
+            )
         for version in (1, 2):
             agents[f"device{version}"] = self.device(url, version)
         for name in NAMES:
