@@ -61,7 +61,7 @@ class PorterTests(Stage):
     def test_helpNamesItsSubcommand(self) -> None:
         shown = self.program("tunnel-agent", "--help")
         self.assertEqual(shown.ends(), 0)
-        self.assertIn("  porter TARGET        a web server, through an edge that speaks porter", shown.out)
+        self.assertIn("  porter TARGET        a web server, through an edge that supports porter", shown.out)
 
     def test_checkKnowsItsTables(self) -> None:
         self.port = 1

@@ -200,7 +200,7 @@ class VisitTests(HTTP2Case):
         self.begin(ServiceConfig(name="old", target="3000", http2="always"))
         _, caught = self.ask(to(GET, b"old.localhost"))
         self.assertEqual(caught.status, b"503")
-        self.assertIn(b"does not speak HTTP/2", caught.body)
+        self.assertIn(b"does not support HTTP/2", caught.body)
 
 
 def reply_head() -> Any:

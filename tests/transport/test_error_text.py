@@ -67,7 +67,7 @@ class ErrorTextTests(SynchronousTestCase):
             self.assertEqual(errorText(reason), text)
 
     def test_whatOpenSSLReports(self) -> None:
-        self.assertEqual(errorText(Error([("SSL routines", "", "wrong version number")])), "the peer does not speak TLS")
+        self.assertEqual(errorText(Error([("SSL routines", "", "wrong version number")])), "the peer does not use TLS")
         self.assertEqual(errorText(Error([("", "", "one"), ("", "", "two")])), "one; two")
         self.assertEqual(
             errorText(Error([("SSL routines", "", "unexpected eof while reading")])),

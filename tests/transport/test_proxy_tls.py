@@ -268,7 +268,7 @@ class SecureProxyTests(TestCase):
         self.between.protocol = Answer
         failed = yield self.assertFailure(self.way().connect(quiet(Talk)), ProxyFailed)
         self.assertEqual(
-            str(failed), f"no TLS with the proxy 127.0.0.1:{self.proxyPort}: the peer does not speak TLS"
+            str(failed), f"no TLS with the proxy 127.0.0.1:{self.proxyPort}: the peer does not use TLS"
         )
 
     @inlineCallbacks

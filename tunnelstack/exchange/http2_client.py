@@ -1,5 +1,5 @@
 """
-HTTP/2 as a client speaks it: one exchange on a stream of a connection that its pool has.
+HTTP/2 for a client: one exchange on a stream of a connection that its pool has.
 
 ::
 

@@ -73,7 +73,7 @@ class HTTP2ExchangePool:
         connected: Callable[[HTTP2Connection], object] = lambda connection: None,
     ) -> None:
         """
-        @param endpoint: connects to a server that speaks HTTP/2; where it uses TLS, it offers that by ALPN.
+        @param endpoint: connects to a server that supports HTTP/2; where it uses TLS, it offers that by ALPN.
         @param limits: of the heads of responses.
         @param idleSeconds: how long a connection stays open without an exchange.
         @param maxConnections: the most connections.

@@ -1,5 +1,5 @@
 """
-HTTP/2 as a server speaks it: each stream of a visitor's connection is an exchange.
+HTTP/2 for a server: each stream of a visitor's connection is an exchange.
 
 Any number of exchanges is under way at a time; none waits for another.  The deadlines are those of HTTP/1.1
 (L{Timeouts<tunnelstack.exchange.traits.Timeouts>})::

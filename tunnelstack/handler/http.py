@@ -89,7 +89,7 @@ class LocalSite:
         if reason.check(CertificateRejected):
             return f"The agent rejected the certificate of {self.target}."
         if reason.check(NotHTTP2, HTTP2ConnectionLost):
-            return f"{self.target} does not speak HTTP/2."
+            return f"{self.target} does not support HTTP/2."
         if reason.check(TimeoutError):
             return f"No answer from {self.target}."
         if reason.check(ConnectError):

@@ -45,8 +45,8 @@ OWN_DETAILS = (*CONNECTION_DONE.args, *CONNECTION_LOST.args)
 EOF = "unexpected eof while reading"
 
 TLS_TEXTS = {
-    "wrong version number": "the peer does not speak TLS",
-    "record layer failure": "the peer does not speak TLS",
+    "wrong version number": "the peer does not use TLS",
+    "record layer failure": "the peer does not use TLS",
     EOF: "the peer closed the connection without ending TLS",
 }
 """For what OpenSSL reports."""

@@ -11,7 +11,7 @@ from tunnelstack.interfaces import IAgentCommand
 HELP = """
 Usage: tunnel-agent porter TARGET --edge URL --token-file FILE
 
-Publish a web server through an edge that speaks porter, under the name of the token.
+Publish a web server through an edge that supports porter, under the name of the token.
 
   tunnel-agent porter 3000 --edge https://tunnels.example.net --token-file desk.token
         the web server on port 3000 of this machine
@@ -26,7 +26,7 @@ Options                        Environment               Default
 class Porter:
     name = "porter"
     usage = "porter TARGET"
-    summary = "a web server, through an edge that speaks porter"
+    summary = "a web server, through an edge that supports porter"
     helpText = HELP
     optFlags = ()
     optParameters = [["edge", "e", None, "URL of the edge"], ["token-file", None, None, "a file with the token"]]

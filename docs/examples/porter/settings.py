@@ -12,7 +12,7 @@ from tunnelstack.settings.validators import isHTTPURL
 @frozen(kw_only=True)
 class EdgeSettings:
     """
-    C{[porter]}: agents that speak porter may connect.
+    C{[porter]}: agents of porter may connect.
     """
 
 

@@ -208,7 +208,7 @@ class ResponseReader:
     def _findEnd(self) -> int:
         data = self._data
         if not data.startswith(b"HTTP/1."[: len(data)]):     # most other protocols never send an empty line
-            raise UpgradeFailed("the peer does not speak HTTP/1", began=data[:32])
+            raise UpgradeFailed("the peer does not use HTTP/1", began=data[:32])
         end = find_end_untrusted(data, self._searched)
         self._searched = len(data)
         return end

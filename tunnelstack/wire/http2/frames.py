@@ -176,7 +176,7 @@ class FrameScanner:
             high, low, kind, flags, stream_id = _header.unpack_from(data, at)
             length = high << 8 | low
             if self._first and kind != SETTINGS:
-                raise NotHTTP2("the peer does not speak HTTP/2")
+                raise NotHTTP2("the peer does not use HTTP/2")
             if length > self._max_frame:
                 raise HTTP2Error("a frame that is too large", ErrorCode.FRAME_SIZE_ERROR, octets=length, most=self._max_frame)
             size = HEADER_SIZE + length
@@ -194,7 +194,7 @@ class FrameScanner:
         left = self._preface_left
         octets = data[:len(left)]
         if not left.startswith(octets):
-            raise NotHTTP2("the peer does not speak HTTP/2")
+            raise NotHTTP2("the peer does not use HTTP/2")
         self._preface_left = left[len(octets):]
         return data[len(octets):]
 

@@ -35,7 +35,7 @@ HEALTH_PATH = f"{API_PATH}/health"
 PROXY_PATH = f"{API_PATH}/proxy/http"
 
 SCHEMES = ("http", "https", "h2c")
-"""How an agent can speak to a web server."""
+"""The schemes of web servers that an agent can reach."""
 
 RUNTIMES = ("docker", "podman")
 

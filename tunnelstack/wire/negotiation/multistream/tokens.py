@@ -76,7 +76,7 @@ def starts_with_header(buffer: bytes) -> bool:
     if buffer.startswith(HEADER):
         return True
     if not HEADER.startswith(buffer):
-        raise WrongVersion("the peer does not speak multistream 1.0", seen=buffer[: len(HEADER)])
+        raise WrongVersion("the peer does not use multistream 1.0", seen=buffer[: len(HEADER)])
     return False
 
 
