@@ -73,6 +73,7 @@ def statusSteps(edge: RunningEdge) -> Steps[Record]:
         "certificates": [{"file": path, "expires": expires} for path, expires in sorted(edge.certificateExpiries.items())],
         "drain_seconds": edge.config.drainSeconds,
         "reload": _reload(edge),
+        "samples": edge.config.samples.requests,
     }
 
 

@@ -42,7 +42,7 @@ function milliseconds(seconds) {
 }
 
 function octets(count) {
-  if (count < 1024) return String(count);
+  if (count < 1024) return String(Math.round(count));
   if (count < 1024 * 1024) return (count / 1024).toFixed(1) + " Ki";
   if (count < 1024 ** 3) return (count / 1024 ** 2).toFixed(1) + " Mi";
   return (count / 1024 ** 3).toFixed(1) + " Gi";

@@ -4,7 +4,7 @@
 
 const LIMIT = 100;                   // rows of a list
 const POINTS = 60;                   // snapshots that rates are drawn from
-const TITLES = { agents: "agents", routes: "services", streams: "streams", limits: "limits" };
+const TITLES = { agents: "agents", routes: "services", streams: "streams", samples: "requests", limits: "limits" };
 
 let view = "agents";
 let from = 0;
@@ -136,6 +136,7 @@ function showEdge() {
     byId("tab-" + name).replaceChildren(name === "routes" ? "Services" : name[0].toUpperCase() + name.slice(1),
       make("span", { className: "count" }, String(count)));
   }
+  byId("tab-samples").hidden = !status.samples;
   document.title = `${status.domain} - tunnelstack`;
 }
 
@@ -186,6 +187,11 @@ function shortProtocol(protocol) {
   return found ? found[1] : protocol;
 }
 
+function statusKind(status) {
+  if (status < 300) return "good";
+  return status < 400 ? "moved" : "bad";
+}
+
 function link(text) {
   return /^https?:\/\//.test(text) ? make("a", { href: text, rel: "noreferrer", target: "_blank" }, text) : text;
 }
@@ -220,6 +226,16 @@ const VIEWS = {
       ["Protocol", (stream) => stream.protocol, "only-wide"],
     ],
     empty: "No stream is open.",
+  },
+  samples: {
+    key: (sample) => `request ${sample.request} ${sample.time}`,
+    columns: [
+      ["Time", (sample) => clock.format(new Date(sample.time * 1000)), "short"], ["Service", (sample) => sample.service, "only-alone short"],
+      ["Request", (sample) => sample.method + " " + sample.path, ""], ["Status", (sample) => tag(String(sample.status), statusKind(sample.status)), "number"],
+      ["ms", (sample) => milliseconds(sample.seconds), "number"],
+      ["In", (sample) => octets(sample.octets_in), "number only-wide"], ["Out", (sample) => octets(sample.octets_out), "number only-wide"],
+    ],
+    empty: "No request has ended yet.",
   },
 };
 
@@ -426,6 +442,19 @@ function streamDetail(stream) {
   delete byId("detail-actions").dataset.shown;
 }
 
+function sampleDetail(sample) {
+  byId("title").textContent = sample.method + " " + sample.path;
+  byId("facts").replaceChildren(...factList([
+    ["Status", tag(String(sample.status), statusKind(sample.status))], ["Service", sample.service], ["Identifier", sample.request],
+    ["Received", new Date(sample.time * 1000).toLocaleString()], ["Query", sample.query], ["Took", milliseconds(sample.seconds) + " ms"],
+    ["Body of the request", octets(sample.octets_in) + " octets"], ["Body of the response", octets(sample.octets_out) + " octets"],
+  ]));
+  byId("related").replaceChildren(make("h3", {}, "Fields of the request"), make("dl", {},
+    ...sample.headers.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)])));
+  byId("detail-actions").replaceChildren();
+  delete byId("detail-actions").dataset.shown;
+}
+
 function showDetail() {
   const record = items.get(selected);
   if (!record) {
@@ -433,7 +462,7 @@ function showDetail() {
     for (const button of byId("detail-actions").querySelectorAll("button")) button.disabled = true;
     return;
   }
-  ({ agents: agentDetail, routes: routeDetail, streams: streamDetail })[view](record);
+  ({ agents: agentDetail, routes: routeDetail, streams: streamDetail, samples: sampleDetail })[view](record);
 }
 
 function select(key) {
@@ -505,7 +534,7 @@ async function lock() {
   await readRights();
 }
 
-// Views and keys: arrows or j and k move in the list, Enter opens, Escape closes, / filters, 1 to 4 change the list.
+// Views and keys: arrows or j and k move in the list, Enter opens, Escape closes, / filters, numbers change the list.
 
 function show(name) {
   if (selected !== null) unselect();
@@ -547,7 +576,7 @@ function pressed(event) {
   if (event.key === "Escape" && selected !== null) { unselect(); return; }
   if (event.key === "Escape" && typing) { event.target.blur(); return; }
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
-  const tabs = [...document.querySelectorAll("[role=tab]")], inTabs = event.target.getAttribute && event.target.getAttribute("role") === "tab";
+  const tabs = [...document.querySelectorAll("[role=tab]:not([hidden])")], inTabs = event.target.getAttribute && event.target.getAttribute("role") === "tab";
   const shift = (by) => () => { const next = tabs[(tabs.indexOf(event.target) + by + tabs.length) % tabs.length]; next.focus(); show(next.dataset.view); };
   const keys = {
     j: () => move(1), ArrowDown: () => move(1), k: () => move(-1), ArrowUp: () => move(-1), "/": () => byId("filter").focus(),
