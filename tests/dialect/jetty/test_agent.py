@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.dialect.jetty.support import PORT, Place
-from tests.exchange.doubles import Server, reply
+from tests.exchange.doubles import Recorder, Server, reply
 from tunnelstack.agent.service import AgentService
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.process.exit_status import FatalError
@@ -26,6 +26,30 @@ from tunnelstack.testing import Caller, Network
 
 WEB = 3000
 BOTH = EdgeSettings(transportMode=GRPC)
+
+
+class WholeRecorder(Recorder):
+    """
+    A request that is answered when it is complete.
+    """
+
+    answer: Any = None
+
+    def ended(self, trailers: Any) -> None:
+        super().ended(trailers)
+        self.answer()
+
+
+class WholeServer(Server):
+    """
+    A web server that answers requests when they are complete.
+    """
+
+    def exchangeReceived(self, head: Any, exchange: Any) -> Recorder:
+        recorder = WholeRecorder()
+        self.asked.append((head, exchange, recorder))
+        recorder.answer = lambda: self.answer(head, exchange) if self.answer is not None else None
+        return recorder
 
 
 class AgentCase(SynchronousTestCase):
@@ -49,7 +73,7 @@ class AgentCase(SynchronousTestCase):
         return place
 
     def listen(self, port: int, answer: Any) -> Server:
-        server = Server(answer)
+        server = WholeServer(answer)
         factory = Factory.forProtocol(lambda: HTTPServerProtocol(server, clock=self.network))
         factory.noisy = False
         self.network.listenTCP(port, factory)

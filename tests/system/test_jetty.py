@@ -1,0 +1,291 @@
+"""
+Jetty in whole programs: an edge, agents on both carriers, a model of the public agent, and the commands of operators.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import socket
+import socketserver
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from tests.system.stage import PATIENCE, Program, Stage, freePort, until
+
+CARRIERS = ("websocket", "grpc")
+
+
+class Cookies(BaseHTTPRequestHandler):
+    """
+    Answers with several cookies, a redirect to itself, or what it was sent.
+    """
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        host = self.headers["Host"]
+        body = f"{self.path} for {self.headers['X-Forwarded-Host']} at {host}\n".encode()
+        self.send_response(302 if self.path == "/old" else 200)
+        if self.path == "/old":
+            self.send_header("Location", f"http://{host}/new")
+        for cookie in ("a=1", "b=2"):
+            self.send_header("Set-Cookie", cookie)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """
+        Nothing is logged.
+        """
+
+
+class Shout(socketserver.StreamRequestHandler):
+    """
+    Answers lines in capitals.
+    """
+
+    def handle(self) -> None:
+        for line in self.rfile:
+            self.wfile.write(line.upper())
+
+
+class Jetty(Stage):
+    """
+    An edge that accepts agents of Jetty by both carriers.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.token = self.home / "laptop.token"
+        code, text = self.tunnelstack(
+            "token", "new", "laptop", "--allow", "http:*", "--allow", "tcp:1024-65535", "--share", "--out", str(self.token)
+        )
+        self.assertEqual(code, 0, text)
+        self.secret = self.token.read_text().strip()
+
+    def edge(self, text: str = "", port: int = 0) -> Program:
+        self.grpc = getattr(self, "grpc", 0) or freePort()
+        path = self.home / "edge.toml"
+        path.write_text(f'[jetty]\ntransport_mode = "grpc"\ngrpc_listen = "tcp:{self.grpc}:interface=127.0.0.1"\n{text}')
+        return self.startEdge("--config", str(path), port=port)
+
+    def agent(self, target: int, *arguments: str) -> Program:
+        return self.program(
+            "tunnel-agent", "jetty", str(target), "--edge", f"http://localhost:{self.port}", "--token-file", str(self.token),
+            *arguments,
+        )
+
+    def tunnelstack(self, *arguments: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [*self.command("tunnelstack"), *arguments], env=self.environ, cwd=self.home, capture_output=True, text=True,
+            timeout=60, stdin=subprocess.DEVNULL,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def shouter(self) -> int:
+        """
+        @return: the port of a server that answers each line in capitals.
+        """
+        server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Shout)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        return int(server.server_address[1])
+
+    def tunnels(self) -> dict[str, Any]:
+        code, text = self.tunnelstack("jetty", "--json")
+        self.assertEqual(code, 0, text)
+        return {each["name"]: each for each in json.loads(text)["tunnels"]}
+
+
+class OurAgentTests(Jetty):
+    def test_bothCarriersServeTheWeb(self) -> None:
+        web = self.origin(Cookies)
+        edge = self.edge()
+        agents = [self.agent(web, "--name", each, "--transport", each, "--no-resume") for each in CARRIERS]
+        for agent, name in zip(agents, CARRIERS, strict=True):
+            agent.hears(rf"^session +up .*dialect=jetty transport={name} url=http://{name}\.localhost:{self.port}")
+            answer = self.sees(name, path="/x?y=1")
+            self.assertEqual(answer.body, f"/x?y=1 for {name}.localhost:{self.port} at localhost:{web}\n".encode())
+            self.assertEqual(answer.fields.get_all("Set-Cookie"), ["a=1", "b=2"])
+            body = os.urandom(3_000_000)
+            self.assertEqual(self.visit(name, "/echo", method="POST", body=body).body, body)
+            self.assertEqual(self.visit(name, "/x", method="HEAD").status, 200)
+            self.assertEqual(
+                self.visit(name, "/old").fields["Location"], f"https://{name}.localhost:{self.port}/new"
+            )
+        found = self.tunnels()
+        self.assertEqual({name: found[name]["transports"] for name in CARRIERS}, {name: [name] for name in CARRIERS})
+        for agent, name in zip(agents, CARRIERS, strict=True):
+            self.assertEqual(agent.end(), 0)
+            self.sees(name, 503)
+        self.assertEqual(edge.end(), 0)
+        said = edge.said() + "".join(agent.said() for agent in agents)
+        self.assertNotIn(self.secret, said)
+        self.assertNotIn("Traceback", said)
+
+    def test_gRPCIsUsedIfItIsOffered(self) -> None:
+        web = self.origin()
+        self.edge()
+        self.agent(web, "--name", "demo").hears(r"^session +up .*transport=grpc")
+        self.assertEqual(self.sees("demo").body, b"GET /\n")
+
+    def test_anEdgeThatIsRestartedGetsItsAgentsBack(self) -> None:
+        web = self.origin()
+        edge = self.edge()
+        agents = [self.agent(web, "--name", each, "--transport", each, "--no-resume") for each in CARRIERS]
+        for agent in agents:
+            agent.hears(r"^session +up ")
+        before = {name: each["id"] for name, each in self.tunnels().items()}
+        self.assertEqual(edge.end(), 0)
+        self.edge(port=self.port)
+        for agent, name in zip(agents, CARRIERS, strict=True):
+            agent.hears(r"^session +up ", times=2)
+            self.assertEqual(self.sees(name, path="/again").body, b"GET /again\n")
+        self.assertEqual({name: each["id"] for name, each in self.tunnels().items()}, before)
+
+    def test_anAgentFallsBackToWebSocket(self) -> None:
+        web = self.origin()
+        self.edge(f'grpc_url = "grpc://localhost:{freePort()}"\n')
+        agent = self.agent(web, "--name", "demo")
+        agent.hears(r"^session +up .*transport=websocket")
+        self.assertEqual(self.sees("demo").body, b"GET /\n")
+        self.assertIn("gRPC is not available", agent.said())
+
+    def test_portsAreServedOnBothCarriers(self) -> None:
+        port = self.shouter()
+        self.edge()
+        for name in CARRIERS:
+            agent = self.agent(port, "--name", f"db-{name}", "--protocol", "tcp", "--transport", name)
+            found = agent.hears(r"^session +up .*url=tcp://db-\w+\.localhost:(\d+)")
+            address = "127.0.0.1", int(found[1])
+            with socket.create_connection(address, PATIENCE) as visitor, visitor.makefile("rb") as lines:
+                visitor.sendall(b"to the far side\n")
+                self.assertEqual(lines.readline(), b"TO THE FAR SIDE\n")
+                visitor.shutdown(socket.SHUT_WR)
+                self.assertEqual(lines.read(), b"")
+            self.assertEqual(agent.end(), 0)
+
+    def test_operatorsReserveAndRemoveTunnels(self) -> None:
+        web = self.origin()
+        self.edge()
+        code, text = self.tunnelstack("jetty", "add", "shop", "--owner", "laptop")
+        self.assertEqual((code, text), (0, f"shop is reserved for laptop: http://shop.localhost:{self.port}\n"))
+        agent = self.agent(web, "--name", "shop")
+        agent.hears(r"^session +up ")
+        code, text = self.tunnelstack("jetty")
+        self.assertRegex(text, rf"shop +laptop +localhost:{web} +1 by grpc +http://shop\.localhost:{self.port} +[0-9A-Z]{{26}}")
+        code, text = self.tunnelstack("jetty", "remove", "shop")
+        self.assertRegex(text, r"^shop \([0-9A-Z]{26}\) is removed\n$")
+        agent.hears(r"^session +up ", times=2)          # it creates another one
+        self.assertEqual(self.tunnelstack("jetty", "remove", "none")[0], os.EX_UNAVAILABLE)
+        for wrong in (("ad",), ("add",), ("remove", "a", "b"), ("list", "--owner", "x"), ("add", "x", "--protocol", "y")):
+            self.assertEqual(self.tunnelstack("jetty", *wrong)[0], os.EX_USAGE, wrong)
+
+    def test_mistakesEndTheAgent(self) -> None:
+        web = self.origin()
+        self.edge()
+        self.token.write_text("wrong\n")
+        agent = self.agent(web)
+        self.assertEqual(agent.ends(), 77)
+        self.assertIn("does not accept the token", agent.said())
+        for wrong in (("--transport", "carrier-pigeon"), ("--protocol", "x"), ("--route", "api=80"), ("more",)):
+            self.assertEqual(self.agent(web, *wrong).ends(), os.EX_USAGE, wrong)
+
+
+class StockAgentTests(Jetty):
+    """
+    The model of the public agent at our edge.
+    """
+
+    def stock(self, port: int, *arguments: str) -> Program:
+        program = self.program(
+            "python", "-m", "tests.dialect.jetty.stock_agent", f"http://localhost:{self.port}", str(self.token), str(port),
+            *arguments, STOCK_AGENT_WAIT_SCALE="0.1",
+        )
+        program.hears("^registered ")
+        return program
+
+    def test_itIsServedAsByItsOwnService(self) -> None:
+        web = self.origin(Cookies)
+        edge = self.edge()
+        agent = self.stock(web, "demo")
+        self.assertEqual(agent.out[:4], [
+            "GET /api/tunnels 200", "POST /api/tunnels 201", agent.out[2], f"registered http://demo.localhost:{self.port}",
+        ])
+        self.assertRegex(agent.out[2], r"^POST /api/tunnels/[0-9A-Z]{26}/heartbeat 200$")
+        answer = self.sees("demo", path="/x?y=1")
+        self.assertEqual(answer.body, f"/x?y=1 for demo.localhost:{self.port} at 127.0.0.1:{web}\n".encode())
+        self.assertEqual(answer.fields.get_all("Set-Cookie"), ["b=2"], "this agent keeps the last one")
+        head = self.visit("demo", "/x", method="HEAD")
+        self.assertEqual((head.status, head.body), (200, b""))
+        agent.hears("^served GET /x 200")
+        body = os.urandom(3_000_000)
+        self.assertEqual(self.visit("demo", "/echo", method="POST", body=body).body, body)
+        self.assertEqual(self.visit("demo", "/echo", method="POST", body=b"x" * (8 << 20)).status, 413)
+        self.assertEqual(self.sees("demo").status, 200)
+        agent.drop()
+        self.sees("demo", 503)
+        self.assertEqual(edge.end(), 0)
+        self.assertNotIn("Traceback", edge.said())
+
+    def test_itComesBackAfterARestartOfTheEdge(self) -> None:
+        web = self.origin(Cookies)
+        edge = self.edge()
+        agent = self.stock(web, "demo")
+        self.assertEqual(edge.end(), 0)
+        agent.hears("^lost ")
+        self.edge(port=self.port)
+        agent.hears("^registered ", times=2)
+        self.assertEqual(self.sees("demo").status, 200)
+        self.assertEqual(len([line for line in agent.out if line.startswith("POST /api/tunnels 201")]), 1)
+
+    def test_itResumesItsTunnelAndFetchesAToken(self) -> None:
+        web = self.origin(Cookies)
+        edge = self.edge()
+        first = self.stock(web, "demo")
+        second = self.stock(web)                        # which rotates the token
+        self.assertRegex(second.out[1], r"^POST /api/tunnels/[0-9A-Z]{26}/attach 200$")
+        self.assertEqual(self.tunnels()["demo"]["agents"], 2)
+        self.assertEqual(edge.end(), 0)
+        self.edge(port=self.port)
+        for agent in (first, second):
+            agent.hears("^registered ", times=2)
+        self.assertIn('refused verify rejected: {"valid":false}', first.said())
+        self.assertEqual([self.sees("demo").status for _ in range(4)], [200] * 4)
+
+    def test_itDoesNotAnswerWhileItServes(self) -> None:
+        """
+        Requests wait for one another, and a visitor who leaves does not stop the agent.
+        """
+        web = self.origin(Cookies)
+        self.edge()
+        self.stock(web, "demo")
+        self.sees("demo")
+        connections = [http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE) for _ in range(8)]
+        for number, connection in enumerate(connections):
+            connection.request("GET", f"/{number}", headers={"Host": f"demo.localhost:{self.port}"})
+        bodies = [connection.getresponse().read() for connection in connections]
+        for number, body in enumerate(bodies):
+            self.assertTrue(body.startswith(b"/%d for " % number), body)
+        for connection in connections:
+            connection.close()
+        until(lambda: self.tunnels()["demo"]["agents"] == 1)
+        self.assertTrue(re.fullmatch("[0-9A-Z]{26}", self.tunnels()["demo"]["id"]))
