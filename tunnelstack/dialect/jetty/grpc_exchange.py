@@ -14,7 +14,8 @@ Deadlines (L{Timeouts<tunnelstack.exchange.traits.Timeouts>}) are C{first} from 
 response, C{interim} beside it, and C{idle} for a response of known length and while the agent does not read.
 
 A request that the agent has certainly not processed is sent once more, on another lane: the agent has reset the lane with
-C{REFUSED_STREAM}, which it does as well when a request crosses the end of an idle lane.
+C{REFUSED_STREAM}, which it does as well when a request crosses the end of an idle lane.  Agents of others may only end the
+lane, so a request with a safe method is then repeated, too.
 """
 
 from __future__ import annotations
@@ -67,6 +68,9 @@ RETRY_SECONDS = 5.0
 
 REFUSAL_SECONDS = 1.0
 """Seconds for C{REFUSED_STREAM} to arrive after an agent has ended a lane on which it had not answered."""
+
+SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
+"""Methods of requests that may be repeated although the agent may have processed them."""
 
 ABORT_KINDS = {"upstream_timeout": FailureKind.GATEWAY_TIMEOUT, "busy": FailureKind.BUSY}
 """Kinds of failures by the code of ABORT; the others are C{BROKEN}."""
@@ -432,6 +436,12 @@ class GRPCExchange:
             return
         if self._responding or self.raw:
             self._break(ExchangeFailed(FailureKind.BROKEN, problem="the agent ended a response before it was complete"))
+        elif self._head is not None and self._head.method in SAFE and self._mayRepeat():
+            lane, self._lane = self._lane, None
+            if lane is not None:
+                lane.drop()
+                lane.reset()
+            self._repeat()
         else:
             self._halfClosed = True
             self._setDeadline(REFUSAL_SECONDS)
@@ -445,11 +455,7 @@ class GRPCExchange:
         self._lane = None
         unprocessed = isinstance(reason, HTTP2StreamFailed) and reason.unprocessed
         if unprocessed and self._mayRepeat():
-            self._full = self._halfClosed = self._endSent = False
-            if self._producer is not None:
-                self._producer.pauseProducing()
-            self._owner.timer.discard(self)
-            self._take()
+            self._repeat()
         else:
             self.fail(ExchangeFailed(FailureKind.BROKEN, reason=reason or result.message))
 
@@ -459,6 +465,16 @@ class GRPCExchange:
             return False
         self._first = -1.0                    # only once
         return now - first <= RETRY_SECONDS
+
+    def _repeat(self) -> None:
+        """
+        Send the request once more.
+        """
+        self._full = self._halfClosed = self._endSent = False
+        if self._producer is not None:
+            self._producer.pauseProducing()
+        self._owner.timer.discard(self)
+        self._take()
 
     def _armIdle(self) -> None:
         if self._expected and not self._paused:

@@ -19,6 +19,7 @@ from tunnelstack.interfaces import IExchangeReceiver, IServerExchange
 from tunnelstack.records import TakenOverRequest
 from tunnelstack.transport.grpc_call import GRPCCall
 from tunnelstack.transport.shared_timer import SharedTimer
+from tunnelstack.transport.stream_scheduler import HIGH
 from tunnelstack.wire.http1.framing import Framing, outgoing_framing
 from tunnelstack.wire.http1.head import Fields, RequestHead, ResponseHead
 from tunnelstack.wire.protobuf import encode_message
@@ -297,7 +298,7 @@ class GRPCServerExchange:
             respondWithPage(self, self._owner.pages, ExchangeFailed(kind), self.trace)
             return
         self._finish()
-        if kind is FailureKind.CLIENT_CLOSED or self._lane.call.queued:
+        if kind is FailureKind.CLIENT_CLOSED or self._lane.call.queued > HIGH:
             self._lane.reset()
             return
         error = ErrorInfo(code=ABORT_CODES.get(kind, "upstream_failed"), message=kind.sentence)
