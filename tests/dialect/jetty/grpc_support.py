@@ -11,8 +11,11 @@ from attrs import define, evolve, field
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from tests.exchange.doubles import Recorder
 from tunnelstack.dialect.jetty.grpc_agent import KeepaliveInterval, connectGRPC
 from tunnelstack.dialect.jetty.grpc_edge import EDGE_LIMITS, GRPCAgents
 from tunnelstack.dialect.jetty.grpc_link import GRPCLink
@@ -26,11 +29,14 @@ from tunnelstack.dialect.jetty.registration import (
 )
 from tunnelstack.exchange.bounds import DEFAULT_BOUNDS, ExchangeBounds
 from tunnelstack.interfaces import ICallReceiver, IExchangeServer
-from tunnelstack.records import Principal
+from tunnelstack.records import HTTPPurpose, Principal
 from tunnelstack.testing import Network
 from tunnelstack.transport.grpc_call import openCall
+from tunnelstack.transport.grpc_server import GRPCServer, Method
 from tunnelstack.transport.http2.connection import HTTP2Connection
 from tunnelstack.wire.grpc import CallResult, Status
+from tunnelstack.wire.http1.head import RequestHead
+from tunnelstack.wire.http2.limits import HTTP2Limits
 from tunnelstack.wire.protobuf import decode_message_untrusted, encode_message
 from tunnelstack.wire.records.jetty_grpc import (
     CAPABILITIES,
@@ -40,6 +46,7 @@ from tunnelstack.wire.records.jetty_grpc import (
     SESSION_ID,
     HTTPChunk,
     Limits,
+    Pong,
     RawChunk,
     RegisterRequest,
     RegisterResponse,
@@ -125,11 +132,13 @@ class Pair:
     registrar: Registrar = field(factory=Registrar)
     agents: GRPCAgents = field(init=False)
     keepalive: KeepaliveInterval = field(factory=KeepaliveInterval)
+    listens: bool = True
 
     def __attrs_post_init__(self) -> None:
         edge: Any = Host(self.network, self.bounds)
         self.agents = GRPCAgents(edge, self.registrar, self.limits, bindSessions=self.bind)
-        self.network.listenTCP(PORT, self.agents)
+        if self.listens:
+            self.network.listenTCP(PORT, self.agents)
 
     def connect(self, server: IExchangeServer, upstream: Upstream | None = None, **changes: Any) -> Deferred[GRPCLink]:
         host: Any = Host(self.network)
@@ -218,3 +227,134 @@ class Stranger:
 
     def lane(self, session: str = SESSION, path: bytes = FORWARD_HTTP_PATH) -> Played:
         return self.call(path, RawChunk if path == FORWARD_RAW_PATH else HTTPChunk, (SESSION_ID, session.encode()))
+
+
+@implementer(ICallReceiver)
+class PlayedLane:
+    """
+    A lane at an edge that a test plays.
+    """
+
+    def __init__(self, call: Any, fields: Any) -> None:
+        self.call = call
+        self.fields = dict(fields)
+        self.told: list[Any] = []
+        self.halves = 0
+        self.result: CallResult | None = None
+        self.reason: Any = None
+
+    def answered(self, fields: Any) -> None:
+        raise AssertionError("this is a server")
+
+    def messageReceived(self, message: bytes) -> None:
+        self.told.append(decode_message_untrusted(HTTPChunk, message))
+
+    def halfClosed(self) -> None:
+        self.halves += 1
+
+    def ended(self, result: CallResult, reason: Exception | None) -> None:
+        self.result, self.reason = result, reason
+
+    def send(self, record: object) -> None:
+        self.call.send(encode_message(record))
+
+
+class PlayedEdge:
+    """
+    An edge whose every message a test chooses.
+
+    @ivar lanes: in the order in which they were opened.
+    @ivar controls: what the agent has said by C{Register}.
+    @ivar answer: a record, or octets that are none.
+    @ivar refuse: how further registrations are refused.
+    @ivar laneResult: how further lanes are refused.
+    """
+
+    def __init__(self, network: Network, limits: Limits) -> None:
+        self._network = network
+        self.lanes: list[PlayedLane] = []
+        self.controls: list[Any] = []
+        self.answers = True
+        self.refuse: CallResult | None = None
+        self.laneResult: CallResult | None = None
+        self.answer: Any = RegisterResponse(
+            session_id=SESSION, protocol_version=1, capabilities=CAPABILITIES, limits=limits,
+            public_url="https://demo.tunnels.example",
+        )
+        self._server = GRPCServer(network, {
+            REGISTER_PATH: Method(begin=self._register), FORWARD_HTTP_PATH: Method(begin=self._lane),
+        })  # fmt: skip
+        factory = Factory()
+        factory.buildProtocol = self._build     # type: ignore[method-assign,assignment]
+        self._port = network.listenTCP(PORT, factory)
+        self.stop = self._port.stopListening
+
+    def _build(self, address: Any) -> HTTP2Connection:
+        self.connection = HTTP2Connection(
+            False, clock=self._network, accept=self._server.accept, limits=HTTP2Limits(streams=1000)
+        )
+        return self.connection
+
+    def _register(self, call: Any, fields: Any) -> Any:
+        self.register = call
+        receiver = PlayedLane(call, fields)
+        receiver.messageReceived = lambda message: self._registerReceived(call, fields, message)  # type: ignore[method-assign]
+        return receiver
+
+    def _registerReceived(self, call: Any, fields: Any, message: bytes) -> None:
+        request = decode_message_untrusted(RegisterRequest, message)
+        if request.control is not None:
+            self.controls.append(request.control)
+            return
+        self.registered = (dict(fields), request)
+        if self.refuse is not None:
+            call.finish(self.refuse)
+        elif self.answers:
+            call.accept()
+            call.send(self.answer if isinstance(self.answer, bytes) else encode_message(self.answer))
+
+    def _lane(self, call: Any, fields: Any) -> Any:
+        if self.laneResult is not None:
+            call.finish(self.laneResult)
+            return PlayedLane(call, fields)
+        call.accept()
+        self.lanes.append(PlayedLane(call, fields))
+        return self.lanes[-1]
+
+    def say(self, control: Any) -> None:
+        self.register.send(encode_message(RegisterResponse(control=control)))
+        self._network.settle()
+
+    def answerPing(self) -> None:
+        self.say(Pong(nonce=self.controls[-1].nonce))
+
+    def keepAlive(self, seconds: int) -> None:
+        """
+        Let time pass, and say something now and then.
+        """
+        for _ in range(seconds):
+            self._network.passTime(1)
+            self.say(None)
+
+
+class Sessions(SynchronousTestCase):
+    """
+    An edge, and an agent that the test plays.
+    """
+
+    bind = False
+    limits = EDGE_LIMITS
+
+    def setUp(self) -> None:
+        self.network = Network()
+        self.pair = Pair(self.network, limits=self.limits, bind=self.bind)
+        self.agent = Stranger(self.pair)
+        self.asked = self.pair.registrar.asked
+
+    def ask(self) -> tuple[Any, Recorder]:
+        receiver = Recorder()
+        exchange = self.pair.tunnel.exchange(HTTPPurpose(), receiver)
+        exchange.sendHead(RequestHead(b"GET", b"/", [(b"Host", b"a.example")]))
+        exchange.end()
+        self.network.settle()
+        return exchange, receiver

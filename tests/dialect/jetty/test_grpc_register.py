@@ -8,20 +8,16 @@ from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
-from twisted.trial.unittest import SynchronousTestCase
 
-from tests.dialect.jetty.grpc_support import SESSION, TOKEN, TUNNEL, Pair, Stranger
-from tests.exchange.doubles import Recorder, Server
+from tests.dialect.jetty.grpc_support import SESSION, TOKEN, TUNNEL, Sessions, Stranger
+from tests.exchange.doubles import Server
 from tunnelstack.dialect.jetty.grpc_edge import EDGE_LIMITS
 from tunnelstack.dialect.jetty.grpc_tunnel import FINISH_SECONDS, LONELY_SECONDS
 from tunnelstack.dialect.jetty.register_pings import PING_SECONDS, SILENT_SECONDS
 from tunnelstack.dialect.jetty.registration import STATUS, RegistrationRefused
 from tunnelstack.errors import Denied
-from tunnelstack.records import HTTPPurpose
 from tunnelstack.stream.errors import SessionLost
-from tunnelstack.testing import Network
 from tunnelstack.wire.grpc import Status
-from tunnelstack.wire.http1.head import RequestHead
 from tunnelstack.wire.records.jetty import REGISTER_SECONDS, VERIFY_SECONDS
 from tunnelstack.wire.records.jetty_grpc import (
     FORWARD_RAW_PATH,
@@ -37,29 +33,6 @@ from tunnelstack.wire.records.jetty_grpc import (
     RegisterResponse,
     ResponseHead,
 )
-
-
-class Sessions(SynchronousTestCase):
-    """
-    An edge, and an agent that the test plays.
-    """
-
-    bind = False
-    limits = EDGE_LIMITS
-
-    def setUp(self) -> None:
-        self.network = Network()
-        self.pair = Pair(self.network, limits=self.limits, bind=self.bind)
-        self.agent = Stranger(self.pair)
-        self.asked = self.pair.registrar.asked
-
-    def ask(self) -> tuple[Any, Recorder]:
-        receiver = Recorder()
-        exchange = self.pair.tunnel.exchange(HTTPPurpose(), receiver)
-        exchange.sendHead(RequestHead(b"GET", b"/", [(b"Host", b"a.example")]))
-        exchange.end()
-        self.network.settle()
-        return exchange, receiver
 
 
 class RegistrationTests(Sessions):

@@ -174,8 +174,6 @@ class GRPCLink:
                 self._connection.drain()
 
     def _connectionLost(self, reason: HTTP2ConnectionLost) -> HTTP2ConnectionLost:
-        if reason.code == ErrorCode.ENHANCE_YOUR_CALM:
-            self._slowDown()
         lost = SessionLost(str(reason))
         lost.__cause__ = reason
         self._registerLost(lost)
@@ -183,6 +181,8 @@ class GRPCLink:
         return reason
 
     def _edgeGoingAway(self, result: object) -> None:
+        if self._connection.awayCode == ErrorCode.ENHANCE_YOUR_CALM:
+            self._slowDown()
         if not self._connection.isLost:
             self._registerLost(EdgeDrains("the edge accepts no more calls on the connection"))
 

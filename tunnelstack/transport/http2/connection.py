@@ -110,6 +110,7 @@ class HTTP2Connection(Protocol):
     @ivar limits: the L{HTTP2Limits}.
     @ivar lostReason: why no stream can be opened any more: the connection is being dropped, or is lost.  C{None} before.
     @ivar isLost: the transport is gone.
+    @ivar awayCode: why the peer has announced the end of the connection; C{None} before.
     @ivar onSlotsChanged: called when more or fewer streams can be opened than before, but not from inside C{openStream}.
     @ivar scheduler: the L{IStreamOwner<tunnelstack.interfaces.IStreamOwner>} of its streams.
     @ivar core: the pure machine.
@@ -140,6 +141,7 @@ class HTTP2Connection(Protocol):
         self._up = self.isLost = self._closed = self._slotsReported = False
         self._closeTimer: IDelayedCall | None = None
         self._waitingUp: Waiters[HTTP2Connection] = Waiters()
+        self.awayCode: int | None = None
         self._waitingAway: Waiters[None] = Waiters()
         self._waitingLost: Waiters[HTTP2ConnectionLost] = Waiters()
         self._waitingDrained: Waiters[None] = Waiters()
@@ -560,6 +562,7 @@ class HTTP2Connection(Protocol):
         self._pings.answered(event.opaque, self._clock.seconds())
 
     def _goAwayArrived(self, event: events.GoAwayArrived) -> None:
+        self.awayCode = event.code
         if event.code != ErrorCode.NO_ERROR:
             self._log.warn(
                 "HTTP/2 connection with {peer} is ended by the peer with {code}: {debug}", peer=addressText(self.getPeer()),
