@@ -134,6 +134,12 @@ class AgentTests(TestCase):
         self.agent = self.newAgent()
         yield deferToThread(self.agent.register, lanes)
         self.tunnel = self.registrar.tunnels[-1]
+        yield self.awaitLanes(lanes)
+
+    @inlineCallbacks
+    def awaitLanes(self: Any, count: int) -> Any:
+        while len(self.tunnel._lanes) < count:
+            yield deferToThread(time.sleep, 0.01)
 
     def newAgent(self: Any, token: str = TOKEN) -> Agent:
         agent = Agent(self.port, TUNNEL, token, app)
@@ -254,6 +260,7 @@ class AgentTests(TestCase):
         self.agent.reuse = False
         yield deferToThread(self.agent.register, 2, ("upgrade/1",))
         self.tunnel = self.registrar.tunnels[-1]
+        yield self.awaitLanes(2)
         for number in range(2):
             found = yield self.ask(b"/echo", b"%d" % number).over
             self.assertEqual(found.body, b"%d" % number)
@@ -304,6 +311,7 @@ class AgentTests(TestCase):
         self.assertEqual(answer.session_id, "5e552")
         self.tunnel = self.registrar.tunnels[-1]
         agent.openLane()
+        yield self.awaitLanes(1)
         found = yield self.ask(b"/echo", b"unary").over
         self.assertEqual(found.body, b"unary")
 

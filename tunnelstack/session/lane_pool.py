@@ -224,9 +224,9 @@ class LaneKeeper(Generic[L]):
 
     def demand(self, count: int) -> None:
         """
-        The peer waits for so many lanes: open them, even if that is more than are kept idle.
+        The peer waits for so many further lanes: open them, even if that is more than are kept idle.
         """
-        self._openSome(count - self._opening)
+        self._openSome(count)
 
     def opened(self, lane: L) -> None:
         """
