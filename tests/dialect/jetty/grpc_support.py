@@ -65,6 +65,7 @@ class Host:
 
     clock: Any
     bounds: ExchangeBounds = DEFAULT_BOUNDS
+    stopping: bool = False
 
 
 @define(eq=False)
@@ -131,11 +132,13 @@ class Pair:
     bounds: ExchangeBounds = DEFAULT_BOUNDS
     registrar: Registrar = field(factory=Registrar)
     agents: GRPCAgents = field(init=False)
+    edge: Host = field(init=False)
     keepalive: KeepaliveInterval = field(factory=KeepaliveInterval)
     listens: bool = True
 
     def __attrs_post_init__(self) -> None:
         edge: Any = Host(self.network, self.bounds)
+        self.edge = edge
         self.agents = GRPCAgents(edge, self.registrar, self.limits, bindSessions=self.bind)
         if self.listens:
             self.network.listenTCP(PORT, self.agents)

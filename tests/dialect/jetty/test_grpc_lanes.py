@@ -531,6 +531,16 @@ class AgentLaneTests(SynchronousTestCase):
         self.network.settle()
         self.assertTrue(lane.told[-1].end and lane.halves)
 
+    def test_anEdgeThatDoesNotStopNeedsNoOtherSession(self) -> None:
+        lane = self.ask()
+        self.edge.say(Drain(grace_ms=1000))
+        self.assertEqual((self.edge.lanes[0].halves, self.link.whenLost().called), (1, False))
+        _, exchange, _ = self.server.asked[-1]
+        exchange.respond(HTTPResponse(200, b"", [(b"Content-Length", b"2")]), b"ok")
+        lane.call.finish()
+        self.network.settle()
+        self.assertNotIsInstance(self.successResultOf(self.link.whenLost()), EdgeDrains)
+
     def test_theEdgeMayGoAway(self) -> None:
         lane = self.ask()
         self.edge.connection.goAway()
@@ -543,7 +553,10 @@ class AgentLaneTests(SynchronousTestCase):
 
     def test_anErrorOfTheEdgeEndsTheSession(self) -> None:
         self.edge.say(ErrorInfo(code="replaced", message="another one"))
-        self.assertIn("another one", str(self.successResultOf(self.link.whenLost())))
+        lost = self.successResultOf(self.link.whenLost())
+        self.assertIn("another one", str(lost))
+        self.assertIsInstance(lost.__cause__, RegistrationRefused)
+        self.assertEqual(lost.__cause__.code, "replaced")
 
     def test_anEndOfRegisterEndsTheSession(self) -> None:
         self.edge.register.finish(CallResult(Status.UNAVAILABLE, "gone"))

@@ -257,6 +257,7 @@ class SessionTests(Sessions):
     def test_theEdgeMayAnnounceItsEnd(self) -> None:
         idle, busy = self.agent.lane(), self.agent.lane()
         _, receiver = self.ask()
+        self.pair.edge.stopping = True
         drained = self.pair.tunnel.drain()
         self.network.settle()
         drain = self.heard()[0]

@@ -102,6 +102,13 @@ class GRPCAgents(ServerFactory):
 
     # From calls
 
+    @property
+    def stopping(self) -> bool:
+        """
+        Whether the edge stops.
+        """
+        return self._edge.stopping
+
     def limitsFor(self, request: RegisterRequest) -> Limits:
         """
         @return: what an agent is granted.
@@ -164,6 +171,13 @@ class _AgentConnection:
             FORWARD_RAW_PATH: Method(begin=self._rawLane),
         })  # fmt: skip
         self.connection = HTTP2Connection(False, clock=agents.clock, limits=limits, accept=server.accept)
+
+    @property
+    def stopping(self) -> bool:
+        """
+        Whether the edge stops.
+        """
+        return self._agents.stopping
 
     def makeTunnel(self, register: RegisterCall, acceptance: Acceptance, limits: Limits) -> GRPCTunnel:
         """

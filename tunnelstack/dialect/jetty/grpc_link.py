@@ -16,7 +16,13 @@ from tunnelstack.dialect.jetty.failure_page import failurePage
 from tunnelstack.dialect.jetty.grpc_agent_lane import AgentLane
 from tunnelstack.dialect.jetty.grpc_raw_agent import AgentRawLane
 from tunnelstack.dialect.jetty.register_pings import RegisterPings
-from tunnelstack.dialect.jetty.registration import NAME, EdgeDrains, RegistrationAnswer, Upstream
+from tunnelstack.dialect.jetty.registration import (
+    NAME,
+    EdgeDrains,
+    RegistrationAnswer,
+    RegistrationRefused,
+    Upstream,
+)
 from tunnelstack.exchange.bounds import DEFAULT_BOUNDS
 from tunnelstack.exchange.error_page import ErrorPages
 from tunnelstack.exchange.traits import Traits
@@ -215,13 +221,20 @@ class GRPCLink:
         elif isinstance(control, Drain):
             self._edgeDrains(control)
         elif isinstance(control, ErrorInfo):
-            self._registerLost(SessionLost(printable(control.message, 200), code=printable(control.code, 32)))
+            refused = RegistrationRefused(printable(control.code, 32), printable(control.message, 200))
+            lost = SessionLost(str(refused), code=refused.code)
+            lost.__cause__ = refused
+            self._registerLost(lost)
 
     def _edgeDrains(self, drain: Drain) -> None:
         """
-        Another session can begin at once, while the exchanges of this one end.
+        Another session can begin at once, while the exchanges of this one end; or this one ends after them.
         """
-        self._registerLost(EdgeDrains(printable(drain.reason, 200) or "the edge is about to stop"))
+        if drain.reconnect:
+            self._registerLost(EdgeDrains(printable(drain.reason, 200) or "the edge is about to stop"))
+        else:
+            self._stopServing()
+            self._checkDrained()
 
     def ended(self, result: CallResult, reason: Exception | None) -> None:
         if result.status is not Status.OK or reason is not None or self._lost is None:

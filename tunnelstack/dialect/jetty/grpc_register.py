@@ -91,6 +91,8 @@ class Door(Protocol):
 
     @property
     def clock(self) -> IReactorTime: ...
+    @property
+    def stopping(self) -> bool: ...
 
     def makeTunnel(self, register: RegisterCall, acceptance: Acceptance, limits: Limits) -> GRPCTunnel:
         """
@@ -300,11 +302,14 @@ class RegisterCall:
         """
         return self._pings.ping()
 
-    def announceDrain(self, graceMs: int, reason: str) -> None:
+    def announceDrain(self, graceMs: int) -> None:
         """
-        Ask the agent to connect elsewhere.
+        Notify the agent that the session ends after the work under way.  If the edge stops, it is to connect elsewhere;
+        otherwise it has another session already.
         """
-        self._send(Drain(grace_ms=graceMs, reason=reason, reconnect=True))
+        stops = self._door.stopping
+        reason = "the edge is about to stop" if stops else "another session has taken over"
+        self._send(Drain(grace_ms=graceMs, reason=reason, reconnect=stops))
 
     def close(self, code: str, reason: str) -> None:
         """

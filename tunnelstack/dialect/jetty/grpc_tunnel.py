@@ -73,9 +73,9 @@ class SessionControl(Protocol):
         Measure the round trip.
         """
 
-    def announceDrain(self, graceMs: int, reason: str) -> None:
+    def announceDrain(self, graceMs: int) -> None:
         """
-        Ask the agent to connect elsewhere.
+        Notify the agent that the session ends after the work under way.
         """
 
     def close(self, code: str, reason: str) -> None:
@@ -203,7 +203,7 @@ class GRPCTunnel:
             return succeed(None)
         if not self.draining:
             self.draining = True
-            self._control.announceDrain(DRAIN_MS, "the edge is about to stop")
+            self._control.announceDrain(DRAIN_MS)
             self._retireIdle()
             self._clock.callLater(0, self._checkDrained)
         return self._drained.wait()
