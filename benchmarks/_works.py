@@ -9,7 +9,18 @@ from functools import partial
 
 from attrs import frozen
 
-from benchmarks import _agents, _calls, _curves, _http, _http2, _ports, _processes, _sessions, _shares
+from benchmarks import (
+    _agents,
+    _calls,
+    _carriers,
+    _curves,
+    _http,
+    _http2,
+    _ports,
+    _processes,
+    _sessions,
+    _shares,
+)
 from benchmarks._sides import DEFAULT, Figures, Scale, Side
 
 EVERYONE = frozenset({"go", "tuned", "epoll", "uvloop"})
@@ -182,6 +193,15 @@ WORKS: dict[str, Work] = {
     "h2-big": Work(
         (Figure("h2-big", "MB/s", "more", 0.7), _cost("h2-big", "s/GB")),
         _http2.big, needsGo=True, needs=_http2.available,
+    ),
+    "carriers": Work(
+        tuple(
+            figure for name in ("websocket", "grpc", "grpcio") for figure in (
+                Figure(f"carrier-{name}", "requests/s", "more", None, ""), _cost(f"carrier-{name}", "us"),
+                Figure(f"carrier-{name}-big", "MB/s", "more", None, ""),
+            )
+        ),
+        _carriers.carriers, who=ALONE, needs=_carriers.available,
     ),
     "http-keep-logged": _share("http-keep-logged", 8, _shares.logged),
     "http-keep-observed": _share("http-keep-observed", 2, _shares.observed),
