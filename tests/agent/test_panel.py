@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.control.test_access_log import request
 from tests.terminal_screen import Screen
+from tunnelstack.agent.local_server import LocalServer
 from tunnelstack.agent.panel import (
     ABOVE_LINES,
     DRAW_SECONDS,
@@ -423,6 +424,17 @@ class PanelTests(SynchronousTestCase):
         self.assertEqual(self.shown()[:2], wanted)
         self.panel.requestDone(request(service="site-0"))
         self.assertEqual(self.shown()[1], "site-0    http://0 -> 3000")
+
+    def test_aServiceOfConnectionsIsDownUntilItsServerAnswersAgain(self) -> None:
+        self.follow(services=[ServiceState("db", "5432", True)])
+        server = LocalServer("db", "tcp:localhost:5432", "connections are closed at once")
+        server.log = Logger("tunnelstack.agent", observer=self.panel)
+        server.reached()
+        server.notReached("nothing listens")
+        self.assertIn("db        down   nothing listens on localhost:5432   5432", self.shown())
+        server.reached()
+        self.assertIn("db        5432", self.shown())
+        self.assertIn("db        localhost:5432 answers again", self.shown())
 
     def test_anotherTargetIsNotDownUntilItIsTried(self) -> None:
         self.follow(services=[ServiceState("site-0", "3000", True)])

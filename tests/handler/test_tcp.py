@@ -27,9 +27,14 @@ class TCPHandlerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.network = Network()
         self.failed: list[Any] = []
+        self.reached = 0
         self.handler = TCPHandler(
-            clientFromString(self.network, "tcp:localhost:80"), self.network, failed=self.failed.append
+            clientFromString(self.network, "tcp:localhost:80"), self.network, failed=self.failed.append,
+            connected=self.connected,
         )
+
+    def connected(self) -> None:
+        self.reached += 1
 
     def test_theHandlerProvidesItsInterface(self) -> None:
         verifyObject(IDiallingHandler, self.handler)
@@ -54,12 +59,13 @@ class TCPHandlerTests(SynchronousTestCase):
         while stream.turn() | self.network.turn():
             pass
         self.assertIsNotNone(served.lost)
+        self.assertEqual((self.reached, self.failed), (1, []))
 
     def test_nobodyIsThere(self) -> None:
         connecting = self.handler.connect(StreamAddress())
         self.network.settle()
         self.failureResultOf(connecting, ConnectionRefusedError)
-        self.assertEqual(len(self.failed), 1)
+        self.assertEqual((self.reached, len(self.failed)), (0, 1))
 
     def test_theOpenerMayGo(self) -> None:
         connecting = self.handler.connect(StreamAddress())
@@ -67,4 +73,5 @@ class TCPHandlerTests(SynchronousTestCase):
         failure = self.failureResultOf(connecting)
         self.assertFalse(failure.check(CancelledError) and self.network.wires)
         self.network.settle()
+        self.assertEqual(self.failed, [], "the server may well be there")
         self.assertEqual(self.network.getDelayedCalls(), [])

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from tunnelstack.agent.bounds import AgentBounds
 from tunnelstack.agent.inspector.recorder import RequestRecorder
+from tunnelstack.agent.local_server import LocalServer
 from tunnelstack.agent.publication import Publication
 from tunnelstack.agent.publications import Publications
 from tunnelstack.agent.service_kinds import ExchangeFactory, RunningService, ServiceContext, buildService
@@ -22,7 +23,6 @@ from tunnelstack.control.metrics.counts import ExchangeCounts
 from tunnelstack.control.tracing.tracer import Tracer
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import Handler, IExchangeServer, IReactor
-from tunnelstack.records import Service
 from tunnelstack.session.budget import MemoryBudget
 
 
@@ -176,15 +176,8 @@ class ConfiguredServices:
     def _probe(self, served: RunningService) -> None:
         if served.warning:
             self.log.warn("{warning}", warning=served.warning, service=served.service.name)
-        if served.endpoint is not None:
-            probe(served.endpoint, self._reactor).addCallback(self._probed, served.service, served.shown)
-
-    def _probed(self, why: str, service: Service, shown: str) -> None:
-        if why:
-            then = "visitors get 503 with an explanation" if service.kind == "http" else "connections are closed at once"
-            where = shown.removeprefix("tcp:")
-            text = "nothing listens on {target} yet" if why == "nothing listens" else "cannot connect to {target}: {why}"
-            self.log.warn(text + "; {then}", target=where, why=why, then=then, service=service.name, down=True)
+        if served.endpoint is not None and served.server is not None:
+            probe(served.endpoint, self._reactor).addCallback(_probed, served.server)
 
     def close(self) -> None:
         """
@@ -194,3 +187,8 @@ class ConfiguredServices:
         entries, self._entries = self._entries, {}
         for served in (*leaving, *(entry.served for entry in entries.values())):
             served.close()
+
+
+def _probed(why: str, server: LocalServer) -> None:
+    if why:
+        server.notReached(why)

@@ -153,6 +153,8 @@ class Panel:
         else:
             if event.get("down") is True:
                 self._down[str(event["service"])] = event["log_time"], text.partition(";")[0]
+            elif event.get("down") is False:
+                self._down.pop(str(event["service"]), None)
             self._appendMessage(statusWord(event) or LEVEL_NAMES[event["log_level"]], text, event["log_time"])
         self._scheduleDraw()
 

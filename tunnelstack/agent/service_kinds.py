@@ -18,6 +18,7 @@ from zope.interface import implementer
 from tunnelstack.agent.bounds import AgentBounds
 from tunnelstack.agent.inspector.capture import CapturingServer
 from tunnelstack.agent.inspector.recorder import RequestRecorder
+from tunnelstack.agent.local_server import LocalServer
 from tunnelstack.agent.origin_pool import originPool
 from tunnelstack.agent.requests import recordFromExchange
 from tunnelstack.agent.target import Target
@@ -54,6 +55,8 @@ Handlers = Mapping[bytes, Handler]
 """Stream handlers by the name of their protocol."""
 
 
+CLOSED = "connections are closed at once"
+
 UNVERIFIED = (
     "the certificate of {target} is not verified (--insecure-origin): whatever answers there receives the requests of visitors"
 )
@@ -68,6 +71,7 @@ class RunningService:
     @ivar handler: serves its streams.
     @ivar shown: the target as status lines show it.
     @ivar endpoint: connects to the target, for a probe; C{None} if there is nothing to connect to.
+    @ivar server: the local server; C{None} if there is none.
     @ivar drain: begins no new work; returns a C{Deferred} that fires when the work under way is finished, or C{None} if
         L{close} may be called at once.
     @ivar configure: takes other bounds of exchanges.
@@ -79,6 +83,7 @@ class RunningService:
     handler: Handler
     shown: str
     endpoint: IStreamClientEndpoint | None = None
+    server: LocalServer | None = None
     close: Callable[[], object] = lambda: None
     drain: Callable[[], object] = lambda: None
     warning: str = ""
@@ -237,8 +242,9 @@ def _http(context: ServiceContext, config: ServiceConfig) -> RunningService:
     )
     exchanges = ExchangeFactory(server, context, config.name)
     warning = UNVERIFIED.format(target=target.shown) if target.secure and config.insecureOrigin else ""
+    local = LocalServer(config.name, target.shown, "visitors get 503 with an explanation")
     return RunningService(
-        Service(name=config.name), exchanges, target.shown, endpoint, pool.close, pool.drain, warning, configure
+        Service(name=config.name), exchanges, target.shown, endpoint, local, pool.close, pool.drain, warning, configure
     )
 
 
@@ -247,13 +253,24 @@ def _tcp(context: ServiceContext, config: ServiceConfig) -> RunningService:
     target = Target(config.target, "tcp")
     endpoint = target.endpoint(reactor)
     service = Service(name=config.name, kind="tcp", port=config.remotePort)
-    return RunningService(service, TCPHandler(endpoint, reactor), target.shown, endpoint)
+    return _joined(reactor, service, target, endpoint)
+
+
+def _joined(reactor: IReactor, service: Service, target: Target, endpoint: IStreamClientEndpoint) -> RunningService:
+    """
+    A service whose streams are joined to connections.
+    """
+    local = LocalServer(service.name, target.shown, CLOSED)
+    handler = TCPHandler(endpoint, reactor, failed=local.failed, connected=local.reached)
+    return RunningService(service, handler, target.shown, endpoint, local)
 
 
 def _udp(context: ServiceContext, config: ServiceConfig) -> RunningService:
     target = Target(config.target, "udp")
     service = Service(name=config.name, kind="udp", port=config.remotePort)
-    return RunningService(service, UDPHandler(target.datagramEndpoint(context.reactor)), target.shown)
+    local = LocalServer(config.name, target.shown, "datagrams are lost")
+    handler = UDPHandler(target.datagramEndpoint(context.reactor), failed=local.failed, answered=local.reached)
+    return RunningService(service, handler, target.shown, server=local)
 
 
 def _serveFolder(context: ServiceContext, config: ServiceConfig) -> RunningService:
@@ -291,8 +308,7 @@ def _ssh(context: ServiceContext, config: ServiceConfig) -> RunningService:
         )
         return RunningService(service, server, EMBEDDED)
     target = Target(config.target, "ssh")
-    endpoint = target.endpoint(reactor)
-    return RunningService(service, TCPHandler(endpoint, reactor), target.shown, endpoint)
+    return _joined(reactor, service, target, target.endpoint(reactor))
 
 
 @implementer(IDiallingHandler)

@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IProtocol, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -44,22 +45,30 @@ class TCPHandler:
 
     def __init__(
         self, endpoint: IStreamClientEndpoint, clock: IReactorTime, *, failed: Callable[[Failure], object] | None = None,
+        connected: Callable[[], object] | None = None,
     ) -> None:
         """
         @param endpoint: connected for each stream; it has a time-out of its own.
-        @param failed: called with each failure to connect.
+        @param failed: called with each failure to connect, but not if the opener of the stream has gone meanwhile.
+        @param connected: called with each connection.
         """
         self._endpoint = endpoint
         self._clock = clock
         self._failed = failed
+        self._connected = connected
 
     def connect(self, address: StreamAddress) -> Deferred[IProtocol]:
         splice = Splice(self._clock)
         dialled = self._endpoint.connect(SpliceFactory(splice.far))
-        dialled.addCallbacks(lambda _: splice.near, self._unreachable)
+        dialled.addCallbacks(lambda _: self._reached(splice), self._unreachable)
         return dialled
 
+    def _reached(self, splice: Splice) -> IProtocol:
+        if self._connected is not None:
+            self._connected()
+        return splice.near
+
     def _unreachable(self, failure: Failure) -> Failure:
-        if self._failed is not None:
+        if self._failed is not None and not failure.check(CancelledError, ConnectingCancelledError):
             self._failed(failure)
         return failure

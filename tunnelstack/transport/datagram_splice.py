@@ -38,6 +38,8 @@ class DatagramSpliceEnd:
     def datagramReceived(self, datagram: bytes) -> None:
         self.octets += len(datagram)
         self.datagrams += 1
+        if self.datagrams == 1:
+            self._splice._first(self)
         transport = self.other.transport
         if transport is None:
             self._splice._keep(self.other, datagram)
@@ -57,12 +59,16 @@ class DatagramSplice:
     @ivar far: the other L{DatagramSpliceEnd}.
     """
 
-    def __init__(self, ended: Callable[[Failure], object] | None = None, held: int = 16) -> None:
+    def __init__(
+        self, ended: Callable[[Failure], object] | None = None, held: int = 16, answered: Callable[[], object] | None = None
+    ) -> None:
         """
         @param ended: called once, with the reason, when the first end is lost or the splice is closed.
         @param held: how many datagrams wait for an end that is not connected yet; further ones are dropped.
+        @param answered: called with the first datagram that C{far} receives.
         """
         self._ended = ended
+        self._answered = answered
         self._mostHeld = held
         self._held: list[bytes] = []
         self._over = False
@@ -86,6 +92,10 @@ class DatagramSplice:
         held, self._held = self._held, []
         for datagram in held:
             transport.write(datagram)
+
+    def _first(self, end: DatagramSpliceEnd) -> None:
+        if end is self.far and self._answered is not None:
+            self._answered()
 
     def _keep(self, end: DatagramSpliceEnd, datagram: bytes) -> None:
         if not self._over and len(self._held) < self._mostHeld:
