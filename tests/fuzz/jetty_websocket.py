@@ -34,6 +34,7 @@ _RESPONSES = _lines(
     {"type": "http_response_end", "request_id": "r3"},
     {"type": "http_response_end", "request_id": "r1"},
     {"type": "http_cancel", "request_id": "r2", "reason": "busy"},
+    {"type": "flow", "id": "r1", "paused": True},
     {"type": "drain", "grace_ms": 1000, "reason": "", "reconnect": True},
 )
 _REQUESTS = _lines(
@@ -51,6 +52,8 @@ _REQUESTS = _lines(
     {"type": "tcp_data", "connection_id": "c1", "data_b64": "YQ=="},
     {"type": "tcp_close", "connection_id": "c1", "reason": "x"},
     {"type": "udp_data", "connection_id": "u1", "remote_addr": "1.2.3.4:5", "data_b64": "YQ=="},
+    {"type": "flow", "id": "c1", "paused": True},
+    {"type": "flow", "id": "a", "paused": False},
     {"type": "http_cancel", "request_id": "a"},
     {"type": "drain", "grace_ms": 0, "reason": "x", "reconnect": True},
 )  # fmt: skip

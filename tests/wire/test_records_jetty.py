@@ -17,6 +17,7 @@ from tunnelstack.wire.records.jetty import (
     CANCEL,
     CAPABILITIES,
     DRAIN,
+    FLOW,
     MESSAGE_LIMIT,
     MULTIPLE_VALUES,
     STOCK,
@@ -25,6 +26,7 @@ from tunnelstack.wire.records.jetty import (
     UPGRADE,
     Cancel,
     DrainNotice,
+    Flow,
     Frame,
     GRPCHint,
     HTTPRequest,
@@ -117,7 +119,7 @@ OURS: list[tuple[Frame, str]] = [
             transports=TRANSPORTS,
         ),
         ('{"type":"register","tunnel_id":"t","agent_token":"k","protocol_version":1,"agent_version":"tunnelstack/0.1",'
-        '"capabilities":["stream-resp/1","stream-req/1","cancel/1","mv-headers/1","upgrade/1","raw/1","drain/1"],'
+        '"capabilities":["stream-resp/1","stream-req/1","cancel/1","mv-headers/1","upgrade/1","raw/1","drain/1","flow/1"],'
         '"transports":["websocket","grpc"]}'),
     ),
     (
@@ -195,7 +197,8 @@ class CapabilityTests(SynchronousTestCase):
     """
 
     NEEDED = ((RequestEnd(request_id="a"), STREAM_REQUEST), (RequestEnd(request_id="a"), UPGRADE), (DrainNotice(), DRAIN),
-              (RequestChunk(request_id="a"), STREAM_REQUEST), (Cancel(request_id="a"), CANCEL))  # fmt: skip
+              (RequestChunk(request_id="a"), STREAM_REQUEST), (Cancel(request_id="a"), CANCEL),
+              (Flow(identifier="a", paused=True), FLOW))  # fmt: skip
 
     def test_aFrameThatWasNotAgreedIsNeitherSentNorRead(self) -> None:
         for frame, needed in self.NEEDED:

@@ -27,6 +27,7 @@ from tunnelstack.exchange.errors import FailureKind
 from tunnelstack.interfaces import ILink, IServerExchange, ISession
 from tunnelstack.transport.websocket.errors import UpgradeRefused
 from tunnelstack.wire.http1.head import ResponseHead
+from tunnelstack.wire.records.jetty import STREAM_REQUEST
 
 STOCK = evolve(REGISTRATION, capabilities=None)
 
@@ -47,7 +48,7 @@ class RegistrationTests(SynchronousTestCase):
         self.assertEqual(
             StrangeEdge().register,
             b'{"type":"register","tunnel_id":"t1","agent_token":"k1","protocol_version":1,"agent_version":"test/1",'
-            b'"capabilities":["stream-resp/1","stream-req/1","cancel/1","mv-headers/1","upgrade/1","raw/1","drain/1"],'
+            b'"capabilities":["stream-resp/1","stream-req/1","cancel/1","mv-headers/1","upgrade/1","raw/1","drain/1","flow/1"],'
             b'"transports":["websocket","grpc"],"instance_id":"i-1"}',
         )
 
@@ -436,7 +437,35 @@ class RequestTests(SynchronousTestCase):
         self.edge.settle()
         self.assertEqual((producer.said, self.edge.link.session.channel.queued), (["pause", "resume"], 0))
 
+    def test_anEdgeMayStopTheServer(self) -> None:
+        _, exchange, _ = self.serve(request())
+        producer = Producer()
+        exchange.registerProducer(producer, True)
+        exchange.sendHead(ResponseHead(200, b"OK", []))
+        self.edge.send({"type": "flow", "id": "a", "paused": True})
+        self.assertEqual(producer.said, ["pause"])
+        self.edge.link.session.writesResumed()
+        self.assertEqual(producer.said, ["pause"])
+        exchange.unregisterProducer()
+        exchange.registerProducer(other := Producer(), True)
+        self.assertEqual(other.said, ["pause"])
+        self.edge.send({"type": "flow", "id": "a", "paused": False})
+        self.assertEqual(other.said, ["pause", "resume"])
+
+    def test_aServerThatDoesNotReadStopsTheEdgeAlone(self) -> None:
+        _, slow, body = self.serve(request(method="POST", streamed=True))
+        slow.pauseProducing()
+        piece = b64encode(bytes(1024 * 1024)).decode()
+        self.edge.send({"type": "http_request_chunk", "request_id": "a", "data_b64": piece})
+        self.assertEqual(self.only(), {"type": "flow", "id": "a", "paused": True})
+        self.assertFalse(self.edge.link.session.channel.transport.readPaused)
+        slow.resumeProducing()
+        self.edge.clock.advance(0)
+        self.edge.settle()
+        self.assertEqual((self.only()["paused"], len(body.body)), (False, 1024 * 1024))
+
     def test_aServerThatDoesNotReadAmongOthersIsBounded(self) -> None:
+        self.edge = StrangeEdge(registered={**CAPABLE, "capabilities": [STREAM_REQUEST]})
         _, slow, body = self.serve(request(method="POST", streamed=True))
         self.serve(request("b"))
         slow.pauseProducing()

@@ -27,6 +27,7 @@ from tunnelstack.wire.records.jetty import (
     CANCEL,
     CAPABILITIES,
     DRAIN,
+    FLOW,
     MULTIPLE_VALUES,
     STREAM_REQUEST,
     TOO_MANY_AGENTS,
@@ -718,14 +719,89 @@ class StreamedRequestTests(SynchronousTestCase):
         self.assertEqual(producer.said[-1], "stop")
 
 
-class ReadingTests(SynchronousTestCase):
+WITHOUT_FLOW = tuple(each for each in CAPABILITIES if each != FLOW)
+
+
+class FlowTests(SynchronousTestCase):
     """
-    Visitors who do not read (section 3.7).
+    Visitors who do not read, with an agent that can be requested to send no more.
     """
 
     def setUp(self) -> None:
         self.door = Door()
         self.agent = Stranger(self.door, capabilities=CAPABILITIES)
+        self.slow = self.door.ask()
+        self.agent.send(start("r1"))
+        self.slow.exchange.pauseProducing()
+        self.agent.take()
+
+    def test_theAgentIsRequestedToStopAndToGoOn(self) -> None:
+        for _ in range(31):
+            self.agent.send(chunk(bytes(32 * 1024)))
+        self.assertEqual(self.agent.take(), [])
+        self.agent.send(chunk(bytes(32 * 1024)), chunk(bytes(32 * 1024)))
+        self.assertEqual(self.agent.take(), [{"type": "flow", "id": "r1", "paused": True}])
+        self.assertFalse(self.door.tunnel.session.channel.transport.readPaused)
+        self.slow.exchange.resumeProducing()
+        self.door.settle()
+        self.assertEqual(self.agent.take(), [{"type": "flow", "id": "r1", "paused": False}])
+        self.assertEqual(len(self.slow.receiver.body), 33 * 32 * 1024)
+
+    def test_anAgentThatGoesOnIsBounded(self) -> None:
+        for _ in range(33):
+            self.agent.send(chunk(bytes(1024 * 1024)))
+        self.assertEqual(self.slow.kind, FailureKind.BROKEN)
+        self.assertEqual([frame["type"] for frame in self.agent.take()], ["flow", "http_cancel"])
+        self.assertEqual(self.door.tunnel.session.held, 0)
+
+    def test_aVisitorWhoLeavesLeavesNothing(self) -> None:
+        self.agent.send(chunk(bytes(1024 * 1024)))
+        self.slow.exchange.cancel(FailureKind.CLIENT_CLOSED)
+        self.door.settle()
+        self.assertEqual([frame["type"] for frame in self.agent.take()], ["flow", "http_cancel"])
+        self.assertEqual(self.door.tunnel.session._stopped, set())
+
+    def test_anAgentMayStopTheVisitor(self) -> None:
+        exchange, producer = self.door.open(Recorder()), Producer()
+        exchange.registerProducer(producer, True)
+        exchange.sendHead(RequestHead(b"POST", b"/", [HOST, (b"Transfer-Encoding", b"chunked")]))
+        self.agent.send({"type": "flow", "id": "r2", "paused": True}, {"type": "flow", "id": "nothing", "paused": True})
+        self.assertEqual(producer.said, ["pause", "resume", "pause"])
+        self.door.tunnel.session.writesResumed()
+        self.assertEqual(producer.said, ["pause", "resume", "pause"])
+        self.agent.send({"type": "flow", "id": "r2", "paused": False})
+        self.assertEqual(producer.said[-1], "resume")
+
+    def test_aLocalServerThatReadsNothingForLongIsGivenUp(self) -> None:
+        receiver = Recorder()
+        exchange = self.door.open(receiver)
+        exchange.registerProducer(Producer(), True)
+        exchange.sendHead(RequestHead(b"POST", b"/", [HOST, (b"Transfer-Encoding", b"chunked")]))
+        self.agent.send({"type": "flow", "id": "r2", "paused": True})
+        self.door.passTime(299)
+        self.assertIsNone(receiver.failure)
+        self.door.passTime(2)
+        self.assertIsNotNone(receiver.failure)
+
+    def test_aPeerThatHasNotAgreedGetsNone(self) -> None:
+        agent = Stranger(self.door, capabilities=WITHOUT_FLOW)
+        asked = self.door.ask()
+        self.door.ask()
+        agent.send(start("r2"))
+        asked.exchange.pauseProducing()
+        agent.take()
+        agent.send(chunk(bytes(1024 * 1024), "r2"), {"type": "flow", "id": "r2", "paused": True})
+        self.assertEqual(agent.take(), [])
+
+
+class ReadingTests(SynchronousTestCase):
+    """
+    Visitors who do not read, with an agent that has no such frames (section 3.7).
+    """
+
+    def setUp(self) -> None:
+        self.door = Door()
+        self.agent = Stranger(self.door, capabilities=WITHOUT_FLOW)
         self.slow = self.door.ask()
         self.agent.send(start("r1"), chunk(b"x", "r1"))
 

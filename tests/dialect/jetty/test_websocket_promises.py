@@ -27,6 +27,7 @@ from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.testing import Network
 from tunnelstack.transport.host_endpoint import hostEndpoint
 from tunnelstack.transport.websocket.server import WebSocketServerFactory
+from tunnelstack.wire.records.jetty import CAPABILITIES, FLOW
 
 STOCK = evolve(REGISTRATION, capabilities=None)
 
@@ -83,6 +84,14 @@ class WebSocketTests(TunnelPromises, SynchronousTestCase):
 
 class CutWebSocketTests(WebSocketTests):
     cut = 1000
+
+
+class WithoutFlowTests(WebSocketTests):
+    """
+    Neither side can request that the other sends no more.
+    """
+
+    registration = evolve(REGISTRATION, capabilities=tuple(each for each in CAPABILITIES if each != FLOW))
 
 
 class StockTests(WebSocketTests):

@@ -271,7 +271,30 @@ class AgentConnectionTests(SynchronousTestCase):
         self.edge.send(connect(), connect())
         self.assertEqual((len(self.local.far), self.edge.link.requests.streams.unknown), (1, 1))
 
-    def test_aLocalServerThatDoesNotReadStopsTheEdge(self) -> None:
+    def test_eitherEndMayStopTheOther(self) -> None:
+        self.edge.send(connect())
+        local, = self.local.far
+        stream, = self.edge.link.session.transports()
+        self.edge.send({"type": "flow", "id": "c1", "paused": True})
+        local.say(bytes(300_000))
+        self.edge.settle()
+        self.assertEqual(self.edge.take(), [])
+        self.assertTrue(self.local.wires[0].near.readPaused)
+        self.edge.send({"type": "flow", "id": "c1", "paused": False})
+        self.assertEqual(sum(len(frame["data_b64"]) * 3 // 4 for frame in self.edge.take()) // 1000, 300)
+        self.assertFalse(self.local.wires[0].near.readPaused)
+        stream.pauseProducing()
+        self.edge.send(data(bytes(1024 * 1024)))
+        self.assertEqual(self.edge.take(), [{"type": "flow", "id": "c1", "paused": True}])
+        stream.resumeProducing()
+        self.edge.clock.advance(0)
+        self.edge.settle()
+        self.assertEqual(self.edge.take(), [{"type": "flow", "id": "c1", "paused": False}])
+
+    def test_aLocalServerThatDoesNotReadStopsAStockEdge(self) -> None:
+        self.edge = StrangeEdge(registered={}, tcp=Talker)
+        assert self.edge.local is not None
+        self.local = self.edge.local
         self.edge.send(connect())
         self.local.wires[0].far.pauseProducing()
         for _ in range(50):

@@ -126,6 +126,7 @@ class EdgeExchange:
         self._begun = False                   # the frame of the request was sent
         self._sent = False                    # the request is whole
         self._producer: IPushProducer | None = None
+        self._stopped = False                 # the local server does not read
         # the response
         self._responding = False
         self._raw = self._rawSent = self._rawReceived = False
@@ -264,7 +265,7 @@ class EdgeExchange:
         self._timer.clear()
         if self._sent:
             self._endRequest()
-        if self._producer is not None and not self._channel.full:
+        if self._producer is not None and not self._isFull:
             self._producer.resumeProducing()
 
     def cancel(self, kind: FailureKind) -> None:
@@ -374,10 +375,9 @@ class EdgeExchange:
 
     def sessionLost(self, reason: SessionLost) -> None:
         """
-        From the owner: the agent is gone.  A response that is complete is still delivered.
+        From the owner: the agent is gone, and the response is not complete.
         """
-        if not self._complete:
-            self._fail(ExchangeFailed(FailureKind.BROKEN, reason=reason))
+        self._fail(ExchangeFailed(FailureKind.BROKEN, reason=reason))
 
     # Delivery
 
@@ -444,7 +444,7 @@ class EdgeExchange:
                 self.held -= len(event)
             self._pass(event)
         if not self.finished:
-            self._owner.session.checkReading()
+            self._owner.session.heldLess(self)
 
     def _armIdle(self) -> None:
         """
@@ -465,7 +465,7 @@ class EdgeExchange:
             producer.stopProducing()
             return
         self._producer = requestProducer(producer, streaming, self._producer)
-        if not self._collecting and (not self._begun or self._channel.full):
+        if not self._collecting and (not self._begun or self._isFull):
             self._producer.pauseProducing()
 
     def unregisterProducer(self) -> None:
@@ -480,11 +480,25 @@ class EdgeExchange:
                 self._timer.set(self._owner.bounds.idleSeconds)
             self._producer.pauseProducing()
 
+    @property
+    def _isFull(self) -> bool:
+        return self._stopped or self._channel.full
+
+    def peerPaused(self, paused: bool) -> None:
+        """
+        From the session: the local server reads too slowly, or reads again.
+        """
+        self._stopped = paused
+        if paused:
+            self.writesPaused()
+        elif not self._channel.full:
+            self.writesResumed()
+
     def writesResumed(self) -> None:
         """
         From the session: the agent reads again.
         """
-        if self._producer is not None and self._begun:
+        if self._producer is not None and self._begun and not self._stopped:
             if not (self._responding or self._sent):
                 self._timer.clear()
             self._producer.resumeProducing()
@@ -517,6 +531,7 @@ class EdgeExchange:
         self._unread.clear()
         self.held = 0
         self._producer = None
+        self._owner.session.memberEnded(self.identifier)
         onEnded, self.onEnded = self.onEnded, None
         if onEnded is not None:
             onEnded()

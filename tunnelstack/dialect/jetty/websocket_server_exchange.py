@@ -117,6 +117,7 @@ class AgentExchange:
         self._raw = self._rawSent = self._rawReceived = False
         self._producer: IPushProducer | None = None
         self._pull = False
+        self._stopped = False                 # the visitor does not read
         # the request
         self._bodyFollows = frame.streamed
         self._requestEnded = False            # as far as the receiver was called
@@ -224,7 +225,7 @@ class AgentExchange:
                 self.held -= len(event)
             self._pass(event)
         if not self.finished:
-            self._owner.session.checkReading()
+            self._owner.session.heldLess(self)
 
     def stopProducing(self) -> None:
         """
@@ -407,7 +408,7 @@ class AgentExchange:
             raise RuntimeError(f"cannot register {producer!r}: {self._producer!r} was never unregistered")
         self._producer = pushProducer(producer, streaming, self._clock)
         self._pull = not streaming
-        if self._channel.full:
+        if self._stopped or self._channel.full:
             self._producer.pauseProducing()
         elif self._pull:
             self._producer.resumeProducing()
@@ -428,8 +429,18 @@ class AgentExchange:
         """
         From the session: the edge reads again.
         """
-        if self._producer is not None:
+        if self._producer is not None and not self._stopped:
             self._producer.resumeProducing()
+
+    def peerPaused(self, paused: bool) -> None:
+        """
+        From the session: the visitor reads too slowly, or reads again.
+        """
+        self._stopped = paused
+        if paused:
+            self.writesPaused()
+        elif not self._channel.full:
+            self.writesResumed()
 
     # Ends
 
@@ -452,6 +463,7 @@ class AgentExchange:
         self.held = 0
         self.unregisterProducer()
         self._owner.forget(self)
+        self._owner.session.memberEnded(self.identifier)
         onEnded, self.onEnded = self.onEnded, None
         if onEnded is not None:
             onEnded()

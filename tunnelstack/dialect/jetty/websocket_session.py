@@ -1,8 +1,9 @@
 """
 A session over a WebSocket: what its exchanges and its connections have in common, in both roles.
 
-JSON has no credit, so nothing but TCP holds a peer back.  If a reader does not read and there is nothing else, the WebSocket is
-not read; otherwise what arrives for it is held, within bounds, beyond which it is given up.
+What arrives for a reader that does not read is held, and the peer is requested to send no more of it, if both have agreed to
+such frames.  Stock peers have none, so nothing but TCP holds them back: if there is nothing else, the WebSocket is not read;
+otherwise what arrives is held, within a bound, beyond which the reader is given up.
 """
 
 from __future__ import annotations
@@ -25,15 +26,16 @@ from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionLost
 from tunnelstack.stream.transport import StreamTransport
 from tunnelstack.transport.shared_timer import SharedTimer
-from tunnelstack.wire.records.jetty import DRAIN, STOCK_IDLE_SECONDS, DrainNotice, Frame
+from tunnelstack.wire.records.jetty import DRAIN, FLOW, STOCK_IDLE_SECONDS, DrainNotice, Flow, Frame
 from tunnelstack.wire.records.jetty_frames import BadFrame
 
-UNREAD_OCTETS = 1024 * 1024
-"""Octets that are held for the only reader of a session before the WebSocket is not read.  Until then this side sees what else
-comes, such as a further request."""
+UNREAD_OCTETS, READ_OCTETS = 1024 * 1024, 256 * 1024
+"""Octets that are held for a reader when the peer is requested to send no more, and to go on; the former are held for the only
+reader of a session with a stock peer as well, before the WebSocket is not read."""
 
-HELD_OCTETS = 8 * 1024 * 1024
-"""Octets that are held for one reader that does not read, while there are others."""
+HELD_OCTETS, SENT_OCTETS = 8 * 1024 * 1024, 32 * 1024 * 1024
+"""Octets that are held for one reader that does not read, while there are others; the latter if the peer was requested to stop,
+since what it had sent is on its way in the buffers of the network."""
 
 ALL_HELD_OCTETS = 64 * 1024 * 1024
 """Octets that are held for all readers of a session."""
@@ -55,6 +57,12 @@ class Member(Protocol):
     octetsIn: int
     octetsOut: int
     onEnded: Callable[[], object] | None
+
+    @property
+    def identifier(self) -> str:
+        """
+        That of the request or of the connection.
+        """
 
     @property
     def readPaused(self) -> bool:
@@ -87,6 +95,11 @@ class Member(Protocol):
     def writesResumed(self) -> None:
         """
         It takes more again.
+        """
+
+    def peerPaused(self, paused: bool) -> None:
+        """
+        The reader at the peer takes no more for now, or takes more again.
         """
 
 
@@ -155,7 +168,11 @@ class JSONSession:
         self.draining = self.peerDraining = False
         self.peerNotice = DrainNotice()
         self._role = role
-        self._handlers: dict[type[Frame], Callable[[Any], object]] = {DrainNotice: self._drainReceived}
+        self._handlers: dict[type[Frame], Callable[[Any], object]] = {
+            DrainNotice: self._drainReceived, Flow: self._flowReceived,
+        }
+        self._flowing = FLOW in channel.capabilities
+        self._stopped: set[str] = set()       # identifiers of what the peer was requested to send no more of
         self._paused = False                  # the WebSocket is not read
         self._turn = 0                        # of members that send
         self.members: StreamConnections[Member] = StreamConnections(clock, self._memberDone)
@@ -255,7 +272,7 @@ class JSONSession:
         """
         Stop to read the WebSocket, or begin again, after something has changed.
         """
-        if self.isLost or self._lifecycle.isLost:
+        if self._flowing or self.isLost or self._lifecycle.isLost:
             return
         pause = len(self.members) == 1 and not (self.flows or self._liveness.measuring) and self._isBlocked()
         if pause != self._paused:
@@ -274,10 +291,36 @@ class JSONSession:
         More is held for a member than before: read no more, or give one up if it is too much.
         """
         self.checkReading()
-        if member.held > HELD_OCTETS:
+        if self._flowing and member.held >= UNREAD_OCTETS and member.identifier not in self._stopped:
+            self._stopped.add(member.identifier)
+            self.channel.send(Flow(identifier=member.identifier, paused=True))
+        if member.held > (SENT_OCTETS if self._flowing else HELD_OCTETS):
             member.abortConnection()
         elif self.held > ALL_HELD_OCTETS:
             max(self.members.all(), key=lambda each: each.held).abortConnection()
+
+    def heldLess(self, member: Member) -> None:
+        """
+        Less is held for a member than before: let the peer go on.
+        """
+        self.checkReading()
+        if member.held <= READ_OCTETS and member.identifier in self._stopped:
+            self._stopped.remove(member.identifier)
+            self.channel.send(Flow(identifier=member.identifier))
+
+    def _flowReceived(self, frame: Flow) -> None:
+        """
+        What is not known any more may have ended while the frame was on its way.
+        """
+        for member in self.members.all():
+            if member.identifier == frame.identifier:
+                member.peerPaused(frame.paused)
+
+    def memberEnded(self, identifier: str) -> None:
+        """
+        An exchange or a connection is over.
+        """
+        self._stopped.discard(identifier)
 
     def memberBegun(self, member: Member) -> None:
         """

@@ -53,6 +53,7 @@ class RawStream:
     """
     The owner of one stream, and a L{Member<tunnelstack.dialect.jetty.websocket_session.Member>} of its session.
 
+    @ivar identifier: of the connection.
     @ivar stream: the transport of the application.
     @ivar reason: what the peer gets as the reason when this side closes.
     """
@@ -69,8 +70,9 @@ class RawStream:
         self.sharedTimer = streams.session.sharedTimer
         self._streams = streams
         self._channel = streams.session.channel
-        self._identifier = identifier
+        self.identifier = identifier
         self._paused = 0
+        self._stopped = False                 # the other end does not read
         self._waiting = False                 # the producer waits for room in the session
         self._closed = False                  # by either side: the peer needs no notice
         self._readTimer: IDelayedCall | None = None
@@ -114,6 +116,14 @@ class RawStream:
             self.stream.resumeProducer()
         if self.stream.scheduled:
             self._flush()
+
+    def peerPaused(self, paused: bool) -> None:
+        """
+        From the session: the other end of the connection reads too slowly, or reads again.
+        """
+        self._stopped = paused
+        if not paused:
+            self.writesResumed()
 
     # From the peer
 
@@ -182,7 +192,7 @@ class RawStream:
             self._flush()
 
     def acknowledge(self, streamId: int, octets: int) -> None:
-        self._streams.session.checkReading()
+        self._streams.session.heldLess(self)
         if self._closed and not self.stream.held:
             self.callNextTurn(self._endIfRead)
 
@@ -196,7 +206,8 @@ class RawStream:
 
     def streamLost(self, stream: StreamTransport, reason: Failure) -> None:
         self._stopTimer()
-        self._streams.forget(self._identifier)
+        self._streams.forget(self.identifier)
+        self._streams.session.memberEnded(self.identifier)
         onEnded, self.onEnded = self.onEnded, None
         if onEnded is not None:
             onEnded()
@@ -212,11 +223,11 @@ class RawStream:
 
     def _flush(self) -> None:
         stream, channel = self.stream, self._channel
-        while stream.queued and stream.connected and not channel.full:
+        while stream.queued and stream.connected and not (channel.full or self._stopped):
             octets = stream.take(CHUNK_OCTETS)
             if not self._closed:
                 self.octetsOut += len(octets)
-                channel.send(TCPData(connection_id=self._identifier, data=octets))
+                channel.send(TCPData(connection_id=self.identifier, data=octets))
         if not stream.queued:
             stream.scheduled = False
             if stream.finishing and stream.connected and not stream.writeEnded:
@@ -227,7 +238,7 @@ class RawStream:
     def _close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._channel.send(TCPClose(connection_id=self._identifier, reason=self.reason))
+            self._channel.send(TCPClose(connection_id=self.identifier, reason=self.reason))
 
     def _stopTimer(self) -> None:
         timer, self._readTimer = self._readTimer, None

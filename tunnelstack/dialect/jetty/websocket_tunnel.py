@@ -216,7 +216,7 @@ class EdgeRequests:
 
     def lost(self, reason: SessionLost) -> None:
         """
-        The agent is gone.
+        The agent is gone.  Responses that are complete are not in the table any more, and are still delivered.
         """
         for exchange in self.table.clear():
             exchange.sessionLost(reason)

@@ -22,8 +22,8 @@ SUBPROTOCOL = "jetty.v0.json"
 PROTOCOL_VERSION = 1
 
 STREAM_RESPONSE, STREAM_REQUEST, CANCEL = "stream-resp/1", "stream-req/1", "cancel/1"
-MULTIPLE_VALUES, UPGRADE, RAW, DRAIN = "mv-headers/1", "upgrade/1", "raw/1", "drain/1"
-CAPABILITIES = (STREAM_RESPONSE, STREAM_REQUEST, CANCEL, MULTIPLE_VALUES, UPGRADE, RAW, DRAIN)
+MULTIPLE_VALUES, UPGRADE, RAW, DRAIN, FLOW = "mv-headers/1", "upgrade/1", "raw/1", "drain/1", "flow/1"
+CAPABILITIES = (STREAM_RESPONSE, STREAM_REQUEST, CANCEL, MULTIPLE_VALUES, UPGRADE, RAW, DRAIN, FLOW)
 """Ours, in the order in which we announce them."""
 
 STOCK: frozenset[str] = frozenset()
@@ -301,9 +301,21 @@ class DrainNotice:
     reconnect: bool = False
 
 
+@frozen(kw_only=True)
+class Flow:
+    """
+    The receiver of a body, or of the octets of a connection, takes no more for now, or takes more again.
+
+    @ivar identifier: of the request or of the connection.
+    """
+
+    identifier: str
+    paused: bool = False
+
+
 Frame = (
     Register | Registered | RegistrationError | HTTPRequest | HTTPResponse | ResponseStart | ResponseChunk | ResponseEnd
-    | RequestChunk | RequestEnd | Cancel | TCPConnect | TCPData | TCPClose | UDPData | DrainNotice
+    | RequestChunk | RequestEnd | Cancel | TCPConnect | TCPData | TCPClose | UDPData | DrainNotice | Flow
 )  # fmt: skip
 
 

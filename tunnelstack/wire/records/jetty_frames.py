@@ -21,6 +21,7 @@ from tunnelstack.wire.jsonline import decode, encode
 from tunnelstack.wire.records.jetty import (
     CANCEL,
     DRAIN,
+    FLOW,
     MESSAGE_LIMIT,
     MULTIPLE_VALUES,
     STOCK,
@@ -28,6 +29,7 @@ from tunnelstack.wire.records.jetty import (
     UPGRADE,
     Cancel,
     DrainNotice,
+    Flow,
     Frame,
     GRPCHint,
     Headers,
@@ -334,13 +336,14 @@ _FRAMES: dict[str, tuple[type[Frame], tuple[_Member, ...]]] = {
     "drain": (DrainNotice, (
         _Member("grace_ms", _MILLISECONDS), _REASON, _Member("reconnect", _FLAG),
     )),
+    "flow": (Flow, (_Member("id", _IDENTIFIER, required=True, attribute="identifier"), _Member("paused", _FLAG))),
 }  # fmt: skip
 
 _TYPES = {record: name for name, (record, _) in _FRAMES.items()}
 
 _NEEDS: dict[str, Capabilities] = {
     "http_request_chunk": frozenset({STREAM_REQUEST, UPGRADE}), "http_request_end": frozenset({STREAM_REQUEST, UPGRADE}),
-    "http_cancel": frozenset({CANCEL}), "drain": frozenset({DRAIN}),
+    "http_cancel": frozenset({CANCEL}), "drain": frozenset({DRAIN}), "flow": frozenset({FLOW}),
 }  # fmt: skip
 """One of these capabilities must be agreed."""
 
