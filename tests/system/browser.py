@@ -24,6 +24,8 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 SECONDS = 30.0
 """Seconds within which the browser answers."""
 
+ABSENT = "if (problem instanceof TypeError && / of null /.test(problem.message)) return false; throw problem"
+
 
 def browserPath() -> str | None:
     """
@@ -54,7 +56,7 @@ class Browser:
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
                 env={**os.environ, "HOME": self._profile},
             )
-        found = until(lambda: re.search(r"ws://\S+", self._errors.read_text(errors="replace")), self._errors.read_text)
+        found = until(lambda: re.search(r"ws://\S+(?=\s)", self._errors.read_text(errors="replace")), self._errors.read_text)
         self._open = ExitStack()
         self._socket: ClientConnection = self._open.enter_context(
             connect(found[0], max_size=None, open_timeout=SECONDS, proxy=None)
@@ -106,9 +108,10 @@ class Browser:
 
     def wait(self, expression: str) -> Any:
         """
-        @return: the value of the expression, once it is true.
+        @return: the value of the expression, once it is true.  It is false while an element that it uses is not there yet.
         """
-        return until(lambda: self.run(expression), lambda: f"{expression}: {self.problems} {self.text('body')}")
+        waits = f"(() => {{ try {{ return {expression} }} catch (problem) {{ {ABSENT} }} }})()"
+        return until(lambda: self.run(waits), lambda: f"{expression}: {self.problems} {self.text('body')}")
 
     def text(self, selector: str) -> str:
         """
