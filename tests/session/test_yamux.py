@@ -18,7 +18,7 @@ from tests.promises.streams import WINDOW, Collect, HalfCollect, Producer, Strea
 from tunnelstack.interfaces import IStreamOwner
 from tunnelstack.negotiation.multistream import multistreamEndpoint
 from tunnelstack.session._connector import WAITING_CONNECTS
-from tunnelstack.session.yamux import TURN, YamuxSession
+from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.errors import (
     OpenTimeout,
     SessionClosed,
@@ -28,6 +28,7 @@ from tunnelstack.stream.errors import (
 )
 from tunnelstack.testing import Wire, sessionPair
 from tunnelstack.transport.direct_write import immediateWrite
+from tunnelstack.transport.event_turns import TURN
 from tunnelstack.transport.stream_scheduler import EARLY_FLUSH_STREAMS
 from tunnelstack.wire.negotiation.base import Release
 from tunnelstack.wire.send_rate import LARGEST_BATCH

@@ -38,6 +38,7 @@ from tunnelstack.stream.errors import SessionClosed, SessionLost, StreamResetErr
 from tunnelstack.stream.transport import StreamTransport
 from tunnelstack.transport.deadline_timer import DeadlineTimer
 from tunnelstack.transport.direct_write import disableNagle, immediateWrite
+from tunnelstack.transport.event_turns import TURN, EventTurns
 from tunnelstack.transport.pending_pings import PendingPings
 from tunnelstack.transport.send_buffer import sendBuffer
 from tunnelstack.transport.stream_scheduler import StreamScheduler
@@ -46,9 +47,6 @@ from tunnelstack.wire.yamux.connection import YamuxConnection
 from tunnelstack.wire.yamux.errors import GoneAway, SessionError, StreamLimitReached, StreamsExhausted
 from tunnelstack.wire.yamux.events import DataArrived
 from tunnelstack.wire.yamux.limits import DEFAULT_LIMITS, SessionLimits
-
-TURN = 64
-"""Events that are given to streams in one turn of the reactor."""
 
 
 @implementer(ISession, IProtocol)
@@ -83,7 +81,6 @@ class YamuxSession(Protocol):
         self._clock = clock
         self._core = core = YamuxConnection(client, limits)
         self._streams: dict[int, StreamTransport] = {}
-        self._events: list[events.YamuxEvent] = []      # from the core, yet to be given to streams
         self._pings = PendingPings()
         self._lifecycle = SessionLifecycle(self, clock, self._isIdle, self._closeIdle)
         self._timer = DeadlineTimer(clock, self._expire)
@@ -101,6 +98,7 @@ class YamuxSession(Protocol):
         self.listener = SessionListener(self)
         self.flush = self.scheduler.flush
         self.scheduleFlush = self.scheduler.scheduleFlush
+        self._turns: EventTurns[events.YamuxEvent] = EventTurns(clock, self._dispatch, self.flush)
         self.acceptStream = core.accept_stream
         self._deliver: dict[type[events.YamuxEvent], Callable[[Any], object]] = {
             events.StreamOpened: self.listener.opened,
@@ -243,29 +241,26 @@ class YamuxSession(Protocol):
         """
         Octets of the carrier, cut anywhere.
         """
-        if self._events:                      # the core counts on all its events being known
-            self._dispatch(len(self._events))
+        if self._turns.waiting:               # the core counts on all its events being known
+            self._turns.finish()
         if self._lifecycle.reason is not None:
             return
         core = self._core
         core.now = self._clock.seconds()
         try:
-            self._events = core.receive_data(data)
+            happened = core.receive_data(data)
         except SessionError as broken:
-            self._events = list(broken.events)
             self._protocolFailed(broken)
             self.flush()
         else:
-            self._dispatch(TURN)
+            self._dispatch(happened if len(happened) <= TURN else self._turns.first(happened))
             self.scheduler.flush()
-            if self._events:                  # a reactor that has just read makes its calls before it writes
-                self._clock.callLater(0, self._dispatchRest, 1)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
         The carrier is gone, and with it every stream.
         """
-        self._dispatch(len(self._events))
+        self._turns.finish()
         lost = self._lifecycle.lost(self._lostFrom(reason))
         self._loseStreams(lost)
         self.connector.fail(lost)
@@ -325,38 +320,16 @@ class YamuxSession(Protocol):
         self.scheduler.reset(stream.streamId)
         stream.lost(Failure(reason))
 
-    # Events, by turns
+    # Events
 
-    def _dispatchRest(self, turns: int) -> None:
-        """
-        Give as many events to streams as one turn may have, and leave the rest to a later one: what the first of very many
-        events led to is then on its way while the last are handled.
-
-        @param turns: how many turns later to begin.
-        """
-        if turns:
-            self._clock.callLater(0, self._dispatchRest, turns - 1)
-        elif self._events:
-            self._dispatch(TURN)
-            self.flush()
-            if self._events:
-                self._clock.callLater(0, self._dispatchRest, 0)
-
-    def _dispatch(self, most: int) -> None:
+    def _dispatch(self, happened: list[events.YamuxEvent]) -> None:
         """
         Give events to the streams.
-
-        @param most: how many at most.
         """
-        events = self._events
-        if len(events) > most:
-            events, self._events = events[:most], events[most:]
-        else:
-            self._events = []
         deliver, scheduler, streams = self._deliver, self.scheduler, self._streams
         scheduler.inFlush = True
         try:
-            for event in events:
+            for event in happened:
                 if type(event) is DataArrived:
                     streamId, data = event
                     stream = streams.get(streamId)
@@ -454,7 +427,7 @@ class YamuxSession(Protocol):
         """
         The peer broke a rule: events before it are handled, the core's last words are flushed, and the carrier is closed.
         """
-        self._dispatch(len(self._events))
+        self._dispatch(list(broken.events))
         lost = self._lifecycle.broken(broken, self.address)
         self.transport.write(b"".join(self._core.data_to_send()))
         self._loseStreams(lost)

@@ -25,6 +25,7 @@ from tunnelstack.interfaces import IHTTP2Receiver
 from tunnelstack.transport.deadline_timer import DeadlineTimer
 from tunnelstack.transport.direct_write import disableNagle, immediateWrite
 from tunnelstack.transport.error_text import errorText
+from tunnelstack.transport.event_turns import TURN, EventTurns
 from tunnelstack.transport.http2.errors import (
     ConnectionClosing,
     HTTP2ConnectionLost,
@@ -42,9 +43,6 @@ from tunnelstack.wire.http2.codes import ErrorCode, code_text
 from tunnelstack.wire.http2.connection import HTTP2Machine
 from tunnelstack.wire.http2.errors import HTTP2Error, NoMoreStreams, StreamLimitUsedUp
 from tunnelstack.wire.http2.limits import CLIENT_LIMITS, SERVER_LIMITS, HTTP2Limits
-
-TURN = 64
-"""Events that are given to streams in one turn of the reactor."""
 
 ReceiverFactory = Callable[[HTTP2Stream], IHTTP2Receiver | None]
 """Makes the receiver of a stream that the peer has opened; C{None} refuses the stream."""
@@ -135,7 +133,6 @@ class HTTP2Connection(Protocol):
         self._clock = clock
         self.core = core = HTTP2Machine(client, limits)
         self.streamTable: dict[int, ReceivingStream] = {}
-        self._events: list[events.HTTP2Event] = []      # from the core, yet to be given to streams
         self._pings = PendingPings()
         self._timer = DeadlineTimer(clock, self._expire)
         self._up = self.isLost = self._closed = self._slotsReported = False
@@ -150,6 +147,7 @@ class HTTP2Connection(Protocol):
             clock, core, self.streamTable, _NothingCloses(),
             onStreamLost=self._streamLost, onPeerNotReading=self._peerNotReading, onPingSent=self._pingSent,
         )
+        self._turns: EventTurns[events.HTTP2Event] = EventTurns(clock, self._dispatch, self.scheduler.flush)
         self.handlers: dict[type[events.HTTP2Event], Callable[[Any], object]] = {
             events.BodyArrived: self._bodyArrived,
             events.HeadArrived: self._headArrived,
@@ -391,26 +389,26 @@ class HTTP2Connection(Protocol):
         """
         Octets of the transport, cut anywhere.
         """
-        if self._events:                      # the core counts on all its events being known
-            self._dispatch(len(self._events))
+        if self._turns.waiting:               # the core counts on all its events being known
+            self._turns.finish()
         if self.lostReason is not None:
             return
         core = self.core
         core.now = self._clock.seconds()
         try:
-            self._events = core.receive_data(data)
+            happened = core.receive_data(data)
         except HTTP2Error as broken:
-            self._events = list(broken.events)
             self._protocolFailed(broken)
             self.scheduler.flush()
         else:
-            self._dispatchSome(2)
+            self._dispatch(happened if len(happened) <= TURN else self._turns.first(happened))
+            self.scheduler.flush()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
         The transport is gone, and with it every stream.
         """
-        self._dispatch(len(self._events))
+        self._turns.finish()
         if self.lostReason is None:
             self.lostReason = self._lostFrom(reason)
         self.isLost = True
@@ -437,7 +435,7 @@ class HTTP2Connection(Protocol):
         """
         The peer broke a rule: events before it are handled, GOAWAY is sent, and the connection is closed.
         """
-        self._dispatch(len(self._events))
+        self._dispatch(list(broken.events))
         lost = HTTP2ConnectionLost(f"the peer broke the protocol: {broken}", broken.code, byPeer=True)
         lost.__cause__ = broken
         self._log.warn(
@@ -459,37 +457,12 @@ class HTTP2Connection(Protocol):
         for stream in self.transports():
             stream.lost(failure)
 
-    # Events, by turns
+    # Events
 
-    def _dispatchSome(self, turns: int = 1) -> None:
-        """
-        Give as many events to streams as one turn may have, and leave the rest to a later one: what the first of very many
-        events led to is then on its way while the last are handled.
-
-        @param turns: after how many turns to go on; a reactor that has just read makes its calls before it writes.
-        """
-        self._dispatch(TURN)
-        self.scheduler.flush()
-        if self._events:
-            self._clock.callLater(0, self._dispatchRest, turns - 1)
-
-    def _dispatchRest(self, turns: int) -> None:
-        if turns:
-            self._clock.callLater(0, self._dispatchRest, turns - 1)
-        elif self._events:
-            self._dispatchSome()
-
-    def _dispatch(self, most: int) -> None:
+    def _dispatch(self, happened: list[events.HTTP2Event]) -> None:
         """
         Give events to the streams.
-
-        @param most: how many at most.
         """
-        happened = self._events
-        if len(happened) > most:
-            happened, self._events = happened[:most], happened[most:]
-        else:
-            self._events = []
         deliver, scheduler = self.handlers, self.scheduler
         scheduler.inFlush = True
         try:
