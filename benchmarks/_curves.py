@@ -17,8 +17,11 @@ from benchmarks._chain import chain, prepared
 from benchmarks._parts import Part
 from benchmarks._sides import Figures, Scale, Side
 
+STREAMS, AGENTS = 1_000, 200
+"""So many come before all others and stay, so that what the process needs once is not counted, and no memory is free."""
+
 ENOUGH = 100
-"""So many come before all others and stay, so that what the process needs once is not counted."""
+"""The slope of memory begins here: the system counts pages."""
 
 
 def slope(points: Mapping[int, float]) -> float:
@@ -57,7 +60,7 @@ def idleStreams(side: Side, scale: Scale) -> Figures:
     opened, memory, asked = {}, {}, {}
     questions = scale.questions // 4
     for count in scale.manyStreams:
-        with _serverWithStreams(side, min(ENOUGH, max(scale.manyStreams))) as (server, address):
+        with _serverWithStreams(side, min(STREAMS, max(scale.manyStreams))) as (server, address):
             options = {"work": "many", "count": count, "parallel": 1, "questions": questions}
             before, memoryBefore = server.processorTime(), server.memory()
             with Part(side.command("client", carrier="ws", address=address, **options)) as client:
@@ -97,7 +100,7 @@ def agents(side: Side, scale: Scale) -> Figures:
     """
     arrived, memory = {}, {}
     for count in scale.manyAgents:
-        with edgeOf(side, min(ENOUGH, max(scale.manyAgents)), count) as (edge, come), come(0):
+        with edgeOf(side, min(AGENTS, max(scale.manyAgents)), count) as (edge, come), come(0):
             before, memoryBefore = edge.processorTime(), edge.memory()
             with come(1):
                 arrived[count] = (edge.processorTime() - before) / count * 1e3

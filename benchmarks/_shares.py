@@ -12,9 +12,16 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from benchmarks._chain import VISITORS, Chain, Wanted, chain, measured, visit
+from benchmarks._chain import PLAIN, VISITORS, Chain, Wanted, chain, measured, visit
 from benchmarks._http import WARM
 from benchmarks._sides import Figures, Scale, Side
+
+
+def same(side: Side, scale: Scale) -> Figures:
+    """
+    Nothing: by so much two chains differ that are alike.
+    """
+    return _costs("http-keep-same", side, scale, PLAIN)
 
 
 def logged(side: Side, scale: Scale) -> Figures:

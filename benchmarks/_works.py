@@ -117,7 +117,7 @@ def _churn(parallel: int, mark: float) -> Work:
     return Work((Figure(name, "streams/s", "more", mark), _cost(name, "us")), partial(_sessions.churn, parallel))
 
 
-def _share(name: str, mark: float, run: Callable[[Side, Scale], Figures]) -> Work:
+def _share(name: str, mark: float | None, run: Callable[[Side, Scale], Figures]) -> Work:
     figures = Figure(name, "% less", "less", mark, ""), Figure(f"{name}-cpu", "% more", "less", mark, "")
     return Work(figures, run, who=ALONE, needsGo=True)
 
@@ -203,6 +203,7 @@ WORKS: dict[str, Work] = {
         ),
         _carriers.carriers, who=ALONE, needs=_carriers.available,
     ),
+    "http-keep-same": _share("http-keep-same", None, _shares.same),
     "http-keep-logged": _share("http-keep-logged", 8, _shares.logged),
     "http-keep-observed": _share("http-keep-observed", 2, _shares.observed),
     "http-keep-inspected": _share("http-keep-inspected", 25, _shares.inspected),

@@ -68,7 +68,10 @@ SECTIONS = (
     ("HTTP through edge and agent", ("http-keep", "http-unpooled", "http-new", "http-one", "http-big", "h2-")),
     ("Ports through edge and agent", ("tcp-", "udp-")),
     ("The carriers of Jetty", ("carrier-",)),
-    ("What logs, metrics and the inspector cost", ("http-keep-logged", "http-keep-observed", "http-keep-inspected", "scrape")),
+    (
+        "What logs, metrics and the inspector cost",
+        ("http-keep-same", "http-keep-logged", "http-keep-observed", "http-keep-inspected", "scrape"),
+    ),
     ("Many agents, and nothing to do", ("storm", "idle-", "ready-", "resident-")),
     ("Calls of Python functions", ("calls-",)),
 )

@@ -69,7 +69,7 @@ class RowTests(SynchronousTestCase):
         cls.addClassCleanup(executor.shutdown, cancel_futures=True)
         cls.running = {
             name: executor.submit(program.measure, name, present, SMALLEST, 1)
-            for name in sorted(WORKS, key=testName) if WORKS[name].needs()      # in the order in which the tests wait for them
+            for name in sorted(WORKS, key=nameOfTest) if WORKS[name].needs()      # as the tests wait for them
         }
 
     def figures(self, name: str) -> None:
@@ -92,7 +92,7 @@ class RowTests(SynchronousTestCase):
         self.assertEqual({figure for one in rounds[DEFAULT] for figure in one}, {row["id"] for row in rows})
 
 
-def testName(name: str) -> str:
+def nameOfTest(name: str) -> str:
     """
     The name of the test of a benchmark.
     """
@@ -103,7 +103,7 @@ def _add(name: str) -> None:
     def test(self: RowTests) -> None:
         self.figures(name)
 
-    test.__name__ = testName(name)
+    test.__name__ = nameOfTest(name)
     setattr(RowTests, test.__name__, test)
 
 
