@@ -12,7 +12,11 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.changed_settings import changes
+from tests.dialect.agentserver import test_promises as agentserver
+from tests.dialect.koding import test_promises as koding
+from tests.dialect.shellhub.support import Hub
 from tests.exchange.doubles import Server, reply
+from tests.promises.tunnels import WEB
 from tunnelstack.agent.service import AgentService
 from tunnelstack.control.config.reader import Mistakes, parseEdge
 from tunnelstack.control.config.records import MetricsConfig, Route, ServiceConfig
@@ -279,6 +283,61 @@ class TargetTests(HealthCase):
         self.assertEqual(asked[0], HTTPPurpose(service="site0"))
         self.later(6)
         self.assertEqual(len(asked), len(names))
+
+
+class DialectTests(SynchronousTestCase):
+    """
+    Agents of other systems, whose tunnels are examined alike.
+    """
+
+    def listen(self, network: Any) -> Web:
+        web = Web("web")
+        factory = Factory.forProtocol(lambda: HTTPServerProtocol(web, clock=network))
+        factory.noisy = False
+        network.listenTCP(WEB, factory)
+        return web
+
+    def examined(self, edge: Any, network: Any, web: Web, to: str, key: str) -> None:
+        """
+        A service is left out, and used again.
+        """
+        edge.health.configure((evolve(CHECK, to=to),))
+        for status, reasons in ((200, {}), (500, {key: "it answered 500"}), (200, {})):
+            web.status = status
+            network.passTime(25)
+            (tunnel,) = edge.registry
+            self.assertEqual(edge.health.reasons(tunnel), reasons)
+            self.assertEqual(edge.registry.pick(key) is None, bool(reasons))
+        self.assertEqual(len(web.probes), 8)
+
+    def test_aPortOfADeviceIsExamined(self) -> None:
+        for version in (1, 2):
+            hub = Hub()
+            self.addCleanup(hub.stop)
+            hub.device(version, hostname="box")
+            (tunnel,) = hub.edge.registry
+            key = f"{tunnel.principal.agent}:{WEB}"
+            self.examined(hub.edge, hub.network, self.listen(hub.network), key, key)
+
+    def test_theHostOfAClientIsExamined(self) -> None:
+        """
+        It has no name of a service.
+        """
+        case = koding.KodingTests("test_theHeadArrives")
+        self.addCleanup(case.doCleanups)
+        tunnel = case.connectTunnel()
+        case.web.stopListening()
+        edge = case.both.edge
+        ((host, agent),) = edge.hosts
+        self.assertEqual(agent, tunnel.principal.agent)
+        self.examined(edge, case.network, self.listen(case.network), host, f"{agent}:0")
+
+    def test_theWebServerOfASandboxIsExamined(self) -> None:
+        case = agentserver.AgentserverTests("test_theHeadArrives")
+        self.addCleanup(case.doCleanups)
+        case.connectTunnel()
+        case.web.stopListening()
+        self.examined(case.proxy.edge, case.network, self.listen(case.network), "demo", "demo")
 
 
 class _Silent:

@@ -218,15 +218,15 @@ class HealthChecks(Service):
             self._edge.registry.useAgain(target.key, target.tunnel)
 
     def _published(self) -> Iterator[_Target]:
-        hosts = {agent: host for host, agent in self._edge.hosts}
+        hosts = {agent: host for host, agent in self._edge.hosts if host in self._checks}
         for tunnel in self._edge.registry:
             agent = tunnel.principal.agent
             for kind, name in self._edge.registry.names(tunnel):
                 check = self._checks.get(f"{agent}/{name}") or self._checks.get(name)
                 if kind == "http" and check is not None:
                     yield self._target(tunnel, check, name, self._edge.grantFor(name).host)
-            if agent in hosts and agent in self._checks:
-                yield self._target(tunnel, self._checks[agent], f"{agent}:0", hosts[agent])
+            if agent in hosts:
+                yield self._target(tunnel, self._checks[hosts[agent]], f"{agent}:0", hosts[agent])
             for to, check in self._checks.items():
                 device, _, port = to.rpartition(":")
                 if device == agent:

@@ -22,7 +22,7 @@ class AgentserverTests(TunnelPromises, SynchronousTestCase):
     """
 
     def connectTunnel(self) -> Any:
-        proxy = Proxy(cut=self.cut)
+        self.proxy = proxy = Proxy(cut=self.cut)
         self.useNetwork(proxy.network)
         self.addCleanup(proxy.stop)
         token = Path(self.mktemp())

@@ -24,7 +24,7 @@ class KodingTests(TunnelPromises, SynchronousTestCase):
     """
 
     def connectTunnel(self) -> Any:
-        both = EdgeAndAgent(edge={"domain": "edge.test", "dialects": edgeTables()}, cut=self.cut)
+        self.both = both = EdgeAndAgent(edge={"domain": "edge.test", "dialects": edgeTables()}, cut=self.cut)
         self.useNetwork(both.network)
         both.edge.startService()
         file = Path(self.mktemp())

@@ -6,15 +6,17 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from tunnelstack.control.config.validators import checkRouteTarget
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.settings.setting import atLeast, each, matching, oneOf, setting
-from tunnelstack.settings.validators import checkAuthority, optional
+from tunnelstack.settings.validators import HOST, LABEL, checkAuthority, optional
 from tunnelstack.wire.http1.redaction import STANDARD, TIERS
 
 checkStatusForm = matching(r"[1-5][0-9]{2}(-[1-5][0-9]{2})?", "a status such as 204, or a range such as 200-399")
 
 
+checkExamined = matching(
+    rf"({LABEL}/)?{LABEL}|{LABEL}(\.{LABEL})*:[1-9][0-9]{{0,4}}|{HOST}", "a service, agent/service, device:port, or a host"
+)
 checkTarget = matching(
     r"/[!-\"$-~]*", "a path that begins with '/', with its query if it has one, in ASCII without spaces and '#'"
 )
@@ -47,7 +49,7 @@ class HealthCheck:
 
     to: str = setting(
         says="the service, agent/service for the service of one agent only, or device:port for a web server that a device can "
-        "reach; the name of an agent is the site of an agent that publishes hosts", check=checkRouteTarget,
+        "reach; of agents that publish hosts, the host", check=checkExamined,
     )
     path: str = setting("/", "the path of the requests, with its query", check=checkTarget)
     host: str = setting(
