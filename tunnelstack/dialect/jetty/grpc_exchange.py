@@ -29,6 +29,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.dialect.jetty.grpc_edge_lane import EdgeLane
+from tunnelstack.dialect.jetty.kept_body import KeptBody
 from tunnelstack.errors import UsageError
 from tunnelstack.exchange._request_producer import requestProducer
 from tunnelstack.exchange.client import INTERIM, REPEATED
@@ -59,12 +60,6 @@ from tunnelstack.wire.records.jetty_grpc import (
     ResponseHead,
     headers_of,
 )
-
-REPEATABLE_OCTETS = 64 * 1024
-"""Octets of a request's body that are kept until the response begins, so that it can be sent once more."""
-
-RETRY_SECONDS = 5.0
-"""Within which a request is sent once more."""
 
 REFUSAL_SECONDS = 1.0
 """Seconds for C{REFUSED_STREAM} to arrive after an agent has ended a lane on which it had not answered."""
@@ -117,36 +112,9 @@ class GRPCExchange:
     """
 
     __slots__ = (
-        "_endSent",
-        "_ended",
-        "_expected",
-        "_finalBefore",
-        "_first",
-        "_full",
-        "_halfClosed",
-        "_head",
-        "_id",
-        "_interim",
-        "_kept",
-        "_keptOctets",
-        "_lane",
-        "_owner",
-        "_paused",
-        "_producer",
-        "_remaining",
-        "_responding",
-        "_response",
-        "_sent",
-        "_taking",
-        "_target",
-        "_timeouts",
-        "_trailers",
-        "_upgrade",
-        "_visitor",
-        "finished",
-        "raw",
-        "receiver",
-        "traits",
+        "_endSent", "_ended", "_expected", "_finalBefore", "_full", "_halfClosed", "_head", "_id", "_interim", "_kept",
+        "_lane", "_owner", "_paused", "_producer", "_remaining", "_responding", "_response", "_sent", "_taking", "_target",
+        "_timeouts", "_trailers", "_upgrade", "_visitor", "finished", "raw", "receiver", "traits",
     )  # fmt: skip
 
     def __init__(
@@ -176,9 +144,7 @@ class GRPCExchange:
         self._ended = False                   # the request is whole, or our direction of another protocol
         self._endSent = False                 # the lane has the end of our direction
         self._trailers: Fields = []
-        self._kept: list[bytes] | None = []   # the body so far; C{None} once it is too long, or the response has begun
-        self._keptOctets = 0
-        self._first: float | None = None      # when the request was sent first
+        self._kept = KeptBody()
         self._full = False                    # the lane accepts no more for now
         self._paused = False                  # the response is not read
         self._response = MessageChunks(True)
@@ -223,7 +189,7 @@ class GRPCExchange:
         if reason.check(OpenTimeout, TooManyStreams):
             self.fail(Busy())
         else:
-            kind = FailureKind.ABSENT if self._first is None else FailureKind.BROKEN
+            kind = FailureKind.BROKEN if self._kept.sent else FailureKind.ABSENT
             self.fail(ExchangeFailed(kind, reason=reason.value))
 
     def _begin(self, lane: EdgeLane) -> None:
@@ -234,14 +200,13 @@ class GRPCExchange:
         self._taking = None
         self._lane = lane
         lane.carry(self)
-        if self._first is None:
-            self._first = self._owner.timer.seconds()
         self._response = MessageChunks(True, self._id, self._head.method == b"HEAD")
         self._sendHead(lane, self._head)
         if self._paused:
             lane.call.pauseProducing()
-        for octets in self._kept or ():
+        for octets in self._kept.pieces:
             self._sendData(octets)
+        self._kept.begin(self._owner.timer.seconds())
         if self._ended and not self._upgrade:
             self._sendEnd()
         if self._ended:
@@ -257,7 +222,7 @@ class GRPCExchange:
         record = request_record(
             head, upstream=self._target, timeout_ms=int(self._timeouts.first * 1000), remote_addr=address, scheme=scheme,
         )
-        self._endSent = not self._upgrade and not self._remaining and not self._kept and not self._trailers
+        self._endSent = not self._upgrade and not self._remaining and not self._kept.pieces and not self._trailers
         lane.call.send(encode_message(HTTPChunk(request_id=self._id, type=HEADERS, request=record, end=self._endSent)))
 
     def write(self, octets: bytes) -> None:
@@ -277,19 +242,8 @@ class GRPCExchange:
         if 0 < self._owner.mostBody < self._sent and not self.raw:
             self._break(ExchangeFailed(FailureKind.TOO_LARGE))
             return
-        if self._kept is not None:
-            self._keep(octets)
+        self._kept.add(octets, self._lane is not None)
         self._sendData(octets)
-
-    def _keep(self, octets: bytes) -> None:
-        """
-        Keep some of the body: until there is a lane all of it, since the producer is paused; and then within a bound.
-        """
-        assert self._kept is not None
-        self._kept.append(octets)
-        self._keptOctets += len(octets)
-        if self._lane is not None and self._keptOctets > REPEATABLE_OCTETS:
-            self._kept = None
 
     def _sendData(self, octets: bytes) -> None:
         if self._lane is None:
@@ -347,7 +301,7 @@ class GRPCExchange:
 
         @raise BadChunk: of L{tunnelstack.wire.records.jetty_chunks}; it is not allowed here.
         """
-        self._kept = None
+        self._kept.forget()
         if not self._response.receive(chunk):
             return
         try:
@@ -460,11 +414,7 @@ class GRPCExchange:
             self.fail(ExchangeFailed(FailureKind.BROKEN, reason=reason or result.message))
 
     def _mayRepeat(self) -> bool:
-        first, now = self._first, self._owner.timer.seconds()
-        if self._kept is None or self._responding or first is None or first < 0:
-            return False
-        self._first = -1.0                    # only once
-        return now - first <= RETRY_SECONDS
+        return not self._responding and self._kept.repeat(self._owner.timer.seconds())
 
     def _repeat(self) -> None:
         """
@@ -502,7 +452,7 @@ class GRPCExchange:
 
     def _finish(self) -> None:
         self.finished = True
-        self._kept = None
+        self._kept.forget()
         self._producer = None
         lane, self._lane = self._lane, None
         taking, self._taking = self._taking, None

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Protocol
 from uuid import uuid4
 
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ConnectionAborted, ConnectionDone, NoProtocol
+from twisted.internet.defer import Deferred
+from twisted.internet.error import NoProtocol
 from twisted.internet.interfaces import (
     IAddress,
     IProtocol,
@@ -18,38 +18,28 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamClientEndpoint,
 )
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tunnelstack.dialect.jetty.grpc_raw_datagrams import DatagramLane, FlowEndpoint
 from tunnelstack.dialect.jetty.grpc_raw_stream import RawLaneOwner, RawStream
 from tunnelstack.interfaces import (
     ICallReceiver,
     IDatagramClientEndpoint,
-    IDatagramFactory,
-    IDatagramProtocol,
-    IDatagramTransport,
 )
 from tunnelstack.records import Visitor
 from tunnelstack.session.lane_pool import IdleLanes
 from tunnelstack.stream.address import StreamAddress
-from tunnelstack.stream.errors import OpenTimeout, SessionLost, StreamResetError, TooManyStreams
+from tunnelstack.stream.errors import OpenTimeout, SessionLost, StreamResetError
 from tunnelstack.transport.grpc_call import GRPCCall
 from tunnelstack.transport.peers import addressText
-from tunnelstack.transport.udp import LONGEST_PAYLOAD
 from tunnelstack.wire.grpc import CallResult, Status
 from tunnelstack.wire.http2.codes import ErrorCode
 from tunnelstack.wire.printable_text import printable
 from tunnelstack.wire.protobuf import BadProtobuf, decode_message_untrusted, encode_message
-from tunnelstack.wire.records.jetty_grpc import RAW_CLOSE, RAW_CONNECT, RAW_DATAGRAM, RawChunk
+from tunnelstack.wire.records.jetty_grpc import RAW_CLOSE, RAW_CONNECT, RawChunk
 
 CONNECT_SECONDS = 10.0
 """Within which an agent must have connected to its local server."""
-
-QUEUED_OCTETS = 256 * 1024
-"""Octets that wait to be sent to the agent, beyond which datagrams are dropped."""
-
-MOST_FLOWS = 1024
-"""Flows of datagrams of one agent, each of which has a socket there."""
 
 
 class RawOwner(RawLaneOwner, Protocol):
@@ -106,22 +96,15 @@ class RawLanes:
         """
         @return: an endpoint each of whose connections is a flow to the local server of the agent.
         """
-        return _FlowEndpoint(self, _addressOf(visitor))
+        if self._datagrams is None:
+            self._datagrams = DatagramLane(self)
+        return FlowEndpoint(self._datagrams, _addressOf(visitor))
 
     def take(self) -> Deferred[RawLane]:
         """
         @return: a C{Deferred} of a lane, as in L{IdleLanes.take}.
         """
         return self._idle.take()
-
-    def datagramLane(self) -> Deferred[DatagramLane]:
-        """
-        @return: the lane of all datagrams.
-        """
-        known = self._datagrams
-        if known is None:
-            known = self._datagrams = DatagramLane(self)
-        return known.ready()
 
     # From the agent
 
@@ -143,6 +126,12 @@ class RawLanes:
         """
         self._idle.discard(lane)
         self._lanes.discard(lane)
+        self.owner.rawLaneOver()
+
+    def flowEnded(self) -> None:
+        """
+        From the lane of datagrams: a flow is over.
+        """
         self.owner.rawLaneOver()
 
     def datagramsOver(self) -> None:
@@ -389,164 +378,3 @@ class _NoUser:
 
 
 _UNUSED = _NoUser()
-
-
-class DatagramLane:
-    """
-    The lane of the datagrams of all visitors.
-    """
-
-    def __init__(self, lanes: RawLanes) -> None:
-        self._lanes = lanes
-        self._lane: RawLane | None = None
-        self._taking: Deferred[None] | None = None
-        self._waiting: list[Deferred[DatagramLane]] = []
-        self._flows: dict[str, EdgeFlow] = {}
-
-    @property
-    def flows(self) -> int:
-        """
-        How many flows there are.
-        """
-        return len(self._flows)
-
-    def ready(self) -> Deferred[DatagramLane]:
-        """
-        @return: fires when there is a lane.
-        """
-        if self._lane is not None:
-            return succeed(self)
-        waiting: Deferred[DatagramLane] = Deferred()
-        self._waiting.append(waiting)
-        if self._taking is None:
-            self._taking = self._lanes.take().addCallbacks(self._begin, self._failed)
-        return waiting
-
-    def _begin(self, lane: RawLane) -> None:
-        self._lane = lane
-        lane.use(self)
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(self)
-
-    def _failed(self, reason: Failure) -> None:
-        self._lanes.datagramsOver()
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.errback(reason)
-
-    def open(self, factory: IDatagramFactory, visitor: IAddress | None) -> IDatagramProtocol:
-        """
-        Begin a flow.
-        """
-        if len(self._flows) >= MOST_FLOWS:
-            raise TooManyStreams("too many flows to the agent", flows=len(self._flows))
-        application = factory.buildProtocol(visitor)
-        if application is None:
-            raise NoProtocol
-        identifier = uuid4().hex
-        flow = self._flows[identifier] = EdgeFlow(self, identifier, visitor or self._lanes.address, application)
-        application.makeConnection(flow)
-        return application
-
-    def forget(self, identifier: str) -> None:
-        """
-        From a flow: it is over.
-        """
-        self._flows.pop(identifier, None)
-        self._lanes.owner.rawLaneOver()
-
-    def send(self, identifier: str, address: IAddress, datagram: bytes) -> bool:
-        """
-        @return: whether it was sent.
-        """
-        lane = self._lane
-        if lane is None or lane.call.queued > QUEUED_OCTETS:
-            return False
-        lane.call.send(encode_message(RawChunk(
-            connection_id=identifier, type=RAW_DATAGRAM, data=datagram, remote_addr=addressText(address), protocol="udp",
-        )))  # fmt: skip
-        return True
-
-    def chunkReceived(self, chunk: RawChunk) -> None:
-        """
-        From the lane.
-        """
-        flow = self._flows.get(chunk.connection_id)
-        if flow is not None and chunk.type == RAW_DATAGRAM:
-            flow.datagramReceived(chunk.data)
-
-    def lost(self, reason: Exception | None) -> None:
-        """
-        The lane has ended.
-        """
-        self._lane = None
-        self._lanes.datagramsOver()
-        for flow in list(self._flows.values()):
-            flow.end(reason or ConnectionDone())
-
-
-@implementer(IDatagramTransport)
-class EdgeFlow:
-    """
-    The flow of one visitor: the transport of its application.
-    """
-
-    longest = LONGEST_PAYLOAD
-
-    def __init__(self, lane: DatagramLane, identifier: str, visitor: IAddress, application: IDatagramProtocol) -> None:
-        self.dropped = 0
-        self._lane = lane
-        self._identifier = identifier
-        self._visitor = visitor
-        self._application: IDatagramProtocol | None = application
-
-    def write(self, datagram: bytes) -> None:
-        if self._application is None:
-            return
-        if len(datagram) > self.longest or not self._lane.send(self._identifier, self._visitor, datagram):
-            self.dropped += 1
-
-    def datagramReceived(self, datagram: bytes) -> None:
-        """
-        From the agent.
-        """
-        if self._application is not None:
-            self._application.datagramReceived(datagram)
-
-    def loseConnection(self) -> None:
-        self.end(ConnectionDone())
-
-    def abortConnection(self) -> None:
-        self.end(ConnectionAborted())
-
-    def end(self, reason: Exception) -> None:
-        """
-        The flow is over.
-        """
-        application, self._application = self._application, None
-        if application is not None:
-            self._lane.forget(self._identifier)
-            application.connectionLost(Failure(reason))
-
-    def getHost(self) -> IAddress:
-        return self._visitor
-
-    def getPeer(self) -> IAddress:
-        return self._visitor
-
-
-@implementer(IDatagramClientEndpoint)
-class _FlowEndpoint:
-    """
-    Begins a flow each time.
-    """
-
-    def __init__(self, lanes: RawLanes, visitor: IAddress | None) -> None:
-        self._lanes = lanes
-        self._visitor = visitor
-
-    def connect(self, factory: IDatagramFactory) -> Deferred[IDatagramProtocol]:
-        ready: Deferred[DatagramLane] = self._lanes.datagramLane()
-        opened: Deferred[IDatagramProtocol] = ready.addCallback(DatagramLane.open, factory, self._visitor)
-        return opened
