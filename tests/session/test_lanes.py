@@ -13,7 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.promises.streams import Collect, HalfCollect, StreamPromises
 from tunnelstack.session.http2 import HTTP2Session
-from tunnelstack.session.lanes import FIRST_DELAY, LANE_SECONDS, LOSSES, LaneKeepingSession, LaneSession
+from tunnelstack.session.lane_pool import FIRST_DELAY, LANE_SECONDS, LOSSES
+from tunnelstack.session.lanes import LaneKeepingSession, LaneSession
 from tunnelstack.stream.errors import OpenTimeout, SessionClosed, SessionLost, StreamResetError
 from tunnelstack.testing import Wire
 

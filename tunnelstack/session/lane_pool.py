@@ -164,16 +164,20 @@ class LaneKeeper(Generic[L]):
     """
 
     def __init__(
-        self, clock: IReactorTime, counts: LaneCounts, open: Callable[[], bool], retire: Callable[[L], object]
+        self, clock: IReactorTime, counts: LaneCounts, open: Callable[[], bool], retire: Callable[[L], object],
+        count: Callable[[], int] | None = None,
     ) -> None:
         """
         @param open: opens a lane, and calls L{opened} then or later; C{False} if that is not possible now.
         @param retire: ends a lane that is idle.
+        @param count: gives how many lanes there are, those being opened included, if the owner does not tell when lanes have
+            ended that were used.
         """
         self._clock = clock
         self._counts = counts
         self._open = open
         self._retire = retire
+        self._count = count
         self._idle: dict[L, float] = {}       # since when; the first for the longest time
         self._others: set[L] = set()          # those in use, and those that end
         self._opening = 0
@@ -195,14 +199,21 @@ class LaneKeeper(Generic[L]):
         """
         How many lanes there are.
         """
-        return len(self._idle) + len(self._others) + self._opening
+        return len(self._idle) + len(self._others) + self._opening if self._count is None else self._count()
+
+    @property
+    def opening(self) -> int:
+        """
+        How many lanes are being opened.
+        """
+        return self._opening
 
     def start(self) -> None:
         """
-        Open the first lanes.
+        Open lanes from now on.
         """
         self._stopped = False
-        self._openSome(self._counts.initial)
+        self._openSome(self._counts.initial - len(self._idle) - self._opening)
 
     def stop(self) -> None:
         """
@@ -247,7 +258,8 @@ class LaneKeeper(Generic[L]):
         The peer begins to use a lane.
         """
         self._idle.pop(lane, None)
-        self._others.add(lane)
+        if self._count is None:
+            self._others.add(lane)
         self._delay = 0.0
         self._fill()
 
@@ -276,8 +288,11 @@ class LaneKeeper(Generic[L]):
     # Opening
 
     def _fill(self) -> None:
-        if self._again is None:
-            self._openSome(self._counts.idle - len(self._idle) - self._opening)
+        if self._again is not None:
+            return
+        self._openSome(self._counts.idle - len(self._idle) - self._opening)
+        if self._count is not None and len(self._idle) + self._opening < self._counts.idle:
+            self._later()                     # nobody tells when there may be more
 
     def _openSome(self, wanted: int) -> None:
         for _ in range(min(wanted, self._counts.most - self.open)):

@@ -12,15 +12,12 @@ that is lost while it is idle means nothing: proxies close idle streams.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from attrs import define
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError, NoProtocol
 from twisted.internet.interfaces import (
-    IDelayedCall,
     IHalfCloseableProtocol,
     IListeningPort,
     IProtocol,
@@ -37,40 +34,16 @@ from zope.interface import implementer
 
 from tunnelstack.interfaces import ISession
 from tunnelstack.session._connector import WAITING_CONNECTS, fireConnected
+from tunnelstack.session.lane_pool import LANE_SECONDS, IdleLanes, LaneCounts, LaneKeeper
 from tunnelstack.stream.address import StreamAddress
-from tunnelstack.stream.errors import OpenTimeout, SessionClosed, SessionLost, TooManyStreams
+from tunnelstack.stream.errors import SessionClosed, SessionLost
 from tunnelstack.stream.transport import StreamTransport
-
-LANE_SECONDS = 2.0
-"""Seconds that a call waits for an idle lane, unless the session has another limit."""
 
 IDLE_LANES = 4
 """Lanes that are kept idle."""
 
 MOST_LANES = 256
 """Streams of a session that are open at most, idle lanes or not."""
-
-LOSSES = 10
-"""Idle lanes that may be lost within L{LOSS_SECONDS} and are replaced at once."""
-
-LOSS_SECONDS = 10.0
-
-FIRST_DELAY = 0.1
-"""Seconds before a lane is replaced after more losses; doubled by each, up to L{LONGEST_DELAY}."""
-
-LONGEST_DELAY = 5.0
-
-
-@define(eq=False)
-class _Call:
-    """
-    A call that waits for a lane.
-    """
-
-    connected: Deferred[IProtocol]
-    factory: IProtocolFactory
-    deadline: float
-
 
 @implementer(IHalfCloseableProtocol)
 class _IdleLane(Protocol):
@@ -124,12 +97,9 @@ class LaneSession(proxyForInterface(ISession, "session")):  # type: ignore[misc]
         @param isLane: distinguishes lanes from other streams that the peer opens.
         """
         super().__init__(session)
-        self._clock = clock
-        self._seconds = seconds
         self._isLane = isLane
-        self._idle: dict[_IdleLane, None] = {}      # the one that was used last stands last
-        self._calls: deque[_Call] = deque()
-        self._timer: IDelayedCall | None = None
+        self._lanes: IdleLanes[_IdleLane] = IdleLanes(clock, seconds=seconds, most=WAITING_CONNECTS)
+        self._lanes.onDemand = self._demand
         self._others = _FactoryListener(session.address)
         self._connector = _LaneConnector(self._connect)
         self._goingAway = False
@@ -165,14 +135,18 @@ class LaneSession(proxyForInterface(ISession, "session")):  # type: ignore[misc]
         """
         How many lanes are idle.
         """
-        return len(self._idle)
+        return len(self._lanes)
 
     @property
     def waiting(self) -> int:
         """
         How many calls wait for a lane.
         """
-        return len(self._calls)
+        return self._lanes.waiting
+
+    def _demand(self, waiting: int) -> None:
+        if self.onDemand is not None:
+            self.onDemand(waiting)
 
     def goAway(self, reason: int = 0) -> None:
         """
@@ -194,9 +168,9 @@ class LaneSession(proxyForInterface(ISession, "session")):  # type: ignore[misc]
         Neither side is to wait for lanes that nobody uses.
         """
         self._goingAway = True
-        self._failCalls(SessionClosed(why))
-        idle, self._idle = self._idle, {}
-        for lane in idle:
+        self._lanes.fail(SessionClosed(why))
+        for lane in self._lanes.lanes():
+            self._lanes.discard(lane)
             lane.transport.loseConnection()
 
     def release(self, transport: StreamTransport) -> None:
@@ -215,75 +189,43 @@ class LaneSession(proxyForInterface(ISession, "session")):  # type: ignore[misc]
         """
         if self._goingAway:
             lane.transport.loseConnection()
-            return
-        self._idle[lane] = None
-        while self._calls and self._idle:
-            call = self._calls.popleft()
-            self._use(call.factory, call.connected)
+        else:
+            self._lanes.add(lane)
 
     def laneLost(self, lane: _IdleLane) -> None:
         """
         From a lane: it cannot be used any more.
         """
-        self._idle.pop(lane, None)
+        self._lanes.discard(lane)
 
     def _connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         if (gone := self.session.lostReason()) is not None:
             return fail(gone)
         if self._goingAway:
             return fail(SessionClosed("the session takes no more streams"))
-        if len(self._calls) >= WAITING_CONNECTS:
-            return fail(TooManyStreams("too many calls wait for lanes", waiting=len(self._calls)))
-        connected: Deferred[IProtocol] = Deferred(self._cancelled)
-        if self._idle:
-            self._use(factory, connected)
-            return connected
-        deadline = self._clock.seconds() + self._seconds
-        self._calls.append(_Call(connected, factory, deadline))
-        if self._timer is None:
-            self._timer = self._clock.callLater(self._seconds, self._expire)
-        if self.onDemand is not None:
-            self.onDemand(len(self._calls))
+        taking: Deferred[_IdleLane] = self._lanes.take()
+        connected: Deferred[IProtocol] = Deferred(lambda _: taking.cancel())
+        taking.addCallbacks(self._use, connected.errback, (factory, connected))
         return connected
 
-    def _use(self, factory: IProtocolFactory, connected: Deferred[IProtocol]) -> None:
+    def _use(self, lane: _IdleLane, factory: IProtocolFactory, connected: Deferred[IProtocol]) -> None:
         """
-        Give the lane that was used last to a protocol of a factory's.
+        Give a lane to a protocol of a factory's.
         """
-        lane, _ = self._idle.popitem()
         try:
             protocol = factory.buildProtocol(lane.transport.address)
             if protocol is None:
                 raise NoProtocol
         except Exception:
-            self._idle[lane] = None
+            self._lanes.add(lane)
             connected.errback()
             return
         lane.transport.handOver(protocol)
         fireConnected(connected, protocol)
 
-    def _cancelled(self, connected: Deferred[IProtocol]) -> None:
-        self._calls = deque(call for call in self._calls if call.connected is not connected)
-
-    def _expire(self) -> None:
-        self._timer = None
-        now = self._clock.seconds()
-        while self._calls and self._calls[0].deadline <= now:
-            self._calls.popleft().connected.errback(OpenTimeout("no lane became idle in time"))
-        if self._calls and self._timer is None:
-            self._timer = self._clock.callLater(self._calls[0].deadline - now, self._expire)
-
     def _sessionLost(self, reason: SessionLost) -> SessionLost:
-        self._failCalls(reason)
+        self._lanes.fail(reason)
         return reason
-
-    def _failCalls(self, reason: SessionLost) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
-        calls, self._calls = self._calls, deque()
-        for call in calls:
-            call.connected.errback(reason)
 
 
 @implementer(IHalfCloseableProtocol)
@@ -298,7 +240,7 @@ class _KeptLane(Protocol):
         self._keeper = keeper
 
     def dataReceived(self, data: bytes) -> None:
-        self._keeper.laneUsed(self.transport, data)
+        self._keeper.laneUsed(self, data)
 
     def readConnectionLost(self) -> None:
         """
@@ -310,7 +252,7 @@ class _KeptLane(Protocol):
         pass
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._keeper.idleLost()
+        self._keeper.idleLost(self)
 
 
 class LaneKeepingSession(proxyForInterface(ISession, "session")):  # type: ignore[misc]
@@ -318,7 +260,6 @@ class LaneKeepingSession(proxyForInterface(ISession, "session")):  # type: ignor
     The side of a session that opens lanes, and keeps some of them idle.
 
     @ivar session: the session below.
-    @ivar idle: how many lanes are idle.
     """
 
     _log = Logger()
@@ -332,16 +273,12 @@ class LaneKeepingSession(proxyForInterface(ISession, "session")):  # type: ignor
         @param most: streams of the session above which no lane is opened.
         """
         super().__init__(session)
-        self._clock = clock
-        self._keep = idle
-        self._most = most
-        self._opening = 0
-        self._losses: deque[float] = deque(maxlen=LOSSES + 1)     # when idle lanes were lost
-        self._delay = 0.0
+        self._lanes: LaneKeeper[_KeptLane] = LaneKeeper(
+            clock, LaneCounts(initial=idle, idle=idle, most=most), self._openLane,
+            lambda lane: lane.transport.loseWriteConnection(), lambda: int(session.streams),
+        )  # fmt: skip
         self._goingAway = False
-        self._timer: IDelayedCall | None = None
-        self._listener = _FactoryListener(session.address, self._fill)
-        self.idle = 0
+        self._listener = _FactoryListener(session.address, self._start, self._lanes.stop)
         session.whenGoingAway().addCallback(lambda _: self._stop())
         session.whenLost().addCallback(self._sessionLost)
 
@@ -358,6 +295,13 @@ class LaneKeepingSession(proxyForInterface(ISession, "session")):  # type: ignor
         As in L{ISession}; lanes that are idle do not count.
         """
         return int(self.session.streams) - self.idle
+
+    @property
+    def idle(self) -> int:
+        """
+        How many lanes are idle.
+        """
+        return self._lanes.idle
 
     def goAway(self, reason: int = 0) -> None:
         """
@@ -376,51 +320,29 @@ class LaneKeepingSession(proxyForInterface(ISession, "session")):  # type: ignor
 
     def _stop(self) -> None:
         self._goingAway = True
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
+        self._lanes.stop()
+
+    def _start(self) -> None:
+        if not self._goingAway:
+            self._lanes.start()
 
     def demand(self, count: int) -> None:
         """
         The peer waits for so many lanes: open them, even if that is more than are kept idle.
         """
-        self._open(count - self._opening)
+        self._lanes.demand(count - self._lanes.opening)
 
-    def _fill(self) -> None:
-        """
-        Open lanes until enough are idle.
-        """
-        if self._listener.listening and self._timer is None:
-            self._open(self._keep - self.idle - self._opening)
+    def _openLane(self) -> bool:
+        lane = _KeptLane(self)
+        opening: Deferred[IProtocol] = self.session.connector.connect(_BuildingFactory(lambda address: lane))
+        opening.addCallbacks(lambda _: self._lanes.opened(lane), lambda _: self._lanes.notOpened())
+        return True
 
-    def _open(self, wanted: int) -> None:
-        """
-        Open lanes, as far as there may be more streams; the rest later.
-        """
-        for _ in range(min(wanted, self._most - self.session.streams)):
-            if self._goingAway or self.session.lostReason() is not None:
-                return
-            self._opening += 1
-            opening: Deferred[IProtocol] = self.session.connector.connect(_BuildingFactory(lambda address: _KeptLane(self)))
-            opening.addCallbacks(self._opened, self._notOpened)
-        if self.idle + self._opening < self._keep:
-            self._later()
-
-    def _opened(self, protocol: IProtocol) -> None:
-        self._opening -= 1
-        self.idle += 1
-
-    def _notOpened(self, reason: Failure) -> None:
-        self._opening -= 1
-        self._later()
-
-    def laneUsed(self, transport: StreamTransport, data: bytes) -> None:
+    def laneUsed(self, lane: _KeptLane, data: bytes) -> None:
         """
         From a lane: the peer uses it.
         """
-        self.idle -= 1
-        self._delay = 0.0
-        protocol = None
+        transport, protocol = lane.transport, None
         try:
             protocol = self._listener.buildProtocol(transport.address)
         except Exception:
@@ -430,28 +352,13 @@ class LaneKeepingSession(proxyForInterface(ISession, "session")):  # type: ignor
             transport.abortConnection()
         else:
             transport.handOver(protocol, data)
-        self._fill()
+        self._lanes.used(lane)
 
-    def idleLost(self) -> None:
+    def idleLost(self, lane: _KeptLane) -> None:
         """
         From a lane that was idle: it is lost.
         """
-        self.idle -= 1
-        now = self._clock.seconds()
-        self._losses.append(now)
-        if len(self._losses) > LOSSES and now - self._losses[0] < LOSS_SECONDS:
-            self._later()
-        else:
-            self._fill()
-
-    def _later(self) -> None:
-        if self._timer is None and not self._goingAway and self.session.lostReason() is None:
-            self._delay = min(LONGEST_DELAY, 2 * self._delay) or FIRST_DELAY
-            self._timer = self._clock.callLater(self._delay, self._again)
-
-    def _again(self) -> None:
-        self._timer = None
-        self._fill()
+        self._lanes.lost(lane)
 
     def _sessionLost(self, reason: SessionLost) -> SessionLost:
         self._stop()
@@ -488,12 +395,17 @@ class _FactoryListener:
     Has one factory at a time.
     """
 
-    def __init__(self, address: StreamAddress, onListen: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self, address: StreamAddress, onListen: Callable[[], object] = lambda: None,
+        onUnlisten: Callable[[], object] = lambda: None,
+    ) -> None:
         """
         @param onListen: called when there is a factory.
+        @param onUnlisten: called when there is none any more.
         """
         self.address = address
         self._onListen = onListen
+        self._onUnlisten = onUnlisten
         self._factory: IProtocolFactory | None = None
 
     @property
@@ -515,6 +427,7 @@ class _FactoryListener:
         Streams that arrive from now on are reset.
         """
         self._factory = None
+        self._onUnlisten()
 
     def buildProtocol(self, address: StreamAddress) -> IProtocol | None:
         """
