@@ -69,7 +69,10 @@ class JettyEdge:
             agents = WebSocketAgents(edge, self.registrar)
             doors.append(HTTPDoor(path=AGENT_PATH.encode(), method=b"GET", server=agents))
         if addresses.grpcListen:
-            doors.append(grpcDoor(edge, self.registrar, addresses.grpcListen, self._settings.grpcCertificates))
+            settings = self._settings
+            doors.append(grpcDoor(
+                edge, self.registrar, addresses.grpcListen, settings.grpcCertificates, settings.grpcSessions,
+            ))  # fmt: skip
         return doors
 
     def close(self) -> None:

@@ -18,6 +18,8 @@ WEBSOCKET, GRPC, AUTO = "websocket", "grpc", "auto"
 
 POOL, REPLACE = "pool", "replace"
 
+BOUND, SHARED = "bound", "shared"
+
 GRPC_PORT = 8091
 """Where an edge listens for gRPC unless its configuration has another port."""
 
@@ -103,6 +105,10 @@ class EdgeSettings:
     grpcUrl: str = setting(
         "", "grpc(s)://host:port under which agents reach it; empty is made of public_url and grpc_listen",
         check=optional(isGRPCURL),
+    )
+    grpcSessions: str = setting(
+        AUTO, "bound: the calls of an agent must come by the connection on which it has registered; shared: by any, as a proxy "
+        "sends them; auto: bound with grpc_certificates", check=oneOf(AUTO, BOUND, SHARED),
     )
     edgeSecretFile: str = setting(
         "", "a file with the secret of other edges that verify tokens of agents here; without one they cannot", secretFile=True
