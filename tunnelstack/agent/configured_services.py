@@ -5,13 +5,13 @@ The services in a configuration: they are published, replaced and withdrawn with
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from attrs import define
 from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 
 from tunnelstack.agent.bounds import AgentBounds
-from tunnelstack.agent.inspector.recorder import RequestRecorder
 from tunnelstack.agent.local_server import LocalServer
 from tunnelstack.agent.publication import Publication
 from tunnelstack.agent.publications import Publications
@@ -24,6 +24,9 @@ from tunnelstack.control.tracing.tracer import Tracer
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import Handler, IExchangeServer, IReactor
 from tunnelstack.session.budget import MemoryBudget
+
+if TYPE_CHECKING:
+    from tunnelstack.agent.inspector.recorder import RequestRecorder
 
 
 @define

@@ -5,7 +5,6 @@ The metrics of an agent, and the small HTTP server that they are read from.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -89,6 +88,8 @@ class AgentMetrics(ReactorLag):
         """
         super().__init__(agent.clock)
         self._agent = agent
+        from importlib.metadata import version  # loads parsers of archives and of mail
+
         self._version = version("tunnelstack")
         self._endpoint = metricsEndpoint(agent.clock, agent.config.metrics)
         self._port: IListeningPort | None = None

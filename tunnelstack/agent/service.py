@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from random import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, fail, gatherResults, maybeDeferred, succeed
@@ -23,7 +23,6 @@ from tunnelstack.agent.configured_services import ConfiguredServices
 from tunnelstack.agent.dialects import AgentHost, configuredDialects, listeningServices
 from tunnelstack.agent.dialler import DialEndpoint
 from tunnelstack.agent.exit_policy import ExitPolicy
-from tunnelstack.agent.inspector.service import Inspector
 from tunnelstack.agent.link import AgentLink
 from tunnelstack.agent.metrics import AgentMetrics
 from tunnelstack.agent.publication import Publication
@@ -61,6 +60,9 @@ from tunnelstack.session.totals import SessionTotals
 from tunnelstack.settings.tables import secretFiles
 from tunnelstack.transport.host_endpoint import hostEndpoint
 from tunnelstack.waiters import Waiters
+
+if TYPE_CHECKING:
+    from tunnelstack.agent.inspector.service import Inspector
 
 CLOSE_SECONDS = 10.0
 """Seconds for what dialects do at the end of an agent."""
@@ -126,7 +128,11 @@ class AgentService(MultiService):
         self.metrics = AgentMetrics(self) if config.metrics.listen else None
         counts = None if self.metrics is None else self.metrics.exchanges
         environ = os.environ if environ is None else environ
-        self.inspector = Inspector(reactor, config.inspect, self._exchangeServer, environ) if config.inspect.enabled else None
+        self.inspector: Inspector | None = None
+        if config.inspect.enabled:
+            from tunnelstack.agent.inspector.service import Inspector  # a fifth of an agent's modules
+
+            self.inspector = Inspector(reactor, config.inspect, self._exchangeServer, environ)
         self._configured = ConfiguredServices(
             reactor, self._publications, self.handlers, self._bounds, tracer, counts, self.budget,
             None if self.inspector is None else self.inspector.recorder,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from operator import attrgetter
 from pathlib import Path
 from time import time
+from typing import TYPE_CHECKING
 
 from attrs import define, evolve
 from twisted.internet.defer import Deferred, succeed
@@ -16,8 +17,6 @@ from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
 from tunnelstack.agent.bounds import AgentBounds
-from tunnelstack.agent.inspector.capture import CapturingServer
-from tunnelstack.agent.inspector.recorder import RequestRecorder
 from tunnelstack.agent.local_server import LocalServer
 from tunnelstack.agent.origin_pool import originPool
 from tunnelstack.agent.requests import recordFromExchange
@@ -50,6 +49,9 @@ from tunnelstack.records import EMBEDDED, Service
 from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.wire.http1.head import Fields, HeadLimits, RequestHead
+
+if TYPE_CHECKING:
+    from tunnelstack.agent.inspector.recorder import RequestRecorder
 
 Handlers = Mapping[bytes, Handler]
 """Stream handlers by the name of their protocol."""
@@ -143,7 +145,11 @@ class ExchangeFactory(Factory):
 
     def __init__(self, server: IExchangeServer, context: ServiceContext, name: str) -> None:
         self._recorder = recorder = context.recorder
-        self.server = server if recorder is None else CapturingServer(server, recorder, name)
+        self.server = server
+        if recorder is not None:
+            from tunnelstack.agent.inspector.capture import CapturingServer  # most agents have no inspector
+
+            self.server = CapturingServer(server, recorder, name)
         self._context = context
         self._clock = context.reactor
         self._name = name

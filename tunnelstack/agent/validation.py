@@ -10,7 +10,6 @@ from collections.abc import Iterable
 
 from tunnelstack.agent.bounds import AgentBounds
 from tunnelstack.agent.edge_endpoint import makeEdgeEndpoint
-from tunnelstack.agent.inspector.service import checkInspector
 from tunnelstack.agent.metrics import metricsEndpoint
 from tunnelstack.agent.service_kinds import ServiceContext, buildService
 from tunnelstack.control.config.records import DEFAULT_AGENT_LIMITS, AgentConfig, EdgeAddress, ServiceConfig
@@ -67,6 +66,8 @@ def _observationMistake(reactor: IReactor, config: AgentConfig) -> str:
         if config.metrics.listen:
             metricsEndpoint(reactor, config.metrics)
         if config.inspect.enabled:
+            from tunnelstack.agent.inspector.service import checkInspector  # most agents have none
+
             checkInspector(reactor, config.inspect)
         checkTracing(config.tracing)
     except ConfigurationError as wrong:

@@ -13,7 +13,6 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from math import isfinite
 from typing import ClassVar
 
@@ -97,6 +96,8 @@ class BaseOptions(usage.Options):
         """
         Print the version and exit.
         """
+        from importlib.metadata import version  # loads parsers of archives and of mail
+
         print("tunnelstack", version("tunnelstack"))  # noqa: T201
         raise SystemExit(0)
 

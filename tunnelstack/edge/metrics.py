@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from importlib.metadata import version
 
 from tunnelstack.control.metrics import families
 from tunnelstack.control.metrics.counts import ExchangeCounts
@@ -34,6 +33,8 @@ class EdgeMetrics(ReactorLag):
         requireExtra()
         super().__init__(edge.clock)
         self._edge = edge
+        from importlib.metadata import version  # loads parsers of archives and of mail
+
         self._version = version("tunnelstack")
         self.exchanges = ExchangeCounts(FailureKind, perService=edge.config.metrics.perService)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from typing import Any
 
 from tunnelstack.control.metrics.counts import CLASSES
@@ -47,6 +46,8 @@ def statusSteps(edge: RunningEdge) -> Steps[Record]:
             octetsIn += session.octetsIn
             octetsOut += session.octetsOut
     services = len(edge.registry.held())
+    from importlib.metadata import version  # loads parsers of archives and of mail
+
     yield
     return {
         "version": version("tunnelstack"),

@@ -5,7 +5,6 @@ The most similar word to a misspelt one.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 SIMILARITY = 0.5
 """From 0 to 1, see C{difflib.get_close_matches}."""
@@ -15,6 +14,8 @@ def closest(word: str, known: Iterable[str]) -> str:
     """
     @return: the known word that is most similar; C{""} if none is similar.
     """
+    from difflib import get_close_matches  # hardly any program makes a mistake
+
     words = {each.lower(): each for each in known}
     found = get_close_matches(word.lower(), words, 1, SIMILARITY)
     return words[found[0]] if found else ""

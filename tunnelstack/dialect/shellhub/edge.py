@@ -5,10 +5,9 @@ ShellHub at the edge: both versions of its transport, its devices, and its part 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
-from twisted.conch.ssh.keys import Key
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -28,6 +27,9 @@ from tunnelstack.doors import HTTPDoor
 from tunnelstack.errors import Denied
 from tunnelstack.interfaces import IAdminResources, IDeviceKeys, IDialect, IEdge
 from tunnelstack.settings.files import readFile
+
+if TYPE_CHECKING:
+    from twisted.conch.ssh.keys import Key
 
 JSONObject = Mapping[str, object]
 

@@ -5,15 +5,18 @@ The keys with which the SSH gateway of an edge logs in at devices.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from twisted.conch.ssh.keys import Key
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThread
 
 from tunnelstack.dialect.shellhub.bootstrap import Bootstrap
 from tunnelstack.wire.records.shellhub_bootstrap import ACCEPTED
 from tunnelstack.wire.records.shellhub_identity import fingerprint
+
+if TYPE_CHECKING:
+    from twisted.conch.ssh.keys import Key
 
 MAX_KEYS = 1024
 """Devices whose key is kept; to make a key takes a while."""
@@ -50,6 +53,10 @@ class GatewayKeys:
         return made.addCallback(self._vouch, device.uid)
 
     def _vouch(self, private: RSAPrivateKey, uid: str) -> Key:
+        from twisted.conch.ssh.keys import (
+            Key,  # loads Conch, which an edge without visitors of SSH does not need
+        )
+
         while len(self._keys) >= MAX_KEYS and uid not in self._keys:
             del self._keys[next(iter(self._keys))]
         self._keys[uid] = private
