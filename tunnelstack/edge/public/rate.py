@@ -8,8 +8,12 @@ for.  So no timer runs, and a limit that is not used costs nothing.
 from __future__ import annotations
 
 from collections.abc import Hashable
+from functools import lru_cache
 
 from tunnelstack.wire.addresses import read_address
+
+REMEMBERED = 1024
+"""Addresses whose keys are remembered: visitors come back on new connections."""
 
 SMALLEST_BURST = 64 * 1024
 """Octets that a bucket lets through at once, at least: as many as one read of a socket gives."""
@@ -119,6 +123,7 @@ class KeyedRates:
         return len(self._paid)
 
 
+@lru_cache(REMEMBERED)
 def rateLimitKey(address: str) -> str:
     """
     The key under which an address is counted.

@@ -62,6 +62,8 @@ class RequestSample:
 class RequestSamples:
     """
     The samples of an edge.
+
+    @ivar enabled: whether any are kept.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -70,6 +72,7 @@ class RequestSamples:
         """
         self._now = now
         self._redaction = ""
+        self.enabled = False
         self._store: SampleStore[RequestSample] = SampleStore(0)
 
     def configure(self, config: SamplesConfig) -> None:
@@ -80,13 +83,7 @@ class RequestSamples:
             self._redaction = config.redaction
             self._store = SampleStore(config.requests)
         self._store.resize(config.requests)
-
-    @property
-    def enabled(self) -> bool:
-        """
-        Whether any are kept.
-        """
-        return self._store.most > 0
+        self.enabled = config.requests > 0
 
     def begin(self, request: ObservedRequest, head: RequestHead, service: str, trace: str) -> None:
         """

@@ -12,6 +12,7 @@ Source: RFC 9112, sections 6 and 9; RFC 9110, sections 7.6.1 and 7.8.
 from __future__ import annotations
 
 import re
+from operator import methodcaller
 
 from attrs import define
 
@@ -27,10 +28,15 @@ HOP_BY_HOP = frozenset((
 ))
 """Fields that concern one connection, whether or not C{Connection} names them."""
 
+HOP_BY_HOP_OR_CLOSE = HOP_BY_HOP | {b"close"}
+"""The same with C{Connection: close}: a word in C{Connection} is the name of a field as well."""
+
 NEVER_HOP_BY_HOP = frozenset((b"host", b"content-length", b"transfer-encoding", b"trailer", b"expect"))
 """Fields that C{Connection} cannot take away."""
 
 CODINGS = frozenset((b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress", b"chunked"))
+
+_strip = methodcaller("strip", b" \t")
 
 _NAME = rb"(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})"
 _PORT = rb":0*+(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{0,4})"
@@ -190,6 +196,11 @@ def _connection(framing: Framing, head: RequestHead | ResponseHead, connection: 
     """
     Read the options of the connection, and note what they take away.
     """
+    lower = connection.lower()
+    if (lower == b"close" or lower == b"keep-alive") and not upgrade:
+        framing.keep_alive = lower == b"keep-alive"
+        framing.hop_by_hop = HOP_BY_HOP if framing.keep_alive else HOP_BY_HOP_OR_CLOSE
+        return
     options = tokens(connection)
     if b"close" in options:
         framing.keep_alive = False
@@ -207,7 +218,7 @@ def tokens(value: bytes) -> list[bytes]:
     """
     @return: the members of a list, in lower case.
     """
-    return [each.strip(b" \t") for each in value.lower().split(b",")]
+    return [*map(_strip, value.lower().split(b","))]
 
 
 def end_to_end(fields: Fields, framing: Framing) -> Fields:
