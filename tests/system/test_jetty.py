@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import socketserver
+import ssl
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler
@@ -181,6 +182,37 @@ class OurAgentTests(Jetty):
                 self.assertEqual(lines.readline(), b"TO THE FAR SIDE\n")
                 visitor.shutdown(socket.SHUT_WR)
                 self.assertEqual(lines.read(), b"")
+            self.assertEqual(agent.end(), 0)
+
+    def test_bothCarriersUseTLS(self) -> None:
+        web = self.origin()
+        for arguments in (("ca",), ("server", "localhost", "demo.localhost")):
+            code, text = self.tunnelstack("certs", *arguments)
+            self.assertEqual(code, 0, text)
+        folder = self.home / "served"
+        folder.mkdir()
+        for end in ("pem", "key"):
+            (self.home / "certs" / f"server-localhost.{end}").rename(folder / f"default.{end}")
+        port, grpc = freePort(), freePort()
+        (self.home / "edge.toml").write_text(
+            f'[jetty]\ntransport_mode = "grpc"\ngrpc_listen = "tcp:{grpc}"\ngrpc_certificates = "{folder}"\n'
+        )
+        edge = self.program(
+            "tunnel-edge", "--listen", f"tls:{folder}:port={port}", "--domain", "localhost", "--config", "edge.toml"
+        )
+        edge.hears(rf"^door +ready +gRPC by TLS at tcp:{grpc}")
+        edge.hears(r"^edge +ready ")
+        for name in CARRIERS:
+            agent = self.program(
+                "tunnel-agent", "jetty", str(web), "--edge", f"https://localhost:{port}", "--token-file", str(self.token),
+                "--ca-file", "certs/ca.pem", "--name", "demo", "--transport", name,
+            )
+            agent.hears(rf"^session +up .*transport={name} url=https://demo\.localhost:{port}")
+            context = ssl.create_default_context(cafile=str(self.home / "certs" / "ca.pem"))
+            connection = http.client.HTTPSConnection("localhost", port, timeout=PATIENCE, context=context)
+            connection.request("GET", "/x", headers={"Host": f"demo.localhost:{port}"})
+            self.assertEqual(connection.getresponse().read(), b"GET /x\n")
+            connection.close()
             self.assertEqual(agent.end(), 0)
 
     def test_operatorsReserveAndRemoveTunnels(self) -> None:

@@ -19,11 +19,12 @@ from tunnelstack.dialect.http_entry import bearerToken
 from tunnelstack.dialect.jetty.addresses import Addresses
 from tunnelstack.dialect.jetty.names import freeName, freePort
 from tunnelstack.dialect.jetty.registration import HTTP, NAME
-from tunnelstack.dialect.jetty.sample_log import KeptSample, SampleLog
+from tunnelstack.dialect.jetty.sample_log import MOST_OF_TUNNEL, KeptSample, kept
 from tunnelstack.dialect.jetty.settings import EdgeSettings
 from tunnelstack.dialect.jetty.tunnel_store import StoredTunnel, TunnelStore, checkName
 from tunnelstack.doors import HTTPDoor
 from tunnelstack.errors import Denied, Refused
+from tunnelstack.exchange.sample_store import SampleStore
 from tunnelstack.exchange.whole_message import JSON, WholeMessageServer, WholeRequest, WholeResponse
 from tunnelstack.interfaces import IEdge
 from tunnelstack.records import Claim, Principal, Service
@@ -110,7 +111,7 @@ class Bridge:
         @param agentsOf: returns how many agents serve a tunnel, by its identifier.
         """
         self.activity: dict[str, Activity] = {}
-        self.samples = SampleLog()
+        self.samples: SampleStore[KeptSample] = SampleStore(MOST_OF_TUNNEL)
         self._edge = edge
         self._store = store
         self._addresses = addresses
@@ -290,9 +291,10 @@ class Bridge:
         return answer(None, 201)
 
     def _sample(self, request: WholeRequest, names: Sequence[str], principal: Principal) -> WholeResponse:
-        sample = read_sample_untrusted(request.body)
-        kept = self.samples.add(self._mine(names[0], principal).id, sample, self._now())
-        return answer({"id": kept.id}, 201)
+        reported = read_sample_untrusted(request.body)
+        sample = kept(self._mine(names[0], principal).id, reported, self._now())
+        self.samples.add(sample.tunnelId, sample, sample.octets, sample.id)
+        return answer({"id": sample.id}, 201)
 
     def _mine(self, identifier: str, principal: Principal) -> StoredTunnel:
         """
@@ -318,11 +320,11 @@ class Bridge:
             return refusal(404, "there is no such resource")
 
         def show(request: WholeRequest, names: Sequence[str], principal: Principal) -> WholeResponse:
-            kept = self.samples.find(names[0])
-            if kept is None:
+            sample = self.samples.find(names[0])
+            if sample is None:
                 raise _NoTunnel("there is no such sample")
-            self._mine(kept.tunnelId, principal)
-            return answer(_sampleMembers(kept))
+            self._mine(sample.tunnelId, principal)
+            return answer(_sampleMembers(sample))
 
         return self._authenticated(request, show, names) if request.head.method == b"GET" else notAllowed(b"GET")
 
@@ -401,11 +403,12 @@ def _below(request: WholeRequest, path: str) -> list[str]:
     return [each for each in request.path.decode("latin-1").removeprefix(path).split("/") if each]
 
 
-def _sampleMembers(kept: KeptSample) -> dict[str, object]:
-    sample = kept.sample
+def _sampleMembers(found: KeptSample) -> dict[str, object]:
+    sample = found.sample
     return {
-        "id": kept.id, "tunnel_id": kept.tunnelId, "method": sample.method, "path": sample.path, "query": sample.query or None,
-        "status": sample.status, "bytes_in": sample.bytes_in, "bytes_out": sample.bytes_out, "headers": dict(sample.headers),
+        "id": found.id, "tunnel_id": found.tunnelId, "method": sample.method, "path": sample.path,
+        "query": sample.query or None, "status": sample.status, "bytes_in": sample.bytes_in,
+        "bytes_out": sample.bytes_out, "headers": dict(sample.headers),
     }  # fmt: skip
 
 
