@@ -54,6 +54,7 @@ class Place:
 
     RIGHTS = {
         "laptop": ("http:*", "tcp:2000-2009", "udp:2000-2009"), "desk": ("http:desk",), "team": ("http:team-*", "http:team"),
+        "www": ("http:www", "http:web"),
     }  # fmt: skip
 
     def __init__(

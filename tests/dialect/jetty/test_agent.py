@@ -265,6 +265,17 @@ class UpgradeTests(AgentCase):
         self.assertTrue(caller.got.endswith(b"late"), caller.got)
         self.assertEqual((self.transports, dialect.report()["transport"]), (["grpc"], "grpc"))
 
+    def test_anAgentThatStopsAtOnceLeavesNothing(self) -> None:
+        dialect = self.start()
+        offers: list[Any] = []
+        upgrade = dialect._upgrade
+        self.patch(dialect, "_upgrade", lambda *offer: offers.append(offer))
+        self.reconnect(dialect)
+        upgrade(*offers[0])
+        self.end(self.service)
+        self.network.passTime(5)
+        self.assertEqual(self.transports, [])
+
     def test_whatRunsTooLongIsBrokenOff(self) -> None:
         dialect = self.start()
         offers: list[Any] = []
@@ -283,7 +294,11 @@ class UpgradeTests(AgentCase):
         upgrade = dialect._upgrade
         self.patch(dialect, "_upgrade", lambda *offer: offers.append(offer))
         self.reconnect(dialect)
+        self.web.answer = None
+        self.place.visit(b"GET /slow HTTP/1.1\r\nHost: demo.localhost\r\nConnection: close\r\n\r\n")
         upgrade(*offers[0])
+        self.network.passTime(3)
+        self.assertEqual(self.transports, ["grpc", "websocket"])
         self.end(self.service)
         self.network.passTime(5)
         self.assertEqual(self.transports, [])
@@ -333,6 +348,8 @@ class RefusalTests(AgentCase):
         self.start()
         self.network.passTime(10)
         self.assertEqual(self.place.dialect.registrar.agentsOf(self.place.store.tunnels[0].id), 1)
+        (failed,) = [each for each in self.logged if "no session with" in str(each.get("log_format"))]
+        self.assertEqual((failed["seconds"], "held by another process" in failed["reason"]), (45.0, True))
         self.end(first)
         self.network.passTime(60)
         self.served()

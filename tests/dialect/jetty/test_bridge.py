@@ -79,6 +79,7 @@ class CreationTests(BridgeCase):
     def test_aNameIsChosenAsTheTokenAllows(self) -> None:
         self.assertRegex(self.place.create()["subdomain"], r"^[a-z]+-[a-z0-9]{8}$")
         self.assertEqual(self.place.create(agent="desk")["subdomain"], "desk")
+        self.assertEqual(self.place.create(agent="www")["subdomain"], "web", "www is reserved")
         names = [self.place.create(port, agent="team")["subdomain"] for port in (1, 2, 3)]
         self.assertEqual(names[0], "team")
         self.assertRegex(names[1], r"^team-[a-z0-9]{8}$")

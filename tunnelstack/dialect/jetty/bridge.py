@@ -21,7 +21,7 @@ from tunnelstack.dialect.jetty.names import freeName, freePort
 from tunnelstack.dialect.jetty.registration import HTTP, NAME
 from tunnelstack.dialect.jetty.sample_log import MOST_OF_TUNNEL, KeptSample, kept
 from tunnelstack.dialect.jetty.settings import EdgeSettings
-from tunnelstack.dialect.jetty.tunnel_store import StoredTunnel, TunnelStore, checkName
+from tunnelstack.dialect.jetty.tunnel_store import StoredTunnel, TunnelStore
 from tunnelstack.doors import HTTPDoor
 from tunnelstack.errors import Denied, Refused
 from tunnelstack.exchange.sample_store import SampleStore
@@ -218,7 +218,6 @@ class Bridge:
             raise Denied("taken", f"the name {name} is in use by your tunnel to {printable(tunnel.localTarget, 64)}")
         if tunnel is not None and tunnel.protocol != asked.protocol:
             raise Denied("taken", f"the name {name} belongs to your tunnel for {tunnel.protocol}")
-        checkName(name)
         self._edge.checkService(principal, Service(name=name, kind=asked.protocol))
         return tunnel or self._new(name, asked.protocol, principal)
 
