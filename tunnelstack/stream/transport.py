@@ -39,6 +39,7 @@ from tunnelstack.errors import UsageError
 from tunnelstack.interfaces import IRecordTransport, IStreamOwner
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.transport import handover
+from tunnelstack.transport.octet_queue import cutOff
 from tunnelstack.transport.stream_scheduler import LOW
 
 LARGEST_RECORD = 65524
@@ -326,30 +327,10 @@ class StreamTransport:
             queue.clear()
             self.queued = 0
         else:
-            data = self._slice(most)
+            data, self._offset = cutOff(queue, self._offset, most)
+            self.queued -= most
         if self._producerPaused and self.queued <= LOW:
             self.resumeProducer()
-        return data
-
-    def _slice(self, most: int) -> bytes:
-        """
-        Cut C{most} octets off a queue that holds more.
-        """
-        queue, offset = self._queue, self._offset
-        first = queue[0]
-        if len(first) - offset < most:        # joined once, then cut by offset
-            if offset:
-                queue[0] = first[offset:]
-            first = b"".join(queue)
-            self._queue = queue = [first]
-            offset = 0
-        data = first[offset:offset + most]
-        offset += most
-        if offset == len(first):
-            del queue[0]
-            offset = 0
-        self._offset = offset
-        self.queued -= most
         return data
 
     def _takePiece(self, most: int) -> bytes:
