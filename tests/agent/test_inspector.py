@@ -497,7 +497,7 @@ class ExportTests(InspectedTestCase):
         self.visit("/a'b?c=$(id)&d", "POST", "X-Quote: it's $(id)\r\nX-Empty:\r\n", body.encode())
         command = self.ask("/api/requests/1/curl")[2].decode()
         script = 'curl() { for each in "$@"; do printf "%s\\0" "$each"; done; }\n' + command
-        words = subprocess.run([shell, "-c", script], capture_output=True, check=True, timeout=10).stdout.split(b"\0")
+        words = subprocess.run([shell, "-c", script], capture_output=True, check=True, timeout=60).stdout.split(b"\0")
         self.assertIn(b"http://site.localhost/a'b?c=$(id)&d", words)
         self.assertIn(b"X-Quote: it's $(id)", words)
         self.assertIn(b"X-Empty;", words)
@@ -508,7 +508,7 @@ class ExportTests(InspectedTestCase):
         command = self.ask("/api/requests/1/curl")[2].decode()
         self.assertNotIn("\x1b", command)
         script = "curl() { cat; }\n" + command
-        self.assertEqual(subprocess.run(["sh", "-c", script], capture_output=True, timeout=10).stdout, b"\0\xff%d\\'\x1b")
+        self.assertEqual(subprocess.run(["sh", "-c", script], capture_output=True, timeout=60).stdout, b"\0\xff%d\\'\x1b")
 
     def test_anArchiveHasAllRequestsOrSome(self) -> None:
         self.origin.answer = respond(b"\0\1", b"image/png")

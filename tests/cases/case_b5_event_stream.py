@@ -17,7 +17,7 @@ def main() -> int:
     with Tunnel() as tunnel:
         agent = tunnel.startAgent("http", port, name="site")
         agent.terminate()
-        agent.wait(20)
+        agent.wait(30)
         other = tunnel.get("site.localhost")
         with socket.create_connection(("127.0.0.1", tunnel.port), 20) as visitor:
             visitor.sendall(EVENTS)

@@ -20,7 +20,7 @@ def main() -> int:
     wrong = 0
     with Tunnel() as tunnel:
         made = tunnel.start("token", "tunnelstack", "token", "new", "narrow", "--allow", "http:mine")
-        made.wait(20)
+        made.wait(30)
         token = next(word for word in tunnel.log("token").split() if word.startswith("ts_"))
         config = tunnel.folder / "agent.toml"
         origin = serve(echoHead)

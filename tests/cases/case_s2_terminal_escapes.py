@@ -121,7 +121,7 @@ def printed(what: str) -> str:
                 time.sleep(0.1)
         finally:
             agent.terminate()
-            agent.wait(10)
+            agent.wait(30)
         return log.read_bytes().decode("utf-8", "replace")
 
 

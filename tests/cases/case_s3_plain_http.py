@@ -32,14 +32,14 @@ def main() -> int:
             )  # fmt: skip
             head = b""
             try:
-                if shown or agent.wait(20) is None:
+                if shown or agent.wait(30) is None:
                     connection, _ = server.accept()
                     with connection:
                         head = readHead(connection)
             except (TimeoutError, subprocess.TimeoutExpired):
                 pass
             agent.terminate()
-            _, error = agent.communicate(timeout=10)
+            _, error = agent.communicate(timeout=30)
         right = (TOKEN.encode() in head) == shown and (shown or (agent.returncode == 64 and "--insecure" in error))
         print(f"{host} {options}: {'good' if right else 'wrong'}: {error[-200:]!r}")
         good = good and right

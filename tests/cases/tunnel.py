@@ -41,7 +41,7 @@ visitors = ["allow 203.0.113.0/24"]
 """Two hosts of the service C{site}: one denies a visitor, and one allows its network only."""
 
 
-def waitUntil(true: Callable[[], object], seconds: float = 20) -> bool:
+def waitUntil(true: Callable[[], object], seconds: float = 30) -> bool:
     """
     Poll until C{true()} holds.
 

@@ -58,7 +58,7 @@ class SecureTests(TestCase):
     An edge that takes TLS.
     """
 
-    timeout = 30
+    timeout = 60
 
     @inlineCallbacks
     def test_agentsAndVisitorsComeInByTLS(self) -> Any:

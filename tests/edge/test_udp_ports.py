@@ -84,7 +84,7 @@ class UDPTests(TestCase):
     An edge, an agent with a UDP service, a local server and visitors.
     """
 
-    timeout = 30
+    timeout = 60
 
     async def begin(self, allow: tuple[str, ...] = ("udp:*",), **limits: Any) -> None:
         self.server = EchoPort()

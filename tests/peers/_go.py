@@ -30,7 +30,7 @@ from zope.interface import implementer
 
 PROGRAMS = Path(__file__).parent / "go"
 BUILD_TIMEOUT = 300  # seconds; a cold module cache has everything to fetch and compile
-ANSWER_TIMEOUT = 30  # seconds
+ANSWER_TIMEOUT = 60  # seconds
 
 _unavailable: dict[str, str] = {}  # system -> why its program cannot be had; asked once a run
 

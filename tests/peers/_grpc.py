@@ -75,7 +75,7 @@ class Service:
         self._server.start()
 
     def stop(self) -> None:
-        self._server.stop(0).wait(10)
+        self._server.stop(0).wait(30)
 
     def _begin(self, context: Any) -> None:
         self.sent = dict(context.invocation_metadata())

@@ -260,7 +260,7 @@ class OpenSSLTests(Ends):
         """
         @return: the program and its port.
         """
-        probe = subprocess.run(["openssl", "version"], check=True, capture_output=True, timeout=10)
+        probe = subprocess.run(["openssl", "version"], check=True, capture_output=True, timeout=60)
         self.assertIn(b"OpenSSL", probe.stdout)
         program = self.openssl(
             "s_server", "-dtls1_2", "-accept", "127.0.0.1:0", "-CAfile", "ca.pem", "-cert", "server.pem", "-Verify", "2",

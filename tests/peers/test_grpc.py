@@ -52,7 +52,7 @@ class GoProgram:
 
     def close(self) -> None:
         self._process.kill()
-        self._process.wait(20)
+        self._process.wait(30)
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
@@ -104,21 +104,21 @@ class Calls:
 
     def test_aUnaryCallIsAnswered(self: Any) -> None:
         for scheme in ("https", "http"):
-            answer, call = self.client(self.name, scheme).unary.with_call(b"hello", metadata=[("x-sent", "yes")], timeout=20)
+            answer, call = self.client(self.name, scheme).unary.with_call(b"hello", metadata=[("x-sent", "yes")], timeout=30)
             self.assertEqual(answer, b"hello")
             self.assertEqual(dict(call.initial_metadata())["x-received"], "yes")
             self.assertEqual(dict(call.trailing_metadata())["x-sum"], sha256(b"hello").hexdigest())
 
     def test_aFailureHasItsStatusAndTrailers(self: Any) -> None:
         with self.assertRaises(grpc.RpcError) as raised:
-            self.client(self.name).unary(b"fail:no such thing", timeout=20)
+            self.client(self.name).unary(b"fail:no such thing", timeout=30)
         self.assertEqual(raised.exception.code(), grpc.StatusCode.NOT_FOUND)
         self.assertEqual(raised.exception.details(), "no such thing")
         self.assertEqual(dict(raised.exception.trailing_metadata())["x-reason"], "asked for")
 
     def test_anUnknownMethodIsUnimplemented(self: Any) -> None:
         with self.assertRaises(grpc.RpcError) as raised:
-            self.client(self.name).channel.unary_unary("/tunnelstack.test.Calls/Other")(b"", timeout=20)
+            self.client(self.name).channel.unary_unary("/tunnelstack.test.Calls/Other")(b"", timeout=30)
         self.assertEqual(raised.exception.code(), grpc.StatusCode.UNIMPLEMENTED)
 
     def test_theDeadlineArrives(self: Any) -> None:
@@ -134,15 +134,15 @@ class Calls:
 
     def test_aStreamOfTheClientArrives(self: Any) -> None:
         messages = [pattern(number, 1000) for number in range(50)]
-        answer = self.client(self.name).clientStream(iter(messages), timeout=20)
+        answer = self.client(self.name).clientStream(iter(messages), timeout=30)
         self.assertEqual(answer.decode(), f"50 {sha256(b''.join(messages)).hexdigest()}")
 
     def test_anEmptyStreamArrives(self: Any) -> None:
-        self.assertEqual(self.client(self.name).clientStream(iter(()), timeout=20).partition(b" ")[0], b"0")
-        self.assertEqual(list(self.client(self.name).serverStream(b"0 0", timeout=20)), [])
+        self.assertEqual(self.client(self.name).clientStream(iter(()), timeout=30).partition(b" ")[0], b"0")
+        self.assertEqual(list(self.client(self.name).serverStream(b"0 0", timeout=30)), [])
 
     def test_aStreamOfTheServerArrives(self: Any) -> None:
-        messages = list(self.client(self.name).serverStream(b"50 1000", timeout=20))
+        messages = list(self.client(self.name).serverStream(b"50 1000", timeout=30))
         self.assertEqual(messages, [pattern(number, 1000) for number in range(50)])
 
     def test_bothStreamsPassAtOnce(self: Any) -> None:
@@ -153,7 +153,7 @@ class Calls:
 
         def send() -> Iterator[bytes]:
             for number in range(30):
-                if not turn.acquire(timeout=20):
+                if not turn.acquire(timeout=30):
                     return
                 yield pattern(number, 100)
 
@@ -204,17 +204,17 @@ class PythonServiceTests(Calls, GRPCCase):
 
     def test_aServiceThatIsNotThere(self) -> None:
         with self.assertRaises(grpc.RpcError) as raised:
-            self.client("nobody").unary(b"hello", timeout=20)
+            self.client("nobody").unary(b"hello", timeout=30)
         self.assertEqual(raised.exception.code(), grpc.StatusCode.UNIMPLEMENTED)    # what gRPC makes of 404
 
     def test_aServerThatHasGone(self) -> None:
         gone = Service()
         self.publish("gone", gone.port)
         client = self.client("gone")
-        self.assertEqual(client.unary(b"hello", timeout=20), b"hello")
+        self.assertEqual(client.unary(b"hello", timeout=30), b"hello")
         gone.stop()
         with self.assertRaises(grpc.RpcError) as raised:
-            client.unary(b"hello", timeout=20)
+            client.unary(b"hello", timeout=30)
         self.assertEqual(raised.exception.code(), grpc.StatusCode.UNAVAILABLE)
 
 
@@ -276,20 +276,20 @@ class GoClientTests(GRPCCase):
 
     def test_fourKindsOfCallAreAnswered(self) -> None:
         for column in self.columns():
-            said = self.go.call("unary", text="hello", seconds=20)
+            said = self.go.call("unary", text="hello", seconds=30)
             self.assertTrue(said["ok"], (column, said))
             self.assertEqual((said["text"], said["header"]), ("hello", ["yes"]), column)
             self.assertEqual(said["trailer"], [sha256(b"hello").hexdigest()], column)
-            said = self.go.call("client_stream", count=50, size=1000, seconds=20)
+            said = self.go.call("client_stream", count=50, size=1000, seconds=30)
             self.assertEqual((said["ok"], said["text"]), (True, said["sum"]), column)
-            said = self.go.call("server_stream", count=50, size=1000, seconds=20)
+            said = self.go.call("server_stream", count=50, size=1000, seconds=30)
             self.assertEqual((said["ok"], said["count"], said["good"]), (True, 50, True), column)
-            said = self.go.call("bidi", count=30, size=1000, seconds=20)
+            said = self.go.call("bidi", count=30, size=1000, seconds=30)
             self.assertTrue(said["ok"], (column, said))
 
     def test_failuresArrive(self) -> None:
         for column in self.columns():
-            said = self.go.call("unary", text="fail:no such thing", seconds=20)
+            said = self.go.call("unary", text="fail:no such thing", seconds=30)
             found = said["kind"], said["error"], said["reason"]
             self.assertEqual(found, ("NotFound", "no such thing", ["asked for"]), column)
 
@@ -300,7 +300,7 @@ class GoClientTests(GRPCCase):
 
     def test_aCallIsCancelled(self) -> None:
         for column in self.columns():
-            said = self.go.call("hang", seconds=20)
+            said = self.go.call("hang", seconds=30)
             self.assertEqual(said.get("code"), "Canceled", (column, said))
         self.assertTrue(self.service.awaitCancelled(2))
 

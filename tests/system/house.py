@@ -111,7 +111,7 @@ class House:
         for program in (*getattr(self, "agents", ()), getattr(self, "edge", None)):
             if program is not None and program.process.poll() is None:
                 program.process.send_signal(signal.SIGKILL)
-                program.process.wait(20)
+                program.process.wait(30)
         for origin in self.origins.values():
             origin.close()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -207,7 +207,7 @@ class Stage(TestCase):
     # Visitors
 
     def visit(
-        self, name: str, path: str = "/", *, method: str = "GET", body: bytes | None = None, port: int = 0, seconds: float = 20,
+        self, name: str, path: str = "/", *, method: str = "GET", body: bytes | None = None, port: int = 0, seconds: float = 30,
         headers: dict[str, str] | None = None,
     ) -> Answer:
         """

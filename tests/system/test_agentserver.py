@@ -121,7 +121,7 @@ class OurSandboxTests(Sandboxes):
         self.agent(str(self.origin(Events))).hears(r"^session +up ")
 
 
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         self.addCleanup(connection.close)
         connection.request("GET", "/events", headers={"Host": "demo.localhost"})
         response = connection.getresponse()

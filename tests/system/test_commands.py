@@ -129,7 +129,7 @@ class ReadingTests(Commands):
         status = json.loads(self.good("status", "--json"))
         [admin] = status["admin"]
         self.assertEqual(json.loads(self.good("status", "--json", TUNNELSTACK_ADMIN=f"http://{admin}"))["pid"], status["pid"])
-        connection = http.client.HTTPConnection(admin, timeout=20)
+        connection = http.client.HTTPConnection(admin, timeout=30)
         self.addCleanup(connection.close)
         connection.request("POST", "/drain")
         self.assertEqual(connection.getresponse().status, 403)

@@ -163,7 +163,7 @@ class Rows:
         with self.visit() as talk:
             talk.say(self.request("/expect", "Expect: 100-continue", "Content-Length: 4", method="PUT"))
             self.assertEqual(talk.head().status, 100)
-            self.assertEqual(self.origin.happened.get(timeout=20), "head")
+            self.assertEqual(self.origin.happened.get(timeout=30), "head")
             talk.say(b"body")
             self.assertEqual(talk.body(talk.head()), b"body")
 
@@ -225,7 +225,7 @@ class Rows:
         plain = talk.socket.detach() if self.scheme == "http" else None
         connection = talk.socket if plain is None else socket.socket(fileno=plain)
         uri = uri.replace("wss:", "ws:")      # the socket is TLS already
-        with connectWebSocket(uri, sock=connection, open_timeout=20) as peer:
+        with connectWebSocket(uri, sock=connection, open_timeout=30) as peer:
             for said in ("hello", "x" * 60_000):
                 peer.send(said)
                 self.assertEqual(peer.recv(20), said)
@@ -251,7 +251,7 @@ class Rows:
     def test_aLongPollIsAnswered(self: Any) -> None:
         with self.visit() as talk:
             talk.say(self.request("/poll"))
-            self.assertEqual(self.origin.happened.get(timeout=20), "polled")
+            self.assertEqual(self.origin.happened.get(timeout=30), "polled")
             self.origin.steps.put(b"news")
             self.assertEqual(talk.body(talk.head()), b"news")
 
@@ -311,10 +311,10 @@ class Rows:
     def test_theVisitorGoesAway(self: Any) -> None:
         with self.visit() as talk:
             talk.say(self.request("/silent"))
-            self.assertEqual(self.origin.happened.get(timeout=20), "asked")
+            self.assertEqual(self.origin.happened.get(timeout=30), "asked")
             if self.scheme == "http":         # a mere end could be that of one direction only
                 talk.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.assertEqual(self.origin.happened.get(timeout=20), "gone")
+        self.assertEqual(self.origin.happened.get(timeout=30), "gone")
 
     def test_anUnknownNameIsAnswered404(self: Any) -> None:
         self.host = f"nobody.{DOMAIN}"

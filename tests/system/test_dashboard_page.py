@@ -172,7 +172,7 @@ class DashboardPageTests(PageStage):
         self.assertNotIn("very-secret", self.browser.run("document.documentElement.outerHTML"))
 
     def test_aStreamIsMarkedThatAVisitorDoesNotRead(self) -> None:
-        visitor = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        visitor = socket.create_connection(("127.0.0.1", self.port), timeout=30)
         self.addCleanup(visitor.close)
         visitor.sendall(b"GET /large HTTP/1.1\r\nHost: app.localhost\r\n\r\n")
         self.browser.click("#tab-streams")

@@ -247,8 +247,8 @@ class NginxTests(HTTP2Case):
         self.listens(port)
         client = Client(f"127.0.0.1:{port}", f"calls.{DOMAIN}")
         self.addCleanup(client.close)
-        self.assertEqual(client.unary(b"hello", timeout=20), b"hello")
-        self.assertEqual(len(list(client.serverStream(b"20 1000", timeout=20))), 20)
+        self.assertEqual(client.unary(b"hello", timeout=30), b"hello")
+        self.assertEqual(len(list(client.serverStream(b"20 1000", timeout=30))), 20)
 
 
 class NginxBehindTests(HTTP2Case):

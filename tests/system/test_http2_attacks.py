@@ -133,7 +133,7 @@ class AttackTests(HTTP2Case):
         @return: what it has sent.
         """
         received = b""
-        with socket.create_connection(("127.0.0.1", self.house.ports["http"]), timeout=20) as attacker:
+        with socket.create_connection(("127.0.0.1", self.house.ports["http"]), timeout=30) as attacker:
             attacker.sendall(PREFACE + frame(frames.SETTINGS, 0, 0))
             try:
                 sent = 0

@@ -49,7 +49,7 @@ class MetricsTests(Stage):
             self.assertEqual(self.visit("site", "/here").status, 200)
         port = int(agent.hears(r"^metrics +http://127\.0\.0\.1:(\d+)/metrics$")[1])
         for place in (self.adminPort(), port):
-            read = self.scrape(http.client.HTTPConnection("127.0.0.1", place, timeout=20))
+            read = self.scrape(http.client.HTTPConnection("127.0.0.1", place, timeout=30))
             self.assertEqual(read["tunnelstack_exchanges_total{2xx}"], 3, place)
             self.assertEqual(read["tunnelstack_first_octet_seconds_count"], 3)
             self.assertEqual(read["tunnelstack_sessions"], 1)
@@ -63,7 +63,7 @@ class MetricsTests(Stage):
         edge = self.startEdge("--config", str(config))
         port = self.adminPort()
         for _ in range(20):
-            client = socket.create_connection(("127.0.0.1", port), timeout=20)
+            client = socket.create_connection(("127.0.0.1", port), timeout=30)
             self.addCleanup(client.close)
             client.sendall(b"GET /metrics HTTP/1.1\r\nHost: edge\r\n\r\n" * 100)
         self.assertEqual(self.visit("nobody").status, 404)

@@ -99,10 +99,10 @@ class AgentTests(Stage):
         agent = self.startAgent("http", str(self.origin()), "--name", "myapp")
         agent.hears("^myapp +http")
         url = f"http://localhost:{self.port}/"
-        with urllib.request.urlopen(url, timeout=20) as page:
+        with urllib.request.urlopen(url, timeout=30) as page:
             self.assertIn(f'<a href="http://myapp.localhost:{self.port}/">myapp</a>', page.read().decode())
         asked = urllib.request.Request(url, headers={"Accept": "application/json"})
-        with urllib.request.urlopen(asked, timeout=20) as page:
+        with urllib.request.urlopen(asked, timeout=30) as page:
             self.assertEqual([each["name"] for each in json.load(page)["services"]], ["myapp"])
 
     def test_aFolderIsPublished(self) -> None:

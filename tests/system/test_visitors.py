@@ -80,7 +80,7 @@ class Foreign(SynchronousTestCase):
 
         def stop() -> None:
             process.terminate()
-            process.wait(20)
+            process.wait(30)
 
         self.addCleanup(stop)
 
@@ -130,7 +130,7 @@ class HTTPXTests(Foreign):
     """
 
     def test_manyRequestsShareOneClient(self) -> None:
-        with httpx.Client(verify=self.house.trust, timeout=20) as client:
+        with httpx.Client(verify=self.house.trust, timeout=30) as client:
             for scheme in ("http", "https"):
                 base = f"{scheme}://127.0.0.1:{self.house.ports[scheme]}"
                 for _ in range(20):
@@ -151,7 +151,7 @@ class NginxTests(Foreign):
         self.nginx(f"server {{ listen 127.0.0.1:{port}; root {self.folder}; location /moved {{ return 301 /page; }} }}")
         self.listens(port)
         self.agentFor("nginx", port)
-        with httpx.Client(timeout=20, base_url=f"http://127.0.0.1:{self.house.ports['http']}") as client:
+        with httpx.Client(timeout=30, base_url=f"http://127.0.0.1:{self.house.ports['http']}") as client:
             host = {"Host": f"nginx.{DOMAIN}"}
             answer = client.get("/page", headers=host)
             self.assertEqual(answer.content, page)
@@ -171,7 +171,7 @@ class NginxTests(Foreign):
             "proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $http_connection; } }"
         )
         self.listens(port)
-        with httpx.Client(timeout=20, base_url=f"http://127.0.0.1:{port}", headers={"Host": HOST}) as client:
+        with httpx.Client(timeout=30, base_url=f"http://127.0.0.1:{port}", headers={"Host": HOST}) as client:
             self.assertEqual(client.get("/chunked").text, "hello world")
             body = os.urandom(2_000_000)
             self.assertEqual(client.post("/echo", content=body).content, body)

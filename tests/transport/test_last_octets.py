@@ -53,7 +53,7 @@ class LastOctetsTests(TestCase):
     L{readBeforeLoss}.
     """
 
-    timeout = 20
+    timeout = 60
 
     @inlineCallbacks
     def meet(self, octets: bytes, kind: type[Client] = Client) -> Any:

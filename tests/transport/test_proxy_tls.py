@@ -139,7 +139,7 @@ class SecureProxyTests(TestCase):
     A proxy at C{https:}, and a server behind it.
     """
 
-    timeout = 30
+    timeout = 60
 
     @inlineCallbacks
     def begin(self, *, credential: str = "", proxy: bool = True, server: bool = False) -> Any:
