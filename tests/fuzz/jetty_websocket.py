@@ -52,6 +52,7 @@ _REQUESTS = _lines(
     {"type": "tcp_data", "connection_id": "c1", "data_b64": "YQ=="},
     {"type": "tcp_close", "connection_id": "c1", "reason": "x"},
     {"type": "udp_data", "connection_id": "u1", "remote_addr": "1.2.3.4:5", "data_b64": "YQ=="},
+    {"type": "tcp_end", "connection_id": "c1"},
     {"type": "flow", "id": "c1", "paused": True},
     {"type": "flow", "id": "a", "paused": False},
     {"type": "http_cancel", "request_id": "a"},

@@ -18,6 +18,7 @@ from tunnelstack.wire.records.jetty import (
     CAPABILITIES,
     DRAIN,
     FLOW,
+    HALF_CLOSE,
     MESSAGE_LIMIT,
     MULTIPLE_VALUES,
     STOCK,
@@ -42,6 +43,7 @@ from tunnelstack.wire.records.jetty import (
     TCPClose,
     TCPConnect,
     TCPData,
+    TCPEnd,
     UDPData,
     common_capabilities,
     stock_retry_seconds,
@@ -119,7 +121,7 @@ OURS: list[tuple[Frame, str]] = [
             transports=TRANSPORTS,
         ),
         ('{"type":"register","tunnel_id":"t","agent_token":"k","protocol_version":1,"agent_version":"tunnelstack/0.1",'
-        '"capabilities":["stream-resp/1","stream-req/1","cancel/1","mv-headers/1","upgrade/1","raw/1","drain/1","flow/1"],'
+        '"capabilities":["stream-resp/1","stream-req/1","cancel/1","mv-headers/1","upgrade/1","raw/1","drain/1","flow/1","half-close/1"],'
         '"transports":["websocket","grpc"]}'),
     ),
     (
@@ -198,7 +200,7 @@ class CapabilityTests(SynchronousTestCase):
 
     NEEDED = ((RequestEnd(request_id="a"), STREAM_REQUEST), (RequestEnd(request_id="a"), UPGRADE), (DrainNotice(), DRAIN),
               (RequestChunk(request_id="a"), STREAM_REQUEST), (Cancel(request_id="a"), CANCEL),
-              (Flow(identifier="a", paused=True), FLOW))  # fmt: skip
+              (Flow(identifier="a", paused=True), FLOW), (TCPEnd(connection_id="a"), HALF_CLOSE))  # fmt: skip
 
     def test_aFrameThatWasNotAgreedIsNeitherSentNorRead(self) -> None:
         for frame, needed in self.NEEDED:

@@ -48,7 +48,7 @@ class RegistrationTests(SynchronousTestCase):
         self.assertEqual(
             StrangeEdge().register,
             b'{"type":"register","tunnel_id":"t1","agent_token":"k1","protocol_version":1,"agent_version":"test/1",'
-            b'"capabilities":["stream-resp/1","stream-req/1","cancel/1","mv-headers/1","upgrade/1","raw/1","drain/1","flow/1"],'
+            b'"capabilities":["stream-resp/1","stream-req/1","cancel/1","mv-headers/1","upgrade/1","raw/1","drain/1","flow/1","half-close/1"],'
             b'"transports":["websocket","grpc"],"instance_id":"i-1"}',
         )
 

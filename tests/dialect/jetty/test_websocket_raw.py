@@ -26,9 +26,12 @@ from tests.dialect.jetty.websocket_support import (
 from tests.exchange.doubles import Producer, Talker
 from tests.transport.datagrams import Collector
 from tunnelstack.errors import Unavailable
+from tunnelstack.handler.tcp import SpliceFactory
 from tunnelstack.interfaces import IDatagramTransport, IStreamOwner
 from tunnelstack.records import TCPPurpose, UDPPurpose, Visitor
 from tunnelstack.stream.errors import SessionClosed, SessionLost, StreamResetError
+from tunnelstack.stream.splice import Splice
+from tunnelstack.testing import Wire
 from tunnelstack.wire.records.jetty import CAPABILITIES
 
 TCP = evolve(ACCEPTANCE, protocol="tcp")
@@ -211,11 +214,38 @@ class AgentConnectionTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        self.edge = StrangeEdge(registered=CAPABLE, tcp=Talker)
+        self.connectEdge(CAPABLE)
+
+    def connectEdge(self, registered: dict[str, Any]) -> None:
+        self.edge = StrangeEdge(registered=registered, tcp=Talker)
         assert self.edge.local is not None
         self.local = self.edge.local
 
+    def test_oneDirectionCanEndBeforeTheOther(self) -> None:
+        end = {"type": "tcp_end", "connection_id": "c1"}
+        self.edge.send(connect(), data(b"ask"), end)
+        local, = self.local.far
+        self.assertEqual((local.heard, local.readEnded, local.lost), (b"ask", True, None))
+        self.edge.send(data(b"late"), end)
+        self.assertEqual((local.heard, local.readEnded), (b"ask", True))
+        local.say(b"answer")
+        local.transport.loseConnection()
+        self.edge.settle()
+        self.assertEqual(self.edge.take(), [data(b"answer"), end])
+        self.assertEqual(self.edge.link.session.streams, 0)
+        self.edge.send(connect("c2"), data(b"ask", "c2"))
+        local = self.local.far[1]
+        local.say(b"answer")
+        local.transport.loseWriteConnection()
+        self.edge.settle()
+        self.assertEqual(self.edge.take(), [data(b"answer", "c2"), {**end, "connection_id": "c2"}])
+        self.edge.send(data(b"more", "c2"), {**end, "connection_id": "c2"}, end)
+        self.assertEqual((local.heard, local.readEnded), (b"askmore", True))
+        self.assertEqual((self.edge.link.session.streams, self.edge.link.requests.streams.unknown), (0, 1))
+        self.assertEqual(self.edge.take(), [])
+
     def test_theTranscriptIsReplayed(self) -> None:
+        self.connectEdge({})
         self.edge.send(
             b'{"type":"tcp_connect","connection_id":"c1"}', b'{"type":"tcp_data","connection_id":"c1","data_b64":"SEVMTw=="}'
         )
@@ -292,9 +322,7 @@ class AgentConnectionTests(SynchronousTestCase):
         self.assertEqual(self.edge.take(), [{"type": "flow", "id": "c1", "paused": False}])
 
     def test_aLocalServerThatDoesNotReadStopsAStockEdge(self) -> None:
-        self.edge = StrangeEdge(registered={}, tcp=Talker)
-        assert self.edge.local is not None
-        self.local = self.edge.local
+        self.connectEdge({})
         self.edge.send(connect())
         self.local.wires[0].far.pauseProducing()
         for _ in range(50):
@@ -314,6 +342,26 @@ class AgentConnectionTests(SynchronousTestCase):
 
 
 class BothConnectionTests(SynchronousTestCase):
+    def test_aVisitorWhoClosesEndsAllAtOnce(self) -> None:
+        for whole in (True, False):
+            both = Both(acceptance=TCP, tcp=Talker)
+            visitor, splice, wire = Talker(), Splice(both.clock), Wire(both.clock)
+            both.wires.append(wire)
+            both.tunnel.endpointFor(TCPPurpose("demo")).connect(SpliceFactory(splice.far))
+            wire.connect(visitor, splice.near)
+            visitor.say(b"ask")
+            both.settle()
+            assert both.local is not None
+            local, = both.local.far
+            (visitor.transport.loseConnection if whole else visitor.transport.loseWriteConnection)()
+            both.settle()
+            self.assertEqual((local.heard, local.readEnded), (b"ask", True))
+            local.say(b"answer")
+            local.transport.loseConnection()
+            both.settle()
+            self.assertEqual(visitor.heard, b"" if whole else b"answer")
+            self.assertEqual((both.tunnel.inFlight, both.link.session.streams), (0, 0))
+
     def test_octetsPassThroughBoth(self) -> None:
         both = Both(acceptance=TCP, tcp=Talker)
         visitor = Talker()
@@ -328,7 +376,9 @@ class BothConnectionTests(SynchronousTestCase):
         both.settle()
         local.transport.loseConnection()
         both.settle()
-        self.assertEqual((visitor.heard, visitor.lost is not None), (octets, True))
+        self.assertEqual((visitor.heard, visitor.readEnded), (octets, True))
+        visitor.transport.loseConnection()
+        both.settle()
         self.assertEqual((both.tunnel.inFlight, both.link.session.streams), (0, 0))
 
 

@@ -1,7 +1,7 @@
 """
 Raw TCP connections over a WebSocket, at both ends: each is a stream of the session.
 
-An edge opens them, and there is no answer: an agent that cannot connect closes.  There is no half-close either.
+An edge opens them, and there is no answer: an agent that cannot connect closes.  Stock peers have no half-close either.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tunnelstack.stream.transport import StreamTransport
 from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.stream_scheduler import HIGH
 from tunnelstack.wire.printable_text import printable
-from tunnelstack.wire.records.jetty import CHUNK_OCTETS, TCPClose, TCPConnect, TCPData
+from tunnelstack.wire.records.jetty import CHUNK_OCTETS, HALF_CLOSE, TCPClose, TCPConnect, TCPData, TCPEnd
 from tunnelstack.wire.records.jetty_frames import BadFrame
 
 MOST_CONNECTIONS = 1024
@@ -78,7 +78,7 @@ class RawStream:
         self._readTimer: IDelayedCall | None = None
         streams.session.memberBegun(self)
         self.stream = StreamTransport(self, self.streamId, self.address, _UNCLAIMED)
-        self.stream.endsBothDirections = True
+        self.stream.endsBothDirections = not streams.halfClose
 
     # From the session
 
@@ -132,10 +132,18 @@ class RawStream:
         Octets of the peer.
         """
         self.octetsIn += len(data)
-        if data and self.stream.connected and not self.stream.disconnecting:
+        if data and self.stream.connected and not (self.stream.disconnecting or self.stream.readEnded):
             self.stream.deliverData(data)
             if self.stream.held:
                 self._streams.session.checkHeld(self)
+
+    def peerEnded(self) -> None:
+        """
+        The peer has ended its direction.
+        """
+        self._closed = self._closed or self.stream.writeEnded
+        if not self.stream.readEnded:
+            self.stream.deliverEnd()
 
     def peerClosed(self, reason: str) -> None:
         """
@@ -231,9 +239,20 @@ class RawStream:
         if not stream.queued:
             stream.scheduled = False
             if stream.finishing and stream.connected and not stream.writeEnded:
-                self._close()
-                stream.disconnecting = True   # there is no half-close: the end of our direction is that of both
-                stream.endSent()
+                self._endWriting()
+
+    def _endWriting(self) -> None:
+        """
+        Everything was sent: end our direction, or both.
+        """
+        stream = self.stream
+        if self._streams.halfClose and (stream.readEnded or not stream.disconnecting) and not self._closed:
+            self._channel.send(TCPEnd(connection_id=self.identifier))
+            self._closed = stream.readEnded   # by both sides
+        else:
+            self._close()
+            stream.disconnecting = True
+        stream.endSent()
 
     def _close(self) -> None:
         if not self._closed:
@@ -271,7 +290,7 @@ class LocalConnections(Factory):
 
     def buildProtocol(self, address: object) -> SpliceEnd:
         clock = self._streams.session.clock
-        splice = Splice(clock, end=ClosingEnd)
+        splice = Splice(clock, end=SpliceEnd if self._streams.halfClose else ClosingEnd)
         dialled = self._endpoint.connect(SpliceFactory(splice.far))
         dialled.addTimeout(CONNECT_SECONDS, clock)
         dialled.addErrback(lambda failure: clock.callLater(0, self._failed, splice, failure))      # once near is connected
@@ -287,6 +306,7 @@ class RawStreams:
     The connections of a session, and the endpoint that opens them.
 
     @ivar session: the session.
+    @ivar halfClose: one direction of a connection can end before the other.
     @ivar unknown: frames for connections that there are not, or not any more.
     """
 
@@ -296,6 +316,7 @@ class RawStreams:
         @param reason: what the peer gets as the reason when this side closes one.
         """
         self.session = session
+        self.halfClose = HALF_CLOSE in session.channel.capabilities
         self.unknown = 0
         self._reason = reason
         self._streams: dict[str, RawStream] = {}
@@ -304,6 +325,7 @@ class RawStreams:
             session.handle(TCPConnect, self._connectReceived)
         session.handle(TCPData, self._dataReceived)
         session.handle(TCPClose, self._closeReceived)
+        session.handle(TCPEnd, self._endReceived)
 
     def forget(self, identifier: str) -> None:
         """
@@ -373,6 +395,13 @@ class RawStreams:
             self.unknown += 1
         else:
             stream.dataReceived(frame.data)
+
+    def _endReceived(self, frame: TCPEnd) -> None:
+        stream = self._streams.get(frame.connection_id)
+        if stream is None:
+            self.unknown += 1
+        else:
+            stream.peerEnded()
 
     def _closeReceived(self, frame: TCPClose) -> None:
         stream = self._streams.pop(frame.connection_id, None)

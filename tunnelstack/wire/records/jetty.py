@@ -23,7 +23,8 @@ PROTOCOL_VERSION = 1
 
 STREAM_RESPONSE, STREAM_REQUEST, CANCEL = "stream-resp/1", "stream-req/1", "cancel/1"
 MULTIPLE_VALUES, UPGRADE, RAW, DRAIN, FLOW = "mv-headers/1", "upgrade/1", "raw/1", "drain/1", "flow/1"
-CAPABILITIES = (STREAM_RESPONSE, STREAM_REQUEST, CANCEL, MULTIPLE_VALUES, UPGRADE, RAW, DRAIN, FLOW)
+HALF_CLOSE = "half-close/1"
+CAPABILITIES = (STREAM_RESPONSE, STREAM_REQUEST, CANCEL, MULTIPLE_VALUES, UPGRADE, RAW, DRAIN, FLOW, HALF_CLOSE)
 """Ours, in the order in which we announce them."""
 
 STOCK: frozenset[str] = frozenset()
@@ -275,6 +276,15 @@ class TCPClose:
 
 
 @frozen(kw_only=True)
+class TCPEnd:
+    """
+    The sender's direction of a connection has ended.  The connection is over when both have.
+    """
+
+    connection_id: str
+
+
+@frozen(kw_only=True)
 class UDPData:
     """
     A datagram.
@@ -315,7 +325,7 @@ class Flow:
 
 Frame = (
     Register | Registered | RegistrationError | HTTPRequest | HTTPResponse | ResponseStart | ResponseChunk | ResponseEnd
-    | RequestChunk | RequestEnd | Cancel | TCPConnect | TCPData | TCPClose | UDPData | DrainNotice | Flow
+    | RequestChunk | RequestEnd | Cancel | TCPConnect | TCPData | TCPClose | TCPEnd | UDPData | DrainNotice | Flow
 )  # fmt: skip
 
 

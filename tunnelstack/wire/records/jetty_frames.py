@@ -22,6 +22,7 @@ from tunnelstack.wire.records.jetty import (
     CANCEL,
     DRAIN,
     FLOW,
+    HALF_CLOSE,
     MESSAGE_LIMIT,
     MULTIPLE_VALUES,
     STOCK,
@@ -46,6 +47,7 @@ from tunnelstack.wire.records.jetty import (
     TCPClose,
     TCPConnect,
     TCPData,
+    TCPEnd,
     UDPData,
 )
 
@@ -332,6 +334,7 @@ _FRAMES: dict[str, tuple[type[Frame], tuple[_Member, ...]]] = {
     "tcp_connect": (TCPConnect, (_CONNECTION_ID,)),
     "tcp_data": (TCPData, (_CONNECTION_ID, _DATA)),
     "tcp_close": (TCPClose, (_CONNECTION_ID, _Member("reason", _TEXT, always=False))),
+    "tcp_end": (TCPEnd, (_CONNECTION_ID,)),
     "udp_data": (UDPData, (_CONNECTION_ID, _Member("remote_addr", _TEXT), _DATA)),
     "drain": (DrainNotice, (
         _Member("grace_ms", _MILLISECONDS), _REASON, _Member("reconnect", _FLAG),
@@ -344,6 +347,7 @@ _TYPES = {record: name for name, (record, _) in _FRAMES.items()}
 _NEEDS: dict[str, Capabilities] = {
     "http_request_chunk": frozenset({STREAM_REQUEST, UPGRADE}), "http_request_end": frozenset({STREAM_REQUEST, UPGRADE}),
     "http_cancel": frozenset({CANCEL}), "drain": frozenset({DRAIN}), "flow": frozenset({FLOW}),
+    "tcp_end": frozenset({HALF_CLOSE}),
 }  # fmt: skip
 """One of these capabilities must be agreed."""
 
