@@ -38,6 +38,7 @@ from tunnelstack.wire.http1.framing import Framing
 from tunnelstack.wire.http1.head import RequestHead as HTTPHead
 from tunnelstack.wire.http1.head import ResponseHead as HTTPResponse
 from tunnelstack.wire.http2.codes import ErrorCode
+from tunnelstack.wire.protobuf import encode_message
 from tunnelstack.wire.records.jetty_grpc import (
     ABORT,
     DATA,
@@ -113,6 +114,10 @@ class EdgeLaneTests(EdgeLanes):
         self.assertEqual((request.remote_addr, request.scheme), ("203.0.113.9:5000", "https"))
         self.assertEqual((request.timeout_ms, request.trace_parent), (60_000, parent.decode()))
         self.assertEqual(request.upstream_host, "")
+
+    def test_anIdentifierThatIsTooLongIsReplaced(self) -> None:
+        self.ask(trace="r" * 129)
+        self.assertEqual(len(self.lane.told[0].request_id), 32)
 
     def test_aPurposeMayNameTheTarget(self) -> None:
         exchange = self.pair.tunnel.exchange(HTTPPurpose("", "10.0.0.1", 8080), Recorder())
@@ -567,6 +572,16 @@ class AgentLaneTests(SynchronousTestCase):
         self.edge.register.send(b"\x0a\xff")
         self.network.settle()
         self.assertTrue(self.link.whenLost().called)
+
+    def test_anEdgeThatAsksWithoutReadingIsLost(self) -> None:
+        self.edge.register.pauseProducing()
+        for number in range(100):
+            if self.link.whenLost().called:
+                break
+            for each in range(1000):
+                self.edge.register.send(encode_message(RegisterResponse(control=Ping(nonce=number * each + (1 << 60)))))
+            self.network.settle()
+        self.assertIn("does not read", str(self.successResultOf(self.link.whenLost())))
 
     def test_pingsPassBothWays(self) -> None:
         self.edge.say(Ping(nonce=5))

@@ -233,6 +233,16 @@ class SessionTests(Sessions):
         self.assertFalse(self.pair.tunnel.healthy)
         self.assertIsNotNone(self.register.result)
 
+    def test_anAgentThatAsksWithoutReadingIsLost(self) -> None:
+        self.register.call.pauseProducing()
+        for number in range(100_000):
+            self.register.send(RegisterRequest(control=Ping(nonce=number + (1 << 60))))
+            if number % 1000 == 0:
+                self.network.settle()
+                if not self.pair.tunnel.healthy:
+                    break
+        self.assertFalse(self.pair.tunnel.healthy)
+
     def test_lanesAreDemandedForRequestsThatWait(self) -> None:
         receivers = [self.ask()[1] for _ in range(3)]
         self.assertEqual(self.heard(), [LaneDemand(count=1)] * 3)

@@ -15,7 +15,7 @@ from zope.interface import implementer
 from tunnelstack.dialect.jetty.failure_page import failurePage
 from tunnelstack.dialect.jetty.grpc_agent_lane import AgentLane
 from tunnelstack.dialect.jetty.grpc_raw_agent import AgentRawLane
-from tunnelstack.dialect.jetty.register_pings import RegisterPings
+from tunnelstack.dialect.jetty.register_pings import MOST_QUEUED, RegisterPings
 from tunnelstack.dialect.jetty.registration import (
     NAME,
     EdgeDrains,
@@ -241,6 +241,9 @@ class GRPCLink:
             self._registerLost(SessionLost(f"the edge has ended the session: {printable(result.message, 200)}"))
 
     def _send(self, control: Ping | Pong | Drain) -> None:
+        if self._call.queued > MOST_QUEUED:
+            self.abort("the edge does not read what it is sent")
+            return
         self._call.send(encode_message(RegisterRequest(control=control)))
 
     # Lanes

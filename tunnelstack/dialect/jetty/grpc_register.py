@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.dialect.jetty.grpc_tunnel import GRPCTunnel
-from tunnelstack.dialect.jetty.register_pings import RegisterPings
+from tunnelstack.dialect.jetty.register_pings import MOST_QUEUED, RegisterPings
 from tunnelstack.dialect.jetty.registration import (
     STATUS,
     Acceptance,
@@ -278,7 +278,9 @@ class RegisterCall:
             self._tunnel.agentDrains()
 
     def _send(self, control: Control) -> None:
-        if self._registered and not self._halfClosed:
+        if self._call.queued > MOST_QUEUED:
+            self._silent(SessionLost("the agent does not read what it is sent"))
+        elif self._registered and not self._halfClosed:
             self._call.send(encode_message(RegisterResponse(control=control)))
 
     def _sendPing(self, nonce: int) -> None:

@@ -39,6 +39,7 @@ from tunnelstack.waiters import Waiters
 from tunnelstack.wire.grpc import CallResult, Status
 from tunnelstack.wire.http1.head import HeadLimits
 from tunnelstack.wire.printable_text import printable
+from tunnelstack.wire.records.jetty_chunks import LONGEST_ID
 from tunnelstack.wire.records.jetty_grpc import (
     LONGEST_CHUNK,
     RAW,
@@ -178,8 +179,9 @@ class GRPCTunnel:
         self._refuseIfDraining()
         if self.acceptance.protocol != HTTP:
             raise UnsupportedPurpose("the tunnel is not for HTTP", protocol=self.acceptance.protocol)
+        trace = "" if visitor is None else visitor.trace
         exchange = GRPCExchange(
-            receiver, self, self.traits, requestId=(visitor.trace if visitor is not None else "") or uuid4().hex,
+            receiver, self, self.traits, requestId=trace if 0 < len(trace.encode()) <= LONGEST_ID else uuid4().hex,
             upstream=(purpose.host or "127.0.0.1", purpose.port) if purpose.port else None,
             visitor=("", "") if visitor is None else (addressText(visitor.address), visitor.scheme),
         )

@@ -15,6 +15,9 @@ from tunnelstack.transport.deadline_timer import DeadlineTimer
 PING_SECONDS = 20.0
 """Between two pings."""
 
+MOST_QUEUED = 64 * 1024
+"""Octets that wait to be sent in the call, above which the peer is lost: it asks without reading the answers."""
+
 SILENT_SECONDS = 45.0
 """Without a message of the peer, after which it is lost."""
 
