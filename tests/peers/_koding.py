@@ -98,6 +98,19 @@ class OurEdge(Ends):
         return said["number"]
 
 
+    @inlineCallbacks
+    def statesToTheEnd(self, number: int) -> Any:
+        """
+        @return: the states of a genuine client, once it is closed.
+        """
+        while True:
+            said = yield self.go.call("states", number=number)
+            states = [each.split()[-1] for each in said["states"]]
+            if states[-1:] == ["ClientClosed"]:
+                return states
+            yield pause(0.01)
+
+
 class OurAgent(Ends):
     """
     Our agent, and the genuine server.
