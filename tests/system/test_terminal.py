@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 from collections.abc import Sequence
 
 from tests.ports import freePort
@@ -122,6 +123,21 @@ class PanelTests(TerminalStage):
         down = r"^myapp +down +\d\d:\d\d:\d\d nothing listens .*http://myapp"
         until(lambda: re.search(down, agent.text(), re.MULTILINE), agent.text)
         until(lambda: re.search(r"^\d\d:\d\d:\d\d warning +nothing listens on ", agent.text(), re.MULTILINE), agent.text)
+
+    def test_aServiceOfConnectionsIsDownUntilItsServerAnswers(self) -> None:
+        self.startEdge()
+        port = freePort()
+        agent = self.window("tunnel-agent", "--dev", "tcp", str(port), "--name", "db", columns=110)
+        shown = r"^db +down +\d\d:\d\d:\d\d nothing listens .*:(\d+) -> "
+        public = int(until(lambda: re.search(shown, agent.text(), re.MULTILINE), agent.text)[1])
+        self.origin(port=port)
+
+        def answers() -> object:
+            with socket.create_connection(("127.0.0.1", public), timeout=20):
+                return re.search(r"^db +(?!down)\S.* -> ", agent.text(), re.MULTILINE)
+
+        until(answers, agent.text)
+        until(lambda: re.search(r"^\d\d:\d\d:\d\d db +\S+ answers again$", agent.text(), re.MULTILINE), agent.text)
 
     def test_aPanelOfTwentyColumnsWithoutUTF8IsReadable(self) -> None:
         self.startEdge()
