@@ -280,6 +280,7 @@ class PlayedEdge:
         self.answers = True
         self.refuse: CallResult | None = None
         self.laneResult: CallResult | None = None
+        self.acceptsLanes = True
         self.answer: Any = RegisterResponse(
             session_id=SESSION, protocol_version=1, capabilities=CAPABILITIES, limits=limits,
             public_url="https://demo.tunnels.example",
@@ -320,7 +321,8 @@ class PlayedEdge:
         if self.laneResult is not None:
             call.finish(self.laneResult)
             return PlayedLane(call, fields)
-        call.accept()
+        if self.acceptsLanes:
+            call.accept()
         self.lanes.append(PlayedLane(call, fields))
         return self.lanes[-1]
 

@@ -607,6 +607,17 @@ class AgentLaneTests(SynchronousTestCase):
         self.network.settle()
         self.successResultOf(drained)
 
+    def test_lanesThatAreAcceptedTooLateEnd(self) -> None:
+        self.edge.acceptsLanes = False
+        self.edge.say(LaneDemand(count=1))
+        self.link.drain()
+        self.network.settle()
+        late = self.edge.lanes[-1]
+        self.assertEqual(late.halves, 0)
+        late.call.accept()
+        self.network.settle()
+        self.assertEqual(late.halves, 1)
+
     def test_tooManyPingsDoubleTheInterval(self) -> None:
         self.assertEqual(self.pair.keepalive.seconds, KEEPALIVE)
         self.edge.connection.goAway(ErrorCode.ENHANCE_YOUR_CALM)

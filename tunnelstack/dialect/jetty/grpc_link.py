@@ -284,6 +284,8 @@ class GRPCLink:
         From a lane: the edge has accepted it.
         """
         self._lanes.opened(lane)
+        if self.retiresLanes:
+            lane.retire()
 
     def laneUsed(self, lane: Lane) -> None:
         """
