@@ -450,6 +450,17 @@ class RegionTests(AgentCase):
         self.network.passTime(6)
         self.assertEqual([each[0].method for each in near.asked][:2], [b"HEAD", b"GET"])
 
+    def test_anotherIsChosenIfItIsDown(self) -> None:
+        self.serve(["ws://localhost:7001/agent", "ws://localhost:7002/agent"], "ws://localhost:7001/agent")
+        near = self.listen(7002, reply(200, b""))
+        self.start(url="http://localhost:7000", transport="websocket")
+        self.network.passTime(1)
+        self.assertIn(b"GET", [each[0].method for each in near.asked])
+        self.network.ports.pop(7002)
+        other = self.listen(7001, reply(200, b""))
+        self.network.passTime(30)
+        self.assertIn(b"GET", [each[0].method for each in other.asked])
+
     def test_withOneEdgeNoneIsProbed(self) -> None:
         self.serve(["ws://localhost:7002/agent"], "ws://localhost:7001/agent")
         edge = self.listen(7001, reply(502, b""))

@@ -248,6 +248,7 @@ class JettyAgent:
                 self._host, url, endpoint, self._registration(tunnel, WEBSOCKET), self._upstream
             )
         except TransportUnavailable as reason:
+            self._nearest = None              # another one may be nearer now, or the only one
             status = getattr(reason.__cause__, "status", 0)
             if status in PROXY_ERRORS:
                 self._bridge.reportFailure(status, str(reason))
