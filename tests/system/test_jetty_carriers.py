@@ -86,6 +86,16 @@ class JettyCarriers(Stage):
         talk.say("\r\n".join((f"{method} {path} HTTP/1.1", f"Host: {carrier}.localhost", *fields, "", "")).encode())
         return talk
 
+    def said(self, *arguments: str) -> str:
+        """
+        What C{tunnelstack} prints.
+        """
+        done = subprocess.run(
+            [*self.command("tunnelstack"), *arguments], env=self.environ, cwd=self.home, capture_output=True, text=True,
+            timeout=60, check=True,
+        )
+        return done.stdout
+
 
 class ManyTests(JettyCarriers):
     """
@@ -172,18 +182,21 @@ class StreamTests(JettyCarriers):
         self.edge = self.startEdge(*self.CONFIG, port=self.port)
         for carrier in CARRIERS:
             self.assertEqual(self.sees(carrier, path="/length").body, b"hello")
-        listed = {each["name"]: each["transports"] for each in json.loads(self.tunnels())["tunnels"]}
+        listed = {each["name"]: each["transports"] for each in json.loads(self.said("jetty", "--json"))["tunnels"]}
         self.assertEqual(listed, {carrier: [carrier] for carrier in CARRIERS})
 
-    def tunnels(self) -> str:
-        """
-        What C{tunnelstack jetty} lists.
-        """
-        done = subprocess.run(
-            [*self.command("tunnelstack"), "jetty", "--json"], env=self.environ, cwd=self.home, capture_output=True, text=True,
-            timeout=60, check=True,
-        )
-        return done.stdout
+    def test_healthChecksThatAReloadBringsExamineBoth(self) -> None:
+        path = self.home / "edge.toml"
+        config = path.read_text()
+        check = '[[health]]\nto = "{}"\npath = "/nowhere"\ninterval_seconds = 1\nfailures = 1\n'
+        path.write_text(config + "".join(map(check.format, CARRIERS)))
+        self.assertIn("[[health]]: 2 added", self.said("reload"))
+        for carrier in CARRIERS:
+            self.assertIn(b"it answered 404", self.sees(carrier, 503, "/length").body)
+        path.write_text(config)
+        self.said("reload")
+        for carrier in CARRIERS:
+            self.assertEqual(self.visit(carrier, "/length").body, b"hello")
 
     def test_anAgentThatDiesCutsTheResponse(self) -> None:
         for carrier in CARRIERS:
