@@ -286,6 +286,7 @@ class Edge:
         self.control = Outgoing()
         self.lanes: queue.Queue[Lane] = queue.Queue()
         self._all: list[Lane] = []
+        self._stopped = False
         self.refuse: tuple[Any, str] | None = None
         self._server = grpc.server(ThreadPoolExecutor(workers), options=[
             ("grpc.so_reuseport", 0), ("grpc.keepalive_permit_without_calls", 1), ("grpc.http2.max_ping_strikes", 0),
@@ -327,6 +328,8 @@ class Edge:
         context.send_initial_metadata(())
         lane = Lane(chunks, context)
         self._all.append(lane)
+        if self._stopped:                     # it came while the server was being stopped
+            return
         self.lanes.put(lane)
         yield from lane.out
 
@@ -346,7 +349,10 @@ class Edge:
         return chunks
 
     def stop(self) -> None:
-        self.control.end()
-        for lane in self._all:
+        self._stopped = True
+        stopping = self._server.stop(0)
+        for _ in range(len(self.registrations) + 1):         # for each call of Register
+            self.control.end()
+        for lane in list(self._all):
             lane.out.end()
-        self._server.stop(0).wait(10)
+        stopping.wait(10)
