@@ -14,7 +14,9 @@ TUNNEL = Tunnel(id="01J8ZC4T5Q6R7S8T9V0WXYZABC", subdomain="demo", websocket_url
 
 SEEDS = [
     b'{"local_host":"127.0.0.1","local_port":"3000","subdomain":"demo","server":null,"expires_in":5,"protocol":"udp"}',
-    b'{"local_host":"a","local_port":1,"routing_rules":[{"match_type":"header","header_name":"x","local_host":"a","local_port":1}]}',
+    b'{"local_host":"a","local_port":1,"routing_rules":[{"match_type":"header","header_name":"x","header_value":"y","local_host":"a","local_port":1}]}',
+    b'{"local_host":"a","local_port":1,"routing_rules":[{"path_prefix":"/a","local_host":"a","local_port":1,"enabled":false}]}',
+    b'{"local_host":"a","local_port":1,"routing_rules":[{"match_type":"geo_match","countries":["CH"],"local_host":"a","local_port":1}]}',
     b'{"requests":1,"bytes_in":2,"bytes_out":3}', b"", b"[]", b"null", b'{"data":[]}',
     b'{"method":"GET","path":"/","query":null,"status":200,"latency_ms":5,"headers":{"A":"b","C":["d","e"]},"bytes_in":1}',
     b'{"http_status":502,"reason":"x","client":"y","tunnel_id":"a","agent_token":"b","edge_id":"c"}',

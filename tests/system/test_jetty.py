@@ -170,6 +170,53 @@ class OurAgentTests(Jetty):
         self.assertEqual(self.sees("demo").body, b"GET /\n")
         self.assertIn("gRPC is not available", agent.said())
 
+    def test_rulesNameOtherServers(self) -> None:
+        """
+        The edge applies the rules of a tunnel as soon as they change, and the agent allows some of the targets.
+        """
+        web, api, beta = (self.origin(Cookies) for _ in range(3))
+        self.edge()
+        for name in CARRIERS:
+            path = self.home / f"{name}.toml"
+            path.write_text(
+                f'[[jetty]]\nurl = "http://localhost:{self.port}"\ntoken_file = "{self.token}"\ntarget = "{web}"\n'
+                f'subdomain = "{name}"\ntransport = "{name}"\nresume = false\nallow_hosts = ["127.0.0.1"]\n'
+            )
+            self.program("tunnel-agent", "start", "--config", str(path)).hears(r"^session +up ")
+            self.assertServed(name, "/api/x", f"at localhost:{web}")
+            prefix = {"match_type": "path_prefix", "path_prefix": "/api", "local_host": "127.0.0.1", "local_port": api}
+            header = {"match_type": "header", "header_name": "x-channel", "header_value": "beta", "local_host": "127.0.0.1"}
+            other = {"path_prefix": "/other", "local_host": "127.0.0.2", "local_port": api}
+            rules = [{**header, "local_port": beta}, prefix, other]
+            self.assertEqual(self.attach(self.tunnels()[name]["id"], web, rules), 200)
+            self.assertServed(name, "/api/x", f"at 127.0.0.1:{api}")
+            self.assertServed(name, "/api/x", f"at 127.0.0.1:{beta}", {"X-Channel": "beta"})
+            self.assertServed(name, "/api/x", f"at 127.0.0.1:{api}", {"X-Channel": "Beta"})
+            self.assertServed(name, "/x", f"at localhost:{web}")
+            self.assertEqual(self.visit(name, "/other").status, 502)
+            self.assertEqual(self.attach(self.tunnels()[name]["id"], web, []), 200)
+            self.assertServed(name, "/api/x", f"at localhost:{web}")
+            self.assertEqual(self.attach(self.tunnels()[name]["id"], web, [{**prefix, "match_type": "regex"}]), 422)
+
+    def assertServed(self, name: str, path: str, by: str, headers: dict[str, str] | None = None) -> None:
+        answer = self.visit(name, path, headers=headers)
+        self.assertEqual((answer.status, answer.body.decode().partition(" at ")[2]), (200, by.removeprefix("at ") + "\n"))
+
+    def attach(self, identifier: str, port: int, rules: list[dict[str, Any]]) -> int:
+        """
+        Change the rules of a tunnel.
+
+        @return: the status.
+        """
+        connection = http.client.HTTPConnection("localhost", self.port, timeout=PATIENCE)
+        body = json.dumps({"local_host": "localhost", "local_port": port, "routing_rules": rules})
+        connection.request(
+            "POST", f"/api/tunnels/{identifier}/attach", body, {"Authorization": f"Bearer {self.secret}"}
+        )
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
     def test_portsAreServedOnBothCarriers(self) -> None:
         port = self.shouter()
         self.edge()

@@ -15,7 +15,6 @@ from tunnelstack.wire.records.jetty_bridge import (
     CreateTunnel,
     EdgeRegion,
     Heartbeat,
-    RoutingRule,
     Tunnel,
     encode_attach,
     encode_create,
@@ -28,8 +27,10 @@ from tunnelstack.wire.records.jetty_bridge import (
     read_sample_untrusted,
     read_tunnel_untrusted,
     read_tunnels_untrusted,
+    rules_untrusted,
     tunnel_members,
 )
+from tunnelstack.wire.records.jetty_rules import RoutingRule
 
 
 class RequestTests(SynchronousTestCase):
@@ -37,12 +38,18 @@ class RequestTests(SynchronousTestCase):
         rules = (
             RoutingRule(match_type="path_prefix", path_prefix="/a", local_host="x", local_port=1),
             RoutingRule(match_type="header", header_name="x", header_value="y", local_host="127.0.0.1", local_port=2),
+            RoutingRule(
+                match_type="geo_match", countries=("CH", "de"), geo_invert=True, local_host="x", local_port=3, enabled=False
+            ),
         )
         create = CreateTunnel(
             local_host="app.test", local_port=80, subdomain="demo", server="web", protocol="tcp", expires_in=5,
             routing_rules=rules,
         )
         self.assertEqual(read_create_untrusted(encode_create(create)), create)
+        for given in ((), rules):
+            changed = AttachTunnel(local_host="app.test", local_port=80, routing_rules=given)
+            self.assertEqual(read_attach_untrusted(encode_attach(changed)), changed)
         attach = AttachTunnel(local_host="app.test", local_port=80)
         self.assertEqual(read_attach_untrusted(encode_attach(attach)), attach)
         self.assertEqual(json.loads(encode_attach(attach)), {"local_host": "app.test", "local_port": 80, "server": None})
@@ -56,6 +63,27 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual(read_attach_untrusted(b'{"local_host":"a","local_port":"80"}').local_port, 80)
         for wrong in (b'"-1"', b'"8 0"', b"1.5", b"true", b'"\\u0661"', b"null"):
             self.assertRaises(BadBody, read_attach_untrusted, b'{"local_host":"a","local_port":' + wrong + b"}")
+
+    def test_rulesAreReadStrictly(self) -> None:
+        path = {"match_type": "path_prefix", "path_prefix": "/a", "local_host": "a", "local_port": 1}
+        header = {"match_type": "header", "header_name": "X-A", "header_value": "a b", "local_host": "a", "local_port": 1}
+        geo = {"match_type": "geo_match", "countries": ["CH"], "local_host": "a", "local_port": 1}
+        self.assertEqual(len(rules_untrusted([path, header, geo] * 10)), 30)
+        for wrong in (
+            {**path, "match_type": "regex"}, {**path, "path_prefix": ""}, {**path, "path_prefix": "a"},
+            {**path, "path_prefix": "/\u00e9"}, {**path, "path_prefix": "/a b"}, {**path, "path_prefix": "/" * 256},
+            {**path, "local_host": "a b"}, {**path, "local_host": None}, {**path, "local_port": 0},
+            {**path, "local_port": 65_536}, {**path, "enabled": 1}, {**header, "header_name": ""},
+            {**header, "header_name": "a b"}, {**header, "header_name": "a:"}, {**header, "header_value": ""},
+            {**header, "header_value": " a"}, {**header, "header_value": "a\r\nb"}, {**header, "header_value": "\u2014"},
+            {**header, "header_value": "a\t"}, {**geo, "countries": ["CHE"]}, {**geo, "countries": ["CH"] * 251},
+            {**geo, "countries": "CH"}, {**geo, "geo_invert": "yes"},
+        ):
+            with self.assertRaises(BadBody) as refused:
+                rules_untrusted([wrong])
+            self.assertRegex(refused.exception.member, r"^routing_rules\.")
+            self.assertIn(" must be ", str(refused.exception))
+        self.assertRaises(BadBody, rules_untrusted, [path] * 33)
 
     def test_headersMayBeAnEmptyList(self) -> None:
         body = b'{"method":"GET","path":"/","status":200,"headers":%s}'

@@ -146,7 +146,9 @@ class CreationTests(BridgeCase):
             {"local_port": 3000}, {**right, "local_port": 0}, {**right, "local_port": 70_000}, {**right, "local_port": True},
             {**right, "local_host": "a b"}, {**right, "local_host": "http://x"}, {**right, "protocol": "sctp"},
             {**right, "subdomain": 5}, {**right, "routing_rules": {}}, {**right, "routing_rules": [1]},
-            {**right, "routing_rules": [{}] * 33}, {**right, "expires_in": -1}, {**right, "server": "x" * 256},
+            {**right, "routing_rules": [{}] * 33},
+            {**right, "routing_rules": [{"match_type": "regex", "local_host": "x", "local_port": 1}]},
+            {**right, "expires_in": -1}, {**right, "server": "x" * 256},
         ):
             self.assertIn(" must be ", self.refused(422, "POST", "/api/tunnels", wrong))
         for body in (b"[]", b"{", b'{"local_port":1,"local_port":2}', b"\xff"):
@@ -214,6 +216,19 @@ class TunnelTests(BridgeCase):
         )
         self.assertTrue(self.place.store.hasToken(self.tunnel["id"], attached["agent_token"]))
         self.assertFalse(self.place.store.hasToken(self.tunnel["id"], self.tunnel["agent_token"]))
+
+    def test_attachingChangesTheRulesIfItNamesSome(self) -> None:
+        attach = {"local_host": "localhost", "local_port": 81}
+        rule = {"match_type": "header", "header_name": "x", "header_value": "1", "local_host": "127.0.0.1", "local_port": 9}
+        rulesOf = self.place.store.rulesOf
+        for more, ports in (
+            ({"routing_rules": [rule]}, [9]), ({}, [9]), ({"routing_rules": None}, [9]), ({"routing_rules": []}, []),
+        ):
+            self.assertEqual(self.place.send("POST", f"{self.at}/attach", {**attach, **more}).status, 200)
+            self.assertEqual([each.local_port for each in rulesOf(self.tunnel["id"])], ports)
+        message = self.refused(422, "POST", f"{self.at}/attach", {**attach, "routing_rules": [{**rule, "match_type": "x"}]})
+        self.assertEqual(message, "routing_rules.match_type must be one of path_prefix, header, geo_match")
+        self.assertEqual(rulesOf("none"), ())
 
     def test_heartbeatsAreCounted(self) -> None:
         for body in (None, {"requests": 2}, {"requests": 1, "bytes_in": 10, "bytes_out": 20}):
@@ -403,6 +418,7 @@ class StoreTests(SynchronousTestCase):
             "", "{}", "[]", json.dumps({"tunnels": [{}]}), json.dumps({"tunnels": [{**right, "subdomain": "A B"}]}),
             json.dumps({"tunnels": [{**right, "protocol": "x"}]}), json.dumps({"tunnels": [{**right, "port": "1"}]}),
             json.dumps({"tunnels": [{**right, "principal": {"agent": "x"}}]}), json.dumps({"tunnels": [{**right, "id": 5}]}),
+            json.dumps({"tunnels": [{**right, "rules": [{"path_prefix": "/a", "local_host": "x", "local_port": 0}]}]}),
         ):
             (self.folder / FILE).write_text(wrong)
             self.assertRaises(ConfigurationError, TunnelStore, self.state, Network())

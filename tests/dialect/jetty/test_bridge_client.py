@@ -125,6 +125,9 @@ class AgentTunnelTests(TunnelCase):
         stored = self.place.store.find(tunnel.id)
         assert stored is not None
         self.assertEqual((stored.rules[0].path_prefix, stored.rules[0].local_port), ("/api", 8000))
+        for routes, ports in ((("/api=9000", "/x=1"), [9000, 1]), ((), [])):
+            self.assertEqual(self.result(self.tunnel(routes=routes).ensure()).id, tunnel.id)
+            self.assertEqual([each.local_port for each in self.place.store.rulesOf(tunnel.id)], ports, "of this run")
 
     def test_heartbeatsBeginAtOnce(self) -> None:
         tunnel = self.tunnel()

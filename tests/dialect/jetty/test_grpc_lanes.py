@@ -55,6 +55,7 @@ from tunnelstack.wire.records.jetty_grpc import (
     RequestHead,
     ResponseHead,
 )
+from tunnelstack.wire.records.jetty_rules import RoutingRule, upstream_of
 
 HOST = (b"Host", b"a.example")
 OK = HTTPChunk(type=HEADERS, response=ResponseHead(status=200))
@@ -125,6 +126,30 @@ class EdgeLaneTests(EdgeLanes):
         self.network.settle()
         request = self.lane.told[0].request
         self.assertEqual((request.upstream_host, request.upstream_port), ("10.0.0.1", 8080))
+
+    def test_rulesNameTheTarget(self) -> None:
+        """
+        Those that hold when the request is sent.
+        """
+        rules: list[RoutingRule] = []
+        tunnel = self.pair.tunnel
+        tunnel.acceptance = evolve(
+            tunnel.acceptance, upstreamOf=lambda head: upstream_of(rules, head.target, head.fields)
+        )
+        rule = RoutingRule(match_type="header", header_name="X-A", header_value="1", local_host="10.0.0.1", local_port=81)
+        for present, value, port in (([], b"1", 0), ([rule], b"1", 81), ([rule], b"2", 0)):
+            rules[:] = present
+            told = len(self.lane.told)
+            self.ask(b"GET", (b"x-a", value))
+            request = self.lane.told[told].request
+            self.assertEqual((request.upstream_host, request.upstream_port), ("10.0.0.1" if port else "", port))
+            self.say(OK, END)
+        rules[:] = [rule]
+        told = len(self.lane.told)
+        exchange = self.pair.tunnel.exchange(HTTPPurpose("", "10.0.0.2", 8080), Recorder())
+        exchange.sendHead(HTTPHead(b"GET", b"/", [HOST, (b"X-A", b"1")]))
+        self.network.settle()
+        self.assertEqual(self.lane.told[told].request.upstream_port, 8080, "which the edge's own routes name")
 
     def test_whoExpectsIsToldToContinueOnceThereIsALane(self) -> None:
         receivers = []

@@ -18,6 +18,7 @@ from tunnelstack.dialect.jetty.settings import GRPC, REPLACE, EdgeSettings
 from tunnelstack.interfaces import ITunnel
 from tunnelstack.waiters import Waiters
 from tunnelstack.wire.grpc import Status
+from tunnelstack.wire.http1.head import RequestHead
 
 
 @implementer(ITunnel)
@@ -122,6 +123,19 @@ class VerificationTests(RegistrarCase):
         attached = self.place.send("POST", f"/api/tunnels/{self.tunnel['id']}/attach", body).data
         self.assertEqual(self.register(), "verify_rejected")
         self.assertEqual([self.register(attached)], self.held)
+
+    def test_theRulesAreThoseOfNow(self) -> None:
+        self.register()
+        upstreamOf = self.acceptance.upstreamOf
+        head = RequestHead(b"GET", b"/api/x", [])
+        self.assertIsNone(upstreamOf(head))
+        rule = {"path_prefix": "/api", "local_host": "127.0.0.1", "local_port": 8000}
+        body = {"local_host": "127.0.0.1", "local_port": 3000, "routing_rules": [rule]}
+        self.place.send("POST", f"/api/tunnels/{self.tunnel['id']}/attach", body)
+        self.assertEqual(upstreamOf(head), ("127.0.0.1", 8000))
+        self.assertIsNone(upstreamOf(RequestHead(b"GET", b"/", [])))
+        self.place.send("DELETE", f"/api/tunnels/{self.tunnel['id']}")
+        self.assertIsNone(upstreamOf(head))
 
     def test_anAgentIsAnAgentOfTheEdge(self) -> None:
         tunnel = self.register()

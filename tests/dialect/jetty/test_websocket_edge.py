@@ -33,6 +33,7 @@ from tunnelstack.wire.records.jetty import (
     TOO_MANY_AGENTS,
     UPGRADE,
 )
+from tunnelstack.wire.records.jetty_rules import RoutingRule, upstream_of
 
 TUNNEL = "01J8ZC4T5Q6R7S8T9V0WXYZABC"
 REGISTER = b'{"type":"register","tunnel_id":"t1","agent_token":"k1"}'
@@ -358,6 +359,30 @@ class StockTests(SynchronousTestCase):
         frame, = self.agent.take()
         self.assertEqual((frame["upstream_host"], frame["upstream_port"]), ("127.0.0.1", 9000))
         self.assertRaises(UnsupportedPurpose, self.door.open, receiver, HTTPPurpose(port=9000))
+
+    def test_rulesNameAnotherServer(self) -> None:
+        rules: list[RoutingRule] = []
+        door = Door(acceptance=evolve(ACCEPTANCE, upstreamOf=lambda head: upstream_of(rules, head.target, head.fields)))
+        agent = Stranger(door)
+        first, second = (
+            RoutingRule(match_type="path_prefix", path_prefix=path, local_host="127.0.0.1", local_port=port)
+            for path, port in (("/api/v2", 9002), ("/api", 9001))
+        )
+        for present, target, port in (
+            ([], b"/api", None), ([first, second], b"/api/v2?x", 9002), ([second, first], b"/api/v2", 9001),
+            ([first, second], b"/", None),
+        ):
+            rules[:] = present
+            asked = door.ask(b"GET", target)
+            frame, = agent.take()
+            self.assertEqual(frame.get("upstream_port"), port)
+            self.assertEqual(frame.get("upstream_host"), port and "127.0.0.1")
+            agent.send({"type": "http_response", "request_id": frame["request_id"], "status": 204, "headers": {}})
+            self.assertEqual(asked.status, 204)
+        rules[:] = [second]
+        door.open(Recorder(), HTTPPurpose(host="127.0.0.1", port=9000)).sendHead(RequestHead(b"GET", b"/api", [HOST]))
+        door.settle()
+        self.assertEqual(agent.take()[0]["upstream_port"], 9000, "which the edge's own routes name")
 
     def test_aBodyOfUnknownLengthIsCollected(self) -> None:
         receiver = Recorder()

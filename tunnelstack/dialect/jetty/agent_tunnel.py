@@ -22,9 +22,9 @@ from tunnelstack.wire.records.jetty_bridge import (
     AttachTunnel,
     CreateTunnel,
     Heartbeat,
-    RoutingRule,
     Tunnel,
 )
+from tunnelstack.wire.records.jetty_rules import PATH_PREFIX, RoutingRule
 
 WEB_PORTS = frozenset((80, 443))
 """Ports of one host that are the same site."""
@@ -106,20 +106,27 @@ class AgentTunnel:
         )  # fmt: skip
 
     @property
+    def _rules(self) -> tuple[RoutingRule, ...]:
+        return tuple(
+            RoutingRule(match_type=PATH_PREFIX, path_prefix=path, local_host=host, local_port=port)
+            for path, host, port in map(parseRoute, self._settings.routes)
+        )
+
+    @property
     def _request(self) -> CreateTunnel:
         settings = self._settings
-        rules = tuple(
-            RoutingRule(match_type="path_prefix", path_prefix=path, local_host=host, local_port=port)
-            for path, host, port in map(parseRoute, settings.routes)
-        )
         return CreateTunnel(
             local_host=self._host, local_port=self._port, subdomain=settings.subdomain, server=settings.server,
-            protocol=settings.protocol, routing_rules=rules,
+            protocol=settings.protocol, routing_rules=self._rules,
         )
 
     @property
     def _attachment(self) -> AttachTunnel:
-        return AttachTunnel(local_host=self._host, local_port=self._port, server=self._settings.server)
+        """
+        With the rules even if there are none: those of a former run may name targets that this one does not allow.
+        """
+        server = self._settings.server
+        return AttachTunnel(local_host=self._host, local_port=self._port, server=server, routing_rules=self._rules)
 
     async def renew(self) -> None:
         """

@@ -253,7 +253,8 @@ class Bridge:
         tunnel = self._mine(names[0], principal)
         self._edge.checkService(principal, Service(name=tunnel.subdomain, kind=tunnel.protocol, port=tunnel.port))
         return self._issue(
-            tunnel, principal, localTarget=f"{asked.local_host}:{asked.local_port}", server=asked.server or tunnel.server
+            tunnel, principal, localTarget=f"{asked.local_host}:{asked.local_port}", server=asked.server or tunnel.server,
+            rules=tunnel.rules if asked.routing_rules is None else asked.routing_rules,
         )
 
     def _issue(self, tunnel: StoredTunnel, principal: Principal, status: int = 200, **changes: object) -> WholeResponse:

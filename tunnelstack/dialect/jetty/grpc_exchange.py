@@ -30,6 +30,7 @@ from zope.interface import implementer
 
 from tunnelstack.dialect.jetty.grpc_edge_lane import EdgeLane
 from tunnelstack.dialect.jetty.kept_body import KeptBody
+from tunnelstack.dialect.jetty.registration import UpstreamOf, ownUpstream
 from tunnelstack.errors import UsageError
 from tunnelstack.exchange._request_producer import requestProducer
 from tunnelstack.exchange.client import INTERIM, REPEATED
@@ -119,10 +120,10 @@ class GRPCExchange:
 
     def __init__(
         self, receiver: IExchangeReceiver, owner: ExchangeOwner, traits: Traits, *, requestId: str,
-        upstream: tuple[str, int] | None = None, visitor: tuple[str, str] = ("", ""),
+        upstream: UpstreamOf = ownUpstream, visitor: tuple[str, str] = ("", ""),
     ) -> None:
         """
-        @param upstream: the target instead of the agent's.
+        @param upstream: chooses the server that the agent is to use.
         @param visitor: its address and port, and the scheme of the request.
         """
         self.receiver = receiver
@@ -220,7 +221,7 @@ class GRPCExchange:
     def _sendHead(self, lane: EdgeLane, head: RequestHead) -> None:
         address, scheme = self._visitor
         record = request_record(
-            head, upstream=self._target, timeout_ms=int(self._timeouts.first * 1000), remote_addr=address, scheme=scheme,
+            head, upstream=self._target(head), timeout_ms=int(self._timeouts.first * 1000), remote_addr=address, scheme=scheme,
         )
         self._endSent = not self._upgrade and not self._remaining and not self._kept.pieces and not self._trailers
         lane.call.send(encode_message(HTTPChunk(request_id=self._id, type=HEADERS, request=record, end=self._endSent)))

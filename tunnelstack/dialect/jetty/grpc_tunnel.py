@@ -180,9 +180,10 @@ class GRPCTunnel:
         if self.acceptance.protocol != HTTP:
             raise UnsupportedPurpose("the tunnel is not for HTTP", protocol=self.acceptance.protocol)
         trace = "" if visitor is None else visitor.trace
+        named = (purpose.host or "127.0.0.1", purpose.port) if purpose.port else None
         exchange = GRPCExchange(
             receiver, self, self.traits, requestId=trace if 0 < len(trace.encode()) <= LONGEST_ID else uuid4().hex,
-            upstream=(purpose.host or "127.0.0.1", purpose.port) if purpose.port else None,
+            upstream=self.acceptance.upstreamOf if named is None else lambda head: named,
             visitor=("", "") if visitor is None else (addressText(visitor.address), visitor.scheme),
         )
         self._exchanges.add(exchange)

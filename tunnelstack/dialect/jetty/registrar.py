@@ -7,6 +7,7 @@ checked when the agent arrives.  Agents of one tunnel share it if their credenti
 
 from __future__ import annotations
 
+from functools import partial
 from secrets import token_hex
 from typing import Any
 
@@ -21,6 +22,7 @@ from tunnelstack.dialect.jetty.tunnel_store import StoredTunnel, TunnelStore
 from tunnelstack.errors import Denied
 from tunnelstack.interfaces import IEdge, ITunnel
 from tunnelstack.records import Grant, Service
+from tunnelstack.wire.http1.head import RequestHead
 from tunnelstack.wire.records.jetty import (
     DRAINING,
     FORBIDDEN,
@@ -29,6 +31,7 @@ from tunnelstack.wire.records.jetty import (
     VERIFY_REJECTED,
     GRPCHint,
 )
+from tunnelstack.wire.records.jetty_rules import upstream_of
 
 MOST_AGENTS = 64
 """Agents that may serve one tunnel at the same time."""
@@ -99,7 +102,12 @@ class EdgeRegistrar:
             sessionId=token_hex(16), protocol=tunnel.protocol, principal=tunnel.principal,
             instance=tunnel.id if self._settings.agents == REPLACE else f"{tunnel.id}-{process}-{registration.transport}",
             process=registration.instance, transport=registration.transport, grpc=GRPCHint(url=hint) if hint else None,
+            upstreamOf=partial(self._upstreamOf, tunnel.id),
         )
+
+    def _upstreamOf(self, identifier: str, head: RequestHead) -> tuple[str, int] | None:
+        rules = self._store.rulesOf(identifier)
+        return upstream_of(rules, head.target, head.fields) if rules else None
 
     # Who has arrived
 

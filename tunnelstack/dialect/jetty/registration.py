@@ -19,6 +19,7 @@ from tunnelstack.interfaces import IExchangeServer, ITunnel
 from tunnelstack.records import Principal
 from tunnelstack.stream.errors import SessionClosed
 from tunnelstack.wire.grpc import Status
+from tunnelstack.wire.http1.head import RequestHead
 from tunnelstack.wire.records.jetty import (
     BAD_REGISTER,
     BAD_VERSION,
@@ -90,6 +91,16 @@ class Registration:
     peer: IAddress | None = None
 
 
+UpstreamOf = Callable[[RequestHead], tuple[str, int] | None]
+"""Gives host and port of the server that an agent is to use for a request; C{None} for its own."""
+
+
+def ownUpstream(head: RequestHead) -> None:
+    """
+    As L{UpstreamOf}: the agent's own server for all requests.
+    """
+
+
 @frozen(kw_only=True)
 class Acceptance:
     """
@@ -103,6 +114,7 @@ class Acceptance:
     @ivar process: the C{instance} of the agent's L{Registration}.
     @ivar transport: the carrier.
     @ivar grpc: where an agent that has come by WebSocket may come by gRPC; C{None} if it shall not.
+    @ivar upstreamOf: applies the rules of the tunnel.
     """
 
     tunnelId: str
@@ -116,6 +128,7 @@ class Acceptance:
     process: str = ""
     transport: str = ""
     grpc: GRPCHint | None = None
+    upstreamOf: UpstreamOf = field(default=ownUpstream, repr=False)
 
 
 class RegistrationRefused(Refused):

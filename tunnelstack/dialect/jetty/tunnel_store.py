@@ -24,7 +24,8 @@ from tunnelstack.records import Principal
 from tunnelstack.settings.state_dir import StateDirectory
 from tunnelstack.settings.validators import checkLabel
 from tunnelstack.wire.printable_text import printable
-from tunnelstack.wire.records.jetty_bridge import RoutingRule
+from tunnelstack.wire.records.jetty_bridge import BadBody, rules_untrusted
+from tunnelstack.wire.records.jetty_rules import RoutingRule
 
 FILE = "jetty_tunnels.json"
 
@@ -59,6 +60,7 @@ class StoredTunnel:
     @ivar tokenSha256: the SHA-256 of the token of its agents; C{""} if none was issued.
     @ivar port: of the edge, for TCP and UDP; C{0} for any.
     @ivar expires: in seconds since 1970; C{0.0} never.
+    @ivar rules: other local servers for some requests.
     """
 
     id: str
@@ -152,6 +154,13 @@ class TunnelStore:
         tunnel = self.find(identifier)
         known = tunnel.tokenSha256 if tunnel is not None else ""
         return compare_digest(known or NO_TOKEN, digestOf(token)) and bool(known)
+
+    def rulesOf(self, identifier: str) -> tuple[RoutingRule, ...]:
+        """
+        @return: the rules of a tunnel at present; this is called for each request.
+        """
+        tunnel = self._tunnels.get(identifier)
+        return tunnel.rules if tunnel is not None else ()
 
     def watch(self, watcher: Callable[[StoredTunnel], object]) -> None:
         """
@@ -250,7 +259,7 @@ class TunnelStore:
             return []
         try:
             return [_stored(each) for each in json.loads(text)["tunnels"]]
-        except (ValueError, KeyError, TypeError, AttributeError, ConfigurationError, Denied):
+        except (ValueError, KeyError, TypeError, AttributeError, ConfigurationError, Denied, BadBody):
             raise ConfigurationError(
                 f"{self._state and self._state.path(FILE)} cannot be read; move it away to begin without its tunnels"
             ) from None
@@ -273,7 +282,7 @@ def _stored(record: Mapping[str, Any]) -> StoredTunnel:
     @raise Exception: several kinds; the record is not one of ours.
     """
     principal = record["principal"]
-    known = {**record, "rules": tuple(RoutingRule(**rule) for rule in record["rules"])}
+    known = {**record, "rules": rules_untrusted(record["rules"])}
     if principal is not None:
         known["principal"] = Principal(**{**principal, "allow": tuple(principal["allow"])})
     tunnel = StoredTunnel(**known)

@@ -12,6 +12,7 @@ from attrs import evolve
 from twisted.internet.interfaces import IProducer, IPushProducer, IReactorTime
 from zope.interface import implementer
 
+from tunnelstack.dialect.jetty.registration import UpstreamOf
 from tunnelstack.dialect.jetty.websocket_heads import bodyOctets, requestFrame, responseHead, upgradedHead
 from tunnelstack.dialect.jetty.websocket_session import JSONSession
 from tunnelstack.errors import UsageError
@@ -100,10 +101,10 @@ class EdgeExchange:
 
     def __init__(
         self, owner: ExchangeOwner, identifier: str, receiver: IExchangeReceiver, clock: IReactorTime,
-        upstream: tuple[str, int] | None,
+        upstream: UpstreamOf,
     ) -> None:
         """
-        @param upstream: the server that the agent is to use instead of its own.
+        @param upstream: chooses the server that the agent is to use.
         """
         self.identifier = identifier
         self.receiver = receiver
@@ -158,7 +159,7 @@ class EdgeExchange:
             if not streamed and octets > self.traits.largestBody:
                 raise ExchangeFailed(FailureKind.TOO_LARGE)
             self._frame = requestFrame(
-                self.identifier, head, stock=self._owner.stock, streamed=streamed, upstream=self._upstream
+                self.identifier, head, stock=self._owner.stock, streamed=streamed, upstream=self._upstream(head)
             )
         except ExchangeFailed as failed:
             self._fail(failed)

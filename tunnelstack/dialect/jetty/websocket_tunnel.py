@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
 from zope.interface import implementer
 
-from tunnelstack.dialect.jetty.registration import NAME, TCP, UDP, Acceptance
+from tunnelstack.dialect.jetty.registration import NAME, TCP, UDP, Acceptance, UpstreamOf
 from tunnelstack.dialect.jetty.websocket_channel import GOING_AWAY, POLICY, FrameChannel
 from tunnelstack.dialect.jetty.websocket_datagrams import EdgeFlows
 from tunnelstack.dialect.jetty.websocket_exchange import EdgeExchange
@@ -105,7 +105,7 @@ class EdgeRequests:
     def firstSeconds(self) -> float:
         return self.bounds.firstOctetSeconds + (STOCK_FIRST_SECONDS if self.stock else 0.0)
 
-    def begin(self, receiver: IExchangeReceiver, upstream: tuple[str, int] | None) -> EdgeExchange:
+    def begin(self, receiver: IExchangeReceiver, upstream: UpstreamOf) -> EdgeExchange:
         """
         Begin an exchange.
 
@@ -246,6 +246,7 @@ class WebSocketTunnel:
         self.key = acceptance.principal.agent
         self.instance = acceptance.instance
         self._protocol = acceptance.protocol
+        self._upstreamOf = acceptance.upstreamOf
         self._channel = channel
         self.requests = requests = EdgeRequests(settings, capabilities, stock=stock)
         address = StreamAddress(key=self.key, principal=self.principal, dialect=NAME, peer=peer)
@@ -280,7 +281,8 @@ class WebSocketTunnel:
             raise UnsupportedPurpose(f"this is a tunnel for {self._protocol}")
         if bool(purpose.host) != bool(purpose.port):
             raise UnsupportedPurpose("a server needs a host and a port", host=purpose.host, port=purpose.port)
-        return self.requests.begin(receiver, (purpose.host, purpose.port) if purpose.host else None)
+        named = (purpose.host, purpose.port) if purpose.host else None
+        return self.requests.begin(receiver, self._upstreamOf if named is None else lambda head: named)
 
     def endpointFor(self, purpose: Purpose, visitor: Visitor | None = None, *, wait: bool = False) -> IStreamClientEndpoint:
         """

@@ -16,6 +16,17 @@ from attrs import field, frozen
 
 from tunnelstack.errors import PeerError
 from tunnelstack.wire.jsonline import decode_object, encode
+from tunnelstack.wire.records.jetty_rules import (
+    COUNTRY,
+    FIELD_NAME,
+    FIELD_VALUE,
+    GEO_MATCH,
+    HEADER,
+    MATCH_TYPES,
+    PATH,
+    PATH_PREFIX,
+    RoutingRule,
+)
 
 TUNNELS, SAMPLES, RESERVED = "/api/tunnels", "/api/tunnel-request-samples", "/api/reserved-subdomains"
 REGIONS, BOOTSTRAP = "/api/cli/edge-regions", "/api/cli/bootstrap"
@@ -34,7 +45,7 @@ BEAT_SECONDS = 25.0
 AWAITING, CONNECTED = "awaiting_connection", "connected"
 """What C{status} of a tunnel is."""
 
-MOST_RULES, MOST_HEADERS, MOST_TUNNELS, MOST_EDGES = 32, 200, 1000, 64
+MOST_RULES, MOST_COUNTRIES, MOST_HEADERS, MOST_TUNNELS, MOST_EDGES = 32, 250, 200, 1000, 64
 """Items of lists that are read."""
 
 _HOST = re.compile(r"[0-9A-Za-z._:-]{1,253}")
@@ -55,23 +66,6 @@ class BadBody(PeerError):
     def __init__(self, message: str, member: str = "") -> None:
         super().__init__(message)
         self.member = member
-
-
-@frozen(kw_only=True)
-class RoutingRule:
-    """
-    Another local server for some requests.
-
-    @ivar match_type: C{"path_prefix"} or C{"header"}.
-    """
-
-    match_type: str
-    path_prefix: str = ""
-    header_name: str = ""
-    header_value: str = ""
-    local_host: str
-    local_port: int
-    enabled: bool = True
 
 
 @frozen(kw_only=True)
@@ -97,11 +91,14 @@ class CreateTunnel:
 class AttachTunnel:
     """
     An agent begins to serve a tunnel that exists.
+
+    @ivar routing_rules: our own; C{None} leaves the rules of the tunnel as they are.
     """
 
     local_host: str
     local_port: int
     server: str = ""
+    routing_rules: tuple[RoutingRule, ...] | None = None
 
 
 @frozen(kw_only=True)
@@ -211,6 +208,9 @@ class _Members:
         self._members = members
         self._within = within
 
+    def has(self, name: str) -> bool:
+        return self._members.get(name) is not None
+
     def text(self, name: str, longest: int = _TEXT, *, required: bool = False) -> str:
         value = self._members.get(name)
         if value is None and not required:
@@ -233,6 +233,12 @@ class _Members:
         value = self._members.get(name, default)
         if not isinstance(value, bool):
             raise self._wrong(name, "true or false")
+        return value
+
+    def matching(self, name: str, pattern: re.Pattern[str], what: str) -> str:
+        value = self.text(name)
+        if not pattern.fullmatch(value):
+            raise self._wrong(name, what)
         return value
 
     def host(self, name: str) -> str:
@@ -312,27 +318,49 @@ def read_create_untrusted(body: bytes) -> CreateTunnel:
         server=members.text("server"),
         protocol=members.word("protocol", "http", "tcp", "udp", default="http"),
         expires_in=members.number("expires_in", 0, 366 * 86_400),
-        routing_rules=tuple(_rule(each) for each in members.objects("routing_rules", MOST_RULES)),
+        routing_rules=_rules(members),
     )
+
+
+def _rules(members: _Members) -> tuple[RoutingRule, ...]:
+    return tuple(_rule(each) for each in members.objects("routing_rules", MOST_RULES))
 
 
 def _rule(members: _Members) -> RoutingRule:
+    """
+    Only the members of the rule's type are read.
+    """
+    kind, path, name, value = members.word("match_type", *MATCH_TYPES, default=PATH_PREFIX), "", "", ""
+    countries: tuple[str, ...] = ()
+    if kind == PATH_PREFIX:
+        path = members.matching("path_prefix", PATH, "a path of 1 to 255 printable ASCII characters that begins with /")
+    elif kind == HEADER:
+        name = members.matching("header_name", FIELD_NAME, "the name of a field")
+        value = members.matching("header_value", FIELD_VALUE, "the value of a field")
+    else:
+        countries = members.texts("countries", MOST_COUNTRIES)
+        if not all(COUNTRY.fullmatch(each) for each in countries):
+            raise BadBody("routing_rules.countries must be codes of two letters", "routing_rules.countries")
     return RoutingRule(
-        match_type=members.word("match_type", "path_prefix", "header", default="path_prefix"),
-        path_prefix=members.text("path_prefix"),
-        header_name=members.text("header_name"),
-        header_value=members.text("header_value"),
-        local_host=members.host("local_host"),
-        local_port=members.number("local_port", 1, 65_535, required=True),
-        enabled=members.flag("enabled", True),
-    )
+        match_type=kind, path_prefix=path, header_name=name, header_value=value, countries=countries,
+        geo_invert=kind == GEO_MATCH and members.flag("geo_invert", False), local_host=members.host("local_host"),
+        local_port=members.number("local_port", 1, 65_535, required=True), enabled=members.flag("enabled", True),
+    )  # fmt: skip
+
+
+def rules_untrusted(rules: object) -> tuple[RoutingRule, ...]:
+    """
+    @param rules: a list of objects of JSON.
+    @raise BadBody: a rule is not valid.
+    """
+    return _rules(_Members({"routing_rules": rules}))
 
 
 def read_attach_untrusted(body: bytes) -> AttachTunnel:
     members = _read(body)
     return AttachTunnel(
         local_host=members.host("local_host"), local_port=members.number("local_port", 1, 65_535, required=True),
-        server=members.text("server"),
+        server=members.text("server"), routing_rules=_rules(members) if members.has("routing_rules") else None,
     )  # fmt: skip
 
 
@@ -395,15 +423,22 @@ def encode_create(request: CreateTunnel) -> bytes:
 
 
 def _rule_members(rule: RoutingRule) -> dict[str, object]:
-    matched: dict[str, object] = (
-        {"path_prefix": rule.path_prefix} if rule.match_type == "path_prefix"
-        else {"header_name": rule.header_name, "header_value": rule.header_value}
-    )  # fmt: skip
-    return {"match_type": rule.match_type, **matched, "local_host": rule.local_host, "local_port": rule.local_port}
+    matched: dict[str, dict[str, object]] = {
+        PATH_PREFIX: {"path_prefix": rule.path_prefix},
+        HEADER: {"header_name": rule.header_name, "header_value": rule.header_value},
+        GEO_MATCH: {"countries": list(rule.countries), "geo_invert": rule.geo_invert},
+    }
+    return {
+        "match_type": rule.match_type, **matched[rule.match_type], "local_host": rule.local_host,
+        "local_port": rule.local_port, **({} if rule.enabled else {"enabled": False}),
+    }  # fmt: skip
 
 
 def encode_attach(request: AttachTunnel) -> bytes:
-    return encode({"local_host": request.local_host, "local_port": request.local_port, "server": request.server or None})
+    rules = {} if request.routing_rules is None else {"routing_rules": [_rule_members(each) for each in request.routing_rules]}
+    return encode(
+        {"local_host": request.local_host, "local_port": request.local_port, "server": request.server or None, **rules}
+    )
 
 
 def encode_heartbeat(beat: Heartbeat) -> bytes:
