@@ -66,6 +66,39 @@ class Shout(socketserver.StreamRequestHandler):
             self.wfile.write(line.upper())
 
 
+class Relay(BaseHTTPRequestHandler):
+    """
+    Passes an agent's requests to the API of an edge, and keeps what is answered.
+
+    @cvar port: of the edge.
+    @cvar answered: paths, bodies of requests, statuses and bodies of responses.
+    """
+
+    port = 0
+    answered: list[tuple[str, bytes, int, bytes]]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        edge = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        fields = {"Host": f"localhost:{self.port}", "Authorization": self.headers.get("Authorization", "")}
+        edge.request(self.command, self.path, body, fields)
+        response = edge.getresponse()
+        answer = response.read()
+        edge.close()
+        self.answered.append((self.path, body, response.status, answer))
+        self.send_response(response.status)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_GET = do_POST
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """
+        Nothing is logged.
+        """
+
+
 class Jetty(Stage):
     """
     An edge that accepts agents of Jetty by both carriers.
@@ -141,6 +174,46 @@ class OurAgentTests(Jetty):
         said = edge.said() + "".join(agent.said() for agent in agents)
         self.assertNotIn(self.secret, said)
         self.assertNotIn("Traceback", said)
+
+    def test_samplesAreReportedIfTheyAreWanted(self) -> None:
+        web = self.origin(Cookies)
+        self.edge()
+        for options, posts in (("--samples",), 4), ((), 0):
+            relay = type("ThisRelay", (Relay,), {"port": self.port, "answered": []})
+            url = f"http://localhost:{self.origin(relay)}"
+            agent = self.program(
+                "tunnel-agent", "jetty", str(web), "--edge", url, "--token-file", str(self.token), "--name", "demo", *options
+            )
+            agent.hears(r"^session +up ")
+            self.assertEqual(self.visit("demo", "/x?y=1&token=s3cret").status, 200)
+            self.assertEqual(self.visit("demo", "/echo", method="POST", body=b"not reported").status, 200)
+
+            def reported(relay: Any = relay) -> list[Any]:
+                return [each for each in relay.answered if "/request-" in each[0]]
+
+            until(lambda reported=reported, posts=posts: len(reported()) == posts)
+            for path, body, status, _ in reported():
+                self.assertEqual(status, 201, path)
+                self.assertNotRegex(body, b"s3cret|not reported")
+            if posts:
+                self.assertSampleIs(reported()[1][3], "/x")
+            self.assertEqual(agent.end(), 0)
+            self.assertEqual(len(reported()), posts)
+
+    def assertSampleIs(self, answer: bytes, path: str) -> None:
+        """
+        The edge shows a sample to its owner.
+
+        @param answer: to the report of it.
+        """
+        connection = http.client.HTTPConnection("localhost", self.port, timeout=PATIENCE)
+        fields = {"Host": f"localhost:{self.port}", "Authorization": f"Bearer {self.secret}"}
+        connection.request("GET", f"/api/tunnel-request-samples/{json.loads(answer)['data']['id']}", headers=fields)
+        found = json.loads(connection.getresponse().read())["data"]
+        connection.close()
+        self.assertEqual((found["method"], found["path"], found["status"]), ("GET", path, 200))
+        self.assertTrue(found["query"].startswith("y=1&token="), found)
+        self.assertIn("x-forwarded-for", [name.lower() for name in found["headers"]])
 
     def test_gRPCIsUsedIfItIsOffered(self) -> None:
         web = self.origin()

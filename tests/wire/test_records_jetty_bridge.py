@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.wire.jsonline import encode
@@ -15,14 +16,19 @@ from tunnelstack.wire.records.jetty_bridge import (
     CreateTunnel,
     EdgeRegion,
     Heartbeat,
+    RequestLog,
+    RequestSample,
     Tunnel,
     encode_attach,
     encode_create,
     encode_heartbeat,
+    encode_log,
+    encode_sample,
     read_attach_untrusted,
     read_create_untrusted,
     read_error_untrusted,
     read_heartbeat_untrusted,
+    read_log_untrusted,
     read_regions_untrusted,
     read_sample_untrusted,
     read_tunnel_untrusted,
@@ -84,6 +90,18 @@ class RequestTests(SynchronousTestCase):
             self.assertRegex(refused.exception.member, r"^routing_rules\.")
             self.assertIn(" must be ", str(refused.exception))
         self.assertRaises(BadBody, rules_untrusted, [path] * 33)
+
+    def test_whatIsReportedIsRead(self) -> None:
+        sample = RequestSample(
+            method="GET", path="/x", query="a=1", status=200, bytes_in=3, bytes_out=5,
+            headers=(("A", "1"), ("B", "2"), ("A", "3")),
+        )  # fmt: skip
+        found = read_sample_untrusted(encode_sample(sample))
+        self.assertEqual(found.headers, (("A", "1, 3"), ("B", "2")))
+        self.assertEqual(evolve(found, headers=sample.headers), sample)
+        self.assertIsNone(json.loads(encode_sample(evolve(sample, query="")))["query"])
+        line = RequestLog(method="GET", path="/x", status=200, latency_ms=7)
+        self.assertEqual(read_log_untrusted(encode_log(line)), line)
 
     def test_headersMayBeAnEmptyList(self) -> None:
         body = b'{"method":"GET","path":"/","status":200,"headers":%s}'

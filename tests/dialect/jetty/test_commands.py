@@ -76,12 +76,12 @@ class AgentCommandTests(SynchronousTestCase):
             self.settings(
                 "app.test:80", *edge, "--name", "demo", "--protocol", "tcp", "--transport", "grpc", "--route", "/a=1,/b=c:2",
                 "--server", "web", "--no-resume", "--delete-on-exit", "--health-path", "/up", "--no-health-check",
-                "--rewrite-body", "--insecure",
+                "--rewrite-body", "--samples", "--insecure",
             ),
             AgentSettings(
                 url="https://t.example", tokenFile="t", target="app.test:80", subdomain="demo", protocol="tcp",
                 transport="grpc", routes=("/a=1", "/b=c:2"), server="web", resume=False, deleteOnExit=True, healthPath="/up",
-                healthCheck=False, rewriteBody=True, insecure=True,
+                healthCheck=False, rewriteBody=True, samples=True, insecure=True,
             ),
         )
 

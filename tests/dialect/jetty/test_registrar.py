@@ -8,6 +8,8 @@ from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -117,6 +119,20 @@ class VerificationTests(RegistrarCase):
         self.assertEqual(self.register(token=""), "verify_rejected")
         self.assertEqual(self.register({"id": "NONE", "agent_token": "x"}), "no_such_tunnel")
         self.assertEqual((self.refusal.grpcStatus, self.held), (Status.NOT_FOUND, []))
+
+    def test_aPortThatAnotherProgramHasIsNamed(self) -> None:
+        logged: list[dict[str, Any]] = []
+        globalLogPublisher.addObserver(logged.append)
+        self.addCleanup(globalLogPublisher.removeObserver, logged.append)
+        tunnel = self.place.create(subdomain="db", protocol="tcp")
+        other = self.place.network.listenTCP(tunnel["assigned_port"], Factory.forProtocol(Protocol))
+        self.assertEqual(self.register(tunnel), "forbidden")
+        said = f"port {tunnel['assigned_port']} is taken by another program on the edge's machine"
+        self.assertIn(said, self.refusal.sentence)
+        (line,) = [each for each in logged if each.get("log_format") == "a tunnel is refused: {reason}"]
+        self.assertIn(said, line["reason"])
+        other.stopListening()
+        self.assertIsInstance(self.register(tunnel), CarrierTunnel)
 
     def test_attachingRotatesTheToken(self) -> None:
         body = {"local_host": "127.0.0.1", "local_port": 3000}

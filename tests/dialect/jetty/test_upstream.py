@@ -48,7 +48,7 @@ class UpstreamCase(SynchronousTestCase):
     def use(self, **settings: Any) -> LocalServers:
         record = AgentSettings(**{"url": "https://t.example", "tokenFile": "t", "target": str(WEB), **settings})
         self.servers = LocalServers(
-            self.network, record, lambda exchange, seconds: self.ended.append((exchange.status, seconds))
+            self.network, record, lambda served: self.ended.append((served.exchange.status, served.seconds))
         )
         return self.servers
 
@@ -176,7 +176,9 @@ class ResponseTests(UpstreamCase):
         caller = self.send()
         caller.transport.abortConnection()
         self.network.settle()
-        self.assertEqual(servers.counts.take(), Heartbeat(requests=2, bytes_in=3, bytes_out=5))
+        first = len(b"HostdContent-Length3") + 2 * 4
+        second = len(b"Hostdemo.t.exampleAccept-EncodinggzipX-Forwarded-Hostdemo.t.example") + 3 * 4
+        self.assertEqual(servers.counts.take(), Heartbeat(requests=2, bytes_in=3 + first + second, bytes_out=5))
         self.assertEqual(servers.counts.take(), Heartbeat())
         self.assertEqual(self.ended, [(200, 2.0), (0, 0.0)])
 

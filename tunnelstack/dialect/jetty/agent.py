@@ -36,8 +36,9 @@ from tunnelstack.dialect.jetty.registration import (
     TransportUnavailable,
     Upstream,
 )
+from tunnelstack.dialect.jetty.request_reports import RequestReports
 from tunnelstack.dialect.jetty.settings import AUTO, GRPC, WEBSOCKET, AgentSettings, parseTarget
-from tunnelstack.dialect.jetty.upstream import LocalServers
+from tunnelstack.dialect.jetty.upstream import LocalServers, ServedExchange
 from tunnelstack.dialect.jetty.websocket_link import connectWebSocket
 from tunnelstack.errors import PeerError, Refused, TunnelError
 from tunnelstack.interfaces import IAgentDialect, IAgentHost, IBackoff, IClosableDialect
@@ -112,6 +113,7 @@ class JettyAgent:
             lambda: host.readSecret(settings.tokenFile),
         )
         self._tunnel = AgentTunnel(host.clock, self._bridge, settings, self._servers.counts.take)
+        self._reports = RequestReports(self._bridge, lambda: self._tunnel.tunnel) if settings.samples else None
         self._edges = NearestEdge(host, settings)
         self._keepalive = KeepaliveInterval()
         self._backoff = Backoff(host.clock, host.random)
@@ -330,9 +332,11 @@ class JettyAgent:
 
     # The rest of IAgentDialect
 
-    def _ended(self, exchange: Any, seconds: float) -> None:
+    def _ended(self, served: ServedExchange) -> None:
         tunnel = self._tunnel.tunnel
-        self._host.exchangeEnded(tunnel.subdomain if tunnel is not None else NAME, exchange, seconds)
+        self._host.exchangeEnded(tunnel.subdomain if tunnel is not None else NAME, served.exchange, served.seconds)
+        if self._reports is not None:
+            self._reports.add(served)
 
     def retire(self) -> None:
         self.link = None
@@ -348,13 +352,17 @@ class JettyAgent:
         if self._late is not None and self._late.active():
             self._late.cancel()
         self._servers.close()
+        if self._reports is not None:
+            self._reports.close()
         return self._tunnel.close()
 
     def report(self) -> JSONObject:
-        tunnel = self._tunnel.tunnel
+        tunnel, reports = self._tunnel.tunnel, self._reports
+        samples = {} if reports is None else {"samples": {"dropped": reports.dropped, "failed": reports.failed}}
         return {
             "up": self.link is not None, "transport": self._transport if self.link is not None else "",
             "tunnel": tunnel.subdomain if tunnel is not None else "", "id": tunnel.id if tunnel is not None else "",
+            **samples,
         }
 
 

@@ -32,10 +32,14 @@ from tunnelstack.wire.records.jetty_bridge import (
     CreateTunnel,
     EdgeRegion,
     Heartbeat,
+    RequestLog,
+    RequestSample,
     Tunnel,
     encode_attach,
     encode_create,
     encode_heartbeat,
+    encode_log,
+    encode_sample,
     read_error_untrusted,
     read_regions_untrusted,
     read_tunnel_untrusted,
@@ -132,6 +136,12 @@ class BridgeClient:
 
     def heartbeat(self, identifier: str, beat: Heartbeat) -> Deferred[None]:
         return self._asked("POST", f"{_path(identifier)}/heartbeat", encode_heartbeat(beat), lambda body: None)
+
+    def logRequest(self, identifier: str, line: RequestLog) -> Deferred[None]:
+        return self._asked("POST", f"{_path(identifier)}/request-log", encode_log(line), lambda body: None)
+
+    def sampleRequest(self, identifier: str, sample: RequestSample) -> Deferred[None]:
+        return self._asked("POST", f"{_path(identifier)}/request-samples", encode_sample(sample), lambda body: None)
 
     def regions(self) -> Deferred[list[EdgeRegion]]:
         return self._asked("GET", REGIONS, b"", read_regions_untrusted)

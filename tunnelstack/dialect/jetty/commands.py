@@ -144,6 +144,7 @@ Options                        Environment               Default
       --health-path PATH                                 /            a page that must answer before the start
       --no-health-check                                               start although nothing answers
       --rewrite-body                                                  rewrite URLs in HTML and scripts, too
+      --samples                                          off         report requests to the service, without bodies
       --ca-file FILE           TUNNELSTACK_CA_FILE       system's     PEM file: the only authorities to trust
       --insecure                                                      send the token to another machine over plain http:
 """
@@ -164,6 +165,7 @@ class TunnelAgent:
         ("delete-on-exit", None, "delete the tunnel at the end"),
         ("no-health-check", None, "start although nothing answers"),
         ("rewrite-body", None, "rewrite URLs in HTML and scripts"),
+        ("samples", None, "report requests to the service, without bodies"),
         ("insecure", None, "send the token to another machine over plain http:"),
     )
     optParameters = (
@@ -192,7 +194,8 @@ class TunnelAgent:
             protocol=protocol, transport=transport, server=options["server"] or "", resume=not options["no-resume"],
             routes=tuple(filter(None, (options["route"] or "").split(","))), deleteOnExit=bool(options["delete-on-exit"]),
             healthPath=options["health-path"] or "/", healthCheck=not options["no-health-check"],
-            rewriteBody=bool(options["rewrite-body"]), caFile=options["ca-file"] or "", insecure=bool(options["insecure"]),
+            rewriteBody=bool(options["rewrite-body"]), samples=bool(options["samples"]), caFile=options["ca-file"] or "",
+            insecure=bool(options["insecure"]),
         )
         return {"jetty": (settings,)}
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelstack.dialect.jetty.addresses import Addresses
@@ -23,6 +24,7 @@ from tunnelstack.errors import Denied
 from tunnelstack.interfaces import IEdge, ITunnel
 from tunnelstack.records import Grant, Service
 from tunnelstack.wire.http1.head import RequestHead
+from tunnelstack.wire.printable_text import printable
 from tunnelstack.wire.records.jetty import (
     DRAINING,
     FORBIDDEN,
@@ -58,6 +60,8 @@ class EdgeRegistrar:
     """
     As L{IRegistrar<tunnelstack.dialect.jetty.registration.IRegistrar>}.
     """
+
+    log = Logger()
 
     def __init__(self, edge: IEdge, store: TunnelStore, addresses: Addresses, settings: EdgeSettings) -> None:
         self._edge = edge
@@ -161,8 +165,11 @@ class EdgeRegistrar:
         if not agents:
             del self._agents[identifier]
 
-    @staticmethod
-    def _refusal(denied: Denied) -> RegistrationRefused:
+    def _refusal(self, denied: Denied) -> RegistrationRefused:
+        if denied.code == "port-taken":
+            sentence = f"{denied.sentence} by another program on the edge's machine or by another service; free it there"
+            self.log.warn("a tunnel is refused: {reason}", reason=printable(sentence))
+            return RegistrationRefused(FORBIDDEN, sentence)
         code = CODES.get(denied.code, FORBIDDEN)
         # A stock agent recognizes the sentence of the first code only.
         return RegistrationRefused(code, "" if code == VERIFY_REJECTED else denied.sentence)

@@ -169,6 +169,10 @@ class AgentSettings:
         4 * 1024 * 1024, "rewrite_body: octets of the longest body, which the agent holds; longer ones are sent unchanged",
         check=atLeast(0),
     )
+    samples: bool = setting(
+        False, "true reports each request to the service: method, path, query, status, sizes, and header fields without "
+        "credentials; no bodies",
+    )
     caFile: str = setting("", "a PEM file with the only trusted roots; empty trusts those of the system")
     proxy: str = setting("", "as in [[edge]]", secret=True)
     insecure: bool = setting(False, "true allows the token to be sent to a service at http: on another machine")

@@ -115,10 +115,10 @@ class LocalServers:
     """
 
     def __init__(
-        self, clock: IReactorTime, settings: AgentSettings, ended: Callable[[IServerExchange, float], object]
+        self, clock: IReactorTime, settings: AgentSettings, ended: Callable[[ServedExchange], object]
     ) -> None:
         """
-        @param ended: called with each exchange that is over, and the seconds that it took.
+        @param ended: called with each request that is over.
         @raise ConfigurationError: the target cannot be used.
         """
         self.clock = clock
@@ -219,7 +219,7 @@ class LocalServer:
         self.pool = ExchangePool(self.endpoint, clock=servers.clock, timeouts=timeouts, explain=self._site.explain)
 
     def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
-        served = ServedExchange(self._servers, exchange)
+        served = ServedExchange(self._servers, head, exchange)
         public = publicHostOf(head) or self._servers.publicHost
         open: Callable[[IWholeResponseReceiver], IExchange] = partial(self._open, served, public)
         body = forward(
@@ -240,23 +240,48 @@ class LocalServer:
 
 class ServedExchange:
     """
-    One request, until it is over.
+    One request, until it is over.  What is counted of it is also counted for the next heartbeat.
+
+    @ivar head: of the request, as the edge has sent it.
+    @ivar octetsIn: of the body, and of the fields with 4 for each.
+    @ivar octetsOut: of the response's body.
+    @ivar seconds: that it took; C{0.0} until it is over.
     """
 
-    def __init__(self, servers: LocalServers, exchange: IServerExchange) -> None:
-        self.counts = servers.counts
-        self.counts.requests += 1
+    def __init__(self, servers: LocalServers, head: RequestHead, exchange: IServerExchange) -> None:
+        self.head = head
+        self.exchange = exchange
+        self.octetsIn = self.octetsOut = 0
+        self.seconds = 0.0
         self._servers = servers
-        self._exchange: IServerExchange | None = exchange
         self._began = servers.clock.seconds()
+        self._isOver = False
+        servers.counts.requests += 1
+        self.received(sum(len(name) + len(value) + 4 for name, value in head.fields))
+
+    def received(self, octets: int) -> None:
+        """
+        Count a part of the request.  What comes after the response is not counted: nobody reads it.
+        """
+        if not self._isOver:
+            self.octetsIn += octets
+            self._servers.counts.octetsIn += octets
+
+    def sent(self, octets: int) -> None:
+        """
+        Count a part of the response.
+        """
+        self.octetsOut += octets
+        self._servers.counts.octetsOut += octets
 
     def over(self) -> None:
         """
         Report the end, once.
         """
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            self._servers.ended(exchange, self._servers.clock.seconds() - self._began)
+        if not self._isOver:
+            self._isOver = True
+            self.seconds = self._servers.clock.seconds() - self._began
+            self._servers.ended(self)
 
 
 @implementer(IExchangeReceiver)
@@ -278,7 +303,7 @@ class CountedRequest:
     informational = headReceived
 
     def bodyReceived(self, octets: bytes) -> None:
-        self._served.counts.octetsIn += len(octets)
+        self._served.received(len(octets))
         self._receiver.bodyReceived(octets)
 
     def failed(self, reason: ExchangeFailed) -> None:
@@ -316,7 +341,7 @@ class LocalResponse:
             self._receiver.headReceived(self._fromServer(head))
 
     def responseReceived(self, head: ResponseHead, octets: bytes) -> None:
-        self._served.counts.octetsOut += len(octets)
+        self._served.sent(len(octets))
         if self._isRewritten(head):
             self._respond(head, octets)
         else:
@@ -324,7 +349,7 @@ class LocalResponse:
         self._served.over()
 
     def bodyReceived(self, octets: bytes) -> None:
-        self._served.counts.octetsOut += len(octets)
+        self._served.sent(len(octets))
         if self._held is None:
             self._receiver.bodyReceived(octets)
             return

@@ -450,6 +450,25 @@ def encode_heartbeat(beat: Heartbeat) -> bytes:
     return encode(members) if members else b""
 
 
+def encode_sample(sample: RequestSample) -> bytes:
+    """
+    @return: the body; values of a field that comes more than once are joined, as a Bridge reads them.
+    """
+    headers: dict[str, str] = {}
+    for name, value in sample.headers:
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return encode({
+        "method": sample.method, "path": sample.path, "query": sample.query or None, "status": sample.status,
+        "bytes_in": sample.bytes_in, "bytes_out": sample.bytes_out, "headers": headers,
+    })
+
+
+def encode_log(line: RequestLog) -> bytes:
+    return encode(
+        {"method": line.method, "path": line.path, "status": line.status, "latency_ms": line.latency_ms}
+    )
+
+
 # Responses
 
 
