@@ -139,7 +139,7 @@ Options                        Environment               Default
       --transport WORD                                   auto         grpc, websocket, or auto: gRPC if it is offered
       --route PATH=PORT[,...]                                         other local servers for paths that begin so
       --server NAME                                                   which of several servers of the account this is
-      --no-resume                                                     create a tunnel although there is one for the target
+      --no-resume                                                     create a tunnel even if one has this target
       --delete-on-exit                                                delete the tunnel at the end
       --health-path PATH                                 /            a page that must answer before the start
       --no-health-check                                               start although nothing answers
