@@ -414,10 +414,10 @@ class StockAgentTests(Jetty):
         second = self.stock(web)                        # which rotates the token
         self.assertRegex(second.out[1], r"^POST /api/tunnels/[0-9A-Z]{26}/attach 200$")
         self.assertEqual(self.tunnels()["demo"]["agents"], 2)
+        second.end()                # two that fetch tokens at once make each other's invalid, and may go on so for a while
         self.assertEqual(edge.end(), 0)
         self.edge(port=self.port)
-        for agent in (first, second):
-            agent.hears("^registered ", times=2)
+        first.hears("^registered ", times=2)
         self.assertIn('refused verify rejected: {"valid":false}', first.said())
         self.assertEqual([self.sees("demo").status for _ in range(4)], [200] * 4)
 
