@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import evolve
 from twisted.internet import reactor
-from twisted.internet.defer import gatherResults, inlineCallbacks, returnValue
+from twisted.internet.defer import gatherResults, inlineCallbacks
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.trial.unittest import TestCase
 
@@ -66,7 +66,7 @@ class GoStreams(TestCase):
         @return: the next message; C{None} at the end of the peer's direction.
         """
         said = yield self.go.call("receive", stream=stream, timeout=60)
-        returnValue(None if said.get("end") else decode_message_untrusted(record, said["data"] or b""))
+        return None if said.get("end") else decode_message_untrusted(record, said["data"] or b"")
 
     @inlineCallbacks
     def code(self, stream: int) -> Any:
@@ -77,9 +77,9 @@ class GoStreams(TestCase):
             while True:
                 said = yield self.go.call("receive", stream=stream, timeout=60)
                 if said.get("end"):
-                    returnValue("OK")
+                    return "OK"
         except GoError as ended:
-            returnValue(ended.kind)
+            return ended.kind
 
 
 class GoAgentTests(GoStreams):
@@ -121,7 +121,7 @@ class GoAgentTests(GoStreams):
     def open(self, path: bytes, session: str = "") -> Any:
         metadata = {"jetty-session-id": session} if session else {"jetty-tunnel-id": TUNNEL}
         said = yield self.go.call("open", method=path.decode(), metadata=metadata)
-        returnValue(said["stream"])
+        return said["stream"]
 
     def ask(self, body: bytes = b"", length: int | None = None) -> Any:
         receiver: Any = Waiting()
@@ -143,7 +143,7 @@ class GoAgentTests(GoStreams):
         while not chunk.end:
             chunk = yield self.receive(lane, HTTPChunk)
             pieces.append(chunk.data)
-        returnValue((first.request, b"".join(pieces)))
+        return (first.request, b"".join(pieces))
 
     @inlineCallbacks
     def answer(self, lane: int, body: bytes) -> Any:
@@ -274,7 +274,7 @@ class GoEdgeTests(GoStreams):
     def accept(self) -> Any:
         said = yield self.go.call("accept", timeout=60)
         self.assertEqual((said["method"], said["metadata"]["jetty-session-id"]), (FORWARD_HTTP_PATH.decode(), [SESSION]))
-        returnValue(said["stream"])
+        return said["stream"]
 
     def ask(self, lane: int, end: bool = True) -> Any:
         head = RequestHead(method="POST", path="/a", headers=(Header(name="Host", value=b"a"),))
@@ -290,7 +290,7 @@ class GoEdgeTests(GoStreams):
         while not chunk.end:
             chunk = yield self.receive(lane, HTTPChunk)
             pieces.append(chunk.data)
-        returnValue((first.response, b"".join(pieces)))
+        return (first.response, b"".join(pieces))
 
     @inlineCallbacks
     def test_requestsAreServedOnALane(self) -> Any:
