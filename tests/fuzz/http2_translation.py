@@ -12,7 +12,7 @@ from collections.abc import Hashable
 from tests.wire.heads_http2 import BAD, GOOD, KEY, check_one_reading
 from tunnelstack.wire.http1.head import DEFAULT_LIMITS, Fields, RequestHead, ResponseHead
 from tunnelstack.wire.http1.message import MessageWriter
-from tunnelstack.wire.http2._message_fields import trailers_from_http2, trailers_to_http2
+from tunnelstack.wire.http2.message_fields import trailers_from_http2, trailers_to_http2
 from tunnelstack.wire.http2.translation import request_from_http2, response_from_http2, response_to_http2
 
 ENDED, RESPONSE, TRAILERS = 1, 2, 4     # of the first octet

@@ -25,7 +25,7 @@ from zope.interface import implementer
 from tests.promises.streams import WINDOW, Collect, HalfCollect, StreamPromises
 from tests.transport.certificates import Authority, authority, edge
 from tunnelstack.session._closing import ABSORB_OCTETS
-from tunnelstack.session._connection_listener import UNCLAIMED
+from tunnelstack.session.arrival_listener import UNCLAIMED
 from tunnelstack.session.budget import LOOK_SECONDS, STALE_SECONDS, MemoryBudget
 from tunnelstack.session.direct import DEFAULT_LIMITS, ConnectFailed, DirectSession
 from tunnelstack.stream.address import StreamAddress

@@ -20,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.promises.streams import Collect, StreamPromises
 from tests.session.doors import BASE, Door, House, ToTheHouse
 from tunnelstack.errors import PeerError
-from tunnelstack.session._connection_listener import UNCLAIMED
+from tunnelstack.session.arrival_listener import UNCLAIMED
 from tunnelstack.session.revdial.dialler import STREAM_LIMITS, PickUpError
 from tunnelstack.stream.errors import (
     OpenTimeout,

@@ -33,7 +33,7 @@ from tunnelstack.wire.http1.head import (
     ResponseHead,
 )
 from tunnelstack.wire.http1.message import MessageWriter
-from tunnelstack.wire.http2._message_fields import MalformedMessage, trailers_from_http2, trailers_to_http2
+from tunnelstack.wire.http2.message_fields import MalformedMessage, trailers_from_http2, trailers_to_http2
 from tunnelstack.wire.http2.translation import (
     HTTP_2,
     request_from_http2,

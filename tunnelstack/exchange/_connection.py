@@ -45,7 +45,7 @@ from typing import Protocol
 from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer, IReactorTime, ITCPTransport
 from zope.interface import implementer
 
-from tunnelstack.exchange._timeout import MovingTimeout
+from tunnelstack.exchange.moving_timeout import MovingTimeout
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.stream.splice import supportsHalfClose
 from tunnelstack.transport.direct_write import Write, disableNagle, immediateWrite

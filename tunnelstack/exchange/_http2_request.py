@@ -14,8 +14,8 @@ from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.interfaces import IHTTP2Receiver
 from tunnelstack.transport.http2.stream import HTTP2Stream
 from tunnelstack.wire.http1.head import BadMessage, HeadLimits, HeadTooLarge
-from tunnelstack.wire.http2._message_fields import trailers_from_http2
 from tunnelstack.wire.http2.codes import ErrorCode
+from tunnelstack.wire.http2.message_fields import trailers_from_http2
 from tunnelstack.wire.http2.translation import MalformedMessage, request_from_http2, response_to_http2
 
 

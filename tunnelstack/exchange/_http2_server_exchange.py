@@ -14,6 +14,7 @@ from zope.interface import implementer
 from tunnelstack.errors import UsageError
 from tunnelstack.exchange.error_page import ErrorPages, respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
+from tunnelstack.exchange.producers import WatchedProducer
 from tunnelstack.exchange.traits import STREAMED, Timeouts, Traits
 from tunnelstack.interfaces import IExchangeReceiver, IServerExchange
 from tunnelstack.records import TakenOverRequest
@@ -22,8 +23,8 @@ from tunnelstack.transport.peers import peerOf
 from tunnelstack.transport.shared_timer import SharedTimer
 from tunnelstack.wire.http1.framing import Framing, outgoing_framing
 from tunnelstack.wire.http1.head import BadMessage, Fields, RequestHead, ResponseHead
-from tunnelstack.wire.http2._message_fields import trailers_to_http2
 from tunnelstack.wire.http2.codes import ErrorCode
+from tunnelstack.wire.http2.message_fields import trailers_to_http2
 from tunnelstack.wire.http2.translation import response_to_http2
 
 
@@ -322,7 +323,7 @@ class HTTP2ServerExchange:
         if self.finished:
             producer.stopProducing()
         elif streaming:
-            self._stream.registerProducer(_WatchedProducer(self, cast(IPushProducer, producer)), True)
+            self._stream.registerProducer(WatchedProducer(self, cast(IPushProducer, producer)), True)
         else:
             self._stream.registerProducer(producer, False)
 
@@ -368,25 +369,3 @@ class HTTP2ServerExchange:
         """
         The far side is closed; the receiver's C{failed} is called as well.
         """
-
-
-@implementer(IPushProducer)
-class _WatchedProducer:
-    """
-    The producer of a response, whose pauses its exchange knows.
-    """
-
-    __slots__ = ("_exchange", "_producer", "stopProducing")
-
-    def __init__(self, exchange: HTTP2ServerExchange, producer: IPushProducer) -> None:
-        self._exchange = exchange
-        self._producer = producer
-        self.stopProducing = producer.stopProducing
-
-    def pauseProducing(self) -> None:
-        self._exchange.writingPaused()
-        self._producer.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        self._exchange.writingResumed()
-        self._producer.resumeProducing()

@@ -25,9 +25,9 @@ from tunnelstack.exchange._connection import (
     ExchangeConnection,
     IExchangeTransport,
 )
-from tunnelstack.exchange._timeout import NEVER
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind, unreadableResponse
 from tunnelstack.exchange.forward import NULL_RECEIVER
+from tunnelstack.exchange.moving_timeout import NEVER
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts, Traits
 from tunnelstack.interfaces import IExchangeReceiver, IWholeResponseReceiver
 from tunnelstack.transport.direct_write import Write

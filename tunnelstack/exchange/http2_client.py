@@ -26,9 +26,9 @@ from twisted.internet.interfaces import IProducer, IPushProducer
 from zope.interface import implementer
 
 from tunnelstack.errors import UsageError
-from tunnelstack.exchange._request_producer import requestProducer
 from tunnelstack.exchange.client import INTERIM, REPEATED
 from tunnelstack.exchange.errors import Busy, ExchangeFailed, FailureKind, unreadableResponse
+from tunnelstack.exchange.producers import RequestPressure, requestProducer
 from tunnelstack.exchange.traits import STREAMED, Timeouts, Traits
 from tunnelstack.interfaces import IExchange, IExchangeReceiver, IHTTP2Receiver, IWholeResponseReceiver
 from tunnelstack.transport.http2.errors import HTTP2StreamFailed
@@ -36,8 +36,8 @@ from tunnelstack.transport.http2.stream import HTTP2Stream, OpensStreams
 from tunnelstack.transport.shared_timer import SharedTimer
 from tunnelstack.wire.http1.framing import outgoing_framing
 from tunnelstack.wire.http1.head import BadMessage, Fields, HeadLimits, RequestHead, ResponseHead
-from tunnelstack.wire.http2._message_fields import trailers_from_http2, trailers_to_http2
 from tunnelstack.wire.http2.codes import ErrorCode
+from tunnelstack.wire.http2.message_fields import trailers_from_http2, trailers_to_http2
 from tunnelstack.wire.http2.translation import request_to_http2, response_from_http2
 from tunnelstack.wire.http2.websocket import opens_websocket
 
@@ -391,14 +391,14 @@ class HTTP2ClientExchange:
         if self._stream is None:
             self._producer.pauseProducing()
         else:
-            self._stream.registerProducer(_RequestPressure(self), True)
+            self._stream.registerProducer(RequestPressure(self), True)
 
     def _attachProducer(self, stream: HTTP2Stream) -> None:
         """
         There is a stream: let the producer write.
         """
         if self._producer is not None:
-            stream.registerProducer(_RequestPressure(self), True)
+            stream.registerProducer(RequestPressure(self), True)
             if not self._full:
                 self._producer.resumeProducing()
 
@@ -451,22 +451,4 @@ class HTTP2ClientExchange:
     def stopProducing(self) -> None:
         """
         The near side is closed; the receiver's C{failed} is called as well.
-        """
-
-
-@implementer(IPushProducer)
-class _RequestPressure:
-    """
-    The producer of the stream, which passes its pressure to the exchange.
-    """
-
-    __slots__ = ("pauseProducing", "resumeProducing")
-
-    def __init__(self, exchange: HTTP2ClientExchange) -> None:
-        self.pauseProducing = exchange.writingPaused
-        self.resumeProducing = exchange.writingResumed
-
-    def stopProducing(self) -> None:
-        """
-        The stream is over; the exchange is told as well.
         """

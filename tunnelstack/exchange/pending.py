@@ -10,8 +10,8 @@ from twisted.internet.interfaces import IProducer, IPushProducer
 from zope.interface import implementer
 
 from tunnelstack.errors import Unavailable, UsageError
-from tunnelstack.exchange._request_producer import requestProducer
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
+from tunnelstack.exchange.producers import requestProducer
 from tunnelstack.exchange.traits import STREAMED, Traits
 from tunnelstack.interfaces import IExchange, IExchangeReceiver
 from tunnelstack.wire.http1.head import Fields, RequestHead

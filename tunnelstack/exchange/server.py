@@ -29,9 +29,9 @@ from tunnelstack.exchange._connection import (
     IExchangeTransport,
 )
 from tunnelstack.exchange._server_exchange import ServerExchange
-from tunnelstack.exchange._timeout import NEVER
 from tunnelstack.exchange.error_page import ErrorPages, errorPage, respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
+from tunnelstack.exchange.moving_timeout import NEVER
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
 from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer, IServerExchange
 from tunnelstack.records import TakenOverRequest

@@ -36,9 +36,9 @@ from zope.interface import implementer
 
 from tunnelstack.errors import PeerError, UsageError
 from tunnelstack.exchange._connection import IExchangeTransport
-from tunnelstack.exchange._request_producer import requestProducer
-from tunnelstack.exchange._timeout import MovingTimeout
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
+from tunnelstack.exchange.moving_timeout import MovingTimeout
+from tunnelstack.exchange.producers import RequestPressure, requestProducer
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts, Traits
 from tunnelstack.interfaces import IExchange, IExchangeReceiver
 from tunnelstack.stream.errors import SessionLost
@@ -285,7 +285,7 @@ class StreamClientExchange:
         self._transport = transport
         if self.onOpened is not None:
             self.onOpened()
-        transport.registerProducer(_RequestPressure(self), True)
+        transport.registerProducer(RequestPressure(self), True)
         if self._readPaused:
             transport.pauseProducing()
         transport.writeSequence(self._release())
@@ -486,22 +486,6 @@ def _bodyOctets(head: RequestHead) -> int:
     if head.field(b"transfer-encoding") is not None:
         return -1
     return int(head.field(b"content-length") or b"0")
-
-
-@implementer(IPushProducer)
-class _RequestPressure:
-    """
-    The producer of the stream, which passes its pressure to the exchange.
-    """
-
-    def __init__(self, exchange: StreamClientExchange) -> None:
-        self.pauseProducing = exchange.writingPaused
-        self.resumeProducing = exchange.writingResumed
-
-    def stopProducing(self) -> None:
-        """
-        The stream is closed; its protocol is called as well.
-        """
 
 
 @implementer(IHalfCloseableProtocol)

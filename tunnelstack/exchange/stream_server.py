@@ -24,9 +24,9 @@ from zope.interface import implementer
 
 from tunnelstack.errors import UsageError
 from tunnelstack.exchange._connection import IExchangeTransport
-from tunnelstack.exchange._timeout import MovingTimeout
 from tunnelstack.exchange.error_page import ErrorPages, respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
+from tunnelstack.exchange.moving_timeout import MovingTimeout
 from tunnelstack.exchange.stream_client import ONE_STREAM
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts, Traits
 from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer, IServerExchange

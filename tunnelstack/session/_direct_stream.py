@@ -34,7 +34,8 @@ _UNCLAIMED = Protocol()
 @implementer(IStreamOwner, IHalfCloseableProtocol, IPushProducer)
 class DirectStream(Protocol):
     """
-    The protocol of a connection that is a stream; a L{StreamConnection<tunnelstack.session._connections.StreamConnection>}.
+    The protocol of a connection that is a stream, which is a
+    L{StreamConnection<tunnelstack.session.stream_connections.StreamConnection>}.
 
     The stream is over when its transport reports it; the connection may take longer: what was written is flushed, and what the
     peer still sends is absorbed, for C{closeTimeout} seconds without progress.

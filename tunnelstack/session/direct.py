@@ -27,11 +27,11 @@ from zope.interface import implementer
 
 from tunnelstack.errors import TunnelError, Unavailable
 from tunnelstack.interfaces import ISession
-from tunnelstack.session._connection_listener import ArrivalListener, buildProtocolOrRaise
-from tunnelstack.session._connections import StreamConnections
 from tunnelstack.session._connector import SLOT_SECONDS, WAITING_CONNECTS
 from tunnelstack.session._direct_stream import DirectStream
+from tunnelstack.session.arrival_listener import ArrivalListener, buildProtocolOrRaise
 from tunnelstack.session.lifecycle import SessionLifecycle
+from tunnelstack.session.stream_connections import StreamConnections
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import (
     OpenTimeout,

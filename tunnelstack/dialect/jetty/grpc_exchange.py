@@ -32,10 +32,10 @@ from tunnelstack.dialect.jetty.grpc_edge_lane import EdgeLane
 from tunnelstack.dialect.jetty.kept_body import KeptBody
 from tunnelstack.dialect.jetty.registration import UpstreamOf, ownUpstream
 from tunnelstack.errors import UsageError
-from tunnelstack.exchange._request_producer import requestProducer
 from tunnelstack.exchange.client import INTERIM, REPEATED
 from tunnelstack.exchange.errors import Busy, ExchangeFailed, FailureKind, unreadableResponse
 from tunnelstack.exchange.forward import CONTINUE
+from tunnelstack.exchange.producers import RequestPressure, requestProducer
 from tunnelstack.exchange.traits import Timeouts, Traits
 from tunnelstack.interfaces import IExchange, IExchangeReceiver
 from tunnelstack.stream.errors import OpenTimeout, TooManyStreams
@@ -490,11 +490,11 @@ class GRPCExchange:
         if self._lane is None:
             self._producer.pauseProducing()
         else:
-            self._lane.call.registerProducer(_RequestPressure(self), True)
+            self._lane.call.registerProducer(RequestPressure(self), True)
 
     def _attachProducer(self, lane: EdgeLane) -> None:
         if self._producer is not None and not self.finished:
-            lane.call.registerProducer(_RequestPressure(self), True)
+            lane.call.registerProducer(RequestPressure(self), True)
             if not self._full:
                 self._producer.resumeProducing()
 
@@ -551,21 +551,3 @@ class GRPCExchange:
 
 
 EMPTY_END = encode_data(b"", True)
-
-
-@implementer(IPushProducer)
-class _RequestPressure:
-    """
-    The producer of the lane, which passes its pressure to the exchange.
-    """
-
-    __slots__ = ("pauseProducing", "resumeProducing")
-
-    def __init__(self, exchange: GRPCExchange) -> None:
-        self.pauseProducing = exchange.writingPaused
-        self.resumeProducing = exchange.writingResumed
-
-    def stopProducing(self) -> None:
-        """
-        The lane is over; the exchange is told as well.
-        """

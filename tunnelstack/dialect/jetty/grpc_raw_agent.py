@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.dialect.jetty.grpc_raw_stream import RawLaneOwner, RawStream
-from tunnelstack.exchange._timeout import MovingTimeout
+from tunnelstack.exchange.moving_timeout import MovingTimeout
 from tunnelstack.handler.tcp import SpliceFactory
 from tunnelstack.interfaces import (
     ICallReceiver,

@@ -14,6 +14,7 @@ from tunnelstack.errors import UsageError
 from tunnelstack.exchange.bounds import ExchangeBounds, earlier
 from tunnelstack.exchange.error_page import ErrorPages, respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
+from tunnelstack.exchange.producers import WatchedProducer
 from tunnelstack.exchange.traits import Traits
 from tunnelstack.interfaces import IExchangeReceiver, IServerExchange
 from tunnelstack.records import TakenOverRequest
@@ -327,7 +328,7 @@ class GRPCServerExchange:
         if self.finished:
             producer.stopProducing()
         elif streaming:
-            self._lane.call.registerProducer(_WatchedProducer(self, cast(IPushProducer, producer)), True)
+            self._lane.call.registerProducer(WatchedProducer(self, cast(IPushProducer, producer)), True)
         else:
             self._lane.call.registerProducer(producer, False)
 
@@ -368,25 +369,3 @@ class GRPCServerExchange:
         """
         The far side is closed; the receiver's C{failed} is called as well.
         """
-
-
-@implementer(IPushProducer)
-class _WatchedProducer:
-    """
-    The producer of a response, whose pauses its exchange knows.
-    """
-
-    __slots__ = ("_exchange", "_producer", "stopProducing")
-
-    def __init__(self, exchange: GRPCServerExchange, producer: IPushProducer) -> None:
-        self._exchange = exchange
-        self._producer = producer
-        self.stopProducing = producer.stopProducing
-
-    def pauseProducing(self) -> None:
-        self._exchange.writingPaused()
-        self._producer.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        self._exchange.writingResumed()
-        self._producer.resumeProducing()

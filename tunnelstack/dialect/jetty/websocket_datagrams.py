@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.dialect.jetty.websocket_session import JSONSession
-from tunnelstack.exchange._timeout import MovingTimeout
+from tunnelstack.exchange.moving_timeout import MovingTimeout
 from tunnelstack.interfaces import (
     IDatagramClientEndpoint,
     IDatagramFactory,

@@ -16,10 +16,10 @@ from tunnelstack.dialect.jetty.registration import UpstreamOf
 from tunnelstack.dialect.jetty.websocket_heads import bodyOctets, requestFrame, responseHead, upgradedHead
 from tunnelstack.dialect.jetty.websocket_session import JSONSession
 from tunnelstack.errors import UsageError
-from tunnelstack.exchange._request_producer import requestProducer
-from tunnelstack.exchange._timeout import MovingTimeout
 from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.exchange.errors import Busy, ExchangeFailed, FailureKind
+from tunnelstack.exchange.moving_timeout import MovingTimeout
+from tunnelstack.exchange.producers import requestProducer
 from tunnelstack.exchange.stream_client import HeldBodies
 from tunnelstack.exchange.traits import Traits
 from tunnelstack.interfaces import IExchange, IExchangeReceiver, IWholeResponseReceiver

@@ -19,9 +19,9 @@ from zope.interface import implementer
 from tunnelstack.dialect.jetty.websocket_channel import GOING_AWAY, NORMAL, FrameChannel, Liveness
 from tunnelstack.errors import TunnelError
 from tunnelstack.interfaces import ISession
-from tunnelstack.session._connection_listener import ArrivalListener
-from tunnelstack.session._connections import StreamConnections
+from tunnelstack.session.arrival_listener import ArrivalListener
 from tunnelstack.session.lifecycle import SessionLifecycle, connectionReason
+from tunnelstack.session.stream_connections import StreamConnections
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionLost
 from tunnelstack.stream.transport import StreamTransport
@@ -49,7 +49,7 @@ DRAIN_MILLISECONDS = 30_000
 
 class Member(Protocol):
     """
-    An exchange or a connection of a session; a L{StreamConnection<tunnelstack.session._connections.StreamConnection>}.
+    An exchange or a connection of a session; a L{StreamConnection<tunnelstack.session.stream_connections.StreamConnection>}.
     """
 
     streamId: int

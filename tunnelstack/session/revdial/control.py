@@ -25,8 +25,8 @@ from zope.interface import implementer
 
 from tunnelstack.errors import PeerError
 from tunnelstack.interfaces import ISession
-from tunnelstack.session._connections import StreamConnections
 from tunnelstack.session.lifecycle import SessionLifecycle, connectionReason
+from tunnelstack.session.stream_connections import StreamConnections
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionClosed, SessionLost, UnsupportedPurpose
 from tunnelstack.transport.deadline_timer import DeadlineTimer

@@ -25,8 +25,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import Unavailable
-from tunnelstack.session._connection_listener import buildProtocolOrRaise
 from tunnelstack.session._connector import fireConnected
+from tunnelstack.session.arrival_listener import buildProtocolOrRaise
 from tunnelstack.session.revdial.control import ArrivalFactory, ControlSession, Probe
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import OpenTimeout, SessionLost, TooManyStreams

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import PeerError
-from tunnelstack.session._connection_listener import ArrivalListener
+from tunnelstack.session.arrival_listener import ArrivalListener
 from tunnelstack.session.revdial.control import ArrivalFactory, ControlSession, Probe
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionLost, UnsupportedPurpose

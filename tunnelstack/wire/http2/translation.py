@@ -30,9 +30,9 @@ from tunnelstack.wire.http1.head import (
     values,
 )
 from tunnelstack.wire.http1.target import OCTET
-from tunnelstack.wire.http2 import _message_fields as kinds
+from tunnelstack.wire.http2 import message_fields as kinds
 from tunnelstack.wire.http2 import websocket
-from tunnelstack.wire.http2._message_fields import (
+from tunnelstack.wire.http2.message_fields import (
     MalformedMessage,
     check_size,
     check_value,
