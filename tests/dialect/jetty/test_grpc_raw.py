@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 from tests.dialect.jetty.grpc_support import Pair, Registrar
 from tests.exchange.doubles import Server, Talker
 from tests.promises.streams import Producer
-from tunnelstack.dialect.jetty.grpc_raw_agent import FLOW_SECONDS
+from tunnelstack.dialect.jetty.datagram_flows import FLOW_SECONDS
 from tunnelstack.dialect.jetty.grpc_raw_edge import CONNECT_SECONDS
 from tunnelstack.dialect.jetty.registration import Upstream
 from tunnelstack.exchange.errors import Busy

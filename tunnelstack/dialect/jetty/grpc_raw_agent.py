@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEnd
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tunnelstack.dialect.jetty.datagram_flows import FLOW_SECONDS, MOST_FLOWS, QUEUED_OCTETS
 from tunnelstack.dialect.jetty.grpc_raw_stream import RawLaneOwner, RawStream
 from tunnelstack.exchange.moving_timeout import MovingTimeout
 from tunnelstack.handler.tcp import SpliceFactory
@@ -39,15 +40,6 @@ from tunnelstack.wire.records.jetty_grpc import (
 
 CONNECT_SECONDS = 5.0
 """Seconds that the agent has to connect to its local server."""
-
-FLOW_SECONDS = 60.0
-"""Seconds without a datagram after which a flow is closed."""
-
-QUEUED_OCTETS = 256 * 1024
-"""Octets that wait to be sent to the edge, beyond which datagrams are dropped."""
-
-MOST_FLOWS = 1024
-"""Flows of one lane."""
 
 HELD_DATAGRAMS = 16
 """Datagrams of one flow that wait for its socket."""

@@ -8,30 +8,23 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ConnectionAborted, ConnectionDone, NoProtocol
+from twisted.internet.error import ConnectionDone, NoProtocol
 from twisted.internet.interfaces import IAddress
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tunnelstack.dialect.jetty.datagram_flows import MOST_FLOWS, QUEUED_OCTETS, EdgeFlow
 from tunnelstack.interfaces import (
     IDatagramClientEndpoint,
     IDatagramFactory,
     IDatagramProtocol,
-    IDatagramTransport,
 )
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import TooManyStreams
 from tunnelstack.transport.grpc_call import GRPCCall
 from tunnelstack.transport.peers import addressText
-from tunnelstack.transport.udp import LONGEST_PAYLOAD
 from tunnelstack.wire.protobuf import encode_message
 from tunnelstack.wire.records.jetty_grpc import RAW_DATAGRAM, RawChunk
-
-QUEUED_OCTETS = 256 * 1024
-"""Octets that wait to be sent to the agent, beyond which datagrams are dropped."""
-
-MOST_FLOWS = 1024
-"""Flows of datagrams of one agent, each of which has a socket there."""
 
 
 class Lane(Protocol):
@@ -124,7 +117,8 @@ class DatagramLane:
         if application is None:
             raise NoProtocol
         identifier = uuid4().hex
-        flow = self._flows[identifier] = EdgeFlow(self, identifier, visitor or self._lanes.address, application)
+        address = visitor or self._lanes.address
+        flow = self._flows[identifier] = EdgeFlow(self, identifier, address, address, application)
         application.makeConnection(flow)
         return application
 
@@ -135,7 +129,7 @@ class DatagramLane:
         self._flows.pop(identifier, None)
         self._lanes.flowEnded()
 
-    def send(self, identifier: str, address: IAddress, datagram: bytes) -> bool:
+    def send(self, identifier: str, visitor: IAddress | None, datagram: bytes) -> bool:
         """
         @return: whether it was sent.
         """
@@ -143,7 +137,7 @@ class DatagramLane:
         if lane is None or lane.call.queued > QUEUED_OCTETS:
             return False
         lane.call.send(encode_message(RawChunk(
-            connection_id=identifier, type=RAW_DATAGRAM, data=datagram, remote_addr=addressText(address), protocol="udp",
+            connection_id=identifier, type=RAW_DATAGRAM, data=datagram, remote_addr=addressText(visitor), protocol="udp",
         )))  # fmt: skip
         return True
 
@@ -163,56 +157,6 @@ class DatagramLane:
         self._lanes.datagramsOver()
         for flow in list(self._flows.values()):
             flow.end(reason or ConnectionDone())
-
-
-@implementer(IDatagramTransport)
-class EdgeFlow:
-    """
-    The flow of one visitor: the transport of its application.
-    """
-
-    longest = LONGEST_PAYLOAD
-
-    def __init__(self, lane: DatagramLane, identifier: str, visitor: IAddress, application: IDatagramProtocol) -> None:
-        self.dropped = 0
-        self._lane = lane
-        self._identifier = identifier
-        self._visitor = visitor
-        self._application: IDatagramProtocol | None = application
-
-    def write(self, datagram: bytes) -> None:
-        if self._application is None:
-            return
-        if len(datagram) > self.longest or not self._lane.send(self._identifier, self._visitor, datagram):
-            self.dropped += 1
-
-    def datagramReceived(self, datagram: bytes) -> None:
-        """
-        From the agent.
-        """
-        if self._application is not None:
-            self._application.datagramReceived(datagram)
-
-    def loseConnection(self) -> None:
-        self.end(ConnectionDone())
-
-    def abortConnection(self) -> None:
-        self.end(ConnectionAborted())
-
-    def end(self, reason: Exception) -> None:
-        """
-        The flow is over.
-        """
-        application, self._application = self._application, None
-        if application is not None:
-            self._lane.forget(self._identifier)
-            application.connectionLost(Failure(reason))
-
-    def getHost(self) -> IAddress:
-        return self._visitor
-
-    def getPeer(self) -> IAddress:
-        return self._visitor
 
 
 @implementer(IDatagramClientEndpoint)

@@ -9,12 +9,13 @@ from __future__ import annotations
 from secrets import token_hex
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import ConnectionAborted, ConnectionDone, NoProtocol
+from twisted.internet.error import ConnectionDone, NoProtocol
 from twisted.internet.error import TimeoutError as IdleTimeoutError
 from twisted.internet.interfaces import IAddress
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tunnelstack.dialect.jetty.datagram_flows import FLOW_SECONDS, MOST_FLOWS, QUEUED_OCTETS, EdgeFlow
 from tunnelstack.dialect.jetty.websocket_session import JSONSession
 from tunnelstack.exchange.moving_timeout import MovingTimeout
 from tunnelstack.interfaces import (
@@ -26,70 +27,7 @@ from tunnelstack.interfaces import (
 from tunnelstack.records import Visitor
 from tunnelstack.stream.errors import SessionLost, TooManyStreams
 from tunnelstack.transport.peers import addressText
-from tunnelstack.transport.udp import LONGEST_PAYLOAD
 from tunnelstack.wire.records.jetty import UDPData
-
-MOST_FLOWS = 1024
-"""Flows of one agent, each of which has a socket there."""
-
-FLOW_SECONDS = 60.0
-"""Seconds without a datagram after which an agent closes a flow."""
-
-QUEUED_OCTETS = 256 * 1024
-"""Octets that wait to be sent to the peer, beyond which datagrams are dropped."""
-
-
-@implementer(IDatagramTransport)
-class EdgeFlow:
-    """
-    The flow of one visitor, at an edge: the transport of its application.
-    """
-
-    longest = LONGEST_PAYLOAD
-
-    def __init__(self, flows: EdgeFlows, identifier: str, visitor: IAddress | None, application: IDatagramProtocol) -> None:
-        self.dropped = 0
-        self._flows = flows
-        self._identifier = identifier
-        self._visitor = visitor
-        self._application: IDatagramProtocol | None = application
-
-    def write(self, datagram: bytes) -> None:
-        channel = self._flows.session.channel
-        if self._application is None:
-            return
-        if len(datagram) > self.longest or channel.queued > QUEUED_OCTETS:
-            self.dropped += 1
-            return
-        channel.send(UDPData(connection_id=self._identifier, remote_addr=addressText(self._visitor), data=datagram))
-
-    def datagramReceived(self, datagram: bytes) -> None:
-        """
-        From the agent.
-        """
-        if self._application is not None:
-            self._application.datagramReceived(datagram)
-
-    def loseConnection(self) -> None:
-        self.end(ConnectionDone())
-
-    def abortConnection(self) -> None:
-        self.end(ConnectionAborted())
-
-    def end(self, reason: Exception) -> None:
-        """
-        The flow is over.
-        """
-        application, self._application = self._application, None
-        if application is not None:
-            self._flows.forget(self._identifier)
-            application.connectionLost(Failure(reason))
-
-    def getHost(self) -> IAddress:
-        return self._flows.session.address
-
-    def getPeer(self) -> IAddress:
-        return self._visitor or self._flows.session.address
 
 
 class EdgeFlows:
@@ -125,10 +63,20 @@ class EdgeFlows:
         if application is None:
             return fail(NoProtocol())
         identifier = token_hex(16)
-        flow = self._flows[identifier] = EdgeFlow(self, identifier, visitor, application)
+        flow = self._flows[identifier] = EdgeFlow(self, identifier, visitor, session.address, application)
         session.flowsChanged(1)
         application.makeConnection(flow)
         return succeed(application)
+
+    def send(self, identifier: str, visitor: IAddress | None, datagram: bytes) -> bool:
+        """
+        @return: whether it was sent.
+        """
+        channel = self.session.channel
+        if channel.queued > QUEUED_OCTETS:
+            return False
+        channel.send(UDPData(connection_id=identifier, remote_addr=addressText(visitor), data=datagram))
+        return True
 
     def forget(self, identifier: str) -> None:
         """
