@@ -22,6 +22,7 @@ from tunnelstack.control.auth.name_ownership import NameOwnership
 from tunnelstack.control.auth.tokens import IToken
 from tunnelstack.control.config.records import EdgeConfig, Limits, ListenerConfig
 from tunnelstack.control.config.reload import difference
+from tunnelstack.control.config.shorthand import isSecure
 from tunnelstack.control.process.exit_status import FatalError
 from tunnelstack.control.process.listen_failure import listenFailure
 from tunnelstack.control.registry import Registry
@@ -36,7 +37,7 @@ from tunnelstack.edge.credentials import CredentialStore
 from tunnelstack.edge.dialects import DialectSet, configuredDialects
 from tunnelstack.edge.health import HealthChecks
 from tunnelstack.edge.last_reload import LastReload
-from tunnelstack.edge.listeners import NO_ENDPOINT, EdgeListener, ListenerFactory, isSecure, makeListener
+from tunnelstack.edge.listeners import NO_ENDPOINT, EdgeListener, ListenerFactory, makeListener
 from tunnelstack.edge.metrics import EdgeMetrics
 from tunnelstack.edge.public.access_policy import AccessPolicy
 from tunnelstack.edge.public.admission import Admission
