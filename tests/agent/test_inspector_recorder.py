@@ -26,13 +26,22 @@ from tunnelstack.wire.http1.head import RequestHead, ResponseHead
 REQUESTS, OCTETS, BODY = 8, 2**20, 200_000
 
 
+def stoppedTimes() -> RequestTimes:
+    """
+    The steps of a request for which no time passes.
+    """
+    times = RequestTimes()
+    times.now = lambda: 0.0
+    return times
+
+
 class _Exchange:
     """
     An exchange as the recorder sees it.
     """
 
     def __init__(self) -> None:
-        self.context = RequestTimes(lambda: 0.0)
+        self.context = stoppedTimes()
 
 
 class RecorderMachine(RuleBasedStateMachine):
@@ -113,7 +122,7 @@ class _Recorded:
         self._server = server
 
     def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
-        exchange.context = RequestTimes(lambda: 0.0)
+        exchange.context = stoppedTimes()
         return self._server.exchangeReceived(head, exchange)
 
 

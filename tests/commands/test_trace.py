@@ -10,7 +10,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.task import Clock
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -18,7 +17,6 @@ from tests.control.test_access_log import request
 from tunnelstack.commands import trace
 from tunnelstack.commands.trace import LONGEST_LINE, MOST_LINES, NoSuchRequest, Options, UnreadableLog
 from tunnelstack.control.access_log import formatJSON
-from tunnelstack.control.request_times import RequestTimes
 from tunnelstack.control.tracing.tracer import RequestSpan
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.wire.http1.trace_context import TraceContext
@@ -30,11 +28,7 @@ def line(role: str, seconds: float = 0.05, now: float = 1_800_000_000.0, **other
     """
     A line of an access log, as it is written.
     """
-    steps = {name: other.pop(name) for name in ("routed", "opened", "whole", "first") if name in other}
-    times = RequestTimes(Clock().seconds, other.pop("span", None))
-    for name, value in steps.items():
-        setattr(times, name, value)
-    return formatJSON(request(**{"trace": ID, "role": role, "seconds": seconds, "times": times, **other}), now)
+    return formatJSON(request(**{"trace": ID, "role": role, "seconds": seconds, **other}), now)
 
 
 EDGE = line("edge", routed=0.002, opened=0.006, first=0.040)

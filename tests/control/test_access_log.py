@@ -34,7 +34,10 @@ def request(**other: Any) -> AccessRecord:
         "service": "site", "method": "GET", "host": "site.example", "target": "/a?b", "visitor": "192.0.2.1", "trace": "t-1",
         "status": 200, "octets": 12, "seconds": 0.0025,
     }  # fmt: skip
-    return AccessRecord(**(usual | other))
+    record = AccessRecord()
+    for name, value in (usual | other).items():
+        setattr(record, name, value)
+    return record
 
 
 class Output:
@@ -78,6 +81,14 @@ class FormTests(SynchronousTestCase):
             (1_800_000_001.02, "08:00:01.020"), (1_800_000_000.25, "08:00:00.250"),
         ):  # fmt: skip
             self.assertEqual(json.loads(formatJSON(request(), now))["time"], f"2027-01-15T{shown}+00:00")
+
+    def test_aStepThatIsDoneAfterTheEndIsNotLogged(self) -> None:
+        """
+        Such as the end of a body that the response did not wait for.
+        """
+        said = json.loads(formatJSON(request(seconds=0.5, first=0.5, routed=0.25, whole=0.75), 0.0))
+        self.assertEqual((said["seconds"], said["first"], said["routed"]), (0.5, 0.5, 0.25))
+        self.assertNotIn("whole", said)
 
     def test_aLineOfTextIsVisible(self) -> None:
         line = formatText(request(target="/\x1b[31m"), 0)

@@ -38,7 +38,6 @@ from tunnelstack.control.metrics.text_format import (
     SLICE_SAMPLES,
     SampleCollector,
 )
-from tunnelstack.control.request_times import RequestTimes
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 
@@ -147,12 +146,8 @@ class ExchangeTests(SynchronousTestCase):
         )
 
     def test_octetsAndTimesAddUp(self) -> None:
-        clock = Clock()
-        times = RequestTimes(clock.seconds)
-        clock.advance(0.004)
-        times.responseBegun()
-        self.counts(request(octets=10, seconds=0.5, times=times))
-        self.counts(request(octets=5, seconds=0.25, times=RequestTimes(clock.seconds)))
+        self.counts(request(octets=10, seconds=0.5, first=0.004))
+        self.counts(request(octets=5, seconds=0.25))
         self.assertEqual((self.counts.octets, self.counts.duration.total), (15, 0.75))
         self.assertEqual(sum(self.counts.firstOctet.counts), 1, "a response of the edge itself has no first octet")
         self.assertEqual(self.counts.firstOctet.counts[self.counts.firstOctet.bounds.index(0.005)], 1)

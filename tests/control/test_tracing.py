@@ -20,7 +20,6 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.control.test_access_log import request
 from tunnelstack.control.config.records import TracingConfig
-from tunnelstack.control.request_times import RequestTimes
 from tunnelstack.control.tracing.layers import (
     AGENT,
     CONNECT,
@@ -127,12 +126,13 @@ def traced(sampled: bool = True, parent: str = SPAN, **other: Any) -> Any:
     A request of half a second that has ended.
     """
     clock = Clock()
-    times = RequestTimes(clock.seconds, RequestSpan(TraceContext(TRACE, "1" * 16, sampled), parent))
+    span = RequestSpan(TraceContext(TRACE, "1" * 16, sampled), parent)
+    record = request(seconds=0.5, now=clock.seconds, span=span, **other)
     clock.advance(0.125)
-    times.requestRouted()
+    record.requestRouted()
     clock.advance(0.125)
-    times.responseBegun()
-    return request(seconds=0.5, times=times, **other)
+    record.responseBegun()
+    return record
 
 
 class WriterTests(SynchronousTestCase):

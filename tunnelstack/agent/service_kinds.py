@@ -5,6 +5,7 @@ The kinds of services: each turns a service of a configuration into what is anno
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from operator import attrgetter
 from pathlib import Path
 from time import time
@@ -19,7 +20,7 @@ from zope.interface import implementer
 from tunnelstack.agent.bounds import AgentBounds
 from tunnelstack.agent.local_server import LocalServer
 from tunnelstack.agent.origin_pool import originPool
-from tunnelstack.agent.requests import recordFromExchange
+from tunnelstack.agent.requests import ServedRequest, complete
 from tunnelstack.agent.target import Target
 from tunnelstack.control.access_log import CLIENT_CLOSED, AccessRecord, RequestObserver
 from tunnelstack.control.config.records import ServiceConfig
@@ -167,28 +168,33 @@ class ExchangeFactory(Factory):
 
     def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
         if self._isObserved:
+            exchange.context = request = ServedRequest()
+            request.now = now = self._clock.seconds
+            request.began = now()
             tracer = self._context.tracer
-            span = None if tracer is None else tracer.begin(head.fields, trusted=True)
-            exchange.context = RequestTimes(self._clock.seconds, span)
+            if tracer is not None:
+                request.span = tracer.begin(head.fields, trusted=True)
             if self._requestObserver is not None:
                 self._open[exchange] = None
         return self.server.exchangeReceived(head, exchange)
 
     def _done(self, exchange: IServerExchange) -> None:
-        times: RequestTimes | None = exchange.context
-        if times is None:
+        request: ServedRequest | None = exchange.context
+        if request is None:
             return
-        seconds = self._clock.seconds() - times.began
-        if times.answeredAtOnce:
-            times.first = seconds
+        exchange.context = None               # what happens from now on is not recorded
+        seconds = request.now() - request.began
+        if request.answeredAtOnce:
+            request.first = seconds
         if self._counts is not None:
             status = exchange.status or CLIENT_CLOSED
-            self._counts.count(status, exchange.octets, seconds, times.first, times.failed, self._name)
+            self._counts.count(status, exchange.octets, seconds, request.first, request.failed, self._name)
         if self._recorder is not None:
             self._recorder.ended(exchange, seconds)
         if self._requestObserver is not None:
             self._open.pop(exchange, None)
-            self._requestObserver(recordFromExchange(self._name, exchange, seconds, times))
+            complete(request, self._name, exchange, seconds)
+            self._requestObserver(request)
 
     def openRequests(self) -> list[AccessRecord]:
         """
@@ -197,9 +203,10 @@ class ExchangeFactory(Factory):
         return [self._openRecord(exchange) for exchange in self._open]
 
     def _openRecord(self, exchange: IServerExchange) -> AccessRecord:
-        times = timesOf(exchange)
-        seconds = 0.0 if times is None else times.seconds
-        return evolve(recordFromExchange(self._name, exchange, seconds, times), status=exchange.status)
+        record: AccessRecord = copy(exchange.context)
+        complete(record, self._name, exchange, record.elapsed)
+        record.status = exchange.status
+        return record
 
 
 def timesOf(exchange: IServerExchange) -> RequestTimes | None:

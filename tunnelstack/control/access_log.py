@@ -1,8 +1,8 @@
 """
 The access log: one line for each finished request, on the edge and on the agent, with the identifier that both share.
 
-This code runs once per request.  It therefore formats lines without the logger, and passes them to the
-L{writer<tunnelstack.control.process.log_writer>} together, a few times a second.
+This code runs once per request.  It therefore keeps the records of a fifth of a second, formats their lines together and
+without the logger, and passes them to the L{writer<tunnelstack.control.process.log_writer>} as one text.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
+from itertools import starmap
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Protocol
 
-from attrs import define
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from tunnelstack.control.process.line_times import LineTime, dateAndTime, lineTime, utcSecond
@@ -37,38 +37,28 @@ LOGGED_SECONDS = 0.001
 """A step of a request that was done earlier than this is not logged, except for the first octet of the response."""
 
 
-@define
-class AccessRecord:
+class AccessRecord(RequestTimes):
     """
-    One request, on the edge or on the agent.
+    One request, on the edge or on the agent: its steps, and what is logged of it.  It does not change once the request has
+    ended, except that a step may still be done.
 
     @ivar host: from the request's C{Host} field, as received.
     @ivar target: the request target in visible ASCII.
     @ivar visitor: the visitor's IP address; C{""} if it is not known.
     @ivar service: the service that the request was routed to; C{""} if there is none.
     @ivar trace: the request's identifier, the same on both sides.
-    @ivar times: when its steps were done; C{None} where only C{seconds} is known.
     @ivar role: the program that served it: C{"edge"} or C{"agent"}.
     @ivar status: of the response; C{0} if there was none, L{CLIENT_CLOSED} if the visitor closed the connection first.
     @ivar octets: of the response's body.
     @ivar seconds: from the request's head to the end of the response.
-    @ivar failed: why there was no complete response, or C{None}.
     @ivar protocol: with which the request arrived, C{HTTP/1.1}, C{HTTP/1.0} or C{HTTP/2.0}.
     """
 
-    method: str
-    host: str
-    target: str
-    visitor: str
-    service: str
-    trace: str
-    times: RequestTimes | None = None
-    role: str = "edge"
-    status: int = 0
-    octets: int = 0
-    seconds: float = 0.0
-    failed: Exception | None = None
-    protocol: str = "HTTP/1.1"
+    method = host = target = visitor = service = trace = ""
+    role = "edge"
+    status = octets = 0
+    seconds = 0.0
+    protocol = "HTTP/1.1"
 
 
 class SampledRequest(Protocol):
@@ -89,17 +79,14 @@ class SampledRequest(Protocol):
         """
 
 
-class ObservedRequest(RequestTimes):
+class ObservedRequest(AccessRecord):
     """
-    The steps of a request on an edge, with what is known of it otherwise.
+    A request on an edge.
 
-    @ivar service: the service that it was routed to; C{""} if there is none, or nothing needs it.
-    @ivar record: for the access log; C{None} if there is none.
+    @ivar method: C{""} if the request is not logged.
     @ivar sample: of the request; C{None} if none is kept.
     """
 
-    service = ""
-    record: AccessRecord | None = None
     sample: SampledRequest | None = None
 
 
@@ -122,6 +109,7 @@ def together(*observers: RequestObserver | None) -> RequestObserver | None:
     return observe
 
 
+@lru_cache(maxsize=8)
 def protocolText(version: tuple[int, int]) -> str:
     """
     @param version: of the head of a request.
@@ -137,28 +125,31 @@ def formatJSON(access: AccessRecord, now: float) -> str:
     second, milliseconds = divmod(int(now * 1000), 1000)
     time = f"{utcSecond(second)}.{milliseconds:03d}+00:00"
     failed = "" if access.failed is None else f', "reason": {quoted(str(access.failed))}'
-    steps = "" if access.times is None else _steps(access.times)
+    seconds = f"{access.seconds:.6f}"
+    span, first = access.span, access.first
+    steps = "" if span is None else f'"trace": "{span.context.trace_id}", '
+    if first >= 0:
+        steps += f'"first": {seconds if first == access.seconds else format(first, ".6f")}, '
+    if access.routed >= LOGGED_SECONDS or access.opened >= LOGGED_SECONDS or access.whole >= LOGGED_SECONDS:
+        steps += _slowSteps(access)
     return (
         f'{{"time": "{time}", "level": "info", "logger": "tunnelstack.access", "role": "{access.role}", '
         f'"request": {quoted(access.trace)}, '
         f'"method": {quoted(access.method)}, "host": {quoted(access.host)}, "target": {quoted(access.target)}, '
         f'"protocol": {quoted(access.protocol)}, '
-        f'"status": {access.status}, "octets": {access.octets}, "seconds": {access.seconds:.6f}, {steps}'
+        f'"status": {access.status}, "octets": {access.octets}, "seconds": {seconds}, {steps}'
         f'"service": {quoted(access.service)}, "visitor": {quoted(access.visitor)}{failed}}}\n'
     ).replace("\x7f", "\\u007f")
 
 
-def _steps(times: RequestTimes) -> str:
+def _slowSteps(access: AccessRecord) -> str:
     """
-    @return: the trace and the steps of a request, as members of a JSON object.
+    @return: the steps of a request that took long, as members of a JSON object, without those that were done after its end.
     """
-    steps = "" if times.span is None else f'"trace": "{times.span.context.trace_id}", '
-    if times.first >= 0:
-        steps += f'"first": {times.first:.6f}, '
-    for name, seconds in (("routed", times.routed), ("opened", times.opened), ("whole", times.whole)):
-        if seconds >= LOGGED_SECONDS:
-            steps += f'"{name}": {seconds:.6f}, '
-    return steps
+    steps = (("routed", access.routed), ("opened", access.opened), ("whole", access.whole))
+    return "".join(
+        f'"{name}": {seconds:.6f}, ' for name, seconds in steps if LOGGED_SECONDS <= seconds <= access.seconds
+    )
 
 
 def formatText(access: AccessRecord, now: float, time: LineTime = dateAndTime) -> str:
@@ -213,12 +204,13 @@ class AccessLog:
         self._format = form
         self._now = now
         self._reopen = reopen
-        self._lines: list[str] = []
+        self._waiting: list[tuple[AccessRecord, float]] = []     # with when it ended
         self._timer: IDelayedCall | None = None
 
     def __call__(self, access: AccessRecord) -> None:
-        self._lines.append(self._format(access, self._now()))
-        if len(self._lines) >= FLUSH_LINES:
+        waiting = self._waiting
+        waiting.append((access, self._now()))
+        if len(waiting) >= FLUSH_LINES:
             self.flush()
         elif self._timer is None:
             self._timer = self._clock.callLater(FLUSH_SECONDS, self._timerFired)
@@ -229,14 +221,14 @@ class AccessLog:
 
     def flush(self) -> None:
         """
-        Pass all lines to the output.
+        Format all lines, which costs least at a time, and pass them to the output.
         """
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
-        lines, self._lines = self._lines, []
-        if lines:
-            self.output.write("".join(lines))
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self.output.write("".join(starmap(self._format, waiting)))
 
     def reopen(self) -> None:
         """

@@ -17,7 +17,11 @@ class RequestTimes:
     The steps of one request, on the edge or on the agent.  Each is in seconds from the receipt of the request's head, and
     L{NEVER} until it is done.
 
-    @ivar began: when the head was received, in seconds of the reactor's clock.
+    There is one for each request, most of which have few of these values, so defaults in the class cost least.  For the same
+    reason there is no constructor: whoever makes one sets C{now}, C{began}, and C{span} if there is one.
+
+    @ivar now: gives the seconds of the reactor's clock.
+    @ivar began: when the head was received, in these seconds.
     @ivar routed: the edge has found the agent, and its policy allows the request.
     @ivar opened: there is a new connection for the request: a stream to the agent, or the agent's connection to the local
         server.  It stays L{NEVER} if a connection was used again, or was there at once.
@@ -28,48 +32,40 @@ class RequestTimes:
     @ivar span: the span of the request, or C{None} if requests are not traced.
     """
 
-    # There is one for each request, most of which have few of these values: defaults in the class cost nothing.
+    now: Callable[[], float]
+    began = 0.0
     routed = opened = whole = first = NEVER
     answeredAtOnce = False
     failed: Exception | None = None
     span: RequestSpan | None = None
 
-    def __init__(self, now: Callable[[], float], span: RequestSpan | None = None) -> None:
-        """
-        @param now: gives the seconds of the reactor's clock.
-        """
-        self._now = now
-        self.began = now()
-        if span is not None:
-            self.span = span
-
     @property
-    def seconds(self) -> float:
+    def elapsed(self) -> float:
         """
         Seconds since the head was received.
         """
-        return self._now() - self.began
+        return self.now() - self.began
 
     def requestRouted(self) -> None:
         """
         The edge is about to forward the request.
         """
-        self.routed = self._now() - self.began
+        self.routed = self.now() - self.began
 
     def connectionOpened(self) -> None:
         """
         There is a new connection for the request.
         """
-        self.opened = self._now() - self.began
+        self.opened = self.now() - self.began
 
     def requestEnded(self) -> None:
         """
         The body of the request has been received.
         """
-        self.whole = self._now() - self.began
+        self.whole = self.now() - self.began
 
     def responseBegun(self) -> None:
         """
         The head of the response has been received.
         """
-        self.first = self._now() - self.began
+        self.first = self.now() - self.began

@@ -44,7 +44,7 @@ class WebSocketLog:
             return
         for message in messages:
             self._recorder.messageReceived(self._request, RecordedMessage(
-                sender, self._request.times.seconds, message.kind, message.octets, message.kept, message.cut,
+                sender, self._request.times.elapsed, message.kind, message.octets, message.kept, message.cut,
             ))  # fmt: skip
 
 
@@ -66,5 +66,5 @@ class EventLog:
             return
         for event in self._reader.receive_data(octets):
             self._recorder.messageReceived(self._request, RecordedMessage(
-                sender, self._request.times.seconds, "text", event.octets, event.kept, event.cut,
+                sender, self._request.times.elapsed, "text", event.octets, event.kept, event.cut,
             ))  # fmt: skip

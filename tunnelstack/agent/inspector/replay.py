@@ -233,7 +233,7 @@ class Replayer:
     def _ended(self, exchange: ReplayedExchange) -> None:
         self._running.discard(exchange)
         times: RequestTimes = exchange.context
-        seconds = times.seconds
+        seconds = times.elapsed
         if times.answeredAtOnce:
             times.first = seconds
         self._recorder.ended(exchange, seconds)
@@ -265,7 +265,10 @@ class ReplayedExchange:
         """
         self.head = head
         self.framing: Framing = head.framing
-        self.context: Any = RequestTimes(clock.seconds)
+        times = RequestTimes()
+        times.now = clock.seconds
+        times.began = clock.seconds()
+        self.context: Any = times
         self.status = 0
         self.octets = 0
         self.finished = False

@@ -119,8 +119,7 @@ class ExchangeCounts:
         """
         Count the request of a record: a L{RequestObserver<tunnelstack.control.access_log.RequestObserver>}.
         """
-        first = NEVER if access.times is None else access.times.first
-        self.count(access.status, access.octets, access.seconds, first, access.failed, access.service)
+        self.count(access.status, access.octets, access.seconds, access.first, access.failed, access.service)
 
     def count(
         self, status: int, octets: int, seconds: float, first: float = NEVER, failed: Exception | None = None, service: str = ""

@@ -20,7 +20,6 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from opentelemetry.util.types import AttributeValue
 
 from tunnelstack.control.access_log import AccessRecord
-from tunnelstack.control.request_times import RequestTimes
 from tunnelstack.control.tracing.layers import Steps, layersOf
 from tunnelstack.control.tracing.tracer import RequestSpan, newIdentifier
 
@@ -61,16 +60,16 @@ class SpanWriter:
         """
         Write the spans of a request that has ended, if it is sampled.
         """
-        times = access.times
-        if times is not None and times.span is not None and times.span.context.sampled:
-            self._write(access, times, times.span)
+        span = access.span
+        if span is not None and span.context.sampled:
+            self._write(access, span)
 
-    def _write(self, access: AccessRecord, times: RequestTimes, span: RequestSpan) -> None:
+    def _write(self, access: AccessRecord, span: RequestSpan) -> None:
         began = self._now() - access.seconds
         context = _context(span.context.trace_id, span.context.span_id, remote=False)
         parent = _context(span.context.trace_id, span.parent, remote=True) if span.parent else None
         steps = Steps(
-            routed=times.routed, opened=times.opened, whole=times.whole, first=times.first, seconds=access.seconds
+            routed=access.routed, opened=access.opened, whole=access.whole, first=access.first, seconds=access.seconds
         )
         for layer in layersOf(self._role, steps):
             inner = _context(span.context.trace_id, newIdentifier(64), remote=False)

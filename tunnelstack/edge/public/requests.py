@@ -17,7 +17,7 @@ from twisted.internet.interfaces import ISSLTransport, ITransport
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from tunnelstack.control.access_log import AccessRecord, ObservedRequest, protocolText
+from tunnelstack.control.access_log import ObservedRequest, protocolText
 from tunnelstack.edge.listeners import EdgeListener
 from tunnelstack.edge.public.access_policy import AccessPolicy, PendingRequest, rateLimitExceeded
 from tunnelstack.edge.public.bandwidth import MeteredExchange, backlogExceeded
@@ -137,14 +137,17 @@ class RequestRouter:
             return self._fail(exchange, failed)
         address = hops[0].address if hops else self._address
         destination = site.routes.find(host, head.target)
-        if site.accessLog is not None:
-            exchange.context = self._recorded(exchange, head, host, destination, address)
-        elif site.counts is not None:
-            exchange.context = request = ObservedRequest(site.clock.seconds)
-            if site.counts.services is not None and destination is not None:
+        if site.counts is not None or site.accessLog is not None or site.samples.enabled:
+            exchange.context = request = ObservedRequest()
+            request.now = now = site.clock.seconds
+            request.began = now()
+            request.trace = exchange.trace
+            if destination is not None:
                 request.service = destination.key
-        if destination is not None and site.samples.enabled:
-            self._sample(exchange, head, destination)
+                if site.samples.enabled:
+                    site.samples.begin(request, head, destination.key, exchange.trace)
+            if site.accessLog is not None:
+                self._describe(request, head, host, address)
         if self._rateLimited:
             return self._fail(exchange, ExchangeFailed(FailureKind.RATE_LIMITED, retryAfter=1))
         policy = None if destination is None else destination.policy
@@ -233,7 +236,7 @@ class RequestRouter:
             open = partial(_openWithCookie, open, cookie)
         onFailure = partial(self._reportFailure, exchange)
         request: ObservedRequest | None = exchange.context
-        if request is not None and request.record is not None:
+        if request is not None and site.accessLog is not None:
             request.requestRouted()
         joined: IExchangeReceiver
         if not buckets:
@@ -323,30 +326,18 @@ class RequestRouter:
         self._visitor = visitor = Visitor(address=peer, scheme=scheme, trace=self._site.nextTrace())
         return visitor
 
-    def _recorded(
-        self, exchange: IServerExchange, head: RequestHead, host: bytes, destination: Destination | None, address: str
-    ) -> ObservedRequest:
+    def _describe(self, request: ObservedRequest, head: RequestHead, host: bytes, address: str) -> None:
         """
-        @return: a request with a record for the access log.
+        Write into the record of a request what is logged of it.
         """
         tracer = self._site.tracer
-        span = None if tracer is None else tracer.begin(head.fields, self._trusted)
-        request = ObservedRequest(self._site.clock.seconds, span)
-        request.service = destination.key if destination is not None else ""
-        request.record = AccessRecord(
-            method=head.method.decode(), host=host.decode("latin-1"), target=self._site.loggedTarget(head),
-            visitor=address, service=request.service, trace=exchange.trace, times=request,
-            protocol=protocolText(head.version),
-        )
-        return request
-
-    def _sample(self, exchange: IServerExchange, head: RequestHead, destination: Destination) -> None:
-        """
-        Keep a sample of a request when it has ended.
-        """
-        if exchange.context is None:
-            exchange.context = ObservedRequest(self._site.clock.seconds)
-        self._site.samples.begin(exchange.context, head, destination.key, exchange.trace)
+        if tracer is not None:
+            request.span = tracer.begin(head.fields, self._trusted)
+        request.method = head.method.decode()
+        request.host = host.decode("latin-1")
+        request.target = self._site.loggedTarget(head)
+        request.visitor = address
+        request.protocol = protocolText(head.version)
 
     def _fail(self, exchange: IServerExchange, failed: ExchangeFailed) -> IExchangeReceiver:
         self._reportFailure(exchange, failed)

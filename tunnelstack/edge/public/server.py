@@ -310,15 +310,15 @@ class PublicServerFactory(ServerFactory):
         request: ObservedRequest | None = exchange.context
         if request is None:
             return
+        exchange.context = None               # what happens from now on is not recorded
         site, status, octets = self.site, exchange.status or CLIENT_CLOSED, exchange.octets
-        seconds = site.clock.seconds() - request.began
+        request.seconds = seconds = request.now() - request.began
         if request.answeredAtOnce:
             request.first = seconds
         if site.counts is not None:
             site.counts.count(status, octets, seconds, request.first, request.failed, request.service)
         if request.sample is not None:
             request.sample.ended(status, octets, seconds)
-        access = request.record
-        if access is not None and site.accessLog is not None:
-            access.status, access.octets, access.seconds, access.failed = status, octets, seconds, request.failed
-            site.accessLog(access)
+        if request.method and site.accessLog is not None:
+            request.status, request.octets = status, octets
+            site.accessLog(request)

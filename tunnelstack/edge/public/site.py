@@ -29,7 +29,7 @@ from tunnelstack.exchange.errors import ExchangeFailed
 from tunnelstack.interfaces import IExchangeReceiver, IServerExchange, ITunnel
 from tunnelstack.wire.addresses import IPNetwork, read_address, read_network
 from tunnelstack.wire.http1.head import RequestHead
-from tunnelstack.wire.http1.target import path_of, percent_encoded
+from tunnelstack.wire.http1.target import path_of, percent_encoded, unprintable
 
 
 class TunnelTable(Protocol):
@@ -134,10 +134,9 @@ class PublicSite:
             host that has no doors: agents of some systems send their credentials there.
         """
         target = head.target
-        path = path_of(target)
-        if path != target and self.doors.find(head.method, path) is not None:
-            target = path
-        return percent_encoded(target).decode("ascii")
+        if b"?" in target and self.doors.find(head.method, path_of(target)) is not None:
+            target = path_of(target)
+        return (percent_encoded(target) if unprintable(target) else target).decode("ascii")
 
     def isTrusted(self, address: str) -> bool:
         """

@@ -48,6 +48,9 @@ _OVERLONG = re.compile(
 )
 _UNPRINTABLE = re.compile(rb"[^!-~]")
 
+unprintable = _UNPRINTABLE.search
+"""Finds an octet that L{percent_encoded} changes, without a call of Python."""
+
 
 def path_of(target: bytes) -> bytes:
     """
