@@ -4,13 +4,15 @@ Messages as octets: where they end, for a reader and for a writer.
 
 from __future__ import annotations
 
+from itertools import product
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.wire.http1.framing import CHUNKED, UNTIL_CLOSE
-from tunnelstack.wire.http1.head import Fields, RequestHead, ResponseHead
-from tunnelstack.wire.http1.message import BodyLengthMismatch, MessageReader, MessageWriter
+from tunnelstack.wire.http1.head import BadMessage, Fields, HeadLimits, RequestHead, ResponseHead
+from tunnelstack.wire.http1.message import REMEMBERED_OCTETS, BodyLengthMismatch, MessageReader, MessageWriter
 
 GET = RequestHead(b"GET", b"/", [(b"Host", b"a")])
 
@@ -88,6 +90,86 @@ class ReaderTests(SynchronousTestCase):
         self.assertEqual(reader.trailers, [(b"A", b"b")])
         reader.read_response(b"GET")
         self.assertEqual((reader.ended, reader.trailers), (True, []))
+
+
+class RepeatedHeadTests(SynchronousTestCase):
+    """
+    A head that is as the last one of its connection, or nearly so, is read as if it were the first.
+    """
+
+    LAST_FIELDS = (
+        b"X-Id: 1", b"X-Id: 2", b"X-Id: 1 2", b"X-Id:  2", b"X-Id:2", b"X-Id: 2 ", b"X-Id: ", b"X-Id: \xff",
+        b"X-Id: 1\r\nA: b", b"X-Id: 1\r\nContent-Length: 3", b"X-Id: \x01", b"X-Id: 1\n", b"X-Id: 1\r", b"X-Id: " + b"1" * 400,
+        b"Content-Length: 3", b"Content-Length: 0", b"Connection: close", b"Connection: upgrade\r\nUpgrade: a", b"Host: b",
+        b"Expect: 100-continue", b"Expect: 100-continue\r\nX-Id: 1", b"Transfer-Encoding: chunked",
+        b"Transfer-Encoding: chunked\r\nX-Id: 1", b"A:b",
+    )  # fmt: skip
+    LIMITS = HeadLimits(octets=400, fields=2)
+
+    def read(self, reader: MessageReader, octets: bytes, method: bytes | None) -> tuple[object, ...]:
+        reader.receive(octets)
+        try:
+            head = reader.read_request() if method is None else reader.read_response(method)
+        except BadMessage as bad:
+            return bad.args, bad.status
+        left = reader.take_buffer()
+        return (None, left, 0) if head is None else (head, head.framing, left, reader.remaining, reader.ended)
+
+    def compare(self, heads: list[bytes], methods: tuple[bytes | None, ...]) -> None:
+        """
+        Read each head after each other head.
+        """
+        for (first, method), (second, other) in product(product(heads, methods), repeat=2):
+            reader, fresh = MessageReader(self.LIMITS, lenient=True), MessageReader(self.LIMITS, lenient=True)
+            read = self.read(reader, first, method)
+            if len(read) > 2 and not reader.irregular:        # nothing is read after what is not understood
+                found = self.read(reader, second + b"rest", other)
+                self.assertEqual(found, self.read(fresh, second + b"rest", other), (first, second))
+
+    def test_requestsDependOnNoEarlierOne(self) -> None:
+        self.compare([b"GET / HTTP/1.1\r\nHost: a\r\n" + last + b"\r\n\r\n" for last in self.LAST_FIELDS], (None,))
+
+    def test_responsesDependOnNoEarlierOne(self) -> None:
+        heads = [b"HTTP/1.1 %d OK\r\n%b\r\n\r\n" % (status, last) for last in self.LAST_FIELDS for status in (100, 200, 304)]
+        self.compare(heads, (b"GET",))
+        self.compare([b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"], (b"GET", b"HEAD"))
+
+    def test_theSameHeadIsReadAsTheSameRecord(self) -> None:
+        reader = MessageReader()
+        reader.receive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 2)
+        self.assertIs(reader.read_request(), reader.read_request())
+        reader.receive(b"HTTP/1.1 204 No Content\r\n\r\n" * 2)
+        self.assertIs(reader.read_response(b"GET"), reader.read_response(b"GET"))
+
+    def test_anotherLastValueChangesNoEarlierRecord(self) -> None:
+        reader = MessageReader()
+        reader.receive(b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nX: 2\r\n\r\n")
+        heads = [reader.read_request(), reader.read_request()]
+        self.assertEqual([head and head.field(b"x") for head in heads], [b"1", b"2"])
+        self.assertIs(heads[0] and heads[0].framing, heads[1] and heads[1].framing)
+
+    def test_aHeadInPiecesIsReadAfterTheSame(self) -> None:
+        octets, reader = b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n", MessageReader()
+        for cut in range(1, len(octets)):
+            reader.receive(octets[:cut])
+            self.assertIs(reader.read_request(), None)
+            reader.receive(octets[cut:])
+            self.assertIsNot(reader.read_request(), None)
+
+    def test_trailersAreForgottenByARepeatedHead(self) -> None:
+        plain = b"HTTP/1.1 204 No Content\r\n\r\n"
+        reader = MessageReader()
+        reader.receive(plain + b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: b\r\n\r\n" + plain)
+        reader.read_response(b"GET")
+        reader.read_response(b"GET")
+        reader.read_body(reader.take_buffer())
+        reader.read_response(b"GET")
+        self.assertEqual((reader.ended, reader.trailers), (True, []))
+
+    def test_longHeadsAreNotKept(self) -> None:
+        octets, reader = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"1" * REMEMBERED_OCTETS + b"\r\n\r\n", MessageReader()
+        reader.receive(octets * 2)
+        self.assertIsNot(reader.read_request(), reader.read_request())
 
 
 class WriterTests(SynchronousTestCase):

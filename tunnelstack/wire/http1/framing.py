@@ -69,6 +69,13 @@ def _field_kind(name: bytes) -> int:
     return kind
 
 
+def is_ordinary(name: bytes) -> bool:
+    """
+    @return: whether a field of this name determines nothing that L{Framing} has.
+    """
+    return _field_kind(name) == _ORDINARY
+
+
 @define
 class Framing:
     """

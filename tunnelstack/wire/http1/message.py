@@ -9,6 +9,7 @@ Source: RFC 9112, sections 6, 7 and 9.6.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from tunnelstack.errors import UsageError
@@ -17,6 +18,7 @@ from tunnelstack.wire.http1.framing import (
     CHUNKED,
     UNTIL_CLOSE,
     framing_untrusted,
+    is_ordinary,
     outgoing_framing,
     without,
 )
@@ -36,6 +38,12 @@ from tunnelstack.wire.http1.head import (
 )
 from tunnelstack.wire.http1.lenient import begins_like_a_response, find_end_lenient, read_response_lenient
 
+REMEMBERED_OCTETS = 2048
+"""Octets of the longest head that is compared with the next one of its connection."""
+
+_PLAIN_VALUE = re.compile(rb"[!-~\x80-\xff]++")
+"""A value that can take the place of another one without a further look at it."""
+
 
 class BodyLengthMismatch(UsageError):
     """
@@ -51,6 +59,10 @@ class MessageReader:
     returned.  Then call L{read_body} with what L{take_buffer} returns, and with whatever arrives, until L{ended} is true.
     Octets that follow the end of a message are kept in L{buffer}, where the next head begins.
 
+    Clients and servers often send the same head for message after message, or change no more than the value of a request's
+    last field, such as an identifier.  So a reader keeps the last head, if it is short and plain, as long as the connection
+    lasts, and reads the same octets as the same record.  Code that changes a record therefore makes a new one.
+
     @ivar buffer: octets that were received and are not read yet.
     @ivar remaining: octets of the body that have not arrived yet; L{CHUNKED} or L{UNTIL_CLOSE} where that is not known.
     @ivar ended: the message is whole.
@@ -58,7 +70,10 @@ class MessageReader:
     @ivar irregular: a response was not as the grammar has it, so that no other is expected on the connection.
     """
 
-    __slots__ = ("_chunks", "_lenient", "_limits", "_searched", "buffer", "ended", "irregular", "remaining", "trailers")
+    __slots__ = (
+        "_chunks", "_last_request", "_last_response", "_lenient", "_limits", "_searched", "buffer", "ended", "irregular",
+        "remaining", "trailers",
+    )  # fmt: skip
 
     def __init__(self, limits: HeadLimits = DEFAULT_LIMITS, *, lenient: bool = False) -> None:
         """
@@ -69,6 +84,8 @@ class MessageReader:
         self._limits = limits
         self._searched = 0                  # octets of the buffer in which the end of a head is not
         self._chunks: ChunkedDecoder | None = None
+        self._last_request: tuple[bytes, bytes, RequestHead] | None = None      # its octets, and those up to the last value
+        self._last_response: tuple[bytes, bytes, ResponseHead] | None = None    # its octets, and the method that it answers
         self.buffer = b""
         self.remaining = 0
         self.ended = False
@@ -105,21 +122,47 @@ class MessageReader:
         octets = self.buffer
         if octets.startswith(b"\r\n"):
             octets = self._skip_empty_lines()
-        limits, searched = self._limits, self._searched
+        limits, searched, last = self._limits, self._searched, self._last_request
         # most heads are whole, and most messages have neither chunks nor trailers: what is done for those stands here
-        end = octets.find(b"\r\n\r\n", searched - 3 if searched > 3 else 0, limits.octets) + 4
-        if end < 4 and (not octets or find_end_untrusted(octets, searched, limits) < 0):
-            self._searched = len(octets)
-            return None
-        head = read_request_untrusted(octets, end, limits)
-        head.framing = framing = framing_untrusted(head)
+        if last is not None and octets.startswith(last[0]):
+            head, end = last[2], len(last[0])
+        elif last is not None and octets.startswith(last[1]) and (end := self._end_of_value(octets, len(last[1]))) >= 4:
+            head = _with_last_value(last[2], octets[len(last[1]):end - 4])
+        else:
+            end = octets.find(b"\r\n\r\n", searched - 3 if searched > 3 else 0, limits.octets) + 4
+            if end < 4 and (not octets or find_end_untrusted(octets, searched, limits) < 0):
+                self._searched = len(octets)
+                return None
+            head = read_request_untrusted(octets, end, limits)
+            head.framing = framing_untrusted(head)
+            if end <= REMEMBERED_OCTETS:
+                self._remember_request(octets[:end], head)
         self._searched = 0
         self.buffer = octets[end:]
-        self.remaining = body = framing.body
+        self.remaining = body = head.framing.body
         self.ended = not body
         if body == CHUNKED or self.trailers:
             self._prepare(body)
         return head
+
+    def _end_of_value(self, octets: bytes, start: int) -> int:
+        """
+        @return: the offset after the empty line that follows a plain value; less than C{4} if none does.
+        """
+        end = octets.find(b"\r\n\r\n", start, self._limits.octets)
+        return end + 4 if end >= 0 and _PLAIN_VALUE.fullmatch(octets, start, end) else -1
+
+    def _remember_request(self, octets: bytes, head: RequestHead) -> None:
+        """
+        @param octets: of the head.
+        """
+        framing, (name, value) = head.framing, head.fields[-1] if head.fields else (b"", b"")
+        if framing.body or framing.upgrade or framing.expect_continue:       # such records are changed as the message goes on
+            self._last_request = None
+            return
+        start = len(octets) - 4 - len(value)
+        varies = value and is_ordinary(name) and octets.startswith(value, start)
+        self._last_request = octets, octets[:start] if varies else octets, head
 
     def read_response(self, method: bytes) -> ResponseHead | None:
         """
@@ -129,9 +172,16 @@ class MessageReader:
         @return: the head with its C{framing}; C{None} if it is not whole.
         @raise BadMessage: it is not the head of a response.
         """
-        octets, limits, searched = self.buffer, self._limits, self._searched
+        octets, limits, searched, last = self.buffer, self._limits, self._searched, self._last_response
         if self.irregular:
             return self._read_irregular_response(method)
+        if last is not None and not self.trailers and octets.startswith(last[0]) and method == last[1]:
+            head = last[2]
+            self._searched = 0
+            self.buffer = octets[len(last[0]):]
+            self.remaining = body = head.framing.body
+            self.ended = not body
+            return head
         try:
             end = octets.find(b"\r\n\r\n", searched - 3 if searched > 3 else 0, limits.octets) + 4
             if end < 4 and find_end_untrusted(octets, searched, limits) < 0:
@@ -151,6 +201,9 @@ class MessageReader:
         self.ended = not body
         if body == CHUNKED or self.trailers:
             self._prepare(body)
+        # interim heads may be many, and those with fields of the connection are changed as the message goes on
+        elif body >= 0 and end <= REMEMBERED_OCTETS and head.status >= 200 and not framing.hop_by_hop:
+            self._last_response = octets[:end], method, head
         return head
 
     def _read_irregular_response(self, method: bytes) -> ResponseHead | None:
@@ -217,6 +270,15 @@ class MessageReader:
         """
         self.ended = self.remaining == UNTIL_CLOSE
         return self.ended
+
+
+def _with_last_value(head: RequestHead, value: bytes) -> RequestHead:
+    """
+    @return: the head with another value in its last field.
+    """
+    fields = head.fields[:-1]
+    fields.append((head.fields[-1][0], value))
+    return RequestHead(head.method, head.target, fields, head.version, head.framing)
 
 
 class MessageWriter:
