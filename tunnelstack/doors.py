@@ -74,14 +74,18 @@ class DoorTable:
     """
     Finds the L{HTTPDoor} of a request: an exact path before a prefix, a longer prefix before a shorter one, and a door for one
     method before a door for all.
+
+    @ivar paths: the exact ones.
+    @ivar prefixes: the doors of prefixes, by path and method.
     """
 
     def __init__(self, doors: Iterable[HTTPDoor] = ()) -> None:
         """
         @raise ConfigurationError: two doors claim the same requests.
         """
+        self.paths: set[bytes] = set()
         self._exact: dict[tuple[bytes, bytes], HTTPDoor] = {}
-        self._prefixes: dict[tuple[bytes, bytes], HTTPDoor] = {}
+        self.prefixes: dict[tuple[bytes, bytes], HTTPDoor] = {}
         for door in doors:
             self.add(door)
 
@@ -90,9 +94,11 @@ class DoorTable:
         @raise ConfigurationError: another door claims the same requests.
         """
         path = (door.path.rstrip(b"/") or b"/") if door.prefix else door.path
-        table = self._prefixes if door.prefix else self._exact
+        table = self.prefixes if door.prefix else self._exact
         if table.setdefault((path, door.method), door) is not door:
             raise ConfigurationError(f"two dialects claim {door.description} at this edge")
+        if not door.prefix:
+            self.paths.add(path)
 
     def find(self, method: bytes, path: bytes) -> HTTPDoor | None:
         """
@@ -100,10 +106,10 @@ class DoorTable:
         """
         exact = self._exact
         found = exact.get((path, method)) or exact.get((path, b""))
-        if found is not None or not self._prefixes:
+        if found is not None or not self.prefixes:
             return found
         while True:
-            found = self._prefixes.get((path, method)) or self._prefixes.get((path, b""))
+            found = self.prefixes.get((path, method)) or self.prefixes.get((path, b""))
             if found is not None or path in (b"", b"/"):
                 return found
             path = path.rpartition(b"/")[0] or b"/"

@@ -81,19 +81,16 @@ class SessionTunnel(Generic[S]):
         self.dialect = dialect
         self.instance = instance
         self.draining = False
+        self.healthy = True
         self._endpointFor = endpointFor
         self._clock = clock
         self._bounds = bounds
         self._explain = explain
         self._traits = traits
         self._lost = False
-        self._pools: dict[Hashable, ExchangePool] = {}      # by purpose
+        self._pools: dict[Hashable, ExchangePool] = {}      # by service, or else by purpose
         session.whenGoingAway().addCallback(self._agentGoingAway)
         session.whenLost().addCallback(self._sessionLost)
-
-    @property
-    def healthy(self) -> bool:
-        return not (self.draining or self._lost)
 
     @property
     def inFlight(self) -> int:
@@ -111,9 +108,10 @@ class SessionTunnel(Generic[S]):
     def exchange(self, purpose: HTTPPurpose, receiver: IExchangeReceiver, visitor: Visitor | None = None) -> IExchange:
         if self.draining:
             self.refuseIfDraining()
-        pool = self._pools.get(purpose)
+        key = purpose.service or purpose       # a string has its hash, an object computes it for each exchange
+        pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[purpose] = self.makePool(self.endpointFor(purpose))
+            pool = self._pools[key] = self.makePool(self.endpointFor(purpose))
         exchange: IExchange = pool.exchange(receiver)
         return exchange
 
@@ -144,9 +142,16 @@ class SessionTunnel(Generic[S]):
     def drain(self) -> Deferred[None]:
         if self._lost:
             return succeed(None)
-        self.draining = True
+        self.refuseMore()
         drained: Deferred[None] = self.drainPools().addCallback(lambda _: self.session.drain())
         return drained
+
+    def refuseMore(self) -> None:
+        """
+        Refuse the exchanges that would begin from now on.
+        """
+        self.draining = True
+        self.healthy = False
 
     def drainPools(self) -> Deferred[list[None]]:
         """
@@ -167,7 +172,7 @@ class SessionTunnel(Generic[S]):
 
         @param reason: text, or an error.
         """
-        self.draining = True
+        self.refuseMore()
         self.session.abort()
 
     def whenLost(self) -> Deferred[SessionLost]:
@@ -179,6 +184,7 @@ class SessionTunnel(Generic[S]):
 
     def _sessionLost(self, reason: SessionLost) -> SessionLost:
         self._lost = True
+        self.healthy = False
         self.drainPools()                     # streams may survive the session
         self._pools.clear()
         return reason

@@ -20,7 +20,6 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, 
 from twisted.logger import Logger
 
 from tunnelstack.control.config.records import AdminConfig
-from tunnelstack.control.config.shorthand import isSecure
 from tunnelstack.control.config.sources import readToken
 from tunnelstack.control.secret_files import TokenFile
 from tunnelstack.edge import dashboard
@@ -35,7 +34,7 @@ from tunnelstack.edge.admin_answers import (
 )
 from tunnelstack.edge.dashboard.feed import StatusFeed
 from tunnelstack.edge.list_query import ListQuery
-from tunnelstack.edge.listeners import endpointOf
+from tunnelstack.edge.listeners import endpointOf, isSecure
 from tunnelstack.edge.running_edge import RunningEdge
 from tunnelstack.edge.sample_report import sampleSteps
 from tunnelstack.edge.slices import SlicedWork, Steps
@@ -68,7 +67,7 @@ def publicAccess(config: AdminConfig) -> AdminAccess:
     @raise ConfigurationError: the token cannot be read.
     """
     token = TokenFile(config.tokenFile, readToken(config.tokenFile)) if config.tokenFile else None
-    return AdminAccess(token, config.hosts, secure=isSecure(config.listen))
+    return AdminAccess(token, config.hosts)
 
 
 class AdminService(Service):

@@ -43,15 +43,11 @@ class AdminAccess:
     @ivar writable: whether everybody who can connect may change something.
     """
 
-    def __init__(
-        self, token: Callable[[], str] | None = None, hosts: Collection[str] = (), *, writable: bool = False,
-        secure: bool = False,
-    ) -> None:
+    def __init__(self, token: Callable[[], str] | None = None, hosts: Collection[str] = (), *, writable: bool = False) -> None:
         """
         @param hosts: names with dots under which the listener is asked, in lower case.
-        @param secure: whether the listener has TLS.
         """
-        self.token = None if token is None else PageToken(token, COOKIE, secure=secure)
+        self.token = None if token is None else PageToken(token, COOKIE)
         self.writable = writable
         self._hosts = hosts
 

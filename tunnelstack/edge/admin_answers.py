@@ -21,7 +21,6 @@ from tunnelstack.exchange.bounded_factory import BoundedHTTPFactory
 from tunnelstack.exchange.piecewise_response import PiecewiseResponse
 from tunnelstack.exchange.whole_message import JSON, WholeMessageServer, WholeRequest, WholeResponse
 from tunnelstack.pages.event_stream import EventStream
-from tunnelstack.pages.json_octets import asOctets, octetsInSteps
 from tunnelstack.pages.resources import PAGE_FIELDS, AccessServer, PageFiles, Refusal
 from tunnelstack.transport.peers import addressText
 from tunnelstack.wire.http1.head import RequestHead
@@ -135,7 +134,7 @@ class _Answers:
             return read()
         readList = admin.listHandlers.get(path)
         if readList is not None:
-            return admin.work.do(_listResponse(readList(readQuery(request.head.target))))
+            return admin.work.do(readList(readQuery(request.head.target))).addCallback(_ok)
         if path == b"/rights":
             return 200, {"change": self._access.mayChange(request.head), "token": self._access.token is not None}
         if path == b"/events":
@@ -205,13 +204,7 @@ def _response(answer: Answer | Response) -> Response:
 
 
 def _jsonResponse(status: int, value: object) -> WholeResponse:
-    return WholeResponse(status, asOctets(value) + b"\n", JSON, PAGE_FIELDS)
-
-
-def _listResponse(steps: Steps[dict[str, Any]]) -> Steps[WholeResponse]:
-    found = yield from steps
-    octets = yield from octetsInSteps(found)
-    return WholeResponse(200, octets + b"\n", JSON, PAGE_FIELDS)
+    return WholeResponse(status, json.dumps(value).encode() + b"\n", JSON, PAGE_FIELDS)
 
 
 def _refusal(status: int, sentence: str) -> WholeResponse:

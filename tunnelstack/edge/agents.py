@@ -199,10 +199,9 @@ class Agents:
         return self._leases[kind].port(name)
 
     def _lost(self, reason: T, tunnel: ITunnel) -> T:
-        why = self.presences.whyEnded(tunnel, str(reason))
         if self.registry.hasTunnel(tunnel):
-            self._remove("disconnected", tunnel, why)
-        self.presences.ended(tunnel, why)
+            self._remove("disconnected", tunnel, str(reason))
+        self.presences.ended(tunnel, str(reason))
         return reason
 
     def _remove(self, what: str, tunnel: ITunnel, reason: str) -> None:
@@ -233,7 +232,6 @@ class Agents:
         """
         tunnel = self._session(number)
         self._log("drains", tunnel, "an operator has requested it")
-        self.presences.drained(tunnel)
         tunnel.drain().addErrback(lambda failure: self.log.failure("a session could not be drained", failure=failure))
 
     def disconnect(self, number: int) -> None:

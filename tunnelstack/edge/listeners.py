@@ -16,7 +16,6 @@ from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
 from twisted.internet.protocol import Protocol, ServerFactory
 
 from tunnelstack.control.config.records import ListenerConfig
-from tunnelstack.control.config.shorthand import FOLDER_PREFIX, PROXY_PREFIX, isSecure
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
 from tunnelstack.transport.certificates import CertificateFolder
@@ -26,6 +25,8 @@ from tunnelstack.transport.http2.alpn import ALPN_HTTP1, ALPN_HTTP2
 from tunnelstack.transport.tls import loadCertificates
 from tunnelstack.wire.printable_text import quoted
 
+PROXY_PREFIX, FOLDER = "haproxy:", "tls:"
+TLS_PREFIXES = (FOLDER, "ssl:")
 FOLDER_OPTIONS = ("port", "interface", "backlog")
 BACKLOG_PREFIXES = ("tcp:", "tcp6:", "ssl:")
 PORT = re.compile(r"^(?:tcp6?|ssl):([0-9]+)(?![^:])|:port=([0-9]+)(?![^:])")
@@ -62,6 +63,14 @@ UNKNOWN_LISTENER = EdgeListener(text="", endpoint=None)
 """The listener of a connection that was built without one, such as in a test."""
 
 
+def isSecure(text: str) -> bool:
+    """
+    @param text: an endpoint string.
+    @return: whether visitors use TLS there.
+    """
+    return text.removeprefix(PROXY_PREFIX).startswith(TLS_PREFIXES)
+
+
 def makeListener(reactor: IReactor, listener: ListenerConfig, http2: bool = True) -> EdgeListener:
     """
     @param http2: visitors may use HTTP/2.
@@ -70,10 +79,10 @@ def makeListener(reactor: IReactor, listener: ListenerConfig, http2: bool = True
     text = listener.endpoint
     proxied = text.startswith(PROXY_PREFIX)
     inner = text.removeprefix(PROXY_PREFIX)
-    secure = isSecure(text)
+    secure = inner.startswith(TLS_PREFIXES)
     if bool(listener.clientAuth) != bool(listener.clientCa):
         raise ConfigurationError("client_auth and client_ca must be set together")
-    if listener.clientAuth and not inner.startswith(FOLDER_PREFIX):
+    if listener.clientAuth and not inner.startswith(FOLDER):
         raise ConfigurationError(f"{quoted(text)} cannot request certificates from clients: client_auth needs tls:FOLDER")
     if listener.redirect and secure:
         raise ConfigurationError(f"{quoted(text)} uses TLS already: redirect is for plain HTTP")
@@ -81,7 +90,7 @@ def makeListener(reactor: IReactor, listener: ListenerConfig, http2: bool = True
         raise ConfigurationError(f"{quoted(text)} uses TLS, where HTTP/2 is negotiated: h2c is for plain HTTP")
     certificates: CertificateFolder | None = None
     try:
-        if inner.startswith(FOLDER_PREFIX):
+        if inner.startswith(FOLDER):
             certificates, endpoint = _folderEndpoint(reactor, inner, listener, proxied, http2)
         else:
             if listener.socket:
@@ -128,7 +137,7 @@ def _folderEndpoint(
     """
     C{tls:FOLDER[:port=443][:interface=ADDRESS][:backlog=N]}
     """
-    folder, options = splitOptions(text.removeprefix(FOLDER_PREFIX))
+    folder, options = splitOptions(text.removeprefix(FOLDER))
     unknown = options.keys() - set(FOLDER_OPTIONS)
     if unknown:
         raise ConfigurationError(f"{quoted(text)} has no option {min(unknown)}; the options are {', '.join(FOLDER_OPTIONS)}")
@@ -153,7 +162,7 @@ def _handedOver(reactor: IReactor, listener: ListenerConfig) -> IStreamServerEnd
     @raise ConfigurationError: the endpoint is of a kind for which a port cannot be replaced by a socket.
     """
     inner = listener.endpoint.removeprefix(PROXY_PREFIX)
-    if not inner.startswith((FOLDER_PREFIX, "tcp:", "tcp6:", "unix:")):
+    if not inner.startswith((FOLDER, "tcp:", "tcp6:", "unix:")):
         raise ConfigurationError(
             f"{quoted(listener.endpoint)} cannot use a socket from systemd; only tcp:, tcp6:, unix: and tls:FOLDER can"
         )
@@ -189,7 +198,7 @@ def splitOptions(text: str) -> tuple[str, dict[str, str]]:
     first, *rest = pieces
     options = dict(option.partition("=")[::2] for option in rest)
     if not first or "" in options or any("=" not in option for option in rest):
-        raise ConfigurationError(f"{FOLDER_PREFIX}{text} must be tls:FOLDER:port=443")
+        raise ConfigurationError(f"{FOLDER}{text} must be tls:FOLDER:port=443")
     return first, options
 
 

@@ -13,8 +13,6 @@ from twisted.internet.interfaces import IReactorTime
 
 from tunnelstack.interfaces import ITunnel
 
-DRAINED = "an operator has drained it"
-
 MOST_DEPARTURES = 50
 """Sessions that have ended and are remembered."""
 
@@ -62,7 +60,6 @@ class Presences:
         self._clock = clock
         self._last = 0
         self._present: dict[int, Presence] = {}             # by the id of a tunnel
-        self._drained: set[int] = set()                     # numbers
         self.left: deque[Departure] = deque(maxlen=MOST_DEPARTURES)
 
     def __iter__(self) -> Iterator[Presence]:
@@ -87,28 +84,11 @@ class Presences:
         """
         return next((each.tunnel for each in self._present.values() if each.number == number), None)
 
-    def drained(self, tunnel: ITunnel) -> None:
-        """
-        An operator has drained a tunnel; it ends when its work is finished.
-        """
-        present = self.of(tunnel)
-        if present is not None:
-            self._drained.add(present.number)
-
-    def whyEnded(self, tunnel: ITunnel, lost: str) -> str:
-        """
-        @param lost: why the connection of a tunnel was lost.
-        @return: why the tunnel has ended.
-        """
-        present = self.of(tunnel)
-        return f"{DRAINED}: {lost}" if present is not None and present.number in self._drained else lost
-
     def ended(self, tunnel: ITunnel, reason: str) -> None:
         """
         A tunnel gets no more work, or is lost.
         """
         present = self._present.pop(id(tunnel), None)
         if present is not None:
-            self._drained.discard(present.number)
             principal, now = tunnel.principal, self._clock.seconds()
             self.left.append(Departure(principal.agent, tunnel.dialect, present.number, present.since, now, reason))

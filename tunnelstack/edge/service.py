@@ -19,10 +19,9 @@ from zope.interface import implementer
 
 from tunnelstack.control.access_log import RequestObserver, together
 from tunnelstack.control.auth.name_ownership import NameOwnership
-from tunnelstack.control.auth.tokens import IToken
+from tunnelstack.control.auth.tokens import TokenTable
 from tunnelstack.control.config.records import EdgeConfig, Limits, ListenerConfig
 from tunnelstack.control.config.reload import difference
-from tunnelstack.control.config.shorthand import isSecure
 from tunnelstack.control.process.exit_status import FatalError
 from tunnelstack.control.process.listen_failure import listenFailure
 from tunnelstack.control.registry import Registry
@@ -37,7 +36,7 @@ from tunnelstack.edge.credentials import CredentialStore
 from tunnelstack.edge.dialects import DialectSet, configuredDialects
 from tunnelstack.edge.health import HealthChecks
 from tunnelstack.edge.last_reload import LastReload
-from tunnelstack.edge.listeners import NO_ENDPOINT, EdgeListener, ListenerFactory, makeListener
+from tunnelstack.edge.listeners import NO_ENDPOINT, EdgeListener, ListenerFactory, isSecure, makeListener
 from tunnelstack.edge.metrics import EdgeMetrics
 from tunnelstack.edge.public.access_policy import AccessPolicy
 from tunnelstack.edge.public.admission import Admission
@@ -131,11 +130,12 @@ class EdgeService(MultiService):
         self.lastReload: LastReload | None = None
         self.roundTrips = RoundTrips(reactor)
         self.credentials: CredentialStore | None = None
-        known = None
+        known, recordOf = None, TokenTable().record          # which knows none
         if authenticator is None:
             self.credentials = CredentialStore(reactor, config, self.registry, self.owners)
             self.registry.remembered.isLive = self.credentials.isLive
             authenticator, known = self.credentials.authenticator, self.credentials.authenticator.isCurrent
+            recordOf = self.credentials.tokens.record
         self.ssh = SSHGatewayService(self)
         self.agents = Agents(
             reactor, self.registry,
@@ -165,7 +165,7 @@ class EdgeService(MultiService):
             door.service.setServiceParent(self)
         self.public = PublicServerFactory(
             reactor, config, registry=self.registry, routes=self.routes, admission=self.admission, doors=self.doors,
-            recordOf=self.recordOf,
+            recordOf=recordOf,
         )
         self.metrics = EdgeMetrics(self) if config.metrics.enabled else None
         self.tracing = TracingService(reactor, config.tracing, "edge") if config.tracing.enabled else None
@@ -208,15 +208,6 @@ class EdgeService(MultiService):
             config.domain, config.routes, config.agentHosts, policy=lambda route: AccessPolicy.of(route, self.clock),
             hosts=self.hosts,
         )
-
-    def recordOf(self, token: str) -> IToken | None:
-        """
-        Find the record of a credential.
-
-        @param token: the identifier of the credential, not the secret.
-        @return: the record, or C{None} if the credential is unknown.
-        """
-        return None if self.credentials is None else self.credentials.tokens.record(token)
 
     def observeRequests(self, observer: RequestObserver | None) -> None:
         """

@@ -66,9 +66,10 @@ class LocalSite:
 
         @return: the head that is sent to the server.
         """
-        trace = head.field(b"x-request-id")
-        if trace is not None:
-            exchange.trace = trace.decode("latin-1")
+        for name, value in reversed(head.fields):           # the edge writes it last, and every request has it
+            if name.lower() == b"x-request-id":
+                exchange.trace = value.decode("latin-1")
+                break
         if self._onRequest is not None:
             self._onRequest(head)
         if not (self._host or self._origin):

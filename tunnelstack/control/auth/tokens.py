@@ -114,6 +114,8 @@ def identifierOf(token: str) -> str:
 class TokenTable:
     """
     The tokens of an edge.  They may be replaced while it runs.
+
+    @ivar record: called with the public identifier of a token; gives its record, even if it has expired, or C{None}.
     """
 
     def __init__(
@@ -124,6 +126,7 @@ class TokenTable:
         """
         self._records: dict[str, IToken] = {}
         self._credentialId: dict[str, IToken] = {}
+        self.record = self._credentialId.get      # every request asks for one
         self._principals: dict[Principal, datetime] = {}
         self._now = now
         self.replace(records)
@@ -133,7 +136,8 @@ class TokenTable:
         Replace all records.
         """
         self._records = {record.tokenSha256.lower(): record for record in records}
-        self._credentialId = {_credentialId(record): record for record in reversed(self._records.values())}
+        self._credentialId.clear()
+        self._credentialId.update((_credentialId(record), record) for record in reversed(self._records.values()))
         self._principals = {}
         for record in self._records.values():
             principal = _principal(record)
@@ -155,13 +159,6 @@ class TokenTable:
 
     def hasExpired(self, record: IToken) -> bool:
         return record.expires <= self._now()
-
-    def record(self, credentialId: str) -> IToken | None:
-        """
-        @param credentialId: the public identifier of a token.
-        @return: its record, even if it has expired; C{None} for an unknown token.
-        """
-        return self._credentialId.get(credentialId)
 
     def isCurrent(self, principal: Principal) -> bool:
         """

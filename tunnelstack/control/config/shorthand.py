@@ -18,8 +18,7 @@ PORT = re.compile(r":?([0-9]{1,5})")
 LISTEN = re.compile(
     r"(?:tcp:)?(?P<host>\*|localhost|[0-9]+(?:\.[0-9]+){3}|\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]):(?P<port>[0-9]{1,5})"
 )
-PROXY_PREFIX, FOLDER_PREFIX = "haproxy:", "tls:"
-TLS_PREFIXES = (FOLDER_PREFIX, "ssl:")
+PROXY_PREFIX = "haproxy:"
 
 
 def edgeURL(text: str) -> str:
@@ -67,14 +66,6 @@ def listenEndpoint(text: str) -> str:
     host = {"*": "", "localhost": "127.0.0.1"}.get(found["host"], found["host"].strip("[]"))
     interface = host.replace(":", "\\:")
     return f"tcp:{found['port']}" + (f":interface={interface}" if interface else "")
-
-
-def isSecure(text: str) -> bool:
-    """
-    @param text: an endpoint string to listen on.
-    @return: whether clients use TLS there.
-    """
-    return text.removeprefix(PROXY_PREFIX).startswith(TLS_PREFIXES)
 
 
 def loopbackEndpoint(text: str) -> str:

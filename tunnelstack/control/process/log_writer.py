@@ -23,7 +23,6 @@ from weakref import WeakSet
 from attrs import define
 
 from tunnelstack.control.process.line_times import LineTime, lineTime, timeOfDay
-from tunnelstack.wire.printable_text import counted
 
 QUEUE_OCTETS = 4 << 20
 """Bound of the queue of one writer: more than a second of a busy access log."""
@@ -340,7 +339,7 @@ def textReport(lines: int, reason: str) -> str:
     """
     @return: a report of dropped lines as a status line.
     """
-    return f"{'warning':<9} {droppedText(lines, reason)}\n"
+    return f"{'warning':<9} {_sentence(lines, reason)}\n"
 
 
 def timedReport(begin: LineTime) -> Callable[[int, str], str]:
@@ -357,16 +356,13 @@ def jsonReport(lines: int, reason: str) -> str:
     """
     shown = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": "warn", "logger": __name__,
-        "message": droppedText(lines, reason), "dropped": lines,
+        "message": _sentence(lines, reason), "dropped": lines,
     }  # fmt: skip
     return json.dumps(shown) + "\n"
 
 
-def droppedText(lines: int, reason: str) -> str:
-    """
-    @return: a sentence that stands where lines are missing.
-    """
-    return f"{counted(lines, 'line')} {'was' if lines == 1 else 'were'} dropped here: {reason}"
+def _sentence(lines: int, reason: str) -> str:
+    return f"{lines} {'line was' if lines == 1 else 'lines were'} dropped here: {reason}"
 
 
 def standardWriters(out: IO[str] | None, err: IO[str] | None, form: str = "auto") -> tuple[LogWriter, LogWriter]:

@@ -152,7 +152,7 @@ class ClientTunnel(SessionTunnel[AnnouncingSession]):
         """
         if self._lost:
             return succeed(None)
-        self.draining = True
+        self.refuseMore()
         drained: Deferred[None] = self.drainPools().addCallback(lambda _: self._leave())
         return drained
 
@@ -171,7 +171,7 @@ class ClientTunnel(SessionTunnel[AnnouncingSession]):
         """
         Close the session in order.  Requests under way may continue for L{LEAVE_SECONDS}.
         """
-        self.draining = True
+        self.refuseMore()
         if not self._lost:
             self._leave()
             late = self._clock.callLater(LEAVE_SECONDS, self.session.abort)
@@ -184,7 +184,7 @@ class ClientTunnel(SessionTunnel[AnnouncingSession]):
         if isinstance(reason, Denied) and reason.code == "replaced":
             self.leave()
         else:
-            self.draining = True
+            self.refuseMore()
             self.session.abort()
 
 

@@ -266,7 +266,7 @@ class _AgentSessionFactory(Factory):
 
     def drain(self) -> None:
         tunnel = self._controlledTunnel()
-        tunnel.draining = True
+        tunnel.refuseMore()
         self._edge.clock.callLater(0, tunnel.drain)            # after the answer, because draining closes the control stream
 
     def ended(self, reason: Failure) -> None:

@@ -64,7 +64,8 @@ class NativeTunnel(SessionTunnel[YamuxSession]):
 
     def exchange(self, purpose: HTTPPurpose, receiver: IExchangeReceiver, visitor: Visitor | None = None) -> IExchange:
         if visitor is None or purpose.service not in self._perVisitor:
-            return super().exchange(purpose, receiver)
+            pool = None if self.draining else self._pools.get(purpose.service)
+            return super().exchange(purpose, receiver) if pool is None else pool.exchange(receiver)
         self.refuseIfDraining()
         exchange: IExchange = self._visitorPool(purpose.service, visitor).exchange(receiver)
         return exchange
@@ -112,8 +113,7 @@ class NativeTunnel(SessionTunnel[YamuxSession]):
         """
         Keep no streams for further exchanges of a service.
         """
-        shared = HTTPPurpose(service=service)
-        for key in [key for key in self._pools if key == shared or (isinstance(key, tuple) and key[0] == service)]:
+        for key in [key for key in self._pools if key == service or (isinstance(key, tuple) and key[0] == service)]:
             self._pools.pop(key).drain()
 
     # The end
@@ -122,7 +122,7 @@ class NativeTunnel(SessionTunnel[YamuxSession]):
         if self._lost:
             return succeed(None)
         if not self.draining:
-            self.draining = True
+            self.refuseMore()
             if self.control is not None:
                 self.control.sendEvent("drain")
         drained = self.drainPools().addCallback(self._closeControl)
@@ -140,7 +140,7 @@ class NativeTunnel(SessionTunnel[YamuxSession]):
         """
         if self._lost or self._abortTimer is not None:
             return
-        self.draining = True
+        self.refuseMore()
         if self.control is not None:
             code = reason.code if isinstance(reason, Denied) else "failed"
             sentence = reason.sentence if isinstance(reason, Denied) else str(reason)

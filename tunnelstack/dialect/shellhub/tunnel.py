@@ -126,7 +126,7 @@ class DeviceTunnel(SessionTunnel[DeviceSession]):
         Drop the session.  The agent is not sent the reason.  In version 1, where each stream has a connection of its own, the
         streams of an agent that has connected again continue.
         """
-        self.draining = True
+        self.refuseMore()
         if isinstance(self.session, RevdialDialler) and isinstance(reason, Denied) and reason.code == "replaced":
             self.session.close(reason.sentence)
         else:

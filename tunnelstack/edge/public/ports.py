@@ -18,7 +18,7 @@ from tunnelstack.edge.public.bandwidth import MeteredEnd
 from tunnelstack.edge.public.port_leases import PortLeases
 from tunnelstack.edge.public.rate import Bucket
 from tunnelstack.edge.public.site import TunnelTable
-from tunnelstack.edge.public.traces import TraceIdentifiers
+from tunnelstack.edge.public.traces import traceIdentifiers
 from tunnelstack.errors import Unavailable
 from tunnelstack.handler.tcp import SpliceFactory
 from tunnelstack.interfaces import IReactor
@@ -59,7 +59,7 @@ class Ports:
         self._admission = admission
         self._rateLimitOf = rateLimit
         self.leases = PortLeases("tcp", self._listen, admission.removePort)
-        self._nextTrace = TraceIdentifiers()
+        self._nextTrace = traceIdentifiers()
 
     def _listen(self, port: int, name: str, address: str) -> IListeningPort:
         listening: IListeningPort = self._reactor.listenTCP(port, _PortFactory(self, name), BACKLOG, address or self._interface)

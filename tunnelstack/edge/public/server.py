@@ -297,7 +297,10 @@ class PublicServerFactory(ServerFactory):
         """
         @return: the server of a request at a door; C{None} for other requests.
         """
-        door = self._doors.find(head.method, head.target.partition(b"?")[0])      # as path_of() does
+        doors, path = self._doors, head.target.partition(b"?")[0]      # as path_of() does
+        if path not in doors.paths and not doors.prefixes:
+            return None
+        door = doors.find(head.method, path)
         if door is None or self.site.routes.hasRoute(framing.host):
             return None
         server: IExchangeServer = door.server

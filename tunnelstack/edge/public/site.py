@@ -23,7 +23,7 @@ from tunnelstack.edge.public.admission import Admission
 from tunnelstack.edge.public.gaps import ServiceGaps
 from tunnelstack.edge.public.routes import RouteTable
 from tunnelstack.edge.public.samples import RequestSamples
-from tunnelstack.edge.public.traces import TraceIdentifiers
+from tunnelstack.edge.public.traces import traceIdentifiers
 from tunnelstack.exchange.error_page import ErrorPages, errorPage
 from tunnelstack.exchange.errors import ExchangeFailed
 from tunnelstack.interfaces import IExchangeReceiver, IServerExchange, ITunnel
@@ -107,7 +107,7 @@ class PublicSite:
     tracer: Tracer | None = None
     securePort: int = 443
     forwardedBy: str = ""
-    nextTrace: TraceIdentifiers = field(factory=TraceIdentifiers)
+    nextTrace: Callable[[], str] = field(factory=traceIdentifiers)
     outOfService: Callable[[str], ExchangeFailed | None] = lambda key: None
     samples: RequestSamples = field(factory=lambda: RequestSamples(time.time))
     gaps: ServiceGaps = field(init=False)

@@ -23,7 +23,7 @@ from tunnelstack.edge.public.admission import Admission
 from tunnelstack.edge.public.port_leases import PortLeases
 from tunnelstack.edge.public.rate import Bucket
 from tunnelstack.edge.public.site import TunnelTable
-from tunnelstack.edge.public.traces import TraceIdentifiers
+from tunnelstack.edge.public.traces import traceIdentifiers
 from tunnelstack.errors import Unavailable
 from tunnelstack.interfaces import IDatagramTransport, IReactor
 from tunnelstack.records import Principal, UDPPurpose, Visitor
@@ -81,7 +81,7 @@ class UDPPorts:
         self._admission = admission
         self._interface = interface
         self._rateLimitOf = rateLimit
-        self._nextTrace = TraceIdentifiers()
+        self._nextTrace = traceIdentifiers()
 
     def _listen(self, port: int, name: str, address: str) -> IListeningPort:
         where = address or self._interface
