@@ -12,13 +12,11 @@ from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.agent.inspected import PORT, InspectedTestCase, Received, respond
 from tests.changed_settings import changes
 from tests.wire.test_websocket_messages import BINARY, TEXT, Deflater, frame
-from tunnelstack.agent.inspector import service
 from tunnelstack.agent.inspector.recorded_request import RecordedMessage
 from tunnelstack.agent.inspector.recorder import MOST_MESSAGES
 from tunnelstack.agent.inspector.replay import REPLAY_SECONDS
@@ -693,13 +691,11 @@ class TokenTests(InspectedTestCase):
     An inspector that can be reached from other machines.
     """
 
-    listen = "tcp:4747"
-
     def setUp(self) -> None:
         path = Path(self.mktemp())
         path.write_text("correct-token\n")
         path.chmod(0o600)
-        self.inspect = InspectConfig(enabled=True, listen=self.listen, tokenFile=str(path))
+        self.inspect = InspectConfig(enabled=True, listen="tcp:4747", tokenFile=str(path))
         super().setUp()
 
     def test_theTokenIsNeeded(self) -> None:
@@ -721,21 +717,6 @@ class TokenTests(InspectedTestCase):
         fields = f"Cookie: other=1; {cookie.partition(';')[0]}\r\n"
         self.assertEqual(self.ask("/api/requests", fields=fields, host="laptop:4747")[0], 200)
         self.assertEqual(self.ask("/?token=wrong")[0], 401)
-
-
-class TLSTests(TokenTests):
-    """
-    An inspector that is reached by TLS.
-    """
-
-    listen = "ssl:4747:privateKey=server.pem"
-
-    def setUp(self) -> None:
-        self.patch(service, "inspectorEndpoint", lambda reactor, config: TCP4ServerEndpoint(reactor, PORT))
-        super().setUp()
-
-    def test_theCookieIsNeverSentWithoutTLS(self) -> None:
-        self.assertIn("; Secure", self.ask("/?token=correct-token", host="laptop:4747")[1])
 
 
 class ConfigurationTests(SynchronousTestCase):

@@ -14,16 +14,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.exchange.doubles import Server, Talker, Wires, settle
-from tunnelstack.exchange.error_page import errorPage
 from tunnelstack.exchange.errors import Busy, ExchangeFailed, FailureKind
-from tunnelstack.exchange.forward import NULL_RECEIVER, Forwarder, RequestForwarder, ResponseForwarder
+from tunnelstack.exchange.forward import NULL_RECEIVER, Forwarder, forward
 from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.exchange.traits import Timeouts, Traits
 from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer, IWholeResponseReceiver
 from tunnelstack.stream.errors import UnsupportedPurpose
 from tunnelstack.testing import Wire
-from tunnelstack.wire.http1.head import ResponseHead
+from tunnelstack.wire.http1.head import RequestHead, ResponseHead
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -313,9 +312,16 @@ class InterfaceTests(SynchronousTestCase):
 
     def test_receiversProvideTheirInterfaces(self) -> None:
         far = Far(Traits())
-        for receiver in (RequestForwarder(far), NULL_RECEIVER, ResponseForwarder(Near(), errorPage, None)):
+        receivers: list[object] = []
+
+        def open(receiver: object) -> Far:
+            receivers.append(receiver)
+            return far
+
+        receivers.append(forward(Near(), RequestHead(b"GET", b"/"), open))
+        for receiver in (*receivers, NULL_RECEIVER):
             verifyObject(IExchangeReceiver, receiver)
-        verifyObject(IWholeResponseReceiver, ResponseForwarder(Near(), errorPage, None))
+        verifyObject(IWholeResponseReceiver, receivers[0])
         verifyObject(IExchangeServer, Forwarder(lambda receiver: far))
 
 

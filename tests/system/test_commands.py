@@ -78,7 +78,7 @@ class ReadingTests(Commands):
         self.agent(token, "http", "1", "--name", "site").hears(r"^site ")
         status = json.loads(self.good("status", "--json"))
         self.assertEqual((status["state"], status["agents"], status["services"]), ("ready", 1, 1))
-        self.assertIn("agents      1 (1 session, 1 service)\n", self.good("status"))
+        self.assertIn("agents      1 (1 sessions, 1 services)\n", self.good("status"))
         [agent] = json.loads(self.good("agents", "--json"))["agents"]
         self.assertEqual(
             (agent["agent"], agent["services"], agent["credential"]), ("desk", ["http:site"], token.split("_")[1])

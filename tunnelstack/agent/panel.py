@@ -24,7 +24,6 @@ from tunnelstack.agent.panel_layout import Line, columnsOf, cut, cutMark, encoda
 from tunnelstack.agent.panel_state import LinkState, ServiceState
 from tunnelstack.control.access_log import AccessRecord, Output
 from tunnelstack.control.process.line_times import LineTime, timeOfDay
-from tunnelstack.control.process.log_writer import droppedText
 from tunnelstack.control.process.status_log import (
     COLUMN,
     LEVEL_NAMES,
@@ -226,7 +225,7 @@ class Panel:
         lines = self._lines(rows, columns)
         above, self._above = self._above, deque()
         if self._leftOut:
-            dropped = _labelled("warning", droppedText(self._leftOut, "the terminal was stopped"))
+            dropped = _labelled("warning", f"{self._leftOut} lines were dropped here: the terminal was stopped")
             above.appendleft(self._time(time.time()) + dropped)
             self._leftOut = 0
         self._write(

@@ -23,7 +23,7 @@ from tunnelstack.control.config.sources import Sources
 from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import STOPPED, FatalError
 from tunnelstack.settings.state_dir import ADMIN_SOCKET, socketPath
-from tunnelstack.wire.printable_text import LINE, counted, printable, quoted
+from tunnelstack.wire.printable_text import LINE, printable, quoted
 
 HELP = """
 Usage: tunnelstack status|agents|routes|streams|samples|reload [--json] [--admin PATH|URL]
@@ -221,7 +221,7 @@ def _status(said: JSONObject) -> str:
         ("edge", f"{said['state']}   {said['url']}   version {said['version']}, process {said['pid']}"),
         ("listening", ", ".join(said["listening"])),
         ("up", formatDuration(said["uptime_seconds"])),
-        ("agents", f"{said['agents']} ({counted(said['sessions'], 'session')}, {counted(said['services'], 'service')})"),
+        ("agents", f"{said['agents']} ({said['sessions']} sessions, {said['services']} services)"),
         ("streams", said["streams"]),
         ("visitors", said["visitors"]),
         ("traffic", f"{formatOctets(said['octets_in'])} from agents, {formatOctets(said['octets_out'])} to them"),

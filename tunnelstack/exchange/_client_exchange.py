@@ -63,6 +63,8 @@ class ClientExchange:
     One request to be sent; it may begin before there is a connection.
 
     @ivar receiver: receives the response.
+    @ivar queue: what was written so far: before there is a connection, or for a second try.
+    @ivar connection: carries it; C{None} as long as there is none.
     @ivar traits: what the connection can do.
     @ivar method: of the request.
     @ivar upgrade: the request offers another protocol.
@@ -74,51 +76,29 @@ class ClientExchange:
     @ivar onOpened: called when there is a connection, if there was none at first; C{None} for no call.
     """
 
-    __slots__ = (
-        "_body",
-        "_connection",
-        "_queue",
-        "_writer",
-        "finished",
-        "method",
-        "onOpened",
-        "paused",
-        "producer",
-        "raw",
-        "receiver",
-        "sent",
-        "traits",
-        "upgrade",
-    )  # fmt: skip
+    # As those of L{ServerExchange<tunnelstack.exchange._server_exchange.ServerExchange>}; the pool sets what differs.
 
-    def __init__(
-        self, receiver: IExchangeReceiver, connection: ClientConnection | None = None, traits: Traits = STREAMED
-    ) -> None:
-        self.traits = traits
-        self._connection = connection
-        self._writer: MessageWriter | None = None     # made with the head of a request that has a body or offers a protocol
-        self.receiver = receiver
-        self.producer: IPushProducer | None = None
-        self.onOpened: Callable[[], object] | None = None
-        self.method = b""
-        self.upgrade = False
-        self.sent = False
-        self.raw = False
-        self.finished = False
-        self.paused = False
-        self._queue: list[bytes] = []     # what was written so far: before there is a connection, or for a second try
-        self._body = False                # some of the body was written
+    receiver: IExchangeReceiver
+    queue: list[bytes]
+    connection: ClientConnection | None = None
+    traits: Traits = STREAMED
+    producer: IPushProducer | None = None
+    onOpened: Callable[[], object] | None = None
+    method = b""
+    upgrade = sent = raw = finished = paused = False
+    _writer: MessageWriter | None = None     # made with the head of a request that has a body or offers a protocol
+    _body = False                            # some of the body was written
 
     def attach(self, connection: ClientConnection) -> None:
         """
         From the pool: there is a connection.
         """
-        self._connection = connection
+        self.connection = connection
         if self.onOpened is not None:
             self.onOpened()
-        connection.transport.writeSequence(self._queue)
+        connection.transport.writeSequence(self.queue)
         if self._body:
-            self._queue = []
+            self.queue = []
         if self.sent:
             connection.requestSent()
         if self.producer is not None and not connection.full:
@@ -128,14 +108,14 @@ class ClientExchange:
         """
         From the connection: it is lost, and another one will follow.
         """
-        self._connection = None
+        self.connection = None
 
     @property
     def repeatable(self) -> bool:
         """
         The request can be sent a second time without harm: all of it is still here.
         """
-        return self.sent and not self._body and self.method in IDEMPOTENT and bool(self._queue)
+        return self.sent and not self._body and self.method in IDEMPOTENT and bool(self.queue)
 
     def sendHead(self, head: RequestHead) -> None:
         """
@@ -148,17 +128,17 @@ class ClientExchange:
         if self.method:
             raise UsageError("the head of a request is sent once")
         self.method = head.method
-        framing, connection = head.framing, self._connection
+        framing, connection = head.framing, self.connection
         if framing is not None and not (framing.body or framing.upgrade or framing.trailers):
             octets = encode_request(head)
-            self._queue.append(octets)
+            self.queue.append(octets)
             if connection is not None:
                 connection.send(octets)
             return
         self._writer = writer = MessageWriter()
         octets = writer.request_head(head)
         self.upgrade = writer.upgrade != b""
-        self._queue.append(octets)
+        self.queue.append(octets)
         if connection is not None:
             (connection.transport.write if writer.remaining else connection.send)(octets)
 
@@ -179,12 +159,12 @@ class ClientExchange:
 
     def _pass(self, octets: bytes) -> None:
         self._body = True
-        if self._connection is None:
-            self._queue.append(octets)
+        if self.connection is None:
+            self.queue.append(octets)
         else:
-            if self._queue:
-                self._queue = []
-            self._connection.transport.write(octets)
+            if self.queue:
+                self.queue = []
+            self.connection.transport.write(octets)
 
     def end(self, trailers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """
@@ -193,7 +173,7 @@ class ClientExchange:
         """
         if self.finished or (self.sent and not self.raw):
             return
-        connection = self._connection
+        connection = self.connection
         if self.raw:
             if connection is not None:
                 connection.endRaw()
@@ -224,9 +204,9 @@ class ClientExchange:
         """
         if not self.finished:
             self.finished = True
-            self._queue = []
-            if self._connection is not None:
-                self._connection.abort()
+            self.queue = []
+            if self.connection is not None:
+                self.connection.abort()
 
     def fail(self, failed: ExchangeFailed) -> None:
         """
@@ -234,7 +214,7 @@ class ClientExchange:
         """
         if not self.finished:
             self.finished = True
-            self._queue = []
+            self.queue = []
             if self.producer is not None:
                 self.producer.stopProducing()
             self.receiver.failed(failed)
@@ -256,7 +236,7 @@ class ClientExchange:
             raise RuntimeError(f"cannot register {producer!r}: {self.producer!r} was never unregistered")
         push: IPushProducer = producer  # type: ignore[assignment]   # a cast would be a call for each exchange
         self.producer = push
-        if self._connection is None or self._connection.full:
+        if self.connection is None or self.connection.full:
             push.pauseProducing()
 
     def unregisterProducer(self) -> None:
@@ -272,16 +252,16 @@ class ClientExchange:
         Read no more of the response.
         """
         self.paused = True
-        if not self.finished and self._connection is not None:
-            self._connection.pauseReading(True)
+        if not self.finished and self.connection is not None:
+            self.connection.pauseReading(True)
 
     def resumeProducing(self) -> None:
         """
         Read on.
         """
         self.paused = False
-        if not self.finished and self._connection is not None:
-            self._connection.pauseReading(False)
+        if not self.finished and self.connection is not None:
+            self.connection.pauseReading(False)
 
     def stopProducing(self) -> None:
         """

@@ -109,7 +109,8 @@ class ServerExchange:
 
     @ivar head: the request's head as received.
     @ivar framing: of the message.
-    @ivar transport: the connection that it arrived on.
+    @ivar connection: the protocol that received it;
+    @ivar transport: and that protocol's transport.
     @ivar receiver: receives the request's body.
     @ivar producer: the push producer of the response.
     @ivar trace: the request's identifier, once it has one; error pages show it.
@@ -120,41 +121,22 @@ class ServerExchange:
     @ivar finished: nothing is written any more.
     """
 
-    __slots__ = (
-        "_connection",
-        "_pullProducer",
-        "_writer",
-        "context",
-        "finished",
-        "framing",
-        "head",
-        "octets",
-        "producer",
-        "raw",
-        "receiver",
-        "status",
-        "trace",
-        "transport",
-    )  # fmt: skip
+    # There are two for each request, most of which change few of these values: defaults in the class cost nothing.  The
+    # protocol sets the others, since C{__init__} would be a call of Python.
 
-    traits: Traits = STREAMED
-    context: Any
+    connection: HTTPServerConnection
+    transport: IExchangeTransport
+    head: RequestHead
+    framing: Framing
     receiver: IExchangeReceiver
-
-    def __init__(self, connection: HTTPServerConnection, head: RequestHead, framing: Framing) -> None:
-        self._connection = connection
-        self.transport = connection.transport
-        self.head = head
-        self.framing = framing
-        self.producer: IPushProducer | None = None
-        self.trace = ""
-        self.context = None
-        self.status = 0
-        self.octets = 0
-        self.raw = False
-        self.finished = False
-        self._writer: MessageWriter | None = None     # made with the head; a whole response needs none
-        self._pullProducer = False
+    traits: Traits = STREAMED
+    context: Any = None
+    producer: IPushProducer | None = None
+    trace = ""
+    status = octets = 0
+    raw = finished = False
+    _writer: MessageWriter | None = None     # made with the head; a whole response needs none
+    _pullProducer = False
 
     @property
     def host(self) -> bytes:
@@ -218,7 +200,7 @@ class ServerExchange:
             self._upgrade(head)
             return
         self.status = status
-        connection = self._connection
+        connection = self.connection
         self._writer = writer = MessageWriter(self._keepAlive())
         octets = writer.response_head(head, self.head)
         connection.keepAlive = writer.keep_alive
@@ -243,29 +225,32 @@ class ServerExchange:
         self.status = status
         self.octets = len(octets)
         self.finished = True
-        connection = self._connection
+        connection = self.connection
         if self.framing.body and connection.unread:           # the rest of the request may never come
             connection.keepAlive = False
         if not connection.keepAlive or self.head.version != HTTP_1_1:
             fields = connection_fields(head.fields, (), self.head, connection.keepAlive)
             head = ResponseHead(status, head.reason, fields)
-        connection.send(encode_response(head) + octets)
+        first = head.octets
+        if first is None:
+            head.octets = first = encode_response(head)       # a reader may return the same head for the next response
+        connection.send(first + octets)
         connection.responseSent(self)
 
     def _keepAlive(self) -> bool:
-        connection = self._connection
+        connection = self.connection
         if connection.unread:                 # the rest of the request may never come
             connection.keepAlive = False
         return connection.keepAlive
 
     def _upgrade(self, head: ResponseHead) -> None:
-        if not self.framing.upgrade or self._connection.unread:
+        if not self.framing.upgrade or self.connection.unread:
             raise UsageError("the request does not offer another protocol, or is not whole")
         self.status = 101
         self.raw = True
         self._writer = writer = MessageWriter()
         self.transport.write(writer.switching_head(head))
-        self._connection.upgraded()
+        self.connection.upgraded()
 
     def write(self, octets: bytes) -> None:
         """
@@ -286,7 +271,7 @@ class ServerExchange:
         except BodyLengthMismatch:
             self.cancel(FailureKind.BROKEN)
             raise
-        (self.transport.write if writer.remaining else self._connection.send)(octets)
+        (self.transport.write if writer.remaining else self.connection.send)(octets)
 
     def end(self, trailers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """
@@ -295,7 +280,7 @@ class ServerExchange:
         """
         if self.finished:
             if self.raw:
-                self._connection.farSideEnded()
+                self.connection.farSideEnded()
             return
         writer = self._writer
         if writer is None:
@@ -303,7 +288,7 @@ class ServerExchange:
         if self._pullProducer:
             self.unregisterProducer()
         if self.raw:
-            self._connection.endRaw()
+            self.connection.endRaw()
             return
         try:
             octets = writer.end(trailers)
@@ -313,7 +298,7 @@ class ServerExchange:
         if octets:
             self.transport.write(octets)
         self.finished = True
-        self._connection.responseSent(self)
+        self.connection.responseSent(self)
 
     def cancel(self, kind: FailureKind) -> None:
         """
@@ -323,10 +308,10 @@ class ServerExchange:
         if self.finished:
             return
         if not self.status and kind is not FailureKind.CLIENT_CLOSED:
-            respondWithPage(self, self._connection.pages, ExchangeFailed(kind), self.trace)
+            respondWithPage(self, self.connection.pages, ExchangeFailed(kind), self.trace)
             return
         self.finished = True
-        self._connection.abort()
+        self.connection.abort()
 
     def onRequest(self) -> TakenOverRequest:
         """
@@ -334,7 +319,7 @@ class ServerExchange:
 
         @raise UsageError: the request did not arrive at a door, has an unread body, or its response has begun.
         """
-        connection = self._connection
+        connection = self.connection
         if self.finished or self.status or connection.unread or not connection.atDoor:
             raise UsageError("this exchange cannot be taken over")
         self.finished = True
@@ -354,11 +339,11 @@ class ServerExchange:
         if streaming:
             push: IPushProducer = producer  # type: ignore[assignment]   # a cast would be a call for each exchange
             self.producer = push
-            if self._connection.full:
+            if self.connection.full:
                 push.pauseProducing()
         else:
             self._pullProducer = True
-            self._connection.lendTransport(producer)
+            self.connection.lendTransport(producer)
 
     def unregisterProducer(self) -> None:
         """
@@ -368,7 +353,7 @@ class ServerExchange:
         if self._pullProducer:
             self._pullProducer = False
             if not self.finished:
-                self._connection.reclaimTransport()
+                self.connection.reclaimTransport()
 
     # the request's body, as a producer
 
@@ -377,14 +362,14 @@ class ServerExchange:
         Read no more of the request.
         """
         if not self.finished:
-            self._connection.pauseReading(True)
+            self.connection.pauseReading(True)
 
     def resumeProducing(self) -> None:
         """
         Read on.
         """
         if not self.finished:
-            self._connection.pauseReading(False)
+            self.connection.pauseReading(False)
 
     def stopProducing(self) -> None:
         """

@@ -154,8 +154,14 @@ class HTTPClientProtocol(Protocol):
         """
         From the exchange: the request is sent.
         """
-        if self._connection.state is HEAD:
-            self._connection.timer.set(self._timeouts.first)
+        connection = self._connection
+        if connection.state is HEAD:
+            timer = connection.timer
+            deadline = timer.now() + self._timeouts.first
+            if timer.due <= deadline:
+                timer.deadline = deadline     # as set() does; it would be a call for each exchange
+            else:
+                timer.set(self._timeouts.first)
 
     def pauseReading(self, paused: bool) -> None:
         """
@@ -311,7 +317,12 @@ class HTTPClientProtocol(Protocol):
             self._reset()                     # the rest of the request is of no use any more
         elif self._keepAlive and not connection.readEnded and not self._reader.buffer:
             connection.state = IDLE
-            connection.timer.set(self._idleSeconds)
+            timer = connection.timer
+            deadline = timer.now() + self._idleSeconds
+            if timer.due <= deadline:
+                timer.deadline = deadline     # as in requestSent
+            else:
+                timer.set(self._idleSeconds)
             self._pool.connectionIdle(self)
         else:
             self._close()

@@ -67,88 +67,93 @@ class ResponseForwarder:
     """
     Sends a response back to where the request came from.
 
+    @ivar near: the exchange that the response is sent to.
     @ivar far: the exchange that it is received on.
+    @ivar pages: makes error pages.
+    @ivar onFailure: called before a failure is answered, or C{None}.
+    @ivar observer: called at the steps of the exchange, or C{None}.
     """
 
-    __slots__ = (
-        "_near", "_observer", "_onFailure", "_pages", "_registered", "_sent", "bodyReceived", "ended", "far", "informational",
-    )  # fmt: skip
+    # There are two for each request, so L{forward} sets what they have: C{__init__} would be a call of Python.
 
+    near: IResponseExchange
     far: IExchange
-
-    def __init__(
-        self, near: IResponseExchange, pages: ErrorPages, onFailure: OnFailure | None, observer: ForwardObserver | None = None
-    ) -> None:
-        self._near = near
-        self._observer = observer
-        self._pages = pages
-        self._onFailure = onFailure
-        self._sent = False
-        self._registered = False
-        self.informational = near.informational
-        self.bodyReceived = near.write
-        self.ended = near.end
+    pages: ErrorPages
+    onFailure: OnFailure | None
+    observer: ForwardObserver | None = None
+    _sent = False
+    _registered = False
 
     @property
     def served(self) -> IResponseExchange:
         """
         The exchange that the response is sent to.
         """
-        return self._near
+        return self.near
+
+    def informational(self, head: ResponseHead) -> None:
+        self.near.informational(head)
+
+    def bodyReceived(self, octets: bytes) -> None:
+        """
+        From L{headReceived} on it is the method of the other exchange, as C{ended} is.
+        """
+        self.near.write(octets)
+
+    def ended(self, trailers: Iterable[tuple[bytes, bytes]]) -> None:
+        self.near.end(trailers)
 
     def register(self) -> None:
         """
         Let the exchange with the visitor pause the response.
         """
         self._registered = True
-        self._near.registerProducer(self.far, True)
+        self.near.registerProducer(self.far, True)
 
     def headReceived(self, head: ResponseHead) -> None:
         self._sent = True
         if not self._registered:              # not before, because a response that is whole needs no producer
             self.register()
-        if self._observer is not None:
-            self._observer.responseBegun()
-        self._near.sendHead(head)
+        if self.observer is not None:
+            self.observer.responseBegun()
+        near = self.near
+        self.bodyReceived, self.ended = near.write, near.end               # type: ignore[method-assign]
+        near.sendHead(head)
 
     def responseReceived(self, head: ResponseHead, octets: bytes) -> None:
         self._sent = True
-        if self._observer is not None:
-            self._observer.answeredAtOnce = True
-        self._near.respond(head, octets)
+        if self.observer is not None:
+            self.observer.answeredAtOnce = True
+        self.near.respond(head, octets)
 
     def failed(self, reason: ExchangeFailed) -> None:
         """
         Respond with an error page, or break off the response if its head was sent.
         """
-        if self._onFailure is not None:
-            self._onFailure(reason)
+        if self.onFailure is not None:
+            self.onFailure(reason)
         if self._sent:
-            self._near.cancel(reason.kind)
+            self.near.cancel(reason.kind)
         else:
             self._sent = True
-            respondWithPage(self._near, self._pages, reason, self._near.trace)
+            respondWithPage(self.near, self.pages, reason, self.near.trace)
 
 
 @implementer(IExchangeReceiver)
 class RequestForwarder:
     """
     Sends the body of a request on to where it is answered.
+
+    @ivar far: the exchange that it is sent on.
+    @ivar bodyReceived: its C{write}.
+    @ivar ended: its C{end}, or what calls that.
     """
 
-    __slots__ = ("_far", "bodyReceived", "ended")
+    __slots__ = ("bodyReceived", "ended", "far")          # L{forward} sets them, as it does those of L{ResponseForwarder}
 
-    def __init__(self, far: IExchange, ended: Callable[[], object] | None = None) -> None:
-        """
-        @param ended: called when the body has been received.
-        """
-        self._far = far
-        self.bodyReceived = far.write
-        self.ended = far.end if ended is None else partial(self._ended, ended)
-
-    def _ended(self, call: Callable[[], object], trailers: Iterable[tuple[bytes, bytes]]) -> None:
-        call()
-        self._far.end(trailers)
+    far: IExchange
+    bodyReceived: Callable[[bytes], None]
+    ended: Callable[[Iterable[tuple[bytes, bytes]]], None]
 
     def headReceived(self, head: object) -> None:
         """
@@ -158,7 +163,7 @@ class RequestForwarder:
     informational = headReceived
 
     def failed(self, reason: ExchangeFailed) -> None:
-        self._far.cancel(reason.kind)
+        self.far.cancel(reason.kind)
 
 
 @implementer(IExchangeReceiver)
@@ -197,7 +202,10 @@ def forward(
     @param observer: called at the steps of the exchange.
     @return: the receiver of the request's body.
     """
-    response = ResponseForwarder(near, pages, onFailure, observer)
+    response = ResponseForwarder()
+    response.near, response.pages, response.onFailure = near, pages, onFailure
+    if observer is not None:
+        response.observer = observer
     try:
         far = open(response)
         if far.traits is not STREAMED:
@@ -218,8 +226,16 @@ def forward(
     if observer is not None and hasattr(far, "onOpened"):      # exchanges that open a connection have it
         far.onOpened = observer.connectionOpened
     far.sendHead(head)
-    observed = observer is not None and (framing is None or framing.body)
-    return RequestForwarder(far, observer.requestEnded if observer is not None and observed else None)
+    request = RequestForwarder()
+    request.far, request.bodyReceived, request.ended = far, far.write, far.end
+    if observer is not None and (framing is None or framing.body):
+        request.ended = partial(_endObserved, observer, far)
+    return request
+
+
+def _endObserved(observer: ForwardObserver, far: IExchange, trailers: Iterable[tuple[bytes, bytes]]) -> None:
+    observer.requestEnded()
+    far.end(trailers)
 
 
 def _checkTraits(traits: Traits, head: RequestHead, near: IResponseExchange) -> None:

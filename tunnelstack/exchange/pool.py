@@ -103,13 +103,15 @@ class ExchangePool:
         @raise Busy: there are C{maxConnections} already, or the pool is being closed.
         """
         if self._idle:
-            connection = self._idle.popitem()[0]
-            exchange = ClientExchange(receiver, connection, self.traits)
+            exchange = ClientExchange()
+            exchange.receiver, exchange.queue, exchange.traits = receiver, [], self.traits
+            exchange.connection = connection = self._idle.popitem()[0]
             connection.take(exchange)
             return exchange
         if self._closing or len(self._open) + self._dialling >= self._maxConnections:
             raise Busy()
-        exchange = ClientExchange(receiver, traits=self.traits)
+        exchange = ClientExchange()
+        exchange.receiver, exchange.queue, exchange.traits = receiver, [], self.traits
         self._dial(exchange)
         return exchange
 

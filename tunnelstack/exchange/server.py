@@ -200,7 +200,8 @@ class HTTPServerProtocol(Protocol):
         Give the request to its server.
         """
         framing = head.framing
-        self._exchange = exchange = ServerExchange(self, head, framing)
+        self._exchange = exchange = ServerExchange()
+        exchange.connection, exchange.transport, exchange.head, exchange.framing = self, self.transport, head, framing
         connection = self._connection
         self.keepAlive = framing.keep_alive and not connection.readEnded
         body = framing.body
@@ -407,8 +408,12 @@ class HTTPServerProtocol(Protocol):
             connection.close()
         else:
             connection.state = IDLE
-            connection.timer.set(self._timeouts.idle)
-            self._quietSince = connection.timer.deadline - self._timeouts.idle
+            timer, idle = connection.timer, self._timeouts.idle
+            self._quietSince = now = timer.now()
+            if timer.due <= now + idle:
+                timer.deadline = now + idle   # as set() does; it would be a call for each request
+            else:
+                timer.set(idle)
             if (self._reader.buffer or connection.readPaused) and not self._looping:
                 self._loop()
 

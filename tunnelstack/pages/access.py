@@ -90,15 +90,13 @@ class PageToken:
     A secret that programs send as C{Authorization: Bearer}, and browsers as a cookie once they have shown it.
     """
 
-    def __init__(self, token: Callable[[], str], cookie: str, *, secure: bool = False) -> None:
+    def __init__(self, token: Callable[[], str], cookie: str) -> None:
         """
         @param token: gives the token; C{""} is accepted from nobody.
         @param cookie: the name of the cookie.
-        @param secure: the page is served by TLS, so browsers shall never send the cookie without.
         """
         self._token = token
         self._name = cookie.encode()
-        self._attributes = b"; Path=/; HttpOnly; SameSite=Strict" + b"; Secure" * secure
 
     def isShown(self, head: RequestHead) -> bool:
         """
@@ -127,13 +125,13 @@ class PageToken:
         """
         @return: the value of C{Set-Cookie} for a browser that has shown the token.
         """
-        return self._name + b"=" + self._cookieValue() + self._attributes
+        return self._name + b"=" + self._cookieValue() + b"; Path=/; HttpOnly; SameSite=Strict"
 
     def noCookie(self) -> bytes:
         """
         @return: the value of C{Set-Cookie} for a browser that shall forget it.
         """
-        return self._name + b"=" + self._attributes + b"; Max-Age=0"
+        return self._name + b"=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0"
 
     def _isToken(self, given: bytes) -> bool:
         token = self._token()

@@ -287,8 +287,8 @@ class MemoryBudget(Service):
         for member, streams in cut.items():
             member.count()
             self.log.warn(
-                "{streams} of the streams of {key} were reset, not read for {seconds:.0f} s or more: {held} octets are held, "
-                "and process_octets is {most}", streams=streams, key=sessions[member].address.key, seconds=STALE_SECONDS,
+                "{streams} streams of {key} were reset, not read for {seconds:.0f} s or more: {held} octets are held, and "
+                "process_octets is {most}", streams=streams, key=sessions[member].address.key, seconds=STALE_SECONDS,
                 held=held, most=self.limit, status="limit", why="process",
             )
         if cut:

@@ -19,7 +19,7 @@ LINE = 8192
 """Characters of the longest line of a log."""
 
 LINES = 200
-"""Lines of the longest text that may have several, such as a traceback."""
+"""LineReader of the longest text that may have several, such as a traceback."""
 
 CUT = "\N{HORIZONTAL ELLIPSIS}"
 """Where a text was cut."""
@@ -71,16 +71,8 @@ def printable_lines(text: str, indent: str = "", limit: int = LINE) -> str:
     lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
     kept = [printable(line, limit) for line in lines[:LINES]]
     if len(lines) > LINES:
-        kept.append(f"{CUT} {counted(len(lines) - LINES, 'more line')}")
+        kept.append(f"{CUT} {len(lines) - LINES} more lines")
     return f"\n{indent}".join(kept)
-
-
-def counted(count: int, noun: str) -> str:
-    """
-    @param noun: in the singular; its plural ends with I{s}.
-    @return: such as C{"1 line"} and C{"2 lines"}.
-    """
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _visible(character: str) -> str:

@@ -23,7 +23,6 @@ from tunnelstack.agent.inspector.recorder import RequestRecorder
 from tunnelstack.agent.inspector.replay import Replayer
 from tunnelstack.agent.inspector.resources import InspectorResources
 from tunnelstack.control.config.records import InspectConfig
-from tunnelstack.control.config.shorthand import isSecure
 from tunnelstack.control.config.sources import Sources, readToken
 from tunnelstack.control.secret_files import TokenFile
 from tunnelstack.errors import ConfigurationError
@@ -117,7 +116,7 @@ class Inspector(Service):
         self._port: IListeningPort | None = None
         self.recorder = RequestRecorder(config, time)
         self._replayer = Replayer(reactor, self.recorder, serverOf)
-        access = Access(None if token is None else PageToken(token, COOKIE, secure=isSecure(config.listen)))
+        access = Access(None if token is None else PageToken(token, COOKIE))
         self._resources = InspectorResources(
             reactor, self.recorder, self._replayer, access, config.reveal, version("tunnelstack")
         )
@@ -141,9 +140,7 @@ class Inspector(Service):
             return
         self._port = port
         token = f"  (its token is in {self._tokenFile})" if self._tokenFile else ""
-        scheme = "https" if isSecure(self._config.listen) else "http"
-        where = addressText(port.getHost())
-        self.log.info("{scheme}://{where}/{token}", scheme=scheme, where=where, token=token, status="inspect")
+        self.log.info("http://{where}/{token}", where=addressText(port.getHost()), token=token, status="inspect")
 
     def _notListening(self, failure: Failure) -> None:
         error: BaseException = failure.value or OSError()

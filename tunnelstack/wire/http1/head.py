@@ -126,6 +126,7 @@ class ResponseHead:
 
     @ivar status: three digits.
     @ivar reason: the phrase, possibly empty.
+    @ivar octets: what L{encode_response} made of it, once that is known to be of use again; C{None} before.
     """
 
     status: int
@@ -133,6 +134,7 @@ class ResponseHead:
     fields: Fields = field(factory=list)
     version: tuple[int, int] = HTTP_1_1
     framing: Any = field(default=None, eq=False, repr=False)
+    octets: bytes | None = field(default=None, eq=False, repr=False, init=False)
 
     field = _first_field
 

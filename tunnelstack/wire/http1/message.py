@@ -126,8 +126,15 @@ class MessageReader:
         # most heads are whole, and most messages have neither chunks nor trailers: what is done for those stands here
         if last is not None and octets.startswith(last[0]):
             head, end = last[2], len(last[0])
-        elif last is not None and octets.startswith(last[1]) and (end := self._end_of_value(octets, len(last[1]))) >= 4:
-            head = _with_last_value(last[2], octets[len(last[1]):end - 4])
+        elif (
+            last is not None and octets.startswith(last[1])
+            and (end := octets.find(b"\r\n\r\n", start := len(last[1]), limits.octets) + 4) >= 4
+            and _PLAIN_VALUE.fullmatch(octets, start, end - 4)
+        ):
+            head = last[2]
+            fields = head.fields[:-1]
+            fields.append((head.fields[-1][0], octets[start:end - 4]))
+            head = RequestHead(head.method, head.target, fields, head.version, head.framing)
         else:
             end = octets.find(b"\r\n\r\n", searched - 3 if searched > 3 else 0, limits.octets) + 4
             if end < 4 and (not octets or find_end_untrusted(octets, searched, limits) < 0):
@@ -144,13 +151,6 @@ class MessageReader:
         if body == CHUNKED or self.trailers:
             self._prepare(body)
         return head
-
-    def _end_of_value(self, octets: bytes, start: int) -> int:
-        """
-        @return: the offset after the empty line that follows a plain value; less than C{4} if none does.
-        """
-        end = octets.find(b"\r\n\r\n", start, self._limits.octets)
-        return end + 4 if end >= 0 and _PLAIN_VALUE.fullmatch(octets, start, end) else -1
 
     def _remember_request(self, octets: bytes, head: RequestHead) -> None:
         """
@@ -270,15 +270,6 @@ class MessageReader:
         """
         self.ended = self.remaining == UNTIL_CLOSE
         return self.ended
-
-
-def _with_last_value(head: RequestHead, value: bytes) -> RequestHead:
-    """
-    @return: the head with another value in its last field.
-    """
-    fields = head.fields[:-1]
-    fields.append((head.fields[-1][0], value))
-    return RequestHead(head.method, head.target, fields, head.version, head.framing)
 
 
 class MessageWriter:
