@@ -71,12 +71,14 @@ SESSION_LIMITS = "tunnelstack.wire.yamux.limits"
 #: Libraries that one module alone may import, so that they can be replaced there.
 KEEPERS = {
     "autobahn": "transport.websocket._autobahn", "txaio": "transport.websocket._autobahn",
+    "_nvx_xormasker": "transport.websocket._autobahn",
     "h2": "wire.http2.connection", "hpack": "wire.http2.field_codec",
 }  # fmt: skip
 
 #: What has to be installed for what is imported, under the name by which an index knows it.
 DISTRIBUTIONS = {
-    "OpenSSL": "pyOpenSSL", "attrs": "attrs", "autobahn": "autobahn", "automat": "Automat", "cryptography": "cryptography",
+    "OpenSSL": "pyOpenSSL", "_nvx_xormasker": "autobahn", "attrs": "attrs", "autobahn": "autobahn", "automat": "Automat",
+    "cryptography": "cryptography",
     "h2": "h2", "hpack": "hpack", "service_identity": "service-identity", "twisted": "Twisted", "zope": "zope.interface",
     "opentelemetry.sdk": "opentelemetry-sdk", "opentelemetry.exporter": "opentelemetry-exporter-otlp-proto-http",
 }  # fmt: skip

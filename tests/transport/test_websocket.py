@@ -393,7 +393,9 @@ class AgainstRawClient(SynchronousTestCase):
             server.transport.pauseProducing()
 
         server.dataReceived = broken       # type: ignore[method-assign]
-        wire.near.write(frame(BINARY, b"x", mask=MASK) * 2)
+        wire.near.write(frame(BINARY, b"x", mask=MASK))
+        wire.settle()
+        wire.near.write(frame(BINARY, b"x", mask=MASK))
         wire.settle()
         self.assertIsNone(server.reason)
         server.transport.resumeProducing()
@@ -401,7 +403,7 @@ class AgainstRawClient(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertTrue(server.reason.check(ZeroDivisionError))
 
-    def test_aPauseHoldsFramesThatHadArrived(self) -> None:
+    def test_aPauseHoldsFramesThatArriveLater(self) -> None:
         wire, _client, server = self.serve()
         received = server.dataReceived
 
@@ -410,12 +412,14 @@ class AgainstRawClient(SynchronousTestCase):
             server.transport.pauseProducing()
 
         server.dataReceived = once         # type: ignore[method-assign]
-        wire.near.write(b"".join(frame(BINARY, b"%d" % at, mask=MASK) for at in range(5)))
         for at in range(5):
+            wire.near.write(frame(BINARY, b"%d" % at, mask=MASK))
             wire.settle()
-            self.assertEqual(len(server.pieces), at + 1)
-            server.transport.resumeProducing()
-            self.assertEqual(len(server.pieces), at + 1)
+        self.assertEqual(server.pieces, [b"0"])
+        server.transport.resumeProducing()
+        self.assertEqual(server.pieces, [b"0"])
+        wire.settle()
+        self.assertEqual(b"".join(server.pieces), b"01234")
 
 
 class RefusalTests(SynchronousTestCase):

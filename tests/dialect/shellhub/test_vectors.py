@@ -346,7 +346,7 @@ class OtherVectorTests(SynchronousTestCase):
 
     def test_J2_theMaskedFrameIsRead(self) -> None:
         self.assertEqual(parse(MASKED), [(2, True, bytes.fromhex("000100020000000100000000"))])
-        _, kind, flags, stream, _ = HEADER.unpack(xor(MASK, MASKED[6:]))
+        _, kind, flags, stream, _ = HEADER.unpack(xor(MASK, MASKED, 6, len(MASKED)))
         self.assertEqual((kind, flags, stream), (WINDOW, ACK, 1))
 
     def test_J12_junkIsAnOrdinaryEnd(self) -> None:

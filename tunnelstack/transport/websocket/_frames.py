@@ -8,7 +8,7 @@ import os
 from itertools import chain, count
 from struct import Struct
 
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10     # opcodes
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10     # opcodes
 LAST = 0x80                                          # this frame ends its message
 MASKED = 0x80                                        # in the octet of the length
 SHORT, LONG = Struct("!BBH"), Struct("!BBQ")         # heads of frames from 126 and from 65536 octets
