@@ -10,12 +10,15 @@ from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.tcp import Connection
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.transport.rawpeer import BINARY, CLOSE, CONTINUATION, MASK, PING, TEXT, frame
+from tests.transport.test_direct_write import _Reactor
+from tests.transport.test_send_buffer import pair
 from tunnelstack.transport.websocket._autobahn import SHORT, xor
-from tunnelstack.transport.websocket._connection import CLOSED, WebSocketConnection
+from tunnelstack.transport.websocket._connection import CLOSED, LARGE_READ, READ, WebSocketConnection
 
 LIMIT = 70_000
 
@@ -120,3 +123,30 @@ class BinaryFrames(SynchronousTestCase):
         octets = os.urandom(start + length)
         expected = bytes(octet ^ key[at % 4] for at, octet in enumerate(octets[start:]))
         self.assertEqual(xor(key, octets, start, len(octets)), expected)
+
+
+class Reads(SynchronousTestCase):
+    """
+    How much is read at once from TCP.
+    """
+
+    def setUp(self) -> None:
+        near, far = pair()
+        self.addCleanup(near.close)
+        self.addCleanup(far.close)
+        listener = Listener(False)
+        self.connection = WebSocketConnection(True, listener)   # type: ignore[arg-type]
+        self.network = Connection(near, self.connection, _Reactor())     # type: ignore[arg-type]
+        self.connection.makeConnection(self.network)            # type: ignore[arg-type]
+        self.connection.webSocketOpened(listener)               # type: ignore[arg-type]
+
+    def test_readsOfASessionGrowWhileTheyAreFull(self) -> None:
+        self.connection.writeImmediately()
+        message = frame(BINARY, bytes(READ - 8), mask=MASK)
+        for piece, following in ((message, LARGE_READ), (message * 2, LARGE_READ), (message[:99], READ), (message[99:], READ)):
+            self.connection.dataReceived(piece)
+            self.assertEqual(self.network.bufferSize, following)
+
+    def test_othersReadAsTwistedDoes(self) -> None:
+        self.connection.dataReceived(frame(BINARY, bytes(READ), mask=MASK))
+        self.assertEqual(self.network.bufferSize, READ)

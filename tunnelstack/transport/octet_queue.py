@@ -4,6 +4,9 @@ The octets that a stream has to send.
 
 from __future__ import annotations
 
+FEW = 16
+"""Pieces up to which what is left of them is not joined."""
+
 
 def cutOff(queue: list[bytes], offset: int, most: int) -> tuple[bytes, int]:
     """
@@ -14,16 +17,23 @@ def cutOff(queue: list[bytes], offset: int, most: int) -> tuple[bytes, int]:
     @param most: how many octets to cut off.
     @return: the octets, and the offset from now on.
     """
+    end = offset + most
     first = queue[0]
-    if len(first) - offset < most:            # joined once, then cut by offset
-        if offset:
-            queue[0] = first[offset:]
-        first = b"".join(queue)
-        queue[:] = [first]
-        offset = 0
-    data = first[offset:offset + most]
-    offset += most
-    if offset == len(first):
+    if end <= len(first):
+        data = first[offset:end]
+        if end < len(first):
+            return data, end
         del queue[0]
-        offset = 0
-    return data, offset
+        return data, 0
+    if len(queue) > FEW:                      # joined once, then cut by offset
+        joined = b"".join(queue)
+        queue[:] = [joined]
+        return joined[offset:end], end
+    end -= len(first)
+    whole = 1
+    while end >= (size := len(queue[whole])):
+        end -= size
+        whole += 1
+    data = b"".join((memoryview(first)[offset:], *queue[1:whole], memoryview(queue[whole])[:end]))
+    del queue[:whole]
+    return data, end

@@ -13,6 +13,7 @@ from math import inf
 from typing import Any
 
 from twisted.internet import protocol
+from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 
 from tunnelstack.transport.direct_write import Write, disableNagle, immediateWrite
@@ -34,6 +35,10 @@ from tunnelstack.transport.websocket._frames import (
     nextKey,
     validCode,
 )
+
+READ, LARGE_READ = 64 * 1024, 256 * 1024
+"""Octets that are read at once: at first, as Twisted does, and after a read of that size.  Frames have up to 64 KiB, so small
+reads cut nearly all of them; but Python gets memory for large reads from the kernel, which is slow for a few octets."""
 
 CONNECTING, OPEN, CLOSED = range(3)      # states: before the end of the handshake; frames are read; no more of them are
 
@@ -103,6 +108,8 @@ class WebSocketConnection(protocol.Protocol):
         self._ownMask, self._peerMask = (0, MASKED) if server else (MASKED, 0)
         self._parser = FrameParser(server, self)
         self._write: Write
+        self._manyOctets = inf                # a read of so many is followed by large ones
+        self._largeReads = False
         self._pong: bytes | None = None       # the payload of the pong to send
         self._size = 0                        # octets of the message that has begun
         self._text = False                    # it is a text message
@@ -137,6 +144,10 @@ class WebSocketConnection(protocol.Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         self.dataSeen = True
+        large = len(data) >= self._manyOctets
+        if large is not self._largeReads:
+            self._largeReads = large
+            self.transport.bufferSize = LARGE_READ if large else READ
         if self.state == OPEN:
             parser = self._parser
             if parser.data or parser.current_frame is not None or self._listener.readPaused:
@@ -179,9 +190,12 @@ class WebSocketConnection(protocol.Protocol):
 
     def writeImmediately(self) -> None:
         """
-        From now on, frames are handed to the network at once: the caller writes once a turn.
+        From now on, frames are handed to the network at once: the caller writes once a turn.  It carries much, so that reads
+        grow, where they can.
         """
         self._write = immediateWrite(self.transport)
+        if isinstance(self.transport, Connection):
+            self._manyOctets = READ
 
     def feed(self, data: bytes) -> None:
         """
