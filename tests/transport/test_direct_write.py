@@ -4,15 +4,20 @@ What is written is on the network before the reactor has its next turn.
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
+from unittest.mock import patch
 
 from twisted.internet.protocol import Protocol
 from twisted.internet.tcp import Connection
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.transport.certificates import authority, edge
+from tests.transport.test_websocket import Collect, factoryOf
 from tunnelstack.testing import Wire
 from tunnelstack.transport.direct_write import immediateWrite
+from tunnelstack.transport.tls import clientContext, serverContext, tlsFactory
 
 
 class _Reactor:
@@ -143,3 +148,45 @@ class PromptTests(SynchronousTestCase):
 
         immediateWrite(Wrapper())(b"octets")
         self.assertEqual(self.arrived(), b"octets")
+
+
+class EncryptingTests(SynchronousTestCase):
+    """
+    TLS over a transport.
+    """
+
+    def setUp(self) -> None:
+        self.wire, self.near, self.far = Wire(), Collect(), Collect()
+        server = tlsFactory(serverContext(edge()), False, factoryOf(self.far), self.wire.clock)
+        context = clientContext("edge.example", ca=[authority().certificate])
+        client = tlsFactory(context, True, factoryOf(self.near), self.wire.clock)
+        self.wire.connect(client.buildProtocol(None), server.buildProtocol(None))
+        self.write = immediateWrite(self.near.transport)
+
+    def test_octetsLeaveAtOnceAndInOrder(self) -> None:
+        self.wire.settle()
+        octets, below = os.urandom(100_000), self.near.transport.transport
+        written: list[bytes] = []
+        with patch.object(below, "write", written.append):
+            write = immediateWrite(self.near.transport)
+            write(octets)
+        self.assertEqual(len(written), 1)
+        below.write(written[0])
+        self.write(b"x")
+        self.wire.settle()
+        self.assertEqual(self.far.got, octets + b"x")
+
+    def test_octetsStayBehindThoseThatWait(self) -> None:
+        self.write(b"before the handshake, ")
+        self.wire.settle()
+        self.near.transport.write(b"for the next turn, ")
+        self.write(b"now")
+        self.wire.settle()
+        self.assertEqual(self.far.got, b"before the handshake, for the next turn, now")
+
+    def test_nothingLeavesBehindAnEnd(self) -> None:
+        self.wire.settle()
+        self.near.transport.loseConnection()
+        self.write(b"octets")
+        self.wire.settle()
+        self.assertEqual(self.far.got, b"")
