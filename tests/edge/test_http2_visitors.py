@@ -128,6 +128,7 @@ class VisitTests(HTTP2Case):
         self.ask(to(GET))
         self.ask(to(GET, b"other.localhost"))
         counts = both.edge.metrics.exchanges
+        counts.fold()
         self.assertEqual(dict(zip(CLASSES, counts.byClass, strict=True))["2xx"], 1)
         self.assertEqual((counts.failures["unknown"], sum(counts.firstOctet.counts), sum(counts.duration.counts)), (1, 1, 2))
 

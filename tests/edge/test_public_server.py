@@ -17,8 +17,10 @@ from zope.interface.verify import verifyObject
 from tests.exchange.doubles import Server, Talker, Wires, settle
 from tunnelstack.control.access_log import AccessRecord
 from tunnelstack.control.config.records import EdgeConfig, Limits, Route
+from tunnelstack.control.metrics.counts import ExchangeCounts
 from tunnelstack.doors import DoorTable, HTTPDoor
 from tunnelstack.edge.listeners import UNKNOWN_LISTENER, EdgeListener
+from tunnelstack.edge.public import server
 from tunnelstack.edge.public.access_policy import AccessPolicy
 from tunnelstack.edge.public.admission import Admission
 from tunnelstack.edge.public.requests import RequestRouter
@@ -273,6 +275,16 @@ class AccessTests(PublicCase):
             ("GET", "app.localhost", "/a?b", "192.0.2.7", "app", 200, 2),
         )
         self.assertEqual((record.seconds, record.failed), (1.5, None))
+
+    def test_requestsThatAreNotCountedYetAreBounded(self) -> None:
+        self.patch(server, "MOST_ENDED", 3)
+        self.factory.site.counts = counts = ExchangeCounts(FailureKind, perService=False)
+        for noted in (1, 2, 0, 1):
+            self.say(GET)
+            self.answer()
+            self.assertEqual(len(counts.ended), noted)
+        counts.fold()
+        self.assertEqual((sum(counts.byClass), counts.ended), (4, []))
 
     def test_aTargetThatFailedIsLoggedInASCII(self) -> None:
         events: list[Any] = []

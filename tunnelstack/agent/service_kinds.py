@@ -24,7 +24,7 @@ from tunnelstack.agent.requests import ServedRequest, complete
 from tunnelstack.agent.target import Target
 from tunnelstack.control.access_log import CLIENT_CLOSED, AccessRecord, RequestObserver
 from tunnelstack.control.config.records import ServiceConfig
-from tunnelstack.control.metrics.counts import ExchangeCounts
+from tunnelstack.control.metrics.counts import MOST_ENDED, ExchangeCounts, failureCode
 from tunnelstack.control.request_times import RequestTimes
 from tunnelstack.control.tracing.tracer import Tracer
 from tunnelstack.errors import ConfigurationError
@@ -186,9 +186,12 @@ class ExchangeFactory(Factory):
         seconds = request.now() - request.began
         if request.answeredAtOnce:
             request.first = seconds
-        if self._counts is not None:
-            status = exchange.status or CLIENT_CLOSED
-            self._counts.count(status, exchange.octets, seconds, request.first, request.failed, self._name)
+        counts, failed = self._counts, request.failed
+        if counts is not None:
+            code = "" if failed is None else failureCode(failed)
+            counts.ended.append((exchange.status or CLIENT_CLOSED, exchange.octets, seconds, request.first, code, self._name))
+            if len(counts.ended) >= MOST_ENDED:
+                counts.fold()
         if self._recorder is not None:
             self._recorder.ended(exchange, seconds)
         if self._requestObserver is not None:

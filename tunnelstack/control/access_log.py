@@ -30,6 +30,9 @@ FLUSH_SECONDS = 0.2
 FLUSH_LINES = 256
 """Lines after which all are passed on at once."""
 
+CACHED = 256
+"""Parts of lines that are kept for later lines, of each kind."""
+
 CLIENT_CLOSED = 499
 """The status in the log of a request whose visitor closed the connection before the response began."""
 
@@ -122,8 +125,7 @@ def formatJSON(access: AccessRecord, now: float) -> str:
     """
     @return: the request as a JSON object, with the same members for time, level and logger as the log.
     """
-    second, milliseconds = divmod(int(now * 1000), 1000)
-    time = f"{utcSecond(second)}.{milliseconds:03d}+00:00"
+    milliseconds = int(now * 1000)
     failed = "" if access.failed is None else f', "reason": {quoted(str(access.failed))}'
     seconds = f"{access.seconds:.6f}"
     span, first = access.span, access.first
@@ -133,13 +135,25 @@ def formatJSON(access: AccessRecord, now: float) -> str:
     if access.routed >= LOGGED_SECONDS or access.opened >= LOGGED_SECONDS or access.whole >= LOGGED_SECONDS:
         steps += _slowSteps(access)
     return (
-        f'{{"time": "{time}", "level": "info", "logger": "tunnelstack.access", "role": "{access.role}", '
-        f'"request": {quoted(access.trace)}, '
-        f'"method": {quoted(access.method)}, "host": {quoted(access.host)}, "target": {quoted(access.target)}, '
-        f'"protocol": {quoted(access.protocol)}, '
+        f'{{"time": "{utcSecond(milliseconds // 1000)}.{milliseconds % 1000:03d}+00:00", "level": "info", '
+        f'"logger": "tunnelstack.access", "role": "{access.role}", "request": {quoted(access.trace)}, '
+        f'{_methodAndHost(access.method, access.host)}, "target": {quoted(access.target)}, "protocol": "{access.protocol}", '
         f'"status": {access.status}, "octets": {access.octets}, "seconds": {seconds}, {steps}'
-        f'"service": {quoted(access.service)}, "visitor": {quoted(access.visitor)}{failed}}}\n'
+        f'{_serviceAndVisitor(access.service, access.visitor)}{failed}}}\n'
     ).replace("\x7f", "\\u007f")
+
+
+# Cached, because most lines have them from a line before.
+
+
+@lru_cache(maxsize=CACHED)
+def _methodAndHost(method: str, host: str) -> str:
+    return f'"method": {quoted(method)}, "host": {quoted(host)}'
+
+
+@lru_cache(maxsize=CACHED)
+def _serviceAndVisitor(service: str, visitor: str) -> str:
+    return f'"service": {quoted(service)}, "visitor": {quoted(visitor)}'
 
 
 def _slowSteps(access: AccessRecord) -> str:

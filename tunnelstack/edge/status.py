@@ -89,6 +89,7 @@ def _totals(edge: RunningEdge) -> Record:
         "streams_reset": edge.memoryBudget.streamsReset, "udp_dropped": edge.agents.udpPorts.dropped,
     }  # fmt: skip
     if site.counts is not None:
+        site.counts.fold()
         totals |= {
             "requests": sum(site.counts.byClass), "requests_by_class": dict(zip(CLASSES, site.counts.byClass, strict=True)),
             "requests_failed": {kind: count for kind, count in site.counts.failures.items() if count},

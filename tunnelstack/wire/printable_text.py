@@ -39,7 +39,7 @@ def printable(text: str, limit: int = LIMIT) -> str:
 
     @param limit: characters of the result; a longer text is cut, never within an escape, and ends with L{CUT} beyond them.
     """
-    if len(text) <= limit and text.isprintable() and not _INVISIBLE.search(text):
+    if len(text) <= limit and text.isprintable() and (text.isascii() or not _INVISIBLE.search(text)):
         return text
     pieces: list[str] = []
     room = limit

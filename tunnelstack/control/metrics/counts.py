@@ -11,7 +11,6 @@ from typing import Protocol
 
 from tunnelstack.control.access_log import CLIENT_CLOSED, AccessRecord
 from tunnelstack.control.metrics.families import SECONDS_BOUNDS
-from tunnelstack.control.request_times import NEVER
 
 MAX_SERVICES = 10_000
 """Services that are counted separately; the requests of further ones are counted together."""
@@ -27,8 +26,18 @@ OTHER = CLASSES.index("other")
 CLASS_OF = bytes(min(status // 100, OTHER) if status != CLIENT_CLOSED else 0 for status in range(1000))
 """The place in L{CLASSES} of each status."""
 
-UNROUTED = "UNKNOWN"
-"""The name of the failure of a request for which no service was found: what its visitor names is no service."""
+UNROUTED = "unknown"
+"""The code of the failure of a request for which no service was found: what its visitor names is no service."""
+
+
+MOST_ENDED = 256
+"""Requests that are noted and not counted yet, at most."""
+
+EndedRequest = tuple[int, int, float, float, str, str]
+"""
+The status of the response, the octets of its body, the seconds to its end and to its head (C{-1} if there was none), the
+L{failureCode}, and the service.
+"""
 
 
 class _FailureKind(Protocol):
@@ -91,8 +100,9 @@ class ServiceCounts:
 
 class ExchangeCounts:
     """
-    Counts the requests that have ended.
+    Counts the requests that have ended.  They are noted first, which is cheap, and counted later, many at a time.
 
+    @ivar ended: the requests that are not counted yet; who appends one calls L{fold} if there are L{MOST_ENDED}.
     @ivar byClass: by the class of their status, as in L{CLASSES}.
     @ivar octets: of the bodies of responses.
     @ivar firstOctet: the time to the head of the response.
@@ -101,13 +111,14 @@ class ExchangeCounts:
     @ivar services: the requests of each service; C{None} if they are not counted.
     """
 
-    __slots__ = ("byClass", "duration", "failures", "firstOctet", "octets", "services")
+    __slots__ = ("byClass", "duration", "ended", "failures", "firstOctet", "octets", "services")
 
     def __init__(self, kinds: Iterable[_FailureKind], *, perService: bool) -> None:
         """
         @param kinds: the reasons for which an exchange can fail.
         @param perService: whether to count the requests of each service.
         """
+        self.ended: list[EndedRequest] = []
         self.byClass = [0] * len(CLASSES)
         self.octets = 0
         self.firstOctet = Histogram(SECONDS_BOUNDS)
@@ -119,38 +130,31 @@ class ExchangeCounts:
         """
         Count the request of a record: a L{RequestObserver<tunnelstack.control.access_log.RequestObserver>}.
         """
-        self.count(access.status, access.octets, access.seconds, access.first, access.failed, access.service)
+        self.ended.append((
+            access.status, access.octets, access.seconds, access.first, failureCode(access.failed), access.service
+        ))  # fmt: skip
+        self.fold()
 
-    def count(
-        self, status: int, octets: int, seconds: float, first: float = NEVER, failed: Exception | None = None, service: str = ""
-    ) -> None:
+    def fold(self) -> None:
         """
-        Count a request.  This is called for each, so it makes few calls itself.
-
-        @param seconds: to the end of the response.
-        @param first: seconds to the head of the response.
-        @param failed: why there is no complete response.
+        Count the requests in L{ended}; to be called before the counts are read.
         """
-        kind = CLASS_OF[status] if status < 1000 else OTHER
-        self.byClass[kind] += 1
-        self.octets += octets
-        bucket = bisect_left(SECONDS_BOUNDS, seconds)
-        observed = self.duration
-        observed.counts[bucket] += 1
-        observed.total += seconds
-        if first >= 0:
-            observed = self.firstOctet
-            observed.counts[bucket if first == seconds else bisect_left(SECONDS_BOUNDS, first)] += 1
-            observed.total += first
-        if failed is not None:
-            self._countFailure(failed)
-        if self.services is not None and service and _codeOf(failed) != UNROUTED:
-            self._countService(self.services, service, octets, kind)
-
-    def _countFailure(self, failed: Exception) -> None:
-        code = _codeOf(failed).lower()
-        if code in self.failures:
-            self.failures[code] += 1
+        durations, firsts = self.duration, self.firstOctet
+        for status, octets, seconds, first, failure, service in self.ended:
+            kind = CLASS_OF[status] if status < 1000 else OTHER
+            self.byClass[kind] += 1
+            self.octets += octets
+            bucket = bisect_left(SECONDS_BOUNDS, seconds)
+            durations.counts[bucket] += 1
+            durations.total += seconds
+            if first >= 0:
+                firsts.counts[bucket if first == seconds else bisect_left(SECONDS_BOUNDS, first)] += 1
+                firsts.total += first
+            if failure in self.failures:
+                self.failures[failure] += 1
+            if self.services is not None and service and failure != UNROUTED:
+                self._countService(self.services, service, octets, kind)
+        self.ended.clear()
 
     def _countService(self, services: dict[str, ServiceCounts], name: str, octets: int, kind: int) -> None:
         counts = services.get(name)
@@ -162,9 +166,9 @@ class ExchangeCounts:
         counts.octets += octets
 
 
-def _codeOf(failed: Exception | None) -> str:
+def failureCode(failed: Exception | None) -> str:
     """
-    @return: the name of the reason for which an exchange failed; C{""} if it did not.
+    @return: the reason for which an exchange failed, as in C{failures}; C{""} if it did not, or for another reason.
     """
     kind = getattr(failed, "kind", None)
-    return kind.name if isinstance(kind, Enum) else ""
+    return kind.name.lower() if isinstance(kind, Enum) else ""

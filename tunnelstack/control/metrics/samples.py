@@ -60,6 +60,7 @@ def exchanges(counts: ExchangeCounts) -> Iterator[Samples]:
     """
     The requests, without those of each service.
     """
+    counts.fold()
     yield labelled(families.EXCHANGES, [((name,), count) for name, count in zip(CLASSES, counts.byClass, strict=True)])
     yield single(families.RESPONSE_BYTES, counts.octets)
     yield histogram(families.FIRST_OCTET, counts.firstOctet)
@@ -73,6 +74,7 @@ def services(counts: ExchangeCounts) -> Iterator[Samples]:
     """
     if counts.services is None:
         return
+    counts.fold()
     known = list(counts.services.items())
     yield labelled(families.SERVICE_EXCHANGES, (
         ((name, kind), count)

@@ -19,6 +19,7 @@ from zope.interface import implementer
 from tunnelstack.control.access_log import CLIENT_CLOSED, ObservedRequest, RequestObserver
 from tunnelstack.control.auth.tokens import IToken
 from tunnelstack.control.config.records import EdgeConfig
+from tunnelstack.control.metrics.counts import MOST_ENDED, failureCode
 from tunnelstack.doors import DoorTable
 from tunnelstack.edge.listeners import UNKNOWN_LISTENER, EdgeListener
 from tunnelstack.edge.public.access_policy import AgentRateLimits
@@ -318,8 +319,12 @@ class PublicServerFactory(ServerFactory):
         request.seconds = seconds = request.now() - request.began
         if request.answeredAtOnce:
             request.first = seconds
-        if site.counts is not None:
-            site.counts.count(status, octets, seconds, request.first, request.failed, request.service)
+        counts, failed = site.counts, request.failed
+        if counts is not None:
+            code = "" if failed is None else failureCode(failed)
+            counts.ended.append((status, octets, seconds, request.first, code, request.service))
+            if len(counts.ended) >= MOST_ENDED:
+                counts.fold()
         if request.sample is not None:
             request.sample.ended(status, octets, seconds)
         if request.method and site.accessLog is not None:
