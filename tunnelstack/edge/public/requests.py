@@ -45,7 +45,7 @@ from tunnelstack.wire.http1 import cdn_loop
 from tunnelstack.wire.http1.forwarded import FORWARDING_NAMES, SECURE, Hop, forwarding_fields, read_hops
 from tunnelstack.wire.http1.framing import HOST, without
 from tunnelstack.wire.http1.head import BadMessage, Fields, RequestHead, ResponseHead, values
-from tunnelstack.wire.http1.target import percent_encoded, split_absolute
+from tunnelstack.wire.http1.target import percent_encoded, split_absolute, unprintable
 from tunnelstack.wire.printable_text import printable
 
 LOOP = b"cdn-loop"
@@ -237,7 +237,7 @@ class RequestRouter:
         onFailure = partial(self._reportFailure, exchange)
         request: ObservedRequest | None = exchange.context
         if request is not None and site.accessLog is not None:
-            request.requestRouted()
+            request.routed = request.now() - request.began
         joined: IExchangeReceiver
         if not buckets:
             joined = forward(exchange, head, open, pages=site.pages, onFailure=onFailure, observer=request)
@@ -335,7 +335,9 @@ class RequestRouter:
             request.span = tracer.begin(head.fields, self._trusted)
         request.method = head.method.decode()
         request.host = host.decode("latin-1")
-        request.target = self._site.loggedTarget(head)
+        target = head.target
+        plain = b"?" not in target and not unprintable(target)
+        request.target = target.decode() if plain else self._site.loggedTarget(head)
         request.visitor = address
         request.protocol = protocolText(head.version)
 
