@@ -11,17 +11,21 @@ import subprocess
 import sys
 import unittest
 from pathlib import Path
+from textwrap import dedent
 from types import SimpleNamespace
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from tests.transport.certificates import authority
 from tests.wire.vectors_yamux import GOLDEN, ODD
 from tunnelstack.agent import service
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.interfaces import IStreamHandler
+from tunnelstack.transport.certificates import CertificateFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
@@ -128,6 +132,28 @@ class PageTests(SynchronousTestCase):
         messages = re.findall(r'^\| (?:\d+ )?"([^"]+)" \|', page, re.MULTILINE)
         self.assertGreater(len(messages), 20)
         self.assertEqual([message for message in messages if withoutNames(message) not in source], [])
+
+    def test_theHookOfCertbotWritesAFolderThatAnEdgeReads(self) -> None:
+        page = (ROOT / "docs" / "howto" / "get-certificates.md").read_text()
+        (text,) = re.findall(r"<<'END'\n(.*?)\n *END\n", page, re.DOTALL)
+        folder = Path(self.mktemp()).absolute()
+        live, to = folder / "live" / "tunnels.example.net", folder / "certificates"
+        live.mkdir(parents=True)
+        to.mkdir()
+        identity = authority().identity("tunnels.example.net")
+        (live / "fullchain.pem").write_bytes(identity.certificate.to_cryptography().public_bytes(Encoding.PEM))
+        (live / "privkey.pem").write_bytes(
+            identity.key.to_cryptography_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        )
+        hook = dedent(text).replace("/etc/tunnelstack/certificates", str(to))
+        hook = hook.replace("chgrp -R tunnelstack", f"chgrp -R {os.getgid()}")
+        self.assertTrue(hook.startswith("#!/bin/sh\n"), hook)
+        for _ in range(2):          # the second is a renewal
+            subprocess.run(["sh", "-c", hook], check=True, timeout=60, env=os.environ | {"RENEWED_LINEAGE": str(live)})
+            self.assertEqual([path.name for path in to.iterdir()], ["tunnels.example.net"])
+            self.assertEqual((to / "tunnels.example.net" / "privkey.pem").stat().st_mode & 0o777, 0o640)
+            (loaded,) = CertificateFolder(str(to), Clock()).loaded      # type: ignore[arg-type]
+            self.assertIn("tunnels.example.net", loaded)
 
     def test_pagesAreCompleteWithoutSphinx(self) -> None:
         """

@@ -39,7 +39,7 @@ def main() -> int:
         os.mkfifo(folder / "fifo")
         agent = tunnel.startAgent("serve", folder, name="files")
         for target, fields, right in CHECKS:
-            answer = tunnel.get("files.localhost", target, fields, seconds=5)
+            answer = tunnel.get("files.localhost", target, fields)
             good = f" {right} " in status(answer)
             wrong += not good
             print(target, fields, status(answer), re.findall(rb"(?i)content-range: [^\r]*", answer), "" if good else "WRONG")
@@ -48,7 +48,7 @@ def main() -> int:
             print("the log of the agent has a traceback")
         began = time.monotonic()
         agent.terminate()
-        ended = waitUntil(lambda: agent.poll() is not None, 10)
+        ended = waitUntil(lambda: agent.poll() is not None)
         print(f"the agent {'ended' if ended else 'DID NOT END'} {time.monotonic() - began:.1f} s after SIGTERM")
     return bool(wrong or not ended)
 

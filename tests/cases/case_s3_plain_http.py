@@ -24,7 +24,7 @@ def main() -> int:
     good = True
     for host, options, shown in (("0.0.0.0", (), False), ("0.0.0.0", ("--insecure",), True), ("127.0.0.1", (), True)):
         with socket.create_server(("127.0.0.1", 0)) as server, tempfile.TemporaryDirectory() as folder:
-            server.settimeout(5)
+            server.settimeout(30)
             agent = subprocess.Popen(
                 [BIN / "tunnel-agent", "--edge", f"http://{host}:{server.getsockname()[1]}", *options, "http", "3000"],
                 env=os.environ | {"STATE_DIRECTORY": folder, "TUNNELSTACK_TOKEN": TOKEN}, stderr=subprocess.PIPE,

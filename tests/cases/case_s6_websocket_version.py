@@ -6,9 +6,10 @@ Any other version is answered with 426 and the version that is supported.
 
 from __future__ import annotations
 
+import socket
 import sys
 
-from tests.cases.tunnel import Tunnel, status
+from tests.cases.tunnel import Tunnel, readHead, status
 
 REQUEST = (
     "GET /_tunnel/1 HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -21,7 +22,9 @@ def main() -> int:
     wrong = 0
     with Tunnel() as tunnel:
         for version in ("8", "7", "0", "14", "x", "13"):
-            answer = tunnel.send(REQUEST.format(version=version, token=tunnel.token).encode(), seconds=0.3)
+            with socket.create_connection(("127.0.0.1", tunnel.port), 30) as connection:
+                connection.sendall(REQUEST.format(version=version, token=tunnel.token).encode())
+                answer = readHead(connection)
             head = answer.partition(b"\r\n\r\n")[0]
             right = status(answer).split(" ")[1:2] == ["101" if version == "13" else "426"]
             if version != "13":

@@ -107,7 +107,7 @@ class Tunnel:
         """
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
-    def waitForLog(self, name: str, words: str, seconds: float = 20) -> None:
+    def waitForLog(self, name: str, words: str, seconds: float = 30) -> None:
         """
         Wait until the program of this name has printed C{words}; end the case with an error if it does not.
         """
@@ -122,7 +122,7 @@ class Tunnel:
         self.waitForLog(name, " -> ")
         return process
 
-    def send(self, octets: bytes, port: int = 0, seconds: float = 10, half: bool = False) -> bytes:
+    def send(self, octets: bytes, port: int = 0, seconds: float = 30, half: bool = False) -> bytes:
         """
         Send octets to the edge and read until the connection ends.
 
@@ -143,7 +143,7 @@ class Tunnel:
                 return answer + b"<reset>"
             return answer + b"<end>"
 
-    def get(self, host: str, target: bytes = b"/", fields: bytes = b"", port: int = 0, seconds: float = 10) -> bytes:
+    def get(self, host: str, target: bytes = b"/", fields: bytes = b"", port: int = 0, seconds: float = 30) -> bytes:
         """
         The response to a GET request that closes the connection; C{fields} are whole lines.
         """

@@ -102,7 +102,7 @@ class Conn:
         return self._call("receive", octets=octets, within=within, timeout=within + 10)
 
     def ssh(
-        self, command: str, *, user: str = "root", password: str = PASSWORD, stdin: bytes = b"", within: float = 20,
+        self, command: str, *, user: str = "root", password: str = PASSWORD, stdin: bytes = b"", within: float = 30,
     ) -> Deferred[dict[str, Any]]:
         """
         Log in by password and run a command.

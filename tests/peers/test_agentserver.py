@@ -134,7 +134,7 @@ class AgentserverCase(TestCase):
     module = "nhooyr"
 
     @inlineCallbacks
-    def until(self, condition: Callable[[], Any], seconds: float = 20) -> Any:
+    def until(self, condition: Callable[[], Any], seconds: float = 30) -> Any:
         end = reactor.seconds() + seconds
         while True:
             found = condition()

@@ -238,7 +238,7 @@ class GoServiceTests(Calls, GRPCCase):
         super().tearDownClass()
 
     def awaitCancelled(self) -> bool:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             if self.go.call("cancelled")["count"]:
                 return True

@@ -127,7 +127,7 @@ class LaneTests(TestCase):
 
         def build(address: Any) -> HTTP2Session:
             session = HTTP2Session(False, clock=reactor, heads=HEADS)     # type: ignore[arg-type]
-            self.connected.callback(LaneSession(session, reactor, seconds=10))     # type: ignore[arg-type]
+            self.connected.callback(LaneSession(session, reactor, seconds=30))     # type: ignore[arg-type]
             return session
 
         factory = Factory()

@@ -145,7 +145,7 @@ class OurEdgeTests(TestCase):
         self.url = f"http://127.0.0.1:{self.edge.addresses[0].port}"
 
     @inlineCallbacks
-    def until(self, condition: Any, seconds: float = 20) -> Steps:
+    def until(self, condition: Any, seconds: float = 30) -> Steps:
         for _ in range(int(seconds / 0.02)):
             if condition():
                 return

@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +29,9 @@ from tests.ports import freePort
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BIN = Path(sys.executable).parent
+
+ENDS_WITH_US = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+"""Begins a command that is killed if the tests are killed, which then clean up nothing."""
 
 PATIENCE = 30.0
 """Seconds in which anything happens, even on a machine that is busy with other things."""
@@ -59,8 +63,8 @@ class Program:
 
     def __init__(self, command: Sequence[str], environ: dict[str, str], cwd: str) -> None:
         self.process = subprocess.Popen(
-            command, env=environ, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, errors="replace",
+            [*ENDS_WITH_US, *command], env=environ, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, errors="replace",
         )
         self.out: list[str] = []
         self.err: list[str] = []

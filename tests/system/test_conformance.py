@@ -293,7 +293,7 @@ class Rows:
                 self.assertEqual(head.status, 502, path)
                 self.assertIn(trace.encode(), body)
                 for program in (self.house.edge, self.house.agent):
-                    until(lambda program=program: any(trace in line for line in program.err), program.said, 10)
+                    until(lambda program=program: any(trace in line for line in program.err), program.said)
                 self.assertEqual(self.ask(talk, "/length")[1], b"hello")
 
     def test_anAnswerThatBreaksOff(self: Any) -> None:

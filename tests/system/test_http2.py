@@ -20,7 +20,7 @@ from h2.connection import H2Connection
 from tests.ports import freePort
 from tests.system.house import DOMAIN, House, memory
 from tests.system.origin import Head, Origin, Talk
-from tests.system.stage import Program, until
+from tests.system.stage import PATIENCE, Program, until
 from tests.system.test_visitors import ASSETS, HOST, Foreign, peer
 
 SOAK = os.environ.get("TUNNELSTACK_SOAK") == "1"
@@ -168,7 +168,7 @@ class HostileTests(HTTP2Case):
                 credit = min(len(body), machine.local_flow_control_window(2 * number + 1))
                 for start in range(0, credit, 16384):
                     machine.send_data(2 * number + 1, body[start:min(start + 16384, credit)])
-        visitor.settimeout(5)
+        visitor.settimeout(PATIENCE)
         visitor.sendall(machine.data_to_send())
         return visitor
 

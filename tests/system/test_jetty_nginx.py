@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.ports import freePort
 from tests.system.origin import Origin
-from tests.system.stage import Stage, until
+from tests.system.stage import PATIENCE, Stage, until
 from tests.system.test_visitors import peer
 from tunnelstack.control.auth.tokens import newToken
 
@@ -64,7 +64,7 @@ class JettyNginxTests(Stage):
 
         def stop() -> None:
             process.terminate()
-            process.wait(20)
+            process.wait(PATIENCE)
 
         self.addCleanup(stop)
 

@@ -15,12 +15,9 @@ import time
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from tests.system.stage import Hello, Program, Stage, until
+from tests.system.stage import PATIENCE, Hello, Program, Stage, until
 
-RECOVERY = 3.0
-"""Seconds after which requests succeed again."""
-
-HANG = 10.0
+HANG = PATIENCE
 """Seconds that no request takes."""
 
 
@@ -51,17 +48,17 @@ class Load:
             now = time.monotonic()
             self.seen.append((now, now - began, status))
 
-    def succeeds(self, after: float) -> float:
+    def statuses(self, after: float) -> list[int]:
+        """
+        @return: those of the requests that began after this moment.
+        """
+        return [status for end, took, status in list(self.seen) if end - took > after]
+
+    def succeeds(self, after: float) -> None:
         """
         Wait until a request that began after this moment succeeds.
-
-        @return: when.
         """
-        found: float = until(
-            lambda: next((end for end, took, status in list(self.seen) if status == 200 and end - took > after), 0),
-            lambda: self.seen[-10:],
-        )
-        return found
+        until(lambda: 200 in self.statuses(after), lambda: self.seen[-10:])
 
     def stop(self) -> None:
         """
@@ -113,7 +110,8 @@ class RestartTests(Stage):
             agent = self.startAgent("http", origin, "--name", "myapp")
             agent.hears("^myapp ")
             back = time.monotonic()
-            self.assertLess(load.succeeds(back) - back, RECOVERY)
+            load.succeeds(back)
+            self.assertEqual(set(load.statuses(back)), {200}, "whoever comes after it has said so is served")
         self.judge(load, cut=False)
         self.assertEqual(agent.end(), 0)
 
@@ -193,9 +191,14 @@ class DrainTests(Stage):
 
         self.held = Held
 
-    def underWay(self, *edge: str) -> tuple[Program, Program, http.client.HTTPResponse]:
-        started = self.startEdge(*edge)
-        agent = self.startAgent("http", str(self.origin(self.held)), "--name", "myapp")
+    def underWay(self, drain: float = 30) -> tuple[Program, Program, http.client.HTTPResponse]:
+        """
+        @param drain: seconds that the programs wait for what is under way when they end.
+        """
+        started = self.startEdge("--drain", str(drain))
+        settings = self.home / "agent.toml"
+        settings.write_text(f"[agent]\ndrain_seconds = {drain}\n")
+        agent = self.startAgent("--config", str(settings), "http", str(self.origin(self.held)), "--name", "myapp")
         agent.hears("^myapp ")
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         self.addCleanup(connection.close)
@@ -223,18 +226,16 @@ class DrainTests(Stage):
 
     def test_aSecondSignalEndsAtOnce(self) -> None:
         for chosen in (0, 1):
-            program = self.underWay()[chosen]
+            program = self.underWay(drain=600)[chosen]
             program.tell(signal.SIGTERM)
             program.hears("^stopping ")
             self.assertIsNone(program.process.poll())
-            began = time.monotonic()
             program.tell(signal.SIGTERM)
             self.assertEqual(program.ends(), 0, program.said())
-            self.assertLess(time.monotonic() - began, 5)
             self.assertNotIn("Traceback", program.said())
 
     def test_theDrainHasADeadline(self) -> None:
-        edge, agent, response = self.underWay("--drain", "0.5")
+        edge, agent, response = self.underWay(drain=0.5)
         edge.tell(signal.SIGTERM)
         self.assertEqual(edge.ends(), 0, edge.said())
         self.assertRaises((OSError, http.client.HTTPException), response.read)
@@ -336,7 +337,7 @@ class RefusalTests(Stage):
             edge = f"http://localhost:{server.getsockname()[1]}"
             agent = self.agent("--edge", edge, "http", "3000", TUNNELSTACK_TOKEN="t")
             self.fails(agent, 76, f"the server at {edge} is not an edge")
-            thread.join(10)
+            thread.join(PATIENCE)
 
     def speakSSH(self, server: socket.socket) -> None:
         near, _ = server.accept()

@@ -123,7 +123,7 @@ class UnreadTests(Stage):
         Have more written to standard error, by the access log, than a pipe holds; each visitor is answered.
         """
         for _ in range(kilobytes // 8):
-            self.assertEqual(self.visit("nothing", "/" + "x" * 8000, seconds=20).status, 404)
+            self.assertEqual(self.visit("nothing", "/" + "x" * 8000, seconds=30).status, 404)
             process.send_signal(signal.SIGUSR2)
 
     def test_theEdgeServesAndEnds(self) -> None:

@@ -120,7 +120,7 @@ class AgentTests(Stage):
         with socket.create_server(("127.0.0.1", 0)) as server:
             agent = self.startAgent("tcp", f"127.0.0.1:{server.getsockname()[1]}", "--name", "db")
             port = int(agent.hears(r"^db +tcp:.*:(\d+) -> tcp:127\.0\.0\.1:\d+$")[1])
-            with socket.create_connection(("127.0.0.1", port), 20) as visitor:
+            with socket.create_connection(("127.0.0.1", port), 30) as visitor:
                 visitor.sendall(b"question")
                 visitor.shutdown(socket.SHUT_WR)
                 self.assertEqual(answer(server, b"answer"), b"question")
@@ -257,11 +257,11 @@ class EndpointTests(Stage):
                 "twistd", "-n", "--pidfile=", "endpointforward", "--endpoint", "tunnel:forward:kind=tcp", "--dest_endpoint", far
             )
             port = int(forward.hears(r"tcp:forward\.localhost:(\d+)$")[1])
-            with socket.create_connection(("127.0.0.1", port), 20) as visitor:
+            with socket.create_connection(("127.0.0.1", port), 30) as visitor:
                 server.settimeout(30)
                 near, _ = server.accept()
                 with near:
-                    near.settimeout(20)
+                    near.settimeout(30)
                     near.sendall(b"hello")            # what comes before it is connected there, it drops
                     self.assertEqual(visitor.recv(100), b"hello")
                     visitor.sendall(b"question")
@@ -281,7 +281,7 @@ class EndpointTests(Stage):
         with connect(f"ws://echo.localhost:{self.port}/", sock=socket.create_connection(("127.0.0.1", self.port))) as speaking:
             for message in ("hello", b"\x00\x01", "x" * 300_000):
                 speaking.send(message)
-                self.assertEqual(speaking.recv(20), message)
+                self.assertEqual(speaking.recv(30), message)
 
     def test_aWebSocketPassesThroughAnAgent(self) -> None:
         self.startEdge()
@@ -289,7 +289,7 @@ class EndpointTests(Stage):
         self.startAgent("http", echo.hears(r"^listens (\d+)")[1], "--name", "echo").hears("^echo ")
         with connect(f"ws://echo.localhost:{self.port}/", sock=socket.create_connection(("127.0.0.1", self.port))) as speaking:
             speaking.send("there and back")
-            self.assertEqual(speaking.recv(20), "there and back")
+            self.assertEqual(speaking.recv(30), "there and back")
 
     def test_curlReachesAService(self) -> None:
         curl = shutil.which("curl")
