@@ -22,7 +22,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.transport.certificates import authority
 from tests.transport.test_certificates import pem, write
-from tunnelstack.control.config.records import EdgeConfig, Limits, ListenerConfig
+from tunnelstack.control.config.records import AdminConfig, EdgeConfig, Limits, ListenerConfig
 from tunnelstack.edge.listeners import endpointOf, makeListener, splitOptions, withBacklog
 from tunnelstack.edge.public.admission import MAX_UNSENT_OCTETS, UNSENT_OPTION
 from tunnelstack.edge.service import EdgeService
@@ -93,6 +93,19 @@ class ListenerTests(TestCase):
             self.assertTrue(heard.startswith(b"HTTP/1.1 404 "), heard)
         with self.assertRaises(ssl.SSLCertVerificationError):
             yield deferToThread(ask, port, secure=self.client, name="elsewhere.example")
+
+    @inlineCallbacks
+    def test_clientsThatOfferALPNMayUseTheTLSOfTwisted(self) -> Any:
+        """
+        As browsers do, and curl: at C{ssl:}, for visitors and for the administration.
+        """
+        twisted = f"ssl:0:interface=127.0.0.1:privateKey={self.certificates}/edge.pem:certKey={self.certificates}/edge.pem"
+        port, = self.start(ListenerConfig(endpoint=twisted), admin=AdminConfig(listen=twisted))
+        self.client.set_alpn_protocols(["h2", "http/1.1"])
+        heard = yield deferToThread(ask, port, secure=self.client)
+        self.assertTrue(heard.startswith(b"HTTP/1.1 404 "), heard)
+        heard = yield deferToThread(ask, self.edge.admin.addresses[0].port, secure=self.client)
+        self.assertTrue(heard.startswith(b"HTTP/1.1 4"), heard)
 
     @inlineCallbacks
     def test_reloadingLosesNoConnection(self) -> Any:

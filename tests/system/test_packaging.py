@@ -152,7 +152,7 @@ class DebianTests(TestCase):
     The Debian package.
     """
 
-    timeout = 1800
+    timeout = 3600
 
     def test_itsVersionIsThatOfTheProject(self) -> None:
         (version,) = re.findall(r"^version = (.*)$", (ROOT / "setup.cfg").read_text(), re.MULTILINE)
@@ -173,14 +173,15 @@ class DebianTests(TestCase):
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, source / name)
         shutil.copytree(PACKAGING / "debian", source / "debian")
-        run("dpkg-buildpackage", "--build=binary", "--no-sign", cwd=source, timeout=900)
+        run("dpkg-buildpackage", "--build=binary", "--no-sign", cwd=source, timeout=1500)
         (package,) = folder.glob("*.deb")
         root = folder / "root"
         install = f'chroot "$1" apt-get install --yes --no-install-recommends /tmp/{package.name}'
         hooks = [f"--customize-hook=copy-in {package} /tmp", f"--customize-hook={install}"]
-        run("mmdebstrap", "--variant=minbase", "--include=python3", *hooks, "bookworm", root, cwd=folder, timeout=900)
+        run("mmdebstrap", "--variant=minbase", "--include=python3", *hooks, "bookworm", root, cwd=folder, timeout=1500)
         for program in ("tunnelstack", "tunnel-edge", "tunnel-agent"):
             self.assertIn("Usage: ", run("chroot", root, f"/usr/bin/{program}", "--help", cwd=folder))
+        run("chroot", root, "/opt/venvs/tunnelstack/bin/python", "-c", "import prometheus_client", cwd=folder)
         for unit in UNITS[:2]:
             self.assertTrue((root / "lib" / "systemd" / "system" / unit).exists(), unit)
         shutil.rmtree(root)

@@ -12,8 +12,9 @@ from typing import Protocol as TypingProtocol
 
 from attrs import frozen
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString, wrapServerTLS
-from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
+from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory, IStreamServerEndpoint
 from twisted.internet.protocol import Protocol, ServerFactory
+from zope.interface import implementer
 
 from tunnelstack.control.config.records import ListenerConfig
 from tunnelstack.errors import ConfigurationError
@@ -211,6 +212,7 @@ class ConnectionBuilder(TypingProtocol):
     def buildConnection(self, address: IAddress | None, listener: EdgeListener) -> Protocol | None: ...
 
 
+@implementer(IProtocolNegotiationFactory)
 class ListenerFactory(ServerFactory):
     """
     Builds the connections of one listener, with the public factory.
@@ -224,3 +226,9 @@ class ListenerFactory(ServerFactory):
 
     def buildProtocol(self, address: IAddress | None) -> Protocol | None:
         return self._public.buildConnection(address, self.listener)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """
+        @return: what is selected by ALPN at an endpoint that has TLS of Twisted's own (C{ssl:}).
+        """
+        return [ALPN_HTTP1]

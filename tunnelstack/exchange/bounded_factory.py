@@ -6,14 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from tunnelstack.exchange.server import HTTPServerProtocol
 from tunnelstack.interfaces import IExchangeServer
+from tunnelstack.transport.http2.alpn import ALPN_HTTP1
 
 
+@implementer(IProtocolNegotiationFactory)
 class BoundedHTTPFactory(ServerFactory):
     """
     Builds the connections of one listener, at most so many at the same time.  Further ones are closed at once.
@@ -35,6 +38,12 @@ class BoundedHTTPFactory(ServerFactory):
             return None
         self._openConnections += 1
         return _CountedConnection(self._server, self._connectionClosed, clock=self._clock)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """
+        @return: what is selected by ALPN where the endpoint uses TLS.
+        """
+        return [ALPN_HTTP1]
 
     def _connectionClosed(self) -> None:
         self._openConnections -= 1
