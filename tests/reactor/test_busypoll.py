@@ -22,6 +22,7 @@ from twisted.internet.test.test_time import TimeTestsBuilder
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from tests.reactor.suites import onOurs
 from tunnelstack.transport.turn_end import turnEnd
 
 EPOLL = hasattr(select, "epoll")
@@ -39,21 +40,7 @@ class FDSet(ReactorFDSetTestsBuilder):
         raise SkipTest("epoll does not tell")
 
 
-def onOurs() -> dict[str, type]:
-    """
-    Twisted's suites, as classes of tests of our reactor.
-    """
-    made: dict[str, type] = {}
-    for suite in FDSet, SystemEventTestsBuilder, ThreadTestsBuilder, TimeTestsBuilder:
-        ours = type(
-            suite.__name__.removesuffix("TestsBuilder"), (suite,),
-            {"_reactors": ["tunnelstack.reactor.busypoll.BusyPollReactor"] if EPOLL else [], "__module__": __name__},
-        )
-        made.update(ours.makeTestCaseClasses())  # type: ignore[attr-defined]
-    return made
-
-
-globals().update(onOurs())
+globals().update(onOurs(__name__, FDSet, SystemEventTestsBuilder, ThreadTestsBuilder, TimeTestsBuilder))
 
 
 class Poller:
@@ -290,6 +277,12 @@ class TurnEndTests(SynchronousTestCase):
         self.assertEqual(self.calls, [])
         self.assertIsNone(self.reactor.timeout())
         self.assertEqual(self.calls, ["next"])
+
+    def test_aCallThatStopsTheReactorIsNotFollowedByAWait(self) -> None:
+        self.reactor.startRunning(installSignalHandlers=False)
+        self.reactor.runUntilCurrent()
+        self.reactor.callAtTurnEnd(self.reactor.stop)
+        self.assertEqual(self.reactor.timeout(), 0)
 
     def test_aCallThatFailsIsLoggedAndTheOthersAreMade(self) -> None:
         self.reactor.callAtTurnEnd(lambda: 1 / 0)

@@ -6,10 +6,12 @@ its caches are cold.  A peer that has just received an answer often sends its ne
 reactor polls without sleeping for up to L{SPIN_SECONDS} seconds before it waits.  If polling finds nothing it is soon done
 rarely, so that an idle program uses no more processor time than with the epoll reactor.
 
-It differs from Twisted's reactor in three more things that cost time with each event.  What happens at a descriptor is not
+It differs from Twisted's reactor in four more things that cost time with each event.  What happens at a descriptor is not
 wrapped in a context of C{twisted.python.log}, so messages of the old logging system do not contain the name of the
-connection.  Delayed calls and calls of threads are looked at only when there is one.  And it can call something at the end of
-a turn (L{BusyPollReactor.callAtTurnEnd}) without a delayed call.
+connection.  Delayed calls and calls of threads are looked at only when there is one.  It can call something at the end of a
+turn (L{BusyPollReactor.callAtTurnEnd}) without a delayed call.  And its TCP ports and their connections are
+L{AcceptingPort<tunnelstack.reactor.tcp_port.AcceptingPort>} and
+L{AcceptedConnection<tunnelstack.reactor.tcp_connection.AcceptedConnection>}.
 
 Source: Linux polls in the same way for an idle virtual processor (C{drivers/cpuidle/governors/haltpoll.c}, from which
 L{SPIN_SECONDS} is taken; it shortens the polling where this reactor polls more rarely) and for a socket
@@ -19,13 +21,18 @@ L{SPIN_SECONDS} is taken; it shortens the polling where this reactor polls more 
 from __future__ import annotations
 
 from collections.abc import Callable
-from select import EPOLLIN
+from select import EPOLLIN, EPOLLOUT
+from socket import AF_INET, AF_INET6
 from time import monotonic
 
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionFdescWentAway
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReadDescriptor, IWriteDescriptor
 from twisted.internet.main import installReactor
+from twisted.internet.tcp import Port
 from twisted.logger import Logger
+
+from tunnelstack.reactor.tcp_port import AcceptingPort
 
 SPIN_SECONDS = 200e-6
 """Seconds of polling before a wait."""
@@ -92,7 +99,7 @@ class BusyPollReactor(EPollReactor):
                     call()
                 except Exception:
                     self._log.failure("a call at the end of a turn failed")
-            if self._turnEnds:
+            if self._turnEnds or self._justStopped:
                 return 0
         pending = self._pendingTimedCalls
         if self._newTimedCalls or not pending:
@@ -136,6 +143,68 @@ class BusyPollReactor(EPollReactor):
                 self._log.failure("a descriptor failed to close")
 
     doIteration = doPoll
+
+    # descriptors: each method does what Twisted's does in three calls, where nothing is special
+
+    def addReader(self, reader: IReadDescriptor) -> None:
+        descriptor = reader.fileno()
+        if descriptor in self._reads:
+            return
+        if descriptor in self._writes or descriptor == -1:
+            super().addReader(reader)
+            return
+        try:
+            self._poller.register(descriptor, EPOLLIN)
+        except OSError:                       # such as a file, for which epoll does not work
+            super().addReader(reader)
+        else:
+            self._reads.add(descriptor)
+            self._selectables[descriptor] = reader
+
+    def removeReader(self, reader: IReadDescriptor) -> None:
+        descriptor = reader.fileno()
+        if descriptor in self._reads and descriptor not in self._writes:
+            del self._selectables[descriptor]
+            self._poller.unregister(descriptor)
+            self._reads.remove(descriptor)
+        else:
+            super().removeReader(reader)
+
+    def addWriter(self, writer: IWriteDescriptor) -> None:
+        descriptor = writer.fileno()
+        if descriptor in self._writes:
+            return
+        if descriptor in self._reads:
+            self._poller.modify(descriptor, EPOLLIN | EPOLLOUT)
+            self._writes.add(descriptor)
+            self._selectables[descriptor] = writer
+        else:
+            super().addWriter(writer)
+
+    def removeWriter(self, writer: IWriteDescriptor) -> None:
+        descriptor = writer.fileno()
+        if descriptor in self._writes and descriptor in self._reads:
+            self._poller.modify(descriptor, EPOLLIN)
+            self._writes.remove(descriptor)
+        else:
+            super().removeWriter(writer)
+
+    # ports, whose connections cost less than Twisted's
+
+    def listenTCP(
+        self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = ""
+    ) -> IListeningPort:
+        listening = AcceptingPort(port, factory, backlog, interface, self)
+        listening.startListening()
+        return listening
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: IProtocolFactory) -> IListeningPort:
+        if addressFamily not in (AF_INET, AF_INET6):
+            adopted: IListeningPort = super().adoptStreamPort(fileDescriptor, addressFamily, factory)
+            return adopted
+        listening: Port = AcceptingPort._fromListeningDescriptor(self, fileDescriptor, addressFamily, factory)
+        listening.startListening()
+        return listening
 
     def _spin(self, seconds: float, most: int) -> list[tuple[int, int]]:
         """

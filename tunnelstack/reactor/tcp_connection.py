@@ -1,0 +1,112 @@
+"""
+TCP connections that were accepted, whose birth and death cost little.
+
+Twisted's connections format two texts for logs when they are made, and close in three steps: they wait until the descriptor is
+writable, find that nothing is to be written, and are removed from the reactor.  If nothing waits to be written, these close at
+the end of the reactor's turn.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.address import IPv6Address
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IAddress, IProtocol
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.internet.protocol import connectionDone
+from twisted.internet.tcp import Connection, Port, Server
+
+
+class AcceptedConnection(Server):
+    """
+    A connection of an L{AcceptingPort<tunnelstack.reactor.tcp_port.AcceptingPort>}.
+
+    @ivar peer: the address of the peer; C{None} until it is asked for, unless the port has set it.
+    """
+
+    reactor: Any
+    server: Port
+
+    def __init__(
+        self, sock: Any, protocol: IProtocol, client: tuple[Any, ...], server: Port, sessionno: int, reactor: Any
+    ) -> None:
+        Connection.__init__(self, sock, protocol, reactor)
+        if len(client) != 2:
+            self._addressType = IPv6Address
+        self.client = client
+        self.server = server
+        self.sessionno = sessionno
+        self.hostname = client[0]
+        self.peer: IAddress | None = None
+        reactor.addReader(self)
+        self.connected = 1
+
+    @property
+    def logstr(self) -> str:  # type: ignore[override]
+        """
+        The prefix of the old logging system.
+        """
+        return f"{self._getLogPrefix(self.protocol)},{self.sessionno},{self.hostname}"
+
+    @property
+    def repstr(self) -> str:  # type: ignore[override]
+        """
+        The text of C{repr}.
+        """
+        name = getattr(self, "protocol", None).__class__.__name__
+        return f"<{name} #{self.sessionno} on {self.server._realPortNumber}>"
+
+    def getPeer(self) -> IAddress:
+        peer = self.peer
+        if peer is None:
+            self.peer = peer = super().getPeer()
+        return peer
+
+    def doRead(self) -> ConnectionDone | ConnectionLost | None:  # type: ignore[override]
+        """
+        Read once.
+        """
+        try:
+            data = self.socket.recv(self.bufferSize)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        if not data:
+            return CONNECTION_DONE
+        self.protocol.dataReceived(data)
+        return None
+
+    def loseConnection(self) -> None:
+        """
+        Close the connection after what was written.
+        """
+        if (
+            self.dataBuffer or self._tempDataLen or self.producer is not None or self.TLS or self.disconnecting
+            or self._writeDisconnecting or self._writeDisconnected or not self.connected
+        ):
+            super().loseConnection()
+            return
+        self.disconnecting = 1
+        self.reactor.removeReader(self)
+        self.reactor.callAtTurnEnd(self._close)
+
+    def _close(self) -> None:
+        """
+        The turn has ended.
+        """
+        if not self.connected or self._aborting:              # it was lost in the same turn
+            return
+        if self.dataBuffer or self._tempDataLen or self.producer is not None:
+            self.startWriting()                               # something was written since
+            return
+        if self.fileno() in self.reactor._selectables:        # it was told to read again
+            self.reactor.removeReader(self)
+        self.connected, self.disconnected = 0, 1
+        protocol, handle = self.protocol, self.socket
+        del self.protocol, self.socket, self.fileno
+        with suppress(OSError):
+            handle.close()
+        protocol.connectionLost(connectionDone)
