@@ -4,10 +4,14 @@ HTTP/1.1 as we serve it, over a wire.
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IPushProducer, ISSLTransport
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
@@ -580,6 +584,16 @@ class UpgradeTests(ServerCase):
         self.assertEqual((recorder.trailers, recorder.failure), ([], None))
         self.wire.clock.advance(30)
         self.assertEqual(recorder.failure.kind, FailureKind.CLIENT_CLOSED)
+
+    def test_aConnectionThatIsLostDoesNotWaitForTheGarbageCollector(self) -> None:
+        gc.disable()
+        self.addCleanup(gc.enable)
+        protocol = HTTPServerProtocol(Server(None), clock=Clock())
+        protocol.makeConnection(StringTransport())
+        protocol.connectionLost(Failure(ConnectionDone()))
+        gone = weakref.ref(protocol)
+        del protocol
+        self.assertIsNone(gone())
 
     def test_nothingIsToldWhenTheFarSideEndsAsWell(self) -> None:
         exchange, recorder = self.upgrade()

@@ -95,6 +95,30 @@ class Role(Protocol):
         """
 
 
+class NoRole:
+    """
+    In place of the protocol of a connection that is closed.
+    """
+
+    def timedOut(self) -> None:
+        """
+        Do nothing.
+        """
+
+    def writingPaused(self) -> None:
+        """
+        Do nothing.
+        """
+
+    def writingResumed(self) -> None:
+        """
+        Do nothing.
+        """
+
+
+NO_ROLE = NoRole()
+
+
 @implementer(IPushProducer)
 class ExchangeConnection:
     """
@@ -221,6 +245,15 @@ class ExchangeConnection:
         """
         self.state = CLOSED
         self.timer.stop()
+
+    def release(self) -> None:
+        """
+        The transport is closed, and nothing follows.  The protocol is not referred to any more, so that it need not wait for
+        the garbage collector.
+        """
+        self.state = CLOSED
+        self.timer.release()
+        self._role = NO_ROLE
 
     def handOff(self) -> IExchangeTransport:
         """

@@ -458,7 +458,7 @@ class HTTPClientProtocol(Protocol):
                 exchange.receiver.failed(ExchangeFailed(FailureKind.BROKEN, reason=reason.value))
         elif connection.state is not CLOSED:
             self._eof(exchange, clean, reason.value)
-        connection.lost()
+        connection.release()
 
     def _eof(self, exchange: ClientExchange | None, clean: bool, reason: object = None) -> None:
         """

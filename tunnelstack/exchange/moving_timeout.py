@@ -11,6 +11,12 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 NEVER = float("inf")
 
 
+def _nothing() -> None:
+    """
+    In place of what is called.
+    """
+
+
 class MovingTimeout:
     """
     Calls C{expired} when the deadline has passed.  When the deadline moves to a later time, its one delayed call is not moved:
@@ -58,6 +64,13 @@ class MovingTimeout:
             self._call.cancel()
             self._call = None
             self.due = NEVER
+
+    def release(self) -> None:
+        """
+        Remove the deadline for good: what it would have called is not referred to any more.
+        """
+        self.stop()
+        self._expired = _nothing
 
     def _check(self) -> None:
         self._call = None

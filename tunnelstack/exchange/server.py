@@ -389,7 +389,7 @@ class HTTPServerProtocol(Protocol):
         From the exchange, after the connection is lost: the far side has ended as well.
         """
         self._surviving = None
-        self._connection.timer.stop()
+        self._connection.release()
 
     def responseSent(self, exchange: ServerExchange) -> None:
         """
@@ -518,10 +518,11 @@ class HTTPServerProtocol(Protocol):
         The connection is lost.
         """
         connection, exchange = self._connection, self._exchange
+        if exchange is None:
+            connection.release()
+            return
         connection.lost()
         self._detachExchange()
-        if exchange is None:
-            return
         if exchange.producer is not None:
             exchange.producer.stopProducing()
         if exchange.raw and reason.check(ConnectionDone) and not connection.readEnded:
@@ -530,6 +531,7 @@ class HTTPServerProtocol(Protocol):
             connection.timer.set(self._timeouts.ending)
         else:
             exchange.receiver.failed(ExchangeFailed(FailureKind.CLIENT_CLOSED, reason=reason.value))
+            connection.release()
 
     def drain(self) -> None:
         """

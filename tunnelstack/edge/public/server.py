@@ -189,9 +189,13 @@ class PublicServerFactory(ServerFactory):
         Use another configuration.  Limits and timeouts apply to new connections, everything else to open ones as well.
         """
         limits = config.limits
-        self._limits = HeadLimits(octets=limits.headOctets, fields=limits.headFields)
         self._streams = limits.http2Streams
-        self._timeouts = Timeouts(head=limits.headSeconds, first=limits.firstOctetSeconds, idle=limits.idleSeconds)
+        self._settings: ConnectionSettings = {
+            "clock": self.site.clock, "pages": self._errorPage, "doors": self._doorFor, "done": self._exchangeDone,
+            "limits": HeadLimits(octets=limits.headOctets, fields=limits.headFields),
+            "timeouts": Timeouts(head=limits.headSeconds, first=limits.firstOctetSeconds, idle=limits.idleSeconds),
+        }
+        self._redirectSettings: ConnectionSettings = {**self._settings, "doors": None}
         self.site.configure(config, routes)
 
     def buildProtocol(self, address: IAddress | None) -> VisitorConnection | None:
@@ -208,22 +212,13 @@ class PublicServerFactory(ServerFactory):
         if not (listener.proxied or admission.admit(getattr(address, "host", ""))):
             return None
         kind = PriorKnowledgeConnection if listener.h2c else VisitorConnection
-        connection = kind(RequestRouter(self.site, listener), **self._connectionSettings(listener))
+        connection = kind(
+            RequestRouter(self.site, listener), **(self._redirectSettings if listener.redirect else self._settings)
+        )
         connection.factory = self
         connection.owner = self
         connection.listener = listener
         return connection
-
-    def _connectionSettings(self, listener: EdgeListener) -> ConnectionSettings:
-        """
-        @return: what connections by HTTP/1.1 and HTTP/2 have in common.
-        """
-        site = self.site
-        return {
-            "clock": site.clock, "pages": self._errorPage, "timeouts": self._timeouts, "limits": self._limits,
-            "doors": None if listener.redirect else self._doorFor,
-            "done": self._exchangeDone,
-        }
 
     def useHTTP2(self, visitor: VisitorConnection, octets: bytes = b"") -> None:
         """
@@ -235,7 +230,8 @@ class PublicServerFactory(ServerFactory):
 
         listener = visitor.listener
         connection = HTTP2ServerConnection(
-            RequestRouter(self.site, listener), streams=self._streams, **self._connectionSettings(listener)
+            RequestRouter(self.site, listener), streams=self._streams,
+            **(self._redirectSettings if listener.redirect else self._settings),
         )
         self.connections.remove(visitor)
         self.connections.add(connection)
