@@ -9,14 +9,18 @@ the end of the reactor's turn.
 from __future__ import annotations
 
 from contextlib import suppress
+from socket import socket
 from typing import Any
 
 from twisted.internet.address import IPv6Address
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IAddress, IProtocol
+from twisted.internet.interfaces import IAddress, IProtocol, IReactorFDSet
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection, Port, Server
+
+SocketAddress = tuple[Any, ...]
+"""An address as the system gives it."""
 
 
 class AcceptedConnection(Server):
@@ -30,7 +34,7 @@ class AcceptedConnection(Server):
     server: Port
 
     def __init__(
-        self, sock: Any, protocol: IProtocol, client: tuple[Any, ...], server: Port, sessionno: int, reactor: Any
+        self, sock: socket, protocol: IProtocol, client: SocketAddress, server: Port, sessionno: int, reactor: IReactorFDSet
     ) -> None:
         Connection.__init__(self, sock, protocol, reactor)
         if len(client) != 2:

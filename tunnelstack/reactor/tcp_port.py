@@ -8,12 +8,12 @@ log.  This one makes what all connections need.  What is rare, such as a process
 from __future__ import annotations
 
 import socket
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.tcp import Port
 from twisted.logger import Logger
 
-from tunnelstack.reactor.tcp_connection import AcceptedConnection
+from tunnelstack.reactor.tcp_connection import AcceptedConnection, SocketAddress
 
 MORE_ACCEPTS = 20
 """Connections that are accepted more in the next turn when all that were expected came, as in Twisted's port."""
@@ -49,12 +49,12 @@ class AcceptingPort(Port):
                     super().doRead()                          # meets the error again, and knows what follows from it
                     return
                 accepted += 1
-                self._connect(socket.SocketType(*kind, descriptor), client)
+                self._connect(cast(socket.socket, socket.SocketType(*kind, descriptor)), client)
             self.numberAccepts = expected + MORE_ACCEPTS
         except Exception:
             self._log.failure("a connection could not be accepted")
 
-    def _connect(self, accepted: Any, client: tuple[Any, ...]) -> None:
+    def _connect(self, accepted: socket.socket, client: SocketAddress) -> None:
         """
         Build the protocol of a connection.
 
