@@ -8,8 +8,7 @@ the end of the reactor's turn.
 
 from __future__ import annotations
 
-from contextlib import suppress
-from socket import socket
+from socket import SocketType
 from typing import Any
 
 from twisted.internet.address import IPv6Address
@@ -34,9 +33,9 @@ class AcceptedConnection(Server):
     server: Port
 
     def __init__(
-        self, sock: socket, protocol: IProtocol, client: SocketAddress, server: Port, sessionno: int, reactor: IReactorFDSet
+        self, sock: SocketType, protocol: IProtocol, client: SocketAddress, server: Port, sessionno: int, reactor: IReactorFDSet
     ) -> None:
-        Connection.__init__(self, sock, protocol, reactor)
+        Connection.__init__(self, sock, protocol, reactor)  # type: ignore[arg-type]
         if len(client) != 2:
             self._addressType = IPv6Address
         self.client = client
@@ -111,6 +110,8 @@ class AcceptedConnection(Server):
         self.connected, self.disconnected = 0, 1
         protocol, handle = self.protocol, self.socket
         del self.protocol, self.socket, self.fileno
-        with suppress(OSError):
+        try:  # noqa: SIM105 - three calls
             handle.close()
+        except OSError:
+            pass
         protocol.connectionLost(connectionDone)

@@ -8,7 +8,7 @@ log.  This one makes what all connections need.  What is rare, such as a process
 from __future__ import annotations
 
 import socket
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.tcp import Port
 from twisted.logger import Logger
@@ -49,12 +49,12 @@ class AcceptingPort(Port):
                     super().doRead()                          # meets the error again, and knows what follows from it
                     return
                 accepted += 1
-                self._connect(cast(socket.socket, socket.SocketType(*kind, descriptor)), client)
+                self._connect(socket.SocketType(*kind, descriptor), client)
             self.numberAccepts = expected + MORE_ACCEPTS
         except Exception:
             self._log.failure("a connection could not be accepted")
 
-    def _connect(self, accepted: socket.socket, client: SocketAddress) -> None:
+    def _connect(self, accepted: socket.SocketType, client: SocketAddress) -> None:
         """
         Build the protocol of a connection.
 
@@ -71,6 +71,6 @@ class AcceptingPort(Port):
             return
         number = self.sessionno
         self.sessionno = number + 1
-        connection = AcceptedConnection(accepted, protocol, client, self, number, self.reactor)
+        connection = self.transport(accepted, protocol, client, self, number, self.reactor)
         connection.peer = address
         protocol.makeConnection(connection)
