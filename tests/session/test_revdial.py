@@ -15,6 +15,7 @@ from twisted.internet.error import (
     NoProtocol,
 )
 from twisted.internet.protocol import Factory
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.promises.streams import Collect, StreamPromises
@@ -337,7 +338,7 @@ class LivenessTests(Joined):
         self.assertNoResult(self.far.whenLost())
 
     def test_aDiallerThatSaysNothingIsGivenUp(self) -> None:
-        self.near.transport.write = lambda line: None
+        self.near.transport = StringTransport()      # its lines arrive nowhere
         lost = self.far.whenLost()
         self.house.pass_(34)
         self.assertNoResult(lost)

@@ -61,6 +61,8 @@ class ClosingStreams:
     @ivar table: these streams, by number.
     """
 
+    __slots__ = ("_clock", "_closeTimeout", "_core", "_interval", "_streamDone", "_streams", "_timer", "table")
+
     def __init__(
         self, clock: IReactorTime, core: ClosingCore, streams: Mapping[int, StreamTransport], timer: DeadlineTimer,
         closeTimeout: float, streamDone: Callable[[], object],

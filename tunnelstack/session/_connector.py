@@ -4,7 +4,6 @@ Opening streams: the endpoint that does it, and the calls that wait for a slot.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -52,6 +51,8 @@ class SessionConnector:
     @ivar waiting: the calls that wait for a slot, each with its factory and its deadline.
     """
 
+    __slots__ = ("_clock", "_session", "_timer", "waiting")
+
     def __init__(self, clock: IReactorTime, timer: DeadlineTimer, session: StreamOpener) -> None:
         """
         @param timer: is to call L{expire} in time.
@@ -59,7 +60,7 @@ class SessionConnector:
         self._clock = clock
         self._timer = timer
         self._session = session
-        self.waiting: deque[tuple[Deferred[IProtocol], IProtocolFactory, float]] = deque()
+        self.waiting: list[tuple[Deferred[IProtocol], IProtocolFactory, float]] = []
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """
@@ -89,18 +90,18 @@ class SessionConnector:
         return connected
 
     def _cancelled(self, connected: Deferred[IProtocol]) -> None:
-        self.waiting = deque(call for call in self.waiting if call[0] is not connected)
+        self.waiting = [call for call in self.waiting if call[0] is not connected]
 
     def slotsFreed(self) -> None:
         """
         Open what waits, as far as there are slots.
         """
         while self.waiting and self._session.lostReason() is None:
-            connected, factory, deadline = self.waiting.popleft()
+            connected, factory, deadline = self.waiting.pop(0)
             try:
                 protocol = self._session.openStream(factory)
             except NoFreeSlot:
-                self.waiting.appendleft((connected, factory, deadline))
+                self.waiting.insert(0, (connected, factory, deadline))
                 return
             except Exception:
                 if not connected.called:
@@ -113,7 +114,7 @@ class SessionConnector:
         Fail the calls that have waited long enough.
         """
         while self.waiting and self.waiting[0][2] <= now:
-            connected, *_ = self.waiting.popleft()
+            connected, *_ = self.waiting.pop(0)
             connected.errback(OpenTimeout("no stream could be opened in time"))
         if self.waiting:
             self._timer.schedule(self.waiting[0][2])
@@ -122,7 +123,7 @@ class SessionConnector:
         """
         Fail every call: there will be no slots.
         """
-        calls, self.waiting = self.waiting, deque()
+        calls, self.waiting = self.waiting, []
         for connected, *_ in calls:
             connected.errback(reason)
 

@@ -8,7 +8,7 @@ from typing import Protocol as TypingProtocol
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocol, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -19,25 +19,12 @@ from tunnelstack.stream.errors import StreamResetError
 from tunnelstack.stream.transport import StreamTransport
 
 
-class OpenedEvent(TypingProtocol):
-    """
-    The peer opened a stream.
-    """
-
-    stream_id: int
-
-
 class StreamAcceptor(TypingProtocol):
     """
     What a listener needs of its session.
     """
 
     address: StreamAddress
-
-    def addStream(self, streamId: int, protocol: IProtocol) -> StreamTransport:
-        """
-        @return: the transport of a stream that is open.
-        """
 
     def acceptStream(self, streamId: int) -> None:
         """
@@ -61,6 +48,8 @@ class SessionListener:
     The listener of a session: one factory at a time.  Streams that have no factory yet are paused and not acknowledged; how
     many there may be is the core's bound.
     """
+
+    __slots__ = ("_factory", "_session", "_unclaimed")
 
     _log = Logger()
 
@@ -99,15 +88,13 @@ class SessionListener:
         """
         self._factory = None
 
-    def opened(self, event: OpenedEvent) -> None:
+    def opened(self, stream: StreamTransport) -> None:
         """
-        The peer opened a stream.
+        The peer opened a stream, whose protocol is L{UNCLAIMED}.
         """
-        streamId = event.stream_id
-        stream = self._session.addStream(streamId, _UNCLAIMED)
         if self._factory is None:
             stream.pauseProducing()
-            self._unclaimed[streamId] = stream
+            self._unclaimed[stream.streamId] = stream
         else:
             self._handToFactory(stream)
 
@@ -135,5 +122,5 @@ class SessionListener:
             stream.abortConnection()
 
 
-_UNCLAIMED = Protocol()
+UNCLAIMED = Protocol()
 """What a stream is connected to until a factory takes it; it is paused, so nothing arrives here."""

@@ -107,6 +107,8 @@ class SessionMemory:
     @ivar resting: the carrier is not read.
     """
 
+    __slots__ = ("_budget", "_core", "_lifecycle", "_octets", "_reported", "_resetStream", "_scheduler", "_streams", "resting")
+
     def __init__(
         self,
         core: MemoryCore,

@@ -23,7 +23,7 @@ from tunnelstack.interfaces import ISession
 from tunnelstack.session._closing import ClosingStreams
 from tunnelstack.session._connector import NoFreeSlot, SessionConnector
 from tunnelstack.session._http2_stream import HTTP2StreamTransport
-from tunnelstack.session._listener import SessionListener
+from tunnelstack.session._listener import UNCLAIMED, SessionListener
 from tunnelstack.session._memory import SessionMemory
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionClosed, SessionLost, StreamResetError
@@ -335,7 +335,7 @@ class HTTP2Session:
             del self._requests[event.stream_id]
             self._core.reset_stream(event.stream_id, ErrorCode.REFUSED_STREAM)
         else:
-            self.listener.opened(event)
+            self.listener.opened(self.addStream(event.stream_id, UNCLAIMED))
 
     def _answered(self, event: events.HeadArrived) -> None:
         stream = self._streams.get(event.stream_id)

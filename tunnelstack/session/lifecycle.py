@@ -88,6 +88,11 @@ class SessionLifecycle:
     @ivar draining: the session is to be closed when its last stream is done.
     """
 
+    __slots__ = (
+        "_carrier", "_clock", "_closeIdle", "_closeTimer", "_closed", "_isIdle", "_peerWentAway", "_session", "_waitingAway",
+        "_waitingIdle", "_waitingLost", "_waitingUp", "draining", "isLost", "reason", "up",
+    )  # fmt: skip
+
     _log = Logger()
 
     def __init__(

@@ -7,15 +7,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import Factory, define, field, frozen
+from attrs import define, field, frozen
 from twisted.internet.interfaces import IAddress
 from zope.interface import implementer
 
 from tunnelstack.records import Principal
+from tunnelstack.wire.negotiation.base import NO_PARAMETERS
 
 
 @implementer(IAddress)
-@define
+@define(weakref_slot=False)
 class StreamAddress:
     """
     One end of a stream: the facts about a stream that a handler receives.  Treat it as immutable; it is not frozen because
@@ -35,7 +36,7 @@ class StreamAddress:
     principal: Principal | None = None
     dialect: str = ""
     protocol: bytes = b""
-    parameters: Mapping[str, Any] = Factory(dict)
+    parameters: Mapping[str, Any] = NO_PARAMETERS
     visitor: IAddress | None = field(default=None)
     peer: IAddress | None = None
     streamId: int = 0

@@ -17,6 +17,7 @@ The stream is over (C{lost}) when both have ended, on a reset from either side, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Any, cast
 
 from twisted.internet.error import ConnectionAborted
@@ -40,6 +41,7 @@ from tunnelstack.interfaces import IRecordTransport, IStreamOwner
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.transport import handover
 from tunnelstack.transport.octet_queue import cutOff
+from tunnelstack.transport.shared_timer import SharedTimer
 from tunnelstack.transport.stream_scheduler import LOW
 
 LARGEST_RECORD = 65524
@@ -83,7 +85,6 @@ class StreamTransport:
     """
 
     __slots__ = (
-        "__weakref__",
         "_acknowledged",
         "_deliveryScheduled",
         "_offset",
@@ -107,7 +108,6 @@ class StreamTransport:
         "queued",
         "readEnded",
         "scheduled",
-        "sharedTimer",
         "streamId",
         "writeEnded",
     )
@@ -115,12 +115,13 @@ class StreamTransport:
     _log = Logger()
     heads = 0
 
+    sharedTimer: SharedTimer = property(attrgetter("_owner.sharedTimer"))  # type: ignore[assignment]     # without a call
+
     def __init__(self, owner: IStreamOwner, streamId: int, address: StreamAddress, protocol: IProtocol) -> None:
         self._owner = owner
         self.streamId = streamId
         self.address = address
         self.host: IAddress | None = None
-        self.sharedTimer = owner.sharedTimer
         self.endsBothDirections = False
         self.protocol: Any = protocol
         self.connected = True
@@ -137,7 +138,7 @@ class StreamTransport:
         self._producer: IPushProducer | None = None      # or a pull producer, unless it is streaming
         self._streaming = False
         self._producerPaused = False
-        self._undelivered: list[bytes] = []   # received, and held for a paused application
+        self._undelivered: list[bytes] | None = None      # received, and held for a paused application
         self._acknowledged = 0                # octets of them that were acknowledged before
         self._paused = False
         self._deliveryScheduled = False       # of what is held, on a later turn
@@ -375,7 +376,7 @@ class StreamTransport:
         """
         Octets that were received and wait for a paused application.
         """
-        return sum(map(len, self._undelivered))
+        return sum(map(len, self._undelivered or ()))
 
     @property
     def paused(self) -> bool:
@@ -402,7 +403,9 @@ class StreamTransport:
         Keep octets for later.  Small pieces are joined, so that they take about as much memory as they have octets.
         """
         waiting = self._undelivered
-        if waiting and len(waiting[-1]) + len(data) <= LEAST_PIECE:
+        if waiting is None:
+            self._undelivered = [data]
+        elif waiting and len(waiting[-1]) + len(data) <= LEAST_PIECE:
             waiting[-1] += data
         else:
             waiting.append(data)
@@ -436,7 +439,7 @@ class StreamTransport:
         self.connected = self._writing = False
         self._queue.clear()
         self.queued = self._offset = self._records = 0
-        self._undelivered.clear()
+        self._undelivered = None
         if self._paused:
             self._paused = False
             self._owner.paused -= 1
@@ -489,7 +492,7 @@ class StreamTransport:
         return self._paused or bool(self._undelivered)
 
     def prependUnread(self, octets: bytes) -> None:
-        self._undelivered.insert(0, octets)
+        self._undelivered = [octets, *(self._undelivered or ())]
         self._acknowledged += len(octets)     # when they were delivered for the first time
 
     # IPushProducer: the reading half
@@ -521,14 +524,15 @@ class StreamTransport:
         Deliver what was held, until the application pauses again.
         """
         self._deliveryScheduled = False
-        waiting = self._undelivered
-        while waiting and not self._paused and self.connected and not self.disconnecting:
-            data = waiting.pop(0)
+        while self._undelivered and not self._paused and self.connected and not self.disconnecting:
+            data = self._undelivered.pop(0)
             self._acknowledge(len(data))
             try:
                 self.protocol.dataReceived(data)
             except Exception:
                 self._protocolFailed(Failure())
+        if not self._undelivered:
+            self._undelivered = None
         if self.readEnded and not self._readEndReported:
             self.deliverEnd()
 
@@ -545,7 +549,7 @@ class StreamTransport:
         unread = 0
         if self._undelivered:
             unread = self.held - self._acknowledged
-            self._undelivered.clear()
+            self._undelivered = None
             self._acknowledged = 0
         self._owner.stopReading(self, unread)
 

@@ -18,6 +18,8 @@ class DeadlineTimer:
     @ivar at: when, in seconds of the clock; infinite while it is not armed.
     """
 
+    __slots__ = ("_call", "_clock", "_expired", "armed", "at")
+
     def __init__(self, clock: IReactorTime, expired: Callable[[float], object]) -> None:
         """
         @param expired: called with the time, in seconds of the clock.

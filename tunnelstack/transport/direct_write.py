@@ -9,6 +9,7 @@ and a look at every descriptor.  It bypasses Twisted's buffer only while that is
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 from OpenSSL.SSL import Error
@@ -45,7 +46,7 @@ def immediateWrite(transport: ITransport) -> Write:
         write: Write = own()
         return write
     if isinstance(transport, Connection) and hasattr(transport, "_tempDataLen"):
-        return _sender(transport)
+        return MethodType(_send, transport)
     if isinstance(transport, BufferingTLSTransport):
         return _encryptingSender(transport)
     below: Write = transport.write
@@ -63,22 +64,22 @@ def unsent(transport: object) -> int:
     return 0 if below is None else sum(map(len, getattr(transport, "_appSendBuffer", ()))) + unsent(below)
 
 
-def _sender(connection: Any) -> Write:
-    def write(octets: bytes) -> None:
-        if (
-            connection._tempDataLen or connection.dataBuffer or connection.disconnecting or connection.TLS
-            or connection._writeDisconnecting or connection._writeDisconnected or not connection.connected
-        ):
-            connection.write(octets)
-            return
-        try:
-            sent = connection.socket.send(octets)
-        except OSError:                       # if the error matters, the reactor meets it again and reports it
-            sent = 0
-        if sent < len(octets):
-            connection.write(octets[sent:])
-
-    return write
+def _send(connection: Any, octets: bytes) -> None:
+    """
+    The C{write} of L{immediateWrite}, as a method of the connection.
+    """
+    if (
+        connection._tempDataLen or connection.dataBuffer or connection.disconnecting or connection.TLS
+        or connection._writeDisconnecting or connection._writeDisconnected or not connection.connected
+    ):
+        connection.write(octets)
+        return
+    try:
+        sent = connection.socket.send(octets)
+    except OSError:                           # if the error matters, the reactor meets it again and reports it
+        sent = 0
+    if sent < len(octets):
+        connection.write(octets[sent:])
 
 
 def _encryptingSender(tls: Any) -> Write:

@@ -23,6 +23,8 @@ class EventTurns(Generic[E]):
     @ivar waiting: in order.
     """
 
+    __slots__ = ("_clock", "_flush", "_give", "waiting")
+
     def __init__(self, clock: IReactorTime, give: Callable[[list[E]], object], flush: Callable[[], object]) -> None:
         """
         @param give: gives events to the streams.

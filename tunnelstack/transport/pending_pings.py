@@ -19,6 +19,8 @@ class PendingPings:
     The pings that a session has sent for callers.
     """
 
+    __slots__ = ("_pings",)
+
     def __init__(self) -> None:
         self._pings: dict[int, tuple[Waiters[float], float]] = {}      # by opaque value, with when it was sent
 

@@ -40,6 +40,8 @@ class SendBuffer:
     The send buffers of a transport that is not on a socket, or of which nothing is known: nothing can be bounded.
     """
 
+    __slots__ = ()
+
     def unacknowledged(self) -> int:
         """
         @return: octets in the kernel that the other end has not acknowledged, sent or not; C{0} where that is not known.
@@ -67,17 +69,24 @@ class SocketBuffer(SendBuffer):
     The send buffers of Twisted's TCP connection, or of TLS over one.
     """
 
+    __slots__ = ("_bound", "_connection", "_immediate", "_most", "_socket")
+
     def __init__(self, connection: Any, immediate: bool) -> None:
         """
         @param immediate: the writer hands octets to the kernel itself: what is in Twisted's buffer was refused.
         """
+        self._connection = connection
         self._socket: socket.socket = connection.socket
         self._immediate = immediate
         self._most = 0 if immediate else TWISTED_BUFFER
         self._bound = 0
         # Twisted has no public way to choose when its producer is paused: C{bufferSize}, which it compares with, is also the
         # size of each read, and cannot be 0.  A test notices when Twisted no longer asks this method, or reads without it.
-        connection._isSendBufferFull = lambda: connection._tempDataLen + len(connection.dataBuffer) > self._most
+        connection._isSendBufferFull = self._isFull
+
+    def _isFull(self) -> bool:
+        connection = self._connection
+        return bool(connection._tempDataLen + len(connection.dataBuffer) > self._most)
 
     def unacknowledged(self) -> int:
         return self._ask(SIOCOUTQ) or 0

@@ -33,6 +33,8 @@ class SharedTimer:
     L{add} need not schedule one; the owner of the connection calls L{stop}.
     """
 
+    __slots__ = ("_at", "_clock", "_deadlines", "_timer", "seconds")
+
     _log = Logger()
 
     def __init__(self, clock: IReactorTime) -> None:

@@ -243,6 +243,13 @@ class StreamScheduler(Generic[StreamType]):
     @ivar eager: so many streams are ready that L{flushEarly} sends.
     """
 
+    __slots__ = (
+        "_atTurnEnd", "_awaitingCredit", "_buffer", "_calls", "_clock", "_controlWhileFull", "_core", "_endedStreams",
+        "_flushAgain", "_flushIsDue", "_held", "_keepalive", "_moreToSend", "_onHeldChanged", "_onPeerNotReading",
+        "_onPingSent", "_onStreamLost", "_pausedProducers", "_pausedStreams", "_readyStreams", "_streams", "_write",
+        "acknowledge", "closing", "eager", "full", "high", "inFlush", "paused", "rate", "sending", "sharedTimer",
+    )  # fmt: skip
+
     def __init__(
         self,
         clock: IReactorTime,
@@ -279,8 +286,8 @@ class StreamScheduler(Generic[StreamType]):
         self._write: Write = _nowhere
         self._onHeldChanged: Callable[[], object] | None = None
         self._held = self._pausedStreams = 0  # when C{_onHeldChanged} was called last
-        self._readyStreams: deque[StreamType] = deque()
-        self._pausedProducers: deque[StreamType] = deque()
+        self._readyStreams: deque[StreamType] | None = None      # an empty one takes 750 octets, so an idle session has none
+        self._pausedProducers: list[StreamType] = []
         self._endedStreams: list[StreamType] = []      # our end of them is with the core, and is not reported to them yet
         self._awaitingCredit: list[StreamType] = []    # a record of theirs waits for more credit than there is
         self._calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
@@ -297,6 +304,8 @@ class StreamScheduler(Generic[StreamType]):
         """
         stream.scheduled = True
         ready = self._readyStreams
+        if ready is None:
+            ready = self._readyStreams = deque()
         ready.append(stream)
         self.eager = len(ready) >= EARLY_FLUSH_STREAMS
         if not self._flushIsDue and not self.inFlush:
@@ -348,7 +357,8 @@ class StreamScheduler(Generic[StreamType]):
         """
         As in L{IStreamOwner}.
         """
-        if len(self._readyStreams) >= EARLY_FLUSH_STREAMS and self._flushIsDue and not self.inFlush:
+        ready = self._readyStreams
+        if ready is not None and len(ready) >= EARLY_FLUSH_STREAMS and self._flushIsDue and not self.inFlush:
             self.inFlush = True              # the flush that is to come does the rest
             try:
                 self.send()
@@ -396,8 +406,11 @@ class StreamScheduler(Generic[StreamType]):
         if self._calls or self._moreToSend or self._flushAgain:
             self._moreToSend = False
             self.scheduleFlush()
-        elif not self.full and self.rate.idle_at is None:
-            self.rate.idle_at = self._core.now
+        else:
+            if not self._readyStreams:
+                self._readyStreams = None
+            if not self.full and self.rate.idle_at is None:
+                self.rate.idle_at = self._core.now
         if self._keepalive.unsent and not self.full:
             self._onPingSent()
         if self._onHeldChanged is not None and (self._core.held != self._held or self.paused != self._pausedStreams):
@@ -423,7 +436,7 @@ class StreamScheduler(Generic[StreamType]):
         """
         if not self.sending:
             return
-        core, ready = self._core, self._readyStreams
+        core = self._core
         if self._awaitingCredit:
             short, self._awaitingCredit = self._awaitingCredit, []
             for stream in short:
@@ -432,13 +445,14 @@ class StreamScheduler(Generic[StreamType]):
         for number in range(BATCHES):
             if number == BATCHES - 1 and not self.full:
                 self.rate.untroubled()
+            ready = self._readyStreams
             if ready:
-                self._fillBatch(self.rate.batch - core.control_octets)
+                self._fillBatch(ready, self.rate.batch - core.control_octets)
             pieces = core.data_to_send()
             if not pieces:
-                while self._pausedProducers and not self.full and not ready:
-                    self._pausedProducers.popleft().resumeProducer()
-                if not ready or self.full:
+                while self._pausedProducers and not self.full and not self._readyStreams:
+                    self._pausedProducers.pop(0).resumeProducer()
+                if not self._readyStreams or self.full:
                     return
                 continue
             if self.full:
@@ -447,19 +461,20 @@ class StreamScheduler(Generic[StreamType]):
                     self._onPeerNotReading()
                     return
             self._write(b"".join(pieces))
-            if not ready and not self._pausedProducers:
+            if not self._readyStreams and not self._pausedProducers:
                 return
-        self._moreToSend = not self.full and bool(ready or self._pausedProducers)
+        self._moreToSend = not self.full and bool(self._readyStreams or self._pausedProducers)
 
-    def _fillBatch(self, room: int) -> None:
+    def _fillBatch(self, ready: deque[StreamType], room: int) -> None:
         """
         Give each stream that is ready its turn, until the batch is full.
 
+        @param ready: the queue of them.
         @param room: octets of frames that still fit.
         """
-        ready, core = self._readyStreams, self._core
+        core = self._core
         if self.full:
-            self._endEmptyStreams()
+            self._endEmptyStreams(ready)
             return
         while ready and room >= SMALLEST_TURN:
             stream = ready.popleft()
@@ -476,7 +491,7 @@ class StreamScheduler(Generic[StreamType]):
                 most = SHARED_TURN if ready else core.max_frame
                 data = stream.take(min(credit, most, room - HEADER))
                 if not data:
-                    data = self._takeRecord(stream, credit, room)
+                    data = self._takeRecord(ready, stream, credit, room)
                     if not data:
                         if stream.scheduled:     # the batch has too little room left for it
                             return
@@ -491,7 +506,7 @@ class StreamScheduler(Generic[StreamType]):
                 core.end_stream(stream.streamId)
                 self._endedStreams.append(stream)
 
-    def _takeRecord(self, stream: StreamType, credit: int, room: int) -> bytes:
+    def _takeRecord(self, ready: deque[StreamType], stream: StreamType, credit: int, room: int) -> bytes:
         """
         A record goes whole or not at all: it waits for its credit out of the queue, for room at its head.
         """
@@ -502,18 +517,18 @@ class StreamScheduler(Generic[StreamType]):
                 self._awaitingCredit.append(stream)    # the core reports the first credit and none that follows
             return b""
         if size + HEADER > room:
-            self._readyStreams.appendleft(stream)
+            ready.appendleft(stream)
             return b""
         return stream.take(size)
 
-    def _endEmptyStreams(self) -> None:
+    def _endEmptyStreams(self, ready: deque[StreamType]) -> None:
         """
         While the carrier is full only ends leave, of streams that have nothing queued.
         """
-        for _ in range(len(self._readyStreams)):
-            stream = self._readyStreams.popleft()
+        for _ in range(len(ready)):
+            stream = ready.popleft()
             if stream.queued or stream.heads:
-                self._readyStreams.append(stream)
+                ready.append(stream)
             else:
                 stream.scheduled = False
                 if stream.finishing:
@@ -588,7 +603,8 @@ class StreamScheduler(Generic[StreamType]):
         """
         self.sending = False
         self.sharedTimer.stop()
-        self._readyStreams.clear()
+        if self._readyStreams is not None:
+            self._readyStreams.clear()
         self._pausedProducers.clear()
         self._awaitingCredit.clear()
         self._endedStreams.clear()

@@ -164,7 +164,7 @@ class BadPeerTests(Bad):
 
     def test_anAgentThatNeverAcknowledges(self) -> None:
         device, other = self.hub.device(2, "02:00:00:00:00:01"), self.hub.device(2, "02:00:00:00:00:02")
-        device.link.session._core.receive_data = lambda data: []
+        self.patch(device.link.session, "dataReceived", lambda data: None)
         self.failureResultOf(self._bodyTimeout(self.dial(device, SSHOpen("s"))))
         self.assertTrue(other.up)
         self.successResultOf(self.dial(other, SSHOpen("s")))

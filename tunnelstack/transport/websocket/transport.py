@@ -8,7 +8,6 @@ The transport decides when the WebSocket ends and why; frames are the business o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any, cast
 
 from OpenSSL.crypto import X509
@@ -70,10 +69,14 @@ class WebSocketTransport:
     @ivar streamId: the stream's number then.
     """
 
+    __slots__ = (
+        "_clock", "_closeCode", "_closeReason", "_closeSent", "_closeTimer", "_connection", "_keepalive", "_leftover",
+        "_limit", "_limits", "_lostReason", "_pieces", "_producer", "_producerPaused", "_sharedTimer", "_streaming",
+        "_writable", "address", "connected", "disconnecting", "maxMessage", "octetsIn", "octetsOut", "onEnded", "onPeerAlive",
+        "onPong", "protocol", "readPaused", "records", "resource", "streamId", "subprotocol",
+    )  # fmt: skip
+
     endsBothDirections = True
-    onPong: Callable[[bytes], object] | None = None
-    onPeerAlive: Callable[[], object] | None = None
-    onEnded: Callable[[], object] | None = None
 
     _log = Logger()
 
@@ -85,6 +88,9 @@ class WebSocketTransport:
         @param records: deliver whole messages.
         """
         self.protocol: Any = None
+        self.onPong: Callable[[bytes], object] | None = None
+        self.onPeerAlive: Callable[[], object] | None = None
+        self.onEnded: Callable[[], object] | None = None
         self.resource = resource
         self.subprotocol = subprotocol
         self.address: Any = None
@@ -99,7 +105,6 @@ class WebSocketTransport:
         self._limits = limits
         self._limit = limits.message
         self._connection: WebSocketConnection
-        self._send: Write
         self._writable = False               # later writes vanish
         self._producer: IPushProducer | None = None
         self._streaming = False
@@ -118,7 +123,6 @@ class WebSocketTransport:
         The WebSocket is open: connect the application.
         """
         self._connection = connection
-        self._send = partial(connection.sendFrame, BINARY)
         connection.webSocketOpened(self)
         self.protocol = protocol
         self.connected = self._writable = True
@@ -166,10 +170,10 @@ class WebSocketTransport:
         limit = self._limit
         self.octetsOut += len(data)
         if len(data) <= limit:
-            self._send(data)
+            self._connection.sendFrame(BINARY, data)
             return
         for start in range(0, len(data), limit):
-            self._send(data[start : start + limit])
+            self._connection.sendFrame(BINARY, data[start : start + limit])
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         self.write(b"".join(data))

@@ -11,9 +11,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import Any
 
-from attrs import Factory, define, field
+from attrs import define, field
 
 from tunnelstack.errors import PeerError, UsageError
 
@@ -37,6 +38,9 @@ class Release(Enum):
 
 
 Parameters = Mapping[str, Any]
+
+NO_PARAMETERS: Parameters = MappingProxyType({})
+"""One for all streams that have none."""
 """What one side sends with a name: the members of a JSON object."""
 
 
@@ -60,7 +64,7 @@ class Agreed(NegotiationEvent):
     """
 
     name: bytes
-    parameters: Parameters = Factory(dict)
+    parameters: Parameters = NO_PARAMETERS
     leftover: bytes = b""
     leftover_filter: Callable[[bytes], bytes] | None = field(default=None, eq=False)
 
@@ -84,7 +88,7 @@ class Proposed(NegotiationEvent):
     """
 
     name: bytes
-    parameters: Parameters = Factory(dict)
+    parameters: Parameters = NO_PARAMETERS
 
 
 class NegotiationError(PeerError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tunnelstack.wire.negotiation.base import (
+    NO_PARAMETERS,
     Agreed,
     Negotiation,
     NegotiationEvent,
@@ -40,7 +41,7 @@ class FixedHeadInitiator(Negotiation):
         """
         self._check_open()
         self.settled = True
-        return [Agreed(self.name, {}, octets)]
+        return [Agreed(self.name, NO_PARAMETERS, octets)]
 
 
 class FixedHeadResponder(Negotiation):

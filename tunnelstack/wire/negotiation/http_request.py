@@ -20,6 +20,7 @@ from tunnelstack.wire.http1.head import (
     read_response_untrusted,
 )
 from tunnelstack.wire.negotiation.base import (
+    NO_PARAMETERS,
     Agreed,
     Negotiation,
     NegotiationEvent,
@@ -100,7 +101,7 @@ class HTTPRequestInitiator(Negotiation):
         self._check_open()
         if self._refusal is None:
             self.settled = True
-            return [Agreed(self.name, {}, octets)]
+            return [Agreed(self.name, NO_PARAMETERS, octets)]
         self._buffer += octets
         if self._no is None:
             end = find_end_untrusted(self._buffer, self._searched, LIMITS)
@@ -112,7 +113,7 @@ class HTTPRequestInitiator(Negotiation):
             reason = self._refusal(head)
             if reason is None:
                 self.settled = True
-                return [Agreed(self.name, {}, self._buffer)]
+                return [Agreed(self.name, NO_PARAMETERS, self._buffer)]
             self._no = reason, _length(head)
         return self._refused() if len(self._buffer) >= self._no[1] else []
 

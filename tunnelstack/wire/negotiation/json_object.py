@@ -14,6 +14,7 @@ from attrs import frozen
 from tunnelstack.errors import UsageError
 from tunnelstack.wire.jsonline import LIMIT, LineReader, decode_object, encode
 from tunnelstack.wire.negotiation.base import (
+    NO_PARAMETERS,
     Agreed,
     Negotiation,
     NegotiationError,
@@ -172,7 +173,7 @@ class JSONInitiator(Negotiation):
         self._check_open()
         if self._answers is None:
             self.settled = True
-            return [Agreed(b"", {}, octets)]
+            return [Agreed(b"", NO_PARAMETERS, octets)]
         self._reader.feed(octets)
         answer = self._reader.next_object()
         if answer is None:

@@ -18,7 +18,14 @@ from struct import Struct
 from attrs import frozen
 
 from tunnelstack.errors import UsageError
-from tunnelstack.wire.negotiation.base import Agreed, Negotiation, NegotiationError, NegotiationEvent, Release
+from tunnelstack.wire.negotiation.base import (
+    NO_PARAMETERS,
+    Agreed,
+    Negotiation,
+    NegotiationError,
+    NegotiationEvent,
+    Release,
+)
 
 LIMIT = 1024 * 1024
 """Octets of the longest metadata, unless its reader has another limit."""
@@ -133,7 +140,7 @@ class TypedHeadInitiator(Negotiation):
         """
         self._check_open()
         self.settled = True
-        return [Agreed(self.name, {}, octets)]
+        return [Agreed(self.name, NO_PARAMETERS, octets)]
 
 
 class TypedHeadResponder(Negotiation):

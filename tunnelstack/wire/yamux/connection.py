@@ -136,6 +136,13 @@ class YamuxConnection:
     @ivar pongs_dropped: pings not answered because too many answers waited.
     """
 
+    __slots__ = (
+        "_backlog", "_budget", "_credit_wait", "_ended_this_read", "_error", "_header", "_limits", "_local_streams",
+        "_next_id", "_overruns", "_parity", "_payload_fin", "_payload_left", "_payload_stream", "_peer_went_away", "_pings",
+        "_reads", "_send_queue", "_slots_wanted", "_streams", "_unacknowledged", "_went_away", "drained", "held", "keepalive",
+        "max_frame", "now", "octets_in", "octets_out", "overruns", "pongs_dropped", "refused", "streams_opened",
+    )  # fmt: skip
+
     def __init__(self, client: bool, limits: SessionLimits = DEFAULT_LIMITS) -> None:
         """
         @param client: whether our streams have odd numbers.  It does not depend on which side opened the connection.
@@ -154,7 +161,7 @@ class YamuxConnection:
         self._send_queue = SendQueue(limits.pongs)
         self.keepalive = Keepalive(limits.keepalive, limits.keepalive_timeout)
         self._reads = 0
-        self._ended_this_read: set[int] = set()     # the peer's streams whose end is among the events of this read
+        self._ended_this_read: dict[int, None] = {}     # the peer's streams whose end is among the events of this read
         self._header = b""                    # the beginning of a header that was cut
         self._payload_left = 0                # octets to come of a payload that was cut
         self._payload_stream: Stream | None = None      # the stream that it is for; None: it is drained
@@ -848,7 +855,7 @@ class YamuxConnection:
         if stream.is_local:
             self._local_streams -= 1
         else:
-            self._ended_this_read.add(stream_id)
+            self._ended_this_read[stream_id] = None      # an empty set would take four times the memory of an empty dict
             self._backlog -= not stream.accepted
         self._budget.spent -= stream.size - INITIAL_WINDOW
         if self._payload_stream is stream:

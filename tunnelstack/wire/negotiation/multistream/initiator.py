@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from tunnelstack.errors import UsageError
 from tunnelstack.wire.negotiation.base import (
+    NO_PARAMETERS,
     Agreed,
     Negotiation,
     NegotiationError,
@@ -87,7 +88,7 @@ class MultistreamInitiator(Negotiation):
         expected = self._expected
         if buffer.startswith(expected):
             self.settled = True
-            return [Agreed(self.name, {}, buffer[len(expected) :])]
+            return [Agreed(self.name, NO_PARAMETERS, buffer[len(expected) :])]
         return self._read(buffer)
 
     def _read(self, buffer: bytes) -> list[NegotiationEvent]:
@@ -103,7 +104,7 @@ class MultistreamInitiator(Negotiation):
             buffer = buffer[end:]
             if text == self.name:
                 self.settled = True
-                return [Agreed(self.name, {}, buffer)]
+                return [Agreed(self.name, NO_PARAMETERS, buffer)]
             if text != NOT_AVAILABLE:
                 raise UnexpectedAnswer("the peer answered another name", proposed=self.name, seen=text[:64])
             if not self._others:

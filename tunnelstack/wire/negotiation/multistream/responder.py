@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from tunnelstack.errors import UsageError
 from tunnelstack.wire.negotiation.base import (
+    NO_PARAMETERS,
     Agreed,
     Negotiation,
     NegotiationError,
@@ -133,7 +134,7 @@ class MultistreamResponder(Negotiation):
         name, echo = self._take_proposal()
         self._out.append(echo)
         self.settled = True
-        return [Agreed(name, {}, self._buffered.joined())]
+        return [Agreed(name, NO_PARAMETERS, self._buffered.joined())]
 
     def reject(self, reason: str, code: str = "") -> list[NegotiationEvent]:
         """
@@ -187,7 +188,7 @@ class MultistreamResponder(Negotiation):
             return [Proposed(name)]
         self._out.append(echo)
         self.settled = True
-        return [Agreed(name, {}, leftover)]
+        return [Agreed(name, NO_PARAMETERS, leftover)]
 
     def _reject_all(self, reason: str) -> list[NegotiationEvent]:
         """
