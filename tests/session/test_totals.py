@@ -30,7 +30,7 @@ class TotalsTests(SynchronousTestCase):
         self.wire, self.near, self.far = sessionPair()
         self.far.listener.listen(Factory.forProtocol(Echo))
         self.totals = SessionTotals()
-        self.totals.join(self.near)
+        self.totals.watch(self.near)
 
     def work(self) -> None:
         protocol = self.successResultOf(self.near.connector.connect(Factory.forProtocol(Protocol)))

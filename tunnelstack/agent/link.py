@@ -59,7 +59,7 @@ class AgentLink:
         """
         self._reported = None
         self.sessions += 1
-        self._totals.join(link.session)
+        self._totals.watch(link.session)
         self._budget.join(link.session)
         self._policy.sessionUp(self)
         self.dialect.up(link).addCallbacks(self._logUp, lambda lost: None)

@@ -299,7 +299,7 @@ class AgentService(MultiService):
             link.uplink.start()
         for listener in self.listeners:
             self.budget.join(listener.session)
-            self.sessions.join(listener.session)
+            self.sessions.watch(listener.session)
             listener.whenListening().addCallbacks(self._listening, self._notListening, (listener,), {}, (listener,))
 
     def _listening(self, _: None, listener: IListeningService) -> None:

@@ -34,7 +34,7 @@ class Registry:
         self.remembered = remembered or RememberedNames()
         self._tunnels: dict[str, list[ITunnel]] = {}                       # agent's name -> its tunnels, the oldest first
         self._holders: dict[tuple[str, str], list[ITunnel]] = {}           # (kind, key) -> tunnels, the next one first
-        self._names: dict[int, set[tuple[str, str]]] = {}              # id of a tunnel -> the names it holds
+        self._names: dict[int, tuple[tuple[str, str], ...]] = {}       # id of a tunnel -> the names it holds; most hold one
         self._leftOut: set[tuple[int, str]] = set()                        # the id of a tunnel, and a name or C{agent:port}
         self._watchers: list[Watcher] = []
 
@@ -65,7 +65,7 @@ class Registry:
         for old in replaced:
             self.remove(old)
         self._tunnels.setdefault(agent, []).append(tunnel)
-        self._names[id(tunnel)] = set()
+        self._names[id(tunnel)] = ()
         return replaced
 
     def remove(self, tunnel: ITunnel) -> list[tuple[str, str]]:
@@ -132,7 +132,7 @@ class Registry:
         if holders is None:
             holders = self._holders[pair] = self._holders[kind, f"{tunnel.principal.agent}/{name}"] = []
         holders.append(tunnel)
-        self._names[id(tunnel)].add(pair)
+        self._names[id(tunnel)] += (pair,)
         self.remembered.claimed(pair, tunnel.principal)
         if len(holders) == 1:
             self._notify(kind, name, True)
@@ -170,7 +170,7 @@ class Registry:
         names = self._names.get(id(tunnel))
         if names is None or pair not in names:
             return False
-        names.remove(pair)
+        self._names[id(tunnel)] = tuple(held for held in names if held != pair)
         holders = self._holders[pair]
         holders.remove(tunnel)
         if holders:

@@ -24,7 +24,7 @@ from tunnelstack.edge.public.ports import Ports
 from tunnelstack.edge.public.udp_ports import UDPPorts
 from tunnelstack.errors import Denied, Refused
 from tunnelstack.exchange.bounds import DEFAULT_BOUNDS, ExchangeBounds
-from tunnelstack.interfaces import IAuthenticator, IEdge, IReactor, ITunnel
+from tunnelstack.interfaces import IAuthenticator, IEdge, IReactor, ISession, ITunnel
 from tunnelstack.records import (
     KINDS,
     Claim,
@@ -184,12 +184,12 @@ class Agents:
             old.abort(Denied("replaced", "this agent has connected again"))
         self._log("connected", tunnel)
         self.presences.arrived(tunnel)
-        session = getattr(tunnel, "session", None)
+        session: ISession | None = getattr(tunnel, "session", None)
         if session is not None:
             self.sessions.join(session)
         if self._budget is not None and session is not None:
             self._budget.join(session)
-        tunnel.whenLost().addCallback(self._lost, tunnel)
+        tunnel.whenLost().addCallback(self._lost, tunnel, session)
 
     def portOf(self, kind: str, name: str) -> int:
         """
@@ -198,7 +198,9 @@ class Agents:
         """
         return self._leases[kind].port(name)
 
-    def _lost(self, reason: T, tunnel: ITunnel) -> T:
+    def _lost(self, reason: T, tunnel: ITunnel, session: ISession | None) -> T:
+        if session is not None:
+            self.sessions.leave(session)
         if self.registry.hasTunnel(tunnel):
             self._remove("disconnected", tunnel, str(reason))
         self.presences.ended(tunnel, str(reason))

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tunnelstack.interfaces import ISession
-from tunnelstack.stream.errors import SessionLost
 
 
 class SessionTotals:
@@ -20,7 +19,7 @@ class SessionTotals:
 
     def __init__(self) -> None:
         self.joined = self.lost = 0
-        self._sessions: dict[int, ISession] = {}     # by the number of each
+        self._sessions: dict[int, ISession] = {}     # by the id of each
         self._streams = self._octetsIn = self._octetsOut = 0      # of those that are lost
 
     def __len__(self) -> int:
@@ -31,20 +30,27 @@ class SessionTotals:
 
     def join(self, session: ISession) -> None:
         """
-        Count a session.
+        Count a session.  L{leave} is to follow when it is lost.
         """
         self.joined += 1
-        number = self.joined
-        self._sessions[number] = session
-        session.whenLost().addCallback(self._sessionLost, number)
+        self._sessions[id(session)] = session
 
-    def _sessionLost(self, reason: SessionLost, number: int) -> SessionLost:
-        session = self._sessions.pop(number)
+    def leave(self, session: ISession) -> None:
+        """
+        A session is lost.
+        """
+        del self._sessions[id(session)]
         self.lost += 1
         self._streams += session.streamsOpened
         self._octetsIn += session.octetsIn
         self._octetsOut += session.octetsOut
-        return reason
+
+    def watch(self, session: ISession) -> None:
+        """
+        Count a session until it is lost.
+        """
+        self.join(session)
+        session.whenLost().addCallback(lambda _: self.leave(session))
 
     @property
     def streamsOpened(self) -> int:

@@ -102,7 +102,7 @@ class PingTable:
 
     def __init__(self) -> None:
         self._sent: dict[int, float] = {}     # opaque value -> when it was queued
-        self._expected: set[int] = set()      # those that the owner waits for
+        self._expected: dict[int, None] = {}  # those that the owner waits for; an empty set would take four times the memory
         self.next_opaque = 0
         self.last = -inf
         self.smallest = inf
@@ -121,7 +121,7 @@ class PingTable:
         if len(self._sent) >= PINGS_REMEMBERED:
             oldest = next((each for each in self._sent if each not in self._expected), next(iter(self._sent)))
             del self._sent[oldest]
-            self._expected.discard(oldest)
+            self._expected.pop(oldest, None)
         self._sent[opaque] = self.last = now
         return opaque
 
@@ -129,7 +129,7 @@ class PingTable:
         """
         The owner waits for the answer to this ping.
         """
-        self._expected.add(opaque)
+        self._expected[opaque] = None
 
     def answered(self, opaque: int, now: float) -> bool:
         """
@@ -144,5 +144,5 @@ class PingTable:
         self.smallest = min(self.smallest, self.latest)
         self.proved = max(self.proved, sent)
         expected = opaque in self._expected
-        self._expected.discard(opaque)
+        self._expected.pop(opaque, None)
         return expected

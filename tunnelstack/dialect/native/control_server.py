@@ -76,7 +76,7 @@ class ControlServer:
         """
         self.stream = ControlStream(self)
         self._handler = handler
-        self._greeting = greeting
+        self._greeting: JSONObject | None = greeting
         self._clock = clock
         self._busy = self._full = self._paused = False
         self._requestCount = 0
@@ -85,7 +85,9 @@ class ControlServer:
 
     def streamOpened(self) -> None:
         self.stream.transport.registerProducer(self, True)
-        self.stream.sendMessage(self._greeting)
+        greeting, self._greeting = self._greeting, None
+        if greeting is not None:
+            self.stream.sendMessage(greeting)
 
     def sendEvent(self, event: str, **members: object) -> None:
         """

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
+from twisted.internet.interfaces import IAddress, IProtocol
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -40,7 +40,7 @@ from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.exchange.whole_message import WholeResponse, textResponse
 from tunnelstack.handler.tcp import SpliceFactory
 from tunnelstack.interfaces import Handler, IDialect, IDiallingHandler, IEdge, IServerExchange
-from tunnelstack.negotiation.multistream import MultistreamFactory
+from tunnelstack.negotiation.endpoint import NegotiatingFactory
 from tunnelstack.records import (
     Claim,
     Grant,
@@ -58,8 +58,12 @@ from tunnelstack.stream.errors import SessionLost, StreamResetError, Unsupported
 from tunnelstack.stream.splice import Splice
 from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.peers import addressText
+from tunnelstack.transport.shared_timer import SharedTimer
 from tunnelstack.wire.http1.head import RequestHead, values
 from tunnelstack.wire.jsonline import JSONObject
+from tunnelstack.wire.negotiation.base import Negotiation, NegotiationSequence
+from tunnelstack.wire.negotiation.multistream.names import NameTable
+from tunnelstack.wire.negotiation.multistream.responder import MultistreamResponder
 
 INSTANCE = re.compile(r"[0-9A-Za-z_-]{0,64}")
 
@@ -74,9 +78,13 @@ class NativeDialect:
 
     def __init__(self) -> None:
         self._tunnels: set[NativeTunnel] = set()
+        self.dialHandler: _DialHandler
+        self.welcomeTimer: SharedTimer | None = None
 
     def doors(self, edge: IEdge) -> list[HTTPDoor]:
         edge.watchBounds(self._boundsChanged)
+        self.dialHandler = _DialHandler(edge)
+        self.welcomeTimer = SharedTimer(edge.clock)
         entry = _UpgradeProtocol(self, edge)
         server = HTTPEntry(edge.clock, entry.authenticate, entry.enter, entry.refuse)
         return [HTTPDoor(path=PATH, server=server)]
@@ -86,7 +94,12 @@ class NativeDialect:
         The edge has taken an agent in.
         """
         self._tunnels.add(tunnel)
-        tunnel.whenLost().addCallback(lambda _: self._tunnels.discard(tunnel))
+
+    def lost(self, tunnel: NativeTunnel) -> None:
+        """
+        A tunnel is lost, whether the edge had taken it in or not.
+        """
+        self._tunnels.discard(tunnel)
 
     def _boundsChanged(self, bounds: ExchangeBounds) -> None:
         for tunnel in self._tunnels:
@@ -95,8 +108,10 @@ class NativeDialect:
 
     def close(self) -> None:
         """
-        Nothing to do.
+        Wait for no agent any more.
         """
+        if self.welcomeTimer is not None:
+            self.welcomeTimer.stop()
 
 
 def makeDialects(edge: IEdge, tables: object) -> list[IDialect]:
@@ -173,6 +188,13 @@ class _UpgradeProtocol:
         return evolve(textResponse(503, "This edge cannot check tokens at the moment."), fields=((b"Retry-After", b"5"),))
 
 
+_NAMES = NameTable((CONTROL, DIAL))
+
+
+def _makeNegotiation() -> Negotiation:
+    return NegotiationSequence(MultistreamResponder(_NAMES, strict=True), parametersReceiver)
+
+
 class _AgentSessionFactory(Factory):
     """
     The session of one agent from the upgrade on: builds it, and handles the requests of its control stream.
@@ -183,25 +205,26 @@ class _AgentSessionFactory(Factory):
 
     def __init__(self, dialect: NativeDialect, edge: IEdge, principal: Principal, peer: IAddress) -> None:
         self._dialect = dialect
+        assert dialect.welcomeTimer is not None      # the doors are open
+        self._timer = dialect.welcomeTimer
         self._edge = edge
         self._principal = principal
         self._tunnel: NativeTunnel | None = None
         self._peer = peer
         self._id = token_hex(4)
-        self._deadline: IDelayedCall | None = None
         self.session = YamuxSession(
             True, clock=edge.clock, limits=edge.sessionLimits,
             address=StreamAddress(key=principal.agent, principal=principal, dialect=NAME, peer=peer),
         )
 
     def buildProtocol(self, address: object) -> YamuxSession:
-        handlers: dict[bytes, Handler] = {CONTROL: _ControlStreamFactory(self), DIAL: _DialHandler(self._edge, self._principal)}
-        self.session.listener.listen(MultistreamFactory(handlers, strict=True, follow=parametersReceiver))
-        self._deadline = self._edge.clock.callLater(WELCOME_SECONDS, self._helloTimeout)
+        handlers: dict[bytes, Handler] = {CONTROL: _ControlStreamFactory(self), DIAL: self._dialect.dialHandler}
+        self.session.listener.listen(NegotiatingFactory(handlers, makeNegotiation=_makeNegotiation))
+        self._timer.add(self, self._timer.seconds() + WELCOME_SECONDS)
         self.session.whenLost().addCallback(self._lost)
         return self.session
 
-    def _helloTimeout(self) -> None:
+    def timedOut(self, now: float) -> None:
         self._abortSession(f"it did not open a control stream within {WELCOME_SECONDS:g} seconds")
 
     def _abortSession(self, why: str) -> None:
@@ -210,11 +233,9 @@ class _AgentSessionFactory(Factory):
         self.session.abort()
 
     def _lost(self, reason: SessionLost) -> None:
-        self._cancelDeadline()
-
-    def _cancelDeadline(self) -> None:
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
+        self._timer.discard(self)
+        if self._tunnel is not None:
+            self._dialect.lost(self._tunnel)
 
     def controlStreamOpened(self, parameters: JSONObject) -> ControlStream | None:
         """
@@ -230,7 +251,7 @@ class _AgentSessionFactory(Factory):
         if not (isinstance(instance, str) and INSTANCE.fullmatch(instance) and isinstance(version, str)) or len(version) > 128:
             self._abortSession("the parameters of its control stream are invalid")
             return None
-        self._cancelDeadline()
+        self._timer.discard(self)
         self._tunnel = tunnel = NativeTunnel(
             self.session, self._principal, instance, clock=self._edge.clock, bounds=self._edge.bounds, version=version,
         )
@@ -302,18 +323,18 @@ class _ControlStreamFactory(Factory):
 @implementer(IDiallingHandler)
 class _DialHandler:
     """
-    Accepts streams to a service of another agent, through the edge.
+    Accepts streams to a service of another agent, through the edge; one for all agents.
     """
 
-    def __init__(self, edge: IEdge, principal: Principal) -> None:
+    def __init__(self, edge: IEdge) -> None:
         self._edge = edge
-        self._principal = principal
 
     def connect(self, address: StreamAddress) -> Deferred[IProtocol]:
         to, purpose = address.parameters.get("to"), address.parameters.get("purpose", "")
         if not (isinstance(to, str) and isinstance(purpose, str) and len(to) < 256 and len(purpose) <= MAX_NAME_OCTETS):
             raise Denied("malformed", "the target or the purpose is missing or too long")
-        tunnel, wanted = self._edge.reach(self._principal, to, purpose)
+        assert address.principal is not None  # of the agent that opened the stream
+        tunnel, wanted = self._edge.reach(address.principal, to, purpose)
         splice = Splice(self._edge.clock)
         try:
             endpoint = tunnel.endpointFor(wanted, wait=True)

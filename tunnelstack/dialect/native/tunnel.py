@@ -18,6 +18,8 @@ from tunnelstack.records import HTTPPurpose, Principal, Purpose, Service, Visito
 from tunnelstack.session.yamux import YamuxSession
 from tunnelstack.stream.errors import SessionLost
 
+_NONE: frozenset[str] = frozenset()      # one for all, since few agents have services of this kind
+
 VISITOR_SECONDS = 15.0
 """Seconds that a stream for one visitor's connection is kept between requests."""
 
@@ -48,7 +50,7 @@ class NativeTunnel(SessionTunnel[YamuxSession]):
         )
         self.version = version
         self.control: ControlServer | None = None
-        self._perVisitor: set[str] = set()
+        self._perVisitor = _NONE
         self._abortTimer: IDelayedCall | None = None
 
     @property
@@ -99,14 +101,14 @@ class NativeTunnel(SessionTunnel[YamuxSession]):
         """
         if service.kind == "http" and service.perVisitor != (service.name in self._perVisitor):
             self._discardPools(service.name)        # their streams were opened without, or for, a visitor
-            (self._perVisitor.add if service.perVisitor else self._perVisitor.discard)(service.name)
+            self._perVisitor = self._perVisitor ^ {service.name}
 
     def serviceWithdrawn(self, service: Service) -> None:
         """
         The edge no longer publishes a service: no exchange begins, those under way continue.
         """
         if service.kind == "http":
-            self._perVisitor.discard(service.name)
+            self._perVisitor = self._perVisitor - {service.name}
             self._discardPools(service.name)
 
     def _discardPools(self, service: str) -> None:

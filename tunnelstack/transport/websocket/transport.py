@@ -72,11 +72,9 @@ class WebSocketTransport:
     __slots__ = (
         "_clock", "_closeCode", "_closeReason", "_closeSent", "_closeTimer", "_connection", "_keepalive", "_leftover",
         "_limit", "_limits", "_lostReason", "_pieces", "_producer", "_producerPaused", "_sharedTimer", "_streaming",
-        "_writable", "address", "connected", "disconnecting", "maxMessage", "octetsIn", "octetsOut", "onEnded", "onPeerAlive",
-        "onPong", "protocol", "readPaused", "records", "resource", "streamId", "subprotocol",
+        "_writable", "address", "connected", "disconnecting", "endsBothDirections", "maxMessage", "octetsIn", "octetsOut",
+        "onEnded", "onPeerAlive", "onPong", "protocol", "readPaused", "records", "resource", "streamId", "subprotocol",
     )  # fmt: skip
-
-    endsBothDirections = True
 
     _log = Logger()
 
@@ -95,6 +93,7 @@ class WebSocketTransport:
         self.subprotocol = subprotocol
         self.address: Any = None
         self.streamId = 0
+        self.endsBothDirections = True
         self.connected = False
         self.disconnecting = False
         self.readPaused = False
