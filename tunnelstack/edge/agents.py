@@ -360,30 +360,42 @@ class Agents:
 
         return pong.addErrback(drop)
 
-    @inlineCallbacks
-    def _publish(self, tunnel: ITunnel, service: Service) -> Generator[Deferred[Any], Any, Grant]:
-        kind, name, agent = service.kind, service.name, tunnel.principal.agent
-        new = self.registry.claim(kind, name, tunnel)
-        if kind not in PORT_KINDS:
-            grant = self._grantFor(name) if kind == "http" else Grant()
-        else:
-            try:
-                rights = permissionsOf(tunnel.principal)
-                allowed = rights.tcp if kind == "tcp" else rights.udp
-                port = yield self._leases[kind].open(agent, name, service.port, allowed, service.address)
-            except Denied:
-                if new:
-                    self.registry.withdraw(kind, name, tunnel)
-                raise
-            grant = Grant(host=self._grantFor(name).host, port=port)
-            if not self.registry.isHeld(name, kind):          # the tunnel was lost while the port was being opened
-                yield self._leases[kind].close(name)
+    def _publish(self, tunnel: ITunnel, service: Service) -> Deferred[Grant]:
+        try:
+            new = self.registry.claim(service.kind, service.name, tunnel)
+        except Denied:
+            return fail()
+        if service.kind in PORT_KINDS:
+            granted: Deferred[Grant] = self._publishAtPort(tunnel, service, new)
+            return granted
+        grant = self._grantFor(service.name) if service.kind == "http" else Grant()
         if new:
-            self.log.info(
-                "{service} of agent {agent} at {where}", service=name, agent=agent, kind=kind, status="service",
-                where=grant.url or (f"port {grant.port}" if grant.port else "this edge, for diallers"),
-            )
+            self._logPublished(tunnel, service, grant)
+        return succeed(grant)
+
+    @inlineCallbacks
+    def _publishAtPort(self, tunnel: ITunnel, service: Service, new: bool) -> Generator[Deferred[Any], Any, Grant]:
+        kind, name, agent = service.kind, service.name, tunnel.principal.agent
+        try:
+            rights = permissionsOf(tunnel.principal)
+            allowed = rights.tcp if kind == "tcp" else rights.udp
+            port = yield self._leases[kind].open(agent, name, service.port, allowed, service.address)
+        except Denied:
+            if new:
+                self.registry.withdraw(kind, name, tunnel)
+            raise
+        grant = Grant(host=self._grantFor(name).host, port=port)
+        if not self.registry.isHeld(name, kind):              # the tunnel was lost while the port was being opened
+            yield self._leases[kind].close(name)
+        if new:
+            self._logPublished(tunnel, service, grant)
         return grant
+
+    def _logPublished(self, tunnel: ITunnel, service: Service, grant: Grant) -> None:
+        self.log.info(
+            "{service} of agent {agent} at {where}", service=service.name, agent=tunnel.principal.agent, kind=service.kind,
+            status="service", where=grant.url or (f"port {grant.port}" if grant.port else "this edge, for diallers"),
+        )
 
     def withdraw(self, tunnel: ITunnel, service: Service) -> Deferred[None]:
         """
