@@ -36,9 +36,10 @@ from tunnelstack.transport.websocket._frames import (
     validCode,
 )
 
-READ, LARGE_READ = 64 * 1024, 256 * 1024
+READ, LARGE_READ = 64 * 1024, 124 * 1024
 """Octets that are read at once: at first, as Twisted does, and after a read of that size.  Frames have up to 64 KiB, so small
-reads cut nearly all of them; but Python gets memory for large reads from the kernel, which is slow for a few octets."""
+reads cut nearly all of them; but Python takes memory for a large read from the kernel, and returns it, for 128 KiB or more each
+time, which is slow."""
 
 CONNECTING, OPEN, CLOSED = range(3)      # states: before the end of the handshake; frames are read; no more of them are
 
