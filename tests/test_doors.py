@@ -70,6 +70,18 @@ class DoorTableTests(SynchronousTestCase):
         self.door(b"/a/b", b"POST", prefix=True)
         self.assertIs(self.table.find(b"GET", b"/a/b/c"), short)
 
+    def test_everyDoorIsOnAPathThatIsKnownWithoutASearch(self) -> None:
+        paths = b"/", b"", b"*", b"/a", b"/a/", b"/a/b", b"/ab", b"/x", b"/x/", b"/x/y", b"http://a/x"
+        for prefix in (None, b"/", b"/x", b"/x/"):
+            self.table = DoorTable()
+            self.door(b"/a")
+            if prefix is not None:
+                self.door(prefix, prefix=True)
+            for path in paths:
+                known = path in self.table.paths or path.startswith(self.table.prefixes)
+                self.assertTrue(known or self.table.find(b"GET", path) is None, (prefix, path))
+            self.assertEqual(b"/b" in self.table.paths or b"/b".startswith(self.table.prefixes), prefix == b"/")
+
     def test_twoClaimsForTheSameAreAnError(self) -> None:
         self.door(b"/x", b"POST")
         self.door(b"/x", b"GET")

@@ -76,7 +76,7 @@ class DoorTable:
     method before a door for all.
 
     @ivar paths: the exact ones.
-    @ivar prefixes: the doors of prefixes, by path and method.
+    @ivar prefixes: what other paths of doors begin with; C{b""} if one covers everything.
     """
 
     def __init__(self, doors: Iterable[HTTPDoor] = ()) -> None:
@@ -85,7 +85,8 @@ class DoorTable:
         """
         self.paths: set[bytes] = set()
         self._exact: dict[tuple[bytes, bytes], HTTPDoor] = {}
-        self.prefixes: dict[tuple[bytes, bytes], HTTPDoor] = {}
+        self.prefixes: tuple[bytes, ...] = ()
+        self._prefixes: dict[tuple[bytes, bytes], HTTPDoor] = {}
         for door in doors:
             self.add(door)
 
@@ -94,10 +95,12 @@ class DoorTable:
         @raise ConfigurationError: another door claims the same requests.
         """
         path = (door.path.rstrip(b"/") or b"/") if door.prefix else door.path
-        table = self.prefixes if door.prefix else self._exact
+        table = self._prefixes if door.prefix else self._exact
         if table.setdefault((path, door.method), door) is not door:
             raise ConfigurationError(f"two dialects claim {door.description} at this edge")
-        if not door.prefix:
+        if door.prefix:
+            self.prefixes = (*self.prefixes, path if path != b"/" else b"")
+        else:
             self.paths.add(path)
 
     def find(self, method: bytes, path: bytes) -> HTTPDoor | None:
@@ -106,10 +109,10 @@ class DoorTable:
         """
         exact = self._exact
         found = exact.get((path, method)) or exact.get((path, b""))
-        if found is not None or not self.prefixes:
+        if found is not None or not self._prefixes:
             return found
         while True:
-            found = self.prefixes.get((path, method)) or self.prefixes.get((path, b""))
+            found = self._prefixes.get((path, method)) or self._prefixes.get((path, b""))
             if found is not None or path in (b"", b"/"):
                 return found
             path = path.rpartition(b"/")[0] or b"/"

@@ -295,7 +295,7 @@ class PublicServerFactory(ServerFactory):
         @return: the server of a request at a door; C{None} for other requests.
         """
         doors, path = self._doors, head.target.partition(b"?")[0]      # as path_of() does
-        if path not in doors.paths and not doors.prefixes:
+        if path not in doors.paths and not path.startswith(doors.prefixes):      # of most requests, without a call
             return None
         door = doors.find(head.method, path)
         if door is None or self.site.routes.hasRoute(framing.host):
