@@ -73,7 +73,8 @@ def is_ordinary(name: bytes) -> bool:
     """
     @return: whether a field of this name determines nothing that L{Framing} has.
     """
-    return _field_kind(name) == _ORDINARY
+    kind = _field_kinds.get(name)
+    return (_field_kind(name) if kind is None else kind) == _ORDINARY
 
 
 @define
