@@ -115,3 +115,20 @@ class AcceptedConnection(Server):
         except OSError:
             pass
         protocol.connectionLost(connectionDone)
+
+
+def _nameAttributes() -> None:
+    """
+    Set on a first instance what others set late.  CPython (3.11 and later) keeps the attributes of an instance in an array as
+    long as their names are among those that the first instances had; otherwise each gets a dict of 800 octets.
+    """
+    first: Any = AcceptedConnection.__new__(AcceptedConnection)
+    for name in (
+        "reactor", "_tempDataBuffer", "_tempDataLen", "socket", "fileno", "protocol", "client", "server", "sessionno",
+        "hostname", "peer", "connected", "producer", "streamingProducer", "_isSendBufferFull", "dataBuffer", "offset",
+        "disconnecting", "disconnected", "_writeDisconnecting", "_addressType",
+    ):  # fmt: skip
+        setattr(first, name, None)
+
+
+_nameAttributes()

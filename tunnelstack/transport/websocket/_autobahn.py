@@ -9,6 +9,7 @@ connection's end, and for octets that are delivered as they arrive.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Protocol
 
 from attrs import frozen
@@ -131,7 +132,13 @@ class FrameParser(_WebSocketProtocol):
         self.data = b""
         self.current_frame: Any = None
         self.inside_message = False
-        self.utf8validator = Utf8Validator()
+
+    @cached_property
+    def utf8validator(self) -> Any:
+        """
+        Made for the first text message: most connections have none.
+        """
+        return Utf8Validator()
 
     def _onMessageBegin(self, isBinary: bool) -> None:
         self.listener.messageBegun(not isBinary)
