@@ -88,7 +88,7 @@ class HandlerTests(SynchronousTestCase):
 
     def test_anAgentServesInstalledHandlers(self) -> None:
         handler = self.handler()
-        self.patch(service, "getPlugins", lambda interface: [handler])
+        self.patch(service, "installedPlugins", lambda interface: [handler])
         agent = service.AgentService(Clock(), AgentConfig())
         self.assertIs(agent.handlers[b"/demo/shout/1.0.0"], handler)
 

@@ -319,7 +319,8 @@ class DialectTests(SynchronousTestCase):
         """
         The reader of configuration files, the documentation and completions load them, and nothing of Twisted with them.
         """
-        names = [f"tunnelstack.{module}" for module, _ in modules() if re.fullmatch(r"dialect\.\w+\.settings", module)]
+        light = re.compile(r"dialect\.\w+\.(settings|defaults)")
+        names = [f"tunnelstack.{module}" for module, _ in modules() if light.fullmatch(module)]
         self.assertGreaterEqual(len(names), 2)
         done = subprocess.run(
             [sys.executable, "-c", WITHOUT_TWISTED, *names], cwd=ROOT, capture_output=True, text=True, timeout=60

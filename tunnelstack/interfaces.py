@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
@@ -50,10 +50,12 @@ from tunnelstack.settings.state_dir import StateDirectory
 from tunnelstack.settings.tables import DialectTables
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.stream.errors import SessionLost
-from tunnelstack.wire.grpc import CallResult
 from tunnelstack.wire.http1.framing import Framing
 from tunnelstack.wire.http1.head import RequestHead, ResponseHead
 from tunnelstack.wire.yamux.limits import SessionLimits
+
+if TYPE_CHECKING:
+    from tunnelstack.wire.grpc import CallResult
 
 
 class IReactor(

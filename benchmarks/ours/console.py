@@ -19,10 +19,10 @@ def main() -> int:
     _, reactor, program, *arguments = sys.argv
     CallCounter().install()
     install({VARIABLE: reactor})
-    from tunnelstack.commands import main as cli
+    from tunnelstack.commands import scripts
 
     sys.argv = [f"tunnel-{program}", *arguments]
-    return {"edge": cli.tunnelEdge, "agent": cli.tunnelAgent}[program]()
+    return {"edge": scripts.tunnelEdge, "agent": scripts.tunnelAgent}[program]()
 
 
 if __name__ == "__main__":

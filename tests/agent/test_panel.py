@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.control.test_access_log import request
 from tests.terminal_screen import Screen
 from tunnelstack.agent.local_server import LocalServer
+from tunnelstack.agent.options import canRedraw
 from tunnelstack.agent.panel import (
     ABOVE_LINES,
     DRAW_SECONDS,
@@ -24,7 +25,6 @@ from tunnelstack.agent.panel import (
     POLL_SECONDS,
     REQUESTS,
     Panel,
-    canRedraw,
 )
 from tunnelstack.agent.panel_state import LinkState, ServiceState
 from tunnelstack.agent.publication import Publication

@@ -13,6 +13,8 @@ from tunnelstack.control.config import reader, reload
 from tunnelstack.control.config.reader import parseEdge
 from tunnelstack.control.config.records import EdgeConfig
 from tunnelstack.control.config.reload import difference
+from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.dialects import dialectPackages, refuseConflicts
 from tunnelstack.settings.setting import setting
 from tunnelstack.settings.tables import DialectSettings, Table
 
@@ -72,3 +74,19 @@ class LiveTests(SynchronousTestCase):
             found = difference(old, new)
             self.assertEqual((found.changed, found.needsRestart), ((), ("the new [fox]", "the new [[fox.den]]")))
             self.assertEqual(found.config.dialects, old.dialects)
+
+
+class ConflictTests(SynchronousTestCase):
+    """
+    Tables that two dialects define.
+    """
+
+    def test_ourDialectsHaveTablesOfTheirOwn(self) -> None:
+        refuseConflicts(dialectPackages())
+
+    def test_theSameTableIsRefused(self) -> None:
+        class Other(Package):
+            name = "vixen"
+
+        wrong = self.assertRaises(ConfigurationError, refuseConflicts, [Package, Other])
+        self.assertEqual(str(wrong), "the dialects fox and vixen define the same table [fox]")

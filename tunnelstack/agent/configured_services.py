@@ -19,14 +19,14 @@ from tunnelstack.agent.service_kinds import ExchangeFactory, RunningService, Ser
 from tunnelstack.agent.target import probe
 from tunnelstack.control.access_log import AccessRecord, RequestObserver
 from tunnelstack.control.config.records import ServiceConfig
-from tunnelstack.control.metrics.counts import ExchangeCounts
-from tunnelstack.control.tracing.tracer import Tracer
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import Handler, IExchangeServer, IReactor
 from tunnelstack.session.budget import MemoryBudget
 
 if TYPE_CHECKING:
     from tunnelstack.agent.inspector.recorder import RequestRecorder
+    from tunnelstack.control.metrics.counts import ExchangeCounts
+    from tunnelstack.control.tracing.tracer import Tracer
 
 
 @define

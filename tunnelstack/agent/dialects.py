@@ -164,7 +164,7 @@ def configuredDialects(host: IAgentHost, config: AgentConfig) -> list[IAgentDial
     """
     found: list[IAgentDialect] = []
     for package in dialectPackages():
-        if package.settings.always or package.name in config.dialects:
+        if package.defaults.always or package.name in config.dialects:
             makeDialects = getattr(package.module("agent"), "makeDialects", None)
             if makeDialects is not None:
                 found += makeDialects(host, config.dialects.get(package.name, {}))

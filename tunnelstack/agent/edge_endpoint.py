@@ -5,6 +5,7 @@ How an edge is dialled: directly or through a proxy, and which certificates both
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from attrs import frozen
@@ -14,9 +15,13 @@ from tunnelstack.control.config.records import EdgeAddress
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
 from tunnelstack.transport.host_endpoint import hostEndpoint
-from tunnelstack.transport.proxy import PORTS, Proxy, ProxyEndpoint, parseProxy
 from tunnelstack.transport.secure import SecureEndpoint
 from tunnelstack.transport.tls import clientContext, loadCertificates, loadIdentity
+
+if TYPE_CHECKING:
+    from tunnelstack.transport.proxy import Proxy
+
+PORTS = {"http": 80, "https": 443}
 
 DIRECT = "direct"
 """The value of C{proxy} that overrides a proxy in the environment."""
@@ -65,11 +70,11 @@ def makeEdgeEndpoint(
     parts = urlsplit(edge.url)
     host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
     secure = parts.scheme == "https"
-    proxy = parseProxy(edge.proxy) if edge.proxy not in ("", DIRECT) else None
-    transportEndpoint: IStreamClientEndpoint
-    if proxy is None:
-        transportEndpoint = hostEndpoint(reactor, host, port)
-    else:
+    proxy, transportEndpoint = None, hostEndpoint(reactor, host, port)
+    if edge.proxy not in ("", DIRECT):
+        from tunnelstack.transport.proxy import ProxyEndpoint, parseProxy  # most agents need none
+
+        proxy = parseProxy(edge.proxy)
         transportEndpoint = ProxyEndpoint(reactor, proxy, host, port)
     return EdgeEndpoint(reactor, host, port, secure, proxy, transportEndpoint, _context(edge, host, secure, trust, alpn))
 

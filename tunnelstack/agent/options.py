@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 from attrs import evolve
 from twisted.logger import Logger
@@ -21,8 +22,6 @@ from twisted.python import usage
 
 from tunnelstack.agent.dialect_command import NAME, AgentCommandOptions, AgentOptions, makeOptions
 from tunnelstack.agent.dialects import HOST_KEYS
-from tunnelstack.agent.panel import Panel, canRedraw
-from tunnelstack.agent.panel_state import AgentState
 from tunnelstack.agent.service import AgentService
 from tunnelstack.agent.target import NotATarget, Target
 from tunnelstack.agent.validation import agentMistakes, otherMistakes, serviceMistakes
@@ -41,7 +40,6 @@ from tunnelstack.control.process.lifecycle import ProcessLifecycle
 from tunnelstack.control.process.log_writer import LogWriter
 from tunnelstack.control.process.reactor import runningReactor
 from tunnelstack.control.process.systemd import Notifier
-from tunnelstack.control.process.twistd import TwistdLog, exitWith
 from tunnelstack.control.subcommands import agentCommands, formatSubcommands
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
@@ -49,6 +47,9 @@ from tunnelstack.records import EMBEDDED
 from tunnelstack.settings.setting import formatValue
 from tunnelstack.settings.suggestion import didYouMean
 from tunnelstack.settings.validators import checkLabel
+
+if TYPE_CHECKING:
+    from tunnelstack.agent.panel import Panel
 
 HELP = """
 Usage: tunnel-agent [options] http|tcp|udp|serve|ssh|start [TARGET] [options]
@@ -322,6 +323,8 @@ def makeService(options: Options) -> ProcessLifecycle:
     """
     Make the service that C{twistd} runs.
     """
+    from tunnelstack.control.process.twistd import TwistdLog, exitWith  # for twistd
+
     reactor = runningReactor()
     log = TwistdLog(reactor, options.parent)
     try:
@@ -372,10 +375,20 @@ def _drawLast(panel: Panel, out: LogWriter) -> None:
         panel.draw()
 
 
+def canRedraw(out: Output, environ: Mapping[str, str]) -> bool:
+    """
+    @return: whether lines on this output can be redrawn in place.
+    """
+    return out.isatty() and environ.get("TERM", "dumb") not in ("", "dumb")
+
+
 def _panel(reactor: IReactor, agent: AgentService, out: LogWriter) -> Panel:
     """
     Make the panel, which is drawn anew when the terminal has another size.
     """
+    from tunnelstack.agent.panel import Panel  # for an agent on a terminal
+    from tunnelstack.agent.panel_state import AgentState
+
     panel = Panel(
         reactor, out.write, terminalSize, colours=not os.environ.get("NO_COLOR"), pending=lambda: out.pending,
         state=AgentState(agent), encoding=out.encoding,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import ceil
 from typing import Protocol
 
@@ -22,7 +22,7 @@ from zope.interface import implementer
 from tunnelstack.agent.panel_figures import Figures
 from tunnelstack.agent.panel_layout import Line, columnsOf, cut, cutMark, encodable, fitting, limited, rowsOf
 from tunnelstack.agent.panel_state import LinkState, ServiceState
-from tunnelstack.control.access_log import AccessRecord, Output
+from tunnelstack.control.access_log import AccessRecord
 from tunnelstack.control.process.line_times import LineTime, timeOfDay
 from tunnelstack.control.process.status_log import (
     COLUMN,
@@ -77,13 +77,6 @@ class PanelState(Protocol):
     def octets(self) -> tuple[int, int]: ...
 
     def measure(self) -> None: ...
-
-
-def canRedraw(out: Output, environ: Mapping[str, str]) -> bool:
-    """
-    Whether lines on this output can be redrawn in place.
-    """
-    return out.isatty() and environ.get("TERM", "dumb") not in ("", "dumb")
 
 
 @implementer(ILogObserver)

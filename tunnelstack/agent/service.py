@@ -14,7 +14,6 @@ from twisted.internet.defer import Deferred, DeferredList, fail, gatherResults, 
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
-from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -24,7 +23,6 @@ from tunnelstack.agent.dialects import AgentHost, configuredDialects, listeningS
 from tunnelstack.agent.dialler import DialEndpoint
 from tunnelstack.agent.exit_policy import ExitPolicy
 from tunnelstack.agent.link import AgentLink
-from tunnelstack.agent.metrics import AgentMetrics
 from tunnelstack.agent.publication import Publication
 from tunnelstack.agent.publications import Publications
 from tunnelstack.control.access_log import RequestObserver, together
@@ -34,7 +32,6 @@ from tunnelstack.control.config.reload import difference
 from tunnelstack.control.process.exit_status import CannotListen, CredentialRefused, FatalError
 from tunnelstack.control.process.listen_failure import listenFailure
 from tunnelstack.control.secret_files import warnOfExposed
-from tunnelstack.control.tracing.service import TracingService
 from tunnelstack.dialect.native.dialler import (
     DiallingServiceStreams,
     ServiceStreams,
@@ -57,12 +54,15 @@ from tunnelstack.interfaces import (
 from tunnelstack.records import Service
 from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.session.totals import SessionTotals
+from tunnelstack.settings.plugins import installedPlugins
 from tunnelstack.settings.tables import secretFiles
 from tunnelstack.transport.host_endpoint import hostEndpoint
 from tunnelstack.waiters import Waiters
 
 if TYPE_CHECKING:
     from tunnelstack.agent.inspector.service import Inspector
+    from tunnelstack.agent.metrics import AgentMetrics
+    from tunnelstack.control.tracing.service import TracingService
 
 CLOSE_SECONDS = 10.0
 """Seconds for what dialects do at the end of an agent."""
@@ -120,12 +120,12 @@ class AgentService(MultiService):
             UDP: DiallingServiceStreams(("udp",), self._publications.find, self._publications.host),
         }
         if plugins:
-            for handler in getPlugins(IStreamHandler):
+            for handler in installedPlugins(IStreamHandler):
                 self.handle(handler.name, handler)
         self._bounds = AgentBounds(config.limits)
-        self.tracing = TracingService(reactor, config.tracing, "agent") if config.tracing.enabled else None
+        self.tracing = self._makeTracing()
         tracer = None if self.tracing is None else self.tracing.tracer
-        self.metrics = AgentMetrics(self) if config.metrics.listen else None
+        self.metrics = self._makeMetrics()
         counts = None if self.metrics is None else self.metrics.exchanges
         environ = os.environ if environ is None else environ
         self.inspector: Inspector | None = None
@@ -158,6 +158,20 @@ class AgentService(MultiService):
         if self.tracing is not None:
             self.tracing.setServiceParent(self)
         self.observeRequests(None)
+
+    def _makeMetrics(self) -> AgentMetrics | None:
+        if not self.config.metrics.listen:
+            return None
+        from tunnelstack.agent.metrics import AgentMetrics  # most agents have none
+
+        return AgentMetrics(self)
+
+    def _makeTracing(self) -> TracingService | None:
+        if not self.config.tracing.enabled:
+            return None
+        from tunnelstack.control.tracing.service import TracingService  # most agents have none
+
+        return TracingService(self.clock, self.config.tracing, "agent")
 
     def observeRequests(self, observer: RequestObserver | None) -> None:
         """

@@ -26,15 +26,12 @@ from tunnelstack.control.access_log import CLIENT_CLOSED, AccessRecord, RequestO
 from tunnelstack.control.config.records import ServiceConfig
 from tunnelstack.control.metrics.counts import MOST_ENDED, ExchangeCounts, failureCode
 from tunnelstack.control.request_times import RequestTimes
-from tunnelstack.control.tracing.tracer import Tracer
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.exchange.error_page import errorPage, respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.forward import Forwarder
 from tunnelstack.exchange.server import HTTPServerProtocol
-from tunnelstack.handler.folder import Folder
-from tunnelstack.handler.folder_site import FolderSite
 from tunnelstack.handler.http import LocalSite
 from tunnelstack.handler.tcp import TCPHandler
 from tunnelstack.handler.udp import UDPHandler
@@ -53,6 +50,7 @@ from tunnelstack.wire.http1.head import Fields, HeadLimits, RequestHead
 
 if TYPE_CHECKING:
     from tunnelstack.agent.inspector.recorder import RequestRecorder
+    from tunnelstack.control.tracing.tracer import Tracer
 
 Handlers = Mapping[bytes, Handler]
 """Stream handlers by the name of their protocol."""
@@ -290,6 +288,9 @@ def _udp(context: ServiceContext, config: ServiceConfig) -> RunningService:
 
 
 def _serveFolder(context: ServiceContext, config: ServiceConfig) -> RunningService:
+    from tunnelstack.handler.folder import Folder  # for agents that serve files
+    from tunnelstack.handler.folder_site import FolderSite
+
     if not Path(config.target).is_dir():
         raise ConfigurationError(f"{config.target} is not a folder")
     site = FolderSite(Folder(config.target), time, _refuse)

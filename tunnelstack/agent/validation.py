@@ -10,10 +10,8 @@ from collections.abc import Iterable
 
 from tunnelstack.agent.bounds import AgentBounds
 from tunnelstack.agent.edge_endpoint import makeEdgeEndpoint
-from tunnelstack.agent.metrics import metricsEndpoint
 from tunnelstack.agent.service_kinds import ServiceContext, buildService
 from tunnelstack.control.config.records import DEFAULT_AGENT_LIMITS, AgentConfig, EdgeAddress, ServiceConfig
-from tunnelstack.control.tracing.service import checkTracing
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
 from tunnelstack.records import EMBEDDED
@@ -64,12 +62,17 @@ def _observationMistake(reactor: IReactor, config: AgentConfig) -> str:
     """
     try:
         if config.metrics.listen:
+            from tunnelstack.agent.metrics import metricsEndpoint  # as below: most agents have none
+
             metricsEndpoint(reactor, config.metrics)
         if config.inspect.enabled:
-            from tunnelstack.agent.inspector.service import checkInspector  # most agents have none
+            from tunnelstack.agent.inspector.service import checkInspector
 
             checkInspector(reactor, config.inspect)
-        checkTracing(config.tracing)
+        if config.tracing.enabled:
+            from tunnelstack.control.tracing.service import checkTracing
+
+            checkTracing(config.tracing)
     except ConfigurationError as wrong:
         return str(wrong)
     return ""

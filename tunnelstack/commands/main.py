@@ -15,7 +15,6 @@ from typing import Any
 from twisted.logger import globalLogBeginner
 from twisted.python import usage
 
-from tunnelstack.commands import dialect_command
 from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import STOPPED, USAGE, exitCode
 from tunnelstack.control.process.lifecycle import ProcessLifecycle
@@ -200,6 +199,8 @@ def _command(arguments: Sequence[str]) -> int:
         module: Any = import_module(COMMANDS[found.command])
         options = module.Options()
     else:
+        from tunnelstack.commands import dialect_command
+
         module, options = dialect_command, dialect_command.makeOptions(found.command)
     options.command = found.command
 

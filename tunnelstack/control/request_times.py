@@ -5,8 +5,11 @@ When the steps of one request were done, for the access log, metrics and spans.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from tunnelstack.control.tracing.tracer import RequestSpan
+if TYPE_CHECKING:
+    from tunnelstack.control.tracing.tracer import RequestSpan
+
 
 NEVER = -1.0
 """Stands for the time of a step that has not been done, or took no time of its own."""

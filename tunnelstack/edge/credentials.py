@@ -13,9 +13,7 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from tunnelstack.control.auth.checkers import CheckerAuthenticator, parseChecker
 from tunnelstack.control.auth.first_match import FirstMatchAuthenticator, RevocableAuthenticator
-from tunnelstack.control.auth.mtls import CertificateAuthenticator
 from tunnelstack.control.auth.name_ownership import NameOwnership
 from tunnelstack.control.auth.token_store import TokenStore
 from tunnelstack.control.auth.tokens import TokenAuthenticator, TokenTable
@@ -80,8 +78,13 @@ class CredentialStore(Service):
         """
         authenticators: list[RevocableAuthenticator] = [TokenAuthenticator(self.tokens)]
         if config.certificates:
+            from tunnelstack.control.auth.mtls import CertificateAuthenticator  # most edges have none
+
             authenticators.append(CertificateAuthenticator(config.certificates))
-        authenticators += [CheckerAuthenticator(parseChecker(each.auth), each.allow, each.share) for each in config.checkers]
+        for each in config.checkers:
+            from tunnelstack.control.auth.checkers import CheckerAuthenticator, parseChecker
+
+            authenticators.append(CheckerAuthenticator(parseChecker(each.auth), each.allow, each.share))
         if self.store is not None:
             self._read()
         self._config = config

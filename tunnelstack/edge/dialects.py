@@ -89,7 +89,7 @@ def configuredDialects(edge: IEdge, tables: DialectTables) -> DialectSet:
     """
     dialects: list[IDialect] = []
     for package in dialectPackages():
-        if package.settings.always or package.name in tables:
+        if package.defaults.always or package.name in tables:
             module = package.module("edge")
             if module is not None:
                 dialects += module.makeDialects(edge, tables.get(package.name, {}))

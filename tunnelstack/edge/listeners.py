@@ -8,6 +8,7 @@ before C{tcp:} or C{tls:} accepts the visitor's address from a proxy (PROXY prot
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 from typing import Protocol as TypingProtocol
 
 from attrs import frozen
@@ -19,12 +20,12 @@ from zope.interface import implementer
 from tunnelstack.control.config.records import ListenerConfig
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
-from tunnelstack.transport.certificates import CertificateFolder
 from tunnelstack.transport.error_text import errorText
-from tunnelstack.transport.haproxy import proxiedEndpoint
 from tunnelstack.transport.http2.alpn import ALPN_HTTP1, ALPN_HTTP2
-from tunnelstack.transport.tls import loadCertificates
 from tunnelstack.wire.printable_text import quoted
+
+if TYPE_CHECKING:
+    from tunnelstack.transport.certificates import CertificateFolder
 
 PROXY_PREFIX, FOLDER = "haproxy:", "tls:"
 TLS_PREFIXES = (FOLDER, "ssl:")
@@ -96,7 +97,7 @@ def makeListener(reactor: IReactor, listener: ListenerConfig, http2: bool = True
         else:
             if listener.socket:
                 endpoint = _handedOver(reactor, listener)
-                endpoint = proxiedEndpoint(endpoint) if proxied else endpoint
+                endpoint = _proxied(endpoint) if proxied else endpoint
             else:
                 endpoint = endpointOf(reactor, text)
     except (ValueError, TypeError, KeyError, IndexError) as error:
@@ -109,7 +110,8 @@ def makeListener(reactor: IReactor, listener: ListenerConfig, http2: bool = True
 
 def endpointOf(reactor: IReactor, text: str, where: str = "") -> IStreamServerEndpoint:
     """
-    As C{serverFromString}, but C{haproxy:} gives a L{proxiedEndpoint}, which has limits and a time-out.
+    As C{serverFromString}, but C{haproxy:} gives a
+    L{proxiedEndpoint<tunnelstack.transport.haproxy.proxiedEndpoint>}, which has limits and a time-out.
 
     @param where: the beginning of an error's message.
     @raise ConfigurationError: the endpoint string is invalid.
@@ -120,7 +122,13 @@ def endpointOf(reactor: IReactor, text: str, where: str = "") -> IStreamServerEn
         _checkPort(inner)
     except Exception as error:      # parsers of endpoint strings are plugins, and may raise any exception
         raise ConfigurationError(f"{where}{quoted(text)} is not a valid endpoint: {errorText(error)}") from None
-    return proxiedEndpoint(endpoint) if inner != text else endpoint
+    return _proxied(endpoint) if inner != text else endpoint
+
+
+def _proxied(endpoint: IStreamServerEndpoint) -> IStreamServerEndpoint:
+    from tunnelstack.transport.haproxy import proxiedEndpoint  # for edges behind such a proxy
+
+    return proxiedEndpoint(endpoint)
 
 
 def _checkPort(text: str) -> None:
@@ -142,6 +150,9 @@ def _folderEndpoint(
     unknown = options.keys() - set(FOLDER_OPTIONS)
     if unknown:
         raise ConfigurationError(f"{quoted(text)} has no option {min(unknown)}; the options are {', '.join(FOLDER_OPTIONS)}")
+    from tunnelstack.transport.certificates import CertificateFolder  # for edges that use TLS themselves
+    from tunnelstack.transport.tls import loadCertificates
+
     certificates = CertificateFolder(
         folder, reactor, clientCA=loadCertificates(listener.clientCa) if listener.clientCa else (),
         clientAuth=listener.clientAuth or None, alpn=(ALPN_HTTP2, ALPN_HTTP1) if http2 else (ALPN_HTTP1,),
@@ -153,7 +164,7 @@ def _folderEndpoint(
     plain: IStreamServerEndpoint = kind(reactor, port, backlog, interface)
     if listener.socket:
         plain = _handedOver(reactor, listener)
-    return certificates, wrapServerTLS(certificates, proxiedEndpoint(plain) if proxied else plain, reactor)
+    return certificates, wrapServerTLS(certificates, _proxied(plain) if proxied else plain, reactor)
 
 
 def _handedOver(reactor: IReactor, listener: ListenerConfig) -> IStreamServerEndpoint:

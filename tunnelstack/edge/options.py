@@ -33,7 +33,6 @@ from tunnelstack.control.process.lifecycle import ProcessLifecycle
 from tunnelstack.control.process.log_writer import LogWriter
 from tunnelstack.control.process.reactor import runningReactor
 from tunnelstack.control.process.systemd import Notifier, activatedSockets
-from tunnelstack.control.process.twistd import TwistdLog, exitWith
 from tunnelstack.edge.dev_file import DevEdgeFile
 from tunnelstack.edge.public.admission import raiseDescriptors
 from tunnelstack.edge.service import EdgeService
@@ -294,6 +293,8 @@ def makeService(options: Options) -> ProcessLifecycle:
     """
     Make the service of the process, for C{twistd} and the console script.
     """
+    from tunnelstack.control.process.twistd import TwistdLog, exitWith  # for twistd
+
     reactor = runningReactor()
     log = TwistdLog(reactor, options.parent)
     try:

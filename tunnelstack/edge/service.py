@@ -27,7 +27,6 @@ from tunnelstack.control.process.listen_failure import listenFailure
 from tunnelstack.control.registry import Registry
 from tunnelstack.control.remembered_names import NamesFile, RememberedNames
 from tunnelstack.control.secret_files import warnOfExposed
-from tunnelstack.control.tracing.service import TracingService
 from tunnelstack.dialect.native.protocol import PATH
 from tunnelstack.doors import DoorTable, HTTPDoor, ListenerDoor, OutboundDoor
 from tunnelstack.edge.admin import AdminService
@@ -37,7 +36,6 @@ from tunnelstack.edge.dialects import DialectSet, configuredDialects
 from tunnelstack.edge.health import HealthChecks
 from tunnelstack.edge.last_reload import LastReload
 from tunnelstack.edge.listeners import NO_ENDPOINT, EdgeListener, ListenerFactory, isSecure, makeListener
-from tunnelstack.edge.metrics import EdgeMetrics
 from tunnelstack.edge.public.access_policy import AccessPolicy
 from tunnelstack.edge.public.admission import Admission
 from tunnelstack.edge.public.hosts import PublishedHosts
@@ -56,12 +54,14 @@ from tunnelstack.records import Grant
 from tunnelstack.session.budget import MemoryBudget
 from tunnelstack.settings.state_dir import StateDirectory
 from tunnelstack.settings.tables import secretFiles
-from tunnelstack.transport.certificates import CertificateFolder
 from tunnelstack.transport.peers import addressText, portOf
 from tunnelstack.waiters import Waiters
 from tunnelstack.wire.yamux.limits import SessionLimits
 
 if TYPE_CHECKING:
+    from tunnelstack.control.tracing.service import TracingService
+    from tunnelstack.edge.metrics import EdgeMetrics
+    from tunnelstack.transport.certificates import CertificateFolder
     from tunnelstack.transport.http2.connection import HTTP2Connection
 
 
@@ -167,8 +167,8 @@ class EdgeService(MultiService):
             reactor, config, registry=self.registry, routes=self.routes, admission=self.admission, doors=self.doors,
             recordOf=recordOf,
         )
-        self.metrics = EdgeMetrics(self) if config.metrics.enabled else None
-        self.tracing = TracingService(reactor, config.tracing, "edge") if config.tracing.enabled else None
+        self.metrics = self._makeMetrics()
+        self.tracing = self._makeTracing()
         self.observeRequests(None)
         if config.dev:
             self.public.site.index = ServiceIndex(self)
@@ -197,6 +197,20 @@ class EdgeService(MultiService):
         from tunnelstack.session.http2_memory import HTTP2ConnectionMemory  # loads h2, which is slow
 
         HTTP2ConnectionMemory(connection, f"visitor {addressText(connection.getPeer())}").join(self.memoryBudget)
+
+    def _makeMetrics(self) -> EdgeMetrics | None:
+        if not self.config.metrics.enabled:
+            return None
+        from tunnelstack.edge.metrics import EdgeMetrics  # most edges have none
+
+        return EdgeMetrics(self)
+
+    def _makeTracing(self) -> TracingService | None:
+        if not self.config.tracing.enabled:
+            return None
+        from tunnelstack.control.tracing.service import TracingService  # most edges have none
+
+        return TracingService(self.clock, self.config.tracing, "edge")
 
     def _namesFile(self, config: EdgeConfig) -> NamesFile | None:
         if not config.stateDirectory:

@@ -10,11 +10,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from tunnelstack.control.auth.checkers import parseChecker
 from tunnelstack.control.auth.token_store import TokenStore
 from tunnelstack.control.config.records import EdgeConfig, ListenerConfig
-from tunnelstack.control.metrics.extra import requireExtra
-from tunnelstack.control.tracing.service import checkTracing
 from tunnelstack.edge.admin import adminEndpoint, publicAccess
 from tunnelstack.edge.listeners import NO_ENDPOINT, makeListener
 from tunnelstack.edge.public.access_policy import usersOf
@@ -54,11 +51,18 @@ def _checks(reactor: IReactor, config: EdgeConfig) -> Iterator[tuple[str, Callab
         yield "", partial(gatewayEndpoint, reactor, text)
     yield "", partial(checkGateway, config.ssh)
     if config.metrics.enabled:
+        from tunnelstack.control.metrics.extra import requireExtra  # as below: most edges have none
+
         yield "", requireExtra
-    yield "tracing", partial(checkTracing, config.tracing)
+    if config.tracing.enabled:
+        from tunnelstack.control.tracing.service import checkTracing
+
+        yield "tracing", partial(checkTracing, config.tracing)
     for route in config.routes:
         yield f"route {route.host}", partial(usersOf, route)
     for checker in config.checkers:
+        from tunnelstack.control.auth.checkers import parseChecker
+
         yield "", partial(parseChecker, checker.auth)
     if config.stateDirectory:
         yield "", TokenStore(StateDirectory(Path(config.stateDirectory))).read

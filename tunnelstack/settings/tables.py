@@ -98,17 +98,26 @@ class DialectSettings:
     @ivar agent: tables of an agent's file, by name.
     @ivar checkEdge: reports mistakes that concern several tables of an edge's file.
     @ivar checkAgent: reports mistakes that concern several tables of an agent's file.
-    @ivar development: the tables of an edge that is started with C{--dev}, if the file has none.
-    @ivar always: whether the dialect is used even if the file has none of its tables.
-    @ivar agentPath: the path below the URL of C{[[edge]]} where its agents connect; C{""} if it does not use C{[[edge]]}.
     """
 
     edge: Mapping[str, Table] = Factory(dict)
     agent: Mapping[str, Table] = Factory(dict)
     checkEdge: Callable[[Tables], object] = _nothing
     checkAgent: Callable[[Tables], object] = _nothing
-    development: Records = Factory(dict)
+
+
+@frozen(kw_only=True)
+class DialectDefaults:
+    """
+    What a dialect does without a table in a file.
+
+    @ivar always: whether the dialect is used even if the file has none of its tables.
+    @ivar development: returns the tables of an edge that is started with C{--dev}, if the file has none.
+    @ivar agentPath: the path below the URL of C{[[edge]]} where its agents connect; C{""} if it does not use C{[[edge]]}.
+    """
+
     always: bool = False
+    development: Callable[[], Records] = dict
     agentPath: str = ""
 
 

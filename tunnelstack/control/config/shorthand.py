@@ -38,7 +38,7 @@ def edgeURL(text: str) -> str:
     if secure is not None:
         text = f"{secure}://{rest}"
     for package in dialectPackages():
-        path = package.settings.agentPath
+        path = package.defaults.agentPath
         if path and text.rstrip("/").endswith(path):
             return text.rstrip("/").removesuffix(path)
     return text

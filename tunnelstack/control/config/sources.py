@@ -18,7 +18,6 @@ from attrs import evolve, frozen
 
 from tunnelstack.control.config.dev_edge import DEV_TOKEN, readDevEdge, readDevToken
 from tunnelstack.control.config.proxy_env import isThisMachine, proxyFor
-from tunnelstack.control.config.reader import parseAgent
 from tunnelstack.control.config.records import AgentConfig, EdgeAddress
 from tunnelstack.control.config.shorthand import edgeURL
 from tunnelstack.control.options import checkValue, fromCommandLine
@@ -83,6 +82,8 @@ class Sources:
         path = path or self.environ.get(CONFIG, "")
         if not path:
             return AgentConfig()
+        from tunnelstack.control.config.reader import parseAgent  # for agents that have a file
+
         agent = parseAgent(readFile(path), path)
         return evolve(agent, edges=tuple(self._withToken(edge) for edge in agent.edges))
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Any
 
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import _SystemdParser
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -104,10 +104,11 @@ def activatedSockets() -> tuple[str, ...]:
 
     @return: an endpoint string for each socket.
     """
+    parser: Any = _SystemdParser()      # the public way to it imports all plugins that parse endpoint strings
     found = []
     with suppress(IndexError):
         for index in count():
-            endpoint: Any = serverFromString(object(), f"systemd:domain=INET:index={index}")
+            endpoint: Any = parser.parseStreamServer(object(), "INET", str(index))
             family = _family(endpoint.fileno)
             if family:
                 found.append(f"systemd:domain={family}:index={index}")

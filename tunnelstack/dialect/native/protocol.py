@@ -11,7 +11,7 @@ from typing import Literal
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from tunnelstack.dialect.native.settings import AGENT_PATH
+from tunnelstack.dialect.native.defaults import AGENT_PATH
 from tunnelstack.errors import UsageError
 from tunnelstack.negotiation.endpoint import NegotiatingEndpoint
 from tunnelstack.negotiation.multistream import multistreamEndpoint

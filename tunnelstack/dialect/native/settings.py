@@ -6,7 +6,4 @@ from __future__ import annotations
 
 from tunnelstack.settings.tables import DialectSettings
 
-AGENT_PATH = "/_tunnel/1"
-"""Where agents connect."""
-
-SETTINGS = DialectSettings(always=True, agentPath=AGENT_PATH)
+SETTINGS = DialectSettings()

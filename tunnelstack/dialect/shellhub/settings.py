@@ -162,5 +162,4 @@ SETTINGS = DialectSettings(
     },
     checkEdge=checkEdge,
     checkAgent=checkAgent,
-    development={"shellhub": (EdgeSettings(policy="automatic"),)},
 )

@@ -7,16 +7,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from secrets import token_hex
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 
 from tunnelstack.control.access_log import RequestObserver
 from tunnelstack.control.config.records import EdgeConfig
-from tunnelstack.control.metrics.counts import ExchangeCounts
 from tunnelstack.control.remembered_names import LATELY_SECONDS
-from tunnelstack.control.tracing.tracer import Tracer
 from tunnelstack.doors import DoorTable
 from tunnelstack.edge.public.access_policy import AgentRateLimits
 from tunnelstack.edge.public.admission import Admission
@@ -30,6 +28,10 @@ from tunnelstack.interfaces import IExchangeReceiver, IServerExchange, ITunnel
 from tunnelstack.wire.addresses import IPNetwork, read_address, read_network
 from tunnelstack.wire.http1.head import RequestHead
 from tunnelstack.wire.http1.target import path_of, percent_encoded, unprintable
+
+if TYPE_CHECKING:
+    from tunnelstack.control.metrics.counts import ExchangeCounts
+    from tunnelstack.control.tracing.tracer import Tracer
 
 
 class TunnelTable(Protocol):

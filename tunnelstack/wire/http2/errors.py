@@ -5,10 +5,13 @@ What ends an HTTP/2 connection, and what keeps a stream from being opened.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tunnelstack.errors import PeerError, Unavailable
 from tunnelstack.wire.http2.codes import ErrorCode
-from tunnelstack.wire.http2.events import HTTP2Event
+
+if TYPE_CHECKING:
+    from tunnelstack.wire.http2.events import HTTP2Event
 
 
 class HTTP2Error(PeerError):

@@ -1,0 +1,98 @@
+"""
+What a plain edge and a plain agent load: their size, and the time until they are ready, are mostly those of their modules.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tunnelstack.settings.dialects import dialectPackages
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+SCRIPT = """
+import sys
+from tunnelstack.commands import main
+main.runReactor = lambda *ignored: print(*sys.modules) or 0
+sys.argv[0] = program = sys.argv.pop(1)
+sys.exit({"tunnel-edge": main.tunnelEdge, "tunnel-agent": main.tunnelAgent}[program]())
+"""
+"""Prints the modules of a program that is about to serve."""
+
+NEITHER = {
+    "argparse", "autobahn.twisted", "h2", "hpack", "opentelemetry", "prometheus_client", "twisted.conch", "twisted.cred",
+    "twisted.python.logfile", "twisted.protocols.haproxy", "twisted.trial", "twisted.web", "unittest",
+    "tunnelstack.commands.admin_client", "tunnelstack.control.certificate_authority",
+    "tunnelstack.control.metrics.samples", "tunnelstack.control.process.twistd", "tunnelstack.control.tracing",
+    "tunnelstack.demo", "tunnelstack.doctor", "tunnelstack.endpoints", "tunnelstack.session.http2", "tunnelstack.testing",
+    "tunnelstack.transport.dtls", "tunnelstack.transport.grpc_call", "tunnelstack.transport.http2.connection",
+    "tunnelstack.wire.grpc", "tunnelstack.wire.http2.events",
+}  # fmt: skip
+EDGE = {
+    "tunnelstack.agent", "tunnelstack.control.auth.checkers", "tunnelstack.control.auth.mtls", "tunnelstack.edge.metrics",
+    "tunnelstack.transport.certificates", "tunnelstack.transport.tls",
+}  # fmt: skip
+AGENT = {
+    "tunnelstack.agent.inspector", "tunnelstack.agent.metrics", "tunnelstack.agent.panel", "tunnelstack.agent.ssh_server",
+    "tunnelstack.control.config.reader", "tunnelstack.edge", "tunnelstack.handler.folder_site", "tunnelstack.pages",
+    "tunnelstack.transport.proxy",
+}  # fmt: skip
+
+
+def modules(*command: str, environ: dict[str, str]) -> set[str]:
+    """
+    @return: the modules of a program that is about to serve.
+    """
+    whole = [sys.executable, "-c", SCRIPT, *command]
+    done = subprocess.run(whole, cwd=ROOT, env=os.environ | environ, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+class LoadedModulesTests(SynchronousTestCase):
+    """
+    Modules are named that only a feature needs which is not used.
+    """
+
+    def loaded(self, *command: str, **environ: str) -> set[str]:
+        folder = self.mktemp()
+        os.makedirs(folder)
+        return modules(*command, environ={"STATE_DIRECTORY": os.path.abspath(folder), **environ})
+
+    def assertLoadedNone(self, loaded: set[str], unwanted: Iterable[str]) -> None:
+        self.assertEqual(loaded & set(unwanted), set())
+
+    def tablesOfDialects(self, *used: str) -> set[str]:
+        return {f"{package.package}.settings" for package in dialectPackages() if package.name not in used}
+
+    def test_anEdge(self) -> None:
+        loaded = self.loaded("tunnel-edge", "--port", "0")
+        self.assertIn("tunnelstack.edge.service", loaded)
+        self.assertLoadedNone(loaded, NEITHER | EDGE | self.tablesOfDialects())
+
+    def test_anEdgeForDevelopment(self) -> None:
+        used = [package.name for package in dialectPackages() if package.defaults.development()]
+        loaded = self.loaded("tunnel-edge", "--dev", "--port", "0")
+        self.assertLoadedNone(loaded, NEITHER | EDGE | self.tablesOfDialects(*used))
+
+    def test_anAgent(self) -> None:
+        loaded = self.loaded(
+            "tunnel-agent", "--edge", "http://localhost:1", "http", "9", TUNNELSTACK_TOKEN="ts_0123abcd_secretsecretsecret",
+        )
+        self.assertIn("tunnelstack.agent.service", loaded)
+        self.assertLoadedNone(loaded, NEITHER | AGENT | self.tablesOfDialects())
+
+    def test_aFeatureIsLoadedThatIsUsed(self) -> None:
+        """
+        The names above are not merely misspelt.
+        """
+        for name in (NEITHER | EDGE | AGENT) - {"opentelemetry"}:
+            path = ROOT.joinpath(*name.split("."))
+            if name.startswith("tunnelstack."):
+                self.assertTrue(path.is_dir() or path.with_suffix(".py").exists(), name)
