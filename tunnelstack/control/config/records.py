@@ -25,6 +25,7 @@ from tunnelstack.control.config.validators import (
     checkVisitorRule,
     checkVouchRule,
 )
+from tunnelstack.settings.record import Record
 from tunnelstack.settings.setting import atLeast, each, matching, oneOf, setting
 from tunnelstack.settings.tables import DialectTables
 from tunnelstack.settings.validators import (
@@ -59,8 +60,8 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 """The expiry of a token that does not expire."""
 
 
-@frozen(kw_only=True)
-class Limits:
+@frozen(kw_only=True, eq=False, repr=False)
+class Limits(Record):
     """
     C{[limits]}: bounds of what visitors and agents may use.
     """
@@ -120,8 +121,8 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
-@frozen(kw_only=True)
-class AgentLimits:
+@frozen(kw_only=True, eq=False, repr=False)
+class AgentLimits(Record):
     """
     C{[limits]} of an agent: bounds of what visitors, edges and local servers may use.  An edge announces its own bounds of
     requests; the agent takes them up to these.
@@ -157,8 +158,8 @@ class AgentLimits:
 DEFAULT_AGENT_LIMITS = AgentLimits()
 
 
-@frozen(kw_only=True)
-class TokenRecord:
+@frozen(kw_only=True, eq=False, repr=False)
+class TokenRecord(Record):
     """
     C{[[agent]]}: a credential and its rights.
     """
@@ -181,8 +182,8 @@ class TokenRecord:
     expires: datetime = setting(NEVER, "time of expiry, such as 2027-01-31T12:00:00Z", check=checkTime)
 
 
-@frozen(kw_only=True)
-class CertificateRecord:
+@frozen(kw_only=True, eq=False, repr=False)
+class CertificateRecord(Record):
     """
     C{[[certificate]]}: an agent that authenticates by its certificate, on listeners that verify clients.
     """
@@ -195,8 +196,8 @@ class CertificateRecord:
     share: bool = setting(False, "several processes may hold the same name; requests go to them in turns")
 
 
-@frozen(kw_only=True)
-class CheckerRecord:
+@frozen(kw_only=True, eq=False, repr=False)
+class CheckerRecord(Record):
     """
     C{[[checker]]}: agents that one of Twisted's credentials checkers accepts by name and password.  The token of such an agent
     is C{name:password}.
@@ -209,8 +210,8 @@ class CheckerRecord:
     share: bool = setting(False, "several processes may hold the same name; requests go to them in turns")
 
 
-@frozen(kw_only=True)
-class AdminConfig:
+@frozen(kw_only=True, eq=False, repr=False)
+class AdminConfig(Record):
     """
     C{[admin]}: administration of the edge, and its dashboard, in addition to the socket in the state folder, which only the
     edge's own user can use.
@@ -237,8 +238,8 @@ PER_SERVICE = (
 )
 
 
-@frozen(kw_only=True)
-class MetricsConfig:
+@frozen(kw_only=True, eq=False, repr=False)
+class MetricsConfig(Record):
     """
     C{[metrics]}: metrics for Prometheus, at C{/metrics} of the administration.  They need the extra C{metrics}.
     """
@@ -247,8 +248,8 @@ class MetricsConfig:
     perService: bool = setting(False, PER_SERVICE)
 
 
-@frozen(kw_only=True)
-class AgentMetricsConfig:
+@frozen(kw_only=True, eq=False, repr=False)
+class AgentMetricsConfig(Record):
     """
     C{[metrics]} of an agent: metrics for Prometheus.  They need the extra C{metrics}.
     """
@@ -260,8 +261,8 @@ class AgentMetricsConfig:
     perService: bool = setting(False, PER_SERVICE)
 
 
-@frozen(kw_only=True)
-class InspectConfig:
+@frozen(kw_only=True, eq=False, repr=False)
+class InspectConfig(Record):
     """
     C{[inspect]} of an agent: the inspector, a web page with the last requests of http services and folders.
     """
@@ -293,8 +294,8 @@ class InspectConfig:
 DEFAULT_INSPECT = InspectConfig()
 
 
-@frozen(kw_only=True)
-class TracingConfig:
+@frozen(kw_only=True, eq=False, repr=False)
+class TracingConfig(Record):
     """
     C{[tracing]}: traces by W3C Trace Context.
     """
@@ -321,8 +322,8 @@ DEFAULT_METRICS = MetricsConfig()
 DEFAULT_AGENT_METRICS = AgentMetricsConfig()
 
 
-@frozen(kw_only=True)
-class Route:
+@frozen(kw_only=True, eq=False, repr=False)
+class Route(Record):
     """
     C{[[route]]}: a public host that is not simply a service's name and the domain, or that has rules.
     """
@@ -357,8 +358,8 @@ class Route:
     )
 
 
-@frozen(kw_only=True)
-class ListenerConfig:
+@frozen(kw_only=True, eq=False, repr=False)
+class ListenerConfig(Record):
     """
     C{[[listener]]}: a listening port with options that an endpoint string does not have.
 
@@ -382,8 +383,8 @@ class ListenerConfig:
     socket: str = setting("", inFile=False)
 
 
-@frozen(kw_only=True)
-class SSHConfig:
+@frozen(kw_only=True, eq=False, repr=False)
+class SSHConfig(Record):
     """
     C{[ssh]}: the SSH gateway to the SSH servers of agents and devices, C{ssh USER@NAMESPACE.DEVICE@EDGE}.
     """
@@ -411,8 +412,8 @@ class SSHConfig:
 DEFAULT_SSH = SSHConfig()
 
 
-@frozen(kw_only=True)
-class EdgeConfig:
+@frozen(kw_only=True, eq=False, repr=False)
+class EdgeConfig(Record):
     """
     C{[edge]}: the public side.
 
@@ -472,8 +473,8 @@ class EdgeConfig:
     dev: bool = setting(False, inFile=False)
 
 
-@frozen(kw_only=True)
-class EdgeAddress:
+@frozen(kw_only=True, eq=False, repr=False)
+class EdgeAddress(Record):
     """
     C{[[edge]]} of an agent: the URL of an edge, and the agent's credentials.
     """
@@ -502,8 +503,8 @@ class EdgeAddress:
         return urlsplit(self.url).netloc
 
 
-@frozen(kw_only=True)
-class ServiceConfig:
+@frozen(kw_only=True, eq=False, repr=False)
+class ServiceConfig(Record):
     """
     C{[[service]]}: a service that an agent publishes.
     """
@@ -554,8 +555,8 @@ class ServiceConfig:
     )
 
 
-@frozen(kw_only=True)
-class AgentConfig:
+@frozen(kw_only=True, eq=False, repr=False)
+class AgentConfig(Record):
     """
     C{[agent]}: the private side.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.record import Record
 from tunnelstack.settings.setting import atLeast, each, matching, oneOf, setting
 from tunnelstack.settings.validators import HOST, LABEL, checkAuthority, optional
 from tunnelstack.wire.http1.redaction import STANDARD, TIERS
@@ -40,8 +41,8 @@ def checkStatuses(value: object) -> None:
         raise ConfigurationError(f"must be a range whose first status is not after its last one: {value}")
 
 
-@frozen(kw_only=True)
-class HealthCheck:
+@frozen(kw_only=True, eq=False, repr=False)
+class HealthCheck(Record):
     """
     C{[[health]]}: requests by which the edge examines a service through each of its agents.  An agent that fails gets no
     requests of visitors for the service until it succeeds again.
@@ -73,8 +74,8 @@ class HealthCheck:
         return any(status in statusRange(text) for text in self.statuses)
 
 
-@frozen(kw_only=True)
-class SamplesConfig:
+@frozen(kw_only=True, eq=False, repr=False)
+class SamplesConfig(Record):
     """
     C{[samples]}: the last requests of each service, which C{tunnelstack samples} and C{/samples} of the administration show,
     without their bodies.
