@@ -9,6 +9,7 @@ wrong go through autobahn's parser.
 from __future__ import annotations
 
 import typing
+from collections.abc import Callable
 from math import inf
 from typing import Any
 
@@ -35,6 +36,7 @@ from tunnelstack.transport.websocket._frames import (
     nextKey,
     validCode,
 )
+from tunnelstack.transport.whole_read import wholeRead
 
 READ, LARGE_READ = 64 * 1024, 124 * 1024
 """Octets that are read at once: at first, as Twisted does, and after a read of that size.  Frames have up to 64 KiB, so small
@@ -111,6 +113,7 @@ class WebSocketConnection(protocol.Protocol):
         self._write: Write
         self._manyOctets = inf                # a read of so many is followed by large ones
         self._largeReads = False
+        self._whole: Callable[[bytes], bytes] | None = None      # takes all records of TLS that have arrived
         self._pong: bytes | None = None       # the payload of the pong to send
         self._size = 0                        # octets of the message that has begun
         self._text = False                    # it is a text message
@@ -145,6 +148,8 @@ class WebSocketConnection(protocol.Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         self.dataSeen = True
+        if self._whole is not None:
+            data = self._whole(data)
         large = len(data) >= self._manyOctets
         if large is not self._largeReads:
             self._largeReads = large
@@ -197,6 +202,7 @@ class WebSocketConnection(protocol.Protocol):
         self._write = immediateWrite(self.transport)
         if isinstance(self.transport, Connection):
             self._manyOctets = READ
+        self._whole = wholeRead(self.transport)
 
     def feed(self, data: bytes) -> None:
         """
