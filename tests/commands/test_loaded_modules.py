@@ -71,17 +71,17 @@ class LoadedModulesTests(SynchronousTestCase):
     def tablesOfDialects(self, *used: str) -> set[str]:
         return {f"{package.package}.settings" for package in dialectPackages() if package.name not in used}
 
-    def test_anEdge(self) -> None:
+    def test_anEdgeLoadsNoUnusedFeature(self) -> None:
         loaded = self.loaded("tunnel-edge", "--port", "0")
         self.assertIn("tunnelstack.edge.service", loaded)
         self.assertLoadedNone(loaded, NEITHER | EDGE | self.tablesOfDialects())
 
-    def test_anEdgeForDevelopment(self) -> None:
+    def test_anEdgeForDevelopmentLoadsNoUnusedFeature(self) -> None:
         used = [package.name for package in dialectPackages() if package.defaults.development()]
         loaded = self.loaded("tunnel-edge", "--dev", "--port", "0")
         self.assertLoadedNone(loaded, NEITHER | EDGE | self.tablesOfDialects(*used))
 
-    def test_anAgent(self) -> None:
+    def test_anAgentLoadsNoUnusedFeature(self) -> None:
         loaded = self.loaded(
             "tunnel-agent", "--edge", "http://localhost:1", "http", "9", TUNNELSTACK_TOKEN="ts_0123abcd_secretsecretsecret",
         )

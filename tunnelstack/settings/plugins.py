@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Iterable
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 from twisted import plugins
 from twisted.plugin import getPlugins
@@ -65,7 +65,7 @@ class _CacheReader(pickle.Unpickler):
         super().__init__(file)
         self.modules: set[str] = set()
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> type[_Named]:
         self.modules.add(module)
         return _Named
 

@@ -5,7 +5,7 @@ What all configuration records can do: be compared, be hashed, and be shown.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import cast
 
 from attrs import Attribute, AttrsInstance, fields
 
@@ -29,11 +29,12 @@ class Record:
         return hash((self.__class__, *self._compared()))
 
     def __repr__(self) -> str:
-        shown = (f"{each.name}={getattr(self, each.name)!r}" for each in self._attributes() if each.repr)
-        return f"{self.__class__.__qualname__}({', '.join(shown)})"
+        shown = [each.name for each in self._attributes() if each.repr]
+        parts = (f"{name}={getattr(self, name)!r}" for name in shown)      # C{repr}: for programmers
+        return f"{self.__class__.__qualname__}({', '.join(parts)})"
 
     def _compared(self) -> tuple[object, ...]:
         return tuple(getattr(self, each.name) for each in self._attributes() if each.eq)
 
-    def _attributes(self) -> Iterator[Attribute[Any]]:
+    def _attributes(self) -> Iterator[Attribute[object]]:
         return iter(fields(cast(type[AttrsInstance], self.__class__)))
