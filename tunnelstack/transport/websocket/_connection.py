@@ -113,6 +113,7 @@ class WebSocketConnection(protocol.Protocol):
         self._write: Write
         self._manyOctets = inf                # a read of so many is followed by large ones
         self._largeReads = False
+        self._joined = False                  # what a read has of several frames is delivered in one piece
         self._whole: Callable[[bytes], bytes] | None = None      # takes all records of TLS that have arrived
         self._pong: bytes | None = None       # the payload of the pong to send
         self._size = 0                        # octets of the message that has begun
@@ -196,10 +197,11 @@ class WebSocketConnection(protocol.Protocol):
 
     def writeImmediately(self) -> None:
         """
-        From now on, frames are handed to the network at once: the caller writes once a turn.  It carries much, so that reads
-        grow, where they can.
+        From now on, frames are handed to the network at once: the caller writes once a turn.  It carries much, and does not
+        ask where a frame begins: what has arrived together is delivered together, and reads grow, where they can.
         """
         self._write = immediateWrite(self.transport)
+        self._joined = not self._listener.records
         if isinstance(self.transport, Connection):
             self._manyOctets = READ
         self._whole = wholeRead(self.transport)
@@ -236,7 +238,7 @@ class WebSocketConnection(protocol.Protocol):
         @return: whether there was any.
         """
         listener, parser = self._listener, self._parser
-        data, left, peerMask, records = parser.data, self._left, self._peerMask, listener.records
+        data, left, peerMask, joined = parser.data, self._left, self._peerMask, self._joined
         if parser.inside_message and self._text:
             return False
         at, size, pieces = 0, len(data), []
@@ -267,9 +269,9 @@ class WebSocketConnection(protocol.Protocol):
             else:
                 parser.inside_message = not self._last
             at = end
-            if records:
+            if not joined:
                 listener.octetsReceived(bytes(pieces.pop()))
-                if not left and self._last:
+                if listener.records and not left and self._last:
                     listener.messageEnded(False)
                 if self.state != OPEN or listener.readPaused:
                     break
