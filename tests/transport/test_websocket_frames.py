@@ -83,8 +83,8 @@ kinds = st.sampled_from([BINARY] * 6 + [CONTINUATION] * 3 + [TEXT, PING, CLOSE, 
 @st.composite
 def frames(draw: st.DrawFn, mask: bytes | None) -> bytes:
     kind, length = draw(kinds), draw(lengths)
-    octets = frame(kind, os.urandom(length) if kind in (BINARY, CONTINUATION) else b"", mask=mask,
-                   fin=kind == PING or draw(st.booleans()))
+    payload = b"text" if kind == TEXT else os.urandom(length) if kind in (BINARY, CONTINUATION) else b""
+    octets = frame(kind, payload, mask=mask, fin=kind == PING or draw(st.booleans()))
     fault = draw(st.integers(0, 40))
     if fault == 0:
         octets = bytes([octets[0] | 0x40]) + octets[1:]         # a bit that is reserved
@@ -110,6 +110,15 @@ class BinaryFrames(SynchronousTestCase):
         ours = play(server, records, pieces)
         with patch.object(WebSocketConnection, "_takeBinary", lambda self: False):
             self.assertEqual(ours, play(server, records, pieces))
+
+    def test_aBinaryMessageAfterATextIsBinaryWhereverItIsCut(self) -> None:
+        for server in (True, False):
+            mask = MASK if server else None
+            binary = frame(BINARY, b"\xff", fin=False, mask=mask) + frame(CONTINUATION, b"\xff", mask=mask)
+            octets = frame(TEXT, b"text", mask=mask) + binary
+            for at in range(len(octets)):
+                told, *_ = play(server, True, cut(octets, [at]))
+                self.assertEqual(told, [(True, b"text"), (False, b"\xff\xff")])
 
     def test_itTakesFragmentsAndFramesThatAreCut(self) -> None:
         octets = os.urandom(40_000)

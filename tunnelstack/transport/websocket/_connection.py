@@ -260,6 +260,7 @@ class WebSocketConnection(protocol.Protocol):
                     break
                 self._last, self._size, self._key = data[at] >= LAST, total, data[body - 4 : body]
                 at, left = body, length
+                self._text = False
             end = min(at + left, size)
             left -= end - at
             pieces.append(xor(self._key, data, at, end) if peerMask else data[at:end])
