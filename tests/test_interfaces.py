@@ -36,7 +36,8 @@ def implementers() -> Iterator[tuple[type, InterfaceClass]]:
 
 def mistakes(interface: InterfaceClass, cls: type) -> Iterator[str]:
     """
-    What a class lacks.  Methods that it binds at construction, for speed or because they are another object's, are no mistake.
+    What a class lacks.  Methods that are bound at construction, for speed or because they are another object's, are no mistake:
+    the class sets them, or has them as attributes with a type.
     """
     try:
         verifyClass(interface, cls)
@@ -49,7 +50,7 @@ def mistakes(interface: InterfaceClass, cls: type) -> Iterator[str]:
     source = getsource(cls)
     for error in found:
         name = next(part.__name__ for part in error.args if isinstance(part, Method))
-        if not re.search(rf"\bself\.{name}(: [^=]+)? = ", source):
+        if not re.search(rf"\bself\.{name}(: [^=]+)? = |\n    {name}: Callable\[", source):
             yield str(error)
 
 

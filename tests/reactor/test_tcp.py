@@ -161,6 +161,16 @@ class ConnectionTests(SynchronousTestCase):
         self.reactor.timeout()
         self.assertEqual((len(recorder.reasons), descriptor in self.reactor._selectables), (1, False))
 
+    def test_aConnectionThatIsToldToWriteAfterItLeavesNoDescriptorBehind(self) -> None:
+        _, transport, recorder = self.connected()
+        descriptor = transport.fileno()
+        transport.loseConnection()
+        transport.unregisterProducer()                          # which starts writing
+        for _ in range(2):
+            self.turn()
+        self.assertEqual([reason.__name__ for reason in recorder.reasons], ["ConnectionDone"])
+        self.assertNotIn(descriptor, self.reactor._writes | self.reactor._reads)
+
     def test_aProducerIsWaitedFor(self) -> None:
         _, transport, recorder = self.connected()
 

@@ -105,8 +105,11 @@ class AcceptedConnection(Server):
         if self.dataBuffer or self._tempDataLen or self.producer is not None:
             self.startWriting()                               # something was written since
             return
-        if self.fileno() in self.reactor._selectables:        # it was told to read again
-            self.reactor.removeReader(self)
+        descriptor, reactor = self.fileno(), self.reactor
+        if descriptor in reactor._selectables:
+            if descriptor in reactor._writes:                 # it was told to write, as by unregisterProducer(): that closes it
+                return
+            reactor.removeReader(self)                        # it was told to read again
         self.connected, self.disconnected = 0, 1
         protocol, handle = self.protocol, self.socket
         del self.protocol, self.socket, self.fileno
