@@ -41,7 +41,7 @@ from tunnelstack.wire.http1.lenient import begins_like_a_response, find_end_leni
 REMEMBERED_OCTETS = 2048
 """Octets of the longest head that is compared with the next one of its connection."""
 
-_PLAIN_VALUE = re.compile(rb"[!-~\x80-\xff]++")
+_PLAIN_VALUE = re.compile(rb"[!-~\x80-\xff]+")
 """A value that can take the place of another one without a further look at it."""
 
 
