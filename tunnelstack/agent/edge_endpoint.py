@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IReactorTime, IStreamClientEndpoint
 
+from tunnelstack.control.config.proxy_env import PORTS
 from tunnelstack.control.config.records import EdgeAddress
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
@@ -20,8 +21,6 @@ from tunnelstack.transport.tls import clientContext, loadCertificates, loadIdent
 
 if TYPE_CHECKING:
     from tunnelstack.transport.proxy import Proxy
-
-PORTS = {"http": 80, "https": 443}
 
 DIRECT = "direct"
 """The value of C{proxy} that overrides a proxy in the environment."""

@@ -19,8 +19,8 @@ from twisted.protocols.tls import BufferingTLSTransport
 
 Write = Callable[[bytes], object]
 
-RECORD = 4096
-"""Octets that may have to leave with a record, beyond what the octets in it need."""
+OVERHEAD = 4096
+"""Octets of TLS that may leave with what was written, beyond what grows with it."""
 
 
 def disableNagle(transport: ITransport) -> None:
@@ -102,6 +102,6 @@ def _encryptingSender(tls: Any) -> Write:
         except Error:                         # it wants to read first, or has failed: Twisted meets it again
             tls.write(octets)
             return
-        below(connection.bio_read(len(octets) + len(octets) // 32 + RECORD))      # what 16 KiB grow by is less than 3 %
+        below(connection.bio_read(len(octets) + len(octets) // 32 + OVERHEAD))      # what 16 KiB grow by is less than 3 %
 
     return write
