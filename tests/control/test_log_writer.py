@@ -16,6 +16,7 @@ from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from tunnelstack.control.process import log_writer
 from tunnelstack.control.process.log_writer import (
     BATCH_OCTETS,
     Descriptor,
@@ -183,6 +184,38 @@ class WriterTests(SynchronousTestCase):
         dropped = sum(int(line.split()[1]) for line in reports)
         self.assertEqual(dropped + len(lines) - len(reports), 20001)
         self.assertLess(len(reports), 1 + len(lines) // 20)
+
+    def resting(self, limit: int = 1000) -> LogWriter:
+        """
+        A writer whose thread has written a line, and would write no other one for longer than a test takes.
+        """
+        self.patch(log_writer, "GATHER_SECONDS", 2 * WAIT_SECONDS)
+        self.gate.open()
+        writer = self.make(limit)
+        writer.write("first    \n")
+        self.assertTrue(self.gate.entered.wait(WAIT_SECONDS))
+        deadline = time.monotonic() + WAIT_SECONDS
+        while writer.pending and time.monotonic() < deadline:
+            time.sleep(0)                     # the thread needs the interpreter
+        self.gate.entered.clear()
+        return writer
+
+    def test_linesThatFollowAWriteAreWrittenTogether(self) -> None:
+        writer = self.resting()
+        writer.write("second\n")
+        self.assertFalse(self.gate.entered.wait(0.05))
+        writer.write("third\n")
+        self.assertFalse(self.gate.entered.wait(0.05))
+        began = time.monotonic()
+        self.assertEqual(self.finish(writer), ["first    ", "second", "third"])
+        self.assertLess(time.monotonic() - began, WAIT_SECONDS)
+
+    def test_halfAQueueIsWrittenAtOnce(self) -> None:
+        writer = self.resting(100)
+        for _ in range(6):
+            writer.write("another  \n")
+        self.assertTrue(self.gate.entered.wait(WAIT_SECONDS))
+        self.assertEqual(len(self.finish(writer)), 7)
 
     def test_anErrorDropsLinesUntilWritingGoesOn(self) -> None:
         writer = self.make()

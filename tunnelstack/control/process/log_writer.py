@@ -30,6 +30,10 @@ QUEUE_OCTETS = 4 << 20
 BATCH_OCTETS = 1 << 16
 """Octets that are written at once, at most, when lines are joined."""
 
+GATHER_SECONDS = 0.005
+"""Seconds after a write until the next one, unless a batch or half of the queue waits, or somebody does.  The first of many
+lines is written at once, and the others do not each take the interpreter from the reactor."""
+
 FINISH_SECONDS = 1.0
 """Seconds that the process waits for all its writers when it exits."""
 
@@ -124,11 +128,14 @@ class LogWriter:
 
     def _begin(self) -> None:
         # A reentrant lock: a log event may come from a finalizer that interrupts one of the methods below.
-        self._condition = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
+        self._condition = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
         self._waiting: deque[bytes | _Gap | Callable[[], None]] = deque()
         self._held = 0                # octets in the queue or being written
         self._busy = False
+        self._asleep = False          # the thread waits for work, and has to be told of it
+        self._draining = 0            # callers that wait until all is written
 
     def afterFork(self) -> None:
         """
@@ -146,7 +153,7 @@ class LogWriter:
         passes.
         """
         octets = text.encode(self.encoding, "backslashreplace")
-        with self._condition:
+        with self._lock:              # a condition enters it by calls of Python functions
             gap = self._waiting[-1] if self._waiting and isinstance(self._waiting[-1], _Gap) else None
             # Once lines are dropped, continue until half of the queue is free: one gap is better than many.
             if self._held + len(octets) <= (self._limit if gap is None else self._limit // 2):
@@ -209,7 +216,12 @@ class LogWriter:
             if self._thread is None:              # the interpreter is exiting and starts no more threads
                 while self._waiting:
                     self._perform(self._take())
-            return self._condition.wait_for(lambda: not self.pending, seconds)
+            self._draining += 1
+            self._condition.notify_all()
+            try:
+                return self._condition.wait_for(lambda: not self.pending, seconds)
+            finally:
+                self._draining -= 1
 
     def finish(self, seconds: float) -> bool:
         """
@@ -223,7 +235,9 @@ class LogWriter:
     def _append(self, work: bytes | _Gap | Callable[[], None]) -> None:
         self._waiting.append(work)
         self._start()
-        self._condition.notify_all()
+        if self._asleep or self._held > self._limit // 2:
+            self._asleep = False
+            self._condition.notify_all()
 
     def _start(self) -> None:
         if self._thread is None and self._waiting and not self._keep:
@@ -237,13 +251,22 @@ class LogWriter:
     def _run(self) -> None:
         while True:
             with self._condition:
-                self._busy = False
-                self._condition.notify_all()
-                while not self._waiting:
-                    self._condition.wait()
+                self._awaitWork()
                 work = self._take()
                 self._busy = True
             self._perform(work)
+            with self._condition:
+                self._busy = False
+                if self._draining:
+                    self._condition.notify_all()
+                elif self._held < min(BATCH_OCTETS, self._limit // 2):
+                    self._condition.wait(GATHER_SECONDS)
+
+    def _awaitWork(self) -> None:
+        while not self._waiting:
+            self._asleep = True
+            self._condition.wait()
+        self._asleep = False
 
     def _take(self) -> bytes | _Gap | Callable[[], None]:
         """
