@@ -108,8 +108,20 @@ class BinaryFrames(SynchronousTestCase):
     def test_theShortPathDoesWhatTheParserDoes(self, data: st.DataObject, server: bool, records: bool, at: list[int]) -> None:
         pieces = cut(b"".join(data.draw(st.lists(frames(MASK if server else None), max_size=8))), at)
         ours = play(server, records, pieces)
-        with patch.object(WebSocketConnection, "_takeBinary", lambda self: False):
+        with (
+            patch.object(WebSocketConnection, "_takeMessage", lambda self, data: False),
+            patch.object(WebSocketConnection, "_takeBinary", lambda self: False),
+        ):
             self.assertEqual(ours, play(server, records, pieces))
+
+    def test_noReadIsTakenForOneMessageByItsSizeOnly(self) -> None:
+        for server in (True, False):
+            for code in (126, 127, 128, 130, 253, 254, 255):    # of the length, where the payload has as many octets
+                for size in (code, code & 127, 125):
+                    pieces = [bytes([0x80 | BINARY, code]) + (MASK if server else b"") + bytes(size)]
+                    ours = play(server, False, pieces)
+                    with patch.object(WebSocketConnection, "_takeMessage", lambda self, data: False):
+                        self.assertEqual(ours, play(server, False, pieces))
 
     def test_aBinaryMessageAfterATextIsBinaryWhereverItIsCut(self) -> None:
         for server in (True, False):

@@ -159,7 +159,7 @@ class WebSocketConnection(protocol.Protocol):
             parser = self._parser
             if parser.data or parser.current_frame is not None or self._listener.readPaused:
                 parser.data += data
-            else:
+            elif self._left or parser.inside_message or not self._takeMessage(data):
                 parser.data = data
                 self._takeBinary()            # at once, as consume() would
             if parser.data or self._pong is not None:
@@ -229,6 +229,30 @@ class WebSocketConnection(protocol.Protocol):
                 break
         if self._pong is not None and not self.full:
             self._answerPing()
+
+    def _takeMessage(self, data: bytes) -> bool:
+        """
+        Take a read that is one whole binary message of less than 64 KiB and nothing else, as nearly all small ones are.
+
+        @return: whether it is one.
+        """
+        size, masked = len(data), self._peerMask
+        if size < 8 or data[0] != LAST | BINARY:
+            return False
+        length, body = data[1] ^ masked, 6 if masked else 2
+        if length > 125:
+            if length > 126:                  # longer, or masked where it must not be, or not masked
+                return False
+            length, body = data[2] << 8 | data[3], body + 2
+            if length < 126:
+                return False
+        listener = self._listener
+        if length + body != size or length > listener.maxMessage:
+            return False
+        listener.octetsReceived(bytes(xor(data[body - 4 : body], data, body, size)) if masked else data[body:])
+        if listener.records:
+            listener.messageEnded(False)
+        return True
 
     def _takeBinary(self) -> bool:
         """
