@@ -115,7 +115,7 @@ class SendingTests(SynchronousTestCase):
         ours.open_stream(0.0)
         ours.receive_data(frame(PING, SYN, 0, 7) + syn(2))
         ours.accept_stream(2)
-        self.assertEqual(ours.control_octets, 48)
+        self.assertEqual(ours.control_octets(), 48)
         self.assertEqual(
             said(ours),
             [
@@ -126,7 +126,7 @@ class SendingTests(SynchronousTestCase):
                 (DATA, 0, 1, 7),
             ],
         )
-        self.assertEqual(ours.control_octets, 0)
+        self.assertEqual(ours.control_octets(), 0)
         self.assertEqual(ours.data_to_send(), [])
 
 

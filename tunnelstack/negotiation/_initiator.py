@@ -27,6 +27,8 @@ from tunnelstack.wire.negotiation.base import (
     Release,
 )
 
+AT_ONCE, ON_FIRST_OCTET = Release.AT_ONCE, Release.ON_FIRST_OCTET      # a look into an Enum takes as long as a call
+
 
 @implementer(IProtocol, IHalfCloseableProtocol, IProtocolFactory)
 class InitiatorProtocol(NegotiationProtocol):
@@ -80,7 +82,7 @@ class InitiatorProtocol(NegotiationProtocol):
         self._start(transport)
         NegotiationProtocol.dataReceived(self, b"")
         negotiation = self._negotiation
-        if negotiation.release is Release.AT_ONCE and self._application is None and self._lost is None:
+        if negotiation.release is AT_ONCE and self._application is None and self._lost is None:
             self.early = self._connect(negotiation.name, {}, early=True)
 
     def connectionMade(self) -> None:
@@ -146,14 +148,15 @@ class InitiatorProtocol(NegotiationProtocol):
     # What the negotiation comes to
 
     def _eventReceived(self, event: NegotiationEvent) -> None:
-        if isinstance(event, Rejected):
+        if isinstance(event, Agreed):
+            if not event.leftover and self._negotiation.release is ON_FIRST_OCTET:
+                self._agreed = event
+            else:
+                self._handOver(event, event.leftover)
+        elif isinstance(event, Rejected):
             self._fail(NegotiationRefused(event.reason, event.code))
-        elif not isinstance(event, Agreed):
-            self._fail(NegotiationRefused("the peer accepted nothing"))
-        elif self._negotiation.release is Release.ON_FIRST_OCTET and not event.leftover:
-            self._agreed = event
         else:
-            self._handOver(event, event.leftover)
+            self._fail(NegotiationRefused("the peer accepted nothing"))
 
     def _handOver(self, event: Agreed, leftover: bytes) -> None:
         """

@@ -103,7 +103,8 @@ class BusyPollReactor(EPollReactor):
         pending = self._pendingTimedCalls
         if self._newTimedCalls or not pending:
             return super().timeout()
-        return max(0, min(LONGEST_WAIT, pending[0].time - self.seconds()))
+        seconds: float = pending[0].time - self.seconds()
+        return 0 if seconds < 0 else seconds if seconds < LONGEST_WAIT else LONGEST_WAIT
 
     def doPoll(self, timeout: float | None) -> None:
         """
@@ -117,9 +118,10 @@ class BusyPollReactor(EPollReactor):
             if self._skip:
                 self._skip -= 1
             else:
-                ready = self._spin(SPIN_SECONDS if timeout is None else min(timeout, SPIN_SECONDS), most)
+                spin = SPIN_SECONDS if timeout is None or timeout > SPIN_SECONDS else timeout
+                ready = self._spin(spin, most)
                 if timeout is not None:
-                    timeout = max(0.0, timeout - SPIN_SECONDS)
+                    timeout -= spin
         if not ready:
             ready = self._poller.poll(-1 if timeout is None else timeout, most)
         selectables = self._selectables

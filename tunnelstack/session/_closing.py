@@ -6,9 +6,8 @@ never ends its direction is reset.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from attrs import define
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
@@ -23,10 +22,9 @@ ABSORB_SECONDS = 30.0
 """Seconds for the flush before our end, and afterwards for late data."""
 
 
-@define
-class _ClosingStream:
+class _ClosingStream(NamedTuple):
     """
-    A stream that its application has closed.
+    A stream that its application has closed.  It is a tuple, because nearly every stream makes one, and few change theirs.
 
     @ivar since: when it was closed, in seconds of the session's clock.
     @ivar ended: our end has been sent.
@@ -35,7 +33,10 @@ class _ClosingStream:
 
     since: float
     ended: bool
-    absorbed: int = 0
+    absorbed: int
+
+
+_new: Callable[[type[_ClosingStream], tuple[float, bool, int]], _ClosingStream] = tuple.__new__
 
 
 class ClosingCore(Protocol):
@@ -92,7 +93,7 @@ class ClosingStreams:
         @param ended: our end has been sent.
         """
         now = self._clock.seconds()
-        self.table[streamId] = closing = _ClosingStream(now, ended)
+        self.table[streamId] = closing = _new(_ClosingStream, (now, ended, 0))
         if now + self._interval < self._timer.at:
             self._timer.schedule(now + self._interval)
         return closing
@@ -105,7 +106,8 @@ class ClosingStreams:
         if closing is not None:
             if stream.readEnded:
                 del self.table[stream.streamId]
-            closing.ended = True
+            else:
+                self.table[stream.streamId] = _new(_ClosingStream, (closing.since, True, closing.absorbed))
         elif stream.connected and stream.disconnecting and not stream.readEnded:
             self.add(stream.streamId, True)
 
@@ -126,7 +128,7 @@ class ClosingStreams:
             if streamId not in self._streams:
                 return
             closing = self.add(streamId, False)     # our end is about to leave
-        closing.absorbed += octets
+        self.table[streamId] = closing = closing._replace(absorbed=closing.absorbed + octets)
         if closing.absorbed > ABSORB_OCTETS or self._clock.seconds() - closing.since > ABSORB_SECONDS:
             self._reset(streamId, "the peer continued to send after the close")
         else:

@@ -158,10 +158,11 @@ class StreamTransport:
             return
         self._queue.append(data)
         self.queued += len(data)
-        owner = self._owner
         if not self.scheduled:
-            owner.streamReady(self)
-        if self._producer is not None and not self._producerPaused and (self.queued > owner.high or owner.full):
+            self._owner.streamReady(self)
+        if self._producer is not None and not self._producerPaused and (
+            self.queued > self._owner.high or self._owner.full
+        ):
             self._pauseProducer()
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
@@ -485,15 +486,18 @@ class StreamTransport:
     # A change of protocol
 
     handOver = handover.handOver
-    redeliver = handover.redeliver
 
-    @property
-    def deliveryBlocked(self) -> bool:
-        return self._paused or bool(self._undelivered)
-
-    def prependUnread(self, octets: bytes) -> None:
-        self._undelivered = [octets, *(self._undelivered or ())]
-        self._acknowledged += len(octets)     # when they were delivered for the first time
+    def redeliver(self, leftover: bytes) -> None:
+        """
+        As in L{SwitchableTransport<tunnelstack.transport.handover.SwitchableTransport>}.
+        """
+        if not self.connected or self.disconnecting:
+            return
+        if self._paused or self._undelivered:
+            self._undelivered = [leftover, *(self._undelivered or ())]
+            self._acknowledged += len(leftover)      # when they were delivered for the first time
+        else:
+            self.protocol.dataReceived(leftover)
 
     # IPushProducer: the reading half
 

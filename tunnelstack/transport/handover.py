@@ -21,18 +21,11 @@ class SwitchableTransport(Protocol):
     """
 
     protocol: Any
-    connected: bool
-    disconnecting: bool
 
-    @property
-    def deliveryBlocked(self) -> bool:
+    def redeliver(self, leftover: bytes) -> None:
         """
-        Whether octets must not be delivered now: the application does not read, or others wait already.
-        """
-
-    def prependUnread(self, octets: bytes) -> None:
-        """
-        Keep octets for later, before all others that wait.
+        Deliver, before anything that is yet to arrive, octets that a former protocol received and did not need.  While the
+        application does not read, or others wait already, they wait before all those.
         """
 
 
@@ -49,15 +42,4 @@ def handOver(transport: SwitchableTransport, protocol: IProtocol, leftover: byte
         replaceProtocol(protocol)
     protocol.makeConnection(transport)        # type: ignore[arg-type]
     if leftover:
-        redeliver(transport, leftover)
-
-
-def redeliver(transport: SwitchableTransport, leftover: bytes) -> None:
-    """
-    Deliver, before anything that is yet to arrive, octets that a former protocol received and did not need.
-    """
-    if transport.connected and not transport.disconnecting:
-        if transport.deliveryBlocked:
-            transport.prependUnread(leftover)
-        else:
-            transport.protocol.dataReceived(leftover)
+        transport.redeliver(leftover)

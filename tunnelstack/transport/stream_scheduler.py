@@ -76,10 +76,9 @@ class SendingCore(Protocol):
         Octets of payload that one frame takes.
         """
 
-    @property
     def control_octets(self) -> int:
         """
-        Octets of control that wait.
+        @return: octets of control that wait.
         """
 
     def credit(self, stream_id: int) -> int:
@@ -447,7 +446,7 @@ class StreamScheduler(Generic[StreamType]):
                 self.rate.untroubled()
             ready = self._readyStreams
             if ready:
-                self._fillBatch(ready, self.rate.batch - core.control_octets)
+                self._fillBatch(ready, self.rate.batch - core.control_octets())
             pieces = core.data_to_send()
             if not pieces:
                 while self._pausedProducers and not self.full and not self._readyStreams:
@@ -489,7 +488,11 @@ class StreamScheduler(Generic[StreamType]):
                     stream.scheduled = False     # back when credit comes
                     continue
                 most = SHARED_TURN if ready else core.max_frame
-                data = stream.take(min(credit, most, room - HEADER))
+                if most > credit:             # min() would take ten times as long
+                    most = credit
+                if most > room - HEADER:
+                    most = room - HEADER
+                data = stream.take(most)
                 if not data:
                     data = self._takeRecord(ready, stream, credit, room)
                     if not data:

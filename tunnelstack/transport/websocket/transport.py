@@ -148,16 +148,14 @@ class WebSocketTransport:
 
     def redeliver(self, leftover: bytes) -> None:
         """
-        See L{tunnelstack.transport.handover.redeliver}.
+        As in L{SwitchableTransport<tunnelstack.transport.handover.SwitchableTransport>}.
         """
-        handover.redeliver(self, leftover)
-
-    @property
-    def deliveryBlocked(self) -> bool:
-        return self.readPaused or bool(self._leftover)
-
-    def prependUnread(self, octets: bytes) -> None:
-        self._leftover = octets + self._leftover
+        if not self.connected or self.disconnecting:
+            return
+        if self.readPaused or self._leftover:
+            self._leftover = leftover + self._leftover
+        else:
+            self.protocol.dataReceived(leftover)
 
     # ITransport
 

@@ -258,10 +258,9 @@ class HTTP2Machine:
         """
         return min(self._h2.max_outbound_frame_size, LARGEST_FRAME_SENT)
 
-    @property
     def control_octets(self) -> int:
         """
-        Octets that wait to be given out.
+        @return: octets that wait to be given out.
         """
         self._collect()
         return sum(map(len, self._out))

@@ -220,10 +220,9 @@ class YamuxConnection:
             ),
         )
 
-    @property
     def control_octets(self) -> int:
         """
-        Octets of control that wait; far above 64 KiB the peer is not reading.
+        @return: octets of control that wait; far above 64 KiB the peer is not reading.
         """
         queue = self._send_queue
         return HEADER_SIZE * (len(queue.pongs) + len(queue.frames) + len(queue.updates))
@@ -272,18 +271,20 @@ class YamuxConnection:
             raise GoneAway("the session accepts no new streams")
         if self._next_id >= FIRST_UNUSABLE_ID:
             raise StreamsExhausted("the session has no stream numbers left")
-        slots = self.open_slots
-        if not slots:
+        stream_id, limits = self._next_id, self._limits
+        free = limits.unacknowledged - len(self._unacknowledged)
+        if free > limits.max_streams - self._local_streams:
+            free = limits.max_streams - self._local_streams
+        if free < 1:
             self._slots_wanted = True
             raise StreamLimitReached("too many streams", open=self._local_streams, unacknowledged=len(self._unacknowledged))
-        stream_id = self._next_id
-        self._next_id += 2
-        stream = self._streams[stream_id] = Stream(stream_id, is_local=True, now=now)
+        self._next_id = stream_id + 2
+        stream = self._streams[stream_id] = Stream(stream_id, True, now)
         self._local_streams += 1
         self.streams_opened += 1
-        self._unacknowledged[stream_id] = now + (self._limits.open_timeout or inf)
-        self._slots_wanted = slots == 1
-        delta = self._initial_window(stream) if self._limits.window > INITIAL_WINDOW else 0
+        self._unacknowledged[stream_id] = now + (limits.open_timeout or inf)
+        self._slots_wanted = free == 1 or stream_id + 2 >= FIRST_UNUSABLE_ID
+        delta = self._initial_window(stream) if limits.window > INITIAL_WINDOW else 0
         self._send_queue.frames.append(pack_header(WINDOW_SYN, stream_id, delta))
         return stream_id
 
@@ -723,7 +724,7 @@ class YamuxConnection:
             return None
         if self._overruns.left:               # hardly ever, so that it costs no call
             self._overruns.forget(stream_id)
-        stream = self._streams[stream_id] = Stream(stream_id, is_local=False, now=self.now)
+        stream = self._streams[stream_id] = Stream(stream_id, False, self.now)
         self._backlog += 1
         self.streams_opened += 1
         events.append(StreamOpened(stream_id))
@@ -850,14 +851,16 @@ class YamuxConnection:
         """
         stream_id = stream.stream_id
         del self._streams[stream_id]
-        self._unacknowledged.pop(stream_id, None)
-        self._send_queue.updates.pop(stream_id, None)
+        if self._send_queue.updates:
+            self._send_queue.updates.pop(stream_id, None)
         if stream.is_local:
             self._local_streams -= 1
+            self._unacknowledged.pop(stream_id, None)
         else:
             self._ended_this_read[stream_id] = None      # an empty set would take four times the memory of an empty dict
             self._backlog -= not stream.accepted
-        self._budget.spent -= stream.size - INITIAL_WINDOW
+        if stream.size != INITIAL_WINDOW:
+            self._budget.spent -= stream.size - INITIAL_WINDOW
         if self._payload_stream is stream:
             self._payload_stream = None
 

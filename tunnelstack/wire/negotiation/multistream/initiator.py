@@ -27,6 +27,8 @@ from tunnelstack.wire.negotiation.multistream.tokens import (
     starts_with_header,
 )
 
+AT_ONCE = Release.AT_ONCE                    # a look into an Enum takes as long as a call
+
 
 class UnexpectedAnswer(NegotiationError):
     """
@@ -57,16 +59,22 @@ class MultistreamInitiator(Negotiation):
         @param timeout: seconds.
         @raise UsageError: no name, several names at once, or a name that cannot be one.
         """
-        Negotiation.__init__(self, release, timeout)
-        name, *others = (names,) if isinstance(names, bytes) else names or (b"",)
+        self._others: list[bytes] = []
+        if isinstance(names, bytes):
+            name = names
+        else:
+            name, *self._others = names or (b"",)
         if not name:
             raise UsageError("there is no name to propose")
-        if others and release is Release.AT_ONCE:
-            raise UsageError("octets may follow a proposal at once only if it is the only one", names=1 + len(others))
-        if early and release is not Release.AT_ONCE:
+        if self._others and release is AT_ONCE:
+            raise UsageError("octets may follow a proposal at once only if it is the only one", names=1 + len(self._others))
+        if early and release is not AT_ONCE:
             raise UsageError("octets may follow a proposal only where the application's may", release=release.name)
-        self.name = name
-        self._others = others
+        self.name = name                      # as the base class does; one is made for every stream
+        self.release = release
+        self.settled = self.own_frame = False
+        self._timeout = timeout
+        self._deadline = None
         self._expected = opening(name)
         self._out = [self._expected, early] if early else [self._expected]
         self._header_received = False

@@ -29,6 +29,8 @@ from tunnelstack.wire.negotiation.multistream.tokens import (
     starts_with_header,
 )
 
+ON_REPLY = Release.ON_REPLY                  # a look into an Enum takes as long as a call
+
 PROPOSALS = 64
 """Names that a peer may propose on one stream: with the largest of tokens, 64 KiB."""
 
@@ -72,7 +74,12 @@ class MultistreamResponder(Negotiation):
             further, so that octets after it cannot be taken for a proposal.
         @param timeout: seconds.
         """
-        Negotiation.__init__(self, Release.ON_REPLY, timeout)
+        self.name = b""                       # as the base class does; one is made for every stream
+        self.release = ON_REPLY
+        self.settled = self.own_frame = False
+        self._out = []
+        self._timeout = timeout
+        self._deadline = None
         self._names = names if isinstance(names, NameTable) else _table(names)
         self._strict = strict
         self._header_sent = False             # our header is out
