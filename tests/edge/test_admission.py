@@ -128,6 +128,23 @@ class AcceptTests(SynchronousTestCase):
         self.assertFalse(self.port.paused)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_theLimitIsReadForDescriptorsThatAreHigherThanAllBefore(self) -> None:
+        asked: list[int] = []
+
+        def limit() -> int:
+            asked.append(0)
+            return 100 + RESERVED_DESCRIPTORS
+
+        admission = Admission(self.clock, most=1000, descriptors=limit, next=lambda: self.taken)
+        for descriptor in (10, 9, 10, 11):
+            admission.connectionOpened(descriptor)
+        self.assertEqual(len(asked), 2)
+        self.taken = 101
+        for _ in range(2):
+            admission.connectionOpened(100)                 # one that is too high is so again
+        self.assertEqual(len(asked), 6)
+        admission.stop()
+
     def test_aDepartureDoesNotHideThatTheyAreShort(self) -> None:
         for _ in range(2):
             self.admission.connectionOpened(11)

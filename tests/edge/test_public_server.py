@@ -513,3 +513,14 @@ class StopTests(PublicCase):
         self.factory.abort()
         self.settle()
         self.successResultOf(drained)
+
+    def test_newVisitorsHaveOneDelayedCallWhichEndsWithTheLast(self) -> None:
+        wires = [self.wire]
+        for _ in range(3):
+            self.visit()
+            wires.append(self.wire)
+        self.assertEqual(len(self.edge.clock.getDelayedCalls()), 1)
+        self.factory.abort()
+        settle(*wires)
+        self.assertFalse(self.factory.connections)
+        self.assertEqual(self.edge.clock.getDelayedCalls(), [])

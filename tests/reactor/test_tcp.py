@@ -200,3 +200,42 @@ class ConnectionTests(SynchronousTestCase):
         caller = self.call()
         self.turn()
         self.assertEqual((self.made, caller.recv(10)), ([], b""))
+
+    def test_connectionsHaveTheOptionsThatTheirPortPassesOn(self) -> None:
+        early = self.call()                                     # it waits before the options are set
+        options = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 65536))
+        self.port.passOn(options)
+        self.turn()
+        self.assertEqual((self.made[-1].transport.inherited, early.fileno() > 0), ((), True))
+        _, transport, _ = self.connected()
+        self.assertIs(transport.inherited, options)
+        for level, name, value in options:
+            self.assertEqual(transport.socket.getsockopt(level, name), value)
+
+    def test_aPortAcceptsNoMoreInATurnThanItMay(self) -> None:
+        self.port.mostAccepts = 2
+        for _ in range(7):
+            self.call()
+        self.port.numberAccepts = 7
+        self.port.doRead()
+        self.assertEqual(len(self.made), 2)
+
+    def test_whatIsSentAtOnceFollowsWhatWasWritten(self) -> None:
+        caller, transport, _ = self.connected()
+        transport.sendAtOnce(b"one ")
+        transport.write(b"two ")
+        transport.sendAtOnce(b"three")
+        transport.loseConnection()
+        transport.sendAtOnce(b", and a postscript")
+        for _ in range(3):
+            self.turn()
+        self.assertEqual((caller.recv(99), caller.recv(9)), (b"one two three, and a postscript", b""))
+
+    def test_whatTheNetworkDoesNotTakeIsSentLater(self) -> None:
+        caller, transport, _ = self.connected()
+        transport.sendAtOnce(bytes(20_000_000))
+        self.assertTrue(transport.dataBuffer or transport._tempDataLen)
+        received = 0
+        while received < 20_000_000:
+            self.turn()
+            received += len(caller.recv(1 << 20))

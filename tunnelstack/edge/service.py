@@ -37,7 +37,7 @@ from tunnelstack.edge.health import HealthChecks
 from tunnelstack.edge.last_reload import LastReload
 from tunnelstack.edge.listeners import NO_ENDPOINT, EdgeListener, ListenerFactory, isSecure, makeListener
 from tunnelstack.edge.public.access_policy import AccessPolicy
-from tunnelstack.edge.public.admission import Admission
+from tunnelstack.edge.public.admission import Admission, passOptionsOn
 from tunnelstack.edge.public.hosts import PublishedHosts
 from tunnelstack.edge.public.ports import Ports
 from tunnelstack.edge.public.routes import RouteTable
@@ -300,6 +300,7 @@ class EdgeService(MultiService):
             port = yield place.endpoint.listen(ListenerFactory(self.public, place))
             self._listening.append(port)
             self.admission.addPort(port)
+            passOptionsOn(port)
         self._folders = [place.certificates for place in places if place.certificates is not None]
         self._warnOfExposed()
         self._setPublicAddress(places)         # before agents connect, which some dialects tell it

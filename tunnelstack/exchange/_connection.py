@@ -45,10 +45,10 @@ from typing import Protocol
 from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer, IReactorTime, ITCPTransport
 from zope.interface import implementer
 
-from tunnelstack.exchange.moving_timeout import MovingTimeout
+from tunnelstack.exchange.moving_timeout import FirstTimeouts, MovingTimeout
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.stream.splice import supportsHalfClose
-from tunnelstack.transport.direct_write import Write, disableNagle, immediateWrite
+from tunnelstack.transport.direct_write import NO_DELAY, Write, disableNagle, immediateWrite
 
 
 class State(Enum):
@@ -141,10 +141,13 @@ class ExchangeConnection:
     transport: IExchangeTransport
     send: Write
 
-    def __init__(self, role: Role, clock: IReactorTime, timeouts: Timeouts) -> None:
+    def __init__(self, role: Role, clock: IReactorTime, timeouts: Timeouts, first: FirstTimeouts | None = None) -> None:
+        """
+        @param first: of the connections of the same factory.
+        """
         self._role = role
         self.timeouts = timeouts
-        self.timer = MovingTimeout(clock, role.timedOut)
+        self.timer = MovingTimeout(clock, role.timedOut, first)
         self.state = IDLE
         self.full = False
         self.readPaused = False
@@ -157,8 +160,10 @@ class ExchangeConnection:
         """
         self.transport = transport
         transport.registerProducer(self, True)
-        disableNagle(transport)
-        self.send = immediateWrite(transport)
+        if NO_DELAY not in getattr(transport, "inherited", ()):      # as disableNagle() asks; each connection would call it
+            disableNagle(transport)
+        send: Write | None = getattr(transport, "sendAtOnce", None)  # so does immediateWrite()
+        self.send = immediateWrite(transport) if send is None else send
 
     # pressure
 
@@ -227,9 +232,14 @@ class ExchangeConnection:
         Close the connection after what was written.  A peer that reads nothing of that is waited for C{idle} seconds.
         """
         self.state = CLOSED
-        self.timer.set(self.timeouts.idle)
-        self.transport.unregisterProducer()
-        self.transport.loseConnection()
+        timer, transport = self.timer, self.transport
+        deadline = timer.now() + self.timeouts.idle
+        if timer.due <= deadline:
+            timer.deadline = deadline         # as set() does; it would be a call for each connection
+        else:
+            timer.set(self.timeouts.idle)
+        transport.unregisterProducer()
+        transport.loseConnection()
 
     def abort(self) -> None:
         """

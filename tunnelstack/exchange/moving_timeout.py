@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 
 NEVER = float("inf")
 
@@ -15,6 +16,69 @@ def _nothing() -> None:
     """
     In place of what is called.
     """
+
+
+class FirstTimeouts:
+    """
+    The first deadlines of the connections of a factory, which all have as long: the first to begin is the first that is due, so
+    one delayed call is enough for all of them, and most end long before it.  It is left when no deadline is there any more, so
+    that the next connection need not schedule one, until L{stop}.
+
+    @ivar seconds: how long they have.
+    """
+
+    __slots__ = ("_call", "_clock", "_stopped", "_waiting", "seconds")
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, seconds: float) -> None:
+        self.seconds = seconds
+        self._clock = clock
+        self._call: IDelayedCall | None = None
+        self._stopped = False
+        self._waiting: dict[MovingTimeout, float] = {}        # when each is due, the earliest first
+
+    def add(self, timeout: MovingTimeout, due: float) -> None:
+        """
+        Look at a timeout in C{seconds} from now, which is C{due}.
+        """
+        self._waiting[timeout] = due
+        if self._call is None:
+            self._call = self._clock.callLater(self.seconds, self._look)
+
+    def discard(self, timeout: MovingTimeout) -> None:
+        """
+        Do not look at a timeout.
+        """
+        self._waiting.pop(timeout, None)
+        if self._stopped:
+            self.stop()
+
+    def stop(self) -> None:
+        """
+        The connections end: leave no delayed call behind them.
+        """
+        self._stopped = True
+        if self._call is not None and not self._waiting:
+            self._call.cancel()
+            self._call = None
+
+    def _look(self) -> None:
+        self._call = None
+        waiting, now = self._waiting, self._clock.seconds()
+        late = []
+        for timeout, due in waiting.items():
+            if due > now:
+                self._call = self._clock.callLater(due - now, self._look)
+                break
+            late.append(timeout)
+        for timeout in late:
+            del waiting[timeout]
+        for timeout in late:
+            try:
+                timeout.look()
+            except Exception:
+                self._log.failure("a handler of a deadline failed")
 
 
 class MovingTimeout:
@@ -28,11 +92,15 @@ class MovingTimeout:
     @ivar now: gives the seconds of the clock.
     """
 
-    __slots__ = ("_call", "_clock", "_expired", "deadline", "due", "now")
+    __slots__ = ("_call", "_clock", "_expired", "_first", "deadline", "due", "now")
 
-    def __init__(self, clock: IReactorTime, expired: Callable[[], object]) -> None:
+    def __init__(self, clock: IReactorTime, expired: Callable[[], object], first: FirstTimeouts | None = None) -> None:
+        """
+        @param first: has the delayed call of a deadline that is set with its C{seconds}.
+        """
         self._clock = clock
         self._expired = expired
+        self._first = first
         self._call: IDelayedCall | None = None
         self.now = clock.seconds
         self.due = NEVER
@@ -44,10 +112,14 @@ class MovingTimeout:
         """
         self.deadline = deadline = self.now() + seconds
         if self.due > deadline:
-            if self._call is not None:
-                self._call.cancel()           # reset() to an earlier time would search all delayed calls of the reactor
+            first = self._first
+            if self.due != NEVER:
+                self._forget()                # reset() to an earlier time would search all delayed calls of the reactor
             self.due = deadline
-            self._call = self._clock.callLater(seconds, self._check)
+            if first is not None and seconds == first.seconds:
+                first.add(self, deadline)
+            else:
+                self._call = self._clock.callLater(seconds, self.look)
 
     def clear(self) -> None:
         """
@@ -60,19 +132,33 @@ class MovingTimeout:
         Remove the deadline and the delayed call.
         """
         self.deadline = NEVER
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
-            self.due = NEVER
+        if self.due != NEVER:
+            self._forget()
 
     def release(self) -> None:
         """
         Remove the deadline for good: what it would have called is not referred to any more.
         """
-        self.stop()
+        self.deadline = NEVER
+        if self.due != NEVER:
+            self._forget()
         self._expired = _nothing
 
-    def _check(self) -> None:
+    def _forget(self) -> None:
+        """
+        Nothing is going to look at the deadline.
+        """
+        self.due = NEVER
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+        elif self._first is not None:
+            self._first.discard(self)
+
+    def look(self) -> None:
+        """
+        From the delayed call: see whether the deadline has passed.
+        """
         self._call = None
         self.due = NEVER
         if self.deadline == NEVER:
@@ -80,7 +166,7 @@ class MovingTimeout:
         left = self.deadline - self.now()
         if left > 0:
             self.due = self.deadline
-            self._call = self._clock.callLater(left, self._check)
+            self._call = self._clock.callLater(left, self.look)
         else:
             self.deadline = NEVER
             self._expired()

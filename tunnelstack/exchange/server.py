@@ -31,7 +31,7 @@ from tunnelstack.exchange._connection import (
 from tunnelstack.exchange._server_exchange import ServerExchange
 from tunnelstack.exchange.error_page import ErrorPages, errorPage, respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
-from tunnelstack.exchange.moving_timeout import NEVER
+from tunnelstack.exchange.moving_timeout import NEVER, FirstTimeouts
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
 from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer, IServerExchange
 from tunnelstack.records import TakenOverRequest
@@ -80,19 +80,21 @@ class HTTPServerProtocol(Protocol):
         limits: HeadLimits = DEFAULT_LIMITS,
         doors: FindDoor | None = None,
         done: Callable[[IServerExchange], object] | None = None,
+        first: FirstTimeouts | None = None,
     ) -> None:
         """
         @param server: answers the requests.
         @param doors: called with each head.  A server that it returns serves the exchange instead of C{server}, and may take
             the connection over.
         @param done: called with each exchange when it is over, answered or not.
+        @param first: has the deadlines of the first heads of all connections.
         """
         self._server = server
         self._clock = clock
         self._timeouts = timeouts
         self._doors = doors
         self._done = done
-        self._connection = ExchangeConnection(self, clock, timeouts)
+        self._connection = ExchangeConnection(self, clock, timeouts, first)
         self._reader = MessageReader(limits)
         self._exchange: ServerExchange | None = None
         self._looping = False

@@ -13,13 +13,16 @@ from typing import Any
 
 from twisted.internet.address import IPv6Address
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IAddress, IProtocol, IReactorFDSet
+from twisted.internet.interfaces import IAddress, IProducer, IProtocol, IReactorFDSet
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import connectionDone
-from twisted.internet.tcp import Connection, Port, Server
+from twisted.internet.tcp import Port, Server
 
 SocketAddress = tuple[Any, ...]
 """An address as the system gives it."""
+
+SocketOption = tuple[int, int, int]
+"""The level, the name and the value of an option of a socket."""
 
 
 class AcceptedConnection(Server):
@@ -27,15 +30,23 @@ class AcceptedConnection(Server):
     A connection of an L{AcceptingPort<tunnelstack.reactor.tcp_port.AcceptingPort>}.
 
     @ivar peer: the address of the peer; C{None} until it is asked for, unless the port has set it.
+    @ivar inherited: the options that its socket has from that of the port, which sets this.
     """
 
     reactor: Any
     server: Port
+    inherited: tuple[SocketOption, ...] = ()
 
     def __init__(
         self, sock: SocketType, protocol: IProtocol, client: SocketAddress, server: Port, sessionno: int, reactor: IReactorFDSet
     ) -> None:
-        Connection.__init__(self, sock, protocol, reactor)  # type: ignore[arg-type]
+        self.reactor = reactor                # as the two constructors of Twisted's do, which are calls
+        self._tempDataBuffer = []
+        self._tempDataLen = 0
+        sock.setblocking(False)
+        self.socket = sock                    # type: ignore[assignment]
+        self.fileno = sock.fileno
+        self.protocol = protocol
         if len(client) != 2:
             self._addressType = IPv6Address
         self.client = client
@@ -81,6 +92,36 @@ class AcceptedConnection(Server):
             return CONNECTION_DONE
         self.protocol.dataReceived(data)
         return None
+
+    def sendAtOnce(self, octets: bytes) -> None:
+        """
+        C{write} for callers that write once a turn: see L{tunnelstack.transport.direct_write}.
+        """
+        if (
+            self._tempDataLen or self.dataBuffer or self.disconnecting or self.TLS or self._writeDisconnecting
+            or self._writeDisconnected or not self.connected
+        ):
+            self.write(octets)
+            return
+        try:
+            sent = self.socket.send(octets)
+        except OSError:                       # if the error matters, the reactor meets it again and reports it
+            sent = 0
+        if sent < len(octets):
+            self.write(octets[sent:])
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        if not streaming or self.TLS or self.disconnected or self.producer is not None:
+            super().registerProducer(producer, streaming)
+            return
+        self.producer = producer
+        self.streamingProducer = True
+
+    def unregisterProducer(self) -> None:
+        if self.TLS or self.disconnecting:
+            super().unregisterProducer()
+            return
+        self.producer = None
 
     def loseConnection(self) -> None:
         """
@@ -128,8 +169,8 @@ def _nameAttributes() -> None:
     first: Any = AcceptedConnection.__new__(AcceptedConnection)
     for name in (
         "reactor", "_tempDataBuffer", "_tempDataLen", "socket", "fileno", "protocol", "client", "server", "sessionno",
-        "hostname", "peer", "connected", "producer", "streamingProducer", "_isSendBufferFull", "dataBuffer", "offset",
-        "disconnecting", "disconnected", "_writeDisconnecting", "_addressType",
+        "hostname", "peer", "inherited", "connected", "producer", "streamingProducer", "_isSendBufferFull", "dataBuffer",
+        "offset", "disconnecting", "disconnected", "_writeDisconnecting", "_addressType",
     ):  # fmt: skip
         setattr(first, name, None)
 

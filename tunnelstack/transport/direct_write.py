@@ -8,6 +8,7 @@ and a look at every descriptor.  It bypasses Twisted's buffer only while that is
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from types import MethodType
 from typing import Any
@@ -19,6 +20,9 @@ from twisted.protocols.tls import BufferingTLSTransport
 
 Write = Callable[[bytes], object]
 
+NO_DELAY = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+"""The option with which TCP sends small segments at once."""
+
 OVERHEAD = 4096
 """Octets of TLS that may leave with what was written, beyond what grows with it."""
 
@@ -27,7 +31,7 @@ def disableNagle(transport: ITransport) -> None:
     """
     Let TCP send small segments at once: the callers collect before they write.
     """
-    if ITCPTransport.providedBy(transport):
+    if NO_DELAY not in getattr(transport, "inherited", ()) and ITCPTransport.providedBy(transport):
         transport.setTcpNoDelay(True)
 
 
@@ -40,7 +44,11 @@ def immediateWrite(transport: ITransport) -> Write:
 
     @param transport: any transport; if it has a method C{immediateWrite}, that is called.
     @return: sends octets now, if the transport is Twisted's TCP connection, or TLS over one; else the transport's own C{write}.
+        It is the method C{sendAtOnce} of a transport that has one.
     """
+    atOnce: Write | None = getattr(transport, "sendAtOnce", None)
+    if atOnce is not None:
+        return atOnce
     own = getattr(transport, "immediateWrite", None)
     if own is not None:
         write: Write = own()

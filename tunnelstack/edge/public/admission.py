@@ -18,6 +18,7 @@ from twisted.internet.tcp import Port
 from twisted.logger import Logger
 
 from tunnelstack.edge.public.rate import KeyedRates, rateLimitKey
+from tunnelstack.transport.direct_write import NO_DELAY
 
 resource: ModuleType | None
 try:
@@ -49,6 +50,20 @@ KEEPALIVE_OPTION = getattr(socket, "TCP_KEEPIDLE", None)
 
 KEEPALIVE_SECONDS = 120
 """Seconds of silence after which the system sends a keepalive probe to a visitor."""
+
+VISITOR_OPTIONS = (
+    *(((socket.IPPROTO_TCP, UNSENT_OPTION, MAX_UNSENT_OCTETS),) if UNSENT_OPTION is not None else ()),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(((socket.IPPROTO_TCP, KEEPALIVE_OPTION, KEEPALIVE_SECONDS),) if KEEPALIVE_OPTION is not None else ()),
+)
+"""
+Options of the sockets of visitors.  They limit what the system queues for a visitor that reads slowly: without a limit it
+queues megabytes for each, and the visitor seems to be fast.  And they let the system find visitors that are gone without a
+word.
+"""
+
+PORT_OPTIONS = (*VISITOR_OPTIONS, NO_DELAY)
+"""What the port of visitors passes on to their sockets, if it can."""
 
 REMEMBERED = 65_536
 """Addresses whose new connections are counted."""
@@ -82,20 +97,27 @@ def raiseDescriptors(wanted: int) -> None:
 
 def configureSocket(transport: Any) -> None:
     """
-    Limit what the system queues for a visitor that reads slowly: without a limit it queues megabytes for each, and the visitor
-    seems to be fast.  Let the system find visitors that are gone without a word.
+    Set L{VISITOR_OPTIONS}, unless the socket has them from its port.
 
     @param transport: a transport over a socket, or over one that has such a transport.
     """
     while hasattr(transport, "wrappedProtocol"):
         transport = transport.transport
+    if getattr(transport, "inherited", None) is PORT_OPTIONS:
+        return
     handle = getattr(transport, "socket", None)
     if handle is not None and handle.family != getattr(socket, "AF_UNIX", None):
-        if UNSENT_OPTION is not None:
-            handle.setsockopt(socket.IPPROTO_TCP, UNSENT_OPTION, MAX_UNSENT_OCTETS)
-        handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if KEEPALIVE_OPTION is not None:
-            handle.setsockopt(socket.IPPROTO_TCP, KEEPALIVE_OPTION, KEEPALIVE_SECONDS)
+        for option in VISITOR_OPTIONS:
+            handle.setsockopt(*option)
+
+
+def passOptionsOn(port: IListeningPort) -> None:
+    """
+    Let a port give the connections of visitors their options, if it can do that.
+    """
+    passOn = getattr(port, "passOn", None)
+    if passOn is not None:
+        passOn(PORT_OPTIONS)
 
 
 def nextDescriptor() -> int:
@@ -114,6 +136,9 @@ def _boundAccepts(port: Port) -> None:
     """
     Let a port accept at most L{ACCEPTS} connections in each turn.
     """
+    if hasattr(port, "mostAccepts"):          # our reactor's have it
+        port.mostAccepts = ACCEPTS
+        return
     accept = port.doRead
 
     def doRead() -> object:
@@ -160,6 +185,7 @@ class Admission:
         self._next = next
         self._ports: set[IPushProducer] = set()
         self._paused = False
+        self._highest = -1                    # the highest descriptor that was found to be within the limit
         self._timer: IDelayedCall | None = None
         self._roomTimer: IDelayedCall | None = None
         self.makeRoom: Callable[[], object] = lambda: None
@@ -242,8 +268,11 @@ class Admission:
                 visitors=self.connectionCount,
             )
             self._askForRoom()
-        elif descriptor >= self._descriptors() - RESERVED_DESCRIPTORS:
-            self._descriptorsExhausted(descriptor)
+        elif descriptor > self._highest:      # the limit is a call of the system
+            if descriptor >= self._descriptors() - RESERVED_DESCRIPTORS:
+                self._descriptorsExhausted(descriptor)
+            else:
+                self._highest = descriptor
 
     def _askForRoom(self) -> None:
         if self._roomTimer is None:

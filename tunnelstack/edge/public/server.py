@@ -23,12 +23,13 @@ from tunnelstack.control.metrics.counts import MOST_ENDED, failureCode
 from tunnelstack.doors import DoorTable
 from tunnelstack.edge.listeners import UNKNOWN_LISTENER, EdgeListener
 from tunnelstack.edge.public.access_policy import AgentRateLimits
-from tunnelstack.edge.public.admission import Admission, configureSocket
+from tunnelstack.edge.public.admission import PORT_OPTIONS, Admission, configureSocket
 from tunnelstack.edge.public.requests import RequestRouter
 from tunnelstack.edge.public.routes import RouteTable
 from tunnelstack.edge.public.site import PublicSite, TunnelTable
 from tunnelstack.exchange.error_page import ErrorPages, errorPage
 from tunnelstack.exchange.errors import ExchangeFailed
+from tunnelstack.exchange.moving_timeout import FirstTimeouts
 from tunnelstack.exchange.server import FindDoor, HTTPServerProtocol
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.interfaces import IExchangeServer, IServerExchange
@@ -182,6 +183,7 @@ class PublicServerFactory(ServerFactory):
         admission.makeRoom = self.closeIdle
         self._doors = doors
         self._drained: Waiters[None] = Waiters()
+        self._first = FirstTimeouts(clock, config.limits.headSeconds)
         self.configure(config, routes)
 
     def configure(self, config: EdgeConfig, routes: RouteTable) -> None:
@@ -196,6 +198,9 @@ class PublicServerFactory(ServerFactory):
             "timeouts": Timeouts(head=limits.headSeconds, first=limits.firstOctetSeconds, idle=limits.idleSeconds),
         }
         self._redirectSettings: ConnectionSettings = {**self._settings, "doors": None}
+        if limits.headSeconds != self._first.seconds:
+            self._first.stop()
+            self._first = FirstTimeouts(self.site.clock, limits.headSeconds)
         self.site.configure(config, routes)
 
     def buildProtocol(self, address: IAddress | None) -> VisitorConnection | None:
@@ -213,7 +218,8 @@ class PublicServerFactory(ServerFactory):
             return None
         kind = PriorKnowledgeConnection if listener.h2c else VisitorConnection
         connection = kind(
-            RequestRouter(self.site, listener), **(self._redirectSettings if listener.redirect else self._settings)
+            RequestRouter(self.site, listener), first=self._first,
+            **(self._redirectSettings if listener.redirect else self._settings),
         )
         connection.factory = self
         connection.owner = self
@@ -248,8 +254,10 @@ class PublicServerFactory(ServerFactory):
         Count a connection.
         """
         self.connections.add(connection)
-        configureSocket(connection.transport)
-        descriptor = getattr(connection.transport, "fileno", None)
+        transport = connection.transport
+        if getattr(transport, "inherited", None) is not PORT_OPTIONS:        # as configureSocket() asks, without a call
+            configureSocket(transport)
+        descriptor = getattr(transport, "fileno", None)
         self._admission.connectionOpened(descriptor() if descriptor is not None else -1)
 
     def closeIdle(self) -> None:
@@ -268,7 +276,7 @@ class PublicServerFactory(ServerFactory):
         if connection in self.connections:
             self.connections.remove(connection)
             self._admission.connectionClosed()
-        if not self.connections:
+        if self._drained and not self.connections:
             self._drained.fire(None)
 
     def drain(self) -> Deferred[None]:
@@ -277,6 +285,7 @@ class PublicServerFactory(ServerFactory):
 
         @return: fires when no connection is left.
         """
+        self._first.stop()
         for connection in list(self.connections):
             connection.drain()
         if not self.connections:
@@ -287,6 +296,7 @@ class PublicServerFactory(ServerFactory):
         """
         Close every connection at once.
         """
+        self._first.stop()
         for connection in list(self.connections):
             ITCPTransport(connection.transport).abortConnection()
 
