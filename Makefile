@@ -5,7 +5,6 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-TOX := $(BIN)/tox
 DEMO_PORT ?= 8080
 
 .DEFAULT_GOAL := help
@@ -21,7 +20,7 @@ help:
 	@echo 'make lint    run ruff        make types   run mypy'
 	@echo 'make docs    build the documentation with Sphinx and pydoctor, into docs/_build/'
 	@echo 'make bench   compare with genuine Go programs (QUICK, ONLY, PEERS, JSON ...: docs/howto/benchmarks.md)'
-	@echo 'make venv    make $(VENV) with the package, its test tools and tox'
+	@echo 'make venv    make $(VENV) with the package and its tools'
 	@echo 'make clean   remove what these targets made'
 
 venv: $(INSTALLED)
@@ -35,11 +34,35 @@ $(INSTALLED): setup.cfg pyproject.toml
 demo: $(INSTALLED)
 	exec $(BIN)/tunnelstack demo --port $(DEMO_PORT)
 
-test: $(INSTALLED)
-	$(BIN)/python -m pytest -q tests
+# TESTS and FLOORS may be given, to run only some: make test TESTS=tests/session
+TESTS := tests
+FLOORS := $(addprefix tests., wire model transport stream session negotiation exchange handler dialect control edge agent demo \
+	commands test_endpoints test_testing)
 
-trial peers soak types docs fuzz lint: $(INSTALLED)
-	$(TOX) -q -e $@
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -q $(TESTS)
+
+trial: $(INSTALLED)
+	$(BIN)/trial --reporter=text --temp-directory=$(BIN)/../trial $(FLOORS)
+
+peers: $(INSTALLED)
+	TUNNELSTACK_REQUIRE_PEERS=1 $(BIN)/python -m pytest -q tests/peers
+
+soak: $(INSTALLED)
+	TUNNELSTACK_REQUIRE_PEERS=1 TUNNELSTACK_SOAK=1 $(BIN)/python -m pytest -q --timeout 1800 $(TESTS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+docs: $(INSTALLED)
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python -m pydoctor
+
+fuzz: $(INSTALLED)
+	$(BIN)/python -m tests.fuzz.run $(FUZZ)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) \

@@ -50,7 +50,7 @@ def brittle(data: bytes) -> int:
 
 class TargetTests(SynchronousTestCase):
     """
-    The gate's share of C{tox -e fuzz}.
+    The gate's share of C{make fuzz}.
     """
 
     def test_seedsAndFindingsAreTaken(self) -> None:
