@@ -37,11 +37,20 @@ class Caller(Protocol):
     transport: MemoryTransport
 
     def __init__(self) -> None:
-        self.got = b""
+        self._pieces: list[bytes] = []
         self.lost: Failure | None = None
 
+    @property
+    def got(self) -> bytes:
+        self._pieces[:] = [b"".join(self._pieces)]        # joined when they are looked at: 60 MB come in 1 000 pieces
+        return self._pieces[0]
+
+    @got.setter
+    def got(self, octets: bytes) -> None:
+        self._pieces[:] = [octets]
+
     def dataReceived(self, data: bytes) -> None:
-        self.got += data
+        self._pieces.append(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.lost = reason
