@@ -19,8 +19,9 @@ from twisted.trial.unittest import TestCase
 
 from tests.handler.openssh import Echo, ForwardingPromises, OpenSSH
 from tests.handler.test_ssh_openssh import SIZE, digest, serverKeys, serveSSH
-from tunnelstack.edge.ssh.gateway import Login, SSHGateway
+from tunnelstack.edge.ssh.gateway import GatewayLimits, Login, SSHGateway
 from tunnelstack.errors import Denied
+from tunnelstack.handler.ssh import userauth
 from tunnelstack.handler.ssh.credentials import AuthorizedKeys, LoginPolicy
 from tunnelstack.handler.ssh.host_keys import newRSA
 
@@ -37,6 +38,7 @@ class SSHDoorTests(ForwardingPromises, TestCase):
     timeout = 60
 
     def setUp(self) -> None:
+        self.patch(userauth, "DELAY", 0.1)
         self.openssh = OpenSSH(self)
         self.home = self.openssh.folder / "home"
         self.server, self.devicePort = serveSSH(self, self.openssh)
@@ -46,7 +48,8 @@ class SSHDoorTests(ForwardingPromises, TestCase):
         keys = AuthorizedKeys(self.openssh.folder / "authorized_keys")
         self.jumps = LoginPolicy(keys=keys.check, users=frozenset({"guest"}))
         self.door = SSHGateway(
-            reactor, serverKeys(self.openssh.folder), self.dial, known=keys.check, vouch=self.vouch, jumps=self.jumps)
+            reactor, serverKeys(self.openssh.folder), self.dial, known=keys.check, vouch=self.vouch, jumps=self.jumps,
+            limits=GatewayLimits(refusal=0.5))
         own = keys.check
         minted = MINTED[0].public()
         object.__setattr__(self.server.logins, "keys", lambda user, key: own(user, key) or key == minted)

@@ -121,7 +121,7 @@ class GoPeer(ProcessProtocol):
         self.errors = b""
         self._pending: dict[int, Deferred[dict[str, Any]]] = {}
         self._asked = 0
-        self._rest = b""
+        self._pieces: list[bytes] = []        # of a line that is not whole
         self._gone = False
         self._ended: Deferred[None] = Deferred()
 
@@ -187,9 +187,12 @@ class GoPeer(ProcessProtocol):
         os.kill(self.transport.pid, signal.SIGCONT)
 
     def outReceived(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        *lines, rest = data.split(b"\n")
         for line in lines:
-            self._answered(json.loads(line))
+            whole = b"".join((*self._pieces, line))
+            self._pieces.clear()
+            self._answered(json.loads(whole))
+        self._pieces.append(rest)
 
     def _answered(self, said: dict[str, Any]) -> None:
         answer = self._pending.pop(said["id"])

@@ -174,7 +174,7 @@ class Agent:
             for chunk in chunks:
                 assert chunk.type == HEADERS, chunk
                 count += 1
-                self._serve(out, chunk, chunks)
+                self._serve(call, out, chunk, chunks)
                 if not self.reuse:
                     break
         except grpc.RpcError:
@@ -193,7 +193,7 @@ class Agent:
             self.served.append(count)
             self._changed.notify_all()
 
-    def _serve(self, out: Outgoing, first: HTTPChunk, chunks: Iterator[HTTPChunk]) -> None:
+    def _serve(self, call: Any, out: Outgoing, first: HTTPChunk, chunks: Iterator[HTTPChunk]) -> None:
         ended = [first.end]
 
         def body() -> Iterator[bytes]:
@@ -209,6 +209,8 @@ class Agent:
         head = ResponseHead(status=answer.status, headers=headers(answer.headers), content_length=answer.length)
         out.send(HTTPChunk(request_id=first.request_id, type=HEADERS, response=head))
         for piece in answer.body:
+            if not call.is_active():          # the edge has given up
+                break
             out.send(HTTPChunk(type=DATA, data=piece))
         if answer.trailers:
             out.send(HTTPChunk(type=TRAILERS, trailers=headers(answer.trailers), end=True))

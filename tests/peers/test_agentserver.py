@@ -265,7 +265,7 @@ class EdgeWithGoAgentTests(AgentserverCase):
         256 openings that are not acknowledged would block a Go agent.
         """
         del self.documents[:]
-        number = yield self.connect(heartbeat=0.005)
+        number = yield self.connect(heartbeat=0.001)
         yield self.until(lambda: len(self.documents) > 600, 60)
         state = yield self.go.call("agent", number=number)
         self.assertFalse(state["closed"])
@@ -554,7 +554,7 @@ class AgentWithGoServerTests(AgentserverCase):
     def test_pingsAreAnswered(self) -> Any:
         yield self.start(interval=0.05)
         before = (yield self.state())["arrivals"]
-        yield pause(2)
+        yield pause(0.5)
         state = yield self.state()
         self.assertEqual((state["arrivals"], state["streams"]), (before, 0))
 

@@ -13,7 +13,7 @@ from unittest import SkipTest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from OpenSSL.crypto import FILETYPE_PEM, X509, dump_certificate
 from twisted.internet import reactor as installed
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -90,10 +90,9 @@ class PionClientTests(Ends):
         """
         port = await self.listen(mutual())
         peer = GoPeer.start(self, "dtls")
-        for seed in range(8):
-            relay = self.relay(port, up=unreliable(seed, 0.1), down=unreliable(100 + seed, 0.1))
-            conn = (await self.dial(peer, relay.port))["conn"]
-            await peer.call("close", conn=conn)
+        relays = [self.relay(port, up=unreliable(seed, 0.1), down=unreliable(100 + seed, 0.1)) for seed in range(8)]
+        for said in await gatherResults([self.dial(peer, relay.port) for relay in relays], consumeErrors=True):
+            await peer.call("close", conn=said["conn"])
 
     @asynchronous
     async def test_certificatesAreVerifiedOnBothSides(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import struct
 import sys
 import threading
 from base64 import b64encode
@@ -33,6 +34,13 @@ class Talk:
         return self
 
     def __exit__(self, *reason: object) -> None:
+        self.socket.close()
+
+    def reset(self) -> None:
+        """
+        Close the connection, and lose what is on its way.
+        """
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
     def say(self, *pieces: bytes) -> None:
