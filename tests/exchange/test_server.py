@@ -76,6 +76,26 @@ class ConversationTests(ServerCase):
         )
         self.assertTrue(self.closed())
 
+    def test_oneHeadAnswersEveryKindOfConnection(self) -> None:
+        head = ResponseHead(200, b"OK", [(b"Content-Length", b"2")])
+        keep, old = GET, b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n"
+        close = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        for request, field in ((close, b"close"), (keep, b""), (old, b"keep-alive"), (close, b"close"), (keep, b"")) * 2:
+            self.start(lambda _, exchange: exchange.respond(head, b"ok"))
+            line = b"Connection: " + field + b"\r\n" if field else b""
+            self.assertEqual(self.say(request), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + line + b"\r\nok")
+            self.assertEqual(self.closed(), field == b"close")
+
+    def test_connectionsThatBeginAlikeAreServedAlike(self) -> None:
+        known: dict[bytes, Any] = {}
+        request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close, x-mine\r\nX-Mine: 1\r\nA: b\r\n\r\n"
+        for _ in range(3):
+            self.start(reply(), firstHeads=known)
+            self.assertIn(b"Connection: close", self.say(request))
+            head, exchange, _ = self.asked()
+            self.assertEqual((head.fields, len(exchange.head.fields)), ([(b"Host", b"a"), (b"A", b"b")], 4))
+        self.assertEqual(list(known), [request])
+
     def test_headsConcernNoConnection(self) -> None:
         self.start(reply())
         self.say(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: x-mine\r\nX-Mine: 1\r\nKeep-Alive: 5\r\nA: b\r\n\r\n")

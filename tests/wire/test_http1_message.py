@@ -12,7 +12,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.wire.http1.framing import CHUNKED, UNTIL_CLOSE
 from tunnelstack.wire.http1.head import BadMessage, Fields, HeadLimits, RequestHead, ResponseHead
-from tunnelstack.wire.http1.message import REMEMBERED_OCTETS, BodyLengthMismatch, MessageReader, MessageWriter
+from tunnelstack.wire.http1.message import (
+    REMEMBERED_HEADS,
+    REMEMBERED_OCTETS,
+    BodyLengthMismatch,
+    MessageReader,
+    MessageWriter,
+    ReadRequest,
+)
 
 GET = RequestHead(b"GET", b"/", [(b"Host", b"a")])
 
@@ -129,6 +136,34 @@ class RepeatedHeadTests(SynchronousTestCase):
     def test_requestsDependOnNoEarlierOne(self) -> None:
         self.compare([b"GET / HTTP/1.1\r\nHost: a\r\n" + last + b"\r\n\r\n" for last in self.LAST_FIELDS], (None,))
 
+    def test_firstRequestsDependOnNoOtherConnection(self) -> None:
+        heads = [b"GET / HTTP/1.1\r\nHost: a\r\n" + last + b"\r\n\r\n" for last in self.LAST_FIELDS]
+        for first, second, rest in product(heads, heads, (b"", b"rest")):
+            known: dict[bytes, ReadRequest] = {}
+            self.read(MessageReader(self.LIMITS, first_heads=known), first, None)
+            found = self.read(MessageReader(self.LIMITS, first_heads=known), second + rest, None)
+            self.assertEqual(found, self.read(MessageReader(self.LIMITS), second + rest, None), (first, second))
+
+    def test_theFirstHeadsOfConnectionsAreReadAsTheSameRecord(self) -> None:
+        known: dict[bytes, ReadRequest] = {}
+        read = []
+        for _ in range(2):
+            reader = MessageReader(first_heads=known)
+            for octets in (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"GET /other HTTP/1.1\r\nHost: a\r\n\r\n"):
+                reader.receive(octets)
+                read.append(reader.read_request())
+        self.assertIs(read[0], read[2])
+        self.assertIsNot(read[1], read[3])                  # those that follow may be any
+
+    def test_aBoundedNumberOfFirstHeadsIsKept(self) -> None:
+        known: dict[bytes, ReadRequest] = {}
+        for number in range(REMEMBERED_HEADS + 9):
+            reader = MessageReader(first_heads=known)
+            reader.receive(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
+            reader.read_request()
+        self.assertEqual(len(known), REMEMBERED_HEADS)
+        self.assertEqual(next(iter(known)), b"GET /9 HTTP/1.1\r\nHost: a\r\n\r\n")
+
     def test_responsesDependOnNoEarlierOne(self) -> None:
         heads = [b"HTTP/1.1 %d OK\r\n%b\r\n\r\n" % (status, last) for last in self.LAST_FIELDS for status in (100, 200, 304)]
         self.compare(heads, (b"GET",))
@@ -170,6 +205,11 @@ class RepeatedHeadTests(SynchronousTestCase):
         octets, reader = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"1" * REMEMBERED_OCTETS + b"\r\n\r\n", MessageReader()
         reader.receive(octets * 2)
         self.assertIsNot(reader.read_request(), reader.read_request())
+        known: dict[bytes, ReadRequest] = {}
+        reader = MessageReader(first_heads=known)
+        reader.receive(octets)
+        reader.read_request()
+        self.assertEqual(known, {})
 
 
 class WriterTests(SynchronousTestCase):

@@ -228,14 +228,25 @@ class ServerExchange:
         connection = self.connection
         if self.framing.body and connection.unread:           # the rest of the request may never come
             connection.keepAlive = False
-        if not connection.keepAlive or self.head.version != HTTP_1_1:
-            fields = connection_fields(head.fields, (), self.head, connection.keepAlive)
-            head = ResponseHead(status, head.reason, fields)
-        first = head.octets
-        if first is None:
-            head.octets = first = encode_response(head)       # a reader may return the same head for the next response
+        if not connection.keepAlive:
+            first = head.closing_octets
+            if first is None:                                 # a reader may return the same head for the next response
+                head.closing_octets = first = self._encoded(head)
+        elif self.head.version == HTTP_1_1:
+            first = head.octets
+            if first is None:
+                head.octets = first = encode_response(head)
+        else:
+            first = self._encoded(head)
         connection.send(first + octets)
         connection.responseSent(self)
+
+    def _encoded(self, head: ResponseHead) -> bytes:
+        """
+        The octets of a head with the C{Connection} that it needs.
+        """
+        fields = connection_fields(head.fields, (), self.head, self.connection.keepAlive)
+        return encode_response(ResponseHead(head.status, head.reason, fields))
 
     def _keepAlive(self) -> bool:
         connection = self.connection

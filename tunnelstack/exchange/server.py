@@ -38,7 +38,7 @@ from tunnelstack.records import TakenOverRequest
 from tunnelstack.transport.direct_write import Write
 from tunnelstack.wire.http1.framing import Framing, end_to_end
 from tunnelstack.wire.http1.head import DEFAULT_LIMITS, BadMessage, HeadLimits, RequestHead, encode_response
-from tunnelstack.wire.http1.message import MessageReader
+from tunnelstack.wire.http1.message import MessageReader, ReadRequest
 from tunnelstack.wire.http1.target import path_of, percent_encoded
 
 FindDoor = Callable[[RequestHead, Framing], IExchangeServer | None]
@@ -81,6 +81,7 @@ class HTTPServerProtocol(Protocol):
         doors: FindDoor | None = None,
         done: Callable[[IServerExchange], object] | None = None,
         first: FirstTimeouts | None = None,
+        firstHeads: dict[bytes, ReadRequest] | None = None,
     ) -> None:
         """
         @param server: answers the requests.
@@ -88,6 +89,7 @@ class HTTPServerProtocol(Protocol):
             the connection over.
         @param done: called with each exchange when it is over, answered or not.
         @param first: has the deadlines of the first heads of all connections.
+        @param firstHeads: first heads of other connections with the same C{limits}.
         """
         self._server = server
         self._clock = clock
@@ -95,7 +97,7 @@ class HTTPServerProtocol(Protocol):
         self._doors = doors
         self._done = done
         self._connection = ExchangeConnection(self, clock, timeouts, first)
-        self._reader = MessageReader(limits)
+        self._reader = MessageReader(limits, first_heads=firstHeads)
         self._exchange: ServerExchange | None = None
         self._looping = False
         self._paused = False          # the exchange has paused the request
@@ -215,7 +217,11 @@ class HTTPServerProtocol(Protocol):
             self._flowing = False
             self._bodyAwaited()
         if framing.hop_by_hop:
-            head = RequestHead(head.method, head.target, end_to_end(head.fields, framing), head.version, framing)
+            onward = head.passed_on           # a reader may return the same head for other requests
+            if onward is None:
+                fields = end_to_end(head.fields, framing)
+                head.passed_on = onward = RequestHead(head.method, head.target, fields, head.version, framing)
+            head = onward
         try:
             exchange.receiver = receiver = server.exchangeReceived(head, exchange)
         except Exception:

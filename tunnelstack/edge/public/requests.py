@@ -40,7 +40,7 @@ from tunnelstack.interfaces import (
 )
 from tunnelstack.records import Visitor
 from tunnelstack.transport.peers import peerOf
-from tunnelstack.wire.addresses import address_text
+from tunnelstack.wire.addresses import LONGEST, remembered_text
 from tunnelstack.wire.http1 import cdn_loop
 from tunnelstack.wire.http1.forwarded import FORWARDING_NAMES, SECURE, Hop, forwarding_fields, read_hops
 from tunnelstack.wire.http1.framing import HOST, without
@@ -319,7 +319,8 @@ class RequestRouter:
         after the connection was made.
         """
         peer = peerOf(transport)
-        self._address = address_text(getattr(peer, "host", ""))
+        host = getattr(peer, "host", "")
+        self._address = remembered_text(host) if len(host) <= LONGEST else ""      # as address_text(), without a call
         self._trusted = self._site.isTrusted(self._address)
         self._rateLimited = self._listener.proxied and not self._site.admission.admit(self._address)
         scheme = "https" if ISSLTransport.providedBy(transport) else "http"

@@ -38,6 +38,7 @@ from tunnelstack.transport.http2.alpn import ALPN_HTTP2
 from tunnelstack.waiters import Waiters
 from tunnelstack.wire.http1.framing import Framing
 from tunnelstack.wire.http1.head import HeadLimits, RequestHead, ResponseHead
+from tunnelstack.wire.http1.message import ReadRequest
 from tunnelstack.wire.http2.preface import match_preface
 
 if TYPE_CHECKING:
@@ -198,6 +199,7 @@ class PublicServerFactory(ServerFactory):
             "timeouts": Timeouts(head=limits.headSeconds, first=limits.firstOctetSeconds, idle=limits.idleSeconds),
         }
         self._redirectSettings: ConnectionSettings = {**self._settings, "doors": None}
+        self._firstHeads: dict[bytes, ReadRequest] = {}       # such as those limits allow
         if limits.headSeconds != self._first.seconds:
             self._first.stop()
             self._first = FirstTimeouts(self.site.clock, limits.headSeconds)
@@ -218,7 +220,7 @@ class PublicServerFactory(ServerFactory):
             return None
         kind = PriorKnowledgeConnection if listener.h2c else VisitorConnection
         connection = kind(
-            RequestRouter(self.site, listener), first=self._first,
+            RequestRouter(self.site, listener), first=self._first, firstHeads=self._firstHeads,
             **(self._redirectSettings if listener.redirect else self._settings),
         )
         connection.factory = self

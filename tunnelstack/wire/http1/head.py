@@ -108,6 +108,7 @@ class RequestHead:
     @ivar version: (major, minor).
     @ivar framing: what the fields determine about the body and an upgrade, once they were read: a
         L{Framing<tunnelstack.wire.http1.framing.Framing>}.  Code that changes those fields makes a new head.
+    @ivar passed_on: the same without the fields that concern one connection only, once it was made; C{None} before.
     """
 
     method: bytes
@@ -115,6 +116,7 @@ class RequestHead:
     fields: Fields = field(factory=list)
     version: tuple[int, int] = HTTP_1_1
     framing: Any = field(default=None, eq=False, repr=False)
+    passed_on: RequestHead | None = field(default=None, eq=False, repr=False, init=False)
 
     field = _first_field
 
@@ -127,6 +129,7 @@ class ResponseHead:
     @ivar status: three digits.
     @ivar reason: the phrase, possibly empty.
     @ivar octets: what L{encode_response} made of it, once that is known to be of use again; C{None} before.
+    @ivar closing_octets: the same with C{Connection: close}.
     """
 
     status: int
@@ -135,6 +138,7 @@ class ResponseHead:
     version: tuple[int, int] = HTTP_1_1
     framing: Any = field(default=None, eq=False, repr=False)
     octets: bytes | None = field(default=None, eq=False, repr=False, init=False)
+    closing_octets: bytes | None = field(default=None, eq=False, repr=False, init=False)
 
     field = _first_field
 

@@ -41,6 +41,12 @@ from tunnelstack.wire.http1.lenient import begins_like_a_response, find_end_leni
 REMEMBERED_OCTETS = 2048
 """Octets of the longest head that is compared with the next one of its connection."""
 
+REMEMBERED_HEADS = 128
+"""First heads that are remembered of the connections of a server."""
+
+ReadRequest = tuple[bytes, bytes, RequestHead]
+"""A head's octets, those up to its last value, and its record."""
+
 _PLAIN_VALUE = re.compile(rb"[!-~\x80-\xff]+")
 """A value that can take the place of another one without a further look at it."""
 
@@ -61,7 +67,9 @@ class MessageReader:
 
     Clients and servers often send the same head for message after message, or change no more than the value of a request's
     last field, such as an identifier.  So a reader keeps the last head, if it is short and plain, as long as the connection
-    lasts, and reads the same octets as the same record.  Code that changes a record therefore makes a new one.
+    lasts, and reads the same octets as the same record.  Code that changes a record therefore makes a new one.  Clients that
+    connect for each request often send the same head each time: readers of the same limits may share the first heads of their
+    connections.
 
     @ivar buffer: octets that were received and are not read yet.
     @ivar remaining: octets of the body that have not arrived yet; L{CHUNKED} or L{UNTIL_CLOSE} where that is not known.
@@ -71,20 +79,24 @@ class MessageReader:
     """
 
     __slots__ = (
-        "_chunks", "_last_request", "_last_response", "_lenient", "_limits", "_searched", "buffer", "ended", "irregular",
-        "remaining", "trailers",
+        "_chunks", "_first_heads", "_last_request", "_last_response", "_lenient", "_limits", "_searched", "buffer", "ended",
+        "irregular", "remaining", "trailers",
     )  # fmt: skip
 
-    def __init__(self, limits: HeadLimits = DEFAULT_LIMITS, *, lenient: bool = False) -> None:
+    def __init__(
+        self, limits: HeadLimits = DEFAULT_LIMITS, *, lenient: bool = False, first_heads: dict[bytes, ReadRequest] | None = None
+    ) -> None:
         """
         @param lenient: read chunks as those of a server that is not strict.
+        @param first_heads: those of requests on other connections, by their octets: readers with the same limits may share it.
         """
         self._lenient = lenient
         self.irregular = False
         self._limits = limits
         self._searched = 0                  # octets of the buffer in which the end of a head is not
         self._chunks: ChunkedDecoder | None = None
-        self._last_request: tuple[bytes, bytes, RequestHead] | None = None      # its octets, and those up to the last value
+        self._first_heads = first_heads
+        self._last_request: ReadRequest | None = None
         self._last_response: tuple[bytes, bytes, ResponseHead] | None = None    # its octets, and the method that it answers
         self.buffer = b""
         self.remaining = 0
@@ -123,6 +135,8 @@ class MessageReader:
         if octets.startswith(b"\r\n"):
             octets = self._skip_empty_lines()
         limits, searched, last = self._limits, self._searched, self._last_request
+        if last is None and self._first_heads and len(octets) <= REMEMBERED_OCTETS:
+            self._last_request = last = self._first_heads.get(octets)
         # most heads are whole, and most messages have neither chunks nor trailers: what is done for those stands here
         if last is not None and octets.startswith(last[0]):
             head, end = last[2], len(last[0])
@@ -159,10 +173,16 @@ class MessageReader:
         framing, (name, value) = head.framing, head.fields[-1] if head.fields else (b"", b"")
         if framing.body or framing.upgrade or framing.expect_continue:       # such records are changed as the message goes on
             self._last_request = None
+            self._first_heads = None
             return
         start = len(octets) - 4 - len(value)
         varies = value and is_ordinary(name) and octets.startswith(value, start)
-        self._last_request = octets, octets[:start] if varies else octets, head
+        self._last_request = last = octets, octets[:start] if varies else octets, head
+        heads, self._first_heads = self._first_heads, None
+        if heads is not None:
+            if len(heads) >= REMEMBERED_HEADS:
+                del heads[next(iter(heads))]
+            heads[octets] = last
 
     def read_response(self, method: bytes) -> ResponseHead | None:
         """
