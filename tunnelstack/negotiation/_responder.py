@@ -138,13 +138,17 @@ class ResponderProtocol(NegotiationProtocol):
 
     def _handOver(self, event: Agreed, application: IProtocol) -> None:
         self._sharedTimer.discard(self)
+        transport = self.transport
         try:
-            self.transport.handOver(application, event.leftover)
+            transport.protocol = application
+            application.makeConnection(transport)
+            if event.leftover:
+                transport.redeliver(event.leftover)
         except Exception:
             self._handlerFailed(Failure())
         else:
             if event.leftover_filter is not None:
-                filterLeftover(self.transport, event)
+                filterLeftover(transport, event)
 
     # Handlers that dial first
 

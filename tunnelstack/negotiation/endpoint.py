@@ -41,6 +41,7 @@ class NegotiatingEndpoint:
             until the peer has agreed).
         """
         self._connector = connector
+        self._connectNow = getattr(connector, "connectNow", None)
         self._makeNegotiation = makeNegotiation
         self._timeout = timeout
 
@@ -59,10 +60,17 @@ class NegotiatingEndpoint:
         """
         try:
             opening = InitiatorProtocol(self._makeNegotiation(), protocolFactory, self._timeout)
+            opened = None if self._connectNow is None else self._connectNow(opening)
         except Exception:
             return fail()
-        opened: Deferred[IProtocol] = self._connector.connect(opening)
-        return opened.addCallback(opening.streamOpened) if opening.early is None else succeed(opening.early)
+        if opened is None:
+            connected: Deferred[IProtocol] = self._connector.connect(opening)
+            if opening.early is None:
+                return connected.addCallback(opening.streamOpened)
+        if opening.early is not None:
+            return succeed(opening.early)
+        result = opening.streamOpened(opened)
+        return result if isinstance(result, Deferred) else succeed(result)
 
 
 class NegotiatingFactory(Factory):

@@ -69,16 +69,27 @@ class SessionConnector:
         @return: fires with the protocol once the opening is queued; cancelling a call that waits takes it out.
         """
         gone = self._session.lostReason()
-        if gone is not None:
+        if gone is not None:                  # and is not raised: its traceback would keep the factory
             return fail(gone)
-        if self.waiting:
-            return self._wait(protocolFactory)
         try:
-            return succeed(self._session.openStream(protocolFactory))
-        except NoFreeSlot:
-            return self._wait(protocolFactory)
+            protocol = self.connectNow(protocolFactory)
         except Exception:
             return fail()
+        return self._wait(protocolFactory) if protocol is None else succeed(protocol)
+
+    def connectNow(self, protocolFactory: IProtocolFactory) -> IProtocol | None:
+        """
+        Like L{connect}, without a Deferred: for callers that open many streams.  It raises what C{connect} would fail with.
+
+        @return: C{None}: not now; C{connect} waits for a slot, or fails because the session is lost.
+        """
+        session = self._session
+        if self.waiting or session.lostReason() is not None:
+            return None
+        try:
+            return session.openStream(protocolFactory)
+        except NoFreeSlot:
+            return None
 
     def _wait(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         if len(self.waiting) >= WAITING_CONNECTS:

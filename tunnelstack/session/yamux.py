@@ -331,11 +331,12 @@ class YamuxSession(Protocol):
         self.listener.opened(stream)
 
     def _streamEnded(self, event: events.StreamEnded) -> None:
-        if event.stream_id in self._closing.table:
-            self._closing.endReceived(event.stream_id)
-        stream = self._streams.get(event.stream_id)
+        streamId = event.stream_id
+        stream = self._streams.get(streamId)
         if stream is not None:
             stream.deliverEnd()
+        elif streamId in self._closing.table:
+            self._closing.endReceived(streamId)
         if self._lifecycle.draining:
             self._lifecycle.checkIdle()
 

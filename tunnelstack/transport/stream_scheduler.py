@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from twisted.internet.interfaces import IPushProducer, IReactorTime
@@ -289,7 +290,7 @@ class StreamScheduler(Generic[StreamType]):
         self._pausedProducers: list[StreamType] = []
         self._endedStreams: list[StreamType] = []      # our end of them is with the core, and is not reported to them yet
         self._awaitingCredit: list[StreamType] = []    # a record of theirs waits for more credit than there is
-        self._calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self._calls: list[tuple[Callable[..., object], Failure | None]] = []      # with the reason of a loss, or nothing
         self._flushIsDue = False                            # at the end of this turn
         self._flushAgain = False              # another flush was requested during this one
         self._controlWhileFull = 0
@@ -334,7 +335,7 @@ class StreamScheduler(Generic[StreamType]):
         As in L{IStreamOwner}.
         """
         self._streams.pop(stream.streamId, None)
-        self._calls.append((stream.reportLost, (reason,)))
+        self._calls.append((stream.reportLost, reason))
         if not self._flushIsDue and not self.inFlush:
             self.scheduleFlush()
         self._onStreamLost()
@@ -343,7 +344,7 @@ class StreamScheduler(Generic[StreamType]):
         """
         As in L{IStreamOwner}.
         """
-        self._calls.append((call, arguments))
+        self._calls.append((partial(call, *arguments) if arguments else call, None))
         self.scheduleFlush()
 
     def waitForCapacity(self, stream: StreamType) -> None:
@@ -426,8 +427,11 @@ class StreamScheduler(Generic[StreamType]):
     def _makeCalls(self) -> None:
         while self._calls:
             calls, self._calls = self._calls, []
-            for call, arguments in calls:
-                call(*arguments)
+            for call, reason in calls:
+                if reason is not None:
+                    call(reason)
+                else:
+                    call()
 
     def send(self) -> None:
         """

@@ -159,7 +159,9 @@ class WebSocketConnection(protocol.Protocol):
             parser = self._parser
             if parser.data or parser.current_frame is not None or self._listener.readPaused:
                 parser.data += data
-            elif self._left or parser.inside_message or not self._takeMessage(data):
+            else:
+                if not self._left and not parser.inside_message and self._takeMessage(data):
+                    return
                 parser.data = data
                 self._takeBinary()            # at once, as consume() would
             if parser.data or self._pong is not None:

@@ -83,7 +83,7 @@ from tunnelstack.wire.yamux.events import (
     StreamOpened,
     StreamReset,
     YamuxEvent,
-    new_data,
+    new_event,
 )
 from tunnelstack.wire.yamux.frames import (
     ACK,
@@ -632,8 +632,9 @@ class YamuxConnection:
         @return: where the next header begins.
         """
         streams, read, arrived, append, end = self._streams, self._reads, 0, events.append, len(data)
+        last = end - HEADER_SIZE
         try:
-            while end - at >= HEADER_SIZE:
+            while at <= last:
                 word, stream_id, length = unpack_header(data, at)
                 at += HEADER_SIZE
                 # Nearly all frames are payload without flags, whole, for a stream that flows; then come its beginning and end.
@@ -643,13 +644,15 @@ class YamuxConnection:
                         self._peer_opened(stream_id, None, SYN, events)
                         continue
                 elif stream.flowing:
-                    if not word and 0 < length <= end - at and length <= stream.allowance:
-                        stream.allowance -= length
-                        stream.read = read
-                        arrived += length
-                        append(new_data(DataArrived, (stream_id, data[at : at + length])))
-                        at += length
-                        continue
+                    if not word and length:
+                        to, left = at + length, stream.allowance - length
+                        if to <= end and left >= 0:
+                            stream.allowance = left
+                            stream.read = read
+                            arrived += length
+                            append(new_event(DataArrived, (stream_id, data[at:to])))
+                            at = to
+                            continue
                     if word == WINDOW_FIN and not length:
                         self._peer_ended(stream, events)
                         continue
@@ -727,7 +730,7 @@ class YamuxConnection:
         stream = self._streams[stream_id] = Stream(stream_id, False, self.now)
         self._backlog += 1
         self.streams_opened += 1
-        events.append(StreamOpened(stream_id))
+        events.append(new_event(StreamOpened, (stream_id,)))
         return stream
 
     def _peer_reset(self, stream_id: int, stream: Stream | None, code: int, events: list[YamuxEvent]) -> None:
@@ -790,7 +793,7 @@ class YamuxConnection:
             stream.read = self._reads
             self.octets_in += octets
             self.held += octets
-            events.append(new_data(DataArrived, (stream.stream_id, data[at : at + octets])))
+            events.append(new_event(DataArrived, (stream.stream_id, data[at : at + octets])))
         if not self._payload_left:
             self._payload_stream = None
             if self._payload_fin and stream is not None:
@@ -804,7 +807,7 @@ class YamuxConnection:
         stream.flowing = False
         stream.step = unread = stream.size - stream.allowance     # something is due when all is consumed
         self._send_queue.updates.pop(stream.stream_id, None)
-        events.append(StreamEnded(stream.stream_id))
+        events.append(new_event(StreamEnded, (stream.stream_id,)))
         if stream.fin_sent and unread == stream.returnable:
             self._remove(stream)
 

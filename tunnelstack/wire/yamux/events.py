@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from attrs import define
 
@@ -22,6 +22,8 @@ class ResetReason(Enum):
     OPEN_TIMEOUT = auto()       # the peer never answered our opening
 
 
+E = TypeVar("E", bound="YamuxEvent")
+
 PEER, OVERRUN, CREDIT_OVERFLOW, OPEN_TIMEOUT = ResetReason
 
 
@@ -33,18 +35,32 @@ class YamuxEvent:
     __slots__ = ()
 
 
-@define
-class StreamOpened(YamuxEvent):
+def _same_event(event: tuple[int], other: object) -> bool:
+    """
+    The equality of events that are tuples of one number: another event of the same stream is not equal.
+    """
+    return event.__class__ is other.__class__ and tuple.__eq__(event, other)
+
+
+def _other_event(event: tuple[int], other: object) -> bool:
+    return not _same_event(event, other)
+
+
+# The events that every stream has are tuples: new_event makes them without a call of a Python function.
+
+
+class StreamOpened(NamedTuple("StreamOpened", [("stream_id", int)]), YamuxEvent):
     """
     The peer opened a stream; it waits for C{accept_stream} or C{reset_stream}.
     """
 
-    stream_id: int
+    __slots__ = ()
+    __eq__, __ne__, __hash__ = _same_event, _other_event, tuple.__hash__
 
 
 class DataArrived(NamedTuple("DataArrived", [("stream_id", int), ("data", bytes)]), YamuxEvent):
     """
-    Payload, in order; a frame's payload may come in several of these.  It is a tuple, because nothing else is made as often.
+    Payload, in order; a frame's payload may come in several of these.
 
     @ivar data: never empty; the owner owes an C{acknowledge} for it.
     """
@@ -52,17 +68,16 @@ class DataArrived(NamedTuple("DataArrived", [("stream_id", int), ("data", bytes)
     __slots__ = ()
 
 
-new_data: Callable[[type[DataArrived], tuple[int, bytes]], DataArrived] = tuple.__new__
-"""Makes a L{DataArrived} without a call of a Python function."""
-
-
-@define
-class StreamEnded(YamuxEvent):
+class StreamEnded(NamedTuple("StreamEnded", [("stream_id", int)]), YamuxEvent):
     """
     The peer's FIN: no more payload will come.  Our direction stays as it is.
     """
 
-    stream_id: int
+    __slots__ = ()
+    __eq__, __ne__, __hash__ = _same_event, _other_event, tuple.__hash__
+
+
+new_event: Callable[[type[E], tuple[object, ...]], E] = tuple.__new__  # type: ignore[assignment]
 
 
 @define
