@@ -21,6 +21,7 @@ from tests.exchange.doubles import Producer, Server, Talker, reply
 from tunnelstack.errors import UsageError
 from tunnelstack.exchange import server
 from tunnelstack.exchange.errors import FailureKind
+from tunnelstack.exchange.forward import NullReceiver
 from tunnelstack.exchange.server import LINGER, HTTPServerProtocol
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.interfaces import IServerExchange
@@ -838,6 +839,39 @@ class DoorTests(ServerCase):
         self.say(b"and more")
         self.assertEqual(other.heard, b"and more")
         self.assertEqual(len(self.server.asked), 1)
+
+    def test_itsProtocolDoesNotWaitForTheGarbageCollector(self) -> None:
+        gc.disable()
+        self.addCleanup(gc.enable)
+        transport = StringTransport()
+        protocol = HTTPServerProtocol(Server(None), clock=Clock(), doors=lambda head, framing: TakingDoor())
+        protocol.makeConnection(transport)
+        protocol.dataReceived(GET)
+        gone = weakref.ref(protocol)
+        del protocol
+        self.assertIsNone(gone())
+        self.assertIs(transport.producer, None)
+
+
+class TakingDoor:
+    """
+    Takes a connection over once it has all of the request, as doors of agents do.
+    """
+
+    def exchangeReceived(self, head: RequestHead, exchange: Any) -> Any:
+        return Taker(exchange)
+
+
+class Taker(NullReceiver):
+    """
+    Receives the request of L{TakingDoor}.
+    """
+
+    def __init__(self, exchange: Any) -> None:
+        self.exchange = exchange
+
+    def ended(self, trailers: object) -> None:
+        self.exchange.onRequest()
 
 
 class Puller(Producer):

@@ -258,8 +258,8 @@ class ExchangeConnection:
 
     def release(self) -> None:
         """
-        The transport is closed, and nothing follows.  The protocol is not referred to any more, so that it need not wait for
-        the garbage collector.
+        The transport is closed or belongs to another protocol, and nothing follows.  Ours is not referred to any more, so that
+        it need not wait for the garbage collector.
         """
         self.state = CLOSED
         self.timer.release()
@@ -269,7 +269,7 @@ class ExchangeConnection:
         """
         @return: the transport, for another protocol: without a producer, and read.
         """
-        self.lost()
+        self.release()
         transport = self.transport
         transport.unregisterProducer()
         if self.readPaused:

@@ -31,6 +31,7 @@ from tunnelstack.exchange._connection import (
 from tunnelstack.exchange._server_exchange import ServerExchange
 from tunnelstack.exchange.error_page import ErrorPages, errorPage, respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
+from tunnelstack.exchange.forward import NULL_RECEIVER
 from tunnelstack.exchange.moving_timeout import NEVER, FirstTimeouts
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
 from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer, IServerExchange
@@ -438,6 +439,7 @@ class HTTPServerProtocol(Protocol):
         """
         exchange, self._exchange = self._exchange, None
         assert exchange is not None
+        exchange.receiver = NULL_RECEIVER     # the receiver refers to the exchange: neither waits for the garbage collector
         return TakenOverRequest(
             head=exchange.head, leftover=self._reader.take_buffer(),
             transport=self._connection.handOff(), certificate=exchange.certificate,
