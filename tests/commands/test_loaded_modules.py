@@ -4,6 +4,7 @@ What a plain edge and a plain agent load: their size, and the time until they ar
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tunnelstack.commands.main import MIDDLE_COLLECTIONS
 from tunnelstack.settings.dialects import dialectPackages
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -24,6 +26,18 @@ sys.argv[0] = program = sys.argv.pop(1)
 sys.exit({"tunnel-edge": main.tunnelEdge, "tunnel-agent": main.tunnelAgent}[program]())
 """
 """Prints the modules of a program that is about to serve."""
+
+COLLECTOR_SCRIPT = """
+import gc
+from unittest.mock import Mock
+from twisted.internet import reactor
+from tunnelstack.commands import main
+from tunnelstack.control.process.log_writer import standardWriters
+lifecycle = Mock(lines=None, code=0)
+reactor.callLater(0, lambda: (print(gc.get_freeze_count(), *gc.get_threshold()), reactor.stop()))
+main.runReactor(reactor, lifecycle, *standardWriters(None, None))
+"""
+"""Prints what the garbage collector of a running program leaves out, and its thresholds."""
 
 NEITHER = {
     "argparse", "autobahn.twisted", "h2", "hpack", "opentelemetry", "prometheus_client", "twisted.conch", "twisted.cred",
@@ -87,6 +101,12 @@ class LoadedModulesTests(SynchronousTestCase):
         )
         self.assertIn("tunnelstack.agent.service", loaded)
         self.assertLoadedNone(loaded, NEITHER | AGENT | self.tablesOfDialects())
+
+    def test_theGarbageCollectorLeavesOutWhatWasLoaded(self) -> None:
+        done = subprocess.run([sys.executable, "-c", COLLECTOR_SCRIPT], capture_output=True, cwd=ROOT, text=True, timeout=120)
+        spared, *thresholds = map(int, done.stdout.split())
+        self.assertGreater(spared, 20_000)
+        self.assertEqual(thresholds, [*gc.get_threshold()[:2], MIDDLE_COLLECTIONS])
 
     def test_aFeatureIsLoadedThatIsUsed(self) -> None:
         """

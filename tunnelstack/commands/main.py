@@ -4,6 +4,7 @@ The console scripts C{tunnel-edge}, C{tunnel-agent} and C{tunnelstack}.
 
 from __future__ import annotations
 
+import gc
 import getopt
 import os
 import signal
@@ -28,6 +29,10 @@ from tunnelstack.reactor import choice
 from tunnelstack.settings.setting import formatValue
 from tunnelstack.settings.suggestion import didYouMean
 from tunnelstack.wire.printable_text import LINE, printable, printable_lines
+
+MIDDLE_COLLECTIONS = 25
+"""Collections of the middle generation of objects, until one of all of them.  Python's number is 10, so that it looks at all
+objects for each 70 000 that were made and not freed.  An agent has 120 at an edge."""
 
 HELP = """
 Usage: tunnelstack COMMAND ...
@@ -139,12 +144,23 @@ def runReactor(reactor: IReactor, lifecycle: ProcessLifecycle, out: LogWriter, e
     globalLogBeginner.beginLoggingTo(shown, redirectStandardIO=False, discardBuffer=True)
     lifecycle.privilegedStartService()
     reactor.callWhenRunning(lifecycle.startService)     # not earlier: signals must be handled while the service starts
+    reactor.callWhenRunning(_spareLoaded)
     reactor.addSystemEventTrigger("before", "shutdown", lifecycle.stopService)
     reactor.run()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)      # everything has stopped, and the exit code must not change any more
     finishAll()
     return lifecycle.code
+
+
+def _spareLoaded() -> None:
+    """
+    Let the garbage collector look no more at what is there now, such as modules, which stays; and less often at all objects.
+    While many agents connect, both together take a tenth of the processor time from an edge.
+    """
+    gc.freeze()
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, MIDDLE_COLLECTIONS)
 
 
 class Commands(BaseOptions):
