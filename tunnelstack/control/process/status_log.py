@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from json.encoder import encode_basestring_ascii as quoted
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, formatEvent
 from zope.interface import implementer
 
-from tunnelstack.control.process.line_times import LineTime, lineTime, noTime, timeOfDay
+from tunnelstack.control.process.line_times import LineTime, lineTime, noTime, timeOfDay, utcSecond
 from tunnelstack.control.process.log_writer import LogWriter
 from tunnelstack.wire.printable_text import LINE, printable, printable_lines
 
@@ -146,16 +146,23 @@ def formatEventAsJSON(event: LogEvent) -> str:
     """
     @return: an event as JSON, without a line ending.  Values that JSON does not have are written as text.
     """
+    second, milliseconds = divmod(int(event["log_time"] * 1000), 1000)
     shown: dict[str, object] = {
-        "time": datetime.fromtimestamp(event["log_time"], UTC).isoformat(timespec="milliseconds"),
+        "time": f"{utcSecond(second)}.{milliseconds:03d}+00:00",
         "level": event["log_level"].name,
         "logger": event.get("log_namespace", ""),
         "message": message(event),
     }
-    shown.update((key, value) for key, value in event.items() if not key.startswith("log_") and key not in shown)
+    for key, value in event.items():
+        if key not in shown and not key.startswith("log_"):
+            shown[key] = value
     if "log_failure" in event:
         shown["traceback"] = event["log_failure"].getTraceback()
-    return _ENCODER.encode(shown).replace("\x7f", "\\u007f")   # the only control that JSON does not escape
+    # Most values are text: an encoder of the whole takes twice as long.
+    members = [
+        f"{quoted(key)}: {quoted(value) if type(value) is str else _ENCODER.encode(value)}" for key, value in shown.items()
+    ]
+    return f"{{{', '.join(members)}}}".replace("\x7f", "\\u007f")      # the only control that JSON does not escape
 
 
 _ENCODER = json.JSONEncoder(default=str)
