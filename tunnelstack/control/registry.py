@@ -143,10 +143,9 @@ class Registry:
         @return: a holder with which a tunnel must not share a name, or C{None}.
         """
         mine = tunnel.principal
-        for every in KINDS:
-            foreign = self.foreignHolder(every, name, mine.agent)
-            if foreign is not None:
-                return foreign
+        foreign = self.foreignHolder(name, mine.agent)
+        if foreign is not None:
+            return foreign
         for other in self._holders.get((kind, name), ()):
             # A tunnel that drains gets no more requests, so it does not keep others from the name.
             compatible = (other.principal.share and mine.share) or not other.healthy
@@ -154,11 +153,15 @@ class Registry:
                 return other
         return None
 
-    def foreignHolder(self, kind: str, name: str, agent: str) -> ITunnel | None:
+    def foreignHolder(self, name: str, agent: str) -> ITunnel | None:
         """
-        @return: a holder of a name that is not the agent C{agent}, or C{None}.
+        @return: a holder of a name, of any kind, that is not the agent C{agent}; or C{None}.
         """
-        return next((each for each in self._holders.get((kind, name), ()) if each.principal.agent != agent), None)
+        for kind in KINDS:
+            for holder in self._holders.get((kind, name), ()):
+                if holder.principal.agent != agent:
+                    return holder
+        return None
 
     def withdraw(self, kind: str, name: str, tunnel: ITunnel) -> bool:
         """

@@ -91,7 +91,8 @@ class _EntryReceiver(Generic[T]):
 
     def ended(self, trailers: object) -> None:
         identity: Deferred[T] = maybeDeferred(self._entry.authenticate, self._head, self._exchange)
-        identity.addTimeout(self._entry.seconds, self._entry.clock)
+        if not identity.called or identity.paused:
+            identity.addTimeout(self._entry.seconds, self._entry.clock)
         self._authentication = identity.addCallback(self._enter)
         self._authentication.addErrback(self._reject).addErrback(self._unexpectedError)
 

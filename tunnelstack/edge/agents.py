@@ -5,8 +5,7 @@ finds the tunnel for a dialler.  It names no dialect.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
 from typing import Any, NoReturn, TypeVar
 
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, maybeDeferred, succeed
@@ -26,7 +25,6 @@ from tunnelstack.errors import Denied, Refused
 from tunnelstack.exchange.bounds import DEFAULT_BOUNDS, ExchangeBounds
 from tunnelstack.interfaces import IAuthenticator, IEdge, IReactor, ISession, ITunnel
 from tunnelstack.records import (
-    KINDS,
     Claim,
     Grant,
     Principal,
@@ -160,8 +158,11 @@ class Agents:
         """
         As in L{IEdge}.
         """
-        with self._denialsCounted():
+        try:
             self._verifyArrival(tunnel)
+        except Refused as reason:
+            self._denied(reason)
+            raise
         self._add(tunnel)
 
     def _verifyArrival(self, tunnel: ITunnel) -> None:
@@ -286,14 +287,6 @@ class Agents:
             self._denied(failure.value)
         return failure
 
-    @contextmanager
-    def _denialsCounted(self) -> Iterator[None]:
-        try:
-            yield
-        except Refused as reason:
-            self._denied(reason)
-            raise
-
     def _denied(self, reason: Refused) -> None:
         code = reason.code or "refused"
         self.denials[code] = self.denials.get(code, 0) + 1
@@ -316,7 +309,7 @@ class Agents:
         ports = {"tcp": rights.tcp, "udp": rights.udp}.get(service.kind, ())
         if service.port and not any(service.port in allowed for allowed in ports):
             raise Denied("not-allowed", f"the token does not allow {service.kind}:{service.port}", port=service.port)
-        if any(self.registry.foreignHolder(kind, service.name, principal.agent) for kind in KINDS):
+        if self.registry.foreignHolder(service.name, principal.agent) is not None:
             raise Denied("taken", f"{service.name} is held by another agent", name=service.name)
 
     def _checkRights(self, principal: Principal, service: Service) -> None:
@@ -326,11 +319,7 @@ class Agents:
         rights, name = permissionsOf(principal), service.name
         if self.stopping:
             raise Denied("stopping", "this edge is about to stop")
-        allowed = {
-            "http": rights.mayServe(name), "stream": rights.mayStream(name), "tcp": bool(rights.tcp),
-            "udp": bool(rights.udp), SSH: rights.ssh,
-        }
-        if not allowed.get(service.kind, False):
+        if not _includes(rights, service.kind, name):
             right = {SSH: SSH, "tcp": "tcp:PORTS", "udp": "udp:PORTS"}.get(service.kind, f"{service.kind}:{name}")
             self._deny(principal, service, right)
         if service.kind in UNNAMED_KINDS:
@@ -441,8 +430,11 @@ class Agents:
         """
         As in L{IEdge}.
         """
-        with self._denialsCounted():
+        try:
             return self._reach(principal, to, purpose)
+        except Refused as reason:
+            self._denied(reason)
+            raise
 
     def _reach(self, principal: Principal, to: str, purpose: str) -> tuple[ITunnel, Purpose]:
         rights = permissionsOf(principal)
@@ -532,6 +524,17 @@ class Agents:
         if tunnel is None:
             raise Denied("absent", f"{to} is not connected")
         return tunnel, StreamPurpose(purpose.encode())
+
+
+def _includes(rights: Permissions, kind: str, name: str) -> bool:
+    """
+    @return: whether a service of that kind and name may be announced.
+    """
+    if kind == "http":
+        return rights.mayServe(name)
+    if kind == "stream":
+        return rights.mayStream(name)
+    return {"tcp": bool(rights.tcp), "udp": bool(rights.udp), SSH: rights.ssh}.get(kind, False)
 
 
 def _port(text: str) -> int:

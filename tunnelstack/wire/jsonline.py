@@ -57,6 +57,13 @@ class LineReader:
         self._start = 0                 # where the next line begins
         self._searched = 0              # no line feed before here
 
+    @property
+    def waiting(self) -> bool:
+        """
+        Whether octets were fed that L{next_line} has not returned.
+        """
+        return self._start < len(self._buffer)
+
     def feed(self, octets: bytes) -> None:
         """
         Octets have arrived.  Ask for L{next_line} until there is none before feeding more: that is the bound of what is held.

@@ -4,10 +4,11 @@ Several authenticators, tried in order.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, fail
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.control.auth.tokens import CredentialUnknown
@@ -37,23 +38,34 @@ class FirstMatchAuthenticator:
     def __init__(self, authenticators: Sequence[RevocableAuthenticator] = ()) -> None:
         self.authenticators = authenticators
 
-    @inlineCallbacks
-    def authenticate(self, claim: Claim) -> Generator[Deferred[Principal], Principal, Principal]:
+    def authenticate(self, claim: Claim) -> Deferred[Principal]:
         """
         If all of them refuse, the reason is that of the first: the others expect other kinds of credentials.
         """
-        first: Refused = CredentialUnknown("this edge has no credentials")
-        for position, authenticator in enumerate(self.authenticators):
-            asked: Deferred[Principal] = authenticator.authenticate(claim)
-            try:
-                return (yield asked)
-            except Refused as refused:
-                if position == 0:
-                    first = refused
-        raise first
+        if not self.authenticators:
+            return fail(CredentialUnknown("this edge has no credentials"))
+        first, *others = self.authenticators
+        asked = first.authenticate(claim)
+        return asked.addErrback(_askOthers, claim, others) if others else asked
 
     def isCurrent(self, principal: Principal) -> bool:
         """
         @return: whether an agent that was accepted would be accepted now, with the same rights.
         """
         return any(authenticator.isCurrent(principal) for authenticator in self.authenticators)
+
+
+def _askOthers(
+    refusal: Failure, claim: Claim, others: Sequence[RevocableAuthenticator], first: Failure | None = None
+) -> Deferred[Principal]:
+    """
+    Ask the next one, unless there is another reason for the failure than that an agent is not known.
+
+    @param first: the refusal of the first one.
+    """
+    refusal.trap(Refused)
+    first = first or refusal
+    if not others:
+        return fail(first)
+    following, *rest = others
+    return following.authenticate(claim).addErrback(_askOthers, claim, rest, first)

@@ -150,7 +150,8 @@ class ControlServer:
             self.stream.pause()
         elif not self.stream.ended:
             self.stream.resume()
-            self._clock.callLater(0, self.stream.processLines)  # not from inside the answer to the last request
+            if self.stream.linesWait:
+                self._clock.callLater(0, self.stream.processLines)      # not from inside the answer to the last request
 
     def pauseProducing(self) -> None:
         """

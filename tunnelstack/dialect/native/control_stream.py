@@ -62,6 +62,13 @@ class ControlStream(Protocol):
     def ended(self) -> bool:
         return self._reason is not None
 
+    @property
+    def linesWait(self) -> bool:
+        """
+        Whether there are lines, or a part of one, that were not passed on.
+        """
+        return self._lines.waiting
+
     def connectionMade(self) -> None:
         self._receiver.streamOpened()
 

@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, cast
 
-from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IProtocolFactory, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from tunnelstack.transport.direct_write import immediateWrite
 from tunnelstack.transport.websocket._connection import WebSocketConnection
 from tunnelstack.transport.websocket._handshake import (
     UpgradeRequest,
@@ -40,7 +41,19 @@ class _ServerHandshake:
         self._data = b""
         self._searched = 0
         self.connection = WebSocketConnection(True, self)
-        self._timer = server.clock.callLater(server.limits.handshakeTimeout, self.connection.abort)
+        self._timer: IDelayedCall | None = None
+
+    def limitTime(self, seconds: float) -> None:
+        """
+        Let the connection be aborted after so long.
+        """
+        self._stopTimer()                     # reset() to an earlier time would search all delayed calls of the reactor
+        self._timer = self._server.clock.callLater(seconds, self.connection.abort)
+
+    def _stopTimer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
 
     # What the connection reports until the WebSocket is open
 
@@ -64,8 +77,7 @@ class _ServerHandshake:
         self.requestReceived(head, leftover)
 
     def lost(self, reason: Failure) -> None:
-        if self._timer.active():
-            self._timer.cancel()
+        self._stopTimer()
 
     def writesPaused(self) -> None:
         """
@@ -88,10 +100,10 @@ class _ServerHandshake:
         except HandshakeRejected as rejected:
             self._reject(rejected.status, rejected.reason)
             return
-        self._timer.cancel()
+        self._stopTimer()
         server, connection = self._server, self.connection
         subprotocol = next((name for name in server.subprotocols if name in request.subprotocols), None)
-        connection.transport.write(encodeAcceptance(request, subprotocol, server.headers))
+        immediateWrite(connection.transport)(encodeAcceptance(request, subprotocol, server.headers))
         transport = WebSocketTransport(server.clock, server.limits, server.records, request.resource, subprotocol)
         transport.begin(connection, protocol)
         connection.feed(leftover)
@@ -113,8 +125,7 @@ class _ServerHandshake:
         return protocol
 
     def _reject(self, status: int, reason: str) -> None:
-        self._timer.cancel()                  # reset() to an earlier time would search all delayed calls of the reactor
-        self._timer = self._server.clock.callLater(self._server.limits.closeTimeout, self.connection.abort)
+        self.limitTime(self._server.limits.closeTimeout)
         self.connection.transport.write(encodeRejection(status, reason))
         self.connection.flushAndClose()
 
@@ -164,7 +175,9 @@ class WebSocketServerFactory(ServerFactory):
         super().doStop()
 
     def buildProtocol(self, address: IAddress | None) -> WebSocketConnection:
-        return _ServerHandshake(self, cast(IAddress, address)).connection
+        handshake = _ServerHandshake(self, cast(IAddress, address))
+        handshake.limitTime(self.limits.handshakeTimeout)
+        return handshake.connection
 
 
 def upgrade(
