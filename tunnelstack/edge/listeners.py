@@ -8,6 +8,7 @@ before C{tcp:} or C{tls:} accepts the visitor's address from a proxy (PROXY prot
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 from typing import Protocol as TypingProtocol
 
@@ -232,11 +233,8 @@ class ListenerFactory(ServerFactory):
     noisy = False
 
     def __init__(self, public: ConnectionBuilder, listener: EdgeListener) -> None:
-        self._public = public
         self.listener = listener
-
-    def buildProtocol(self, address: IAddress | None) -> Protocol | None:
-        return self._public.buildConnection(address, self.listener)
+        self.buildProtocol = partial(public.buildConnection, listener=listener)       # type: ignore[method-assign]
 
     def acceptableProtocols(self) -> list[bytes]:
         """

@@ -25,51 +25,49 @@ class FirstTimeouts:
     that the next connection need not schedule one, until L{stop}.
 
     @ivar seconds: how long they have.
+    @ivar waiting: when each is due, the earliest first.  L{MovingTimeout} adds itself and discards itself, since each would be
+        a call for each connection.
+    @ivar armed: there is a delayed call.
+    @ivar stopped: it is not left when none waits.
     """
 
-    __slots__ = ("_call", "_clock", "_stopped", "_waiting", "seconds")
+    __slots__ = ("_call", "_clock", "armed", "seconds", "stopped", "waiting")
 
     _log = Logger()
 
     def __init__(self, clock: IReactorTime, seconds: float) -> None:
         self.seconds = seconds
+        self.waiting: dict[MovingTimeout, float] = {}
+        self.armed = False
+        self.stopped = False
         self._clock = clock
         self._call: IDelayedCall | None = None
-        self._stopped = False
-        self._waiting: dict[MovingTimeout, float] = {}        # when each is due, the earliest first
 
-    def add(self, timeout: MovingTimeout, due: float) -> None:
+    def arm(self, seconds: float) -> None:
         """
-        Look at a timeout in C{seconds} from now, which is C{due}.
+        Look at those that are due in some seconds from now.
         """
-        self._waiting[timeout] = due
-        if self._call is None:
-            self._call = self._clock.callLater(self.seconds, self._look)
-
-    def discard(self, timeout: MovingTimeout) -> None:
-        """
-        Do not look at a timeout.
-        """
-        self._waiting.pop(timeout, None)
-        if self._stopped:
-            self.stop()
+        self.armed = True
+        self._call = self._clock.callLater(seconds, self._look)
 
     def stop(self) -> None:
         """
         The connections end: leave no delayed call behind them.
         """
-        self._stopped = True
-        if self._call is not None and not self._waiting:
+        self.stopped = True
+        if self._call is not None and not self.waiting:
             self._call.cancel()
             self._call = None
+            self.armed = False
 
     def _look(self) -> None:
         self._call = None
-        waiting, now = self._waiting, self._clock.seconds()
+        self.armed = False
+        waiting, now = self.waiting, self._clock.seconds()
         late = []
         for timeout, due in waiting.items():
             if due > now:
-                self._call = self._clock.callLater(due - now, self._look)
+                self.arm(due - now)
                 break
             late.append(timeout)
         for timeout in late:
@@ -117,7 +115,9 @@ class MovingTimeout:
                 self._forget()                # reset() to an earlier time would search all delayed calls of the reactor
             self.due = deadline
             if first is not None and seconds == first.seconds:
-                first.add(self, deadline)
+                first.waiting[self] = deadline
+                if not first.armed:
+                    first.arm(seconds)
             else:
                 self._call = self._clock.callLater(seconds, self.look)
 
@@ -153,7 +153,9 @@ class MovingTimeout:
             self._call.cancel()
             self._call = None
         elif self._first is not None:
-            self._first.discard(self)
+            self._first.waiting.pop(self, None)
+            if self._first.stopped:
+                self._first.stop()
 
     def look(self) -> None:
         """

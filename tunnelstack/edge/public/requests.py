@@ -39,7 +39,7 @@ from tunnelstack.interfaces import (
     IWholeResponseReceiver,
 )
 from tunnelstack.records import Visitor
-from tunnelstack.transport.peers import peerOf
+from tunnelstack.transport.peers import canonical
 from tunnelstack.wire.addresses import LONGEST, remembered_text
 from tunnelstack.wire.http1 import cdn_loop
 from tunnelstack.wire.http1.forwarded import FORWARDING_NAMES, SECURE, Hop, forwarding_fields, read_hops
@@ -318,13 +318,13 @@ class RequestRouter:
         Done at the first request and not before, because a proxy in front may send the visitor's address (the PROXY protocol)
         after the connection was made.
         """
-        peer = peerOf(transport)
+        site, peer = self._site, canonical(transport.getPeer())
         host = getattr(peer, "host", "")
         self._address = remembered_text(host) if len(host) <= LONGEST else ""      # as address_text(), without a call
-        self._trusted = self._site.isTrusted(self._address)
-        self._rateLimited = self._listener.proxied and not self._site.admission.admit(self._address)
+        self._trusted = bool(site.trustedProxies) and site.isTrusted(self._address)
+        self._rateLimited = self._listener.proxied and not site.admission.admit(self._address)
         scheme = "https" if ISSLTransport.providedBy(transport) else "http"
-        self._visitor = visitor = Visitor(address=peer, scheme=scheme, trace=self._site.nextTrace())
+        self._visitor = visitor = Visitor(address=peer, scheme=scheme, trace=site.nextTrace())
         return visitor
 
     def _describe(self, request: ObservedRequest, head: RequestHead, host: bytes, address: str) -> None:

@@ -278,7 +278,7 @@ class PublicServerFactory(ServerFactory):
         if connection in self.connections:
             self.connections.remove(connection)
             self._admission.connectionClosed()
-        if self._drained and not self.connections:
+        if not self.connections and self._drained:
             self._drained.fire(None)
 
     def drain(self) -> Deferred[None]:

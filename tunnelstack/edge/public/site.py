@@ -95,6 +95,7 @@ class PublicSite:
     @ivar gaps: the requests that wait for an agent to come back.
     @ivar index: the page of the edge's own host; C{None} if it has none.
     @ivar loopIdentifier: of this edge, in C{CDN-Loop}.
+    @ivar trustedProxies: the networks of proxies that the operator trusts.
     """
 
     clock: IReactorTime
@@ -115,7 +116,7 @@ class PublicSite:
     gaps: ServiceGaps = field(init=False)
     index: IndexPage | None = None
     loopIdentifier: bytes = field(factory=lambda: b"tunnelstack-" + token_hex(4).encode())
-    _trustedProxies: tuple[IPNetwork, ...] = ()
+    trustedProxies: tuple[IPNetwork, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         self.gaps = ServiceGaps(self.clock)
@@ -128,7 +129,7 @@ class PublicSite:
         self.rateLimits.configure(config.limits)
         self.forwardedBy = config.forwardedBy
         self.samples.configure(config.samples)
-        self._trustedProxies = tuple(read_network(network, strict=False) for network in config.trustedProxies)
+        self.trustedProxies = tuple(read_network(network, strict=False) for network in config.trustedProxies)
 
     def loggedTarget(self, head: RequestHead) -> str:
         """
@@ -144,5 +145,5 @@ class PublicSite:
         """
         Whether an address is that of a proxy that the operator trusts.
         """
-        peer = read_address(address) if self._trustedProxies else None
-        return peer is not None and any(peer in network for network in self._trustedProxies)
+        peer = read_address(address) if self.trustedProxies else None
+        return peer is not None and any(peer in network for network in self.trustedProxies)
