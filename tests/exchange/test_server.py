@@ -12,6 +12,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.internet.interfaces import IPushProducer, ISSLTransport
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
@@ -96,6 +97,30 @@ class ConversationTests(ServerCase):
             head, exchange, _ = self.asked()
             self.assertEqual((head.fields, len(exchange.head.fields)), ([(b"Host", b"a"), (b"A", b"b")], 4))
         self.assertEqual(list(known), [request])
+
+    def test_aResponseIsEncrypted(self) -> None:
+        sent: list[bytes] = []
+        encrypted: list[bytes] = []
+
+        class Direct(StringTransport):
+            def sendAtOnce(self, octets: bytes) -> None:
+                sent.append(octets)
+
+        class TLS(ProtocolWrapper):
+            def registerProducer(self, producer: Any, streaming: bool) -> None: ...
+
+            def immediateWrite(self) -> Any:
+                return encrypted.append
+
+        wrapper: Any = TLS(None, None)                       # type: ignore[arg-type]
+        wrapper.transport = Direct()
+        head = ResponseHead(200, b"OK", [(b"Content-Length", b"2")])
+        for transport, where in ((Direct(), sent), (wrapper, encrypted)):
+            server = Server(lambda _, exchange: exchange.respond(head, b"ok"))
+            protocol = HTTPServerProtocol(server, clock=Clock())
+            protocol.makeConnection(transport)
+            protocol.dataReceived(GET)
+            self.assertEqual(where, [OK])
 
     def test_headsConcernNoConnection(self) -> None:
         self.start(reply())

@@ -176,6 +176,15 @@ class EncryptingTests(SynchronousTestCase):
         self.wire.settle()
         self.assertEqual(self.far.got, octets + b"x")
 
+    def test_nothingIsSentThroughWhatIsBelow(self) -> None:
+        self.wire.settle()
+        sent: list[bytes] = []
+        below = type(self.near.transport.transport)
+        with patch.object(below, "sendAtOnce", lambda transport, octets: sent.append(octets), create=True):
+            immediateWrite(self.near.transport)(b"a secret")
+        self.assertEqual(len(sent), 1)
+        self.assertNotIn(b"a secret", sent[0])
+
     def test_octetsStayBehindThoseThatWait(self) -> None:
         self.write(b"before the handshake, ")
         self.wire.settle()

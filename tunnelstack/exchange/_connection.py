@@ -162,8 +162,10 @@ class ExchangeConnection:
         transport.registerProducer(self, True)
         if NO_DELAY not in getattr(transport, "inherited", ()):      # as disableNagle() asks; each connection would call it
             disableNagle(transport)
-        send: Write | None = getattr(transport, "sendAtOnce", None)  # so does immediateWrite()
-        self.send = immediateWrite(transport) if send is None else send
+        if hasattr(type(transport), "sendAtOnce"):                   # so does immediateWrite()
+            self.send = transport.sendAtOnce                         # type: ignore[attr-defined]
+        else:
+            self.send = immediateWrite(transport)
 
     # pressure
 

@@ -46,8 +46,8 @@ def immediateWrite(transport: ITransport) -> Write:
     @return: sends octets now, if the transport is Twisted's TCP connection, or TLS over one; else the transport's own C{write}.
         It is the method C{sendAtOnce} of a transport that has one.
     """
-    atOnce: Write | None = getattr(transport, "sendAtOnce", None)
-    if atOnce is not None:
+    if hasattr(type(transport), "sendAtOnce"):            # not the transport: TLS has the attributes of what is below it
+        atOnce: Write = transport.sendAtOnce              # type: ignore[attr-defined]
         return atOnce
     own = getattr(transport, "immediateWrite", None)
     if own is not None:
