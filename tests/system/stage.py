@@ -37,11 +37,14 @@ PATIENCE = 30.0
 """Seconds in which anything happens, even on a machine that is busy with other things."""
 
 
-def until(true: Callable[[], Any], said: Callable[[], object] = str, seconds: float = PATIENCE) -> Any:
+def until(
+    true: Callable[[], Any], said: Callable[[], object] = str, seconds: float = PATIENCE, pause: float = 0.01
+) -> Any:
     """
     Wait until C{true()} is, and return what it is.
 
     @param said: what to show if that never happens.
+    @param pause: seconds between two attempts.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -50,7 +53,7 @@ def until(true: Callable[[], Any], said: Callable[[], object] = str, seconds: fl
             return result
         if time.monotonic() > deadline:
             raise AssertionError(f"nothing of the kind within {seconds:g} seconds: {said()}")
-        time.sleep(0.01)
+        time.sleep(pause)
 
 
 class Program:
@@ -226,7 +229,7 @@ class Stage(TestCase):
 
     def sees(self, name: str, status: int = 200, path: str = "/") -> Answer:
         """
-        Ask until the answer has this status.
+        Ask until the answer has this status.  Each question takes a program that is starting some of its processor time.
         """
         seen: list[Answer] = []
 
@@ -237,7 +240,9 @@ class Stage(TestCase):
                 return None
             return seen[-1] if seen[-1].status == status else None
 
-        answer: Answer = until(asked, lambda: [(answer.status, answer.body[:200]) for answer in seen[-3:]])
+        answer: Answer = until(
+            asked, lambda: (name, [(answer.status, answer.body[:200]) for answer in seen[-3:]]), pause=0.05
+        )
         return answer
 
     def origin(self, handler: type[BaseHTTPRequestHandler] | None = None, port: int = 0) -> int:

@@ -48,6 +48,7 @@ class AllAtOnceTests(Stage):
         @return: the agents, by the names of their hosts.
         """
         self.origins = {name: self.origin(named(name)) for name in NAMES}
+        agents = {"dialled": self.startDialled()}
         digests = {secret: sha256(secret.encode()).hexdigest() for secret in (IDENTIFIER, TOKEN)}
         devices = "".join(
             f'[[route]]\nhost = "device{version}.localhost"\nto = "lab.box{version}:{self.origins[f"device{version}"]}"\n'
@@ -64,12 +65,12 @@ class AllAtOnceTests(Stage):
             f'[shellhub]\npolicy = "automatic"\n[[tenant]]\nid = "{TENANT}"\nnamespace = "lab"\n{devices}'
             f'[koding]\n[[koding.host]]\nhost = "client.localhost"\nidentifier_sha256 = "{digests[IDENTIFIER]}"\n'
             f'[agentserver]\n[[agentserver.sandbox]]\nid = "sbx-1"\nname = "sandbox"\ntoken_sha256 = "{digests[TOKEN]}"\n'
-            f'[godoxy]\n[[godoxy.agent]]\nname = "box"\naddress = "127.0.0.1:{self.listens()}"\narchive = "edge.zip"\n'
+            f'[godoxy]\n[[godoxy.agent]]\nname = "box"\naddress = "127.0.0.1:{self.agentPort}"\narchive = "edge.zip"\n'
             f'[[godoxy.service]]\nname = "dialled"\nagent = "box"\ntarget = "127.0.0.1:{self.origins["dialled"]}"\n'
         ))
         self.edge = self.startEdge("--config", config)
         url = f"http://127.0.0.1:{self.port}"
-        agents = {
+        agents |= {
             "native": self.startAgent("http", str(self.origins["native"]), "--name", "native"),
             "client": self.program(
                 "tunnel-agent", "koding", "--edge", url, "--identifier-file", self.write("identifier", IDENTIFIER),
@@ -80,11 +81,6 @@ class AllAtOnceTests(Stage):
                 "--token-file", self.write("token", TOKEN),
             ),
         }
-        agents["dialled"] = self.program(
-            "tunnel-agent", "godoxy", "--ca-file", "certs/ca.pem", "--certificate-file", "certs/server-godoxy.agent.pem",
-            "--key-file", "certs/server-godoxy.agent.key", "--port", str(self.agentPort), "--address", "127.0.0.1",
-            f"127.0.0.1:{self.origins['dialled']}",
-        )  # fmt: skip
         for carrier, token in owners.items():
             agents[carrier] = self.program(
                 "tunnel-agent", "jetty", str(self.origins[carrier]), "--edge", url, "--name", carrier, "--transport", carrier,
@@ -96,11 +92,10 @@ class AllAtOnceTests(Stage):
             self.assertEqual(self.sees(name).body, f"{name} /".encode())
         return agents
 
-    def listens(self) -> int:
+    def startDialled(self) -> Program:
         """
-        Make the certificates of an agent that listens, and of the edge that dials it.
-
-        @return: a port for the agent.
+        Start the agent that listens, with certificates for it and for the edge that dials it.  It is there before the edge,
+        whose attempts become rare.
         """
         for arguments in (("ca",), ("server", "godoxy.agent"), ("client", "edge", "--archive", "edge.zip")):
             subprocess.run(
@@ -108,7 +103,13 @@ class AllAtOnceTests(Stage):
                 capture_output=True, timeout=60,
             )
         self.agentPort = freePort()
-        return self.agentPort
+        agent = self.program(
+            "tunnel-agent", "godoxy", "--ca-file", "certs/ca.pem", "--certificate-file", "certs/server-godoxy.agent.pem",
+            "--key-file", "certs/server-godoxy.agent.key", "--port", str(self.agentPort), "--address", "127.0.0.1",
+            f"127.0.0.1:{self.origins['dialled']}",
+        )  # fmt: skip
+        agent.hears("^listen +listening ")
+        return agent
 
     def device(self, url: str, version: int) -> Program:
         state = self.home / f"box{version}"
