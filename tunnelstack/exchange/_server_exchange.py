@@ -137,6 +137,7 @@ class ServerExchange:
     raw = finished = False
     _writer: MessageWriter | None = None     # made with the head; a whole response needs none
     _pullProducer = False
+    _peer: IAddress | None = None            # once it was asked for
 
     @property
     def host(self) -> bytes:
@@ -150,14 +151,17 @@ class ServerExchange:
         """
         Where the request came from.
         """
-        return peerOf(self.transport)
+        if self._peer is None:
+            self._peer = peerOf(self.transport)
+        return self._peer
 
     @property
     def certificate(self) -> X509 | None:
         """
         The peer's verified certificate.
         """
-        return getattr(self.transport, "getPeerCertificate", lambda: None)()
+        ask = getattr(self.transport, "getPeerCertificate", None)
+        return None if ask is None else ask()
 
     @property
     def lengthKnown(self) -> bool:

@@ -234,7 +234,8 @@ class LogWriter:
 
     def _append(self, work: bytes | _Gap | Callable[[], None]) -> None:
         self._waiting.append(work)
-        self._start()
+        if self._thread is None:
+            self._start()
         if self._asleep or self._held > self._limit // 2:
             self._asleep = False
             self._condition.notify_all()

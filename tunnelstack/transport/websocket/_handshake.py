@@ -303,13 +303,19 @@ def readRequest(head: RequestHead) -> UpgradeRequest:
     if head.version != HTTP_1_1:
         raise HandshakeRejected(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "a WebSocket needs HTTP/1.1")
     _checkUpgrade(head)
-    _checkVersion(values(head.fields, b"sec-websocket-version"))
-    keys = values(head.fields, b"sec-websocket-key")
+    versions: list[bytes] = []
+    keys: list[bytes] = []
+    protocols: list[bytes] = []
+    wanted = {b"sec-websocket-version": versions, b"sec-websocket-key": keys, b"sec-websocket-protocol": protocols}
+    for name, value in head.fields:
+        if (found := wanted.get(name.lower())) is not None:
+            found.append(value)
+    _checkVersion(versions)
     if len(keys) != 1 or not _isKey(keys[0]):
         raise HandshakeRejected(HTTPStatus.BAD_REQUEST, "the Sec-WebSocket-Key is missing or malformed")
-    offered = b",".join(values(head.fields, b"sec-websocket-protocol")).decode("latin-1").split(",")
+    offered = b",".join(protocols).decode("latin-1").split(",")
     return UpgradeRequest(
-        head.target.decode("latin-1"), keys[0], [name for each in offered if (name := each.strip(" \t"))]
+        head.target.decode("latin-1"), keys[0], [known for each in offered if (known := each.strip(" \t"))]
     )
 
 
