@@ -161,7 +161,8 @@ class NamesFile(Service):
 
     def _changed(self) -> None:
         if self._timer is not None and self._timer.getTime() > self._clock.seconds() + WRITE_SECONDS:
-            self._timer.reset(WRITE_SECONDS)
+            self._timer.cancel()              # reset() to an earlier time would search all delayed calls of the reactor
+            self._timer = self._clock.callLater(WRITE_SECONDS, self._write)
 
     def _write(self) -> None:
         self._timer = self._clock.callLater(REFRESH_SECONDS, self._write)
