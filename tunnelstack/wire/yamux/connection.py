@@ -225,7 +225,10 @@ class YamuxConnection:
         @return: octets of control that wait; far above 64 KiB the peer is not reading.
         """
         queue = self._send_queue
-        return HEADER_SIZE * (len(queue.pongs) + len(queue.frames) + len(queue.updates))
+        waiting = len(queue.frames)
+        if queue.pongs or queue.updates:
+            waiting += len(queue.pongs) + len(queue.updates)
+        return HEADER_SIZE * waiting
 
     @property
     def growth(self) -> int:
@@ -806,7 +809,8 @@ class YamuxConnection:
         stream.fin_received = True
         stream.flowing = False
         stream.step = unread = stream.size - stream.allowance     # something is due when all is consumed
-        self._send_queue.updates.pop(stream.stream_id, None)
+        if self._send_queue.updates:
+            self._send_queue.updates.pop(stream.stream_id, None)
         events.append(new_event(StreamEnded, (stream.stream_id,)))
         if stream.fin_sent and unread == stream.returnable:
             self._remove(stream)
