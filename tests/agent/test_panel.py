@@ -28,7 +28,7 @@ from tunnelstack.agent.panel import (
 )
 from tunnelstack.agent.panel_state import LinkState, ServiceState
 from tunnelstack.agent.publication import Publication
-from tunnelstack.control.access_log import AccessRecord
+from tunnelstack.control.access_record import AccessRecord
 from tunnelstack.control.process.line_times import noTime, timeOfDay
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.records import Service

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.control.test_access_log import request
 from tunnelstack.commands import trace
 from tunnelstack.commands.trace import LONGEST_LINE, MOST_LINES, NoSuchRequest, Options, UnreadableLog
-from tunnelstack.control.access_log import formatJSON
+from tunnelstack.control.access_lines import jsonLines
 from tunnelstack.control.tracing.tracer import RequestSpan
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.wire.http1.trace_context import TraceContext
@@ -28,7 +28,7 @@ def line(role: str, seconds: float = 0.05, now: float = 1_800_000_000.0, **other
     """
     A line of an access log, as it is written.
     """
-    return formatJSON(request(**{"trace": ID, "role": role, "seconds": seconds, **other}), now)
+    return jsonLines([request(**{"trace": ID, "role": role, "seconds": seconds, **other})], now)
 
 
 EDGE = line("edge", routed=0.002, opened=0.006, first=0.040)

@@ -13,14 +13,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.control.test_log_writer import WAIT_SECONDS
-from tunnelstack.control.access_log import (
-    FLUSH_LINES,
-    AccessLog,
-    AccessRecord,
-    accessLog,
-    formatJSON,
-    formatText,
-)
+from tunnelstack.control import access_record
+from tunnelstack.control.access_lines import jsonLines, textLines
+from tunnelstack.control.access_log import FLUSH_LINES, AccessLog, accessLog
+from tunnelstack.control.access_record import AccessRecord, Descriptions, RequestDescription
 from tunnelstack.control.process import log_writer
 from tunnelstack.control.process.line_times import timeOfDay
 from tunnelstack.errors import ConfigurationError
@@ -34,9 +30,12 @@ def request(**other: Any) -> AccessRecord:
         "service": "site", "method": "GET", "host": "site.example", "target": "/a?b", "visitor": "192.0.2.1", "trace": "t-1",
         "status": 200, "octets": 12, "seconds": 0.0025,
     }  # fmt: skip
+    values = usual | other
     record = AccessRecord()
-    for name, value in (usual | other).items():
-        setattr(record, name, value)
+    described = {name: values[name] for name in RequestDescription.__slots__ if name in values}
+    record.description = RequestDescription(**described)
+    for name in values.keys() - described.keys() | {"service"}:
+        setattr(record, name, values[name])
     return record
 
 
@@ -67,7 +66,7 @@ class FormTests(SynchronousTestCase):
     """
 
     def test_aLineOfJSONHoldsTheTextItself(self) -> None:
-        line = formatJSON(request(target='/"\\\n\x1b[31mé', failed=ValueError("gone")), 1_800_000_000.5)
+        line = jsonLines([request(target='/"\\\n\x1b[31mé', failed=ValueError("gone"))], 1_800_000_000.5)
         self.assertEqual(line.count("\n"), 1)
         said = json.loads(line)
         self.assertEqual((said["request"], said["status"], said["octets"]), ("t-1", 200, 12))
@@ -80,36 +79,74 @@ class FormTests(SynchronousTestCase):
             (1_800_000_000, "08:00:00.000"), (1_800_000_000.0014, "08:00:00.001"), (1_800_000_000.9999, "08:00:00.999"),
             (1_800_000_001.02, "08:00:01.020"), (1_800_000_000.25, "08:00:00.250"),
         ):  # fmt: skip
-            self.assertEqual(json.loads(formatJSON(request(), now))["time"], f"2027-01-15T{shown}+00:00")
+            self.assertEqual(json.loads(jsonLines([request()], now))["time"], f"2027-01-15T{shown}+00:00")
 
     def test_aStepThatIsDoneAfterTheEndIsNotLogged(self) -> None:
         """
         Such as the end of a body that the response did not wait for.
         """
-        said = json.loads(formatJSON(request(seconds=0.5, first=0.5, routed=0.25, whole=0.75), 0.0))
+        said = json.loads(jsonLines([request(seconds=0.5, first=0.5, routed=0.25, whole=0.75)], 0.0))
         self.assertEqual((said["seconds"], said["first"], said["routed"]), (0.5, 0.5, 0.25))
         self.assertNotIn("whole", said)
 
     def test_aLineOfTextIsVisible(self) -> None:
-        line = formatText(request(target="/\x1b[31m"), 0)
+        line = textLines([request(target="/\x1b[31m")], 0)
         self.assertEqual(
             line, "1970-01-01T00:00:00.000Z access    200 GET site.example/\\u001b[31m   12 octets, 2.5 ms, "
             "for 192.0.2.1 (request t-1)\n",
         )
 
     def test_aLineOnATerminalBeginsWithTheTimeOfDay(self) -> None:
-        self.assertRegex(formatText(request(), 7.0, timeOfDay), r"^\d\d:\d\d:07 access    200 ")
+        self.assertRegex(textLines([request()], 7.0, timeOfDay), r"^\d\d:\d\d:07 access    200 ")
 
     def test_noPartOfATextLineIsMoreThanVisible(self) -> None:
         evil = "x\x1b[2J\u202e\n\x9b\x7f"
-        line = formatText(request(target=evil, host=evil, method=evil, visitor=evil, trace=evil, service=evil), 0)
+        line = textLines([request(target=evil, host=evil, method=evil, visitor=evil, trace=evil, service=evil)], 0)
         self.assertTrue(line[:-1].isprintable(), line)
 
     def test_JSONHasNoControls(self) -> None:
         evil = "x\x1b\u2028\n\x9b\x7f"
-        line = formatJSON(request(target=evil, host=evil, method=evil, visitor=evil, trace=evil, failed=ValueError(evil)), 0)
+        failed = ValueError(evil)
+        line = jsonLines([request(target=evil, host=evil, method=evil, visitor=evil, trace=evil, failed=failed)], 0)
         self.assertTrue(line[:-1].isprintable() and line.isascii(), line)
         self.assertEqual(json.loads(line)["visitor"], evil)
+
+
+    def test_eachLineHasTheTimeAtWhichItsRequestEnded(self) -> None:
+        ended = (1.0, 1.0004, 1.25, 0.5)
+        lines = jsonLines([request(ended=each) for each in ended], 1_800_000_000.0).splitlines()
+        times = [json.loads(line)["time"][17:23] for line in lines]
+        self.assertEqual(times, ["01.000", "01.000", "01.250", "00.500"])
+        text = textLines([request(ended=1.25)], 1_800_000_000.0)
+        self.assertTrue(text.startswith("2027-01-15T08:00:01.250Z access "), text)
+
+
+class DescriptionTests(SynchronousTestCase):
+    """
+    What requests that are alike share.
+    """
+
+    def key(self, target: bytes = b"/", host: bytes = b"site.example") -> Any:
+        return b"GET", host, target, (1, 1), "192.0.2.1", "site"
+
+    def test_requestsThatAreAlikeShareOne(self) -> None:
+        kept = Descriptions("agent")
+        one, other = kept[self.key()], kept[self.key(b"/caf\xc3\xa9")]
+        self.assertIs(kept[self.key()], one)
+        self.assertEqual((one.method, one.host, one.target), ("GET", "site.example", "/"))
+        self.assertEqual((one.protocol, one.visitor, one.service, one.role), ("HTTP/1.1", "192.0.2.1", "site", "agent"))
+        self.assertEqual(other.target, "/caf%C3%A9")
+
+    def test_theirNumberAndTheirSizeAreBounded(self) -> None:
+        kept = Descriptions("edge")
+        for number in range(3 * access_record.MOST_DESCRIPTIONS):
+            self.assertEqual(kept[self.key(b"/%d" % number)].target, f"/{number}")
+            self.assertLessEqual(len(kept), access_record.MOST_DESCRIPTIONS)
+        before = len(kept)
+        long = b"/" + b"a" * access_record.LONGEST_DESCRIPTION
+        self.assertEqual(kept[self.key(long)].target, long.decode())
+        self.assertEqual(kept[self.key(host=long)].host, long.decode())
+        self.assertEqual(len(kept), before)
 
 
 class LogTests(SynchronousTestCase):
@@ -122,7 +159,7 @@ class LogTests(SynchronousTestCase):
         self.out = Output()
 
     def test_linesAreWrittenSoonAndTogether(self) -> None:
-        log = AccessLog(self.clock, self.out, formatText, lambda: 0.0)
+        log = AccessLog(self.clock, self.out, textLines, lambda: 0.0)
         log(request())
         log(request())
         self.assertEqual(self.out.texts, [])
@@ -131,7 +168,7 @@ class LogTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_linesThatWaitAreBounded(self) -> None:
-        log = AccessLog(self.clock, self.out, formatText, lambda: 0.0)
+        log = AccessLog(self.clock, self.out, textLines, lambda: 0.0)
         for _ in range(FLUSH_LINES + 1):
             log(request())
         self.assertEqual([text.count("\n") for text in self.out.texts], [FLUSH_LINES])

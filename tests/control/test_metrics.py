@@ -18,7 +18,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.control.test_access_log import request
-from tunnelstack.control.access_log import CLIENT_CLOSED, together
+from tunnelstack.control.access_record import CLIENT_CLOSED, together
 from tunnelstack.control.metrics import counts, families, text_format
 from tunnelstack.control.metrics.counts import CLASSES, OTHERS, ExchangeCounts, Histogram
 from tunnelstack.control.metrics.extra import requireExtra

@@ -15,7 +15,7 @@ from tests.edge.test_edge_and_agent import SITE, Both
 from tests.exchange.doubles import Server, reply
 from tests.exchange.test_http2_server import Caught
 from tests.wire.heads_http2 import BAD, CONNECT, GET, KEY, POST, changed, smuggled
-from tunnelstack.control.access_log import AccessRecord
+from tunnelstack.control.access_record import AccessRecord
 from tunnelstack.control.config.records import (
     EdgeConfig,
     Limits,
@@ -119,7 +119,7 @@ class VisitTests(HTTP2Case):
         both = self.begin(SITE)
         self.ask(to(GET))
         both.get("site.localhost")
-        self.assertEqual([(record.protocol, record.status, record.octets) for record in self.log],
+        self.assertEqual([(record.description.protocol, record.status, record.octets) for record in self.log],
                          [("HTTP/2.0", 200, 13), ("HTTP/1.1", 200, 13)])
         self.assertEqual((self.log[0].host, self.log[0].target, self.log[0].visitor), ("site.localhost", "/b?c", "127.0.0.1"))
 

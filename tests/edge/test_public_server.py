@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.exchange.doubles import Server, Talker, Wires, settle
-from tunnelstack.control.access_log import AccessRecord
+from tunnelstack.control.access_record import AccessRecord
 from tunnelstack.control.config.records import EdgeConfig, Limits, Route
 from tunnelstack.control.metrics.counts import ExchangeCounts
 from tunnelstack.doors import DoorTable, HTTPDoor

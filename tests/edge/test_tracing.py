@@ -10,7 +10,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.changed_settings import changes
-from tunnelstack.control.access_log import AccessRecord
+from tunnelstack.control.access_record import AccessRecord
 from tunnelstack.control.config.records import ServiceConfig, TracingConfig
 from tunnelstack.testing import EdgeAndAgent
 from tunnelstack.wire.http1.trace_context import TraceContext, read_trace_context
@@ -129,12 +129,17 @@ class TracingTests(SynchronousTestCase):
         self.start()
         self.visit()
         edge, agent = self.records["edge"][-1], self.records["agent"][-1]
-        self.assertEqual((edge.routed, edge.first, edge.whole), (0.0, 0.0, -1.0))
+        self.assertEqual((edge.routed, edge.first, edge.whole), (-1.0, 0.0, -1.0), "the route is found without waiting")
         self.assertEqual((edge.opened, agent.opened), (-1.0, 0.0), "a stream is opened without waiting")
         self.visit()
         again = self.records["edge"][-1]
         self.assertEqual((again.opened, again.first), (-1.0, 0.0))
-        self.assertEqual((edge.role, agent.role, edge.trace), ("edge", "agent", agent.trace))
+        self.assertEqual((edge.description.role, agent.description.role, edge.trace), ("edge", "agent", agent.trace))
+
+    def test_theRouteOfATracedRequestIsMeasured(self) -> None:
+        self.start(TracingConfig(enabled=True))
+        self.visit()
+        self.assertEqual(self.records["edge"][-1].routed, 0.0)
 
     def test_theEndOfABodyIsMeasured(self) -> None:
         self.start()

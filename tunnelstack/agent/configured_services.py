@@ -17,7 +17,7 @@ from tunnelstack.agent.publication import Publication
 from tunnelstack.agent.publications import Publications
 from tunnelstack.agent.service_kinds import ExchangeFactory, RunningService, ServiceContext, buildService
 from tunnelstack.agent.target import probe
-from tunnelstack.control.access_log import AccessRecord, RequestObserver
+from tunnelstack.control.access_record import AccessRecord, RequestObserver
 from tunnelstack.control.config.records import ServiceConfig
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import Handler, IExchangeServer, IReactor

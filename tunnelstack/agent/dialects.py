@@ -16,7 +16,7 @@ from zope.interface import implementer
 from tunnelstack.agent.edge_endpoint import TABLE_TRUST, makeEdgeEndpoint
 from tunnelstack.agent.requests import recordFromExchange
 from tunnelstack.agent.target import Target
-from tunnelstack.control.access_log import RequestObserver
+from tunnelstack.control.access_record import Descriptions, RequestObserver
 from tunnelstack.control.config.proxy_env import proxyFor
 from tunnelstack.control.config.records import AgentConfig, EdgeAddress
 from tunnelstack.control.config.sources import Sources, Unencrypted, isConfidential, readToken
@@ -110,6 +110,7 @@ class AgentHost:
         self.boundsChanged = agent.boundsChanged
         self.revoked = agent.revoked
         self._end = agent.end
+        self._descriptions = Descriptions("agent")
         self._environ = os.environ if environ is None else environ
 
     def edgeEndpoint(self, address: EdgeURL, alpn: Sequence[bytes] = ()) -> IStreamClientEndpoint:
@@ -149,7 +150,7 @@ class AgentHost:
     def exchangeEnded(self, service: str, exchange: IServerExchange, seconds: float) -> None:
         observer = self._agent.requestObserver
         if observer is not None:
-            observer(recordFromExchange(service, exchange, seconds))
+            observer(recordFromExchange(self._descriptions, service, exchange, seconds, self.clock.seconds()))
 
     def displaced(self, reason: str) -> None:
         self._end(TemporaryFailure(reason))

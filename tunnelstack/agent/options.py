@@ -25,7 +25,8 @@ from tunnelstack.agent.dialects import HOST_KEYS
 from tunnelstack.agent.service import AgentService
 from tunnelstack.agent.target import NotATarget, Target
 from tunnelstack.agent.validation import agentMistakes, otherMistakes, serviceMistakes
-from tunnelstack.control.access_log import Output, accessLog, together
+from tunnelstack.control.access_log import Output, accessLog
+from tunnelstack.control.access_record import together
 from tunnelstack.control.config.records import AgentConfig, ServiceConfig
 from tunnelstack.control.config.sources import Sources, Unencrypted
 from tunnelstack.control.options import (

@@ -22,7 +22,7 @@ from zope.interface import implementer
 from tunnelstack.agent.panel_figures import Figures
 from tunnelstack.agent.panel_layout import Line, columnsOf, cut, cutMark, encodable, fitting, limited, rowsOf
 from tunnelstack.agent.panel_state import LinkState, ServiceState
-from tunnelstack.control.access_log import AccessRecord
+from tunnelstack.control.access_record import AccessRecord
 from tunnelstack.control.process.line_times import LineTime, timeOfDay
 from tunnelstack.control.process.status_log import (
     COLUMN,

@@ -10,7 +10,7 @@ from math import ceil
 
 from attrs import frozen
 
-from tunnelstack.control.access_log import AccessRecord
+from tunnelstack.control.access_record import AccessRecord
 
 DURATIONS = 200
 """How many of the last requests the quantiles are of."""

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from tunnelstack.agent.link import AgentLink
 from tunnelstack.agent.publication import Publication
-from tunnelstack.control.access_log import AccessRecord
+from tunnelstack.control.access_record import AccessRecord
 from tunnelstack.interfaces import ILink, IReactor, IServiceLink
 from tunnelstack.session.totals import SessionTotals
 

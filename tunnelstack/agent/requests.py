@@ -4,45 +4,44 @@ The access records of requests that an agent serves.
 
 from __future__ import annotations
 
-from tunnelstack.control.access_log import CLIENT_CLOSED, AccessRecord, protocolText
+from functools import lru_cache
+
+from tunnelstack.control.access_record import CLIENT_CLOSED, AccessRecord, Descriptions
 from tunnelstack.interfaces import IServerExchange
-from tunnelstack.wire.http1.target import percent_encoded, unprintable
 
 
-class ServedRequest(AccessRecord):
-    """
-    A request on an agent.
-    """
-
-    role = "agent"
-
-
-def recordFromExchange(service: str, exchange: IServerExchange, seconds: float) -> ServedRequest:
+def recordFromExchange(
+    descriptions: Descriptions, service: str, exchange: IServerExchange, seconds: float, ended: float
+) -> AccessRecord:
     """
     The record of an exchange whose steps are not known.
 
     @param seconds: from the request's head to the end of the response.
+    @param ended: when the response ended, in seconds of the reactor's clock.
     """
-    record = ServedRequest()
-    complete(record, service, exchange, seconds)
+    record = AccessRecord()
+    record.seconds, record.ended = seconds, ended
+    complete(record, descriptions, service, exchange)
     return record
 
 
-def complete(record: AccessRecord, service: str, exchange: IServerExchange, seconds: float) -> None:
+def complete(record: AccessRecord, descriptions: Descriptions, service: str, exchange: IServerExchange) -> None:
     """
     Write into a record what its exchange has.
-
-    @param seconds: from the request's head to the end of the response, or until now.
     """
-    head, target = exchange.head, exchange.head.target
-    visitor = head.field(b"x-forwarded-for") or b""
-    record.method = head.method.decode("latin-1")
-    record.host = exchange.host.decode("latin-1")
-    record.target = (percent_encoded(target) if unprintable(target) else target).decode()
-    record.visitor = visitor.partition(b",")[0].strip().decode("latin-1")
+    head = exchange.head
+    visitor = _firstAddress(head.field(b"x-forwarded-for") or b"")
+    record.description = descriptions[head.method, exchange.host, head.target, head.version, visitor, service]
     record.service = service
     record.trace = exchange.trace
     record.status = exchange.status or CLIENT_CLOSED
     record.octets = exchange.octets
-    record.seconds = seconds
-    record.protocol = protocolText(head.version)
+
+
+@lru_cache(maxsize=256)
+def _firstAddress(value: bytes) -> str:
+    """
+    @param value: of C{X-Forwarded-For}.
+    @return: the address of the visitor.
+    """
+    return value.partition(b",")[0].strip().decode("latin-1")

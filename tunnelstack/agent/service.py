@@ -25,7 +25,7 @@ from tunnelstack.agent.exit_policy import ExitPolicy
 from tunnelstack.agent.link import AgentLink
 from tunnelstack.agent.publication import Publication
 from tunnelstack.agent.publications import Publications
-from tunnelstack.control.access_log import RequestObserver, together
+from tunnelstack.control.access_record import RequestObserver, together
 from tunnelstack.control.config.dev_edge import isStale
 from tunnelstack.control.config.records import AgentConfig
 from tunnelstack.control.config.reload import difference

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING
 
-from attrs import define, evolve
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
@@ -20,9 +20,9 @@ from zope.interface import implementer
 from tunnelstack.agent.bounds import AgentBounds
 from tunnelstack.agent.local_server import LocalServer
 from tunnelstack.agent.origin_pool import originPool
-from tunnelstack.agent.requests import ServedRequest, complete
+from tunnelstack.agent.requests import complete
 from tunnelstack.agent.target import Target
-from tunnelstack.control.access_log import CLIENT_CLOSED, AccessRecord, RequestObserver
+from tunnelstack.control.access_record import CLIENT_CLOSED, AccessRecord, Descriptions, RequestObserver
 from tunnelstack.control.config.records import ServiceConfig
 from tunnelstack.control.metrics.counts import MOST_ENDED, ExchangeCounts, failureCode
 from tunnelstack.control.request_times import RequestTimes
@@ -104,6 +104,7 @@ class ServiceContext:
     @ivar counts: counts the requests that have ended, or C{None}.
     @ivar budget: limits what the connections with local servers hold, as far as they use HTTP/2.
     @ivar recorder: keeps requests for the inspector, or C{None}.
+    @ivar descriptions: what the records of requests say of them.
     """
 
     reactor: IReactor
@@ -114,6 +115,7 @@ class ServiceContext:
     counts: ExchangeCounts | None = None
     budget: MemoryBudget | None = None
     recorder: RequestRecorder | None = None
+    descriptions: Descriptions = field(factory=lambda: Descriptions("agent"))
 
     @property
     def isObserved(self) -> bool:
@@ -166,7 +168,7 @@ class ExchangeFactory(Factory):
 
     def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
         if self._isObserved:
-            exchange.context = request = ServedRequest()
+            exchange.context = request = AccessRecord()
             request.now = now = self._clock.seconds
             request.began = now()
             tracer = self._context.tracer
@@ -177,16 +179,17 @@ class ExchangeFactory(Factory):
         return self.server.exchangeReceived(head, exchange)
 
     def _done(self, exchange: IServerExchange) -> None:
-        request: ServedRequest | None = exchange.context
+        request: AccessRecord | None = exchange.context
         if request is None:
             return
         exchange.context = None               # what happens from now on is not recorded
-        seconds = request.now() - request.began
+        request.ended = now = request.now()
+        request.seconds = seconds = now - request.began
         if request.answeredAtOnce:
             request.first = seconds
-        counts, failed = self._counts, request.failed
+        counts = self._counts
         if counts is not None:
-            code = "" if failed is None else failureCode(failed)
+            code = "" if request.failed is None else failureCode(request.failed)
             counts.ended.append((exchange.status or CLIENT_CLOSED, exchange.octets, seconds, request.first, code, self._name))
             if len(counts.ended) >= MOST_ENDED:
                 counts.fold()
@@ -194,7 +197,7 @@ class ExchangeFactory(Factory):
             self._recorder.ended(exchange, seconds)
         if self._requestObserver is not None:
             self._open.pop(exchange, None)
-            complete(request, self._name, exchange, seconds)
+            complete(request, self._context.descriptions, self._name, exchange)
             self._requestObserver(request)
 
     def openRequests(self) -> list[AccessRecord]:
@@ -205,7 +208,8 @@ class ExchangeFactory(Factory):
 
     def _openRecord(self, exchange: IServerExchange) -> AccessRecord:
         record: AccessRecord = copy(exchange.context)
-        complete(record, self._name, exchange, record.elapsed)
+        record.seconds = record.elapsed
+        complete(record, self._context.descriptions, self._name, exchange)
         record.status = exchange.status
         return record
 

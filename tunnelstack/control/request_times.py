@@ -25,7 +25,8 @@ class RequestTimes:
 
     @ivar now: gives the seconds of the reactor's clock.
     @ivar began: when the head was received, in these seconds.
-    @ivar routed: the edge has found the agent, and its policy allows the request.
+    @ivar routed: the edge has found the agent, and its policy allows the request.  It stays L{NEVER} if nothing was waited for
+        and the request is not traced.
     @ivar opened: there is a new connection for the request: a stream to the agent, or the agent's connection to the local
         server.  It stays L{NEVER} if a connection was used again, or was there at once.
     @ivar whole: the body of the request has been received; L{NEVER} for a request without a body.

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.control.access_log import RequestObserver, together
+from tunnelstack.control.access_record import RequestObserver, together
 from tunnelstack.control.auth.name_ownership import NameOwnership
 from tunnelstack.control.auth.tokens import TokenTable
 from tunnelstack.control.config.records import EdgeConfig, Limits, ListenerConfig

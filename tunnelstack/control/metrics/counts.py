@@ -4,12 +4,13 @@ What is counted while a program works: plain integers and lists of integers, whi
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Protocol
 
-from tunnelstack.control.access_log import CLIENT_CLOSED, AccessRecord
+from tunnelstack.control.access_record import CLIENT_CLOSED, AccessRecord
 from tunnelstack.control.metrics.families import SECONDS_BOUNDS
 
 MAX_SERVICES = 10_000
@@ -22,9 +23,6 @@ CLASSES = ("closed", "1xx", "2xx", "3xx", "4xx", "5xx", "other")
 """The classes of statuses, in the order of their counts."""
 
 OTHER = CLASSES.index("other")
-
-CLASS_OF = bytes(min(status // 100, OTHER) if status != CLIENT_CLOSED else 0 for status in range(1000))
-"""The place in L{CLASSES} of each status."""
 
 UNROUTED = "unknown"
 """The code of the failure of a request for which no service was found: what its visitor names is no service."""
@@ -72,6 +70,19 @@ class Histogram:
         """
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
+
+    def observeAll(self, values: Iterable[float]) -> None:
+        """
+        Count observations.
+        """
+        ordered = sorted(values)              # then a search for each bound is less than one for each value
+        below = 0
+        for bucket, bound in enumerate(self.bounds):
+            upTo = bisect_right(ordered, bound, below)
+            self.counts[bucket] += upTo - below
+            below = upTo
+        self.counts[-1] += len(ordered) - below
+        self.total += sum(ordered)
 
     def cumulative(self) -> Iterator[tuple[str, int]]:
         """
@@ -128,7 +139,7 @@ class ExchangeCounts:
 
     def __call__(self, access: AccessRecord) -> None:
         """
-        Count the request of a record: a L{RequestObserver<tunnelstack.control.access_log.RequestObserver>}.
+        Count the request of a record: a L{RequestObserver<tunnelstack.control.access_record.RequestObserver>}.
         """
         self.ended.append((
             access.status, access.octets, access.seconds, access.first, failureCode(access.failed), access.service
@@ -139,21 +150,21 @@ class ExchangeCounts:
         """
         Count the requests in L{ended}; to be called before the counts are read.
         """
-        durations, firsts = self.duration, self.firstOctet
-        for status, octets, seconds, first, failure, service in self.ended:
-            kind = CLASS_OF[status] if status < 1000 else OTHER
-            self.byClass[kind] += 1
-            self.octets += octets
-            bucket = bisect_left(SECONDS_BOUNDS, seconds)
-            durations.counts[bucket] += 1
-            durations.total += seconds
-            if first >= 0:
-                firsts.counts[bucket if first == seconds else bisect_left(SECONDS_BOUNDS, first)] += 1
-                firsts.total += first
+        if not self.ended:
+            return
+        statuses, octets, durations, firsts, failures, services = zip(*self.ended, strict=True)
+        for status, count in Counter(statuses).items():
+            self.byClass[_classOf(status)] += count
+        self.octets += sum(octets)
+        self.duration.observeAll(durations)
+        self.firstOctet.observeAll([first for first in firsts if first >= 0])
+        for failure, count in Counter(failures).items():
             if failure in self.failures:
-                self.failures[failure] += 1
-            if self.services is not None and service and failure != UNROUTED:
-                self._countService(self.services, service, octets, kind)
+                self.failures[failure] += count
+        if self.services is not None:
+            for name, status, size, failure in zip(services, statuses, octets, failures, strict=True):
+                if name and failure != UNROUTED:
+                    self._countService(self.services, name, size, _classOf(status))
         self.ended.clear()
 
     def _countService(self, services: dict[str, ServiceCounts], name: str, octets: int, kind: int) -> None:
@@ -164,6 +175,13 @@ class ExchangeCounts:
             counts = services.setdefault(name, ServiceCounts())
         counts.byClass[kind] += 1
         counts.octets += octets
+
+
+def _classOf(status: int) -> int:
+    """
+    @return: the place of a status in L{CLASSES}.
+    """
+    return 0 if status == CLIENT_CLOSED else min(status // 100, OTHER)
 
 
 def failureCode(failed: Exception | None) -> str:

@@ -19,7 +19,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.util.types import AttributeValue
 
-from tunnelstack.control.access_log import AccessRecord
+from tunnelstack.control.access_record import AccessRecord
 from tunnelstack.control.tracing.layers import Steps, layersOf
 from tunnelstack.control.tracing.tracer import RequestSpan, newIdentifier
 

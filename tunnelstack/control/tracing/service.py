@@ -15,7 +15,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from tunnelstack.control.access_log import AccessRecord
+from tunnelstack.control.access_record import AccessRecord
 from tunnelstack.control.config.records import TracingConfig
 from tunnelstack.control.tracing.tracer import Tracer
 from tunnelstack.errors import ConfigurationError

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import ISSLTransport, ITransport
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from tunnelstack.control.access_log import ObservedRequest, protocolText
+from tunnelstack.control.access_record import ObservedRequest, visibleTarget
 from tunnelstack.edge.listeners import EdgeListener
 from tunnelstack.edge.public.access_policy import AccessPolicy, PendingRequest, rateLimitExceeded
 from tunnelstack.edge.public.bandwidth import MeteredExchange, backlogExceeded
@@ -45,7 +45,7 @@ from tunnelstack.wire.http1 import cdn_loop
 from tunnelstack.wire.http1.forwarded import FORWARDING_NAMES, SECURE, Hop, forwarding_fields, read_hops
 from tunnelstack.wire.http1.framing import HOST, without
 from tunnelstack.wire.http1.head import BadMessage, Fields, RequestHead, ResponseHead, values
-from tunnelstack.wire.http1.target import percent_encoded, split_absolute, unprintable
+from tunnelstack.wire.http1.target import percent_encoded, split_absolute
 from tunnelstack.wire.printable_text import printable
 
 LOOP = b"cdn-loop"
@@ -86,6 +86,7 @@ TRACE = re.compile(rb"[0-9A-Za-z._:-]{1,64}\Z")
 
 HTTPS = 443
 SLASH = 47
+QUERY = 63                                # a search for an octet is cheaper than one for octets
 CONTRADICTION = "The Forwarded and X-Forwarded fields of the request contradict each other."
 NOT_A_PROXY = "This server is not a proxy."
 TOO_MANY_PROXIES = "The request has passed too many proxies: its forwarding fields are too long."
@@ -141,13 +142,17 @@ class RequestRouter:
             exchange.context = request = ObservedRequest()
             request.now = now = site.clock.seconds
             request.began = now()
-            request.trace = exchange.trace
             if destination is not None:
                 request.service = destination.key
                 if site.samples.enabled:
                     site.samples.begin(request, head, destination.key, exchange.trace)
             if site.accessLog is not None:
-                self._describe(request, head, host, address)
+                target = site.loggedTarget(head) if QUERY in head.target else head.target
+                request.description = site.descriptions[
+                    head.method, host, target, head.version, address, request.service
+                ]
+                if site.tracer is not None:
+                    request.span = site.tracer.begin(head.fields, self._trusted)
         if self._rateLimited:
             return self._fail(exchange, ExchangeFailed(FailureKind.RATE_LIMITED, retryAfter=1))
         policy = None if destination is None else destination.policy
@@ -170,6 +175,7 @@ class RequestRouter:
             return self._fail(exchange, decision)
 
         def allow() -> IExchangeReceiver:
+            _routed(exchange)
             if not policy.authenticates:
                 return self._forward(exchange, head, host, destination, hops)
             assert self._visitor is not None
@@ -197,9 +203,13 @@ class RequestRouter:
             if out is not None:
                 return self._fail(exchange, out)
             if acceptsOnlyEvents(head) and site.registry.isKnown(key, within=RECENT_SECONDS):
+
+                def forwardNow() -> IExchangeReceiver:
+                    _routed(exchange)
+                    return self._forward(exchange, head, host, destination, hops, cookie)
+
                 return PendingRequest(
-                    exchange, site.gaps.wait(key), lambda: self._forward(exchange, head, host, destination, hops, cookie),
-                    lambda failed: self._fail(exchange, failed),
+                    exchange, site.gaps.wait(key), forwardNow, lambda failed: self._fail(exchange, failed)
                 )
             known = destination.configured or site.registry.isKnown(key)
             return self._fail(exchange, ExchangeFailed(FailureKind.ABSENT if known else FailureKind.UNKNOWN, service=key))
@@ -218,6 +228,7 @@ class RequestRouter:
         except ExchangeFailed as loop:
             return self._fail(exchange, loop)
         if site.tracer is not None and exchange.context is not None:
+            _routed(exchange)
             fields = exchange.context.span.written(fields)
         head = RequestHead(head.method, head.target, fields, framing=head.framing)
         return self._join(exchange, head, tunnel, destination, buckets, cookie)
@@ -236,8 +247,6 @@ class RequestRouter:
             open = partial(_openWithCookie, open, cookie)
         onFailure = partial(self._reportFailure, exchange)
         request: ObservedRequest | None = exchange.context
-        if request is not None and site.accessLog is not None:
-            request.routed = request.now() - request.began
         joined: IExchangeReceiver
         if not buckets:
             joined = forward(exchange, head, open, pages=site.pages, onFailure=onFailure, observer=request)
@@ -327,21 +336,6 @@ class RequestRouter:
         self._visitor = visitor = Visitor(address=peer, scheme=scheme, trace=site.nextTrace())
         return visitor
 
-    def _describe(self, request: ObservedRequest, head: RequestHead, host: bytes, address: str) -> None:
-        """
-        Write into the record of a request what is logged of it.
-        """
-        tracer = self._site.tracer
-        if tracer is not None:
-            request.span = tracer.begin(head.fields, self._trusted)
-        request.method = head.method.decode()
-        request.host = host.decode("latin-1")
-        target = head.target
-        plain = b"?" not in target and not unprintable(target)
-        request.target = target.decode() if plain else self._site.loggedTarget(head)
-        request.visitor = address
-        request.protocol = protocolText(head.version)
-
     def _fail(self, exchange: IServerExchange, failed: ExchangeFailed) -> IExchangeReceiver:
         self._reportFailure(exchange, failed)
         respondWithPage(exchange, self._site.pages, failed, exchange.trace)
@@ -358,9 +352,19 @@ class RequestRouter:
             self.log.warn(
                 "{status} for {method} {host}{target} (request {trace}): {failed}", status=failed.status,
                 kind=failed.kind.name, method=exchange.head.method.decode(),
-                host=printable(exchange.framing.host.decode("latin-1")), target=self._site.loggedTarget(exchange.head),
-                trace=exchange.trace, visitor=self._address, failed=failed,
+                host=printable(exchange.framing.host.decode("latin-1")),
+                target=visibleTarget(self._site.loggedTarget(exchange.head)), trace=exchange.trace,
+                visitor=self._address, failed=failed,
             )
+
+
+def _routed(exchange: IServerExchange) -> None:
+    """
+    The route of a request is found, and took time.  Where it takes none, the clock is not read.
+    """
+    request: ObservedRequest | None = exchange.context
+    if request is not None:
+        request.requestRouted()
 
 
 def _openWithCookie(open: OpenExchange, cookie: bytes, receiver: IWholeResponseReceiver) -> IExchange:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from attrs import frozen
 from zope.interface import implementer
 
-from tunnelstack.control.access_log import ObservedRequest
+from tunnelstack.control.access_record import ObservedRequest
 from tunnelstack.control.config.upkeep import SamplesConfig
 from tunnelstack.exchange.errors import ExchangeFailed
 from tunnelstack.exchange.sample_store import SampleStore

@@ -16,7 +16,7 @@ from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.control.access_log import CLIENT_CLOSED, ObservedRequest, RequestObserver
+from tunnelstack.control.access_record import CLIENT_CLOSED, NOT_DESCRIBED, ObservedRequest, RequestObserver
 from tunnelstack.control.auth.tokens import IToken
 from tunnelstack.control.config.records import EdgeConfig
 from tunnelstack.control.metrics.counts import MOST_ENDED, failureCode
@@ -324,17 +324,18 @@ class PublicServerFactory(ServerFactory):
             return
         exchange.context = None               # what happens from now on is not recorded
         site, status, octets = self.site, exchange.status or CLIENT_CLOSED, exchange.octets
-        request.seconds = seconds = request.now() - request.began
+        request.ended = now = request.now()
+        request.seconds = seconds = now - request.began
         if request.answeredAtOnce:
             request.first = seconds
-        counts, failed = site.counts, request.failed
+        counts = site.counts
         if counts is not None:
-            code = "" if failed is None else failureCode(failed)
+            code = "" if request.failed is None else failureCode(request.failed)
             counts.ended.append((status, octets, seconds, request.first, code, request.service))
             if len(counts.ended) >= MOST_ENDED:
                 counts.fold()
         if request.sample is not None:
             request.sample.ended(status, octets, seconds)
-        if request.method and site.accessLog is not None:
-            request.status, request.octets = status, octets
+        if site.accessLog is not None and request.description is not NOT_DESCRIBED:
+            request.trace, request.status, request.octets = exchange.trace, status, octets
             site.accessLog(request)

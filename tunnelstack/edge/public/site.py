@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 
-from tunnelstack.control.access_log import RequestObserver
+from tunnelstack.control.access_record import Descriptions, RequestObserver
 from tunnelstack.control.config.records import EdgeConfig
 from tunnelstack.control.remembered_names import LATELY_SECONDS
 from tunnelstack.doors import DoorTable
@@ -27,7 +27,7 @@ from tunnelstack.exchange.errors import ExchangeFailed
 from tunnelstack.interfaces import IExchangeReceiver, IServerExchange, ITunnel
 from tunnelstack.wire.addresses import IPNetwork, read_address, read_network
 from tunnelstack.wire.http1.head import RequestHead
-from tunnelstack.wire.http1.target import path_of, percent_encoded, unprintable
+from tunnelstack.wire.http1.target import path_of
 
 if TYPE_CHECKING:
     from tunnelstack.control.metrics.counts import ExchangeCounts
@@ -85,6 +85,7 @@ class PublicSite:
     @ivar pages: makes error pages.
     @ivar accessLog: called with the record of each request that has ended, or C{None}.
     @ivar counts: counts the requests that have ended, or C{None}.
+    @ivar descriptions: what the access log says of requests.
     @ivar tracer: gives each request its span; only with an C{accessLog}.
     @ivar securePort: the port at which visitors reach this edge by TLS.
     @ivar forwardedBy: which forwarding fields of trusted proxies are used, as C{forwarded_by} of the configuration.
@@ -107,6 +108,7 @@ class PublicSite:
     pages: ErrorPages = errorPage
     accessLog: RequestObserver | None = None
     counts: ExchangeCounts | None = None
+    descriptions: Descriptions = field(factory=lambda: Descriptions("edge"))
     tracer: Tracer | None = None
     securePort: int = 443
     forwardedBy: str = ""
@@ -131,15 +133,15 @@ class PublicSite:
         self.samples.configure(config.samples)
         self.trustedProxies = tuple(read_network(network, strict=False) for network in config.trustedProxies)
 
-    def loggedTarget(self, head: RequestHead) -> str:
+    def loggedTarget(self, head: RequestHead) -> bytes:
         """
-        @return: the target of a request for logs, in visible ASCII.  The query is left out at the path of a door, even on a
-            host that has no doors: agents of some systems send their credentials there.
+        @return: the target of a request for logs.  The query is left out at the path of a door, even on a host that has no
+            doors: agents of some systems send their credentials there.
         """
         target = head.target
         if b"?" in target and self.doors.find(head.method, path_of(target)) is not None:
-            target = path_of(target)
-        return (percent_encoded(target) if unprintable(target) else target).decode("ascii")
+            return path_of(target)
+        return target
 
     def isTrusted(self, address: str) -> bool:
         """
