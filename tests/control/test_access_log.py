@@ -81,6 +81,13 @@ class FormTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertEqual(json.loads(jsonLines([request()], now))["time"], f"2027-01-15T{shown}+00:00")
 
+    def test_secondsHaveSixDigits(self) -> None:
+        for seconds, shown in (
+            (0.0, "0.000000"), (0.0000004, "0.000000"), (0.0000006, "0.000001"), (0.001234, "0.001234"), (0.25, "0.250000"),
+            (0.9999989, "0.999999"), (0.9999996, "1.000000"), (1.5, "1.500000"), (3600.25, "3600.250000"),
+        ):  # fmt: skip
+            self.assertIn(f'"seconds": {shown}, "first": {shown}, ', jsonLines([request(seconds=seconds, first=seconds)], 0.0))
+
     def test_aStepThatIsDoneAfterTheEndIsNotLogged(self) -> None:
         """
         Such as the end of a body that the response did not wait for.
