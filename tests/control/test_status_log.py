@@ -206,15 +206,21 @@ class ChoiceTests(SynchronousTestCase):
         Logger("twisted.web", observer=publisher).warn("theirs")
         finishAll(5.0)
 
+    def shown(self, terminal: int) -> str:
+        """
+        @return: the two lines on a terminal, which may pass them on one by one.
+        """
+        octets = b""
+        while octets.count(b"\n") < 2:
+            octets += os.read(terminal, 4096)
+        return octets.decode()
+
     def test_aTerminalShowsTheTimeOfDay(self) -> None:
         near, far = pty.openpty()
         self.addCleanup(os.close, near)
         terminal = self.open(far)
         self.written(terminal, terminal, "auto")
-        shown = b""
-        while shown.count(b"\n") < 2:         # a terminal may pass them on one by one
-            shown += os.read(near, 4096)
-        self.assertRegex(shown.decode(), rf"^{DAY} session   up\r\n{DAY} warning   .*theirs\r\n$")
+        self.assertRegex(self.shown(near), rf"^{DAY} session   up\r\n{DAY} warning   .*theirs\r\n$")
 
     def test_statusLinesOnAPipeHaveNoTimeAndTheLogHasAll(self) -> None:
         """
@@ -239,10 +245,7 @@ class ChoiceTests(SynchronousTestCase):
         with path.open("w") as out:
             self.written(out, self.open(far), "auto")
         self.assertEqual(path.read_text(), "session   up\n")
-        shown = b""
-        while shown.count(b"\n") < 2:         # a terminal may pass them on one by one
-            shown += os.read(near, 4096)
-        self.assertRegex(shown.decode(), rf"^{DAY} session   up\r\n{DAY} warning   .*theirs\r\n$")
+        self.assertRegex(self.shown(near), rf"^{DAY} session   up\r\n{DAY} warning   .*theirs\r\n$")
 
     def test_inOneFileEachEventIsThereOnce(self) -> None:
         path = Path(self.mktemp())
