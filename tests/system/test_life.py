@@ -311,7 +311,10 @@ class RefusalTests(Stage):
         edge = self.startEdge()
         token = self.home / ".local" / "state" / "tunnelstack" / "dev.token"
         address, secret = f"http://localhost:{self.port}", token.read_text().strip()
-        agent = self.agent("--edge", address, "http", str(self.origin()), "--name", "myapp", TUNNELSTACK_TOKEN=secret)
+        (self.home / "agent.toml").write_text(
+            f'[agent]\nbackoff_seconds = 0.5\n[[service]]\nname = "myapp"\ntarget = "{self.origin()}"\n'
+        )
+        agent = self.agent("--edge", address, "--config", "agent.toml", "start", TUNNELSTACK_TOKEN=secret)
         agent.hears("^myapp ")
         edge.end()
         token.unlink()
