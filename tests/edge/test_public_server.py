@@ -167,6 +167,28 @@ class WayTests(PublicCase):
             self.assertEqual(self.asked().field(b"x-forwarded-host"), host)
             self.answer()
 
+    def test_theSameHeadIsSentOnWithAnotherIdentifier(self) -> None:
+        """
+        Its octets are as those of the first one.  What comes between does not change it.
+        """
+        self.edge.tunnels["other"] = self.tunnel
+        kinds = {
+            b"/": GET, b"/a": GET.replace(b" / ", b" /a "), b"other": GET.replace(b"app.", b"other."),
+            b"fields": GET[:-2] + b"Forwarded: for=me\r\nA: b\r\n\r\n", b"kept": GET[:-2] + b"Connection: keep-alive\r\n\r\n",
+        }  # fmt: skip
+        first: dict[bytes, bytes] = {}
+        seen = []
+        for kind in (b"/", b"/", b"/", b"/a", b"/", b"/", b"other", b"other", b"/", b"fields", b"fields", b"kept", b"/"):
+            self.say(kinds[kind])
+            octets = self.tunnel.agent.far[-1].take()
+            identifier = read_request_untrusted(octets, find_end_untrusted(octets)).field(b"x-request-id")
+            assert identifier is not None
+            seen.append(identifier)
+            self.assertEqual(first.setdefault(kind, octets.replace(identifier, b"")), octets.replace(identifier, b""))
+            self.answer()
+            self.assertEqual(self.log.pop().trace, identifier.decode())
+        self.assertEqual(len(set(seen)), len(seen))
+
     def test_targetsThatAreURLs(self) -> None:
         for target, path in (
             (b"http://app.localhost/a?b", b"/a?b"), (b"HTTPS://app.localhost", b"/"), (b"http://app.localhost?x", b"/?x"),
@@ -334,6 +356,16 @@ class TrustTests(PublicCase):
         self.assertEqual(self.asked().field(b"x-forwarded-for"), b"192.0.2.7")
         self.answer()
         self.assertEqual(self.log.pop().visitor, "192.0.2.7")
+
+    def test_theSameHeadGetsAnotherIdentifier(self) -> None:
+        self.visitor = self.visit(IPv4Address("TCP", "10.1.2.3", 1))
+        seen = []
+        for given in (b"", b"", b"X-Request-Id: abc-1\r\n", b"X-Request-Id: abc-1\r\n", b""):
+            self.say(GET[:-2] + given + b"\r\n")
+            seen.append(self.asked().field(b"x-request-id"))
+            self.answer()
+        self.assertEqual(seen[2:4], [b"abc-1"] * 2)
+        self.assertEqual(len({seen[0], seen[1], seen[4]} - {None, b"abc-1"}), 3)
 
     def told(self, fields: bytes) -> dict[bytes, bytes]:
         """

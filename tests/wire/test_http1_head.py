@@ -5,6 +5,7 @@ Heads of HTTP/1.1: taken and refused as the lists say, at every split, and never
 from __future__ import annotations
 
 import h11
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -28,6 +29,7 @@ from tunnelstack.wire.http1.head import (
     find_end_untrusted,
     read_request_untrusted,
     read_response_untrusted,
+    request_prefix,
     values,
 )
 from tunnelstack.wire.http1.target import percent_encoded
@@ -215,6 +217,24 @@ class WriteTests(SynchronousTestCase):
         ):
             self.assertRaises(UsageError, encode_request, head)
         self.assertRaises(UsageError, encode_response, ResponseHead(200, b"OK\n"))
+        for value in (b"a\r\nX: y", b"\n", b"\r"):
+            head = RequestHead(b"GET", b"/", [(b"Host", value)])
+            head.prefix = request_prefix(RequestHead(b"GET", b"/", [(b"Host", b"a")]))
+            self.assertRaises(UsageError, encode_request, head)
+
+    def test_aPrefixIsWrittenBeforeTheLastValue(self) -> None:
+        head = RequestHead(b"GET", b"/", [(b"Host", b"a"), (b"X", b"one")])
+        other = RequestHead(b"GET", b"/", [(b"Host", b"a"), (b"X", b"")])
+        expected = encode_request(other)
+        other.prefix = request_prefix(head)
+        self.assertEqual(other.prefix, b"GET / HTTP/1.1\r\nHost: a\r\nX: ")
+        self.assertEqual(encode_request(other), expected)
+
+    def test_aChangedCopyOfAHeadHasNoPrefix(self) -> None:
+        head = RequestHead(b"GET", b"/", [(b"Host", b"a")])
+        head.prefix = request_prefix(head)
+        changed = evolve(head, fields=[(b"Host", b"b")])
+        self.assertEqual(encode_request(changed), b"GET / HTTP/1.1\r\nHost: b\r\n\r\n")
 
 
 class DifferentialTests(SynchronousTestCase):

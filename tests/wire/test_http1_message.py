@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.wire.http1.framing import CHUNKED, UNTIL_CLOSE
-from tunnelstack.wire.http1.head import BadMessage, Fields, HeadLimits, RequestHead, ResponseHead
+from tunnelstack.wire.http1.head import (
+    BadMessage,
+    Fields,
+    HeadLimits,
+    RequestHead,
+    ResponseHead,
+    encode_request,
+)
 from tunnelstack.wire.http1.message import (
     REMEMBERED_HEADS,
     REMEMBERED_OCTETS,
@@ -120,7 +127,10 @@ class RepeatedHeadTests(SynchronousTestCase):
         except BadMessage as bad:
             return bad.args, bad.status
         left = reader.take_buffer()
-        return (None, left, 0) if head is None else (head, head.framing, left, reader.remaining, reader.ended)
+        if head is None:
+            return None, left, 0
+        written = encode_request(head) if isinstance(head, RequestHead) else b""
+        return head, head.framing, written, left, reader.remaining, reader.ended
 
     def compare(self, heads: list[bytes], methods: tuple[bytes | None, ...]) -> None:
         """

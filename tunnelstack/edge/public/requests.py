@@ -44,11 +44,12 @@ from tunnelstack.wire.addresses import LONGEST, remembered_text
 from tunnelstack.wire.http1 import cdn_loop
 from tunnelstack.wire.http1.forwarded import FORWARDING_NAMES, SECURE, Hop, forwarding_fields, read_hops
 from tunnelstack.wire.http1.framing import HOST, without
-from tunnelstack.wire.http1.head import BadMessage, Fields, RequestHead, ResponseHead, values
+from tunnelstack.wire.http1.head import BadMessage, Fields, RequestHead, ResponseHead, request_prefix, values
 from tunnelstack.wire.http1.target import percent_encoded, split_absolute
 from tunnelstack.wire.printable_text import printable
 
 LOOP = b"cdn-loop"
+REQUEST_ID = b"X-Request-Id"
 
 LONGEST_NAME = 253
 """Octets of the longest name in the DNS."""
@@ -106,7 +107,8 @@ class RequestRouter:
     log = Logger()
 
     __slots__ = (
-        "_address", "_destination", "_forwardedFields", "_host", "_listener", "_rateLimited", "_site", "_trusted", "_visitor",
+        "_address", "_destination", "_forwardedFields", "_host", "_lastHead", "_lastSent", "_listener", "_rateLimited", "_site",
+        "_trusted", "_visitor",
     )  # fmt: skip
 
     def __init__(self, site: PublicSite, listener: EdgeListener) -> None:
@@ -122,6 +124,8 @@ class RequestRouter:
         self._host = b""                      # the host and the destination that C{_forwardedFields} are for
         self._destination: Destination | None = None
         self._forwardedFields: Fields = []
+        self._lastHead: RequestHead | None = None      # of the last request, and what the agent was sent for it
+        self._lastSent: RequestHead | None = None
 
     def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
         site = self._site
@@ -223,6 +227,8 @@ class RequestRouter:
         late = backlogExceeded(buckets, site.clock.seconds()) if buckets else None
         if late is not None:
             return self._fail(exchange, late)
+        if head is self._lastHead and destination is self._destination and host == self._host and site.tracer is None:
+            return self._join(exchange, self._repeatedHead(exchange.trace), tunnel, destination, buckets, cookie)
         try:
             fields = self._fields(exchange, head, host, destination, hops)
         except ExchangeFailed as loop:
@@ -230,8 +236,9 @@ class RequestRouter:
         if site.tracer is not None and exchange.context is not None:
             _routed(exchange)
             fields = exchange.context.span.written(fields)
-        head = RequestHead(head.method, head.target, fields, framing=head.framing)
-        return self._join(exchange, head, tunnel, destination, buckets, cookie)
+        sent = RequestHead(head.method, head.target, fields, framing=head.framing)
+        self._lastHead, self._lastSent = (None, None) if self._trusted else (head, sent)
+        return self._join(exchange, sent, tunnel, destination, buckets, cookie)
 
     def _join(
         self, exchange: IServerExchange, head: RequestHead, tunnel: ITunnel, destination: Destination,
@@ -257,6 +264,20 @@ class RequestRouter:
             ))
         return joined if request is None or request.sample is None else request.sample.counting(joined)
 
+    def _repeatedHead(self, trace: str) -> RequestHead:
+        """
+        The head for the agent of a request whose head is the same as that of the last one.  Many clients send the same head for
+        request after request.
+
+        @param trace: the identifier of the request, in which alone it differs.
+        """
+        last = self._lastSent
+        assert last is not None
+        head = RequestHead(last.method, last.target, [*last.fields[:-1], (REQUEST_ID, trace.encode())], framing=last.framing)
+        head.prefix = last.prefix or request_prefix(last)
+        self._lastSent = head
+        return head
+
     def _fields(
         self, exchange: IServerExchange, head: RequestHead, host: bytes, destination: Destination, hops: Sequence[Hop]
     ) -> Fields:
@@ -277,7 +298,7 @@ class RequestRouter:
             fields = fields + self._forwarding(host, destination, hops, values(head.fields, LOOP))
         else:
             fields = fields + self._forwardedFields
-        fields.append((b"X-Request-Id", exchange.trace.encode()))
+        fields.append((REQUEST_ID, exchange.trace.encode()))
         return fields
 
     def _forwarding(

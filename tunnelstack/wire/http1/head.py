@@ -32,6 +32,10 @@ BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")
 
 HTTP_1_0, HTTP_1_1 = (1, 0), (1, 1)
 
+LF, CR = b"\n\r"
+
+LINE_BREAK = "a head that is to be written has a line break in it"
+
 
 class BadMessage(PeerError):
     """
@@ -109,6 +113,8 @@ class RequestHead:
     @ivar framing: what the fields determine about the body and an upgrade, once they were read: a
         L{Framing<tunnelstack.wire.http1.framing.Framing>}.  Code that changes those fields makes a new head.
     @ivar passed_on: the same without the fields that concern one connection only, once it was made; C{None} before.
+    @ivar prefix: what L{encode_request} writes before the value of the last field, if a head was written that differs in that
+        value only; else C{b""}.  A copy of a head does not have it.
     """
 
     method: bytes
@@ -117,6 +123,7 @@ class RequestHead:
     version: tuple[int, int] = HTTP_1_1
     framing: Any = field(default=None, eq=False, repr=False)
     passed_on: RequestHead | None = field(default=None, eq=False, repr=False, init=False)
+    prefix: bytes = field(default=b"", eq=False, repr=False, init=False)
 
     field = _first_field
 
@@ -232,11 +239,25 @@ def encode_request(head: RequestHead) -> bytes:
     @raise UsageError: a line break where none may be.
     """
     fields = head.fields
+    if head.prefix:
+        value = fields[-1][1]
+        if LF in value or CR in value:
+            raise UsageError(LINE_BREAK)
+        return head.prefix + value + b"\r\n\r\n"
     octets = b"%b %b HTTP/1.1\r\n%b\r\n\r\n" % (head.method, head.target, b"\r\n".join(map(b": ".join, fields)))
     lines = len(fields) + 2
     if octets.count(b"\n") != lines or octets.count(b"\r") != lines or not fields:
         return _encode(b"%b %b HTTP/1.1\r\n" % (head.method, head.target), fields)
     return octets
+
+
+def request_prefix(head: RequestHead) -> bytes:
+    """
+    @param head: with at least one field.
+    @return: the C{prefix} of heads that differ from it in the value of the last field only.
+    @raise UsageError: a line break where none may be.
+    """
+    return encode_request(head)[:-4 - len(head.fields[-1][1])]
 
 
 def encode_response(head: ResponseHead) -> bytes:
@@ -266,5 +287,5 @@ def _encode(line: bytes, fields: Fields) -> bytes:
     octets = b"%b%b\r\n\r\n" % (line, b"\r\n".join(map(b": ".join, fields))) if fields else line + b"\r\n"
     lines = len(fields) + (2 if line else 1)
     if octets.count(b"\n") != lines or octets.count(b"\r") != lines:
-        raise UsageError("a head that is to be written has a line break in it")
+        raise UsageError(LINE_BREAK)
     return octets

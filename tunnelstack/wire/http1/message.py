@@ -35,6 +35,7 @@ from tunnelstack.wire.http1.head import (
     find_end_untrusted,
     read_request_untrusted,
     read_response_untrusted,
+    request_prefix,
 )
 from tunnelstack.wire.http1.lenient import begins_like_a_response, find_end_lenient, read_response_lenient
 
@@ -146,9 +147,10 @@ class MessageReader:
             and _PLAIN_VALUE.fullmatch(octets, start, end - 4)
         ):
             head = last[2]
-            fields = head.fields[:-1]
+            fields, prefix = head.fields[:-1], head.prefix or _prefix(head)
             fields.append((head.fields[-1][0], octets[start:end - 4]))
             head = RequestHead(head.method, head.target, fields, head.version, head.framing)
+            head.prefix = prefix
         else:
             end = octets.find(b"\r\n\r\n", searched - 3 if searched > 3 else 0, limits.octets) + 4
             if end < 4 and (not octets or find_end_untrusted(octets, searched, limits) < 0):
@@ -386,6 +388,14 @@ class MessageWriter:
         if remaining > 0:
             raise BodyLengthMismatch("the body is shorter than its Content-Length", octets=remaining)
         return encode_last_chunk(list(trailers)) if remaining == CHUNKED else b""
+
+
+def _prefix(head: RequestHead) -> bytes:
+    """
+    Keep the prefix of a head for the heads that are made from it.
+    """
+    head.prefix = prefix = request_prefix(head)
+    return prefix
 
 
 def connection_fields(fields: Fields, options: tuple[bytes, ...], request: RequestHead, keep_alive: bool) -> Fields:
