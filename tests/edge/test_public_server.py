@@ -189,6 +189,29 @@ class WayTests(PublicCase):
             self.assertEqual(self.log.pop().trace, identifier.decode())
         self.assertEqual(len(set(seen)), len(seen))
 
+    def test_theSameHeadIsForAnotherServiceAfterItsRouteWasChanged(self) -> None:
+        self.edge.tunnels["site"] = self.edge.tunnels["other"] = self.tunnel
+        request = GET.replace(b"app.localhost", b"www.example.com")
+        for to in ("site", "site", "other", "other", "site"):
+            config = evolve(self.config, routes=(Route(host="www.example.com", to=to),))
+            self.factory.configure(config, Edge(config).routes)
+            for _ in range(2):
+                self.say(request)
+                self.assertTrue(self.asked().field(b"cdn-loop").endswith(b"; service=" + to.encode()))
+                self.answer()
+
+    def test_theSameHeadIsALoopAfterItsRouteWasChanged(self) -> None:
+        self.edge.tunnels["site"] = self.edge.tunnels["other"] = self.tunnel
+        passed = b"CDN-Loop: " + self.factory.site.loopIdentifier + b"; service=other\r\n\r\n"
+        request = GET.replace(b"app.localhost", b"www.example.com")[:-2] + passed
+        self.say(request)
+        self.asked()
+        self.answer()
+        config = evolve(self.config, routes=(Route(host="www.example.com", to="other"),))
+        self.factory.configure(config, Edge(config).routes)
+        for _ in range(2):
+            self.assertEqual(self.status(request), 508)
+
     def test_targetsThatAreURLs(self) -> None:
         for target, path in (
             (b"http://app.localhost/a?b", b"/a?b"), (b"HTTPS://app.localhost", b"/"), (b"http://app.localhost?x", b"/?x"),

@@ -40,7 +40,7 @@ from tunnelstack.interfaces import (
 )
 from tunnelstack.records import Visitor
 from tunnelstack.transport.peers import canonical
-from tunnelstack.wire.addresses import LONGEST, remembered_text
+from tunnelstack.wire.addresses import address_text
 from tunnelstack.wire.http1 import cdn_loop
 from tunnelstack.wire.http1.forwarded import FORWARDING_NAMES, SECURE, Hop, forwarding_fields, read_hops
 from tunnelstack.wire.http1.framing import HOST, without
@@ -107,8 +107,8 @@ class RequestRouter:
     log = Logger()
 
     __slots__ = (
-        "_address", "_destination", "_forwardedFields", "_host", "_lastHead", "_lastSent", "_listener", "_rateLimited", "_site",
-        "_trusted", "_visitor",
+        "_address", "_destination", "_forwardedFields", "_host", "_last", "_listener", "_rateLimited", "_site", "_trusted",
+        "_visitor",
     )  # fmt: skip
 
     def __init__(self, site: PublicSite, listener: EdgeListener) -> None:
@@ -124,8 +124,8 @@ class RequestRouter:
         self._host = b""                      # the host and the destination that C{_forwardedFields} are for
         self._destination: Destination | None = None
         self._forwardedFields: Fields = []
-        self._lastHead: RequestHead | None = None      # of the last request, and what the agent was sent for it
-        self._lastSent: RequestHead | None = None
+        # The head of the last request, for what it was, and what the agent was sent for it.
+        self._last: tuple[RequestHead, Destination, RequestHead] | None = None
 
     def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
         site = self._site
@@ -227,8 +227,11 @@ class RequestRouter:
         late = backlogExceeded(buckets, site.clock.seconds()) if buckets else None
         if late is not None:
             return self._fail(exchange, late)
-        if head is self._lastHead and destination is self._destination and host == self._host and site.tracer is None:
-            return self._join(exchange, self._repeatedHead(exchange.trace), tunnel, destination, buckets, cookie)
+        last = self._last
+        if last is not None and last[0] is head and last[1] is destination and site.tracer is None:
+            sent = _repeated(last[2], exchange.trace)
+            self._last = head, destination, sent
+            return self._join(exchange, sent, tunnel, destination, buckets, cookie)
         try:
             fields = self._fields(exchange, head, host, destination, hops)
         except ExchangeFailed as loop:
@@ -237,7 +240,8 @@ class RequestRouter:
             _routed(exchange)
             fields = exchange.context.span.written(fields)
         sent = RequestHead(head.method, head.target, fields, framing=head.framing)
-        self._lastHead, self._lastSent = (None, None) if self._trusted else (head, sent)
+        if site.tracer is None and not self._trusted:         # otherwise more than the identifier may differ
+            self._last = head, destination, sent
         return self._join(exchange, sent, tunnel, destination, buckets, cookie)
 
     def _join(
@@ -263,20 +267,6 @@ class RequestRouter:
                 metered, head, open, pages=site.pages, onFailure=onFailure, throttled=True, observer=request,
             ))
         return joined if request is None or request.sample is None else request.sample.counting(joined)
-
-    def _repeatedHead(self, trace: str) -> RequestHead:
-        """
-        The head for the agent of a request whose head is the same as that of the last one.  Many clients send the same head for
-        request after request.
-
-        @param trace: the identifier of the request, in which alone it differs.
-        """
-        last = self._lastSent
-        assert last is not None
-        head = RequestHead(last.method, last.target, [*last.fields[:-1], (REQUEST_ID, trace.encode())], framing=last.framing)
-        head.prefix = last.prefix or request_prefix(last)
-        self._lastSent = head
-        return head
 
     def _fields(
         self, exchange: IServerExchange, head: RequestHead, host: bytes, destination: Destination, hops: Sequence[Hop]
@@ -349,8 +339,7 @@ class RequestRouter:
         after the connection was made.
         """
         site, peer = self._site, canonical(transport.getPeer())
-        host = getattr(peer, "host", "")
-        self._address = remembered_text(host) if len(host) <= LONGEST else ""      # as address_text(), without a call
+        self._address = address_text(getattr(peer, "host", ""))
         self._trusted = bool(site.trustedProxies) and site.isTrusted(self._address)
         self._rateLimited = self._listener.proxied and not site.admission.admit(self._address)
         scheme = "https" if ISSLTransport.providedBy(transport) else "http"
@@ -377,6 +366,19 @@ class RequestRouter:
                 target=visibleTarget(self._site.loggedTarget(exchange.head)), trace=exchange.trace,
                 visitor=self._address, failed=failed,
             )
+
+
+def _repeated(sent: RequestHead, trace: str) -> RequestHead:
+    """
+    The head for the agent of a request whose head is the same as that of the last one.  Many clients send the same head for
+    request after request.
+
+    @param sent: for the last one.
+    @param trace: the identifier of the request, in which alone it differs.
+    """
+    head = RequestHead(sent.method, sent.target, [*sent.fields[:-1], (REQUEST_ID, trace.encode())], framing=sent.framing)
+    head.prefix = sent.prefix or request_prefix(sent)
+    return head
 
 
 def _routed(exchange: IServerExchange) -> None:
