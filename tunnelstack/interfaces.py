@@ -16,6 +16,7 @@ from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
+    IProtocol,
     IProtocolFactory,
     IReactorCore,
     IReactorPluggableNameResolver,
@@ -310,6 +311,20 @@ class IDatagramClientEndpoint(Interface):
         """
         @param factory: builds the application once there is a transport for it.
         @return: a C{Deferred} of the application, which can be cancelled; it fails with C{NoProtocol} if there is none.
+        """
+
+
+class IImmediateConnector(IStreamClientEndpoint):
+    """
+    The connector of a session that can open a stream without waiting for anything.
+    """
+
+    def connectNow(protocolFactory: IProtocolFactory) -> IProtocol | None:
+        """
+        Like C{connect}, without a C{Deferred}: for callers that open many streams.  It raises what C{connect} would fail with.
+
+        @return: the protocol once the opening is queued; C{None}: not now.  Then C{connect} waits for a slot, or fails because
+            the session is lost.
         """
 
 

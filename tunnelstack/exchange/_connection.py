@@ -48,7 +48,7 @@ from zope.interface import implementer
 from tunnelstack.exchange.moving_timeout import FirstTimeouts, MovingTimeout
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.stream.splice import supportsHalfClose
-from tunnelstack.transport.direct_write import NO_DELAY, Write, disableNagle, immediateWrite
+from tunnelstack.transport.direct_write import Write, disableNagle, immediateWrite
 
 
 class State(Enum):
@@ -160,12 +160,8 @@ class ExchangeConnection:
         """
         self.transport = transport
         transport.registerProducer(self, True)
-        if NO_DELAY not in getattr(transport, "inherited", ()):      # as disableNagle() asks; each connection would call it
-            disableNagle(transport)
-        if hasattr(type(transport), "sendAtOnce"):                   # so does immediateWrite()
-            self.send = transport.sendAtOnce                         # type: ignore[attr-defined]
-        else:
-            self.send = immediateWrite(transport)
+        disableNagle(transport)
+        self.send = immediateWrite(transport)
 
     # pressure
 

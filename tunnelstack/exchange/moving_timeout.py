@@ -21,14 +21,14 @@ def _nothing() -> None:
 class FirstTimeouts:
     """
     The first deadlines of the connections of a factory, which all have as long: the first to begin is the first that is due, so
-    one delayed call is enough for all of them, and most end long before it.  It is left when no deadline is there any more, so
-    that the next connection need not schedule one, until L{stop}.
+    one delayed call is enough for all of them, and most end long before it.  Until L{stop}, the call stays scheduled when the
+    last deadline is removed, so that the next connection need not schedule one.
 
     @ivar seconds: how long they have.
     @ivar waiting: when each is due, the earliest first.  L{MovingTimeout} adds itself and discards itself, since each would be
         a call for each connection.
     @ivar armed: there is a delayed call.
-    @ivar stopped: it is not left when none waits.
+    @ivar stopped: the delayed call is cancelled when the last deadline is removed.
     """
 
     __slots__ = ("_call", "_clock", "armed", "seconds", "stopped", "waiting")

@@ -138,17 +138,13 @@ class ResponderProtocol(NegotiationProtocol):
 
     def _handOver(self, event: Agreed, application: IProtocol) -> None:
         self._sharedTimer.discard(self)
-        transport = self.transport
         try:
-            transport.protocol = application
-            application.makeConnection(transport)
-            if event.leftover:
-                transport.redeliver(event.leftover)
+            self.transport.handOver(application, event.leftover)
         except Exception:
             self._handlerFailed(Failure())
         else:
             if event.leftover_filter is not None:
-                filterLeftover(transport, event)
+                filterLeftover(self.transport, event)
 
     # Handlers that dial first
 

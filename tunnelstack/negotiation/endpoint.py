@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClie
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
-from tunnelstack.interfaces import Handler
+from tunnelstack.interfaces import Handler, IImmediateConnector
 from tunnelstack.negotiation._initiator import InitiatorProtocol
 from tunnelstack.negotiation._responder import Refuse, ResponderProtocol
 from tunnelstack.wire.negotiation.base import Negotiation
@@ -41,7 +41,7 @@ class NegotiatingEndpoint:
             until the peer has agreed).
         """
         self._connector = connector
-        self._connectNow = getattr(connector, "connectNow", None)
+        self._connectNow = connector.connectNow if IImmediateConnector.providedBy(connector) else None
         self._makeNegotiation = makeNegotiation
         self._timeout = timeout
 

@@ -18,6 +18,8 @@ from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Port, Server
 
+from tunnelstack.transport.direct_write import sendAtOnce
+
 SocketAddress = tuple[Any, ...]
 """An address as the system gives it."""
 
@@ -35,6 +37,7 @@ class AcceptedConnection(Server):
 
     reactor: Any
     server: Port
+    sendAtOnce = sendAtOnce
     inherited: tuple[SocketOption, ...] = ()
 
     def __init__(
@@ -92,23 +95,6 @@ class AcceptedConnection(Server):
             return CONNECTION_DONE
         self.protocol.dataReceived(data)
         return None
-
-    def sendAtOnce(self, octets: bytes) -> None:
-        """
-        C{write} for callers that write once a turn: see L{tunnelstack.transport.direct_write}.
-        """
-        if (
-            self._tempDataLen or self.dataBuffer or self.disconnecting or self.TLS or self._writeDisconnecting
-            or self._writeDisconnected or not self.connected
-        ):
-            self.write(octets)
-            return
-        try:
-            sent = self.socket.send(octets)
-        except OSError:                       # if the error matters, the reactor meets it again and reports it
-            sent = 0
-        if sent < len(octets):
-            self.write(octets[sent:])
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         if not streaming or self.TLS or self.disconnected or self.producer is not None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tunnelstack.interfaces import IImmediateConnector
 from tunnelstack.stream.errors import OpenTimeout, SessionLost, TooManyStreams
 from tunnelstack.transport.deadline_timer import DeadlineTimer
 
@@ -43,7 +44,7 @@ class StreamOpener(Protocol):
         """
 
 
-@implementer(IStreamClientEndpoint)
+@implementer(IImmediateConnector)
 class SessionConnector:
     """
     The connector of a session.
@@ -79,9 +80,7 @@ class SessionConnector:
 
     def connectNow(self, protocolFactory: IProtocolFactory) -> IProtocol | None:
         """
-        Like L{connect}, without a Deferred: for callers that open many streams.  It raises what C{connect} would fail with.
-
-        @return: C{None}: not now; C{connect} waits for a slot, or fails because the session is lost.
+        As in L{IImmediateConnector}.
         """
         session = self._session
         if self.waiting or session.lostReason() is not None:

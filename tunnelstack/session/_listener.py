@@ -116,8 +116,7 @@ class SessionListener:
             return
         self._session.acceptStream(stream.streamId)
         try:
-            stream.protocol = protocol
-            protocol.makeConnection(stream)
+            stream.handOver(protocol)
         except Exception:
             self._log.failure("a protocol failed when connected to a stream of {key}", key=stream.address.key)
             stream.abortConnection()

@@ -54,7 +54,7 @@ def immediateWrite(transport: ITransport) -> Write:
         write: Write = own()
         return write
     if isinstance(transport, Connection) and hasattr(transport, "_tempDataLen"):
-        return MethodType(_send, transport)
+        return MethodType(sendAtOnce, transport)
     if isinstance(transport, BufferingTLSTransport):
         return _encryptingSender(transport)
     below: Write = transport.write
@@ -72,9 +72,9 @@ def unsent(transport: object) -> int:
     return 0 if below is None else sum(map(len, getattr(transport, "_appSendBuffer", ()))) + unsent(below)
 
 
-def _send(connection: Any, octets: bytes) -> None:
+def sendAtOnce(connection: Any, octets: bytes) -> None:
     """
-    The C{write} of L{immediateWrite}, as a method of the connection.
+    The C{write} of L{immediateWrite}, as a method of Twisted's TCP connection.
     """
     if (
         connection._tempDataLen or connection.dataBuffer or connection.disconnecting or connection.TLS

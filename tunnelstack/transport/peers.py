@@ -12,7 +12,7 @@ import os
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress, ITransport
 
-from tunnelstack.wire.addresses import LONGEST, remembered_text
+from tunnelstack.wire.addresses import address_text
 
 
 def canonical(address: IAddress) -> IAddress:
@@ -21,9 +21,8 @@ def canonical(address: IAddress) -> IAddress:
     """
     if not isinstance(address, (IPv4Address, IPv6Address)):
         return address
-    host = address.host
-    text = remembered_text(host) if len(host) <= LONGEST else ""      # as address_text() does, without a call for each visitor
-    if not text or (text == host and isinstance(address, IPv4Address) and ":" not in text):
+    text = address_text(address.host)
+    if not text or (text == address.host and isinstance(address, IPv4Address) and ":" not in text):
         return address
     return (IPv6Address if ":" in text else IPv4Address)(address.type, text, address.port)
 

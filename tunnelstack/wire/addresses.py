@@ -53,7 +53,7 @@ def address_text(text: str) -> str:
 
     @param text: as in L{read_address}.
     """
-    return remembered_text(text) if len(text) <= LONGEST else ""
+    return _text(text) if len(text) <= LONGEST else ""
 
 
 def read_network(text: str, strict: bool = True) -> IPNetwork:
@@ -82,10 +82,7 @@ def _read(text: str) -> IPAddress | None:
 
 
 @lru_cache(REMEMBERED)
-def remembered_text(text: str) -> str:
-    """
-    As L{address_text}, for a short text, such as the address of a socket: it is kept to be compared with.
-    """
+def _text(text: str) -> str:
     address = _read(text)
     return "" if address is None else str(address)
 

@@ -36,8 +36,16 @@ def dateAndTime(seconds: float) -> str:
     """
     @return: such as C{"2026-11-29T09:53:12.345Z "}.
     """
-    second, milliseconds = divmod(int(seconds * 1000), 1000)
-    return f"{utcSecond(second)}.{milliseconds:03d}Z "
+    return f"{utcTime(int(seconds * 1000))}Z "
+
+
+def utcTime(milliseconds: int) -> str:
+    """
+    @param milliseconds: since 1970.
+    @return: date and time in UTC, without zone, such as C{"2026-11-29T09:53:12.345"}.
+    """
+    second, rest = divmod(milliseconds, 1000)
+    return f"{_utcSecond(second)}.{rest:03d}"
 
 
 def lineTime(isTerminal: bool) -> LineTime:
@@ -56,7 +64,7 @@ def _localSecond(second: int) -> str:
 
 
 @lru_cache(maxsize=8)
-def utcSecond(second: int) -> str:
+def _utcSecond(second: int) -> str:
     """
     @return: date and time in UTC, without fraction and zone.
     """

@@ -14,7 +14,7 @@ from json.encoder import encode_basestring_ascii as quoted
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, formatEvent
 from zope.interface import implementer
 
-from tunnelstack.control.process.line_times import LineTime, lineTime, noTime, timeOfDay, utcSecond
+from tunnelstack.control.process.line_times import LineTime, lineTime, noTime, timeOfDay, utcTime
 from tunnelstack.control.process.log_writer import LogWriter
 from tunnelstack.wire.printable_text import LINE, printable, printable_lines
 
@@ -146,9 +146,8 @@ def formatEventAsJSON(event: LogEvent) -> str:
     """
     @return: an event as JSON, without a line ending.  Values that JSON does not have are written as text.
     """
-    second, milliseconds = divmod(int(event["log_time"] * 1000), 1000)
     shown: dict[str, object] = {
-        "time": f"{utcSecond(second)}.{milliseconds:03d}+00:00",
+        "time": f"{utcTime(int(event['log_time'] * 1000))}+00:00",
         "level": event["log_level"].name,
         "logger": event.get("log_namespace", ""),
         "message": message(event),

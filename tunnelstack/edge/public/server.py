@@ -23,7 +23,7 @@ from tunnelstack.control.metrics.counts import MOST_ENDED, failureCode
 from tunnelstack.doors import DoorTable
 from tunnelstack.edge.listeners import UNKNOWN_LISTENER, EdgeListener
 from tunnelstack.edge.public.access_policy import AgentRateLimits
-from tunnelstack.edge.public.admission import PORT_OPTIONS, Admission, configureSocket
+from tunnelstack.edge.public.admission import Admission, configureSocket
 from tunnelstack.edge.public.requests import RequestRouter
 from tunnelstack.edge.public.routes import RouteTable
 from tunnelstack.edge.public.site import PublicSite, TunnelTable
@@ -257,8 +257,7 @@ class PublicServerFactory(ServerFactory):
         """
         self.connections.add(connection)
         transport = connection.transport
-        if getattr(transport, "inherited", None) is not PORT_OPTIONS:        # as configureSocket() asks, without a call
-            configureSocket(transport)
+        configureSocket(transport)
         descriptor = getattr(transport, "fileno", None)
         self._admission.connectionOpened(descriptor() if descriptor is not None else -1)
 

@@ -70,11 +70,8 @@ class MultistreamInitiator(Negotiation):
             raise UsageError("octets may follow a proposal at once only if it is the only one", names=1 + len(self._others))
         if early and release is not AT_ONCE:
             raise UsageError("octets may follow a proposal only where the application's may", release=release.name)
-        self.name = name                      # as the base class does; one is made for every stream
-        self.release = release
-        self.settled = self.own_frame = False
-        self._timeout = timeout
-        self._deadline = None
+        Negotiation.__init__(self, release, timeout)
+        self.name = name
         self._expected = opening(name)
         self._out = [self._expected, early] if early else [self._expected]
         self._header_received = False

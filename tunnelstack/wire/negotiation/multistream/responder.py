@@ -74,12 +74,7 @@ class MultistreamResponder(Negotiation):
             further, so that octets after it cannot be taken for a proposal.
         @param timeout: seconds.
         """
-        self.name = b""                       # as the base class does; one is made for every stream
-        self.release = ON_REPLY
-        self.settled = self.own_frame = False
-        self._out = []
-        self._timeout = timeout
-        self._deadline = None
+        Negotiation.__init__(self, ON_REPLY, timeout)
         self._names = names if isinstance(names, NameTable) else _table(names)
         self._strict = strict
         self._header_sent = False             # our header is out
