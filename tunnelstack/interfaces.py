@@ -314,9 +314,9 @@ class IDatagramClientEndpoint(Interface):
         """
 
 
-class IImmediateConnector(IStreamClientEndpoint):
+class IImmediateConnector(Interface):
     """
-    The connector of a session that can open a stream without waiting for anything.
+    An C{IStreamClientEndpoint} of a session that can open a stream without waiting for anything.
     """
 
     def connectNow(protocolFactory: IProtocolFactory) -> IProtocol | None:

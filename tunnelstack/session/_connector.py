@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -44,7 +44,7 @@ class StreamOpener(Protocol):
         """
 
 
-@implementer(IImmediateConnector)
+@implementer(IStreamClientEndpoint, IImmediateConnector)
 class SessionConnector:
     """
     The connector of a session.
