@@ -703,7 +703,7 @@ class IEdge(Interface):
         """
         Check whether an agent could announce a service now, and announce nothing.
 
-        @raise Denied: its rights do not allow that, or the name belongs to another agent.
+        @raise Denied: its rights do not allow that, the name belongs to another agent, or the port is taken.
         """
 
     def addressOf(name: str) -> Grant:

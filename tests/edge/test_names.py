@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import evolve
+from twisted.internet.protocol import Factory
 from twisted.protocols.wire import Echo
 
 from tests.edge.test_edge_and_agent import Both, just
@@ -133,6 +134,12 @@ class NameTests(Both):
         self.assertEqual(checked(guest, name="game", kind="tcp", port=3001), "")
         self.assertEqual(checked(guest, name="game", kind="tcp", port=2001), "not-allowed")
         self.assertEqual(checked(guest, name="game", kind="udp"), "not-allowed")
+        self.both.network.listenTCP(3002, Factory())
+        self.assertEqual(checked(guest, name="game", kind="tcp", port=3002), "port-taken")
+        self.assertEqual(self.offered(self.guest, "game"), "")
+        self.both.settle()
+        port = self.both.edge.agents.portOf("tcp", "game")
+        self.assertEqual(checked(guest, name="game", kind="tcp", port=port), "", "its own")
         self.assertEqual(checked(guest, name="free", kind="tcp"), "taken")
         self.assertEqual(checked(laptop, name="free", kind="tcp"), "")
         self.assertEqual(self.both.edge.agents.addressOf("app").url, "http://app.localhost:8080")

@@ -311,6 +311,8 @@ class Agents:
             raise Denied("not-allowed", f"the token does not allow {service.kind}:{service.port}", port=service.port)
         if self.registry.foreignHolder(service.name, principal.agent) is not None:
             raise Denied("taken", f"{service.name} is held by another agent", name=service.name)
+        if service.port:
+            self._leases[service.kind].check(service.name, service.port)
 
     def _checkRights(self, principal: Principal, service: Service) -> None:
         """

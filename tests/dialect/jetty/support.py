@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from typing import Any, cast
+from unittest.mock import Mock
 
 from attrs import frozen
 from twisted.internet.address import IPv4Address
@@ -45,6 +46,15 @@ class Answer:
         return self.json["data"]
 
 
+class UDPNetwork(Network):
+    """
+    A network whose UDP ports can be opened and closed, and no more.
+    """
+
+    def listenUDP(self, port: int, protocol: Any, interface: str = "", maxPacketSize: int = 8192) -> Any:
+        return Mock(stopListening=lambda: None, getHost=lambda: IPv4Address("UDP", "127.0.0.1", port))
+
+
 class Place:
     """
     An edge, where tokens of these agents are accepted: C{laptop} may have any name and some ports, C{desk} only one name.
@@ -66,7 +76,7 @@ class Place:
         @param share: the agents whose processes may share a name.
         @param tokens: of another place, which this one accepts as well.
         """
-        self.network = network or Network(cut)
+        self.network = network or UDPNetwork(cut)
         self.time = NOW
         self.tokens = tokens or {name: newToken() for name in self.RIGHTS}
         self.records = tuple(

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.protocol import Factory
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -109,6 +110,11 @@ class CreationTests(BridgeCase):
         self.assertEqual(self.place.create(53, protocol="udp")["protocol"], "udp")
         body = {"local_host": "127.0.0.1", "local_port": 1, "protocol": "tcp"}
         self.assertIn("does not allow tcp", self.refused(403, "POST", "/api/tunnels", body, agent="desk"))
+
+    def test_aPortThatAnotherProgramHasIsNotChosen(self) -> None:
+        for port in range(2000, 2009):
+            self.place.network.listenTCP(port, Factory())
+        self.assertEqual(self.place.create(5432, protocol="tcp")["assigned_port"], 2009)
 
     def test_portsAreUsedUp(self) -> None:
         for _ in range(10):

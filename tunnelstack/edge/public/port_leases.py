@@ -104,6 +104,20 @@ class PortLeases:
         what = f"port {asked} is" if asked else "all ports that the token allows are"
         raise Denied("port-taken", f"{what} taken", port=asked)
 
+    def check(self, name: str, port: int) -> None:
+        """
+        Check whether a service could have a port now: it is opened and closed again, unless it is the service's own.
+
+        @raise Denied: another service or another program has it.
+        """
+        if self.port(name) == port:
+            return
+        try:
+            listening = self._listen(port, name, "")
+        except CannotListenError:
+            raise Denied("port-taken", f"port {port} is taken", port=port) from None
+        self._stop(listening).addErrback(lambda _: None)      # whoever opens it next meets the error
+
     def _candidates(self, owner: tuple[str, str], allowed: Iterable[range]) -> Iterator[int]:
         """
         The ports to try, in order: the last one of this service, then any.
@@ -129,9 +143,12 @@ class PortLeases:
         present = self._open.pop(name, None)
         if present is None:
             return succeed(None)
+        return self._stop(present.listening)
+
+    def _stop(self, listening: IListeningPort) -> Deferred[None]:
         self._closing += 1
-        self._announceClosing(present.listening)
-        closed = present.listening.stopListening() or succeed(None)
+        self._announceClosing(listening)
+        closed: Deferred[None] = listening.stopListening() or succeed(None)
         return closed.addBoth(self._closed)
 
     def _closed(self, result: Failure | None) -> Failure | None:
