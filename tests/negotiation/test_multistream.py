@@ -34,7 +34,7 @@ from tunnelstack.negotiation.errors import NegotiationRefused, NegotiationTimeou
 from tunnelstack.negotiation.multistream import MultistreamFactory, multistreamEndpoint
 from tunnelstack.stream.errors import SessionLost, StreamResetError
 from tunnelstack.testing import sessionPair
-from tunnelstack.wire.negotiation.base import Negotiation, Release
+from tunnelstack.wire.negotiation.base import KnownExchange, Negotiation, Release
 from tunnelstack.wire.negotiation.json_object import OK_OR_REASON, JSONInitiator, JSONResponder
 from tunnelstack.wire.negotiation.multistream.initiator import MultistreamInitiator
 from tunnelstack.wire.negotiation.multistream.responder import MultistreamResponder
@@ -310,6 +310,26 @@ class ReleaseTests(NegotiationTestCase):
         self.accepted[0].transport.write(b"swer")
         self.wire.settle()
         self.assertEqual(ours.got, b"answer")
+
+    def test_anAnswerThatIsKnownNeedsNoNegotiation(self) -> None:
+        made: list[Negotiation] = []
+
+        def negotiation() -> Negotiation:
+            made.append(MultistreamInitiator(NAME, release=Release.AT_ONCE))
+            return made[-1]
+
+        self.accepted = self.raw()
+        endpoint = NegotiatingEndpoint(self.near.connector, negotiation, known=KnownExchange(NAME, OPENING, OPENING))
+        for pieces, count in ([OPENING + b"answer"], 0), ([OPENING, b"answer"], 0), ([HEADER, token(NAME), b"answer"], 1):
+            ours = self.successResultOf(endpoint.connect(Building(Collect)))
+            self.wire.settle()
+            for piece in pieces:
+                self.accepted[-1].transport.write(piece)
+                self.wire.settle()
+            self.assertEqual((ours.got, len(made)), (b"answer", count))
+            self.assertIs(ours.transport.protocol, ours)
+        self.assertEqual([end.got for end in self.accepted], 3 * [OPENING])
+        self.assertEqual(self.near.scheduler.sharedTimer.waiting, 0)
 
     def test_onReplyWaits(self) -> None:
         self.accepted = self.raw()

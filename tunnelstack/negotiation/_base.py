@@ -40,13 +40,19 @@ class NegotiationProtocol(ABC):
         self._sharedTimer: SharedTimer
         self.transport: NegotiatedStream
 
-    def _start(self, transport: NegotiatedStream) -> None:
+    def _start(self, transport: NegotiatedStream, negotiation: Negotiation | None) -> None:
+        """
+        @param negotiation: this stream's; C{None} if it needs none so far.
+        """
         self.transport = transport
         self._sharedTimer = deadlines = transport.sharedTimer
         now = deadlines.seconds()
         self._deadline = ends = now + self._timeout
-        deadline = self._negotiation.begin(now)
-        deadlines.add(self, ends if deadline is None or deadline > ends else deadline)
+        if negotiation is not None:
+            deadline = negotiation.begin(now)
+            if deadline is not None and deadline < ends:
+                ends = deadline
+        deadlines.add(self, ends)
 
     def _updateDeadline(self) -> None:
         deadline = self._negotiation.next_deadline()

@@ -4,6 +4,7 @@ The opening end of a negotiation: the protocol of a stream from its opening unti
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -19,6 +20,7 @@ from tunnelstack.negotiation.errors import NegotiationRefused, NegotiationTimeou
 from tunnelstack.stream.errors import StreamResetError
 from tunnelstack.wire.negotiation.base import (
     Agreed,
+    KnownExchange,
     Negotiation,
     NegotiationEvent,
     NegotiationExpired,
@@ -42,10 +44,19 @@ class InitiatorProtocol(NegotiationProtocol):
     @ivar early: the application that did not wait, once the stream is open.
     """
 
-    __slots__ = ("_agreed", "_application", "_connected", "_factory", "_lost", "early")
+    __slots__ = ("_agreed", "_application", "_connected", "_factory", "_known", "_lost", "_makeNegotiation", "early")
 
-    def __init__(self, negotiation: Negotiation, factory: IProtocolFactory, timeout: float) -> None:
-        self._negotiation = negotiation       # as the base class does; one is made for every stream
+    def __init__(
+        self, makeNegotiation: Callable[[], Negotiation], factory: IProtocolFactory, timeout: float,
+        known: KnownExchange | None = None,
+    ) -> None:
+        """
+        @param known: as of L{NegotiatingEndpoint<tunnelstack.negotiation.endpoint.NegotiatingEndpoint>}.
+        """
+        if known is None:
+            self._negotiation = makeNegotiation()
+        self._makeNegotiation = makeNegotiation
+        self._known = known                   # until the peer's first octets
         self._timeout = timeout
         self._deadline = 0.0
         self._factory = factory
@@ -79,7 +90,13 @@ class InitiatorProtocol(NegotiationProtocol):
         """
         The stream is open: propose.
         """
-        self._start(transport)
+        known = self._known
+        if known is not None:
+            self._start(transport, None)
+            transport.write(known.proposal)
+            self.early = self._connect(known.name, {}, early=True)
+            return
+        self._start(transport, self._negotiation)
         NegotiationProtocol.dataReceived(self, b"")
         negotiation = self._negotiation
         if negotiation.release is AT_ONCE and self._application is None and self._lost is None:
@@ -105,6 +122,17 @@ class InitiatorProtocol(NegotiationProtocol):
         """
         The answer; or the octet that an application waited for.
         """
+        known = self._known
+        if known is not None:
+            if data.startswith(known.agreement):      # as _handOver does, of a negotiation that has agreed
+                self._sharedTimer.discard(self)
+                stream = self.transport
+                stream.protocol = self._application
+                leftover = data[len(known.agreement):]
+                if leftover:
+                    stream.redeliver(leftover)
+                return
+            self._negotiate()
         if self._agreed is None:
             NegotiationProtocol.dataReceived(self, data)
         else:
@@ -114,6 +142,8 @@ class InitiatorProtocol(NegotiationProtocol):
         """
         The peer has ended its direction.
         """
+        if self._known is not None:
+            self._negotiate()
         if self._agreed is not None:
             self._fail(NegotiationRefused("the peer accepted, and ended the stream before it sent any data"))
         else:
@@ -144,6 +174,16 @@ class InitiatorProtocol(NegotiationProtocol):
         elif self._connected is not None:
             connected, self._connected = self._connected, None
             connected.errback(self._lost)
+
+    def _negotiate(self) -> None:
+        """
+        The peer's first octets are not the whole agreement that is known: have a negotiation read them.
+        """
+        self._known = None
+        self._negotiation = negotiation = self._makeNegotiation()
+        negotiation.begin(self._sharedTimer.seconds())
+        negotiation.receive_data(b"")
+        negotiation.data_to_send()            # which is the proposal
 
     # What the negotiation comes to
 

@@ -59,7 +59,7 @@ class ResponderProtocol(NegotiationProtocol):
         """
         A stream has arrived.
         """
-        self._start(transport)
+        self._start(transport, self._negotiation)
         self._sendPending()
 
     def connectionMade(self) -> None:

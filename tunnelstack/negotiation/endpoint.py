@@ -18,7 +18,7 @@ from zope.interface import implementer
 from tunnelstack.interfaces import Handler, IImmediateConnector
 from tunnelstack.negotiation._initiator import InitiatorProtocol
 from tunnelstack.negotiation._responder import Refuse, ResponderProtocol
-from tunnelstack.wire.negotiation.base import Negotiation
+from tunnelstack.wire.negotiation.base import KnownExchange, Negotiation
 
 TIMEOUT = 30.0
 """Seconds for all of a negotiation."""
@@ -32,6 +32,7 @@ class NegotiatingEndpoint:
 
     def __init__(
         self, connector: IStreamClientEndpoint, makeNegotiation: Callable[[], Negotiation], timeout: float = TIMEOUT,
+        known: KnownExchange | None = None,
     ) -> None:
         """
         @param connector: an L{IStreamClientEndpoint} whose transports are
@@ -39,11 +40,13 @@ class NegotiatingEndpoint:
         @param makeNegotiation: returns the initiator's side of a negotiation.
         @param timeout: seconds from the opening of the stream until the application may have it (and where it does not wait,
             until the peer has agreed).
+        @param known: the usual course of such a negotiation, where it has one, to do without one then.
         """
         self._connector = connector
         self._connectNow = connector.connectNow if IImmediateConnector.providedBy(connector) else None
         self._makeNegotiation = makeNegotiation
         self._timeout = timeout
+        self._known = known
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """
@@ -59,7 +62,7 @@ class NegotiatingEndpoint:
             rule, or as the connector does.  Cancelling it resets the stream.
         """
         try:
-            opening = InitiatorProtocol(self._makeNegotiation(), protocolFactory, self._timeout)
+            opening = InitiatorProtocol(self._makeNegotiation, protocolFactory, self._timeout, self._known)
             opened = None if self._connectNow is None else self._connectNow(opening)
         except Exception:
             return fail()

@@ -8,13 +8,22 @@ from collections.abc import Callable, Mapping, Sequence
 
 from twisted.internet.interfaces import IStreamClientEndpoint
 
+from tunnelstack.errors import UsageError
 from tunnelstack.interfaces import Handler, IDiallingHandler
 from tunnelstack.negotiation.endpoint import TIMEOUT, NegotiatingEndpoint, NegotiatingFactory
-from tunnelstack.wire.negotiation.base import Negotiation, NegotiationSequence, Parameters, Release
+from tunnelstack.wire.jsonline import encode
+from tunnelstack.wire.negotiation.base import (
+    KnownExchange,
+    Negotiation,
+    NegotiationSequence,
+    Parameters,
+    Release,
+)
 from tunnelstack.wire.negotiation.json_object import AnswerFormat, JSONInitiator
 from tunnelstack.wire.negotiation.multistream.initiator import MultistreamInitiator
 from tunnelstack.wire.negotiation.multistream.names import NameTable
 from tunnelstack.wire.negotiation.multistream.responder import MultistreamResponder
+from tunnelstack.wire.negotiation.multistream.tokens import opening
 
 
 def multistreamEndpoint(
@@ -35,8 +44,9 @@ def multistreamEndpoint(
     @param answers: how that line is answered; C{None} if it is not.
     @return: an endpoint whose every C{connect()} opens a stream of that name.
     """
+    known = _knownExchange(names, parameters) if release is Release.AT_ONCE and answers is None else None
     if parameters is None:
-        return NegotiatingEndpoint(connector, lambda: MultistreamInitiator(names, release=release), timeout)
+        return NegotiatingEndpoint(connector, lambda: MultistreamInitiator(names, release=release), timeout, known)
     first = Release.AT_ONCE if release is Release.AT_ONCE else Release.ON_REPLY
     second = release if release is Release.ON_FIRST_OCTET else None
     return NegotiatingEndpoint(
@@ -46,7 +56,24 @@ def multistreamEndpoint(
             JSONInitiator(parameters, answers=answers, release=second),
         ),
         timeout,
+        known,
     )
+
+
+def _knownExchange(names: bytes | Sequence[bytes], parameters: Parameters | None) -> KnownExchange | None:
+    """
+    @return: what is sent of a name, and of parameters that are not answered; C{None} if no stream can be opened so, which each
+        attempt reports.
+    """
+    if not isinstance(names, bytes):
+        if len(names) != 1:
+            return None
+        (names,) = names
+    try:
+        agreement = opening(names)
+        return KnownExchange(names, agreement if parameters is None else agreement + encode(parameters), agreement)
+    except UsageError:
+        return None
 
 
 class MultistreamFactory(NegotiatingFactory):

@@ -14,7 +14,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from tunnelstack.errors import PeerError, UsageError
 
@@ -89,6 +89,22 @@ class Proposed(NegotiationEvent):
 
     name: bytes
     parameters: Parameters = NO_PARAMETERS
+
+
+@frozen
+class KnownExchange:
+    """
+    The octets of a negotiation whose course is known beforehand: the initiator proposes one thing and does not wait.  All
+    streams of one purpose share it; a L{Negotiation} is needed only where the peer answers anything else.
+
+    @ivar name: what is proposed.
+    @ivar proposal: all that the initiator sends.
+    @ivar agreement: what a peer that agrees sends.  What follows it is the application's.
+    """
+
+    name: bytes
+    proposal: bytes
+    agreement: bytes
 
 
 class NegotiationError(PeerError):
