@@ -293,6 +293,14 @@ class ReleaseTests(NegotiationTestCase):
     When the application's octets may leave.
     """
 
+    def setUp(self) -> None:
+        super().setUp()
+        self.made: list[Negotiation] = []
+
+    def negotiation(self) -> Negotiation:
+        self.made.append(MultistreamInitiator(NAME, release=Release.AT_ONCE))
+        return self.made[-1]
+
     def sent(self) -> list[bytes]:
         """
         @return: what the far side has got of each stream.
@@ -312,24 +320,26 @@ class ReleaseTests(NegotiationTestCase):
         self.assertEqual(ours.got, b"answer")
 
     def test_anAnswerThatIsKnownNeedsNoNegotiation(self) -> None:
-        made: list[Negotiation] = []
-
-        def negotiation() -> Negotiation:
-            made.append(MultistreamInitiator(NAME, release=Release.AT_ONCE))
-            return made[-1]
-
         self.accepted = self.raw()
-        endpoint = NegotiatingEndpoint(self.near.connector, negotiation, known=KnownExchange(NAME, OPENING, OPENING))
+        endpoint = NegotiatingEndpoint(self.near.connector, self.negotiation, known=KnownExchange(NAME, OPENING, OPENING))
         for pieces, count in ([OPENING + b"answer"], 0), ([OPENING, b"answer"], 0), ([HEADER, token(NAME), b"answer"], 1):
             ours = self.successResultOf(endpoint.connect(Building(Collect)))
             self.wire.settle()
             for piece in pieces:
                 self.accepted[-1].transport.write(piece)
                 self.wire.settle()
-            self.assertEqual((ours.got, len(made)), (b"answer", count))
+            self.assertEqual((ours.got, len(self.made)), (b"answer", count))
             self.assertIs(ours.transport.protocol, ours)
         self.assertEqual([end.got for end in self.accepted], 3 * [OPENING])
         self.assertEqual(self.near.scheduler.sharedTimer.waiting, 0)
+
+    def test_manyThatAreOpenedTogetherAreAnsweredInOneFrameEach(self) -> None:
+        self.serve()
+        endpoint = NegotiatingEndpoint(self.near.connector, self.negotiation, known=KnownExchange(NAME, OPENING, OPENING))
+        opened = [self.successResultOf(endpoint.connect(Building(Greeter))) for _ in range(60)]
+        self.wire.settle()
+        self.assertEqual({ours.got for ours in opened}, {b"HELLO FROM THE NEAR SIDE"})
+        self.assertEqual(self.made, [], "no answer came in pieces")
 
     def test_onReplyWaits(self) -> None:
         self.accepted = self.raw()

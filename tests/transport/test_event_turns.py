@@ -47,6 +47,19 @@ class EventTurnsTests(SynchronousTestCase):
         self.turns.finish()
         self.assertEqual(len(self.given), 2 * len(MANY))
 
+    def test_whatDoesNotCountIsGivenWithWhatFollows(self) -> None:
+        given: list[object] = []
+        turns: EventTurns[object] = EventTurns(self.clock, given.extend, lambda: None, str)
+        opened, data = ["open"] * (TURN + 5), list(range(TURN + 5))
+        self.assertEqual(turns.first([*opened, *data]), [*opened, *data[:TURN]])
+        self.assertEqual(turns.waiting, data[TURN:])
+        turns.waiting += [*opened, *data]
+        for _ in range(5):
+            self.clock.advance(0)
+        self.assertEqual(given, [*data[TURN:], *opened, *data])
+        self.assertEqual(turns.first(opened), opened)
+        self.assertEqual(turns.waiting, [])
+
     def test_fewWaitForNothing(self) -> None:
         self.assertEqual(self.turns.first(MANY[:TURN]), MANY[:TURN])
         self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -98,7 +98,9 @@ class YamuxSession(Protocol):
         self.listener = SessionListener(self)
         self.flush = self.scheduler.flush
         self.scheduleFlush = self.scheduler.scheduleFlush
-        self._turns: EventTurns[events.YamuxEvent] = EventTurns(clock, self._dispatch, self.flush)
+        self._turns: EventTurns[events.YamuxEvent] = EventTurns(
+            clock, self._dispatch, self.flush, events.StreamOpened
+        )
         self.acceptStream = core.accept_stream
 
     # ISession

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from twisted.internet.interfaces import IReactorTime
 
 TURN = 64
-"""Events that are given to streams in one turn of the reactor."""
+"""Events that are given to streams in one turn of the reactor; see L{EventTurns} for those that do not count."""
 
 E = TypeVar("E")
 
@@ -23,16 +23,23 @@ class EventTurns(Generic[E]):
     @ivar waiting: in order.
     """
 
-    __slots__ = ("_clock", "_flush", "_give", "waiting")
+    __slots__ = ("_clock", "_flush", "_give", "_uncounted", "waiting")
 
-    def __init__(self, clock: IReactorTime, give: Callable[[list[E]], object], flush: Callable[[], object]) -> None:
+    def __init__(
+        self, clock: IReactorTime, give: Callable[[list[E]], object], flush: Callable[[], object],
+        uncounted: type | None = None,
+    ) -> None:
         """
         @param give: gives events to the streams.
         @param flush: called after each later turn.
+        @param uncounted: events of this class do not count.  Such as those that open a stream: many of them precede the first
+            octets of each, and what answers both leaves in one frame if it is the same turn.  Their number has to have a bound
+            of its own.
         """
         self._clock = clock
         self._give = give
         self._flush = flush
+        self._uncounted = uncounted
         self.waiting: list[E] = []
 
     def first(self, events: list[E]) -> list[E]:
@@ -41,10 +48,20 @@ class EventTurns(Generic[E]):
 
         @return: the events of this turn.
         """
-        self.waiting = events[TURN:]
+        end = self._end(events)
+        self.waiting = events[end:]
         if self.waiting:
             self._clock.callLater(0, self._turn, 1)        # a reactor that has just read makes its calls before it writes
-        return events[:TURN]
+        return events[:end]
+
+    def _end(self, events: list[E]) -> int:
+        """
+        @return: how many of the events one turn takes.
+        """
+        end, uncounted = TURN, self._uncounted
+        while uncounted is not None and (wanted := TURN + list(map(type, events[:end])).count(uncounted)) > end:
+            end = wanted
+        return end
 
     def finish(self) -> None:
         """
@@ -61,7 +78,8 @@ class EventTurns(Generic[E]):
         if turns:
             self._clock.callLater(0, self._turn, turns - 1)
         elif self.waiting:
-            events, self.waiting = self.waiting[:TURN], self.waiting[TURN:]
+            end = self._end(self.waiting)
+            events, self.waiting = self.waiting[:end], self.waiting[end:]
             self._give(events)
             self._flush()
             if self.waiting:
