@@ -34,10 +34,11 @@ from tunnelstack.negotiation.errors import NegotiationRefused, NegotiationTimeou
 from tunnelstack.negotiation.multistream import MultistreamFactory, multistreamEndpoint
 from tunnelstack.stream.errors import SessionLost, StreamResetError
 from tunnelstack.testing import sessionPair
-from tunnelstack.wire.negotiation.base import KnownExchange, Negotiation, Release
+from tunnelstack.wire.negotiation.base import KnownExchange, Negotiation, NegotiationSequence, Release
 from tunnelstack.wire.negotiation.json_object import OK_OR_REASON, JSONInitiator, JSONResponder
 from tunnelstack.wire.negotiation.multistream.initiator import MultistreamInitiator
-from tunnelstack.wire.negotiation.multistream.responder import MultistreamResponder
+from tunnelstack.wire.negotiation.multistream.names import NameTable
+from tunnelstack.wire.negotiation.multistream.responder import KnownOpenings, MultistreamResponder
 from tunnelstack.wire.negotiation.multistream.tokens import HEADER, token
 
 NAME = b"/demo/shout/1.0.0"
@@ -450,6 +451,72 @@ class ReleaseTests(NegotiationTestCase):
             ours.transport.resumeProducing()
             self.wire.settle()
             self.assertEqual((ours.got, ours.told), (b"left over, later", ["read ended"]))
+
+
+class KnownOpeningsTests(NegotiationTestCase):
+    """
+    Streams that begin as nearly all do, and others.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.made: list[Negotiation] = []
+        names = NameTable([NAME], asked=[b"/asked"])
+        self.far.listener.listen(NegotiatingFactory(
+            {NAME: self.handler, b"/asked": self.handler}, makeNegotiation=lambda: self.negotiation(names),
+            known=KnownOpenings(names, self.follow),
+        ))  # fmt: skip
+
+    def follow(self, name: bytes) -> Negotiation | None:
+        return JSONResponder() if name == NAME else None
+
+    def negotiation(self, names: NameTable) -> Negotiation:
+        self.made.append(NegotiationSequence(MultistreamResponder(names), self.follow))
+        return self.made[-1]
+
+    def answered(self, *pieces: bytes) -> bytes:
+        """
+        @return: what a stream gets that sends these.
+        """
+        near = Collect()
+        self.near.connector.connect(Building(lambda: near))
+        for piece in pieces:
+            near.transport.write(piece)
+            self.wire.settle()
+        return near.got
+
+    def test_whatIsKnownNeedsNoNegotiation(self) -> None:
+        self.assertEqual(self.answered(OPENING + b'{"a":1}\n' + b"loud"), OPENING + b"LOUD")
+        self.assertEqual(self.answered(OPENING + b"{}\n"), OPENING)
+        self.assertEqual(self.made, [])
+        self.assertEqual([(each.protocol, each.parameters) for each in self.handler.addresses], [(NAME, {"a": 1}), (NAME, {})])
+        self.assertEqual(self.far.scheduler.sharedTimer.waiting, 0)
+
+    def test_whatIsNotWholeOrNotKnownIsNegotiated(self) -> None:
+        self.assertEqual(self.answered(HEADER, OPENING[len(HEADER):] + b'{"a":1}\nloud'), OPENING + b"LOUD")
+        self.assertEqual(self.answered(OPENING, b'{"a":1}\nloud'), OPENING + b"LOUD")
+        self.assertEqual(self.answered(OPENING + b'{"a"', b":1}\nloud"), OPENING + b"LOUD")
+        self.assertEqual([each.parameters for each in self.handler.addresses], 3 * [{"a": 1}])
+        self.assertEqual(self.answered(HEADER + token(b"/asked") + b"loud"), HEADER + token(b"/asked") + b"LOUD")
+        self.assertEqual(self.answered(HEADER + token(b"/other")), HEADER + token(b"na"))
+        self.assertEqual(len(self.made), 5)
+
+    def test_whatCannotBeReadCostsItsStream(self) -> None:
+        near = Collect()
+        self.near.connector.connect(Building(lambda: near))
+        near.transport.write(OPENING + b"no object\n")
+        self.wire.settle()
+        self.assertTrue(near.reason.check(StreamResetError))
+        self.assertEqual((self.made, self.handler.built), ([], []))
+        self.assertClean()
+
+    def test_anEndInsteadOfAnOpeningIsAReset(self) -> None:
+        near = Collect()
+        self.near.connector.connect(Building(lambda: near))
+        near.transport.loseWriteConnection()
+        self.wire.settle()
+        self.assertTrue(near.reason.check(StreamResetError))
+        self.assertClean()
 
 
 class FailureTests(NegotiationTestCase):

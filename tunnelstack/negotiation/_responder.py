@@ -5,7 +5,7 @@ The accepting end of a negotiation: the protocol of a stream from its arrival un
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.error import ConnectError
@@ -29,23 +29,49 @@ FAILED = "the handler failed"
 """What the peer is sent about a defect of this program."""
 
 
+class OpeningReader(Protocol):
+    """
+    What openings of streams usually are, read without a negotiation.
+    """
+
+    @property
+    def greeting(self) -> bytes:
+        """
+        Octets to send before anything has arrived.
+        """
+
+    def read(self, octets: bytes) -> tuple[bytes, Agreed] | None:
+        """
+        @param octets: the first of a stream.
+        @return: what to answer after the greeting, and what was agreed; C{None} if it is to be negotiated.
+        @raise PeerError: the peer broke a rule.
+        """
+
+
 @implementer(IProtocol, IHalfCloseableProtocol)
 class ResponderProtocol(NegotiationProtocol):
     """
     One arrival.
     """
 
-    __slots__ = ("_agreed", "_application", "_dialling", "_handlers", "_name", "_onRefusal")
+    __slots__ = (
+        "_agreed", "_application", "_dialling", "_handlers", "_known", "_makeNegotiation", "_name", "_onRefusal",
+    )  # fmt: skip
 
     _log = Logger()
 
     def __init__(
-        self, negotiation: Negotiation, handlers: Mapping[bytes, Handler], timeout: float, onRefusal: Refuse | None = None
+        self, makeNegotiation: Callable[[], Negotiation], handlers: Mapping[bytes, Handler], timeout: float,
+        onRefusal: Refuse | None = None, known: OpeningReader | None = None,
     ) -> None:
         """
-        @param onRefusal: as of L{NegotiatingFactory<tunnelstack.negotiation.endpoint.NegotiatingFactory>}.
+        @param onRefusal: as of L{NegotiatingFactory<tunnelstack.negotiation.endpoint.NegotiatingFactory>};
+        @param known: as well.
         """
-        self._negotiation = negotiation       # as the base class does; one is made for every stream
+        if known is None:
+            self._negotiation = makeNegotiation()
+        self._makeNegotiation = makeNegotiation
+        self._known = known                   # until the peer's first octets
         self._timeout = timeout
         self._deadline = 0.0
         self._onRefusal = onRefusal
@@ -59,6 +85,11 @@ class ResponderProtocol(NegotiationProtocol):
         """
         A stream has arrived.
         """
+        known = self._known
+        if known is not None:
+            self._start(transport, None)
+            transport.write(known.greeting)
+            return
         self._start(transport, self._negotiation)
         self._sendPending()
 
@@ -66,6 +97,44 @@ class ResponderProtocol(NegotiationProtocol):
         """
         Nothing to do: L{makeConnection} does it.
         """
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Octets of the peer's half.
+        """
+        known = self._known
+        if known is not None:
+            try:
+                found = known.read(data)
+            except PeerError as broken:
+                self._known = None
+                self._negotiationFailed(broken)
+                return
+            if found is not None:
+                self._known = None
+                self.transport.write(found[0])
+                self._agreed = found[1]
+                self._serve(found[1])
+                return
+            self._negotiate()
+        NegotiationProtocol.dataReceived(self, data)
+
+    def readConnectionLost(self) -> None:
+        """
+        The peer's half has ended.
+        """
+        if self._known is not None:
+            self._negotiate()
+        super().readConnectionLost()
+
+    def _negotiate(self) -> None:
+        """
+        The peer's first octets are not an opening that is known: have a negotiation read them.
+        """
+        self._known = None
+        self._negotiation = negotiation = self._makeNegotiation()
+        negotiation.begin(self._sharedTimer.seconds())
+        negotiation.data_to_send()            # which is the greeting
 
     def writeConnectionLost(self) -> None:
         """

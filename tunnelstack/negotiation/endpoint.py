@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from tunnelstack.interfaces import Handler, IImmediateConnector
 from tunnelstack.negotiation._initiator import InitiatorProtocol
-from tunnelstack.negotiation._responder import Refuse, ResponderProtocol
+from tunnelstack.negotiation._responder import OpeningReader, Refuse, ResponderProtocol
 from tunnelstack.wire.negotiation.base import KnownExchange, Negotiation
 
 TIMEOUT = 30.0
@@ -90,7 +90,7 @@ class NegotiatingFactory(Factory):
 
     def __init__(
         self, handlers: Mapping[bytes, Handler], timeout: float = TIMEOUT, *, makeNegotiation: Callable[[], Negotiation],
-        onRefusal: Refuse | None = None,
+        onRefusal: Refuse | None = None, known: OpeningReader | None = None,
     ) -> None:
         """
         @param handlers: by name, looked up when a stream has come to it.
@@ -98,14 +98,16 @@ class NegotiatingFactory(Factory):
         @param makeNegotiation: returns the responder's side of a negotiation.
         @param onRefusal: called with the transport and the reason instead of resetting a stream to whose peer no answer can be
             sent; it is to close the stream.
+        @param known: the usual openings, where there are some, to do without a negotiation then.
         """
         self.handlers = handlers
         self._makeNegotiation = makeNegotiation
         self._timeout = timeout
         self._onRefusal = onRefusal
+        self._known = known
 
     def buildProtocol(self, addr: object) -> Any:
         """
         As in L{IProtocolFactory}: the responder's end of one stream.
         """
-        return ResponderProtocol(self._makeNegotiation(), self.handlers, self._timeout, self._onRefusal)
+        return ResponderProtocol(self._makeNegotiation, self.handlers, self._timeout, self._onRefusal, self._known)

@@ -22,7 +22,7 @@ from tunnelstack.wire.negotiation.base import (
 from tunnelstack.wire.negotiation.json_object import AnswerFormat, JSONInitiator
 from tunnelstack.wire.negotiation.multistream.initiator import MultistreamInitiator
 from tunnelstack.wire.negotiation.multistream.names import NameTable
-from tunnelstack.wire.negotiation.multistream.responder import MultistreamResponder
+from tunnelstack.wire.negotiation.multistream.responder import KnownOpenings, MultistreamResponder
 from tunnelstack.wire.negotiation.multistream.tokens import opening
 
 
@@ -103,7 +103,7 @@ class MultistreamFactory(NegotiatingFactory):
             responder = MultistreamResponder(names, strict=strict)
             return responder if follow is None else NegotiationSequence(responder, follow)
 
-        super().__init__({}, timeout, makeNegotiation=respond)
+        super().__init__({}, timeout, makeNegotiation=respond, known=KnownOpenings(names, follow))
         for name, handler in handlers.items():
             self.handle(name, handler)
 

@@ -35,6 +35,47 @@ PROPOSALS = 64
 """Names that a peer may propose on one stream: with the largest of tokens, 64 KiB."""
 
 
+class KnownOpenings:
+    """
+    What openings of streams usually are: their first octets are a name that is known, with all that follows a name.  Only for
+    others is a L{Negotiation} needed, which then reads those octets as well.
+
+    @cvar greeting: octets to send before anything has arrived.
+    """
+
+    __slots__ = ("_follow", "_names")
+
+    greeting = HEADER
+
+    def __init__(self, names: NameTable, follow: Callable[[bytes], Negotiation | None] | None) -> None:
+        """
+        @param follow: what is negotiated after a name, or C{None} for nothing.
+        """
+        self._names = names
+        self._follow = follow
+
+    def read(self, octets: bytes) -> tuple[bytes, Agreed] | None:
+        """
+        @param octets: the first of a stream.
+        @return: what to answer after the greeting, and what was agreed; C{None} if it is to be negotiated.
+        @raise PeerError: what follows the name cannot be read.
+        """
+        found = self._names.match_start(octets)
+        if found is None or found[2]:
+            return None
+        name, echo, _ = found
+        rest = octets[HEADER_SIZE + len(echo) :]
+        following = None if self._follow is None else self._follow(name)
+        if following is None:
+            return echo, Agreed(name, NO_PARAMETERS, rest)
+        events = following.receive_data(rest)
+        if not events or events[0].__class__ is not Agreed or following.own_frame:
+            return None
+        agreed: Agreed = events[0]
+        agreed.name = name
+        return b"".join((echo, *following.data_to_send())), agreed
+
+
 class TooManyProposals(NegotiationError):
     """
     The initiator proposed as many as L{PROPOSALS} names, and we took none.
