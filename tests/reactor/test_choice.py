@@ -21,6 +21,13 @@ sys.argv = ["tunnel-edge", "--dev"]
 main.tunnelEdge()
 """
 
+LOADED = """
+import os, sys
+from tunnelstack.reactor import choice
+choice.install(os.environ)
+print(sorted({"unittest", "twisted.application", "twisted.plugins"} & set(sys.modules)))
+"""
+
 SAID = """
 import os
 from tunnelstack.reactor import choice
@@ -62,6 +69,10 @@ class ChoiceTests(SynchronousTestCase):
     @skipUnless(find_spec("uvloop"), "uvloop is not installed")
     def test_uvloopCanBeChosen(self) -> None:
         self.assertEqual(said(TUNNELSTACK_REACTOR="uvloop"), "AsyncioSelectorReactor")
+
+    @skipUnless(hasattr(select, "epoll"), "this system has no epoll")
+    def test_pluginsAreNotSearchedForOurs(self) -> None:
+        self.assertEqual(said(LOADED, TUNNELSTACK_REACTOR="busypoll"), "[]")
 
     def test_oneThatIsNotThere(self) -> None:
         words = said(TUNNELSTACK_REACTOR="bussypoll")

@@ -7,13 +7,16 @@ from __future__ import annotations
 import select
 import sys
 from collections.abc import Mapping
-
-from twisted.application import reactors
+from importlib import import_module
 
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.wire.printable_text import quoted
 
 VARIABLE = "TUNNELSTACK_REACTOR"
+
+OURS = {"busypoll": "tunnelstack.reactor.busypoll", "uvloop": "tunnelstack.reactor.uvloop"}
+"""The modules of our reactors.  They are plugins too, but to find a plugin loads the interfaces of all of them, a test framework
+among them."""
 
 
 def install(environ: Mapping[str, str]) -> None:
@@ -30,16 +33,29 @@ def install(environ: Mapping[str, str]) -> None:
     if name:
         _named(name)
     elif hasattr(select, "epoll"):
-        from tunnelstack.reactor import busypoll
-
-        busypoll.install()
+        import_module(OURS["busypoll"]).install()
 
 
 def _named(name: str) -> None:
+    try:
+        if name in OURS:
+            import_module(OURS[name]).install()
+        else:
+            _plugin(name)
+    except ConfigurationError:
+        raise
+    except Exception as problem:
+        raise ConfigurationError(f"{VARIABLE}: {name} does not work here: {problem}") from problem
+
+
+def _plugin(name: str) -> None:
+    """
+    Install a reactor of a Twisted plugin.
+    """
+    from twisted.application import reactors  # slow to load, and rarely needed
+
     try:
         reactors.installReactor(name)
     except reactors.NoSuchReactor:
         known = ", ".join(sorted(reactor.shortName for reactor in reactors.getReactorTypes()))
         raise ConfigurationError(f"{VARIABLE}: there is no reactor {quoted(name)}; the reactors are {known}") from None
-    except Exception as problem:
-        raise ConfigurationError(f"{VARIABLE}: {name} does not work here: {problem}") from problem
