@@ -49,8 +49,9 @@ NEITHER = {
     "tunnelstack.wire.grpc", "tunnelstack.wire.http2.events",
 }  # fmt: skip
 EDGE = {
-    "tunnelstack.agent", "tunnelstack.control.auth.checkers", "tunnelstack.control.auth.mtls", "tunnelstack.edge.metrics",
-    "tunnelstack.transport.certificates", "tunnelstack.transport.tls",
+    "tunnelstack.agent", "tunnelstack.control.auth.checkers", "tunnelstack.control.auth.mtls",
+    "tunnelstack.dialect.shellhub.hub", "tunnelstack.edge.metrics", "tunnelstack.transport.certificates",
+    "tunnelstack.transport.tls",
 }  # fmt: skip
 AGENT = {
     "tunnelstack.agent.inspector", "tunnelstack.agent.metrics", "tunnelstack.agent.panel", "tunnelstack.agent.ssh_server",

@@ -420,6 +420,6 @@ class TidyTests(Stage):
             self.assertNotIn("Traceback", program.said())
         state = self.home / ".local" / "state" / "tunnelstack"
         kept = {path.name: path.stat().st_mode & 0o777 for path in state.iterdir()}
-        wanted = dict.fromkeys(("dev.token", "names.json", "signing.pem"), 0o600)
+        wanted = dict.fromkeys(("dev.token", "names.json"), 0o600)
         self.assertEqual(kept, wanted, "but what the next start goes on with")
         self.assertEqual(state.stat().st_mode & 0o777, 0o700)

@@ -15,8 +15,8 @@ from tunnelstack.wire.printable_text import quoted
 VARIABLE = "TUNNELSTACK_REACTOR"
 
 OURS = {"busypoll": "tunnelstack.reactor.busypoll", "uvloop": "tunnelstack.reactor.uvloop"}
-"""The modules of our reactors.  They are plugins too, but to find a plugin loads the interfaces of all of them, a test framework
-among them."""
+"""The modules of our reactors.  They are plugins too, but to find a plugin loads the interfaces of all of them, a test
+framework among them."""
 
 
 def install(environ: Mapping[str, str]) -> None:

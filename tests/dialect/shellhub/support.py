@@ -18,7 +18,7 @@ from tunnelstack.dialect.shellhub.bootstrap import Bootstrap
 from tunnelstack.dialect.shellhub.connections import DeviceConnections
 from tunnelstack.dialect.shellhub.device_book import DeviceStore, Tenant
 from tunnelstack.dialect.shellhub.dialler import DeviceIdentity, DeviceStreams, ShellHubDialler
-from tunnelstack.dialect.shellhub.edge import ShellHubEdge
+from tunnelstack.dialect.shellhub.hub import ShellHubEdge
 from tunnelstack.dialect.shellhub.rsa_keys import newKey
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.handler.target_allowlist import TargetAllowlist

@@ -1,169 +1,117 @@
 """
-ShellHub at the edge: both versions of its transport, its devices, and its part of the administration interface.
+ShellHub at an edge.  An edge that is started with C{--dev} accepts devices, though few have any: the dialect is loaded when the
+first one comes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from tunnelstack.dialect.shellhub.bootstrap import Bootstrap
-from tunnelstack.dialect.shellhub.connections import DeviceConnections
-from tunnelstack.dialect.shellhub.device_book import Device, DeviceStore, Tenant, digestOfKey
-from tunnelstack.dialect.shellhub.gateway_keys import GatewayKeys
-from tunnelstack.dialect.shellhub.http_server import doorsOf
-from tunnelstack.dialect.shellhub.rsa_keys import newKey, parseSigningKey, signingKey
-from tunnelstack.dialect.shellhub.session_routes import SessionRoutes
-from tunnelstack.dialect.shellhub.settings import EdgeSettings, SessionSettings, TenantSettings
-from tunnelstack.dialect.shellhub.ssh_session import DeviceSSHSession
-from tunnelstack.dialect.shellhub.tunnel import DeviceTunnel
-from tunnelstack.dialect.shellhub.v1 import ShellHubV1
-from tunnelstack.dialect.shellhub.v2 import ShellHubV2
-from tunnelstack.doors import HTTPDoor
-from tunnelstack.errors import Denied
-from tunnelstack.interfaces import IAdminResources, IDeviceKeys, IDialect, IEdge
-from tunnelstack.settings.files import readFile
+from tunnelstack.dialect.shellhub.defaults import developmentTables
+from tunnelstack.doors import DoorTable, HTTPDoor
+from tunnelstack.interfaces import (
+    IAdminResources,
+    IDeviceKeys,
+    IDialect,
+    IEdge,
+    IExchangeReceiver,
+    IExchangeServer,
+    IServerExchange,
+)
+from tunnelstack.settings.tables import Records
+from tunnelstack.wire.http1.head import RequestHead
+from tunnelstack.wire.http1.target import path_of
 
 if TYPE_CHECKING:
     from twisted.conch.ssh.keys import Key
 
-JSONObject = Mapping[str, object]
+    from tunnelstack.dialect.shellhub.hub import ShellHubEdge
 
-SHORTEST_PREFIX = 8
-"""Characters of an identifier that are enough to name a session."""
+PATHS = (
+    b"/agent/connection", b"/api/auth/ssh", b"/api/devices/auth", b"/healthcheck", b"/info", b"/ssh/connection",
+    b"/ssh/revdial",
+)
+PREFIX = b"/api/sessions"
+READ = b"/devices", b"/devices/sessions"
+CHANGE = b"/devices/accept", b"/devices/reject", b"/devices/sessions/close"
+"""The paths of the doors and of the administration of L{ShellHubEdge<tunnelstack.dialect.shellhub.hub.ShellHubEdge>}."""
+
+KEPT = "devices.json", "signing.pem"
+"""The files in the state folder of an edge to which devices have come."""
 
 
-@frozen
-class OpenSession:
+@implementer(IDialect, IAdminResources, IDeviceKeys, IExchangeServer)
+class AwaitingEdge:
     """
-    An SSH session, and the tunnel to its device.
-    """
+    The dialect of an edge that no device has asked for anything, and that knows none.
 
-    session: DeviceSSHSession
-    tunnel: DeviceTunnel
-
-    def record(self) -> JSONObject:
-        """
-        @return: the session for the administration interface.
-        """
-        return {
-            "session": self.session.uid,
-            "device": self.tunnel.device.agent,
-            "opened": self.session.opened,
-            "connected": self.tunnel.dialect,
-        }
-
-
-@implementer(IDialect, IAdminResources, IDeviceKeys)
-class ShellHubEdge:
-    """
-    The dialect of one edge.
-
-    @ivar devices: all devices.
-    @ivar connections: the connections of devices.
+    @ivar hub: what serves the first device and all others.  It is made when it is needed.
     """
 
     name = "shellhub"
 
-    def __init__(self, connections: DeviceConnections) -> None:
-        self.connections = connections
-        self.devices: DeviceStore = connections.bootstrap.devices
-        self.keyFor: Callable[[str], Deferred[Key] | None] = GatewayKeys(connections.bootstrap, newKey).keyFor
-        self.getHandlers: Mapping[bytes, Callable[[], object]] = {
-            b"/devices": self._listDevices,
-            b"/devices/sessions": self._listSessions,
+    def __init__(self, edge: IEdge, tables: Records) -> None:
+        self._edge = edge
+        self._tables = tables
+        self.getHandlers: Mapping[bytes, Callable[[], object]] = {path: partial(self._list, path) for path in READ}
+        self.postHandlers: Mapping[bytes, Callable[[Mapping[str, Any]], object]] = {
+            path: partial(self._change, path) for path in CHANGE
         }
-        self.postHandlers: Mapping[bytes, Callable[[JSONObject], object]] = {
-            b"/devices/accept": lambda request: self._decide(request, self.devices.accept),
-            b"/devices/reject": lambda request: self._decide(request, self.devices.reject),
-            b"/devices/sessions/close": self._closeSession,
-        }
+
+    @property
+    def hub(self) -> ShellHubEdge:
+        return self._loaded[0]
+
+    @cached_property
+    def _loaded(self) -> tuple[ShellHubEdge, DoorTable]:
+        from tunnelstack.dialect.shellhub.hub import makeHub
+
+        hub = makeHub(self._edge, self._tables)
+        return hub, DoorTable(hub.doors(self._edge))
 
     def doors(self, edge: IEdge) -> list[HTTPDoor]:
-        self.connections.attach(edge)
-        routes = [*self.connections.bootstrap.routes(), *SessionRoutes(self.connections).routes()]
-        return [
-            *doorsOf(routes, edge.clock),
-            *ShellHubV1(self.connections).doors(),
-            *ShellHubV2(self.connections).doors(),
-        ]
+        return [*(HTTPDoor(path=path, server=self) for path in PATHS), HTTPDoor(path=PREFIX, prefix=True, server=self)]
+
+    def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
+        """
+        As in L{IExchangeServer}.
+        """
+        door = self._loaded[1].find(head.method, path_of(head.target))
+        assert door is not None
+        receiver: IExchangeReceiver = door.server.exchangeReceived(head, exchange)
+        return receiver
+
+    def keyFor(self, device: str) -> Deferred[Key] | None:
+        """
+        As in L{IDeviceKeys}.
+        """
+        return self.hub.keyFor(device) if "_loaded" in vars(self) else None
 
     def close(self) -> None:
-        self.devices.flush()
+        if "_loaded" in vars(self):
+            self.hub.close()
 
-    # Administration
+    def _list(self, path: bytes) -> object:
+        return self.hub.getHandlers[path]()
 
-    def _listDevices(self) -> JSONObject:
-        return {"devices": [self._record(device) for device in self.devices.devices]}
-
-    def _decide(self, request: JSONObject, decide: Callable[[str], Device]) -> JSONObject:
-        which = request.get("device")
-        if not (isinstance(which, str) and which):
-            raise Denied("malformed", 'the request must name a device: {"device": "NAMESPACE.NAME"}')
-        return {"device": self._record(decide(which))}
-
-    def _listSessions(self) -> JSONObject:
-        sessions = sorted(self._sessions(), key=lambda each: each.session.opened)
-        return {"sessions": [each.record() for each in sessions]}
-
-    def _sessions(self) -> list[OpenSession]:
-        return [
-            OpenSession(session, tunnel)
-            for tunnel in self.connections.tunnels() for session in tunnel.sshSessions.values()
-        ]  # fmt: skip
-
-    def _closeSession(self, request: JSONObject) -> Deferred[JSONObject]:
-        """
-        @raise Denied: no session has the identifier, or several begin with it.
-        """
-        which = request.get("session")
-        if not (isinstance(which, str) and len(which) >= SHORTEST_PREFIX):
-            raise Denied("malformed", f'the request must name a session by {SHORTEST_PREFIX} characters: {{"session": "UID"}}')
-        found = [each for each in self._sessions() if each.session.uid.startswith(which)]
-        if len(found) > 1:
-            raise Denied("unknown", f"several sessions begin with {which[:64]}")
-        if not found:
-            raise Denied("unknown", f"there is no session {which[:64]}")
-        (one,) = found
-        return one.tunnel.closeSession(one.session.uid).addCallback(lambda _: {"session": one.record()})
-
-    def _record(self, device: Device) -> JSONObject:
-        tunnel = self.connections.find(device.tenant, device.uid)
-        return {
-            "device": device.agent,
-            "uid": device.uid,
-            "tenant": device.tenant,
-            "status": device.status,
-            "about": device.about,
-            "connected": "" if tunnel is None else tunnel.dialect,
-            "known": device.known,
-            "seen": device.seen,
-        }
+    def _change(self, path: bytes, request: Mapping[str, Any]) -> object:
+        return self.hub.postHandlers[path](request)
 
 
-def makeDialects(edge: IEdge, tables: Mapping[str, tuple[Any, ...]]) -> list[IDialect]:
+def makeDialects(edge: IEdge, tables: Records) -> list[IDialect]:
     """
     Make the dialect from the tables of a configuration file.
 
     @raise ConfigurationError: a file that they name cannot be used.
     """
-    settings: EdgeSettings = tables["shellhub"][0]
-    session: SessionSettings = next(iter(tables.get("shellhub.session", ())), SessionSettings())
-    devices = DeviceStore(
-        edge.clock, edge.state, automatic=settings.policy == "automatic",
-        tenants=[_tenant(tenant) for tenant in tables.get("tenant", ())],
-    )  # fmt: skip
-    key = parseSigningKey(readFile(settings.keyFile), settings.keyFile) if settings.keyFile else signingKey(edge.state)
-    bootstrap = Bootstrap(
-        devices, key, edge.clock, api=edge.authority, ssh=edge.sshAddress, settings=session.encoded()
-    )
-    return [ShellHubEdge(DeviceConnections(bootstrap))]
+    kept = edge.state is not None and any(edge.state.path(name).exists() for name in KEPT)
+    if tables == developmentTables() and not kept:
+        return [AwaitingEdge(edge, tables)]
+    from tunnelstack.dialect.shellhub.hub import makeHub
 
-
-def _tenant(settings: TenantSettings) -> Tenant:
-    keys = readFile(settings.installKeysFile).split() if settings.installKeysFile else []
-    return Tenant(id=settings.id.lower(), namespace=settings.namespace, installKeys=tuple(map(digestOfKey, keys)))
+    return [makeHub(edge, tables)]

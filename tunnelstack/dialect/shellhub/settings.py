@@ -26,8 +26,8 @@ class EdgeSettings:
         check=oneOf("automatic", "install-key", "pending"),
     )
     keyFile: str = setting(
-        "", "a PEM file with the RSA key that signs the tokens of devices; empty is one in the state folder, created when the "
-        "edge is first started",
+        "", "a PEM file with the RSA key that signs the tokens of devices; empty is one in the state folder, created when it "
+        "is first needed",
         secretFile=True,
     )
 
