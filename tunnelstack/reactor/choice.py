@@ -14,7 +14,7 @@ from tunnelstack.wire.printable_text import quoted
 
 VARIABLE = "TUNNELSTACK_REACTOR"
 
-OURS = {"busypoll": "tunnelstack.reactor.busypoll", "uvloop": "tunnelstack.reactor.uvloop"}
+MODULES = {"busypoll": "tunnelstack.reactor.busypoll", "uvloop": "tunnelstack.reactor.uvloop"}
 """The modules of our reactors.  They are plugins too, but to find a plugin loads the interfaces of all of them, a test
 framework among them."""
 
@@ -33,13 +33,13 @@ def install(environ: Mapping[str, str]) -> None:
     if name:
         _named(name)
     elif hasattr(select, "epoll"):
-        import_module(OURS["busypoll"]).install()
+        import_module(MODULES["busypoll"]).install()
 
 
 def _named(name: str) -> None:
     try:
-        if name in OURS:
-            import_module(OURS[name]).install()
+        if name in MODULES:
+            import_module(MODULES[name]).install()
         else:
             _plugin(name)
     except ConfigurationError:
