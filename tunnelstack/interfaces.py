@@ -789,6 +789,19 @@ class IDialect(Interface):
         """
 
 
+class IDeferredDialect(IDialect):
+    """
+    A dialect that can wait with most of its modules until an agent comes.
+    """
+
+    def load() -> None:
+        """
+        Load them now.
+
+        @raise ConfigurationError: a file that the dialect needs cannot be used.
+        """
+
+
 class IReloadableDialect(IDialect):
     """
     A dialect some of whose tables may change while the edge runs: those with C{live} in its settings.

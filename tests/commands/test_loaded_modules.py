@@ -27,6 +27,17 @@ sys.exit({"tunnel-edge": main.tunnelEdge, "tunnel-agent": main.tunnelAgent}[prog
 """
 """Prints the modules of a program that is about to serve."""
 
+TWISTD_SCRIPT = """
+import sys
+from tunnelstack.edge.options import Options, makeService
+options = Options()
+options.parent = {"nodaemon": True, "logfile": "-"}
+options.parseOptions(["--dev", "--port", "0"])
+makeService(options)
+print(*sys.modules)
+"""
+"""Prints the modules of an edge for development that C{twistd} runs, before it could change the root directory."""
+
 COLLECTOR_SCRIPT = """
 import gc
 from unittest.mock import Mock
@@ -60,11 +71,11 @@ AGENT = {
 }  # fmt: skip
 
 
-def modules(*command: str, environ: dict[str, str]) -> set[str]:
+def modules(*command: str, environ: dict[str, str], script: str = SCRIPT) -> set[str]:
     """
     @return: the modules of a program that is about to serve.
     """
-    whole = [sys.executable, "-c", SCRIPT, *command]
+    whole = [sys.executable, "-c", script, *command]
     done = subprocess.run(whole, cwd=ROOT, env=os.environ | environ, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
@@ -75,10 +86,10 @@ class LoadedModulesTests(SynchronousTestCase):
     Modules are named that only a feature needs which is not used.
     """
 
-    def loaded(self, *command: str, **environ: str) -> set[str]:
+    def loaded(self, *command: str, script: str = SCRIPT, **environ: str) -> set[str]:
         folder = self.mktemp()
         os.makedirs(folder)
-        return modules(*command, environ={"STATE_DIRECTORY": os.path.abspath(folder), **environ})
+        return modules(*command, script=script, environ={"STATE_DIRECTORY": os.path.abspath(folder), **environ})
 
     def assertLoadedNone(self, loaded: set[str], unwanted: Iterable[str]) -> None:
         self.assertEqual(loaded & set(unwanted), set())
@@ -95,6 +106,12 @@ class LoadedModulesTests(SynchronousTestCase):
         used = [package.name for package in dialectPackages() if package.defaults.development()]
         loaded = self.loaded("tunnel-edge", "--dev", "--port", "0")
         self.assertLoadedNone(loaded, NEITHER | EDGE | self.tablesOfDialects(*used))
+
+    def test_underTwistdNothingIsLeftToLoad(self) -> None:
+        """
+        C{--chroot} takes the modules out of reach.
+        """
+        self.assertIn("tunnelstack.dialect.shellhub.hub", self.loaded(script=TWISTD_SCRIPT))
 
     def test_anAgentLoadsNoUnusedFeature(self) -> None:
         loaded = self.loaded(

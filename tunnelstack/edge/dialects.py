@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from tunnelstack.interfaces import IAdminResources, IDeviceKeys, IDialect, IDoor, IEdge, IReloadableDialect
+from tunnelstack.interfaces import (
+    IAdminResources,
+    IDeferredDialect,
+    IDeviceKeys,
+    IDialect,
+    IDoor,
+    IEdge,
+    IReloadableDialect,
+)
 from tunnelstack.settings.dialects import dialectPackages
 from tunnelstack.settings.tables import DialectTables
 
@@ -33,6 +41,14 @@ class DialectSet:
         The doors of all dialects.
         """
         return [door for dialect in self._dialects for door in dialect.doors(edge)]
+
+    def load(self) -> None:
+        """
+        As in L{IDeferredDialect}, for all dialects.
+        """
+        for dialect in self._dialects:
+            if IDeferredDialect.providedBy(dialect):
+                IDeferredDialect(dialect).load()
 
     @property
     def getHandlers(self) -> Mapping[bytes, Callable[[], object]]:

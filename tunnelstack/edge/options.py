@@ -308,11 +308,12 @@ def makeLifecycle(reactor: IReactor, options: Options, out: LogWriter | None, er
     """
     Make an edge, and the lifecycle of the process that runs it.
 
-    @param out: standard output; unused, because the status lines of an edge are log events.
+    @param out: standard output, which has nothing of an edge, because its status lines are log events; C{None} under C{twistd}.
     @param err: standard error, for the access log.
     """
     raiseDescriptors(options.config.limits.visitors + OWN_DESCRIPTORS)
-    edge = EdgeService(reactor, options.checked(reactor, options.config))
+    patient = options.config.dev and out is not None      # twistd may take the modules out of reach: --chroot
+    edge = EdgeService(reactor, options.checked(reactor, options.config), patient=patient)
     requests = accessLog(reactor, options.config.accessLog, options.logFormat(), err, time.time)
     edge.observeRequests(requests)
 

@@ -105,10 +105,12 @@ class EdgeService(MultiService):
         *,
         authenticator: IAuthenticator | None = None,
         dialects: Iterable[IDialect] | None = None,
+        patient: bool = False,
     ) -> None:
         """
         @param authenticator: authenticates agents; the credentials of the configuration do by default.
         @param dialects: the dialects to serve; by default those that the configuration enables.
+        @param patient: dialects that can do so load most of their modules when their first agent comes.
         """
         super().__init__()
         limits = config.limits
@@ -158,6 +160,8 @@ class EdgeService(MultiService):
         )
         self.dialects = configuredDialects(self.agents, config.dialects) if dialects is None else DialectSet(dialects)
         doors = self.dialects.doors(self.agents)
+        if not patient:
+            self.dialects.load()
         self.doors = DoorTable(door for door in doors if isinstance(door, HTTPDoor))
         self._listenerDoors = [door for door in doors if isinstance(door, ListenerDoor)]
         self.outboundDoors = [door for door in doors if isinstance(door, OutboundDoor)]

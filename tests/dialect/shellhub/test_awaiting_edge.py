@@ -28,11 +28,11 @@ class AwaitingHub(Hub):
     An edge of which no device has asked anything.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patient: bool = True) -> None:
         super().__init__()
         self.stop()
         config = EdgeConfig(listen=(f"tcp:{PORT}",), dialects={"shellhub": developmentTables()}, dev=True)
-        self.edge = EdgeService(self.network, config)
+        self.edge = EdgeService(self.network, config, patient=patient)
         self.edge.startService()
         self.settle()
 
@@ -56,6 +56,12 @@ class AwaitingEdgeTests(SynchronousTestCase):
         self.assertIsNone(dialect.keyFor("device"))
         dialect.close()
         self.assertNotIn("_loaded", vars(dialect))
+
+    def test_anEdgeThatMayNotWaitLoadsItAtOnce(self) -> None:
+        hub = AwaitingHub(patient=False)
+        self.addCleanup(hub.stop)
+        self.assertIn("_loaded", vars(hub.dialect))
+        self.assertIsNotNone(hub.dialect.hub.connections.edge)
 
     def test_theFirstDeviceIsServed(self) -> None:
         for version in (1, 2):

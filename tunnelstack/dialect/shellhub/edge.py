@@ -16,6 +16,7 @@ from tunnelstack.dialect.shellhub.defaults import developmentTables
 from tunnelstack.doors import DoorTable, HTTPDoor
 from tunnelstack.interfaces import (
     IAdminResources,
+    IDeferredDialect,
     IDeviceKeys,
     IDialect,
     IEdge,
@@ -45,7 +46,7 @@ KEPT = "devices.json", "signing.pem"
 """The files in the state folder of an edge to which devices have come."""
 
 
-@implementer(IDialect, IAdminResources, IDeviceKeys, IExchangeServer)
+@implementer(IDeferredDialect, IAdminResources, IDeviceKeys, IExchangeServer)
 class AwaitingEdge:
     """
     The dialect of an edge that no device has asked for anything, and that knows none.
@@ -73,6 +74,9 @@ class AwaitingEdge:
 
         hub = makeHub(self._edge, self._tables)
         return hub, DoorTable(hub.doors(self._edge))
+
+    def load(self) -> None:
+        self._loaded  # noqa: B018 - it is made when it is first read
 
     def doors(self, edge: IEdge) -> list[HTTPDoor]:
         return [*(HTTPDoor(path=path, server=self) for path in PATHS), HTTPDoor(path=PREFIX, prefix=True, server=self)]
