@@ -13,7 +13,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.commands.main import MIDDLE_COLLECTIONS
+from tunnelstack.commands.main import LOADING, MIDDLE_COLLECTIONS
 from tunnelstack.settings.dialects import dialectPackages
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -45,10 +45,20 @@ from twisted.internet import reactor
 from tunnelstack.commands import main
 from tunnelstack.control.process.log_writer import standardWriters
 lifecycle = Mock(lines=None, code=0)
+gc.set_threshold(*main.LOADING)
 reactor.callLater(0, lambda: (print(gc.get_freeze_count(), *gc.get_threshold()), reactor.stop()))
 main.runReactor(reactor, lifecycle, *standardWriters(None, None))
 """
 """Prints what the garbage collector of a running program leaves out, and its thresholds."""
+
+LOADING_SCRIPT = """
+import gc, sys
+from tunnelstack.commands import main
+main.runReactor = lambda *ignored: print(*gc.get_threshold()) or 0
+sys.argv = ["tunnel-edge", "--dev", "--port", "0"]
+sys.exit(main.tunnelEdge())
+"""
+"""Prints the thresholds of the garbage collector when a program is about to serve."""
 
 NEITHER = {
     "argparse", "autobahn.twisted", "h2", "hpack", "opentelemetry", "prometheus_client", "twisted.conch", "twisted.cred",
@@ -125,6 +135,9 @@ class LoadedModulesTests(SynchronousTestCase):
         spared, *thresholds = map(int, done.stdout.split())
         self.assertGreater(spared, 20_000)
         self.assertEqual(thresholds, [*gc.get_threshold()[:2], MIDDLE_COLLECTIONS])
+
+    def test_theGarbageCollectorLooksLessOftenWhileAServiceIsLoaded(self) -> None:
+        self.assertEqual(self.loaded(script=LOADING_SCRIPT), set(map(str, LOADING)))
 
     def test_aFeatureIsLoadedThatIsUsed(self) -> None:
         """

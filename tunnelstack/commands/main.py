@@ -34,6 +34,11 @@ MIDDLE_COLLECTIONS = 25
 """Collections of the middle generation of objects, until one of all of them.  Python's number is 10, so that it looks at all
 objects for each 70 000 that were made and not freed.  An agent has 120 at an edge."""
 
+USUAL = gc.get_threshold()
+LOADING = 2000, 10, 1000
+"""The thresholds of the garbage collector until a service runs.  Nearly all that is made until then stays, and with Python's own
+thresholds a fifth of the time went to looking at it.  Higher ones than these gain little, and garbage takes more memory."""
+
 HELP = """
 Usage: tunnelstack COMMAND ...
 
@@ -117,6 +122,14 @@ def main() -> int:
 
 
 def _service(program: str, module: str, arguments: Sequence[str]) -> int:
+    gc.set_threshold(*LOADING)
+    try:
+        return _serve(program, module, arguments)
+    finally:
+        gc.set_threshold(*USUAL)
+
+
+def _serve(program: str, module: str, arguments: Sequence[str]) -> int:
     optionsModule = import_module(module)
     options = optionsModule.Options()
 
@@ -159,8 +172,7 @@ def _spareLoaded() -> None:
     While many agents connect, both together take a tenth of the processor time from an edge.
     """
     gc.freeze()
-    young, middle, _ = gc.get_threshold()
-    gc.set_threshold(young, middle, MIDDLE_COLLECTIONS)
+    gc.set_threshold(*USUAL[:2], MIDDLE_COLLECTIONS)
 
 
 class Commands(BaseOptions):
