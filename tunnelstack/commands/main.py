@@ -36,8 +36,8 @@ objects for each 70 000 that were made and not freed.  An agent has 120 at an ed
 
 USUAL = gc.get_threshold()
 LOADING = 2000, 10, 1000
-"""The thresholds of the garbage collector until a service runs.  Nearly all that is made until then stays, and with Python's own
-thresholds a fifth of the time went to looking at it.  Higher ones than these gain little, and garbage takes more memory."""
+"""The thresholds of the garbage collector until a service runs.  Nearly all that is made until then stays, and with Python's
+own thresholds a fifth of the time went to looking at it.  Higher ones than these gain little, and garbage takes more memory."""
 
 HELP = """
 Usage: tunnelstack COMMAND ...
