@@ -4,6 +4,8 @@ When credit goes back, when a window grows, and what becomes of a peer beyond it
 
 from __future__ import annotations
 
+from math import inf
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire.frames_yamux import data, frame, said, syn
@@ -14,6 +16,15 @@ from tunnelstack.wire.yamux.errors import WindowOverrun
 from tunnelstack.wire.yamux.events import OVERRUN, DataArrived, StreamOpened, StreamReset
 from tunnelstack.wire.yamux.frames import ACK, DATA, FIN, GOAWAY, PING, RST, SYN, WINDOW
 from tunnelstack.wire.yamux.limits import SessionLimits
+
+FAR = 1.0
+"""Seconds of a long round trip,"""
+
+SOON = 0.1
+"""and those that it takes here until a window is used up: less, so that all of them may grow."""
+
+NEAR = 0.004
+"""Seconds of a short round trip, on which growth is a trial."""
 
 
 def near(ours: YamuxConnection, seconds: float = 0.0) -> YamuxConnection:
@@ -71,19 +82,20 @@ class ReceiveWindowTests(SynchronousTestCase):
         ours.accept_stream(1)
         self.assertEqual(said(ours), [(WINDOW, ACK, 1, 200 * KIB)])
 
-    def stall(self, ours: YamuxConnection, credit: int) -> int:
+    def stall(self, ours: YamuxConnection, credit: int, seconds: float = SOON) -> int:
         """
-        The peer uses up its credit, our application consumes all at once.
+        The peer uses up its credit within so many seconds, our application consumes all at once.
 
         @return: the credit that comes back.
         """
+        ours.now += seconds
         for event in ours.receive_data(data(1, bytes(credit))):
             assert isinstance(event, DataArrived)
             ours.acknowledge(1, len(event.data))
         return sum(length for kind, _, _, length in said(ours) if kind == WINDOW)
 
     def test_growsForAPeerWithoutCredit(self) -> None:
-        ours = near(YamuxConnection(False, SessionLimits(session_octets=64 * MIB)))
+        ours = near(YamuxConnection(False, SessionLimits(session_octets=64 * MIB)), FAR)
         ours.receive_data(syn(1))
         ours.accept_stream(1)
         ours.data_to_send()
@@ -96,7 +108,7 @@ class ReceiveWindowTests(SynchronousTestCase):
     def test_growsAcrossALongLine(self) -> None:
         # All of a window is on its way; half of it comes, is credited, then the other half: the peer waits, and our
         # allowance never fell to nothing.
-        ours = near(accepted())
+        ours = near(accepted(), FAR)
         self.assertEqual(self.stall(ours, 128 * KIB), 128 * KIB)
         self.assertEqual(self.stall(ours, 128 * KIB), 128 * KIB + 256 * KIB)
 
@@ -108,9 +120,10 @@ class ReceiveWindowTests(SynchronousTestCase):
         ours.receive_data(data(1, FILLED))
         ours.acknowledge(1, 256 * KIB)
         self.assertEqual(said(ours), [(WINDOW, 0, 1, 256 * KIB)])        # not again before the answer
+        ours.now += SOON
         ours.receive_data(frame(PING, ACK, 0, 0) + data(1, FILLED))
         ours.acknowledge(1, 256 * KIB)
-        self.assertEqual(said(ours), [(WINDOW, 0, 1, 512 * KIB)])
+        self.assertEqual(said(ours), [(PING, SYN, 0, 1), (WINDOW, 0, 1, 512 * KIB)])
 
     def test_nothingIsMeasuredWhereNothingCanGrow(self) -> None:
         ours = YamuxConnection(False, SessionLimits(max_window=256 * KIB))
@@ -154,6 +167,50 @@ class ReceiveWindowTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertEqual(self.transfer(rate, round_trip), size, (rate, round_trip))
 
+    def near(self, rate: float, windows: int) -> list[tuple[float, int]]:
+        """
+        A peer that is near, and a carrier of so many octets a second, which is faster with another window only if it is
+        infinite.
+
+        @return: seconds after the first window, and the size of the window, for each window that was used up.
+        """
+        ours, credit, sizes = near(accepted(), NEAR), 256 * KIB, []
+        for _ in range(windows):
+            credit = self.stall(ours, credit, max(credit / rate, NEAR))
+            sizes.append((ours.now, ours.stream(1).size))
+            self.assertEqual(ours.stream(1).allowance, credit)
+        return [(now - sizes[0][0], size) for now, size in sizes]
+
+    def test_aWindowThatGrewInVainShrinksAgain(self) -> None:
+        sizes = self.near(60e6, 4000)
+        self.assertEqual({size for _, size in sizes}, {256 * KIB, 512 * KIB})
+        self.assertLess(sum(size > 256 * KIB for _, size in sizes), 100)
+        grown = [now for now, size in sizes if size > 256 * KIB]
+        begins = [now for last, now in zip([-1.0, *grown], grown) if now - last > 0.3]
+        for begun, expected in zip(begins, (0.15, 2.25, 6.35, 14.42), strict=True):
+            self.assertLess(abs(begun - expected), 0.03, begins)
+
+    def test_aWindowThatGrewForGoodReasonStays(self) -> None:
+        sizes = [size for _, size in self.near(inf, 400)]
+        self.assertEqual(sizes, sorted(sizes))
+        self.assertEqual(sizes[-1], 4 * MIB + 256 * KIB)
+
+    def test_aWindowThatGrewInVainShrinksAsItIsRead(self) -> None:
+        ours = near(accepted(), NEAR)
+        stream, sizes = ours.stream(1), []
+        while stream.size == 256 * KIB:
+            self.stall(ours, 256 * KIB, NEAR)
+        for _ in range(3):
+            ours.now += SOON
+            ours.receive_data(data(1, bytes(stream.allowance)))
+            while stream.held:
+                ours.acknowledge(1, min(stream.held, 50_000))
+                ours.data_to_send()
+                sizes.append(stream.size)
+                self.assertEqual(stream.allowance + stream.held + stream.returnable, stream.size)
+        self.assertEqual((sizes[0], sizes[-1], ours.growth), (512 * KIB, 256 * KIB, 0))
+        self.assertGreater(len(set(sizes)), 2, "by what was read each time")
+
     def test_oneQuickWindowGrowsNothing(self) -> None:
         ours = near(accepted(), 0.001)
         for number in range(100):
@@ -175,7 +232,7 @@ class ReceiveWindowTests(SynchronousTestCase):
             self.assertEqual(said(ours), [(WINDOW, 0, 1, 256 * KIB)])
 
     def test_growsWithinTheBudgetOfTheSession(self) -> None:
-        ours = near(YamuxConnection(False, SessionLimits(session_octets=1 * MIB)))
+        ours = near(YamuxConnection(False, SessionLimits(session_octets=1 * MIB)), FAR)
         for stream_id in (1, 3):
             ours.receive_data(syn(stream_id))
             ours.accept_stream(stream_id)
@@ -188,7 +245,7 @@ class ReceiveWindowTests(SynchronousTestCase):
         self.assertEqual(ours.growth, 0)
 
     def several(self, streams: int, budget: int) -> tuple[YamuxConnection, list[int]]:
-        ours = near(YamuxConnection(False, SessionLimits(session_octets=budget)))
+        ours = near(YamuxConnection(False, SessionLimits(session_octets=budget)), FAR)
         ids = [2 * number + 1 for number in range(streams)]
         for stream_id in ids:
             ours.receive_data(syn(stream_id))
@@ -198,8 +255,9 @@ class ReceiveWindowTests(SynchronousTestCase):
 
     def exhaust(self, ours: YamuxConnection, stream_id: int) -> None:
         """
-        The peer uses up its credit on a stream, and our application consumes all at once.
+        The peer soon uses up its credit on a stream, and our application consumes all at once.
         """
+        ours.now += SOON
         credit = ours.stream(stream_id).allowance
         ours.receive_data(data(stream_id, bytes(credit)))
         ours.acknowledge(stream_id, credit)
@@ -260,13 +318,13 @@ class ReceiveWindowTests(SynchronousTestCase):
         self.assertEqual(stream.allowance, 512 * KIB)
 
     def test_quarterStepsOnceGrown(self) -> None:
-        ours = near(accepted())
+        ours = near(accepted(), FAR)
         self.assertEqual(self.stall(ours, self.stall(ours, 256 * KIB)), MIB)
         self.assertEqual(self.stall(ours, 256 * KIB - 1), 0)
         self.assertEqual(self.stall(ours, 1), 256 * KIB)
 
     def test_growsForAStopAtTheEndOfALaterGrant(self) -> None:
-        ours = near(accepted())
+        ours = near(accepted(), FAR)
         self.assertEqual(self.stall(ours, 256 * KIB), 512 * KIB)
         # 512 KiB of credit in one grant: 200 + 184 are used, and given back as 200 + 184; then 128 end the first grant.
         self.assertEqual(self.stall(ours, 200 * KIB), 200 * KIB)

@@ -33,7 +33,7 @@ from twisted.logger import Logger
 
 from tunnelstack.reactor.tcp_port import AcceptingPort
 
-SPIN_SECONDS = 50e-6
+SPIN_SECONDS = 100e-6
 """Seconds of polling before a wait.  Longer polling takes more processor time than the sleep that it saves."""
 
 MAX_SKIP_EXPONENT = 10

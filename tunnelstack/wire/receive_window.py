@@ -16,6 +16,10 @@ window grows only if it was used up within L{ROUND_TRIPS} of the shortest round 
 over a time in which the turns of busy programs even out; in other words, while the stream's rate times that round trip is
 more than half of the window.
 
+A short round trip is longer than its way if the peer was busy when it was measured.  There the growth is a trial: the rate
+before it is compared with the rate after it.  If a larger window did not make the stream faster, it shrinks again, and the next
+trial has to wait.
+
 Growth is shared between the streams of a session by a dynamic threshold: what a window has above its first 256 KiB may be as
 much as is left for all others, never more.  When others take of what is left, larger windows shrink: what their application
 consumes is not given back until they are within that bound.  So one busy stream has half of the budget, two have a third
@@ -38,11 +42,82 @@ LEAST_GROWTH = 16 * 1024
 ROUND_TRIPS = 2
 """A window that takes longer than so many of the shortest round trips to be used up does not grow."""
 
-AVERAGE_ROUND_TRIPS = 16
+AVERAGE_ROUND_TRIPS = 100
 """The rate of a stream is an average over so many of the shortest round trips at least, and over a whole window;"""
 
 AVERAGE_SECONDS = 0.05
 """but this is long enough for any average."""
+
+
+LONG_ROUND_TRIP = 0.005
+"""Seconds of a round trip to which a busy peer adds nothing that matters: growth is no trial."""
+
+LEAST_TRIAL = 1.5
+"""A window that grows by a smaller factor, since the budget allows no more, is not on trial: the difference would be too small
+to be seen."""
+
+WORTH = 0.2
+"""By how much of what it grew a window must make its stream faster: one of twice the size by a fifth."""
+
+WARM_UP = 0.1
+"""Seconds without a trial after the first time that a window is used up: carriers and interpreters become faster in that time by
+themselves."""
+
+FIRST_REST = 2.0
+"""Seconds after a trial that failed in which a window does not grow: twice as many after each further one,"""
+
+LONGEST_REST = 64.0
+"""but not more."""
+
+
+class GrowthTrial:
+    """
+    Whether a window that has grown is worth it.
+
+    @ivar running: the window has grown, and the rate since then is not known yet.
+    @ivar until: when the next trial may be, in seconds of the owner's clock.
+    """
+
+    __slots__ = ("_octet_seconds", "_rest", "_size", "running", "until")
+
+    def __init__(self, now: float) -> None:
+        self._size = 0                        # before the growth; C{0} if it was not in vain
+        self._octet_seconds = 0.0             # seconds for an octet, for the growth to be worth it
+        self._rest = FIRST_REST
+        self.running = False
+        self.until = now + WARM_UP
+
+    def begin(self, size: int, grown: int, octet_seconds: float) -> None:
+        """
+        The window has grown.
+
+        @param size: octets before.
+        @param grown: octets now.
+        @param octet_seconds: seconds for an octet before.
+        """
+        self._size = size
+        self._octet_seconds = octet_seconds / (1 + WORTH * (grown / size - 1))
+        self.running = True
+
+    def finish(self, octet_seconds: float, now: float) -> None:
+        """
+        The rate after the growth is known.
+
+        @param octet_seconds: seconds for an octet now.
+        """
+        self.running = False
+        if octet_seconds <= self._octet_seconds:
+            self._size = 0
+            return
+        self.until = now + self._rest
+        self._rest = min(2 * self._rest, LONGEST_REST)
+
+    def in_vain(self, size: int) -> int:
+        """
+        @param size: octets of the window.
+        @return: how many of them did not make the stream faster.
+        """
+        return max(0, size - self._size) if self._size and not self.running else 0
 
 
 @define
@@ -101,10 +176,12 @@ class ReceiveWindow:
     @ivar starved: the peer was seen waiting for credit since the rate of the stream is measured.
     @ivar measured: octets given back since the rate of the stream is measured.
     @ivar measured_from: since when it is, in seconds of the owner's clock.
+    @ivar trial: of its growth; C{None} before there was reason for one.
     """
 
     __slots__ = (
         "allowance", "grant_end", "grants", "measured", "measured_from", "read", "returnable", "size", "starved", "step",
+        "trial",
     )  # fmt: skip
 
     def __init__(self, now: float = 0.0) -> None:
@@ -117,6 +194,7 @@ class ReceiveWindow:
         self.starved = False
         self.measured = 0
         self.measured_from = now
+        self.trial: GrowthTrial | None = None
 
     @property
     def held(self) -> int:
@@ -149,9 +227,12 @@ class ReceiveWindow:
 
     def shrink(self, budget: CreditBudget) -> None:
         """
-        Give growth back that others need more, as far as what it let in is consumed.
+        Give growth back that others need more, or that was in vain, as far as what it let in is consumed.
         """
         less = budget.less(self.size - INITIAL_WINDOW, self.returnable)
+        if self.trial is not None and (vain := min(self.trial.in_vain(self.size - less), self.returnable - less)):
+            budget.spent -= vain
+            less += vain
         self.size -= less
         self.returnable -= less
 
@@ -167,10 +248,7 @@ class ReceiveWindow:
         self.measured += self.returnable
         seconds = now - self.measured_from
         if self.measured >= self.size and seconds >= min(AVERAGE_SECONDS, AVERAGE_ROUND_TRIPS * round_trip):
-            if self.starved and self.size * seconds <= self.measured * ROUND_TRIPS * round_trip < inf:
-                self.grow(min(2 * self.size, highest), budget)
-            self.starved = False
-            self.measured, self.measured_from = 0, now
+            self._rate_known(highest, budget, now, round_trip)
         if self.size > INITIAL_WINDOW:
             self.shrink(budget)
             self.step = self.size // (4 if self.size > INITIAL_WINDOW else 2)
@@ -181,6 +259,26 @@ class ReceiveWindow:
         self.grant_end += delta
         self.grants += (delta,)
         return delta
+
+    def _rate_known(self, highest: int, budget: CreditBudget, now: float, round_trip: float) -> None:
+        """
+        Finish the trial that runs, grow if the window is what holds the peer back, and measure anew.
+        """
+        size, trial, octet_seconds = self.size, self.trial, (now - self.measured_from) / self.measured
+        starved, self.starved = self.starved, False
+        self.measured, self.measured_from = 0, now
+        if trial is not None and trial.running:
+            trial.finish(octet_seconds, now)
+        if not starved or size * octet_seconds > ROUND_TRIPS * round_trip or round_trip == inf:
+            return
+        if round_trip >= LONG_ROUND_TRIP:
+            self.grow(min(2 * size, highest), budget)
+        elif trial is None:
+            self.trial = GrowthTrial(now)
+        elif now >= trial.until:
+            self.grow(min(2 * size, highest), budget)
+            if self.size >= LEAST_TRIAL * size:
+                trial.begin(size, self.size, octet_seconds)
 
     def close(self) -> None:
         """

@@ -38,6 +38,7 @@ class Stream(ReceiveWindow):
         self.read = -1
         self.starved = False
         self.measured_from = now
+        self.trial = None
         self.stream_id = stream_id
         self.is_local = self.accepted = self.sendable = is_local
         self.flowing = not is_local
