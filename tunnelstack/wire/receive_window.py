@@ -60,8 +60,8 @@ WORTH = 0.2
 """By how much of what it grew a window must make its stream faster: one of twice the size by a fifth."""
 
 WARM_UP = 0.1
-"""Seconds without a trial after the first time that a window is used up: carriers and interpreters become faster in that time by
-themselves."""
+"""Seconds without a trial after the first time that a window is used up: carriers and interpreters become faster in that time
+by themselves."""
 
 FIRST_REST = 2.0
 """Seconds after a trial that failed in which a window does not grow: twice as many after each further one,"""
