@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tunnelstack.transport.event_turns import TURN, EventTurns
+from tunnelstack.transport.event_turns import MOST, TURN, EventTurns
 
 MANY = list(range(2 * TURN + 10))
 
@@ -59,6 +59,10 @@ class EventTurnsTests(SynchronousTestCase):
         self.assertEqual(given, [*data[TURN:], *opened, *data])
         self.assertEqual(turns.first(opened), opened)
         self.assertEqual(turns.waiting, [])
+
+    def test_whatDoesNotCountHasABoundToo(self) -> None:
+        turns: EventTurns[object] = EventTurns(self.clock, lambda _: None, lambda: None, str)
+        self.assertEqual(len(turns.first(["open"] * 1000)), MOST)
 
     def test_fewWaitForNothing(self) -> None:
         self.assertEqual(self.turns.first(MANY[:TURN]), MANY[:TURN])

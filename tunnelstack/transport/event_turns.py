@@ -13,6 +13,9 @@ from twisted.internet.interfaces import IReactorTime
 TURN = 64
 """Events that are given to streams in one turn of the reactor; see L{EventTurns} for those that do not count."""
 
+MOST = 4 * TURN
+"""All events of a turn, at most."""
+
 E = TypeVar("E")
 
 
@@ -32,9 +35,8 @@ class EventTurns(Generic[E]):
         """
         @param give: gives events to the streams.
         @param flush: called after each later turn.
-        @param uncounted: events of this class do not count.  Such as those that open a stream: many of them precede the first
-            octets of each, and what answers both leaves in one frame if it is the same turn.  Their number has to have a bound
-            of its own.
+        @param uncounted: events of this class do not count, up to L{MOST} of all.  Such as those that open a stream: many of
+            them precede the first octets of each, and what answers both leaves in one frame if it is the same turn.
         """
         self._clock = clock
         self._give = give
@@ -59,8 +61,11 @@ class EventTurns(Generic[E]):
         @return: how many of the events one turn takes.
         """
         end, uncounted = TURN, self._uncounted
-        while uncounted is not None and (wanted := TURN + list(map(type, events[:end])).count(uncounted)) > end:
-            end = wanted
+        while uncounted is not None and end < MOST:
+            wanted = TURN + list(map(type, events[:end])).count(uncounted)
+            if wanted <= end:
+                break
+            end = min(wanted, MOST)
         return end
 
     def finish(self) -> None:
